@@ -1,0 +1,3 @@
+"""DeepLab semantic segmentation on TensorFlow, exact to the original Caffe program."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,6 @@
+"""Run the command line as ``python -m deeplabctl``."""
+
+from deeplabctl.cli.app import main
+
+if __name__ == "__main__":
+    main()
