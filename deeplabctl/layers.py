@@ -18,8 +18,8 @@ class Conv:
     """Describe a convolution with stride 1 and zero padding ``dilation * (kernel - 1) // 2``.
 
     ``channels`` are those of width 1.0; the classifier has as many as there are classes, at any width. The multipliers
-    are Caffe's ``lr_mult`` and ``decay_mult`` for (kernel, bias); the classifier's own learning rate multiplier comes on
-    top, from the recipe.
+    are Caffe's ``lr_mult`` and ``decay_mult`` for (kernel, bias); the classifier's own learning rate multiplier comes
+    on top, from the recipe.
     """
 
     name: str

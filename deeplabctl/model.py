@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
 from deeplabctl.layers import ARCHITECTURES, Conv, Layer, weight_shapes
+from deeplabctl.weights import Weights
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
-
-Weights = dict[str, list[npt.NDArray[Any]]]  # layer name -> [kernel HWIO, bias]
-
-# Pixels minus the mean have a standard deviation of about 70, not 1, which He's rule expects of its input.
-INPUT_STD = 70.0
-CLASSIFIER_STD = 0.01  # the gaussian filler of the original prototxt
 
 
 def build_model(
@@ -61,8 +53,8 @@ def _keras_layers(
         return [convolution, layers.Dropout(dropout, dtype=dtype, name=f"{spec.name}_dropout")]
     if spec.kind == "max" and spec.stride == 1:
         return [layers.MaxPooling2D(3, 1, padding="same", dtype=dtype, name=spec.name)]
-    # One zero before and two after, then a VALID pool, is Caffe's ceil mode for even and odd sizes: windows 2i-1 .. 2i+1,
-    # and zeros never win after a ReLU. The average divides by 9 at the borders too, as Caffe's does.
+    # One zero before and two after, then a VALID pool, is Caffe's ceil mode for even and odd sizes: windows 2i-1 to
+    # 2i+1, and zeros never win after a ReLU. The average divides by 9 at the borders too, as Caffe's does.
     pooling = layers.MaxPooling2D if spec.kind == "max" else layers.AveragePooling2D
     after = 2 if spec.stride == 2 else 1
     return [
@@ -74,9 +66,9 @@ def _keras_layers(
 def apply_with_dropout(model: keras.Model, images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
     """Return the logits of the training pass, whose dropout is a function of a seed for each image.
 
-    ``images`` are (N, H, W, 3) with a static N, ``seeds`` (N, 2) int32: the same seed drops the same units, whatever the
-    batch that the image stands in, so gradient accumulation and resuming repeat a run exactly. Dropout is inverted, as
-    Caffe's: kept units are divided by the probability of keeping them.
+    ``images`` are (N, H, W, 3) with a static N, ``seeds`` (N, 2) int32: the same seed drops the same units, whatever
+    the batch that the image stands in, so gradient accumulation and resuming repeat a run exactly. Dropout is inverted,
+    as Caffe's: kept units are divided by the probability of keeping them.
     """
     import keras
     import tensorflow as tf
@@ -96,23 +88,6 @@ def apply_with_dropout(model: keras.Model, images: tf.Tensor, seeds: tf.Tensor) 
             )
             x = tf.where(uniform >= layer.rate, x / tf.cast(1 - layer.rate, x.dtype), tf.zeros((), x.dtype))
     return x
-
-
-def random_weights(architecture: str, num_classes: int, width: float, seed: int) -> Weights:
-    """Draw the start of a net that begins from nothing: He's rule, the classifier gaussian 0.01, biases 0.
-
-    The first layer's kernel is divided by the spread of its input. A function of the seed alone.
-    """
-    weights: Weights = {}
-    shapes = weight_shapes(architecture, num_classes, width)
-    for index, (name, shape) in enumerate(shapes.items()):
-        fan_in = shape[0] * shape[1] * shape[2]
-        std = np.sqrt(2 / fan_in) / (INPUT_STD if index == 0 else 1)
-        if index == len(shapes) - 1:
-            std = CLASSIFIER_STD
-        kernel = np.random.default_rng((seed, index)).normal(0, std, shape).astype(np.float32)
-        weights[name] = [kernel, np.zeros(shape[-1], np.float32)]
-    return weights
 
 
 def assign_weights(model: keras.Model, weights: Weights) -> None:

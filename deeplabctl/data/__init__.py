@@ -1,0 +1,1 @@
+"""Read data sets in VOC layout, and make the built-in one."""

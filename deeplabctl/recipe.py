@@ -1,0 +1,260 @@
+"""Define what a training is: a typed recipe, read from TOML and checked to the last key."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import tomllib
+import types
+import typing
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from deeplabctl.data.transforms import Augment
+from deeplabctl.errors import RecipeError
+from deeplabctl.geometry import is_crop_size
+from deeplabctl.layers import ARCHITECTURES, convolutions
+
+
+@dataclass(frozen=True)
+class Data:
+    """Say what is trained on."""
+
+    root: str = ""  # folder in VOC layout, or "shapes"; empty: found as the command line does
+    split: str = ""  # empty: train_aug if the set has it, else train
+    val_split: str = "val"
+
+
+@dataclass(frozen=True)
+class Model:
+    """Say what is trained."""
+
+    architecture: str = "largefov"
+    width: float = 1.0  # multiplies the channels; 1.0 is the paper's net
+    dropout: float = 0.5  # share of fc6's and fc7's units that are dropped
+    init: str = ""  # "random", "imagenet" or a weight file; empty: random for shapes, imagenet otherwise
+
+
+@dataclass(frozen=True)
+class Solver:
+    """Say how it is trained; the names and formulas are Caffe's."""
+
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    learning_rate: float = 1e-3
+    policy: Literal["poly", "step", "fixed"] = "poly"
+    power: float = 0.9
+    gamma: float = 0.1
+    step_size: int = 2000
+    warmup_steps: int = 0
+    momentum: float = 0.9  # of sgd
+    weight_decay: float = 5e-4  # L2, in the gradient, kernels only
+    head_multiplier: float = 10.0  # on the classifier's rate: 10 for its kernel, 20 for its bias
+    new_layer_multiplier: float = 0.0  # in its place for every layer that starts random; 0: off
+    gradient_clip: float = 0.0  # largest global norm of the gradient; 0: off
+    freeze: tuple[str, ...] = ()  # layers that keep their weights
+    batch_size: int = 10
+    accumulate: int = 1  # batches of batch_size in a step
+    steps: int = 20_000
+    class_weights: Literal["none", "median"] | tuple[float, ...] = "none"
+    patience: int = 0  # stop after so many validations without a better mIoU; 0: never
+
+
+@dataclass(frozen=True)
+class Run:
+    """Say how the training runs."""
+
+    seed: int = 0
+    log_every: int = 20  # steps
+    val_every: int = 1000  # steps
+    save_every: int = 500  # steps
+    preview_every: int = 1000  # steps
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Say how the result is scored."""
+
+    pad: Literal["auto", "paper", "tight"] = "auto"  # auto: paper (513) for VOC's classes, tight otherwise
+
+
+@dataclass(frozen=True)
+class Expect:
+    """Say which score the recipe gives, and who says so."""
+
+    miou: float = math.nan  # a fraction, on the validation split; nan: not known
+    tolerance: float = 0.01
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Hold the sections of a recipe."""
+
+    data: Data = field(default_factory=Data)
+    model: Model = field(default_factory=Model)
+    augment: Augment = field(default_factory=Augment)
+    solver: Solver = field(default_factory=Solver)
+    run: Run = field(default_factory=Run)
+    eval: Evaluation = field(default_factory=Evaluation)
+    expect: Expect = field(default_factory=Expect)
+
+
+def packaged_recipes() -> list[str]:
+    """Return the names of the recipes that come with the package."""
+    folder = resources.files("deeplabctl") / "recipes"
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def read_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
+    """Read a packaged recipe by name, or a TOML file, and apply ``section.key=value`` overrides (values are TOML).
+
+    Raises RecipeError, with a guess at what was meant, for unknown keys, wrong types and values out of range.
+    """
+    if name_or_path in packaged_recipes():
+        text, where = (
+            (resources.files("deeplabctl") / "recipes" / f"{name_or_path}.toml").read_text("utf-8"),
+            name_or_path,
+        )
+    else:
+        text, where = _recipe_file(Path(name_or_path)), name_or_path
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"recipe {where}: not valid TOML: {error}") from None
+    for override in overrides:
+        section, key, value = _parse_override(override)
+        tree.setdefault(section, {})[key] = value
+    return recipe_from_dict(tree, f"recipe {where}")
+
+
+def recipe_from_dict(tree: dict[str, Any], where: str) -> Recipe:
+    """Build a recipe from nested dictionaries and check it; ``where`` begins every error."""
+    recipe = typing.cast(Recipe, _build(Recipe, tree, where, ""))
+    for section, key, holds, expected in _LIMITS:
+        value = getattr(getattr(recipe, section), key)
+        if not holds(value):
+            raise RecipeError(f"{where}: {section}.{key}: expected {expected}, got {value!r}")
+    names = [conv.name for conv in convolutions(recipe.model.architecture)]
+    for layer in recipe.solver.freeze:
+        if layer not in names:
+            raise RecipeError(f"{where}: solver.freeze: there is no layer {layer!r}{_guess(layer, names)}")
+    return recipe
+
+
+def write_recipe(recipe: Recipe) -> str:
+    """Return the fully resolved recipe as TOML."""
+    import tomli_w
+
+    return tomli_w.dumps(dataclasses.asdict(recipe))
+
+
+def replace(recipe: Recipe, section: str, **changes: Any) -> Recipe:
+    """Return the recipe with some values of a section changed, and checked again."""
+    tree = dataclasses.asdict(recipe)
+    tree[section] |= changes
+    return recipe_from_dict(tree, "options")
+
+
+_Check = Callable[[Any], bool]
+_LIMITS: tuple[tuple[str, str, _Check, str], ...] = (
+    ("model", "architecture", ARCHITECTURES.__contains__, f"one of {', '.join(ARCHITECTURES)}"),
+    ("model", "width", lambda v: 0 < v <= 4, "a number above 0, at most 4"),
+    ("model", "dropout", lambda v: 0 <= v < 1, "a share of at least 0 and below 1"),
+    ("augment", "crop_size", is_crop_size, "8k + 1 pixels (161, 321, 513, ...), so that labels lie on the logits"),
+    ("augment", "scale", lambda v: 0 < v[0] <= v[1], "[smallest, largest] above 0"),
+    ("augment", "jitter", lambda v: 0 <= v < 1, "a share of at least 0 and below 1"),
+    ("solver", "learning_rate", lambda v: 0 < v < math.inf, "a number above 0"),
+    ("solver", "power", lambda v: v >= 0, "at least 0"),
+    ("solver", "gamma", lambda v: 0 < v <= 1, "a factor above 0, at most 1"),
+    ("solver", "momentum", lambda v: 0 <= v < 1, "at least 0 and below 1"),
+    ("solver", "weight_decay", lambda v: 0 <= v < math.inf, "at least 0"),
+    ("solver", "head_multiplier", lambda v: v >= 0, "at least 0"),
+    ("solver", "new_layer_multiplier", lambda v: v >= 0, "at least 0"),
+    ("solver", "gradient_clip", lambda v: v >= 0, "at least 0"),
+    ("solver", "warmup_steps", lambda v: v >= 0, "at least 0"),
+    ("solver", "patience", lambda v: v >= 0, "at least 0"),
+    *(("solver", key, lambda v: v >= 1, "at least 1") for key in ("step_size", "batch_size", "accumulate", "steps")),
+    *(
+        ("run", key, lambda v: v >= 1, "at least 1")
+        for key in ("log_every", "val_every", "save_every", "preview_every")
+    ),
+    ("run", "seed", lambda v: 0 <= v < 2**31, "0 to 2147483647"),
+)
+
+
+def _build(cls: type, tree: object, where: str, prefix: str) -> object:
+    """Build a dataclass from a table, strictly."""
+    if not isinstance(tree, dict):
+        raise RecipeError(f"{where}: expected a table [{prefix.rstrip('.')}], got {tree!r}")
+    hints = typing.get_type_hints(cls)
+    values = {}
+    for key, value in tree.items():
+        if key not in hints:
+            raise RecipeError(f"{where}: there is no setting {prefix}{key}{_guess(key, hints)}")
+        name = f"{prefix}{key}"
+        if dataclasses.is_dataclass(hints[key]):
+            values[key] = _build(typing.cast(type, hints[key]), value, where, f"{name}.")
+        else:
+            values[key] = _value(hints[key], value, f"{where}: {name}")
+    return cls(**values)
+
+
+def _value(hint: Any, value: object, where: str) -> object:
+    """Return a value as its type; an integer will do for a float, a list for a tuple."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        chosen = next(
+            option for option in arguments if (typing.get_origin(option) is tuple) == isinstance(value, list | tuple)
+        )
+        return _value(chosen, value, where)
+    if origin is Literal:
+        if value not in arguments:
+            raise RecipeError(
+                f"{where}: expected one of {', '.join(arguments)}, got {value!r}{_guess(value, arguments)}"
+            )
+        return value
+    if origin is tuple:
+        repeated = arguments[-1] is Ellipsis
+        if not isinstance(value, list | tuple) or (not repeated and len(value) != len(arguments)):
+            raise RecipeError(f"{where}: expected a list{'' if repeated else f' of {len(arguments)}'}, got {value!r}")
+        return tuple(_value(arguments[0], item, where) for item in value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not hint:
+        kinds = {int: "a whole number", float: "a number", str: "a text in quotes", bool: "true or false"}
+        raise RecipeError(f"{where}: expected {kinds[hint]}, got {value!r}")
+    return value
+
+
+def _guess(word: object, known: Iterable[str]) -> str:
+    names = list(known)
+    close = difflib.get_close_matches(str(word), names, 1)
+    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(names)}"
+
+
+def _recipe_file(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        if path.suffix != ".toml" and not path.exists():
+            raise RecipeError(f"there is no recipe {str(path)!r}{_guess(path, packaged_recipes())}") from None
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise RecipeError(f"cannot read the recipe {path}: {reason}; expected a TOML file") from None
+
+
+def _parse_override(override: str) -> tuple[str, str, object]:
+    """Split ``section.key=value``; a value that is no TOML is refused, but a bare word is taken as text."""
+    name, equals, text = override.partition("=")
+    section, dot, key = name.strip().partition(".")
+    if not (equals and dot and section and key):
+        raise RecipeError(f"--set {override}: expected SECTION.KEY=VALUE, as in solver.learning_rate=1e-3")
+    try:
+        return section, key, tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        if text.strip().replace("-", "").replace("_", "").isalnum():
+            return section, key, text.strip()
+        raise RecipeError(f"--set {override}: the value is not valid TOML; put texts in quotes") from None

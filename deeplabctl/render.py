@@ -1,0 +1,95 @@
+"""Draw labels over images: overlays with a legend, and rows of panels. Pillow only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from deeplabctl.classes import IGNORE_LABEL, voc_palette
+
+Image8 = npt.NDArray[np.uint8]
+
+_OPACITY = 0.6
+_GAP = 6  # pixels between panels and around texts
+_PAPER, _INK = (255, 255, 255), (34, 34, 34)
+
+
+def overlay(image: Image8, label: Image8, classes: Sequence[str]) -> Image8:
+    """Lay the classes' colours over an image, (H, W, 3) uint8 RGB, and draw the borders between them in white.
+
+    A class named "background" stays clear, and so does void but for its grey tint.
+    """
+    colors = voc_palette()[label].astype(np.float32)
+    opacity = np.full(256, _OPACITY, np.float32)
+    if classes[0] == "background":
+        opacity[0] = 0
+    alpha = opacity[label][..., None]
+    mixed = image * (1 - alpha) + colors * alpha
+    mixed[_borders(label)] = 255
+    return np.rint(mixed).astype(np.uint8)
+
+
+def with_legend(picture: Image8, labels: Sequence[Image8], classes: Sequence[str]) -> Image8:
+    """Put a strip below a picture that names the classes (and void) that appear in the labels, largest first."""
+    counts = np.sum([np.bincount(label.ravel(), minlength=256) for label in labels], axis=0)
+    present = [index for index in np.argsort(-counts, kind="stable") if counts[index]]
+    entries = [("void" if index == IGNORE_LABEL else classes[index], voc_palette()[index]) for index in present]
+    box = _font_size(picture.shape[1])
+    font = ImageFont.load_default(box)
+    widths = [box + 2 * _GAP + round(font.getlength(name)) + _GAP for name, _ in entries]
+    width = max(picture.shape[1], max(widths) + _GAP)
+    lines: list[list[int]] = [[]]
+    for index, wide in enumerate(widths):
+        if lines[-1] and _GAP + sum(widths[i] for i in lines[-1]) + wide > width:
+            lines.append([])
+        lines[-1].append(index)
+    line_height = box + 2 * _GAP
+    canvas = Image.new("RGB", (width, picture.shape[0] + len(lines) * line_height + _GAP), _PAPER)
+    canvas.paste(Image.fromarray(picture), ((width - picture.shape[1]) // 2, 0))
+    draw = ImageDraw.Draw(canvas)
+    for row, line in enumerate(lines):
+        x, y = _GAP, picture.shape[0] + _GAP + row * line_height
+        for index in line:
+            name, color = entries[index]
+            draw.rectangle((x, y, x + box, y + box), fill=tuple(map(int, color)), outline=_INK)
+            draw.text((x + box + _GAP, y + box / 2), name, _INK, font, anchor="lm")
+            x += widths[index]
+    return np.asarray(canvas)
+
+
+def panels(rows: Sequence[tuple[Image8, Image8, Image8]], classes: Sequence[str]) -> Image8:
+    """Draw rows of (image, label, prediction) side by side under titles, with one legend below all."""
+    titles = ("image", "label", "prediction")
+    cell_height = max(image.shape[0] for image, _, _ in rows)
+    cell_width = max(image.shape[1] for image, _, _ in rows)
+    text_size = _font_size(3 * cell_width)
+    font = ImageFont.load_default(text_size)
+    top = text_size + 2 * _GAP
+    size = (3 * cell_width + 4 * _GAP, top + len(rows) * (cell_height + _GAP))
+    canvas = Image.new("RGB", size, _PAPER)
+    draw = ImageDraw.Draw(canvas)
+    for column, title in enumerate(titles):
+        draw.text((_GAP + column * (cell_width + _GAP), top / 2), title, _INK, font, anchor="lm")
+    for number, (image, label, prediction) in enumerate(rows):
+        pictures = (image, overlay(image, label, classes), overlay(image, prediction, classes))
+        for column, picture in enumerate(pictures):
+            canvas.paste(
+                Image.fromarray(picture), (_GAP + column * (cell_width + _GAP), top + number * (cell_height + _GAP))
+            )
+    return with_legend(np.asarray(canvas), [part for row in rows for part in row[1:]], classes)
+
+
+def _borders(label: Image8) -> npt.NDArray[np.bool_]:
+    """Mark the pixels whose right or lower neighbour has another class."""
+    borders = np.zeros(label.shape, np.bool_)
+    borders[:-1] |= label[:-1] != label[1:]
+    borders[:, :-1] |= label[:, :-1] != label[:, 1:]
+    return borders
+
+
+def _font_size(width: int) -> int:
+    """Return a text size that suits a picture of this width."""
+    return int(np.clip(width / 36, 11, 28))

@@ -1,0 +1,114 @@
+"""Tell what a job is doing, without drawing it.
+
+Jobs call a ``Reporter`` with events; the command line draws them, `tqdm_reporter` does in a notebook.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Note:
+    """Say something in a line."""
+
+    text: str
+    warning: bool = False
+
+
+@dataclass(frozen=True)
+class Started:
+    """Begin a task of ``total`` parts; tasks do not overlap, but validation comes inside training."""
+
+    task: str
+    total: int
+    unit: str
+    done: int = 0
+
+
+@dataclass(frozen=True)
+class Advanced:
+    """Finish ``parts`` of the current task."""
+
+    parts: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """End the current task."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Report a training step.
+
+    ``loss`` is the mean over the last steps, ``images_per_second`` and ``waiting`` (the share of the time in which
+    steps waited for data) likewise; ``seconds_left`` is an estimate that includes validations; ``logged`` steps are
+    those that metrics.jsonl has.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    learning_rate: float
+    images_per_second: float
+    waiting: float
+    seconds_left: float
+    logged: bool
+
+
+@dataclass(frozen=True)
+class Validated:
+    """Report a validation: ``miou`` is a fraction; ``predicted`` of ``present`` classes were predicted somewhere."""
+
+    step: int
+    miou: float
+    pixel_accuracy: float
+    best: bool
+    predicted: int
+    present: int
+
+
+@dataclass(frozen=True)
+class Wrote:
+    """Name a file that was written."""
+
+    path: Path
+    what: str
+
+
+Event = Note | Started | Advanced | Finished | Trained | Validated | Wrote
+Reporter = Callable[[Event], None]
+
+
+def silent(event: Event) -> None:
+    """Report nothing."""
+
+
+def tqdm_reporter() -> Reporter:
+    """Make a reporter of tqdm bars, for notebooks and scripts; notes go to stderr."""
+    from tqdm.auto import tqdm
+
+    bars: list[tqdm] = []
+
+    def report(event: Event) -> None:
+        match event:
+            case Started(task, total, unit, done):
+                bars.append(tqdm(desc=task, total=total, unit=f" {unit}", initial=done, leave=len(bars) == 0))
+            case Advanced(parts):
+                bars[-1].update(parts)
+            case Finished():
+                bars.pop().close()
+            case Trained():
+                bars[0].set_postfix(loss=f"{event.loss:.4f}", lr=f"{event.learning_rate:.3g}")
+            case Validated():
+                tqdm.write(f"step {event.step}: mIoU {event.miou:.4f}", file=sys.stderr)
+            case Note(text):
+                tqdm.write(text, file=sys.stderr)
+            case Wrote(path, what):
+                tqdm.write(f"{what}: {path}", file=sys.stderr)
+
+    return report

@@ -1,0 +1,149 @@
+"""Lay out the directory of a training run.
+
+recipe.toml      fully resolved: it runs again as given
+run.json         argv, versions, git, device, seed, status
+metrics.jsonl    a line for each logged step and validation
+log.txt          what was said
+best.keras       the model with the best validation mIoU
+last.keras       the model of the last step
+previews/        step-000500.png: image, label, prediction
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from deeplabctl.atomic import write_text
+from deeplabctl.errors import RunError
+from deeplabctl.recipe import Recipe, write_recipe
+from deeplabctl.weights import BEST, LAST
+
+
+class RunDirectory:
+    """Hold a run's directory and its lock, from ``create`` to the end of its ``with`` block.
+
+    The lock dies with the process, so a killed run leaves none behind.
+    """
+
+    def __init__(self, path: Path, lock: IO[str]) -> None:
+        self.path = path
+        self._lock = lock
+        self._facts: dict[str, Any] = {}
+
+    @classmethod
+    def create(cls, path: Path | None, recipe: Recipe, data_name: str) -> Self:
+        """Make a new run directory, ``runs/<date>-<time>-<architecture>-<data>`` unless a path is given.
+
+        Raises RunError if it holds a run already or cannot be written.
+        """
+        chosen = path or Path("runs", f"{time.strftime('%Y%m%d-%H%M%S')}-{recipe.model.architecture}-{data_name}")
+        for number in range(2, 100):
+            if path or not chosen.exists():
+                break
+            chosen = chosen.with_name(f"{chosen.name.partition('_')[0]}_{number}")
+        try:
+            chosen.mkdir(parents=True, exist_ok=True)
+            lock = (chosen / ".lock").open("w")
+        except OSError as error:
+            raise RunError(
+                f"run directory {chosen}: cannot be written: {error.strerror}; give another --run-dir"
+            ) from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            raise RunError(
+                f"run directory {chosen}: another training is running in it; give another --run-dir"
+            ) from None
+        if (chosen / "recipe.toml").exists():
+            lock.close()
+            raise RunError(f"run directory {chosen}: it holds a finished or stopped run; give another --run-dir")
+        run = cls(chosen, lock)
+        write_text(chosen / "recipe.toml", write_recipe(recipe))
+        run.record(
+            status="running",
+            argv=sys.argv,
+            seed=recipe.run.seed,
+            started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            python=platform.python_version(),
+            platform=platform.platform(),
+            versions={name: _version(name) for name in ("deeplabctl", "tensorflow", "keras", "numpy", "pillow")},
+            git=_git_commit(),
+        )
+        return run
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._facts.get("status") == "running":
+            status = "finished" if kind is None else "interrupted" if kind is KeyboardInterrupt else "failed"
+            with contextlib.suppress(RunError):  # a full disk must not hide what went wrong
+                self.record(status=status, error=None if error is None else f"{kind.__name__ if kind else ''}: {error}")
+        self._lock.close()
+
+    @property
+    def best(self) -> Path:
+        """Return the path of the best model."""
+        return self.path / BEST
+
+    @property
+    def last(self) -> Path:
+        """Return the path of the last model."""
+        return self.path / LAST
+
+    def preview(self, step: int) -> Path:
+        """Return the path of a step's preview."""
+        return self.path / "previews" / f"step-{step:06d}.png"
+
+    def record(self, **facts: Any) -> None:
+        """Add facts to run.json."""
+        self._facts |= facts
+        write_text(self.path / "run.json", json.dumps(self._facts, indent=1) + "\n")
+
+    def metrics(self, **values: Any) -> None:
+        """Append a line to metrics.jsonl."""
+        self._append("metrics.jsonl", json.dumps(values))
+
+    def log(self, text: str) -> None:
+        """Append to log.txt, with the time of day before it."""
+        self._append("log.txt", f"{time.strftime('%H:%M:%S')} {text}")
+
+    def _append(self, name: str, line: str) -> None:
+        try:
+            with (self.path / name).open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            raise RunError(f"cannot write {self.path / name}: {error.strerror}") from error
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """Return the commit of the folder that the command runs in, if it is a git checkout."""
+    if "GIT_DIR" not in os.environ and not any(
+        (parent / ".git").exists() for parent in (Path.cwd(), *Path.cwd().parents)
+    ):
+        return None
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        command = ["git", "rev-parse", "HEAD"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=5).stdout.strip() or None
+    return None

@@ -1,0 +1,251 @@
+"""Train a network: the loop, its validations, and what it leaves in the run directory."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from deeplabctl.data.dataset import Dataset, Sample
+from deeplabctl.data.images import read_image, read_label, write_picture
+from deeplabctl.data.labels import LabelFacts, median_frequency_weights
+from deeplabctl.errors import RunError
+from deeplabctl.evaluation import score
+from deeplabctl.metrics import ConfusionMatrix
+from deeplabctl.model import assign_weights, build_model
+from deeplabctl.model_file import save_model
+from deeplabctl.pipeline import TrainingPipeline
+from deeplabctl.prediction import Segmenter
+from deeplabctl.recipe import Recipe
+from deeplabctl.render import panels
+from deeplabctl.reporting import Finished, Reporter, Started, Trained, Validated
+from deeplabctl.run_dir import RunDirectory
+from deeplabctl.schedule import learning_rate
+from deeplabctl.training_step import TrainingStep
+from deeplabctl.weights import ModelInfo, Weights
+
+_PREVIEWS = 4  # images in a preview
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """Hold what a training came to: ``matrix`` is the best validation's."""
+
+    steps: int
+    seconds: float
+    best_step: int
+    matrix: ConfusionMatrix
+    stopped: bool
+
+
+def train(
+    recipe: Recipe,
+    dataset: Dataset,
+    facts: Sequence[LabelFacts],
+    start: tuple[Weights, Sequence[str]],
+    run: RunDirectory,
+    report: Reporter,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> TrainingResult:
+    """Train on ``data.split``, validate on ``data.val_split``, and leave the best and the last model in ``run``.
+
+    ``facts`` are `check_labels`' of the training split; ``start`` is `fit_weights`': the weights and which layers are
+    new. ``should_stop`` is asked after each step; the last model is saved then too. Raises RunError for a loss that is
+    not finite, DataError for a sample that cannot be read any more.
+    """
+    return _Training(recipe, dataset, facts, start, run, report).loop(should_stop)
+
+
+class _Training:
+    """Hold the parts of a running training."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        dataset: Dataset,
+        facts: Sequence[LabelFacts],
+        start: tuple[Weights, Sequence[str]],
+        run: RunDirectory,
+        report: Reporter,
+    ) -> None:
+        solver = recipe.solver
+        weights, new_layers = start
+        num_classes = len(dataset.classes)
+        self.recipe, self.dataset, self.run, self.report = recipe, dataset, run, report
+        self.model = build_model(
+            recipe.model.architecture, num_classes, width=recipe.model.width, dropout=recipe.model.dropout
+        )
+        assign_weights(self.model, weights)
+        class_weights = _class_weights(recipe, facts, num_classes)
+        self.step = TrainingStep(self.model, recipe, class_weights, new_layers)
+        self.pipeline = TrainingPipeline(
+            dataset.samples(recipe.data.split),
+            recipe.augment,
+            batch_size=solver.batch_size * solver.accumulate,
+            seed=recipe.run.seed,
+        )
+        self.val_samples = dataset.samples(recipe.data.val_split)
+        pad = recipe.eval.pad if recipe.eval.pad != "auto" else "paper" if dataset.is_voc else "tight"
+        self.segmenter = Segmenter(self.model, self._info(0, math.nan), pad)
+        self.best: tuple[float, int, ConfusionMatrix] = (-1.0, 0, ConfusionMatrix(num_classes))
+        self.validations_without_gain = 0
+        self.validation_seconds = 0.0
+
+    def loop(self, should_stop: Callable[[], bool]) -> TrainingResult:
+        """Run all steps."""
+        solver, settings = self.recipe.solver, self.recipe.run
+        begin = time.perf_counter()
+        batches = iter(self.pipeline.batches(0, solver.steps))
+        clock = _Clock(settings.log_every)
+        done = 0
+        self.report(Started("training", solver.steps, "steps"))
+        while done < solver.steps:
+            before = time.perf_counter()
+            images, labels, positions = self._next(batches)
+            received = time.perf_counter()
+            loss = self.step(images, labels, positions, done)
+            if not math.isfinite(loss):
+                raise RunError(self._diverged(loss, done, [int(position) for position in positions]))
+            done += 1
+            clock.add(loss, received - before, time.perf_counter() - before)
+            self._report_step(clock, done)
+            last = done == solver.steps or should_stop()
+            if done % settings.preview_every == 0 or last:
+                write_picture(self.run.preview(done), self._preview())
+            if done % settings.val_every == 0 or last:
+                self._validate(done)
+                last = last or 0 < solver.patience <= self.validations_without_gain
+            if done % settings.save_every == 0 or last:
+                save_model(self.run.last, self.model, self._info(done, math.nan))
+            if last:
+                break
+        self.report(Finished())
+        _, best_step, matrix = self.best
+        stopped = should_stop() and done < solver.steps
+        return TrainingResult(done, time.perf_counter() - begin, best_step, matrix, stopped)
+
+    def _next(self, batches: Iterator[Any]) -> Any:
+        import tensorflow as tf
+
+        try:
+            return next(batches)
+        except tf.errors.OpError:
+            self.pipeline.reraise()
+            raise
+
+    def _diverged(self, loss: float, step: int, positions: Sequence[int]) -> str:
+        files = ", ".join(str(self.pipeline.sample_at(position).image) for position in positions)
+        rate = learning_rate(self.recipe.solver, step)
+        saved = f"the last good model is {self.run.last}" if self.run.last.exists() else "no model was saved yet"
+        return (
+            f"step {step + 1}: the loss is {loss}, expected a finite number; {saved}; the batch was {files}; "
+            f"lower solver.learning_rate (it was {rate:g} here), or set solver.gradient_clip or solver.warmup_steps"
+        )
+
+    def _report_step(self, clock: _Clock, done: int) -> None:
+        solver, settings = self.recipe.solver, self.recipe.run
+        validations = math.ceil(solver.steps / settings.val_every) - done // settings.val_every
+        event = Trained(
+            step=done,
+            steps=solver.steps,
+            loss=clock.loss,
+            learning_rate=learning_rate(solver, done - 1),
+            images_per_second=solver.batch_size * solver.accumulate / clock.step_seconds,
+            waiting=clock.waiting,
+            seconds_left=(solver.steps - done) * clock.step_seconds + validations * self.validation_seconds,
+            logged=done % settings.log_every == 0 or done in (1, solver.steps),
+        )
+        if event.logged:
+            values = {key: value for key, value in asdict(event).items() if key not in ("steps", "logged")}
+            self.run.metrics(kind="train", **values)
+        self.report(event)
+
+    def _validate(self, done: int) -> None:
+        """Score the validation split, and keep the model if it is the best so far."""
+        begin = time.perf_counter()
+        matrix = score(self.segmenter, self.val_samples, len(self.dataset.classes), self.report)
+        self.validation_seconds = time.perf_counter() - begin
+        miou = matrix.mean_iou()
+        best = miou > self.best[0]
+        self.validations_without_gain = 0 if best else self.validations_without_gain + 1
+        if best:
+            self.best = (miou, done, matrix)
+            save_model(self.run.best, self.model, self._info(done, miou))
+        present, predicted = int((matrix.pixels() > 0).sum()), int((matrix.predicted() > 0).sum())
+        event = Validated(done, miou, matrix.pixel_accuracy(), best, predicted, present)
+        self.run.metrics(kind="validation", **asdict(event))
+        self.report(event)
+
+    def _preview(self) -> np.ndarray:
+        rows = []
+        for sample in _spread(self.val_samples, _PREVIEWS):
+            image = read_image(sample.image)
+            rows.append((image, read_label(sample.label), self.segmenter.label(image)))
+        return panels(rows, self.dataset.classes)
+
+    def _info(self, step: int, miou: float) -> ModelInfo:
+        """Return what the model files say of themselves."""
+        recipe = self.recipe
+        provenance = {
+            "source": f"trained by deeplabctl from {recipe.model.init}",
+            "data": str(self.dataset.root.resolve()),
+            "split": recipe.data.split,
+            "step": step,
+            "val_miou": None if math.isnan(miou) else miou,
+            "recipe": asdict(recipe),
+        }
+        return ModelInfo(self.dataset.classes, recipe.model.architecture, recipe.model.width, provenance)
+
+
+class _Clock:
+    """Average losses and times over the last steps."""
+
+    def __init__(self, window: int) -> None:
+        self._losses: deque[float] = deque(maxlen=window)
+        self._waits: deque[float] = deque(maxlen=max(20, window))
+        self._seconds: deque[float] = deque(maxlen=max(20, window))
+
+    def add(self, loss: float, waited: float, seconds: float) -> None:
+        """Add a step: its loss, and how long it waited for data of how long it took in all."""
+        if len(self._seconds) == 1 and self._seconds[0] > 2 * seconds:
+            self._waits.clear()  # the first step also compiled
+            self._seconds.clear()
+        self._losses.append(loss)
+        self._waits.append(waited)
+        self._seconds.append(seconds)
+
+    @property
+    def loss(self) -> float:
+        """Return the mean loss."""
+        return sum(self._losses) / len(self._losses)
+
+    @property
+    def step_seconds(self) -> float:
+        """Return the mean time of a step."""
+        return sum(self._seconds) / len(self._seconds)
+
+    @property
+    def waiting(self) -> float:
+        """Return the share of the time that was spent waiting for data."""
+        return sum(self._waits) / sum(self._seconds)
+
+
+def _class_weights(recipe: Recipe, facts: Sequence[LabelFacts], num_classes: int) -> Sequence[float]:
+    given = recipe.solver.class_weights
+    if given == "none":
+        return [1.0] * num_classes
+    if given == "median":
+        return median_frequency_weights(facts, num_classes)
+    if len(given) != num_classes:
+        raise RunError(f"solver.class_weights: expected {num_classes} numbers, one a class, got {len(given)}")
+    return [float(weight) for weight in given]
+
+
+def _spread(samples: Sequence[Sample], count: int) -> list[Sample]:
+    """Return ``count`` samples spread evenly over the split."""
+    return [samples[index * len(samples) // count] for index in range(min(count, len(samples)))]

@@ -1,0 +1,147 @@
+"""Find weight files, tell what they are, and fit weights to an architecture. No TensorFlow."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from deeplabctl.classes import voc_palette
+from deeplabctl.data.transforms import MEAN_BGR
+from deeplabctl.errors import WeightsError
+from deeplabctl.layers import convolutions, weight_shapes
+
+Weights = dict[str, list[npt.NDArray[Any]]]  # layer name -> [kernel HWIO, bias]
+
+INFO_ENTRY = "deeplabctl.json"  # in the .keras archive, beside Keras' own entries
+BEST, LAST = "best.keras", "last.keras"
+
+# Pixels minus the mean have a standard deviation of about 70, not 1, which He's rule expects of its input.
+INPUT_STD = 70.0
+NEW_LAYER_STD = 0.01  # the gaussian filler of the original prototxt
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Hold what a model file says of itself beside its weights."""
+
+    classes: tuple[str, ...]
+    architecture: str = "largefov"
+    width: float = 1.0
+    provenance: dict[str, Any] = field(default_factory=dict)  # source, recipe, data set, split trained on, step, mIoU
+
+    def to_json(self) -> str:
+        """Return the text of the archive's own entry, with palette and preprocessing for other readers."""
+        palette = voc_palette()[: len(self.classes)].tolist()
+        preprocessing = {"channels": "BGR", "mean": MEAN_BGR, "scale": 1}
+        return json.dumps(asdict(self) | {"palette": palette, "preprocessing": preprocessing}, indent=1)
+
+
+def find_weights(given: str | None, runs: Path = Path("runs")) -> Path:
+    """Return the model file: as given, else $DEEPLABCTL_WEIGHTS, else the best of the newest run under ``runs``."""
+    named = given or os.environ.get("DEEPLABCTL_WEIGHTS")
+    if named:
+        return _model_file(Path(named))
+    found = [path for path in runs.glob(f"*/{BEST}") if path.with_name("recipe.toml").is_file()]
+    if not found:
+        raise WeightsError(
+            "there are no weights: train some (deeplabctl train), name some (--weights FILE.keras or a run directory), "
+            "or set $DEEPLABCTL_WEIGHTS"
+        )
+    return max(found, key=lambda path: path.with_name("recipe.toml").stat().st_mtime_ns)
+
+
+def _model_file(path: Path) -> Path:
+    """Return the model file that a path names: itself, or the best one of a run directory."""
+    if path.is_dir():
+        for name in (BEST, LAST):
+            if (path / name).is_file():
+                return path / name
+        raise WeightsError(f"weights {path}: expected a run directory with {BEST}, got a folder without one")
+    if not path.exists():
+        raise WeightsError(f"weights {path}: there is no such file")
+    return path
+
+
+def read_info(path: Path) -> ModelInfo:
+    """Read what a model file says of itself; raises WeightsError if it is not one of ours."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            if INFO_ENTRY not in names:
+                what = (
+                    "a Keras model without class names" if "config.json" in names else "a zip archive of something else"
+                )
+                raise WeightsError(f"weights {path}: expected a model file written by deeplabctl, got {what}")
+            stored = json.loads(archive.read(INFO_ENTRY))
+        return ModelInfo(tuple(stored["classes"]), stored["architecture"], stored["width"], stored["provenance"])
+    except zipfile.BadZipFile:
+        raise WeightsError(
+            f"weights {path}: expected a .keras model file or a run directory, got something else"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"weights {path}: the file is damaged ({type(error).__name__}: {error})") from None
+
+
+def random_weights(architecture: str, num_classes: int, width: float, seed: int) -> Weights:
+    """Draw the start of a net that begins from nothing: He's rule, the classifier gaussian 0.01, biases 0.
+
+    The first layer's kernel is divided by the spread of its input. A function of the seed alone.
+    """
+    weights: Weights = {}
+    shapes = weight_shapes(architecture, num_classes, width)
+    for index, (name, shape) in enumerate(shapes.items()):
+        std = np.sqrt(2 / (shape[0] * shape[1] * shape[2])) / (INPUT_STD if index == 0 else 1)
+        if index == len(shapes) - 1:
+            std = NEW_LAYER_STD
+        weights[name] = _gaussian(shape, std, seed, index)
+    return weights
+
+
+def fit_weights(
+    found: Weights, architecture: str, num_classes: int, width: float, seed: int, source: str
+) -> tuple[Weights, list[str]]:
+    """Return weights for every layer, and the names of those that are new: gaussian 0.01 and biases 0.
+
+    New are layers that are not in ``found``, and a classifier of another class count. Raises WeightsError, with a line
+    for each layer that does not fit, for other shapes and unknown names.
+    """
+    shapes = weight_shapes(architecture, num_classes, width)
+    classifier = convolutions(architecture)[-1].name
+    wrong = [f"+ {name} (unexpected)" for name in found if name not in shapes]
+    weights: Weights = {}
+    new: list[str] = []
+    for index, (name, shape) in enumerate(shapes.items()):
+        given = found.get(name)
+        if given is None or (name == classifier and given[0].shape[-1] != num_classes):
+            weights[name] = _gaussian(shape, NEW_LAYER_STD, seed, index)
+            new.append(name)
+        elif given[0].shape != shape or given[1].shape != shape[-1:]:
+            wrong.append(f"- {name}: expected {shape}, got {given[0].shape}")
+        else:
+            weights[name] = given
+    if wrong or len(new) == len(shapes):
+        raise WeightsError(
+            f"weights {source} do not fit {architecture} of width {width:g}: {'; '.join(wrong or ['no layer'])}"
+        )
+    return weights, new
+
+
+def width_of(found: Weights, architecture: str) -> float | None:
+    """Return the width that the channels of these weights have; None where they tell nothing."""
+    for conv in convolutions(architecture):
+        if conv.name in found and not conv.classifier:
+            return float(found[conv.name][0].shape[-1] / conv.channels)
+    return None
+
+
+def _gaussian(shape: Sequence[int], std: float, seed: int, index: int) -> list[npt.NDArray[Any]]:
+    kernel = np.random.default_rng((seed, index)).normal(0, std, shape).astype(np.float32)
+    return [kernel, np.zeros(shape[-1], np.float32)]
