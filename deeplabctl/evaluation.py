@@ -17,7 +17,7 @@ from deeplabctl.data.images import read_image, read_label
 from deeplabctl.errors import DataError
 from deeplabctl.metrics import ConfusionMatrix
 from deeplabctl.prediction import Segmenter
-from deeplabctl.reporting import Advanced, Finished, Reporter, Started
+from deeplabctl.reporting import Advanced, Finished, Reporter, Started, silent
 
 Pair = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
 
@@ -50,18 +50,10 @@ class Evaluation:
 
 
 def evaluate(
-    segmenter: Segmenter, dataset: Dataset, split: str, report: Reporter, *, limit: int | None = None
+    segmenter: Segmenter, dataset: Dataset, samples: Sequence[Sample], report: Reporter = silent
 ) -> Evaluation:
-    """Score the samples of a split (the first ``limit`` of them); raises DataError for a label out of range."""
-    samples = dataset.samples(split)[:limit]
-    matrix = score(segmenter, samples, len(dataset.classes), report)
-    settings = {"split": split, "data": str(dataset.root), "pad": segmenter.pad, "absent_classes": "left out of means"}
-    return Evaluation(dataset.classes, matrix, len(samples), settings)
-
-
-def score(segmenter: Segmenter, samples: Sequence[Sample], num_classes: int, report: Reporter) -> ConfusionMatrix:
-    """Return the confusion matrix of these samples."""
-    matrix = ConfusionMatrix(num_classes)
+    """Score samples of a data set; raises DataError for one that cannot be read or whose label is out of range."""
+    matrix = ConfusionMatrix(len(dataset.classes))
     report(Started("scoring", len(samples), "images"))
     try:
         for sample, (image, label) in zip(samples, read_ahead(samples), strict=True):
@@ -72,7 +64,8 @@ def score(segmenter: Segmenter, samples: Sequence[Sample], num_classes: int, rep
             report(Advanced(1))
     finally:
         report(Finished())
-    return matrix
+    settings = {"data": str(dataset.root), "pad": segmenter.pad, "absent_classes": "left out of the means"}
+    return Evaluation(dataset.classes, matrix, len(samples), settings)
 
 
 def read_ahead(samples: Sequence[Sample], ahead: int = 4) -> Iterator[Pair]:

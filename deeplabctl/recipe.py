@@ -8,7 +8,7 @@ import math
 import tomllib
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -109,26 +109,31 @@ def packaged_recipes() -> list[str]:
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
-def read_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
-    """Read a packaged recipe by name, or a TOML file, and apply ``section.key=value`` overrides (values are TOML).
+def read_recipe(
+    name_or_path: str, overrides: Iterable[str] = (), options: Mapping[str, object] | None = None
+) -> Recipe:
+    """Read a packaged recipe by name, or a TOML file, and change some settings.
 
-    Raises RecipeError, with a guess at what was meant, for unknown keys, wrong types and values out of range.
+    ``overrides`` are texts ``section.key=value`` with TOML values; ``options``, which come last, map "section.key" to
+    values, where None changes nothing. Raises RecipeError, with a guess at what was meant, for unknown keys, wrong
+    types and values out of range.
     """
     if name_or_path in packaged_recipes():
-        text, where = (
-            (resources.files("deeplabctl") / "recipes" / f"{name_or_path}.toml").read_text("utf-8"),
-            name_or_path,
-        )
+        text = (resources.files("deeplabctl") / "recipes" / f"{name_or_path}.toml").read_text("utf-8")
     else:
-        text, where = _recipe_file(Path(name_or_path)), name_or_path
+        text = _recipe_file(Path(name_or_path))
     try:
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"recipe {where}: not valid TOML: {error}") from None
-    for override in overrides:
-        section, key, value = _parse_override(override)
-        tree.setdefault(section, {})[key] = value
-    return recipe_from_dict(tree, f"recipe {where}")
+        raise RecipeError(f"recipe {name_or_path}: not valid TOML: {error}") from None
+    changes = [_parse_override(override) for override in overrides]
+    changes += [(name, value) for name, value in (options or {}).items() if value is not None]
+    for name, value in changes:
+        section, _, key = name.partition(".")
+        table = tree.setdefault(section, {})
+        if isinstance(table, dict):
+            table[key] = value
+    return recipe_from_dict(tree, f"recipe {name_or_path}")
 
 
 def recipe_from_dict(tree: dict[str, Any], where: str) -> Recipe:
@@ -150,13 +155,6 @@ def write_recipe(recipe: Recipe) -> str:
     import tomli_w
 
     return tomli_w.dumps(dataclasses.asdict(recipe))
-
-
-def replace(recipe: Recipe, section: str, **changes: Any) -> Recipe:
-    """Return the recipe with some values of a section changed, and checked again."""
-    tree = dataclasses.asdict(recipe)
-    tree[section] |= changes
-    return recipe_from_dict(tree, "options")
 
 
 _Check = Callable[[Any], bool]
@@ -246,15 +244,15 @@ def _recipe_file(path: Path) -> str:
         raise RecipeError(f"cannot read the recipe {path}: {reason}; expected a TOML file") from None
 
 
-def _parse_override(override: str) -> tuple[str, str, object]:
-    """Split ``section.key=value``; a value that is no TOML is refused, but a bare word is taken as text."""
-    name, equals, text = override.partition("=")
-    section, dot, key = name.strip().partition(".")
-    if not (equals and dot and section and key):
+def _parse_override(override: str) -> tuple[str, object]:
+    """Split ``section.key=value``; a bare word is taken as text, any other value that is no TOML is refused."""
+    name, equals, text = (part.strip() for part in override.partition("="))
+    section, dot, key = name.partition(".")
+    if not (equals and section and dot and key):
         raise RecipeError(f"--set {override}: expected SECTION.KEY=VALUE, as in solver.learning_rate=1e-3")
     try:
-        return section, key, tomllib.loads(f"value = {text}")["value"]
+        return name, tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        if text.strip().replace("-", "").replace("_", "").isalnum():
-            return section, key, text.strip()
+        if text.replace("-", "").replace("_", "").isalnum():
+            return name, text
         raise RecipeError(f"--set {override}: the value is not valid TOML; put texts in quotes") from None

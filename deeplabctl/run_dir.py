@@ -15,11 +15,10 @@ import contextlib
 import fcntl
 import importlib.metadata
 import json
-import os
 import platform
 import subprocess
-import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -42,7 +41,7 @@ class RunDirectory:
         self._facts: dict[str, Any] = {}
 
     @classmethod
-    def create(cls, path: Path | None, recipe: Recipe, data_name: str) -> Self:
+    def create(cls, path: Path | None, recipe: Recipe, data_name: str, argv: Sequence[str] = ()) -> Self:
         """Make a new run directory, ``runs/<date>-<time>-<architecture>-<data>`` unless a path is given.
 
         Raises RunError if it holds a run already or cannot be written.
@@ -73,7 +72,7 @@ class RunDirectory:
         write_text(chosen / "recipe.toml", write_recipe(recipe))
         run.record(
             status="running",
-            argv=sys.argv,
+            argv=list(argv),
             seed=recipe.run.seed,
             started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             python=platform.python_version(),
@@ -139,10 +138,6 @@ def _version(package: str) -> str | None:
 
 def _git_commit() -> str | None:
     """Return the commit of the folder that the command runs in, if it is a git checkout."""
-    if "GIT_DIR" not in os.environ and not any(
-        (parent / ".git").exists() for parent in (Path.cwd(), *Path.cwd().parents)
-    ):
-        return None
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         command = ["git", "rev-parse", "HEAD"]
         return subprocess.run(command, capture_output=True, text=True, timeout=5).stdout.strip() or None

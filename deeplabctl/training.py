@@ -7,92 +7,88 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from deeplabctl.data.dataset import Dataset, Sample
+from deeplabctl.data.dataset import Sample
 from deeplabctl.data.images import read_image, read_label, write_picture
-from deeplabctl.data.labels import LabelFacts, median_frequency_weights
+from deeplabctl.data.labels import median_frequency_weights
 from deeplabctl.errors import RunError
-from deeplabctl.evaluation import score
-from deeplabctl.metrics import ConfusionMatrix
+from deeplabctl.evaluation import Evaluation, evaluate
 from deeplabctl.model import assign_weights, build_model
-from deeplabctl.model_file import save_model
+from deeplabctl.model_file import imagenet_features, load_weights, save_model
 from deeplabctl.pipeline import TrainingPipeline
+from deeplabctl.plan import Plan
 from deeplabctl.prediction import Segmenter
 from deeplabctl.recipe import Recipe
 from deeplabctl.render import panels
-from deeplabctl.reporting import Finished, Reporter, Started, Trained, Validated
+from deeplabctl.reporting import Finished, Note, Reporter, Started, Trained, Validated, silent
 from deeplabctl.run_dir import RunDirectory
 from deeplabctl.schedule import learning_rate
 from deeplabctl.training_step import TrainingStep
-from deeplabctl.weights import ModelInfo, Weights
+from deeplabctl.weights import ModelInfo, Weights, fit_weights, random_weights
 
 _PREVIEWS = 4  # images in a preview
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """Hold what a training came to: ``matrix`` is the best validation's."""
+    """Hold what a training came to."""
 
     steps: int
     seconds: float
+    best: Evaluation  # the best validation
     best_step: int
-    matrix: ConfusionMatrix
-    stopped: bool
+    stopped: bool  # asked to, before its last step
 
 
 def train(
-    recipe: Recipe,
-    dataset: Dataset,
-    facts: Sequence[LabelFacts],
-    start: tuple[Weights, Sequence[str]],
-    run: RunDirectory,
-    report: Reporter,
-    should_stop: Callable[[], bool] = lambda: False,
+    plan: Plan, run: RunDirectory, report: Reporter = silent, should_stop: Callable[[], bool] = lambda: False
 ) -> TrainingResult:
-    """Train on ``data.split``, validate on ``data.val_split``, and leave the best and the last model in ``run``.
+    """Train as planned, and leave the best (by validation mIoU) and the last model, previews and metrics in ``run``.
 
-    ``facts`` are `check_labels`' of the training split; ``start`` is `fit_weights`': the weights and which layers are
-    new. ``should_stop`` is asked after each step; the last model is saved then too. Raises RunError for a loss that is
-    not finite, DataError for a sample that cannot be read any more.
+    ``should_stop`` is asked after each step; the last model is saved then too. Raises RunError for a loss that is not
+    finite, DataError for a sample that cannot be read any more, WeightsError for a start that does not fit.
     """
-    return _Training(recipe, dataset, facts, start, run, report).loop(should_stop)
+    return _Training(plan, run, report).loop(should_stop)
+
+
+def start_weights(recipe: Recipe, num_classes: int, report: Reporter) -> tuple[Weights, list[str]]:
+    """Return the weights that ``model.init`` names, and the names of the layers that start random."""
+    model = recipe.model
+    if model.init == "random":
+        weights = random_weights(model.architecture, num_classes, model.width, recipe.run.seed)
+        return weights, list(weights)
+    found = imagenet_features() if model.init == "imagenet" else load_weights(Path(model.init))
+    weights, new = fit_weights(found, model.architecture, num_classes, model.width, recipe.run.seed, model.init)
+    report(Note(f"weights from {model.init}; new: {', '.join(new) or 'none'}"))
+    return weights, new
 
 
 class _Training:
     """Hold the parts of a running training."""
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        dataset: Dataset,
-        facts: Sequence[LabelFacts],
-        start: tuple[Weights, Sequence[str]],
-        run: RunDirectory,
-        report: Reporter,
-    ) -> None:
-        solver = recipe.solver
-        weights, new_layers = start
-        num_classes = len(dataset.classes)
-        self.recipe, self.dataset, self.run, self.report = recipe, dataset, run, report
+    def __init__(self, plan: Plan, run: RunDirectory, report: Reporter) -> None:
+        recipe, dataset = plan.recipe, plan.dataset
+        solver, num_classes = recipe.solver, len(dataset.classes)
+        self.plan, self.recipe, self.run, self.report = plan, recipe, run, report
+        weights, new_layers = start_weights(recipe, num_classes, report)
         self.model = build_model(
             recipe.model.architecture, num_classes, width=recipe.model.width, dropout=recipe.model.dropout
         )
         assign_weights(self.model, weights)
-        class_weights = _class_weights(recipe, facts, num_classes)
-        self.step = TrainingStep(self.model, recipe, class_weights, new_layers)
+        self.step = TrainingStep(self.model, recipe, _class_weights(plan), new_layers)
         self.pipeline = TrainingPipeline(
-            dataset.samples(recipe.data.split),
+            plan.samples,
             recipe.augment,
             batch_size=solver.batch_size * solver.accumulate,
             seed=recipe.run.seed,
         )
-        self.val_samples = dataset.samples(recipe.data.val_split)
-        pad = recipe.eval.pad if recipe.eval.pad != "auto" else "paper" if dataset.is_voc else "tight"
-        self.segmenter = Segmenter(self.model, self._info(0, math.nan), pad)
-        self.best: tuple[float, int, ConfusionMatrix] = (-1.0, 0, ConfusionMatrix(num_classes))
+        self.segmenter = Segmenter(self.model, self._info(0, None), recipe.eval.pad)
+        self.best: tuple[Evaluation, int] | None = None
         self.validations_without_gain = 0
         self.validation_seconds = 0.0
 
@@ -121,13 +117,13 @@ class _Training:
                 self._validate(done)
                 last = last or 0 < solver.patience <= self.validations_without_gain
             if done % settings.save_every == 0 or last:
-                save_model(self.run.last, self.model, self._info(done, math.nan))
+                save_model(self.run.last, self.model, self._info(done, None))
             if last:
                 break
         self.report(Finished())
-        _, best_step, matrix = self.best
+        assert self.best is not None  # the last step is always validated
         stopped = should_stop() and done < solver.steps
-        return TrainingResult(done, time.perf_counter() - begin, best_step, matrix, stopped)
+        return TrainingResult(done, time.perf_counter() - begin, *self.best, stopped)
 
     def _next(self, batches: Iterator[Any]) -> Any:
         import tensorflow as tf
@@ -168,38 +164,44 @@ class _Training:
     def _validate(self, done: int) -> None:
         """Score the validation split, and keep the model if it is the best so far."""
         begin = time.perf_counter()
-        matrix = score(self.segmenter, self.val_samples, len(self.dataset.classes), self.report)
+        scores = evaluate(self.segmenter, self.plan.dataset, self.plan.val_samples, self.report)
         self.validation_seconds = time.perf_counter() - begin
-        miou = matrix.mean_iou()
-        best = miou > self.best[0]
+        matrix = scores.matrix
+        best = self.best is None or matrix.mean_iou() > self.best[0].matrix.mean_iou()
         self.validations_without_gain = 0 if best else self.validations_without_gain + 1
         if best:
-            self.best = (miou, done, matrix)
-            save_model(self.run.best, self.model, self._info(done, miou))
-        present, predicted = int((matrix.pixels() > 0).sum()), int((matrix.predicted() > 0).sum())
-        event = Validated(done, miou, matrix.pixel_accuracy(), best, predicted, present)
+            self.best = scores, done
+            save_model(self.run.best, self.model, self._info(done, matrix.mean_iou()))
+        event = Validated(
+            step=done,
+            miou=matrix.mean_iou(),
+            pixel_accuracy=matrix.pixel_accuracy(),
+            best=best,
+            predicted=int((matrix.predicted() > 0).sum()),
+            present=int((matrix.pixels() > 0).sum()),
+        )
         self.run.metrics(kind="validation", **asdict(event))
         self.report(event)
 
-    def _preview(self) -> np.ndarray:
+    def _preview(self) -> npt.NDArray[np.uint8]:
         rows = []
-        for sample in _spread(self.val_samples, _PREVIEWS):
+        for sample in _spread(self.plan.val_samples, _PREVIEWS):
             image = read_image(sample.image)
             rows.append((image, read_label(sample.label), self.segmenter.label(image)))
-        return panels(rows, self.dataset.classes)
+        return panels(rows, self.plan.dataset.classes)
 
-    def _info(self, step: int, miou: float) -> ModelInfo:
+    def _info(self, step: int, miou: float | None) -> ModelInfo:
         """Return what the model files say of themselves."""
         recipe = self.recipe
         provenance = {
             "source": f"trained by deeplabctl from {recipe.model.init}",
-            "data": str(self.dataset.root.resolve()),
+            "data": recipe.data.root,
             "split": recipe.data.split,
             "step": step,
-            "val_miou": None if math.isnan(miou) else miou,
+            "val_miou": miou,
             "recipe": asdict(recipe),
         }
-        return ModelInfo(self.dataset.classes, recipe.model.architecture, recipe.model.width, provenance)
+        return ModelInfo(self.plan.dataset.classes, recipe.model.architecture, recipe.model.width, provenance)
 
 
 class _Clock:
@@ -235,14 +237,12 @@ class _Clock:
         return sum(self._waits) / sum(self._seconds)
 
 
-def _class_weights(recipe: Recipe, facts: Sequence[LabelFacts], num_classes: int) -> Sequence[float]:
-    given = recipe.solver.class_weights
+def _class_weights(plan: Plan) -> list[float]:
+    given, num_classes = plan.recipe.solver.class_weights, len(plan.dataset.classes)
     if given == "none":
         return [1.0] * num_classes
     if given == "median":
-        return median_frequency_weights(facts, num_classes)
-    if len(given) != num_classes:
-        raise RunError(f"solver.class_weights: expected {num_classes} numbers, one a class, got {len(given)}")
+        return median_frequency_weights(plan.facts, num_classes)
     return [float(weight) for weight in given]
 
 

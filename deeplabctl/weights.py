@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import math
 import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -45,10 +45,9 @@ class ModelInfo:
 
 
 def find_weights(given: str | None, runs: Path = Path("runs")) -> Path:
-    """Return the model file: as given, else $DEEPLABCTL_WEIGHTS, else the best of the newest run under ``runs``."""
-    named = given or os.environ.get("DEEPLABCTL_WEIGHTS")
-    if named:
-        return _model_file(Path(named))
+    """Return the model file: as given (a file or a run directory), else the best of the newest run under ``runs``."""
+    if given:
+        return model_file(Path(given))
     found = [path for path in runs.glob(f"*/{BEST}") if path.with_name("recipe.toml").is_file()]
     if not found:
         raise WeightsError(
@@ -58,7 +57,7 @@ def find_weights(given: str | None, runs: Path = Path("runs")) -> Path:
     return max(found, key=lambda path: path.with_name("recipe.toml").stat().st_mtime_ns)
 
 
-def _model_file(path: Path) -> Path:
+def model_file(path: Path) -> Path:
     """Return the model file that a path names: itself, or the best one of a run directory."""
     if path.is_dir():
         for name in (BEST, LAST):
@@ -68,6 +67,19 @@ def _model_file(path: Path) -> Path:
     if not path.exists():
         raise WeightsError(f"weights {path}: there is no such file")
     return path
+
+
+def width_of_start(init: str, width: float | None) -> float:
+    """Return the width of a net that starts from ``init``; raises WeightsError if another ``width`` is asked for."""
+    if init == "random":
+        return 1.0 if width is None else width
+    found = 1.0 if init == "imagenet" else read_info(model_file(Path(init))).width
+    if width is not None and not math.isclose(width, found, rel_tol=1e-6):
+        raise WeightsError(
+            f"init {init}: expected weights of width {width:g}, got width {found:g}; "
+            "leave the width out, or start from nothing (--init random)"
+        )
+    return found
 
 
 def read_info(path: Path) -> ModelInfo:
@@ -132,14 +144,6 @@ def fit_weights(
             f"weights {source} do not fit {architecture} of width {width:g}: {'; '.join(wrong or ['no layer'])}"
         )
     return weights, new
-
-
-def width_of(found: Weights, architecture: str) -> float | None:
-    """Return the width that the channels of these weights have; None where they tell nothing."""
-    for conv in convolutions(architecture):
-        if conv.name in found and not conv.classifier:
-            return float(found[conv.name][0].shape[-1] / conv.channels)
-    return None
 
 
 def _gaussian(shape: Sequence[int], std: float, seed: int, index: int) -> list[npt.NDArray[Any]]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from platformdirs import user_cache_path
 
 from deeplabctl.atomic import write_text
 from deeplabctl.classes import IGNORE_LABEL, voc_grey_levels
@@ -36,12 +37,6 @@ class LabelFacts:
     height: int
     width: int
     pixels: dict[int, int]
-
-
-def cache_folder() -> Path:
-    """Return the user's cache folder of this program: $XDG_CACHE_HOME/deeplabctl or ~/.cache/deeplabctl."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "deeplabctl"
 
 
 def check_labels(dataset: Dataset, samples: Sequence[Sample], report: Reporter) -> list[LabelFacts]:
@@ -119,7 +114,7 @@ class _Memory:
     def __init__(self, root: Path) -> None:
         self._root = root.resolve()
         digest = hashlib.sha256(str(self._root).encode()).hexdigest()[:16]
-        self._path = cache_folder() / "labels" / f"{digest}.json"
+        self._path = user_cache_path("deeplabctl") / "labels" / f"{digest}.json"
         self._known: dict[str, list[Any]] = {}
         self._changed = False
         try:

@@ -39,7 +39,7 @@ _CORNERS: dict[str, tuple[int, tuple[complex, ...]]] = {
 }
 _HOLE = 0.5  # of the ring's radius
 _TILT = math.radians(35)  # at most, to each side
-_STRAY = 0.14  # at most, of the hue from that of its kind, to each side; the kinds stand 1/6 apart
+_STRAY = 0.15  # at most, of the hue from that of its kind, to each side; the kinds stand 1/6 apart
 _ANY_HUE = 0.1  # share of the objects whose hue says nothing
 _VOID_WINDOW = 5  # pixels; leaves 2 pixels of void on each side of a border
 _OVERSAMPLING = 4
@@ -96,7 +96,7 @@ def draw_sample(seed: int, index: int) -> tuple[npt.NDArray[np.uint8], npt.NDArr
     """Draw a picture (160, 160, 3) uint8 RGB and its label (160, 160) uint8; borders of objects are 255, void."""
     rng = np.random.default_rng((seed, index))
     shapes = place_shapes(rng)
-    picture = _surface(rng, _color(rng, rng.random(), (0.1, 0.75)), contrast=0.8)
+    picture = _surface(rng, _color(rng, rng.random(), (0.1, 0.85)), contrast=0.8)
     on_top = np.zeros((SIZE, SIZE), np.uint8)  # number of the object that is seen, 0 the ground
     for number, shape in enumerate(shapes, 1):
         hue = (shape.class_id - 1) / (len(CLASSES) - 1) + _STRAY * rng.uniform(-1, 1, 2).mean()
@@ -129,7 +129,7 @@ def _surface(rng: np.random.Generator, color: Floats, contrast: float) -> Floats
         direction = cmath.exp(1j * rng.uniform(0, math.pi)) / rng.uniform(5, 12)
         y, x = np.mgrid[:SIZE, :SIZE]
         share = np.abs((x * direction.real + y * direction.imag) % 2 - 1)
-    other = _color(rng, rng.random(), (0.1, 0.75))
+    other = _color(rng, rng.random(), (0.1, 0.85))
     mixed: Floats = color + contrast * share[..., None] * (other - color)
     return mixed
 

@@ -1,0 +1,50 @@
+# Everything that a developer or a newcomer types. Needs Python 3.11 to 3.13 and make, nothing else.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready-dev
+USER_READY := $(VENV)/.ready
+
+.PHONY: help install install-dev format check test test-all demo bench clean
+
+help:  ## show this
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+install: $(USER_READY)  ## make .venv with the command deeplabctl in it
+install-dev: $(READY)  ## the same with what checks and tests need
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(USER_READY): pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(READY): pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@ $(USER_READY)
+
+format: install-dev  ## lay out the code
+	$(BIN)/ruff format deeplabctl tests benchmarks
+	$(BIN)/ruff check --fix deeplabctl tests benchmarks
+
+check: install-dev  ## style, types
+	$(BIN)/ruff format --check deeplabctl tests benchmarks
+	$(BIN)/ruff check deeplabctl tests benchmarks
+	$(BIN)/mypy
+
+test: install-dev  ## unit and TensorFlow tests (minutes)
+	$(BIN)/python -m pytest
+
+test-all: install-dev  ## the slow tests too
+	$(BIN)/python -m pytest --slow
+
+demo: install  ## train, evaluate and segment on the built-in data set (about 5 minutes)
+	@DEEPLABCTL=$(abspath $(BIN))/deeplabctl sh demo.sh
+
+bench: install-dev  ## measure: prints ratios
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+clean:  ## remove what the targets made
+	rm -rf $(VENV) runs demo .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,1 @@
+"""Turn the command line into calls and results into text: the only place that knows typer, rich and the environment."""

@@ -1,0 +1,167 @@
+"""Print: results on stdout, progress, notes and errors on stderr; rich on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import typer
+
+from deeplabctl.errors import DeepLabError
+from deeplabctl.reporting import Advanced, Event, Finished, Note, Reporter, Started, Trained, Validated, Wrote
+
+_PLAIN_SECONDS = 5.0  # between two lines of a task's progress
+
+
+@dataclass(frozen=True)
+class Console:
+    """Hold what the common options say of the output."""
+
+    json: bool = False
+    quiet: bool = False
+    debug: bool = False
+
+    @property
+    def fancy(self) -> bool:
+        """Tell whether somebody sits before a terminal; with stdout in a pipe, stderr stays plain too."""
+        return sys.stdout.isatty() and sys.stderr.isatty()
+
+    @contextmanager
+    def reporter(self) -> Iterator[Reporter]:
+        """Give the jobs a reporter that draws, prints lines, or (quiet) passes on warnings alone."""
+        if self.quiet:
+            yield _warnings_only
+        elif self.fancy:
+            from deeplabctl.cli.live import LiveReporter
+
+            with LiveReporter() as live:
+                yield live
+        else:
+            yield PlainReporter()
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turn the project's own errors into one line and exit code 1; with --debug they keep their traceback."""
+        try:
+            yield
+        except DeepLabError as error:
+            if self.debug:
+                raise
+            print_error(str(error))
+            raise typer.Exit(1) from None
+
+    def say(self, text: str = "") -> None:
+        """Print a line of the result, unless the result is JSON."""
+        if not self.json:
+            typer.echo(text)
+
+    def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Print a table whose first column is text and whose others are numbers."""
+        if self.json:
+            return
+        if self.fancy:
+            from rich.console import Console as RichConsole
+            from rich.table import Table
+            from rich.text import Text
+
+            table = Table(box=None, pad_edge=False, header_style="bold")
+            for number, header in enumerate(headers):
+                table.add_column(header, justify="left" if number == 0 else "right")
+            for row in rows:
+                table.add_row(*(Text(cell) for cell in row))
+            RichConsole().print(table)
+            return
+        widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
+        for row in (headers, *rows):
+            cells = [row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))]
+            typer.echo("  ".join(cells).rstrip())
+
+    def document(self, result: dict[str, Any]) -> None:
+        """Print the result as JSON, where JSON was asked for."""
+        if self.json:
+            typer.echo(json.dumps(result, indent=1))
+
+
+class PlainReporter:
+    """Print events as lines on stderr, without control characters."""
+
+    def __init__(self) -> None:
+        self._tasks: list[tuple[Started, int]] = []
+        self._printed = time.monotonic()
+
+    def __call__(self, event: Event) -> None:
+        """Print what is worth a line."""
+        match event:
+            case Started():
+                self._tasks.append((event, event.done))
+                self._printed = time.monotonic()
+            case Advanced(parts):
+                task, done = self._tasks[-1]
+                self._tasks[-1] = (task, done + parts)
+                if time.monotonic() - self._printed > _PLAIN_SECONDS:
+                    self._printed = time.monotonic()
+                    typer.echo(f"{task.task}: {done + parts} of {task.total} {task.unit}", err=True)
+            case Finished():
+                self._tasks.pop()
+            case _:
+                if (line := describe(event)) is not None:
+                    typer.echo(line, err=True)
+
+
+def describe(event: Event) -> str | None:
+    """Return an event as a line of text; None for those that are none."""
+    match event:
+        case Note(text, warning):
+            return f"warning: {text}" if warning else text
+        case Trained(logged=True):
+            return (
+                f"step {event.step}/{event.steps}  loss {event.loss:.4f}  lr {event.learning_rate:.3g}  "
+                f"{event.images_per_second:.1f} images/s  waiting {event.waiting:.1%}  "
+                f"{duration(event.seconds_left)} left"
+            )
+        case Validated():
+            best = "  (best so far)" if event.best else ""
+            return (
+                f"step {event.step}: val mIoU {event.miou:.4f}  pixel accuracy {event.pixel_accuracy:.4f}  "
+                f"predicts {event.predicted} of {event.present} classes{best}"
+            )
+        case Wrote(path, what):
+            return f"{what}: {path}"
+    return None
+
+
+def duration(seconds: float) -> str:
+    """Return a time as h:mm:ss or m:ss."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def score_rows(scores: dict[str, Any]) -> tuple[Sequence[str], list[list[str]]]:
+    """Return headers and rows of the table of classes, from `Evaluation.to_dict`."""
+    rows = [
+        [entry["name"], percent(entry["iou"]), percent(entry["accuracy"]), f"{entry['pixels']:,}"]
+        for entry in scores["classes"]
+    ]
+    return ("class", "IoU %", "accuracy %", "pixels"), rows
+
+
+def percent(share: float | None) -> str:
+    """Return a fraction as a percentage with two digits, or a dash where there is none."""
+    return "-" if share is None else f"{100 * share:.2f}"
+
+
+def print_error(message: str) -> None:
+    """Print one line on stderr."""
+    typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
+    typer.echo(" ".join(message.split()), err=True)
+
+
+def _warnings_only(event: Event) -> None:
+    if isinstance(event, Note) and event.warning:
+        typer.echo(describe(event), err=True)

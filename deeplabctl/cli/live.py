@@ -1,0 +1,106 @@
+"""Draw the events of a job on a terminal: bars, the numbers of a training, and its notes above them."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group, RenderableType  # noqa: TID253 - loaded for terminals alone
+from rich.live import Live  # noqa: TID253
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn  # noqa: TID253
+from rich.text import Text  # noqa: TID253
+
+from deeplabctl.cli.console import describe, duration
+from deeplabctl.reporting import Advanced, Event, Finished, Note, Started, Trained, Validated
+
+_SPARKS = "▁▂▃▄▅▆▇█"
+_HISTORY = 40  # losses in the little curve
+
+
+class LiveReporter:
+    """Draw events at the bottom of the terminal while the block lasts; notes stay above."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(None),
+            MofNCompleteColumn(),
+            TextColumn("{task.percentage:>3.0f} %", markup=False),
+            TimeElapsedColumn(),
+            console=self._console,
+            expand=True,
+        )
+        self._live = Live(self._view(), console=self._console, transient=True, refresh_per_second=8)
+        self._tasks: list[TaskID] = []
+        self._trained: Trained | None = None
+        self._validated: Validated | None = None
+        self._best: Validated | None = None
+        self._losses: list[float] = []
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Take an event into the picture."""
+        match event:
+            case Started(task, total, unit, done):
+                self._tasks.append(self._progress.add_task(f"{task} ({unit})", total=total, completed=done))
+            case Advanced(parts):
+                self._progress.advance(self._tasks[-1], parts)
+            case Finished():
+                self._progress.remove_task(self._tasks.pop())
+            case Trained():
+                self._trained = event
+                self._progress.update(self._tasks[0], completed=event.step)
+                if event.logged:
+                    self._losses = [*self._losses, event.loss][-_HISTORY:]
+            case Validated():
+                self._validated = event
+                if event.best:
+                    self._best = event
+                self._print(event)
+            case _:
+                self._print(event)
+        self._live.update(self._view())
+
+    def _print(self, event: Event) -> None:
+        style = "yellow" if isinstance(event, Note) and event.warning else ""
+        self._console.print(Text(describe(event) or "", style=style), soft_wrap=True)
+
+    def _view(self) -> RenderableType:
+        lines: list[RenderableType] = [self._progress]
+        if (trained := getattr(self, "_trained", None)) is not None:
+            lines.append(
+                Text.assemble(
+                    "loss ", (f"{trained.loss:.4f}", "bold cyan"), f" {_sparkline(self._losses)}  ",
+                    "lr ", (f"{trained.learning_rate:.2e}", "bold"), "  ",
+                    (f"{trained.images_per_second:.1f}", "bold"), " images/s  ",
+                    "waiting ", (f"{trained.waiting:.1%}", "bold"), "  ",
+                    (duration(trained.seconds_left), "bold"), " left",
+                )
+            )  # fmt: skip
+            if self._validated is not None and self._best is not None:
+                lines.append(
+                    Text.assemble(
+                        "val mIoU ", (f"{self._validated.miou:.4f}", "bold green"),
+                        f" at step {self._validated.step}, ",
+                        "best ", (f"{self._best.miou:.4f}", "bold green"), f" at step {self._best.step}",
+                    )
+                )  # fmt: skip
+        return Group(*lines)
+
+
+def _sparkline(values: list[float]) -> str:
+    """Draw a curve in a line of text."""
+    if not values:
+        return ""
+    low, high = min(values), max(values)
+    span = (high - low) or 1.0
+    return "".join(_SPARKS[int((value - low) / span * (len(_SPARKS) - 1))] for value in values)

@@ -1,0 +1,47 @@
+"""Let a training end in good order at Ctrl-C and at SIGTERM."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from deeplabctl.reporting import Note, Reporter
+
+
+class StopRequest:
+    """Remember which signal asked to stop; called as a function, it tells whether one did."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def __call__(self) -> bool:
+        """Tell whether to stop."""
+        return self.signal is not None
+
+    @property
+    def exit_code(self) -> int:
+        """Return 130 after Ctrl-C, 143 after SIGTERM, 0 without a signal."""
+        return 0 if self.signal is None else 128 + self.signal
+
+
+@contextmanager
+def stop_signals(report: Reporter) -> Iterator[StopRequest]:
+    """Turn the first SIGINT or SIGTERM into a request to stop after the step; a second one ends the process at once."""
+    request = StopRequest()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        request.signal = number
+        for known, handler in before.items():
+            signal.signal(known, handler)
+        report(Note("stopping after this step; once more to stop at once"))
+
+    for number in before:
+        signal.signal(number, ask)
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

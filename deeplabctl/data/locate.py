@@ -1,0 +1,46 @@
+"""Find the data set that a command works on, and make the built-in one where it is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+from deeplabctl.data.dataset import Dataset, open_dataset
+from deeplabctl.data.shapes import CLASSES, write_shapes
+from deeplabctl.reporting import Note, Reporter
+
+SHAPES = "shapes"
+_SHAPES_VERSION = 1  # raised when the pictures change
+_USUAL_PLACES = (Path("VOCdevkit", "VOC2012"), Path("data", "VOCdevkit", "VOC2012"))
+
+
+def find_dataset(given: str | None, report: Reporter) -> Dataset:
+    """Return the data set as given, else VOC 2012 in one of the usual places, else the built-in ``shapes``.
+
+    Raises DataError if a given folder is no data set.
+    """
+    if given and given != SHAPES:
+        return open_dataset(Path(given))
+    if not given:
+        for place in _USUAL_PLACES:
+            if place.is_dir():
+                report(Note(f"data set: {place}"))
+                return open_dataset(place)
+        usual = " or ".join(f"./{place}" for place in _USUAL_PLACES)
+        report(Note(f"data set: the built-in shapes, as there is no --data, no $DEEPLABCTL_DATA and no {usual}"))
+    return shapes_dataset(report)
+
+
+def shapes_dataset(report: Reporter) -> Dataset:
+    """Return the built-in data set, drawn once into the user's cache folder."""
+    root = user_cache_path("deeplabctl") / f"shapes-v{_SHAPES_VERSION}" / SHAPES
+    if not root.is_dir():
+        report(Note(f"drawing the built-in data set into {root} (once)"))
+        write_shapes(root)
+    return open_dataset(root)
+
+
+def is_shapes(dataset: Dataset) -> bool:
+    """Tell whether a data set is the built-in one, or one drawn by the same program."""
+    return dataset.classes == CLASSES

@@ -1,0 +1,65 @@
+"""Find the pictures that a user names: files, folders and globs; and settle the names of what is made of them."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deeplabctl.data.images import IMAGE_SUFFIXES
+from deeplabctl.errors import DataError
+
+
+@dataclass(frozen=True)
+class Job:
+    """Name a picture and the files that are made of it."""
+
+    image: Path
+    mask: Path
+    overlay: Path | None
+
+
+def find_images(names: Sequence[str]) -> list[Path]:
+    """Return the files that the names stand for, each once; raises DataError for a name without any.
+
+    A folder stands for the pictures in it (not in the folders below; ``DIR/**/*.jpg`` finds those).
+    """
+    found: dict[Path, None] = {}
+    for name in names:
+        path = Path(name)
+        if path.is_dir():
+            images = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES)
+            if not images:
+                raise DataError(f"{path}: expected pictures in this folder ({', '.join(IMAGE_SUFFIXES)}), got none")
+        elif path.exists():
+            images = [path]
+        else:
+            images = sorted(Path(match) for match in glob.glob(name, recursive=True) if Path(match).is_file())  # noqa: PTH207
+            if not images:
+                raise DataError(f"{name}: there is no such file or folder, and as a pattern it matches nothing")
+        found |= dict.fromkeys(images)
+    return list(found)
+
+
+def plan_outputs(images: Sequence[Path], out: Path, *, overlay: bool, overwrite: bool) -> list[Job]:
+    """Name the mask ``<stem>.png`` (and ``<stem>_overlay.png``) of each picture in the folder ``out``.
+
+    Raises DataError if two of them, or one and a picture, would be the same file, or if one exists already.
+    """
+    if out.exists() and not out.is_dir():
+        raise DataError(f"--out {out}: expected a folder, got a file")
+    jobs = [
+        Job(path, out / f"{path.stem}.png", out / f"{path.stem}_overlay.png" if overlay else None) for path in images
+    ]
+    sources = {path.resolve() for path in images}
+    taken: dict[Path, Path] = {}
+    for job in jobs:
+        for target in filter(None, (job.mask, job.overlay)):
+            if (other := taken.setdefault(target, job.image)) != job.image:
+                raise DataError(f"{other} and {job.image} would both be written to {target}; give them an --out each")
+            if target.resolve() in sources:
+                raise DataError(f"{target} is one of the pictures and would be overwritten; give another --out")
+            if target.exists() and not overwrite:
+                raise DataError(f"{target} exists; give --overwrite to replace it, or another --out")
+    return jobs

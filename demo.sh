@@ -1,0 +1,22 @@
+#!/bin/sh
+# Train, evaluate and segment on the built-in data set, printing the commands as a user would type them.
+# Works in ./demo, which is made anew; $DEEPLABCTL names the command.
+set -eu
+
+rm -rf demo
+mkdir demo
+cd demo
+
+run() {
+    printf '\n$ deeplabctl %s\n' "$*"
+    "${DEEPLABCTL:-deeplabctl}" "$@"
+}
+
+run data shapes data/shapes
+run train --data data/shapes
+run eval --split val
+run infer data/shapes/JPEGImages/shapes_0240.jpg data/shapes/JPEGImages/shapes_0241.jpg --overlay
+
+printf '\nLook at these pictures:\n'
+find "$PWD/runs" -name 'step-*.png' | sort | tail -n 1
+find "$PWD/masks" -name '*_overlay.png' | sort
