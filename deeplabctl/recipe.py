@@ -85,7 +85,7 @@ class Evaluation:
 class Expect:
     """Say which score the recipe gives, and who says so."""
 
-    miou: float = math.nan  # a fraction, on the validation split; nan: not known
+    miou: float = 0.0  # a fraction, on the validation split; 0: not known
     tolerance: float = 0.01
     source: str = ""
 

@@ -46,23 +46,29 @@ def augment(
     Takes (H, W, 3) uint8 RGB and (H, W) uint8; returns the crop as float32 BGR minus the mean and its label at full
     resolution. The generator is always drawn from in the same order, so one setting does not shift another's numbers.
     """
-    size = settings.crop_size
     scale = rng.uniform(*settings.scale)
     brightness = 1 + settings.jitter * rng.uniform(-1, 1)
     down, right, flip = rng.random(3)
     if scale != 1:
         image, label = rescale(image, label, scale)
-    height, width = label.shape
-    top = int(down * (max(height - size, 0) + 1))
-    left = int(right * (max(width - size, 0) + 1))
-    window = np.s_[top : top + size, left : left + size]
     if brightness != 1:
-        bright = np.rint(image[window] * np.float32(brightness))
-        pixels = preprocess(np.clip(bright, 0, 255).astype(np.uint8))
-    else:
-        pixels = preprocess(image[window])
-    pixels, label = pad(pixels, label[window], size, size)
-    if settings.mirror and flip < 0.5:
+        image = np.clip(np.rint(image * np.float32(brightness)), 0, 255).astype(np.uint8)
+    top = int(down * (max(label.shape[0] - settings.crop_size, 0) + 1))
+    left = int(right * (max(label.shape[1] - settings.crop_size, 0) + 1))
+    return crop(image, label, settings.crop_size, top, left, mirror=settings.mirror and flip < 0.5)
+
+
+def crop(
+    image: Image8, label: Label, size: int, top: int, left: int, *, mirror: bool
+) -> tuple[npt.NDArray[np.float32], Label]:
+    """Take a square crop, preprocess it, pad it where it passes the image's end, and mirror it left to right."""
+    window = np.s_[top : top + size, left : left + size]
+    pixels, label = preprocess(image[window]), label[window]
+    below, beside = size - label.shape[0], size - label.shape[1]
+    if below or beside:
+        pixels = np.pad(pixels, ((0, below), (0, beside), (0, 0)))
+        label = np.pad(label, ((0, below), (0, beside)), constant_values=IGNORE_LABEL)
+    if mirror:
         pixels, label = pixels[:, ::-1], label[:, ::-1]
     return np.ascontiguousarray(pixels), np.ascontiguousarray(label)
 
@@ -73,17 +79,6 @@ def rescale(image: Image8, label: Label, scale: float) -> tuple[Image8, Label]:
     resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
     nearest = Image.fromarray(label).resize((width, height), Image.Resampling.NEAREST)
     return np.asarray(resized), np.asarray(nearest)
-
-
-def pad(
-    pixels: npt.NDArray[np.float32], label: Label, height: int, width: int
-) -> tuple[npt.NDArray[np.float32], Label]:
-    """Pad at the bottom and right to at least this size: pixels (mean taken) with 0, the label with void."""
-    below, beside = max(0, height - label.shape[0]), max(0, width - label.shape[1])
-    if below or beside:
-        pixels = np.pad(pixels, ((0, below), (0, beside), (0, 0)))
-        label = np.pad(label, ((0, below), (0, beside)), constant_values=IGNORE_LABEL)
-    return pixels, label
 
 
 def shrink_label(label: Label) -> Label:

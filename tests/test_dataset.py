@@ -1,0 +1,120 @@
+import pytest
+from making import make_dataset
+
+from deeplabctl.classes import VOC_CLASSES, read_classes
+from deeplabctl.data.dataset import open_dataset
+from deeplabctl.errors import DataError
+
+
+@pytest.fixture
+def root(tmp_path):
+    return make_dataset(tmp_path / "set")
+
+
+def list_file(root, split):
+    return root / "ImageSets" / "Segmentation" / f"{split}.txt"
+
+
+def test_samples_are_found_in_the_order_of_the_list(root):
+    dataset = open_dataset(root)
+    assert dataset.classes == ("background", "disc", "square")
+    assert dataset.splits == ["train", "val"]
+    assert [sample.id for sample in dataset.samples("train")] == ["t0", "t1", "t2", "t3"]
+    sample = dataset.samples("val")[1]
+    assert sample.image == root / "JPEGImages" / "v1.png"
+    assert sample.label == root / "SegmentationClass" / "v1.png"
+
+
+def test_without_class_names_the_classes_are_vocs(root):
+    (root / "classes.txt").unlink()
+    dataset = open_dataset(root)
+    assert dataset.classes == VOC_CLASSES
+    assert dataset.is_voc
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "t0\r\nt1\r\n",
+        "t0\nt1",
+        "\ufefft0\n\nt1\n",
+        "/JPEGImages/t0.png /SegmentationClass/t0.png\n/JPEGImages/t1.png /SegmentationClass/t1.png",
+        "JPEGImages/t0.png SegmentationClass/t0.png\r\nJPEGImages/t1.png\tSegmentationClass/t1.png\r\n",
+    ],
+)
+def test_lists_of_every_fashion_read_the_same(root, text):
+    list_file(root, "train").write_bytes(text.encode())
+    samples = open_dataset(root).samples("train")
+    assert [(sample.id, sample.label.name) for sample in samples] == [("t0", "t0.png"), ("t1", "t1.png")]
+
+
+def test_training_prefers_augmented_labels_and_validation_vocs(root):
+    augmented = root / "SegmentationClassAug"
+    augmented.mkdir()
+    for name in ("t0", "v0"):
+        (root / "SegmentationClass" / f"{name}.png").rename(augmented / f"{name}.png")
+    (augmented / "t1.png").write_bytes((augmented / "t0.png").read_bytes())
+    (augmented / "v1.png").write_bytes((augmented / "v0.png").read_bytes())
+    dataset = open_dataset(root)
+    folders = {sample.id: sample.label.parent.name for split in ("train", "val") for sample in dataset.samples(split)}
+    assert folders == {
+        "t0": "SegmentationClassAug", "t1": "SegmentationClassAug", "t2": "SegmentationClass",
+        "t3": "SegmentationClass", "v0": "SegmentationClassAug", "v1": "SegmentationClass",
+    }  # fmt: skip
+
+
+def test_augmented_split_is_the_default_where_there_is_one(root):
+    assert open_dataset(root).training_split == "train"
+    list_file(root, "train_aug").write_text("t0\n")
+    assert open_dataset(root).training_split == "train_aug"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("t0\nt9\n", r"train\.txt:2: no image for 't9'.*JPEGImages.*mend the list"),
+        ("t0 t1 t2\n", r"train\.txt:1: expected an image id, or an image and a label path, got 3 columns"),
+        ("JPEGImages/t0.png SegmentationClass/zz.png", r"train\.txt:1: the label .*zz\.png does not exist"),
+        ("\n\n", r"train\.txt: expected a sample a line, got an empty list"),
+        (b"\xff\xd8\xff\xe0\x00\x10JFIF", r"train\.txt: expected a text file"),
+    ],
+)
+def test_broken_list_is_named_with_its_line(root, text, said):
+    list_file(root, "train").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(DataError, match=said) as caught:
+        open_dataset(root).samples("train")
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_label_names_where_it_was_looked_for(root):
+    (root / "SegmentationClass" / "t1.png").unlink()
+    with pytest.raises(DataError, match=r"train\.txt:2: no label for 't1'.*SegmentationClass/t1\.png"):
+        open_dataset(root).samples("train")
+
+
+def test_unknown_split_is_refused_with_a_guess(root):
+    with pytest.raises(DataError, match="did you mean 'train'"):
+        open_dataset(root).samples("trian")
+
+
+def test_folders_that_are_no_data_set_are_refused(tmp_path, root):
+    with pytest.raises(DataError, match="no such folder"):
+        open_dataset(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="expected the folder JPEGImages"):
+        open_dataset(root / "JPEGImages")
+    (tmp_path / "VOCdevkit").mkdir()
+    root.rename(tmp_path / "VOCdevkit" / "VOC2012")
+    with pytest.raises(DataError, match=r"did you mean .*VOCdevkit/VOC2012"):
+        open_dataset(tmp_path)
+
+
+def test_class_names_may_have_spaces_and_comments_but_no_doubles(tmp_path):
+    path = tmp_path / "classes.txt"
+    path.write_text("# ours\nback ground\r\n\n traffic light \n")
+    assert read_classes(path) == ("back ground", "traffic light")
+    path.write_text("a\nb\na\n")
+    with pytest.raises(DataError, match="'a' stands there more than once"):
+        read_classes(path)
+    path.write_text("only\n")
+    with pytest.raises(DataError, match="expected 2 to 255 class names"):
+        read_classes(path)

@@ -1,0 +1,145 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from deeplabctl.classes import voc_palette
+from deeplabctl.data.images import image_size, read_image, read_label, write_mask
+from deeplabctl.errors import DataError, RunError
+
+
+@pytest.fixture
+def picture():
+    rows, columns = np.mgrid[:30, :50]
+    return np.stack([rows * 8, columns * 5, 255 - rows * 4], -1).astype(np.uint8)
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tiff", "webp"])
+def test_lossless_formats_read_exactly(tmp_path, picture, suffix):
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(picture).save(path, **({"lossless": True} if suffix == "webp" else {}))
+    np.testing.assert_array_equal(read_image(path), picture)
+    assert image_size(path) == (30, 50)
+
+
+def test_jpeg_reads_as_rgb(tmp_path, picture):
+    Image.fromarray(picture).save(tmp_path / "a.jpg", quality=98, subsampling=0)
+    assert np.abs(read_image(tmp_path / "a.jpg").astype(int) - picture).mean() < 2
+
+
+def test_grey_becomes_three_equal_channels(tmp_path, picture):
+    Image.fromarray(picture[..., 0]).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), np.repeat(picture[..., :1], 3, 2))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path, suffix):
+    values = np.linspace(0, 65535, 1500).astype(np.uint16).reshape(30, 50)
+    Image.fromarray(values).save(tmp_path / f"a.{suffix}")
+    read = read_image(tmp_path / f"a.{suffix}")
+    np.testing.assert_array_equal(read[..., 1], np.rint(values / 257).astype(np.uint8))
+
+
+def test_float_tiff_between_zero_and_one_is_scaled(tmp_path):
+    Image.fromarray(np.linspace(0, 1, 100, dtype=np.float32).reshape(10, 10)).save(tmp_path / "a.tiff")
+    read = read_image(tmp_path / "a.tiff")
+    assert read.min() == 0
+    assert read.max() == 255
+
+
+def test_transparent_parts_come_out_white_and_opaque_ones_as_they_are(tmp_path, picture):
+    alpha = np.full(picture.shape[:2], 255, np.uint8)
+    alpha[:10] = 0
+    Image.fromarray(np.dstack([picture, alpha])).save(tmp_path / "a.png")
+    read = read_image(tmp_path / "a.png")
+    assert (read[:10] == 255).all()
+    np.testing.assert_array_equal(read[10:], picture[10:])
+
+
+def test_grey_with_alpha_and_transparent_palettes_read(tmp_path, picture):
+    grey = np.dstack([picture[..., 0], np.full(picture.shape[:2], 255, np.uint8)])
+    Image.fromarray(grey).save(tmp_path / "la.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "la.png")[..., 2], picture[..., 0])
+    palette = Image.fromarray(picture[..., 0] // 64).convert("P")
+    palette.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110, 120])
+    palette.save(tmp_path / "p.png", transparency=0)
+    read = read_image(tmp_path / "p.png")
+    assert (read[0, 0] == 255).all()
+    np.testing.assert_array_equal(read[-1, 0], [100, 110, 120])
+
+
+def test_cmyk_jpeg_keeps_its_colours(tmp_path, picture):
+    Image.fromarray(picture).convert("CMYK").save(tmp_path / "a.jpg", quality=100)
+    assert np.abs(read_image(tmp_path / "a.jpg").astype(int) - picture).mean() < 6
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_rotation_is_applied(tmp_path, picture, orientation):
+    upright = Image.fromarray(picture)
+    # What a camera stores for a scene that looks like ``picture``: the inverse of what the tag asks viewers to do.
+    undo = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }  # fmt: skip
+    stored = upright.transpose(undo[orientation]) if orientation > 1 else upright
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored.save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), picture)
+    assert image_size(tmp_path / "a.png") == (30, 50)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"<html>not found</html>", "known format"), (b"", "known format"), (None, "no such file")],
+)
+def test_what_is_no_picture_is_named_in_one_line(tmp_path, content, said):
+    path = tmp_path / "a.jpg"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=said) as caught:
+        read_image(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_truncated_picture_is_an_error_not_half_a_picture(tmp_path, picture):
+    Image.fromarray(picture).save(tmp_path / "a.jpg")
+    whole = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="damaged or cut off"):
+        read_image(tmp_path / "a.jpg")
+
+
+def test_mask_is_a_palette_png_with_class_ids_in_vocs_colours(tmp_path):
+    label = np.array([[0, 1, 2], [15, 20, 255]], np.uint8)
+    write_mask(tmp_path / "deep" / "mask.png", label)
+    with Image.open(tmp_path / "deep" / "mask.png") as mask:
+        assert mask.mode == "P"
+        np.testing.assert_array_equal(np.asarray(mask), label)
+        np.testing.assert_array_equal(np.asarray(mask.convert("RGB")), voc_palette()[label])
+    np.testing.assert_array_equal(read_label(tmp_path / "deep" / "mask.png"), label)
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["mask.png"]
+
+
+def test_grey_labels_are_read_by_value_and_narrow_palettes_by_index(tmp_path):
+    label = np.array([[0, 1, 2, 3] * 4] * 3, np.uint8)
+    Image.fromarray(label).save(tmp_path / "l.png")
+    np.testing.assert_array_equal(read_label(tmp_path / "l.png"), label)
+    narrow = Image.fromarray(label).convert("P")
+    narrow.putpalette([0, 0, 0, 9, 9, 9, 7, 7, 7, 1, 1, 1])
+    narrow.save(tmp_path / "p.png", bits=2)
+    np.testing.assert_array_equal(read_label(tmp_path / "p.png"), label)
+
+
+def test_coloured_label_is_refused_with_the_mend(tmp_path, picture):
+    Image.fromarray(picture).save(tmp_path / "l.png")
+    with pytest.raises(DataError, match="class id instead of its colour"):
+        read_label(tmp_path / "l.png")
+
+
+def test_mask_that_cannot_be_written_leaves_nothing_behind(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(RunError, match="cannot write"):
+        write_mask(tmp_path / "file" / "mask.png", np.zeros((2, 2), np.uint8))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -1,0 +1,108 @@
+import pytest
+
+from deeplabctl.errors import RecipeError
+from deeplabctl.recipe import packaged_recipes, read_recipe, recipe_from_dict, write_recipe
+from deeplabctl.schedule import learning_rate
+
+
+def test_papers_recipes_hold_their_published_settings_and_scores():
+    v1, v2, seed = (read_recipe(name) for name in ("paper-v1", "paper-v2", "seed"))
+    assert (v1.solver.batch_size, v1.solver.steps, v1.solver.policy, v1.expect.miou) == (30, 6000, "step", 0.6225)
+    assert (v2.solver.batch_size, v2.solver.steps, v2.solver.policy, v2.expect.miou) == (10, 20_000, "poly", 0.6588)
+    for paper in (v1, v2):
+        solver = paper.solver
+        assert (solver.learning_rate, solver.momentum, solver.weight_decay) == (1e-3, 0.9, 5e-4)
+        assert (paper.augment.crop_size, paper.augment.scale, solver.head_multiplier) == (321, (1.0, 1.0), 10)
+        assert paper.eval.pad == "paper"
+    assert (seed.solver.optimizer, seed.solver.learning_rate, seed.solver.weight_decay) == ("adam", 1e-4, 0)
+    assert (seed.augment.scale, seed.solver.batch_size) == ((0.75, 1.25), 10)
+
+
+@pytest.mark.parametrize("name", packaged_recipes())
+def test_written_recipe_reads_back_the_same(name, tmp_path):
+    recipe = read_recipe(name)
+    (tmp_path / "recipe.toml").write_text(write_recipe(recipe))
+    again = read_recipe(str(tmp_path / "recipe.toml"))
+    assert write_recipe(again) == write_recipe(recipe)
+
+
+def test_option_beats_set_beats_file(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text("[solver]\nsteps = 10\nbatch_size = 2\npower = 1\n")
+    recipe = read_recipe(
+        str(path), ["solver.steps=20", "solver.batch_size = 3"], {"solver.steps": 30, "run.seed": None}
+    )
+    assert (recipe.solver.steps, recipe.solver.batch_size, recipe.solver.power) == (30, 3, 1.0)
+    assert isinstance(recipe.solver.power, float)
+    assert recipe.run.seed == 0
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("solver.step=10", r"no setting solver\.step; did you mean steps"),
+        ("solvr.steps=10", r"no setting solvr; did you mean solver"),
+        ("steps=10", "expected SECTION.KEY=VALUE"),
+        ("solver.steps", "expected SECTION.KEY=VALUE"),
+        ("solver.steps=ten", r"solver\.steps: expected a whole number, got 'ten'"),
+        ("solver.steps=1.5", r"solver\.steps: expected a whole number, got 1\.5"),
+        ("solver.steps=0", r"solver\.steps: expected at least 1, got 0"),
+        ("solver.learning_rate=true", r"solver\.learning_rate: expected a number, got True"),
+        ("solver.learning_rate=nan", r"solver\.learning_rate: expected a number above 0"),
+        ("solver.policy=polly", r"solver\.policy: expected one of poly, step, fixed, got 'polly'; did you mean poly"),
+        ("solver.optimizer=[1]", r"solver\.optimizer: expected one of sgd, adam"),
+        ("solver.freeze=['conv9_1']", r"there is no layer 'conv9_1'"),
+        ("solver.class_weights=heavy", r"solver\.class_weights: expected one of none, median"),
+        ("augment.crop_size=320", r"augment\.crop_size: expected 8k \+ 1 pixels"),
+        ("augment.scale=[1.5, 0.5]", r"augment\.scale: expected \[smallest, largest\]"),
+        ("augment.scale=[1.0]", r"augment\.scale: expected a list of 2"),
+        ("model.architecture=resnet", r"model\.architecture: expected one of largefov"),
+        ("model.dropout=1", r"model\.dropout: expected a share"),
+        ("solver=3", "expected SECTION.KEY=VALUE"),
+        ("data.root=a b [", "not valid TOML"),
+    ],
+)
+def test_wrong_setting_is_refused_in_one_line_with_a_guess(override, said):
+    with pytest.raises(RecipeError, match=said) as caught:
+        read_recipe("paper-v2", [override])
+    assert "\n" not in str(caught.value)
+
+
+def test_lists_and_bare_words_are_taken():
+    overrides = ["solver.class_weights=[1, 2.5]", "model.init=random", "solver.freeze=['conv1_1', 'conv1_2']"]
+    recipe = read_recipe("paper-v2", overrides)
+    assert recipe.solver.class_weights == (1.0, 2.5)
+    assert recipe.model.init == "random"
+    assert recipe.solver.freeze == ("conv1_1", "conv1_2")
+
+
+def test_recipes_that_cannot_be_read_are_refused(tmp_path):
+    with pytest.raises(RecipeError, match=r"no recipe 'paper-v3'; did you mean paper-v"):
+        read_recipe("paper-v3")
+    with pytest.raises(RecipeError, match="No such file"):
+        read_recipe(str(tmp_path / "gone.toml"))
+    (tmp_path / "bad.toml").write_text("[solver\n")
+    with pytest.raises(RecipeError, match="not valid TOML"):
+        read_recipe(str(tmp_path / "bad.toml"))
+    (tmp_path / "flat.toml").write_text("solver = 3\n")
+    with pytest.raises(RecipeError, match=r"expected a table \[solver\]"):
+        read_recipe(str(tmp_path / "flat.toml"))
+
+
+def solver(**values):
+    return recipe_from_dict({"solver": values}, "test").solver
+
+
+def test_step_policy_falls_at_every_step_size():
+    rates = [learning_rate(solver(policy="step", learning_rate=1, step_size=3), step) for step in range(7)]
+    assert rates == pytest.approx([1, 1, 1, 0.1, 0.1, 0.1, 0.01])
+
+
+def test_poly_policy_ends_above_zero():
+    settings = solver(policy="poly", learning_rate=2, power=0.5, steps=4)
+    assert [learning_rate(settings, step) for step in range(4)] == pytest.approx([2, 2 * 0.75**0.5, 2 * 0.5**0.5, 1])
+
+
+def test_warm_up_rises_in_a_line_to_the_policys_rate():
+    settings = solver(policy="fixed", learning_rate=8, warmup_steps=4)
+    assert [learning_rate(settings, step) for step in range(6)] == [2, 4, 6, 8, 8, 8]

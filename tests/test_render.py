@@ -1,0 +1,47 @@
+import numpy as np
+
+from deeplabctl.classes import voc_palette
+from deeplabctl.render import overlay, panels, with_legend
+
+CLASSES = ("background", "disc", "square")
+
+
+def halves():
+    label = np.zeros((40, 60), np.uint8)
+    label[:, 30:] = 2
+    return np.full((40, 60, 3), 100, np.uint8), label
+
+
+def test_overlay_leaves_background_clear_and_mixes_the_classes_colour():
+    image, label = halves()
+    drawn = overlay(image, label, CLASSES)
+    np.testing.assert_array_equal(drawn[:, :29], image[:, :29])
+    np.testing.assert_allclose(drawn[20, 45], 0.4 * 100 + 0.6 * voc_palette()[2], atol=0.5)
+    assert (drawn[:, 29] == 255).all()  # the border
+
+
+def test_overlay_colours_class_zero_where_it_is_no_background():
+    image, label = halves()
+    assert (overlay(image, label, ("sky", "road", "tree"))[:, :29] == 40).all()
+
+
+def test_legend_stands_below_and_shows_the_colours_of_present_classes_only():
+    image, label = halves()
+    drawn = with_legend(image, [label], CLASSES)
+    np.testing.assert_array_equal(drawn[:40, (drawn.shape[1] - 60) // 2 :][:, :60], image)
+    strip = drawn[40:].reshape(-1, 3).tolist()
+    assert voc_palette()[2].tolist() in strip
+    assert voc_palette()[1].tolist() not in strip
+
+
+def test_legend_of_many_classes_wraps_and_stays_readable_on_a_tiny_picture():
+    label = np.arange(200, dtype=np.uint8).reshape(10, 20)
+    drawn = with_legend(np.zeros((10, 20, 3), np.uint8), [label], [f"class number {n}" for n in range(200)])
+    assert drawn.shape[0] > 200 * 11
+
+
+def test_panels_put_image_label_and_prediction_side_by_side():
+    image, label = halves()
+    drawn = panels([(image, label, np.zeros_like(label)), (image[:20], label[:20], label[:20])], CLASSES)
+    assert drawn.shape[1] >= 3 * 60
+    assert drawn.dtype == np.uint8
