@@ -12,10 +12,10 @@ run() {
     "${DEEPLABCTL:-deeplabctl}" "$@"
 }
 
-run data shapes data/shapes
-run train --data data/shapes
+run train
 run eval --split val
-run infer data/shapes/JPEGImages/shapes_0240.jpg data/shapes/JPEGImages/shapes_0241.jpg --overlay
+run data shapes new --train 1 --val 4 --seed 2026
+run infer new/JPEGImages --overlay
 
 printf '\nLook at these pictures:\n'
 find "$PWD/runs" -name 'step-*.png' | sort | tail -n 1

@@ -159,3 +159,23 @@ def test_quiet_says_nothing_on_stderr_and_json_is_all_of_stdout(here, deeplabctl
     code, out, err = deeplabctl("train", "--data", "set", *SMALL, "--steps", 2, "-q", "--json")
     assert (code, err) == (0, "")
     assert json.loads(out)["steps"] == 2
+
+
+def test_interrupted_training_ends_with_a_model_and_exit_130(here):
+    import signal
+    import subprocess
+
+    command = [sys.executable, "-m", "deeplabctl", "train", "--data", "set", *SMALL, "--steps", "100000"]
+    process = subprocess.Popen([*command, "--run-dir", "a"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        for line in process.stderr:
+            if line.startswith("step 4: val"):
+                break
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "stopped after" in out
+    assert json.loads((here / "a" / "run.json").read_text())["status"] == "interrupted"
+    assert read_info(here / "a" / "last.keras").provenance["step"] >= 4

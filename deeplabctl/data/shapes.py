@@ -26,7 +26,8 @@ from deeplabctl.errors import DataError
 CLASSES: tuple[str, ...] = ("background", "disc", "square", "triangle", "star", "ring", "cross")
 SIZE = 160  # pixels, height and width
 OBJECTS = (2, 5)  # in a picture
-AREA = (0.045, 0.24)  # share of the picture that an object covers, its hidden parts counted in
+AREA = (0.07, 0.24)  # share of the picture that an object covers, its hidden parts counted in
+_ALL_AREAS = 0.65  # share that all objects together cover, at most: many are smaller than few
 
 # The corners of a kind as complex numbers, y downwards, and how often they are repeated round the origin.
 _CORNERS: dict[str, tuple[int, tuple[complex, ...]]] = {
@@ -38,8 +39,8 @@ _CORNERS: dict[str, tuple[int, tuple[complex, ...]]] = {
     "cross": (4, (-0.36 - 1j, 0.36 - 1j, 0.36 - 0.36j)),
 }
 _HOLE = 0.5  # of the ring's radius
-_TILT = math.radians(35)  # at most, to each side
-_STRAY = 0.15  # at most, of the hue from that of its kind, to each side; the kinds stand 1/6 apart
+_TILT = math.radians(25)  # at most, to each side
+_STRAY = 0.14  # at most, of the hue from that of its kind, to each side; the kinds stand 1/6 apart
 _ANY_HUE = 0.1  # share of the objects whose hue says nothing
 _VOID_WINDOW = 5  # pixels; leaves 2 pixels of void on each side of a border
 _OVERSAMPLING = 4
@@ -80,7 +81,8 @@ class Shape:
 def place_shapes(rng: np.random.Generator) -> list[Shape]:
     """Choose 2 to 5 objects, the largest first, so that the small ones lie on top and none is lost from sight."""
     count = int(rng.integers(OBJECTS[0], OBJECTS[1] + 1))
-    areas = AREA[0] * (AREA[1] / AREA[0]) ** rng.random(count)  # as many small ones as large ones
+    largest = min(AREA[1], _ALL_AREAS / count)
+    areas = rng.uniform(AREA[0], largest, count)
     shapes: list[Shape] = []
     for area in sorted(areas.tolist(), reverse=True):
         margin = 0.5 * math.sqrt(area) * SIZE
@@ -102,7 +104,7 @@ def draw_sample(seed: int, index: int) -> tuple[npt.NDArray[np.uint8], npt.NDArr
         hue = (shape.class_id - 1) / (len(CLASSES) - 1) + _STRAY * rng.uniform(-1, 1, 2).mean()
         if rng.random() < _ANY_HUE:
             hue = rng.random()
-        surface = _surface(rng, _color(rng, hue, (0.4, 1.0)), contrast=0.15) * _shading(shape)
+        surface = _surface(rng, _color(rng, hue, (0.4, 1.0)), contrast=0.12) * _shading(shape)
         coverage = shape.coverage()
         picture += coverage[..., None] * (surface - picture)
         on_top[coverage > 0.5] = number
