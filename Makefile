@@ -1,6 +1,9 @@
 # Everything that a developer or a newcomer types. Needs Python 3.11 to 3.13 and make, nothing else.
 
-PYTHON ?= python3
+# The first of these that is there and fits; PYTHON=... names another.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
+	&& echo $$python && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-dev
@@ -15,6 +18,7 @@ install: $(USER_READY)  ## make .venv with the command deeplabctl in it
 install-dev: $(READY)  ## the same with what checks and tests need
 
 $(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=/path/to/python"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 $(USER_READY): pyproject.toml constraints.txt | $(VENV)/bin/python

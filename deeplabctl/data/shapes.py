@@ -34,11 +34,11 @@ _CORNERS: dict[str, tuple[int, tuple[complex, ...]]] = {
     "disc": (72, (-1j,)),
     "square": (4, (-1 - 1j,)),
     "triangle": (3, (-1j,)),
-    "star": (5, (-1j, -0.48j * cmath.exp(0.2j * math.pi))),
+    "star": (5, (-1j, -0.52j * cmath.exp(0.2j * math.pi))),
     "ring": (72, (-1j,)),
-    "cross": (4, (-0.36 - 1j, 0.36 - 1j, 0.36 - 0.36j)),
+    "cross": (4, (-0.42 - 1j, 0.42 - 1j, 0.42 - 0.42j)),
 }
-_HOLE = 0.5  # of the ring's radius
+_HOLE = 0.42  # of the ring's radius
 _TILT = math.radians(25)  # at most, to each side
 _STRAY = 0.14  # at most, of the hue from that of its kind, to each side; the kinds stand 1/6 apart
 _ANY_HUE = 0.1  # share of the objects whose hue says nothing
