@@ -11,6 +11,7 @@ import numpy.typing as npt
 from deeplabctl.data.transforms import preprocess
 from deeplabctl.geometry import padded_size
 from deeplabctl.layers import OUTPUT_STRIDE
+from deeplabctl.model import apply_model
 from deeplabctl.model_file import load_model
 from deeplabctl.weights import ModelInfo
 
@@ -77,7 +78,7 @@ class Segmenter:
         return tf.cast(tf.argmax(logits, -1, output_type=tf.int32), tf.uint8), tf.nn.softmax(logits)
 
     def _logits_graph(self, image: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-        return upsample(self.model(image), size)[0]
+        return upsample(apply_model(self.model, image), size)[0]
 
 
 def upsample(logits: tf.Tensor, size: tf.Tensor) -> tf.Tensor:

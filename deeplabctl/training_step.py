@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from deeplabctl.losses import cross_entropy, pixel_weights
-from deeplabctl.model import apply_with_dropout
+from deeplabctl.model import apply_model
 from deeplabctl.recipe import Recipe
 from deeplabctl.schedule import learning_rate
 from deeplabctl.solver import Optimizer, trained_parameters
@@ -73,6 +73,6 @@ class TrainingStep:
         variables = [parameter.variable for parameter in self._optimizer.parameters]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
-            logits = apply_with_dropout(self._model, images, seeds)
+            logits = apply_model(self._model, images, seeds)
             loss, reported = cross_entropy(logits, labels, self._class_weights, total)
         return reported, tape.gradient(loss, variables)

@@ -86,20 +86,20 @@ def test_upsampling_is_caffes_interp_layer():
 def test_dropout_hangs_on_each_images_seed_alone_and_keeps_the_mean():
     import tensorflow as tf
 
-    from deeplabctl.model import apply_with_dropout
+    from deeplabctl.model import apply_model
 
     model = caffe_net("tiny")
     images = tf.random.stateless_normal((3, 97, 97, 3), seed=(1, 2)) * 50
     seeds = tf.constant([[7, 10], [7, 11], [7, 12]])
-    together = apply_with_dropout(model, images, seeds)
-    alone = apply_with_dropout(model, images[1:2], seeds[1:2])
+    together = apply_model(model, images, seeds)
+    alone = apply_model(model, images[1:2], seeds[1:2])
     np.testing.assert_allclose(together[1:2], alone, rtol=1e-5, atol=1e-4)
-    other = apply_with_dropout(model, images[1:2], tf.constant([[7, 13]]))
+    other = apply_model(model, images[1:2], tf.constant([[7, 13]]))
     assert np.abs(alone - other).max() > 0.1
-    many = [apply_with_dropout(model, images[:1], tf.constant([[0, n]])).numpy() for n in range(100)]
+    many = [apply_model(model, images[:1], tf.constant([[0, n]])).numpy() for n in range(100)]
     # fc8 is linear in fc7's units, whose own dropout keeps their mean; fc6's goes through a ReLU first.
     model.get_layer("fc6_dropout").rate = 0.0
-    linear = [apply_with_dropout(model, images[:1], tf.constant([[0, n]])).numpy() for n in range(400)]
+    linear = [apply_model(model, images[:1], tf.constant([[0, n]])).numpy() for n in range(400)]
     plain = model(images[:1]).numpy()
     assert np.abs(np.mean(linear, 0) - plain).mean() < 0.1 * np.std(linear)
     assert np.std(many) > np.std(plain)

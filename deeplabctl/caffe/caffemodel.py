@@ -1,0 +1,149 @@
+"""Read ``.caffemodel`` files: Caffe's NetParameter message, as V1 ``layers`` or V2 ``layer``, and its HDF5 twin.
+
+Field numbers are those of caffe.proto in BVLC Caffe and in the DeepLab fork, which agree on all that is read here. They
+do not agree on geometry (the fork's ``hole`` is BVLC's ``force_nd_im2col``), so geometry is not read.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from deeplabctl.caffe.hdf5 import is_hdf5, read_hdf5
+from deeplabctl.caffe.net import CaffeLayer, CaffeNet
+from deeplabctl.caffe.sniff import begins_like_caffemodel, what_else
+from deeplabctl.caffe.wire import BYTES, DOUBLE, FIXED32, FIXED64, FLOAT, VARINT, Field, WireFile, signed
+from deeplabctl.errors import WeightsError
+
+MAX_AXES = 32  # kMaxBlobAxes in blob.hpp
+MAX_COUNT = 2**31 - 1  # Caffe counts a blob's values in an int
+
+
+class Layout(NamedTuple):
+    """Number the fields of a layer."""
+
+    version: str
+    name: int
+    type: int
+    blobs: int
+
+
+LAYOUTS = {2: Layout("V1", 4, 5, 6), 100: Layout("V2", 1, 2, 7)}  # by the number of NetParameter's repeated field
+
+# V1LayerParameter.LayerType under V2's names. From 39 on the DeepLab fork's own; BVLC's 39 is Deconvolution.
+V1_TYPES = {
+    0: "None", 1: "Accuracy", 2: "BNLL", 3: "Concat", 4: "Convolution", 5: "Data", 6: "Dropout", 7: "EuclideanLoss",
+    8: "Flatten", 9: "HDF5Data", 10: "HDF5Output", 11: "Im2col", 12: "ImageData", 13: "InfogainLoss",
+    14: "InnerProduct", 15: "LRN", 16: "MultinomialLogisticLoss", 17: "Pooling", 18: "ReLU", 19: "Sigmoid",
+    20: "Softmax", 21: "SoftmaxWithLoss", 22: "Split", 23: "TanH", 24: "WindowData", 25: "Eltwise", 26: "Power",
+    27: "SigmoidCrossEntropyLoss", 28: "HingeLoss", 29: "MemoryData", 30: "ArgMax", 31: "Threshold", 32: "DummyData",
+    33: "Slice", 34: "MVN", 35: "AbsVal", 36: "Silence", 37: "ContrastiveLoss", 38: "Exp", 39: "ImageSegData",
+    40: "SegAccuracy", 41: "Interp", 42: "Padding", 45: "DenseCRF",
+}  # fmt: skip
+
+
+def read_caffemodel(path: str | Path) -> CaffeNet:
+    """Read a ``.caffemodel`` or ``.caffemodel.h5``; every layer is returned, with or without blobs, in file order.
+
+    Blobs of the binary formats are read-only views of the file, which stays mapped as long as one of them lives;
+    nothing is read of ``diff`` fields, and no value is looked at (``convolution_weights`` refuses NaN). Where a blob
+    has both forms, legacy dimensions go before ``shape`` and double data before float data, as in Caffe. Raises
+    WeightsError, in one line, for a damaged file and for anything else than a net's weights: a solver state and a mean
+    image are named as such.
+    """
+    path = Path(path)
+    if is_hdf5(path):
+        return read_hdf5(path)
+    wire = WireFile(path)
+    if other := what_else(wire):
+        raise WeightsError(f"weights {path}: {other}")
+    try:
+        return _net(wire)
+    except WeightsError as error:
+        if begins_like_caffemodel(wire):
+            raise
+        said = str(error).removeprefix(f"weights {path}: ")
+        raise WeightsError(f"weights {path}: this does not begin like a .caffemodel; read as one, {said}") from None
+
+
+def _net(wire: WireFile) -> CaffeNet:
+    name, versions = "", set()
+    layers: list[CaffeLayer] = []
+    for field in wire.fields():
+        if field.kind != BYTES:
+            continue
+        if field.number == 1:
+            name = wire.text(field)
+        elif layout := LAYOUTS.get(field.number):
+            versions.add(layout.version)
+            layers.append(_layer(wire, field, layout))
+    if not any(layer.blobs for layer in layers):
+        raise WeightsError(f"weights {wire.path}: there are no weights in it, only {len(layers)} layers without any")
+    if len(versions) > 1:
+        raise WeightsError(
+            f"weights {wire.path}: expected layers of one format, got V1 and V2 ones together: "
+            "write it anew with one Caffe"
+        )
+    return CaffeNet(wire.path, name, versions.pop(), tuple(layers))
+
+
+def _layer(wire: WireFile, layer: Field, layout: Layout) -> CaffeLayer:
+    name = type_ = ""
+    blobs: list[Field] = []
+    for field in wire.fields(layer.start, layer.end):
+        if field.kind == BYTES:
+            if field.number == layout.name:
+                name = wire.text(field)
+            elif field.number == layout.type:
+                type_ = wire.text(field)
+            elif field.number == layout.blobs:
+                blobs.append(field)
+            elif field.number == 1:  # V1's field 1 is a layer of Caffe before 2014 (V0)
+                raise WeightsError(
+                    f"weights {wire.path}: expected V1 or V2 layers, got V0 ones of Caffe before 2014; "
+                    "run Caffe's upgrade_net_proto_binary on it"
+                )
+        elif field.kind == VARINT and (layout.version, field.number) == ("V1", layout.type):
+            type_ = V1_TYPES.get(field.value, f"V1 type {signed(field.value, 32)}")
+    return CaffeLayer(name, type_, tuple(_blob(wire, blob, f"{name}, blob {n}") for n, blob in enumerate(blobs)))
+
+
+def _blob(wire: WireFile, blob: Field, where: str) -> npt.NDArray[Any]:
+    legacy: dict[int, int] = {}
+    dims: list[int] = []
+    floats: list[npt.NDArray[Any]] = []
+    doubles: list[npt.NDArray[Any]] = []
+    for field in wire.fields(blob.start, blob.end):
+        if field.number <= 4 and field.kind == VARINT:
+            legacy[field.number] = signed(field.value, 32)
+        elif field.number == 5 and field.kind in (BYTES, FIXED32):
+            floats.append(wire.array(field, FLOAT))
+        elif field.number == 8 and field.kind in (BYTES, FIXED64):
+            doubles.append(wire.array(field, DOUBLE))
+        elif field.number == 7 and field.kind == BYTES:  # a shape given twice is merged: its dimensions follow on
+            _add_dims(wire, field, dims, where)
+    shape = tuple(legacy.get(axis, 0) for axis in (1, 2, 3, 4)) if legacy else tuple(dims)
+    parts = doubles if any(part.size for part in doubles) else floats
+    count = sum(part.size for part in parts)
+    if min(shape, default=0) < 0 or prod(max(dim, 1) for dim in shape) > MAX_COUNT:
+        raise WeightsError(f"weights {wire.path}: layer {where}: expected dimensions of a blob, got {shape}")
+    if prod(shape) != count:
+        raise WeightsError(
+            f"weights {wire.path}: layer {where}: expected {prod(shape)} values for the shape {shape}, got {count}; "
+            "the file is damaged: get it again"
+        )
+    values = parts[0] if len(parts) == 1 else np.concatenate(parts or [np.empty(0, FLOAT)])
+    return values.reshape(shape)
+
+
+def _add_dims(wire: WireFile, shape: Field, dims: list[int], where: str) -> None:
+    for field in wire.fields(shape.start, shape.end):
+        if field.number == 1 and field.kind in (BYTES, VARINT):
+            for dim in wire.integers(field):
+                dims.append(dim)
+                if len(dims) > MAX_AXES:
+                    raise WeightsError(f"weights {wire.path}: layer {where}: expected {MAX_AXES} axes at most")

@@ -1,0 +1,166 @@
+"""Read protobuf's wire format straight from a memory-mapped file.
+
+Nothing is allocated because a file claims it: every length is held against the bytes that are left, arrays are views of
+the file, and no field is read that nobody asks for. Source: protobuf.dev/programming-guides/encoding.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from deeplabctl.errors import WeightsError
+
+VARINT, FIXED64, BYTES, GROUP, END_GROUP, FIXED32 = range(6)
+WIDTH = {FIXED64: 8, FIXED32: 4}
+
+FLOAT, DOUBLE = np.dtype("<f4"), np.dtype("<f8")
+
+MAX_VARINT = 10  # bytes
+MAX_TAG = 0xFFFFFFFF
+MAX_DEPTH = 100  # of nested groups, as in protobuf itself
+MAX_TEXT = 256  # bytes of a name that are shown; no real one comes near
+
+
+class Field(NamedTuple):
+    """Point to one field, or to an unbroken run of FIXED32 or FIXED64 fields of the same number.
+
+    ``position``, ``start`` and ``end`` are byte offsets in the file: of the tag, of what follows it, and of what comes
+    after the field.
+    """
+
+    number: int
+    kind: int
+    position: int
+    start: int
+    end: int
+    value: int = 0  # of a VARINT, unsigned
+
+
+class WireFile:
+    """Hold a file mapped into memory, read-only; it stays mapped as long as an array views it.
+
+    Replace such a file by renaming another over it: cutting it short in place would end this program.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if path.exists() and not path.is_file():  # opening a pipe would wait for its other end
+            raise WeightsError(f"weights {path}: expected a file, got a folder or a device")
+        try:
+            with path.open("rb") as file:
+                if path.stat().st_size == 0:
+                    raise WeightsError(f"weights {path}: the file is empty; get it again")
+                self.buffer = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        except OSError as error:
+            raise WeightsError(f"weights {path}: cannot be read ({error.strerror or error})") from None
+        self.size = len(self.buffer)
+
+    def fields(self, start: int = 0, end: int | None = None) -> Iterator[Field]:
+        """Yield the fields of the message between two offsets; groups, which Caffe never had, are skipped.
+
+        Raises WeightsError, with the offset, for what is no message.
+        """
+        end = self.size if end is None else end
+        while start < end:
+            field = self._field(start, end)
+            start = self._after_group(field, end) if field.kind == GROUP else field.end
+            if field.kind == END_GROUP:
+                raise self.damaged(field.position, "a group ends that never began")
+            if field.kind != GROUP:
+                yield field
+
+    def array(self, field: Field, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        """View the numbers of a packed field, or of a run of fixed ones, as a read-only one-dimensional array."""
+        length, step = field.end - field.start, dtype.itemsize
+        if field.kind != BYTES:
+            length, step = length + 1, step + 1  # a tag of one byte stands before each number
+        if length % step:
+            raise self.damaged(field.position, f"expected a multiple of {step} bytes, got {length}")
+        return np.ndarray((length // step,), dtype, self.buffer, field.start, (step,))
+
+    def integers(self, field: Field) -> Iterator[int]:
+        """Yield the int64 numbers of a packed field, or the one of a VARINT."""
+        at = field.start
+        while at < field.end:
+            value, at = self._varint(at, field.end)
+            yield signed(value, 64)
+
+    def text(self, field: Field) -> str:
+        """Return a text, at most 256 bytes of it, with U+FFFD for what cannot be printed on a line."""
+        raw = bytes(self.buffer[field.start : min(field.end, field.start + MAX_TEXT)])
+        return "".join(char if char.isprintable() else "\ufffd" for char in raw.decode("utf-8", "replace"))
+
+    def damaged(self, position: int, what: str) -> WeightsError:
+        """Return the error to raise for bytes that make no sense."""
+        return WeightsError(
+            f"weights {self.path}: the file is damaged or cut off at byte {position}: {what}; get it again"
+        )
+
+    def _field(self, position: int, end: int) -> Field:
+        tag, start = self._varint(position, end)
+        number, kind = tag >> 3, tag & 7
+        if number == 0 or tag > MAX_TAG or kind > FIXED32:
+            raise self.damaged(position, f"expected the tag of a field, got {tag:#x}")
+        if kind == VARINT:
+            value, after = self._varint(start, end)
+            return Field(number, kind, position, start, after, value)
+        if kind in (GROUP, END_GROUP):
+            return Field(number, kind, position, start, start)
+        if kind == BYTES:
+            length, start = self._varint(start, end)
+        else:
+            length = WIDTH[kind]
+        if length > end - start:
+            raise self.damaged(position, f"expected {length} bytes in field {number}, got {end - start}")
+        after = start + length
+        if kind != BYTES and start - position == 1:
+            after = self._end_of_run(position, end, length + 1)
+        return Field(number, kind, position, start, after)
+
+    def _varint(self, position: int, end: int) -> tuple[int, int]:
+        if position < end and self.buffer[position] < 0x80:  # most are this short
+            return self.buffer[position], position + 1
+        value = 0
+        for index, byte in enumerate(self.buffer[position : min(end, position + MAX_VARINT)]):
+            value |= (byte & 0x7F) << 7 * index
+            if byte < 0x80:
+                return value & 0xFFFFFFFFFFFFFFFF, position + index + 1
+        if end - position < MAX_VARINT:
+            raise self.damaged(position, f"the {'file' if end == self.size else 'message'} ends inside a number")
+        raise self.damaged(position, f"a number goes on after {MAX_VARINT} bytes")
+
+    def _end_of_run(self, position: int, end: int, step: int) -> int:
+        """Return where fields of ``step`` bytes that repeat the tag at ``position`` stop: millions in unpacked data."""
+        tags = np.ndarray(((end - position) // step,), np.uint8, self.buffer, position, (step,))
+        done, block = 1, 64
+        while done < len(tags):
+            other = tags[done : done + block] != tags[0]
+            first = int(other.argmax())
+            if other[first]:
+                return position + (done + first) * step
+            done, block = done + len(other), block * 4
+        return position + len(tags) * step
+
+    def _after_group(self, group: Field, end: int) -> int:
+        field, unclosed = group, [group.number]
+        while unclosed:
+            field = self._field(field.end, end)
+            if field.kind == GROUP:
+                unclosed.append(field.number)
+            elif field.kind == END_GROUP and field.number != unclosed.pop():
+                raise self.damaged(field.position, "groups end in the wrong order")
+            if len(unclosed) > MAX_DEPTH:
+                raise self.damaged(field.position, f"groups are nested more than {MAX_DEPTH} deep")
+        return field.end
+
+
+def signed(value: int, bits: int) -> int:
+    """Return the two's complement number in the lowest bits, as protobuf reads int32 and int64."""
+    value &= (1 << bits) - 1
+    return value - (1 << bits) if value >> (bits - 1) else value
