@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "deeplabctl"
 LAYERS = [
     ["errors", "layers", "reporting"],
     ["atomic", "geometry", "classes"],
-    ["data", "metrics", "render"],
+    ["data", "metrics", "render", "caffe"],
     ["recipe", "inputs", "weights"],
     ["schedule", "plan", "run_dir"],
     # ---- TensorFlow ----
