@@ -146,4 +146,4 @@ def test_colour_alone_does_not_tell_the_classes():
         prediction, truth = votes.argmax(1)[colors[240:]][seen[240:]], labels[240:][seen[240:]]
         confusion = np.bincount(truth.astype(int) * 7 + prediction, minlength=49).reshape(7, 7)
         hits = np.diag(confusion)
-        assert 0.15 < np.mean(hits / (confusion.sum(0) + confusion.sum(1) - hits)) < 0.45
+        assert 0.15 < np.mean(hits / (confusion.sum(0) + confusion.sum(1) - hits)) < 0.55

@@ -9,10 +9,15 @@ from deeplabctl.run_dir import RunDirectory
 from deeplabctl.weights import find_weights, fit_weights, random_weights, read_info, width_of_start
 
 
-def test_random_start_follows_he_and_the_papers_classifier():
+def test_random_start_follows_he_with_a_dirac_kernel_and_the_papers_classifier():
     weights = random_weights("largefov", 21, 0.5, seed=1)
+    assert weights["conv1_1"][0].std() == pytest.approx(np.sqrt(2 / 27) / 7, rel=0.05)
     kernel, bias = weights["conv4_2"]
-    assert kernel.std() == pytest.approx(np.sqrt(2 / (9 * 256)), rel=0.01)
+    through = kernel[1, 1, np.arange(256), np.arange(256)]
+    assert through.mean() == pytest.approx(0.8 * np.sqrt(0.5), rel=0.01)
+    kernel[1, 1, np.arange(256), np.arange(256)] -= through.mean()
+    assert kernel.std() == pytest.approx(0.8 * np.sqrt(0.5) * np.sqrt(2 / (9 * 256)), rel=0.01)
+    np.testing.assert_allclose(kernel.mean((0, 1, 2)), 0, atol=1e-4)
     assert weights["fc8_voc12"][0].std() == pytest.approx(0.01, rel=0.05)
     assert not any(bias.any() for _, bias in weights.values())
     assert bias.shape == (256,)

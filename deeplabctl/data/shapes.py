@@ -40,8 +40,8 @@ _CORNERS: dict[str, tuple[int, tuple[complex, ...]]] = {
 }
 _HOLE = 0.42  # of the ring's radius
 _TILT = math.radians(25)  # at most, to each side
-_STRAY = 0.14  # at most, of the hue from that of its kind, to each side; the kinds stand 1/6 apart
-_ANY_HUE = 0.1  # share of the objects whose hue says nothing
+_STRAY = 0.10  # at most, of the hue from that of its kind, to each side; the kinds stand 1/6 apart
+_ANY_HUE = 0.05  # share of the objects whose hue says nothing
 _VOID_WINDOW = 5  # pixels; leaves 2 pixels of void on each side of a border
 _OVERSAMPLING = 4
 

@@ -1,0 +1,201 @@
+"""Read weights of any origin as layers of our table.
+
+Everything is mapped by layer name and shape; what a file says of geometry does not matter here.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from deeplabctl.caffe import convolution_weights, read_caffemodel
+from deeplabctl.errors import WeightsError
+from deeplabctl.formats import Format, checkpoint_prefix, identify
+from deeplabctl.layers import convolutions
+from deeplabctl.pickles import read_pickled_arrays
+from deeplabctl.weights import Weights
+
+_VGG_CONVOLUTIONS = [
+    f"conv{block}_{index}" for block, count in enumerate((2, 2, 3, 3, 3), 1) for index in range(1, count + 1)
+]
+_VGG_CLASSIFIER = ["fc6", "fc7", "fc8"]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Hold what a weight file contains, by the layer names of the table where they are known.
+
+    A kernel is HWIO, or (in, out) for a fully connected layer whose inputs are flattened height, width, channel.
+    """
+
+    path: Path
+    format: Format
+    layers: Weights
+
+
+def read_origin(path: Path) -> Origin:
+    """Read a weight file of any format but our own; raises WeightsError for what cannot be read."""
+    format_ = identify(path)
+    if format_ is Format.CAFFE:
+        layers = _from_caffe(path)
+    elif format_ is Format.PICKLE:
+        layers = _from_variables(read_pickled_arrays(path), path)
+    elif format_ is Format.TENSORFLOW:
+        layers = _from_variables(_read_checkpoint(path), path)
+    elif format_ is Format.KERAS_H5:
+        with path.open("rb") as file:
+            layers = _from_keras(file, path)
+    else:
+        with zipfile.ZipFile(path) as archive:
+            layers = _from_keras(BytesIO(archive.read("model.weights.h5")), path)
+    return Origin(path, format_, layers)
+
+
+def to_architecture(origin: Origin, architecture: str, seed: int) -> tuple[Weights, list[str]]:
+    """Return the layers as the architecture names and shapes them, and what was done to them, in words.
+
+    The classifier may have any name and class count. VGG-16's fully connected layers become LargeFOV's by the paper's
+    surgery (see `decimate_classifier`), and its ImageNet classifier is left out. Layers that the architecture does not
+    know stay, for `fit_weights` to refuse.
+    """
+    layers, said = dict(origin.layers), []
+    fc6 = layers.get("fc6")
+    if fc6 is not None and fc6[0].ndim == 2:
+        fc7 = layers.get("fc7")
+        if fc6[0].shape[0] != 7 * 7 * 512 or fc7 is None or fc7[0].ndim != 2:
+            raise WeightsError(
+                f"weights {origin.path}: layer fc6: expected VGG-16's (25088, 4096) beside a fully connected fc7, "
+                f"got {fc6[0].shape}"
+            )
+        layers["fc6"], layers["fc7"] = decimate_classifier(fc6, fc7, seed)
+        layers.pop("fc8", None)
+        said.append(
+            f"fc6 and fc7: {layers['fc6'][0].shape[-1]} of {fc6[0].shape[-1]} filters chosen by seed {seed}, "
+            "fc6's 7x7 kernel decimated to 3x3; the ImageNet classifier is left out"
+        )
+    classifier = convolutions(architecture)[-1].name
+    known = {conv.name for conv in convolutions(architecture)}
+    others = [name for name in layers if name not in known]
+    last = layers.get(convolutions(architecture)[-2].name)
+    if classifier not in layers and len(others) == 1 and last is not None:
+        kernel = layers[others[0]][0]
+        if kernel.ndim == 4 and kernel.shape[:3] == (1, 1, last[0].shape[-1]):
+            layers[classifier] = layers.pop(others[0])
+            said.append(f"{others[0]} is taken for the classifier {classifier}")
+    return layers, said
+
+
+def decimate_classifier(
+    fc6: list[npt.NDArray[Any]], fc7: list[npt.NDArray[Any]], seed: int, filters: int = 1024
+) -> tuple[list[npt.NDArray[Any]], list[npt.NDArray[Any]]]:
+    """Make convolutions of VGG-16's fully connected fc6 (25088, 4096) and fc7 (4096, 4096), both (in, out).
+
+    arXiv 1412.7062, section 3.1, and 1606.00915, section 4.1: of fc6's 7x7 kernel every third row and column is kept,
+    and a random 1,024 of the 4,096 filters of each; fc7's inputs are the chosen filters of fc6.
+    """
+    rng = np.random.default_rng((seed, 6))
+    first = np.sort(rng.choice(fc6[0].shape[1], filters, replace=False))
+    second = np.sort(rng.choice(fc7[0].shape[1], filters, replace=False))
+    kernel = fc6[0].reshape(7, 7, 512, -1)[::3, ::3][..., first]
+    return [kernel, fc6[1][first]], [fc7[0][np.ix_(first, second)][None, None], fc7[1][second]]
+
+
+def _from_caffe(path: Path) -> Weights:
+    layers = convolution_weights(read_caffemodel(path))
+    for name, (kernel, _) in layers.items():
+        if kernel.ndim == 2:  # InnerProduct: (out, in), in flattened channel, height, width
+            out, incoming = kernel.shape
+            if name == "fc6" and incoming == 512 * 7 * 7:
+                kernel = kernel.reshape(out, 512, 7, 7).transpose(0, 2, 3, 1).reshape(out, incoming)
+            layers[name][0] = kernel.T
+    return layers
+
+
+def _from_variables(variables: dict[str, npt.NDArray[Any]], path: Path) -> Weights:
+    """Group ``conv1_1/w`` and ``conv1_1/b``; optimisers' slots and counters are left out."""
+    layers: Weights = {}
+    for name, values in variables.items():
+        match = re.fullmatch(r"([^/]+)/(w|b|weights|biases)(:0)?", name)
+        if match:
+            slot = 0 if match[2].startswith("w") else 1
+            layers.setdefault(match[1], [np.empty(0), np.empty(0)])[slot] = np.asarray(values, np.float32)
+    for name, (kernel, bias) in layers.items():
+        if kernel.ndim != 4 or bias.shape != kernel.shape[-1:]:
+            raise WeightsError(
+                f"weights {path}: layer {name}: expected a kernel (height, width, in, out) and its bias, got "
+                f"{kernel.shape} and {bias.shape}"
+            )
+    if not layers:
+        some = ", ".join(sorted(variables)[:4]) or "nothing"
+        raise WeightsError(f"weights {path}: expected variables named like conv1_1/w and conv1_1/b, got {some}")
+    return layers
+
+
+def _read_checkpoint(path: Path) -> dict[str, npt.NDArray[Any]]:
+    import tensorflow as tf
+
+    prefix = checkpoint_prefix(path)
+    try:
+        reader = tf.train.load_checkpoint(str(prefix))
+        names = [name for name in reader.get_variable_to_shape_map() if re.fullmatch(r"[^/]+/[^/]+", name)]
+        return {name: reader.get_tensor(name) for name in names}
+    except (tf.errors.OpError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise WeightsError(
+            f"weights {path}: the checkpoint cannot be read ({reason}); keep its .index and .data files together"
+        ) from None
+
+
+def _from_keras(file: BinaryIO, path: Path) -> Weights:
+    """Read the weights of keras.applications' VGG16, in the older HDF5 layout or in Keras 3's."""
+    import h5py
+
+    try:
+        with h5py.File(file) as root:
+            if "layers" in root and isinstance(root["layers"], h5py.Group):
+                found = _keras3_layers(root["layers"])
+            else:
+                found = _legacy_layers(root.get("model_weights", root))
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"weights {path}: the HDF5 file cannot be read ({error})") from None
+    convs = [pair for pair in found if pair[0].ndim == 4]
+    dense = [pair for pair in found if pair[0].ndim == 2]
+    names = [conv.name for conv in convolutions("largefov")]
+    if len(convs) == len(names) and not dense:
+        return dict(zip(names, convs, strict=True))
+    if len(convs) != len(_VGG_CONVOLUTIONS) or len(dense) not in (0, 3):
+        raise WeightsError(
+            f"weights {path}: expected VGG-16's 13 convolutions, with or without its three dense layers, got "
+            f"{len(convs)} and {len(dense)}"
+        )
+    return dict(zip(_VGG_CONVOLUTIONS + _VGG_CLASSIFIER[: len(dense)], convs + dense, strict=True))
+
+
+def _keras3_layers(group: Any) -> list[list[npt.NDArray[Any]]]:
+    """Return [kernel, bias] of the layers in their order: conv2d, conv2d_1, ... conv2d_10, then dense, dense_1, ..."""
+
+    def order(name: str) -> tuple[str, int]:
+        match = re.fullmatch(r"(.*?)_?(\d+)?", name)
+        assert match is not None
+        return match[1], int(match[2] or 0)
+
+    with_weights = [name for name in group if "vars" in group[name] and {"0", "1"} <= set(group[name]["vars"])]
+    return [[group[name]["vars"][key][()] for key in ("0", "1")] for name in sorted(with_weights, key=order)]
+
+
+def _legacy_layers(group: Any) -> list[list[npt.NDArray[Any]]]:
+    """Return [kernel, bias] of the layers in the order of ``layer_names``."""
+    layers = []
+    for name in group.attrs["layer_names"]:
+        layer = group[name]
+        names = layer.attrs["weight_names"]
+        if len(names) == 2:
+            layers.append([layer[weight][()] for weight in names])
+    return layers

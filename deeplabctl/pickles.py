@@ -1,0 +1,72 @@
+"""Read arrays out of a pickle without running anything that it asks for."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from deeplabctl.errors import WeightsError
+
+# What numpy's arrays are pickled with, under the module names of numpy 1 and 2 and of Python 2 and 3. All of these only
+# put values together; nothing else is ever looked up.
+_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        """Return one of the few constructors of arrays; refuse every other name."""
+        if module in _MODULES and name == "_reconstruct":
+            return _empty_array
+        if module in _MODULES and name == "scalar":
+            return _scalar
+        if (module, name) == ("numpy", "ndarray"):
+            return np.ndarray
+        if (module, name) == ("numpy", "dtype"):
+            return _dtype
+        if (module, name) == ("_codecs", "encode"):
+            return _encode
+        raise pickle.UnpicklingError(f"it asks to call {module}.{name}, which no file of arrays needs")
+
+
+def _empty_array(kind: type, shape: tuple[int, ...], code: object) -> npt.NDArray[Any]:
+    return np.ndarray((0,), np.uint8)  # its state, which follows, brings shape, type and data
+
+
+def _dtype(text: str, align: bool = False, copy: bool = False) -> np.dtype[Any]:
+    dtype = np.dtype(text)
+    if dtype.kind not in "fiub":
+        raise pickle.UnpicklingError(f"it holds an array of {text!r}, expected numbers")
+    return dtype
+
+
+def _scalar(dtype: np.dtype[Any], data: bytes | str) -> Any:
+    return np.frombuffer(data.encode("latin1") if isinstance(data, str) else data, dtype)[0]
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    return text.encode("latin1")
+
+
+def read_pickled_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays of a pickled dictionary of names and arrays, of Python 2 or 3.
+
+    Raises WeightsError for anything else; whatever the pickle would have called is not called.
+    """
+    try:
+        with path.open("rb") as file:
+            loaded = _Unpickler(file, encoding="latin1").load()
+    except OSError as error:
+        raise WeightsError(f"weights {path}: cannot be read ({error.strerror})") from None
+    except Exception as error:  # a damaged pickle fails in every way there is
+        raise WeightsError(f"weights {path}: the pickle is refused: {error}") from None
+    if not isinstance(loaded, dict) or not all(
+        isinstance(name, str) and isinstance(value, np.ndarray) for name, value in loaded.items()
+    ):
+        raise WeightsError(
+            f"weights {path}: expected a pickled dictionary of names and arrays, got {type(loaded).__name__}"
+        )
+    return loaded
