@@ -9,6 +9,7 @@ from pathlib import Path
 
 from deeplabctl.caffe.sniff import is_caffemodel, looks_like_solverstate
 from deeplabctl.errors import WeightsError
+from deeplabctl.tf_checkpoint import checkpoint_prefix
 
 
 class Format(Enum):
@@ -80,19 +81,6 @@ def identify(path: Path) -> Format:
     if _is_text(head):
         raise _wrong(path, "a text file, a list perhaps")
     raise _wrong(path, "bytes of no format that is known")
-
-
-def checkpoint_prefix(path: Path) -> Path | None:
-    """Return the prefix of the TensorFlow checkpoint that a path names, if its index is one."""
-    name = re.sub(r"\.(index|meta|data-\d{5}-of-\d{5})$", "", path.name)
-    index = path.with_name(name + ".index")
-    try:
-        with index.open("rb") as file:
-            file.seek(-8, 2)
-            magic = file.read()
-    except (OSError, ValueError):
-        return None
-    return path.with_name(name) if magic == b"\x57\xfb\x80\x8b\x24\x75\x47\xdb" else None
 
 
 def _zip_format(path: Path) -> Format:

@@ -5,8 +5,10 @@ Everything is mapped by layer name and shape; what a file says of geometry does 
 
 from __future__ import annotations
 
+import math
 import re
 import zipfile
+import zlib
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -16,16 +18,27 @@ import numpy as np
 import numpy.typing as npt
 
 from deeplabctl.caffe import convolution_weights, read_caffemodel
+from deeplabctl.classes import VOC_CLASSES
 from deeplabctl.errors import WeightsError
-from deeplabctl.formats import Format, checkpoint_prefix, identify
+from deeplabctl.formats import Format, identify
 from deeplabctl.layers import convolutions
 from deeplabctl.pickles import read_pickled_arrays
-from deeplabctl.weights import Weights
+from deeplabctl.tf_checkpoint import checkpoint_prefix, read_checkpoint
+from deeplabctl.weights import ModelInfo, Weights, fit_weights, model_file, read_info
 
 _VGG_CONVOLUTIONS = [
     f"conv{block}_{index}" for block, count in enumerate((2, 2, 3, 3, 3), 1) for index in range(1, count + 1)
 ]
-_VGG_CLASSIFIER = ["fc6", "fc7", "fc8"]
+VGG_LAYERS = [*_VGG_CONVOLUTIONS, "fc6", "fc7", "fc8"]
+
+
+@dataclass(frozen=True)
+class Network:
+    """Hold a whole network as a file has it: ready to be built."""
+
+    info: ModelInfo
+    weights: Weights
+    said: list[str]  # what was done to the weights, in words
 
 
 @dataclass(frozen=True)
@@ -40,21 +53,81 @@ class Origin:
     layers: Weights
 
 
+def read_network(path: Path) -> Network:
+    """Read a whole network from a weight file of any format, or from a run directory.
+
+    Names and architecture are those that our own files tell; others get VOC's names where they have 21 classes. Raises
+    WeightsError for a file without a classifier, or one that does not fit.
+    """
+    path = model_file(path)
+    origin = read_origin(path)
+    info = read_info(path) if origin.format is Format.OURS else None
+    architecture = info.architecture if info else "largefov"
+    layers, said = to_architecture(origin, architecture, seed=0)
+    classifier = convolutions(architecture)[-1].name
+    if classifier not in layers:
+        raise WeightsError(
+            f"weights {path}: expected a whole network, got layers without a classifier ({', '.join(layers)}); "
+            "train one from them: deeplabctl train --init FILE"
+        )
+    num_classes = layers[classifier][0].shape[-1]
+    width = info.width if info else width_of(layers, architecture)
+    weights, new = fit_weights(layers, architecture, num_classes, width, seed=0, source=str(path))
+    if new:
+        raise WeightsError(f"weights {path}: expected a whole network, got one without {', '.join(new)}")
+    if info is None:
+        names = default_classes(origin, num_classes)
+        info = ModelInfo(names, architecture, width, {"source": f"{path.name} ({origin.format.value})"})
+    return Network(info, weights, said)
+
+
+def default_classes(origin: Origin, count: int) -> tuple[str, ...]:
+    """Return the names that a file tells, else VOC's where there are 21 classes, else numbers."""
+    if origin.format is Format.OURS and len(names := read_info(origin.path).classes) == count:
+        return names
+    return VOC_CLASSES if count == len(VOC_CLASSES) else tuple(f"class {number}" for number in range(count))
+
+
+def width_of_start(init: str, width: float | None) -> float:
+    """Return the width of a net that starts from ``init``; raises WeightsError if another ``width`` is asked for."""
+    if init == "random":
+        return 1.0 if width is None else width
+    found = 1.0 if init == "imagenet" else width_of(read_origin(model_file(Path(init))).layers, "largefov")
+    if width is not None and not math.isclose(width, found, rel_tol=1e-6):
+        raise WeightsError(
+            f"init {init}: expected weights of width {width:g}, got width {found:g}; "
+            "leave the width out, or start from nothing (--init random)"
+        )
+    return found
+
+
+def width_of(layers: Weights, architecture: str) -> float:
+    """Return the width that the channels of these layers have; raises WeightsError where there is none to be told."""
+    first = convolutions(architecture)[0]
+    if first.name not in layers:
+        raise WeightsError(f"expected a layer {first.name}, got {', '.join(layers) or 'none'}; this is another network")
+    return float(layers[first.name][0].shape[-1] / first.channels)
+
+
 def read_origin(path: Path) -> Origin:
-    """Read a weight file of any format but our own; raises WeightsError for what cannot be read."""
+    """Read a weight file of any format; raises WeightsError for what cannot be read."""
     format_ = identify(path)
     if format_ is Format.CAFFE:
         layers = _from_caffe(path)
     elif format_ is Format.PICKLE:
         layers = _from_variables(read_pickled_arrays(path), path)
     elif format_ is Format.TENSORFLOW:
-        layers = _from_variables(_read_checkpoint(path), path)
+        layers = _from_variables(read_checkpoint(checkpoint_prefix(path) or path), path)
     elif format_ is Format.KERAS_H5:
         with path.open("rb") as file:
             layers = _from_keras(file, path)
     else:
-        with zipfile.ZipFile(path) as archive:
-            layers = _from_keras(BytesIO(archive.read("model.weights.h5")), path)
+        try:
+            with zipfile.ZipFile(path) as archive:
+                content = BytesIO(archive.read("model.weights.h5"))
+        except (OSError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+            raise WeightsError(f"weights {path}: the file is damaged ({error}); get it again") from None
+        layers = _from_keras(content, path)
     return Origin(path, format_, layers)
 
 
@@ -138,21 +211,6 @@ def _from_variables(variables: dict[str, npt.NDArray[Any]], path: Path) -> Weigh
     return layers
 
 
-def _read_checkpoint(path: Path) -> dict[str, npt.NDArray[Any]]:
-    import tensorflow as tf
-
-    prefix = checkpoint_prefix(path)
-    try:
-        reader = tf.train.load_checkpoint(str(prefix))
-        names = [name for name in reader.get_variable_to_shape_map() if re.fullmatch(r"[^/]+/[^/]+", name)]
-        return {name: reader.get_tensor(name) for name in names}
-    except (tf.errors.OpError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0][:200]
-        raise WeightsError(
-            f"weights {path}: the checkpoint cannot be read ({reason}); keep its .index and .data files together"
-        ) from None
-
-
 def _from_keras(file: BinaryIO, path: Path) -> Weights:
     """Read the weights of keras.applications' VGG16, in the older HDF5 layout or in Keras 3's."""
     import h5py
@@ -175,7 +233,7 @@ def _from_keras(file: BinaryIO, path: Path) -> Weights:
             f"weights {path}: expected VGG-16's 13 convolutions, with or without its three dense layers, got "
             f"{len(convs)} and {len(dense)}"
         )
-    return dict(zip(_VGG_CONVOLUTIONS + _VGG_CLASSIFIER[: len(dense)], convs + dense, strict=True))
+    return dict(zip(VGG_LAYERS, convs + dense, strict=False))
 
 
 def _keras3_layers(group: Any) -> list[list[npt.NDArray[Any]]]:

@@ -11,9 +11,10 @@ from deeplabctl.data.dataset import Dataset, Sample
 from deeplabctl.data.labels import LabelFacts, check_labels
 from deeplabctl.data.locate import SHAPES, find_dataset, is_shapes
 from deeplabctl.errors import RecipeError
+from deeplabctl.origins import width_of_start
 from deeplabctl.recipe import Expect, Recipe, read_recipe
 from deeplabctl.reporting import Note, Reporter, silent
-from deeplabctl.weights import model_file, width_of_start
+from deeplabctl.weights import model_file
 
 _UNSETTLED = "paper-v2"  # read first where no recipe is named: it leaves the data set open
 _HARMLESS = ("data.root", "model.init", "run.seed", "solver.accumulate")  # options that keep the score to be expected

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from deeplabctl.data.transforms import preprocess
 from deeplabctl.geometry import padded_size
 from deeplabctl.layers import OUTPUT_STRIDE
-from deeplabctl.model import apply_model
-from deeplabctl.model_file import load_model
+from deeplabctl.model import apply_model, assign_weights, build_model
+from deeplabctl.origins import Network, read_network
 from deeplabctl.weights import ModelInfo
 
 if TYPE_CHECKING:
@@ -47,8 +47,15 @@ class Segmenter:
 
     @classmethod
     def from_weights(cls, path: Path | str, pad: str = "tight") -> Self:
-        """Load a model file; raises WeightsError if it is none."""
-        model, info = load_model(Path(path))
+        """Load a network from a file of any format that can be read, or a run directory; raises WeightsError."""
+        return cls.from_network(read_network(Path(path)), pad)
+
+    @classmethod
+    def from_network(cls, network: Network, pad: str = "tight") -> Self:
+        """Build a network that was read already."""
+        info = network.info
+        model = build_model(info.architecture, len(info.classes), width=info.width)
+        assign_weights(model, network.weights)
         return cls(model, info, pad)
 
     def predict(self, image: npt.NDArray[np.uint8]) -> Prediction:

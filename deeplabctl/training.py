@@ -19,7 +19,8 @@ from deeplabctl.data.labels import median_frequency_weights
 from deeplabctl.errors import RunError
 from deeplabctl.evaluation import Evaluation, evaluate
 from deeplabctl.model import assign_weights, build_model
-from deeplabctl.model_file import imagenet_features, load_weights, save_model
+from deeplabctl.model_file import imagenet_layers, save_model
+from deeplabctl.origins import read_origin, to_architecture
 from deeplabctl.pipeline import TrainingPipeline
 from deeplabctl.plan import Plan
 from deeplabctl.prediction import Segmenter
@@ -62,9 +63,10 @@ def start_weights(recipe: Recipe, num_classes: int, report: Reporter) -> tuple[W
     if model.init == "random":
         weights = random_weights(model.architecture, num_classes, model.width, recipe.run.seed)
         return weights, list(weights)
-    found = imagenet_features() if model.init == "imagenet" else load_weights(Path(model.init))
-    weights, new = fit_weights(found, model.architecture, num_classes, model.width, recipe.run.seed, model.init)
-    report(Note(f"weights from {model.init}; new: {', '.join(new) or 'none'}"))
+    origin = imagenet_layers() if model.init == "imagenet" else read_origin(Path(model.init))
+    layers, said = to_architecture(origin, model.architecture, recipe.run.seed)
+    weights, new = fit_weights(layers, model.architecture, num_classes, model.width, recipe.run.seed, model.init)
+    report(Note("; ".join([f"weights from {model.init}", *said, f"new: {', '.join(new) or 'none'}"])))
     return weights, new
 
 

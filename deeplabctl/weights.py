@@ -73,19 +73,6 @@ def model_file(path: Path) -> Path:
     return path
 
 
-def width_of_start(init: str, width: float | None) -> float:
-    """Return the width of a net that starts from ``init``; raises WeightsError if another ``width`` is asked for."""
-    if init == "random":
-        return 1.0 if width is None else width
-    found = 1.0 if init == "imagenet" else read_info(model_file(Path(init))).width
-    if width is not None and not math.isclose(width, found, rel_tol=1e-6):
-        raise WeightsError(
-            f"init {init}: expected weights of width {width:g}, got width {found:g}; "
-            "leave the width out, or start from nothing (--init random)"
-        )
-    return found
-
-
 def read_info(path: Path) -> ModelInfo:
     """Read what a model file says of itself; raises WeightsError if it is not one of ours."""
     try:

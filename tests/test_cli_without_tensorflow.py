@@ -129,7 +129,7 @@ def test_eval_and_infer_without_weights_or_inputs_are_one_line(tmp_path):
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
     fails_with_one_line("there are no weights", "infer", "a.png", cwd=tmp_path)
     fails_with_one_line("gone.jpg: there is no such file", "infer", "gone.jpg", cwd=tmp_path)
-    fails_with_one_line("expected a .keras model file", "infer", "a.png", "--weights", "a.png", cwd=tmp_path)
+    fails_with_one_line("got a PNG picture", "infer", "a.png", "--weights", "a.png", cwd=tmp_path)
 
 
 def test_shapes_are_drawn_and_told_as_json(tmp_path):

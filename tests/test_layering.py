@@ -14,12 +14,14 @@ LAYERS = [
     ["errors", "layers", "reporting"],
     ["atomic", "geometry", "classes"],
     ["data", "metrics", "render", "caffe"],
+    ["tf_checkpoint", "pickles", "formats"],
     ["recipe", "inputs", "weights"],
+    ["origins"],
     ["schedule", "plan", "run_dir"],
     # ---- TensorFlow ----
     ["model", "losses", "pipeline", "solver", "model_file", "training_step"],
     ["prediction"],
-    ["evaluation"],
+    ["evaluation", "conversion"],
     ["training"],
     ["cli"],
 ]

@@ -115,7 +115,9 @@ def test_model_file_opens_in_plain_keras_with_the_same_logits(tmp_path):
     import subprocess
     import sys
 
-    from deeplabctl.model_file import load_model, save_model
+    from deeplabctl.model_file import save_model
+    from deeplabctl.origins import read_network
+    from deeplabctl.prediction import Segmenter
     from deeplabctl.weights import ModelInfo
 
     model = caffe_net("tiny")
@@ -130,9 +132,9 @@ def test_model_file_opens_in_plain_keras_with_the_same_logits(tmp_path):
     )
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
     np.testing.assert_array_equal(np.load(tmp_path / "logits.npy"), model(image))
-    loaded, read = load_model(tmp_path / "tiny.keras")
-    assert read == info
-    np.testing.assert_array_equal(loaded(image), model(image))
+    network = read_network(tmp_path / "tiny.keras")
+    assert network.info == info
+    np.testing.assert_array_equal(Segmenter.from_network(network).model(image), model(image))
 
 
 def test_weights_go_in_and_come_out_as_hwio():

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from deeplabctl.errors import RunError, WeightsError
+from deeplabctl.origins import width_of_start
 from deeplabctl.recipe import read_recipe
 from deeplabctl.run_dir import RunDirectory
-from deeplabctl.weights import find_weights, fit_weights, random_weights, read_info, width_of_start
+from deeplabctl.weights import find_weights, fit_weights, random_weights, read_info
 
 
 def test_random_start_follows_he_with_a_dirac_kernel_and_the_papers_classifier():

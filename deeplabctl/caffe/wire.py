@@ -88,7 +88,7 @@ class WireFile:
         """Yield the int64 numbers of a packed field, or the one of a VARINT."""
         at = field.start
         while at < field.end:
-            value, at = self._varint(at, field.end)
+            value, at = self.varint(at, field.end)
             yield signed(value, 64)
 
     def text(self, field: Field) -> str:
@@ -103,17 +103,17 @@ class WireFile:
         )
 
     def _field(self, position: int, end: int) -> Field:
-        tag, start = self._varint(position, end)
+        tag, start = self.varint(position, end)
         number, kind = tag >> 3, tag & 7
         if number == 0 or tag > MAX_TAG or kind > FIXED32:
             raise self.damaged(position, f"expected the tag of a field, got {tag:#x}")
         if kind == VARINT:
-            value, after = self._varint(start, end)
+            value, after = self.varint(start, end)
             return Field(number, kind, position, start, after, value)
         if kind in (GROUP, END_GROUP):
             return Field(number, kind, position, start, start)
         if kind == BYTES:
-            length, start = self._varint(start, end)
+            length, start = self.varint(start, end)
         else:
             length = WIDTH[kind]
         if length > end - start:
@@ -123,7 +123,8 @@ class WireFile:
             after = self._end_of_run(position, end, length + 1)
         return Field(number, kind, position, start, after)
 
-    def _varint(self, position: int, end: int) -> tuple[int, int]:
+    def varint(self, position: int, end: int) -> tuple[int, int]:
+        """Return the unsigned number at a position, and where it ends."""
         if position < end and self.buffer[position] < 0x80:  # most are this short
             return self.buffer[position], position + 1
         value = 0

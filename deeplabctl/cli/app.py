@@ -10,6 +10,7 @@ import typer
 
 from deeplabctl import __version__
 from deeplabctl.cli import data
+from deeplabctl.cli.convert_caffe import convert_caffe
 from deeplabctl.cli.eval import evaluate
 from deeplabctl.cli.infer import infer
 from deeplabctl.cli.train import train
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.command("train")(train)
 app.command("eval")(evaluate)
 app.command("infer", no_args_is_help=True)(infer)
+app.command("convert-caffe", no_args_is_help=True)(convert_caffe)
 app.add_typer(data.app, name="data")
 
 

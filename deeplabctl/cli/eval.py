@@ -42,16 +42,17 @@ def evaluate(
 
     All come from one confusion matrix over the whole split, at the labels' own sizes; void (255) does not count.
     """
-    from deeplabctl.weights import find_weights, read_info
+    from deeplabctl.origins import read_network
+    from deeplabctl.weights import find_weights
 
     if pad not in (None, "paper", "tight"):
         raise typer.BadParameter(f"expected paper or tight, got {pad!r}", param_hint="--pad")
     console = Console(json, quiet, debug)
     with console.errors():
         path = find_weights(weights)
-        info = read_info(path)
+        network = read_network(path)
         with console.reporter() as report:
-            dataset = _dataset(info, data, report)
+            dataset = _dataset(network.info, data, report)
             samples = dataset.samples(split)[:limit]
 
             from deeplabctl.data.labels import check_labels
@@ -67,7 +68,7 @@ def evaluate(
             from deeplabctl.prediction import Segmenter
 
             chosen = pad or ("paper" if dataset.is_voc else "tight")
-            result = evaluate_samples(Segmenter.from_weights(path, chosen), dataset, samples, report)
+            result = evaluate_samples(Segmenter.from_network(network, chosen), dataset, samples, report)
         scores = result.to_dict() | {"settings": {"weights": str(path), "split": split, **result.settings}}
         console.table(*score_rows(scores))
         console.say()

@@ -31,8 +31,9 @@ def infer(
 ) -> None:
     """Segment pictures: a palette PNG of class ids for each, of the picture's own size and in VOC's colours."""
     from deeplabctl.inputs import find_images, plan_outputs
+    from deeplabctl.origins import read_network
     from deeplabctl.reporting import Advanced, Finished, Note, Started
-    from deeplabctl.weights import find_weights, read_info
+    from deeplabctl.weights import find_weights
 
     if pad not in ("paper", "tight"):
         raise typer.BadParameter(f"expected paper or tight, got {pad!r}", param_hint="--pad")
@@ -40,7 +41,7 @@ def infer(
     with console.errors():
         jobs = plan_outputs(find_images(inputs), out, overlay=overlay, overwrite=overwrite)
         path = find_weights(weights)
-        read_info(path)
+        network = read_network(path)
         done: list[dict[str, Any]] = []
         failed: list[str] = []
         with console.reporter() as report:
@@ -51,7 +52,7 @@ def infer(
             from deeplabctl.errors import DataError
             from deeplabctl.prediction import Segmenter
 
-            segmenter = Segmenter.from_weights(path, pad)
+            segmenter = Segmenter.from_network(network, pad)
             report(Started("segmenting", len(jobs), "pictures"))
             for job in jobs:
                 try:

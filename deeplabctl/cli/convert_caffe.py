@@ -1,0 +1,113 @@
+"""``deeplabctl convert-caffe``: turn weight files of others into model files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deeplabctl.cli.console import Console
+from deeplabctl.cli.options import DebugOption, JsonOption, OverwriteOption, QuietOption
+
+
+def convert_caffe(
+    model: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MODEL",
+            help="A .caffemodel (V1, V2, HDF5), a TensorFlow 1 checkpoint or weight pickle, Keras VGG-16 weights.",
+        ),
+    ],
+    prototxt: Annotated[
+        Path | None, typer.Option("--prototxt", metavar="FILE", help="Check the geometry of this net definition, too.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE.keras", help="Default: MODEL's name with .keras, here.")
+    ] = None,
+    classes: Annotated[
+        Path | None, typer.Option("--classes", metavar="FILE", help="Class names, one a line. Default: VOC's for 21.")
+    ] = None,
+    inspect: Annotated[bool, typer.Option("--inspect", help="Only tell what the file contains.")] = False,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of what is drawn: new layers, chosen filters.")] = 0,
+    overwrite: OverwriteOption = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Turn a weight file of Caffe, TensorFlow 1 or Keras into a model file that plain Keras opens, or look into it."""
+    from deeplabctl.caffe.prototxt import check_geometry, read_prototxt
+    from deeplabctl.classes import read_classes
+    from deeplabctl.conversion import plan_conversion, write_conversion
+    from deeplabctl.errors import DataError
+
+    console = Console(json, quiet, debug)
+    with console.errors():
+        if inspect:
+            _inspect(console, model)
+            return
+        target = out or Path(f"{model.name.removesuffix('.caffemodel')}.keras")
+        if target.suffix != ".keras":
+            raise DataError(f"--out {target}: expected a name that ends with .keras")
+        if target.exists() and not overwrite:
+            raise DataError(f"{target} exists; give --overwrite to replace it, or another --out")
+        conversion = plan_conversion(model, read_classes(classes) if classes else None, seed)
+        info = conversion.info
+        if prototxt is not None:
+            agreeing = check_geometry(
+                read_prototxt(prototxt), info.architecture, num_classes=len(info.classes), width=info.width
+            )
+            console.say(f"{prototxt}: {len(agreeing)} layers have the geometry of {info.architecture}")
+
+        from deeplabctl.cli.start import start_tensorflow
+
+        start_tensorflow()
+        parameters = write_conversion(conversion, target)
+        console.say(f"{model}: {conversion.origin.format.value}, {info.architecture} of width {info.width:g}")
+        for line in conversion.said:
+            console.say(line)
+        if conversion.new:
+            console.say(f"not in the file, so drawn with seed {seed}: {', '.join(conversion.new)}")
+        console.say(f"{target}: {parameters:,} parameters, read back and equal to the source")
+        console.say(
+            f"{len(info.classes)} classes: {', '.join(info.classes[:5])}{', ...' if len(info.classes) > 5 else ''}"
+        )
+        console.say()
+        if conversion.new:
+            console.say(f"next: deeplabctl train --data DIR --init {target}")
+        else:
+            console.say(f"next: deeplabctl infer IMAGE --weights {target} --overlay")
+        console.document(
+            {
+                "model": str(target),
+                "format": conversion.origin.format.value,
+                "width": info.width,
+                "classes": list(info.classes),
+                "parameters": parameters,
+                "new_layers": conversion.new,
+                "provenance": info.provenance,
+            }
+        )
+
+
+def _inspect(console: Console, path: Path) -> None:
+    from deeplabctl.conversion import inspect
+
+    found = inspect(path)
+    console.say(f"{found['file']}: {found['format']}")
+    console.say(f"sha256 {found['sha256']}")
+    console.say()
+    rows = [
+        [
+            layer["name"],
+            "x".join(map(str, layer["kernel"])),
+            f"{layer['parameters']:,}",
+            f"{layer['smallest']:.4g}",
+            f"{layer['largest']:.4g}",
+        ]
+        for layer in found["layers"]
+    ]
+    console.table(("layer", "kernel", "parameters", "smallest", "largest"), rows)
+    console.say()
+    console.say(f"{found['parameters']:,} parameters; becomes {found['becomes']}")
+    console.document(found)
