@@ -42,8 +42,8 @@ class Segmenter:
         self.info = info
         self.pad = pad
         signature = [tf.TensorSpec((1, None, None, 3), tf.float32), tf.TensorSpec((2,), tf.int32)]
-        self._label = tf.function(self._label_graph, input_signature=signature)
-        self._scores = tf.function(self._scores_graph, input_signature=signature)
+        self._label = tf.function(self._label_graph, input_signature=signature, autograph=False)
+        self._scores = tf.function(self._scores_graph, input_signature=signature, autograph=False)
 
     @classmethod
     def from_weights(cls, path: Path | str, pad: str = "tight") -> Self:
