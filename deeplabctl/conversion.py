@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,8 +38,11 @@ def plan_conversion(path: Path, classes: Sequence[str] | None = None, seed: int 
     ``classes`` names the classes; without it they are VOC's where there are 21, or no classifier at all. Layers that
     are not in the file start gaussian 0.01. Raises WeightsError for what does not fit.
     """
-    origin = read_origin(model_file(path))
-    architecture = "largefov"
+    return _fit(read_origin(model_file(path)), classes, seed)
+
+
+def _fit(origin: Origin, classes: Sequence[str] | None, seed: int) -> Conversion:
+    path, architecture = origin.path, "largefov"
     layers, said = to_architecture(origin, architecture, seed)
     width = width_of(layers, architecture)
     classifier = convolutions(architecture)[-1].name
@@ -48,19 +52,15 @@ def plan_conversion(path: Path, classes: Sequence[str] | None = None, seed: int 
             f"--classes: expected {count} names, as many as the classifier of {path} has, got {len(classes)}"
         )
     weights, new = fit_weights(layers, architecture, count, width, seed, str(path))
-    provenance = {
-        "source": f"{origin.path.name} ({origin.format.value})",
-        "sha256": sha256(origin.path),
-        "new_layers": new,
-        "seed": seed,
-    }
+    provenance = {"source": f"{path.name} ({origin.format.value})", "new_layers": new, "seed": seed}
     names = tuple(classes) if classes is not None else default_classes(origin, count)
     return Conversion(origin, ModelInfo(names, architecture, width, provenance), weights, new, said)
 
 
 def write_conversion(conversion: Conversion, out: Path) -> int:
     """Write the model file, read it back to compare every weight, and return the number of its parameters."""
-    info = conversion.info
+    provenance = conversion.info.provenance | {"sha256": sha256(conversion.origin.path)}
+    info = dataclasses.replace(conversion.info, provenance=provenance)
     model = build_model(info.architecture, len(info.classes), width=info.width)
     assign_weights(model, conversion.weights)
     save_model(out, model, info)
@@ -85,7 +85,7 @@ def inspect(path: Path) -> dict[str, Any]:
         for name, arrays in origin.layers.items()
     ]
     try:
-        conversion = plan_conversion(path)
+        conversion = _fit(origin, None, seed=0)
         info = conversion.info
         becomes = f"{info.architecture} of width {info.width:g} with {len(info.classes)} classes"
         becomes += f"; new: {', '.join(conversion.new)}" if conversion.new else ""

@@ -23,6 +23,8 @@ class _Unpickler(pickle.Unpickler):
             return _empty_array
         if module in _MODULES and name == "scalar":
             return _scalar
+        if module in ("numpy.core.numeric", "numpy._core.numeric") and name == "_frombuffer":
+            return _from_buffer
         if (module, name) == ("numpy", "ndarray"):
             return np.ndarray
         if (module, name) == ("numpy", "dtype"):
@@ -34,6 +36,10 @@ class _Unpickler(pickle.Unpickler):
 
 def _empty_array(kind: type, shape: tuple[int, ...], code: object) -> npt.NDArray[Any]:
     return np.ndarray((0,), np.uint8)  # its state, which follows, brings shape, type and data
+
+
+def _from_buffer(data: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], order: str) -> npt.NDArray[Any]:
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if order == "F" else "C")
 
 
 def _dtype(text: str, align: bool = False, copy: bool = False) -> np.dtype[Any]:
