@@ -30,20 +30,17 @@ class TrainingPipeline:
     functions of (seed, p): epochs are shuffled one by one, batches run over their ends, as Caffe's do.
     """
 
-    def __init__(
-        self, samples: Sequence[Sample], settings: Augment, *, batch_size: int, seed: int, shuffle: bool = True
-    ) -> None:
+    def __init__(self, samples: Sequence[Sample], settings: Augment, *, batch_size: int, seed: int) -> None:
         self.samples = samples
         self.settings = settings
         self.batch_size = batch_size
         self.seed = seed
-        self.shuffle = shuffle
         self._failure: DeepLabError | None = None
 
     def sample_at(self, position: int) -> Sample:
         """Return the sample at a position of the stream."""
         epoch, index = divmod(position, len(self.samples))
-        if self.shuffle:
+        if self.settings.shuffle:
             index = int(_permutation(self.seed, epoch, len(self.samples))[index])
         return self.samples[index]
 

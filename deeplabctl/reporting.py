@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -72,15 +71,7 @@ class Validated:
     present: int
 
 
-@dataclass(frozen=True)
-class Wrote:
-    """Name a file that was written."""
-
-    path: Path
-    what: str
-
-
-Event = Note | Started | Advanced | Finished | Trained | Validated | Wrote
+Event = Note | Started | Advanced | Finished | Trained | Validated
 Reporter = Callable[[Event], None]
 
 
@@ -108,7 +99,5 @@ def tqdm_reporter() -> Reporter:
                 tqdm.write(f"step {event.step}: mIoU {event.miou:.4f}", file=sys.stderr)
             case Note(text):
                 tqdm.write(text, file=sys.stderr)
-            case Wrote(path, what):
-                tqdm.write(f"{what}: {path}", file=sys.stderr)
 
     return report

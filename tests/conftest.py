@@ -1,12 +1,11 @@
 """Give every test an own home, and leave slow tests out unless they are asked for."""
 
 import os
-from pathlib import Path
+import sys
 
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-DATA = Path(__file__).parent / "data"
 
 
 def pytest_addoption(parser):
@@ -27,3 +26,19 @@ def _own_home(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     for name in ("DEEPLABCTL_DATA", "DEEPLABCTL_WEIGHTS"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def deeplabctl(capfd, monkeypatch, tmp_path):
+    """Run the command in this process, in a folder of its own; returns (exit code, stdout, stderr)."""
+    from deeplabctl.cli.app import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["deeplabctl", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        return exit_.value.code or 0, *capfd.readouterr()
+
+    return run

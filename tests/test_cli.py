@@ -21,20 +21,6 @@ SMALL = [
 
 
 @pytest.fixture
-def deeplabctl(capfd, monkeypatch):
-    """Run the command in this process; returns (exit code, stdout, stderr)."""
-    from deeplabctl.cli.app import main
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["deeplabctl", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        return exit_.value.code or 0, *capfd.readouterr()
-
-    return run
-
-
-@pytest.fixture
 def here(tmp_path, monkeypatch):
     make_dataset(tmp_path / "set", train=6, val=3)
     monkeypatch.chdir(tmp_path)

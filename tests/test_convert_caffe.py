@@ -18,22 +18,6 @@ from deeplabctl.weights import read_info
 MEAN = np.array([104.008, 116.669, 122.675], np.float32)
 
 
-@pytest.fixture
-def deeplabctl(capfd, monkeypatch, tmp_path):
-    """Run the command in this process, in a folder of its own; returns (exit code, stdout, stderr)."""
-    from deeplabctl.cli.app import main
-
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["deeplabctl", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        return exit_.value.code or 0, *capfd.readouterr()
-
-    return run
-
-
 def fixture(name):
     for folder in (DATA, SHARED):
         if (folder / name).is_file():

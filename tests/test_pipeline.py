@@ -48,7 +48,7 @@ def test_every_epoch_has_each_sample_once_in_an_order_of_its_own(samples):
     orders = [[pipeline.sample_at(5 * epoch + index).id for index in range(5)] for epoch in range(6)]
     assert all(sorted(order) == ["t0", "t1", "t2", "t3", "t4"] for order in orders)
     assert len({tuple(order) for order in orders}) > 3
-    straight = TrainingPipeline(samples, Augment(crop_size=33), batch_size=3, seed=0, shuffle=False)
+    straight = TrainingPipeline(samples, Augment(crop_size=33, shuffle=False), batch_size=3, seed=0)
     assert [straight.sample_at(index).id for index in range(7)] == ["t0", "t1", "t2", "t3", "t4", "t0", "t1"]
 
 

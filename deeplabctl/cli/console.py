@@ -12,8 +12,9 @@ from typing import Any
 
 import typer
 
+from deeplabctl.cli.text import describe
 from deeplabctl.errors import DeepLabError
-from deeplabctl.reporting import Advanced, Event, Finished, Note, Reporter, Started, Trained, Validated, Wrote
+from deeplabctl.reporting import Advanced, Event, Finished, Note, Reporter, Started
 
 _PLAIN_SECONDS = 5.0  # between two lines of a task's progress
 
@@ -111,49 +112,6 @@ class PlainReporter:
             case _:
                 if (line := describe(event)) is not None:
                     typer.echo(line, err=True)
-
-
-def describe(event: Event) -> str | None:
-    """Return an event as a line of text; None for those that are none."""
-    match event:
-        case Note(text, warning):
-            return f"warning: {text}" if warning else text
-        case Trained(logged=True):
-            return (
-                f"step {event.step}/{event.steps}  loss {event.loss:.4f}  lr {event.learning_rate:.3g}  "
-                f"{event.images_per_second:.1f} images/s  waiting {event.waiting:.1%}  "
-                f"{duration(event.seconds_left)} left"
-            )
-        case Validated():
-            best = "  (best so far)" if event.best else ""
-            return (
-                f"step {event.step}: val mIoU {event.miou:.4f}  pixel accuracy {event.pixel_accuracy:.4f}  "
-                f"predicts {event.predicted} of {event.present} classes{best}"
-            )
-        case Wrote(path, what):
-            return f"{what}: {path}"
-    return None
-
-
-def duration(seconds: float) -> str:
-    """Return a time as h:mm:ss or m:ss."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def score_rows(scores: dict[str, Any]) -> tuple[Sequence[str], list[list[str]]]:
-    """Return headers and rows of the table of classes, from `Evaluation.to_dict`."""
-    rows = [
-        [entry["name"], percent(entry["iou"]), percent(entry["accuracy"]), f"{entry['pixels']:,}"]
-        for entry in scores["classes"]
-    ]
-    return ("class", "IoU %", "accuracy %", "pixels"), rows
-
-
-def percent(share: float | None) -> str:
-    """Return a fraction as a percentage with two digits, or a dash where there is none."""
-    return "-" if share is None else f"{100 * share:.2f}"
 
 
 def print_error(message: str) -> None:

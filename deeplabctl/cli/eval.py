@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deeplabctl.cli.console import Console, percent, score_rows
+from deeplabctl.cli.console import Console
 from deeplabctl.cli.options import DebugOption, JsonOption, QuietOption, WeightsOption
+from deeplabctl.cli.text import percent, score_rows
 
 if TYPE_CHECKING:
     from deeplabctl.data.dataset import Dataset

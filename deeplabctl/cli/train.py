@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deeplabctl.cli.console import Console, describe, duration, percent, score_rows
+from deeplabctl.cli.console import Console
 from deeplabctl.cli.options import DebugOption, JsonOption, QuietOption
+from deeplabctl.cli.text import describe, duration, percent, score_rows
 
 if TYPE_CHECKING:
     from deeplabctl.plan import Plan

@@ -30,6 +30,7 @@ class Augment:
     crop_size: int = 321  # pixels; 8k + 1
     scale: tuple[float, float] = (1.0, 1.0)  # uniform between the two
     mirror: bool = True  # with probability 1/2
+    shuffle: bool = True  # the samples, anew in each epoch
     jitter: float = 0.0  # brightness times a uniform factor in [1 - jitter, 1 + jitter]
 
 
