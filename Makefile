@@ -45,7 +45,7 @@ test-all: install-dev  ## the slow tests too
 	$(BIN)/python -m pytest --slow
 
 demo: install  ## train, evaluate and segment on the built-in data set (about 5 minutes)
-	@DEEPLABCTL=$(abspath $(BIN))/deeplabctl sh demo.sh
+	@DEEPLABCTL="$(CURDIR)/$(BIN)/deeplabctl" sh demo.sh
 
 bench: install-dev  ## measure: prints ratios
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done

@@ -2,6 +2,7 @@
 # Train, evaluate and segment on the built-in data set, printing the commands as a user would type them.
 # Works in ./demo, which is made anew; $DEEPLABCTL names the command.
 set -eu
+unset DEEPLABCTL_DATA DEEPLABCTL_WEIGHTS
 
 rm -rf demo
 mkdir demo

@@ -19,7 +19,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     Missing folders are made. Raises RunError where the system refuses (a full disk, a folder without write permission).
     """
     # The target's suffix is kept: writers choose their format by it.
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    temporary = path.with_name(f".{path.stem[:100]}.{secrets.token_hex(4)}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

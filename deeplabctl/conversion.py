@@ -13,12 +13,13 @@ import numpy as np
 
 from deeplabctl.classes import VOC_CLASSES
 from deeplabctl.errors import WeightsError
+from deeplabctl.formats import Format
 from deeplabctl.layers import convolutions
 from deeplabctl.model import assign_weights, build_model
 from deeplabctl.model_file import save_model
 from deeplabctl.origins import Origin, default_classes, read_origin, to_architecture, width_of
 from deeplabctl.tf_checkpoint import checkpoint_prefix
-from deeplabctl.weights import ModelInfo, Weights, fit_weights, model_file
+from deeplabctl.weights import ModelInfo, Weights, fit_weights, model_file, read_info
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def plan_conversion(path: Path, classes: Sequence[str] | None = None, seed: int 
 def _fit(origin: Origin, classes: Sequence[str] | None, seed: int) -> Conversion:
     path, architecture = origin.path, "largefov"
     layers, said = to_architecture(origin, architecture, seed)
-    width = width_of(layers, architecture)
+    width = read_info(path).width if origin.format is Format.OURS else width_of(layers, architecture, path)
     classifier = convolutions(architecture)[-1].name
     count = layers[classifier][0].shape[-1] if classifier in layers else len(classes or VOC_CLASSES)
     if classes is not None and len(classes) != count:
@@ -79,8 +80,8 @@ def inspect(path: Path) -> dict[str, Any]:
             "name": name,
             "kernel": list(arrays[0].shape),
             "parameters": sum(array.size for array in arrays),
-            "smallest": min(float(array.min()) for array in arrays if array.size),
-            "largest": max(float(array.max()) for array in arrays if array.size),
+            "smallest": float(min(array.min(initial=0) for array in arrays)),
+            "largest": float(max(array.max(initial=0) for array in arrays)),
         }
         for name, arrays in origin.layers.items()
     ]

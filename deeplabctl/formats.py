@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import zipfile
 from enum import Enum
@@ -52,7 +53,7 @@ def identify(path: Path) -> Format:
 
     A TensorFlow checkpoint may be given by its prefix, its ``.index`` or its ``.data-...`` file.
     """
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110 - which, unlike Path's, raises for no name
         if checkpoint_prefix(path) is not None:
             return Format.TENSORFLOW
         raise WeightsError(f"weights {path}: there is no such file")
@@ -87,7 +88,7 @@ def _zip_format(path: Path) -> Format:
     try:
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist())
-    except (zipfile.BadZipFile, OSError):
+    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError):
         raise _wrong(path, "a zip archive that is damaged or cut off; get it again") from None
     if "deeplabctl.json" in names:
         return Format.OURS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,14 +29,17 @@ def find_images(names: Sequence[str]) -> list[Path]:
     found: dict[Path, None] = {}
     for name in names:
         path = Path(name)
-        if path.is_dir():
-            images = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES)
+        if os.path.isdir(path):  # noqa: PTH112 - which, unlike Path's, raises for no name
+            try:
+                images = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES)
+            except OSError as error:
+                raise DataError(f"cannot read the folder {path}: {error.strerror}") from None
             if not images:
                 raise DataError(f"{path}: expected pictures in this folder ({', '.join(IMAGE_SUFFIXES)}), got none")
-        elif path.exists():
+        elif os.path.exists(path):  # noqa: PTH110
             images = [path]
         else:
-            images = sorted(Path(match) for match in glob.glob(name, recursive=True) if Path(match).is_file())  # noqa: PTH207
+            images = sorted(Path(match) for match in glob.glob(name, recursive=True) if os.path.isfile(match))  # noqa: PTH113, PTH207
             if not images:
                 raise DataError(f"{name}: there is no such file or folder, and as a pattern it matches nothing")
         found |= dict.fromkeys(images)
@@ -47,7 +51,7 @@ def plan_outputs(images: Sequence[Path], out: Path, *, overlay: bool, overwrite:
 
     Raises DataError if two of them, or one and a picture, would be the same file, or if one exists already.
     """
-    if out.exists() and not out.is_dir():
+    if os.path.exists(out) and not out.is_dir():  # noqa: PTH110
         raise DataError(f"--out {out}: expected a folder, got a file")
     jobs = [
         Job(path, out / f"{path.stem}.png", out / f"{path.stem}_overlay.png" if overlay else None) for path in images

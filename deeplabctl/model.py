@@ -71,7 +71,6 @@ def apply_model(model: keras.Model, images: tf.Tensor, seeds: tf.Tensor | None =
     Dropout is inverted, as Caffe's: kept units are divided by the probability of keeping them.
     """
     import keras
-    import tensorflow as tf
 
     x = images
     dropouts = 0
@@ -79,7 +78,7 @@ def apply_model(model: keras.Model, images: tf.Tensor, seeds: tf.Tensor | None =
         if isinstance(layer, keras.layers.Dropout):
             dropouts += 1
             if seeds is not None and layer.rate > 0:
-                x = _dropout(x, layer.rate, seeds + tf.constant([0, dropouts << 16]))
+                x = _dropout(x, layer.rate, seeds, dropouts)
         elif _is_slow_on_this_device(layer):
             x = layer.activation(shifted_convolution(x, layer.kernel, layer.dilation_rate[0]) + layer.bias)
         else:
@@ -87,10 +86,12 @@ def apply_model(model: keras.Model, images: tf.Tensor, seeds: tf.Tensor | None =
     return x
 
 
-def _dropout(x: tf.Tensor, rate: float, seeds: tf.Tensor) -> tf.Tensor:
+def _dropout(x: tf.Tensor, rate: float, seeds: tf.Tensor, number: int) -> tf.Tensor:
+    """Drop units by each image's seed and the number of the layer among those that drop."""
     import tensorflow as tf
 
-    uniform = tf.stack([tf.random.stateless_uniform(tf.shape(x)[1:], seed=seeds[image]) for image in range(x.shape[0])])
+    own = [tf.random.experimental.stateless_fold_in(seeds[image], number) for image in range(x.shape[0])]
+    uniform = tf.stack([tf.random.stateless_uniform(tf.shape(x)[1:], seed=seed) for seed in own])
     return tf.where(uniform >= rate, x / tf.cast(1 - rate, x.dtype), tf.zeros((), x.dtype))
 
 

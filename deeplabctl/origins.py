@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import re
 import zipfile
-import zlib
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -24,7 +23,7 @@ from deeplabctl.formats import Format, identify
 from deeplabctl.layers import convolutions
 from deeplabctl.pickles import read_pickled_arrays
 from deeplabctl.tf_checkpoint import checkpoint_prefix, read_checkpoint
-from deeplabctl.weights import ModelInfo, Weights, fit_weights, model_file, read_info
+from deeplabctl.weights import DAMAGED_ZIP, ModelInfo, Weights, fit_weights, model_file, read_info
 
 _VGG_CONVOLUTIONS = [
     f"conv{block}_{index}" for block, count in enumerate((2, 2, 3, 3, 3), 1) for index in range(1, count + 1)
@@ -71,8 +70,10 @@ def read_network(path: Path) -> Network:
             "train one from them: deeplabctl train --init FILE"
         )
     num_classes = layers[classifier][0].shape[-1]
-    width = info.width if info else width_of(layers, architecture)
+    width = info.width if info else width_of(layers, architecture, path)
     weights, new = fit_weights(layers, architecture, num_classes, width, seed=0, source=str(path))
+    if info is not None and len(info.classes) != num_classes:
+        raise WeightsError(f"weights {path}: expected a classifier of {len(info.classes)} classes, got {num_classes}")
     if new:
         raise WeightsError(f"weights {path}: expected a whole network, got one without {', '.join(new)}")
     if info is None:
@@ -92,7 +93,7 @@ def width_of_start(init: str, width: float | None) -> float:
     """Return the width of a net that starts from ``init``; raises WeightsError if another ``width`` is asked for."""
     if init == "random":
         return 1.0 if width is None else width
-    found = 1.0 if init == "imagenet" else width_of(read_origin(model_file(Path(init))).layers, "largefov")
+    found = 1.0 if init == "imagenet" else _width_of_file(model_file(Path(init)))
     if width is not None and not math.isclose(width, found, rel_tol=1e-6):
         raise WeightsError(
             f"init {init}: expected weights of width {width:g}, got width {found:g}; "
@@ -101,12 +102,22 @@ def width_of_start(init: str, width: float | None) -> float:
     return found
 
 
-def width_of(layers: Weights, architecture: str) -> float:
-    """Return the width that the channels of these layers have; raises WeightsError where there is none to be told."""
-    first = convolutions(architecture)[0]
-    if first.name not in layers:
-        raise WeightsError(f"expected a layer {first.name}, got {', '.join(layers) or 'none'}; this is another network")
-    return float(layers[first.name][0].shape[-1] / first.channels)
+def _width_of_file(path: Path) -> float:
+    origin = read_origin(path)
+    return read_info(path).width if origin.format is Format.OURS else width_of(origin.layers, "largefov", path)
+
+
+def width_of(layers: Weights, architecture: str, path: Path) -> float:
+    """Return the width that the channels tell, those of the widest layer best; raises WeightsError where none do."""
+    known = [
+        conv for conv in convolutions(architecture)
+        if conv.name in layers and not conv.classifier and layers[conv.name][0].ndim == 4
+    ]  # fmt: skip
+    if not known:
+        have = ", ".join(layers) or "none"
+        raise WeightsError(f"weights {path}: expected layers conv1_1 to fc7, got {have[:200]}; this is another network")
+    widest = max(known, key=lambda conv: conv.channels)
+    return float(layers[widest.name][0].shape[-1] / widest.channels)
 
 
 def read_origin(path: Path) -> Origin:
@@ -125,7 +136,7 @@ def read_origin(path: Path) -> Origin:
         try:
             with zipfile.ZipFile(path) as archive:
                 content = BytesIO(archive.read("model.weights.h5"))
-        except (OSError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        except DAMAGED_ZIP as error:
             raise WeightsError(f"weights {path}: the file is damaged ({error}); get it again") from None
         layers = _from_keras(content, path)
     return Origin(path, format_, layers)
@@ -142,7 +153,13 @@ def to_architecture(origin: Origin, architecture: str, seed: int) -> tuple[Weigh
     fc6 = layers.get("fc6")
     if fc6 is not None and fc6[0].ndim == 2:
         fc7 = layers.get("fc7")
-        if fc6[0].shape[0] != 7 * 7 * 512 or fc7 is None or fc7[0].ndim != 2:
+        fits = fc7 is not None and [array.shape for array in (*fc6, *fc7)] == [
+            (25088, 4096),
+            (4096,),
+            (4096, 4096),
+            (4096,),
+        ]
+        if fc7 is None or not fits:
             raise WeightsError(
                 f"weights {origin.path}: layer fc6: expected VGG-16's (25088, 4096) beside a fully connected fc7, "
                 f"got {fc6[0].shape}"
@@ -182,7 +199,7 @@ def decimate_classifier(
 
 def _from_caffe(path: Path) -> Weights:
     layers = convolution_weights(read_caffemodel(path))
-    for name, (kernel, _) in layers.items():
+    for name, (kernel, *_) in layers.items():
         if kernel.ndim == 2:  # InnerProduct: (out, in), in flattened channel, height, width
             out, incoming = kernel.shape
             if name == "fc6" and incoming == 512 * 7 * 7:
@@ -221,7 +238,7 @@ def _from_keras(file: BinaryIO, path: Path) -> Weights:
                 found = _keras3_layers(root["layers"])
             else:
                 found = _legacy_layers(root.get("model_weights", root))
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, MemoryError, AssertionError) as error:
         raise WeightsError(f"weights {path}: the HDF5 file cannot be read ({error})") from None
     convs = [pair for pair in found if pair[0].ndim == 4]
     dense = [pair for pair in found if pair[0].ndim == 2]

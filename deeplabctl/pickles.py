@@ -43,7 +43,7 @@ def _from_buffer(data: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], orde
 
 
 def _dtype(text: str, align: bool = False, copy: bool = False) -> np.dtype[Any]:
-    dtype = np.dtype(text)
+    dtype = np.dtype(text, bool(align), True)  # a copy: its byte order may be set afterwards
     if dtype.kind not in "fiub":
         raise pickle.UnpicklingError(f"it holds an array of {text!r}, expected numbers")
     return dtype

@@ -7,17 +7,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.dataset import Dataset, Sample
 from deeplabctl.data.labels import LabelFacts, check_labels
-from deeplabctl.data.locate import SHAPES, find_dataset, is_shapes
-from deeplabctl.errors import RecipeError
+from deeplabctl.data.locate import SHAPES, find_dataset, is_built_in, is_shapes
+from deeplabctl.errors import DataError, RecipeError
 from deeplabctl.origins import width_of_start
 from deeplabctl.recipe import Expect, Recipe, read_recipe
 from deeplabctl.reporting import Note, Reporter, silent
 from deeplabctl.weights import model_file
 
 _UNSETTLED = "paper-v2"  # read first where no recipe is named: it leaves the data set open
-_HARMLESS = ("data.root", "model.init", "run.seed", "solver.accumulate")  # options that keep the score to be expected
+_HARMLESS = ("data.root", "run.seed")  # options that keep the score to be expected
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,11 @@ def plan_training(
         )
     )
     facts = check_labels(dataset, samples + val_samples, report)
+    for split, part in ((recipe.data.split, facts[: len(samples)]), (recipe.data.val_split, facts[len(samples) :])):
+        if all(set(fact.pixels) <= {IGNORE_LABEL} for fact in part):
+            raise DataError(f"data set {dataset.root}: expected labelled pixels in {split}, got void (255) alone")
     followed = not overrides and not any(value is not None and key not in _HARMLESS for key, value in options.items())
-    known = recipe.expect.source and (dataset.is_voc or is_shapes(dataset) or name)
+    known = recipe.expect.source and (dataset.is_voc or is_shapes(dataset))
     expect = recipe.expect if followed and known else None
     return Plan(recipe, dataset, samples, val_samples, facts[: len(samples)], expect)
 
@@ -79,7 +83,7 @@ def _resolve(recipe: Recipe, dataset: Dataset, explicit_width: bool) -> Recipe:
         width = width_of_start(init, width if explicit_width else None)
     else:
         width = width_of_start(init, width)
-    root = recipe.data.root if recipe.data.root == SHAPES else str(dataset.root.resolve())
+    root = SHAPES if is_built_in(dataset) else str(dataset.root.resolve())
     split = recipe.data.split or dataset.training_split
     pad = recipe.eval.pad if recipe.eval.pad != "auto" else "paper" if dataset.is_voc else "tight"
     return dataclasses.replace(

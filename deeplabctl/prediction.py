@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deeplabctl.data.transforms import preprocess
-from deeplabctl.geometry import padded_size
-from deeplabctl.layers import OUTPUT_STRIDE
+from deeplabctl.geometry import padded_size, upsampled_size
 from deeplabctl.model import apply_model, assign_weights, build_model
 from deeplabctl.origins import Network, read_network
 from deeplabctl.weights import ModelInfo
@@ -93,5 +92,5 @@ def upsample(logits: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     import tensorflow as tf
 
     cells = tf.shape(logits)[1:3]
-    full = tf.raw_ops.ResizeBilinear(images=logits, size=OUTPUT_STRIDE * (cells - 1) + 1, align_corners=True)
+    full = tf.raw_ops.ResizeBilinear(images=logits, size=upsampled_size(cells), align_corners=True)
     return full[:, : size[0], : size[1]]

@@ -124,7 +124,7 @@ def read_recipe(
         text = _recipe_file(Path(name_or_path))
     try:
         tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
         raise RecipeError(f"recipe {name_or_path}: not valid TOML: {error}") from None
     changes = [_parse_override(override) for override in overrides]
     changes += [(name, value) for name, value in (options or {}).items() if value is not None]
@@ -157,22 +157,27 @@ def write_recipe(recipe: Recipe) -> str:
     return tomli_w.dumps(dataclasses.asdict(recipe))
 
 
+def _are_weights(value: str | tuple[float, ...]) -> bool:
+    return isinstance(value, str) or (all(0 <= weight < math.inf for weight in value) and sum(value) > 0)
+
+
 _Check = Callable[[Any], bool]
 _LIMITS: tuple[tuple[str, str, _Check, str], ...] = (
     ("model", "architecture", ARCHITECTURES.__contains__, f"one of {', '.join(ARCHITECTURES)}"),
     ("model", "width", lambda v: 0 < v <= 4, "a number above 0, at most 4"),
     ("model", "dropout", lambda v: 0 <= v < 1, "a share of at least 0 and below 1"),
     ("augment", "crop_size", is_crop_size, "8k + 1 pixels (161, 321, 513, ...), so that labels lie on the logits"),
-    ("augment", "scale", lambda v: 0 < v[0] <= v[1], "[smallest, largest] above 0"),
+    ("augment", "scale", lambda v: 0 < v[0] <= v[1] <= 16, "[smallest, largest] above 0, at most 16"),
     ("augment", "jitter", lambda v: 0 <= v < 1, "a share of at least 0 and below 1"),
     ("solver", "learning_rate", lambda v: 0 < v < math.inf, "a number above 0"),
-    ("solver", "power", lambda v: v >= 0, "at least 0"),
+    ("solver", "power", lambda v: 0 <= v < math.inf, "at least 0"),
     ("solver", "gamma", lambda v: 0 < v <= 1, "a factor above 0, at most 1"),
     ("solver", "momentum", lambda v: 0 <= v < 1, "at least 0 and below 1"),
     ("solver", "weight_decay", lambda v: 0 <= v < math.inf, "at least 0"),
-    ("solver", "head_multiplier", lambda v: v >= 0, "at least 0"),
-    ("solver", "new_layer_multiplier", lambda v: v >= 0, "at least 0"),
-    ("solver", "gradient_clip", lambda v: v >= 0, "at least 0"),
+    ("solver", "head_multiplier", lambda v: 0 <= v < math.inf, "at least 0"),
+    ("solver", "new_layer_multiplier", lambda v: 0 <= v < math.inf, "at least 0"),
+    ("solver", "gradient_clip", lambda v: 0 <= v < math.inf, "at least 0"),
+    ("solver", "class_weights", _are_weights, "none, median, or numbers of at least 0 that are not all 0"),
     ("solver", "warmup_steps", lambda v: v >= 0, "at least 0"),
     ("solver", "patience", lambda v: v >= 0, "at least 0"),
     *(("solver", key, lambda v: v >= 1, "at least 1") for key in ("step_size", "batch_size", "accumulate", "steps")),
@@ -236,7 +241,7 @@ def _guess(word: object, known: Iterable[str]) -> str:
 
 def _recipe_file(path: Path) -> str:
     try:
-        return path.read_text("utf-8")
+        return path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         if path.suffix != ".toml" and not path.exists():
             raise RecipeError(f"there is no recipe {str(path)!r}{_guess(path, packaged_recipes())}") from None
@@ -252,7 +257,7 @@ def _parse_override(override: str) -> tuple[str, object]:
         raise RecipeError(f"--set {override}: expected SECTION.KEY=VALUE, as in solver.learning_rate=1e-3")
     try:
         return name, tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, ValueError, RecursionError):
         if text.replace("-", "").replace("_", "").isalnum():
             return name, text
-        raise RecipeError(f"--set {override}: the value is not valid TOML; put texts in quotes") from None
+        raise RecipeError(f"--set {override[:200]}: the value is not valid TOML; put texts in quotes") from None

@@ -46,12 +46,13 @@ class RunDirectory:
 
         Raises RunError if it holds a run already or cannot be written.
         """
-        chosen = path or Path("runs", f"{time.strftime('%Y%m%d-%H%M%S')}-{recipe.model.architecture}-{data_name}")
-        for number in range(2, 100):
-            if path or not chosen.exists():
-                break
-            chosen = chosen.with_name(f"{chosen.name.partition('_')[0]}_{number}")
+        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{recipe.model.architecture}-{data_name}"
+        chosen = path or Path("runs", name)
         try:
+            number = 1
+            while path is None and not _made(chosen):
+                number += 1
+                chosen = chosen.with_name(f"{name}-{number}")
             chosen.mkdir(parents=True, exist_ok=True)
             lock = (chosen / ".lock").open("w")
         except OSError as error:
@@ -127,6 +128,15 @@ class RunDirectory:
                 file.write(line + "\n")
         except OSError as error:
             raise RunError(f"cannot write {self.path / name}: {error.strerror}") from error
+
+
+def _made(folder: Path) -> bool:
+    """Make a new folder; False if it exists, perhaps since a moment ago."""
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _version(package: str) -> str | None:

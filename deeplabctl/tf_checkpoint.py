@@ -20,6 +20,7 @@ from deeplabctl.errors import WeightsError
 
 MAGIC = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"
 _FOOTER = 48  # bytes: two block handles, padding, magic
+_MOST_SHARDS, _MOST_AXES = 1000, 32
 _TRAILER = 5  # bytes after a block: its compression and a checksum
 _DTYPES: dict[int, np.dtype[Any]] = {1: np.dtype("<f4"), 2: np.dtype("<f8"), 3: np.dtype("<i4"), 9: np.dtype("<i8")}
 
@@ -41,6 +42,10 @@ def read_checkpoint(prefix: Path) -> dict[str, npt.NDArray[Any]]:
     entries = dict(_table(index))
     header = entries.pop(b"", (0, 0))
     shards = next((field.value for field in index.fields(*header) if field.number == 1), 1)
+    if shards > _MOST_SHARDS:
+        raise WeightsError(
+            f"weights {prefix}: expected at most {_MOST_SHARDS} data files, got {shards}; the index is damaged"
+        )
     names = [f"{prefix.name}.data-{shard:05}-of-{shards:05}" for shard in range(shards)]
     for name in names:
         if not prefix.with_name(name).is_file():
@@ -69,6 +74,8 @@ def _variable(index: WireFile, files: list[WireFile], start: int, end: int, name
     dtype = _DTYPES.get(kind)
     if dtype is None:
         return None  # texts and the like
+    if len(shape) > _MOST_AXES or 0 in shape:
+        return None
     if shard >= len(files) or offset + size > files[shard].size or size != math.prod(shape) * dtype.itemsize:
         raise WeightsError(f"weights {index.path}: variable {name[:80]} of shape {shape} lies outside of its data file")
     return np.ndarray(tuple(shape), dtype, files[shard].buffer, offset)

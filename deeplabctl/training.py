@@ -41,7 +41,7 @@ class TrainingResult:
 
     steps: int
     seconds: float
-    best: Evaluation  # the best validation
+    best: Evaluation | None  # the best validation; None if there was none before it was stopped
     best_step: int
     stopped: bool  # asked to, before its last step
 
@@ -100,7 +100,7 @@ class _Training:
         begin = time.perf_counter()
         batches = iter(self.pipeline.batches(0, solver.steps))
         clock = _Clock(settings.log_every)
-        done = 0
+        done, stopped = 0, False
         self.report(Started("training", solver.steps, "steps"))
         while done < solver.steps:
             before = time.perf_counter()
@@ -112,20 +112,23 @@ class _Training:
             done += 1
             clock.add(loss, received - before, time.perf_counter() - before)
             self._report_step(clock, done)
-            last = done == solver.steps or should_stop()
+            last = done == solver.steps
+            stopped = should_stop() and not last
+            if done % settings.save_every == 0 or last or stopped:
+                save_model(self.run.last, self.model, self._info(done, None))
+            if stopped:
+                self.report(Note(f"stopped after step {done}; the model is {self.run.last}"))
+                break
             if done % settings.preview_every == 0 or last:
                 write_picture(self.run.preview(done), self._preview())
             if done % settings.val_every == 0 or last:
                 self._validate(done)
-                last = last or 0 < solver.patience <= self.validations_without_gain
-            if done % settings.save_every == 0 or last:
-                save_model(self.run.last, self.model, self._info(done, None))
-            if last:
-                break
+                if 0 < solver.patience <= self.validations_without_gain:
+                    save_model(self.run.last, self.model, self._info(done, None))
+                    break
         self.report(Finished())
-        assert self.best is not None  # the last step is always validated
-        stopped = should_stop() and done < solver.steps
-        return TrainingResult(done, time.perf_counter() - begin, *self.best, stopped)
+        best, best_step = self.best or (None, 0)
+        return TrainingResult(done, time.perf_counter() - begin, best, best_step, stopped)
 
     def _next(self, batches: Iterator[Any]) -> Any:
         import tensorflow as tf

@@ -56,7 +56,7 @@ class TrainingStep:
         parts = self._recipe.solver.accumulate
         size = images.shape[0] // parts
         loss, gradients = self._gradients(images[:size], labels[:size], seeds[:size], total)
-        for part in tf.range(1, parts):
+        for part in tf.range(1, parts) if parts > 1 else ():
             window = slice(part * size, (part + 1) * size)
             inputs = tf.ensure_shape(images[window], (size, *images.shape[1:]))
             part_loss, part_gradients = self._gradients(inputs, labels[window], seeds[window], total)

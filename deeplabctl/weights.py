@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,12 +15,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deeplabctl.classes import voc_palette
+from deeplabctl.classes import IGNORE_LABEL, voc_palette
 from deeplabctl.data.transforms import MEAN_BGR
 from deeplabctl.errors import WeightsError
-from deeplabctl.layers import convolutions, weight_shapes
+from deeplabctl.layers import ARCHITECTURES, convolutions, weight_shapes
 
 Weights = dict[str, list[npt.NDArray[Any]]]  # layer name -> [kernel HWIO, bias]
+
+# What zipfile and json raise for an archive that is damaged, cut off, packed otherwise or encrypted.
+DAMAGED_ZIP = (zipfile.BadZipFile, OSError, zlib.error, RuntimeError, ValueError, KeyError, TypeError, EOFError)
 
 INFO_ENTRY = "deeplabctl.json"  # in the .keras archive, beside Keras' own entries
 BEST, LAST = "best.keras", "last.keras"
@@ -52,25 +57,27 @@ def find_weights(given: str | None, runs: Path = Path("runs")) -> Path:
     """Return the model file: as given (a file or a run directory), else the best of the newest run under ``runs``."""
     if given:
         return model_file(Path(given))
-    found = [path for path in runs.glob(f"*/{BEST}") if path.with_name("recipe.toml").is_file()]
+    found = [
+        path.parent
+        for path in runs.glob("*/recipe.toml")
+        if any((path.parent / name).is_file() for name in (BEST, LAST))
+    ]
     if not found:
         raise WeightsError(
             "there are no weights: train some (deeplabctl train), name some (--weights FILE.keras or a run directory), "
             "or set $DEEPLABCTL_WEIGHTS"
         )
-    return max(found, key=lambda path: path.with_name("recipe.toml").stat().st_mtime_ns)
+    return model_file(max(found, key=lambda run: (run / "recipe.toml").stat().st_mtime_ns))
 
 
 def model_file(path: Path) -> Path:
     """Return the model file that a path names: itself, or the best one of a run directory."""
-    if path.is_dir():
-        for name in (BEST, LAST):
-            if (path / name).is_file():
-                return path / name
-        raise WeightsError(f"weights {path}: expected a run directory with {BEST}, got a folder without one")
-    if not path.exists():
-        raise WeightsError(f"weights {path}: there is no such file")
-    return path
+    if not os.path.isdir(path):  # noqa: PTH112 - which, unlike Path's, raises for no name
+        return path
+    for name in (BEST, LAST):
+        if (path / name).is_file():
+            return path / name
+    raise WeightsError(f"weights {path}: expected a run directory with {BEST}, got a folder without one")
 
 
 def read_info(path: Path) -> ModelInfo:
@@ -84,13 +91,20 @@ def read_info(path: Path) -> ModelInfo:
                 )
                 raise WeightsError(f"weights {path}: expected a model file written by deeplabctl, got {what}")
             stored = json.loads(archive.read(INFO_ENTRY))
-        return ModelInfo(tuple(stored["classes"]), stored["architecture"], stored["width"], stored["provenance"])
+        classes = tuple(str(name) for name in stored["classes"])
+        architecture, width, provenance = stored["architecture"], float(stored["width"]), dict(stored["provenance"])
     except zipfile.BadZipFile:
         raise WeightsError(
             f"weights {path}: expected a .keras model file or a run directory, got something else"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except DAMAGED_ZIP as error:
         raise WeightsError(f"weights {path}: the file is damaged ({type(error).__name__}: {error})") from None
+    if architecture not in ARCHITECTURES:
+        raise WeightsError(
+            f"weights {path}: expected the architecture {' or '.join(ARCHITECTURES)}, got {architecture!r}; "
+            "the file is of a newer deeplabctl"
+        )
+    return ModelInfo(classes, architecture, width, provenance)
 
 
 def random_weights(architecture: str, num_classes: int, width: float, seed: int) -> Weights:
@@ -130,16 +144,20 @@ def fit_weights(
     """
     shapes = weight_shapes(architecture, num_classes, width)
     classifier = convolutions(architecture)[-1].name
+    if num_classes > IGNORE_LABEL:
+        raise WeightsError(f"weights {source}: expected at most {IGNORE_LABEL} classes, got {num_classes}")
     wrong = [f"+ {name} (unexpected)" for name in found if name not in shapes]
     weights: Weights = {}
     new: list[str] = []
     for index, (name, shape) in enumerate(shapes.items()):
         given = found.get(name)
-        if given is None or (name == classifier and given[0].shape[-1] != num_classes):
+        if given is None or (name == classifier and given[0].shape[-1:] != (num_classes,)):
             weights[name] = _gaussian(shape, NEW_LAYER_STD, seed, index)
             new.append(name)
-        elif given[0].shape != shape or given[1].shape != shape[-1:]:
+        elif [array.shape for array in given] != [shape, shape[-1:]]:
             wrong.append(f"- {name}: expected {shape}, got {given[0].shape}")
+        elif not all(np.isfinite(array).all() for array in given):
+            wrong.append(f"- {name}: expected finite numbers, got some that are not; the training had diverged")
         else:
             weights[name] = given
     if wrong or len(new) == len(shapes):

@@ -138,3 +138,14 @@ def test_shapes_are_drawn_and_told_as_json(tmp_path):
     assert json.loads(out) == {"root": "mine", "train": 3, "val": 2, "seed": 0}
     assert len(list((tmp_path / "mine" / "JPEGImages").iterdir())) == 5
     fails_with_one_line("mine", "data", "shapes", "mine", cwd=tmp_path)
+
+
+def test_split_without_a_labelled_pixel_is_refused_before_training(tmp_path):
+    root = make_dataset(tmp_path / "set")
+    for name in ("v0", "v1"):
+        write_mask(root / "SegmentationClass" / f"{name}.png", np.full((60, 80), 255, np.uint8))
+    fails_with_one_line("got void (255) alone", "train", "--data", "set", "--init", "random", cwd=tmp_path)
+
+
+def test_folders_that_cannot_be_written_are_one_line(tmp_path):
+    fails_with_one_line("cannot write the shapes", "data", "shapes", "/proc/nowhere/x", cwd=tmp_path)

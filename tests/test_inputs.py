@@ -55,3 +55,8 @@ def test_colliding_names_are_refused_before_any_work(pictures, tmp_path):
         plan_outputs(find_images(["in/x.png"]), pictures, overlay=False, overwrite=True)
     with pytest.raises(DataError, match="expected a folder, got a file"):
         plan_outputs(find_images(["in/a.jpg"]), pictures / "a.jpg", overlay=False, overwrite=False)
+
+
+def test_names_too_long_for_the_system_are_refused_in_one_line(tmp_path):
+    with pytest.raises(DataError, match="there is no such file or folder"):
+        find_images(["a" * 300 + ".jpg"])

@@ -11,7 +11,8 @@ from deeplabctl.classes import VOC_CLASSES
 from deeplabctl.conversion import inspect, plan_conversion
 from deeplabctl.errors import WeightsError
 from deeplabctl.formats import Format, identify
-from deeplabctl.origins import Origin, decimate_classifier, read_network, read_origin, to_architecture
+from deeplabctl.layers import weight_shapes
+from deeplabctl.origins import Origin, decimate_classifier, read_network, read_origin, to_architecture, width_of
 from deeplabctl.weights import random_weights
 
 TINY = DATA / "lfov_tiny_v1.caffemodel"
@@ -127,6 +128,7 @@ def test_tensorflow_1_checkpoint_comes_back_equal_by_any_of_its_names(tmp_path):
         origin = read_origin(tmp_path / f"model.ckpt-3{suffix}")
         assert origin.format is Format.TENSORFLOW
         same_as_variables(origin.layers, variables)
+        assert read_network(tmp_path / f"model.ckpt-3{suffix}").info.width == 1 / 32
     (tmp_path / "model.ckpt-3.data-00000-of-00001").unlink()
     with pytest.raises(WeightsError, match=r"expected model\.ckpt-3\.data-00000-of-00001 beside"):
         read_origin(tmp_path / "model.ckpt-3.index")
@@ -273,3 +275,31 @@ def test_zip_archives_are_told_apart(tmp_path):
     (tmp_path / "a.keras").write_bytes(whole[:20])
     with pytest.raises(WeightsError, match="damaged or cut off"):
         identify(tmp_path / "a.keras")
+
+
+def test_big_endian_pickle_reads_its_numbers(tmp_path):
+    swapped = {name: value.astype(">f4") for name, value in tiny_variables().items()}
+    (tmp_path / "w").write_bytes(pickle.dumps(swapped, 2))
+    same_as_variables(read_origin(tmp_path / "w").layers, tiny_variables())
+
+
+@pytest.mark.parametrize("width", [0.3, 0.07, 0.55, 1.3])
+def test_odd_width_is_told_by_the_widest_layer(width):
+    layers = random_weights("largefov", 5, width, seed=0)
+    told = width_of(layers, "largefov", TINY)
+    assert weight_shapes("largefov", 5, told) == weight_shapes("largefov", 5, width)
+
+
+def test_network_with_other_kinds_of_layers_is_listed_not_a_crash(tmp_path):
+    batch_norm = v1("bn1", *[legacy(1, 1, 1, 2) + packed(5, [1, 2])] * 3, type_=5)
+    prelu = v1("slope", legacy(1, 1, 1, 2) + packed(5, [1, 2]), type_=6)
+    (tmp_path / "net.caffemodel").write_bytes(TINY.read_bytes() + batch_norm + prelu)
+    with pytest.raises(WeightsError, match=r"\+ bn1 \(unexpected\); \+ slope \(unexpected\)"):
+        plan_conversion(tmp_path / "net.caffemodel")
+    assert inspect(tmp_path / "net.caffemodel")["becomes"].startswith("nothing: ")
+
+
+def test_surgery_on_another_size_is_refused():
+    layers = {"fc6": [np.zeros((25088, 5)), np.zeros(5)], "fc7": [np.zeros((5, 5)), np.zeros(5)]}
+    with pytest.raises(WeightsError, match=r"expected VGG-16's \(25088, 4096\)"):
+        to_architecture(Origin(TINY, Format.CAFFE, layers), "largefov", seed=0)

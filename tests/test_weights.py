@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deeplabctl.errors import RunError, WeightsError
-from deeplabctl.origins import width_of_start
+from deeplabctl.origins import read_network, width_of_start
 from deeplabctl.recipe import read_recipe
 from deeplabctl.run_dir import RunDirectory
 from deeplabctl.weights import find_weights, fit_weights, random_weights, read_info
@@ -73,7 +73,7 @@ def test_no_weights_name_the_three_ways_to_get_some(tmp_path):
     with pytest.raises(WeightsError, match=r"deeplabctl train.*--weights.*DEEPLABCTL_WEIGHTS"):
         find_weights(None, tmp_path)
     with pytest.raises(WeightsError, match="no such file"):
-        find_weights(str(tmp_path / "gone.keras"))
+        read_network(find_weights(str(tmp_path / "gone.keras")))
     with pytest.raises(WeightsError, match="expected a run directory"):
         find_weights(str(tmp_path))
 
@@ -120,3 +120,12 @@ def test_run_directory_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"run directory .*file/run: cannot be written"):
         RunDirectory.create(tmp_path / "file" / "run", read_recipe("shapes"), "set")
+
+
+def test_weights_that_are_not_finite_or_of_too_many_classes_are_refused():
+    found = random_weights("largefov", 21, 0.1, seed=1)
+    found["fc7"][0][0, 0, 3, 3] = np.nan
+    with pytest.raises(WeightsError, match="- fc7: expected finite numbers"):
+        fit_weights(found, "largefov", 21, 0.1, seed=0, source="a.keras")
+    with pytest.raises(WeightsError, match="at most 255 classes, got 300"):
+        fit_weights(random_weights("largefov", 300, 0.05, 0), "largefov", 300, 0.05, seed=0, source="a.keras")

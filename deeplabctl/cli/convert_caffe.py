@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -74,9 +75,9 @@ def convert_caffe(
         )
         console.say()
         if conversion.new:
-            console.say(f"next: deeplabctl train --data DIR --init {target}")
+            console.say(f"next: deeplabctl train --data DIR --init {shlex.quote(str(target))}")
         else:
-            console.say(f"next: deeplabctl infer IMAGE --weights {target} --overlay")
+            console.say(f"next: deeplabctl infer IMAGE --weights {shlex.quote(str(target))} --overlay")
         console.document(
             {
                 "model": str(target),

@@ -89,15 +89,23 @@ def _dataset(info: ModelInfo, given: str | None, report: Reporter) -> Dataset:
 
     from deeplabctl.data.locate import SHAPES, find_dataset
     from deeplabctl.errors import DataError
+    from deeplabctl.reporting import Note
 
     trained_on = info.provenance.get("data")
     if given is None and trained_on and (trained_on == SHAPES or Path(trained_on).is_dir()):
         given = trained_on
-    dataset = find_dataset(given or os.environ.get("DEEPLABCTL_DATA"), report)
+    given = given or os.environ.get("DEEPLABCTL_DATA")
+    if given is None and trained_on:
+        raise DataError(
+            f"data set {trained_on}, on which the weights were trained, is not there any more; give --data DIR"
+        )
+    dataset = find_dataset(given, report)
     if len(dataset.classes) != len(info.classes):
         raise DataError(
             f"data set {dataset.root}: expected the {len(info.classes)} classes that the weights know "
             f"({', '.join(info.classes[:4])}, ...), got {len(dataset.classes)} "
             f"({', '.join(dataset.classes[:4])}, ...); give --data the set that the weights are for"
         )
+    if dataset.classes != info.classes:
+        report(Note("the data set and the weights name their classes differently; scoring by number", warning=True))
     return dataset

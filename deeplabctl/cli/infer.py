@@ -49,7 +49,7 @@ def infer(
             from deeplabctl.cli.start import start_tensorflow
 
             start_tensorflow()
-            from deeplabctl.errors import DataError
+            from deeplabctl.errors import DeepLabError
             from deeplabctl.prediction import Segmenter
 
             segmenter = Segmenter.from_network(network, pad)
@@ -57,7 +57,7 @@ def infer(
             for job in jobs:
                 try:
                     done.append(_segment(segmenter, job))
-                except DataError as error:
+                except DeepLabError as error:
                     failed.append(str(error))
                     report(Note(str(error), warning=True))
                 report(Advanced(1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from types import TracebackType
 from typing import Self
 
@@ -21,7 +23,9 @@ class LiveReporter:
     """Draw events at the bottom of the terminal while the block lasts; notes stay above."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False)
+        # A descriptor of its own: while TensorFlow starts, descriptor 2 leads into the log.
+        self._file = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding)
+        self._console = Console(file=self._file, force_terminal=True, highlight=False)
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(None),
@@ -31,12 +35,12 @@ class LiveReporter:
             console=self._console,
             expand=True,
         )
-        self._live = Live(self._view(), console=self._console, transient=True, refresh_per_second=8)
         self._tasks: list[TaskID] = []
         self._trained: Trained | None = None
         self._validated: Validated | None = None
         self._best: Validated | None = None
         self._losses: list[float] = []
+        self._live = Live(self._view(), console=self._console, transient=True, refresh_per_second=8)
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -46,6 +50,7 @@ class LiveReporter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._live.stop()
+        self._file.close()
 
     def __call__(self, event: Event) -> None:
         """Take an event into the picture."""
@@ -76,7 +81,7 @@ class LiveReporter:
 
     def _view(self) -> RenderableType:
         lines: list[RenderableType] = [self._progress]
-        if (trained := getattr(self, "_trained", None)) is not None:
+        if (trained := self._trained) is not None:
             lines.append(
                 Text.assemble(
                     "loss ", (f"{trained.loss:.4f}", "bold cyan"), f" {_sparkline(self._losses)}  ",

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from deeplabctl.reporting import Note, Reporter
-
 
 class StopRequest:
     """Remember which signal asked to stop; called as a function, it tells whether one did."""
@@ -27,7 +25,7 @@ class StopRequest:
 
 
 @contextmanager
-def stop_signals(report: Reporter) -> Iterator[StopRequest]:
+def stop_signals() -> Iterator[StopRequest]:
     """Turn the first SIGINT or SIGTERM into a request to stop after the step; a second one ends the process at once."""
     request = StopRequest()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -36,7 +34,6 @@ def stop_signals(report: Reporter) -> Iterator[StopRequest]:
         request.signal = number
         for known, handler in before.items():
             signal.signal(known, handler)
-        report(Note("stopping after this step; once more to stop at once"))
 
     for number in before:
         signal.signal(number, ask)

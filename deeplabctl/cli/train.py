@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -108,7 +109,7 @@ def _train(plan: Plan, run_dir: Path | None, report: Reporter) -> tuple[RunDirec
         report_and_log(Note("starting TensorFlow"))
         device = start_tensorflow(run.log)
         run.record(device=device)
-        with stop_signals(report_and_log) as should_stop:
+        with stop_signals() as should_stop:
             result = train(plan, run, report_and_log, should_stop)
         if result.stopped:
             run.record(status="interrupted")
@@ -116,26 +117,26 @@ def _train(plan: Plan, run_dir: Path | None, report: Reporter) -> tuple[RunDirec
 
 
 def _print_result(console: Console, plan: Plan, run: RunDirectory, result: TrainingResult) -> None:
-    scores = result.best.to_dict()
-    console.table(*score_rows(scores))
-    console.say()
+    scores = result.best.to_dict() if result.best is not None else {}
+    if scores:
+        console.table(*score_rows(scores))
+        console.say()
     how = "stopped" if result.stopped else "trained"
-    console.say(
-        f"{how} after {result.steps} steps in {duration(result.seconds)}; "
-        f"best val mIoU {percent(scores['miou'])} at step {result.best_step}"
-    )
+    best = f"best val mIoU {percent(scores['miou'])} at step {result.best_step}" if scores else "not validated yet"
+    console.say(f"{how} after {result.steps} steps in {duration(result.seconds)}; {best}")
     if plan.expect is not None and not result.stopped:
         expected, tolerance = percent(plan.expect.miou), percent(plan.expect.tolerance)
         console.say(f"expected {expected} +- {tolerance} ({plan.expect.source})")
-    console.say(f"model    {run.best}")
+    model = run.best if scores else run.last
+    console.say(f"model    {model}")
     console.say(f"previews {run.path / 'previews'}")
     console.say()
-    console.say(f"next: deeplabctl eval --weights {run.path}")
-    console.say(f"      deeplabctl infer IMAGE --weights {run.path} --overlay")
+    console.say(f"next: deeplabctl eval --weights {shlex.quote(str(run.path))}")
+    console.say(f"      deeplabctl infer IMAGE --weights {shlex.quote(str(run.path))} --overlay")
     console.document(
         {
             "run": str(run.path),
-            "model": str(run.best),
+            "model": str(model),
             "steps": result.steps,
             "seconds": result.seconds,
             "best_step": result.best_step,

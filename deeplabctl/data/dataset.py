@@ -86,7 +86,7 @@ class Dataset:
         if len(entry) == 2:
             image, label = (self.root / name.lstrip("/") for name in entry)
             for kind, path in (("image", image), ("label", label)):
-                if not path.is_file():
+                if not os.path.isfile(path):  # noqa: PTH113
                     raise DataError(f"{where}: the {kind} {path} does not exist; mend the list or add the file")
             return Sample(PurePosixPath(entry[0]).stem, image, label)
         name = entry[0]
@@ -121,7 +121,7 @@ class Dataset:
 
 def open_dataset(root: Path) -> Dataset:
     """Open a data set in VOC layout; raises DataError if the folder is not one."""
-    if not root.exists():
+    if not os.path.exists(root):  # noqa: PTH110 - which, unlike Path's, raises for no name
         raise DataError(f"data set {root}: there is no such folder; give --data a folder in VOC layout, or 'shapes'")
     for part in (IMAGES, LISTS):
         if not (root / part).is_dir():

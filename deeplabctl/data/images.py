@@ -5,6 +5,7 @@ Images are (H, W, 3) uint8 RGB, upright; labels are (H, W) uint8, a class id a p
 
 from __future__ import annotations
 
+import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,18 +33,18 @@ def read_image(path: Path) -> npt.NDArray[np.uint8]:
     with _opened(path) as image:
         image.load()
         upright = ImageOps.exif_transpose(image)
-    if upright.mode in _WIDE_GREY_MODES:
-        upright = _eight_bits(upright, path)
-    if upright.has_transparency_data:
-        coloured = upright.convert("RGBA")
-        upright = Image.alpha_composite(Image.new("RGBA", coloured.size, "white"), coloured)
-    return np.asarray(upright.convert("RGB"))
+        if upright.mode in _WIDE_GREY_MODES:
+            upright = _eight_bits(upright, path)
+        if upright.has_transparency_data:
+            coloured = upright.convert("RGBA")
+            upright = Image.alpha_composite(Image.new("RGBA", coloured.size, "white"), coloured)
+        return np.asarray(upright.convert("RGB"))
 
 
 def image_size(path: Path) -> tuple[int, int]:
     """Return (height, width) of the upright picture from the file's header alone."""
     with _opened(path) as image:
-        turned = image.getexif().get(_EXIF_ORIENTATION, 1) >= 5
+        turned = image.getexif().get(_EXIF_ORIENTATION) in (5, 6, 7, 8)
         return image.size if turned else (image.size[1], image.size[0])
 
 
@@ -95,7 +96,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         ) from None
     except FileNotFoundError:
         raise DataError(f"cannot read {path}: there is no such file") from None
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, TypeError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DataError(f"cannot read {path}: {reason}; the file is damaged or cut off") from None
 

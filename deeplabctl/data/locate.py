@@ -8,6 +8,7 @@ from platformdirs import user_cache_path
 
 from deeplabctl.data.dataset import Dataset, open_dataset
 from deeplabctl.data.shapes import CLASSES, write_shapes
+from deeplabctl.errors import DataError
 from deeplabctl.reporting import Note, Reporter
 
 SHAPES = "shapes"
@@ -34,13 +35,26 @@ def find_dataset(given: str | None, report: Reporter) -> Dataset:
 
 def shapes_dataset(report: Reporter) -> Dataset:
     """Return the built-in data set, drawn once into the user's cache folder."""
-    root = user_cache_path("deeplabctl") / f"shapes-v{_SHAPES_VERSION}" / SHAPES
+    root = _shapes_root()
     if not root.is_dir():
         report(Note(f"drawing the built-in data set into {root} (once)"))
-        write_shapes(root)
+        try:
+            write_shapes(root)
+        except DataError:
+            if not root.is_dir():  # else another process was faster
+                raise
     return open_dataset(root)
+
+
+def is_built_in(dataset: Dataset) -> bool:
+    """Tell whether a data set is the built-in one in the user's cache folder."""
+    return dataset.root == _shapes_root()
 
 
 def is_shapes(dataset: Dataset) -> bool:
     """Tell whether a data set is the built-in one, or one drawn by the same program."""
     return dataset.classes == CLASSES
+
+
+def _shapes_root() -> Path:
+    return user_cache_path("deeplabctl") / f"shapes-v{_SHAPES_VERSION}" / SHAPES

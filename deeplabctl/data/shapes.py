@@ -150,10 +150,14 @@ def write_shapes(root: Path, *, seed: int = 0, train: int = 240, val: int = 60) 
     Training pictures are the indices from 0, validation pictures those that follow. Raises DataError if ``root`` exists
     and is not an empty folder.
     """
+    root = root.resolve()
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise DataError(f"cannot write the shapes to {root}: it exists and is not an empty folder; choose a new one")
-    root.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
+    except OSError as error:
+        raise DataError(f"cannot write the shapes to {root}: {error.strerror}; choose another folder") from None
     try:
         temporary.chmod(0o755)  # mkdtemp's folders are their owner's alone
         for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
@@ -169,6 +173,7 @@ def write_shapes(root: Path, *, seed: int = 0, train: int = 240, val: int = 60) 
             listing.write_text("".join(f"{name}\n" for name in members))
         (temporary / "classes.txt").write_text("".join(f"{name}\n" for name in CLASSES))
         temporary.rename(root)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    except OSError as error:
+        raise DataError(f"cannot write the shapes to {root}: {error.strerror}; choose another folder") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)  # gone already if all went well
