@@ -21,6 +21,7 @@ app = typer.Typer(
     epilog="First steps: deeplabctl train, then deeplabctl eval, then deeplabctl infer IMAGE --overlay.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: rich would take a third of the time that --help may take
     context_settings={"help_option_names": ["--help", "-h"]},
 )
 app.command("train")(train)
