@@ -5,7 +5,6 @@ Everything is mapped by layer name and shape; what a file says of geometry does 
 
 from __future__ import annotations
 
-import math
 import re
 import zipfile
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from deeplabctl.caffe import convolution_weights, read_caffemodel
 from deeplabctl.classes import VOC_CLASSES
 from deeplabctl.errors import WeightsError
 from deeplabctl.formats import Format, identify
-from deeplabctl.layers import convolutions
+from deeplabctl.layers import convolutions, weight_shapes
 from deeplabctl.pickles import read_pickled_arrays
 from deeplabctl.tf_checkpoint import checkpoint_prefix, read_checkpoint
 from deeplabctl.weights import DAMAGED_ZIP, ModelInfo, Weights, fit_weights, model_file, read_info
@@ -94,7 +93,7 @@ def width_of_start(init: str, width: float | None) -> float:
     if init == "random":
         return 1.0 if width is None else width
     found = 1.0 if init == "imagenet" else _width_of_file(model_file(Path(init)))
-    if width is not None and not math.isclose(width, found, rel_tol=1e-6):
+    if width is not None and weight_shapes("largefov", 2, width) != weight_shapes("largefov", 2, found):
         raise WeightsError(
             f"init {init}: expected weights of width {width:g}, got width {found:g}; "
             "leave the width out, or start from nothing (--init random)"
