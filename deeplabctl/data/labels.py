@@ -99,7 +99,7 @@ def _check(sample: Sample, fact: LabelFacts, num_classes: int) -> None:
         )
     raise DataError(
         f"label {sample.label}: expected {valid}, got {_listed(wrong)}; "
-        "mend the label, or name all classes in classes.txt"
+        "mend the label (ids, not grey levels of colours), or name all classes in classes.txt"
     )
 
 
