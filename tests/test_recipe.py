@@ -110,3 +110,18 @@ def test_poly_policy_ends_above_zero():
 def test_warm_up_rises_in_a_line_to_the_policys_rate():
     settings = solver(policy="fixed", learning_rate=8, warmup_steps=4)
     assert [learning_rate(settings, step) for step in range(6)] == [2, 4, 6, 8, 8, 8]
+
+
+def test_readme_lists_every_setting_with_its_default():
+    import dataclasses
+    import re
+    import tomllib
+    from pathlib import Path
+
+    readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    (block,) = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
+    listed = tomllib.loads(block)
+    defaults = {name: dataclasses.asdict(section) for name, section in vars(recipe_from_dict({}, "test")).items()}
+    for section in defaults.values():
+        section |= {key: list(value) for key, value in section.items() if isinstance(value, tuple)}
+    assert listed == defaults
