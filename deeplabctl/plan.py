@@ -10,7 +10,7 @@ from pathlib import Path
 from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.dataset import Dataset, Sample
 from deeplabctl.data.labels import LabelFacts, check_labels
-from deeplabctl.data.locate import SHAPES, find_dataset, is_built_in, is_shapes
+from deeplabctl.data.locate import SHAPES, find_dataset, is_shapes, lasting_name
 from deeplabctl.errors import DataError, RecipeError
 from deeplabctl.origins import width_of_start
 from deeplabctl.recipe import Expect, Recipe, read_recipe
@@ -83,12 +83,11 @@ def _resolve(recipe: Recipe, dataset: Dataset, explicit_width: bool) -> Recipe:
         width = width_of_start(init, width if explicit_width else None)
     else:
         width = width_of_start(init, width)
-    root = SHAPES if is_built_in(dataset) else str(dataset.root.resolve())
     split = recipe.data.split or dataset.training_split
     pad = recipe.eval.pad if recipe.eval.pad != "auto" else "paper" if dataset.is_voc else "tight"
     return dataclasses.replace(
         recipe,
-        data=dataclasses.replace(recipe.data, root=root, split=split),
+        data=dataclasses.replace(recipe.data, root=lasting_name(dataset), split=split),
         model=dataclasses.replace(recipe.model, init=init, width=width),
         eval=dataclasses.replace(recipe.eval, pad=pad),
     )

@@ -63,6 +63,10 @@ def test_train_eval_infer_with_the_defaults_between_them(here, deeplabctl):
     assert scores["images"] == 3
     assert {entry["name"] for entry in scores["classes"]} == {"background", "disc", "square"}
 
+    code, _, err = deeplabctl("eval", "--split", "train")
+    assert code == 0
+    assert "warning: the weights were trained on 6 of these 6 images" in err
+
     code, out, err = deeplabctl("infer", "set/JPEGImages/v0.png", "set/JPEGImages/v1.png", "--overlay")
     assert code == 0
     for name in ("v0", "v1"):

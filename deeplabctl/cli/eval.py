@@ -12,7 +12,7 @@ from deeplabctl.cli.options import DebugOption, JsonOption, QuietOption, Weights
 from deeplabctl.cli.text import percent, score_rows
 
 if TYPE_CHECKING:
-    from deeplabctl.data.dataset import Dataset
+    from deeplabctl.data.dataset import Dataset, Sample
     from deeplabctl.reporting import Reporter
     from deeplabctl.weights import ModelInfo
 
@@ -60,6 +60,13 @@ def evaluate(
             from deeplabctl.reporting import Note
 
             check_labels(dataset, samples, report)
+            if seen := _trained_on(network.info, dataset, samples):
+                report(
+                    Note(
+                        f"the weights were trained on {seen} of these {len(samples)} images; this is no fair score",
+                        warning=True,
+                    )
+                )
             report(Note(f"weights: {path}"))
             report(Note(f"data set: {dataset.root}, {len(samples)} images of {split}"))
             from deeplabctl.cli.start import start_tensorflow
@@ -81,6 +88,16 @@ def evaluate(
         left_out = f"; {absent} classes in neither labels nor predictions are left out of the means" if absent else ""
         console.say(f"{scores['images']} images of {split}, test size {chosen}{left_out}")
         console.document(scores)
+
+
+def _trained_on(info: ModelInfo, dataset: Dataset, samples: list[Sample]) -> int:
+    """Count the samples that the weights were trained on."""
+    from deeplabctl.data.locate import lasting_name
+
+    split = info.provenance.get("split")
+    if split not in dataset.splits or info.provenance.get("data") != lasting_name(dataset):
+        return 0
+    return len({sample.image for sample in dataset.samples(split)} & {sample.image for sample in samples})
 
 
 def _dataset(info: ModelInfo, given: str | None, report: Reporter) -> Dataset:

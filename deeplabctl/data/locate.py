@@ -46,9 +46,9 @@ def shapes_dataset(report: Reporter) -> Dataset:
     return open_dataset(root)
 
 
-def is_built_in(dataset: Dataset) -> bool:
-    """Tell whether a data set is the built-in one in the user's cache folder."""
-    return dataset.root == _shapes_root()
+def lasting_name(dataset: Dataset) -> str:
+    """Return what names a data set for later: "shapes" for the built-in one, else its absolute path."""
+    return SHAPES if dataset.root == _shapes_root() else str(dataset.root.resolve())
 
 
 def is_shapes(dataset: Dataset) -> bool:
