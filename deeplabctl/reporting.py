@@ -93,7 +93,8 @@ def tqdm_reporter() -> Reporter:
                 bars[-1].update(parts)
             case Finished():
                 bars.pop().close()
-            case Trained():
+            case Trained(step):
+                bars[0].update(step - bars[0].n)
                 bars[0].set_postfix(loss=f"{event.loss:.4f}", lr=f"{event.learning_rate:.3g}")
             case Validated():
                 tqdm.write(f"step {event.step}: mIoU {event.miou:.4f}", file=sys.stderr)

@@ -1,0 +1,48 @@
+from deeplabctl.cli.console import PlainReporter
+from deeplabctl.cli.text import describe, duration, percent
+from deeplabctl.reporting import Advanced, Finished, Note, Started, Trained, Validated, tqdm_reporter
+
+
+def trained(step, logged=True):
+    return Trained(step, 10, 1.25, 1e-3, 7.5, 0.01, 75.0, logged)
+
+
+EVENTS = [
+    Note("hello"),
+    Started("training", 10, "steps"),
+    trained(1),
+    Started("scoring", 2, "images"),
+    Advanced(2),
+    Finished(),
+    Validated(1, 0.5, 0.75, True, 2, 3),
+    Finished(),
+]
+
+
+def test_notebooks_get_bars_and_notes(capsys):
+    report = tqdm_reporter()
+    for event in EVENTS:
+        report(event)
+    err = capsys.readouterr().err
+    assert "hello" in err
+    assert "scoring" in err
+    assert "1/10" in err
+    assert "loss=1.2500" in err
+    assert "step 1: mIoU 0.5000" in err
+
+
+def test_pipes_get_plain_lines_of_logged_steps(capsys):
+    report = PlainReporter()
+    for event in [*EVENTS[:3], trained(2, logged=False), *EVENTS[3:]]:
+        report(event)
+    assert capsys.readouterr().err.splitlines() == [
+        "hello",
+        "step 1/10  loss 1.2500  lr 0.001  7.5 images/s  waiting 1.0%  1:15 left",
+        "step 1: val mIoU 0.5000  pixel accuracy 0.7500  predicts 2 of 3 classes  (best so far)",
+    ]
+
+
+def test_numbers_are_put_into_words():
+    assert describe(Note("careful", warning=True)) == "warning: careful"
+    assert [duration(seconds) for seconds in (5, 65, 3725)] == ["0:05", "1:05", "1:02:05"]
+    assert [percent(share) for share in (0.12345, 1.0, None)] == ["12.35", "100.00", "-"]
