@@ -80,8 +80,7 @@ def inspect(path: Path) -> dict[str, Any]:
             "name": name,
             "kernel": list(arrays[0].shape),
             "parameters": sum(array.size for array in arrays),
-            "smallest": float(min(array.min(initial=0) for array in arrays)),
-            "largest": float(max(array.max(initial=0) for array in arrays)),
+            "ranges": [[float(array.min()), float(array.max())] for array in arrays if array.size],  # of each blob
         }
         for name, arrays in origin.layers.items()
     ]

@@ -132,8 +132,3 @@ def assign_weights(model: keras.Model, weights: Weights) -> None:
     """Set the variables of the layers that ``weights`` names."""
     for name, values in weights.items():
         model.get_layer(name).set_weights(values)
-
-
-def get_weights(model: keras.Model) -> Weights:
-    """Return [kernel, bias] of every convolution, as numpy arrays."""
-    return {layer.name: layer.get_weights() for layer in model.layers if layer.weights}

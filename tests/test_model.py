@@ -138,13 +138,13 @@ def test_model_file_opens_in_plain_keras_with_the_same_logits(tmp_path):
 
 
 def test_weights_go_in_and_come_out_as_hwio():
-    from deeplabctl.model import assign_weights, build_model, get_weights
+    from deeplabctl.model import assign_weights, build_model
 
     model = build_model("largefov", 5, width=0.05)
     weights = random_weights("largefov", 5, 0.05, seed=3)
     assign_weights(model, weights)
     for name, shape in weight_shapes("largefov", 5, 0.05).items():
-        kernel, bias = get_weights(model)[name]
+        kernel, bias = model.get_layer(name).get_weights()
         assert kernel.shape == shape
         np.testing.assert_array_equal(kernel, weights[name][0])
         np.testing.assert_array_equal(bias, weights[name][1])

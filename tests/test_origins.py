@@ -234,7 +234,8 @@ def test_inspect_tells_format_layers_ranges_and_what_it_would_become():
     assert len(found["sha256"]) == 64
     assert found["becomes"] == "largefov of width 0.03125 with 21 classes"
     kernel, bias = read_blobs(TINY)["conv1_1"]
-    assert found["layers"][0]["smallest"] == pytest.approx(min(kernel.min(), bias.min()))
+    ranges = [[blob.min(), blob.max()] for blob in (kernel, bias)]
+    np.testing.assert_array_equal(found["layers"][0]["ranges"], ranges)
 
 
 @pytest.mark.parametrize(

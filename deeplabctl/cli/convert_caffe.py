@@ -103,12 +103,17 @@ def _inspect(console: Console, path: Path) -> None:
             layer["name"],
             "x".join(map(str, layer["kernel"])),
             f"{layer['parameters']:,}",
-            f"{layer['smallest']:.4g}",
-            f"{layer['largest']:.4g}",
+            *_ranges(layer["ranges"]),
         ]
         for layer in found["layers"]
     ]
-    console.table(("layer", "kernel", "parameters", "smallest", "largest"), rows)
+    console.table(("layer", "kernel", "parameters", "kernel range", "bias range"), rows)
     console.say()
     console.say(f"{found['parameters']:,} parameters; becomes {found['becomes']}")
     console.document(found)
+
+
+def _ranges(ranges: list[list[float]]) -> list[str]:
+    """Return the ranges of kernel and bias in words; a dash for one that a layer of another kind lacks."""
+    words = [f"{smallest:.4g} to {largest:.4g}" for smallest, largest in ranges]
+    return [*words, "-", "-"][:2]

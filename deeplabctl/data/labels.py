@@ -117,12 +117,10 @@ class _Memory:
         self._path = user_cache_path("deeplabctl") / "labels" / f"{digest}.json"
         self._known: dict[str, list[Any]] = {}
         self._changed = False
-        try:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # none yet, or damaged: it is made anew
             stored = json.loads(self._path.read_text("utf-8"))
             if stored["format"] == _FORMAT:
                 self._known = stored["labels"]
-        except (OSError, ValueError, KeyError, TypeError):
-            pass  # none yet, or damaged: it is made anew
 
     def facts(self, sample: Sample) -> LabelFacts:
         """Return the facts of a sample's label, reading the files only if either has changed."""
