@@ -14,6 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
+from deeplabctl.crf.params import CrfParams
 from deeplabctl.data.transforms import Augment
 from deeplabctl.errors import RecipeError
 from deeplabctl.geometry import is_crop_size
@@ -68,6 +69,8 @@ class Run:
     """Say how the training runs."""
 
     seed: int = 0
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the forward and backward pass
+    strategy: Literal["auto", "single", "mirrored", "multi-worker"] = "auto"
     log_every: int = 20  # steps
     val_every: int = 1000  # steps
     save_every: int = 500  # steps
@@ -79,6 +82,8 @@ class Evaluation:
     """Say how the result is scored."""
 
     pad: Literal["auto", "paper", "tight"] = "auto"  # auto: paper (513) for VOC's classes, tight otherwise
+    scales: tuple[float, ...] = (1.0,)  # of the image; the largest of the upsampled logits counts
+    flip: bool = False  # the mean with the mirrored image's logits
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,7 @@ class Expect:
 
     miou: float = 0.0  # a fraction, on the validation split; 0: not known
     tolerance: float = 0.01
+    images: int = 0  # in the split that the score is about, by which it is known
     source: str = ""
 
 
@@ -100,6 +106,7 @@ class Recipe:
     solver: Solver = field(default_factory=Solver)
     run: Run = field(default_factory=Run)
     eval: Evaluation = field(default_factory=Evaluation)
+    crf: CrfParams = field(default_factory=CrfParams)
     expect: Expect = field(default_factory=Expect)
 
 
@@ -185,6 +192,10 @@ _LIMITS: tuple[tuple[str, str, _Check, str], ...] = (
         ("run", key, lambda v: v >= 1, "at least 1")
         for key in ("log_every", "val_every", "save_every", "preview_every")
     ),
+    ("eval", "scales", lambda v: v and all(0 < scale <= 4 for scale in v), "numbers above 0, at most 4"),
+    *(("crf", key, lambda v: 0 <= v < math.inf, "at least 0") for key in ("pos_w", "bi_w")),
+    *(("crf", key, lambda v: 0 < v < math.inf, "above 0") for key in ("pos_xy_std", "bi_xy_std", "bi_rgb_std")),
+    ("crf", "iterations", lambda v: 0 <= v <= 1000, "0 to 1000"),
     ("run", "seed", lambda v: 0 <= v < 2**31, "0 to 2147483647"),
 )
 

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "deeplabctl"
 LAYERS = [
     ["errors", "layers", "reporting"],
     ["atomic", "geometry", "classes"],
-    ["data", "metrics", "render", "caffe"],
+    ["data", "metrics", "render", "caffe", "crf"],
     ["tf_checkpoint", "pickles", "formats"],
     ["recipe", "inputs", "weights"],
     ["origins"],
