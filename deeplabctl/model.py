@@ -19,12 +19,13 @@ def build_model(
 
     It maps (N, H, W, 3) float32 images, BGR minus the mean, to logits (N, h, w, classes) at stride 8, for any H and W,
     with ``h = floor(n / 2) + 1`` thrice. The variables are [HWIO kernel, bias] of each convolution of the layer table,
-    all zero: `assign_weights` gives them values.
+    all zero: `assign_weights` gives them values. ``dtype`` may be a Keras policy: with "mixed_bfloat16" the variables
+    are float32 and what is computed with them, the logits too, is bfloat16.
     """
     import keras
 
     shapes = weight_shapes(architecture, num_classes, width)
-    x = images = keras.Input((None, None, 3), name="image", dtype=dtype)
+    x = images = keras.Input((None, None, 3), name="image", dtype=keras.DTypePolicy(dtype).variable_dtype)
     for spec in ARCHITECTURES[architecture]:
         for layer in _keras_layers(spec, shapes, dropout, dtype):
             x = layer(x)
@@ -71,6 +72,7 @@ def apply_model(model: keras.Model, images: tf.Tensor, seeds: tf.Tensor | None =
     Dropout is inverted, as Caffe's: kept units are divided by the probability of keeping them.
     """
     import keras
+    import tensorflow as tf
 
     x = images
     dropouts = 0
@@ -80,7 +82,8 @@ def apply_model(model: keras.Model, images: tf.Tensor, seeds: tf.Tensor | None =
             if seeds is not None and layer.rate > 0:
                 x = _dropout(x, layer.rate, seeds, dropouts)
         elif _is_slow_on_this_device(layer):
-            x = layer.activation(shifted_convolution(x, layer.kernel, layer.dilation_rate[0]) + layer.bias)
+            x, kernel, bias = (tf.cast(value, layer.compute_dtype) for value in (x, layer.kernel, layer.bias))
+            x = layer.activation(shifted_convolution(x, kernel, layer.dilation_rate[0]) + bias)
         else:
             x = layer(x)
     return x

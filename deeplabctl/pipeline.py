@@ -57,11 +57,18 @@ class TrainingPipeline:
         pixels, cropped = augment(image, label, self.settings, rng)
         return pixels, shrink_label(cropped)
 
-    def batches(self, start: int, stop: int) -> tf.data.Dataset:
+    def positions(self, step: int) -> range:
+        """Return the positions in the stream of a step's samples."""
+        return range(step * self.batch_size, (step + 1) * self.batch_size)
+
+    def batches(
+        self, start: int, stop: int, *, worker: int = 0, workers: int = 1, replicas: int = 1
+    ) -> tf.data.Dataset:
         """Return the batches of steps ``start`` to ``stop - 1``.
 
         A batch is (images (N, S, S, 3) float32, labels (N, h, h) uint8, positions in the stream (N,) int64). Samples
-        are made by as many threads as there are cores, some batches ahead of the training step.
+        are made by as many threads as there are cores, some batches ahead of the training step. Of several workers each
+        reads its own share of every batch, and each of all replicas gets a batch of its own, one after another.
         """
         import tensorflow as tf
 
@@ -80,9 +87,13 @@ class TrainingPipeline:
             label.set_shape((cells, cells))
             return image, label, position
 
-        stream = tf.data.Dataset.range(start * self.batch_size, stop * self.batch_size)
+        share = self.batch_size // workers
+        stream = tf.data.Dataset.range(start * share, stop * share)
+        stream = stream.map(
+            lambda index: index // share * self.batch_size + worker * share + index % share, deterministic=True
+        )
         stream = stream.map(load_tensors, num_parallel_calls=os.cpu_count(), deterministic=True)
-        return stream.batch(self.batch_size, drop_remainder=True).prefetch(3)
+        return stream.batch(self.batch_size // replicas, drop_remainder=True).prefetch(3)
 
     def reraise(self) -> None:
         """Raise the error that stopped a batch, if one did."""

@@ -6,7 +6,9 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from deeplabctl.checkpoint import Checkpoint, check_same_training, fingerprint, last_checkpoint
 from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.dataset import Dataset, Sample
 from deeplabctl.data.labels import LabelFacts, check_labels
@@ -15,6 +17,7 @@ from deeplabctl.errors import DataError, RecipeError
 from deeplabctl.origins import width_of_start
 from deeplabctl.recipe import Expect, Recipe, read_recipe
 from deeplabctl.reporting import Note, Reporter, silent
+from deeplabctl.run_dir import CHECKPOINTS, RECIPE, run_facts
 from deeplabctl.weights import model_file
 
 _UNSETTLED = "paper-v2"  # read first where no recipe is named: it leaves the data set open
@@ -30,6 +33,7 @@ class Plan:
     samples: list[Sample]
     val_samples: list[Sample]
     facts: list[LabelFacts]  # of ``samples``
+    fingerprint: dict[str, Any]  # of both splits
     expect: Expect | None  # the score to come, where the recipe is followed to the letter
 
 
@@ -52,6 +56,53 @@ def plan_training(
     if name is None:
         draft = read_recipe(SHAPES if is_shapes(dataset) else _UNSETTLED, overrides, options)
     recipe = _resolve(draft, dataset, explicit_width=_names_width(overrides, options))
+    followed = not overrides and not any(value is not None and key not in _HARMLESS for key, value in options.items())
+    return _plan(recipe, dataset, followed, report)
+
+
+def plan_resume(
+    run: Path,
+    name: str | None = None,
+    overrides: Iterable[str] = (),
+    options: Mapping[str, object] | None = None,
+    *,
+    report: Reporter = silent,
+) -> tuple[Plan, Checkpoint | None]:
+    """Plan to go on with the run in a directory, from its last checkpoint (None: it was killed before its first).
+
+    ``name``, ``overrides`` and ``options`` may repeat those of the run. Raises RunError for settings or data that would
+    make it another training.
+    """
+    overrides, options = list(overrides), options or {}
+    stored = read_recipe(str(run / RECIPE))
+    if name is not None:
+        plan = plan_training(name, overrides, options, default_data=stored.data.root, report=report)
+    else:
+        recipe = read_recipe(str(run / RECIPE), overrides, options)
+        if options.get("model.init"):
+            recipe = _with(recipe, model={"init": _settled_init(recipe.model.init)})
+        plan = _plan(recipe, find_dataset(recipe.data.root, report), False, report)
+        if (
+            not overrides
+            and not any(value is not None for value in options.values())
+            and (expect := run_facts(run).get("expect"))
+        ):
+            plan = dataclasses.replace(plan, expect=Expect(**expect))
+    if plan.recipe.run.precision == "auto":
+        plan = dataclasses.replace(plan, recipe=_with(plan.recipe, run={"precision": stored.run.precision}))
+    checkpoint = last_checkpoint(run / CHECKPOINTS, report)
+    if checkpoint is not None:
+        check_same_training(checkpoint, plan.recipe, plan.fingerprint, run)
+    return plan, checkpoint
+
+
+def with_precision(plan: Plan, precision: str) -> Plan:
+    """Return the plan with the number format settled."""
+    return dataclasses.replace(plan, recipe=_with(plan.recipe, run={"precision": precision}))
+
+
+def _plan(recipe: Recipe, dataset: Dataset, followed: bool, report: Reporter) -> Plan:
+    """Open and check the data of a resolved recipe."""
     weights = recipe.solver.class_weights
     if not isinstance(weights, str) and len(weights) != len(dataset.classes):
         raise RecipeError(
@@ -68,10 +119,12 @@ def plan_training(
     for split, part in ((recipe.data.split, facts[: len(samples)]), (recipe.data.val_split, facts[len(samples) :])):
         if all(set(fact.pixels) <= {IGNORE_LABEL} for fact in part):
             raise DataError(f"data set {dataset.root}: expected labelled pixels in {split}, got void (255) alone")
-    followed = not overrides and not any(value is not None and key not in _HARMLESS for key, value in options.items())
-    known = recipe.expect.source and (dataset.is_voc or is_shapes(dataset))
-    expect = recipe.expect if followed and known else None
-    return Plan(recipe, dataset, samples, val_samples, facts[: len(samples)], expect)
+    expect = recipe.expect if followed and recipe.expect.images == len(val_samples) else None
+    both = {
+        "train": fingerprint(samples, facts[: len(samples)]),
+        "validation": fingerprint(val_samples, facts[len(samples) :]),
+    }
+    return Plan(recipe, dataset, samples, val_samples, facts[: len(samples)], both, expect)
 
 
 def _resolve(recipe: Recipe, dataset: Dataset, explicit_width: bool) -> Recipe:
@@ -79,18 +132,28 @@ def _resolve(recipe: Recipe, dataset: Dataset, explicit_width: bool) -> Recipe:
     init = recipe.model.init or ("random" if is_shapes(dataset) else "imagenet")
     width = recipe.model.width
     if init not in ("random", "imagenet"):
-        init = str(model_file(Path(init)).resolve())
+        init = _settled_init(init)
         width = width_of_start(init, width if explicit_width else None)
     else:
         width = width_of_start(init, width)
     split = recipe.data.split or dataset.training_split
     pad = recipe.eval.pad if recipe.eval.pad != "auto" else "paper" if dataset.is_voc else "tight"
-    return dataclasses.replace(
+    return _with(
         recipe,
-        data=dataclasses.replace(recipe.data, root=lasting_name(dataset), split=split),
-        model=dataclasses.replace(recipe.model, init=init, width=width),
-        eval=dataclasses.replace(recipe.eval, pad=pad),
+        data={"root": lasting_name(dataset), "split": split},
+        model={"init": init, "width": width},
+        eval={"pad": pad},
     )
+
+
+def _settled_init(init: str) -> str:
+    return init if init in ("random", "imagenet") else str(model_file(Path(init)).resolve())
+
+
+def _with(recipe: Recipe, **sections: dict[str, Any]) -> Recipe:
+    """Return a recipe with some settings changed, by section."""
+    changed = {name: dataclasses.replace(getattr(recipe, name), **values) for name, values in sections.items()}
+    return dataclasses.replace(recipe, **changed)
 
 
 def _names_width(overrides: Iterable[str], options: Mapping[str, object]) -> bool:

@@ -4,9 +4,11 @@ recipe.toml      fully resolved: it runs again as given
 run.json         argv, versions, git, device, seed, status
 metrics.jsonl    a line for each logged step and validation
 log.txt          what was said
+checkpoints/     what --resume goes on from: step-000500.npz
 best.keras       the model with the best validation mIoU
 last.keras       the model of the last step
 previews/        step-000500.png: image, label, prediction
+tensorboard/     the same scalars and previews, where the package tensorboard is installed
 """
 
 from __future__ import annotations
@@ -28,9 +30,11 @@ from deeplabctl.errors import RunError
 from deeplabctl.recipe import Recipe, write_recipe
 from deeplabctl.weights import BEST, LAST
 
+RECIPE, CHECKPOINTS, METRICS = "recipe.toml", "checkpoints", "metrics.jsonl"
+
 
 class RunDirectory:
-    """Hold a run's directory and its lock, from ``create`` to the end of its ``with`` block.
+    """Hold a run's directory and its lock, from ``create`` or ``resume`` to the end of its ``with`` block.
 
     The lock dies with the process, so a killed run leaves none behind.
     """
@@ -59,20 +63,42 @@ class RunDirectory:
             raise RunError(
                 f"run directory {chosen}: cannot be written: {error.strerror}; give another --run-dir"
             ) from None
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        _hold(lock, chosen)
+        if (chosen / RECIPE).exists():
             lock.close()
             raise RunError(
-                f"run directory {chosen}: another training is running in it; give another --run-dir"
-            ) from None
-        if (chosen / "recipe.toml").exists():
-            lock.close()
-            raise RunError(f"run directory {chosen}: it holds a finished or stopped run; give another --run-dir")
+                f"run directory {chosen}: it holds a run already; continue that (--resume {chosen}) or give another "
+                "--run-dir"
+            )
         run = cls(chosen, lock)
-        write_text(chosen / "recipe.toml", write_recipe(recipe))
-        run.record(
+        run.settle(recipe)
+        run._begin(argv, recipe)
+        return run
+
+    @classmethod
+    def resume(cls, path: Path, recipe: Recipe, argv: Sequence[str] = ()) -> Self:
+        """Take up a run directory again; raises RunError if it cannot be written or a training runs in it."""
+        try:
+            lock = (path / ".lock").open("w")
+        except OSError as error:
+            raise RunError(f"run directory {path}: cannot be written: {error.strerror}") from None
+        _hold(lock, path)
+        run = cls(path, lock)
+        run._facts = run_facts(path)
+        before = {key: run._facts.get(key) for key in ("argv", "started", "status", "error")}
+        run._facts["earlier"] = [*run._facts.get("earlier", []), before]
+        run.settle(recipe)
+        run._begin(argv, recipe)
+        return run
+
+    def settle(self, recipe: Recipe) -> None:
+        """Write the recipe, fully resolved."""
+        write_text(self.path / RECIPE, write_recipe(recipe))
+
+    def _begin(self, argv: Sequence[str], recipe: Recipe) -> None:
+        self.record(
             status="running",
+            error=None,
             argv=list(argv),
             seed=recipe.run.seed,
             started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -81,7 +107,6 @@ class RunDirectory:
             versions={name: _version(name) for name in ("deeplabctl", "tensorflow", "keras", "numpy", "pillow")},
             git=_git_commit(),
         )
-        return run
 
     def __enter__(self) -> Self:
         return self
@@ -105,6 +130,11 @@ class RunDirectory:
         """Return the path of the last model."""
         return self.path / LAST
 
+    @property
+    def checkpoints(self) -> Path:
+        """Return the folder of the checkpoints."""
+        return self.path / CHECKPOINTS
+
     def preview(self, step: int) -> Path:
         """Return the path of a step's preview."""
         return self.path / "previews" / f"step-{step:06d}.png"
@@ -116,7 +146,18 @@ class RunDirectory:
 
     def metrics(self, **values: Any) -> None:
         """Append a line to metrics.jsonl."""
-        self._append("metrics.jsonl", json.dumps(values))
+        self._append(METRICS, json.dumps(values))
+
+    def rewind(self, step: int, *, settled: bool) -> None:
+        """Cut metrics.jsonl back to what a training had written after ``step``, with its validation or without."""
+        path = self.path / METRICS
+        kept = []
+        for line in path.read_text("utf-8").splitlines() if path.exists() else ():
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # a line that was cut off
+                entry = json.loads(line)
+                if entry["step"] < step or (entry["step"] == step and (settled or entry["kind"] != "validation")):
+                    kept.append(line + "\n")
+        write_text(path, "".join(kept))
 
     def log(self, text: str) -> None:
         """Append to log.txt, with the time of day before it."""
@@ -128,6 +169,37 @@ class RunDirectory:
                 file.write(line + "\n")
         except OSError as error:
             raise RunError(f"cannot write {self.path / name}: {error.strerror}") from error
+
+
+def find_run(name: str, runs: Path = Path("runs")) -> Path:
+    """Return the run directory that --resume names: a path, or "last" for the newest under ``runs``."""
+    if name == "last":
+        found = sorted(runs.glob(f"*/{RECIPE}"), key=lambda path: path.stat().st_mtime_ns)
+        if not found:
+            raise RunError(f"--resume last: there is no run under {runs}; train one (deeplabctl train)")
+        return found[-1].parent
+    path = Path(name)
+    if not (path / RECIPE).is_file():
+        raise RunError(f"--resume {name}: expected a run directory with a {RECIPE}, got none; give its path, or last")
+    return path
+
+
+def run_facts(path: Path) -> dict[str, Any]:
+    """Return what run.json says; nothing if the run was killed before it was written."""
+    with contextlib.suppress(OSError, ValueError):
+        facts = json.loads((path / "run.json").read_text("utf-8"))
+        if isinstance(facts, dict):
+            return facts
+    return {}
+
+
+def _hold(lock: IO[str], path: Path) -> None:
+    """Lock a run directory; the lock dies with the process, however that ends."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise RunError(f"run directory {path}: another training is running in it; give another --run-dir") from None
 
 
 def _made(folder: Path) -> bool:

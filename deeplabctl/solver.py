@@ -65,31 +65,70 @@ class Optimizer:
             for parameter in parameters
         ]
 
-    def apply(self, gradients: list[tf.Tensor], learning_rate: tf.Tensor, step: tf.Tensor) -> None:
-        """Update all variables by the gradients of the loss; ``step`` (0 is the first) corrects Adam's bias."""
+    def apply(
+        self, gradients: list[tf.Tensor], learning_rate: tf.Tensor, step: tf.Tensor, accept: tf.Tensor | None = None
+    ) -> None:
+        """Update all variables by the gradients of the loss, which all replicas have summed already.
+
+        ``step`` (0 is the first) corrects Adam's bias. Where ``accept`` is given and false, nothing changes.
+        """
         import tensorflow as tf
 
         if self._clip:
             gradients, _ = tf.clip_by_global_norm(gradients, self._clip)
-        for parameter, slots, gradient in zip(self.parameters, self.slots, gradients, strict=True):
-            variable = parameter.variable
-            rate = learning_rate * tf.cast(parameter.lr_multiplier, variable.dtype)
-            if parameter.weight_decay:
-                gradient += tf.cast(parameter.weight_decay, variable.dtype) * variable
-            if self._kind == "sgd":
-                variable.assign_sub(slots[0].assign(self._momentum * slots[0] + rate * gradient))
-            else:
-                variable.assign_sub(rate * _adam_direction(slots, gradient, step))
+
+        def update_everywhere(strategy: tf.distribute.Strategy, gradients: list[tf.Tensor]) -> None:
+            for parameter, slots, gradient in zip(self.parameters, self.slots, gradients, strict=True):
+
+                def update(
+                    variable: tf.Variable,
+                    slots: list[tf.Variable],
+                    gradient: tf.Tensor,
+                    parameter: Parameter = parameter,
+                ) -> None:
+                    self._update(variable, slots, gradient, parameter, learning_rate, step, accept)
+
+                strategy.extended.update(parameter.variable, update, args=(slots, gradient))
+
+        tf.distribute.get_replica_context().merge_call(update_everywhere, args=(gradients,))
+
+    def _update(
+        self,
+        variable: tf.Variable,
+        slots: list[tf.Variable],
+        gradient: tf.Tensor,
+        parameter: Parameter,
+        learning_rate: tf.Tensor,
+        step: tf.Tensor,
+        accept: tf.Tensor | None,
+    ) -> None:
+        """Update one variable and its slots on one device."""
+        import tensorflow as tf
+
+        rate = learning_rate * tf.cast(parameter.lr_multiplier, variable.dtype)
+        if parameter.weight_decay:
+            gradient += tf.cast(parameter.weight_decay, variable.dtype) * variable
+        if self._kind == "sgd":
+            new_slots = [self._momentum * slots[0] + rate * gradient]
+            change = new_slots[0]
+        else:
+            new_slots, direction = _adam(slots, gradient, step)
+            change = rate * direction
+        if accept is not None:
+            change = tf.where(accept, change, tf.zeros_like(change))
+            new_slots = [tf.where(accept, new, old) for new, old in zip(new_slots, slots, strict=True)]
+        for slot, value in zip(slots, new_slots, strict=True):
+            slot.assign(value)
+        variable.assign_sub(change)
 
 
-def _adam_direction(slots: list[tf.Variable], gradient: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-    """Update both moments and return what the learning rate multiplies."""
+def _adam(slots: list[tf.Variable], gradient: tf.Tensor, step: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
+    """Return both moments anew, and what the learning rate multiplies."""
     import tensorflow as tf
 
-    mean, square = slots
     time = tf.cast(step + 1, gradient.dtype)
     correction = tf.sqrt(1 - tf.pow(tf.cast(ADAM_BETA2, gradient.dtype), time))
     correction /= 1 - tf.pow(tf.cast(ADAM_BETA1, gradient.dtype), time)
-    new_mean = mean.assign_add((1 - ADAM_BETA1) * (gradient - mean))
-    new_square = square.assign_add((1 - ADAM_BETA2) * (tf.square(gradient) - square))
-    return correction * new_mean / (tf.sqrt(new_square) + ADAM_EPSILON)
+    mean = slots[0] + (1 - ADAM_BETA1) * (gradient - slots[0])
+    square = slots[1] + (1 - ADAM_BETA2) * (tf.square(gradient) - slots[1])
+    return [mean, square], correction * mean / (tf.sqrt(square) + ADAM_EPSILON)

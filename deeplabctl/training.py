@@ -4,131 +4,170 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from deeplabctl.checkpoint import Checkpoint, Progress
+from deeplabctl.clock import Clock
+from deeplabctl.cluster import Cluster
 from deeplabctl.data.dataset import Sample
-from deeplabctl.data.images import read_image, read_label, write_picture
-from deeplabctl.data.labels import median_frequency_weights
-from deeplabctl.errors import RunError
-from deeplabctl.evaluation import Evaluation, evaluate
+from deeplabctl.data.images import read_image, read_label
+from deeplabctl.errors import DataError, RunError
+from deeplabctl.evaluation import evaluate
 from deeplabctl.model import assign_weights, build_model
-from deeplabctl.model_file import imagenet_layers, save_model
-from deeplabctl.origins import read_origin, to_architecture
 from deeplabctl.pipeline import TrainingPipeline
 from deeplabctl.plan import Plan
+from deeplabctl.precision import POLICIES
 from deeplabctl.prediction import Segmenter
-from deeplabctl.recipe import Recipe
 from deeplabctl.render import panels
-from deeplabctl.reporting import Finished, Note, Reporter, Started, Trained, Validated, silent
+from deeplabctl.reporting import Advanced, Event, Finished, Note, Reporter, Started, Trained, Validated, silent
 from deeplabctl.run_dir import RunDirectory
+from deeplabctl.run_record import RunRecord
 from deeplabctl.schedule import learning_rate
+from deeplabctl.starting import class_weights, start_weights
 from deeplabctl.training_step import TrainingStep
-from deeplabctl.weights import ModelInfo, Weights, fit_weights, random_weights
+from deeplabctl.weights import ModelInfo
 
 _PREVIEWS = 4  # images in a preview
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """Hold what a training came to."""
+    """Hold what a training came to; ``seconds`` are those of this process."""
 
     steps: int
     seconds: float
-    best: Evaluation | None  # the best validation; None if there was none before it was stopped
+    best: dict[str, Any] | None  # `Evaluation.to_dict` of the best validation; None if there was none
     best_step: int
     stopped: bool  # asked to, before its last step
 
 
 def train(
-    plan: Plan, run: RunDirectory, report: Reporter = silent, should_stop: Callable[[], bool] = lambda: False
+    plan: Plan,
+    run: RunDirectory | None,
+    report: Reporter = silent,
+    should_stop: Callable[[], bool] = lambda: False,
+    *,
+    checkpoint: Checkpoint | None = None,
+    cluster: Cluster | None = None,
 ) -> TrainingResult:
-    """Train as planned, and leave the best (by validation mIoU) and the last model, previews and metrics in ``run``.
+    """Train as planned, and leave checkpoints, the best (by validation mIoU) and the last model in ``run``.
 
-    ``should_stop`` is asked after each step; the last model is saved then too. Raises RunError for a loss that is not
-    finite, DataError for a sample that cannot be read any more, WeightsError for a start that does not fit.
+    ``checkpoint`` is where to go on. ``should_stop`` is asked after each step and each image that is validated; a
+    checkpoint is written then too. With a ``cluster`` of several workers each calls this with the same plan, and
+    ``run`` is None on all but the chief. Raises RunError for a loss that is not finite, DataError for a sample that
+    cannot be read any more, WeightsError for a start that does not fit.
     """
-    return _Training(plan, run, report).loop(should_stop)
+    import tensorflow as tf
+
+    cluster = cluster or Cluster()
+    record = RunRecord(run)
+    try:
+        return _Training(plan, record, report, checkpoint, cluster).loop(should_stop)
+    except tf.errors.ResourceExhaustedError as error:
+        raise RunError(
+            f"out of memory with batches of {plan.recipe.solver.batch_size} images; halve --batch-size and double "
+            f"--accumulate (the same result), or lower --crop-size; TensorFlow: {str(error).splitlines()[0][:200]}"
+        ) from error
+    except tf.errors.OpError as error:
+        if cluster.workers == 1:
+            raise
+        raise RunError(
+            f"worker {cluster.index} of {cluster.workers}: another worker died or cannot be reached "
+            f"({type(error).__name__}: {str(error).splitlines()[0][:200]}); look there, then start all workers again: "
+            f"{record.how_to_resume}"
+        ) from error
 
 
-def start_weights(recipe: Recipe, num_classes: int, report: Reporter) -> tuple[Weights, list[str]]:
-    """Return the weights that ``model.init`` names, and the names of the layers that start random."""
-    model = recipe.model
-    if model.init == "random":
-        weights = random_weights(model.architecture, num_classes, model.width, recipe.run.seed)
-        return weights, list(weights)
-    origin = imagenet_layers() if model.init == "imagenet" else read_origin(Path(model.init))
-    layers, said = to_architecture(origin, model.architecture, recipe.run.seed)
-    weights, new = fit_weights(layers, model.architecture, num_classes, model.width, recipe.run.seed, model.init)
-    report(Note("; ".join([f"weights from {model.init}", *said, f"new: {', '.join(new) or 'none'}"])))
-    return weights, new
+class _Stopped(Exception):  # noqa: N818 - not an error
+    """Leave a validation because the training was asked to stop."""
 
 
 class _Training:
     """Hold the parts of a running training."""
 
-    def __init__(self, plan: Plan, run: RunDirectory, report: Reporter) -> None:
-        recipe, dataset = plan.recipe, plan.dataset
-        solver, num_classes = recipe.solver, len(dataset.classes)
-        self.plan, self.recipe, self.run, self.report = plan, recipe, run, report
-        weights, new_layers = start_weights(recipe, num_classes, report)
-        self.model = build_model(
-            recipe.model.architecture, num_classes, width=recipe.model.width, dropout=recipe.model.dropout
-        )
-        assign_weights(self.model, weights)
-        self.step = TrainingStep(self.model, recipe, _class_weights(plan), new_layers)
-        self.pipeline = TrainingPipeline(
-            plan.samples,
-            recipe.augment,
-            batch_size=solver.batch_size * solver.accumulate,
-            seed=recipe.run.seed,
-        )
-        self.segmenter = Segmenter(self.model, self._info(0, None), recipe.eval.pad)
-        self.best: tuple[Evaluation, int] | None = None
-        self.validations_without_gain = 0
+    def __init__(
+        self, plan: Plan, record: RunRecord, report: Reporter, checkpoint: Checkpoint | None, cluster: Cluster
+    ) -> None:
+        recipe = plan.recipe
+        self.plan, self.recipe, self.record, self.report, self.cluster = plan, recipe, record, report, cluster
+        batch = recipe.solver.batch_size * recipe.solver.accumulate
+        self.share = cluster.share(recipe.solver.batch_size) * recipe.solver.accumulate
+        self.pipeline = TrainingPipeline(plan.samples, recipe.augment, batch_size=batch, seed=recipe.run.seed)
+        # The model that is validated and saved is float32 and lives here alone; its twin may compute in another format
+        # and on several devices.
+        self.model = self._build("float32")
+        with cluster.scope():
+            self.trained = self._build(POLICIES[recipe.run.precision])
+        self.new_layers = checkpoint.new_layers if checkpoint else self._start()
+        self.step = TrainingStep(self.trained, recipe, class_weights(plan), self.new_layers, cluster)
+        self.progress = checkpoint.progress if checkpoint else Progress()
+        if checkpoint:
+            self.step.restore(checkpoint.arrays)
+            record.rewind(self.progress.step, settled=self.progress.settled)
+        if int(cluster.sum(np.array(self.progress.step))) != self.progress.step * cluster.workers:
+            raise RunError("the workers would go on from different steps; give all of them the same --resume directory")
+        self.segmenter = Segmenter(self.model, self._info(), recipe.eval.pad)
         self.validation_seconds = 0.0
+        self.saved_step = -1
+
+    def _build(self, dtype: str) -> Any:
+        model, classes = self.recipe.model, len(self.plan.dataset.classes)
+        return build_model(model.architecture, classes, width=model.width, dropout=model.dropout, dtype=dtype)
+
+    def _start(self) -> list[str]:
+        weights, new_layers = start_weights(self.recipe, len(self.plan.dataset.classes), self.report)
+        assign_weights(self.trained, weights)
+        return new_layers
 
     def loop(self, should_stop: Callable[[], bool]) -> TrainingResult:
-        """Run all steps."""
-        solver, settings = self.recipe.solver, self.recipe.run
+        """Run the steps that are left."""
+        solver, settings, progress = self.recipe.solver, self.recipe.run, self.progress
         begin = time.perf_counter()
-        batches = iter(self.pipeline.batches(0, solver.steps))
-        clock = _Clock(settings.log_every)
-        done, stopped = 0, False
-        self.report(Started("training", solver.steps, "steps"))
-        while done < solver.steps:
+        clock = Clock(settings.log_every, progress.losses)
+        self.report(Started("training", solver.steps, "steps", progress.step))
+        stopped = not progress.settled and self._settle(should_stop)
+        batches = self._batches(progress.step)
+        while progress.step < solver.steps and not stopped and not self._out_of_patience():
             before = time.perf_counter()
             images, labels, positions = self._next(batches)
             received = time.perf_counter()
-            loss = self.step(images, labels, positions, done)
+            loss = self.step(images, labels, positions, progress.step)
             if not math.isfinite(loss):
-                raise RunError(self._diverged(loss, done, [int(position) for position in positions]))
-            done += 1
+                raise RunError(self._diverged(loss))
+            progress.step += 1
+            progress.settled = False
             clock.add(loss, received - before, time.perf_counter() - before)
-            self._report_step(clock, done)
-            last = done == solver.steps
-            stopped = should_stop() and not last
-            if done % settings.save_every == 0 or last or stopped:
-                save_model(self.run.last, self.model, self._info(done, None))
-            if stopped:
-                self.report(Note(f"stopped after step {done}; the model is {self.run.last}"))
-                break
-            if done % settings.preview_every == 0 or last:
-                write_picture(self.run.preview(done), self._preview())
-            if done % settings.val_every == 0 or last:
-                self._validate(done)
-                if 0 < solver.patience <= self.validations_without_gain:
-                    save_model(self.run.last, self.model, self._info(done, None))
-                    break
+            self._report_step(clock)
+            if self.cluster.any(should_stop()) and progress.step < solver.steps:
+                stopped = True
+            else:
+                stopped = self._settle(should_stop)
+            last = progress.step == solver.steps or self._out_of_patience()
+            if stopped or last or progress.step % settings.save_every == 0:
+                self._save()
+        if self.saved_step != progress.step and not stopped:
+            self._save()
         self.report(Finished())
-        best, best_step = self.best or (None, 0)
-        return TrainingResult(done, time.perf_counter() - begin, best, best_step, stopped)
+        if stopped:
+            self.report(Note(f"stopped after step {progress.step}; {self.record.how_to_resume}"))
+        return TrainingResult(progress.step, time.perf_counter() - begin, progress.best, progress.best_step, stopped)
+
+    def _batches(self, start: int) -> Iterator[Any]:
+        def own(context: Any) -> Any:
+            return self.pipeline.batches(
+                start,
+                self.recipe.solver.steps,
+                worker=context.input_pipeline_id,
+                workers=context.num_input_pipelines,
+                replicas=context.num_replicas_in_sync,
+            )
+
+        return iter(self.cluster.strategy.distribute_datasets_from_function(own))
 
     def _next(self, batches: Iterator[Any]) -> Any:
         import tensorflow as tf
@@ -136,20 +175,60 @@ class _Training:
         try:
             return next(batches)
         except tf.errors.OpError:
-            self.pipeline.reraise()
+            try:
+                self.pipeline.reraise()
+            except DataError as error:
+                self._save()  # nothing is wrong with the training itself
+                raise DataError(f"{error}; mend the data, then {self.record.how_to_resume}") from None
             raise
 
-    def _diverged(self, loss: float, step: int, positions: Sequence[int]) -> str:
-        files = ", ".join(str(self.pipeline.sample_at(position).image) for position in positions)
+    def _settle(self, should_stop: Callable[[], bool]) -> bool:
+        """Draw and validate what is due after a step; True if it was asked to stop meanwhile, and is to be redone."""
+        settings, step = self.recipe.run, self.progress.step
+        last = step == self.recipe.solver.steps
+        due = last or step % settings.val_every == 0
+        if due or step % settings.preview_every == 0:
+            self._publish()
+        if last or step % settings.preview_every == 0:
+            self.record.preview(step, self._preview())
+        if due:
+            try:
+                self._validate(should_stop)
+            except _Stopped:
+                return True
+        self.progress.settled = True
+        return False
+
+    def _out_of_patience(self) -> bool:
+        return 0 < self.recipe.solver.patience <= self.progress.validations_without_gain
+
+    def _publish(self) -> None:
+        """Bring the model that is validated and saved up to date."""
+        self.model.set_weights(self.trained.get_weights())
+
+    def _save(self) -> None:
+        """Write a checkpoint and the last model."""
+        self._publish()
+        state = self.step.state()  # on every worker: reading a replicated variable may take all of them
+        self.record.save(
+            Checkpoint(self.progress, state, self.new_layers, asdict(self.recipe), self.plan.fingerprint),
+            self.model,
+            self._info(),
+        )
+        self.saved_step = self.progress.step
+
+    def _diverged(self, loss: float) -> str:
+        step = self.progress.step
+        files = ", ".join(str(self.pipeline.sample_at(position).image) for position in self.pipeline.positions(step))
         rate = learning_rate(self.recipe.solver, step)
-        saved = f"the last good model is {self.run.last}" if self.run.last.exists() else "no model was saved yet"
         return (
-            f"step {step + 1}: the loss is {loss}, expected a finite number; {saved}; the batch was {files}; "
-            f"lower solver.learning_rate (it was {rate:g} here), or set solver.gradient_clip or solver.warmup_steps"
+            f"step {step + 1}: the loss is {loss}, expected a finite number; {self.record.last_good}; the batch was "
+            f"{files}; lower solver.learning_rate (it was {rate:g} here), or set solver.gradient_clip or "
+            "solver.warmup_steps"
         )
 
-    def _report_step(self, clock: _Clock, done: int) -> None:
-        solver, settings = self.recipe.solver, self.recipe.run
+    def _report_step(self, clock: Clock) -> None:
+        solver, settings, done = self.recipe.solver, self.recipe.run, self.progress.step
         validations = math.ceil(solver.steps / settings.val_every) - done // settings.val_every
         event = Trained(
             step=done,
@@ -161,32 +240,55 @@ class _Training:
             seconds_left=(solver.steps - done) * clock.step_seconds + validations * self.validation_seconds,
             logged=done % settings.log_every == 0 or done in (1, solver.steps),
         )
+        self.progress.losses = clock.losses
         if event.logged:
-            values = {key: value for key, value in asdict(event).items() if key not in ("steps", "logged")}
-            self.run.metrics(kind="train", **values)
+            self.record.step(event)
         self.report(event)
 
-    def _validate(self, done: int) -> None:
-        """Score the validation split, and keep the model if it is the best so far."""
+    def _validate(self, should_stop: Callable[[], bool]) -> None:
+        """Score the validation split, each worker its share, and keep the model if it is the best so far."""
+
+        def report(event: Event) -> None:
+            self.report(event)
+            if self.cluster.workers == 1 and isinstance(event, Advanced) and should_stop():
+                raise _Stopped
+
         begin = time.perf_counter()
-        scores = evaluate(self.segmenter, self.plan.dataset, self.plan.val_samples, self.report)
-        self.validation_seconds = time.perf_counter() - begin
+        progress, samples = self.progress, self.plan.val_samples
+        own = samples[self.cluster.index :: self.cluster.workers]
+        scores = evaluate(self.segmenter, self.plan.dataset, own, report)
         matrix = scores.matrix
-        best = self.best is None or matrix.mean_iou() > self.best[0].matrix.mean_iou()
-        self.validations_without_gain = 0 if best else self.validations_without_gain + 1
+        if self.cluster.workers > 1:
+            matrix.counts, scores.images = self.cluster.sum(matrix.counts), len(samples)
+        self.validation_seconds = time.perf_counter() - begin
+        best = progress.best is None or matrix.mean_iou() > (progress.best["miou"] or 0.0)
+        progress.validations_without_gain = 0 if best else progress.validations_without_gain + 1
         if best:
-            self.best = scores, done
-            save_model(self.run.best, self.model, self._info(done, matrix.mean_iou()))
+            progress.best, progress.best_step = scores.to_dict(), progress.step
+            self.record.best(self.model, self._info(matrix.mean_iou()))
         event = Validated(
-            step=done,
+            step=progress.step,
             miou=matrix.mean_iou(),
             pixel_accuracy=matrix.pixel_accuracy(),
             best=best,
             predicted=int((matrix.predicted() > 0).sum()),
             present=int((matrix.pixels() > 0).sum()),
         )
-        self.run.metrics(kind="validation", **asdict(event))
+        self.record.validation(event)
         self.report(event)
+        missed = [
+            name
+            for name, found, labelled in zip(
+                self.plan.dataset.classes, matrix.predicted(), matrix.pixels(), strict=True
+            )
+            if labelled and not found
+        ]
+        if missed:
+            said = f"step {progress.step}: the model predicts no {', no '.join(missed)}"
+            hint = (
+                "; if that lasts, set solver.class_weights (median)" if progress.step < self.recipe.solver.steps else ""
+            )
+            self.report(Note(said + hint, warning=True))
 
     def _preview(self) -> npt.NDArray[np.uint8]:
         rows = []
@@ -195,60 +297,19 @@ class _Training:
             rows.append((image, read_label(sample.label), self.segmenter.label(image)))
         return panels(rows, self.plan.dataset.classes)
 
-    def _info(self, step: int, miou: float | None) -> ModelInfo:
+    def _info(self, miou: float | None = None) -> ModelInfo:
         """Return what the model files say of themselves."""
-        recipe = self.recipe
+        recipe, expect = self.recipe, self.plan.expect
         provenance = {
             "source": f"trained by deeplabctl from {recipe.model.init}",
             "data": recipe.data.root,
             "split": recipe.data.split,
-            "step": step,
+            "step": self.progress.step,
             "val_miou": miou,
             "recipe": asdict(recipe),
+            "expect": asdict(expect) if expect else None,
         }
         return ModelInfo(self.plan.dataset.classes, recipe.model.architecture, recipe.model.width, provenance)
-
-
-class _Clock:
-    """Average losses and times over the last steps."""
-
-    def __init__(self, window: int) -> None:
-        self._losses: deque[float] = deque(maxlen=window)
-        self._waits: deque[float] = deque(maxlen=max(20, window))
-        self._seconds: deque[float] = deque(maxlen=max(20, window))
-
-    def add(self, loss: float, waited: float, seconds: float) -> None:
-        """Add a step: its loss, and how long it waited for data of how long it took in all."""
-        if len(self._seconds) == 1 and self._seconds[0] > 2 * seconds:
-            self._waits.clear()  # the first step also compiled
-            self._seconds.clear()
-        self._losses.append(loss)
-        self._waits.append(waited)
-        self._seconds.append(seconds)
-
-    @property
-    def loss(self) -> float:
-        """Return the mean loss."""
-        return sum(self._losses) / len(self._losses)
-
-    @property
-    def step_seconds(self) -> float:
-        """Return the mean time of a step."""
-        return sum(self._seconds) / len(self._seconds)
-
-    @property
-    def waiting(self) -> float:
-        """Return the share of the time that was spent waiting for data."""
-        return sum(self._waits) / sum(self._seconds)
-
-
-def _class_weights(plan: Plan) -> list[float]:
-    given, num_classes = plan.recipe.solver.class_weights, len(plan.dataset.classes)
-    if given == "none":
-        return [1.0] * num_classes
-    if given == "median":
-        return median_frequency_weights(plan.facts, num_classes)
-    return [float(weight) for weight in given]
 
 
 def _spread(samples: Sequence[Sample], count: int) -> list[Sample]:

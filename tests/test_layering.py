@@ -11,17 +11,19 @@ PACKAGE = Path(__file__).parents[1] / "deeplabctl"
 
 # From the bottom to the top; a module may import from its own line and from those above it in this list.
 LAYERS = [
-    ["errors", "layers", "reporting"],
+    ["errors", "layers", "reporting", "parallel"],
     ["atomic", "geometry", "classes"],
     ["data", "metrics", "render", "caffe", "crf"],
     ["tf_checkpoint", "pickles", "formats"],
     ["recipe", "inputs", "weights"],
     ["origins"],
-    ["schedule", "plan", "run_dir"],
+    ["schedule", "precision", "checkpoint", "run_dir"],
+    ["plan"],
     # ---- TensorFlow ----
-    ["model", "losses", "pipeline", "solver", "model_file", "training_step"],
+    ["model", "losses", "pipeline", "solver", "model_file", "cluster", "training_step"],
     ["prediction"],
     ["evaluation", "conversion"],
+    ["clock", "starting", "run_record"],
     ["training"],
     ["cli"],
 ]

@@ -7,12 +7,16 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from deeplabctl.errors import DeepLabError
 
+if TYPE_CHECKING:
+    from deeplabctl.cluster import Cluster
 
-def start_tensorflow(log: Callable[[str], None] = lambda text: None) -> str:
-    """Import TensorFlow with its stderr captured for ``log``, and return the device in words.
+
+def start_tensorflow(log: Callable[[str], None] = lambda text: None, strategy: str = "single") -> Cluster:
+    """Import TensorFlow with its stderr captured for ``log``, and return the devices to work on.
 
     No environment variable stops all of its lines. They are shown if the import or the look at the devices fails.
     """
@@ -24,13 +28,15 @@ def start_tensorflow(log: Callable[[str], None] = lambda text: None) -> str:
             gpus = tf.config.list_physical_devices("GPU")
             for gpu in gpus:
                 tf.config.experimental.set_memory_growth(gpu, True)
+            from deeplabctl.cluster import Cluster
+
+            cluster = Cluster.of_kind(strategy)  # before TensorFlow does anything else, as several workers must
             tf.constant(0.0).numpy()  # brings the device up, with the lines that this costs
         except Exception as error:
             raise DeepLabError(f"TensorFlow does not start: {error}; it wrote: {captured()[-2000:]}") from error
         if text := captured().strip():
             log(f"TensorFlow while starting:\n{text}")
-    count = len(gpus)
-    return f"{count} GPU{'s' if count > 1 else ''}" if gpus else f"CPU, {os.cpu_count()} cores"
+    return cluster
 
 
 @contextmanager

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,8 +17,11 @@ import typer
 from deeplabctl.cli.console import Console
 from deeplabctl.cli.options import DebugOption, JsonOption, QuietOption
 from deeplabctl.cli.text import describe, duration, percent, score_rows
+from deeplabctl.cli.worker import Worker, is_watched, watch, worker_of_environment
+from deeplabctl.errors import RunError
 
 if TYPE_CHECKING:
+    from deeplabctl.checkpoint import Checkpoint
     from deeplabctl.plan import Plan
     from deeplabctl.reporting import Reporter
     from deeplabctl.run_dir import RunDirectory
@@ -54,10 +61,30 @@ def train(
     crop_size: Annotated[int | None, typer.Option("--crop-size", help="Pixels; 8k + 1.")] = None,
     learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Base rate.")] = None,
     width: Annotated[float | None, typer.Option("--width", help="Multiplies the channels; 1.0 is the paper's.")] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            "--precision",
+            metavar="auto|float32|bfloat16|float16",
+            help="Of the forward and backward pass. Default: auto, the fastest here.",
+        ),
+    ] = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option(
+            "--strategy",
+            metavar="auto|single|mirrored|multi-worker",
+            help="Devices to train on. Default: auto, all GPUs here, and all machines of $TF_CONFIG.",
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="The same seed gives the same weights.")] = None,
     run_dir: Annotated[
         Path | None,
         typer.Option("--run-dir", metavar="DIR", help="The run's own folder. Default: a new one in ./runs."),
+    ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option("--resume", metavar="RUN|last", help="Go on with a run from its last checkpoint."),
     ] = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -76,66 +103,159 @@ def train(
         "solver.batch_size": batch_size,
         "solver.accumulate": accumulate,
         "solver.learning_rate": learning_rate,
+        "run.precision": precision,
+        "run.strategy": strategy,
         "run.seed": seed,
     }
-    from deeplabctl.plan import plan_training
-
+    if resume is not None and run_dir is not None:
+        raise typer.BadParameter("a resumed run stays in its directory", param_hint="--run-dir")
     console = Console(json, quiet, debug)
     with console.errors():
-        default_data = os.environ.get("DEEPLABCTL_DATA")
+        worker = worker_of_environment()
+        if worker is not None and not is_watched():
+            raise typer.Exit(watch(worker))
         with console.reporter() as report:
-            plan = plan_training(recipe, settings or [], options, default_data=default_data, report=report)
-            run, result, exit_code = _train(plan, run_dir, report)
-        _print_result(console, plan, run, result)
-        raise typer.Exit(exit_code)
+            job = _plan(resume, recipe, settings or [], options, report)
+            outcome = _finished(job) or _train(job, run_dir, worker, report)
+        _print_outcome(console, job, outcome)
+        raise typer.Exit(outcome.exit_code)
 
 
-def _train(plan: Plan, run_dir: Path | None, report: Reporter) -> tuple[RunDirectory, TrainingResult, int]:
-    """Load TensorFlow and train; returns the exit code too, which a signal changes."""
+@dataclass(frozen=True)
+class _Job:
+    """Hold what is to be done."""
+
+    plan: Plan
+    resumed: Path | None = None  # the directory of the run to go on with
+    checkpoint: Checkpoint | None = None
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """Hold what came of it."""
+
+    run: Path | None  # None on a worker that is not the chief
+    result: TrainingResult
+    exit_code: int = 0
+    already: bool = False  # finished before
+
+
+def _plan(
+    resume: str | None, recipe: str | None, settings: list[str], options: Mapping[str, object], report: Reporter
+) -> _Job:
+    from deeplabctl.plan import plan_resume, plan_training
+    from deeplabctl.run_dir import find_run
+
+    if resume is None:
+        default_data = os.environ.get("DEEPLABCTL_DATA")
+        return _Job(plan_training(recipe, settings, options, default_data=default_data, report=report))
+    run = find_run(resume)
+    plan, checkpoint = plan_resume(run, recipe, settings, options, report=report)
+    return _Job(plan, run, checkpoint)
+
+
+def _finished(job: _Job) -> _Outcome | None:
+    """Return the outcome of a run that has no steps left; None if it has, or is new."""
+    from deeplabctl.run_dir import run_facts
+    from deeplabctl.training import TrainingResult
+
+    if job.resumed is None or job.checkpoint is None or run_facts(job.resumed).get("status") != "finished":
+        return None
+    progress = job.checkpoint.progress
+    if job.plan.recipe.solver.steps > job.checkpoint.recipe["solver"]["steps"]:
+        return None
+    return _Outcome(job.resumed, TrainingResult(progress.step, 0.0, progress.best, progress.best_step, False), 0, True)
+
+
+def _train(job: _Job, run_dir: Path | None, worker: Worker | None, report: Reporter) -> _Outcome:
+    """Load TensorFlow and train."""
     from deeplabctl.cli.start import start_tensorflow
     from deeplabctl.cli.stopping import stop_signals
+    from deeplabctl.plan import with_precision
+    from deeplabctl.precision import best_precision
     from deeplabctl.reporting import Event, Note
-    from deeplabctl.run_dir import RunDirectory
     from deeplabctl.training import train
 
-    with RunDirectory.create(run_dir, plan.recipe, plan.dataset.name, sys.argv) as run:
+    plan = job.plan
+    strategy = _strategy(plan.recipe.run.strategy, worker)
+    with _directory(job, run_dir, chief=worker is None or worker.index == 0 or strategy == "single") as run:
 
         def report_and_log(event: Event) -> None:
             report(event)
-            if (line := describe(event)) is not None:
+            if run is not None and (line := describe(event)) is not None:
                 run.log(line)
 
-        report_and_log(Note(f"run directory: {run.path}"))
-        report_and_log(Note("starting TensorFlow"))
-        device = start_tensorflow(run.log)
-        run.record(device=device)
+        if run is not None:
+            report_and_log(Note(f"run directory: {run.path}"))
+        if job.resumed is not None:
+            step = job.checkpoint.progress.step if job.checkpoint else 0
+            report_and_log(Note(f"going on after step {step} of {plan.recipe.solver.steps}"))
+        report_and_log(Note(f"starting TensorFlow{f' as {worker}' if strategy == 'multi-worker' else ''}"))
+        cluster = start_tensorflow(run.log if run else lambda text: None, strategy)
+        if plan.recipe.run.precision == "auto":
+            plan = with_precision(plan, best_precision(cluster.gpus))
+        report_and_log(Note(f"computing in {plan.recipe.run.precision} on {cluster.device}"))
+        if run is not None:
+            run.settle(plan.recipe)
+            run.record(device=cluster.device, expect=asdict(plan.expect) if plan.expect else None)
         with stop_signals() as should_stop:
-            result = train(plan, run, report_and_log, should_stop)
-        if result.stopped:
+            result = train(plan, run, report_and_log, should_stop, checkpoint=job.checkpoint, cluster=cluster)
+        if result.stopped and run is not None:
             run.record(status="interrupted")
-        return run, result, should_stop.exit_code if result.stopped else 0
+        # Where another worker was asked to stop, this one ends as if it had been asked too.
+        code = (should_stop.exit_code or 128 + signal.SIGTERM) if result.stopped else 0
+        return _Outcome(run.path if run else None, result, code)
 
 
-def _print_result(console: Console, plan: Plan, run: RunDirectory, result: TrainingResult) -> None:
-    scores = result.best.to_dict() if result.best is not None else {}
+def _strategy(wanted: str, worker: Worker | None) -> str:
+    """Return the strategy to start TensorFlow with; "auto" leaves the GPUs to see."""
+    if wanted == "multi-worker" and worker is None:
+        raise RunError("--strategy multi-worker: expected $TF_CONFIG to name several workers, got none; see the README")
+    return "multi-worker" if worker is not None and wanted == "auto" else wanted
+
+
+def _directory(job: _Job, run_dir: Path | None, *, chief: bool) -> AbstractContextManager[RunDirectory | None]:
+    """Return the run's directory, on the worker that writes."""
+    from deeplabctl.run_dir import RunDirectory
+
+    if not chief:
+        return nullcontext()
+    if job.resumed is not None:
+        return RunDirectory.resume(job.resumed, job.plan.recipe, sys.argv)
+    return RunDirectory.create(run_dir, job.plan.recipe, job.plan.dataset.name, sys.argv)
+
+
+def _print_outcome(console: Console, job: _Job, outcome: _Outcome) -> None:
+    result, run = outcome.result, outcome.run
+    if run is None:
+        console.say(f"worker done after {result.steps} steps; the chief has the results")
+        console.document({"steps": result.steps, "seconds": result.seconds, "stopped": result.stopped})
+        return
+    scores = result.best or {}
     if scores:
         console.table(*score_rows(scores))
         console.say()
-    how = "stopped" if result.stopped else "trained"
     best = f"best val mIoU {percent(scores['miou'])} at step {result.best_step}" if scores else "not validated yet"
-    console.say(f"{how} after {result.steps} steps in {duration(result.seconds)}; {best}")
-    if plan.expect is not None and not result.stopped:
-        expected, tolerance = percent(plan.expect.miou), percent(plan.expect.tolerance)
-        console.say(f"expected {expected} +- {tolerance} ({plan.expect.source})")
-    model = run.best if scores else run.last
+    how = "stopped" if result.stopped else "trained"
+    said = f"finished before: {result.steps} steps" if outcome.already else f"{how} after {result.steps} steps"
+    console.say(f"{said}{'' if outcome.already else f' in {duration(result.seconds)}'}; {best}")
+    expect = job.plan.expect
+    if expect is not None and not result.stopped:
+        console.say(f"expected {percent(expect.miou)} +- {percent(expect.tolerance)} ({expect.source})")
+    from deeplabctl.weights import BEST, LAST
+
+    model = run / (BEST if scores else LAST)
+    named = shlex.quote(str(run))
     console.say(f"model    {model}")
-    console.say(f"previews {run.path / 'previews'}")
+    console.say(f"previews {run / 'previews'}")
     console.say()
-    console.say(f"next: deeplabctl eval --weights {shlex.quote(str(run.path))}")
-    console.say(f"      deeplabctl infer IMAGE --weights {shlex.quote(str(run.path))} --overlay")
+    if result.stopped:
+        console.say(f"next: deeplabctl train --resume {named}")
+    console.say(f"{'     ' if result.stopped else 'next:'} deeplabctl eval --weights {named}")
+    console.say(f"      deeplabctl infer IMAGE --weights {named} --overlay")
     console.document(
         {
-            "run": str(run.path),
+            "run": str(run),
             "model": str(model),
             "steps": result.steps,
             "seconds": result.seconds,

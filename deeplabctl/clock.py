@@ -1,0 +1,44 @@
+"""Average losses and times over the last steps."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+
+class Clock:
+    """Hold the losses and times of the last ``window`` steps; ``losses`` are those of before a resumption."""
+
+    def __init__(self, window: int, losses: Sequence[float]) -> None:
+        self._losses = deque(losses, maxlen=window)
+        self._waits: deque[float] = deque(maxlen=max(20, window))
+        self._seconds: deque[float] = deque(maxlen=max(20, window))
+
+    def add(self, loss: float, waited: float, seconds: float) -> None:
+        """Add a step: its loss, and how long it waited for data of how long it took in all."""
+        if len(self._seconds) == 1 and self._seconds[0] > 2 * seconds:
+            self._waits.clear()  # the first step also compiled
+            self._seconds.clear()
+        self._losses.append(loss)
+        self._waits.append(waited)
+        self._seconds.append(seconds)
+
+    @property
+    def losses(self) -> list[float]:
+        """Return the losses of the last steps."""
+        return list(self._losses)
+
+    @property
+    def loss(self) -> float:
+        """Return the mean loss."""
+        return sum(self._losses) / len(self._losses)
+
+    @property
+    def step_seconds(self) -> float:
+        """Return the mean time of a step."""
+        return sum(self._seconds) / len(self._seconds)
+
+    @property
+    def waiting(self) -> float:
+        """Return the share of the time that was spent waiting for data."""
+        return sum(self._waits) / sum(self._seconds)
