@@ -70,7 +70,7 @@ class Checkpoint:
     def read(cls, path: Path) -> Checkpoint:
         """Read a checkpoint; raises RunError for a damaged one."""
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 facts = json.loads(str(stored["__facts__"]))
                 arrays = {name: stored[name] for name in stored.files if name != "__facts__"}
             return cls(**facts | {_COUNTERS: Progress(**facts[_COUNTERS]), "arrays": arrays})

@@ -81,17 +81,16 @@ class TrainingPipeline:
                 self._failure = error  # TensorFlow would bury it in its own text
                 raise
 
-        def load_tensors(position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        share = self.batch_size // workers
+
+        def load_tensors(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            position = index // share * self.batch_size + worker * share + index % share
             image, label = tf.numpy_function(load, [position], (tf.float32, tf.uint8), stateful=False)
             image.set_shape((size, size, 3))
             label.set_shape((cells, cells))
             return image, label, position
 
-        share = self.batch_size // workers
         stream = tf.data.Dataset.range(start * share, stop * share)
-        stream = stream.map(
-            lambda index: index // share * self.batch_size + worker * share + index % share, deterministic=True
-        )
         stream = stream.map(load_tensors, num_parallel_calls=os.cpu_count(), deterministic=True)
         return stream.batch(self.batch_size // replicas, drop_remainder=True).prefetch(3)
 

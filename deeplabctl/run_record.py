@@ -29,7 +29,7 @@ class RunRecord:
     @property
     def how_to_resume(self) -> str:
         """Say how to go on."""
-        return f"go on with deeplabctl train --resume {self._run.path if self._run else 'RUN'}"
+        return f"go on with deeplabctl train --resume {self._run.path if self._run else 'RUN (on every worker)'}"
 
     @property
     def last_good(self) -> str:

@@ -78,8 +78,7 @@ def train(
             raise
         raise RunError(
             f"worker {cluster.index} of {cluster.workers}: another worker died or cannot be reached "
-            f"({type(error).__name__}: {str(error).splitlines()[0][:200]}); look there, then start all workers again: "
-            f"{record.how_to_resume}"
+            f"({type(error).__name__}); look there, then start all workers again: {record.how_to_resume}"
         ) from error
 
 

@@ -20,7 +20,7 @@ def start_tensorflow(log: Callable[[str], None] = lambda text: None, strategy: s
 
     No environment variable stops all of its lines. They are shown if the import or the look at the devices fails.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with _captured_stderr() as captured:
         try:
             import tensorflow as tf
