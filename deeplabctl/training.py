@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from deeplabctl.checkpoint import Checkpoint, Progress
 from deeplabctl.clock import Clock
 from deeplabctl.cluster import Cluster
-from deeplabctl.data.dataset import Sample
-from deeplabctl.data.images import read_image, read_label
 from deeplabctl.errors import DataError, RunError
 from deeplabctl.evaluation import evaluate
 from deeplabctl.model import assign_weights, build_model
 from deeplabctl.pipeline import TrainingPipeline
-from deeplabctl.plan import Plan
-from deeplabctl.precision import POLICIES
+from deeplabctl.plan import Plan, with_precision
+from deeplabctl.precision import POLICIES, best_precision
 from deeplabctl.prediction import Segmenter
-from deeplabctl.render import panels
+from deeplabctl.preview import preview
 from deeplabctl.reporting import Advanced, Event, Finished, Note, Reporter, Started, Trained, Validated, silent
 from deeplabctl.run_dir import RunDirectory
 from deeplabctl.run_record import RunRecord
@@ -31,8 +28,6 @@ from deeplabctl.schedule import learning_rate
 from deeplabctl.starting import class_weights, start_weights
 from deeplabctl.training_step import TrainingStep
 from deeplabctl.weights import ModelInfo
-
-_PREVIEWS = 4  # images in a preview
 
 
 @dataclass(frozen=True)
@@ -66,6 +61,11 @@ def train(
 
     cluster = cluster or Cluster()
     record = RunRecord(run)
+    if plan.recipe.run.precision == "auto":
+        plan = with_precision(plan, best_precision(cluster.gpus))
+        if run is not None:
+            run.settle(plan.recipe)
+    report(Note(f"computing in {plan.recipe.run.precision} on {cluster.device}"))
     try:
         return _Training(plan, record, report, checkpoint, cluster).loop(should_stop)
     except tf.errors.ResourceExhaustedError as error:
@@ -189,7 +189,7 @@ class _Training:
         if due or step % settings.preview_every == 0:
             self._publish()
         if last or step % settings.preview_every == 0:
-            self.record.preview(step, self._preview())
+            self.record.preview(step, preview(self.segmenter, self.plan.val_samples, self.plan.dataset.classes))
         if due:
             try:
                 self._validate(should_stop)
@@ -289,13 +289,6 @@ class _Training:
             )
             self.report(Note(said + hint, warning=True))
 
-    def _preview(self) -> npt.NDArray[np.uint8]:
-        rows = []
-        for sample in _spread(self.plan.val_samples, _PREVIEWS):
-            image = read_image(sample.image)
-            rows.append((image, read_label(sample.label), self.segmenter.label(image)))
-        return panels(rows, self.plan.dataset.classes)
-
     def _info(self, miou: float | None = None) -> ModelInfo:
         """Return what the model files say of themselves."""
         recipe, expect = self.recipe, self.plan.expect
@@ -309,8 +302,3 @@ class _Training:
             "expect": asdict(expect) if expect else None,
         }
         return ModelInfo(self.plan.dataset.classes, recipe.model.architecture, recipe.model.width, provenance)
-
-
-def _spread(samples: Sequence[Sample], count: int) -> list[Sample]:
-    """Return ``count`` samples spread evenly over the split."""
-    return [samples[index * len(samples) // count] for index in range(min(count, len(samples)))]

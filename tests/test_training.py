@@ -44,13 +44,6 @@ def resume(path, **arguments):
         return train(plan, run, checkpoint=checkpoint, **arguments)
 
 
-def settle(plan):
-    """Return the plan with a number format, as the command settles it."""
-    from deeplabctl.plan import with_precision
-
-    return with_precision(plan, "float32")
-
-
 def weights_of(path):
     import keras
 
@@ -77,14 +70,14 @@ def after(calls):
 def whole(tmp_path_factory):
     """Train without an interruption."""
     root = tmp_path_factory.mktemp("whole")
-    train_new(settle(plan_small(root / "set")), root / "run")
+    train_new(plan_small(root / "set"), root / "run")
     return root
 
 
 # The stop comes after steps 1, 2 and 3; in the validation that follows step 4; before, in and after the last one.
 @pytest.mark.parametrize("calls", [1, 2, 3, 5, 6, 8, 12, 13])
 def test_stopped_and_resumed_training_ends_with_the_bytes_of_the_uninterrupted_one(whole, tmp_path, calls):
-    result = train_new(settle(plan_small(whole / "set")), tmp_path / "run", should_stop=after(calls))
+    result = train_new(plan_small(whole / "set"), tmp_path / "run", should_stop=after(calls))
     assert result.stopped
     result = resume(tmp_path / "run")
     assert (result.steps, result.stopped) == (9, False)
@@ -101,7 +94,7 @@ def test_resuming_a_training_that_has_no_steps_left_changes_nothing(whole):
 
 
 def test_image_that_vanishes_stops_with_its_name_and_the_run_goes_on_once_it_is_back(whole, tmp_path):
-    plan = settle(plan_small(tmp_path / "set"))
+    plan = plan_small(tmp_path / "set")
     lost = plan.samples[0].image
     lost.rename(tmp_path / "lost.png")
     with pytest.raises(DataError) as error:
@@ -114,7 +107,7 @@ def test_image_that_vanishes_stops_with_its_name_and_the_run_goes_on_once_it_is_
 
 
 def test_loss_that_is_not_finite_keeps_the_last_good_checkpoint(tmp_path):
-    plan = settle(plan_small(tmp_path / "set", "solver.gradient_clip=0.0", "solver.steps=200"))
+    plan = plan_small(tmp_path / "set", "solver.gradient_clip=0.0", "solver.steps=200")
     from deeplabctl import training
 
     class Diverging(training.TrainingStep):
@@ -132,7 +125,7 @@ def test_loss_that_is_not_finite_keeps_the_last_good_checkpoint(tmp_path):
 
 
 def test_full_disk_ends_the_run_with_a_line_and_it_goes_on_later(whole, tmp_path, monkeypatch):
-    plan = settle(plan_small(whole / "set"))
+    plan = plan_small(whole / "set")
     with monkeypatch.context() as patch:
         real, calls = __import__("os").fsync, []
 
@@ -150,14 +143,14 @@ def test_full_disk_ends_the_run_with_a_line_and_it_goes_on_later(whole, tmp_path
 
 
 def test_patience_ends_a_training_that_gets_no_better(tmp_path):
-    plan = settle(plan_small(tmp_path / "set", "solver.learning_rate=1e-12", "solver.patience=1", "run.val_every=2"))
+    plan = plan_small(tmp_path / "set", "solver.learning_rate=1e-12", "solver.patience=1", "run.val_every=2")
     result = train_new(plan, tmp_path / "run")
     assert (result.steps, result.best_step, result.stopped) == (4, 2, False)
 
 
 def test_classes_that_are_never_predicted_are_warned_of(tmp_path):
     settings = ["solver.class_weights=[1, 0, 0]", "solver.learning_rate=0.3", "solver.gradient_clip=0.0"]
-    plan = settle(plan_small(tmp_path / "set", *settings))
+    plan = plan_small(tmp_path / "set", *settings)
     events = []
     train_new(plan, tmp_path / "run", report=events.append)
     warnings = [event.text for event in events if getattr(event, "warning", False)]

@@ -171,8 +171,6 @@ def _train(job: _Job, run_dir: Path | None, worker: Worker | None, report: Repor
     """Load TensorFlow and train."""
     from deeplabctl.cli.start import start_tensorflow
     from deeplabctl.cli.stopping import stop_signals
-    from deeplabctl.plan import with_precision
-    from deeplabctl.precision import best_precision
     from deeplabctl.reporting import Event, Note
     from deeplabctl.training import train
 
@@ -192,11 +190,7 @@ def _train(job: _Job, run_dir: Path | None, worker: Worker | None, report: Repor
             report_and_log(Note(f"going on after step {step} of {plan.recipe.solver.steps}"))
         report_and_log(Note(f"starting TensorFlow{f' as {worker}' if strategy == 'multi-worker' else ''}"))
         cluster = start_tensorflow(run.log if run else lambda text: None, strategy)
-        if plan.recipe.run.precision == "auto":
-            plan = with_precision(plan, best_precision(cluster.gpus))
-        report_and_log(Note(f"computing in {plan.recipe.run.precision} on {cluster.device}"))
         if run is not None:
-            run.settle(plan.recipe)
             run.record(device=cluster.device, expect=asdict(plan.expect) if plan.expect else None)
         with stop_signals() as should_stop:
             result = train(plan, run, report_and_log, should_stop, checkpoint=job.checkpoint, cluster=cluster)
