@@ -1,7 +1,9 @@
-"""Hold the class names, the void label and the colours of classes."""
+"""Hold the class names, the void label and the colours of classes, and read them from files."""
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -45,15 +47,119 @@ def voc_grey_levels(num_classes: int) -> frozenset[int]:
     return frozenset(levels)
 
 
+def voc_grey_ids(num_classes: int) -> dict[int, int] | None:
+    """Return the class id behind each luminance of the palette; None where two classes share one (above 16 classes)."""
+    colors = voc_palette()[[*range(num_classes), IGNORE_LABEL]].astype(float)
+    ids: dict[int, int] = {}
+    for index, value in zip([*range(num_classes), IGNORE_LABEL], colors @ (0.299, 0.587, 0.114), strict=True):
+        for level in {int(np.floor(value)), int(np.ceil(value))}:
+            if ids.setdefault(level, index) != index:
+                return None
+    return ids
+
+
+@dataclass(frozen=True)
+class Palette:
+    """Hold class names and what stands for each in masks: a colour, or a grey level three times."""
+
+    names: tuple[str, ...]
+    colors: tuple[tuple[int, int, int], ...]  # RGB, one a class
+    void: tuple[tuple[int, int, int], ...]  # RGB, of what is no class
+
+    def ids(self) -> dict[tuple[int, int, int], int]:
+        """Return the class id of each colour; those of void give 255."""
+        return dict(zip(self.colors, range(len(self.colors)), strict=True)) | dict.fromkeys(self.void, IGNORE_LABEL)
+
+
+def voc_colours() -> Palette:
+    """Return VOC's classes with their colours."""
+    colors = [(int(r), int(g), int(b)) for r, g, b in voc_palette()]
+    return Palette(VOC_CLASSES, tuple(colors[: len(VOC_CLASSES)]), (colors[IGNORE_LABEL],))
+
+
 def read_classes(path: Path) -> tuple[str, ...]:
-    """Read a ``classes.txt``: one name a line, the first is class 0; empty lines and ``#`` comments are skipped."""
+    """Read a ``classes.txt``: one name a line, the first is class 0; empty lines and ``#`` comments are skipped.
+
+    A palette file will do, too: colours behind the names, or before them, are passed over, and so is its void.
+    """
+    names = []
+    for _, line in _lines(path, "class names", "a name a line"):
+        name, color = _split_colour(line)
+        if color is None or not _is_void(name):
+            names.append(name)
+    return _checked(path, names)
+
+
+def read_palette(path: Path) -> Palette:
+    """Read a palette file: a name and a colour a line, in the order of the class ids.
+
+    A colour is ``128 64 128``, ``128,64,128`` or ``#804080``, behind the name or (three numbers) before it; a single
+    number is a grey level. Lines named void, ignore or unlabeled are no classes but mark what is not trained on. CVAT's
+    ``labelmap.txt`` and CamVid's ``label_colors.txt`` are such files. Raises DataError with the line.
+    """
+    names: list[str] = []
+    colors: list[tuple[int, int, int]] = []
+    void: list[tuple[int, int, int]] = []
+    taken: dict[tuple[int, int, int], str] = {}
+    for number, line in _lines(path, "palette", "a name and a colour a line"):
+        name, color = _split_colour(line, grey=True)
+        if color is None or max(color) > 255:
+            raise DataError(
+                f"{path}:{number}: expected a name and a colour (road 128 64 128, road #804080, or a grey level: "
+                f"road 128), got {line[:80]!r}; complete the line"
+            )
+        if color in taken:
+            raise DataError(
+                f"{path}:{number}: expected another colour for {name!r} than for {taken[color]!r}, got {color} again; "
+                "give each class its own"
+            )
+        taken[color] = name
+        if _is_void(name):
+            void.append(color)
+        else:
+            names.append(name)
+            colors.append(color)
+    return Palette(_checked(path, names), tuple(colors), tuple(void))
+
+
+_NUMBERS = r"(\d{1,3})[\s,;]+(\d{1,3})[\s,;]+(\d{1,3})"
+_NAME_THEN_RGB = re.compile(rf"(.*?[^\s,;:=])[\s,;:=]+{_NUMBERS}[\s,;:]*")
+_RGB_THEN_NAME = re.compile(rf"{_NUMBERS}[\s,;:]+(\S.*)")
+_NAME_THEN_HEX = re.compile(r"(.*?[^\s,;:=])[\s,;:=]+#([0-9a-fA-F]{6})")
+_NAME_THEN_GREY = re.compile(r"(.*?[^\s,;:=])[\s,;:=]+(\d{1,3})")
+
+
+def _split_colour(line: str, *, grey: bool = False) -> tuple[str, tuple[int, int, int] | None]:
+    """Return the name in a line and its colour, None where there is none."""
+    if match := _RGB_THEN_NAME.fullmatch(line):
+        return match[4], (int(match[1]), int(match[2]), int(match[3]))
+    if match := _NAME_THEN_RGB.fullmatch(line):
+        return match[1], (int(match[2]), int(match[3]), int(match[4]))
+    if match := _NAME_THEN_HEX.fullmatch(line):
+        red, green, blue = bytes.fromhex(match[2])
+        return match[1], (red, green, blue)
+    if grey and (match := _NAME_THEN_GREY.fullmatch(line)):
+        return match[1], (int(match[2]),) * 3
+    return line, None
+
+
+def _is_void(name: str) -> bool:
+    return name.casefold() in ("void", "ignore", "unlabeled", "unlabelled", "__ignore__")
+
+
+def _lines(path: Path, what: str, expected: str) -> list[tuple[int, str]]:
+    """Return (number, text) of the lines that are neither empty nor comments."""
     try:
         lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read the class names {path}: {error}; expected a text file, a name a line") from None
-    names = tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))
+        raise DataError(f"cannot read the {what} {path}: {error}; expected a text file, {expected}") from None
+    numbered = ((number, line.strip()) for number, line in enumerate(lines, 1) if not line.startswith("#"))
+    return [(number, line) for number, line in numbered if line]
+
+
+def _checked(path: Path, names: list[str]) -> tuple[str, ...]:
     if not 2 <= len(names) <= IGNORE_LABEL:
         raise DataError(f"{path}: expected 2 to {IGNORE_LABEL} class names, one a line, got {len(names)}")
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(f"{path}: the class {twice[0]!r} stands there more than once; give each class one line")
-    return names
+    return tuple(names)

@@ -1,86 +1,77 @@
-"""Score a network on a split: one pass, one confusion matrix, each image at its label's own size."""
+"""Score a network on a split: one pass, each image at its label's own size."""
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from deeplabctl.boundaries import Around
+from deeplabctl.crf.params import CrfParams
 from deeplabctl.data.dataset import Dataset, Sample
 from deeplabctl.data.images import read_image, read_label
 from deeplabctl.errors import DataError
-from deeplabctl.metrics import ConfusionMatrix
-from deeplabctl.prediction import Segmenter
+from deeplabctl.parallel import map_ahead
+from deeplabctl.prediction import Segmenter, segment_many
 from deeplabctl.reporting import Advanced, Finished, Reporter, Started, silent
+from deeplabctl.scoring import Evaluation, ImageScores, score_image
 
-Pair = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
+__all__ = ["Evaluation", "evaluate", "read_ahead"]
 
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Hold the scores of a split."""
-
-    classes: tuple[str, ...]
-    matrix: ConfusionMatrix
-    images: int
-    settings: dict[str, Any]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return all scores as JSON knows them: fractions, and null for a class that is absent."""
-        matrix = self.matrix
-        rows = zip(self.classes, matrix.iou(), matrix.accuracy(), matrix.pixels(), strict=True)
-        return {
-            "miou": _number(matrix.mean_iou()),
-            "pixel_accuracy": _number(matrix.pixel_accuracy()),
-            "mean_accuracy": _number(matrix.mean_accuracy()),
-            "fw_iou": _number(matrix.fw_iou()),
-            "classes": [
-                {"name": name, "iou": _number(iou), "accuracy": _number(accuracy), "pixels": int(pixels)}
-                for name, iou, accuracy, pixels in rows
-            ],
-            "images": self.images,
-            "settings": self.settings,
-        }
+Image = npt.NDArray[np.uint8]
+Label = npt.NDArray[np.uint8]
 
 
 def evaluate(
-    segmenter: Segmenter, dataset: Dataset, samples: Sequence[Sample], report: Reporter = silent
+    segmenter: Segmenter,
+    dataset: Dataset,
+    samples: Sequence[Sample],
+    report: Reporter = silent,
+    *,
+    around: Around | None = None,
+    crf: CrfParams | None = None,
+    adaptive: bool = False,
+    on_image: Callable[[ImageScores], None] = lambda image: None,
 ) -> Evaluation:
-    """Score samples of a data set; raises DataError for one that cannot be read or whose label is out of range."""
-    matrix = ConfusionMatrix(len(dataset.classes))
+    """Score samples of a data set; raises DataError for one that cannot be read or whose label is out of range.
+
+    With ``around`` (see `trimap_place`), the trimap and the boundary F1 are scored, too. A dense CRF refines the scores
+    where its parameters are given. Images are read and scores counted in threads, while the network computes;
+    ``on_image`` is called in order, in the caller's thread.
+    """
+    evaluation = Evaluation.empty(
+        dataset.classes,
+        {"data": str(dataset.root), "pad": segmenter.pad, "scales": list(segmenter.scales), "flip": segmenter.flip},
+        around,
+    )
+
+    def score(task: tuple[tuple[Sample, Label], Label]) -> ImageScores:
+        (sample, label), prediction = task
+        try:
+            return score_image(sample, label, prediction, len(dataset.classes), around)
+        except ValueError as error:
+            raise DataError(f"label {sample.label}: {error}; mend the label") from None
+
     report(Started("scoring", len(samples), "images"))
     try:
-        for sample, (image, label) in zip(samples, read_ahead(samples), strict=True):
-            try:
-                matrix.update(label, segmenter.label(image))
-            except ValueError as error:
-                raise DataError(f"label {sample.label}: {error}; mend the label") from None
+        loaded = (((sample, label), image) for sample, image, label in read_ahead(samples))
+        for scores in map_ahead(score, segment_many(segmenter, loaded, crf, adaptive=adaptive)):
+            evaluation.add(scores)
+            on_image(scores)
             report(Advanced(1))
     finally:
         report(Finished())
-    settings = {"data": str(dataset.root), "pad": segmenter.pad, "absent_classes": "left out of the means"}
-    return Evaluation(dataset.classes, matrix, len(samples), settings)
+    return evaluation
 
 
-def read_ahead(samples: Sequence[Sample], ahead: int = 4) -> Iterator[Pair]:
-    """Yield (image, label) of the samples in order, read by threads a few samples ahead of their use."""
-    queue: deque[Future[Pair]] = deque()
-    with ThreadPoolExecutor(min(ahead, os.cpu_count() or 1)) as pool:
-        for sample in samples:
-            queue.append(pool.submit(_read, sample))
-            if len(queue) > ahead:
-                yield queue.popleft().result()
-        while queue:
-            yield queue.popleft().result()
+def read_ahead(samples: Sequence[Sample]) -> Iterator[tuple[Sample, Image, Label]]:
+    """Yield (sample, image, label) in order, read by threads a few samples ahead of their use."""
+    for sample, (image, label) in zip(samples, map_ahead(_read, samples), strict=True):
+        yield sample, image, label
 
 
-def _read(sample: Sample) -> Pair:
+def _read(sample: Sample) -> tuple[Image, Label]:
     image, label = read_image(sample.image), read_label(sample.label)
     if image.shape[:2] != label.shape:
         raise DataError(
@@ -88,7 +79,3 @@ def _read(sample: Sample) -> Pair:
             f"{image.shape[1]}x{image.shape[0]}, got {label.shape[1]}x{label.shape[0]}"
         )
     return image, label
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

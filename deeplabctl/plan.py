@@ -11,9 +11,10 @@ from typing import Any
 from deeplabctl.checkpoint import Checkpoint, check_same_training, fingerprint, last_checkpoint
 from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.dataset import Dataset, Sample
-from deeplabctl.data.labels import LabelFacts, check_labels
+from deeplabctl.data.findings import FoundError
+from deeplabctl.data.labels import LabelFacts, check_labels, void_alone
 from deeplabctl.data.locate import SHAPES, find_dataset, is_shapes, lasting_name
-from deeplabctl.errors import DataError, RecipeError
+from deeplabctl.errors import RecipeError
 from deeplabctl.origins import width_of_start
 from deeplabctl.recipe import Expect, Recipe, read_recipe
 from deeplabctl.reporting import Note, Reporter, silent
@@ -118,7 +119,7 @@ def _plan(recipe: Recipe, dataset: Dataset, followed: bool, report: Reporter) ->
     facts = check_labels(dataset, samples + val_samples, report)
     for split, part in ((recipe.data.split, facts[: len(samples)]), (recipe.data.val_split, facts[len(samples) :])):
         if all(set(fact.pixels) <= {IGNORE_LABEL} for fact in part):
-            raise DataError(f"data set {dataset.root}: expected labelled pixels in {split}, got void (255) alone")
+            raise FoundError(void_alone(dataset, split))
     expect = recipe.expect if followed and recipe.expect.images == len(val_samples) else None
     both = {
         "train": fingerprint(samples, facts[: len(samples)]),

@@ -82,6 +82,49 @@ def panels(rows: Sequence[tuple[Image8, Image8, Image8]], classes: Sequence[str]
     return with_legend(np.asarray(canvas), [part for row in rows for part in row[1:]], classes)
 
 
+def contact_sheet(
+    cells: Sequence[tuple[str, Image8, Image8]], columns: int, classes: Sequence[str], width: int = 320
+) -> Image8:
+    """Draw (caption, image, label) in rows of ``columns`` cells, each image under its label, with one legend below all.
+
+    Pictures are scaled to ``width`` pixels, or to less if they are higher than wide, labels by the nearest pixel.
+    """
+    scaled = [(caption, *_fitted(image, label, width)) for caption, image, label in cells]
+    height = max(image.shape[0] for _, image, _ in scaled)
+    text_size = _font_size(columns * width // 2)
+    font = ImageFont.load_default(text_size)
+    row_height = height + text_size + 3 * _GAP
+    rows = -(-len(cells) // columns)
+    columns = min(columns, len(cells))
+    canvas = Image.new("RGB", (columns * (width + _GAP) + _GAP, rows * row_height + _GAP), _PAPER)
+    draw = ImageDraw.Draw(canvas)
+    for number, (caption, image, label) in enumerate(scaled):
+        row, column = divmod(number, columns)
+        x, y = _GAP + column * (width + _GAP), _GAP + row * row_height
+        drawn = Image.fromarray(overlay(image, label, classes))
+        canvas.paste(drawn, (x + (width - drawn.width) // 2, y + height - drawn.height))
+        draw.text((x + width / 2, y + height + _GAP), _shortened(caption, font, width), _INK, font, anchor="ma")
+    return with_legend(np.asarray(canvas), [label for _, _, label in scaled], classes)
+
+
+def _fitted(image: Image8, label: Image8, width: int) -> tuple[Image8, Image8]:
+    """Scale an image and its label to fit into a square."""
+    scale = width / max(image.shape[:2])
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    smooth = Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC
+    small = Image.fromarray(image).resize(size, smooth)
+    return np.asarray(small), np.asarray(Image.fromarray(label).resize(size, Image.Resampling.NEAREST))
+
+
+def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """Cut a text's middle out until it fits."""
+    short, keep = text, len(text)
+    while font.getlength(short) > width and keep > 4:
+        keep -= 2
+        short = f"{text[: keep // 2]}...{text[-(keep // 2) :]}"
+    return short
+
+
 def _borders(label: Image8) -> npt.NDArray[np.bool_]:
     """Mark the pixels whose right or lower neighbour has another class."""
     borders = np.zeros(label.shape, np.bool_)

@@ -110,7 +110,7 @@ class _Training:
             record.rewind(self.progress.step, settled=self.progress.settled)
         if int(cluster.sum(np.array(self.progress.step))) != self.progress.step * cluster.workers:
             raise RunError("the workers would go on from different steps; give all of them the same --resume directory")
-        self.segmenter = Segmenter(self.model, self._info(), recipe.eval.pad)
+        self.segmenter = Segmenter(self.model, self._info(), recipe.eval.pad, recipe.eval.scales, recipe.eval.flip)
         self.validation_seconds = 0.0
         self.saved_step = -1
 

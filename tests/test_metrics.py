@@ -24,6 +24,7 @@ def test_scores_are_scikit_learns(seed):
     label = rng.integers(0, 9, (40, 50)).astype(np.uint8)
     prediction = np.where(rng.random((40, 50)) < 0.6, label, rng.integers(0, 8, (40, 50))).astype(np.uint8)
     label[rng.random((40, 50)) < 0.1] = 255
+    prediction[label == 255] = rng.integers(0, 256, (40, 50))[label == 255]  # out of range, where it does not count
     matrix = ConfusionMatrix(12)
     for half in (slice(0, 13), slice(13, 40)):
         part = ConfusionMatrix(12)
@@ -40,6 +41,32 @@ def test_scores_are_scikit_learns(seed):
     assert matrix.mean_accuracy() == pytest.approx(sklearn.balanced_accuracy_score(y, p), rel=1e-12)
     weights = sklearn.jaccard_score(y, p, average="weighted")
     assert matrix.fw_iou() == pytest.approx(weights, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("label", "prediction"),
+    [
+        ([0, 0, 1, 1, 2], [0, 0, 1, 1, 2]),  # all right
+        ([0, 0, 0, 0], [1, 1, 2, 2]),  # all wrong; 1 and 2 are in predictions alone
+        ([1, 255, 255, 1], [1, 0, 200, 0]),  # 200 is out of range, but on void
+        ([3, 3, 3, 3], [3, 3, 3, 3]),  # one class
+        ([0, 5, 5, 5], [5, 5, 0, 5]),
+    ],
+)
+def test_scores_of_odd_cases_are_scikit_learns(label, prediction):
+    sklearn = pytest.importorskip("sklearn.metrics")
+    label, prediction = np.array([label], np.uint8), np.array([prediction], np.uint8)
+    matrix = ConfusionMatrix(7)
+    matrix.update(label, prediction)
+    y, p = label[label != 255], prediction[label != 255]
+    present = np.union1d(y, p)
+    jaccard = sklearn.jaccard_score(y, p, labels=present, average=None, zero_division=0)
+    assert matrix.mean_iou() == pytest.approx(jaccard.mean(), abs=1e-12)
+    assert matrix.pixel_accuracy() == pytest.approx(sklearn.accuracy_score(y, p), abs=1e-12)
+    recall = sklearn.recall_score(y, p, labels=np.unique(y), average=None, zero_division=0)
+    assert matrix.mean_accuracy() == pytest.approx(recall.mean(), abs=1e-12)
+    assert matrix.fw_iou() == pytest.approx(sklearn.jaccard_score(y, p, average="weighted", zero_division=0), abs=1e-12)
+    np.testing.assert_array_equal(matrix.predicted(), np.bincount(p, minlength=7))
 
 
 def test_nothing_counted_gives_nan_without_a_warning():

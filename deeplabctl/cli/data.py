@@ -8,14 +8,26 @@ from typing import Annotated
 import typer
 
 from deeplabctl.cli.console import Console
+from deeplabctl.cli.data_check import check
+from deeplabctl.cli.data_convert import convert
+from deeplabctl.cli.data_prepare_voc import prepare_voc
+from deeplabctl.cli.data_preview import preview
+from deeplabctl.cli.data_stats import stats
 from deeplabctl.cli.options import DebugOption, JsonOption, QuietOption
 
-app = typer.Typer(help="Work on data sets.", no_args_is_help=True)
+app = typer.Typer(help="Work on data sets: make them, check them, look at them.", no_args_is_help=True)
 
 
 @app.callback()
 def _data() -> None:
     pass
+
+
+app.command("check", no_args_is_help=True)(check)
+app.command("prepare-voc", no_args_is_help=True)(prepare_voc)
+app.command("convert", no_args_is_help=True)(convert)
+app.command("stats", no_args_is_help=True)(stats)
+app.command("preview", no_args_is_help=True)(preview)
 
 
 @app.command("shapes", no_args_is_help=True)

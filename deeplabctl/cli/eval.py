@@ -1,23 +1,34 @@
-"""``deeplabctl eval``: score a network on a split."""
+"""``deeplabctl eval``: score a network, or masks that anyone made, on a split."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from deeplabctl.cli.console import Console
-from deeplabctl.cli.options import DebugOption, JsonOption, QuietOption, WeightsOption
-from deeplabctl.cli.text import percent, score_rows
+from deeplabctl.cli.options import (
+    CrfAdaptiveOption,
+    CrfOption,
+    CrfParamsOption,
+    DebugOption,
+    FlipOption,
+    JsonOption,
+    OverwriteOption,
+    PadOption,
+    QuietOption,
+    ScalesOption,
+    WeightsOption,
+)
 
 if TYPE_CHECKING:
-    from deeplabctl.data.dataset import Dataset, Sample
-    from deeplabctl.reporting import Reporter
-    from deeplabctl.weights import ModelInfo
+    from deeplabctl.crf_grid import Grid
 
 
 def evaluate(
+    context: typer.Context,
     weights: WeightsOption = None,
     data: Annotated[
         str | None,
@@ -28,101 +39,104 @@ def evaluate(
         ),
     ] = None,
     split: Annotated[str, typer.Option("--split", help="List of ImageSets/Segmentation to score.")] = "val",
-    pad: Annotated[
-        str | None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Score the first N images only.")] = None,
+    pad: PadOption = None,
+    scales: ScalesOption = None,
+    flip: FlipOption = None,
+    crf: CrfOption = False,
+    crf_adaptive: CrfAdaptiveOption = False,
+    crf_params: CrfParamsOption = None,
+    pred_dir: Annotated[
+        Path | None,
+        typer.Option("--pred-dir", metavar="DIR", help="Score these masks (<id>.png), and no network; needs --data."),
+    ] = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="With --pred-dir: score the masks that are there and in order.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Write scores.json, CSV tables, confusion matrix, report.html."),
+    ] = None,
+    voc_zip: Annotated[
+        Path | None, typer.Option("--voc-zip", metavar="FILE", help="Write the file that the VOC server takes.")
+    ] = None,
+    crf_search: Annotated[
+        bool, typer.Option("--crf-search", help="Search the CRF parameters with the best mIoU on a part of the split.")
+    ] = False,
+    crf_grid: Annotated[
+        list[str] | None,
         typer.Option(
-            "--pad", metavar="paper|tight", help="Test size: 513, or the next 8k + 1. Default: paper for VOC."
+            "--crf-grid",
+            metavar="v1|v2|KEY=FIRST:STEP:LAST",
+            help="Grid of the search, of the first or second paper, and changes; repeatable. Default: v2.",
         ),
     ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Score the first N images only.")] = None,
+    crf_images: Annotated[int, typer.Option("--crf-images", min=1, help="Images of the search.")] = 100,
+    crf_rounds: Annotated[
+        int, typer.Option("--crf-rounds", min=1, max=4, help="Rounds of the search, each at half the steps.")
+    ] = 2,
+    overwrite: OverwriteOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Score a network: mean IoU, the IoU and accuracy of each class, pixel and mean accuracy.
+    """Score a network: mean IoU, IoU and accuracy of each class, trimap and boundary F1; with the dense CRF on request.
 
-    All come from one confusion matrix over the whole split, at the labels' own sizes; void (255) does not count.
+    All come from one pass over the split, at the labels' own sizes; void (255) does not count. --pred-dir scores masks
+    that anyone made.
     """
-    from deeplabctl.origins import read_network
-    from deeplabctl.weights import find_weights
+    _check_usage(context, pred_dir=pred_dir is not None, search=crf_search)
+    from deeplabctl.cli.scores import Outputs
+    from deeplabctl.cli.wishes import read_wishes
 
-    if pad not in (None, "paper", "tight"):
-        raise typer.BadParameter(f"expected paper or tight, got {pad!r}", param_hint="--pad")
     console = Console(json, quiet, debug)
+    wishes, grid = read_wishes(pad, scales, flip, crf, crf_adaptive, crf_params), _read_grid(crf_grid or [])
+    labels = data or os.environ.get("DEEPLABCTL_DATA")
+    if pred_dir is not None and labels is None:
+        raise typer.BadParameter("expected the data set with the labels: --data DIR", param_hint="--pred-dir")
     with console.errors():
-        path = find_weights(weights)
-        network = read_network(path)
-        with console.reporter() as report:
-            dataset = _dataset(network.info, data, report)
-            samples = dataset.samples(split)[:limit]
+        if pred_dir is not None and labels is not None:
+            from deeplabctl.cli.eval_masks import score_folder
 
-            from deeplabctl.data.labels import check_labels
-            from deeplabctl.reporting import Note
+            outputs = Outputs(out, None, split, overwrite)
+            score_folder(console, pred_dir, labels, split, limit, outputs, allow_missing=allow_missing)
+        elif crf_search:
+            from deeplabctl.cli.eval_search import search_crf
 
-            check_labels(dataset, samples, report)
-            if seen := _trained_on(network.info, dataset, samples):
-                report(
-                    Note(
-                        f"the weights were trained on {seen} of these {len(samples)} images; this is no fair score",
-                        warning=True,
-                    )
-                )
-            report(Note(f"weights: {path}"))
-            report(Note(f"data set: {dataset.root}, {len(samples)} images of {split}"))
-            from deeplabctl.cli.start import start_tensorflow
+            search_crf(
+                console, weights, data, split, limit, wishes, grid, out or Path(), crf_images, crf_rounds,
+                overwrite=overwrite,
+            )  # fmt: skip
+        else:
+            from deeplabctl.cli.eval_network import score_network
 
-            start_tensorflow()
-            from deeplabctl.evaluation import evaluate as evaluate_samples
-            from deeplabctl.prediction import Segmenter
-
-            chosen = pad or ("paper" if dataset.is_voc else "tight")
-            result = evaluate_samples(Segmenter.from_network(network, chosen), dataset, samples, report)
-        scores = result.to_dict() | {"settings": {"weights": str(path), "split": split, **result.settings}}
-        console.table(*score_rows(scores))
-        console.say()
-        console.say(
-            f"mIoU {percent(scores['miou'])}  pixel accuracy {percent(scores['pixel_accuracy'])}  "
-            f"mean accuracy {percent(scores['mean_accuracy'])}  frequency-weighted IoU {percent(scores['fw_iou'])}"
-        )
-        absent = sum(entry["iou"] is None for entry in scores["classes"])
-        left_out = f"; {absent} classes in neither labels nor predictions are left out of the means" if absent else ""
-        console.say(f"{scores['images']} images of {split}, test size {chosen}{left_out}")
-        console.document(scores)
+            score_network(console, weights, data, split, limit, wishes, Outputs(out, voc_zip, split, overwrite))
 
 
-def _trained_on(info: ModelInfo, dataset: Dataset, samples: list[Sample]) -> int:
-    """Count the samples that the weights were trained on."""
-    from deeplabctl.data.locate import lasting_name
+def _check_usage(context: typer.Context, *, pred_dir: bool, search: bool) -> None:
+    """Raise a usage error for an option that was given and means nothing beside the others."""
+    rules = [
+        (
+            pred_dir,
+            "weights pad scales flip crf crf_adaptive crf_params voc_zip crf_search",
+            "means nothing with --pred-dir",
+        ),
+        (not pred_dir, "allow_missing", "means nothing without --pred-dir"),
+        (search, "voc_zip", "means nothing with --crf-search"),
+        (not search, "crf_grid crf_images crf_rounds", "means nothing without --crf-search"),
+    ]
+    for applies, names, text in rules:
+        for name in names.split() if applies else ():
+            source = context.get_parameter_source(name)
+            if source is not None and source.name == "COMMANDLINE":
+                raise typer.BadParameter(text, param_hint=f"--{name.replace('_', '-')}")
 
-    split = info.provenance.get("split")
-    if split not in dataset.splits or info.provenance.get("data") != lasting_name(dataset):
-        return 0
-    return len({sample.image for sample in dataset.samples(split)} & {sample.image for sample in samples})
 
+def _read_grid(texts: list[str]) -> Grid:
+    from deeplabctl.crf_grid import parse_grid
+    from deeplabctl.errors import RecipeError
 
-def _dataset(info: ModelInfo, given: str | None, report: Reporter) -> Dataset:
-    """Return the data set as given, else that of the training, and refuse one of other classes."""
-    from pathlib import Path
-
-    from deeplabctl.data.locate import SHAPES, find_dataset
-    from deeplabctl.errors import DataError
-    from deeplabctl.reporting import Note
-
-    trained_on = info.provenance.get("data")
-    if given is None and trained_on and (trained_on == SHAPES or Path(trained_on).is_dir()):
-        given = trained_on
-    given = given or os.environ.get("DEEPLABCTL_DATA")
-    if given is None and trained_on:
-        raise DataError(
-            f"data set {trained_on}, on which the weights were trained, is not there any more; give --data DIR"
-        )
-    dataset = find_dataset(given, report)
-    if len(dataset.classes) != len(info.classes):
-        raise DataError(
-            f"data set {dataset.root}: expected the {len(info.classes)} classes that the weights know "
-            f"({', '.join(info.classes[:4])}, ...), got {len(dataset.classes)} "
-            f"({', '.join(dataset.classes[:4])}, ...); give --data the set that the weights are for"
-        )
-    if dataset.classes != info.classes:
-        report(Note("the data set and the weights name their classes differently; scoring by number", warning=True))
-    return dataset
+    try:
+        return parse_grid(texts)
+    except RecipeError as error:
+        raise typer.BadParameter(str(error), param_hint="--crf-grid") from None

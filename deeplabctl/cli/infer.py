@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from deeplabctl.cli.console import Console, print_error
-from deeplabctl.cli.options import DebugOption, JsonOption, OverwriteOption, QuietOption, WeightsOption
+from deeplabctl.cli.options import (
+    CrfAdaptiveOption,
+    CrfOption,
+    CrfParamsOption,
+    DebugOption,
+    FlipOption,
+    JsonOption,
+    OverwriteOption,
+    QuietOption,
+    ScalesOption,
+    WeightsOption,
+)
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from deeplabctl.inference import Inference
     from deeplabctl.inputs import Job
     from deeplabctl.prediction import Segmenter
+    from deeplabctl.reporting import Reporter
 
 
 def infer(
@@ -24,63 +41,98 @@ def infer(
     pad: Annotated[
         str, typer.Option("--pad", metavar="paper|tight", help="Test size: 513, or the next 8k + 1.")
     ] = "tight",
+    scales: ScalesOption = None,
+    flip: FlipOption = None,
+    crf: CrfOption = False,
+    crf_adaptive: CrfAdaptiveOption = False,
+    crf_params: CrfParamsOption = None,
     overwrite: OverwriteOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Segment pictures: a palette PNG of class ids for each, of the picture's own size and in VOC's colours."""
+    from deeplabctl.cli.wishes import read_wishes, settle_wishes
     from deeplabctl.inputs import find_images, plan_outputs
     from deeplabctl.origins import read_network
-    from deeplabctl.reporting import Advanced, Finished, Note, Started
+    from deeplabctl.reporting import Note
     from deeplabctl.weights import find_weights
 
-    if pad not in ("paper", "tight"):
-        raise typer.BadParameter(f"expected paper or tight, got {pad!r}", param_hint="--pad")
+    wishes = read_wishes(pad, scales, flip, crf, crf_adaptive, crf_params)
     console = Console(json, quiet, debug)
     with console.errors():
         jobs = plan_outputs(find_images(inputs), out, overlay=overlay, overwrite=overwrite)
         path = find_weights(weights)
         network = read_network(path)
-        done: list[dict[str, Any]] = []
-        failed: list[str] = []
+        inference = settle_wishes(wishes, network.info)
         with console.reporter() as report:
             report(Note(f"weights: {path}"))
             from deeplabctl.cli.start import start_tensorflow
 
             start_tensorflow()
-            from deeplabctl.errors import DeepLabError
             from deeplabctl.prediction import Segmenter
 
-            segmenter = Segmenter.from_network(network, pad)
-            report(Started("segmenting", len(jobs), "pictures"))
-            for job in jobs:
-                try:
-                    done.append(_segment(segmenter, job))
-                except DeepLabError as error:
-                    failed.append(str(error))
-                    report(Note(str(error), warning=True))
-                report(Advanced(1))
-            report(Finished())
+            segmenter = Segmenter.from_network(network, inference.pad, inference.scales, inference.flip)
+            done, failed = _segment_all(segmenter, jobs, inference, report)
         for entry in done:
             console.say(_line(entry))
-        console.document({"images": done, "failed": failed, "weights": str(path)})
+        console.document({"images": done, "failed": failed, "weights": str(path), "settings": inference.to_dict()})
         if failed:
             print_error(f"{len(failed)} of {len(jobs)} pictures failed, the first: {failed[0]}")
             raise typer.Exit(1)
 
 
-def _segment(segmenter: Segmenter, job: Job) -> dict[str, Any]:
-    """Segment a picture, write what is made of it, and return what it shows."""
+def _segment_all(
+    segmenter: Segmenter, jobs: list[Job], inference: Inference, report: Reporter
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Segment pictures and write what is made of them; returns what they show, and what went wrong with others."""
+    from deeplabctl.data.images import read_image
+    from deeplabctl.errors import DeepLabError
+    from deeplabctl.prediction import segment_many
+    from deeplabctl.reporting import Advanced, Finished, Note, Started
+
+    done: list[dict[str, Any]] = []
+    failed: list[str] = []
+
+    def fail(error: DeepLabError) -> None:
+        failed.append(str(error))
+        report(Note(str(error), warning=True))
+        report(Advanced(1))
+
+    def pictures() -> Iterator[tuple[tuple[Job, npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]]:
+        for job in jobs:
+            try:
+                image = read_image(job.image)
+            except DeepLabError as error:
+                fail(error)
+            else:
+                yield (job, image), image
+
+    report(Started("segmenting", len(jobs), "pictures"))
+    begin = time.perf_counter()
+    for (job, image), label in segment_many(segmenter, pictures(), inference.crf, adaptive=inference.adaptive):
+        try:
+            entry = _write(job, image, label, segmenter.info.classes)
+        except DeepLabError as error:
+            fail(error)
+            continue
+        now = time.perf_counter()
+        done.append({**entry, "seconds": now - begin})
+        begin = now
+        report(Advanced(1))
+    report(Finished())
+    return done, failed
+
+
+def _write(
+    job: Job, image: npt.NDArray[np.uint8], label: npt.NDArray[np.uint8], classes: tuple[str, ...]
+) -> dict[str, Any]:
+    """Write what is made of a picture, and return what it shows."""
     import numpy as np
 
-    from deeplabctl.data.images import read_image, write_mask, write_picture
+    from deeplabctl.data.images import write_mask, write_picture
     from deeplabctl.render import overlay, with_legend
 
-    begin = time.perf_counter()
-    image = read_image(job.image)
-    label = segmenter.label(image)
-    classes = segmenter.info.classes
     write_mask(job.mask, label)
     if job.overlay is not None:
         write_picture(job.overlay, with_legend(overlay(image, label, classes), [label], classes))
@@ -96,7 +148,6 @@ def _segment(segmenter: Segmenter, job: Job) -> dict[str, Any]:
             for index in np.argsort(-counts, kind="stable")
             if counts[index]
         ],
-        "seconds": time.perf_counter() - begin,
     }
 
 

@@ -1,1 +1,9 @@
-"""Refine scores with the fully connected CRF of Krähenbühl and Koltun (NIPS 2011), as the original DeepLab ran it."""
+"""Refine scores with the fully connected CRF of Krähenbühl and Koltun (NIPS 2011), as the original DeepLab ran it.
+
+Numba loads at the first refinement, not with the package.
+"""
+
+from deeplabctl.crf.mean_field import compile_kernels, refine, refine_energy, refine_many
+from deeplabctl.crf.params import PRESETS, CrfParams
+
+__all__ = ["PRESETS", "CrfParams", "compile_kernels", "refine", "refine_energy", "refine_many"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +23,19 @@ class CrfParams:
     bi_rgb_std: float = 5.0
     iterations: int = 10
     normalization: Literal["after", "symmetric"] = "after"
+
+    def check(self) -> None:
+        """Raise ValueError for a value that no CRF can have."""
+        for name in ("pos_w", "bi_w"):
+            if not 0 <= (weight := getattr(self, name)) < math.inf:
+                raise ValueError(f"CRF: {name}: expected at least 0, got {weight}")
+        for name in ("pos_xy_std", "bi_xy_std", "bi_rgb_std"):
+            if not 0 < (deviation := getattr(self, name)) < math.inf:
+                raise ValueError(f"CRF: {name}: expected more than 0, got {deviation}")
+        if self.iterations < 0:
+            raise ValueError(f"CRF: iterations: expected at least 0, got {self.iterations}")
+        if self.normalization not in ("after", "symmetric"):
+            raise ValueError(f'CRF: normalization: expected "after" or "symmetric", got "{self.normalization}"')
 
 
 PRESETS = {

@@ -17,14 +17,17 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from deeplabctl.classes import VOC_CLASSES, read_classes
+from deeplabctl.data.findings import Finding, FoundError
 from deeplabctl.errors import DataError
 
 IMAGES = "JPEGImages"
 LABELS = "SegmentationClass"
 LABELS_AUGMENTED = "SegmentationClassAug"
 LISTS = Path("ImageSets", "Segmentation")
+CLASS_NAMES = "classes.txt"
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _LONGEST_LIST = 64 << 20  # bytes; a list of 10,582 ids has 130 kB
+_MEND_LIST = "mend the list or add the file"
 
 
 @dataclass(frozen=True)
@@ -70,37 +73,65 @@ class Dataset:
         SegmentationClass first for every other. Raises DataError, with file and line, for a split, an image or a label
         that is not there.
         """
-        path = self.root / LISTS / f"{split}.txt"
+        samples = []
+        for entry in self.entries(split):
+            if isinstance(entry, Finding):
+                raise FoundError(entry)
+            samples.append(entry)
+        return samples
+
+    def entries(self, split: str) -> Iterator[Sample | Finding]:
+        """Yield the samples of a split as `samples` does, and what is wrong with its list among them."""
+        path = self.list_file(split)
         if not path.is_file():
             close = difflib.get_close_matches(split, self.splits, 1)
             guess = f"did you mean {close[0]!r}? " if close else ""
             have = ", ".join(self.splits) or "none"
             raise DataError(f"{self.root} has no split {split!r}: {guess}expected {path}, the splits there are: {have}")
         folders = [LABELS_AUGMENTED, LABELS] if split.startswith("train") else [LABELS, LABELS_AUGMENTED]
-        samples = [self._sample(entry, folders, f"{path}:{number}") for number, entry in _entries(path)]
-        if not samples:
-            raise DataError(f"{path}: expected a sample a line, got an empty list; write one image id a line")
-        return samples
+        empty = True
+        for number, columns in _entries(path):
+            empty = False
+            yield columns if isinstance(columns, Finding) else self._sample(columns, folders, path, number)
+        if empty:
+            yield Finding("list-empty", path, "a sample a line", "an empty list", "write one image id a line")
 
-    def _sample(self, entry: list[str], label_folders: list[str], where: str) -> Sample:
+    def list_file(self, split: str) -> Path:
+        """Return the path of a split's list."""
+        return self.root / LISTS / f"{split}.txt"
+
+    def _sample(self, entry: list[str], label_folders: list[str], path: Path, number: int) -> Sample | Finding:
         if len(entry) == 2:
             image, label = (self.root / name.lstrip("/") for name in entry)
-            for kind, path in (("image", image), ("label", label)):
-                if not os.path.isfile(path):  # noqa: PTH113
-                    raise DataError(f"{where}: the {kind} {path} does not exist; mend the list or add the file")
+            for kind, file in (("image", image), ("label", label)):
+                if not os.path.isfile(file):  # noqa: PTH113
+                    problem = f"the {kind} {file} does not exist"
+                    return Finding(f"list-{kind}", path, "a file", "none", _MEND_LIST, line=number, problem=problem)
             return Sample(PurePosixPath(entry[0]).stem, image, label)
         name = entry[0]
         found = self._images.get(name)
         if found is None:
-            raise DataError(
-                f"{where}: no image for {name[:80]!r}: expected {self.root / IMAGES / name[:80]}.jpg, .jpeg or .png; "
-                "mend the list or add the file"
-            )
+            expected = f"{self.root / IMAGES / name[:80]}.jpg, .jpeg or .png"
+            problem = f"no image for {name[:80]!r}"
+            return Finding("list-image", path, expected, "none", _MEND_LIST, line=number, problem=problem)
         for folder in label_folders:
             if name in self._labels[folder]:
                 return Sample(name, found, self.root / folder / f"{name}.png")
-        looked = " or ".join(str(self.root / folder / f"{name}.png") for folder in reversed(label_folders))
-        raise DataError(f"{where}: no label for {name!r}: expected {looked}; mend the list or add the file")
+        expected = " or ".join(str(self.root / folder / f"{name}.png") for folder in reversed(label_folders))
+        return Finding(
+            "list-label",
+            path,
+            expected,
+            self._other_label(name) or "none",
+            _MEND_LIST,
+            line=number,
+            problem=f"no label for {name!r}",
+        )
+
+    def _other_label(self, name: str) -> str:
+        """Return the label of a name in a format that is not read, as labels in JPEG are."""
+        folder = self.root / LABELS
+        return next((other for other in _file_names(folder) if os.path.splitext(other)[0] == name), "")  # noqa: PTH122
 
     @cached_property
     def _images(self) -> dict[str, Path]:
@@ -122,13 +153,13 @@ class Dataset:
 def open_dataset(root: Path) -> Dataset:
     """Open a data set in VOC layout; raises DataError if the folder is not one."""
     if not os.path.exists(root):  # noqa: PTH110 - which, unlike Path's, raises for no name
-        raise DataError(f"data set {root}: there is no such folder; give --data a folder in VOC layout, or 'shapes'")
+        raise DataError(f"data set {root}: there is no such folder; name one in VOC layout, or 'shapes'")
     for part in (IMAGES, LISTS):
         if not (root / part).is_dir():
             nested = next((path for path in _nested(root) if (path / part).is_dir()), None)
-            mend = f"did you mean {nested}?" if nested else "give --data the folder that holds it"
+            mend = f"did you mean {nested}?" if nested else "name the folder that holds it"
             raise DataError(f"data set {root}: expected the folder {part} of VOC's layout in it; {mend}")
-    names = root / "classes.txt"
+    names = root / CLASS_NAMES
     return Dataset(root, read_classes(names) if names.exists() else VOC_CLASSES)
 
 
@@ -138,26 +169,34 @@ def _nested(root: Path) -> Iterator[Path]:
         yield root / inner
 
 
-def _entries(path: Path) -> Iterator[tuple[int, list[str]]]:
+def _entries(path: Path) -> Iterator[tuple[int, list[str] | Finding]]:
     """Yield (line number, columns) of a list file: one id, or an image and a label path."""
+    expected = "a text file with an image id a line"
     try:
         if path.stat().st_size > _LONGEST_LIST:
-            raise DataError(
-                f"{path}: expected a list of image ids, got {path.stat().st_size >> 20} MiB; this is no list"
-            )
+            size = f"{path.stat().st_size >> 20} MiB; this is no list"
+            raise DataError(f"{path}: expected a list of image ids, got {size}")
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise DataError(f"{path}: expected a text file with an image id a line, got bytes that are no text") from None
+        yield 1, Finding("list-text", path, expected, "bytes that are no text", "write the list anew, as UTF-8")
+        return
     except OSError as error:
         raise DataError(f"cannot read the list {path}: {error.strerror}") from None
     for number, line in enumerate(text.splitlines(), start=1):
         columns = line.split()
         if len(columns) > 2:
-            raise DataError(
-                f"{path}:{number}: expected an image id, or an image and a label path, got {len(columns)} columns: "
-                f"{line[:80]!r}"
+            yield (
+                number,
+                Finding(
+                    "list-line",
+                    path,
+                    "an image id, or an image and a label path",
+                    f"{len(columns)} columns: {line[:80]!r}",
+                    "names with spaces must be renamed",
+                    line=number,
+                ),
             )
-        if columns:
+        elif columns:
             yield number, columns
 
 

@@ -1,0 +1,41 @@
+"""Read the options of eval and infer that say how a network is applied."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from deeplabctl.inference import Inference, Wishes
+    from deeplabctl.weights import ModelInfo
+
+
+def read_wishes(
+    pad: str | None, scales: str | None, flip: bool | None, crf: bool, adaptive: bool, crf_params: str | None
+) -> Wishes:
+    """Return what the options say; a usage error where one cannot be read."""
+    from deeplabctl.errors import RecipeError
+    from deeplabctl.inference import Wishes, parse_scales
+
+    if pad not in (None, "paper", "tight"):
+        raise typer.BadParameter(f"expected paper or tight, got {pad!r}", param_hint="--pad")
+    try:
+        chosen = None if scales is None else parse_scales(scales)
+    except RecipeError as error:
+        raise typer.BadParameter(str(error), param_hint="--scales") from None
+    return Wishes(pad, chosen, flip, crf, crf_params, adaptive)
+
+
+def settle_wishes(wishes: Wishes, info: ModelInfo, *, is_voc: bool = False, tight: bool = False) -> Inference:
+    """Return the inference to use; a usage error where --crf-params names none."""
+    from deeplabctl.crf.params import CrfParams
+    from deeplabctl.errors import RecipeError
+    from deeplabctl.inference import parse_crf_params, settle
+
+    if wishes.crf_params:
+        try:
+            parse_crf_params(wishes.crf_params, CrfParams())
+        except RecipeError as error:
+            raise typer.BadParameter(str(error), param_hint="--crf-params") from None
+    return settle(wishes, info, is_voc=is_voc, tight=tight)

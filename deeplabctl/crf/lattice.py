@@ -1,0 +1,212 @@
+"""Build permutohedral lattices (Adams, Baek and Davis 2010), vertex for vertex those of the original dense CRF.
+
+A vertex is a key of 63 bits: d coordinates, each divided by d + 1, in fields of 60 // d bits, and above them 1 plus the
+remainder that they share. One step along a lattice axis adds a constant to the key. Vertices are numbered as the points
+find them. Everything is rounded as in the original (float32, no fused products, ties to even): a point in another
+simplex would add vertices, and those carry mass even where no point gives them any.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from deeplabctl.crf.compiling import kernel
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int32]
+Longs = npt.NDArray[np.int64]
+
+BLOCK = 256  # points that are placed at once
+END = np.int32(-(2**31))  # the sign bit marks the last vertex of a chain
+ROW = np.int32(2**31 - 1)
+FIBONACCI = np.int64(0x9E3779B97F4A7C15 - 2**64)  # 2**64 over the golden ratio: a multiplicative hash
+ZERO, HALF, ONE = np.float32(0), np.float32(0.5), np.float32(1)
+
+
+class Table(NamedTuple):
+    """Find vertices by key: slots (2**n,) with a vertex or -1, keys by vertex, and 64 - n."""
+
+    slots: Ints
+    keys: Longs
+    shift: np.uint64
+
+
+def build_lattice(points: Floats, vertices: Ints, shares: Floats, first: int) -> tuple[Ints, int]:
+    """Place points (d, N) in a lattice, and write their vertices and their shares in them, (N, d + 1).
+
+    Points are in units of the kernel's standard deviation; vertices are numbered from ``first`` on. Returns the chains
+    of the blur (see ``link``) and the number after the last. Raises ValueError for points too far out for a key.
+    """
+    d = len(points)
+    bits = 60 // d
+    spread = float(np.float32(np.sqrt(2 / 3) * (d + 1)))  # makes the standard deviation of the blur 1
+    scales = np.array([spread / np.sqrt((i + 1) * (i + 2)) for i in range(d)], np.float32)
+    fields = np.int64(1) << np.arange(0, bits * d, bits, dtype=np.int64)
+    remainder = 1 << bits * d
+    steps = np.append(remainder - fields, remainder)
+    table, size, farthest = place(points * scales[:, None], steps, fields, vertices, shares, first)
+    if farthest + 2 >= 1 << (bits - 1):
+        raise ValueError("CRF: a standard deviation is too small for an image of this size")
+    return link(table, size, steps, (d + 1) * remainder - int(fields.sum()), first), first + size
+
+
+@kernel
+def place(
+    points: Floats, steps: Longs, fields: Longs, vertices: Ints, shares: Floats, first: int
+) -> tuple[Table, int, int]:
+    """Write vertices and shares; return the vertices' table, their number and the largest coordinate."""
+    d, count = points.shape
+    elevated = np.zeros((d + 1, BLOCK), np.float32)
+    rests = np.empty((d + 1, BLOCK), np.float32)
+    coordinates = np.empty((d + 1, BLOCK), np.int32)
+    ranks = np.empty((d + 1, BLOCK), np.int32)
+    ordered = np.empty(d + 1, np.float32)
+    order = np.empty(d + 1, np.int64)
+    bias = steps[d] // fields[d - 1] // 2
+    table = empty_table(12)
+    size, farthest = 0, 0
+    last_key: Any = 0
+    last_code: Any = 0
+    for begin in range(0, count, BLOCK):
+        width = min(BLOCK, count - begin)
+        elevate(points, begin, width, elevated)
+        farthest = max(farthest, find_simplices(elevated, rests, coordinates, ranks))
+        for x in range(width):
+            n = begin + x
+            for i in range(d + 1):
+                position = d - ranks[i, x]
+                ordered[position] = rests[i, x]
+                order[position] = i
+            shares[n, 0] = ordered[0] + (ONE - ordered[d])
+            key, code = steps[d], 0
+            for i in range(d):
+                shares[n, i + 1] = ordered[i + 1] - ordered[i]
+                key += (coordinates[i, x] + bias) * fields[i]
+                code = code * 8 + order[i]
+            if key == last_key and code == last_code:
+                for i in range(d + 1):
+                    vertices[n, i] = vertices[n - 1, i]
+                continue
+            last_key, last_code = key, code
+            if size + d + 1 > len(table.keys):
+                table = larger_table(table, size)
+            for i in range(d + 1):
+                slot = find(table, key)
+                if table.slots[slot] < 0:
+                    table.slots[slot] = size
+                    table.keys[size] = key
+                    size += 1
+                vertices[n, i] = first + table.slots[slot]
+                key += steps[order[i]]
+    return table, size, farthest
+
+
+@kernel
+def elevate(points: Floats, begin: int, width: int, elevated: Floats) -> None:
+    """Put a block of points (d, width) onto the plane of d + 1 coordinates that sum to 0."""
+    total = elevated[0]
+    total.fill(ZERO)
+    for j in range(len(points), 0, -1):
+        factor = np.float32(j)
+        for x in range(width):
+            point = points[j - 1, begin + x]
+            elevated[j, x] = total[x] - factor * point
+            total[x] += point
+
+
+@kernel
+def find_simplices(elevated: Floats, rests: Floats, coordinates: Ints, ranks: Ints) -> int:
+    """Find for each point the nearest vertex of remainder 0, and its distances from there with their ranks.
+
+    Coordinates and distances are in units of d + 1, all arrays (d + 1, BLOCK). Returns the largest coordinate.
+    """
+    d = len(elevated) - 1
+    whole = np.float32(d + 1)
+    inverse = ONE / whole
+    excess = np.zeros(BLOCK, np.int32)
+    farthest = 0
+    for i in range(d + 1):
+        for x in range(BLOCK):
+            rounded = np.rint(inverse * elevated[i, x])
+            coordinates[i, x] = np.int32(rounded)
+            excess[x] += np.int32(rounded)
+            rests[i, x] = elevated[i, x] - rounded * whole
+            ranks[i, x] = 0
+    for i in range(d):
+        for j in range(i + 1, d + 1):
+            for x in range(BLOCK):
+                behind = np.int32(rests[i, x] < rests[j, x])
+                ranks[i, x] += behind
+                ranks[j, x] += np.int32(1) - behind
+    for i in range(d + 1):
+        for x in range(BLOCK):
+            rank = ranks[i, x] + excess[x]
+            shift = np.int32(rank < 0) - np.int32(rank > d)
+            ranks[i, x] = rank + shift * np.int32(d + 1)
+            coordinates[i, x] += shift
+            rests[i, x] = (elevated[i, x] - np.float32(coordinates[i, x]) * whole) * inverse
+            farthest = max(farthest, abs(coordinates[i, x]))
+    return farthest
+
+
+@kernel
+def empty_table(bits: int) -> Table:
+    """Return a table of 2**bits slots for a quarter as many vertices: the fewer collide, the faster."""
+    slots = np.empty(1 << bits, np.int32)
+    slots.fill(-1)
+    return Table(slots, np.empty(1 << (bits - 2), np.int64), np.uint64(64 - bits))
+
+
+@kernel
+def larger_table(table: Table, size: int) -> Table:
+    """Return the table at twice its size."""
+    larger = empty_table(65 - int(table.shift))
+    for vertex in range(size):
+        larger.keys[vertex] = table.keys[vertex]
+        larger.slots[find(larger, table.keys[vertex])] = vertex
+    return larger
+
+
+@kernel
+def find(table: Table, key: Any) -> Any:
+    """Return the slot that has the vertex of a key, or the free slot for it."""
+    last = np.uint64(len(table.slots) - 1)
+    slot = np.uint64(key * FIBONACCI) >> table.shift
+    while True:
+        vertex = table.slots[slot]
+        if vertex < 0 or table.keys[np.uint32(vertex)] == key:
+            return slot
+        slot = (slot + np.uint64(1)) & last
+
+
+@kernel
+def link(table: Table, size: int, steps: Longs, wrap: int, first: int) -> Ints:
+    """Return the chains of neighbours along all axes, one after another; vertices without neighbours are left out.
+
+    A set sign bit ends a chain. Past the last remainder, ``wrap`` comes off the key.
+    """
+    d = len(steps) - 1
+    chains = np.empty((d + 1) * size, np.int32)
+    following = np.empty(size, np.int32)
+    end = np.uint64(0)
+    for axis in range(d + 1):
+        inner = np.zeros(size + 1, np.bool_)  # by vertex + 1
+        for vertex in range(size):
+            key = table.keys[vertex] + steps[axis]
+            if key >= (d + 2) * steps[d]:
+                key -= wrap
+            neighbour = table.slots[find(table, key)]  # -1: none
+            following[vertex] = neighbour
+            inner[np.uint32(neighbour + 1)] = True
+        for head in range(size):
+            if not inner[head + 1] and following[head] >= 0:
+                vertex_ = np.int32(head)
+                while vertex_ >= 0:
+                    chains[end] = first + vertex_
+                    end += np.uint64(1)
+                    vertex_ = following[np.uint32(vertex_)]
+                chains[end - np.uint64(1)] |= END
+    return chains[: np.int64(end)]

@@ -1,0 +1,193 @@
+"""Give the kernels vectors of float32: LLVM does not vectorise their short loops over the labels by itself.
+
+Inside a kernel, ``load`` makes a vector, vectors and numbers have + - *, and ``store`` puts a vector back; ``maximum``,
+``exp2``, ``largest`` and ``total`` do what they say. A vector is one to three registers of eight lanes, as many as the
+tuple ``width`` has members. Any CPU runs them: LLVM splits what is too wide for it. Numba loads with this module, so it
+is imported inside functions alone.
+"""
+
+# mypy: disable-error-code="misc, untyped-decorator, import-untyped"
+# (numba and llvmlite have no types)
+
+from __future__ import annotations
+
+import functools
+import operator
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types  # noqa: TID253 (see above)
+from numba.core.imputils import lower_builtin  # noqa: TID253
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature  # noqa: TID253
+from numba.extending import intrinsic, models, register_model  # noqa: TID253
+from numpy.polynomial import Chebyshev, Polynomial
+
+LANES = 8  # of a register on most CPUs
+FLOAT, INT = ir.FloatType(), ir.IntType(32)
+FLOATS, INTS = ir.VectorType(FLOAT, LANES), ir.VectorType(INT, LANES)
+FUSED = ("contract",)  # a * b + c may be rounded once
+MANTISSA = 23  # bits
+ROUNDING = 1.5 * 2**MANTISSA  # what is added to it is rounded to a whole number, which stands in the lowest bits
+LEAST_EXPONENT = -64.0  # of exp2: 2**-64 is nobody's share, and far from the denormals, which are slow
+EXP2 = Chebyshev.interpolate(np.exp2, 5, (-0.5, 0.5)).convert(kind=Polynomial).coef.tolist()
+
+
+class Vector(types.Type):
+    """Name the type of a number of registers of eight float32."""
+
+    def __init__(self, registers: int) -> None:
+        self.registers = registers
+        super().__init__(name=f"float32x{LANES}x{registers}")
+
+
+@register_model(Vector)
+class VectorModel(models.PrimitiveModel):
+    """Hold a vector as an array of registers, which LLVM takes apart."""
+
+    def __init__(self, manager: Any, kind: Vector) -> None:
+        super().__init__(manager, kind, ir.ArrayType(FLOATS, kind.registers))
+
+
+@infer_global(operator.add)
+@infer_global(operator.sub)
+@infer_global(operator.mul)
+class Arithmetic(AbstractTemplate):
+    """Let two vectors, or a number and a vector, make a vector."""
+
+    def generic(self, operands: Any, keywords: Any) -> Any:
+        """Return the signature for such operands, None for others."""
+        vectors = {kind for kind in operands if isinstance(kind, Vector)}
+        if len(vectors) == 1 and vectors.union([types.float32]).issuperset(operands):
+            return signature(*vectors, *operands)
+        return None
+
+
+for _operator, _instruction in ((operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul")):
+
+    def _lower(context: Any, builder: Any, signature: Any, values: Any, name: str = _instruction) -> Any:
+        a, b = (_registers(builder, value, signature.return_type.registers) for value in values)
+        return _vector(builder, [getattr(builder, name)(*pair, flags=FUSED) for pair in zip(a, b, strict=True)])
+
+    for _operands in ((Vector, Vector), (types.float32, Vector), (Vector, types.float32)):
+        lower_builtin(_operator, *_operands)(_lower)
+
+
+@intrinsic
+def load(typing: Any, array: Any, index: Any, width: Any) -> Any:
+    """Take a vector from a C-contiguous float32 array, from a flat index on."""
+
+    def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        loaded = [builder.load(at) for at in _addresses(context, builder, array, values[0], values[1], len(width))]
+        for register in loaded:
+            register.align = 4
+        return _vector(builder, loaded)
+
+    return Vector(len(width))(array, types.intp, width), lower
+
+
+@intrinsic
+def store(typing: Any, array: Any, index: Any, vector: Any) -> Any:
+    """Put a vector into a C-contiguous float32 array, from a flat index on."""
+
+    def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        registers = _registers(builder, values[2], vector.registers)
+        addresses = _addresses(context, builder, array, values[0], values[1], vector.registers)
+        for register, at in zip(registers, addresses, strict=True):
+            builder.store(register, at).align = 4
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vector), lower
+
+
+@intrinsic
+def maximum(typing: Any, a: Any, b: Any) -> Any:
+    """Take the larger of each pair."""
+
+    def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        pairs = zip(*(_registers(builder, value, a.registers) for value in values), strict=True)
+        return _vector(builder, [_larger(builder, *pair) for pair in pairs])
+
+    return a(a, b), lower
+
+
+@intrinsic
+def largest(typing: Any, vector: Any) -> Any:
+    """Return the largest of a vector."""
+
+    def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        register = functools.reduce(
+            functools.partial(_larger, builder), _registers(builder, values[0], vector.registers)
+        )
+        reduce = _declared(builder, "llvm.vector.reduce.fmax.v8f32", FLOAT, FLOATS)
+        return builder.call(reduce, [register], fastmath=("nnan",))
+
+    return types.float32(vector), lower
+
+
+@intrinsic
+def total(typing: Any, vector: Any) -> Any:
+    """Return the sum of a vector."""
+
+    def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        register = functools.reduce(builder.fadd, _registers(builder, values[0], vector.registers))
+        reduce = _declared(builder, "llvm.vector.reduce.fadd.v8f32", FLOAT, FLOAT, FLOATS)
+        return builder.call(reduce, [ir.Constant(FLOAT, 0.0), register], fastmath=("reassoc",))
+
+    return types.float32(vector), lower
+
+
+@intrinsic
+def exp2(typing: Any, vector: Any) -> Any:
+    """Return 2 to the power of each, which must not be above 0; at least 2**-64, relative error 2e-7."""
+
+    def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return _vector(builder, [_exp2(builder, part) for part in _registers(builder, values[0], vector.registers)])
+
+    return vector(vector), lower
+
+
+def _exp2(builder: Any, x: Any) -> Any:
+    x = _larger(builder, x, _every(LEAST_EXPONENT))
+    shifted = builder.fadd(x, _every(ROUNDING))
+    rest = builder.fsub(x, builder.fsub(shifted, _every(ROUNDING)))
+    power = _every(EXP2[-1])
+    for coefficient in EXP2[-2::-1]:
+        power = builder.fadd(builder.fmul(power, rest, flags=FUSED), _every(coefficient), flags=FUSED)
+    exponents = builder.shl(builder.bitcast(shifted, INTS), ir.Constant(INTS, [MANTISSA] * LANES))
+    return builder.bitcast(builder.add(builder.bitcast(power, INTS), exponents), FLOATS)
+
+
+def _every(value: float) -> Any:
+    return ir.Constant(FLOATS, [value] * LANES)
+
+
+def _registers(builder: Any, value: Any, count: int) -> list[Any]:
+    """Take a vector apart, or repeat a number in all lanes."""
+    if value.type != FLOAT:
+        return [builder.extract_value(value, i) for i in range(count)]
+    undefined = ir.Constant(FLOATS, ir.Undefined)
+    first = builder.insert_element(undefined, value, ir.Constant(INT, 0))
+    return [builder.shuffle_vector(first, undefined, ir.Constant(INTS, [0] * LANES))] * count
+
+
+def _vector(builder: Any, registers: list[Any]) -> Any:
+    """Put registers together."""
+    vector = ir.Constant(ir.ArrayType(FLOATS, len(registers)), ir.Undefined)
+    for i, register in enumerate(registers):
+        vector = builder.insert_value(vector, register, i)
+    return vector
+
+
+def _addresses(context: Any, builder: Any, kind: Any, array: Any, index: Any, count: int) -> list[Any]:
+    data = context.make_array(kind)(context, builder, array).data
+    first = builder.bitcast(builder.gep(data, [index]), FLOATS.as_pointer())
+    return [builder.gep(first, [ir.Constant(INT, i)]) for i in range(count)]
+
+
+def _larger(builder: Any, a: Any, b: Any) -> Any:
+    return builder.select(builder.fcmp_ordered(">", a, b), a, b)
+
+
+def _declared(builder: Any, name: str, result: Any, *arguments: Any) -> Any:
+    return cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, arguments), name)

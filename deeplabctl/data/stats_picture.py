@@ -1,0 +1,75 @@
+"""Draw what a data set holds: for each class its share of the pixels and of the images, split by split."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from deeplabctl.classes import voc_palette
+from deeplabctl.data.stats import SplitCounts, Statistics
+
+_PAPER, _INK, _PALE, _RULE = (255, 255, 255), (34, 34, 34), (120, 120, 120), (225, 225, 225)
+_SHADES = ((46, 102, 168), (240, 150, 40), (80, 150, 90), (150, 90, 160), (130, 130, 130))  # of the splits
+_TEXT, _TITLE, _GAP = 15, 22, 10  # pixels
+_BAR, _PANEL = 14, 360  # height of a bar, width of a panel of bars
+
+
+def draw_statistics(name: str, statistics: Statistics) -> npt.NDArray[np.uint8]:
+    """Draw a chart, (H, W, 3) uint8 RGB: a row a class with a bar for each split."""
+    font, title = ImageFont.load_default(_TEXT), ImageFont.load_default(_TITLE)
+    splits = statistics.splits
+    names = max(font.getlength(text) for text in (*statistics.classes, "class"))
+    left = round(_GAP * 3 + _BAR + names)
+    number = round(font.getlength("100.00 % ")) + _GAP
+    columns = [left, left + _PANEL + number + 2 * _GAP]
+    weight = columns[1] + _PANEL + number + 2 * _GAP
+    row = len(splits) * _BAR + _GAP
+    head = _GAP + _TITLE + _GAP + len(splits) * (_TEXT + 6) + 2 * _GAP + _TEXT + _GAP
+    width = weight + round(font.getlength("median-frequency")) + 2 * _GAP
+    canvas = Image.new("RGB", (width, head + row * len(statistics.classes) + 2 * _GAP), _PAPER)
+    draw = ImageDraw.Draw(canvas)
+    draw.text((_GAP, _GAP), name, _INK, title)
+    for index, counts in enumerate(splits):
+        y = 2 * _GAP + _TITLE + index * (_TEXT + 6)
+        draw.rectangle((_GAP, y + 2, _GAP + _BAR, y + 2 + _BAR), fill=_SHADES[index % len(_SHADES)])
+        draw.text((_GAP * 2 + _BAR, y), _about(counts), _INK, font)
+    y = head - _TEXT - _GAP
+    for x, text in zip((*columns, weight), ("share of the pixels", "share of the images", "weight"), strict=True):
+        draw.text((x, y), text, _PALE, font)
+    for class_id, class_name in enumerate(statistics.classes):
+        y = head + class_id * row
+        middle = y + (row - _GAP) / 2
+        draw.line((_GAP, y - _GAP / 2, width - _GAP, y - _GAP / 2), fill=_RULE)
+        color = tuple(map(int, voc_palette()[class_id]))
+        draw.rectangle((_GAP, middle - _BAR / 2, _GAP + _BAR, middle + _BAR / 2), fill=color, outline=_INK)
+        draw.text((_GAP * 2 + _BAR, middle), class_name, _INK, font, anchor="lm")
+        draw.text((weight, middle), f"{statistics.weights[class_id]:.3g}", _INK, font, anchor="lm")
+        for index, counts in enumerate(splits):
+            shares = (counts.shares[class_id], counts.images_with[class_id] / max(counts.images, 1))
+            tops = (max(max(other.shares) for other in splits), 1.0)
+            for x, share, top in zip(columns, shares, tops, strict=True):
+                _bar(draw, (x, y + index * _BAR), share, top or 1.0, _SHADES[index % len(_SHADES)])
+    return np.asarray(canvas)
+
+
+def _bar(
+    draw: ImageDraw.ImageDraw,
+    corner: tuple[int, int],
+    share: float,
+    top: float,
+    color: tuple[int, int, int],
+) -> None:
+    x, y = corner
+    length = max(round(_PANEL * share / top), int(share > 0))
+    if length:
+        draw.rectangle((x, y + 1, x + length, y + _BAR - 2), fill=color)
+    text = f"{share:.2%}" if share else "none"
+    draw.text((x + length + 5, y + _BAR / 2), text, _PALE, ImageFont.load_default(_BAR - 2), anchor="lm")
+
+
+def _about(counts: SplitCounts) -> str:
+    low = f"{counts.widths[0]}x{counts.heights[0]}"
+    high = f"{counts.widths[2]}x{counts.heights[2]}"
+    sizes = f"of {low}" if low == high else f"from {low} to {high}"
+    return f"{counts.split}: {counts.images:,} images {sizes} pixels, {counts.void_share:.1%} void"

@@ -1,0 +1,219 @@
+"""The data commands from the command line: what they print where, and their exit codes."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from making import make_dataset
+from PIL import Image
+from voc_archives import sbd_files, voc_files, write_tar
+
+from deeplabctl.data.images import read_label
+
+COMMANDS = ["check", "prepare-voc", "convert", "stats", "preview"]
+
+
+@pytest.fixture
+def root(tmp_path):
+    return make_dataset(tmp_path / "set", train=4, val=2)
+
+
+def spoil(root):
+    with Image.open(root / "SegmentationClass" / "t1.png") as mask:
+        mask.convert("RGB").save(root / "SegmentationClass" / "t1.png")
+    (root / "ImageSets" / "Segmentation" / "val.txt").write_bytes(b"v0\r\nv1\r\n")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(("option", "code"), [("--help", 0), (None, 2)])
+def test_help_comes_without_loading_anything_heavy_and_also_without_arguments(command, option, code):
+    script = (
+        "import sys, atexit\n"
+        "atexit.register(lambda: print('LOADED', *({'tensorflow', 'scipy', 'numpy', 'PIL'} & set(sys.modules))))\n"
+        "from deeplabctl.cli.app import main\nmain()"
+    )
+    arguments = ["data", command, *([option] if option else [])]
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert "Usage: " in done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "LOADED"
+
+
+def test_check_of_a_sound_set_says_so_and_exits_0(deeplabctl, root):
+    code, out, err = deeplabctl("data", "check", "set")
+    assert (code, err) == (0, "")
+    assert out == "12 files of train 4, val 2 opened: nothing is wrong\n"
+
+
+def test_check_lists_findings_on_stdout_the_worst_first_and_exits_1(deeplabctl, root):
+    spoil(root)
+    code, out, err = deeplabctl("data", "check", "set")
+    assert code == 1
+    first, second, last = out.splitlines()
+    assert first.startswith("set/SegmentationClass/t1.png: expected one channel of class ids")
+    assert second.startswith("note: set/ImageSets/Segmentation/val.txt: expected plain lines, got Windows line ends")
+    assert last == "12 files of train 4, val 2 opened: 1 ruinous finding, 1 note"
+    assert err.splitlines() == [f"error: a training would be ruined or stopped, first by this: {first}"]
+
+
+def test_check_as_json_is_one_document_with_all_findings(deeplabctl, root):
+    for name in ("t0", "t1", "t2", "t3", "v0", "v1"):
+        Image.new("RGB", (80, 60)).save(root / "SegmentationClass" / f"{name}.png")
+    code, out, _ = deeplabctl("data", "check", "set", "--json")
+    assert code == 1
+    found = json.loads(out)
+    assert found["ruinous"] == 6
+    assert found["splits"] == {"train": 4, "val": 2}
+    entry = found["findings"][0]
+    assert set(entry) == {"kind", "severity", "file", "line", "expected", "got", "mend", "text"}
+    assert (entry["kind"], entry["severity"], entry["file"]) == (
+        "label-colours", "ruinous", "set/SegmentationClass/t0.png",
+    )  # fmt: skip
+
+
+def test_findings_of_a_kind_are_cut_after_ten_in_the_text(deeplabctl, tmp_path):
+    make_dataset(tmp_path / "set", train=14)
+    for path in (tmp_path / "set" / "SegmentationClass").glob("t*.png"):
+        path.write_bytes(b"")
+    code, out, _ = deeplabctl("data", "check", "set")
+    assert code == 1
+    assert out.splitlines()[10] == "... and 4 more like the last; --json has them all"
+
+
+def test_check_with_fix_mends_a_copy_and_exits_with_its_verdict(deeplabctl, root, tmp_path):
+    spoil(root)
+    code, out, err = deeplabctl("data", "check", "set", "--fix", "mended")
+    assert (code, err) == (0, "")
+    assert "mended SegmentationClass/t1.png: the palette's colours became class ids" in out
+    assert out.splitlines()[-1] == "mended: 2 files mended; now nothing is wrong"
+    code, _, err = deeplabctl("data", "check", "set", "--fix", "mended")
+    assert code == 1
+    assert "mended exists and is not an empty folder; give --overwrite" in err
+    (root / "JPEGImages" / "t2.png").write_bytes(b"")
+    code, out, err = deeplabctl("data", "check", "set", "--fix", "mended", "--overwrite", "--json")
+    assert code == 1
+    found = json.loads(out)
+    assert [entry["file"] for entry in found["mended"]] == [
+        "SegmentationClass/t1.png",
+        "ImageSets/Segmentation/val.txt",
+    ]
+    assert [entry["kind"] for entry in found["copy_findings"]] == ["unreadable"]
+
+
+def test_stats_print_a_table_with_bars_and_draw_a_chart(deeplabctl, root, tmp_path):
+    code, out, err = deeplabctl("data", "stats", "set", "--out", "chart.png")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0].split() == [
+        "class",
+        "train",
+        "pixels",
+        "%",
+        "images",
+        "val",
+        "pixels",
+        "%",
+        "images",
+        "weight",
+    ]
+    assert "background" in out
+    assert "train: 4 images" in out
+    with Image.open(tmp_path / "chart.png") as chart:
+        assert chart.width > 900
+    assert deeplabctl("data", "stats", "set", "--out", "chart.png")[0] == 1
+    code, out, _ = deeplabctl("data", "stats", "set", "--split", "val", "--json")
+    assert code == 0
+    assert [split["name"] for split in json.loads(out)["splits"]] == ["val"]
+
+
+def test_preview_draws_sheets(deeplabctl, root, tmp_path):
+    code, out, _ = deeplabctl("data", "preview", "set", "--count", 3)
+    assert (code, out) == (0, "preview.png: 3 images of train\n")
+    code, out, _ = deeplabctl(
+        "data", "preview", "set", "--augmented", "--out", "a.png", "--set", "augment.crop_size=33", "--json"
+    )
+    assert code == 0
+    assert json.loads(out)["samples"] == ["t0", "t1", "t2", "t3"]
+    with Image.open(tmp_path / "a.png") as sheet:
+        assert sheet.width == 5 * 246 + 6
+    assert deeplabctl("data", "preview", "set")[0] == 1  # preview.png exists
+    code, _, err = deeplabctl("data", "preview", "set", "--recipe", "seed")
+    assert code == 2
+    assert "--augmented" in err
+    assert deeplabctl("data", "preview", "set", "--out", "a.txt")[2].startswith("error: --out a.txt: expected a name")
+
+
+def test_prepare_voc_tells_the_counts_and_what_comes_next(deeplabctl, tmp_path):
+    write_tar(tmp_path / "voc.tar", voc_files())
+    write_tar(tmp_path / "sbd.tgz", sbd_files(), "w:gz")
+    arguments = ["data", "prepare-voc", "--voc", "voc.tar", "--sbd", "sbd.tgz"]
+    code, out, err = deeplabctl(*arguments)
+    assert code == 1
+    assert "error: train: expected 1,464 images, got 2" in err
+    code, out, err = deeplabctl(*arguments, "--any-counts")
+    assert code == 0
+    assert out.splitlines()[0] == "VOCdevkit/VOC2012: train 2, val 2, trainval 4, train_aug 5, trainval_aug 7 images"
+    assert "next: deeplabctl data check VOCdevkit/VOC2012" in out
+    assert err.count("warning: ") == 5
+    code, out, _ = deeplabctl(*arguments, "--any-counts", "--out", "other", "--json", "-q")
+    assert json.loads(out) == {
+        "root": "other",
+        "counts": {"train": 2, "val": 2, "trainval": 4, "train_aug": 5, "trainval_aug": 7},
+    }
+    code, _, err = deeplabctl("data", "prepare-voc", "--voc", "voc.tar")
+    assert code == 2
+    assert "give both, or --download" in err
+
+
+def test_convert_writes_a_set_and_counts_what_failed(deeplabctl, tmp_path):
+    for name in "abcd":
+        (tmp_path / "p").mkdir(exist_ok=True)
+        Image.new("RGB", (20, 10), (9, 9, 9)).save(tmp_path / "p" / f"{name}.jpg")
+        shape = {"label": "lake", "points": [[0, 0], [8, 0], [8, 6]]}
+        (tmp_path / "p" / f"{name}.json").write_text(json.dumps({"imagePath": f"{name}.jpg", "shapes": [shape]}))
+    code, out, err = deeplabctl("data", "convert", "p", "--out", "set", "--val", 0.25)
+    assert (code, err) == (0, "")
+    assert "set: 3 training and 1 validation images" in out
+    assert "next: deeplabctl data preview set" in out
+    assert read_label(tmp_path / "set" / "SegmentationClass" / "a.png").shape == (10, 20)
+    (tmp_path / "p" / "b.jpg").unlink()
+    code, out, err = deeplabctl("data", "convert", "p", "--out", "set", "--overwrite", "--json")
+    assert code == 1
+    assert json.loads(out)["train"] == 2
+    assert "error: 1 of 4 pictures failed, the first: p/b.jpg: there is no such picture" in err
+    assert deeplabctl("data", "convert", "p", "--out", "x", "--format", "yolo")[0] == 2
+    assert deeplabctl("data", "convert", "p", "--out", "x", "--outside", "sky")[0] == 2
+
+
+@pytest.mark.slow
+def test_twelve_thousand_labels_are_checked_in_90_seconds_in_flat_memory(tmp_path):
+    """Two idle cores: pytest --slow -s -k twelve_thousand. A peak is that of the command's own process."""
+    script = (
+        "import resource, sys\nfrom deeplabctl.cli.app import main\n"
+        "try: main()\nfinally: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
+    )
+    noise = np.random.default_rng(0).integers(0, 255, (45, 60, 3)).astype(np.uint8)
+    peaks = {}
+    for count in (1_000, 12_000):
+        root = make_dataset(tmp_path / str(count), train=1, val=1, size=(375, 500))
+        label = (root / "SegmentationClass" / "t0.png").read_bytes()
+        Image.fromarray(noise).resize((500, 375)).save(root / "JPEGImages" / "t0.jpg")
+        image = (root / "JPEGImages" / "t0.jpg").read_bytes()
+        names = [f"n{number:05}" for number in range(count)]
+        for name in names:
+            (root / "JPEGImages" / f"{name}.jpg").write_bytes(image)
+            (root / "SegmentationClass" / f"{name}.png").write_bytes(label)
+        (root / "ImageSets" / "Segmentation" / "train.txt").write_text("\n".join(names))
+        begin = time.monotonic()
+        command = [sys.executable, "-c", script, "data", "check", str(root), "--json", "--quiet"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        seconds = time.monotonic() - begin
+        assert json.loads(done.stdout)["ruinous"] == 0
+        peaks[count] = int(done.stderr)  # kB
+        shutil.rmtree(root)
+        print(f"{count:,} samples of 500x375 in {seconds:.1f} s, {peaks[count] / 1024:.0f} MiB")  # noqa: T201
+    assert seconds < 90
+    assert peaks[12_000] < peaks[1_000] + 64 * 1024  # names and facts, no pixels
