@@ -17,7 +17,7 @@ GAUSSIAN, ALL = (
     3,
     9,
 )  # vertices around a pixel in the gaussian kernel's lattice (x, y), and with (x, y, r, g, b) in both
-TILE = 32  # pixels go tile by tile, which keeps the vertices in use in the cache
+TILE = 16  # pixels go tile by tile, which keeps the vertices in use in the cache
 BITS = np.float32(1 / math.log(2))  # messages are logarithms to base 2, which is what the steps work with
 LITTLE = np.float32(1e-20)  # the original's, against dividing by 0
 

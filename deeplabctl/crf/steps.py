@@ -102,9 +102,9 @@ def listen(scores: Floats, filter_: Filter, heard: Floats, begin: int, count: in
     lanes = scores.shape[1]
     vertices, weights, factors = filter_.vertices, filter_.weights, filter_.factors
     for i in range(count):
-        n = begin + i
+        n = np.uintp(begin + i)
         for lane in range(0, lanes, LANES * len(width)):
-            score = load(scores, n * lanes + lane, width)
+            score = load(scores, (begin + i) * lanes + lane, width)
             if len(heard):
                 near = weights[n, 0] * load(heard, np.intp(vertices[n, 0]) * lanes + lane, width)
                 for j in range(1, GAUSSIAN):
@@ -122,7 +122,7 @@ def speak(shares: Floats, filter_: Filter, begin: int, count: int, said: Floats,
     lanes = said.shape[1]
     vertices, weights = filter_.vertices, filter_.weights
     for i in range(count):
-        n = begin + i
+        n = np.uintp(begin + i)
         for lane in range(0, lanes, LANES * len(width)):
             share = load(shares, i * lanes + lane, width)
             store(peaks, lane, maximum(share, load(peaks, lane, width)))
