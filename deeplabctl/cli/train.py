@@ -42,7 +42,7 @@ def train(
         typer.Option(
             "--recipe",
             metavar="NAME|FILE.toml",
-            help="paper-v1, paper-v2, seed, shapes or a file. Default: shapes for the built-in set, else paper-v2.",
+            help="paper-v1, paper-v2, seed, camvid, shapes or a file. Default: shapes for that set, else paper-v2.",
         ),
     ] = None,
     settings: Annotated[
