@@ -156,10 +156,9 @@ def test_adaptive_changes_marginals_by_less_than_5e_3(normalization):
     assert 1e-5 < abs(adaptive - exact).max() < 5e-3  # the weak ones were dropped, and it did not matter
     np.testing.assert_array_equal(adaptive.argmax(-1), exact.argmax(-1))
     np.testing.assert_allclose(adaptive.sum(-1), 1, atol=1e-5)
-    weak = adaptive[..., 3:]  # divided by their scores alone
-    np.testing.assert_allclose(
-        weak / weak.sum(-1, keepdims=True), scores[..., 3:] / scores[..., 3:].sum(-1, keepdims=True), atol=1e-4
-    )
+    for refined in (adaptive, exact):  # the weak ones divide what they have nearly by their scores
+        shares, expected = (weak / weak.sum(-1, keepdims=True) for weak in (refined[..., 3:], scores[..., 3:]))
+        np.testing.assert_allclose(shares, expected, atol=2e-3)
 
 
 @pytest.mark.parametrize("labels", [2, 7, 8, 9, 21, 60])
@@ -171,12 +170,12 @@ def test_adaptive_drops_nothing_where_every_label_is_strong_somewhere(labels):
     np.testing.assert_array_equal(adaptive, exact)
 
 
-def test_adaptive_keeps_what_is_strong_though_below_chance():
+def test_adaptive_keeps_weak_labels_that_sum_up():
     image, energy = problem(20, 30, 9)
     energy[..., 2:] += 20
-    for label in range(2, 9):
+    for label in range(2, 9):  # a pixel for each where it has 0.03: two may not be dropped, and one saves nothing
         energy[label, label, :2] = 0
-        energy[label, label, label] = -np.log(0.08 / 0.46)  # 0.08 of its pixel: over 0.05, under a ninth
+        energy[label, label, label] = -np.log(0.03 / 0.485)
     params = CrfParams(pos_w=0.01, bi_w=0.01)
     exact, adaptive = (refine_energy(image, energy, params, adaptive=adaptive) for adaptive in (False, True))
     np.testing.assert_array_equal(adaptive, exact)
@@ -198,10 +197,13 @@ def test_scores_are_energies_and_zeros_among_them_are_finite():
     np.testing.assert_allclose(refine(image, certain), certain, atol=1e-12)
 
 
-def test_constants_added_to_the_energies_of_a_pixel_change_nothing():
-    image, energy = problem(11, 13, 4)
-    shifted = energy + np.random.default_rng(0).uniform(-50, 50, (11, 13, 1)).astype(np.float32)
-    np.testing.assert_allclose(refine_energy(image, shifted), refine_energy(image, energy), atol=1e-4)
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_constants_added_to_the_energies_of_a_pixel_change_nothing(adaptive):
+    image, energy = problem(11, 13, 12)
+    energy = (64 * energy).round() / 64  # so that the sums are exact
+    constants = np.random.default_rng(0).integers(-60_000, 60_000, (11, 13, 1)).astype(np.float32)
+    shifted = refine_energy(image, energy + constants, adaptive=adaptive)
+    np.testing.assert_array_equal(shifted, refine_energy(image, energy, adaptive=adaptive))
 
 
 def test_arrays_of_any_layout_do():
@@ -257,6 +259,7 @@ def test_few_pairs_are_taken_ahead():
         (None, None, {"iterations": -1}, "iterations: expected at least 0"),
         (None, None, {"normalization": "before"}, 'got "before"'),
         (None, None, {"bi_rgb_std": 1e-3}, "too small for an image of this size"),
+        (None, None, {"pos_xy_std": 1e-30}, "too small for an image of this size"),
     ],
 )
 def test_what_cannot_be_refined_is_refused_in_a_line(image, scores, params, message):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from deeplabctl.cli.scores import Outputs, expectation, print_scores, settings_line
 from deeplabctl.cli.subject import Subject, open_subject
+from deeplabctl.cli.wishes import prepare_crf
 
 if TYPE_CHECKING:
     from deeplabctl.cli.console import Console
@@ -50,6 +51,7 @@ def _score(subject: Subject, limit: int | None, outputs: Outputs, report: Report
     from deeplabctl.evaluation import evaluate
 
     inference, split = subject.inference, subject.split
+    prepare_crf(inference.crf, report)
     with outputs.images() as take:
         evaluation = evaluate(
             segmenter, subject.dataset, samples, report, around=trimap_place(facts), crf=inference.crf,
@@ -77,6 +79,7 @@ def _segment(
     segmenter = subject.segmenter()
     from deeplabctl.prediction import segment_many
 
+    prepare_crf(inference.crf, report)
     report(Started("segmenting", len(images), "images"))
     try:
         with outputs.zip() as add:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from deeplabctl.cli.subject import open_subject
 from deeplabctl.cli.text import percent
+from deeplabctl.cli.wishes import prepare_crf
 
 if TYPE_CHECKING:
     from deeplabctl.cli.console import Console
@@ -42,8 +43,10 @@ def search_crf(
             "adaptive": inference.adaptive,
         }
         table = SearchTable(out / _TABLE, base, settings, anew=overwrite)
+        segmenter = subject.segmenter()
+        prepare_crf(base, report)
         result = search(
-            subject.segmenter(), subject.dataset, samples, grid, table, base, report, rounds=rounds,
+            segmenter, subject.dataset, samples, grid, table, base, report, rounds=rounds,
             adaptive=inference.adaptive,
         )  # fmt: skip
     best = result.best

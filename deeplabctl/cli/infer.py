@@ -108,6 +108,7 @@ def _segment_all(
             else:
                 yield (job, image), image
 
+    prepare_crf(inference.crf, report)
     report(Started("segmenting", len(jobs), "pictures"))
     begin = time.perf_counter()
     for (job, image), label in segment_many(segmenter, pictures(), inference.crf, adaptive=inference.adaptive):

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
+    from deeplabctl.crf.params import CrfParams
     from deeplabctl.inference import Inference, Wishes
+    from deeplabctl.reporting import Reporter
     from deeplabctl.weights import ModelInfo
 
 
@@ -39,3 +41,16 @@ def settle_wishes(wishes: Wishes, info: ModelInfo, *, is_voc: bool = False, tigh
         except RecipeError as error:
             raise typer.BadParameter(str(error), param_hint="--crf-params") from None
     return settle(wishes, info, is_voc=is_voc, tight=tight)
+
+
+def prepare_crf(crf: CrfParams | None, report: Reporter) -> None:
+    """Load the CRF's kernels where a CRF is wished for, and say so where that takes a while."""
+    if crf is None:
+        return
+    from deeplabctl.crf import compile_kernels
+    from deeplabctl.crf.compiling import are_compiled
+    from deeplabctl.reporting import Note
+
+    if not are_compiled():
+        report(Note("compiling the dense CRF (once on this machine, about 10 s)"))
+    compile_kernels()

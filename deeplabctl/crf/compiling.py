@@ -27,6 +27,18 @@ def kernel(function: Function) -> Function:
         numba.config.CACHE_DIR = users_own
 
 
+def inlined(function: Function) -> Function:
+    """Make a function a part of each kernel that calls it, which is faster there and compiles faster."""
+    import numba
+
+    return cast(Function, numba.njit(function, inline="always"))
+
+
+def are_compiled() -> bool:
+    """Tell whether kernels were compiled on this machine before."""
+    return any(Path(cache_folder()).rglob("*.nbi")) if cache_folder() else False
+
+
 @functools.cache
 def cache_folder() -> str:
     """Return where compiled kernels are kept: beside the package, else in the user's cache; "" if neither is writable.

@@ -13,10 +13,8 @@ from deeplabctl.crf.compiling import kernel
 from deeplabctl.crf.lattice import HALF, ROW, ZERO, Floats, Ints, build_lattice
 from deeplabctl.crf.params import CrfParams
 
-GAUSSIAN, ALL = (
-    3,
-    9,
-)  # vertices around a pixel in the gaussian kernel's lattice (x, y), and with (x, y, r, g, b) in both
+GAUSSIAN = 3  # vertices around a pixel in the gaussian kernel's lattice, of (x, y)
+ALL = 9  # and with those in the bilateral kernel's, of (x, y, r, g, b)
 TILE = 16  # pixels go tile by tile, which keeps the vertices in use in the cache
 BITS = np.float32(1 / math.log(2))  # messages are logarithms to base 2, which is what the steps work with
 LITTLE = np.float32(1e-20)  # the original's, against dividing by 0

@@ -37,8 +37,9 @@ class Table(NamedTuple):
 def build_lattice(points: Floats, vertices: Ints, shares: Floats, first: int) -> tuple[Ints, int]:
     """Place points (d, N) in a lattice, and write their vertices and their shares in them, (N, d + 1).
 
-    Points are in units of the kernel's standard deviation; vertices are numbered from ``first`` on. Returns the chains
-    of the blur (see ``link``) and the number after the last. Raises ValueError for points too far out for a key.
+    Points are in units of the kernel's standard deviation, none below 0; vertices are numbered from ``first`` on.
+    Returns the blur's chains (see ``link``) and the number after the last vertex. Raises ValueError for points too far
+    out for a key.
     """
     d = len(points)
     bits = 60 // d
@@ -47,17 +48,17 @@ def build_lattice(points: Floats, vertices: Ints, shares: Floats, first: int) ->
     fields = np.int64(1) << np.arange(0, bits * d, bits, dtype=np.int64)
     remainder = 1 << bits * d
     steps = np.append(remainder - fields, remainder)
-    table, size, farthest = place(points * scales[:, None], steps, fields, vertices, shares, first)
-    if farthest + 2 >= 1 << (bits - 1):
+    scaled = points * scales[:, None]
+    ends = scaled.max(1)
+    if not max(ends.sum(), (ends * range(1, d + 1)).max()) / (d + 1) + 2 < 1 << (bits - 1):
         raise ValueError("CRF: a standard deviation is too small for an image of this size")
+    table, size = place(scaled, steps, fields, vertices, shares, first)
     return link(table, size, steps, (d + 1) * remainder - int(fields.sum()), first), first + size
 
 
 @kernel
-def place(
-    points: Floats, steps: Longs, fields: Longs, vertices: Ints, shares: Floats, first: int
-) -> tuple[Table, int, int]:
-    """Write vertices and shares; return the vertices' table, their number and the largest coordinate."""
+def place(points: Floats, steps: Longs, fields: Longs, vertices: Ints, shares: Floats, first: int) -> tuple[Table, int]:
+    """Write vertices and shares; return the vertices' table and their number."""
     d, count = points.shape
     elevated = np.zeros((d + 1, BLOCK), np.float32)
     rests = np.empty((d + 1, BLOCK), np.float32)
@@ -67,13 +68,13 @@ def place(
     order = np.empty(d + 1, np.int64)
     bias = steps[d] // fields[d - 1] // 2
     table = empty_table(12)
-    size, farthest = 0, 0
+    size = 0
     last_key: Any = 0
     last_code: Any = 0
     for begin in range(0, count, BLOCK):
         width = min(BLOCK, count - begin)
         elevate(points, begin, width, elevated)
-        farthest = max(farthest, find_simplices(elevated, rests, coordinates, ranks))
+        find_simplices(elevated, rests, coordinates, ranks)
         for x in range(width):
             n = begin + x
             for i in range(d + 1):
@@ -101,7 +102,7 @@ def place(
                     size += 1
                 vertices[n, i] = first + table.slots[slot]
                 key += steps[order[i]]
-    return table, size, farthest
+    return table, size
 
 
 @kernel
@@ -118,16 +119,15 @@ def elevate(points: Floats, begin: int, width: int, elevated: Floats) -> None:
 
 
 @kernel
-def find_simplices(elevated: Floats, rests: Floats, coordinates: Ints, ranks: Ints) -> int:
+def find_simplices(elevated: Floats, rests: Floats, coordinates: Ints, ranks: Ints) -> None:
     """Find for each point the nearest vertex of remainder 0, and its distances from there with their ranks.
 
-    Coordinates and distances are in units of d + 1, all arrays (d + 1, BLOCK). Returns the largest coordinate.
+    Coordinates and distances are in units of d + 1; all arrays are (d + 1, BLOCK).
     """
     d = len(elevated) - 1
     whole = np.float32(d + 1)
     inverse = ONE / whole
     excess = np.zeros(BLOCK, np.int32)
-    farthest = 0
     for i in range(d + 1):
         for x in range(BLOCK):
             rounded = np.rint(inverse * elevated[i, x])
@@ -148,8 +148,6 @@ def find_simplices(elevated: Floats, rests: Floats, coordinates: Ints, ranks: In
             ranks[i, x] = rank + shift * np.int32(d + 1)
             coordinates[i, x] += shift
             rests[i, x] = (elevated[i, x] - np.float32(coordinates[i, x]) * whole) * inverse
-            farthest = max(farthest, abs(coordinates[i, x]))
-    return farthest
 
 
 @kernel
@@ -175,11 +173,11 @@ def find(table: Table, key: Any) -> Any:
     """Return the slot that has the vertex of a key, or the free slot for it."""
     last = np.uint64(len(table.slots) - 1)
     slot = np.uint64(key * FIBONACCI) >> table.shift
-    while True:
-        vertex = table.slots[slot]
-        if vertex < 0 or table.keys[np.uint32(vertex)] == key:
-            return slot
+    vertex = table.slots[slot]
+    while vertex >= 0 and table.keys[np.uint32(vertex)] != key:
         slot = (slot + np.uint64(1)) & last
+        vertex = table.slots[slot]
+    return slot
 
 
 @kernel

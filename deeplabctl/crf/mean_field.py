@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 
 DEFAULT = CrfParams()
-WEAK = 0.05  # adaptive: a label that nowhere has this share, or chance's if that is less, is not passed on
+WEAK = 0.04  # adaptive: what the labels that are dropped may have of any pixel, all together
 REGISTER = 8  # lanes
 CACHE_LINE = 64  # bytes
 TINY = np.finfo(np.float32).tiny
@@ -29,9 +29,9 @@ TINY = np.finfo(np.float32).tiny
 def refine(image: Image, scores: Floats, params: CrfParams = DEFAULT, *, adaptive: bool = False) -> Floats:
     """Return the CRF's marginals (H, W, C) float32 for an image (H, W, 3) uint8 RGB and its scores after softmax.
 
-    The scores (H, W, C) are float32, of 2 to 255 labels; the unary energy is their negative logarithm. ``adaptive``
-    saves time on labels that are weak in the whole image: they keep their energies, but send no messages from the
-    third iteration on (marginals within 5e-3). Raises ValueError for other shapes, types and values.
+    The scores (H, W, C) are float32, of 2 to 255 labels; the unary energy is their negative logarithm. Raises
+    ValueError for other shapes, types and values. ``adaptive`` saves time on labels that are weak in the whole image:
+    from the third iteration on they send no messages, but keep their energies (marginals within 5e-3).
     """
     _check(image, scores, "scores", params)
     if not (scores.min() >= 0 and scores.max() <= 1.001):
@@ -90,14 +90,14 @@ def _refine(image: Image, logs: Floats, params: CrfParams, adaptive: bool) -> Fl
     height, width, labels = logs.shape
     order = tiled_order(height, width)
     filter_ = build_filter(image, order, params)
-    weak = min(WEAK, 1 / labels) if adaptive else -1
+    weak = WEAK if adaptive else -1
     return _mean_field(logs.reshape(-1, labels), order, filter_, params.iterations, weak).reshape(logs.shape)
 
 
 def _mean_field(logs: Floats, order: Ints, filter_: Filter, iterations: int, weak: float) -> Floats:
-    """Iterate on logarithms of scores (N, C); after two iterations labels of ``weak`` share or less may be dropped.
+    """Iterate on logarithms of scores (N, C); after two iterations labels that share ``weak`` or less may be dropped.
 
-    The dropped ones share a lane, the sum of their scores; that is done when it saves a register of lanes.
+    They get a lane together, the sum of their scores. That is done when it saves a register of lanes.
     """
     from deeplabctl.crf import steps
     from deeplabctl.crf.filtering import BITS
@@ -112,7 +112,7 @@ def _mean_field(logs: Floats, order: Ints, filter_: Filter, iterations: int, wea
         heard, said = said, _emptied(heard, (filter_.size, scores.shape[1]))
         peaks = np.zeros(scores.shape[1], np.float32)
         steps.step(scores, filter_, heard, said, peaks, _width(scores))
-        strong = np.flatnonzero(peaks[: len(kept)] > weak)
+        strong = _strong(peaks[: len(kept)], weak)
         if iteration and _padded(len(strong) + 1) < scores.shape[1]:
             kept = kept[strong]
             scores, said = _lanes(count, len(kept) + 1), _columns(said, strong)
@@ -126,6 +126,12 @@ def _mean_field(logs: Floats, order: Ints, filter_: Filter, iterations: int, wea
         steps.hand_out_rest(scores, len(kept), all_scores, mask, order, marginals, _width(all_scores))
     steps.hand_out(scores, kept, order, marginals)
     return marginals
+
+
+def _strong(peaks: Floats, weak: float) -> npt.NDArray[np.intp]:
+    """Return the labels that are left when the weakest are dropped whose peaks sum up to ``weak`` at most."""
+    order = np.argsort(peaks, kind="stable")
+    return np.sort(order[np.cumsum(peaks[order]) > weak])
 
 
 def _width(lanes: Floats) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from deeplabctl.crf.compiling import kernel
+from deeplabctl.crf.compiling import inlined, kernel
 from deeplabctl.crf.filtering import ALL, GAUSSIAN, Filter
 from deeplabctl.crf.lattice import HALF, ONE, ROW, ZERO, Floats, Ints
 from deeplabctl.crf.vectors import LANES, exp2, largest, load, maximum, store, total
@@ -22,11 +22,14 @@ NEVER = np.float32(-1e4)  # the score of a lane that is nobody's
 
 @kernel
 def fill_lanes(logs: Floats, order: Ints, unit: np.float32, scores: Floats) -> None:
-    """Copy logarithms of the labels' scores (N, C) to lanes (N, P), in another unit and with the pixels in an order."""
+    """Copy logarithms of scores (N, C) to lanes (N, P), in an order and another unit; each pixel's best becomes 0."""
     for n in range(len(scores)):
         pixel = logs[order[n]]
+        top = pixel[0]
+        for label in range(1, len(pixel)):
+            top = max(top, pixel[label])
         for label in range(len(pixel)):
-            scores[n, label] = unit * pixel[label]
+            scores[n, label] = unit * (pixel[label] - top)
         for lane in range(logs.shape[1], scores.shape[1]):
             scores[n, lane] = NEVER
 
@@ -53,7 +56,7 @@ def step(scores: Floats, filter_: Filter, heard: Floats, said: Floats, peaks: Fl
     The peaks (P,) become the largest share of each lane.
     """
     lanes = scores.shape[1]
-    shares = np.empty((PIXELS, lanes), np.float32)
+    shares = np.zeros((PIXELS, lanes), np.float32)
     for begin in range(0, len(scores), PIXELS):
         count = min(PIXELS, len(scores) - begin)
         listen(scores, filter_, heard, begin, count, shares, width)
@@ -89,14 +92,14 @@ def hand_out_rest(
             pixel[label] = shares[n, lane] * row[0, label]
 
 
-@kernel
+@inlined
 def add_mask(scores: Floats, n: int, mask: Floats, row: Floats) -> None:
     """Write a pixel's scores and the mask's to a row (1, P)."""
     for lane in range(0, len(mask), LANES):
         store(row, lane, load(scores, n * len(mask) + lane, (0,)) + load(mask, lane, (0,)))
 
 
-@kernel
+@inlined
 def listen(scores: Floats, filter_: Filter, heard: Floats, begin: int, count: int, sums: Floats, width: Any) -> None:
     """Add to the scores of a block of pixels what both kernels bring them (the lattice's slice)."""
     lanes = scores.shape[1]
@@ -116,7 +119,7 @@ def listen(scores: Floats, filter_: Filter, heard: Floats, begin: int, count: in
             store(sums, i * lanes + lane, score)
 
 
-@kernel
+@inlined
 def speak(shares: Floats, filter_: Filter, begin: int, count: int, said: Floats, peaks: Floats, width: Any) -> None:
     """Add the shares of a block of pixels to their vertices (the lattice's splat)."""
     lanes = said.shape[1]
@@ -147,7 +150,7 @@ def blur(values: Floats, chains: Ints, width: Any) -> None:
             store(before, lane, goes_on * value)
 
 
-@kernel
+@inlined
 def softmax(rows: Floats, width: Any) -> None:
     """Turn rows of scores (n, P) into shares of 1."""
     lanes = rows.shape[1]
@@ -158,7 +161,7 @@ def softmax(rows: Floats, width: Any) -> None:
             store(rows, lane, inverse * load(rows, lane, width))
 
 
-@kernel
+@inlined
 def powers(rows: Floats, begin: int, width: Any) -> tuple[Any, Any]:
     """Raise 2 to a row's scores less the highest, in place; return the highest, and the sum of the powers."""
     end, span = begin + rows.shape[1], LANES * len(width)
