@@ -108,6 +108,8 @@ def _segment_all(
             else:
                 yield (job, image), image
 
+    from deeplabctl.cli.wishes import prepare_crf
+
     prepare_crf(inference.crf, report)
     report(Started("segmenting", len(jobs), "pictures"))
     begin = time.perf_counter()
