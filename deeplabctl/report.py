@@ -143,8 +143,19 @@ def _rows(images: Sequence[tuple[float, ImageScores]], classes: Sequence[str]) -
 
 
 def _settings(settings: dict[str, Any]) -> str:
-    rows = (f"<tr><td>{escape(str(key))}</td><td>{escape(str(value))}</td></tr>" for key, value in settings.items())
+    rows = (f"<tr><td>{escape(key)}</td><td>{escape(_in_words(value))}</td></tr>" for key, value in settings.items())
     return f"<table class=settings>{''.join(rows)}</table>"
+
+
+def _in_words(value: object) -> str:
+    """Return a setting as people write it, not as Python does."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_in_words(part)}" for key, part in value.items())
+    if isinstance(value, list):
+        return ", ".join(_in_words(part) for part in value)
+    if isinstance(value, bool) or value is None:
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _inline(picture: Image8, format_: str) -> str:

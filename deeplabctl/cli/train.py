@@ -241,7 +241,8 @@ def _print_outcome(console: Console, job: _Job, outcome: _Outcome) -> None:
     model = run / (BEST if scores else LAST)
     named = shlex.quote(str(run))
     console.say(f"model    {model}")
-    console.say(f"previews {run / 'previews'}")
+    if (run / "previews").is_dir():
+        console.say(f"previews {run / 'previews'}")
     console.say()
     if result.stopped:
         console.say(f"next: deeplabctl train --resume {named}")
