@@ -63,8 +63,10 @@ class Checkpoint:
         text = json.dumps(facts | {_COUNTERS: dataclasses.asdict(self.progress)})
         with whole_file(folder / f"step-{self.progress.step:06d}.npz") as temporary:
             np.savez(temporary, __facts__=np.array(text), **self.arrays)  # type: ignore[arg-type]
-        for old in _files(folder)[_KEPT:]:
-            old.unlink(missing_ok=True)
+        files = _files(folder)
+        older = [path for path in files if _step(path) <= self.progress.step]
+        for path in {*files} - {*older[:_KEPT]}:  # later ones are of a run that was wound back
+            path.unlink(missing_ok=True)
 
     @classmethod
     def read(cls, path: Path) -> Checkpoint:
@@ -79,18 +81,26 @@ class Checkpoint:
 
 
 def last_checkpoint(folder: Path, report: Reporter = silent) -> Checkpoint | None:
-    """Return the newest checkpoint that can be read; None if there is none."""
+    """Return the newest checkpoint that can be read; None if there is none. Raises RunError if none can be read."""
     for path in _files(folder):
         try:
             return Checkpoint.read(path)
         except RunError as error:
             report(Note(f"{error}; taking the one before", warning=True))
+    if _files(folder):
+        raise RunError(
+            f"checkpoints {folder}: none can be read; start a new training from best.keras or last.keras (--init)"
+        )
     return None
 
 
 def _files(folder: Path) -> list[Path]:
     """Return the checkpoints of a folder, the newest first."""
-    return sorted(folder.glob("step-*.npz"), reverse=True)
+    return sorted(folder.glob("step-*.npz"), key=_step, reverse=True)
+
+
+def _step(path: Path) -> int:
+    return int(path.stem.removeprefix("step-"))
 
 
 def fingerprint(samples: Sequence[Sample], facts: Iterable[LabelFacts]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.dataset import Sample
 from deeplabctl.data.images import read_image, read_label
 from deeplabctl.data.transforms import Augment, augment, shrink_label
@@ -30,11 +31,20 @@ class TrainingPipeline:
     functions of (seed, p): epochs are shuffled one by one, batches run over their ends, as Caffe's do.
     """
 
-    def __init__(self, samples: Sequence[Sample], settings: Augment, *, batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        settings: Augment,
+        *,
+        batch_size: int,
+        seed: int,
+        num_classes: int = IGNORE_LABEL,
+    ) -> None:
         self.samples = samples
         self.settings = settings
         self.batch_size = batch_size
         self.seed = seed
+        self.num_classes = num_classes
         self._failure: DeepLabError | None = None
 
     def sample_at(self, position: int) -> Sample:
@@ -53,6 +63,11 @@ class TrainingPipeline:
         image, label = read_image(sample.image), read_label(sample.label)
         if image.shape[:2] != label.shape:
             raise DataError(f"{sample.label}: its size {label.shape} is no longer its image's {image.shape[:2]}")
+        if ((label >= self.num_classes) & (label != IGNORE_LABEL)).any():
+            wrong = int(label[(label >= self.num_classes) & (label != IGNORE_LABEL)][0])
+            raise DataError(
+                f"{sample.label}: expected class ids 0 to {self.num_classes - 1} or 255, got {wrong} by now"
+            )
         rng = np.random.default_rng((self.seed, _AUGMENT, position))
         pixels, cropped = augment(image, label, self.settings, rng)
         return pixels, shrink_label(cropped)

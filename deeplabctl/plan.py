@@ -82,7 +82,8 @@ def plan_resume(
         recipe = read_recipe(str(run / RECIPE), overrides, options)
         if options.get("model.init"):
             recipe = _with(recipe, model={"init": _settled_init(recipe.model.init)})
-        plan = _plan(recipe, find_dataset(recipe.data.root, report), False, report)
+        dataset = find_dataset(recipe.data.root, report)
+        plan = _plan(_with(recipe, data={"root": lasting_name(dataset)}), dataset, False, report)
         if (
             not overrides
             and not any(value is not None for value in options.values())

@@ -84,6 +84,8 @@ class RunDirectory:
             raise RunError(f"run directory {path}: cannot be written: {error.strerror}") from None
         _hold(lock, path)
         run = cls(path, lock)
+        for leftover in [*path.glob(".*.keras"), *path.glob(f"{CHECKPOINTS}/.*.npz")]:  # killed while writing
+            leftover.unlink(missing_ok=True)
         run._facts = run_facts(path)
         before = {key: run._facts.get(key) for key in ("argv", "started", "status", "error")}
         run._facts["earlier"] = [*run._facts.get("earlier", []), before]

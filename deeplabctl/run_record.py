@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +36,9 @@ class RunRecord:
     @property
     def last_good(self) -> str:
         """Say which checkpoint there is."""
-        files = sorted(self._run.checkpoints.glob("step-*.npz")) if self._run else []
+        if self._run is None:
+            return "the chief says which checkpoint is the last good one"
+        files = sorted(self._run.checkpoints.glob("step-*.npz"))
         return f"the last good checkpoint is {files[-1]}" if files else "no checkpoint was written yet"
 
     def save(self, checkpoint: Checkpoint, model: keras.Model, info: ModelInfo) -> None:
@@ -75,33 +79,50 @@ class RunRecord:
 
 
 class _TensorBoard:
-    """Write events for TensorBoard, where the package tensorboard is installed (the extra of the same name)."""
+    """Write events for TensorBoard, where the package tensorboard is installed (the extra of the same name).
+
+    They are a convenience: where they cannot be written, log.txt says so, and the training goes on without.
+    """
 
     def __init__(self, run: RunDirectory) -> None:
         import importlib.util
 
+        self._run = run
         self._writer: Any = None
         if importlib.util.find_spec("tensorboard"):
             import tensorflow as tf
 
-            self._writer = tf.summary.create_file_writer(str(run.path / "tensorboard"))
+            with self._give_up_on_errors():
+                self._writer = tf.summary.create_file_writer(str(run.path / "tensorboard"))
 
     def scalars(self, kind: str, values: dict[str, Any]) -> None:
         """Write numbers under their names, at the step among them."""
-        if self._writer:
-            import tensorflow as tf
+        if self._writer is None:
+            return
+        import tensorflow as tf
 
-            with self._writer.as_default(step=values["step"]):
-                for name, value in values.items():
-                    if name not in ("step", "seconds_left"):
-                        tf.summary.scalar(f"{kind}/{name}", float(value))
+        with self._give_up_on_errors(), self._writer.as_default(step=values["step"]):
+            for name, value in values.items():
+                if name not in ("step", "seconds_left"):
+                    tf.summary.scalar(f"{kind}/{name}", float(value))
             self._writer.flush()
 
     def picture(self, step: int, picture: npt.NDArray[np.uint8]) -> None:
         """Write a picture (H, W, 3) uint8 RGB."""
-        if self._writer:
-            import tensorflow as tf
+        if self._writer is None:
+            return
+        import tensorflow as tf
 
-            with self._writer.as_default(step=step):
-                tf.summary.image("preview", picture[None])
+        with self._give_up_on_errors(), self._writer.as_default(step=step):
+            tf.summary.image("preview", picture[None])
             self._writer.flush()
+
+    @contextmanager
+    def _give_up_on_errors(self) -> Iterator[None]:
+        import tensorflow as tf
+
+        try:
+            yield
+        except tf.errors.OpError as error:
+            self._writer = None
+            self._run.log(f"no more TensorBoard events: {error.message}")

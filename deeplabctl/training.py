@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
+import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -96,7 +98,13 @@ class _Training:
         self.plan, self.recipe, self.record, self.report, self.cluster = plan, recipe, record, report, cluster
         batch = recipe.solver.batch_size * recipe.solver.accumulate
         self.share = cluster.share(recipe.solver.batch_size) * recipe.solver.accumulate
-        self.pipeline = TrainingPipeline(plan.samples, recipe.augment, batch_size=batch, seed=recipe.run.seed)
+        self.pipeline = TrainingPipeline(
+            plan.samples,
+            recipe.augment,
+            batch_size=batch,
+            seed=recipe.run.seed,
+            num_classes=len(plan.dataset.classes),
+        )
         # The model that is validated and saved is float32 and lives here alone; its twin may compute in another format
         # and on several devices.
         self.model = self._build("float32")
@@ -107,9 +115,8 @@ class _Training:
         self.progress = checkpoint.progress if checkpoint else Progress()
         if checkpoint:
             self.step.restore(checkpoint.arrays)
-            record.rewind(self.progress.step, settled=self.progress.settled)
-        if int(cluster.sum(np.array(self.progress.step))) != self.progress.step * cluster.workers:
-            raise RunError("the workers would go on from different steps; give all of them the same --resume directory")
+        record.rewind(self.progress.step, settled=self.progress.settled)
+        self._check_workers()
         self.segmenter = Segmenter(self.model, self._info(), recipe.eval.pad, recipe.eval.scales, recipe.eval.flip)
         self.validation_seconds = 0.0
         self.saved_step = -1
@@ -117,6 +124,27 @@ class _Training:
     def _build(self, dtype: str) -> Any:
         model, classes = self.recipe.model, len(self.plan.dataset.classes)
         return build_model(model.architecture, classes, width=model.width, dropout=model.dropout, dtype=dtype)
+
+    def _check_workers(self) -> None:
+        """Raise RunError if the workers do not begin alike."""
+        if self.cluster.workers == 1:
+            return
+        sections = json.dumps(asdict(replace(self.recipe, model=replace(self.recipe.model, init=""))), sort_keys=True)
+        begin = {
+            "recipe": [json.loads(sections)[name] for name in ("model", "augment", "solver")]
+            + [self.recipe.run.seed, self.recipe.run.precision],
+            "data": [self.plan.fingerprint, self.plan.dataset.classes],
+            "step or weights": [self.progress.step, self.step.checksum()],
+        }
+        for what, value in begin.items():
+            row = np.zeros(self.cluster.workers, np.int64)
+            row[self.cluster.index] = zlib.crc32(json.dumps(value, sort_keys=True).encode())
+            rows = self.cluster.sum(row)
+            if others := [index for index, mark in enumerate(rows) if mark != rows[0]]:
+                raise RunError(
+                    f"worker{'s' if len(others) > 1 else ''} {', '.join(map(str, others))}: expected the {what} of "
+                    "worker 0, got another; start all workers with the same options, data and files"
+                )
 
     def _start(self) -> list[str]:
         weights, new_layers = start_weights(self.recipe, len(self.plan.dataset.classes), self.report)
@@ -137,11 +165,13 @@ class _Training:
             received = time.perf_counter()
             loss = self.step(images, labels, positions, progress.step)
             if not math.isfinite(loss):
-                raise RunError(self._diverged(loss))
+                raise RunError(self._diverged(f"the loss is {loss}", progress.step))
             progress.step += 1
             progress.settled = False
             clock.add(loss, received - before, time.perf_counter() - before)
             self._report_step(clock)
+            if progress.step % settings.log_every == 0 and self.step.is_stuck():
+                raise RunError(self._diverged("the gradient overflows float16 at any scale", progress.step - 1))
             if self.cluster.any(should_stop()) and progress.step < solver.steps:
                 stopped = True
             else:
@@ -151,6 +181,7 @@ class _Training:
                 self._save()
         if self.saved_step != progress.step and not stopped:
             self._save()
+        self.cluster.any(False)  # nobody leaves before the chief has written all
         self.report(Finished())
         if stopped:
             self.report(Note(f"stopped after step {progress.step}; {self.record.how_to_resume}"))
@@ -177,8 +208,7 @@ class _Training:
             try:
                 self.pipeline.reraise()
             except DataError as error:
-                self._save()  # nothing is wrong with the training itself
-                raise DataError(f"{error}; mend the data, then {self.record.how_to_resume}") from None
+                raise self._kept(error) from None
             raise
 
     def _settle(self, should_stop: Callable[[], bool]) -> bool:
@@ -188,6 +218,18 @@ class _Training:
         due = last or step % settings.val_every == 0
         if due or step % settings.preview_every == 0:
             self._publish()
+        try:
+            return self._settled(last, due, should_stop)
+        except DataError as error:
+            raise self._kept(error) from None
+
+    def _kept(self, error: DataError) -> DataError:
+        """Write a checkpoint, as nothing is wrong with the training itself, and return the error with the way on."""
+        self._save()
+        return DataError(f"{error}; put the data back as it was, then {self.record.how_to_resume}")
+
+    def _settled(self, last: bool, due: bool, should_stop: Callable[[], bool]) -> bool:
+        settings, step = self.recipe.run, self.progress.step
         if last or step % settings.preview_every == 0:
             self.record.preview(step, preview(self.segmenter, self.plan.val_samples, self.plan.dataset.classes))
         if due:
@@ -202,8 +244,11 @@ class _Training:
         return 0 < self.recipe.solver.patience <= self.progress.validations_without_gain
 
     def _publish(self) -> None:
-        """Bring the model that is validated and saved up to date."""
-        self.model.set_weights(self.trained.get_weights())
+        """Bring the model that is validated and saved up to date; raises RunError where a weight is not finite."""
+        weights = self.trained.get_weights()
+        if not all(np.isfinite(array).all() for array in weights):
+            raise RunError(self._diverged("the update left weights that are not finite", self.progress.step - 1))
+        self.model.set_weights(weights)
 
     def _save(self) -> None:
         """Write a checkpoint and the last model."""
@@ -216,14 +261,12 @@ class _Training:
         )
         self.saved_step = self.progress.step
 
-    def _diverged(self, loss: float) -> str:
-        step = self.progress.step
+    def _diverged(self, what: str, step: int) -> str:
         files = ", ".join(str(self.pipeline.sample_at(position).image) for position in self.pipeline.positions(step))
         rate = learning_rate(self.recipe.solver, step)
         return (
-            f"step {step + 1}: the loss is {loss}, expected a finite number; {self.record.last_good}; the batch was "
-            f"{files}; lower solver.learning_rate (it was {rate:g} here), or set solver.gradient_clip or "
-            "solver.warmup_steps"
+            f"step {step + 1}: {what}, expected a finite number; {self.record.last_good}; the batch was {files}; lower "
+            f"solver.learning_rate (it was {rate:g} here), or set solver.gradient_clip or solver.warmup_steps"
         )
 
     def _report_step(self, clock: Clock) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +79,17 @@ class TrainingStep:
         """Take a state back; raises KeyError or ValueError for one of another training."""
         for name, variable in self._variables().items():
             variable.assign(state[name])
+
+    def checksum(self) -> int:
+        """Return a number that tells a state from another."""
+        checksum = 0
+        for _, array in sorted(self.state().items()):
+            checksum = zlib.crc32(array.tobytes(), checksum)
+        return checksum
+
+    def is_stuck(self) -> bool:
+        """Tell whether float16 gradients overflow even where the loss is not scaled up."""
+        return bool(self._scaling) and float(self._scaling[0]) <= 1 and float(self._scaling[1]) == 0
 
     def _variables(self) -> dict[str, tf.Variable]:
         found: dict[str, tf.Variable] = {}

@@ -66,6 +66,20 @@ def test_damaged_checkpoint_gives_way_to_the_one_before(plan, tmp_path, damage):
     assert "step-000010.npz" in notes[0].text
 
 
+def test_checkpoints_of_which_none_can_be_read_are_not_taken_for_a_new_run(plan, tmp_path):
+    (tmp_path / "step-000005.npz").write_bytes(b"damaged")
+    with pytest.raises(RunError, match="none can be read; start a new training"):
+        last_checkpoint(tmp_path)
+
+
+def test_checkpoint_removes_later_ones_of_a_run_that_was_wound_back_and_counts_beyond_a_million(plan, tmp_path):
+    for step in (999_999, 1_000_000, 1_000_001):
+        a_checkpoint(plan, step).write(tmp_path)
+    assert last_checkpoint(tmp_path).progress.step == 1_000_001
+    a_checkpoint(plan, 7).write(tmp_path)
+    assert [path.name for path in tmp_path.glob("*.npz")] == ["step-000007.npz"]
+
+
 def test_checkpoint_with_pickled_objects_is_not_opened(plan, tmp_path):
     np.savez(tmp_path / "step-000003.npz", __facts__=np.array([{"any": "object"}], object))
     with pytest.raises(RunError, match="damaged"):

@@ -124,6 +124,52 @@ def test_loss_that_is_not_finite_keeps_the_last_good_checkpoint(tmp_path):
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-000003.npz"]
 
 
+def test_weights_that_are_not_finite_are_never_saved(tmp_path):
+    plan = plan_small(tmp_path / "set", "solver.learning_rate=1e38", "solver.gradient_clip=0.0", "run.save_every=1")
+    with pytest.raises(RunError, match="the update left weights that are not finite") as error:
+        train_new(plan, tmp_path / "run")
+    checkpoints = list((tmp_path / "run" / "checkpoints").iterdir())
+    assert str(checkpoints[-1]) in str(error.value)
+    for path in checkpoints:
+        with np.load(path) as stored:
+            assert all(np.isfinite(stored[name]).all() for name in stored.files if name.startswith("weights"))
+
+
+def test_label_that_changes_to_an_unknown_class_is_named_and_nothing_is_lost(tmp_path):
+    plan = plan_small(tmp_path / "set")
+    path = plan.samples[0].label
+    kept = path.read_bytes()
+    Image.fromarray(np.full((60, 80), 77, np.uint8)).save(path)
+    with pytest.raises(DataError, match="expected class ids 0 to 2 or 255, got 77") as error:
+        train_new(plan, tmp_path / "run")
+    assert str(path) in str(error.value)
+    path.write_bytes(kept)
+    assert resume(tmp_path / "run").steps == 9
+
+
+def test_validation_image_that_vanishes_loses_no_step(whole, tmp_path):
+    plan = plan_small(tmp_path / "set")
+    lost = plan.val_samples[0].image
+    lost.rename(tmp_path / "lost.png")
+    with pytest.raises(DataError, match="put the data back as it was, then go on with"):
+        train_new(plan, tmp_path / "run")
+    assert (tmp_path / "run" / "checkpoints" / "step-000004.npz").exists()
+    (tmp_path / "lost.png").rename(lost)
+    resume(tmp_path / "run")
+    assert weights_of(tmp_path / "run" / "last.keras") == weights_of(whole / "run" / "last.keras")
+    assert figures_of(tmp_path / "run") == figures_of(whole / "run")
+
+
+def test_tensorboard_that_cannot_write_ends_no_training(tmp_path):
+    plan = plan_small(tmp_path / "set", "solver.steps=2")
+    with RunDirectory.create(tmp_path / "run", plan.recipe, "set") as run:
+        (tmp_path / "run" / "tensorboard").write_text("in the way")
+        from deeplabctl.training import train
+
+        assert train(plan, run).steps == 2
+    assert "no more TensorBoard events" in (tmp_path / "run" / "log.txt").read_text()
+
+
 def test_full_disk_ends_the_run_with_a_line_and_it_goes_on_later(whole, tmp_path, monkeypatch):
     plan = plan_small(whole / "set")
     with monkeypatch.context() as patch:
@@ -140,6 +186,7 @@ def test_full_disk_ends_the_run_with_a_line_and_it_goes_on_later(whole, tmp_path
             train_new(plan, tmp_path / "run")
     resume(tmp_path / "run")
     assert weights_of(tmp_path / "run" / "last.keras") == weights_of(whole / "run" / "last.keras")
+    assert figures_of(tmp_path / "run") == figures_of(whole / "run")
 
 
 def test_patience_ends_a_training_that_gets_no_better(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -103,6 +104,33 @@ def test_two_workers_train_as_one_process_and_resume_together_when_one_was_kille
 
 
 @pytest.mark.tf
+def test_workers_that_do_not_begin_alike_are_refused_and_a_group_wide_signal_is_one_signal(folder):
+    addresses = free_addresses(2)
+
+    def start(index, *more, group=False):
+        return subprocess.Popen(
+            [sys.executable, "-m", "deeplabctl", "train", *SMALL, "--run-dir", "run", *more], cwd=folder,
+            env=os.environ | {"TF_CONFIG": tf_config(addresses, index)}, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=group,
+        )  # fmt: skip
+
+    codes, errors = finish([start(0, "--steps", "5"), start(1, "--steps", "5", "--set", "solver.momentum=0.5")])
+    assert codes == [1, 1]
+    assert all("worker 1: expected the recipe of worker 0, got another" in err for err in errors)
+
+    addresses = free_addresses(2)
+    (folder / "run").rename(folder / "old")
+    workers = [start(index, "--steps", "100000", group=True) for index in range(2)]
+    while not list((folder / "run").glob("checkpoints/*.npz")):
+        assert workers[0].poll() is None, workers[0].communicate()
+        time.sleep(0.2)
+    os.killpg(workers[1].pid, signal.SIGTERM)
+    codes, errors = finish(workers)
+    assert codes == [143, 143], errors
+    assert "stopped after step" in errors[0]
+
+
+@pytest.mark.tf
 def test_two_devices_of_one_machine_train_as_one(folder, deeplabctl):
     code, _, err = deeplabctl("train", *SMALL, "--steps", 6, "--run-dir", "one", "--accumulate", 2)
     assert code == 0, err
@@ -141,6 +169,8 @@ def test_batch_that_does_not_divide_among_the_devices_is_refused():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ('{"cluster": {"worker": "ab"}}', "an address is no HOST:PORT"),
+        ('{"cluster": {"worker": ["a", "b"]}}', "an address is no HOST:PORT"),
         ("{", "expected JSON with cluster and task"),
         ("[]", "expected JSON with cluster and task"),
         ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}', "index of 0 to 1"),

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+_REPEAT = 1.0  # seconds in which a signal that comes by two ways counts as one
 
 
 class StopRequest:
@@ -26,14 +29,20 @@ class StopRequest:
 
 @contextmanager
 def stop_signals() -> Iterator[StopRequest]:
-    """Turn the first SIGINT or SIGTERM into a request to stop after the step; a second one ends the process at once."""
+    """Turn the first SIGINT or SIGTERM into a request to stop after the step; a later one ends the process at once."""
     request = StopRequest()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
+    asked: list[float] = []
+
     def ask(number: int, frame: FrameType | None) -> None:
-        request.signal = number
-        for known, handler in before.items():
-            signal.signal(known, handler)
+        if not asked:
+            asked.append(time.monotonic())
+            request.signal = number
+        elif time.monotonic() - asked[0] > _REPEAT:
+            for known, handler in before.items():
+                signal.signal(known, handler)
+            signal.raise_signal(number)
 
     for number in before:
         signal.signal(number, ask)

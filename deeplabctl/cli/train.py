@@ -17,7 +17,7 @@ import typer
 from deeplabctl.cli.console import Console
 from deeplabctl.cli.options import DebugOption, JsonOption, QuietOption
 from deeplabctl.cli.text import describe, duration, percent, score_rows
-from deeplabctl.cli.worker import Worker, is_watched, watch, worker_of_environment
+from deeplabctl.cli.worker import Worker, is_watched, not_alone, watch, worker_of_environment
 from deeplabctl.errors import RunError
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def train(
     console = Console(json, quiet, debug)
     with console.errors():
         worker = worker_of_environment()
-        if worker is not None and not is_watched():
+        if worker is not None and strategy not in ("single", "mirrored") and not is_watched():
             raise typer.Exit(watch(worker))
         with console.reporter() as report:
             job = _plan(resume, recipe, settings or [], options, report)
@@ -161,8 +161,8 @@ def _finished(job: _Job) -> _Outcome | None:
 
     if job.resumed is None or job.checkpoint is None or run_facts(job.resumed).get("status") != "finished":
         return None
-    progress = job.checkpoint.progress
-    if job.plan.recipe.solver.steps > job.checkpoint.recipe["solver"]["steps"]:
+    progress, solver = job.checkpoint.progress, job.plan.recipe.solver
+    if progress.step < solver.steps and not 0 < solver.patience <= progress.validations_without_gain:
         return None
     return _Outcome(job.resumed, TrainingResult(progress.step, 0.0, progress.best, progress.best_step, False), 0, True)
 
@@ -176,7 +176,7 @@ def _train(job: _Job, run_dir: Path | None, worker: Worker | None, report: Repor
 
     plan = job.plan
     strategy = _strategy(plan.recipe.run.strategy, worker)
-    with _directory(job, run_dir, chief=worker is None or worker.index == 0 or strategy == "single") as run:
+    with _directory(job, run_dir, chief=strategy != "multi-worker" or worker is None or worker.index == 0) as run:
 
         def report_and_log(event: Event) -> None:
             report(event)
@@ -188,8 +188,11 @@ def _train(job: _Job, run_dir: Path | None, worker: Worker | None, report: Repor
         if job.resumed is not None:
             step = job.checkpoint.progress.step if job.checkpoint else 0
             report_and_log(Note(f"going on after step {step} of {plan.recipe.solver.steps}"))
-        report_and_log(Note(f"starting TensorFlow{f' as {worker}' if strategy == 'multi-worker' else ''}"))
-        cluster = start_tensorflow(run.log if run else lambda text: None, strategy)
+        waiting = worker is not None and strategy == "multi-worker"
+        said = f" as {worker}, and waiting for the others: {', '.join(worker.addresses)}" if worker and waiting else ""
+        report_and_log(Note(f"starting TensorFlow{said}"))
+        with not_alone() if waiting else nullcontext():
+            cluster = start_tensorflow(run.log if run else lambda text: None, strategy)
         if run is not None:
             run.record(device=cluster.device, expect=asdict(plan.expect) if plan.expect else None)
         with stop_signals() as should_stop:

@@ -8,12 +8,17 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
 from deeplabctl.errors import DeepLabError
 
 _LIFELINE = "DEEPLABCTL_LIFELINE"  # a pipe from the watching process, which closes when that dies
+
+_PATIENCE = 600  # seconds to wait for the other workers
+_ALONE = 75  # exit code of a worker that waited in vain
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,9 @@ def worker_of_environment() -> Worker | None:
         config = json.loads(text)
         cluster, task = config.get("cluster", {}), config.get("task", {})
         kind, index = task.get("type", "worker"), int(task.get("index", 0))
-        addresses = {name: [str(address) for address in group] for name, group in cluster.items()}
+        addresses = {name: [host for host in group if ":" in host] for name, group in cluster.items()}
+        if any(not isinstance(group, list) or len(addresses[name]) < len(group) for name, group in cluster.items()):
+            raise ValueError("an address is no HOST:PORT")
     except (ValueError, TypeError, AttributeError) as error:
         raise DeepLabError(
             f"TF_CONFIG: expected JSON with cluster and task, got {text[:120]!r} ({error}); "
@@ -71,24 +78,43 @@ def is_watched() -> bool:
     return True
 
 
+@contextmanager
+def not_alone() -> Iterator[None]:
+    """End this process if the block, in which it waits for the other workers, takes too long."""
+    timer = threading.Timer(_PATIENCE, os._exit, [_ALONE])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def watch(worker: Worker) -> int:
     """Run this same command as a process of its own and return its exit code; raises DeepLabError if it was killed."""
     reading, writing = os.pipe()
     process = subprocess.Popen(
-        [sys.executable, "-m", "deeplabctl", *sys.argv[1:]],
+        [sys.executable, "-P", "-m", "deeplabctl", *sys.argv[1:]],
         env=os.environ | {_LIFELINE: str(reading)},
         pass_fds=[reading],
+        start_new_session=True,  # a terminal's Ctrl-C comes to the worker through this process alone
     )
     os.close(reading)
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         process.send_signal(number)
 
-    # Ctrl-C reaches the worker by itself where both belong to the terminal.
-    signal.signal(signal.SIGINT, signal.SIG_IGN if sys.stdin.isatty() else pass_on)
-    signal.signal(signal.SIGTERM, pass_on)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, pass_on)
     code = process.wait()
     os.close(writing)
+    if -code in (signal.SIGINT, signal.SIGTERM):
+        return 128 - code
+    if code == _ALONE:
+        raise DeepLabError(
+            f"{worker}: the other workers did not come within {_PATIENCE // 60} minutes: expected all of "
+            f"{', '.join(worker.addresses)}; look there, then start all workers again"
+        )
     if code < 0:
         name = signal.Signals(-code).name
         raise DeepLabError(
