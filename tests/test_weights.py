@@ -109,7 +109,7 @@ def test_run_directory_is_named_locked_and_records_its_end(tmp_path, monkeypatch
     assert '"status": "finished"' in (run.path / "run.json").read_text()
     assert (run.path / "metrics.jsonl").read_text() == '{"kind": "train", "step": 1}\n'
     assert read_recipe(str(run.path / "recipe.toml")) == recipe
-    with pytest.raises(RunError, match="holds a finished or stopped run"):
+    with pytest.raises(RunError, match="it holds a run already; continue that"):
         RunDirectory.create(run.path, recipe, "set")
     with pytest.raises(ValueError, match="boom"), RunDirectory.create(tmp_path / "other", recipe, "set"):
         raise ValueError("boom")
