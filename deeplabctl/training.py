@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from deeplabctl import precision
 from deeplabctl.checkpoint import Checkpoint, Progress
 from deeplabctl.clock import Clock
 from deeplabctl.cluster import Cluster
@@ -20,7 +21,6 @@ from deeplabctl.evaluation import evaluate
 from deeplabctl.model import assign_weights, build_model
 from deeplabctl.pipeline import TrainingPipeline
 from deeplabctl.plan import Plan, with_precision
-from deeplabctl.precision import POLICIES, best_precision
 from deeplabctl.prediction import Segmenter
 from deeplabctl.preview import preview
 from deeplabctl.reporting import Advanced, Event, Finished, Note, Reporter, Started, Trained, Validated, silent
@@ -64,7 +64,7 @@ def train(
     cluster = cluster or Cluster()
     record = RunRecord(run)
     if plan.recipe.run.precision == "auto":
-        plan = with_precision(plan, best_precision(cluster.gpus))
+        plan = with_precision(plan, precision.best_precision(cluster.gpus))
         if run is not None:
             run.settle(plan.recipe)
     report(Note(f"computing in {plan.recipe.run.precision} on {cluster.device}"))
@@ -109,7 +109,7 @@ class _Training:
         # and on several devices.
         self.model = self._build("float32")
         with cluster.scope():
-            self.trained = self._build(POLICIES[recipe.run.precision])
+            self.trained = self._build(precision.POLICIES[recipe.run.precision])
         self.new_layers = checkpoint.new_layers if checkpoint else self._start()
         self.step = TrainingStep(self.trained, recipe, class_weights(plan), self.new_layers, cluster)
         self.progress = checkpoint.progress if checkpoint else Progress()

@@ -10,6 +10,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="run the slow tests too")
+    parser.addoption(
+        "--auto-precision", choices=("float32", "bfloat16", "float16"),
+        help='the format that "auto" gives, as on another machine',
+    )  # fmt: skip
 
 
 def pytest_collection_modifyitems(config, items):
@@ -24,8 +28,17 @@ def pytest_collection_modifyitems(config, items):
 def _own_home(tmp_path_factory, monkeypatch):
     """Keep the caches and the settings of whoever runs the tests out of them."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-    for name in ("DEEPLABCTL_DATA", "DEEPLABCTL_WEIGHTS"):
+    for name in ("DEEPLABCTL_DATA", "DEEPLABCTL_WEIGHTS", "DEEPLABCTL_AUTO_PRECISION"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _auto_precision(request, _own_home, monkeypatch):
+    """Make "auto" give the format of --auto-precision, in this process and in those that tests start."""
+    forced = request.config.getoption("--auto-precision")
+    if forced:
+        monkeypatch.setenv("DEEPLABCTL_AUTO_PRECISION", forced)
+        monkeypatch.setattr("deeplabctl.precision.best_precision", lambda gpus: forced)
 
 
 @pytest.fixture

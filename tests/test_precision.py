@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 from caffe_files import DATA, read_blobs
+from making import make_dataset
 
 from deeplabctl.precision import POLICIES, best_precision
-from deeplabctl.recipe import recipe_from_dict
+from deeplabctl.recipe import read_recipe, recipe_from_dict
 
 INTEL = "vendor_id : GenuineIntel\nflags : fpu avx2 avx512f avx512_bf16"
 AMD = "vendor_id : AuthenticAMD\nflags : fpu avx2 avx512f avx512_bf16"
@@ -26,6 +27,20 @@ def test_auto_is_the_format_that_the_machine_is_fastest_in(tmp_path, gpus, facts
 
 def test_auto_is_float32_where_the_processor_cannot_be_asked(tmp_path):
     assert best_precision(0, tmp_path / "none") == "float32"
+
+
+@pytest.mark.tf
+def test_auto_is_what_the_environment_says_and_a_named_format_stays(tmp_path, deeplabctl, monkeypatch):
+    make_dataset(tmp_path / "set", train=2, val=1)
+    small = ["--data", "set", "--recipe", "shapes", "--width", 0.05, "--crop-size", 33, "--steps", 1, "--batch-size", 1]
+    monkeypatch.setenv("DEEPLABCTL_AUTO_PRECISION", "bfloat16")
+    assert deeplabctl("train", *small, "--run-dir", "auto")[0] == 0
+    assert read_recipe("auto/recipe.toml").run.precision == "bfloat16"
+    assert deeplabctl("train", *small, "--precision", "float32", "--run-dir", "named")[0] == 0
+    assert read_recipe("named/recipe.toml").run.precision == "float32"
+    monkeypatch.setenv("DEEPLABCTL_AUTO_PRECISION", "int4")
+    code, _, err = deeplabctl("train", *small, "--run-dir", "wrong")
+    assert (code, "expected float32, bfloat16, float16, got 'int4'" in err) == (1, True)
 
 
 def small_step(precision, **solver):

@@ -17,7 +17,7 @@ from deeplabctl.errors import DeepLabError, RunError
 
 SMALL = [
     "--recipe", "shapes", "--data", "set", "--width", "0.05", "--crop-size", "33", "--batch-size", "4",
-    "--learning-rate", "0.002", "--set", "model.dropout=0.3",
+    "--learning-rate", "0.002", "--set", "model.dropout=0.3", "--precision", "float32",
     "--set", "run.log_every=1", "--set", "run.save_every=5", "--set", "run.val_every=10",
 ]  # fmt: skip
 

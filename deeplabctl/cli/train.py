@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -174,6 +174,7 @@ def _train(job: _Job, run_dir: Path | None, worker: Worker | None, report: Repor
     from deeplabctl.reporting import Event, Note
     from deeplabctl.training import train
 
+    job = replace(job, plan=_with_auto_precision(job.plan))
     plan = job.plan
     strategy = _strategy(plan.recipe.run.strategy, worker)
     with _directory(job, run_dir, chief=strategy != "multi-worker" or worker is None or worker.index == 0) as run:
@@ -202,6 +203,19 @@ def _train(job: _Job, run_dir: Path | None, worker: Worker | None, report: Repor
         # Where another worker was asked to stop, this one ends as if it had been asked too.
         code = (should_stop.exit_code or 128 + signal.SIGTERM) if result.stopped else 0
         return _Outcome(run.path if run else None, result, code)
+
+
+def _with_auto_precision(plan: Plan) -> Plan:
+    """Let $DEEPLABCTL_AUTO_PRECISION say what "auto" gives, in place of what this machine is fastest in."""
+    from deeplabctl.plan import with_precision
+    from deeplabctl.precision import POLICIES
+
+    wanted = os.environ.get("DEEPLABCTL_AUTO_PRECISION")
+    if not wanted or plan.recipe.run.precision != "auto":
+        return plan
+    if wanted not in POLICIES:
+        raise RunError(f"$DEEPLABCTL_AUTO_PRECISION: expected {', '.join(POLICIES)}, got {wanted!r}")
+    return with_precision(plan, wanted)
 
 
 def _strategy(wanted: str, worker: Worker | None) -> str:
