@@ -1,6 +1,7 @@
-"""Hold the layers apart: imports point downwards, and TensorFlow is loaded inside functions alone."""
+"""Hold the rooms apart: imports point downwards, no two files import each other, heavy packages load late."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -9,76 +10,124 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "deeplabctl"
 
-# From the bottom to the top; a module may import from its own line and from those above it in this list.
-LAYERS = [
-    ["errors", "layers", "reporting", "parallel"],
-    ["atomic", "geometry", "classes"],
-    ["data", "metrics", "render", "caffe", "crf"],
-    ["boundaries", "crf_grid", "voc_server"],
-    ["scoring"],
-    ["mask_scoring", "report_pictures", "report", "report_files"],
-    ["tf_checkpoint", "pickles", "formats"],
-    ["recipe", "inputs", "weights"],
-    ["origins", "inference"],
-    ["schedule", "precision", "checkpoint", "run_dir"],
-    ["plan"],
-    # ---- TensorFlow ----
-    ["model", "losses", "pipeline", "solver", "model_file", "cluster", "training_step"],
-    ["prediction"],
-    ["evaluation", "conversion"],
-    ["crf_search"],
-    ["clock", "starting", "run_record", "preview"],
-    ["training"],
+# From the top to the bottom; a file may import from its own line and from those below it.
+ROOMS = [
+    ["__main__"],
     ["cli"],
+    ["training"],
+    ["clock", "starting", "run_record", "preview"],
+    ["crf_search"],
+    ["evaluation", "conversion"],
+    ["prediction"],
+    ["model", "losses", "pipeline", "solver", "model_file", "cluster", "training_step"],
+    ["plan"],
+    ["schedule", "precision", "checkpoint", "run_dir"],
+    ["origins", "inference"],
+    ["recipe", "inputs", "weights"],
+    ["tf_checkpoint", "pickles", "formats"],
+    ["mask_scoring", "report_pictures", "report", "report_files"],
+    ["scoring"],
+    ["boundaries", "crf_grid", "voc_server"],
+    ["data", "metrics", "render", "caffe", "crf"],
+    ["atomic", "geometry", "classes"],
+    ["errors", "layers", "reporting", "parallel"],
+    ["__init__"],
 ]
-RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-HEAVY = {"tensorflow", "keras", "rich", "scipy", "numba", "h5py", "tqdm", "typer"}
+RANK = {name: rank for rank, names in enumerate(reversed(ROOMS)) for name in names}
+
+# The files that import these packages at all, under TYPE_CHECKING apart.
+TENSORFLOW = [
+    "cli/start.py", "cluster.py", "losses.py", "model.py", "model_file.py", "pipeline.py", "prediction.py",
+    "run_record.py", "solver.py", "training.py", "training_step.py",
+]  # fmt: skip
+NUMBA = ["crf/compiling.py", "crf/vectors.py"]
+RICH = ["cli/console.py", "cli/live.py"]
+# The only files that import any of them at module level: on terminals, and when a CRF runs.
+EAGER = {"cli/live.py": {"rich"}, "crf/vectors.py": {"numba", "llvmlite"}}
+HEAVY = {"tensorflow", "keras", "rich", "scipy", "numba", "llvmlite", "h5py", "tqdm", "matplotlib", "tomli_w"}
+
+FILES = {str(path.relative_to(PACKAGE)): ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
 
 
-def modules():
-    return sorted(path for path in PACKAGE.rglob("*.py") if path.name not in ("__init__.py", "__main__.py"))
+def room_of(file):
+    return Path(file).parts[0].removesuffix(".py")
 
 
-def layer_of(path):
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def is_for_types(node):
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
 
 
-def imported(tree):
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
+def walk(node, *, types):
+    """Yield all nodes below one; those under TYPE_CHECKING only with ``types``."""
+    for child in ast.iter_child_nodes(node):
+        if types or not is_for_types(child):
+            yield child
+            yield from walk(child, types=types)
+
+
+def imported(nodes):
+    """Yield the full name of each imported module, or of what is imported from it."""
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_point_downwards_only(path):
-    for name in imported(ast.parse(path.read_text())):
-        if name.startswith("deeplabctl."):
-            lower = name.split(".")[1]
-            assert RANK[lower] <= RANK[layer_of(path)], f"{path.name} imports {name} from a layer above"
+def file_of(name):
+    """Return the file of the package in which an imported name is defined, or that it is; None for other packages."""
+    parts = name.split(".")
+    if parts[0] != "deeplabctl":
+        return None
+    for length in range(len(parts), 0, -1):
+        place = Path(*parts[1:length])
+        for file in (str(place.with_suffix(".py")) if place.parts else "", str(place / "__init__.py")):
+            if file in FILES:
+                return file
+    raise AssertionError(f"{name} is not in the package")
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_only_the_command_line_knows_typer_and_rich_and_the_environment(path):
-    if layer_of(path) == "cli":
-        return
-    text = path.read_text()
-    names = {name.split(".")[0] for name in imported(ast.parse(text))}
+def files_that_import(package):
+    packages = {
+        file: {name.split(".")[0] for name in imported(walk(tree, types=False))} for file, tree in FILES.items()
+    }
+    return [file for file, names in packages.items() if names & package]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_imports_point_downwards_only(file):
+    for name in imported(walk(FILES[file], types=True)):
+        if lower := file_of(name):
+            assert RANK[room_of(lower)] <= RANK[room_of(file)], f"{file} imports {name} from a room above"
+
+
+def test_no_two_files_import_each_other_in_a_circle():
+    graph = {}
+    for file, tree in FILES.items():
+        graph[file] = {lower for name in imported(walk(tree, types=True)) if (lower := file_of(name))} - {file}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError with the files
+
+
+def test_heavy_packages_are_imported_where_they_are_listed():
+    assert files_that_import({"tensorflow", "keras"}) == TENSORFLOW
+    assert files_that_import({"numba", "llvmlite"}) == NUMBA
+    assert files_that_import({"rich"}) == RICH
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_heavy_packages_are_imported_inside_functions(file):
+    for node in FILES[file].body:
+        names = {name.split(".")[0] for name in imported([node])}
+        assert not names & (HEAVY - EAGER.get(file, set())), f"{file} imports {names} at module level"
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if room_of(file) != "cli"])
+def test_only_the_command_line_knows_typer_and_rich_and_the_environment(file):
+    names = {name.split(".")[0] for name in imported(walk(FILES[file], types=True))}
     assert not names & {"typer", "rich"}
-    assert "os.environ" not in text
-    assert "sys.argv" not in text
-
-
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_heavy_packages_are_imported_inside_functions(path):
-    if path.name in ("live.py", "vectors.py"):  # themselves imported inside functions: on terminals, when a CRF runs
-        return
-    allowed = {"typer"} if layer_of(path) == "cli" else set()
-    for node in ast.parse(path.read_text()).body:  # what stands under TYPE_CHECKING is one level deeper
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            names = {name.split(".")[0] for name in imported(ast.Module([node], []))}
-            assert not names & (HEAVY - allowed), f"{path.name} imports {names} at module level"
+    used = {ast.unparse(node) for node in ast.walk(FILES[file]) if isinstance(node, ast.Attribute)}
+    assert not used & {"os.environ", "os.getenv", "sys.argv"}
 
 
 def test_every_job_can_be_imported_without_tensorflow():
