@@ -14,12 +14,12 @@ import numpy as np
 from deeplabctl.classes import VOC_CLASSES
 from deeplabctl.errors import WeightsError
 from deeplabctl.formats import Format
-from deeplabctl.layers import convolutions
+from deeplabctl.layers import Weights, convolutions
 from deeplabctl.model import assign_weights, build_model
 from deeplabctl.model_file import save_model
 from deeplabctl.origins import Origin, default_classes, read_origin, to_architecture, width_of
 from deeplabctl.tf_checkpoint import checkpoint_prefix
-from deeplabctl.weights import ModelInfo, Weights, fit_weights, model_file, read_info
+from deeplabctl.weights import ModelInfo, fit_weights, model_file, read_info
 
 
 @dataclass(frozen=True)

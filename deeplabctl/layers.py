@@ -9,8 +9,13 @@ Caffe's pooling rule ``out = floor(n / 2) + 1`` (stride 2). Source: the deploy a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
 
 OUTPUT_STRIDE = 8
+
+Weights = dict[str, list[npt.NDArray[Any]]]  # layer name -> [kernel HWIO, bias]
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deeplabctl.layers import ARCHITECTURES, Conv, Layer, weight_shapes
-from deeplabctl.weights import Weights
+from deeplabctl.layers import ARCHITECTURES, Conv, Layer, Weights, weight_shapes
 
 if TYPE_CHECKING:
     import keras

@@ -19,10 +19,10 @@ from deeplabctl.caffe import convolution_weights, read_caffemodel
 from deeplabctl.classes import VOC_CLASSES
 from deeplabctl.errors import WeightsError
 from deeplabctl.formats import Format, identify
-from deeplabctl.layers import convolutions, weight_shapes
+from deeplabctl.layers import Weights, convolutions, weight_shapes
 from deeplabctl.pickles import read_pickled_arrays
 from deeplabctl.tf_checkpoint import checkpoint_prefix, read_checkpoint
-from deeplabctl.weights import DAMAGED_ZIP, ModelInfo, Weights, fit_weights, model_file, read_info
+from deeplabctl.weights import DAMAGED_ZIP, ModelInfo, fit_weights, model_file, read_info
 
 _VGG_CONVOLUTIONS = [
     f"conv{block}_{index}" for block, count in enumerate((2, 2, 3, 3, 3), 1) for index in range(1, count + 1)

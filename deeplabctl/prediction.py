@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from deeplabctl.crf.params import CrfParams
-from deeplabctl.data.transforms import preprocess
 from deeplabctl.geometry import padded_size, upsampled_size
 from deeplabctl.layers import OUTPUT_STRIDE
 from deeplabctl.model import apply_model, assign_weights, build_model
 from deeplabctl.origins import Network, read_network
+from deeplabctl.preprocessing import preprocess
 from deeplabctl.weights import ModelInfo
 
 if TYPE_CHECKING:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from deeplabctl.data.labels import median_frequency_weights
+from deeplabctl.layers import Weights
 from deeplabctl.model_file import imagenet_layers
 from deeplabctl.origins import read_origin, to_architecture
 from deeplabctl.plan import Plan
 from deeplabctl.recipe import Recipe
 from deeplabctl.reporting import Note, Reporter
-from deeplabctl.weights import Weights, fit_weights, random_weights
+from deeplabctl.weights import fit_weights, random_weights
 
 
 def start_weights(recipe: Recipe, num_classes: int, report: Reporter) -> tuple[Weights, list[str]]:

@@ -16,11 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from deeplabctl.classes import IGNORE_LABEL, voc_palette
-from deeplabctl.data.transforms import MEAN_BGR
 from deeplabctl.errors import WeightsError
-from deeplabctl.layers import ARCHITECTURES, convolutions, weight_shapes
-
-Weights = dict[str, list[npt.NDArray[Any]]]  # layer name -> [kernel HWIO, bias]
+from deeplabctl.layers import ARCHITECTURES, Weights, convolutions, weight_shapes
+from deeplabctl.preprocessing import MEAN_BGR
 
 # What zipfile and json raise for an archive that is damaged, cut off, packed otherwise or encrypted.
 DAMAGED_ZIP = (zipfile.BadZipFile, OSError, zlib.error, RuntimeError, ValueError, KeyError, TypeError, EOFError)

@@ -29,7 +29,7 @@ ROOMS = [
     ["scoring"],
     ["boundaries", "crf_grid", "voc_server"],
     ["data", "metrics", "render", "caffe", "crf"],
-    ["atomic", "geometry", "classes"],
+    ["atomic", "geometry", "classes", "preprocessing"],
     ["errors", "layers", "reporting", "parallel"],
     ["__init__"],
 ]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from caffe_files import DATA
 
-from deeplabctl.data.transforms import Augment, augment, crop, preprocess, rescale, shrink_label
+from deeplabctl.data.transforms import Augment, augment, crop, rescale, shrink_label
+from deeplabctl.preprocessing import preprocess
 
 CASES = ["test65", "test97", "train65_1", "train65_3", "train65_4", "train97_1", "train97_3"]
 

@@ -1,8 +1,8 @@
-"""Turn an image and its label into what the network takes.
+"""Turn a training image and its label into what the network takes.
 
-``preprocess`` is the only place where colours are turned and the mean is taken. ``augment`` follows Caffe's data layer
-(IMAGE_SEG_DATA): pad at the bottom and right (image with the mean, so 0 after it is taken; label with void), crop at a
-uniform position, mirror. Scaling and brightness jitter come before and are off in the papers' recipes.
+``augment`` follows Caffe's data layer (IMAGE_SEG_DATA): pad at the bottom and right (image with the mean, so 0 after it
+is taken; label with void), crop at a uniform position, mirror. Scaling and brightness jitter come before and are off in
+the papers' recipes.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ from PIL import Image
 
 from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.layers import OUTPUT_STRIDE
-
-MEAN_BGR = (104.008, 116.669, 122.675)
-_MEAN = np.array(MEAN_BGR, np.float32)
+from deeplabctl.preprocessing import preprocess
 
 Image8 = npt.NDArray[np.uint8]
 Label = npt.NDArray[np.uint8]
@@ -32,11 +30,6 @@ class Augment:
     mirror: bool = True  # with probability 1/2
     shuffle: bool = True  # the samples, anew in each epoch
     jitter: float = 0.0  # brightness times a uniform factor in [1 - jitter, 1 + jitter]
-
-
-def preprocess(image: Image8) -> npt.NDArray[np.float32]:
-    """Turn (H, W, 3) uint8 RGB into float32 BGR minus the mean, without scaling."""
-    return image[..., ::-1].astype(np.float32) - _MEAN
 
 
 def augment(
