@@ -14,11 +14,11 @@ import numpy as np
 from PIL import Image
 
 from deeplabctl.classes import VOC_CLASSES
-from deeplabctl.cli.start import start_tensorflow
+from deeplabctl.cli.tensorflow_startup import start_tensorflow
 from deeplabctl.data.dataset import Dataset, Sample
 from deeplabctl.data.images import read_image, write_mask
-from deeplabctl.mask_scoring import score_masks
-from deeplabctl.weights import ModelInfo, random_weights
+from deeplabctl.evaluation.mask_scores import score_masks
+from deeplabctl.weights.fitting import ModelInfo, random_weights
 
 VOC_VAL = 1449  # images
 ROUNDS = 3
@@ -48,8 +48,8 @@ def make_samples(folder: Path, count: int = 24) -> list[Sample]:
 
 def make_segmenter(width: float, pad: str):
     """Build a random net of VOC's classes."""
-    from deeplabctl.model import assign_weights, build_model
-    from deeplabctl.prediction import Segmenter
+    from deeplabctl.network.keras_model import assign_weights, build_model
+    from deeplabctl.prediction.segmenter import Segmenter
 
     model = build_model("largefov", 21, width=width)
     assign_weights(model, random_weights("largefov", 21, width, 0))
@@ -58,7 +58,7 @@ def make_segmenter(width: float, pad: str):
 
 def compare(dataset: Dataset, samples: list[Sample], width: float) -> None:
     """Print images a second of the bare forward pass and of the evaluation, alternating, and their ratio."""
-    from deeplabctl.evaluation import evaluate
+    from deeplabctl.evaluation.network_scores import evaluate
 
     segmenter = make_segmenter(width, "paper")
     image = read_image(samples[0].image)
@@ -81,7 +81,7 @@ def compare(dataset: Dataset, samples: list[Sample], width: float) -> None:
 
 def memory(dataset: Dataset, samples: list[Sample]) -> None:
     """Print the resident memory on the way through 1,449 images."""
-    from deeplabctl.evaluation import evaluate
+    from deeplabctl.evaluation.network_scores import evaluate
 
     seen: list[int] = []
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from deeplabctl.data.augmentation import Augment
 from deeplabctl.data.dataset import Sample
 from deeplabctl.data.images import write_mask
-from deeplabctl.data.transforms import Augment
-from deeplabctl.pipeline import TrainingPipeline
+from deeplabctl.training.input_pipeline import TrainingPipeline
 
 SIZE = (375, 500)  # VOC's most frequent
 TARGET = 40  # images per second on two cores

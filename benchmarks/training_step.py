@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from input_pipeline import make_samples
 
-from deeplabctl import training
-from deeplabctl.plan import Plan, plan_training
-from deeplabctl.prediction import Segmenter
+from deeplabctl.prediction.segmenter import Segmenter
 from deeplabctl.reporting import Trained
-from deeplabctl.run_dir import RunDirectory
+from deeplabctl.training import loop as training
+from deeplabctl.training.plan import Plan, plan_training
+from deeplabctl.training.run_directory import RunDirectory
 
 STEPS, BATCH = 12, 2
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from deeplabctl.crf.params import CrfParams
-from deeplabctl.data.transforms import Augment
+from deeplabctl.data.augmentation import Augment
 from deeplabctl.errors import RecipeError
-from deeplabctl.geometry import is_crop_size
-from deeplabctl.layers import ARCHITECTURES, convolutions
+from deeplabctl.network.geometry import is_crop_size
+from deeplabctl.network.layers import ARCHITECTURES, convolutions
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def _auto_precision(request, _own_home, monkeypatch):
     forced = request.config.getoption("--auto-precision")
     if forced:
         monkeypatch.setenv("DEEPLABCTL_AUTO_PRECISION", forced)
-        monkeypatch.setattr("deeplabctl.precision.best_precision", lambda gpus: forced)
+        monkeypatch.setattr("deeplabctl.training.precision.best_precision", lambda gpus: forced)
 
 
 @pytest.fixture

@@ -15,30 +15,25 @@ ROOMS = [
     ["__main__"],
     ["cli"],
     ["training"],
-    ["clock", "starting", "run_record", "preview"],
-    ["crf_search"],
-    ["evaluation", "conversion"],
+    ["evaluation"],
     ["prediction"],
-    ["model", "losses", "pipeline", "solver", "model_file", "cluster", "training_step"],
-    ["plan"],
-    ["schedule", "precision", "checkpoint", "run_dir"],
-    ["origins", "inference"],
-    ["recipe", "inputs", "weights"],
-    ["tf_checkpoint", "pickles", "formats"],
-    ["mask_scoring", "report_pictures", "report", "report_files"],
-    ["scoring"],
-    ["boundaries", "crf_grid", "voc_server"],
-    ["data", "metrics", "render", "caffe", "crf"],
-    ["atomic", "geometry", "classes", "preprocessing"],
-    ["errors", "layers", "reporting", "parallel"],
+    ["weights"],
+    ["recipe"],
+    ["data"],
+    ["crf", "caffe"],
+    ["network"],
+    ["render"],
+    ["files", "classes"],
+    ["errors", "parallel", "reporting"],
     ["__init__"],
 ]
 RANK = {name: rank for rank, names in enumerate(reversed(ROOMS)) for name in names}
 
 # The files that import these packages at all, under TYPE_CHECKING apart.
 TENSORFLOW = [
-    "cli/start.py", "cluster.py", "losses.py", "model.py", "model_file.py", "pipeline.py", "prediction.py",
-    "run_record.py", "solver.py", "training.py", "training_step.py",
+    "cli/tensorflow_startup.py", "network/keras_model.py", "prediction/segmenter.py", "training/cluster.py",
+    "training/input_pipeline.py", "training/loop.py", "training/loss.py", "training/optimizer.py",
+    "training/recorder.py", "training/step.py", "weights/model_file.py",
 ]  # fmt: skip
 NUMBA = ["crf/compiling.py", "crf/vectors.py"]
 RICH = ["cli/console.py", "cli/live.py"]
@@ -131,5 +126,5 @@ def test_only_the_command_line_knows_typer_and_rich_and_the_environment(file):
 
 
 def test_every_job_can_be_imported_without_tensorflow():
-    script = "import sys, deeplabctl.training, deeplabctl.cli.app; sys.exit('tensorflow' in sys.modules)"
+    script = "import sys, deeplabctl.training.loop, deeplabctl.cli.app; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

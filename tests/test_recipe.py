@@ -2,7 +2,7 @@ import pytest
 
 from deeplabctl.errors import RecipeError
 from deeplabctl.recipe import packaged_recipes, read_recipe, recipe_from_dict, write_recipe
-from deeplabctl.schedule import learning_rate
+from deeplabctl.training.schedule import learning_rate
 
 
 def test_papers_recipes_hold_their_published_settings_and_scores():

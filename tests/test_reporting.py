@@ -1,5 +1,5 @@
 from deeplabctl.cli.console import PlainReporter
-from deeplabctl.cli.text import describe, duration, percent
+from deeplabctl.cli.formatting import describe, duration, percent
 from deeplabctl.reporting import Advanced, Finished, Note, Started, Trained, Validated, tqdm_reporter
 
 

@@ -8,7 +8,7 @@ from statistics import median
 
 from deeplabctl.caffe.text_format import Message, Value, parse
 from deeplabctl.errors import WeightsError
-from deeplabctl.layers import ARCHITECTURES, Conv, Pool
+from deeplabctl.network.layers import ARCHITECTURES, Conv, Pool
 
 MAX_SIZE = 1_000_000  # bytes; those of the largest known nets have a fifth of it
 

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from deeplabctl import __version__
-from deeplabctl.cli import data
 from deeplabctl.cli.convert_caffe import convert_caffe
-from deeplabctl.cli.eval import evaluate
+from deeplabctl.cli.data import app as data
+from deeplabctl.cli.eval.command import evaluate
 from deeplabctl.cli.infer import infer
 from deeplabctl.cli.train import train
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from deeplabctl.cli.text import describe
+from deeplabctl.cli.formatting import describe
 from deeplabctl.errors import DeepLabError
 from deeplabctl.reporting import Advanced, Event, Finished, Note, Reporter, Started
 

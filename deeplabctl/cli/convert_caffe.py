@@ -39,8 +39,8 @@ def convert_caffe(
     """Turn a weight file of Caffe, TensorFlow 1 or Keras into a model file that plain Keras opens, or look into it."""
     from deeplabctl.caffe.prototxt import check_geometry, read_prototxt
     from deeplabctl.classes import read_classes
-    from deeplabctl.conversion import plan_conversion, write_conversion
     from deeplabctl.errors import DataError
+    from deeplabctl.weights.conversion import plan_conversion, write_conversion
 
     console = Console(json, quiet, debug)
     with console.errors():
@@ -60,7 +60,7 @@ def convert_caffe(
             )
             console.say(f"{prototxt}: {len(agreeing)} layers have the geometry of {info.architecture}")
 
-        from deeplabctl.cli.start import start_tensorflow
+        from deeplabctl.cli.tensorflow_startup import start_tensorflow
 
         start_tensorflow()
         parameters = write_conversion(conversion, target)
@@ -92,7 +92,7 @@ def convert_caffe(
 
 
 def _inspect(console: Console, path: Path) -> None:
-    from deeplabctl.conversion import inspect
+    from deeplabctl.weights.conversion import inspect
 
     found = inspect(path)
     console.say(f"{found['file']}: {found['format']}")

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from deeplabctl.inference import Inference
-    from deeplabctl.inputs import Job
-    from deeplabctl.prediction import Segmenter
+    from deeplabctl.prediction.pictures import Job
+    from deeplabctl.prediction.segmenter import Segmenter
+    from deeplabctl.prediction.settings import Inference
     from deeplabctl.reporting import Reporter
 
 
@@ -52,11 +52,11 @@ def infer(
     debug: DebugOption = False,
 ) -> None:
     """Segment pictures: a palette PNG of class ids for each, of the picture's own size and in VOC's colours."""
-    from deeplabctl.cli.wishes import read_wishes, settle_wishes
-    from deeplabctl.inputs import find_images, plan_outputs
-    from deeplabctl.origins import read_network
+    from deeplabctl.cli.prediction_options import read_wishes, settle_wishes
+    from deeplabctl.prediction.pictures import find_images, plan_outputs
     from deeplabctl.reporting import Note
-    from deeplabctl.weights import find_weights
+    from deeplabctl.weights.fitting import find_weights
+    from deeplabctl.weights.reading import read_network
 
     wishes = read_wishes(pad, scales, flip, crf, crf_adaptive, crf_params)
     console = Console(json, quiet, debug)
@@ -67,10 +67,10 @@ def infer(
         inference = settle_wishes(wishes, network.info)
         with console.reporter() as report:
             report(Note(f"weights: {path}"))
-            from deeplabctl.cli.start import start_tensorflow
+            from deeplabctl.cli.tensorflow_startup import start_tensorflow
 
             start_tensorflow()
-            from deeplabctl.prediction import Segmenter
+            from deeplabctl.prediction.segmenter import Segmenter
 
             segmenter = Segmenter.from_network(network, inference.pad, inference.scales, inference.flip)
             done, failed = _segment_all(segmenter, jobs, inference, report)
@@ -88,7 +88,7 @@ def _segment_all(
     """Segment pictures and write what is made of them; returns what they show, and what went wrong with others."""
     from deeplabctl.data.images import read_image
     from deeplabctl.errors import DeepLabError
-    from deeplabctl.prediction import segment_many
+    from deeplabctl.prediction.segmenter import segment_many
     from deeplabctl.reporting import Advanced, Finished, Note, Started
 
     done: list[dict[str, Any]] = []
@@ -108,7 +108,7 @@ def _segment_all(
             else:
                 yield (job, image), image
 
-    from deeplabctl.cli.wishes import prepare_crf
+    from deeplabctl.cli.prediction_options import prepare_crf
 
     prepare_crf(inference.crf, report)
     report(Started("segmenting", len(jobs), "pictures"))

@@ -12,7 +12,7 @@ from rich.live import Live  # noqa: TID253
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn  # noqa: TID253
 from rich.text import Text  # noqa: TID253
 
-from deeplabctl.cli.text import describe, duration
+from deeplabctl.cli.formatting import describe, duration
 from deeplabctl.reporting import Advanced, Event, Finished, Note, Started, Trained, Validated
 
 _SPARKS = "▁▂▃▄▅▆▇█"

@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deeplabctl.cli.console import Console
+from deeplabctl.cli.formatting import describe, duration, percent, score_rows
+from deeplabctl.cli.multi_worker import Worker, is_watched, not_alone, watch, worker_of_environment
 from deeplabctl.cli.options import DebugOption, JsonOption, QuietOption
-from deeplabctl.cli.text import describe, duration, percent, score_rows
-from deeplabctl.cli.worker import Worker, is_watched, not_alone, watch, worker_of_environment
 from deeplabctl.errors import RunError
 
 if TYPE_CHECKING:
-    from deeplabctl.checkpoint import Checkpoint
-    from deeplabctl.plan import Plan
     from deeplabctl.reporting import Reporter
-    from deeplabctl.run_dir import RunDirectory
-    from deeplabctl.training import TrainingResult
+    from deeplabctl.training.checkpoint import Checkpoint
+    from deeplabctl.training.loop import TrainingResult
+    from deeplabctl.training.plan import Plan
+    from deeplabctl.training.run_directory import RunDirectory
 
 
 def train(
@@ -143,8 +143,8 @@ class _Outcome:
 def _plan(
     resume: str | None, recipe: str | None, settings: list[str], options: Mapping[str, object], report: Reporter
 ) -> _Job:
-    from deeplabctl.plan import plan_resume, plan_training
-    from deeplabctl.run_dir import find_run
+    from deeplabctl.training.plan import plan_resume, plan_training
+    from deeplabctl.training.run_directory import find_run
 
     if resume is None:
         default_data = os.environ.get("DEEPLABCTL_DATA")
@@ -156,8 +156,8 @@ def _plan(
 
 def _finished(job: _Job) -> _Outcome | None:
     """Return the outcome of a run that has no steps left; None if it has, or is new."""
-    from deeplabctl.run_dir import run_facts
-    from deeplabctl.training import TrainingResult
+    from deeplabctl.training.loop import TrainingResult
+    from deeplabctl.training.run_directory import run_facts
 
     if job.resumed is None or job.checkpoint is None or run_facts(job.resumed).get("status") != "finished":
         return None
@@ -169,10 +169,10 @@ def _finished(job: _Job) -> _Outcome | None:
 
 def _train(job: _Job, run_dir: Path | None, worker: Worker | None, report: Reporter) -> _Outcome:
     """Load TensorFlow and train."""
-    from deeplabctl.cli.start import start_tensorflow
-    from deeplabctl.cli.stopping import stop_signals
+    from deeplabctl.cli.signals import stop_signals
+    from deeplabctl.cli.tensorflow_startup import start_tensorflow
     from deeplabctl.reporting import Event, Note
-    from deeplabctl.training import train
+    from deeplabctl.training.loop import train
 
     job = replace(job, plan=_with_auto_precision(job.plan))
     plan = job.plan
@@ -207,8 +207,8 @@ def _train(job: _Job, run_dir: Path | None, worker: Worker | None, report: Repor
 
 def _with_auto_precision(plan: Plan) -> Plan:
     """Let $DEEPLABCTL_AUTO_PRECISION say what "auto" gives, in place of what this machine is fastest in."""
-    from deeplabctl.plan import with_precision
-    from deeplabctl.precision import POLICIES
+    from deeplabctl.training.plan import with_precision
+    from deeplabctl.training.precision import POLICIES
 
     wanted = os.environ.get("DEEPLABCTL_AUTO_PRECISION")
     if not wanted or plan.recipe.run.precision != "auto":
@@ -227,7 +227,7 @@ def _strategy(wanted: str, worker: Worker | None) -> str:
 
 def _directory(job: _Job, run_dir: Path | None, *, chief: bool) -> AbstractContextManager[RunDirectory | None]:
     """Return the run's directory, on the worker that writes."""
-    from deeplabctl.run_dir import RunDirectory
+    from deeplabctl.training.run_directory import RunDirectory
 
     if not chief:
         return nullcontext()
@@ -253,7 +253,7 @@ def _print_outcome(console: Console, job: _Job, outcome: _Outcome) -> None:
     expect = job.plan.expect
     if expect is not None and not result.stopped:
         console.say(f"expected {percent(expect.miou)} +- {percent(expect.tolerance)} ({expect.source})")
-    from deeplabctl.weights import BEST, LAST
+    from deeplabctl.weights.fitting import BEST, LAST
 
     model = run / (BEST if scores else LAST)
     named = shlex.quote(str(run))

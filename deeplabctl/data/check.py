@@ -11,7 +11,7 @@ from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.dataset import CLASS_NAMES, IMAGES, LABELS, LABELS_AUGMENTED, Dataset, Sample
 from deeplabctl.data.findings import Finding, listed
 from deeplabctl.data.images import IMAGE_SUFFIXES
-from deeplabctl.data.labels import inspect_samples, void_alone
+from deeplabctl.data.inspection import inspect_samples, void_alone
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import Reporter
 

@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from deeplabctl.atomic import whole_file
 from deeplabctl.classes import voc_palette
 from deeplabctl.data.findings import Finding, FoundError
 from deeplabctl.errors import DataError
+from deeplabctl.files import whole_file
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 _EXIF_ORIENTATION = 0x0112

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from deeplabctl.data.augmentation import Augment, augment
 from deeplabctl.data.dataset import Dataset, Sample
 from deeplabctl.data.images import read_image, read_label
-from deeplabctl.data.transforms import Augment, augment
-from deeplabctl.preprocessing import MEAN_BGR
+from deeplabctl.network.preprocessing import MEAN_BGR
 from deeplabctl.render import contact_sheet
 
 Image8 = npt.NDArray[np.uint8]

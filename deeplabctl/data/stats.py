@@ -9,7 +9,7 @@ from typing import Any
 
 from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.dataset import Dataset
-from deeplabctl.data.labels import LabelFacts, check_labels, median_frequency_weights
+from deeplabctl.data.inspection import LabelFacts, check_labels, median_frequency_weights
 from deeplabctl.reporting import Reporter
 
 

@@ -1,0 +1,1 @@
+"""The command ``deeplabctl eval``: of a network, of masks, and the search for CRF parameters."""

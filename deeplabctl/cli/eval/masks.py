@@ -1,0 +1,54 @@
+"""Score a folder of masks for ``deeplabctl eval --pred-dir``: no weights, no TensorFlow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from deeplabctl.cli.console import print_error
+from deeplabctl.cli.eval.outputs import Outputs, print_scores, settings_line
+
+if TYPE_CHECKING:
+    from deeplabctl.cli.console import Console
+
+
+def score_folder(
+    console: Console, folder: Path, data: str, split: str, limit: int | None, outputs: Outputs, *, allow_missing: bool
+) -> None:
+    """Score the masks, print and write what comes of it, and exit with 1 where some are at fault.
+
+    With faults there are no scores, unless ``allow_missing``: then those of the other masks, and missing ones alone are
+    no reason to fail.
+    """
+    from deeplabctl.data.inspection import check_labels
+    from deeplabctl.data.locate import find_dataset
+    from deeplabctl.evaluation.mask_scores import score_masks
+    from deeplabctl.evaluation.split_scores import trimap_place
+
+    with console.reporter() as report:
+        dataset = find_dataset(data, report)
+        samples = dataset.samples(split)[:limit]
+        facts = check_labels(dataset, samples, report)
+        with outputs.images() as take:
+            result = score_masks(folder, dataset, samples, report, around=trimap_place(facts), on_image=take)
+    faults = [fault for fault in result.faults if not (allow_missing and fault.kind == "missing")]
+    summary = f"{len(result.faults)} of {len(samples)} masks cannot be scored: {result.counted()}"
+    if not faults or (allow_missing and result.evaluation.images):
+        scores = result.to_dict()
+        scores["settings"] = {"split": split, **scores["settings"]}
+        what = settings_line(scores, f"{scores['images']} masks of {split}")
+        outputs.write(scores, result.evaluation, f"Masks in {folder}", f"{dataset.root}: {what}")
+        print_scores(console, scores)
+        console.say(what)
+        if result.faults:
+            console.say(summary)
+        outputs.say(console)
+        console.document(scores)
+    else:
+        console.document({"images": 0, "faults": result.to_dict()["faults"]})
+    if faults:
+        mend = "" if allow_missing else "; mend them, or score the others alone with --allow-missing"
+        print_error(f"{summary}; the first: {faults[0].text}{mend}")
+        raise typer.Exit(1)

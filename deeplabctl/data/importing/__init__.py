@@ -1,0 +1,1 @@
+"""Annotations of other programs in, a data set out."""

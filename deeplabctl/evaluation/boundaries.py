@@ -1,0 +1,180 @@
+"""Score what lies near boundaries: the trimap of the papers, and the boundary F1.
+
+Labels and predictions are (H, W) uint8 class ids of one shape; 255 is void in the label. On void pixels the prediction
+does not count: it is taken for void there, too.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from deeplabctl.classes import IGNORE_LABEL
+from deeplabctl.evaluation.metrics import ConfusionMatrix
+
+Label = npt.NDArray[np.uint8]
+Counts = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Around = Literal["void", "boundaries"]
+
+BANDS = 40  # the widest trimap, in pixels
+BF_TOLERANCE = 0.0075  # of the image's diagonal
+
+
+def band_of(label: Label, around: Around) -> npt.NDArray[np.int32]:
+    """Return (H, W) the width of the narrowest trimap that holds each pixel; 0 for void and where there is none.
+
+    "void" is the trimap of arXiv 1606.00915, Figure 10, as the authors' MATLAB script has it (MyVOCevalsegBoundary):
+    the trimap of width w holds the pixels that a dilation of void by a square of 2w + 1 pixels reaches. "boundaries"
+    is for sets without void: width 1 holds the pixels beside one of another class, on either side, and each further
+    one dilates that by a pixel.
+    """
+    from scipy import ndimage
+
+    void = label == IGNORE_LABEL
+    start = void if around == "void" else _beside_another(label)
+    if not start.any():
+        return np.zeros(label.shape, np.int32)
+    bands: npt.NDArray[np.int32] = ndimage.distance_transform_cdt(~start, "chessboard")
+    if around == "boundaries":
+        bands += 1
+        bands[void] = 0
+    return bands
+
+
+class Trimap:
+    """Count pixels by (width of the narrowest trimap that holds them, label, prediction), up to a width of 40."""
+
+    def __init__(self, num_classes: int, around: Around) -> None:
+        self.num_classes = num_classes
+        self.around: Around = around
+        self.counts = np.zeros((BANDS, num_classes, num_classes), np.int64)
+
+    def update(self, label: Label, prediction: Label) -> None:
+        """Add an image whose ids are in range."""
+        band = band_of(label, self.around)
+        near = np.flatnonzero((band > 0) & (band <= BANDS))
+        rows, columns = label.ravel()[near].astype(np.int64), prediction.ravel()[near]
+        cells = ((band.ravel()[near] - 1) * self.num_classes + rows) * self.num_classes + columns
+        self.counts += np.bincount(cells, minlength=self.counts.size).reshape(self.counts.shape)
+
+    def merge(self, other: Trimap) -> None:
+        """Add the counts of another one."""
+        self.counts += other.counts
+
+    def mean_iou(self) -> Floats:
+        """Return (40,) the mean IoU inside the trimaps of 1 to 40 pixels; NaN for one without pixels."""
+        matrix = ConfusionMatrix(self.num_classes)
+        scores = np.empty(BANDS)
+        for width, counts in enumerate(self.counts):
+            matrix.counts += counts
+            scores[width] = matrix.mean_iou()
+        return scores
+
+    def pixels(self) -> Counts:
+        """Return (40,) the pixels inside the trimaps of 1 to 40 pixels."""
+        sums: Counts = self.counts.sum((1, 2)).cumsum()
+        return sums
+
+
+def boundary_f1(label: Label, prediction: Label, num_classes: int, tolerance: float = BF_TOLERANCE) -> Floats:
+    """Return (C,) the boundary F1 of an image; NaN for a class that the label does not have, 0 for one not predicted.
+
+    Csurka et al. (BMVC 2013): the contour of a class are the pixels of its binary map that have one of the four
+    neighbours outside of it. Precision is the share of the predicted contour that lies nearer than ``tolerance`` times
+    the image's diagonal to the label's, recall the reverse, and F1 their harmonic mean. What the paper leaves open is
+    done as MATLAB's evaluateSemanticSegmentation does it: pixels at the image's edge belong to the contour, and void
+    pixels are removed from the prediction, too.
+    """
+    masked = np.where(label == IGNORE_LABEL, np.uint8(IGNORE_LABEL), prediction)
+    distance = tolerance * math.hypot(*label.shape)
+    offsets, margin = _offsets_within(distance), math.ceil(distance)
+    wanted, found = _contours(label, margin), _contours(masked, margin)
+    predicted, right = _matched(found, wanted, offsets, num_classes)
+    labelled, hit = _matched(wanted, found, offsets, num_classes)
+    f1 = np.full(num_classes, np.nan)
+    for index in np.flatnonzero(labelled):
+        recall = hit[index] / labelled[index]
+        precision = right[index] / predicted[index] if predicted[index] else 0.0
+        f1[index] = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+    return f1
+
+
+class BoundaryF1:
+    """Average the boundary F1 of images as CamVid's tables do (SegNet, arXiv 1511.00561, section 3.3).
+
+    Over the classes that are present in an image's label, then over the images; for a class over the images that it is
+    present in.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        self._sums, self._images = np.zeros(num_classes), np.zeros(num_classes, np.int64)
+        self._sum, self._scored = 0.0, 0
+
+    def add(self, f1: Floats) -> None:
+        """Add an image's classes, as `boundary_f1` returns them; an image that is void alone does not count."""
+        present = ~np.isnan(f1)
+        if present.any():
+            self._sums[present] += f1[present]
+            self._images += present
+            self._sum += float(f1[present].mean())
+            self._scored += 1
+
+    def mean(self) -> float:
+        """Return the mean over the images; NaN if there were none."""
+        return self._sum / self._scored if self._scored else math.nan
+
+    def classes(self) -> Floats:
+        """Return (C,) the means of the classes; NaN for a class in no label."""
+        means = np.full(self._sums.shape, np.nan)
+        np.divide(self._sums, self._images, out=means, where=self._images > 0)
+        return means
+
+
+def _beside_another(ids: Label) -> npt.NDArray[np.bool_]:
+    """Mark the pixels with a value other than that of one of their four neighbours."""
+    marked = np.zeros(ids.shape, np.bool_)
+    down, right = ids[:-1] != ids[1:], ids[:, :-1] != ids[:, 1:]
+    marked[:-1] |= down
+    marked[1:] |= down
+    marked[:, :-1] |= right
+    marked[:, 1:] |= right
+    return marked
+
+
+Offsets = tuple[tuple[int, int], ...]
+
+
+@lru_cache(maxsize=64)
+def _offsets_within(distance: float) -> Offsets:
+    """Return all (down, right) shorter than ``distance``, the shortest first."""
+    reach = range(-math.ceil(distance), math.ceil(distance) + 1)
+    squares = {(down, right): down**2 + right**2 for down in reach for right in reach}
+    return tuple(
+        sorted((offset for offset, square in squares.items() if square < distance**2), key=squares.__getitem__)
+    )
+
+
+def _contours(ids: Label, margin: int) -> Label:
+    """Return the ids of contour pixels, and void elsewhere, with a margin of void around."""
+    padded = np.pad(ids, 1, constant_values=IGNORE_LABEL)
+    contour = _beside_another(padded)[1:-1, 1:-1]
+    return np.pad(np.where(contour, ids, np.uint8(IGNORE_LABEL)), margin, constant_values=IGNORE_LABEL)
+
+
+def _matched(points: Label, others: Label, offsets: Offsets, num_classes: int) -> tuple[Counts, Counts]:
+    """Count (C,) the contour pixels of each class, and those of them with one of the other contour at an offset."""
+    flat, target = points.ravel(), others.ravel()
+    alone = np.flatnonzero(flat != IGNORE_LABEL)
+    own = flat[alone]
+    total = np.bincount(own, minlength=num_classes)
+    for down, right in offsets:
+        still = target[alone + (down * points.shape[1] + right)] != own
+        alone, own = alone[still], own[still]
+        if not alone.size:
+            break
+    return total, total - np.bincount(own, minlength=num_classes)

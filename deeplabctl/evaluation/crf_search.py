@@ -1,0 +1,113 @@
+"""Search the CRF parameters with the best mean IoU on a part of a split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from deeplabctl.crf.params import CrfParams
+from deeplabctl.crf.search_grid import Grid, Point, SearchTable, finer, params_at, points
+from deeplabctl.data.dataset import Dataset, Sample
+from deeplabctl.evaluation.metrics import ConfusionMatrix
+from deeplabctl.evaluation.network_scores import read_ahead
+from deeplabctl.prediction.segmenter import Segmenter
+from deeplabctl.reporting import Advanced, Finished, Note, Reporter, Started, silent
+
+Scores = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """Hold what a search came to."""
+
+    best: CrfParams
+    miou: float  # on the images of the search
+    without_crf: float
+    points: int  # in the table, those of an earlier start too
+
+
+def spread(samples: Sequence[Sample], count: int) -> list[Sample]:
+    """Return ``count`` samples, or all, spread evenly over the split."""
+    count = min(count, len(samples))
+    return [samples[index * len(samples) // count] for index in range(count)]
+
+
+def search(
+    segmenter: Segmenter,
+    dataset: Dataset,
+    samples: Sequence[Sample],
+    grid: Grid,
+    table: SearchTable,
+    base: CrfParams,
+    report: Reporter = silent,
+    *,
+    rounds: int = 2,
+    adaptive: bool = False,
+) -> SearchResult:
+    """Score the grid's points, then those around the best at half its steps, and so on; ``rounds`` of them in all.
+
+    Points that the table has already are not scored again. The network runs once over the images; its logits are kept
+    at stride 8 (a third of a MiB for an image of VOC's size and scale), from which the scores are made anew for each
+    point. Raises DataError for a sample that cannot be read.
+    """
+    subset = _Subset(segmenter, dataset, samples, report)
+    for level in range(rounds):
+        wanted = points(grid) if level == 0 else finer(grid, table.best()[0], level)
+        missing = [point for point in wanted if point not in table.rows]
+        if len(missing) < len(wanted):
+            report(Note(f"{len(wanted) - len(missing)} of {len(wanted)} points are in {table.path} already"))
+        done, total = ((len(wanted) - len(missing)) * len(samples), len(wanted) * len(samples))
+        report(Started(f"CRF search, round {level + 1} of {rounds}", total, "images", done))
+        try:
+            for point in missing:
+                miou = subset.miou(params_at(point, base), report, adaptive=adaptive)
+                best = not table.rows or miou > table.best()[1]
+                table.add(point, miou)
+                report(Note(f"{_words(point)}: mIoU {100 * miou:.2f}{'  (best so far)' if best else ''}"))
+        finally:
+            report(Finished())
+    best_point, best_miou = table.best()
+    return SearchResult(params_at(best_point, base), best_miou, subset.without_crf, len(table.rows))
+
+
+class _Subset:
+    """Hold the coarse logits of some images."""
+
+    def __init__(self, segmenter: Segmenter, dataset: Dataset, samples: Sequence[Sample], report: Reporter) -> None:
+        self._segmenter, self._samples, self._num_classes = segmenter, samples, len(dataset.classes)
+        self._coarse: list[list[Scores]] = []
+        matrix = ConfusionMatrix(self._num_classes)
+        report(Started("running the network", len(samples), "images"))
+        try:
+            for _, image, label in read_ahead(samples):
+                coarse = segmenter.coarse_logits(image)
+                self._coarse.append(coarse)
+                matrix.update(label, segmenter.scores_from(coarse, label.shape).argmax(-1))
+                report(Advanced(1))
+        finally:
+            report(Finished())
+        self.without_crf = matrix.mean_iou()
+
+    def miou(self, params: CrfParams, report: Reporter, *, adaptive: bool) -> float:
+        """Return the mean IoU with these parameters."""
+        from deeplabctl.crf import refine_many
+
+        matrix = ConfusionMatrix(self._num_classes)
+        labels: list[npt.NDArray[np.uint8]] = []
+
+        def pairs() -> Iterator[tuple[npt.NDArray[np.uint8], Scores]]:
+            for coarse, (_, image, label) in zip(self._coarse, read_ahead(self._samples), strict=True):
+                labels.append(label)
+                yield image, self._segmenter.scores_from(coarse, label.shape)
+
+        for refined in refine_many(pairs(), params, adaptive=adaptive):
+            matrix.update(labels.pop(0), refined.argmax(-1))
+            report(Advanced(1))
+        return matrix.mean_iou()
+
+
+def _words(point: Point) -> str:
+    return "bi_w {:g}  bi_xy_std {:g}  bi_rgb_std {:g}".format(*point)

@@ -1,0 +1,129 @@
+"""Score masks that anyone made, one ``<id>.png`` for each image of a split. No network, no TensorFlow."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from deeplabctl.classes import IGNORE_LABEL, voc_grey_levels
+from deeplabctl.data.dataset import Dataset, Sample
+from deeplabctl.data.images import read_label
+from deeplabctl.errors import DataError
+from deeplabctl.evaluation.boundaries import Around
+from deeplabctl.evaluation.split_scores import Evaluation, ImageScores, score_image
+from deeplabctl.parallel import map_ahead
+from deeplabctl.reporting import Advanced, Finished, Note, Reporter, Started, silent
+
+Label = npt.NDArray[np.uint8]
+Kind = Literal["missing", "unreadable", "size", "range"]
+
+_KINDS: dict[Kind, str] = {
+    "missing": "missing", "unreadable": "unreadable", "size": "of another size", "range": "out of range",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Say what is wrong with a mask."""
+
+    id: str
+    kind: Kind
+    text: str
+
+
+@dataclass(frozen=True)
+class MaskScores:
+    """Hold the scores of the masks without a fault, and the faults."""
+
+    evaluation: Evaluation
+    faults: list[Fault] = field(default_factory=list)
+
+    def counted(self) -> str:
+        """Return the faults in words: "2 missing, 1 of another size"."""
+        counts = Counter(fault.kind for fault in self.faults)
+        return ", ".join(f"{counts[kind]} {word}" for kind, word in _KINDS.items() if counts[kind])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the scores and the faults as JSON knows them."""
+        return {**self.evaluation.to_dict(), "faults": [asdict(fault) for fault in self.faults]}
+
+
+def score_masks(
+    folder: Path,
+    dataset: Dataset,
+    samples: Sequence[Sample],
+    report: Reporter = silent,
+    *,
+    around: Around | None = None,
+    on_image: Callable[[ImageScores], None] = lambda image: None,
+) -> MaskScores:
+    """Score ``folder/<id>.png`` against the labels: palette PNGs by index, grey ones by value.
+
+    Masks that are missing, unreadable, of another size than the label or out of range (255 too, where the label is not
+    void) are reported, returned as faults and not scored. Raises DataError if there is not one mask.
+    """
+    if not folder.is_dir():
+        raise DataError(
+            f"--pred-dir {folder}: expected a folder of masks, got {'a file' if folder.exists() else 'none'}"
+        )
+    if not any((folder / f"{sample.id}.png").exists() for sample in samples):
+        raise DataError(
+            f"--pred-dir {folder}: expected a mask for each of {len(samples)} images, such as {samples[0].id}.png, got "
+            "none; give the folder that holds them, named after the images"
+        )
+    scores = MaskScores(Evaluation.empty(dataset.classes, {"data": str(dataset.root), "masks": str(folder)}, around))
+
+    def score(sample: Sample) -> ImageScores | Fault:
+        path = folder / f"{sample.id}.png"
+        if not path.exists():
+            return Fault(sample.id, "missing", f"mask {path}: there is no such file")
+        label = read_label(sample.label)
+        try:
+            mask = read_label(path)
+        except DataError as error:
+            return Fault(sample.id, "unreadable", f"mask {str(error).removeprefix('label ')}")
+        return _fault(sample, path, label, mask, len(dataset.classes)) or score_image(
+            sample, label, mask, len(dataset.classes), around
+        )
+
+    report(Started("scoring masks", len(samples), "masks"))
+    try:
+        for scored in map_ahead(score, samples):
+            if isinstance(scored, Fault):
+                scores.faults.append(scored)
+                report(Note(scored.text, warning=True))
+            else:
+                scores.evaluation.add(scored)
+                on_image(scored)
+            report(Advanced(1))
+    finally:
+        report(Finished())
+    return scores
+
+
+def _fault(sample: Sample, path: Path, label: Label, mask: Label, num_classes: int) -> Fault | None:
+    """Return what forbids scoring a mask."""
+    if mask.shape != label.shape:
+        (height, width), (rows, columns) = label.shape, mask.shape
+        return Fault(
+            sample.id, "size",
+            f"mask {path}: expected the size of its label, {width}x{height}, got {columns}x{rows}; write masks in the "
+            "images' own size",
+        )  # fmt: skip
+    wrong = (mask >= num_classes) & (label != IGNORE_LABEL)
+    if not wrong.any():
+        return None
+    row, column = (int(index) for index in np.argwhere(wrong)[0])
+    grey = set(np.unique(mask).tolist()) <= voc_grey_levels(num_classes)
+    mend = "write class ids, not the grey levels of their colours" if grey else "write a class id for every pixel"
+    got = f"{mask[row, column]} at row {row}, column {column} ({np.count_nonzero(wrong)} such pixels)"
+    return Fault(
+        sample.id, "range",
+        f"mask {path}: expected class ids 0 to {num_classes - 1} where the label is not void, got {got}; {mend}",
+    )  # fmt: skip

@@ -1,0 +1,52 @@
+"""Write the file that the VOC evaluation server takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from zipfile import ZIP_STORED, ZipFile
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from deeplabctl.classes import voc_palette
+from deeplabctl.data.dataset import IMAGES, Dataset
+from deeplabctl.data.findings import Finding
+from deeplabctl.errors import DataError
+from deeplabctl.files import whole_file
+
+Label = npt.NDArray[np.uint8]
+
+
+@contextmanager
+def voc_zip(path: Path, split: str) -> Iterator[Callable[[str, Label], None]]:
+    """Yield a function that adds the label (H, W) of an id; the zip file is there, whole, when the block ends.
+
+    It holds ``results/VOC2012/Segmentation/comp6_<split>_cls/<id>.png``, palette PNGs of the images' own size, as the
+    VOC 2012 development kit lays them out. comp6 is the competition that allows data beside VOC's.
+    """
+    with whole_file(path) as temporary, ZipFile(temporary, "w", ZIP_STORED) as archive:  # PNGs are compressed already
+
+        def add(name: str, label: Label) -> None:
+            image = Image.fromarray(label)
+            image.putpalette(voc_palette().tobytes())
+            png = BytesIO()
+            image.save(png, format="PNG")
+            archive.writestr(f"results/VOC2012/Segmentation/comp6_{split}_cls/{name}.png", png.getvalue())
+
+        yield add
+
+
+def unlabelled_images(dataset: Dataset, split: str) -> list[tuple[str, Path]] | None:
+    """Return (id, image) of a split for which there is not one label, as of VOC's test; None for any other split."""
+    entries = list(dataset.entries(split))
+    if not all(isinstance(entry, Finding) and entry.kind == "list-label" for entry in entries):
+        return None
+    images = {path.stem: path for path in sorted((dataset.root / IMAGES).iterdir())}
+    try:
+        return [(name, images[name]) for name in dataset.list_file(split).read_text("utf-8-sig").split()]
+    except KeyError as error:
+        raise DataError(f"{dataset.list_file(split)}: no image for {error}; mend the list or add the file") from None

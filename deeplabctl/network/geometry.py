@@ -1,0 +1,43 @@
+"""Compute the sizes that an image takes on its way through the network.
+
+Sources: Caffe's pooling rule (ceil mode, clipped; 3x3 window, pad 1) and its INTERP layer with zoom factor 8.
+"""
+
+from __future__ import annotations
+
+from deeplabctl.network.layers import OUTPUT_STRIDE
+
+PAPER_SIZE = 513  # the test crop of the original prototxt: VOC images (at most 500 pixels) are only padded
+
+
+def pooled_size(size: int) -> int:
+    """Return the output size of a 3x3 pooling with stride 2 and pad 1: ``floor(n / 2) + 1``, for even and odd n."""
+    return size // 2 + 1
+
+
+def logits_size(size: int) -> int:
+    """Return the size of the logits (stride 8) for an image of this size."""
+    return pooled_size(pooled_size(pooled_size(size)))
+
+
+def upsampled_size(cells: int) -> int:
+    """Return the size after align-corners upsampling by 8: cell i comes to lie on pixel 8i."""
+    return OUTPUT_STRIDE * (cells - 1) + 1
+
+
+def tight_size(size: int) -> int:
+    """Return the smallest 8k + 1 that is at least ``size``."""
+    return -(-(size - 1) // OUTPUT_STRIDE) * OUTPUT_STRIDE + 1
+
+
+def padded_size(size: int, pad: str) -> int:
+    """Return the size to which prediction pads an image with zeros, at the bottom and right.
+
+    ``pad`` is "paper" (513; a larger image to the next 8k + 1) or "tight" (the next 8k + 1).
+    """
+    return PAPER_SIZE if pad == "paper" and size <= PAPER_SIZE else tight_size(size)
+
+
+def is_crop_size(size: int) -> bool:
+    """Tell whether a crop is 8k + 1, so that pixel 8i of the label lies on cell i of the logits."""
+    return size >= OUTPUT_STRIDE + 1 and size % OUTPUT_STRIDE == 1

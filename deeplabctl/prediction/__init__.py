@@ -1,0 +1,1 @@
+"""Image in, label out: how a network is applied to pictures."""

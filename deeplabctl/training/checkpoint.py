@@ -1,0 +1,152 @@
+"""Keep what a training needs to go on: weights, optimiser, counters, and what they belong to.
+
+A checkpoint is an uncompressed .npz of arrays, with the counters as JSON in an entry of their own. It is read without
+pickle, and written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from deeplabctl.data.dataset import Sample
+from deeplabctl.data.inspection import LabelFacts
+from deeplabctl.errors import RunError
+from deeplabctl.files import whole_file
+from deeplabctl.recipe import Recipe
+from deeplabctl.reporting import Note, Reporter, silent
+from deeplabctl.weights.fitting import DAMAGED_ZIP
+
+_KEPT = 2  # checkpoints: the newest, and one before it should the disk damage that
+_COUNTERS = "progress"
+
+# Settings that change what is watched, not what is computed. The split's fingerprint stands for data.root.
+_HARMLESS = (
+    "data.root", "run.strategy", "run.log_every", "run.val_every", "run.save_every", "run.preview_every",
+    "solver.patience", "eval.", "crf.", "expect.",
+)  # fmt: skip
+
+
+@dataclass
+class Progress:
+    """Count how far a training has come."""
+
+    step: int = 0
+    settled: bool = True  # the validation that follows the step, if one does, was done
+    losses: list[float] = field(default_factory=list)  # of the last steps, for their mean
+    best: dict[str, Any] | None = None  # scores of the best validation
+    best_step: int = 0
+    validations_without_gain: int = 0
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Hold a training after a step."""
+
+    progress: Progress
+    arrays: dict[str, npt.NDArray[Any]]  # of `TrainingStep.state`
+    new_layers: list[str]  # that started random
+    recipe: dict[str, Any]
+    fingerprint: dict[str, Any]  # of the data, see `fingerprint`
+
+    def write(self, folder: Path) -> None:
+        """Write ``step-000500.npz`` into the folder, and remove all but the last two there."""
+        facts = {item.name: getattr(self, item.name) for item in dataclasses.fields(self) if item.name != "arrays"}
+        text = json.dumps(facts | {_COUNTERS: dataclasses.asdict(self.progress)})
+        with whole_file(folder / f"step-{self.progress.step:06d}.npz") as temporary:
+            np.savez(temporary, __facts__=np.array(text), **self.arrays)  # type: ignore[arg-type]
+        files = _files(folder)
+        older = [path for path in files if _step(path) <= self.progress.step]
+        for path in {*files} - {*older[:_KEPT]}:  # later ones are of a run that was wound back
+            path.unlink(missing_ok=True)
+
+    @classmethod
+    def read(cls, path: Path) -> Checkpoint:
+        """Read a checkpoint; raises RunError for a damaged one."""
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+                facts = json.loads(str(stored["__facts__"]))
+                arrays = {name: stored[name] for name in stored.files if name != "__facts__"}
+            return cls(**facts | {_COUNTERS: Progress(**facts[_COUNTERS]), "arrays": arrays})
+        except DAMAGED_ZIP as error:
+            raise RunError(f"checkpoint {path}: the file is damaged ({type(error).__name__}: {error})") from None
+
+
+def last_checkpoint(folder: Path, report: Reporter = silent) -> Checkpoint | None:
+    """Return the newest checkpoint that can be read; None if there is none. Raises RunError if none can be read."""
+    for path in _files(folder):
+        try:
+            return Checkpoint.read(path)
+        except RunError as error:
+            report(Note(f"{error}; taking the one before", warning=True))
+    if _files(folder):
+        raise RunError(
+            f"checkpoints {folder}: none can be read; start a new training from best.keras or last.keras (--init)"
+        )
+    return None
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the checkpoints of a folder, the newest first."""
+    return sorted(folder.glob("step-*.npz"), key=_step, reverse=True)
+
+
+def _step(path: Path) -> int:
+    return int(path.stem.removeprefix("step-"))
+
+
+def fingerprint(samples: Sequence[Sample], facts: Iterable[LabelFacts]) -> dict[str, Any]:
+    """Return what tells a split from a changed one: its count, and a hash of ids, image sizes and labelled pixels.
+
+    It holds for a copy elsewhere too.
+    """
+    digest = hashlib.sha256()
+    for sample, fact in zip(samples, facts, strict=True):
+        counts = sorted((int(value), int(count)) for value, count in fact.pixels.items())
+        digest.update(json.dumps([sample.id, sample.image.stat().st_size, counts]).encode())
+    return {"images": len(samples), "sha256": digest.hexdigest()}
+
+
+def check_same_training(checkpoint: Checkpoint, recipe: Recipe, data: dict[str, Any], where: Path) -> None:
+    """Raise RunError if a recipe or a data set is not the one that a checkpoint was trained with.
+
+    Settings that do not change the mathematics may differ; so may ``steps``, where the learning rate does not hang on
+    them.
+    """
+    harmless = _HARMLESS if recipe.solver.policy == "poly" else (*_HARMLESS, "solver.steps")
+    wanted = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    differing = [
+        f"{name} (was {old!r}, now {new!r})"
+        for name, old, new in _differences(checkpoint.recipe, wanted)
+        if not name.startswith(harmless)
+    ]
+    if differing:
+        raise RunError(
+            f"run directory {where}: the recipe is not that of the run: {', '.join(differing)}; resume without these "
+            "changes, or start a new training from its weights (--init)"
+        )
+    for split, old in checkpoint.fingerprint.items():
+        if (new := data[split]) != old:
+            counts = f"{old['images']} images, got {new['images']}" if old["images"] != new["images"] else "same files"
+            raise RunError(
+                f"data set {recipe.data.root}: split {split} has changed since step {checkpoint.progress.step} of the "
+                f"run: expected {counts}{'' if 'got' in counts else ', got others'}; put the data back, or start a "
+                "new training from the run's weights (--init)"
+            )
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    for key in sorted(old.keys() | new.keys()):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            yield from _differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            yield f"{prefix}{key}", before, after

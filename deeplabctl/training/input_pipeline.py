@@ -1,0 +1,120 @@
+"""Feed training batches through tf.data: a function of seed and step alone, whatever was asked before."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from deeplabctl.classes import IGNORE_LABEL
+from deeplabctl.data.augmentation import Augment, augment, shrink_label
+from deeplabctl.data.dataset import Sample
+from deeplabctl.data.images import read_image, read_label
+from deeplabctl.errors import DataError, DeepLabError
+from deeplabctl.network.geometry import logits_size
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+# What a random number is drawn for: the numbers of one purpose never depend on those of another.
+_ORDER, _AUGMENT = 1, 2
+
+
+class TrainingPipeline:
+    """Deliver the batches of a training.
+
+    The sample at position p (``step * batch_size + i``) of the endless stream and what augmentation makes of it are
+    functions of (seed, p): epochs are shuffled one by one, batches run over their ends, as Caffe's do.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        settings: Augment,
+        *,
+        batch_size: int,
+        seed: int,
+        num_classes: int = IGNORE_LABEL,
+    ) -> None:
+        self.samples = samples
+        self.settings = settings
+        self.batch_size = batch_size
+        self.seed = seed
+        self.num_classes = num_classes
+        self._failure: DeepLabError | None = None
+
+    def sample_at(self, position: int) -> Sample:
+        """Return the sample at a position of the stream."""
+        epoch, index = divmod(position, len(self.samples))
+        if self.settings.shuffle:
+            index = int(_permutation(self.seed, epoch, len(self.samples))[index])
+        return self.samples[index]
+
+    def load(self, position: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+        """Read and augment the sample at a position: the image (S, S, 3) float32 BGR minus the mean, and its label.
+
+        The label is shrunk to the logits' size (h, h) uint8, 255 void.
+        """
+        sample = self.sample_at(position)
+        image, label = read_image(sample.image), read_label(sample.label)
+        if image.shape[:2] != label.shape:
+            raise DataError(f"{sample.label}: its size {label.shape} is no longer its image's {image.shape[:2]}")
+        if ((label >= self.num_classes) & (label != IGNORE_LABEL)).any():
+            wrong = int(label[(label >= self.num_classes) & (label != IGNORE_LABEL)][0])
+            raise DataError(
+                f"{sample.label}: expected class ids 0 to {self.num_classes - 1} or 255, got {wrong} by now"
+            )
+        rng = np.random.default_rng((self.seed, _AUGMENT, position))
+        pixels, cropped = augment(image, label, self.settings, rng)
+        return pixels, shrink_label(cropped)
+
+    def positions(self, step: int) -> range:
+        """Return the positions in the stream of a step's samples."""
+        return range(step * self.batch_size, (step + 1) * self.batch_size)
+
+    def batches(
+        self, start: int, stop: int, *, worker: int = 0, workers: int = 1, replicas: int = 1
+    ) -> tf.data.Dataset:
+        """Return the batches of steps ``start`` to ``stop - 1``.
+
+        A batch is (images (N, S, S, 3) float32, labels (N, h, h) uint8, positions in the stream (N,) int64). Samples
+        are made by as many threads as there are cores, some batches ahead of the training step. Of several workers each
+        reads its own share of every batch, and each of all replicas gets a batch of its own, one after another.
+        """
+        import tensorflow as tf
+
+        size, cells = self.settings.crop_size, logits_size(self.settings.crop_size)
+
+        def load(position: np.int64) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+            try:
+                return self.load(int(position))
+            except DeepLabError as error:
+                self._failure = error  # TensorFlow would bury it in its own text
+                raise
+
+        share = self.batch_size // workers
+
+        def load_tensors(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            position = index // share * self.batch_size + worker * share + index % share
+            image, label = tf.numpy_function(load, [position], (tf.float32, tf.uint8), stateful=False)
+            image.set_shape((size, size, 3))
+            label.set_shape((cells, cells))
+            return image, label, position
+
+        stream = tf.data.Dataset.range(start * share, stop * share)
+        stream = stream.map(load_tensors, num_parallel_calls=os.cpu_count(), deterministic=True)
+        return stream.batch(self.batch_size // replicas, drop_remainder=True).prefetch(3)
+
+    def reraise(self) -> None:
+        """Raise the error that stopped a batch, if one did."""
+        if self._failure is not None:
+            raise self._failure
+
+
+@lru_cache(maxsize=4)
+def _permutation(seed: int, epoch: int, size: int) -> npt.NDArray[np.int64]:
+    return np.random.default_rng((seed, _ORDER, epoch)).permutation(size)

@@ -1,0 +1,134 @@
+"""Update the weights: Caffe's SGD with its multipliers and L2 rule, and Adam with the same."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from deeplabctl.network.layers import convolutions
+from deeplabctl.recipe import Recipe
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON = 0.9, 0.999, 1e-8
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """Hold a variable with its factors: of the learning rate (``lr_mult``) and of the weight decay."""
+
+    variable: tf.Variable
+    lr_multiplier: float
+    weight_decay: float
+
+
+def trained_parameters(model: keras.Model, recipe: Recipe, new_layers: Collection[str]) -> list[Parameter]:
+    """Return the variables that are trained, [kernel, bias] of each layer that is not frozen, with their factors.
+
+    Caffe's: the rate of a bias is twice that of its kernel and biases do not decay; the classifier's rate is
+    ``head_multiplier`` times the others', or ``new_layer_multiplier`` (where set) that of all layers that start random.
+    """
+    solver = recipe.solver
+    parameters = []
+    for conv in convolutions(recipe.model.architecture):
+        if conv.name in solver.freeze:
+            continue
+        factor = solver.head_multiplier if conv.classifier else 1.0
+        if solver.new_layer_multiplier and conv.name in new_layers:
+            factor = solver.new_layer_multiplier
+        rates, decays = conv.lr_multipliers, conv.decay_multipliers
+        for variable, rate, decay in zip(model.get_layer(conv.name).weights, rates, decays, strict=True):
+            parameters.append(Parameter(variable.value, factor * rate, solver.weight_decay * decay))
+    return parameters
+
+
+class Optimizer:
+    """Apply gradients to parameters.
+
+    SGD is Caffe's: ``g += decay * w; v = momentum * v + lr * g; w -= v``, the learning rate inside the velocity. Adam
+    is arXiv 1412.6980's Algorithm 1 in its efficient order (section 2), with L2 in the gradient.
+    """
+
+    def __init__(self, parameters: list[Parameter], recipe: Recipe) -> None:
+        import tensorflow as tf
+
+        self.parameters = parameters
+        self._kind = recipe.solver.optimizer
+        self._momentum = recipe.solver.momentum
+        self._clip = recipe.solver.gradient_clip
+        moments = 1 if self._kind == "sgd" else 2
+        self.slots = [
+            [tf.Variable(tf.zeros_like(parameter.variable), trainable=False) for _ in range(moments)]
+            for parameter in parameters
+        ]
+
+    def apply(
+        self, gradients: list[tf.Tensor], learning_rate: tf.Tensor, step: tf.Tensor, accept: tf.Tensor | None = None
+    ) -> None:
+        """Update all variables by the gradients of the loss, which all replicas have summed already.
+
+        ``step`` (0 is the first) corrects Adam's bias. Where ``accept`` is given and false, nothing changes.
+        """
+        import tensorflow as tf
+
+        if self._clip:
+            gradients, _ = tf.clip_by_global_norm(gradients, self._clip)
+
+        def update_everywhere(strategy: tf.distribute.Strategy, gradients: list[tf.Tensor]) -> None:
+            for parameter, slots, gradient in zip(self.parameters, self.slots, gradients, strict=True):
+
+                def update(
+                    variable: tf.Variable,
+                    slots: list[tf.Variable],
+                    gradient: tf.Tensor,
+                    parameter: Parameter = parameter,
+                ) -> None:
+                    self._update(variable, slots, gradient, parameter, learning_rate, step, accept)
+
+                strategy.extended.update(parameter.variable, update, args=(slots, gradient))
+
+        tf.distribute.get_replica_context().merge_call(update_everywhere, args=(gradients,))
+
+    def _update(
+        self,
+        variable: tf.Variable,
+        slots: list[tf.Variable],
+        gradient: tf.Tensor,
+        parameter: Parameter,
+        learning_rate: tf.Tensor,
+        step: tf.Tensor,
+        accept: tf.Tensor | None,
+    ) -> None:
+        """Update one variable and its slots on one device."""
+        import tensorflow as tf
+
+        rate = learning_rate * tf.cast(parameter.lr_multiplier, variable.dtype)
+        if parameter.weight_decay:
+            gradient += tf.cast(parameter.weight_decay, variable.dtype) * variable
+        if self._kind == "sgd":
+            new_slots = [self._momentum * slots[0] + rate * gradient]
+            change = new_slots[0]
+        else:
+            new_slots, direction = _adam(slots, gradient, step)
+            change = rate * direction
+        if accept is not None:
+            change = tf.where(accept, change, tf.zeros_like(change))
+            new_slots = [tf.where(accept, new, old) for new, old in zip(new_slots, slots, strict=True)]
+        for slot, value in zip(slots, new_slots, strict=True):
+            slot.assign(value)
+        variable.assign_sub(change)
+
+
+def _adam(slots: list[tf.Variable], gradient: tf.Tensor, step: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
+    """Return both moments anew, and what the learning rate multiplies."""
+    import tensorflow as tf
+
+    time = tf.cast(step + 1, gradient.dtype)
+    correction = tf.sqrt(1 - tf.pow(tf.cast(ADAM_BETA2, gradient.dtype), time))
+    correction /= 1 - tf.pow(tf.cast(ADAM_BETA1, gradient.dtype), time)
+    mean = slots[0] + (1 - ADAM_BETA1) * (gradient - slots[0])
+    square = slots[1] + (1 - ADAM_BETA2) * (tf.square(gradient) - slots[1])
+    return [mean, square], correction * mean / (tf.sqrt(square) + ADAM_EPSILON)

@@ -1,0 +1,167 @@
+"""Compute one training step: forward, loss, backward and update, as one TensorFlow graph."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
+
+from deeplabctl.network.keras_model import apply_model
+from deeplabctl.network.layers import convolutions
+from deeplabctl.recipe import Recipe
+from deeplabctl.training.cluster import Cluster
+from deeplabctl.training.loss import cross_entropy, pixel_weights
+from deeplabctl.training.optimizer import Optimizer, trained_parameters
+from deeplabctl.training.schedule import learning_rate
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+# Dynamic loss scaling of float16 (arXiv 1710.03740, section 3.2; the numbers are Keras').
+_FIRST_SCALE = 2.0**15
+_GROW_EVERY = 2000  # steps without an overflow
+
+
+class TrainingStep:
+    """Train a model on a batch.
+
+    A batch of ``batch_size * accumulate`` images is worked through in ``accumulate`` parts, one after another, on each
+    replica of the cluster at once. The gradients are those of the whole batch: the loss is divided by the valid pixels
+    of all parts and replicas together. With a float16 model the loss is scaled, and a step whose gradients overflow is
+    left out.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        recipe: Recipe,
+        class_weights: Sequence[float],
+        new_layers: Collection[str] = (),
+        cluster: Cluster | None = None,
+    ) -> None:
+        import tensorflow as tf
+
+        self._model = model
+        self._recipe = recipe
+        self._cluster = cluster or Cluster()
+        self._dtype = tf.as_dtype(model.layers[-1].variable_dtype)
+        self._class_weights = tf.constant(class_weights, self._dtype)
+        self._scaling: list[tf.Variable] = []  # the loss's scale, and the steps since it changed
+        with self._cluster.scope():
+            self._optimizer = Optimizer(trained_parameters(model, recipe, new_layers), recipe)
+            if model.layers[-1].compute_dtype == "float16":
+                self._scaling = [
+                    tf.Variable(start, trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
+                    for start in (_FIRST_SCALE, 0.0)
+                ]
+        self._graph = tf.function(self._everywhere)
+
+    def __call__(self, images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, step: int) -> float:
+        """Update the model and return the loss that it had.
+
+        ``images`` (N, S, S, 3) BGR minus the mean, ``labels`` (N, h, h) integers with 255 void, ``positions`` (N,)
+        int64 of the images in the stream of samples, on which their dropout hangs (each a distributed value where
+        there are several replicas); ``step`` counts from 0.
+        """
+        import tensorflow as tf
+
+        rate = tf.constant(learning_rate(self._recipe.solver, step), self._dtype)
+        return float(self._graph(images, labels, positions, rate, tf.constant(step, tf.int64)))
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """Return all that the next step depends on, weights and optimiser, as arrays by name."""
+        return {name: variable.numpy() for name, variable in self._variables().items()}
+
+    def restore(self, state: dict[str, npt.NDArray[Any]]) -> None:
+        """Take a state back; raises KeyError or ValueError for one of another training."""
+        for name, variable in self._variables().items():
+            variable.assign(state[name])
+
+    def checksum(self) -> int:
+        """Return a number that tells a state from another."""
+        checksum = 0
+        for _, array in sorted(self.state().items()):
+            checksum = zlib.crc32(array.tobytes(), checksum)
+        return checksum
+
+    def is_stuck(self) -> bool:
+        """Tell whether float16 gradients overflow even where the loss is not scaled up."""
+        return bool(self._scaling) and float(self._scaling[0]) <= 1 and float(self._scaling[1]) == 0
+
+    def _variables(self) -> dict[str, tf.Variable]:
+        found: dict[str, tf.Variable] = {}
+        for conv in convolutions(self._recipe.model.architecture):
+            for part, variable in zip(("kernel", "bias"), self._model.get_layer(conv.name).weights, strict=True):
+                found[f"weights/{conv.name}/{part}"] = variable.value
+        names = {id(variable): name for name, variable in found.items()}
+        for parameter, slots in zip(self._optimizer.parameters, self._optimizer.slots, strict=True):
+            name = names[id(parameter.variable)]
+            found |= {name.replace("weights", f"slot{number}", 1): slot for number, slot in enumerate(slots)}
+        return found | dict(zip(("loss_scale", "good_steps"), self._scaling, strict=False))
+
+    def _everywhere(
+        self, images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, rate: tf.Tensor, step: tf.Tensor
+    ) -> tf.Tensor:
+        """Run the update on every replica; the loss that each returns is that of all."""
+        strategy = self._cluster.strategy
+        losses = strategy.run(self._update, args=(images, labels, positions, rate, step))
+        return strategy.experimental_local_results(losses)[0]
+
+    def _update(
+        self, images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, rate: tf.Tensor, step: tf.Tensor
+    ) -> tf.Tensor:
+        import tensorflow as tf
+
+        def summed(values: Any) -> Any:
+            if self._cluster.replicas == 1:
+                return values
+            return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
+
+        total = summed(tf.reduce_sum(pixel_weights(labels, self._class_weights)))
+        seeds = tf.stack([tf.fill(tf.shape(positions), self._recipe.run.seed), tf.cast(positions, tf.int32)], axis=1)
+        parts = self._recipe.solver.accumulate
+        size = images.shape[0] // parts
+        loss, gradients = self._gradients(images[:size], labels[:size], seeds[:size], total)
+        for part in tf.range(1, parts) if parts > 1 else ():
+            window = slice(part * size, (part + 1) * size)
+            inputs = tf.ensure_shape(images[window], (size, *images.shape[1:]))
+            part_loss, part_gradients = self._gradients(inputs, labels[window], seeds[window], total)
+            loss += part_loss
+            gradients = [whole + added for whole, added in zip(gradients, part_gradients, strict=True)]
+        loss, gradients = summed([loss, gradients])
+        accept = None
+        if self._scaling:
+            gradients = [gradient / self._scaling[0] for gradient in gradients]
+            accept = self._rescale(gradients)
+        self._optimizer.apply(gradients, rate, step, accept)
+        return loss
+
+    def _gradients(
+        self, images: tf.Tensor, labels: tf.Tensor, seeds: tf.Tensor, total: tf.Tensor
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        import tensorflow as tf
+
+        variables = [parameter.variable for parameter in self._optimizer.parameters]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(variables)
+            logits = tf.cast(apply_model(self._model, images, seeds), self._dtype)
+            loss, reported = cross_entropy(logits, labels, self._class_weights, total)
+            if self._scaling:
+                loss *= self._scaling[0]
+        return reported, tape.gradient(loss, variables)
+
+    def _rescale(self, gradients: list[tf.Tensor]) -> tf.Tensor:
+        """Tell whether all gradients are finite, and set the scale of the next step's loss."""
+        import tensorflow as tf
+
+        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients])
+        scale, steps = self._scaling
+        grown = steps + 1 >= _GROW_EVERY
+        new_scale = tf.where(finite, tf.where(grown, scale * 2, scale), tf.maximum(scale / 2, 1.0))
+        new_steps = tf.where(finite & ~grown, steps + 1, 0.0)
+        scale.assign(new_scale)
+        steps.assign(new_steps)
+        return finite

@@ -1,0 +1,110 @@
+"""Tell what a weight file is by its content; its name is never trusted."""
+
+from __future__ import annotations
+
+import os
+import re
+import zipfile
+from enum import Enum
+from pathlib import Path
+
+from deeplabctl.caffe.sniff import is_caffemodel, looks_like_solverstate
+from deeplabctl.errors import WeightsError
+from deeplabctl.weights.tf_checkpoint import checkpoint_prefix
+
+
+class Format(Enum):
+    """Name the formats that can be read."""
+
+    OURS = "deeplabctl model file (.keras)"
+    KERAS = "Keras model file (.keras)"
+    KERAS_H5 = "Keras weights (HDF5)"
+    CAFFE = "caffemodel"
+    TENSORFLOW = "TensorFlow checkpoint"
+    PICKLE = "weight pickle"
+
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_PICKLE = re.compile(rb"\x80[\x02-\x05]|\(dp?\d*\n|\(lp?\d*\n|ccopy_reg|\}q")
+
+# What people have instead of a weight file, by its first bytes, and what to do then.
+_WRONG = (
+    (rb"\xff\xd8\xff", "a JPEG picture"),
+    (rb"\x89PNG", "a PNG picture"),
+    (rb"GIF8", "a GIF picture"),
+    (rb"\x1f\x8b", "a gzip archive; unpack it first"),
+    (rb"BZh|\xfd7zXZ|Rar!|7z\xbc\xaf", "a packed archive; unpack it first"),
+    (rb"version https://git-lfs", "a Git LFS pointer, not the file itself; fetch it with: git lfs pull"),
+    (
+        rb"(?is)\s*(<\?xml|<!doctype|<html|<head)",
+        "a web page, an error message of the server perhaps; download it anew",
+    ),
+    (
+        rb"(?s)(\s*#[^\n]*\n)*\s*(name|layers?|input|input_dim|force_backward)\s*[:{]",
+        "a prototxt: the net's definition without its weights; give the .caffemodel",
+    ),
+    (rb"\s*\{", "a JSON text"),
+    (rb"%PDF", "a PDF"),
+)
+
+
+def identify(path: Path) -> Format:
+    """Return the format of a weight file; raises WeightsError that says what it is where it is none.
+
+    A TensorFlow checkpoint may be given by its prefix, its ``.index`` or its ``.data-...`` file.
+    """
+    if not os.path.exists(path):  # noqa: PTH110 - which, unlike Path's, raises for no name
+        if checkpoint_prefix(path) is not None:
+            return Format.TENSORFLOW
+        raise WeightsError(f"weights {path}: there is no such file")
+    if not path.is_file():
+        raise WeightsError(f"weights {path}: expected a file, got a folder or a device")
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096)
+    except OSError as error:
+        raise WeightsError(f"weights {path}: cannot be read ({error.strerror})") from None
+    if not head:
+        raise _wrong(path, "an empty file; get it again")
+    if head.startswith(b"PK\x03\x04"):
+        return _zip_format(path)
+    if checkpoint_prefix(path) is not None:
+        return Format.TENSORFLOW
+    if looks_like_solverstate(path) or is_caffemodel(path):
+        return Format.CAFFE  # whose reader says it of a solver state
+    if head.startswith(_HDF5):
+        return Format.KERAS_H5
+    if _PICKLE.match(head):
+        return Format.PICKLE
+    for pattern, what in _WRONG:
+        if re.match(pattern, head):
+            raise _wrong(path, what)
+    if _is_text(head):
+        raise _wrong(path, "a text file, a list perhaps")
+    raise _wrong(path, "bytes of no format that is known")
+
+
+def _zip_format(path: Path) -> Format:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = set(archive.namelist())
+    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError):
+        raise _wrong(path, "a zip archive that is damaged or cut off; get it again") from None
+    if "deeplabctl.json" in names:
+        return Format.OURS
+    if {"config.json", "model.weights.h5"} <= names:
+        return Format.KERAS
+    if any(name.endswith("data.pkl") for name in names):
+        raise _wrong(path, "a PyTorch file")
+    raise _wrong(path, "a zip archive; unpack it first")
+
+
+def _is_text(head: bytes) -> bool:
+    return not re.search(rb"[\x00-\x08\x0e-\x1f]", head)
+
+
+def _wrong(path: Path, what: str) -> WeightsError:
+    return WeightsError(
+        f"weights {path}: expected a model file (.keras), a run directory, a .caffemodel, a TensorFlow checkpoint, "
+        f"a weight pickle or Keras VGG-16 weights, got {what}"
+    )

@@ -1,0 +1,227 @@
+import time
+
+import numpy as np
+import pytest
+from caffe_files import DATA
+
+from deeplabctl.caffe.prototxt import check_geometry, read_prototxt
+from deeplabctl.caffe.text_format import parse
+from deeplabctl.errors import WeightsError
+from deeplabctl.network.layers import LARGEFOV
+
+V1, V2 = DATA / "lfov_slim_v1_deploy.prototxt", DATA / "lfov_slim_v2_deploy.prototxt"
+
+
+# ---- the text format ----
+
+
+def test_both_formats_of_the_real_programs_read():
+    old, new = read_prototxt(V1), read_prototxt(str(V2))
+    assert old["name"] == new["name"] == ["DeepLab-LargeFOV-slim"]
+    assert old["input_dim"] == [1, 3, 321, 321]
+    first = {kind: tree[kind][0] for kind, tree in (("layers", old), ("layer", new))}
+    assert (first["layers"]["type"], first["layer"]["type"]) == (["CONVOLUTION"], ["Convolution"])
+    for layer in first.values():
+        assert layer["convolution_param"] == [{"num_output": [8], "kernel_size": [3], "pad": [1]}]
+    assert (len(old["layers"]), len(new["layer"])) == (40, 39)
+    assert first["layers"].where == f"{V1}:7"
+
+
+@pytest.mark.parametrize(
+    ("text", "tree"),
+    [
+        ("", {}),
+        ("# nothing but a comment", {}),
+        ("a: 1 a: 2", {"a": [1, 2]}),
+        ("a: 1, b: 2; c: 3", {"a": [1], "b": [2], "c": [3]}),
+        ("a { b: 1 } c: { d: 2 }", {"a": [{"b": [1]}], "c": [{"d": [2]}]}),
+        ("e < f: 3 > g: < >", {"e": [{"f": [3]}], "g": [{}]}),
+        ("a{b{c{d:1}}}", {"a": [{"b": [{"c": [{"d": [1]}]}]}]}),
+        ("a: [1, 2] a: 3 b: [] c: [x, 'y']", {"a": [1, 2, 3], "b": [], "c": ["x", "y"]}),
+        ("d [{e: 1}, <>]", {"d": [{"e": [1]}, {}]}),
+        ("a: -1 b: 0x1F c: 010 d: 0", {"a": [-1], "b": [31], "c": [8], "d": [0]}),
+        ("a: 1.5e-3 b: .5 c: 2.f d: -inf", {"a": [0.0015], "b": [0.5], "c": [2.0], "d": [-np.inf]}),
+        ("a: MAX b: true inf: 1 info: nano", {"a": ["MAX"], "b": ["true"], "inf": [1], "info": ["nano"]}),
+        ("""a: "x" 'y'\n"z" """, {"a": ["xyz"]}),
+        (r"""a: "q\"q" b: 'q\'q'""", {"a": ['q"q'], "b": ["q'q"]}),
+        (r"""a: "\x41\102\n\t\\" b: "\303\251" """, {"a": ["AB\n\t\\"], "b": ["é"]}),
+        ("a: '#' # comment: 'with quotes\nb: 1", {"a": ["#"], "b": [1]}),
+        ("\ufeffa: 1\r\nb: 2\r\n", {"a": [1], "b": [2]}),
+        ("n: ${NUM_LABELS} s: 'fc8_${EXP}'", {"n": ["${NUM_LABELS}"], "s": ["fc8_${EXP}"]}),
+    ],
+)  # fmt: skip
+def test_text_format_reads(tmp_path, text, tree):
+    path = tmp_path / "a.prototxt"
+    path.write_bytes((text or " # ").encode())
+    assert read_prototxt(path) == tree
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ("a: 1\nb 2", 2, "expected : or {, got '2'"),
+        ("a: 1\n\nb: }", 3, "expected a value, got '}'"),
+        ("a {\n b: 1\n", 3, "expected the name of a field or }, got the end of the file"),
+        ("a { b: 1 >", 1, "or }, got '>'"),
+        ("}", 1, "expected the name of a field, got '}'"),
+        ("a:", 1, "expected a value, got the end of the file"),
+        ("a: 'x\n'", 1, "a name, a value or a bracket"),
+        ("a: 1.2.3", 1, "a name, a value or a bracket"),
+        ("a: 12abc", 1, "a name, a value or a bracket"),
+        ("a: [1 2]", 1, "expected , or ], got '2'"),
+        ("a: [1,\n2", 2, "expected , or ], got the end of the file"),
+        ("a: 1\n{ b: 1 }", 2, "expected the name of a field"),
+        ("5: 1", 1, "expected the name of a field"),
+        ("x @ y", 1, "got '@ y'"),
+        ("a: " + "9" * 5000, 1, "a number of at most 64 characters"),
+        ("a {" * 200, 1, "at most 100 deep"),
+        ("<html><body>", 1, "expected the name of a field, got '<'"),
+    ],
+)
+def test_text_that_is_no_prototxt_is_refused_with_its_line(text, line, said):
+    with pytest.raises(WeightsError) as caught:
+        parse(text, "a.prototxt")
+    assert f"prototxt a.prototxt:{line}: " in str(caught.value)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_files_are_refused(tmp_path):
+    (tmp_path / "empty").write_text(" \n")
+    (tmp_path / "large").write_text("a: 1\n" * 300_000)
+    for path, said in [
+        (tmp_path / "missing", "cannot be read"),
+        (tmp_path / "empty", "an empty file"),
+        (tmp_path / "large", "1500000 bytes"),
+        (DATA / "lfov_tiny_v1.caffemodel", "a binary file"),
+        (tmp_path, "cannot be read"),
+    ]:
+        with pytest.raises(WeightsError, match=said):
+            read_prototxt(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["a:'" * 99_999, "#" * 999_999, "a{}" * 99_999, "[" * 99_999, "a:" + "<" * 9999, " " * 999_999]
+)
+def test_no_text_takes_long(tmp_path, text):
+    (tmp_path / "a").write_text(text + "x")
+    start = time.monotonic()
+    with pytest.raises(WeightsError):
+        check_geometry(read_prototxt(tmp_path / "a"))
+    assert time.monotonic() - start < 5
+
+
+# ---- the geometry ----
+
+
+@pytest.fixture
+def changed(tmp_path):
+    """Return the tree of a deploy file with replacements made in it, each in the layer of a name."""
+
+    def change(path, *replacements):
+        text = path.read_text()
+        for layer, old, new in replacements:
+            at = text.index(f'name: "{layer}"')
+            assert old in text[at:]
+            text = text[:at] + text[at:].replace(old, new, 1)
+        target = tmp_path / path.name
+        target.write_text(text)
+        return read_prototxt(target)
+
+    return change
+
+
+@pytest.mark.parametrize("path", [V1, V2], ids=["V1", "V2"])
+def test_geometry_of_both_formats_agrees_with_the_table(path):
+    assert check_geometry(read_prototxt(path)) == [row.name for row in LARGEFOV]
+    assert check_geometry(read_prototxt(path), "largefov", num_classes=21, width=0.125)
+
+
+@pytest.mark.parametrize(
+    ("path", "layer", "old", "new", "said"),
+    [
+        (V1, "fc6", "hole: 12", "hole: 4", "dilation expected 12, got 4"),
+        (V1, "fc6", "hole: 12", "", "dilation expected 12, got 1"),
+        (V1, "fc6", "hole: 12", "hole_h: 12 hole_w: 6", "dilation expected 12, got 12 and 6"),
+        (V2, "conv5_2", "dilation: 2", "dilation: 2 dilation: 1", "dilation expected 2, got 2 and 1"),
+        (V2, "conv5_2", "pad: 2", "pad: 1", "pad expected 2, got 1"),
+        (V2, "conv5_2", "pad: 2", "pad_h: 2", "pad expected 2, got 2 and 0"),
+        (V1, "conv1_1", "kernel_size: 3", "kernel_size: 5", "kernel expected 3, got 5"),
+        (V1, "conv1_1", "kernel_size: 3", "", "kernel expected 3, got none"),
+        (V1, "conv1_1", "pad: 1", "pad: 1 stride: 2", "stride expected 1, got 2"),
+        (V1, "conv2_1", "pad: 1", "pad: 1 group: 2", "group expected 1, got 2"),
+        (V1, "conv2_1", "num_output: 16", "num_output: 17", "num_output expected 16, got 17"),
+        (V1, "pool4", "stride: 1", "stride: 2", "stride expected 1, got 2"),
+        (V1, "pool4", "stride: 1 pad: 1", "stride: 1", "pad expected 1, got 0"),
+        (V2, "pool1", "kernel_size: 3", "kernel_size: 2", "kernel expected 3, got 2"),
+        (V2, "pool5a", "pool: AVE", "pool: MAX", "expected average pooling, got MAX"),
+        (V2, "pool5", "pool: MAX", "pool: AVE", "expected max pooling, got AVE"),
+        (V2, "pool1", "pool: MAX", "round_mode: FLOOR", "expected pooling in windows, its size rounded up"),
+        (V2, "fc7", '"Convolution"', '"InnerProduct"', "expected a convolution, got InnerProduct"),
+    ],
+)
+def test_a_difference_is_refused_with_layer_line_and_both_values(changed, path, layer, old, new, said):
+    tree = changed(path, (layer, old, new))
+    with pytest.raises(WeightsError) as caught:
+        check_geometry(tree)
+    line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if f'name: "{layer}"' in text) - 1
+    assert f"{layer} (line {line}): {said}" in str(caught.value)
+    assert str(caught.value).count("expected") == 1
+    assert "\n" not in str(caught.value)
+
+
+def test_all_differences_are_in_one_error(changed):
+    tree = changed(V1, ("fc6", "hole: 12", "hole: 4"), ("fc6", "pad: 12", "pad: 4"), ("pool5", "MAX", "AVE"))
+    with pytest.raises(
+        WeightsError, match=r"pool5 .*; fc6 .* pad expected 12, got 4; fc6 .* dilation expected 12, got 4"
+    ):
+        check_geometry(tree)
+
+
+def test_other_ways_to_write_the_same_geometry_agree(changed):
+    replacements = [
+        ("fc6", "hole: 12", "hole_h: 12 hole_w: 12"),
+        ("fc7", "kernel_size: 1", "kernel_h: 1 kernel_w: 1 stride: 1 group: 1 }\n convolution_param { pad: 0 hole: 1"),
+        ("pool5a", "pool: AVE", "pool: 1"),
+        ("conv1_1", "type: CONVOLUTION", "type: 4"),
+        ("pool1", "pool: MAX ", "round_mode: CEIL "),
+    ]
+    assert len(check_geometry(changed(V1, *replacements))) == len(LARGEFOV)
+
+
+def test_classifier_may_have_another_name_and_class_count_or_be_missing(changed):
+    renamed = changed(
+        V2, ("fc8_voc12", 'name: "fc8_voc12"', 'name: "fc8_mine"'), ("fc8_mine", "num_output: 21", "num_output: 4")
+    )
+    assert check_geometry(renamed, num_classes=4)[-1] == "fc8_mine"
+    with pytest.raises(WeightsError, match=r"fc8_mine \(line \d+\): num_output expected 21, got 4"):
+        check_geometry(renamed, num_classes=21)
+    missing = read_prototxt(V2)
+    missing["layer"].pop()
+    assert check_geometry(missing)[-1] == "fc7"
+
+
+def test_template_of_the_authors_with_its_placeholders_agrees(changed):
+    assert check_geometry(changed(V1, ("fc8_voc12", "num_output: 21", "num_output: ${NUM_LABELS}")), num_classes=21)
+
+
+def test_width_is_held_against_the_one_asked_for():
+    with pytest.raises(WeightsError, match=r"conv1_1 \(line 7\): num_output expected 64, got 8"):
+        check_geometry(read_prototxt(V1), width=1.0)
+
+
+def test_missing_and_unexpected_layers_are_differences():
+    tree = read_prototxt(V2)
+    tree["layer"] = [layer for layer in tree["layer"] if layer["name"] not in (["pool5a"], ["conv4_2"])]
+    with pytest.raises(WeightsError, match=r"- conv4_2 \(missing\); - pool5a \(missing\)"):
+        check_geometry(tree)
+    tree = read_prototxt(V2)
+    tree["layer"][-1]["name"], tree["layer"][-1]["type"] = ["pool6"], ["Pooling"]
+    with pytest.raises(WeightsError, match=r"\+ pool6 \(line \d+\): unexpected pooling"):
+        check_geometry(tree)
+
+
+def test_net_of_something_else_is_refused():
+    tree = parse('layer { name: "data" type: "Input" } layer { name: "ip1" type: "InnerProduct" }', "mnist.prototxt")
+    with pytest.raises(WeightsError, match="expected a net like largefov, got none of its layers"):
+        check_geometry(tree)

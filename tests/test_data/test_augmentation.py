@@ -1,0 +1,94 @@
+import json
+
+import numpy as np
+import pytest
+from caffe_files import DATA
+
+from deeplabctl.data.augmentation import Augment, augment, crop, rescale, shrink_label
+from deeplabctl.network.preprocessing import preprocess
+
+CASES = ["test65", "test97", "train65_1", "train65_3", "train65_4", "train97_1", "train97_3"]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_crop_pads_and_mirrors_as_caffes_data_layer(case):
+    layer = np.load(DATA / "data_layer_small.npz")
+    params = json.loads(str(layer["params"]))[case]
+    image, label = layer["image_bgr_u8"][..., ::-1], layer["label_u8"]
+    expected = layer[f"{case}/data"][0].transpose(1, 2, 0)
+    pixels, cropped = crop(
+        image, label, expected.shape[0], params["h_off"], params["w_off"], mirror=bool(params["mirror"])
+    )
+    np.testing.assert_array_equal(pixels, expected)
+    np.testing.assert_array_equal(cropped, layer[f"{case}/label"][0, 0])
+    np.testing.assert_array_equal(shrink_label(cropped), layer[f"{case}/label_shrink"][0, 0])
+
+
+def test_label_is_shrunk_as_caffes_interp_layer_does():
+    batch = np.load(DATA / "train_batch.npz")
+    np.testing.assert_array_equal(shrink_label(batch["label"]), batch["label_shrink"])
+
+
+def test_preprocess_turns_rgb_into_bgr_and_takes_the_mean():
+    pixel = preprocess(np.array([[[255, 0, 128]]], np.uint8))[0, 0]
+    np.testing.assert_array_equal(pixel, np.float32([128, 0, 255]) - np.float32([104.008, 116.669, 122.675]))
+
+
+def test_random_crop_pads_label_with_void_not_background_and_image_with_zero():
+    image, label = np.full((20, 30, 3), 200, np.uint8), np.zeros((20, 30), np.uint8)
+    pixels, cropped = augment(image, label, Augment(crop_size=33), np.random.default_rng(0))
+    padding = cropped == 255
+    assert padding.sum() == 33 * 33 - 20 * 30
+    assert (pixels[padding] == 0).all()
+    assert (pixels[~padding] != 0).all()
+
+
+def coordinates(height, width):
+    """Return an image whose pixels tell where they were."""
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([rows, columns, np.zeros_like(rows)], -1).astype(np.uint8), (rows % 200).astype(np.uint8)
+
+
+def test_random_crops_reach_every_offset_and_mirror_half_of_the_time():
+    image, label = coordinates(37, 36)
+    offsets, mirrored = set(), 0
+    for seed in range(400):
+        pixels, cropped = augment(image, label, Augment(crop_size=33), np.random.default_rng(seed))
+        corner = np.rint(pixels[0, 0] + np.float32([104.008, 116.669, 122.675]))[::-1]
+        flipped = pixels[0, 0, 1] > pixels[0, -1, 1]
+        mirrored += flipped
+        left = corner[1] - 32 if flipped else corner[1]
+        offsets.add((int(corner[0]), int(left)))
+        assert cropped[0, 0] == corner[0]
+    assert offsets == {(top, left) for top in range(5) for left in range(4)}
+    assert 160 < mirrored < 240
+
+
+def test_mirror_off_never_mirrors_and_scale_one_resizes_nothing():
+    image, label = coordinates(33, 33)
+    for seed in range(20):
+        pixels, cropped = augment(image, label, Augment(crop_size=33, mirror=False), np.random.default_rng(seed))
+        np.testing.assert_array_equal(pixels, preprocess(image))
+        np.testing.assert_array_equal(cropped, label)
+
+
+def test_scaled_label_keeps_its_values_and_lies_on_its_image():
+    label = np.zeros((40, 60), np.uint8)
+    label[10:30, 20:50], label[10:30, 20] = 7, 255
+    image = np.repeat((label == 7)[..., None] * np.uint8(200), 3, axis=2)
+    for scale in (0.5, 0.8, 1.25, 2.0):
+        bigger, shrunk = rescale(image, label, scale)
+        assert shrunk.shape == (round(40 * scale), round(60 * scale)) == bigger.shape[:2]
+        assert set(np.unique(shrunk)) <= {0, 7, 255}
+        agreement = (bigger[..., 0] > 100) == (shrunk == 7)
+        assert agreement.mean() > 0.97
+
+
+def test_jitter_changes_brightness_within_its_bounds():
+    image, label = np.full((33, 33, 3), 100, np.uint8), np.zeros((33, 33), np.uint8)
+    seen = [
+        augment(image, label, Augment(crop_size=33, jitter=0.2), np.random.default_rng(seed))[0][0, 0, 0] + 104.008
+        for seed in range(50)
+    ]
+    assert 79 < min(seen) < 90
+    assert 110 < max(seen) < 121

@@ -1,0 +1,71 @@
+"""Counts of a small set worked out by hand, and the chart of them."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deeplabctl.data.dataset import open_dataset
+from deeplabctl.data.images import write_mask
+from deeplabctl.data.stats import count_splits, usual_splits
+from deeplabctl.data.stats_chart import draw_statistics
+from deeplabctl.errors import DataError
+from deeplabctl.reporting import silent
+
+CLASSES = ("background", "disc", "square")
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Two images to train on, of 4x5 and 6x5 pixels, and one to validate."""
+    labels = {"a": np.zeros((4, 5), np.uint8), "b": np.zeros((6, 5), np.uint8), "v": np.full((4, 5), 2, np.uint8)}
+    labels["a"][0] = 255
+    labels["a"][1] = 1
+    labels["b"][:2] = 1
+    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (tmp_path / "set" / folder).mkdir(parents=True)
+    for name, label in labels.items():
+        write_mask(tmp_path / "set" / "SegmentationClass" / f"{name}.png", label)
+        Image.new("RGB", label.shape[::-1]).save(tmp_path / "set" / "JPEGImages" / f"{name}.png")
+    (tmp_path / "set" / "ImageSets" / "Segmentation" / "train.txt").write_text("a\nb\n")
+    (tmp_path / "set" / "ImageSets" / "Segmentation" / "val.txt").write_text("v\n")
+    (tmp_path / "set" / "classes.txt").write_text("\n".join(CLASSES))
+    return tmp_path / "set"
+
+
+def test_counts_by_hand(root):
+    dataset = open_dataset(root)
+    assert usual_splits(dataset) == ["train", "val"]
+    counted = count_splits(dataset, ["train", "val"], silent)
+    train, val = counted.splits
+    assert (train.images, train.pixels, train.images_with, train.void) == (2, [30, 15, 0], [2, 2, 0], 5)
+    assert train.shares == [30 / 45, 15 / 45, 0.0]
+    assert train.void_share == 5 / 50
+    assert (train.heights, train.widths) == ((4, 5.0, 6), (5, 5.0, 5))
+    assert (val.pixels, val.images_with, val.void) == ([0, 0, 20], [0, 0, 1], 0)
+    # Frequencies 30/45 and 15/45 of the valid pixels of the images that have the class; their median is 1/2.
+    np.testing.assert_allclose(counted.weights, [0.75, 1.5, 0.0])
+
+
+def test_json_has_names_numbers_and_the_split_of_the_weights(root):
+    found = count_splits(open_dataset(root), ["val", "train"], silent).to_dict()
+    assert [split["name"] for split in found["splits"]] == ["val", "train"]
+    assert found["splits"][0]["classes"][2] == {"name": "square", "pixels": 20, "share": 1.0, "images": 1}
+    assert found["splits"][1]["height"] == {"min": 4, "median": 5.0, "max": 6}
+    assert found["median_frequency_weights"] == {"split": "val", "weights": [0.0, 0.0, 1.0]}
+
+
+def test_labels_that_would_ruin_a_training_are_not_counted(root):
+    write_mask(root / "SegmentationClass" / "a.png", np.full((4, 5), 9, np.uint8))
+    with pytest.raises(DataError, match=r"a\.png: expected class ids 0 to 2"):
+        count_splits(open_dataset(root), ["train"], silent)
+
+
+def test_chart_has_a_bar_for_each_split_as_long_as_its_share_of_the_largest(root):
+    def lengths(splits):
+        drawn = draw_statistics("set", count_splits(open_dataset(root), splits, silent))
+        blue = (drawn == (46, 102, 168)).all(-1)[80:]  # the first split's; without the key above
+        return sorted({int(row.sum()) for row in blue if row.any()})
+
+    # Background: 2/3 of the pixels and every image; disc: 1/3 and every image. The largest share has 360 pixels.
+    assert lengths(["train"]) == [pytest.approx(180 + 360, abs=3), pytest.approx(360 + 360, abs=3)]
+    assert lengths(["train", "val"]) == [pytest.approx(120 + 360, abs=3), pytest.approx(240 + 360, abs=3)]

@@ -1,0 +1,256 @@
+"""Scoring a network: `evaluate`, and the command around it."""
+
+import json
+import os
+import zipfile
+
+import numpy as np
+import pytest
+from caffe_files import DATA, read_blobs
+from making import make_dataset
+from PIL import Image
+
+from deeplabctl.classes import VOC_CLASSES, voc_palette
+from deeplabctl.data.dataset import open_dataset
+from deeplabctl.data.images import read_image, read_label
+from deeplabctl.evaluation.boundaries import Trimap, boundary_f1
+from deeplabctl.evaluation.metrics import ConfusionMatrix
+from deeplabctl.evaluation.network_scores import evaluate
+from deeplabctl.reporting import Advanced, Finished, Started
+from deeplabctl.weights.fitting import ModelInfo
+
+pytestmark = pytest.mark.tf
+
+CAFFEMODEL = DATA / "lfov_tiny_v2.caffemodel"  # 21 classes, random weights
+
+
+@pytest.fixture(scope="module")
+def segmenter():
+    from deeplabctl.network.keras_model import assign_weights, build_model
+    from deeplabctl.prediction.segmenter import Segmenter
+
+    model = build_model("largefov", 21, width=1 / 32)
+    assign_weights(model, read_blobs(CAFFEMODEL))
+    return Segmenter(model, ModelInfo(VOC_CLASSES, width=1 / 32))
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """Make a set whose labels have VOC's classes."""
+    root = make_dataset(tmp_path / "set", val=5, size=(50, 71), classes=VOC_CLASSES)
+    return open_dataset(root)
+
+
+def test_evaluation_is_one_matrix_over_all_images_at_their_own_sizes(segmenter, dataset):
+    events = []
+    scored = evaluate(segmenter, dataset, dataset.samples("val"), events.append)
+    expected = ConfusionMatrix(21)
+    for sample in dataset.samples("val"):
+        expected.update(read_label(sample.label), segmenter.label(read_image(sample.image)))
+    np.testing.assert_array_equal(scored.matrix.counts, expected.counts)
+    assert events == [Started("scoring", 5, "images"), *[Advanced(1)] * 5, Finished()]
+    result = scored.to_dict()
+    assert result["miou"] == pytest.approx(expected.mean_iou())
+    assert result["images"] == 5
+    assert [entry["name"] for entry in result["classes"]] == list(VOC_CLASSES)
+    assert None in [entry["iou"] for entry in result["classes"]]  # absent, not 0 and not NaN
+    assert "trimap" not in result  # a validation in a training does without
+
+
+def test_trimap_and_boundary_f1_come_from_the_same_pass(segmenter, dataset):
+    seen = []
+    scored = evaluate(
+        segmenter, dataset, dataset.samples("val"), around="void", on_image=lambda image: seen.append(image.sample.id)
+    )
+    trimap, f1 = Trimap(21, "void"), []
+    for sample in dataset.samples("val"):
+        label, prediction = read_label(sample.label), segmenter.label(read_image(sample.image))
+        trimap.update(label, prediction)
+        f1.append(np.nanmean(boundary_f1(label, prediction, 21)))
+    np.testing.assert_array_equal(scored.trimap.counts, trimap.counts)
+    assert scored.to_dict()["boundary_f1"] == pytest.approx(np.mean(f1), rel=1e-12)
+    assert seen == [f"v{number}" for number in range(5)]
+
+
+def test_label_out_of_range_stops_with_its_file(segmenter, dataset):
+    from deeplabctl.errors import DataError
+
+    label = read_label(dataset.root / "SegmentationClass" / "v3.png")
+    label[0, 0] = 77
+    Image.fromarray(label).save(dataset.root / "SegmentationClass" / "v3.png")
+    events = []
+    with pytest.raises(DataError, match=r"v3\.png: label: expected class ids 0 to 20, got 77; mend the label"):
+        evaluate(segmenter, dataset, dataset.samples("val"), events.append)
+    assert events[-1] == Finished()
+
+
+@pytest.fixture
+def here(dataset, deeplabctl, tmp_path, monkeypatch):
+    """Stand in the folder of the set, whose classes are VOC's by default."""
+    (dataset.root / "classes.txt").unlink()
+    monkeypatch.setenv("DEEPLABCTL_WEIGHTS", str(CAFFEMODEL))
+    return tmp_path
+
+
+def scores_of(deeplabctl, *arguments):
+    code, out, _ = deeplabctl("eval", "--data", "set", "--json", *arguments)
+    assert code == 0
+    return json.loads(out)
+
+
+def test_eval_pads_voc_as_the_papers_do_and_says_how_the_network_was_applied(here, deeplabctl):
+    scores = scores_of(deeplabctl)
+    settings = scores["settings"]
+    assert settings["weights"] == str(CAFFEMODEL)
+    assert {key: settings[key] for key in ("pad", "scales", "flip", "crf", "split")} == {
+        "pad": "paper", "scales": [1.0], "flip": False, "crf": None, "split": "val",
+    }  # fmt: skip
+    assert scores["expected"] is None
+    assert len(scores["trimap"]["miou"]) == 40
+    other = scores_of(deeplabctl, "--pad", "tight", "--scales", "0.5,1", "--flip")
+    assert other["settings"]["scales"] == [0.5, 1.0]
+    assert other["settings"]["flip"] is True
+    assert other["classes"] != scores["classes"]
+    code, out, err = deeplabctl("eval", "--data", "set")
+    assert code == 0
+    assert "5 images of val; test size paper; " in out
+    assert "left out of the means" in out
+    assert "\x1b" not in out + err
+
+
+def test_eval_writes_report_and_the_file_for_the_voc_server_and_overwrites_nothing(here, deeplabctl):
+    code, out, _ = deeplabctl("eval", "--data", "set", "--out", "scores", "--voc-zip", "comp6.zip", "--pad", "tight")
+    assert code == 0
+    assert "report scores/report.html" in out
+    assert (here / "scores" / "report.html").stat().st_size > 10_000
+    with zipfile.ZipFile(here / "comp6.zip") as archive:
+        names = archive.namelist()
+        assert names == [f"results/VOC2012/Segmentation/comp6_val_cls/v{n}.png" for n in range(5)]
+        for name in names:
+            mask = Image.open(archive.open(name))
+            assert (mask.mode, mask.size) == ("P", (71, 50))
+            np.testing.assert_array_equal(np.reshape(mask.getpalette(), (-1, 3)), voc_palette())
+        archive.extractall(here)
+    masks = here / "results/VOC2012/Segmentation/comp6_val_cls"
+    code, again, _ = deeplabctl("eval", "--data", "set", "--pred-dir", masks, "--json")
+    scores = json.loads((here / "scores" / "scores.json").read_text())
+    again = json.loads(again)
+    for key in ("miou", "boundary_f1", "trimap", "classes"):
+        assert again[key] == scores[key]
+    for arguments in (["--out", "scores"], ["--voc-zip", "comp6.zip"]):
+        code, out, err = deeplabctl("eval", "--data", "set", *arguments)
+        assert (code, out) == (1, "")
+        assert "give --overwrite" in err
+
+
+def test_score_that_the_recipe_leads_one_to_expect_stands_beside_the_result(here, deeplabctl, segmenter):
+    from deeplabctl.weights.model_file import save_model
+
+    provenance = {
+        "recipe": {"data": {"val_split": "val"}, "eval": {"pad": "tight", "scales": [0.5], "flip": True}},
+        "expect": {"miou": 0.9, "tolerance": 0.02, "images": 5, "source": "a table"},
+    }
+    save_model(here / "own.keras", segmenter.model, ModelInfo(VOC_CLASSES, width=1 / 32, provenance=provenance))
+    code, out, _ = deeplabctl("eval", "--data", "set", "--weights", "own.keras")
+    assert code == 0
+    assert "expected 90.00 +- 2.00 (a table); this is " in out
+    assert "test size tight; scales 0.5; with the mirrored image" in out
+    expected = scores_of(deeplabctl, "--weights", "own.keras")["expected"]
+    assert (expected["miou"], expected["within_tolerance"]) == (0.9, False)
+    assert scores_of(deeplabctl, "--weights", "own.keras", "--limit", "4")["expected"] is None
+    assert scores_of(deeplabctl, "--weights", "own.keras", "--no-flip")["expected"] is None
+
+
+def test_split_without_labels_is_segmented_for_the_voc_server_alone(here, deeplabctl):
+    (here / "set" / "ImageSets" / "Segmentation" / "test.txt").write_text("v1\nv4\n")
+    for name in ("v1", "v4"):
+        (here / "set" / "SegmentationClass" / f"{name}.png").unlink()
+    code, out, err = deeplabctl("eval", "--data", "set", "--split", "test", "--voc-zip", "test.zip")
+    assert code == 0
+    assert "has no labels" in err
+    assert "mIoU" not in out
+    with zipfile.ZipFile(here / "test.zip") as archive:
+        assert archive.namelist() == [
+            f"results/VOC2012/Segmentation/comp6_test_cls/{name}.png" for name in ("v1", "v4")
+        ]
+    code, _, err = deeplabctl("eval", "--data", "set", "--split", "test")
+    assert code == 1
+    assert "no label" in err
+
+
+def test_eval_that_fails_leaves_no_half_written_file(here, deeplabctl):
+    image = here / "set" / "JPEGImages" / "v3.png"
+    os.truncate(image, image.stat().st_size // 2)
+    code, _, _ = deeplabctl("eval", "--data", "set", "--voc-zip", "x.zip", "--out", "scores")
+    assert code == 1
+    assert sorted(path.name for path in here.iterdir()) == ["set"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--scales", "a"], "expected numbers with commas"),
+        (["--scales", "0"], "at most 4"),
+        (["--crf-params", "v7"], "expected largefov-v1"),
+        (["--crf-search", "--crf-grid", "bi_w=x"], "expected numbers above 0"),
+        (["--crf-search", "--voc-zip", "x.zip"], "means nothing with --crf-search"),
+        (["--pad", "513"], "expected paper or tight"),
+    ],
+)
+def test_settings_that_cannot_be_read_are_usage_errors(here, deeplabctl, arguments, said):
+    code, _, err = deeplabctl("eval", "--data", "set", *arguments)
+    assert code == 2
+    assert said in " ".join(err.replace("│", " ").split())
+
+
+def fake_refine_many(pairs, params, *, adaptive=False, workers=None):
+    """Stand in for the CRF: everything becomes the class whose number is bi_w."""
+    for _, scores in pairs:
+        yield np.broadcast_to(np.eye(scores.shape[-1], dtype=np.float32)[int(params.bi_w)], scores.shape)
+
+
+def test_crf_refines_what_is_scored_and_what_is_segmented(here, deeplabctl, monkeypatch):
+    monkeypatch.setattr("deeplabctl.crf.refine_many", fake_refine_many, raising=False)
+    scores = scores_of(deeplabctl, "--crf-adaptive", "--crf-params", "bi_w=7", "--pad", "tight")
+    assert scores["settings"]["crf"]["bi_w"] == 7
+    assert scores["settings"]["crf"]["adaptive"] is True
+    recalled = [entry["accuracy"] for entry in scores["classes"] if entry["pixels"]]
+    assert set(recalled) <= {0.0, 1.0}
+    code, out, _ = deeplabctl("infer", "set/JPEGImages/v0.png", "set/JPEGImages/v1.png", "--crf")
+    assert code == 0
+    assert "bicycle" not in out
+    assert (read_label(here / "masks" / "v1.png") == 4).all()  # boat: largefov-v1's bi_w is 4
+
+
+def test_evaluation_with_a_crf_scores_what_refine_makes_of_the_scores(segmenter, dataset):
+    from deeplabctl.crf import CrfParams, refine
+
+    params = CrfParams(bi_xy_std=20, iterations=3)
+    scored = evaluate(segmenter, dataset, dataset.samples("val"), crf=params, adaptive=True)
+    expected, without = ConfusionMatrix(21), ConfusionMatrix(21)
+    for sample in dataset.samples("val"):
+        image, label = read_image(sample.image), read_label(sample.label)
+        prediction, scores = segmenter.predict(image)
+        expected.update(label, refine(image, scores, params, adaptive=True).argmax(-1))
+        without.update(label, prediction)
+    np.testing.assert_array_equal(scored.matrix.counts, expected.counts)
+    assert (expected.counts != without.counts).any()
+
+
+def test_crf_search_leaves_a_table_that_eval_and_infer_take(here, deeplabctl, monkeypatch):
+    monkeypatch.setattr("deeplabctl.crf.refine_many", fake_refine_many, raising=False)
+    grid = ["--crf-grid", "bi_w=1:3", "--crf-grid", "bi_xy_std=50", "--crf-grid", "bi_rgb_std=3"]
+    arguments = ["eval", "--data", "set", "--crf-search", *grid, "--crf-images", 3, "--pad", "tight", "--crf-rounds", 1]
+    code, out, err = deeplabctl(*arguments, "--out", "found")
+    assert code == 0
+    assert "best of 3 points on 3 images of val: bi_w " in out
+    assert err.count("  bi_xy_std 50  bi_rgb_std 3: mIoU ") == 3
+    code, out, err = deeplabctl(*arguments, "--out", "found", "--json")
+    assert code == 0
+    assert "3 of 3 points are in found/crf-search.csv already" in err
+    best = json.loads(out)["best"]
+    scores = scores_of(deeplabctl, "--crf-params", "found/crf-search.csv", "--pad", "tight")
+    assert {key: scores["settings"]["crf"][key] for key in best} == best
+    code, _, err = deeplabctl(*arguments, "--out", "found", "--flip")
+    assert code == 1
+    assert "is the table of another search (flip: expected True, got False)" in err

@@ -1,0 +1,156 @@
+import numpy as np
+import pytest
+from caffe_files import DATA, read_blobs
+
+from deeplabctl.classes import VOC_CLASSES
+from deeplabctl.weights.fitting import ModelInfo
+
+pytestmark = pytest.mark.tf
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    from deeplabctl.network.keras_model import assign_weights, build_model
+
+    model = build_model("largefov", 21, width=1 / 32)
+    assign_weights(model, read_blobs(DATA / "lfov_tiny_v2.caffemodel"))
+    return model
+
+
+def segmenter(model, pad="tight", scales=(1.0,), flip=False):
+    from deeplabctl.prediction.segmenter import Segmenter
+
+    return Segmenter(model, ModelInfo(VOC_CLASSES, width=1 / 32), pad, scales, flip)
+
+
+@pytest.mark.parametrize("size", ["33x33", "321x321"])
+def test_label_of_an_8k_plus_1_image_is_caffes(tiny, size):
+    rgb = np.load(DATA / "inputs_u8.npz")[size][..., ::-1]
+    expected = np.load(DATA / f"fwd_tiny_{size}.npz")["interp_argmax"][0]
+    prediction = segmenter(tiny).predict(rgb)
+    np.testing.assert_array_equal(prediction.label, expected)
+    np.testing.assert_array_equal(segmenter(tiny).label(rgb), expected)
+    assert prediction.scores.shape == (*rgb.shape[:2], 21)
+    np.testing.assert_allclose(prediction.scores.sum(-1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(prediction.scores.argmax(-1), expected)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (97, 130), (40, 64), (120, 33)])
+def test_any_size_comes_back_in_its_own_size(tiny, shape):
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
+    label, scores = segmenter(tiny).predict(image)
+    assert label.shape == shape
+    assert scores.shape == (*shape, 21)
+
+
+def test_padding_is_with_the_mean_at_the_bottom_and_right(tiny):
+    """What the padded net sees is the 8k + 1 image whose margin is the mean: 0 after it is taken."""
+    import tensorflow as tf
+
+    rgb = np.load(DATA / "inputs_u8.npz")["97x130"][..., ::-1]
+    padded = np.zeros((1, 513, 513, 3), np.float32)
+    padded[0, :97, :130] = rgb[..., ::-1] - np.float32([104.008, 116.669, 122.675])
+    full = tf.raw_ops.ResizeBilinear(images=tiny(padded), size=(513, 513), align_corners=True)
+    np.testing.assert_array_equal(segmenter(tiny, "paper").label(rgb), np.argmax(full[0, :97, :130], -1))
+    assert (segmenter(tiny, "paper").label(rgb) != segmenter(tiny, "tight").label(rgb)).any()
+
+
+def resize(x, height, width):
+    """Resize (h, w, C) bilinearly with aligned corners: the formula of Caffe's INTERP layer, in float64."""
+
+    def positions(old, new):
+        at = np.arange(new) * ((old - 1) / (new - 1) if new > 1 else 0)
+        low = np.minimum(at.astype(int), old - 1)
+        return low, np.minimum(low + 1, old - 1), at - low
+
+    top, bottom, down = positions(x.shape[0], height)
+    x = x[top] * (1 - down)[:, None, None] + x[bottom] * down[:, None, None]
+    left, right, across = positions(x.shape[1], width)
+    return x[:, left] * (1 - across)[:, None] + x[:, right] * across[:, None]
+
+
+def literal_logits(model, rgb, size, scales, flip):
+    """Fuse scales by the maximum and the mirrored image by the mean, step by step, on an image padded to ``size``."""
+
+    def of(image):
+        padded = np.zeros((*size, 3))
+        padded[: image.shape[0], : image.shape[1]] = image[..., ::-1] - np.array([104.008, 116.669, 122.675])
+        fused = []
+        for scale in scales:
+            sides = [8 * round((side - 1) * scale / 8) + 1 for side in size]
+            logits = model(resize(padded, *sides)[None].astype(np.float32)).numpy()[0].astype(float)
+            fused.append(resize(logits, *size)[: image.shape[0], : image.shape[1]])
+        return np.max(fused, 0)
+
+    return (of(rgb) + of(rgb[:, ::-1])[:, ::-1]) / 2 if flip else of(rgb)
+
+
+@pytest.mark.parametrize(
+    ("pad", "size", "scales", "flip"),
+    [
+        ("tight", (97, 137), (1.0,), True),
+        ("tight", (97, 137), (0.5, 0.75, 1.0), False),
+        ("tight", (97, 137), (1.5, 1.0), True),
+        ("paper", (513, 513), (0.5, 0.75), False),
+    ],
+)
+def test_scales_are_fused_by_the_maximum_and_mirrored_images_by_the_mean(tiny, pad, size, scales, flip):
+    rgb = np.load(DATA / "inputs_u8.npz")["97x130"][..., ::-1]
+    logits = literal_logits(tiny, rgb, size, scales, flip)
+    expected = np.exp(logits - logits.max(-1, keepdims=True))
+    expected /= expected.sum(-1, keepdims=True)
+    label, scores = segmenter(tiny, pad, scales, flip).predict(rgb)
+    np.testing.assert_allclose(scores, expected, atol=2e-4)
+    sure = np.sort(expected, -1)[..., -1] - np.sort(expected, -1)[..., -2] > 1e-3
+    np.testing.assert_array_equal(label[sure], expected.argmax(-1)[sure])
+    assert sure.mean() > 0.99
+    np.testing.assert_array_equal(segmenter(tiny, pad, scales, flip).label(rgb), label)
+
+
+def test_prediction_of_a_mirrored_image_is_the_mirrored_prediction_with_flip_only(tiny):
+    rgb = np.load(DATA / "inputs_u8.npz")["97x130"][..., ::-1]
+    flipping, plain = segmenter(tiny, flip=True), segmenter(tiny)
+    np.testing.assert_array_equal(flipping.label(rgb[:, ::-1]), flipping.label(rgb)[:, ::-1])
+    assert (plain.label(rgb[:, ::-1]) != plain.label(rgb)[:, ::-1]).any()
+
+
+@pytest.mark.parametrize(
+    ("size", "scale", "expected"),
+    [(513, 0.75, 385), (513, 0.5, 257), (513, 1, 513), (321, 0.5, 161), (105, 0.75, 81), (9, 0.1, 1), (1, 2, 1)],
+)
+def test_scaled_sizes_are_8k_plus_1_and_those_of_the_original_nets(size, scale, expected):
+    from deeplabctl.prediction.segmenter import scaled_size
+
+    assert scaled_size(size, scale) == expected
+
+
+@pytest.mark.parametrize(("pad", "scales", "flip"), [("tight", (1.0,), False), ("paper", (0.5, 1.0), True)])
+def test_scores_made_later_from_coarse_logits_are_those_of_the_prediction(tiny, pad, scales, flip):
+    rgb = np.load(DATA / "inputs_u8.npz")["97x130"][..., ::-1]
+    whole = segmenter(tiny, pad, scales, flip)
+    coarse = whole.coarse_logits(rgb)
+    assert len(coarse) == len(scales)
+    np.testing.assert_allclose(whole.scores_from(coarse, rgb.shape[:2]), whole.predict(rgb).scores, atol=1e-6)
+
+
+@pytest.mark.parametrize("crf", [None, "fake"])
+def test_many_images_come_back_in_order_with_their_tags(tiny, crf, monkeypatch):
+    from deeplabctl.crf.params import CrfParams
+    from deeplabctl.prediction.segmenter import segment_many
+
+    def refine_many(pairs, params, *, adaptive=False, workers=None):
+        assert (params.bi_w, adaptive) == (9, True)
+        for image, scores in list(pairs):  # all of them before the first comes back
+            assert image.shape[:2] == scores.shape[:2]
+            yield np.roll(scores, 1, -1)
+
+    monkeypatch.setattr("deeplabctl.crf.refine_many", refine_many, raising=False)
+    images = [np.random.default_rng(n).integers(0, 256, (20 + n, 30, 3)).astype(np.uint8) for n in range(5)]
+    params = None if crf is None else CrfParams(bi_w=9)
+    plain = segmenter(tiny)
+    found = list(segment_many(plain, enumerate(images), params, adaptive=True))
+    assert [tag for tag, _ in found] == list(range(5))
+    for image, (_, label) in zip(images, found, strict=True):
+        expected = plain.label(image)
+        np.testing.assert_array_equal(label, expected if crf is None else (expected + 1) % 21)
+        assert label.dtype == np.uint8

@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+from making import make_dataset
+
+from deeplabctl.data.augmentation import Augment
+from deeplabctl.data.dataset import open_dataset
+from deeplabctl.errors import DataError
+from deeplabctl.training.input_pipeline import TrainingPipeline
+
+pytestmark = pytest.mark.tf
+
+
+@pytest.fixture
+def samples(tmp_path):
+    return open_dataset(make_dataset(tmp_path / "set", train=5)).samples("train")
+
+
+def batches(samples, start=0, stop=4, seed=0, **settings):
+    augment = Augment(**({"crop_size": 33, "scale": (0.75, 1.25), "jitter": 0.1} | settings))
+    pipeline = TrainingPipeline(samples, augment, batch_size=3, seed=seed)
+    return [tuple(part.numpy() for part in batch) for batch in pipeline.batches(start, stop)]
+
+
+def same(ours, theirs):
+    return all(
+        np.array_equal(a, b) for one, two in zip(ours, theirs, strict=True) for a, b in zip(one, two, strict=True)
+    )
+
+
+def test_batches_are_images_labels_and_positions(samples):
+    images, labels, positions = batches(samples)[1]
+    assert (images.shape, images.dtype) == ((3, 33, 33, 3), np.float32)
+    assert (labels.shape, labels.dtype) == ((3, 5, 5), np.uint8)
+    assert positions.tolist() == [3, 4, 5]
+
+
+def test_same_seed_gives_the_same_batches_and_another_seed_others(samples):
+    assert same(batches(samples), batches(samples))
+    assert not same(batches(samples), batches(samples, seed=1))
+
+
+def test_starting_later_gives_what_would_have_come(samples):
+    assert same(batches(samples)[2:], batches(samples, start=2))
+
+
+def test_every_epoch_has_each_sample_once_in_an_order_of_its_own(samples):
+    pipeline = TrainingPipeline(samples, Augment(crop_size=33), batch_size=3, seed=0)
+    orders = [[pipeline.sample_at(5 * epoch + index).id for index in range(5)] for epoch in range(6)]
+    assert all(sorted(order) == ["t0", "t1", "t2", "t3", "t4"] for order in orders)
+    assert len({tuple(order) for order in orders}) > 3
+    straight = TrainingPipeline(samples, Augment(crop_size=33, shuffle=False), batch_size=3, seed=0)
+    assert [straight.sample_at(index).id for index in range(7)] == ["t0", "t1", "t2", "t3", "t4", "t0", "t1"]
+
+
+def test_same_sample_is_augmented_anew_in_each_epoch(samples):
+    pipeline = TrainingPipeline(samples[:1], Augment(crop_size=33), batch_size=1, seed=0)
+    assert len({pipeline.load(position)[0].tobytes() for position in range(6)}) > 3
+
+
+def test_sample_that_cannot_be_read_any_more_is_named(samples):
+    import tensorflow as tf
+
+    samples[2].image.write_bytes(b"gone bad")
+    pipeline = TrainingPipeline(samples, Augment(crop_size=33), batch_size=5, seed=0)
+    with pytest.raises(tf.errors.OpError):
+        next(iter(pipeline.batches(0, 1)))
+    with pytest.raises(DataError, match=r"cannot read .*t2\.png"):
+        pipeline.reraise()

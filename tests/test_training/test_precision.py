@@ -1,0 +1,123 @@
+import numpy as np
+import pytest
+from caffe_files import DATA, read_blobs
+from making import make_dataset
+
+from deeplabctl.recipe import read_recipe, recipe_from_dict
+from deeplabctl.training.precision import POLICIES, best_precision
+
+INTEL = "vendor_id : GenuineIntel\nflags : fpu avx2 avx512f avx512_bf16"
+AMD = "vendor_id : AuthenticAMD\nflags : fpu avx2 avx512f avx512_bf16"
+
+
+@pytest.mark.parametrize(
+    ("gpus", "facts", "expected"),
+    [
+        (1, INTEL, "float16"),
+        (0, INTEL, "float32"),
+        (0, INTEL + " amx_bf16 amx_tile", "bfloat16"),
+        (0, AMD, "bfloat16"),
+        (0, AMD.replace(" avx512_bf16", ""), "float32"),
+    ],
+)
+def test_auto_is_the_format_that_the_machine_is_fastest_in(tmp_path, gpus, facts, expected):
+    (tmp_path / "cpuinfo").write_text(facts)
+    assert best_precision(gpus, tmp_path / "cpuinfo") == expected
+
+
+def test_auto_is_float32_where_the_processor_cannot_be_asked(tmp_path):
+    assert best_precision(0, tmp_path / "none") == "float32"
+
+
+@pytest.mark.tf
+def test_auto_is_what_the_environment_says_and_a_named_format_stays(tmp_path, deeplabctl, monkeypatch):
+    make_dataset(tmp_path / "set", train=2, val=1)
+    small = ["--data", "set", "--recipe", "shapes", "--width", 0.05, "--crop-size", 33, "--steps", 1, "--batch-size", 1]
+    monkeypatch.setenv("DEEPLABCTL_AUTO_PRECISION", "bfloat16")
+    assert deeplabctl("train", *small, "--run-dir", "auto")[0] == 0
+    assert read_recipe("auto/recipe.toml").run.precision == "bfloat16"
+    assert deeplabctl("train", *small, "--precision", "float32", "--run-dir", "named")[0] == 0
+    assert read_recipe("named/recipe.toml").run.precision == "float32"
+    monkeypatch.setenv("DEEPLABCTL_AUTO_PRECISION", "int4")
+    code, _, err = deeplabctl("train", *small, "--run-dir", "wrong")
+    assert (code, "expected float32, bfloat16, float16, got 'int4'" in err) == (1, True)
+
+
+def small_step(precision, **solver):
+    from deeplabctl.network.keras_model import assign_weights, build_model
+    from deeplabctl.training.step import TrainingStep
+
+    tree = {"model": {"width": 1 / 32, "dropout": 0}, "solver": {"policy": "fixed", "batch_size": 2} | solver}
+    model = build_model("largefov", 21, width=1 / 32, dropout=0, dtype=POLICIES[precision])
+    assign_weights(model, read_blobs(DATA / "lfov_tiny_train_init_v1.caffemodel"))
+    return model, TrainingStep(model, recipe_from_dict(tree, "test"), [1.0] * 21)
+
+
+def caffe_batch():
+    batch = np.load(DATA / "train_batch.npz")
+    return batch["data"].transpose(0, 2, 3, 1), batch["label"][:, ::8, ::8], np.arange(2)
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_formats_keep_float32_weights_and_start_at_caffes_loss(precision):
+    model, step = small_step(precision, learning_rate=1e-5)
+    assert {weight.dtype for weight in model.weights} == {"float32"}
+    assert {layer.compute_dtype for layer in model.layers if layer.weights} == {precision}
+    caffe = np.load(DATA / "train_tiny_step_f32.npz")
+    losses = np.array([step(*caffe_batch(), number) for number in range(4)])  # Caffe's rate falls after four
+    errors = np.abs(losses / caffe["loss"][:4] - 1)
+    assert errors.max() < 0.03
+    assert errors.max() > 1e-6  # else the format was not used
+
+
+@pytest.mark.tf
+def test_float16_step_that_overflows_is_left_out_and_halves_the_scale():
+    _, step = small_step("float16", learning_rate=1e-5)
+    before = step.state()
+    assert before["loss_scale"] == 2**15
+    step.restore(before | {"loss_scale": np.float32(2.0**60)})
+    assert np.isfinite(step(*caffe_batch(), 0))
+    after = step.state()
+    assert after["loss_scale"] == 2.0**59
+    for name in before.keys() - {"loss_scale", "good_steps"}:
+        np.testing.assert_array_equal(after[name], before[name])
+
+
+@pytest.mark.tf
+def test_float16_scale_doubles_after_two_thousand_good_steps():
+    _, step = small_step("float16", learning_rate=1e-9)
+    step.restore(step.state() | {"loss_scale": np.float32(4), "good_steps": np.float32(1998)})
+    step(*caffe_batch(), 0)
+    assert (step.state()["loss_scale"], step.state()["good_steps"]) == (4, 1999)
+    step(*caffe_batch(), 1)
+    assert (step.state()["loss_scale"], step.state()["good_steps"]) == (8, 0)
+
+
+@pytest.mark.tf
+def test_float16_gradients_are_those_of_the_unscaled_loss():
+    ends = []
+    for scale in (2.0**6, 2.0**10):
+        model, step = small_step("float16", learning_rate=1e-5, momentum=0.0)
+        step.restore(step.state() | {"loss_scale": np.float32(scale)})
+        step(*caffe_batch(), 0)
+        ends.append(model.get_layer("fc8_voc12").get_weights()[0])
+    start = read_blobs(DATA / "lfov_tiny_train_init_v1.caffemodel")["fc8_voc12"][0]
+    assert np.linalg.norm(ends[0] - ends[1]) < 0.02 * np.linalg.norm(ends[1] - start)
+
+
+@pytest.mark.tf
+def test_saved_model_of_a_half_format_training_is_plain_float32(tmp_path, deeplabctl):
+    import keras
+    from making import make_dataset
+
+    make_dataset(tmp_path / "set")
+    code, _, err = deeplabctl(
+        "train", "--data", "set", "--recipe", "shapes", "--width", "0.05", "--crop-size", "33", "--batch-size", "2",
+        "--steps", "2", "--precision", "bfloat16", "--run-dir", "run",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "computing in bfloat16" in err
+    model = keras.saving.load_model("run/best.keras", compile=False)
+    assert {layer.dtype_policy.name for layer in model.layers} == {"float32"}
+    assert 'precision = "bfloat16"' in (tmp_path / "run" / "recipe.toml").read_text()

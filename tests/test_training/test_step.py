@@ -1,0 +1,123 @@
+import json
+
+import numpy as np
+import pytest
+from caffe_files import DATA, read_blobs
+
+from deeplabctl.network.layers import convolutions
+from deeplabctl.recipe import recipe_from_dict
+
+pytestmark = pytest.mark.tf
+
+WIDTH = 1 / 32
+
+
+def caffe_recipe(policy, exact, **solver):
+    """Return the recipe of the fixtures' training; float64 runs use Caffe's float32 hyperparameters exactly."""
+    hyper = {"learning_rate": 1e-5, "momentum": 0.9, "weight_decay": 5e-4, "gamma": 0.1, "power": 0.9}
+    if exact:
+        hyper = {key: float(np.float32(value)) for key, value in hyper.items()}
+    solver = hyper | {"policy": policy, "step_size": 4, "steps": 8, "batch_size": 2} | solver
+    return recipe_from_dict(
+        {"model": {"width": WIDTH, "dropout": 0}, "augment": {"crop_size": 97}, "solver": solver}, "test"
+    )
+
+
+def start(recipe, dtype="float32"):
+    from deeplabctl.network.keras_model import assign_weights, build_model
+    from deeplabctl.training.step import TrainingStep
+
+    model = build_model("largefov", 21, width=WIDTH, dropout=recipe.model.dropout, dtype=dtype)
+    assign_weights(model, read_blobs(DATA / "lfov_tiny_train_init_v1.caffemodel"))
+    return model, TrainingStep(model, recipe, [1.0] * 21)
+
+
+def caffe_batch(dtype):
+    batch = np.load(DATA / "train_batch.npz")
+    return batch["data"].transpose(0, 2, 3, 1).astype(dtype), batch["label"][:, ::8, ::8], np.arange(2)
+
+
+@pytest.mark.parametrize("policy", ["step", "poly"])
+@pytest.mark.parametrize(
+    ("dtype", "loss_tolerance", "weight_tolerance"), [("float64", 1e-12, 1e-12), ("float32", 1e-6, 5e-7)]
+)
+def test_eight_steps_follow_caffes_trajectory(policy, dtype, loss_tolerance, weight_tolerance):
+    caffe = np.load(DATA / f"train_tiny_{policy}_f{dtype[-2:]}.npz")
+    model, step = start(caffe_recipe(policy, exact=dtype == "float64"), dtype)
+    losses = [step(*caffe_batch(dtype), number) for number in range(8)]
+    np.testing.assert_allclose(losses, caffe["loss"], rtol=loss_tolerance)
+    for conv in convolutions("largefov"):
+        kernel, bias = model.get_layer(conv.name).get_weights()
+        for ours, theirs in ((kernel.transpose(3, 2, 0, 1), "w"), (bias, "b")):
+            reference = caffe[f"final/{conv.name}_{theirs}"]
+            assert np.abs(ours - reference).max() <= weight_tolerance * np.abs(reference).max(), conv.name
+
+
+def test_hyperparameters_of_the_fixtures_are_those_of_the_test():
+    hyper = json.loads(str(np.load(DATA / "train_tiny_step_f64.npz")["hyper"]))
+    assert hyper["base_lr"] == pytest.approx(1e-5)
+    assert hyper["weight_decay"] == pytest.approx(5e-4)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 1e-6)])
+def test_accumulating_four_parts_is_the_batch_of_four_with_unequal_void_and_dropout(dtype, tolerance):
+    rng = np.random.default_rng(0)
+    images = rng.normal(0, 60, (4, 97, 97, 3)).astype(dtype)  # noise: flat parts of photos make ties in max pooling
+    labels = rng.integers(0, 21, (4, 13, 13)).astype(np.uint8)
+    for index, share in enumerate((0.0, 0.3, 0.9, 1.0)):  # the last image is all void
+        labels[index][rng.random((13, 13)) < share] = 255
+    ends = []
+    for batch_size, accumulate in ((4, 1), (1, 4)):
+        recipe = caffe_recipe("fixed", False, batch_size=batch_size, accumulate=accumulate, learning_rate=1e-6)
+        tree = {"model": {"width": WIDTH, "dropout": 0.5}, "solver": vars(recipe.solver)}
+        model, step = start(recipe_from_dict(tree, "test"), dtype)
+        losses = [step(images, labels, np.arange(4) + 4 * number, number) for number in range(5)]
+        ends.append((losses, model.get_weights()))
+    np.testing.assert_allclose(ends[0][0], ends[1][0], rtol=tolerance)
+    for whole, parts in zip(ends[0][1], ends[1][1], strict=True):
+        assert np.abs(whole - parts).max() <= tolerance * np.abs(whole).max() + 1e-12
+
+
+def test_batch_without_a_valid_pixel_gives_loss_zero_and_decays_the_kernels_alone():
+    recipe = caffe_recipe("fixed", False, momentum=0.0, learning_rate=0.5)
+    model, step = start(recipe)
+    before = model.get_layer("fc7").get_weights()
+    images, labels, positions = caffe_batch("float32")
+    assert step(images, np.full_like(labels, 255), positions, 0) == 0
+    kernel, bias = model.get_layer("fc7").get_weights()
+    np.testing.assert_allclose(kernel, before[0] * (1 - 0.5 * 5e-4), rtol=1e-6)
+    np.testing.assert_array_equal(bias, before[1])
+
+
+def test_adam_is_kerass():
+    import keras
+    import tensorflow as tf
+
+    from deeplabctl.training.optimizer import Optimizer, Parameter
+
+    rng = np.random.default_rng(0)
+    value = rng.normal(size=(3, 4)).astype(np.float32)
+    ours, theirs = tf.Variable(value), keras.Variable(value)
+    recipe = caffe_recipe("fixed", False, optimizer="adam", weight_decay=0)
+    optimizer = Optimizer([Parameter(ours, 2.0, 0.0)], recipe)
+    reference = keras.optimizers.Adam(2e-3, epsilon=1e-8)
+    for number in range(20):
+        gradient = tf.constant(rng.normal(size=(3, 4)).astype(np.float32))
+        optimizer.apply([gradient], tf.constant(1e-3), tf.constant(number, tf.int64))
+        reference.apply([gradient], [theirs])
+    np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_frozen_layers_keep_their_weights_and_new_layers_get_their_own_rate():
+    from deeplabctl.network.keras_model import build_model
+    from deeplabctl.training.optimizer import trained_parameters
+
+    recipe = caffe_recipe("fixed", False, freeze=["conv1_1"], new_layer_multiplier=7.0)
+    model = build_model("largefov", 21, width=WIDTH)
+    parameters = trained_parameters(model, recipe, ["fc6", "fc8_voc12"])
+    rates = [(parameter.lr_multiplier, parameter.weight_decay > 0) for parameter in parameters]
+    assert len(parameters) == 2 * 15
+    assert rates[:2] == [(1.0, True), (2.0, False)]  # conv1_2
+    assert rates[-6:] == [(7.0, True), (14.0, False), (1.0, True), (2.0, False), (7.0, True), (14.0, False)]
+    classifier = trained_parameters(model, caffe_recipe("fixed", False), [])[-2:]
+    assert [parameter.lr_multiplier for parameter in classifier] == [10.0, 20.0]

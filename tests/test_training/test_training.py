@@ -1,0 +1,290 @@
+"""Training through its Python function and through the command: exact to Caffe, and unbreakable."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from caffe_files import DATA
+from making import make_dataset
+from PIL import Image
+
+from deeplabctl.errors import DataError, RunError
+from deeplabctl.network.layers import convolutions
+from deeplabctl.training.plan import plan_resume, plan_training
+from deeplabctl.training.run_directory import RunDirectory
+
+pytestmark = pytest.mark.tf
+
+SMALL = [
+    "model.width=0.05", "model.dropout=0.3", "augment.crop_size=33", "solver.batch_size=2", "solver.steps=9",
+    "run.log_every=2", "run.val_every=4", "run.save_every=3", "run.preview_every=100", "solver.learning_rate=0.01",
+]  # fmt: skip
+
+
+def plan_small(root, *settings):
+    if not root.exists():
+        make_dataset(root, train=5, val=3)
+    return plan_training("shapes", [*SMALL, *settings], {"data.root": str(root)})
+
+
+def train_new(plan, path, **arguments):
+    from deeplabctl.training.loop import train
+
+    with RunDirectory.create(path, plan.recipe, "set") as run:
+        return train(plan, run, **arguments)
+
+
+def resume(path, **arguments):
+    from deeplabctl.training.loop import train
+
+    plan, checkpoint = plan_resume(path)
+    with RunDirectory.resume(path, plan.recipe) as run:
+        return train(plan, run, checkpoint=checkpoint, **arguments)
+
+
+def weights_of(path):
+    import keras
+
+    return [array.tobytes() for array in keras.saving.load_model(path, compile=False).get_weights()]
+
+
+def figures_of(run):
+    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    return [(line["kind"], line["step"], line.get("loss"), line.get("miou")) for line in lines]
+
+
+def after(calls):
+    """Return a function that says yes from its call number ``calls`` on."""
+    asked = []
+
+    def should_stop():
+        asked.append(1)
+        return len(asked) >= calls
+
+    return should_stop
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Train without an interruption."""
+    root = tmp_path_factory.mktemp("whole")
+    train_new(plan_small(root / "set"), root / "run")
+    return root
+
+
+# The stop comes after steps 1, 2 and 3; in the validation that follows step 4; before, in and after the last one.
+@pytest.mark.parametrize("calls", [1, 2, 3, 5, 6, 8, 12, 13])
+def test_stopped_and_resumed_training_ends_with_the_bytes_of_the_uninterrupted_one(whole, tmp_path, calls):
+    result = train_new(plan_small(whole / "set"), tmp_path / "run", should_stop=after(calls))
+    assert result.stopped
+    result = resume(tmp_path / "run")
+    assert (result.steps, result.stopped) == (9, False)
+    for name in ("last.keras", "best.keras"):
+        assert weights_of(tmp_path / "run" / name) == weights_of(whole / "run" / name)
+    assert figures_of(tmp_path / "run") == figures_of(whole / "run")
+
+
+def test_resuming_a_training_that_has_no_steps_left_changes_nothing(whole):
+    before = weights_of(whole / "run" / "last.keras")
+    result = resume(whole / "run")
+    assert result.steps == 9
+    assert weights_of(whole / "run" / "last.keras") == before
+
+
+def test_image_that_vanishes_stops_with_its_name_and_the_run_goes_on_once_it_is_back(whole, tmp_path):
+    plan = plan_small(tmp_path / "set")
+    lost = plan.samples[0].image
+    lost.rename(tmp_path / "lost.png")
+    with pytest.raises(DataError) as error:
+        train_new(plan, tmp_path / "run")
+    assert str(lost) in str(error.value)
+    assert f"--resume {tmp_path / 'run'}" in str(error.value)
+    (tmp_path / "lost.png").rename(lost)
+    resume(tmp_path / "run")
+    assert weights_of(tmp_path / "run" / "last.keras") == weights_of(whole / "run" / "last.keras")
+
+
+def test_loss_that_is_not_finite_keeps_the_last_good_checkpoint(tmp_path):
+    plan = plan_small(tmp_path / "set", "solver.gradient_clip=0.0", "solver.steps=200")
+    from deeplabctl.training import loop as training
+
+    class Diverging(training.TrainingStep):
+        def __call__(self, images, labels, positions, step):
+            return super().__call__(images, labels, positions, step) if step < 5 else float("nan")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "TrainingStep", Diverging)
+        with pytest.raises(RunError) as error:
+            train_new(plan, tmp_path / "run")
+    assert "step 6: the loss is nan" in str(error.value)
+    assert "step-000003.npz" in str(error.value)
+    assert "JPEGImages" in str(error.value)
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-000003.npz"]
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path):
+    plan = plan_small(tmp_path / "set", "solver.learning_rate=1e38", "solver.gradient_clip=0.0", "run.save_every=1")
+    with pytest.raises(RunError, match="the update left weights that are not finite") as error:
+        train_new(plan, tmp_path / "run")
+    checkpoints = list((tmp_path / "run" / "checkpoints").iterdir())
+    assert str(checkpoints[-1]) in str(error.value)
+    for path in checkpoints:
+        with np.load(path) as stored:
+            assert all(np.isfinite(stored[name]).all() for name in stored.files if name.startswith("weights"))
+
+
+def test_label_that_changes_to_an_unknown_class_is_named_and_nothing_is_lost(tmp_path):
+    plan = plan_small(tmp_path / "set")
+    path = plan.samples[0].label
+    kept = path.read_bytes()
+    Image.fromarray(np.full((60, 80), 77, np.uint8)).save(path)
+    with pytest.raises(DataError, match="expected class ids 0 to 2 or 255, got 77") as error:
+        train_new(plan, tmp_path / "run")
+    assert str(path) in str(error.value)
+    path.write_bytes(kept)
+    assert resume(tmp_path / "run").steps == 9
+
+
+def test_validation_image_that_vanishes_loses_no_step(whole, tmp_path):
+    plan = plan_small(tmp_path / "set")
+    lost = plan.val_samples[0].image
+    lost.rename(tmp_path / "lost.png")
+    with pytest.raises(DataError, match="put the data back as it was, then go on with"):
+        train_new(plan, tmp_path / "run")
+    assert (tmp_path / "run" / "checkpoints" / "step-000004.npz").exists()
+    (tmp_path / "lost.png").rename(lost)
+    resume(tmp_path / "run")
+    assert weights_of(tmp_path / "run" / "last.keras") == weights_of(whole / "run" / "last.keras")
+    assert figures_of(tmp_path / "run") == figures_of(whole / "run")
+
+
+def test_tensorboard_that_cannot_write_ends_no_training(tmp_path):
+    plan = plan_small(tmp_path / "set", "solver.steps=2")
+    with RunDirectory.create(tmp_path / "run", plan.recipe, "set") as run:
+        (tmp_path / "run" / "tensorboard").write_text("in the way")
+        from deeplabctl.training.loop import train
+
+        assert train(plan, run).steps == 2
+    assert "no more TensorBoard events" in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_full_disk_ends_the_run_with_a_line_and_it_goes_on_later(whole, tmp_path, monkeypatch):
+    plan = plan_small(whole / "set")
+    with monkeypatch.context() as patch:
+        real, calls = __import__("os").fsync, []
+
+        def fsync(descriptor):
+            calls.append(descriptor)
+            if len(calls) > 6:
+                raise OSError(28, "No space left on device")
+            real(descriptor)
+
+        patch.setattr("os.fsync", fsync)
+        with pytest.raises(RunError, match="No space left on device; nothing was left half-written"):
+            train_new(plan, tmp_path / "run")
+    resume(tmp_path / "run")
+    assert weights_of(tmp_path / "run" / "last.keras") == weights_of(whole / "run" / "last.keras")
+    assert figures_of(tmp_path / "run") == figures_of(whole / "run")
+
+
+def test_patience_ends_a_training_that_gets_no_better(tmp_path):
+    plan = plan_small(tmp_path / "set", "solver.learning_rate=1e-12", "solver.patience=1", "run.val_every=2")
+    result = train_new(plan, tmp_path / "run")
+    assert (result.steps, result.best_step, result.stopped) == (4, 2, False)
+
+
+def test_classes_that_are_never_predicted_are_warned_of(tmp_path):
+    settings = ["solver.class_weights=[1, 0, 0]", "solver.learning_rate=0.3", "solver.gradient_clip=0.0"]
+    plan = plan_small(tmp_path / "set", *settings)
+    events = []
+    train_new(plan, tmp_path / "run", report=events.append)
+    warnings = [event.text for event in events if getattr(event, "warning", False)]
+    assert warnings[-1] == "step 9: the model predicts no disc, no square"
+
+
+def test_scalars_and_previews_reach_tensorboard(whole):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    events = accumulator.EventAccumulator(str(whole / "run" / "tensorboard"))
+    events.Reload()
+    from tensorboard.util.tensor_util import make_ndarray
+
+    losses = {event.step: float(make_ndarray(event.tensor_proto)) for event in events.Tensors("train/loss")}
+    assert losses == pytest.approx({step: loss for kind, step, loss, _ in figures_of(whole / "run") if kind == "train"})
+    assert [event.step for event in events.Tensors("validation/miou")] == [4, 8, 9]
+    assert [event.step for event in events.Tensors("preview")] == [9]
+
+
+@pytest.mark.parametrize("policy", ["step", "poly"])
+def test_command_line_gives_caffes_weights_after_eight_steps(tmp_path, deeplabctl, policy):
+    batch = np.load(DATA / "train_batch.npz")
+    root = tmp_path / "set"
+    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (root / folder).mkdir(parents=True)
+    for name, image, label in zip("ab", batch["image_bgr_u8"], batch["label"], strict=True):
+        Image.fromarray(image[..., ::-1]).save(root / "JPEGImages" / f"{name}.png")
+        Image.fromarray(label).save(root / "SegmentationClass" / f"{name}.png")
+    for split in ("train", "val"):
+        (root / "ImageSets" / "Segmentation" / f"{split}.txt").write_text("a\nb\n")
+    hyper = {"solver.policy": policy, "solver.gamma": 0.1, "solver.step_size": 4, "solver.power": 0.9}
+    off = {"model.dropout": 0, "augment.mirror": "false", "augment.shuffle": "false", "run.precision": "float32"}
+    settings = [part for key, value in (hyper | off).items() for part in ("--set", f"{key}={value}")]
+    code, _, err = deeplabctl(
+        "train", "--data", root, "--recipe", "paper-v1", "--init", DATA / "lfov_tiny_train_init_v1.caffemodel",
+        "--crop-size", 97, "--batch-size", 2, "--steps", 8, "--learning-rate", "1e-5", "--run-dir", "run", *settings,
+    )  # fmt: skip
+    assert code == 0, err
+    import keras
+
+    model = keras.saving.load_model("run/last.keras", compile=False)
+    caffe = np.load(DATA / f"train_tiny_{policy}_f32.npz")
+    for conv in convolutions("largefov"):
+        kernel, bias = model.get_layer(conv.name).get_weights()
+        for ours, part in ((kernel.transpose(3, 2, 0, 1), "w"), (bias, "b")):
+            reference = caffe[f"final/{conv.name}_{part}"]
+            assert np.abs(ours - reference).max() <= 1e-6 * np.abs(reference).max(), conv.name
+
+
+def test_finished_run_says_so_and_exits_with_0(tmp_path, deeplabctl):
+    make_dataset(tmp_path / "set")
+    settings = [part for setting in SMALL for part in ("--set", setting)]
+    deeplabctl("train", "--recipe", "shapes", "--data", "set", *settings, "--steps", 2, "-q")
+    code, out, _ = deeplabctl("train", "--resume", "last")
+    assert code == 0
+    assert "finished before: 2 steps" in out
+    code, _, err = deeplabctl("train", "--resume", "last", "--run-dir", "other")
+    assert code == 2
+    assert "stays in its directory" in err
+    code, _, err = deeplabctl(
+        "train", "--recipe", "shapes", "--data", "set", "--run-dir", next(tmp_path.glob("runs/*"))
+    )
+    assert code == 1
+    assert "continue that (--resume" in err
+
+
+@pytest.mark.slow
+def test_training_killed_at_random_moments_ends_with_the_bytes_of_the_uninterrupted_one(tmp_path):
+    rng = np.random.default_rng()  # other moments each time
+    make_dataset(tmp_path / "set", train=6, val=3)
+    settings = [part for setting in [*SMALL, "solver.steps=300"] for part in ("--set", setting)]
+    start = ["train", "--recipe", "shapes", "--data", "set", *settings, "--run-dir"]
+
+    def run(*arguments, seconds=None):
+        command = [sys.executable, "-m", "deeplabctl", *arguments]
+        with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            try:
+                process.communicate(timeout=seconds)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            return process.wait()
+
+    assert run(*start, "whole") == 0
+    for number in range(20):
+        name = f"run{number}"
+        code = run(*start, name, seconds=rng.uniform(6, 14))
+        while code != 0:
+            begun = (tmp_path / name / "recipe.toml").exists()
+            code = run(*(("train", "--resume", name) if begun else (*start, name)), seconds=rng.uniform(8, 40))
+        for model in ("last.keras", "best.keras"):
+            assert weights_of(tmp_path / name / model) == weights_of(tmp_path / "whole" / model)

@@ -1,0 +1,205 @@
+"""Several devices and several machines give what one gives."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from making import make_dataset
+
+from deeplabctl.cli.multi_worker import worker_of_environment
+from deeplabctl.errors import DeepLabError, RunError
+
+SMALL = [
+    "--recipe", "shapes", "--data", "set", "--width", "0.05", "--crop-size", "33", "--batch-size", "4",
+    "--learning-rate", "0.002", "--set", "model.dropout=0.3", "--precision", "float32",
+    "--set", "run.log_every=1", "--set", "run.save_every=5", "--set", "run.val_every=10",
+]  # fmt: skip
+
+
+def tf_config(addresses, index):
+    return json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}})
+
+
+def free_addresses(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    addresses = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
+    for one in sockets:
+        one.close()
+    return addresses
+
+
+def start_workers(folder, *arguments):
+    addresses = free_addresses(2)
+    command = [sys.executable, "-m", "deeplabctl", "train", *map(str, arguments)]
+    return [
+        subprocess.Popen(
+            command, cwd=folder, env=os.environ | {"TF_CONFIG": tf_config(addresses, index)},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for index in range(2)
+    ]  # fmt: skip
+
+
+def finish(workers):
+    outputs = [worker.communicate(timeout=120) for worker in workers]
+    return [worker.returncode for worker in workers], [err for _, err in outputs]
+
+
+def losses_of(run):
+    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    return {line["step"]: line["loss"] for line in lines if line["kind"] == "train"}
+
+
+def weights_of(path):
+    import keras
+
+    return keras.saving.load_model(path, compile=False).get_weights()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    make_dataset(tmp_path / "set", train=7, val=3)
+    return tmp_path
+
+
+@pytest.mark.tf
+def test_two_workers_train_as_one_process_and_resume_together_when_one_was_killed(folder, deeplabctl):
+    code, _, err = deeplabctl("train", *SMALL, "--steps", 10, "--run-dir", "one")
+    assert code == 0, err
+    codes, errors = finish(start_workers(folder, *SMALL, "--steps", 10, "--run-dir", "two"))
+    assert codes == [0, 0], errors
+    expected, found = losses_of(folder / "one"), losses_of(folder / "two")
+    assert len(expected) == 10
+    assert found == pytest.approx(expected, rel=1e-5)
+    for ours, theirs in zip(weights_of("one/last.keras"), weights_of("two/last.keras"), strict=True):
+        assert np.abs(ours - theirs).max() <= 1e-5 * np.abs(ours).max()
+    assert json.loads((folder / "two" / "run.json").read_text())["status"] == "finished"
+
+    workers = start_workers(folder, *SMALL, "--steps", 100000, "--set", "solver.policy=fixed", "--run-dir", "killed")
+    while not list((folder / "killed").glob("checkpoints/*.npz")):
+        assert workers[0].poll() is None, workers[0].communicate()
+        time.sleep(0.2)
+    workers[1].kill()
+    begin = time.monotonic()
+    _, err = workers[0].communicate(timeout=60)
+    assert time.monotonic() - begin < 60
+    assert workers[0].returncode == 1
+    assert "another worker died or cannot be reached" in err.splitlines()[-1]
+    workers[1].communicate()
+
+    step = max(losses_of(folder / "killed"))
+    workers = start_workers(folder, "--resume", "killed", "--steps", step + 5)
+    codes, errors = finish(workers)
+    assert codes == [0, 0], errors
+    assert "going on after step" in errors[0]
+    assert max(losses_of(folder / "killed")) == step + 5
+
+
+@pytest.mark.tf
+def test_workers_that_do_not_begin_alike_are_refused_and_a_group_wide_signal_is_one_signal(folder):
+    addresses = free_addresses(2)
+
+    def start(index, *more, group=False):
+        return subprocess.Popen(
+            [sys.executable, "-m", "deeplabctl", "train", *SMALL, "--run-dir", "run", *more], cwd=folder,
+            env=os.environ | {"TF_CONFIG": tf_config(addresses, index)}, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=group,
+        )  # fmt: skip
+
+    codes, errors = finish([start(0, "--steps", "5"), start(1, "--steps", "5", "--set", "solver.momentum=0.5")])
+    assert codes == [1, 1]
+    assert all("worker 1: expected the recipe of worker 0, got another" in err for err in errors)
+
+    addresses = free_addresses(2)
+    (folder / "run").rename(folder / "old")
+    workers = [start(index, "--steps", "100000", group=True) for index in range(2)]
+    while not list((folder / "run").glob("checkpoints/*.npz")):
+        assert workers[0].poll() is None, workers[0].communicate()
+        time.sleep(0.2)
+    os.killpg(workers[1].pid, signal.SIGTERM)
+    codes, errors = finish(workers)
+    assert codes == [143, 143], errors
+    assert "stopped after step" in errors[0]
+
+
+@pytest.mark.tf
+def test_two_devices_of_one_machine_train_as_one(folder, deeplabctl):
+    code, _, err = deeplabctl("train", *SMALL, "--steps", 6, "--run-dir", "one", "--accumulate", 2)
+    assert code == 0, err
+    script = """
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from pathlib import Path
+from deeplabctl.training.cluster import Cluster
+from deeplabctl.training.plan import plan_training, with_precision
+from deeplabctl.training.run_directory import RunDirectory
+from deeplabctl.training.loop import train
+cluster = Cluster(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
+assert cluster.replicas == 2
+plan = plan_training("one/recipe.toml")
+with RunDirectory.create(Path("two"), plan.recipe, "set") as run:
+    train(plan, run, cluster=cluster)
+"""
+    subprocess.run([sys.executable, "-c", script], cwd=folder, check=True, capture_output=True, timeout=120)
+    assert losses_of(folder / "two") == pytest.approx(losses_of(folder / "one"), rel=1e-5)
+    for ours, theirs in zip(weights_of("one/last.keras"), weights_of("two/last.keras"), strict=True):
+        assert np.abs(ours - theirs).max() <= 1e-5 * np.abs(ours).max()
+
+
+@pytest.mark.tf
+def test_batch_that_does_not_divide_among_the_devices_is_refused():
+    from deeplabctl.training.cluster import Cluster
+
+    cluster = Cluster()
+    cluster.replicas = 3
+    assert cluster.share(12) == 4
+    with pytest.raises(RunError, match="expected a multiple of the 3 devices that share each batch, got 10"):
+        cluster.share(10)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"cluster": {"worker": "ab"}}', "an address is no HOST:PORT"),
+        ('{"cluster": {"worker": ["a", "b"]}}', "an address is no HOST:PORT"),
+        ("{", "expected JSON with cluster and task"),
+        ("[]", "expected JSON with cluster and task"),
+        ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}', "index of 0 to 1"),
+        ('{"cluster": {"worker": ["a:1", "b:1"], "ps": ["c:1"]}}', "there are no parameter servers"),
+        ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "evaluator"}}', "a task of type 'evaluator'"),
+    ],
+)
+def test_tf_config_that_cannot_be_meant_is_refused(monkeypatch, text, said):
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(DeepLabError, match=said):
+        worker_of_environment()
+
+
+def test_tf_config_of_one_worker_is_no_cluster(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", tf_config(["a:1"], 0))
+    assert worker_of_environment() is None
+    monkeypatch.setenv("TF_CONFIG", "")
+    assert worker_of_environment() is None
+
+
+def test_chief_is_the_first_worker(monkeypatch):
+    cluster = {"cluster": {"chief": ["a:1"], "worker": ["b:1", "c:1"]}, "task": {"type": "worker", "index": 1}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+    worker = worker_of_environment()
+    assert (worker.index, str(worker)) == (2, "worker 2 of 3 (c:1)")
+
+
+def test_multi_worker_without_tf_config_is_refused(folder, deeplabctl, monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    code, _, err = deeplabctl("train", *SMALL, "--strategy", "multi-worker", "--steps", 1)
+    assert code == 1
+    assert "expected $TF_CONFIG to name several workers" in err
