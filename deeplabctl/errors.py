@@ -1,22 +1,30 @@
-"""Define the errors that a user can mend.
+"""Define the errors that a user can fix.
 
     DeepLabError
     ├── DataError      a data set, a list file, an image or a label
-    ├── RecipeError    a recipe file or a --set
+    ├── OutputError    a file or folder that cannot be written, or exists already
+    ├── RecipeError    a recipe file or one of its settings
     ├── WeightsError   a weight file, or one that does not fit
     └── RunError       a run directory, a training that cannot go on
 
 Their text is one line: what failed, where, expected and got, what to do next. The command line prints it and exits
 with 1. Everything else that is raised is a bug and keeps its traceback.
+
+A text names arguments in backquotes, as Python knows them: `overwrite`, `init=random`. The command line turns these
+into its options: --overwrite, --init random.
 """
 
 
 class DeepLabError(Exception):
-    """Stop because of something that the user can mend."""
+    """Stop because of something that the user can fix."""
 
 
 class DataError(DeepLabError):
     """Refuse a data set, a list file, an image or a label."""
+
+
+class OutputError(DeepLabError):
+    """Refuse to write a file or a folder, or fail to."""
 
 
 class RecipeError(DeepLabError):

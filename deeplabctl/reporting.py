@@ -6,7 +6,8 @@ Jobs call a ``Reporter`` with events; the command line draws them, `tqdm_reporte
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 
@@ -77,6 +78,20 @@ Reporter = Callable[[Event], None]
 
 def silent(event: Event) -> None:
     """Report nothing."""
+
+
+@contextmanager
+def task(report: Reporter, name: str, total: int, unit: str, done: int = 0) -> Iterator[Callable[..., None]]:
+    """Report a task from its start to its end, however it ends; yields the function that advances it, by 1 or more."""
+
+    def advance(parts: int = 1) -> None:
+        report(Advanced(parts))
+
+    report(Started(name, total, unit, done))
+    try:
+        yield advance
+    finally:
+        report(Finished())
 
 
 def tqdm_reporter() -> Reporter:

@@ -24,7 +24,7 @@ ROOMS = [
     ["network"],
     ["render"],
     ["files", "classes"],
-    ["errors", "parallel", "reporting"],
+    ["arrays", "errors", "parallel", "reporting"],
     ["__init__"],
 ]
 RANK = {name: rank for rank, names in enumerate(reversed(ROOMS)) for name in names}

@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from deeplabctl.cli.formatting import describe
+from deeplabctl.cli.formatting import describe, with_options
 from deeplabctl.errors import DeepLabError
 from deeplabctl.reporting import Advanced, Event, Finished, Note, Reporter, Started
 
@@ -117,7 +117,7 @@ class PlainReporter:
 def print_error(message: str) -> None:
     """Print one line on stderr."""
     typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
-    typer.echo(" ".join(message.split()), err=True)
+    typer.echo(" ".join(with_options(message).split()), err=True)
 
 
 def _warnings_only(event: Event) -> None:

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from deeplabctl.reporting import Event, Note, Trained, Validated
 
 
+def with_options(text: str) -> str:
+    """Write the arguments that a message names in backquotes as options: `overwrite` is --overwrite."""
+
+    def option(match: re.Match[str]) -> str:
+        name, value = match[1].replace("_", "-"), match[2]
+        return f"--{name}" if value is None else f"--{name} {value}"
+
+    return re.sub(r"`([a-z][a-z0-9_]*)(?:=([^`]*))?`", option, text)
+
+
 def describe(event: Event) -> str | None:
     """Return an event as a line of text; None for those that are none."""
     match event:
         case Note(text, warning):
-            return f"warning: {text}" if warning else text
+            return with_options(f"warning: {text}" if warning else text)
         case Trained(logged=True):
             return (
                 f"step {event.step}/{event.steps}  loss {event.loss:.4f}  lr {event.learning_rate:.3g}  "

@@ -24,7 +24,7 @@ from deeplabctl.classes import IGNORE_LABEL, voc_grey_levels
 from deeplabctl.data.dataset import Dataset, Sample
 from deeplabctl.data.findings import Finding, FoundError, listed
 from deeplabctl.data.images import ImageFacts, inspect_image, read_label
-from deeplabctl.errors import DataError, RunError
+from deeplabctl.errors import DataError, OutputError
 from deeplabctl.files import write_text
 from deeplabctl.parallel import map_ahead
 from deeplabctl.reporting import Advanced, Finished, Reporter, Started
@@ -244,5 +244,5 @@ class _Memory:
     def save(self) -> None:
         """Keep the facts for the next start; a cache folder that cannot be written costs time, nothing else."""
         if self._changed:
-            with contextlib.suppress(RunError):
+            with contextlib.suppress(OutputError):
                 write_text(self._path, json.dumps({"format": _FORMAT, "files": self._known}))

@@ -79,6 +79,7 @@ LARGEFOV: tuple[Layer, ...] = (
 )
 
 ARCHITECTURES: dict[str, tuple[Layer, ...]] = {"largefov": LARGEFOV}
+DEFAULT_ARCHITECTURE = "largefov"  # of weight files that do not name theirs
 
 
 def convolutions(architecture: str) -> tuple[Conv, ...]:

@@ -25,7 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from deeplabctl.errors import RunError
+from deeplabctl.errors import OutputError, RunError
 from deeplabctl.files import write_text
 from deeplabctl.recipe import Recipe, write_recipe
 from deeplabctl.weights.fitting import BEST, LAST
@@ -118,7 +118,7 @@ class RunDirectory:
     ) -> None:
         if self._facts.get("status") == "running":
             status = "finished" if kind is None else "interrupted" if kind is KeyboardInterrupt else "failed"
-            with contextlib.suppress(RunError):  # a full disk must not hide what went wrong
+            with contextlib.suppress(OutputError):  # a full disk must not hide what went wrong
                 self.record(status=status, error=None if error is None else f"{kind.__name__ if kind else ''}: {error}")
         self._lock.close()
 
@@ -170,7 +170,7 @@ class RunDirectory:
             with (self.path / name).open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
         except OSError as error:
-            raise RunError(f"cannot write {self.path / name}: {error.strerror}") from error
+            raise OutputError(f"cannot write {self.path / name}: {error.strerror}") from error
 
 
 def find_run(name: str, runs: Path = Path("runs")) -> Path:

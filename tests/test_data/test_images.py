@@ -4,7 +4,7 @@ from PIL import Image
 
 from deeplabctl.classes import voc_palette
 from deeplabctl.data.images import image_size, read_image, read_label, write_mask
-from deeplabctl.errors import DataError, RunError
+from deeplabctl.errors import DataError, OutputError
 
 
 @pytest.fixture
@@ -140,6 +140,6 @@ def test_coloured_label_is_refused_with_the_mend(tmp_path, picture):
 
 def test_mask_that_cannot_be_written_leaves_nothing_behind(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(RunError, match="cannot write"):
+    with pytest.raises(OutputError, match="cannot write"):
         write_mask(tmp_path / "file" / "mask.png", np.zeros((2, 2), np.uint8))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

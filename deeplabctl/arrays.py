@@ -1,0 +1,14 @@
+"""Name the arrays that pass between the rooms."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Image = npt.NDArray[np.uint8]  # (H, W, 3) RGB
+Label = npt.NDArray[np.uint8]  # (H, W) class ids, 255 void
+Mask = npt.NDArray[np.bool_]  # (H, W)
+Scores = npt.NDArray[np.float32]  # (H, W, C), after softmax unless said otherwise
+Pixels = npt.NDArray[np.float32]  # (H, W, 3) BGR minus the mean: what the network takes
+Floats = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
