@@ -10,10 +10,10 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
+from deeplabctl import recipes
 from deeplabctl.crf.params import CrfParams
 from deeplabctl.data.augmentation import Augment
 from deeplabctl.errors import RecipeError
@@ -110,12 +110,6 @@ class Recipe:
     expect: Expect = field(default_factory=Expect)
 
 
-def packaged_recipes() -> list[str]:
-    """Return the names of the recipes that come with the package."""
-    folder = resources.files("deeplabctl") / "recipes"
-    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
-
-
 def read_recipe(
     name_or_path: str, overrides: Iterable[str] = (), options: Mapping[str, object] | None = None
 ) -> Recipe:
@@ -125,8 +119,8 @@ def read_recipe(
     values, where None changes nothing. Raises RecipeError, with a guess at what was meant, for unknown keys, wrong
     types and values out of range.
     """
-    if name_or_path in packaged_recipes():
-        text = (resources.files("deeplabctl") / "recipes" / f"{name_or_path}.toml").read_text("utf-8")
+    if name_or_path in recipes.names():
+        text = recipes.text(name_or_path)
     else:
         text = _recipe_file(Path(name_or_path))
     try:
@@ -255,7 +249,7 @@ def _recipe_file(path: Path) -> str:
         return path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         if path.suffix != ".toml" and not path.exists():
-            raise RecipeError(f"there is no recipe {str(path)!r}{_guess(path, packaged_recipes())}") from None
+            raise RecipeError(f"there is no recipe {str(path)!r}{_guess(path, recipes.names())}") from None
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
         raise RecipeError(f"cannot read the recipe {path}: {reason}; expected a TOML file") from None
 

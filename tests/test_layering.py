@@ -18,7 +18,7 @@ ROOMS = [
     ["evaluation"],
     ["prediction"],
     ["weights"],
-    ["recipe"],
+    ["recipe", "recipes"],
     ["data"],
     ["crf", "caffe"],
     ["network"],

@@ -1,7 +1,8 @@
 import pytest
 
 from deeplabctl.errors import RecipeError
-from deeplabctl.recipe import packaged_recipes, read_recipe, recipe_from_dict, write_recipe
+from deeplabctl import recipes
+from deeplabctl.recipe import read_recipe, recipe_from_dict, write_recipe
 from deeplabctl.training.schedule import learning_rate
 
 
@@ -18,7 +19,7 @@ def test_papers_recipes_hold_their_published_settings_and_scores():
     assert (seed.augment.scale, seed.solver.batch_size) == ((0.75, 1.25), 10)
 
 
-@pytest.mark.parametrize("name", packaged_recipes())
+@pytest.mark.parametrize("name", recipes.names())
 def test_written_recipe_reads_back_the_same(name, tmp_path):
     recipe = read_recipe(name)
     (tmp_path / "recipe.toml").write_text(write_recipe(recipe))
