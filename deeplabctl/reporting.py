@@ -1,4 +1,4 @@
-"""Tell what a job is doing, without drawing it.
+"""Report what a job is doing, without drawing it.
 
 Jobs call a ``Reporter`` with events; the command line draws them, `tqdm_reporter` does in a notebook.
 """
@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -70,10 +71,38 @@ class Validated:
     best: bool
     predicted: int
     present: int
+    classes: list[dict[str, Any]]  # name, iou, accuracy (fractions, None where absent) and pixels of each
 
 
 Event = Note | Started | Advanced | Finished | Trained | Validated
 Reporter = Callable[[Event], None]
+
+
+def describe(event: Event) -> str | None:
+    """Return an event as a line of text; None for those that have none."""
+    match event:
+        case Note(text, warning):
+            return f"warning: {text}" if warning else text
+        case Trained(logged=True):
+            return (
+                f"step {event.step}/{event.steps}  loss {event.loss:.4f}  lr {event.learning_rate:.3g}  "
+                f"{event.images_per_second:.1f} images/s  waiting {event.waiting:.1%}  "
+                f"{duration(event.seconds_left)} left"
+            )
+        case Validated():
+            best = "  (best so far)" if event.best else ""
+            return (
+                f"step {event.step}: val mIoU {event.miou:.4f}  pixel accuracy {event.pixel_accuracy:.4f}  "
+                f"predicts {event.predicted} of {event.present} classes{best}"
+            )
+    return None
+
+
+def duration(seconds: float) -> str:
+    """Return a time as h:mm:ss or m:ss."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def silent(event: Event) -> None:

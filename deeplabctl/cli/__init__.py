@@ -1,1 +1,1 @@
-"""Turn the command line into calls and results into text: the only place that knows typer, rich and the environment."""
+"""Command line in, text out: options into calls, results into lines. The only room that knows typer, rich and argv."""

@@ -9,26 +9,36 @@ from typing import Annotated
 import typer
 
 from deeplabctl import __version__
-from deeplabctl.cli.convert_caffe import convert_caffe
+from deeplabctl.cli import convert_caffe, infer, train
 from deeplabctl.cli.data import app as data
-from deeplabctl.cli.eval.command import evaluate
-from deeplabctl.cli.infer import infer
-from deeplabctl.cli.train import train
+from deeplabctl.cli.eval import command as evaluate
+from deeplabctl.cli.help import SectionedCommand, SectionedGroup
+
+FIRST_STEPS = """
+First steps
+  deeplabctl train                      # learn the built-in shapes (minutes)
+  deeplabctl eval                       # score the result
+  deeplabctl infer IMAGE --overlay      # segment a picture of your own
+  deeplabctl train --help               # see all options of a command
+"""
 
 app = typer.Typer(
     name="deeplabctl",
+    cls=SectionedGroup,
     help="DeepLab semantic segmentation on TensorFlow, in one command.",
-    epilog="First steps: deeplabctl train, then deeplabctl eval, then deeplabctl infer IMAGE --overlay.",
+    epilog=FIRST_STEPS,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help: rich would take a third of the time that --help may take
-    context_settings={"help_option_names": ["--help", "-h"]},
+    context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 120},
 )
-app.command("train")(train)
-app.command("eval")(evaluate)
-app.command("infer", no_args_is_help=True)(infer)
-app.command("convert-caffe", no_args_is_help=True)(convert_caffe)
-app.add_typer(data.app, name="data")
+app.command("train", epilog=train.EXAMPLES)(train.train)
+app.command("eval", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
+app.command("infer", epilog=infer.EXAMPLES, no_args_is_help=True)(infer.infer)
+app.command("convert-caffe", epilog=convert_caffe.EXAMPLES, no_args_is_help=True)(convert_caffe.convert_caffe)
+app.add_typer(data.app, name="data", cls=SectionedGroup)
+for command in (*app.registered_commands, *data.app.registered_commands):
+    command.cls = SectionedCommand
 
 
 def _print_version(wanted: bool) -> None:
@@ -48,8 +58,9 @@ def _options(
 
 def main() -> None:
     """Run the command line; a reader that closes the pipe early (``| head``) ends it quietly."""
+    plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
     try:
-        app()
+        app(color=False if plain else None)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None

@@ -1,4 +1,4 @@
-"""Print: results on stdout, progress, notes and errors on stderr; rich on a terminal, plain lines elsewhere."""
+"""Print results on stdout, and progress, notes and errors on stderr: in color on a terminal, else as plain lines."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ _PLAIN_SECONDS = 5.0  # between two lines of a task's progress
 
 @dataclass(frozen=True)
 class Console:
-    """Hold what the common options say of the output."""
+    """Print as the common options say."""
 
     json: bool = False
     quiet: bool = False
     debug: bool = False
 
     @property
-    def fancy(self) -> bool:
-        """Tell whether somebody sits before a terminal; with stdout in a pipe, stderr stays plain too."""
+    def on_terminal(self) -> bool:
+        """Tell whether stdout and stderr both go to a terminal; if only one does, both stay plain."""
         return sys.stdout.isatty() and sys.stderr.isatty()
 
     @contextmanager
     def reporter(self) -> Iterator[Reporter]:
-        """Give the jobs a reporter that draws, prints lines, or (quiet) passes on warnings alone."""
+        """Yield a reporter for a job: it draws bars, or prints lines, or (quiet) prints only warnings."""
         if self.quiet:
             yield _warnings_only
-        elif self.fancy:
+        elif self.on_terminal:
             from deeplabctl.cli.live import LiveReporter
 
             with LiveReporter() as live:
@@ -47,7 +47,7 @@ class Console:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Turn the project's own errors into one line and exit code 1; with --debug they keep their traceback."""
+        """Turn the project's own errors into one line and exit code 1; with --debug, let them through."""
         try:
             yield
         except DeepLabError as error:
@@ -57,15 +57,15 @@ class Console:
             raise typer.Exit(1) from None
 
     def say(self, text: str = "") -> None:
-        """Print a line of the result, unless the result is JSON."""
+        """Print a line of the result, unless JSON was asked for."""
         if not self.json:
             typer.echo(text)
 
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Print a table whose first column is text and whose others are numbers."""
+        """Print a table, unless JSON was asked for; the first column is text, the others are numbers."""
         if self.json:
             return
-        if self.fancy:
+        if self.on_terminal:
             from rich.console import Console as RichConsole
             from rich.table import Table
             from rich.text import Text
@@ -83,20 +83,20 @@ class Console:
             typer.echo("  ".join(cells).rstrip())
 
     def document(self, result: dict[str, Any]) -> None:
-        """Print the result as JSON, where JSON was asked for."""
+        """Print the result as JSON if that was asked for."""
         if self.json:
             typer.echo(json.dumps(result, indent=1))
 
 
 class PlainReporter:
-    """Print events as lines on stderr, without control characters."""
+    """Print events as lines on stderr, without control characters; of a long task a line every few seconds."""
 
     def __init__(self) -> None:
         self._tasks: list[tuple[Started, int]] = []
         self._printed = time.monotonic()
 
     def __call__(self, event: Event) -> None:
-        """Print what is worth a line."""
+        """Print a line for the event if it is worth one."""
         match event:
             case Started():
                 self._tasks.append((event, event.done))
@@ -115,7 +115,7 @@ class PlainReporter:
 
 
 def print_error(message: str) -> None:
-    """Print one line on stderr."""
+    """Print an error as one line on stderr."""
     typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
     typer.echo(" ".join(with_options(message).split()), err=True)
 

@@ -1,4 +1,4 @@
-"""``deeplabctl convert-caffe``: turn weight files of others into model files."""
+"""``deeplabctl convert-caffe``: convert weight files of other programs to model files."""
 
 from __future__ import annotations
 
@@ -11,32 +11,74 @@ import typer
 from deeplabctl.cli.console import Console
 from deeplabctl.cli.options import DebugOption, JsonOption, OverwriteOption, QuietOption
 
+EXAMPLES = """
+Examples
+  # what the file contains
+  deeplabctl convert-caffe train_iter_8000.caffemodel --inspect
+
+  # writes train_iter_8000.keras, which eval, infer and train --init take
+  deeplabctl convert-caffe train_iter_8000.caffemodel
+"""
+
 
 def convert_caffe(
     model: Annotated[
         Path,
         typer.Argument(
             metavar="MODEL",
-            help="A .caffemodel (V1, V2, HDF5), a TensorFlow 1 checkpoint or weight pickle, Keras VGG-16 weights.",
+            help=".caffemodel (V1, V2 or HDF5), TensorFlow 1 checkpoint, weight pickle, or Keras VGG-16 weights.",
         ),
     ],
     prototxt: Annotated[
-        Path | None, typer.Option("--prototxt", metavar="FILE", help="Check the geometry of this net definition, too.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE.keras", help="Default: MODEL's name with .keras, here.")
+        Path | None,
+        typer.Option(
+            "--prototxt",
+            metavar="FILE",
+            help="Also check that this net definition has the same geometry.",
+            rich_help_panel="Conversion",
+        ),
     ] = None,
     classes: Annotated[
-        Path | None, typer.Option("--classes", metavar="FILE", help="Class names, one a line. Default: VOC's for 21.")
+        Path | None,
+        typer.Option(
+            "--classes",
+            metavar="FILE",
+            help="Class names, one a line. Default: VOC's names for 21 classes.",
+            rich_help_panel="Conversion",
+        ),
     ] = None,
-    inspect: Annotated[bool, typer.Option("--inspect", help="Only tell what the file contains.")] = False,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of what is drawn: new layers, chosen filters.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            "--seed",
+            metavar="N",
+            min=0,
+            help="Seed for the layers that MODEL lacks, and for the choice of filters.",
+            rich_help_panel="Conversion",
+        ),
+    ] = 0,
+    inspect: Annotated[
+        bool,
+        typer.Option("--inspect", help="Only show what MODEL contains.", rich_help_panel="Conversion"),
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE.keras",
+            help="File to write. Default: MODEL's name with .keras, in this folder.",
+            rich_help_panel="Output",
+        ),
+    ] = None,
     overwrite: OverwriteOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Turn a weight file of Caffe, TensorFlow 1 or Keras into a model file that plain Keras opens, or look into it."""
+    """Convert weights of Caffe, TensorFlow 1 or Keras.
+
+    Writes a model file that plain Keras opens too. Every weight is read back and compared.
+    """
     from deeplabctl.caffe.prototxt import check_geometry, read_prototxt
     from deeplabctl.classes import read_classes
     from deeplabctl.errors import DataError

@@ -1,4 +1,4 @@
-"""``deeplabctl infer``: segment pictures."""
+"""``deeplabctl infer``: segment images."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 
 from deeplabctl.cli.console import Console, print_error
 from deeplabctl.cli.options import (
+    PAD_HELP,
     CrfAdaptiveOption,
     CrfOption,
     CrfParamsOption,
@@ -18,53 +19,68 @@ from deeplabctl.cli.options import (
     FlipOption,
     JsonOption,
     OverwriteOption,
+    Pad,
     QuietOption,
     ScalesOption,
     WeightsOption,
 )
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    from deeplabctl.prediction.pictures import Job
+    from deeplabctl.arrays import Image, Label
+    from deeplabctl.prediction.pictures import PictureJob
     from deeplabctl.prediction.segmenter import Segmenter
-    from deeplabctl.prediction.settings import Inference
     from deeplabctl.reporting import Reporter
+
+EXAMPLES = """
+Examples
+  # masks/photo.png and masks/photo_overlay.png, with the newest run's weights
+  deeplabctl infer photo.jpg --overlay
+
+  # a folder, with sharper borders
+  deeplabctl infer photos --weights runs/mine --crf --out labels
+"""
 
 
 def infer(
-    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Pictures, folders, or patterns in quotes.")],
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT", help="Images, folders of images, or patterns in quotes, as '*.jpg'.")
+    ],
     weights: WeightsOption = None,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the masks.")] = Path("masks"),
-    overlay: Annotated[bool, typer.Option("--overlay", help="Draw the classes over each picture, too.")] = False,
-    pad: Annotated[
-        str, typer.Option("--pad", metavar="paper|tight", help="Test size: 513, or the next 8k + 1.")
-    ] = "tight",
+    pad: Annotated[Pad, typer.Option("--pad", help=PAD_HELP, rich_help_panel="Prediction")] = "tight",
     scales: ScalesOption = None,
     flip: FlipOption = None,
     crf: CrfOption = False,
     crf_adaptive: CrfAdaptiveOption = False,
     crf_params: CrfParamsOption = None,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder for the masks.", rich_help_panel="Output")
+    ] = Path("masks"),
+    overlay: Annotated[
+        bool,
+        typer.Option("--overlay", help="Also draw the classes over each image.", rich_help_panel="Output"),
+    ] = False,
     overwrite: OverwriteOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Segment pictures: a palette PNG of class ids for each, of the picture's own size and in VOC's colours."""
-    from deeplabctl.cli.prediction_options import read_wishes, settle_wishes
+    """Segment images.
+
+    Writes a mask for each: a PNG of the image's size whose pixel values are class ids, shown in VOC's colours.
+    """
+    from deeplabctl.cli.prediction_options import load_crf_kernels, read_settings
     from deeplabctl.prediction.pictures import find_images, plan_outputs
     from deeplabctl.reporting import Note
     from deeplabctl.weights.fitting import find_weights
     from deeplabctl.weights.reading import read_network
 
-    wishes = read_wishes(pad, scales, flip, crf, crf_adaptive, crf_params)
+    request = read_settings(pad, scales, flip, crf, crf_adaptive, crf_params)
     console = Console(json, quiet, debug)
     with console.errors():
         jobs = plan_outputs(find_images(inputs), out, overlay=overlay, overwrite=overwrite)
         path = find_weights(weights)
         network = read_network(path)
-        inference = settle_wishes(wishes, network.info)
+        settings = request.resolve(network.info)
         with console.reporter() as report:
             report(Note(f"weights: {path}"))
             from deeplabctl.cli.tensorflow_startup import start_tensorflow
@@ -72,64 +88,57 @@ def infer(
             start_tensorflow()
             from deeplabctl.prediction.segmenter import Segmenter
 
-            segmenter = Segmenter.from_network(network, inference.pad, inference.scales, inference.flip)
-            done, failed = _segment_all(segmenter, jobs, inference, report)
+            load_crf_kernels(settings.crf, report)
+            done, failed = _segment_all(Segmenter.from_network(network, settings), jobs, report)
         for entry in done:
             console.say(_line(entry))
-        console.document({"images": done, "failed": failed, "weights": str(path), "settings": inference.to_dict()})
+        console.document({"images": done, "failed": failed, "weights": str(path), "settings": settings.to_dict()})
         if failed:
             print_error(f"{len(failed)} of {len(jobs)} pictures failed, the first: {failed[0]}")
             raise typer.Exit(1)
 
 
 def _segment_all(
-    segmenter: Segmenter, jobs: list[Job], inference: Inference, report: Reporter
+    segmenter: Segmenter, jobs: list[PictureJob], report: Reporter
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Segment pictures and write what is made of them; returns what they show, and what went wrong with others."""
     from deeplabctl.data.images import read_image
     from deeplabctl.errors import DeepLabError
-    from deeplabctl.prediction.segmenter import segment_many
-    from deeplabctl.reporting import Advanced, Finished, Note, Started
+    from deeplabctl.reporting import Note, task
 
     done: list[dict[str, Any]] = []
     failed: list[str] = []
+    with task(report, "segmenting", len(jobs), "pictures") as advance:
 
-    def fail(error: DeepLabError) -> None:
-        failed.append(str(error))
-        report(Note(str(error), warning=True))
-        report(Advanced(1))
+        def fail(error: DeepLabError) -> None:
+            failed.append(str(error))
+            report(Note(str(error), warning=True))
+            advance()
 
-    def pictures() -> Iterator[tuple[tuple[Job, npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]]:
-        for job in jobs:
+        def pictures() -> Iterator[tuple[tuple[PictureJob, Image], Image]]:
+            for job in jobs:
+                try:
+                    image = read_image(job.image)
+                except DeepLabError as error:
+                    fail(error)
+                else:
+                    yield (job, image), image
+
+        begin = time.perf_counter()
+        for (job, image), label in segmenter.labels(pictures()):
             try:
-                image = read_image(job.image)
+                entry = _write(job, image, label, segmenter.info.classes)
             except DeepLabError as error:
                 fail(error)
-            else:
-                yield (job, image), image
-
-    from deeplabctl.cli.prediction_options import prepare_crf
-
-    prepare_crf(inference.crf, report)
-    report(Started("segmenting", len(jobs), "pictures"))
-    begin = time.perf_counter()
-    for (job, image), label in segment_many(segmenter, pictures(), inference.crf, adaptive=inference.adaptive):
-        try:
-            entry = _write(job, image, label, segmenter.info.classes)
-        except DeepLabError as error:
-            fail(error)
-            continue
-        now = time.perf_counter()
-        done.append({**entry, "seconds": now - begin})
-        begin = now
-        report(Advanced(1))
-    report(Finished())
+                continue
+            now = time.perf_counter()
+            done.append({**entry, "seconds": now - begin})
+            begin = now
+            advance()
     return done, failed
 
 
-def _write(
-    job: Job, image: npt.NDArray[np.uint8], label: npt.NDArray[np.uint8], classes: tuple[str, ...]
-) -> dict[str, Any]:
+def _write(job: PictureJob, image: Image, label: Label, classes: tuple[str, ...]) -> dict[str, Any]:
     """Write what is made of a picture, and return what it shows."""
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""Draw the events of a job on a terminal: bars, the numbers of a training, and its notes above them."""
+"""Draw the events of a job on a terminal: progress bars, the numbers of a training, and notes above them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console, Group, RenderableType  # noqa: TID253 - loaded for terminals alone
+from rich.console import Console, Group, RenderableType  # noqa: TID253 - loaded only on a terminal
 from rich.live import Live  # noqa: TID253
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn  # noqa: TID253
 from rich.text import Text  # noqa: TID253
@@ -16,14 +16,14 @@ from deeplabctl.cli.formatting import describe, duration
 from deeplabctl.reporting import Advanced, Event, Finished, Note, Started, Trained, Validated
 
 _SPARKS = "▁▂▃▄▅▆▇█"
-_HISTORY = 40  # losses in the little curve
+_HISTORY = 40  # losses in the small curve
 
 
 class LiveReporter:
     """Draw events at the bottom of the terminal while the block lasts; notes stay above."""
 
     def __init__(self) -> None:
-        # A descriptor of its own: while TensorFlow starts, descriptor 2 leads into the log.
+        # A copy of the descriptor: while TensorFlow starts, descriptor 2 leads into the log.
         self._file = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding)
         self._console = Console(file=self._file, force_terminal=True, highlight=False)
         self._progress = Progress(
@@ -53,7 +53,7 @@ class LiveReporter:
         self._file.close()
 
     def __call__(self, event: Event) -> None:
-        """Take an event into the picture."""
+        """Show an event."""
         match event:
             case Started(task, total, unit, done):
                 self._tasks.append(self._progress.add_task(f"{task} ({unit})", total=total, completed=done))

@@ -1,4 +1,7 @@
-"""Watch over the worker of a training on several machines: TensorFlow may abort its process when another one dies."""
+"""Run a worker of a training on several machines in a process of its own, and say how it ended.
+
+TensorFlow may abort a worker's process when another worker dies.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,9 @@ from types import FrameType
 
 from deeplabctl.errors import DeepLabError
 
-_LIFELINE = "DEEPLABCTL_LIFELINE"  # a pipe from the watching process, which closes when that dies
-
-_PATIENCE = 600  # seconds to wait for the other workers
-_ALONE = 75  # exit code of a worker that waited in vain
+_LIFELINE = "DEEPLABCTL_LIFELINE"  # the descriptor of a pipe that closes when the parent process dies
+_WAIT = 600  # seconds to wait for the other workers
+_OTHERS_MISSING = 75  # exit code of a worker whose wait was too long
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,8 @@ class Worker:
         return f"worker {self.index} of {len(self.addresses)} ({self.addresses[self.index]})"
 
 
-def worker_of_environment() -> Worker | None:
-    """Return this worker if TF_CONFIG names several, else None; raises DeepLabError for one that cannot be meant."""
+def worker_from_environment() -> Worker | None:
+    """Return this worker if TF_CONFIG names several, else None; raises DeepLabError if TF_CONFIG is not valid."""
     text = os.environ.get("TF_CONFIG")
     if not text:
         return None
@@ -43,7 +45,7 @@ def worker_of_environment() -> Worker | None:
         kind, index = task.get("type", "worker"), int(task.get("index", 0))
         addresses = {name: [host for host in group if ":" in host] for name, group in cluster.items()}
         if any(not isinstance(group, list) or len(addresses[name]) < len(group) for name, group in cluster.items()):
-            raise ValueError("an address is no HOST:PORT")
+            raise ValueError("an address is not HOST:PORT")
     except (ValueError, TypeError, AttributeError) as error:
         raise DeepLabError(
             f"TF_CONFIG: expected JSON with cluster and task, got {text[:120]!r} ({error}); "
@@ -54,7 +56,7 @@ def worker_of_environment() -> Worker | None:
         return None
     if kind not in ("chief", "worker") or set(addresses) - {"chief", "worker"}:
         raise DeepLabError(
-            f"TF_CONFIG: expected workers alone (and a chief), got {', '.join(sorted(addresses))} and a task of type "
+            f"TF_CONFIG: expected only workers (and a chief), got {', '.join(sorted(addresses))} and a task of type "
             f"{kind!r}; there are no parameter servers"
         )
     if not 0 <= index < len(addresses.get(kind, [])):
@@ -64,24 +66,24 @@ def worker_of_environment() -> Worker | None:
     return Worker(index + (len(addresses.get("chief", [])) if kind == "worker" else 0), everyone)
 
 
-def is_watched() -> bool:
-    """Tell whether this process is the worker itself; then it ends as soon as the watching process is gone."""
+def is_worker_process() -> bool:
+    """Tell whether `run_worker` started this process; it then ends as soon as its parent is gone."""
     lifeline = os.environ.pop(_LIFELINE, None)
     if lifeline is None:
         return False
 
-    def end_with_the_watcher() -> None:
+    def end_with_parent() -> None:
         os.read(int(lifeline), 1)  # returns when the other end closes
         os._exit(1)
 
-    threading.Thread(target=end_with_the_watcher, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     return True
 
 
 @contextmanager
-def not_alone() -> Iterator[None]:
-    """End this process if the block, in which it waits for the other workers, takes too long."""
-    timer = threading.Timer(_PATIENCE, os._exit, [_ALONE])
+def limited_wait() -> Iterator[None]:
+    """End this process if the block, in which it waits for the other workers, takes more than ten minutes."""
+    timer = threading.Timer(_WAIT, os._exit, [_OTHERS_MISSING])
     timer.daemon = True
     timer.start()
     try:
@@ -90,14 +92,14 @@ def not_alone() -> Iterator[None]:
         timer.cancel()
 
 
-def watch(worker: Worker) -> int:
-    """Run this same command as a process of its own and return its exit code; raises DeepLabError if it was killed."""
+def run_worker(worker: Worker) -> int:
+    """Run this same command in a child process and return its exit code; raises DeepLabError if it was killed."""
     reading, writing = os.pipe()
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "deeplabctl", *sys.argv[1:]],
         env=os.environ | {_LIFELINE: str(reading)},
         pass_fds=[reading],
-        start_new_session=True,  # a terminal's Ctrl-C comes to the worker through this process alone
+        start_new_session=True,  # a terminal's Ctrl-C reaches the worker only through this process
     )
     os.close(reading)
 
@@ -110,15 +112,15 @@ def watch(worker: Worker) -> int:
     os.close(writing)
     if -code in (signal.SIGINT, signal.SIGTERM):
         return 128 - code
-    if code == _ALONE:
+    if code == _OTHERS_MISSING:
         raise DeepLabError(
-            f"{worker}: the other workers did not come within {_PATIENCE // 60} minutes: expected all of "
-            f"{', '.join(worker.addresses)}; look there, then start all workers again"
+            f"{worker}: the other workers did not connect within {_WAIT // 60} minutes: expected all of "
+            f"{', '.join(worker.addresses)}; check them, then start all workers again"
         )
     if code < 0:
         name = signal.Signals(-code).name
         raise DeepLabError(
-            f"{worker} ended by {name}{', as TensorFlow does when' if name == 'SIGABRT' else '; perhaps'} another "
-            "worker died or cannot be reached; look there, then start all workers again with --resume"
+            f"{worker} was ended by {name}{', as happens when' if name == 'SIGABRT' else '; perhaps'} another "
+            "worker died or cannot be reached; check the others, then start all workers again with --resume"
         )
     return code

@@ -1,44 +1,79 @@
-"""Define the options that several commands share."""
+"""Define the options that several commands share.
+
+An option's ``rich_help_panel`` is the section of the help that it stands in (deeplabctl.cli.help).
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from deeplabctl.cli.help import COMMON
+
+# The choices of the recipe's settings of these names, for typer; their own modules load numpy.
+Pad = Literal["paper", "tight"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+Strategy = Literal["auto", "single", "mirrored", "multi-worker"]
+
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print the result as one JSON document.", rich_help_panel=COMMON)
+]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Show no progress and no notes.", rich_help_panel=COMMON)
+]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel=COMMON)]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace files that exist.", rich_help_panel="Output")
+]
 WeightsOption = Annotated[
     str | None,
     typer.Option(
         "--weights",
         metavar="FILE|RUN",
         envvar="DEEPLABCTL_WEIGHTS",
-        help="Model file or run directory. Default: the best of the newest run under ./runs.",
+        help="Weight file of any format, or run directory. Default: the best weights of the newest run in ./runs.",
+        rich_help_panel="Network",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document on stdout.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no notes.")]
-DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
+
+PAD_HELP = "Pad images with zeros: paper to 513x513, tight only to the next multiple of 8 plus 1."
 PadOption = Annotated[
-    str | None,
-    typer.Option("--pad", metavar="paper|tight", help="Test size: 513, or the next 8k + 1. Default: paper for VOC."),
+    Pad | None, typer.Option("--pad", help=f"{PAD_HELP} Default: paper for VOC.", rich_help_panel="Prediction")
 ]
 ScalesOption = Annotated[
     str | None,
-    typer.Option("--scales", metavar="0.5,0.75,1", help="Scales of the image; the largest of the logits counts."),
+    typer.Option(
+        "--scales",
+        metavar="0.5,0.75,1",
+        help="Run at several scales of the image, and take the maximum of the logits.",
+        rich_help_panel="Prediction",
+    ),
 ]
 FlipOption = Annotated[
-    bool | None, typer.Option("--flip/--no-flip", help="Take the mean with the mirrored image's logits.")
+    bool | None,
+    typer.Option(
+        "--flip/--no-flip", help="Average the logits with the mirrored image's.", rich_help_panel="Prediction"
+    ),
 ]
-CrfOption = Annotated[bool, typer.Option("--crf", help="Refine with the dense CRF.")]
+CrfOption = Annotated[
+    bool, typer.Option("--crf", help="Sharpen the result with the dense CRF.", rich_help_panel="Dense CRF")
+]
 CrfAdaptiveOption = Annotated[
-    bool, typer.Option("--crf-adaptive", help="The same, faster: labels that no pixel takes are filtered no longer.")
+    bool,
+    typer.Option(
+        "--crf-adaptive",
+        help="A faster CRF: skip classes that are weak in the whole image.",
+        rich_help_panel="Dense CRF",
+    ),
 ]
 CrfParamsOption = Annotated[
     str | None,
     typer.Option(
         "--crf-params",
         metavar="PRESET|TABLE|KEY=VALUE,...",
-        help="largefov-v1, v2-vgg, v2-resnet, the table of a --crf-search, or changes. Default: the weights' recipe.",
+        help="Parameters of the CRF: a preset's name, the table of a search (--crf-search of eval), or changes, as in "
+        "bi_w=5,bi_rgb_std=3. Default: those of the weights' recipe.",
+        rich_help_panel="Dense CRF",
     ),
 ]

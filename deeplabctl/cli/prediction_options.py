@@ -8,43 +8,32 @@ import typer
 
 if TYPE_CHECKING:
     from deeplabctl.crf.params import CrfParams
-    from deeplabctl.prediction.settings import Inference, Wishes
+    from deeplabctl.prediction.settings import Pad, SettingsRequest
     from deeplabctl.reporting import Reporter
-    from deeplabctl.weights.fitting import ModelInfo
 
 
-def read_wishes(
-    pad: str | None, scales: str | None, flip: bool | None, crf: bool, adaptive: bool, crf_params: str | None
-) -> Wishes:
-    """Return what the options say; a usage error where one cannot be read."""
+def read_settings(
+    pad: Pad | None, scales: str | None, flip: bool | None, crf: bool, crf_adaptive: bool, crf_params: str | None
+) -> SettingsRequest:
+    """Return what the options ask for; a usage error where one cannot be read."""
+    from deeplabctl.crf.params import CrfParams
     from deeplabctl.errors import RecipeError
-    from deeplabctl.prediction.settings import Wishes, parse_scales
+    from deeplabctl.prediction.settings import SettingsRequest, parse_crf_params, parse_scales
 
-    if pad not in (None, "paper", "tight"):
-        raise typer.BadParameter(f"expected paper or tight, got {pad!r}", param_hint="--pad")
     try:
         chosen = None if scales is None else parse_scales(scales)
     except RecipeError as error:
         raise typer.BadParameter(str(error), param_hint="--scales") from None
-    return Wishes(pad, chosen, flip, crf, crf_params, adaptive)
-
-
-def settle_wishes(wishes: Wishes, info: ModelInfo, *, is_voc: bool = False, tight: bool = False) -> Inference:
-    """Return the inference to use; a usage error where --crf-params names none."""
-    from deeplabctl.crf.params import CrfParams
-    from deeplabctl.errors import RecipeError
-    from deeplabctl.prediction.settings import parse_crf_params, settle
-
-    if wishes.crf_params:
+    if crf_params:
         try:
-            parse_crf_params(wishes.crf_params, CrfParams())
+            parse_crf_params(crf_params, CrfParams())
         except RecipeError as error:
             raise typer.BadParameter(str(error), param_hint="--crf-params") from None
-    return settle(wishes, info, is_voc=is_voc, tight=tight)
+    return SettingsRequest(pad, chosen, flip, crf_params or crf, crf_adaptive)
 
 
-def prepare_crf(crf: CrfParams | None, report: Reporter) -> None:
-    """Load the CRF's kernels where a CRF is wished for, and say so where that takes a while."""
+def load_crf_kernels(crf: CrfParams | None, report: Reporter) -> None:
+    """Load the CRF's kernels where a CRF is used, and say so where that takes a while."""
     if crf is None:
         return
     from deeplabctl.crf import compile_kernels

@@ -1,4 +1,4 @@
-"""Let a training end in good order at Ctrl-C and at SIGTERM."""
+"""End a training after the current step at Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_REPEAT = 1.0  # seconds in which a signal that comes by two ways counts as one
+_REPEAT = 1.0  # seconds within which a second signal counts as the first one, which may arrive twice
 
 
 class StopRequest:
-    """Remember which signal asked to stop; called as a function, it tells whether one did."""
+    """Remember the signal that asked to stop; a call tells whether there was one."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -29,7 +29,7 @@ class StopRequest:
 
 @contextmanager
 def stop_signals() -> Iterator[StopRequest]:
-    """Turn the first SIGINT or SIGTERM into a request to stop after the step; a later one ends the process at once."""
+    """Turn the first SIGINT or SIGTERM into a request to stop; a later one ends the process at once."""
     request = StopRequest()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 

@@ -1,4 +1,4 @@
-"""Start TensorFlow: late, quietly, and with what it wrote kept for whoever needs it."""
+"""Import TensorFlow late and quietly, and keep what it writes."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def start_tensorflow(log: Callable[[str], None] = lambda text: None, strategy: str = "single") -> Cluster:
-    """Import TensorFlow with its stderr captured for ``log``, and return the devices to work on.
+    """Import TensorFlow, with its stderr passed to ``log``, and return the devices to work on.
 
-    No environment variable stops all of its lines. They are shown if the import or the look at the devices fails.
+    No environment variable stops all of the lines that it writes. Raises DeepLabError with them if it does not start.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with _captured_stderr() as captured:
@@ -31,9 +31,9 @@ def start_tensorflow(log: Callable[[str], None] = lambda text: None, strategy: s
             from deeplabctl.training.cluster import Cluster
 
             cluster = Cluster.of_kind(strategy)  # before TensorFlow does anything else, as several workers must
-            tf.constant(0.0).numpy()  # brings the device up, with the lines that this costs
+            tf.constant(0.0).numpy()  # starts the device, which writes lines too
         except Exception as error:
-            raise DeepLabError(f"TensorFlow does not start: {error}; it wrote: {captured()[-2000:]}") from error
+            raise DeepLabError(f"TensorFlow did not start: {error}; it wrote: {captured()[-2000:]}") from error
         if text := captured().strip():
             log(f"TensorFlow while starting:\n{text}")
     return cluster
@@ -41,7 +41,7 @@ def start_tensorflow(log: Callable[[str], None] = lambda text: None, strategy: s
 
 @contextmanager
 def _captured_stderr() -> Iterator[Callable[[], str]]:
-    """Turn file descriptor 2 into a temporary file, for native code too; yields a function that reads it."""
+    """Redirect file descriptor 2, which native code also writes to, into a file; yields a function that reads it."""
     sys.stderr.flush()
     saved = os.dup(2)
     with tempfile.TemporaryFile() as file:

@@ -6,26 +6,38 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deeplabctl import recipes
 from deeplabctl.cli.console import Console
 from deeplabctl.cli.formatting import describe, duration, percent, score_rows
-from deeplabctl.cli.multi_worker import Worker, is_watched, not_alone, watch, worker_of_environment
-from deeplabctl.cli.options import DebugOption, JsonOption, QuietOption
+from deeplabctl.cli.multi_worker import Worker, is_worker_process, limited_wait, run_worker, worker_from_environment
+from deeplabctl.cli.options import DebugOption, JsonOption, Precision, QuietOption, Strategy
 from deeplabctl.errors import RunError
 
 if TYPE_CHECKING:
+    from deeplabctl.recipe import Expect
     from deeplabctl.reporting import Reporter
-    from deeplabctl.training.checkpoint import Checkpoint
-    from deeplabctl.training.loop import TrainingResult
-    from deeplabctl.training.plan import Plan
-    from deeplabctl.training.run_directory import RunDirectory
+    from deeplabctl.training.cluster import Cluster
+    from deeplabctl.training.job import TrainedRun, TrainingJob
+
+EXAMPLES = """
+Examples
+  # the built-in shapes: some minutes on two CPU cores
+  deeplabctl train
+
+  # your own data set, in a small network, from random weights
+  deeplabctl train --data my-set --init random --width 0.25 --steps 2000
+
+  # the second paper's training
+  deeplabctl train --data VOCdevkit/VOC2012 --recipe paper-v2
+"""
 
 
 def train(
@@ -34,7 +46,36 @@ def train(
         typer.Option(
             "--data",
             metavar="DIR|shapes",
-            help="Data set in VOC layout, or the built-in one. Default: $DEEPLABCTL_DATA.",
+            help="Folder in VOC layout, or the built-in shapes. Default: $DEEPLABCTL_DATA, else VOCdevkit/VOC2012 "
+            "in . or ./data, else shapes.",
+            rich_help_panel="Data",
+        ),
+    ] = None,
+    crop_size: Annotated[
+        int | None,
+        typer.Option(
+            "--crop-size",
+            metavar="N",
+            help="Side of the training crops, a multiple of 8 plus 1: 321.",
+            rich_help_panel="Data",
+        ),
+    ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            "--init",
+            metavar="FILE|RUN|imagenet|random",
+            help="Weights to start from. Default: random for shapes, else imagenet.",
+            rich_help_panel="Network",
+        ),
+    ] = None,
+    width: Annotated[
+        float | None,
+        typer.Option(
+            "--width",
+            metavar="X",
+            help="Number of channels relative to the papers' network (1.0).",
+            rich_help_panel="Network",
         ),
     ] = None,
     recipe: Annotated[
@@ -42,237 +83,203 @@ def train(
         typer.Option(
             "--recipe",
             metavar="NAME|FILE.toml",
-            help="paper-v1, paper-v2, seed, camvid, shapes or a file. Default: shapes for that set, else paper-v2.",
+            help=f"Settings of the training: {', '.join(recipes.names())}, or a file. "
+            "Default: shapes for that data set, else paper-v2.",
+            rich_help_panel="Training",
         ),
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, as in solver.power=0.9; repeatable."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change a setting of the recipe, as in solver.power=0.9. Repeatable.",
+            rich_help_panel="Training",
+        ),
     ] = None,
-    init: Annotated[
-        str | None,
-        typer.Option("--init", metavar="FILE|RUN|imagenet|random", help="Weights to start from."),
+    steps: Annotated[
+        int | None, typer.Option("--steps", metavar="N", help="Number of steps.", rich_help_panel="Training")
     ] = None,
-    steps: Annotated[int | None, typer.Option("--steps", help="Steps to train.")] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images at a time.")] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option("--batch-size", metavar="N", help="Images in a batch.", rich_help_panel="Training"),
+    ] = None,
     accumulate: Annotated[
-        int | None, typer.Option("--accumulate", help="Batches in a step: the same result as one large batch.")
+        int | None,
+        typer.Option(
+            "--accumulate",
+            metavar="N",
+            help="Batches in a step: the same result as one large batch, in less memory.",
+            rich_help_panel="Training",
+        ),
     ] = None,
-    crop_size: Annotated[int | None, typer.Option("--crop-size", help="Pixels; 8k + 1.")] = None,
-    learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Base rate.")] = None,
-    width: Annotated[float | None, typer.Option("--width", help="Multiplies the channels; 1.0 is the paper's.")] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option("--learning-rate", metavar="X", help="Base learning rate.", rich_help_panel="Training"),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            "--seed",
+            metavar="N",
+            help="Seed of the random numbers: the same seed gives the same weights.",
+            rich_help_panel="Training",
+        ),
+    ] = None,
     precision: Annotated[
-        str | None,
+        Precision | None,
         typer.Option(
             "--precision",
-            metavar="auto|float32|bfloat16|float16",
-            help="Of the forward and backward pass. Default: auto, the fastest here.",
+            help="Number format of the forward and backward pass. Default: auto, the fastest on this machine.",
+            rich_help_panel="Hardware",
         ),
     ] = None,
     strategy: Annotated[
-        str | None,
+        Strategy | None,
         typer.Option(
             "--strategy",
-            metavar="auto|single|mirrored|multi-worker",
-            help="Devices to train on. Default: auto, all GPUs here, and all machines of $TF_CONFIG.",
+            help="Devices to train on. Default: auto, all GPUs of this machine, and all machines in $TF_CONFIG.",
+            rich_help_panel="Hardware",
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="The same seed gives the same weights.")] = None,
     run_dir: Annotated[
         Path | None,
-        typer.Option("--run-dir", metavar="DIR", help="The run's own folder. Default: a new one in ./runs."),
+        typer.Option(
+            "--run-dir",
+            metavar="DIR",
+            help="Folder for this run's results. Default: a new one in ./runs.",
+            rich_help_panel="Output",
+        ),
     ] = None,
     resume: Annotated[
         str | None,
-        typer.Option("--resume", metavar="RUN|last", help="Go on with a run from its last checkpoint."),
+        typer.Option(
+            "--resume",
+            metavar="RUN|last",
+            help="Continue a run from its last checkpoint.",
+            rich_help_panel="Output",
+        ),
     ] = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Train a network on a data set in VOC layout, or on the built-in one.
+    """Train a network on a data set.
 
-    The best and the last model, previews and metrics go to a run directory, where eval and infer find them.
+    The best and the last weights, previews and metrics go to a run directory, where eval and infer find them.
     """
     options = {
-        "data.root": data,
-        "model.init": init,
-        "model.width": width,
-        "augment.crop_size": crop_size,
-        "solver.steps": steps,
-        "solver.batch_size": batch_size,
-        "solver.accumulate": accumulate,
-        "solver.learning_rate": learning_rate,
-        "run.precision": precision,
-        "run.strategy": strategy,
-        "run.seed": seed,
-    }
+        "data": data, "init": init, "width": width, "crop_size": crop_size, "steps": steps, "batch_size": batch_size,
+        "accumulate": accumulate, "learning_rate": learning_rate, "precision": precision, "strategy": strategy,
+        "seed": seed,
+    }  # fmt: skip
     if resume is not None and run_dir is not None:
         raise typer.BadParameter("a resumed run stays in its directory", param_hint="--run-dir")
     console = Console(json, quiet, debug)
     with console.errors():
-        worker = worker_of_environment()
-        if worker is not None and strategy not in ("single", "mirrored") and not is_watched():
-            raise typer.Exit(watch(worker))
-        with console.reporter() as report:
-            job = _plan(resume, recipe, settings or [], options, report)
-            outcome = _finished(job) or _train(job, run_dir, worker, report)
-        _print_outcome(console, job, outcome)
-        raise typer.Exit(outcome.exit_code)
+        worker = worker_from_environment()
+        if worker is not None and strategy not in ("single", "mirrored") and not is_worker_process():
+            raise typer.Exit(run_worker(worker))
+        from deeplabctl.training.job import TrainingRequest, prepare_job
 
-
-@dataclass(frozen=True)
-class _Job:
-    """Hold what is to be done."""
-
-    plan: Plan
-    resumed: Path | None = None  # the directory of the run to go on with
-    checkpoint: Checkpoint | None = None
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """Hold what came of it."""
-
-    run: Path | None  # None on a worker that is not the chief
-    result: TrainingResult
-    exit_code: int = 0
-    already: bool = False  # finished before
-
-
-def _plan(
-    resume: str | None, recipe: str | None, settings: list[str], options: Mapping[str, object], report: Reporter
-) -> _Job:
-    from deeplabctl.training.plan import plan_resume, plan_training
-    from deeplabctl.training.run_directory import find_run
-
-    if resume is None:
         default_data = os.environ.get("DEEPLABCTL_DATA")
-        return _Job(plan_training(recipe, settings, options, default_data=default_data, report=report))
-    run = find_run(resume)
-    plan, checkpoint = plan_resume(run, recipe, settings, options, report=report)
-    return _Job(plan, run, checkpoint)
+        request = TrainingRequest(recipe, settings or [], options, run_dir, resume, default_data)
+        with console.reporter() as report:
+            job = _with_auto_precision(prepare_job(request, report))
+            run, code = job.finished_run(), 0
+            if run is None:
+                run, code = _train(job, worker, report)
+        _print_run(console, run, job.plan.expect)
+        raise typer.Exit(code)
 
 
-def _finished(job: _Job) -> _Outcome | None:
-    """Return the outcome of a run that has no steps left; None if it has, or is new."""
-    from deeplabctl.training.loop import TrainingResult
-    from deeplabctl.training.run_directory import run_facts
-
-    if job.resumed is None or job.checkpoint is None or run_facts(job.resumed).get("status") != "finished":
-        return None
-    progress, solver = job.checkpoint.progress, job.plan.recipe.solver
-    if progress.step < solver.steps and not 0 < solver.patience <= progress.validations_without_gain:
-        return None
-    return _Outcome(job.resumed, TrainingResult(progress.step, 0.0, progress.best, progress.best_step, False), 0, True)
-
-
-def _train(job: _Job, run_dir: Path | None, worker: Worker | None, report: Reporter) -> _Outcome:
-    """Load TensorFlow and train."""
+def _train(job: TrainingJob, worker: Worker | None, report: Reporter) -> tuple[TrainedRun, int]:
+    """Load TensorFlow and train; returns the result and the exit code."""
     from deeplabctl.cli.signals import stop_signals
-    from deeplabctl.cli.tensorflow_startup import start_tensorflow
-    from deeplabctl.reporting import Event, Note
-    from deeplabctl.training.loop import train
+    from deeplabctl.training.job import run_job
 
-    job = replace(job, plan=_with_auto_precision(job.plan))
-    plan = job.plan
-    strategy = _strategy(plan.recipe.run.strategy, worker)
-    with _directory(job, run_dir, chief=strategy != "multi-worker" or worker is None or worker.index == 0) as run:
+    strategy = _strategy(job.plan.recipe.run.strategy, worker)
+    waiting = worker if strategy == "multi-worker" else None
 
-        def report_and_log(event: Event) -> None:
-            report(event)
-            if run is not None and (line := describe(event)) is not None:
-                run.log(line)
+    def start(report: Reporter, log: Callable[[str], None]) -> Cluster:
+        from deeplabctl.cli.tensorflow_startup import start_tensorflow
+        from deeplabctl.reporting import Note
 
-        if run is not None:
-            report_and_log(Note(f"run directory: {run.path}"))
-        if job.resumed is not None:
-            step = job.checkpoint.progress.step if job.checkpoint else 0
-            report_and_log(Note(f"going on after step {step} of {plan.recipe.solver.steps}"))
-        waiting = worker is not None and strategy == "multi-worker"
-        said = f" as {worker}, and waiting for the others: {', '.join(worker.addresses)}" if worker and waiting else ""
-        report_and_log(Note(f"starting TensorFlow{said}"))
-        with not_alone() if waiting else nullcontext():
-            cluster = start_tensorflow(run.log if run else lambda text: None, strategy)
-        if run is not None:
-            run.record(device=cluster.device, expect=asdict(plan.expect) if plan.expect else None)
-        with stop_signals() as should_stop:
-            result = train(plan, run, report_and_log, should_stop, checkpoint=job.checkpoint, cluster=cluster)
-        if result.stopped and run is not None:
-            run.record(status="interrupted")
-        # Where another worker was asked to stop, this one ends as if it had been asked too.
-        code = (should_stop.exit_code or 128 + signal.SIGTERM) if result.stopped else 0
-        return _Outcome(run.path if run else None, result, code)
+        others = f" as {waiting}, and waiting for the others: {', '.join(waiting.addresses)}" if waiting else ""
+        report(Note(f"starting TensorFlow{others}"))
+        with limited_wait() if waiting else nullcontext():
+            return start_tensorflow(log, strategy)
+
+    with stop_signals() as should_stop:
+        is_chief = waiting is None or waiting.index == 0
+        run = run_job(job, report, start, should_stop, argv=sys.argv, writes=is_chief, describe=describe)
+    # Where another worker was asked to stop, this one ends as if it had been asked as well.
+    return run, (should_stop.exit_code or 128 + signal.SIGTERM) if run.stopped else 0
 
 
-def _with_auto_precision(plan: Plan) -> Plan:
+def _with_auto_precision(job: TrainingJob) -> TrainingJob:
     """Let $DEEPLABCTL_AUTO_PRECISION say what "auto" gives, in place of what this machine is fastest in."""
+    from deeplabctl.network.precision import POLICIES
     from deeplabctl.training.plan import with_precision
-    from deeplabctl.training.precision import POLICIES
 
     wanted = os.environ.get("DEEPLABCTL_AUTO_PRECISION")
-    if not wanted or plan.recipe.run.precision != "auto":
-        return plan
-    if wanted not in POLICIES:
-        raise RunError(f"$DEEPLABCTL_AUTO_PRECISION: expected {', '.join(POLICIES)}, got {wanted!r}")
-    return with_precision(plan, wanted)
+    if not wanted or job.plan.recipe.run.precision != "auto":
+        return job
+    for precision in POLICIES:
+        if precision == wanted:
+            return replace(job, plan=with_precision(job.plan, precision))
+    raise RunError(f"$DEEPLABCTL_AUTO_PRECISION: expected {', '.join(POLICIES)}, got {wanted!r}")
 
 
 def _strategy(wanted: str, worker: Worker | None) -> str:
-    """Return the strategy to start TensorFlow with; "auto" leaves the GPUs to see."""
+    """Return the strategy to start TensorFlow with; "auto" leaves the choice of GPUs to it."""
     if wanted == "multi-worker" and worker is None:
-        raise RunError("--strategy multi-worker: expected $TF_CONFIG to name several workers, got none; see the README")
+        raise RunError(
+            "`strategy=multi-worker`: expected $TF_CONFIG to name several workers, got none; docs/many-machines.md "
+            "shows how"
+        )
     return "multi-worker" if worker is not None and wanted == "auto" else wanted
 
 
-def _directory(job: _Job, run_dir: Path | None, *, chief: bool) -> AbstractContextManager[RunDirectory | None]:
-    """Return the run's directory, on the worker that writes."""
-    from deeplabctl.training.run_directory import RunDirectory
-
-    if not chief:
-        return nullcontext()
-    if job.resumed is not None:
-        return RunDirectory.resume(job.resumed, job.plan.recipe, sys.argv)
-    return RunDirectory.create(run_dir, job.plan.recipe, job.plan.dataset.name, sys.argv)
-
-
-def _print_outcome(console: Console, job: _Job, outcome: _Outcome) -> None:
-    result, run = outcome.result, outcome.run
-    if run is None:
-        console.say(f"worker done after {result.steps} steps; the chief has the results")
-        console.document({"steps": result.steps, "seconds": result.seconds, "stopped": result.stopped})
+def _print_run(console: Console, run: TrainedRun, expect: Expect | None) -> None:
+    if run.path is None:
+        console.say(f"worker done after {run.steps} steps; the chief has the results")
+        console.document({"steps": run.steps, "seconds": run.seconds, "stopped": run.stopped})
         return
-    scores = result.best or {}
+    scores = run.scores
     if scores:
         console.table(*score_rows(scores))
         console.say()
-    best = f"best val mIoU {percent(scores['miou'])} at step {result.best_step}" if scores else "not validated yet"
-    how = "stopped" if result.stopped else "trained"
-    said = f"finished before: {result.steps} steps" if outcome.already else f"{how} after {result.steps} steps"
-    console.say(f"{said}{'' if outcome.already else f' in {duration(result.seconds)}'}; {best}")
-    expect = job.plan.expect
-    if expect is not None and not result.stopped:
+    best = f"best val mIoU {percent(scores['miou'])} at step {run.best_step}" if scores else "not validated yet"
+    if run.finished_before:
+        console.say(f"already finished: {run.steps} steps; {best}")
+    else:
+        how = "stopped" if run.stopped else "trained"
+        console.say(f"{how} after {run.steps} steps in {duration(run.seconds)}; {best}")
+    if expect is not None and not run.stopped:
         console.say(f"expected {percent(expect.miou)} +- {percent(expect.tolerance)} ({expect.source})")
+    from deeplabctl.training.report import REPORT
     from deeplabctl.weights.fitting import BEST, LAST
 
-    model = run / (BEST if scores else LAST)
-    named = shlex.quote(str(run))
+    model = run.path / (BEST if scores else LAST)
+    named = shlex.quote(str(run.path))
     console.say(f"model    {model}")
-    if (run / "previews").is_dir():
-        console.say(f"previews {run / 'previews'}")
+    for name, path in (("previews", run.path / "previews"), ("report", run.path / REPORT)):
+        if path.exists():
+            console.say(f"{name:8} {path}")
     console.say()
-    if result.stopped:
+    if run.stopped:
         console.say(f"next: deeplabctl train --resume {named}")
-    console.say(f"{'     ' if result.stopped else 'next:'} deeplabctl eval --weights {named}")
+    console.say(f"{'     ' if run.stopped else 'next:'} deeplabctl eval --weights {named}")
     console.say(f"      deeplabctl infer IMAGE --weights {named} --overlay")
     console.document(
         {
-            "run": str(run),
+            "run": str(run.path),
             "model": str(model),
-            "steps": result.steps,
-            "seconds": result.seconds,
-            "best_step": result.best_step,
-            "stopped": result.stopped,
+            "steps": run.steps,
+            "seconds": run.seconds,
+            "best_step": run.best_step,
+            "stopped": run.stopped,
             **scores,
         }
     )

@@ -1,7 +1,7 @@
 """Score what lies near boundaries: the trimap of the papers, and the boundary F1.
 
 Labels and predictions are (H, W) uint8 class ids of one shape; 255 is void in the label. On void pixels the prediction
-does not count: it is taken for void there, too.
+does not count: it is taken for void there.
 """
 
 from __future__ import annotations
@@ -13,12 +13,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from deeplabctl.arrays import Counts, Floats, Label, Mask
 from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.evaluation.metrics import ConfusionMatrix
 
-Label = npt.NDArray[np.uint8]
-Counts = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 Around = Literal["void", "boundaries"]
 
 BANDS = 40  # the widest trimap, in pixels
@@ -116,7 +114,7 @@ class BoundaryF1:
         self._sum, self._scored = 0.0, 0
 
     def add(self, f1: Floats) -> None:
-        """Add an image's classes, as `boundary_f1` returns them; an image that is void alone does not count."""
+        """Add an image's classes, as `boundary_f1` returns them; an image of void only does not count."""
         present = ~np.isnan(f1)
         if present.any():
             self._sums[present] += f1[present]
@@ -135,7 +133,7 @@ class BoundaryF1:
         return means
 
 
-def _beside_another(ids: Label) -> npt.NDArray[np.bool_]:
+def _beside_another(ids: Label) -> Mask:
     """Mark the pixels with a value other than that of one of their four neighbours."""
     marked = np.zeros(ids.shape, np.bool_)
     down, right = ids[:-1] != ids[1:], ids[:, :-1] != ids[:, 1:]

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
+from deeplabctl.arrays import Image, Label, Scores
 from deeplabctl.crf.params import CrfParams
 from deeplabctl.crf.search_grid import Grid, Point, SearchTable, finer, params_at, points
 from deeplabctl.data.dataset import Dataset, Sample
 from deeplabctl.evaluation.metrics import ConfusionMatrix
 from deeplabctl.evaluation.network_scores import read_ahead
 from deeplabctl.prediction.segmenter import Segmenter
-from deeplabctl.reporting import Advanced, Finished, Note, Reporter, Started, silent
-
-Scores = npt.NDArray[np.float32]
+from deeplabctl.reporting import Note, Reporter, silent, task
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """Hold what a search came to."""
+    """Hold the result of a search."""
 
     best: CrfParams
     miou: float  # on the images of the search
@@ -59,16 +55,14 @@ def search(
         missing = [point for point in wanted if point not in table.rows]
         if len(missing) < len(wanted):
             report(Note(f"{len(wanted) - len(missing)} of {len(wanted)} points are in {table.path} already"))
-        done, total = ((len(wanted) - len(missing)) * len(samples), len(wanted) * len(samples))
-        report(Started(f"CRF search, round {level + 1} of {rounds}", total, "images", done))
-        try:
+        done = (len(wanted) - len(missing)) * len(samples)
+        name = f"CRF search, round {level + 1} of {rounds}"
+        with task(report, name, len(wanted) * len(samples), "images", done) as advance:
             for point in missing:
-                miou = subset.miou(params_at(point, base), report, adaptive=adaptive)
+                miou = subset.miou(params_at(point, base), advance, adaptive=adaptive)
                 best = not table.rows or miou > table.best()[1]
                 table.add(point, miou)
                 report(Note(f"{_words(point)}: mIoU {100 * miou:.2f}{'  (best so far)' if best else ''}"))
-        finally:
-            report(Finished())
     best_point, best_miou = table.best()
     return SearchResult(params_at(best_point, base), best_miou, subset.without_crf, len(table.rows))
 
@@ -80,32 +74,29 @@ class _Subset:
         self._segmenter, self._samples, self._num_classes = segmenter, samples, len(dataset.classes)
         self._coarse: list[list[Scores]] = []
         matrix = ConfusionMatrix(self._num_classes)
-        report(Started("running the network", len(samples), "images"))
-        try:
+        with task(report, "running the network", len(samples), "images") as advance:
             for _, image, label in read_ahead(samples):
                 coarse = segmenter.coarse_logits(image)
                 self._coarse.append(coarse)
                 matrix.update(label, segmenter.scores_from(coarse, label.shape).argmax(-1))
-                report(Advanced(1))
-        finally:
-            report(Finished())
+                advance()
         self.without_crf = matrix.mean_iou()
 
-    def miou(self, params: CrfParams, report: Reporter, *, adaptive: bool) -> float:
+    def miou(self, params: CrfParams, advance: Callable[[], None], *, adaptive: bool) -> float:
         """Return the mean IoU with these parameters."""
         from deeplabctl.crf import refine_many
 
         matrix = ConfusionMatrix(self._num_classes)
-        labels: list[npt.NDArray[np.uint8]] = []
+        labels: list[Label] = []
 
-        def pairs() -> Iterator[tuple[npt.NDArray[np.uint8], Scores]]:
+        def pairs() -> Iterator[tuple[Image, Scores]]:
             for coarse, (_, image, label) in zip(self._coarse, read_ahead(self._samples), strict=True):
                 labels.append(label)
                 yield image, self._segmenter.scores_from(coarse, label.shape)
 
         for refined in refine_many(pairs(), params, adaptive=adaptive):
             matrix.update(labels.pop(0), refined.argmax(-1))
-            report(Advanced(1))
+            advance()
         return matrix.mean_iou()
 
 

@@ -1,4 +1,4 @@
-"""Score masks that anyone made, one ``<id>.png`` for each image of a split. No network, no TensorFlow."""
+"""Score masks of another program, one ``<id>.png`` for each image of a split. No network, no TensorFlow."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from deeplabctl.arrays import Label
 from deeplabctl.classes import IGNORE_LABEL, voc_grey_levels
 from deeplabctl.data.dataset import Dataset, Sample
 from deeplabctl.data.images import read_label
 from deeplabctl.errors import DataError
 from deeplabctl.evaluation.boundaries import Around
-from deeplabctl.evaluation.split_scores import Evaluation, ImageScores, score_image
+from deeplabctl.evaluation.split_scores import ImageScores, SplitScores, score_image
 from deeplabctl.parallel import map_ahead
-from deeplabctl.reporting import Advanced, Finished, Note, Reporter, Started, silent
+from deeplabctl.reporting import Note, Reporter, silent, task
 
-Label = npt.NDArray[np.uint8]
 Kind = Literal["missing", "unreadable", "size", "range"]
 
 _KINDS: dict[Kind, str] = {
@@ -41,7 +40,7 @@ class Fault:
 class MaskScores:
     """Hold the scores of the masks without a fault, and the faults."""
 
-    evaluation: Evaluation
+    scores: SplitScores
     faults: list[Fault] = field(default_factory=list)
 
     def counted(self) -> str:
@@ -50,8 +49,8 @@ class MaskScores:
         return ", ".join(f"{counts[kind]} {word}" for kind, word in _KINDS.items() if counts[kind])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the scores and the faults as JSON knows them."""
-        return {**self.evaluation.to_dict(), "faults": [asdict(fault) for fault in self.faults]}
+        """Return the scores and the faults as JSON has them."""
+        return {**self.scores.to_dict(), "faults": [asdict(fault) for fault in self.faults]}
 
 
 def score_masks(
@@ -69,15 +68,14 @@ def score_masks(
     void) are reported, returned as faults and not scored. Raises DataError if there is not one mask.
     """
     if not folder.is_dir():
-        raise DataError(
-            f"--pred-dir {folder}: expected a folder of masks, got {'a file' if folder.exists() else 'none'}"
-        )
+        raise DataError(f"masks {folder}: expected a folder of masks, got {'a file' if folder.exists() else 'nothing'}")
     if not any((folder / f"{sample.id}.png").exists() for sample in samples):
         raise DataError(
-            f"--pred-dir {folder}: expected a mask for each of {len(samples)} images, such as {samples[0].id}.png, got "
-            "none; give the folder that holds them, named after the images"
+            f"masks {folder}: expected a mask for each of {len(samples)} images, such as {samples[0].id}.png, got none; give "
+            "the folder that holds them, named after the images"
         )
-    scores = MaskScores(Evaluation.empty(dataset.classes, {"data": str(dataset.root), "masks": str(folder)}, around))
+    settings = {"data": str(dataset.root), "masks": str(folder)}
+    result = MaskScores(SplitScores.empty(dataset.classes, settings, around))
 
     def score(sample: Sample) -> ImageScores | Fault:
         path = folder / f"{sample.id}.png"
@@ -92,19 +90,16 @@ def score_masks(
             sample, label, mask, len(dataset.classes), around
         )
 
-    report(Started("scoring masks", len(samples), "masks"))
-    try:
+    with task(report, "scoring masks", len(samples), "masks") as advance:
         for scored in map_ahead(score, samples):
             if isinstance(scored, Fault):
-                scores.faults.append(scored)
+                result.faults.append(scored)
                 report(Note(scored.text, warning=True))
             else:
-                scores.evaluation.add(scored)
+                result.scores.add(scored)
                 on_image(scored)
-            report(Advanced(1))
-    finally:
-        report(Finished())
-    return scores
+            advance()
+    return result
 
 
 def _fault(sample: Sample, path: Path, label: Label, mask: Label, num_classes: int) -> Fault | None:
@@ -121,9 +116,9 @@ def _fault(sample: Sample, path: Path, label: Label, mask: Label, num_classes: i
         return None
     row, column = (int(index) for index in np.argwhere(wrong)[0])
     grey = set(np.unique(mask).tolist()) <= voc_grey_levels(num_classes)
-    mend = "write class ids, not the grey levels of their colours" if grey else "write a class id for every pixel"
+    fix = "write class ids, not the grey levels of their colours" if grey else "write a class id for every pixel"
     got = f"{mask[row, column]} at row {row}, column {column} ({np.count_nonzero(wrong)} such pixels)"
     return Fault(
         sample.id, "range",
-        f"mask {path}: expected class ids 0 to {num_classes - 1} where the label is not void, got {got}; {mend}",
+        f"mask {path}: expected class ids 0 to {num_classes - 1} where the label is not void, got {got}; {fix}",
     )  # fmt: skip

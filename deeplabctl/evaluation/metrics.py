@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from deeplabctl.arrays import Counts, Floats
 from deeplabctl.classes import IGNORE_LABEL
-
-Floats = npt.NDArray[np.float64]
 
 
 class ConfusionMatrix:
@@ -68,14 +67,14 @@ class ConfusionMatrix:
         """Return the mean IoU weighted by the classes' pixels."""
         return float(_ratio(np.nansum(self.counts.sum(1) * np.nan_to_num(self.iou())), self.counts.sum()))
 
-    def pixels(self) -> npt.NDArray[np.int64]:
+    def pixels(self) -> Counts:
         """Return (C,) the labelled pixels of each class."""
-        sums: npt.NDArray[np.int64] = self.counts.sum(1)
+        sums: Counts = self.counts.sum(1)
         return sums
 
-    def predicted(self) -> npt.NDArray[np.int64]:
+    def predicted(self) -> Counts:
         """Return (C,) the predicted pixels of each class, void excluded."""
-        sums: npt.NDArray[np.int64] = self.counts.sum(0)
+        sums: Counts = self.counts.sum(0)
         return sums
 
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image as PillowImage
+from PIL import ImageDraw, ImageFont
 
+from deeplabctl.arrays import Counts, Image, Label
 from deeplabctl.classes import IGNORE_LABEL
-
-Image8 = npt.NDArray[np.uint8]
-Label = npt.NDArray[np.uint8]
 
 _WRONG = np.array((222, 45, 38), np.float32)
 _INK, _PAPER, _EMPTY = (34, 34, 34), (255, 255, 255), (232, 232, 232)
@@ -19,18 +17,18 @@ _FULL = np.array((8, 69, 148), np.float32)  # of a cell that holds all of its ro
 _MOST_NUMBERS = 40  # classes up to which cells have room for their numbers
 
 
-def error_map(image: Image8, label: Label, prediction: Label) -> Image8:
+def error_map(image: Image, label: Label, prediction: Label) -> Image:
     """Return the image in pale grey, (H, W, 3) uint8, with wrong pixels in red and void in white."""
     grey = image.astype(np.float32).mean(-1, keepdims=True)
     drawn = np.repeat(140 + 0.35 * grey, 3, -1)
     wrong = (label != prediction)[..., None]
     drawn = np.where(wrong, 0.2 * grey + 0.8 * _WRONG, drawn)
     drawn[label == IGNORE_LABEL] = 255
-    errors: Image8 = np.rint(drawn).astype(np.uint8)
+    errors: Image = np.rint(drawn).astype(np.uint8)
     return errors
 
 
-def confusion_picture(counts: npt.NDArray[np.int64], classes: Sequence[str]) -> Image8:
+def confusion_picture(counts: Counts, classes: Sequence[str]) -> Image:
     """Draw a confusion matrix (C, C): a row a labelled class, shares of the row in percent, the diagonal is right.
 
     Rows without a pixel are grey.
@@ -42,7 +40,7 @@ def confusion_picture(counts: npt.NDArray[np.int64], classes: Sequence[str]) -> 
     margin = 12
     side = round(max(font.getlength(name) for name in names)) + 2 * margin
     size = side + cell * len(classes) + margin
-    canvas = Image.new("RGB", (size + 18, size + 18), _PAPER)
+    canvas = PillowImage.new("RGB", (size + 18, size + 18), _PAPER)
     draw = ImageDraw.Draw(canvas)
     draw.text((18 + side, 9), "predicted", _INK, font, anchor="lm")
     _draw_upright(canvas, "labelled", (9, 18 + side), font, below=True)
@@ -64,21 +62,21 @@ def confusion_picture(counts: npt.NDArray[np.int64], classes: Sequence[str]) -> 
     return np.asarray(canvas)
 
 
-def shrunk(picture: Image8, width: int) -> Image8:
+def shrunk(picture: Image, width: int) -> Image:
     """Return a picture of at most this width."""
     if picture.shape[1] <= width:
         return picture
     height = max(1, round(picture.shape[0] * width / picture.shape[1]))
-    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BOX))
+    return np.asarray(PillowImage.fromarray(picture).resize((width, height), PillowImage.Resampling.BOX))
 
 
 def _draw_upright(
-    canvas: Image.Image, text: str, at: tuple[int, int], font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    canvas: PillowImage.Image, text: str, at: tuple[int, int], font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
     *, below: bool = False,
 ) -> None:  # fmt: skip
     """Draw a text from below to above, centred on ``at`` across; it ends there, or (below) begins."""
     length, height = round(font.getlength(text)) + 2, 18
-    strip = Image.new("RGB", (length, height), _PAPER)
+    strip = PillowImage.new("RGB", (length, height), _PAPER)
     ImageDraw.Draw(strip).text((0, height / 2), text, _INK, font, anchor="lm")
-    turned = strip.transpose(Image.Transpose.ROTATE_90)
+    turned = strip.transpose(PillowImage.Transpose.ROTATE_90)
     canvas.paste(turned, (at[0] - height // 2, at[1] if below else at[1] - length))

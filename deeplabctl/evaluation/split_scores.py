@@ -7,16 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-import numpy as np
-import numpy.typing as npt
-
+from deeplabctl.arrays import Floats, Label
 from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.dataset import Sample
-from deeplabctl.data.inspection import LabelFacts
+from deeplabctl.data.file_facts import LabelFacts
 from deeplabctl.evaluation.boundaries import BANDS, BF_TOLERANCE, Around, BoundaryF1, Trimap, boundary_f1
-from deeplabctl.evaluation.metrics import ConfusionMatrix, Floats
-
-Label = npt.NDArray[np.uint8]
+from deeplabctl.evaluation.metrics import ConfusionMatrix
 
 ABSENT_CLASSES = "classes in neither labels nor predictions are left out of the means"
 BF_CONVENTION = (
@@ -58,7 +54,7 @@ def score_image(
 
 
 @dataclass
-class Evaluation:
+class SplitScores:
     """Gather the scores of a split."""
 
     classes: tuple[str, ...]
@@ -70,12 +66,12 @@ class Evaluation:
 
     @classmethod
     def empty(cls, classes: Sequence[str], settings: Mapping[str, Any], around: Around | None = None) -> Self:
-        """Begin; ``around`` says where the trimap lies, None leaves out the trimap and the boundary F1."""
+        """Begin with no image; ``around`` says where the trimap lies, None leaves out the trimap and the boundary F1."""
         count = len(classes)
-        evaluation = cls(tuple(classes), ConfusionMatrix(count), 0, dict(settings))
+        scores = cls(tuple(classes), ConfusionMatrix(count), 0, dict(settings))
         if around is not None:
-            evaluation.trimap, evaluation.boundary_f1 = Trimap(count, around), BoundaryF1(count)
-        return evaluation
+            scores.trimap, scores.boundary_f1 = Trimap(count, around), BoundaryF1(count)
+        return scores
 
     def add(self, image: ImageScores) -> None:
         """Add an image."""
@@ -87,7 +83,7 @@ class Evaluation:
             self.boundary_f1.add(image.boundary_f1)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all scores as JSON knows them: fractions, and null for a class that is absent."""
+        """Return all scores as JSON has them: fractions, and null for a class that is absent."""
         matrix, trimap, boundary = self.matrix, self.trimap, self.boundary_f1
         rows = zip(self.classes, matrix.iou(), matrix.accuracy(), matrix.pixels(), strict=True)
         classes: list[dict[str, Any]] = [
@@ -137,7 +133,7 @@ class Extremes:
         return self._worst
 
     def best(self) -> list[tuple[float, ImageScores]]:
-        """Return (mean IoU, image), the best first, without those that are among the worst, too."""
+        """Return (mean IoU, image), the best first, without those that are also among the worst."""
         worst = {image.sample.id for _, image in self._worst}
         return [entry for entry in self._best if entry[1].sample.id not in worst]
 

@@ -8,17 +8,12 @@ from io import BytesIO
 from pathlib import Path
 from zipfile import ZIP_STORED, ZipFile
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
-
-from deeplabctl.classes import voc_palette
+from deeplabctl.arrays import Label
 from deeplabctl.data.dataset import IMAGES, Dataset
 from deeplabctl.data.findings import Finding
+from deeplabctl.data.images import mask_picture
 from deeplabctl.errors import DataError
 from deeplabctl.files import whole_file
-
-Label = npt.NDArray[np.uint8]
 
 
 @contextmanager
@@ -31,10 +26,8 @@ def voc_zip(path: Path, split: str) -> Iterator[Callable[[str, Label], None]]:
     with whole_file(path) as temporary, ZipFile(temporary, "w", ZIP_STORED) as archive:  # PNGs are compressed already
 
         def add(name: str, label: Label) -> None:
-            image = Image.fromarray(label)
-            image.putpalette(voc_palette().tobytes())
             png = BytesIO()
-            image.save(png, format="PNG")
+            mask_picture(label).save(png, format="PNG")
             archive.writestr(f"results/VOC2012/Segmentation/comp6_{split}_cls/{name}.png", png.getvalue())
 
         yield add
@@ -49,4 +42,4 @@ def unlabelled_images(dataset: Dataset, split: str) -> list[tuple[str, Path]] | 
     try:
         return [(name, images[name]) for name in dataset.list_file(split).read_text("utf-8-sig").split()]
     except KeyError as error:
-        raise DataError(f"{dataset.list_file(split)}: no image for {error}; mend the list or add the file") from None
+        raise DataError(f"{dataset.list_file(split)}: no image for {error}; fix the list or add the file") from None

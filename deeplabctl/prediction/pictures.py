@@ -1,4 +1,4 @@
-"""Find the pictures that a user names: files, folders and globs; and settle the names of what is made of them."""
+"""Find the pictures that a user names (files, folders, patterns) and name the files that are made of them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deeplabctl.data.images import IMAGE_SUFFIXES
-from deeplabctl.errors import DataError
+from deeplabctl.errors import DataError, OutputError
+from deeplabctl.files import check_folder, check_new_file
 
 
 @dataclass(frozen=True)
-class Job:
+class PictureJob:
     """Name a picture and the files that are made of it."""
 
     image: Path
@@ -46,24 +47,23 @@ def find_images(names: Sequence[str]) -> list[Path]:
     return list(found)
 
 
-def plan_outputs(images: Sequence[Path], out: Path, *, overlay: bool, overwrite: bool) -> list[Job]:
+def plan_outputs(images: Sequence[Path], out: Path, *, overlay: bool, overwrite: bool) -> list[PictureJob]:
     """Name the mask ``<stem>.png`` (and ``<stem>_overlay.png``) of each picture in the folder ``out``.
 
-    Raises DataError if two of them, or one and a picture, would be the same file, or if one exists already.
+    Raises OutputError if two of them, or one and a picture, would be the same file, or if one exists already.
     """
-    if os.path.exists(out) and not out.is_dir():  # noqa: PTH110
-        raise DataError(f"--out {out}: expected a folder, got a file")
+    check_folder(out)
     jobs = [
-        Job(path, out / f"{path.stem}.png", out / f"{path.stem}_overlay.png" if overlay else None) for path in images
+        PictureJob(path, out / f"{path.stem}.png", out / f"{path.stem}_overlay.png" if overlay else None)
+        for path in images
     ]
     sources = {path.resolve() for path in images}
     taken: dict[Path, Path] = {}
     for job in jobs:
         for target in filter(None, (job.mask, job.overlay)):
             if (other := taken.setdefault(target, job.image)) != job.image:
-                raise DataError(f"{other} and {job.image} would both be written to {target}; give them an --out each")
+                raise OutputError(f"{other} and {job.image} would both be written to {target}; give each its own `out`")
             if target.resolve() in sources:
-                raise DataError(f"{target} is one of the pictures and would be overwritten; give another --out")
-            if target.exists() and not overwrite:
-                raise DataError(f"{target} exists; give --overwrite to replace it, or another --out")
+                raise OutputError(f"{target} is one of the pictures and would be overwritten; choose another `out`")
+            check_new_file(target, overwrite=overwrite)
     return jobs

@@ -1,85 +1,112 @@
-"""Settle how a network is applied: test size, scales, mirroring and the dense CRF."""
+"""Say how a network is applied: test size, scales, mirroring, the dense CRF and the number format."""
 
 from __future__ import annotations
 
 import tomllib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from deeplabctl.crf.params import PRESETS, CrfParams
 from deeplabctl.crf.search_grid import best_of_table
 from deeplabctl.errors import RecipeError
+from deeplabctl.network.precision import Precision
 from deeplabctl.recipe import Expect, Recipe, recipe_from_dict
 from deeplabctl.weights.fitting import ModelInfo
 
+Pad = Literal["paper", "tight"]
+
 
 @dataclass(frozen=True)
-class Inference:
+class PredictionSettings:
     """Hold how a network is applied to an image."""
 
-    pad: str = "tight"  # "paper" (513) or "tight" (the next 8k + 1)
-    scales: tuple[float, ...] = (1.0,)  # the largest of the upsampled logits counts
-    flip: bool = False  # the mean with the mirrored image's logits
-    crf: CrfParams | None = None
-    adaptive: bool = False  # the CRF stops filtering labels that no pixel takes
+    pad: Pad = "tight"  # test size: "paper" (513) or "tight" (the next 8k + 1)
+    scales: tuple[float, ...] = (1.0,)  # of the image; the largest of the upsampled logits counts
+    flip: bool = False  # take the mean with the mirrored image's logits
+    crf: CrfParams | None = None  # refine the scores with the dense CRF
+    crf_adaptive: bool = False  # labels that are weak in the whole image send no messages
+    precision: Precision = "float32"  # of the network
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as JSON knows them."""
-        crf = None if self.crf is None else {**asdict(self.crf), "adaptive": self.adaptive}
-        return {"pad": self.pad, "scales": list(self.scales), "flip": self.flip, "crf": crf}
+        """Return the settings as JSON has them."""
+        crf = None if self.crf is None else {**asdict(self.crf), "adaptive": self.crf_adaptive}
+        common = {"pad": self.pad, "scales": list(self.scales), "flip": self.flip, "crf": crf}
+        return common | {"precision": self.precision}
 
     def __str__(self) -> str:
-        """Return the settings in words; what is off goes without saying."""
+        """Return the settings in words, without what is off."""
         words = [f"test size {self.pad}"]
         if self.scales != (1.0,):
             words.append(f"scales {', '.join(f'{scale:g}' for scale in self.scales)}")
         if self.flip:
             words.append("with the mirrored image")
         if (crf := self.crf) is not None:
-            kind = "adaptive CRF" if self.adaptive else "CRF"
+            kind = "adaptive CRF" if self.crf_adaptive else "CRF"
             words.append(
                 f"{kind} with bi_w {crf.bi_w:g}, bi_xy_std {crf.bi_xy_std:g}, bi_rgb_std {crf.bi_rgb_std:g}, "
                 f"pos_w {crf.pos_w:g}, pos_xy_std {crf.pos_xy_std:g}"
             )
+        if self.precision != "float32":
+            words.append(self.precision)
         return "; ".join(words)
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """Hold what a user says of the inference; None leaves it to the weights' recipe, else to the default."""
+class SettingsRequest:
+    """Hold what a user asks for; None leaves a setting to the recipe that the weights were trained with.
 
-    pad: str | None = None
+    ``crf`` is True for the recipe's parameters, or parameters, or a text that `parse_crf_params` reads.
+    """
+
+    pad: Pad | None = None
     scales: tuple[float, ...] | None = None
     flip: bool | None = None
-    crf: bool = False
-    crf_params: str | None = None
-    adaptive: bool = False
+    crf: CrfParams | str | bool = False
+    crf_adaptive: bool = False
+    precision: Precision | None = None
+
+    def resolve(self, info: ModelInfo, *, is_voc: bool = False) -> PredictionSettings:
+        """Return the settings to use; raises RecipeError for values that are not possible.
+
+        Where neither the user nor the recipe names a test size, it is "paper" for VOC's classes and else "tight".
+        """
+        _check_choice("pad", self.pad, get_args(Pad))
+        _check_choice("precision", self.precision, get_args(Precision))
+        recipe = weights_recipe(info)
+        usual: Pad = "paper" if is_voc else "tight"
+        pad = self.pad or (usual if recipe.eval.pad == "auto" else recipe.eval.pad)
+        scales = recipe.eval.scales if self.scales is None else checked_scales(self.scales)
+        crf: CrfParams | None = None
+        if isinstance(self.crf, CrfParams):
+            crf = self.crf
+        elif isinstance(self.crf, str):
+            crf = parse_crf_params(self.crf, recipe.crf)
+        elif self.crf or self.crf_adaptive:
+            crf = recipe.crf
+        flip = recipe.eval.flip if self.flip is None else self.flip
+        return PredictionSettings(pad, scales, flip, crf, self.crf_adaptive, self.precision or "float32")
+
+    def change(self, settings: PredictionSettings, info: ModelInfo) -> PredictionSettings:
+        """Return settings with what is asked for in place of their own."""
+        asked = self.resolve(info)
+        return replace(
+            settings,
+            pad=self.pad or settings.pad,
+            scales=settings.scales if self.scales is None else asked.scales,
+            flip=settings.flip if self.flip is None else self.flip,
+            crf=asked.crf or settings.crf,
+            crf_adaptive=self.crf_adaptive or settings.crf_adaptive,
+            precision=self.precision or settings.precision,
+        )
 
 
-def settle(wishes: Wishes, info: ModelInfo, *, is_voc: bool, tight: bool = False) -> Inference:
-    """Return the inference to use: as wished, else as the recipe has it that the weights were trained with.
-
-    A test size that neither settles is "paper" for VOC's classes and "tight" otherwise; ``tight`` makes it tight where
-    it is not wished otherwise. Raises RecipeError for CRF parameters that are none.
-    """
-    recipe = recipe_of(info)
-    pad = wishes.pad or ("tight" if tight else recipe.eval.pad)
-    if pad == "auto":
-        pad = "paper" if is_voc else "tight"
-    crf = None
-    if wishes.crf or wishes.adaptive or wishes.crf_params:
-        crf = parse_crf_params(wishes.crf_params, recipe.crf) if wishes.crf_params else recipe.crf
-    return Inference(
-        pad,
-        recipe.eval.scales if wishes.scales is None else wishes.scales,
-        recipe.eval.flip if wishes.flip is None else wishes.flip,
-        crf,
-        wishes.adaptive,
-    )
+def _check_choice(name: str, value: str | None, choices: tuple[str, ...]) -> None:
+    if value is not None and value not in choices:
+        raise RecipeError(f"`{name}`: expected {' or '.join(choices)}, got {value!r}")
 
 
-def recipe_of(info: ModelInfo) -> Recipe:
+def weights_recipe(info: ModelInfo) -> Recipe:
     """Return the sections [eval] and [crf] of the recipe that the weights were trained with; the rest is default."""
     stored = info.provenance.get("recipe") or {}
     return recipe_from_dict({key: stored[key] for key in ("eval", "crf") if key in stored}, "the weights' recipe")
@@ -88,7 +115,7 @@ def recipe_of(info: ModelInfo) -> Recipe:
 def parse_crf_params(text: str, base: CrfParams) -> CrfParams:
     """Return CRF parameters: of a preset's name, of the best row of a search's table, or ``base`` with changes.
 
-    Changes are ``key=value`` with commas between them. Raises RecipeError for what is none of these.
+    Changes are ``key=value`` separated by commas. Raises RecipeError for any other text.
     """
     if text in PRESETS:
         return PRESETS[text]
@@ -110,22 +137,27 @@ def parse_crf_params(text: str, base: CrfParams) -> CrfParams:
 def parse_scales(text: str) -> tuple[float, ...]:
     """Return the scales in a text like ``0.5,0.75,1``; raises RecipeError where one is not above 0 and at most 4."""
     try:
-        scales = [float(part) for part in text.split(",")]
+        scales = tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise RecipeError(f"expected numbers with commas between them, as in 0.5,0.75,1, got {text!r}") from None
-    return recipe_from_dict({"eval": {"scales": scales}}, "scales").eval.scales
+        raise RecipeError(f"expected numbers separated by commas, as in 0.5,0.75,1, got {text!r}") from None
+    return checked_scales(scales)
 
 
-def expected_score(info: ModelInfo, split: str, images: int, inference: Inference) -> Expect | None:
-    """Return the score that the weights' recipe leads one to expect here.
+def checked_scales(scales: tuple[float, ...]) -> tuple[float, ...]:
+    """Return the scales as floats; raises RecipeError where one is not above 0 and at most 4."""
+    return recipe_from_dict({"eval": {"scales": list(scales)}}, "scales").eval.scales
 
-    That is about the recipe's validation split, whole (by the number of images), with the recipe's own scales and
+
+def expected_score(info: ModelInfo, split: str, images: int, settings: PredictionSettings) -> Expect | None:
+    """Return the score that the weights' recipe expects here.
+
+    It is known for the recipe's whole validation split (by the number of images), with the recipe's own scales and
     without a CRF; None for anything else.
     """
     stored, expect = info.provenance.get("recipe") or {}, info.provenance.get("expect")
     if not expect or expect["images"] != images or split != stored.get("data", {}).get("val_split", "val"):
         return None
-    usual = recipe_of(info).eval
-    if (inference.scales, inference.flip, inference.crf) != (usual.scales, usual.flip, None):
+    usual = weights_recipe(info).eval
+    if (settings.scales, settings.flip, settings.crf) != (usual.scales, usual.flip, None):
         return None
     return Expect(expect["miou"], expect["tolerance"], expect["images"], expect["source"])

@@ -1,4 +1,4 @@
-"""Keep what a training needs to go on: weights, optimiser, counters, and what they belong to.
+"""Keep what a training needs to continue: weights, optimiser, counters, and the recipe and data that they belong to.
 
 A checkpoint is an uncompressed .npz of arrays, with the counters as JSON in an entry of their own. It is read without
 pickle, and written whole or not at all.
@@ -18,18 +18,18 @@ import numpy as np
 import numpy.typing as npt
 
 from deeplabctl.data.dataset import Sample
-from deeplabctl.data.inspection import LabelFacts
+from deeplabctl.data.file_facts import LabelFacts
 from deeplabctl.errors import RunError
 from deeplabctl.files import whole_file
 from deeplabctl.recipe import Recipe
 from deeplabctl.reporting import Note, Reporter, silent
 from deeplabctl.weights.fitting import DAMAGED_ZIP
 
-_KEPT = 2  # checkpoints: the newest, and one before it should the disk damage that
+_KEPT = 2  # checkpoints: the newest, and the one before it in case the disk damages that
 _COUNTERS = "progress"
 
-# Settings that change what is watched, not what is computed. The split's fingerprint stands for data.root.
-_HARMLESS = (
+# Settings that may change, as they do not change what is computed. The split's fingerprint stands for data.root.
+_MAY_CHANGE = (
     "data.root", "run.strategy", "run.log_every", "run.val_every", "run.save_every", "run.preview_every",
     "solver.patience", "eval.", "crf.", "expect.",
 )  # fmt: skip
@@ -40,11 +40,23 @@ class Progress:
     """Count how far a training has come."""
 
     step: int = 0
-    settled: bool = True  # the validation that follows the step, if one does, was done
+    validated: bool = True  # the validation that follows the step, if one does, was done
     losses: list[float] = field(default_factory=list)  # of the last steps, for their mean
     best: dict[str, Any] | None = None  # scores of the best validation
     best_step: int = 0
     validations_without_gain: int = 0
+
+    def add_validation(self, scores: dict[str, Any]) -> bool:
+        """Take the scores of a validation at this step; tell whether they are the best so far, by mean IoU."""
+        if self.best is not None and not (scores["miou"] or 0.0) > (self.best["miou"] or 0.0):
+            self.validations_without_gain += 1
+            return False
+        self.best, self.best_step, self.validations_without_gain = scores, self.step, 0
+        return True
+
+    def is_out_of_patience(self, patience: int) -> bool:
+        """Tell whether as many validations as ``patience`` brought no gain; 0 never ends a training."""
+        return 0 < patience <= self.validations_without_gain
 
 
 @dataclass(frozen=True)
@@ -63,9 +75,9 @@ class Checkpoint:
         text = json.dumps(facts | {_COUNTERS: dataclasses.asdict(self.progress)})
         with whole_file(folder / f"step-{self.progress.step:06d}.npz") as temporary:
             np.savez(temporary, __facts__=np.array(text), **self.arrays)  # type: ignore[arg-type]
-        files = _files(folder)
+        files = checkpoint_files(folder)
         older = [path for path in files if _step(path) <= self.progress.step]
-        for path in {*files} - {*older[:_KEPT]}:  # later ones are of a run that was wound back
+        for path in {*files} - {*older[:_KEPT]}:  # later ones are of a run that was rewound
             path.unlink(missing_ok=True)
 
     @classmethod
@@ -82,19 +94,19 @@ class Checkpoint:
 
 def last_checkpoint(folder: Path, report: Reporter = silent) -> Checkpoint | None:
     """Return the newest checkpoint that can be read; None if there is none. Raises RunError if none can be read."""
-    for path in _files(folder):
+    for path in checkpoint_files(folder):
         try:
             return Checkpoint.read(path)
         except RunError as error:
             report(Note(f"{error}; taking the one before", warning=True))
-    if _files(folder):
+    if checkpoint_files(folder):
         raise RunError(
-            f"checkpoints {folder}: none can be read; start a new training from best.keras or last.keras (--init)"
+            f"checkpoints {folder}: none can be read; start a new training from best.keras or last.keras (`init`)"
         )
     return None
 
 
-def _files(folder: Path) -> list[Path]:
+def checkpoint_files(folder: Path) -> list[Path]:
     """Return the checkpoints of a folder, the newest first."""
     return sorted(folder.glob("step-*.npz"), key=_step, reverse=True)
 
@@ -118,28 +130,28 @@ def fingerprint(samples: Sequence[Sample], facts: Iterable[LabelFacts]) -> dict[
 def check_same_training(checkpoint: Checkpoint, recipe: Recipe, data: dict[str, Any], where: Path) -> None:
     """Raise RunError if a recipe or a data set is not the one that a checkpoint was trained with.
 
-    Settings that do not change the mathematics may differ; so may ``steps``, where the learning rate does not hang on
-    them.
+    Settings that do not change the mathematics may differ; so may ``steps``, where the learning rate does not depend
+    on them.
     """
-    harmless = _HARMLESS if recipe.solver.policy == "poly" else (*_HARMLESS, "solver.steps")
+    may_change = _MAY_CHANGE if recipe.solver.policy == "poly" else (*_MAY_CHANGE, "solver.steps")
     wanted = json.loads(json.dumps(dataclasses.asdict(recipe)))
     differing = [
         f"{name} (was {old!r}, now {new!r})"
         for name, old, new in _differences(checkpoint.recipe, wanted)
-        if not name.startswith(harmless)
+        if not name.startswith(may_change)
     ]
     if differing:
         raise RunError(
             f"run directory {where}: the recipe is not that of the run: {', '.join(differing)}; resume without these "
-            "changes, or start a new training from its weights (--init)"
+            "changes, or start a new training from its weights (`init`)"
         )
     for split, old in checkpoint.fingerprint.items():
         if (new := data[split]) != old:
             counts = f"{old['images']} images, got {new['images']}" if old["images"] != new["images"] else "same files"
             raise RunError(
                 f"data set {recipe.data.root}: split {split} has changed since step {checkpoint.progress.step} of the "
-                f"run: expected {counts}{'' if 'got' in counts else ', got others'}; put the data back, or start a "
-                "new training from the run's weights (--init)"
+                f"run: expected {counts}{'' if 'got' in counts else ', got others'}; restore the data, or "
+                "start a new training from the run's weights (`init`)"
             )
 
 

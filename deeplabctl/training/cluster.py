@@ -57,24 +57,18 @@ class Cluster:
         own = f"{self.gpus} GPU{'s' if self.gpus > 1 else ''}" if self.gpus else f"CPU, {os.cpu_count()} cores"
         return own if self.workers == 1 else f"{own}; worker {self.index} of {self.workers}"
 
-    @property
-    def is_chief(self) -> bool:
-        """Tell whether this worker writes the files."""
-        return self.index == 0
-
     def scope(self) -> AbstractContextManager[Any]:
         """Return the context in which variables are made for all replicas."""
         scope: AbstractContextManager[Any] = self.strategy.scope()
         return scope
 
-    def share(self, batch: int) -> int:
-        """Return how many of a batch's images a replica gets; raises RunError if they do not divide."""
+    def check_batch(self, batch: int) -> None:
+        """Raise RunError if a batch does not divide among the replicas."""
         if batch % self.replicas:
             raise RunError(
                 f"solver.batch_size: expected a multiple of the {self.replicas} devices that share each batch, "
                 f"got {batch}"
             )
-        return batch // self.replicas
 
     def sum(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return the sum of an array over the workers; every worker must call this at the same point."""

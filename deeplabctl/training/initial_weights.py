@@ -1,10 +1,10 @@
-"""Settle what a training starts from: weights, and what each class counts in the loss."""
+"""Find what a training starts from: its weights, and the weight of each class in the loss."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from deeplabctl.data.inspection import median_frequency_weights
+from deeplabctl.data.class_weights import median_frequency_weights
 from deeplabctl.network.layers import Weights
 from deeplabctl.recipe import Recipe
 from deeplabctl.reporting import Note, Reporter

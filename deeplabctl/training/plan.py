@@ -1,4 +1,4 @@
-"""Settle what a training needs and check it, before TensorFlow is loaded."""
+"""Plan a training: resolve its recipe and check its data, before TensorFlow is loaded."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from typing import Any
 
 from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.dataset import Dataset, Sample
-from deeplabctl.data.findings import FoundError
-from deeplabctl.data.inspection import LabelFacts, check_labels, void_alone
-from deeplabctl.data.locate import SHAPES, find_dataset, is_shapes, lasting_name
+from deeplabctl.data.file_facts import LabelFacts
+from deeplabctl.data.findings import FindingError
+from deeplabctl.data.inspection import check_samples, void_split_finding
+from deeplabctl.data.locate import SHAPES, find_dataset, is_shapes, name_or_path
 from deeplabctl.errors import RecipeError
 from deeplabctl.recipe import Expect, Recipe, read_recipe
 from deeplabctl.reporting import Note, Reporter, silent
 from deeplabctl.training.checkpoint import Checkpoint, check_same_training, fingerprint, last_checkpoint
 from deeplabctl.training.run_directory import CHECKPOINTS, RECIPE, run_facts
-from deeplabctl.weights.fitting import model_file
+from deeplabctl.weights.fitting import ModelInfo, model_file
 from deeplabctl.weights.reading import width_of_start
 
-_UNSETTLED = "paper-v2"  # read first where no recipe is named: it leaves the data set open
-_HARMLESS = ("data.root", "run.seed")  # options that keep the score to be expected
+_DEFAULT_RECIPE = "paper-v2"  # for every data set but the built-in one
+_SAME_SCORE = ("data.root", "run.seed")  # settings that do not change the score to expect
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,21 @@ class Plan:
     val_samples: list[Sample]
     facts: list[LabelFacts]  # of ``samples``
     fingerprint: dict[str, Any]  # of both splits
-    expect: Expect | None  # the score to come, where the recipe is followed to the letter
+    expect: Expect | None  # the score of the recipe, where none of its settings was changed
+
+    def model_info(self, step: int, miou: float | None = None) -> ModelInfo:
+        """Return what the model files of this training tell of themselves."""
+        recipe = self.recipe
+        provenance = {
+            "source": f"trained by deeplabctl from {recipe.model.init}",
+            "data": recipe.data.root,
+            "split": recipe.data.split,
+            "step": step,
+            "val_miou": miou,
+            "recipe": dataclasses.asdict(recipe),
+            "expect": dataclasses.asdict(self.expect) if self.expect else None,
+        }
+        return ModelInfo(self.dataset.classes, recipe.model.architecture, recipe.model.width, provenance)
 
 
 def plan_training(
@@ -49,16 +64,18 @@ def plan_training(
     """Read the recipe (by default shapes for the built-in set, else paper-v2), and open and check its data set.
 
     ``overrides`` and ``options`` change its settings (see `read_recipe`); ``default_data`` is the data set where they
-    name none. Raises DeepLabError for whatever would stop or silently ruin the training.
+    name none. Raises DeepLabError for anything that would stop or silently spoil the training.
     """
     overrides, options = list(overrides), options or {}
-    draft = read_recipe(name or _UNSETTLED, overrides, options)
+    draft = read_recipe(name or _DEFAULT_RECIPE, overrides, options)
     dataset = find_dataset(draft.data.root or default_data, report)
     if name is None:
-        draft = read_recipe(SHAPES if is_shapes(dataset) else _UNSETTLED, overrides, options)
+        draft = read_recipe(SHAPES if is_shapes(dataset) else _DEFAULT_RECIPE, overrides, options)
     recipe = _resolve(draft, dataset, explicit_width=_names_width(overrides, options))
-    followed = not overrides and not any(value is not None and key not in _HARMLESS for key, value in options.items())
-    return _plan(recipe, dataset, followed, report)
+    unchanged = not overrides and not any(
+        value is not None and key not in _SAME_SCORE for key, value in options.items()
+    )
+    return _check_data(recipe, dataset, unchanged, report)
 
 
 def plan_resume(
@@ -69,7 +86,7 @@ def plan_resume(
     *,
     report: Reporter = silent,
 ) -> tuple[Plan, Checkpoint | None]:
-    """Plan to go on with the run in a directory, from its last checkpoint (None: it was killed before its first).
+    """Plan to continue the run in a directory, from its last checkpoint (None: it was killed before its first).
 
     ``name``, ``overrides`` and ``options`` may repeat those of the run. Raises RunError for settings or data that would
     make it another training.
@@ -81,9 +98,9 @@ def plan_resume(
     else:
         recipe = read_recipe(str(run / RECIPE), overrides, options)
         if options.get("model.init"):
-            recipe = _with(recipe, model={"init": _settled_init(recipe.model.init)})
+            recipe = _with(recipe, model={"init": _resolved_init(recipe.model.init)})
         dataset = find_dataset(recipe.data.root, report)
-        plan = _plan(_with(recipe, data={"root": lasting_name(dataset)}), dataset, False, report)
+        plan = _check_data(_with(recipe, data={"root": name_or_path(dataset)}), dataset, False, report)
         if (
             not overrides
             and not any(value is not None for value in options.values())
@@ -99,11 +116,11 @@ def plan_resume(
 
 
 def with_precision(plan: Plan, precision: str) -> Plan:
-    """Return the plan with the number format settled."""
+    """Return the plan with its number format."""
     return dataclasses.replace(plan, recipe=_with(plan.recipe, run={"precision": precision}))
 
 
-def _plan(recipe: Recipe, dataset: Dataset, followed: bool, report: Reporter) -> Plan:
+def _check_data(recipe: Recipe, dataset: Dataset, unchanged: bool, report: Reporter) -> Plan:
     """Open and check the data of a resolved recipe."""
     weights = recipe.solver.class_weights
     if not isinstance(weights, str) and len(weights) != len(dataset.classes):
@@ -117,11 +134,11 @@ def _plan(recipe: Recipe, dataset: Dataset, followed: bool, report: Reporter) ->
             f"({recipe.data.val_split}), {len(dataset.classes)} classes"
         )
     )
-    facts = check_labels(dataset, samples + val_samples, report)
+    facts = check_samples(dataset, samples + val_samples, report)
     for split, part in ((recipe.data.split, facts[: len(samples)]), (recipe.data.val_split, facts[len(samples) :])):
         if all(set(fact.pixels) <= {IGNORE_LABEL} for fact in part):
-            raise FoundError(void_alone(dataset, split))
-    expect = recipe.expect if followed and recipe.expect.images == len(val_samples) else None
+            raise FindingError(void_split_finding(dataset, split))
+    expect = recipe.expect if unchanged and recipe.expect.images == len(val_samples) else None
     both = {
         "train": fingerprint(samples, facts[: len(samples)]),
         "validation": fingerprint(val_samples, facts[len(samples) :]),
@@ -130,11 +147,11 @@ def _plan(recipe: Recipe, dataset: Dataset, followed: bool, report: Reporter) ->
 
 
 def _resolve(recipe: Recipe, dataset: Dataset, explicit_width: bool) -> Recipe:
-    """Fill in what the recipe leaves to the data set and to the weights that it starts from."""
+    """Fill in what the recipe leaves to the data set and to its initial weights."""
     init = recipe.model.init or ("random" if is_shapes(dataset) else "imagenet")
     width = recipe.model.width
     if init not in ("random", "imagenet"):
-        init = _settled_init(init)
+        init = _resolved_init(init)
         width = width_of_start(init, width if explicit_width else None)
     else:
         width = width_of_start(init, width)
@@ -142,13 +159,13 @@ def _resolve(recipe: Recipe, dataset: Dataset, explicit_width: bool) -> Recipe:
     pad = recipe.eval.pad if recipe.eval.pad != "auto" else "paper" if dataset.is_voc else "tight"
     return _with(
         recipe,
-        data={"root": lasting_name(dataset), "split": split},
+        data={"root": name_or_path(dataset), "split": split},
         model={"init": init, "width": width},
         eval={"pad": pad},
     )
 
 
-def _settled_init(init: str) -> str:
+def _resolved_init(init: str) -> str:
     return init if init in ("random", "imagenet") else str(model_file(Path(init)).resolve())
 
 

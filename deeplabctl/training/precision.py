@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-# Keras' policies: variables, loss and updates stay float32.
-POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+from deeplabctl.network.precision import Precision
 
 
-def best_precision(gpus: int, cpu_facts: Path = Path("/proc/cpuinfo")) -> str:
+def best_precision(gpus: int, cpu_facts: Path = Path("/proc/cpuinfo")) -> Precision:
     """Return float16 on a GPU, bfloat16 where the CPU computes it faster than float32, else float32.
 
     It does with AMX, and with AVX512_BF16 on AMD's processors (Zen 4 and later): a training step is 1.5 times faster.

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-import numpy.typing as npt
-
+from deeplabctl.arrays import Image
 from deeplabctl.data.dataset import Sample
 from deeplabctl.data.images import read_image, read_label
 from deeplabctl.prediction.segmenter import Segmenter
 from deeplabctl.render import panels
 
 
-def preview(
-    segmenter: Segmenter, samples: Sequence[Sample], classes: Sequence[str], rows: int = 4
-) -> npt.NDArray[np.uint8]:
+def preview(segmenter: Segmenter, samples: Sequence[Sample], classes: Sequence[str], rows: int = 4) -> Image:
     """Return a picture of image, label and prediction of some samples, spread evenly over the split."""
     rows = min(rows, len(samples))
     drawn = []

@@ -1,4 +1,4 @@
-"""Write what a training leaves: checkpoints, models, metrics, previews; nothing on workers other than the chief."""
+"""Write what a training leaves: checkpoints, models, metrics, previews, curves, TensorBoard events."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
+from deeplabctl.arrays import Image
 from deeplabctl.data.images import write_picture
+from deeplabctl.errors import OutputError
 from deeplabctl.reporting import Trained, Validated
-from deeplabctl.training.checkpoint import Checkpoint
+from deeplabctl.training.checkpoint import Checkpoint, checkpoint_files
+from deeplabctl.training.curves import draw_curves
+from deeplabctl.training.metrics_log import append_metrics, rewind_metrics
+from deeplabctl.training.report import write_report
 from deeplabctl.training.run_directory import RunDirectory
 from deeplabctl.weights.fitting import ModelInfo
 from deeplabctl.weights.model_file import save_model
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
     import keras
 
 
-class RunRecord:
-    """Put the results of a training into its run directory, if this worker has it."""
+class Recorder:
+    """Put the results of a training into its run directory; without one, on all workers but the chief, do nothing."""
 
     def __init__(self, run: RunDirectory | None) -> None:
         self._run = run
@@ -30,16 +32,22 @@ class RunRecord:
 
     @property
     def how_to_resume(self) -> str:
-        """Say how to go on."""
-        return f"go on with deeplabctl train --resume {self._run.path if self._run else 'RUN (on every worker)'}"
+        """Say how to continue."""
+        where = self._run.path if self._run else "RUN"
+        return f"resume the run{'' if self._run else ' on every worker'} with `resume={where}`"
 
     @property
-    def last_good(self) -> str:
+    def last_checkpoint(self) -> str:
         """Say which checkpoint there is."""
         if self._run is None:
-            return "the chief says which checkpoint is the last good one"
-        files = sorted(self._run.checkpoints.glob("step-*.npz"))
-        return f"the last good checkpoint is {files[-1]}" if files else "no checkpoint was written yet"
+            return "the chief reports the last good checkpoint"
+        files = checkpoint_files(self._run.checkpoints)
+        return f"the last good checkpoint is {files[0]}" if files else "no checkpoint was written yet"
+
+    def rewind(self, step: int, *, keep_validation: bool) -> None:
+        """Remove the metrics that were written after a step."""
+        if self._run:
+            rewind_metrics(self._run.path, step, keep_validation=keep_validation)
 
     def save(self, checkpoint: Checkpoint, model: keras.Model, info: ModelInfo) -> None:
         """Write a checkpoint and the last model."""
@@ -47,12 +55,12 @@ class RunRecord:
             checkpoint.write(self._run.checkpoints)
             save_model(self._run.last, model, info)
 
-    def best(self, model: keras.Model, info: ModelInfo) -> None:
+    def save_best(self, model: keras.Model, info: ModelInfo) -> None:
         """Write the best model."""
         if self._run:
             save_model(self._run.best, model, info)
 
-    def preview(self, step: int, picture: npt.NDArray[np.uint8]) -> None:
+    def preview(self, step: int, picture: Image) -> None:
         """Write a preview."""
         if self._run and self._board:
             write_picture(self._run.preview(step), picture)
@@ -64,24 +72,37 @@ class RunRecord:
         self._metrics("train", values)
 
     def validation(self, event: Validated) -> None:
-        """Write the figures of a validation."""
+        """Write the figures of a validation, and draw the curves."""
         self._metrics("validation", asdict(event))
-
-    def rewind(self, step: int, *, settled: bool) -> None:
-        """Forget what was written after a step."""
         if self._run:
-            self._run.rewind(step, settled=settled)
+            with self._pictures_are_optional(self._run):
+                draw_curves(self._run.path)
+
+    def report(self) -> None:
+        """Write the report of the training."""
+        if self._run:
+            with self._pictures_are_optional(self._run):
+                draw_curves(self._run.path)
+                write_report(self._run.path)
+
+    @contextmanager
+    def _pictures_are_optional(self, run: RunDirectory) -> Iterator[None]:
+        """Note in log.txt that a picture or a page cannot be written; the training continues."""
+        try:
+            yield
+        except (OutputError, OSError) as error:
+            run.log(f"no curves or report: {error}")
 
     def _metrics(self, kind: str, values: dict[str, Any]) -> None:
         if self._run and self._board:
-            self._run.metrics(kind=kind, **values)
+            append_metrics(self._run.path, kind, **values)
             self._board.scalars(kind, values)
 
 
 class _TensorBoard:
     """Write events for TensorBoard, where the package tensorboard is installed (the extra of the same name).
 
-    They are a convenience: where they cannot be written, log.txt says so, and the training goes on without.
+    They are a convenience: where they cannot be written, log.txt says so, and the training continues without.
     """
 
     def __init__(self, run: RunDirectory) -> None:
@@ -96,18 +117,18 @@ class _TensorBoard:
                 self._writer = tf.summary.create_file_writer(str(run.path / "tensorboard"))
 
     def scalars(self, kind: str, values: dict[str, Any]) -> None:
-        """Write numbers under their names, at the step among them."""
+        """Write the numbers among some values under their names, at their step."""
         if self._writer is None:
             return
         import tensorflow as tf
 
         with self._give_up_on_errors(), self._writer.as_default(step=values["step"]):
             for name, value in values.items():
-                if name not in ("step", "seconds_left"):
+                if name not in ("step", "seconds_left") and isinstance(value, int | float):
                     tf.summary.scalar(f"{kind}/{name}", float(value))
             self._writer.flush()
 
-    def picture(self, step: int, picture: npt.NDArray[np.uint8]) -> None:
+    def picture(self, step: int, picture: Image) -> None:
         """Write a picture (H, W, 3) uint8 RGB."""
         if self._writer is None:
             return

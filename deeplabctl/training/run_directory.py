@@ -1,10 +1,12 @@
-"""Lay out the directory of a training run.
+"""Hold the directory of a training run.
 
 recipe.toml      fully resolved: it runs again as given
 run.json         argv, versions, git, device, seed, status
 metrics.jsonl    a line for each logged step and validation
-log.txt          what was said
-checkpoints/     what --resume goes on from: step-000500.npz
+curves.png       loss, learning rate and validations, drawn from the metrics
+report.html      settings, curves, classes and previews on one page, at the end
+log.txt          notes and figures, with the time of day
+checkpoints/     what a resumed training starts from: step-000500.npz
 best.keras       the model with the best validation mIoU
 last.keras       the model of the last step
 previews/        step-000500.png: image, label, prediction
@@ -27,10 +29,11 @@ from typing import IO, Any, Self
 
 from deeplabctl.errors import OutputError, RunError
 from deeplabctl.files import write_text
-from deeplabctl.recipe import Recipe, write_recipe
+from deeplabctl.recipe import Recipe
+from deeplabctl.recipe import write_recipe as recipe_text
 from deeplabctl.weights.fitting import BEST, LAST
 
-RECIPE, CHECKPOINTS, METRICS = "recipe.toml", "checkpoints", "metrics.jsonl"
+RECIPE, CHECKPOINTS = "recipe.toml", "checkpoints"
 
 
 class RunDirectory:
@@ -61,23 +64,23 @@ class RunDirectory:
             lock = (chosen / ".lock").open("w")
         except OSError as error:
             raise RunError(
-                f"run directory {chosen}: cannot be written: {error.strerror}; give another --run-dir"
+                f"run directory {chosen}: cannot be written: {error.strerror}; choose another `run_dir`"
             ) from None
         _hold(lock, chosen)
         if (chosen / RECIPE).exists():
             lock.close()
             raise RunError(
-                f"run directory {chosen}: it holds a run already; continue that (--resume {chosen}) or give another "
-                "--run-dir"
+                f"run directory {chosen}: it holds a run already; continue that with `resume={chosen}`, or choose "
+                "another `run_dir`"
             )
         run = cls(chosen, lock)
-        run.settle(recipe)
+        run.write_recipe(recipe)
         run._begin(argv, recipe)
         return run
 
     @classmethod
     def resume(cls, path: Path, recipe: Recipe, argv: Sequence[str] = ()) -> Self:
-        """Take up a run directory again; raises RunError if it cannot be written or a training runs in it."""
+        """Open a run directory again; raises RunError if it cannot be written or a training runs in it."""
         try:
             lock = (path / ".lock").open("w")
         except OSError as error:
@@ -89,13 +92,13 @@ class RunDirectory:
         run._facts = run_facts(path)
         before = {key: run._facts.get(key) for key in ("argv", "started", "status", "error")}
         run._facts["earlier"] = [*run._facts.get("earlier", []), before]
-        run.settle(recipe)
+        run.write_recipe(recipe)
         run._begin(argv, recipe)
         return run
 
-    def settle(self, recipe: Recipe) -> None:
+    def write_recipe(self, recipe: Recipe) -> None:
         """Write the recipe, fully resolved."""
-        write_text(self.path / RECIPE, write_recipe(recipe))
+        write_text(self.path / RECIPE, recipe_text(recipe))
 
     def _begin(self, argv: Sequence[str], recipe: Recipe) -> None:
         self.record(
@@ -146,43 +149,26 @@ class RunDirectory:
         self._facts |= facts
         write_text(self.path / "run.json", json.dumps(self._facts, indent=1) + "\n")
 
-    def metrics(self, **values: Any) -> None:
-        """Append a line to metrics.jsonl."""
-        self._append(METRICS, json.dumps(values))
-
-    def rewind(self, step: int, *, settled: bool) -> None:
-        """Cut metrics.jsonl back to what a training had written after ``step``, with its validation or without."""
-        path = self.path / METRICS
-        kept = []
-        for line in path.read_text("utf-8").splitlines() if path.exists() else ():
-            with contextlib.suppress(ValueError, KeyError, TypeError):  # a line that was cut off
-                entry = json.loads(line)
-                if entry["step"] < step or (entry["step"] == step and (settled or entry["kind"] != "validation")):
-                    kept.append(line + "\n")
-        write_text(path, "".join(kept))
-
     def log(self, text: str) -> None:
         """Append to log.txt, with the time of day before it."""
-        self._append("log.txt", f"{time.strftime('%H:%M:%S')} {text}")
-
-    def _append(self, name: str, line: str) -> None:
+        path = self.path / "log.txt"
         try:
-            with (self.path / name).open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
+            with path.open("a", encoding="utf-8") as file:
+                file.write(f"{time.strftime('%H:%M:%S')} {text}\n")
         except OSError as error:
-            raise OutputError(f"cannot write {self.path / name}: {error.strerror}") from error
+            raise OutputError(f"cannot write {path}: {error.strerror}") from error
 
 
 def find_run(name: str, runs: Path = Path("runs")) -> Path:
-    """Return the run directory that --resume names: a path, or "last" for the newest under ``runs``."""
+    """Return the run directory to resume: a path, or "last" for the newest under ``runs``."""
     if name == "last":
         found = sorted(runs.glob(f"*/{RECIPE}"), key=lambda path: path.stat().st_mtime_ns)
         if not found:
-            raise RunError(f"--resume last: there is no run under {runs}; train one (deeplabctl train)")
+            raise RunError(f"`resume=last`: there is no run under {runs}; train one (deeplabctl train)")
         return found[-1].parent
     path = Path(name)
     if not (path / RECIPE).is_file():
-        raise RunError(f"--resume {name}: expected a run directory with a {RECIPE}, got none; give its path, or last")
+        raise RunError(f"`resume={name}`: expected a run directory with a {RECIPE}, got none; give its path, or last")
     return path
 
 
@@ -196,12 +182,12 @@ def run_facts(path: Path) -> dict[str, Any]:
 
 
 def _hold(lock: IO[str], path: Path) -> None:
-    """Lock a run directory; the lock dies with the process, however that ends."""
+    """Lock a run directory; the lock ends with the process."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         lock.close()
-        raise RunError(f"run directory {path}: another training is running in it; give another --run-dir") from None
+        raise RunError(f"run directory {path}: another training is running in it; choose another `run_dir`") from None
 
 
 def _made(folder: Path) -> bool:

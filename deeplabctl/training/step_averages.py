@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 
 
-class Clock:
+class StepAverages:
     """Hold the losses and times of the last ``window`` steps; ``losses`` are those of before a resumption."""
 
     def __init__(self, window: int, losses: Sequence[float]) -> None:

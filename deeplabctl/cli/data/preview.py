@@ -41,7 +41,7 @@ def preview(
     With --augmented it shows what a training makes of them.
     """
     from deeplabctl.data.images import write_picture
-    from deeplabctl.data.inspection import check_labels
+    from deeplabctl.data.inspection import check_samples
     from deeplabctl.data.layout import check_picture
     from deeplabctl.data.locate import SHAPES, find_dataset, is_shapes
     from deeplabctl.data.preview import choose, draw_augmented, draw_samples
@@ -56,7 +56,7 @@ def preview(
             dataset = find_dataset(data, report)
             shown = split or dataset.training_split
             samples = choose(dataset.samples(shown), count or (4 if augmented else 12), seed)
-            check_labels(dataset, samples, report)
+            check_samples(dataset, samples, report)
         if augmented:
             name = recipe or (SHAPES if is_shapes(dataset) else "paper-v2")
             settings = read_recipe(name, changes or []).augment

@@ -26,71 +26,137 @@ from deeplabctl.cli.options import (
 if TYPE_CHECKING:
     from deeplabctl.crf.search_grid import Grid
 
+EXAMPLES = """
+Examples
+  # the newest run, on the data set that it was trained on
+  deeplabctl eval
+
+  # with the dense CRF at three scales, and a report to open in a browser
+  deeplabctl eval --weights runs/mine --crf --scales 0.5,0.75,1 --out scores
+
+  # masks that another program made
+  deeplabctl eval --pred-dir masks --data VOCdevkit/VOC2012
+"""
+
 
 def evaluate(
     context: typer.Context,
-    weights: WeightsOption = None,
     data: Annotated[
         str | None,
         typer.Option(
             "--data",
             metavar="DIR|shapes",
-            help="Data set in VOC layout. Default: the one that the weights were trained on.",
+            help="Folder in VOC layout, or the built-in shapes. Default: what the weights were trained on.",
+            rich_help_panel="Data",
         ),
     ] = None,
-    split: Annotated[str, typer.Option("--split", help="List of ImageSets/Segmentation to score.")] = "val",
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Score the first N images only.")] = None,
+    split: Annotated[
+        str,
+        typer.Option(
+            "--split",
+            metavar="NAME",
+            help="Images to score: a list in ImageSets/Segmentation, without .txt.",
+            rich_help_panel="Data",
+        ),
+    ] = "val",
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", metavar="N", min=1, help="Score only the first N images.", rich_help_panel="Data"),
+    ] = None,
+    weights: WeightsOption = None,
     pad: PadOption = None,
     scales: ScalesOption = None,
     flip: FlipOption = None,
     crf: CrfOption = False,
     crf_adaptive: CrfAdaptiveOption = False,
     crf_params: CrfParamsOption = None,
-    pred_dir: Annotated[
-        Path | None,
-        typer.Option("--pred-dir", metavar="DIR", help="Score these masks (<id>.png), and no network; needs --data."),
-    ] = None,
-    allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="With --pred-dir: score the masks that are there and in order.")
-    ] = False,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="DIR", help="Write scores.json, CSV tables, confusion matrix, report.html."),
-    ] = None,
-    voc_zip: Annotated[
-        Path | None, typer.Option("--voc-zip", metavar="FILE", help="Write the file that the VOC server takes.")
-    ] = None,
     crf_search: Annotated[
-        bool, typer.Option("--crf-search", help="Search the CRF parameters with the best mIoU on a part of the split.")
+        bool,
+        typer.Option(
+            "--crf-search",
+            help="Instead of scoring, search for the CRF parameters with the best mIoU.",
+            rich_help_panel="CRF search",
+        ),
     ] = False,
     crf_grid: Annotated[
         list[str] | None,
         typer.Option(
             "--crf-grid",
             metavar="v1|v2|KEY=FIRST:STEP:LAST",
-            help="Grid of the search, of the first or second paper, and changes; repeatable. Default: v2.",
+            help="Values to try: those of the first or the second paper, and changes. Repeatable. Default: v2.",
+            rich_help_panel="CRF search",
         ),
     ] = None,
-    crf_images: Annotated[int, typer.Option("--crf-images", min=1, help="Images of the search.")] = 100,
+    crf_images: Annotated[
+        int,
+        typer.Option(
+            "--crf-images", metavar="N", min=1, help="Number of images to use.", rich_help_panel="CRF search"
+        ),
+    ] = 100,
     crf_rounds: Annotated[
-        int, typer.Option("--crf-rounds", min=1, max=4, help="Rounds of the search, each at half the steps.")
+        int,
+        typer.Option(
+            "--crf-rounds",
+            metavar="N",
+            min=1,
+            max=4,
+            help="Rounds: each after the first searches around the best values at half the step.",
+            rich_help_panel="CRF search",
+        ),
     ] = 2,
+    pred_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--pred-dir",
+            metavar="DIR",
+            help="Score the masks <id>.png in this folder instead of a network. Needs --data.",
+            rich_help_panel="Masks of another program",
+        ),
+    ] = None,
+    allow_missing: Annotated[
+        bool,
+        typer.Option(
+            "--allow-missing",
+            help="Leave out masks that are missing or faulty.",
+            rich_help_panel="Masks of another program",
+        ),
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Write report.html, scores.json, CSV tables and the confusion matrix.",
+            rich_help_panel="Output",
+        ),
+    ] = None,
+    voc_zip: Annotated[
+        Path | None,
+        typer.Option(
+            "--voc-zip",
+            metavar="FILE",
+            help="Write the predictions as the VOC evaluation server takes them.",
+            rich_help_panel="Output",
+        ),
+    ] = None,
     overwrite: OverwriteOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Score a network: mean IoU, IoU and accuracy of each class, trimap and boundary F1; with the dense CRF on request.
+    """Score a network, or the masks of another program.
 
-    All come from one pass over the split, at the labels' own sizes; void (255) does not count. --pred-dir scores masks
-    that anyone made.
+    Gives mean IoU, IoU and accuracy of each class, boundary F1, and mIoU near the object boundaries (trimap). Images
+    are scored at their own size; pixels labelled void (255) do not count.
     """
     _check_usage(context, pred_dir=pred_dir is not None, search=crf_search)
     from deeplabctl.cli.eval.outputs import Outputs
-    from deeplabctl.cli.prediction_options import read_wishes
+    from deeplabctl.cli.prediction_options import read_settings
+    from deeplabctl.evaluation.target import EvaluationRequest
 
     console = Console(json, quiet, debug)
-    wishes, grid = read_wishes(pad, scales, flip, crf, crf_adaptive, crf_params), _read_grid(crf_grid or [])
+    settings, grid = read_settings(pad, scales, flip, crf, crf_adaptive, crf_params), _read_grid(crf_grid or [])
+    request = EvaluationRequest(weights, data, split, limit, settings)
     labels = data or os.environ.get("DEEPLABCTL_DATA")
     if pred_dir is not None and labels is None:
         raise typer.BadParameter("expected the data set with the labels: --data DIR", param_hint="--pred-dir")
@@ -101,16 +167,13 @@ def evaluate(
             outputs = Outputs(out, None, split, overwrite)
             score_folder(console, pred_dir, labels, split, limit, outputs, allow_missing=allow_missing)
         elif crf_search:
-            from deeplabctl.cli.eval.crf_search import search_crf
+            from deeplabctl.cli.eval.crf_search import SearchOptions, search_crf
 
-            search_crf(
-                console, weights, data, split, limit, wishes, grid, out or Path(), crf_images, crf_rounds,
-                overwrite=overwrite,
-            )  # fmt: skip
+            search_crf(console, request, SearchOptions(grid, crf_images, crf_rounds, out or Path(), overwrite))
         else:
             from deeplabctl.cli.eval.network import score_network
 
-            score_network(console, weights, data, split, limit, wishes, Outputs(out, voc_zip, split, overwrite))
+            score_network(console, request, Outputs(out, voc_zip, split, overwrite))
 
 
 def _check_usage(context: typer.Context, *, pred_dir: bool, search: bool) -> None:

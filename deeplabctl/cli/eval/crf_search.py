@@ -2,52 +2,60 @@
 
 from __future__ import annotations
 
+import os
 import shlex
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deeplabctl.cli.eval.target import open_subject
+from deeplabctl.cli.eval.network import load_segmenter
 from deeplabctl.cli.formatting import percent
-from deeplabctl.cli.prediction_options import prepare_crf
 
 if TYPE_CHECKING:
     from deeplabctl.cli.console import Console
     from deeplabctl.crf.search_grid import Grid
-    from deeplabctl.prediction.settings import Wishes
+    from deeplabctl.evaluation.target import EvaluationRequest
 
 _TABLE = "crf-search.csv"
 
 
-def search_crf(
-    console: Console, weights: str | None, data: str | None, split: str, limit: int | None, wishes: Wishes, grid: Grid,
-    out: Path, images: int, rounds: int, *, overwrite: bool,
-) -> None:  # fmt: skip
+@dataclass(frozen=True)
+class SearchOptions:
+    """Hold what the options say of a search."""
+
+    grid: Grid
+    images: int  # of the split, spread evenly
+    rounds: int
+    out: Path  # folder of the table
+    overwrite: bool
+
+
+def search_crf(console: Console, request: EvaluationRequest, options: SearchOptions) -> None:
     """Search, print the best parameters, and leave the table."""
     from deeplabctl.crf.params import CrfParams
     from deeplabctl.crf.search_grid import SearchTable
     from deeplabctl.evaluation.crf_search import search, spread
+    from deeplabctl.evaluation.target import open_target
 
     with console.reporter() as report:
-        subject = open_subject(weights, data, split, wishes, report)
-        inference, samples = subject.inference, spread(subject.samples(limit, report)[0], images)
-        base = inference.crf or CrfParams()
+        target = open_target(request, report, default_data=os.environ.get("DEEPLABCTL_DATA"))
+        prediction, samples = target.settings, spread(target.samples(report)[0], options.images)
+        split, base = target.split, prediction.crf or CrfParams()
         settings = {
-            "weights": str(subject.path.resolve()),
-            "data": str(subject.dataset.root.resolve()),
+            "weights": str(target.path.resolve()),
+            "data": str(target.dataset.root.resolve()),
             "split": split,
             "images": len(samples),
-            "pad": inference.pad,
-            "scales": list(inference.scales),
-            "flip": inference.flip,
-            "adaptive": inference.adaptive,
+            "pad": prediction.pad,
+            "scales": list(prediction.scales),
+            "flip": prediction.flip,
+            "adaptive": prediction.crf_adaptive,
         }
-        table = SearchTable(out / _TABLE, base, settings, anew=overwrite)
-        segmenter = subject.segmenter()
-        prepare_crf(base, report)
+        table = SearchTable(options.out / _TABLE, base, settings, overwrite=options.overwrite)
+        segmenter = load_segmenter(replace(target, settings=replace(prediction, crf=base)), report)
         result = search(
-            segmenter, subject.dataset, samples, grid, table, base, report, rounds=rounds,
-            adaptive=inference.adaptive,
+            segmenter, target.dataset, samples, options.grid, table, base, report, rounds=options.rounds,
+            adaptive=prediction.crf_adaptive,
         )  # fmt: skip
     best = result.best
     console.say(
@@ -58,7 +66,7 @@ def search_crf(
     console.say(f"table {table.path}")
     console.say()
     console.say(
-        f"next: deeplabctl eval --weights {shlex.quote(str(subject.path))} --crf-params {shlex.quote(str(table.path))}"
+        f"next: deeplabctl eval --weights {shlex.quote(str(target.path))} --crf-params {shlex.quote(str(table.path))}"
     )
     scores = {"miou": result.miou, "without_crf": result.without_crf, "points": result.points, "images": len(samples)}
     console.document({"best": asdict(best), **scores, "table": str(table.path), "settings": settings})

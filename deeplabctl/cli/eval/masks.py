@@ -22,7 +22,7 @@ def score_folder(
     With faults there are no scores, unless ``allow_missing``: then those of the other masks, and missing ones alone are
     no reason to fail.
     """
-    from deeplabctl.data.inspection import check_labels
+    from deeplabctl.data.inspection import check_samples
     from deeplabctl.data.locate import find_dataset
     from deeplabctl.evaluation.mask_scores import score_masks
     from deeplabctl.evaluation.split_scores import trimap_place
@@ -30,16 +30,16 @@ def score_folder(
     with console.reporter() as report:
         dataset = find_dataset(data, report)
         samples = dataset.samples(split)[:limit]
-        facts = check_labels(dataset, samples, report)
+        facts = check_samples(dataset, samples, report)
         with outputs.images() as take:
             result = score_masks(folder, dataset, samples, report, around=trimap_place(facts), on_image=take)
     faults = [fault for fault in result.faults if not (allow_missing and fault.kind == "missing")]
     summary = f"{len(result.faults)} of {len(samples)} masks cannot be scored: {result.counted()}"
-    if not faults or (allow_missing and result.evaluation.images):
+    if not faults or (allow_missing and result.scores.images):
         scores = result.to_dict()
         scores["settings"] = {"split": split, **scores["settings"]}
         what = settings_line(scores, f"{scores['images']} masks of {split}")
-        outputs.write(scores, result.evaluation, f"Masks in {folder}", f"{dataset.root}: {what}")
+        outputs.write(scores, result.scores, f"Masks in {folder}", f"{dataset.root}: {what}")
         print_scores(console, scores)
         console.say(what)
         if result.faults:

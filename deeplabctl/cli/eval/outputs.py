@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from deeplabctl.cli.console import Console
-    from deeplabctl.evaluation.split_scores import Evaluation, Extremes, ImageScores
-    from deeplabctl.recipe import Expect
+    from deeplabctl.evaluation.split_scores import Extremes, ImageScores, SplitScores
 
 _SHOWN_WIDTHS = (1, 5, 10, 20, 40)  # of the trimap
 _EXTREMES = 8  # best, and worst, images in the report
@@ -28,12 +27,16 @@ class Outputs:
     """
 
     def __init__(self, out: Path | None, zip_path: Path | None, split: str, overwrite: bool) -> None:
-        from deeplabctl.evaluation.report_files import refuse_existing, report_paths
+        from deeplabctl.evaluation.report_files import check_results
         from deeplabctl.evaluation.split_scores import Extremes
+        from deeplabctl.files import check_new_file
 
         self.out, self.zip_path, self._split = out, zip_path, split
         self._extremes: Extremes = Extremes(_EXTREMES if out else 0)
-        refuse_existing([*(report_paths(out) if out else []), *([zip_path] if zip_path else [])], overwrite=overwrite)
+        if out:
+            check_results(out, overwrite=overwrite)
+        if zip_path:
+            check_new_file(zip_path, overwrite=overwrite)
 
     @contextmanager
     def zip(self) -> Iterator[Callable[[str, npt.NDArray[np.uint8]], None]]:
@@ -57,12 +60,12 @@ class Outputs:
 
             yield take
 
-    def write(self, scores: dict[str, Any], evaluation: Evaluation, title: str, subtitle: str) -> None:
+    def write(self, scores: dict[str, Any], split_scores: SplitScores, title: str, subtitle: str) -> None:
         """Write the files of --out."""
         from deeplabctl.evaluation.report_files import write_results
 
         if self.out:
-            write_results(self.out, scores, evaluation, self._extremes, title, subtitle)
+            write_results(self.out, scores, split_scores, self._extremes, title, subtitle)
 
     def say(self, console: Console) -> None:
         """Name the files."""
@@ -104,21 +107,6 @@ def settings_line(scores: dict[str, Any], what: str) -> str:
     classes = "1 class" if absent == 1 else f"{absent} classes"
     verb = "is" if absent == 1 else "are"
     return f"{what}; {classes} in neither labels nor predictions {verb} left out of the means"
-
-
-def expectation(expect: Expect | None, miou: float | None) -> dict[str, Any] | None:
-    """Return the expected score, and how far this one is from it, as JSON knows it."""
-    if expect is None or miou is None:
-        return None
-    off = miou - expect.miou
-    text = f"expected {percent(expect.miou)} +- {percent(expect.tolerance)} ({expect.source})"
-    within = abs(off) <= expect.tolerance
-    if not within:
-        text += f"; this is {percent(abs(off))} {'above' if off > 0 else 'below'}"
-    return {
-        "miou": expect.miou, "tolerance": expect.tolerance, "images": expect.images, "source": expect.source,
-        "within_tolerance": within, "text": text,
-    }  # fmt: skip
 
 
 def _trimap_line(trimap: dict[str, Any]) -> str:

@@ -1,0 +1,104 @@
+"""Make the HTML of the reports: a page with its style sheet, tables, colour swatches, pictures inside the page.
+
+Everything that is handed over as text is escaped; a page loads nothing from anywhere.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from importlib import resources
+from importlib.resources.abc import Traversable
+from io import BytesIO
+from string import Template
+from typing import Any
+
+from PIL import Image as PillowImage
+
+from deeplabctl.arrays import Image
+from deeplabctl.classes import voc_palette
+
+DASH = "–"  # noqa: RUF001 - a dash in a table: there is no such number
+
+
+def render_page(template: Traversable, title: str, subtitle: str, parts: Mapping[str, str]) -> str:
+    """Return a page: title, subtitle, and the template with its parts, which are HTML."""
+    body = Template(template.read_text("utf-8")).substitute(parts)
+    page = Template((resources.files("deeplabctl.evaluation") / "page.html").read_text("utf-8"))
+    return page.substitute(title=escape(title), subtitle=escape(subtitle), body=body)
+
+
+def cards(values: Iterable[tuple[str, str]]) -> str:
+    """Return (name, value) pairs as cards; the first stands out."""
+    shown = (f"<div class=card><b>{escape(value)}</b><span>{escape(name)}</span></div>" for name, value in values)
+    return f"<div class=cards>{''.join(shown)}</div>"
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table whose cells are HTML; the first column is text, the others are numbers."""
+    head = "".join(f"<th>{header}</th>" for header in headers)
+    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<div class=scroll><table><tr>{head}</tr>{body}</table></div>"
+
+
+def class_table(classes: Sequence[Mapping[str, Any]]) -> str:
+    """Return the table of the classes' scores, from `SplitScores.to_dict`."""
+    boundary = any("boundary_f1" in entry for entry in classes)
+    rows = [
+        [
+            f"{swatch(index)}{escape(entry['name'])}",
+            f"<div class=bar><i style='width:{100 * (entry['iou'] or 0.0):.1f}%'></i></div>",
+            percent(entry["iou"]),
+            percent(entry["accuracy"]),
+            *([percent(entry["boundary_f1"])] if boundary else []),
+            f"{entry['pixels']:,}",
+        ]
+        for index, entry in enumerate(classes)
+    ]
+    return table(["class", "", "IoU %", "accuracy %", *(["boundary F1 %"] if boundary else []), "pixels"], rows)
+
+
+def swatch(class_id: int) -> str:
+    """Return a small square in the colour of a class."""
+    red, green, blue = voc_palette()[class_id]
+    return f"<s style='background:rgb({red},{green},{blue})'></s>"
+
+
+def legend(classes: Sequence[str]) -> str:
+    """Return the names of the classes with their colours."""
+    return "".join(f"<span>{swatch(index)}{escape(name)}</span>" for index, name in enumerate(classes))
+
+
+def settings_table(settings: Mapping[str, Any]) -> str:
+    """Return a table of settings and their values."""
+    rows = (f"<tr><td>{escape(key)}</td><td>{escape(in_words(value))}</td></tr>" for key, value in settings.items())
+    return f"<table class=settings>{''.join(rows)}</table>"
+
+
+def in_words(value: object) -> str:
+    """Return a setting as people write it, not as Python does."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {in_words(part)}" for key, part in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(in_words(part) for part in value) or "none"
+    if isinstance(value, bool) or value is None:
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def percent(share: float | None) -> str:
+    """Return a fraction as a percentage with two digits, or a dash where there is none."""
+    return DASH if share is None else f"{100 * share:.2f}"
+
+
+def inline_picture(picture: Image, format_: str) -> str:
+    """Return a picture as a data URI; ``format_`` is "PNG" or "JPEG"."""
+    buffer = BytesIO()
+    PillowImage.fromarray(picture).save(buffer, format=format_, quality=88, optimize=True)
+    return data_uri(buffer.getvalue(), format_)
+
+
+def data_uri(data: bytes, format_: str) -> str:
+    """Return the bytes of a picture file as a data URI."""
+    return f"data:image/{format_.lower()};base64,{base64.b64encode(data).decode('ascii')}"

@@ -1,0 +1,92 @@
+"""Compile what a network computes of an image: logits at every scale, their fusion, label and scores."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+from deeplabctl.network.geometry import upsampled_size
+from deeplabctl.network.keras_model import apply_model
+from deeplabctl.network.layers import OUTPUT_STRIDE
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+
+class Graphs:
+    """Hold the graphs of a network at some number of scales, with or without the mirrored image.
+
+    Each takes images of any size without being compiled again. ``inputs`` are (1 or 2, H, W, 3) float32, padded, the
+    second mirrored; ``sizes`` (scales, 2) int32 the sizes that they take at the scales; ``size`` (2,) the image's.
+    """
+
+    def __init__(self, model: keras.Model, scales: tuple[float, ...], *, flip: bool) -> None:
+        import tensorflow as tf
+
+        self._model, self._scales, self._flip = model, scales, flip
+        classes = model.output_shape[-1]
+        inputs = tf.TensorSpec((1 + flip, None, None, 3), tf.float32)
+        sizes = tf.TensorSpec((len(scales), 2), tf.int32)
+        size = tf.TensorSpec((2,), tf.int32)
+        coarse = [tf.TensorSpec((1 + flip, None, None, classes), tf.float32) for _ in scales]
+
+        def compiled(function: object, *signature: object) -> tf.types.experimental.PolymorphicFunction:
+            return tf.function(function, input_signature=signature, autograph=False)
+
+        self.coarse = compiled(self._coarse, inputs, sizes)
+        self.fused_scores = compiled(self._fused_scores, coarse, size, size)
+        self.label = compiled(self._label, inputs, sizes, size)
+        self.scores = compiled(self._scores, inputs, sizes, size)
+
+    def _coarse(self, inputs: tf.Tensor, sizes: tf.Tensor) -> list[tf.Tensor]:
+        """Return the logits (1 or 2, h, w, C) float32 of every scale."""
+        import tensorflow as tf
+
+        scaled = (inputs if scale == 1 else _resize(inputs, sizes[index]) for index, scale in enumerate(self._scales))
+        return [tf.cast(apply_model(self._model, images), tf.float32) for images in scaled]
+
+    def _fused(self, coarse: list[tf.Tensor], full: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+        """Fuse coarse logits to those of the image (H, W, C): upsampled to the padded size ``full``, then cropped."""
+        import tensorflow as tf
+
+        upsampled = [_resize(logits, full)[:, : size[0], : size[1]] for logits in coarse]
+        fused = functools.reduce(tf.maximum, upsampled)
+        return (fused[0] + fused[1][:, ::-1]) / 2 if self._flip else fused[0]
+
+    def _fused_scores(self, coarse: list[tf.Tensor], full: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+        import tensorflow as tf
+
+        return tf.nn.softmax(self._fused(coarse, full, size))
+
+    def _logits(self, inputs: tf.Tensor, sizes: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+        import tensorflow as tf
+
+        return self._fused(self._coarse(inputs, sizes), tf.shape(inputs)[1:3], size)
+
+    def _label(self, inputs: tf.Tensor, sizes: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+        import tensorflow as tf
+
+        return tf.cast(tf.argmax(self._logits(inputs, sizes, size), -1, output_type=tf.int32), tf.uint8)
+
+    def _scores(self, inputs: tf.Tensor, sizes: tf.Tensor, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        import tensorflow as tf
+
+        logits = self._logits(inputs, sizes, size)
+        return tf.cast(tf.argmax(logits, -1, output_type=tf.int32), tf.uint8), tf.nn.softmax(logits)
+
+
+def scaled_size(size: int, scale: float) -> int:
+    """Return the size that a side of 8k + 1 pixels takes at a scale: the 8k + 1 nearest to ``(size - 1) * scale + 1``.
+
+    The corners of the image, of the scaled image and of its logits coincide then. 513 becomes 385 at scale 0.75 and 257
+    at 0.5, as in the original nets (INTERP layers with zoom factor 3 and shrink factors 4 and 2).
+    """
+    return upsampled_size(round((size - 1) * scale / OUTPUT_STRIDE) + 1)
+
+
+def _resize(x: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Resize (N, h, w, C) bilinearly to ``size`` (height, width) with aligned corners."""
+    import tensorflow as tf
+
+    return tf.raw_ops.ResizeBilinear(images=x, size=size, align_corners=True)

@@ -1,0 +1,39 @@
+"""Hold what a network makes of a picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as PillowImage
+
+from deeplabctl.arrays import Image, Label, Scores
+from deeplabctl.data.images import write_mask
+from deeplabctl.render import overlay, with_legend
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """Hold a picture's label and scores, of the picture's own upright size."""
+
+    image: Image  # (H, W, 3) uint8 RGB
+    label: Label  # (H, W) uint8 class ids
+    scores: Scores  # (H, W, C) float32 after softmax; the CRF's marginals where it is used
+    classes: tuple[str, ...]
+
+    @property
+    def areas(self) -> dict[str, float]:
+        """Return the share of the picture that each class takes, the largest first, without those that are absent."""
+        counts = np.bincount(self.label.ravel(), minlength=len(self.classes))
+        order = np.argsort(-counts, kind="stable")
+        return {self.classes[index]: float(counts[index] / self.label.size) for index in order if counts[index]}
+
+    def overlay(self, *, legend: bool = True) -> PillowImage.Image:
+        """Draw the classes' colours over the picture, with a legend below it."""
+        drawn = overlay(self.image, self.label, self.classes)
+        return PillowImage.fromarray(with_legend(drawn, [self.label], self.classes) if legend else drawn)
+
+    def save(self, path: str | Path) -> None:
+        """Write the label as an 8-bit palette PNG in VOC's colours, whole or not at all; pixel value = class id."""
+        write_mask(Path(path), self.label)

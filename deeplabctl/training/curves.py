@@ -1,0 +1,277 @@
+"""Draw the curves of trainings from their metrics: loss, mean IoU of the validations, learning rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from deeplabctl.arrays import Floats
+from deeplabctl.files import whole_file
+from deeplabctl.training.metrics_log import Metrics, number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+CURVES = "curves.png"
+
+_WIDTH, _PANELS, _LINE = 10.0, 6.4, 0.27  # inches: the picture, the height of its panels, and of a line above them
+_DPI = 200
+_LEFT = 0.075  # of the width: where the panels begin
+_FONT = "DejaVu Sans"  # matplotlib brings it along
+_FEWEST_TO_SMOOTH = 15  # points; fewer are drawn as they are
+_MOST_DOTS = 60  # points; more are a line without dots
+_LOG_BELOW = 1 / 8  # of the largest value: where the median is below, a linear scale shows little
+_WIDEST_COLUMN = 50  # letters, where the legend has two columns
+_ROUND = (1, 2, 5, 10)  # steps between ticks, times a power of 10
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Hold the colours of a picture."""
+
+    paper: str
+    ink: str
+    soft: str
+    grid: str
+    best: str
+    lines: tuple[str, ...]  # of the runs
+
+
+LIGHT = Theme(
+    "#ffffff", "#1c2024", "#60666d", "#e3e5e8", "#d9480f",
+    ("#0b5cad", "#e8890c", "#2b8a3e", "#c2255c", "#7048b6", "#0c8599", "#845a33", "#6b7280"),
+)  # fmt: skip
+DARK = Theme(
+    "#16181b", "#e8eaed", "#9aa0a6", "#33373c", "#ff9f5a",
+    ("#6fb1ff", "#ffb454", "#69db7c", "#ff7fa5", "#b197fc", "#4dd4e4", "#d0a777", "#adb5bd"),
+)  # fmt: skip
+_DASHES = ("solid", "dashed", "dotted")  # for the first runs, and for those that take a colour again
+
+
+@dataclass(frozen=True)
+class _Run:
+    name: str
+    metrics: Metrics
+    color: str
+    dashes: str
+
+    @property
+    def style(self) -> dict[str, Any]:
+        return {"color": self.color, "linestyle": self.dashes}
+
+    @property
+    def caption(self) -> str:
+        best = self.metrics.best
+        score = (
+            "no validation yet" if best is None else f"mIoU {100 * number(best, 'miou'):.2f} at step {best['step']:,}"
+        )
+        return f"{_shortened(self.name, 60)}   {score}"
+
+
+def draw_curves(run: Path) -> None:
+    """Draw a run's curves into its curves.png.
+
+    Raises RunError where the metrics cannot be read, and OutputError where the picture cannot be written.
+    """
+    picture = curves_picture([(run.resolve().name, Metrics.read(run))])
+    with whole_file(run / CURVES) as temporary:
+        temporary.write_bytes(picture)
+
+
+def curves_picture(runs: Sequence[tuple[str, Metrics]], theme: Theme = LIGHT) -> bytes:
+    """Return a PNG with the curves of one run, or of several in a colour each; a run is a name and its metrics."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    count = len(theme.lines)
+    drawn = [
+        _Run(name, metrics, theme.lines[index % count], _DASHES[index // count % len(_DASHES)])
+        for index, (name, metrics) in enumerate(runs)
+    ]
+    columns = 2 if max(len(run.caption) for run in drawn) <= _WIDEST_COLUMN else 1
+    head = 0.2 + _LINE * math.ceil(len(runs) / columns)  # inches
+    height = head + _PANELS
+    figure = Figure(figsize=(_WIDTH, height), dpi=_DPI, facecolor=theme.paper)
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(
+        3, 1, height_ratios=(3, 3, 1), hspace=0.3,
+        left=_LEFT, right=0.975, top=1 - (head + 0.35) / height, bottom=0.55 / height,
+    )  # fmt: skip
+    loss, miou, rate = (figure.add_subplot(grid[row]) for row in range(3))
+    end = max([run.metrics.last_step for run in drawn] + [1])
+    for axes in (loss, miou, rate):
+        _prepare(axes, end, theme)
+    _draw_loss(loss, drawn, theme)
+    _draw_miou(miou, drawn, theme)
+    _draw_rate(rate, drawn, theme)
+    loss.tick_params(labelbottom=False)
+    miou.tick_params(labelbottom=False)
+    rate.set_xlabel("step", fontfamily=_FONT, fontsize=10, color=theme.soft)
+    if len(drawn) == 1:
+        _text(
+            figure, _LEFT, 1 - head / 2 / height, _shortened(drawn[0].name, 80), theme, fontsize=13, fontweight="bold"
+        )
+    else:
+        _draw_legend(figure, drawn, columns, height, theme)
+    picture = BytesIO()
+    figure.savefig(picture, format="png", dpi=_DPI)
+    return picture.getvalue()
+
+
+def smoothed(values: Floats) -> Floats:
+    """Return values (N,) averaged with their neighbours by a Gaussian, of 1/60 of their number and at least 1."""
+    width = max(1.0, len(values) / 60)
+    reach = min(round(3 * width), (len(values) - 1) // 2)
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / width) ** 2)
+    known = np.isfinite(values)
+    weights = np.convolve(known.astype(float), kernel, "same")
+    sums = np.convolve(np.where(known, values, 0.0), kernel, "same")
+    averages: Floats = np.divide(sums, weights, out=np.full(len(values), math.nan), where=weights > 0)
+    return averages
+
+
+def _draw_loss(axes: Axes, runs: Sequence[_Run], theme: Theme) -> None:
+    points = [_points(run.metrics.train, "loss") for run in runs]
+    title = f"training loss, cross-entropy per pixel{_scale(axes, points, theme)}"
+    for run, (steps, values) in zip(runs, points, strict=True):
+        if len(values) < _FEWEST_TO_SMOOTH:
+            axes.plot(steps, values, lw=2, marker="o", ms=4, **run.style)
+            continue
+        smooth = np.exp(smoothed(np.log(values))) if axes.get_yscale() == "log" else smoothed(values)
+        axes.plot(steps, values, lw=0.8, alpha=0.35, **run.style)
+        axes.plot(steps, smooth, lw=2.2, **run.style)
+    if any(len(values) >= _FEWEST_TO_SMOOTH for _, values in points):
+        title += " (thin: as logged, bold: smoothed)"
+    _title(axes, title, theme)
+
+
+def _draw_miou(axes: Axes, runs: Sequence[_Run], theme: Theme) -> None:
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    points = [_points(run.metrics.validations, "miou") for run in runs]
+    for run, (steps, values) in zip(runs, points, strict=True):
+        dots: dict[str, Any] = {"marker": "o", "ms": 4} if len(values) <= _MOST_DOTS else {}
+        axes.plot(steps, 100 * values, lw=1.6, **dots, **run.style)
+    values = 100 * np.concatenate([values for _, values in points])
+    if len(values):
+        low, high = float(values.min()), max(float(values.max()), 1.0)
+        low = 0.0 if low < high / 2 or low == high else low - 0.1 * (high - low)
+        axes.set_ylim(low, high + 0.2 * (high - low))  # with room for the name of the best
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=_ROUND))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    else:
+        _say_empty(axes, "no validation yet", theme)
+    for run in runs:
+        if run.metrics.best is not None:
+            _mark_best(axes, run.metrics.best, run.color if len(runs) > 1 else theme.best, theme, named=len(runs) == 1)
+    _title(axes, "mean IoU of the validations, %", theme)
+
+
+def _mark_best(axes: Axes, best: dict[str, Any], color: str, theme: Theme, *, named: bool) -> None:
+    step, miou = best["step"], 100 * number(best, "miou")
+    axes.plot([step], [miou], "o", ms=9, mfc=theme.paper, mec=color, mew=2.2, zorder=5)
+    if named:
+        share = step / axes.get_xlim()[1]
+        axes.annotate(
+            f"best {miou:.2f} at step {step:,}", (step, miou), (0, 10), textcoords="offset points",
+            ha="left" if share < 0.15 else "right" if share > 0.85 else "center",
+            fontfamily=_FONT, fontsize=10, fontweight="bold", color=color,
+        )  # fmt: skip
+
+
+def _draw_rate(axes: Axes, runs: Sequence[_Run], theme: Theme) -> None:
+    points = [_points(run.metrics.train, "learning_rate") for run in runs]
+    _title(axes, f"learning rate{_scale(axes, points, theme)}", theme)
+    for run, (steps, values) in zip(runs, points, strict=True):
+        axes.plot(steps, values, lw=1.6, marker="o" if len(values) == 1 else "", ms=4, **run.style)
+
+
+def _points(entries: Sequence[dict[str, Any]], key: str) -> tuple[Floats, Floats]:
+    """Return steps and finite values (N,) of the lines that have some."""
+    points = [(float(entry["step"]), number(entry, key)) for entry in entries]
+    array = np.array([point for point in points if math.isfinite(point[1])], np.float64).reshape(-1, 2)
+    return array[:, 0], array[:, 1]
+
+
+def _scale(axes: Axes, points: Sequence[tuple[Floats, Floats]], theme: Theme) -> str:
+    """Choose the scale for the values of all runs, and return what the title says of it."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+    values = np.concatenate([values for _, values in points])
+    if not len(values):
+        _say_empty(axes, "nothing logged yet", theme)
+        return ""
+    low, high = float(values.min()), float(values.max())
+    log = low > 0 and float(np.median(values)) < _LOG_BELOW * high
+    if log:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 50 * low else (1,), numticks=5))
+        axes.yaxis.set_minor_locator(NullLocator())
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(4, steps=_ROUND))
+        if 0 <= low < high / 2:
+            axes.set_ylim(0, 1.08 * high)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    return ", log scale" if log else ""
+
+
+def _prepare(axes: Axes, end: int, theme: Theme) -> None:
+    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+    axes.set_facecolor(theme.paper)
+    for side in ("top", "left", "right"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(theme.grid)
+    axes.grid(color=theme.grid, lw=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=theme.soft, length=0, labelsize=9.5, labelfontfamily=_FONT)
+    axes.set_xlim(0, end * 1.01)
+    axes.xaxis.set_major_locator(MaxNLocator(10, integer=True, steps=_ROUND))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+
+
+def _title(axes: Axes, text: str, theme: Theme) -> None:
+    axes.set_title(text, loc="left", fontsize=10.5, color=theme.ink, fontfamily=_FONT)
+
+
+def _say_empty(axes: Axes, text: str, theme: Theme) -> None:
+    axes.set_yticks([])
+    axes.text(
+        0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=theme.soft, fontfamily=_FONT,
+        fontsize=11,
+    )  # fmt: skip
+
+
+def _draw_legend(figure: Figure, runs: Sequence[_Run], columns: int, height: float, theme: Theme) -> None:
+    """Write the names of the runs above the panels, each with its line."""
+    from matplotlib.lines import Line2D
+
+    for index, run in enumerate(runs):
+        row, column = divmod(index, columns)
+        x, y = _LEFT + 0.46 * column, 1 - (0.15 + _LINE * (row + 0.5)) / height
+        figure.add_artist(Line2D([x, x + 0.03], [y, y], lw=2.6, **run.style))
+        _text(figure, x + 0.04, y, run.caption, theme, fontsize=10)
+
+
+def _text(figure: Figure, x: float, y: float, text: str, theme: Theme, **style: Any) -> None:
+    figure.text(x, y, _drawable(text), va="center", color=theme.ink, fontfamily=_FONT, parse_math=False, **style)
+
+
+def _shortened(name: str, letters: int) -> str:
+    """Cut the middle out of a long name."""
+    return name if len(name) <= letters else f"{name[: letters // 2 - 1]}…{name[-(letters // 2) :]}"
+
+
+def _drawable(text: str) -> str:
+    """Put a box for what the font has no letter for; matplotlib would warn."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    letters = get_font(findfont(FontProperties(family=_FONT))).get_charmap()
+    return "".join(letter if ord(letter) in letters else "\N{WHITE SQUARE}" for letter in text)

@@ -1,0 +1,82 @@
+"""Score and draw the validation split during a training."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from deeplabctl.arrays import Image
+from deeplabctl.evaluation.network_scores import score_network
+from deeplabctl.evaluation.split_scores import SplitScores
+from deeplabctl.prediction.segmenter import Segmenter
+from deeplabctl.prediction.settings import SettingsRequest
+from deeplabctl.reporting import Advanced, Event, Note, Reporter, Validated
+from deeplabctl.training.checkpoint import Progress
+from deeplabctl.training.cluster import Cluster
+from deeplabctl.training.plan import Plan
+from deeplabctl.training.previews import preview
+
+if TYPE_CHECKING:
+    import keras
+
+
+class ValidationStopped(Exception):  # noqa: N818 - not an error
+    """Leave a validation because the training was asked to stop."""
+
+
+class Validator:
+    """Score a network on the validation split, each worker its share, with the recipe's test size, scales and flip."""
+
+    def __init__(self, plan: Plan, model: keras.Model, cluster: Cluster, report: Reporter) -> None:
+        self._plan, self._cluster, self._report = plan, cluster, report
+        recipe, info = plan.recipe.eval, plan.model_info(step=0)
+        request = SettingsRequest(None if recipe.pad == "auto" else recipe.pad, recipe.scales, recipe.flip)
+        self._segmenter = Segmenter(model, info, request.resolve(info, is_voc=plan.dataset.is_voc))
+        self.seconds = 0.0  # that the last one took
+
+    def preview(self) -> Image:
+        """Return a picture of image, label and prediction of some samples."""
+        return preview(self._segmenter, self._plan.val_samples, self._plan.dataset.classes)
+
+    def score(self, should_stop: Callable[[], bool]) -> SplitScores:
+        """Return the scores; raises ValidationStopped if it was asked to stop, DataError for an unreadable sample.
+
+        Of several workers none stops before the end, as the others would wait for it.
+        """
+
+        def report(event: Event) -> None:
+            self._report(event)
+            if self._cluster.workers == 1 and isinstance(event, Advanced) and should_stop():
+                raise ValidationStopped
+
+        begin = time.perf_counter()
+        samples, cluster = self._plan.val_samples, self._cluster
+        own = samples[cluster.index :: cluster.workers]
+        scores = score_network(self._segmenter, self._plan.dataset, own, report)
+        if cluster.workers > 1:
+            scores.matrix.counts, scores.images = cluster.sum(scores.matrix.counts), len(samples)
+        self.seconds = time.perf_counter() - begin
+        return scores
+
+    def report(self, scores: SplitScores, progress: Progress, *, best: bool) -> Validated:
+        """Report a validation, and warn of classes that are never predicted; returns the event."""
+        matrix, step = scores.matrix, progress.step
+        found, labelled = matrix.predicted() > 0, matrix.pixels() > 0
+        event = Validated(
+            step=step,
+            miou=matrix.mean_iou(),
+            pixel_accuracy=matrix.pixel_accuracy(),
+            best=best,
+            predicted=int(found.sum()),
+            present=int(labelled.sum()),
+            classes=scores.to_dict()["classes"],
+        )
+        self._report(event)
+        names = zip(scores.classes, found, labelled, strict=True)
+        if missed := [name for name, is_found, is_labelled in names if is_labelled and not is_found]:
+            text = f"step {step}: the model predicts no {', no '.join(missed)}"
+            if step < self._plan.recipe.solver.steps:
+                text += "; if this continues, set solver.class_weights to median"
+            self._report(Note(text, warning=True))
+        return event
