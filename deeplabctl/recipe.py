@@ -1,4 +1,4 @@
-"""Define what a training is: a typed recipe, read from TOML and checked to the last key."""
+"""Define the settings of a training: a typed recipe, read from TOML and checked to the last key."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ from pathlib import Path
 from typing import Any, Literal
 
 from deeplabctl import recipes
+from deeplabctl.crf.params import LIMITS as CRF_LIMITS
 from deeplabctl.crf.params import CrfParams
 from deeplabctl.data.augmentation import Augment
 from deeplabctl.errors import RecipeError
 from deeplabctl.network.geometry import is_crop_size
-from deeplabctl.network.layers import ARCHITECTURES, convolutions
+from deeplabctl.network.layers import ARCHITECTURES, DEFAULT_ARCHITECTURE, convolutions
 
 
 @dataclass(frozen=True)
 class Data:
-    """Say what is trained on."""
+    """Choose the data to train on."""
 
-    root: str = ""  # folder in VOC layout, or "shapes"; empty: found as the command line does
+    root: str = ""  # folder in VOC layout, or "shapes"; empty: the default data set
     split: str = ""  # empty: train_aug if the set has it, else train
     val_split: str = "val"
 
 
 @dataclass(frozen=True)
 class Model:
-    """Say what is trained."""
+    """Choose the network to train."""
 
-    architecture: str = "largefov"
+    architecture: str = DEFAULT_ARCHITECTURE
     width: float = 1.0  # multiplies the channels; 1.0 is the paper's net
     dropout: float = 0.5  # share of fc6's and fc7's units that are dropped
     init: str = ""  # "random", "imagenet" or a weight file; empty: random for shapes, imagenet otherwise
@@ -42,7 +43,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Solver:
-    """Say how it is trained; the names and formulas are Caffe's."""
+    """Set the solver; names and formulas are Caffe's."""
 
     optimizer: Literal["sgd", "adam"] = "sgd"
     learning_rate: float = 1e-3
@@ -54,19 +55,19 @@ class Solver:
     momentum: float = 0.9  # of sgd
     weight_decay: float = 5e-4  # L2, in the gradient, kernels only
     head_multiplier: float = 10.0  # on the classifier's rate: 10 for its kernel, 20 for its bias
-    new_layer_multiplier: float = 0.0  # in its place for every layer that starts random; 0: off
+    new_layer_multiplier: float = 0.0  # instead of it, for every layer that starts random; 0: off
     gradient_clip: float = 0.0  # largest global norm of the gradient; 0: off
     freeze: tuple[str, ...] = ()  # layers that keep their weights
     batch_size: int = 10
     accumulate: int = 1  # batches of batch_size in a step
     steps: int = 20_000
     class_weights: Literal["none", "median"] | tuple[float, ...] = "none"
-    patience: int = 0  # stop after so many validations without a better mIoU; 0: never
+    patience: int = 0  # stop after this many validations without a better mIoU; 0: never
 
 
 @dataclass(frozen=True)
 class Run:
-    """Say how the training runs."""
+    """Set how the training runs."""
 
     seed: int = 0
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the forward and backward pass
@@ -79,20 +80,20 @@ class Run:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Say how the result is scored."""
+    """Set how the network is evaluated."""
 
     pad: Literal["auto", "paper", "tight"] = "auto"  # auto: paper (513) for VOC's classes, tight otherwise
     scales: tuple[float, ...] = (1.0,)  # of the image; the largest of the upsampled logits counts
-    flip: bool = False  # the mean with the mirrored image's logits
+    flip: bool = False  # average with the mirrored image's logits
 
 
 @dataclass(frozen=True)
 class Expect:
-    """Say which score the recipe gives, and who says so."""
+    """State the score that the recipe gives, and its source."""
 
     miou: float = 0.0  # a fraction, on the validation split; 0: not known
     tolerance: float = 0.01
-    images: int = 0  # in the split that the score is about, by which it is known
+    images: int = 0  # in the split of this score, which identifies it
     source: str = ""
 
 
@@ -116,13 +117,11 @@ def read_recipe(
     """Read a packaged recipe by name, or a TOML file, and change some settings.
 
     ``overrides`` are texts ``section.key=value`` with TOML values; ``options``, which come last, map "section.key" to
-    values, where None changes nothing. Raises RecipeError, with a guess at what was meant, for unknown keys, wrong
-    types and values out of range.
+    values, where None changes nothing. Raises RecipeError for unknown keys, wrong types and values out of range; it
+    suggests the closest name.
     """
-    if name_or_path in recipes.names():
-        text = recipes.text(name_or_path)
-    else:
-        text = _recipe_file(Path(name_or_path))
+    packaged = name_or_path in recipes.names()
+    text = recipes.text(name_or_path) if packaged else _recipe_file(Path(name_or_path))
     try:
         tree = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
@@ -158,11 +157,12 @@ def write_recipe(recipe: Recipe) -> str:
     return tomli_w.dumps(dataclasses.asdict(recipe))
 
 
-def _are_weights(value: str | tuple[float, ...]) -> bool:
+def _are_class_weights(value: str | tuple[float, ...]) -> bool:
     return isinstance(value, str) or (all(0 <= weight < math.inf for weight in value) and sum(value) > 0)
 
 
 _Check = Callable[[Any], bool]
+# Section, setting, whether a value is allowed, and the values that are, in words.
 _LIMITS: tuple[tuple[str, str, _Check, str], ...] = (
     ("model", "architecture", ARCHITECTURES.__contains__, f"one of {', '.join(ARCHITECTURES)}"),
     ("model", "width", lambda v: 0 < v <= 4, "a number above 0, at most 4"),
@@ -178,7 +178,7 @@ _LIMITS: tuple[tuple[str, str, _Check, str], ...] = (
     ("solver", "head_multiplier", lambda v: 0 <= v < math.inf, "at least 0"),
     ("solver", "new_layer_multiplier", lambda v: 0 <= v < math.inf, "at least 0"),
     ("solver", "gradient_clip", lambda v: 0 <= v < math.inf, "at least 0"),
-    ("solver", "class_weights", _are_weights, "none, median, or numbers of at least 0 that are not all 0"),
+    ("solver", "class_weights", _are_class_weights, "none, median, or numbers of at least 0 that are not all 0"),
     ("solver", "warmup_steps", lambda v: v >= 0, "at least 0"),
     ("solver", "patience", lambda v: v >= 0, "at least 0"),
     *(("solver", key, lambda v: v >= 1, "at least 1") for key in ("step_size", "batch_size", "accumulate", "steps")),
@@ -187,15 +187,13 @@ _LIMITS: tuple[tuple[str, str, _Check, str], ...] = (
         for key in ("log_every", "val_every", "save_every", "preview_every")
     ),
     ("eval", "scales", lambda v: v and all(0 < scale <= 4 for scale in v), "numbers above 0, at most 4"),
-    *(("crf", key, lambda v: 0 <= v < math.inf, "at least 0") for key in ("pos_w", "bi_w")),
-    *(("crf", key, lambda v: 0 < v < math.inf, "above 0") for key in ("pos_xy_std", "bi_xy_std", "bi_rgb_std")),
-    ("crf", "iterations", lambda v: 0 <= v <= 1000, "0 to 1000"),
+    *(("crf", *limit) for limit in CRF_LIMITS),
     ("run", "seed", lambda v: 0 <= v < 2**31, "0 to 2147483647"),
 )
 
 
 def _build(cls: type, tree: object, where: str, prefix: str) -> object:
-    """Build a dataclass from a table, strictly."""
+    """Build a dataclass from a table; unknown keys and wrong types are errors."""
     if not isinstance(tree, dict):
         raise RecipeError(f"{where}: expected a table [{prefix.rstrip('.')}], got {tree!r}")
     hints = typing.get_type_hints(cls)
@@ -212,7 +210,7 @@ def _build(cls: type, tree: object, where: str, prefix: str) -> object:
 
 
 def _value(hint: Any, value: object, where: str) -> object:
-    """Return a value as its type; an integer will do for a float, a list for a tuple."""
+    """Return a value as its type; an integer is accepted for a float, a list for a tuple."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         chosen = next(
@@ -233,7 +231,7 @@ def _value(hint: Any, value: object, where: str) -> object:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not hint:
-        kinds = {int: "a whole number", float: "a number", str: "a text in quotes", bool: "true or false"}
+        kinds = {int: "an integer", float: "a number", str: "a text in quotes", bool: "true or false"}
         raise RecipeError(f"{where}: expected {kinds[hint]}, got {value!r}")
     return value
 
@@ -250,19 +248,19 @@ def _recipe_file(path: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         if path.suffix != ".toml" and not path.exists():
             raise RecipeError(f"there is no recipe {str(path)!r}{_guess(path, recipes.names())}") from None
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
         raise RecipeError(f"cannot read the recipe {path}: {reason}; expected a TOML file") from None
 
 
 def _parse_override(override: str) -> tuple[str, object]:
-    """Split ``section.key=value``; a bare word is taken as text, any other value that is no TOML is refused."""
+    """Split ``section.key=value``; a bare word is a text, any other value that is not TOML is an error."""
     name, equals, text = (part.strip() for part in override.partition("="))
     section, dot, key = name.partition(".")
     if not (equals and section and dot and key):
-        raise RecipeError(f"--set {override}: expected SECTION.KEY=VALUE, as in solver.learning_rate=1e-3")
+        raise RecipeError(f"setting {override}: expected SECTION.KEY=VALUE, as in solver.learning_rate=1e-3")
     try:
         return name, tomllib.loads(f"value = {text}")["value"]
     except (tomllib.TOMLDecodeError, ValueError, RecursionError):
         if text.replace("-", "").replace("_", "").isalnum():
             return name, text
-        raise RecipeError(f"--set {override[:200]}: the value is not valid TOML; put texts in quotes") from None
+        raise RecipeError(f"setting {override[:200]}: the value is not valid TOML; put texts in quotes") from None

@@ -1,4 +1,4 @@
-"""Refine scores with the fully connected CRF of Krähenbühl and Koltun (NIPS 2011), as the original DeepLab ran it.
+"""Scores in, scores out: the fully connected CRF of Krähenbühl and Koltun (NIPS 2011), as the original DeepLab ran it.
 
 Numba loads at the first refinement, not with the package.
 """

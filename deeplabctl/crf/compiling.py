@@ -1,4 +1,4 @@
-"""Compile the kernels with numba, once a machine: at their first call, and from a folder of their own ever after."""
+"""Compile the kernels with numba at their first call on a machine, and load them from a cache folder after that."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def kernel(function: Function) -> Function:
-    """Let numba compile a function at its first call, to run without the GIL; numba loads here."""
+    """Return a function that numba compiles at its first call, to run without the GIL; numba loads here."""
     import numba
 
     options = {"nogil": True, "error_model": "numpy"}
-    users_own = numba.config.CACHE_DIR  # $NUMBA_CACHE_DIR; other code's kernels must not land in our folder
+    users_own = numba.config.CACHE_DIR  # $NUMBA_CACHE_DIR; kernels of other code must not be cached in our folder
     numba.config.CACHE_DIR = users_own or cache_folder()
     try:
         return cast(Function, numba.njit(function, cache=bool(numba.config.CACHE_DIR), **options))
@@ -28,22 +28,23 @@ def kernel(function: Function) -> Function:
 
 
 def inlined(function: Function) -> Function:
-    """Make a function a part of each kernel that calls it, which is faster there and compiles faster."""
+    """Return a function that is inlined into each kernel that calls it: it runs and compiles faster."""
     import numba
 
     return cast(Function, numba.njit(function, inline="always"))
 
 
 def are_compiled() -> bool:
-    """Tell whether kernels were compiled on this machine before."""
+    """Tell whether kernels are in the cache folder."""
     return any(Path(cache_folder()).rglob("*.nbi")) if cache_folder() else False
 
 
 @functools.cache
 def cache_folder() -> str:
-    """Return where compiled kernels are kept: beside the package, else in the user's cache; "" if neither is writable.
+    """Return the folder of compiled kernels: in the package, else in the user's cache; "" if neither is writable.
 
-    Its name tells the sources, since numba renews a kernel when its own file changes but not when what it calls does.
+    Its name has a checksum of all sources: numba recompiles a kernel when its own file changes, but not when a function
+    that it calls does.
     """
     here = Path(__file__).parent
     sources = b"".join(path.read_bytes() for path in sorted(here.glob("*.py")))

@@ -3,7 +3,7 @@
 A vertex is a key of 63 bits: d coordinates, each divided by d + 1, in fields of 60 // d bits, and above them 1 plus the
 remainder that they share. One step along a lattice axis adds a constant to the key. Vertices are numbered as the points
 find them. Everything is rounded as in the original (float32, no fused products, ties to even): a point in another
-simplex would add vertices, and those carry mass even where no point gives them any.
+simplex would add vertices, and the blur carries values to them even if no point splats onto them.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import numpy.typing as npt
 
 from deeplabctl.crf.compiling import kernel
 
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int32]
-Longs = npt.NDArray[np.int64]
+Float32 = npt.NDArray[np.float32]
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
 
-BLOCK = 256  # points that are placed at once
+BLOCK = 256  # points that are embedded at once
 END = np.int32(-(2**31))  # the sign bit marks the last vertex of a chain
 ROW = np.int32(2**31 - 1)
 FIBONACCI = np.int64(0x9E3779B97F4A7C15 - 2**64)  # 2**64 over the golden ratio: a multiplicative hash
@@ -27,19 +27,19 @@ ZERO, HALF, ONE = np.float32(0), np.float32(0.5), np.float32(1)
 
 
 class Table(NamedTuple):
-    """Find vertices by key: slots (2**n,) with a vertex or -1, keys by vertex, and 64 - n."""
+    """Hold a hash table of vertices: slots (2**n,) with a vertex or -1, the key of each vertex, and 64 - n."""
 
-    slots: Ints
-    keys: Longs
+    slots: Int32
+    keys: Int64
     shift: np.uint64
 
 
-def build_lattice(points: Floats, vertices: Ints, shares: Floats, first: int) -> tuple[Ints, int]:
-    """Place points (d, N) in a lattice, and write their vertices and their shares in them, (N, d + 1).
+def build_lattice(points: Float32, vertices: Int32, weights: Float32, first: int) -> tuple[Int32, int]:
+    """Embed points (d, N) in a lattice, and write their vertices and barycentric weights, both (N, d + 1).
 
     Points are in units of the kernel's standard deviation, none below 0; vertices are numbered from ``first`` on.
-    Returns the blur's chains (see ``link``) and the number after the last vertex. Raises ValueError for points too far
-    out for a key.
+    Returns the blur's chains (see `build_chains`) and the number after the last vertex. Raises ValueError for points
+    too far out for a key.
     """
     d = len(points)
     bits = 60 // d
@@ -52,16 +52,18 @@ def build_lattice(points: Floats, vertices: Ints, shares: Floats, first: int) ->
     ends = scaled.max(1)
     if not max(ends.sum(), (ends * range(1, d + 1)).max()) / (d + 1) + 2 < 1 << (bits - 1):
         raise ValueError("CRF: a standard deviation is too small for an image of this size")
-    table, size = place(scaled, steps, fields, vertices, shares, first)
-    return link(table, size, steps, (d + 1) * remainder - int(fields.sum()), first), first + size
+    table, size = embed(scaled, steps, fields, vertices, weights, first)
+    return build_chains(table, size, steps, (d + 1) * remainder - int(fields.sum()), first), first + size
 
 
 @kernel
-def place(points: Floats, steps: Longs, fields: Longs, vertices: Ints, shares: Floats, first: int) -> tuple[Table, int]:
-    """Write vertices and shares; return the vertices' table and their number."""
+def embed(
+    points: Float32, steps: Int64, fields: Int64, vertices: Int32, weights: Float32, first: int
+) -> tuple[Table, int]:
+    """Write the vertices and weights of points; return the vertices' table and their number."""
     d, count = points.shape
     elevated = np.zeros((d + 1, BLOCK), np.float32)
-    rests = np.empty((d + 1, BLOCK), np.float32)
+    offsets = np.empty((d + 1, BLOCK), np.float32)
     coordinates = np.empty((d + 1, BLOCK), np.int32)
     ranks = np.empty((d + 1, BLOCK), np.int32)
     ordered = np.empty(d + 1, np.float32)
@@ -74,17 +76,17 @@ def place(points: Floats, steps: Longs, fields: Longs, vertices: Ints, shares: F
     for begin in range(0, count, BLOCK):
         width = min(BLOCK, count - begin)
         elevate(points, begin, width, elevated)
-        find_simplices(elevated, rests, coordinates, ranks)
+        find_simplices(elevated, offsets, coordinates, ranks)
         for x in range(width):
             n = begin + x
             for i in range(d + 1):
                 position = d - ranks[i, x]
-                ordered[position] = rests[i, x]
+                ordered[position] = offsets[i, x]
                 order[position] = i
-            shares[n, 0] = ordered[0] + (ONE - ordered[d])
+            weights[n, 0] = ordered[0] + (ONE - ordered[d])
             key, code = steps[d], 0
             for i in range(d):
-                shares[n, i + 1] = ordered[i + 1] - ordered[i]
+                weights[n, i + 1] = ordered[i + 1] - ordered[i]
                 key += (coordinates[i, x] + bias) * fields[i]
                 code = code * 8 + order[i]
             if key == last_key and code == last_code:
@@ -106,7 +108,7 @@ def place(points: Floats, steps: Longs, fields: Longs, vertices: Ints, shares: F
 
 
 @kernel
-def elevate(points: Floats, begin: int, width: int, elevated: Floats) -> None:
+def elevate(points: Float32, begin: int, width: int, elevated: Float32) -> None:
     """Put a block of points (d, width) onto the plane of d + 1 coordinates that sum to 0."""
     total = elevated[0]
     total.fill(ZERO)
@@ -119,10 +121,10 @@ def elevate(points: Floats, begin: int, width: int, elevated: Floats) -> None:
 
 
 @kernel
-def find_simplices(elevated: Floats, rests: Floats, coordinates: Ints, ranks: Ints) -> None:
-    """Find for each point the nearest vertex of remainder 0, and its distances from there with their ranks.
+def find_simplices(elevated: Float32, offsets: Float32, coordinates: Int32, ranks: Int32) -> None:
+    """Find for each point the nearest vertex of remainder 0, and its offsets from there with their ranks.
 
-    Coordinates and distances are in units of d + 1; all arrays are (d + 1, BLOCK).
+    Coordinates and offsets are in units of d + 1; all arrays are (d + 1, BLOCK).
     """
     d = len(elevated) - 1
     whole = np.float32(d + 1)
@@ -133,12 +135,12 @@ def find_simplices(elevated: Floats, rests: Floats, coordinates: Ints, ranks: In
             rounded = np.rint(inverse * elevated[i, x])
             coordinates[i, x] = np.int32(rounded)
             excess[x] += np.int32(rounded)
-            rests[i, x] = elevated[i, x] - rounded * whole
+            offsets[i, x] = elevated[i, x] - rounded * whole
             ranks[i, x] = 0
     for i in range(d):
         for j in range(i + 1, d + 1):
             for x in range(BLOCK):
-                behind = np.int32(rests[i, x] < rests[j, x])
+                behind = np.int32(offsets[i, x] < offsets[j, x])
                 ranks[i, x] += behind
                 ranks[j, x] += np.int32(1) - behind
     for i in range(d + 1):
@@ -147,12 +149,12 @@ def find_simplices(elevated: Floats, rests: Floats, coordinates: Ints, ranks: In
             shift = np.int32(rank < 0) - np.int32(rank > d)
             ranks[i, x] = rank + shift * np.int32(d + 1)
             coordinates[i, x] += shift
-            rests[i, x] = (elevated[i, x] - np.float32(coordinates[i, x]) * whole) * inverse
+            offsets[i, x] = (elevated[i, x] - np.float32(coordinates[i, x]) * whole) * inverse
 
 
 @kernel
 def empty_table(bits: int) -> Table:
-    """Return a table of 2**bits slots for a quarter as many vertices: the fewer collide, the faster."""
+    """Return a table of 2**bits slots for a quarter as many vertices, so that few keys collide."""
     slots = np.empty(1 << bits, np.int32)
     slots.fill(-1)
     return Table(slots, np.empty(1 << (bits - 2), np.int64), np.uint64(64 - bits))
@@ -170,7 +172,7 @@ def larger_table(table: Table, size: int) -> Table:
 
 @kernel
 def find(table: Table, key: Any) -> Any:
-    """Return the slot that has the vertex of a key, or the free slot for it."""
+    """Return the slot with the vertex of a key, or the free slot for it."""
     last = np.uint64(len(table.slots) - 1)
     slot = np.uint64(key * FIBONACCI) >> table.shift
     vertex = table.slots[slot]
@@ -181,30 +183,30 @@ def find(table: Table, key: Any) -> Any:
 
 
 @kernel
-def link(table: Table, size: int, steps: Longs, wrap: int, first: int) -> Ints:
+def build_chains(table: Table, size: int, steps: Int64, wrap: int, first: int) -> Int32:
     """Return the chains of neighbours along all axes, one after another; vertices without neighbours are left out.
 
-    A set sign bit ends a chain. Past the last remainder, ``wrap`` comes off the key.
+    A set sign bit marks the end of a chain. Past the last remainder, ``wrap`` is subtracted from the key.
     """
     d = len(steps) - 1
     chains = np.empty((d + 1) * size, np.int32)
-    following = np.empty(size, np.int32)
+    next_vertex = np.empty(size, np.int32)
     end = np.uint64(0)
     for axis in range(d + 1):
-        inner = np.zeros(size + 1, np.bool_)  # by vertex + 1
+        has_previous = np.zeros(size + 1, np.bool_)  # by vertex + 1
         for vertex in range(size):
             key = table.keys[vertex] + steps[axis]
             if key >= (d + 2) * steps[d]:
                 key -= wrap
             neighbour = table.slots[find(table, key)]  # -1: none
-            following[vertex] = neighbour
-            inner[np.uint32(neighbour + 1)] = True
+            next_vertex[vertex] = neighbour
+            has_previous[np.uint32(neighbour + 1)] = True
         for head in range(size):
-            if not inner[head + 1] and following[head] >= 0:
+            if not has_previous[head + 1] and next_vertex[head] >= 0:
                 vertex_ = np.int32(head)
                 while vertex_ >= 0:
                     chains[end] = first + vertex_
                     end += np.uint64(1)
-                    vertex_ = following[np.uint32(vertex_)]
+                    vertex_ = next_vertex[np.uint32(vertex_)]
                 chains[end - np.uint64(1)] |= END
     return chains[: np.int64(end)]

@@ -1,4 +1,4 @@
-"""Refine a network's scores with the dense CRF: numpy in, numpy out, compiled in between."""
+"""Refine a network's scores with the dense CRF: numpy in, numpy out, compiled kernels in between."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from deeplabctl.arrays import Image, Scores
 from deeplabctl.crf.params import CrfParams
 from deeplabctl.parallel import map_ahead
 
 if TYPE_CHECKING:
     from deeplabctl.crf.filtering import Filter
 
-Image = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int32]
+Float32 = npt.NDArray[np.float32]
+Int32 = npt.NDArray[np.int32]
 
 DEFAULT = CrfParams()
-WEAK = 0.04  # adaptive: what the labels that are dropped may have of any pixel, all together
+WEAK = 0.04  # adaptive: the dropped labels have at most this probability together, at every pixel
 REGISTER = 8  # lanes
 CACHE_LINE = 64  # bytes
 TINY = np.finfo(np.float32).tiny
 
 
-def refine(image: Image, scores: Floats, params: CrfParams = DEFAULT, *, adaptive: bool = False) -> Floats:
+def refine(image: Image, scores: Scores, params: CrfParams = DEFAULT, *, adaptive: bool = False) -> Scores:
     """Return the CRF's marginals (H, W, C) float32 for an image (H, W, 3) uint8 RGB and its scores after softmax.
 
     The scores (H, W, C) are float32, of 2 to 255 labels; the unary energy is their negative logarithm. Raises
-    ValueError for other shapes, types and values. ``adaptive`` saves time on labels that are weak in the whole image:
-    from the third iteration on they send no messages, but keep their energies (marginals within 5e-3).
+    ValueError for other shapes, types and values. ``adaptive`` saves time on labels that are weak everywhere in the
+    image: from the third iteration on they send no messages, but keep their energies (marginals within 5e-3).
     """
     _check(image, scores, "scores", params)
     if not (scores.min() >= 0 and scores.max() <= 1.001):
@@ -40,8 +40,8 @@ def refine(image: Image, scores: Floats, params: CrfParams = DEFAULT, *, adaptiv
     return _refine(image, np.log(logs, out=logs), params, adaptive)
 
 
-def refine_energy(image: Image, energy: Floats, params: CrfParams = DEFAULT, *, adaptive: bool = False) -> Floats:
-    """Return the marginals for the unary energy itself, -log p up to a constant for each pixel; else as ``refine``."""
+def refine_energy(image: Image, energy: Scores, params: CrfParams = DEFAULT, *, adaptive: bool = False) -> Scores:
+    """Return the marginals as `refine` does, but for the unary energy: -log p up to a constant for each pixel."""
     _check(image, energy, "energies", params)
     if not (math.isfinite(energy.min()) and math.isfinite(energy.max())):
         raise ValueError("CRF: expected finite energies")
@@ -49,21 +49,21 @@ def refine_energy(image: Image, energy: Floats, params: CrfParams = DEFAULT, *, 
 
 
 def refine_many(
-    pairs: Iterable[tuple[Image, Floats]],
+    pairs: Iterable[tuple[Image, Scores]],
     params: CrfParams = DEFAULT,
     *,
     adaptive: bool = False,
     workers: int | None = None,
-) -> Iterator[Floats]:
+) -> Iterator[Scores]:
     """Yield the marginals of each (image, scores) in order, refined on as many cores as there are (or ``workers``).
 
-    The result is that of ``refine``, bit for bit. Pairs are taken only a few ahead of what has been yielded.
+    The results are those of `refine`, bit for bit. Only a few pairs are taken ahead of what has been yielded.
     """
     return map_ahead(lambda pair: refine(*pair, params, adaptive=adaptive), pairs, workers=workers, ahead=2)
 
 
 def compile_kernels() -> None:
-    """Compile all that a refinement needs, or load it where that was done before: seconds once, then half a second."""
+    """Compile the kernels: seconds the first time on a machine, half a second to load them after that."""
     image = np.zeros((1, 2, 3), np.uint8)
     for labels in (16, 24):
         scores = np.zeros((1, 2, labels), np.float32)
@@ -71,7 +71,7 @@ def compile_kernels() -> None:
         refine(image, scores, adaptive=labels == 24)
 
 
-def _check(image: Image, values: Floats, what: str, params: CrfParams) -> None:
+def _check(image: Image, values: Scores, what: str, params: CrfParams) -> None:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise ValueError(f"CRF: expected an image (H, W, 3) of uint8, got {image.shape} of {image.dtype}")
     if values.ndim != 3 or values.shape[:2] != image.shape[:2] or values.dtype != np.float32:
@@ -83,7 +83,7 @@ def _check(image: Image, values: Floats, what: str, params: CrfParams) -> None:
     params.check()
 
 
-def _refine(image: Image, logs: Floats, params: CrfParams, adaptive: bool) -> Floats:
+def _refine(image: Image, logs: Scores, params: CrfParams, adaptive: bool) -> Scores:
     """Return the marginals for logarithms of scores (H, W, C)."""
     from deeplabctl.crf.filtering import build_filter, tiled_order
 
@@ -94,47 +94,48 @@ def _refine(image: Image, logs: Floats, params: CrfParams, adaptive: bool) -> Fl
     return _mean_field(logs.reshape(-1, labels), order, filter_, params.iterations, weak).reshape(logs.shape)
 
 
-def _mean_field(logs: Floats, order: Ints, filter_: Filter, iterations: int, weak: float) -> Floats:
-    """Iterate on logarithms of scores (N, C); after two iterations labels that share ``weak`` or less may be dropped.
+def _mean_field(logs: Float32, order: Int32, filter_: Filter, iterations: int, weak: float) -> Float32:
+    """Iterate on logarithms of scores (N, C); from the third iteration on, labels below ``weak`` may be dropped.
 
-    They get a lane together, the sum of their scores. That is done when it saves a register of lanes.
+    The dropped labels share a lane with the sum of their scores. Labels are dropped when that saves a register.
     """
     from deeplabctl.crf import steps
-    from deeplabctl.crf.filtering import BITS
+    from deeplabctl.crf.filtering import LOG2_E
 
     count, labels = logs.shape
     kept = np.arange(labels, dtype=np.int32)
     scores = all_scores = _lanes(count, labels)
-    mask = np.zeros(scores.shape[1], np.float32)  # what leaves only those that were dropped
-    steps.fill_lanes(logs, order, BITS, all_scores)
-    heard = said = scores[:0]
+    mask = np.zeros(scores.shape[1], np.float32)  # added to scores, it leaves only the dropped labels
+    steps.fill_lanes(logs, order, LOG2_E, all_scores)
+    blurred = splatted = scores[:0]
     for iteration in range(iterations):
-        heard, said = said, _emptied(heard, (filter_.size, scores.shape[1]))
+        blurred, splatted = splatted, _emptied(blurred, (filter_.size, scores.shape[1]))
         peaks = np.zeros(scores.shape[1], np.float32)
-        steps.step(scores, filter_, heard, said, peaks, _width(scores))
+        steps.step(scores, filter_, blurred, splatted, peaks, _width(scores))
         strong = _strong(peaks[: len(kept)], weak)
         if iteration and _padded(len(strong) + 1) < scores.shape[1]:
             kept = kept[strong]
-            scores, said = _lanes(count, len(kept) + 1), _columns(said, strong)
+            scores, splatted = _lanes(count, len(kept) + 1), _columns(splatted, strong)
             mask.fill(0)
-            mask[kept] = steps.NEVER
+            mask[kept] = steps.PADDING
             steps.fill_fewer_lanes(all_scores, kept, mask, scores)
-        steps.blur(said, filter_.chains, _width(scores))
-    steps.step(scores, filter_, said, said[:0], np.zeros(scores.shape[1], np.float32), _width(scores))  # to shares
+        steps.blur(splatted, filter_.chains, _width(scores))
+    no_peaks = np.zeros(scores.shape[1], np.float32)
+    steps.step(scores, filter_, splatted, splatted[:0], no_peaks, _width(scores))  # the scores become marginals
     marginals = np.empty_like(logs)
     if len(kept) < labels:
-        steps.hand_out_rest(scores, len(kept), all_scores, mask, order, marginals, _width(all_scores))
-    steps.hand_out(scores, kept, order, marginals)
+        steps.unpack_dropped(scores, len(kept), all_scores, mask, order, marginals, _width(all_scores))
+    steps.unpack(scores, kept, order, marginals)
     return marginals
 
 
-def _strong(peaks: Floats, weak: float) -> npt.NDArray[np.intp]:
-    """Return the labels that are left when the weakest are dropped whose peaks sum up to ``weak`` at most."""
+def _strong(peaks: Float32, weak: float) -> npt.NDArray[np.intp]:
+    """Return the labels that are left when the weakest are dropped, whose peaks sum to at most ``weak``."""
     order = np.argsort(peaks, kind="stable")
     return np.sort(order[np.cumsum(peaks[order]) > weak])
 
 
-def _width(lanes: Floats) -> tuple[int, ...]:
+def _width(lanes: Float32) -> tuple[int, ...]:
     """Return the longest vector that goes through the lanes in whole steps: a tuple of 3, 2 or 1 registers."""
     registers = lanes.shape[1] // REGISTER
     return (0,) * next(length for length in (3, 2, 1) if registers % length == 0)
@@ -144,23 +145,23 @@ def _padded(labels: int) -> int:
     return -(-labels // REGISTER) * REGISTER
 
 
-def _lanes(rows: int, labels: int) -> Floats:
-    """Return zeros (rows, P), P a multiple of 8, that begin with a line of the cache."""
+def _lanes(rows: int, labels: int) -> Float32:
+    """Return zeros (rows, P), P a multiple of 8, aligned to a cache line."""
     lanes = _padded(labels)
     room = np.zeros(4 * rows * lanes + CACHE_LINE, np.uint8)
     begin = -room.ctypes.data % CACHE_LINE
     return room[begin : begin + 4 * rows * lanes].view(np.float32).reshape(rows, lanes)
 
 
-def _emptied(values: Floats, shape: tuple[int, int]) -> Floats:
-    """Return zeros of a shape, in place of old values if they have it."""
+def _emptied(values: Float32, shape: tuple[int, int]) -> Float32:
+    """Return zeros of a shape, in the memory of old values if they have this shape."""
     if values.shape != shape:
         return _lanes(*shape)
     values.fill(0)
     return values
 
 
-def _columns(values: Floats, kept: npt.NDArray[np.intp]) -> Floats:
+def _columns(values: Float32, kept: npt.NDArray[np.intp]) -> Float32:
     """Return the columns that are kept, with room for one more."""
     fewer = _lanes(len(values), len(kept) + 1)
     fewer[:, : len(kept)] = values[:, kept]

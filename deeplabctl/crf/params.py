@@ -1,10 +1,13 @@
-"""Hold the parameters of the dense CRF and the papers' presets."""
+"""Hold the parameters of the dense CRF, their limits, and the papers' presets."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, get_args
+
+Normalization = Literal["after", "symmetric"]
 
 
 @dataclass(frozen=True)
@@ -12,8 +15,8 @@ class CrfParams:
     """Set the two kernels of the dense CRF (arXiv 1606.00915, section 3.3, equation 3); names are the original's.
 
     The bilateral kernel has weight ``bi_w`` and standard deviations ``bi_xy_std`` (pixels) and ``bi_rgb_std`` (grey
-    levels of 0 to 255); the gaussian kernel has ``pos_w`` and ``pos_xy_std`` (pixels). The normalisation is "after"
-    filtering, as in the original DeepLab, or "symmetric", as newer programs have it. The defaults are `largefov-v1`.
+    levels of 0 to 255); the gaussian kernel has ``pos_w`` and ``pos_xy_std`` (pixels). The normalization is "after"
+    filtering, as in the original DeepLab, or "symmetric", as in newer programs. The defaults are `largefov-v1`.
     """
 
     pos_w: float = 3.0
@@ -22,21 +25,22 @@ class CrfParams:
     bi_xy_std: float = 49.0
     bi_rgb_std: float = 5.0
     iterations: int = 10
-    normalization: Literal["after", "symmetric"] = "after"
+    normalization: Normalization = "after"
 
     def check(self) -> None:
-        """Raise ValueError for a value that no CRF can have."""
-        for name in ("pos_w", "bi_w"):
-            if not 0 <= (weight := getattr(self, name)) < math.inf:
-                raise ValueError(f"CRF: {name}: expected at least 0, got {weight}")
-        for name in ("pos_xy_std", "bi_xy_std", "bi_rgb_std"):
-            if not 0 < (deviation := getattr(self, name)) < math.inf:
-                raise ValueError(f"CRF: {name}: expected more than 0, got {deviation}")
-        if self.iterations < 0:
-            raise ValueError(f"CRF: iterations: expected at least 0, got {self.iterations}")
-        if self.normalization not in ("after", "symmetric"):
-            raise ValueError(f'CRF: normalization: expected "after" or "symmetric", got "{self.normalization}"')
+        """Raise ValueError for a value outside of its limits."""
+        for name, holds, expected in LIMITS:
+            if not holds(value := getattr(self, name)):
+                raise ValueError(f"CRF: {name}: expected {expected}, got {value!r}")
 
+
+# Parameter, whether a value is allowed, and the values that are, in words.
+LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    *((name, lambda v: 0 <= v < math.inf, "at least 0") for name in ("pos_w", "bi_w")),
+    *((name, lambda v: 0 < v < math.inf, "above 0") for name in ("pos_xy_std", "bi_xy_std", "bi_rgb_std")),
+    ("iterations", lambda v: 0 <= v <= 1000, "0 to 1000"),
+    ("normalization", get_args(Normalization).__contains__, " or ".join(get_args(Normalization))),
+)
 
 PRESETS = {
     "largefov-v1": CrfParams(),

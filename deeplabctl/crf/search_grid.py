@@ -1,4 +1,4 @@
-"""Lay out the search for CRF parameters: the papers' grids, their refinement, and a table that lasts.
+"""Define the points of the search for CRF parameters: the papers' grids, their refinement, and the table of scores.
 
 Both papers fix pos_w and pos_xy_std and search bi_w, bi_xy_std and bi_rgb_std on 100 images of the validation set,
 from coarse to fine (arXiv 1412.7062, section 5.1, and 1606.00915, section 4.1.3).
@@ -30,10 +30,10 @@ GRIDS: dict[str, Grid] = {
 
 
 def parse_grid(texts: Sequence[str]) -> Grid:
-    """Return the grid that texts name: ``v1`` or ``v2`` (the default), and changes of axes.
+    """Return the grid in texts: the name ``v1`` or ``v2`` (the default), and values of axes.
 
-    A change is ``bi_w=3:6`` or ``bi_xy_std=30:10:100`` (first, step, last: MATLAB's notation, which the papers use) or
-    ``bi_w=4`` or ``bi_w=3,5``. Raises RecipeError for anything else.
+    Values are ``bi_w=3:6`` or ``bi_xy_std=30:10:100`` (first, step, last: MATLAB's notation, which the papers use), or
+    ``bi_w=4``, or ``bi_w=3,5``. Raises RecipeError for anything else.
     """
     grid = dict(GRIDS["v2"])
     for text in texts:
@@ -60,7 +60,7 @@ def _values(text: str, value: str) -> tuple[float, ...]:
             break
         values += [round(first + index * step, 9) for index in range(int((last - first) / step + 1e-9) + 1)]
     if not values:
-        raise RecipeError(f"{text}: expected numbers above 0: first:last, first:step:last, or some with commas between")
+        raise RecipeError(f"{text}: expected numbers above 0: first:last, first:step:last, or a list with commas")
     return tuple(dict.fromkeys(values))
 
 
@@ -72,7 +72,7 @@ def points(grid: Grid) -> list[Point]:
 def finer(grid: Grid, best: Point, level: int) -> list[Point]:
     """Return the neighbours of the best point at a half (level 1), a quarter (2), ... of the grid's steps.
 
-    An axis of one value stays as it is.
+    An axis with one value keeps it.
     """
     axes = []
     for axis, value in zip(AXES, best, strict=True):
@@ -84,28 +84,28 @@ def finer(grid: Grid, best: Point, level: int) -> list[Point]:
 
 
 def params_at(point: Point, base: CrfParams) -> CrfParams:
-    """Return the parameters of a point; what is not searched is the base's."""
+    """Return the parameters of a point; those that are not searched are the base's."""
     bi_w, bi_xy_std, bi_rgb_std = point
     return replace(base, bi_w=bi_w, bi_xy_std=bi_xy_std, bi_rgb_std=bi_rgb_std)
 
 
 class SearchTable:
-    """Keep the mean IoU of each point in a CSV file that is written whole after each, so that a search can go on.
+    """Keep the mean IoU of each point in a CSV file, written whole after each point, so that a search can be resumed.
 
-    Its first line is a comment with the settings, by which a table of another search is known.
+    Its first line is a comment with the search's settings. Raises RunError for a file with the table of another search.
     """
 
-    def __init__(self, path: Path, base: CrfParams, settings: Mapping[str, Any], *, anew: bool = False) -> None:
+    def __init__(self, path: Path, base: CrfParams, settings: Mapping[str, Any], *, overwrite: bool = False) -> None:
         self.path = path
         self.rows: dict[Point, float] = {}
         self._head = {"fixed": {k: v for k, v in asdict(base).items() if k not in AXES}, **settings}
-        if path.exists() and not anew:
+        if path.exists() and not overwrite:
             head, self.rows = _read_table(path)
             for key in [*self._head, *head]:
                 if head.get(key) != json.loads(json.dumps(self._head.get(key))):
                     raise RunError(
                         f"{path} is the table of another search ({key}: expected {self._head.get(key)}, got "
-                        f"{head.get(key)}); give another --out, or --overwrite to begin anew"
+                        f"{head.get(key)}); use `overwrite` to replace it, or choose another `out`"
                     )
 
     def add(self, point: Point, miou: float) -> None:
@@ -119,7 +119,7 @@ class SearchTable:
         write_text(self.path, text.getvalue())
 
     def best(self) -> tuple[Point, float]:
-        """Return the best row; of equal ones, the first."""
+        """Return the row with the highest mean IoU; of equal ones, the first."""
         return max(self.rows.items(), key=lambda row: row[1])
 
 
@@ -127,7 +127,7 @@ def best_of_table(path: Path) -> CrfParams:
     """Return the parameters of the best row of a search's table."""
     head, rows = _read_table(path)
     if not rows:
-        raise RecipeError(f"{path}: expected the table of a search with a row at least, got none")
+        raise RecipeError(f"{path}: expected the table of a search with at least one row, got none")
     point = max(rows.items(), key=lambda row: row[1])[0]
     try:
         return params_at(point, CrfParams(**head["fixed"]))

@@ -1,9 +1,9 @@
-"""Give the kernels vectors of float32: LLVM does not vectorise their short loops over the labels by itself.
+"""Give the kernels vectors of float32: LLVM does not vectorize their short loops over the labels.
 
-Inside a kernel, ``load`` makes a vector, vectors and numbers have + - *, and ``store`` puts a vector back; ``maximum``,
-``exp2``, ``largest`` and ``total`` do what they say. A vector is one to three registers of eight lanes, as many as the
-tuple ``width`` has members. Any CPU runs them: LLVM splits what is too wide for it. Numba loads with this module, so it
-is imported inside functions alone.
+Inside a kernel, ``load`` reads a vector from an array and ``store`` writes one; vectors and numbers have + - *;
+``maximum`` and ``exp2`` work lane by lane, ``largest`` and ``total`` reduce a vector to a number. A vector is one to
+three registers of eight lanes, as many as the tuple ``width`` has members. It works on any CPU: LLVM splits registers
+that are too wide. Numba loads with this module: import it inside functions only.
 """
 
 # mypy: disable-error-code="misc, untyped-decorator, import-untyped"
@@ -28,13 +28,13 @@ FLOAT, INT = ir.FloatType(), ir.IntType(32)
 FLOATS, INTS = ir.VectorType(FLOAT, LANES), ir.VectorType(INT, LANES)
 FUSED = ("contract",)  # a * b + c may be rounded once
 MANTISSA = 23  # bits
-ROUNDING = 1.5 * 2**MANTISSA  # what is added to it is rounded to a whole number, which stands in the lowest bits
-LEAST_EXPONENT = -64.0  # of exp2: 2**-64 is nobody's share, and far from the denormals, which are slow
+ROUNDING = 1.5 * 2**MANTISSA  # a number added to it is rounded to an integer, in the lowest bits of the sum
+LEAST_EXPONENT = -64.0  # of exp2: 2**-64 is a negligible probability, and far from the denormals, which are slow
 EXP2 = Chebyshev.interpolate(np.exp2, 5, (-0.5, 0.5)).convert(kind=Polynomial).coef.tolist()
 
 
 class Vector(types.Type):
-    """Name the type of a number of registers of eight float32."""
+    """Define the type of a vector of so many registers of eight float32."""
 
     def __init__(self, registers: int) -> None:
         self.registers = registers
@@ -43,7 +43,7 @@ class Vector(types.Type):
 
 @register_model(Vector)
 class VectorModel(models.PrimitiveModel):
-    """Hold a vector as an array of registers, which LLVM takes apart."""
+    """Represent a vector as an array of registers in LLVM."""
 
     def __init__(self, manager: Any, kind: Vector) -> None:
         super().__init__(manager, kind, ir.ArrayType(FLOATS, kind.registers))
@@ -53,10 +53,10 @@ class VectorModel(models.PrimitiveModel):
 @infer_global(operator.sub)
 @infer_global(operator.mul)
 class Arithmetic(AbstractTemplate):
-    """Let two vectors, or a number and a vector, make a vector."""
+    """Type the sum, difference and product of two vectors, or of a number and a vector."""
 
     def generic(self, operands: Any, keywords: Any) -> Any:
-        """Return the signature for such operands, None for others."""
+        """Return the signature for these operands, None for others."""
         vectors = {kind for kind in operands if isinstance(kind, Vector)}
         if len(vectors) == 1 and vectors.union([types.float32]).issuperset(operands):
             return signature(*vectors, *operands)
@@ -75,7 +75,7 @@ for _operator, _instruction in ((operator.add, "fadd"), (operator.sub, "fsub"), 
 
 @intrinsic
 def load(typing: Any, array: Any, index: Any, width: Any) -> Any:
-    """Take a vector from a C-contiguous float32 array, from a flat index on."""
+    """Read a vector from a C-contiguous float32 array, starting at a flat index."""
 
     def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         loaded = [builder.load(at) for at in _addresses(context, builder, array, values[0], values[1], len(width))]
@@ -88,7 +88,7 @@ def load(typing: Any, array: Any, index: Any, width: Any) -> Any:
 
 @intrinsic
 def store(typing: Any, array: Any, index: Any, vector: Any) -> Any:
-    """Put a vector into a C-contiguous float32 array, from a flat index on."""
+    """Write a vector to a C-contiguous float32 array, starting at a flat index."""
 
     def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         registers = _registers(builder, values[2], vector.registers)
@@ -102,7 +102,7 @@ def store(typing: Any, array: Any, index: Any, vector: Any) -> Any:
 
 @intrinsic
 def maximum(typing: Any, a: Any, b: Any) -> Any:
-    """Take the larger of each pair."""
+    """Return the larger number of each pair of lanes."""
 
     def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         pairs = zip(*(_registers(builder, value, a.registers) for value in values), strict=True)
@@ -113,7 +113,7 @@ def maximum(typing: Any, a: Any, b: Any) -> Any:
 
 @intrinsic
 def largest(typing: Any, vector: Any) -> Any:
-    """Return the largest of a vector."""
+    """Return the largest number of a vector."""
 
     def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         register = functools.reduce(
@@ -139,7 +139,7 @@ def total(typing: Any, vector: Any) -> Any:
 
 @intrinsic
 def exp2(typing: Any, vector: Any) -> Any:
-    """Return 2 to the power of each, which must not be above 0; at least 2**-64, relative error 2e-7."""
+    """Return 2 to the power of each lane, which must not be above 0; at least 2**-64, relative error 2e-7."""
 
     def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         return _vector(builder, [_exp2(builder, part) for part in _registers(builder, values[0], vector.registers)])
@@ -148,22 +148,22 @@ def exp2(typing: Any, vector: Any) -> Any:
 
 
 def _exp2(builder: Any, x: Any) -> Any:
-    x = _larger(builder, x, _every(LEAST_EXPONENT))
-    shifted = builder.fadd(x, _every(ROUNDING))
-    rest = builder.fsub(x, builder.fsub(shifted, _every(ROUNDING)))
-    power = _every(EXP2[-1])
+    x = _larger(builder, x, _all_lanes(LEAST_EXPONENT))
+    shifted = builder.fadd(x, _all_lanes(ROUNDING))
+    rest = builder.fsub(x, builder.fsub(shifted, _all_lanes(ROUNDING)))
+    power = _all_lanes(EXP2[-1])
     for coefficient in EXP2[-2::-1]:
-        power = builder.fadd(builder.fmul(power, rest, flags=FUSED), _every(coefficient), flags=FUSED)
+        power = builder.fadd(builder.fmul(power, rest, flags=FUSED), _all_lanes(coefficient), flags=FUSED)
     exponents = builder.shl(builder.bitcast(shifted, INTS), ir.Constant(INTS, [MANTISSA] * LANES))
     return builder.bitcast(builder.add(builder.bitcast(power, INTS), exponents), FLOATS)
 
 
-def _every(value: float) -> Any:
+def _all_lanes(value: float) -> Any:
     return ir.Constant(FLOATS, [value] * LANES)
 
 
 def _registers(builder: Any, value: Any, count: int) -> list[Any]:
-    """Take a vector apart, or repeat a number in all lanes."""
+    """Return the registers of a vector, or a number repeated in all lanes."""
     if value.type != FLOAT:
         return [builder.extract_value(value, i) for i in range(count)]
     undefined = ir.Constant(FLOATS, ir.Undefined)
@@ -172,7 +172,7 @@ def _registers(builder: Any, value: Any, count: int) -> list[Any]:
 
 
 def _vector(builder: Any, registers: list[Any]) -> Any:
-    """Put registers together."""
+    """Return a vector of registers."""
     vector = ir.Constant(ir.ArrayType(FLOATS, len(registers)), ir.Undefined)
     for i, register in enumerate(registers):
         vector = builder.insert_value(vector, register, i)

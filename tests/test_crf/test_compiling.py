@@ -1,0 +1,45 @@
+"""When numba loads, and where its compiled kernels are kept."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from deeplabctl.crf import compile_kernels, compiling
+
+
+def test_numba_loads_when_a_crf_runs_and_not_earlier():
+    script = "import sys, deeplabctl.crf; sys.exit('numba' in sys.modules or 'llvmlite' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_later_process_loads_the_kernels_and_compiles_none():
+    compile_kernels()
+    script = (
+        "from deeplabctl.crf import compile_kernels; compile_kernels()\n"
+        "from deeplabctl.crf import filtering, lattice, steps\n"
+        "kernels = [k for m in (filtering, lattice, steps) for k in vars(m).values() if hasattr(k, 'stats')]\n"
+        "assert len(kernels) > 10 and not any(k.stats.cache_misses for k in kernels)\n"
+        "assert all(k.stats.cache_hits for k in (lattice.embed, steps.step, steps.unpack_dropped))"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_kernels_are_kept_in_the_users_cache_if_the_package_cannot_be_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(compiling, "__file__", str(tmp_path / "compiling.py"))
+    find = compiling.cache_folder.__wrapped__
+    assert Path(find()).parent == tmp_path / "__pycache__"
+    for path in sorted(tmp_path.rglob("*"), reverse=True):
+        path.rmdir()
+    (tmp_path / "__pycache__").touch()  # a file: no folder can be made
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    assert Path(find()).parent == tmp_path / "home" / "deeplabctl"
+    (tmp_path / "home").rename(tmp_path / "away")
+    (tmp_path / "home").touch()
+    assert find() == ""
+
+
+def test_kernels_of_other_sources_are_not_used(tmp_path, monkeypatch):
+    monkeypatch.setattr(compiling, "__file__", str(tmp_path / "compiling.py"))
+    before = compiling.cache_folder.__wrapped__()
+    (tmp_path / "vectors.py").write_text("LANES = 4")
+    assert compiling.cache_folder.__wrapped__() != before
