@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from deeplabctl.network.keras_model import shifted_convolution
+from deeplabctl.network.atrous import atrous_convolution
 
 CASES = {"width 1.0, crop 321, batch 2": (2, 41, 512, 1024), "width 0.25, crop 129, batch 8": (8, 17, 128, 256)}
 
@@ -41,7 +41,7 @@ def main() -> None:
     for name, (batch, size, incoming, outgoing) in CASES.items():
         x = tf.random.stateless_normal((batch, size, size, incoming), seed=(0, 0))
         kernel = tf.Variable(tf.random.stateless_normal((3, 3, incoming, outgoing), seed=(0, 1)) * 0.01)
-        theirs, ours = measured(dilated, x, kernel), measured(shifted_convolution, x, kernel)
+        theirs, ours = measured(dilated, x, kernel), measured(atrous_convolution, x, kernel)
         for part in theirs:
             times: dict[str, list[float]] = {"dilated": [], "shifted": []}
             for round_ in range(6):

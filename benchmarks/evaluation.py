@@ -49,16 +49,16 @@ def make_samples(folder: Path, count: int = 24) -> list[Sample]:
 def make_segmenter(width: float, pad: str):
     """Build a random net of VOC's classes."""
     from deeplabctl.network.keras_model import assign_weights, build_model
-    from deeplabctl.prediction.segmenter import Segmenter
+    from deeplabctl.prediction import PredictionSettings, Segmenter
 
     model = build_model("largefov", 21, width=width)
     assign_weights(model, random_weights("largefov", 21, width, 0))
-    return Segmenter(model, ModelInfo(VOC_CLASSES, width=width), pad)
+    return Segmenter(model, ModelInfo(VOC_CLASSES, width=width), PredictionSettings(pad))
 
 
 def compare(dataset: Dataset, samples: list[Sample], width: float) -> None:
     """Print images a second of the bare forward pass and of the evaluation, alternating, and their ratio."""
-    from deeplabctl.evaluation.network_scores import evaluate
+    from deeplabctl.evaluation.network_scores import score_network
 
     segmenter = make_segmenter(width, "paper")
     image = read_image(samples[0].image)
@@ -71,7 +71,7 @@ def compare(dataset: Dataset, samples: list[Sample], width: float) -> None:
             segmenter._label(*prepared, image.shape[:2]).numpy()
         forward.append(time.perf_counter() - begin)
         begin = time.perf_counter()
-        evaluate(segmenter, dataset, samples, around="void")
+        score_network(segmenter, dataset, samples, around="void")
         whole.append(time.perf_counter() - begin)
     ratio = statistics.median(bare / all_ for bare, all_ in zip(forward, whole, strict=True))
     speeds = [len(samples) / statistics.median(times) for times in (forward, whole)]
@@ -81,7 +81,7 @@ def compare(dataset: Dataset, samples: list[Sample], width: float) -> None:
 
 def memory(dataset: Dataset, samples: list[Sample]) -> None:
     """Print the resident memory on the way through 1,449 images."""
-    from deeplabctl.evaluation.network_scores import evaluate
+    from deeplabctl.evaluation.network_scores import score_network
 
     seen: list[int] = []
 
@@ -89,7 +89,7 @@ def memory(dataset: Dataset, samples: list[Sample]) -> None:
         seen.append(int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") >> 20)
 
     many = (samples * (VOC_VAL // len(samples) + 1))[:VOC_VAL]
-    evaluate(make_segmenter(1 / 16, "tight"), dataset, many, around="void", on_image=note)
+    score_network(make_segmenter(1 / 16, "tight"), dataset, many, around="void", on_image=note)
     at = [100, 400, 700, 1000, 1300, VOC_VAL]
     print(f"resident memory after {', '.join(map(str, at))} images: {', '.join(str(seen[n - 1]) for n in at)} MiB")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from input_pipeline import make_samples
 
-from deeplabctl.prediction.segmenter import Segmenter
+from deeplabctl.prediction import PredictionSettings, Segmenter
 from deeplabctl.reporting import Trained
 from deeplabctl.training import loop as training
 from deeplabctl.training.plan import Plan, plan_training
@@ -55,10 +55,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         plan = make_plan(Path(folder, "voc"))
         with RunDirectory.create(Path(folder, "run"), plan.recipe, "voc") as run:
-            training.train(
+            training.train_plan(
                 plan, run, lambda event: isinstance(event, Trained) and events.append((time.perf_counter(), event))
             )
-            segmenter = Segmenter.from_weights(run.best, "paper")
+            segmenter = Segmenter.from_weights(run.best, PredictionSettings("paper"))
     step = statistics.median(TimedStep.seconds[2:])
     loop = statistics.median(later[0] - earlier[0] for earlier, later in itertools.pairwise(events[1:]))
     print(f"step at width 1.0, crop 321, batch {BATCH}: {step:.2f} s, the first {TimedStep.seconds[0]:.1f} s")

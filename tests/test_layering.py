@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "deeplabctl"
 
 # From the top to the bottom; a file may import from its own line and from those below it.
 ROOMS = [
+    ["__init__"],
     ["__main__"],
     ["cli"],
     ["training"],
@@ -25,13 +26,13 @@ ROOMS = [
     ["render"],
     ["files", "classes"],
     ["arrays", "errors", "parallel", "reporting"],
-    ["__init__"],
+    ["version"],
 ]
 RANK = {name: rank for rank, names in enumerate(reversed(ROOMS)) for name in names}
 
 # The files that import these packages at all, under TYPE_CHECKING apart.
 TENSORFLOW = [
-    "cli/tensorflow_startup.py", "network/keras_model.py", "prediction/segmenter.py", "training/cluster.py",
+    "cli/tensorflow_startup.py", "network/atrous.py", "network/keras_model.py", "prediction/graphs.py", "training/cluster.py",
     "training/input_pipeline.py", "training/loop.py", "training/loss.py", "training/optimizer.py",
     "training/recorder.py", "training/step.py", "weights/model_file.py",
 ]  # fmt: skip

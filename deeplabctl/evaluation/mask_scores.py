@@ -71,8 +71,8 @@ def score_masks(
         raise DataError(f"masks {folder}: expected a folder of masks, got {'a file' if folder.exists() else 'nothing'}")
     if not any((folder / f"{sample.id}.png").exists() for sample in samples):
         raise DataError(
-            f"masks {folder}: expected a mask for each of {len(samples)} images, such as {samples[0].id}.png, got none; give "
-            "the folder that holds them, named after the images"
+            f"masks {folder}: expected a mask for each of {len(samples)} images, such as {samples[0].id}.png, got none"
+            "; give the folder that holds them, named after the images"
         )
     settings = {"data": str(dataset.root), "masks": str(folder)}
     result = MaskScores(SplitScores.empty(dataset.classes, settings, around))

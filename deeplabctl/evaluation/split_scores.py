@@ -66,7 +66,7 @@ class SplitScores:
 
     @classmethod
     def empty(cls, classes: Sequence[str], settings: Mapping[str, Any], around: Around | None = None) -> Self:
-        """Begin with no image; ``around`` says where the trimap lies, None leaves out the trimap and the boundary F1."""
+        """Begin with no image; ``around`` says where the trimap lies, None leaves out trimap and boundary F1."""
         count = len(classes)
         scores = cls(tuple(classes), ConfusionMatrix(count), 0, dict(settings))
         if around is not None:

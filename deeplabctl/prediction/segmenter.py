@@ -88,7 +88,7 @@ class Segmenter:
         "bi_w=5"), crf_adaptive, precision. Raises DataError for a picture that cannot be read.
         """
         segmenter = self.with_settings(SettingsRequest(**changes).change(self.settings, self.info))
-        if isinstance(images, Picture):
+        if isinstance(images, str | Path | PillowImage.Image | np.ndarray):
             return segmenter._segmentation(as_image(images))
         return [segmenter._segmentation(as_image(image)) for image in images]
 

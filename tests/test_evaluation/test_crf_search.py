@@ -50,7 +50,7 @@ def test_table_goes_on_where_it_stopped_and_names_the_best_parameters(tmp_path):
     again = SearchTable(tmp_path / "table.csv", base, {"weights": "a", "images": 3})
     assert again.rows == {(3.0, 30.0, 3.5): 0.1 + 0.2, (4.0, 30.0, 3.5): 0.25}
     assert best_of_table(tmp_path / "table.csv") == CrfParams(pos_w=2.0, bi_w=3.0, bi_xy_std=30.0, bi_rgb_std=3.5)
-    assert SearchTable(tmp_path / "table.csv", base, {"weights": "b"}, anew=True).rows == {}
+    assert SearchTable(tmp_path / "table.csv", base, {"weights": "b"}, overwrite=True).rows == {}
 
 
 def test_table_of_another_search_is_refused_with_the_difference(tmp_path):

@@ -11,7 +11,7 @@ from deeplabctl.evaluation.boundaries import BANDS
 from deeplabctl.evaluation.report import render_report
 from deeplabctl.evaluation.report_files import write_results
 from deeplabctl.evaluation.report_pictures import confusion_picture, error_map, shrunk
-from deeplabctl.evaluation.split_scores import Evaluation, Extremes, score_image
+from deeplabctl.evaluation.split_scores import Extremes, SplitScores, score_image
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def scored(tmp_path):
     """Score three images, the second with a mistake."""
     classes = ("background", "disc <b>", "square & co")
     dataset = open_dataset(make_dataset(tmp_path / "set", val=3, classes=classes))
-    evaluation, extremes = Evaluation.empty(dataset.classes, {"data": "a <set>"}, "void"), Extremes(1)
+    evaluation, extremes = SplitScores.empty(dataset.classes, {"data": "a <set>"}, "void"), Extremes(1)
     for number, sample in enumerate(dataset.samples("val")):
         label = read_label(sample.label)
         prediction = np.where(label == 255, 0, label).astype(np.uint8)
@@ -69,7 +69,7 @@ def test_report_shows_every_score_and_the_worst_image_before_the_best(scored):
 
 
 def test_report_of_an_image_all_void_has_dashes_and_no_curve(tmp_path):
-    evaluation = Evaluation.empty(("a", "b"), {}, "void")
+    evaluation = SplitScores.empty(("a", "b"), {}, "void")
     page = render_report({**evaluation.to_dict(), "expected": None}, evaluation, Extremes(2), "t", "s")
     assert "<svg" not in page
     assert "–" in page  # noqa: RUF001

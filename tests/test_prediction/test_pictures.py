@@ -1,6 +1,6 @@
 import pytest
 
-from deeplabctl.errors import DataError
+from deeplabctl.errors import DataError, OutputError
 from deeplabctl.prediction.pictures import find_images, plan_outputs
 
 
@@ -42,18 +42,18 @@ def test_masks_are_named_after_their_pictures(pictures, tmp_path):
 def test_nothing_is_overwritten_unasked(pictures, tmp_path):
     images = find_images(["in/a.jpg"])
     (tmp_path / "a.png").write_bytes(b"old")
-    with pytest.raises(DataError, match=r"a\.png exists; give --overwrite"):
+    with pytest.raises(OutputError, match=r"a\.png exists; use `overwrite`"):
         plan_outputs(images, tmp_path, overlay=False, overwrite=False)
     assert plan_outputs(images, tmp_path, overlay=False, overwrite=True)
 
 
 def test_colliding_names_are_refused_before_any_work(pictures, tmp_path):
-    with pytest.raises(DataError, match="would both be written to"):
+    with pytest.raises(OutputError, match="would both be written to"):
         plan_outputs(find_images(["in/a.jpg", "in/deep/a.jpg"]), tmp_path, overlay=False, overwrite=True)
     (pictures / "x.png").write_bytes(b"")
-    with pytest.raises(DataError, match="is one of the pictures and would be overwritten"):
+    with pytest.raises(OutputError, match="is one of the pictures and would be overwritten"):
         plan_outputs(find_images(["in/x.png"]), pictures, overlay=False, overwrite=True)
-    with pytest.raises(DataError, match="expected a folder, got a file"):
+    with pytest.raises(OutputError, match="expected a folder, got a file"):
         plan_outputs(find_images(["in/a.jpg"]), pictures / "a.jpg", overlay=False, overwrite=False)
 
 

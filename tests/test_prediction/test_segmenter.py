@@ -1,8 +1,12 @@
 import numpy as np
 import pytest
 from caffe_files import DATA, read_blobs
+from PIL import Image
 
 from deeplabctl.classes import VOC_CLASSES
+from deeplabctl.data.images import read_label
+from deeplabctl.errors import RecipeError
+from deeplabctl.prediction import Segmentation
 from deeplabctl.weights.fitting import ModelInfo
 
 pytestmark = pytest.mark.tf
@@ -17,10 +21,11 @@ def tiny():
     return model
 
 
-def segmenter(model, pad="tight", scales=(1.0,), flip=False):
-    from deeplabctl.prediction.segmenter import Segmenter
+def segmenter(model, pad="tight", scales=(1.0,), flip=False, **settings):
+    from deeplabctl.prediction import PredictionSettings, Segmenter
 
-    return Segmenter(model, ModelInfo(VOC_CLASSES, width=1 / 32), pad, scales, flip)
+    chosen = PredictionSettings(pad, scales, flip, **settings)
+    return Segmenter(model, ModelInfo(VOC_CLASSES, width=1 / 32), chosen)
 
 
 @pytest.mark.parametrize("size", ["33x33", "321x321"])
@@ -119,7 +124,7 @@ def test_prediction_of_a_mirrored_image_is_the_mirrored_prediction_with_flip_onl
     [(513, 0.75, 385), (513, 0.5, 257), (513, 1, 513), (321, 0.5, 161), (105, 0.75, 81), (9, 0.1, 1), (1, 2, 1)],
 )
 def test_scaled_sizes_are_8k_plus_1_and_those_of_the_original_nets(size, scale, expected):
-    from deeplabctl.prediction.segmenter import scaled_size
+    from deeplabctl.prediction.graphs import scaled_size
 
     assert scaled_size(size, scale) == expected
 
@@ -136,7 +141,6 @@ def test_scores_made_later_from_coarse_logits_are_those_of_the_prediction(tiny, 
 @pytest.mark.parametrize("crf", [None, "fake"])
 def test_many_images_come_back_in_order_with_their_tags(tiny, crf, monkeypatch):
     from deeplabctl.crf.params import CrfParams
-    from deeplabctl.prediction.segmenter import segment_many
 
     def refine_many(pairs, params, *, adaptive=False, workers=None):
         assert (params.bi_w, adaptive) == (9, True)
@@ -148,9 +152,70 @@ def test_many_images_come_back_in_order_with_their_tags(tiny, crf, monkeypatch):
     images = [np.random.default_rng(n).integers(0, 256, (20 + n, 30, 3)).astype(np.uint8) for n in range(5)]
     params = None if crf is None else CrfParams(bi_w=9)
     plain = segmenter(tiny)
-    found = list(segment_many(plain, enumerate(images), params, adaptive=True))
+    found = list(segmenter(tiny, crf=params, crf_adaptive=True).labels(enumerate(images)))
     assert [tag for tag, _ in found] == list(range(5))
     for image, (_, label) in zip(images, found, strict=True):
         expected = plain.label(image)
         np.testing.assert_array_equal(label, expected if crf is None else (expected + 1) % 21)
         assert label.dtype == np.uint8
+
+
+def test_call_takes_a_path_a_pil_image_or_an_array_one_or_many(tiny, tmp_path):
+    rgb = np.ascontiguousarray(np.load(DATA / "inputs_u8.npz")["97x130"][..., ::-1])
+    Image.fromarray(rgb).save(tmp_path / "photo.png")
+    net = segmenter(tiny)
+    expected = net.predict(rgb)
+    results = [net(tmp_path / "photo.png"), net(str(tmp_path / "photo.png")), net(Image.fromarray(rgb)), net(rgb)]
+    results += net([rgb, tmp_path / "photo.png"])
+    assert len(results) == 6
+    for result in results:
+        np.testing.assert_array_equal(result.image, rgb)
+        np.testing.assert_array_equal(result.label, expected.label)
+        np.testing.assert_array_equal(result.scores, expected.scores)
+        assert result.classes == VOC_CLASSES
+
+
+def test_settings_of_a_call_are_those_of_a_segmenter_made_with_them(tiny):
+    rgb = np.load(DATA / "inputs_u8.npz")["97x130"][..., ::-1]
+    net = segmenter(tiny)
+    changed = net(rgb, scales=(0.5, 1.0), flip=True, pad="paper")
+    np.testing.assert_array_equal(changed.scores, segmenter(tiny, "paper", (0.5, 1.0), True).predict(rgb).scores)
+    np.testing.assert_array_equal(net(rgb).scores, segmenter(tiny).predict(rgb).scores)  # and is not changed itself
+
+
+def test_crf_of_a_call_is_refine_on_the_scores(tiny):
+    from deeplabctl.crf import CrfParams, refine
+
+    rgb = np.ascontiguousarray(np.load(DATA / "inputs_u8.npz")["33x33"][..., ::-1])
+    net = segmenter(tiny)
+    expected = refine(rgb, net.predict(rgb).scores, CrfParams(bi_w=7, iterations=2))
+    for crf in (CrfParams(bi_w=7, iterations=2), "bi_w=7,iterations=2"):
+        refined = net(rgb, crf=crf)
+        np.testing.assert_array_equal(refined.scores, expected)
+        np.testing.assert_array_equal(refined.label, expected.argmax(-1))
+
+
+def test_bfloat16_scores_are_near_float32s_and_come_from_the_same_weights(tiny):
+    rgb = np.load(DATA / "inputs_u8.npz")["97x130"][..., ::-1]
+    exact, rough = segmenter(tiny).predict(rgb).scores, segmenter(tiny, precision="bfloat16").predict(rgb).scores
+    assert rough.dtype == np.float32
+    assert 0 < np.abs(exact - rough).max() < 0.1
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [({"pad": "wide"}, "paper or tight"), ({"precision": "int8"}, "float32 or"), ({"scales": (9,)}, "at most 4")],
+)
+def test_settings_that_are_not_possible_are_refused(tiny, change, expected):
+    with pytest.raises(RecipeError, match=expected):
+        segmenter(tiny)(np.zeros((9, 9, 3), np.uint8), **change)
+
+
+def test_segmentation_names_the_areas_and_saves_the_mask(tmp_path):
+    label = np.array([[0, 0, 0, 2]], np.uint8)
+    result = Segmentation(np.zeros((1, 4, 3), np.uint8), label, np.zeros((1, 4, 3), np.float32), ("a", "b", "c"))
+    assert result.areas == {"a": 0.75, "c": 0.25}
+    result.save(tmp_path / "mask.png")
+    np.testing.assert_array_equal(read_label(tmp_path / "mask.png"), label)
+    assert result.overlay(legend=False).size == (4, 1)
+    assert result.overlay().height > 1

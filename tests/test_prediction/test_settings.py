@@ -1,8 +1,16 @@
+from dataclasses import replace
+
 import pytest
 
 from deeplabctl.crf.params import PRESETS, CrfParams
 from deeplabctl.errors import RecipeError
-from deeplabctl.prediction.settings import Inference, Wishes, expected_score, parse_crf_params, parse_scales, settle
+from deeplabctl.prediction.settings import (
+    PredictionSettings,
+    SettingsRequest,
+    expected_score,
+    parse_crf_params,
+    parse_scales,
+)
 from deeplabctl.weights.fitting import ModelInfo
 
 TRAINED = ModelInfo(
@@ -19,21 +27,32 @@ TRAINED = ModelInfo(
 FOREIGN = ModelInfo(("background", "disc"), provenance={"source": "x.caffemodel"})
 
 
-def test_wishes_come_before_the_weights_recipe_and_that_before_the_defaults():
-    assert settle(Wishes(), TRAINED, is_voc=False) == Inference("paper", (0.5, 1.0), True)
-    wishes = Wishes("tight", (1.0,), False)
-    assert settle(wishes, TRAINED, is_voc=True) == Inference("tight", (1.0,), False)
-    assert settle(Wishes(), FOREIGN, is_voc=False) == Inference("tight", (1.0,), False)
-    assert settle(Wishes(), FOREIGN, is_voc=True).pad == "paper"
+def resolve(info, is_voc=False, **request):
+    return SettingsRequest(**request).resolve(info, is_voc=is_voc)
+
+
+def test_request_comes_before_the_weights_recipe_and_that_before_the_defaults():
+    assert resolve(TRAINED) == PredictionSettings("paper", (0.5, 1.0), True)
+    assert resolve(TRAINED, True, pad="tight", scales=(1.0,), flip=False) == PredictionSettings("tight", (1.0,), False)
+    assert resolve(FOREIGN) == PredictionSettings("tight", (1.0,), False)
+    assert resolve(FOREIGN, is_voc=True).pad == "paper"
 
 
 def test_crf_has_the_recipes_parameters_unless_others_are_named():
-    assert settle(Wishes(crf=True), TRAINED, is_voc=False).crf == CrfParams(bi_w=7.0)
-    assert settle(Wishes(crf=True), FOREIGN, is_voc=False).crf == PRESETS["largefov-v1"]
-    assert settle(Wishes(adaptive=True), FOREIGN, is_voc=False).crf is not None
-    assert settle(Wishes(crf_params="v2-vgg"), TRAINED, is_voc=False).crf == PRESETS["v2-vgg"]
-    changed = settle(Wishes(crf_params="bi_rgb_std=9,iterations=5,normalization=symmetric"), TRAINED, is_voc=False).crf
+    assert resolve(TRAINED, crf=True).crf == CrfParams(bi_w=7.0)
+    assert resolve(FOREIGN, crf=True).crf == PRESETS["largefov-v1"]
+    assert resolve(FOREIGN, crf_adaptive=True).crf is not None
+    assert resolve(TRAINED, crf="v2-vgg").crf == PRESETS["v2-vgg"]
+    assert resolve(TRAINED, crf=CrfParams(bi_w=2)).crf == CrfParams(bi_w=2)
+    changed = resolve(TRAINED, crf="bi_rgb_std=9,iterations=5,normalization=symmetric").crf
     assert changed == CrfParams(bi_w=7.0, bi_rgb_std=9.0, iterations=5, normalization="symmetric")
+
+
+def test_change_keeps_what_is_not_asked_for():
+    before = PredictionSettings("paper", (0.5,), True, CrfParams(bi_w=2), precision="bfloat16")
+    assert SettingsRequest().change(before, TRAINED) == before
+    assert SettingsRequest(flip=False).change(before, TRAINED) == replace(before, flip=False)
+    assert SettingsRequest(crf=True).change(before, TRAINED).crf == CrfParams(bi_w=7.0)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +64,7 @@ def test_crf_has_the_recipes_parameters_unless_others_are_named():
         ("bi_xy_std=0", "above 0"),
     ],
 )
-def test_crf_parameters_that_are_none_are_refused(text, said):
+def test_unknown_crf_parameters_are_refused(text, said):
     with pytest.raises(RecipeError, match=said):
         parse_crf_params(text, CrfParams())
 
@@ -58,19 +77,20 @@ def test_scales_are_numbers_with_commas():
 
 
 def test_expected_score_is_shown_for_the_whole_validation_split_as_the_recipe_scores_it():
-    usual = Inference("paper", (0.5, 1.0), True)
+    usual = PredictionSettings("paper", (0.5, 1.0), True)
     expect = expected_score(TRAINED, "val", 9, usual)
     assert (expect.miou, expect.source) == (0.5, "a table")
     assert expected_score(TRAINED, "train", 9, usual) is None
     assert expected_score(TRAINED, "val", 8, usual) is None
-    assert expected_score(TRAINED, "val", 9, Inference("paper", (1.0,), True)) is None
-    assert expected_score(TRAINED, "val", 9, Inference("paper", (0.5, 1.0), True, CrfParams())) is None
-    assert expected_score(FOREIGN, "val", 9, Inference()) is None
+    assert expected_score(TRAINED, "val", 9, PredictionSettings("paper", (1.0,), True)) is None
+    assert expected_score(TRAINED, "val", 9, PredictionSettings("paper", (0.5, 1.0), True, CrfParams())) is None
+    assert expected_score(FOREIGN, "val", 9, PredictionSettings()) is None
 
 
-def test_inference_is_said_in_words_and_as_json():
-    chosen = Inference("paper", (0.5, 1.0), True, CrfParams(), True)
+def test_settings_are_described_in_words_and_as_json():
+    chosen = PredictionSettings("paper", (0.5, 1.0), True, CrfParams(), True)
     assert "test size paper; scales 0.5, 1; with the mirrored image; adaptive CRF with bi_w 4" in str(chosen)
     assert chosen.to_dict()["crf"]["bi_xy_std"] == 49
     assert chosen.to_dict()["crf"]["adaptive"] is True
-    assert Inference().to_dict() == {"pad": "tight", "scales": [1.0], "flip": False, "crf": None}
+    plain = {"pad": "tight", "scales": [1.0], "flip": False, "crf": None, "precision": "float32"}
+    assert PredictionSettings().to_dict() == plain

@@ -7,6 +7,7 @@ from making import make_dataset
 
 from deeplabctl.errors import RunError
 from deeplabctl.training.checkpoint import Checkpoint, Progress, last_checkpoint
+from deeplabctl.training.metrics_log import append_metrics, rewind_metrics
 from deeplabctl.training.plan import plan_resume, plan_training
 from deeplabctl.training.run_directory import RunDirectory, find_run
 
@@ -34,7 +35,7 @@ def a_run(plan, path):
 
 def test_checkpoint_comes_back_as_it_was_written(plan, tmp_path):
     best = {"miou": 0.25, "classes": [{"name": "disc", "iou": None}]}
-    written = a_checkpoint(plan, settled=False, losses=[0.1, 2.0], best=best, best_step=3, validations_without_gain=2)
+    written = a_checkpoint(plan, validated=False, losses=[0.1, 2.0], best=best, best_step=3, validations_without_gain=2)
     written.write(tmp_path)
     read = Checkpoint.read(tmp_path / "step-000004.npz")
     assert (read.progress, read.new_layers, read.recipe) == (written.progress, ["fc6"], written.recipe)
@@ -122,7 +123,7 @@ def test_resuming_with_other_mathematics_is_refused_with_the_setting(plan, tmp_p
     with pytest.raises(RunError) as error:
         plan_resume(run.path, None, [setting])
     assert named in str(error.value)
-    assert "--init" in str(error.value)
+    assert "`init`" in str(error.value)
 
 
 def test_recipe_edited_in_the_run_directory_is_refused_too(plan, tmp_path):
@@ -195,11 +196,11 @@ def test_changed_data_is_refused(plan, tmp_path, split, change):
 def test_metrics_are_cut_back_to_the_checkpoint(plan, tmp_path):
     with RunDirectory.create(tmp_path / "run", plan.recipe, "set") as run:
         for step in (2, 4, 6):
-            run.metrics(kind="train", step=step)
-            run.metrics(kind="validation", step=step)
+            append_metrics(run.path, "train", step=step)
+            append_metrics(run.path, "validation", step=step)
         metrics = run.path / "metrics.jsonl"
         metrics.write_text(metrics.read_text() + '{"kind": "train", "st')  # killed while writing
-        run.rewind(4, settled=False)
+        rewind_metrics(run.path, 4, keep_validation=False)
         lines = [json.loads(line) for line in run.path.joinpath("metrics.jsonl").read_text().splitlines()]
         assert [(line["kind"], line["step"]) for line in lines] == [("train", 2), ("validation", 2), ("train", 4)]
 

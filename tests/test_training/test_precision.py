@@ -4,7 +4,8 @@ from caffe_files import DATA, read_blobs
 from making import make_dataset
 
 from deeplabctl.recipe import read_recipe, recipe_from_dict
-from deeplabctl.training.precision import POLICIES, best_precision
+from deeplabctl.network.precision import POLICIES
+from deeplabctl.training.precision import best_precision
 
 INTEL = "vendor_id : GenuineIntel\nflags : fpu avx2 avx512f avx512_bf16"
 AMD = "vendor_id : AuthenticAMD\nflags : fpu avx2 avx512f avx512_bf16"

@@ -30,18 +30,18 @@ def plan_small(root, *settings):
 
 
 def train_new(plan, path, **arguments):
-    from deeplabctl.training.loop import train
+    from deeplabctl.training.loop import train_plan
 
     with RunDirectory.create(path, plan.recipe, "set") as run:
-        return train(plan, run, **arguments)
+        return train_plan(plan, run, **arguments)
 
 
 def resume(path, **arguments):
-    from deeplabctl.training.loop import train
+    from deeplabctl.training.loop import train_plan
 
     plan, checkpoint = plan_resume(path)
     with RunDirectory.resume(path, plan.recipe) as run:
-        return train(plan, run, checkpoint=checkpoint, **arguments)
+        return train_plan(plan, run, checkpoint=checkpoint, **arguments)
 
 
 def weights_of(path):
@@ -100,7 +100,7 @@ def test_image_that_vanishes_stops_with_its_name_and_the_run_goes_on_once_it_is_
     with pytest.raises(DataError) as error:
         train_new(plan, tmp_path / "run")
     assert str(lost) in str(error.value)
-    assert f"--resume {tmp_path / 'run'}" in str(error.value)
+    assert f"`resume={tmp_path / 'run'}`" in str(error.value)
     (tmp_path / "lost.png").rename(lost)
     resume(tmp_path / "run")
     assert weights_of(tmp_path / "run" / "last.keras") == weights_of(whole / "run" / "last.keras")
@@ -151,7 +151,7 @@ def test_validation_image_that_vanishes_loses_no_step(whole, tmp_path):
     plan = plan_small(tmp_path / "set")
     lost = plan.val_samples[0].image
     lost.rename(tmp_path / "lost.png")
-    with pytest.raises(DataError, match="put the data back as it was, then go on with"):
+    with pytest.raises(DataError, match="restore the data, then resume the run with"):
         train_new(plan, tmp_path / "run")
     assert (tmp_path / "run" / "checkpoints" / "step-000004.npz").exists()
     (tmp_path / "lost.png").rename(lost)
@@ -164,9 +164,9 @@ def test_tensorboard_that_cannot_write_ends_no_training(tmp_path):
     plan = plan_small(tmp_path / "set", "solver.steps=2")
     with RunDirectory.create(tmp_path / "run", plan.recipe, "set") as run:
         (tmp_path / "run" / "tensorboard").write_text("in the way")
-        from deeplabctl.training.loop import train
+        from deeplabctl.training.loop import train_plan
 
-        assert train(plan, run).steps == 2
+        assert train_plan(plan, run).steps == 2
     assert "no more TensorBoard events" in (tmp_path / "run" / "log.txt").read_text()
 
 
@@ -260,7 +260,7 @@ def test_finished_run_says_so_and_exits_with_0(tmp_path, deeplabctl):
         "train", "--recipe", "shapes", "--data", "set", "--run-dir", next(tmp_path.glob("runs/*"))
     )
     assert code == 1
-    assert "continue that (--resume" in err
+    assert "continue that with --resume" in err
 
 
 @pytest.mark.slow

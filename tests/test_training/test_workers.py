@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from making import make_dataset
 
-from deeplabctl.cli.multi_worker import worker_of_environment
-from deeplabctl.errors import DeepLabError, RunError
+from deeplabctl.errors import RunError
 
 SMALL = [
     "--recipe", "shapes", "--data", "set", "--width", "0.05", "--crop-size", "33", "--batch-size", "4",
@@ -99,7 +98,7 @@ def test_two_workers_train_as_one_process_and_resume_together_when_one_was_kille
     workers = start_workers(folder, "--resume", "killed", "--steps", step + 5)
     codes, errors = finish(workers)
     assert codes == [0, 0], errors
-    assert "going on after step" in errors[0]
+    assert "continuing after step" in errors[0]
     assert max(losses_of(folder / "killed")) == step + 5
 
 
@@ -142,12 +141,12 @@ from pathlib import Path
 from deeplabctl.training.cluster import Cluster
 from deeplabctl.training.plan import plan_training, with_precision
 from deeplabctl.training.run_directory import RunDirectory
-from deeplabctl.training.loop import train
+from deeplabctl.training.loop import train_plan
 cluster = Cluster(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
 assert cluster.replicas == 2
 plan = plan_training("one/recipe.toml")
 with RunDirectory.create(Path("two"), plan.recipe, "set") as run:
-    train(plan, run, cluster=cluster)
+    train_plan(plan, run, cluster=cluster)
 """
     subprocess.run([sys.executable, "-c", script], cwd=folder, check=True, capture_output=True, timeout=120)
     assert losses_of(folder / "two") == pytest.approx(losses_of(folder / "one"), rel=1e-5)
@@ -161,41 +160,9 @@ def test_batch_that_does_not_divide_among_the_devices_is_refused():
 
     cluster = Cluster()
     cluster.replicas = 3
-    assert cluster.share(12) == 4
+    cluster.check_batch(12)
     with pytest.raises(RunError, match="expected a multiple of the 3 devices that share each batch, got 10"):
-        cluster.share(10)
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ('{"cluster": {"worker": "ab"}}', "an address is no HOST:PORT"),
-        ('{"cluster": {"worker": ["a", "b"]}}', "an address is no HOST:PORT"),
-        ("{", "expected JSON with cluster and task"),
-        ("[]", "expected JSON with cluster and task"),
-        ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}', "index of 0 to 1"),
-        ('{"cluster": {"worker": ["a:1", "b:1"], "ps": ["c:1"]}}', "there are no parameter servers"),
-        ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "evaluator"}}', "a task of type 'evaluator'"),
-    ],
-)
-def test_tf_config_that_cannot_be_meant_is_refused(monkeypatch, text, said):
-    monkeypatch.setenv("TF_CONFIG", text)
-    with pytest.raises(DeepLabError, match=said):
-        worker_of_environment()
-
-
-def test_tf_config_of_one_worker_is_no_cluster(monkeypatch):
-    monkeypatch.setenv("TF_CONFIG", tf_config(["a:1"], 0))
-    assert worker_of_environment() is None
-    monkeypatch.setenv("TF_CONFIG", "")
-    assert worker_of_environment() is None
-
-
-def test_chief_is_the_first_worker(monkeypatch):
-    cluster = {"cluster": {"chief": ["a:1"], "worker": ["b:1", "c:1"]}, "task": {"type": "worker", "index": 1}}
-    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
-    worker = worker_of_environment()
-    assert (worker.index, str(worker)) == (2, "worker 2 of 3 (c:1)")
+        cluster.check_batch(10)
 
 
 def test_multi_worker_without_tf_config_is_refused(folder, deeplabctl, monkeypatch):

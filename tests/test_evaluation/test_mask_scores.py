@@ -12,11 +12,11 @@ from PIL import Image
 
 from deeplabctl.data.dataset import Sample, open_dataset
 from deeplabctl.data.images import read_label, write_mask
+from deeplabctl.reporting import Advanced, Finished, Started
 from deeplabctl.evaluation.boundaries import Trimap, boundary_f1
 from deeplabctl.evaluation.mask_scores import score_masks
 from deeplabctl.evaluation.metrics import ConfusionMatrix
-from deeplabctl.evaluation.split_scores import Evaluation, Extremes, score_image
-from deeplabctl.reporting import Advanced, Finished, Started
+from deeplabctl.evaluation.split_scores import Extremes, SplitScores, score_image
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def test_folder_without_any_of_the_masks_is_one_line(masks, deeplabctl):
     for folder in (masks.parent / "nowhere", masks.parent / "set", masks / "v1.png"):
         code, out, err = deeplabctl("eval", "--data", masks.parent / "set", "--pred-dir", folder, "--allow-missing")
         assert (code, out) == (1, "")
-        assert err.splitlines()[-1].startswith(f"error: --pred-dir {folder}: expected ")
+        assert err.splitlines()[-1].startswith(f"error: masks {folder}: expected ")
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_results_are_written_and_nothing_is_overwritten_without_a_word(masks, de
     (folder / "report.html").write_text("mine")
     code, out, err = run(deeplabctl, masks, "--out", "scores")
     assert (code, out) == (1, "")
-    assert "give --overwrite" in err
+    assert "use --overwrite" in err
     assert (folder / "report.html").read_text() == "mine"
     assert run(deeplabctl, masks, "--out", "scores", "--overwrite")[0] == 0
     assert (folder / "report.html").read_text() != "mine"
@@ -267,7 +267,7 @@ def test_extremes_are_the_best_and_the_worst_images_each_once():
 
 
 def test_scores_without_boundaries_are_the_matrix_alone():
-    evaluation = Evaluation.empty(("a", "b"), {"pad": "tight"})
+    evaluation = SplitScores.empty(("a", "b"), {"pad": "tight"})
     evaluation.add(scored("x", 6))
     result = evaluation.to_dict()
     assert "trimap" not in result

@@ -1,4 +1,4 @@
-"""Scoring a network: `evaluate`, and the command around it."""
+"""Scoring a network, and the command around it."""
 
 import json
 import os
@@ -15,7 +15,8 @@ from deeplabctl.data.dataset import open_dataset
 from deeplabctl.data.images import read_image, read_label
 from deeplabctl.evaluation.boundaries import Trimap, boundary_f1
 from deeplabctl.evaluation.metrics import ConfusionMatrix
-from deeplabctl.evaluation.network_scores import evaluate
+from deeplabctl.evaluation.network_scores import score_network
+from deeplabctl.prediction import PredictionSettings
 from deeplabctl.reporting import Advanced, Finished, Started
 from deeplabctl.weights.fitting import ModelInfo
 
@@ -43,7 +44,7 @@ def dataset(tmp_path):
 
 def test_evaluation_is_one_matrix_over_all_images_at_their_own_sizes(segmenter, dataset):
     events = []
-    scored = evaluate(segmenter, dataset, dataset.samples("val"), events.append)
+    scored = score_network(segmenter, dataset, dataset.samples("val"), events.append)
     expected = ConfusionMatrix(21)
     for sample in dataset.samples("val"):
         expected.update(read_label(sample.label), segmenter.label(read_image(sample.image)))
@@ -59,7 +60,7 @@ def test_evaluation_is_one_matrix_over_all_images_at_their_own_sizes(segmenter, 
 
 def test_trimap_and_boundary_f1_come_from_the_same_pass(segmenter, dataset):
     seen = []
-    scored = evaluate(
+    scored = score_network(
         segmenter, dataset, dataset.samples("val"), around="void", on_image=lambda image: seen.append(image.sample.id)
     )
     trimap, f1 = Trimap(21, "void"), []
@@ -79,8 +80,8 @@ def test_label_out_of_range_stops_with_its_file(segmenter, dataset):
     label[0, 0] = 77
     Image.fromarray(label).save(dataset.root / "SegmentationClass" / "v3.png")
     events = []
-    with pytest.raises(DataError, match=r"v3\.png: label: expected class ids 0 to 20, got 77; mend the label"):
-        evaluate(segmenter, dataset, dataset.samples("val"), events.append)
+    with pytest.raises(DataError, match=r"v3\.png: label: expected class ids 0 to 20, got 77; fix the label"):
+        score_network(segmenter, dataset, dataset.samples("val"), events.append)
     assert events[-1] == Finished()
 
 
@@ -140,10 +141,10 @@ def test_eval_writes_report_and_the_file_for_the_voc_server_and_overwrites_nothi
     for arguments in (["--out", "scores"], ["--voc-zip", "comp6.zip"]):
         code, out, err = deeplabctl("eval", "--data", "set", *arguments)
         assert (code, out) == (1, "")
-        assert "give --overwrite" in err
+        assert "use --overwrite" in err
 
 
-def test_score_that_the_recipe_leads_one_to_expect_stands_beside_the_result(here, deeplabctl, segmenter):
+def test_score_that_the_recipe_expects_stands_beside_the_result(here, deeplabctl, segmenter):
     from deeplabctl.weights.model_file import save_model
 
     provenance = {
@@ -189,12 +190,12 @@ def test_eval_that_fails_leaves_no_half_written_file(here, deeplabctl):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--scales", "a"], "expected numbers with commas"),
+        (["--scales", "a"], "expected numbers separated by commas"),
         (["--scales", "0"], "at most 4"),
         (["--crf-params", "v7"], "expected largefov-v1"),
         (["--crf-search", "--crf-grid", "bi_w=x"], "expected numbers above 0"),
         (["--crf-search", "--voc-zip", "x.zip"], "means nothing with --crf-search"),
-        (["--pad", "513"], "expected paper or tight"),
+        (["--pad", "513"], "is not one of 'paper', 'tight'"),
     ],
 )
 def test_settings_that_cannot_be_read_are_usage_errors(here, deeplabctl, arguments, said):
@@ -226,7 +227,8 @@ def test_evaluation_with_a_crf_scores_what_refine_makes_of_the_scores(segmenter,
     from deeplabctl.crf import CrfParams, refine
 
     params = CrfParams(bi_xy_std=20, iterations=3)
-    scored = evaluate(segmenter, dataset, dataset.samples("val"), crf=params, adaptive=True)
+    refining = segmenter.with_settings(PredictionSettings(crf=params, crf_adaptive=True))
+    scored = score_network(refining, dataset, dataset.samples("val"))
     expected, without = ConfusionMatrix(21), ConfusionMatrix(21)
     for sample in dataset.samples("val"):
         image, label = read_image(sample.image), read_label(sample.label)
