@@ -86,7 +86,10 @@ def draw_curves(run: Path) -> None:
 
 
 def curves_picture(runs: Sequence[tuple[str, Metrics]], theme: Theme = LIGHT) -> bytes:
-    """Return a PNG with the curves of one run, or of several in a colour each; a run is a name and its metrics."""
+    """Return a PNG with the curves of one run, or of several in a colour each.
+
+    A run is a name, which may be empty for one run, and its metrics.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -96,7 +99,7 @@ def curves_picture(runs: Sequence[tuple[str, Metrics]], theme: Theme = LIGHT) ->
         for index, (name, metrics) in enumerate(runs)
     ]
     columns = 2 if max(len(run.caption) for run in drawn) <= _WIDEST_COLUMN else 1
-    head = 0.2 + _LINE * math.ceil(len(runs) / columns)  # inches
+    head = 0.25 + _LINE * math.ceil(len(runs) / columns) if drawn[0].name else 0.0  # inches
     height = head + _PANELS
     figure = Figure(figsize=(_WIDTH, height), dpi=_DPI, facecolor=theme.paper)
     FigureCanvasAgg(figure)
@@ -176,7 +179,7 @@ def _draw_miou(axes: Axes, runs: Sequence[_Run], theme: Theme) -> None:
 
 def _mark_best(axes: Axes, best: dict[str, Any], color: str, theme: Theme, *, named: bool) -> None:
     step, miou = best["step"], 100 * number(best, "miou")
-    axes.plot([step], [miou], "o", ms=9, mfc=theme.paper, mec=color, mew=2.2, zorder=5)
+    axes.plot([step], [miou], "o", clip_on=False, ms=9, mfc=theme.paper, mec=color, mew=2.2, zorder=5)
     if named:
         share = step / axes.get_xlim()[1]
         axes.annotate(
@@ -215,7 +218,7 @@ def _scale(axes: Axes, points: Sequence[tuple[Floats, Floats]], theme: Theme) ->
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 50 * low else (1,), numticks=5))
         axes.yaxis.set_minor_locator(NullLocator())
     else:
-        axes.yaxis.set_major_locator(MaxNLocator(4, steps=_ROUND))
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=_ROUND))
         if 0 <= low < high / 2:
             axes.set_ylim(0, 1.08 * high)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

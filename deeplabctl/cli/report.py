@@ -1,0 +1,92 @@
+"""``deeplabctl report``: draw the curves of trainings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deeplabctl.cli.console import Console
+from deeplabctl.cli.formatting import percent
+from deeplabctl.cli.options import DebugOption, JsonOption, OverwriteOption, QuietOption
+
+if TYPE_CHECKING:
+    from deeplabctl.training.run_results import RunResults
+
+EXAMPLES = """
+Examples
+  deeplabctl report runs/a              # redraw runs/a/curves.png and report.html
+  deeplabctl report runs/*              # compare all runs in ./comparison
+"""
+
+
+def report(
+    context: typer.Context,
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directory, or several to compare.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", metavar="DIR", help="Folder for the comparison of several runs.", rich_help_panel="Output"
+        ),
+    ] = Path("comparison"),
+    overwrite: OverwriteOption = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Draw the curves of a training, or compare several.
+
+    Of one run: its curves.png and report.html, as the training writes them. Of several: comparison.png and
+    comparison.html, with all curves in one picture and tables of scores and of the settings that differ.
+    """
+    console = Console(json, quiet, debug)
+    if len(runs) == 1:
+        source = context.get_parameter_source("out")
+        if source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter("expected several runs; a single run keeps its report", param_hint="--out")
+        with console.errors():
+            _report_one(console, runs[0])
+    else:
+        with console.errors():
+            _compare(console, runs, out, overwrite=overwrite)
+
+
+def _report_one(console: Console, run: Path) -> None:
+    from deeplabctl.training.curves import CURVES, draw_curves
+    from deeplabctl.training.report import REPORT, write_report
+    from deeplabctl.training.run_results import RunResults
+
+    results = RunResults.read(run)
+    draw_curves(run)
+    write_report(run)
+    console.say(_line(results))
+    console.say(f"curves {run / CURVES}")
+    console.say(f"report {run / REPORT}")
+    console.document({**results.to_dict(), "curves": str(run / CURVES), "report": str(run / REPORT)})
+
+
+def _compare(console: Console, runs: list[Path], out: Path, *, overwrite: bool) -> None:
+    from deeplabctl.reporting import Note
+    from deeplabctl.training.comparison import HEADERS, PAGE, PICTURE, Comparison, check_comparison, write_comparison
+
+    check_comparison(out, overwrite=overwrite)
+    comparison = Comparison.read(runs)
+    with console.reporter() as notify:
+        if comparison.note is not None:
+            notify(Note(comparison.note))
+    write_comparison(comparison, out)
+    console.table(HEADERS, comparison.rows())
+    console.say()
+    console.say(f"curves {out / PICTURE}")
+    console.say(f"report {out / PAGE}")
+    console.document({**comparison.to_dict(), "curves": str(out / PICTURE), "report": str(out / PAGE)})
+
+
+def _line(results: RunResults) -> str:
+    best = (
+        "no validation yet"
+        if results.best_step is None
+        else f"best val mIoU {percent(results.best_miou)} at step {results.best_step:,}"
+    )
+    return f"{results.name}: {results.steps_in_words} steps, {best}"

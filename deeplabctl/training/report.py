@@ -1,0 +1,137 @@
+"""Write report.html of a training: its curves, the scores of the classes, the first and last previews, the settings."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from html import escape
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from deeplabctl.data.images import read_image
+from deeplabctl.errors import DataError
+from deeplabctl.evaluation.html_page import (
+    DASH,
+    cards,
+    class_table,
+    data_uri,
+    in_words,
+    inline_picture,
+    percent,
+    render_page,
+    settings_table,
+)
+from deeplabctl.evaluation.report_pictures import shrunk
+from deeplabctl.files import write_text
+from deeplabctl.reporting import duration
+from deeplabctl.training.curves import DARK, curves_picture
+from deeplabctl.training.metrics_log import Metrics, number
+from deeplabctl.training.run_results import RunResults
+
+REPORT = "report.html"
+
+_PREVIEW_WIDTH = 1000  # pixels
+
+
+def write_report(run: Path) -> None:
+    """Write a run's report.html.
+
+    Raises RunError for a folder that is not a run or has no metrics, OutputError where the page cannot be written.
+    """
+    write_text(run / REPORT, render_training_report(RunResults.read(run)))
+
+
+def render_training_report(results: RunResults) -> str:
+    """Return the page."""
+    model = results.recipe.get("model", {})
+    parts = {
+        "cards": cards(_headlines(results)),
+        "expected": _expectation(results),
+        "curves": inline_curves([("", results.metrics)]),
+        "classes": _classes(results),
+        "run": settings_table(_run_facts(results)),
+        "previews": _previews(results.previews()),
+        "settings": "".join(
+            f"<section><h3>{escape(name)}</h3>{settings_table(section)}</section>"
+            for name, section in results.recipe.items()
+            if name != "expect"
+        ),
+    }
+    subtitle = (
+        f"{in_words(model.get('architecture', DASH))} of width {in_words(model.get('width', DASH))} "
+        f"on {results.data_name}, {results.steps_in_words} steps"
+    )
+    return render_page(resources.files("deeplabctl.training") / "report.html", results.name, subtitle, parts)
+
+
+def inline_curves(runs: Sequence[tuple[str, Metrics]]) -> str:
+    """Return the curves of one or several runs as HTML, for light and for dark pages."""
+    light, dark = (data_uri(picture, "PNG") for picture in (curves_picture(runs), curves_picture(runs, DARK)))
+    return (
+        f"<div class=scroll><picture><source media='(prefers-color-scheme: dark)' srcset='{dark}'>"
+        f"<img class='picture curves' alt='curves of loss, mean IoU and learning rate' src='{light}'></picture></div>"
+    )
+
+
+def _headlines(results: RunResults) -> list[tuple[str, str]]:
+    best = results.metrics.best
+    at = "" if best is None else f", step {best['step']:,}"
+    accuracy = None if best is None else number(best, "pixel_accuracy")
+    return [
+        (f"best mIoU %{at}", percent(results.best_miou)),
+        ("pixel accuracy %, same step", percent(accuracy)),
+        ("last loss", DASH if results.loss is None else f"{results.loss:.4f}"),
+        ("steps", results.steps_in_words),
+        ("training time", DASH if results.seconds is None else duration(results.seconds)),
+    ]
+
+
+def _expectation(results: RunResults) -> str:
+    expect = results.facts.get("expect")
+    if not isinstance(expect, dict) or not number(expect, "miou") > 0:
+        return ""
+    miou, tolerance = number(expect, "miou"), number(expect, "tolerance")
+    text = f"expected {percent(miou)} +- {percent(tolerance)} ({expect.get('source', '')})"
+    return f"<p class=note>{escape(text)}</p>"
+
+
+def _classes(results: RunResults) -> str:
+    if results.classes:
+        return f"<p class=note>Of the validation with the best mIoU.</p>{class_table(results.classes)}"
+    reason = "There was no validation yet." if results.metrics.best is None else "The metrics of this run have none."
+    return f"<p class=note>{reason}</p>"
+
+
+def _run_facts(results: RunResults) -> dict[str, Any]:
+    facts, earlier = results.facts, results.facts.get("earlier")
+    versions, argv = facts.get("versions"), facts.get("argv")
+    shown = {
+        "status": results.status,
+        "error": facts.get("error"),
+        "started": facts.get("started"),
+        "resumed": f"{len(earlier)} times" if isinstance(earlier, list) else None,
+        "training time": results.seconds and f"{duration(results.seconds)}, without validations",
+        "device": facts.get("device"),
+        "platform": facts.get("platform"),
+        "python": facts.get("python"),
+        **(versions if isinstance(versions, dict) else {}),
+        "git": facts.get("git"),
+        "command": shlex.join(map(str, argv)) if isinstance(argv, list) else None,
+    }
+    return {key: value for key, value in shown.items() if value is not None}
+
+
+def _previews(files: Sequence[Path]) -> str:
+    figures = []
+    for file in files:
+        try:
+            picture = shrunk(read_image(file), _PREVIEW_WIDTH)
+        except DataError:  # removed or damaged meanwhile; the other parts of the page stand without it
+            continue
+        step = escape(file.stem.removeprefix("step-").lstrip("0"))
+        figures.append(
+            f"<figure><img class=picture alt='preview of step {step}' src='{inline_picture(picture, 'JPEG')}'>"
+            f"<figcaption>step {step}</figcaption></figure>"
+        )
+    return f"<h2>Previews</h2><div class=pair>{''.join(figures)}</div>" if figures else ""

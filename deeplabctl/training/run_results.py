@@ -1,0 +1,154 @@
+"""Read what a training left in its run directory, finished or not: recipe, facts, metrics, previews."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Self
+
+from deeplabctl import recipes
+from deeplabctl.errors import RunError
+from deeplabctl.training.metrics_log import METRICS, Metrics, number
+from deeplabctl.training.run_directory import RECIPE, run_facts
+
+
+@dataclass(frozen=True)
+class RunResults:
+    """Hold the results of one run."""
+
+    path: Path
+    recipe: dict[str, dict[str, Any]]  # section -> key -> value
+    facts: dict[str, Any]  # run.json
+    metrics: Metrics
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a run directory; raises RunError for a folder that is not one, or has no metrics yet."""
+        file = path / RECIPE
+        if not file.is_file():
+            got = "a folder without it" if path.is_dir() else "a file" if path.exists() else "nothing of that name"
+            raise RunError(f"{path}: expected a run directory with a {RECIPE}, got {got}")
+        try:
+            recipe = tomllib.loads(file.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(f"cannot read {file}: {error}") from error
+        metrics = Metrics.read(path)
+        if not metrics.last_step:
+            raise RunError(f"{path}: expected at least one training step in {METRICS}, got none; train it first")
+        sections = {name: section for name, section in recipe.items() if isinstance(section, dict)}
+        return cls(path, sections, run_facts(path), metrics)
+
+    @property
+    def name(self) -> str:
+        """Return the name of the run directory."""
+        return self.path.resolve().name
+
+    @property
+    def recipe_name(self) -> str | None:
+        """Return the recipe's name as it was recorded, else that of the packaged recipe it is based on; or None.
+
+        A recipe that is based on another one keeps what that says of its score.
+        """
+        if isinstance(recorded := self.facts.get("recipe"), str):
+            return recorded
+        source = self.recipe.get("expect", {}).get("source")
+        packaged = {name: tomllib.loads(recipes.text(name)).get("expect", {}).get("source") for name in recipes.names()}
+        return next((name for name in packaged if source and packaged[name] == source), None)
+
+    @property
+    def data_name(self) -> str:
+        """Return the name of the data set's folder."""
+        root = str(self.recipe.get("data", {}).get("root", ""))
+        return Path(root).name or root
+
+    @property
+    def planned_steps(self) -> int:
+        """Return the steps that the recipe asks for."""
+        steps = self.recipe.get("solver", {}).get("steps")
+        return steps if isinstance(steps, int) else self.metrics.last_step
+
+    @property
+    def steps_in_words(self) -> str:
+        """Return the number of steps, and of how many where some are missing."""
+        done, planned = self.metrics.last_step, self.planned_steps
+        return f"{done:,}" if done >= planned else f"{done:,} of {planned:,}"
+
+    @property
+    def status(self) -> str | None:
+        """Return "running" (or killed), "finished", "interrupted" or "failed"; None where it is not known."""
+        status = self.facts.get("status")
+        if status == "running" and self.metrics.last_step >= self.planned_steps:
+            return "finished"
+        return None if status is None else str(status)
+
+    @property
+    def loss(self) -> float | None:
+        """Return the last loss that was logged."""
+        return _known(number(self.metrics.train[-1], "loss")) if self.metrics.train else None
+
+    @property
+    def best_miou(self) -> float | None:
+        """Return the highest mean IoU of a validation, a fraction."""
+        return None if self.metrics.best is None else number(self.metrics.best, "miou")
+
+    @property
+    def best_step(self) -> int | None:
+        """Return the step of the best validation."""
+        return None if self.metrics.best is None else int(self.metrics.best["step"])
+
+    @property
+    def classes(self) -> list[dict[str, Any]]:
+        """Return the classes' scores of the best validation, as scores.json has them; empty for an older run."""
+        best = self.metrics.best
+        found = best.get("classes") if best else None
+        return [_class_scores(entry) for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+
+    @property
+    def seconds(self) -> float | None:
+        """Return the time that the training steps took, without validations, from the logged speed."""
+        solver = self.recipe.get("solver", {})
+        images = number(solver, "batch_size") * number(solver, "accumulate")  # in a step
+        lines = [{"step": 0}, *self.metrics.train]
+        parts = (
+            (entry["step"] - before["step"]) * images / number(entry, "images_per_second")
+            for before, entry in pairwise(lines)
+            if number(entry, "images_per_second") > 0
+        )
+        return _known(sum(parts))
+
+    def previews(self) -> list[Path]:
+        """Return the first and the last preview; fewer if there are not two."""
+        files = sorted((self.path / "previews").glob("step-*.png"))
+        return [files[0], files[-1]] if len(files) > 1 else files
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the results in short, as JSON knows them."""
+        return {
+            "run": str(self.path),
+            "recipe": self.recipe_name,
+            "data": self.data_name,
+            "status": self.status,
+            "steps": self.metrics.last_step,
+            "planned_steps": self.planned_steps,
+            "best_miou": self.best_miou,
+            "best_step": self.best_step,
+            "loss": self.loss,
+            "seconds": self.seconds,
+        }
+
+
+def _class_scores(entry: dict[str, Any]) -> dict[str, Any]:
+    pixels = number(entry, "pixels")
+    return {
+        "name": str(entry.get("name", "")),
+        "iou": _known(number(entry, "iou")),
+        "accuracy": _known(number(entry, "accuracy")),
+        "pixels": int(pixels) if math.isfinite(pixels) else 0,
+    }
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None
