@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from deeplabctl import __version__
-from deeplabctl.cli import convert_caffe, infer, train
+from deeplabctl.cli import convert_caffe, infer, report, train
 from deeplabctl.cli.data import app as data
 from deeplabctl.cli.eval import command as evaluate
 from deeplabctl.cli.help import SectionedCommand, SectionedGroup
+from deeplabctl.version import __version__
 
 FIRST_STEPS = """
 First steps
@@ -35,6 +35,7 @@ app = typer.Typer(
 app.command("train", epilog=train.EXAMPLES)(train.train)
 app.command("eval", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command("infer", epilog=infer.EXAMPLES, no_args_is_help=True)(infer.infer)
+app.command("report", epilog=report.EXAMPLES, no_args_is_help=True)(report.report)
 app.command("convert-caffe", epilog=convert_caffe.EXAMPLES, no_args_is_help=True)(convert_caffe.convert_caffe)
 app.add_typer(data.app, name="data", cls=SectionedGroup)
 for command in (*app.registered_commands, *data.app.registered_commands):
