@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from deeplabctl.cli.console import Console
+from deeplabctl.cli.formatting import with_options
 from deeplabctl.cli.options import DebugOption, JsonOption, OverwriteOption, QuietOption
 
 EXAMPLES = """
@@ -81,7 +82,7 @@ def convert_caffe(
     """
     from deeplabctl.caffe.prototxt import check_geometry, read_prototxt
     from deeplabctl.classes import read_classes
-    from deeplabctl.errors import DataError
+    from deeplabctl.files import check_new_file
     from deeplabctl.weights.conversion import plan_conversion, write_conversion
 
     console = Console(json, quiet, debug)
@@ -90,17 +91,16 @@ def convert_caffe(
             _inspect(console, model)
             return
         target = out or Path(f"{model.name.removesuffix('.caffemodel')}.keras")
-        if target.suffix != ".keras":
-            raise DataError(f"--out {target}: expected a name that ends with .keras")
-        if target.exists() and not overwrite:
-            raise DataError(f"{target} exists; give --overwrite to replace it, or another --out")
+        if target.suffix.lower() == ".keras":
+            target = target.with_suffix(".keras")  # Keras refuses .KERAS
+        check_new_file(target, overwrite=overwrite, suffixes=(".keras",))
         conversion = plan_conversion(model, read_classes(classes) if classes else None, seed)
         info = conversion.info
         if prototxt is not None:
-            agreeing = check_geometry(
+            matching = check_geometry(
                 read_prototxt(prototxt), info.architecture, num_classes=len(info.classes), width=info.width
             )
-            console.say(f"{prototxt}: {len(agreeing)} layers have the geometry of {info.architecture}")
+            console.say(f"{prototxt}: {len(matching)} layers have the geometry of {info.architecture}")
 
         from deeplabctl.cli.tensorflow_startup import start_tensorflow
 
@@ -108,9 +108,9 @@ def convert_caffe(
         parameters = write_conversion(conversion, target)
         console.say(f"{model}: {conversion.origin.format.value}, {info.architecture} of width {info.width:g}")
         for line in conversion.said:
-            console.say(line)
+            console.say(with_options(line))
         if conversion.new:
-            console.say(f"not in the file, so drawn with seed {seed}: {', '.join(conversion.new)}")
+            console.say(f"not in the file, so initialized at random (seed {seed}): {', '.join(conversion.new)}")
         console.say(f"{target}: {parameters:,} parameters, read back and equal to the source")
         console.say(
             f"{len(info.classes)} classes: {', '.join(info.classes[:5])}{', ...' if len(info.classes) > 5 else ''}"
@@ -156,6 +156,6 @@ def _inspect(console: Console, path: Path) -> None:
 
 
 def _ranges(ranges: list[list[float]]) -> list[str]:
-    """Return the ranges of kernel and bias in words; a dash for one that a layer of another kind lacks."""
+    """Return the ranges of kernel and bias in words, or dashes where a layer lacks them."""
     words = [f"{smallest:.4g} to {largest:.4g}" for smallest, largest in ranges]
     return [*words, "-", "-"][:2]

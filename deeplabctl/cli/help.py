@@ -14,10 +14,7 @@ _COLUMN = 24  # characters at most for the names; a longer name gets a line of i
 
 
 class SectionedCommand(TyperCommand):
-    """Write a section for each ``rich_help_panel`` of the options: arguments first, common options last.
-
-    The sections come in the order of the parameters.
-    """
+    """Write arguments first, then a section for each ``rich_help_panel``, in the order of the parameters."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write arguments and options."""
@@ -28,12 +25,12 @@ class SectionedCommand(TyperCommand):
                 continue
             section = getattr(parameter, "rich_help_panel", None)
             if parameter.param_type_name == "argument":
-                record = (str(parameter.metavar or parameter.name), record[1])  # without its type
+                name = f"{parameter.metavar or parameter.name}{'' if parameter.nargs == 1 else '...'}"
+                record = (name, record[1])  # without its type
                 section = section or "Arguments"
             elif parameter.name == "help":
                 section = COMMON
             sections.setdefault(section or "Options", []).append(record)
-        sections[COMMON] = sections.pop(COMMON, [])
         _write_sections(formatter, sections)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:

@@ -16,14 +16,17 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
 Examples
-  deeplabctl report runs/a              # redraw runs/a/curves.png and report.html
-  deeplabctl report runs/*              # compare all runs in ./comparison
+  # draw runs/a/curves.png and write runs/a/report.html
+  deeplabctl report runs/a
+
+  # compare all runs, in ./comparison
+  deeplabctl report runs/*
 """
 
 
 def report(
     context: typer.Context,
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directory, or several to compare.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run directory, or several to compare.")],
     out: Annotated[
         Path,
         typer.Option(

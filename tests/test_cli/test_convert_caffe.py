@@ -58,8 +58,8 @@ def test_converted_net_has_caffes_logits_in_plain_keras(deeplabctl, tmp_path, ne
 def test_training_nets_and_snapshots_convert(deeplabctl, tmp_path, name):
     code, out, _ = deeplabctl("convert-caffe", fixture(name), "--json", "--out", "a.keras")
     assert code == 0
-    told = json.loads(out)
-    assert (told["parameters"], told["new_layers"]) == (20_939, [])
+    result = json.loads(out)
+    assert (result["parameters"], result["new_layers"]) == (20_939, [])
     assert read_info(tmp_path / "a.keras").width == 1 / 32
 
 
@@ -108,11 +108,11 @@ def test_classes_are_named_and_counted(deeplabctl, tmp_path):
     assert "expected 21 names" in err
 
 
-def test_nothing_is_overwritten_unasked(deeplabctl, tmp_path):
+def test_nothing_is_overwritten_by_default(deeplabctl, tmp_path):
     (tmp_path / "lfov_tiny_v1.keras").write_text("mine")
     code, _, err = deeplabctl("convert-caffe", DATA / "lfov_tiny_v1.caffemodel")
     assert code == 1
-    assert "give --overwrite" in err
+    assert "use --overwrite to replace it" in err
     assert (tmp_path / "lfov_tiny_v1.keras").read_text() == "mine"
 
 

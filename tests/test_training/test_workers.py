@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from making import make_dataset
+from dataset_files import make_dataset
 
 from deeplabctl.errors import RunError
 

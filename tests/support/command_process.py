@@ -1,0 +1,35 @@
+"""Run the command in a process of its own, and see to it that nothing heavy is loaded."""
+
+import subprocess
+import sys
+
+PROGRAM = (
+    "import sys, atexit\n"
+    "atexit.register(lambda: print('LOADED', *sorted({'tensorflow', 'keras', 'numba'} & set(sys.modules))))\n"
+    "sys.argv[0] = 'deeplabctl'\n"
+    "from deeplabctl.cli.app import main\n"
+    "main()\n"
+)
+
+
+def run_without_tensorflow(*arguments, cwd):
+    """Run the command; returns (exit code, stdout, stderr)."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=60
+    )
+    stdout, _, loaded = done.stdout.rpartition("LOADED")
+    assert loaded.strip() == ""
+    return done.returncode, stdout, done.stderr
+
+
+def fails_with_one_line(message, *arguments, cwd):
+    """Check that the command ends with exit code 1 and one error line that has the message; returns stderr."""
+    code, out, err = run_without_tensorflow(*arguments, cwd=cwd)
+    assert code == 1
+    assert out == ""
+    assert err.splitlines()[-1].startswith("error: ")
+    assert message in err.splitlines()[-1]
+    assert sum(line.startswith("error: ") for line in err.splitlines()) == 1
+    assert "Traceback" not in err
+    assert not (cwd / "runs").exists()
+    return err

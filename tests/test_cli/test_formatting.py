@@ -1,0 +1,30 @@
+"""Arguments in messages become options."""
+
+import pytest
+
+from deeplabctl.cli.console import print_error
+from deeplabctl.cli.formatting import describe, with_options
+from deeplabctl.reporting import Note
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("use `overwrite` to replace it", "use --overwrite to replace it"),
+        ("`init=random`: got width 1", "--init random: got width 1"),
+        ("choose another `pred_dir`", "choose another --pred-dir"),
+        ("use `overwrite`, or choose another `out`", "use --overwrite, or choose another --out"),
+        ("`scales=0.5,0.75,1` and `data=`", "--scales 0.5,0.75,1 and --data "),
+        ("a.png: expected one channel, got 3", "a.png: expected one channel, got 3"),
+        ("set `solver.learning_rate` or solver.power", "set `solver.learning_rate` or solver.power"),
+        ("the folder `My Set`", "the folder `My Set`"),
+    ],
+)
+def test_arguments_in_backquotes_become_options(text, expected):
+    assert with_options(text) == expected
+
+
+def test_errors_and_notes_name_options(capsys):
+    print_error("a.png exists; use `overwrite`")
+    assert capsys.readouterr().err == "error: a.png exists; use --overwrite\n"
+    assert describe(Note("no `data` is given", warning=True)) == "warning: no --data is given"

@@ -1,0 +1,88 @@
+"""Help in sections, in color on a terminal only."""
+
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+
+from deeplabctl import recipes
+from deeplabctl.crf.params import PRESETS
+
+
+def sections(text):
+    """Return the lines of each section of a help text, by title."""
+    found = {}
+    for line in text.splitlines():
+        if line.endswith(":") and not line.startswith(" "):
+            lines = found[line[:-1]] = []
+        elif found:
+            lines.append(line)
+    return found
+
+
+def on_a_terminal(*arguments, **environment):
+    """Run the command with its output on a terminal; returns what the terminal gets."""
+    terminal, end = pty.openpty()
+    unset = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "deeplabctl", *arguments], stdout=end, stderr=end, stdin=end,
+        env=unset | {"TERM": "xterm", "COLUMNS": "80"} | environment,
+    )  # fmt: skip
+    os.close(end)
+    output = b""
+    try:
+        while part := os.read(terminal, 1 << 16):
+            output += part
+    except OSError:  # the other end is closed
+        pass
+    os.close(terminal)
+    process.wait(timeout=60)
+    return output.decode().replace("\r\n", "\n")
+
+
+def test_arguments_and_options_stand_in_named_sections(deeplabctl):
+    _, out, _ = deeplabctl("train", "--help")
+    assert list(sections(out)) == ["Data", "Network", "Training", "Hardware", "Output", "Common", "Examples"]
+    _, out, _ = deeplabctl("infer", "--help")
+    found = sections(out)
+    assert next(iter(found)) == "Arguments"
+    assert found["Arguments"][0].startswith("  INPUT...   ")
+
+
+def test_group_lists_its_commands_before_its_options(deeplabctl):
+    _, out, _ = deeplabctl("--help")
+    assert list(sections(out)) == ["Commands", "Options", "First steps"]
+
+
+def test_explanations_begin_in_one_column(deeplabctl, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = deeplabctl("eval", "--help")
+    found = sections(out)
+    assert "  --crf                     Sharpen" in "\n".join(found["Dense CRF"])
+    assert "  -q, --quiet               Show" in "\n".join(found["Common"])
+
+
+def test_recipes_are_named_and_presets_are_not(deeplabctl):
+    _, out, _ = deeplabctl("train", "--help")
+    assert ", ".join(recipes.names()) in " ".join(out.split())
+    _, out, _ = deeplabctl("eval", "--help")
+    assert not any(name in out for name in PRESETS)
+
+
+@pytest.mark.parametrize(("command", "title"), [([], "First steps"), (["train"], "Data"), (["data"], "Commands")])
+def test_colors_are_for_terminals(command, title, deeplabctl):
+    colored = on_a_terminal(*command, "--help")
+    assert f"\n\x1b[1m{title}\x1b[0m:\n" in colored
+    assert "\x1b[36m\x1b[1m--help\x1b[0m" in colored
+    plain = on_a_terminal(*command, "--help", NO_COLOR="1")
+    assert "\x1b" not in plain
+    assert on_a_terminal(*command, "--help", TERM="dumb") == plain
+    assert "\x1b" not in deeplabctl(*command, "--help")[1]
+
+
+def test_errors_are_plain_with_no_color(tmp_path):
+    arguments = ("data", "check", str(tmp_path / "gone"))
+    assert "\x1b[31m\x1b[1merror: \x1b[0mdata set" in on_a_terminal(*arguments)
+    assert "error: data set" in on_a_terminal(*arguments, NO_COLOR="1")

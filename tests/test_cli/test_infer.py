@@ -1,0 +1,37 @@
+"""``deeplabctl infer``: masks, and what is wrong with the inputs."""
+
+import json
+
+import pytest
+from command_process import fails_with_one_line
+from PIL import Image
+from small_training import SMALL
+
+from deeplabctl.data.images import read_label
+
+
+@pytest.mark.tf
+def test_one_bad_picture_is_named_and_the_others_are_finished(here, deeplabctl):
+    deeplabctl("train", "--data", "set", *SMALL, "--steps", 2, "-q")
+    pictures = here / "pictures"
+    pictures.mkdir()
+    Image.new("CMYK", (41, 23)).save(pictures / "a.jpg")
+    (pictures / "b.jpg").write_bytes(b"no picture")
+    Image.new("I;16", (10, 90), 30000).save(pictures / "c.png")
+    code, out, err = deeplabctl("infer", "pictures", "--out", "out", "--json")
+    assert code == 1
+    assert read_label(here / "out" / "a.png").shape == (23, 41)
+    assert read_label(here / "out" / "c.png").shape == (90, 10)
+    assert not (here / "out" / "b.png").exists()
+    result = json.loads(out)
+    assert [entry["width"] for entry in result["images"]] == [41, 10]
+    assert len(result["failed"]) == 1
+    assert "error: 1 of 3 pictures failed" in err
+    assert "b.jpg" in err
+
+
+def test_missing_weights_and_inputs_are_one_line(tmp_path):
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    fails_with_one_line("there are no weights", "infer", "a.png", cwd=tmp_path)
+    fails_with_one_line("gone.jpg: there is no such file", "infer", "gone.jpg", cwd=tmp_path)
+    fails_with_one_line("got a PNG picture", "infer", "a.png", "--weights", "a.png", cwd=tmp_path)
