@@ -13,7 +13,7 @@ from typing import Any
 import typer
 
 from deeplabctl.cli.formatting import describe, with_options
-from deeplabctl.errors import DeepLabError
+from deeplabctl.errors import DeepLabError, RecipeError
 from deeplabctl.reporting import Advanced, Event, Finished, Note, Reporter, Started
 
 _PLAIN_SECONDS = 5.0  # between two lines of a task's progress
@@ -112,6 +112,15 @@ class PlainReporter:
             case _:
                 if (line := describe(event)) is not None:
                     typer.echo(line, err=True)
+
+
+@contextmanager
+def usage_errors(option: str) -> Iterator[None]:
+    """Turn a RecipeError into a usage error (exit code 2) that names the option."""
+    try:
+        yield
+    except RecipeError as error:
+        raise typer.BadParameter(with_options(str(error)), param_hint=option) from None
 
 
 def print_error(message: str) -> None:

@@ -1,4 +1,4 @@
-"""Write help in named sections, in colour on a terminal: plain text, as rich would take too long to load."""
+"""Write help in named sections, in color on a terminal. It is plain text: rich takes too long to load."""
 
 from __future__ import annotations
 

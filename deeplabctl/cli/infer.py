@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deeplabctl.cli.console import Console, print_error
+from deeplabctl.cli.formatting import with_options
 from deeplabctl.cli.options import (
     PAD_HELP,
     CrfAdaptiveOption,
@@ -71,8 +72,8 @@ def infer(
     from deeplabctl.cli.prediction_options import load_crf_kernels, read_settings
     from deeplabctl.prediction.pictures import find_images, plan_outputs
     from deeplabctl.reporting import Note
-    from deeplabctl.weights.fitting import find_weights
-    from deeplabctl.weights.reading import read_network
+    from deeplabctl.weights.locating import find_weights
+    from deeplabctl.weights.networks import read_network
 
     request = read_settings(pad, scales, flip, crf, crf_adaptive, crf_params)
     console = Console(json, quiet, debug)
@@ -94,28 +95,28 @@ def infer(
             console.say(_line(entry))
         console.document({"images": done, "failed": failed, "weights": str(path), "settings": settings.to_dict()})
         if failed:
-            print_error(f"{len(failed)} of {len(jobs)} pictures failed, the first: {failed[0]}")
+            print_error(f"{len(failed)} of {len(jobs)} images failed, the first: {failed[0]}")
             raise typer.Exit(1)
 
 
 def _segment_all(
     segmenter: Segmenter, jobs: list[PictureJob], report: Reporter
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Segment pictures and write what is made of them; returns what they show, and what went wrong with others."""
+    """Segment images and write masks and overlays; returns what the images show, and the errors of the others."""
     from deeplabctl.data.images import read_image
     from deeplabctl.errors import DeepLabError
     from deeplabctl.reporting import Note, task
 
     done: list[dict[str, Any]] = []
     failed: list[str] = []
-    with task(report, "segmenting", len(jobs), "pictures") as advance:
+    with task(report, "segmenting", len(jobs), "images") as advance:
 
         def fail(error: DeepLabError) -> None:
-            failed.append(str(error))
+            failed.append(with_options(str(error)))
             report(Note(str(error), warning=True))
             advance()
 
-        def pictures() -> Iterator[tuple[tuple[PictureJob, Image], Image]]:
+        def images() -> Iterator[tuple[tuple[PictureJob, Image], Image]]:
             for job in jobs:
                 try:
                     image = read_image(job.image)
@@ -125,7 +126,7 @@ def _segment_all(
                     yield (job, image), image
 
         begin = time.perf_counter()
-        for (job, image), label in segmenter.labels(pictures()):
+        for (job, image), label in segmenter.labels(images()):
             try:
                 entry = _write(job, image, label, segmenter.info.classes)
             except DeepLabError as error:
@@ -139,7 +140,7 @@ def _segment_all(
 
 
 def _write(job: PictureJob, image: Image, label: Label, classes: tuple[str, ...]) -> dict[str, Any]:
-    """Write what is made of a picture, and return what it shows."""
+    """Write the mask and the overlay of an image, and return what it shows, as JSON has it."""
     import numpy as np
 
     from deeplabctl.data.images import write_mask, write_picture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import typer
+from deeplabctl.cli.console import usage_errors
 
 if TYPE_CHECKING:
     from deeplabctl.crf.params import CrfParams
@@ -15,25 +15,20 @@ if TYPE_CHECKING:
 def read_settings(
     pad: Pad | None, scales: str | None, flip: bool | None, crf: bool, crf_adaptive: bool, crf_params: str | None
 ) -> SettingsRequest:
-    """Return what the options ask for; a usage error where one cannot be read."""
+    """Return what the options ask for; a usage error if one cannot be read."""
     from deeplabctl.crf.params import CrfParams
-    from deeplabctl.errors import RecipeError
     from deeplabctl.prediction.settings import SettingsRequest, parse_crf_params, parse_scales
 
-    try:
-        chosen = None if scales is None else parse_scales(scales)
-    except RecipeError as error:
-        raise typer.BadParameter(str(error), param_hint="--scales") from None
+    with usage_errors("--scales"):
+        scale_list = None if scales is None else parse_scales(scales)
     if crf_params:
-        try:
+        with usage_errors("--crf-params"):
             parse_crf_params(crf_params, CrfParams())
-        except RecipeError as error:
-            raise typer.BadParameter(str(error), param_hint="--crf-params") from None
-    return SettingsRequest(pad, chosen, flip, crf_params or crf, crf_adaptive)
+    return SettingsRequest(pad, scale_list, flip, crf_params or crf, crf_adaptive)
 
 
 def load_crf_kernels(crf: CrfParams | None, report: Reporter) -> None:
-    """Load the CRF's kernels where a CRF is used, and say so where that takes a while."""
+    """Load the CRF's kernels if a CRF is used, with a note if that takes a while."""
     if crf is None:
         return
     from deeplabctl.crf import compile_kernels

@@ -174,7 +174,7 @@ def train(
         "seed": seed,
     }  # fmt: skip
     if resume is not None and run_dir is not None:
-        raise typer.BadParameter("a resumed run stays in its directory", param_hint="--run-dir")
+        raise typer.BadParameter("a resumed run stays in its directory; leave it out", param_hint="--run-dir")
     console = Console(json, quiet, debug)
     with console.errors():
         worker = worker_from_environment()
@@ -213,12 +213,12 @@ def _train(job: TrainingJob, worker: Worker | None, report: Reporter) -> tuple[T
     with stop_signals() as should_stop:
         is_chief = waiting is None or waiting.index == 0
         run = run_job(job, report, start, should_stop, argv=sys.argv, writes=is_chief, describe=describe)
-    # Where another worker was asked to stop, this one ends as if it had been asked as well.
+    # If another worker was asked to stop, this one ends as if it had been asked as well.
     return run, (should_stop.exit_code or 128 + signal.SIGTERM) if run.stopped else 0
 
 
 def _with_auto_precision(job: TrainingJob) -> TrainingJob:
-    """Let $DEEPLABCTL_AUTO_PRECISION say what "auto" gives, in place of what this machine is fastest in."""
+    """Let $DEEPLABCTL_AUTO_PRECISION say what "auto" stands for, instead of what is fastest on this machine."""
     from deeplabctl.network.precision import POLICIES
     from deeplabctl.training.plan import with_precision
 
@@ -259,7 +259,7 @@ def _print_run(console: Console, run: TrainedRun, expect: Expect | None) -> None
     if expect is not None and not run.stopped:
         console.say(f"expected {percent(expect.miou)} +- {percent(expect.tolerance)} ({expect.source})")
     from deeplabctl.training.report import REPORT
-    from deeplabctl.weights.fitting import BEST, LAST
+    from deeplabctl.weights.locating import BEST, LAST
 
     model = run.path / (BEST if scores else LAST)
     named = shlex.quote(str(run.path))

@@ -14,8 +14,8 @@ def test_missing_weights_are_one_line(tmp_path):
         (["--crf", "--crf-params", "v3"], "expected largefov-v1, v2-vgg, v2-resnet"),
         (["--crf-search", "--crf-grid", "v3"], "expected v1 or v2"),
         (["--scales", "0.5;1"], "expected numbers"),
-        (["--crf-images", "9"], "means nothing without --crf-search"),
-        (["--pred-dir", "masks"], "expected the data set with the labels: --data DIR"),
+        (["--crf-images", "9"], "needs --crf-search"),
+        (["--pred-dir", "masks"], "needs the data set with the labels: --data DIR"),
     ],
 )
 def test_options_that_cannot_be_read_or_combined_are_usage_errors(arguments, message, tmp_path):

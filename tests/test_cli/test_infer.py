@@ -11,7 +11,7 @@ from deeplabctl.data.images import read_label
 
 
 @pytest.mark.tf
-def test_one_bad_picture_is_named_and_the_others_are_finished(here, deeplabctl):
+def test_unreadable_image_is_named_and_the_others_are_segmented(here, deeplabctl):
     deeplabctl("train", "--data", "set", *SMALL, "--steps", 2, "-q")
     pictures = here / "pictures"
     pictures.mkdir()
@@ -26,7 +26,7 @@ def test_one_bad_picture_is_named_and_the_others_are_finished(here, deeplabctl):
     result = json.loads(out)
     assert [entry["width"] for entry in result["images"]] == [41, 10]
     assert len(result["failed"]) == 1
-    assert "error: 1 of 3 pictures failed" in err
+    assert "error: 1 of 3 images failed" in err
     assert "b.jpg" in err
 
 

@@ -1,4 +1,4 @@
-"""``deeplabctl eval``: score a network, or masks that anyone made, on a split."""
+"""``deeplabctl eval``: score a network, or the masks of another program, on a split."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deeplabctl.cli.console import Console
+from deeplabctl.cli.console import Console, usage_errors
 from deeplabctl.cli.options import (
     CrfAdaptiveOption,
     CrfOption,
@@ -89,9 +89,7 @@ def evaluate(
     ] = None,
     crf_images: Annotated[
         int,
-        typer.Option(
-            "--crf-images", metavar="N", min=1, help="Number of images to use.", rich_help_panel="CRF search"
-        ),
+        typer.Option("--crf-images", metavar="N", min=1, help="Number of images to use.", rich_help_panel="CRF search"),
     ] = 100,
     crf_rounds: Annotated[
         int,
@@ -159,7 +157,7 @@ def evaluate(
     request = EvaluationRequest(weights, data, split, limit, settings)
     labels = data or os.environ.get("DEEPLABCTL_DATA")
     if pred_dir is not None and labels is None:
-        raise typer.BadParameter("expected the data set with the labels: --data DIR", param_hint="--pred-dir")
+        raise typer.BadParameter("needs the data set with the labels: --data DIR", param_hint="--pred-dir")
     with console.errors():
         if pred_dir is not None and labels is not None:
             from deeplabctl.cli.eval.masks import score_folder
@@ -177,16 +175,16 @@ def evaluate(
 
 
 def _check_usage(context: typer.Context, *, pred_dir: bool, search: bool) -> None:
-    """Raise a usage error for an option that was given and means nothing beside the others."""
+    """Raise a usage error for an option that was given and has no effect with the others."""
     rules = [
         (
             pred_dir,
             "weights pad scales flip crf crf_adaptive crf_params voc_zip crf_search",
-            "means nothing with --pred-dir",
+            "has no effect with --pred-dir",
         ),
-        (not pred_dir, "allow_missing", "means nothing without --pred-dir"),
-        (search, "voc_zip", "means nothing with --crf-search"),
-        (not search, "crf_grid crf_images crf_rounds", "means nothing without --crf-search"),
+        (not pred_dir, "allow_missing", "needs --pred-dir"),
+        (search, "voc_zip", "has no effect with --crf-search"),
+        (not search, "crf_grid crf_images crf_rounds", "needs --crf-search"),
     ]
     for applies, names, text in rules:
         for name in names.split() if applies else ():
@@ -197,9 +195,6 @@ def _check_usage(context: typer.Context, *, pred_dir: bool, search: bool) -> Non
 
 def _read_grid(texts: list[str]) -> Grid:
     from deeplabctl.crf.search_grid import parse_grid
-    from deeplabctl.errors import RecipeError
 
-    try:
+    with usage_errors("--crf-grid"):
         return parse_grid(texts)
-    except RecipeError as error:
-        raise typer.BadParameter(str(error), param_hint="--crf-grid") from None

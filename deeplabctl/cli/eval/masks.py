@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 def score_folder(
     console: Console, folder: Path, data: str, split: str, limit: int | None, outputs: Outputs, *, allow_missing: bool
 ) -> None:
-    """Score the masks, print and write what comes of it, and exit with 1 where some are at fault.
+    """Score the masks, print and write the scores, and exit with 1 if some masks are faulty.
 
-    With faults there are no scores, unless ``allow_missing``: then those of the other masks, and missing ones alone are
-    no reason to fail.
+    With faulty masks there are no scores, unless ``allow_missing``: then the others are scored, and missing masks do
+    not count as faults.
     """
     from deeplabctl.data.inspection import check_samples
     from deeplabctl.data.locate import find_dataset
@@ -49,6 +49,6 @@ def score_folder(
     else:
         console.document({"images": 0, "faults": result.to_dict()["faults"]})
     if faults:
-        mend = "" if allow_missing else "; mend them, or score the others alone with --allow-missing"
-        print_error(f"{summary}; the first: {faults[0].text}{mend}")
+        advice = "" if allow_missing else "; fix them, or score only the others with --allow-missing"
+        print_error(f"{summary}; the first: {faults[0].text}{advice}")
         raise typer.Exit(1)

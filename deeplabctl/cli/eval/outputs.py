@@ -1,4 +1,4 @@
-"""Put the scores of an evaluation on the screen and into files."""
+"""Print the scores of an evaluation, and write its files."""
 
 from __future__ import annotations
 
@@ -21,10 +21,7 @@ _EXTREMES = 8  # best, and worst, images in the report
 
 
 class Outputs:
-    """Hold the files that are made of an evaluation, and what they need of each image.
-
-    It is made before any work, and refuses files that exist.
-    """
+    """Write the files that --out and --voc-zip name. They are checked before any work begins."""
 
     def __init__(self, out: Path | None, zip_path: Path | None, split: str, overwrite: bool) -> None:
         from deeplabctl.evaluation.report_files import check_results
@@ -40,7 +37,7 @@ class Outputs:
 
     @contextmanager
     def zip(self) -> Iterator[Callable[[str, npt.NDArray[np.uint8]], None]]:
-        """Yield the function that adds a label to the file for the VOC server, where that is asked for."""
+        """Yield a function that adds a label (H, W) to the VOC server's file; it does nothing without --voc-zip."""
         from deeplabctl.evaluation.voc_submission import voc_zip
 
         if self.zip_path is None:
@@ -51,7 +48,7 @@ class Outputs:
 
     @contextmanager
     def images(self) -> Iterator[Callable[[ImageScores], None]]:
-        """Yield the function that takes each scored image."""
+        """Yield a function to call with each scored image."""
         with self.zip() as add:
 
             def take(image: ImageScores) -> None:
@@ -68,7 +65,7 @@ class Outputs:
             write_results(self.out, scores, split_scores, self._extremes, title, subtitle)
 
     def say(self, console: Console) -> None:
-        """Name the files."""
+        """Print the names of the files."""
         from deeplabctl.evaluation.report_files import REPORT
 
         if self.out:
@@ -78,7 +75,7 @@ class Outputs:
 
 
 def print_scores(console: Console, scores: dict[str, Any]) -> None:
-    """Print the table of classes and what comes from it."""
+    """Print the table of classes and the scores of the whole split."""
     headers, rows = score_rows(scores)
     if "boundary_f1" in scores:
         headers = [*headers[:-1], "boundary F1 %", headers[-1]]
@@ -100,7 +97,7 @@ def print_scores(console: Console, scores: dict[str, Any]) -> None:
 
 
 def settings_line(scores: dict[str, Any], what: str) -> str:
-    """Return what was scored, in a line, with the convention where classes are absent."""
+    """Return what was scored, in a line that also tells how many classes the means leave out."""
     absent = sum(entry["iou"] is None for entry in scores["classes"])
     if not absent:
         return what
