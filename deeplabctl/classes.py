@@ -1,4 +1,4 @@
-"""Hold the class names, the void label and the colours of classes, and read them from files."""
+"""Define the void label, VOC's classes and their colours, and read class names and palettes from files."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from deeplabctl.errors import DataError
 
 IGNORE_LABEL = 255  # void: not trained on, not scored
 
+Color = tuple[int, int, int]  # RGB
+
 VOC_CLASSES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
     "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
@@ -22,7 +24,7 @@ VOC_CLASSES = (
 
 @cache
 def voc_palette() -> npt.NDArray[np.uint8]:
-    """Return VOC's colour map, (256, 3) uint8 RGB: the bits of the id, spread over the three channels from the top."""
+    """Return VOC's colour map, (256, 3) uint8 RGB: the bits of the id, spread over the channels from the highest."""
     ids = np.arange(256)
     colors = np.zeros((256, 3), np.uint8)
     for bit in range(8):
@@ -36,8 +38,8 @@ def voc_palette() -> npt.NDArray[np.uint8]:
 def voc_grey_levels(num_classes: int) -> frozenset[int]:
     """Return the luminances of the palette colours of the classes and of void.
 
-    They are what a palette label turns into when a program reads it as a grey picture (0, 38, 75, 113, ... 220), with a
-    unit to each side for programs that round otherwise.
+    A palette label has these values (0, 38, 75, 113, ... 220) after a program has read it as a grey image. Both
+    neighbouring integers are included, as programs round differently.
     """
     ids = [*range(1, num_classes), IGNORE_LABEL]
     luminance = voc_palette()[ids].astype(float) @ (0.299, 0.587, 0.114)
@@ -48,7 +50,7 @@ def voc_grey_levels(num_classes: int) -> frozenset[int]:
 
 
 def voc_grey_ids(num_classes: int) -> dict[int, int] | None:
-    """Return the class id behind each luminance of the palette; None where two classes share one (above 16 classes)."""
+    """Return the class id of each luminance of the palette, or None if two classes share one (above 16 classes)."""
     colors = voc_palette()[[*range(num_classes), IGNORE_LABEL]].astype(float)
     ids: dict[int, int] = {}
     for index, value in zip([*range(num_classes), IGNORE_LABEL], colors @ (0.299, 0.587, 0.114), strict=True):
@@ -60,49 +62,58 @@ def voc_grey_ids(num_classes: int) -> dict[int, int] | None:
 
 @dataclass(frozen=True)
 class Palette:
-    """Hold class names and what stands for each in masks: a colour, or a grey level three times."""
+    """Hold class names and the colour of each in masks; a grey level counts as a colour of three equal channels."""
 
     names: tuple[str, ...]
-    colors: tuple[tuple[int, int, int], ...]  # RGB, one a class
-    void: tuple[tuple[int, int, int], ...]  # RGB, of what is no class
+    colors: tuple[Color, ...]  # RGB, one per class
+    void: tuple[Color, ...]  # RGB, of void
 
-    def ids(self) -> dict[tuple[int, int, int], int]:
-        """Return the class id of each colour; those of void give 255."""
+    def ids(self) -> dict[Color, int]:
+        """Return the class id of each colour, 255 for those of void."""
         return dict(zip(self.colors, range(len(self.colors)), strict=True)) | dict.fromkeys(self.void, IGNORE_LABEL)
 
 
-def voc_colours() -> Palette:
-    """Return VOC's classes with their colours."""
-    colors = [(int(r), int(g), int(b)) for r, g, b in voc_palette()]
-    return Palette(VOC_CLASSES, tuple(colors[: len(VOC_CLASSES)]), (colors[IGNORE_LABEL],))
-
-
 def read_classes(path: Path) -> tuple[str, ...]:
-    """Read a ``classes.txt``: one name a line, the first is class 0; empty lines and ``#`` comments are skipped.
+    """Read a ``classes.txt``: one name per line, the first is class 0; empty lines and ``#`` comments are skipped.
 
-    A palette file will do, too: colours behind the names, or before them, are passed over, and so is its void.
+    A palette file is also accepted: the colours beside the names and the entries for void are skipped.
     """
     names = []
-    for _, line in _lines(path, "class names", "a name a line"):
-        name, color = _split_colour(line)
+    for _, line in _lines(path, "class names", "one name per line"):
+        name, color = _split_color(line)
         if color is None or not _is_void(name):
             names.append(name)
-    return _checked(path, names)
+    return _check_names(path, names)
+
+
+def parse_class_names(text: str) -> tuple[str, ...]:
+    """Return the class names that a text stands for: "voc", the path of a file for `read_classes`, or "a,b,c"."""
+    if text == "voc":
+        return VOC_CLASSES
+    if Path(text).is_file():
+        return read_classes(Path(text))
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not 2 <= len(names) <= IGNORE_LABEL or len(set(names)) < len(names):
+        raise DataError(
+            f"classes {text!r}: expected voc, a file with one name per line, or 2 to {IGNORE_LABEL} different names "
+            "separated by commas (background,road,tree)"
+        )
+    return names
 
 
 def read_palette(path: Path) -> Palette:
-    """Read a palette file: a name and a colour a line, in the order of the class ids.
+    """Read a palette file: one name and colour per line, in the order of the class ids.
 
-    A colour is ``128 64 128``, ``128,64,128`` or ``#804080``, behind the name or (three numbers) before it; a single
-    number is a grey level. Lines named void, ignore or unlabeled are no classes but mark what is not trained on. CVAT's
-    ``labelmap.txt`` and CamVid's ``label_colors.txt`` are such files. Raises DataError with the line.
+    A colour is ``128 64 128``, ``128,64,128`` or ``#804080`` after the name, or three numbers before it; a single
+    number is a grey level. The names void, ignore and unlabeled stand for void (255). CVAT's ``labelmap.txt`` and
+    CamVid's ``label_colors.txt`` are such files. Raises DataError with the line number.
     """
     names: list[str] = []
-    colors: list[tuple[int, int, int]] = []
-    void: list[tuple[int, int, int]] = []
-    taken: dict[tuple[int, int, int], str] = {}
-    for number, line in _lines(path, "palette", "a name and a colour a line"):
-        name, color = _split_colour(line, grey=True)
+    colors: list[Color] = []
+    void: list[Color] = []
+    taken: dict[Color, str] = {}
+    for number, line in _lines(path, "palette", "one name and colour per line"):
+        name, color = _split_color(line, grey=True)
         if color is None or max(color) > 255:
             raise DataError(
                 f"{path}:{number}: expected a name and a colour (road 128 64 128, road #804080, or a grey level: "
@@ -110,8 +121,8 @@ def read_palette(path: Path) -> Palette:
             )
         if color in taken:
             raise DataError(
-                f"{path}:{number}: expected another colour for {name!r} than for {taken[color]!r}, got {color} again; "
-                "give each class its own"
+                f"{path}:{number}: expected different colours for {name!r} and {taken[color]!r}, got {color} for both; "
+                "give each class its own colour"
             )
         taken[color] = name
         if _is_void(name):
@@ -119,7 +130,7 @@ def read_palette(path: Path) -> Palette:
         else:
             names.append(name)
             colors.append(color)
-    return Palette(_checked(path, names), tuple(colors), tuple(void))
+    return Palette(_check_names(path, names), tuple(colors), tuple(void))
 
 
 _NUMBERS = r"(\d{1,3})[\s,;]+(\d{1,3})[\s,;]+(\d{1,3})"
@@ -129,8 +140,8 @@ _NAME_THEN_HEX = re.compile(r"(.*?[^\s,;:=])[\s,;:=]+#([0-9a-fA-F]{6})")
 _NAME_THEN_GREY = re.compile(r"(.*?[^\s,;:=])[\s,;:=]+(\d{1,3})")
 
 
-def _split_colour(line: str, *, grey: bool = False) -> tuple[str, tuple[int, int, int] | None]:
-    """Return the name in a line and its colour, None where there is none."""
+def _split_color(line: str, *, grey: bool = False) -> tuple[str, Color | None]:
+    """Return the name in a line and its colour, or None for the colour if there is none."""
     if match := _RGB_THEN_NAME.fullmatch(line):
         return match[4], (int(match[1]), int(match[2]), int(match[3]))
     if match := _NAME_THEN_RGB.fullmatch(line):
@@ -148,7 +159,7 @@ def _is_void(name: str) -> bool:
 
 
 def _lines(path: Path, what: str, expected: str) -> list[tuple[int, str]]:
-    """Return (number, text) of the lines that are neither empty nor comments."""
+    """Return (number, text) of the lines, without empty ones and comments."""
     try:
         lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -157,9 +168,9 @@ def _lines(path: Path, what: str, expected: str) -> list[tuple[int, str]]:
     return [(number, line) for number, line in numbered if line]
 
 
-def _checked(path: Path, names: list[str]) -> tuple[str, ...]:
+def _check_names(path: Path, names: list[str]) -> tuple[str, ...]:
     if not 2 <= len(names) <= IGNORE_LABEL:
-        raise DataError(f"{path}: expected 2 to {IGNORE_LABEL} class names, one a line, got {len(names)}")
+        raise DataError(f"{path}: expected 2 to {IGNORE_LABEL} class names, one per line, got {len(names)}")
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise DataError(f"{path}: the class {twice[0]!r} stands there more than once; give each class one line")
+        raise DataError(f"{path}: expected each class once, got {twice[0]!r} more than once; remove the repeated line")
     return tuple(names)

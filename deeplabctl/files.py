@@ -1,10 +1,12 @@
-"""Write files whole or not at all: under a temporary name beside the target, then renamed."""
+"""Write files and folders whole or not at all: under a temporary name beside the target, then renamed."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +31,22 @@ def check_folder(path: Path) -> None:
         raise OutputError(f"{path}: expected a folder, got a file; choose another `out`")
 
 
+def check_new_folder(path: Path, *, overwrite: bool) -> None:
+    """Raise OutputError for a folder that must not be written as a whole: a file, or a folder that is not empty."""
+    if has_content(path) and not overwrite:
+        raise OutputError(
+            f"{path} exists and is not an empty folder; use `overwrite` to replace it, or choose another folder"
+        )
+
+
+def has_content(path: Path) -> bool:
+    """Tell whether there is a file at this path, or a folder that is not empty. Raises OutputError if unreadable."""
+    try:
+        return os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir()))
+    except OSError as error:
+        raise OutputError(f"cannot read {path}: {error.strerror}; choose another folder") from None
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that takes its place when the block ends without an error.
@@ -49,6 +67,38 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield an empty temporary folder beside ``path`` that takes its place when the block ends without an error.
+
+    Missing parent folders are made. Raises OutputError if ``path`` is not empty, unless ``overwrite`` lets it be
+    replaced, and where the system refuses: a full disk, no permission.
+    """
+    path = path.resolve()
+    check_new_folder(path, overwrite=overwrite)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}; choose another folder") from None
+    try:
+        temporary.chmod(0o755)  # mkdtemp makes folders that only their owner can read
+        yield temporary
+        replaced = None
+        if overwrite and has_content(path):
+            replaced = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+            path.rename(replaced)
+        temporary.rename(path)  # fails if another process has filled the folder meanwhile
+        if replaced is not None:
+            shutil.rmtree(replaced, ignore_errors=True)
+    except OSError as error:
+        name = f" ({error.filename})" if error.filename else ""
+        reason = error.strerror or str(error)
+        raise OutputError(f"cannot write {path}: {reason}{name}; nothing was left half-written") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)  # it is not there any more if all went well
 
 
 def write_text(path: Path, text: str) -> None:

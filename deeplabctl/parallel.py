@@ -1,4 +1,4 @@
-"""Work on many items in threads, a few ahead of their use, so that memory stays flat."""
+"""Process many items in threads, a few ahead of their use, so that memory stays flat."""
 
 from __future__ import annotations
 
@@ -27,5 +27,5 @@ def map_ahead(
             while queue:
                 yield queue.popleft().result()
         finally:
-            for future in queue:  # of a consumer that left early
+            for future in queue:  # of a consumer that stopped early
                 future.cancel()

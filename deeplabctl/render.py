@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+import PIL.Image
+from PIL import ImageDraw, ImageFont
 
+from deeplabctl.arrays import Image, Label, Mask
 from deeplabctl.classes import IGNORE_LABEL, voc_palette
-
-Image8 = npt.NDArray[np.uint8]
 
 _OPACITY = 0.6
 _GAP = 6  # pixels between panels and around texts
 _PAPER, _INK = (255, 255, 255), (34, 34, 34)
 
 
-def overlay(image: Image8, label: Image8, classes: Sequence[str]) -> Image8:
-    """Lay the classes' colours over an image, (H, W, 3) uint8 RGB, and draw the borders between them in white.
+def overlay(image: Image, label: Label, classes: Sequence[str]) -> Image:
+    """Lay the colours of the classes over an image, (H, W, 3) uint8 RGB, and draw borders between classes in white.
 
-    A class named "background" stays clear, and so does void but for its grey tint.
+    Class 0 stays clear if its name is "background"; void gets a grey tint.
     """
     colors = voc_palette()[label].astype(np.float32)
     opacity = np.full(256, _OPACITY, np.float32)
@@ -32,8 +31,8 @@ def overlay(image: Image8, label: Image8, classes: Sequence[str]) -> Image8:
     return np.rint(mixed).astype(np.uint8)
 
 
-def with_legend(picture: Image8, labels: Sequence[Image8], classes: Sequence[str]) -> Image8:
-    """Put a strip below a picture that names the classes (and void) that appear in the labels, largest first."""
+def with_legend(picture: Image, labels: Sequence[Label], classes: Sequence[str]) -> Image:
+    """Add a strip below a picture with the classes (and void) that appear in the labels, largest first."""
     counts = np.sum([np.bincount(label.ravel(), minlength=256) for label in labels], axis=0)
     present = [index for index in np.argsort(-counts, kind="stable") if counts[index]]
     entries = [("void" if index == IGNORE_LABEL else classes[index], voc_palette()[index]) for index in present]
@@ -47,8 +46,8 @@ def with_legend(picture: Image8, labels: Sequence[Image8], classes: Sequence[str
             lines.append([])
         lines[-1].append(index)
     line_height = box + 2 * _GAP
-    canvas = Image.new("RGB", (width, picture.shape[0] + len(lines) * line_height + _GAP), _PAPER)
-    canvas.paste(Image.fromarray(picture), ((width - picture.shape[1]) // 2, 0))
+    canvas = PIL.Image.new("RGB", (width, picture.shape[0] + len(lines) * line_height + _GAP), _PAPER)
+    canvas.paste(PIL.Image.fromarray(picture), ((width - picture.shape[1]) // 2, 0))
     draw = ImageDraw.Draw(canvas)
     for row, line in enumerate(lines):
         x, y = _GAP, picture.shape[0] + _GAP + row * line_height
@@ -60,8 +59,8 @@ def with_legend(picture: Image8, labels: Sequence[Image8], classes: Sequence[str
     return np.asarray(canvas)
 
 
-def panels(rows: Sequence[tuple[Image8, Image8, Image8]], classes: Sequence[str]) -> Image8:
-    """Draw rows of (image, label, prediction) side by side under titles, with one legend below all."""
+def panels(rows: Sequence[tuple[Image, Label, Label]], classes: Sequence[str]) -> Image:
+    """Draw rows of (image, label, prediction) side by side under titles, with a legend at the bottom."""
     titles = ("image", "label", "prediction")
     cell_height = max(image.shape[0] for image, _, _ in rows)
     cell_width = max(image.shape[1] for image, _, _ in rows)
@@ -69,7 +68,7 @@ def panels(rows: Sequence[tuple[Image8, Image8, Image8]], classes: Sequence[str]
     font = ImageFont.load_default(text_size)
     top = text_size + 2 * _GAP
     size = (3 * cell_width + 4 * _GAP, top + len(rows) * (cell_height + _GAP))
-    canvas = Image.new("RGB", size, _PAPER)
+    canvas = PIL.Image.new("RGB", size, _PAPER)
     draw = ImageDraw.Draw(canvas)
     for column, title in enumerate(titles):
         draw.text((_GAP + column * (cell_width + _GAP), top / 2), title, _INK, font, anchor="lm")
@@ -77,47 +76,47 @@ def panels(rows: Sequence[tuple[Image8, Image8, Image8]], classes: Sequence[str]
         pictures = (image, overlay(image, label, classes), overlay(image, prediction, classes))
         for column, picture in enumerate(pictures):
             canvas.paste(
-                Image.fromarray(picture), (_GAP + column * (cell_width + _GAP), top + number * (cell_height + _GAP))
+                PIL.Image.fromarray(picture), (_GAP + column * (cell_width + _GAP), top + number * (cell_height + _GAP))
             )
     return with_legend(np.asarray(canvas), [part for row in rows for part in row[1:]], classes)
 
 
 def contact_sheet(
-    cells: Sequence[tuple[str, Image8, Image8]], columns: int, classes: Sequence[str], width: int = 320
-) -> Image8:
-    """Draw (caption, image, label) in rows of ``columns`` cells, each image under its label, with one legend below all.
+    cells: Sequence[tuple[str, Image, Label]], columns: int, classes: Sequence[str], width: int = 320
+) -> Image:
+    """Draw (caption, image, label) in rows of ``columns`` cells, labels over images, with a legend at the bottom.
 
-    Pictures are scaled to ``width`` pixels, or to less if they are higher than wide, labels by the nearest pixel.
+    Images are scaled to fit into a square of ``width`` pixels, labels by the nearest pixel.
     """
-    scaled = [(caption, *_fitted(image, label, width)) for caption, image, label in cells]
+    scaled = [(caption, *_fit(image, label, width)) for caption, image, label in cells]
     height = max(image.shape[0] for _, image, _ in scaled)
     text_size = _font_size(columns * width // 2)
     font = ImageFont.load_default(text_size)
     row_height = height + text_size + 3 * _GAP
     rows = -(-len(cells) // columns)
     columns = min(columns, len(cells))
-    canvas = Image.new("RGB", (columns * (width + _GAP) + _GAP, rows * row_height + _GAP), _PAPER)
+    canvas = PIL.Image.new("RGB", (columns * (width + _GAP) + _GAP, rows * row_height + _GAP), _PAPER)
     draw = ImageDraw.Draw(canvas)
     for number, (caption, image, label) in enumerate(scaled):
         row, column = divmod(number, columns)
         x, y = _GAP + column * (width + _GAP), _GAP + row * row_height
-        drawn = Image.fromarray(overlay(image, label, classes))
+        drawn = PIL.Image.fromarray(overlay(image, label, classes))
         canvas.paste(drawn, (x + (width - drawn.width) // 2, y + height - drawn.height))
-        draw.text((x + width / 2, y + height + _GAP), _shortened(caption, font, width), _INK, font, anchor="ma")
+        draw.text((x + width / 2, y + height + _GAP), _shorten(caption, font, width), _INK, font, anchor="ma")
     return with_legend(np.asarray(canvas), [label for _, _, label in scaled], classes)
 
 
-def _fitted(image: Image8, label: Image8, width: int) -> tuple[Image8, Image8]:
+def _fit(image: Image, label: Label, width: int) -> tuple[Image, Label]:
     """Scale an image and its label to fit into a square."""
     scale = width / max(image.shape[:2])
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    smooth = Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC
-    small = Image.fromarray(image).resize(size, smooth)
-    return np.asarray(small), np.asarray(Image.fromarray(label).resize(size, Image.Resampling.NEAREST))
+    smooth = PIL.Image.Resampling.LANCZOS if scale < 1 else PIL.Image.Resampling.BICUBIC
+    small = PIL.Image.fromarray(image).resize(size, smooth)
+    return np.asarray(small), np.asarray(PIL.Image.fromarray(label).resize(size, PIL.Image.Resampling.NEAREST))
 
 
-def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """Cut a text's middle out until it fits."""
+def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """Remove the middle of a text until it fits."""
     short, keep = text, len(text)
     while font.getlength(short) > width and keep > 4:
         keep -= 2
@@ -125,8 +124,8 @@ def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, wi
     return short
 
 
-def _borders(label: Image8) -> npt.NDArray[np.bool_]:
-    """Mark the pixels whose right or lower neighbour has another class."""
+def _borders(label: Label) -> Mask:
+    """Mark the pixels whose right or lower neighbour has a different class."""
     borders = np.zeros(label.shape, np.bool_)
     borders[:-1] |= label[:-1] != label[1:]
     borders[:, :-1] |= label[:, :-1] != label[:, 1:]

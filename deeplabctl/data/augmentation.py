@@ -1,8 +1,8 @@
 """Turn a training image and its label into what the network takes.
 
-``augment`` follows Caffe's data layer (IMAGE_SEG_DATA): pad at the bottom and right (image with the mean, so 0 after it
-is taken; label with void), crop at a uniform position, mirror. Scaling and brightness jitter come before and are off in
-the papers' recipes.
+``augment`` follows Caffe's data layer (IMAGE_SEG_DATA): pad at the bottom and right (the image with the mean, which is
+0 after preprocessing; the label with void), crop at a uniformly random position, mirror. Scaling and brightness jitter
+come first; the papers' recipes do not use them.
 """
 
 from __future__ import annotations
@@ -10,35 +10,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
+import PIL.Image
 
+from deeplabctl.arrays import Image, Label, Pixels
 from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.network.layers import OUTPUT_STRIDE
 from deeplabctl.network.preprocessing import preprocess
 
-Image8 = npt.NDArray[np.uint8]
-Label = npt.NDArray[np.uint8]
-
 
 @dataclass(frozen=True)
 class Augment:
-    """Set what is done to a training sample."""
+    """Hold the settings of augmentation."""
 
     crop_size: int = 321  # pixels; 8k + 1
-    scale: tuple[float, float] = (1.0, 1.0)  # uniform between the two
+    scale: tuple[float, float] = (1.0, 1.0)  # range of a uniformly random factor
     mirror: bool = True  # with probability 1/2
-    shuffle: bool = True  # the samples, anew in each epoch
-    jitter: float = 0.0  # brightness times a uniform factor in [1 - jitter, 1 + jitter]
+    shuffle: bool = True  # the samples, differently in each epoch
+    jitter: float = 0.0  # brightness times a uniformly random factor in [1 - jitter, 1 + jitter]
 
 
-def augment(
-    image: Image8, label: Label, settings: Augment, rng: np.random.Generator
-) -> tuple[npt.NDArray[np.float32], Label]:
+def augment(image: Image, label: Label, settings: Augment, rng: np.random.Generator) -> tuple[Pixels, Label]:
     """Scale, jitter, crop and mirror a sample.
 
     Takes (H, W, 3) uint8 RGB and (H, W) uint8; returns the crop as float32 BGR minus the mean and its label at full
-    resolution. The generator is always drawn from in the same order, so one setting does not shift another's numbers.
+    resolution. Random numbers are always drawn in the same order, so that a setting does not change those of another.
     """
     scale = rng.uniform(*settings.scale)
     brightness = 1 + settings.jitter * rng.uniform(-1, 1)
@@ -52,10 +47,8 @@ def augment(
     return crop(image, label, settings.crop_size, top, left, mirror=settings.mirror and flip < 0.5)
 
 
-def crop(
-    image: Image8, label: Label, size: int, top: int, left: int, *, mirror: bool
-) -> tuple[npt.NDArray[np.float32], Label]:
-    """Take a square crop, preprocess it, pad it where it passes the image's end, and mirror it left to right."""
+def crop(image: Image, label: Label, size: int, top: int, left: int, *, mirror: bool) -> tuple[Pixels, Label]:
+    """Take a square crop, preprocess it, pad it where it goes beyond the image, and mirror it left to right."""
     window = np.s_[top : top + size, left : left + size]
     pixels, label = preprocess(image[window]), label[window]
     below, beside = size - label.shape[0], size - label.shape[1]
@@ -67,11 +60,11 @@ def crop(
     return np.ascontiguousarray(pixels), np.ascontiguousarray(label)
 
 
-def rescale(image: Image8, label: Label, scale: float) -> tuple[Image8, Label]:
+def rescale(image: Image, label: Label, scale: float) -> tuple[Image, Label]:
     """Resize an image bilinearly and its label by the nearest pixel, to ``scale`` times its size."""
     height, width = (max(1, round(side * scale)) for side in label.shape)
-    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
-    nearest = Image.fromarray(label).resize((width, height), Image.Resampling.NEAREST)
+    resized = PIL.Image.fromarray(image).resize((width, height), PIL.Image.Resampling.BILINEAR)
+    nearest = PIL.Image.fromarray(label).resize((width, height), PIL.Image.Resampling.NEAREST)
     return np.asarray(resized), np.asarray(nearest)
 
 

@@ -1,4 +1,4 @@
-"""Check a whole data set: every list, every image and every label, and how the splits stand to one another."""
+"""Check a whole data set: every list, image and label, and that the splits fit together."""
 
 from __future__ import annotations
 
@@ -8,34 +8,40 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deeplabctl.classes import IGNORE_LABEL
-from deeplabctl.data.dataset import CLASS_NAMES, IMAGES, LABELS, LABELS_AUGMENTED, Dataset, Sample
-from deeplabctl.data.findings import Finding, listed
+from deeplabctl.data.dataset import Dataset, Sample
+from deeplabctl.data.findings import Finding, join_some
 from deeplabctl.data.images import IMAGE_SUFFIXES
-from deeplabctl.data.inspection import inspect_samples, void_alone
+from deeplabctl.data.inspection import inspect_samples, void_split_finding
+from deeplabctl.data.layout import CLASS_NAMES, IMAGES, LABELS, LABELS_AUGMENTED
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import Reporter
 
 
 @dataclass
 class Verdict:
-    """Hold what a check saw and found; the ruinous findings come first."""
+    """Hold what a check has opened and found; errors come before notes."""
 
-    splits: dict[str, int]  # samples that are there
+    splits: dict[str, int]  # number of samples whose files exist
     findings: list[Finding]
     files: int  # images and labels that were opened
     samples: dict[str, list[Sample]] = field(repr=False)  # of each split
 
     @property
-    def ruinous(self) -> int:
-        """Count the findings that ruin or stop a training."""
-        return sum(finding.ruinous for finding in self.findings)
+    def errors(self) -> int:
+        """Return the number of errors: findings that stop a training or silently spoil it."""
+        return sum(finding.severity == "error" for finding in self.findings)
+
+    @property
+    def notes(self) -> int:
+        """Return the number of notes: findings that are worth knowing."""
+        return len(self.findings) - self.errors
 
 
 def check_dataset(dataset: Dataset, report: Reporter) -> Verdict:
-    """Open every file that the lists name and return all that is wrong or odd.
+    """Open every file that the lists name and return everything that is wrong or unusual.
 
-    Labels and images are read to their last byte, whatever was seen of them before; what is seen is kept, so that a
-    training starts at once. Raises DataError only where there is nothing to check.
+    Images and labels are read to their last byte, also those that were inspected before. The facts are remembered, so
+    that a training need not open the files again. Raises DataError only if there is nothing to check.
     """
     findings: list[Finding] = []
     samples: dict[str, list[Sample]] = {}
@@ -44,7 +50,7 @@ def check_dataset(dataset: Dataset, report: Reporter) -> Verdict:
         findings += [entry for entry in entries if isinstance(entry, Finding)]
         samples[split] = [entry for entry in entries if isinstance(entry, Sample)]
         if samples[split]:
-            findings += _odd_list(dataset.list_file(split), split, samples[split])
+            findings += _check_list(dataset.list_file(split), split, samples[split])
     if not samples:
         raise DataError(f"{dataset.root}: expected lists in ImageSets/Segmentation (train.txt, val.txt), got none")
     findings += _missing_splits(dataset)
@@ -52,78 +58,79 @@ def check_dataset(dataset: Dataset, report: Reporter) -> Verdict:
     present: set[int] = set()  # label values
     void: set[Path] = set()  # labels without any class
     digests: dict[Path, str] = {}  # of images
-    for seen in inspect_samples(dataset, distinct, report, afresh=True):
-        findings += seen.findings
-        if seen.label is not None:
-            present |= set(seen.label.pixels)
-            if set(seen.label.pixels) == {IGNORE_LABEL}:
-                void.add(seen.sample.label)
-        if seen.image is not None:
-            digests[seen.sample.image] = seen.image.digest
+    for inspection in inspect_samples(dataset, distinct, report, reuse=False):
+        findings += inspection.findings
+        if inspection.label is not None:
+            present |= set(inspection.label.pixels)
+            if set(inspection.label.pixels) == {IGNORE_LABEL}:
+                void.add(inspection.sample.label)
+        if inspection.image is not None:
+            digests[inspection.sample.image] = inspection.image.digest
     findings += _void_splits(dataset, samples, void)
     findings += _absent_classes(dataset, present)
     findings += _shared_by_splits(samples, digests)
-    findings += _unlisted(dataset, samples)
-    findings = list(dict.fromkeys(findings))  # an unreadable image may lie under two labels
-    findings.sort(key=lambda finding: not finding.ruinous)  # stable
+    findings += _unlisted_files(dataset, samples)
+    findings = list(dict.fromkeys(findings))  # an unreadable image may have two labels
+    findings.sort(key=lambda finding: finding.severity != "error")  # stable
     files = {path for sample in distinct for path in (sample.image, sample.label)}
     return Verdict({split: len(part) for split, part in samples.items()}, findings, len(files), samples)
 
 
-def odd_list_text(content: bytes) -> list[str]:
-    """Name what is unusual about a list's text, though it reads: line ends, a byte order mark, leading slashes."""
-    odd = []
-    if b"\r" in content:
-        odd.append("Windows line ends")
-    if content.startswith(b"\xef\xbb\xbf"):
-        odd.append("a byte order mark")
-    if any(column.startswith(b"/") for column in content.split()):
-        odd.append("leading slashes")
-    if content and not content.endswith((b"\n", b"\r")):
-        odd.append("no line end after the last line")
-    return odd
-
-
-def _odd_list(path: Path, split: str, samples: list[Sample]) -> Iterator[Finding]:
-    if odd := odd_list_text(path.read_bytes()):
-        mend = "it reads all the same; data check --fix writes it plainly"
-        yield Finding("list-format", path, "plain lines", ", ".join(odd), mend, ruinous=False)
+def _check_list(path: Path, split: str, samples: list[Sample]) -> Iterator[Finding]:
+    """Find what is unusual in a list that can be read."""
+    if format_notes := _list_format(path.read_bytes()):
+        fix = "it can be read as it is; deeplabctl data check can fix it"
+        yield Finding("list-format", path, "plain lines", ", ".join(format_notes), fix, severity="note")
     counts = Counter(sample.image for sample in samples)
-    if twice := [image.name for image, count in counts.items() if count > 1]:
-        mend = "take the repeated lines out, else these images count more than others"
-        yield Finding("list-twice", path, f"each image of {split} once", listed(twice) + " again", mend, ruinous=False)
+    if repeated := [image.name for image, count in counts.items() if count > 1]:
+        got = f"{join_some(repeated)} more than once"
+        fix = "remove the repeated lines, or these images count more than others"
+        yield Finding("list-twice", path, f"each image of {split} once", got, fix, severity="note")
+
+
+def _list_format(content: bytes) -> list[str]:
+    """Name what is unusual in the format of a list: line ends, a byte order mark, leading slashes."""
+    found = []
+    if b"\r" in content:
+        found.append("Windows line ends")
+    if content.startswith(b"\xef\xbb\xbf"):
+        found.append("a byte order mark")
+    if any(column.startswith(b"/") for column in content.split()):
+        found.append("leading slashes")
+    if content and not content.endswith((b"\n", b"\r")):
+        found.append("no line end after the last line")
+    return found
 
 
 def _missing_splits(dataset: Dataset) -> Iterator[Finding]:
     for split in (dataset.training_split, "val"):
         if split not in dataset.splits:
-            have = f"the splits {', '.join(dataset.splits)} alone"
-            mend = f"write the list, or name other splits to train (--set data.split={dataset.splits[0]})"
-            yield Finding("split-missing", dataset.list_file(split), f"a list {split}.txt", have, mend, ruinous=False)
+            got = f"only the splits {', '.join(dataset.splits)}"
+            fix = "write the list, or choose other splits with data.split and data.val_split"
+            yield Finding("split-missing", dataset.list_file(split), f"a list {split}.txt", got, fix, severity="note")
 
 
 def _void_splits(dataset: Dataset, samples: dict[str, list[Sample]], void: set[Path]) -> Iterator[Finding]:
     for split, part in samples.items():
         if part and all(sample.label in void for sample in part):
-            yield void_alone(dataset, split)
+            yield void_split_finding(dataset, split)
 
 
 def _absent_classes(dataset: Dataset, present: set[int]) -> Iterator[Finding]:
     absent = [f"{index} {name}" for index, name in enumerate(dataset.classes) if index not in present]
     if absent:
-        names = dataset.root / CLASS_NAMES
-        mend = "it cannot be learnt; look whether classes.txt has the names of these labels"
-        got = f"none of {listed(absent)}"
-        yield Finding("class-absent", names, "each class in some label", got, mend, ruinous=False)
+        fix = "they cannot be learned; check that classes.txt has the names of these labels"
+        expected, got = "each class in at least one label", f"no label with {join_some(absent)}"
+        yield Finding("class-absent", dataset.root / CLASS_NAMES, expected, got, fix, severity="note")
 
 
 def _shared_by_splits(samples: dict[str, list[Sample]], digests: dict[Path, str]) -> Iterator[Finding]:
-    """Find images that are trained on and scored, or scored in two splits, by their content."""
+    """Find images that are both trained on and scored, or scored in two splits, by their content."""
     first: dict[str, tuple[str, Sample]] = {}
     for kind in ("train", "val", "test"):
         group = [split for split in samples if split.startswith(kind) and not split.startswith("trainval")]
-        seen = [(split, sample) for split in group for sample in samples[split] if sample.image in digests]
-        for split, sample in seen:
+        readable = [(split, sample) for split in group for sample in samples[split] if sample.image in digests]
+        for split, sample in readable:
             earlier, other = first.get(digests[sample.image], (split, sample))
             if not earlier.startswith(kind):
                 yield Finding(
@@ -131,30 +138,30 @@ def _shared_by_splits(samples: dict[str, list[Sample]], digests: dict[Path, str]
                     sample.image,
                     f"an image of {split} that is not in {earlier}",
                     f"the content of {other.image.name} of {earlier}",
-                    "take it off one of the two lists, else the score counts what was learnt by heart",
-                    ruinous=False,
+                    "remove it from one of the two lists, or the scores include images that were trained on",
+                    severity="note",
                 )
-        for split, sample in seen:
+        for split, sample in readable:
             first.setdefault(digests[sample.image], (split, sample))
 
 
-def _unlisted(dataset: Dataset, samples: dict[str, list[Sample]]) -> Iterator[Finding]:
-    """Find pictures and labels that no list names."""
+def _unlisted_files(dataset: Dataset, samples: dict[str, list[Sample]]) -> Iterator[Finding]:
+    """Find images and labels that are in no list."""
     listed_images = {sample.image for part in samples.values() for sample in part}
     stems = {path.stem for part in samples.values() for sample in part for path in (sample.image, sample.label)}
     for folder, suffixes in ((IMAGES, IMAGE_SUFFIXES), (LABELS, (".png",)), (LABELS_AUGMENTED, (".png",))):
         path = dataset.root / folder
         if not path.is_dir():
             continue
-        names = sorted(file for file in path.iterdir() if file.suffix.lower() in suffixes)
-        left = [file.name for file in names if file.stem not in stems]
-        if left:
-            got = f"{len(left):,} of {len(names):,} in none: {listed(left, 3)}"
-            mend = "add their ids to a list, or leave them: they are not used"
-            yield Finding("unlisted", path, "every file in some list", got, mend, ruinous=False)
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in suffixes)
+        unlisted = [file.name for file in files if file.stem not in stems]
+        if unlisted:
+            got = f"{len(unlisted):,} of {len(files):,} in none: {join_some(unlisted, 3)}"
+            fix = "add their ids to a list, or leave them: they are not used"
+            yield Finding("unlisted", path, "every file in a list", got, fix, severity="note")
         if folder == IMAGES:
-            by_stem = Counter(file.stem for file in names if file.suffix.lower() in (".jpg", ".jpeg", ".png"))
-            for file in names:
+            by_stem = Counter(file.stem for file in files if file.suffix.lower() in (".jpg", ".jpeg", ".png"))
+            for file in files:
                 if by_stem[file.stem] > 1 and file not in listed_images and file.stem in stems:
-                    got = f"another of that name, which {file.name} is passed over for"
-                    yield Finding("image-twice", file, "one image of a name", got, "remove one of them", ruinous=False)
+                    got = "another file of the same name, which is used instead"
+                    yield Finding("image-twice", file, "one image per name", got, "remove one of them", severity="note")

@@ -1,61 +1,63 @@
-"""Say what is wrong with a data set: the file, what was expected, what was found and how to mend it.
+"""Describe what is wrong in a data set: the file, what was expected, what was found and how to fix it.
 
-``data check`` lists findings; ``train`` and ``eval`` stop at the first ruinous one, with the same words.
+`deeplabctl data check` lists findings; a training or an evaluation stops at the first error with the same text.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from deeplabctl.errors import DataError
+
+Severity = Literal["error", "note"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Describe one thing that is wrong, or odd, in one file."""
+    """Describe one thing that is wrong or unusual in one file."""
 
-    kind: str  # a short name, the same for all of its kind
+    kind: str  # a short name, the same for all findings of its kind
     file: Path
     expected: str
     got: str
-    mend: str
-    ruinous: bool = True  # would silently ruin a training, or stop it; else worth knowing
+    fix: str  # what to do about it
+    severity: Severity = "error"  # an error stops a training or silently spoils it, a note is worth knowing
     line: int | None = None  # of a list
-    problem: str = ""  # its name, where expected and got alone would not make sense
-    failed: str = ""  # what could not be done with the file
+    problem: str = ""  # put before expected and got, where they do not explain themselves
+    failed: str = ""  # put before the file: what could not be done with it
 
     @property
     def text(self) -> str:
         """Return the finding in one line."""
         where = str(self.file) if self.line is None else f"{self.file}:{self.line}"
-        lead = f"{self.failed} {where}" if self.failed else where
+        subject = f"{self.failed} {where}" if self.failed else where
         problem = f" {self.problem}:" if self.problem else ""
-        return f"{lead}:{problem} expected {self.expected}, got {self.got}; {self.mend}"
+        return f"{subject}:{problem} expected {self.expected}, got {self.got}; {self.fix}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what goes into JSON."""
+        """Return the entry of the finding in JSON."""
         return {
             "kind": self.kind,
-            "severity": "ruinous" if self.ruinous else "note",
+            "severity": self.severity,
             "file": str(self.file),
             "line": self.line,
             "expected": self.expected,
             "got": self.got,
-            "mend": self.mend,
+            "fix": self.fix,
             "text": self.text,
         }
 
 
-class FoundError(DataError):
-    """Refuse a data set for a finding."""
+class FindingError(DataError):
+    """Refuse a data set because of a finding."""
 
     def __init__(self, finding: Finding) -> None:
         super().__init__(finding.text)
         self.finding = finding
 
 
-def listed(values: list[str], most: int = 8) -> str:
-    """Return the first of the values in words: "a, b, c, ..."."""
-    return ", ".join(values[:most]) + (", ..." if len(values) > most else "")
+def join_some(values: list[str], limit: int = 8) -> str:
+    """Return the first values with commas between them: "a, b, c, ..."."""
+    return ", ".join(values[:limit]) + (", ..." if len(values) > limit else "")

@@ -1,4 +1,4 @@
-"""Write a mended copy of a data set: what is safe to mend, and everything else as it is."""
+"""Write a copy of a data set in which everything is fixed that needs no guess."""
 
 from __future__ import annotations
 
@@ -8,65 +8,65 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
+import PIL.Image
 
-from deeplabctl.classes import IGNORE_LABEL, voc_grey_ids
+from deeplabctl.arrays import Label
+from deeplabctl.classes import IGNORE_LABEL, Color, voc_grey_ids
 from deeplabctl.data.check import Verdict
-from deeplabctl.data.dataset import CLASS_NAMES, IMAGES, LABELS, LABELS_AUGMENTED, LISTS, Dataset
+from deeplabctl.data.dataset import Dataset
+from deeplabctl.data.file_facts import inspect_image
 from deeplabctl.data.findings import Finding
-from deeplabctl.data.images import inspect_image, mask_picture, read_label, upright
-from deeplabctl.data.layout import whole_folder
-from deeplabctl.data.mask_colors import Colour, ids_of_colours, voc_colour_ids
-from deeplabctl.errors import DataError
+from deeplabctl.data.images import mask_picture, read_label, turn_upright
+from deeplabctl.data.layout import CLASS_NAMES, IMAGES, LABELS, LABELS_AUGMENTED, LISTS, new_dataset
+from deeplabctl.data.mask_colors import decode_colors, voc_color_ids
+from deeplabctl.errors import DataError, OutputError
 from deeplabctl.parallel import map_ahead
-from deeplabctl.reporting import Advanced, Finished, Reporter, Started
+from deeplabctl.reporting import Reporter, task
 
-Label = npt.NDArray[np.uint8]
-
-_LABEL_MENDS = {
-    "label-colours": "the palette's colours became class ids",
-    "label-grey-levels": "the grey levels of VOC's colours became class ids",
-    "label-rotated": "turned upright, as its image is shown",
+_LABEL_FIXES = {
+    "label-colors": "colours of the palette turned into class ids",
+    "label-grey-levels": "grey levels of VOC's colours turned into class ids",
+    "label-rotated": "turned upright like its image",
 }
 
 
 @dataclass(frozen=True)
-class Mended:
+class FixedFile:
     """Name a file of the copy and what was done to it."""
 
     file: Path  # relative to the data set
     what: str
 
 
-def write_mended(dataset: Dataset, verdict: Verdict, out: Path, report: Reporter, *, overwrite: bool) -> list[Mended]:
-    """Copy a data set to ``out`` and mend what can be mended without a guess; the source is never touched.
+def write_fixed_copy(
+    dataset: Dataset, verdict: Verdict, out: Path, report: Reporter, *, overwrite: bool
+) -> list[FixedFile]:
+    """Copy a data set to ``out``, fix there what needs no guess, and return what was fixed; the source stays as it is.
 
-    Labels in VOC's colours or in those of the set's own palette PNGs, and grey copies of VOC's where each level has one
-    class, become class ids; labels that were drawn before EXIF turned their images are turned; lists are written
-    plainly. Returns what was mended.
+    Labels in VOC's colours or in those of the set's own palette PNGs become class ids, and so do grey copies of VOC's
+    colours if each level belongs to one class. Labels that were drawn before EXIF turned their images are turned. Lists
+    are written with plain lines. Raises OutputError if ``out`` must not be written.
     """
     source = dataset.root.resolve()
     if source in out.resolve().parents or out.resolve() == source:
-        raise DataError(f"--fix {out}: expected a folder outside of the data set {dataset.root}; name another one")
-    files = _files(dataset, verdict)
-    mended: list[Mended] = []
-    with whole_folder(out, overwrite=overwrite) as root:
-        report(Started("copying", len(files), "files"))
-        for _ in map_ahead(lambda name: _copy(dataset.root / name, root / name), files):
-            report(Advanced(1))
-        report(Finished())
-        coloured = any(finding.kind == "label-colours" for finding in verdict.findings)
-        palette = _palette(dataset, verdict) if coloured else {}
+        raise OutputError(f"{out}: expected a folder outside of the data set {dataset.root}; choose another one")
+    files = _dataset_files(dataset, verdict)
+    fixed: list[FixedFile] = []
+    with new_dataset(out, overwrite=overwrite) as root:
+        with task(report, "copying", len(files), "files") as advance:
+            for _ in map_ahead(lambda name: _copy(dataset.root / name, root / name), files):
+                advance()
+        in_colors = any(finding.kind == "label-colors" for finding in verdict.findings)
+        colors = _palette_ids(dataset, verdict) if in_colors else {}
         for finding in verdict.findings:
-            what = _mend_list(finding, root, dataset) or _mend_label(finding, root, dataset, verdict, palette)
+            what = _fix_list(finding, root, dataset) or _fix_label(finding, root, dataset, verdict, colors)
             if what:
-                mended.append(Mended(finding.file.relative_to(dataset.root), what))
-    return mended
+                fixed.append(FixedFile(finding.file.relative_to(dataset.root), what))
+    return fixed
 
 
-def _files(dataset: Dataset, verdict: Verdict) -> list[Path]:
-    """Return the files of a data set, relative to its root: those of VOC's folders, and all that the lists name."""
+def _dataset_files(dataset: Dataset, verdict: Verdict) -> list[Path]:
+    """Return the files of a data set, relative to its root: those in VOC's folders, and all that the lists name."""
     folders = [dataset.root / folder for folder in (IMAGES, LABELS, LABELS_AUGMENTED, LISTS)]
     found = {path for folder in folders if folder.is_dir() for path in folder.iterdir() if path.is_file()}
     found |= {path for part in verdict.samples.values() for sample in part for path in (sample.image, sample.label)}
@@ -74,7 +74,7 @@ def _files(dataset: Dataset, verdict: Verdict) -> list[Path]:
         found.add(dataset.root / CLASS_NAMES)
     names = sorted(path.relative_to(dataset.root) for path in found)
     if outside := next((name for name in names if ".." in name.parts), None):
-        raise DataError(f"{dataset.root / outside}: expected files inside of {dataset.root} only; copy it there first")
+        raise DataError(f"expected all files in {dataset.root}, got {dataset.root / outside}; copy it there first")
     return names
 
 
@@ -83,7 +83,8 @@ def _copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
-def _mend_list(finding: Finding, root: Path, dataset: Dataset) -> str:
+def _fix_list(finding: Finding, root: Path, dataset: Dataset) -> str:
+    """Write a list of the copy with plain lines; returns what was done, or nothing."""
     if finding.kind != "list-format":
         return ""
     path = root / finding.file.relative_to(dataset.root)
@@ -93,48 +94,49 @@ def _mend_list(finding: Finding, root: Path, dataset: Dataset) -> str:
     return f"written without {finding.got}"
 
 
-def _mend_label(finding: Finding, root: Path, dataset: Dataset, verdict: Verdict, palette: dict[Colour, int]) -> str:
-    num_classes = len(dataset.classes)
-    if finding.kind not in _LABEL_MENDS:
+def _fix_label(finding: Finding, root: Path, dataset: Dataset, verdict: Verdict, colors: dict[Color, int]) -> str:
+    """Write a label of the copy again with class ids, or upright; returns what was done, or nothing."""
+    if finding.kind not in _LABEL_FIXES:
         return ""
     path = root / finding.file.relative_to(dataset.root)
     label: Label | None
-    if finding.kind == "label-colours":
-        label = _ids_of_colours(path, palette)
+    if finding.kind == "label-colors":
+        label = _ids_of_colors(path, colors)
     elif finding.kind == "label-grey-levels":
-        label = _ids_of_grey_levels(path, num_classes)
+        label = _ids_of_grey_levels(path, len(dataset.classes))
     else:
         samples = (sample for part in verdict.samples.values() for sample in part)
         image = next(sample.image for sample in samples if sample.label == finding.file)
-        label = upright(read_label(path), inspect_image(image).orientation)
+        label = turn_upright(read_label(path), inspect_image(image).orientation)
     if label is None:
         return ""
     mask_picture(label).save(path)
-    return _LABEL_MENDS[finding.kind]
+    return _LABEL_FIXES[finding.kind]
 
 
-def _ids_of_colours(path: Path, palette: dict[Colour, int]) -> Label | None:
-    """Return the class ids of a mask in colours of the palette; None if any other colour is in it."""
-    with Image.open(path) as image:
-        found = ids_of_colours(np.asarray(image.convert("RGB")), palette)
-    return None if found.unknown else found.label
+def _ids_of_colors(path: Path, colors: dict[Color, int]) -> Label | None:
+    """Return the class ids of a mask in these colours, or None if it has any other colour."""
+    with PIL.Image.open(path) as picture:
+        decoded = decode_colors(np.asarray(picture.convert("RGB")), colors)
+    return None if decoded.unknown else decoded.label
 
 
-def _palette(dataset: Dataset, verdict: Verdict) -> dict[Colour, int]:
-    """Return the class ids behind the colours of the set's palette PNGs, if they agree; else behind VOC's."""
+def _palette_ids(dataset: Dataset, verdict: Verdict) -> dict[Color, int]:
+    """Return the class id of each colour in the palette that all palette PNGs of the set share, else of VOC's."""
     ids = [*range(len(dataset.classes)), IGNORE_LABEL]
-    palettes: set[tuple[Colour, ...]] = set()
+    palettes: set[tuple[Color, ...]] = set()
     for path in {sample.label for part in verdict.samples.values() for sample in part}:
-        with contextlib.suppress(OSError), Image.open(path) as image:
-            if image.mode == "P":
-                values = [*(image.getpalette("RGB") or []), *[0] * 768]
+        with contextlib.suppress(OSError), PIL.Image.open(path) as picture:
+            if picture.mode == "P":
+                values = [*(picture.getpalette("RGB") or []), *[0] * 768]
                 palettes.add(tuple((values[3 * i], values[3 * i + 1], values[3 * i + 2]) for i in ids))
     colors = palettes.pop() if len(palettes) == 1 else ()
-    own = dict(zip(colors, ids, strict=bool(colors)))
-    return own if len(own) == len(ids) else voc_colour_ids(len(dataset.classes))
+    shared = dict(zip(colors, ids, strict=bool(colors)))
+    return shared if len(shared) == len(ids) else voc_color_ids(len(dataset.classes))
 
 
 def _ids_of_grey_levels(path: Path, num_classes: int) -> Label | None:
+    """Return the class ids of a grey copy of VOC's colours, or None if two classes share a grey level."""
     levels = voc_grey_ids(num_classes)
     if levels is None:
         return None

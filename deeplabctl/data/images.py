@@ -1,96 +1,146 @@
-"""Read pictures and labels as numpy arrays and write masks.
+"""Read images and labels as numpy arrays, and write masks and pictures.
 
-Images are (H, W, 3) uint8 RGB, upright; labels are (H, W) uint8, a class id a pixel, 255 void.
+Images are (H, W, 3) uint8 RGB, upright; labels are (H, W) uint8, a class id per pixel, 255 void. `as_image` is the one
+place that takes an image in any form: a path, a Pillow image or an array.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+import PIL.Image
+from PIL import ImageOps, UnidentifiedImageError
 
+from deeplabctl.arrays import Image, Label
 from deeplabctl.classes import voc_palette
-from deeplabctl.data.findings import Finding, FoundError
+from deeplabctl.data.findings import Finding, FindingError
 from deeplabctl.errors import DataError
 from deeplabctl.files import whole_file
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-_EXIF_ORIENTATION = 0x0112
 _WIDE_GREY_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
-_REPLACE = "replace the file, or take it off the lists"
+# What Pillow raises for damaged content.
+_DAMAGE = (OSError, ValueError, TypeError, SyntaxError, EOFError, struct.error, PIL.Image.DecompressionBombError)
+_FIX_UNREADABLE = "replace the file, or remove it from the lists"
 
 
-@dataclass(frozen=True)
-class ImageFacts:
-    """Hold what an image file contains: upright size, EXIF orientation, Pillow's mode, and a hash of the bytes."""
+def as_image(image: str | Path | PIL.Image.Image | np.ndarray[Any, Any]) -> Image:
+    """Return an image in any form as (H, W, 3) uint8 RGB.
 
-    height: int
-    width: int
-    orientation: int  # 1 to 8, as in EXIF; 1 is upright
-    mode: str
-    digest: str
-
-    @property
-    def stored_size(self) -> tuple[int, int]:
-        """Return (height, width) before EXIF turns the picture."""
-        return (self.width, self.height) if self.orientation >= 5 else (self.height, self.width)
-
-
-def read_image(path: Path) -> npt.NDArray[np.uint8]:
-    """Read a picture of any kind as (H, W, 3) uint8 RGB, turned upright by its EXIF orientation.
-
-    Grey becomes three equal channels, 16 bits are scaled to 8, transparent parts come out white, CMYK and palettes are
-    converted, and of several frames the first is taken. Raises DataError, which names the file.
+    A path is read by `read_image`, and a Pillow image is converted by the same steps. An array must be (H, W, 3) uint8
+    RGB, which is returned as it is, or (H, W) uint8 grey. Raises DataError for anything else.
     """
-    with opened(path) as image:
-        image.load()
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode in _WIDE_GREY_MODES:
-            upright = _eight_bits(upright, path)
-        if upright.has_transparency_data:
-            coloured = upright.convert("RGBA")
-            upright = Image.alpha_composite(Image.new("RGBA", coloured.size, "white"), coloured)
-        return np.asarray(upright.convert("RGB"))
+    if isinstance(image, str | Path):
+        return read_image(Path(image))
+    if isinstance(image, PIL.Image.Image):
+        name = getattr(image, "filename", "") or "the image"
+        try:
+            return _check_array(_to_rgb(image, name))
+        except _DAMAGE as error:
+            raise DataError(f"cannot read {name}: expected a whole image, got {_damaged(error)}; replace it") from None
+    if isinstance(image, np.ndarray):
+        return _check_array(image)
+    raise DataError(
+        f"expected an image as a path, a Pillow image or a numpy array, got {type(image).__name__}; convert it first"
+    )
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """Return (height, width) of the upright picture from the file's header alone."""
-    with opened(path) as image:
-        turned = image.getexif().get(_EXIF_ORIENTATION) in (5, 6, 7, 8)
-        return image.size if turned else (image.size[1], image.size[0])
+def read_image(path: Path) -> Image:
+    """Read an image of any kind as (H, W, 3) uint8 RGB, turned upright by its EXIF orientation.
+
+    Grey becomes three equal channels, 16 bits are scaled to 8, transparent parts become white, CMYK and palettes are
+    converted, and of several frames the first is taken. Raises DataError with the name of the file.
+    """
+    with open_picture(path) as picture:
+        return _to_rgb(picture, str(path))
 
 
-def inspect_image(path: Path) -> ImageFacts:
-    """Read a picture to its last byte, without keeping its pixels; raises DataError for a damaged one."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from None
-    with opened(path, io.BytesIO(content)) as image:
-        facts = (image.size, image.mode)  # before a draft changes them
-        image.draft("RGB", (image.width // 8, image.height // 8))  # JPEG: all the bytes, an eighth of the pixels
-        image.load()
-        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
-    if orientation not in range(1, 9):
-        orientation = 1
-    (width, height), mode = facts
-    if orientation >= 5:
-        width, height = height, width
-    return ImageFacts(height, width, orientation, mode, hashlib.blake2b(content, digest_size=16).hexdigest())
+def _to_rgb(picture: PIL.Image.Image, name: str) -> Image:
+    """Convert a Pillow image as `read_image` describes."""
+    picture.load()
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode in _WIDE_GREY_MODES:
+        picture = _to_8_bits(picture, name)
+    if picture.has_transparency_data:
+        foreground = picture.convert("RGBA")
+        picture = PIL.Image.alpha_composite(PIL.Image.new("RGBA", foreground.size, "white"), foreground)
+    return np.asarray(picture.convert("RGB"))
 
 
-def upright(label: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:
-    """Turn a label that was drawn on the stored pixels as EXIF's orientation turns the picture."""
+def _to_8_bits(picture: PIL.Image.Image, name: str) -> PIL.Image.Image:
+    """Scale a grey image of 16 bits, or of floats between 0 and 1, to 8 bits."""
+    values = np.asarray(picture).astype(np.float64)
+    largest = values.max(initial=0)
+    if picture.mode == "F" and largest <= 1:
+        scale = 255.0
+    elif largest <= 65535:
+        scale = 255 / 65535
+    else:
+        raise DataError(
+            f"cannot read {name}: expected grey values up to 65535, got {largest:.0f}; save it with 8 or 16 bits"
+        )
+    return PIL.Image.fromarray(np.clip(np.rint(values * scale), 0, 255).astype(np.uint8))
+
+
+def _check_array(array: np.ndarray[Any, Any]) -> Image:
+    """Return (H, W, 3) of an array of that shape or of (H, W); raises DataError for another one."""
+    if array.dtype == np.uint8 and array.size and array.ndim == 2:
+        return np.repeat(array[..., None], 3, axis=2)
+    if array.dtype == np.uint8 and array.size and array.ndim == 3 and array.shape[2] == 3:
+        return array
+    raise DataError(
+        "expected an image of shape (H, W, 3), RGB, or (H, W), grey, and dtype uint8, got shape "
+        f"{array.shape} and dtype {array.dtype}; convert the array to values from 0 to 255"
+    )
+
+
+def read_label(path: Path) -> Label:
+    """Read a label PNG as (H, W) uint8 class ids: palette PNGs by index, grey ones by value.
+
+    Raises DataError for an image with colours instead of ids, for ids over 255, and for a JPEG.
+    """
+    with open_picture(path) as picture:
+        if picture.format == "JPEG":
+            raise FindingError(
+                Finding(
+                    "label-lossy",
+                    path,
+                    "a PNG of class ids",
+                    "a JPEG, whose compression changes the ids at every border",
+                    "create it again from its source and save it as PNG",
+                )
+            )
+        picture.load()
+        if picture.mode in _WIDE_GREY_MODES:
+            ids = np.asarray(picture)
+            if ids.min() < 0 or ids.max() > 255:
+                got = f"{ids.max():.0f}" if ids.max() > 255 else f"{ids.min():.0f}"
+                raise FindingError(Finding("label-range", path, "class ids up to 255", got, "write 8-bit labels"))
+            return ids.astype(np.uint8)
+        if picture.mode not in ("P", "L", "1"):
+            raise FindingError(
+                Finding(
+                    "label-colors",
+                    path,
+                    "one channel of class ids (palette or grey PNG)",
+                    f"{picture.mode} colours",
+                    "write each pixel's class id instead of its colour: deeplabctl data check can fix VOC's colours "
+                    "and those of the set's palette PNGs, deeplabctl data convert all others",
+                )
+            )
+        return np.array(picture, dtype=np.uint8)
+
+
+def turn_upright(label: Label, orientation: int) -> Label:
+    """Turn a label that was drawn on the stored pixels of an image as its EXIF orientation turns the image."""
     if orientation >= 5:
         label = label.T  # 5: mirrored at the main diagonal; 6, 7 and 8 turn or mirror it further
     if orientation in (2, 3, 6, 7):
@@ -100,94 +150,46 @@ def upright(label: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.ui
     return np.ascontiguousarray(label)
 
 
-def read_label(path: Path) -> npt.NDArray[np.uint8]:
-    """Read a label PNG as (H, W) uint8 class ids: palette PNGs by index, grey ones by value.
-
-    Raises DataError for a picture with colours instead of ids, for ids over 255, and for a JPEG.
-    """
-    with opened(path) as image:
-        if image.format == "JPEG":
-            raise FoundError(
-                Finding(
-                    "label-lossy",
-                    path,
-                    "a PNG of class ids",
-                    "a JPEG, whose compression changes the ids at every border",
-                    "make it anew from its source and save it as PNG",
-                )
-            )
-        image.load()
-        if image.mode in _WIDE_GREY_MODES:
-            ids = np.asarray(image)
-            if ids.min() < 0 or ids.max() > 255:
-                got = f"{ids.max():.0f}" if ids.max() > 255 else f"{ids.min():.0f}"
-                raise FoundError(Finding("label-range", path, "class ids up to 255", got, "write 8-bit labels"))
-            return ids.astype(np.uint8)
-        if image.mode not in ("P", "L", "1"):
-            raise FoundError(
-                Finding(
-                    "label-colours",
-                    path,
-                    "one channel of class ids (palette or grey PNG)",
-                    f"{image.mode} colours",
-                    "write each pixel's class id instead of its colour: data check --fix does it for VOC's colours and "
-                    "those of the set's palette PNGs, data convert --palette for any",
-                )
-            )
-        return np.array(image, dtype=np.uint8)
-
-
-def write_mask(path: Path, label: npt.NDArray[np.uint8]) -> None:
+def write_mask(path: Path, label: Label) -> None:
     """Write (H, W) uint8 class ids as an 8-bit palette PNG in VOC's colours, whole or not at all."""
     with whole_file(path) as temporary:
         mask_picture(label).save(temporary, format="PNG")
 
 
-def mask_picture(label: npt.NDArray[np.uint8]) -> Image.Image:
-    """Return (H, W) uint8 class ids as a palette picture in VOC's colours."""
-    image = Image.fromarray(label)
-    image.putpalette(voc_palette().tobytes())  # turns mode L into P, the values stay
-    return image
+def mask_picture(label: Label) -> PIL.Image.Image:
+    """Return (H, W) uint8 class ids as a Pillow image of mode P with VOC's palette."""
+    picture = PIL.Image.fromarray(label)
+    picture.putpalette(voc_palette().tobytes())  # turns mode L into P, the values stay
+    return picture
 
 
-def write_picture(path: Path, image: npt.NDArray[np.uint8]) -> None:
+def write_picture(path: Path, image: Image) -> None:
     """Write (H, W, 3) uint8 RGB in the format that the suffix names, whole or not at all."""
     with whole_file(path) as temporary:
-        Image.fromarray(image).save(temporary)
+        PIL.Image.fromarray(image).save(temporary)
 
 
 @contextmanager
-def opened(path: Path, content: io.BytesIO | None = None) -> Iterator[Image.Image]:
-    """Open a picture; whatever goes wrong with its bytes is a DataError in one line."""
+def open_picture(path: Path, content: io.BytesIO | None = None) -> Iterator[PIL.Image.Image]:
+    """Open an image file with Pillow, or its ``content``; raises DataError in one line for damaged bytes."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's remarks on odd but readable files
-            with Image.open(content or path) as image:
-                yield image
+            warnings.simplefilter("ignore")  # Pillow's remarks on unusual but readable files
+            with PIL.Image.open(content or path) as picture:
+                yield picture
     except UnidentifiedImageError:
-        known = "a picture of a known format (JPEG, PNG, WebP, BMP, TIFF)"
+        known = "an image of a known format (JPEG, PNG, WebP, BMP, TIFF)"
         got = "other content" if os.path.getsize(path) else "an empty file"  # noqa: PTH202
-        raise FoundError(Finding("unreadable", path, known, got, _REPLACE, failed="cannot read")) from None
+        raise FindingError(Finding("unreadable", path, known, got, _FIX_UNREADABLE, failed="cannot read")) from None
     except FileNotFoundError:
         raise DataError(f"cannot read {path}: there is no such file") from None
-    except (OSError, ValueError, TypeError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        damaged = f"one that is damaged or cut off ({reason})"
-        raise FoundError(
-            Finding("unreadable", path, "a whole picture", damaged, _REPLACE, failed="cannot read")
+    except _DAMAGE as error:
+        got = _damaged(error)
+        raise FindingError(
+            Finding("unreadable", path, "a whole image", got, _FIX_UNREADABLE, failed="cannot read")
         ) from None
 
 
-def _eight_bits(image: Image.Image, path: Path) -> Image.Image:
-    """Scale a grey picture of 16 bits, or of floats between 0 and 1, to 8 bits."""
-    values = np.asarray(image).astype(np.float64)
-    largest = values.max(initial=0)
-    if image.mode == "F" and largest <= 1:
-        scale = 255.0
-    elif largest <= 65535:
-        scale = 255 / 65535
-    else:
-        raise DataError(
-            f"cannot read {path}: expected grey values up to 65535, got {largest:.0f}; save it with 8 or 16 bits"
-        )
-    return Image.fromarray(np.clip(np.rint(values * scale), 0, 255).astype(np.uint8))
+def _damaged(error: Exception) -> str:
+    """Describe what Pillow has found instead of a whole image."""
+    return f"one that is damaged or cut off ({getattr(error, 'strerror', None) or error})"

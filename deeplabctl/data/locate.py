@@ -1,4 +1,4 @@
-"""Find the data set that a command works on, and make the built-in one where it is asked for."""
+"""Find a data set by its path or its name, and draw the built-in one when it is first needed."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from platformdirs import user_cache_path
 
 from deeplabctl.data.dataset import Dataset, open_dataset
 from deeplabctl.data.shapes import CLASSES, write_shapes
-from deeplabctl.errors import DataError
+from deeplabctl.errors import OutputError
 from deeplabctl.reporting import Note, Reporter
 
 SHAPES = "shapes"
-_SHAPES_VERSION = 1  # raised when the pictures change
+_SHAPES_VERSION = 1  # raised when the drawn images change
 _USUAL_PLACES = (Path("VOCdevkit", "VOC2012"), Path("data", "VOCdevkit", "VOC2012"))
 
 
 def find_dataset(given: str | None, report: Reporter) -> Dataset:
-    """Return the data set as given, else VOC 2012 in one of the usual places, else the built-in ``shapes``.
+    """Return the given data set, else VOC 2012 in one of the usual places, else the built-in ``shapes``.
 
-    Raises DataError if a given folder is no data set.
+    Raises DataError if the given folder is not a data set.
     """
     if given and given != SHAPES:
         return open_dataset(Path(given))
@@ -29,7 +29,7 @@ def find_dataset(given: str | None, report: Reporter) -> Dataset:
                 report(Note(f"data set: {place}"))
                 return open_dataset(place)
         usual = " or ".join(f"./{place}" for place in _USUAL_PLACES)
-        report(Note(f"data set: the built-in shapes, as there is no --data, no $DEEPLABCTL_DATA and no {usual}"))
+        report(Note(f"data set: the built-in shapes, as `data` is not given and there is no {usual}"))
     return shapes_dataset(report)
 
 
@@ -40,19 +40,19 @@ def shapes_dataset(report: Reporter) -> Dataset:
         report(Note(f"drawing the built-in data set into {root} (once)"))
         try:
             write_shapes(root)
-        except DataError:
-            if not root.is_dir():  # else another process was faster
+        except OutputError:
+            if not root.is_dir():  # else another process has drawn it meanwhile
                 raise
     return open_dataset(root)
 
 
-def lasting_name(dataset: Dataset) -> str:
-    """Return what names a data set for later: "shapes" for the built-in one, else its absolute path."""
+def name_or_path(dataset: Dataset) -> str:
+    """Return what finds a data set again from any folder: "shapes" for the built-in one, else its absolute path."""
     return SHAPES if dataset.root == _shapes_root() else str(dataset.root.resolve())
 
 
 def is_shapes(dataset: Dataset) -> bool:
-    """Tell whether a data set is the built-in one, or one drawn by the same program."""
+    """Tell whether a data set is the built-in one or another that `write_shapes` has drawn."""
     return dataset.classes == CLASSES
 
 

@@ -1,4 +1,4 @@
-"""Count what a data set holds: pixels and images of each class, sizes, the share of void, class weights."""
+"""Count the pixels and images of each class in a data set, the sizes of images and the share of void."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from statistics import median
 from typing import Any
 
 from deeplabctl.classes import IGNORE_LABEL
+from deeplabctl.data.class_weights import median_frequency_weights
 from deeplabctl.data.dataset import Dataset
-from deeplabctl.data.inspection import LabelFacts, check_labels, median_frequency_weights
+from deeplabctl.data.file_facts import LabelFacts
+from deeplabctl.data.inspection import check_samples
 from deeplabctl.reporting import Reporter
 
 
@@ -20,33 +22,33 @@ class SplitCounts:
     split: str
     images: int
     pixels: list[int]  # of each class
-    images_with: list[int]  # the images in which each class appears
+    images_with: list[int]  # number of images in which each class appears
     void: int  # pixels
     heights: tuple[int, float, int]  # smallest, median, largest
     widths: tuple[int, float, int]
 
     @property
     def shares(self) -> list[float]:
-        """Return the share of each class in the pixels that are not void."""
+        """Return the share of each class among the pixels that are not void."""
         valid = sum(self.pixels)
         return [count / valid if valid else 0.0 for count in self.pixels]
 
     @property
     def void_share(self) -> float:
-        """Return the share of void in all pixels."""
+        """Return the share of void among all pixels."""
         return self.void / max(self.void + sum(self.pixels), 1)
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Hold the counts of some splits, and the class weights of the first of them."""
+    """Hold the counts of some splits, and the median-frequency class weights of the first."""
 
     classes: tuple[str, ...]
     splits: list[SplitCounts]
     weights: list[float]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what goes into JSON."""
+        """Return the statistics as JSON has them."""
         return {
             "splits": [
                 {
@@ -69,25 +71,25 @@ class Statistics:
 
 
 def count_splits(dataset: Dataset, splits: Sequence[str], report: Reporter) -> Statistics:
-    """Count the classes of these splits; the weights are the first's. Raises DataError as a training would."""
+    """Count the classes of these splits. Raises DataError at the first error, as a training does."""
     samples = {split: dataset.samples(split) for split in splits}
-    facts = check_labels(dataset, [sample for part in samples.values() for sample in part], report)
+    facts = check_samples(dataset, [sample for part in samples.values() for sample in part], report)
     counts: list[SplitCounts] = []
     weights: list[float] = []
     for split, part in samples.items():
         own, facts = facts[: len(part)], facts[len(part) :]
-        counts.append(_count(split, own, len(dataset.classes)))
+        counts.append(_count_split(split, own, len(dataset.classes)))
         weights = weights or median_frequency_weights(own, len(dataset.classes))
     return Statistics(dataset.classes, counts, weights)
 
 
-def usual_splits(dataset: Dataset) -> list[str]:
-    """Return the splits that a training would use, those of them that are there; else all."""
-    usual = [split for split in (dataset.training_split, "val") if split in dataset.splits]
-    return usual or dataset.splits
+def default_splits(dataset: Dataset) -> list[str]:
+    """Return the splits that a training uses by default, if there are any of them, else all splits."""
+    used = [split for split in (dataset.training_split, "val") if split in dataset.splits]
+    return used or dataset.splits
 
 
-def _count(split: str, facts: Sequence[LabelFacts], num_classes: int) -> SplitCounts:
+def _count_split(split: str, facts: Sequence[LabelFacts], num_classes: int) -> SplitCounts:
     heights, widths = [fact.height for fact in facts], [fact.width for fact in facts]
     return SplitCounts(
         split,

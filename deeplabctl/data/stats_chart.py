@@ -1,22 +1,23 @@
-"""Draw what a data set holds: for each class its share of the pixels and of the images, split by split."""
+"""Draw the statistics of a data set: for each class and split its share of the pixels and of the images."""
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+import PIL.Image
+from PIL import ImageDraw, ImageFont
 
+from deeplabctl.arrays import Image
 from deeplabctl.classes import voc_palette
 from deeplabctl.data.stats import SplitCounts, Statistics
 
-_PAPER, _INK, _PALE, _RULE = (255, 255, 255), (34, 34, 34), (120, 120, 120), (225, 225, 225)
+_PAPER, _INK, _PALE_INK, _RULE = (255, 255, 255), (34, 34, 34), (120, 120, 120), (225, 225, 225)
 _SHADES = ((46, 102, 168), (240, 150, 40), (80, 150, 90), (150, 90, 160), (130, 130, 130))  # of the splits
 _TEXT, _TITLE, _GAP = 15, 22, 10  # pixels
 _BAR, _PANEL = 14, 360  # height of a bar, width of a panel of bars
 
 
-def draw_statistics(name: str, statistics: Statistics) -> npt.NDArray[np.uint8]:
-    """Draw a chart, (H, W, 3) uint8 RGB: a row a class with a bar for each split."""
+def draw_statistics(name: str, statistics: Statistics) -> Image:
+    """Draw a chart, (H, W, 3) uint8 RGB: a row per class with a bar per split."""
     font, title = ImageFont.load_default(_TEXT), ImageFont.load_default(_TITLE)
     splits = statistics.splits
     names = max(font.getlength(text) for text in (*statistics.classes, "class"))
@@ -27,16 +28,16 @@ def draw_statistics(name: str, statistics: Statistics) -> npt.NDArray[np.uint8]:
     row = len(splits) * _BAR + _GAP
     head = _GAP + _TITLE + _GAP + len(splits) * (_TEXT + 6) + 2 * _GAP + _TEXT + _GAP
     width = weight + round(font.getlength("median-frequency")) + 2 * _GAP
-    canvas = Image.new("RGB", (width, head + row * len(statistics.classes) + 2 * _GAP), _PAPER)
+    canvas = PIL.Image.new("RGB", (width, head + row * len(statistics.classes) + 2 * _GAP), _PAPER)
     draw = ImageDraw.Draw(canvas)
     draw.text((_GAP, _GAP), name, _INK, title)
     for index, counts in enumerate(splits):
         y = 2 * _GAP + _TITLE + index * (_TEXT + 6)
         draw.rectangle((_GAP, y + 2, _GAP + _BAR, y + 2 + _BAR), fill=_SHADES[index % len(_SHADES)])
-        draw.text((_GAP * 2 + _BAR, y), _about(counts), _INK, font)
+        draw.text((_GAP * 2 + _BAR, y), _describe(counts), _INK, font)
     y = head - _TEXT - _GAP
     for x, text in zip((*columns, weight), ("share of the pixels", "share of the images", "weight"), strict=True):
-        draw.text((x, y), text, _PALE, font)
+        draw.text((x, y), text, _PALE_INK, font)
     for class_id, class_name in enumerate(statistics.classes):
         y = head + class_id * row
         middle = y + (row - _GAP) / 2
@@ -65,10 +66,10 @@ def _bar(
     if length:
         draw.rectangle((x, y + 1, x + length, y + _BAR - 2), fill=color)
     text = f"{share:.2%}" if share else "none"
-    draw.text((x + length + 5, y + _BAR / 2), text, _PALE, ImageFont.load_default(_BAR - 2), anchor="lm")
+    draw.text((x + length + 5, y + _BAR / 2), text, _PALE_INK, ImageFont.load_default(_BAR - 2), anchor="lm")
 
 
-def _about(counts: SplitCounts) -> str:
+def _describe(counts: SplitCounts) -> str:
     low = f"{counts.widths[0]}x{counts.heights[0]}"
     high = f"{counts.widths[2]}x{counts.heights[2]}"
     sizes = f"of {low}" if low == high else f"from {low} to {high}"

@@ -9,9 +9,10 @@ from pathlib import Path
 from zipfile import ZIP_STORED, ZipFile
 
 from deeplabctl.arrays import Label
-from deeplabctl.data.dataset import IMAGES, Dataset
+from deeplabctl.data.dataset import Dataset
 from deeplabctl.data.findings import Finding
 from deeplabctl.data.images import mask_picture
+from deeplabctl.data.layout import IMAGES
 from deeplabctl.errors import DataError
 from deeplabctl.files import whole_file
 

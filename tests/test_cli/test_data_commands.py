@@ -8,13 +8,13 @@ import time
 
 import numpy as np
 import pytest
-from making import make_dataset
+from dataset_files import make_dataset
 from PIL import Image
 from voc_archives import sbd_files, voc_files, write_tar
 
 from deeplabctl.data.images import read_label
 
-COMMANDS = ["check", "prepare-voc", "convert", "stats", "preview"]
+COMMANDS = ["check", "prepare-voc", "convert", "stats", "preview", "shapes"]
 
 
 @pytest.fixture
@@ -43,21 +43,21 @@ def test_help_comes_without_loading_anything_heavy_and_also_without_arguments(co
     assert done.stdout.splitlines()[-1] == "LOADED"
 
 
-def test_check_of_a_sound_set_says_so_and_exits_0(deeplabctl, root):
+def test_check_of_a_good_set_says_so_and_exits_0(deeplabctl, root):
     code, out, err = deeplabctl("data", "check", "set")
     assert (code, err) == (0, "")
-    assert out == "12 files of train 4, val 2 opened: nothing is wrong\n"
+    assert out == "12 files of train 4, val 2 checked: 0 errors, 0 notes\n"
 
 
-def test_check_lists_findings_on_stdout_the_worst_first_and_exits_1(deeplabctl, root):
+def test_check_lists_findings_on_stdout_errors_first_and_exits_1(deeplabctl, root):
     spoil(root)
     code, out, err = deeplabctl("data", "check", "set")
     assert code == 1
     first, second, last = out.splitlines()
     assert first.startswith("set/SegmentationClass/t1.png: expected one channel of class ids")
     assert second.startswith("note: set/ImageSets/Segmentation/val.txt: expected plain lines, got Windows line ends")
-    assert last == "12 files of train 4, val 2 opened: 1 ruinous finding, 1 note"
-    assert err.splitlines() == [f"error: a training would be ruined or stopped, first by this: {first}"]
+    assert last == "12 files of train 4, val 2 checked: 1 error, 1 note"
+    assert err.splitlines() == [f"error: 1 error would stop or spoil a training; the first: {first}"]
 
 
 def test_check_as_json_is_one_document_with_all_findings(deeplabctl, root):
@@ -66,12 +66,12 @@ def test_check_as_json_is_one_document_with_all_findings(deeplabctl, root):
     code, out, _ = deeplabctl("data", "check", "set", "--json")
     assert code == 1
     found = json.loads(out)
-    assert found["ruinous"] == 6
+    assert found["errors"] == 6
     assert found["splits"] == {"train": 4, "val": 2}
     entry = found["findings"][0]
-    assert set(entry) == {"kind", "severity", "file", "line", "expected", "got", "mend", "text"}
+    assert set(entry) == {"kind", "severity", "file", "line", "expected", "got", "fix", "text"}
     assert (entry["kind"], entry["severity"], entry["file"]) == (
-        "label-colours", "ruinous", "set/SegmentationClass/t0.png",
+        "label-colors", "error", "set/SegmentationClass/t0.png",
     )  # fmt: skip
 
 
@@ -81,23 +81,23 @@ def test_findings_of_a_kind_are_cut_after_ten_in_the_text(deeplabctl, tmp_path):
         path.write_bytes(b"")
     code, out, _ = deeplabctl("data", "check", "set")
     assert code == 1
-    assert out.splitlines()[10] == "... and 4 more like the last; --json has them all"
+    assert out.splitlines()[10] == "... and 4 more like the last; --json lists them all"
 
 
-def test_check_with_fix_mends_a_copy_and_exits_with_its_verdict(deeplabctl, root, tmp_path):
+def test_check_with_fix_writes_a_copy_and_exits_with_its_verdict(deeplabctl, root, tmp_path):
     spoil(root)
-    code, out, err = deeplabctl("data", "check", "set", "--fix", "mended")
+    code, out, err = deeplabctl("data", "check", "set", "--fix", "copy")
     assert (code, err) == (0, "")
-    assert "mended SegmentationClass/t1.png: the palette's colours became class ids" in out
-    assert out.splitlines()[-1] == "mended: 2 files mended; now nothing is wrong"
-    code, _, err = deeplabctl("data", "check", "set", "--fix", "mended")
+    assert "fixed SegmentationClass/t1.png: colours of the palette turned into class ids" in out
+    assert out.splitlines()[-1] == "copy: 2 files fixed, 0 errors, 0 notes left"
+    code, _, err = deeplabctl("data", "check", "set", "--fix", "copy")
     assert code == 1
-    assert "mended exists and is not an empty folder; give --overwrite" in err
+    assert "copy exists and is not an empty folder; use --overwrite" in err
     (root / "JPEGImages" / "t2.png").write_bytes(b"")
-    code, out, err = deeplabctl("data", "check", "set", "--fix", "mended", "--overwrite", "--json")
+    code, out, err = deeplabctl("data", "check", "set", "--fix", "copy", "--overwrite", "--json")
     assert code == 1
     found = json.loads(out)
-    assert [entry["file"] for entry in found["mended"]] == [
+    assert [entry["file"] for entry in found["fixed"]] == [
         "SegmentationClass/t1.png",
         "ImageSets/Segmentation/val.txt",
     ]
@@ -143,7 +143,9 @@ def test_preview_draws_sheets(deeplabctl, root, tmp_path):
     code, _, err = deeplabctl("data", "preview", "set", "--recipe", "seed")
     assert code == 2
     assert "--augmented" in err
-    assert deeplabctl("data", "preview", "set", "--out", "a.txt")[2].startswith("error: --out a.txt: expected a name")
+    assert deeplabctl("data", "preview", "set", "--out", "a.txt")[2].startswith(
+        "error: a.txt: expected a name that ends in .jpg"
+    )
 
 
 def test_prepare_voc_tells_the_counts_and_what_comes_next(deeplabctl, tmp_path):
@@ -165,7 +167,7 @@ def test_prepare_voc_tells_the_counts_and_what_comes_next(deeplabctl, tmp_path):
     }
     code, _, err = deeplabctl("data", "prepare-voc", "--voc", "voc.tar")
     assert code == 2
-    assert "give both, or --download" in err
+    assert "use both, or --download" in err
 
 
 def test_convert_writes_a_set_and_counts_what_failed(deeplabctl, tmp_path):
@@ -183,7 +185,7 @@ def test_convert_writes_a_set_and_counts_what_failed(deeplabctl, tmp_path):
     code, out, err = deeplabctl("data", "convert", "p", "--out", "set", "--overwrite", "--json")
     assert code == 1
     assert json.loads(out)["train"] == 2
-    assert "error: 1 of 4 pictures failed, the first: p/b.jpg: there is no such picture" in err
+    assert "error: 1 of 4 images failed, the first: p/b.jpg: there is no such image; use --images" in err
     assert deeplabctl("data", "convert", "p", "--out", "x", "--format", "yolo")[0] == 2
     assert deeplabctl("data", "convert", "p", "--out", "x", "--outside", "sky")[0] == 2
 
@@ -211,7 +213,7 @@ def test_twelve_thousand_labels_are_checked_in_90_seconds_in_flat_memory(tmp_pat
         command = [sys.executable, "-c", script, "data", "check", str(root), "--json", "--quiet"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         seconds = time.monotonic() - begin
-        assert json.loads(done.stdout)["ruinous"] == 0
+        assert json.loads(done.stdout)["errors"] == 0
         peaks[count] = int(done.stderr)  # kB
         shutil.rmtree(root)
         print(f"{count:,} samples of 500x375 in {seconds:.1f} s, {peaks[count] / 1024:.0f} MiB")  # noqa: T201

@@ -1,7 +1,7 @@
 import pytest
-from making import make_dataset
+from dataset_files import make_dataset
 
-from deeplabctl.classes import VOC_CLASSES, read_classes
+from deeplabctl.classes import VOC_CLASSES
 from deeplabctl.data.dataset import open_dataset
 from deeplabctl.errors import DataError
 
@@ -42,7 +42,7 @@ def test_without_class_names_the_classes_are_vocs(root):
         "JPEGImages/t0.png SegmentationClass/t0.png\r\nJPEGImages/t1.png\tSegmentationClass/t1.png\r\n",
     ],
 )
-def test_lists_of_every_fashion_read_the_same(root, text):
+def test_lists_in_every_notation_read_the_same(root, text):
     list_file(root, "train").write_bytes(text.encode())
     samples = open_dataset(root).samples("train")
     assert [(sample.id, sample.label.name) for sample in samples] == [("t0", "t0.png"), ("t1", "t1.png")]
@@ -63,30 +63,30 @@ def test_training_prefers_augmented_labels_and_validation_vocs(root):
     }  # fmt: skip
 
 
-def test_augmented_split_is_the_default_where_there_is_one(root):
+def test_augmented_split_is_the_default_if_there_is_one(root):
     assert open_dataset(root).training_split == "train"
     list_file(root, "train_aug").write_text("t0\n")
     assert open_dataset(root).training_split == "train_aug"
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
-        ("t0\nt9\n", r"train\.txt:2: no image for 't9'.*JPEGImages.*mend the list"),
+        ("t0\nt9\n", r"train\.txt:2: no image for 't9'.*JPEGImages.*correct the list"),
         ("t0 t1 t2\n", r"train\.txt:1: expected an image id, or an image and a label path, got 3 columns"),
         ("JPEGImages/t0.png SegmentationClass/zz.png", r"train\.txt:1: the label .*zz\.png does not exist"),
-        ("\n\n", r"train\.txt: expected a sample a line, got an empty list"),
+        ("\n\n", r"train\.txt: expected one sample per line, got an empty list"),
         (b"\xff\xd8\xff\xe0\x00\x10JFIF", r"train\.txt: expected a text file"),
     ],
 )
-def test_broken_list_is_named_with_its_line(root, text, said):
+def test_broken_list_is_named_with_its_line(root, text, message):
     list_file(root, "train").write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(DataError, match=said) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         open_dataset(root).samples("train")
     assert "\n" not in str(caught.value)
 
 
-def test_missing_label_names_where_it_was_looked_for(root):
+def test_missing_label_is_named_with_its_expected_path(root):
     (root / "SegmentationClass" / "t1.png").unlink()
     with pytest.raises(DataError, match=r"train\.txt:2: no label for 't1'.*SegmentationClass/t1\.png"):
         open_dataset(root).samples("train")
@@ -97,7 +97,7 @@ def test_unknown_split_is_refused_with_a_guess(root):
         open_dataset(root).samples("trian")
 
 
-def test_folders_that_are_no_data_set_are_refused(tmp_path, root):
+def test_folders_that_are_not_data_sets_are_refused(tmp_path, root):
     with pytest.raises(DataError, match="no such folder"):
         open_dataset(tmp_path / "nowhere")
     with pytest.raises(DataError, match="expected the folder JPEGImages"):
@@ -106,15 +106,3 @@ def test_folders_that_are_no_data_set_are_refused(tmp_path, root):
     root.rename(tmp_path / "VOCdevkit" / "VOC2012")
     with pytest.raises(DataError, match=r"did you mean .*VOCdevkit/VOC2012"):
         open_dataset(tmp_path)
-
-
-def test_class_names_may_have_spaces_and_comments_but_no_doubles(tmp_path):
-    path = tmp_path / "classes.txt"
-    path.write_text("# ours\nback ground\r\n\n traffic light \n")
-    assert read_classes(path) == ("back ground", "traffic light")
-    path.write_text("a\nb\na\n")
-    with pytest.raises(DataError, match="'a' stands there more than once"):
-        read_classes(path)
-    path.write_text("only\n")
-    with pytest.raises(DataError, match="expected 2 to 255 class names"):
-        read_classes(path)

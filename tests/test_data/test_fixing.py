@@ -1,16 +1,16 @@
-"""A mended copy holds what is safe to mend, and the source keeps its bytes."""
+"""A fixed copy has fixes that need no guess, and the source keeps its bytes."""
 
 import numpy as np
 import pytest
-from making import make_dataset
-from PIL import Image, ImageOps
+from dataset_files import make_dataset
+from PIL import Image
 
 from deeplabctl.classes import voc_grey_ids
 from deeplabctl.data.check import check_dataset
 from deeplabctl.data.dataset import open_dataset
-from deeplabctl.data.fixing import write_mended
-from deeplabctl.data.images import read_image, read_label, upright, write_mask
-from deeplabctl.errors import DataError
+from deeplabctl.data.fixing import write_fixed_copy
+from deeplabctl.data.images import read_image, read_label, write_mask
+from deeplabctl.errors import OutputError
 from deeplabctl.reporting import silent
 
 
@@ -19,9 +19,9 @@ def root(tmp_path):
     return make_dataset(tmp_path / "set", train=5, val=2)
 
 
-def mend(root, out, **options):
+def fix(root, out, **options):
     dataset = open_dataset(root)
-    done = write_mended(dataset, check_dataset(dataset, silent), out, silent, **{"overwrite": False} | options)
+    done = write_fixed_copy(dataset, check_dataset(dataset, silent), out, silent, **{"overwrite": False} | options)
     return {str(entry.file): entry.what for entry in done}
 
 
@@ -33,7 +33,7 @@ def label_file(root, name):
     return root / "SegmentationClass" / f"{name}.png"
 
 
-def test_colours_grey_levels_turned_labels_and_lists_are_mended_in_the_copy_alone(root, tmp_path):
+def test_colours_grey_levels_turned_labels_and_lists_are_fixed_in_the_copy_only(root, tmp_path):
     labels = {name: read_label(label_file(root, name)) for name in ("t0", "t1", "t2")}
     with Image.open(label_file(root, "t0")) as mask:
         mask.convert("RGB").save(label_file(root, "t0"))
@@ -47,7 +47,7 @@ def test_colours_grey_levels_turned_labels_and_lists_are_mended_in_the_copy_alon
     listing.write_bytes(b"/JPEGImages/t0.png /SegmentationClass/t0.png\r\nt1\r\nt2\r\n\r\nt3\r\nt4")
     before = files(root)
 
-    done = mend(root, tmp_path / "copy")
+    done = fix(root, tmp_path / "copy")
     assert set(done) == {
         "SegmentationClass/t0.png", "SegmentationClass/t1.png", "SegmentationClass/t2.png",
         "ImageSets/Segmentation/train.txt",
@@ -58,8 +58,8 @@ def test_colours_grey_levels_turned_labels_and_lists_are_mended_in_the_copy_alon
     np.testing.assert_array_equal(read_label(label_file(copy, "t1")), labels["t1"])
     np.testing.assert_array_equal(read_label(label_file(copy, "t2")), np.rot90(labels["t2"], -1))  # EXIF 6: clockwise
     assert read_image(copy / "JPEGImages" / "t2.png").shape[:2] == read_label(label_file(copy, "t2")).shape
-    mended_list = copy / "ImageSets" / "Segmentation" / "train.txt"
-    assert mended_list.read_bytes() == b"JPEGImages/t0.png SegmentationClass/t0.png\nt1\nt2\nt3\nt4\n"
+    fixed_list = copy / "ImageSets" / "Segmentation" / "train.txt"
+    assert fixed_list.read_bytes() == b"JPEGImages/t0.png SegmentationClass/t0.png\nt1\nt2\nt3\nt4\n"
     assert check_dataset(open_dataset(copy), silent).findings == []
     assert {name: content for name, content in files(copy).items() if name not in done} == {
         name: content for name, content in before.items() if name not in done
@@ -67,20 +67,20 @@ def test_colours_grey_levels_turned_labels_and_lists_are_mended_in_the_copy_alon
 
 
 def test_colours_of_the_sets_own_palette_become_ids(root, tmp_path):
-    colours = [(70, 70, 70), (1, 200, 3), (128, 64, 128)]
+    colors = [(70, 70, 70), (1, 200, 3), (128, 64, 128)]
     for path in (root / "SegmentationClass").iterdir():
         with Image.open(path) as mask:
             own = mask.copy()
-        own.putpalette([value for color in colours for value in color] + [5] * 759)  # void has (5, 5, 5)
+        own.putpalette([value for color in colors for value in color] + [5] * 759)  # void has (5, 5, 5)
         own.save(path)
     before = read_label(label_file(root, "t1"))
     with Image.open(label_file(root, "t1")) as mask:
         mask.convert("RGB").save(label_file(root, "t1"))
-    assert list(mend(root, tmp_path / "copy")) == ["SegmentationClass/t1.png"]
+    assert list(fix(root, tmp_path / "copy")) == ["SegmentationClass/t1.png"]
     np.testing.assert_array_equal(read_label(label_file(tmp_path / "copy", "t1")), before)
 
 
-def test_what_would_be_a_guess_stays_as_it_is(root, tmp_path):
+def test_what_would_need_a_guess_stays_as_it_is(root, tmp_path):
     Image.new("RGB", (80, 60), (1, 2, 3)).save(label_file(root, "t0"))
     Image.new("RGB", (80, 60), (128, 128, 0)).save(label_file(root, "t3"))  # VOC's class 3, of which there is none here
     Image.fromarray(np.where(np.arange(4800).reshape(60, 80) % 2, 255, 0).astype(np.uint8)).save(label_file(root, "t1"))
@@ -88,39 +88,31 @@ def test_what_would_be_a_guess_stays_as_it_is(root, tmp_path):
     label[0, 0] = 99
     write_mask(label_file(root, "t2"), label)
     before = files(root)
-    assert mend(root, tmp_path / "copy") == {}
+    assert fix(root, tmp_path / "copy") == {}
     assert files(tmp_path / "copy") == before
 
 
-def test_grey_levels_that_two_classes_share_are_not_mended(root, tmp_path):
+def test_grey_levels_that_two_classes_share_are_not_fixed(root, tmp_path):
     assert voc_grey_ids(21) is None  # aeroplane and potted plant: 128 * 0.299 = 64 * 0.587 = 38
     (root / "classes.txt").unlink()  # VOC's 21
     with Image.open(label_file(root, "t1")) as mask:
         mask.convert("L").save(label_file(root, "t1"))
-    assert mend(root, tmp_path / "copy") == {}
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_labels_turn_as_pillow_turns_their_images(orientation):
-    label = np.arange(15, dtype=np.uint8).reshape(3, 5)
-    picture = Image.fromarray(label)
-    picture.getexif()[0x0112] = orientation
-    np.testing.assert_array_equal(upright(label, orientation), np.asarray(ImageOps.exif_transpose(picture)))
+    assert fix(root, tmp_path / "copy") == {}
 
 
 def test_copy_is_whole_or_not_there_and_nothing_is_overwritten(root, tmp_path, monkeypatch):
     (tmp_path / "copy").mkdir()
     (tmp_path / "copy" / "thesis.tex").write_text("mine")
-    with pytest.raises(DataError, match="not an empty folder"):
-        mend(root, tmp_path / "copy")
-    with pytest.raises(DataError, match="no data set in VOC layout and is left alone"):
-        mend(root, tmp_path / "copy", overwrite=True)
-    with pytest.raises(DataError, match="outside of the data set"):
-        mend(root, root / "copy")
-    mend(root, tmp_path / "other")
-    mend(root, tmp_path / "other", overwrite=True)
-    monkeypatch.setattr("deeplabctl.data.fixing._mend_list", lambda *_: 1 / 0)
+    with pytest.raises(OutputError, match="not an empty folder"):
+        fix(root, tmp_path / "copy")
+    with pytest.raises(OutputError, match="expected a data set in VOC layout to replace"):
+        fix(root, tmp_path / "copy", overwrite=True)
+    with pytest.raises(OutputError, match="outside of the data set"):
+        fix(root, root / "copy")
+    fix(root, tmp_path / "other")
+    fix(root, tmp_path / "other", overwrite=True)
+    monkeypatch.setattr("deeplabctl.data.fixing._fix_list", lambda *_: 1 / 0)
     (root / "ImageSets" / "Segmentation" / "val.txt").write_bytes(b"v0\r\nv1")
     with pytest.raises(ZeroDivisionError):
-        mend(root, tmp_path / "third")
+        fix(root, tmp_path / "third")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "other", "set"]

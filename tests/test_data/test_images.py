@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from deeplabctl.classes import voc_palette
-from deeplabctl.data.images import image_size, read_image, read_label, write_mask
+from deeplabctl.data.images import as_image, read_image, read_label, turn_upright, write_mask
 from deeplabctl.errors import DataError, OutputError
 
 
@@ -18,7 +18,6 @@ def test_lossless_formats_read_exactly(tmp_path, picture, suffix):
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(picture).save(path, **({"lossless": True} if suffix == "webp" else {}))
     np.testing.assert_array_equal(read_image(path), picture)
-    assert image_size(path) == (30, 50)
 
 
 def test_jpeg_reads_as_rgb(tmp_path, picture):
@@ -46,7 +45,7 @@ def test_float_tiff_between_zero_and_one_is_scaled(tmp_path):
     assert read.max() == 255
 
 
-def test_transparent_parts_come_out_white_and_opaque_ones_as_they_are(tmp_path, picture):
+def test_transparent_parts_become_white_and_opaque_ones_stay(tmp_path, picture):
     alpha = np.full(picture.shape[:2], 255, np.uint8)
     alpha[:10] = 0
     Image.fromarray(np.dstack([picture, alpha])).save(tmp_path / "a.png")
@@ -86,24 +85,23 @@ def test_exif_rotation_is_applied(tmp_path, picture, orientation):
     exif[0x0112] = orientation
     stored.save(tmp_path / "a.png", exif=exif)
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), picture)
-    assert image_size(tmp_path / "a.png") == (30, 50)
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [(b"<html>not found</html>", "known format"), (b"", "known format"), (None, "no such file")],
 )
-def test_what_is_no_picture_is_named_in_one_line(tmp_path, content, said):
+def test_other_content_than_an_image_is_named_in_one_line(tmp_path, content, message):
     path = tmp_path / "a.jpg"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(DataError, match=said) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         read_image(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_truncated_picture_is_an_error_not_half_a_picture(tmp_path, picture):
+def test_truncated_image_is_an_error_not_half_an_image(tmp_path, picture):
     Image.fromarray(picture).save(tmp_path / "a.jpg")
     whole = (tmp_path / "a.jpg").read_bytes()
     (tmp_path / "a.jpg").write_bytes(whole[: len(whole) // 2])
@@ -132,7 +130,7 @@ def test_grey_labels_are_read_by_value_and_narrow_palettes_by_index(tmp_path):
     np.testing.assert_array_equal(read_label(tmp_path / "p.png"), label)
 
 
-def test_coloured_label_is_refused_with_the_mend(tmp_path, picture):
+def test_coloured_label_is_refused_with_a_fix(tmp_path, picture):
     Image.fromarray(picture).save(tmp_path / "l.png")
     with pytest.raises(DataError, match="class id instead of its colour"):
         read_label(tmp_path / "l.png")
@@ -143,3 +141,80 @@ def test_mask_that_cannot_be_written_leaves_nothing_behind(tmp_path):
     with pytest.raises(OutputError, match="cannot write"):
         write_mask(tmp_path / "file" / "mask.png", np.zeros((2, 2), np.uint8))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_labels_turn_as_pillow_turns_their_images(orientation):
+    label = np.arange(15, dtype=np.uint8).reshape(3, 5)
+    picture = Image.fromarray(label)
+    picture.getexif()[0x0112] = orientation
+    np.testing.assert_array_equal(turn_upright(label, orientation), np.asarray(ImageOps.exif_transpose(picture)))
+
+
+def test_as_image_reads_paths_as_text_or_path(tmp_path, picture):
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(as_image(tmp_path / "a.png"), picture)
+    np.testing.assert_array_equal(as_image(str(tmp_path / "a.png")), picture)
+    with pytest.raises(DataError, match="there is no such file"):
+        as_image(tmp_path / "b.png")
+
+
+@pytest.mark.parametrize(
+    ("make", "pixel"),
+    [
+        (lambda: Image.new("L", (1, 1), 7), (7, 7, 7)),
+        (lambda: Image.new("1", (1, 1), 1), (255, 255, 255)),
+        (lambda: Image.fromarray(np.full((1, 1), 0x8080, np.uint16)), (128, 128, 128)),
+        (lambda: Image.fromarray(np.full((1, 1), 0.2, np.float32)), (51, 51, 51)),
+        (lambda: Image.new("RGBA", (1, 1), (10, 20, 30, 0)), (255, 255, 255)),
+        (lambda: Image.new("RGBA", (1, 1), (0, 100, 200, 51)), (204, 224, 244)),  # a fifth of it, the rest white
+        (lambda: Image.new("LA", (1, 1), (9, 255)), (9, 9, 9)),
+        (lambda: Image.new("CMYK", (1, 1), (255, 0, 0, 0)), (0, 255, 255)),
+    ],
+    ids=["grey", "black and white", "16 bits", "float", "transparent", "half transparent", "grey with alpha", "CMYK"],
+)
+def test_as_image_converts_pillow_images_like_files(make, pixel):
+    converted = as_image(make())
+    assert (converted.shape, converted.dtype) == ((1, 1, 3), np.uint8)
+    assert tuple(converted[0, 0].tolist()) == pixel
+
+
+def test_as_image_reads_palettes_by_colour_and_turns_by_exif():
+    picture = Image.fromarray(np.array([[0, 1, 1]], np.uint8)).convert("P")
+    picture.putpalette([10, 20, 30, 40, 50, 60])
+    picture.getexif()[0x0112] = 6  # to be shown turned clockwise: the row becomes a column, from top to bottom
+    assert as_image(picture).tolist() == [[[10, 20, 30]], [[40, 50, 60]], [[40, 50, 60]]]
+
+
+def test_as_image_names_a_damaged_pillow_image(tmp_path, picture):
+    Image.fromarray(picture).save(tmp_path / "a.jpg")
+    content = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(content[:-100])
+    with (
+        Image.open(tmp_path / "a.jpg") as damaged,
+        pytest.raises(DataError, match=r"cannot read .*a\.jpg: expected a whole image, got one that is damaged"),
+    ):
+        as_image(damaged)
+
+
+def test_as_image_takes_rgb_arrays_as_they_are_and_repeats_grey(picture):
+    assert as_image(picture) is picture
+    assert as_image(np.array([[1, 2]], np.uint8)).tolist() == [[[1, 1, 1], [2, 2, 2]]]
+
+
+@pytest.mark.parametrize(
+    ("array", "got"),
+    [
+        (np.zeros((4, 5, 3)), r"shape \(4, 5, 3\) and dtype float64"),
+        (np.zeros((3, 4, 5), np.uint8), r"shape \(3, 4, 5\) and dtype uint8"),
+        (np.zeros((4, 5, 4), np.uint8), r"shape \(4, 5, 4\)"),
+        (np.zeros((1, 4, 5, 3), np.uint8), r"shape \(1, 4, 5, 3\)"),
+        (np.zeros((0, 5), np.uint8), r"shape \(0, 5\)"),
+        (np.zeros((4, 5), bool), r"shape \(4, 5\) and dtype bool"),
+        ([[1, 2]], "list"),
+    ],
+)
+def test_as_image_refuses_other_arrays_in_one_line_with_shape_and_dtype(array, got):
+    with pytest.raises(DataError, match=f"expected an image .*got {got}") as caught:
+        as_image(array)
+    assert "\n" not in str(caught.value)

@@ -1,14 +1,11 @@
-import json
-
 import numpy as np
 import pytest
-from making import make_dataset
+from dataset_files import make_dataset
 from PIL import Image
 
-from deeplabctl.data import inspection as labels
 from deeplabctl.data.dataset import open_dataset
 from deeplabctl.data.images import read_label, write_mask
-from deeplabctl.data.inspection import LabelFacts, check_labels, median_frequency_weights
+from deeplabctl.data.inspection import check_samples
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import silent
 
@@ -20,7 +17,7 @@ def root(tmp_path):
 
 def check(root):
     dataset = open_dataset(root)
-    return check_labels(dataset, dataset.samples("train"), silent)
+    return check_samples(dataset, dataset.samples("train"), silent)
 
 
 def label_path(root, name="t2"):
@@ -34,11 +31,11 @@ def test_good_labels_pass_and_are_counted(root):
     assert facts[0].pixels == {int(v): int((label == v).sum()) for v in np.unique(label)}
 
 
-def test_value_out_of_range_names_file_value_and_mend(root):
+def test_value_out_of_range_names_file_value_and_fix(root):
     label = read_label(label_path(root))
     label[5, 5] = 37
     write_mask(label_path(root), label)
-    with pytest.raises(DataError, match=r"t2\.png: expected class ids 0 to 2, or 255 for void, got 37; mend"):
+    with pytest.raises(DataError, match=r"t2\.png: expected class ids 0 to 2, or 255 for void, got 37; correct"):
         check(root)
 
 
@@ -70,37 +67,3 @@ def test_label_of_another_size_than_its_image_is_refused(root):
     write_mask(label_path(root), np.zeros((80, 60), np.uint8))
     with pytest.raises(DataError, match=r"t2\.png: expected the size of its image t2\.png, 80x60, got 60x80"):
         check(root)
-
-
-def test_unchanged_labels_are_not_opened_again_and_changed_ones_are(root, monkeypatch):
-    first = check(root)
-    opened = []
-    original = labels.read_label
-    monkeypatch.setattr(labels, "read_label", lambda path: opened.append(path.name) or original(path))
-    assert check(root) == first
-    assert opened == []
-    label = read_label(label_path(root))
-    label[:] = 1
-    write_mask(label_path(root), label)
-    assert check(root)[2].pixels == {1: 4800}
-    assert opened == ["t2.png"]
-
-
-def test_damaged_memory_is_made_anew(root):
-    first = check(root)
-    memory = labels._Memory(root)._path
-    memory.write_text(json.dumps({"format": 1})[:-4])
-    assert check(root) == first
-
-
-def test_wrong_labels_are_refused_again_from_memory(root):
-    write_mask(label_path(root), np.full((60, 80), 9, np.uint8))
-    for _ in range(2):
-        with pytest.raises(DataError, match="got 9"):
-            check(root)
-
-
-def test_median_frequency_weights_by_hand():
-    # Class 0: 30 of 40 + 10 of 20 valid pixels -> 40/60; class 1: 10 of 40 -> 1/4; class 2: 10 of 20 -> 1/2; 3: absent.
-    facts = [LabelFacts(10, 5, {0: 30, 1: 10, 255: 10}), LabelFacts(5, 4, {0: 10, 2: 10})]
-    np.testing.assert_allclose(median_frequency_weights(facts, 4), [0.5 / (2 / 3), 2.0, 1.0, 0.0])

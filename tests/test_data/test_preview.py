@@ -1,13 +1,13 @@
-"""Sheets of images under their labels."""
+"""Sheets of images with their labels."""
 
 import numpy as np
 import pytest
-from making import make_dataset
+from dataset_files import make_dataset
 
 from deeplabctl.classes import voc_palette
 from deeplabctl.data.augmentation import Augment
 from deeplabctl.data.dataset import open_dataset
-from deeplabctl.data.preview import choose, draw_augmented, draw_samples
+from deeplabctl.data.preview import choose_samples, draw_augmented, draw_samples
 from deeplabctl.render import contact_sheet, overlay
 
 
@@ -16,15 +16,15 @@ def dataset(tmp_path):
     return open_dataset(make_dataset(tmp_path / "set", train=7))
 
 
-def test_samples_are_drawn_by_the_seed_and_keep_their_order(dataset):
+def test_samples_are_chosen_by_the_seed_and_keep_their_order(dataset):
     samples = dataset.samples("train")
-    assert choose(samples, 3, 0) == choose(samples, 3, 0) != choose(samples, 3, 1)
-    assert choose(samples, 99, 0) == samples
-    drawn = [sample.id for sample in choose(samples, 4, 5)]
+    assert choose_samples(samples, 3, 0) == choose_samples(samples, 3, 0) != choose_samples(samples, 3, 1)
+    assert choose_samples(samples, 99, 0) == samples
+    drawn = [sample.id for sample in choose_samples(samples, 4, 5)]
     assert drawn == sorted(drawn)
 
 
-def test_sheet_shows_each_image_under_its_label_in_rows_of_columns():
+def test_sheet_shows_labels_over_images_in_rows_and_columns():
     image = np.full((60, 120, 3), 100, np.uint8)
     label = np.zeros((60, 120), np.uint8)
     label[:, 60:] = 1
@@ -42,9 +42,9 @@ def test_large_images_are_scaled_and_labels_keep_their_values(dataset):
     label = np.zeros((600, 900), np.uint8)
     label[:, 450:] = 2
     drawn = contact_sheet([("a", np.zeros((600, 900, 3), np.uint8), label)], 1, ("background", "x", "y"), width=90)
-    colours = {tuple(pixel) for pixel in drawn[6:66, 6:96].reshape(-1, 3).tolist()}
+    colors = {tuple(pixel) for pixel in drawn[6:66, 6:96].reshape(-1, 3).tolist()}
     mixed = tuple(np.rint(0.6 * voc_palette()[2]).astype(int).tolist())
-    assert colours == {(0, 0, 0), mixed, (255, 255, 255)}  # image, class 2 over it, border: nothing between 0 and 2
+    assert colors == {(0, 0, 0), mixed, (255, 255, 255)}  # image, class 2 over it, border: nothing between 0 and 2
 
 
 def test_augmented_row_begins_with_the_image_itself_and_shows_the_crops(dataset):

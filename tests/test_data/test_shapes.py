@@ -1,4 +1,4 @@
-"""Check the built-in data set: the same everywhere, labels that are right, and colour that does not suffice."""
+"""The built-in data set is the same everywhere, has right labels, and colour alone does not solve it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 from deeplabctl.classes import voc_palette
 from deeplabctl.data import shapes
 from deeplabctl.data.shapes import AREA, CLASSES, SIZE, Shape, draw_sample, place_shapes, write_shapes
-from deeplabctl.errors import DataError
+from deeplabctl.errors import OutputError
 
 
 @cache
@@ -67,7 +67,7 @@ def current_umask() -> int:
 
 def test_folder_with_something_in_it_is_refused_and_left_alone(tmp_path: Path):
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(DataError, match=r"not an empty folder") as error:
+    with pytest.raises(OutputError, match=r"not an empty folder") as error:
         write_shapes(tmp_path, train=1, val=1)
     assert "\n" not in str(error.value)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

@@ -6,7 +6,7 @@ from PIL import Image
 
 from deeplabctl.data.dataset import open_dataset
 from deeplabctl.data.images import write_mask
-from deeplabctl.data.stats import count_splits, usual_splits
+from deeplabctl.data.stats import count_splits, default_splits
 from deeplabctl.data.stats_chart import draw_statistics
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import silent
@@ -34,7 +34,7 @@ def root(tmp_path):
 
 def test_counts_by_hand(root):
     dataset = open_dataset(root)
-    assert usual_splits(dataset) == ["train", "val"]
+    assert default_splits(dataset) == ["train", "val"]
     counted = count_splits(dataset, ["train", "val"], silent)
     train, val = counted.splits
     assert (train.images, train.pixels, train.images_with, train.void) == (2, [30, 15, 0], [2, 2, 0], 5)
@@ -54,7 +54,7 @@ def test_json_has_names_numbers_and_the_split_of_the_weights(root):
     assert found["median_frequency_weights"] == {"split": "val", "weights": [0.0, 0.0, 1.0]}
 
 
-def test_labels_that_would_ruin_a_training_are_not_counted(root):
+def test_labels_with_errors_are_not_counted(root):
     write_mask(root / "SegmentationClass" / "a.png", np.full((4, 5), 9, np.uint8))
     with pytest.raises(DataError, match=r"a\.png: expected class ids 0 to 2"):
         count_splits(open_dataset(root), ["train"], silent)

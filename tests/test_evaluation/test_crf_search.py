@@ -2,7 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from making import make_dataset
+from dataset_files import make_dataset
 
 from deeplabctl.crf.params import CrfParams
 from deeplabctl.crf.search_grid import GRIDS, SearchTable, best_of_table, finer, params_at, parse_grid, points

@@ -3,7 +3,7 @@ import re
 
 import numpy as np
 import pytest
-from making import make_dataset
+from dataset_files import make_dataset
 
 from deeplabctl.data.dataset import open_dataset
 from deeplabctl.data.images import read_label

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from making import make_dataset
+from dataset_files import make_dataset
 
 from deeplabctl.data.augmentation import Augment
 from deeplabctl.data.dataset import open_dataset

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 from caffe_files import DATA, read_blobs
-from making import make_dataset
+from dataset_files import make_dataset
 
-from deeplabctl.recipe import read_recipe, recipe_from_dict
 from deeplabctl.network.precision import POLICIES
+from deeplabctl.recipe import read_recipe, recipe_from_dict
 from deeplabctl.training.precision import best_precision
 
 INTEL = "vendor_id : GenuineIntel\nflags : fpu avx2 avx512f avx512_bf16"
@@ -110,7 +110,7 @@ def test_float16_gradients_are_those_of_the_unscaled_loss():
 @pytest.mark.tf
 def test_saved_model_of_a_half_format_training_is_plain_float32(tmp_path, deeplabctl):
     import keras
-    from making import make_dataset
+    from dataset_files import make_dataset
 
     make_dataset(tmp_path / "set")
     code, _, err = deeplabctl(

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 from caffe_files import DATA
-from making import make_dataset
+from dataset_files import make_dataset
 from PIL import Image
 
 from deeplabctl.errors import DataError, RunError

@@ -9,12 +9,23 @@ import typer
 
 from deeplabctl.cli.console import Console, print_error
 from deeplabctl.cli.options import DebugOption, JsonOption, OverwriteOption, QuietOption
+from deeplabctl.data.importing.choices import Format, Outside, UnknownColors
 
 if TYPE_CHECKING:
     from deeplabctl.data.importing.annotations import Annotations
-    from deeplabctl.data.importing.convert import Converted
+    from deeplabctl.data.importing.convert import Conversion
 
-_FORMATS = ("auto", "colors", "ids", "binary", "coco", "labelme", "cvat")
+EXAMPLES = """
+Examples
+  # labelme's files, beside their images
+  deeplabctl data convert annotated --out lake
+
+  # masks in colours, with lines like "road 128 64 128" in palette.txt
+  deeplabctl data convert masks --images photos --palette palette.txt --out set
+
+  # COCO, with annotations of its own for validation
+  deeplabctl data convert train.json --val-source val.json --out coco
+"""
 
 
 def convert(
@@ -24,43 +35,76 @@ def convert(
             metavar="SOURCE", help="Folder of masks or of labelme's files, COCO's JSON, CVAT's XML or its folder."
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to make, in VOC layout.")],
+    *,
     images: Annotated[
-        Path | None, typer.Option("--images", metavar="DIR", help="Pictures. Default: beside the annotations.")
+        Path | None,
+        typer.Option(
+            "--images",
+            metavar="DIR",
+            help="Folder of the images. Default: found from the annotations.",
+            rich_help_panel="Source",
+        ),
     ] = None,
     form: Annotated[
-        str,
-        typer.Option("--format", metavar="|".join(_FORMATS), help="What SOURCE is; auto: told from its content."),
+        Format,
+        typer.Option("--format", help="What SOURCE is; auto recognises it by its content.", rich_help_panel="Source"),
     ] = "auto",
+    mask_suffix: Annotated[
+        str,
+        typer.Option(
+            "--mask-suffix",
+            metavar="TEXT",
+            help="What a mask's name has after that of its image, as _mask.",
+            rich_help_panel="Source",
+        ),
+    ] = "",
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            "--classes",
+            metavar="FILE|NAMES",
+            help="Class names in the order of their ids: a file with one name per line, a,b,c or voc.",
+            rich_help_panel="Classes",
+        ),
+    ] = None,
     palette: Annotated[
         Path | None,
         typer.Option(
             "--palette",
             metavar="FILE",
-            help="What the masks' colours mean: a name and a colour a line (road 128 64 128, road #804080, road 7).",
-        ),
-    ] = None,
-    classes: Annotated[
-        str | None,
-        typer.Option(
-            "--classes", metavar="FILE|NAMES", help="Class names in the order of their ids: a file, a,b,c or voc."
+            help="Names and colours of the classes in masks, one per line: road 128 64 128, road #804080, or road 7 "
+            "for a grey level.",
+            rich_help_panel="Classes",
         ),
     ] = None,
     outside: Annotated[
-        str, typer.Option("--outside", metavar="background|void", help="What lies in no outline.")
+        Outside,
+        typer.Option("--outside", help="What pixels outside of all outlines become.", rich_help_panel="Classes"),
     ] = "background",
     unknown: Annotated[
-        str, typer.Option("--unknown", metavar="error|void", help="What colours are that the palette has not.")
+        UnknownColors,
+        typer.Option("--unknown", help="What colours are that the palette does not have.", rich_help_panel="Classes"),
     ] = "error",
-    mask_suffix: Annotated[
-        str, typer.Option("--mask-suffix", metavar="TEXT", help="Behind a picture's name in its mask's: _mask.")
-    ] = "",
-    val: Annotated[float, typer.Option("--val", min=0.0, max=0.9, help="Share of the pictures to validate.")] = 0.2,
+    val: Annotated[
+        float,
+        typer.Option("--val", min=0.0, max=0.9, help="Share of the images for validation.", rich_help_panel="Splits"),
+    ] = 0.2,
     val_source: Annotated[
         Path | None,
-        typer.Option("--val-source", metavar="SOURCE", help="Annotations to validate, of the same kind; not a share."),
+        typer.Option(
+            "--val-source",
+            metavar="SOURCE",
+            help="Annotations of the same kind for validation, instead of a share.",
+            rich_help_panel="Splits",
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Another seed draws others to validate.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option("--seed", min=0, help="Each seed chooses other images for validation.", rich_help_panel="Splits"),
+    ] = 0,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder to make, in VOC layout.", rich_help_panel="Output")
+    ],
     overwrite: OverwriteOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -69,38 +113,34 @@ def convert(
     """Turn annotations of other programs into a data set.
 
     SOURCE: masks in colours (with --palette), of grey levels or class ids, in black and white; COCO's polygons and run
-    lengths; labelme's files; CVAT's "for images 1.1". No value is ever guessed: what can be meant in two ways is asked
-    for.
+    lengths; labelme's files; CVAT's "for images 1.1". Nothing is guessed: what can be meant in two ways is an error
+    that names the option to use.
     """
-    if form not in _FORMATS:
-        raise typer.BadParameter(f"expected {', '.join(_FORMATS)}, got {form!r}", param_hint="--format")
-    if outside not in ("background", "void"):
-        raise typer.BadParameter(f"expected background or void, got {outside!r}", param_hint="--outside")
-    if unknown not in ("error", "void"):
-        raise typer.BadParameter(f"expected error or void, got {unknown!r}", param_hint="--unknown")
     from dataclasses import replace
 
-    from deeplabctl.classes import IGNORE_LABEL, read_palette
-    from deeplabctl.data.importing.convert import Meaning, class_names, read_annotations, write_dataset
-    from deeplabctl.data.layout import check_target
+    from deeplabctl.classes import parse_class_names, read_palette
+    from deeplabctl.data.importing.convert import write_dataset
+    from deeplabctl.data.importing.formats import read_annotations
+    from deeplabctl.data.importing.settings import ImportSettings
+    from deeplabctl.data.layout import check_new_dataset
 
     console = Console(json, quiet, debug)
     with console.errors():
-        check_target(out, overwrite=overwrite)
-        meaning = Meaning(
-            format=form,  # type: ignore[arg-type]
-            pictures=images,
+        check_new_dataset(out, overwrite=overwrite)
+        settings = ImportSettings(
+            format=form,
+            images=images,
             palette=None if palette is None else read_palette(palette),
-            classes=None if classes is None else class_names(classes),
-            outside=IGNORE_LABEL if outside == "void" else 0,
+            classes=None if classes is None else parse_class_names(classes),
+            outside=outside,
+            unknown=unknown,
             mask_suffix=mask_suffix,
-            unknown_void=unknown == "void",
         )
         with console.reporter() as report:
-            annotations = read_annotations(source, meaning, report)
+            annotations = read_annotations(source, settings, report)
             share: float | Annotations = val
             if val_source is not None:
-                share = read_annotations(val_source, replace(meaning, classes=annotations.classes), report)
+                share = read_annotations(val_source, replace(settings, classes=annotations.classes), report)
             written = write_dataset(annotations, out, report, val=share, seed=seed, overwrite=overwrite)
         console.table(("class", "pixels", "%"), _rows(written))
         console.say()
@@ -111,27 +151,29 @@ def convert(
         console.document(_document(out, written))
         if written.failed:
             total = len(written.failed) + len(written.train) + len(written.val)
-            print_error(f"{len(written.failed)} of {total} pictures failed, the first: {written.failed[0]}")
+            print_error(f"{len(written.failed)} of {total} images failed, the first: {written.failed[0]}")
             raise typer.Exit(1)
 
 
-def _named(written: Converted) -> list[tuple[str, int]]:
+def _named_counts(written: Conversion) -> list[tuple[str, int]]:
+    """Return the number of pixels of each class, void last."""
     from deeplabctl.classes import IGNORE_LABEL
 
     counts = [(name, written.pixels[index]) for index, name in enumerate(written.classes)]
     return [*counts, ("void", written.pixels[IGNORE_LABEL])]
 
 
-def _rows(written: Converted) -> list[list[str]]:
+def _rows(written: Conversion) -> list[list[str]]:
     total = max(sum(written.pixels.values()), 1)
-    return [[name, f"{count:,}", f"{100 * count / total:.2f}"] for name, count in _named(written)]
+    return [[name, f"{count:,}", f"{100 * count / total:.2f}"] for name, count in _named_counts(written)]
 
 
-def _document(out: Path, written: Converted) -> dict[str, Any]:
+def _document(out: Path, written: Conversion) -> dict[str, Any]:
+    *classes, (_, void) = _named_counts(written)
     return {
         "root": str(out),
-        "classes": [{"name": name, "pixels": count} for name, count in _named(written)[:-1]],
-        "void_pixels": _named(written)[-1][1],
+        "classes": [{"name": name, "pixels": count} for name, count in classes],
+        "void_pixels": void,
         "train": len(written.train),
         "val": len(written.val),
         "failed": written.failed,

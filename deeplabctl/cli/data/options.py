@@ -6,4 +6,6 @@ from typing import Annotated
 
 import typer
 
-DataArgument = Annotated[str, typer.Argument(metavar="DIR|shapes", help="Data set in VOC layout, or the built-in one.")]
+DataArgument = Annotated[
+    str, typer.Argument(metavar="DIR|shapes", help="Data set in VOC layout, or shapes, the built-in one.")
+]

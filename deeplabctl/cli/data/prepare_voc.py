@@ -1,4 +1,4 @@
-"""``deeplabctl data prepare-voc``: make the augmented VOC 2012 of the papers."""
+"""``deeplabctl data prepare-voc``: make the papers' augmented VOC 2012."""
 
 from __future__ import annotations
 
@@ -10,26 +10,57 @@ import typer
 from deeplabctl.cli.console import Console
 from deeplabctl.cli.options import DebugOption, JsonOption, OverwriteOption, QuietOption
 
+EXAMPLES = """
+Examples
+  deeplabctl data prepare-voc --download
+  deeplabctl data prepare-voc --voc VOCdevkit/VOC2012 --sbd benchmark.tgz
+"""
+
 
 def prepare_voc(
     voc: Annotated[
         Path | None,
-        typer.Option("--voc", metavar="TAR|DIR", help="VOCtrainval_11-May-2012.tar, or where it is unpacked."),
+        typer.Option(
+            "--voc",
+            metavar="TAR|DIR",
+            help="VOCtrainval_11-May-2012.tar, or the folder to which it was unpacked.",
+            rich_help_panel="Source",
+        ),
     ] = None,
     sbd: Annotated[
         Path | None,
-        typer.Option("--sbd", metavar="TGZ|DIR", help="SBD's benchmark.tgz, or where it is unpacked."),
+        typer.Option(
+            "--sbd",
+            metavar="TGZ|DIR",
+            help="SBD's benchmark.tgz, or the folder to which it was unpacked.",
+            rich_help_panel="Source",
+        ),
     ] = None,
-    out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Folder to make, or VOC's unpacked folder to complete.")
-    ] = Path("VOCdevkit", "VOC2012"),
     download: Annotated[
         bool,
-        typer.Option("--download", help="Download an archive that is not there (2.0 and 1.4 GB), and check its md5."),
+        typer.Option(
+            "--download",
+            help="Download a missing archive (2.0 and 1.4 GB), and check its md5.",
+            rich_help_panel="Source",
+        ),
     ] = False,
     any_counts: Annotated[
-        bool, typer.Option("--any-counts", help="Go on where the lists have other lengths than the papers'.")
+        bool,
+        typer.Option(
+            "--any-counts",
+            help="Continue if the lists have other lengths than the papers'.",
+            rich_help_panel="Source",
+        ),
     ] = False,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Folder to make, or VOC's unpacked folder to complete.",
+            rich_help_panel="Output",
+        ),
+    ] = Path("VOCdevkit", "VOC2012"),
     overwrite: OverwriteOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -37,11 +68,11 @@ def prepare_voc(
 ) -> None:
     """Merge VOC 2012 and SBD into the papers' training set.
 
-    10,582 images to train on (train_aug) and 1,449 to validate (val). The archives are read as they are, without being
-    unpacked. train_aug is VOC's train and all of SBD without VOC's val; where both have a mask, VOC's is taken. Started
-    again after an interruption, the command goes on where it was.
+    10,582 images for training (train_aug) and 1,449 for validation (val). The archives need not be unpacked. train_aug
+    is VOC's train and all of SBD without VOC's val; where both have a mask, VOC's is used. After an interruption, run
+    the command again to continue.
 
-    The archives, their md5, and where the first host is down (web.archive.org may have them, too):
+    The archives with their md5, and mirrors for when a host is down (web.archive.org may also have them):
 
     \b
     http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar
@@ -56,7 +87,7 @@ def prepare_voc(
     from deeplabctl.data.voc.merge import prepare_voc as prepare
 
     if not download and (voc is None or sbd is None):
-        raise typer.BadParameter("give both, or --download", param_hint="--voc, --sbd")
+        raise typer.BadParameter("use both, or --download", param_hint="--voc, --sbd")
     console = Console(json, quiet, debug)
     with console.errors():
         voc, sbd = voc or Path(downloads.VOC.name), sbd or Path(downloads.SBD.name)

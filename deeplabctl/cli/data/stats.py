@@ -1,4 +1,4 @@
-"""``deeplabctl data stats``: count what a data set holds."""
+"""``deeplabctl data stats``: count pixels and images of each class."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ from deeplabctl.cli.options import DebugOption, JsonOption, OverwriteOption, Qui
 if TYPE_CHECKING:
     from deeplabctl.data.stats import SplitCounts, Statistics
 
+EXAMPLES = """
+Examples
+  deeplabctl data stats VOCdevkit/VOC2012
+  deeplabctl data stats mine --split train --split val --out chart.png
+"""
 _BAR = 24  # characters
 
 
@@ -22,9 +27,17 @@ def stats(
     data: DataArgument,
     split: Annotated[
         list[str] | None,
-        typer.Option("--split", help="Split to count; may be repeated. Default: those that train uses."),
+        typer.Option(
+            "--split",
+            metavar="NAME",
+            help="Split to count; may be repeated. Default: those that train uses.",
+            rich_help_panel="Images",
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", metavar="PNG", help="Draw a chart into this file, too.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="PNG", help="Also draw a chart into this file.", rich_help_panel="Output"),
+    ] = None,
     overwrite: OverwriteOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -32,28 +45,28 @@ def stats(
 ) -> None:
     """Count the pixels and images of each class.
 
-    Split by split, with sizes, the share of void, and class weights.
-    The weights are the median-frequency weights of the first split, which --set solver.class_weights="median" uses.
+    For each split, with the sizes of images and the share of void. The weights are the median-frequency weights of the
+    first split, which a training uses with solver.class_weights = "median".
     """
-    from deeplabctl.data.images import write_picture
-    from deeplabctl.data.layout import check_picture
+    from deeplabctl.data.images import IMAGE_SUFFIXES, write_picture
     from deeplabctl.data.locate import find_dataset
-    from deeplabctl.data.stats import count_splits, usual_splits
+    from deeplabctl.data.stats import count_splits, default_splits
     from deeplabctl.data.stats_chart import draw_statistics
+    from deeplabctl.files import check_new_file
 
     console = Console(json, quiet, debug)
     with console.errors():
         if out is not None:
-            check_picture(out, overwrite=overwrite)
+            check_new_file(out, overwrite=overwrite, suffixes=IMAGE_SUFFIXES)
         with console.reporter() as report:
             dataset = find_dataset(data, report)
-            counted = count_splits(dataset, split or usual_splits(dataset), report)
+            counted = count_splits(dataset, split or default_splits(dataset), report)
         if out is not None:
             write_picture(out, draw_statistics(dataset.name, counted))
         console.table(*_rows(counted))
         console.say()
         for counts in counted.splits:
-            console.say(_about(counts))
+            console.say(_describe(counts))
         if out is not None:
             console.say(f"chart: {out}")
         console.document({"root": str(dataset.root), **counted.to_dict(), "chart": None if out is None else str(out)})
@@ -83,7 +96,7 @@ def _bar(share: float) -> str:
     return ("█" * full + ("▏▎▍▌▋▊▉"[part - 1] if part else "")).ljust(_BAR)
 
 
-def _about(counts: SplitCounts) -> str:
+def _describe(counts: SplitCounts) -> str:
     width, height = ("/".join(f"{value:g}" for value in side) for side in (counts.widths, counts.heights))
     return (
         f"{counts.split}: {counts.images:,} images, {counts.void_share:.2%} void; "

@@ -9,29 +9,27 @@ from typing import Any
 
 import numpy as np
 
+from deeplabctl.arrays import Label, Mask
 from deeplabctl.classes import IGNORE_LABEL
-from deeplabctl.data.images import ImageFacts
+from deeplabctl.data.file_facts import ImageFacts
 from deeplabctl.data.importing.annotations import (
-    Annotated,
+    AnnotatedImage,
     Annotations,
-    Label,
-    class_ids,
-    find_picture,
-    left_out,
+    find_image,
+    image_folders,
+    notes_on_other_names,
+    number_classes,
     paint,
-    picture_folders,
 )
-from deeplabctl.data.importing.outlines import Mask, Size, coco_runs, fill_polygon, fill_runs
+from deeplabctl.data.importing.outlines import Size, decode_coco_runs, fill_polygon, fill_runs
+from deeplabctl.data.importing.settings import ImportSettings
 from deeplabctl.errors import DataError
 
 
-def read_coco(
-    path: Path, document: dict[str, Any], pictures: Path | None, classes: tuple[str, ...] | None, outside: int
-) -> Annotations:
+def read_coco(path: Path, document: dict[str, Any], settings: ImportSettings) -> Annotations:
     """Read a COCO document. Crowds become void; of overlapping objects the smaller lies on top.
 
-    ``outside`` is the class id of what lies in no object. Categories come in the order of their ids. Raises DataError
-    for what does not follow the format.
+    Classes are in the order of the category ids. Raises DataError for what does not follow the format.
     """
     try:
         names = {int(entry["id"]): str(entry["name"]) for entry in document["categories"]}
@@ -45,31 +43,35 @@ def read_coco(
         raise DataError(
             f"{path}: expected COCO's images, annotations and categories, got an entry without {error}; export it again"
         ) from None
-    all_classes, ids = class_ids(path, found, classes, outside)
-    folders = picture_folders(pictures) if pictures else picture_folders(path.parent, path.parent.parent / "images")
-    numbers = {index: ids.get(name, outside) for index, name in names.items()}
-    items = []
+    classes, ids = number_classes(path, found, settings)
+    outside = settings.outside_id
+    category_ids = {index: ids.get(name, outside) for index, name in names.items()}
+    if settings.images:
+        folders = image_folders(settings.images)
+    else:
+        folders = image_folders(path.parent, path.parent.parent / "images")
+    annotated = []
     for key, entry in images.items():
         name = str(entry.get("file_name", ""))
-        file = find_picture(name, folders) if name else None
-        label = partial(_label, path, entry, by_image[key], numbers, outside)
-        items.append(Annotated(name, file or Path(name), label))
-    notes = left_out(sorted(used), ids, outside)
+        file = find_image(name, folders) if name else None
+        draw = partial(_draw_label, path, entry, by_image[key], category_ids, outside)
+        annotated.append(AnnotatedImage(name, file or Path(name), draw))
+    notes = notes_on_other_names(sorted(used), ids, settings)
     boxes = sum(not entry.get("segmentation") for entry in document["annotations"])
     if boxes:
-        notes.append(f"{boxes} of {len(document['annotations'])} annotations are boxes without an outline: left out")
-    return Annotations(all_classes, items, notes)
+        notes.append(f"{boxes} of {len(document['annotations'])} annotations are boxes without an outline: skipped")
+    return Annotations(classes, annotated, notes)
 
 
-def _label(
+def _draw_label(
     path: Path,
     image: dict[str, Any],
     annotations: list[dict[str, Any]],
-    numbers: dict[int, int],
+    category_ids: dict[int, int],
     outside: int,
     facts: ImageFacts,
 ) -> Label:
-    """Draw the objects of an image at the size that COCO says it has."""
+    """Draw the objects of an image at the size that the document gives for it."""
     size = (int(image.get("height", facts.height)), int(image.get("width", facts.width)))
 
     def mask(entry: dict[str, Any]) -> Mask:
@@ -82,7 +84,7 @@ def _label(
         return not entry.get("iscrowd"), -float(entry.get("area") or mask(entry).sum())
 
     def class_id(entry: dict[str, Any]) -> int:
-        return IGNORE_LABEL if entry.get("iscrowd") else numbers[int(entry["category_id"])]
+        return IGNORE_LABEL if entry.get("iscrowd") else category_ids[int(entry["category_id"])]
 
     drawn = sorted((entry for entry in annotations if entry.get("segmentation")), key=order)
     return paint(size, ((class_id(entry), mask(entry)) for entry in drawn), outside)
@@ -93,7 +95,7 @@ def _mask(segmentation: Any, size: Size) -> Mask:
         runs = segmentation["counts"]
         if tuple(segmentation["size"]) != size:
             raise DataError(f"expected run lengths of {size[0]}x{size[1]} pixels, got {segmentation['size']}")
-        return fill_runs(coco_runs(runs) if isinstance(runs, str) else runs, size, by_columns=True)
+        return fill_runs(decode_coco_runs(runs) if isinstance(runs, str) else runs, size, by_columns=True)
     mask = np.zeros(size, np.bool_)
     for polygon in segmentation:
         points = np.array(polygon, np.float64).reshape(-1, 2)

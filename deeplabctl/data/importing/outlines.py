@@ -1,7 +1,7 @@
 """Turn outlines and run lengths into masks.
 
 Coordinates are continuous, x to the right and y downwards: the pixel in row r and column c covers [c, c + 1) x
-[r, r + 1). A pixel belongs to an outline if its centre lies inside, by the even-odd rule.
+[r, r + 1). A pixel belongs to an outline if its centre lies inside it by the even-odd rule.
 """
 
 from __future__ import annotations
@@ -10,17 +10,16 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from deeplabctl.arrays import Mask
 from deeplabctl.errors import DataError
 
-Mask = npt.NDArray[np.bool_]
 Size = tuple[int, int]  # height, width
 Point = tuple[float, float]  # x, y
 
 
 def fill_polygon(size: Size, points: Sequence[Point]) -> Mask:
-    """Return the mask (H, W) of a polygon; parts outside of the picture are cut off."""
+    """Return the mask (H, W) of a polygon; parts outside of the image are cut off."""
     height, width = size
     crossed = np.zeros((height, width + 1), np.bool_)  # where a row's inside begins or ends
     for (x0, y0), (x1, y1) in zip(points, [*points[1:], *points[:1]], strict=True):
@@ -35,7 +34,7 @@ def fill_polygon(size: Size, points: Sequence[Point]) -> Mask:
 
 
 def fill_ellipse(size: Size, center: Point, radii: Point, degrees: float = 0.0) -> Mask:
-    """Return the mask (H, W) of an ellipse, turned clockwise."""
+    """Return the mask (H, W) of an ellipse, turned clockwise about its centre."""
     y, x = np.ogrid[: size[0], : size[1]]
     turn = math.radians(degrees)
     right, down = x + 0.5 - center[0], y + 0.5 - center[1]
@@ -45,7 +44,7 @@ def fill_ellipse(size: Size, center: Point, radii: Point, degrees: float = 0.0) 
     return inside
 
 
-def box(left: float, top: float, right: float, bottom: float, degrees: float = 0.0) -> list[Point]:
+def box_corners(left: float, top: float, right: float, bottom: float, degrees: float = 0.0) -> list[Point]:
     """Return the corners of a rectangle, turned clockwise about its centre."""
     x, y = (left + right) / 2, (top + bottom) / 2
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
@@ -54,22 +53,22 @@ def box(left: float, top: float, right: float, bottom: float, degrees: float = 0
 
 
 def fill_runs(runs: Sequence[int], size: Size, *, by_columns: bool) -> Mask:
-    """Return the mask (H, W) of run lengths that begin with the outside: by columns as in COCO, or by rows as in CVAT.
+    """Return the mask (H, W) of run lengths, the first of them outside: by columns as in COCO or by rows as in CVAT.
 
     Raises DataError if the runs do not fill the mask.
     """
     if any(run < 0 for run in runs) or sum(runs) != size[0] * size[1]:
-        raise DataError(f"expected run lengths of {size[0]}x{size[1]} pixels together, got {sum(runs)}")
+        raise DataError(f"expected run lengths that add up to {size[0]}x{size[1]} pixels, got {sum(runs)}")
     flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     return flat.reshape(size, order="F" if by_columns else "C")
 
 
-def coco_runs(text: str) -> list[int]:
+def decode_coco_runs(text: str) -> list[int]:
     """Return the run lengths in COCO's compressed text.
 
     Each number is written in groups of five bits, the lowest first, as characters from "0"; bit 5 says that another
-    group follows, and the last group's bit 4 is the sign. From the fourth number on it is the difference to the one two
-    before. Raises DataError for other characters.
+    group follows, and bit 4 of the last group is the sign. From the fourth number on, each is the difference to the
+    number two places before. Raises DataError for other characters and for incomplete numbers.
     """
     runs: list[int] = []
     number, shift = 0, 0
@@ -85,5 +84,5 @@ def coco_runs(text: str) -> list[int]:
             runs.append(number + runs[-2] if len(runs) > 2 else number)
             number, shift = 0, 0
     if shift:
-        raise DataError("expected whole run lengths, got a text that is cut off")
+        raise DataError("expected complete run lengths, got a text that is cut off")
     return runs

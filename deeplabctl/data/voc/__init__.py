@@ -1,1 +1,4 @@
-"""The archives of PASCAL VOC 2012 and SBD in, the papers' augmented data set out."""
+"""The archives of PASCAL VOC 2012 and SBD in, the augmented data set of the papers out.
+
+`download.download` gets the archives, `merge.prepare_voc` merges them.
+"""

@@ -1,4 +1,4 @@
-"""Download the two archives that the augmented VOC set is made of, from the first address that answers."""
+"""Download the two archives of the augmented VOC set, from the first address that has them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from deeplabctl.errors import DataError
-from deeplabctl.reporting import Advanced, Finished, Note, Reporter, Started
+from deeplabctl.errors import DataError, OutputError
+from deeplabctl.reporting import Note, Reporter, task
 
 _MEGABYTE = 1 << 20
-_TIMEOUT = 30.0  # seconds without a byte
+_TIMEOUT = 30.0  # seconds without data
 
 
 @dataclass(frozen=True)
 class Archive:
-    """Name a file on the web: its addresses, the official one first, its checksum and size."""
+    """Describe a file on the web: its addresses, the official one first, its checksum and size."""
 
     name: str
     addresses: tuple[str, ...]
@@ -28,7 +28,7 @@ class Archive:
     size: int  # bytes
 
 
-# The checksums are those that torchvision (VOCSegmentation, SBDataset) and other libraries have for these files.
+# The checksums are those of torchvision (VOCSegmentation, SBDataset) and other libraries.
 VOC = Archive(
     "VOCtrainval_11-May-2012.tar",
     (
@@ -51,12 +51,12 @@ SBD = Archive(
 
 
 def download(archive: Archive, target: Path, report: Reporter) -> None:
-    """Download an archive to ``target`` unless it is there; a part that is there already is gone on with.
+    """Download an archive to ``target`` unless it exists; an interrupted download is resumed.
 
-    Raises DataError, in one line, where no address answers and where the checksum is another.
+    Raises DataError if no address has a file of this checksum, and OutputError if it cannot be written.
     """
     if target.exists():
-        report(Note(f"{target} is there already"))
+        report(Note(f"{target} exists already: not downloaded"))
         return
     part = target.with_name(f"{target.name}.part")
     reasons = []
@@ -68,24 +68,24 @@ def download(archive: Archive, target: Path, report: Reporter) -> None:
                 part.replace(target)
                 return
             part.unlink()
-            reasons.append(f"{urlsplit(address).hostname}: another file, of md5 {found}")
+            reasons.append(f"{urlsplit(address).hostname}: another file, with md5 {found}")
         except (OSError, http.client.HTTPException, EOFError) as error:
             reason = getattr(error, "reason", None) or error
             reasons.append(f"{urlsplit(address).hostname}: {getattr(reason, 'strerror', None) or reason}")
     raise DataError(
-        f"cannot download {archive.name} ({'; '.join(reasons)}); the same command goes on where it stopped, or get "
-        f"{archive.addresses[0]} (md5 {archive.md5}) by other means and name the file"
+        f"cannot download {archive.name} ({'; '.join(reasons)}); run it again to resume, or download "
+        f"{archive.addresses[0]} (md5 {archive.md5}) by other means"
     )
 
 
 def _fetch(address: str, part: Path, report: Reporter) -> None:
-    """Get what is missing of a file."""
+    """Download what is missing of a file."""
     begun = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(address, headers={"Range": f"bytes={begun}-"} if begun else {})
     try:
         answer = urllib.request.urlopen(request, timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
-        if begun and error.code == 416:  # the part is the whole
+        if begun and error.code == 416:  # nothing is missing
             return
         raise
     with answer:
@@ -93,40 +93,37 @@ def _fetch(address: str, part: Path, report: Reporter) -> None:
         begun = begun if resumed else 0
         length = answer.headers.get("Content-Length")
         total = begun + int(length) if length else begun
-        report(Started(f"downloading {part.name.removesuffix('.part')}", total // _MEGABYTE, "MB", begun // _MEGABYTE))
-        try:
-            done = _save(answer.read, part, begun, resumed, report)
-        finally:
-            report(Finished())
+        name = f"downloading {part.name.removesuffix('.part')}"
+        with task(report, name, total // _MEGABYTE, "MB", begun // _MEGABYTE) as advance:
+            done = _save(answer.read, part, begun, resumed, advance)
         if length and done < total:
             raise EOFError(f"the connection ended after {done:,} of {total:,} bytes")
 
 
-def _save(read: Callable[[int], bytes], part: Path, begun: int, resumed: bool, report: Reporter) -> int:
-    """Write what comes to the end of the part, and return its size."""
+def _save(read: Callable[[int], bytes], part: Path, begun: int, resumed: bool, advance: Callable[[int], None]) -> int:
+    """Append what is read to the part, and return its size."""
     done = begun
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
         file = part.open("ab" if resumed else "wb")
     except OSError as error:
-        raise DataError(f"cannot write {part}: {error.strerror}; choose another folder") from None
+        raise OutputError(f"cannot write {part}: {error.strerror}; choose another folder") from None
     with file:
         while block := read(_MEGABYTE):
             try:
                 file.write(block)
             except OSError as error:
-                raise DataError(f"cannot write {part}: {error.strerror}; the same command goes on from here") from None
-            report(Advanced((done + len(block)) // _MEGABYTE - done // _MEGABYTE))
+                raise OutputError(f"cannot write {part}: {error.strerror}; run it again to resume") from None
+            advance((done + len(block)) // _MEGABYTE - done // _MEGABYTE)
             done += len(block)
     return done
 
 
 def _md5(path: Path, report: Reporter) -> str:
     digest = hashlib.md5(usedforsecurity=False)
-    report(Started("checking the md5", path.stat().st_size // _MEGABYTE, "MB"))
-    with path.open("rb") as file:
+    size = path.stat().st_size // _MEGABYTE
+    with task(report, "checking the md5", size, "MB") as advance, path.open("rb") as file:
         while block := file.read(_MEGABYTE):
             digest.update(block)
-            report(Advanced(1))
-    report(Finished())
+            advance()
     return digest.hexdigest()

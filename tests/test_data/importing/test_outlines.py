@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deeplabctl.data.importing.outlines import box, coco_runs, fill_ellipse, fill_polygon, fill_runs
+from deeplabctl.data.importing.outlines import box_corners, decode_coco_runs, fill_ellipse, fill_polygon, fill_runs
 from deeplabctl.errors import DataError
 
 # Written by pycocotools.mask.encode: a ring of radii 50 and 20 about (70, 90) in 200x150 pixels, and a corner.
@@ -46,7 +46,7 @@ def test_hole_of_a_polygon_that_crosses_itself_is_left_out():
     assert not mask[2:6, 2:6].any()
 
 
-def test_parts_outside_of_the_picture_are_cut_off():
+def test_parts_outside_of_the_image_are_cut_off():
     assert fill_polygon((4, 5), [(-9, -9), (99, -9), (99, 99), (-9, 99)]).all()
     assert not fill_polygon((4, 5), [(6, 1), (9, 1), (9, 3)]).any()
     assert not fill_polygon((4, 5), [(-6, 1), (-2, 1), (-2, 3)]).any()
@@ -75,7 +75,7 @@ def test_circle_ellipse_and_turned_box():
     assert circle[0].sum() == circle[:, 0].sum() == 1
     wide = fill_ellipse((9, 9), (4.5, 4.5), (4.0, 1.1))
     np.testing.assert_array_equal(fill_ellipse((9, 9), (4.5, 4.5), (4.0, 1.1), 90), wide.T)
-    np.testing.assert_allclose(box(0, 0, 4, 2, 90), [(3, -1), (3, 3), (1, 3), (1, -1)], atol=1e-12)
+    np.testing.assert_allclose(box_corners(0, 0, 4, 2, 90), [(3, -1), (3, 3), (1, 3), (1, -1)], atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_circle_ellipse_and_turned_box():
     ],
 )  # fmt: skip
 def test_cocos_text_becomes_run_lengths(text, runs):
-    assert coco_runs(text) == runs
+    assert decode_coco_runs(text) == runs
 
 
 def test_pycocotools_masks_come_out_exactly():
@@ -94,10 +94,10 @@ def test_pycocotools_masks_come_out_exactly():
     distance = (y - 90) ** 2 + (x - 70) ** 2
     ring = (distance < 50**2) & (distance >= 20**2)
     ring[180:, 140:] = True
-    np.testing.assert_array_equal(fill_runs(coco_runs(RING), (200, 150), by_columns=True), ring)
+    np.testing.assert_array_equal(fill_runs(decode_coco_runs(RING), (200, 150), by_columns=True), ring)
     small = np.zeros((6, 7), bool)
     small[1:4, 2:5] = small[4, 6] = small[0, 0] = True
-    np.testing.assert_array_equal(fill_runs(coco_runs("01<2G0009NE"), (6, 7), by_columns=True), small)
+    np.testing.assert_array_equal(fill_runs(decode_coco_runs("01<2G0009NE"), (6, 7), by_columns=True), small)
 
 
 def test_run_lengths_go_down_the_columns_in_coco_and_along_the_rows_in_cvat():
@@ -107,11 +107,11 @@ def test_run_lengths_go_down_the_columns_in_coco_and_along_the_rows_in_cvat():
 
 @pytest.mark.parametrize("runs", [[2, 3], [2, 3, 2], [-1, 7], []])
 def test_run_lengths_that_do_not_fill_the_mask_are_refused(runs):
-    with pytest.raises(DataError, match="expected run lengths of 2x3 pixels together"):
+    with pytest.raises(DataError, match="expected run lengths that add up to 2x3 pixels"):
         fill_runs(runs, (2, 3), by_columns=True)
 
 
-def test_text_that_is_no_run_lengths_is_refused():
+def test_text_without_run_lengths_is_refused():
     for text in ("06 1", "06é", "0P"):
         with pytest.raises(DataError, match="run lengths"):
-            coco_runs(text)
+            decode_coco_runs(text)

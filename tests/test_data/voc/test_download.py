@@ -55,7 +55,7 @@ def archive(server, *paths, md5=MD5):
     return Archive("a.tar", tuple(server.base + path for path in paths), md5, len(CONTENT))
 
 
-def test_first_address_that_answers_is_taken(server, tmp_path):
+def test_first_address_that_answers_is_used(server, tmp_path):
     notes = []
     download(archive(server, "/gone", "/whole"), tmp_path / "x" / "a.tar", notes.append)
     assert (tmp_path / "x" / "a.tar").read_bytes() == CONTENT
@@ -63,8 +63,8 @@ def test_first_address_that_answers_is_taken(server, tmp_path):
     assert [path.name for path in (tmp_path / "x").iterdir()] == ["a.tar"]
 
 
-def test_connection_that_breaks_is_gone_on_with_where_it_stopped(server, tmp_path):
-    with pytest.raises(DataError, match=r"cannot download a\.tar .*connection ended.*goes on where it stopped"):
+def test_interrupted_download_is_resumed(server, tmp_path):
+    with pytest.raises(DataError, match=r"cannot download a\.tar .*connection ended.*run it again to resume"):
         download(archive(server, "/cut"), tmp_path / "a.tar", silent)
     assert (tmp_path / "a.tar.part").read_bytes() == CONTENT[: len(CONTENT) // 2]
     assert not (tmp_path / "a.tar").exists()
@@ -79,28 +79,28 @@ def test_server_without_ranges_sends_the_whole_again(server, tmp_path):
     assert (tmp_path / "a.tar").read_bytes() == CONTENT
 
 
-def test_part_that_is_the_whole_is_checked_and_taken(server, tmp_path):
+def test_complete_part_is_checked_and_used(server, tmp_path):
     (tmp_path / "a.tar.part").write_bytes(CONTENT)
     download(archive(server, "/whole"), tmp_path / "a.tar", silent)
     assert (tmp_path / "a.tar").read_bytes() == CONTENT
 
 
-def test_other_content_is_not_taken_and_the_next_address_is_tried(server, tmp_path):
+def test_other_content_is_refused_and_the_next_address_is_tried(server, tmp_path):
     download(archive(server, "/page", "/whole"), tmp_path / "a.tar", silent)
     assert (tmp_path / "a.tar").read_bytes() == CONTENT
-    with pytest.raises(DataError, match=rf"another file, of md5 {MD5}\); .*\(md5 {'0' * 32}\)"):
+    with pytest.raises(DataError, match=rf"another file, with md5 {MD5}\); .*\(md5 {'0' * 32}\)"):
         download(archive(server, "/whole", md5="0" * 32), tmp_path / "b.tar", silent)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar"]
 
 
-def test_file_that_is_there_is_kept_and_nothing_is_asked(server, tmp_path):
+def test_existing_file_is_kept_and_nothing_is_requested(server, tmp_path):
     (tmp_path / "a.tar").write_bytes(b"mine")
     download(archive(server, "/whole"), tmp_path / "a.tar", silent)
     assert (tmp_path / "a.tar").read_bytes() == b"mine"
     assert server.asked == []
 
 
-def test_without_a_network_it_says_in_one_line_what_to_do(tmp_path):
+def test_without_a_network_one_line_says_what_to_do(tmp_path):
     nowhere = Archive("a.tar", ("http://127.0.0.1:9/a.tar",), MD5, 1)
     with pytest.raises(DataError, match=rf"cannot download a\.tar \(127.*\(md5 {MD5}\) by other means") as caught:
         download(nowhere, tmp_path / "a.tar", silent)

@@ -1,4 +1,4 @@
-"""The augmented VOC out of archives in miniature."""
+"""The augmented VOC is made from archives in miniature."""
 
 import io
 import tarfile
@@ -14,7 +14,7 @@ from deeplabctl.data.dataset import open_dataset
 from deeplabctl.data.images import read_label
 from deeplabctl.data.voc import merge as module
 from deeplabctl.data.voc.merge import prepare_voc, read_sbd_mask
-from deeplabctl.errors import DataError
+from deeplabctl.errors import DataError, OutputError
 from deeplabctl.reporting import Advanced, Note, Started, silent
 
 TRAIN_AUG = ["2007_000032", "2007_000039", "2008_000002", "2008_000003", "2008_000007"]
@@ -51,7 +51,7 @@ def test_lists_are_the_union_without_vocs_val(tmp_path, voc, sbd):
     }
 
 
-def test_vocs_mask_wins_and_sbds_fills_in(tmp_path, voc, sbd):
+def test_vocs_masks_are_used_before_sbds(tmp_path, voc, sbd):
     out = tmp_path / "out"
     prepare_voc(voc, sbd, out, silent, any_counts=True)
     augmented = out / "SegmentationClassAug"
@@ -75,7 +75,7 @@ def test_the_result_is_a_clean_data_set_that_trains_on_the_augmented_labels(tmp_
     dataset = open_dataset(tmp_path / "out")
     assert dataset.is_voc
     assert dataset.training_split == "train_aug"
-    assert check_dataset(dataset, silent).ruinous == 0
+    assert check_dataset(dataset, silent).errors == 0
     assert {sample.label.parent.name for sample in dataset.samples("train_aug")} == {"SegmentationClassAug"}
     assert {sample.label.parent.name for sample in dataset.samples("val")} == {"SegmentationClass"}
 
@@ -107,7 +107,7 @@ def test_vocs_own_unpacked_folder_is_completed_in_place(tmp_path, sbd):
     assert lists(root)["train_aug"] == TRAIN_AUG
 
 
-def test_another_years_folder_beside_it_is_passed_over(tmp_path, sbd):
+def test_a_folder_of_another_year_is_ignored(tmp_path, sbd):
     root = write_folder(tmp_path / "v", voc_files())
     other = {
         name.replace("VOC2012", "VOC2007"): b"000001\n"
@@ -119,14 +119,14 @@ def test_another_years_folder_beside_it_is_passed_over(tmp_path, sbd):
     assert lists(tmp_path / "out")["train"] == ["2007_000032", "2007_000039"]
 
 
-def test_an_archive_called_tgz_that_is_not_compressed_reads_too(tmp_path, voc):
+def test_an_archive_called_tgz_that_is_not_compressed_can_be_read(tmp_path, voc):
     plain = write_tar(tmp_path / "benchmark.tgz", sbd_files(), "w")
     assert prepare_voc(voc, plain, tmp_path / "out", silent, any_counts=True)["train_aug"] == 5
 
 
 def test_other_counts_than_the_papers_are_refused_and_explained(tmp_path, voc, sbd):
     with pytest.raises(
-        DataError, match=r"train: expected 1,464 images, got 2.*not the whole of VOC 2012.*--any-counts"
+        DataError, match=r"train: expected 1,464 images, got 2.*not the complete VOC 2012.*`any_counts`"
     ):
         prepare_voc(voc, sbd, tmp_path / "out", silent)
     assert lists(tmp_path / "out") == {}  # no list, so no program takes it for a set
@@ -158,7 +158,7 @@ def test_the_papers_counts_are_those_of_the_official_lists():
     assert counts["trainval_aug"] == counts["train_aug"] + counts["val"] == 12031
 
 
-def test_an_interrupted_run_goes_on_without_reading_its_masks_again(tmp_path, voc, sbd, monkeypatch):
+def test_an_interrupted_run_continues_without_reading_its_masks_again(tmp_path, voc, sbd, monkeypatch):
     written = []
     original = module._write
 
@@ -185,14 +185,14 @@ def test_an_interrupted_run_goes_on_without_reading_its_masks_again(tmp_path, vo
 def test_finished_sets_and_other_folders_are_left_alone(tmp_path, voc, sbd):
     out = tmp_path / "out"
     prepare_voc(voc, sbd, out, silent, any_counts=True)
-    with pytest.raises(DataError, match=r"out exists and has the augmented set.*--overwrite"):
+    with pytest.raises(OutputError, match=r"out exists and has the augmented set.*`overwrite`"):
         prepare_voc(voc, sbd, out, silent, any_counts=True)
     (out / "SegmentationClassAug" / "2008_000002.png").write_bytes(b"spoilt")
     prepare_voc(voc, sbd, out, silent, any_counts=True, overwrite=True)
     assert read_label(out / "SegmentationClassAug" / "2008_000002.png").max() == 7
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").touch()
-    with pytest.raises(DataError, match="other files"):
+    with pytest.raises(OutputError, match="other files"):
         prepare_voc(voc, sbd, tmp_path / "mine", silent, any_counts=True)
 
 
@@ -207,7 +207,7 @@ def test_members_that_point_outside_are_refused(tmp_path, sbd, name):
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
-def test_links_in_the_place_of_files_are_refused(tmp_path, sbd, kind):
+def test_links_instead_of_files_are_refused(tmp_path, sbd, kind):
     content = voc_files()
     name = "VOCdevkit/VOC2012/JPEGImages/2007_000032.jpg"
     del content[name]
@@ -222,7 +222,7 @@ def test_links_in_the_place_of_files_are_refused(tmp_path, sbd, kind):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"<!DOCTYPE html><html>404 Not Found</html>", "a web page"),
         (b"PK\x03\x04" + bytes(600), "a zip file; unpack it"),
@@ -230,9 +230,9 @@ def test_links_in_the_place_of_files_are_refused(tmp_path, sbd, kind):
         (bytes(range(256)) * 40, "other content"),
     ],
 )
-def test_what_is_no_archive_is_named_for_what_it_is(tmp_path, voc, content, said):
+def test_other_content_than_an_archive_is_named(tmp_path, voc, content, message):
     (tmp_path / "benchmark.tgz").write_bytes(content)
-    with pytest.raises(DataError, match=rf"benchmark\.tgz: expected a whole tar archive, got {said}") as caught:
+    with pytest.raises(DataError, match=rf"benchmark\.tgz: expected a whole tar archive, got {message}") as caught:
         prepare_voc(voc, tmp_path / "benchmark.tgz", tmp_path / "out", silent, any_counts=True)
     assert "\n" not in str(caught.value)
 
@@ -274,7 +274,7 @@ def test_sbd_masks_with_other_values_or_other_content_are_named():
             read_sbd_mask(content, "a.mat")
 
 
-def test_progress_is_told_in_megabytes_of_each_archive(tmp_path, voc, sbd, monkeypatch):
+def test_progress_is_reported_in_megabytes_of_each_archive(tmp_path, voc, sbd, monkeypatch):
     monkeypatch.setattr("deeplabctl.data.voc.archives._MEGABYTE", 1024)
     events = []
     prepare_voc(voc, sbd, tmp_path / "out", events.append, any_counts=True)

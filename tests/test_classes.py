@@ -1,11 +1,9 @@
 """Class names and palettes from files."""
 
-import numpy as np
 import pytest
 from PIL import Image
 
-from deeplabctl.classes import VOC_CLASSES, read_classes, read_palette, voc_grey_ids
-from deeplabctl.data.mask_colors import ids_of_colours, voc_colour_ids
+from deeplabctl.classes import VOC_CLASSES, parse_class_names, read_classes, read_palette, voc_grey_ids, voc_palette
 from deeplabctl.errors import DataError
 
 
@@ -19,7 +17,7 @@ from deeplabctl.errors import DataError
         "ground #000000\nroad = #804080\nstreet lamp: #090807\n",
     ],
 )
-def test_palettes_of_every_fashion_read_the_same(tmp_path, text):
+def test_palettes_in_every_notation_read_the_same(tmp_path, text):
     (tmp_path / "p.txt").write_bytes(text.encode())
     palette = read_palette(tmp_path / "p.txt")
     assert palette.names == ("ground", "road", "street lamp")
@@ -34,49 +32,57 @@ def test_a_single_number_is_a_grey_level_in_a_palette_and_part_of_the_name_in_a_
     assert read_palette(tmp_path / "p.txt").colors == ((1, 1, 1), (2, 2, 2))
 
 
-def test_void_is_no_class(tmp_path):
+def test_void_is_not_a_class(tmp_path):
     (tmp_path / "p.txt").write_text("a 1 1 1\nVoid 0 0 0\nb 2 2 2\nunlabeled 3 3 3\n")
     palette = read_palette(tmp_path / "p.txt")
     assert palette.ids() == {(1, 1, 1): 0, (2, 2, 2): 1, (0, 0, 0): 255, (3, 3, 3): 255}
     assert read_classes(tmp_path / "p.txt") == ("a", "b")
-    (tmp_path / "p.txt").write_text("a\nvoid\n")  # named without a colour it is one, if an odd one
+    (tmp_path / "p.txt").write_text("a\nvoid\n")  # without a colour it is a class
     assert read_classes(tmp_path / "p.txt") == ("a", "void")
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("a 1 2 3\nroad\n", r"p\.txt:2: expected a name and a colour .*got 'road'"),
         ("a 1 2 3\nb 1 2 300\n", r"p\.txt:2: expected a name and a colour"),
-        ("# x\na 1 2 3\nb 1 2 3\n", r"p\.txt:3: expected another colour for 'b' than for 'a', got \(1, 2, 3\) again"),
-        ("a 1 2 3\na 1 2 4\n", "'a' stands there more than once"),
+        ("# x\na 1 2 3\nb 1 2 3\n", r"p\.txt:3: expected different colours for 'b' and 'a', got \(1, 2, 3\) for both"),
+        ("a 1 2 3\na 1 2 4\n", "expected each class once, got 'a' more than once"),
         ("a 1 2 3\n", "expected 2 to 255 class names"),
     ],
 )
-def test_broken_palettes_are_named_with_their_line(tmp_path, text, said):
+def test_broken_palettes_are_named_with_their_line(tmp_path, text, message):
     (tmp_path / "p.txt").write_text(text)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         read_palette(tmp_path / "p.txt")
     with pytest.raises(DataError, match="cannot read the palette"):
         read_palette(tmp_path / "gone.txt")
 
 
-def test_vocs_colours_are_those_that_its_own_masks_have():
-    # From VOC's development kit: VOClabelcolormap.
-    ids = voc_colour_ids(len(VOC_CLASSES))
-    expected = {(0, 0, 0): 0, (128, 0, 0): 1, (192, 128, 128): 15, (0, 64, 128): 20, (224, 224, 192): 255}
-    assert {color: ids[color] for color in expected} == expected
-    assert len(ids) == 22
-
-
-def test_colours_become_ids_and_unknown_ones_are_counted():
-    rgb = np.array([[[1, 2, 3], [9, 9, 9], [1, 2, 4]], [[9, 9, 9], [255, 255, 255], [1, 2, 4]]], np.uint8)
-    found = ids_of_colours(rgb, {(9, 9, 9): 5, (1, 2, 3): 0})
-    np.testing.assert_array_equal(found.label, [[0, 5, 255], [5, 255, 255]])
-    assert found.unknown == {(1, 2, 4): 2, (255, 255, 255): 1}
-
-
 def test_grey_levels_are_those_that_pillow_makes_of_vocs_colours():
     ids = voc_grey_ids(11)
-    for color, index in voc_colour_ids(11).items():
+    for index in (*range(11), 255):
+        color = tuple(voc_palette()[index].tolist())
         assert ids[Image.new("RGB", (1, 1), color).convert("L").getpixel((0, 0))] == index
+
+
+def test_classes_are_named_in_a_file_in_a_text_or_as_voc(tmp_path):
+    (tmp_path / "c.txt").write_text("a\nb c\n")
+    assert parse_class_names(str(tmp_path / "c.txt")) == ("a", "b c")
+    assert parse_class_names("a, b c,d") == ("a", "b c", "d")
+    assert parse_class_names("voc") == VOC_CLASSES
+    for text in ("a", "a,a", "gone.txt"):
+        with pytest.raises(DataError, match="expected voc, a file with one name per line, or 2 to 255 different names"):
+            parse_class_names(text)
+
+
+def test_class_names_may_have_spaces_and_comments_but_no_duplicates(tmp_path):
+    path = tmp_path / "classes.txt"
+    path.write_text("# ours\nback ground\r\n\n traffic light \n")
+    assert read_classes(path) == ("back ground", "traffic light")
+    path.write_text("a\nb\na\n")
+    with pytest.raises(DataError, match="got 'a' more than once"):
+        read_classes(path)
+    path.write_text("only\n")
+    with pytest.raises(DataError, match="expected 2 to 255 class names"):
+        read_classes(path)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from deeplabctl.data.images import read_label
-from deeplabctl.weights.fitting import read_info
+from deeplabctl.weights.model_info import read_info
 
 pytestmark = pytest.mark.tf
 
@@ -19,7 +19,7 @@ NAMES = ["background", "red boat", "zebra"]
 
 
 def scene(number):
-    """A grey picture of 48x40 pixels with a red and a striped rectangle, and their corners."""
+    """A grey image of 48x40 pixels with a red and a striped rectangle, and their corners."""
     rng = np.random.default_rng(number)
     picture = rng.integers(60, 110, (40, 48, 3)).astype(np.uint8)
     boat, zebra = (int(rng.integers(2, 12)), 4), (int(rng.integers(24, 30)), 18)
@@ -67,7 +67,7 @@ def coco_file(folder, count):
 
 
 @pytest.mark.parametrize("write", [labelme_files, coco_file])
-def test_annotated_pictures_become_masks_with_their_names(deeplabctl, tmp_path, write):
+def test_annotated_images_become_a_network_that_predicts_their_classes(deeplabctl, tmp_path, write):
     write(tmp_path / "annotated", 8)
     code, out, err = deeplabctl("data", "convert", "annotated", "--out", "set", "--val", 0.25)
     assert (code, err) == (0, "")

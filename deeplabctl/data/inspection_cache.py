@@ -1,0 +1,78 @@
+"""Remember what image and label files contain, so that unchanged files are not opened again."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_cache_path
+
+from deeplabctl.data.file_facts import ImageFacts, LabelFacts, inspect_image, inspect_label
+from deeplabctl.errors import DataError, OutputError
+from deeplabctl.files import write_text
+
+_FORMAT = 3  # of the JSON file
+
+
+class InspectionCache:
+    """Keep facts of files by path, size and time of change, in one JSON file per data set in the user's cache folder.
+
+    With ``reuse=False`` every file is opened again, and the facts of before are replaced.
+    """
+
+    def __init__(self, root: Path, *, reuse: bool = True) -> None:
+        digest = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
+        self.path = user_cache_path("deeplabctl") / "labels" / f"{digest}.json"
+        self._known: dict[str, str] = {}  # JSON of [size and time, facts], a tenth of the memory of lists
+        self._changed = False
+        if reuse:
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # missing or damaged: start empty
+                stored = json.loads(self.path.read_text("utf-8"))
+                if stored["format"] == _FORMAT:
+                    self._known = stored["files"]
+
+    def label_facts(self, path: Path) -> LabelFacts:
+        """Return what a label file contains; raises DataError if it cannot be read."""
+
+        def read() -> list[Any]:
+            facts = inspect_label(path)
+            return [facts.height, facts.width, list(facts.pixels.items())]
+
+        height, width, pixels = self._recall(f"label {path}", path, read)
+        return LabelFacts(height, width, dict(pixels))
+
+    def image_facts(self, path: Path) -> ImageFacts:
+        """Return what an image file contains; raises DataError if it cannot be read."""
+
+        def read() -> list[Any]:
+            facts = inspect_image(path)
+            return [facts.height, facts.width, facts.orientation, facts.mode, facts.digest]
+
+        return ImageFacts(*self._recall(f"image {path}", path, read))
+
+    def save(self) -> None:
+        """Write the facts for the next time; a cache folder that cannot be written only costs time."""
+        if self._changed:
+            with contextlib.suppress(OutputError):
+                write_text(self.path, json.dumps({"format": _FORMAT, "files": self._known}))
+
+    def _recall(self, key: str, path: Path, read: Callable[[], list[Any]]) -> list[Any]:
+        """Return the facts of a file, reading it only if it has changed."""
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise DataError(f"cannot read {path}: {error.strerror}") from None
+        stamp = [status.st_size, status.st_mtime_ns]
+        if key in self._known:
+            with contextlib.suppress(ValueError, TypeError):  # damaged: read the file again
+                then, facts = json.loads(self._known[key])
+                if then == stamp:
+                    return list(facts)
+        facts = read()
+        self._known[key] = json.dumps([stamp, facts])
+        self._changed = True
+        return facts

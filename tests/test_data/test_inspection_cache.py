@@ -1,0 +1,57 @@
+"""Unchanged files are not opened again."""
+
+import json
+
+import numpy as np
+import pytest
+from dataset_files import make_dataset
+
+from deeplabctl.data import inspection_cache
+from deeplabctl.data.dataset import open_dataset
+from deeplabctl.data.images import read_label, write_mask
+from deeplabctl.data.inspection import check_samples
+from deeplabctl.data.inspection_cache import InspectionCache
+from deeplabctl.errors import DataError
+from deeplabctl.reporting import silent
+
+
+@pytest.fixture
+def root(tmp_path):
+    return make_dataset(tmp_path / "set")
+
+
+def check(root):
+    dataset = open_dataset(root)
+    return check_samples(dataset, dataset.samples("train"), silent)
+
+
+def label_path(root, name="t2"):
+    return root / "SegmentationClass" / f"{name}.png"
+
+
+def test_unchanged_labels_are_not_opened_again_and_changed_ones_are(root, monkeypatch):
+    first = check(root)
+    opened = []
+    original = inspection_cache.inspect_label
+    monkeypatch.setattr(inspection_cache, "inspect_label", lambda path: opened.append(path.name) or original(path))
+    assert check(root) == first
+    assert opened == []
+    label = read_label(label_path(root))
+    label[:] = 1
+    write_mask(label_path(root), label)
+    assert check(root)[2].pixels == {1: 4800}
+    assert opened == ["t2.png"]
+
+
+def test_damaged_cache_is_replaced(root):
+    first = check(root)
+    path = InspectionCache(root).path
+    path.write_text(json.dumps({"format": 1})[:-4])
+    assert check(root) == first
+
+
+def test_wrong_labels_are_refused_again_from_the_cache(root):
+    write_mask(label_path(root), np.full((60, 80), 9, np.uint8))
+    for _ in range(2):
+        with pytest.raises(DataError, match="got 9"):
+            check(root)

@@ -1,0 +1,94 @@
+"""Files and folders are written whole or not at all, and nothing is replaced unasked."""
+
+import os
+
+import pytest
+
+from deeplabctl.errors import OutputError
+from deeplabctl.files import check_folder, check_new_file, check_new_folder, whole_file, whole_folder, write_text
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def current_umask():
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
+
+
+def test_existing_files_need_overwrite_and_folders_are_never_files(tmp_path):
+    check_new_file(tmp_path / "a.png", overwrite=False)
+    (tmp_path / "a.png").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for name in ("a.png", "link"):
+        with pytest.raises(OutputError, match=f"{name} exists; use `overwrite`"):
+            check_new_file(tmp_path / name, overwrite=False)
+        check_new_file(tmp_path / name, overwrite=True)
+    with pytest.raises(OutputError, match="got a folder"):
+        check_new_file(tmp_path, overwrite=True)
+    with pytest.raises(OutputError, match=r"a\.txt: expected a name that ends in \.png, \.jpg"):
+        check_new_file(tmp_path / "a.txt", overwrite=True, suffixes=(".png", ".jpg"))
+
+
+def test_folders_of_results_are_not_files(tmp_path):
+    check_folder(tmp_path)
+    check_folder(tmp_path / "new")
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="file: expected a folder, got a file"):
+        check_folder(tmp_path / "file")
+
+
+def test_folder_that_is_not_empty_needs_overwrite(tmp_path):
+    check_new_folder(tmp_path, overwrite=False)
+    check_new_folder(tmp_path / "new", overwrite=False)
+    (tmp_path / "a").touch()
+    for path in (tmp_path, tmp_path / "a"):
+        with pytest.raises(OutputError, match="exists and is not an empty folder; use `overwrite`"):
+            check_new_folder(path, overwrite=False)
+        check_new_folder(path, overwrite=True)
+
+
+def test_file_replaces_the_old_one_at_the_end_only(tmp_path):
+    write_text(tmp_path / "a.txt", "old")
+    with whole_file(tmp_path / "a.txt") as temporary:
+        temporary.write_text("new")
+        assert temporary.suffix == ".txt"
+        assert (tmp_path / "a.txt").read_text() == "old"
+    assert (tmp_path / "a.txt").read_text() == "new"
+    with pytest.raises(ZeroDivisionError), whole_file(tmp_path / "a.txt") as temporary:
+        temporary.write_text(f"half {1 / 0}")
+    assert (tmp_path / "a.txt").read_text() == "new"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_folder_appears_when_it_is_complete_and_leaves_nothing_if_it_fails(tmp_path):
+    with whole_folder(tmp_path / "deep" / "set") as folder:
+        (folder / "a").write_text("a")
+        assert not (tmp_path / "deep" / "set").exists()
+    assert names(tmp_path / "deep") == ["set"]
+    assert names(tmp_path / "deep" / "set") == ["a"]
+    assert (tmp_path / "deep" / "set").stat().st_mode & 0o777 == 0o777 & ~current_umask()
+    with pytest.raises(ZeroDivisionError), whole_folder(tmp_path / "deep" / "other") as folder:
+        (folder / "a").write_text(f"half {1 / 0}")
+    assert names(tmp_path / "deep") == ["set"]
+
+
+def test_folder_is_replaced_as_a_whole_with_overwrite_only(tmp_path):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "old").touch()
+    with pytest.raises(OutputError, match="not an empty folder"), whole_folder(tmp_path / "set"):
+        pytest.fail("the block must not run")
+    with whole_folder(tmp_path / "set", overwrite=True) as folder:
+        (folder / "new").touch()
+        assert names(tmp_path / "set") == ["old"]
+    assert names(tmp_path / "set") == ["new"]
+    assert names(tmp_path) == ["set"]
+
+
+def test_folder_that_another_process_has_filled_meanwhile_is_kept(tmp_path):
+    with pytest.raises(OutputError, match="cannot write"), whole_folder(tmp_path / "set"):
+        write_text(tmp_path / "set" / "theirs", "theirs")
+    assert names(tmp_path / "set") == ["theirs"]
+    assert names(tmp_path) == ["set"]
