@@ -12,6 +12,11 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
+def write_half(path):
+    path.write_text("half")
+    raise ZeroDivisionError
+
+
 def current_umask():
     umask = os.umask(0)
     os.umask(umask)
@@ -58,7 +63,7 @@ def test_file_replaces_the_old_one_at_the_end_only(tmp_path):
         assert (tmp_path / "a.txt").read_text() == "old"
     assert (tmp_path / "a.txt").read_text() == "new"
     with pytest.raises(ZeroDivisionError), whole_file(tmp_path / "a.txt") as temporary:
-        temporary.write_text(f"half {1 / 0}")
+        write_half(temporary)
     assert (tmp_path / "a.txt").read_text() == "new"
     assert names(tmp_path) == ["a.txt"]
 
@@ -71,7 +76,7 @@ def test_folder_appears_when_it_is_complete_and_leaves_nothing_if_it_fails(tmp_p
     assert names(tmp_path / "deep" / "set") == ["a"]
     assert (tmp_path / "deep" / "set").stat().st_mode & 0o777 == 0o777 & ~current_umask()
     with pytest.raises(ZeroDivisionError), whole_folder(tmp_path / "deep" / "other") as folder:
-        (folder / "a").write_text(f"half {1 / 0}")
+        write_half(folder / "a")
     assert names(tmp_path / "deep") == ["set"]
 
 

@@ -13,16 +13,16 @@ SBD_VAL = ["2008_000007", "2007_000033"]
 SIZE = (20, 30)
 
 
-def add(tar, name, content):
+def add_member(tar, name, content):
     info = tarfile.TarInfo(name)
     info.size = len(content)
     tar.addfile(info, io.BytesIO(content))
 
 
 def jpeg(name):
-    colour = tuple(hash_byte(name, k) for k in range(3))
+    color = tuple(hash_byte(name, k) for k in range(3))
     buffer = io.BytesIO()
-    Image.new("RGB", SIZE[::-1], colour).save(buffer, "JPEG")
+    Image.new("RGB", SIZE[::-1], color).save(buffer, "JPEG")
     return buffer.getvalue()
 
 
@@ -79,7 +79,7 @@ def sbd_files():
 def write_tar(path, files, mode="w"):
     with tarfile.open(path, mode) as tar:
         for name, content in files.items():
-            add(tar, name, content)
+            add_member(tar, name, content)
     return path
 
 

@@ -185,9 +185,22 @@ def test_convert_writes_a_set_and_counts_what_failed(deeplabctl, tmp_path):
     code, out, err = deeplabctl("data", "convert", "p", "--out", "set", "--overwrite", "--json")
     assert code == 1
     assert json.loads(out)["train"] == 2
+    assert json.loads(out)["failed"][0].startswith("p/b.jpg: there is no such image; use --images")
     assert "error: 1 of 4 images failed, the first: p/b.jpg: there is no such image; use --images" in err
-    assert deeplabctl("data", "convert", "p", "--out", "x", "--format", "yolo")[0] == 2
-    assert deeplabctl("data", "convert", "p", "--out", "x", "--outside", "sky")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "choices"),
+    [
+        ("--format", "yolo", "'auto', 'colors', 'ids', 'binary', 'coco', 'labelme', 'cvat'"),
+        ("--outside", "sky", "'background', 'void'"),
+        ("--unknown", "sky", "'error', 'void'"),
+    ],
+)
+def test_convert_names_the_choices_of_an_option(deeplabctl, option, value, choices):
+    code, _, err = deeplabctl("data", "convert", "p", "--out", "x", option, value)
+    assert code == 2
+    assert choices in " ".join(err.split())
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deeplabctl.cli.console import Console, print_error
+from deeplabctl.cli.formatting import with_options
 from deeplabctl.cli.options import DebugOption, JsonOption, OverwriteOption, QuietOption
 from deeplabctl.data.importing.choices import Format, Outside, UnknownColors
 
@@ -176,5 +177,5 @@ def _document(out: Path, written: Conversion) -> dict[str, Any]:
         "void_pixels": void,
         "train": len(written.train),
         "val": len(written.val),
-        "failed": written.failed,
+        "failed": [with_options(reason) for reason in written.failed],
     }

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy.io import savemat
-from voc_archives import add, mat, palette_png, sbd_files, voc_files, write_folder, write_tar
+from voc_archives import add_member, mat, palette_png, sbd_files, voc_files, write_folder, write_tar
 
 from deeplabctl.data.check import check_dataset
 from deeplabctl.data.dataset import open_dataset
@@ -213,7 +213,7 @@ def test_links_instead_of_files_are_refused(tmp_path, sbd, kind):
     del content[name]
     with tarfile.open(tmp_path / "voc.tar", "w") as tar:
         for other, data in content.items():
-            add(tar, other, data)
+            add_member(tar, other, data)
         link = tarfile.TarInfo(name)
         link.type, link.linkname = kind, "/etc/passwd"
         tar.addfile(link)
