@@ -26,7 +26,8 @@ def render_page(template: Traversable, title: str, subtitle: str, parts: Mapping
     """Return a page: title, subtitle, and the template with its parts, which are HTML."""
     body = Template(template.read_text("utf-8")).substitute(parts)
     page = Template((resources.files("deeplabctl.evaluation") / "page.html").read_text("utf-8"))
-    return page.substitute(title=escape(title), subtitle=escape(subtitle), body=body)
+    text = page.substitute(title=escape(title), subtitle=escape(subtitle), body=body)
+    return text.encode("utf-8", "replace").decode("utf-8")  # names of files may be anything
 
 
 def cards(values: Iterable[tuple[str, str]]) -> str:

@@ -27,7 +27,8 @@ _LEFT = 0.075  # of the width: where the panels begin
 _FONT = "DejaVu Sans"  # matplotlib brings it along
 _FEWEST_TO_SMOOTH = 15  # points; fewer are drawn as they are
 _MOST_DOTS = 60  # points; more are a line without dots
-_LOG_BELOW = 1 / 8  # of the largest value: where the median is below, a linear scale shows little
+_FROM_ZERO = 2 / 3  # of the largest value: a smallest value below it begins the scale at 0
+_LOG_BELOW = 1 / 8  # of the largest value: a median below it needs a log scale
 _WIDEST_COLUMN = 50  # letters, where the legend has two columns
 _ROUND = (1, 2, 5, 10)  # steps between ticks, times a power of 10
 
@@ -140,6 +141,11 @@ def smoothed(values: Floats) -> Floats:
     return averages
 
 
+def needs_log_scale(values: Floats) -> bool:
+    """Tell whether most of the values (N,) would lie near the bottom of a linear scale; all must be above 0."""
+    return bool(values.min() > 0 and np.median(values) < _LOG_BELOW * values.max())
+
+
 def _draw_loss(axes: Axes, runs: Sequence[_Run], theme: Theme) -> None:
     points = [_points(run.metrics.train, "loss") for run in runs]
     title = f"training loss, cross-entropy per pixel{_scale(axes, points, theme)}"
@@ -165,7 +171,7 @@ def _draw_miou(axes: Axes, runs: Sequence[_Run], theme: Theme) -> None:
     values = 100 * np.concatenate([values for _, values in points])
     if len(values):
         low, high = float(values.min()), max(float(values.max()), 1.0)
-        low = 0.0 if low < high / 2 or low == high else low - 0.1 * (high - low)
+        low = 0.0 if low < _FROM_ZERO * high or low == high else low - 0.1 * (high - low)
         axes.set_ylim(low, high + 0.2 * (high - low))  # with room for the name of the best
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=_ROUND))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -212,14 +218,14 @@ def _scale(axes: Axes, points: Sequence[tuple[Floats, Floats]], theme: Theme) ->
         _say_empty(axes, "nothing logged yet", theme)
         return ""
     low, high = float(values.min()), float(values.max())
-    log = low > 0 and float(np.median(values)) < _LOG_BELOW * high
+    log = needs_log_scale(values)
     if log:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 50 * low else (1,), numticks=5))
         axes.yaxis.set_minor_locator(NullLocator())
     else:
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=_ROUND))
-        if 0 <= low < high / 2:
+        if 0 <= low < _FROM_ZERO * high:
             axes.set_ylim(0, 1.08 * high)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     return ", log scale" if log else ""

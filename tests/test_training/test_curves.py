@@ -1,0 +1,149 @@
+import math
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+from run_files import LINES, make_run, train_line, validation_line
+from scipy.ndimage import gaussian_filter1d
+
+from deeplabctl.errors import OutputError
+from deeplabctl.training.curves import DARK, LIGHT, curves_picture, draw_curves, needs_log_scale, smoothed
+from deeplabctl.training.metrics_log import Metrics
+
+
+def metrics(lines=LINES):
+    return Metrics(*([line for line in lines if line["kind"] == kind] for kind in ("train", "validation")))
+
+
+def pixels(png):
+    with Image.open(BytesIO(png)) as picture:
+        assert picture.format == "PNG"
+        return np.asarray(picture.convert("RGB"))
+
+
+def where(picture, color):
+    """Return (row, column) of the pixels of a colour, as "#rrggbb"."""
+    return np.argwhere((picture == tuple(bytes.fromhex(color[1:]))).all(-1))
+
+
+def test_smoothed_values_are_those_of_a_gaussian_filter():
+    values = np.random.default_rng(0).normal(size=300)
+    expected = gaussian_filter1d(values, 5.0, truncate=3.0)
+    assert smoothed(values)[15:-15] == pytest.approx(expected[15:-15])
+
+
+def test_smoothing_leaves_out_what_is_not_finite_and_keeps_a_constant_to_the_ends():
+    values = np.full(200, 3.0)
+    values[[0, 50, 51, 199]] = math.nan, math.inf, -math.inf, math.nan
+    assert smoothed(values) == pytest.approx(np.full(200, 3.0))
+    assert np.isnan(smoothed(np.full(20, math.nan))).all()
+    assert smoothed(np.array([4.0])) == pytest.approx([4.0])
+
+
+@pytest.mark.parametrize(
+    ("values", "log"),
+    [
+        ([2.0, 0.5, 0.4], False),
+        ([3000.0, 2.0, 1.0, 0.7], True),  # diverged once
+        ([1e-3] * 20 + [1e-4] * 20 + [1e-5] * 20, True),  # the policy step
+        ([1e-3 * (1 - step / 100) ** 0.9 for step in range(100)], False),  # the policy poly
+        ([9.0, 0.5, 0.0], False),
+    ],
+)
+def test_log_scale_is_for_values_of_which_most_would_lie_at_the_bottom(values, log):
+    assert needs_log_scale(np.array(values)) == log
+
+
+def test_falling_loss_is_drawn_falling_and_rising_score_rising():
+    falling = [train_line(step, 2.0 - step / 60) for step in range(1, 61)]
+    rising = [validation_line(step, step / 100) for step in (10, 20, 30, 40)]
+    picture = pixels(curves_picture([("run", metrics([*falling, *rising]))]))
+    blue = where(picture, LIGHT.lines[0])
+    height, width = picture.shape[:2]
+    for panel, grows in ((blue[blue[:, 0] < 0.45 * height], False), (blue[blue[:, 0] > 0.5 * height], True)):
+        panel = panel[panel[:, 0] < 0.75 * height]
+        left, right = (panel[side][:, 0].mean() for side in (panel[:, 1] < 0.4 * width, panel[:, 1] > 0.6 * width))
+        assert (right < left) == grows
+
+
+def test_loss_as_logged_is_drawn_around_the_smoothed_one():
+    noise = np.random.default_rng(0).normal(size=300)
+    picture = pixels(curves_picture([("run", metrics([train_line(n + 1, 3 + noise[n] / 4) for n in range(300)]))]))
+    picture = picture[: picture.shape[0] // 2]
+    blue = np.array(tuple(bytes.fromhex(LIGHT.lines[0][1:])))
+    pale = "#" + bytes(np.rint(0.35 * blue + 0.65 * 255).astype(int).tolist()).hex()
+    logged, smooth = where(picture, pale)[:, 0], where(picture, LIGHT.lines[0])[:, 0]
+    assert len(logged) > 100
+    assert logged.mean() == pytest.approx(smooth.mean(), abs=0.1 * np.ptp(logged))
+    assert np.ptp(logged) > 3 * np.ptp(smooth)
+
+
+def test_best_validation_is_marked_at_its_step():
+    picture = pixels(curves_picture([("run", metrics())]))
+    marked = where(picture, LIGHT.best)
+    ring = marked[marked[:, 0] > np.quantile(marked[:, 0], 0.8)]  # below its label
+    left, right = 0.075 * picture.shape[1], 0.975 * picture.shape[1]
+    step = 60 * 1.01 * (ring[:, 1].mean() - left) / (right - left)
+    assert step == pytest.approx(40, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [],
+        [train_line(1)],
+        [validation_line(20, 0.0)],
+        [train_line(step, math.nan, math.inf) for step in range(1, 40)] + [validation_line(20, math.nan)],
+        [{"kind": "train", "step": 3}, {"kind": "validation", "step": 5, "miou": "high"}],
+        [train_line(step, 0.0, 0.0) for step in range(40)],
+        [train_line(step, 3e38 if step == 5 else 1e-45) for step in range(40)],
+        [train_line(step, -1.0) for step in range(2)],
+    ],
+)
+def test_metrics_without_a_curve_still_give_a_picture(lines):
+    assert pixels(curves_picture([("run", metrics(lines))])).shape == (1384, 2000, 3)
+
+
+@pytest.mark.parametrize("name", ["$x_1$ $", r"$\nope$", "日本語\n<b>&", "_hidden", "a" * 300, "\x00\ud800"])
+def test_any_name_can_be_drawn(name):
+    for runs in ([(name, metrics())], [(name, metrics()), (name, metrics([]))]):
+        assert pixels(curves_picture(runs)).shape[1] == 2000
+
+
+def test_each_run_has_a_colour_of_its_own():
+    runs = [(f"run {number}", metrics([train_line(1, number), train_line(9, number)])) for number in range(1, 5)]
+    for theme in (LIGHT, DARK):
+        picture = pixels(curves_picture(runs, theme))
+        assert [len(where(picture, color)) > 2000 for color in theme.lines] == [True] * 4 + [False] * 4
+
+
+def test_many_runs_and_many_lines_can_be_drawn():
+    lines = [train_line(step, 2.0 + math.sin(step)) for step in range(20_000)]
+    lines += [validation_line(step, 0.3 + step / 1e5) for step in range(0, 20_000, 100)]
+    runs = [(f"run {index}", metrics(lines)) for index in range(30)]
+    assert pixels(curves_picture(runs)).shape[0] > pixels(curves_picture(runs[:2])).shape[0] > 1300
+
+
+def test_pictures_can_be_drawn_in_threads_and_leave_the_settings_of_matplotlib_alone():
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    runs = [("run", metrics())]
+    alone = curves_picture(runs)
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(lambda _: curves_picture(runs), range(8))) == {alone}
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_curves_are_written_whole_or_not_at_all(tmp_path):
+    run = make_run(tmp_path / "run")
+    draw_curves(run)
+    assert pixels((run / "curves.png").read_bytes()).shape[1] == 2000
+    (run / "curves.png").unlink()
+    (run / "curves.png").mkdir()
+    before = sorted(path.name for path in run.iterdir())
+    with pytest.raises(OutputError, match=r"curves\.png"):
+        draw_curves(run)
+    assert sorted(path.name for path in run.iterdir()) == before

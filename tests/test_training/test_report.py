@@ -1,0 +1,139 @@
+import re
+
+import pytest
+from run_files import LINES, make_run, train_line, validation_line, write_lines
+
+from deeplabctl.errors import OutputError, RunError
+from deeplabctl.training.report import render_training_report, write_report
+from deeplabctl.training.run_results import RunResults
+
+
+def page_of(run):
+    return render_training_report(RunResults.read(run))
+
+
+def test_report_loads_nothing_and_holds_its_pictures(tmp_path):
+    page = page_of(make_run(tmp_path / "run"))
+    assert 'http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:' in page
+    assert re.findall(r"https?:|//[a-z]|url\(|@import", re.sub(r"base64,[^'\"]*", "", page)) == []
+    sources = re.findall(r"src(?:set)?=[\"']([^\"']{0,30})", page)
+    assert len(sources) == 4  # curves for light and for dark pages, and two previews
+    assert all(source.startswith("data:image/") for source in sources)
+    assert "<script" not in page
+    assert "<link" not in page
+
+
+def test_report_escapes_what_comes_from_outside(tmp_path):
+    classes = ("background", "<b>disc</b>", "salt & 'pepper'")
+    run = make_run(
+        tmp_path / "a <i> & b", [train_line(1), validation_line(1, 0.5, classes)],
+        settings=['data.root="/sets/<u>set</u>"', 'model.init="<w>.keras"'],
+        argv=["deeplabctl", "<s>"], device="<q>", error="<em>", status="<dd>",
+        expect={"miou": 0.5, "tolerance": 0.1, "source": "<cite>"},
+    )  # fmt: skip
+    page = page_of(run)
+    body = page[page.index("<body>") :]
+    for text in (
+        "a &lt;i&gt; &amp; b", "&lt;b&gt;disc", "salt &amp; &#x27;pepper&#x27;", "&lt;w&gt;.keras", "&lt;s&gt;",
+        "&lt;q&gt;", "&lt;em&gt;", "&lt;dd&gt;", "&lt;cite&gt;", "/sets/&lt;u&gt;set",
+    ):  # fmt: skip
+        assert text in body
+    assert not re.search(r"<(i|u|w|em|q|dd|cite)>|<s>|<b>disc", body)
+
+
+def test_report_shows_the_classes_of_the_best_validation(tmp_path):
+    page = page_of(make_run(tmp_path / "run"))
+    rows = dict(re.findall(r"</s>(\w+)</td>.*?<td>([\d.]+)</td>", page))
+    assert rows == {"background": "50.00", "disc": "51.00", "ring": "52.00"}  # of step 40, not of step 60
+    assert "<b>50.00</b><span>best mIoU %, step 40</span>" in page
+
+
+def test_report_of_an_older_run_has_no_table_of_classes(tmp_path):
+    lines = [train_line(1), validation_line(1, 0.5, classes=())]
+    page = page_of(make_run(tmp_path / "run", lines))
+    assert "The metrics of this run have none." in page
+    assert "<b>50.00</b>" in page
+    assert "class=bar" not in page
+
+
+def test_report_before_the_first_validation_and_without_previews(tmp_path):
+    page = page_of(make_run(tmp_path / "run", [train_line(1, 2.5)], previews=()))
+    assert "There was no validation yet." in page
+    assert "<b>2.5000</b><span>last loss</span>" in page
+    assert "<b>1 of 60</b><span>steps</span>" in page
+    assert "Previews" not in page
+
+
+def test_report_shows_the_first_and_the_last_preview_and_leaves_out_a_damaged_one(tmp_path):
+    run = make_run(tmp_path / "run")
+    assert re.findall("<figcaption>(.*?)</figcaption>", page_of(run)) == ["step 20", "step 60"]
+    (run / "previews" / "step-000020.png").write_bytes(b"\x89PNG\r\n")
+    assert re.findall("<figcaption>(.*?)</figcaption>", page_of(run)) == ["step 60"]
+
+
+def test_report_shows_the_settings_but_not_the_expected_score(tmp_path):
+    page = page_of(make_run(tmp_path / "run", settings=["solver.learning_rate=0.0125", "solver.freeze=[]"]))
+    assert "<td>learning_rate</td><td>0.0125</td>" in page
+    assert "<td>freeze</td><td>none</td>" in page
+    assert "seeds 0, 1 and 2 gave" not in page
+
+
+def test_report_shows_the_expected_score_where_the_run_recorded_one(tmp_path):
+    run = make_run(tmp_path / "run", expect={"miou": 0.685, "tolerance": 0.03, "source": "three seeds"})
+    assert "expected 68.50 +- 3.00 (three seeds)" in page_of(run)
+
+
+def test_training_time_is_that_of_the_logged_speed(tmp_path):
+    lines = [
+        train_line(1, images_per_second=2.0), train_line(20, images_per_second=19.0),
+        train_line(60, images_per_second=40.0),
+    ]  # fmt: skip
+    run = make_run(tmp_path / "run", lines, settings=["solver.batch_size=4", "solver.accumulate=2"])
+    assert RunResults.read(run).seconds == pytest.approx(8 / 2 + 19 * 8 / 19 + 40 * 8 / 40)
+    write_lines(run, [train_line(1, images_per_second=0.0)])
+    assert RunResults.read(run).seconds == 0
+
+
+def test_recipe_is_named_as_recorded_or_after_the_packaged_one_that_it_is_based_on(tmp_path):
+    assert RunResults.read(make_run(tmp_path / "a", settings=["solver.power=0.5"])).recipe_name == "shapes"
+    assert RunResults.read(make_run(tmp_path / "b", recipe="mine.toml")).recipe_name == "mine.toml"
+    own = make_run(tmp_path / "c", settings=['expect.source=""'])
+    assert RunResults.read(own).recipe_name is None
+
+
+def test_training_that_writes_its_report_after_the_last_step_is_finished(tmp_path):
+    run = make_run(tmp_path / "run", status="running")
+    assert RunResults.read(run).status == "finished"
+    write_lines(run, LINES[:3])
+    assert RunResults.read(run).status == "running"
+
+
+def test_folders_that_are_not_runs_are_refused(tmp_path):
+    with pytest.raises(RunError, match=r"gone: expected a run directory .* got nothing of that name"):
+        RunResults.read(tmp_path / "gone")
+    with pytest.raises(RunError, match="got a folder without it"):
+        RunResults.read(tmp_path)
+    run = make_run(tmp_path / "run", [])
+    with pytest.raises(RunError, match=r"expected at least one training step in metrics\.jsonl, got none"):
+        RunResults.read(run)
+    (run / "recipe.toml").write_text("[data\n")
+    with pytest.raises(RunError, match=r"cannot read .*recipe\.toml"):
+        RunResults.read(run)
+
+
+def test_run_without_its_facts_still_gives_a_report(tmp_path):
+    run = make_run(tmp_path / "run")
+    for text in ("", "{", "[]", '{"versions": 3, "argv": "x", "earlier": 5, "expect": [], "recipe": {}}'):
+        (run / "run.json").write_text(text)
+        assert "<b>50.00</b>" in page_of(run)
+
+
+def test_report_is_written_whole_or_not_at_all(tmp_path):
+    run = make_run(tmp_path / "run")
+    write_report(run)
+    assert (run / "report.html").read_text("utf-8") == page_of(run)
+    (run / "report.html").unlink()
+    (run / "report.html").mkdir()
+    with pytest.raises(OutputError, match=r"report\.html"):
+        write_report(run)
+    assert not list(run.glob(".report*"))
