@@ -1,4 +1,4 @@
-"""Print results on stdout, and progress, notes and errors on stderr: in color on a terminal, else as plain lines."""
+"""Print results on stdout, and progress, notes and errors on stderr: in colour on a terminal, else as plain lines."""
 
 from __future__ import annotations
 

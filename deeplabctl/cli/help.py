@@ -1,4 +1,4 @@
-"""Write help in named sections, in color on a terminal. It is plain text: rich takes too long to load."""
+"""Write help in named sections, in colour on a terminal. It is plain text: rich takes too long to load."""
 
 from __future__ import annotations
 
@@ -83,6 +83,6 @@ def _title(text: str) -> str:
 
 
 def _colored(name: str) -> str:
-    """Color the names of an option, or of an argument or command; what an option takes stays plain."""
+    """Colour the names of an option, or of an argument or command; what an option takes stays plain."""
     pattern = r"(?<!\S)-[-\w]+" if name.startswith("-") else r"\S+"
     return re.sub(pattern, lambda match: typer.style(match[0], fg="cyan", bold=True), name)

@@ -72,7 +72,7 @@ CrfParamsOption = Annotated[
     typer.Option(
         "--crf-params",
         metavar="PRESET|TABLE|KEY=VALUE,...",
-        help="Parameters of the CRF: a preset's name, the table of a search (--crf-search of eval), or changes, as in "
+        help="Parameters of the CRF: a preset's name, the table of a search (--crf-search of eval), or changes, as "
         "bi_w=5,bi_rgb_std=3. Default: those of the weights' recipe.",
         rich_help_panel="Dense CRF",
     ),

@@ -7,7 +7,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -46,8 +46,8 @@ def train(
         typer.Option(
             "--data",
             metavar="DIR|shapes",
-            help="Folder in VOC layout, or the built-in shapes. Default: $DEEPLABCTL_DATA, else VOCdevkit/VOC2012 "
-            "in . or ./data, else shapes.",
+            help="Data set in VOC layout, or shapes, the built-in one. Default: $DEEPLABCTL_DATA, else "
+            "VOCdevkit/VOC2012 in . or ./data, else shapes.",
             rich_help_panel="Data",
         ),
     ] = None,
@@ -93,7 +93,7 @@ def train(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Change a setting of the recipe, as in solver.power=0.9. Repeatable.",
+            help="Change a setting of the recipe, as solver.power=0.9; may be repeated.",
             rich_help_panel="Training",
         ),
     ] = None,
@@ -195,7 +195,7 @@ def train(
 
 def _train(job: TrainingJob, worker: Worker | None, report: Reporter) -> tuple[TrainedRun, int]:
     """Load TensorFlow and train; returns the result and the exit code."""
-    from deeplabctl.cli.signals import stop_signals
+    from deeplabctl.cli.signals import StopRequest, stop_signals
     from deeplabctl.training.job import run_job
 
     strategy = _strategy(job.plan.recipe.run.strategy, worker)
@@ -208,9 +208,12 @@ def _train(job: TrainingJob, worker: Worker | None, report: Reporter) -> tuple[T
         others = f" as {waiting}, and waiting for the others: {', '.join(waiting.addresses)}" if waiting else ""
         report(Note(f"starting TensorFlow{others}"))
         with limited_wait() if waiting else nullcontext():
-            return start_tensorflow(log, strategy)
+            cluster = start_tensorflow(log, strategy)
+        stack.enter_context(stop_signals(should_stop))  # now, as several workers' TensorFlow has set a handler itself
+        return cluster
 
-    with stop_signals() as should_stop:
+    should_stop = StopRequest()
+    with ExitStack() as stack:
         is_chief = waiting is None or waiting.index == 0
         run = run_job(job, report, start, should_stop, argv=sys.argv, writes=is_chief, describe=describe)
     # If another worker was asked to stop, this one ends as if it had been asked as well.

@@ -13,7 +13,7 @@ from caffe_files import DATA, SHARED
 
 from deeplabctl.data.images import read_label
 from deeplabctl.network.layers import weight_shapes
-from deeplabctl.weights.fitting import read_info
+from deeplabctl.weights.model_info import read_info
 
 MEAN = np.array([104.008, 116.669, 122.675], np.float32)
 
@@ -114,6 +114,8 @@ def test_nothing_is_overwritten_by_default(deeplabctl, tmp_path):
     assert code == 1
     assert "use --overwrite to replace it" in err
     assert (tmp_path / "lfov_tiny_v1.keras").read_text() == "mine"
+    code, _, err = deeplabctl("convert-caffe", DATA / "lfov_tiny_v1.caffemodel", "--out", "lfov_tiny_v1.KERAS")
+    assert (code, "use --overwrite" in err) == (1, True)  # it would be written as lfov_tiny_v1.keras
 
 
 def test_inspect_prints_layers_without_tensorflow(tmp_path):

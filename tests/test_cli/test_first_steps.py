@@ -6,7 +6,7 @@ import pytest
 from small_training import SMALL
 
 from deeplabctl.data.images import read_label
-from deeplabctl.weights.fitting import read_info
+from deeplabctl.weights.model_info import read_info
 
 
 @pytest.mark.tf
@@ -52,4 +52,4 @@ def test_train_eval_infer_with_the_defaults_between_them(here, deeplabctl):
         assert f"{name}.png" in out
     code, out, err = deeplabctl("infer", "set/JPEGImages/v0.png")
     assert code == 1
-    assert "give --overwrite" in err
+    assert "use --overwrite to replace it" in err

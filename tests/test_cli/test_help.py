@@ -1,4 +1,4 @@
-"""Help in sections, in color on a terminal only."""
+"""Help in sections, in colour on a terminal only."""
 
 import os
 import pty

@@ -46,7 +46,7 @@ def evaluate(
         typer.Option(
             "--data",
             metavar="DIR|shapes",
-            help="Folder in VOC layout, or the built-in shapes. Default: what the weights were trained on.",
+            help="Data set in VOC layout, or shapes, the built-in one. Default: what the weights were trained on.",
             rich_help_panel="Data",
         ),
     ] = None,
@@ -83,7 +83,7 @@ def evaluate(
         typer.Option(
             "--crf-grid",
             metavar="v1|v2|KEY=FIRST:STEP:LAST",
-            help="Values to try: those of the first or the second paper, and changes. Repeatable. Default: v2.",
+            help="Values to try: those of the first or the second paper, and changes; may be repeated. Default: v2.",
             rich_help_panel="CRF search",
         ),
     ] = None,
