@@ -20,7 +20,7 @@ def test_overlay_leaves_background_clear_and_mixes_the_classes_colour():
     assert (drawn[:, 29] == 255).all()  # the border
 
 
-def test_overlay_colours_class_zero_where_it_is_no_background():
+def test_overlay_colours_class_zero_if_it_is_not_background():
     image, label = halves()
     assert (overlay(image, label, ("sky", "road", "tree"))[:, :29] == 40).all()
 

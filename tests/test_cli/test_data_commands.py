@@ -89,7 +89,7 @@ def test_check_with_fix_writes_a_copy_and_exits_with_its_verdict(deeplabctl, roo
     code, out, err = deeplabctl("data", "check", "set", "--fix", "copy")
     assert (code, err) == (0, "")
     assert "fixed SegmentationClass/t1.png: colours of the palette turned into class ids" in out
-    assert out.splitlines()[-1] == "copy: 2 files fixed, 0 errors, 0 notes left"
+    assert out.splitlines()[-1] == "copy: 2 files fixed; 0 errors, 0 notes left"
     code, _, err = deeplabctl("data", "check", "set", "--fix", "copy")
     assert code == 1
     assert "copy exists and is not an empty folder; use --overwrite" in err

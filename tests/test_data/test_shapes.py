@@ -23,7 +23,7 @@ def samples() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     return np.stack([image for image, _ in drawn]), np.stack([label for _, label in drawn])
 
 
-def test_same_seed_and_index_give_the_same_picture_and_others_another():
+def test_only_the_same_seed_and_index_give_the_same_image():
     image, label = draw_sample(3, 7)
     again, label_again = draw_sample(3, 7)
     assert np.array_equal(image, again)
@@ -73,6 +73,12 @@ def test_folder_with_something_in_it_is_refused_and_left_alone(tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+def test_data_set_is_replaced_with_overwrite(tmp_path: Path):
+    write_shapes(tmp_path / "shapes", train=2, val=1)
+    write_shapes(tmp_path / "shapes", train=1, val=1, overwrite=True)
+    assert len(list((tmp_path / "shapes" / "JPEGImages").iterdir())) == 2
+
+
 def test_empty_folder_is_filled(tmp_path: Path):
     write_shapes(tmp_path, train=1, val=1)
     assert (tmp_path / "classes.txt").is_file()
@@ -96,7 +102,7 @@ def test_every_class_is_in_both_splits():
         assert set(np.unique(split)) == {*range(len(CLASSES)), 255}
 
 
-def test_pictures_hold_two_to_five_objects_of_4_to_25_percent():
+def test_images_have_two_to_five_objects_of_4_to_25_percent():
     counts = set()
     for index in range(300):
         placed = place_shapes(np.random.default_rng(index))
@@ -108,7 +114,7 @@ def test_pictures_hold_two_to_five_objects_of_4_to_25_percent():
 
 @pytest.mark.parametrize("class_id", range(1, len(CLASSES)))
 @pytest.mark.parametrize("area", [0.04, 0.25])
-def test_shape_covers_its_share_of_the_picture(class_id: int, area: float):
+def test_shape_covers_its_share_of_the_image(class_id: int, area: float):
     coverage = Shape(class_id, area, complex(SIZE / 2, SIZE / 2), tilt=0.3).coverage()
     assert coverage.mean() == pytest.approx(area, rel=0.03)
 
@@ -119,7 +125,7 @@ def test_only_the_ring_is_open_in_the_middle():
     assert covered == {"disc": 1, "square": 1, "triangle": 1, "star": 1, "ring": 0, "cross": 1}
 
 
-def test_void_stands_between_any_two_classes_and_takes_a_tenth_or_so_of_the_picture():
+def test_void_separates_all_classes_and_covers_about_a_tenth_of_an_image():
     _, labels = samples()
     for first, second in ((labels[:, 1:], labels[:, :-1]), (labels[:, :, 1:], labels[:, :, :-1])):
         assert np.all((first == second) | (first == 255) | (second == 255))
@@ -135,7 +141,7 @@ def test_label_names_the_object_that_lies_on_top():
         assert (covered == top.class_id).mean() > 0.5
 
 
-def test_colour_alone_does_not_tell_the_classes():
+def test_colour_alone_does_not_identify_the_classes():
     """Bayes' rule on a histogram of colours, learnt from the training pictures, stays far below the network."""
     images, labels = samples()
     colors = (images >> 4).astype(int) @ [256, 16, 1]

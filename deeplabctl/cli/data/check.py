@@ -69,7 +69,7 @@ def check(
                 verdict, _ = _check(open_dataset(fix), None, overwrite, report)
             result |= {"fixed": [{"file": name, "what": what} for name, what in fixed], "copy": str(fix)}
             result["copy_findings"] = _document(verdict)["findings"]
-            console.say(f"{fix}: {_plural(len(fixed), 'file')} fixed, {_count_findings(verdict)} left")
+            console.say(f"{fix}: {_plural(len(fixed), 'file')} fixed; {_count_findings(verdict)} left")
         console.document(result)
         if verdict.errors:
             errors, first = _plural(verdict.errors, "error"), verdict.findings[0].text
