@@ -18,7 +18,8 @@ from deeplabctl.cli.tensorflow_startup import start_tensorflow
 from deeplabctl.data.dataset import Dataset, Sample
 from deeplabctl.data.images import read_image, write_mask
 from deeplabctl.evaluation.mask_scores import score_masks
-from deeplabctl.weights.fitting import ModelInfo, random_weights
+from deeplabctl.network.initialization import random_weights
+from deeplabctl.weights.model_info import ModelInfo
 
 VOC_VAL = 1449  # images
 ROUNDS = 3

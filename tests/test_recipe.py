@@ -1,7 +1,7 @@
 import pytest
 
-from deeplabctl.errors import RecipeError
 from deeplabctl import recipes
+from deeplabctl.errors import RecipeError
 from deeplabctl.recipe import read_recipe, recipe_from_dict, write_recipe
 from deeplabctl.training.schedule import learning_rate
 

@@ -24,7 +24,7 @@ MAX_COUNT = 2**31 - 1  # Caffe counts a blob's values in an int
 
 
 class Layout(NamedTuple):
-    """Number the fields of a layer."""
+    """Hold the field numbers of a layer."""
 
     version: str
     name: int
@@ -50,10 +50,10 @@ def read_caffemodel(path: str | Path) -> CaffeNet:
     """Read a ``.caffemodel`` or ``.caffemodel.h5``; every layer is returned, with or without blobs, in file order.
 
     Blobs of the binary formats are read-only views of the file, which stays mapped as long as one of them lives;
-    nothing is read of ``diff`` fields, and no value is looked at (``convolution_weights`` refuses NaN). Where a blob
-    has both forms, legacy dimensions go before ``shape`` and double data before float data, as in Caffe. Raises
-    WeightsError, in one line, for a damaged file and for anything else than a net's weights: a solver state and a mean
-    image are named as such.
+    ``diff`` fields are not read, and no value is checked (`convolution_weights` refuses NaN). Where a blob has both
+    forms, legacy dimensions go before ``shape`` and double data before float data, as in Caffe. Raises WeightsError,
+    in one line, for a damaged file and for a file without a net's weights: a solver state and a mean image are named
+    as such.
     """
     path = Path(path)
     if is_hdf5(path):
@@ -66,8 +66,8 @@ def read_caffemodel(path: str | Path) -> CaffeNet:
     except WeightsError as error:
         if begins_like_caffemodel(wire):
             raise
-        said = str(error).removeprefix(f"weights {path}: ")
-        raise WeightsError(f"weights {path}: this does not begin like a .caffemodel; read as one, {said}") from None
+        reason = str(error).removeprefix(f"weights {path}: ")
+        raise WeightsError(f"weights {path}: this does not begin like a .caffemodel; read as one, {reason}") from None
 
 
 def _net(wire: WireFile) -> CaffeNet:
@@ -86,7 +86,7 @@ def _net(wire: WireFile) -> CaffeNet:
     if len(versions) > 1:
         raise WeightsError(
             f"weights {wire.path}: expected layers of one format, got V1 and V2 ones together: "
-            "write it anew with one Caffe"
+            "write the file again with one version of Caffe"
         )
     return CaffeNet(wire.path, name, versions.pop(), tuple(layers))
 

@@ -12,10 +12,10 @@ from deeplabctl.caffe.net import CaffeLayer, CaffeNet
 from deeplabctl.errors import WeightsError
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-# Compressed data may claim more than the file is long; weights, which hardly compress, never this much.
+# Compressed data may be larger than the file; weights, which hardly compress, never this much.
 MAX_EXPANSION = 16
 
-# What h5py raises for damaged files, whichever part of them is.
+# What h5py raises for damaged files.
 DAMAGED = (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, MemoryError)
 
 
@@ -31,7 +31,7 @@ def is_hdf5(path: Path) -> bool:
 
 
 def kind_of_hdf5(path: Path) -> str:
-    """Return 'net' for a ``.caffemodel.h5``, 'solver' for a ``.solverstate.h5``, else 'other' (Keras', say)."""
+    """Return 'net' for a ``.caffemodel.h5``, 'solver' for a ``.solverstate.h5``, else 'other' (for Keras' files)."""
     import h5py
 
     try:
@@ -46,9 +46,9 @@ def kind_of_hdf5(path: Path) -> str:
 
 
 def read_hdf5(path: Path) -> CaffeNet:
-    """Read a net's weights; ``diff`` is left aside, and so are links to other files.
+    """Read a net's weights; ``diff`` and links to other files are left out.
 
-    Raises WeightsError for a damaged file and for HDF5 files of others.
+    Raises WeightsError for damaged files and for HDF5 files of other programs.
     """
     import h5py
 
@@ -68,14 +68,14 @@ def read_hdf5(path: Path) -> CaffeNet:
 
     try:
         with h5py.File(path, "r") as file:
-            file["data"].visititems(visit)  # hard links alone: nothing outside the file
+            file["data"].visititems(visit)  # hard links only: nothing outside the file
             claimed = sum(blob.nbytes for blobs in found.values() for blob in blobs.values())
             if claimed > MAX_EXPANSION * path.stat().st_size:
                 raise WeightsError(f"weights {path}: the file is damaged: it claims {claimed} bytes of weights")
             layers = [CaffeLayer(name, "", tuple(_blobs(path, name, blobs))) for name, blobs in found.items()]
     except DAMAGED as error:
-        said = str(error).splitlines() or [type(error).__name__]
-        raise WeightsError(f"weights {path}: the file is damaged ({said[0]}); get it again") from None
+        lines = str(error).splitlines() or [type(error).__name__]
+        raise WeightsError(f"weights {path}: the file is damaged ({lines[0]}); get it again") from None
     return CaffeNet(path, "", "HDF5", tuple(layers))
 
 

@@ -1,4 +1,4 @@
-"""Hold a Caffe net's layers, and turn their blobs into kernels and biases."""
+"""Hold the layers of a Caffe net, and convert their blobs to kernels and biases."""
 
 from __future__ import annotations
 
@@ -41,19 +41,29 @@ def convolution_weights(net: CaffeNet) -> dict[str, list[npt.NDArray[Any]]]:
     """Return {layer name: [kernel, bias]} of the layers that have blobs, all float32 copies, in the net's order.
 
     A convolution's kernel is HWIO; an InnerProduct's matrix is (out, in), as stored. A missing bias (``bias_term:
-    false``) comes back as zeros, which is what it means. Of layers with the same name the last one counts, as when
-    Caffe loads them. Layers of other types come back as stored, for the caller to name. Raises WeightsError for blobs
-    that are no kernel and bias, and for weights that are not finite: each would make every logit NaN.
+    false``) is returned as zeros. Of layers with the same name the last one counts, as when Caffe loads them. Blobs of
+    other types of layers are returned as stored, so that the caller can name the layers. Raises WeightsError for blobs
+    that are not a kernel and a bias, and for numbers that are not finite: each would make every logit NaN.
     """
-    return {layer.name: _kernel_and_bias(net, layer) for layer in net.layers if layer.blobs}
+    return {
+        layer.name: [_finite(blob, net, layer, index) for index, blob in enumerate(_kernel_and_bias(net, layer))]
+        for layer in net.layers
+        if layer.blobs
+    }
+
+
+def kernel_shapes(net: CaffeNet) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the kernels that `convolution_weights` returns, without reading any values."""
+    return {layer.name: _kernel_and_bias(net, layer)[0].shape for layer in net.layers if layer.blobs}
 
 
 def _kernel_and_bias(net: CaffeNet, layer: CaffeLayer) -> list[npt.NDArray[Any]]:
+    """Return views of a layer's blobs, the kernel of a convolution as HWIO."""
     where = f"weights {net.path}: layer {layer.name}"
     blobs = layer.blobs
     matrix = layer.type == INNER_PRODUCT or (not layer.type and blobs[0].ndim == 2)
     if not matrix and layer.type not in (CONVOLUTION, ""):
-        return [_finite(blob, where, index) for index, blob in enumerate(blobs)]
+        return list(blobs)
     shapes = " and ".join(str(blob.shape) for blob in blobs)
     kernel = blobs[0]
     if matrix and kernel.ndim == 4 and kernel.shape[:2] == (1, 1):
@@ -63,16 +73,18 @@ def _kernel_and_bias(net: CaffeNet, layer: CaffeLayer) -> list[npt.NDArray[Any]]
     if len(blobs) == 2 and blobs[1].size != kernel.shape[0]:
         raise WeightsError(f"{where}: expected a bias of {kernel.shape[0]} values, got blobs of shape {shapes}")
     bias = blobs[1].reshape(-1) if len(blobs) == 2 else np.zeros(kernel.shape[0], np.float32)
-    return [_finite(kernel if matrix else kernel.transpose(2, 3, 1, 0), where, 0), _finite(bias, where, 1)]
+    return [kernel if matrix else kernel.transpose(2, 3, 1, 0), bias]
 
 
-def _finite(blob: npt.NDArray[Any], where: str, index: int) -> npt.NDArray[Any]:
+def _finite(blob: npt.NDArray[Any], net: CaffeNet, layer: CaffeLayer, index: int) -> npt.NDArray[Any]:
+    """Return a float32 copy in C order."""
     with np.errstate(over="ignore", invalid="ignore"):  # a double beyond float32 becomes infinite, and is refused
         values = np.array(blob, np.float32, order="C")
     wrong = values.size - np.count_nonzero(np.isfinite(values))
     if wrong:
         raise WeightsError(
-            f"{where}, blob {index}: expected finite numbers, got {wrong} of {values.size} that are not; "
+            f"weights {net.path}: layer {layer.name}, blob {index}: expected finite numbers, "
+            f"got {wrong} of {values.size} that are not; "
             "the training diverged or the file is damaged: take an earlier snapshot"
         )
     return values

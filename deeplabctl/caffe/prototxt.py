@@ -1,4 +1,4 @@
-"""Read net definitions (``.prototxt``), and hold their geometry against the table of layers."""
+"""Read net definitions (``.prototxt``), and compare their geometry with the table of layers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from statistics import median
 
 from deeplabctl.caffe.text_format import Message, Value, parse
 from deeplabctl.errors import WeightsError
-from deeplabctl.network.layers import ARCHITECTURES, Conv, Pool
+from deeplabctl.network.layers import ARCHITECTURES, DEFAULT_ARCHITECTURE, Conv, Pool
 
 MAX_SIZE = 1_000_000  # bytes; those of the largest known nets have a fifth of it
 
@@ -20,7 +20,7 @@ POOL_METHODS: dict[str | int | float, str] = {"MAX": "max", "AVE": "average", 0:
 def read_prototxt(path: str | Path) -> Message:
     """Read a net definition as a tree of dicts: each field's name with the list of its values.
 
-    Layers stand under ``layers`` (V1) or ``layer`` (V2). Raises WeightsError, with the line, for what is no prototxt.
+    Layers are under ``layers`` (V1) or ``layer`` (V2). Raises WeightsError, with the line, for other texts.
     """
     path = Path(path)
     try:
@@ -36,14 +36,14 @@ def read_prototxt(path: str | Path) -> Message:
 
 
 def check_geometry(
-    tree: Message, architecture: str = "largefov", num_classes: int | None = None, width: float | None = None
+    tree: Message, architecture: str = DEFAULT_ARCHITECTURE, num_classes: int | None = None, width: float | None = None
 ) -> list[str]:
-    """Return the names of the layers whose geometry agrees with the architecture's: all that the net definition has.
+    """Compare a net definition's geometry with the architecture's; returns the names of the layers, which all agree.
 
     Compared are type, kernel, pad, stride, ``hole`` or ``dilation`` and group of the convolutions, kernel, pad, stride
-    and method of the poolings, and the outputs: channels of one ``width`` (the given one, else the one that most layers
-    have) and, if given, ``num_classes``. The classifier may have any name, as it follows the layer before it, and may
-    be missing. Raises one WeightsError with every difference: ``-`` missing, ``+`` unexpected, or both values.
+    and method of the poolings, and the outputs: channels of one ``width`` (the given one, else the median of the
+    layers') and, if given, ``num_classes``. The classifier may have any name, as it follows the layer before it, and
+    may be missing. Raises one WeightsError with every difference: ``-`` missing, ``+`` unexpected, or both values.
     """
     table = ARCHITECTURES[architecture]
     given: dict[str, list[Message]] = {}
@@ -87,7 +87,7 @@ def check_geometry(
 
 
 def _differences(row: Conv | Pool, layer: Message, outputs: int | None) -> list[str]:
-    """Say what differs between a row of the table and a layer: the setting, expected and got."""
+    """Describe what differs between a row of the table and a layer: the setting, expected and got."""
     expected_type = "convolution" if isinstance(row, Conv) else "pooling"
     if _type(layer) != expected_type:
         return [f"expected a {expected_type}, got {_shown(layer.last('type'))}"]
@@ -121,7 +121,7 @@ def _differences(row: Conv | Pool, layer: Message, outputs: int | None) -> list[
 
 
 def _extents(settings: Message, both: list[str], one: str, default: int | None) -> list[Value | None]:
-    """Return all values that a setting has, by whatever name; the default stands for an axis that has none."""
+    """Return all values of a setting, under any of its names; the default for an axis without one."""
     values: list[Value | None] = [value for name in both for value in settings.get(name, [])]
     missing: list[Value | None] = [] if values else [default]
     for axis in "hw":
@@ -138,7 +138,7 @@ def _merged(messages: list[Message]) -> Message:
 
 
 def _follower(given: dict[str, list[Message]], before: str, known: set[str]) -> str | None:
-    """Return the convolution that reads the layer ``before`` and is none of the ``known`` ones."""
+    """Return the convolution that reads the layer ``before`` and is not one of the ``known`` ones."""
     for name, layers in given.items():
         if name not in known and any(_type(x) == "convolution" and before in x.get("bottom", []) for x in layers):
             return name

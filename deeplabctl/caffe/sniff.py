@@ -1,4 +1,4 @@
-"""Tell Caffe's files from others by their first bytes; the name of a file is never looked at."""
+"""Tell Caffe's files from others by their first bytes, never by their names."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def looks_like_solverstate(path: str | Path) -> bool:
 
 
 def what_else(wire: WireFile) -> str | None:
-    """Say which other message of Caffe a file holds and what to do, or None."""
+    """Describe which other message of Caffe a file holds and what to do; None for a net."""
     if state := _solver_state(wire):
         iteration, net = state
         return (
@@ -55,7 +55,7 @@ def what_else(wire: WireFile) -> str | None:
 
 
 def begins_like_caffemodel(wire: WireFile) -> bool:
-    """Tell whether a first layer with a readable name, type, bottom or top comes after fields that a net may have."""
+    """Tell whether a first layer with a readable name, type, bottom or top follows fields that a net may have."""
     try:
         for field in islice(wire.fields(), FIELDS_LOOKED_AT):
             if NET_FIELDS.get(field.number, field.kind) != field.kind:
@@ -109,7 +109,7 @@ def _solver_state(wire: WireFile) -> tuple[int, str] | None:
 
 
 def _beginning(wire: WireFile, start: int = 0, end: int | None = None) -> Iterator[Field]:
-    """Yield the first fields of a message, up to what cannot be read."""
+    """Yield the first fields of a message, as far as they can be read."""
     try:
         yield from islice(wire.fields(start, end), FIELDS_LOOKED_AT)
     except WeightsError:

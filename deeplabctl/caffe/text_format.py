@@ -1,6 +1,6 @@
 """Parse protobuf's text format, in which Caffe's nets are defined, without a schema.
 
-Source: protobuf.dev/reference/protobuf/textformat-spec. What only ``Any`` and extensions need is left out.
+Source: protobuf.dev/reference/protobuf/textformat-spec. The syntax of ``Any`` and of extensions is left out.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Value: TypeAlias = "str | int | float | Message"
 
 
 class Message(dict[str, list[Value]]):
-    """Hold a message: each field's name with its values in the order given. ``where`` is its ``path:line``.
+    """Hold a message: each field's name with its values in their order. ``where`` is its ``path:line``.
 
     Texts and identifiers (``MAX``, ``true``) are both ``str``.
     """
@@ -43,7 +43,7 @@ class Message(dict[str, list[Value]]):
         return [value for value in self.get(name, []) if isinstance(value, Message)]
 
     def last(self, name: str) -> Value | None:
-        """Return the value that counts where a field can have one, or None."""
+        """Return the value of a field that can have only one: the last; None without any."""
         return self[name][-1] if self.get(name) else None
 
 
@@ -56,7 +56,7 @@ class Token(NamedTuple):
 
 
 def parse(text: str, source: str) -> Message:
-    """Parse a message; raises WeightsError, with ``source:line``, for what the format does not allow."""
+    """Parse a message; raises WeightsError, with ``source:line``, for text that the format does not allow."""
     return _Parser(text, source).message("end", 0, 1)
 
 
@@ -67,7 +67,7 @@ class _Parser:
         self.token = next(self.tokens)
 
     def message(self, closing: str, depth: int, line: int) -> Message:
-        """Return the fields up to and with the closing mark; ``line`` is that of the opening one."""
+        """Return the fields up to the closing mark, which is taken; ``line`` is that of the opening one."""
         if depth > MAX_DEPTH:
             raise self._error(f"messages at most {MAX_DEPTH} deep")
         message = Message(f"{self.source}:{line}")

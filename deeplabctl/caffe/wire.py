@@ -1,7 +1,7 @@
 """Read protobuf's wire format straight from a memory-mapped file.
 
-Nothing is allocated because a file claims it: every length is held against the bytes that are left, arrays are views of
-the file, and no field is read that nobody asks for. Source: protobuf.dev/programming-guides/encoding.
+No memory is allocated because a file claims a length: every length is compared with the bytes that are left, arrays are
+views of the file, and only the fields that are asked for are read. Source: protobuf.dev/programming-guides/encoding.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ FLOAT, DOUBLE = np.dtype("<f4"), np.dtype("<f8")
 MAX_VARINT = 10  # bytes
 MAX_TAG = 0xFFFFFFFF
 MAX_DEPTH = 100  # of nested groups, as in protobuf itself
-MAX_TEXT = 256  # bytes of a name that are shown; no real one comes near
+MAX_TEXT = 256  # bytes of a name that are shown; real names are shorter
 
 
 class Field(NamedTuple):
     """Point to one field, or to an unbroken run of FIXED32 or FIXED64 fields of the same number.
 
-    ``position``, ``start`` and ``end`` are byte offsets in the file: of the tag, of what follows it, and of what comes
+    ``position``, ``start`` and ``end`` are byte offsets in the file: of the tag, of the content, and of the first byte
     after the field.
     """
 
@@ -45,7 +45,7 @@ class Field(NamedTuple):
 class WireFile:
     """Hold a file mapped into memory, read-only; it stays mapped as long as an array views it.
 
-    Replace such a file by renaming another over it: cutting it short in place would end this program.
+    Replace such a file by renaming another over it: if it is truncated in place, reading it ends this program.
     """
 
     def __init__(self, path: Path) -> None:
@@ -64,7 +64,7 @@ class WireFile:
     def fields(self, start: int = 0, end: int | None = None) -> Iterator[Field]:
         """Yield the fields of the message between two offsets; groups, which Caffe never had, are skipped.
 
-        Raises WeightsError, with the offset, for what is no message.
+        Raises WeightsError, with the offset, for bytes that are not a message.
         """
         end = self.size if end is None else end
         while start < end:
@@ -85,19 +85,19 @@ class WireFile:
         return np.ndarray((length // step,), dtype, self.buffer, field.start, (step,))
 
     def integers(self, field: Field) -> Iterator[int]:
-        """Yield the int64 numbers of a packed field, or the one of a VARINT."""
+        """Yield the int64 numbers of a packed field, or the number of a VARINT."""
         at = field.start
         while at < field.end:
             value, at = self.varint(at, field.end)
             yield signed(value, 64)
 
     def text(self, field: Field) -> str:
-        """Return a text, at most 256 bytes of it, with U+FFFD for what cannot be printed on a line."""
+        """Return a text, at most 256 bytes of it, with U+FFFD for what cannot be printed on one line."""
         raw = bytes(self.buffer[field.start : min(field.end, field.start + MAX_TEXT)])
         return "".join(char if char.isprintable() else "\ufffd" for char in raw.decode("utf-8", "replace"))
 
     def damaged(self, position: int, what: str) -> WeightsError:
-        """Return the error to raise for bytes that make no sense."""
+        """Return the error to raise for bytes that cannot be read."""
         return WeightsError(
             f"weights {self.path}: the file is damaged or cut off at byte {position}: {what}; get it again"
         )
@@ -137,7 +137,7 @@ class WireFile:
         raise self.damaged(position, f"a number goes on after {MAX_VARINT} bytes")
 
     def _end_of_run(self, position: int, end: int, step: int) -> int:
-        """Return where fields of ``step`` bytes that repeat the tag at ``position`` stop: millions in unpacked data."""
+        """Return the end of the fields of ``step`` bytes with the tag at ``position``: millions in unpacked data."""
         tags = np.ndarray(((end - position) // step,), np.uint8, self.buffer, position, (step,))
         done, block = 1, 64
         while done < len(tags):

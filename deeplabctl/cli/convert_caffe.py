@@ -80,9 +80,6 @@ def convert_caffe(
 
     Writes a model file that plain Keras opens too. Every weight is read back and compared.
     """
-    from deeplabctl.caffe.prototxt import check_geometry, read_prototxt
-    from deeplabctl.classes import read_classes
-    from deeplabctl.files import check_new_file
     from deeplabctl.weights.conversion import plan_conversion, write_conversion
 
     console = Console(json, quiet, debug)
@@ -90,53 +87,47 @@ def convert_caffe(
         if inspect:
             _inspect(console, model)
             return
-        target = out or Path(f"{model.name.removesuffix('.caffemodel')}.keras")
-        if target.suffix.lower() == ".keras":
-            target = target.with_suffix(".keras")  # Keras refuses .KERAS
-        check_new_file(target, overwrite=overwrite, suffixes=(".keras",))
-        conversion = plan_conversion(model, read_classes(classes) if classes else None, seed)
-        info = conversion.info
-        if prototxt is not None:
-            matching = check_geometry(
-                read_prototxt(prototxt), info.architecture, num_classes=len(info.classes), width=info.width
-            )
-            console.say(f"{prototxt}: {len(matching)} layers have the geometry of {info.architecture}")
+        conversion = plan_conversion(model, out, prototxt=prototxt, classes=classes, seed=seed, overwrite=overwrite)
+        if conversion.checked_layers is not None:
+            architecture = conversion.network.info.architecture
+            console.say(f"{prototxt}: {conversion.checked_layers} layers have the geometry of {architecture}")
 
         from deeplabctl.cli.tensorflow_startup import start_tensorflow
 
         start_tensorflow()
-        parameters = write_conversion(conversion, target)
-        console.say(f"{model}: {conversion.origin.format.value}, {info.architecture} of width {info.width:g}")
-        for line in conversion.said:
-            console.say(with_options(line))
-        if conversion.new:
-            console.say(f"not in the file, so initialized at random (seed {seed}): {', '.join(conversion.new)}")
-        console.say(f"{target}: {parameters:,} parameters, read back and equal to the source")
+        converted = write_conversion(conversion)
+        info = converted.info
+        console.say(f"{model}: {converted.format}, {info.architecture} of width {info.width:g}")
+        for note in converted.notes:
+            console.say(with_options(note))
+        if converted.new_layers:
+            console.say(f"not in the file, so initialized at random (seed {seed}): {', '.join(converted.new_layers)}")
+        console.say(f"{converted.path}: {converted.parameters:,} parameters, read back and equal to the source")
         console.say(
             f"{len(info.classes)} classes: {', '.join(info.classes[:5])}{', ...' if len(info.classes) > 5 else ''}"
         )
         console.say()
-        if conversion.new:
-            console.say(f"next: deeplabctl train --data DIR --init {shlex.quote(str(target))}")
+        if converted.new_layers:
+            console.say(f"next: deeplabctl train --data DIR --init {shlex.quote(str(converted.path))}")
         else:
-            console.say(f"next: deeplabctl infer IMAGE --weights {shlex.quote(str(target))} --overlay")
+            console.say(f"next: deeplabctl infer IMAGE --weights {shlex.quote(str(converted.path))} --overlay")
         console.document(
             {
-                "model": str(target),
-                "format": conversion.origin.format.value,
+                "model": str(converted.path),
+                "format": converted.format,
                 "width": info.width,
                 "classes": list(info.classes),
-                "parameters": parameters,
-                "new_layers": conversion.new,
+                "parameters": converted.parameters,
+                "new_layers": converted.new_layers,
                 "provenance": info.provenance,
             }
         )
 
 
 def _inspect(console: Console, path: Path) -> None:
-    from deeplabctl.weights.conversion import inspect
+    from deeplabctl.weights.conversion import inspect_weights
 
-    found = inspect(path)
+    found = inspect_weights(path)
     console.say(f"{found['file']}: {found['format']}")
     console.say(f"sha256 {found['sha256']}")
     console.say()

@@ -12,8 +12,10 @@ from deeplabctl.data.locate import SHAPES, find_dataset, name_or_path
 from deeplabctl.errors import DataError
 from deeplabctl.prediction.settings import PredictionSettings, SettingsRequest
 from deeplabctl.reporting import Note, Reporter
-from deeplabctl.weights.fitting import ModelInfo, find_weights
-from deeplabctl.weights.reading import Network, read_network
+from deeplabctl.weights.fitting import Network
+from deeplabctl.weights.locating import find_weights
+from deeplabctl.weights.model_info import ModelInfo
+from deeplabctl.weights.networks import read_network
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from deeplabctl.network.layers import OUTPUT_STRIDE
 
-PAPER_SIZE = 513  # the test crop of the original prototxt: VOC images (at most 500 pixels) are only padded
+PAPER_SIZE = 513  # the test size of the original prototxt: VOC images (at most 500 pixels) are padded to it
 
 
 def pooled_size(size: int) -> int:
@@ -21,7 +21,7 @@ def logits_size(size: int) -> int:
 
 
 def upsampled_size(cells: int) -> int:
-    """Return the size after align-corners upsampling by 8: cell i comes to lie on pixel 8i."""
+    """Return the size after upsampling by 8 with aligned corners: cell i lies on pixel 8i."""
     return OUTPUT_STRIDE * (cells - 1) + 1
 
 

@@ -1,7 +1,7 @@
-"""List the layers of each architecture: the one place where the facts of a layer stand.
+"""List the layers of each architecture: all facts of a layer are in this table and only here.
 
-The builder (model), the converter (weights) and the solver read this table; adding an architecture is adding a table.
-Every convolution is followed by a ReLU but the classifier; all pads keep the size (convolutions, stride 1) or follow
+The Keras builder, the weights' readers and the solver read it; adding an architecture is adding a table.
+Every convolution except the classifier is followed by a ReLU; all pads keep the size (convolutions, stride 1) or follow
 Caffe's pooling rule ``out = floor(n / 2) + 1`` (stride 2). Source: the deploy and train prototxt of DeepLab-LargeFOV
 (arXiv 1412.7062, section 3.1 and Table 2).
 """
@@ -16,15 +16,16 @@ import numpy.typing as npt
 OUTPUT_STRIDE = 8
 
 Weights = dict[str, list[npt.NDArray[Any]]]  # layer name -> [kernel HWIO, bias]
+KernelShapes = dict[str, tuple[int, ...]]  # layer name -> shape of its kernel
 
 
 @dataclass(frozen=True)
 class Conv:
     """Describe a convolution with stride 1 and zero padding ``dilation * (kernel - 1) // 2``.
 
-    ``channels`` are those of width 1.0; the classifier has as many as there are classes, at any width. The multipliers
-    are Caffe's ``lr_mult`` and ``decay_mult`` for (kernel, bias); the classifier's own learning rate multiplier comes
-    on top, from the recipe.
+    ``channels`` are those of width 1.0; the classifier has one for each class, at any width. The multipliers are
+    Caffe's ``lr_mult`` and ``decay_mult`` for (kernel, bias); the recipe's ``head_multiplier`` for the classifier comes
+    on top.
     """
 
     name: str
@@ -79,7 +80,7 @@ LARGEFOV: tuple[Layer, ...] = (
 )
 
 ARCHITECTURES: dict[str, tuple[Layer, ...]] = {"largefov": LARGEFOV}
-DEFAULT_ARCHITECTURE = "largefov"  # of weight files that do not name theirs
+DEFAULT_ARCHITECTURE = "largefov"  # of weight files that do not name an architecture
 
 
 def convolutions(architecture: str) -> tuple[Conv, ...]:
@@ -99,6 +100,6 @@ def weight_shapes(architecture: str, num_classes: int, width: float = 1.0) -> di
 
 
 def parameter_count(architecture: str, num_classes: int, width: float = 1.0) -> int:
-    """Count the weights and biases."""
+    """Return the number of weights and biases."""
     shapes = weight_shapes(architecture, num_classes, width).values()
     return sum(height * wide * incoming * outgoing + outgoing for height, wide, incoming, outgoing in shapes)

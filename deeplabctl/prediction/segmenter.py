@@ -21,8 +21,10 @@ from deeplabctl.network.preprocessing import preprocess
 from deeplabctl.prediction.graphs import Graphs, scaled_size
 from deeplabctl.prediction.segmentation import Segmentation
 from deeplabctl.prediction.settings import PredictionSettings, SettingsRequest
-from deeplabctl.weights.fitting import ModelInfo
-from deeplabctl.weights.reading import Network, read_network
+from deeplabctl.weights.fitting import Network
+from deeplabctl.weights.locating import find_weights
+from deeplabctl.weights.model_info import ModelInfo
+from deeplabctl.weights.networks import read_network
 
 if TYPE_CHECKING:
     import keras
@@ -173,12 +175,12 @@ class Segmenter:
         return self._graphs[key]
 
 
-def load(weights: str | Path, **settings: Any) -> Segmenter:
+def load(weights: str | Path | None = None, **settings: Any) -> Segmenter:
     """Load a network: a run directory, or a weight file of any format that can be read; raises WeightsError.
 
-    ``settings`` are pad, scales, flip, crf, crf_adaptive and precision, as `Segmenter` takes them at each call; what is
+    Without ``weights`` it is the best of the newest run under ./runs. ``settings`` are pad, scales, flip, crf, crf_adaptive and precision, as `Segmenter` takes them at each call; what is
     not given is as in the recipe that the weights were trained with, and the test size is "tight".
     """
-    network = read_network(Path(weights))
+    network = read_network(find_weights(None if weights is None else str(weights)))
     request = SettingsRequest(**{"pad": "tight", **settings})
     return Segmenter.from_network(network, request.resolve(network.info))

@@ -12,7 +12,7 @@ from deeplabctl.crf.search_grid import best_of_table
 from deeplabctl.errors import RecipeError
 from deeplabctl.network.precision import Precision
 from deeplabctl.recipe import Expect, Recipe, recipe_from_dict
-from deeplabctl.weights.fitting import ModelInfo
+from deeplabctl.weights.model_info import ModelInfo
 
 Pad = Literal["paper", "tight"]
 

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from deeplabctl.data.class_weights import median_frequency_weights
 from deeplabctl.network.layers import Weights
 from deeplabctl.recipe import Recipe
 from deeplabctl.reporting import Note, Reporter
 from deeplabctl.training.plan import Plan
-from deeplabctl.weights.fitting import fit_weights, random_weights
-from deeplabctl.weights.model_file import imagenet_layers
-from deeplabctl.weights.reading import read_origin, to_architecture
+from deeplabctl.weights import training_start
 
 
 def start_weights(recipe: Recipe, num_classes: int, report: Reporter) -> tuple[Weights, list[str]]:
     """Return the weights that ``model.init`` names, and the names of the layers that start random."""
     model = recipe.model
-    if model.init == "random":
-        weights = random_weights(model.architecture, num_classes, model.width, recipe.run.seed)
-        return weights, list(weights)
-    origin = imagenet_layers() if model.init == "imagenet" else read_origin(Path(model.init))
-    layers, said = to_architecture(origin, model.architecture, recipe.run.seed)
-    weights, new = fit_weights(layers, model.architecture, num_classes, model.width, recipe.run.seed, model.init)
-    report(Note("; ".join([f"weights from {model.init}", *said, f"new: {', '.join(new) or 'none'}"])))
-    return weights, new
+    weights, new_layers, notes = training_start.start_weights(
+        model.init, model.architecture, num_classes, model.width, recipe.run.seed
+    )
+    if notes:
+        report(Note("; ".join(notes)))
+    return weights, new_layers
 
 
 def class_weights(plan: Plan) -> list[float]:

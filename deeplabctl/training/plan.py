@@ -19,8 +19,9 @@ from deeplabctl.recipe import Expect, Recipe, read_recipe
 from deeplabctl.reporting import Note, Reporter, silent
 from deeplabctl.training.checkpoint import Checkpoint, check_same_training, fingerprint, last_checkpoint
 from deeplabctl.training.run_directory import CHECKPOINTS, RECIPE, run_facts
-from deeplabctl.weights.fitting import ModelInfo, model_file
-from deeplabctl.weights.reading import width_of_start
+from deeplabctl.weights.locating import weights_path
+from deeplabctl.weights.model_info import ModelInfo
+from deeplabctl.weights.training_start import start_width
 
 _DEFAULT_RECIPE = "paper-v2"  # for every data set but the built-in one
 _SAME_SCORE = ("data.root", "run.seed")  # settings that do not change the score to expect
@@ -152,9 +153,9 @@ def _resolve(recipe: Recipe, dataset: Dataset, explicit_width: bool) -> Recipe:
     width = recipe.model.width
     if init not in ("random", "imagenet"):
         init = _resolved_init(init)
-        width = width_of_start(init, width if explicit_width else None)
+        width = start_width(init, recipe.model.architecture, width if explicit_width else None)
     else:
-        width = width_of_start(init, width)
+        width = start_width(init, recipe.model.architecture, width)
     split = recipe.data.split or dataset.training_split
     pad = recipe.eval.pad if recipe.eval.pad != "auto" else "paper" if dataset.is_voc else "tight"
     return _with(
@@ -166,7 +167,7 @@ def _resolve(recipe: Recipe, dataset: Dataset, explicit_width: bool) -> Recipe:
 
 
 def _resolved_init(init: str) -> str:
-    return init if init in ("random", "imagenet") else str(model_file(Path(init)).resolve())
+    return init if init in ("random", "imagenet") else str(weights_path(Path(init)).resolve())
 
 
 def _with(recipe: Recipe, **sections: dict[str, Any]) -> Recipe:

@@ -16,8 +16,8 @@ from deeplabctl.training.curves import draw_curves
 from deeplabctl.training.metrics_log import append_metrics, rewind_metrics
 from deeplabctl.training.report import write_report
 from deeplabctl.training.run_directory import RunDirectory
-from deeplabctl.weights.fitting import ModelInfo
 from deeplabctl.weights.model_file import save_model
+from deeplabctl.weights.model_info import ModelInfo
 
 if TYPE_CHECKING:
     import keras

@@ -31,7 +31,7 @@ from deeplabctl.errors import OutputError, RunError
 from deeplabctl.files import write_text
 from deeplabctl.recipe import Recipe
 from deeplabctl.recipe import write_recipe as recipe_text
-from deeplabctl.weights.fitting import BEST, LAST
+from deeplabctl.weights.locating import BEST, LAST
 
 RECIPE, CHECKPOINTS = "recipe.toml", "checkpoints"
 

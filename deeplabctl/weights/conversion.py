@@ -1,9 +1,10 @@
-"""Turn a weight file of any origin into a model file, and tell what it contains."""
+"""Convert weight files of every format to model files, and show what they contain."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,70 +12,127 @@ from typing import Any
 
 import numpy as np
 
-from deeplabctl.classes import VOC_CLASSES
+from deeplabctl.caffe.prototxt import check_geometry, read_prototxt
+from deeplabctl.classes import read_classes
 from deeplabctl.errors import WeightsError
+from deeplabctl.files import check_new_file
 from deeplabctl.network.keras_model import assign_weights, build_model
-from deeplabctl.network.layers import Weights, convolutions
-from deeplabctl.weights.fitting import ModelInfo, fit_weights, model_file, read_info
-from deeplabctl.weights.formats import Format
+from deeplabctl.weights.fitting import Network, fit_weights, source_of
+from deeplabctl.weights.locating import weights_path
 from deeplabctl.weights.model_file import save_model
-from deeplabctl.weights.reading import Origin, default_classes, read_origin, to_architecture, width_of
+from deeplabctl.weights.model_info import ModelInfo
+from deeplabctl.weights.reading import WeightFile, read_weight_file
 from deeplabctl.weights.tf_checkpoint import checkpoint_prefix
 
 
 @dataclass(frozen=True)
-class Conversion:
-    """Hold what a file will become."""
+class ConvertedModel(os.PathLike[str]):
+    """Hold the facts of a model file that was converted; it can be used as its path."""
 
-    origin: Origin
+    path: Path
+    format: str  # of the source, in words
     info: ModelInfo
-    weights: Weights
-    new: list[str]  # layers that are not in the file and start random
-    said: list[str]  # what was done to the others, in words
+    parameters: int
+    new_layers: list[str]  # not in the source: they are random
+    notes: list[str]  # what was done to the layers of the source, in words
+    checked_layers: int | None  # whose geometry agrees with the prototxt; None without one
+
+    def __str__(self) -> str:
+        """Return the path."""
+        return str(self.path)
+
+    __fspath__ = __str__
 
 
-def plan_conversion(path: Path, classes: Sequence[str] | None = None, seed: int = 0) -> Conversion:
-    """Read a weight file and fit it to LargeFOV, without TensorFlow.
+@dataclass(frozen=True)
+class Conversion:
+    """Hold a weight file that was read, and the network that it becomes."""
 
-    ``classes`` names the classes; without it they are VOC's where there are 21, or no classifier at all. Layers that
-    are not in the file start gaussian 0.01. Raises WeightsError for what does not fit.
+    file: WeightFile
+    network: Network
+    out: Path
+    checked_layers: int | None
+
+
+def convert(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    prototxt: str | os.PathLike[str] | None = None,
+    classes: str | os.PathLike[str] | Sequence[str] | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> ConvertedModel:
+    """Convert a weight file of Caffe, TensorFlow 1 or Keras to a model file, which plain Keras opens too.
+
+    ``out`` is by default the source's name with ``.keras``, in the working directory. The geometry of ``prototxt``, a
+    net definition, is compared with the network's. ``classes`` are the class names, or a text file with one a line; by
+    default VOC's for 21 classes. Layers that are not in the file are random, by ``seed``, as is the choice of VGG-16's
+    filters for LargeFOV. Every weight is read back and compared. Raises WeightsError for a file that cannot be read or
+    does not fit, OutputError for a file that exists and is not to be overwritten.
     """
-    return _fit(read_origin(model_file(path)), classes, seed)
+    return write_conversion(
+        plan_conversion(source, out, prototxt=prototxt, classes=classes, seed=seed, overwrite=overwrite)
+    )
 
 
-def _fit(origin: Origin, classes: Sequence[str] | None, seed: int) -> Conversion:
-    path, architecture = origin.path, "largefov"
-    layers, said = to_architecture(origin, architecture, seed)
-    width = read_info(path).width if origin.format is Format.OURS else width_of(layers, architecture, path)
-    classifier = convolutions(architecture)[-1].name
-    count = layers[classifier][0].shape[-1] if classifier in layers else len(classes or VOC_CLASSES)
-    if classes is not None and len(classes) != count:
-        raise WeightsError(
-            f"--classes: expected {count} names, as many as the classifier of {path} has, got {len(classes)}"
-        )
-    weights, new = fit_weights(layers, architecture, count, width, seed, str(path))
-    provenance = {"source": f"{path.name} ({origin.format.value})", "new_layers": new, "seed": seed}
-    names = tuple(classes) if classes is not None else default_classes(origin, count)
-    return Conversion(origin, ModelInfo(names, architecture, width, provenance), weights, new, said)
+def plan_conversion(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    prototxt: str | os.PathLike[str] | None = None,
+    classes: str | os.PathLike[str] | Sequence[str] | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> Conversion:
+    """Check the arguments of `convert`, read the file and fit it to its architecture, without TensorFlow."""
+    source = Path(source)
+    out = Path(f"{source.name.removesuffix('.caffemodel')}.keras" if out is None else out)
+    if out.suffix.lower() == ".keras":
+        out = out.with_suffix(".keras")  # Keras refuses .KERAS
+    check_new_file(out, overwrite=overwrite, suffixes=(".keras",))
+    if isinstance(classes, str | os.PathLike):
+        classes = read_classes(Path(classes))
+    file = read_weight_file(weights_path(source))
+    network = fit_weights(file, num_classes=None if classes is None else len(classes), seed=seed)
+    info = network.info
+    if classes is not None:
+        if network.classes_in_file not in (None, len(classes)):
+            raise WeightsError(
+                f"`classes`: expected {network.classes_in_file} names, as many as the classifier of {file.path} has, "
+                f"got {len(classes)}"
+            )
+        info = dataclasses.replace(info, classes=tuple(classes))
+    provenance = source_of(file) | {"new_layers": network.new_layers, "seed": seed}
+    info = dataclasses.replace(info, provenance=provenance)
+    checked_layers = None
+    if prototxt is not None:
+        definition = read_prototxt(Path(prototxt))
+        agreeing = check_geometry(definition, info.architecture, num_classes=len(info.classes), width=info.width)
+        checked_layers = len(agreeing)
+    return Conversion(file, dataclasses.replace(network, info=info), out, checked_layers)
 
 
-def write_conversion(conversion: Conversion, out: Path) -> int:
-    """Write the model file, read it back to compare every weight, and return the number of its parameters."""
-    provenance = conversion.info.provenance | {"sha256": sha256(conversion.origin.path)}
-    info = dataclasses.replace(conversion.info, provenance=provenance)
+def write_conversion(conversion: Conversion) -> ConvertedModel:
+    """Write the model file, and read it back to compare every weight."""
+    file, network, out = conversion.file, conversion.network, conversion.out
+    info = dataclasses.replace(network.info, provenance=network.info.provenance | {"sha256": sha256(file.path)})
     model = build_model(info.architecture, len(info.classes), width=info.width)
-    assign_weights(model, conversion.weights)
+    assign_weights(model, network.weights)
     save_model(out, model, info)
-    written = read_origin(out).layers
-    for name, arrays in conversion.weights.items():
+    written = read_weight_file(out).layers
+    for name, arrays in network.weights.items():
         if not all(np.array_equal(ours, theirs) for ours, theirs in zip(written[name], arrays, strict=True)):
-            raise WeightsError(f"{out}: layer {name} reads back otherwise than it was written; the disk is failing")
-    return sum(array.size for arrays in written.values() for array in arrays)
+            raise WeightsError(f"{out}: layer {name} reads back with other values than were written; check the disk")
+    parameters = sum(array.size for arrays in written.values() for array in arrays)
+    return ConvertedModel(
+        out, file.format.value, info, parameters, network.new_layers, network.notes, conversion.checked_layers
+    )
 
 
-def inspect(path: Path) -> dict[str, Any]:
+def inspect_weights(path: Path) -> dict[str, Any]:
     """Return what a weight file contains and what it would become, without TensorFlow."""
-    origin = read_origin(model_file(path))
+    file = read_weight_file(weights_path(path))
     layers = [
         {
             "name": name,
@@ -82,24 +140,28 @@ def inspect(path: Path) -> dict[str, Any]:
             "parameters": sum(array.size for array in arrays),
             "ranges": [[float(array.min()), float(array.max())] for array in arrays if array.size],  # of each blob
         }
-        for name, arrays in origin.layers.items()
+        for name, arrays in file.layers.items()
     ]
-    try:
-        conversion = _fit(origin, None, seed=0)
-        info = conversion.info
-        becomes = f"{info.architecture} of width {info.width:g} with {len(info.classes)} classes"
-        becomes += f"; new: {', '.join(conversion.new)}" if conversion.new else ""
-        becomes = "; ".join([becomes, *conversion.said])
-    except WeightsError as error:
-        becomes = f"nothing: {error}"
     return {
-        "file": str(origin.path),
-        "format": origin.format.value,
-        "sha256": sha256(origin.path),
+        "file": str(file.path),
+        "format": file.format.value,
+        "sha256": sha256(file.path),
         "parameters": sum(layer["parameters"] for layer in layers),
         "layers": layers,
-        "becomes": becomes,
+        "becomes": _becomes(file),
     }
+
+
+def _becomes(file: WeightFile) -> str:
+    """Describe the network that a file becomes."""
+    try:
+        network = fit_weights(file)
+    except WeightsError as error:
+        return f"nothing: {error}"
+    info = network.info
+    text = f"{info.architecture} of width {info.width:g} with {len(info.classes)} classes"
+    text += f"; new: {', '.join(network.new_layers)}" if network.new_layers else ""
+    return "; ".join([text, *network.notes])
 
 
 def sha256(path: Path) -> str:

@@ -1,156 +1,119 @@
-"""Find weight files, tell what they are, and fit weights to an architecture. No TensorFlow."""
+"""Fit the layers of a weight file to an architecture."""
 
 from __future__ import annotations
 
-import json
-import math
-import os
-import zipfile
-import zlib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from deeplabctl.classes import IGNORE_LABEL, voc_palette
+from deeplabctl.classes import IGNORE_LABEL, VOC_CLASSES
 from deeplabctl.errors import WeightsError
-from deeplabctl.network.layers import ARCHITECTURES, Weights, convolutions, weight_shapes
-from deeplabctl.network.preprocessing import MEAN_BGR
-
-# What zipfile and json raise for an archive that is damaged, cut off, packed otherwise or encrypted.
-DAMAGED_ZIP = (zipfile.BadZipFile, OSError, zlib.error, RuntimeError, ValueError, KeyError, TypeError, EOFError)
-
-INFO_ENTRY = "deeplabctl.json"  # in the .keras archive, beside Keras' own entries
-BEST, LAST = "best.keras", "last.keras"
-
-NEW_LAYER_STD = 0.01  # the gaussian filler of the original prototxt
-
-# The start of a whole random net. Pixels minus the mean have a standard deviation of about 70: the first layer brings
-# them to about 10, and the gain of each layer below 1 brings that down on the way to the classifier.
-_FIRST_SCALE = 1 / 7
-_GAIN = 0.8
-_DIRAC_SHARE = 0.5  # of a kernel's variance
+from deeplabctl.network.initialization import new_layer
+from deeplabctl.network.layers import DEFAULT_ARCHITECTURE, KernelShapes, Weights, convolutions, weight_shapes
+from deeplabctl.weights.model_info import ModelInfo
+from deeplabctl.weights.reading import WeightFile
+from deeplabctl.weights.surgery import has_fully_connected, vgg_to_largefov
 
 
 @dataclass(frozen=True)
-class ModelInfo:
-    """Hold what a model file says of itself beside its weights."""
+class Network:
+    """Hold a network as arrays: facts and weights of every layer, ready to be built."""
 
-    classes: tuple[str, ...]
-    architecture: str = "largefov"
-    width: float = 1.0
-    provenance: dict[str, Any] = field(default_factory=dict)  # source, recipe, data set, split trained on, step, mIoU
-
-    def to_json(self) -> str:
-        """Return the text of the archive's own entry, with palette and preprocessing for other readers."""
-        palette = voc_palette()[: len(self.classes)].tolist()
-        preprocessing = {"channels": "BGR", "mean": MEAN_BGR, "scale": 1}
-        return json.dumps(asdict(self) | {"palette": palette, "preprocessing": preprocessing}, indent=1)
-
-
-def find_weights(given: str | None, runs: Path = Path("runs")) -> Path:
-    """Return the model file: as given (a file or a run directory), else the best of the newest run under ``runs``."""
-    if given:
-        return model_file(Path(given))
-    found = [
-        path.parent
-        for path in runs.glob("*/recipe.toml")
-        if any((path.parent / name).is_file() for name in (BEST, LAST))
-    ]
-    if not found:
-        raise WeightsError(
-            "there are no weights: train some (deeplabctl train), name some (--weights FILE.keras or a run directory), "
-            "or set $DEEPLABCTL_WEIGHTS"
-        )
-    return model_file(max(found, key=lambda run: (run / "recipe.toml").stat().st_mtime_ns))
-
-
-def model_file(path: Path) -> Path:
-    """Return the model file that a path names: itself, or the best one of a run directory."""
-    if not os.path.isdir(path):  # noqa: PTH112 - which, unlike Path's, raises for no name
-        return path
-    for name in (BEST, LAST):
-        if (path / name).is_file():
-            return path / name
-    raise WeightsError(f"weights {path}: expected a run directory with {BEST}, got a folder without one")
-
-
-def read_info(path: Path) -> ModelInfo:
-    """Read what a model file says of itself; raises WeightsError if it is not one of ours."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            if INFO_ENTRY not in names:
-                what = (
-                    "a Keras model without class names" if "config.json" in names else "a zip archive of something else"
-                )
-                raise WeightsError(f"weights {path}: expected a model file written by deeplabctl, got {what}")
-            stored = json.loads(archive.read(INFO_ENTRY))
-        classes = tuple(str(name) for name in stored["classes"])
-        architecture, width, provenance = stored["architecture"], float(stored["width"]), dict(stored["provenance"])
-    except zipfile.BadZipFile:
-        raise WeightsError(
-            f"weights {path}: expected a .keras model file or a run directory, got something else"
-        ) from None
-    except DAMAGED_ZIP as error:
-        raise WeightsError(f"weights {path}: the file is damaged ({type(error).__name__}: {error})") from None
-    if architecture not in ARCHITECTURES:
-        raise WeightsError(
-            f"weights {path}: expected the architecture {' or '.join(ARCHITECTURES)}, got {architecture!r}; "
-            "the file is of a newer deeplabctl"
-        )
-    return ModelInfo(classes, architecture, width, provenance)
-
-
-def random_weights(architecture: str, num_classes: int, width: float, seed: int) -> Weights:
-    """Draw the start of a net that begins from nothing: a function of the seed alone. Biases are 0.
-
-    Kernels are gaussian by He's rule (arXiv 1502.01852). A plain net of 16 layers without normalisation hardly learns
-    from that, so half of each kernel's variance is given to one that passes its input through (a Dirac kernel, arXiv
-    1706.00388), and the gaussian part has mean 0 for each output channel. The classifier is gaussian 0.01.
-    """
-    weights: Weights = {}
-    shapes = weight_shapes(architecture, num_classes, width)
-    for index, (name, shape) in enumerate(shapes.items()):
-        height, wide, incoming, outgoing = shape
-        if index == len(shapes) - 1:
-            weights[name] = _gaussian(shape, NEW_LAYER_STD, seed, index)
-            continue
-        kernel, bias = _gaussian(shape, math.sqrt(2 / (height * wide * incoming)), seed, index)
-        if index == 0:
-            kernel *= _FIRST_SCALE
-        else:
-            dirac = np.zeros_like(kernel)
-            channels = np.arange(outgoing)
-            dirac[height // 2, wide // 2, channels % incoming, channels] = 1
-            noise = kernel - kernel.mean((0, 1, 2), keepdims=True)
-            kernel = _GAIN * (math.sqrt(1 - _DIRAC_SHARE) * noise + math.sqrt(_DIRAC_SHARE) * dirac)
-        weights[name] = [kernel.astype(np.float32), bias]
-    return weights
+    info: ModelInfo
+    weights: Weights
+    new_layers: list[str]  # start random: they are not in the file, or its classifier has another class count
+    notes: list[str]  # what was done to the layers of the file, in words
+    classes_in_file: int | None  # of the file's classifier; None without one
 
 
 def fit_weights(
-    found: Weights, architecture: str, num_classes: int, width: float, seed: int, source: str
-) -> tuple[Weights, list[str]]:
-    """Return weights for every layer, and the names of those that are new: gaussian 0.01 and biases 0.
+    file: WeightFile,
+    *,
+    architecture: str | None = None,
+    num_classes: int | None = None,
+    width: float | None = None,
+    seed: int = 0,
+) -> Network:
+    """Fit the layers of a file to an architecture.
 
-    New are layers that are not in ``found``, and a classifier of another class count. Raises WeightsError, with a line
-    for each layer that does not fit, for other shapes and unknown names.
+    Architecture, width and class count are the file's, where they are not given; without a classifier there are VOC's
+    21 classes. Layers that are not in the file, and a classifier of another class count, start random (`new_layer`).
+    Class names are those in the file, else VOC's for 21 classes, else numbers. Raises WeightsError, with an entry for
+    each layer that does not fit, for other shapes, unknown layers and numbers that are not finite.
     """
+    architecture = architecture or (file.info.architecture if file.info else DEFAULT_ARCHITECTURE)
+    layers, notes = _map_layers(file, architecture, seed)
+    classifier = convolutions(architecture)[-1].name
+    classes_in_file = next(iter(layers[classifier][0].shape[-1:]), None) if classifier in layers else None
+    if num_classes is None:
+        num_classes = classes_in_file or len(VOC_CLASSES)
+    if width is None:
+        shapes = {name: arrays[0].shape for name, arrays in layers.items()}
+        width = file.info.width if file.info else width_of(shapes, architecture, file.path)
+    weights, new_layers = _complete(layers, architecture, num_classes, width, seed, file.path)
+    if file.info is not None and len(file.info.classes) == num_classes:
+        classes, provenance = file.info.classes, file.info.provenance
+    else:
+        classes, provenance = _default_classes(num_classes), source_of(file)
+    info = ModelInfo(classes, architecture, width, provenance)
+    return Network(info, weights, new_layers, notes, classes_in_file)
+
+
+def source_of(file: WeightFile) -> dict[str, str]:
+    """Return the provenance of weights from a file."""
+    return {"source": f"{file.path.name} ({file.format.value})"}
+
+
+def width_of(shapes: KernelShapes, architecture: str, path: Path) -> float:
+    """Return the width of a network by the channels of its widest layer; raises WeightsError for another network."""
+    known = [
+        conv for conv in convolutions(architecture)
+        if conv.name in shapes and not conv.classifier and len(shapes[conv.name]) == 4
+    ]  # fmt: skip
+    if not known:
+        have = ", ".join(shapes) or "none"
+        raise WeightsError(f"weights {path}: expected layers conv1_1 to fc7, got {have[:200]}; this is another network")
+    widest = max(known, key=lambda conv: conv.channels)
+    return float(shapes[widest.name][-1] / widest.channels)
+
+
+def _map_layers(file: WeightFile, architecture: str, seed: int) -> tuple[Weights, list[str]]:
+    """Return the layers as the architecture names and shapes them, and notes of what was changed.
+
+    VGG-16's fully connected layers become convolutions; the classifier may have any name. Layers that the architecture
+    does not know stay, for `_complete` to refuse.
+    """
+    layers, notes = dict(file.layers), []
+    if has_fully_connected(layers):
+        layers, note = vgg_to_largefov(layers, seed, str(file.path))
+        notes.append(note)
+    *_, before, classifier = (conv.name for conv in convolutions(architecture))
+    known = {conv.name for conv in convolutions(architecture)}
+    others = [name for name in layers if name not in known]
+    if classifier not in layers and len(others) == 1 and before in layers:
+        kernel = layers[others[0]][0]
+        if kernel.ndim == 4 and kernel.shape[:3] == (1, 1, layers[before][0].shape[-1]):
+            layers[classifier] = layers.pop(others[0])
+            notes.append(f"{others[0]} is used as the classifier {classifier}")
+    return layers, notes
+
+
+def _complete(
+    layers: Weights, architecture: str, num_classes: int, width: float, seed: int, path: Path
+) -> tuple[Weights, list[str]]:
+    """Return weights of every layer, and the names of those that start random."""
     shapes = weight_shapes(architecture, num_classes, width)
     classifier = convolutions(architecture)[-1].name
     if num_classes > IGNORE_LABEL:
-        raise WeightsError(f"weights {source}: expected at most {IGNORE_LABEL} classes, got {num_classes}")
-    wrong = [f"+ {name} (unexpected)" for name in found if name not in shapes]
+        raise WeightsError(f"weights {path}: expected at most {IGNORE_LABEL} classes, got {num_classes}")
+    wrong = [f"+ {name} (unexpected)" for name in layers if name not in shapes]
     weights: Weights = {}
     new: list[str] = []
     for index, (name, shape) in enumerate(shapes.items()):
-        given = found.get(name)
+        given = layers.get(name)
         if given is None or (name == classifier and given[0].shape[-1:] != (num_classes,)):
-            weights[name] = _gaussian(shape, NEW_LAYER_STD, seed, index)
+            weights[name] = new_layer(shape, seed, index)
             new.append(name)
         elif [array.shape for array in given] != [shape, shape[-1:]]:
             wrong.append(f"- {name}: expected {shape}, got {given[0].shape}")
@@ -160,11 +123,10 @@ def fit_weights(
             weights[name] = given
     if wrong or len(new) == len(shapes):
         raise WeightsError(
-            f"weights {source} do not fit {architecture} of width {width:g}: {'; '.join(wrong or ['no layer'])}"
+            f"weights {path} do not fit {architecture} of width {width:g}: {'; '.join(wrong or ['no layer'])}"
         )
     return weights, new
 
 
-def _gaussian(shape: Sequence[int], std: float, seed: int, index: int) -> list[npt.NDArray[Any]]:
-    kernel = np.random.default_rng((seed, index)).normal(0, std, shape).astype(np.float32)
-    return [kernel, np.zeros(shape[-1], np.float32)]
+def _default_classes(count: int) -> tuple[str, ...]:
+    return VOC_CLASSES if count == len(VOC_CLASSES) else tuple(f"class {number}" for number in range(count))

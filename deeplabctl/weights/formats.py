@@ -1,10 +1,11 @@
-"""Tell what a weight file is by its content; its name is never trusted."""
+"""Identify weight files by their content, never by their name."""
 
 from __future__ import annotations
 
 import os
 import re
 import zipfile
+import zlib
 from enum import Enum
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from deeplabctl.weights.tf_checkpoint import checkpoint_prefix
 
 
 class Format(Enum):
-    """Name the formats that can be read."""
+    """List the formats that can be read."""
 
     OURS = "deeplabctl model file (.keras)"
     KERAS = "Keras model file (.keras)"
@@ -24,10 +25,16 @@ class Format(Enum):
     PICKLE = "weight pickle"
 
 
+INFO_ENTRY = "deeplabctl.json"  # in our own .keras archives, beside Keras' entries
+
+# What zipfile and json raise for an archive that is damaged, cut off, compressed in another way or encrypted.
+DAMAGED_ZIP = (zipfile.BadZipFile, OSError, zlib.error, RuntimeError, ValueError, KeyError, TypeError, EOFError)
+
+ZIP = b"PK\x03\x04"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _PICKLE = re.compile(rb"\x80[\x02-\x05]|\(dp?\d*\n|\(lp?\d*\n|ccopy_reg|\}q")
 
-# What people have instead of a weight file, by its first bytes, and what to do then.
+# What people give instead of a weight file, by its first bytes, and what to do then.
 _WRONG = (
     (rb"\xff\xd8\xff", "a JPEG picture"),
     (rb"\x89PNG", "a PNG picture"),
@@ -37,11 +44,11 @@ _WRONG = (
     (rb"version https://git-lfs", "a Git LFS pointer, not the file itself; fetch it with: git lfs pull"),
     (
         rb"(?is)\s*(<\?xml|<!doctype|<html|<head)",
-        "a web page, an error message of the server perhaps; download it anew",
+        "a web page, perhaps an error message of the server; download it again",
     ),
     (
         rb"(?s)(\s*#[^\n]*\n)*\s*(name|layers?|input|input_dim|force_backward)\s*[:{]",
-        "a prototxt: the net's definition without its weights; give the .caffemodel",
+        "a prototxt: the net's definition without weights; give the .caffemodel",
     ),
     (rb"\s*\{", "a JSON text"),
     (rb"%PDF", "a PDF"),
@@ -49,11 +56,11 @@ _WRONG = (
 
 
 def identify(path: Path) -> Format:
-    """Return the format of a weight file; raises WeightsError that says what it is where it is none.
+    """Return the format of a weight file; raises WeightsError, which says what the file is, for other files.
 
     A TensorFlow checkpoint may be given by its prefix, its ``.index`` or its ``.data-...`` file.
     """
-    if not os.path.exists(path):  # noqa: PTH110 - which, unlike Path's, raises for no name
+    if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises OSError for a name that is too long
         if checkpoint_prefix(path) is not None:
             return Format.TENSORFLOW
         raise WeightsError(f"weights {path}: there is no such file")
@@ -66,12 +73,12 @@ def identify(path: Path) -> Format:
         raise WeightsError(f"weights {path}: cannot be read ({error.strerror})") from None
     if not head:
         raise _wrong(path, "an empty file; get it again")
-    if head.startswith(b"PK\x03\x04"):
+    if head.startswith(ZIP):
         return _zip_format(path)
     if checkpoint_prefix(path) is not None:
         return Format.TENSORFLOW
     if looks_like_solverstate(path) or is_caffemodel(path):
-        return Format.CAFFE  # whose reader says it of a solver state
+        return Format.CAFFE  # its reader refuses a solver state with a hint
     if head.startswith(_HDF5):
         return Format.KERAS_H5
     if _PICKLE.match(head):
@@ -80,8 +87,8 @@ def identify(path: Path) -> Format:
         if re.match(pattern, head):
             raise _wrong(path, what)
     if _is_text(head):
-        raise _wrong(path, "a text file, a list perhaps")
-    raise _wrong(path, "bytes of no format that is known")
+        raise _wrong(path, "a text file, perhaps a list")
+    raise _wrong(path, "an unknown format")
 
 
 def _zip_format(path: Path) -> Format:
@@ -90,7 +97,7 @@ def _zip_format(path: Path) -> Format:
             names = set(archive.namelist())
     except (zipfile.BadZipFile, OSError, ValueError, RuntimeError):
         raise _wrong(path, "a zip archive that is damaged or cut off; get it again") from None
-    if "deeplabctl.json" in names:
+    if INFO_ENTRY in names:
         return Format.OURS
     if {"config.json", "model.weights.h5"} <= names:
         return Format.KERAS

@@ -1,4 +1,4 @@
-"""Read arrays out of a pickle without running anything that it asks for."""
+"""Read arrays from a pickle without running any code that it names."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy.typing as npt
 
 from deeplabctl.errors import WeightsError
 
-# What numpy's arrays are pickled with, under the module names of numpy 1 and 2 and of Python 2 and 3. All of these only
-# put values together; nothing else is ever looked up.
+# The constructors that pickled arrays need, under the module names of numpy 1 and 2 and of Python 2 and 3. They only
+# put values together; every other name is refused.
 _MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
 
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        """Return one of the few constructors of arrays; refuse every other name."""
+        """Return one of the constructors of arrays; refuse every other name."""
         if module in _MODULES and name == "_reconstruct":
             return _empty_array
         if module in _MODULES and name == "scalar":
@@ -31,7 +31,7 @@ class _Unpickler(pickle.Unpickler):
             return _dtype
         if (module, name) == ("_codecs", "encode"):
             return _encode
-        raise pickle.UnpicklingError(f"it asks to call {module}.{name}, which no file of arrays needs")
+        raise pickle.UnpicklingError(f"it asks to call {module}.{name}, which a file of arrays does not need")
 
 
 def _empty_array(kind: type, shape: tuple[int, ...], code: object) -> npt.NDArray[Any]:
@@ -60,14 +60,14 @@ def _encode(text: str, encoding: str) -> bytes:
 def read_pickled_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
     """Return the arrays of a pickled dictionary of names and arrays, of Python 2 or 3.
 
-    Raises WeightsError for anything else; whatever the pickle would have called is not called.
+    Raises WeightsError for anything else; nothing that the pickle names is called.
     """
     try:
         with path.open("rb") as file:
             loaded = _Unpickler(file, encoding="latin1").load()
     except OSError as error:
         raise WeightsError(f"weights {path}: cannot be read ({error.strerror})") from None
-    except Exception as error:  # a damaged pickle fails in every way there is
+    except Exception as error:  # a damaged pickle can raise anything
         raise WeightsError(f"weights {path}: the pickle is refused: {error}") from None
     if not isinstance(loaded, dict) or not all(
         isinstance(name, str) and isinstance(value, np.ndarray) for name, value in loaded.items()

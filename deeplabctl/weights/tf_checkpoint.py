@@ -77,7 +77,7 @@ def _variable(index: WireFile, files: list[WireFile], start: int, end: int, name
     if len(shape) > _MOST_AXES or 0 in shape:
         return None
     if shard >= len(files) or offset + size > files[shard].size or size != math.prod(shape) * dtype.itemsize:
-        raise WeightsError(f"weights {index.path}: variable {name[:80]} of shape {shape} lies outside of its data file")
+        raise WeightsError(f"weights {index.path}: variable {name[:80]} of shape {shape} lies outside its data file")
     return np.ndarray(tuple(shape), dtype, files[shard].buffer, offset)
 
 

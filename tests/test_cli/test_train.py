@@ -14,7 +14,7 @@ from small_training import SMALL
 
 from deeplabctl.data.images import read_label, write_mask
 from deeplabctl.recipe import read_recipe
-from deeplabctl.weights.fitting import read_info
+from deeplabctl.weights.model_info import read_info
 
 
 def weights_of(path):

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from caffe_files import DATA, read_blobs
 
+from deeplabctl.network.initialization import random_weights
 from deeplabctl.network.layers import weight_shapes
-from deeplabctl.weights.fitting import random_weights
 
 pytestmark = pytest.mark.tf
 
@@ -22,16 +22,14 @@ def caffe_net(name, dtype="float32"):
 
 @pytest.mark.parametrize("size", ["33x33", "97x130", "321x321"])
 @pytest.mark.parametrize("net", NETS)
-def test_logits_are_caffes_and_so_is_every_upsampled_label(net, size):
-    from deeplabctl.prediction.segmenter import upsample
+def test_logits_are_caffes(net, size):
+    from deeplabctl.network.keras_model import apply_model
 
-    expected = np.load(DATA / f"fwd_{net}_{size}.npz")
-    image = np.load(DATA / "inputs_u8.npz")[size].astype(np.float32) - MEAN
-    logits = caffe_net(net)(image[None])
-    reference = expected["fc8_voc12"].transpose(0, 2, 3, 1)
-    assert np.abs(logits - reference).max() < 2e-5 * np.abs(reference).max()
-    full = [8 * (cells - 1) + 1 for cells in reference.shape[1:3]]
-    np.testing.assert_array_equal(np.argmax(upsample(logits, full), -1), expected["interp_argmax"])
+    model = caffe_net(net)
+    image = np.load(DATA / "inputs_u8.npz")[size].astype(np.float32)[None] - MEAN
+    reference = np.load(DATA / f"fwd_{net}_{size}.npz")["fc8_voc12"].transpose(0, 2, 3, 1)
+    for logits in (model(image), apply_model(model, image)):
+        assert np.abs(logits - reference).max() < 2e-5 * np.abs(reference).max()
 
 
 def test_every_blob_between_is_caffes():
@@ -75,15 +73,7 @@ def test_average_pooling_divides_by_nine_at_borders_too():
     np.testing.assert_allclose(averaged * 9, [[4, 6, 4], [6, 9, 6], [4, 6, 4]], rtol=1e-6)
 
 
-def test_upsampling_is_caffes_interp_layer():
-    from deeplabctl.prediction.segmenter import upsample
-
-    blobs = np.load(DATA / "interp.npz")
-    upsampled = upsample(blobs["a"].transpose(0, 2, 3, 1), blobs["z8"].shape[2:])
-    np.testing.assert_allclose(upsampled, blobs["z8"].transpose(0, 2, 3, 1), atol=4e-6)
-
-
-def test_dropout_hangs_on_each_images_seed_alone_and_keeps_the_mean():
+def test_dropout_depends_on_each_images_seed_only_and_keeps_the_mean():
     import tensorflow as tf
 
     from deeplabctl.network.keras_model import apply_model
@@ -116,9 +106,9 @@ def test_model_file_opens_in_plain_keras_with_the_same_logits(tmp_path):
     import sys
 
     from deeplabctl.prediction.segmenter import Segmenter
-    from deeplabctl.weights.fitting import ModelInfo
     from deeplabctl.weights.model_file import save_model
-    from deeplabctl.weights.reading import read_network
+    from deeplabctl.weights.model_info import ModelInfo
+    from deeplabctl.weights.networks import read_network
 
     model = caffe_net("tiny")
     info = ModelInfo(tuple(f"class {index}" for index in range(21)), width=1 / 32, provenance={"source": "a test"})

@@ -7,7 +7,7 @@ from deeplabctl.classes import VOC_CLASSES
 from deeplabctl.data.images import read_label
 from deeplabctl.errors import RecipeError
 from deeplabctl.prediction import Segmentation
-from deeplabctl.weights.fitting import ModelInfo
+from deeplabctl.weights.model_info import ModelInfo
 
 pytestmark = pytest.mark.tf
 

@@ -11,7 +11,7 @@ from deeplabctl.prediction.settings import (
     parse_crf_params,
     parse_scales,
 )
-from deeplabctl.weights.fitting import ModelInfo
+from deeplabctl.weights.model_info import ModelInfo
 
 TRAINED = ModelInfo(
     ("background", "disc"),

@@ -1,0 +1,36 @@
+import types
+
+import numpy as np
+import pytest
+from caffe_files import DATA
+
+pytestmark = pytest.mark.tf
+
+NETS = {"slim": "lfov_slim_v1.caffemodel", "tiny": "lfov_tiny_v2.caffemodel"}
+MEAN = np.array([104.008, 116.669, 122.675], np.float32)
+
+
+@pytest.mark.parametrize("size", ["33x33", "97x130", "321x321"])
+@pytest.mark.parametrize("net", NETS)
+def test_every_upsampled_label_is_caffes(net, size):
+    from deeplabctl.prediction.graphs import Graphs
+    from deeplabctl.weights import build_model
+
+    graphs = Graphs(build_model(weights=DATA / NETS[net]), (1.0,), flip=False)
+    image = np.load(DATA / "inputs_u8.npz")[size].astype(np.float32)[None] - MEAN
+    coarse = graphs.coarse(image, np.array([image.shape[1:3]], np.int32))
+    full = [8 * (cells - 1) + 1 for cells in coarse[0].shape[1:3]]  # of Caffe's INTERP layer
+    scores = graphs.fused_scores(coarse, full, full)
+    np.testing.assert_array_equal(np.argmax(scores, -1), np.load(DATA / f"fwd_{net}_{size}.npz")["interp_argmax"][0])
+
+
+def test_upsampling_is_caffes_interp_layer():
+    from deeplabctl.prediction.graphs import Graphs
+
+    blobs = np.load(DATA / "interp.npz")
+    coarse, expected = (blobs[name].transpose(0, 2, 3, 1) for name in ("a", "z8"))
+    graphs = Graphs(types.SimpleNamespace(output_shape=coarse.shape), (1.0,), flip=False)
+    powers = np.exp(expected)
+    for index in range(len(coarse)):
+        scores = graphs.fused_scores([coarse[index : index + 1]], expected.shape[1:3], expected.shape[1:3])
+        np.testing.assert_allclose(scores, powers[index] / powers[index].sum(-1, keepdims=True), atol=2e-6)

@@ -1,0 +1,63 @@
+import os
+
+import numpy as np
+import pytest
+from caffe_bytes import legacy, packed, v1
+from caffe_files import DATA, TINY, read_blobs
+
+from deeplabctl.errors import OutputError, WeightsError
+from deeplabctl.weights import convert, read_network
+from deeplabctl.weights.conversion import inspect_weights, plan_conversion
+
+
+def test_inspection_shows_format_layers_ranges_and_the_resulting_network():
+    found = inspect_weights(TINY)
+    assert found["format"] == "caffemodel"
+    assert found["parameters"] == 20_939
+    assert len(found["sha256"]) == 64
+    assert found["becomes"] == "largefov of width 0.03125 with 21 classes"
+    kernel, bias = read_blobs(TINY)["conv1_1"]
+    ranges = [[blob.min(), blob.max()] for blob in (kernel, bias)]
+    np.testing.assert_array_equal(found["layers"][0]["ranges"], ranges)
+
+
+def test_network_with_other_kinds_of_layers_is_listed_not_a_crash(tmp_path):
+    batch_norm = v1("bn1", *[legacy(1, 1, 1, 2) + packed(5, [1, 2])] * 3, type_=5)
+    prelu = v1("slope", legacy(1, 1, 1, 2) + packed(5, [1, 2]), type_=6)
+    (tmp_path / "net.caffemodel").write_bytes(TINY.read_bytes() + batch_norm + prelu)
+    with pytest.raises(WeightsError, match=r"\+ bn1 \(unexpected\); \+ slope \(unexpected\)"):
+        plan_conversion(tmp_path / "net.caffemodel", tmp_path / "net.keras")
+    assert inspect_weights(tmp_path / "net.caffemodel")["becomes"].startswith("nothing: ")
+
+
+def test_conversion_refuses_a_file_that_exists_and_another_number_of_names(tmp_path):
+    (tmp_path / "a.keras").write_text("mine")
+    with pytest.raises(OutputError, match="use `overwrite` to replace it"):
+        plan_conversion(TINY, tmp_path / "a.keras")
+    with pytest.raises(OutputError, match=r"expected a name that ends in \.keras"):
+        plan_conversion(TINY, tmp_path / "a.h5")
+    with pytest.raises(WeightsError, match=r"`classes`: expected 21 names, .* got 2"):
+        plan_conversion(TINY, tmp_path / "b.keras", classes=["a", "b"])
+    assert (tmp_path / "a.keras").read_text() == "mine"
+
+
+def test_default_output_is_the_sources_name_in_the_working_directory():
+    assert str(plan_conversion(TINY).out) == "lfov_tiny_v1.keras"
+    assert str(plan_conversion(TINY, "a.KERAS").out) == "a.keras"  # Keras refuses the other
+
+
+@pytest.mark.tf
+def test_converted_model_is_a_path_with_the_facts_of_the_network(tmp_path):
+    names = tuple(f"thing {number}" for number in range(21))
+    prototxt = DATA / "lfov_slim_v1_deploy.prototxt"
+    converted = convert(DATA / "lfov_slim_v1.caffemodel", tmp_path / "a.keras", prototxt=prototxt, classes=names)
+    assert os.fspath(converted) == str(tmp_path / "a.keras")
+    assert (converted.format, converted.new_layers, converted.notes) == ("caffemodel", [], [])
+    assert converted.checked_layers == 22
+    network = read_network(converted)
+    assert network.info == converted.info
+    assert network.info.classes == names
+    assert network.info.provenance["source"] == "lfov_slim_v1.caffemodel (caffemodel)"
+    assert len(network.info.provenance["sha256"]) == 64
+    assert converted.parameters == sum(array.size for arrays in network.weights.values() for array in arrays)
+    np.testing.assert_array_equal(network.weights["fc6"][0], read_blobs(DATA / "lfov_slim_v1.caffemodel")["fc6"][0])

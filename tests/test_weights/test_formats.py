@@ -1,0 +1,44 @@
+import zipfile
+
+import pytest
+
+from deeplabctl.errors import WeightsError
+from deeplabctl.weights.formats import identify
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"\xff\xd8\xff\xe0\x00\x10JFIF", "a JPEG picture"),
+        (b"\x89PNG\r\n\x1a\n", "a PNG picture"),
+        (b"name: 'LargeFOV'\nlayers { name: 'conv1_1' }\n", "a prototxt"),
+        (b"# comment\n\nlayer {\n", "a prototxt"),
+        (b"PK\x05\x06" + b"\x00" * 18, "an unknown format"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a Git LFS pointer"),
+        (b"<!DOCTYPE html><html>404", "a web page"),
+        (b"", "an empty file"),
+        (b"2007_000032\n2007_000039\n", "a text file"),
+        (b"\x00\x01\x02" * 100, "an unknown format"),
+        (b"\x1f\x8b\x08", "a gzip archive"),
+        (b'{"weights": []}', "a JSON text"),
+    ],
+)
+def test_file_without_weights_is_named_for_what_it_is(tmp_path, content, what):
+    path = tmp_path / "model.caffemodel"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=what) as caught:
+        identify(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_zip_archives_are_told_apart(tmp_path):
+    for names, what in ((["a.txt"], "a zip archive; unpack"), (["net/data.pkl"], "a PyTorch file")):
+        with zipfile.ZipFile(tmp_path / "a.keras", "w") as archive:
+            for name in names:
+                archive.writestr(name, "x")
+        with pytest.raises(WeightsError, match=what):
+            identify(tmp_path / "a.keras")
+    whole = (tmp_path / "a.keras").read_bytes()
+    (tmp_path / "a.keras").write_bytes(whole[:20])
+    with pytest.raises(WeightsError, match="damaged or cut off"):
+        identify(tmp_path / "a.keras")

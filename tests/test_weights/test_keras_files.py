@@ -1,0 +1,46 @@
+import h5py
+import numpy as np
+import pytest
+
+from deeplabctl.errors import WeightsError
+from deeplabctl.weights.conversion import plan_conversion
+from deeplabctl.weights.networks import read_network
+from deeplabctl.weights.reading import read_weight_file
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize("suffix", [".weights.h5", ".h5", ".keras"])
+def test_keras_vgg16_files_give_its_convolutions(tmp_path, suffix):
+    import keras
+
+    vgg = keras.applications.VGG16(include_top=False, weights=None)
+    path = tmp_path / f"vgg{suffix}"
+    vgg.save_weights(path) if suffix == ".weights.h5" else vgg.save(path)
+    layers = read_weight_file(path).layers
+    assert list(layers) == [f"conv{b}_{n}" for b, count in enumerate((2, 2, 3, 3, 3), 1) for n in range(1, count + 1)]
+    for name, arrays in layers.items():
+        theirs = vgg.get_layer(name.replace("conv", "block").replace("_", "_conv")).get_weights()
+        np.testing.assert_array_equal(arrays[0], theirs[0])
+    conversion = plan_conversion(path, tmp_path / "new.keras", classes=["a", "b"])
+    assert conversion.network.new_layers == ["fc6", "fc7", "fc8_voc12"]
+    assert conversion.network.info.classes == ("a", "b")
+    with pytest.raises(WeightsError, match=r"without a classifier.*deeplabctl train with `init=FILE`"):
+        read_network(path)
+
+
+def test_legacy_weight_file_of_keras_reads_with_its_top(tmp_path):
+    with h5py.File(tmp_path / "vgg.h5", "w") as root:
+        names = [f"block{b}_conv{n}" for b, count in enumerate((2, 2, 3, 3, 3), 1) for n in range(1, count + 1)]
+        names += ["fc1", "fc2", "predictions"]
+        root.attrs["layer_names"] = np.array(["input_1", *names], "S")
+        root.create_group("input_1").attrs["weight_names"] = np.array([], "S")
+        for number, name in enumerate(names):
+            group = root.create_group(name)
+            weight_names = [f"{name}/kernel:0", f"{name}/bias:0"]
+            group.attrs["weight_names"] = np.array(weight_names, "S")
+            shape = (3, 3, 2, 2) if name.startswith("block") else (2, 2)
+            group[weight_names[0]] = np.full(shape, number, np.float32)
+            group[weight_names[1]] = np.zeros(2, np.float32)
+    layers = read_weight_file(tmp_path / "vgg.h5").layers
+    assert list(layers)[-4:] == ["conv5_3", "fc6", "fc7", "fc8"]
+    assert [int(kernel.flat[0]) for kernel, _ in layers.values()] == list(range(16))

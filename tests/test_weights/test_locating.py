@@ -1,0 +1,31 @@
+import os
+
+import pytest
+
+from deeplabctl.errors import WeightsError
+from deeplabctl.weights.locating import find_weights
+from deeplabctl.weights.networks import read_network
+
+
+def make_run(path, age):
+    path.mkdir(parents=True)
+    for name in ("best.keras", "recipe.toml"):
+        (path / name).write_text(name)
+        os.utime(path / name, (1e9 - age, 1e9 - age))
+
+
+def test_weights_are_the_best_of_the_newest_run(tmp_path):
+    make_run(tmp_path / "runs" / "z-old", age=100)
+    make_run(tmp_path / "runs" / "a-new", age=1)
+    (tmp_path / "runs" / "newest-without-weights").mkdir()
+    assert find_weights(None, tmp_path / "runs") == tmp_path / "runs" / "a-new" / "best.keras"
+    assert find_weights(str(tmp_path / "runs" / "z-old"), tmp_path) == tmp_path / "runs" / "z-old" / "best.keras"
+
+
+def test_no_weights_name_the_three_ways_to_get_some(tmp_path):
+    with pytest.raises(WeightsError, match=r"deeplabctl train.*`weights=FILE`.*DEEPLABCTL_WEIGHTS"):
+        find_weights(None, tmp_path)
+    with pytest.raises(WeightsError, match="no such file"):
+        read_network(find_weights(str(tmp_path / "gone.keras")))
+    with pytest.raises(WeightsError, match="expected a run directory"):
+        find_weights(str(tmp_path))

@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+from tiny_weights import weight_file
+
+from deeplabctl.errors import WeightsError
+from deeplabctl.network.initialization import random_weights
+from deeplabctl.weights.fitting import fit_weights
+from deeplabctl.weights.surgery import decimate
+
+
+def test_surgery_keeps_every_third_row_and_column_of_chosen_filters():
+    rng = np.random.default_rng(0)
+    kernel = rng.normal(size=(7, 7, 512, 8)).astype(np.float32)  # height, width, in, out
+    fc7 = rng.normal(size=(8, 8)).astype(np.float32)
+    (new6, bias6), (new7, bias7) = decimate(
+        [kernel.reshape(-1, 8), np.arange(8.0)], [fc7, np.arange(8.0)], seed=1, filters=3
+    )
+    first, second = bias6.astype(int), bias7.astype(int)
+    assert len(set(first)) == len(set(second)) == 3
+    assert new6.shape == (3, 3, 512, 3)
+    np.testing.assert_array_equal(new6[1, 2, 5], kernel[3, 6, 5, first])
+    np.testing.assert_array_equal(new7[0, 0], fc7[first][:, second])
+    other = decimate([kernel.reshape(-1, 8), np.arange(8.0)], [fc7, np.arange(8.0)], seed=2, filters=3)
+    assert (other[0][1] != bias6).any()
+
+
+def test_vgg16_becomes_largefov_with_a_new_classifier_and_a_note():
+    layers = {name: value for name, value in random_weights("largefov", 2, 1.0, 1).items() if name.startswith("conv")}
+    layers["fc6"] = [np.broadcast_to(np.float32(0.5), (25088, 4096)), np.arange(4096, dtype=np.float32)]
+    layers["fc7"] = [np.broadcast_to(np.float32(0.25), (4096, 4096)), np.zeros(4096, np.float32)]
+    layers["fc8"] = [np.zeros((4096, 1000), np.float32), np.zeros(1000, np.float32)]
+    network = fit_weights(weight_file(layers), seed=3)
+    assert network.weights["fc6"][0].shape == (3, 3, 512, 1024)
+    assert len(set(network.weights["fc6"][1])) == 1024
+    assert (network.new_layers, network.classes_in_file) == (["fc8_voc12"], None)
+    (note,) = network.notes
+    assert note.startswith("fc6 and fc7: 1024 of 4096 filters chosen by seed 3, fc6's 7x7 kernel decimated to 3x3")
+
+
+@pytest.mark.parametrize(
+    ("fc6", "fc7", "message"),
+    [
+        ((25088, 5), (5, 5), r"layer fc6: expected VGG-16's \(25088, 4096\), got \(25088, 5\)"),
+        ((25088, 4096), (4096, 5), r"layer fc7: expected VGG-16's \(4096, 4096\), got \(4096, 5\)"),
+        ((25088, 4096), None, "layer fc7: expected .* got no such layer"),
+    ],
+)
+def test_surgery_on_another_network_is_refused(fc6, fc7, message):
+    layers = {
+        name: [np.broadcast_to(np.float32(0), shape), np.zeros(shape[-1])]
+        for name, shape in (("fc6", fc6), ("fc7", fc7))
+        if shape
+    }
+    with pytest.raises(WeightsError, match=message):
+        fit_weights(weight_file(layers))
