@@ -7,16 +7,16 @@ import sys
 
 import numpy as np
 import pytest
-from making import make_dataset
+from dataset_files import make_dataset
 from PIL import Image
 
 from deeplabctl.data.dataset import Sample, open_dataset
 from deeplabctl.data.images import read_label, write_mask
-from deeplabctl.reporting import Advanced, Finished, Started
 from deeplabctl.evaluation.boundaries import Trimap, boundary_f1
 from deeplabctl.evaluation.mask_scores import score_masks
 from deeplabctl.evaluation.metrics import ConfusionMatrix
 from deeplabctl.evaluation.split_scores import Extremes, SplitScores, score_image
+from deeplabctl.reporting import Advanced, Finished, Started
 
 
 @pytest.fixture
@@ -176,7 +176,7 @@ def test_folder_without_any_of_the_masks_is_one_line(masks, deeplabctl):
 def test_options_of_a_network_are_usage_errors_with_masks(masks, deeplabctl, arguments):
     code, _, err = run(deeplabctl, masks, *arguments)
     assert code == 2
-    assert "means nothing with --pred-dir" in " ".join(err.split())
+    assert "has no effect with --pred-dir" in " ".join(err.split())
 
 
 def test_masks_need_a_data_set_and_allow_missing_needs_masks(masks, deeplabctl):

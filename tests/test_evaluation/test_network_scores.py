@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 from caffe_files import DATA, read_blobs
-from making import make_dataset
+from dataset_files import make_dataset
 from PIL import Image
 
 from deeplabctl.classes import VOC_CLASSES, voc_palette
@@ -18,7 +18,7 @@ from deeplabctl.evaluation.metrics import ConfusionMatrix
 from deeplabctl.evaluation.network_scores import score_network
 from deeplabctl.prediction import PredictionSettings
 from deeplabctl.reporting import Advanced, Finished, Started
-from deeplabctl.weights.fitting import ModelInfo
+from deeplabctl.weights.model_info import ModelInfo
 
 pytestmark = pytest.mark.tf
 
@@ -194,7 +194,7 @@ def test_eval_that_fails_leaves_no_half_written_file(here, deeplabctl):
         (["--scales", "0"], "at most 4"),
         (["--crf-params", "v7"], "expected largefov-v1"),
         (["--crf-search", "--crf-grid", "bi_w=x"], "expected numbers above 0"),
-        (["--crf-search", "--voc-zip", "x.zip"], "means nothing with --crf-search"),
+        (["--crf-search", "--voc-zip", "x.zip"], "has no effect with --crf-search"),
         (["--pad", "513"], "is not one of 'paper', 'tight'"),
     ],
 )

@@ -3,9 +3,9 @@ import json
 
 import numpy as np
 import pytest
-from making import make_dataset
+from dataset_files import make_dataset
 
-from deeplabctl.errors import RunError
+from deeplabctl.errors import OutputError, RunError
 from deeplabctl.training.checkpoint import Checkpoint, Progress, last_checkpoint
 from deeplabctl.training.metrics_log import append_metrics, rewind_metrics
 from deeplabctl.training.plan import plan_resume, plan_training
@@ -94,7 +94,7 @@ def test_full_disk_leaves_the_checkpoint_before_and_nothing_half_written(plan, t
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", no_space)
-    with pytest.raises(RunError, match=r"step-000010\.npz: No space left on device; nothing was left half-written"):
+    with pytest.raises(OutputError, match=r"step-000010\.npz: No space left on device; nothing was left half-written"):
         a_checkpoint(plan, 10).write(tmp_path)
     assert [path.name for path in tmp_path.glob("*.npz")] == ["step-000005.npz"]
 
