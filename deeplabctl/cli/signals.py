@@ -28,9 +28,8 @@ class StopRequest:
 
 
 @contextmanager
-def stop_signals() -> Iterator[StopRequest]:
+def stop_signals(request: StopRequest) -> Iterator[None]:
     """Turn the first SIGINT or SIGTERM into a request to stop; a later one ends the process at once."""
-    request = StopRequest()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     asked: list[float] = []
@@ -47,7 +46,7 @@ def stop_signals() -> Iterator[StopRequest]:
     for number in before:
         signal.signal(number, ask)
     try:
-        yield request
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -129,12 +129,11 @@ def test_many_runs_and_many_lines_can_be_drawn():
 def test_pictures_can_be_drawn_in_threads_and_leave_the_settings_of_matplotlib_alone():
     import matplotlib
 
-    before = dict(matplotlib.rcParams)
     runs = [("run", metrics())]
     alone = curves_picture(runs)
     with ThreadPoolExecutor(4) as pool:
         assert set(pool.map(lambda _: curves_picture(runs), range(8))) == {alone}
-    assert dict(matplotlib.rcParams) == before
+    assert dict(matplotlib.rcParams) == dict(matplotlib.rcParamsOrig)
 
 
 def test_curves_are_written_whole_or_not_at_all(tmp_path):

@@ -10,7 +10,7 @@ from caffe_files import DATA
 from dataset_files import make_dataset
 from PIL import Image
 
-from deeplabctl.errors import DataError, RunError
+from deeplabctl.errors import DataError, OutputError, RunError
 from deeplabctl.network.layers import convolutions
 from deeplabctl.training.plan import plan_resume, plan_training
 from deeplabctl.training.run_directory import RunDirectory
@@ -170,7 +170,7 @@ def test_tensorboard_that_cannot_write_ends_no_training(tmp_path):
     assert "no more TensorBoard events" in (tmp_path / "run" / "log.txt").read_text()
 
 
-def test_full_disk_ends_the_run_with_a_line_and_it_goes_on_later(whole, tmp_path, monkeypatch):
+def test_full_disk_ends_the_run_with_a_line_and_it_continues_later(whole, tmp_path, monkeypatch):
     plan = plan_small(whole / "set")
     with monkeypatch.context() as patch:
         real, calls = __import__("os").fsync, []
@@ -182,7 +182,7 @@ def test_full_disk_ends_the_run_with_a_line_and_it_goes_on_later(whole, tmp_path
             real(descriptor)
 
         patch.setattr("os.fsync", fsync)
-        with pytest.raises(RunError, match="No space left on device; nothing was left half-written"):
+        with pytest.raises(OutputError, match="No space left on device; nothing was left half-written"):
             train_new(plan, tmp_path / "run")
     resume(tmp_path / "run")
     assert weights_of(tmp_path / "run" / "last.keras") == weights_of(whole / "run" / "last.keras")
@@ -252,7 +252,7 @@ def test_finished_run_says_so_and_exits_with_0(tmp_path, deeplabctl):
     deeplabctl("train", "--recipe", "shapes", "--data", "set", *settings, "--steps", 2, "-q")
     code, out, _ = deeplabctl("train", "--resume", "last")
     assert code == 0
-    assert "finished before: 2 steps" in out
+    assert "already finished: 2 steps" in out
     code, _, err = deeplabctl("train", "--resume", "last", "--run-dir", "other")
     assert code == 2
     assert "stays in its directory" in err

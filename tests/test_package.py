@@ -1,0 +1,114 @@
+"""The public names: what ``import deeplabctl as dl`` shows, and that they do what the commands do."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from caffe_files import DATA, TINY
+
+import deeplabctl as dl
+
+SOURCE = ast.parse(Path(dl.__file__).read_text())
+SMALL = {
+    "recipe": "shapes", "width": 0.05, "crop_size": 33, "batch_size": 2, "steps": 3, "precision": "float32", "seed": 3,
+}  # fmt: skip
+
+
+def test_import_is_quick_and_loads_nothing_heavy():
+    script = (
+        "import sys, time; begin = time.perf_counter(); import deeplabctl; print(time.perf_counter() - begin);"
+        "print(*{name.split('.')[0] for name in sys.modules})"
+    )
+    runs = [subprocess.run([sys.executable, "-c", script], capture_output=True, text=True) for _ in range(3)]
+    seconds, modules = zip(*(run.stdout.splitlines() for run in runs), strict=True)
+    assert min(map(float, seconds)) < 0.1
+    assert not {"numpy", "tensorflow", "keras", "rich", "numba", "PIL", "scipy"} & set(modules[0].split())
+
+
+def test_names_for_type_checkers_are_those_that_load():
+    (block,) = (node for node in SOURCE.body if isinstance(node, ast.If))
+    typed = {node.module: tuple(alias.name for alias in node.names) for node in block.body}
+    assert typed == dl._HOMES
+    assert set(dl.__all__) == {"__version__", *(name for names in typed.values() for name in names)}
+    for name in dl.__all__:
+        assert getattr(dl, name) is not None
+        assert name in dir(dl)
+    with pytest.raises(AttributeError, match="no attribute 'lod'"):
+        dl.lod  # noqa: B018
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Train in a few steps, from Python."""
+    from dataset_files import make_dataset
+
+    folder = tmp_path_factory.mktemp("trained")
+    make_dataset(folder / "set", train=4, val=3)
+    return folder, dl.train(folder / "set", **SMALL, run_dir=folder / "run", report=dl.silent)
+
+
+@pytest.mark.tf
+def test_train_returns_the_run_and_the_scores_and_gives_the_bytes_of_the_command(trained, deeplabctl, tmp_path):
+    folder, run = trained
+    assert run.path == folder / "run"
+    assert (run.steps, run.best_step, run.stopped) == (3, 3, False)
+    assert 0 <= run.scores["miou"] <= 1
+    options = [word for name, value in SMALL.items() for word in (f"--{name.replace('_', '-')}", value)]
+    code, out, err = deeplabctl("train", "--data", folder / "set", *options, "--run-dir", "run", "--json")
+    assert code == 0, err
+    assert json.loads(out)["miou"] == run.scores["miou"]
+    ours, theirs = (np.load(path / "checkpoints" / "step-000003.npz") for path in (run.path, tmp_path / "run"))
+    for name in ours.files:
+        if name.startswith("weights"):
+            np.testing.assert_array_equal(ours[name], theirs[name])
+    assert dl.train(resume=run.path, report=dl.silent).finished_before
+
+
+@pytest.mark.tf
+def test_evaluate_gives_the_scores_of_the_command(trained, deeplabctl):
+    folder, run = trained
+    net = dl.load(run.path)
+    settings = {"crf": "iterations=2", "scales": (0.5, 1.0)}
+    scores = dl.evaluate(net, split="train", **settings)
+    code, out, err = deeplabctl(
+        "eval", "--weights", run.path, "--split", "train", "--crf-params", "iterations=2", "--scales", "0.5,1", "--json"
+    )
+    assert code == 0, err
+    expected = json.loads(out)
+    assert expected["settings"].pop("weights") == str(run.path / "best.keras")
+    assert json.loads(json.dumps(scores)) == expected
+    assert dl.evaluate(net, folder / "set", limit=1)["images"] == 1
+
+
+@pytest.mark.tf
+def test_load_without_a_name_takes_the_newest_run(trained, monkeypatch, tmp_path):
+    _, run = trained
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(dl.DeepLabError, match="there are no weights"):
+        dl.load()
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "x").symlink_to(run.path)
+    assert dl.load().info == dl.load(run.path).info
+
+
+@pytest.mark.tf
+def test_build_model_is_a_plain_keras_model_with_the_weights_of_any_file():
+    model = dl.build_model("largefov", num_classes=21, weights=TINY)
+    image = dl.preprocess(np.ascontiguousarray(np.load(DATA / "inputs_u8.npz")["33x33"][..., ::-1]))
+    expected = np.load(DATA / "fwd_tiny_33x33.npz")["fc8_voc12"][0].transpose(1, 2, 0)
+    np.testing.assert_allclose(model(image[None])[0], expected, atol=1e-5 * np.abs(expected).max())
+    with pytest.raises(dl.DeepLabError, match="classes"):
+        dl.build_model("largefov", num_classes=5, weights=TINY)
+
+
+@pytest.mark.tf
+def test_convert_writes_a_model_file_that_load_takes(tmp_path):
+    dl.convert(TINY, tmp_path / "net.keras")
+    image = np.zeros((9, 9, 3), np.uint8)
+    np.testing.assert_array_equal(dl.load(tmp_path / "net.keras")(image).scores, dl.load(TINY)(image).scores)
+    with pytest.raises(dl.DeepLabError, match="exists"):
+        dl.convert(TINY, tmp_path / "net.keras")
