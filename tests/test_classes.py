@@ -3,7 +3,15 @@
 import pytest
 from PIL import Image
 
-from deeplabctl.classes import VOC_CLASSES, parse_class_names, read_classes, read_palette, voc_grey_ids, voc_palette
+from deeplabctl.classes import (
+    VOC_CLASSES,
+    parse_class_names,
+    read_classes,
+    read_palette,
+    voc_grey_ids,
+    voc_grey_levels,
+    voc_palette,
+)
 from deeplabctl.errors import DataError
 
 
@@ -57,6 +65,18 @@ def test_broken_palettes_are_named_with_their_line(tmp_path, text, message):
         read_palette(tmp_path / "p.txt")
     with pytest.raises(DataError, match="cannot read the palette"):
         read_palette(tmp_path / "gone.txt")
+
+
+def test_palette_is_vocs():
+    known = {0: (0, 0, 0), 1: (128, 0, 0), 2: (0, 128, 0), 15: (192, 128, 128), 20: (0, 64, 128), 255: (224, 224, 192)}
+    for index, color in known.items():
+        assert tuple(voc_palette()[index]) == color
+    assert len({tuple(color) for color in voc_palette().tolist()}) == 256
+
+
+def test_grey_levels_are_those_that_programs_turn_palette_labels_into():
+    assert {0, 38, 75, 113, 52, 147, 220} <= voc_grey_levels(21)
+    assert not {1, 10, 255} & voc_grey_levels(21)
 
 
 def test_grey_levels_are_those_that_pillow_makes_of_vocs_colours():

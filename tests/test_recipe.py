@@ -1,9 +1,13 @@
+import dataclasses
+import re
+import tomllib
+from pathlib import Path
+
 import pytest
 
 from deeplabctl import recipes
 from deeplabctl.errors import RecipeError
 from deeplabctl.recipe import read_recipe, recipe_from_dict, write_recipe
-from deeplabctl.training.schedule import learning_rate
 
 
 def test_papers_recipes_hold_their_published_settings_and_scores():
@@ -39,7 +43,7 @@ def test_option_beats_set_beats_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
         ("solver.step=10", r"no setting solver\.step; did you mean steps"),
         ("solvr.steps=10", r"no setting solvr; did you mean solver"),
@@ -67,8 +71,8 @@ def test_option_beats_set_beats_file(tmp_path):
         ("data.root=a b [", "not valid TOML"),
     ],
 )
-def test_wrong_setting_is_refused_in_one_line_with_a_guess(override, said):
-    with pytest.raises(RecipeError, match=said) as caught:
+def test_wrong_setting_is_refused_in_one_line_with_a_guess(override, message):
+    with pytest.raises(RecipeError, match=message) as caught:
         read_recipe("paper-v2", [override])
     assert "\n" not in str(caught.value)
 
@@ -94,33 +98,9 @@ def test_recipes_that_cannot_be_read_are_refused(tmp_path):
         read_recipe(str(tmp_path / "flat.toml"))
 
 
-def solver(**values):
-    return recipe_from_dict({"solver": values}, "test").solver
-
-
-def test_step_policy_falls_at_every_step_size():
-    rates = [learning_rate(solver(policy="step", learning_rate=1, step_size=3), step) for step in range(7)]
-    assert rates == pytest.approx([1, 1, 1, 0.1, 0.1, 0.1, 0.01])
-
-
-def test_poly_policy_ends_above_zero():
-    settings = solver(policy="poly", learning_rate=2, power=0.5, steps=4)
-    assert [learning_rate(settings, step) for step in range(4)] == pytest.approx([2, 2 * 0.75**0.5, 2 * 0.5**0.5, 1])
-
-
-def test_warm_up_rises_in_a_line_to_the_policys_rate():
-    settings = solver(policy="fixed", learning_rate=8, warmup_steps=4)
-    assert [learning_rate(settings, step) for step in range(6)] == [2, 4, 6, 8, 8, 8]
-
-
-def test_readme_lists_every_setting_with_its_default():
-    import dataclasses
-    import re
-    import tomllib
-    from pathlib import Path
-
-    readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
-    (block,) = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
+def test_documentation_lists_every_setting_with_its_default():
+    page = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text("utf-8")
+    block = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)[0]
     listed = tomllib.loads(block)
     defaults = {name: dataclasses.asdict(section) for name, section in vars(recipe_from_dict({}, "test")).items()}
     for section in defaults.values():

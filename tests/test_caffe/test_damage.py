@@ -21,24 +21,24 @@ ENOUGH_MEMORY = 5_000_000  # bytes, for a file of 86 kB
 
 @pytest.fixture
 def attempt(tmp_path):
-    """Read given bytes as a net; return what was said, or None if it was a net."""
+    """Read given bytes as a net; return the error, or None if it was a net."""
     path = tmp_path / "a.caffemodel"
 
     def read(content):
         path.unlink(missing_ok=True)  # a new file, in case a view of the last one still lives
         path.write_bytes(content)
-        start, said = time.monotonic(), None
+        start, message = time.monotonic(), None
         looks_like_solverstate(path)
         is_caffemodel(path)
         try:
             convolution_weights(read_caffemodel(path))
         except WeightsError as error:
-            said = str(error)
-            assert str(path) in said
-            assert "\n" not in said
-            assert len(said) < 2000
+            message = str(error)
+            assert str(path) in message
+            assert "\n" not in message
+            assert len(message) < 2000
         assert time.monotonic() - start < 2
-        return said
+        return message
 
     return read
 
@@ -88,16 +88,16 @@ def _header(content, random):
 def test_every_cut_is_an_error_or_a_shorter_net(attempt):
     whole = TINY.read_bytes()
     assert attempt(whole) is None
-    said = [attempt(whole[:size]) for size in range(0, len(whole), 97)]
-    assert said[0].endswith("the file is empty; get it again")
-    assert sum("cut off at byte" in text for text in said if text) > 0.98 * len(said)
+    errors = [attempt(whole[:size]) for size in range(0, len(whole), 97)]
+    assert errors[0].endswith("the file is empty; get it again")
+    assert sum("cut off at byte" in text for text in errors if text) > 0.98 * len(errors)
 
 
 @pytest.mark.usefixtures("little_memory")
 def test_two_hundred_mutations_end_in_one_line_or_a_net(attempt):
     random = np.random.default_rng(97)
-    said = [attempt(mutated(TINY.read_bytes(), random)) for _ in range(200)]
-    assert len({text for text in said if text}) > 100
+    errors = [attempt(mutated(TINY.read_bytes(), random)) for _ in range(200)]
+    assert len({text for text in errors if text}) > 100
 
 
 @pytest.mark.slow
@@ -127,7 +127,7 @@ def test_five_thousand_mutations_end_in_one_line_or_a_net(attempt):
     ],
 )
 @pytest.mark.usefixtures("little_memory")
-def test_files_made_to_hurt_do_not(attempt, content):
+def test_malicious_files_cost_little_time_and_memory(attempt, content):
     attempt(content)
 
 

@@ -1,6 +1,5 @@
 import time
 
-import numpy as np
 import pytest
 from caffe_files import DATA
 
@@ -10,9 +9,6 @@ from deeplabctl.errors import WeightsError
 from deeplabctl.network.layers import LARGEFOV
 
 V1, V2 = DATA / "lfov_slim_v1_deploy.prototxt", DATA / "lfov_slim_v2_deploy.prototxt"
-
-
-# ---- the text format ----
 
 
 def test_both_formats_of_the_real_programs_read():
@@ -27,76 +23,17 @@ def test_both_formats_of_the_real_programs_read():
     assert first["layers"].where == f"{V1}:7"
 
 
-@pytest.mark.parametrize(
-    ("text", "tree"),
-    [
-        ("", {}),
-        ("# nothing but a comment", {}),
-        ("a: 1 a: 2", {"a": [1, 2]}),
-        ("a: 1, b: 2; c: 3", {"a": [1], "b": [2], "c": [3]}),
-        ("a { b: 1 } c: { d: 2 }", {"a": [{"b": [1]}], "c": [{"d": [2]}]}),
-        ("e < f: 3 > g: < >", {"e": [{"f": [3]}], "g": [{}]}),
-        ("a{b{c{d:1}}}", {"a": [{"b": [{"c": [{"d": [1]}]}]}]}),
-        ("a: [1, 2] a: 3 b: [] c: [x, 'y']", {"a": [1, 2, 3], "b": [], "c": ["x", "y"]}),
-        ("d [{e: 1}, <>]", {"d": [{"e": [1]}, {}]}),
-        ("a: -1 b: 0x1F c: 010 d: 0", {"a": [-1], "b": [31], "c": [8], "d": [0]}),
-        ("a: 1.5e-3 b: .5 c: 2.f d: -inf", {"a": [0.0015], "b": [0.5], "c": [2.0], "d": [-np.inf]}),
-        ("a: MAX b: true inf: 1 info: nano", {"a": ["MAX"], "b": ["true"], "inf": [1], "info": ["nano"]}),
-        ("""a: "x" 'y'\n"z" """, {"a": ["xyz"]}),
-        (r"""a: "q\"q" b: 'q\'q'""", {"a": ['q"q'], "b": ["q'q"]}),
-        (r"""a: "\x41\102\n\t\\" b: "\303\251" """, {"a": ["AB\n\t\\"], "b": ["é"]}),
-        ("a: '#' # comment: 'with quotes\nb: 1", {"a": ["#"], "b": [1]}),
-        ("\ufeffa: 1\r\nb: 2\r\n", {"a": [1], "b": [2]}),
-        ("n: ${NUM_LABELS} s: 'fc8_${EXP}'", {"n": ["${NUM_LABELS}"], "s": ["fc8_${EXP}"]}),
-    ],
-)  # fmt: skip
-def test_text_format_reads(tmp_path, text, tree):
-    path = tmp_path / "a.prototxt"
-    path.write_bytes((text or " # ").encode())
-    assert read_prototxt(path) == tree
-
-
-@pytest.mark.parametrize(
-    ("text", "line", "said"),
-    [
-        ("a: 1\nb 2", 2, "expected : or {, got '2'"),
-        ("a: 1\n\nb: }", 3, "expected a value, got '}'"),
-        ("a {\n b: 1\n", 3, "expected the name of a field or }, got the end of the file"),
-        ("a { b: 1 >", 1, "or }, got '>'"),
-        ("}", 1, "expected the name of a field, got '}'"),
-        ("a:", 1, "expected a value, got the end of the file"),
-        ("a: 'x\n'", 1, "a name, a value or a bracket"),
-        ("a: 1.2.3", 1, "a name, a value or a bracket"),
-        ("a: 12abc", 1, "a name, a value or a bracket"),
-        ("a: [1 2]", 1, "expected , or ], got '2'"),
-        ("a: [1,\n2", 2, "expected , or ], got the end of the file"),
-        ("a: 1\n{ b: 1 }", 2, "expected the name of a field"),
-        ("5: 1", 1, "expected the name of a field"),
-        ("x @ y", 1, "got '@ y'"),
-        ("a: " + "9" * 5000, 1, "a number of at most 64 characters"),
-        ("a {" * 200, 1, "at most 100 deep"),
-        ("<html><body>", 1, "expected the name of a field, got '<'"),
-    ],
-)
-def test_text_that_is_no_prototxt_is_refused_with_its_line(text, line, said):
-    with pytest.raises(WeightsError) as caught:
-        parse(text, "a.prototxt")
-    assert f"prototxt a.prototxt:{line}: " in str(caught.value)
-    assert said in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
 def test_other_files_are_refused(tmp_path):
     (tmp_path / "empty").write_text(" \n")
     (tmp_path / "large").write_text("a: 1\n" * 300_000)
-    for path, said in [
+    for path, message in [
         (tmp_path / "missing", "cannot be read"),
         (tmp_path / "empty", "an empty file"),
         (tmp_path / "large", "1500000 bytes"),
         (DATA / "lfov_tiny_v1.caffemodel", "a binary file"),
         (tmp_path, "cannot be read"),
     ]:
-        with pytest.raises(WeightsError, match=said):
+        with pytest.raises(WeightsError, match=message):
             read_prototxt(path)
 
 
@@ -109,9 +46,6 @@ def test_no_text_takes_long(tmp_path, text):
     with pytest.raises(WeightsError):
         check_geometry(read_prototxt(tmp_path / "a"))
     assert time.monotonic() - start < 5
-
-
-# ---- the geometry ----
 
 
 @pytest.fixture
@@ -138,7 +72,7 @@ def test_geometry_of_both_formats_agrees_with_the_table(path):
 
 
 @pytest.mark.parametrize(
-    ("path", "layer", "old", "new", "said"),
+    ("path", "layer", "old", "new", "message"),
     [
         (V1, "fc6", "hole: 12", "hole: 4", "dilation expected 12, got 4"),
         (V1, "fc6", "hole: 12", "", "dilation expected 12, got 1"),
@@ -160,12 +94,12 @@ def test_geometry_of_both_formats_agrees_with_the_table(path):
         (V2, "fc7", '"Convolution"', '"InnerProduct"', "expected a convolution, got InnerProduct"),
     ],
 )
-def test_a_difference_is_refused_with_layer_line_and_both_values(changed, path, layer, old, new, said):
+def test_a_difference_is_refused_with_layer_line_and_both_values(changed, path, layer, old, new, message):
     tree = changed(path, (layer, old, new))
     with pytest.raises(WeightsError) as caught:
         check_geometry(tree)
     line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if f'name: "{layer}"' in text) - 1
-    assert f"{layer} (line {line}): {said}" in str(caught.value)
+    assert f"{layer} (line {line}): {message}" in str(caught.value)
     assert str(caught.value).count("expected") == 1
     assert "\n" not in str(caught.value)
 
@@ -205,7 +139,7 @@ def test_template_of_the_authors_with_its_placeholders_agrees(changed):
     assert check_geometry(changed(V1, ("fc8_voc12", "num_output: 21", "num_output: ${NUM_LABELS}")), num_classes=21)
 
 
-def test_width_is_held_against_the_one_asked_for():
+def test_width_is_compared_with_the_one_that_is_given():
     with pytest.raises(WeightsError, match=r"conv1_1 \(line 7\): num_output expected 64, got 8"):
         check_geometry(read_prototxt(V1), width=1.0)
 
@@ -221,7 +155,7 @@ def test_missing_and_unexpected_layers_are_differences():
         check_geometry(tree)
 
 
-def test_net_of_something_else_is_refused():
+def test_another_net_is_refused():
     tree = parse('layer { name: "data" type: "Input" } layer { name: "ip1" type: "InnerProduct" }', "mnist.prototxt")
     with pytest.raises(WeightsError, match="expected a net like largefov, got none of its layers"):
         check_geometry(tree)

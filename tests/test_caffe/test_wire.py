@@ -86,7 +86,7 @@ def test_nested_groups_are_skipped(wire):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"\x3b" * 200, "nested more than 100 deep"),
         (b"\x3b\x3b\x08\x01", "ends inside a number"),  # groups that never end
@@ -101,9 +101,9 @@ def test_nested_groups_are_skipped(wire):
         (b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "expected 18446744073709551615 bytes"),
     ],
 )
-def test_what_is_no_message_is_refused_with_file_and_offset(wire, content, said):
+def test_bytes_that_are_not_a_message_are_refused_with_file_and_offset(wire, content, message):
     file = wire(content)
-    with pytest.raises(WeightsError, match=said) as caught:
+    with pytest.raises(WeightsError, match=message) as caught:
         list(file.fields())
     assert f"weights {file.path}: " in str(caught.value)
     assert " at byte " in str(caught.value)
@@ -132,6 +132,6 @@ def test_names_are_shown_on_one_short_line(wire):
 
 def test_missing_empty_and_odd_files_are_refused(tmp_path):
     (tmp_path / "empty").touch()
-    for name, said in [("none", "No such file"), ("empty", "the file is empty"), (".", "got a folder")]:
-        with pytest.raises(WeightsError, match=said):
+    for name, message in [("none", "No such file"), ("empty", "the file is empty"), (".", "got a folder")]:
+        with pytest.raises(WeightsError, match=message):
             WireFile(tmp_path / name)
