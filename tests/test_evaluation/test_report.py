@@ -7,9 +7,11 @@ from dataset_files import make_dataset
 
 from deeplabctl.data.dataset import open_dataset
 from deeplabctl.data.images import read_label
+from deeplabctl.errors import OutputError
 from deeplabctl.evaluation.boundaries import BANDS
+from deeplabctl.evaluation.html_page import percent
 from deeplabctl.evaluation.report import render_report
-from deeplabctl.evaluation.report_files import write_results
+from deeplabctl.evaluation.report_files import check_results, write_results
 from deeplabctl.evaluation.report_pictures import confusion_picture, error_map, shrunk
 from deeplabctl.evaluation.split_scores import Extremes, SplitScores, score_image
 
@@ -75,6 +77,11 @@ def test_report_of_an_image_all_void_has_dashes_and_no_curve(tmp_path):
     assert "–" in page  # noqa: RUF001
 
 
+def test_scores_of_zero_are_told_from_those_that_there_are_not():
+    assert percent(0.0) == "0.00"
+    assert percent(None) == "–"  # noqa: RUF001
+
+
 def test_error_map_is_red_where_wrong_pale_grey_where_right_and_white_on_void():
     image = np.full((2, 3, 3), 100, np.uint8)
     label = np.array([[0, 1, 255], [0, 0, 0]], np.uint8)
@@ -112,3 +119,14 @@ def test_pictures_are_shrunk_only_where_they_are_too_wide():
 def test_written_scores_are_those_of_the_evaluation(scored, tmp_path):
     write_results(tmp_path / "out", *scored, "t", "s")
     assert json.loads((tmp_path / "out" / "scores.json").read_text()) == scored[0]
+
+
+@pytest.mark.parametrize("name", ["scores.json", "classes.csv", "confusion.csv", "confusion.png", "report.html"])
+def test_results_that_exist_are_refused_unless_they_may_be_overwritten(scored, tmp_path, name):
+    check_results(tmp_path / "out", overwrite=False)
+    (tmp_path / name).write_text("")
+    with pytest.raises(OutputError, match=f"{name} exists; use `overwrite`"):
+        check_results(tmp_path, overwrite=False)
+    check_results(tmp_path, overwrite=True)
+    with pytest.raises(OutputError, match="expected a folder, got a file"):
+        check_results(tmp_path / name, overwrite=True)

@@ -31,14 +31,17 @@ def test_report_escapes_what_comes_from_outside(tmp_path):
         argv=["deeplabctl", "<s>"], device="<q>", error="<em>", status="<dd>",
         expect={"miou": 0.5, "tolerance": 0.1, "source": "<cite>"},
     )  # fmt: skip
+    with (run / "recipe.toml").open("a") as file:
+        file.write('["<kbd>"]\n"<var>" = 1\n')
     page = page_of(run)
     body = page[page.index("<body>") :]
     for text in (
         "a &lt;i&gt; &amp; b", "&lt;b&gt;disc", "salt &amp; &#x27;pepper&#x27;", "&lt;w&gt;.keras", "&lt;s&gt;",
         "&lt;q&gt;", "&lt;em&gt;", "&lt;dd&gt;", "&lt;cite&gt;", "/sets/&lt;u&gt;set",
+        "&lt;kbd&gt;", "&lt;var&gt;",
     ):  # fmt: skip
         assert text in body
-    assert not re.search(r"<(i|u|w|em|q|dd|cite)>|<s>|<b>disc", body)
+    assert not re.search(r"<(i|u|w|em|q|dd|cite|kbd|var)>|<s>|<b>disc", body)
 
 
 def test_report_shows_the_classes_of_the_best_validation(tmp_path):
@@ -123,9 +126,10 @@ def test_folders_that_are_not_runs_are_refused(tmp_path):
 
 def test_run_without_its_facts_still_gives_a_report(tmp_path):
     run = make_run(tmp_path / "run")
-    for text in ("", "{", "[]", '{"versions": 3, "argv": "x", "earlier": 5, "expect": [], "recipe": {}}'):
+    for text in ("", "{", "[]", '{"versions": 3, "argv": "x", "earlier": 5, "expect": [], "recipe": 7}'):
         (run / "run.json").write_text(text)
         assert "<b>50.00</b>" in page_of(run)
+        assert RunResults.read(run).recipe_name == "shapes"
 
 
 def test_report_is_written_whole_or_not_at_all(tmp_path):
