@@ -15,7 +15,7 @@ help:  ## show this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 install: $(USER_READY)  ## make .venv with the command deeplabctl in it
-install-dev: $(READY)  ## the same with what checks and tests need
+install-dev: $(READY)  ## also what checks and tests need
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=/path/to/python"; exit 1; }
@@ -29,7 +29,7 @@ $(READY): pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	@touch $@ $(USER_READY)
 
-format: install-dev  ## lay out the code
+format: install-dev  ## format the code
 	$(BIN)/ruff format deeplabctl tests benchmarks
 	$(BIN)/ruff check --fix deeplabctl tests benchmarks
 
@@ -41,13 +41,13 @@ check: install-dev  ## style, types
 test: install-dev  ## unit and TensorFlow tests (minutes)
 	$(BIN)/python -m pytest
 
-test-all: install-dev  ## the slow tests too
+test-all: install-dev  ## also the slow tests
 	$(BIN)/python -m pytest --slow
 
-demo: install  ## train, evaluate and segment on the built-in data set (about 5 minutes)
+demo: install  ## train, evaluate and segment on the built-in data set (minutes)
 	@DEEPLABCTL="$(CURDIR)/$(BIN)/deeplabctl" sh demo.sh
 
-bench: install-dev  ## measure: prints ratios
+bench: install-dev  ## measure speed and memory
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
 clean:  ## remove what the targets made

@@ -1,0 +1,207 @@
+"""The pages: links lead somewhere, options and tests exist, the Python examples run, and the drawing is true."""
+
+import re
+import runpy
+import shutil
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [README, CONTRIBUTING, ROOT / "CHANGELOG.md", *DOCS]
+names = [str(page.relative_to(ROOT)) for page in PAGES]
+every_page = pytest.mark.parametrize("page", PAGES, ids=names)
+
+
+def prose(page):
+    """Return a page without its blocks of code."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return re.sub(r"(?m)^ {4}.*$", "", text)
+
+
+def links(page):
+    return re.findall(r"\]\(<?([^)>\s]+)>?\)", prose(page))
+
+
+def anchors(page):
+    """Return the anchors that GitHub gives the headings of a page."""
+    headings = re.findall(r"(?m)^#+ (.+)$", prose(page))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@every_page
+def test_links_lead_to_files_and_headings_that_exist(page):
+    for link in links(page):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target), link
+
+
+def test_readme_links_to_every_page():
+    linked = {(ROOT / link.partition("#")[0]).resolve() for link in links(README)}
+    assert set(DOCS) <= linked
+    pictures = {(page.parent / link).resolve() for page in PAGES for link in links(page)}
+    assert set((ROOT / "docs" / "images").iterdir()) <= pictures
+
+
+@cache
+def options():
+    """Return the long options of each command, by its name: "train", "data check", ..."""
+    from typer.main import get_command
+
+    from deeplabctl.cli.app import app
+
+    def collect(command, name):
+        if hasattr(command, "commands"):
+            for part, sub in command.commands.items():
+                yield from collect(sub, f"{name} {part}".strip())
+        else:
+            found = (option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts))
+            yield name, {option for option in found if option.startswith("--")} | {"--help"}
+
+    return dict(collect(get_command(app), ""))
+
+
+COMMON = {"--json", "--quiet", "--debug", "--help"}
+OTHER_PROGRAMS = r"#SBATCH.*|\bpip .*|\bpytest .*"
+
+
+def named_options(text):
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text))
+
+
+@every_page
+def test_options_that_a_page_names_exist(page):
+    text = re.sub(OTHER_PROGRAMS, "", page.read_text("utf-8"))
+    known = set.union(*options().values(), {"--version"})
+    assert named_options(text) <= known
+    for line in re.sub(r"\\\n", "", text).splitlines():
+        for command, rest in re.findall(r"\bdeeplabctl ((?:data )?[a-z-]+)((?: [^`|#]*)?)", line):
+            if command in options():
+                assert named_options(rest) <= options()[command], line
+
+
+@pytest.mark.parametrize("command", ["train", "eval", "infer", "report", "convert-caffe", "data"])
+def test_every_command_has_a_page_with_all_of_its_options(command):
+    text = (ROOT / "docs" / f"{command}.md").read_text("utf-8")
+    for name, known in options().items():
+        if name.split()[0] == command:
+            section = text.split(f"\n## {name}\n")[1].split("\n## ")[0] if command == "data" else text
+            assert known - COMMON <= named_options(section), name
+
+
+def test_every_command_is_in_the_readme():
+    headings = re.findall(r"(?m)^### (.+)$", README.read_text("utf-8"))
+    assert headings == list(dict.fromkeys(name.split()[0] for name in options()))
+
+
+@every_page
+def test_files_tests_and_variables_that_a_page_names_exist(page):
+    text = page.read_text("utf-8")
+    for path in re.findall(r"(?<![\w/])(?:tests|benchmarks|deeplabctl)/[\w/.]*\w", text):
+        assert (ROOT / path).exists(), path
+    sources = {folder: "".join(path.read_text() for path in (ROOT / folder).rglob("*.py")) for folder in SOURCES}
+    for test in re.findall(r"`(test_\w+)`", text):
+        assert f"def {test}(" in sources["tests"], test
+    for variable in re.findall(r"\bDEEPLABCTL_[A-Z_]+", text):
+        assert variable in sources["deeplabctl"], variable
+    for part in re.findall(r"pytest [\w -]*-k (\w+)", text):
+        assert re.search(rf"def test_\w*{part}\w*\(", sources["tests"]), part
+
+
+SOURCES = ("deeplabctl", "tests")
+
+
+@pytest.mark.parametrize("page", [README, CONTRIBUTING, *DOCS], ids=lambda page: page.name)
+def test_pages_are_in_plain_words(page):
+    assert not re.findall(r"(?i)\b(mend\w*|ruinous|wishes|anew|afresh)\b", page.read_text("utf-8"))
+
+
+def test_every_packaged_recipe_is_listed():
+    from deeplabctl import recipes
+
+    listed = re.findall(r"(?m)^\| `([\w-]+)` \|", (ROOT / "docs" / "recipes.md").read_text("utf-8"))
+    assert listed == recipes.names() or sorted(listed) == recipes.names()
+
+
+def test_presets_of_the_crf_are_those_of_the_table():
+    from deeplabctl.crf.params import PRESETS
+
+    rows = re.findall(r"(?m)^\| (.+) \|$", (ROOT / "docs" / "crf.md").read_text("utf-8"))
+    head, _, *body = [[cell.strip("` ") for cell in row.split("|")] for row in rows]
+    assert head[2:] == list(PRESETS)
+    for name, _, *values in body:
+        assert [float(value) for value in values] == [getattr(preset, name) for preset in PRESETS.values()]
+
+
+LAYERING = runpy.run_path(str(ROOT / "tests" / "test_layering.py"))
+SMALL = {"__init__", "__main__", "recipes", "render", "files", "classes", "arrays", "errors", "parallel", "reporting"}
+ROOMS = [name for row in LAYERING["ROOMS"] for name in row if name not in SMALL | {"version"}]
+
+
+def drawing(start):
+    """Return {room: text} of the indented lines of CONTRIBUTING.md after a text; a line may continue the one above."""
+    block = re.search(r"(?:^ {4}.*\n)+", CONTRIBUTING.read_text("utf-8").split(start)[1], re.MULTILINE)
+    lines = re.sub(r"\n {5,}", " ", block[0]).splitlines()
+    return dict(line.strip().split(maxsplit=1) for line in lines)
+
+
+def test_drawing_of_the_rooms_has_their_names_order_and_imports():
+    uses = {name: set() for name in ROOMS}
+    for file, tree in LAYERING["FILES"].items():
+        for name in LAYERING["imported"](LAYERING["walk"](tree, types=True)):
+            lower = LAYERING["file_of"](name)
+            if lower and (room := LAYERING["room_of"](file)) in uses:
+                uses[room].add(LAYERING["room_of"](lower))
+    drawn = drawing("as they are.\n\n")
+    assert drawn.pop("room") == "in -> out                          imports from"
+    assert list(drawn) == ROOMS
+    for room, text in drawn.items():
+        expected = [other for other in ROOMS if other in uses[room] - {room}]
+        assert "".join(re.split(r" {2,}", text)[1:]).split() == expected, room
+
+
+def test_drawing_of_the_rooms_has_their_files():
+    for room, text in drawing("In each room:\n\n").items():
+        folder = ROOT / "deeplabctl" / room
+        for part, files in [("", re.sub(r"\w+/\(.*?\)", "", text)), *re.findall(r"(\w+)/\((.*?)\)", text)]:
+            expected = [path.stem for path in sorted((folder / part).glob("*.py")) if path.stem != "__init__"]
+            assert files.split() == expected, f"{room}/{part}"
+        assert {path.name for path in folder.iterdir() if (path / "__init__.py").exists()} <= set(re.split(r"\W", text))
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """Make what the demo leaves, of a training of a few steps, and a cache with the built-in data set."""
+    import deeplabctl as dl
+    from deeplabctl.data.shapes import write_shapes
+
+    folder = tmp_path_factory.mktemp("demo")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        write_shapes(Path("new"), train=1, val=1, seed=2026)
+        shutil.copy("new/JPEGImages/shapes_0000.jpg", "photo.jpg")
+        shutil.copy(ROOT / "tests" / "data" / "caffe" / "lfov_tiny_v1.caffemodel", "train_iter_8000.caffemodel")
+        dl.train("shapes", steps=2, width=0.05, precision="float32", report=dl.silent)
+    return folder
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize("page", [README, ROOT / "docs" / "python.md"], ids=lambda page: page.name)
+def test_python_examples_run(page, demo, tmp_path, monkeypatch):
+    shutil.copytree(demo, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    blocks = re.findall(r"(?ms)^```python\n(.*?)^```$", page.read_text("utf-8"))
+    assert blocks
+    namespace = {"__name__": page.stem}
+    for number, block in enumerate(blocks, start=1):
+        exec(compile(block, f"{page.name}, example {number}", "exec"), namespace)
