@@ -178,8 +178,9 @@ class Segmenter:
 def load(weights: str | Path | None = None, **settings: Any) -> Segmenter:
     """Load a network: a run directory, or a weight file of any format that can be read; raises WeightsError.
 
-    Without ``weights`` it is the best of the newest run under ./runs. ``settings`` are pad, scales, flip, crf, crf_adaptive and precision, as `Segmenter` takes them at each call; what is
-    not given is as in the recipe that the weights were trained with, and the test size is "tight".
+    Without ``weights`` it is the best of the newest run under ./runs. ``settings`` are pad, scales, flip, crf,
+    crf_adaptive and precision, as `Segmenter` takes them at each call; what is not given is as in the recipe that the
+    weights were trained with, and the test size is "tight".
     """
     network = read_network(find_weights(None if weights is None else str(weights)))
     request = SettingsRequest(**{"pad": "tight", **settings})

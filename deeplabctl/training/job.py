@@ -139,6 +139,8 @@ def run_job(
         if run is not None:
             expect = job.plan.expect
             run.record(device=cluster.device, expect=asdict(expect) if expect else None)
+            if job.plan.recipe_name is not None:
+                run.record(recipe=job.plan.recipe_name)
         result = train_plan(job.plan, run, report_and_log, should_stop, checkpoint=job.checkpoint, cluster=cluster)
         if result.stopped and run is not None:
             run.record(status="interrupted")

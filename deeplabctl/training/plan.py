@@ -19,9 +19,10 @@ from deeplabctl.recipe import Expect, Recipe, read_recipe
 from deeplabctl.reporting import Note, Reporter, silent
 from deeplabctl.training.checkpoint import Checkpoint, check_same_training, fingerprint, last_checkpoint
 from deeplabctl.training.run_directory import CHECKPOINTS, RECIPE, run_facts
+from deeplabctl.weights.imagenet import IMAGENET
 from deeplabctl.weights.locating import weights_path
 from deeplabctl.weights.model_info import ModelInfo
-from deeplabctl.weights.training_start import start_width
+from deeplabctl.weights.training_start import RANDOM, start_width
 
 _DEFAULT_RECIPE = "paper-v2"  # for every data set but the built-in one
 _SAME_SCORE = ("data.root", "run.seed")  # settings that do not change the score to expect
@@ -38,6 +39,7 @@ class Plan:
     facts: list[LabelFacts]  # of ``samples``
     fingerprint: dict[str, Any]  # of both splits
     expect: Expect | None  # the score of the recipe, where none of its settings was changed
+    recipe_name: str | None = None  # a packaged recipe or a file; None for the stored one of a resumed run
 
     def model_info(self, step: int, miou: float | None = None) -> ModelInfo:
         """Return what the model files of this training tell of themselves."""
@@ -71,12 +73,13 @@ def plan_training(
     draft = read_recipe(name or _DEFAULT_RECIPE, overrides, options)
     dataset = find_dataset(draft.data.root or default_data, report)
     if name is None:
-        draft = read_recipe(SHAPES if is_shapes(dataset) else _DEFAULT_RECIPE, overrides, options)
+        name = SHAPES if is_shapes(dataset) else _DEFAULT_RECIPE
+        draft = read_recipe(name, overrides, options)
     recipe = _resolve(draft, dataset, explicit_width=_names_width(overrides, options))
     unchanged = not overrides and not any(
         value is not None and key not in _SAME_SCORE for key, value in options.items()
     )
-    return _check_data(recipe, dataset, unchanged, report)
+    return dataclasses.replace(_check_data(recipe, dataset, unchanged, report), recipe_name=name)
 
 
 def plan_resume(
@@ -149,9 +152,9 @@ def _check_data(recipe: Recipe, dataset: Dataset, unchanged: bool, report: Repor
 
 def _resolve(recipe: Recipe, dataset: Dataset, explicit_width: bool) -> Recipe:
     """Fill in what the recipe leaves to the data set and to its initial weights."""
-    init = recipe.model.init or ("random" if is_shapes(dataset) else "imagenet")
+    init = recipe.model.init or (RANDOM if is_shapes(dataset) else IMAGENET)
     width = recipe.model.width
-    if init not in ("random", "imagenet"):
+    if init not in (RANDOM, IMAGENET):
         init = _resolved_init(init)
         width = start_width(init, recipe.model.architecture, width if explicit_width else None)
     else:
@@ -167,7 +170,7 @@ def _resolve(recipe: Recipe, dataset: Dataset, explicit_width: bool) -> Recipe:
 
 
 def _resolved_init(init: str) -> str:
-    return init if init in ("random", "imagenet") else str(weights_path(Path(init)).resolve())
+    return init if init in (RANDOM, IMAGENET) else str(weights_path(Path(init)).resolve())
 
 
 def _with(recipe: Recipe, **sections: dict[str, Any]) -> Recipe:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from deeplabctl.arrays import Image
 from deeplabctl.data.images import write_picture
-from deeplabctl.errors import OutputError
+from deeplabctl.errors import DeepLabError
 from deeplabctl.reporting import Trained, Validated
 from deeplabctl.training.checkpoint import Checkpoint, checkpoint_files
 from deeplabctl.training.curves import draw_curves
@@ -79,8 +79,9 @@ class Recorder:
                 draw_curves(self._run.path)
 
     def report(self) -> None:
-        """Write the report of the training."""
+        """Write the report of a training that is finished."""
         if self._run:
+            self._run.record(status="finished")
             with self._pictures_are_optional(self._run):
                 draw_curves(self._run.path)
                 write_report(self._run.path)
@@ -90,7 +91,7 @@ class Recorder:
         """Note in log.txt that a picture or a page cannot be written; the training continues."""
         try:
             yield
-        except (OutputError, OSError) as error:
+        except (DeepLabError, OSError) as error:
             run.log(f"no curves or report: {error}")
 
     def _metrics(self, kind: str, values: dict[str, Any]) -> None:

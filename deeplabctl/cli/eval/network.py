@@ -53,7 +53,7 @@ def load_segmenter(target: EvaluationTarget, report: Reporter) -> Segmenter:
 
 def _score(target: EvaluationTarget, outputs: Outputs, report: Reporter) -> tuple[dict[str, Any], str]:
     """Return the scores as JSON has them, and what was scored in words."""
-    from deeplabctl.evaluation.evaluate import score_split
+    from deeplabctl.evaluation.scoring import score_split
 
     samples, facts = target.samples(report)
     segmenter, split = load_segmenter(target, report), target.split
