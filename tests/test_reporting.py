@@ -1,6 +1,8 @@
+import pytest
+
 from deeplabctl.cli.console import PlainReporter
 from deeplabctl.cli.formatting import describe, duration, percent
-from deeplabctl.reporting import Advanced, Finished, Note, Started, Trained, Validated, tqdm_reporter
+from deeplabctl.reporting import Advanced, Finished, Note, Started, Trained, Validated, task, tqdm_reporter
 
 
 def trained(step, logged=True):
@@ -14,7 +16,7 @@ EVENTS = [
     Started("scoring", 2, "images"),
     Advanced(2),
     Finished(),
-    Validated(1, 0.5, 0.75, True, 2, 3),
+    Validated(1, 0.5, 0.75, True, 2, 3, []),
     Finished(),
 ]
 
@@ -46,3 +48,12 @@ def test_numbers_are_put_into_words():
     assert describe(Note("careful", warning=True)) == "warning: careful"
     assert [duration(seconds) for seconds in (5, 65, 3725)] == ["0:05", "1:05", "1:02:05"]
     assert [percent(share) for share in (0.12345, 1.0, None)] == ["12.35", "100.00", "-"]
+
+
+def test_task_ends_also_where_the_work_fails():
+    events = []
+    with pytest.raises(ZeroDivisionError), task(events.append, "scoring", 3, "images", 1) as advance:
+        advance()
+        advance(2)
+        raise ZeroDivisionError
+    assert events == [Started("scoring", 3, "images", 1), Advanced(1), Advanced(2), Finished()]

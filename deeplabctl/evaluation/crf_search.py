@@ -46,7 +46,7 @@ def search(
     """Score the grid's points, then those around the best at half its steps, and so on; ``rounds`` of them in all.
 
     Points that the table has already are not scored again. The network runs once over the images; its logits are kept
-    at stride 8 (a third of a MiB for an image of VOC's size and scale), from which the scores are made anew for each
+    at stride 8 (a third of a MiB for an image of VOC's size and scale), from which the scores are made again for each
     point. Raises DataError for a sample that cannot be read.
     """
     subset = _Subset(segmenter, dataset, samples, report)

@@ -27,7 +27,7 @@ def evaluate(
     report: Reporter = silent,
     **settings: Any,
 ) -> dict[str, Any]:
-    """Score a network on a split and return the scores as ``eval --json`` has them, fractions of 1.
+    """Score a network on a split and return the scores as the JSON of ``deeplabctl eval`` has them, fractions of 1.
 
     ``network`` is what `load` returns, or weights; ``data`` a folder in VOC layout or "shapes", by default the data set
     of the training; ``limit`` scores the first images only. ``settings`` are those of `Segmenter`: pad, scales, flip,

@@ -123,7 +123,7 @@ class Optimizer:
 
 
 def _adam(slots: list[tf.Variable], gradient: tf.Tensor, step: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
-    """Return both moments anew, and what the learning rate multiplies."""
+    """Return both updated moments, and what the learning rate multiplies."""
     import tensorflow as tf
 
     time = tf.cast(step + 1, gradient.dtype)

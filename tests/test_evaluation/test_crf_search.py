@@ -34,7 +34,7 @@ class FakeSegmenter:
 
 @pytest.fixture
 def subject(tmp_path, monkeypatch):
-    """Stand in for the network and the CRF: the latter mends as many of the wrong columns as its bi_w says."""
+    """Stand in for the network and the CRF: the latter corrects as many of the wrong columns as its bi_w says."""
     from deeplabctl.data.images import read_image
 
     dataset = open_dataset(make_dataset(tmp_path / "set", val=3))
@@ -46,10 +46,10 @@ def subject(tmp_path, monkeypatch):
         asked.append((params, adaptive))
         for image, scores in list(pairs):
             right = labels[image.tobytes()]
-            mended = scores.copy()
+            corrected = scores.copy()
             count = int(9 - abs(params.bi_w - 4.5) - abs(params.bi_xy_std - 50) / 10)
-            mended[:, :count] = np.eye(3, dtype=np.float32)[np.where(right == 255, 0, right)[:, :count]]
-            yield mended
+            corrected[:, :count] = np.eye(3, dtype=np.float32)[np.where(right == 255, 0, right)[:, :count]]
+            yield corrected
 
     monkeypatch.setattr("deeplabctl.crf.refine_many", refine_many, raising=False)
     return FakeSegmenter(labels), dataset, samples, asked
