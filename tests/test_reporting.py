@@ -52,8 +52,13 @@ def test_numbers_are_put_into_words():
 
 def test_task_ends_also_where_the_work_fails():
     events = []
-    with pytest.raises(ZeroDivisionError), task(events.append, "scoring", 3, "images", 1) as advance:
-        advance()
-        advance(2)
-        raise ZeroDivisionError
+
+    def work():
+        with task(events.append, "scoring", 3, "images", 1) as advance:
+            advance()
+            advance(2)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        work()
     assert events == [Started("scoring", 3, "images", 1), Advanced(1), Advanced(2), Finished()]
