@@ -12,3 +12,6 @@ Scores = npt.NDArray[np.float32]  # (H, W, C), after softmax unless said otherwi
 Pixels = npt.NDArray[np.float32]  # (H, W, 3) BGR minus the mean: what the network takes
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
+Float32 = npt.NDArray[np.float32]
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]

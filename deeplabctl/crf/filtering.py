@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from deeplabctl.arrays import Image
+from deeplabctl.arrays import Float32, Image, Int32
 from deeplabctl.crf.compiling import kernel
-from deeplabctl.crf.lattice import HALF, ROW, ZERO, Float32, Int32, build_lattice
+from deeplabctl.crf.lattice import HALF, ROW, ZERO, build_lattice
 from deeplabctl.crf.params import CrfParams
 
 GAUSSIAN_VERTICES = 3  # around a pixel in the gaussian kernel's lattice, of (x, y)

@@ -11,13 +11,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from deeplabctl.arrays import Float32, Int32, Int64
 from deeplabctl.crf.compiling import kernel
-
-Float32 = npt.NDArray[np.float32]
-Int32 = npt.NDArray[np.int32]
-Int64 = npt.NDArray[np.int64]
 
 BLOCK = 256  # points that are embedded at once
 END = np.int32(-(2**31))  # the sign bit marks the last vertex of a chain

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from deeplabctl.arrays import Image, Scores
+from deeplabctl.arrays import Float32, Image, Int32, Scores
 from deeplabctl.crf.params import CrfParams
 from deeplabctl.parallel import map_ahead
 
 if TYPE_CHECKING:
     from deeplabctl.crf.filtering import Filter
 
-Float32 = npt.NDArray[np.float32]
-Int32 = npt.NDArray[np.int32]
 
 DEFAULT = CrfParams()
 WEAK = 0.04  # adaptive: the dropped labels have at most this probability together, at every pixel

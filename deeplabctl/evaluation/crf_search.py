@@ -37,18 +37,18 @@ def search(
     samples: Sequence[Sample],
     grid: Grid,
     table: SearchTable,
-    base: CrfParams,
     report: Reporter = silent,
     *,
     rounds: int = 2,
-    adaptive: bool = False,
 ) -> SearchResult:
     """Score the grid's points, then those around the best at half its steps, and so on; ``rounds`` of them in all.
 
-    Points that the table has already are not scored again. The network runs once over the images; its logits are kept
+    What is not searched, and whether the CRF is adaptive, is as the segmenter's settings have it. Points that the table
+    has already are not scored again. The network runs once over the images; its logits are kept
     at stride 8 (a third of a MiB for an image of VOC's size and scale), from which the scores are made again for each
     point. Raises DataError for a sample that cannot be read.
     """
+    base = segmenter.settings.crf or CrfParams()
     subset = _Subset(segmenter, dataset, samples, report)
     for level in range(rounds):
         wanted = points(grid) if level == 0 else finer(grid, table.best()[0], level)
@@ -59,7 +59,7 @@ def search(
         name = f"CRF search, round {level + 1} of {rounds}"
         with task(report, name, len(wanted) * len(samples), "images", done) as advance:
             for point in missing:
-                miou = subset.miou(params_at(point, base), advance, adaptive=adaptive)
+                miou = subset.miou(params_at(point, base), advance)
                 best = not table.rows or miou > table.best()[1]
                 table.add(point, miou)
                 report(Note(f"{_words(point)}: mIoU {100 * miou:.2f}{'  (best so far)' if best else ''}"))
@@ -82,7 +82,7 @@ class _Subset:
                 advance()
         self.without_crf = matrix.mean_iou()
 
-    def miou(self, params: CrfParams, advance: Callable[[], None], *, adaptive: bool) -> float:
+    def miou(self, params: CrfParams, advance: Callable[[], None]) -> float:
         """Return the mean IoU with these parameters."""
         from deeplabctl.crf import refine_many
 
@@ -94,7 +94,7 @@ class _Subset:
                 labels.append(label)
                 yield image, self._segmenter.scores_from(coarse, label.shape)
 
-        for refined in refine_many(pairs(), params, adaptive=adaptive):
+        for refined in refine_many(pairs(), params, adaptive=self._segmenter.settings.crf_adaptive):
             matrix.update(labels.pop(0), refined.argmax(-1))
             advance()
         return matrix.mean_iou()

@@ -97,9 +97,3 @@ def weight_shapes(architecture: str, num_classes: int, width: float = 1.0) -> di
         shapes[conv.name] = (conv.kernel, conv.kernel, incoming, outgoing)
         incoming = outgoing
     return shapes
-
-
-def parameter_count(architecture: str, num_classes: int, width: float = 1.0) -> int:
-    """Return the number of weights and biases."""
-    shapes = weight_shapes(architecture, num_classes, width).values()
-    return sum(height * wide * incoming * outgoing + outgoing for height, wide, incoming, outgoing in shapes)

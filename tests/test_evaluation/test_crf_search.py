@@ -7,6 +7,7 @@ from deeplabctl.crf.search_grid import SearchTable
 from deeplabctl.data.dataset import open_dataset
 from deeplabctl.data.images import read_label
 from deeplabctl.evaluation.crf_search import search, spread
+from deeplabctl.prediction import PredictionSettings
 from deeplabctl.reporting import Advanced, Note
 
 
@@ -20,6 +21,7 @@ class FakeSegmenter:
 
     def __init__(self, labels):
         self.labels, self.runs = labels, 0
+        self.settings = PredictionSettings(crf=CrfParams(pos_w=7), crf_adaptive=True)
 
     def coarse_logits(self, image):
         self.runs += 1
@@ -62,7 +64,7 @@ def test_search_finds_the_best_point_from_coarse_to_fine_and_runs_the_network_on
     segmenter, dataset, samples, asked = subject
     events = []
     table = SearchTable(tmp_path / "t.csv", CrfParams(), {})
-    result = search(segmenter, dataset, samples, GRID, table, CrfParams(pos_w=7), events.append, adaptive=True)
+    result = search(segmenter, dataset, samples, GRID, table, events.append)
     assert (result.best.bi_w, result.best.bi_xy_std, result.best.pos_w) == (4.5, 50.0, 7)
     assert result.miou == 1.0 > result.without_crf
     assert result.points == 8 + 8
@@ -76,7 +78,7 @@ def test_search_finds_the_best_point_from_coarse_to_fine_and_runs_the_network_on
 def test_search_that_was_broken_off_scores_only_what_is_missing(subject, tmp_path):
     segmenter, dataset, samples, asked = subject
     whole = SearchTable(tmp_path / "a.csv", CrfParams(), {})
-    search(segmenter, dataset, samples, GRID, whole, CrfParams(), rounds=2)
+    search(segmenter, dataset, samples, GRID, whole, rounds=2)
     asked.clear()
 
     def stop(event):
@@ -85,10 +87,10 @@ def test_search_that_was_broken_off_scores_only_what_is_missing(subject, tmp_pat
 
     broken = SearchTable(tmp_path / "b.csv", CrfParams(), {})
     with pytest.raises(KeyboardInterrupt):
-        search(segmenter, dataset, samples, GRID, broken, CrfParams(), stop)
+        search(segmenter, dataset, samples, GRID, broken, stop)
     assert len(SearchTable(tmp_path / "b.csv", CrfParams(), {}).rows) == 4
     asked.clear()
     again = SearchTable(tmp_path / "b.csv", CrfParams(), {})
-    search(segmenter, dataset, samples, GRID, again, CrfParams())
+    search(segmenter, dataset, samples, GRID, again)
     assert len(asked) == 16 - 4
     assert (tmp_path / "a.csv").read_text() == (tmp_path / "b.csv").read_text()

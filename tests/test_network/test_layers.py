@@ -1,8 +1,11 @@
-from deeplabctl.network.layers import ARCHITECTURES, OUTPUT_STRIDE, parameter_count, weight_shapes
+import math
+
+from deeplabctl.network.layers import ARCHITECTURES, OUTPUT_STRIDE, weight_shapes
 
 
 def test_largefov_has_the_papers_parameters():
-    assert parameter_count("largefov", 21) == 20_505_429
+    kernels = weight_shapes("largefov", 21).values()
+    assert sum(math.prod(kernel) + kernel[-1] for kernel in kernels) == 20_505_429
 
 
 def test_width_multiplies_all_channels_but_the_classes():

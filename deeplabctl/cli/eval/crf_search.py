@@ -53,10 +53,7 @@ def search_crf(console: Console, request: EvaluationRequest, options: SearchOpti
         }
         table = SearchTable(options.out / _TABLE, base, settings, overwrite=options.overwrite)
         segmenter = load_segmenter(replace(target, settings=replace(prediction, crf=base)), report)
-        result = search(
-            segmenter, target.dataset, samples, options.grid, table, base, report, rounds=options.rounds,
-            adaptive=prediction.crf_adaptive,
-        )  # fmt: skip
+        result = search(segmenter, target.dataset, samples, options.grid, table, report, rounds=options.rounds)
     best = result.best
     console.say(
         f"best of {result.points} points on {len(samples)} images of {split}: bi_w {best.bi_w:g}, "
