@@ -7,36 +7,36 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from deeplabctl.errors import DeepLabError
 
-if TYPE_CHECKING:
-    from deeplabctl.training.cluster import Cluster
+
+def start_tensorflow() -> None:
+    """Import TensorFlow and start its device; raises DeepLabError with what it wrote if it does not start."""
+    with tensorflow_startup():
+        pass
 
 
-def start_tensorflow(log: Callable[[str], None] = lambda text: None, strategy: str = "single") -> Cluster:
-    """Import TensorFlow, with its stderr passed to ``log``, and return the devices to work on.
+@contextmanager
+def tensorflow_startup(log: Callable[[str], None] = lambda text: None) -> Iterator[None]:
+    """Import TensorFlow, run the block, and start the device, with what is written to stderr meanwhile for ``log``.
 
-    No environment variable stops all of the lines that it writes. Raises DeepLabError with them if it does not start.
+    The block is for what must come before TensorFlow does anything else, as several workers' strategy must. No
+    environment variable stops all of the lines that TensorFlow writes. Raises DeepLabError with them if it fails.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with _captured_stderr() as captured:
         try:
             import tensorflow as tf
 
-            gpus = tf.config.list_physical_devices("GPU")
-            for gpu in gpus:
+            for gpu in tf.config.list_physical_devices("GPU"):
                 tf.config.experimental.set_memory_growth(gpu, True)
-            from deeplabctl.training.cluster import Cluster
-
-            cluster = Cluster.of_kind(strategy)  # before TensorFlow does anything else, as several workers must
+            yield
             tf.constant(0.0).numpy()  # starts the device, which writes lines too
         except Exception as error:
             raise DeepLabError(f"TensorFlow did not start: {error}; it wrote: {captured()[-2000:]}") from error
         if text := captured().strip():
             log(f"TensorFlow while starting:\n{text}")
-    return cluster
 
 
 @contextmanager

@@ -202,13 +202,15 @@ def _train(job: TrainingJob, worker: Worker | None, report: Reporter) -> tuple[T
     waiting = worker if strategy == "multi-worker" else None
 
     def start(report: Reporter, log: Callable[[str], None]) -> Cluster:
-        from deeplabctl.cli.tensorflow_startup import start_tensorflow
+        from deeplabctl.cli.tensorflow_startup import tensorflow_startup
         from deeplabctl.reporting import Note
 
         others = f" as {waiting}, and waiting for the others: {', '.join(waiting.addresses)}" if waiting else ""
         report(Note(f"starting TensorFlow{others}"))
-        with limited_wait() if waiting else nullcontext():
-            cluster = start_tensorflow(log, strategy)
+        with limited_wait() if waiting else nullcontext(), tensorflow_startup(log):
+            from deeplabctl.training.cluster import Cluster
+
+            cluster = Cluster.of_kind(strategy)
         stack.enter_context(stop_signals(should_stop))  # now, as several workers' TensorFlow has set a handler itself
         return cluster
 
