@@ -18,17 +18,17 @@ def check_new_file(path: Path, *, overwrite: bool, suffixes: Sequence[str] = ())
     """Raise OutputError for a file that must not be written: it exists, is a folder, or has another suffix."""
     if suffixes and path.suffix.lower() not in suffixes:
         endings = ", ".join(suffixes)
-        raise OutputError(f"{path}: expected a name that ends in {endings}; choose another `out`")
+        raise OutputError(f"{path}: expected a name that ends in {endings}; choose another name")
     if path.is_dir():
-        raise OutputError(f"{path}: expected the name of a file to write, got a folder; choose another `out`")
+        raise OutputError(f"{path}: expected the name of a file to write, got a folder; choose another name")
     if os.path.lexists(path) and not overwrite:
-        raise OutputError(f"{path} exists; use `overwrite` to replace it, or choose another `out`")
+        raise OutputError(f"{path} exists; use `overwrite` to replace it, or choose another name")
 
 
 def check_folder(path: Path) -> None:
     """Raise OutputError for a folder of results that is a file."""
     if os.path.lexists(path) and not path.is_dir():
-        raise OutputError(f"{path}: expected a folder, got a file; choose another `out`")
+        raise OutputError(f"{path}: expected a folder, got a file; choose another folder")
 
 
 def check_new_folder(path: Path, *, overwrite: bool) -> None:

@@ -44,7 +44,7 @@ def test_several_runs_are_compared(two, deeplabctl):
 
     code, out, err = deeplabctl("report", "one", "two")
     assert (code, out) == (1, "")
-    assert err == ("error: comparison/comparison.png exists; use --overwrite to replace it, or choose another --out\n")
+    assert err == ("error: comparison/comparison.png exists; use --overwrite to replace it, or choose another name\n")
     assert deeplabctl("report", "one", "two", "--overwrite")[0] == 0
 
 
