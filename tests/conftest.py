@@ -24,21 +24,33 @@ def pytest_collection_modifyitems(config, items):
                 item.add_marker(skip)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _auto_precision(request):
+    """Make "auto" give the format of --auto-precision, in this process and in those that tests start."""
+    forced = request.config.getoption("--auto-precision")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("DEEPLABCTL_AUTO_PRECISION", raising=False)
+        if forced:
+            patch.setenv("DEEPLABCTL_AUTO_PRECISION", forced)
+            patch.setattr("deeplabctl.training.precision.best_precision", lambda gpus: forced)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _own_home(tmp_path_factory, monkeypatch):
     """Keep the caches and the settings of whoever runs the tests out of them."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-    for name in ("DEEPLABCTL_DATA", "DEEPLABCTL_WEIGHTS", "DEEPLABCTL_AUTO_PRECISION"):
+    for name in ("DEEPLABCTL_DATA", "DEEPLABCTL_WEIGHTS"):
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.fixture(autouse=True)
-def _auto_precision(request, _own_home, monkeypatch):
-    """Make "auto" give the format of --auto-precision, in this process and in those that tests start."""
-    forced = request.config.getoption("--auto-precision")
-    if forced:
-        monkeypatch.setenv("DEEPLABCTL_AUTO_PRECISION", forced)
-        monkeypatch.setattr("deeplabctl.training.precision.best_precision", lambda gpus: forced)
+@pytest.fixture
+def needs_bfloat16():
+    """Skip a test where this processor, or the instructions that oneDNN may use of it, cannot compute in bfloat16."""
+    from deeplabctl.training.precision import can_compute
+
+    if not can_compute("bfloat16"):
+        pytest.skip("bfloat16 cannot be computed here")
 
 
 @pytest.fixture

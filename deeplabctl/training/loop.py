@@ -60,9 +60,15 @@ def train_plan(
     cluster = cluster or Cluster()
     recorder = Recorder(run)
     if plan.recipe.run.precision == "auto":
-        plan = with_precision(plan, precision.best_precision(cluster.gpus))
+        best = precision.best_precision(cluster.gpus)
+        plan = with_precision(plan, best if precision.can_compute(best) else "float32")
         if run is not None:
             run.write_recipe(plan.recipe)
+    elif not precision.can_compute(plan.recipe.run.precision):
+        raise RunError(
+            f"run.precision: expected a format that TensorFlow can compute in here, got {plan.recipe.run.precision}; "
+            "use `precision=float32`, or `precision=auto` for the fastest one"
+        )
     report(Note(f"computing in {plan.recipe.run.precision} on {cluster.device}"))
     try:
         return _Training(plan, recorder, report, checkpoint, cluster).run(should_stop)

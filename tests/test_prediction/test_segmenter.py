@@ -195,7 +195,7 @@ def test_crf_of_a_call_is_refine_on_the_scores(tiny):
         np.testing.assert_array_equal(refined.label, expected.argmax(-1))
 
 
-def test_bfloat16_scores_are_near_float32s_and_come_from_the_same_weights(tiny):
+def test_bfloat16_scores_are_near_float32s_and_come_from_the_same_weights(tiny, needs_bfloat16):
     rgb = np.load(DATA / "inputs_u8.npz")["97x130"][..., ::-1]
     exact, rough = segmenter(tiny).predict(rgb).scores, segmenter(tiny, precision="bfloat16").predict(rgb).scores
     assert rough.dtype == np.float32

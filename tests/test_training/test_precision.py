@@ -34,14 +34,29 @@ def test_auto_is_float32_where_the_processor_cannot_be_asked(tmp_path):
 def test_auto_is_what_the_environment_says_and_a_named_format_stays(tmp_path, deeplabctl, monkeypatch):
     make_dataset(tmp_path / "set", train=2, val=1)
     small = ["--data", "set", "--recipe", "shapes", "--width", 0.05, "--crop-size", 33, "--steps", 1, "--batch-size", 1]
-    monkeypatch.setenv("DEEPLABCTL_AUTO_PRECISION", "bfloat16")
+    monkeypatch.setenv("DEEPLABCTL_AUTO_PRECISION", "float16")
     assert deeplabctl("train", *small, "--run-dir", "auto")[0] == 0
-    assert read_recipe("auto/recipe.toml").run.precision == "bfloat16"
+    assert read_recipe("auto/recipe.toml").run.precision == "float16"
     assert deeplabctl("train", *small, "--precision", "float32", "--run-dir", "named")[0] == 0
     assert read_recipe("named/recipe.toml").run.precision == "float32"
     monkeypatch.setenv("DEEPLABCTL_AUTO_PRECISION", "int4")
     code, _, err = deeplabctl("train", *small, "--run-dir", "wrong")
     assert (code, "expected float32, bfloat16, float16, got 'int4'" in err) == (1, True)
+
+
+@pytest.mark.tf
+def test_format_that_cannot_be_computed_is_refused_and_auto_takes_another(tmp_path, deeplabctl, monkeypatch):
+    make_dataset(tmp_path / "set", train=2, val=1)
+    small = ["--data", "set", "--recipe", "shapes", "--width", 0.05, "--crop-size", 33, "--steps", 1, "--batch-size", 1]
+    monkeypatch.delenv("DEEPLABCTL_AUTO_PRECISION", raising=False)
+    monkeypatch.setattr("deeplabctl.training.precision.best_precision", lambda gpus: "bfloat16")
+    monkeypatch.setattr("deeplabctl.training.precision.can_compute", lambda precision: precision == "float32")
+    code, _, err = deeplabctl("train", *small, "--run-dir", "auto")
+    assert code == 0, err
+    assert read_recipe("auto/recipe.toml").run.precision == "float32"
+    code, _, err = deeplabctl("train", *small, "--precision", "bfloat16", "--run-dir", "named")
+    assert code == 1
+    assert "expected a format that TensorFlow can compute in here, got bfloat16; use --precision float32" in err
 
 
 def small_step(precision, **solver):
@@ -61,7 +76,9 @@ def caffe_batch():
 
 @pytest.mark.tf
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_half_formats_keep_float32_weights_and_start_at_caffes_loss(precision):
+def test_half_formats_keep_float32_weights_and_start_at_caffes_loss(precision, request):
+    if precision == "bfloat16":
+        request.getfixturevalue("needs_bfloat16")
     model, step = small_step(precision, learning_rate=1e-5)
     assert {weight.dtype for weight in model.weights} == {"float32"}
     assert {layer.compute_dtype for layer in model.layers if layer.weights} == {precision}
@@ -108,7 +125,7 @@ def test_float16_gradients_are_those_of_the_unscaled_loss():
 
 
 @pytest.mark.tf
-def test_saved_model_of_a_half_format_training_is_plain_float32(tmp_path, deeplabctl):
+def test_saved_model_of_a_half_format_training_is_plain_float32(tmp_path, deeplabctl, needs_bfloat16):
     import keras
     from dataset_files import make_dataset
 
