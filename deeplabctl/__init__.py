@@ -18,7 +18,8 @@ from deeplabctl.version import __version__
 
 if TYPE_CHECKING:
     from deeplabctl.crf import CrfParams, refine
-    from deeplabctl.data.dataset import Dataset, open_dataset
+    from deeplabctl.data.dataset import Dataset
+    from deeplabctl.data.locate import open_dataset
     from deeplabctl.errors import DeepLabError
     from deeplabctl.evaluation import ConfusionMatrix, evaluate
     from deeplabctl.network.preprocessing import preprocess
@@ -35,7 +36,8 @@ __all__ = [
 
 _HOMES = {
     "deeplabctl.crf": ("CrfParams", "refine"),
-    "deeplabctl.data.dataset": ("Dataset", "open_dataset"),
+    "deeplabctl.data.dataset": ("Dataset",),
+    "deeplabctl.data.locate": ("open_dataset",),
     "deeplabctl.errors": ("DeepLabError",),
     "deeplabctl.evaluation": ("ConfusionMatrix", "evaluate"),
     "deeplabctl.network.preprocessing": ("preprocess",),
@@ -58,4 +60,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """Return the public names, loaded or not."""
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

@@ -6,6 +6,7 @@ Jobs call a ``Reporter`` with events; the command line draws them, `tqdm_reporte
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -109,6 +110,12 @@ def silent(event: Event) -> None:
     """Report nothing."""
 
 
+def python_warnings(event: Event) -> None:
+    """Report warnings only, as Python's own."""
+    if isinstance(event, Note) and event.warning:
+        warnings.warn(event.text, stacklevel=2)
+
+
 @contextmanager
 def task(report: Reporter, name: str, total: int, unit: str, done: int = 0) -> Iterator[Callable[..., None]]:
     """Report a task from its start to its end, however it ends; yields the function that advances it, by 1 or more."""
@@ -142,7 +149,7 @@ def tqdm_reporter() -> Reporter:
                 bars[0].set_postfix(loss=f"{event.loss:.4f}", lr=f"{event.learning_rate:.3g}")
             case Validated():
                 tqdm.write(f"step {event.step}: mIoU {event.miou:.4f}", file=sys.stderr)
-            case Note(text):
-                tqdm.write(text, file=sys.stderr)
+            case Note():
+                tqdm.write(describe(event) or "", file=sys.stderr)
 
     return report

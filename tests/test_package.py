@@ -2,6 +2,7 @@
 
 import ast
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from caffe_files import DATA, TINY
 
 import deeplabctl as dl
+from deeplabctl.reporting import Trained
 
 SOURCE = ast.parse(Path(dl.__file__).read_text())
 SMALL = {
@@ -73,7 +75,8 @@ def test_evaluate_gives_the_scores_of_the_command(trained, deeplabctl):
     folder, run = trained
     net = dl.load(run.path)
     settings = {"crf": "iterations=2", "scales": (0.5, 1.0)}
-    scores = dl.evaluate(net, split="train", **settings)
+    with pytest.warns(UserWarning, match="not a fair score"):
+        scores = dl.evaluate(net, split="train", **settings)
     code, out, err = deeplabctl(
         "eval", "--weights", run.path, "--split", "train", "--crf-params", "iterations=2", "--scales", "0.5,1", "--json"
     )
@@ -112,3 +115,37 @@ def test_convert_writes_a_model_file_that_load_takes(tmp_path):
     np.testing.assert_array_equal(dl.load(tmp_path / "net.keras")(image).scores, dl.load(TINY)(image).scores)
     with pytest.raises(dl.DeepLabError, match="exists"):
         dl.convert(TINY, tmp_path / "net.keras")
+
+
+@pytest.mark.tf
+def test_interrupted_training_keeps_its_steps_and_resumes(trained, tmp_path):
+    folder, _ = trained
+
+    def interrupt(event):
+        if isinstance(event, Trained) and event.step == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    run = dl.train(folder / "set", **SMALL | {"steps": 9}, run_dir=tmp_path / "run", report=interrupt)
+    assert (run.steps, run.stopped) == (2, True)
+    assert dl.train(resume=run.path, report=dl.silent).steps == 9
+    with pytest.raises(dl.DeepLabError, match="did you mean steps"):
+        dl.train(folder / "set", settings={"solver.stps": 3}, report=dl.silent)
+    with pytest.raises(dl.DeepLabError, match=r"expected SECTION\.KEY=VALUE"):
+        dl.train(folder / "set", settings="x", report=dl.silent)
+
+
+@pytest.mark.tf
+def test_evaluate_warns_of_images_that_were_trained_on(trained):
+    folder, run = trained
+    with pytest.warns(UserWarning, match="this is not a fair score"):
+        dl.evaluate(run.path, folder / "set", split="train")
+    with pytest.raises(dl.DeepLabError, match="at least 1 image"):
+        dl.evaluate(run.path, folder / "set", limit=0)
+
+
+def test_open_dataset_takes_a_text_and_the_built_in_set(tmp_path):
+    from dataset_files import make_dataset
+
+    root = make_dataset(tmp_path / "set")
+    assert dl.open_dataset(str(root)).classes == dl.open_dataset(root).classes
+    assert "star" in dl.open_dataset("shapes").classes

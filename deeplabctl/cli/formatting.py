@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ def with_options(text: str) -> str:
 
     def option(match: re.Match[str]) -> str:
         name, value = match[1].replace("_", "-"), match[2]
-        return f"--{name}" if value is None else f"--{name} {value}"
+        return f"--{name}" if value is None else f"--{name} {shlex.quote(value)}"
 
     return re.sub(r"`([a-z][a-z0-9_]*)(?:=([^`]*))?`", option, text)
 

@@ -56,7 +56,7 @@ def train(
         typer.Option(
             "--crop-size",
             metavar="N",
-            help="Side of the training crops, a multiple of 8 plus 1: 321.",
+            help="Side of the training crops, a multiple of 8 plus 1, as 321. Default: the recipe's.",
             rich_help_panel="Data",
         ),
     ] = None,
@@ -195,8 +195,8 @@ def train(
 
 def _train(job: TrainingJob, worker: Worker | None, report: Reporter) -> tuple[TrainedRun, int]:
     """Load TensorFlow and train; returns the result and the exit code."""
-    from deeplabctl.cli.signals import StopRequest, stop_signals
     from deeplabctl.training.job import run_job
+    from deeplabctl.training.signals import StopRequest, stop_signals
 
     strategy = _strategy(job.plan.recipe.run.strategy, worker)
     waiting = worker if strategy == "multi-worker" else None

@@ -96,9 +96,15 @@ def _check_array(array: np.ndarray[Any, Any]) -> Image:
         return np.repeat(array[..., None], 3, axis=2)
     if array.dtype == np.uint8 and array.size and array.ndim == 3 and array.shape[2] == 3:
         return array
+    if array.dtype != np.uint8:
+        fix = "convert the array to values from 0 to 255"
+    elif array.ndim == 3 and array.shape[2] == 4:
+        fix = "drop the alpha channel, or give the PIL image"
+    else:
+        fix = "give several images as a list"
     raise DataError(
         "expected an image of shape (H, W, 3), RGB, or (H, W), grey, and dtype uint8, got shape "
-        f"{array.shape} and dtype {array.dtype}; convert the array to values from 0 to 255"
+        f"{array.shape} and dtype {array.dtype}; {fix}"
     )
 
 
@@ -132,8 +138,8 @@ def read_label(path: Path) -> Label:
                     path,
                     "one channel of class ids (palette or grey PNG)",
                     f"{picture.mode} colours",
-                    "write each pixel's class id instead of its colour: deeplabctl data check can fix VOC's colours "
-                    "and those of the set's palette PNGs, deeplabctl data convert all others",
+                    "write each pixel's class id instead of its colour: deeplabctl data check with `fix` does it "
+                    "for VOC's colours and the set's palette PNGs, deeplabctl data convert with `palette` for all",
                 )
             )
         return np.array(picture, dtype=np.uint8)
@@ -173,10 +179,10 @@ def write_picture(path: Path, image: Image) -> None:
 def open_picture(path: Path, content: io.BytesIO | None = None) -> Iterator[PIL.Image.Image]:
     """Open an image file with Pillow, or its ``content``; raises DataError in one line for damaged bytes."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's remarks on unusual but readable files
-            with PIL.Image.open(content or path) as picture:
-                yield picture
+        # Pillow's remarks on unusual but readable files. Not catch_warnings, which threads leave behind for each other.
+        warnings.filterwarnings("ignore", module=r"PIL\.|deeplabctl\.data\.images")
+        with PIL.Image.open(content or path) as picture:
+            yield picture
     except UnidentifiedImageError:
         known = "an image of a known format (JPEG, PNG, WebP, BMP, TIFF)"
         got = "other content" if os.path.getsize(path) else "an empty file"  # noqa: PTH202

@@ -134,7 +134,7 @@ def _check_sizes(sample: Sample, label: LabelFacts, image: ImageFacts) -> Iterat
             sample.label,
             f"the size of its upright image {sample.image.name}, {_format_size(expected)}",
             f"{_format_size(size)}, the size before EXIF orientation {image.orientation} turns {sample.image.name}",
-            "draw labels on the upright images; deeplabctl data check can fix it",
+            "draw labels on the upright images; deeplabctl data check with `fix` turns it",
         )
     elif size != expected:
         yield Finding(

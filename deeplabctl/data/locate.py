@@ -6,10 +6,11 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from deeplabctl.data.dataset import Dataset, open_dataset
+from deeplabctl.data.dataset import Dataset
+from deeplabctl.data.dataset import open_dataset as open_folder
 from deeplabctl.data.shapes import CLASSES, write_shapes
 from deeplabctl.errors import OutputError
-from deeplabctl.reporting import Note, Reporter
+from deeplabctl.reporting import Note, Reporter, silent
 
 SHAPES = "shapes"
 _SHAPES_VERSION = 1  # raised when the drawn images change
@@ -22,15 +23,20 @@ def find_dataset(given: str | None, report: Reporter) -> Dataset:
     Raises DataError if the given folder is not a data set.
     """
     if given and given != SHAPES:
-        return open_dataset(Path(given))
+        return open_folder(Path(given))
     if not given:
         for place in _USUAL_PLACES:
             if place.is_dir():
                 report(Note(f"data set: {place}"))
-                return open_dataset(place)
+                return open_folder(place)
         usual = " or ".join(f"./{place}" for place in _USUAL_PLACES)
         report(Note(f"data set: the built-in shapes, as `data` is not given and there is no {usual}"))
     return shapes_dataset(report)
+
+
+def open_dataset(data: str | Path, report: Reporter = silent) -> Dataset:
+    """Open a data set: a folder in VOC layout, or "shapes", the built-in one; raises DataError for anything else."""
+    return find_dataset(str(data), report)
 
 
 def shapes_dataset(report: Reporter) -> Dataset:
@@ -43,7 +49,7 @@ def shapes_dataset(report: Reporter) -> Dataset:
         except OutputError:
             if not root.is_dir():  # else another process has drawn it meanwhile
                 raise
-    return open_dataset(root)
+    return open_folder(root)
 
 
 def name_or_path(dataset: Dataset) -> str:

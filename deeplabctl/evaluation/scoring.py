@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from deeplabctl.data.dataset import Dataset, Sample
 from deeplabctl.data.file_facts import LabelFacts
@@ -13,9 +13,9 @@ from deeplabctl.evaluation.network_scores import score_network
 from deeplabctl.evaluation.split_scores import ImageScores, SplitScores, trimap_place
 from deeplabctl.evaluation.target import checked_samples, dataset_for
 from deeplabctl.prediction.segmenter import Segmenter, load
-from deeplabctl.prediction.settings import SettingsRequest, expected_score
+from deeplabctl.prediction.settings import SettingsOptions, SettingsRequest, expected_score, read_options
 from deeplabctl.recipe import Expect
-from deeplabctl.reporting import Reporter, silent
+from deeplabctl.reporting import Reporter, python_warnings, silent
 
 
 def evaluate(
@@ -24,18 +24,18 @@ def evaluate(
     split: str = "val",
     *,
     limit: int | None = None,
-    report: Reporter = silent,
-    **settings: Any,
+    report: Reporter = python_warnings,
+    **settings: Unpack[SettingsOptions],
 ) -> dict[str, Any]:
     """Score a network on a split and return the scores as the JSON of ``deeplabctl eval`` has them, fractions of 1.
 
     ``network`` is what `load` returns, or weights; ``data`` a folder in VOC layout or "shapes", by default the data set
     of the training; ``limit`` scores the first images only. ``settings`` are those of `Segmenter`: pad, scales, flip,
-    crf, crf_adaptive, precision; the test size is that of the weights' recipe unless ``pad`` names one. Raises
-    DeepLabError for weights or data that cannot be used.
+    crf, crf_adaptive, precision; the test size is that of the weights' recipe unless ``pad`` names one. ``report``
+    takes the events; by default warnings become Python's. Raises DeepLabError for weights or data that cannot be used.
     """
     segmenter = network if isinstance(network, Segmenter) else load(network)
-    info, request = segmenter.info, SettingsRequest(**settings)
+    info, request = segmenter.info, read_options(settings)
     dataset = dataset_for(info, None if data is None else str(data), report)
     usual_pad = SettingsRequest().resolve(info, is_voc=dataset.is_voc).pad
     chosen = replace(request, pad=request.pad or usual_pad).change(segmenter.settings, info)

@@ -82,6 +82,8 @@ def checked_samples(
     info: ModelInfo, dataset: Dataset, split: str, limit: int | None, report: Reporter
 ) -> tuple[list[Sample], list[LabelFacts]]:
     """Return the samples of a split and what their labels contain; warns if the weights were trained on some."""
+    if limit is not None and limit < 1:
+        raise DataError(f"`limit`: expected at least 1 image, got {limit}")
     samples = dataset.samples(split)[:limit]
     facts = check_samples(dataset, samples, report)
     if seen := _trained_on(info, dataset, samples):

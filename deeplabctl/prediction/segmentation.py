@@ -13,7 +13,7 @@ from deeplabctl.data.images import write_mask
 from deeplabctl.render import overlay, with_legend
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Segmentation:
     """Hold a picture's label and scores, of the picture's own upright size."""
 
@@ -21,6 +21,12 @@ class Segmentation:
     label: Label  # (H, W) uint8 class ids
     scores: Scores  # (H, W, C) float32 after softmax; the CRF's marginals where it is used
     classes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        """Return the size and what is seen, in a line."""
+        height, width = self.label.shape
+        seen = ", ".join(f"{name} {share:.1%}" for name, share in self.areas.items())
+        return f"<Segmentation of {width}x{height} pixels: {seen}>"
 
     @property
     def areas(self) -> dict[str, float]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, Unpack, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ from deeplabctl.network.precision import POLICIES, Precision
 from deeplabctl.network.preprocessing import preprocess
 from deeplabctl.prediction.graphs import Graphs, scaled_size
 from deeplabctl.prediction.segmentation import Segmentation
-from deeplabctl.prediction.settings import PredictionSettings, SettingsRequest
+from deeplabctl.prediction.settings import PredictionSettings, SettingsOptions, read_options
 from deeplabctl.weights.fitting import Network
 from deeplabctl.weights.locating import find_weights
 from deeplabctl.weights.model_info import ModelInfo
@@ -73,6 +74,11 @@ class Segmenter:
         assign_weights(model, network.weights)
         return cls(model, info, settings)
 
+    def __repr__(self) -> str:
+        """Return the network and the settings, in a line."""
+        info = self.info
+        return f"<Segmenter: {info.architecture} of width {info.width:g}, {len(info.classes)} classes; {self.settings}>"
+
     def with_settings(self, settings: PredictionSettings) -> Segmenter:
         """Return the same network with other settings; what was compiled is shared."""
         other = Segmenter(self.model, self.info, settings)
@@ -80,19 +86,24 @@ class Segmenter:
         return other
 
     @overload
-    def __call__(self, images: Picture, **changes: Any) -> Segmentation: ...
+    def __call__(  # type: ignore[overload-overlap]
+        self, images: Picture, **changes: Unpack[SettingsOptions]
+    ) -> Segmentation: ...
     @overload
-    def __call__(self, images: Sequence[Picture], **changes: Any) -> list[Segmentation]: ...
-    def __call__(self, images: Picture | Sequence[Picture], **changes: Any) -> Segmentation | list[Segmentation]:
-        """Segment a picture, or several: paths, PIL images, or arrays (H, W, 3) uint8 RGB.
+    def __call__(self, images: Iterable[Picture], **changes: Unpack[SettingsOptions]) -> list[Segmentation]: ...
+    def __call__(
+        self, images: Picture | Iterable[Picture], **changes: Unpack[SettingsOptions]
+    ) -> Segmentation | list[Segmentation]:
+        """Segment an image, or several: paths, PIL images, or arrays (H, W, 3) uint8 RGB or (H, W) uint8 grey.
 
         ``changes`` are settings for this call: pad, scales, flip, crf (True, parameters, or a text such as
-        "bi_w=5"), crf_adaptive, precision. Raises DataError for a picture that cannot be read.
+        "bi_w=5", False for none), crf_adaptive, precision. Raises DataError for an image that cannot be read, and
+        RecipeError for a setting that is not possible.
         """
-        segmenter = self.with_settings(SettingsRequest(**changes).change(self.settings, self.info))
-        if isinstance(images, str | Path | PillowImage.Image | np.ndarray):
-            return segmenter._segmentation(as_image(images))
-        return [segmenter._segmentation(as_image(image)) for image in images]
+        segmenter = self.with_settings(read_options(changes).change(self.settings, self.info))
+        if isinstance(images, Iterable) and not isinstance(images, str | Mapping | PillowImage.Image | np.ndarray):
+            return [segmenter._segmentation(as_image(image)) for image in images]
+        return segmenter._segmentation(as_image(cast(Picture, images)))
 
     def _segmentation(self, image: Image) -> Segmentation:
         return Segmentation(image, *self.predict(image), self.info.classes)
@@ -175,13 +186,13 @@ class Segmenter:
         return self._graphs[key]
 
 
-def load(weights: str | Path | None = None, **settings: Any) -> Segmenter:
+def load(weights: str | os.PathLike[str] | None = None, **settings: Unpack[SettingsOptions]) -> Segmenter:
     """Load a network: a run directory, or a weight file of any format that can be read; raises WeightsError.
 
     Without ``weights`` it is the best of the newest run under ./runs. ``settings`` are pad, scales, flip, crf,
     crf_adaptive and precision, as `Segmenter` takes them at each call; what is not given is as in the recipe that the
     weights were trained with, and the test size is "tight".
     """
-    network = read_network(find_weights(None if weights is None else str(weights)))
-    request = SettingsRequest(**{"pad": "tight", **settings})
+    network = read_network(find_weights(None if weights is None else os.fspath(weights)))
+    request = read_options({"pad": "tight", **settings})
     return Segmenter.from_network(network, request.resolve(network.info))

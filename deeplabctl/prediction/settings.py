@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypedDict, cast, get_args
 
 from deeplabctl.crf.params import PRESETS, CrfParams
 from deeplabctl.crf.search_grid import best_of_table
@@ -56,14 +57,15 @@ class PredictionSettings:
 class SettingsRequest:
     """Hold what a user asks for; None leaves a setting to the recipe that the weights were trained with.
 
-    ``crf`` is True for the recipe's parameters, or parameters, or a text that `parse_crf_params` reads.
+    ``crf`` is True for the recipe's parameters, or parameters, or a text that `parse_crf_params` reads; False for no
+    CRF. ``crf_adaptive`` alone asks for a CRF, too.
     """
 
     pad: Pad | None = None
     scales: tuple[float, ...] | None = None
     flip: bool | None = None
-    crf: CrfParams | str | bool = False
-    crf_adaptive: bool = False
+    crf: CrfParams | str | bool | None = None
+    crf_adaptive: bool | None = None
     precision: Precision | None = None
 
     def resolve(self, info: ModelInfo, *, is_voc: bool = False) -> PredictionSettings:
@@ -71,34 +73,71 @@ class SettingsRequest:
 
         Where neither the user nor the recipe names a test size, it is "paper" for VOC's classes and else "tight".
         """
-        _check_choice("pad", self.pad, get_args(Pad))
-        _check_choice("precision", self.precision, get_args(Precision))
+        self._check()
         recipe = weights_recipe(info)
         usual: Pad = "paper" if is_voc else "tight"
         pad = self.pad or (usual if recipe.eval.pad == "auto" else recipe.eval.pad)
         scales = recipe.eval.scales if self.scales is None else checked_scales(self.scales)
-        crf: CrfParams | None = None
-        if isinstance(self.crf, CrfParams):
-            crf = self.crf
-        elif isinstance(self.crf, str):
-            crf = parse_crf_params(self.crf, recipe.crf)
-        elif self.crf or self.crf_adaptive:
-            crf = recipe.crf
         flip = recipe.eval.flip if self.flip is None else self.flip
-        return PredictionSettings(pad, scales, flip, crf, self.crf_adaptive, self.precision or "float32")
+        crf = self._crf(recipe.crf, None)
+        return PredictionSettings(pad, scales, flip, crf, bool(self.crf_adaptive), self.precision or "float32")
 
     def change(self, settings: PredictionSettings, info: ModelInfo) -> PredictionSettings:
         """Return settings with what is asked for in place of their own."""
-        asked = self.resolve(info)
-        return replace(
-            settings,
+        self._check()
+        return PredictionSettings(
             pad=self.pad or settings.pad,
-            scales=settings.scales if self.scales is None else asked.scales,
+            scales=settings.scales if self.scales is None else checked_scales(self.scales),
             flip=settings.flip if self.flip is None else self.flip,
-            crf=asked.crf or settings.crf,
-            crf_adaptive=self.crf_adaptive or settings.crf_adaptive,
+            crf=self._crf(weights_recipe(info).crf, settings.crf),
+            crf_adaptive=settings.crf_adaptive if self.crf_adaptive is None else self.crf_adaptive,
             precision=self.precision or settings.precision,
         )
+
+    def _crf(self, usual: CrfParams, before: CrfParams | None) -> CrfParams | None:
+        """Return the CRF's parameters: as asked for, else as before; ``usual`` are those of the recipe."""
+        if isinstance(self.crf, CrfParams):
+            return self.crf
+        if isinstance(self.crf, str):
+            return parse_crf_params(self.crf, usual)
+        if self.crf is None and not self.crf_adaptive:
+            return before
+        return None if self.crf is False else before or usual
+
+    def _check(self) -> None:
+        """Raise RecipeError for a value of another type, or one that there is not."""
+        _check_choice("pad", self.pad, get_args(Pad))
+        _check_choice("precision", self.precision, get_args(Precision))
+        for name in ("flip", "crf_adaptive"):
+            if not isinstance(value := getattr(self, name), bool | None):
+                raise RecipeError(f"`{name}`: expected True or False, got {value!r}")
+        if not isinstance(self.crf, CrfParams | str | bool | None):
+            raise RecipeError(f"`crf`: expected True or False, CrfParams, or a text such as bi_w=5, got {self.crf!r}")
+
+
+class SettingsOptions(TypedDict, total=False):
+    """Name the settings that calls take; they are those of `SettingsRequest`."""
+
+    pad: Pad | None
+    scales: Sequence[float] | None
+    flip: bool | None
+    crf: CrfParams | str | bool | None
+    crf_adaptive: bool | None
+    precision: Precision | None
+
+
+def read_options(options: SettingsOptions) -> SettingsRequest:
+    """Return the request that a call's settings make; raises TypeError for one that there is not."""
+    known = SettingsOptions.__annotations__
+    if unknown := [name for name in options if name not in known]:
+        raise TypeError(f"there is no setting {unknown[0]!r}; there are {', '.join(known)}")
+    request = SettingsRequest(**cast(dict[str, Any], options))
+    scales = options.get("scales")
+    if scales is None:
+        return request
+    if isinstance(scales, str) or not isinstance(scales, Iterable):
+        raise RecipeError(f"`scales`: expected numbers in a list, as [0.5, 0.75, 1], got {scales!r}")
+    return replace(request, scales=tuple(scales))
 
 
 def _check_choice(name: str, value: str | None, choices: tuple[str, ...]) -> None:

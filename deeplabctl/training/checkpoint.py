@@ -87,7 +87,10 @@ class Checkpoint:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 facts = json.loads(str(stored["__facts__"]))
                 arrays = {name: stored[name] for name in stored.files if name != "__facts__"}
-            return cls(**facts | {_COUNTERS: Progress(**facts[_COUNTERS]), "arrays": arrays})
+            counters = facts[_COUNTERS]
+            if "settled" in counters:  # the name of ``validated`` in the first checkpoints
+                counters["validated"] = counters.pop("settled")
+            return cls(**facts | {_COUNTERS: Progress(**counters), "arrays": arrays})
         except DAMAGED_ZIP as error:
             raise RunError(f"checkpoint {path}: the file is damaged ({type(error).__name__}: {error})") from None
 

@@ -89,8 +89,15 @@ def draw_curves(run: Path) -> None:
 def curves_picture(runs: Sequence[tuple[str, Metrics]], theme: Theme = LIGHT) -> bytes:
     """Return a PNG with the curves of one run, or of several in a colour each.
 
-    A run is a name, which may be empty for one run, and its metrics.
+    A run is a name, which may be empty for one run, and its metrics. The user's settings of matplotlib do not count.
     """
+    from matplotlib import style
+
+    with style.context("default"):
+        return _picture(runs, theme)
+
+
+def _picture(runs: Sequence[tuple[str, Metrics]], theme: Theme) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -14,6 +16,7 @@ from deeplabctl.reporting import Event, Note, Reporter, tqdm_reporter
 from deeplabctl.training.loop import TrainingResult, train_plan
 from deeplabctl.training.plan import Plan, plan_resume, plan_training
 from deeplabctl.training.run_directory import RunDirectory, find_run, run_facts
+from deeplabctl.training.signals import StopRequest, stop_signals
 
 if TYPE_CHECKING:
     from deeplabctl.training.checkpoint import Checkpoint
@@ -151,7 +154,7 @@ def train(
     data: str | Path | None = None,
     *,
     recipe: str | None = None,
-    settings: Sequence[str] = (),
+    settings: Sequence[str] | Mapping[str, Any] = (),
     init: str | Path | None = None,
     steps: int | None = None,
     batch_size: int | None = None,
@@ -168,10 +171,12 @@ def train(
 ) -> TrainedRun:
     """Train a network; the options are those of ``deeplabctl train``.
 
-    ``data`` is a folder in VOC layout or "shapes"; ``recipe`` a packaged recipe or a file; ``settings`` texts such as
-    "solver.power=0.9"; ``init`` weights, "imagenet" or "random". ``resume`` continues a run directory, or "last". What
-    is not given is as in the recipe. Progress is shown by tqdm unless ``report`` takes the events. Returns the run's
-    path and the scores of its best validation. Raises DeepLabError for what cannot be used or trained.
+    ``data`` is a folder in VOC layout or "shapes"; ``recipe`` a packaged recipe or a file; ``settings`` changes of it:
+    texts such as "solver.power=0.9", or {"solver.power": 0.9}; ``init`` weights, "imagenet" or "random". ``resume``
+    continues a run directory, or "last". What is not given is as in the recipe. Progress is shown by tqdm unless
+    ``report`` takes the events. Returns the run's path and the scores of its best validation. An interrupt (Ctrl-C, the
+    stop button of a notebook) ends the training after its step, with a checkpoint; a second one ends it at once. Raises
+    DeepLabError for what cannot be used or trained.
     """
     options = {
         "data": None if data is None else str(data),
@@ -181,7 +186,10 @@ def train(
     }  # fmt: skip
     directory, run = None if run_dir is None else Path(run_dir), None if resume is None else str(resume)
     report = report or tqdm_reporter()
-    job = prepare_job(TrainingRequest(recipe, settings, options, directory, run), report)
+    changes = [settings] if isinstance(settings, str) else settings
+    if isinstance(changes, Mapping):
+        changes = [f"{name}={json.dumps(value)}" for name, value in changes.items()]  # JSON's values are TOML's
+    job = prepare_job(TrainingRequest(recipe, changes, options, directory, run), report)
     kind = job.plan.recipe.run.strategy
     if kind == "multi-worker":
         raise RunError("`strategy=multi-worker`: a training on several machines needs the command deeplabctl train")
@@ -192,4 +200,9 @@ def train(
 
         return Cluster.of_kind(kind)
 
-    return job.finished_run() or run_job(job, report, start)
+    if finished := job.finished_run():
+        return finished
+    should_stop = StopRequest()
+    in_main_thread = threading.current_thread() is threading.main_thread()  # only there signals can be handled
+    with stop_signals(should_stop) if in_main_thread else nullcontext():
+        return run_job(job, report, start, should_stop)

@@ -138,9 +138,9 @@ class _Training:
                     self._save()
             if self.saved_step != progress.step and not stopped:
                 self._save()
+            self.cluster.any(False)  # nobody leaves before the chief has written the weights
             if not stopped:
                 self.recorder.report()
-            self.cluster.any(False)  # nobody leaves before the chief has written everything
         if stopped:
             self.report(Note(f"stopped after step {progress.step}; {self.recorder.how_to_resume}"))
         return TrainingResult(progress.step, time.perf_counter() - begin, progress.best, progress.best_step, stopped)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -81,18 +82,19 @@ class Recorder:
     def report(self) -> None:
         """Write the report of a training that is finished."""
         if self._run:
-            self._run.record(status="finished")
             with self._pictures_are_optional(self._run):
+                self._run.record(status="finished")
                 draw_curves(self._run.path)
                 write_report(self._run.path)
 
     @contextmanager
     def _pictures_are_optional(self, run: RunDirectory) -> Iterator[None]:
-        """Note in log.txt that a picture or a page cannot be written; the training continues."""
+        """Note in log.txt that a picture or a page cannot be made; whatever the reason, the training continues."""
         try:
             yield
-        except (DeepLabError, OSError) as error:
-            run.log(f"no curves or report: {error}")
+        except Exception as error:
+            with contextlib.suppress(DeepLabError):
+                run.log(f"no curves or report: {type(error).__name__}: {error}")
 
     def _metrics(self, kind: str, values: dict[str, Any]) -> None:
         if self._run and self._board:

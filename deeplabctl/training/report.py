@@ -117,7 +117,7 @@ def _run_facts(results: RunResults) -> dict[str, Any]:
         "python": facts.get("python"),
         **(versions if isinstance(versions, dict) else {}),
         "git": facts.get("git"),
-        "command": shlex.join(map(str, argv)) if isinstance(argv, list) else None,
+        "command": shlex.join(map(str, argv)) if isinstance(argv, list) and argv else None,
     }
     return {key: value for key, value in shown.items() if value is not None}
 

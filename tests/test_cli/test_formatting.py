@@ -14,7 +14,7 @@ from deeplabctl.reporting import Note
         ("`init=random`: got width 1", "--init random: got width 1"),
         ("choose another `pred_dir`", "choose another --pred-dir"),
         ("use `overwrite`, or choose another `out`", "use --overwrite, or choose another --out"),
-        ("`scales=0.5,0.75,1` and `data=`", "--scales 0.5,0.75,1 and --data "),
+        ("`scales=0.5,0.75,1` and `resume=my runs/x`", "--scales 0.5,0.75,1 and --resume 'my runs/x'"),
         ("a.png: expected one channel, got 3", "a.png: expected one channel, got 3"),
         ("set `solver.learning_rate` or solver.power", "set `solver.learning_rate` or solver.power"),
         ("the folder `My Set`", "the folder `My Set`"),

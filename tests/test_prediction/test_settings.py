@@ -10,6 +10,7 @@ from deeplabctl.prediction.settings import (
     expected_score,
     parse_crf_params,
     parse_scales,
+    read_options,
 )
 from deeplabctl.weights.model_info import ModelInfo
 
@@ -52,7 +53,29 @@ def test_change_keeps_what_is_not_asked_for():
     before = PredictionSettings("paper", (0.5,), True, CrfParams(bi_w=2), precision="bfloat16")
     assert SettingsRequest().change(before, TRAINED) == before
     assert SettingsRequest(flip=False).change(before, TRAINED) == replace(before, flip=False)
-    assert SettingsRequest(crf=True).change(before, TRAINED).crf == CrfParams(bi_w=7.0)
+    assert SettingsRequest(crf=True).change(before, TRAINED).crf == CrfParams(bi_w=2)
+    assert SettingsRequest(crf_adaptive=True).change(before, TRAINED) == replace(before, crf_adaptive=True)
+    assert SettingsRequest(crf=False).change(before, TRAINED).crf is None
+    assert SettingsRequest(crf=True).change(replace(before, crf=None), TRAINED).crf == CrfParams(bi_w=7.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"scales": 1}, "`scales`: expected numbers in a list"),
+        ({"scales": "0.5,1"}, "`scales`: expected numbers in a list"),
+        ({"flip": "yes"}, "`flip`: expected True or False"),
+        ({"crf": 5}, "`crf`: expected True or False, CrfParams, or a text"),
+    ],
+)
+def test_options_of_other_types_are_refused(options, expected):
+    with pytest.raises(RecipeError, match=expected):
+        read_options(options).change(PredictionSettings(), TRAINED)
+
+
+def test_unknown_option_is_named():
+    with pytest.raises(TypeError, match="there is no setting 'crff'; there are pad, scales, flip, crf"):
+        read_options({"crff": True})
 
 
 @pytest.mark.parametrize(

@@ -146,3 +146,12 @@ def test_curves_are_written_whole_or_not_at_all(tmp_path):
     with pytest.raises(OutputError, match=r"curves\.png"):
         draw_curves(run)
     assert sorted(path.name for path in run.iterdir()) == before
+
+
+def test_own_settings_of_matplotlib_change_nothing(tmp_path):
+    import matplotlib
+
+    runs = [("x", Metrics([{"step": 1, "loss": 1.0, "learning_rate": 0.1}], []))]
+    expected = curves_picture(runs)
+    with matplotlib.rc_context({"text.usetex": True, "lines.linewidth": 9}):
+        assert curves_picture(runs) == expected

@@ -9,6 +9,7 @@ import typer
 
 from deeplabctl.cli.console import Console, print_error
 from deeplabctl.cli.data.options import DataArgument
+from deeplabctl.cli.formatting import with_options
 from deeplabctl.cli.options import DebugOption, JsonOption, OverwriteOption, QuietOption
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def _document(verdict: Verdict) -> dict[str, Any]:
         "splits": verdict.splits,
         "files": verdict.files,
         "errors": verdict.errors,
-        "findings": [finding.to_dict() for finding in verdict.findings],
+        "findings": [_with_options(finding) for finding in verdict.findings],
     }
 
 
@@ -110,7 +111,10 @@ def _lines(verdict: Verdict) -> list[str]:
     for finding in verdict.findings:
         kinds.setdefault(finding.kind, []).append(finding)
     for findings in kinds.values():
-        lines += [("note: " if finding.severity == "note" else "") + finding.text for finding in findings[:_SHOWN]]
+        lines += [
+            ("note: " if finding.severity == "note" else "") + with_options(finding.text)
+            for finding in findings[:_SHOWN]
+        ]
         if len(findings) > _SHOWN:
             lines.append(f"... and {len(findings) - _SHOWN:,} more like the last; --json lists them all")
     splits = ", ".join(f"{split} {count:,}" for split, count in verdict.splits.items())
@@ -123,3 +127,9 @@ def _count_findings(verdict: Verdict) -> str:
 
 def _plural(count: int, what: str) -> str:
     return f"{count:,} {what}" + ("" if count == 1 else "s")
+
+
+def _with_options(finding: Finding) -> dict[str, Any]:
+    """Return a finding as JSON has it, with options for the arguments that its texts name."""
+    document = finding.to_dict()
+    return document | {key: with_options(document[key]) for key in ("fix", "text")}

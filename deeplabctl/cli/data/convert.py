@@ -84,7 +84,7 @@ def convert(
     ] = "background",
     unknown: Annotated[
         UnknownColors,
-        typer.Option("--unknown", help="What colours are that the palette does not have.", rich_help_panel="Classes"),
+        typer.Option("--unknown", help="What to do with colours the palette does not have.", rich_help_panel="Classes"),
     ] = "error",
     val: Annotated[
         float,
