@@ -29,7 +29,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 _WIDE_GREY_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 # What Pillow raises for damaged content.
 _DAMAGE = (OSError, ValueError, TypeError, SyntaxError, EOFError, struct.error, PIL.Image.DecompressionBombError)
-_FIX_UNREADABLE = "replace the file, or remove it from the lists"
+_FIX_UNREADABLE = "replace the file, or leave it out"
 
 
 def as_image(image: str | Path | PIL.Image.Image | np.ndarray[Any, Any]) -> Image:

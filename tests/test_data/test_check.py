@@ -40,7 +40,7 @@ ERRORS = [  # damage, kind of finding, place, message (a regular expression)
     (damage.label_as_jpeg, "label-lossy", "t1.png",
      "whose compression changes the ids at every border; create it again"),
     (damage.image_cut_off, "unreadable", "v1.png",
-     "damaged or cut off .*; replace the file, or remove it from the lists"),
+     "damaged or cut off .*; replace the file, or leave it out"),
     (damage.jpeg_cut_off, "unreadable", "t1.jpg", "damaged or cut off .*; replace the file"),
     (damage.label_cut_off, "unreadable", "t1.png", "damaged or cut off .*; replace the file"),
     (damage.empty_image, "unreadable", "t1.png", "got an empty file; replace the file"),
