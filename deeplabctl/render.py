@@ -31,6 +31,11 @@ def overlay(image: Image, label: Label, classes: Sequence[str]) -> Image:
     return np.rint(mixed).astype(np.uint8)
 
 
+def overlay_with_legend(image: Image, label: Label, classes: Sequence[str]) -> Image:
+    """Lay the classes' colours over an image, as `overlay` does, and name them below it."""
+    return with_legend(overlay(image, label, classes), [label], classes)
+
+
 def with_legend(picture: Image, labels: Sequence[Label], classes: Sequence[str]) -> Image:
     """Add a strip below a picture with the classes (and void) that appear in the labels, largest first."""
     counts = np.sum([np.bincount(label.ravel(), minlength=256) for label in labels], axis=0)

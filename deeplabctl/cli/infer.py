@@ -141,15 +141,13 @@ def _segment_all(
 
 def _write(job: PictureJob, image: Image, label: Label, classes: tuple[str, ...]) -> dict[str, Any]:
     """Write the mask and the overlay of an image, and return what it shows, as JSON has it."""
-    import numpy as np
-
     from deeplabctl.data.images import write_mask, write_picture
-    from deeplabctl.render import overlay, with_legend
+    from deeplabctl.prediction.segmentation import class_shares
+    from deeplabctl.render import overlay_with_legend
 
     write_mask(job.mask, label)
     if job.overlay is not None:
-        write_picture(job.overlay, with_legend(overlay(image, label, classes), [label], classes))
-    counts = np.bincount(label.ravel(), minlength=len(classes))
+        write_picture(job.overlay, overlay_with_legend(image, label, classes))
     return {
         "image": str(job.image),
         "mask": str(job.mask),
@@ -157,9 +155,7 @@ def _write(job: PictureJob, image: Image, label: Label, classes: tuple[str, ...]
         "width": image.shape[1],
         "height": image.shape[0],
         "classes": [
-            {"id": int(index), "name": classes[index], "share": float(counts[index] / label.size)}
-            for index in np.argsort(-counts, kind="stable")
-            if counts[index]
+            {"id": index, "name": classes[index], "share": share} for index, share in class_shares(label).items()
         ],
     }
 

@@ -10,7 +10,7 @@ from PIL import Image as PillowImage
 
 from deeplabctl.arrays import Image, Label, Scores
 from deeplabctl.data.images import write_mask
-from deeplabctl.render import overlay, with_legend
+from deeplabctl.render import overlay, overlay_with_legend
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -31,15 +31,20 @@ class Segmentation:
     @property
     def areas(self) -> dict[str, float]:
         """Return the share of the picture that each class takes, the largest first, without those that are absent."""
-        counts = np.bincount(self.label.ravel(), minlength=len(self.classes))
-        order = np.argsort(-counts, kind="stable")
-        return {self.classes[index]: float(counts[index] / self.label.size) for index in order if counts[index]}
+        return {self.classes[index]: share for index, share in class_shares(self.label).items()}
 
     def overlay(self, *, legend: bool = True) -> PillowImage.Image:
         """Draw the classes' colours over the picture, with a legend below it."""
-        drawn = overlay(self.image, self.label, self.classes)
-        return PillowImage.fromarray(with_legend(drawn, [self.label], self.classes) if legend else drawn)
+        draw = overlay_with_legend if legend else overlay
+        return PillowImage.fromarray(draw(self.image, self.label, self.classes))
 
     def save(self, path: str | Path) -> None:
         """Write the label as an 8-bit palette PNG in VOC's colours, whole or not at all; pixel value = class id."""
         write_mask(Path(path), self.label)
+
+
+def class_shares(label: Label) -> dict[int, float]:
+    """Return the share of a label that each class id in it takes, the largest first."""
+    counts = np.bincount(label.ravel())
+    order = np.argsort(-counts, kind="stable")
+    return {int(index): float(counts[index] / label.size) for index in order if counts[index]}

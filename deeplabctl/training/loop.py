@@ -16,7 +16,6 @@ from deeplabctl.training import precision
 from deeplabctl.training.agreement import check_workers_agree
 from deeplabctl.training.checkpoint import Checkpoint, Progress
 from deeplabctl.training.cluster import Cluster
-from deeplabctl.training.initial_weights import class_weights, start_weights
 from deeplabctl.training.input_pipeline import TrainingPipeline
 from deeplabctl.training.networks import Networks
 from deeplabctl.training.plan import Plan, with_precision
@@ -26,6 +25,7 @@ from deeplabctl.training.schedule import learning_rate
 from deeplabctl.training.step import TrainingStep
 from deeplabctl.training.step_averages import StepAverages
 from deeplabctl.training.validation import ValidationStopped, Validator
+from deeplabctl.weights.training_start import start_weights
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class _Training:
         )
         self.networks = Networks(plan, cast(Precision, recipe.run.precision), cluster)
         self.new_layers = checkpoint.new_layers if checkpoint else self._start()
-        self.step = TrainingStep(self.networks.trained, recipe, class_weights(plan), self.new_layers, cluster)
+        self.step = TrainingStep(self.networks.trained, recipe, plan.class_weights(), self.new_layers, cluster)
         self.progress = checkpoint.progress if checkpoint else Progress()
         if checkpoint:
             self.step.restore(checkpoint.arrays)
@@ -117,7 +117,12 @@ class _Training:
         self.saved_step = -1
 
     def _start(self) -> list[str]:
-        weights, new_layers = start_weights(self.recipe, len(self.plan.dataset.classes), self.report)
+        model, classes = self.recipe.model, len(self.plan.dataset.classes)
+        weights, new_layers, notes = start_weights(
+            model.init, model.architecture, classes, model.width, self.recipe.run.seed
+        )
+        if notes:
+            self.report(Note("; ".join(notes)))
         assign_weights(self.networks.trained, weights)
         return new_layers
 

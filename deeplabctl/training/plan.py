@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deeplabctl.classes import IGNORE_LABEL
+from deeplabctl.data.class_weights import median_frequency_weights
 from deeplabctl.data.dataset import Dataset, Sample
 from deeplabctl.data.file_facts import LabelFacts
 from deeplabctl.data.findings import FindingError
@@ -40,6 +41,15 @@ class Plan:
     fingerprint: dict[str, Any]  # of both splits
     expect: Expect | None  # the score of the recipe, where none of its settings was changed
     recipe_name: str | None = None  # a packaged recipe or a file; None for the stored one of a resumed run
+
+    def class_weights(self) -> list[float]:
+        """Return the weight of each class in the loss: as the recipe gives them, or of median frequency."""
+        given, num_classes = self.recipe.solver.class_weights, len(self.dataset.classes)
+        if given == "none":
+            return [1.0] * num_classes
+        if given == "median":
+            return median_frequency_weights(self.facts, num_classes)
+        return [float(weight) for weight in given]
 
     def model_info(self, step: int, miou: float | None = None) -> ModelInfo:
         """Return what the model files of this training tell of themselves."""
