@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -67,6 +68,12 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def unfinished_target(path: Path) -> Path | None:
+    """Return the file whose `whole_file` a path is, as a killed process leaves it; None for any other name."""
+    name = re.fullmatch(r"\.(.+)\.[0-9a-f]{8}(\.[^.]*)?", path.name)
+    return path.with_name(name[1] + (name[2] or "")) if name else None
 
 
 @contextmanager

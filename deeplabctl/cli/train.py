@@ -147,7 +147,7 @@ def train(
         typer.Option(
             "--run-dir",
             metavar="DIR",
-            help="Folder for this run's results. Default: a new one in ./runs.",
+            help="Folder for this run's results, new or empty. Default: a new one in ./runs.",
             rich_help_panel="Output",
         ),
     ] = None,
@@ -180,12 +180,13 @@ def train(
         worker = worker_from_environment()
         if worker is not None and strategy not in ("single", "mirrored") and not is_worker_process():
             raise typer.Exit(run_worker(worker))
-        from deeplabctl.training.job import TrainingRequest, prepare_job
+        from deeplabctl.training.job import TrainingRequest, prepared_job
 
         default_data = os.environ.get("DEEPLABCTL_DATA")
         request = TrainingRequest(recipe, settings or [], options, run_dir, resume, default_data)
-        with console.reporter() as report:
-            job = _with_auto_precision(prepare_job(request, report))
+        writes = worker is None or worker.index == 0
+        with console.reporter() as report, prepared_job(request, report, writes=writes) as planned:
+            job = _with_auto_precision(planned)
             run, code = job.finished_run(), 0
             if run is None:
                 run, code = _train(job, worker, report)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,7 +74,7 @@ class Checkpoint:
         """Write ``step-000500.npz`` into the folder, and remove all but the last two there."""
         facts = {item.name: getattr(self, item.name) for item in dataclasses.fields(self) if item.name != "arrays"}
         text = json.dumps(facts | {_COUNTERS: dataclasses.asdict(self.progress)})
-        with whole_file(folder / f"step-{self.progress.step:06d}.npz") as temporary:
+        with whole_file(folder / _name(self.progress.step)) as temporary:
             np.savez(temporary, __facts__=np.array(text), **self.arrays)  # type: ignore[arg-type]
         files = checkpoint_files(folder)
         older = [path for path in files if _step(path) <= self.progress.step]
@@ -110,8 +111,13 @@ def last_checkpoint(folder: Path, report: Reporter = silent) -> Checkpoint | Non
 
 
 def checkpoint_files(folder: Path) -> list[Path]:
-    """Return the checkpoints of a folder, the newest first."""
-    return sorted(folder.glob("step-*.npz"), key=_step, reverse=True)
+    """Return the checkpoints of a folder, the newest first, without files of other names."""
+    files = [path for path in folder.glob("step-*.npz") if re.fullmatch("step-[0-9]+", path.stem)]
+    return sorted((path for path in files if path.name == _name(_step(path))), key=_step, reverse=True)
+
+
+def _name(step: int) -> str:
+    return f"step-{step:06d}.npz"
 
 
 def _step(path: Path) -> int:

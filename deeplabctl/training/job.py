@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from deeplabctl.errors import RunError
 from deeplabctl.reporting import Event, Note, Reporter, tqdm_reporter
 from deeplabctl.training.loop import TrainingResult, train_plan
 from deeplabctl.training.plan import Plan, plan_resume, plan_training
-from deeplabctl.training.run_directory import RunDirectory, find_run, run_facts
+from deeplabctl.training.run_directory import RunDirectory, check_new_run, find_run, run_facts
 from deeplabctl.training.signals import StopRequest, stop_signals
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ class TrainingJob:
     run_dir: Path | None = None
     resumed: Path | None = None  # the directory of the run to continue
     checkpoint: Checkpoint | None = None
+    directory: RunDirectory | None = None  # ``resumed``, locked
 
     def finished_run(self) -> TrainedRun | None:
         """Return the result of a run to resume that has no steps left; None for any other."""
@@ -87,26 +88,39 @@ class TrainingJob:
         best = progress.best or {}
         return TrainedRun(self.resumed, progress.step, 0.0, best, progress.best_step, finished_before=True)
 
-    def open_directory(self, argv: Sequence[str]) -> RunDirectory:
-        """Make or open the run's directory; raises RunError if it cannot be used."""
-        if self.resumed is not None:
-            return RunDirectory.resume(self.resumed, self.plan.recipe, argv)
-        return RunDirectory.create(self.run_dir, self.plan.recipe, self.plan.dataset.name, argv)
+    def open_directory(self, argv: Sequence[str], report: Reporter) -> RunDirectory:
+        """Make the run's directory, or begin to write in the one to resume; raises RunError if it cannot be used."""
+        if self.resumed is None:
+            return RunDirectory.create(self.run_dir, self.plan.recipe, self.plan.dataset.name, argv, report)
+        directory = self.directory or RunDirectory.open(self.resumed, report)
+        directory.resume(self.plan.recipe, argv)
+        return directory
 
 
-def prepare_job(request: TrainingRequest, report: Reporter) -> TrainingJob:
-    """Plan a new training, or one to resume; raises DeepLabError for anything that would stop or spoil it."""
+@contextmanager
+def prepared_job(request: TrainingRequest, report: Reporter, *, writes: bool = True) -> Iterator[TrainingJob]:
+    """Plan a new training, or one to resume; raises DeepLabError for anything that would stop or spoil it.
+
+    The directory of a run to resume is locked before it is read, until the block ends; not where ``writes`` is False,
+    on a worker that leaves this to the chief.
+    """
     settings = {OPTIONS[name]: value for name, value in request.options.items()}
     if request.resume is None:
+        if writes and request.run_dir is not None:
+            check_new_run(request.run_dir)
         plan = plan_training(
             request.recipe, request.settings, settings, default_data=request.default_data, report=report
         )
-        return TrainingJob(plan, request.run_dir)
+        yield TrainingJob(plan, request.run_dir)
+        return
     if request.run_dir is not None:
         raise RunError("`run_dir`: a resumed run stays in its directory; leave it out")
     run = find_run(request.resume)
-    plan, checkpoint = plan_resume(run, request.recipe, request.settings, settings, report=report)
-    return TrainingJob(plan, None, run, checkpoint)
+    with RunDirectory.open(run, report) if writes else nullcontext() as directory:
+        plan, checkpoint = plan_resume(run, request.recipe, request.settings, settings, report=report)
+        if directory is not None and checkpoint is None:
+            directory.check_restart()
+        yield TrainingJob(plan, None, run, checkpoint, directory)
 
 
 def run_job(
@@ -125,7 +139,9 @@ def run_job(
     is False on a worker that has no run directory; ``describe`` puts events into the words of the log. Raises as
     `train_plan`.
     """
-    directory: AbstractContextManager[RunDirectory | None] = job.open_directory(argv) if writes else nullcontext()
+    directory: AbstractContextManager[RunDirectory | None] = (
+        job.open_directory(argv, report) if writes else nullcontext()
+    )
     with directory as run:
 
         def report_and_log(event: Event) -> None:
@@ -189,20 +205,20 @@ def train(
     changes = [settings] if isinstance(settings, str) else settings
     if isinstance(changes, Mapping):
         changes = [f"{name}={json.dumps(value)}" for name, value in changes.items()]  # JSON's values are TOML's
-    job = prepare_job(TrainingRequest(recipe, changes, options, directory, run), report)
-    kind = job.plan.recipe.run.strategy
-    if kind == "multi-worker":
-        raise RunError("`strategy=multi-worker`: a training on several machines needs the command deeplabctl train")
+    with prepared_job(TrainingRequest(recipe, changes, options, directory, run), report) as job:
+        kind = job.plan.recipe.run.strategy
+        if kind == "multi-worker":
+            raise RunError("`strategy=multi-worker`: a training on several machines needs the command deeplabctl train")
 
-    def start(report: Reporter, log: Callable[[str], None]) -> Cluster:
-        report(Note("starting TensorFlow"))
-        from deeplabctl.training.cluster import Cluster
+        def start(report: Reporter, log: Callable[[str], None]) -> Cluster:
+            report(Note("starting TensorFlow"))
+            from deeplabctl.training.cluster import Cluster
 
-        return Cluster.of_kind(kind)
+            return Cluster.of_kind(kind)
 
-    if finished := job.finished_run():
-        return finished
-    should_stop = StopRequest()
-    in_main_thread = threading.current_thread() is threading.main_thread()  # only there signals can be handled
-    with stop_signals(should_stop) if in_main_thread else nullcontext():
-        return run_job(job, report, start, should_stop)
+        if finished := job.finished_run():
+            return finished
+        should_stop = StopRequest()
+        in_main_thread = threading.current_thread() is threading.main_thread()  # only there signals can be handled
+        with stop_signals(should_stop) if in_main_thread else nullcontext():
+            return run_job(job, report, start, should_stop)

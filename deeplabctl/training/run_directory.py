@@ -16,10 +16,10 @@ tensorboard/     the same scalars and previews, where the package tensorboard is
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib.metadata
 import json
 import platform
+import re
 import subprocess
 import time
 from collections.abc import Sequence
@@ -28,16 +28,25 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from deeplabctl.errors import OutputError, RunError
-from deeplabctl.files import write_text
+from deeplabctl.files import unfinished_target, write_text
 from deeplabctl.recipe import Recipe
 from deeplabctl.recipe import write_recipe as recipe_text
+from deeplabctl.reporting import Reporter, silent
+from deeplabctl.training.metrics_log import METRICS
+from deeplabctl.training.run_lock import LOCK, cannot_be_written, lock_run
 from deeplabctl.weights.locating import BEST, LAST
 
-RECIPE, CHECKPOINTS = "recipe.toml", "checkpoints"
+RECIPE, FACTS, CHECKPOINTS, PREVIEWS = "recipe.toml", "run.json", "checkpoints", "previews"
+
+# What a training writes whole or not at all: a killed one may leave them under temporary names.
+_WRITTEN = re.compile(
+    rf"{RECIPE}|{FACTS}|{METRICS}|{BEST}|{LAST}|curves\.png|report\.html|{CHECKPOINTS}/step-\d+\.npz|"
+    rf"{PREVIEWS}/step-\d+\.png"
+)
 
 
 class RunDirectory:
-    """Hold a run's directory and its lock, from ``create`` or ``resume`` to the end of its ``with`` block.
+    """Hold a run's directory and its lock, from ``create`` or ``open`` to the end of its ``with`` block.
 
     The lock dies with the process, so a killed run leaves none behind.
     """
@@ -48,53 +57,74 @@ class RunDirectory:
         self._facts: dict[str, Any] = {}
 
     @classmethod
-    def create(cls, path: Path | None, recipe: Recipe, data_name: str, argv: Sequence[str] = ()) -> Self:
+    def create(
+        cls, path: Path | None, recipe: Recipe, data_name: str, argv: Sequence[str] = (), report: Reporter = silent
+    ) -> Self:
         """Make a new run directory, ``runs/<date>-<time>-<architecture>-<data>`` unless a path is given.
 
-        Raises RunError if it holds a run already or cannot be written.
+        Raises RunError if the path is a folder that is not empty (see `check_new_run`) or cannot be written.
         """
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{recipe.model.architecture}-{data_name}"
         chosen = path or Path("runs", name)
+        if path is not None:
+            check_new_run(path)
         try:
             number = 1
             while path is None and not _made(chosen):
                 number += 1
                 chosen = chosen.with_name(f"{name}-{number}")
             chosen.mkdir(parents=True, exist_ok=True)
-            lock = (chosen / ".lock").open("w")
         except OSError as error:
-            raise RunError(
-                f"run directory {chosen}: cannot be written: {error.strerror}; choose another `run_dir`"
-            ) from None
-        _hold(lock, chosen)
-        if (chosen / RECIPE).exists():
+            raise cannot_be_written(chosen, error) from None
+        lock = lock_run(chosen, report)
+        try:
+            _check_empty(chosen)  # again, as another training may have begun and ended in it
+        except RunError:
             lock.close()
-            raise RunError(
-                f"run directory {chosen}: it holds a run already; continue that with `resume={chosen}`, or choose "
-                "another `run_dir`"
-            )
+            raise
         run = cls(chosen, lock)
+        run._remove_unfinished()
         run.write_recipe(recipe)
         run._begin(argv, recipe)
         return run
 
     @classmethod
-    def resume(cls, path: Path, recipe: Recipe, argv: Sequence[str] = ()) -> Self:
-        """Open a run directory again; raises RunError if it cannot be written or a training runs in it."""
-        try:
-            lock = (path / ".lock").open("w")
-        except OSError as error:
-            raise RunError(f"run directory {path}: cannot be written: {error.strerror}") from None
-        _hold(lock, path)
-        run = cls(path, lock)
-        for leftover in [*path.glob(".*.keras"), *path.glob(f"{CHECKPOINTS}/.*.npz")]:  # killed while writing
-            leftover.unlink(missing_ok=True)
-        run._facts = run_facts(path)
-        before = {key: run._facts.get(key) for key in ("argv", "started", "status", "error")}
-        run._facts["earlier"] = [*run._facts.get("earlier", []), before]
-        run.write_recipe(recipe)
-        run._begin(argv, recipe)
-        return run
+    def open(cls, path: Path, report: Reporter = silent) -> Self:
+        """Lock a run directory, and change nothing in it until `resume`.
+
+        Raises RunError if it cannot be written or a training runs in it.
+        """
+        return cls(path, lock_run(path, report))
+
+    def resume(self, recipe: Recipe, argv: Sequence[str] = ()) -> None:
+        """Begin to train again in a directory that was opened."""
+        self._remove_unfinished()
+        self._facts = run_facts(self.path)
+        before = {key: self._facts.get(key) for key in ("argv", "started", "status", "error")}
+        self._facts["earlier"] = [*self._facts.get("earlier", []), before]
+        self.write_recipe(recipe)
+        self._begin(argv, recipe)
+
+    def check_restart(self) -> None:
+        """Raise RunError for a run without checkpoints whose models or metrics would be lost if it began once more.
+
+        One that was killed before its first checkpoint has models and metrics at most of the steps that come again.
+        """
+        found = [name for name in (LAST, BEST, METRICS) if (self.path / name).exists()]
+        status = run_facts(self.path).get("status")
+        if found and (LAST in found or status in (None, "finished")):
+            raise RunError(
+                f"run directory {self.path}: expected the checkpoints of this run in {CHECKPOINTS}, got none; restore "
+                f"them (a training from step 0 would replace {found[0]}), or start a new training from its weights "
+                "(`init`)"
+            )
+
+    def _remove_unfinished(self) -> None:
+        """Remove what a killed training left under temporary names."""
+        for folder in ("", CHECKPOINTS, PREVIEWS):
+            for path in self.path.glob(f"{folder}/.*" if folder else ".*"):
+                if (target := unfinished_target(path)) and _WRITTEN.fullmatch(str(target.relative_to(self.path))):
+                    path.unlink(missing_ok=True)
 
     def write_recipe(self, recipe: Recipe) -> None:
         """Write the recipe, fully resolved."""
@@ -142,18 +172,18 @@ class RunDirectory:
 
     def preview(self, step: int) -> Path:
         """Return the path of a step's preview."""
-        return self.path / "previews" / f"step-{step:06d}.png"
+        return self.path / PREVIEWS / f"step-{step:06d}.png"
 
     def record(self, **facts: Any) -> None:
         """Add facts to run.json."""
         self._facts |= facts
-        write_text(self.path / "run.json", json.dumps(self._facts, indent=1) + "\n")
+        write_text(self.path / FACTS, json.dumps(self._facts, indent=1) + "\n")
 
     def log(self, text: str) -> None:
         """Append to log.txt, with the time of day before it."""
         path = self.path / "log.txt"
         try:
-            with path.open("a", encoding="utf-8") as file:
+            with path.open("a", encoding="utf-8", errors="backslashreplace") as file:  # names may not be UTF-8
                 file.write(f"{time.strftime('%H:%M:%S')} {text}\n")
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror}") from error
@@ -175,19 +205,41 @@ def find_run(name: str, runs: Path = Path("runs")) -> Path:
 def run_facts(path: Path) -> dict[str, Any]:
     """Return what run.json says; nothing if the run was killed before it was written."""
     with contextlib.suppress(OSError, ValueError):
-        facts = json.loads((path / "run.json").read_text("utf-8"))
+        facts = json.loads((path / FACTS).read_text("utf-8"))
         if isinstance(facts, dict):
             return facts
     return {}
 
 
-def _hold(lock: IO[str], path: Path) -> None:
-    """Lock a run directory; the lock ends with the process."""
+def check_new_run(path: Path) -> None:
+    """Raise RunError for a folder in which no new training may start: one runs in it, or it is not empty.
+
+    What a training leaves that was killed before it wrote its recipe does not count.
+    """
+    if (path / RECIPE).exists() and (path / LOCK).exists():
+        lock_run(path, silent).close()
+    _check_empty(path)
+
+
+def _check_empty(path: Path) -> None:
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.close()
-        raise RunError(f"run directory {path}: another training is running in it; choose another `run_dir`") from None
+        entries = sorted(path.iterdir())
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise cannot_be_written(path, error) from None
+    if path / RECIPE in entries:
+        raise RunError(
+            f"run directory {path}: it holds a run already; continue that with `resume={path}`, or choose "
+            "another `run_dir`"
+        )
+    for entry in entries:
+        is_lock = entry.name == LOCK and entry.is_file() and not entry.stat().st_size
+        if not is_lock and unfinished_target(entry) != path / RECIPE:
+            raise RunError(
+                f"run directory {path}: expected a new or an empty folder, got one with {entry.name}; choose another "
+                "`run_dir`"
+            )
 
 
 def _made(folder: Path) -> bool:

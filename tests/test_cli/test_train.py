@@ -153,6 +153,18 @@ def test_wrong_settings_and_starts_are_one_line(tmp_path):
     fails_with_one_line("one a class", "train", "--data", "set", "--set", "solver.class_weights=[1]", cwd=tmp_path)
 
 
+def test_folder_of_the_user_is_refused_and_its_files_stay(tmp_path):
+    make_dataset(tmp_path / "set")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "best.keras").write_bytes(b"mine")
+    start = ["train", "--data", "set", "--init", "mine/best.keras", "--run-dir", "mine"]
+    fails_with_one_line(
+        "run directory mine: expected a new or an empty folder, got one with best.keras", *start, cwd=tmp_path
+    )
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["best.keras"]
+    assert (tmp_path / "mine" / "best.keras").read_bytes() == b"mine"
+
+
 def test_split_without_a_labelled_pixel_is_refused_before_training(tmp_path):
     root = make_dataset(tmp_path / "set")
     for name in ("v0", "v1"):

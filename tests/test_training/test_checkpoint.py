@@ -221,8 +221,9 @@ def test_two_trainings_in_one_directory_are_refused_also_when_resuming(plan, tmp
         with pytest.raises(RunError, match="another training is running"):
             RunDirectory.create(tmp_path / "run", plan.recipe, "set")
         with pytest.raises(RunError, match="another training is running"):
-            RunDirectory.resume(tmp_path / "run", plan.recipe)
-    with RunDirectory.resume(tmp_path / "run", plan.recipe, ["again"]) as run:
+            RunDirectory.open(tmp_path / "run")
+    with RunDirectory.open(tmp_path / "run") as run:
+        run.resume(plan.recipe, ["again"])
         facts = json.loads((run.path / "run.json").read_text())
         assert facts["status"] == "running"
         assert facts["argv"] == ["again"]

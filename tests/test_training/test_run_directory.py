@@ -1,27 +1,38 @@
+import errno
+import fcntl
+import os
+
 import pytest
+from run_files import make_run
 
 from deeplabctl.errors import RunError
 from deeplabctl.recipe import read_recipe
+from deeplabctl.reporting import Note
 from deeplabctl.training.run_directory import RunDirectory
+
+RECIPE = read_recipe("shapes")
+
+
+def content(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_run_directory_is_named_locked_and_records_its_end(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    recipe = read_recipe("shapes")
-    with RunDirectory.create(None, recipe, "set", ["deeplabctl", "train"]) as run:
+    with RunDirectory.create(None, RECIPE, "set", ["deeplabctl", "train"]) as run:
         assert run.path.parent.name == "runs"
         assert run.path.name.endswith("-largefov-set")
         with pytest.raises(RunError, match="another training is running in it"):
-            RunDirectory.create(run.path, recipe, "set")
-        with RunDirectory.create(None, recipe, "set") as second:
+            RunDirectory.create(run.path, RECIPE, "set")
+        with RunDirectory.create(None, RECIPE, "set") as second:
             assert second.path != run.path
         run.log("hello")
     assert '"status": "finished"' in (run.path / "run.json").read_text()
     assert "hello" in (run.path / "log.txt").read_text()
-    assert read_recipe(str(run.path / "recipe.toml")) == recipe
+    assert read_recipe(str(run.path / "recipe.toml")) == RECIPE
     with pytest.raises(RunError, match="it holds a run already; continue that"):
-        RunDirectory.create(run.path, recipe, "set")
-    with pytest.raises(ValueError, match="boom"), RunDirectory.create(tmp_path / "other", recipe, "set"):
+        RunDirectory.create(run.path, RECIPE, "set")
+    with pytest.raises(ValueError, match="boom"), RunDirectory.create(tmp_path / "other", RECIPE, "set"):
         raise ValueError("boom")
     assert '"status": "failed"' in (tmp_path / "other" / "run.json").read_text()
 
@@ -29,4 +40,74 @@ def test_run_directory_is_named_locked_and_records_its_end(tmp_path, monkeypatch
 def test_run_directory_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"run directory .*file/run: cannot be written"):
-        RunDirectory.create(tmp_path / "file" / "run", read_recipe("shapes"), "set")
+        RunDirectory.create(tmp_path / "file" / "run", RECIPE, "set")
+    with pytest.raises(RunError, match=r"run directory .*file: cannot be written"):
+        RunDirectory.create(tmp_path / "file", RECIPE, "set")
+
+
+@pytest.mark.parametrize(
+    "name", ["best.keras", "metrics.jsonl", "checkpoints/step-000900.npz", "notes.txt", ".git/config", ".lock"]
+)
+def test_folder_with_files_of_others_is_refused_and_left_as_it_is(tmp_path, name):
+    file = tmp_path / "run" / name
+    file.parent.mkdir(parents=True)
+    file.write_text("mine")
+    with pytest.raises(RunError, match=rf"expected a new or an empty folder, got one with {name.split('/')[0]}"):
+        RunDirectory.create(tmp_path / "run", RECIPE, "set")
+    assert content(tmp_path / "run") == {file.relative_to(tmp_path / "run"): b"mine"}
+
+
+def test_recipe_of_the_user_is_not_taken_for_a_folder_to_write_to(tmp_path):
+    (tmp_path / "recipe.toml").write_text("mine")
+    with pytest.raises(RunError, match="it holds a run already"):
+        RunDirectory.create(tmp_path, RECIPE, "set")
+    assert content(tmp_path) == {(tmp_path / "recipe.toml").relative_to(tmp_path): b"mine"}
+
+
+def test_folder_of_a_start_that_was_killed_before_its_recipe_is_taken_again(tmp_path):
+    (tmp_path / ".lock").touch()
+    (tmp_path / ".recipe.0123abcd.toml").write_text("[mod")
+    with RunDirectory.create(tmp_path, RECIPE, "set") as run:
+        assert sorted(path.name for path in run.path.iterdir()) == [".lock", "recipe.toml", "run.json"]
+
+
+def test_resumed_run_removes_what_a_killed_one_left_half_written_and_nothing_of_the_user(tmp_path):
+    run = make_run(tmp_path / "run")
+    (run / "checkpoints").mkdir()
+    left = [".best.0123abcd.keras", ".metrics.0123abcd.jsonl", "checkpoints/.step-000020.0123abcd.npz",
+            "previews/.step-000020.0123abcd.png"]  # fmt: skip
+    mine = [".mine.keras", ".mine.0123abcd.keras", ".best.keras", "checkpoints/.mine.npz", "checkpoints/best.npz"]
+    for name in left + mine:
+        (run / name).touch()
+    with RunDirectory.open(run) as directory:
+        directory.resume(RECIPE)
+    assert not any((run / name).exists() for name in left)
+    assert all((run / name).exists() for name in mine)
+
+
+def refuse_locks(monkeypatch, number):
+    def flock(file, operation):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+
+
+@pytest.mark.parametrize("code", ["ENOTSUP", "ENOLCK", "ENOSYS", "EINVAL", "EIO"])
+def test_file_system_without_locks_is_noted_and_trains(tmp_path, monkeypatch, code):
+    refuse_locks(monkeypatch, getattr(errno, code))
+    notes = []
+    with RunDirectory.create(tmp_path / "run", RECIPE, "set", report=notes.append):
+        pass
+    with RunDirectory.open(tmp_path / "run", notes.append) as run:
+        run.resume(RECIPE)
+    text = f"its file system has no locks ({os.strerror(getattr(errno, code))}); do not start another training in it"
+    assert notes == [Note(f"run directory {tmp_path / 'run'}: {text}", warning=True)] * 2
+
+
+@pytest.mark.parametrize("code", ["EWOULDBLOCK", "EAGAIN", "EACCES"])
+def test_lock_of_another_training_is_not_taken_for_a_missing_one(tmp_path, monkeypatch, code):
+    refuse_locks(monkeypatch, getattr(errno, code))
+    with pytest.raises(RunError, match="another training is running in it"):
+        RunDirectory.create(tmp_path / "run", RECIPE, "set")
+    with pytest.raises(RunError, match="another training is running in it"):
+        RunDirectory.open(make_run(tmp_path / "other"))

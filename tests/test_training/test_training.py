@@ -40,7 +40,8 @@ def resume(path, **arguments):
     from deeplabctl.training.loop import train_plan
 
     plan, checkpoint = plan_resume(path)
-    with RunDirectory.resume(path, plan.recipe) as run:
+    with RunDirectory.open(path) as run:
+        run.resume(plan.recipe)
         return train_plan(plan, run, checkpoint=checkpoint, **arguments)
 
 

@@ -1,0 +1,90 @@
+"""What a training needs is checked, and its directory locked, before it starts."""
+
+import pytest
+from dataset_files import make_dataset
+
+from deeplabctl.errors import RunError
+from deeplabctl.reporting import silent
+from deeplabctl.training import job
+from deeplabctl.training.checkpoint import Checkpoint, Progress
+from deeplabctl.training.job import TrainingRequest, prepared_job
+from deeplabctl.training.plan import plan_training
+from deeplabctl.training.run_directory import RunDirectory
+
+
+@pytest.fixture
+def plan(tmp_path):
+    options = {"data.root": str(make_dataset(tmp_path / "set")), "model.init": "random"}
+    return plan_training("shapes", ["augment.crop_size=33", "model.width=0.05"], options)
+
+
+def a_run(plan, path, status="interrupted", files=()):
+    with RunDirectory.create(path, plan.recipe, "set") as run:
+        for name in files:
+            (path / name).write_bytes(b"trained")
+    run.record(status=status)
+    return path
+
+
+def planned(**request):
+    with prepared_job(TrainingRequest(**request), silent) as planned:
+        return planned
+
+
+def test_run_to_resume_is_locked_before_it_is_read_and_until_the_training_ends(plan, tmp_path, monkeypatch):
+    run = a_run(plan, tmp_path / "run")
+    with prepared_job(TrainingRequest(resume=str(run)), silent) as first:
+        assert first.plan.recipe == plan.recipe
+        with monkeypatch.context() as patch:
+            patch.setattr(job, "plan_resume", lambda *arguments, **more: pytest.fail("read without the lock"))
+            with pytest.raises(RunError, match="another training is running in it"):
+                planned(resume=str(run))
+        with first.open_directory(["again"], silent), pytest.raises(RunError, match="another training is running"):
+            planned(resume=str(run))
+    assert planned(resume=str(run)).resumed == run
+
+
+def test_worker_that_leaves_writing_to_the_chief_takes_no_lock(plan, tmp_path):
+    run = a_run(plan, tmp_path / "run")
+    with RunDirectory.open(run), prepared_job(TrainingRequest(resume=str(run)), silent, writes=False) as second:
+        assert second.directory is None
+
+
+def test_folder_with_files_of_others_is_refused_before_the_data_set_is_read(tmp_path):
+    (tmp_path / "best.keras").write_bytes(b"mine")
+    with pytest.raises(RunError, match=r"expected a new or an empty folder, got one with best\.keras"):
+        planned(run_dir=tmp_path, options={"data": "nowhere"})
+
+
+@pytest.mark.parametrize(
+    ("status", "files"),
+    [("finished", ["metrics.jsonl", "best.keras"]), ("interrupted", ["last.keras"]), (None, ["best.keras"]),
+     (None, ["metrics.jsonl"])],
+)  # fmt: skip
+def test_trained_run_whose_checkpoints_are_gone_is_not_begun_once_more(plan, tmp_path, status, files):
+    run = a_run(plan, tmp_path / "run", status, files)
+    if status is None:
+        (run / "run.json").unlink()
+    with pytest.raises(RunError, match=r"expected the checkpoints of this run in checkpoints, got none; .*`init`"):
+        planned(resume=str(run))
+    assert all((run / name).read_bytes() == b"trained" for name in files)
+
+
+@pytest.mark.parametrize(("status", "files"), [("running", ["metrics.jsonl", "best.keras"]), (None, [])])
+def test_run_that_was_killed_before_its_first_checkpoint_begins_once_more(plan, tmp_path, status, files):
+    run = a_run(plan, tmp_path / "run", status, files)
+    if status is None:
+        (run / "run.json").unlink()
+    assert planned(resume=str(run)).checkpoint is None
+
+
+def test_checkpoint_of_another_name_in_the_folder_is_neither_read_nor_removed(plan, tmp_path):
+    run = a_run(plan, tmp_path / "run")
+    (run / "checkpoints").mkdir()
+    mine = ["step-000900-good.npz", "step-last.npz", "step-900.npz", "step-0000900.npz", "best.npz"]
+    for name in mine:
+        (run / "checkpoints" / name).write_bytes(b"mine")
+    for step in (5, 10, 15):
+        Checkpoint(Progress(step), {}, [], {}, {}).write(run / "checkpoints")
+    names = sorted(path.name for path in (run / "checkpoints").iterdir())
+    assert names == sorted([*mine, "step-000010.npz", "step-000015.npz"])
