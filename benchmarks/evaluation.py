@@ -19,6 +19,7 @@ from deeplabctl.data.dataset import Dataset, Sample
 from deeplabctl.data.images import read_image, write_mask
 from deeplabctl.evaluation.mask_scores import score_masks
 from deeplabctl.network.initialization import random_weights
+from deeplabctl.parallel import available_cpus
 from deeplabctl.weights.model_info import ModelInfo
 
 VOC_VAL = 1449  # images
@@ -101,7 +102,7 @@ def masks(dataset: Dataset, samples: list[Sample], folder: Path) -> None:
     begin = time.perf_counter()
     score_masks(folder, dataset, many, around="void")
     seconds = time.perf_counter() - begin
-    print(f"{VOC_VAL} masks of 500x375 with trimap and boundary F1: {seconds:.1f} s on {os.cpu_count()} cores")
+    print(f"{VOC_VAL} masks of 500x375 with trimap and boundary F1: {seconds:.1f} s on {available_cpus()} cores")
 
 
 def main() -> None:

@@ -1,31 +1,99 @@
-"""Process many items in threads, a few ahead of their use, so that memory stays flat."""
+"""Process many items in threads, a few ahead of their use, with the CPUs and the memory that this process may use."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_OWN_CGROUPS, _CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+
 
 def map_ahead(
-    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int | None = None, ahead: int = 4
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    workers: int | None = None,
+    ahead: int = 16,
+    size: Callable[[Item], int] | None = None,
 ) -> Iterator[Result]:
-    """Yield ``function(item)`` in order, computed by as many threads as there are cores, ``ahead`` items each."""
-    workers = workers or os.cpu_count() or 1
-    queue: deque[Future[Result]] = deque()
+    """Yield ``function(item)`` in order, computed by as many threads as there are CPUs available, or ``workers``.
+
+    At most ``ahead`` items more than there are threads wait to be computed or to be yielded. With ``size``, the bytes
+    that an item takes until it is yielded, they take a quarter of the available memory at most, unless one takes more.
+    """
+    workers = workers or available_cpus()
+    room = available_memory() // 4
+    queue: deque[tuple[Future[Result], int]] = deque()
+    taken = 0
     with ThreadPoolExecutor(workers) as pool:
         try:
             for item in items:
-                queue.append(pool.submit(function, item))
-                if len(queue) > workers * ahead:
-                    yield queue.popleft().result()
+                needed = size(item) if size else 0
+                while queue and (len(queue) >= workers + ahead or taken + needed > room):
+                    future, freed = queue.popleft()
+                    yield future.result()
+                    taken -= freed
+                queue.append((pool.submit(function, item), needed))
+                taken += needed
             while queue:
-                yield queue.popleft().result()
+                yield queue.popleft()[0].result()
         finally:
-            for future in queue:  # of a consumer that stopped early
+            for future, _ in queue:  # of a consumer that stopped early
                 future.cancel()
+
+
+def available_cpus() -> int:
+    """Return the number of CPUs that this process may use: those of its affinity mask, and no more than its quota.
+
+    The quota is that of its control groups (Linux, versions 1 and 2), rounded up.
+    """
+    counts = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1]
+    for folder in _control_groups("cpu"):
+        limits = _numbers(folder / "cpu.max") or [
+            number for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us") for number in _numbers(folder / name)
+        ]
+        if len(limits) == 2 and min(limits) > 0:  # microseconds of CPU in a period of so many
+            counts.append(math.ceil(limits[0] / limits[1]))
+    return min(counts)
+
+
+def available_memory() -> int:
+    """Return the bytes of memory that this process may use: the machine's, or what its control groups allow."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for folder in _control_groups("memory"):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            limits += _numbers(folder / name)
+    return min(limits)
+
+
+def _control_groups(controller: str) -> Iterator[Path]:
+    """Yield the folders of this process's control groups of versions 2 and 1, and of those that they are in.
+
+    In a container the path of a group may be that of its host, which is not there; the container's is the root then.
+    """
+    try:
+        lines = _OWN_CGROUPS.read_text().splitlines()
+    except OSError:  # not Linux
+        return
+    for line in lines:
+        number, controllers, path = line.split(":", 2)
+        if number == "0" or controller in controllers.split(","):
+            root = _CGROUPS if number == "0" else _CGROUPS / controller
+            group = Path(*(part for part in Path(path).parts if part not in ("/", "..")))
+            yield from (root / folder for folder in (group, *group.parents))
+
+
+def _numbers(path: Path) -> list[int]:
+    """Return the whole numbers in a file; nothing for a file that is not there, or where one is "max"."""
+    try:
+        return [int(word) for word in path.read_text().split()]
+    except (OSError, ValueError):
+        return []

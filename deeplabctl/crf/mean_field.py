@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 DEFAULT = CrfParams()
 WEAK = 0.04  # adaptive: the dropped labels have at most this probability together, at every pixel
 REGISTER = 8  # lanes
+LANE_BYTES = 40  # that a pixel's lane takes while it is refined: 0.17 GiB for 500x375 pixels and 21 labels
 CACHE_LINE = 64  # bytes
 TINY = np.finfo(np.float32).tiny
 
@@ -53,11 +54,24 @@ def refine_many(
     adaptive: bool = False,
     workers: int | None = None,
 ) -> Iterator[Scores]:
-    """Yield the marginals of each (image, scores) in order, refined on as many cores as there are (or ``workers``).
+    """Yield the marginals of each (image, scores) in order, refined on all available cores (or ``workers``).
 
-    The results are those of `refine`, bit for bit. Only a few pairs are taken ahead of what has been yielded.
+    The results are those of `refine`, bit for bit. Only a few pairs are taken ahead of what has been yielded, and of
+    large images only as many as there is memory for.
     """
-    return map_ahead(lambda pair: refine(*pair, params, adaptive=adaptive), pairs, workers=workers, ahead=2)
+    return map_ahead(
+        lambda pair: refine(*pair, params, adaptive=adaptive),
+        pairs,
+        workers=workers,
+        ahead=4,
+        size=lambda pair: memory_to_refine(pair[1].shape),
+    )
+
+
+def memory_to_refine(shape: Sequence[int]) -> int:
+    """Return about how many bytes it takes to refine scores of a shape (H, W, C)."""
+    height, width, labels = shape
+    return height * width * _padded(labels) * LANE_BYTES
 
 
 def compile_kernels() -> None:

@@ -91,7 +91,7 @@ def score_masks(
         )
 
     with task(report, "scoring masks", len(samples), "masks") as advance:
-        for scored in map_ahead(score, samples):
+        for scored in map_ahead(score, samples, ahead=4):
             if isinstance(scored, Fault):
                 result.faults.append(scored)
                 report(Note(scored.text, warning=True))

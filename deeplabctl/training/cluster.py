@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deeplabctl.errors import RunError
+from deeplabctl.parallel import available_cpus
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -54,7 +54,7 @@ class Cluster:
     @property
     def device(self) -> str:
         """Return what this worker computes on, in words."""
-        own = f"{self.gpus} GPU{'s' if self.gpus > 1 else ''}" if self.gpus else f"CPU, {os.cpu_count()} cores"
+        own = f"{self.gpus} GPU{'s' if self.gpus > 1 else ''}" if self.gpus else f"CPU, {available_cpus()} cores"
         return own if self.workers == 1 else f"{own}; worker {self.index} of {self.workers}"
 
     def scope(self) -> AbstractContextManager[Any]:

@@ -1,0 +1,124 @@
+"""Threads: how many, and how far they run ahead."""
+
+import os
+import threading
+import time
+
+import pytest
+
+from deeplabctl import parallel
+from deeplabctl.parallel import available_cpus, available_memory, map_ahead
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """Stand on a machine of 64 CPUs whose control groups are the files that the test writes."""
+    monkeypatch.setattr(parallel, "_OWN_CGROUPS", tmp_path / "own")
+    monkeypatch.setattr(parallel, "_CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+
+    def write(own, files):
+        (tmp_path / "own").write_text(own)
+        for name, text in files.items():
+            path = tmp_path / "cgroup" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+    return write
+
+
+def test_cpus_are_those_of_the_affinity_mask(machine, monkeypatch):
+    machine("0::/\n", {"cpu.max": "max 100000\n"})
+    assert available_cpus() == 64
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 7, 8})
+    assert available_cpus() == 3
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "cpus"),
+    [
+        ("0::/\n", {"cpu.max": "200000 100000\n"}, 2),
+        ("0::/\n", {"cpu.max": "250000 100000\n"}, 3),
+        ("0::/\n", {"cpu.max": "1000 100000\n"}, 1),
+        ("0::/a.slice/b.scope\n", {"a.slice/b.scope/cpu.max": "max 100000\n", "a.slice/cpu.max": "400000 100000\n"}, 4),
+        ("0::/of/the/host\n", {"cpu.max": "500000 100000\n"}, 5),
+        ("0::/../../other\n", {"cpu.max": "600000 100000\n"}, 6),
+        ("4:cpu,x:/docker/1a\n0::/\n", {"cpu/cpu.cfs_quota_us": "700000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 7),
+        ("4:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 64),
+        ("4:cpuset:/\n", {"cpu/cpu.cfs_quota_us": "100000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 64),
+    ],
+)  # fmt: skip
+def test_cpus_are_no_more_than_the_quota_of_the_control_groups(machine, own, files, cpus):
+    machine(own, files)
+    assert available_cpus() == cpus
+
+
+def test_memory_is_no_more_than_the_control_groups_allow(machine):
+    machine("0::/x\n", {"x/memory.max": "max\n"})
+    whole = available_memory()
+    assert whole == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    machine("0::/x\n", {"x/memory.max": "1048576\n"})
+    assert available_memory() == 1048576
+    machine("4:memory:/y\n", {"memory/y/memory.limit_in_bytes": "2097152\n"})
+    assert available_memory() == 2097152
+
+
+def test_machine_without_control_groups_has_its_cpus(machine):
+    assert available_cpus() == 64
+
+
+class Watched:
+    """Hand out items, and note how many were taken but not yielded yet."""
+
+    def __init__(self, count):
+        self.count, self.taken, self.most = count, 0, 0
+
+    def items(self):
+        for number in range(self.count):
+            self.taken += 1
+            yield number
+
+    def run(self, **options):
+        for done, result in enumerate(map_ahead(lambda item: item, self.items(), **options)):
+            self.most = max(self.most, self.taken - done)
+            yield result
+
+
+def test_items_wait_for_the_cpus_that_are_available_and_a_few_more(machine):
+    machine("0::/\n", {"cpu.max": "300000 100000\n"})
+    watched = Watched(500)
+    assert list(watched.run()) == list(range(500))
+    assert watched.most <= 3 + 16 + 1
+    watched = Watched(500)
+    assert list(watched.run(workers=5, ahead=2)) == list(range(500))
+    assert watched.most <= 5 + 2 + 1
+
+
+def test_items_that_are_large_wait_until_there_is_memory_for_them(machine):
+    machine("0::/\n", {"memory.max": "4000\n"})
+    watched = Watched(50)
+    assert list(watched.run(size=lambda item: 300)) == list(range(50))
+    assert watched.most <= 3 + 1
+    alone = Watched(5)
+    assert list(alone.run(size=lambda item: 10**9)) == list(range(5))  # one at a time
+    assert alone.most <= 1 + 1
+
+
+def test_all_threads_work_at_once():
+    together = threading.Barrier(4, timeout=20)
+    assert list(map_ahead(lambda item: together.wait() >= 0, range(8), workers=4, ahead=0)) == [True] * 8
+
+
+def test_consumer_that_stops_early_leaves_the_rest_undone():
+    done = []
+
+    def slow(item):
+        time.sleep(0.01)
+        done.append(item)
+        return item
+
+    results = map_ahead(slow, range(1000), workers=2, ahead=8)
+    assert next(results) == 0
+    results.close()
+    assert len(done) < 8
