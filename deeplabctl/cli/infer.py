@@ -104,7 +104,7 @@ def _segment_all(
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Segment images and write masks and overlays; returns what the images show, and the errors of the others."""
     from deeplabctl.data.images import read_image
-    from deeplabctl.errors import DeepLabError
+    from deeplabctl.errors import DataError, DeepLabError
     from deeplabctl.reporting import Note, task
 
     done: list[dict[str, Any]] = []
@@ -116,21 +116,34 @@ def _segment_all(
             report(Note(str(error), warning=True))
             advance()
 
+        def fail_to_segment(tag: tuple[PictureJob, Image], error: DataError) -> None:
+            fail(DataError(f"image {tag[0].image}: {error}"))
+
+        def fail_for_memory(job: PictureJob) -> None:
+            fail(
+                DataError(f"image {job.image}: there is not enough memory for a picture of this size; make it smaller")
+            )
+
         def images() -> Iterator[tuple[tuple[PictureJob, Image], Image]]:
             for job in jobs:
                 try:
                     image = read_image(job.image)
                 except DeepLabError as error:
                     fail(error)
+                except MemoryError:
+                    fail_for_memory(job)
                 else:
                     yield (job, image), image
 
         begin = time.perf_counter()
-        for (job, image), label in segmenter.labels(images()):
+        for (job, image), label in segmenter.labels(images(), fail_to_segment):
             try:
                 entry = _write(job, image, label, segmenter.info.classes)
             except DeepLabError as error:
                 fail(error)
+                continue
+            except MemoryError:
+                fail_for_memory(job)
                 continue
             now = time.perf_counter()
             done.append({**entry, "seconds": now - begin})

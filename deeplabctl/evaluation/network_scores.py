@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NoReturn, TypeVar
 
 from deeplabctl.arrays import Image, Label
 from deeplabctl.data.dataset import Dataset, Sample
@@ -10,9 +11,13 @@ from deeplabctl.data.images import read_image, read_label
 from deeplabctl.errors import DataError
 from deeplabctl.evaluation.boundaries import Around
 from deeplabctl.evaluation.split_scores import ImageScores, SplitScores, score_image
-from deeplabctl.parallel import map_ahead
+from deeplabctl.parallel import available_cpus, map_ahead
 from deeplabctl.prediction.segmenter import Segmenter
 from deeplabctl.reporting import Reporter, silent, task
+
+READERS = 8  # threads that read pictures, at most: each holds a whole one, and a network is slower than so many
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def score_network(
@@ -24,13 +29,18 @@ def score_network(
     around: Around | None = None,
     on_image: Callable[[ImageScores], None] = lambda image: None,
 ) -> SplitScores:
-    """Score samples of a data set; raises DataError for one that cannot be read or whose label is out of range.
+    """Score samples of a data set.
+
+    Raises DataError for one that cannot be read or segmented, or whose label is out of range.
 
     With ``around`` (see `trimap_place`), the trimap and the boundary F1 are scored as well. Images are read and scores
     counted in threads, while the network computes; ``on_image`` is called in order, in the caller's thread.
     """
     settings = {"data": str(dataset.root), **segmenter.settings.to_dict()}
     total = SplitScores.empty(dataset.classes, settings, around)
+
+    def fail(tag: tuple[Sample, Label], error: DataError) -> NoReturn:
+        raise DataError(f"image {tag[0].image}: {error}") from None
 
     def score(item: tuple[tuple[Sample, Label], Label]) -> ImageScores:
         (sample, label), prediction = item
@@ -41,7 +51,7 @@ def score_network(
 
     with task(report, "scoring", len(samples), "images") as advance:
         loaded = (((sample, label), image) for sample, image, label in read_ahead(samples))
-        for scores in map_ahead(score, segmenter.labels(loaded)):
+        for scores in map_ahead(score, segmenter.labels(loaded, fail), ahead=4):
             total.add(scores)
             on_image(scores)
             advance()
@@ -50,8 +60,13 @@ def score_network(
 
 def read_ahead(samples: Sequence[Sample]) -> Iterator[tuple[Sample, Image, Label]]:
     """Yield (sample, image, label) in order, read by threads a few samples ahead of their use."""
-    for sample, (image, label) in zip(samples, map_ahead(_read, samples), strict=True):
+    for sample, (image, label) in zip(samples, map_reading(_read, samples), strict=True):
         yield sample, image, label
+
+
+def map_reading(read: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Yield ``read(item)`` in order, whole pictures, read by a few threads a few items ahead of their use."""
+    return map_ahead(read, items, workers=min(available_cpus(), READERS), ahead=4)
 
 
 def _read(sample: Sample) -> tuple[Image, Label]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from deeplabctl.network.geometry import upsampled_size
 from deeplabctl.network.keras_model import apply_model
@@ -19,6 +20,7 @@ class Graphs:
 
     Each takes images of any size without being compiled again. ``inputs`` are (1 or 2, H, W, 3) float32, padded, the
     second mirrored; ``sizes`` (scales, 2) int32 the sizes that they take at the scales; ``size`` (2,) the image's.
+    They raise MemoryError where the device or the machine has not enough memory.
     """
 
     def __init__(self, model: keras.Model, scales: tuple[float, ...], *, flip: bool) -> None:
@@ -31,13 +33,34 @@ class Graphs:
         size = tf.TensorSpec((2,), tf.int32)
         coarse = [tf.TensorSpec((1 + flip, None, None, classes), tf.float32) for _ in scales]
 
-        def compiled(function: object, *signature: object) -> tf.types.experimental.PolymorphicFunction:
-            return tf.function(function, input_signature=signature, autograph=False)
+        def compiled(function: object, *signature: object) -> Callable[..., Any]:
+            graph = tf.function(function, input_signature=signature, autograph=False)
+
+            def run(*arguments: object) -> Any:
+                try:
+                    return graph(*arguments)
+                except tf.errors.ResourceExhaustedError:
+                    raise MemoryError from None
+
+            return run
 
         self.coarse = compiled(self._coarse, inputs, sizes)
         self.fused_scores = compiled(self._fused_scores, coarse, size, size)
         self.label = compiled(self._label, inputs, sizes, size)
         self.scores = compiled(self._scores, inputs, sizes, size)
+
+    def least_memory(self, height: int, width: int) -> int:
+        """Return bytes that an image of a padded size takes at least: those that the second layer reads and writes.
+
+        On a GPU it is 0: TensorFlow says by itself when its memory is full.
+        """
+        import tensorflow as tf
+
+        if tf.config.list_logical_devices("GPU"):
+            return 0
+        outputs = [layer.output for layer in self._model.layers[1:3]]
+        bytes_of_pixel = sum(out.shape[-1] * tf.as_dtype(out.dtype).size for out in outputs)
+        return int(bytes_of_pixel * (1 + self._flip) * height * width * max(self._scales) ** 2)
 
     def _coarse(self, inputs: tf.Tensor, sizes: tf.Tensor) -> list[tf.Tensor]:
         """Return the logits (1 or 2, h, w, C) float32 of every scale."""

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Self, TypeVar, Unpack, cast, overload
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as PillowImage
 
 from deeplabctl.arrays import Image, Label, Pixels, Scores
+from deeplabctl.crf import CrfParams, refine
+from deeplabctl.crf.mean_field import memory_to_refine
 from deeplabctl.data.images import as_image
+from deeplabctl.errors import DataError
 from deeplabctl.network.geometry import padded_size
 from deeplabctl.network.keras_model import assign_weights, build_model
 from deeplabctl.network.precision import POLICIES, Precision
 from deeplabctl.network.preprocessing import preprocess
+from deeplabctl.parallel import available_memory, map_ahead
 from deeplabctl.prediction.graphs import Graphs, scaled_size
 from deeplabctl.prediction.segmentation import Segmentation
 from deeplabctl.prediction.settings import PredictionSettings, SettingsOptions, read_options
@@ -31,6 +35,8 @@ if TYPE_CHECKING:
     import keras
 
 Tag = TypeVar("Tag")
+Result = TypeVar("Result")
+P = ParamSpec("P")
 Picture = str | Path | PillowImage.Image | npt.NDArray[Any]  # what `as_image` reads
 _DEFAULT = PredictionSettings()
 
@@ -97,8 +103,8 @@ class Segmenter:
         """Segment an image, or several: paths, PIL images, or arrays (H, W, 3) uint8 RGB or (H, W) uint8 grey.
 
         ``changes`` are settings for this call: pad, scales, flip, crf (True, parameters, or a text such as
-        "bi_w=5", False for none), crf_adaptive, precision. Raises DataError for an image that cannot be read, and
-        RecipeError for a setting that is not possible.
+        "bi_w=5", False for none), crf_adaptive, precision. Raises DataError for an image that cannot be read or
+        segmented, and RecipeError for a setting that is not possible.
         """
         segmenter = self.with_settings(read_options(changes).change(self.settings, self.info))
         if isinstance(images, Iterable) and not isinstance(images, str | Mapping | PillowImage.Image | np.ndarray):
@@ -109,51 +115,91 @@ class Segmenter:
         return Segmentation(image, *self.predict(image), self.info.classes)
 
     def predict(self, image: Image) -> Prediction:
-        """Return label and scores of an image (H, W, 3) uint8 RGB, both of the image's own size."""
-        settings = self.settings
-        label, scores = self._compiled().scores(*self._inputs(image), image.shape[:2])
-        if settings.crf is None:
-            return Prediction(label.numpy(), scores.numpy())
-        from deeplabctl.crf import refine
+        """Return label and scores of an image (H, W, 3) uint8 RGB, both of the image's own size.
 
-        refined = refine(image, scores.numpy(), settings.crf, adaptive=settings.crf_adaptive)
-        return Prediction(refined.argmax(-1).astype(np.uint8), refined)
+        Raises DataError for an image that there is not enough memory for, or that the CRF cannot refine.
+        """
+        with self._failures(image):
+            label, scores = self._compiled().scores(*self._inputs(image), image.shape[:2])
+            prediction = Prediction(label.numpy(), scores.numpy())
+        return prediction if self.settings.crf is None else self._refined(image, prediction, self.settings.crf)
 
     def label(self, image: Image) -> Label:
-        """Return the label (H, W) uint8 only, which costs less without a CRF."""
+        """Return the label (H, W) uint8 only, which costs less without a CRF; raises DataError as `predict` does."""
         if self.settings.crf is not None:
             return self.predict(image).label
-        label: Label = self._compiled().label(*self._inputs(image), image.shape[:2]).numpy()
+        with self._failures(image):
+            label: Label = self._compiled().label(*self._inputs(image), image.shape[:2]).numpy()
         return label
 
-    def labels(self, items: Iterable[tuple[Tag, Image]]) -> Iterator[tuple[Tag, Label]]:
+    def labels(
+        self, items: Iterable[tuple[Tag, Image]], failed: Callable[[Tag, DataError], None] | None = None
+    ) -> Iterator[tuple[Tag, Label]]:
         """Yield (tag, label) for each (tag, image), in order; a dense CRF refines several images at once on all cores.
 
-        The labels are those of `label`, bit for bit.
+        The labels are those of `label`, bit for bit. An image that cannot be segmented raises DataError, or is left out
+        if there is a ``failed``, which is called with its tag and the error.
         """
-        crf, tags = self.settings.crf, deque[Tag]()
+        for tag, label in self._labels_or_errors(items):
+            if not isinstance(label, DataError):
+                yield tag, label
+            elif failed is None:
+                raise label
+            else:
+                failed(tag, label)
+
+    def _labels_or_errors(self, items: Iterable[tuple[Tag, Image]]) -> Iterator[tuple[Tag, Label | DataError]]:
+        crf = self.settings.crf
         if crf is None:
             for tag, image in items:
-                yield tag, self.label(image)
+                yield tag, _or_error(self.label, image)
             return
-        from deeplabctl.crf import refine_many
+        network, classes = self.with_settings(replace(self.settings, crf=None)), len(self.info.classes)
+        predicted = ((tag, image, _or_error(network.predict, image)) for tag, image in items)
 
-        network = self.with_settings(replace(self.settings, crf=None))
+        def refined(item: tuple[Tag, Image, Prediction | DataError]) -> tuple[Tag, Label | DataError]:
+            tag, image, found = item
+            found = found if isinstance(found, DataError) else _or_error(self._refined, image, found, crf)
+            return tag, found if isinstance(found, DataError) else found.label
 
-        def pairs() -> Iterator[tuple[Image, Scores]]:
-            for tag, image in items:
-                tags.append(tag)
-                yield image, network.predict(image).scores
+        yield from map_ahead(
+            refined, predicted, ahead=4, size=lambda item: memory_to_refine((*item[1].shape[:2], classes))
+        )
 
-        for refined in refine_many(pairs(), crf, adaptive=self.settings.crf_adaptive):
-            yield tags.popleft(), refined.argmax(-1).astype(np.uint8)
+    def _refined(self, image: Image, prediction: Prediction, crf: CrfParams) -> Prediction:
+        """Return what the CRF makes of the network's scores; raises DataError if it cannot."""
+        with self._failures(image):
+            try:
+                scores = refine(image, prediction.scores, crf, adaptive=self.settings.crf_adaptive)
+            except ValueError as error:  # the parameters do not go with the image, or the scores are not numbers
+                raise DataError(f"cannot refine this image of {_size(image)} pixels: {error}") from None
+            return Prediction(scores.argmax(-1).astype(np.uint8), scores)
+
+    @contextmanager
+    def _failures(self, image: Image) -> Iterator[None]:
+        """Raise DataError if there is not enough memory for an image.
+
+        Linux ends a process that takes more than there is, so what certainly will not do is not tried.
+        """
+        try:
+            full = [padded_size(side, self.settings.pad) for side in image.shape[:2]]
+            if self._compiled().least_memory(*full) > available_memory():
+                raise MemoryError
+            yield
+        except MemoryError:
+            raise DataError(
+                f"there is not enough memory to segment this image of {_size(image)} pixels; make it smaller, or run "
+                "the network at a smaller scale: `scales=0.5`"
+            ) from None
 
     def coarse_logits(self, image: Image) -> list[Scores]:
         """Return the logits as the network gives them, at stride 8, one array (1 or 2, h, w, C) for each scale.
 
-        They take a fiftieth of the memory of an image's scores, which `scores_from` makes of them at any time.
+        They take a fiftieth of the memory of an image's scores, which `scores_from` makes of them at any time. Raises
+        DataError as `predict` does.
         """
-        return [logits.numpy() for logits in self._compiled().coarse(*self._inputs(image))]
+        with self._failures(image):
+            return [logits.numpy() for logits in self._compiled().coarse(*self._inputs(image))]
 
     def scores_from(self, coarse: Sequence[Scores], shape: tuple[int, int]) -> Scores:
         """Return the network's scores (H, W, C), before any CRF, of an image of this shape from its coarse logits."""
@@ -184,6 +230,18 @@ class Segmenter:
         if key not in self._graphs:
             self._graphs[key] = Graphs(self._models[settings.precision], settings.scales, flip=settings.flip)
         return self._graphs[key]
+
+
+def _or_error(function: Callable[P, Result], *arguments: P.args, **options: P.kwargs) -> Result | DataError:
+    """Return what a function returns, or the DataError that it raises."""
+    try:
+        return function(*arguments, **options)
+    except DataError as error:
+        return error
+
+
+def _size(image: Image) -> str:
+    return f"{image.shape[1]}x{image.shape[0]}"
 
 
 def load(weights: str | os.PathLike[str] | None = None, **settings: Unpack[SettingsOptions]) -> Segmenter:

@@ -204,14 +204,13 @@ def test_settings_that_cannot_be_read_are_usage_errors(here, deeplabctl, argumen
     assert said in " ".join(err.replace("│", " ").split())
 
 
-def fake_refine_many(pairs, params, *, adaptive=False, workers=None):
+def fake_refine(image, scores, params, *, adaptive=False):
     """Stand in for the CRF: everything becomes the class whose number is bi_w."""
-    for _, scores in pairs:
-        yield np.broadcast_to(np.eye(scores.shape[-1], dtype=np.float32)[int(params.bi_w)], scores.shape)
+    return np.broadcast_to(np.eye(scores.shape[-1], dtype=np.float32)[int(params.bi_w)], scores.shape)
 
 
 def test_crf_refines_what_is_scored_and_what_is_segmented(here, deeplabctl, monkeypatch):
-    monkeypatch.setattr("deeplabctl.crf.refine_many", fake_refine_many, raising=False)
+    monkeypatch.setattr("deeplabctl.prediction.segmenter.refine", fake_refine)
     scores = scores_of(deeplabctl, "--crf-adaptive", "--crf-params", "bi_w=7", "--pad", "tight")
     assert scores["settings"]["crf"]["bi_w"] == 7
     assert scores["settings"]["crf"]["adaptive"] is True
@@ -240,7 +239,10 @@ def test_evaluation_with_a_crf_scores_what_refine_makes_of_the_scores(segmenter,
 
 
 def test_crf_search_leaves_a_table_that_eval_and_infer_take(here, deeplabctl, monkeypatch):
-    monkeypatch.setattr("deeplabctl.crf.refine_many", fake_refine_many, raising=False)
+    monkeypatch.setattr("deeplabctl.prediction.segmenter.refine", fake_refine)
+    monkeypatch.setattr(
+        "deeplabctl.crf.refine_many", lambda pairs, params, **options: (fake_refine(*pair, params) for pair in pairs)
+    )
     grid = ["--crf-grid", "bi_w=1:3", "--crf-grid", "bi_xy_std=50", "--crf-grid", "bi_rgb_std=3"]
     arguments = ["eval", "--data", "set", "--crf-search", *grid, "--crf-images", 3, "--pad", "tight", "--crf-rounds", 1]
     code, out, err = deeplabctl(*arguments, "--out", "found")

@@ -5,7 +5,7 @@ from PIL import Image
 
 from deeplabctl.classes import VOC_CLASSES
 from deeplabctl.data.images import read_label
-from deeplabctl.errors import RecipeError
+from deeplabctl.errors import DataError, RecipeError
 from deeplabctl.prediction import Segmentation
 from deeplabctl.weights.model_info import ModelInfo
 
@@ -142,13 +142,12 @@ def test_scores_made_later_from_coarse_logits_are_those_of_the_prediction(tiny, 
 def test_many_images_come_back_in_order_with_their_tags(tiny, crf, monkeypatch):
     from deeplabctl.crf.params import CrfParams
 
-    def refine_many(pairs, params, *, adaptive=False, workers=None):
+    def refine(image, scores, params, *, adaptive):
         assert (params.bi_w, adaptive) == (9, True)
-        for image, scores in list(pairs):  # all of them before the first comes back
-            assert image.shape[:2] == scores.shape[:2]
-            yield np.roll(scores, 1, -1)
+        assert image.shape[:2] == scores.shape[:2]
+        return np.roll(scores, 1, -1)
 
-    monkeypatch.setattr("deeplabctl.crf.refine_many", refine_many, raising=False)
+    monkeypatch.setattr("deeplabctl.prediction.segmenter.refine", refine)
     images = [np.random.default_rng(n).integers(0, 256, (20 + n, 30, 3)).astype(np.uint8) for n in range(5)]
     params = None if crf is None else CrfParams(bi_w=9)
     plain = segmenter(tiny)
@@ -219,3 +218,64 @@ def test_segmentation_names_the_areas_and_saves_the_mask(tmp_path):
     np.testing.assert_array_equal(read_label(tmp_path / "mask.png"), label)
     assert result.overlay(legend=False).size == (4, 1)
     assert result.overlay().height > 1
+
+
+def large_and_small():
+    return [("small", np.zeros((20, 30, 3), np.uint8)), ("large", np.zeros((400, 300, 3), np.uint8))] * 2
+
+
+@pytest.mark.parametrize("crf", [None, "crf"])
+def test_image_that_there_is_no_memory_for_fails_alone(tiny, crf, monkeypatch):
+    from deeplabctl.crf.params import CrfParams
+
+    monkeypatch.setattr("deeplabctl.prediction.segmenter.refine", lambda image, scores, params, *, adaptive: scores)
+    net = segmenter(tiny, crf=CrfParams() if crf else None)
+    least = net._compiled().least_memory(401, 305)
+    assert least == 401 * 305 * 2 * 2 * 4  # two channels are read and two written, at width 1 / 32
+    monkeypatch.setattr("deeplabctl.prediction.segmenter.available_memory", lambda: least - 1)
+    failed = []
+    found = [tag for tag, _ in net.labels(large_and_small(), lambda tag, error: failed.append((tag, str(error))))]
+    assert found == ["small", "small"]
+    assert [tag for tag, _ in failed] == ["large", "large"]
+    assert "not enough memory to segment this image of 300x400 pixels" in failed[0][1]
+    for ask in (net.label, net.predict, net, net.coarse_logits, lambda image: list(net.labels([(0, image)]))):
+        with pytest.raises(DataError, match="make it smaller, or run the network at a smaller scale: `scales="):
+            ask(large_and_small()[1][1])
+
+
+def test_tensorflow_that_runs_out_of_memory_is_the_same_error(tiny, monkeypatch):
+    import tensorflow as tf
+
+    def full(self, *arguments):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    monkeypatch.setattr("deeplabctl.prediction.graphs.Graphs._label", full)
+    with pytest.raises(DataError, match="not enough memory to segment this image of 30x20 pixels"):
+        segmenter(tiny).label(np.zeros((20, 30, 3), np.uint8))
+
+
+def test_image_that_the_crf_cannot_refine_fails_alone(tiny):
+    from deeplabctl.crf.params import CrfParams
+
+    net, failed = segmenter(tiny, crf=CrfParams(bi_xy_std=0.1)), []
+    found = [tag for tag, _ in net.labels(large_and_small(), lambda tag, error: failed.append((tag, str(error))))]
+    assert (found, [tag for tag, _ in failed]) == (["small", "small"], ["large", "large"])
+    assert "this image of 300x400 pixels: CRF: a standard deviation is too small" in failed[0][1]
+    with pytest.raises(DataError, match="a standard deviation is too small"):
+        net(large_and_small()[1][1])
+
+
+@pytest.mark.parametrize("error", [MemoryError(), ValueError("CRF: no numbers")])
+def test_crf_that_fails_in_a_thread_is_the_images_error(tiny, error, monkeypatch):
+    from deeplabctl.crf.params import CrfParams
+
+    def refine(image, scores, params, *, adaptive):
+        if len(image) == 400:
+            raise error
+        return scores
+
+    monkeypatch.setattr("deeplabctl.prediction.segmenter.refine", refine)
+    failed = []
+    net = segmenter(tiny, crf=CrfParams())
+    assert len(list(net.labels(large_and_small(), lambda tag, error: failed.append(tag)))) == 2
+    assert failed == ["large", "large"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from deeplabctl.cli.eval.outputs import Outputs, print_scores, settings_line
 from deeplabctl.cli.prediction_options import load_crf_kernels
@@ -70,15 +70,19 @@ def _segment(
 ) -> tuple[dict[str, Any], str]:
     """Segment images for the VOC server; returns what was done as JSON has it, and in words."""
     from deeplabctl.data.images import read_image
-    from deeplabctl.parallel import map_ahead
+    from deeplabctl.errors import DataError
+    from deeplabctl.evaluation.network_scores import map_reading
     from deeplabctl.reporting import Note, task
+
+    def fail(item: tuple[str, Path], error: DataError) -> NoReturn:
+        raise DataError(f"image {item[1]}: {error}")
 
     root, split = target.dataset.root, target.split
     report(Note(f"data set: {root}, {len(images)} images of {split}, which has no labels, so there are no scores"))
     segmenter = load_segmenter(target, report)
     with task(report, "segmenting", len(images), "images") as advance, outputs.zip() as add:
-        loaded = map_ahead(lambda item: (item[0], read_image(item[1])), images)
-        for name, label in segmenter.labels(loaded):
+        loaded = map_reading(lambda item: (item, read_image(item[1])), images)
+        for (name, _), label in segmenter.labels(loaded, fail):
             add(name, label)
             advance()
     settings = {"weights": str(target.path), "split": split, "data": str(root), **target.settings.to_dict()}
