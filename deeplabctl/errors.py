@@ -14,9 +14,20 @@ A text names arguments in backquotes, as Python knows them: `overwrite`, `init=r
 into its options: --overwrite, --init random.
 """
 
+_LONGEST = 3000  # characters of a message
+
 
 class DeepLabError(Exception):
-    """Stop because of something that the user can fix."""
+    """Stop because of something that the user can fix.
+
+    A message may quote files from anywhere: what would break the line, or act on a terminal, is written as an escape.
+    """
+
+    def __init__(self, message: str) -> None:
+        line = "".join(
+            char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in message
+        )
+        super().__init__(line if len(line) <= _LONGEST else f"{line[: _LONGEST - 500]} ... {line[-490:]}")
 
 
 class DataError(DeepLabError):
