@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
 import secrets
@@ -93,19 +94,37 @@ def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     try:
         temporary.chmod(0o755)  # mkdtemp makes folders that only their owner can read
         yield temporary
-        replaced = None
         if overwrite and has_content(path):
-            replaced = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-            path.rename(replaced)
-        temporary.rename(path)  # fails if another process has filled the folder meanwhile
-        if replaced is not None:
-            shutil.rmtree(replaced, ignore_errors=True)
+            _exchange(temporary, path)  # the old folder is removed below
+        else:
+            temporary.rename(path)  # fails if another process has filled the folder meanwhile
     except OSError as error:
         name = f" ({error.filename})" if error.filename else ""
         reason = error.strerror or str(error)
         raise OutputError(f"cannot write {path}: {reason}{name}; nothing was left half-written") from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)  # it is not there any more if all went well
+        shutil.rmtree(temporary, ignore_errors=True)  # a new folder that became ``path`` is not there any more
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Exchange two folders: at once where the system can, so that a process that is killed leaves both names."""
+    if _renameat2(one, other):
+        return
+    aside = other.with_name(f".{other.name}.{secrets.token_hex(4)}")
+    other.rename(aside)
+    try:
+        one.rename(other)
+    except OSError:
+        aside.rename(other)
+        raise
+    aside.rename(one)
+
+
+def _renameat2(one: Path, other: Path) -> bool:
+    """Exchange two names by Linux' renameat2; False where system or file system do not have that."""
+    function = getattr(ctypes.CDLL(None), "renameat2", None)
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return function is not None and function(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,9 +1,11 @@
 """Files and folders are written whole or not at all, and nothing is replaced unasked."""
 
+import errno
 import os
 
 import pytest
 
+from deeplabctl import files
 from deeplabctl.errors import OutputError
 from deeplabctl.files import check_folder, check_new_file, check_new_folder, whole_file, whole_folder, write_text
 
@@ -96,4 +98,38 @@ def test_folder_that_another_process_has_filled_meanwhile_is_kept(tmp_path):
     with pytest.raises(OutputError, match="cannot write"), whole_folder(tmp_path / "set"):
         write_text(tmp_path / "set" / "theirs", "theirs")
     assert names(tmp_path / "set") == ["theirs"]
+    assert names(tmp_path) == ["set"]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_folder_is_exchanged_at_once_or_by_renames(tmp_path, monkeypatch, at_once):
+    if not at_once:
+        monkeypatch.setattr(files, "_renameat2", lambda one, other: False)
+    write_text(tmp_path / "set" / "old", "old")
+    with whole_folder(tmp_path / "set", overwrite=True) as folder:
+        (folder / "new").touch()
+    assert names(tmp_path / "set") == ["new"]
+    assert names(tmp_path) == ["set"]
+
+
+@pytest.mark.parametrize("renames", [0, 1])
+def test_folder_that_cannot_be_replaced_stays(tmp_path, monkeypatch, renames):
+    monkeypatch.setattr(files, "_renameat2", lambda one, other: False)
+    done, real = [], os.rename
+
+    def rename(source, target):
+        if len(done) == renames:
+            done.append("failed")
+            raise OSError(errno.EIO, "Input/output error")
+        done.append("renamed")
+        real(source, target)
+
+    monkeypatch.setattr(os, "rename", rename)
+    write_text(tmp_path / "set" / "old", "old")
+    with (
+        pytest.raises(OutputError, match="nothing was left half-written"),
+        whole_folder(tmp_path / "set", overwrite=True) as folder,
+    ):
+        (folder / "new").touch()
+    assert names(tmp_path / "set") == ["old"]
     assert names(tmp_path) == ["set"]
