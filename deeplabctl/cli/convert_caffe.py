@@ -146,7 +146,7 @@ def _inspect(console: Console, path: Path) -> None:
     console.document(found)
 
 
-def _ranges(ranges: list[list[float]]) -> list[str]:
+def _ranges(ranges: list[list[float | None]]) -> list[str]:
     """Return the ranges of kernel and bias in words, or dashes where a layer lacks them."""
-    words = [f"{smallest:.4g} to {largest:.4g}" for smallest, largest in ranges]
+    words = [" to ".join("not finite" if value is None else f"{value:.4g}" for value in pair) for pair in ranges]
     return [*words, "-", "-"][:2]

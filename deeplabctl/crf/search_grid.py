@@ -130,9 +130,13 @@ def best_of_table(path: Path) -> CrfParams:
         raise RecipeError(f"{path}: expected the table of a search with at least one row, got none")
     point = max(rows.items(), key=lambda row: row[1])[0]
     try:
-        return params_at(point, CrfParams(**head["fixed"]))
+        params = params_at(point, CrfParams(**head["fixed"]))
+        params.check()
     except (KeyError, TypeError):
         raise RecipeError(f"{path}:1: expected the settings of a search in a comment, got something else") from None
+    except ValueError as error:
+        raise RecipeError(f"{path}: {error}; search again") from None
+    return params
 
 
 def _read_table(path: Path) -> tuple[dict[str, Any], dict[Point, float]]:

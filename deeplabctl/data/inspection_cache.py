@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from platformdirs import user_cache_path
 
@@ -15,7 +15,9 @@ from deeplabctl.data.file_facts import ImageFacts, LabelFacts, inspect_image, in
 from deeplabctl.errors import DataError, OutputError
 from deeplabctl.files import write_text
 
-_FORMAT = 3  # of the JSON file
+Facts = TypeVar("Facts", LabelFacts, ImageFacts)
+
+_FORMAT = 4  # of the JSON file and of what it says; raised when a file would be read in another way
 
 
 class InspectionCache:
@@ -32,7 +34,7 @@ class InspectionCache:
         if reuse:
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # missing or damaged: start empty
                 stored = json.loads(self.path.read_text("utf-8"))
-                if stored["format"] == _FORMAT:
+                if stored["format"] == _FORMAT and isinstance(stored["files"], dict):
                     self._known = stored["files"]
 
     def label_facts(self, path: Path) -> LabelFacts:
@@ -42,8 +44,10 @@ class InspectionCache:
             facts = inspect_label(path)
             return [facts.height, facts.width, list(facts.pixels.items())]
 
-        height, width, pixels = self._recall(f"label {path}", path, read)
-        return LabelFacts(height, width, dict(pixels))
+        def parse(height: Any, width: Any, pixels: Any) -> LabelFacts:
+            return LabelFacts(int(height), int(width), {int(value): int(count) for value, count in pixels})
+
+        return self._recall(f"label {path}", path, read, parse)
 
     def image_facts(self, path: Path) -> ImageFacts:
         """Return what an image file contains; raises DataError if it cannot be read."""
@@ -52,7 +56,10 @@ class InspectionCache:
             facts = inspect_image(path)
             return [facts.height, facts.width, facts.orientation, facts.mode, facts.digest]
 
-        return ImageFacts(*self._recall(f"image {path}", path, read))
+        def parse(height: Any, width: Any, orientation: Any, mode: Any, digest: Any) -> ImageFacts:
+            return ImageFacts(int(height), int(width), int(orientation), str(mode), str(digest))
+
+        return self._recall(f"image {path}", path, read, parse)
 
     def save(self) -> None:
         """Write the facts for the next time; a cache folder that cannot be written only costs time."""
@@ -60,7 +67,7 @@ class InspectionCache:
             with contextlib.suppress(OutputError):
                 write_text(self.path, json.dumps({"format": _FORMAT, "files": self._known}))
 
-    def _recall(self, key: str, path: Path, read: Callable[[], list[Any]]) -> list[Any]:
+    def _recall(self, key: str, path: Path, read: Callable[[], list[Any]], parse: Callable[..., Facts]) -> Facts:
         """Return the facts of a file, reading it only if it has changed."""
         try:
             status = path.stat()
@@ -68,11 +75,11 @@ class InspectionCache:
             raise DataError(f"cannot read {path}: {error.strerror}") from None
         stamp = [status.st_size, status.st_mtime_ns]
         if key in self._known:
-            with contextlib.suppress(ValueError, TypeError):  # damaged: read the file again
+            with contextlib.suppress(ValueError, TypeError, OverflowError):  # damaged: read the file again
                 then, facts = json.loads(self._known[key])
                 if then == stamp:
-                    return list(facts)
+                    return parse(*facts)
         facts = read()
         self._known[key] = json.dumps([stamp, facts])
         self._changed = True
-        return facts
+        return parse(*facts)

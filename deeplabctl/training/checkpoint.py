@@ -10,9 +10,11 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tokenize import TokenError
+from types import UnionType
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,13 @@ from deeplabctl.weights.formats import DAMAGED_ZIP
 
 _KEPT = 2  # checkpoints: the newest, and the one before it in case the disk damages that
 _COUNTERS = "progress"
+
+_COUNTER_TYPES: dict[str, type | UnionType] = {
+    "step": int, "losses": list, "best": dict | None, "best_step": int, "validations_without_gain": int,
+}  # fmt: skip
+_FACT_TYPES: dict[str, type | UnionType] = {"new_layers": list, "recipe": dict, "fingerprint": dict}
+# What numpy raises for the headers of damaged arrays, and for sizes beyond the memory, beside what zipfile does.
+_DAMAGED = (*DAMAGED_ZIP, SyntaxError, TokenError, MemoryError)
 
 # Settings that may change, as they do not change what is computed. The split's fingerprint stands for data.root.
 _MAY_CHANGE = (
@@ -86,14 +95,30 @@ class Checkpoint:
         """Read a checkpoint; raises RunError for a damaged one."""
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+                if any(
+                    entry.compress_type for entry in stored.zip.infolist()
+                ):  # what is read is no larger than the file
+                    raise ValueError("compressed entries")
                 facts = json.loads(str(stored["__facts__"]))
                 arrays = {name: stored[name] for name in stored.files if name != "__facts__"}
             counters = facts[_COUNTERS]
             if "settled" in counters:  # the name of ``validated`` in the first checkpoints
                 counters["validated"] = counters.pop("settled")
-            return cls(**facts | {_COUNTERS: Progress(**counters), "arrays": arrays})
-        except DAMAGED_ZIP as error:
+            checkpoint = cls(**facts | {_COUNTERS: Progress(**counters), "arrays": arrays})
+            _check_types(checkpoint.progress, _COUNTER_TYPES)
+            _check_types(checkpoint, _FACT_TYPES)
+            if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+                raise TypeError("an entry that is no array")
+        except _DAMAGED as error:
             raise RunError(f"checkpoint {path}: the file is damaged ({type(error).__name__}: {error})") from None
+        return checkpoint
+
+
+def _check_types(facts: Any, types: Mapping[str, type | UnionType]) -> None:
+    """Raise TypeError for a fact that no checkpoint has."""
+    for name, type_ in types.items():
+        if not isinstance(value := getattr(facts, name), type_):
+            raise TypeError(f"{name} {value!r}")
 
 
 def last_checkpoint(folder: Path, report: Reporter = silent) -> Checkpoint | None:

@@ -38,7 +38,11 @@ class RunResults:
         metrics = Metrics.read(path)
         if not metrics.last_step:
             raise RunError(f"{path}: expected at least one training step in {METRICS}, got none; train it first")
-        sections = {name: section for name, section in recipe.items() if isinstance(section, dict)}
+        sections = {
+            name: {key: _as_json(value) for key, value in section.items()}
+            for name, section in recipe.items()
+            if isinstance(section, dict)
+        }
         return cls(path, sections, run_facts(path), metrics)
 
     @property
@@ -138,6 +142,14 @@ class RunResults:
             "loss": self.loss,
             "seconds": self.seconds,
         }
+
+
+def _as_json(value: object) -> Any:
+    """Return a setting as JSON can hold it; what that does not know (NaN, a date, a table) becomes a text."""
+    if isinstance(value, list):
+        return [_as_json(part) for part in value]
+    known = isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
+    return value if known else str(value)
 
 
 def _class_scores(entry: dict[str, Any]) -> dict[str, Any]:

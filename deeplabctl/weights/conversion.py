@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from deeplabctl.caffe.prototxt import check_geometry, read_prototxt
 from deeplabctl.classes import read_classes
@@ -138,7 +139,7 @@ def inspect_weights(path: Path) -> dict[str, Any]:
             "name": name,
             "kernel": list(arrays[0].shape),
             "parameters": sum(array.size for array in arrays),
-            "ranges": [[float(array.min()), float(array.max())] for array in arrays if array.size],  # of each blob
+            "ranges": [_range(array) for array in arrays if array.size],  # of each blob
         }
         for name, arrays in file.layers.items()
     ]
@@ -150,6 +151,11 @@ def inspect_weights(path: Path) -> dict[str, Any]:
         "layers": layers,
         "becomes": _becomes(file),
     }
+
+
+def _range(array: npt.NDArray[Any]) -> list[float | None]:
+    """Return the smallest and the largest value; None, as JSON has no NaN, where that is not finite."""
+    return [float(value) if np.isfinite(value) else None for value in (array.min(), array.max())]
 
 
 def _becomes(file: WeightFile) -> str:

@@ -68,7 +68,8 @@ def read_pickled_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
     except OSError as error:
         raise WeightsError(f"weights {path}: cannot be read ({error.strerror})") from None
     except Exception as error:  # a damaged pickle can raise anything
-        raise WeightsError(f"weights {path}: the pickle is refused: {error}") from None
+        reason = str(error) or type(error).__name__
+        raise WeightsError(f"weights {path}: the pickle is refused: {reason}") from None
     if not isinstance(loaded, dict) or not all(
         isinstance(name, str) and isinstance(value, np.ndarray) for name, value in loaded.items()
     ):

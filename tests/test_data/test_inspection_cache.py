@@ -46,7 +46,22 @@ def test_unchanged_labels_are_not_opened_again_and_changed_ones_are(root, monkey
 def test_damaged_cache_is_replaced(root):
     first = check(root)
     path = InspectionCache(root).path
+    stored = json.loads(path.read_text())
+    for damaged in ([7], {"format": 1}, {**stored, "files": "x"}, {**stored, "files": [1]}):
+        path.write_text(json.dumps(damaged))
+        assert check(root) == first
     path.write_text(json.dumps({"format": 1})[:-4])
+    assert check(root) == first
+
+
+@pytest.mark.parametrize("facts", [[60], [60, "x", []], [60, 80, [["a", 1]]], [60, 80, 7], None, [1e999, 80, []]])
+def test_damaged_entry_of_the_cache_is_read_again(root, facts):
+    first = check(root)
+    path = InspectionCache(root).path
+    stored = json.loads(path.read_text())
+    for key, text in stored["files"].items():
+        stored["files"][key] = json.dumps([json.loads(text)[0], facts])
+    path.write_text(json.dumps(stored))
     assert check(root) == first
 
 

@@ -1,5 +1,7 @@
 import dataclasses
+import io
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -239,3 +241,39 @@ def test_last_is_the_newest_run(plan, tmp_path, monkeypatch):
     assert find_run("last").name == "20260102-a"
     with pytest.raises(RunError, match=r"expected a run directory with a recipe\.toml"):
         find_run("runs")
+
+
+def test_checkpoint_of_other_content_is_refused_in_one_line(plan, tmp_path):
+    a_checkpoint(plan).write(tmp_path)
+    path = tmp_path / "step-000004.npz"
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    facts = str(np.load(path)["__facts__"])
+    first = entries["loss_scale.npy"]
+
+    def write(kind=zipfile.ZIP_STORED, facts=facts, **changed):
+        with zipfile.ZipFile(path, "w", kind) as archive:
+            for name, content in (entries | changed).items():
+                archive.writestr(name, content)
+            buffer = io.BytesIO()
+            np.save(buffer, np.array(facts))
+            with archive.open("__facts__.npy", "w") as file:
+                file.write(buffer.getvalue())
+
+    del entries["__facts__.npy"]
+    write()
+    assert Checkpoint.read(path).progress.step == 4
+    for damage in (
+        {"kind": zipfile.ZIP_DEFLATED},  # may become as large as it likes
+        {"loss_scale.npy": first.replace(b"'shape': ()", b"'shape': ((")},
+        {"loss_scale.npy": first.replace(b"'shape': (), }" + b" " * 9, b"'shape': (1" + b"0" * 11 + b",)}")},
+        {"loss_scale.npy": first.replace(b"'<f4'", b"'|O' ")},
+        {"readme": b"text"},
+        {"facts": facts.replace('"step": 4', '"step": "4"')},
+        {"facts": facts.replace('"new_layers": ["fc6"]', '"new_layers": 7')},
+        {"facts": "[" * 100_000},
+    ):
+        write(**damage)
+        with pytest.raises(RunError, match="the file is damaged") as error:
+            Checkpoint.read(path)
+        assert str(path) in str(error.value)

@@ -1,3 +1,4 @@
+import json
 import re
 
 import pytest
@@ -24,6 +25,18 @@ def test_only_settings_that_differ_are_compared(runs):
     comparison = Comparison.read(runs)
     assert comparison.settings == {"solver.learning_rate": [0.02, 0.5, 0.02], "run.seed": [0, 7, 0]}
     assert "All settings are the same." in render_comparison(Comparison.read(runs[::2]))
+
+
+def test_settings_that_json_does_not_know_become_texts(tmp_path, runs):
+    text = (runs[0] / "recipe.toml").read_text()
+    text = text.replace("power = 0.9", "power = inf\nday = 2026-01-02\nlist = [nan, 1]")
+    (runs[0] / "recipe.toml").write_text(text)
+    comparison = Comparison.read(runs[:2])
+    settings = json.loads(json.dumps(comparison.to_dict(), allow_nan=False))["settings"]
+    assert settings["solver.power"] == ["inf", 0.9]
+    assert settings["solver.day"] == ["2026-01-02", None]
+    assert settings["solver.list"] == [["nan", 1], None]
+    render_comparison(comparison)
 
 
 def test_runs_of_the_same_name_are_named_by_their_paths(runs):

@@ -1,9 +1,12 @@
+import json
 import os
+import pickle
 
 import numpy as np
 import pytest
 from caffe_bytes import legacy, packed, v1
 from caffe_files import DATA, TINY, read_blobs
+from tiny_weights import tiny_variables
 
 from deeplabctl.errors import OutputError, WeightsError
 from deeplabctl.weights import convert, read_network
@@ -19,6 +22,18 @@ def test_inspection_shows_format_layers_ranges_and_the_resulting_network():
     kernel, bias = read_blobs(TINY)["conv1_1"]
     ranges = [[blob.min(), blob.max()] for blob in (kernel, bias)]
     np.testing.assert_array_equal(found["layers"][0]["ranges"], ranges)
+
+
+def test_inspection_of_numbers_that_are_not_finite_is_valid_json(tmp_path, deeplabctl):
+    variables = tiny_variables()
+    variables["conv1_1/w"][0, 0, 0, 0] = np.nan
+    (tmp_path / "net.pkl").write_bytes(pickle.dumps(variables))
+    found = inspect_weights(tmp_path / "net.pkl")
+    assert found["layers"][0]["ranges"][0] == [None, None]
+    assert "NaN" not in json.dumps(found)
+    code, out, _ = deeplabctl("convert-caffe", "net.pkl", "--inspect")
+    assert code == 0
+    assert "not finite to not finite" in out
 
 
 def test_network_with_other_kinds_of_layers_is_listed_not_a_crash(tmp_path):

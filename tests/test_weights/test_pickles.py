@@ -84,6 +84,9 @@ def test_pickles_of_other_things_are_refused(tmp_path):
     (tmp_path / "w").write_bytes(pickle.dumps({"other": np.zeros(2)}, 2))
     with pytest.raises(WeightsError, match="expected variables named like conv1_1/w"):
         read_weight_file(tmp_path / "w")
+    (tmp_path / "w").write_bytes(b"\x80\x04}\x8e" + (1 << 46).to_bytes(8, "little"))  # claims 64 TiB
+    with pytest.raises(WeightsError, match="the pickle is refused: MemoryError"):
+        read_weight_file(tmp_path / "w")
     whole = pickle.dumps(tiny_variables(), 2)
     (tmp_path / "w").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(WeightsError, match="the pickle is refused"):
