@@ -49,7 +49,7 @@ def inspect_image(path: Path) -> ImageFacts:
         raise DataError(f"cannot read {path}: {error.strerror}") from None
     with open_picture(path, io.BytesIO(content)) as picture:
         (width, height), mode = picture.size, picture.mode  # before a draft changes them
-        picture.draft("RGB", (picture.width // 8, picture.height // 8))  # JPEG: all the bytes, fewer pixels
+        picture.draft("RGB", (max(1, width // 8), max(1, height // 8)))  # JPEG: all the bytes, fewer pixels
         picture.load()
         orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
     if orientation not in range(1, 9):

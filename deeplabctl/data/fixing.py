@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import PIL.Image
 
 from deeplabctl.arrays import Label
 from deeplabctl.classes import IGNORE_LABEL, Color, voc_grey_ids
@@ -16,7 +15,7 @@ from deeplabctl.data.check import Verdict
 from deeplabctl.data.dataset import Dataset
 from deeplabctl.data.file_facts import inspect_image
 from deeplabctl.data.findings import Finding
-from deeplabctl.data.images import mask_picture, read_label, turn_upright
+from deeplabctl.data.images import mask_picture, open_picture, read_label, turn_upright
 from deeplabctl.data.layout import CLASS_NAMES, IMAGES, LABELS, LABELS_AUGMENTED, LISTS, new_dataset
 from deeplabctl.data.mask_colors import decode_colors, voc_color_ids
 from deeplabctl.errors import DataError, OutputError
@@ -116,7 +115,7 @@ def _fix_label(finding: Finding, root: Path, dataset: Dataset, verdict: Verdict,
 
 def _ids_of_colors(path: Path, colors: dict[Color, int]) -> Label | None:
     """Return the class ids of a mask in these colours, or None if it has any other colour."""
-    with PIL.Image.open(path) as picture:
+    with open_picture(path) as picture:
         decoded = decode_colors(np.asarray(picture.convert("RGB")), colors)
     return None if decoded.unknown else decoded.label
 
@@ -126,7 +125,7 @@ def _palette_ids(dataset: Dataset, verdict: Verdict) -> dict[Color, int]:
     ids = [*range(len(dataset.classes)), IGNORE_LABEL]
     palettes: set[tuple[Color, ...]] = set()
     for path in {sample.label for part in verdict.samples.values() for sample in part}:
-        with contextlib.suppress(OSError), PIL.Image.open(path) as picture:
+        with contextlib.suppress(DataError), open_picture(path) as picture:
             if picture.mode == "P":
                 values = [*(picture.getpalette("RGB") or []), *[0] * 768]
                 palettes.add(tuple((values[3 * i], values[3 * i + 1], values[3 * i + 2]) for i in ids))

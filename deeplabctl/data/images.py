@@ -6,8 +6,10 @@ place that takes an image in any form: a path, a Pillow image or an array.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import re
 import struct
 import warnings
 from collections.abc import Iterator
@@ -27,8 +29,8 @@ from deeplabctl.files import whole_file
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 _WIDE_GREY_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
-# What Pillow raises for damaged content.
-_DAMAGE = (OSError, ValueError, TypeError, SyntaxError, EOFError, struct.error, PIL.Image.DecompressionBombError)
+# What Pillow raises for damaged content; RuntimeError by its reader of AVIF.
+_DAMAGE = (OSError, ValueError, TypeError, SyntaxError, EOFError, RuntimeError, struct.error)
 _FIX_UNREADABLE = "replace the file, or leave it out"
 
 
@@ -109,7 +111,7 @@ def _check_array(array: np.ndarray[Any, Any]) -> Image:
 
 
 def read_label(path: Path) -> Label:
-    """Read a label PNG as (H, W) uint8 class ids: palette PNGs by index, grey ones by value.
+    """Read a label PNG as (H, W) uint8 class ids: palette PNGs by index, grey ones by value, of any number of bits.
 
     Raises DataError for an image with colours instead of ids, for ids over 255, and for a JPEG.
     """
@@ -124,9 +126,8 @@ def read_label(path: Path) -> Label:
                     "create it again from its source and save it as PNG",
                 )
             )
-        picture.load()
+        ids = stored_values(picture)
         if picture.mode in _WIDE_GREY_MODES:
-            ids = np.asarray(picture)
             if ids.min() < 0 or ids.max() > 255:
                 got = f"{ids.max():.0f}" if ids.max() > 255 else f"{ids.min():.0f}"
                 raise FindingError(Finding("label-range", path, "class ids up to 255", got, "write 8-bit labels"))
@@ -142,7 +143,19 @@ def read_label(path: Path) -> Label:
                     "for VOC's colours and the set's palette PNGs, deeplabctl data convert with `palette` for all",
                 )
             )
-        return np.array(picture, dtype=np.uint8)
+        return ids.astype(np.uint8)
+
+
+def stored_values(picture: PIL.Image.Image) -> np.ndarray[Any, Any]:
+    """Load a Pillow image and return its values as its file has them: of one channel (H, W), of others (H, W, C).
+
+    Pillow spreads grey values of 2 and 4 bits over 0 to 255, as is right for brightness; here they stay 0 to 3 and 15.
+    """
+    tiles = getattr(picture, "tile", [])[:1]  # there are none after loading
+    raw_modes = re.findall(r"'(L;[24])", str(tiles))
+    picture.load()
+    values = np.asarray(picture)
+    return values // {"L;2": 85, "L;4": 17}[raw_modes[0]] if raw_modes else values
 
 
 def turn_upright(label: Label, orientation: int) -> Label:
@@ -177,7 +190,11 @@ def write_picture(path: Path, image: Image) -> None:
 
 @contextmanager
 def open_picture(path: Path, content: io.BytesIO | None = None) -> Iterator[PIL.Image.Image]:
-    """Open an image file with Pillow, or its ``content``; raises DataError in one line for damaged bytes."""
+    """Open an image file with Pillow, or its ``content``.
+
+    Raises DataError in one line for damaged content, for more pixels than Pillow's limit against files that would fill
+    the memory (``PIL.Image.MAX_IMAGE_PIXELS``, twice), and for a file that the system refuses to read.
+    """
     try:
         # Pillow's remarks on unusual but readable files. Not catch_warnings, which threads leave behind for each other.
         warnings.filterwarnings("ignore", module=r"PIL\.|deeplabctl\.data\.images")
@@ -189,13 +206,23 @@ def open_picture(path: Path, content: io.BytesIO | None = None) -> Iterator[PIL.
         raise FindingError(Finding("unreadable", path, known, got, _FIX_UNREADABLE, failed="cannot read")) from None
     except FileNotFoundError:
         raise DataError(f"cannot read {path}: there is no such file") from None
+    except PIL.Image.DecompressionBombError as error:
+        raise FindingError(_too_large(path, error)) from None
     except _DAMAGE as error:
-        got = _damaged(error)
-        raise FindingError(
-            Finding("unreadable", path, "a whole image", got, _FIX_UNREADABLE, failed="cannot read")
-        ) from None
+        expected, got = "a whole image", _damaged(error)
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # of the system, not of Pillow
+            expected, got = "a file", repr(error.strerror)
+        raise FindingError(Finding("unreadable", path, expected, got, _FIX_UNREADABLE, failed="cannot read")) from None
+
+
+def _too_large(path: Path, error: Exception) -> Finding:
+    """Return the finding of an image with more pixels than Pillow reads, whose number its error tells."""
+    count = re.search(r"(\d+) pixels", str(error))
+    most, got = f"{2 * (PIL.Image.MAX_IMAGE_PIXELS or 0):,}", f"{int(count[1]):,}" if count else "more"
+    fix = "scale it down, or cut it into smaller ones"
+    return Finding("too-large", path, f"at most {most} pixels", got, fix, failed="cannot read")
 
 
 def _damaged(error: Exception) -> str:
     """Describe what Pillow has found instead of a whole image."""
-    return f"one that is damaged or cut off ({getattr(error, 'strerror', None) or error})"
+    return f"one that is damaged or cut off ({error})"

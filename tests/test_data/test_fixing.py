@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from dataset_files import make_dataset
 from PIL import Image
+from png_files import blank_png
 
 from deeplabctl.classes import voc_grey_ids
 from deeplabctl.data.check import check_dataset
@@ -98,6 +99,13 @@ def test_grey_levels_that_two_classes_share_are_not_fixed(root, tmp_path):
     with Image.open(label_file(root, "t1")) as mask:
         mask.convert("L").save(label_file(root, "t1"))
     assert fix(root, tmp_path / "copy") == {}
+
+
+def test_label_of_too_many_pixels_is_left_to_the_check(root, tmp_path):
+    with Image.open(label_file(root, "t1")) as mask:
+        mask.convert("RGB").save(label_file(root, "t1"))
+    label_file(root, "t0").write_bytes(blank_png(20000, 20000))
+    assert list(fix(root, tmp_path / "copy")) == ["SegmentationClass/t1.png"]
 
 
 def test_copy_is_whole_or_not_there_and_nothing_is_overwritten(root, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
+from png_files import blank_png, grey_png
 
 from deeplabctl.classes import voc_palette
 from deeplabctl.data.images import as_image, read_image, read_label, turn_upright, write_mask
@@ -109,6 +110,27 @@ def test_truncated_image_is_an_error_not_half_an_image(tmp_path, picture):
         read_image(tmp_path / "a.jpg")
 
 
+@pytest.mark.parametrize("read", [read_image, read_label])
+def test_sound_image_of_too_many_pixels_is_not_called_damaged(tmp_path, read):
+    (tmp_path / "a.png").write_bytes(blank_png(20000, 20000))
+    message = (
+        r"a\.png: expected at most 178,956,970 pixels, got 400,000,000; scale it down, or cut it into smaller ones"
+    )
+    with pytest.raises(DataError, match=message):
+        read(tmp_path / "a.png")
+
+
+def test_image_of_many_pixels_is_read_without_a_warning(tmp_path):
+    (tmp_path / "a.png").write_bytes(blank_png(10000, 9000))
+    assert read_label(tmp_path / "a.png").shape == (9000, 10000)
+
+
+def test_what_the_system_refuses_is_not_called_damaged(tmp_path):
+    (tmp_path / "a.png").mkdir()
+    with pytest.raises(DataError, match=r"cannot read .*a\.png: .*got 'Is a directory'"):
+        read_image(tmp_path / "a.png")
+
+
 def test_mask_is_a_palette_png_with_class_ids_in_vocs_colours(tmp_path):
     label = np.array([[0, 1, 2], [15, 20, 255]], np.uint8)
     write_mask(tmp_path / "deep" / "mask.png", label)
@@ -128,6 +150,15 @@ def test_grey_labels_are_read_by_value_and_narrow_palettes_by_index(tmp_path):
     narrow.putpalette([0, 0, 0, 9, 9, 9, 7, 7, 7, 1, 1, 1])
     narrow.save(tmp_path / "p.png", bits=2)
     np.testing.assert_array_equal(read_label(tmp_path / "p.png"), label)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_grey_labels_of_few_bits_have_the_values_of_the_file_and_images_their_brightness(tmp_path, bits):
+    values = [[index % 2**bits for index in range(19)], [(3 * index) % 2**bits for index in range(19)]]
+    (tmp_path / "l.png").write_bytes(grey_png(values, bits))
+    assert read_label(tmp_path / "l.png").tolist() == values
+    brightness = np.array(values) * (255 // (2**bits - 1))
+    np.testing.assert_array_equal(read_image(tmp_path / "l.png")[..., 0], brightness)
 
 
 def test_coloured_label_is_refused_with_a_fix(tmp_path, picture):

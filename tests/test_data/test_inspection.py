@@ -4,6 +4,7 @@ from dataset_files import make_dataset
 from PIL import Image
 
 from deeplabctl.data.dataset import open_dataset
+from deeplabctl.data.file_facts import inspect_image
 from deeplabctl.data.images import read_label, write_mask
 from deeplabctl.data.inspection import check_samples
 from deeplabctl.errors import DataError
@@ -67,3 +68,11 @@ def test_label_of_another_size_than_its_image_is_refused(root):
     write_mask(label_path(root), np.zeros((80, 60), np.uint8))
     with pytest.raises(DataError, match=r"t2\.png: expected the size of its image t2\.png, 80x60, got 60x80"):
         check(root)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 7), (1, 50), (50, 3), (8, 1), (9, 17)])
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_images_of_any_size_can_be_inspected(tmp_path, size, suffix):
+    Image.new("RGB", size).save(tmp_path / f"a.{suffix}")
+    facts = inspect_image(tmp_path / f"a.{suffix}")
+    assert (facts.width, facts.height) == size
