@@ -96,6 +96,15 @@ def test_classes_are_named_in_a_file_in_a_text_or_as_voc(tmp_path):
             parse_class_names(text)
 
 
+def test_more_names_than_a_path_may_have_characters_are_names():
+    names = tuple(f"class number {index}" for index in range(254))
+    assert parse_class_names(",".join(names)) == names
+    with pytest.raises(DataError, match=r"expected voc, a file .* or 2 to 255 different names"):
+        parse_class_names("x" * 5000)
+    with pytest.raises(DataError, match="expected voc, a file"):
+        parse_class_names("a\0b")
+
+
 def test_class_names_may_have_spaces_and_comments_but_no_duplicates(tmp_path):
     path = tmp_path / "classes.txt"
     path.write_text("# ours\nback ground\r\n\n traffic light \n")

@@ -97,6 +97,14 @@ def test_unknown_split_is_refused_with_a_guess(root):
         open_dataset(root).samples("trian")
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "x/" * 3000, "a\0b"])
+def test_names_that_no_file_can_have_are_not_there(root, name):
+    with pytest.raises(DataError, match="has no split"):
+        open_dataset(root).samples(name)
+    with pytest.raises(DataError, match="no such folder"):
+        open_dataset(root / name)
+
+
 def test_folders_that_are_not_data_sets_are_refused(tmp_path, root):
     with pytest.raises(DataError, match="no such folder"):
         open_dataset(tmp_path / "nowhere")

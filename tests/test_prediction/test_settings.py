@@ -81,6 +81,8 @@ def test_unknown_option_is_named():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("x" * 300, "expected largefov-v1"),
+        ("a\0b", "expected largefov-v1"),
         ("v3", "expected largefov-v1, v2-vgg, v2-resnet, the table of a search, or KEY=VALUE"),
         ("bi_x=3", "did you mean bi_w"),
         ("bi_w=much", "expected a number"),

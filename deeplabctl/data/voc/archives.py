@@ -34,7 +34,7 @@ def read_members(source: Path, wanted: Callable[[PurePosixPath], bool], report: 
     Nothing is ever written under a member's own path. Raises DataError for a file that is not an archive or is cut off,
     for members with absolute paths or "..", and for wanted members that are links.
     """
-    if source.is_dir():
+    if os.path.isdir(source):  # noqa: PTH112 - Path.is_dir raises for names that are too long
         yield from _read_folder(source, wanted, report)
         return
     with _archive_errors(source), source.open("rb") as file:

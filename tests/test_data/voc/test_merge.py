@@ -249,6 +249,8 @@ def test_archives_that_are_cut_off_are_named(tmp_path, voc, sbd, share):
 def test_missing_files_are_named_with_their_archive(tmp_path, voc, sbd):
     with pytest.raises(DataError, match=r"nowhere\.tar: there is no such archive or folder"):
         prepare_voc(tmp_path / "nowhere.tar", sbd, tmp_path / "out", silent, any_counts=True)
+    with pytest.raises(DataError, match="expected a whole tar archive, got File name too long"):
+        prepare_voc(tmp_path / ("x" * 300), sbd, tmp_path / "out", silent, any_counts=True)
     with pytest.raises(DataError, match=r"benchmark\.tgz: expected ImageSets/Segmentation/train\.txt in it"):
         prepare_voc(sbd, sbd, tmp_path / "out", silent, any_counts=True)
     with pytest.raises(DataError, match=r"\.tar: expected dataset/train\.txt in it"):
