@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deeplabctl.errors import DataError
+from deeplabctl.files import read_small_file
 
 IGNORE_LABEL = 255  # void: not trained on, not scored
 
@@ -162,7 +163,7 @@ def _is_void(name: str) -> bool:
 def _lines(path: Path, what: str, expected: str) -> list[tuple[int, str]]:
     """Return (number, text) of the lines, without empty ones and comments."""
     try:
-        lines = path.read_text("utf-8-sig").splitlines()
+        lines = read_small_file(path).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read the {what} {path}: {error}; expected a text file, {expected}") from None
     numbered = ((number, line.strip()) for number, line in enumerate(lines, 1) if not line.startswith("#"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import re
 import secrets
@@ -14,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deeplabctl.errors import OutputError
+
+_LARGEST = 16 << 20  # bytes
 
 
 def check_new_file(path: Path, *, overwrite: bool, suffixes: Sequence[str] = ()) -> None:
@@ -125,6 +128,18 @@ def _renameat2(one: Path, other: Path) -> bool:
     function = getattr(ctypes.CDLL(None), "renameat2", None)
     here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
     return function is not None and function(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
+
+
+def read_small_file(path: Path) -> bytes:
+    """Return the content of a file that a person writes: classes, a palette, settings.
+
+    Raises OSError for a file that cannot be read, or of more than 16 MiB: that is another file, or a device.
+    """
+    with path.open("rb") as file:
+        content = file.read(_LARGEST + 1)
+    if len(content) > _LARGEST:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+    return content
 
 
 def write_text(path: Path, text: str) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from deeplabctl.crf.params import CrfParams
 from deeplabctl.errors import RecipeError, RunError
-from deeplabctl.files import write_text
+from deeplabctl.files import read_small_file, write_text
 
 AXES = ("bi_w", "bi_xy_std", "bi_rgb_std")
 Point = tuple[float, ...]  # a value for each axis
@@ -141,7 +141,7 @@ def best_of_table(path: Path) -> CrfParams:
 
 def _read_table(path: Path) -> tuple[dict[str, Any], dict[Point, float]]:
     try:
-        first, *lines = path.read_text("utf-8").splitlines()
+        first, *lines = read_small_file(path).decode("utf-8").splitlines()
         head = json.loads(first.removeprefix("# "))
         if not isinstance(head, dict) or lines[0].split(",") != [*AXES, "miou"]:
             raise ValueError("other columns")

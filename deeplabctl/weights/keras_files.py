@@ -9,6 +9,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
+from deeplabctl.caffe.hdf5 import MAX_EXPANSION
 from deeplabctl.errors import WeightsError
 from deeplabctl.network.layers import DEFAULT_ARCHITECTURE, KernelShapes, Weights, convolutions
 from deeplabctl.weights.formats import DAMAGED_ZIP, ZIP
@@ -48,9 +49,22 @@ def _read(path: Path, architecture: str, read: Callable[[Any], T]) -> dict[str, 
             else:
                 found = _legacy_layers(root.get("model_weights", root))
             named = _with_names(found, architecture, path)
+            _check_datasets(path, root, named)
             return {name: [read(dataset) for dataset in pair] for name, pair in named.items()}
     except _DAMAGED_HDF5 as error:
         raise WeightsError(f"weights {path}: the HDF5 file cannot be read ({error})") from None
+
+
+def _check_datasets(path: Path, root: Any, named: dict[str, list[Any]]) -> None:
+    """Raise WeightsError for arrays that lie in other files, or claim far more than this one has."""
+    claimed = 0
+    for name, pair in named.items():
+        for dataset in pair:
+            claimed += dataset.nbytes
+            if dataset.file != root or dataset.external or dataset.is_virtual or dataset.dtype.kind != "f":
+                raise WeightsError(f"weights {path}: layer {name}: expected floats in the file itself, got others")
+    if claimed > MAX_EXPANSION * path.stat().st_size:
+        raise WeightsError(f"weights {path}: the file is damaged: it claims {claimed} bytes of weights")
 
 
 def _hdf5_file(path: Path) -> BinaryIO:
@@ -60,7 +74,10 @@ def _hdf5_file(path: Path) -> BinaryIO:
         return file
     with file:
         try:
-            return BytesIO(zipfile.ZipFile(file).read("model.weights.h5"))
+            archive = zipfile.ZipFile(file)
+            if (size := archive.getinfo("model.weights.h5").file_size) > MAX_EXPANSION * path.stat().st_size:
+                raise ValueError(f"model.weights.h5 of {size} bytes")
+            return BytesIO(archive.read("model.weights.h5"))
         except DAMAGED_ZIP as error:
             raise WeightsError(f"weights {path}: the file is damaged ({error}); get it again") from None
 

@@ -14,6 +14,8 @@ from deeplabctl.network.layers import ARCHITECTURES, DEFAULT_ARCHITECTURE
 from deeplabctl.network.preprocessing import MEAN_BGR
 from deeplabctl.weights.formats import DAMAGED_ZIP, INFO_ENTRY
 
+_LARGEST = 16 << 20  # bytes of the entry with the facts, which has some thousands
+
 
 @dataclass(frozen=True)
 class ModelInfo:
@@ -39,6 +41,8 @@ def read_info(path: Path) -> ModelInfo:
             if INFO_ENTRY not in names:
                 kind = "a Keras model without class names" if "config.json" in names else "another zip archive"
                 raise WeightsError(f"weights {path}: expected a model file written by deeplabctl, got {kind}")
+            if (size := archive.getinfo(INFO_ENTRY).file_size) > _LARGEST:
+                raise ValueError(f"{INFO_ENTRY} of {size} bytes")
             stored = json.loads(archive.read(INFO_ENTRY))
         classes = tuple(str(name) for name in stored["classes"])
         architecture, width, provenance = stored["architecture"], float(stored["width"]), dict(stored["provenance"])

@@ -44,3 +44,24 @@ def test_legacy_weight_file_of_keras_reads_with_its_top(tmp_path):
     layers = read_weight_file(tmp_path / "vgg.h5").layers
     assert list(layers)[-4:] == ["conv5_3", "fc6", "fc7", "fc8"]
     assert [int(kernel.flat[0]) for kernel, _ in layers.values()] == list(range(16))
+
+
+@pytest.mark.parametrize("elsewhere", ["external", "link", "virtual"])
+def test_arrays_in_other_files_are_refused(tmp_path, elsewhere):
+    (tmp_path / "secret").write_bytes(np.ones(8, np.float32).tobytes())
+    with h5py.File(tmp_path / "other.h5", "w") as other:
+        other["bias"] = np.ones(2, np.float32)
+    with h5py.File(tmp_path / "net.h5", "w") as file:
+        for index in range(13):
+            group = file.create_group(f"layers/conv2d{f'_{index}' if index else ''}/vars")
+            group["0"] = np.zeros((3, 3, 2, 2), np.float32)
+            if elsewhere == "external":
+                group.create_dataset("1", (2,), "f4", external=str(tmp_path / "secret"))
+            elif elsewhere == "link":
+                group["1"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "/bias")
+            else:
+                layout = h5py.VirtualLayout((2,), "f4")
+                layout[:] = h5py.VirtualSource(tmp_path / "other.h5", "bias", (2,))
+                group.create_virtual_dataset("1", layout)
+    with pytest.raises(WeightsError, match="layer conv1_1: expected floats in the file itself"):
+        read_weight_file(tmp_path / "net.h5")

@@ -17,6 +17,7 @@ from deeplabctl.errors import DataError
 from deeplabctl.reporting import Reporter, task
 
 _MEGABYTE = 1 << 20
+_LARGEST = 64 << 20  # bytes of a member that is read; the largest in VOC and SBD have less than a megabyte
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,9 @@ def _read_folder(source: Path, wanted: Callable[[PurePosixPath], bool], report: 
         found += [inside / name for name in sorted(names) if wanted(PurePosixPath(inside / name))]
     with task(report, f"reading {source}", len(found), "files") as advance:
         for path in found:
-            yield Member(PurePosixPath(path), (source / path).stat().st_size, partial(_read_file, source / path))
+            size = (source / path).stat().st_size
+            _check_size(source, path, size)
+            yield Member(PurePosixPath(path), size, partial(_read_file, source / path))
             advance()
 
 
@@ -94,12 +97,23 @@ def _check_path(source: Path, entry: tarfile.TarInfo) -> None:
         )
 
 
+def _check_size(source: Path, name: object, size: int) -> None:
+    """Raise DataError for a member that is too large to be an image, a mask or a list."""
+    if size > _LARGEST:
+        raise DataError(
+            f"{source}: expected files of at most {_LARGEST >> 20} MiB, got {name} of {size >> 20} MiB; this is not the "
+            "official archive: download that one"
+        )
+
+
 def _member(source: Path, tar: tarfile.TarFile, entry: tarfile.TarInfo, path: PurePosixPath) -> Member:
     if not entry.isreg():
         raise DataError(
             f"{source}: expected a file {entry.name!r}, got a link or a folder; this is not the official "
             "archive: download that one"
         )
+
+    _check_size(source, path, entry.size)
 
     def read() -> bytes:
         with _archive_errors(source):
