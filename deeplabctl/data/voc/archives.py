@@ -101,8 +101,8 @@ def _check_size(source: Path, name: object, size: int) -> None:
     """Raise DataError for a member that is too large to be an image, a mask or a list."""
     if size > _LARGEST:
         raise DataError(
-            f"{source}: expected files of at most {_LARGEST >> 20} MiB, got {name} of {size >> 20} MiB; this is not the "
-            "official archive: download that one"
+            f"{source}: expected files of at most {_LARGEST >> 20} MiB, got {name} of {size >> 20} MiB; this is not "
+            "the official archive: download that one"
         )
 
 
