@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath
 
 from deeplabctl.classes import VOC_CLASSES, read_classes
 from deeplabctl.data.findings import Finding, FindingError
@@ -21,7 +21,11 @@ _FIX_LIST = "correct the list or add the file"
 
 @dataclass(frozen=True)
 class Sample:
-    """Name an image file and its label file."""
+    """Name an image file and its label file.
+
+    The id is the image's name without its suffix; where different images of a list share one, all ids of the list are
+    paths below the folder that its images have in common, as ``x/1`` and ``y/1``.
+    """
 
     id: str
     image: Path
@@ -78,12 +82,15 @@ class Dataset:
             have = ", ".join(self.splits) or "none"
             raise DataError(f"{self.root} has no split {split!r}: {guess}expected {path}, got the splits: {have}")
         folders = [LABELS_AUGMENTED, LABELS] if split.startswith("train") else [LABELS, LABELS_AUGMENTED]
-        empty = True
-        for number, columns in _entries(path):
-            empty = False
-            yield columns if isinstance(columns, Finding) else self._sample(columns, folders, path, number)
-        if empty:
+        found = [
+            columns if isinstance(columns, Finding) else self._sample(columns, folders, path, number)
+            for number, columns in _entries(path)
+        ]
+        if not found:
             yield Finding("list-empty", path, "one sample per line", "an empty list", "write one image id per line")
+        ids = _distinct_ids({entry.image for entry in found if isinstance(entry, Sample)})
+        for entry in found:
+            yield replace(entry, id=ids[entry.image]) if isinstance(entry, Sample) else entry
 
     def list_file(self, split: str) -> Path:
         """Return the path of a split's list."""
@@ -96,7 +103,7 @@ class Dataset:
                 if not os.path.isfile(file):  # noqa: PTH113
                     problem = f"the {kind} {file} does not exist"
                     return Finding(f"list-{kind}", path, "a file", "none", _FIX_LIST, line=number, problem=problem)
-            return Sample(PurePosixPath(entry[0]).stem, image, label)
+            return Sample(image.stem, image, label)
         name = entry[0]
         found = self._images.get(name)
         if found is None:
@@ -111,16 +118,11 @@ class Dataset:
             "list-label",
             path,
             expected,
-            self._other_label(name) or "none",
+            self._other_labels.get(name, "none"),
             _FIX_LIST,
             line=number,
             problem=f"no label for {name!r}",
         )
-
-    def _other_label(self, name: str) -> str:
-        """Return the label file of this name that is not a PNG, or an empty text."""
-        folder = self.root / LABELS
-        return next((other for other in _file_names(folder) if os.path.splitext(other)[0] == name), "")  # noqa: PTH122
 
     @cached_property
     def _images(self) -> dict[str, Path]:
@@ -130,6 +132,11 @@ class Dataset:
             if suffix.lower() in _IMAGE_SUFFIXES:
                 found[stem] = self.root / IMAGES / name
         return found
+
+    @cached_property
+    def _other_labels(self) -> dict[str, str]:
+        """Return the names of the files of labels by their ids, for ids without a PNG."""
+        return {os.path.splitext(name)[0]: name for name in reversed(_file_names(self.root / LABELS))}  # noqa: PTH122
 
     @cached_property
     def _labels(self) -> dict[str, frozenset[str]]:
@@ -156,6 +163,23 @@ def _nested(root: Path) -> Iterator[Path]:
     """Yield the folders that may be meant when a folder above VOC is given."""
     for inner in ("VOC2012", "VOCdevkit/VOC2012"):
         yield root / inner
+
+
+def _distinct_ids(images: set[Path]) -> dict[Path, str]:
+    """Return an id for each image, different for different images: a name, a path without suffix, or a path."""
+    places = {image: PurePath(os.path.abspath(image)) for image in images}  # noqa: PTH100 - which removes ".." as well
+    folder = os.path.commonpath([place.parent for place in places.values()]) if places else ""
+    names: tuple[Callable[[PurePath], str], ...] = (
+        lambda place: place.stem,
+        lambda place: place.relative_to(folder).with_suffix("").as_posix(),
+        lambda place: place.relative_to(folder).as_posix(),
+    )
+    ids: dict[PurePath, str] = {}
+    for name in names:
+        ids = {place: name(place) for place in places.values()}
+        if len(set(ids.values())) == len(ids):
+            break
+    return {image: ids[place] for image, place in places.items()}
 
 
 def _entries(path: Path) -> Iterator[tuple[int, list[str] | Finding]]:

@@ -51,6 +51,7 @@ def write_fixed_copy(
         raise OutputError(f"{out}: expected a folder outside of the data set {dataset.root}; choose another one")
     files = _dataset_files(dataset, verdict)
     fixed: list[FixedFile] = []
+    images = {sample.label: sample.image for part in verdict.samples.values() for sample in part}
     with new_dataset(out, overwrite=overwrite) as root:
         with task(report, "copying", len(files), "files") as advance:
             for _ in map_ahead(lambda name: _copy(dataset.root / name, root / name), files):
@@ -58,7 +59,7 @@ def write_fixed_copy(
         in_colors = any(finding.kind == "label-colors" for finding in verdict.findings)
         colors = _palette_ids(dataset, verdict) if in_colors else {}
         for finding in verdict.findings:
-            what = _fix_list(finding, root, dataset) or _fix_label(finding, root, dataset, verdict, colors)
+            what = _fix_list(finding, root, dataset) or _fix_label(finding, root, dataset, images, colors)
             if what:
                 fixed.append(FixedFile(finding.file.relative_to(dataset.root), what))
     return fixed
@@ -93,8 +94,10 @@ def _fix_list(finding: Finding, root: Path, dataset: Dataset) -> str:
     return f"written without {finding.got}"
 
 
-def _fix_label(finding: Finding, root: Path, dataset: Dataset, verdict: Verdict, colors: dict[Color, int]) -> str:
-    """Write a label of the copy again with class ids, or upright; returns what was done, or nothing."""
+def _fix_label(
+    finding: Finding, root: Path, dataset: Dataset, images: dict[Path, Path], colors: dict[Color, int]
+) -> str:
+    """Write a label of the copy again with class ids, or upright as its image; returns what was done, or nothing."""
     if finding.kind not in _LABEL_FIXES:
         return ""
     path = root / finding.file.relative_to(dataset.root)
@@ -104,9 +107,7 @@ def _fix_label(finding: Finding, root: Path, dataset: Dataset, verdict: Verdict,
     elif finding.kind == "label-grey-levels":
         label = _ids_of_grey_levels(path, len(dataset.classes))
     else:
-        samples = (sample for part in verdict.samples.values() for sample in part)
-        image = next(sample.image for sample in samples if sample.label == finding.file)
-        label = turn_upright(read_label(path), inspect_image(image).orientation)
+        label = turn_upright(read_label(path), inspect_image(images[finding.file]).orientation)
     if label is None:
         return ""
     mask_picture(label).save(path)

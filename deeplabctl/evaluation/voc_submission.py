@@ -22,11 +22,16 @@ def voc_zip(path: Path, split: str) -> Iterator[Callable[[str, Label], None]]:
     """Yield a function that adds the label (H, W) of an id; the zip file is there, whole, when the block ends.
 
     It holds ``results/VOC2012/Segmentation/comp6_<split>_cls/<id>.png``, palette PNGs of the images' own size, as the
-    VOC 2012 development kit lays them out. comp6 is the competition that allows data beside VOC's.
+    VOC 2012 development kit lays them out. comp6 is the competition that allows data beside VOC's. An id that comes
+    again, as of an image that its list has twice, is not written again.
     """
     with whole_file(path) as temporary, ZipFile(temporary, "w", ZIP_STORED) as archive:  # PNGs are compressed already
+        written: set[str] = set()
 
         def add(name: str, label: Label) -> None:
+            if name in written:
+                return
+            written.add(name)
             png = BytesIO()
             mask_picture(label).save(png, format="PNG")
             archive.writestr(f"results/VOC2012/Segmentation/comp6_{split}_cls/{name}.png", png.getvalue())

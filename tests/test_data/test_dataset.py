@@ -1,5 +1,8 @@
+import os
+
 import pytest
 from dataset_files import make_dataset
+from PIL import Image
 
 from deeplabctl.classes import VOC_CLASSES
 from deeplabctl.data.dataset import open_dataset
@@ -46,6 +49,55 @@ def test_lists_in_every_notation_read_the_same(root, text):
     list_file(root, "train").write_bytes(text.encode())
     samples = open_dataset(root).samples("train")
     assert [(sample.id, sample.label.name) for sample in samples] == [("t0", "t0.png"), ("t1", "t1.png")]
+
+
+def write_pairs(root, *images):
+    """Write small images under other folders, and a list of pairs of them with the labels t0, t1, ..."""
+    for number, name in enumerate(images):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (80, 60), (number, 0, 0)).save(path)
+    lines = (f"{name} SegmentationClass/t{number}.png\n" for number, name in enumerate(images))
+    list_file(root, "train").write_text("".join(lines))
+
+
+@pytest.mark.parametrize(
+    ("images", "ids"),
+    [
+        (["a/x/1.png", "a/y/2.png"], ["1", "2"]),
+        (["a/x/1.png", "a/y/1.png", "a/y/2.png"], ["x/1", "y/1", "y/2"]),
+        (["a/1.png", "a/b/1.png"], ["1", "b/1"]),
+        (["JPEGImages/t0.png", "new/t0.png"], ["JPEGImages/t0", "new/t0"]),
+        (["x/1.jpg", "x/1.png"], ["1.jpg", "1.png"]),
+        (["../outside/1.png", "x/1.png"], ["outside/1", "set/x/1"]),
+        (["x/1.png", "x/1.png", "x/../x/1.png"], ["1", "1", "1"]),
+    ],
+)
+def test_images_of_one_name_in_several_folders_have_different_ids(root, images, ids):
+    write_pairs(root, *images)
+    assert [sample.id for sample in open_dataset(root).samples("train")] == ids
+
+
+def test_ids_and_pairs_in_one_list_have_different_ids(root):
+    write_pairs(root, "x/t3.png")
+    with list_file(root, "train").open("a") as file:
+        file.write("t3\n")
+    assert [sample.id for sample in open_dataset(root).samples("train")] == ["x/t3", "JPEGImages/t3"]
+
+
+def test_folders_are_listed_once_however_many_labels_are_missing(root, monkeypatch):
+    names = [f"n{number}" for number in range(200)]
+    for name in names:
+        Image.new("RGB", (8, 8)).save(root / "JPEGImages" / f"{name}.png")
+    (root / "SegmentationClass" / "n7.tif").touch()
+    list_file(root, "train").write_text("".join(f"{name}\n" for name in names))
+    listed = []
+    listdir = os.listdir
+    monkeypatch.setattr("os.listdir", lambda folder: listed.append(folder) or listdir(folder))
+    findings = list(open_dataset(root).entries("train"))
+    assert [finding.kind for finding in findings] == ["list-label"] * 200
+    assert findings[7].got == "n7.tif"
+    assert len(listed) <= 4
 
 
 def test_training_prefers_augmented_labels_and_validation_vocs(root):

@@ -58,6 +58,23 @@ def test_masks_are_scored_like_predictions_in_one_pass(masks):
     assert seen == [f"v{number}" for number in range(5)]
 
 
+def test_images_of_one_name_have_masks_of_their_own(masks, deeplabctl):
+    root = masks.parent / "set"
+    for number, folder in enumerate("xy"):
+        (root / folder).mkdir()
+        (root / "JPEGImages" / f"v{number}.png").rename(root / folder / "1.png")
+        label = read_label(root / "SegmentationClass" / f"v{number}.png")
+        write_mask(masks / folder / "1.png", np.where(label == 255, 0, label).astype(np.uint8))
+    pairs = "x/1.png SegmentationClass/v0.png\ny/1.png SegmentationClass/v1.png\n"
+    (root / "ImageSets" / "Segmentation" / "val.txt").write_text(pairs)
+    code, out, _ = run(deeplabctl, masks, "--json")
+    assert (code, json.loads(out)["miou"]) == (0, 1.0)
+    (masks / "y" / "1.png").unlink()
+    code, _, err = run(deeplabctl, masks)
+    assert code == 1
+    assert "masks/y/1.png: there is no such file" in err
+
+
 def test_grey_masks_are_as_good_as_palette_masks(masks, deeplabctl):
     _, palette, _ = run(deeplabctl, masks, "--json")
     for path in masks.iterdir():
