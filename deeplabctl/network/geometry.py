@@ -25,6 +25,15 @@ def upsampled_size(cells: int) -> int:
     return OUTPUT_STRIDE * (cells - 1) + 1
 
 
+def scaled_size(size: int, scale: float) -> int:
+    """Return the size that a side of 8k + 1 pixels takes at a scale: the 8k + 1 nearest to ``(size - 1) * scale + 1``.
+
+    The corners of the image, of the scaled image and of its logits coincide then. 513 becomes 385 at scale 0.75 and 257
+    at 0.5, as in the original nets (INTERP layers with zoom factor 3 and shrink factors 4 and 2).
+    """
+    return upsampled_size(round((size - 1) * scale / OUTPUT_STRIDE) + 1)
+
+
 def tight_size(size: int) -> int:
     """Return the smallest 8k + 1 that is at least ``size``."""
     return -(-(size - 1) // OUTPUT_STRIDE) * OUTPUT_STRIDE + 1

@@ -18,12 +18,13 @@ from deeplabctl.crf import CrfParams, refine
 from deeplabctl.crf.mean_field import memory_to_refine
 from deeplabctl.data.images import as_image
 from deeplabctl.errors import DataError
-from deeplabctl.network.geometry import padded_size
+from deeplabctl.network.geometry import padded_size, scaled_size
 from deeplabctl.network.keras_model import assign_weights, build_model
+from deeplabctl.network.layers import ARCHITECTURES
 from deeplabctl.network.precision import POLICIES, Precision
 from deeplabctl.network.preprocessing import preprocess
 from deeplabctl.parallel import available_memory, map_ahead
-from deeplabctl.prediction.graphs import Graphs, scaled_size
+from deeplabctl.prediction.graphs import Graphs
 from deeplabctl.prediction.segmentation import Segmentation
 from deeplabctl.prediction.settings import PredictionSettings, SettingsOptions, read_options
 from deeplabctl.weights.fitting import Network
@@ -57,6 +58,7 @@ class Segmenter:
 
     At several scales the padded image is resized, with aligned corners as the original nets' INTERP layers do it, the
     logits of each are brought to the full size, and the largest at each pixel counts (arXiv 1606.00915, section 4.1.2).
+    A network that was trained at several scales fuses them before that, on the grid of its logits.
     With ``flip``, the mean is taken with the mirrored image's logits, mirrored back. The dense CRF comes last.
     """
 
@@ -228,7 +230,10 @@ class Segmenter:
             self._models[settings.precision] = twin
         key = (settings.precision, settings.scales, settings.flip)
         if key not in self._graphs:
-            self._graphs[key] = Graphs(self._models[settings.precision], settings.scales, flip=settings.flip)
+            several = len(ARCHITECTURES[info.architecture].scales) > 1
+            self._graphs[key] = Graphs(
+                self._models[settings.precision], settings.scales, flip=settings.flip, fuses_coarse=several
+            )
         return self._graphs[key]
 
 

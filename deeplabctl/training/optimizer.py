@@ -6,7 +6,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from deeplabctl.network.layers import convolutions
+from deeplabctl.network.keras_model import model_variables
+from deeplabctl.network.layers import parameters
 from deeplabctl.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -23,26 +24,26 @@ class Parameter:
     variable: tf.Variable
     lr_multiplier: float
     weight_decay: float
+    name: str = ""  # of its weights, "layer/part"
 
 
 def trained_parameters(model: keras.Model, recipe: Recipe, new_layers: Collection[str]) -> list[Parameter]:
-    """Return the variables that are trained, [kernel, bias] of each layer that is not frozen, with their factors.
+    """Return the variables that are trained, those of each layer that is not frozen, with their factors.
 
-    Caffe's: the rate of a bias is twice that of its kernel and biases do not decay; the classifier's rate is
+    Caffe's: the rate of a bias is twice that of its kernel and biases do not decay; a classifier's rate is
     ``head_multiplier`` times the others', or ``new_layer_multiplier`` (where set) that of all layers that start random.
     """
-    solver = recipe.solver
-    parameters = []
-    for conv in convolutions(recipe.model.architecture):
-        if conv.name in solver.freeze:
+    solver, variables = recipe.solver, model_variables(model)
+    trained = []
+    for name, facts in parameters(recipe.model.architecture, 1).items():
+        if facts.row.name in solver.freeze or not facts.lr_multiplier:
             continue
-        factor = solver.head_multiplier if conv.classifier else 1.0
-        if solver.new_layer_multiplier and conv.name in new_layers:
+        factor = solver.head_multiplier if facts.is_classifier else 1.0
+        if solver.new_layer_multiplier and facts.row.name in new_layers:
             factor = solver.new_layer_multiplier
-        rates, decays = conv.lr_multipliers, conv.decay_multipliers
-        for variable, rate, decay in zip(model.get_layer(conv.name).weights, rates, decays, strict=True):
-            parameters.append(Parameter(variable.value, factor * rate, solver.weight_decay * decay))
-    return parameters
+        decay = solver.weight_decay * facts.decay_multiplier
+        trained.append(Parameter(variables[name].value, factor * facts.lr_multiplier, decay, name))
+    return trained
 
 
 class Optimizer:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from deeplabctl.network.keras_model import apply_model
-from deeplabctl.network.layers import convolutions
+from deeplabctl.network.keras_model import apply_model, model_variables
 from deeplabctl.recipe import Recipe
 from deeplabctl.training.cluster import Cluster
 from deeplabctl.training.loss import cross_entropy, pixel_weights
@@ -92,14 +91,9 @@ class TrainingStep:
         return bool(self._scaling) and float(self._scaling[0]) <= 1 and float(self._scaling[1]) == 0
 
     def _variables(self) -> dict[str, tf.Variable]:
-        found: dict[str, tf.Variable] = {}
-        for conv in convolutions(self._recipe.model.architecture):
-            for part, variable in zip(("kernel", "bias"), self._model.get_layer(conv.name).weights, strict=True):
-                found[f"weights/{conv.name}/{part}"] = variable.value
-        names = {id(variable): name for name, variable in found.items()}
+        found = {f"weights/{name}": variable.value for name, variable in model_variables(self._model).items()}
         for parameter, slots in zip(self._optimizer.parameters, self._optimizer.slots, strict=True):
-            name = names[id(parameter.variable)]
-            found |= {name.replace("weights", f"slot{number}", 1): slot for number, slot in enumerate(slots)}
+            found |= {f"slot{number}/{parameter.name}": slot for number, slot in enumerate(slots)}
         return found | dict(zip(("loss_scale", "good_steps"), self._scaling, strict=False))
 
     def _everywhere(

@@ -6,7 +6,7 @@ from caffe_files import DATA
 from deeplabctl.caffe.prototxt import check_geometry, read_prototxt
 from deeplabctl.caffe.text_format import parse
 from deeplabctl.errors import WeightsError
-from deeplabctl.network.layers import LARGEFOV
+from deeplabctl.network.vgg import LARGEFOV
 
 V1, V2 = DATA / "lfov_slim_v1_deploy.prototxt", DATA / "lfov_slim_v2_deploy.prototxt"
 

@@ -16,11 +16,12 @@ def test_keras_vgg16_files_give_its_convolutions(tmp_path, suffix):
     vgg = keras.applications.VGG16(include_top=False, weights=None)
     path = tmp_path / f"vgg{suffix}"
     vgg.save_weights(path) if suffix == ".weights.h5" else vgg.save(path)
-    layers = read_weight_file(path).layers
-    assert list(layers) == [f"conv{b}_{n}" for b, count in enumerate((2, 2, 3, 3, 3), 1) for n in range(1, count + 1)]
-    for name, arrays in layers.items():
+    weights = read_weight_file(path).weights
+    names = [f"conv{b}_{n}" for b, count in enumerate((2, 2, 3, 3, 3), 1) for n in range(1, count + 1)]
+    assert list(weights) == [f"{name}/{part}" for name in names for part in ("kernel", "bias")]
+    for name in names:
         theirs = vgg.get_layer(name.replace("conv", "block").replace("_", "_conv")).get_weights()
-        np.testing.assert_array_equal(arrays[0], theirs[0])
+        np.testing.assert_array_equal(weights[f"{name}/kernel"], theirs[0])
     conversion = plan_conversion(path, tmp_path / "new.keras", classes=["a", "b"])
     assert conversion.network.new_layers == ["fc6", "fc7", "fc8_voc12"]
     assert conversion.network.info.classes == ("a", "b")
@@ -41,9 +42,10 @@ def test_legacy_weight_file_of_keras_reads_with_its_top(tmp_path):
             shape = (3, 3, 2, 2) if name.startswith("block") else (2, 2)
             group[weight_names[0]] = np.full(shape, number, np.float32)
             group[weight_names[1]] = np.zeros(2, np.float32)
-    layers = read_weight_file(tmp_path / "vgg.h5").layers
-    assert list(layers)[-4:] == ["conv5_3", "fc6", "fc7", "fc8"]
-    assert [int(kernel.flat[0]) for kernel, _ in layers.values()] == list(range(16))
+    weights = read_weight_file(tmp_path / "vgg.h5").weights
+    kernels = {name: array for name, array in weights.items() if name.endswith("/kernel")}
+    assert list(kernels)[-4:] == ["conv5_3/kernel", "fc6/kernel", "fc7/kernel", "fc8/kernel"]
+    assert [int(kernel.flat[0]) for kernel in kernels.values()] == list(range(16))
 
 
 @pytest.mark.parametrize("elsewhere", ["external", "link", "virtual"])

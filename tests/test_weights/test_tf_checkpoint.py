@@ -24,7 +24,7 @@ def test_tensorflow_1_checkpoint_comes_back_equal_by_any_of_its_names(tmp_path):
     for suffix in ("", ".index", ".data-00000-of-00001"):
         file = read_weight_file(tmp_path / f"model.ckpt-3{suffix}")
         assert file.format is Format.TENSORFLOW
-        same_as_variables(file.layers, variables)
+        same_as_variables(file.weights, variables)
         assert read_network(tmp_path / f"model.ckpt-3{suffix}").info.width == 1 / 32
     (tmp_path / "model.ckpt-3.data-00000-of-00001").unlink()
     with pytest.raises(WeightsError, match=r"expected model\.ckpt-3\.data-00000-of-00001 beside"):
