@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -80,12 +81,38 @@ def read_classes(path: Path) -> tuple[str, ...]:
 
     A palette file is also accepted: the colours beside the names and the entries for void are skipped.
     """
-    names = []
-    for _, line in _lines(path, "class names", "one name per line"):
-        name, color = _split_color(line)
-        if color is None or not _is_void(name):
-            names.append(name)
-    return _check_names(path, names)
+    return _check_names(path, _class_names(_lines(path, "class names", "one name per line")))
+
+
+def format_classes(names: Sequence[str]) -> str:
+    """Return the text of a ``classes.txt`` that `read_classes` reads back as these names.
+
+    A name that would be read as something else, as "#1 ship" or "lane 1 2 3", stands behind its colour in VOC's map.
+    Raises DataError for one that no line can hold.
+    """
+    lines = []
+    for index, name in enumerate(names):
+        red, green, blue = voc_palette()[index % 256]
+        line = next((text for text in (name, f"{red} {green} {blue} {name}") if _reads_back(text, name)), None)
+        if line is None:
+            raise DataError(
+                f"class {index}, {name[:80]!r}: expected a name that a line of classes.txt can hold, without spaces at "
+                "its ends; rename the class"
+            )
+        lines.append(f"{line}\n")
+    return "".join(lines)
+
+
+def _reads_back(line: str, name: str) -> bool:
+    try:
+        return _class_names(_numbered_lines(line.encode("utf-8"))) == [name]
+    except UnicodeEncodeError:  # half of a character, as JSON can hold it
+        return False
+
+
+def _class_names(lines: Iterable[tuple[int, str]]) -> list[str]:
+    split = (_split_color(line) for _, line in lines)
+    return [name for name, color in split if color is None or not _is_void(name)]
 
 
 def parse_class_names(text: str) -> tuple[str, ...]:
@@ -163,9 +190,13 @@ def _is_void(name: str) -> bool:
 def _lines(path: Path, what: str, expected: str) -> list[tuple[int, str]]:
     """Return (number, text) of the lines, without empty ones and comments."""
     try:
-        lines = read_small_file(path).decode("utf-8-sig").splitlines()
+        return _numbered_lines(read_small_file(path))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read the {what} {path}: {error}; expected a text file, {expected}") from None
+
+
+def _numbered_lines(content: bytes) -> list[tuple[int, str]]:
+    lines = content.decode("utf-8-sig").splitlines()
     numbered = ((number, line.strip()) for number, line in enumerate(lines, 1) if not line.startswith("#"))
     return [(number, line) for number, line in numbered if line]
 

@@ -5,6 +5,7 @@ from PIL import Image
 
 from deeplabctl.classes import (
     VOC_CLASSES,
+    format_classes,
     parse_class_names,
     read_classes,
     read_palette,
@@ -115,3 +116,19 @@ def test_class_names_may_have_spaces_and_comments_but_no_duplicates(tmp_path):
     path.write_text("only\n")
     with pytest.raises(DataError, match="expected 2 to 255 class names"):
         read_classes(path)
+
+
+def test_class_names_are_read_back_as_they_were_written(tmp_path):
+    names = (
+        "#1 ship", "lane 1 2 3", "1 2 3 lane", "sky #0080ff", "void", "void 1 2 3", "\ufeffcar", "crème  brûlée", "a,b",
+        "background", "x" * 300, "# 4 5 6", "7",
+    )  # fmt: skip
+    (tmp_path / "classes.txt").write_text(format_classes(names), "utf-8")
+    assert read_classes(tmp_path / "classes.txt") == names
+    assert format_classes(["background", "traffic light"]) == "background\ntraffic light\n"
+
+
+@pytest.mark.parametrize("name", ["", " ", "car ", "\tcar", "a\nb", "a\u2028b", "half \ud800"])
+def test_class_names_that_no_line_can_hold_are_refused(name):
+    with pytest.raises(DataError, match=r"class 1, .*: expected a name that a line of classes\.txt can hold"):
+        format_classes(["background", name])

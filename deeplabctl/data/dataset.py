@@ -11,10 +11,9 @@ from pathlib import Path, PurePath
 
 from deeplabctl.classes import VOC_CLASSES, read_classes
 from deeplabctl.data.findings import Finding, FindingError
-from deeplabctl.data.layout import CLASS_NAMES, IMAGES, LABELS, LABELS_AUGMENTED, LISTS
+from deeplabctl.data.layout import CLASS_NAMES, IMAGES, LABELS, LABELS_AUGMENTED, LISTS, SET_SUFFIXES
 from deeplabctl.errors import DataError
 
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _LONGEST_LIST = 64 << 20  # bytes; a list of 10,582 ids has 130 kB
 _FIX_LIST = "correct the list or add the file"
 
@@ -129,7 +128,7 @@ class Dataset:
         found = {}
         for name in _file_names(self.root / IMAGES):
             stem, suffix = os.path.splitext(name)  # noqa: PTH122 - faster for 10,000 names
-            if suffix.lower() in _IMAGE_SUFFIXES:
+            if suffix.lower() in SET_SUFFIXES:
                 found[stem] = self.root / IMAGES / name
         return found
 

@@ -30,7 +30,7 @@ from deeplabctl.files import whole_file
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 _WIDE_GREY_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 # What Pillow raises for damaged content; RuntimeError by its reader of AVIF.
-_DAMAGE = (OSError, ValueError, TypeError, SyntaxError, EOFError, RuntimeError, struct.error)
+_DAMAGE = (OSError, ValueError, TypeError, LookupError, SyntaxError, EOFError, RuntimeError, struct.error)
 _FIX_UNREADABLE = "replace the file, or leave it out"
 
 

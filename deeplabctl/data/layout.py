@@ -9,16 +9,18 @@ classes.txt                                  class names, one per line; without 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from deeplabctl.classes import format_classes
 from deeplabctl.errors import OutputError
-from deeplabctl.files import check_new_folder, has_content, whole_folder
+from deeplabctl.files import check_new_folder, has_content, whole_folder, write_text
 
 IMAGES = "JPEGImages"
 LABELS = "SegmentationClass"
 LABELS_AUGMENTED = "SegmentationClassAug"
+SET_SUFFIXES = (".jpg", ".jpeg", ".png")
 LISTS = Path("ImageSets", "Segmentation")
 CLASS_NAMES = "classes.txt"
 
@@ -26,14 +28,36 @@ CLASS_NAMES = "classes.txt"
 def check_new_dataset(root: Path, *, overwrite: bool) -> None:
     """Raise OutputError for a folder that must not become a data set.
 
-    It may be missing or empty. With ``overwrite`` it may also be a data set; any other folder is never replaced.
+    It may be missing or empty. With ``overwrite`` it may also be a data set with nothing else in it; what is in any
+    other folder is never removed.
     """
     check_new_folder(root, overwrite=overwrite)
-    if has_content(root) and not all((root / part).is_dir() for part in (IMAGES, LISTS)):
+    if not has_content(root):
+        return
+    if not all((root / part).is_dir() for part in (IMAGES, LISTS)):
         raise OutputError(
             f"{root}: expected a data set in VOC layout to replace, got something else; remove it, or choose another "
             "folder"
         )
+    if other := next(_other_files(root), None):
+        raise OutputError(
+            f"{root}: expected a data set with nothing else in it to replace, got {other.relative_to(root)} as well; "
+            "move that away, or choose another folder"
+        )
+
+
+def check_apart(root: Path, sources: Iterable[Path]) -> None:
+    """Raise OutputError where a data set that replaces ``root`` would remove one of its sources, or a part of it."""
+    if not has_content(root):
+        return
+    place = root.resolve()
+    for source in sources:
+        other = source.resolve()
+        if other.exists() and (place == other or place in other.parents or other in place.parents):
+            raise OutputError(
+                f"{root}: expected a folder apart from what is read, got one that has or is in {source}; choose "
+                "another folder"
+            )
 
 
 @contextmanager
@@ -47,6 +71,16 @@ def new_dataset(root: Path, *, overwrite: bool = False) -> Iterator[Path]:
         yield folder
 
 
+def _other_files(root: Path) -> Iterator[Path]:
+    """Yield what is in a folder beside the files of a data set."""
+    suffixes = {IMAGES: SET_SUFFIXES, LABELS: (".png",), LABELS_AUGMENTED: (".png",), str(LISTS): (".txt",)}
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root)
+        is_ours = str(name) == CLASS_NAMES or path.suffix.lower() in suffixes.get(str(name.parent), ())
+        if not (is_ours and path.is_file()) and str(name) not in (*suffixes, str(LISTS.parent)):
+            yield path
+
+
 def make_layout(root: Path) -> None:
     """Make the folders for images, labels and lists."""
     for folder in (IMAGES, LABELS, LISTS):
@@ -55,13 +89,9 @@ def make_layout(root: Path) -> None:
 
 def write_list(root: Path, split: str, ids: Iterable[str]) -> None:
     """Write the list of a split, one id per line."""
-    _write_lines(root / LISTS / f"{split}.txt", ids)
+    write_text(root / LISTS / f"{split}.txt", "".join(f"{name}\n" for name in ids))
 
 
-def write_class_names(root: Path, names: Iterable[str]) -> None:
-    """Write classes.txt; the first name is class 0."""
-    _write_lines(root / CLASS_NAMES, names)
-
-
-def _write_lines(path: Path, lines: Iterable[str]) -> None:
-    path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+def write_class_names(root: Path, names: Sequence[str]) -> None:
+    """Write classes.txt; the first name is class 0. Raises DataError for names that it cannot hold."""
+    write_text(root / CLASS_NAMES, format_classes(names))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -29,6 +30,16 @@ def spread(samples: Sequence[Sample], count: int) -> list[Sample]:
     """Return ``count`` samples, or all, spread evenly over the split."""
     count = min(count, len(samples))
     return [samples[index * len(samples) // count] for index in range(count)]
+
+
+def samples_sha256(samples: Sequence[Sample]) -> str:
+    """Return a checksum of the names and the files of samples, which tells them from others and from changed ones."""
+    digest = hashlib.sha256()
+    for sample in samples:
+        digest.update(sample.id.encode(errors="surrogateescape") + b"\0")
+        for path in (sample.image, sample.label):
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def search(

@@ -14,9 +14,10 @@ from deeplabctl.errors import DeepLabError
 from deeplabctl.reporting import Trained, Validated
 from deeplabctl.training.checkpoint import Checkpoint, checkpoint_files
 from deeplabctl.training.curves import draw_curves
-from deeplabctl.training.metrics_log import append_metrics, rewind_metrics
+from deeplabctl.training.metrics_log import Metrics, append_metrics, rewind_metrics
 from deeplabctl.training.report import write_report
 from deeplabctl.training.run_directory import RunDirectory
+from deeplabctl.training.tensorboard_events import TensorBoardEvents
 from deeplabctl.weights.model_file import save_model
 from deeplabctl.weights.model_info import ModelInfo
 
@@ -29,7 +30,7 @@ class Recorder:
 
     def __init__(self, run: RunDirectory | None) -> None:
         self._run = run
-        self._board = _TensorBoard(run) if run else None
+        self._board: TensorBoardEvents | None = None
 
     @property
     def how_to_resume(self) -> str:
@@ -46,9 +47,13 @@ class Recorder:
         return f"the last good checkpoint is {files[0]}" if files else "no checkpoint was written yet"
 
     def rewind(self, step: int, *, keep_validation: bool) -> None:
-        """Remove the metrics that were written after a step."""
+        """Begin after a step: remove the metrics and the events that were written after it."""
         if self._run:
             rewind_metrics(self._run.path, step, keep_validation=keep_validation)
+            self._board = TensorBoardEvents(self._run, step + 1 if keep_validation else step)
+            for line in Metrics.read(self._run.path).train:
+                if line["step"] == step and not keep_validation:  # it was dropped with the validation
+                    self._board.scalars("train", line)
 
     def save(self, checkpoint: Checkpoint, model: keras.Model, info: ModelInfo) -> None:
         """Write a checkpoint and the last model."""
@@ -63,8 +68,9 @@ class Recorder:
 
     def preview(self, step: int, picture: Image) -> None:
         """Write a preview."""
-        if self._run and self._board:
+        if self._run:
             write_picture(self._run.preview(step), picture)
+        if self._board:
             self._board.picture(step, picture)
 
     def step(self, event: Trained) -> None:
@@ -97,56 +103,7 @@ class Recorder:
                 run.log(f"no curves or report: {type(error).__name__}: {error}")
 
     def _metrics(self, kind: str, values: dict[str, Any]) -> None:
-        if self._run and self._board:
+        if self._run:
             append_metrics(self._run.path, kind, **values)
+        if self._board:
             self._board.scalars(kind, values)
-
-
-class _TensorBoard:
-    """Write events for TensorBoard, where the package tensorboard is installed (the extra of the same name).
-
-    They are a convenience: where they cannot be written, log.txt says so, and the training continues without.
-    """
-
-    def __init__(self, run: RunDirectory) -> None:
-        import importlib.util
-
-        self._run = run
-        self._writer: Any = None
-        if importlib.util.find_spec("tensorboard"):
-            import tensorflow as tf
-
-            with self._give_up_on_errors():
-                self._writer = tf.summary.create_file_writer(str(run.path / "tensorboard"))
-
-    def scalars(self, kind: str, values: dict[str, Any]) -> None:
-        """Write the numbers among some values under their names, at their step."""
-        if self._writer is None:
-            return
-        import tensorflow as tf
-
-        with self._give_up_on_errors(), self._writer.as_default(step=values["step"]):
-            for name, value in values.items():
-                if name not in ("step", "seconds_left") and isinstance(value, int | float):
-                    tf.summary.scalar(f"{kind}/{name}", float(value))
-            self._writer.flush()
-
-    def picture(self, step: int, picture: Image) -> None:
-        """Write a picture (H, W, 3) uint8 RGB."""
-        if self._writer is None:
-            return
-        import tensorflow as tf
-
-        with self._give_up_on_errors(), self._writer.as_default(step=step):
-            tf.summary.image("preview", picture[None])
-            self._writer.flush()
-
-    @contextmanager
-    def _give_up_on_errors(self) -> Iterator[None]:
-        import tensorflow as tf
-
-        try:
-            yield
-        except tf.errors.OpError as error:
-            self._writer = None
-            self._run.log(f"no more TensorBoard events: {error.message}")

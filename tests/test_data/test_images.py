@@ -1,3 +1,6 @@
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
@@ -249,3 +252,14 @@ def test_as_image_refuses_other_arrays_in_one_line_with_shape_and_dtype(array, g
     with pytest.raises(DataError, match=f"expected an image .*got {got}") as caught:
         as_image(array)
     assert "\n" not in str(caught.value)
+
+
+def test_picture_whose_last_chunks_are_cut_off_is_named(tmp_path, picture):
+    path = tmp_path / "a.png"
+    Image.fromarray(picture).save(path)
+    content, chunk = path.read_bytes(), b"iCCPa\0"  # a profile behind the pixels, without its method and data
+    path.write_bytes(
+        content[:-12] + struct.pack(">I", 2) + chunk + struct.pack(">I", zlib.crc32(chunk)) + content[-12:]
+    )
+    with pytest.raises(DataError, match=r"a\.png: expected a whole image, got one that is damaged"):
+        read_image(path)

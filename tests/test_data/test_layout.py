@@ -1,6 +1,13 @@
 import pytest
 
-from deeplabctl.data.layout import check_new_dataset, make_layout, new_dataset, write_class_names, write_list
+from deeplabctl.data.layout import (
+    check_apart,
+    check_new_dataset,
+    make_layout,
+    new_dataset,
+    write_class_names,
+    write_list,
+)
 from deeplabctl.errors import OutputError
 
 
@@ -26,3 +33,34 @@ def test_lists_and_class_names_have_a_name_per_line(tmp_path):
         write_class_names(root, ["background", "crème"])
     assert (tmp_path / "set" / "ImageSets" / "Segmentation" / "train.txt").read_bytes() == b"a\nb\n"
     assert (tmp_path / "set" / "classes.txt").read_text("utf-8") == "background\ncrème\n"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "labelmap.txt", "notes/todo.md", "runs/a/best.keras", "JPEGImages/a.txt", "JPEGImages/old/a.jpg",
+        "SegmentationClass/a.psd",
+        "ImageSets/Main/train.txt", "ImageSets/Segmentation/.hidden", "best.keras",
+    ],
+)  # fmt: skip
+def test_folder_with_anything_beside_a_data_set_is_never_replaced(tmp_path, name):
+    make_layout(tmp_path)
+    for own in ("JPEGImages/a.JPG", "SegmentationClass/a.png", "ImageSets/Segmentation/train.txt", "classes.txt"):
+        (tmp_path / own).touch()
+    check_new_dataset(tmp_path, overwrite=True)
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).touch()
+    with pytest.raises(OutputError, match=r"a data set with nothing else in it to replace, got .*; move that away"):
+        check_new_dataset(tmp_path, overwrite=True)
+
+
+def test_data_set_that_is_read_or_holds_what_is_read_or_is_in_it_is_not_replaced(tmp_path):
+    make_layout(tmp_path / "a" / "set")
+    for source in (tmp_path / "a" / "set", tmp_path / "a" / "set" / "JPEGImages", tmp_path / "a", tmp_path):
+        with pytest.raises(OutputError, match="expected a folder apart from what is read"):
+            check_apart(tmp_path / "a" / "set", [tmp_path / "other", source])
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    with pytest.raises(OutputError, match="expected a folder apart from what is read"):
+        check_apart(tmp_path / "link" / "set", [tmp_path / "a" / "set"])
+    check_apart(tmp_path / "a" / "set", [tmp_path / "a" / "settings", tmp_path / "missing"])
+    check_apart(tmp_path / "a" / "new", [tmp_path / "a"])  # nothing is replaced

@@ -1,6 +1,7 @@
 """The trimap and the boundary F1 against slow, literal transcriptions of their definitions."""
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -117,7 +118,10 @@ def literal_f1(label, prediction, index, theta):
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
-@pytest.mark.parametrize(("seed", "tolerance"), [(0, 0.0075), (1, 0.0075), (2, 0.03), (3, 0.06), (4, 0.1)])
+@pytest.mark.parametrize(
+    ("seed", "tolerance"),
+    [(0, 0.0075), (1, 0.0075), (2, 0.03), (3, 0.06), (4, 0.1), (5, 0.33), (6, 0.36), (7, 0.5)],  # MARGIN is 0.31
+)
 @pytest.mark.parametrize("void", [True, False])
 def test_boundary_f1_is_the_papers_formula(seed, tolerance, void):
     label, prediction = blobs(seed, void=void)
@@ -133,6 +137,22 @@ def test_contour_at_exactly_the_tolerance_is_no_match():
     label[10, 10:20], prediction[13, 10:20] = 1, 1
     assert boundary_f1(label, prediction, 2, 3 / 50)[1] == 0  # the diagonal is 50 pixels, and 3 < 3 does not hold
     assert boundary_f1(label, prediction, 2, 3.01 / 50)[1] == 1
+
+
+def test_contour_at_exactly_a_long_tolerance_is_no_match():
+    label, prediction = np.zeros((300, 400), np.uint8), np.zeros((300, 400), np.uint8)
+    label[100, 100:200], prediction[160, 100:200] = 1, 1
+    assert boundary_f1(label, prediction, 2, 60 / 500)[1] == 0
+    assert boundary_f1(label, prediction, 2, 60.01 / 500)[1] == 1
+
+
+def test_long_distances_do_not_take_time_with_their_square():
+    label = np.zeros((900, 900), np.uint8)
+    prediction = label.copy()
+    label[:300], prediction[-300:] = np.arange(900) // 20 % 2, np.arange(900) // 20 % 2
+    begin = time.process_time()
+    boundary_f1(label, prediction, 2, 0.2)  # 255 pixels, of which 200,000 offsets are shorter: 15 s
+    assert time.process_time() - begin < 5
 
 
 def test_class_that_is_not_predicted_has_boundary_f1_zero_and_one_not_labelled_has_none():

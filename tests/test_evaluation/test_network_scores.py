@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -258,3 +260,27 @@ def test_crf_search_leaves_a_table_that_eval_and_infer_take(here, deeplabctl, mo
     code, _, err = deeplabctl(*arguments, "--out", "found", "--flip")
     assert code == 1
     assert "is the table of another search (flip: expected True, got False)" in err
+
+
+def test_table_of_a_search_with_other_weights_or_images_is_not_continued(here, deeplabctl, monkeypatch):
+    monkeypatch.setattr(
+        "deeplabctl.crf.refine_many", lambda pairs, params, **options: (fake_refine(*pair, params) for pair in pairs)
+    )
+    shutil.copyfile(CAFFEMODEL, "net.caffemodel")
+    grid = ["--crf-grid", "bi_w=3", "--crf-grid", "bi_xy_std=50", "--crf-grid", "bi_rgb_std=3", "--crf-rounds", 1]
+    arguments = ["eval", "--weights", "net.caffemodel", "--data", "set", "--crf-search", *grid, "--pad", "tight"]
+    assert deeplabctl(*arguments, "--crf-images", 3)[0] == 0
+    code, _, err = deeplabctl(*arguments, "--crf-images", 3, "--limit", 3)  # the first, not spread over the split
+    assert code == 1
+    assert "is the table of another search (images_sha256: expected" in err
+    label = here / "set" / "SegmentationClass" / "v0.png"
+    content = label.read_bytes()
+    Image.open(here / "set" / "SegmentationClass" / "v1.png").save(label)
+    code, _, err = deeplabctl(*arguments, "--crf-images", 3)
+    assert (code, "images_sha256" in err) == (1, True)
+    label.write_bytes(content)
+    assert deeplabctl(*arguments, "--crf-images", 3)[0] == 0
+    with Path("net.caffemodel").open("ab") as file:
+        file.write(b"\x0a\x01x")  # the name again: the content changes, the path and the layers do not
+    code, _, err = deeplabctl(*arguments, "--crf-images", 3)
+    assert (code, "weights_sha256" in err) == (1, True)

@@ -56,15 +56,34 @@ def figures_of(run):
     return [(line["kind"], line["step"], line.get("loss"), line.get("miou")) for line in lines]
 
 
-def after(calls):
-    """Return a function that says yes from its call number ``calls`` on."""
+def after(calls, dies=False):
+    """Return a function that says yes from its call number ``calls`` on, or raises KilledError."""
     asked = []
 
     def should_stop():
         asked.append(1)
+        if dies and len(asked) >= calls:
+            raise KilledError
         return len(asked) >= calls
 
     return should_stop
+
+
+class KilledError(Exception):
+    pass
+
+
+def events_of(run):
+    """Return the steps and values of each scalar that TensorBoard reads, and the steps of the previews."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.plugin_event_accumulator")
+    from tensorboard.util.tensor_util import make_ndarray
+
+    events = accumulator.EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    return {
+        tag: [(event.step, make_ndarray(event.tensor_proto).tolist()) for event in events.Tensors(tag)]
+        for tag in events.Tags()["tensors"]
+    }
 
 
 @pytest.fixture(scope="module")
@@ -206,15 +225,30 @@ def test_classes_that_are_never_predicted_are_warned_of(tmp_path):
 
 
 def test_scalars_and_previews_reach_tensorboard(whole):
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    events = accumulator.EventAccumulator(str(whole / "run" / "tensorboard"))
-    events.Reload()
-    from tensorboard.util.tensor_util import make_ndarray
+    events = events_of(whole / "run")
+    losses = {step: loss for kind, step, loss, _ in figures_of(whole / "run") if kind == "train"}
+    assert dict(events["train/loss"]) == pytest.approx(losses)
+    assert [step for step, _ in events["validation/miou"]] == [4, 8, 9]
+    assert [step for step, _ in events["preview"]] == [9]
 
-    losses = {event.step: float(make_ndarray(event.tensor_proto)) for event in events.Tensors("train/loss")}
-    assert losses == pytest.approx({step: loss for kind, step, loss, _ in figures_of(whole / "run") if kind == "train"})
-    assert [event.step for event in events.Tensors("validation/miou")] == [4, 8, 9]
-    assert [event.step for event in events.Tensors("preview")] == [9]
+
+@pytest.mark.parametrize("checkpoint", ["of a step", "within a validation"])
+def test_resumed_training_winds_the_events_for_tensorboard_back(whole, tmp_path, checkpoint):
+    if checkpoint == "of a step":  # 6; killed after step 9
+        with pytest.raises(KilledError):
+            train_new(plan_small(whole / "set"), tmp_path / "run", should_stop=after(15, dies=True))
+    else:  # of step 4; killed after step 5
+        train_new(plan_small(whole / "set"), tmp_path / "run", should_stop=after(6))
+        with pytest.raises(KilledError):
+            resume(tmp_path / "run", should_stop=after(4, dies=True))
+    resume(tmp_path / "run")
+    found, expected = events_of(tmp_path / "run"), events_of(whole / "run")
+    timed = {"train/images_per_second", "train/waiting"}
+    assert found.keys() == expected.keys()
+    for tag in expected.keys() - timed:
+        assert found[tag] == expected[tag], tag
+    for tag in timed:
+        assert [step for step, _ in found[tag]] == [step for step, _ in expected[tag]], tag
 
 
 @pytest.mark.parametrize("policy", ["step", "poly"])

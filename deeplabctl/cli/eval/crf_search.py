@@ -34,8 +34,9 @@ def search_crf(console: Console, request: EvaluationRequest, options: SearchOpti
     """Search, print the best parameters, and leave the table."""
     from deeplabctl.crf.params import CrfParams
     from deeplabctl.crf.search_grid import SearchTable
-    from deeplabctl.evaluation.crf_search import search, spread
+    from deeplabctl.evaluation.crf_search import samples_sha256, search, spread
     from deeplabctl.evaluation.target import open_target
+    from deeplabctl.weights.conversion import sha256
 
     with console.reporter() as report:
         target = open_target(request, report, default_data=os.environ.get("DEEPLABCTL_DATA"))
@@ -43,9 +44,11 @@ def search_crf(console: Console, request: EvaluationRequest, options: SearchOpti
         split, base = target.split, prediction.crf or CrfParams()
         settings = {
             "weights": str(target.path.resolve()),
+            "weights_sha256": sha256(target.path),
             "data": str(target.dataset.root.resolve()),
             "split": split,
             "images": len(samples),
+            "images_sha256": samples_sha256(samples),
             "pad": prediction.pad,
             "scales": list(prediction.scales),
             "flip": prediction.flip,

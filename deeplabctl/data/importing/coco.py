@@ -11,14 +11,17 @@ import numpy as np
 
 from deeplabctl.arrays import Label, Mask
 from deeplabctl.classes import IGNORE_LABEL
-from deeplabctl.data.file_facts import ImageFacts
 from deeplabctl.data.importing.annotations import (
+    MALFORMED,
     AnnotatedImage,
     Annotations,
     find_image,
     image_folders,
+    missing_image,
+    naming,
     notes_on_other_names,
     number_classes,
+    outside_id,
     paint,
 )
 from deeplabctl.data.importing.outlines import Size, decode_coco_runs, fill_polygon, fill_runs
@@ -33,31 +36,37 @@ def read_coco(path: Path, document: dict[str, Any], settings: ImportSettings) ->
     """
     try:
         names = {int(entry["id"]): str(entry["name"]) for entry in document["categories"]}
-        images = {entry["id"]: entry for entry in document["images"]}
+        images = {entry["id"]: (str(entry.get("file_name", "")), entry) for entry in document["images"]}
         by_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
         for entry in document["annotations"]:
             by_image[entry["image_id"]].append(entry)
         found = [names[index] for index in sorted(names)]
         used = {names[int(entry["category_id"])] for entry in document["annotations"]}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        boxes = sum(not entry.get("segmentation") for entry in document["annotations"])
+    except KeyError as error:
         raise DataError(
             f"{path}: expected COCO's images, annotations and categories, got an entry without {error}; export it again"
         ) from None
+    except MALFORMED as error:
+        raise DataError(
+            f"{path}: expected COCO's images, annotations and categories, got other values ({error}); export it again"
+        ) from None
     classes, ids = number_classes(path, found, settings)
-    outside = settings.outside_id
+    outside = outside_id(path, ids, settings)
     category_ids = {index: ids.get(name, outside) for index, name in names.items()}
     if settings.images:
         folders = image_folders(settings.images)
     else:
         folders = image_folders(path.parent, path.parent.parent / "images")
     annotated = []
-    for key, entry in images.items():
-        name = str(entry.get("file_name", ""))
+    for key, (name, entry) in images.items():
         file = find_image(name, folders) if name else None
-        draw = partial(_draw_label, path, entry, by_image[key], category_ids, outside)
-        annotated.append(AnnotatedImage(name, file or Path(name), draw))
+        draw = partial(_draw_label, path, name, by_image[key], category_ids, outside)
+        image = AnnotatedImage(
+            name, file or partial(missing_image, f"{path}: {name}"), draw, entry.get("height"), entry.get("width")
+        )
+        annotated.append(image)
     notes = notes_on_other_names(sorted(used), ids, settings)
-    boxes = sum(not entry.get("segmentation") for entry in document["annotations"])
     if boxes:
         notes.append(f"{boxes} of {len(document['annotations'])} annotations are boxes without an outline: skipped")
     return Annotations(classes, annotated, notes)
@@ -65,29 +74,28 @@ def read_coco(path: Path, document: dict[str, Any], settings: ImportSettings) ->
 
 def _draw_label(
     path: Path,
-    image: dict[str, Any],
+    name: str,
     annotations: list[dict[str, Any]],
     category_ids: dict[int, int],
     outside: int,
-    facts: ImageFacts,
+    size: Size,
 ) -> Label:
-    """Draw the objects of an image at the size that the document gives for it."""
-    size = (int(image.get("height", facts.height)), int(image.get("width", facts.width)))
+    """Draw the objects of an image."""
 
-    def mask(entry: dict[str, Any]) -> Mask:
-        try:
-            return _mask(entry["segmentation"], size)
-        except (KeyError, TypeError, ValueError, IndexError, DataError) as error:
-            raise DataError(f"{path}: annotation {entry.get('id')} of {image.get('file_name')}: {error}") from None
+    def where(entry: dict[str, Any]) -> str:
+        return f"{path}: annotation {entry.get('id')} of {name}"
 
     def order(entry: dict[str, Any]) -> tuple[bool, float]:
-        return not entry.get("iscrowd"), -float(entry.get("area") or mask(entry).sum())
+        with naming(where(entry)):
+            return not entry.get("iscrowd"), -float(entry.get("area") or _mask(entry["segmentation"], size).sum())
 
-    def class_id(entry: dict[str, Any]) -> int:
-        return IGNORE_LABEL if entry.get("iscrowd") else category_ids[int(entry["category_id"])]
+    def drawn(entry: dict[str, Any]) -> tuple[int, Mask]:
+        with naming(where(entry)):
+            class_id = IGNORE_LABEL if entry.get("iscrowd") else category_ids[int(entry["category_id"])]
+            return class_id, _mask(entry["segmentation"], size)
 
-    drawn = sorted((entry for entry in annotations if entry.get("segmentation")), key=order)
-    return paint(size, ((class_id(entry), mask(entry)) for entry in drawn), outside)
+    outlined = sorted((entry for entry in annotations if entry.get("segmentation")), key=order)
+    return paint(size, map(drawn, outlined), outside)
 
 
 def _mask(segmentation: Any, size: Size) -> Mask:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from deeplabctl.classes import read_palette
-from deeplabctl.data.importing.annotations import Annotations
+from deeplabctl.data.importing.annotations import Annotations, read_json
 from deeplabctl.data.importing.coco import read_coco
 from deeplabctl.data.importing.cvat import read_cvat
-from deeplabctl.data.importing.labelme import read_labelme
+from deeplabctl.data.importing.labelme import LabelmeFile, read_labelme
 from deeplabctl.data.importing.masks import read_masks
 from deeplabctl.data.importing.settings import ImportSettings
 from deeplabctl.data.layout import LABELS
@@ -21,10 +20,14 @@ from deeplabctl.reporting import Note, Reporter
 
 def read_annotations(source: Path, settings: ImportSettings, report: Reporter) -> Annotations:
     """Read annotations in the format that the settings name, or that their content shows."""
+    annotations = _read(source, settings, report)
+    annotations.sources += [source] if settings.images is None else [source, settings.images]
+    return annotations
+
+
+def _read(source: Path, settings: ImportSettings, report: Reporter) -> Annotations:
     name = settings.format
-    documents = _read_json_files(source) if name in ("auto", "coco", "labelme") else {}
-    coco = {path: document for path, document in documents.items() if {"annotations", "images"} <= document.keys()}
-    labelme = {path: document for path, document in documents.items() if "shapes" in document}
+    coco, labelme = _read_json_files(source) if name in ("auto", "coco", "labelme") else ({}, [])
     xml = source / "annotations.xml" if source.is_dir() else source
     if name == "coco" or (name == "auto" and coco and not labelme):
         if len(coco) != 1:
@@ -56,18 +59,23 @@ def _read_mask_folder(source: Path, settings: ImportSettings, report: Reporter) 
     return read_masks(folder, settings, report)
 
 
-def _read_json_files(source: Path) -> dict[Path, dict[str, Any]]:
-    """Return the JSON objects in a file, or in the files of a folder and of its folder ``annotations``."""
+def _read_json_files(source: Path) -> tuple[dict[Path, dict[str, Any]], list[LabelmeFile]]:
+    """Return COCO's documents, and what is needed of labelme's: a file, or those of a folder and its ``annotations``.
+
+    Of several documents of COCO, which are an error, only the names are kept.
+    """
     if source.is_dir():
         paths = sorted([*source.glob("*.json"), *source.glob("annotations/*.json")])
     else:
         paths = [source] if source.suffix.lower() == ".json" else []
-    found = {}
+    coco: dict[Path, dict[str, Any]] = {}
+    labelme = []
     for path in paths:
-        try:
-            document = json.loads(path.read_bytes())
-        except (OSError, ValueError, RecursionError) as error:
-            raise DataError(f"cannot read {path}: expected JSON, got {error}") from None
-        if isinstance(document, dict):
-            found[path] = document
-    return found
+        document = read_json(path)
+        if not isinstance(document, dict):
+            continue
+        if "shapes" in document:
+            labelme.append(LabelmeFile.of(path, document))
+        elif {"annotations", "images"} <= document.keys():
+            coco = {**{other: {} for other in coco}, path: {} if coco else document}
+    return coco, labelme

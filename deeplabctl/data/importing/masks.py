@@ -12,10 +12,10 @@ import PIL.Image
 
 from deeplabctl.arrays import Image, Label
 from deeplabctl.classes import IGNORE_LABEL, Color
-from deeplabctl.data.file_facts import ImageFacts
 from deeplabctl.data.images import open_picture
 from deeplabctl.data.importing.annotations import BACKGROUND, AnnotatedImage, Annotations, images_in
 from deeplabctl.data.importing.choices import MaskFormat
+from deeplabctl.data.importing.outlines import Size
 from deeplabctl.data.importing.settings import ImportSettings
 from deeplabctl.data.mask_colors import decode_colors, voc_color_ids
 from deeplabctl.errors import DataError
@@ -63,7 +63,7 @@ def read_masks(folder: Path, settings: ImportSettings, report: Reporter) -> Anno
     return Annotations(classes, annotated, notes)
 
 
-def _draw_label(path: Path, ids: Mapping[Color, int], by_color: bool, facts: ImageFacts) -> Label:
+def _draw_label(path: Path, ids: Mapping[Color, int], by_color: bool, size: Size) -> Label:
     return decode_colors(_read_mask(path, by_color)[1], ids).label
 
 

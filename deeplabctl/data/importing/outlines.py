@@ -7,19 +7,24 @@ Coordinates are continuous, x to the right and y downwards: the pixel in row r a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from deeplabctl.arrays import Mask
 from deeplabctl.errors import DataError
 
+_FARTHEST = 1e9  # pixels from the image's corner
 Size = tuple[int, int]  # height, width
 Point = tuple[float, float]  # x, y
 
 
 def fill_polygon(size: Size, points: Sequence[Point]) -> Mask:
-    """Return the mask (H, W) of a polygon; parts outside of the image are cut off."""
+    """Return the mask (H, W) of a polygon; parts outside of the image are cut off.
+
+    Raises DataError for coordinates that are no places in an image.
+    """
+    _check_coordinates(value for point in points for value in point)
     height, width = size
     crossed = np.zeros((height, width + 1), np.bool_)  # where a row's inside begins or ends
     for (x0, y0), (x1, y1) in zip(points, [*points[1:], *points[:1]], strict=True):
@@ -34,7 +39,15 @@ def fill_polygon(size: Size, points: Sequence[Point]) -> Mask:
 
 
 def fill_ellipse(size: Size, center: Point, radii: Point, degrees: float = 0.0) -> Mask:
-    """Return the mask (H, W) of an ellipse, turned clockwise about its centre."""
+    """Return the mask (H, W) of an ellipse, turned clockwise about its centre.
+
+    Raises DataError for coordinates that are no places in an image, and for negative radii.
+    """
+    _check_coordinates([*center, *radii])
+    if min(radii) < 0:
+        raise DataError(f"expected an ellipse with radii above 0, got {radii[0]:g} and {radii[1]:g}")
+    if min(radii) < 1e-6:
+        return np.zeros(size, np.bool_)
     y, x = np.ogrid[: size[0], : size[1]]
     turn = math.radians(degrees)
     right, down = x + 0.5 - center[0], y + 0.5 - center[1]
@@ -42,6 +55,11 @@ def fill_ellipse(size: Size, center: Point, radii: Point, degrees: float = 0.0) 
     across = down * math.cos(turn) - right * math.sin(turn)
     inside: Mask = (along / radii[0]) ** 2 + (across / radii[1]) ** 2 <= 1
     return inside
+
+
+def _check_coordinates(values: Iterable[float]) -> None:
+    if (wrong := next((value for value in values if not abs(value) <= _FARTHEST), None)) is not None:
+        raise DataError(f"expected coordinates in pixels, got {wrong:g}")
 
 
 def box_corners(left: float, top: float, right: float, bottom: float, degrees: float = 0.0) -> list[Point]:

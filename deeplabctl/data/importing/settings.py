@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from deeplabctl.classes import IGNORE_LABEL, Palette
+from deeplabctl.classes import Palette
 from deeplabctl.data.importing.choices import Format, Outside, UnknownColors
 
 
@@ -20,11 +20,6 @@ class ImportSettings:
     outside: Outside = "background"  # what pixels outside of all outlines become
     unknown: UnknownColors = "error"  # what colours become that the palette does not have
     mask_suffix: str = ""  # what a mask's name has after that of its image
-
-    @property
-    def outside_id(self) -> int:
-        """Return the label value of pixels outside of all outlines: 0 or 255."""
-        return IGNORE_LABEL if self.outside == "void" else 0
 
     @property
     def class_names(self) -> tuple[str, ...] | None:

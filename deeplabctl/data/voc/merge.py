@@ -76,10 +76,13 @@ def prepare_voc(
     _check_files(out, merged, voc_ids, voc, sbd)
     for split, ids in merged.items():
         write_list(out, split, ids)
-    (out / _UNFINISHED).unlink()
-    for folder in (IMAGES, LABELS, LABELS_AUGMENTED):
-        for part in (out / folder).glob(".*.part"):  # left by a process that was killed
-            part.unlink()
+    try:
+        (out / _UNFINISHED).unlink()
+        for folder in (IMAGES, LABELS, LABELS_AUGMENTED):
+            for part in (out / folder).glob(".*.part"):  # left by a process that was killed
+                part.unlink()
+    except OSError as error:
+        raise OutputError(f"cannot write {out}: {error.strerror}; run it again to continue") from None
     return {split: len(ids) for split, ids in merged.items()}
 
 

@@ -1,5 +1,7 @@
 """COCO's instances become data sets."""
 
+import json
+
 import numpy as np
 import pytest
 from annotation_files import SIZE, convert, write_coco, written_label
@@ -79,3 +81,49 @@ def test_images_are_found_in_subfolders_of_the_given_folder(tmp_path):
     (tmp_path / "images").rename(tmp_path / "data" / "train2017")
     written, _ = convert(source, tmp_path / "out", images=tmp_path / "data")
     assert written.train == ["a"]
+
+
+def test_pixels_in_no_outline_are_background_whatever_its_id_and_never_another_class(tmp_path):
+    source = write_coco(
+        tmp_path,
+        [
+            {"category_id": 3, "segmentation": [[0, 0, 8, 0, 8, 6, 0, 6]]},
+            {"category_id": 1, "segmentation": [[8, 6, 16, 6, 16, 12, 8, 12]]},
+        ],
+    )
+    with pytest.raises(DataError, match="expected a class named background for what lies in no outline, got car, tree"):
+        convert(source, tmp_path / "out", classes=("car", "tree"))
+    convert(source, tmp_path / "void", classes=("car", "tree"), outside="void")
+    assert written_label(tmp_path / "void")[0, 15] == 255
+    written, notes = convert(source, tmp_path / "last", classes=("car", "background"))
+    assert written.pixels == {0: 48, 1: 144}  # the tree as well
+    assert "outlines of tree become background: not among the classes" in notes
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"area": "large"}, {"area": [1]}, {"segmentation": [[1, 2, None, 4, 5, 6]]}, {"segmentation": "x"},
+        {"segmentation": {"size": [12, 16], "counts": [1e308]}}, {"segmentation": {"size": 3, "counts": []}},
+        {"segmentation": [[0, 0, 1e308, 0, 8, -1e308]]}, {"segmentation": {"size": [12, 16], "counts": None}},
+        {"segmentation": [[[[1, 2, 3]]]]}, {"segmentation": 7}, {"segmentation": {"size": [12, 16], "counts": {}}},
+    ],
+)  # fmt: skip
+def test_one_odd_object_lets_only_its_image_fail(tmp_path, entry):
+    square = {"category_id": 1, "segmentation": [[0, 0, 8, 0, 8, 6, 0, 6]]}
+    source = write_coco(tmp_path, [square | entry, {**square, "image_id": 8}], images=("a.jpg", "b.jpg"))
+    written, _ = convert(source, tmp_path / "out")
+    assert written.train == ["b"]
+    assert len(written.failed) == 1
+    assert "annotation 0 of a.jpg: " in written.failed[0]
+
+
+@pytest.mark.parametrize("key", ["images", "annotations", "categories"])
+@pytest.mark.parametrize(
+    "value", [None, 3, "x", [None], [[]], [{"id": []}], [{"id": 7, "name": 3, "category_id": "x"}]]
+)
+def test_document_of_other_values_is_refused(tmp_path, key, value):
+    source = write_coco(tmp_path, [{"category_id": 1, "segmentation": [[0, 0, 8, 0, 8, 6, 0, 6]]}])
+    source.write_text(json.dumps(json.loads(source.read_text()) | {key: value}))
+    with pytest.raises(DataError):
+        convert(source, tmp_path / "out")

@@ -46,3 +46,37 @@ def test_cvats_videos_and_other_xml_are_refused_with_what_to_export(tmp_path):
         path.write_text(text)
         with pytest.raises(DataError, match=message):
             convert(path, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('z_order="5"', 'z_order="top"'), ('height="2"', 'height="2000000000"'), ('rle="2,3,1"', 'rle="2,x"'),
+        ('width="16"', 'width="200000"'), ('width="16"', 'width="x"'), ('rx="2"', 'rx="nan"'), ('rx="2"', 'rx="-2"'),
+        ('points="0.00,6.00;', 'points="1e308,6.00;'), ('xtl="2"', 'xtl="inf"'), ('points="0.00,6.00;', 'points=";'),
+    ],
+)  # fmt: skip
+def test_one_odd_image_fails_alone(tmp_path, old, new):
+    write_image(tmp_path / "images" / "day 1" / "a.jpg")
+    write_image(tmp_path / "images" / "b.jpg")
+    assert old in CVAT
+    (tmp_path / "annotations.xml").write_text(CVAT.replace(old, new, 1))
+    written, _ = convert(tmp_path, tmp_path / "out")
+    assert written.train == ["b"]
+    assert len(written.failed) == 1
+    assert "a.jpg" in written.failed[0]
+
+
+@pytest.mark.parametrize("encoding", ["shift_jis", "x-unknown", "utf-16", "cp037"])
+def test_xml_in_other_encodings_is_refused(tmp_path, encoding):
+    (tmp_path / "annotations.xml").write_text(CVAT.replace("utf-8", encoding))
+    with pytest.raises(DataError, match="expected CVAT's XML"):
+        convert(tmp_path, tmp_path / "out")
+
+
+def test_circle_without_a_radius_covers_no_pixel(tmp_path):
+    write_image(tmp_path / "images" / "day 1" / "a.jpg")
+    write_image(tmp_path / "images" / "b.jpg")
+    (tmp_path / "annotations.xml").write_text(CVAT.replace('rx="2"', 'rx="0"'))
+    convert(tmp_path, tmp_path / "out")
+    assert (written_label(tmp_path / "out")[2:5, 10:15] == 0).all()

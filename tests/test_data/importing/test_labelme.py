@@ -1,11 +1,20 @@
 """labelme's files become data sets."""
 
+import json
+import tracemalloc
+
 import numpy as np
 import pytest
 from annotation_files import SIZE, convert, png_base64, write_labelme, written_label
 
 from deeplabctl.data.images import read_image
+from deeplabctl.data.importing.convert import write_dataset
+from deeplabctl.data.importing.formats import read_annotations
+from deeplabctl.data.importing.settings import ImportSettings
 from deeplabctl.errors import DataError
+from deeplabctl.reporting import silent
+
+LARGE = png_base64(np.ones((20, 20), bool))
 
 
 def test_labelmes_shapes_are_drawn_in_their_order(tmp_path):
@@ -59,3 +68,55 @@ def test_image_inside_of_labelmes_file_is_used_if_its_own_file_is_missing(tmp_pa
 def test_damaged_labelme_shapes_are_named(tmp_path, shape, message):
     with pytest.raises(DataError, match=message):
         convert(write_labelme(tmp_path / "x", [shape]), tmp_path / "out", classes=("background", "x"))
+
+
+def test_labelmes_background_is_the_class_background_in_every_case(tmp_path):
+    shapes = [
+        {"label": "_background_", "points": [[0, 0], [8, 0], [8, 6], [0, 6]]},
+        {"label": "lake", "points": [[8, 6], [16, 6], [16, 12], [8, 12]]},
+    ]
+    source = write_labelme(tmp_path / "x", shapes)
+    written, _ = convert(source, tmp_path / "void", outside="void")
+    assert written.classes == ("background", "lake")
+    assert written.pixels == {0: 48, 1: 48, 255: 96}
+    written, notes = convert(source, tmp_path / "others", classes=("wood", "lake"), outside="void")
+    assert written.pixels == {1: 48, 255: 144}
+    assert "outlines of background become void: not among the classes" in notes
+    written, _ = convert(source, tmp_path / "last", classes=("lake", "background"))
+    assert written.pixels == {0: 48, 1: 144}
+
+
+def test_large_sets_with_images_inside_are_not_held_in_memory(tmp_path):
+    values = np.random.default_rng(0).integers(0, 255, (*SIZE, 3)).astype(np.uint8)
+    shape = {"label": "lake", "points": [[0, 0], [8, 0], [8, 6]]}
+    more = {"imageData": png_base64(values), "other": "x" * (1 << 20)}
+    for number in range(64):
+        write_labelme(tmp_path / "x", [shape], name=f"a{number}", imagePath="gone.jpg", **more)
+    tracemalloc.start()
+    annotations = read_annotations(tmp_path / "x", ImportSettings(), silent)
+    held = tracemalloc.get_traced_memory()[0]
+    write_dataset(annotations, tmp_path / "out", silent, val=0.0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert held < 1 << 20
+    assert peak < 32 << 20
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"imageHeight": "x"}, {"imageHeight": 10**9, "imageWidth": 10**9}, {"imageData": "!", "imagePath": "gone.jpg"},
+        {"shapes": [{"label": "x", "points": [[1e308, 0], [8, -1e308], [8, 6]]}]},
+        {"shapes": [{"label": "x", "shape_type": ["a"], "points": [[0, 0], [8, 0], [8, 6]]}]},
+        {"shapes": [{"label": "x", "shape_type": "circle", "points": [[0, 0], [8, float("inf")]]}]},
+        {"shapes": [{"label": "x", "shape_type": "mask", "points": [[0, 0], [8, 8]], "mask": LARGE}]},
+    ],
+)  # fmt: skip
+def test_one_odd_file_fails_alone(tmp_path, more):
+    source = write_labelme(tmp_path / "x", [{"label": "x", "points": [[0, 0], [8, 0], [8, 6]]}])
+    write_labelme(source, [{"label": "x", "points": [[0, 0], [8, 0], [8, 6]]}], name="b")
+    (source / "b.json").write_text(json.dumps(json.loads((source / "b.json").read_text()) | more))
+    written, _ = convert(source, tmp_path / "out")
+    assert written.train == ["a"]
+    assert len(written.failed) == 1
+    assert "b" in written.failed[0]
