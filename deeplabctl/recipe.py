@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
 import tomllib
 import types
 import typing
@@ -39,6 +40,7 @@ class Model:
     width: float = 1.0  # multiplies the channels; 1.0 is the paper's net
     dropout: float = 0.5  # share of fc6's and fc7's units that are dropped
     init: str = ""  # "random", "imagenet" or a weight file; empty: random for shapes, imagenet otherwise
+    new_layers: Literal["gaussian", "identity"] = "gaussian"  # start of layers that the weights of init lack
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,14 @@ class Solver:
     head_multiplier: float = 10.0  # on the classifier's rate: 10 for its kernel, 20 for its bias
     new_layer_multiplier: float = 0.0  # instead of it, for every layer that starts random; 0: off
     gradient_clip: float = 0.0  # largest global norm of the gradient; 0: off
-    freeze: tuple[str, ...] = ()  # layers that keep their weights
+    freeze: tuple[str, ...] = ()  # layers that keep the weights that they were given
+    freeze_steps: int = 0  # train these layers, too, after so many steps; 0: never
+    average: float = 0.0  # validate and save the moving average of the weights, of this decay a step; 0: off
     batch_size: int = 10
     accumulate: int = 1  # batches of batch_size in a step
-    steps: int = 20_000
-    class_weights: Literal["none", "median"] | tuple[float, ...] = "none"
+    steps: int = 20_000  # 0: from the number of images
+    class_weights: Literal["none", "median", "sqrt-median"] | tuple[float, ...] = "none"
+    hard_pixels: float = 1.0  # share of the valid pixels that counts in the loss: those with the largest losses
     patience: int = 0  # stop after this many validations without a better mIoU; 0: never
 
 
@@ -73,9 +78,10 @@ class Run:
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the forward and backward pass
     strategy: Literal["auto", "single", "mirrored", "multi-worker"] = "auto"
     log_every: int = 20  # steps
-    val_every: int = 1000  # steps
-    save_every: int = 500  # steps
-    preview_every: int = 1000  # steps
+    val_every: int = 1000  # steps; 0: a tenth of all
+    save_every: int = 500  # steps; 0: a tenth of all
+    preview_every: int = 1000  # steps; 0: a tenth of all
+    time: str = ""  # how long the training may take, as 45m or 1h30m: sets solver.steps once a step has been timed
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,11 @@ class Recipe:
     eval: Evaluation = field(default_factory=Evaluation)
     crf: CrfParams = field(default_factory=CrfParams)
     expect: Expect = field(default_factory=Expect)
+
+    def with_settings(self, **sections: Mapping[str, Any]) -> Recipe:
+        """Return a recipe with some settings changed, by section."""
+        changed = {name: dataclasses.replace(getattr(self, name), **values) for name, values in sections.items()}
+        return dataclasses.replace(self, **changed)
 
 
 def read_recipe(
@@ -157,6 +168,13 @@ def write_recipe(recipe: Recipe) -> str:
     return tomli_w.dumps(dataclasses.asdict(recipe))
 
 
+def parse_duration(text: str) -> float:
+    """Return the seconds of a time such as 90s, 45m or 1h30m; 0 for any other text."""
+    parts = re.fullmatch(r"(?:(\d{1,4})h)?(?:(\d{1,5})m)?(?:(\d{1,6})s)?", text.strip())
+    hours, minutes, seconds = (int(part or 0) for part in parts.groups()) if parts else (0, 0, 0)
+    return 3600.0 * hours + 60 * minutes + seconds
+
+
 def _are_class_weights(value: str | tuple[float, ...]) -> bool:
     return isinstance(value, str) or (all(0 <= weight < math.inf for weight in value) and sum(value) > 0)
 
@@ -167,9 +185,19 @@ _LIMITS: tuple[tuple[str, str, _Check, str], ...] = (
     ("model", "architecture", ARCHITECTURES.__contains__, f"one of {', '.join(ARCHITECTURES)}"),
     ("model", "width", lambda v: 0 < v <= 4, "a number above 0, at most 4"),
     ("model", "dropout", lambda v: 0 <= v < 1, "a share of at least 0 and below 1"),
-    ("augment", "crop_size", is_crop_size, "8k + 1 pixels (161, 321, 513, ...), so that labels lie on the logits"),
+    (
+        "augment",
+        "crop_size",
+        lambda v: v == 0 or is_crop_size(v),
+        "8k + 1 pixels (161, 321, 513, ...), so that labels lie on the logits, or 0",
+    ),
     ("augment", "scale", lambda v: 0 < v[0] <= v[1] <= 16, "[smallest, largest] above 0, at most 16"),
-    ("augment", "jitter", lambda v: 0 <= v < 1, "a share of at least 0 and below 1"),
+    *(
+        ("augment", key, lambda v: 0 <= v < 1, "a share of at least 0 and below 1")
+        for key in ("jitter", "contrast", "saturation", "channel_gain")
+    ),
+    ("augment", "gamma", lambda v: 0 <= v <= 2, "0 to 2"),
+    ("augment", "class_crops", lambda v: 0 <= v <= 1, "a share of 0 to 1"),
     ("solver", "learning_rate", lambda v: 0 < v < math.inf, "a number above 0"),
     ("solver", "power", lambda v: 0 <= v < math.inf, "at least 0"),
     ("solver", "gamma", lambda v: 0 < v <= 1, "a factor above 0, at most 1"),
@@ -178,14 +206,19 @@ _LIMITS: tuple[tuple[str, str, _Check, str], ...] = (
     ("solver", "head_multiplier", lambda v: 0 <= v < math.inf, "at least 0"),
     ("solver", "new_layer_multiplier", lambda v: 0 <= v < math.inf, "at least 0"),
     ("solver", "gradient_clip", lambda v: 0 <= v < math.inf, "at least 0"),
-    ("solver", "class_weights", _are_class_weights, "none, median, or numbers of at least 0 that are not all 0"),
-    ("solver", "warmup_steps", lambda v: v >= 0, "at least 0"),
-    ("solver", "patience", lambda v: v >= 0, "at least 0"),
-    *(("solver", key, lambda v: v >= 1, "at least 1") for key in ("step_size", "batch_size", "accumulate", "steps")),
-    *(
-        ("run", key, lambda v: v >= 1, "at least 1")
-        for key in ("log_every", "val_every", "save_every", "preview_every")
+    (
+        "solver",
+        "class_weights",
+        _are_class_weights,
+        "none, median, sqrt-median, or numbers of at least 0 that are not all 0",
     ),
+    ("solver", "average", lambda v: 0 <= v < 1, "a decay of at least 0 and below 1"),
+    ("solver", "hard_pixels", lambda v: 0 < v <= 1, "a share above 0, at most 1"),
+    *(("solver", key, lambda v: v >= 0, "at least 0") for key in ("warmup_steps", "patience", "freeze_steps", "steps")),
+    *(("solver", key, lambda v: v >= 1, "at least 1") for key in ("step_size", "batch_size", "accumulate")),
+    ("run", "log_every", lambda v: v >= 1, "at least 1"),
+    *(("run", key, lambda v: v >= 0, "at least 0") for key in ("val_every", "save_every", "preview_every")),
+    ("run", "time", lambda v: not v or parse_duration(v) > 0, "a time, as 90s, 45m or 1h30m"),
     ("eval", "scales", lambda v: v and all(0 < scale <= 4 for scale in v), "numbers above 0, at most 4"),
     *(("crf", *limit) for limit in CRF_LIMITS),
     ("run", "seed", lambda v: 0 <= v < 2**31, "0 to 2147483647"),

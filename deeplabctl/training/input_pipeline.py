@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +15,8 @@ from deeplabctl.data.dataset import Sample
 from deeplabctl.data.images import read_image, read_label
 from deeplabctl.errors import DataError, DeepLabError
 from deeplabctl.network.geometry import logits_size
+from deeplabctl.parallel import available_cpus
+from deeplabctl.training.plan import Plan
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -46,6 +47,18 @@ class TrainingPipeline:
         self.seed = seed
         self.num_classes = num_classes
         self._failure: DeepLabError | None = None
+
+    @classmethod
+    def of(cls, plan: Plan) -> Self:
+        """Return the pipeline of a planned training."""
+        recipe = plan.recipe
+        return cls(
+            plan.samples,
+            recipe.augment,
+            batch_size=recipe.solver.batch_size * recipe.solver.accumulate,
+            seed=recipe.run.seed,
+            num_classes=len(plan.dataset.classes),
+        )
 
     def sample_at(self, position: int) -> Sample:
         """Return the sample at a position of the stream."""
@@ -82,7 +95,7 @@ class TrainingPipeline:
         """Return the batches of steps ``start`` to ``stop - 1``.
 
         A batch is (images (N, S, S, 3) float32, labels (N, h, h) uint8, positions in the stream (N,) int64). Samples
-        are made by as many threads as there are cores, some batches ahead of the training step. Of several workers each
+        are made by as many threads as there are CPUs, some batches ahead of the training step. Of several workers each
         reads its own share of every batch, and each of all replicas gets a batch of its own, one after another.
         """
         import tensorflow as tf
@@ -106,8 +119,22 @@ class TrainingPipeline:
             return image, label, position
 
         stream = tf.data.Dataset.range(start * share, stop * share)
-        stream = stream.map(load_tensors, num_parallel_calls=os.cpu_count(), deterministic=True)
+        stream = stream.map(load_tensors, num_parallel_calls=available_cpus(), deterministic=True)
         return stream.batch(self.batch_size // replicas, drop_remainder=True).prefetch(3)
+
+    def distributed(self, strategy: tf.distribute.Strategy, start: int, stop: int) -> Iterator[Any]:
+        """Iterate over these batches, each spread over the replicas of a strategy."""
+
+        def own(context: Any) -> tf.data.Dataset:
+            return self.batches(
+                start,
+                stop,
+                worker=context.input_pipeline_id,
+                workers=context.num_input_pipelines,
+                replicas=context.num_replicas_in_sync,
+            )
+
+        return iter(strategy.distribute_datasets_from_function(own))
 
     def reraise(self) -> None:
         """Raise the error that stopped a batch, if one did."""
