@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
-import re
 import tomllib
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from deeplabctl import recipes
-from deeplabctl.crf.params import LIMITS as CRF_LIMITS
 from deeplabctl.crf.params import CrfParams
 from deeplabctl.data.augmentation import Augment
 from deeplabctl.errors import RecipeError
-from deeplabctl.network.geometry import is_crop_size
-from deeplabctl.network.layers import ARCHITECTURES, DEFAULT_ARCHITECTURE, convolutions
+from deeplabctl.network.layers import DEFAULT_ARCHITECTURE, convolutions
+from deeplabctl.recipes.limits import AUTO, LIMITS, MAY_BE_AUTO
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ class Solver:
     average: float = 0.0  # validate and save the moving average of the weights, of this decay a step; 0: off
     batch_size: int = 10
     accumulate: int = 1  # batches of batch_size in a step
-    steps: int = 20_000  # 0: from the number of images
+    steps: int = 20_000  # "auto": from the number of images
     class_weights: Literal["none", "median", "sqrt-median"] | tuple[float, ...] = "none"
     hard_pixels: float = 1.0  # share of the valid pixels that counts in the loss: those with the largest losses
     patience: int = 0  # stop after this many validations without a better mIoU; 0: never
@@ -78,9 +75,9 @@ class Run:
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the forward and backward pass
     strategy: Literal["auto", "single", "mirrored", "multi-worker"] = "auto"
     log_every: int = 20  # steps
-    val_every: int = 1000  # steps; 0: a tenth of all
-    save_every: int = 500  # steps; 0: a tenth of all
-    preview_every: int = 1000  # steps; 0: a tenth of all
+    val_every: int = 1000  # steps; "auto": a tenth of all
+    save_every: int = 500  # steps; "auto": a tenth of all
+    preview_every: int = 1000  # steps; "auto": a tenth of all
     time: str = ""  # how long the training may take, as 45m or 1h30m: sets solver.steps once a step has been timed
 
 
@@ -150,7 +147,7 @@ def read_recipe(
 def recipe_from_dict(tree: dict[str, Any], where: str) -> Recipe:
     """Build a recipe from nested dictionaries and check it; ``where`` begins every error."""
     recipe = typing.cast(Recipe, _build(Recipe, tree, where, ""))
-    for section, key, holds, expected in _LIMITS:
+    for section, key, holds, expected in LIMITS:
         value = getattr(getattr(recipe, section), key)
         if not holds(value):
             raise RecipeError(f"{where}: {section}.{key}: expected {expected}, got {value!r}")
@@ -162,67 +159,15 @@ def recipe_from_dict(tree: dict[str, Any], where: str) -> Recipe:
 
 
 def write_recipe(recipe: Recipe) -> str:
-    """Return the fully resolved recipe as TOML."""
+    """Return a recipe as TOML that reads back equal."""
     import tomli_w
 
-    return tomli_w.dumps(dataclasses.asdict(recipe))
-
-
-def parse_duration(text: str) -> float:
-    """Return the seconds of a time such as 90s, 45m or 1h30m; 0 for any other text."""
-    parts = re.fullmatch(r"(?:(\d{1,4})h)?(?:(\d{1,5})m)?(?:(\d{1,6})s)?", text.strip())
-    hours, minutes, seconds = (int(part or 0) for part in parts.groups()) if parts else (0, 0, 0)
-    return 3600.0 * hours + 60 * minutes + seconds
-
-
-def _are_class_weights(value: str | tuple[float, ...]) -> bool:
-    return isinstance(value, str) or (all(0 <= weight < math.inf for weight in value) and sum(value) > 0)
-
-
-_Check = Callable[[Any], bool]
-# Section, setting, whether a value is allowed, and the values that are, in words.
-_LIMITS: tuple[tuple[str, str, _Check, str], ...] = (
-    ("model", "architecture", ARCHITECTURES.__contains__, f"one of {', '.join(ARCHITECTURES)}"),
-    ("model", "width", lambda v: 0 < v <= 4, "a number above 0, at most 4"),
-    ("model", "dropout", lambda v: 0 <= v < 1, "a share of at least 0 and below 1"),
-    (
-        "augment",
-        "crop_size",
-        lambda v: v == 0 or is_crop_size(v),
-        "8k + 1 pixels (161, 321, 513, ...), so that labels lie on the logits, or 0",
-    ),
-    ("augment", "scale", lambda v: 0 < v[0] <= v[1] <= 16, "[smallest, largest] above 0, at most 16"),
-    *(
-        ("augment", key, lambda v: 0 <= v < 1, "a share of at least 0 and below 1")
-        for key in ("jitter", "contrast", "saturation", "channel_gain")
-    ),
-    ("augment", "gamma", lambda v: 0 <= v <= 2, "0 to 2"),
-    ("augment", "class_crops", lambda v: 0 <= v <= 1, "a share of 0 to 1"),
-    ("solver", "learning_rate", lambda v: 0 < v < math.inf, "a number above 0"),
-    ("solver", "power", lambda v: 0 <= v < math.inf, "at least 0"),
-    ("solver", "gamma", lambda v: 0 < v <= 1, "a factor above 0, at most 1"),
-    ("solver", "momentum", lambda v: 0 <= v < 1, "at least 0 and below 1"),
-    ("solver", "weight_decay", lambda v: 0 <= v < math.inf, "at least 0"),
-    ("solver", "head_multiplier", lambda v: 0 <= v < math.inf, "at least 0"),
-    ("solver", "new_layer_multiplier", lambda v: 0 <= v < math.inf, "at least 0"),
-    ("solver", "gradient_clip", lambda v: 0 <= v < math.inf, "at least 0"),
-    (
-        "solver",
-        "class_weights",
-        _are_class_weights,
-        "none, median, sqrt-median, or numbers of at least 0 that are not all 0",
-    ),
-    ("solver", "average", lambda v: 0 <= v < 1, "a decay of at least 0 and below 1"),
-    ("solver", "hard_pixels", lambda v: 0 < v <= 1, "a share above 0, at most 1"),
-    *(("solver", key, lambda v: v >= 0, "at least 0") for key in ("warmup_steps", "patience", "freeze_steps", "steps")),
-    *(("solver", key, lambda v: v >= 1, "at least 1") for key in ("step_size", "batch_size", "accumulate")),
-    ("run", "log_every", lambda v: v >= 1, "at least 1"),
-    *(("run", key, lambda v: v >= 0, "at least 0") for key in ("val_every", "save_every", "preview_every")),
-    ("run", "time", lambda v: not v or parse_duration(v) > 0, "a time, as 90s, 45m or 1h30m"),
-    ("eval", "scales", lambda v: v and all(0 < scale <= 4 for scale in v), "numbers above 0, at most 4"),
-    *(("crf", *limit) for limit in CRF_LIMITS),
-    ("run", "seed", lambda v: 0 <= v < 2**31, "0 to 2147483647"),
-)
+    tree = dataclasses.asdict(recipe)
+    for name in MAY_BE_AUTO:
+        section, key = name.split(".")
+        if tree[section][key] == AUTO:
+            tree[section][key] = "auto"
+    return tomli_w.dumps(tree)
 
 
 def _build(cls: type, tree: object, where: str, prefix: str) -> object:
@@ -237,6 +182,8 @@ def _build(cls: type, tree: object, where: str, prefix: str) -> object:
         name = f"{prefix}{key}"
         if dataclasses.is_dataclass(hints[key]):
             values[key] = _build(typing.cast(type, hints[key]), value, where, f"{name}.")
+        elif value == "auto" and name in MAY_BE_AUTO:
+            values[key] = AUTO
         else:
             values[key] = _value(hints[key], value, f"{where}: {name}")
     return cls(**values)

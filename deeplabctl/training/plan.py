@@ -18,6 +18,7 @@ from deeplabctl.data.inspection import check_samples, void_split_finding
 from deeplabctl.data.locate import SHAPES, find_dataset, is_shapes, name_or_path
 from deeplabctl.errors import RecipeError
 from deeplabctl.recipe import Expect, Recipe, read_recipe
+from deeplabctl.recipes.limits import AUTO
 from deeplabctl.reporting import Note, Reporter, silent
 from deeplabctl.training.budget import crop_size_for, steps_for, with_steps
 from deeplabctl.training.checkpoint import Checkpoint, check_same_training, fingerprint, last_checkpoint
@@ -180,11 +181,11 @@ def _check_data(recipe: Recipe, dataset: Dataset, unchanged: bool, report: Repor
 def _fitted(plan: Plan, report: Reporter) -> Plan:
     """Return a plan with what its recipe leaves to the data set: crop size, and steps unless they wait for a timing."""
     recipe, chosen = plan.recipe, []
-    if not recipe.augment.crop_size:
+    if recipe.augment.crop_size == AUTO:
         recipe = recipe.with_settings(augment={"crop_size": crop_size_for(plan.facts)})
         chosen.append(f"crops of {recipe.augment.crop_size} pixels")
     if not recipe.run.time:
-        if not recipe.solver.steps:
+        if recipe.solver.steps == AUTO:
             images = recipe.solver.batch_size * recipe.solver.accumulate
             recipe = recipe.with_settings(solver={"steps": steps_for(len(plan.samples), images)})
             chosen.append(f"{recipe.solver.steps:,} steps of {images} images")

@@ -12,7 +12,7 @@ import numpy as np
 from deeplabctl.errors import RunError
 from deeplabctl.network.keras_model import assign_weights
 from deeplabctl.network.precision import Precision
-from deeplabctl.recipe import parse_duration
+from deeplabctl.recipes.limits import AUTO, parse_duration
 from deeplabctl.reporting import Note, Reporter, silent
 from deeplabctl.training.budget import steps_for, steps_within, with_steps
 from deeplabctl.training.cluster import Cluster
@@ -46,7 +46,8 @@ def fit_to_time(plan: Plan, cluster: Cluster, report: Reporter) -> Plan:
     begin = time.perf_counter()
     recipe = plan.recipe
     images = recipe.solver.batch_size * recipe.solver.accumulate
-    draft = with_steps(recipe, recipe.solver.steps or steps_for(len(plan.samples), images))
+    steps = steps_for(len(plan.samples), images) if recipe.solver.steps == AUTO else recipe.solver.steps
+    draft = with_steps(recipe, steps)
     timing = _measure(replace(plan, recipe=draft), cluster)
     budget = parse_duration(recipe.run.time)
     left = (1 - _RESERVE) * budget - (time.perf_counter() - begin) - timing.first_step

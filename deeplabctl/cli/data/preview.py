@@ -89,6 +89,7 @@ def preview(
     from deeplabctl.data.preview import choose_samples, draw_augmented, draw_samples
     from deeplabctl.files import check_new_file
     from deeplabctl.recipe import read_recipe
+    from deeplabctl.recipes.limits import AUTO
     from deeplabctl.training.budget import crop_size_for
     from deeplabctl.training.plan import default_recipe
 
@@ -105,7 +106,8 @@ def preview(
         if augmented:
             name = recipe or default_recipe(dataset)
             settings = read_recipe(name, changes or []).augment
-            settings = replace(settings, crop_size=settings.crop_size or crop_size_for(facts))
+            if settings.crop_size == AUTO:
+                settings = replace(settings, crop_size=crop_size_for(facts))
             picture = draw_augmented(dataset, samples, settings, 4, seed)
         else:
             picture = draw_samples(dataset, samples, 4)
