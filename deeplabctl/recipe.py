@@ -37,7 +37,6 @@ class Model:
     width: float = 1.0  # multiplies the channels; 1.0 is the paper's net
     dropout: float = 0.5  # share of fc6's and fc7's units that are dropped
     init: str = ""  # "random", "imagenet" or a weight file; empty: random for shapes, imagenet otherwise
-    new_layers: Literal["gaussian", "identity"] = "gaussian"  # start of layers that the weights of init lack
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,9 @@ class Solver:
     accumulate: int = 1  # batches of batch_size in a step
     steps: int = 20_000  # "auto": from the number of images
     class_weights: Literal["none", "median", "sqrt-median"] | tuple[float, ...] = "none"
+    label_stride: int = (
+        8  # of the labels' pixels in the loss; below 8 the logits are upsampled for it, as in prediction
+    )
     hard_pixels: float = 1.0  # share of the valid pixels that counts in the loss: those with the largest losses
     patience: int = 0  # stop after this many validations without a better mIoU; 0: never
 

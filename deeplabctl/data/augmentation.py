@@ -106,6 +106,9 @@ def rescale(image: Image, label: Label, scale: float) -> tuple[Image, Label]:
     return np.asarray(resized), np.asarray(nearest)
 
 
-def shrink_label(label: Label) -> Label:
-    """Shrink (..., 8h - 7, 8w - 7) to (..., h, w) by taking pixel 8i, which lies on cell i of the logits."""
-    return label[..., ::OUTPUT_STRIDE, ::OUTPUT_STRIDE]
+def shrink_label(label: Label, stride: int = OUTPUT_STRIDE) -> Label:
+    """Shrink (..., 8h - 7, 8w - 7) to (..., h, w) by taking pixel 8i, which lies on cell i of the logits.
+
+    With a smaller stride s, pixel s * i is taken, which lies on cell i of the logits upsampled by 8 / s.
+    """
+    return label[..., ::stride, ::stride]

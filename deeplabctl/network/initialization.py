@@ -31,30 +31,21 @@ def random_weights(architecture: str, num_classes: int, width: float, seed: int)
     weights: Weights = {}
     shapes = weight_shapes(architecture, num_classes, width)
     for index, (name, shape) in enumerate(shapes.items()):
+        height, wide, incoming, outgoing = shape
         if index == len(shapes) - 1:
             weights[name] = new_layer(shape, seed, index)
-        elif index == 0:
-            kernel, bias = _gaussian(shape, _he(shape), seed, index)
-            weights[name] = [(kernel * _FIRST_SCALE).astype(np.float32), bias]
+            continue
+        kernel, bias = _gaussian(shape, math.sqrt(2 / (height * wide * incoming)), seed, index)
+        if index == 0:
+            kernel *= _FIRST_SCALE
         else:
-            weights[name] = identity_layer(shape, seed, index)
+            dirac = np.zeros_like(kernel)
+            channels = np.arange(outgoing)
+            dirac[height // 2, wide // 2, channels % incoming, channels] = 1
+            noise = kernel - kernel.mean((0, 1, 2), keepdims=True)
+            kernel = _GAIN * (math.sqrt(1 - _DIRAC_SHARE) * noise + math.sqrt(_DIRAC_SHARE) * dirac)
+        weights[name] = [kernel.astype(np.float32), bias]
     return weights
-
-
-def identity_layer(shape: Sequence[int], seed: int, index: int) -> list[npt.NDArray[Any]]:
-    """Draw [kernel, bias] of a layer that passes its input through and adds noise; see `random_weights`.
-
-    Output channel c starts from input channel c, from the first one again where there are more of them. ``shape`` and
-    ``index`` are as those of `new_layer`.
-    """
-    height, wide, incoming, outgoing = shape
-    kernel, bias = _gaussian(shape, _he(shape), seed, index)
-    dirac = np.zeros_like(kernel)
-    channels = np.arange(outgoing)
-    dirac[height // 2, wide // 2, channels % incoming, channels] = 1
-    noise = kernel - kernel.mean((0, 1, 2), keepdims=True)
-    kernel = _GAIN * (math.sqrt(1 - _DIRAC_SHARE) * noise + math.sqrt(_DIRAC_SHARE) * dirac)
-    return [kernel.astype(np.float32), bias]
 
 
 def new_layer(shape: Sequence[int], seed: int, index: int) -> list[npt.NDArray[Any]]:
@@ -63,11 +54,6 @@ def new_layer(shape: Sequence[int], seed: int, index: int) -> list[npt.NDArray[A
     ``shape`` is the kernel's, HWIO; ``index`` the layer's among the convolutions of its network.
     """
     return _gaussian(shape, NEW_LAYER_STD, seed, index)
-
-
-def _he(shape: Sequence[int]) -> float:
-    """Return the standard deviation of a kernel by He's rule."""
-    return math.sqrt(2 / math.prod(shape[:3]))
 
 
 def _gaussian(shape: Sequence[int], std: float, seed: int, index: int) -> list[npt.NDArray[Any]]:

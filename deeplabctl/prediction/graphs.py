@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from deeplabctl.network.geometry import upsampled_size
 from deeplabctl.network.keras_model import apply_model
 from deeplabctl.network.layers import OUTPUT_STRIDE
+from deeplabctl.network.resizing import resize
 
 if TYPE_CHECKING:
     import keras
@@ -66,14 +67,14 @@ class Graphs:
         """Return the logits (1 or 2, h, w, C) float32 of every scale."""
         import tensorflow as tf
 
-        scaled = (inputs if scale == 1 else _resize(inputs, sizes[index]) for index, scale in enumerate(self._scales))
+        scaled = (inputs if scale == 1 else resize(inputs, sizes[index]) for index, scale in enumerate(self._scales))
         return [tf.cast(apply_model(self._model, images), tf.float32) for images in scaled]
 
     def _fused(self, coarse: list[tf.Tensor], full: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
         """Fuse coarse logits to those of the image (H, W, C): upsampled to the padded size ``full``, then cropped."""
         import tensorflow as tf
 
-        upsampled = [_resize(logits, full)[:, : size[0], : size[1]] for logits in coarse]
+        upsampled = [resize(logits, full)[:, : size[0], : size[1]] for logits in coarse]
         fused = functools.reduce(tf.maximum, upsampled)
         return (fused[0] + fused[1][:, ::-1]) / 2 if self._flip else fused[0]
 
@@ -106,10 +107,3 @@ def scaled_size(size: int, scale: float) -> int:
     at 0.5, as in the original nets (INTERP layers with zoom factor 3 and shrink factors 4 and 2).
     """
     return upsampled_size(round((size - 1) * scale / OUTPUT_STRIDE) + 1)
-
-
-def _resize(x: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Resize (N, h, w, C) bilinearly to ``size`` (height, width) with aligned corners."""
-    import tensorflow as tf
-
-    return tf.raw_ops.ResizeBilinear(images=x, size=size, align_corners=True)

@@ -64,6 +64,7 @@ LIMITS: tuple[tuple[str, str, _Check, str], ...] = (
         _are_class_weights,
         "none, median, sqrt-median, or numbers of at least 0 that are not all 0",
     ),
+    ("solver", "label_stride", lambda v: v in (1, 2, 4, 8), "1, 2, 4 or 8"),
     ("solver", "average", lambda v: 0 <= v < 1, "a decay of at least 0 and below 1"),
     ("solver", "hard_pixels", lambda v: 0 < v <= 1, "a share above 0, at most 1"),
     *(("solver", key, lambda v: v >= 0, "at least 0") for key in ("warmup_steps", "patience", "freeze_steps")),

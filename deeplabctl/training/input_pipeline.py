@@ -14,7 +14,7 @@ from deeplabctl.data.augmentation import Augment, augment, shrink_label
 from deeplabctl.data.dataset import Sample
 from deeplabctl.data.images import read_image, read_label
 from deeplabctl.errors import DataError, DeepLabError
-from deeplabctl.network.geometry import logits_size
+from deeplabctl.network.layers import OUTPUT_STRIDE
 from deeplabctl.parallel import available_cpus
 from deeplabctl.training.plan import Plan
 
@@ -40,12 +40,14 @@ class TrainingPipeline:
         batch_size: int,
         seed: int,
         num_classes: int = IGNORE_LABEL,
+        label_stride: int = OUTPUT_STRIDE,
     ) -> None:
         self.samples = samples
         self.settings = settings
         self.batch_size = batch_size
         self.seed = seed
         self.num_classes = num_classes
+        self.label_stride = label_stride
         self._failure: DeepLabError | None = None
 
     @classmethod
@@ -58,6 +60,7 @@ class TrainingPipeline:
             batch_size=recipe.solver.batch_size * recipe.solver.accumulate,
             seed=recipe.run.seed,
             num_classes=len(plan.dataset.classes),
+            label_stride=recipe.solver.label_stride,
         )
 
     def sample_at(self, position: int) -> Sample:
@@ -70,7 +73,7 @@ class TrainingPipeline:
     def load(self, position: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
         """Read and augment the sample at a position: the image (S, S, 3) float32 BGR minus the mean, and its label.
 
-        The label is shrunk to the logits' size (h, h) uint8, 255 void.
+        The label is shrunk by ``label_stride`` to (h, h) uint8, 255 void: with 8 to the size of the logits.
         """
         sample = self.sample_at(position)
         image, label = read_image(sample.image), read_label(sample.label)
@@ -83,7 +86,7 @@ class TrainingPipeline:
             )
         rng = np.random.default_rng((self.seed, _AUGMENT, position))
         pixels, cropped = augment(image, label, self.settings, rng)
-        return pixels, shrink_label(cropped)
+        return pixels, shrink_label(cropped, self.label_stride)
 
     def positions(self, step: int) -> range:
         """Return the positions in the stream of a step's samples."""
@@ -100,7 +103,8 @@ class TrainingPipeline:
         """
         import tensorflow as tf
 
-        size, cells = self.settings.crop_size, logits_size(self.settings.crop_size)
+        size = self.settings.crop_size
+        cells = (size - 1) // self.label_stride + 1
 
         def load(position: np.int64) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
             try:

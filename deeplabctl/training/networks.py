@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def initial_weights(plan: Plan) -> tuple[Weights, list[str], list[str]]:
     """Return the weights that a training starts from; see `start_weights`."""
     model, classes, seed = plan.recipe.model, len(plan.dataset.classes), plan.recipe.run.seed
-    return start_weights(model.init, model.architecture, classes, model.width, seed, model.new_layers)
+    return start_weights(model.init, model.architecture, classes, model.width, seed)
 
 
 class Networks:

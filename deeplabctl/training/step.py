@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from deeplabctl.network.keras_model import apply_model
 from deeplabctl.network.layers import Weights, convolutions
+from deeplabctl.network.resizing import resize
 from deeplabctl.recipe import Recipe
 from deeplabctl.training.cluster import Cluster
 from deeplabctl.training.loss import cross_entropy, pixel_weights
@@ -63,7 +64,8 @@ class TrainingStep:
     def __call__(self, images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, step: int) -> float:
         """Update the model and return the loss that it had.
 
-        ``images`` (N, S, S, 3) BGR minus the mean, ``labels`` (N, h, h) integers with 255 void, ``positions`` (N,)
+        ``images`` (N, S, S, 3) BGR minus the mean, ``labels`` (N, h, h) integers with 255 void, of the size of the
+        logits or of a larger one, to which the logits are upsampled (aligned corners), ``positions`` (N,)
         int64 of the images in the stream of samples, on which their dropout hangs (each a distributed value where
         there are several replicas); ``step`` counts from 0.
         """
@@ -177,6 +179,8 @@ class TrainingStep:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
             logits = tf.cast(apply_model(self._model, images, seeds), self._dtype)
+            if labels.shape[1:] != logits.shape[1:3]:
+                logits = tf.cast(resize(logits, labels.shape[1:]), self._dtype)
             loss, reported = cross_entropy(logits, labels, self._class_weights, total, self._recipe.solver.hard_pixels)
             if self._scaling:
                 loss *= self._scaling[0]

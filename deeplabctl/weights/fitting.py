@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from deeplabctl.classes import IGNORE_LABEL, VOC_CLASSES
 from deeplabctl.errors import WeightsError
-from deeplabctl.network.initialization import identity_layer, new_layer
+from deeplabctl.network.initialization import new_layer
 from deeplabctl.network.layers import DEFAULT_ARCHITECTURE, KernelShapes, Weights, convolutions, weight_shapes
 from deeplabctl.weights.model_info import ModelInfo
 from deeplabctl.weights.reading import WeightFile
 from deeplabctl.weights.surgery import has_fully_connected, vgg_to_largefov
-
-NewLayers = Literal["gaussian", "identity"]
 
 
 @dataclass(frozen=True)
@@ -37,13 +34,11 @@ def fit_weights(
     num_classes: int | None = None,
     width: float | None = None,
     seed: int = 0,
-    new_layers: NewLayers = "gaussian",
 ) -> Network:
     """Fit the layers of a file to an architecture.
 
     Architecture, width and class count are the file's, where they are not given; without a classifier there are VOC's
-    21 classes. Layers that are not in the file, and a classifier of another class count, start random (`new_layer`);
-    with ``new_layers="identity"`` those below the classifier start as `identity_layer`.
+    21 classes. Layers that are not in the file, and a classifier of another class count, start random (`new_layer`).
     Class names are those in the file, else VOC's for 21 classes, else numbers. Raises WeightsError, with an entry for
     each layer that does not fit, for other shapes, unknown layers and numbers that are not finite.
     """
@@ -56,13 +51,13 @@ def fit_weights(
     if width is None:
         shapes = {name: arrays[0].shape for name, arrays in layers.items()}
         width = file.info.width if file.info else width_of(shapes, architecture, file.path)
-    weights, new = _complete(layers, architecture, num_classes, width, seed, new_layers, file.path)
+    weights, new_layers = _complete(layers, architecture, num_classes, width, seed, file.path)
     if file.info is not None and len(file.info.classes) == num_classes:
         classes, provenance = file.info.classes, file.info.provenance
     else:
         classes, provenance = _default_classes(num_classes), source_of(file)
     info = ModelInfo(classes, architecture, width, provenance)
-    return Network(info, weights, new, notes, classes_in_file)
+    return Network(info, weights, new_layers, notes, classes_in_file)
 
 
 def source_of(file: WeightFile) -> dict[str, str]:
@@ -105,13 +100,7 @@ def _map_layers(file: WeightFile, architecture: str, seed: int) -> tuple[Weights
 
 
 def _complete(
-    layers: Weights,
-    architecture: str,
-    num_classes: int,
-    width: float,
-    seed: int,
-    new_layers: NewLayers,
-    path: Path,
+    layers: Weights, architecture: str, num_classes: int, width: float, seed: int, path: Path
 ) -> tuple[Weights, list[str]]:
     """Return weights of every layer, and the names of those that start random."""
     shapes = weight_shapes(architecture, num_classes, width)
@@ -124,8 +113,7 @@ def _complete(
     for index, (name, shape) in enumerate(shapes.items()):
         given = layers.get(name)
         if given is None or (name == classifier and given[0].shape[-1:] != (num_classes,)):
-            draw = new_layer if name == classifier or new_layers == "gaussian" else identity_layer
-            weights[name] = draw(shape, seed, index)
+            weights[name] = new_layer(shape, seed, index)
             new.append(name)
         elif [array.shape for array in given] != [shape, shape[-1:]]:
             wrong.append(f"- {name}: expected {shape}, got {given[0].shape}")

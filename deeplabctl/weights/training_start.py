@@ -7,7 +7,7 @@ from pathlib import Path
 from deeplabctl.errors import WeightsError
 from deeplabctl.network.initialization import random_weights
 from deeplabctl.network.layers import Weights, weight_shapes
-from deeplabctl.weights.fitting import NewLayers, fit_weights, width_of
+from deeplabctl.weights.fitting import fit_weights, width_of
 from deeplabctl.weights.formats import Format, identify
 from deeplabctl.weights.imagenet import IMAGENET, fetch_imagenet
 from deeplabctl.weights.locating import weights_path
@@ -18,20 +18,18 @@ RANDOM = "random"
 
 
 def start_weights(
-    init: str, architecture: str, num_classes: int, width: float, seed: int, new_layers: NewLayers = "gaussian"
+    init: str, architecture: str, num_classes: int, width: float, seed: int
 ) -> tuple[Weights, list[str], list[str]]:
     """Return the weights to start from, the names of the layers that are random, and notes of what was done.
 
-    ``init`` is "random", "imagenet", a weight file of any format, or a run directory; ``new_layers`` how layers start
-    that it lacks, see `fit_weights`. Raises WeightsError for weights that do not fit.
+    ``init`` is "random", "imagenet", a weight file of any format, or a run directory. Raises WeightsError for weights
+    that do not fit.
     """
     if init == RANDOM:
         weights = random_weights(architecture, num_classes, width, seed)
         return weights, list(weights), []
     file = read_start(init)
-    network = fit_weights(
-        file, architecture=architecture, num_classes=num_classes, width=width, seed=seed, new_layers=new_layers
-    )
+    network = fit_weights(file, architecture=architecture, num_classes=num_classes, width=width, seed=seed)
     new = f"new: {', '.join(network.new_layers) or 'none'}"
     return network.weights, network.new_layers, [f"weights from {init}", *network.notes, new]
 

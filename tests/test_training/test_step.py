@@ -230,3 +230,23 @@ def test_hard_pixels_are_chosen_in_each_part_of_a_batch():
     # 13 of 25 pixels of each image, over half of the 50 of both; together 25 of 50.
     assert losses[0] == pytest.approx(np.mean(one_by_one), rel=1e-5)
     assert losses[1] < losses[0]
+
+
+@pytest.mark.parametrize("stride", [1, 4])
+def test_logits_are_upsampled_to_larger_labels_as_in_prediction(stride):
+    """The loss is that of logits which are interpolated by hand between their cells, with aligned corners."""
+    from scipy.interpolate import RegularGridInterpolator
+
+    from deeplabctl.training.step import TrainingStep
+
+    model = small_model()
+    images, _, positions = small_batch()
+    labels = np.random.default_rng(1).integers(0, 21, (2, 32 // stride + 1, 32 // stride + 1)).astype(np.uint8)
+    cells = np.arange(0, 33, 8)
+    wanted = np.stack(np.meshgrid(*[np.arange(0, 33, stride)] * 2, indexing="ij"), -1)
+    logits = [RegularGridInterpolator((cells, cells), one)(wanted) for one in model.predict(images, verbose=0)]
+    logits = np.array(logits, np.float64)
+    right = np.take_along_axis(logits, labels[..., None].astype(int), -1)[..., 0]
+    expected = (np.log(np.exp(logits).sum(-1)) - right).mean()
+    step = TrainingStep(model, caffe_recipe("fixed", False), [1.0] * 21)
+    assert step(images, labels, positions, 0) == pytest.approx(expected, rel=1e-5)
