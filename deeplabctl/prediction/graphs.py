@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from deeplabctl.network.keras_model import apply_model
 from deeplabctl.network.layers import OUTPUT_STRIDE, most_values
+from deeplabctl.network.resizing import resize
 
 if TYPE_CHECKING:
     import keras
@@ -71,7 +72,7 @@ class Graphs:
         """Return the logits (1 or 2, h, w, C) float32 of every scale."""
         import tensorflow as tf
 
-        scaled = (inputs if scale == 1 else _resize(inputs, sizes[index]) for index, scale in enumerate(self._scales))
+        scaled = (inputs if scale == 1 else resize(inputs, sizes[index]) for index, scale in enumerate(self._scales))
         return [tf.cast(apply_model(self._model, images), tf.float32) for images in scaled]
 
     def _fused(self, coarse: list[tf.Tensor], full: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
@@ -80,8 +81,8 @@ class Graphs:
 
         if self._fuses_coarse and len(coarse) > 1:
             grid = (full - 1) // OUTPUT_STRIDE + 1
-            coarse = [functools.reduce(tf.maximum, [_resize(logits, grid) for logits in coarse])]
-        upsampled = [_resize(logits, full)[:, : size[0], : size[1]] for logits in coarse]
+            coarse = [functools.reduce(tf.maximum, [resize(logits, grid) for logits in coarse])]
+        upsampled = [resize(logits, full)[:, : size[0], : size[1]] for logits in coarse]
         fused = functools.reduce(tf.maximum, upsampled)
         return (fused[0] + fused[1][:, ::-1]) / 2 if self._flip else fused[0]
 
@@ -105,10 +106,3 @@ class Graphs:
 
         logits = self._logits(inputs, sizes, size)
         return tf.cast(tf.argmax(logits, -1, output_type=tf.int32), tf.uint8), tf.nn.softmax(logits)
-
-
-def _resize(x: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Resize (N, h, w, C) bilinearly to ``size`` (height, width) with aligned corners."""
-    import tensorflow as tf
-
-    return tf.raw_ops.ResizeBilinear(images=x, size=size, align_corners=True)

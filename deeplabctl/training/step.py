@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
 from deeplabctl.network.keras_model import apply_model, model_variables
+from deeplabctl.network.layers import Weights
+from deeplabctl.network.resizing import resize
 from deeplabctl.recipe import Recipe
 from deeplabctl.training.cluster import Cluster
 from deeplabctl.training.loss import cross_entropy, pixel_weights
@@ -61,14 +64,26 @@ class TrainingStep:
     def __call__(self, images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, step: int) -> float:
         """Update the model and return the loss that it had.
 
-        ``images`` (N, S, S, 3) BGR minus the mean, ``labels`` (N, h, h) integers with 255 void, ``positions`` (N,)
+        ``images`` (N, S, S, 3) BGR minus the mean, ``labels`` (N, h, h) integers with 255 void, of the size of the
+        logits or of a larger one, to which the logits are upsampled (aligned corners), ``positions`` (N,)
         int64 of the images in the stream of samples, on which their dropout hangs (each a distributed value where
         there are several replicas); ``step`` counts from 0.
         """
         import tensorflow as tf
 
-        rate = tf.constant(learning_rate(self._recipe.solver, step), self._dtype)
-        return float(self._graph(images, labels, positions, rate, tf.constant(step, tf.int64)))
+        solver = self._recipe.solver
+        rate = tf.constant(learning_rate(solver, step), self._dtype)
+        thawed = step >= solver.freeze_steps  # a graph each
+        return float(self._graph(images, labels, positions, rate, tf.constant(step, tf.int64), thawed))
+
+    def weights(self) -> Weights:
+        """Return the weights to validate and to save: averages where the recipe asks for them."""
+        optimizer = self._optimizer
+        averages = {
+            parameter.name: average for parameter, average in zip(optimizer.parameters, optimizer.averages, strict=True)
+        }
+        variables = {name: variable.value for name, variable in model_variables(self._model).items()}
+        return {name: variable.numpy() for name, variable in (variables | averages).items()}
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Return all that the next step depends on, weights and optimiser, as arrays by name."""
@@ -97,17 +112,26 @@ class TrainingStep:
         return found | dict(zip(("loss_scale", "good_steps"), self._scaling, strict=False))
 
     def _everywhere(
-        self, images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, rate: tf.Tensor, step: tf.Tensor
+        self, images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, rate: tf.Tensor, step: tf.Tensor, thawed: bool
     ) -> tf.Tensor:
         """Run the update on every replica; the loss that each returns is that of all."""
         strategy = self._cluster.strategy
-        losses = strategy.run(self._update, args=(images, labels, positions, rate, step))
+        losses = strategy.run(partial(self._update, thawed=thawed), args=(images, labels, positions, rate, step))
         return strategy.experimental_local_results(losses)[0]
 
     def _update(
-        self, images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, rate: tf.Tensor, step: tf.Tensor
+        self,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        positions: tf.Tensor,
+        rate: tf.Tensor,
+        step: tf.Tensor,
+        *,
+        thawed: bool,
     ) -> tf.Tensor:
         import tensorflow as tf
+
+        trained = [thawed or not parameter.first_step for parameter in self._optimizer.parameters]
 
         def summed(values: Any) -> Any:
             if self._cluster.replicas == 1:
@@ -118,11 +142,11 @@ class TrainingStep:
         seeds = tf.stack([tf.fill(tf.shape(positions), self._recipe.run.seed), tf.cast(positions, tf.int32)], axis=1)
         parts = self._recipe.solver.accumulate
         size = images.shape[0] // parts
-        loss, gradients = self._gradients(images[:size], labels[:size], seeds[:size], total)
+        loss, gradients = self._gradients(images[:size], labels[:size], seeds[:size], total, trained)
         for part in tf.range(1, parts) if parts > 1 else ():
             window = slice(part * size, (part + 1) * size)
             inputs = tf.ensure_shape(images[window], (size, *images.shape[1:]))
-            part_loss, part_gradients = self._gradients(inputs, labels[window], seeds[window], total)
+            part_loss, part_gradients = self._gradients(inputs, labels[window], seeds[window], total, trained)
             loss += part_loss
             gradients = [whole + added for whole, added in zip(gradients, part_gradients, strict=True)]
         loss, gradients = summed([loss, gradients])
@@ -130,19 +154,24 @@ class TrainingStep:
         if self._scaling:
             gradients = [gradient / self._scaling[0] for gradient in gradients]
             accept = self._rescale(gradients)
-        self._optimizer.apply(gradients, rate, step, accept)
+        computed = iter(gradients)
+        self._optimizer.apply([next(computed) if moves else None for moves in trained], rate, step, accept)
         return loss
 
     def _gradients(
-        self, images: tf.Tensor, labels: tf.Tensor, seeds: tf.Tensor, total: tf.Tensor
+        self, images: tf.Tensor, labels: tf.Tensor, seeds: tf.Tensor, total: tf.Tensor, trained: Sequence[bool]
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Return the loss of a part of the batch and the gradients of the variables that are trained now."""
         import tensorflow as tf
 
-        variables = [parameter.variable for parameter in self._optimizer.parameters]
+        parameters = zip(self._optimizer.parameters, trained, strict=True)
+        variables = [parameter.variable for parameter, moves in parameters if moves]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
             logits = tf.cast(apply_model(self._model, images, seeds), self._dtype)
-            loss, reported = cross_entropy(logits, labels, self._class_weights, total)
+            if labels.shape[1:] != logits.shape[1:3]:
+                logits = tf.cast(resize(logits, labels.shape[1:]), self._dtype)
+            loss, reported = cross_entropy(logits, labels, self._class_weights, total, self._recipe.solver.hard_pixels)
             if self._scaling:
                 loss *= self._scaling[0]
         return reported, tape.gradient(loss, variables)
