@@ -16,7 +16,8 @@ from deeplabctl import recipes
 from deeplabctl.crf.params import CrfParams
 from deeplabctl.data.augmentation import Augment
 from deeplabctl.errors import RecipeError
-from deeplabctl.network.layers import DEFAULT_ARCHITECTURE, convolutions
+from deeplabctl.network.geometry import crop_step, is_crop_size
+from deeplabctl.network.layers import ARCHITECTURES, DEFAULT_ARCHITECTURE, convolutions
 from deeplabctl.recipes.limits import AUTO, LIMITS, MAY_BE_AUTO
 
 
@@ -60,6 +61,8 @@ class Solver:
     average: float = 0.0  # validate and save the moving average of the weights, of this decay a step; 0: off
     batch_size: int = 10
     accumulate: int = 1  # batches of batch_size in a step
+    normalization: Literal["step", "batch"] = "step"  # divide the loss by the valid pixels of the step, or of each
+    # batch in it and by their number: Caffe's iter_size, a mean of means
     steps: int = 20_000  # "auto": from the number of images
     class_weights: Literal["none", "median", "sqrt-median"] | tuple[float, ...] = "none"
     label_stride: int = (
@@ -88,7 +91,7 @@ class Evaluation:
     """Set how the network is evaluated."""
 
     pad: Literal["auto", "paper", "tight"] = "auto"  # auto: paper (513) for VOC's classes, tight otherwise
-    scales: tuple[float, ...] = (1.0,)  # of the image; the largest of the upsampled logits counts
+    scales: tuple[float, ...] = ()  # of the image; the largest of the logits counts; empty: the architecture's
     flip: bool = False  # average with the mirrored image's logits
 
 
@@ -153,7 +156,15 @@ def recipe_from_dict(tree: dict[str, Any], where: str) -> Recipe:
         value = getattr(getattr(recipe, section), key)
         if not holds(value):
             raise RecipeError(f"{where}: {section}.{key}: expected {expected}, got {value!r}")
-    names = [conv.name for conv in convolutions(recipe.model.architecture)]
+    architecture, crop = recipe.model.architecture, recipe.augment.crop_size
+    step = crop_step(ARCHITECTURES[architecture].scales)
+    if crop != AUTO and not is_crop_size(crop, step):
+        scales = ", ".join(f"{scale:g}" for scale in ARCHITECTURES[architecture].scales)
+        raise RecipeError(
+            f"{where}: augment.crop_size: expected {step}k + 1 pixels ({10 * step + 1}, ...), so that labels lie on "
+            f"the logits at all scales of {architecture} ({scales}), got {crop}"
+        )
+    names = [conv.name for conv in convolutions(architecture)]
     for layer in recipe.solver.freeze:
         if layer not in names:
             raise RecipeError(f"{where}: solver.freeze: there is no layer {layer!r}{_guess(layer, names)}")

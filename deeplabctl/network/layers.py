@@ -27,18 +27,20 @@ NORM_PARTS = ("gamma", "beta", "moving_mean", "moving_variance")  # of a Norm: i
 class Architecture:
     """Hold a network's table, and the scales at which it is applied with the same weights.
 
-    With several scales the logits of each are brought to the grid of the first, and the largest counts.
+    With several scales the logits of each are brought to the grid of the first, and the largest counts. ``crf`` is the
+    preset of the dense CRF that the authors used with it.
     """
 
     rows: Rows
+    crf: str
     scales: tuple[float, ...] = (1.0,)
 
 
 ARCHITECTURES: dict[str, Architecture] = {
-    "largefov": Architecture(LARGEFOV),
-    "aspp-s": Architecture(ASPP_S),
-    "aspp-l": Architecture(ASPP_L),
-    "resnet101": Architecture(RESNET101, scales=(1.0, 0.75, 0.5)),
+    "largefov": Architecture(LARGEFOV, "largefov-v1"),
+    "aspp-s": Architecture(ASPP_S, "v2-vgg"),
+    "aspp-l": Architecture(ASPP_L, "v2-vgg"),
+    "resnet101": Architecture(RESNET101, "v2-resnet", scales=(1.0, 0.75, 0.5)),
 }
 DEFAULT_ARCHITECTURE = "largefov"  # of weight files that do not name an architecture
 

@@ -39,7 +39,6 @@ Tag = TypeVar("Tag")
 Result = TypeVar("Result")
 P = ParamSpec("P")
 Picture = str | Path | PillowImage.Image | npt.NDArray[Any]  # what `as_image` reads
-_DEFAULT = PredictionSettings()
 
 
 class Prediction(NamedTuple):
@@ -62,20 +61,20 @@ class Segmenter:
     With ``flip``, the mean is taken with the mirrored image's logits, mirrored back. The dense CRF comes last.
     """
 
-    def __init__(self, model: keras.Model, info: ModelInfo, settings: PredictionSettings = _DEFAULT) -> None:
+    def __init__(self, model: keras.Model, info: ModelInfo, settings: PredictionSettings | None = None) -> None:
         self.model = model  # float32
         self.info = info
-        self.settings = settings
+        self.settings = settings or PredictionSettings(scales=ARCHITECTURES[info.architecture].scales)
         self._models: dict[Precision, keras.Model] = {"float32": model}
         self._graphs: dict[tuple[Precision, tuple[float, ...], bool], Graphs] = {}
 
     @classmethod
-    def from_weights(cls, path: Path | str, settings: PredictionSettings = _DEFAULT) -> Self:
+    def from_weights(cls, path: Path | str, settings: PredictionSettings | None = None) -> Self:
         """Load a network from a file of any format that can be read, or a run directory; raises WeightsError."""
         return cls.from_network(read_network(Path(path)), settings)
 
     @classmethod
-    def from_network(cls, network: Network, settings: PredictionSettings = _DEFAULT) -> Self:
+    def from_network(cls, network: Network, settings: PredictionSettings | None = None) -> Self:
         """Build a network that was read already."""
         info = network.info
         model = build_model(info.architecture, len(info.classes), width=info.width)

@@ -76,7 +76,7 @@ LIMITS: tuple[tuple[str, str, _Check, str], ...] = (
         for key in ("val_every", "save_every", "preview_every")
     ),
     ("run", "time", lambda v: not v or parse_duration(v) > 0, "a time, as 90s, 45m or 1h30m"),
-    ("eval", "scales", lambda v: v and all(0 < scale <= 4 for scale in v), "numbers above 0, at most 4"),
+    ("eval", "scales", lambda v: all(0 < scale <= 4 for scale in v), "numbers above 0, at most 4"),
     *(("crf", *limit) for limit in CRF_LIMITS),
     ("run", "seed", lambda v: 0 <= v < 2**31, "0 to 2147483647"),
 )

@@ -19,11 +19,14 @@ _INTERVALS = 10  # validations, checkpoints and previews of a training that does
 _WARMUP_SHARE = 10  # the warm-up is at most a tenth of the steps
 
 
-def crop_size_for(facts: Sequence[LabelFacts]) -> int:
-    """Return a crop size for images of these sizes: two thirds of the median shorter side, to 8k + 1, at most 321."""
+def crop_size_for(facts: Sequence[LabelFacts], step: int = OUTPUT_STRIDE) -> int:
+    """Return a crop size for images of these sizes: two thirds of the median shorter side, to 8k + 1, at most 321.
+
+    ``step`` takes the place of 8, see `crop_step`.
+    """
     side = _CROP_SHARE * median(min(fact.height, fact.width) for fact in facts)
-    cells = round((side - 1) / OUTPUT_STRIDE)
-    return min(max(OUTPUT_STRIDE * cells + 1, _SMALLEST_CROP), _LARGEST_CROP)
+    cells = round((side - 1) / step)
+    return min(max(step * cells + 1, _SMALLEST_CROP), _LARGEST_CROP)
 
 
 def steps_for(images: int, images_per_step: int) -> int:

@@ -17,6 +17,8 @@ from deeplabctl.data.findings import FindingError
 from deeplabctl.data.inspection import check_samples, void_split_finding
 from deeplabctl.data.locate import SHAPES, find_dataset, is_shapes, name_or_path
 from deeplabctl.errors import RecipeError
+from deeplabctl.network.geometry import crop_step
+from deeplabctl.network.layers import ARCHITECTURES
 from deeplabctl.recipe import Expect, Recipe, read_recipe
 from deeplabctl.recipes.limits import AUTO
 from deeplabctl.reporting import Note, Reporter, silent
@@ -182,7 +184,8 @@ def _fitted(plan: Plan, report: Reporter) -> Plan:
     """Return a plan with what its recipe leaves to the data set: crop size, and steps unless they wait for a timing."""
     recipe, chosen = plan.recipe, []
     if recipe.augment.crop_size == AUTO:
-        recipe = recipe.with_settings(augment={"crop_size": crop_size_for(plan.facts)})
+        step = crop_step(ARCHITECTURES[recipe.model.architecture].scales)
+        recipe = recipe.with_settings(augment={"crop_size": crop_size_for(plan.facts, step)})
         chosen.append(f"crops of {recipe.augment.crop_size} pixels")
     if not recipe.run.time:
         if recipe.solver.steps == AUTO:
