@@ -32,7 +32,7 @@ def load_crf_kernels(crf: CrfParams | None, report: Reporter) -> None:
     if crf is None:
         return
     from deeplabctl.crf import compile_kernels
-    from deeplabctl.crf.compiling import are_compiled
+    from deeplabctl.kernels.compiling import are_compiled
     from deeplabctl.reporting import Note
 
     if not are_compiled():

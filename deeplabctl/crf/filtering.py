@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from deeplabctl.arrays import Float32, Image, Int32
-from deeplabctl.crf.compiling import kernel
+from deeplabctl.kernels.compiling import kernel
 from deeplabctl.crf.lattice import HALF, ROW, ZERO, build_lattice
 from deeplabctl.crf.params import CrfParams
 

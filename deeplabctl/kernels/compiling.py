@@ -20,7 +20,7 @@ def kernel(function: Function) -> Function:
 
     options = {"nogil": True, "error_model": "numpy"}
     users_own = numba.config.CACHE_DIR  # $NUMBA_CACHE_DIR; kernels of other code must not be cached in our folder
-    numba.config.CACHE_DIR = users_own or cache_folder()
+    numba.config.CACHE_DIR = users_own or cache_folder(Path(function.__code__.co_filename).parent)
     try:
         return cast(Function, numba.njit(function, cache=bool(numba.config.CACHE_DIR), **options))
     finally:
@@ -34,22 +34,22 @@ def inlined(function: Function) -> Function:
     return cast(Function, numba.njit(function, inline="always"))
 
 
-def are_compiled() -> bool:
-    """Tell whether kernels are in the cache folder."""
-    return any(Path(cache_folder()).rglob("*.nbi")) if cache_folder() else False
+def are_compiled(room: Path) -> bool:
+    """Tell whether kernels of the files in a folder of the package are in its cache folder."""
+    folder = cache_folder(room)
+    return any(Path(folder).rglob("*.nbi")) if folder else False
 
 
 @functools.cache
-def cache_folder() -> str:
-    """Return the folder of compiled kernels: in the package, else in the user's cache; "" if neither is writable.
+def cache_folder(room: Path) -> str:
+    """Return the folder of a room's compiled kernels: in it, else in the user's cache; "" if neither is writable.
 
-    Its name has a checksum of all sources: numba recompiles a kernel when its own file changes, but not when a function
-    that it calls does.
+    Its name has a checksum of the room's sources and of these: numba recompiles a kernel when its own file changes, but
+    not when a function that it calls does.
     """
-    here = Path(__file__).parent
-    sources = b"".join(path.read_bytes() for path in sorted(here.glob("*.py")))
+    sources = b"".join(path.read_bytes() for here in (room, Path(__file__).parent) for path in sorted(here.glob("*.py")))
     name = f"numba-{hashlib.sha256(sources).hexdigest()[:16]}"
-    for folder in (here / "__pycache__" / name, user_cache_path("deeplabctl") / name):
+    for folder in (room / "__pycache__" / name, user_cache_path("deeplabctl") / name):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()

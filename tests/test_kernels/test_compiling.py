@@ -4,7 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from deeplabctl.crf import compile_kernels, compiling
+from deeplabctl.crf import compile_kernels
+from deeplabctl.kernels.compiling import cache_folder
 
 
 def test_numba_loads_when_a_crf_runs_and_not_earlier():
@@ -25,21 +26,19 @@ def test_later_process_loads_the_kernels_and_compiles_none():
 
 
 def test_kernels_are_kept_in_the_users_cache_if_the_package_cannot_be_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(compiling, "__file__", str(tmp_path / "compiling.py"))
-    find = compiling.cache_folder.__wrapped__
-    assert Path(find()).parent == tmp_path / "__pycache__"
+    find = cache_folder.__wrapped__
+    assert Path(find(tmp_path)).parent == tmp_path / "__pycache__"
     for path in sorted(tmp_path.rglob("*"), reverse=True):
         path.rmdir()
     (tmp_path / "__pycache__").touch()  # a file: no folder can be made
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-    assert Path(find()).parent == tmp_path / "home" / "deeplabctl"
+    assert Path(find(tmp_path)).parent == tmp_path / "home" / "deeplabctl"
     (tmp_path / "home").rename(tmp_path / "away")
     (tmp_path / "home").touch()
-    assert find() == ""
+    assert find(tmp_path) == ""
 
 
-def test_kernels_of_other_sources_are_not_used(tmp_path, monkeypatch):
-    monkeypatch.setattr(compiling, "__file__", str(tmp_path / "compiling.py"))
-    before = compiling.cache_folder.__wrapped__()
-    (tmp_path / "vectors.py").write_text("LANES = 4")
-    assert compiling.cache_folder.__wrapped__() != before
+def test_kernels_of_other_sources_are_not_used(tmp_path):
+    before = cache_folder.__wrapped__(tmp_path)
+    (tmp_path / "steps.py").write_text("PIXELS = 4")
+    assert cache_folder.__wrapped__(tmp_path) != before

@@ -1,0 +1,245 @@
+"""Convolve images [height][width][depth]: by minimal filtering, or pixel by pixel; then add the bias and take the ReLU.
+
+A block of tiles goes three steps: each tile becomes n * n values, each of these is multiplied by its own panels of the
+transformed kernel, and the products are transformed back.
+
+    values     [n * n][groups][depth / lanes][rows][lanes]
+    products   [n * n][groups][panels][rows][WIDTH]
+
+What a thread computes of a layer is a part: tiles (or pixels) from one to another, and panels from one to another.
+Depths are padded to whole cache lines (the image's apart). Numba loads with this module: import it inside functions only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from deeplabctl.arrays import Float32, Int64
+from deeplabctl.engine.product import multiply
+from deeplabctl.engine.registers import LINE, REGISTERS, Form, finish
+from deeplabctl.engine.transforms import transform, transform_back
+from deeplabctl.kernels.compiling import kernel
+from deeplabctl.kernels.vectors import load, store
+
+ZERO = np.float32(0.0)
+
+Part = tuple[int, int, int, int]  # first and last tile or pixel, first and last panel
+Shape = tuple[int, int, int, int]  # height and width of the image, its depth, and the result's
+
+
+@kernel
+def convolve_tiles(
+    image: Float32, shape: Shape, weights: Float32, bias: Float32, least: float, result: Float32, dilation: int,
+    tops: Int64, lefts: Int64, part: Part, block: int, work: Float32, tile: Any, form: Form,
+) -> None:  # fmt: skip
+    """Convolve the tiles of a part, so many a block, by a 3x3 kernel with stride 1."""
+    depth, rows, n = shape[2], len(form[1]), len(tile) + 2
+    groups, width = (block + rows - 1) // rows, REGISTERS * len(form[0])
+    panels = part[3] - part[2]
+    values_apart, products_apart = apart(groups * depth * rows), apart(groups * panels * rows * width)
+    products = n * n * values_apart
+    edge = products + n * n * products_apart
+    for first in range(part[0], part[1], block):
+        count = min(block, part[1] - first)
+        values_of_tiles(image, shape, dilation, tops, lefts, first, count, work, values_apart, edge, tile, form)
+        for value in range(n * n):
+            multiply_groups(
+                work, value * values_apart, weights, (value * ((shape[3] + width - 1) // width) + part[2]),
+                products + value * products_apart, depth, count, panels, form,
+            )  # fmt: skip
+        pixels_of_tiles(
+            work, products, products_apart, bias, least, result, shape, dilation, tops, lefts, first, count,
+            part, edge, tile, form,
+        )  # fmt: skip
+
+
+@kernel
+def values_of_tiles(
+    image: Float32, shape: Shape, dilation: int, tops: Int64, lefts: Int64, first: int, count: int, work: Float32,
+    values_apart: int, edge: int, tile: Any, form: Form,
+) -> None:  # fmt: skip
+    """Transform tiles; outside of the image there are zeros."""
+    height, width, depth = shape[0], shape[1], shape[2]
+    lanes, rows, n = len(form[0]), len(form[1]), len(tile) + 2
+    down, right = dilation * width * depth, dilation * depth
+    reach = dilation * (n - 1)
+    for t in range(count):
+        y, x = tops[(first + t) // len(lefts)], lefts[(first + t) % len(lefts)]
+        to = t // rows * depth * rows + t % rows * lanes
+        start = (y * width + x) * depth
+        if y >= 0 and x >= 0 and y + reach < height and x + reach < width:
+            for c in range(0, depth, lanes):
+                transform(image, start + c, down, right, work, to + c * rows, values_apart, tile, form)
+            continue
+        above, below = steps_inside(y, dilation, height, n)
+        before, behind = steps_inside(x, dilation, width, n)
+        for k in range(edge, edge + n * n * LINE):
+            work[k] = ZERO
+        for c in range(0, depth, LINE):
+            for i in range(above, below):
+                for j in range(before, behind):
+                    pixel = load(image, start + i * down + j * right + c, (0, 0))
+                    store(work, edge + (i * n + j) * LINE, pixel)
+            for lane in range(0, LINE, lanes):
+                transform(
+                    work, edge + lane, n * LINE, LINE, work, to + (c + lane) * rows, values_apart, tile, form
+                )  # fmt: skip
+
+
+@kernel
+def multiply_groups(
+    work: Float32, values: int, weights: Float32, panel: int, products: int, depth: int, count: int, panels: int,
+    form: Form,
+) -> None:  # fmt: skip
+    """Multiply the groups of a block by panels; while a panel is used, the next one is fetched, a share by each."""
+    rows, width = len(form[1]), REGISTERS * len(form[0])
+    used = (count + rows - 1) // rows
+    step = (width + used - 1) // used
+    share = (depth * step + width - 1) // width
+    for p in range(panels):
+        at = (panel + p) * depth * width
+        for g in range(used):
+            multiply_rows(
+                work, values + g * depth * rows, weights, at, products + (g * panels + p) * rows * width,
+                depth, (depth + g * share) * width, step, count - g * rows, form,
+            )  # fmt: skip
+
+
+@kernel
+def multiply_rows(
+    work: Float32, a: int, weights: Float32, b: int, c: int, depth: int, ahead: int, step: int, count: int, form: Form
+) -> None:
+    """Multiply a group of so many pixels by a panel."""
+    if count > len(form[2]):
+        multiply(work, a, weights, b, work, c, depth, ahead, step, form[1], form)
+    elif count > len(form[3]):
+        multiply(work, a, weights, b, work, c, depth, ahead, step, form[2], form)
+    elif count > len(form[4]):
+        multiply(work, a, weights, b, work, c, depth, ahead, step, form[3], form)
+    else:
+        multiply(work, a, weights, b, work, c, depth, ahead, step, form[4], form)
+
+
+@kernel
+def pixels_of_tiles(
+    work: Float32, products: int, products_apart: int, bias: Float32, least: float, result: Float32, shape: Shape,
+    dilation: int, tops: Int64, lefts: Int64, first: int, count: int, part: Part, edge: int, tile: Any, form: Form,
+) -> None:  # fmt: skip
+    """Transform products back, and write the pixels that are inside of the image."""
+    height, width, depth = shape[0], shape[1], shape[3]
+    lanes, rows, m = len(form[0]), len(form[1]), len(tile)
+    panel_width, panels = REGISTERS * lanes, part[3] - part[2]
+    down, right = dilation * width * depth, dilation * depth
+    for t in range(count):
+        y, x = tops[(first + t) // len(lefts)] + dilation, lefts[(first + t) % len(lefts)] + dilation
+        to = (y * width + x) * depth
+        at = products + (t // rows * panels * rows + t % rows) * panel_width
+        is_inside = y + dilation * (m - 1) < height and x + dilation * (m - 1) < width
+        below, behind = steps_inside(y, dilation, height, m)[1], steps_inside(x, dilation, width, m)[1]
+        for p in range(panels):
+            for v in range(0, panel_width, lanes):
+                c, source = (part[2] + p) * panel_width + v, at + p * rows * panel_width + v
+                if c >= depth:
+                    continue
+                if is_inside:
+                    transform_back(
+                        work, source, products_apart, bias, c, least, result, to + c, down, right, tile, form
+                    )  # fmt: skip
+                    continue
+                transform_back(
+                    work, source, products_apart, bias, c, least, work, edge, m * lanes, lanes, tile, form
+                )  # fmt: skip
+                for i in range(below):
+                    for j in range(behind):
+                        for lane in range(lanes):
+                            goal = to + i * down + j * right + c
+                            result[goal + lane] = work[edge + (i * m + j) * lanes + lane]
+
+
+@kernel
+def convolve_pixels(
+    image: Float32, shape: Shape, weights: Float32, bias: Float32, least: float, result: Float32,
+    window: tuple[int, int, int], part: Part, block: int, work: Float32, form: Form,
+) -> None:  # fmt: skip
+    """Convolve the pixels of a part, so many a block, by a kernel of any (side, stride, dilation)."""
+    side, stride, dilation = window
+    lanes, rows = len(form[0]), len(form[1])
+    width = REGISTERS * lanes
+    out_width = strided(shape[1], side, stride, dilation)
+    depth = side * side * shape[2]
+    group = (depth + lanes - 1) // lanes * lanes * rows
+    sums = (block + rows - 1) // rows * group
+    for first in range(part[0], part[1], block):
+        count = min(block, part[1] - first)
+        for t in range(count):
+            y, x = (first + t) // out_width * stride, (first + t) % out_width * stride
+            gather(image, shape, y, x, side, dilation, work, t // rows * group + t % rows * lanes, form)
+        for p in range(part[2], part[3]):
+            for g in range((count + rows - 1) // rows):
+                inside = min(rows, count - g * rows)
+                multiply_rows(
+                    work, g * group, weights, p * depth * width, sums, depth, depth * width, width, inside, form
+                )  # fmt: skip
+                for row in range(inside):
+                    for v in range(0, width, lanes):
+                        c = p * width + v
+                        if c < shape[3]:
+                            to = (first + g * rows + row) * shape[3] + c
+                            finish(work, sums + row * width + v, bias, c, result, to, least, form)
+
+
+@kernel
+def gather(
+    image: Float32, shape: Shape, y: int, x: int, side: int, dilation: int, work: Float32, to: int, form: Form
+) -> None:
+    """Copy the pixels under a kernel to a row of a group."""
+    height, width, depth = shape[0], shape[1], shape[2]
+    lanes, rows = len(form[0]), len(form[1])
+    reach = dilation * (side - 1) // 2
+    if depth % LINE == 0:
+        for i in range(side):
+            for j in range(side):
+                yy, xx = y - reach + dilation * i, x - reach + dilation * j
+                is_inside = 0 <= yy < height and 0 <= xx < width
+                at = (yy * width + xx) * depth
+                for c in range(0, depth, lanes):
+                    for lane in range(lanes):
+                        work[to + lane] = image[at + c + lane] if is_inside else ZERO
+                    to += rows * lanes
+        return
+    lane = 0
+    for i in range(side):
+        yy = y - reach + dilation * i
+        for j in range(side):
+            xx = x - reach + dilation * j
+            is_inside = 0 <= yy < height and 0 <= xx < width
+            at = (yy * width + xx) * depth
+            for c in range(depth):
+                work[to + lane] = image[at + c] if is_inside else ZERO
+                lane += 1
+                if lane == lanes:
+                    lane = 0
+                    to += rows * lanes
+
+
+@kernel
+def strided(length: int, side: int, stride: int, dilation: int) -> int:
+    """Return the size of a convolution's result (`Conv.pad` zeros on each side)."""
+    pad = dilation * (side - 1) // 2
+    return (length + 2 * pad - dilation * (side - 1) - 1) // stride + 1
+
+
+@kernel
+def steps_inside(start: int, step: int, length: int, count: int) -> tuple[int, int]:
+    """Return from which to which of ``count`` steps from a start one is inside of an image."""
+    first = 0 if start >= 0 else (-start + step - 1) // step
+    last = 0 if start >= length else (length - 1 - start) // step + 1
+    return first, max(first, min(last, count))
+
+
+@kernel
+def apart(size: int) -> int:
+    """Return an odd number of cache lines, at least a size: panels must not share the sets of a cache."""
+    return (size // LINE | 1) * LINE

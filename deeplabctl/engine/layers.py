@@ -1,0 +1,243 @@
+"""Compute the layers of a network one by one: choose how, pack the weights once, and split the work over threads."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from deeplabctl.arrays import Float32
+from deeplabctl.engine.buffers import Buffers, aligned
+from deeplabctl.engine.minimal_filtering import KERNEL, TILES, matrices, multiplications, tile_starts
+from deeplabctl.engine.operations import Addition, Convolution, Pooling
+
+if TYPE_CHECKING:
+    from deeplabctl.engine.convolution import Part
+    from deeplabctl.engine.registers import Form
+
+Size = tuple[int, int]  # height, width
+
+PIXELS = 0  # in place of a tile's side: a convolution pixel by pixel
+
+# How much more than its products a convolution costs: transforms, and copies of pixels, for each channel.
+_TRANSFORMS, _COPIES = 20.0, 10.0
+_LARGER_TILE = 4 / 3  # F(6) must be so much cheaper than F(4), whose error is less
+
+_TILES_OF_BLOCK, _TILES_OF_LARGE_BLOCK = 42, 168
+_LARGE_KERNEL = 4 << 20  # floats: it does not stay in the caches, and must not be read again and again
+_PIXELS_OF_BLOCK = 128 << 10  # floats
+_PARTS = 4  # for each thread, so that none waits long for the last
+
+
+class Workers:
+    """Run parts of a layer in threads, each with a work array of its own."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        self._work = [aligned(0) for _ in range(threads)]
+
+    def run(self, function: Callable[[Any, Float32], None], parts: Iterable[Any], size: int = 0) -> None:
+        """Call a function with each part and a work array of at least ``size`` floats."""
+
+        def one(part: Any) -> None:
+            work = self._work.pop()
+            try:
+                if work.size < size:
+                    work = aligned(size)
+                function(part, work)
+            finally:
+                self._work.append(work)
+
+        for _ in map(one, parts) if self._pool is None else self._pool.map(one, parts):
+            pass
+
+    def ranges(self, count: int) -> list[tuple[int, int]]:
+        """Split a number of equal things into ranges, some for each thread."""
+        pieces = min(count, 1 if self.threads == 1 else _PARTS * self.threads)
+        edges = [count * i // pieces for i in range(pieces + 1)]
+        return list(zip(edges[:-1], edges[1:], strict=True))
+
+
+class ConvolutionLayer:
+    """Compute a convolution of images of any size."""
+
+    def __init__(self, operation: Convolution, depth: int, form: Form, workers: Workers) -> None:
+        from deeplabctl.engine.registers import REGISTERS
+
+        self._operation, self._depth, self._form, self._workers = operation, depth, form, workers
+        self._width = REGISTERS * len(form[0])
+        self._panels = -(-operation.channels // self._width)
+        self._bias = aligned(padded(self._panels * self._width))
+        self._bias[: operation.channels] = operation.bias
+        self._packed: dict[int, Float32] = {}
+
+    def size(self, before: Size) -> Size:
+        """Return the size of the result."""
+        side, operation = self._operation.kernel.shape[0], self._operation
+        pad = operation.dilation * (side - 1) // 2
+        height, width = (
+            (length + 2 * pad - operation.dilation * (side - 1) - 1) // operation.stride + 1 for length in before
+        )
+        return height, width
+
+    def tile(self, before: Size) -> int:
+        """Return the side of the tiles that cost least for images of this size; `PIXELS`: none do."""
+        operation = self._operation
+        side, _, incoming, outgoing = operation.kernel.shape
+        costs = {PIXELS: side**2 * math.prod(self.size(before)) * (1 + _COPIES / outgoing)}
+        if side == KERNEL and operation.stride == 1 and self._depth > incoming // 2 and incoming > 3:
+            for m in TILES:
+                transforms = _TRANSFORMS * (1 / incoming + 1 / outgoing)
+                larger = _LARGER_TILE if m > TILES[0] else 1
+                costs[m] = multiplications(*before, operation.dilation, m) * (1 + transforms) * larger
+        return min(costs, key=lambda m: costs[m])
+
+    def compute(self, images: list[Float32], before: Size, result: Float32) -> None:
+        """Convolve an image [height][width][depth]."""
+        m = self.tile(before)
+        if m not in self._packed:
+            self._packed[m] = self._pack(m)
+        if m == PIXELS:
+            self._by_pixels(images[0], before, result)
+        else:
+            self._by_tiles(m, images[0], before, result)
+
+    def _pack(self, m: int) -> Float32:
+        from deeplabctl.engine.packing import pack_kernel, pack_transformed
+
+        kernel = np.ascontiguousarray(self._operation.kernel, np.float32)
+        values = (m + KERNEL - 1) ** 2 if m else kernel.shape[0] ** 2
+        packed = aligned(values * self._depth * self._panels * self._width)
+        if m == PIXELS:
+            pack_kernel(kernel, self._depth, self._width, packed)
+            return packed
+        g = np.ascontiguousarray(matrices(m)[2])
+
+        def pack(panels: tuple[int, int], work: Float32) -> None:
+            pack_transformed(kernel, g, self._depth, self._width, *panels, packed)
+
+        self._workers.run(pack, self._workers.ranges(self._panels))
+        return packed
+
+    def _by_tiles(self, m: int, image: Float32, before: Size, result: Float32) -> None:
+        from deeplabctl.engine.convolution import apart, convolve_tiles
+
+        rows, dilation = len(self._form[1]), self._operation.dilation
+        tops, lefts = (tile_starts(length, dilation, m) for length in before)
+        is_large = self._packed[m].size > _LARGE_KERNEL
+        parts = self._parts(len(tops) * len(lefts), is_large)
+        share = max(last - first for first, last, _, _ in parts)
+        usual = _TILES_OF_LARGE_BLOCK if is_large else _TILES_OF_BLOCK
+        block = -(-share // (max(1, round(share / usual)) * rows)) * rows
+        values = (m + KERNEL - 1) ** 2
+        panels = max(last - first for _, _, first, last in parts)
+        sizes = (block * self._depth, block * panels * self._width, 0)
+        shape = (*before, self._depth, padded(self._operation.channels))
+
+        def convolve(part: Part, work: Float32) -> None:
+            convolve_tiles(
+                image, shape, self._packed[m], self._bias, self._least, result, dilation, tops, lefts, part, block,
+                work, (0,) * m, self._form,
+            )  # fmt: skip
+
+        self._workers.run(convolve, parts, values * sum(map(apart, sizes)))
+
+    def _by_pixels(self, image: Float32, before: Size, result: Float32) -> None:
+        from deeplabctl.engine.convolution import convolve_pixels
+
+        operation, lanes, rows = self._operation, len(self._form[0]), len(self._form[1])
+        side = operation.kernel.shape[0]
+        group = -(-(side**2) * self._depth // lanes) * lanes * rows
+        groups = max(1, _PIXELS_OF_BLOCK // group)
+        window = (side, operation.stride, operation.dilation)
+        shape = (*before, self._depth, padded(operation.channels))
+
+        def convolve(part: Part, work: Float32) -> None:
+            convolve_pixels(
+                image, shape, self._packed[PIXELS], self._bias, self._least, result, window, part, groups * rows,
+                work, self._form,
+            )  # fmt: skip
+
+        is_large = self._packed[PIXELS].size > _LARGE_KERNEL
+        parts = self._parts(math.prod(self.size(before)), is_large)
+        self._workers.run(convolve, parts, groups * group + rows * self._width)
+
+    @property
+    def _least(self) -> np.float32:
+        return np.float32(0 if self._operation.relu else -np.inf)
+
+    def _parts(self, count: int, is_large: bool) -> list[Part]:
+        """Split tiles or pixels, and the panels as well where there are fewer groups of them than threads."""
+        threads, rows = self._workers.threads, len(self._form[1])
+        groups = -(-count // rows)
+        pieces = min(groups, threads if is_large or threads == 1 else _PARTS * threads)
+        share = -(-groups // pieces) * rows
+        panel_share = -(-self._panels // max(1, min(self._panels, threads // pieces)))
+        return [
+            (first, min(first + share, count), panel, min(panel + panel_share, self._panels))
+            for first in range(0, count, share)
+            for panel in range(0, self._panels, panel_share)
+        ]
+
+
+class PoolingLayer:
+    """Pool images of any size."""
+
+    def __init__(self, operation: Pooling, depth: int, workers: Workers) -> None:
+        self._operation, self._depth, self._workers = operation, depth, workers
+
+    def size(self, before: Size) -> Size:
+        """Return the size of the result: Caffe's, rounded up and clipped."""
+        height, width = (length if self._operation.stride == 1 else length // 2 + 1 for length in before)
+        return height, width
+
+    def compute(self, images: list[Float32], before: Size, result: Float32) -> None:
+        """Pool an image [height][width][depth]."""
+        from deeplabctl.engine.pooling import pool
+
+        height, width = self.size(before)
+        shape, operation = (*before, self._depth), self._operation
+
+        def run(rows: tuple[int, int], work: Float32) -> None:
+            pool(images[0], shape, operation.stride, operation.is_max, *rows, width, result)
+
+        self._workers.run(run, self._workers.ranges(height))
+
+
+class AdditionLayer:
+    """Add images."""
+
+    def __init__(self, operation: Addition, depth: int, workers: Workers) -> None:
+        self._relu, self._depth, self._workers = operation.relu, depth, workers
+
+    def size(self, before: Size) -> Size:
+        """Return the size of the result."""
+        return before
+
+    def compute(self, images: list[Float32], before: Size, result: Float32) -> None:
+        """Add images, in their order."""
+        from deeplabctl.engine.pooling import add
+
+        total = images[0]
+        for number, other in enumerate(images[1:], 2):
+            least = np.float32(0 if self._relu and number == len(images) else -np.inf)
+
+            def run(floats: tuple[int, int], work: Float32, a: Float32 = total, b: Float32 = other,
+                    least: np.float32 = least) -> None:  # fmt: skip
+                add(a, b, least, *floats, result)
+
+            self._workers.run(run, self._workers.ranges(math.prod(before) * self._depth))
+            total = result
+
+
+Layer = ConvolutionLayer | PoolingLayer | AdditionLayer
+
+
+def padded(channels: int) -> int:
+    """Return the channels that an array has room for: whole cache lines."""
+    return -(-channels // 16) * 16

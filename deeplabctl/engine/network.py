@@ -1,0 +1,75 @@
+"""Compute a network's logits from its table and weights, without TensorFlow."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import Counter
+
+import numpy as np
+
+from deeplabctl.arrays import Float32, Pixels
+from deeplabctl.engine.buffers import Buffers
+from deeplabctl.engine.layers import (
+    AdditionLayer,
+    ConvolutionLayer,
+    Layer,
+    PoolingLayer,
+    Size,
+    Workers,
+    padded,
+)
+from deeplabctl.engine.operations import Addition, Convolution, Operation, Picture, operations
+from deeplabctl.network.layers import Weights
+from deeplabctl.parallel import available_cpus
+
+
+class NumbaNetwork:
+    """Compute logits of images of any size, on ``threads`` CPUs or all that this process may use.
+
+    Weights are packed at the first image that needs them, and kept: they take about four times the memory of the
+    file's. So do the buffers between the layers, those of the largest image so far.
+    """
+
+    def __init__(self, architecture: str, weights: Weights, threads: int | None = None) -> None:
+        from deeplabctl.engine.registers import best_form
+
+        self.workers = Workers(threads or available_cpus())
+        self._operations = operations(architecture, weights)
+        self._layers = {id(operation): self._layer(operation, best_form()) for operation in self._operations[1:]}
+        self._buffers, self._lock = Buffers(), threading.Lock()
+        self.classes = self._operations[-1].channels
+
+    def logits(self, image: Pixels) -> Float32:
+        """Return the logits (h, w, classes) at stride 8 of an image (H, W, 3) float32, BGR minus the mean."""
+        with self._lock:
+            return self._logits(np.ascontiguousarray(image, np.float32))
+
+    def _logits(self, image: Pixels) -> Float32:
+        uses = Counter(id(below) for operation in self._operations for below in operation.inputs)
+        values: dict[int, tuple[Float32, Size]] = {id(self._operations[0]): (image.reshape(-1), image.shape[:2])}
+        for operation in self._operations[1:]:
+            before, layer = [values[id(below)] for below in operation.inputs], self._layers[id(operation)]
+            size = layer.size(before[0][1])
+            result = self._buffers.take(math.prod(size) * padded(operation.channels))
+            layer.compute([array for array, _ in before], before[0][1], result)
+            values[id(operation)] = result, size
+            for below in operation.inputs:
+                uses[id(below)] -= 1
+                if not uses[id(below)] and not isinstance(below, Picture):
+                    self._buffers.give(values.pop(id(below))[0])
+        array, size = values.pop(id(self._operations[-1]))
+        pixels = array[: math.prod(size) * padded(self.classes)].reshape(*size, padded(self.classes))
+        logits = pixels[..., : self.classes].copy()
+        self._buffers.give(array)
+        return logits
+
+    def _layer(self, operation: Operation, form: tuple[tuple[int, ...], ...]) -> Layer:
+        below = operation.inputs[0]
+        depth = below.channels if isinstance(below, Picture) else padded(below.channels)
+        if isinstance(operation, Convolution):
+            return ConvolutionLayer(operation, depth, form, self.workers)
+        if isinstance(operation, Addition):
+            return AdditionLayer(operation, depth, self.workers)
+        assert not isinstance(operation, Picture)
+        return PoolingLayer(operation, depth, self.workers)
