@@ -16,6 +16,7 @@ import PIL.Image
 from deeplabctl.arrays import Image, Label, Pixels
 from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.color_augmentation import ColorChange
+from deeplabctl.data.opencv_resizing import rescale_as_opencv
 from deeplabctl.network.layers import OUTPUT_STRIDE
 from deeplabctl.network.preprocessing import preprocess
 
@@ -26,6 +27,7 @@ class Augment:
 
     crop_size: int = 321  # pixels; 8k + 1; "auto": two thirds of the images' shorter side, at most 321
     scale: tuple[float, float] = (1.0, 1.0)  # range of a uniformly random factor
+    scales: tuple[float, ...] = ()  # instead: one of these factors, each alike, as in the second paper's data layer
     mirror: bool = True  # with probability 1/2
     shuffle: bool = True  # the samples, differently in each epoch
     class_crops: float = 0.0  # share of crops around a pixel of a class, drawn evenly among those of the image
@@ -42,11 +44,15 @@ def augment(image: Image, label: Label, settings: Augment, rng: np.random.Genera
     Takes (H, W, 3) uint8 RGB and (H, W) uint8; returns the crop as float32 BGR minus the mean and its label at full
     resolution. Random numbers are always drawn in the same order, so that a setting does not change those of another.
     """
-    scale = rng.uniform(*settings.scale)
+    chance, (smallest, largest) = rng.random(), settings.scale
+    scale = smallest + (largest - smallest) * chance
     brightness = 1 + settings.jitter * rng.uniform(-1, 1)
     down, right, flip, around_class, which_class, which_pixel = rng.random(6)
     bend, contrast, saturation, *gains = rng.uniform(-1, 1, 6)
-    if scale != 1:
+    if settings.scales:
+        scale = settings.scales[int(chance * len(settings.scales))]
+        image, label = rescale_as_opencv(image, label, scale)
+    elif scale != 1:
         image, label = rescale(image, label, scale)
     size = settings.crop_size
     top = int(down * (max(label.shape[0] - size, 0) + 1))

@@ -44,6 +44,7 @@ LIMITS: tuple[tuple[str, str, _Check, str], ...] = (
         "8k + 1 pixels (161, 321, 513, ...), so that labels lie on the logits",
     ),
     ("augment", "scale", lambda v: 0 < v[0] <= v[1] <= 16, "[smallest, largest] above 0, at most 16"),
+    ("augment", "scales", lambda v: all(0 < scale <= 16 for scale in v), "numbers above 0, at most 16"),
     *(
         ("augment", key, lambda v: 0 <= v < 1, "a share of at least 0 and below 1")
         for key in ("jitter", "contrast", "saturation", "channel_gain")
