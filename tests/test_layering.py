@@ -21,8 +21,10 @@ ROOMS = [
     ["weights"],
     ["recipe", "recipes"],
     ["data"],
+    ["engine"],
     ["crf", "caffe"],
     ["network"],
+    ["kernels"],
     ["render"],
     ["files", "classes"],
     ["arrays", "errors", "parallel", "reporting"],
@@ -37,10 +39,15 @@ TENSORFLOW = [
     "training/optimizer.py", "training/precision.py", "training/step.py", "training/tensorboard_events.py",
     "weights/imagenet.py",
 ]  # fmt: skip
-NUMBA = ["crf/compiling.py", "crf/vectors.py"]
+NUMBA = [
+    "engine/product.py", "engine/registers.py", "engine/transforms.py", "kernels/compiling.py", "kernels/vectors.py",
+]  # fmt: skip
 RICH = ["cli/console.py", "cli/live.py"]
-# The only files that import any of them at module level: on terminals, and when a CRF runs.
-EAGER = {"cli/live.py": {"rich"}, "crf/vectors.py": {"numba", "llvmlite"}}
+# The only files that import any of them at module level: on terminals, and when a CRF or the engine runs.
+EAGER = {
+    "cli/live.py": {"rich"},
+    **{file: {"numba", "llvmlite"} for file in NUMBA if file != "kernels/compiling.py"},
+}
 HEAVY = {"tensorflow", "keras", "rich", "scipy", "numba", "llvmlite", "h5py", "tqdm", "matplotlib", "tomli_w"}
 
 FILES = {str(path.relative_to(PACKAGE)): ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}

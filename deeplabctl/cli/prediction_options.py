@@ -35,6 +35,6 @@ def load_crf_kernels(crf: CrfParams | None, report: Reporter) -> None:
     from deeplabctl.kernels.compiling import are_compiled
     from deeplabctl.reporting import Note
 
-    if not are_compiled():
+    if not are_compiled("crf"):
         report(Note("compiling the dense CRF (once on this machine, about 10 s)"))
     compile_kernels()

@@ -1,4 +1,4 @@
-"""Convolve images [height][width][depth]: by minimal filtering, or pixel by pixel; then add the bias and take the ReLU.
+"""Convolve images [height][width][depth]: by tiles or pixel by pixel; then scale, add the bias, take the ReLU.
 
 A block of tiles goes three steps: each tile becomes n * n values, each of these is multiplied by its own panels of the
 transformed kernel, and the products are transformed back.
@@ -7,7 +7,8 @@ transformed kernel, and the products are transformed back.
     products   [n * n][groups][panels][rows][WIDTH]
 
 What a thread computes of a layer is a part: tiles (or pixels) from one to another, and panels from one to another.
-Depths are padded to whole cache lines (the image's apart). Numba loads with this module: import it inside functions only.
+Depths are padded to whole cache lines (the image's apart). ``affine`` has scales and biases (see `Vectors.affine`).
+Numba loads with this module: import it inside functions only.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ Shape = tuple[int, int, int, int]  # height and width of the image, its depth, a
 
 @kernel
 def convolve_tiles(
-    image: Float32, shape: Shape, weights: Float32, bias: Float32, least: float, result: Float32, dilation: int,
+    image: Float32, shape: Shape, weights: Float32, affine: Float32, least: np.float32, result: Float32, dilation: int,
     tops: Int64, lefts: Int64, part: Part, block: int, work: Float32, tile: Any, form: Form,
 ) -> None:  # fmt: skip
     """Convolve the tiles of a part, so many a block, by a 3x3 kernel with stride 1."""
@@ -50,7 +51,7 @@ def convolve_tiles(
                 products + value * products_apart, depth, count, panels, form,
             )  # fmt: skip
         pixels_of_tiles(
-            work, products, products_apart, bias, least, result, shape, dilation, tops, lefts, first, count,
+            work, products, products_apart, affine, least, result, shape, dilation, tops, lefts, first, count,
             part, edge, tile, form,
         )  # fmt: skip
 
@@ -124,8 +125,9 @@ def multiply_rows(
 
 @kernel
 def pixels_of_tiles(
-    work: Float32, products: int, products_apart: int, bias: Float32, least: float, result: Float32, shape: Shape,
-    dilation: int, tops: Int64, lefts: Int64, first: int, count: int, part: Part, edge: int, tile: Any, form: Form,
+    work: Float32, products: int, products_apart: int, affine: Float32, least: np.float32, result: Float32,
+    shape: Shape, dilation: int, tops: Int64, lefts: Int64, first: int, count: int, part: Part, edge: int, tile: Any,
+    form: Form,
 ) -> None:  # fmt: skip
     """Transform products back, and write the pixels that are inside of the image."""
     height, width, depth = shape[0], shape[1], shape[3]
@@ -145,11 +147,11 @@ def pixels_of_tiles(
                     continue
                 if is_inside:
                     transform_back(
-                        work, source, products_apart, bias, c, least, result, to + c, down, right, tile, form
+                        work, source, products_apart, affine, c, least, result, to + c, down, right, tile, form
                     )  # fmt: skip
                     continue
                 transform_back(
-                    work, source, products_apart, bias, c, least, work, edge, m * lanes, lanes, tile, form
+                    work, source, products_apart, affine, c, least, work, edge, m * lanes, lanes, tile, form
                 )  # fmt: skip
                 for i in range(below):
                     for j in range(behind):
@@ -160,7 +162,7 @@ def pixels_of_tiles(
 
 @kernel
 def convolve_pixels(
-    image: Float32, shape: Shape, weights: Float32, bias: Float32, least: float, result: Float32,
+    image: Float32, shape: Shape, weights: Float32, affine: Float32, least: np.float32, result: Float32,
     window: tuple[int, int, int], part: Part, block: int, work: Float32, form: Form,
 ) -> None:  # fmt: skip
     """Convolve the pixels of a part, so many a block, by a kernel of any (side, stride, dilation)."""
@@ -187,7 +189,7 @@ def convolve_pixels(
                         c = p * width + v
                         if c < shape[3]:
                             to = (first + g * rows + row) * shape[3] + c
-                            finish(work, sums + row * width + v, bias, c, result, to, least, form)
+                            finish(work, sums + row * width + v, affine, c, result, to, least, form)
 
 
 @kernel

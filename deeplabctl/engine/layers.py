@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deeplabctl.arrays import Float32
-from deeplabctl.engine.buffers import Buffers, aligned
+from deeplabctl.engine.buffers import aligned
 from deeplabctl.engine.minimal_filtering import KERNEL, TILES, matrices, multiplications, tile_starts
 from deeplabctl.engine.operations import Addition, Convolution, Pooling
+from deeplabctl.engine.workers import Workers
 
 if TYPE_CHECKING:
     from deeplabctl.engine.convolution import Part
@@ -23,44 +21,13 @@ Size = tuple[int, int]  # height, width
 
 PIXELS = 0  # in place of a tile's side: a convolution pixel by pixel
 
-# How much more than its products a convolution costs: transforms, and copies of pixels, for each channel.
-_TRANSFORMS, _COPIES = 20.0, 10.0
-_LARGER_TILE = 4 / 3  # F(6) must be so much cheaper than F(4), whose error is less
+# What a transform of a tile and a copy of a pixel cost, in products with so many channels or outputs; measured.
+_TRANSFORMS, _COPIES = {4: 20, 6: 40}, 10
+_LARGER_TILE = 1.2  # F(6) must be so much cheaper than F(4), whose error is a fourth
 
 _TILES_OF_BLOCK, _TILES_OF_LARGE_BLOCK = 42, 168
 _LARGE_KERNEL = 4 << 20  # floats: it does not stay in the caches, and must not be read again and again
 _PIXELS_OF_BLOCK = 128 << 10  # floats
-_PARTS = 4  # for each thread, so that none waits long for the last
-
-
-class Workers:
-    """Run parts of a layer in threads, each with a work array of its own."""
-
-    def __init__(self, threads: int) -> None:
-        self.threads = threads
-        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
-        self._work = [aligned(0) for _ in range(threads)]
-
-    def run(self, function: Callable[[Any, Float32], None], parts: Iterable[Any], size: int = 0) -> None:
-        """Call a function with each part and a work array of at least ``size`` floats."""
-
-        def one(part: Any) -> None:
-            work = self._work.pop()
-            try:
-                if work.size < size:
-                    work = aligned(size)
-                function(part, work)
-            finally:
-                self._work.append(work)
-
-        for _ in map(one, parts) if self._pool is None else self._pool.map(one, parts):
-            pass
-
-    def ranges(self, count: int) -> list[tuple[int, int]]:
-        """Split a number of equal things into ranges, some for each thread."""
-        pieces = min(count, 1 if self.threads == 1 else _PARTS * self.threads)
-        edges = [count * i // pieces for i in range(pieces + 1)]
-        return list(zip(edges[:-1], edges[1:], strict=True))
 
 
 class ConvolutionLayer:
@@ -72,8 +39,7 @@ class ConvolutionLayer:
         self._operation, self._depth, self._form, self._workers = operation, depth, form, workers
         self._width = REGISTERS * len(form[0])
         self._panels = -(-operation.channels // self._width)
-        self._bias = aligned(padded(self._panels * self._width))
-        self._bias[: operation.channels] = operation.bias
+        self._affine = self._packed_affine(len(form[0]))
         self._packed: dict[int, Float32] = {}
 
     def size(self, before: Size) -> Size:
@@ -90,9 +56,9 @@ class ConvolutionLayer:
         operation = self._operation
         side, _, incoming, outgoing = operation.kernel.shape
         costs = {PIXELS: side**2 * math.prod(self.size(before)) * (1 + _COPIES / outgoing)}
-        if side == KERNEL and operation.stride == 1 and self._depth > incoming // 2 and incoming > 3:
+        if side == KERNEL and operation.stride == 1 and self._depth == padded(incoming):
             for m in TILES:
-                transforms = _TRANSFORMS * (1 / incoming + 1 / outgoing)
+                transforms = _TRANSFORMS[m] * (1 / incoming + 1 / outgoing)
                 larger = _LARGER_TILE if m > TILES[0] else 1
                 costs[m] = multiplications(*before, operation.dilation, m) * (1 + transforms) * larger
         return min(costs, key=lambda m: costs[m])
@@ -124,6 +90,13 @@ class ConvolutionLayer:
         self._workers.run(pack, self._workers.ranges(self._panels))
         return packed
 
+    def _packed_affine(self, lanes: int) -> Float32:
+        terms = np.zeros((2, self._panels * self._width), np.float32)
+        terms[:, : self._operation.channels] = self._operation.scale, self._operation.bias
+        packed = aligned(terms.size)
+        packed[:] = terms.reshape(2, -1, lanes).transpose(1, 0, 2).ravel()
+        return packed
+
     def _by_tiles(self, m: int, image: Float32, before: Size, result: Float32) -> None:
         from deeplabctl.engine.convolution import apart, convolve_tiles
 
@@ -141,7 +114,7 @@ class ConvolutionLayer:
 
         def convolve(part: Part, work: Float32) -> None:
             convolve_tiles(
-                image, shape, self._packed[m], self._bias, self._least, result, dilation, tops, lefts, part, block,
+                image, shape, self._packed[m], self._affine, self._least, result, dilation, tops, lefts, part, block,
                 work, (0,) * m, self._form,
             )  # fmt: skip
 
@@ -159,7 +132,7 @@ class ConvolutionLayer:
 
         def convolve(part: Part, work: Float32) -> None:
             convolve_pixels(
-                image, shape, self._packed[PIXELS], self._bias, self._least, result, window, part, groups * rows,
+                image, shape, self._packed[PIXELS], self._affine, self._least, result, window, part, groups * rows,
                 work, self._form,
             )  # fmt: skip
 
@@ -175,7 +148,7 @@ class ConvolutionLayer:
         """Split tiles or pixels, and the panels as well where there are fewer groups of them than threads."""
         threads, rows = self._workers.threads, len(self._form[1])
         groups = -(-count // rows)
-        pieces = min(groups, threads if is_large or threads == 1 else _PARTS * threads)
+        pieces = min(groups, threads if is_large else self._workers.pieces)
         share = -(-groups // pieces) * rows
         panel_share = -(-self._panels // max(1, min(self._panels, threads // pieces)))
         return [

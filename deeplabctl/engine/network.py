@@ -16,10 +16,10 @@ from deeplabctl.engine.layers import (
     Layer,
     PoolingLayer,
     Size,
-    Workers,
     padded,
 )
 from deeplabctl.engine.operations import Addition, Convolution, Operation, Picture, operations
+from deeplabctl.engine.workers import Workers
 from deeplabctl.network.layers import Weights
 from deeplabctl.parallel import available_cpus
 

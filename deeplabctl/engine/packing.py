@@ -29,7 +29,9 @@ def pack_kernel(weights: Float32, depth: int, width: int, packed: Float32) -> No
 
 
 @kernel
-def pack_transformed(weights: Float32, g: Floats, depth: int, width: int, first: int, last: int, packed: Float32) -> None:
+def pack_transformed(
+    weights: Float32, g: Floats, depth: int, width: int, first: int, last: int, packed: Float32
+) -> None:
     """Transform the outputs of panels from one to another of a kernel: [n * n][panels][depth][width], G k G'.
 
     It is computed in float64, and rounded once.

@@ -46,7 +46,7 @@ def pool(
 
 
 @kernel
-def add(a: Float32, b: Float32, least: float, first: int, last: int, result: Float32) -> None:
+def add(a: Float32, b: Float32, least: np.float32, first: int, last: int, result: Float32) -> None:
     """Write the larger of ``least`` and a + b, for the floats from one to another."""
     for i in range(first, last):
         value = a[i] + b[i]

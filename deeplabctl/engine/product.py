@@ -35,9 +35,7 @@ def multiply(
 
     def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         vectors = Vectors(builder, lanes)
-        left, right, goal = (
-            pointer(context, builder, signature.args[i], values[i], values[i + 1]) for i in (0, 2, 4)
-        )
+        left, right, goal = (pointer(context, builder, signature.args[i], values[i], values[i + 1]) for i in (0, 2, 4))
         products = _loop(builder, vectors, (left, right, builder.gep(right, [values[7]])), values[6], values[8],
                          (rows, most))  # fmt: skip
         for i, value in enumerate(products):

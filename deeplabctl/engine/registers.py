@@ -76,8 +76,14 @@ class Vectors:
         function = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.fmuladd.v{self.lanes}f32")
         return self.builder.call(function, [a, b, c])
 
-    def at_least(self, least: Any, value: Any) -> Any:
-        """Emit the larger of two vectors; what is not a number in the second stays."""
+    def affine(self, context: Any, kind: Any, array: Any, output: Any) -> tuple[Any, Any]:
+        """Emit loads of the scale and the bias of a vector of outputs, from an array [outputs / lanes][2][lanes]."""
+        start = pointer(context, self.builder, kind, array, self.builder.mul(output, size(2)))
+        return self.read(start), self.read(self.builder.gep(start, [size(self.lanes)]))
+
+    def finished(self, value: Any, terms: tuple[Any, Any], least: Any) -> Any:
+        """Emit the larger of ``least`` and value * scale + bias; what is not a number stays."""
+        value = self.fused(value, *terms)
         return self.builder.select(self.builder.fcmp_ordered(">", least, value), least, value)
 
 
@@ -105,16 +111,16 @@ def lanes_of(form: Any) -> int:
 
 
 @intrinsic
-def finish(typing: Any, sums: Any, at: Any, bias: Any, output: Any, result: Any, to: Any, least: Any, form: Any) -> Any:
-    """Write a vector: the larger of ``least`` and the sums at an index plus the bias of an output."""
+def finish(
+    typing: Any, sums: Any, at: Any, affine: Any, output: Any, result: Any, to: Any, least: Any, form: Any
+) -> Any:  # fmt: skip
+    """Write the sums at an index as the vector of the outputs from one on (see `Vectors.finished`)."""
 
     def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         vectors = Vectors(builder, lanes_of(form))
-        source, offset, goal = (
-            pointer(context, builder, signature.args[i], values[i], values[i + 1]) for i in (0, 2, 4)
-        )
-        value = builder.fadd(vectors.read(source), vectors.read(offset))
-        vectors.write(vectors.at_least(vectors.every(values[6]), value), goal)
+        source, goal = (pointer(context, builder, signature.args[i], values[i], values[i + 1]) for i in (0, 4))
+        terms = vectors.affine(context, signature.args[2], values[2], values[3])
+        vectors.write(vectors.finished(vectors.read(source), terms, vectors.every(values[6])), goal)
         return context.get_dummy_value()
 
-    return types.void(sums, types.intp, bias, types.intp, result, types.intp, types.float32, form), lower
+    return types.void(sums, types.intp, affine, types.intp, result, types.intp, types.float32, form), lower

@@ -53,10 +53,10 @@ def transform(
 
 @intrinsic
 def transform_back(
-    typing: Any, products: Any, at: Any, apart: Any, bias: Any, output: Any, least: Any, image: Any, to: Any,
+    typing: Any, products: Any, at: Any, apart: Any, affine: Any, output: Any, least: Any, image: Any, to: Any,
     down: Any, right: Any, tile: Any, form: Any,
 ) -> Any:  # fmt: skip
-    """Transform n * n products to m x m pixels: the larger of ``least`` and their value plus the bias."""
+    """Transform n * n products to m x m pixels, and finish them (see `Vectors.finished`)."""
     m, lanes = int(tile.count), lanes_of(form)
     a, n = matrices(m)[0], m + KERNEL - 1
 
@@ -64,7 +64,7 @@ def transform_back(
         start = pointer(context, builder, signature.args[0], values[0], values[1])
         goal = pointer(context, builder, signature.args[6], values[6], values[7])
         vectors = Vectors(builder, lanes)
-        offset = vectors.read(pointer(context, builder, signature.args[3], values[3], values[4]))
+        terms = vectors.affine(context, signature.args[3], values[3], values[4])
         floor, sums, columns = vectors.every(values[5]), _Sums(vectors), []
         for j in range(n):
             places = (builder.mul(values[2], size(i * n + j)) for i in range(n))
@@ -72,12 +72,12 @@ def transform_back(
         for i in range(m):
             line = builder.gep(goal, [builder.mul(values[8], size(i))])
             for j, value in enumerate(sums.apply(a, [column[i] for column in columns])):
-                pixel = vectors.at_least(floor, builder.fadd(value, offset))
+                pixel = vectors.finished(value, terms, floor)
                 vectors.write(pixel, builder.gep(line, [builder.mul(values[9], size(j))]))
         return context.get_dummy_value()
 
     intp, least_type = types.intp, types.float32
-    arguments = (products, intp, intp, bias, intp, least_type, image, intp, intp, intp, tile, form)
+    arguments = (products, intp, intp, affine, intp, least_type, image, intp, intp, intp, tile, form)
     return types.void(*arguments), lower
 
 

@@ -34,9 +34,9 @@ def inlined(function: Function) -> Function:
     return cast(Function, numba.njit(function, inline="always"))
 
 
-def are_compiled(room: Path) -> bool:
-    """Tell whether kernels of the files in a folder of the package are in its cache folder."""
-    folder = cache_folder(room)
+def are_compiled(room: str) -> bool:
+    """Tell whether kernels of a room of the package are in its cache folder."""
+    folder = cache_folder(Path(__file__).parents[1] / room)
     return any(Path(folder).rglob("*.nbi")) if folder else False
 
 
@@ -47,7 +47,9 @@ def cache_folder(room: Path) -> str:
     Its name has a checksum of the room's sources and of these: numba recompiles a kernel when its own file changes, but
     not when a function that it calls does.
     """
-    sources = b"".join(path.read_bytes() for here in (room, Path(__file__).parent) for path in sorted(here.glob("*.py")))
+    sources = b"".join(
+        path.read_bytes() for here in (room, Path(__file__).parent) for path in sorted(here.glob("*.py"))
+    )
     name = f"numba-{hashlib.sha256(sources).hexdigest()[:16]}"
     for folder in (room / "__pycache__" / name, user_cache_path("deeplabctl") / name):
         try:

@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+from caffe_files import DATA
+
+from deeplabctl.engine.labels import fused, resized
+from deeplabctl.engine.workers import Workers
+
+
+@pytest.fixture(scope="module", params=[1, 3])
+def workers(request):
+    return Workers(request.param)
+
+
+def linear(x, height, width):
+    """Resize (h, w, C) bilinearly with aligned corners, in float64, by the formula of Caffe's INTERP layer."""
+
+    def along(x, new):
+        at = np.arange(new) * ((len(x) - 1) / (new - 1) if new > 1 else 0)
+        low = np.minimum(at.astype(int), len(x) - 1)
+        share = (at - low).reshape(-1, 1, 1)
+        return x[low] * (1 - share) + x[np.minimum(low + 1, len(x) - 1)] * share
+
+    return along(along(x.astype(float), height).swapaxes(0, 1), width).swapaxes(0, 1)
+
+
+def test_resizing_is_caffes_interp_layer(workers):
+    blobs = np.load(DATA / "interp.npz")
+    coarse, expected = (blobs[name].transpose(0, 2, 3, 1) for name in ("a", "z8"))
+    for one, wide in zip(coarse, expected, strict=True):
+        np.testing.assert_allclose(resized([one], wide.shape[:2], workers), wide, atol=2e-6 * np.abs(wide).max())
+
+
+@pytest.mark.parametrize("classes", [2, 8, 21, 255])
+@pytest.mark.parametrize("is_flipped", [False, True])
+@pytest.mark.parametrize(
+    ("full", "size", "shapes"),
+    [
+        ((1, 1), (1, 1), [(1, 1)]),
+        ((17, 9), (11, 9), [(3, 2)]),
+        ((33, 25), (33, 20), [(5, 4), (3, 3), (9, 7)]),
+    ],
+)
+def test_label_and_scores_are_the_largest_of_the_scales_and_the_mean_with_the_mirrored_image(
+    workers, full, size, shapes, is_flipped, classes
+):
+    random = np.random.default_rng(classes)
+    coarse = [[random.normal(0, 3, (*shape, classes)).astype(np.float32) for shape in shapes] for _ in range(2)]
+    images = coarse[: 1 + is_flipped]
+    logits = [np.max([linear(x, *full)[: size[0], : size[1]] for x in image], 0) for image in images]
+    expected = (logits[0] + logits[1][:, ::-1]) / 2 if is_flipped else logits[0]
+    powers = np.exp(expected - expected.max(-1, keepdims=True))
+    label, scores = fused(images, full, size, workers, with_scores=True)
+    np.testing.assert_allclose(scores, powers / powers.sum(-1, keepdims=True), atol=3e-6)
+    order = np.sort(expected, -1)
+    sure = order[..., -1] - order[..., -2] > 1e-4
+    assert sure.mean() > 0.9
+    np.testing.assert_array_equal(label[sure], expected.argmax(-1)[sure])
+    only, none = fused(images, full, size, workers, with_scores=False)
+    np.testing.assert_array_equal(only, label)
+    assert none.size == 0
+
+
+def test_the_first_of_equal_classes_is_the_label(workers):
+    label, scores = fused([[np.zeros((2, 2, 5), np.float32)]], (9, 9), (9, 9), workers, with_scores=True)
+    assert not label.any()
+    np.testing.assert_allclose(scores, 0.2, rtol=1e-6)

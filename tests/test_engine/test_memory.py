@@ -1,0 +1,74 @@
+"""Nothing is read or written outside of an array: all arrays lie at pages that end the process when touched."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SUPPORT = Path(__file__).parents[1] / "support"
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {support!r})
+import numpy as np
+from guarded_memory import guarded
+from deeplabctl.engine import buffers, layers, registers, workers
+
+taken = []
+def aligned(size):
+    taken.append(size)
+    return guarded(size, at_end={at_end})
+buffers.aligned = layers.aligned = workers.aligned = aligned
+{extra}
+from deeplabctl.engine.network import NumbaNetwork
+from deeplabctl.engine.labels import fused
+from deeplabctl.network.initialization import random_weights
+for architecture, classes, width in (("aspp-l", 21, 0.05), ("resnet101", 3, 0.02), ("largefov", 40, 0.1)):
+    network = NumbaNetwork(architecture, random_weights(architecture, classes, width, 0), threads={threads})
+    for height, wide in {sizes}:
+        image = guarded(height * wide * 3, at_end={at_end}).reshape(height, wide, 3)
+        image[:] = np.random.default_rng(0).normal(0, 60, image.shape)
+        logits = network.logits(image)
+        full = tuple(8 * (side - 1) + 1 for side in logits.shape[:2])
+        label, scores = fused([[logits], [logits]], full, full, network.workers, with_scores=True)
+        assert np.isfinite(scores).all()
+assert len(taken) > 100
+"""
+
+
+def run(at_end, sizes, threads=1, extra=""):
+    script = SCRIPT.format(support=str(SUPPORT), at_end=at_end, sizes=sizes, threads=threads, extra=extra)
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+
+
+def test_a_guarded_page_ends_the_process():
+    script = "from guarded_memory import guarded; a = guarded(10, at_end=True); a.base; a[9]; "
+    script += "import numpy as np; np.lib.stride_tricks.as_strided(a, (11,), (4,))[10]"
+    ended = subprocess.run([sys.executable, "-c", script], cwd=SUPPORT, capture_output=True, check=False)
+    assert ended.returncode == -11
+
+
+@pytest.mark.parametrize("at_end", [False, True])
+def test_nothing_is_touched_outside_of_the_arrays(at_end):
+    result = run(at_end, [(1, 1), (18, 45)])
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at_end", [False, True])
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("tiles", [(4,), (6,)])
+def test_nothing_is_touched_outside_of_the_arrays_with_any_tile(at_end, threads, tiles):
+    extra = f"layers.TILES = {tiles}; layers._TRANSFORMS = {{{tiles[0]}: 0}}; layers._LARGER_TILE = 0.01"
+    result = run(at_end, [(1, 1), (2, 9), (33, 20), (61, 130), (97, 8)], threads, extra)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at_end", [False, True])
+@pytest.mark.parametrize(("lanes", "rows"), [(4, 6), (4, 12), (8, 6)])
+def test_nothing_is_touched_outside_of_the_arrays_with_the_vectors_of_other_processors(at_end, lanes, rows):
+    extra = f"registers.best_form = lambda: registers.form_of({lanes}, {rows})"
+    result = run(at_end, [(1, 1), (33, 20)], 1, extra)
+    assert result.returncode == 0, result.stderr

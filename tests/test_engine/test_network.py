@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+from caffe_files import DATA, read_blobs
+from family_files import NETS as FAMILY
+from family_files import blobs, deviation, family, photo
+
+from deeplabctl.caffe import net_weights, read_caffemodel
+from deeplabctl.engine.network import NumbaNetwork
+from deeplabctl.engine.operations import Convolution, operations
+from deeplabctl.network.initialization import random_weights
+from deeplabctl.network.layers import ARCHITECTURES
+
+NETS = {"slim": "lfov_slim_v1.caffemodel", "tiny": "lfov_tiny_v2.caffemodel"}
+MEAN = np.array([104.008, 116.669, 122.675], np.float32)
+VGG, RESNET = 2e-5, 5e-5  # of the largest logit
+SIZES = ["33x33", "97x130", "321x321"]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("net", NETS)
+def test_logits_are_caffes(net, size):
+    image = np.load(DATA / "inputs_u8.npz")[size].astype(np.float32) - MEAN
+    expected = np.load(DATA / f"fwd_{net}_{size}.npz")["fc8_voc12"][0].transpose(1, 2, 0)
+    logits = NumbaNetwork("largefov", read_blobs(DATA / NETS[net])).logits(image)
+    assert np.abs(logits - expected).max() <= VGG * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("net", FAMILY)
+def test_logits_of_the_family_are_caffes(net, size):
+    architecture, _, file = FAMILY[net]
+    network = NumbaNetwork(architecture, net_weights(read_caffemodel(family(file))))
+    expected = blobs(f"fwd_{net}_{size}.npz")[ARCHITECTURES[architecture].rows[-1].name][0]
+    limit = RESNET if architecture == "resnet101" else VGG
+    assert deviation(network.logits(photo(size)[0]), expected) < limit
+
+
+@pytest.mark.parametrize("m", [4, 6])
+def test_logits_are_caffes_with_either_tile_in_all_layers(m, monkeypatch):
+    monkeypatch.setattr("deeplabctl.engine.layers.TILES", (m,))
+    monkeypatch.setattr("deeplabctl.engine.layers._TRANSFORMS", {m: 0})
+    image = np.load(DATA / "inputs_u8.npz")["97x130"].astype(np.float32) - MEAN
+    expected = np.load(DATA / "fwd_slim_97x130.npz")["fc8_voc12"][0].transpose(1, 2, 0)
+    logits = NumbaNetwork("largefov", read_blobs(DATA / NETS["slim"])).logits(image)
+    assert np.abs(logits - expected).max() <= VGG * np.abs(expected).max()
+
+
+def test_logits_do_not_depend_on_the_images_before_nor_on_the_threads():
+    weights = random_weights("aspp-s", 5, 0.05, seed=1)
+    random = np.random.default_rng(0)
+    images = [random.normal(0, 60, (*size, 3)).astype(np.float32) for size in ((33, 80), (65, 17), (1, 1), (33, 80))]
+    network = NumbaNetwork("aspp-s", weights, threads=3)
+    for image in images:
+        np.testing.assert_array_equal(network.logits(image), NumbaNetwork("aspp-s", weights, threads=1).logits(image))
+
+
+def test_norms_become_part_of_their_convolutions():
+    weights = random_weights("resnet101", 2, 1 / 64, seed=0)
+    random = np.random.default_rng(0)
+    for name, values in weights.items():
+        if "/kernel" not in name:
+            weights[name] = random.uniform(0.5, 2, values.shape).astype(np.float32)
+    found = {operation.name: operation for operation in operations("resnet101", weights)}
+    assert "conv1" not in found
+    conv = found["bn_conv1"]
+    gamma, beta, mean, variance = (
+        weights[f"bn_conv1/{part}"] for part in ("gamma", "beta", "moving_mean", "moving_variance")
+    )
+    x = random.normal(size=(7, 7, 3))
+    plain = (x[..., None] * weights["conv1/kernel"]).sum((0, 1, 2))
+    normed = gamma * (plain - mean) / np.sqrt(variance + 1e-5) + beta
+    whole = (x[..., None] * conv.kernel).sum((0, 1, 2)) * conv.scale + conv.bias
+    np.testing.assert_allclose(whole, normed, rtol=1e-5)
+    assert sum(isinstance(operation, Convolution) for operation in found.values()) == 108
+
+
+def fuzzed(count, seed, largest):
+    """Yield (architecture, classes, width, height, width of the image)."""
+    random = np.random.default_rng(seed)
+    for number in range(count):
+        architecture = list(ARCHITECTURES)[number % 4]
+        height, wide = (1 if random.random() < 0.1 else int(random.integers(1, largest)) for _ in range(2))
+        yield architecture, int(random.integers(2, 256)), float(random.uniform(0.05, 0.5)), height, wide
+
+
+def check(architecture, classes, width, height, wide, seed):
+    from deeplabctl.network.keras_model import apply_model, assign_weights, build_model
+
+    weights = random_weights(architecture, classes, width, seed)
+    model = build_model(architecture, classes, width=width)
+    assign_weights(model, weights)
+    image = np.random.default_rng(seed).normal(0, 60, (height, wide, 3)).astype(np.float32)
+    expected = apply_model(model, image[None])[0].numpy()
+    logits = NumbaNetwork(architecture, weights).logits(image)
+    assert logits.shape == expected.shape
+    assert np.abs(logits - expected).max() <= 3e-5 * np.abs(expected).max()
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize("case", list(fuzzed(12, 1, 120)), ids=str)
+def test_logits_are_tensorflows_for_any_size_width_and_number_of_classes(case):
+    check(*case, seed=len(str(case)))
+
+
+@pytest.mark.tf
+@pytest.mark.slow
+@pytest.mark.parametrize("case", list(fuzzed(150, 2, 260)), ids=str)
+def test_logits_are_tensorflows_for_many_sizes(case):
+    check(*case, seed=len(str(case)))
