@@ -17,6 +17,7 @@ from deeplabctl.cli.options import (
     CrfOption,
     CrfParamsOption,
     DebugOption,
+    EngineOption,
     FlipOption,
     JsonOption,
     OverwriteOption,
@@ -50,6 +51,7 @@ def infer(
     pad: Annotated[Pad, typer.Option("--pad", help=PAD_HELP, rich_help_panel="Prediction")] = "tight",
     scales: ScalesOption = None,
     flip: FlipOption = None,
+    engine: EngineOption = "auto",
     crf: CrfOption = False,
     crf_adaptive: CrfAdaptiveOption = False,
     crf_params: CrfParamsOption = None,
@@ -69,13 +71,13 @@ def infer(
 
     Writes a mask for each: a PNG of the image's size whose pixel values are class ids, shown in VOC's colours.
     """
-    from deeplabctl.cli.prediction_options import load_crf_kernels, read_settings
+    from deeplabctl.cli.prediction_options import load_segmenter, read_settings
     from deeplabctl.prediction.pictures import find_images, plan_outputs
     from deeplabctl.reporting import Note
     from deeplabctl.weights.locating import find_weights
     from deeplabctl.weights.networks import read_network
 
-    request = read_settings(pad, scales, flip, crf, crf_adaptive, crf_params)
+    request = read_settings(pad, scales, flip, crf, crf_adaptive, crf_params, engine)
     console = Console(json, quiet, debug)
     with console.errors():
         jobs = plan_outputs(find_images(inputs), out, overlay=overlay, overwrite=overwrite)
@@ -84,16 +86,13 @@ def infer(
         settings = request.resolve(network.info)
         with console.reporter() as report:
             report(Note(f"weights: {path}"))
-            from deeplabctl.cli.tensorflow_startup import start_tensorflow
-
-            start_tensorflow()
-            from deeplabctl.prediction.segmenter import Segmenter
-
-            load_crf_kernels(settings.crf, report)
-            done, failed = _segment_all(Segmenter.from_network(network, settings), jobs, report)
+            segmenter = load_segmenter(network, settings, report)
+            done, failed = _segment_all(segmenter, jobs, report)
         for entry in done:
             console.say(_line(entry))
-        console.document({"images": done, "failed": failed, "weights": str(path), "settings": settings.to_dict()})
+        console.document(
+            {"images": done, "failed": failed, "weights": str(path), "settings": segmenter.applied.to_dict()}
+        )
         if failed:
             print_error(f"{len(failed)} of {len(jobs)} images failed, the first: {failed[0]}")
             raise typer.Exit(1)

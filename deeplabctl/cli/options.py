@@ -14,6 +14,7 @@ from deeplabctl.cli.help import COMMON
 # The choices of the recipe's settings of these names, for typer; their own modules load numpy.
 Pad = Literal["paper", "tight"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
+Engine = Literal["auto", "tensorflow", "numba"]
 Strategy = Literal["auto", "single", "mirrored", "multi-worker"]
 
 JsonOption = Annotated[
@@ -54,6 +55,14 @@ FlipOption = Annotated[
     bool | None,
     typer.Option(
         "--flip/--no-flip", help="Average the logits with the mirrored image's.", rich_help_panel="Prediction"
+    ),
+]
+EngineOption = Annotated[
+    Engine,
+    typer.Option(
+        "--engine",
+        help="What computes the network: auto takes numba on CPUs, which needs no TensorFlow, and TensorFlow on GPUs.",
+        rich_help_panel="Prediction",
     ),
 ]
 CrfOption = Annotated[

@@ -8,12 +8,20 @@ from deeplabctl.cli.console import usage_errors
 
 if TYPE_CHECKING:
     from deeplabctl.crf.params import CrfParams
-    from deeplabctl.prediction.settings import Pad, SettingsRequest
+    from deeplabctl.prediction.segmenter import Segmenter
+    from deeplabctl.prediction.settings import Engine, Pad, PredictionSettings, SettingsRequest
     from deeplabctl.reporting import Reporter
+    from deeplabctl.weights.fitting import Network
 
 
 def read_settings(
-    pad: Pad | None, scales: str | None, flip: bool | None, crf: bool, crf_adaptive: bool, crf_params: str | None
+    pad: Pad | None,
+    scales: str | None,
+    flip: bool | None,
+    crf: bool,
+    crf_adaptive: bool,
+    crf_params: str | None,
+    engine: Engine,
 ) -> SettingsRequest:
     """Return what the options ask for; a usage error if one cannot be read."""
     from deeplabctl.crf.params import CrfParams
@@ -24,7 +32,25 @@ def read_settings(
     if crf_params:
         with usage_errors("--crf-params"):
             parse_crf_params(crf_params, CrfParams())
-    return SettingsRequest(pad, scale_list, flip, crf_params or crf, crf_adaptive)
+    return SettingsRequest(pad, scale_list, flip, crf_params or crf, crf_adaptive, engine=engine)
+
+
+def load_segmenter(network: Network, settings: PredictionSettings, report: Reporter) -> Segmenter:
+    """Load what computes a network, TensorFlow or kernels, and the CRF's kernels, with notes of what takes a while."""
+    from deeplabctl.kernels.compiling import are_compiled
+    from deeplabctl.prediction.engines import with_engine
+    from deeplabctl.prediction.segmenter import Segmenter
+    from deeplabctl.reporting import Note
+
+    settings = with_engine(settings)
+    if settings.engine == "tensorflow":
+        from deeplabctl.cli.tensorflow_startup import start_tensorflow
+
+        start_tensorflow()
+    elif not are_compiled("engine"):
+        report(Note("compiling the network's kernels (once on this machine, about 20 s)"))
+    load_crf_kernels(settings.crf, report)
+    return Segmenter.from_network(network, settings)
 
 
 def load_crf_kernels(crf: CrfParams | None, report: Reporter) -> None:

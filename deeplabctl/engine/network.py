@@ -34,11 +34,11 @@ class NumbaNetwork:
     def __init__(self, architecture: str, weights: Weights, threads: int | None = None) -> None:
         from deeplabctl.engine.registers import best_form
 
-        self.workers = Workers(threads or available_cpus())
+        self.architecture, self.workers = architecture, Workers(threads or available_cpus())
         self._operations = operations(architecture, weights)
         self._layers = {id(operation): self._layer(operation, best_form()) for operation in self._operations[1:]}
         self._buffers, self._lock = Buffers(), threading.Lock()
-        self.classes = self._operations[-1].channels
+        self.first_channels, self.classes = (self._operations[place].channels for place in (1, -1))
 
     def logits(self, image: Pixels) -> Float32:
         """Return the logits (h, w, classes) at stride 8 of an image (H, W, 3) float32, BGR minus the mean."""

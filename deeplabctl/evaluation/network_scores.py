@@ -36,7 +36,7 @@ def score_network(
     With ``around`` (see `trimap_place`), the trimap and the boundary F1 are scored as well. Images are read and scores
     counted in threads, while the network computes; ``on_image`` is called in order, in the caller's thread.
     """
-    settings = {"data": str(dataset.root), **segmenter.settings.to_dict()}
+    settings = {"data": str(dataset.root), **segmenter.applied.to_dict()}
     total = SplitScores.empty(dataset.classes, settings, around)
 
     def fail(tag: tuple[Sample, Label], error: DataError) -> NoReturn:

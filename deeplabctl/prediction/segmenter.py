@@ -19,12 +19,12 @@ from deeplabctl.crf.mean_field import memory_to_refine
 from deeplabctl.data.images import as_image
 from deeplabctl.errors import DataError
 from deeplabctl.network.geometry import padded_size, scaled_size
-from deeplabctl.network.keras_model import assign_weights, build_model
 from deeplabctl.network.layers import ARCHITECTURES
-from deeplabctl.network.precision import POLICIES, Precision
 from deeplabctl.network.preprocessing import preprocess
 from deeplabctl.parallel import available_memory, map_ahead
+from deeplabctl.prediction.engines import Networks, with_engine
 from deeplabctl.prediction.graphs import Graphs
+from deeplabctl.prediction.numba_graphs import NumbaGraphs
 from deeplabctl.prediction.segmentation import Segmentation
 from deeplabctl.prediction.settings import PredictionSettings, SettingsOptions, read_options
 from deeplabctl.weights.fitting import Network
@@ -61,12 +61,18 @@ class Segmenter:
     With ``flip``, the mean is taken with the mirrored image's logits, mirrored back. The dense CRF comes last.
     """
 
-    def __init__(self, model: keras.Model, info: ModelInfo, settings: PredictionSettings | None = None) -> None:
-        self.model = model  # float32
+    def __init__(
+        self, model: keras.Model | Networks, info: ModelInfo, settings: PredictionSettings | None = None
+    ) -> None:
         self.info = info
         self.settings = settings or PredictionSettings(scales=ARCHITECTURES[info.architecture].scales)
-        self._models: dict[Precision, keras.Model] = {"float32": model}
-        self._graphs: dict[tuple[Precision, tuple[float, ...], bool], Graphs] = {}
+        self._networks = model if isinstance(model, Networks) else Networks(info, None, model)
+        self.applied = with_engine(self.settings, self._networks.usual_engine)  # the engine is not "auto" here
+
+    @property
+    def model(self) -> keras.Model:
+        """Return the network as a Keras model, float32; TensorFlow loads here, if it has not yet."""
+        return self._networks.model()
 
     @classmethod
     def from_weights(cls, path: Path | str, settings: PredictionSettings | None = None) -> Self:
@@ -75,11 +81,8 @@ class Segmenter:
 
     @classmethod
     def from_network(cls, network: Network, settings: PredictionSettings | None = None) -> Self:
-        """Build a network that was read already."""
-        info = network.info
-        model = build_model(info.architecture, len(info.classes), width=info.width)
-        assign_weights(model, network.weights)
-        return cls(model, info, settings)
+        """Take a network that was read already; with numba's engine, TensorFlow is not loaded."""
+        return cls(Networks(network.info, network.weights, None), network.info, settings)
 
     def __repr__(self) -> str:
         """Return the network and the settings, in a line."""
@@ -88,9 +91,7 @@ class Segmenter:
 
     def with_settings(self, settings: PredictionSettings) -> Segmenter:
         """Return the same network with other settings; what was compiled is shared."""
-        other = Segmenter(self.model, self.info, settings)
-        other._models, other._graphs = self._models, self._graphs
-        return other
+        return Segmenter(self._networks, self.info, settings)
 
     @overload
     def __call__(  # type: ignore[overload-overlap]
@@ -104,7 +105,7 @@ class Segmenter:
         """Segment an image, or several: paths, PIL images, or arrays (H, W, 3) uint8 RGB or (H, W) uint8 grey.
 
         ``changes`` are settings for this call: pad, scales, flip, crf (True, parameters, or a text such as
-        "bi_w=5", False for none), crf_adaptive, precision. Raises DataError for an image that cannot be read or
+        "bi_w=5", False for none), crf_adaptive, precision, engine. Raises DataError for an image that cannot be read or
         segmented, and RecipeError for a setting that is not possible.
         """
         segmenter = self.with_settings(read_options(changes).change(self.settings, self.info))
@@ -122,7 +123,7 @@ class Segmenter:
         """
         with self._failures(image):
             label, scores = self._compiled().scores(*self._inputs(image), image.shape[:2])
-            prediction = Prediction(label.numpy(), scores.numpy())
+            prediction = Prediction(np.asarray(label), np.asarray(scores))
         return prediction if self.settings.crf is None else self._refined(image, prediction, self.settings.crf)
 
     def label(self, image: Image) -> Label:
@@ -130,8 +131,7 @@ class Segmenter:
         if self.settings.crf is not None:
             return self.predict(image).label
         with self._failures(image):
-            label: Label = self._compiled().label(*self._inputs(image), image.shape[:2]).numpy()
-        return label
+            return np.asarray(self._compiled().label(*self._inputs(image), image.shape[:2]))
 
     def labels(
         self, items: Iterable[tuple[Tag, Image]], failed: Callable[[Tag, DataError], None] | None = None
@@ -200,13 +200,12 @@ class Segmenter:
         DataError as `predict` does.
         """
         with self._failures(image):
-            return [logits.numpy() for logits in self._compiled().coarse(*self._inputs(image))]
+            return [np.asarray(logits) for logits in self._compiled().coarse(*self._inputs(image))]
 
     def scores_from(self, coarse: Sequence[Scores], shape: tuple[int, int]) -> Scores:
         """Return the network's scores (H, W, C), before any CRF, of an image of this shape from its coarse logits."""
         full = [padded_size(side, self.settings.pad) for side in shape]
-        scores: Scores = self._compiled().fused_scores(list(coarse), full, shape).numpy()
-        return scores
+        return np.asarray(self._compiled().fused_scores(list(coarse), full, shape))
 
     def _inputs(self, image: Image) -> tuple[Pixels, npt.NDArray[np.int32]]:
         """Return the network's inputs (1 or 2, H, W, 3), padded, and the sizes that they take at the scales."""
@@ -219,21 +218,9 @@ class Segmenter:
         sizes = [[scaled_size(side, scale) for side in full] for scale in settings.scales]
         return inputs, np.array(sizes, np.int32)
 
-    def _compiled(self) -> Graphs:
-        """Return the graphs for the settings; compiled at their first use."""
-        settings, info = self.settings, self.info
-        if settings.precision not in self._models:
-            policy = POLICIES[settings.precision]
-            twin = build_model(info.architecture, len(info.classes), width=info.width, dtype=policy)
-            twin.set_weights(self.model.get_weights())
-            self._models[settings.precision] = twin
-        key = (settings.precision, settings.scales, settings.flip)
-        if key not in self._graphs:
-            several = len(ARCHITECTURES[info.architecture].scales) > 1
-            self._graphs[key] = Graphs(
-                self._models[settings.precision], settings.scales, flip=settings.flip, fuses_coarse=several
-            )
-        return self._graphs[key]
+    def _compiled(self) -> Graphs | NumbaGraphs:
+        """Return what computes the network with these settings; built at its first use."""
+        return self._networks.graphs(self.applied)
 
 
 def _or_error(function: Callable[P, Result], *arguments: P.args, **options: P.kwargs) -> Result | DataError:
@@ -252,8 +239,8 @@ def load(weights: str | os.PathLike[str] | None = None, **settings: Unpack[Setti
     """Load a network: a run directory, or a weight file of any format that can be read; raises WeightsError.
 
     Without ``weights`` it is the best of the newest run under ./runs. ``settings`` are pad, scales, flip, crf,
-    crf_adaptive and precision, as `Segmenter` takes them at each call; what is not given is as in the recipe that the
-    weights were trained with, and the test size is "tight".
+    crf_adaptive, precision and engine, as `Segmenter` takes them at each call; what is not given is as in the recipe
+    that the weights were trained with, and the test size is "tight".
     """
     network = read_network(find_weights(None if weights is None else os.fspath(weights)))
     request = read_options({"pad": "tight", **settings})

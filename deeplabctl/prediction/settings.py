@@ -1,4 +1,4 @@
-"""Say how a network is applied: test size, scales, mirroring, the dense CRF and the number format."""
+"""Say how a network is applied: test size, scales, mirroring, the dense CRF, the number format and the engine."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from deeplabctl.recipe import Expect, Recipe, recipe_from_dict
 from deeplabctl.weights.model_info import ModelInfo
 
 Pad = Literal["paper", "tight"]
+Engine = Literal["auto", "tensorflow", "numba"]
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,13 @@ class PredictionSettings:
     crf: CrfParams | None = None  # refine the scores with the dense CRF
     crf_adaptive: bool = False  # labels that are weak in the whole image send no messages
     precision: Precision = "float32"  # of the network
+    engine: Engine = "auto"  # what computes the network: "auto" is numba on CPUs, TensorFlow on GPUs
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON has them."""
         crf = None if self.crf is None else {**asdict(self.crf), "adaptive": self.crf_adaptive}
         common = {"pad": self.pad, "scales": list(self.scales), "flip": self.flip, "crf": crf}
-        return common | {"precision": self.precision}
+        return common | {"precision": self.precision, "engine": self.engine}
 
     def __str__(self) -> str:
         """Return the settings in words, without what is off."""
@@ -69,6 +71,7 @@ class SettingsRequest:
     crf: CrfParams | str | bool | None = None
     crf_adaptive: bool | None = None
     precision: Precision | None = None
+    engine: Engine | None = None
 
     def resolve(self, info: ModelInfo, *, is_voc: bool = False) -> PredictionSettings:
         """Return the settings to use; raises RecipeError for values that are not possible.
@@ -81,8 +84,8 @@ class SettingsRequest:
         pad = self.pad or (usual if recipe.eval.pad == "auto" else recipe.eval.pad)
         scales = recipe.eval.scales if self.scales is None else checked_scales(self.scales)
         flip = recipe.eval.flip if self.flip is None else self.flip
-        crf = self._crf(recipe.crf, None)
-        return PredictionSettings(pad, scales, flip, crf, bool(self.crf_adaptive), self.precision or "float32")
+        crf, precision = self._crf(recipe.crf, None), self.precision or "float32"
+        return PredictionSettings(pad, scales, flip, crf, bool(self.crf_adaptive), precision, self.engine or "auto")
 
     def change(self, settings: PredictionSettings, info: ModelInfo) -> PredictionSettings:
         """Return settings with what is asked for in place of their own."""
@@ -94,6 +97,7 @@ class SettingsRequest:
             crf=self._crf(weights_recipe(info).crf, settings.crf),
             crf_adaptive=settings.crf_adaptive if self.crf_adaptive is None else self.crf_adaptive,
             precision=self.precision or settings.precision,
+            engine=self.engine or settings.engine,
         )
 
     def _crf(self, usual: CrfParams, before: CrfParams | None) -> CrfParams | None:
@@ -110,6 +114,7 @@ class SettingsRequest:
         """Raise RecipeError for a value of another type, or one that there is not."""
         _check_choice("pad", self.pad, get_args(Pad))
         _check_choice("precision", self.precision, get_args(Precision))
+        _check_choice("engine", self.engine, get_args(Engine))
         for name in ("flip", "crf_adaptive"):
             if not isinstance(value := getattr(self, name), bool | None):
                 raise RecipeError(f"`{name}`: expected True or False, got {value!r}")
@@ -126,6 +131,7 @@ class SettingsOptions(TypedDict, total=False):
     crf: CrfParams | str | bool | None
     crf_adaptive: bool | None
     precision: Precision | None
+    engine: Engine | None
 
 
 def read_options(options: SettingsOptions) -> SettingsRequest:

@@ -1,15 +1,17 @@
-"""The options' choices are those of the recipe's settings."""
+"""The options' choices are those of the recipe's settings, and of a prediction's."""
 
 from typing import get_args, get_type_hints
 
 import pytest
 
 from deeplabctl.cli import options
+from deeplabctl.prediction import settings
 from deeplabctl.recipe import Evaluation, Run
 
 
 def test_choices_are_those_of_the_recipe():
     assert options.Precision == get_type_hints(Run)["precision"]
+    assert options.Engine == settings.Engine
     assert options.Strategy == get_type_hints(Run)["strategy"]
     assert {"auto", *get_args(options.Pad)} == set(get_args(get_type_hints(Evaluation)["pad"]))
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from caffe_files import DATA
+from plain_resizing import linear
 
 from deeplabctl.engine.labels import fused, resized
 from deeplabctl.engine.workers import Workers
@@ -9,18 +10,6 @@ from deeplabctl.engine.workers import Workers
 @pytest.fixture(scope="module", params=[1, 3])
 def workers(request):
     return Workers(request.param)
-
-
-def linear(x, height, width):
-    """Resize (h, w, C) bilinearly with aligned corners, in float64, by the formula of Caffe's INTERP layer."""
-
-    def along(x, new):
-        at = np.arange(new) * ((len(x) - 1) / (new - 1) if new > 1 else 0)
-        low = np.minimum(at.astype(int), len(x) - 1)
-        share = (at - low).reshape(-1, 1, 1)
-        return x[low] * (1 - share) + x[np.minimum(low + 1, len(x) - 1)] * share
-
-    return along(along(x.astype(float), height).swapaxes(0, 1), width).swapaxes(0, 1)
 
 
 def test_resizing_is_caffes_interp_layer(workers):

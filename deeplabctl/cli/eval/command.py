@@ -14,6 +14,7 @@ from deeplabctl.cli.options import (
     CrfOption,
     CrfParamsOption,
     DebugOption,
+    EngineOption,
     FlipOption,
     JsonOption,
     OverwriteOption,
@@ -67,6 +68,7 @@ def evaluate(
     pad: PadOption = None,
     scales: ScalesOption = None,
     flip: FlipOption = None,
+    engine: EngineOption = "auto",
     crf: CrfOption = False,
     crf_adaptive: CrfAdaptiveOption = False,
     crf_params: CrfParamsOption = None,
@@ -153,7 +155,7 @@ def evaluate(
     from deeplabctl.evaluation.target import EvaluationRequest
 
     console = Console(json, quiet, debug)
-    settings, grid = read_settings(pad, scales, flip, crf, crf_adaptive, crf_params), _read_grid(crf_grid or [])
+    settings, grid = read_settings(pad, scales, flip, crf, crf_adaptive, crf_params, engine), _read_grid(crf_grid or [])
     request = EvaluationRequest(weights, data, split, limit, settings)
     labels = data or os.environ.get("DEEPLABCTL_DATA")
     if pred_dir is not None and labels is None:
@@ -179,7 +181,7 @@ def _check_usage(context: typer.Context, *, pred_dir: bool, search: bool) -> Non
     rules = [
         (
             pred_dir,
-            "weights pad scales flip crf crf_adaptive crf_params voc_zip crf_search",
+            "weights pad scales flip engine crf crf_adaptive crf_params voc_zip crf_search",
             "has no effect with --pred-dir",
         ),
         (not pred_dir, "allow_missing", "needs --pred-dir"),

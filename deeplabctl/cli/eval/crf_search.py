@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deeplabctl.cli.eval.network import load_segmenter
 from deeplabctl.cli.formatting import percent
+from deeplabctl.cli.prediction_options import load_segmenter
 
 if TYPE_CHECKING:
     from deeplabctl.cli.console import Console
@@ -55,7 +55,7 @@ def search_crf(console: Console, request: EvaluationRequest, options: SearchOpti
             "adaptive": prediction.crf_adaptive,
         }
         table = SearchTable(options.out / _TABLE, base, settings, overwrite=options.overwrite)
-        segmenter = load_segmenter(replace(target, settings=replace(prediction, crf=base)), report)
+        segmenter = load_segmenter(target.network, replace(prediction, crf=base), report)
         result = search(segmenter, target.dataset, samples, options.grid, table, report, rounds=options.rounds)
     best = result.best
     console.say(

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from deeplabctl.cli.eval.outputs import Outputs, print_scores, settings_line
-from deeplabctl.cli.prediction_options import load_crf_kernels
+from deeplabctl.cli.prediction_options import load_segmenter
 
 if TYPE_CHECKING:
     from deeplabctl.cli.console import Console
     from deeplabctl.evaluation.target import EvaluationRequest, EvaluationTarget
-    from deeplabctl.prediction.segmenter import Segmenter
     from deeplabctl.reporting import Reporter
 
 
@@ -40,23 +39,12 @@ def score_network(console: Console, request: EvaluationRequest, outputs: Outputs
     console.document(scores)
 
 
-def load_segmenter(target: EvaluationTarget, report: Reporter) -> Segmenter:
-    """Load TensorFlow, the CRF's kernels and the network."""
-    from deeplabctl.cli.tensorflow_startup import start_tensorflow
-
-    start_tensorflow()
-    from deeplabctl.prediction.segmenter import Segmenter
-
-    load_crf_kernels(target.settings.crf, report)
-    return Segmenter.from_network(target.network, target.settings)
-
-
 def _score(target: EvaluationTarget, outputs: Outputs, report: Reporter) -> tuple[dict[str, Any], str]:
     """Return the scores as JSON has them, and what was scored in words."""
     from deeplabctl.evaluation.scoring import score_split
 
     samples, facts = target.samples(report)
-    segmenter, split = load_segmenter(target, report), target.split
+    segmenter, split = load_segmenter(target.network, target.settings, report), target.split
     with outputs.images() as take:
         document, scores = score_split(segmenter, target.dataset, split, samples, facts, report, on_image=take)
     document["settings"] = {"weights": str(target.path), **document["settings"]}
@@ -79,11 +67,11 @@ def _segment(
 
     root, split = target.dataset.root, target.split
     report(Note(f"data set: {root}, {len(images)} images of {split}, which has no labels, so there are no scores"))
-    segmenter = load_segmenter(target, report)
+    segmenter = load_segmenter(target.network, target.settings, report)
     with task(report, "segmenting", len(images), "images") as advance, outputs.zip() as add:
         loaded = map_reading(lambda item: (item, read_image(item[1])), images)
         for (name, _), label in segmenter.labels(loaded, fail):
             add(name, label)
             advance()
-    settings = {"weights": str(target.path), "split": split, "data": str(root), **target.settings.to_dict()}
+    settings = {"weights": str(target.path), "split": split, "data": str(root), **segmenter.applied.to_dict()}
     return {"images": len(images), "settings": settings}, f"{len(images)} images of {split}; {target.settings}"

@@ -1,0 +1,94 @@
+"""Choose what computes a network, TensorFlow or kernels that numba compiles, and build it at its first use."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deeplabctl.engine.network import NumbaNetwork
+from deeplabctl.errors import RecipeError
+from deeplabctl.network.keras_model import assign_weights, build_model, model_variables
+from deeplabctl.network.layers import ARCHITECTURES, Weights
+from deeplabctl.network.precision import POLICIES, Precision
+from deeplabctl.prediction.graphs import Graphs
+from deeplabctl.prediction.numba_graphs import NumbaGraphs
+from deeplabctl.prediction.settings import PredictionSettings
+from deeplabctl.weights.model_info import ModelInfo
+
+if TYPE_CHECKING:
+    import keras
+
+_MEASURED = ("x86_64", "AMD64")  # processors on which numba's kernels were measured, and were faster
+_GPUS = ("nvidia[0-9]*", "kfd", "dxg")  # devices in /dev: NVIDIA's, AMD's, and those of Windows' Linux
+
+
+def with_engine(settings: PredictionSettings, usual: str | None = None) -> PredictionSettings:
+    """Return the settings with an engine in place of "auto": ``usual``, else numba on CPUs and TensorFlow on GPUs.
+
+    Only TensorFlow computes in other formats than float32. It is not loaded to find out. Raises RecipeError for what no
+    engine can do.
+    """
+    is_float32 = settings.precision == "float32"
+    if settings.engine == "numba" and not is_float32:
+        raise RecipeError(
+            f"`precision`: the engine numba computes in float32 only, got {settings.precision}; use engine=tensorflow"
+        )
+    if settings.engine != "auto":
+        return settings
+    usual = usual or ("tensorflow" if has_gpu() or platform.machine() not in _MEASURED else "numba")
+    return replace(settings, engine="numba" if usual == "numba" and is_float32 else "tensorflow")
+
+
+def has_gpu(devices: Path = Path("/dev")) -> bool:
+    """Tell whether there is a GPU that TensorFlow may use."""
+    return any(next(devices.glob(pattern), None) for pattern in _GPUS)
+
+
+class Networks:
+    """Build what computes a network, each at its first use; from weights, or a Keras model whose weights may change."""
+
+    def __init__(self, info: ModelInfo, weights: Weights | None, model: keras.Model | None) -> None:
+        self._info, self._weights = info, weights
+        self.usual_engine = None if model is None else "tensorflow"  # which is loaded already
+        self._models: dict[Precision, keras.Model] = {} if model is None else {"float32": model}
+        self._numba: NumbaNetwork | None = None
+        self._graphs: dict[tuple[str, Precision, tuple[float, ...], bool], Graphs | NumbaGraphs] = {}
+
+    def model(self, precision: Precision = "float32") -> keras.Model:
+        """Return the Keras model; TensorFlow loads here."""
+        if precision not in self._models:
+            info = self._info
+            model = build_model(
+                info.architecture, len(info.classes), width=info.width, dtype=POLICIES[precision]
+            )  # fmt: skip
+            if "float32" in self._models:
+                model.set_weights(self._models["float32"].get_weights())
+            else:
+                assert self._weights is not None
+                assign_weights(model, self._weights)
+            self._models[precision] = model
+        return self._models[precision]
+
+    def graphs(self, settings: PredictionSettings) -> Graphs | NumbaGraphs:
+        """Return what computes labels with these settings, whose engine is not "auto"."""
+        key = (settings.engine, settings.precision, settings.scales, settings.flip)
+        if key not in self._graphs:
+            several = len(ARCHITECTURES[self._info.architecture].scales) > 1
+            if settings.engine == "numba":
+                made = NumbaGraphs(self._numba_network(), settings.scales, flip=settings.flip, fuses_coarse=several)
+                self._graphs[key] = made
+            else:
+                model = self.model(settings.precision)
+                self._graphs[key] = Graphs(model, settings.scales, flip=settings.flip, fuses_coarse=several)
+        return self._graphs[key]
+
+    def _numba_network(self) -> NumbaNetwork:
+        """Return the network as numba's kernels compute it, with the weights that a Keras model has now."""
+        if self._numba is None:
+            weights = self._weights
+            if weights is None:
+                weights = {name: variable.numpy() for name, variable in model_variables(self.model()).items()}
+            self._numba = NumbaNetwork(self._info.architecture, weights)
+        return self._numba

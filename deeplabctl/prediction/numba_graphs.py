@@ -1,0 +1,63 @@
+"""Compute of an image what `Graphs` does, without TensorFlow: by the kernels of the engine, in float32 on CPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from deeplabctl.arrays import Float32, Int32, Label, Scores
+from deeplabctl.engine.labels import fused, resized
+from deeplabctl.engine.layers import padded
+from deeplabctl.engine.network import NumbaNetwork
+from deeplabctl.network.layers import OUTPUT_STRIDE, most_values
+
+Sides = Sequence[int]
+
+
+class NumbaGraphs:
+    """Compute logits, label and scores at some scales, with or without the mirrored image.
+
+    Arguments and results are those of `Graphs`, as numpy arrays.
+    """
+
+    def __init__(
+        self, network: NumbaNetwork, scales: tuple[float, ...], *, flip: bool, fuses_coarse: bool = False
+    ) -> None:
+        self._network, self._scales, self._flip, self._fuses_coarse = network, scales, flip, fuses_coarse
+
+    def coarse(self, inputs: Float32, sizes: Int32) -> list[Float32]:
+        """Return the logits (1 or 2, h, w, C) of every scale."""
+        found = []
+        for scale, (height, width) in zip(self._scales, sizes, strict=True):
+            size = int(height), int(width)
+            images = inputs if scale == 1 else [resized([image], size, self._network.workers) for image in inputs]
+            found.append(np.stack([self._network.logits(image) for image in images]))
+        return found
+
+    def fused_scores(self, coarse: Sequence[Float32], full: Sides, size: Sides) -> Scores:
+        """Return the scores (H, W, C) of an image of a size, padded to ``full``, from its coarse logits."""
+        return self._fused(coarse, full, size, with_scores=True)[1]
+
+    def label(self, inputs: Float32, sizes: Int32, size: Sides) -> Label:
+        """Return the label (H, W); no scores are written anywhere."""
+        return self._fused(self.coarse(inputs, sizes), inputs.shape[1:3], size, with_scores=False)[0]
+
+    def scores(self, inputs: Float32, sizes: Int32, size: Sides) -> tuple[Label, Scores]:
+        """Return the label (H, W) and the scores (H, W, C)."""
+        return self._fused(self.coarse(inputs, sizes), inputs.shape[1:3], size, with_scores=True)
+
+    def least_memory(self, height: int, width: int) -> int:
+        """Return bytes that an image of a padded size takes at least: the most that a layer reads and writes."""
+        network = self._network
+        values = most_values(network.architecture, padded(network.first_channels))
+        return int(4 * values * height * width * max(self._scales) ** 2)
+
+    def _fused(self, coarse: Sequence[Float32], full: Sides, size: Sides, *, with_scores: bool) -> tuple[Label, Scores]:
+        height, width = full
+        workers = self._network.workers
+        images = [[logits[number] for logits in coarse] for number in range(1 + self._flip)]
+        if self._fuses_coarse and len(coarse) > 1:
+            grid = (height - 1) // OUTPUT_STRIDE + 1, (width - 1) // OUTPUT_STRIDE + 1
+            images = [[resized(image, grid, workers)] for image in images]
+        return fused(images, (height, width), (size[0], size[1]), workers, with_scores=with_scores)

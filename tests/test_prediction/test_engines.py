@@ -1,0 +1,198 @@
+"""Two engines, one result: TensorFlow's graphs are the reference of the kernels that numba compiles."""
+
+import json
+
+import numpy as np
+import pytest
+from caffe_files import DATA, read_blobs
+from command_process import run_without_tensorflow
+from PIL import Image
+from plain_resizing import linear
+
+from deeplabctl.engine.labels import fused
+from deeplabctl.engine.network import NumbaNetwork
+from deeplabctl.errors import DataError, RecipeError
+from deeplabctl.network.initialization import random_weights
+from deeplabctl.network.layers import ARCHITECTURES
+from deeplabctl.network.preprocessing import preprocess
+from deeplabctl.prediction import PredictionSettings, Segmenter
+from deeplabctl.prediction.engines import has_gpu, with_engine
+from deeplabctl.weights.fitting import Network
+from deeplabctl.weights.model_info import ModelInfo
+from deeplabctl.weights.networks import read_network
+
+NETS = {"slim": "lfov_slim_v1.caffemodel", "tiny": "lfov_tiny_v2.caffemodel"}
+CAFFES = 2e-5  # of the largest logit
+
+
+@pytest.fixture
+def _cpu(monkeypatch):
+    monkeypatch.setattr("deeplabctl.prediction.engines.has_gpu", lambda: False)
+    monkeypatch.setattr("deeplabctl.prediction.engines.platform.machine", lambda: "x86_64")
+
+
+@pytest.mark.usefixtures("_cpu")
+def test_auto_is_numba_on_cpus_and_tensorflow_for_what_numba_does_not_do(monkeypatch):
+    def chosen(usual=None, **settings):
+        return with_engine(PredictionSettings(**settings), usual).engine
+
+    assert chosen() == "numba"
+    assert chosen(precision="bfloat16") == "tensorflow"
+    assert chosen(engine="tensorflow") == "tensorflow"
+    assert chosen("tensorflow") == "tensorflow"
+    assert chosen("tensorflow", engine="numba") == "numba"
+    with pytest.raises(RecipeError, match="float32 only, got bfloat16; use engine=tensorflow"):
+        chosen(engine="numba", precision="bfloat16")
+    monkeypatch.setattr("deeplabctl.prediction.engines.platform.machine", lambda: "arm64")
+    assert chosen() == "tensorflow"
+    monkeypatch.setattr("deeplabctl.prediction.engines.platform.machine", lambda: "x86_64")
+    monkeypatch.setattr("deeplabctl.prediction.engines.has_gpu", lambda: True)
+    assert chosen() == "tensorflow"
+    assert chosen(engine="numba") == "numba"
+
+
+def test_gpus_are_seen_by_their_devices(tmp_path):
+    (tmp_path / "nvidia").touch()
+    (tmp_path / "nvidiactl").touch()
+    assert not has_gpu(tmp_path)
+    (tmp_path / "nvidia0").touch()
+    assert has_gpu(tmp_path)
+
+
+@pytest.mark.parametrize("size", ["33x33", "97x130", "321x321"])
+@pytest.mark.parametrize("net", NETS)
+def test_every_label_is_caffes(net, size):
+    network = NumbaNetwork("largefov", read_blobs(DATA / NETS[net]))
+    logits = network.logits(preprocess(np.load(DATA / "inputs_u8.npz")[size][..., ::-1]))
+    blobs = np.load(DATA / f"fwd_{net}_{size}.npz")
+    expected, coarse = blobs["interp_argmax"][0], blobs["fc8_voc12"][0].transpose(1, 2, 0)
+    label = fused([[logits]], expected.shape, expected.shape, network.workers, with_scores=False)[0]
+    other = label != expected
+    upsampled = linear(coarse, *expected.shape)[other]  # a tie, as near as the logits may be to Caffe's
+    lead = np.take_along_axis(upsampled, expected[other][:, None].astype(int), -1)
+    lead -= np.take_along_axis(upsampled, label[other][:, None].astype(int), -1)
+    assert (lead <= CAFFES * np.abs(coarse).max()).all()
+    assert other.sum() <= 1
+
+
+def segmenter_of(architecture, classes, width, seed, settings):
+    info = ModelInfo(tuple(map(str, range(classes))), architecture, width)
+    network = Network(info, random_weights(architecture, classes, width, seed), [], [], classes)
+    return Segmenter.from_network(network, settings)
+
+
+def check(architecture, classes, width, shape, seed, **settings):
+    """Compare the engines: labels where the first two scores differ by more than the engines' logits, and scores."""
+    image = np.random.default_rng(seed).integers(0, 256, (*shape, 3)).astype(np.uint8)
+    numbas = segmenter_of(architecture, classes, width, seed, PredictionSettings(engine="numba", **settings))
+    reference = numbas.with_settings(PredictionSettings(engine="tensorflow", **settings))
+    found, expected = numbas.predict(image), reference.predict(image)
+    largest = max(np.abs(logits).max() for logits in reference.coarse_logits(image))
+    np.testing.assert_allclose(np.log(found.scores), np.log(expected.scores), atol=4 * CAFFES * max(largest, 1))
+    best = np.sort(np.log(expected.scores), -1)
+    sure = best[..., -1] - best[..., -2] > 4 * CAFFES * largest
+    np.testing.assert_array_equal(found.label[sure], expected.label[sure])
+    assert np.mean(found.label == expected.label) > 0.999
+    np.testing.assert_array_equal(numbas.label(image), found.label)
+    np.testing.assert_array_equal(found.scores.argmax(-1), found.label)
+
+
+CASES = [
+    ("largefov", 21, 0.1, (70, 101), {}),
+    ("largefov", 2, 0.06, (1, 1), {"flip": True}),
+    ("largefov", 255, 0.05, (33, 50), {"scales": (0.5, 0.75, 1.25), "flip": True}),
+    ("aspp-l", 7, 0.05, (60, 41), {"scales": (0.5, 1.0)}),
+    ("resnet101", 5, 0.05, (50, 67), {"scales": (1.0, 0.75, 0.5), "flip": True}),
+    ("largefov", 3, 0.05, (90, 30), {"pad": "paper"}),
+]
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize(("architecture", "classes", "width", "shape", "settings"), CASES, ids=str)
+def test_engines_agree(architecture, classes, width, shape, settings):
+    check(architecture, classes, width, shape, 3, **settings)
+
+
+def fuzzed(count):
+    random = np.random.default_rng(7)
+    for number in range(count):
+        scales = tuple(random.choice([0.25, 0.5, 0.75, 1.0, 1.5], random.integers(1, 4), replace=False).tolist())
+        settings = {"scales": scales, "flip": bool(random.integers(2))}
+        shape = tuple(int(side) for side in random.integers(1, 200, 2))
+        width = float(random.uniform(0.05, 0.3))
+        yield list(ARCHITECTURES)[number % 4], int(random.integers(2, 256)), width, shape, settings
+
+
+@pytest.mark.tf
+@pytest.mark.slow
+@pytest.mark.parametrize(("architecture", "classes", "width", "shape", "settings"), list(fuzzed(60)), ids=str)
+def test_engines_agree_for_many_sizes_and_settings(architecture, classes, width, shape, settings):
+    check(architecture, classes, width, shape, 5, **settings)
+
+
+@pytest.mark.tf
+@pytest.mark.usefixtures("_cpu")
+def test_a_call_in_another_format_is_tensorflows_and_the_model_has_the_same_weights(needs_bfloat16):
+    rgb = np.load(DATA / "inputs_u8.npz")["33x33"][..., ::-1]
+    segmenter = Segmenter.from_weights(DATA / NETS["tiny"])
+    assert segmenter.applied.engine == "numba"
+    rough = segmenter(np.ascontiguousarray(rgb), precision="bfloat16")
+    np.testing.assert_allclose(rough.scores, segmenter.predict(rgb).scores, atol=0.1)
+    kernel = read_network(DATA / NETS["tiny"]).weights["conv1_1/kernel"]
+    np.testing.assert_array_equal(segmenter.model.get_layer("conv1_1").kernel, kernel)
+
+
+@pytest.mark.tf
+def test_numba_on_a_keras_model_computes_with_its_weights():
+    segmenter = Segmenter.from_weights(DATA / NETS["tiny"], PredictionSettings(engine="tensorflow"))
+    image = np.ascontiguousarray(np.load(DATA / "inputs_u8.npz")["33x33"][..., ::-1])
+    own = Segmenter(segmenter.model, segmenter.info)
+    assert own.applied.engine == "tensorflow"  # which is loaded
+    found = own(image, engine="numba")
+    np.testing.assert_allclose(found.scores, own.predict(image).scores, atol=1e-4)
+
+
+def test_scores_made_later_from_coarse_logits_are_those_of_the_prediction():
+    rgb = np.load(DATA / "inputs_u8.npz")["97x130"][..., ::-1]
+    settings = PredictionSettings(scales=(0.5, 1.0), flip=True, engine="numba")
+    segmenter = Segmenter.from_weights(DATA / NETS["tiny"], settings)
+    coarse = segmenter.coarse_logits(rgb)
+    assert [logits.shape[0] for logits in coarse] == [2, 2]
+    np.testing.assert_array_equal(segmenter.scores_from(coarse, rgb.shape[:2]), segmenter.predict(rgb).scores)
+
+
+def test_prediction_of_a_mirrored_image_is_the_mirrored_prediction_with_flip_only():
+    rgb = np.load(DATA / "inputs_u8.npz")["97x130"][..., ::-1]
+    flipping = Segmenter.from_weights(DATA / NETS["tiny"], PredictionSettings(flip=True, engine="numba"))
+    np.testing.assert_array_equal(flipping.label(rgb[:, ::-1]), flipping.label(rgb)[:, ::-1])
+    plain = flipping.with_settings(PredictionSettings(engine="numba"))
+    assert (plain.label(rgb[:, ::-1]) != plain.label(rgb)[:, ::-1]).any()
+
+
+def test_image_that_there_is_no_memory_for_is_an_error(monkeypatch):
+    segmenter = Segmenter.from_weights(DATA / NETS["tiny"], PredictionSettings(engine="numba"))
+    least = segmenter._compiled().least_memory(401, 305)
+    assert least >= 401 * 305 * 4 * 16 * 2
+    monkeypatch.setattr("deeplabctl.prediction.segmenter.available_memory", lambda: least - 1)
+    with pytest.raises(DataError, match="not enough memory to segment this image of 300x400 pixels"):
+        segmenter.label(np.zeros((400, 300, 3), np.uint8))
+
+
+def test_infer_and_eval_with_numbas_engine_never_load_tensorflow(tmp_path):
+    Image.new("RGB", (41, 23), "red").save(tmp_path / "a.png")
+    weights = ["--weights", DATA / NETS["tiny"], "--engine", "numba"]
+    code, out, err = run_without_tensorflow(
+        "infer", "a.png", *weights, "--overlay", "--json", cwd=tmp_path, loaded="numba"
+    )
+    assert code == 0, err
+    assert json.loads(out)["settings"]["engine"] == "numba"
+    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (tmp_path / "set" / folder).mkdir(parents=True)
+    (tmp_path / "a.png").rename(tmp_path / "set" / "JPEGImages" / "a.png")
+    Image.new("L", (41, 23), 3).save(tmp_path / "set" / "SegmentationClass" / "a.png")
+    (tmp_path / "set" / "ImageSets" / "Segmentation" / "val.txt").write_text("a\n")
+    code, out, err = run_without_tensorflow(
+        "eval", "--data", "set", *weights, "--flip", "--json", cwd=tmp_path, loaded="numba"
+    )
+    assert code == 0, err
+    assert json.loads(out)["settings"]["engine"] == "numba"
