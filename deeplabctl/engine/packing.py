@@ -10,8 +10,6 @@ import numpy as np
 from deeplabctl.arrays import Float32, Floats
 from deeplabctl.kernels.compiling import kernel
 
-ZERO = np.float64(0.0)
-
 
 @kernel
 def pack_kernel(weights: Float32, depth: int, width: int, packed: Float32) -> None:
@@ -34,29 +32,25 @@ def pack_transformed(
 ) -> None:
     """Transform the outputs of panels from one to another of a kernel: [n * n][panels][depth][width], G k G'.
 
-    It is computed in float64, and rounded once.
+    The kernel is 3x3. It is computed in float64, and rounded once.
     """
-    n, side = g.shape
+    n = len(g)
     _, _, incoming, outgoing = weights.shape
     panels = (outgoing + width - 1) // width
-    halves, sums = np.zeros((n, side, width)), np.zeros(width)
+    lines, halves = np.zeros((9, width)), np.zeros((3, width))
     for panel in range(first, last):
-        inside = min(width, outgoing - panel * width)
+        start, inside = panel * width, min(width, outgoing - panel * width)
         for c in range(incoming):
+            for k in range(9):
+                for o in range(inside):
+                    lines[k, o] = weights[k // 3, k % 3, c, start + o]
             for i in range(n):
-                for j in range(side):
-                    for o in range(inside):
-                        total = ZERO
-                        for k in range(side):
-                            total += g[i, k] * weights[k, j, c, panel * width + o]
-                        halves[i, j, o] = total
-            for i in range(n):
+                for j in range(3):
+                    for o in range(width):
+                        halves[j, o] = g[i, 0] * lines[j, o] + g[i, 1] * lines[3 + j, o] + g[i, 2] * lines[6 + j, o]
                 for j in range(n):
-                    for o in range(inside):
-                        total = ZERO
-                        for k in range(side):
-                            total += g[j, k] * halves[i, k, o]
-                        sums[o] = total
                     at = (((i * n + j) * panels + panel) * depth + c) * width
-                    for o in range(inside):
-                        packed[at + o] = np.float32(sums[o])
+                    for o in range(width):
+                        total = g[j, 0] * halves[0, o] + g[j, 1] * halves[1, o] + g[j, 2] * halves[2, o]
+                        packed[at + o] = np.float32(total)
+        lines[:] = 0
