@@ -166,6 +166,7 @@ def test_another_net_is_refused():
 FAMILY = {
     "aspp-s": ["aspp_s_d16_deploy.prototxt"],
     "aspp-l": ["aspp_l_d16_deploy.prototxt"],
+    "msc-largefov": ["msc_d16_deploy.prototxt"],
     "resnet101": ["r101_d16_deploy.prototxt", "r101_d32_msc_deploy.prototxt"],
 }
 
@@ -173,7 +174,7 @@ FAMILY = {
 @pytest.mark.parametrize(("architecture", "name"), [(key, name) for key, names in FAMILY.items() for name in names])
 def test_nets_of_the_family_agree_with_their_tables_alone(architecture, name):
     tree = read_prototxt(family(name))
-    assert len(check_geometry(tree, architecture, num_classes=21)) == len(ARCHITECTURES[architecture].rows)
+    assert len(check_geometry(tree, architecture, num_classes=21)) == len(ARCHITECTURES[architecture].prediction_rows)
     for other in set(FAMILY) - {architecture}:
         with pytest.raises(WeightsError, match=r"does not fit|got none of its layers"):
             check_geometry(tree, other)

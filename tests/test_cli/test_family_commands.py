@@ -160,7 +160,7 @@ def test_files_with_aspps_branches_say_which_architectures_they_may_be(deeplabct
     assert re.search(r"tell aspp-s from aspp-l, .* name it: --architecture$", err.strip())
     code, _, err = deeplabctl("convert-caffe", "net.pkl", "--architecture", "aspp")
     assert code == 1
-    assert "--architecture: expected one of largefov, aspp-s, aspp-l, resnet101, got 'aspp'" in err
+    assert "--architecture: expected one of largefov, aspp-s, aspp-l, resnet101, msc-largefov, got 'aspp'" in err
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,7 @@ def test_keras_resnet101_computes_the_same_up_to_where_deeplab_dilates(tmp_path,
     import keras
 
     from deeplabctl.network.keras_model import apply_rows, assign_weights, build_model
+    from deeplabctl.network.layers import ARCHITECTURES
     from deeplabctl.weights.fitting import fit_weights
 
     keras.utils.set_random_seed(0)
@@ -92,7 +93,7 @@ def test_keras_resnet101_computes_the_same_up_to_where_deeplab_dilates(tmp_path,
     model = build_model("resnet101", 2)
     assign_weights(model, network.weights)
     image = rng.normal(0, 60, (1, 65, 65, 3)).astype(np.float32)
-    values = apply_rows(model, image)
+    values = apply_rows(model, image, ARCHITECTURES["resnet101"].rows)
     outputs = keras.Model(theirs.input, [theirs.get_layer(f"conv{n}_block{n + 1}_out").output for n in (2, 3)])
     for name, expected in zip(("res2c", "res3b3"), outputs(image), strict=True):
         assert np.abs(values[name] - expected).max() < 1e-5 * np.abs(expected).max()
