@@ -2,12 +2,22 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
 from deeplabctl import files
 from deeplabctl.errors import OutputError
-from deeplabctl.files import check_folder, check_new_file, check_new_folder, whole_file, whole_folder, write_text
+from deeplabctl.files import (
+    check_folder,
+    check_new_file,
+    check_new_folder,
+    check_writable,
+    user_cache,
+    whole_file,
+    whole_folder,
+    write_text,
+)
 
 
 def names(folder):
@@ -133,3 +143,30 @@ def test_folder_that_cannot_be_replaced_stays(tmp_path, monkeypatch, renames):
         (folder / "new").touch()
     assert names(tmp_path / "set") == ["old"]
     assert names(tmp_path) == ["set"]
+
+
+def test_folder_that_cannot_be_written_is_refused_and_a_probe_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    check_writable(tmp_path / "new" / "folder")
+    check_writable(Path("new"))
+    check_writable(tmp_path)
+    assert names(tmp_path) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"cannot write .*file/a/b: Not a directory .*; choose another folder"):
+        check_writable(tmp_path / "file" / "a" / "b")
+
+
+def test_names_that_are_not_utf8_become_escapes_in_text_files(tmp_path):
+    write_text(tmp_path / "a.txt", f"crème {os.fsdecode(bytes([255]))}")
+    assert (tmp_path / "a.txt").read_text("utf-8") == r"crème \udcff"
+
+
+@pytest.mark.parametrize("behaviour", ["pathlib", "os.path"])
+def test_user_without_a_home_has_no_cache(monkeypatch, behaviour):
+    def without_home(*_):
+        if behaviour == "pathlib":
+            raise RuntimeError("Could not determine home directory.")
+        return Path("~/.cache/deeplabctl")
+
+    monkeypatch.setattr("platformdirs.user_cache_path", without_home)
+    assert user_cache() is None
