@@ -107,6 +107,7 @@ def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     try:
         temporary.chmod(0o755)  # mkdtemp makes folders that only their owner can read
         yield temporary
+        sync(temporary)
         if overwrite and has_content(path):
             _exchange(temporary, path)  # the old folder is removed below
         else:
@@ -117,6 +118,22 @@ def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         raise OutputError(f"cannot write {path}: {reason}{name}; nothing was left half-written") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)  # a new folder that became ``path`` is not there any more
+
+
+def sync(folder: Path) -> None:
+    """Wait until all files of a folder's file system are on the disk: at once, which is faster than one by one.
+
+    A power cut after a rename would else leave empty files under names that are complete. Raises OSError.
+    """
+    function = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)  # Linux
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if function is None:
+            os.sync()
+        elif function(descriptor) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(folder))
+    finally:
+        os.close(descriptor)
 
 
 def _exchange(one: Path, other: Path) -> None:

@@ -1,8 +1,10 @@
 """Files and folders are written whole or not at all, and nothing is replaced unasked."""
 
+import ctypes
 import errno
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -170,3 +172,51 @@ def test_user_without_a_home_has_no_cache(monkeypatch, behaviour):
 
     monkeypatch.setattr("platformdirs.user_cache_path", without_home)
     assert user_cache() is None
+
+
+@pytest.mark.parametrize("write", ["file", "new folder", "replaced folder"])
+def test_content_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch, write):
+    order = []
+
+    def noting(owner, name):
+        real = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *arguments: order.append(name) or real(*arguments))
+
+    noting(os, "fsync")
+    noting(files, "sync")
+    noting(Path, "replace")
+    noting(Path, "rename")
+    noting(files, "_exchange")
+    if write == "file":
+        write_text(tmp_path / "a.txt", "a")
+        assert order == ["fsync", "replace"]
+    else:
+        path = tmp_path / "set"
+        if write == "replaced folder":
+            path.mkdir()
+            (path / "old").touch()
+        with whole_folder(path, overwrite=True) as folder:
+            (folder / "a.txt").write_text("a")
+        assert order == ["sync", "rename" if write == "new folder" else "_exchange"]
+        assert (path / "a.txt").read_text() == "a"
+
+
+@pytest.mark.parametrize("function", [None, "fails"])
+def test_folder_is_synced_on_every_system_and_an_error_of_the_disk_is_named(tmp_path, monkeypatch, function):
+    synced = []
+    library = SimpleNamespace()
+    if function:
+        library.syncfs = lambda descriptor: ctypes.set_errno(errno.EIO) or -1
+    monkeypatch.setattr(files.ctypes, "CDLL", lambda *_, **__: library)
+    monkeypatch.setattr(os, "sync", lambda: synced.append(1))
+    if function:
+        with (
+            pytest.raises(OutputError, match=r"cannot write .*set: Input/output error"),
+            whole_folder(tmp_path / "set"),
+        ):
+            pass
+        assert names(tmp_path) == []
+    else:
+        with whole_folder(tmp_path / "set"):
+            pass
+        assert synced == [1]
