@@ -114,7 +114,7 @@ def archives(folder):
     yield "bombs:prepare", voc, folder / "mask.tgz", folder / "out3"
 
 
-@pytest.mark.parametrize("kind", [pictures, texts, weights, archives], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", [pictures, texts, annotations, weights, archives], ids=lambda kind: kind.__name__)
 def test_file_that_becomes_gigabytes_is_refused_in_little_memory(tmp_path, kind):
     jobs = [[name, *map(str, paths)] for name, *paths in kind(tmp_path)]
     results = read_in_little_memory(jobs, tmp_path)
