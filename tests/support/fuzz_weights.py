@@ -11,8 +11,8 @@ import h5py
 import numpy as np
 from caffe_bytes import block, legacy, number, packed, v1, v2, varint
 from caffe_files import DATA, TINY
+from torch_bytes import isht_name, kazuto_name, port_tensors, zipped
 from torch_bytes import legacy as legacy_torch
-from torch_bytes import zipped
 
 from deeplabctl.caffe.prototxt import check_geometry, read_prototxt
 from deeplabctl.network.initialization import random_weights
@@ -122,13 +122,10 @@ def _table_block(entries):
 
 
 def write_torch_files(folder):
-    """Write a body of two layers and a norm as PyTorch does, in both containers."""
-    rng = np.random.default_rng(0)
-    tensors = {"base.layer1.conv1.conv.weight": rng.normal(size=(2, 3, 7, 7)).astype(np.float32)}
-    tensors |= {f"base.layer1.conv1.bn.{part}": np.ones(2, np.float32) for part in ("weight", "bias", "running_mean")}
-    tensors |= {"base.layer1.conv1.bn.running_var": np.ones(2), "base.layer1.conv1.bn.num_batches_tracked": np.array(3)}
-    (folder / "old.pth").write_bytes(legacy_torch(tensors))
-    zipped(folder / "new.pth", tensors)
+    """Write a narrow network as PyTorch does, in both containers and with both ports' names."""
+    weights = random_weights("resnet101", len(CLASSES), 1 / 64, seed=5)
+    (folder / "old.pth").write_bytes(legacy_torch(port_tensors(weights, kazuto_name)))
+    zipped(folder / "new.pth", port_tensors(weights, isht_name))
 
 
 def write_other_files(folder):

@@ -60,3 +60,49 @@ def zipped(path, arrays, extra=b""):
         for key, array in keys.items():
             archive.writestr(f"net/data/{key}", np.ascontiguousarray(array).tobytes())
         archive.writestr("net/version", "3\n")
+
+
+PARTS = {
+    "kernel": "weight", "gamma": "weight", "bias": "bias", "beta": "bias", "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}  # fmt: skip
+
+
+def block_of(stage, letters):
+    return 1 if letters == "a" else ord(letters) - ord("a") + 1 if stage in "25" else int(letters[1:]) + 1
+
+
+def kazuto_name(layer, part, base="base."):
+    if layer in ("conv1", "bn_conv1"):
+        return f"{base}layer1.conv1.{'conv' if layer == 'conv1' else 'bn'}.{PARTS[part]}"
+    if layer.startswith("fc1"):
+        return f"{base}aspp.{layer[-2:]}.{PARTS[part]}"
+    kind, stage, rest = ("conv", layer[3], layer[4:]) if layer.startswith("res") else ("bn", layer[2], layer[3:])
+    letters, branch = rest.split("_")
+    inside = {"branch1": "shortcut", "branch2a": "reduce", "branch2b": "conv3x3", "branch2c": "increase"}[branch]
+    return f"{base}layer{stage}.block{block_of(stage, letters)}.{inside}.{kind}.{PARTS[part]}"
+
+
+def isht_name(layer, part):
+    if layer in ("conv1", "bn_conv1"):
+        return f"Scale.{'conv1' if layer == 'conv1' else 'bn1'}.{PARTS[part]}"
+    if layer.startswith("fc1"):
+        return f"Scale.layer5.conv2d_list.{layer[-1]}.{PARTS[part]}"
+    kind, stage, rest = ("conv", layer[3], layer[4:]) if layer.startswith("res") else ("bn", layer[2], layer[3:])
+    letters, branch = rest.split("_")
+    place = f"Scale.layer{int(stage) - 1}.{block_of(stage, letters) - 1}"
+    if branch == "branch1":
+        return f"{place}.downsample.{'0' if kind == 'conv' else '1'}.{PARTS[part]}"
+    return f"{place}.{kind}{'abc'.index(branch[-1]) + 1}.{PARTS[part]}"
+
+
+def port_tensors(weights, name_of):
+    """Return a network's weights as the tensors of a PyTorch port, whose names ``name_of`` (layer, part) returns."""
+    found = {}
+    for name, array in weights.items():
+        layer, part = name.split("/")
+        found[name_of(layer, part)] = array.transpose(3, 2, 0, 1) if part == "kernel" else array
+        if part == "moving_variance":
+            counter = name_of(layer, part).replace("running_var", "num_batches_tracked")
+            found[counter] = np.array(7, np.int64)
+    return found

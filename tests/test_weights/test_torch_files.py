@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 from family_files import family
-from torch_bytes import legacy, number, tensor, text, zipped
+from torch_bytes import isht_name, kazuto_name, legacy, number, port_tensors, tensor, text, zipped
 
 from deeplabctl.caffe import net_weights, read_caffemodel
 from deeplabctl.errors import WeightsError
@@ -16,10 +16,6 @@ from deeplabctl.weights.formats import Format
 from deeplabctl.weights.reading import read_shapes, read_weight_file
 
 WIDTH = 1 / 64
-PARTS = {
-    "kernel": "weight", "gamma": "weight", "bias": "bias", "beta": "bias", "moving_mean": "running_mean",
-    "moving_variance": "running_var",
-}  # fmt: skip
 
 
 def weights():
@@ -31,43 +27,8 @@ def weights():
     return found
 
 
-def block_of(stage, letters):
-    return 1 if letters == "a" else ord(letters) - ord("a") + 1 if stage in "25" else int(letters[1:]) + 1
-
-
-def kazuto_name(layer, part, base="base."):
-    if layer in ("conv1", "bn_conv1"):
-        return f"{base}layer1.conv1.{'conv' if layer == 'conv1' else 'bn'}.{PARTS[part]}"
-    if layer.startswith("fc1"):
-        return f"{base}aspp.{layer[-2:]}.{PARTS[part]}"
-    kind, stage, rest = ("conv", layer[3], layer[4:]) if layer.startswith("res") else ("bn", layer[2], layer[3:])
-    letters, branch = rest.split("_")
-    inside = {"branch1": "shortcut", "branch2a": "reduce", "branch2b": "conv3x3", "branch2c": "increase"}[branch]
-    return f"{base}layer{stage}.block{block_of(stage, letters)}.{inside}.{kind}.{PARTS[part]}"
-
-
-def isht_name(layer, part):
-    if layer in ("conv1", "bn_conv1"):
-        return f"Scale.{'conv1' if layer == 'conv1' else 'bn1'}.{PARTS[part]}"
-    if layer.startswith("fc1"):
-        return f"Scale.layer5.conv2d_list.{layer[-1]}.{PARTS[part]}"
-    kind, stage, rest = ("conv", layer[3], layer[4:]) if layer.startswith("res") else ("bn", layer[2], layer[3:])
-    letters, branch = rest.split("_")
-    place = f"Scale.layer{int(stage) - 1}.{block_of(stage, letters) - 1}"
-    if branch == "branch1":
-        return f"{place}.downsample.{'0' if kind == 'conv' else '1'}.{PARTS[part]}"
-    return f"{place}.{kind}{'abc'.index(branch[-1]) + 1}.{PARTS[part]}"
-
-
 def tensors(name_of):
-    found = {}
-    for name, array in weights().items():
-        layer, part = name.split("/")
-        found[name_of(layer, part)] = array.transpose(3, 2, 0, 1) if part == "kernel" else array
-        if part == "moving_variance":
-            counter = name_of(layer, part).replace("running_var", "num_batches_tracked")
-            found[counter] = np.array(7, np.int64)
-    return found
+    return port_tensors(weights(), name_of)
 
 
 @pytest.mark.parametrize("container", ["zip", "legacy"])
