@@ -219,7 +219,7 @@ def train(
             report(Note("starting TensorFlow"))
             from deeplabctl.training.cluster import Cluster
 
-            return Cluster.of_kind(kind)
+            return Cluster.of_kind(kind, job.plan.recipe.solver.batch_size)
 
         if finished := job.finished_run():
             return finished
