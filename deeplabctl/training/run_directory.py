@@ -85,7 +85,7 @@ class RunDirectory:
             lock.close()
             raise
         run = cls(chosen, lock)
-        run._remove_unfinished()
+        run.remove_unfinished()
         run.write_recipe(recipe)
         run._begin(argv, recipe)
         return run
@@ -100,7 +100,7 @@ class RunDirectory:
 
     def resume(self, recipe: Recipe, argv: Sequence[str] = ()) -> None:
         """Begin to train again in a directory that was opened."""
-        self._remove_unfinished()
+        self.remove_unfinished()
         self._facts = run_facts(self.path)
         before = {key: self._facts.get(key) for key in ("argv", "started", "status", "error")}
         self._facts["earlier"] = [*self._facts.get("earlier", []), before]
@@ -121,7 +121,7 @@ class RunDirectory:
                 "(`init`)"
             )
 
-    def _remove_unfinished(self) -> None:
+    def remove_unfinished(self) -> None:
         """Remove what a killed training left under temporary names."""
         for folder in ("", CHECKPOINTS, PREVIEWS):
             for path in self.path.glob(f"{folder}/.*" if folder else ".*"):

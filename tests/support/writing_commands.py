@@ -46,7 +46,7 @@ COMMANDS = [
         Command(("data", "convert", "coco/instances.json", "--out", "converted"), ("converted",), overwrite)
         for overwrite in (False, True)
     ),
-    Command(("data", "shapes", "shapes"), ("shapes",), slow=True),
+    Command(("data", "shapes", "shapes", "--train", "3", "--val", "2"), ("shapes",), slow=True),
     Command(("data", "check", "set", "--fix", "fixed"), ("fixed",)),
     Command(("data", "stats", "set", "--out", "stats.png"), ("stats.png",)),
     Command(("data", "preview", "set", "--out", "preview.png"), ("preview.png",)),

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 
 import pytest
 from dataset_files import make_dataset
@@ -13,6 +14,7 @@ from deeplabctl.weights.reading import read_weight_file
 
 pytestmark = pytest.mark.tf
 
+PARTS = 10  # of the slow tests
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES)
 EVERY_STEP = [f"--set=run.{name}=1" for name in ("log_every", "val_every", "save_every", "preview_every")]
 START = [
@@ -35,6 +37,12 @@ def undisturbed(server, tmp_path_factory):
 def folder(tmp_path):
     make_dataset(tmp_path / "set", train=2, val=1, size=(33, 33))
     return tmp_path
+
+
+def _begin_anew(folder):
+    for name in ("run", "set"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    make_dataset(folder / "set", train=2, val=1, size=(33, 33))
 
 
 def _operations(undisturbed, kinds):
@@ -106,16 +114,16 @@ def test_training_killed_at_a_rename_continues_to_the_same_bytes(server, folder,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", range(100))
-def test_every_operation_of_a_training_may_fail(number, server, folder, undisturbed):
-    if number >= len(undisturbed[0]):
-        pytest.skip("there are fewer operations")
-    _fail_at(number, ERRORS[number % len(ERRORS)], server, folder, undisturbed)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_every_operation_of_a_training_may_fail(part, server, folder, undisturbed):
+    for number in range(part, len(undisturbed[0]), PARTS):
+        _begin_anew(folder)
+        _fail_at(number, ERRORS[number % len(ERRORS)], server, folder, undisturbed)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", range(40))
-def test_training_may_be_killed_at_every_rename(number, server, folder, undisturbed):
-    if number >= len(_operations(undisturbed, ["rename"])):
-        pytest.skip("there are fewer renames")
-    _kill_at(number, server, folder, undisturbed)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_training_may_be_killed_at_every_rename(part, server, folder, undisturbed):
+    for number in range(part, len(_operations(undisturbed, ["rename"])), PARTS):
+        _begin_anew(folder)
+        _kill_at(number, server, folder, undisturbed)
