@@ -84,11 +84,11 @@ def read_classes(path: Path) -> tuple[str, ...]:
     return _check_names(path, _class_names(_lines(path, "class names", "one name per line")))
 
 
-def format_classes(names: Sequence[str]) -> str:
+def format_classes(names: Sequence[str], where: Path) -> str:
     """Return the text of a ``classes.txt`` that `read_classes` reads back as these names.
 
     A name that would be read as something else, as "#1 ship" or "lane 1 2 3", stands behind its colour in VOC's map.
-    Raises DataError for one that no line can hold.
+    Raises DataError for one that no line can hold, which comes from ``where``.
     """
     lines = []
     for index, name in enumerate(names):
@@ -96,8 +96,8 @@ def format_classes(names: Sequence[str]) -> str:
         line = next((text for text in (name, f"{red} {green} {blue} {name}") if _reads_back(text, name)), None)
         if line is None:
             raise DataError(
-                f"class {index}, {name[:80]!r}: expected a name that a line of classes.txt can hold, without spaces at "
-                "its ends; rename the class"
+                f"{where}: class {index}, {name[:80]!r}: expected a name that a line of classes.txt can hold, without "
+                "spaces at its ends; rename the class"
             )
         lines.append(f"{line}\n")
     return "".join(lines)

@@ -36,6 +36,16 @@ def check_folder(path: Path) -> None:
         raise OutputError(f"{path}: expected a folder, got a file; choose another folder")
 
 
+def check_writable(folder: Path) -> None:
+    """Raise OutputError for a folder in which, or in the place of which, nothing can be written; leaves nothing."""
+    place = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise OutputError(f"cannot write {folder}: {error.strerror} ({place}); choose another folder") from None
+
+
 def check_new_folder(path: Path, *, overwrite: bool) -> None:
     """Raise OutputError for a folder that must not be written as a whole: a file, or a folder that is not empty."""
     if has_content(path) and not overwrite:
@@ -97,6 +107,7 @@ def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     try:
         temporary.chmod(0o755)  # mkdtemp makes folders that only their owner can read
         yield temporary
+        sync(temporary)
         if overwrite and has_content(path):
             _exchange(temporary, path)  # the old folder is removed below
         else:
@@ -107,6 +118,22 @@ def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         raise OutputError(f"cannot write {path}: {reason}{name}; nothing was left half-written") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)  # a new folder that became ``path`` is not there any more
+
+
+def sync(folder: Path) -> None:
+    """Wait until all files of a folder's file system are on the disk: at once, which is faster than one by one.
+
+    A power cut after a rename would else leave empty files under names that are complete. Raises OSError.
+    """
+    function = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)  # Linux
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if function is None:
+            os.sync()
+        elif function(descriptor) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(folder))
+    finally:
+        os.close(descriptor)
 
 
 def _exchange(one: Path, other: Path) -> None:
@@ -143,6 +170,17 @@ def read_small_file(path: Path) -> bytes:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file whole or not at all."""
+    """Write a UTF-8 text file whole or not at all. Bytes of names that are not UTF-8 become escapes."""
     with whole_file(path) as temporary:
-        temporary.write_text(text, "utf-8")
+        temporary.write_text(text, "utf-8", "backslashreplace")
+
+
+def user_cache() -> Path | None:
+    """Return the user's cache folder of this program; None for a user without a home."""
+    from platformdirs import user_cache_path
+
+    try:
+        path = user_cache_path("deeplabctl")
+    except RuntimeError:  # of the pathlib of Python
+        return None
+    return path if path.is_absolute() else None

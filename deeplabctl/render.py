@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import PIL.Image
@@ -12,6 +12,7 @@ from deeplabctl.arrays import Image, Label, Mask
 from deeplabctl.classes import IGNORE_LABEL, voc_palette
 
 _OPACITY = 0.6
+_PANEL = 640  # pixels of the longer side
 _GAP = 6  # pixels between panels and around texts
 _PAPER, _INK = (255, 255, 255), (34, 34, 34)
 
@@ -64,9 +65,13 @@ def with_legend(picture: Image, labels: Sequence[Label], classes: Sequence[str])
     return np.asarray(canvas)
 
 
-def panels(rows: Sequence[tuple[Image, Label, Label]], classes: Sequence[str]) -> Image:
-    """Draw rows of (image, label, prediction) side by side under titles, with a legend at the bottom."""
+def panels(rows: Iterable[tuple[Image, Label, Label]], classes: Sequence[str]) -> Image:
+    """Draw rows of (image, label, prediction) side by side under titles, with a legend at the bottom.
+
+    Larger pictures are scaled down to fit into a square of 640 pixels.
+    """
     titles = ("image", "label", "prediction")
+    rows = [_smaller(*row) for row in rows]
     cell_height = max(image.shape[0] for image, _, _ in rows)
     cell_width = max(image.shape[1] for image, _, _ in rows)
     text_size = _font_size(3 * cell_width)
@@ -87,7 +92,7 @@ def panels(rows: Sequence[tuple[Image, Label, Label]], classes: Sequence[str]) -
 
 
 def contact_sheet(
-    cells: Sequence[tuple[str, Image, Label]], columns: int, classes: Sequence[str], width: int = 320
+    cells: Iterable[tuple[str, Image, Label]], columns: int, classes: Sequence[str], width: int = 320
 ) -> Image:
     """Draw (caption, image, label) in rows of ``columns`` cells, labels over images, with a legend at the bottom.
 
@@ -98,8 +103,8 @@ def contact_sheet(
     text_size = _font_size(columns * width // 2)
     font = ImageFont.load_default(text_size)
     row_height = height + text_size + 3 * _GAP
-    rows = -(-len(cells) // columns)
-    columns = min(columns, len(cells))
+    rows = -(-len(scaled) // columns)
+    columns = min(columns, len(scaled))
     canvas = PIL.Image.new("RGB", (columns * (width + _GAP) + _GAP, rows * row_height + _GAP), _PAPER)
     draw = ImageDraw.Draw(canvas)
     for number, (caption, image, label) in enumerate(scaled):
@@ -109,6 +114,13 @@ def contact_sheet(
         canvas.paste(drawn, (x + (width - drawn.width) // 2, y + height - drawn.height))
         draw.text((x + width / 2, y + height + _GAP), _shorten(caption, font, width), _INK, font, anchor="ma")
     return with_legend(np.asarray(canvas), [label for _, _, label in scaled], classes)
+
+
+def _smaller(image: Image, label: Label, prediction: Label) -> tuple[Image, Label, Label]:
+    if max(image.shape[:2]) <= _PANEL:
+        return image, label, prediction
+    small, small_label = _fit(image, label, _PANEL)
+    return small, small_label, _fit(image, prediction, _PANEL)[1]
 
 
 def _fit(image: Image, label: Label, width: int) -> tuple[Image, Label]:

@@ -1,5 +1,7 @@
 """Class names and palettes from files."""
 
+from pathlib import Path
+
 import pytest
 from PIL import Image
 
@@ -123,12 +125,14 @@ def test_class_names_are_read_back_as_they_were_written(tmp_path):
         "#1 ship", "lane 1 2 3", "1 2 3 lane", "sky #0080ff", "void", "void 1 2 3", "\ufeffcar", "crème  brûlée", "a,b",
         "background", "x" * 300, "# 4 5 6", "7",
     )  # fmt: skip
-    (tmp_path / "classes.txt").write_text(format_classes(names), "utf-8")
+    (tmp_path / "classes.txt").write_text(format_classes(names, tmp_path), "utf-8")
     assert read_classes(tmp_path / "classes.txt") == names
-    assert format_classes(["background", "traffic light"]) == "background\ntraffic light\n"
+    assert format_classes(["background", "traffic light"], tmp_path) == "background\ntraffic light\n"
 
 
 @pytest.mark.parametrize("name", ["", " ", "car ", "\tcar", "a\nb", "a\u2028b", "half \ud800"])
 def test_class_names_that_no_line_can_hold_are_refused(name):
-    with pytest.raises(DataError, match=r"class 1, .*: expected a name that a line of classes\.txt can hold"):
-        format_classes(["background", name])
+    with pytest.raises(
+        DataError, match=r"labels\.json: class 1, .*: expected a name that a line of classes\.txt can hold"
+    ):
+        format_classes(["background", name], Path("labels.json"))

@@ -1,13 +1,25 @@
 """Files and folders are written whole or not at all, and nothing is replaced unasked."""
 
+import ctypes
 import errno
 import os
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from deeplabctl import files
 from deeplabctl.errors import OutputError
-from deeplabctl.files import check_folder, check_new_file, check_new_folder, whole_file, whole_folder, write_text
+from deeplabctl.files import (
+    check_folder,
+    check_new_file,
+    check_new_folder,
+    check_writable,
+    user_cache,
+    whole_file,
+    whole_folder,
+    write_text,
+)
 
 
 def names(folder):
@@ -133,3 +145,78 @@ def test_folder_that_cannot_be_replaced_stays(tmp_path, monkeypatch, renames):
         (folder / "new").touch()
     assert names(tmp_path / "set") == ["old"]
     assert names(tmp_path) == ["set"]
+
+
+def test_folder_that_cannot_be_written_is_refused_and_a_probe_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    check_writable(tmp_path / "new" / "folder")
+    check_writable(Path("new"))
+    check_writable(tmp_path)
+    assert names(tmp_path) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"cannot write .*file/a/b: Not a directory .*; choose another folder"):
+        check_writable(tmp_path / "file" / "a" / "b")
+
+
+def test_names_that_are_not_utf8_become_escapes_in_text_files(tmp_path):
+    write_text(tmp_path / "a.txt", f"crème {os.fsdecode(bytes([255]))}")
+    assert (tmp_path / "a.txt").read_text("utf-8") == r"crème \udcff"
+
+
+@pytest.mark.parametrize("behaviour", ["pathlib", "os.path"])
+def test_user_without_a_home_has_no_cache(monkeypatch, behaviour):
+    def without_home(*_):
+        if behaviour == "pathlib":
+            raise RuntimeError("Could not determine home directory.")
+        return Path("~/.cache/deeplabctl")
+
+    monkeypatch.setattr("platformdirs.user_cache_path", without_home)
+    assert user_cache() is None
+
+
+@pytest.mark.parametrize("write", ["file", "new folder", "replaced folder"])
+def test_content_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch, write):
+    order = []
+
+    def noting(owner, name):
+        real = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *arguments: order.append(name) or real(*arguments))
+
+    noting(os, "fsync")
+    noting(files, "sync")
+    noting(Path, "replace")
+    noting(Path, "rename")
+    noting(files, "_exchange")
+    if write == "file":
+        write_text(tmp_path / "a.txt", "a")
+        assert order == ["fsync", "replace"]
+    else:
+        path = tmp_path / "set"
+        if write == "replaced folder":
+            path.mkdir()
+            (path / "old").touch()
+        with whole_folder(path, overwrite=True) as folder:
+            (folder / "a.txt").write_text("a")
+        assert order == ["sync", "rename" if write == "new folder" else "_exchange"]
+        assert (path / "a.txt").read_text() == "a"
+
+
+@pytest.mark.parametrize("function", [None, "fails"])
+def test_folder_is_synced_on_every_system_and_an_error_of_the_disk_is_named(tmp_path, monkeypatch, function):
+    synced = []
+    library = SimpleNamespace()
+    if function:
+        library.syncfs = lambda descriptor: ctypes.set_errno(errno.EIO) or -1
+    monkeypatch.setattr(files.ctypes, "CDLL", lambda *_, **__: library)
+    monkeypatch.setattr(os, "sync", lambda: synced.append(1))
+    if function:
+        with (
+            pytest.raises(OutputError, match=r"cannot write .*set: Input/output error"),
+            whole_folder(tmp_path / "set"),
+        ):
+            pass
+        assert names(tmp_path) == []
+    else:
+        with whole_folder(tmp_path / "set"):
+            pass
+        assert synced == [1]

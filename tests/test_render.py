@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 
 from deeplabctl.classes import voc_palette
@@ -45,3 +47,22 @@ def test_panels_put_image_label_and_prediction_side_by_side():
     drawn = panels([(image, label, np.zeros_like(label)), (image[:20], label[:20], label[:20])], CLASSES)
     assert drawn.shape[1] >= 3 * 60
     assert drawn.dtype == np.uint8
+
+
+def test_panels_of_large_pictures_are_scaled_down_and_held_one_row_at_a_time():
+    label = np.zeros((1500, 2000), np.uint8)
+    label[:, 1000:] = 2
+    image = np.zeros((1500, 2000, 3), np.uint8)
+
+    def rows():
+        for _ in range(4):
+            yield image.copy(), label, label
+
+    tracemalloc.start()
+    drawn = panels(rows(), CLASSES)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert drawn.shape[1] == 3 * 640 + 4 * 6
+    assert drawn.shape[0] < 4 * (480 + 6) + 150
+    assert (drawn == np.rint(0.6 * voc_palette()[2])).all(-1).any()  # labels keep their values
+    assert peak < 6 * image.nbytes

@@ -10,7 +10,7 @@ from deeplabctl.caffe.net import SCALE_COPY, scale_name
 from deeplabctl.caffe.text_format import Message, Value, parse
 from deeplabctl.errors import WeightsError
 from deeplabctl.network.layers import ARCHITECTURES, DEFAULT_ARCHITECTURE, classifiers
-from deeplabctl.network.rows import Conv, Norm, Pool, Row, Rows, Sum, fold
+from deeplabctl.network.rows import Conv, Norm, Pool, Row, Rows, Sum, Zoom, fold
 
 MAX_SIZE = 1_000_000  # bytes; those of the largest known nets have a fifth of it
 
@@ -20,8 +20,8 @@ TYPES = {"4": "convolution", "17": "pooling", "25": "eltwise"}  # V1LayerParamet
 KINDS: dict[type[Row], tuple[str, str]] = {
     Conv: ("convolution", "convolution_param"), Pool: ("pooling", "pooling_param"),
     Norm: ("batchnorm", "batch_norm_param"), Sum: ("eltwise", "eltwise_param"),
+    Zoom: ("interp", "interp_param"),
 }  # fmt: skip
-BETWEEN = ("interp", "data", "input")  # of a net of several scales: what connects them
 NORM_EPS = 1e-5  # as it is written
 POOL_METHODS: dict[str | int | float, str] = {"MAX": "max", "AVE": "average", 0: "max", 1: "average", 2: "stochastic"}
 
@@ -58,7 +58,9 @@ def check_geometry(
     nets = _copies([*tree.messages("layers"), *tree.messages("layer")])
     if not any(row.name in nets[""] for row in ARCHITECTURES[architecture].rows):
         raise WeightsError(f"prototxt {tree.where}: expected a net like {architecture}, got none of its layers")
-    checks = [_Check(architecture, given, num_classes, width) for given in nets.values()]
+    tables = [ARCHITECTURES[architecture].rows, ARCHITECTURES[architecture].prediction_rows]
+    both = [[_Check(architecture, rows, given, num_classes, width) for given in nets.values()] for rows in tables]
+    checks = min(both, key=lambda checks: sum(len(check.wrong) for check in checks))  # a training or a test net
     wrong = [text for check in checks for text in check.wrong]
     if wrong:
         raise WeightsError(
@@ -72,10 +74,9 @@ def _copies(layers: Iterable[Message]) -> dict[str, dict[str, list[Message]]]:
     """Return the layers of each scale ("" is the first) by their names at the first one."""
     nets: dict[str, dict[str, list[Message]]] = {"": {}}
     for layer in layers:
-        if _type(layer) not in BETWEEN:
-            name = str(layer.last("name"))
-            copy = SCALE_COPY.search(name)
-            nets.setdefault(copy[0] if copy else "", {}).setdefault(SCALE_COPY.sub("", name), []).append(layer)
+        name = str(layer.last("name"))
+        copy = SCALE_COPY.search(name)
+        nets.setdefault(copy[0] if copy else "", {}).setdefault(SCALE_COPY.sub("", name), []).append(layer)
     return nets
 
 
@@ -83,11 +84,15 @@ class _Check:
     """Compare one copy of a net with an architecture: the ``names`` of the layers found, and what is ``wrong``."""
 
     def __init__(
-        self, architecture: str, given: dict[str, list[Message]], num_classes: int | None, width: float | None
+        self,
+        architecture: str,
+        rows: Rows,
+        given: dict[str, list[Message]],
+        num_classes: int | None,
+        width: float | None,
     ) -> None:
         self.names: list[str] = []
         self.wrong: list[str] = []
-        rows = ARCHITECTURES[architecture].rows
         self._given, self._num_classes = given, num_classes
         self._optional = classifiers(architecture) if len(classifiers(architecture)) == 1 else ()
         self._known = {row.name for row in rows} | {scale_name(row.name) for row in rows if isinstance(row, Norm)}
@@ -172,6 +177,8 @@ def _differences(row: Row, layer: Message, outputs: int | None) -> list[str]:
             return [f"expected {row.kind} pooling, got {_shown(method)}"]
         if settings.last("global_pooling") in ("true", 1) or settings.last("round_mode") in ("FLOOR", 1):
             return ["expected pooling in windows, its size rounded up, got global_pooling or round_mode: FLOOR"]
+    elif isinstance(row, Zoom):
+        compared = [("zoom_factor", row.factor, settings.get("zoom_factor", [None]))]
     elif isinstance(row, Norm):
         compared = [("eps", NORM_EPS, settings.get("eps", [NORM_EPS]))]
     else:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -59,9 +64,36 @@ def _options(
 
 def main() -> None:
     """Run the command line; a reader that closes the pipe early (``| head``) ends it quietly."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(
+            stream, io.TextIOWrapper
+        ):  # names may have bytes that no encoding has, or characters that its lacks
+            stream.reconfigure(errors="backslashreplace")
     plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
     try:
-        app(color=False if plain else None)
+        with _cleaning_up():
+            app(color=False if plain else None)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
+
+
+@contextmanager
+def _cleaning_up() -> Iterator[None]:
+    """Let the first SIGTERM or SIGHUP remove what is half-written before the process ends; a second ends it at once."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        for each in installed:
+            signal.signal(each, signal.SIG_DFL)
+        raise SystemExit(128 + number)
+
+    installed = [
+        number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) == signal.SIG_DFL
+    ]  # not under nohup
+    for number in installed:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in installed:
+            signal.signal(number, signal.SIG_DFL)

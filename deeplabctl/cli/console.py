@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -47,13 +49,24 @@ class Console:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Turn the project's own errors into one line and exit code 1; with --debug, let them through."""
+        """Turn the project's own errors into one line and exit code 1; with --debug, let them through.
+
+        So is a name that is too long for the system, which any call may refuse.
+        """
         try:
             yield
         except DeepLabError as error:
             if self.debug:
                 raise
             print_error(str(error))
+            raise typer.Exit(1) from None
+        except OSError as error:
+            if self.debug or error.errno != errno.ENAMETOOLONG:
+                raise
+            name = os.fsdecode(error.filename)[:80]
+            print_error(
+                str(DeepLabError(f"{name}...: expected the name of a file, got one that is too long; shorten it"))
+            )
             raise typer.Exit(1) from None
 
     def say(self, text: str = "") -> None:

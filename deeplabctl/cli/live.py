@@ -24,7 +24,9 @@ class LiveReporter:
 
     def __init__(self) -> None:
         # A copy of the descriptor: while TensorFlow starts, descriptor 2 leads into the log.
-        self._file = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding)
+        self._file = os.fdopen(
+            os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding, errors="backslashreplace"
+        )
         self._console = Console(file=self._file, force_terminal=True, highlight=False)
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
@@ -84,7 +86,8 @@ class LiveReporter:
         if (trained := self._trained) is not None:
             lines.append(
                 Text.assemble(
-                    "loss ", (f"{trained.loss:.4f}", "bold cyan"), f" {_sparkline(self._losses)}  ",
+                    "loss ", (f"{trained.loss:.4f}", "bold cyan"),
+                    f" {_sparkline(self._losses, self._file.encoding)}  ",
                     "lr ", (f"{trained.learning_rate:.2e}", "bold"), "  ",
                     (f"{trained.images_per_second:.1f}", "bold"), " images/s  ",
                     "waiting ", (f"{trained.waiting:.1%}", "bold"), "  ",
@@ -102,8 +105,12 @@ class LiveReporter:
         return Group(*lines)
 
 
-def _sparkline(values: list[float]) -> str:
-    """Draw a curve in a line of text."""
+def _sparkline(values: list[float], encoding: str) -> str:
+    """Draw a curve in a line of text; none in an encoding that has no blocks."""
+    try:
+        _SPARKS.encode(encoding)
+    except UnicodeEncodeError:
+        return ""
     if not values:
         return ""
     low, high = min(values), max(values)

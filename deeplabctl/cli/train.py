@@ -220,7 +220,7 @@ def _train(job: TrainingJob, worker: Worker | None, report: Reporter) -> tuple[T
         with limited_wait() if waiting else nullcontext(), tensorflow_startup(log):
             from deeplabctl.training.cluster import Cluster
 
-            cluster = Cluster.of_kind(strategy)
+            cluster = Cluster.of_kind(strategy, job.plan.recipe.solver.batch_size)
         stack.enter_context(stop_signals(should_stop))  # now, as several workers' TensorFlow has set a handler itself
         return cluster
 

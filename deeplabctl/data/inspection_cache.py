@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from platformdirs import user_cache_path
-
 from deeplabctl.data.file_facts import ImageFacts, LabelFacts, inspect_image, inspect_label
 from deeplabctl.errors import DataError, OutputError
-from deeplabctl.files import write_text
+from deeplabctl.files import user_cache, write_text
 
 Facts = TypeVar("Facts", LabelFacts, ImageFacts)
 
@@ -27,11 +26,12 @@ class InspectionCache:
     """
 
     def __init__(self, root: Path, *, reuse: bool = True) -> None:
-        digest = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
-        self.path = user_cache_path("deeplabctl") / "labels" / f"{digest}.json"
+        digest = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
+        folder = user_cache()
+        self.path = folder / "labels" / f"{digest}.json" if folder else None
         self._known: dict[str, str] = {}  # JSON of [size and time, facts], a tenth of the memory of lists
         self._changed = False
-        if reuse:
+        if reuse and self.path:
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # missing or damaged: start empty
                 stored = json.loads(self.path.read_text("utf-8"))
                 if stored["format"] == _FORMAT and isinstance(stored["files"], dict):
@@ -63,7 +63,7 @@ class InspectionCache:
 
     def save(self) -> None:
         """Write the facts for the next time; a cache folder that cannot be written only costs time."""
-        if self._changed:
+        if self._changed and self.path:
             with contextlib.suppress(OutputError):
                 write_text(self.path, json.dumps({"format": _FORMAT, "files": self._known}))
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from deeplabctl.classes import format_classes
 from deeplabctl.errors import OutputError
-from deeplabctl.files import check_new_folder, has_content, whole_folder, write_text
+from deeplabctl.files import check_new_folder, check_writable, has_content, whole_folder, write_text
 
 IMAGES = "JPEGImages"
 LABELS = "SegmentationClass"
@@ -32,6 +32,7 @@ def check_new_dataset(root: Path, *, overwrite: bool) -> None:
     other folder is never removed.
     """
     check_new_folder(root, overwrite=overwrite)
+    check_writable(root.resolve().parent)
     if not has_content(root):
         return
     if not all((root / part).is_dir() for part in (IMAGES, LISTS)):
@@ -94,4 +95,4 @@ def write_list(root: Path, split: str, ids: Iterable[str]) -> None:
 
 def write_class_names(root: Path, names: Sequence[str]) -> None:
     """Write classes.txt; the first name is class 0. Raises DataError for names that it cannot hold."""
-    write_text(root / CLASS_NAMES, format_classes(names))
+    write_text(root / CLASS_NAMES, format_classes(names, root / CLASS_NAMES))

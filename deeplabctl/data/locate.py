@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from platformdirs import user_cache_path
-
 from deeplabctl.data.dataset import Dataset
 from deeplabctl.data.dataset import open_dataset as open_folder
 from deeplabctl.data.shapes import CLASSES, write_shapes
 from deeplabctl.errors import OutputError
+from deeplabctl.files import user_cache
 from deeplabctl.reporting import Note, Reporter, silent
 
 SHAPES = "shapes"
@@ -24,6 +23,8 @@ def find_dataset(given: str | None, report: Reporter) -> Dataset:
     """
     if given and given != SHAPES:
         return open_folder(Path(given))
+    if given and Path(SHAPES).is_dir():
+        report(Note(f"data set: the built-in shapes; the folder here is `data=./{SHAPES}`", warning=True))
     if not given:
         for place in _USUAL_PLACES:
             if place.is_dir():
@@ -54,7 +55,8 @@ def shapes_dataset(report: Reporter) -> Dataset:
 
 def name_or_path(dataset: Dataset) -> str:
     """Return what finds a data set again from any folder: "shapes" for the built-in one, else its absolute path."""
-    return SHAPES if dataset.root == _shapes_root() else str(dataset.root.resolve())
+    is_ours = user_cache() is not None and dataset.root == _shapes_root()
+    return SHAPES if is_ours else str(dataset.root.resolve())
 
 
 def is_shapes(dataset: Dataset) -> bool:
@@ -63,4 +65,10 @@ def is_shapes(dataset: Dataset) -> bool:
 
 
 def _shapes_root() -> Path:
-    return user_cache_path("deeplabctl") / f"shapes-v{_SHAPES_VERSION}" / SHAPES
+    folder = user_cache()
+    if folder is None:
+        raise OutputError(
+            "the built-in data set: expected a home folder to draw it in, got none; set $HOME or $XDG_CACHE_HOME, or "
+            "write it with deeplabctl data shapes"
+        )
+    return folder / f"shapes-v{_SHAPES_VERSION}" / SHAPES

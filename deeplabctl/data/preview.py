@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -22,22 +22,24 @@ def choose_samples(samples: Sequence[Sample], count: int, seed: int) -> list[Sam
 
 def draw_samples(dataset: Dataset, samples: Sequence[Sample], columns: int) -> Image:
     """Draw a sheet of images with their labels laid over them, (H, W, 3) uint8 RGB."""
-    cells = [(sample.id, *_read(sample)) for sample in samples]
+    cells = ((sample.id, *_read(sample)) for sample in samples)  # one is in memory at a time
     return contact_sheet(cells, columns, dataset.classes)
 
 
 def draw_augmented(dataset: Dataset, samples: Sequence[Sample], settings: Augment, crops: int, seed: int) -> Image:
     """Draw a row per sample, (H, W, 3) uint8 RGB: the image itself, and ``crops`` crops as augmentation makes them."""
-    cells = []
-    for number, sample in enumerate(samples):
-        image, label = _read(sample)
-        cells.append((f"{sample.id} {label.shape[1]}x{label.shape[0]}", image, label))
-        for crop in range(crops):
-            rng = np.random.default_rng((seed, number, crop))
-            pixels, cropped = augment(image, label, settings, rng)
-            size = f"{settings.crop_size}x{settings.crop_size}"
-            cells.append((f"crop {crop + 1}, {size}", _undo_preprocessing(pixels), cropped))
-    return contact_sheet(cells, crops + 1, dataset.classes, width=240)
+
+    def cells() -> Iterator[tuple[str, Image, Label]]:
+        for number, sample in enumerate(samples):
+            image, label = _read(sample)
+            yield f"{sample.id} {label.shape[1]}x{label.shape[0]}", image, label
+            for crop in range(crops):
+                rng = np.random.default_rng((seed, number, crop))
+                pixels, cropped = augment(image, label, settings, rng)
+                size = f"{settings.crop_size}x{settings.crop_size}"
+                yield f"crop {crop + 1}, {size}", _undo_preprocessing(pixels), cropped
+
+    return contact_sheet(cells(), crops + 1, dataset.classes, width=240)
 
 
 def _read(sample: Sample) -> tuple[Image, Label]:

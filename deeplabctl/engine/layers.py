@@ -10,7 +10,7 @@ import numpy as np
 from deeplabctl.arrays import Float32
 from deeplabctl.engine.buffers import aligned
 from deeplabctl.engine.minimal_filtering import KERNEL, TILES, matrices, multiplications, tile_starts
-from deeplabctl.engine.operations import Addition, Convolution, Pooling
+from deeplabctl.engine.operations import Addition, Convolution, Enlargement, Pooling
 from deeplabctl.engine.workers import Workers
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class ConvolutionLayer:
 
         self._operation, self._depth, self._form, self._workers = operation, depth, form, workers
         self._width = REGISTERS * len(form[0])
-        self._panels = -(-operation.channels // self._width)
+        self._panels = -(-padded(operation.channels) // self._width)  # zeros too: the next layer reads them
         self._affine = self._packed_affine(len(form[0]))
         self._packed: dict[int, Float32] = {}
 
@@ -85,7 +85,7 @@ class ConvolutionLayer:
         g = np.ascontiguousarray(matrices(m)[2])
 
         def pack(panels: tuple[int, int], work: Float32) -> None:
-            pack_transformed(kernel, g, self._depth, self._width, *panels, packed)
+            pack_transformed(kernel, g, self._depth, self._width, self._panels, *panels, packed)
 
         self._workers.run(pack, self._workers.ranges(self._panels))
         return packed
@@ -208,7 +208,34 @@ class AdditionLayer:
             total = result
 
 
-Layer = ConvolutionLayer | PoolingLayer | AdditionLayer
+class EnlargementLayer:
+    """Enlarge images with aligned corners."""
+
+    def __init__(self, operation: Enlargement, depth: int, workers: Workers) -> None:
+        self._factor, self._depth, self._workers = operation.factor, depth, workers
+
+    def size(self, before: Size) -> Size:
+        """Return the size of the result."""
+        height, width = (self._factor * (length - 1) + 1 for length in before)
+        return height, width
+
+    def compute(self, images: list[Float32], before: Size, result: Float32) -> None:
+        """Resize an image [height][width][depth]."""
+        from deeplabctl.engine.fusing import resize_rows
+
+        size = self.size(before)
+        old, new = (
+            array[: math.prod(shape) * self._depth].reshape(*shape, self._depth)
+            for array, shape in ((images[0], before), (result, size))
+        )
+
+        def resize(rows: tuple[int, int], work: Float32) -> None:
+            resize_rows(old, size, *rows, new, False)
+
+        self._workers.run(resize, self._workers.ranges(size[0]))
+
+
+Layer = ConvolutionLayer | PoolingLayer | AdditionLayer | EnlargementLayer
 
 
 def padded(channels: int) -> int:

@@ -13,12 +13,13 @@ from deeplabctl.engine.buffers import Buffers
 from deeplabctl.engine.layers import (
     AdditionLayer,
     ConvolutionLayer,
+    EnlargementLayer,
     Layer,
     PoolingLayer,
     Size,
     padded,
 )
-from deeplabctl.engine.operations import Addition, Convolution, Operation, Picture, operations
+from deeplabctl.engine.operations import Addition, Convolution, Enlargement, Operation, Picture, operations
 from deeplabctl.engine.workers import Workers
 from deeplabctl.network.layers import Weights
 from deeplabctl.parallel import available_cpus
@@ -41,7 +42,10 @@ class NumbaNetwork:
         self.first_channels, self.classes = (self._operations[place].channels for place in (1, -1))
 
     def logits(self, image: Pixels) -> Float32:
-        """Return the logits (h, w, classes) at stride 8 of an image (H, W, 3) float32, BGR minus the mean."""
+        """Return the logits (h, w, classes) of an image (H, W, 3) float32, BGR minus the mean.
+
+        They are at stride 8, or as `Architecture.test_rows` say.
+        """
         with self._lock:
             return self._logits(np.ascontiguousarray(image, np.float32))
 
@@ -50,6 +54,8 @@ class NumbaNetwork:
         values: dict[int, tuple[Float32, Size]] = {id(self._operations[0]): (image.reshape(-1), image.shape[:2])}
         for operation in self._operations[1:]:
             before, layer = [values[id(below)] for below in operation.inputs], self._layers[id(operation)]
+            if len({size for _, size in before}) > 1:
+                raise ValueError(f"{operation.name}: expected inputs of one size, got {[size for _, size in before]}")
             size = layer.size(before[0][1])
             result = self._buffers.take(math.prod(size) * padded(operation.channels))
             layer.compute([array for array, _ in before], before[0][1], result)
@@ -71,5 +77,7 @@ class NumbaNetwork:
             return ConvolutionLayer(operation, depth, form, self.workers)
         if isinstance(operation, Addition):
             return AdditionLayer(operation, depth, self.workers)
+        if isinstance(operation, Enlargement):
+            return EnlargementLayer(operation, depth, self.workers)
         assert not isinstance(operation, Picture)
         return PoolingLayer(operation, depth, self.workers)

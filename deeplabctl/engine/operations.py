@@ -9,7 +9,7 @@ import numpy as np
 
 from deeplabctl.arrays import Float32
 from deeplabctl.network.layers import ARCHITECTURES, BIAS, KERNEL, NORM_PARTS, Weights
-from deeplabctl.network.rows import NORM_EPSILON, Conv, Norm, Pool, Row, fold
+from deeplabctl.network.rows import NORM_EPSILON, Conv, Norm, Pool, Row, Zoom, fold
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +73,21 @@ class Addition:
         return self.inputs[0].channels
 
 
-Operation = Picture | Convolution | Pooling | Addition
+@dataclass(frozen=True, eq=False)
+class Enlargement:
+    """Hold an enlargement from m to ``factor * (m - 1) + 1``, with aligned corners."""
+
+    name: str
+    inputs: tuple[Operation, ...]
+    factor: int
+
+    @property
+    def channels(self) -> int:
+        """Return the channels of the result."""
+        return self.inputs[0].channels
+
+
+Operation = Picture | Convolution | Pooling | Addition | Enlargement
 
 
 def operations(architecture: str, weights: Weights) -> list[Operation]:
@@ -90,10 +104,12 @@ def operations(architecture: str, weights: Weights) -> list[Operation]:
             return Pooling(row.name, before, row.kind == "max", row.stride)
         if isinstance(row, Norm):
             return _normalized(row, before[0], weights)
+        if isinstance(row, Zoom):
+            return Enlargement(row.name, before, row.factor)
         return Addition(row.name, before, row.relu)
 
     picture: Operation = Picture()
-    found = [picture, *fold(ARCHITECTURES[architecture].rows, picture, make).values()]
+    found = [picture, *fold(ARCHITECTURES[architecture].prediction_rows, picture, make).values()]
     needed = set(_below(found[-1]))
     return [operation for operation in dict.fromkeys(found) if operation in needed]
 

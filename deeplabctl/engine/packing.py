@@ -28,7 +28,7 @@ def pack_kernel(weights: Float32, depth: int, width: int, packed: Float32) -> No
 
 @kernel
 def pack_transformed(
-    weights: Float32, g: Floats, depth: int, width: int, first: int, last: int, packed: Float32
+    weights: Float32, g: Floats, depth: int, width: int, panels: int, first: int, last: int, packed: Float32
 ) -> None:
     """Transform the outputs of panels from one to another of a kernel: [n * n][panels][depth][width], G k G'.
 
@@ -36,7 +36,6 @@ def pack_transformed(
     """
     n = len(g)
     _, _, incoming, outgoing = weights.shape
-    panels = (outgoing + width - 1) // width
     lines, halves = np.zeros((9, width)), np.zeros((3, width))
     for panel in range(first, last):
         start, inside = panel * width, min(width, outgoing - panel * width)

@@ -15,7 +15,7 @@ from deeplabctl.classes import IGNORE_LABEL, voc_grey_levels
 from deeplabctl.data.dataset import Dataset, Sample
 from deeplabctl.data.images import read_label
 from deeplabctl.errors import DataError
-from deeplabctl.evaluation.boundaries import Around
+from deeplabctl.evaluation.boundaries import BANDS, Around
 from deeplabctl.evaluation.split_scores import ImageScores, SplitScores, score_image
 from deeplabctl.parallel import map_ahead
 from deeplabctl.reporting import Note, Reporter, silent, task
@@ -90,8 +90,9 @@ def score_masks(
             sample, label, mask, len(dataset.classes), around
         )
 
+    counted = 0 if around is None else 8 * BANDS * len(dataset.classes) ** 2  # bytes of an image's trimap
     with task(report, "scoring masks", len(samples), "masks") as advance:
-        for scored in map_ahead(score, samples, ahead=4):
+        for scored in map_ahead(score, samples, ahead=4, size=lambda sample: counted):
             if isinstance(scored, Fault):
                 result.faults.append(scored)
                 report(Note(scored.text, warning=True))

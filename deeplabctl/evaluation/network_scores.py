@@ -9,7 +9,7 @@ from deeplabctl.arrays import Image, Label
 from deeplabctl.data.dataset import Dataset, Sample
 from deeplabctl.data.images import read_image, read_label
 from deeplabctl.errors import DataError
-from deeplabctl.evaluation.boundaries import Around
+from deeplabctl.evaluation.boundaries import BANDS, Around
 from deeplabctl.evaluation.split_scores import ImageScores, SplitScores, score_image
 from deeplabctl.parallel import available_cpus, map_ahead
 from deeplabctl.prediction.segmenter import Segmenter
@@ -49,9 +49,12 @@ def score_network(
         except ValueError as error:
             raise DataError(f"label {sample.label}: {error}; fix the label") from None
 
+    counted = 0 if around is None else 8 * BANDS * len(dataset.classes) ** 2  # bytes of an image's trimap
+
     with task(report, "scoring", len(samples), "images") as advance:
         loaded = (((sample, label), image) for sample, image, label in read_ahead(samples))
-        for scores in map_ahead(score, segmenter.labels(loaded, fail), ahead=4):
+        predicted = segmenter.labels(loaded, fail)
+        for scores in map_ahead(score, predicted, ahead=4, size=lambda item: counted + 2 * item[1].nbytes):
             total.add(scores)
             on_image(scores)
             advance()

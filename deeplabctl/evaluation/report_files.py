@@ -13,7 +13,7 @@ from deeplabctl.data.images import write_picture
 from deeplabctl.evaluation.report import render_report
 from deeplabctl.evaluation.report_pictures import confusion_picture
 from deeplabctl.evaluation.split_scores import Extremes, SplitScores
-from deeplabctl.files import check_folder, check_new_file, write_text
+from deeplabctl.files import check_folder, check_new_file, check_writable, write_text
 
 SCORES, CLASSES, CONFUSION, PICTURE, REPORT = (
     "scores.json", "classes.csv", "confusion.csv", "confusion.png", "report.html",
@@ -21,8 +21,9 @@ SCORES, CLASSES, CONFUSION, PICTURE, REPORT = (
 
 
 def check_results(out: Path, *, overwrite: bool) -> None:
-    """Raise OutputError where `write_results` must not write: the folder is a file, or has such files already."""
+    """Raise OutputError where `write_results` must not write, or cannot: in a file, or where such files are already."""
     check_folder(out)
+    check_writable(out)
     for name in (SCORES, CLASSES, CONFUSION, PICTURE, REPORT):
         check_new_file(out / name, overwrite=overwrite)
 

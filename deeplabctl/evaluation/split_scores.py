@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from deeplabctl.arrays import Floats, Label
@@ -124,6 +124,7 @@ class Extremes:
     def add(self, image: ImageScores) -> None:
         """Keep an image while it is among the extremes."""
         miou = image.matrix.mean_iou()
+        image = replace(image, trimap=None)  # of 255 classes it takes 20 MB
         if not math.isnan(miou):
             self._best = sorted([*self._best, (miou, image)], key=lambda entry: -entry[0])[: self._count]
             self._worst = sorted([*self._worst, (miou, image)], key=lambda entry: entry[0])[: self._count]

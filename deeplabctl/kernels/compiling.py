@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from platformdirs import user_cache_path
+from deeplabctl.files import user_cache
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -51,7 +51,8 @@ def cache_folder(room: Path) -> str:
         path.read_bytes() for here in (room, Path(__file__).parent) for path in sorted(here.glob("*.py"))
     )
     name = f"numba-{hashlib.sha256(sources).hexdigest()[:16]}"
-    for folder in (room / "__pycache__" / name, user_cache_path("deeplabctl") / name):
+    users_own = user_cache()
+    for folder in (room / "__pycache__" / name, *([users_own / name] if users_own else [])):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()

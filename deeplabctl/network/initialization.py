@@ -12,8 +12,6 @@ import numpy.typing as npt
 from deeplabctl.network.layers import KERNEL, Parameter, Weights, parameters
 from deeplabctl.network.rows import Conv, Norm
 
-NEW_LAYER_STD = 0.01  # the gaussian filler of the original prototxt
-
 # Pixels minus the mean have a standard deviation of about 70: the first layer brings them to about 10, and the gain of
 # each later layer, below 1, brings that down on the way to the classifier.
 _FIRST_SCALE = 1 / 7
@@ -35,9 +33,10 @@ def random_weights(architecture: str, num_classes: int, width: float, seed: int)
 
 
 def new_weights(parameter: Parameter, seed: int) -> npt.NDArray[Any]:
-    """Draw weights of a layer on top of trained ones: kernels gaussian with a standard deviation of 0.01, biases 0."""
+    """Draw weights of a layer on top of trained ones: kernels gaussian as the original prototxt says, biases 0."""
     if parameter.part == KERNEL:
-        return _gaussian(parameter.shape, NEW_LAYER_STD, seed, parameter.number)
+        std = parameter.row.first_std if isinstance(parameter.row, Conv) else 0.0
+        return _gaussian(parameter.shape, std, seed, parameter.number)
     first = parameter.row.first_gamma if isinstance(parameter.row, Norm) else 0.0
     values = {"gamma": first, "moving_variance": 1.0}
     return np.full(parameter.shape, values.get(parameter.part, 0.0), np.float32)

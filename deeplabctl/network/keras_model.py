@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from deeplabctl.network.atrous import atrous_convolution, is_slow_in_tensorflow
 from deeplabctl.network.layers import ARCHITECTURES, Weights, channels, layer_of, weight_shapes
-from deeplabctl.network.rows import NORM_EPSILON, Conv, Norm, Pool, Row, fold
+from deeplabctl.network.resizing import resize
+from deeplabctl.network.rows import NORM_EPSILON, Conv, Norm, Pool, Row, Rows, Zoom, fold
 
 if TYPE_CHECKING:
     import keras
@@ -55,6 +56,8 @@ def _keras_layers(row: Row, outgoing: int, dropout: float, dtype: str) -> list[k
             layers.ZeroPadding2D(((1, after), (1, after)), dtype=dtype, name=f"{row.name}_pad"),
             pooling(3, row.stride, dtype=dtype, name=row.name),
         ]
+    if isinstance(row, Zoom):
+        raise TypeError("no stock layer enlarges with aligned corners: only prediction does")
     if isinstance(row, Norm):
         layer = layers.BatchNormalization(epsilon=NORM_EPSILON, trainable=False, dtype=dtype, name=row.name)
     else:
@@ -94,12 +97,20 @@ def apply_model(model: keras.Model, images: tf.Tensor, seeds: tf.Tensor | None =
     same units in any batch, so gradient accumulation and resuming repeat a run exactly. Dropout is inverted, as
     Caffe's: kept units are divided by the probability of keeping them.
     """
-    return list(apply_rows(model, images, seeds).values())[-1]
+    return list(apply_rows(model, images, ARCHITECTURES[model.name].rows, seeds).values())[-1]
 
 
-def apply_rows(model: keras.Model, images: tf.Tensor, seeds: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
-    """Return the value of every row as `apply_model` computes it; a convolution's is that of the norm on it."""
-    rows = ARCHITECTURES[model.name].rows
+def predict_logits(model: keras.Model, images: tf.Tensor) -> tf.Tensor:
+    """Return the logits of prediction: at stride 8, or of the images' size, as the architecture's table says."""
+    return list(apply_rows(model, images, ARCHITECTURES[model.name].prediction_rows).values())[-1]
+
+
+def apply_rows(
+    model: keras.Model, images: tf.Tensor, rows: Rows, seeds: tf.Tensor | None = None
+) -> dict[str, tf.Tensor]:
+    """Return the value of every row of a table; a convolution's is that of the norm on it."""
+    import tensorflow as tf
+
     layers = {layer.name: layer for layer in model.layers}
     norms = {above.name: row.name for above, row in pairwise(rows) if isinstance(row, Norm)}
     dropouts = 0
@@ -108,9 +119,9 @@ def apply_rows(model: keras.Model, images: tf.Tensor, seeds: tf.Tensor | None = 
         nonlocal dropouts
         x = inputs[0]
         if isinstance(row, Conv):
-            if f"{row.name}_pad" in layers:
+            if row.stride > 1 and f"{row.name}_pad" in layers:
                 x = layers[f"{row.name}_pad"](x)
-            x = _convolve(layers[row.name], x, layers.get(norms.get(row.name, "")))
+            x = _convolve(layers[row.name], x, row.stride, layers.get(norms.get(row.name, "")))
             if row.dropout:
                 dropouts += 1
                 rate = layers[f"{row.name}_dropout"].rate
@@ -119,6 +130,8 @@ def apply_rows(model: keras.Model, images: tf.Tensor, seeds: tf.Tensor | None = 
         elif isinstance(row, Pool):
             for name in (f"{row.name}_pad", row.name):
                 x = layers[name](x) if name in layers else x
+        elif isinstance(row, Zoom):
+            x = resize(x, [row.factor * (side - 1) + 1 for side in tf.unstack(tf.shape(x)[1:3])])
         elif not isinstance(row, Norm):
             x = layers[row.name](inputs)
         return layers[f"{row.name}_relu"](x) if f"{row.name}_relu" in layers else x
@@ -126,15 +139,15 @@ def apply_rows(model: keras.Model, images: tf.Tensor, seeds: tf.Tensor | None = 
     return fold(rows, images, compute)
 
 
-def _convolve(layer: keras.Layer, x: tf.Tensor, norm: keras.Layer | None) -> tf.Tensor:
-    """Return a convolution, and the norm that follows it.
+def _convolve(layer: keras.Layer, x: tf.Tensor, stride: int, norm: keras.Layer | None) -> tf.Tensor:
+    """Return a convolution, and the norm that follows it; the stride may be another than the layer's.
 
     In a smaller format than the variables' the norm goes into the kernel first: float16 would overflow before it.
     """
     import tensorflow as tf
 
     slow = is_slow_in_tensorflow(layer)
-    if not slow and norm is None:
+    if not slow and norm is None and layer.strides == (stride, stride):
         return layer(x)
     kernel, bias, scale = tf.convert_to_tensor(layer.kernel), layer.bias, None
     if norm is not None:
@@ -147,7 +160,8 @@ def _convolve(layer: keras.Layer, x: tf.Tensor, norm: keras.Layer | None) -> tf.
     if slow:
         x = atrous_convolution(x, kernel, layer.dilation_rate[0])
     else:
-        x = tf.nn.convolution(x, kernel, layer.strides, layer.padding.upper(), dilations=layer.dilation_rate)
+        padding = layer.padding.upper() if layer.strides == (stride, stride) else "SAME"
+        x = tf.nn.convolution(x, kernel, stride, padding, dilations=layer.dilation_rate)
     x = x if scale is None else x * tf.cast(scale, x.dtype)
     return layer.activation(x if bias is None else x + tf.cast(bias, x.dtype))
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy.typing as npt
 
 from deeplabctl.network.resnet import RESNET101
-from deeplabctl.network.rows import Conv, Norm, Pool, Row, Rows, fold
-from deeplabctl.network.vgg import ASPP_L, ASPP_S, LARGEFOV
+from deeplabctl.network.rows import Conv, Norm, Pool, Row, Rows, Zoom, fold
+from deeplabctl.network.vgg import ASPP_L, ASPP_S, LARGEFOV, MSC_LARGEFOV, MSC_LARGEFOV_TEST
 
 OUTPUT_STRIDE = 8
 
@@ -28,12 +28,19 @@ class Architecture:
     """Hold a network's table, and the scales at which it is applied with the same weights.
 
     With several scales the logits of each are brought to the grid of the first, and the largest counts. ``crf`` is the
-    preset of the dense CRF that the authors used with it.
+    preset of the dense CRF that the authors used with it. ``test_rows`` are those of prediction, where they differ:
+    with the same weights, and logits of the image's own size.
     """
 
     rows: Rows
     crf: str
     scales: tuple[float, ...] = (1.0,)
+    test_rows: Rows = ()
+
+    @property
+    def prediction_rows(self) -> Rows:
+        """Return the table that is applied in prediction."""
+        return self.test_rows or self.rows
 
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -41,6 +48,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "aspp-s": Architecture(ASPP_S, "v2-vgg"),
     "aspp-l": Architecture(ASPP_L, "v2-vgg"),
     "resnet101": Architecture(RESNET101, "v2-resnet", scales=(1.0, 0.75, 0.5)),
+    "msc-largefov": Architecture(MSC_LARGEFOV, "largefov-v1", test_rows=MSC_LARGEFOV_TEST),
 }
 DEFAULT_ARCHITECTURE = "largefov"  # of weight files that do not name an architecture
 
@@ -88,7 +96,7 @@ def channels(architecture: str, num_classes: int, width: float = 1.0) -> dict[st
             return inputs[0]
         return num_classes if row.classifier else max(1, round(row.channels * width))
 
-    return fold(ARCHITECTURES[architecture].rows, 3, count)
+    return fold(ARCHITECTURES[architecture].prediction_rows, 3, count)
 
 
 def most_values(architecture: str, first: int) -> float:
@@ -96,14 +104,15 @@ def most_values(architecture: str, first: int) -> float:
 
     ``first`` is the number of channels of the first convolution, which tells the width.
     """
-    rows = ARCHITECTURES[architecture].rows
+    rows = ARCHITECTURES[architecture].prediction_rows
     outgoing = channels(architecture, 2, first / convolutions(architecture)[0].channels)
     most = 0.0
 
     def values(row: Row, inputs: list[tuple[int, int]]) -> tuple[int, int]:
         """Return the channels and the stride of a row."""
         nonlocal most
-        written = outgoing[row.name], inputs[0][1] * (row.stride if isinstance(row, Conv | Pool) else 1)
+        stride = inputs[0][1] * (row.stride if isinstance(row, Conv | Pool) else 1)
+        written = outgoing[row.name], stride // (row.factor if isinstance(row, Zoom) else 1)
         if row is not rows[0]:
             most = max(most, sum(count / stride**2 for count, stride in [*inputs, written]))
         return written

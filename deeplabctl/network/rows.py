@@ -40,6 +40,7 @@ class Conv:
     classifier: bool = False
     lr_multipliers: tuple[float, float] = (1.0, 2.0)
     decay_multipliers: tuple[float, float] = (1.0, 0.0)
+    first_std: float = 0.01  # of the gaussian kernel, where it starts new on trained layers
     inputs: tuple[str, ...] = ()
 
     @property
@@ -80,7 +81,16 @@ class Sum:
     relu: bool = False
 
 
-Row = Conv | Pool | Norm | Sum
+@dataclass(frozen=True)
+class Zoom:
+    """Describe an enlargement from m to ``factor * (m - 1) + 1``, bilinear with aligned corners (Caffe's Interp)."""
+
+    name: str
+    factor: int
+    inputs: tuple[str, ...]
+
+
+Row = Conv | Pool | Norm | Sum | Zoom
 Rows = tuple[Row, ...]
 
 

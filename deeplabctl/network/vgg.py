@@ -6,7 +6,7 @@ ASPP (arXiv 1606.00915, section 4.1.2 and Figure 7).
 
 from __future__ import annotations
 
-from deeplabctl.network.rows import Conv, Pool, Row, Rows, Sum, classifier
+from deeplabctl.network.rows import Conv, Pool, Row, Rows, Sum, Zoom, classifier
 
 _BODY: Rows = (
     Conv("conv1_1", 64),
@@ -49,6 +49,32 @@ def _pyramid(*rates: int) -> Rows:
         ]
     return (*branches, Sum("fc8_voc12", tuple(f"fc8_voc12_{number}" for number in range(1, len(rates) + 1))))
 
+
+def _with_direct_paths(*, testing: bool) -> Rows:
+    """Return LargeFOV with direct paths from the image and the first four poolings to the sum of scores.
+
+    In training the paths bring themselves to stride 8; in testing they keep the size of what they read, and all scores
+    are enlarged to the image's. At pixels (8i, 8j) both are equal.
+    """
+    rows, summed = list(LARGEFOV), []
+    for source, stride in (("data", 1), ("pool1", 2), ("pool2", 4), ("pool3", 8), ("pool4", 8)):
+        step, std = 1 if testing else 8 // stride, 0.005 if source == "pool4" else 0.001
+        rows += [
+            Conv(f"{source}_conv", 128, stride=step, dropout=True, first_std=0.001, inputs=(source,)),
+            Conv(f"{source}_fc", 128, kernel=1, dropout=True, first_std=std),
+            classifier(f"{source}_ms"),
+        ]
+        summed.append((f"{source}_ms", f"{source}_interp", stride))
+    summed.append(("fc8_voc12", "fc8_interp", 8))
+    if testing:
+        rows += [Zoom(zoomed, stride, (name,)) for name, zoomed, stride in summed if stride > 1]
+    names = [zoomed if testing and stride > 1 else name for name, zoomed, stride in summed]
+    return (*rows, Sum("fc_fusion", tuple(names)))
+
+
+# Source: a third-party copy of version 1's prototxt (arXiv 1412.7062, section 4.2).
+MSC_LARGEFOV = _with_direct_paths(testing=False)
+MSC_LARGEFOV_TEST = _with_direct_paths(testing=True)
 
 ASPP_S: Rows = (*_BODY, *_pyramid(2, 4, 8, 12))
 ASPP_L: Rows = (*_BODY, *_pyramid(6, 12, 18, 24))

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from deeplabctl.network.keras_model import apply_model
+from deeplabctl.network.keras_model import predict_logits
 from deeplabctl.network.layers import OUTPUT_STRIDE, most_values
 from deeplabctl.network.resizing import resize
 
@@ -73,7 +73,7 @@ class Graphs:
         import tensorflow as tf
 
         scaled = (inputs if scale == 1 else resize(inputs, sizes[index]) for index, scale in enumerate(self._scales))
-        return [tf.cast(apply_model(self._model, images), tf.float32) for images in scaled]
+        return [tf.cast(predict_logits(self._model, images), tf.float32) for images in scaled]
 
     def _fused(self, coarse: list[tf.Tensor], full: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
         """Fuse coarse logits to those of the image (H, W, C): upsampled to the padded size ``full``, then cropped."""

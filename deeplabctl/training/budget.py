@@ -47,21 +47,21 @@ def steps_within(seconds: float, step_seconds: float, validation_seconds: float,
 
 
 def with_steps(recipe: Recipe, steps: int) -> Recipe:
-    """Return a recipe with a number of steps, and with intervals where they are "auto".
+    """Return a recipe with another number of steps, to which its schedule and its open intervals are fitted.
 
-    A step policy keeps its shape: ``step_size`` is the same share of the steps.
+    A step policy keeps its shape: ``step_size`` is the same share of the steps. The warm-up is at most a tenth of them.
     """
-    solver, run = recipe.solver, recipe.run
-    tenth = max(1, math.ceil(steps / _INTERVALS))
+    solver = recipe.solver
     step_size = solver.step_size
     if solver.policy == "step" and solver.steps != AUTO:
         step_size = max(1, round(step_size * steps / solver.steps))
-    intervals = {key: tenth for key in ("val_every", "save_every", "preview_every") if getattr(run, key) == AUTO}
-    return recipe.with_settings(
-        solver={
-            "steps": steps,
-            "step_size": step_size,
-            "warmup_steps": min(solver.warmup_steps, steps // _WARMUP_SHARE),
-        },
-        run=intervals,
-    )
+    warmup_steps = min(solver.warmup_steps, steps // _WARMUP_SHARE)
+    changed = recipe.with_settings(solver={"steps": steps, "step_size": step_size, "warmup_steps": warmup_steps})
+    return with_intervals(changed)
+
+
+def with_intervals(recipe: Recipe) -> Recipe:
+    """Return a recipe with a tenth of its steps as the intervals that are "auto"."""
+    tenth = max(1, math.ceil(recipe.solver.steps / _INTERVALS))
+    names = ("val_every", "save_every", "preview_every")
+    return recipe.with_settings(run={name: tenth for name in names if getattr(recipe.run, name) == AUTO})

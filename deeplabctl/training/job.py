@@ -86,6 +86,8 @@ class TrainingJob:
         progress, solver = self.checkpoint.progress, self.plan.recipe.solver
         if progress.step < solver.steps and not progress.is_out_of_patience(solver.patience):
             return None
+        if self.directory:
+            self.directory.remove_unfinished()  # of a report, before which a run is finished
         best = progress.best or {}
         return TrainedRun(self.resumed, progress.step, 0.0, best, progress.best_step, finished_before=True)
 
@@ -219,7 +221,7 @@ def train(
             report(Note("starting TensorFlow"))
             from deeplabctl.training.cluster import Cluster
 
-            return Cluster.of_kind(kind)
+            return Cluster.of_kind(kind, job.plan.recipe.solver.batch_size)
 
         if finished := job.finished_run():
             return finished

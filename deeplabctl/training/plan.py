@@ -22,7 +22,7 @@ from deeplabctl.network.layers import ARCHITECTURES
 from deeplabctl.recipe import Expect, Recipe, read_recipe
 from deeplabctl.recipes.limits import AUTO
 from deeplabctl.reporting import Note, Reporter, silent
-from deeplabctl.training.budget import crop_size_for, steps_for, with_steps
+from deeplabctl.training.budget import crop_size_for, steps_for, with_intervals, with_steps
 from deeplabctl.training.checkpoint import Checkpoint, check_same_training, fingerprint, last_checkpoint
 from deeplabctl.training.run_directory import CHECKPOINTS, RECIPE, run_facts
 from deeplabctl.weights.imagenet import IMAGENET
@@ -190,9 +190,9 @@ def _fitted(plan: Plan, report: Reporter) -> Plan:
     if not recipe.run.time:
         if recipe.solver.steps == AUTO:
             images = recipe.solver.batch_size * recipe.solver.accumulate
-            recipe = recipe.with_settings(solver={"steps": steps_for(len(plan.samples), images)})
+            recipe = with_steps(recipe, steps_for(len(plan.samples), images))
             chosen.append(f"{recipe.solver.steps:,} steps of {images} images")
-        recipe = with_steps(recipe, recipe.solver.steps)
+        recipe = with_intervals(recipe)
     if chosen:
         height, width = (int(median(sizes)) for sizes in zip(*((f.height, f.width) for f in plan.facts), strict=True))
         report(Note(f"chosen for {len(plan.samples)} images of about {width}x{height}: {', '.join(chosen)}"))

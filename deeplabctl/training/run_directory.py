@@ -66,6 +66,8 @@ class RunDirectory:
         """
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{recipe.model.architecture}-{data_name}"
         chosen = path or Path("runs", name)
+        for text in (recipe.data.root, str(chosen.absolute())):
+            _check_utf8(text)
         if path is not None:
             check_new_run(path)
         try:
@@ -83,7 +85,7 @@ class RunDirectory:
             lock.close()
             raise
         run = cls(chosen, lock)
-        run._remove_unfinished()
+        run.remove_unfinished()
         run.write_recipe(recipe)
         run._begin(argv, recipe)
         return run
@@ -98,7 +100,7 @@ class RunDirectory:
 
     def resume(self, recipe: Recipe, argv: Sequence[str] = ()) -> None:
         """Begin to train again in a directory that was opened."""
-        self._remove_unfinished()
+        self.remove_unfinished()
         self._facts = run_facts(self.path)
         before = {key: self._facts.get(key) for key in ("argv", "started", "status", "error")}
         self._facts["earlier"] = [*self._facts.get("earlier", []), before]
@@ -119,7 +121,7 @@ class RunDirectory:
                 "(`init`)"
             )
 
-    def _remove_unfinished(self) -> None:
+    def remove_unfinished(self) -> None:
         """Remove what a killed training left under temporary names."""
         for folder in ("", CHECKPOINTS, PREVIEWS):
             for path in self.path.glob(f"{folder}/.*" if folder else ".*"):
@@ -150,7 +152,8 @@ class RunDirectory:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._facts.get("status") == "running":
-            status = "finished" if kind is None else "interrupted" if kind is KeyboardInterrupt else "failed"
+            asked = kind in (KeyboardInterrupt, SystemExit)
+            status = "finished" if kind is None else "interrupted" if asked else "failed"
             with contextlib.suppress(OutputError):  # a full disk must not hide what went wrong
                 self.record(status=status, error=None if error is None else f"{kind.__name__ if kind else ''}: {error}")
         self._lock.close()
@@ -187,6 +190,14 @@ class RunDirectory:
                 file.write(f"{time.strftime('%H:%M:%S')} {text}\n")
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _check_utf8(path: str) -> None:
+    """Raise RunError for a path that no recipe can hold and TensorFlow cannot read."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise RunError(f"{path}: expected a path in UTF-8 for a training, got other bytes; rename the folder") from None
 
 
 def find_run(name: str, runs: Path = Path("runs")) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     import keras
 
 
+_AGREEMENTS = 20  # of several workers in a validation
+
+
 class ValidationStopped(Exception):  # noqa: N818 - not an error
     """Leave a validation because the training was asked to stop."""
 
@@ -34,6 +38,7 @@ class Validator:
         request = SettingsRequest(None if recipe.pad == "auto" else recipe.pad, recipe.scales or None, recipe.flip)
         self._segmenter = Segmenter(model, info, request.resolve(info, is_voc=plan.dataset.is_voc))
         self.seconds = 0.0  # that the last one took
+        self._missed: list[str] = []  # the classes of the last warning
 
     def preview(self) -> Image:
         """Return a picture of image, label and prediction of some samples."""
@@ -42,17 +47,23 @@ class Validator:
     def score(self, should_stop: Callable[[], bool]) -> SplitScores:
         """Return the scores; raises ValidationStopped if it was asked to stop, DataError for an unreadable sample.
 
-        Of several workers none stops before the end, as the others would wait for it.
+        Several workers stop together: they ask one another now and then, each after as many images of its own.
         """
-
-        def report(event: Event) -> None:
-            self._report(event)
-            if self._cluster.workers == 1 and isinstance(event, Advanced) and should_stop():
-                raise ValidationStopped
-
-        begin = time.perf_counter()
         samples, cluster = self._plan.val_samples, self._cluster
         own = samples[cluster.index :: cluster.workers]
+        common = len(samples) // cluster.workers  # images that every worker has
+        interval = max(math.ceil(common / _AGREEMENTS), 1) if cluster.workers > 1 else 1
+        done = 0
+
+        def report(event: Event) -> None:
+            nonlocal done
+            self._report(event)
+            if isinstance(event, Advanced):
+                done += 1
+                if done % interval == 0 and (cluster.workers == 1 or done <= common) and cluster.any(should_stop()):
+                    raise ValidationStopped
+
+        begin = time.perf_counter()
         scores = score_network(self._segmenter, self._plan.dataset, own, report)
         if cluster.workers > 1:
             scores.matrix.counts, scores.images = cluster.sum(scores.matrix.counts), len(samples)
@@ -74,9 +85,12 @@ class Validator:
         )
         self._report(event)
         names = zip(scores.classes, found, labelled, strict=True)
-        if missed := [name for name, is_found, is_labelled in names if is_labelled and not is_found]:
+        missed = [name for name, is_found, is_labelled in names if is_labelled and not is_found]
+        steps = self._plan.recipe.solver.steps
+        if missed and step == steps:
+            self._report(Note(f"step {step}: the model predicts no {', no '.join(missed)}", warning=True))
+        elif missed and 2 * step >= steps and missed != self._missed:  # before, it is usual
             text = f"step {step}: the model predicts no {', no '.join(missed)}"
-            if step < self._plan.recipe.solver.steps:
-                text += "; if this continues, set solver.class_weights to median"
-            self._report(Note(text, warning=True))
+            self._report(Note(f"{text}; if this continues, set solver.class_weights to median", warning=True))
+            self._missed = missed
         return event

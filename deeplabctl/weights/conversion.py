@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from deeplabctl.caffe.prototxt import check_geometry, read_prototxt
 from deeplabctl.classes import read_classes
-from deeplabctl.errors import WeightsError
+from deeplabctl.errors import OutputError, WeightsError
 from deeplabctl.files import check_new_file
 from deeplabctl.network.keras_model import assign_weights, build_model
 from deeplabctl.network.layers import ARCHITECTURES, layer_of
@@ -106,6 +106,8 @@ def plan_conversion(
     check_new_file(out, overwrite=overwrite, suffixes=(".keras",))
     if architecture not in (None, *ARCHITECTURES):
         raise WeightsError(f"`architecture`: expected one of {', '.join(ARCHITECTURES)}, got {architecture!r}")
+    if out.resolve() == weights_path(source).resolve():
+        raise OutputError(f"{out} is the file that is read and would be lost; choose another `out`")
     if isinstance(classes, str | os.PathLike):
         classes = read_classes(Path(classes))
     file = read_weight_file(weights_path(source))

@@ -125,19 +125,17 @@ def _legacy_layers(group: Any) -> list[_Layer]:
 def _names_in_config(path: Path) -> dict[str, str]:
     """Return the layers' names by their groups in the weights, as a ``.keras`` archive's configuration tells them.
 
-    Keras numbers the groups of each class of layers; newer versions also write the names into the weights.
+    Keras numbers the groups of each class of layers; newer versions also write the names into the weights. A
+    configuration that cannot be read gives no names.
     """
-    with path.open("rb") as file:
-        if file.read(len(ZIP)) != ZIP:
-            return {}
-        try:
-            with zipfile.ZipFile(file) as archive:
-                if (size := archive.getinfo("config.json").file_size) > _LARGEST_CONFIG:
-                    raise ValueError(f"config.json of {size} bytes")
-                layers = json.loads(archive.read("config.json"))["config"]["layers"]
-            classes = [(str(layer["class_name"]), str(layer["config"]["name"])) for layer in layers]
-        except (*DAMAGED_ZIP, RecursionError, AttributeError) as error:
-            raise _damaged(path, error) from None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.getinfo("config.json").file_size > _LARGEST_CONFIG:
+                return {}
+            layers = json.loads(archive.read("config.json"))["config"]["layers"]
+        classes = [(str(layer["class_name"]), str(layer["config"]["name"])) for layer in layers]
+    except (*DAMAGED_ZIP, RecursionError, AttributeError):
+        return {}
     counts: Counter[str] = Counter()
     names: dict[str, str] = {}
     for class_, name in classes:

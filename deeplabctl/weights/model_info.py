@@ -48,6 +48,7 @@ def read_info(path: Path) -> ModelInfo:
             stored = json.loads(archive.read(INFO_ENTRY))
         classes = tuple(str(name) for name in stored["classes"])
         architecture, width, provenance = stored["architecture"], float(stored["width"]), dict(stored["provenance"])
+        _check_expected_score(provenance)
     except zipfile.BadZipFile:
         raise WeightsError(
             f"weights {path}: expected a .keras model file or a run directory, got another or a damaged file"
@@ -60,3 +61,13 @@ def read_info(path: Path) -> ModelInfo:
             "a newer version of deeplabctl wrote the file"
         )
     return ModelInfo(classes, architecture, width, provenance)
+
+
+def _check_expected_score(provenance: dict[str, Any]) -> None:
+    """Raise ValueError where the score that a recipe expects, or the recipe, is not what a training writes."""
+    recipe, expect = provenance.get("recipe") or {}, provenance.get("expect") or {}
+    if not isinstance(recipe, dict) or not all(isinstance(section, dict | str) for section in recipe.values()):
+        raise ValueError("a recipe without sections")
+    kinds = {"miou": int | float, "tolerance": int | float, "images": int, "source": str}
+    if expect and not all(isinstance(expect[key], kind) for key, kind in kinds.items()):
+        raise ValueError("an expected score that is no number")

@@ -1,8 +1,15 @@
 """The command line as a whole: every command's help, usage errors, version."""
 
+import os
+import signal
+import subprocess
+import sys
+
 import pytest
 import typer
+from annotation_files import write_labelme
 from command_process import run_without_tensorflow
+from dataset_files import make_dataset
 
 from deeplabctl.cli.app import app
 
@@ -69,3 +76,51 @@ def test_version_is_printed(tmp_path):
     code, out, _ = run_without_tensorflow("--version", cwd=tmp_path)
     assert code == 0
     assert out.startswith("deeplabctl 0.")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_names_that_no_encoding_has_are_printed_as_escapes(tmp_path, encoding):
+    make_dataset(tmp_path / "set", train=1, val=1)
+    name = os.fsdecode(b"a \xff \xc3\xa9.png")
+    done = subprocess.run(
+        [sys.executable, "-m", "deeplabctl", "data", "preview", "set", "--out", name], cwd=tmp_path,
+        env=os.environ | {"PYTHONIOENCODING": f"{encoding}:strict"}, capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert rb"a \udcff " in done.stdout
+    assert (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("times", [1, 2])
+def test_signal_ends_a_command_without_leaving_what_is_half_written(tmp_path, number, times):
+    program = (
+        "import time\n"
+        "from deeplabctl.data.importing import convert\n"
+        "convert._split_randomly = lambda *_: print('half', flush=True) or time.sleep(60)\n"
+        "from deeplabctl.cli.app import main\n"
+        "main()\n"
+    )
+    write_labelme(tmp_path / "x", [{"label": "lake", "points": [[0, 0], [8, 0], [8, 6]]}])
+    command = [sys.executable, "-c", program, "data", "convert", "x", "--out", "set"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "half\n"
+    for _ in range(times):
+        process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    if times == 1:
+        assert process.returncode == 128 + number
+        assert "Traceback" not in err
+        assert [path.name for path in tmp_path.iterdir()] == ["x"]
+    else:
+        assert process.returncode in (128 + number, -number)
+
+
+def test_signals_that_are_ignored_stay_so(deeplabctl, monkeypatch):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        monkeypatch.setattr("deeplabctl.cli.app.app", lambda **_: sys.exit(int(signal.getsignal(signal.SIGHUP))))
+        assert deeplabctl()[0] == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

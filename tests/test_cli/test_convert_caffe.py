@@ -159,10 +159,11 @@ def test_full_size_file_is_converted_in_little_time_and_memory(tmp_path):
             file.write(v1(name.removesuffix("/kernel"), *blobs))
     assert (tmp_path / "full.caffemodel").stat().st_size > 82e6
     measure = (
-        "import sys, time, resource, subprocess; begin = time.time(); subprocess.run(sys.argv[1:], check=True);"
-        "print(time.time() - begin, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20)"
+        "import sys, resource, subprocess; subprocess.run(sys.argv[1:], check=True);"
+        "used = resource.getrusage(resource.RUSAGE_CHILDREN);"
+        "print(used.ru_utime + used.ru_stime, used.ru_maxrss / 2**20)"  # of the processor, whatever else it does
     )
-    for arguments, seconds, gib in ((["--inspect"], 2.0, 0.5), ([], 16.0, 1.0)):
+    for arguments, seconds, gib in ((["--inspect"], 1.5, 0.5), ([], 12.0, 1.1)):
         command = [
             sys.executable,
             "-c",
@@ -176,6 +177,6 @@ def test_full_size_file_is_converted_in_little_time_and_memory(tmp_path):
         done = subprocess.run([*command, *arguments], capture_output=True, text=True, cwd=tmp_path, check=True)
         took, peak = map(float, done.stdout.splitlines()[-1].split())
         print(f"{' '.join(arguments) or 'conversion'}: {took:.1f} s, {peak:.2f} GiB")  # noqa: T201
-        assert took < seconds  # twice what an idle machine needs
+        assert took < seconds  # twice what it takes
         assert peak < gib
     assert Path(tmp_path / "full.keras").stat().st_size > 82e6

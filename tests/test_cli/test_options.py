@@ -3,6 +3,7 @@
 from typing import get_args, get_type_hints
 
 import pytest
+from caffe_files import TINY
 
 from deeplabctl.cli import options
 from deeplabctl.prediction import settings
@@ -30,3 +31,32 @@ def test_wrong_choice_is_a_usage_error_that_names_the_choices(deeplabctl, comman
     assert code == 2
     assert f"Invalid value for '{option}'" in err
     assert choices in err
+
+
+LONG = "n" * 300
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "data check LONG", "data check set --fix LONG", "data stats set --out LONG.png",
+        "data preview set --out LONG.png",
+        "data convert LONG --out out", "data convert masks --out LONG", "data convert masks --out out --images LONG",
+        "data convert masks --out out --palette LONG", "data convert masks --out out --classes LONG",
+        "data shapes LONG",
+        "data prepare-voc --voc LONG --sbd LONG", "data prepare-voc --voc set --sbd set --out LONG",
+        "train --data LONG", "train --data set --recipe LONG", "train --data set --run-dir LONG", "train --resume LONG",
+        "train --data set --init LONG", "eval --weights LONG", "eval --data set --weights NET --out LONG",
+        "eval --data set --weights NET --voc-zip LONG", "eval --data set --pred-dir LONG",
+        "eval --data set --pred-dir set --out LONG", "infer LONG", "infer set/JPEGImages --weights LONG",
+        "infer set/JPEGImages --weights NET --out LONG", "report LONG", "convert-caffe LONG",
+        "convert-caffe NET --out LONG.keras", "convert-caffe NET --prototxt LONG", "convert-caffe NET --classes LONG",
+    ],
+)  # fmt: skip
+def test_names_that_are_too_long_are_refused_in_one_line(here, deeplabctl, arguments):
+    words = [word.replace("LONG", LONG).replace("NET", str(TINY)) for word in arguments.split()]
+    code, out, err = deeplabctl(*words)
+    assert (code, out) == (1, "")
+    assert err.splitlines()[-1].startswith("error: ")
+    assert sum(line.startswith("error: ") for line in err.splitlines()) == 1
+    assert "Traceback" not in err

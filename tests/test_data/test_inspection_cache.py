@@ -1,6 +1,8 @@
 """Unchanged files are not opened again."""
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -70,3 +72,17 @@ def test_wrong_labels_are_refused_again_from_the_cache(root):
     for _ in range(2):
         with pytest.raises(DataError, match="got 9"):
             check(root)
+
+
+def test_data_set_whose_name_is_not_utf8_is_remembered_as_any_other(tmp_path, monkeypatch):
+    root = make_dataset(tmp_path / os.fsdecode(b"set \xff"))
+    first = check(root)
+    assert InspectionCache(root).path.exists()
+    monkeypatch.setattr(inspection_cache, "inspect_label", None)
+    assert check(root) == first
+
+
+def test_user_without_a_home_checks_a_data_set_each_time(root, monkeypatch):
+    monkeypatch.setattr(inspection_cache, "user_cache", lambda: None)
+    assert check(root) == check(root)
+    assert not Path("~").exists()

@@ -1,5 +1,7 @@
 """Sheets of images with their labels."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from dataset_files import make_dataset
@@ -69,3 +71,17 @@ def test_crop_without_change_is_the_image_that_it_was_made_of(dataset):
     assert (crop[-40:, 100] == np.rint(0.4 * np.array([123, 117, 104]) + 0.6 * voc_palette()[255])).all()  # void below
     plain = draw_samples(dataset, [sample], 1)
     assert plain.shape[1] >= 320
+
+
+def test_sheet_holds_one_large_image_at_a_time():
+    large = np.zeros((1500, 2000, 3), np.uint8)
+
+    def cells():
+        for number in range(12):
+            yield str(number), large.copy(), np.zeros((1500, 2000), np.uint8)
+
+    tracemalloc.start()
+    contact_sheet(cells(), 4, ("background", "disc"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5 * large.nbytes

@@ -24,9 +24,11 @@ buffers.aligned = layers.aligned = workers.aligned = aligned
 from deeplabctl.engine.network import NumbaNetwork
 from deeplabctl.engine.labels import fused
 from deeplabctl.network.initialization import random_weights
-for architecture, classes, width in (("aspp-l", 21, 0.05), ("resnet101", 3, 0.02), ("largefov", 40, 0.1)):
+for architecture, classes, width in (("aspp-l", 21, 0.05), ("resnet101", 3, 0.02), ("msc-largefov", 40, 0.1)):
     network = NumbaNetwork(architecture, random_weights(architecture, classes, width, 0), threads={threads})
     for height, wide in {sizes}:
+        if architecture == "msc-largefov":  # which takes no other sizes
+            height, wide = 8 * (height // 8) + 1, 8 * (wide // 8) + 1
         image = guarded(height * wide * 3, at_end={at_end}).reshape(height, wide, 3)
         image[:] = np.random.default_rng(0).normal(0, 60, image.shape)
         logits = network.logits(image)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from family_files import NETS, blobs, deviation, family_model, photo
+from family_files import NETS, blobs, deviation, family, family_model, photo
 
 from deeplabctl.network.layers import ARCHITECTURES
 
@@ -18,7 +18,7 @@ def test_every_blob_is_caffes(net, size):
     expected = blobs(f"fwd_{net}_{size}.npz")
     model = family_model(net)
     rows = ARCHITECTURES[model.name].rows
-    values = apply_rows(model, photo(size))
+    values = apply_rows(model, photo(size), rows)
     limit = RESNET if model.name == "resnet101" else VGG
     compared = [name for name in values if name in expected]
     assert rows[-1].name in compared
@@ -52,6 +52,27 @@ def test_scales_their_maximum_and_every_label_are_caffes(net, size):
     labels = {name: np.argmax(values, -1) for name, values in logits.items()}
     for name, label in labels.items():
         assert np.mean(label == np.squeeze(expected[name])) >= (0.9999 if len(scales) > 1 else 1), name
+
+
+@pytest.mark.parametrize("size", ["33x33", "321x321"])
+def test_direct_paths_are_caffes_in_training_and_in_prediction(size):
+    from deeplabctl.network.keras_model import apply_model, apply_rows, assign_weights, build_model
+    from deeplabctl.weights.fitting import fit_weights
+    from deeplabctl.weights.reading import read_weight_file
+
+    expected = blobs(f"fwd_msc_d16_{size}.npz")
+    network = fit_weights(read_weight_file(family("msc_d16.caffemodel")))
+    assert (network.info.architecture, network.info.width, network.new_layers) == ("msc-largefov", 1 / 16, [])
+    model = build_model("msc-largefov", 21, width=1 / 16)
+    assign_weights(model, network.weights)
+    values = apply_rows(model, photo(size), ARCHITECTURES["msc-largefov"].prediction_rows)
+    for name in set(values) & set(expected):
+        assert deviation(values[name], expected[name]) < VGG, name
+    logits = values["fc_fusion"].numpy()
+    assert deviation(logits[:, ::8, ::8], expected["fc_fusion_s8"]) < VGG
+    np.testing.assert_array_equal(logits.argmax(-1)[0], np.squeeze(expected["argmax"]))
+    for strided in (model(photo(size)), apply_model(model, photo(size))):
+        assert deviation(strided, expected["fc_fusion_s8"]) < VGG
 
 
 def test_infer_on_a_padded_photo_is_the_same_as_the_net_at_513():

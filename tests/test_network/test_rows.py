@@ -7,7 +7,11 @@ from deeplabctl.network.initialization import random_weights
 from deeplabctl.network.layers import ARCHITECTURES, channels, classifiers, most_values, parameters, weight_shapes
 from deeplabctl.network.rows import Conv, Norm, Sum, classifier, fold
 
-PUBLISHED = {"largefov": 20_505_429, "aspp-s": 37_877_652, "aspp-l": 37_877_652, "resnet101": 44_153_876}
+# The last: largefov, and five paths of 3x3x128, 1x1x128 and 21 classes on 3 + 64 + 128 + 256 + 512 channels.
+PUBLISHED = {
+    "largefov": 20_505_429, "aspp-s": 37_877_652, "aspp-l": 37_877_652, "resnet101": 44_153_876,
+    "msc-largefov": 21_711_550,
+}  # fmt: skip
 
 
 def test_rows_without_inputs_take_the_row_above_and_others_those_that_they_name():
@@ -82,7 +86,7 @@ def test_bottleneck_block_follows_its_formula(below, block, stride, dilation):
             array += rng.uniform(0, 0.5, array.shape)  # statistics of a trained net are no identity
     model = build_model("resnet101", 3, width=1 / 64, dtype="float64")
     assign_weights(model, weights)
-    values = apply_rows(model, rng.normal(0, 60, (1, 65, 50, 3)))
+    values = apply_rows(model, rng.normal(0, 60, (1, 65, 50, 3)), ARCHITECTURES["resnet101"].rows)
 
     def normalized(x, branch, relu, stride=1, dilation=1):
         x = convolved(x, weights[f"res{block}_{branch}/kernel"], stride, dilation)

@@ -103,6 +103,7 @@ CASES = [
     ("largefov", 255, 0.05, (33, 50), {"scales": (0.5, 0.75, 1.25), "flip": True}),
     ("aspp-l", 7, 0.05, (60, 41), {"scales": (0.5, 1.0)}),
     ("resnet101", 5, 0.05, (50, 67), {"scales": (1.0, 0.75, 0.5), "flip": True}),
+    ("msc-largefov", 4, 0.05, (45, 60), {"scales": (1.0, 0.5)}),
     ("largefov", 3, 0.05, (90, 30), {"pad": "paper"}),
 ]
 
@@ -120,7 +121,7 @@ def fuzzed(count):
         settings = {"scales": scales, "flip": bool(random.integers(2))}
         shape = tuple(int(side) for side in random.integers(1, 200, 2))
         width = float(random.uniform(0.05, 0.3))
-        yield list(ARCHITECTURES)[number % 4], int(random.integers(2, 256)), width, shape, settings
+        yield list(ARCHITECTURES)[number % len(ARCHITECTURES)], int(random.integers(2, 256)), width, shape, settings
 
 
 @pytest.mark.tf

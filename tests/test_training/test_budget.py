@@ -4,7 +4,7 @@ from deeplabctl.data.file_facts import LabelFacts
 from deeplabctl.network.geometry import is_crop_size
 from deeplabctl.recipe import read_recipe, recipe_from_dict
 from deeplabctl.recipes.limits import AUTO
-from deeplabctl.training.budget import crop_size_for, steps_for, steps_within, with_steps
+from deeplabctl.training.budget import crop_size_for, steps_for, steps_within, with_intervals, with_steps
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,5 @@ def test_step_policy_and_warm_up_keep_their_share_and_open_intervals_become_a_te
 def test_recipe_that_says_its_steps_is_not_changed():
     recipe = read_recipe("paper-v1")
     assert with_steps(recipe, recipe.solver.steps) == recipe
+    short = read_recipe("shapes", ["solver.steps=30"])  # with a warm-up of 50
+    assert with_intervals(short) == short

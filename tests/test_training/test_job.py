@@ -1,5 +1,7 @@
 """What a training needs is checked, and its directory locked, before it starts."""
 
+from dataclasses import asdict
+
 import pytest
 from dataset_files import make_dataset
 
@@ -42,6 +44,19 @@ def test_run_to_resume_is_locked_before_it_is_read_and_until_the_training_ends(p
         with first.open_directory(["again"], silent), pytest.raises(RunError, match="another training is running"):
             planned(resume=str(run))
     assert planned(resume=str(run)).resumed == run
+
+
+def test_finished_run_that_was_killed_in_its_report_is_left_without_what_is_half_written(plan, tmp_path):
+    run = a_run(plan, tmp_path / "run", status="finished")
+    progress = Progress(step=plan.recipe.solver.steps, validated=True)
+    Checkpoint(progress, {}, [], asdict(plan.recipe), plan.fingerprint).write(run / "checkpoints")
+    left = [".curves.0123abcd.png", ".report.0123abcd.html"]
+    for name in [*left, ".mine.0123abcd.png"]:
+        (run / name).touch()
+    with prepared_job(TrainingRequest(resume=str(run)), silent) as resumed:
+        assert resumed.finished_run() is not None
+    assert not any((run / name).exists() for name in left)
+    assert (run / ".mine.0123abcd.png").exists()
 
 
 def test_worker_that_leaves_writing_to_the_chief_takes_no_lock(plan, tmp_path):

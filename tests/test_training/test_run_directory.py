@@ -1,5 +1,6 @@
 import errno
 import fcntl
+import json
 import os
 
 import pytest
@@ -111,3 +112,22 @@ def test_lock_of_another_training_is_not_taken_for_a_missing_one(tmp_path, monke
         RunDirectory.create(tmp_path / "run", RECIPE, "set")
     with pytest.raises(RunError, match="another training is running in it"):
         RunDirectory.open(make_run(tmp_path / "other"))
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(KeyboardInterrupt(), "interrupted"), (SystemExit(143), "interrupted"), (ValueError("x"), "failed")],
+)
+def test_run_that_was_ended_by_a_signal_was_interrupted_and_did_not_fail(tmp_path, error, status):
+    with pytest.raises(type(error)), RunDirectory.create(tmp_path / "run", read_recipe("shapes"), "set"):
+        raise error
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == status
+
+
+@pytest.mark.parametrize("part", ["data", "run"])
+def test_paths_that_are_not_utf8_are_refused_before_a_run_begins(tmp_path, part):
+    odd = os.fsdecode(b"a \xff")
+    recipe = read_recipe("shapes", [], {"data.root": odd if part == "data" else "set"})
+    with pytest.raises(RunError, match=r"a \\udcff: expected a path in UTF-8 for a training"):
+        RunDirectory.create(tmp_path / (odd if part == "run" else "run"), recipe, "set")
+    assert not list(tmp_path.iterdir())

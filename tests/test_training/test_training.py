@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,12 @@ from dataset_files import make_dataset
 from PIL import Image
 
 from deeplabctl.errors import DataError, OutputError, RunError
+from deeplabctl.network.keras_model import build_model
 from deeplabctl.network.layers import convolutions
+from deeplabctl.reporting import Advanced, silent
 from deeplabctl.training.plan import plan_resume, plan_training
 from deeplabctl.training.run_directory import RunDirectory
+from deeplabctl.training.validation import ValidationStopped, Validator
 
 pytestmark = pytest.mark.tf
 
@@ -221,7 +225,10 @@ def test_classes_that_are_never_predicted_are_warned_of(tmp_path):
     events = []
     train_new(plan, tmp_path / "run", report=events.append)
     warnings = [event.text for event in events if getattr(event, "warning", False)]
-    assert warnings[-1] == "step 9: the model predicts no disc, no square"
+    assert warnings == [  # not at step 4, before half of the training
+        "step 8: the model predicts no disc, no square; if this continues, set solver.class_weights to median",
+        "step 9: the model predicts no disc, no square",
+    ]
 
 
 def test_scalars_and_previews_reach_tensorboard(whole):
@@ -323,3 +330,35 @@ def test_training_killed_at_random_moments_ends_with_the_bytes_of_the_uninterrup
             code = run(*(("train", "--resume", name) if begun else (*start, name)), seconds=rng.uniform(8, 40))
         for model in ("last.keras", "best.keras"):
             assert weights_of(tmp_path / name / model) == weights_of(tmp_path / "whole" / model)
+
+
+class FakeCluster:
+    """Stand for a worker of several, of which another one is asked to stop."""
+
+    workers = 2
+
+    def __init__(self, index, stop_at=None):
+        self.index, self.stop_at, self.asked = index, stop_at, 0
+
+    def any(self, flag):
+        self.asked += 1
+        assert not flag
+        return self.asked == self.stop_at
+
+    def sum(self, values):
+        return values
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_workers_ask_one_another_in_a_validation_equally_often_and_stop_together(tmp_path, index):
+    plan = plan_small(tmp_path / "set")
+    plan = replace(plan, val_samples=(plan.val_samples * 50)[:47])
+    model = build_model("largefov", len(plan.dataset.classes), width=plan.recipe.model.width)
+    cluster = FakeCluster(index)
+    assert Validator(plan, model, cluster, silent).score(lambda: False).images == 47
+    assert cluster.asked == 11  # of 24 and 23 images, after every second
+    cluster = FakeCluster(index, stop_at=3)
+    events = []
+    with pytest.raises(ValidationStopped):
+        Validator(plan, model, cluster, events.append).score(lambda: False)
+    assert events.count(Advanced(1)) == 6

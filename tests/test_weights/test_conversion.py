@@ -78,3 +78,13 @@ def test_converted_model_is_a_path_with_the_facts_of_the_network(tmp_path):
     np.testing.assert_array_equal(
         network.weights["fc6/kernel"], read_blobs(DATA / "lfov_slim_v1.caffemodel")["fc6/kernel"]
     )
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_weights_are_never_replaced_by_what_is_made_of_them(tmp_path, link):
+    source = tmp_path / "net.keras"
+    source.write_bytes(TINY.read_bytes())
+    (tmp_path / "link.keras").symlink_to(source)
+    with pytest.raises(OutputError, match=r"\.keras is the file that is read and would be lost"):
+        convert(source, tmp_path / "link.keras" if link else source, overwrite=True)
+    assert source.read_bytes() == TINY.read_bytes()

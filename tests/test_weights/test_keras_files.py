@@ -67,3 +67,38 @@ def test_arrays_in_other_files_are_refused(tmp_path, elsewhere):
                 group.create_virtual_dataset("1", layout)
     with pytest.raises(WeightsError, match=r"layer conv1_1: expected floats in the file itself|cannot be read"):
         read_weight_file(tmp_path / "net.h5")
+
+
+@pytest.mark.tf
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".weights.h5", ".h5", ".keras"])
+def test_keras_resnet101_computes_the_same_up_to_where_deeplab_dilates(tmp_path, suffix):
+    import keras
+
+    from deeplabctl.network.keras_model import apply_rows, assign_weights, build_model
+    from deeplabctl.network.layers import ARCHITECTURES
+    from deeplabctl.weights.fitting import fit_weights
+
+    keras.utils.set_random_seed(0)
+    theirs = keras.applications.ResNet101(include_top=False, weights=None)
+    rng = np.random.default_rng(0)
+    for variable in theirs.variables:
+        if variable.name != "kernel":  # biases and statistics of a trained net are not 0 and 1
+            variable.assign(rng.uniform(0.1, 1.0, variable.shape))
+    path = tmp_path / f"resnet{suffix}"
+    theirs.save_weights(path) if suffix == ".weights.h5" else theirs.save(path)
+    network = fit_weights(read_weight_file(path), num_classes=2)
+    assert (network.info.architecture, network.info.width) == ("resnet101", 1)
+    assert network.new_layers == [f"fc1_voc12_c{number}" for number in range(4)]
+    model = build_model("resnet101", 2)
+    assign_weights(model, network.weights)
+    image = rng.normal(0, 60, (1, 65, 65, 3)).astype(np.float32)
+    values = apply_rows(model, image, ARCHITECTURES["resnet101"].rows)
+    outputs = keras.Model(theirs.input, [theirs.get_layer(f"conv{n}_block{n + 1}_out").output for n in (2, 3)])
+    for name, expected in zip(("res2c", "res3b3"), outputs(image), strict=True):
+        assert np.abs(values[name] - expected).max() < 1e-5 * np.abs(expected).max()
+    # Keras' later stages have strides: their weights are compared themselves.
+    kernel = theirs.get_layer("conv4_block23_2_conv").kernel
+    np.testing.assert_array_equal(network.weights["res4b22_branch2b/kernel"], kernel)
+    bias, mean = theirs.get_layer("conv5_block1_0_conv").bias, theirs.get_layer("conv5_block1_0_bn").moving_mean
+    np.testing.assert_array_equal(network.weights["bn5a_branch1/moving_mean"], mean.numpy() - bias.numpy())

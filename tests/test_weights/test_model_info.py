@@ -1,3 +1,6 @@
+import json
+import zipfile
+
 import pytest
 
 from deeplabctl.errors import WeightsError
@@ -11,3 +14,18 @@ def test_files_that_are_not_models_are_refused_in_one_line(tmp_path, content):
     with pytest.raises(WeightsError, match=r"expected a \.keras model file") as caught:
         read_info(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "provenance",
+    [
+        {"expect": {}, "recipe": {"eval": 3}}, {"expect": {"miou": 0.5}}, {"expect": [1]}, {"recipe": [1]},
+        {"expect": {"miou": "x", "tolerance": 0.1, "images": 2, "source": "a"}},
+    ],
+)  # fmt: skip
+def test_facts_that_no_training_writes_are_refused(tmp_path, provenance):
+    facts = {"classes": ["a", "b"], "architecture": "largefov", "width": 1.0, "provenance": provenance}
+    with zipfile.ZipFile(tmp_path / "net.keras", "w") as archive:
+        archive.writestr("deeplabctl.json", json.dumps(facts))
+    with pytest.raises(WeightsError, match=r"net\.keras: the file is damaged"):
+        read_info(tmp_path / "net.keras")

@@ -36,8 +36,10 @@ def search_crf(console: Console, request: EvaluationRequest, options: SearchOpti
     from deeplabctl.crf.search_grid import SearchTable
     from deeplabctl.evaluation.crf_search import samples_sha256, search, spread
     from deeplabctl.evaluation.target import open_target
+    from deeplabctl.files import check_writable
     from deeplabctl.weights.conversion import sha256
 
+    check_writable(options.out)
     with console.reporter() as report:
         target = open_target(request, report, default_data=os.environ.get("DEEPLABCTL_DATA"))
         prediction, samples = target.settings, spread(target.samples(report)[0], options.images)

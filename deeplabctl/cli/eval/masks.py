@@ -39,13 +39,13 @@ def score_folder(
         scores = result.to_dict()
         scores["settings"] = {"split": split, **scores["settings"]}
         what = settings_line(scores, f"{scores['images']} masks of {split}")
-        outputs.write(scores, result.scores, f"Masks in {folder}", f"{dataset.root}: {what}")
         print_scores(console, scores)
         console.say(what)
         if result.faults:
             console.say(summary)
-        outputs.say(console)
         console.document(scores)
+        outputs.write(scores, result.scores, f"Masks in {folder}", f"{dataset.root}: {what}")
+        outputs.say(console)
     else:
         console.document({"images": 0, "faults": result.to_dict()["faults"]})
     if faults:

@@ -11,6 +11,7 @@ from deeplabctl.cli.prediction_options import load_segmenter
 
 if TYPE_CHECKING:
     from deeplabctl.cli.console import Console
+    from deeplabctl.evaluation.split_scores import SplitScores
     from deeplabctl.evaluation.target import EvaluationRequest, EvaluationTarget
     from deeplabctl.reporting import Reporter
 
@@ -27,7 +28,7 @@ def score_network(console: Console, request: EvaluationRequest, outputs: Outputs
         target = open_target(request, report, default_data=os.environ.get("DEEPLABCTL_DATA"))
         listed = unlabelled_images(target.dataset, target.split) if outputs.zip_path else None
         if listed is None:
-            scores, what = _score(target, outputs, report)
+            scores, split_scores, what = _score(target, outputs, report)
         else:
             scores, what = _segment(target, listed[: target.limit], outputs, report)
     if "miou" in scores:
@@ -35,12 +36,14 @@ def score_network(console: Console, request: EvaluationRequest, outputs: Outputs
         if scores["expected"]:
             console.say(scores["expected"]["text"])
     console.say(what)
-    outputs.say(console)
     console.document(scores)
+    if listed is None:
+        outputs.write(scores, split_scores, str(target.path), f"{target.dataset.root}: {what}")
+    outputs.say(console)
 
 
-def _score(target: EvaluationTarget, outputs: Outputs, report: Reporter) -> tuple[dict[str, Any], str]:
-    """Return the scores as JSON has them, and what was scored in words."""
+def _score(target: EvaluationTarget, outputs: Outputs, report: Reporter) -> tuple[dict[str, Any], SplitScores, str]:
+    """Return the scores as JSON has them and as they were counted, and what was scored in words."""
     from deeplabctl.evaluation.scoring import score_split
 
     samples, facts = target.samples(report)
@@ -49,8 +52,7 @@ def _score(target: EvaluationTarget, outputs: Outputs, report: Reporter) -> tupl
         document, scores = score_split(segmenter, target.dataset, split, samples, facts, report, on_image=take)
     document["settings"] = {"weights": str(target.path), **document["settings"]}
     what = settings_line(document, f"{document['images']} images of {split}; {target.settings}")
-    outputs.write(document, scores, str(target.path), f"{target.dataset.root}: {what}")
-    return document, what
+    return document, scores, what
 
 
 def _segment(

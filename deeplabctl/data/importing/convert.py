@@ -62,7 +62,9 @@ def write_dataset(
     neither hold nor be in what is read.
     """
     parts = [annotations, val] if isinstance(val, Annotations) else [annotations]
-    format_classes(annotations.classes)  # names that cannot be written are refused first
+    format_classes(
+        annotations.classes, (annotations.sources or [out])[0]
+    )  # names that cannot be written are refused first
     images = [image for part in parts for image in part.images]
     files = [image.image for image in images if isinstance(image.image, Path)]
     check_apart(out, [*(source for part in parts for source in part.sources), *files])

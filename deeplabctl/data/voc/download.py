@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import os
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -53,6 +54,7 @@ SBD = Archive(
 def download(archive: Archive, target: Path, report: Reporter) -> None:
     """Download an archive to ``target`` unless it exists; an interrupted download is resumed.
 
+    What an earlier address has sent is kept until the checksum of the whole is right, or no address goes on with it.
     Raises DataError if no address has a file of this checksum, and OutputError if it cannot be written.
     """
     if target.exists():
@@ -60,26 +62,31 @@ def download(archive: Archive, target: Path, report: Reporter) -> None:
         return
     part = target.with_name(f"{target.name}.part")
     reasons = []
+    complete = False
     for address in archive.addresses:
         report(Note(f"downloading {address}"))
+        begun = part.stat().st_size if part.exists() else 0
         try:
-            _fetch(address, part, report)
+            _fetch(address, part, archive.size, report)
             if (found := _md5(part, report)) == archive.md5:
                 part.replace(target)
                 return
-            part.unlink()
+            complete = True
+            os.truncate(part, begun)  # the next address may go on with it
             reasons.append(f"{urlsplit(address).hostname}: another file, with md5 {found}")
         except (OSError, http.client.HTTPException, EOFError) as error:
             reason = getattr(error, "reason", None) or error
             reasons.append(f"{urlsplit(address).hostname}: {getattr(reason, 'strerror', None) or reason}")
+    if complete:  # and still wrong: what was there at the beginning is, or the addresses are
+        part.unlink()
     raise DataError(
         f"cannot download {archive.name} ({'; '.join(reasons)}); run it again to resume, or download "
         f"{archive.addresses[0]} (md5 {archive.md5}) by other means"
     )
 
 
-def _fetch(address: str, part: Path, report: Reporter) -> None:
-    """Download what is missing of a file."""
+def _fetch(address: str, part: Path, size: int, report: Reporter) -> None:
+    """Download what is missing of a file of ``size`` bytes; a server without ranges sends all of it again."""
     begun = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(address, headers={"Range": f"bytes={begun}-"} if begun else {})
     try:
@@ -89,23 +96,26 @@ def _fetch(address: str, part: Path, report: Reporter) -> None:
             return
         raise
     with answer:
-        resumed = answer.status == 206
-        begun = begun if resumed else 0
+        begun = begun if answer.status == 206 else 0
         length = answer.headers.get("Content-Length")
-        total = begun + int(length) if length else begun
+        total = begun + int(length) if length else size
+        if total != size:
+            raise EOFError(f"another file, of {total:,} bytes, expected {size:,}")
         name = f"downloading {part.name.removesuffix('.part')}"
         with task(report, name, total // _MEGABYTE, "MB", begun // _MEGABYTE) as advance:
-            done = _save(answer.read, part, begun, resumed, advance)
-        if length and done < total:
+            done = _save(answer.read, part, begun, advance)
+        if done < total:
             raise EOFError(f"the connection ended after {done:,} of {total:,} bytes")
 
 
-def _save(read: Callable[[int], bytes], part: Path, begun: int, resumed: bool, advance: Callable[[int], None]) -> int:
-    """Append what is read to the part, and return its size."""
+def _save(read: Callable[[int], bytes], part: Path, begun: int, advance: Callable[[int], None]) -> int:
+    """Write what is read behind the ``begun`` bytes of the part, over what is there; returns where that ends."""
     done = begun
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
-        file = part.open("ab" if resumed else "wb")
+        part.touch()
+        file = part.open("r+b")
+        file.seek(begun)
     except OSError as error:
         raise OutputError(f"cannot write {part}: {error.strerror}; choose another folder") from None
     with file:

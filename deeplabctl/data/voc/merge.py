@@ -23,6 +23,7 @@ from deeplabctl.data.images import mask_picture
 from deeplabctl.data.layout import IMAGES, LABELS, LABELS_AUGMENTED, LISTS, make_layout, write_list
 from deeplabctl.data.voc.archives import Member, read_members
 from deeplabctl.errors import DataError, OutputError
+from deeplabctl.files import sync
 from deeplabctl.parallel import map_ahead
 from deeplabctl.reporting import Note, Reporter
 
@@ -77,6 +78,7 @@ def prepare_voc(
     for split, ids in merged.items():
         write_list(out, split, ids)
     try:
+        sync(out)
         (out / _UNFINISHED).unlink()
         for folder in (IMAGES, LABELS, LABELS_AUGMENTED):
             for part in (out / folder).glob(".*.part"):  # left by a process that was killed

@@ -16,26 +16,30 @@ MD5 = hashlib.md5(CONTENT).hexdigest()
 
 @pytest.fixture
 def server():
-    """Serve /whole (with ranges), /cut (which ends early), /page (a web page) and nothing else; remembers requests."""
+    """Serve /whole (with ranges), /deaf (without), /cut, /cut-deaf (end early), /page (a web page), /other (zeros)."""
     asked = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             begin = int(self.headers.get("Range", "bytes=0-")[6:-1])
             asked.append((self.path, begin))
-            if self.path not in ("/whole", "/cut", "/page", "/deaf"):
+            if self.path not in ("/whole", "/cut", "/page", "/deaf", "/cut-deaf", "/other"):
                 self.send_error(404)
                 return
             if begin >= len(CONTENT) and self.path == "/whole":
                 self.send_error(416)
                 return
-            if self.path == "/deaf":
+            if self.path in ("/deaf", "/cut-deaf", "/page"):
                 begin = 0
             content = b"<html>moved</html>" if self.path == "/page" else CONTENT[begin:]
+            if self.path == "/other":
+                content = bytes(len(content))
             self.send_response(206 if begin else 200)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            self.wfile.write(content[: len(content) // 2] if self.path == "/cut" else content)
+            self.wfile.write(
+                content[: len(content) // (8 if self.path == "/cut-deaf" else 2)] if "cut" in self.path else content
+            )
 
         def log_message(self, *_):
             pass
@@ -113,3 +117,25 @@ def test_official_addresses_come_first():
         "eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz"
     )
     assert all(address.endswith(archive.name) for archive in (VOC, SBD) for address in archive.addresses)
+
+
+@pytest.mark.parametrize("address", ["/page", "/cut-deaf", "/other", "/gone"])
+def test_what_was_downloaded_is_not_lost_to_another_address(server, tmp_path, address):
+    part = tmp_path / "a.tar.part"
+    begun = CONTENT[: len(CONTENT) // 2]
+    part.write_bytes(begun)
+    if address != "/other":  # which sends a whole archive, though a wrong one
+        with pytest.raises(DataError, match=r"cannot download a\.tar"):
+            download(archive(server, address), tmp_path / "a.tar", silent)
+        assert part.read_bytes() == begun
+    download(archive(server, address, "/whole"), tmp_path / "a.tar", silent)
+    assert (tmp_path / "a.tar").read_bytes() == CONTENT
+    assert server.asked[-1] == ("/whole", len(begun))
+
+
+def test_part_that_no_address_can_complete_is_begun_anew(server, tmp_path):
+    (tmp_path / "a.tar.part").write_bytes(b"x" * 100)
+    with pytest.raises(DataError, match="another file, with md5"):
+        download(archive(server, "/whole"), tmp_path / "a.tar", silent)
+    download(archive(server, "/whole"), tmp_path / "a.tar", silent)
+    assert (tmp_path / "a.tar").read_bytes() == CONTENT

@@ -1,0 +1,52 @@
+"""List every reader of files from outside: how many cases it gets, its sound files, what changes them, how it reads."""
+
+import fuzz_data as data
+import fuzz_runs as runs
+import fuzz_weights as weights
+from fuzz_case import Reader
+from mutations import BYTES, TEXT
+from structured_mutations import JSON, JSON_LINES, PICTURE, TAR, XML, ZIP
+
+READERS = [
+    Reader("pictures", 1200, data.write_pictures, {"*.png": PICTURE, "*.[!p]*": BYTES}, data.read_picture),
+    Reader("labels", 700, data.write_labels, {"*": PICTURE}, data.read_label_file),
+    Reader("class names", 500, data.write_class_files, {"*": TEXT}, data.read_class_file),
+    Reader(
+        "data sets", 700, data.write_set, {"classes.txt": TEXT, "*/*/*.txt": TEXT, "*/*.png": PICTURE}, data.check_set
+    ),
+    Reader("inspection cache", 200, data.write_set_and_cache, {"cache.json": JSON}, data.check_set_with_cache),
+    Reader("predictions", 200, data.write_predictions, {"masks/*": PICTURE}, data.score_predictions),
+    Reader("coco", 900, data.write_coco_set, {"*.json": JSON}, data.convert_set),
+    Reader("labelme", 800, data.write_labelme_set, {"*.json": JSON}, data.convert_set),
+    Reader("cvat", 800, data.write_cvat_set, {"*.xml": XML}, data.convert_set),
+    Reader("masks in colours", 500, data.write_color_masks, {"*.txt": TEXT, "masks/*": PICTURE}, data.convert_masks),
+    Reader("voc archives", 300, data.write_archives, {"*": TAR}, data.prepare),
+    Reader("recipes", 700, runs.write_recipe_files, {"*.toml": TEXT}, runs.read_recipe_file),
+    Reader(
+        "runs", 700, runs.write_run, {"run/*.jsonl": JSON_LINES, "run/*.json": JSON, "run/*.toml": TEXT}, runs.read_run
+    ),
+    Reader(
+        "reports",
+        100,
+        runs.write_run,
+        {"run/*.jsonl": JSON_LINES, "run/*.json": JSON, "run/*.toml": TEXT, "run/previews/*": PICTURE},
+        runs.write_reports,
+    ),
+    Reader(
+        "runs to resume",
+        400,
+        runs.write_run_to_resume,
+        {"run/*.jsonl": JSON_LINES, "run/*.json": JSON, "run/*.toml": TEXT, "run/checkpoints/*": ZIP},
+        runs.resume_run,
+    ),
+    Reader("checkpoints", 400, runs.write_checkpoints, {"*.npz": ZIP}, runs.read_checkpoint),
+    Reader("crf tables", 400, runs.write_crf_table, {"*.csv": (*TEXT, *JSON)}, runs.read_crf_table),
+    Reader("keras files", 600, weights.write_keras_files, {"*.keras": ZIP}, weights.read_weights),
+    Reader("keras hdf5", 300, weights.write_keras_hdf5, {"*.h5": BYTES}, weights.read_weights),
+    Reader("caffemodels", 300, weights.write_caffemodels, {"*": BYTES}, weights.read_weights),
+    Reader("prototxts", 400, weights.write_prototxts, {"*": TEXT}, weights.check_prototxt),
+    Reader("pickles", 500, weights.write_pickles, {"*": (*BYTES, *TEXT)}, weights.read_weights),
+    Reader("tensorflow checkpoints", 300, weights.write_tf_checkpoint, {"net.*": BYTES}, weights.read_weights),
+    Reader("torch files", 400, weights.write_torch_files, {"*.pth": BYTES}, weights.read_weights),
+    Reader("other files", 200, weights.write_other_files, {"*": BYTES}, weights.read_weights),
+]

@@ -1,0 +1,155 @@
+"""Write small weight files of every format for the fuzz, read changed ones, and check what is made of them."""
+
+import io
+import json
+import pickle
+import shutil
+import struct
+import zipfile
+
+import h5py
+import numpy as np
+from caffe_bytes import block, legacy, number, packed, v1, v2, varint
+from caffe_files import DATA, TINY
+from torch_bytes import isht_name, kazuto_name, port_tensors, zipped
+from torch_bytes import legacy as legacy_torch
+
+from deeplabctl.caffe.prototxt import check_geometry, read_prototxt
+from deeplabctl.network.initialization import random_weights
+from deeplabctl.prediction.settings import SettingsRequest, expected_score
+from deeplabctl.recipe import read_recipe
+from deeplabctl.weights.conversion import inspect_weights, plan_conversion
+from deeplabctl.weights.model_info import ModelInfo
+from deeplabctl.weights.networks import read_network
+from deeplabctl.weights.reading import read_shapes
+from deeplabctl.weights.tf_checkpoint import MAGIC
+
+CLASSES = ("background", "car", "tree")
+
+
+def layers():
+    """Return {layer: (kernel, bias)}."""
+    weights = random_weights("largefov", len(CLASSES), 1 / 32, seed=5)
+    names = dict.fromkeys(name.rpartition("/")[0] for name in weights)
+    return {name: (weights[f"{name}/kernel"], weights[f"{name}/bias"]) for name in names}
+
+
+def write_keras_files(folder):
+    from dataclasses import asdict
+
+    recipe = asdict(read_recipe("shapes"))
+    expect = {"miou": 0.5, "tolerance": 0.01, "images": 2, "source": "a test"}
+    provenance = {"data": "shapes", "split": "train", "recipe": recipe, "expect": expect, "step": 9, "miou": 0.4}
+    info = ModelInfo(CLASSES, "largefov", 1 / 32, provenance)
+    with zipfile.ZipFile(folder / "net.keras", "w") as archive:
+        archive.writestr("metadata.json", "{}")
+        archive.writestr("config.json", "{}")
+        archive.writestr("model.weights.h5", _hdf5())
+        archive.writestr("deeplabctl.json", info.to_json())
+
+
+def write_keras_hdf5(folder):
+    (folder / "net.weights.h5").write_bytes(_hdf5())
+    with h5py.File(folder / "vgg.h5", "w") as file:
+        names = [f"block{n}_conv" for n in range(13)]
+        file.attrs["layer_names"] = [name.encode() for name in names]
+        for name in names:
+            group = file.create_group(name)
+            group.attrs["weight_names"] = [b"kernel", b"bias"]
+            group["kernel"], group["bias"] = np.zeros((3, 3, 2, 2), np.float32), np.zeros(2, np.float32)
+
+
+def _hdf5():
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        for index, (kernel, bias) in enumerate(layers().values()):
+            values = file.create_group(f"layers/conv2d{f'_{index}' if index else ''}/vars")
+            values["0"], values["1"] = kernel, bias
+    return buffer.getvalue()
+
+
+def write_caffemodels(folder):
+    (folder / "tiny.caffemodel").write_bytes(TINY.read_bytes())
+    kernel, bias = legacy(2, 3, 1, 1) + packed(5, range(6)), legacy(1, 1, 1, 2) + packed(5, [1, 2])
+    (folder / "v1.caffemodel").write_bytes(block(1, "net") + v1("conv1_1", kernel, bias))
+    (folder / "v2.caffemodel").write_bytes(block(1, "net") + v2("conv1_1", kernel, bias))
+    (folder / "a.solverstate").write_bytes(number(1, 100) + block(2, "net.caffemodel") + block(3, kernel))
+    with h5py.File(folder / "net.caffemodel.h5", "w") as file:
+        for name, (kernel, bias) in layers().items():
+            file[f"data/{name}/0"], file[f"data/{name}/1"] = kernel.transpose(3, 2, 0, 1), bias
+
+
+def write_prototxts(folder):
+    for path in sorted(DATA.glob("*.prototxt"))[:3]:
+        shutil.copyfile(path, folder / path.name)
+
+
+def check_prototxt(folder, path, out):
+    names = check_geometry(read_prototxt(path))
+    assert names
+
+
+def write_pickles(folder):
+    variables = {
+        f"{name}/{part}": array for name, pair in layers().items() for part, array in zip("wb", pair, strict=True)
+    }
+    for protocol in (0, 2, 4):
+        (folder / f"protocol{protocol}.pkl").write_bytes(pickle.dumps(variables, protocol))
+
+
+def write_tf_checkpoint(folder):
+    """Write net.index and net.data-00000-of-00001 as tf.train.Saver does."""
+    data, entries = b"", [(b"", number(1, 1))]
+    for name, pair in sorted(layers().items()):
+        for part, array in sorted(zip("wb", pair, strict=True)):
+            shape = block(2, *[block(2, number(1, size)) for size in array.shape])
+            place = number(4, len(data)) + number(5, array.nbytes)
+            entries.append((f"{name}/{part}".encode(), number(1, 1) + shape + place))
+            data += array.tobytes()
+    table = _table_block(entries)
+    metaindex = _table_block([])
+    index = _table_block([(b"z", varint(0) + varint(len(table) - 5))])
+    footer = varint(len(table)) + varint(len(metaindex) - 5)
+    footer += varint(len(table) + len(metaindex)) + varint(len(index) - 5)
+    (folder / "net.index").write_bytes(table + metaindex + index + footer.ljust(40, b"\0") + MAGIC)
+    (folder / "net.data-00000-of-00001").write_bytes(data)
+
+
+def _table_block(entries):
+    """Return a block of LevelDB's table: entries, the place of a restart, no compression, a checksum."""
+    parts = [varint(0) + varint(len(key)) + varint(len(value)) + key + value for key, value in entries]
+    return b"".join(parts) + struct.pack("<II", 0, 1) + bytes(5)
+
+
+def write_torch_files(folder):
+    """Write a narrow network as PyTorch does, in both containers and with both ports' names."""
+    weights = random_weights("resnet101", len(CLASSES), 1 / 64, seed=5)
+    (folder / "old.pth").write_bytes(legacy_torch(port_tensors(weights, kazuto_name)))
+    zipped(folder / "new.pth", port_tensors(weights, isht_name))
+
+
+def write_other_files(folder):
+    (folder / "a.txt").write_text("2007_000032\n")
+    (folder / "a.json").write_text("{}")
+    (folder / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+    (folder / "a.html").write_text("<!DOCTYPE html><html></html>")
+    np.savez(folder / "a.npz", a=np.zeros(3))
+    np.save(folder / "a.npy", np.zeros(3))
+
+
+def read_weights(folder, path, out):
+    """Read a weight file in every way: its shapes, as a whole network, to convert it, to train from it."""
+    shapes, _ = read_shapes(path)
+    found = inspect_weights(path)
+    json.dumps(found, allow_nan=False)
+    first = {name.rpartition("/")[0]: list(shape) for name, shape in reversed(shapes.items())}
+    assert first == {layer["name"]: layer["kernel"] for layer in found["layers"]}
+    conversion = plan_conversion(path, out / "net.keras")
+    for array in conversion.network.weights.values():
+        assert array.dtype == np.float32
+        assert np.isfinite(array).all()
+    network = read_network(path)
+    info = network.info
+    assert 1 <= len(info.classes) <= 255
+    json.dumps(SettingsRequest().resolve(info, is_voc=False).to_dict(), allow_nan=False)
+    expected_score(info, "val", 2, SettingsRequest().resolve(info, is_voc=False))
