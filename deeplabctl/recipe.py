@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
 import tomllib
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from deeplabctl import recipes
-from deeplabctl.crf.params import LIMITS as CRF_LIMITS
 from deeplabctl.crf.params import CrfParams
 from deeplabctl.data.augmentation import Augment
 from deeplabctl.errors import RecipeError
-from deeplabctl.network.geometry import is_crop_size
+from deeplabctl.network.geometry import crop_step, is_crop_size
 from deeplabctl.network.layers import ARCHITECTURES, DEFAULT_ARCHITECTURE, convolutions
+from deeplabctl.recipes.limits import AUTO, LIMITS, MAY_BE_AUTO
 
 
 @dataclass(frozen=True)
@@ -57,11 +56,19 @@ class Solver:
     head_multiplier: float = 10.0  # on the classifier's rate: 10 for its kernel, 20 for its bias
     new_layer_multiplier: float = 0.0  # instead of it, for every layer that starts random; 0: off
     gradient_clip: float = 0.0  # largest global norm of the gradient; 0: off
-    freeze: tuple[str, ...] = ()  # layers that keep their weights
+    freeze: tuple[str, ...] = ()  # layers that keep the weights that they were given
+    freeze_steps: int = 0  # train these layers, too, after so many steps; 0: never
+    average: float = 0.0  # validate and save the moving average of the weights, of this decay a step; 0: off
     batch_size: int = 10
     accumulate: int = 1  # batches of batch_size in a step
-    steps: int = 20_000
-    class_weights: Literal["none", "median"] | tuple[float, ...] = "none"
+    normalization: Literal["step", "batch"] = "step"  # divide the loss by the valid pixels of the step, or of each
+    # batch in it and by their number: Caffe's iter_size, a mean of means
+    steps: int = 20_000  # "auto": from the number of images
+    class_weights: Literal["none", "median", "sqrt-median"] | tuple[float, ...] = "none"
+    label_stride: int = (
+        8  # of the labels' pixels in the loss; below 8 the logits are upsampled for it, as in prediction
+    )
+    hard_pixels: float = 1.0  # share of the valid pixels that counts in the loss: those with the largest losses
     patience: int = 0  # stop after this many validations without a better mIoU; 0: never
 
 
@@ -73,9 +80,10 @@ class Run:
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the forward and backward pass
     strategy: Literal["auto", "single", "mirrored", "multi-worker"] = "auto"
     log_every: int = 20  # steps
-    val_every: int = 1000  # steps
-    save_every: int = 500  # steps
-    preview_every: int = 1000  # steps
+    val_every: int = 1000  # steps; "auto": a tenth of all
+    save_every: int = 500  # steps; "auto": a tenth of all
+    preview_every: int = 1000  # steps; "auto": a tenth of all
+    time: str = ""  # how long the training may take, as 45m or 1h30m: sets solver.steps once a step has been timed
 
 
 @dataclass(frozen=True)
@@ -83,7 +91,7 @@ class Evaluation:
     """Set how the network is evaluated."""
 
     pad: Literal["auto", "paper", "tight"] = "auto"  # auto: paper (513) for VOC's classes, tight otherwise
-    scales: tuple[float, ...] = (1.0,)  # of the image; the largest of the upsampled logits counts
+    scales: tuple[float, ...] = ()  # of the image; the largest of the logits counts; empty: the architecture's
     flip: bool = False  # average with the mirrored image's logits
 
 
@@ -109,6 +117,11 @@ class Recipe:
     eval: Evaluation = field(default_factory=Evaluation)
     crf: CrfParams = field(default_factory=CrfParams)
     expect: Expect = field(default_factory=Expect)
+
+    def with_settings(self, **sections: Mapping[str, Any]) -> Recipe:
+        """Return a recipe with some settings changed, by section."""
+        changed = {name: dataclasses.replace(getattr(self, name), **values) for name, values in sections.items()}
+        return dataclasses.replace(self, **changed)
 
 
 def read_recipe(
@@ -139,11 +152,19 @@ def read_recipe(
 def recipe_from_dict(tree: dict[str, Any], where: str) -> Recipe:
     """Build a recipe from nested dictionaries and check it; ``where`` begins every error."""
     recipe = typing.cast(Recipe, _build(Recipe, tree, where, ""))
-    for section, key, holds, expected in _LIMITS:
+    for section, key, holds, expected in LIMITS:
         value = getattr(getattr(recipe, section), key)
         if not holds(value):
             raise RecipeError(f"{where}: {section}.{key}: expected {expected}, got {value!r}")
-    names = [conv.name for conv in convolutions(recipe.model.architecture)]
+    architecture, crop = recipe.model.architecture, recipe.augment.crop_size
+    step = crop_step(ARCHITECTURES[architecture].scales)
+    if crop != AUTO and not is_crop_size(crop, step):
+        scales = ", ".join(f"{scale:g}" for scale in ARCHITECTURES[architecture].scales)
+        raise RecipeError(
+            f"{where}: augment.crop_size: expected {step}k + 1 pixels ({10 * step + 1}, ...), so that labels lie on "
+            f"the logits at all scales of {architecture} ({scales}), got {crop}"
+        )
+    names = [conv.name for conv in convolutions(architecture)]
     for layer in recipe.solver.freeze:
         if layer not in names:
             raise RecipeError(f"{where}: solver.freeze: there is no layer {layer!r}{_guess(layer, names)}")
@@ -151,45 +172,15 @@ def recipe_from_dict(tree: dict[str, Any], where: str) -> Recipe:
 
 
 def write_recipe(recipe: Recipe) -> str:
-    """Return the fully resolved recipe as TOML."""
+    """Return a recipe as TOML that reads back equal."""
     import tomli_w
 
-    return tomli_w.dumps(dataclasses.asdict(recipe))
-
-
-def _are_class_weights(value: str | tuple[float, ...]) -> bool:
-    return isinstance(value, str) or (all(0 <= weight < math.inf for weight in value) and sum(value) > 0)
-
-
-_Check = Callable[[Any], bool]
-# Section, setting, whether a value is allowed, and the values that are, in words.
-_LIMITS: tuple[tuple[str, str, _Check, str], ...] = (
-    ("model", "architecture", ARCHITECTURES.__contains__, f"one of {', '.join(ARCHITECTURES)}"),
-    ("model", "width", lambda v: 0 < v <= 4, "a number above 0, at most 4"),
-    ("model", "dropout", lambda v: 0 <= v < 1, "a share of at least 0 and below 1"),
-    ("augment", "crop_size", is_crop_size, "8k + 1 pixels (161, 321, 513, ...), so that labels lie on the logits"),
-    ("augment", "scale", lambda v: 0 < v[0] <= v[1] <= 16, "[smallest, largest] above 0, at most 16"),
-    ("augment", "jitter", lambda v: 0 <= v < 1, "a share of at least 0 and below 1"),
-    ("solver", "learning_rate", lambda v: 0 < v < math.inf, "a number above 0"),
-    ("solver", "power", lambda v: 0 <= v < math.inf, "at least 0"),
-    ("solver", "gamma", lambda v: 0 < v <= 1, "a factor above 0, at most 1"),
-    ("solver", "momentum", lambda v: 0 <= v < 1, "at least 0 and below 1"),
-    ("solver", "weight_decay", lambda v: 0 <= v < math.inf, "at least 0"),
-    ("solver", "head_multiplier", lambda v: 0 <= v < math.inf, "at least 0"),
-    ("solver", "new_layer_multiplier", lambda v: 0 <= v < math.inf, "at least 0"),
-    ("solver", "gradient_clip", lambda v: 0 <= v < math.inf, "at least 0"),
-    ("solver", "class_weights", _are_class_weights, "none, median, or numbers of at least 0 that are not all 0"),
-    ("solver", "warmup_steps", lambda v: v >= 0, "at least 0"),
-    ("solver", "patience", lambda v: v >= 0, "at least 0"),
-    *(("solver", key, lambda v: v >= 1, "at least 1") for key in ("step_size", "batch_size", "accumulate", "steps")),
-    *(
-        ("run", key, lambda v: v >= 1, "at least 1")
-        for key in ("log_every", "val_every", "save_every", "preview_every")
-    ),
-    ("eval", "scales", lambda v: v and all(0 < scale <= 4 for scale in v), "numbers above 0, at most 4"),
-    *(("crf", *limit) for limit in CRF_LIMITS),
-    ("run", "seed", lambda v: 0 <= v < 2**31, "0 to 2147483647"),
-)
+    tree = dataclasses.asdict(recipe)
+    for name in MAY_BE_AUTO:
+        section, key = name.split(".")
+        if tree[section][key] == AUTO:
+            tree[section][key] = "auto"
+    return tomli_w.dumps(tree)
 
 
 def _build(cls: type, tree: object, where: str, prefix: str) -> object:
@@ -204,6 +195,8 @@ def _build(cls: type, tree: object, where: str, prefix: str) -> object:
         name = f"{prefix}{key}"
         if dataclasses.is_dataclass(hints[key]):
             values[key] = _build(typing.cast(type, hints[key]), value, where, f"{name}.")
+        elif value == "auto" and name in MAY_BE_AUTO:
+            values[key] = AUTO
         else:
             values[key] = _value(hints[key], value, f"{where}: {name}")
     return cls(**values)

@@ -106,3 +106,12 @@ def test_documentation_lists_every_setting_with_its_default():
     for section in defaults.values():
         section |= {key: list(value) for key, value in section.items() if isinstance(value, tuple)}
     assert listed == defaults
+
+
+@pytest.mark.parametrize("name", ["paper-v1", "paper-v2", "seed"])
+def test_papers_recipes_use_nothing_that_the_papers_do_not(name):
+    recipe = read_recipe(name)
+    augment, solver = recipe.augment, recipe.solver
+    colours = (augment.jitter, augment.gamma, augment.contrast, augment.saturation, augment.channel_gain)
+    assert (colours, augment.class_crops) == ((0, 0, 0, 0, 0), 0)
+    assert (solver.average, solver.freeze, solver.hard_pixels, solver.label_stride) == (0, (), 1, 8)

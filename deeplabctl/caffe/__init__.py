@@ -1,6 +1,6 @@
 """Files of Caffe and its DeepLab fork in, arrays out: without Caffe, protobuf or TensorFlow."""
 
 from deeplabctl.caffe.caffemodel import read_caffemodel
-from deeplabctl.caffe.net import CaffeLayer, CaffeNet, convolution_weights, kernel_shapes
+from deeplabctl.caffe.net import CaffeLayer, CaffeNet, net_dilations, net_shapes, net_weights
 
-__all__ = ["CaffeLayer", "CaffeNet", "convolution_weights", "kernel_shapes", "read_caffemodel"]
+__all__ = ["CaffeLayer", "CaffeNet", "net_dilations", "net_shapes", "net_weights", "read_caffemodel"]

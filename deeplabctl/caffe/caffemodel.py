@@ -1,11 +1,12 @@
 """Read ``.caffemodel`` files: Caffe's NetParameter message, as V1 ``layers`` or V2 ``layer``, and its HDF5 twin.
 
 Field numbers are those of caffe.proto in BVLC Caffe and in the DeepLab fork, which agree on all that is read here. They
-do not agree on geometry (the fork's ``hole`` is BVLC's ``force_nd_im2col``), so geometry is not read.
+do not agree on geometry (the fork's ``hole`` is BVLC's ``force_nd_im2col``): of that, only V2's dilations are read.
 """
 
 from __future__ import annotations
 
+from itertools import islice
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +33,8 @@ class Layout(NamedTuple):
     blobs: int
 
 
+CONVOLUTION_PARAM, DILATION = 106, 18  # of V2's LayerParameter, and of ConvolutionParameter
+
 LAYOUTS = {2: Layout("V1", 4, 5, 6), 100: Layout("V2", 1, 2, 7)}  # by the number of NetParameter's repeated field
 
 # V1LayerParameter.LayerType under V2's names. From 39 on the DeepLab fork's own; BVLC's 39 is Deconvolution.
@@ -50,7 +53,7 @@ def read_caffemodel(path: str | Path) -> CaffeNet:
     """Read a ``.caffemodel`` or ``.caffemodel.h5``; every layer is returned, with or without blobs, in file order.
 
     Blobs of the binary formats are read-only views of the file, which stays mapped as long as one of them lives;
-    ``diff`` fields are not read, and no value is checked (`convolution_weights` refuses NaN). Where a blob has both
+    ``diff`` fields are not read, and no value is checked (`net_weights` refuses NaN). Where a blob has both
     forms, legacy dimensions go before ``shape`` and double data before float data, as in Caffe. Raises WeightsError,
     in one line, for a damaged file and for a file without a net's weights: a solver state and a mean image are named
     as such.
@@ -94,6 +97,7 @@ def _net(wire: WireFile) -> CaffeNet:
 def _layer(wire: WireFile, layer: Field, layout: Layout) -> CaffeLayer:
     name = type_ = ""
     blobs: list[Field] = []
+    dilations: tuple[int, ...] = ()
     for field in wire.fields(layer.start, layer.end):
         if field.kind == BYTES:
             if field.number == layout.name:
@@ -102,6 +106,8 @@ def _layer(wire: WireFile, layer: Field, layout: Layout) -> CaffeLayer:
                 type_ = wire.text(field)
             elif field.number == layout.blobs:
                 blobs.append(field)
+            elif (layout.version, field.number) == ("V2", CONVOLUTION_PARAM):
+                dilations = _dilations(wire, field)
             elif field.number == 1:  # V1's field 1 is a layer of Caffe before 2014 (V0)
                 raise WeightsError(
                     f"weights {wire.path}: expected V1 or V2 layers, got V0 ones of Caffe before 2014; "
@@ -109,7 +115,18 @@ def _layer(wire: WireFile, layer: Field, layout: Layout) -> CaffeLayer:
                 )
         elif field.kind == VARINT and (layout.version, field.number) == ("V1", layout.type):
             type_ = V1_TYPES.get(field.value, f"V1 type {signed(field.value, 32)}")
-    return CaffeLayer(name, type_, tuple(_blob(wire, blob, f"{name}, blob {n}") for n, blob in enumerate(blobs)))
+    arrays = tuple(_blob(wire, blob, f"{name}, blob {n}") for n, blob in enumerate(blobs))
+    return CaffeLayer(name, type_, arrays, dilations)
+
+
+def _dilations(wire: WireFile, settings: Field) -> tuple[int, ...]:
+    """Return the dilations of a ConvolutionParameter, at most one for each axis."""
+    found: list[int] = []
+    for field in wire.fields(settings.start, settings.end):
+        if field.number == DILATION and field.kind in (BYTES, VARINT):
+            values = [field.value] if field.kind == VARINT else islice(wire.integers(field), MAX_AXES)
+            found += values
+    return tuple(found[:MAX_AXES])
 
 
 def _blob(wire: WireFile, blob: Field, where: str) -> npt.NDArray[Any]:

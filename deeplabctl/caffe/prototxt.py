@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
 
+from deeplabctl.caffe.net import SCALE_COPY, scale_name
 from deeplabctl.caffe.text_format import Message, Value, parse
 from deeplabctl.errors import WeightsError
-from deeplabctl.network.layers import ARCHITECTURES, DEFAULT_ARCHITECTURE, Conv, Pool
+from deeplabctl.network.layers import ARCHITECTURES, DEFAULT_ARCHITECTURE, classifiers
+from deeplabctl.network.rows import Conv, Norm, Pool, Row, Rows, Sum, Zoom, fold
 
 MAX_SIZE = 1_000_000  # bytes; those of the largest known nets have a fifth of it
 
 POOL_KERNEL, POOL_PAD = 3, 1  # of every pooling in the table
-TYPES = {"4": "convolution", "17": "pooling"}  # V1LayerParameter.LayerType by number
+TYPES = {"4": "convolution", "17": "pooling", "25": "eltwise"}  # V1LayerParameter.LayerType by number
+# The type of a row's layer, without capitals, and the message with its settings.
+KINDS: dict[type[Row], tuple[str, str]] = {
+    Conv: ("convolution", "convolution_param"), Pool: ("pooling", "pooling_param"),
+    Norm: ("batchnorm", "batch_norm_param"), Sum: ("eltwise", "eltwise_param"),
+    Zoom: ("interp", "interp_param"),
+}  # fmt: skip
+NORM_EPS = 1e-5  # as it is written
 POOL_METHODS: dict[str | int | float, str] = {"MAX": "max", "AVE": "average", 0: "max", 1: "average", 2: "stochastic"}
 
 
@@ -40,79 +49,141 @@ def check_geometry(
 ) -> list[str]:
     """Compare a net definition's geometry with the architecture's; returns the names of the layers, which all agree.
 
-    Compared are type, kernel, pad, stride, ``hole`` or ``dilation`` and group of the convolutions, kernel, pad, stride
-    and method of the poolings, and the outputs: channels of one ``width`` (the given one, else the median of the
-    layers') and, if given, ``num_classes``. The classifier may have any name, as it follows the layer before it, and
-    may be missing. Raises one WeightsError with every difference: ``-`` missing, ``+`` unexpected, or both values.
+    Compared are type, inputs, kernel, pad, stride, ``hole`` or ``dilation`` and group of the convolutions, kernel, pad,
+    stride and method of the poolings, epsilon of the norms, and the outputs: channels of one ``width`` (the given one,
+    else the median of the layers') and, if given, ``num_classes``. A single classifier may have any name, as it follows
+    the layer before it, and may be missing. In a net of several scales, each copy is compared. Raises one WeightsError
+    with every difference: ``-`` missing, ``+`` unexpected, or both values.
     """
-    table = ARCHITECTURES[architecture]
-    given: dict[str, list[Message]] = {}
-    for layer in [*tree.messages("layers"), *tree.messages("layer")]:
-        given.setdefault(str(layer.last("name")), []).append(layer)
-    before = ""
-    names: dict[str, str] = {}  # in the table -> in the net definition
-    for row in table:
-        names[row.name] = row.name
-        if isinstance(row, Conv):
-            if row.classifier and row.name not in given:
-                names[row.name] = _follower(given, before, set(names)) or row.name
-            before = row.name
-    if not any(name in given for name in names.values()):
+    nets = _copies([*tree.messages("layers"), *tree.messages("layer")])
+    if not any(row.name in nets[""] for row in ARCHITECTURES[architecture].rows):
         raise WeightsError(f"prototxt {tree.where}: expected a net like {architecture}, got none of its layers")
-
-    width = _width(table, given) if width is None else width
-    wrong: list[str] = []
-    for row in table:
-        found = given.get(names[row.name], [])
-        if not found and not (isinstance(row, Conv) and row.classifier):
-            wrong.append(f"- {row.name} (missing)")
-        for layer in found:
-            outputs = None
-            if isinstance(row, Conv):
-                outputs = num_classes if row.classifier else max(1, round(row.channels * width))
-            wrong += [
-                f"{_shown(layer.last('name'))} (line {_line(layer)}): {text}"
-                for text in _differences(row, layer, outputs)
-            ]
-    known = set(names.values())
-    for name, layers in given.items():
-        if name not in known and any(_type(layer) == "pooling" for layer in layers):
-            wrong.append(f"+ {_shown(name)} (line {_line(layers[0])}): unexpected pooling")
+    tables = [ARCHITECTURES[architecture].rows, ARCHITECTURES[architecture].prediction_rows]
+    both = [[_Check(architecture, rows, given, num_classes, width) for given in nets.values()] for rows in tables]
+    checks = min(both, key=lambda checks: sum(len(check.wrong) for check in checks))  # a training or a test net
+    wrong = [text for check in checks for text in check.wrong]
     if wrong:
         raise WeightsError(
             f"prototxt {tree.where.rpartition(':')[0]} does not fit {architecture}: {'; '.join(wrong)}; "
             "weights trained with another geometry give other results here"
         )
-    return [name for name in names.values() if name in given]
+    return checks[0].names
 
 
-def _differences(row: Conv | Pool, layer: Message, outputs: int | None) -> list[str]:
+def _copies(layers: Iterable[Message]) -> dict[str, dict[str, list[Message]]]:
+    """Return the layers of each scale ("" is the first) by their names at the first one."""
+    nets: dict[str, dict[str, list[Message]]] = {"": {}}
+    for layer in layers:
+        name = str(layer.last("name"))
+        copy = SCALE_COPY.search(name)
+        nets.setdefault(copy[0] if copy else "", {}).setdefault(SCALE_COPY.sub("", name), []).append(layer)
+    return nets
+
+
+class _Check:
+    """Compare one copy of a net with an architecture: the ``names`` of the layers found, and what is ``wrong``."""
+
+    def __init__(
+        self,
+        architecture: str,
+        rows: Rows,
+        given: dict[str, list[Message]],
+        num_classes: int | None,
+        width: float | None,
+    ) -> None:
+        self.names: list[str] = []
+        self.wrong: list[str] = []
+        self._given, self._num_classes = given, num_classes
+        self._optional = classifiers(architecture) if len(classifiers(architecture)) == 1 else ()
+        self._known = {row.name for row in rows} | {scale_name(row.name) for row in rows if isinstance(row, Norm)}
+        self._width = _width(rows, given) if width is None else width
+        fold(rows, None, self._compare)
+        for name, layers in given.items():
+            if name not in self._known and any(_type(layer) == "pooling" for layer in layers):
+                self.wrong.append(f"+ {_shown(layers[0].last('name'))} (line {_line(layers[0])}): unexpected pooling")
+
+    def _compare(self, row: Row, inputs: list[str | None]) -> str | None:
+        """Compare a row with its layer; returns the name of the layer's result, None where it is not known."""
+        name = row.name
+        if name not in self._given and name in self._optional:
+            name = self._follower(inputs[0]) or name
+        found = self._given.get(name, [])
+        if found:
+            self.names.append(name)
+        elif row.name not in self._optional:
+            self.wrong.append(f"- {row.name} (missing)")
+        pairs = [(layer, _differences(row, layer, self._outputs(row))) for layer in found]
+        if isinstance(row, Norm):
+            scales = self._given.get(scale_name(row.name), [])
+            self.wrong += [] if scales else [f"- {scale_name(row.name)} (missing)"]
+            pairs += [(layer, _other_type("scale", layer)) for layer in scales]
+        for layer, differences in pairs:
+            given = [_shown(bottom) for bottom in layer.get("bottom", [])]
+            if None not in inputs and sorted(given) != sorted(map(str, inputs)):
+                differences = [
+                    *differences,
+                    f"inputs expected {' and '.join(map(str, inputs))}, got {' and '.join(given)}",
+                ]
+            self.wrong += [f"{_shown(layer.last('name'))} (line {_line(layer)}): {text}" for text in differences]
+        return str(found[-1].last("top")) if found and found[-1].last("top") else None
+
+    def _outputs(self, row: Row) -> int | None:
+        if not isinstance(row, Conv):
+            return None
+        return self._num_classes if row.classifier else max(1, round(row.channels * self._width))
+
+    def _follower(self, before: str | None) -> str | None:
+        """Return the convolution that reads ``before`` and is not one of the architecture's."""
+        for name, layers in self._given.items():
+            if name not in self._known and any(
+                _type(layer) == "convolution" and before in layer.get("bottom", []) for layer in layers
+            ):
+                self._known.add(name)
+                return name
+        return None
+
+
+def _other_type(expected: str, layer: Message) -> list[str]:
+    """Describe a layer of another type than the expected one."""
+    return [] if _type(layer) == expected else [f"expected a {expected}, got {_shown(layer.last('type'))}"]
+
+
+def _differences(row: Row, layer: Message, outputs: int | None) -> list[str]:
     """Describe what differs between a row of the table and a layer: the setting, expected and got."""
-    expected_type = "convolution" if isinstance(row, Conv) else "pooling"
-    if _type(layer) != expected_type:
-        return [f"expected a {expected_type}, got {_shown(layer.last('type'))}"]
-    settings = _merged(layer.messages(f"{expected_type}_param"))
-    kernel = _extents(settings, ["kernel_size"], "kernel", None)
-    pad, stride = _extents(settings, ["pad"], "pad", 0), _extents(settings, ["stride"], "stride", 1)
+    kind, parameter = KINDS[type(row)]
+    if other := _other_type(kind, layer):
+        return other
+    settings = _merged(layer.messages(parameter))
+    compared: list[tuple[str, Value, Sequence[Value | None]]]
     if isinstance(row, Conv):
-        dilation = _extents(settings, ["hole", "dilation"], "hole", 1)
-        compared: list[tuple[str, int, Sequence[Value | None]]] = [
-            ("kernel", row.kernel, kernel),
-            ("pad", row.pad, pad),
-            ("stride", 1, stride),
-            ("dilation", row.dilation, dilation),
+        compared = [
+            ("kernel", row.kernel, _extents(settings, ["kernel_size"], "kernel", None)),
+            ("pad", row.pad, _extents(settings, ["pad"], "pad", 0)),
+            ("stride", row.stride, _extents(settings, ["stride"], "stride", 1)),
+            ("dilation", row.dilation, _extents(settings, ["hole", "dilation"], "hole", 1)),
             ("group", 1, settings.get("group", [1])),
         ]
         count = settings.last("num_output")
         if outputs is not None and not str(count).startswith("${"):  # a template's place for it
             compared.append(("num_output", outputs, [count]))
-    else:
+    elif isinstance(row, Pool):
+        compared = [
+            ("kernel", POOL_KERNEL, _extents(settings, ["kernel_size"], "kernel", None)),
+            ("pad", POOL_PAD, _extents(settings, ["pad"], "pad", 0)),
+            ("stride", row.stride, _extents(settings, ["stride"], "stride", 1)),
+        ]
         method = settings.last("pool") or "MAX"
-        compared = [("kernel", POOL_KERNEL, kernel), ("pad", POOL_PAD, pad), ("stride", row.stride, stride)]
         if isinstance(method, Message) or POOL_METHODS.get(method) != row.kind:
             return [f"expected {row.kind} pooling, got {_shown(method)}"]
         if settings.last("global_pooling") in ("true", 1) or settings.last("round_mode") in ("FLOOR", 1):
             return ["expected pooling in windows, its size rounded up, got global_pooling or round_mode: FLOOR"]
+    elif isinstance(row, Zoom):
+        compared = [("zoom_factor", row.factor, settings.get("zoom_factor", [None]))]
+    elif isinstance(row, Norm):
+        compared = [("eps", NORM_EPS, settings.get("eps", [NORM_EPS]))]
+    else:
+        operation = settings.last("operation")
+        compared = [("operation", "SUM", ["SUM" if operation in (None, 1) else operation])]
     return [
         f"{what} expected {expected}, got {' and '.join(dict.fromkeys(map(_shown, values)))}"
         for what, expected, values in compared
@@ -137,17 +208,9 @@ def _merged(messages: list[Message]) -> Message:
     return merged
 
 
-def _follower(given: dict[str, list[Message]], before: str, known: set[str]) -> str | None:
-    """Return the convolution that reads the layer ``before`` and is not one of the ``known`` ones."""
-    for name, layers in given.items():
-        if name not in known and any(_type(x) == "convolution" and before in x.get("bottom", []) for x in layers):
-            return name
-    return None
-
-
-def _width(table: tuple[Conv | Pool, ...], given: dict[str, list[Message]]) -> float:
+def _width(rows: Rows, given: dict[str, list[Message]]) -> float:
     ratios = []
-    for row in table:
+    for row in rows:
         if isinstance(row, Conv) and not row.classifier:
             for layer in given.get(row.name, []):
                 count = _merged(layer.messages("convolution_param")).last("num_output")

@@ -27,9 +27,19 @@ def convert_caffe(
         Path,
         typer.Argument(
             metavar="MODEL",
-            help=".caffemodel (V1, V2 or HDF5), TensorFlow 1 checkpoint, weight pickle, or Keras VGG-16 weights.",
+            help=".caffemodel (V1, V2 or HDF5), TensorFlow 1 checkpoint, weight pickle, PyTorch's .pth, or Keras "
+            "VGG-16 or ResNet-101 weights.",
         ),
     ],
+    architecture: Annotated[
+        str | None,
+        typer.Option(
+            "--architecture",
+            metavar="NAME",
+            help="Architecture, as in a recipe. Default: the one that the layers in MODEL belong to.",
+            rich_help_panel="Conversion",
+        ),
+    ] = None,
     prototxt: Annotated[
         Path | None,
         typer.Option(
@@ -76,7 +86,7 @@ def convert_caffe(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Convert weights of Caffe, TensorFlow 1 or Keras.
+    """Convert weights of Caffe, TensorFlow 1, PyTorch or Keras.
 
     Writes a model file that plain Keras opens too. Every weight is read back and compared.
     """
@@ -87,7 +97,15 @@ def convert_caffe(
         if inspect:
             _inspect(console, model)
             return
-        conversion = plan_conversion(model, out, prototxt=prototxt, classes=classes, seed=seed, overwrite=overwrite)
+        conversion = plan_conversion(
+            model,
+            out,
+            architecture=architecture,
+            prototxt=prototxt,
+            classes=classes,
+            seed=seed,
+            overwrite=overwrite,
+        )
         if conversion.checked_layers is not None:
             architecture = conversion.network.info.architecture
             console.say(f"{prototxt}: {conversion.checked_layers} layers have the geometry of {architecture}")
@@ -115,6 +133,7 @@ def convert_caffe(
             {
                 "model": str(converted.path),
                 "format": converted.format,
+                "architecture": info.architecture,
                 "width": info.width,
                 "classes": list(info.classes),
                 "parameters": converted.parameters,

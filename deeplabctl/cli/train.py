@@ -32,8 +32,8 @@ Examples
   # the built-in shapes: some minutes on two CPU cores
   deeplabctl train
 
-  # your own data set, in a small network, from random weights
-  deeplabctl train --data my-set --init random --width 0.25 --steps 2000
+  # your own data set, from ImageNet's features, in the time that you have
+  deeplabctl train --data my-set --time 45m
 
   # the second paper's training
   deeplabctl train --data VOCdevkit/VOC2012 --recipe paper-v2
@@ -84,7 +84,7 @@ def train(
             "--recipe",
             metavar="NAME|FILE.toml",
             help=f"Settings of the training: {', '.join(recipes.names())}, or a file. "
-            "Default: shapes for that data set, else paper-v2.",
+            "Default: shapes for that data set, paper-v2 for VOC's classes, else own.",
             rich_help_panel="Training",
         ),
     ] = None,
@@ -99,6 +99,15 @@ def train(
     ] = None,
     steps: Annotated[
         int | None, typer.Option("--steps", metavar="N", help="Number of steps.", rich_help_panel="Training")
+    ] = None,
+    time: Annotated[
+        str | None,
+        typer.Option(
+            "--time",
+            metavar="TIME",
+            help="How long the training may take here, as 45m or 1h30m: sets the number of steps, after timing some.",
+            rich_help_panel="Training",
+        ),
     ] = None,
     batch_size: Annotated[
         int | None,
@@ -169,9 +178,9 @@ def train(
     The best and the last weights, previews and metrics go to a run directory, where eval and infer find them.
     """
     options = {
-        "data": data, "init": init, "width": width, "crop_size": crop_size, "steps": steps, "batch_size": batch_size,
-        "accumulate": accumulate, "learning_rate": learning_rate, "precision": precision, "strategy": strategy,
-        "seed": seed,
+        "data": data, "init": init, "width": width, "crop_size": crop_size, "steps": steps, "time": time,
+        "batch_size": batch_size, "accumulate": accumulate, "learning_rate": learning_rate, "precision": precision,
+        "strategy": strategy, "seed": seed,
     }  # fmt: skip
     if resume is not None and run_dir is not None:
         raise typer.BadParameter("a resumed run stays in its directory; leave it out", param_hint="--run-dir")
@@ -211,7 +220,7 @@ def _train(job: TrainingJob, worker: Worker | None, report: Reporter) -> tuple[T
         with limited_wait() if waiting else nullcontext(), tensorflow_startup(log):
             from deeplabctl.training.cluster import Cluster
 
-            cluster = Cluster.of_kind(strategy)
+            cluster = Cluster.of_kind(strategy, job.plan.recipe.solver.batch_size)
         stack.enter_context(stop_signals(should_stop))  # now, as several workers' TensorFlow has set a handler itself
         return cluster
 

@@ -1,12 +1,13 @@
 """Turn a training image and its label into what the network takes.
 
 ``augment`` follows Caffe's data layer (IMAGE_SEG_DATA): pad at the bottom and right (the image with the mean, which is
-0 after preprocessing; the label with void), crop at a uniformly random position, mirror. Scaling and brightness jitter
-come first; the papers' recipes do not use them.
+0 after preprocessing; the label with void), crop at a uniformly random position, mirror. What the papers' recipes do
+not use is off by default: scaling, crops around classes, and changes of light and colour.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,8 @@ import PIL.Image
 
 from deeplabctl.arrays import Image, Label, Pixels
 from deeplabctl.classes import IGNORE_LABEL
+from deeplabctl.data.color_augmentation import ColorChange
+from deeplabctl.data.opencv_resizing import rescale_as_opencv
 from deeplabctl.network.layers import OUTPUT_STRIDE
 from deeplabctl.network.preprocessing import preprocess
 
@@ -22,29 +25,70 @@ from deeplabctl.network.preprocessing import preprocess
 class Augment:
     """Hold the settings of augmentation."""
 
-    crop_size: int = 321  # pixels; 8k + 1
+    crop_size: int = 321  # pixels; 8k + 1; "auto": two thirds of the images' shorter side, at most 321
     scale: tuple[float, float] = (1.0, 1.0)  # range of a uniformly random factor
+    scales: tuple[float, ...] = ()  # instead: one of these factors, each alike, as in the second paper's data layer
     mirror: bool = True  # with probability 1/2
     shuffle: bool = True  # the samples, differently in each epoch
+    class_crops: float = 0.0  # share of crops around a pixel of a class, drawn evenly among those of the image
     jitter: float = 0.0  # brightness times a uniformly random factor in [1 - jitter, 1 + jitter]
+    gamma: float = 0.0  # exponent exp(u), u uniformly random in [-gamma, gamma]
+    contrast: float = 0.0  # factor as jitter's, about the crop's mean grey
+    saturation: float = 0.0  # factor as jitter's, about each pixel's grey
+    channel_gain: float = 0.0  # factor as jitter's, of each channel by itself
 
 
 def augment(image: Image, label: Label, settings: Augment, rng: np.random.Generator) -> tuple[Pixels, Label]:
-    """Scale, jitter, crop and mirror a sample.
+    """Scale, crop, mirror and recolour a sample.
 
     Takes (H, W, 3) uint8 RGB and (H, W) uint8; returns the crop as float32 BGR minus the mean and its label at full
     resolution. Random numbers are always drawn in the same order, so that a setting does not change those of another.
     """
-    scale = rng.uniform(*settings.scale)
+    chance, (smallest, largest) = rng.random(), settings.scale
+    scale = smallest + (largest - smallest) * chance
     brightness = 1 + settings.jitter * rng.uniform(-1, 1)
-    down, right, flip = rng.random(3)
-    if scale != 1:
+    down, right, flip, around_class, which_class, which_pixel = rng.random(6)
+    bend, contrast, saturation, *gains = rng.uniform(-1, 1, 6)
+    if settings.scales:
+        scale = settings.scales[int(chance * len(settings.scales))]
+        image, label = rescale_as_opencv(image, label, scale)
+    elif scale != 1:
         image, label = rescale(image, label, scale)
-    if brightness != 1:
-        image = np.clip(np.rint(image * np.float32(brightness)), 0, 255).astype(np.uint8)
-    top = int(down * (max(label.shape[0] - settings.crop_size, 0) + 1))
-    left = int(right * (max(label.shape[1] - settings.crop_size, 0) + 1))
-    return crop(image, label, settings.crop_size, top, left, mirror=settings.mirror and flip < 0.5)
+    size = settings.crop_size
+    top = int(down * (max(label.shape[0] - size, 0) + 1))
+    left = int(right * (max(label.shape[1] - size, 0) + 1))
+    if around_class < settings.class_crops:
+        top, left = _corner_around_class(label, size, which_class, which_pixel) or (top, left)
+    red, green, blue = (1 + settings.channel_gain * gain for gain in gains)
+    change = ColorChange(
+        brightness,
+        math.exp(settings.gamma * bend),
+        1 + settings.contrast * contrast,
+        1 + settings.saturation * saturation,
+        (red, green, blue),
+    )
+    window = np.s_[top : top + size, left : left + size]
+    return crop(change.apply(image[window]), label[window], size, 0, 0, mirror=settings.mirror and flip < 0.5)
+
+
+def _corner_around_class(label: Label, size: int, which_class: float, which_pixel: float) -> tuple[int, int] | None:
+    """Return the top left corner of a crop with a pixel of one of the label's classes at its centre.
+
+    The two numbers in [0, 1) choose the class, each one that is present alike, and the pixel among those of the class.
+    Near a border the crop moves into the image. None for a label that is all void.
+    """
+    flat = label.ravel()
+    present = np.flatnonzero(np.bincount(flat, minlength=IGNORE_LABEL + 1)[:IGNORE_LABEL])
+    if not present.size:
+        return None
+    pixels = np.flatnonzero(flat == present[int(which_class * present.size)])
+    row, column = divmod(int(pixels[int(which_pixel * pixels.size)]), label.shape[1])
+    return _start(row, size, label.shape[0]), _start(column, size, label.shape[1])
+
+
+def _start(centre: int, size: int, length: int) -> int:
+    """Return where a window about a centre starts, moved into an axis of this length."""
+    return min(max(centre - size // 2, 0), max(length - size, 0))
 
 
 def crop(image: Image, label: Label, size: int, top: int, left: int, *, mirror: bool) -> tuple[Pixels, Label]:
@@ -68,6 +112,9 @@ def rescale(image: Image, label: Label, scale: float) -> tuple[Image, Label]:
     return np.asarray(resized), np.asarray(nearest)
 
 
-def shrink_label(label: Label) -> Label:
-    """Shrink (..., 8h - 7, 8w - 7) to (..., h, w) by taking pixel 8i, which lies on cell i of the logits."""
-    return label[..., ::OUTPUT_STRIDE, ::OUTPUT_STRIDE]
+def shrink_label(label: Label, stride: int = OUTPUT_STRIDE) -> Label:
+    """Shrink (..., 8h - 7, 8w - 7) to (..., h, w) by taking pixel 8i, which lies on cell i of the logits.
+
+    With a smaller stride s, pixel s * i is taken, which lies on cell i of the logits upsampled by 8 / s.
+    """
+    return label[..., ::stride, ::stride]

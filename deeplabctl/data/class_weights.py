@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,3 +29,8 @@ def median_frequency_weights(facts: Sequence[LabelFacts], num_classes: int) -> l
     weights = np.zeros(num_classes)
     weights[present] = np.median(frequency) / frequency
     return [float(weight) for weight in weights]
+
+
+def sqrt_median_frequency_weights(facts: Sequence[LabelFacts], num_classes: int) -> list[float]:
+    """Return (C,) the square roots of `median_frequency_weights`, which leave large classes their part."""
+    return [math.sqrt(weight) for weight in median_frequency_weights(facts, num_classes)]

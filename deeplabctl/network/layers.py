@@ -1,9 +1,6 @@
-"""List the layers of each architecture: all facts of a layer are in this table and only here.
+"""List the architectures and their weights: all facts of a layer are in their tables and only there.
 
-The Keras builder, the weights' readers and the solver read it; adding an architecture is adding a table.
-Every convolution except the classifier is followed by a ReLU; all pads keep the size (convolutions, stride 1) or follow
-Caffe's pooling rule ``out = floor(n / 2) + 1`` (stride 2). Source: the deploy and train prototxt of DeepLab-LargeFOV
-(arXiv 1412.7062, section 3.1 and Table 2).
+The Keras builder, the weights' readers and the solver read them; adding an architecture is adding a table.
 """
 
 from __future__ import annotations
@@ -13,87 +10,145 @@ from typing import Any
 
 import numpy.typing as npt
 
+from deeplabctl.network.resnet import RESNET101
+from deeplabctl.network.rows import Conv, Norm, Pool, Row, Rows, Zoom, fold
+from deeplabctl.network.vgg import ASPP_L, ASPP_S, LARGEFOV, MSC_LARGEFOV, MSC_LARGEFOV_TEST
+
 OUTPUT_STRIDE = 8
 
-Weights = dict[str, list[npt.NDArray[Any]]]  # layer name -> [kernel HWIO, bias]
-KernelShapes = dict[str, tuple[int, ...]]  # layer name -> shape of its kernel
+Weights = dict[str, npt.NDArray[Any]]  # "layer/part" -> array; the parts of a Conv and of a Norm are below
+Shapes = dict[str, tuple[int, ...]]  # "layer/part" -> its shape
+
+KERNEL, BIAS = "kernel", "bias"  # of a Conv: HWIO, and its outputs
+NORM_PARTS = ("gamma", "beta", "moving_mean", "moving_variance")  # of a Norm: its channels each
 
 
 @dataclass(frozen=True)
-class Conv:
-    """Describe a convolution with stride 1 and zero padding ``dilation * (kernel - 1) // 2``.
+class Architecture:
+    """Hold a network's table, and the scales at which it is applied with the same weights.
 
-    ``channels`` are those of width 1.0; the classifier has one for each class, at any width. The multipliers are
-    Caffe's ``lr_mult`` and ``decay_mult`` for (kernel, bias); the recipe's ``head_multiplier`` for the classifier comes
-    on top.
+    With several scales the logits of each are brought to the grid of the first, and the largest counts. ``crf`` is the
+    preset of the dense CRF that the authors used with it. ``test_rows`` are those of prediction, where they differ:
+    with the same weights, and logits of the image's own size.
     """
 
-    name: str
-    channels: int
-    kernel: int = 3
-    dilation: int = 1
-    dropout: bool = False
-    classifier: bool = False
-    lr_multipliers: tuple[float, float] = (1.0, 2.0)
-    decay_multipliers: tuple[float, float] = (1.0, 0.0)
+    rows: Rows
+    crf: str
+    scales: tuple[float, ...] = (1.0,)
+    test_rows: Rows = ()
 
     @property
-    def pad(self) -> int:
-        """Return the zeros on each side."""
-        return self.dilation * (self.kernel - 1) // 2
+    def prediction_rows(self) -> Rows:
+        """Return the table that is applied in prediction."""
+        return self.test_rows or self.rows
 
 
-@dataclass(frozen=True)
-class Pool:
-    """Describe a 3x3 pooling with pad 1: ``max`` or ``average`` (which divides by 9 at borders too)."""
-
-    name: str
-    kind: str
-    stride: int
-
-
-Layer = Conv | Pool
-
-LARGEFOV: tuple[Layer, ...] = (
-    Conv("conv1_1", 64),
-    Conv("conv1_2", 64),
-    Pool("pool1", "max", 2),
-    Conv("conv2_1", 128),
-    Conv("conv2_2", 128),
-    Pool("pool2", "max", 2),
-    Conv("conv3_1", 256),
-    Conv("conv3_2", 256),
-    Conv("conv3_3", 256),
-    Pool("pool3", "max", 2),
-    Conv("conv4_1", 512),
-    Conv("conv4_2", 512),
-    Conv("conv4_3", 512),
-    Pool("pool4", "max", 1),
-    Conv("conv5_1", 512, dilation=2),
-    Conv("conv5_2", 512, dilation=2),
-    Conv("conv5_3", 512, dilation=2),
-    Pool("pool5", "max", 1),
-    Pool("pool5a", "average", 1),
-    Conv("fc6", 1024, dilation=12, dropout=True),
-    Conv("fc7", 1024, kernel=1, dropout=True),
-    Conv("fc8_voc12", 0, kernel=1, classifier=True),
-)
-
-ARCHITECTURES: dict[str, tuple[Layer, ...]] = {"largefov": LARGEFOV}
+ARCHITECTURES: dict[str, Architecture] = {
+    "largefov": Architecture(LARGEFOV, "largefov-v1"),
+    "aspp-s": Architecture(ASPP_S, "v2-vgg"),
+    "aspp-l": Architecture(ASPP_L, "v2-vgg"),
+    "resnet101": Architecture(RESNET101, "v2-resnet", scales=(1.0, 0.75, 0.5)),
+    "msc-largefov": Architecture(MSC_LARGEFOV, "largefov-v1", test_rows=MSC_LARGEFOV_TEST),
+}
 DEFAULT_ARCHITECTURE = "largefov"  # of weight files that do not name an architecture
 
 
+@dataclass(frozen=True)
+class Parameter:
+    """Hold the facts of an array of weights."""
+
+    row: Conv | Norm
+    part: str
+    shape: tuple[int, ...]
+    number: int  # of its convolution in the network, which chooses its random numbers
+
+    @property
+    def is_classifier(self) -> bool:
+        """Tell whether it belongs to a classifier."""
+        return isinstance(self.row, Conv) and self.row.classifier
+
+    @property
+    def lr_multiplier(self) -> float:
+        """Return Caffe's ``lr_mult``; 0: it is never trained."""
+        return self.row.lr_multipliers[self.part == BIAS] if isinstance(self.row, Conv) else 0.0
+
+    @property
+    def decay_multiplier(self) -> float:
+        """Return Caffe's ``decay_mult``."""
+        return self.row.decay_multipliers[self.part == BIAS] if isinstance(self.row, Conv) else 0.0
+
+
 def convolutions(architecture: str) -> tuple[Conv, ...]:
-    """Return the layers that have weights, in order."""
-    return tuple(layer for layer in ARCHITECTURES[architecture] if isinstance(layer, Conv))
+    """Return the convolutions, in order."""
+    return tuple(row for row in ARCHITECTURES[architecture].rows if isinstance(row, Conv))
 
 
-def weight_shapes(architecture: str, num_classes: int, width: float = 1.0) -> dict[str, tuple[int, int, int, int]]:
-    """Return the kernel shape (height, width, in, out) of every convolution; its bias has ``out`` values."""
-    shapes: dict[str, tuple[int, int, int, int]] = {}
-    incoming = 3
-    for conv in convolutions(architecture):
-        outgoing = num_classes if conv.classifier else max(1, round(conv.channels * width))
-        shapes[conv.name] = (conv.kernel, conv.kernel, incoming, outgoing)
-        incoming = outgoing
-    return shapes
+def classifiers(architecture: str) -> tuple[str, ...]:
+    """Return the names of the layers whose sum are the classes' logits."""
+    return tuple(conv.name for conv in convolutions(architecture) if conv.classifier)
+
+
+def channels(architecture: str, num_classes: int, width: float = 1.0) -> dict[str, int]:
+    """Return the channels of every row, and of the image."""
+
+    def count(row: Row, inputs: list[int]) -> int:
+        if not isinstance(row, Conv):
+            return inputs[0]
+        return num_classes if row.classifier else max(1, round(row.channels * width))
+
+    return fold(ARCHITECTURES[architecture].prediction_rows, 3, count)
+
+
+def most_values(architecture: str, first: int) -> float:
+    """Return the most values for each pixel of the image that a row reads and writes at once, the first row apart.
+
+    ``first`` is the number of channels of the first convolution, which tells the width.
+    """
+    rows = ARCHITECTURES[architecture].prediction_rows
+    outgoing = channels(architecture, 2, first / convolutions(architecture)[0].channels)
+    most = 0.0
+
+    def values(row: Row, inputs: list[tuple[int, int]]) -> tuple[int, int]:
+        """Return the channels and the stride of a row."""
+        nonlocal most
+        stride = inputs[0][1] * (row.stride if isinstance(row, Conv | Pool) else 1)
+        written = outgoing[row.name], stride // (row.factor if isinstance(row, Zoom) else 1)
+        if row is not rows[0]:
+            most = max(most, sum(count / stride**2 for count, stride in [*inputs, written]))
+        return written
+
+    fold(rows, (3, 1), values)
+    return most
+
+
+def parameters(architecture: str, num_classes: int, width: float = 1.0) -> dict[str, Parameter]:
+    """Return the facts of every array of weights by its name, "layer/part", in the table's order."""
+    outgoing = channels(architecture, num_classes, width)
+    found: dict[str, Parameter] = {}
+    convs = 0
+
+    def add(row: Row, inputs: list[int]) -> int:
+        nonlocal convs
+        out = outgoing[row.name]
+        if isinstance(row, Conv):
+            kernel = (row.kernel, row.kernel, inputs[0], out)
+            found[f"{row.name}/{KERNEL}"] = Parameter(row, KERNEL, kernel, convs)
+            if row.bias:
+                found[f"{row.name}/{BIAS}"] = Parameter(row, BIAS, (out,), convs)
+            convs += 1
+        elif isinstance(row, Norm):
+            found.update({f"{row.name}/{part}": Parameter(row, part, (out,), convs - 1) for part in NORM_PARTS})
+        return out
+
+    fold(ARCHITECTURES[architecture].rows, outgoing["data"], add)
+    return found
+
+
+def weight_shapes(architecture: str, num_classes: int, width: float = 1.0) -> Shapes:
+    """Return the shape of every array of weights; a kernel's is (height, width, in, out)."""
+    return {name: facts.shape for name, facts in parameters(architecture, num_classes, width).items()}
+
+
+def layer_of(name: str) -> str:
+    """Return the layer of an array of weights."""
+    return name.rpartition("/")[0]

@@ -6,9 +6,9 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from deeplabctl.network.geometry import upsampled_size
-from deeplabctl.network.keras_model import apply_model
-from deeplabctl.network.layers import OUTPUT_STRIDE
+from deeplabctl.network.keras_model import predict_logits
+from deeplabctl.network.layers import OUTPUT_STRIDE, most_values
+from deeplabctl.network.resizing import resize
 
 if TYPE_CHECKING:
     import keras
@@ -18,15 +18,21 @@ if TYPE_CHECKING:
 class Graphs:
     """Hold the graphs of a network at some number of scales, with or without the mirrored image.
 
+    The logits of the scales are fused at full size, or with ``fuses_coarse`` on the grid of those of the padded image,
+    as the nets that are trained at several scales do.
+
     Each takes images of any size without being compiled again. ``inputs`` are (1 or 2, H, W, 3) float32, padded, the
     second mirrored; ``sizes`` (scales, 2) int32 the sizes that they take at the scales; ``size`` (2,) the image's.
     They raise MemoryError where the device or the machine has not enough memory.
     """
 
-    def __init__(self, model: keras.Model, scales: tuple[float, ...], *, flip: bool) -> None:
+    def __init__(
+        self, model: keras.Model, scales: tuple[float, ...], *, flip: bool, fuses_coarse: bool = False
+    ) -> None:
         import tensorflow as tf
 
         self._model, self._scales, self._flip = model, scales, flip
+        self._fuses_coarse = fuses_coarse
         classes = model.output_shape[-1]
         inputs = tf.TensorSpec((1 + flip, None, None, 3), tf.float32)
         sizes = tf.TensorSpec((len(scales), 2), tf.int32)
@@ -50,7 +56,7 @@ class Graphs:
         self.scores = compiled(self._scores, inputs, sizes, size)
 
     def least_memory(self, height: int, width: int) -> int:
-        """Return bytes that an image of a padded size takes at least: those that the second layer reads and writes.
+        """Return bytes that an image of a padded size takes at least: the most that a layer reads and writes.
 
         On a GPU it is 0: TensorFlow says by itself when its memory is full.
         """
@@ -58,22 +64,25 @@ class Graphs:
 
         if tf.config.list_logical_devices("GPU"):
             return 0
-        outputs = [layer.output for layer in self._model.layers[1:3]]
-        bytes_of_pixel = sum(out.shape[-1] * tf.as_dtype(out.dtype).size for out in outputs)
+        first = next(layer for layer in self._model.layers if layer.weights)
+        bytes_of_pixel = most_values(self._model.name, first.filters) * tf.as_dtype(first.compute_dtype).size
         return int(bytes_of_pixel * (1 + self._flip) * height * width * max(self._scales) ** 2)
 
     def _coarse(self, inputs: tf.Tensor, sizes: tf.Tensor) -> list[tf.Tensor]:
         """Return the logits (1 or 2, h, w, C) float32 of every scale."""
         import tensorflow as tf
 
-        scaled = (inputs if scale == 1 else _resize(inputs, sizes[index]) for index, scale in enumerate(self._scales))
-        return [tf.cast(apply_model(self._model, images), tf.float32) for images in scaled]
+        scaled = (inputs if scale == 1 else resize(inputs, sizes[index]) for index, scale in enumerate(self._scales))
+        return [tf.cast(predict_logits(self._model, images), tf.float32) for images in scaled]
 
     def _fused(self, coarse: list[tf.Tensor], full: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
         """Fuse coarse logits to those of the image (H, W, C): upsampled to the padded size ``full``, then cropped."""
         import tensorflow as tf
 
-        upsampled = [_resize(logits, full)[:, : size[0], : size[1]] for logits in coarse]
+        if self._fuses_coarse and len(coarse) > 1:
+            grid = (full - 1) // OUTPUT_STRIDE + 1
+            coarse = [functools.reduce(tf.maximum, [resize(logits, grid) for logits in coarse])]
+        upsampled = [resize(logits, full)[:, : size[0], : size[1]] for logits in coarse]
         fused = functools.reduce(tf.maximum, upsampled)
         return (fused[0] + fused[1][:, ::-1]) / 2 if self._flip else fused[0]
 
@@ -97,19 +106,3 @@ class Graphs:
 
         logits = self._logits(inputs, sizes, size)
         return tf.cast(tf.argmax(logits, -1, output_type=tf.int32), tf.uint8), tf.nn.softmax(logits)
-
-
-def scaled_size(size: int, scale: float) -> int:
-    """Return the size that a side of 8k + 1 pixels takes at a scale: the 8k + 1 nearest to ``(size - 1) * scale + 1``.
-
-    The corners of the image, of the scaled image and of its logits coincide then. 513 becomes 385 at scale 0.75 and 257
-    at 0.5, as in the original nets (INTERP layers with zoom factor 3 and shrink factors 4 and 2).
-    """
-    return upsampled_size(round((size - 1) * scale / OUTPUT_STRIDE) + 1)
-
-
-def _resize(x: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Resize (N, h, w, C) bilinearly to ``size`` (height, width) with aligned corners."""
-    import tensorflow as tf
-
-    return tf.raw_ops.ResizeBilinear(images=x, size=size, align_corners=True)

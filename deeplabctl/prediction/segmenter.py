@@ -18,12 +18,13 @@ from deeplabctl.crf import CrfParams, refine
 from deeplabctl.crf.mean_field import memory_to_refine
 from deeplabctl.data.images import as_image
 from deeplabctl.errors import DataError
-from deeplabctl.network.geometry import padded_size
+from deeplabctl.network.geometry import padded_size, scaled_size
 from deeplabctl.network.keras_model import assign_weights, build_model
+from deeplabctl.network.layers import ARCHITECTURES
 from deeplabctl.network.precision import POLICIES, Precision
 from deeplabctl.network.preprocessing import preprocess
 from deeplabctl.parallel import available_memory, map_ahead
-from deeplabctl.prediction.graphs import Graphs, scaled_size
+from deeplabctl.prediction.graphs import Graphs
 from deeplabctl.prediction.segmentation import Segmentation
 from deeplabctl.prediction.settings import PredictionSettings, SettingsOptions, read_options
 from deeplabctl.weights.fitting import Network
@@ -38,7 +39,6 @@ Tag = TypeVar("Tag")
 Result = TypeVar("Result")
 P = ParamSpec("P")
 Picture = str | Path | PillowImage.Image | npt.NDArray[Any]  # what `as_image` reads
-_DEFAULT = PredictionSettings()
 
 
 class Prediction(NamedTuple):
@@ -57,23 +57,24 @@ class Segmenter:
 
     At several scales the padded image is resized, with aligned corners as the original nets' INTERP layers do it, the
     logits of each are brought to the full size, and the largest at each pixel counts (arXiv 1606.00915, section 4.1.2).
+    A network that was trained at several scales fuses them before that, on the grid of its logits.
     With ``flip``, the mean is taken with the mirrored image's logits, mirrored back. The dense CRF comes last.
     """
 
-    def __init__(self, model: keras.Model, info: ModelInfo, settings: PredictionSettings = _DEFAULT) -> None:
+    def __init__(self, model: keras.Model, info: ModelInfo, settings: PredictionSettings | None = None) -> None:
         self.model = model  # float32
         self.info = info
-        self.settings = settings
+        self.settings = settings or PredictionSettings(scales=ARCHITECTURES[info.architecture].scales)
         self._models: dict[Precision, keras.Model] = {"float32": model}
         self._graphs: dict[tuple[Precision, tuple[float, ...], bool], Graphs] = {}
 
     @classmethod
-    def from_weights(cls, path: Path | str, settings: PredictionSettings = _DEFAULT) -> Self:
+    def from_weights(cls, path: Path | str, settings: PredictionSettings | None = None) -> Self:
         """Load a network from a file of any format that can be read, or a run directory; raises WeightsError."""
         return cls.from_network(read_network(Path(path)), settings)
 
     @classmethod
-    def from_network(cls, network: Network, settings: PredictionSettings = _DEFAULT) -> Self:
+    def from_network(cls, network: Network, settings: PredictionSettings | None = None) -> Self:
         """Build a network that was read already."""
         info = network.info
         model = build_model(info.architecture, len(info.classes), width=info.width)
@@ -228,7 +229,10 @@ class Segmenter:
             self._models[settings.precision] = twin
         key = (settings.precision, settings.scales, settings.flip)
         if key not in self._graphs:
-            self._graphs[key] = Graphs(self._models[settings.precision], settings.scales, flip=settings.flip)
+            several = len(ARCHITECTURES[info.architecture].scales) > 1
+            self._graphs[key] = Graphs(
+                self._models[settings.precision], settings.scales, flip=settings.flip, fuses_coarse=several
+            )
         return self._graphs[key]
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypedDict, cast, get_args
 from deeplabctl.crf.params import PRESETS, CrfParams
 from deeplabctl.crf.search_grid import best_of_table
 from deeplabctl.errors import RecipeError
+from deeplabctl.network.layers import ARCHITECTURES
 from deeplabctl.network.precision import Precision
 from deeplabctl.recipe import Expect, Recipe, recipe_from_dict
 from deeplabctl.weights.model_info import ModelInfo
@@ -147,9 +148,15 @@ def _check_choice(name: str, value: str | None, choices: tuple[str, ...]) -> Non
 
 
 def weights_recipe(info: ModelInfo) -> Recipe:
-    """Return the sections [eval] and [crf] of the recipe that the weights were trained with; the rest is default."""
-    stored = info.provenance.get("recipe") or {}
-    return recipe_from_dict({key: stored[key] for key in ("eval", "crf") if key in stored}, "the weights' recipe")
+    """Return the sections [eval] and [crf] of the recipe that the weights were trained with; the rest is default.
+
+    What it leaves open, scales and a CRF's parameters, are the architecture's.
+    """
+    stored, architecture = info.provenance.get("recipe") or {}, ARCHITECTURES[info.architecture]
+    found = recipe_from_dict({key: stored[key] for key in ("eval", "crf") if key in stored}, "the weights' recipe")
+    if not found.eval.scales:
+        found = found.with_settings(eval={"scales": architecture.scales})
+    return found if "crf" in stored else replace(found, crf=PRESETS[architecture.crf])
 
 
 def parse_crf_params(text: str, base: CrfParams) -> CrfParams:
@@ -185,6 +192,8 @@ def parse_scales(text: str) -> tuple[float, ...]:
 
 def checked_scales(scales: tuple[float, ...]) -> tuple[float, ...]:
     """Return the scales as floats; raises RecipeError where one is not above 0 and at most 4."""
+    if not scales:
+        raise RecipeError("scales: expected numbers above 0, at most 4, got none")
     return recipe_from_dict({"eval": {"scales": list(scales)}}, "scales").eval.scales
 
 

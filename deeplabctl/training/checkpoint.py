@@ -171,7 +171,7 @@ def check_same_training(checkpoint: Checkpoint, recipe: Recipe, data: dict[str, 
     wanted = json.loads(json.dumps(dataclasses.asdict(recipe)))
     differing = [
         f"{name} (was {old!r}, now {new!r})"
-        for name, old, new in _differences(checkpoint.recipe, wanted)
+        for name, old, new in _differences(_with_defaults(checkpoint.recipe), wanted)
         if not name.startswith(may_change)
     ]
     if differing:
@@ -187,6 +187,15 @@ def check_same_training(checkpoint: Checkpoint, recipe: Recipe, data: dict[str, 
                 f"run: expected {counts}{'' if 'got' in counts else ', got others'}; restore the data, or "
                 "start a new training from the run's weights (`init`)"
             )
+
+
+def _with_defaults(stored: dict[str, Any]) -> dict[str, Any]:
+    """Return a checkpoint's recipe with the settings that it lacks, as an older version wrote it."""
+    defaults = json.loads(json.dumps(dataclasses.asdict(Recipe())))
+    return {
+        section: defaults.get(section, {}) | values if isinstance(values, dict) else values
+        for section, values in stored.items()
+    }
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

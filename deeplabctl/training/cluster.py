@@ -36,10 +36,10 @@ class Cluster:
         self.gpus = len(tf.config.list_physical_devices("GPU"))
 
     @classmethod
-    def of_kind(cls, kind: str) -> Cluster:
+    def of_kind(cls, kind: str, batch: int) -> Cluster:
         """Make a cluster: "single", "mirrored" (this machine's GPUs) or "multi-worker" (the machines of TF_CONFIG).
 
-        "auto" is mirrored where this machine has several GPUs, else single.
+        "auto" takes as many of this machine's GPUs as divide a batch of this many images, and is single without them.
 
         A worker does this before anything else with TensorFlow, and waits here for the others.
         """
@@ -47,8 +47,13 @@ class Cluster:
 
         if kind == "multi-worker":
             return cls(tf.distribute.MultiWorkerMirroredStrategy())
-        if kind == "mirrored" or (kind == "auto" and len(tf.config.list_physical_devices("GPU")) > 1):
+        if kind == "mirrored":
             return cls(tf.distribute.MirroredStrategy())
+        if kind == "auto":
+            gpus = [device.name for device in tf.config.list_logical_devices("GPU")]
+            used = max((count for count in range(1, len(gpus) + 1) if batch % count == 0), default=1)
+            if used > 1:
+                return cls(tf.distribute.MirroredStrategy(gpus[:used]))
         return cls()
 
     @property

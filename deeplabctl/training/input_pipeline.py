@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +14,9 @@ from deeplabctl.data.augmentation import Augment, augment, shrink_label
 from deeplabctl.data.dataset import Sample
 from deeplabctl.data.images import read_image, read_label
 from deeplabctl.errors import DataError, DeepLabError
-from deeplabctl.network.geometry import logits_size
+from deeplabctl.network.layers import OUTPUT_STRIDE
+from deeplabctl.parallel import available_cpus
+from deeplabctl.training.plan import Plan
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -39,13 +40,28 @@ class TrainingPipeline:
         batch_size: int,
         seed: int,
         num_classes: int = IGNORE_LABEL,
+        label_stride: int = OUTPUT_STRIDE,
     ) -> None:
         self.samples = samples
         self.settings = settings
         self.batch_size = batch_size
         self.seed = seed
         self.num_classes = num_classes
+        self.label_stride = label_stride
         self._failure: DeepLabError | None = None
+
+    @classmethod
+    def of(cls, plan: Plan) -> Self:
+        """Return the pipeline of a planned training."""
+        recipe = plan.recipe
+        return cls(
+            plan.samples,
+            recipe.augment,
+            batch_size=recipe.solver.batch_size * recipe.solver.accumulate,
+            seed=recipe.run.seed,
+            num_classes=len(plan.dataset.classes),
+            label_stride=recipe.solver.label_stride,
+        )
 
     def sample_at(self, position: int) -> Sample:
         """Return the sample at a position of the stream."""
@@ -57,7 +73,7 @@ class TrainingPipeline:
     def load(self, position: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
         """Read and augment the sample at a position: the image (S, S, 3) float32 BGR minus the mean, and its label.
 
-        The label is shrunk to the logits' size (h, h) uint8, 255 void.
+        The label is shrunk by ``label_stride`` to (h, h) uint8, 255 void: with 8 to the size of the logits.
         """
         sample = self.sample_at(position)
         image, label = read_image(sample.image), read_label(sample.label)
@@ -70,7 +86,7 @@ class TrainingPipeline:
             )
         rng = np.random.default_rng((self.seed, _AUGMENT, position))
         pixels, cropped = augment(image, label, self.settings, rng)
-        return pixels, shrink_label(cropped)
+        return pixels, shrink_label(cropped, self.label_stride)
 
     def positions(self, step: int) -> range:
         """Return the positions in the stream of a step's samples."""
@@ -82,12 +98,13 @@ class TrainingPipeline:
         """Return the batches of steps ``start`` to ``stop - 1``.
 
         A batch is (images (N, S, S, 3) float32, labels (N, h, h) uint8, positions in the stream (N,) int64). Samples
-        are made by as many threads as there are cores, some batches ahead of the training step. Of several workers each
+        are made by as many threads as there are CPUs, some batches ahead of the training step. Of several workers each
         reads its own share of every batch, and each of all replicas gets a batch of its own, one after another.
         """
         import tensorflow as tf
 
-        size, cells = self.settings.crop_size, logits_size(self.settings.crop_size)
+        size = self.settings.crop_size
+        cells = (size - 1) // self.label_stride + 1
 
         def load(position: np.int64) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
             try:
@@ -106,8 +123,22 @@ class TrainingPipeline:
             return image, label, position
 
         stream = tf.data.Dataset.range(start * share, stop * share)
-        stream = stream.map(load_tensors, num_parallel_calls=os.cpu_count(), deterministic=True)
+        stream = stream.map(load_tensors, num_parallel_calls=available_cpus(), deterministic=True)
         return stream.batch(self.batch_size // replicas, drop_remainder=True).prefetch(3)
+
+    def distributed(self, strategy: tf.distribute.Strategy, start: int, stop: int) -> Iterator[Any]:
+        """Iterate over these batches, each spread over the replicas of a strategy."""
+
+        def own(context: Any) -> tf.data.Dataset:
+            return self.batches(
+                start,
+                stop,
+                worker=context.input_pipeline_id,
+                workers=context.num_input_pipelines,
+                replicas=context.num_replicas_in_sync,
+            )
+
+        return iter(strategy.distribute_datasets_from_function(own))
 
     def reraise(self) -> None:
         """Raise the error that stopped a batch, if one did."""

@@ -29,6 +29,7 @@ OPTIONS = {
     "width": "model.width",
     "crop_size": "augment.crop_size",
     "steps": "solver.steps",
+    "time": "run.time",
     "batch_size": "solver.batch_size",
     "accumulate": "solver.accumulate",
     "learning_rate": "solver.learning_rate",
@@ -115,6 +116,8 @@ def prepared_job(request: TrainingRequest, report: Reporter, *, writes: bool = T
         )
         yield TrainingJob(plan, request.run_dir)
         return
+    if request.options.get("time") is not None:
+        raise RunError("`time`: a resumed run keeps its number of steps; leave it out")
     if request.run_dir is not None:
         raise RunError("`run_dir`: a resumed run stays in its directory; leave it out")
     run = find_run(request.resume)
@@ -175,6 +178,7 @@ def train(
     settings: Sequence[str] | Mapping[str, Any] = (),
     init: str | Path | None = None,
     steps: int | None = None,
+    time: str | None = None,
     batch_size: int | None = None,
     accumulate: int | None = None,
     crop_size: int | None = None,
@@ -190,17 +194,18 @@ def train(
     """Train a network; the options are those of ``deeplabctl train``.
 
     ``data`` is a folder in VOC layout or "shapes"; ``recipe`` a packaged recipe or a file; ``settings`` changes of it:
-    texts such as "solver.power=0.9", or {"solver.power": 0.9}; ``init`` weights, "imagenet" or "random". ``resume``
-    continues a run directory, or "last". What is not given is as in the recipe. Progress is shown by tqdm unless
-    ``report`` takes the events. Returns the run's path and the scores of its best validation. An interrupt (Ctrl-C, the
-    stop button of a notebook) ends the training after its step, with a checkpoint; a second one ends it at once. Raises
-    DeepLabError for what cannot be used or trained.
+    texts such as "solver.power=0.9", or {"solver.power": 0.9}; ``init`` weights, "imagenet" or "random"; ``time`` how
+    long the training may take, as "45m", instead of ``steps``. ``resume`` continues a run directory, or "last". What is
+    not given is as in the recipe. Progress is shown by tqdm unless ``report`` takes the events. Returns the run's path
+    and the scores of its best validation. An interrupt (Ctrl-C, the stop button of a notebook) ends the training after
+    its step, with a checkpoint; a second one ends it at once. Raises DeepLabError for what cannot be used or trained.
     """
     options = {
         "data": None if data is None else str(data),
         "init": None if init is None else str(init),
-        "width": width, "crop_size": crop_size, "steps": steps, "batch_size": batch_size, "accumulate": accumulate,
-        "learning_rate": learning_rate, "precision": precision, "strategy": strategy, "seed": seed,
+        "width": width, "crop_size": crop_size, "steps": steps, "time": time, "batch_size": batch_size,
+        "accumulate": accumulate, "learning_rate": learning_rate, "precision": precision, "strategy": strategy,
+        "seed": seed,
     }  # fmt: skip
     directory, run = None if run_dir is None else Path(run_dir), None if resume is None else str(resume)
     report = report or tqdm_reporter()
@@ -216,7 +221,7 @@ def train(
             report(Note("starting TensorFlow"))
             from deeplabctl.training.cluster import Cluster
 
-            return Cluster.of_kind(kind)
+            return Cluster.of_kind(kind, job.plan.recipe.solver.batch_size)
 
         if finished := job.finished_run():
             return finished

@@ -17,15 +17,15 @@ from deeplabctl.training.agreement import check_workers_agree
 from deeplabctl.training.checkpoint import Checkpoint, Progress
 from deeplabctl.training.cluster import Cluster
 from deeplabctl.training.input_pipeline import TrainingPipeline
-from deeplabctl.training.networks import Networks
+from deeplabctl.training.networks import Networks, initial_weights
 from deeplabctl.training.plan import Plan, with_precision
 from deeplabctl.training.recorder import Recorder
 from deeplabctl.training.run_directory import RunDirectory
 from deeplabctl.training.schedule import learning_rate
 from deeplabctl.training.step import TrainingStep
 from deeplabctl.training.step_averages import StepAverages
+from deeplabctl.training.timing import fit_to_time
 from deeplabctl.training.validation import ValidationStopped, Validator
-from deeplabctl.weights.training_start import start_weights
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,10 @@ def train_plan(
         )
     report(Note(f"computing in {plan.recipe.run.precision} on {cluster.device}"))
     try:
+        if plan.recipe.run.time:
+            plan = fit_to_time(plan, cluster, report)
+            if run is not None:
+                run.write_recipe(plan.recipe)
         return _Training(plan, recorder, report, checkpoint, cluster).run(should_stop)
     except tf.errors.ResourceExhaustedError as error:
         raise RunError(
@@ -97,13 +101,7 @@ class _Training:
         self.plan, self.recipe, self.recorder, self.report, self.cluster = plan, recipe, recorder, report, cluster
         cluster.check_batch(recipe.solver.batch_size)
         self.batch_size = recipe.solver.batch_size * recipe.solver.accumulate
-        self.pipeline = TrainingPipeline(
-            plan.samples,
-            recipe.augment,
-            batch_size=self.batch_size,
-            seed=recipe.run.seed,
-            num_classes=len(plan.dataset.classes),
-        )
+        self.pipeline = TrainingPipeline.of(plan)
         self.networks = Networks(plan, cast(Precision, recipe.run.precision), cluster)
         self.new_layers = checkpoint.new_layers if checkpoint else self._start()
         self.step = TrainingStep(self.networks.trained, recipe, plan.class_weights(), self.new_layers, cluster)
@@ -117,10 +115,7 @@ class _Training:
         self.saved_step = -1
 
     def _start(self) -> list[str]:
-        model, classes = self.recipe.model, len(self.plan.dataset.classes)
-        weights, new_layers, notes = start_weights(
-            model.init, model.architecture, classes, model.width, self.recipe.run.seed
-        )
+        weights, new_layers, notes = initial_weights(self.plan)
         if notes:
             self.report(Note("; ".join(notes)))
         assign_weights(self.networks.trained, weights)
@@ -132,7 +127,7 @@ class _Training:
         begin = time.perf_counter()
         with task(self.report, "training", solver.steps, "steps", progress.step):
             stopped = not progress.validated and self._validate_if_due(should_stop)
-            batches = self._batches(progress.step)
+            batches = self.pipeline.distributed(self.cluster.strategy, progress.step, solver.steps)
             while not stopped and not self._is_finished():
                 self._train_step(batches)
                 if self.cluster.any(should_stop()) and progress.step < solver.steps:
@@ -169,18 +164,6 @@ class _Training:
         self._report_step()
         if progress.step % self.recipe.run.log_every == 0 and self.step.is_stuck():
             raise RunError(self._diverged("the gradient overflows float16 at any scale", progress.step - 1))
-
-    def _batches(self, start: int) -> Iterator[Any]:
-        def own(context: Any) -> Any:
-            return self.pipeline.batches(
-                start,
-                self.recipe.solver.steps,
-                worker=context.input_pipeline_id,
-                workers=context.num_input_pipelines,
-                replicas=context.num_replicas_in_sync,
-            )
-
-        return iter(self.cluster.strategy.distribute_datasets_from_function(own))
 
     def _next(self, batches: Iterator[Any]) -> Any:
         import tensorflow as tf
@@ -225,7 +208,7 @@ class _Training:
 
     def _publish(self) -> None:
         """Bring the saved network up to date; raises RunError where a weight is not finite."""
-        if not self.networks.publish():
+        if not self.networks.publish(self.step.weights()):
             raise RunError(self._diverged("the update left weights that are not finite", self.progress.step - 1))
 
     def _save(self) -> None:

@@ -22,7 +22,7 @@ def pixel_weights(labels: tf.Tensor, class_weights: tf.Tensor) -> tf.Tensor:
 
 
 def cross_entropy(
-    logits: tf.Tensor, labels: tf.Tensor, class_weights: tf.Tensor, total_weight: tf.Tensor
+    logits: tf.Tensor, labels: tf.Tensor, class_weights: tf.Tensor, total_weight: tf.Tensor, hard_share: float = 1.0
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Return (loss to differentiate, loss to report) of logits (N, h, w, C) and labels (N, h, w), 255 void.
 
@@ -30,14 +30,30 @@ def cross_entropy(
     batch, all of its parts and replicas: Caffe divides by the valid pixels of the batch, not by image. A batch without
     a valid pixel gives 0. The reported one is clamped at ``-log(FLT_MIN)`` (87.3) a pixel, as Caffe's, whose gradient
     never was.
+
+    With a ``hard_share`` below 1 only that share of these valid pixels counts, the ones with the largest ``-log p``,
+    and the sum is divided by ``hard_share * total_weight`` (the bootstrapped loss of arXiv 1605.06457).
     """
     import tensorflow as tf
 
     weights = pixel_weights(labels, class_weights)
     known = tf.where(labels != IGNORE_LABEL, tf.cast(labels, tf.int32), 0)
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=known, logits=logits)
+    if hard_share < 1:
+        weights = tf.where(_hardest(losses, labels != IGNORE_LABEL, hard_share), weights, 0)
+        total_weight *= hard_share
     divisor = tf.where(total_weight > 0, total_weight, tf.ones_like(total_weight))
     worst = tf.constant(-np.log(np.finfo(np.float32).tiny), losses.dtype)
     loss = tf.reduce_sum(weights * losses) / divisor
     # tf.minimum keeps NaN, so that a diverged step is seen.
     return loss, tf.reduce_sum(weights * tf.minimum(losses, worst)) / divisor
+
+
+def _hardest(losses: tf.Tensor, valid: tf.Tensor, share: float) -> tf.Tensor:
+    """Tell which pixels are among the share of the valid ones with the largest losses; equal losses are all in."""
+    import tensorflow as tf
+
+    counted = tf.where(valid, losses, -1)  # no loss is below 0
+    descending = tf.sort(tf.reshape(tf.stop_gradient(counted), [-1]), direction="DESCENDING")
+    count = tf.cast(tf.math.ceil(share * tf.cast(tf.math.count_nonzero(valid), tf.float64)), tf.int32)
+    return valid & (counted >= descending[tf.maximum(count, 1) - 1])

@@ -6,13 +6,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deeplabctl.network.keras_model import build_model
+from deeplabctl.network.keras_model import assign_weights, build_model
+from deeplabctl.network.layers import Weights
 from deeplabctl.network.precision import POLICIES, Precision
 from deeplabctl.training.cluster import Cluster
 from deeplabctl.training.plan import Plan
+from deeplabctl.weights.training_start import start_weights
 
 if TYPE_CHECKING:
     import keras
+
+
+def initial_weights(plan: Plan) -> tuple[Weights, list[str], list[str]]:
+    """Return the weights that a training starts from; see `start_weights`."""
+    model, classes, seed = plan.recipe.model, len(plan.dataset.classes), plan.recipe.run.seed
+    return start_weights(model.init, model.architecture, classes, model.width, seed)
 
 
 class Networks:
@@ -31,10 +39,9 @@ class Networks:
         with cluster.scope():
             self.trained = build(POLICIES[precision])
 
-    def publish(self) -> bool:
-        """Copy the trained weights to the saved network; False, and nothing is copied, where one is not finite."""
-        weights = self.trained.get_weights()
-        if not all(np.isfinite(array).all() for array in weights):
+    def publish(self, weights: Weights) -> bool:
+        """Give the saved network these weights; False, and nothing is changed, where one is not finite."""
+        if not all(np.isfinite(array).all() for array in weights.values()):
             return False
-        self.saved.set_weights(weights)
+        assign_weights(self.saved, weights)
         return True

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from deeplabctl.network.layers import convolutions
+from deeplabctl.network.keras_model import model_variables
+from deeplabctl.network.layers import parameters
 from deeplabctl.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -23,26 +24,31 @@ class Parameter:
     variable: tf.Variable
     lr_multiplier: float
     weight_decay: float
+    first_step: int = 0  # until then it is frozen
+    name: str = ""  # of its weights, "layer/part"
 
 
 def trained_parameters(model: keras.Model, recipe: Recipe, new_layers: Collection[str]) -> list[Parameter]:
-    """Return the variables that are trained, [kernel, bias] of each layer that is not frozen, with their factors.
+    """Return the variables that are trained, those of each layer, with their factors.
 
-    Caffe's: the rate of a bias is twice that of its kernel and biases do not decay; the classifier's rate is
+    Without the norms and the layers that are frozen for good; those that start random are never frozen. Caffe's
+    factors: the rate of a bias is twice that of its kernel and biases do not decay; a classifier's rate is
     ``head_multiplier`` times the others', or ``new_layer_multiplier`` (where set) that of all layers that start random.
     """
-    solver = recipe.solver
-    parameters = []
-    for conv in convolutions(recipe.model.architecture):
-        if conv.name in solver.freeze:
+    solver, variables = recipe.solver, model_variables(model)
+    trained = []
+    for name, facts in parameters(recipe.model.architecture, 1).items():
+        layer = facts.row.name
+        frozen = layer in solver.freeze and layer not in new_layers
+        if not facts.lr_multiplier or (frozen and not solver.freeze_steps):
             continue
-        factor = solver.head_multiplier if conv.classifier else 1.0
-        if solver.new_layer_multiplier and conv.name in new_layers:
+        first_step = solver.freeze_steps if frozen else 0
+        factor = solver.head_multiplier if facts.is_classifier else 1.0
+        if solver.new_layer_multiplier and layer in new_layers:
             factor = solver.new_layer_multiplier
-        rates, decays = conv.lr_multipliers, conv.decay_multipliers
-        for variable, rate, decay in zip(model.get_layer(conv.name).weights, rates, decays, strict=True):
-            parameters.append(Parameter(variable.value, factor * rate, solver.weight_decay * decay))
-    return parameters
+        rate, decay = factor * facts.lr_multiplier, solver.weight_decay * facts.decay_multiplier
+        trained.append(Parameter(variables[name].value, rate, decay, first_step, name))
+    return trained
 
 
 class Optimizer:
@@ -50,6 +56,10 @@ class Optimizer:
 
     SGD is Caffe's: ``g += decay * w; v = momentum * v + lr * g; w -= v``, the learning rate inside the velocity. Adam
     is arXiv 1412.6980's Algorithm 1 in its efficient order (section 2), with L2 in the gradient.
+
+    With an average (``solver.average``), the last slot of each variable is the exponential moving average of its
+    values: ``a += (1 - d) * (w - a)`` after each update, with ``d = min(average, (1 + t) / (10 + t))`` after update
+    ``t`` (from 0), so that the first values do not weigh on the average of a short training.
     """
 
     def __init__(self, parameters: list[Parameter], recipe: Recipe) -> None:
@@ -59,26 +69,42 @@ class Optimizer:
         self._kind = recipe.solver.optimizer
         self._momentum = recipe.solver.momentum
         self._clip = recipe.solver.gradient_clip
+        self._average = recipe.solver.average
         moments = 1 if self._kind == "sgd" else 2
         self.slots = [
             [tf.Variable(tf.zeros_like(parameter.variable), trainable=False) for _ in range(moments)]
+            + ([tf.Variable(tf.identity(parameter.variable), trainable=False)] if self._average else [])
             for parameter in parameters
         ]
 
+    @property
+    def averages(self) -> list[tf.Variable]:
+        """Return what is validated and saved of each parameter: its average, else the variable itself."""
+        if not self._average:
+            return [parameter.variable for parameter in self.parameters]
+        return [slots[-1] for slots in self.slots]
+
     def apply(
-        self, gradients: list[tf.Tensor], learning_rate: tf.Tensor, step: tf.Tensor, accept: tf.Tensor | None = None
+        self,
+        gradients: Sequence[tf.Tensor | None],
+        learning_rate: tf.Tensor,
+        step: tf.Tensor,
+        accept: tf.Tensor | None = None,
     ) -> None:
         """Update all variables by the gradients of the loss, which all replicas have summed already.
 
-        ``step`` (0 is the first) corrects Adam's bias. Where ``accept`` is given and false, nothing changes.
+        A variable without a gradient (None) keeps its value. ``step`` (0 is the first) corrects Adam's bias. Where
+        ``accept`` is given and false, nothing changes.
         """
         import tensorflow as tf
 
         if self._clip:
             gradients, _ = tf.clip_by_global_norm(gradients, self._clip)
 
-        def update_everywhere(strategy: tf.distribute.Strategy, gradients: list[tf.Tensor]) -> None:
+        def update_everywhere(strategy: tf.distribute.Strategy, gradients: list[tf.Tensor | None]) -> None:
             for parameter, slots, gradient in zip(self.parameters, self.slots, gradients, strict=True):
+                if gradient is None:
+                    continue
 
                 def update(
                     variable: tf.Variable,
@@ -112,14 +138,23 @@ class Optimizer:
             new_slots = [self._momentum * slots[0] + rate * gradient]
             change = new_slots[0]
         else:
-            new_slots, direction = _adam(slots, gradient, step)
+            new_slots, direction = _adam(slots, gradient, step - parameter.first_step)
             change = rate * direction
         if accept is not None:
             change = tf.where(accept, change, tf.zeros_like(change))
-            new_slots = [tf.where(accept, new, old) for new, old in zip(new_slots, slots, strict=True)]
-        for slot, value in zip(slots, new_slots, strict=True):
+            new_slots = [tf.where(accept, new, old) for new, old in zip(new_slots, slots, strict=False)]
+        for slot, value in zip(slots, new_slots, strict=False):  # the average is not a moment
             slot.assign(value)
         variable.assign_sub(change)
+        if self._average:
+            slots[-1].assign_add(self._share(step, variable.dtype) * (variable - slots[-1]))
+
+    def _share(self, step: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+        """Return the weight of the new value in the average."""
+        import tensorflow as tf
+
+        time = tf.cast(step, dtype)
+        return 1 - tf.minimum(tf.cast(self._average, dtype), (1 + time) / (10 + time))
 
 
 def _adam(slots: list[tf.Variable], gradient: tf.Tensor, step: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:

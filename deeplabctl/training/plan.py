@@ -6,18 +6,23 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from deeplabctl.classes import IGNORE_LABEL
-from deeplabctl.data.class_weights import median_frequency_weights
+from deeplabctl.data.class_weights import median_frequency_weights, sqrt_median_frequency_weights
 from deeplabctl.data.dataset import Dataset, Sample
 from deeplabctl.data.file_facts import LabelFacts
 from deeplabctl.data.findings import FindingError
 from deeplabctl.data.inspection import check_samples, void_split_finding
 from deeplabctl.data.locate import SHAPES, find_dataset, is_shapes, name_or_path
 from deeplabctl.errors import RecipeError
+from deeplabctl.network.geometry import crop_step
+from deeplabctl.network.layers import ARCHITECTURES
 from deeplabctl.recipe import Expect, Recipe, read_recipe
+from deeplabctl.recipes.limits import AUTO
 from deeplabctl.reporting import Note, Reporter, silent
+from deeplabctl.training.budget import crop_size_for, steps_for, with_intervals, with_steps
 from deeplabctl.training.checkpoint import Checkpoint, check_same_training, fingerprint, last_checkpoint
 from deeplabctl.training.run_directory import CHECKPOINTS, RECIPE, run_facts
 from deeplabctl.weights.imagenet import IMAGENET
@@ -25,8 +30,17 @@ from deeplabctl.weights.locating import weights_path
 from deeplabctl.weights.model_info import ModelInfo
 from deeplabctl.weights.training_start import RANDOM, start_width
 
-_DEFAULT_RECIPE = "paper-v2"  # for every data set but the built-in one
 _SAME_SCORE = ("data.root", "run.seed")  # settings that do not change the score to expect
+
+
+OWN = "own"  # the recipe for a data set of one's own
+
+
+def default_recipe(dataset: Dataset) -> str:
+    """Return the name of the recipe for a data set where none is named."""
+    if is_shapes(dataset):
+        return SHAPES
+    return "paper-v2" if dataset.is_voc else OWN
 
 
 @dataclass(frozen=True)
@@ -43,12 +57,14 @@ class Plan:
     recipe_name: str | None = None  # a packaged recipe or a file; None for the stored one of a resumed run
 
     def class_weights(self) -> list[float]:
-        """Return the weight of each class in the loss: as the recipe gives them, or of median frequency."""
+        """Return the weight of each class in the loss: as the recipe gives them, or by the set's frequencies."""
         given, num_classes = self.recipe.solver.class_weights, len(self.dataset.classes)
         if given == "none":
             return [1.0] * num_classes
         if given == "median":
             return median_frequency_weights(self.facts, num_classes)
+        if given == "sqrt-median":
+            return sqrt_median_frequency_weights(self.facts, num_classes)
         return [float(weight) for weight in given]
 
     def model_info(self, step: int, miou: float | None = None) -> ModelInfo:
@@ -74,20 +90,24 @@ def plan_training(
     default_data: str | None = None,
     report: Reporter = silent,
 ) -> Plan:
-    """Read the recipe (by default shapes for the built-in set, else paper-v2), and open and check its data set.
+    """Read the recipe (`default_recipe` where none is named), and open and check its data set.
 
     ``overrides`` and ``options`` change its settings (see `read_recipe`); ``default_data`` is the data set where they
     name none. Raises DeepLabError for anything that would stop or silently spoil the training.
     """
-    overrides, options = list(overrides), options or {}
-    draft = read_recipe(name or _DEFAULT_RECIPE, overrides, options)
+    overrides, options = list(overrides), dict(options or {})
+    if _names("solver.steps", overrides, options):
+        if _names("run.time", overrides, options):
+            raise RecipeError("`steps` and `time`: expected one of them, got both; the time sets the number of steps")
+        options["run.time"] = ""
+    draft = read_recipe(name or OWN, overrides, options)
     dataset = find_dataset(draft.data.root or default_data, report)
     if name is None:
-        name = SHAPES if is_shapes(dataset) else _DEFAULT_RECIPE
+        name = default_recipe(dataset)
         draft = read_recipe(name, overrides, options)
-    recipe = _resolve(draft, dataset, explicit_width=_names_width(overrides, options))
+    recipe = _resolve(draft, dataset, explicit_width=_names("model.width", overrides, options))
     unchanged = not overrides and not any(
-        value is not None and key not in _SAME_SCORE for key, value in options.items()
+        value not in (None, "") and key not in _SAME_SCORE for key, value in options.items()
     )
     return dataclasses.replace(_check_data(recipe, dataset, unchanged, report), recipe_name=name)
 
@@ -112,9 +132,9 @@ def plan_resume(
     else:
         recipe = read_recipe(str(run / RECIPE), overrides, options)
         if options.get("model.init"):
-            recipe = _with(recipe, model={"init": _resolved_init(recipe.model.init)})
+            recipe = recipe.with_settings(model={"init": _resolved_init(recipe.model.init)})
         dataset = find_dataset(recipe.data.root, report)
-        plan = _check_data(_with(recipe, data={"root": name_or_path(dataset)}), dataset, False, report)
+        plan = _check_data(recipe.with_settings(data={"root": name_or_path(dataset)}), dataset, False, report)
         if (
             not overrides
             and not any(value is not None for value in options.values())
@@ -122,7 +142,7 @@ def plan_resume(
         ):
             plan = dataclasses.replace(plan, expect=Expect(**expect))
     if plan.recipe.run.precision == "auto":
-        plan = dataclasses.replace(plan, recipe=_with(plan.recipe, run={"precision": stored.run.precision}))
+        plan = dataclasses.replace(plan, recipe=plan.recipe.with_settings(run={"precision": stored.run.precision}))
     checkpoint = last_checkpoint(run / CHECKPOINTS, report)
     if checkpoint is not None:
         check_same_training(checkpoint, plan.recipe, plan.fingerprint, run)
@@ -131,7 +151,7 @@ def plan_resume(
 
 def with_precision(plan: Plan, precision: str) -> Plan:
     """Return the plan with its number format."""
-    return dataclasses.replace(plan, recipe=_with(plan.recipe, run={"precision": precision}))
+    return dataclasses.replace(plan, recipe=plan.recipe.with_settings(run={"precision": precision}))
 
 
 def _check_data(recipe: Recipe, dataset: Dataset, unchanged: bool, report: Reporter) -> Plan:
@@ -157,7 +177,26 @@ def _check_data(recipe: Recipe, dataset: Dataset, unchanged: bool, report: Repor
         "train": fingerprint(samples, facts[: len(samples)]),
         "validation": fingerprint(val_samples, facts[len(samples) :]),
     }
-    return Plan(recipe, dataset, samples, val_samples, facts[: len(samples)], both, expect)
+    return _fitted(Plan(recipe, dataset, samples, val_samples, facts[: len(samples)], both, expect), report)
+
+
+def _fitted(plan: Plan, report: Reporter) -> Plan:
+    """Return a plan with what its recipe leaves to the data set: crop size, and steps unless they wait for a timing."""
+    recipe, chosen = plan.recipe, []
+    if recipe.augment.crop_size == AUTO:
+        step = crop_step(ARCHITECTURES[recipe.model.architecture].scales)
+        recipe = recipe.with_settings(augment={"crop_size": crop_size_for(plan.facts, step)})
+        chosen.append(f"crops of {recipe.augment.crop_size} pixels")
+    if not recipe.run.time:
+        if recipe.solver.steps == AUTO:
+            images = recipe.solver.batch_size * recipe.solver.accumulate
+            recipe = with_steps(recipe, steps_for(len(plan.samples), images))
+            chosen.append(f"{recipe.solver.steps:,} steps of {images} images")
+        recipe = with_intervals(recipe)
+    if chosen:
+        height, width = (int(median(sizes)) for sizes in zip(*((f.height, f.width) for f in plan.facts), strict=True))
+        report(Note(f"chosen for {len(plan.samples)} images of about {width}x{height}: {', '.join(chosen)}"))
+    return dataclasses.replace(plan, recipe=recipe)
 
 
 def _resolve(recipe: Recipe, dataset: Dataset, explicit_width: bool) -> Recipe:
@@ -171,8 +210,7 @@ def _resolve(recipe: Recipe, dataset: Dataset, explicit_width: bool) -> Recipe:
         width = start_width(init, recipe.model.architecture, width)
     split = recipe.data.split or dataset.training_split
     pad = recipe.eval.pad if recipe.eval.pad != "auto" else "paper" if dataset.is_voc else "tight"
-    return _with(
-        recipe,
+    return recipe.with_settings(
         data={"root": name_or_path(dataset), "split": split},
         model={"init": init, "width": width},
         eval={"pad": pad},
@@ -183,13 +221,7 @@ def _resolved_init(init: str) -> str:
     return init if init in (RANDOM, IMAGENET) else str(weights_path(Path(init)).resolve())
 
 
-def _with(recipe: Recipe, **sections: dict[str, Any]) -> Recipe:
-    """Return a recipe with some settings changed, by section."""
-    changed = {name: dataclasses.replace(getattr(recipe, name), **values) for name, values in sections.items()}
-    return dataclasses.replace(recipe, **changed)
-
-
-def _names_width(overrides: Iterable[str], options: Mapping[str, object]) -> bool:
-    """Tell whether the user named a width, rather than the recipe."""
-    named = any(override.replace(" ", "").startswith("model.width=") for override in overrides)
-    return named or options.get("model.width") is not None
+def _names(setting: str, overrides: Iterable[str], options: Mapping[str, object]) -> bool:
+    """Tell whether the user named a setting, rather than the recipe."""
+    named = any(override.replace(" ", "").startswith(f"{setting}=") for override in overrides)
+    return named or options.get(setting) is not None

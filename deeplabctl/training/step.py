@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial, reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from deeplabctl.network.keras_model import apply_model
-from deeplabctl.network.layers import convolutions
+from deeplabctl.network.keras_model import apply_model, model_variables
+from deeplabctl.network.layers import ARCHITECTURES, OUTPUT_STRIDE, Weights
+from deeplabctl.network.resizing import at_scales, resize
 from deeplabctl.recipe import Recipe
 from deeplabctl.training.cluster import Cluster
 from deeplabctl.training.loss import cross_entropy, pixel_weights
@@ -30,8 +32,11 @@ class TrainingStep:
 
     A batch of ``batch_size * accumulate`` images is worked through in ``accumulate`` parts, one after another, on each
     replica of the cluster at once. The gradients are those of the whole batch: the loss is divided by the valid pixels
-    of all parts and replicas together. With a float16 model the loss is scaled, and a step whose gradients overflow is
-    left out.
+    of all parts and replicas together; or, with the normalization "batch", those of the parts' mean, where the loss of
+    each part is divided by the valid pixels of this part alone (Caffe's iter_size). With a float16 model the loss is
+    scaled, and a step whose gradients overflow is left out.
+
+    A network of several scales has a loss for each of them and one for their maximum, which are added; see `_scores`.
     """
 
     def __init__(
@@ -46,6 +51,7 @@ class TrainingStep:
 
         self._model = model
         self._recipe = recipe
+        self._scales = ARCHITECTURES[recipe.model.architecture].scales
         self._cluster = cluster or Cluster()
         self._dtype = tf.as_dtype(model.layers[-1].variable_dtype)
         self._class_weights = tf.constant(class_weights, self._dtype)
@@ -62,14 +68,26 @@ class TrainingStep:
     def __call__(self, images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, step: int) -> float:
         """Update the model and return the loss that it had.
 
-        ``images`` (N, S, S, 3) BGR minus the mean, ``labels`` (N, h, h) integers with 255 void, ``positions`` (N,)
+        ``images`` (N, S, S, 3) BGR minus the mean, ``labels`` (N, h, h) integers with 255 void, of the size of the
+        logits or of a larger one, to which the logits are upsampled (aligned corners), ``positions`` (N,)
         int64 of the images in the stream of samples, on which their dropout hangs (each a distributed value where
         there are several replicas); ``step`` counts from 0.
         """
         import tensorflow as tf
 
-        rate = tf.constant(learning_rate(self._recipe.solver, step), self._dtype)
-        return float(self._graph(images, labels, positions, rate, tf.constant(step, tf.int64)))
+        solver = self._recipe.solver
+        rate = tf.constant(learning_rate(solver, step), self._dtype)
+        thawed = step >= solver.freeze_steps  # a graph each
+        return float(self._graph(images, labels, positions, rate, tf.constant(step, tf.int64), thawed))
+
+    def weights(self) -> Weights:
+        """Return the weights to validate and to save: averages where the recipe asks for them."""
+        optimizer = self._optimizer
+        averages = {
+            parameter.name: average for parameter, average in zip(optimizer.parameters, optimizer.averages, strict=True)
+        }
+        variables = {name: variable.value for name, variable in model_variables(self._model).items()}
+        return {name: variable.numpy() for name, variable in (variables | averages).items()}
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Return all that the next step depends on, weights and optimiser, as arrays by name."""
@@ -92,66 +110,127 @@ class TrainingStep:
         return bool(self._scaling) and float(self._scaling[0]) <= 1 and float(self._scaling[1]) == 0
 
     def _variables(self) -> dict[str, tf.Variable]:
-        found: dict[str, tf.Variable] = {}
-        for conv in convolutions(self._recipe.model.architecture):
-            for part, variable in zip(("kernel", "bias"), self._model.get_layer(conv.name).weights, strict=True):
-                found[f"weights/{conv.name}/{part}"] = variable.value
-        names = {id(variable): name for name, variable in found.items()}
+        found = {f"weights/{name}": variable.value for name, variable in model_variables(self._model).items()}
         for parameter, slots in zip(self._optimizer.parameters, self._optimizer.slots, strict=True):
-            name = names[id(parameter.variable)]
-            found |= {name.replace("weights", f"slot{number}", 1): slot for number, slot in enumerate(slots)}
+            found |= {f"slot{number}/{parameter.name}": slot for number, slot in enumerate(slots)}
         return found | dict(zip(("loss_scale", "good_steps"), self._scaling, strict=False))
 
     def _everywhere(
-        self, images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, rate: tf.Tensor, step: tf.Tensor
+        self, images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, rate: tf.Tensor, step: tf.Tensor, thawed: bool
     ) -> tf.Tensor:
         """Run the update on every replica; the loss that each returns is that of all."""
         strategy = self._cluster.strategy
-        losses = strategy.run(self._update, args=(images, labels, positions, rate, step))
+        losses = strategy.run(partial(self._update, thawed=thawed), args=(images, labels, positions, rate, step))
         return strategy.experimental_local_results(losses)[0]
 
     def _update(
-        self, images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, rate: tf.Tensor, step: tf.Tensor
+        self,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        positions: tf.Tensor,
+        rate: tf.Tensor,
+        step: tf.Tensor,
+        *,
+        thawed: bool,
     ) -> tf.Tensor:
         import tensorflow as tf
+
+        trained = [thawed or not parameter.first_step for parameter in self._optimizer.parameters]
 
         def summed(values: Any) -> Any:
             if self._cluster.replicas == 1:
                 return values
             return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
 
-        total = summed(tf.reduce_sum(pixel_weights(labels, self._class_weights)))
-        seeds = tf.stack([tf.fill(tf.shape(positions), self._recipe.run.seed), tf.cast(positions, tf.int32)], axis=1)
         parts = self._recipe.solver.accumulate
+        by_part = self._recipe.solver.normalization == "batch"
+
+        def total(every: int) -> tf.Tensor:
+            """Return what losses at every n-th label pixel are divided by: of the step, or of each part."""
+            weights = pixel_weights(labels[:, ::every, ::every], self._class_weights)
+            return summed(tf.reduce_sum(tf.reshape(weights, (parts, -1)), 1) if by_part else tf.reduce_sum(weights))
+
+        totals = {every: total(every) for every in self._strides()}
+
+        def totals_of(part: tf.Tensor | int) -> dict[int, tf.Tensor]:
+            return {every: total[part] if by_part else total for every, total in totals.items()}
+
+        seeds = tf.stack([tf.fill(tf.shape(positions), self._recipe.run.seed), tf.cast(positions, tf.int32)], axis=1)
         size = images.shape[0] // parts
-        loss, gradients = self._gradients(images[:size], labels[:size], seeds[:size], total)
+        loss, gradients = self._gradients(images[:size], labels[:size], seeds[:size], totals_of(0), trained)
         for part in tf.range(1, parts) if parts > 1 else ():
             window = slice(part * size, (part + 1) * size)
             inputs = tf.ensure_shape(images[window], (size, *images.shape[1:]))
-            part_loss, part_gradients = self._gradients(inputs, labels[window], seeds[window], total)
+            part_loss, part_gradients = self._gradients(inputs, labels[window], seeds[window], totals_of(part), trained)
             loss += part_loss
             gradients = [whole + added for whole, added in zip(gradients, part_gradients, strict=True)]
         loss, gradients = summed([loss, gradients])
+        if by_part:
+            loss, gradients = loss / parts, [gradient / parts for gradient in gradients]
         accept = None
         if self._scaling:
             gradients = [gradient / self._scaling[0] for gradient in gradients]
             accept = self._rescale(gradients)
-        self._optimizer.apply(gradients, rate, step, accept)
+        computed = iter(gradients)
+        self._optimizer.apply([next(computed) if moves else None for moves in trained], rate, step, accept)
         return loss
 
     def _gradients(
-        self, images: tf.Tensor, labels: tf.Tensor, seeds: tf.Tensor, total: tf.Tensor
+        self,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        seeds: tf.Tensor,
+        totals: Mapping[int, tf.Tensor],
+        trained: Sequence[bool],
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Return the loss of a part of the batch and the gradients of the variables that are trained now."""
         import tensorflow as tf
 
-        variables = [parameter.variable for parameter in self._optimizer.parameters]
+        parameters = zip(self._optimizer.parameters, trained, strict=True)
+        variables = [parameter.variable for parameter, moves in parameters if moves]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
-            logits = tf.cast(apply_model(self._model, images, seeds), self._dtype)
-            loss, reported = cross_entropy(logits, labels, self._class_weights, total)
+            losses = [
+                self._loss(logits, labels[:, ::every, ::every], totals[every])
+                for logits, every in self._scores(images, seeds)
+            ]
+            loss, reported = (sum(values[1:], start=values[0]) for values in zip(*losses, strict=True))
             if self._scaling:
                 loss *= self._scaling[0]
         return reported, tape.gradient(loss, variables)
+
+    def _loss(self, logits: tf.Tensor, labels: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        import tensorflow as tf
+
+        if labels.shape[1:] != logits.shape[1:3]:
+            logits = tf.cast(resize(logits, labels.shape[1:]), self._dtype)
+        return cross_entropy(logits, labels, self._class_weights, total, self._recipe.solver.hard_pixels)
+
+    def _strides(self) -> list[int]:
+        """Return how many label pixels further the next one is that each scale's loss takes: 2 at scale 0.5.
+
+        There is no pixel of the label for each cell of the logits at scale 0.75: these are enlarged to scale 1.
+        """
+        return [round(1 / scale) if (1 / scale).is_integer() else 1 for scale in self._scales]
+
+    def _scores(self, images: tf.Tensor, seeds: tf.Tensor) -> list[tuple[tf.Tensor, int]]:
+        """Return the logits that have a loss, with the stride of their labels: the largest of all scales, then each.
+
+        Where scales are equal, the maximum's gradient goes where Caffe's Eltwise sends it: to the second before the
+        first, to these before the others.
+        """
+        import tensorflow as tf
+
+        logits = [
+            tf.cast(apply_model(self._model, scaled, seeds), self._dtype) for scaled in at_scales(images, self._scales)
+        ]
+        if len(logits) == 1:
+            return [(logits[0], 1)]
+        grid = [(side - 1) // OUTPUT_STRIDE + 1 for side in images.shape[1:3]]
+        first, second, *others = [logits[0], *(resize(values, grid) for values in logits[1:])]
+        largest = reduce(tf.maximum, others, tf.maximum(second, first))
+        each = zip([first, second, *others], logits, self._strides(), strict=True)
+        return [(largest, 1), *((enlarged if every == 1 else own, every) for enlarged, own, every in each)]
 
     def _rescale(self, gradients: list[tf.Tensor]) -> tf.Tensor:
         """Tell whether all gradients are finite, and set the scale of the next step's loss."""

@@ -35,7 +35,7 @@ class Validator:
     def __init__(self, plan: Plan, model: keras.Model, cluster: Cluster, report: Reporter) -> None:
         self._plan, self._cluster, self._report = plan, cluster, report
         recipe, info = plan.recipe.eval, plan.model_info(step=0)
-        request = SettingsRequest(None if recipe.pad == "auto" else recipe.pad, recipe.scales, recipe.flip)
+        request = SettingsRequest(None if recipe.pad == "auto" else recipe.pad, recipe.scales or None, recipe.flip)
         self._segmenter = Segmenter(model, info, request.resolve(info, is_voc=plan.dataset.is_voc))
         self.seconds = 0.0  # that the last one took
         self._missed: list[str] = []  # the classes of the last warning

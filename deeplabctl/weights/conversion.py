@@ -18,6 +18,7 @@ from deeplabctl.classes import read_classes
 from deeplabctl.errors import OutputError, WeightsError
 from deeplabctl.files import check_new_file
 from deeplabctl.network.keras_model import assign_weights, build_model
+from deeplabctl.network.layers import ARCHITECTURES, layer_of
 from deeplabctl.weights.fitting import Network, fit_weights, source_of
 from deeplabctl.weights.locating import weights_path
 from deeplabctl.weights.model_file import save_model
@@ -59,21 +60,31 @@ def convert(
     source: str | os.PathLike[str],
     out: str | os.PathLike[str] | None = None,
     *,
+    architecture: str | None = None,
     prototxt: str | os.PathLike[str] | None = None,
     classes: str | os.PathLike[str] | Sequence[str] | None = None,
     seed: int = 0,
     overwrite: bool = False,
 ) -> ConvertedModel:
-    """Convert a weight file of Caffe, TensorFlow 1 or Keras to a model file, which plain Keras opens too.
+    """Convert a weight file of Caffe, TensorFlow 1, PyTorch or Keras to a model file, which plain Keras opens too.
 
-    ``out`` is by default the source's name with ``.keras``, in the working directory. The geometry of ``prototxt``, a
+    ``out`` is by default the source's name with ``.keras``, in the working directory. ``architecture`` is by default
+    the one that the file's layers belong to. The geometry of ``prototxt``, a
     net definition, is compared with the network's. ``classes`` are the class names, or a text file with one a line; by
     default VOC's for 21 classes. Layers that are not in the file are random, by ``seed``, as is the choice of VGG-16's
-    filters for LargeFOV. Every weight is read back and compared. Raises WeightsError for a file that cannot be read or
+    filters. Every weight is read back and compared. Raises WeightsError for a file that cannot be read or
     does not fit, OutputError for a file that exists and is not to be overwritten.
     """
     return write_conversion(
-        plan_conversion(source, out, prototxt=prototxt, classes=classes, seed=seed, overwrite=overwrite)
+        plan_conversion(
+            source,
+            out,
+            architecture=architecture,
+            prototxt=prototxt,
+            classes=classes,
+            seed=seed,
+            overwrite=overwrite,
+        )
     )
 
 
@@ -81,6 +92,7 @@ def plan_conversion(
     source: str | os.PathLike[str],
     out: str | os.PathLike[str] | None = None,
     *,
+    architecture: str | None = None,
     prototxt: str | os.PathLike[str] | None = None,
     classes: str | os.PathLike[str] | Sequence[str] | None = None,
     seed: int = 0,
@@ -92,12 +104,15 @@ def plan_conversion(
     if out.suffix.lower() == ".keras":
         out = out.with_suffix(".keras")  # Keras refuses .KERAS
     check_new_file(out, overwrite=overwrite, suffixes=(".keras",))
+    if architecture not in (None, *ARCHITECTURES):
+        raise WeightsError(f"`architecture`: expected one of {', '.join(ARCHITECTURES)}, got {architecture!r}")
     if out.resolve() == weights_path(source).resolve():
         raise OutputError(f"{out} is the file that is read and would be lost; choose another `out`")
     if isinstance(classes, str | os.PathLike):
         classes = read_classes(Path(classes))
     file = read_weight_file(weights_path(source))
-    network = fit_weights(file, num_classes=None if classes is None else len(classes), seed=seed)
+    num_classes = None if classes is None else len(classes)
+    network = fit_weights(file, architecture=architecture, num_classes=num_classes, seed=seed)
     info = network.info
     if classes is not None:
         if network.classes_in_file not in (None, len(classes)):
@@ -123,11 +138,11 @@ def write_conversion(conversion: Conversion) -> ConvertedModel:
     model = build_model(info.architecture, len(info.classes), width=info.width)
     assign_weights(model, network.weights)
     save_model(out, model, info)
-    written = read_weight_file(out).layers
-    for name, arrays in network.weights.items():
-        if not all(np.array_equal(ours, theirs) for ours, theirs in zip(written[name], arrays, strict=True)):
-            raise WeightsError(f"{out}: layer {name} reads back with other values than were written; check the disk")
-    parameters = sum(array.size for arrays in written.values() for array in arrays)
+    written = read_weight_file(out).weights
+    for name, array in network.weights.items():
+        if not np.array_equal(written[name], array):
+            raise WeightsError(f"{out}: {name} reads back with other values than were written; check the disk")
+    parameters = sum(array.size for array in written.values())
     return ConvertedModel(
         out, file.format.value, info, parameters, network.new_layers, network.notes, conversion.checked_layers
     )
@@ -136,14 +151,17 @@ def write_conversion(conversion: Conversion) -> ConvertedModel:
 def inspect_weights(path: Path) -> dict[str, Any]:
     """Return what a weight file contains and what it would become, without TensorFlow."""
     file = read_weight_file(weights_path(path))
+    arrays_of: dict[str, list[npt.NDArray[Any]]] = {}
+    for name, array in file.weights.items():
+        arrays_of.setdefault(layer_of(name), []).append(array)
     layers = [
         {
             "name": name,
             "kernel": list(arrays[0].shape),
             "parameters": sum(array.size for array in arrays),
-            "ranges": [_range(array) for array in arrays if array.size],  # of each blob
+            "ranges": [_range(array) for array in arrays if array.size],  # of each array
         }
-        for name, arrays in file.layers.items()
+        for name, arrays in arrays_of.items()
     ]
     return {
         "file": str(file.path),

@@ -1,7 +1,9 @@
-"""Fit the layers of a weight file to an architecture."""
+"""Fit the weights of a file to an architecture."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,11 +11,22 @@ import numpy as np
 
 from deeplabctl.classes import IGNORE_LABEL, VOC_CLASSES
 from deeplabctl.errors import WeightsError
-from deeplabctl.network.initialization import new_layer
-from deeplabctl.network.layers import DEFAULT_ARCHITECTURE, KernelShapes, Weights, convolutions, weight_shapes
+from deeplabctl.network.initialization import new_weights
+from deeplabctl.network.layers import (
+    BIAS,
+    KERNEL,
+    Parameter,
+    Shapes,
+    Weights,
+    classifiers,
+    convolutions,
+    layer_of,
+    parameters,
+)
+from deeplabctl.weights.architectures import architecture_of
 from deeplabctl.weights.model_info import ModelInfo
 from deeplabctl.weights.reading import WeightFile
-from deeplabctl.weights.surgery import has_fully_connected, vgg_to_largefov
+from deeplabctl.weights.surgery import has_fully_connected, vgg_to_deeplab
 
 
 @dataclass(frozen=True)
@@ -35,23 +48,25 @@ def fit_weights(
     width: float | None = None,
     seed: int = 0,
 ) -> Network:
-    """Fit the layers of a file to an architecture.
+    """Fit the weights of a file to an architecture.
 
     Architecture, width and class count are the file's, where they are not given; without a classifier there are VOC's
-    21 classes. Layers that are not in the file, and a classifier of another class count, start random (`new_layer`).
+    21 classes. Layers that are not in the file, and a classifier of another class count, start random (`new_weights`).
     Class names are those in the file, else VOC's for 21 classes, else numbers. Raises WeightsError, with an entry for
     each layer that does not fit, for other shapes, unknown layers and numbers that are not finite.
     """
-    architecture = architecture or (file.info.architecture if file.info else DEFAULT_ARCHITECTURE)
-    layers, notes = _map_layers(file, architecture, seed)
-    classifier = convolutions(architecture)[-1].name
-    classes_in_file = next(iter(layers[classifier][0].shape[-1:]), None) if classifier in layers else None
+    shapes: Shapes = {name: array.shape for name, array in file.weights.items()}
+    architecture = architecture or (
+        file.info.architecture if file.info else architecture_of(shapes, file.dilations, file.path)
+    )
+    weights, notes = _map_layers(file, architecture, seed)
+    shapes = {name: array.shape for name, array in weights.items()}
+    classes_in_file = _classes_of(shapes, architecture, file.path)
     if num_classes is None:
         num_classes = classes_in_file or len(VOC_CLASSES)
     if width is None:
-        shapes = {name: arrays[0].shape for name, arrays in layers.items()}
         width = file.info.width if file.info else width_of(shapes, architecture, file.path)
-    weights, new_layers = _complete(layers, architecture, num_classes, width, seed, file.path)
+    weights, new_layers = _complete(weights, architecture, num_classes, width, seed, file.path)
     if file.info is not None and len(file.info.classes) == num_classes:
         classes, provenance = file.info.classes, file.info.provenance
     else:
@@ -65,67 +80,112 @@ def source_of(file: WeightFile) -> dict[str, str]:
     return {"source": f"{file.path.name} ({file.format.value})"}
 
 
-def width_of(shapes: KernelShapes, architecture: str, path: Path) -> float:
+def width_of(shapes: Shapes, architecture: str, path: Path) -> float:
     """Return the width of a network by the channels of its widest layer; raises WeightsError for another network."""
     known = [
-        conv for conv in convolutions(architecture)
-        if conv.name in shapes and not conv.classifier and len(shapes[conv.name]) == 4
-    ]  # fmt: skip
+        (conv.channels, shapes[f"{conv.name}/{KERNEL}"][-1])
+        for conv in convolutions(architecture)
+        if not conv.classifier and len(shapes.get(f"{conv.name}/{KERNEL}", ())) == 4
+    ]
     if not known:
-        have = ", ".join(shapes) or "none"
-        raise WeightsError(f"weights {path}: expected layers conv1_1 to fc7, got {have[:200]}; this is another network")
-    widest = max(known, key=lambda conv: conv.channels)
-    return float(shapes[widest.name][-1] / widest.channels)
+        first, last = ([conv.name for conv in convolutions(architecture) if not conv.classifier][at] for at in (0, -1))
+        have = ", ".join(dict.fromkeys(map(layer_of, shapes))) or "none"
+        raise WeightsError(
+            f"weights {path}: expected layers {first} to {last}, got {have[:200]}; this is another network"
+        )
+    widest = max(known, key=lambda pair: pair[0])
+    return float(widest[1] / widest[0])
+
+
+def _classes_of(shapes: Shapes, architecture: str, path: Path) -> int | None:
+    """Return the class count of the classifiers in a file; None without any."""
+    counts = {
+        name: shapes[f"{name}/{KERNEL}"][-1] for name in classifiers(architecture) if shapes.get(f"{name}/{KERNEL}")
+    }
+    if len(set(counts.values())) > 1:
+        found = ", ".join(f"{name} of {count}" for name, count in counts.items())
+        raise WeightsError(f"weights {path}: expected classifiers of one class count, got {found}")
+    return next(iter(counts.values()), None)
 
 
 def _map_layers(file: WeightFile, architecture: str, seed: int) -> tuple[Weights, list[str]]:
-    """Return the layers as the architecture names and shapes them, and notes of what was changed.
+    """Return the weights as the architecture names and shapes them, and notes of what was changed.
 
-    VGG-16's fully connected layers become convolutions; the classifier may have any name. Layers that the architecture
+    VGG-16's fully connected layers become convolutions; classifiers may have other names. Layers that the architecture
     does not know stay, for `_complete` to refuse.
     """
-    layers, notes = dict(file.layers), []
-    if has_fully_connected(layers):
-        layers, note = vgg_to_largefov(layers, seed, str(file.path))
-        notes.append(note)
-    *_, before, classifier = (conv.name for conv in convolutions(architecture))
-    known = {conv.name for conv in convolutions(architecture)}
+    weights = dict(file.weights)
+    notes: list[str] = []
+    if has_fully_connected(weights):
+        weights, notes = vgg_to_deeplab(weights, architecture, seed, str(file.path))
+    names = classifiers(architecture)
+    convs = [conv.name for conv in convolutions(architecture)]
+    known = {layer_of(name) for name in parameters(architecture, 1)}
+    layers = dict.fromkeys(map(layer_of, weights))
     others = [name for name in layers if name not in known]
-    if classifier not in layers and len(others) == 1 and before in layers:
-        kernel = layers[others[0]][0]
-        if kernel.ndim == 4 and kernel.shape[:3] == (1, 1, layers[before][0].shape[-1]):
-            layers[classifier] = layers.pop(others[0])
-            notes.append(f"{others[0]} is used as the classifier {classifier}")
-    return layers, notes
+    renamed: dict[str, str] = {}
+    before = f"{convs[-2]}/{KERNEL}"
+    if len(names) == 1 and names[0] not in layers and len(others) == 1 and before in weights:
+        kernel = weights.get(f"{others[0]}/{KERNEL}", np.empty(0))
+        if kernel.ndim == 4 and kernel.shape[:3] == (1, 1, weights[before].shape[-1]):
+            renamed = {others[0]: names[0]}
+    elif len(names) > 1:  # fc8_mine_2 in the place of fc8_voc12_2
+        for name in names:
+            matching = [other for other in others if re.fullmatch(name.replace("voc12", ".+"), other)]
+            if name not in layers and len(matching) == 1:
+                renamed[matching[0]] = name
+        if not any(name in layers for name in names) and not renamed and len(others) == 1:
+            count = weights.get(f"{others[0]}/{KERNEL}", np.empty(0)).shape[-1]
+            weights = {name: array for name, array in weights.items() if layer_of(name) != others[0]}
+            notes.append(f"{others[0]}, a classifier of {count} classes, is left out")
+    if renamed:
+        weights = {f"{renamed.get(layer_of(name), layer_of(name))}/{name.rpartition('/')[2]}": array
+                   for name, array in weights.items()}  # fmt: skip
+        notes += [f"{old} is used as the classifier {new}" for old, new in renamed.items()]
+    return weights, notes
 
 
 def _complete(
-    layers: Weights, architecture: str, num_classes: int, width: float, seed: int, path: Path
+    given: Weights, architecture: str, num_classes: int, width: float, seed: int, path: Path
 ) -> tuple[Weights, list[str]]:
-    """Return weights of every layer, and the names of those that start random."""
-    shapes = weight_shapes(architecture, num_classes, width)
-    classifier = convolutions(architecture)[-1].name
+    """Return the weights of every layer, and the names of those that start random."""
+    facts = parameters(architecture, num_classes, width)
     if num_classes > IGNORE_LABEL:
         raise WeightsError(f"weights {path}: expected at most {IGNORE_LABEL} classes, got {num_classes}")
-    wrong = [f"+ {name} (unexpected)" for name in layers if name not in shapes]
+    in_file, in_network = set(map(layer_of, given)), dict.fromkeys(map(layer_of, facts))
+    wrong = [f"+ {layer} (unexpected)" for layer in dict.fromkeys(map(layer_of, given)) if layer not in in_network]
+    wrong += [f"+ {name} (unexpected)" for name in given if name not in facts and layer_of(name) in in_network]
+    new = [layer for layer in in_network if layer not in in_file or _has_other_classes(layer, given, facts)]
     weights: Weights = {}
-    new: list[str] = []
-    for index, (name, shape) in enumerate(shapes.items()):
-        given = layers.get(name)
-        if given is None or (name == classifier and given[0].shape[-1:] != (num_classes,)):
-            weights[name] = new_layer(shape, seed, index)
-            new.append(name)
-        elif [array.shape for array in given] != [shape, shape[-1:]]:
-            wrong.append(f"- {name}: expected {shape}, got {given[0].shape}")
-        elif not all(np.isfinite(array).all() for array in given):
-            wrong.append(f"- {name}: expected finite numbers, got some that are not; the training had diverged")
+    for name, parameter in facts.items():
+        array = given.get(name)
+        if layer_of(name) in new:
+            weights[name] = new_weights(parameter, seed)
+        elif array is None and parameter.part == BIAS:  # Caffe's bias_term: false
+            weights[name] = np.zeros(parameter.shape, np.float32)
+        elif array is None:
+            wrong.append(f"- {name} (missing)")
+        elif array.shape != parameter.shape:
+            what = layer_of(name) if parameter.part in (KERNEL, BIAS) else name
+            wrong.append(f"- {what}: expected {parameter.shape}, got {array.shape}")
+        elif not np.isfinite(array).all():
+            what = layer_of(name)
+            wrong.append(f"- {what}: expected finite numbers, got some that are not; the training had diverged")
         else:
-            weights[name] = given
-    if wrong or len(new) == len(shapes):
+            weights[name] = array
+    if wrong or len(new) == len(in_network):
         raise WeightsError(
             f"weights {path} do not fit {architecture} of width {width:g}: {'; '.join(wrong or ['no layer'])}"
         )
     return weights, new
+
+
+def _has_other_classes(layer: str, given: Weights, facts: Mapping[str, Parameter]) -> bool:
+    """Tell whether a layer is a classifier of another class count than the network's."""
+    parameter, kernel = facts.get(f"{layer}/{KERNEL}"), given.get(f"{layer}/{KERNEL}")
+    if parameter is None or kernel is None or not parameter.is_classifier:
+        return False
+    return kernel.shape[-1:] != parameter.shape[-1:]
 
 
 def _default_classes(count: int) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from deeplabctl.caffe.sniff import is_caffemodel, looks_like_solverstate
 from deeplabctl.errors import WeightsError
 from deeplabctl.weights.tf_checkpoint import checkpoint_prefix
+from deeplabctl.weights.tf_checkpoint_v1 import is_checkpoint_v1
 
 
 class Format(Enum):
@@ -23,6 +24,7 @@ class Format(Enum):
     CAFFE = "caffemodel"
     TENSORFLOW = "TensorFlow checkpoint"
     PICKLE = "weight pickle"
+    TORCH = "PyTorch file (.pth)"
 
 
 INFO_ENTRY = "deeplabctl.json"  # in our own .keras archives, beside Keras' entries
@@ -31,6 +33,7 @@ INFO_ENTRY = "deeplabctl.json"  # in our own .keras archives, beside Keras' entr
 DAMAGED_ZIP = (zipfile.BadZipFile, OSError, zlib.error, RuntimeError, ValueError, KeyError, TypeError, EOFError)
 
 ZIP = b"PK\x03\x04"
+TORCH_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # a pickle of the number with which an old .pth begins
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _PICKLE = re.compile(rb"\x80[\x02-\x05]|\(dp?\d*\n|\(lp?\d*\n|ccopy_reg|\}q")
 
@@ -75,8 +78,10 @@ def identify(path: Path) -> Format:
         raise _wrong(path, "an empty file; get it again")
     if head.startswith(ZIP):
         return _zip_format(path)
-    if checkpoint_prefix(path) is not None:
+    if checkpoint_prefix(path) is not None or is_checkpoint_v1(path):
         return Format.TENSORFLOW
+    if head.startswith(TORCH_MAGIC):
+        return Format.TORCH
     if looks_like_solverstate(path) or is_caffemodel(path):
         return Format.CAFFE  # its reader refuses a solver state with a hint
     if head.startswith(_HDF5):
@@ -102,7 +107,7 @@ def _zip_format(path: Path) -> Format:
     if {"config.json", "model.weights.h5"} <= names:
         return Format.KERAS
     if any(name.endswith("data.pkl") for name in names):
-        raise _wrong(path, "a PyTorch file")
+        return Format.TORCH
     raise _wrong(path, "a zip archive; unpack it first")
 
 
@@ -113,5 +118,5 @@ def _is_text(head: bytes) -> bool:
 def _wrong(path: Path, what: str) -> WeightsError:
     return WeightsError(
         f"weights {path}: expected a model file (.keras), a run directory, a .caffemodel, a TensorFlow checkpoint, "
-        f"a weight pickle or Keras VGG-16 weights, got {what}"
+        f"a weight pickle, a .pth or Keras VGG-16 or ResNet-101 weights, got {what}"
     )

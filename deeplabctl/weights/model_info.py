@@ -27,10 +27,12 @@ class ModelInfo:
     provenance: dict[str, Any] = field(default_factory=dict)  # source, recipe, data set, split trained on, step, mIoU
 
     def to_json(self) -> str:
-        """Return the text of the archive's entry, with palette and preprocessing for other readers."""
+        """Return the text of the archive's entry, with scales, palette and preprocessing for other readers."""
         palette = voc_palette()[: len(self.classes)].tolist()
         preprocessing = {"channels": "BGR", "mean": MEAN_BGR, "scale": 1}
-        return json.dumps(asdict(self) | {"palette": palette, "preprocessing": preprocessing}, indent=1)
+        scales = ARCHITECTURES[self.architecture].scales
+        facts = asdict(self) | {"scales": scales, "palette": palette, "preprocessing": preprocessing}
+        return json.dumps(facts, indent=1)
 
 
 def read_info(path: Path) -> ModelInfo:
@@ -55,7 +57,7 @@ def read_info(path: Path) -> ModelInfo:
         raise WeightsError(f"weights {path}: the file is damaged ({type(error).__name__}: {error})") from None
     if architecture not in ARCHITECTURES:
         raise WeightsError(
-            f"weights {path}: expected the architecture {' or '.join(ARCHITECTURES)}, got {architecture!r}; "
+            f"weights {path}: expected one of the architectures {', '.join(ARCHITECTURES)}, got {architecture!r}; "
             "a newer version of deeplabctl wrote the file"
         )
     return ModelInfo(classes, architecture, width, provenance)

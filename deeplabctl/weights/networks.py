@@ -11,7 +11,7 @@ from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import keras_model
 from deeplabctl.network.initialization import random_weights
-from deeplabctl.network.layers import ARCHITECTURES, DEFAULT_ARCHITECTURE
+from deeplabctl.network.layers import ARCHITECTURES, DEFAULT_ARCHITECTURE, layer_of
 from deeplabctl.weights.fitting import Network, fit_weights
 from deeplabctl.weights.locating import weights_path
 from deeplabctl.weights.reading import read_weight_file
@@ -29,9 +29,10 @@ def read_network(path: str | os.PathLike[str]) -> Network:
     file = read_weight_file(weights_path(Path(path)))
     network = fit_weights(file)
     if network.classes_in_file is None:
+        found = ", ".join(dict.fromkeys(map(layer_of, file.weights)))
         raise WeightsError(
             f"weights {file.path}: expected a whole network, got layers without a classifier "
-            f"({', '.join(file.layers)}); train one from them: deeplabctl train with `init=FILE`"
+            f"({found}); train one from them: deeplabctl train with `init=FILE`"
         )
     if file.info is not None and len(file.info.classes) != network.classes_in_file:
         raise WeightsError(
@@ -67,7 +68,7 @@ def build_model(
     classes.
     """
     if architecture not in ARCHITECTURES:
-        raise ValueError(f"architecture: expected {' or '.join(ARCHITECTURES)}, got {architecture!r}")
+        raise ValueError(f"architecture: expected one of {', '.join(ARCHITECTURES)}, got {architecture!r}")
     if not 1 <= num_classes <= IGNORE_LABEL:
         raise ValueError(f"num_classes: expected 1 to {IGNORE_LABEL}, got {num_classes}")
     if width is not None and not 0 < width < math.inf:
@@ -76,7 +77,7 @@ def build_model(
         width = 1.0 if width is None else width
         layers = random_weights(architecture, num_classes, width, seed)
     else:
-        file = read_start(os.fspath(weights))
+        file = read_start(os.fspath(weights), architecture)
         network = fit_weights(file, architecture=architecture, num_classes=num_classes, width=width, seed=seed)
         if network.classes_in_file not in (None, num_classes):
             raise WeightsError(

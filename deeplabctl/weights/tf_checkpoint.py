@@ -1,4 +1,4 @@
-"""Read the variables of a TensorFlow checkpoint (V2, as tf.train.Saver of TensorFlow 1 writes it) without TensorFlow.
+"""Read the variables of a TensorFlow checkpoint (V2, in several files, as tf.train.Saver writes it) without TensorFlow.
 
 A checkpoint is a sorted table in ``PREFIX.index`` (LevelDB's format, not compressed), whose values are protobuf
 messages (BundleEntryProto), and the numbers themselves in ``PREFIX.data-00000-of-00001``.
@@ -20,7 +20,7 @@ from deeplabctl.errors import WeightsError
 
 MAGIC = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"
 _FOOTER = 48  # bytes: two block handles, padding, magic
-_MOST_SHARDS, _MOST_AXES = 1000, 32
+_MOST_SHARDS, MOST_AXES = 1000, 32
 _TRAILER = 5  # bytes after a block: its compression and a checksum
 _DTYPES: dict[int, np.dtype[Any]] = {1: np.dtype("<f4"), 2: np.dtype("<f8"), 3: np.dtype("<i4"), 9: np.dtype("<i8")}
 
@@ -39,7 +39,7 @@ def checkpoint_prefix(path: Path) -> Path | None:
 def read_checkpoint(prefix: Path) -> dict[str, npt.NDArray[Any]]:
     """Return the numeric variables by name; raises WeightsError for a checkpoint that is damaged or incomplete."""
     index = WireFile(prefix.with_name(prefix.name + ".index"))
-    entries = dict(_table(index))
+    entries = dict(table_entries(index))
     header = entries.pop(b"", (0, 0))
     shards = next((field.value for field in index.fields(*header) if field.number == 1), 1)
     if shards > _MOST_SHARDS:
@@ -74,14 +74,14 @@ def _variable(index: WireFile, files: list[WireFile], start: int, end: int, name
     dtype = _DTYPES.get(kind)
     if dtype is None:
         return None  # texts and the like
-    if len(shape) > _MOST_AXES or 0 in shape:
+    if len(shape) > MOST_AXES or 0 in shape:
         return None
     if shard >= len(files) or offset + size > files[shard].size or size != math.prod(shape) * dtype.itemsize:
         raise WeightsError(f"weights {index.path}: variable {name[:80]} of shape {shape} lies outside its data file")
     return np.ndarray(tuple(shape), dtype, files[shard].buffer, offset)
 
 
-def _table(file: WireFile) -> Iterator[tuple[bytes, tuple[int, int]]]:
+def table_entries(file: WireFile) -> Iterator[tuple[bytes, tuple[int, int]]]:
     """Yield (key, (start, end) of its value in the file) of a sorted table."""
     if file.size < _FOOTER:
         raise file.damaged(0, f"expected a table of at least {_FOOTER} bytes, got {file.size}")

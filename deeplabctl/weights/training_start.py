@@ -6,13 +6,13 @@ from pathlib import Path
 
 from deeplabctl.errors import WeightsError
 from deeplabctl.network.initialization import random_weights
-from deeplabctl.network.layers import Weights, weight_shapes
+from deeplabctl.network.layers import Weights, layer_of, weight_shapes
 from deeplabctl.weights.fitting import fit_weights, width_of
 from deeplabctl.weights.formats import Format, identify
 from deeplabctl.weights.imagenet import IMAGENET, fetch_imagenet
 from deeplabctl.weights.locating import weights_path
 from deeplabctl.weights.model_info import read_info
-from deeplabctl.weights.reading import WeightFile, read_kernel_shapes, read_weight_file
+from deeplabctl.weights.reading import WeightFile, read_shapes, read_weight_file
 
 RANDOM = "random"
 
@@ -27,8 +27,8 @@ def start_weights(
     """
     if init == RANDOM:
         weights = random_weights(architecture, num_classes, width, seed)
-        return weights, list(weights), []
-    file = read_start(init)
+        return weights, list(dict.fromkeys(map(layer_of, weights))), []
+    file = read_start(init, architecture)
     network = fit_weights(file, architecture=architecture, num_classes=num_classes, width=width, seed=seed)
     new = f"new: {', '.join(network.new_layers) or 'none'}"
     return network.weights, network.new_layers, [f"weights from {init}", *network.notes, new]
@@ -50,12 +50,12 @@ def start_width(init: str, architecture: str, width: float | None = None) -> flo
     return found
 
 
-def read_start(init: str) -> WeightFile:
+def read_start(init: str, architecture: str) -> WeightFile:
     """Read "imagenet", a weight file, or the best weights of a run directory."""
-    return fetch_imagenet() if init == IMAGENET else read_weight_file(weights_path(Path(init)))
+    return fetch_imagenet(architecture) if init == IMAGENET else read_weight_file(weights_path(Path(init)))
 
 
 def _width_of_file(path: Path, architecture: str) -> float:
     if identify(path) is Format.OURS:
         return read_info(path).width
-    return width_of(read_kernel_shapes(path), architecture, path)
+    return width_of(read_shapes(path)[0], architecture, path)

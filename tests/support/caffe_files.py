@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deeplabctl.caffe import convolution_weights, read_caffemodel
+from deeplabctl.caffe import net_weights, read_caffemodel
 
 DATA = Path(__file__).parents[1] / "data" / "caffe"
 SHARED = Path(__file__).parents[3] / "shared" / "fixtures"
@@ -18,5 +18,5 @@ def shared(name):
 
 
 def read_blobs(path):
-    """Return {layer: [kernel HWIO, bias]} of a ``.caffemodel``."""
-    return convolution_weights(read_caffemodel(path))
+    """Return the weights of a ``.caffemodel``: {"layer/kernel": HWIO, "layer/bias": ...}."""
+    return net_weights(read_caffemodel(path))

@@ -47,5 +47,6 @@ READERS = [
     Reader("prototxts", 400, weights.write_prototxts, {"*": TEXT}, weights.check_prototxt),
     Reader("pickles", 500, weights.write_pickles, {"*": (*BYTES, *TEXT)}, weights.read_weights),
     Reader("tensorflow checkpoints", 300, weights.write_tf_checkpoint, {"net.*": BYTES}, weights.read_weights),
+    Reader("torch files", 400, weights.write_torch_files, {"*.pth": BYTES}, weights.read_weights),
     Reader("other files", 200, weights.write_other_files, {"*": BYTES}, weights.read_weights),
 ]

@@ -11,6 +11,8 @@ import h5py
 import numpy as np
 from caffe_bytes import block, legacy, number, packed, v1, v2, varint
 from caffe_files import DATA, TINY
+from torch_bytes import isht_name, kazuto_name, port_tensors, zipped
+from torch_bytes import legacy as legacy_torch
 
 from deeplabctl.caffe.prototxt import check_geometry, read_prototxt
 from deeplabctl.network.initialization import random_weights
@@ -19,14 +21,17 @@ from deeplabctl.recipe import read_recipe
 from deeplabctl.weights.conversion import inspect_weights, plan_conversion
 from deeplabctl.weights.model_info import ModelInfo
 from deeplabctl.weights.networks import read_network
-from deeplabctl.weights.reading import read_kernel_shapes
+from deeplabctl.weights.reading import read_shapes
 from deeplabctl.weights.tf_checkpoint import MAGIC
 
 CLASSES = ("background", "car", "tree")
 
 
 def layers():
-    return random_weights("largefov", len(CLASSES), 1 / 32, seed=5)
+    """Return {layer: (kernel, bias)}."""
+    weights = random_weights("largefov", len(CLASSES), 1 / 32, seed=5)
+    names = dict.fromkeys(name.rpartition("/")[0] for name in weights)
+    return {name: (weights[f"{name}/kernel"], weights[f"{name}/bias"]) for name in names}
 
 
 def write_keras_files(folder):
@@ -116,6 +121,13 @@ def _table_block(entries):
     return b"".join(parts) + struct.pack("<II", 0, 1) + bytes(5)
 
 
+def write_torch_files(folder):
+    """Write a narrow network as PyTorch does, in both containers and with both ports' names."""
+    weights = random_weights("resnet101", len(CLASSES), 1 / 64, seed=5)
+    (folder / "old.pth").write_bytes(legacy_torch(port_tensors(weights, kazuto_name)))
+    zipped(folder / "new.pth", port_tensors(weights, isht_name))
+
+
 def write_other_files(folder):
     (folder / "a.txt").write_text("2007_000032\n")
     (folder / "a.json").write_text("{}")
@@ -127,15 +139,15 @@ def write_other_files(folder):
 
 def read_weights(folder, path, out):
     """Read a weight file in every way: its shapes, as a whole network, to convert it, to train from it."""
-    shapes = read_kernel_shapes(path)
+    shapes, _ = read_shapes(path)
     found = inspect_weights(path)
     json.dumps(found, allow_nan=False)
-    assert [list(shape) for shape in shapes.values()] == [layer["kernel"] for layer in found["layers"]]
+    first = {name.rpartition("/")[0]: list(shape) for name, shape in reversed(shapes.items())}
+    assert first == {layer["name"]: layer["kernel"] for layer in found["layers"]}
     conversion = plan_conversion(path, out / "net.keras")
-    for arrays in conversion.network.weights.values():
-        for array in arrays:
-            assert array.dtype == np.float32
-            assert np.isfinite(array).all()
+    for array in conversion.network.weights.values():
+        assert array.dtype == np.float32
+        assert np.isfinite(array).all()
     network = read_network(path)
     info = network.info
     assert 1 <= len(info.classes) <= 255

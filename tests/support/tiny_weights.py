@@ -10,20 +10,20 @@ from deeplabctl.weights.reading import WeightFile
 
 
 def tiny_variables():
+    names = {"kernel": "w", "bias": "b"}
     return {
-        f"{name}/{kind}": array
-        for name, arrays in random_weights("largefov", 21, 1 / 32, seed=5).items()
-        for kind, array in zip("wb", arrays, strict=True)
+        name.replace(part, names[part]): array
+        for name, array in random_weights("largefov", 21, 1 / 32, seed=5).items()
+        for part in [name.rpartition("/")[2]]
     }
 
 
-def same_as_variables(layers, variables):
-    assert len(layers) == 16
-    for name, (kernel, bias) in layers.items():
-        np.testing.assert_array_equal(kernel, variables[f"{name}/w"])
-        np.testing.assert_array_equal(bias, variables[f"{name}/b"])
+def same_as_variables(weights, variables):
+    assert len(weights) == 32
+    for name, array in weights.items():
+        np.testing.assert_array_equal(array, variables[name.replace("/kernel", "/w").replace("/bias", "/b")])
 
 
-def weight_file(layers):
-    """Return a weight file with these layers, as if it had been read."""
-    return WeightFile(Path("a.weights"), Format.PICKLE, layers)
+def weight_file(weights):
+    """Return a weight file with these weights, as if it had been read."""
+    return WeightFile(Path("a.weights"), Format.PICKLE, weights)

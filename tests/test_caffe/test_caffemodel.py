@@ -3,7 +3,7 @@ import pytest
 from caffe_bytes import blobs_of, block, dims, legacy, number, packed, same_blobs, unpacked, v1, v2, varint
 from caffe_files import DATA, TINY, shared
 
-from deeplabctl.caffe import convolution_weights, read_caffemodel
+from deeplabctl.caffe import net_weights, read_caffemodel
 from deeplabctl.errors import WeightsError
 from deeplabctl.network.layers import weight_shapes
 
@@ -21,7 +21,7 @@ def test_v1_file_of_the_fork_reads():
     net = read_caffemodel(TINY)
     assert (net.name, net.version, len(net.layers)) == ("DeepLab-LargeFOV-tiny", "V1", 40)
     blobs = blobs_of(net)
-    assert list(blobs) == list(weight_shapes("largefov", 21))
+    assert [f"{name}/{part}" for name in blobs for part in ("kernel", "bias")] == list(weight_shapes("largefov", 21))
     assert blobs["fc6"][0].shape == (32, 16, 3, 3)
     assert blobs["fc6"][1].shape == (1, 1, 1, 32)
     assert blobs["fc6"][0].dtype == np.float32
@@ -45,9 +45,8 @@ def test_slim_v1_and_v2_files_have_the_same_blobs():
 
 
 def test_tiny_net_has_the_shapes_of_the_table():
-    found = convolution_weights(read_caffemodel(TINY))
-    assert {name: kernel.shape for name, (kernel, _) in found.items()} == weight_shapes("largefov", 21, 1 / 32)
-    assert all(bias.shape == kernel.shape[-1:] for kernel, bias in found.values())
+    found = net_weights(read_caffemodel(TINY))
+    assert {name: array.shape for name, array in found.items()} == weight_shapes("largefov", 21, 1 / 32)
 
 
 def test_diff_fields_are_not_read():
@@ -121,7 +120,7 @@ def test_double_data_stays_double_until_it_is_converted(written, write):
     )
     net = read_caffemodel(path)
     np.testing.assert_array_equal(net.layers[0].blobs[0], double, strict=True)
-    kernel, bias = convolution_weights(net)["conv"]
+    kernel, bias = net_weights(net).values()
     np.testing.assert_array_equal(kernel, double.transpose(2, 3, 1, 0).astype(np.float32), strict=True)
     np.testing.assert_array_equal(bias, np.float32([0.1, 0.2]), strict=True)
 

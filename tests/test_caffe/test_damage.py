@@ -11,7 +11,7 @@ import pytest
 from caffe_bytes import blobs_of, block, dims, legacy, packed, unpacked, v1, v2
 from caffe_files import TINY
 
-from deeplabctl.caffe import convolution_weights, read_caffemodel
+from deeplabctl.caffe import net_weights, read_caffemodel
 from deeplabctl.caffe.sniff import is_caffemodel, looks_like_solverstate
 from deeplabctl.errors import WeightsError
 from deeplabctl.network.layers import weight_shapes
@@ -31,7 +31,7 @@ def attempt(tmp_path):
         looks_like_solverstate(path)
         is_caffemodel(path)
         try:
-            convolution_weights(read_caffemodel(path))
+            net_weights(read_caffemodel(path))
         except WeightsError as error:
             message = str(error)
             assert str(path) in message
@@ -137,7 +137,9 @@ def full_size(path, version="V1", write=packed):
     kernels = {}
     with path.open("wb") as file:
         file.write(block(1, "full size"))
-        for name, (height, wide, incoming, outgoing) in weight_shapes("largefov", 21).items():
+        shapes = weight_shapes("largefov", 21)
+        for name in dict.fromkeys(name.rpartition("/")[0] for name in shapes):
+            height, wide, incoming, outgoing = shapes[f"{name}/kernel"]
             kernel = random.standard_normal((outgoing, incoming, height, wide), np.float32)
             bias = random.standard_normal(outgoing, np.float32)
             if version == "V1":
@@ -161,14 +163,14 @@ def fast_unpacked(field, values):
 MEMORY = """
 import sys
 from pathlib import Path
-from deeplabctl.caffe import convolution_weights, read_caffemodel
+from deeplabctl.caffe import net_weights, read_caffemodel
 
 def kilobytes(what):
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(what))
 
 before = kilobytes("VmRSS")
-weights = convolution_weights(read_caffemodel(sys.argv[1]))
+weights = net_weights(read_caffemodel(sys.argv[1]))
 print((kilobytes("VmHWM") - before) * 1024)
 """
 
@@ -186,7 +188,7 @@ def test_full_size_net_is_read_without_a_copy_and_converted_with_one(tmp_path, v
     net = read_caffemodel(path)
     assert time.monotonic() - start < 2  # loosely: it takes a hundredth of that
     read_peak = tracemalloc.get_traced_memory()[1]
-    weights = convolution_weights(net)
+    weights = net_weights(net)
     assert time.monotonic() - start < 20
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -195,7 +197,7 @@ def test_full_size_net_is_read_without_a_copy_and_converted_with_one(tmp_path, v
 
     for name, kernel in kernels.items():
         np.testing.assert_array_equal(blobs_of(net)[name][0], kernel)
-        np.testing.assert_array_equal(weights[name][0], kernel.transpose(2, 3, 1, 0))
+        np.testing.assert_array_equal(weights[f"{name}/kernel"], kernel.transpose(2, 3, 1, 0))
     if sys.platform == "linux":
         run = subprocess.run([sys.executable, "-c", MEMORY, str(path)], capture_output=True, text=True, check=True)
         assert int(run.stdout) < 2.2 * size

@@ -4,7 +4,7 @@ import pytest
 from caffe_bytes import blobs_of, same_blobs
 from caffe_files import DATA, TINY
 
-from deeplabctl.caffe import convolution_weights, read_caffemodel
+from deeplabctl.caffe import net_weights, read_caffemodel
 from deeplabctl.caffe.sniff import is_caffemodel, looks_like_solverstate
 from deeplabctl.errors import WeightsError
 
@@ -27,8 +27,8 @@ def test_hdf5_net_has_the_same_kernels_and_biases(h5_net):
     assert (net.version, net.layers[0].type) == ("HDF5", "")
     expected = blobs_of(read_caffemodel(DATA / "lfov_tiny_v2.caffemodel"))
     same_blobs({name: blobs_of(net)[name] for name in expected}, expected)
-    converted = convolution_weights(net)
-    same_blobs({name: converted[name] for name in expected}, convolution_weights(read_caffemodel(TINY)))
+    converted, other = net_weights(net), net_weights(read_caffemodel(TINY))
+    same_blobs({name: [converted[name]] for name in other}, {name: [array] for name, array in other.items()})
     assert is_caffemodel(h5_net)
     assert not looks_like_solverstate(h5_net)
 
@@ -39,7 +39,7 @@ def test_hdf5_matrix_is_an_inner_product_and_doubles_stay_doubles(tmp_path):
         file["data/fc/0"], file["data/fc/1"] = np.ones((2, 3)), np.zeros(2)
     net = read_caffemodel(path)
     assert net.layers[0].blobs[0].dtype == np.float64
-    assert [blob.shape for blob in convolution_weights(net)["fc"]] == [(2, 3), (2,)]
+    assert [array.shape for array in net_weights(net).values()] == [(2, 3), (2,)]
 
 
 def test_cut_off_and_changed_hdf5_is_one_line(h5_net, tmp_path):
@@ -53,7 +53,7 @@ def test_cut_off_and_changed_hdf5_is_one_line(h5_net, tmp_path):
         path.write_bytes(broken)
         message = ""
         try:
-            convolution_weights(read_caffemodel(path))
+            net_weights(read_caffemodel(path))
         except WeightsError as error:
             message = str(error)
         assert "\n" not in message

@@ -2,11 +2,13 @@ import time
 
 import pytest
 from caffe_files import DATA
+from family_files import family
 
 from deeplabctl.caffe.prototxt import check_geometry, read_prototxt
 from deeplabctl.caffe.text_format import parse
 from deeplabctl.errors import WeightsError
-from deeplabctl.network.layers import LARGEFOV
+from deeplabctl.network.layers import ARCHITECTURES
+from deeplabctl.network.vgg import LARGEFOV
 
 V1, V2 = DATA / "lfov_slim_v1_deploy.prototxt", DATA / "lfov_slim_v2_deploy.prototxt"
 
@@ -159,3 +161,59 @@ def test_another_net_is_refused():
     tree = parse('layer { name: "data" type: "Input" } layer { name: "ip1" type: "InnerProduct" }', "mnist.prototxt")
     with pytest.raises(WeightsError, match="expected a net like largefov, got none of its layers"):
         check_geometry(tree)
+
+
+FAMILY = {
+    "aspp-s": ["aspp_s_d16_deploy.prototxt"],
+    "aspp-l": ["aspp_l_d16_deploy.prototxt"],
+    "msc-largefov": ["msc_d16_deploy.prototxt"],
+    "resnet101": ["r101_d16_deploy.prototxt", "r101_d32_msc_deploy.prototxt"],
+}
+
+
+@pytest.mark.parametrize(("architecture", "name"), [(key, name) for key, names in FAMILY.items() for name in names])
+def test_nets_of_the_family_agree_with_their_tables_alone(architecture, name):
+    tree = read_prototxt(family(name))
+    assert len(check_geometry(tree, architecture, num_classes=21)) == len(ARCHITECTURES[architecture].prediction_rows)
+    for other in set(FAMILY) - {architecture}:
+        with pytest.raises(WeightsError, match=r"does not fit|got none of its layers"):
+            check_geometry(tree, other)
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "old", "new", "message"),
+    [
+        ("r101_d16_deploy.prototxt", "res3a_branch2a", "stride: 2", "stride: 1", "stride expected 2, got 1"),
+        ("r101_d16_deploy.prototxt", "bn4b7_branch2b", "true }", "true eps: 1e-3 }", "eps expected 1e-05, got 0.001"),
+        ("r101_d16_deploy.prototxt", "fc1_voc12", "SUM", "MAX", "operation expected SUM, got MAX"),
+        ("r101_d16_deploy.prototxt", "scale5c_branch2c", '"Scale"', '"ReLU"', "expected a scale, got ReLU"),
+        (
+            "r101_d16_deploy.prototxt", "res4b1", 'bottom: "res4a"', 'bottom: "res3b3"',
+            "inputs expected res4a and res4b1_branch2c, got res3b3 and res4b1_branch2c",
+        ),
+        ("r101_d32_msc_deploy.prototxt", "res4b1_branch2b_res075", "dilation: 2", "", "dilation expected 2, got 1"),
+        (
+            "aspp_l_d16_deploy.prototxt", "fc6_3", 'bottom: "pool5"', 'bottom: "pool4"',
+            "inputs expected pool5, got pool4",
+        ),
+    ],
+)  # fmt: skip
+def test_difference_in_a_net_with_branches_is_refused(name, layer, old, new, message):
+    text = family(name).read_text() + "\nlayer {}"
+    at = text.index(f'name: "{layer}"\n')
+    end = text.index("\nlayer {", at)
+    assert old in text[at:end]
+    changed = text[:at] + text[at:end].replace(old, new, 1) + text[end:]
+    architecture = "aspp-l" if name.startswith("aspp") else "resnet101"
+    with pytest.raises(WeightsError) as caught:
+        check_geometry(parse(changed, "net.prototxt"), architecture)
+    assert f"{layer} (line " in str(caught.value)
+    assert message in str(caught.value)
+    assert str(caught.value).count("expected") == 1
+
+
+def test_missing_scale_of_a_norm_is_named():
+    tree = read_prototxt(family("r101_d16_deploy.prototxt"))
+    tree["layer"] = [layer for layer in tree["layer"] if layer["name"] != ["scale3b2_branch2b"]]
+    with pytest.raises(WeightsError, match=r"resnet101: - scale3b2_branch2b \(missing\); weights"):
+        check_geometry(tree, "resnet101")

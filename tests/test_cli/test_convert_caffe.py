@@ -149,12 +149,14 @@ def test_full_size_file_is_converted_in_little_time_and_memory(tmp_path):
     rng = np.random.default_rng(0)
     with (tmp_path / "full.caffemodel").open("wb") as file:
         for name, shape in weight_shapes("largefov", 21).items():
+            if name.endswith("/bias"):
+                continue
             kernel = rng.normal(0, 0.01, shape).astype(np.float32).transpose(3, 2, 0, 1)
             blobs = (
                 legacy(*kernel.shape) + packed(5, kernel.ravel()),
                 legacy(1, 1, 1, shape[-1]) + packed(5, np.zeros(shape[-1])),
             )
-            file.write(v1(name, *blobs))
+            file.write(v1(name.removesuffix("/kernel"), *blobs))
     assert (tmp_path / "full.caffemodel").stat().st_size > 82e6
     measure = (
         "import sys, resource, subprocess; subprocess.run(sys.argv[1:], check=True);"

@@ -92,3 +92,67 @@ def test_jitter_changes_brightness_within_its_bounds():
     ]
     assert 79 < min(seen) < 90
     assert 110 < max(seen) < 121
+
+
+def photo_with_a_rare_class():
+    """Return an image and its label: class 0, half void, and one pixel of class 3 at (50, 70)."""
+    image = np.random.default_rng(0).integers(0, 256, (80, 100, 3), dtype=np.uint8)
+    label = np.zeros((80, 100), np.uint8)
+    label[:, :50] = 255
+    label[50, 70] = 3
+    return image, label
+
+
+def test_crops_around_classes_choose_each_class_alike_however_rare_it_is():
+    image, label = photo_with_a_rare_class()
+    settings = Augment(crop_size=33, mirror=False, class_crops=1.0)
+    centred, centres = 0, set()
+    for seed in range(400):
+        _, cropped = augment(image, label, settings, np.random.default_rng(seed))
+        centred += cropped[16, 16] == 3
+        centres.add(cropped[16, 16])
+    assert 160 < centred < 240
+    assert centres == {0, 3}  # never about a void pixel
+
+
+def test_crops_around_classes_stay_in_the_image_where_it_is_large_enough():
+    image, label = np.full((40, 60, 3), 9, np.uint8), np.full((40, 60), 255, np.uint8)
+    label[0, 59] = 1
+    pixels, cropped = augment(
+        image, label, Augment(crop_size=33, mirror=False, class_crops=1.0), np.random.default_rng(0)
+    )
+    assert cropped[0, 32] == 1
+    assert (pixels == preprocess(image[:1, :1])).all()  # no padding
+
+
+def test_a_share_of_the_crops_is_around_classes_and_the_others_are_the_same_as_without():
+    image, label = photo_with_a_rare_class()
+    same = 0
+    for seed in range(200):
+        plain, half = (
+            augment(image, label, Augment(crop_size=33, class_crops=share), np.random.default_rng(seed))[0]
+            for share in (0.0, 0.5)
+        )
+        same += np.array_equal(plain, half)
+    assert 80 < same < 120
+
+
+def test_label_that_is_all_void_is_cropped_anywhere():
+    image, label = np.zeros((40, 40, 3), np.uint8), np.full((40, 40), 255, np.uint8)
+    assert (augment(image, label, Augment(crop_size=33, class_crops=1.0), np.random.default_rng(0))[1] == 255).all()
+
+
+@pytest.mark.parametrize("setting", ["jitter", "gamma", "contrast", "saturation", "channel_gain"])
+def test_changes_of_colour_leave_the_label_and_the_place_of_the_crop(setting):
+    image, label = coordinates(80, 100)
+    image = image // 2 + 60
+    differences = []
+    for seed in range(10):
+        plain, place = augment(image, label, Augment(crop_size=33), np.random.default_rng(seed))
+        changed, same_place = augment(
+            image, label, Augment(crop_size=33, **{setting: 0.4}), np.random.default_rng(seed)
+        )
+        np.testing.assert_array_equal(place, same_place)
+        differences.append(np.abs(changed - plain).max())
+        assert np.corrcoef(changed[..., 1].ravel(), plain[..., 1].ravel())[0, 1] > 0.9
+    assert 2 < np.median(differences) < 100

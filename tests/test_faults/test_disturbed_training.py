@@ -56,7 +56,7 @@ def _check_files(run, where):
         if path.is_file() and readable and not path.name.startswith("."):
             read_whole(path)
     for model in run.glob("*.keras"):
-        assert read_weight_file(model).layers, where
+        assert read_weight_file(model).weights, where
 
 
 def _complete(server, folder, undisturbed, where):
@@ -73,7 +73,7 @@ def _complete(server, folder, undisturbed, where):
 
 
 def _weights(path):
-    return {name: [array.tobytes() for array in pair] for name, pair in read_weight_file(path).layers.items()}
+    return {name: array.tobytes() for name, array in read_weight_file(path).weights.items()}
 
 
 def _figures(run):

@@ -124,7 +124,7 @@ def test_prediction_of_a_mirrored_image_is_the_mirrored_prediction_with_flip_onl
     [(513, 0.75, 385), (513, 0.5, 257), (513, 1, 513), (321, 0.5, 161), (105, 0.75, 81), (9, 0.1, 1), (1, 2, 1)],
 )
 def test_scaled_sizes_are_8k_plus_1_and_those_of_the_original_nets(size, scale, expected):
-    from deeplabctl.prediction.graphs import scaled_size
+    from deeplabctl.network.geometry import scaled_size
 
     assert scaled_size(size, scale) == expected
 

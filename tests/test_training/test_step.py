@@ -121,3 +121,132 @@ def test_frozen_layers_keep_their_weights_and_new_layers_get_their_own_rate():
     assert rates[-6:] == [(7.0, True), (14.0, False), (1.0, True), (2.0, False), (7.0, True), (14.0, False)]
     classifier = trained_parameters(model, caffe_recipe("fixed", False), [])[-2:]
     assert [parameter.lr_multiplier for parameter in classifier] == [10.0, 20.0]
+
+
+def small_model():
+    from deeplabctl.network.initialization import random_weights
+    from deeplabctl.network.keras_model import assign_weights, build_model
+
+    model = build_model("largefov", 21, width=WIDTH, dropout=0.0)
+    assign_weights(model, random_weights("largefov", 21, WIDTH, 0))
+    return model
+
+
+def small_batch():
+    rng = np.random.default_rng(0)
+    images = rng.normal(0, 60, (2, 33, 33, 3)).astype(np.float32)
+    return images, rng.integers(0, 21, (2, 5, 5)).astype(np.uint8), np.arange(2)
+
+
+@pytest.mark.parametrize(("optimizer", "rate"), [("sgd", 1.0), ("adam", 1e-3)])
+def test_average_of_the_weights_follows_its_formula(optimizer, rate):
+    from deeplabctl.training.step import TrainingStep
+
+    model = small_model()
+    recipe = caffe_recipe("fixed", False, optimizer=optimizer, average=0.4, learning_rate=rate)
+    step = TrainingStep(model, recipe, [1.0] * 21)
+    expected = model.get_layer("fc7").get_weights()[0].astype(np.float64)
+    for number, decay in enumerate((1 / 10, 2 / 11, 3 / 12, 4 / 13, 5 / 14, 0.4, 0.4)):  # (1 + t) / (10 + t)
+        step(*small_batch(), number if number < 5 else 5 + number)  # 10 and 11: 11/20 and 12/21 are above 0.4
+        expected += (1 - decay) * (model.get_layer("fc7").get_weights()[0] - expected)
+    np.testing.assert_allclose(step.weights()["fc7/kernel"], expected, rtol=1e-5, atol=1e-7)
+    assert np.abs(model.get_layer("fc7").get_weights()[0] - expected).max() > 1e-4
+
+
+def test_weights_without_an_average_are_the_models():
+    from deeplabctl.training.step import TrainingStep
+
+    model = small_model()
+    step = TrainingStep(model, caffe_recipe("fixed", False, learning_rate=1e-3), [1.0] * 21)
+    step(*small_batch(), 0)
+    for name, array in step.weights().items():
+        layer, part = name.split("/")
+        np.testing.assert_array_equal(array, getattr(model.get_layer(layer), part))
+
+
+def test_layers_are_frozen_until_their_step_and_then_trained_as_from_their_first_one():
+    from deeplabctl.training.step import TrainingStep
+
+    def run(**solver):
+        model = small_model()
+        recipe = caffe_recipe("fixed", False, optimizer="adam", learning_rate=1e-3, weight_decay=0, **solver)
+        step = TrainingStep(model, recipe, [1.0] * 21)
+        start = model.get_layer("conv1_1").get_weights()[0]
+        changes = []
+        for number in range(4):
+            step(*small_batch(), number)
+            changes.append(np.abs(model.get_layer("conv1_1").get_weights()[0] - start).max())
+        return changes
+
+    changes = run(freeze=["conv1_1", "conv1_2"], freeze_steps=2)
+    assert changes[:2] == [0, 0]
+    # Adam's first update of a weight is the learning rate itself, whenever it comes (arXiv 1412.6980, section 2.1).
+    assert changes[2] == pytest.approx(1e-3, rel=1e-2)
+    assert run(freeze=["conv1_1"]) == [0, 0, 0, 0]
+    assert run()[0] == pytest.approx(1e-3, rel=1e-2)
+
+
+def test_gradients_of_frozen_front_layers_are_not_computed():
+    import tensorflow as tf
+
+    from deeplabctl.training.step import TrainingStep
+
+    def gradients(freeze):
+        model = small_model()
+        step = TrainingStep(model, caffe_recipe("fixed", False, freeze=freeze), [1.0] * 21)
+        batch = map(tf.constant, small_batch())
+        graph = step._graph.get_concrete_function(*batch, tf.constant(0.0), tf.constant(0, tf.int64), True).graph
+        return sum(operation.type == "Conv2DBackpropFilter" for operation in graph.get_operations())
+
+    assert gradients([]) - gradients(["conv1_1", "conv1_2", "conv2_1"]) == 3
+
+
+def test_layers_that_start_random_are_never_frozen():
+    from deeplabctl.training.optimizer import trained_parameters
+
+    model, recipe = small_model(), caffe_recipe("fixed", False, freeze=["conv1_1", "fc6"])
+    assert len(trained_parameters(model, recipe, ["fc6"])) == 2 * 15
+    assert len(trained_parameters(model, recipe, [])) == 2 * 14
+
+
+def test_hard_pixels_are_chosen_in_each_part_of_a_batch():
+    from deeplabctl.training.step import TrainingStep
+
+    images, labels, positions = small_batch()
+    model = small_model()
+    losses = []
+    for batch_size, accumulate in ((1, 2), (2, 1)):
+        recipe = caffe_recipe("fixed", False, batch_size=batch_size, accumulate=accumulate, hard_pixels=0.5)
+        step = TrainingStep(model, recipe, [1.0] * 21)
+        before = model.get_weights()
+        losses.append(step(images, labels, positions, 0))
+        model.set_weights(before)
+    one_by_one = []
+    for index in range(2):
+        step = TrainingStep(model, caffe_recipe("fixed", False, batch_size=1, hard_pixels=0.5), [1.0] * 21)
+        before = model.get_weights()
+        one_by_one.append(step(images[index : index + 1], labels[index : index + 1], positions[index : index + 1], 0))
+        model.set_weights(before)
+    # 13 of 25 pixels of each image, over half of the 50 of both; together 25 of 50.
+    assert losses[0] == pytest.approx(np.mean(one_by_one), rel=1e-5)
+    assert losses[1] < losses[0]
+
+
+@pytest.mark.parametrize("stride", [1, 4])
+def test_logits_are_upsampled_to_larger_labels_as_in_prediction(stride):
+    """The loss is that of logits which are interpolated by hand between their cells, with aligned corners."""
+    from scipy.interpolate import RegularGridInterpolator
+
+    from deeplabctl.training.step import TrainingStep
+
+    model = small_model()
+    images, _, positions = small_batch()
+    labels = np.random.default_rng(1).integers(0, 21, (2, 32 // stride + 1, 32 // stride + 1)).astype(np.uint8)
+    cells = np.arange(0, 33, 8)
+    wanted = np.stack(np.meshgrid(*[np.arange(0, 33, stride)] * 2, indexing="ij"), -1)
+    logits = [RegularGridInterpolator((cells, cells), one)(wanted) for one in model.predict(images, verbose=0)]
+    logits = np.array(logits, np.float64)
+    right = np.take_along_axis(logits, labels[..., None].astype(int), -1)[..., 0]
+    expected = (np.log(np.exp(logits).sum(-1)) - right).mean()
+    step = TrainingStep(model, caffe_recipe("fixed", False), [1.0] * 21)
+    assert step(images, labels, positions, 0) == pytest.approx(expected, rel=1e-5)

@@ -170,3 +170,18 @@ def test_multi_worker_without_tf_config_is_refused(folder, deeplabctl, monkeypat
     code, _, err = deeplabctl("train", *SMALL, "--strategy", "multi-worker", "--steps", 1)
     assert code == 1
     assert "expected $TF_CONFIG to name several workers" in err
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize(("batch", "used"), [(4, 2), (6, 3), (1, 1), (5, 1)])
+def test_auto_takes_as_many_gpus_as_divide_a_batch(batch, used, monkeypatch):
+    import tensorflow as tf
+
+    from deeplabctl.training.cluster import Cluster
+
+    gpus = [tf.config.LogicalDevice(f"/device:GPU:{number}", "GPU") for number in range(3)]
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: gpus)
+    monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda devices: devices)
+    monkeypatch.setattr(Cluster, "__init__", lambda self, strategy=None: setattr(self, "strategy", strategy))
+    taken = Cluster.of_kind("auto", batch).strategy
+    assert taken == ([f"/device:GPU:{number}" for number in range(used)] if used > 1 else None)

@@ -19,8 +19,8 @@ def test_inspection_shows_format_layers_ranges_and_the_resulting_network():
     assert found["parameters"] == 20_939
     assert len(found["sha256"]) == 64
     assert found["becomes"] == "largefov of width 0.03125 with 21 classes"
-    kernel, bias = read_blobs(TINY)["conv1_1"]
-    ranges = [[blob.min(), blob.max()] for blob in (kernel, bias)]
+    blobs = read_blobs(TINY)
+    ranges = [[blob.min(), blob.max()] for blob in (blobs["conv1_1/kernel"], blobs["conv1_1/bias"])]
     np.testing.assert_array_equal(found["layers"][0]["ranges"], ranges)
 
 
@@ -74,8 +74,10 @@ def test_converted_model_is_a_path_with_the_facts_of_the_network(tmp_path):
     assert network.info.classes == names
     assert network.info.provenance["source"] == "lfov_slim_v1.caffemodel (caffemodel)"
     assert len(network.info.provenance["sha256"]) == 64
-    assert converted.parameters == sum(array.size for arrays in network.weights.values() for array in arrays)
-    np.testing.assert_array_equal(network.weights["fc6"][0], read_blobs(DATA / "lfov_slim_v1.caffemodel")["fc6"][0])
+    assert converted.parameters == sum(array.size for array in network.weights.values())
+    np.testing.assert_array_equal(
+        network.weights["fc6/kernel"], read_blobs(DATA / "lfov_slim_v1.caffemodel")["fc6/kernel"]
+    )
 
 
 @pytest.mark.parametrize("link", [False, True])

@@ -17,23 +17,25 @@ def test_whole_network_keeps_its_arrays_and_tells_its_width_and_classes():
     assert network.info.classes == tuple(f"class {number}" for number in range(9))
     assert network.info.provenance == {"source": "a.weights (weight pickle)"}
     assert weight_shapes("largefov", 9, network.info.width) == weight_shapes("largefov", 9, 0.1)
-    assert all(network.weights[name][0] is arrays[0] for name, arrays in found.items())
+    assert all(network.weights[name] is array for name, array in found.items())
 
 
 def test_classifier_of_any_name_and_class_count_is_found():
     layers = random_weights("largefov", 9, 0.1, seed=0)
-    layers["fc8_pascal"] = layers.pop("fc8_voc12")
+    for part in ("kernel", "bias"):
+        layers[f"fc8_pascal/{part}"] = layers.pop(f"fc8_voc12/{part}")
     network = fit_weights(weight_file(layers))
-    assert "fc8_pascal" not in network.weights
-    np.testing.assert_array_equal(network.weights["fc8_voc12"][0], layers["fc8_pascal"][0])
+    assert "fc8_pascal/kernel" not in network.weights
+    np.testing.assert_array_equal(network.weights["fc8_voc12/kernel"], layers["fc8_pascal/kernel"])
     assert network.notes == ["fc8_pascal is used as the classifier fc8_voc12"]
     assert network.classes_in_file == 9
 
 
 def test_layers_of_another_network_are_listed():
     layers = read_blobs(TINY)
-    layers["fc6_1"] = layers.pop("fc6")
-    layers["fc6_2"] = layers["fc6_1"]
+    for part in ("kernel", "bias"):
+        layers[f"fc6_1/{part}"] = layers.pop(f"fc6/{part}")
+    layers |= {f"fc6_2/{part}": layers[f"fc6_1/{part}"] for part in ("kernel", "bias")}
     with pytest.raises(WeightsError, match=r"\+ fc6_1 \(unexpected\); \+ fc6_2 \(unexpected\)"):
         fit_weights(weight_file(layers))
 
@@ -49,8 +51,8 @@ def test_classifier_of_another_class_count_starts_random_and_the_rest_is_kept():
     found = random_weights("largefov", 21, 0.1, seed=1)
     network = fit_weights(weight_file(found), num_classes=5)
     assert (network.new_layers, network.classes_in_file) == (["fc8_voc12"], 21)
-    assert network.weights["fc8_voc12"][0].shape[-1] == 5
-    np.testing.assert_array_equal(network.weights["fc7"][0], found["fc7"][0])
+    assert network.weights["fc8_voc12/kernel"].shape[-1] == 5
+    np.testing.assert_array_equal(network.weights["fc7/kernel"], found["fc7/kernel"])
 
 
 def test_layers_that_are_missing_start_gaussian():
@@ -58,20 +60,20 @@ def test_layers_that_are_missing_start_gaussian():
     network = fit_weights(weight_file(found))
     assert (network.new_layers, network.classes_in_file) == (["fc6", "fc7", "fc8_voc12"], None)
     assert network.info.classes == VOC_CLASSES
-    assert network.weights["fc6"][0].std() == pytest.approx(0.01, rel=0.01)
+    assert network.weights["fc6/kernel"].std() == pytest.approx(0.01, rel=0.01)
 
 
 def test_weights_that_do_not_fit_are_listed_with_both_shapes():
     found = random_weights("largefov", 21, 0.1, seed=1)
-    found["fc6"] = [found["fc6"][0][:1], found["fc6"][1]]
-    found["fc9"] = found["fc7"]
+    found["fc6/kernel"] = found["fc6/kernel"][:1]
+    found["fc9/kernel"] = found["fc7/kernel"]
     with pytest.raises(WeightsError, match=r"\+ fc9 \(unexpected\); - fc6: expected \(3, 3, 51, 102\), got \(1, 3"):
         fit_weights(weight_file(found))
 
 
 def test_weights_that_are_not_finite_or_of_too_many_classes_are_refused():
     found = random_weights("largefov", 21, 0.1, seed=1)
-    found["fc7"][0][0, 0, 3, 3] = np.nan
+    found["fc7/kernel"][0, 0, 3, 3] = np.nan
     with pytest.raises(WeightsError, match="- fc7: expected finite numbers"):
         fit_weights(weight_file(found))
     with pytest.raises(WeightsError, match="at most 255 classes, got 300"):

@@ -1,9 +1,10 @@
 import zipfile
+from pathlib import Path
 
 import pytest
 
 from deeplabctl.errors import WeightsError
-from deeplabctl.weights.formats import identify
+from deeplabctl.weights.formats import Format, identify
 
 
 @pytest.mark.parametrize(
@@ -32,12 +33,12 @@ def test_file_without_weights_is_named_for_what_it_is(tmp_path, content, what):
 
 
 def test_zip_archives_are_told_apart(tmp_path):
-    for names, what in ((["a.txt"], "a zip archive; unpack"), (["net/data.pkl"], "a PyTorch file")):
-        with zipfile.ZipFile(tmp_path / "a.keras", "w") as archive:
-            for name in names:
-                archive.writestr(name, "x")
-        with pytest.raises(WeightsError, match=what):
-            identify(tmp_path / "a.keras")
+    for name in ("a.txt", "net/data.pkl"):
+        with zipfile.ZipFile(tmp_path / f"{Path(name).stem}.keras", "w") as archive:
+            archive.writestr(name, "x")
+    with pytest.raises(WeightsError, match="a zip archive; unpack"):
+        identify(tmp_path / "a.keras")
+    assert identify(tmp_path / "data.keras") is Format.TORCH
     whole = (tmp_path / "a.keras").read_bytes()
     (tmp_path / "a.keras").write_bytes(whole[:20])
     with pytest.raises(WeightsError, match="damaged or cut off"):

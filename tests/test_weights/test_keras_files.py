@@ -16,11 +16,12 @@ def test_keras_vgg16_files_give_its_convolutions(tmp_path, suffix):
     vgg = keras.applications.VGG16(include_top=False, weights=None)
     path = tmp_path / f"vgg{suffix}"
     vgg.save_weights(path) if suffix == ".weights.h5" else vgg.save(path)
-    layers = read_weight_file(path).layers
-    assert list(layers) == [f"conv{b}_{n}" for b, count in enumerate((2, 2, 3, 3, 3), 1) for n in range(1, count + 1)]
-    for name, arrays in layers.items():
+    weights = read_weight_file(path).weights
+    names = [f"conv{b}_{n}" for b, count in enumerate((2, 2, 3, 3, 3), 1) for n in range(1, count + 1)]
+    assert list(weights) == [f"{name}/{part}" for name in names for part in ("kernel", "bias")]
+    for name in names:
         theirs = vgg.get_layer(name.replace("conv", "block").replace("_", "_conv")).get_weights()
-        np.testing.assert_array_equal(arrays[0], theirs[0])
+        np.testing.assert_array_equal(weights[f"{name}/kernel"], theirs[0])
     conversion = plan_conversion(path, tmp_path / "new.keras", classes=["a", "b"])
     assert conversion.network.new_layers == ["fc6", "fc7", "fc8_voc12"]
     assert conversion.network.info.classes == ("a", "b")
@@ -41,9 +42,10 @@ def test_legacy_weight_file_of_keras_reads_with_its_top(tmp_path):
             shape = (3, 3, 2, 2) if name.startswith("block") else (2, 2)
             group[weight_names[0]] = np.full(shape, number, np.float32)
             group[weight_names[1]] = np.zeros(2, np.float32)
-    layers = read_weight_file(tmp_path / "vgg.h5").layers
-    assert list(layers)[-4:] == ["conv5_3", "fc6", "fc7", "fc8"]
-    assert [int(kernel.flat[0]) for kernel, _ in layers.values()] == list(range(16))
+    weights = read_weight_file(tmp_path / "vgg.h5").weights
+    kernels = {name: array for name, array in weights.items() if name.endswith("/kernel")}
+    assert list(kernels)[-4:] == ["conv5_3/kernel", "fc6/kernel", "fc7/kernel", "fc8/kernel"]
+    assert [int(kernel.flat[0]) for kernel in kernels.values()] == list(range(16))
 
 
 @pytest.mark.parametrize("elsewhere", ["external", "link", "virtual"])
@@ -65,3 +67,38 @@ def test_arrays_in_other_files_are_refused(tmp_path, elsewhere):
                 group.create_virtual_dataset("1", layout)
     with pytest.raises(WeightsError, match=r"layer conv1_1: expected floats in the file itself|cannot be read"):
         read_weight_file(tmp_path / "net.h5")
+
+
+@pytest.mark.tf
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".weights.h5", ".h5", ".keras"])
+def test_keras_resnet101_computes_the_same_up_to_where_deeplab_dilates(tmp_path, suffix):
+    import keras
+
+    from deeplabctl.network.keras_model import apply_rows, assign_weights, build_model
+    from deeplabctl.network.layers import ARCHITECTURES
+    from deeplabctl.weights.fitting import fit_weights
+
+    keras.utils.set_random_seed(0)
+    theirs = keras.applications.ResNet101(include_top=False, weights=None)
+    rng = np.random.default_rng(0)
+    for variable in theirs.variables:
+        if variable.name != "kernel":  # biases and statistics of a trained net are not 0 and 1
+            variable.assign(rng.uniform(0.1, 1.0, variable.shape))
+    path = tmp_path / f"resnet{suffix}"
+    theirs.save_weights(path) if suffix == ".weights.h5" else theirs.save(path)
+    network = fit_weights(read_weight_file(path), num_classes=2)
+    assert (network.info.architecture, network.info.width) == ("resnet101", 1)
+    assert network.new_layers == [f"fc1_voc12_c{number}" for number in range(4)]
+    model = build_model("resnet101", 2)
+    assign_weights(model, network.weights)
+    image = rng.normal(0, 60, (1, 65, 65, 3)).astype(np.float32)
+    values = apply_rows(model, image, ARCHITECTURES["resnet101"].rows)
+    outputs = keras.Model(theirs.input, [theirs.get_layer(f"conv{n}_block{n + 1}_out").output for n in (2, 3)])
+    for name, expected in zip(("res2c", "res3b3"), outputs(image), strict=True):
+        assert np.abs(values[name] - expected).max() < 1e-5 * np.abs(expected).max()
+    # Keras' later stages have strides: their weights are compared themselves.
+    kernel = theirs.get_layer("conv4_block23_2_conv").kernel
+    np.testing.assert_array_equal(network.weights["res4b22_branch2b/kernel"], kernel)
+    bias, mean = theirs.get_layer("conv5_block1_0_conv").bias, theirs.get_layer("conv5_block1_0_bn").moving_mean
+    np.testing.assert_array_equal(network.weights["bn5a_branch1/moving_mean"], mean.numpy() - bias.numpy())

@@ -43,14 +43,14 @@ def test_python_2_pickle_of_arrays_comes_back_equal(tmp_path):
     (tmp_path / "net_weights.ckpt").write_bytes(python2_pickle(tiny_variables()))
     file = read_weight_file(tmp_path / "net_weights.ckpt")
     assert file.format is Format.PICKLE
-    same_as_variables(file.layers, tiny_variables())
+    same_as_variables(file.weights, tiny_variables())
     assert read_network(tmp_path / "net_weights.ckpt").info.width == 1 / 32
 
 
 @pytest.mark.parametrize("protocol", range(6))
 def test_pickle_of_any_protocol_comes_back_equal(tmp_path, protocol):
     (tmp_path / "w").write_bytes(pickle.dumps(tiny_variables(), protocol))
-    same_as_variables(read_weight_file(tmp_path / "w").layers, tiny_variables())
+    same_as_variables(read_weight_file(tmp_path / "w").weights, tiny_variables())
 
 
 class Caller:
@@ -96,4 +96,4 @@ def test_pickles_of_other_things_are_refused(tmp_path):
 def test_big_endian_pickle_reads_its_numbers(tmp_path):
     swapped = {name: value.astype(">f4") for name, value in tiny_variables().items()}
     (tmp_path / "w").write_bytes(pickle.dumps(swapped, 2))
-    same_as_variables(read_weight_file(tmp_path / "w").layers, tiny_variables())
+    same_as_variables(read_weight_file(tmp_path / "w").weights, tiny_variables())

@@ -10,7 +10,7 @@ from tiny_weights import tiny_variables
 
 from deeplabctl.caffe import read_caffemodel
 from deeplabctl.network.layers import weight_shapes
-from deeplabctl.weights.reading import read_kernel_shapes, read_weight_file
+from deeplabctl.weights.reading import read_shapes, read_weight_file
 
 
 def test_caffes_inner_product_is_flattened_by_channel_first(tmp_path):
@@ -20,14 +20,18 @@ def test_caffes_inner_product_is_flattened_by_channel_first(tmp_path):
         "fc6", legacy(1, 1, 2, 25088) + packed(5, matrix.ravel()), legacy(1, 1, 1, 2) + packed(5, [0, 0]), type_=14
     )
     (tmp_path / "vgg.caffemodel").write_bytes(fc6)
-    kernel, _ = read_weight_file(tmp_path / "vgg.caffemodel").layers["fc6"]
+    kernel = read_weight_file(tmp_path / "vgg.caffemodel").weights["fc6/kernel"]
     np.testing.assert_array_equal(kernel.reshape(7, 7, 512, 2), matrix.transpose(2, 3, 1, 0))
+
+
+def kernel_shapes(width):
+    return [shape for name, shape in weight_shapes("largefov", 21, width).items() if name.endswith("kernel")]
 
 
 def keras_h5(path):
     """Write a tiny network as Keras 3 does."""
     with h5py.File(path, "w") as root:
-        for index, shape in enumerate(weight_shapes("largefov", 21, 1 / 32).values()):
+        for index, shape in enumerate(kernel_shapes(1 / 32)):
             root[f"layers/conv2d{f'_{index}' * (index > 0)}/vars/0"] = np.zeros(shape, np.float32)
             root[f"layers/conv2d{f'_{index}' * (index > 0)}/vars/1"] = np.zeros(shape[-1], np.float32)
 
@@ -51,9 +55,9 @@ WRITERS = {
 @pytest.mark.parametrize("kind", WRITERS)
 def test_kernel_shapes_are_those_of_the_whole_file(tmp_path, kind):
     WRITERS[kind](tmp_path / "w")
-    shapes = read_kernel_shapes(tmp_path / "w")
+    shapes, _ = read_shapes(tmp_path / "w")
     assert shapes == weight_shapes("largefov", 21, 1 / 32)
-    assert shapes == {name: kernel.shape for name, (kernel, _) in read_weight_file(tmp_path / "w").layers.items()}
+    assert shapes == {name: array.shape for name, array in read_weight_file(tmp_path / "w").weights.items()}
 
 
 @pytest.mark.parametrize("kind", ["caffemodel", "keras hdf5"])
@@ -62,12 +66,12 @@ def test_kernel_shapes_are_read_without_the_arrays(tmp_path, kind):
     if kind == "keras hdf5":
         path = tmp_path / "w"
         with h5py.File(path, "w") as root:
-            for index, shape in enumerate(weight_shapes("largefov", 21, 1 / 8).values()):
+            for index, shape in enumerate(kernel_shapes(1 / 8)):
                 root[f"layers/conv2d{f'_{index}' * (index > 0)}/vars/0"] = np.zeros(shape, np.float32)
                 root[f"layers/conv2d{f'_{index}' * (index > 0)}/vars/1"] = np.zeros(shape[-1], np.float32)
-    read_kernel_shapes(path)  # imports
+    read_shapes(path)  # imports
     tracemalloc.start()
-    assert read_kernel_shapes(path) == weight_shapes("largefov", 21, 1 / 8)
+    assert read_shapes(path)[0] == weight_shapes("largefov", 21, 1 / 8)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert path.stat().st_size > 1_200_000

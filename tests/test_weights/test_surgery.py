@@ -26,12 +26,14 @@ def test_surgery_keeps_every_third_row_and_column_of_chosen_filters():
 
 def test_vgg16_becomes_largefov_with_a_new_classifier_and_a_note():
     layers = {name: value for name, value in random_weights("largefov", 2, 1.0, 1).items() if name.startswith("conv")}
-    layers["fc6"] = [np.broadcast_to(np.float32(0.5), (25088, 4096)), np.arange(4096, dtype=np.float32)]
-    layers["fc7"] = [np.broadcast_to(np.float32(0.25), (4096, 4096)), np.zeros(4096, np.float32)]
-    layers["fc8"] = [np.zeros((4096, 1000), np.float32), np.zeros(1000, np.float32)]
+    layers["fc6/kernel"] = np.broadcast_to(np.float32(0.5), (25088, 4096))
+    layers["fc6/bias"] = np.arange(4096, dtype=np.float32)
+    layers["fc7/kernel"] = np.broadcast_to(np.float32(0.25), (4096, 4096))
+    layers |= {"fc7/bias": np.zeros(4096, np.float32), "fc8/bias": np.zeros(1000, np.float32)}
+    layers["fc8/kernel"] = np.zeros((4096, 1000), np.float32)
     network = fit_weights(weight_file(layers), seed=3)
-    assert network.weights["fc6"][0].shape == (3, 3, 512, 1024)
-    assert len(set(network.weights["fc6"][1])) == 1024
+    assert network.weights["fc6/kernel"].shape == (3, 3, 512, 1024)
+    assert len(set(network.weights["fc6/bias"])) == 1024
     assert (network.new_layers, network.classes_in_file) == (["fc8_voc12"], None)
     (note,) = network.notes
     assert note.startswith("fc6 and fc7: 1024 of 4096 filters chosen by seed 3, fc6's 7x7 kernel decimated to 3x3")
@@ -47,9 +49,10 @@ def test_vgg16_becomes_largefov_with_a_new_classifier_and_a_note():
 )
 def test_surgery_on_another_network_is_refused(fc6, fc7, message):
     layers = {
-        name: [np.broadcast_to(np.float32(0), shape), np.zeros(shape[-1])]
+        f"{name}/{part}": array
         for name, shape in (("fc6", fc6), ("fc7", fc7))
         if shape
+        for part, array in (("kernel", np.broadcast_to(np.float32(0), shape)), ("bias", np.zeros(shape[-1])))
     }
     with pytest.raises(WeightsError, match=message):
         fit_weights(weight_file(layers))

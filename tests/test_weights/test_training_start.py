@@ -4,20 +4,21 @@ from caffe_files import TINY, read_blobs
 
 from deeplabctl.errors import WeightsError
 from deeplabctl.network.initialization import random_weights
+from deeplabctl.network.layers import convolutions
 from deeplabctl.weights.training_start import start_weights, start_width
 
 
 def test_random_start_is_new_in_every_layer():
     weights, new_layers, notes = start_weights("random", "largefov", 5, 0.1, seed=3)
     expected = random_weights("largefov", 5, 0.1, seed=3)
-    assert (new_layers, notes) == (list(expected), [])
-    np.testing.assert_array_equal(weights["fc6"][0], expected["fc6"][0])
+    assert (new_layers, notes) == ([conv.name for conv in convolutions("largefov")], [])
+    np.testing.assert_array_equal(weights["fc6/kernel"], expected["fc6/kernel"])
 
 
 def test_start_from_a_file_keeps_its_layers_and_notes_what_is_new():
     weights, new_layers, notes = start_weights(str(TINY), "largefov", 5, 1 / 32, seed=3)
     assert (new_layers, notes) == (["fc8_voc12"], [f"weights from {TINY}", "new: fc8_voc12"])
-    np.testing.assert_array_equal(weights["fc7"][0], read_blobs(TINY)["fc7"][0])
+    np.testing.assert_array_equal(weights["fc7/kernel"], read_blobs(TINY)["fc7/kernel"])
     assert start_weights(str(TINY), "largefov", 21, 1 / 32, seed=3)[1:] == ([], [f"weights from {TINY}", "new: none"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -84,10 +85,13 @@ def preview(
     """
     from deeplabctl.data.images import IMAGE_SUFFIXES, write_picture
     from deeplabctl.data.inspection import check_samples
-    from deeplabctl.data.locate import SHAPES, find_dataset, is_shapes
+    from deeplabctl.data.locate import find_dataset
     from deeplabctl.data.preview import choose_samples, draw_augmented, draw_samples
     from deeplabctl.files import check_new_file
     from deeplabctl.recipe import read_recipe
+    from deeplabctl.recipes.limits import AUTO
+    from deeplabctl.training.budget import crop_size_for
+    from deeplabctl.training.plan import default_recipe
 
     if not augmented and (recipe or changes):
         raise typer.BadParameter("only used with --augmented", param_hint="--recipe, --set")
@@ -98,10 +102,12 @@ def preview(
             dataset = find_dataset(data, report)
             shown = split or dataset.training_split
             samples = choose_samples(dataset.samples(shown), count or (4 if augmented else 12), seed)
-            check_samples(dataset, samples, report)
+            facts = check_samples(dataset, samples, report)
         if augmented:
-            name = recipe or (SHAPES if is_shapes(dataset) else "paper-v2")
+            name = recipe or default_recipe(dataset)
             settings = read_recipe(name, changes or []).augment
+            if settings.crop_size == AUTO:
+                settings = replace(settings, crop_size=crop_size_for(facts))
             picture = draw_augmented(dataset, samples, settings, 4, seed)
         else:
             picture = draw_samples(dataset, samples, 4)

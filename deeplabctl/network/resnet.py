@@ -1,0 +1,58 @@
+"""List the rows of DeepLab v2's network on ResNet-101 (arXiv 1606.00915, section 4.1.3), in the authors' names.
+
+Source: the authors' train and test prototxt. Stages 4 and 5 have dilations 2 and 4 in place of strides; the stride of
+stage 3 is on its 1x1 convolutions; no convolution of the body has a bias.
+"""
+
+from __future__ import annotations
+
+from deeplabctl.network.rows import Conv, Norm, Pool, Row, Rows, Sum, classifier
+
+_RATES = (6, 12, 18, 24)
+
+# Stage: blocks, channels of the 1x1 and 3x3 convolutions (a quarter of the block's), stride, dilation.
+_STAGES: dict[int, tuple[tuple[str, ...], int, int, int]] = {
+    2: (("a", "b", "c"), 64, 1, 1),
+    3: (("a", *(f"b{number}" for number in range(1, 4))), 128, 2, 1),
+    4: (("a", *(f"b{number}" for number in range(1, 23))), 256, 1, 2),
+    5: (("a", "b", "c"), 512, 1, 4),
+}
+
+# 33 blocks add up: in a network that starts random, with norms that stay as they are, each adds little to the variance.
+_FIRST_GAMMA = 0.25
+
+
+def _normalized(
+    name: str, channels: int, below: str = "", *, relu: bool = True, gamma: float = 1.0, **settings: int
+) -> list[Row]:
+    """Return a convolution without bias and its norm: ``res4b7_branch2a`` and ``bn4b7_branch2a``."""
+    norm = name.replace("res", "bn") if name.startswith("res") else f"bn_{name}"
+    inputs = (below,) if below else ()
+    conv = Conv(name, channels, bias=False, relu=False, inputs=inputs, **settings)  # type: ignore[arg-type]
+    return [conv, Norm(norm, relu, gamma)]
+
+
+def _block(name: str, below: str, channels: int, stride: int, dilation: int) -> list[Row]:
+    """Return a bottleneck block on the row ``below``; the first of a stage has a convolution in its shortcut."""
+    rows: list[Row] = []
+    shortcut = below
+    if name.endswith("a"):
+        rows = _normalized(f"res{name}_branch1", 4 * channels, below, relu=False, kernel=1, stride=stride)
+        shortcut = rows[-1].name
+    rows += _normalized(f"res{name}_branch2a", channels, below, kernel=1, stride=stride)
+    rows += _normalized(f"res{name}_branch2b", channels, dilation=dilation)
+    rows += _normalized(f"res{name}_branch2c", 4 * channels, relu=False, gamma=_FIRST_GAMMA, kernel=1)
+    return [*rows, Sum(f"res{name}", (shortcut, rows[-1].name), relu=True)]
+
+
+def _rows() -> Rows:
+    rows: list[Row] = [*_normalized("conv1", 64, kernel=7, stride=2), Pool("pool1", "max", 2)]
+    for stage, (blocks, channels, stride, dilation) in _STAGES.items():
+        for block in blocks:
+            rows += _block(f"{stage}{block}", rows[-1].name, channels, stride if block == "a" else 1, dilation)
+    body = rows[-1].name
+    heads = [classifier(f"fc1_voc12_c{number}", 3, rate, inputs=(body,)) for number, rate in enumerate(_RATES)]
+    return (*rows, *heads, Sum("fc1_voc12", tuple(head.name for head in heads)))
+
+
+RESNET101: Rows = _rows()

@@ -1,0 +1,61 @@
+import pytest
+
+from deeplabctl.data.file_facts import LabelFacts
+from deeplabctl.network.geometry import is_crop_size
+from deeplabctl.recipe import read_recipe, recipe_from_dict
+from deeplabctl.recipes.limits import AUTO
+from deeplabctl.training.budget import crop_size_for, steps_for, steps_within, with_intervals, with_steps
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([(360, 480)], 241),  # 240
+        ([(480, 360), (100, 100), (3000, 4000)], 241),  # the median of 360, 100 and 3,000
+        ([(500, 375)], 249),  # 250
+        ([(3000, 4000)], 321),
+        ([(20, 30)], 33),
+    ],
+)
+def test_crop_is_two_thirds_of_the_median_shorter_side_within_limits(sizes, expected):
+    assert crop_size_for([LabelFacts(height, width, {0: height * width}) for height, width in sizes]) == expected
+    assert is_crop_size(expected)
+
+
+def test_steps_grow_with_the_root_of_the_number_of_images():
+    assert steps_for(400, 4) == 2 * steps_for(100, 4)
+    assert steps_for(400, 8) == steps_for(400, 4) // 2
+    assert steps_for(1, 10_000) == 1
+
+
+@pytest.mark.parametrize("val_every", ["auto", 1, 7, 100, 10_000])
+@pytest.mark.parametrize(("seconds", "step", "validation"), [(600, 1.3, 20.0), (100, 0.1, 0.0), (2700, 3.0, 90.0)])
+def test_steps_and_their_validations_fill_the_time_without_going_beyond_it(seconds, step, validation, val_every):
+    recipe = recipe_from_dict({"run": {"val_every": val_every}}, "test")
+
+    def needed(steps):
+        run = with_steps(recipe, steps).run
+        return steps * step + len({*range(run.val_every, steps + 1, run.val_every), steps}) * validation
+
+    steps = steps_within(seconds, step, validation, recipe.run.val_every)
+    assert needed(steps) <= seconds
+    assert needed(steps) >= 0.9 * seconds - validation - step
+
+
+def test_time_that_is_too_short_gives_one_step():
+    assert steps_within(1, 10, 10, AUTO) == steps_within(1, 10, 10, 5) == 1
+
+
+def test_step_policy_and_warm_up_keep_their_share_and_open_intervals_become_a_tenth():
+    recipe = with_steps(read_recipe("paper-v1"), 600)
+    assert (recipe.solver.steps, recipe.solver.step_size, recipe.run.val_every) == (600, 200, 1000)
+    recipe = with_steps(read_recipe("own"), 105)
+    assert (recipe.solver.warmup_steps, recipe.run.val_every, recipe.run.save_every) == (10, 11, 11)
+    assert with_steps(read_recipe("own"), 1).run.preview_every == 1
+
+
+def test_recipe_that_says_its_steps_is_not_changed():
+    recipe = read_recipe("paper-v1")
+    assert with_steps(recipe, recipe.solver.steps) == recipe
+    short = read_recipe("shapes", ["solver.steps=30"])  # with a warm-up of 50
+    assert with_intervals(short) == short

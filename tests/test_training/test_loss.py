@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.tf
+
+# Probabilities of the right class, by hand; the last pixel is void.
+RIGHT = np.array([0.9, 0.5, 0.25, 0.1, 0.01])
+
+
+def losses_of(share, weights=(1.0, 1.0), labels=(0, 1, 0, 1, 255)):
+    import tensorflow as tf
+
+    from deeplabctl.training.loss import cross_entropy, pixel_weights
+
+    labels = np.array(labels, np.uint8).reshape(1, 1, 5)
+    probabilities = np.where(
+        labels[..., None] == np.arange(2), RIGHT[None, None, :, None], 1 - RIGHT[None, None, :, None]
+    )
+    logits = tf.constant(np.log(probabilities))
+    weights = tf.constant(weights, tf.float64)
+    total = tf.reduce_sum(pixel_weights(tf.constant(labels), weights))
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        loss, reported = cross_entropy(logits, tf.constant(labels), weights, total, share)
+    return float(loss), float(reported), np.abs(tape.gradient(loss, logits).numpy()).sum(-1).ravel() > 0
+
+
+def test_half_of_the_valid_pixels_with_the_largest_losses_count():
+    loss, reported, learns = losses_of(0.5)
+    assert loss == pytest.approx(-(np.log(0.25) + np.log(0.1)) / 2)
+    assert reported == pytest.approx(loss)
+    assert learns.tolist() == [False, False, True, True, False]
+
+
+def test_share_is_rounded_up_and_all_of_them_is_the_plain_loss():
+    assert losses_of(0.1)[0] == pytest.approx(-np.log(0.1) / 0.4)  # one pixel; the divisor is a tenth of four
+    assert losses_of(1.0)[0] == pytest.approx(-np.log(RIGHT[:4]).mean())
+    assert losses_of(0.999999)[0] == pytest.approx(losses_of(1.0)[0], rel=1e-5)
+
+
+def test_pixels_are_chosen_without_and_averaged_with_their_classes_weights():
+    loss, _, learns = losses_of(0.5, weights=(3.0, 1.0))
+    assert learns.tolist() == [False, False, True, True, False]
+    assert loss == pytest.approx(-(3 * np.log(0.25) + np.log(0.1)) / (0.5 * 8))
+
+
+def test_batch_without_a_valid_pixel_gives_zero():
+    loss, reported, learns = losses_of(0.5, labels=(255,) * 5)
+    assert loss == reported == 0
+    assert not learns.any()
