@@ -123,7 +123,7 @@ class Segmenter:
         """
         with self._failures(image):
             label, scores = self._compiled().scores(*self._inputs(image), image.shape[:2])
-            prediction = Prediction(np.asarray(label), np.asarray(scores))
+            prediction = Prediction(_array(label), _array(scores))
         return prediction if self.settings.crf is None else self._refined(image, prediction, self.settings.crf)
 
     def label(self, image: Image) -> Label:
@@ -131,7 +131,8 @@ class Segmenter:
         if self.settings.crf is not None:
             return self.predict(image).label
         with self._failures(image):
-            return np.asarray(self._compiled().label(*self._inputs(image), image.shape[:2]))
+            label: Label = _array(self._compiled().label(*self._inputs(image), image.shape[:2]))
+        return label
 
     def labels(
         self, items: Iterable[tuple[Tag, Image]], failed: Callable[[Tag, DataError], None] | None = None
@@ -200,12 +201,13 @@ class Segmenter:
         DataError as `predict` does.
         """
         with self._failures(image):
-            return [np.asarray(logits) for logits in self._compiled().coarse(*self._inputs(image))]
+            return [_array(logits) for logits in self._compiled().coarse(*self._inputs(image))]
 
     def scores_from(self, coarse: Sequence[Scores], shape: tuple[int, int]) -> Scores:
         """Return the network's scores (H, W, C), before any CRF, of an image of this shape from its coarse logits."""
         full = [padded_size(side, self.settings.pad) for side in shape]
-        return np.asarray(self._compiled().fused_scores(list(coarse), full, shape))
+        scores: Scores = _array(self._compiled().fused_scores(list(coarse), full, shape))
+        return scores
 
     def _inputs(self, image: Image) -> tuple[Pixels, npt.NDArray[np.int32]]:
         """Return the network's inputs (1 or 2, H, W, 3), padded, and the sizes that they take at the scales."""
@@ -229,6 +231,11 @@ def _or_error(function: Callable[P, Result], *arguments: P.args, **options: P.kw
         return function(*arguments, **options)
     except DataError as error:
         return error
+
+
+def _array(value: Any) -> npt.NDArray[Any]:
+    """Return an array, of a tensor a copy of its own."""
+    return value if isinstance(value, np.ndarray) else cast(npt.NDArray[Any], value.numpy())
 
 
 def _size(image: Image) -> str:
