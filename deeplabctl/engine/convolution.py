@@ -47,7 +47,7 @@ def convolve_tiles(
         values_of_tiles(image, shape, dilation, tops, lefts, first, count, work, values_apart, edge, tile, form)
         for value in range(n * n):
             multiply_groups(
-                work, value * values_apart, weights, (value * ((shape[3] + width - 1) // width) + part[2]),
+                work, value * values_apart, depth * rows, weights, value * ((shape[3] + width - 1) // width) + part[2],
                 products + value * products_apart, depth, count, panels, form,
             )  # fmt: skip
         pixels_of_tiles(
@@ -91,10 +91,13 @@ def values_of_tiles(
 
 @kernel
 def multiply_groups(
-    work: Float32, values: int, weights: Float32, panel: int, products: int, depth: int, count: int, panels: int,
-    form: Form,
+    work: Float32, pixels: int, group: int, weights: Float32, panel: int, products: int, depth: int, count: int,
+    panels: int, form: Form,
 ) -> None:  # fmt: skip
-    """Multiply the groups of a block by panels; while a panel is used, the next one is fetched, a share by each."""
+    """Multiply the groups of a block, ``group`` floats apart, by panels.
+
+    While a panel is used, the next one is fetched, a share by each group.
+    """
     rows, width = len(form[1]), REGISTERS * len(form[0])
     used = (count + rows - 1) // rows
     step = (width + used - 1) // used
@@ -103,7 +106,7 @@ def multiply_groups(
         at = (panel + p) * depth * width
         for g in range(used):
             multiply_rows(
-                work, values + g * depth * rows, weights, at, products + (g * panels + p) * rows * width,
+                work, pixels + g * group, weights, at, products + (g * panels + p) * rows * width,
                 depth, (depth + g * share) * width, step, count - g * rows, form,
             )  # fmt: skip
 
@@ -179,17 +182,14 @@ def convolve_pixels(
             y, x = (first + t) // out_width * stride, (first + t) % out_width * stride
             gather(image, shape, y, x, side, dilation, work, t // rows * group + t % rows * lanes, form)
         for p in range(part[2], part[3]):
-            for g in range((count + rows - 1) // rows):
-                inside = min(rows, count - g * rows)
-                multiply_rows(
-                    work, g * group, weights, p * depth * width, sums, depth, depth * width, width, inside, form
-                )  # fmt: skip
-                for row in range(inside):
-                    for v in range(0, width, lanes):
-                        c = p * width + v
-                        if c < shape[3]:
-                            to = (first + g * rows + row) * shape[3] + c
-                            finish(work, sums + row * width + v, affine, c, result, to, least, form)
+            multiply_groups(work, 0, group, weights, p, sums, depth, count, 1, form)
+            for row in range(count):
+                for v in range(0, width, lanes):
+                    c = p * width + v
+                    if c < shape[3]:
+                        finish(
+                            work, sums + row * width + v, affine, c, result, (first + row) * shape[3] + c, least, form
+                        )
 
 
 @kernel

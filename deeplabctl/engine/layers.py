@@ -138,7 +138,7 @@ class ConvolutionLayer:
 
         is_large = self._packed[PIXELS].size > _LARGE_KERNEL
         parts = self._parts(math.prod(self.size(before)), is_large)
-        self._workers.run(convolve, parts, groups * group + rows * self._width)
+        self._workers.run(convolve, parts, groups * (group + rows * self._width))
 
     @property
     def _least(self) -> np.float32:
