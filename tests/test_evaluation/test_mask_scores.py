@@ -1,10 +1,7 @@
 """Scoring masks that anyone made: no weights, no TensorFlow."""
 
 import csv
-import errno
 import json
-import os
-import shutil
 import subprocess
 import sys
 
@@ -15,7 +12,6 @@ from PIL import Image
 
 from deeplabctl.data.dataset import Sample, open_dataset
 from deeplabctl.data.images import read_label, write_mask
-from deeplabctl.evaluation import mask_scores
 from deeplabctl.evaluation.boundaries import Trimap, boundary_f1
 from deeplabctl.evaluation.mask_scores import score_masks
 from deeplabctl.evaluation.metrics import ConfusionMatrix
@@ -295,44 +291,3 @@ def test_scores_without_boundaries_are_the_matrix_alone():
     assert "boundary_f1" not in result
     assert result["images"] == 1
     assert result["miou"] == pytest.approx((0.6 + 0) / 2)
-
-
-def test_trimaps_of_many_classes_wait_only_in_a_part_of_the_memory(tmp_path, monkeypatch):
-    names = tuple(f"class {number}" for number in range(200))  # a trimap has 13 MB
-    dataset = open_dataset(make_dataset(tmp_path / "set", val=6, classes=names))
-    asked = []
-    real = mask_scores.map_ahead
-    monkeypatch.setattr(
-        mask_scores,
-        "map_ahead",
-        lambda function, items, **more: asked.append(more["size"]) or real(function, items, **more),
-    )
-    shutil.copytree(tmp_path / "set" / "SegmentationClass", tmp_path / "masks")
-    samples = dataset.samples("val")
-    extremes = Extremes(3)
-    result = score_masks(tmp_path / "masks", dataset, samples, around="boundaries", on_image=extremes.add)
-    assert result.scores.trimap.counts.nbytes == asked[0](samples[0])
-    assert all(image.trimap is None for _, image in [*extremes.best(), *extremes.worst()])
-    assert extremes.worst()
-
-
-def test_scores_are_printed_before_they_are_written(masks, deeplabctl, monkeypatch):
-    monkeypatch.setattr("deeplabctl.files.os.fsync", full_disk)
-    code, out, err = run(deeplabctl, masks, "--out", "scores")
-    assert code == 1
-    assert "mIoU" in out
-    assert err.splitlines()[-1].startswith("error: cannot write scores/scores.json: No space left on device")
-    code, out, err = run(deeplabctl, masks, "--out", "scores", "--json")
-    assert (code, json.loads(out)["images"]) == (1, 5)
-
-
-def full_disk(*_, **__):
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def test_folder_of_results_that_cannot_be_written_is_refused_before_anything_is_scored(masks, deeplabctl, monkeypatch):
-    monkeypatch.setattr("deeplabctl.files.tempfile.TemporaryFile", full_disk)
-    monkeypatch.setattr("deeplabctl.evaluation.mask_scores.score_masks", None)
-    code, out, err = run(deeplabctl, masks, "--out", "new/scores")
-    assert (code, out) == (1, "")
-    assert "error: cannot write new/scores: No space left on device" in err

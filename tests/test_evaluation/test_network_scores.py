@@ -1,6 +1,5 @@
 """Scoring a network, and the command around it."""
 
-import errno
 import json
 import os
 import shutil
@@ -285,23 +284,3 @@ def test_table_of_a_search_with_other_weights_or_images_is_not_continued(here, d
         file.write(b"\x0a\x01x")  # the name again: the content changes, the path and the layers do not
     code, _, err = deeplabctl(*arguments, "--crf-images", 3)
     assert (code, "weights_sha256" in err) == (1, True)
-
-
-def test_scores_of_a_network_are_printed_before_they_are_written(here, deeplabctl, monkeypatch):
-    def full_disk(*_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr("deeplabctl.files.os.fsync", full_disk)
-    code, out, err = deeplabctl("eval", "--data", "set", "--out", "scores", "--pad", "tight")
-    assert code == 1
-    assert "mIoU" in out
-    assert err.splitlines()[-1].startswith("error: cannot write scores/scores.json: No space left on device")
-
-
-@pytest.mark.parametrize("more", [[], ["--crf-search"]])
-def test_results_that_cannot_be_written_are_refused_before_tensorflow_is_loaded(here, deeplabctl, monkeypatch, more):
-    (here / "file").touch()
-    monkeypatch.setattr("deeplabctl.evaluation.target.open_target", None)
-    code, out, err = deeplabctl("eval", "--data", "set", "--out", "file/scores", *more)
-    assert (code, out) == (1, "")
-    assert "error: cannot write file/scores: Not a directory" in err

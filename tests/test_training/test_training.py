@@ -1,9 +1,6 @@
 """Training through its Python function and through the command: exact to Caffe, and unbreakable."""
 
 import json
-import subprocess
-import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,12 +9,9 @@ from dataset_files import make_dataset
 from PIL import Image
 
 from deeplabctl.errors import DataError, OutputError, RunError
-from deeplabctl.network.keras_model import build_model
 from deeplabctl.network.layers import convolutions
-from deeplabctl.reporting import Advanced, silent
 from deeplabctl.training.plan import plan_resume, plan_training
 from deeplabctl.training.run_directory import RunDirectory
-from deeplabctl.training.validation import ValidationStopped, Validator
 
 pytestmark = pytest.mark.tf
 
@@ -303,62 +297,3 @@ def test_finished_run_says_so_and_exits_with_0(tmp_path, deeplabctl):
     )
     assert code == 1
     assert "continue that with --resume" in err
-
-
-@pytest.mark.slow
-def test_training_killed_at_random_moments_ends_with_the_bytes_of_the_uninterrupted_one(tmp_path):
-    rng = np.random.default_rng()  # other moments each time
-    make_dataset(tmp_path / "set", train=6, val=3)
-    settings = [part for setting in [*SMALL, "solver.steps=300"] for part in ("--set", setting)]
-    start = ["train", "--recipe", "shapes", "--data", "set", *settings, "--run-dir"]
-
-    def run(*arguments, seconds=None):
-        command = [sys.executable, "-m", "deeplabctl", *arguments]
-        with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-            try:
-                process.communicate(timeout=seconds)
-            except subprocess.TimeoutExpired:
-                process.kill()
-            return process.wait()
-
-    assert run(*start, "whole") == 0
-    for number in range(20):
-        name = f"run{number}"
-        code = run(*start, name, seconds=rng.uniform(6, 14))
-        while code != 0:
-            begun = (tmp_path / name / "recipe.toml").exists()
-            code = run(*(("train", "--resume", name) if begun else (*start, name)), seconds=rng.uniform(8, 40))
-        for model in ("last.keras", "best.keras"):
-            assert weights_of(tmp_path / name / model) == weights_of(tmp_path / "whole" / model)
-
-
-class FakeCluster:
-    """Stand for a worker of several, of which another one is asked to stop."""
-
-    workers = 2
-
-    def __init__(self, index, stop_at=None):
-        self.index, self.stop_at, self.asked = index, stop_at, 0
-
-    def any(self, flag):
-        self.asked += 1
-        assert not flag
-        return self.asked == self.stop_at
-
-    def sum(self, values):
-        return values
-
-
-@pytest.mark.parametrize("index", [0, 1])
-def test_workers_ask_one_another_in_a_validation_equally_often_and_stop_together(tmp_path, index):
-    plan = plan_small(tmp_path / "set")
-    plan = replace(plan, val_samples=(plan.val_samples * 50)[:47])
-    model = build_model("largefov", len(plan.dataset.classes), width=plan.recipe.model.width)
-    cluster = FakeCluster(index)
-    assert Validator(plan, model, cluster, silent).score(lambda: False).images == 47
-    assert cluster.asked == 11  # of 24 and 23 images, after every second
-    cluster = FakeCluster(index, stop_at=3)
-    events = []
-    with pytest.raises(ValidationStopped):
-        Validator(plan, model, cluster, events.append).score(lambda: False)
-    assert events.count(Advanced(1)) == 6

@@ -1,0 +1,46 @@
+"""A validation of several workers ends on all of them."""
+
+from dataclasses import replace
+
+import pytest
+from dataset_files import make_dataset
+
+from deeplabctl.network.keras_model import build_model
+from deeplabctl.reporting import Advanced, silent
+from deeplabctl.training.plan import plan_training
+from deeplabctl.training.validation import ValidationStopped, Validator
+
+pytestmark = pytest.mark.tf
+
+
+class FakeCluster:
+    """Stand for a worker of several, of which another one is asked to stop."""
+
+    workers = 2
+
+    def __init__(self, index, stop_at=None):
+        self.index, self.stop_at, self.asked = index, stop_at, 0
+
+    def any(self, flag):
+        self.asked += 1
+        assert not flag
+        return self.asked == self.stop_at
+
+    def sum(self, values):
+        return values
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_workers_ask_one_another_in_a_validation_equally_often_and_stop_together(tmp_path, index):
+    root = make_dataset(tmp_path / "set", train=1, val=3)
+    plan = plan_training("shapes", ["model.width=0.05", "augment.crop_size=33"], {"data.root": str(root)})
+    plan = replace(plan, val_samples=(plan.val_samples * 50)[:47])
+    model = build_model("largefov", len(plan.dataset.classes), width=plan.recipe.model.width)
+    cluster = FakeCluster(index)
+    assert Validator(plan, model, cluster, silent).score(lambda: False).images == 47
+    assert cluster.asked == 11  # of 24 and 23 images, after every second
+    cluster = FakeCluster(index, stop_at=3)
+    events = []
+    with pytest.raises(ValidationStopped):
+        Validator(plan, model, cluster, events.append).score(lambda: False)
+    assert events.count(Advanced(1)) == 6
