@@ -19,7 +19,8 @@ _STAGES: dict[int, tuple[tuple[str, ...], int, int, int]] = {
 }
 
 # 33 blocks add up: in a network that starts random, with norms that stay as they are, each adds little to the variance.
-_FIRST_GAMMA = 0.25
+# The first norm brings what the blocks add up to, and with it the first logits, to about 1.
+_FIRST_GAMMA, _FIRST_GAMMA_OF_ALL = 0.25, 0.1
 
 
 def _normalized(
@@ -46,7 +47,10 @@ def _block(name: str, below: str, channels: int, stride: int, dilation: int) -> 
 
 
 def _rows() -> Rows:
-    rows: list[Row] = [*_normalized("conv1", 64, kernel=7, stride=2), Pool("pool1", "max", 2)]
+    rows: list[Row] = [
+        *_normalized("conv1", 64, gamma=_FIRST_GAMMA_OF_ALL, kernel=7, stride=2),
+        Pool("pool1", "max", 2),
+    ]
     for stage, (blocks, channels, stride, dilation) in _STAGES.items():
         for block in blocks:
             rows += _block(f"{stage}{block}", rows[-1].name, channels, stride if block == "a" else 1, dilation)

@@ -57,7 +57,8 @@ def build_model(
     """Build a network with its weights: a plain Keras model of stock layers, float32.
 
     It maps (N, H, W, 3) float32 images, BGR minus the mean (see `preprocess`), to logits (N, h, w, num_classes) at
-    stride 8, for any H and W, with ``h = floor(H / 2) + 1`` taken three times.
+    stride 8, for any H and W: (H - 1) / 8 + 1 rows for H = 8k + 1. "resnet101" is built for one of its scales, and
+    "msc-largefov" as it is trained; prediction does the rest.
 
     ``weights`` is a file of any format that deeplabctl reads, a run directory, or "imagenet". Layers that it lacks
     start random, as at the start of a training: VGG-16's weights, for instance, have no classifier. Without

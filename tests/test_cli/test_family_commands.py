@@ -85,7 +85,7 @@ def test_network_converts_evaluates_infers_and_trains_on(architecture, prepared,
     assert json.loads(out)["settings"]["scales"] == list(ARCHITECTURES[architecture].scales)
 
 
-@pytest.mark.parametrize("architecture", ["aspp-s", "resnet101"])
+@pytest.mark.parametrize("architecture", FAMILY)
 def test_network_trains_in_bfloat16(architecture, prepared, deeplabctl, needs_bfloat16):
     prepared(architecture)
     losses = {}

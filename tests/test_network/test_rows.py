@@ -112,6 +112,7 @@ def test_random_start_draws_each_kernel_by_its_number_and_norms_change_nothing(a
         assert weights[f"{name}/kernel"].std() == pytest.approx(0.01, rel=0.2)
     if architecture == "resnet101":
         assert (weights["bn4b7_branch2a/gamma"] == 1).all()
+        assert (weights["bn_conv1/gamma"] == np.float32(0.1)).all()
         assert (weights["bn4b7_branch2c/gamma"] == 0.25).all()
         assert (weights["bn4b7_branch2a/moving_variance"] == 1).all()
         assert not weights["bn4b7_branch2a/moving_mean"].any()
