@@ -2,6 +2,7 @@
 
 import pytest
 from dataset_files import make_dataset
+from run_trainings import after, resume, train_new
 
 from deeplabctl.errors import RecipeError, RunError
 from deeplabctl.recipe import read_recipe
@@ -22,36 +23,10 @@ def plan_own(dataset, *settings, report=silent, **options):
     return plan_training(None, [*TINY, *settings], {"data.root": str(dataset), **options}, report=report)
 
 
-def train(plan, path, **arguments):
-    from deeplabctl.training.loop import train_plan
-
-    with RunDirectory.create(path, plan.recipe, "set") as run:
-        return train_plan(plan, run, **arguments)
-
-
-def resume(path, **arguments):
-    from deeplabctl.training.loop import train_plan
-
-    plan, checkpoint = plan_resume(path)
-    with RunDirectory.open(path) as run:
-        run.resume(plan.recipe)
-        return train_plan(plan, run, checkpoint=checkpoint, **arguments)
-
-
-def after(calls):
-    asked = []
-
-    def should_stop():
-        asked.append(1)
-        return len(asked) >= calls
-
-    return should_stop
-
-
 def weights_of(path):
     from deeplabctl.weights.reading import read_weight_file
 
-    return {name: [array.tobytes() for array in arrays] for name, arrays in read_weight_file(path).layers.items()}
+    return {name: array.tobytes() for name, array in read_weight_file(path).weights.items()}
 
 
 def test_own_is_the_recipe_of_sets_that_are_neither_vocs_nor_the_built_in_one(dataset, tmp_path):
@@ -88,10 +63,10 @@ def test_run_repeats_its_resolved_recipe(dataset, tmp_path):
 def test_averages_crops_colours_and_thawing_resume_to_the_same_bytes(dataset, tmp_path):
     settings = ("solver.freeze=['conv1_1', 'fc6']", "solver.freeze_steps=4", "solver.steps=9", "run.save_every=2")
     init = tmp_path / "whole" / "last.keras"
-    train(plan_own(dataset, "solver.steps=1"), init.parent)
+    train_new(plan_own(dataset, "solver.steps=1"), init.parent)
     plan = plan_own(dataset, *settings, f"model.init='{init}'", "solver.hard_pixels=0.5")
-    train(plan, tmp_path / "once")
-    assert train(plan, tmp_path / "twice", should_stop=after(3)).stopped
+    train_new(plan, tmp_path / "once")
+    assert train_new(plan, tmp_path / "twice", should_stop=after(3)).stopped
     assert resume(tmp_path / "twice", should_stop=after(4)).stopped
     assert not resume(tmp_path / "twice").stopped
     for name in ("best.keras", "last.keras"):
@@ -101,37 +76,60 @@ def test_averages_crops_colours_and_thawing_resume_to_the_same_bytes(dataset, tm
 @pytest.mark.tf
 def test_average_is_what_is_saved(dataset, tmp_path):
     recipe = ("solver.steps=6", "solver.average=0.9")
-    train(plan_own(dataset, *recipe), tmp_path / "averaged")
-    train(plan_own(dataset, recipe[0], "solver.average=0"), tmp_path / "plain")
+    train_new(plan_own(dataset, *recipe), tmp_path / "averaged")
+    train_new(plan_own(dataset, recipe[0], "solver.average=0"), tmp_path / "plain")
     averaged, plain = (weights_of(tmp_path / name / "last.keras") for name in ("averaged", "plain"))
     assert averaged != plain
 
 
 @pytest.mark.tf
+def test_steps_and_a_validation_are_timed_on_a_network_of_their_own(dataset):
+    from deeplabctl.training import timing
+    from deeplabctl.training.cluster import Cluster
+
+    plan = plan_own(dataset, "run.precision=float32")
+    timed = timing._measure(plan, Cluster())
+    assert timed.first_step > timed.step > 1e-4
+    assert timed.validation > 1e-4
+
+
+@pytest.fixture
+def timing_of_a_machine(monkeypatch):
+    """Make a step take 0.5 s and a validation 2 s, whatever this machine does meanwhile."""
+    from deeplabctl.training import timing
+
+    monkeypatch.setattr(timing, "_measure", lambda plan, cluster: timing.Timing(1.0, 0.5, 2.0))
+
+
+@pytest.mark.tf
+@pytest.mark.usefixtures("timing_of_a_machine")
 def test_time_sets_steps_that_fit_and_the_run_repeats_them(dataset, tmp_path):
     notes = []
-    plan = plan_own(dataset, **{"run.time": "25s"})
-    result = train(plan, tmp_path / "run", report=notes.append)
-    assert result.steps >= 20
+    plan = plan_own(dataset, **{"run.time": "1m"})
+    result = train_new(plan, tmp_path / "run", report=notes.append)
+    # 96 % of a minute, without a first step of 1 s and 10 validations of 2 s, in steps of 0.5 s; the call takes a bit.
+    assert 68 <= result.steps <= 73
     recipe = read_recipe(str(tmp_path / "run" / "recipe.toml"))
     assert (recipe.run.time, recipe.solver.steps) == ("", result.steps)
     assert recipe.run.val_every == -(-result.steps // 10)
-    assert any(f"{result.steps:,} steps fit into 25s" in event.text for event in notes if isinstance(event, Note))
+    assert any(f"{result.steps:,} steps fit into 1m" in event.text for event in notes if isinstance(event, Note))
     assert plan_resume(tmp_path / "run")[0].recipe == recipe
 
 
 @pytest.mark.tf
+@pytest.mark.usefixtures("timing_of_a_machine")
 def test_time_too_short_for_ten_steps_is_refused_with_the_time_of_a_step(dataset, tmp_path):
-    with pytest.raises(RunError, match=r"run\.time: expected enough for 10 steps, got 1s; a step takes"):
-        train(plan_own(dataset, **{"run.time": "1s"}), tmp_path / "run")
+    with pytest.raises(RunError, match=r"run\.time: expected enough for 10 steps, got 25s; a step takes 0\.50 s here"):
+        train_new(plan_own(dataset, **{"run.time": "25s"}), tmp_path / "run")
 
 
 @pytest.mark.tf
+@pytest.mark.usefixtures("timing_of_a_machine")
 def test_run_that_was_killed_before_it_was_timed_is_timed_when_it_is_resumed(dataset, tmp_path):
-    plan = plan_own(dataset, **{"run.time": "20s"})
+    plan = plan_own(dataset, **{"run.time": "40s"})
     with RunDirectory.create(tmp_path / "run", plan.recipe, "set"):
         pass
-    assert read_recipe(str(tmp_path / "run" / "recipe.toml")).run.time == "20s"
+    assert read_recipe(str(tmp_path / "run" / "recipe.toml")).run.time == "40s"
     assert not resume(tmp_path / "run").stopped
     assert read_recipe(str(tmp_path / "run" / "recipe.toml")).run.time == ""
 

@@ -7,10 +7,11 @@ import pytest
 from caffe_files import DATA
 from dataset_files import make_dataset
 from PIL import Image
+from run_trainings import KilledError, after, resume, train_new
 
 from deeplabctl.errors import DataError, OutputError, RunError
 from deeplabctl.network.layers import convolutions
-from deeplabctl.training.plan import plan_resume, plan_training
+from deeplabctl.training.plan import plan_training
 from deeplabctl.training.run_directory import RunDirectory
 
 pytestmark = pytest.mark.tf
@@ -27,22 +28,6 @@ def plan_small(root, *settings):
     return plan_training("shapes", [*SMALL, *settings], {"data.root": str(root)})
 
 
-def train_new(plan, path, **arguments):
-    from deeplabctl.training.loop import train_plan
-
-    with RunDirectory.create(path, plan.recipe, "set") as run:
-        return train_plan(plan, run, **arguments)
-
-
-def resume(path, **arguments):
-    from deeplabctl.training.loop import train_plan
-
-    plan, checkpoint = plan_resume(path)
-    with RunDirectory.open(path) as run:
-        run.resume(plan.recipe)
-        return train_plan(plan, run, checkpoint=checkpoint, **arguments)
-
-
 def weights_of(path):
     import keras
 
@@ -52,23 +37,6 @@ def weights_of(path):
 def figures_of(run):
     lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
     return [(line["kind"], line["step"], line.get("loss"), line.get("miou")) for line in lines]
-
-
-def after(calls, dies=False):
-    """Return a function that says yes from its call number ``calls`` on, or raises KilledError."""
-    asked = []
-
-    def should_stop():
-        asked.append(1)
-        if dies and len(asked) >= calls:
-            raise KilledError
-        return len(asked) >= calls
-
-    return should_stop
-
-
-class KilledError(Exception):
-    pass
 
 
 def events_of(run):
