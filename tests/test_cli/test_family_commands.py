@@ -85,7 +85,10 @@ def test_network_converts_evaluates_infers_and_trains_on(architecture, prepared,
     assert json.loads(out)["settings"]["scales"] == list(ARCHITECTURES[architecture].scales)
 
 
-@pytest.mark.parametrize("architecture", FAMILY)
+# ResNet-101 compiles for a minute.
+@pytest.mark.parametrize(
+    "architecture", [pytest.param(name, marks=[pytest.mark.slow] * (name == "resnet101")) for name in FAMILY]
+)
 def test_network_trains_in_bfloat16(architecture, prepared, deeplabctl, needs_bfloat16):
     prepared(architecture)
     losses = {}

@@ -74,7 +74,8 @@ def test_first_step_of_aspp_has_caffes_loss_and_gradients():
         ("aspp_l_d32", 2e-5, 8, 1, "float32", 2e-6),
         pytest.param("r101_d32", 2.5e-5, 6, 2, "float64", 1e-12, marks=pytest.mark.slow),
         ("r101_d32", 2.5e-5, 2, 2, "float64", 1e-12),
-        ("r101_d32", 2.5e-5, 2, 2, "float32", 1e-5),  # beyond two updates even two builds of Caffe part
+        # Beyond two updates even two builds of Caffe part.
+        pytest.param("r101_d32", 2.5e-5, 2, 2, "float32", 1e-5, marks=pytest.mark.slow),
     ],
 )
 def test_training_follows_caffes_trajectory(net, rate, updates, parts, dtype, limit):
