@@ -25,7 +25,7 @@ ROOMS = [
     ["crf", "caffe"],
     ["network"],
     ["kernels"],
-    ["render"],
+    ["html_page", "render"],
     ["files", "classes"],
     ["arrays", "errors", "parallel", "reporting"],
     ["version"],

@@ -230,7 +230,7 @@ def test_image_that_there_is_no_memory_for_fails_alone(tiny, crf, monkeypatch):
 
     monkeypatch.setattr("deeplabctl.prediction.segmenter.refine", lambda image, scores, params, *, adaptive: scores)
     net = segmenter(tiny, crf=CrfParams() if crf else None)
-    least = net._compiled().least_memory(401, 305)
+    least = net._forward._compiled().least_memory(401, 305)
     assert least == 401 * 305 * 2 * 2 * 4  # two channels are read and two written, at width 1 / 32
     monkeypatch.setattr("deeplabctl.prediction.segmenter.available_memory", lambda: least - 1)
     failed = []
