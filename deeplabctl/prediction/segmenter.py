@@ -186,7 +186,7 @@ class Segmenter:
             return asked or (_GPU_BATCH if self._forward.on_device else 1)
         if (asked or 1) > 1:
             raise RecipeError(
-                f"`batch_size`: the engine numba computes one image at a time, got {asked}; use engine=tensorflow"
+                f"`batch_size`: the engine numba computes one image at a time, got {asked}; use `engine=tensorflow`"
             )
         return 1
 

@@ -34,8 +34,9 @@ def outlines(label: Label, tolerance: float = TOLERANCE) -> list[Outline]:
 
     Drawn in this order, each over those before, they give the label again: holes are filled by the regions in them.
     Lines are simplified by Douglas and Peucker's method to within ``tolerance`` pixels. A line between two regions is
-    simplified once, so that their outlines share it; regions that are thinner than the tolerance vanish. With a
-    tolerance of 0 the label is given again exactly, by any program that fills the pixels whose centres lie inside.
+    simplified once, so that their outlines share it. Regions that are hardly wider than the tolerance vanish, or lose
+    a pixel to what is around them. With a tolerance of 0 the label is given again exactly, by any program that fills
+    the pixels whose centres lie inside.
     """
     height, width = label.shape
     borders = _Borders(label)

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from deeplabctl.html_page import legend, render_page, swatch
 from deeplabctl.prediction.outputs.picture_files import THUMBNAIL, PictureResult
 
-_SMALLEST = 0.001  # share of a class that is named
+_NAMED = 6  # classes of a picture, the largest
 
 
 class ContactSheet:
@@ -31,14 +31,18 @@ class ContactSheet:
         self._pixels.update(result.pixels)
         scale = min(1, THUMBNAIL / max(result.width, result.height))
         size = f"width={max(1, round(result.width * scale))} height={max(1, round(result.height * scale))}"
-        areas = self._areas(result.pixels)
-        words = ", ".join(f"{self._classes[index]} {share:.1%}" for index, share in areas)
+        total = sum(result.pixels.values())
+        areas = [(index, count / total) for index, count in list(result.pixels.items())[:_NAMED]]
+        others = len(result.pixels) - len(areas)
+        more = f" and {others} more" if others else ""
+        words = ", ".join(f"{self._classes[index]} {share:.1%}" for index, share in areas) + more
         image = f'<img loading=lazy {size} src="{self._link(job.thumbnail)}" alt="{escape(words)}">'
         if target := job.overlay or job.mask:
             image = f'<a href="{self._link(target)}">{image}</a>'
         shown = " ".join(
             f"<span>{swatch(index)}{escape(self._classes[index])} {share:.1%}</span>" for index, share in areas
         )
+        shown += f"<span>{more}</span>"
         name = escape(job.image.name)
         self._figures.append(f"<figure>{image}<figcaption><b>{name}</b>{shown}</figcaption></figure>\n")
 
@@ -52,10 +56,6 @@ class ContactSheet:
         heading = f"{count} image{'s' if count != 1 else ''} segmented"
         template = resources.files("deeplabctl.prediction.outputs") / "contact_sheet.html"
         return render_page(template, heading, title, parts, pictures_beside=True)
-
-    def _areas(self, pixels: dict[int, int]) -> list[tuple[int, float]]:
-        total = sum(pixels.values())
-        return [(index, count / total) for index, count in pixels.items() if count / total >= _SMALLEST]
 
     def _link(self, path: Path) -> str:
         """Return the address of a file from the page; names may be any bytes."""

@@ -98,7 +98,8 @@ def coco_file(path: Path, classes: Sequence[str], pictures: Sequence[Path]) -> I
     """Yield what takes the pictures of a COCO document; it names them by their paths from the folder of them all."""
     root = Path(os.path.commonpath([picture.absolute().parent for picture in pictures])) if pictures else Path()
     with path.open("w", encoding="utf-8") as file, tempfile.TemporaryFile("w+", dir=path.parent) as images:
-        file.write(f'{{"categories": {json.dumps(categories(classes))},\n"annotations": [')
+        head = {"info": {"description": "segmented by deeplabctl"}, "categories": categories(classes)}
+        file.write(f'{json.dumps(head)[:-1]},\n"annotations": [')
         yield CocoFile(file, images, root)
         file.write('\n],\n"images": [')
         images.seek(0)
