@@ -156,7 +156,7 @@ def test_stdin_that_is_no_picture_and_terminals_are_refused_in_one_line(tmp_path
         (["a.png", "--skip-existing", "--format", "coco"], "--format coco takes skipped images from their masks"),
         (["a.png", "--skip-existing", "--contact-sheet", "--format", "scores"], "--contact-sheet takes skipped images"),
         (["a.png", "--format", "gif"], "'mask', 'scores', 'labelme', 'json', 'coco'"),
-        (["a.png", "--batch-size", "0"], "0 is not in the range"),
+        (["a.png", "--batch-size", "0"], "Invalid value for '--batch-size'"),
         (["-", "a.png"], "- stands for one picture from stdin, and goes alone"),
         (["-", "--json"], "cannot be used with -"),
         (["-", "--overlay"], "cannot be used with -"),
@@ -196,9 +196,8 @@ def test_every_format_is_written_and_annotations_are_converted_back(tmp_path, de
     assert deeplabctl("data", "convert", "out", *options, "--out", "labelme")[0] == 0
     for name, label in labels.items():
         np.testing.assert_array_equal(read_label(tmp_path / "coco" / "SegmentationClass" / name), label)
-        assert (
-            read_label(tmp_path / "labelme" / "SegmentationClass" / name) == label
-        ).mean() > 0.9  # noise of 21 classes
+        outlined = read_label(tmp_path / "labelme" / "SegmentationClass" / name)
+        assert (outlined == label).mean() > 0.9  # of 40x30 pixels of noise, in regions of a few
     assert len(list(folder.iterdir())) == 3
 
 

@@ -56,7 +56,10 @@ def test_pictures_are_not_taken_for_videos(tmp_path, format_):
     assert not is_video(tmp_path / "gone.mp4")
 
 
-@pytest.mark.parametrize(("suffix", "codec"), [(".mp4", "mpeg4"), (".mov", "mpeg4"), (".mkv", "mpeg4"), (".avi", "mpeg4"), (".webm", "libvpx")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("suffix", "codec"),
+    [(".mp4", "mpeg4"), (".mov", "mpeg4"), (".mkv", "mpeg4"), (".avi", "mpeg4"), (".webm", "libvpx")],
+)
 def test_videos_are_known_by_their_content(tmp_path, suffix, codec):
     av = pytest.importorskip("av", reason="PyAV is not installed")
     path = tmp_path / f"a{suffix}"
