@@ -70,3 +70,17 @@ def test_error_in_the_place_of_an_image_comes_back_in_order(tiny):
         assert found[1] is error
         assert found[0][1] is None
         np.testing.assert_array_equal(found[0][0], found[2][0])
+
+
+def test_on_a_device_batches_of_eight_run_two_at_a_time_with_the_same_labels(tiny, monkeypatch):
+    from deeplabctl.prediction.graphs import Graphs
+
+    rng = np.random.default_rng(6)
+    images = [rng.integers(0, 256, (30 + number % 2 * 10, 41, 3)).astype(np.uint8) for number in range(40)]
+    net = segmenter(tiny)
+    expected = [net.label(image) for image in images]
+    monkeypatch.setattr(Graphs, "on_device", True)  # the CPU computes all the same
+    assert net.largest_batch() == 8
+    found = list(net.labels(enumerate(images)))
+    assert [number for number, _ in found] == list(range(40))
+    assert np.mean([(label != expected[number]).mean() for number, label in found]) < 0.001
