@@ -76,6 +76,8 @@ def whole_file(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(path)
+    except BrokenPipeError:  # of a reader who is gone, which the block writes to as well
+        raise
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(f"cannot write {path}: {reason}; nothing was left half-written") from error

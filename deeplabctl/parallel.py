@@ -23,11 +23,15 @@ def map_ahead(
     workers: int | None = None,
     ahead: int = 16,
     size: Callable[[Item], int] | None = None,
+    prompt: bool = False,
 ) -> Iterator[Result]:
     """Yield ``function(item)`` in order, computed by as many threads as there are CPUs available, or ``workers``.
 
     At most ``ahead`` items more than there are threads wait to be computed or to be yielded. With ``size``, the bytes
     that an item takes until it is yielded, they take a quarter of the available memory at most, unless one takes more.
+
+    A result is yielded when there is no room for another item. With ``prompt`` it is also yielded at the next item
+    after it was computed: for items that come slowly, and results that somebody waits for.
     """
     workers = workers or available_cpus()
     room = available_memory() // 4
@@ -37,7 +41,9 @@ def map_ahead(
         try:
             for item in items:
                 needed = size(item) if size else 0
-                while queue and (len(queue) >= workers + ahead or taken + needed > room):
+                while queue and (
+                    len(queue) >= workers + ahead or taken + needed > room or (prompt and queue[0][0].done())
+                ):
                     future, freed = queue.popleft()
                     yield future.result()
                     taken -= freed

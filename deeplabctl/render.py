@@ -116,6 +116,13 @@ def contact_sheet(
     return with_legend(np.asarray(canvas), [label for _, _, label in scaled], classes)
 
 
+def thumbnail(image: Image, label: Label, classes: Sequence[str], width: int) -> Image:
+    """Lay the classes' colours over an image that is scaled down to fit into a square of ``width`` pixels."""
+    if max(image.shape[:2]) > width:
+        image, label = _fit(image, label, width)
+    return overlay(image, label, classes)
+
+
 def _smaller(image: Image, label: Label, prediction: Label) -> tuple[Image, Label, Label]:
     if max(image.shape[:2]) <= _PANEL:
         return image, label, prediction

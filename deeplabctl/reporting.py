@@ -99,6 +99,15 @@ def describe(event: Event) -> str | None:
     return None
 
 
+def pace(done: int, left: int, seconds: float, unit: str) -> str:
+    """Return how fast a task goes and when it ends, of the parts that it did in some seconds; "" before the first."""
+    if done <= 0 or seconds <= 0:
+        return ""
+    rate = done / seconds
+    shown = f"{rate:.1f} {unit}/s" if rate >= 1 else f"{1 / rate:.1f} s each"
+    return f"{shown}, {duration(max(left, 0) / rate)} left"
+
+
 def duration(seconds: float) -> str:
     """Return a time as h:mm:ss or m:ss."""
     minutes, rest = divmod(round(seconds), 60)

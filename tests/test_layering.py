@@ -25,7 +25,7 @@ ROOMS = [
     ["crf", "caffe"],
     ["network"],
     ["kernels"],
-    ["render"],
+    ["html_page", "render"],
     ["files", "classes"],
     ["arrays", "errors", "parallel", "reporting"],
     ["version"],
@@ -49,7 +49,7 @@ EAGER = {
     "cli/live.py": {"rich"},
     **{file: {"numba", "llvmlite"} for file in NUMBA if file != "kernels/compiling.py"},
 }
-HEAVY = {"tensorflow", "keras", "rich", "scipy", "numba", "llvmlite", "h5py", "tqdm", "matplotlib", "tomli_w"}
+HEAVY = {"tensorflow", "keras", "rich", "scipy", "numba", "llvmlite", "h5py", "tqdm", "matplotlib", "tomli_w", "av"}
 
 FILES = {str(path.relative_to(PACKAGE)): ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
 

@@ -122,3 +122,21 @@ def test_consumer_that_stops_early_leaves_the_rest_undone():
     assert next(results) == 0
     results.close()
     assert len(done) < 8
+
+
+def test_results_wait_for_room_or_come_promptly():
+    def events(prompt):
+        seen = []
+
+        def items():
+            for number in range(4):
+                seen.append(f"take {number}")
+                yield number
+                time.sleep(0.05)  # while which the one before is done
+
+        for result in map_ahead(lambda number: number, items(), workers=1, ahead=2, prompt=prompt):
+            seen.append(f"have {result}")
+        return seen
+
+    assert events(prompt=False)[:4] == ["take 0", "take 1", "take 2", "take 3"]
+    assert events(prompt=True)[:5] == ["take 0", "take 1", "have 0", "take 2", "have 1"]

@@ -14,7 +14,7 @@ from typing import Any
 
 import typer
 
-from deeplabctl.cli.formatting import describe, with_options
+from deeplabctl.cli.formatting import describe, pace, with_options
 from deeplabctl.errors import DeepLabError, RecipeError
 from deeplabctl.reporting import Advanced, Event, Finished, Note, Reporter, Started
 
@@ -105,21 +105,23 @@ class PlainReporter:
     """Print events as lines on stderr, without control characters; of a long task a line every few seconds."""
 
     def __init__(self) -> None:
-        self._tasks: list[tuple[Started, int]] = []
+        self._tasks: list[tuple[Started, int, float]] = []  # with the parts that are done, and when it began
         self._printed = time.monotonic()
 
     def __call__(self, event: Event) -> None:
         """Print a line for the event if it is worth one."""
         match event:
             case Started():
-                self._tasks.append((event, event.done))
                 self._printed = time.monotonic()
+                self._tasks.append((event, event.done, self._printed))
             case Advanced(parts):
-                task, done = self._tasks[-1]
-                self._tasks[-1] = (task, done + parts)
+                task, done, begin = self._tasks[-1]
+                done += parts
+                self._tasks[-1] = (task, done, begin)
                 if time.monotonic() - self._printed > _PLAIN_SECONDS:
                     self._printed = time.monotonic()
-                    typer.echo(f"{task.task}: {done + parts} of {task.total} {task.unit}", err=True)
+                    speed = pace(done - task.done, task.total - done, self._printed - begin, task.unit)
+                    typer.echo(f"{task.task}: {done} of {task.total} {task.unit}, {speed}", err=True)
             case Finished():
                 self._tasks.pop()
             case _:

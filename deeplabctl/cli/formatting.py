@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from deeplabctl import reporting
-from deeplabctl.reporting import Event, duration
+from deeplabctl.reporting import Event, duration, pace
 
-__all__ = ["describe", "duration", "percent", "score_rows", "with_options"]
+__all__ = ["describe", "duration", "pace", "percent", "score_rows", "with_options"]
 
 
 def with_options(text: str) -> str:

@@ -1,11 +1,10 @@
-"""``deeplabctl infer``: segment images."""
+"""``deeplabctl infer``: segment pictures and videos."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -29,24 +28,50 @@ from deeplabctl.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from deeplabctl.arrays import Image, Label
-    from deeplabctl.prediction.pictures import PictureJob
-    from deeplabctl.prediction.segmenter import Segmenter
-    from deeplabctl.reporting import Reporter
+    from collections.abc import Iterable
+
+    from deeplabctl.prediction.outputs.picture_files import Failure, PictureResult
+    from deeplabctl.prediction.outputs.plan import OutputRequest
+    from deeplabctl.prediction.settings import SettingsRequest
+    from deeplabctl.prediction.video import VideoResult
 
 EXAMPLES = """
 Examples
   # masks/photo.png and masks/photo_overlay.png, with the newest run's weights
   deeplabctl infer photo.jpg --overlay
 
-  # a folder, with sharper borders
-  deeplabctl infer photos --weights runs/mine --crf --out labels
+  # a folder, with sharper borders, and a page that shows all results
+  deeplabctl infer photos --weights runs/mine --crf --out labels --contact-sheet
+
+  # go on after an interruption
+  deeplabctl infer photos --weights runs/mine --crf --out labels --contact-sheet --skip-existing
+
+  # outlines to correct in labelme, and COCO's annotations
+  deeplabctl infer photos --format mask --format labelme --format coco
+
+  # in a pipe
+  deeplabctl infer - < photo.jpg > mask.png
 """
+
+
+class Format(StrEnum):
+    """Name the formats of outputs.plan, for typer, which takes lists of no other choices."""
+
+    mask = "mask"
+    scores = "scores"
+    labelme = "labelme"
+    json = "json"
+    coco = "coco"
 
 
 def infer(
     inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT", help="Images, folders of images, or patterns in quotes, as '*.jpg'.")
+        list[str],
+        typer.Argument(
+            metavar="INPUT",
+            help="Images, folders of images, or patterns in quotes, as '*.jpg'; videos; - for one image from stdin, "
+            "whose mask goes to stdout.",
+        ),
     ],
     weights: WeightsOption = None,
     pad: Annotated[Pad, typer.Option("--pad", help=PAD_HELP, rich_help_panel="Prediction")] = "tight",
@@ -54,127 +79,134 @@ def infer(
     flip: FlipOption = None,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "float32",
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            "--batch-size",
+            min=1,
+            metavar="N",
+            help="Images of equal size that TensorFlow computes together. Default: 8 on GPUs, else 1.",
+            rich_help_panel="Prediction",
+        ),
+    ] = None,
     crf: CrfOption = False,
     crf_adaptive: CrfAdaptiveOption = False,
     crf_params: CrfParamsOption = None,
     out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Folder for the masks.", rich_help_panel="Output")
+        Path, typer.Option("--out", metavar="DIR", help="Folder for the results.", rich_help_panel="Output")
     ] = Path("masks"),
+    formats: Annotated[
+        list[Format],
+        typer.Option(
+            "--format",
+            help="What to write, repeatable: mask (PNG), scores (npz) and labelme (outlines) for each image; json "
+            "(areas, a line for each image) and coco (annotations) for all.",
+            rich_help_panel="Output",
+        ),
+    ] = [Format.mask],  # noqa: B006 - typer only reads it
     overlay: Annotated[
+        bool, typer.Option("--overlay", help="Also draw the classes over each image.", rich_help_panel="Output")
+    ] = False,
+    contact_sheet: Annotated[
         bool,
-        typer.Option("--overlay", help="Also draw the classes over each image.", rich_help_panel="Output"),
+        typer.Option("--contact-sheet", help="Also make a page of all results, index.html.", rich_help_panel="Output"),
+    ] = False,
+    skip_existing: Annotated[
+        bool,
+        typer.Option("--skip-existing", help="Skip images whose files are all there.", rich_help_panel="Output"),
     ] = False,
     overwrite: OverwriteOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Segment images.
+    """Segment images and videos.
 
-    Writes a mask for each: a PNG of the image's size whose pixel values are class ids, shown in VOC's colours.
+    Writes a mask for each image: a PNG of its size whose pixel values are class ids, shown in VOC's colours.
     """
-    from deeplabctl.cli.prediction_options import load_segmenter, read_settings
-    from deeplabctl.prediction.pictures import find_images, plan_outputs
+    from deeplabctl.cli.prediction_options import read_settings
+
+    console = Console(json, quiet, debug)
+    request = read_settings(pad, scales, flip, crf, crf_adaptive, crf_params, engine, precision)
+    _check_together(formats, skip_existing, overwrite, contact_sheet)
+    if "-" in inputs:
+        from deeplabctl.cli.infer_stdin import segment_stdin
+
+        _check_stdin(inputs, {"--json": json, "--overlay": overlay, "--contact-sheet": contact_sheet,
+                              "--skip-existing": skip_existing, "--format": formats != [Format.mask],
+                              "--out": out != Path("masks")})  # fmt: skip
+        segment_stdin(request, weights, console)
+        return
+    from deeplabctl.prediction.outputs.plan import OutputRequest
+
+    outputs = OutputRequest(
+        out, tuple(name.value for name in formats), overlay, contact_sheet, overwrite, skip_existing
+    )
+    with console.errors():
+        failed, total = _segment(inputs, weights, request, outputs, batch_size, console)
+        if failed:
+            print_error(f"{len(failed)} of {total} images failed, the first: {with_options(failed[0])}")
+            raise typer.Exit(1)
+
+
+def _segment(
+    inputs: list[str],
+    weights: str | None,
+    request: SettingsRequest,
+    outputs: OutputRequest,
+    batch_size: int | None,
+    console: Console,
+) -> tuple[list[str], int]:
+    """Segment all inputs; returns the errors, and the number of inputs."""
+    from deeplabctl.cli.infer_results import Results
+    from deeplabctl.cli.prediction_options import load_segmenter
+    from deeplabctl.prediction.engines import with_engine
+    from deeplabctl.prediction.job import run, segment_pictures
+    from deeplabctl.prediction.outputs.plan import plan_outputs
+    from deeplabctl.prediction.pictures import find_images
+    from deeplabctl.prediction.video import check_videos, segment_videos
     from deeplabctl.reporting import Note
     from deeplabctl.weights.locating import find_weights
     from deeplabctl.weights.networks import read_network
 
-    request = read_settings(pad, scales, flip, crf, crf_adaptive, crf_params, engine, precision)
-    console = Console(json, quiet, debug)
-    with console.errors():
-        jobs = plan_outputs(find_images(inputs), out, overlay=overlay, overwrite=overwrite)
-        path = find_weights(weights)
-        network = read_network(path)
-        settings = request.resolve(network.info)
-        with console.reporter() as report:
-            report(Note(f"weights: {path}"))
+    plan = plan_outputs(find_images(inputs), outputs)
+    check_videos([job.video for job in plan.videos_todo])
+    path = find_weights(weights)
+    network = read_network(path)
+    settings, classes = request.resolve(network.info), network.info.classes
+    results = Results(console, classes)
+    with console.reporter() as report:
+        report(Note(f"weights: {path}"))
+        pictures: Iterable[PictureResult | Failure] = ()
+        videos: Iterable[VideoResult | Failure] = ()
+        if plan.todo or plan.videos_todo:
             segmenter = load_segmenter(network, settings, report)
-            done, failed = _segment_all(segmenter, jobs, report)
-        for entry in done:
-            console.say(_line(entry))
-        console.document(
-            {"images": done, "failed": failed, "weights": str(path), "settings": segmenter.applied.to_dict()}
+            segmenter.largest_batch(batch_size)  # refused before any work
+            with_segments = plan.coco is not None
+            pictures = segment_pictures(segmenter, plan.todo, with_segments=with_segments, batch_size=batch_size)
+            videos = segment_videos(segmenter, plan.videos_todo, report, batch_size=batch_size)
+        summary = run(plan, pictures, videos, classes, report, results.show, title=f"{path}; {settings}")
+    results.finish(plan, summary, path, with_engine(settings).to_dict())
+    return summary.failed, len(plan.jobs)
+
+
+def _check_together(formats: list[Format], skip_existing: bool, overwrite: bool, contact_sheet: bool) -> None:
+    """Refuse options that contradict each other."""
+    if not skip_existing:
+        return
+    if overwrite:
+        raise typer.BadParameter("cannot be used together with --overwrite", param_hint="--skip-existing")
+    whole = [f"--format {name}" for name in formats if name in (Format.json, Format.coco)]
+    whole += ["--contact-sheet"] if contact_sheet else []
+    if whole and Format.mask not in formats:
+        raise typer.BadParameter(
+            f"{whole[0]} takes skipped images from their masks: add --format mask", param_hint="--skip-existing"
         )
-        if failed:
-            print_error(f"{len(failed)} of {len(jobs)} images failed, the first: {failed[0]}")
-            raise typer.Exit(1)
 
 
-def _segment_all(
-    segmenter: Segmenter, jobs: list[PictureJob], report: Reporter
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """Segment images and write masks and overlays; returns what the images show, and the errors of the others."""
-    from deeplabctl.data.images import read_image
-    from deeplabctl.errors import DataError, DeepLabError
-    from deeplabctl.reporting import Note, task
-
-    done: list[dict[str, Any]] = []
-    failed: list[str] = []
-    with task(report, "segmenting", len(jobs), "images") as advance:
-
-        def fail(error: DeepLabError) -> None:
-            failed.append(with_options(str(error)))
-            report(Note(str(error), warning=True))
-            advance()
-
-        def fail_to_segment(tag: tuple[PictureJob, Image], error: DataError) -> None:
-            fail(DataError(f"image {tag[0].image}: {error}"))
-
-        def fail_for_memory(job: PictureJob) -> None:
-            fail(
-                DataError(f"image {job.image}: there is not enough memory for a picture of this size; make it smaller")
-            )
-
-        def images() -> Iterator[tuple[tuple[PictureJob, Image], Image]]:
-            for job in jobs:
-                try:
-                    image = read_image(job.image)
-                except DeepLabError as error:
-                    fail(error)
-                except MemoryError:
-                    fail_for_memory(job)
-                else:
-                    yield (job, image), image
-
-        begin = time.perf_counter()
-        for (job, image), label in segmenter.labels(images(), fail_to_segment):
-            try:
-                entry = _write(job, image, label, segmenter.info.classes)
-            except DeepLabError as error:
-                fail(error)
-                continue
-            except MemoryError:
-                fail_for_memory(job)
-                continue
-            now = time.perf_counter()
-            done.append({**entry, "seconds": now - begin})
-            begin = now
-            advance()
-    return done, failed
-
-
-def _write(job: PictureJob, image: Image, label: Label, classes: tuple[str, ...]) -> dict[str, Any]:
-    """Write the mask and the overlay of an image, and return what it shows, as JSON has it."""
-    from deeplabctl.data.images import write_mask, write_picture
-    from deeplabctl.prediction.segmentation import class_shares
-    from deeplabctl.render import overlay_with_legend
-
-    write_mask(job.mask, label)
-    if job.overlay is not None:
-        write_picture(job.overlay, overlay_with_legend(image, label, classes))
-    return {
-        "image": str(job.image),
-        "mask": str(job.mask),
-        "overlay": None if job.overlay is None else str(job.overlay),
-        "width": image.shape[1],
-        "height": image.shape[0],
-        "classes": [
-            {"id": index, "name": classes[index], "share": share} for index, share in class_shares(label).items()
-        ],
-    }
-
-
-def _line(entry: dict[str, Any]) -> str:
-    shares = ", ".join(f"{found['name']} {found['share']:.1%}" for found in entry["classes"])
-    written = entry["mask"] if entry["overlay"] is None else f"{entry['mask']} and {entry['overlay']}"
-    return f"{entry['image']} ({entry['width']}x{entry['height']}) -> {written}: {shares}"
+def _check_stdin(inputs: list[str], given: dict[str, bool]) -> None:
+    """Refuse what does not go with a picture from stdin."""
+    if len(inputs) > 1:
+        raise typer.BadParameter("- stands for one picture from stdin, and goes alone", param_hint="INPUT")
+    if others := [name for name, is_given in given.items() if is_given]:
+        raise typer.BadParameter("cannot be used with -, whose mask goes to stdout", param_hint=others[0])

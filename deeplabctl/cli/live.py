@@ -9,14 +9,34 @@ from typing import Self
 
 from rich.console import Console, Group, RenderableType  # noqa: TID253 - loaded only on a terminal
 from rich.live import Live  # noqa: TID253
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn  # noqa: TID253
+from rich.progress import (  # noqa: TID253
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.text import Text  # noqa: TID253
 
-from deeplabctl.cli.formatting import describe, duration
+from deeplabctl.cli.formatting import describe, duration, pace
 from deeplabctl.reporting import Advanced, Event, Finished, Note, Started, Trained, Validated
 
 _SPARKS = "▁▂▃▄▅▆▇█"
 _HISTORY = 40  # losses in the small curve
+
+
+class _PaceColumn(ProgressColumn):
+    """Show how fast a task goes and how much time is left; a training has its own line for them."""
+
+    def render(self, task: Task) -> Text:
+        """Return the speed over the last half minute, and the time that is left at that speed."""
+        unit = task.fields["unit"]
+        if unit == "steps" or task.total is None or not task.speed:
+            return Text()
+        return Text(pace(1, round(task.total - task.completed), 1 / task.speed, unit), style="cyan")
 
 
 class LiveReporter:
@@ -34,6 +54,7 @@ class LiveReporter:
             MofNCompleteColumn(),
             TextColumn("{task.percentage:>3.0f} %", markup=False),
             TimeElapsedColumn(),
+            _PaceColumn(),
             console=self._console,
             expand=True,
         )
@@ -58,7 +79,7 @@ class LiveReporter:
         """Show an event."""
         match event:
             case Started(task, total, unit, done):
-                self._tasks.append(self._progress.add_task(f"{task} ({unit})", total=total, completed=done))
+                self._tasks.append(self._progress.add_task(f"{task} ({unit})", total=total, completed=done, unit=unit))
             case Advanced(parts):
                 self._progress.advance(self._tasks[-1], parts)
             case Finished():

@@ -65,6 +65,21 @@ def read_image(path: Path) -> Image:
         return _to_rgb(picture, str(path))
 
 
+def decode_image(content: bytes, name: str) -> Image:
+    """Return the content of an image file as `read_image` does; ``name`` is its name in errors."""
+    with open_picture(Path(name), io.BytesIO(content)) as picture:
+        return _to_rgb(picture, name)
+
+
+def memory_to_read(path: Path) -> int:
+    """Return about how many bytes `read_image` takes for a file, from its header; 0 for one that cannot be read."""
+    try:
+        with open_picture(path) as picture:
+            return 4 * picture.width * picture.height
+    except DataError:
+        return 0
+
+
 def _to_rgb(picture: PIL.Image.Image, name: str) -> Image:
     """Convert a Pillow image as `read_image` describes."""
     picture.load()
@@ -175,6 +190,13 @@ def write_mask(path: Path, label: Label) -> None:
         mask_picture(label).save(temporary, format="PNG")
 
 
+def mask_bytes(label: Label) -> bytes:
+    """Return (H, W) uint8 class ids as the content of the file that `write_mask` writes."""
+    content = io.BytesIO()
+    mask_picture(label).save(content, format="PNG")
+    return content.getvalue()
+
+
 def mask_picture(label: Label) -> PIL.Image.Image:
     """Return (H, W) uint8 class ids as a Pillow image of mode P with VOC's palette."""
     picture = PIL.Image.fromarray(label)
@@ -202,7 +224,8 @@ def open_picture(path: Path, content: io.BytesIO | None = None) -> Iterator[PIL.
             yield picture
     except UnidentifiedImageError:
         known = "an image of a known format (JPEG, PNG, WebP, BMP, TIFF)"
-        got = "other content" if os.path.getsize(path) else "an empty file"  # noqa: PTH202
+        size = os.path.getsize(path) if content is None else content.getbuffer().nbytes  # noqa: PTH202
+        got = "other content" if size else "an empty file"
         raise FindingError(Finding("unreadable", path, known, got, _FIX_UNREADABLE, failed="cannot read")) from None
     except FileNotFoundError:
         raise DataError(f"cannot read {path}: there is no such file") from None

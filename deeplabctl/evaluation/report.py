@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from importlib import resources
 from typing import Any
@@ -10,17 +10,18 @@ from typing import Any
 import numpy as np
 
 from deeplabctl.data.images import read_image, read_label
-from deeplabctl.evaluation.html_page import (
+from deeplabctl.evaluation.report_pictures import confusion_picture, error_map, shrunk
+from deeplabctl.evaluation.split_scores import Extremes, ImageScores, SplitScores
+from deeplabctl.html_page import (
     cards,
-    class_table,
     inline_picture,
     legend,
     percent,
     render_page,
     settings_table,
+    swatch,
+    table,
 )
-from deeplabctl.evaluation.report_pictures import confusion_picture, error_map, shrunk
-from deeplabctl.evaluation.split_scores import Extremes, ImageScores, SplitScores
 from deeplabctl.render import overlay
 
 _PANEL_WIDTH = 480  # pixels of a picture in the page
@@ -51,6 +52,23 @@ def render_report(
         "settings": settings_table(scores["settings"]),
     }
     return render_page(resources.files("deeplabctl.evaluation") / "report.html", title, subtitle, parts)
+
+
+def class_table(classes: Sequence[Mapping[str, Any]]) -> str:
+    """Return the table of the classes' scores, from `SplitScores.to_dict`."""
+    boundary = any("boundary_f1" in entry for entry in classes)
+    rows = [
+        [
+            f"{swatch(index)}{escape(entry['name'])}",
+            f"<div class=bar><i style='width:{100 * (entry['iou'] or 0.0):.1f}%'></i></div>",
+            percent(entry["iou"]),
+            percent(entry["accuracy"]),
+            *([percent(entry["boundary_f1"])] if boundary else []),
+            f"{entry['pixels']:,}",
+        ]
+        for index, entry in enumerate(classes)
+    ]
+    return table(["class", "", "IoU %", "accuracy %", *(["boundary F1 %"] if boundary else []), "pixels"], rows)
 
 
 def _trimap_chart(trimap: dict[str, Any]) -> str:

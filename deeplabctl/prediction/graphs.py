@@ -23,7 +23,8 @@ class Graphs:
 
     Each takes images of any size without being compiled again. ``inputs`` are (1 or 2, H, W, 3) float32, padded, the
     second mirrored; ``sizes`` (scales, 2) int32 the sizes that they take at the scales; ``size`` (2,) the image's.
-    They raise MemoryError where the device or the machine has not enough memory.
+    Those of several images take (N or 2N, H, W, 3), the mirrored ones after the others, and the size of the largest;
+    the results are (N, ...). They raise MemoryError where the device or the machine has not enough memory.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Graphs:
         self._fuses_coarse = fuses_coarse
         classes = model.output_shape[-1]
         inputs = tf.TensorSpec((1 + flip, None, None, 3), tf.float32)
+        several = tf.TensorSpec((None, None, None, 3), tf.float32)
         sizes = tf.TensorSpec((len(scales), 2), tf.int32)
         size = tf.TensorSpec((2,), tf.int32)
         coarse = [tf.TensorSpec((1 + flip, None, None, classes), tf.float32) for _ in scales]
@@ -54,6 +56,15 @@ class Graphs:
         self.fused_scores = compiled(self._fused_scores, coarse, size, size)
         self.label = compiled(self._label, inputs, sizes, size)
         self.scores = compiled(self._scores, inputs, sizes, size)
+        self.labels_of_several = compiled(self._labels, several, sizes, size)
+        self.scores_of_several = compiled(self._labels_and_scores, several, sizes, size)
+
+    @property
+    def on_device(self) -> bool:
+        """Tell whether a GPU computes, for which images are put together."""
+        import tensorflow as tf
+
+        return bool(tf.config.list_logical_devices("GPU"))
 
     def least_memory(self, height: int, width: int) -> int:
         """Return bytes that an image of a padded size takes at least: the most that a layer reads and writes.
@@ -62,21 +73,21 @@ class Graphs:
         """
         import tensorflow as tf
 
-        if tf.config.list_logical_devices("GPU"):
+        if self.on_device:
             return 0
         first = next(layer for layer in self._model.layers if layer.weights)
         bytes_of_pixel = most_values(self._model.name, first.filters) * tf.as_dtype(first.compute_dtype).size
         return int(bytes_of_pixel * (1 + self._flip) * height * width * max(self._scales) ** 2)
 
     def _coarse(self, inputs: tf.Tensor, sizes: tf.Tensor) -> list[tf.Tensor]:
-        """Return the logits (1 or 2, h, w, C) float32 of every scale."""
+        """Return the logits (N or 2N, h, w, C) float32 of every scale."""
         import tensorflow as tf
 
         scaled = (inputs if scale == 1 else resize(inputs, sizes[index]) for index, scale in enumerate(self._scales))
         return [tf.cast(predict_logits(self._model, images), tf.float32) for images in scaled]
 
     def _fused(self, coarse: list[tf.Tensor], full: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-        """Fuse coarse logits to those of the image (H, W, C): upsampled to the padded size ``full``, then cropped."""
+        """Fuse coarse logits to those of images (N, H, W, C): upsampled to the padded size ``full``, then cropped."""
         import tensorflow as tf
 
         if self._fuses_coarse and len(coarse) > 1:
@@ -84,12 +95,15 @@ class Graphs:
             coarse = [functools.reduce(tf.maximum, [resize(logits, grid) for logits in coarse])]
         upsampled = [resize(logits, full)[:, : size[0], : size[1]] for logits in coarse]
         fused = functools.reduce(tf.maximum, upsampled)
-        return (fused[0] + fused[1][:, ::-1]) / 2 if self._flip else fused[0]
+        if not self._flip:
+            return fused
+        count = tf.shape(fused)[0] // 2
+        return (fused[:count] + fused[count:, :, ::-1]) / 2
 
     def _fused_scores(self, coarse: list[tf.Tensor], full: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
         import tensorflow as tf
 
-        return tf.nn.softmax(self._fused(coarse, full, size))
+        return tf.nn.softmax(self._fused(coarse, full, size)[0])
 
     def _logits(self, inputs: tf.Tensor, sizes: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
         import tensorflow as tf
@@ -97,12 +111,25 @@ class Graphs:
         return self._fused(self._coarse(inputs, sizes), tf.shape(inputs)[1:3], size)
 
     def _label(self, inputs: tf.Tensor, sizes: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-        import tensorflow as tf
-
-        return tf.cast(tf.argmax(self._logits(inputs, sizes, size), -1, output_type=tf.int32), tf.uint8)
+        return _labels_of(self._logits(inputs, sizes, size)[0])
 
     def _scores(self, inputs: tf.Tensor, sizes: tf.Tensor, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         import tensorflow as tf
 
+        logits = self._logits(inputs, sizes, size)[0]
+        return _labels_of(logits), tf.nn.softmax(logits)
+
+    def _labels(self, inputs: tf.Tensor, sizes: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+        return _labels_of(self._logits(inputs, sizes, size))
+
+    def _labels_and_scores(self, inputs: tf.Tensor, sizes: tf.Tensor, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        import tensorflow as tf
+
         logits = self._logits(inputs, sizes, size)
-        return tf.cast(tf.argmax(logits, -1, output_type=tf.int32), tf.uint8), tf.nn.softmax(logits)
+        return _labels_of(logits), tf.nn.softmax(logits)
+
+
+def _labels_of(logits: tf.Tensor) -> tf.Tensor:
+    import tensorflow as tf
+
+    return tf.cast(tf.argmax(logits, -1, output_type=tf.int32), tf.uint8)

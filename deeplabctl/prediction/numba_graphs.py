@@ -18,8 +18,10 @@ Sides = Sequence[int]
 class NumbaGraphs:
     """Compute logits, label and scores at some scales, with or without the mirrored image.
 
-    Arguments and results are those of `Graphs`, as numpy arrays.
+    Arguments and results are those of `Graphs`, as numpy arrays; it takes one image at a time.
     """
+
+    on_device = False
 
     def __init__(
         self, network: NumbaNetwork, scales: tuple[float, ...], *, flip: bool, fuses_coarse: bool = False

@@ -1,42 +1,39 @@
-"""Find the pictures that a user names (files, folders, patterns) and name the files that are made of them."""
+"""Find the pictures and videos that a user names: files, folders, patterns."""
 
 from __future__ import annotations
 
 import glob
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from deeplabctl.data.images import IMAGE_SUFFIXES
-from deeplabctl.errors import DataError, OutputError
-from deeplabctl.files import check_folder, check_new_file
+from deeplabctl.errors import DataError
 
-
-@dataclass(frozen=True)
-class PictureJob:
-    """Name a picture and the files that are made of it."""
-
-    image: Path
-    mask: Path
-    overlay: Path | None
+VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
+_PICTURE_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"jxl ")
+_MATROSKA = b"\x1aE\xdf\xa3"  # WebM, too
 
 
 def find_images(names: Sequence[str]) -> list[Path]:
     """Return the files that the names stand for, each once; raises DataError for a name without any.
 
-    A folder stands for the pictures in it (not in the folders below; ``DIR/**/*.jpg`` finds those).
+    A folder stands for the pictures in it (not in the folders below; ``DIR/**/*.jpg`` finds those, ``DIR/*.mp4`` the
+    videos).
     """
     found: dict[Path, None] = {}
     for name in names:
         path = Path(name)
         if os.path.isdir(path):  # noqa: PTH112 - which, unlike Path's, raises for no name
             try:
-                images = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES)
+                entries = sorted(path.iterdir())
             except OSError as error:
                 raise DataError(f"cannot read the folder {path}: {error.strerror}") from None
+            images = [entry for entry in entries if entry.suffix.lower() in IMAGE_SUFFIXES]
             if not images:
-                raise DataError(f"{path}: expected pictures in this folder ({', '.join(IMAGE_SUFFIXES)}), got none")
+                videos = [entry for entry in entries if entry.suffix.lower() in VIDEO_SUFFIXES]
+                got = f"only videos; name them: '{path}/*{videos[0].suffix}'" if videos else "none"
+                raise DataError(f"{path}: expected pictures in this folder ({', '.join(IMAGE_SUFFIXES)}), got {got}")
         elif os.path.exists(path):  # noqa: PTH110
             images = [path]
         else:
@@ -47,23 +44,13 @@ def find_images(names: Sequence[str]) -> list[Path]:
     return list(found)
 
 
-def plan_outputs(images: Sequence[Path], out: Path, *, overlay: bool, overwrite: bool) -> list[PictureJob]:
-    """Name the mask ``<stem>.png`` (and ``<stem>_overlay.png``) of each picture in the folder ``out``.
-
-    Raises OutputError if two of them, or one and a picture, would be the same file, or if one exists already.
-    """
-    check_folder(out)
-    jobs = [
-        PictureJob(path, out / f"{path.stem}.png", out / f"{path.stem}_overlay.png" if overlay else None)
-        for path in images
-    ]
-    sources = {path.resolve() for path in images}
-    taken: dict[Path, Path] = {}
-    for job in jobs:
-        for target in filter(None, (job.mask, job.overlay)):
-            if (other := taken.setdefault(target, job.image)) != job.image:
-                raise OutputError(f"{other} and {job.image} would both be written to {target}; give each its own `out`")
-            if target.resolve() in sources:
-                raise OutputError(f"{target} is one of the pictures and would be overwritten; choose another `out`")
-            check_new_file(target, overwrite=overwrite)
-    return jobs
+def is_video(path: Path) -> bool:
+    """Tell whether the content of a file is a video: MP4, QuickTime, Matroska, WebM or AVI; no file's name tells."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+    except OSError:
+        return False
+    if head[4:8] == b"ftyp":
+        return head[8:12] not in _PICTURE_BRANDS
+    return head[4:8] in (b"moov", b"mdat", b"wide") or head[:4] == _MATROSKA or head[:4] + head[8:12] == b"RIFFAVI "

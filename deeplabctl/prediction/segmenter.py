@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Self, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, Unpack, cast, overload
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as PillowImage
 
-from deeplabctl.arrays import Image, Label, Pixels, Scores
+from deeplabctl.arrays import Image, Label, Scores
 from deeplabctl.crf import CrfParams, refine
 from deeplabctl.crf.mean_field import memory_to_refine
 from deeplabctl.data.images import as_image
-from deeplabctl.errors import DataError
-from deeplabctl.network.geometry import padded_size, scaled_size
+from deeplabctl.errors import DataError, RecipeError
 from deeplabctl.network.layers import ARCHITECTURES
-from deeplabctl.network.preprocessing import preprocess
-from deeplabctl.parallel import available_memory, map_ahead
+from deeplabctl.parallel import map_ahead
+from deeplabctl.prediction.batching import Batches
 from deeplabctl.prediction.engines import Networks, with_engine
-from deeplabctl.prediction.graphs import Graphs
-from deeplabctl.prediction.numba_graphs import NumbaGraphs
+from deeplabctl.prediction.forward import Forward, Found, size_in_words
 from deeplabctl.prediction.segmentation import Segmentation
 from deeplabctl.prediction.settings import PredictionSettings, SettingsOptions, read_options
 from deeplabctl.weights.fitting import Network
@@ -36,8 +32,8 @@ if TYPE_CHECKING:
     import keras
 
 Tag = TypeVar("Tag")
-Result = TypeVar("Result")
-P = ParamSpec("P")
+_GPU_BATCH = 8  # images that a GPU computes together
+Outcome = Found | DataError
 Picture = str | Path | PillowImage.Image | npt.NDArray[Any]  # what `as_image` reads
 
 
@@ -68,6 +64,7 @@ class Segmenter:
         self.settings = settings or PredictionSettings(scales=ARCHITECTURES[info.architecture].scales)
         self._networks = model if isinstance(model, Networks) else Networks(info, None, model)
         self.applied = with_engine(self.settings, self._networks.usual_engine)  # the engine is not "auto" here
+        self._forward = Forward(self._networks, self.applied)
 
     @property
     def model(self) -> keras.Model:
@@ -121,78 +118,106 @@ class Segmenter:
 
         Raises DataError for an image that there is not enough memory for, or that the CRF cannot refine.
         """
-        with self._failures(image):
-            label, scores = self._compiled().scores(*self._inputs(image), image.shape[:2])
-            prediction = Prediction(_array(label), _array(scores))
+        prediction = Prediction(*self._forward.scores(image))
         return prediction if self.settings.crf is None else self._refined(image, prediction, self.settings.crf)
 
     def label(self, image: Image) -> Label:
         """Return the label (H, W) uint8 only, which costs less without a CRF; raises DataError as `predict` does."""
-        if self.settings.crf is not None:
-            return self.predict(image).label
-        with self._failures(image):
-            label: Label = _array(self._compiled().label(*self._inputs(image), image.shape[:2]))
-        return label
+        return self._forward.label(image) if self.settings.crf is None else self.predict(image).label
 
     def labels(
-        self, items: Iterable[tuple[Tag, Image]], failed: Callable[[Tag, DataError], None] | None = None
+        self,
+        items: Iterable[tuple[Tag, Image]],
+        failed: Callable[[Tag, DataError], None] | None = None,
+        *,
+        batch_size: int | None = None,
     ) -> Iterator[tuple[Tag, Label]]:
         """Yield (tag, label) for each (tag, image), in order; a dense CRF refines several images at once on all cores.
 
-        The labels are those of `label`, bit for bit. An image that cannot be segmented raises DataError, or is left out
-        if there is a ``failed``, which is called with its tag and the error.
+        The labels are those of `label`, bit for bit on CPUs; on GPUs images are computed together (see `outcomes`). An
+        image that cannot be segmented raises DataError, or is left out if there is a ``failed``, which is called with
+        its tag and the error.
         """
-        for tag, label in self._labels_or_errors(items):
-            if not isinstance(label, DataError):
-                yield tag, label
+        for tag, found in self.outcomes(items, batch_size=batch_size):
+            if not isinstance(found, DataError):
+                yield tag, found[0]
             elif failed is None:
-                raise label
+                raise found
             else:
-                failed(tag, label)
+                failed(tag, found)
 
-    def _labels_or_errors(self, items: Iterable[tuple[Tag, Image]]) -> Iterator[tuple[Tag, Label | DataError]]:
-        crf = self.settings.crf
+    def outcomes(
+        self, items: Iterable[tuple[Tag, Image | DataError]], *, scores: bool = False, batch_size: int | None = None
+    ) -> Iterator[tuple[Tag, Outcome]]:
+        """Yield (tag, (label, scores or None)) for each (tag, image), in order, or (tag, DataError) for a failure.
+
+        An error in the place of an image comes back as it is. TensorFlow computes images of equal padded size (with
+        ``flip``, of equal size) together, up to ``batch_size``: by default 8 on GPUs, else 1. The scores of an image
+        that is computed with others differ by rounding errors only. Raises RecipeError for numba's engine with a
+        ``batch_size`` above 1.
+        """
+        crf, largest = self.settings.crf, self.largest_batch(batch_size)
         if crf is None:
-            for tag, image in items:
-                yield tag, _or_error(self.label, image)
+            yield from self._without_crf(items, scores, largest)
             return
-        network, classes = self.with_settings(replace(self.settings, crf=None)), len(self.info.classes)
-        predicted = ((tag, image, _or_error(network.predict, image)) for tag, image in items)
+        kept = (((tag, image), image) for tag, image in items)
+        predicted = self._without_crf(kept, True, largest)
+        classes = len(self.info.classes)
 
-        def refined(item: tuple[Tag, Image, Prediction | DataError]) -> tuple[Tag, Label | DataError]:
-            tag, image, found = item
-            found = found if isinstance(found, DataError) else _or_error(self._refined, image, found, crf)
-            return tag, found if isinstance(found, DataError) else found.label
+        def refined(item: tuple[tuple[Tag, Image | DataError], Outcome]) -> tuple[Tag, Outcome]:
+            (tag, image), found = item
+            if isinstance(found, DataError) or isinstance(image, DataError):
+                return tag, found
+            try:
+                result = self._refined(image, Prediction(*cast(tuple[Label, Scores], found)), crf)
+            except DataError as error:
+                return tag, error
+            return tag, (result.label, result.scores if scores else None)
 
-        yield from map_ahead(
-            refined, predicted, ahead=4, size=lambda item: memory_to_refine((*item[1].shape[:2], classes))
-        )
+        def memory(item: tuple[tuple[Tag, Image | DataError], Outcome]) -> int:
+            image = item[0][1]
+            return 0 if isinstance(image, DataError) else memory_to_refine((*image.shape[:2], classes))
+
+        yield from map_ahead(refined, predicted, ahead=4, size=memory)
+
+    def largest_batch(self, asked: int | None = None) -> int:
+        """Return how many images are computed together at most; raises RecipeError for numba's engine and several."""
+        if self.applied.engine == "tensorflow":
+            return asked or (_GPU_BATCH if self._forward.on_device else 1)
+        if (asked or 1) > 1:
+            raise RecipeError(
+                f"`batch_size`: the engine numba computes one image at a time, got {asked}; use `engine=tensorflow`"
+            )
+        return 1
+
+    def _without_crf(
+        self, items: Iterable[tuple[Tag, Image | DataError]], scores: bool, largest: int
+    ) -> Iterator[tuple[Tag, Outcome]]:
+        bytes_of_pixel = 4 + scores * 4 * len(self.info.classes)
+
+        def kind(item: tuple[Tag, Image | DataError]) -> Hashable:
+            return None if isinstance(item[1], DataError) else self._forward.kind(item[1])
+
+        def run(batch: Sequence[tuple[Tag, Image | DataError]]) -> Sequence[Outcome]:
+            errors = [image for _, image in batch if isinstance(image, DataError)]
+            images = [image for _, image in batch if not isinstance(image, DataError)]
+            return errors or self._forward.several(images, scores=scores)
+
+        def size(item: tuple[Tag, Image | DataError]) -> int:
+            image = item[1]
+            return 0 if isinstance(image, DataError) else bytes_of_pixel * image.shape[0] * image.shape[1]
+
+        for (tag, _), outcome in Batches(run, kind, size, largest, self._forward.on_device).results(items):
+            yield tag, outcome
 
     def _refined(self, image: Image, prediction: Prediction, crf: CrfParams) -> Prediction:
         """Return what the CRF makes of the network's scores; raises DataError if it cannot."""
-        with self._failures(image):
+        with self._forward.failures(image):
             try:
                 scores = refine(image, prediction.scores, crf, adaptive=self.settings.crf_adaptive)
             except ValueError as error:  # the parameters do not go with the image, or the scores are not numbers
-                raise DataError(f"cannot refine this image of {_size(image)} pixels: {error}") from None
+                raise DataError(f"cannot refine this image of {size_in_words(image)} pixels: {error}") from None
             return Prediction(scores.argmax(-1).astype(np.uint8), scores)
-
-    @contextmanager
-    def _failures(self, image: Image) -> Iterator[None]:
-        """Raise DataError if there is not enough memory for an image.
-
-        Linux ends a process that takes more than there is, so what certainly will not do is not tried.
-        """
-        try:
-            full = [padded_size(side, self.settings.pad) for side in image.shape[:2]]
-            if self._compiled().least_memory(*full) > available_memory():
-                raise MemoryError
-            yield
-        except MemoryError:
-            raise DataError(
-                f"there is not enough memory to segment this image of {_size(image)} pixels; make it smaller, or run "
-                "the network at a smaller scale: `scales=0.5`"
-            ) from None
 
     def coarse_logits(self, image: Image) -> list[Scores]:
         """Return the logits as the network gives them, at stride 8, one array (1 or 2, h, w, C) for each scale.
@@ -200,46 +225,11 @@ class Segmenter:
         They take a fiftieth of the memory of an image's scores, which `scores_from` makes of them at any time. Raises
         DataError as `predict` does.
         """
-        with self._failures(image):
-            return [_array(logits) for logits in self._compiled().coarse(*self._inputs(image))]
+        return self._forward.coarse_logits(image)
 
     def scores_from(self, coarse: Sequence[Scores], shape: tuple[int, int]) -> Scores:
         """Return the network's scores (H, W, C), before any CRF, of an image of this shape from its coarse logits."""
-        full = [padded_size(side, self.settings.pad) for side in shape]
-        scores: Scores = _array(self._compiled().fused_scores(list(coarse), full, shape))
-        return scores
-
-    def _inputs(self, image: Image) -> tuple[Pixels, npt.NDArray[np.int32]]:
-        """Return the network's inputs (1 or 2, H, W, 3), padded, and the sizes that they take at the scales."""
-        settings = self.settings
-        full = [padded_size(side, settings.pad) for side in image.shape[:2]]
-        inputs = np.zeros((1 + settings.flip, *full, 3), np.float32)
-        inputs[0, : image.shape[0], : image.shape[1]] = preprocess(image)
-        if settings.flip:
-            inputs[1, : image.shape[0], : image.shape[1]] = inputs[0, : image.shape[0], : image.shape[1]][:, ::-1]
-        sizes = [[scaled_size(side, scale) for side in full] for scale in settings.scales]
-        return inputs, np.array(sizes, np.int32)
-
-    def _compiled(self) -> Graphs | NumbaGraphs:
-        """Return what computes the network with these settings; built at its first use."""
-        return self._networks.graphs(self.applied)
-
-
-def _or_error(function: Callable[P, Result], *arguments: P.args, **options: P.kwargs) -> Result | DataError:
-    """Return what a function returns, or the DataError that it raises."""
-    try:
-        return function(*arguments, **options)
-    except DataError as error:
-        return error
-
-
-def _array(value: Any) -> npt.NDArray[Any]:
-    """Return an array, of a tensor a copy of its own."""
-    return value if isinstance(value, np.ndarray) else cast(npt.NDArray[Any], value.numpy())
-
-
-def _size(image: Image) -> str:
-    return f"{image.shape[1]}x{image.shape[0]}"
+        return self._forward.scores_from(coarse, shape)
 
 
 def load(weights: str | os.PathLike[str] | None = None, **settings: Unpack[SettingsOptions]) -> Segmenter:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from deeplabctl.errors import RunError
-from deeplabctl.evaluation.html_page import DASH, in_words, percent, render_page, swatch, table
 from deeplabctl.files import check_folder, check_new_file, whole_file, write_text
+from deeplabctl.html_page import DASH, in_words, percent, render_page, swatch, table
 from deeplabctl.reporting import duration
 from deeplabctl.training.curves import DARK, LIGHT, curves_picture
 from deeplabctl.training.report import inline_curves

@@ -11,10 +11,12 @@ from typing import Any
 
 from deeplabctl.data.images import read_image
 from deeplabctl.errors import DataError
-from deeplabctl.evaluation.html_page import (
+from deeplabctl.evaluation.report import class_table
+from deeplabctl.evaluation.report_pictures import shrunk
+from deeplabctl.files import write_text
+from deeplabctl.html_page import (
     DASH,
     cards,
-    class_table,
     data_uri,
     in_words,
     inline_picture,
@@ -22,8 +24,6 @@ from deeplabctl.evaluation.html_page import (
     render_page,
     settings_table,
 )
-from deeplabctl.evaluation.report_pictures import shrunk
-from deeplabctl.files import write_text
 from deeplabctl.reporting import duration
 from deeplabctl.training.curves import DARK, curves_picture
 from deeplabctl.training.metrics_log import Metrics, number

@@ -18,6 +18,7 @@ from voc_archives import sbd_files, voc_files, write_tar
 
 from deeplabctl.training.checkpoint import Checkpoint
 
+FORMATS = tuple(word for name in ("mask", "scores", "labelme", "json", "coco") for word in ("--format", name))
 SQUARE = {"category_id": 1, "segmentation": [[2, 2, 9, 2, 9, 9, 2, 9]]}
 
 
@@ -63,7 +64,9 @@ COMMANDS = [
         tensorflow=True,
     ),
     Command(
-        ("infer", "set/JPEGImages", "--weights", "net.pkl", "--overlay", "--out", "masks"), ("masks",), tensorflow=True
+        ("infer", "set/JPEGImages", "--weights", "net.pkl", "--overlay", "--contact-sheet", "--out", "masks", *FORMATS),
+        ("masks",),
+        tensorflow=True,
     ),
     Command(("convert-caffe", "net.pkl", "--out", "net.keras"), ("net.keras",), tensorflow=True),
 ]
@@ -143,6 +146,9 @@ def read_whole(path):
         json.loads(path.read_text("utf-8"))
     elif path.suffix == ".html":
         assert path.read_text("utf-8").rstrip().endswith("</html>"), "the page has no end"
+    elif path.suffix == ".npz" and path.parent.name == "masks":
+        with np.load(path) as file:
+            assert file["scores"].ndim == 3
     elif path.suffix == ".npz":
         Checkpoint.read(path)
     elif path.suffix in (".zip", ".keras"):

@@ -1,10 +1,17 @@
-"""``deeplabctl infer``: masks, and what is wrong with the inputs."""
+"""``deeplabctl infer``: masks, other formats, pipes, interruptions, and what is wrong with the inputs."""
 
 import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
 
+import numpy as np
 import pytest
 from caffe_files import DATA
-from command_process import fails_with_one_line
+from command_process import PROGRAM, fails_with_one_line
 from PIL import Image
 from small_training import SMALL
 
@@ -35,7 +42,7 @@ def test_unreadable_image_is_named_and_the_others_are_segmented(here, deeplabctl
 
 @pytest.mark.tf
 def test_picture_that_cannot_be_segmented_is_named_and_the_others_go_on(here, deeplabctl, monkeypatch):
-    from deeplabctl.data import images
+    from deeplabctl.prediction import job
 
     weights = ["--weights", CAFFEMODEL, "--json"]
     for name, size in (("a", (30, 20)), ("b", (300, 400)), ("c", (30, 20))):
@@ -46,14 +53,14 @@ def test_picture_that_cannot_be_segmented_is_named_and_the_others_go_on(here, de
     assert "error: 1 of 3 images failed, the first: image b.png: cannot refine this image of 300x400 pixels: CRF" in err
     assert sorted(path.name for path in (here / "masks").iterdir()) == ["a.png", "c.png"]
 
-    read = images.read_image
+    read = job.read_image
 
     def read_image(path):
         if path.name == "b.png":
             raise MemoryError
         return read(path)
 
-    monkeypatch.setattr(images, "read_image", read_image)
+    monkeypatch.setattr(job, "read_image", read_image)
     code, out, err = deeplabctl("infer", "a.png", "b.png", "c.png", "--out", "more", *weights)
     assert code == 1
     assert [entry["image"] for entry in json.loads(out)["images"]] == ["a.png", "c.png"]
@@ -65,3 +72,157 @@ def test_missing_weights_and_inputs_are_one_line(tmp_path):
     fails_with_one_line("there are no weights", "infer", "a.png", cwd=tmp_path)
     fails_with_one_line("gone.jpg: there is no such file", "infer", "gone.jpg", cwd=tmp_path)
     fails_with_one_line("got a PNG picture", "infer", "a.png", "--weights", "a.png", cwd=tmp_path)
+
+
+def photos(folder, count):
+    """Write pictures of noise in three sizes."""
+    folder.mkdir()
+    rng = np.random.default_rng(count)
+    for number in range(count):
+        values = rng.integers(0, 256, (30 + number % 3, 40, 3)).astype(np.uint8)
+        Image.fromarray(values).save(folder / f"{number:03}.png")
+    return folder
+
+
+def infer(*arguments, cwd, stdin=b"", **options):
+    """Run infer in a process of its own; returns (exit code, stdout as bytes, stderr)."""
+    command = [sys.executable, "-c", PROGRAM.replace("print('LOADED'", "(lambda *a: 0)('LOADED'"), "infer"]
+    done = subprocess.run(
+        [*command, *map(str, arguments)], input=stdin, capture_output=True, cwd=cwd, timeout=120, **options
+    )
+    return done.returncode, done.stdout, done.stderr.decode()
+
+
+@pytest.mark.tf
+def test_killed_run_goes_on_with_the_rest_only(tmp_path):
+    photos(tmp_path / "photos", 60)
+    out = tmp_path / "masks"
+    arguments = ["infer", "photos", "--weights", str(CAFFEMODEL), "--format", "mask", "--format", "json"]
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM, *arguments], cwd=tmp_path, stdout=subprocess.DEVNULL)
+    for _ in range(1200):
+        if len(list(out.glob("*.png"))) >= 5:
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = {path.name: path.stat().st_mtime_ns for path in out.glob("[0-9]*.png")}
+    assert 5 <= len(done) < 60
+    assert not (out / "areas.jsonl").exists()
+    code, stdout, err = infer(*arguments[1:], "--skip-existing", "--json", cwd=tmp_path)
+    assert code == 0, err
+    result = json.loads(stdout)
+    assert f"{len(done)} of 60 are there already: skipped" in err
+    assert sorted(result["skipped"]) == sorted(f"photos/{name}" for name in done)
+    assert len(result["images"]) == 60 - len(done)
+    assert {name: (out / name).stat().st_mtime_ns for name in done} == done
+    assert sorted(path.name for path in out.iterdir()) == [*(f"{number:03}.png" for number in range(60)), "areas.jsonl"]
+    lines = [json.loads(line) for line in (out / "areas.jsonl").read_text().splitlines()]
+    assert [line["image"] for line in lines] == [f"photos/{number:03}.png" for number in range(60)]
+
+
+@pytest.mark.tf
+def test_picture_from_stdin_becomes_the_mask_on_stdout(tmp_path, deeplabctl):
+    content = (photos(tmp_path / "photos", 1) / "000.png").read_bytes()
+    code, out, err = infer("-", "--weights", CAFFEMODEL, cwd=tmp_path, stdin=content)
+    assert code == 0, err
+    assert "weights:" in err
+    assert not (tmp_path / "masks").exists()
+    assert deeplabctl("infer", "photos", "--weights", CAFFEMODEL)[0] == 0
+    assert (tmp_path / "masks" / "000.png").read_bytes() == out
+
+
+def test_stdin_that_is_no_picture_and_terminals_are_refused_in_one_line(tmp_path):
+    for content, got in ((b"hello", "got other content"), (b"", "got an empty file")):
+        code, out, err = infer("-", "--weights", CAFFEMODEL, cwd=tmp_path, stdin=content)
+        assert (code, out) == (1, b"")
+        assert err.splitlines()[-1].startswith("error: cannot read stdin: expected an image of a known format")
+        assert got in err
+    here, there = pty.openpty()
+    code = subprocess.run(
+        [sys.executable, "-c", PROGRAM, "infer", "-"], stdin=subprocess.DEVNULL, stdout=there, stderr=subprocess.PIPE,
+        cwd=tmp_path, timeout=60,
+    )  # fmt: skip
+    os.close(there)
+    os.close(here)
+    assert code.returncode == 1
+    (line,) = code.stderr.decode().splitlines()
+    assert line.startswith("error: stdout is a terminal")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a.png", "--skip-existing", "--overwrite"], "cannot be used together with --overwrite"),
+        (["a.png", "--skip-existing", "--format", "coco"], "--format coco takes skipped images from their masks"),
+        (["a.png", "--skip-existing", "--contact-sheet", "--format", "scores"], "--contact-sheet takes skipped images"),
+        (["a.png", "--format", "gif"], "'mask', 'scores', 'labelme', 'json', 'coco'"),
+        (["a.png", "--batch-size", "0"], "Invalid value for '--batch-size'"),
+        (["-", "a.png"], "- stands for one picture from stdin, and goes alone"),
+        (["-", "--json"], "cannot be used with -"),
+        (["-", "--overlay"], "cannot be used with -"),
+        (["-", "--format", "json"], "cannot be used with -"),
+        (["-", "--out", "masks2"], "cannot be used with -"),
+    ],
+)
+def test_options_that_contradict_each_other_are_usage_errors(deeplabctl, arguments, message):
+    code, out, err = deeplabctl("infer", *arguments)
+    assert (code, out) == (2, "")
+    assert message in " ".join(err.split())
+
+
+@pytest.mark.tf
+def test_every_format_is_written_and_annotations_are_converted_back(tmp_path, deeplabctl):
+    folder = photos(tmp_path / "photos", 3)
+    formats = [word for name in ("mask", "scores", "json", "coco", "labelme") for word in ("--format", name)]
+    code, out, err = deeplabctl(
+        "infer", "photos", "--weights", CAFFEMODEL, *formats, "--contact-sheet", "--out", "out", "--json"
+    )
+    assert code == 0, err
+    result = json.loads(out)
+    assert result["files"] == {
+        "areas": "out/areas.jsonl", "coco": "out/coco.json", "class_names": "out/classes.txt", "page": "out/index.html"
+    }  # fmt: skip
+    labels = {}
+    for entry, line in zip(result["images"], (tmp_path / "out" / "areas.jsonl").read_text().splitlines(), strict=True):
+        label = labels[entry["mask"].split("/")[-1]] = read_label(tmp_path / entry["mask"])
+        with np.load(tmp_path / entry["scores"]) as file:
+            assert file["scores"].shape == (*label.shape, 21)
+            best = np.take_along_axis(file["scores"], label[..., None].astype(int), 2)[..., 0]
+            assert (best == file["scores"].max(2)).all()
+        assert {key: value for key, value in entry.items() if key != "seconds"} == json.loads(line)
+        assert sum(found["pixels"] for found in entry["classes"]) == label.size
+    assert deeplabctl("data", "convert", "out/coco.json", "--images", "photos", "--out", "coco")[0] == 0
+    options = ("--images", "photos", "--classes", "out/classes.txt", "--format", "labelme")
+    assert deeplabctl("data", "convert", "out", *options, "--out", "labelme")[0] == 0
+    for name, label in labels.items():
+        np.testing.assert_array_equal(read_label(tmp_path / "coco" / "SegmentationClass" / name), label)
+        outlined = read_label(tmp_path / "labelme" / "SegmentationClass" / name)
+        assert (outlined == label).mean() > 0.9  # of 40x30 pixels of noise, in regions of a few
+    assert len(list(folder.iterdir())) == 3
+
+
+@pytest.mark.tf
+def test_video_is_segmented_beside_pictures(tmp_path, deeplabctl):
+    pytest.importorskip("av", reason="PyAV is not installed")
+    from video_clips import read_clip, write_clip
+
+    photos(tmp_path / "photos", 1)
+    write_clip(tmp_path / "clip.mp4", range(0, 18_000, 3600))
+    arguments = ("infer", "photos", "clip.mp4", "--weights", CAFFEMODEL)
+    code, out, _ = deeplabctl(*arguments)
+    assert code == 0
+    assert "clip.mp4 (64x48, 5 frames, 0:00) -> masks/clip_masks.mkv and masks/clip_overlay.mp4: " in out
+    assert len(read_clip(tmp_path / "masks" / "clip_masks.mkv")[0]) == 5
+    code, out, err = deeplabctl(*arguments, "--skip-existing", "--json")
+    assert code == 0
+    assert json.loads(out)["skipped"] == ["photos/000.png", "clip.mp4"]
+    assert "2 of 2 are there already" in err
+
+
+@pytest.mark.tf
+def test_batches_are_refused_by_numbas_engine(tmp_path, deeplabctl):
+    photos(tmp_path / "photos", 1)
+    arguments = ("--weights", CAFFEMODEL, "--engine", "numba", "--batch-size", 4)
+    code, _, err = deeplabctl("infer", "photos", *arguments)
+    assert code == 1
+    assert "error: --batch-size: the engine numba computes one image at a time, got 4; use --engine tensorflow" in err

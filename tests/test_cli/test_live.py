@@ -1,12 +1,16 @@
 """What a terminal shows of a job."""
 
 import os
+import re
 import sys
+import time
 
 import pytest
 
+from deeplabctl.cli import console
+from deeplabctl.cli.console import PlainReporter
 from deeplabctl.cli.live import LiveReporter
-from deeplabctl.reporting import Finished, Note, Started, Trained
+from deeplabctl.reporting import Advanced, Finished, Note, Started, Trained, pace
 
 
 @pytest.mark.parametrize(
@@ -25,3 +29,36 @@ def test_training_is_shown_on_a_terminal_of_any_encoding(tmp_path, monkeypatch, 
     assert "loss" in shown
     assert ("█▁" in shown) == curve
     assert r"\udcff" in shown
+
+
+def test_pace_is_a_speed_and_the_time_left():
+    assert pace(10, 90, 5.0, "images") == "2.0 images/s, 0:45 left"
+    assert pace(2, 30, 8.0, "images") == "4.0 s each, 2:00 left"
+    assert pace(0, 30, 8.0, "images") == ""
+    assert pace(5, -2, 1.0, "frames") == "5.0 frames/s, 0:00 left"
+
+
+def test_task_shows_its_pace_on_a_terminal(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    with (tmp_path / "terminal").open("w", encoding="utf-8") as file:
+        monkeypatch.setattr(sys, "stderr", file)
+        with LiveReporter() as report:
+            report(Started("segmenting", 100, "images"))
+            for _ in range(4):
+                time.sleep(0.02)
+                report(Advanced(1))
+            time.sleep(0.3)  # for a picture of the bar
+            report(Finished())
+    shown = (tmp_path / "terminal").read_text("utf-8")
+    assert re.search(r"4/100.*\d images/s, \d:\d\d left", shown)
+
+
+def test_task_shows_its_pace_in_plain_lines(monkeypatch, capsys):
+    now = 100.0
+    monkeypatch.setattr(console.time, "monotonic", lambda: now)
+    report = PlainReporter()
+    report(Started("segmenting", 50, "images", 10))
+    for _ in range(5):
+        now += 2.0
+        report(Advanced(2))
+    assert capsys.readouterr().err == "segmenting: 16 of 50 images, 1.0 images/s, 0:34 left\n"

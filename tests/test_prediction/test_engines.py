@@ -176,9 +176,9 @@ def test_prediction_of_a_mirrored_image_is_the_mirrored_prediction_with_flip_onl
 
 def test_image_that_there_is_no_memory_for_is_an_error(monkeypatch):
     segmenter = Segmenter.from_weights(DATA / NETS["tiny"], PredictionSettings(engine="numba"))
-    least = segmenter._compiled().least_memory(401, 305)
+    least = segmenter._forward._compiled().least_memory(401, 305)
     assert least >= 401 * 305 * 4 * 16 * 2
-    monkeypatch.setattr("deeplabctl.prediction.segmenter.available_memory", lambda: least - 1)
+    monkeypatch.setattr("deeplabctl.prediction.forward.available_memory", lambda: least - 1)
     with pytest.raises(DataError, match="not enough memory to segment this image of 300x400 pixels"):
         segmenter.label(np.zeros((400, 300, 3), np.uint8))
 

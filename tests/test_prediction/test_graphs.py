@@ -20,11 +20,11 @@ def test_every_upsampled_label_is_caffes(net, size):
     image = np.load(DATA / "inputs_u8.npz")[size].astype(np.float32)[None] - MEAN
     coarse = graphs.coarse(image, np.array([image.shape[1:3]], np.int32))
     full = [8 * (cells - 1) + 1 for cells in coarse[0].shape[1:3]]  # of Caffe's INTERP layer
-    label = np.argmax(graphs._fused(coarse, full, full), -1)
+    label = np.argmax(graphs._fused(coarse, full, full)[0], -1)
     blobs = np.load(DATA / f"fwd_{net}_{size}.npz")
     caffes_label, caffes_coarse = blobs["interp_argmax"][0], blobs["fc8_voc12"].transpose(0, 2, 3, 1)
     # Where Caffe's own logits are as near to each other as ours may be to them, kernels of some processors differ.
-    caffes_logits = graphs._fused([caffes_coarse], full, full).numpy()
+    caffes_logits = graphs._fused([caffes_coarse], full, full)[0].numpy()
     other = label != caffes_label
     lead = np.take_along_axis(caffes_logits, caffes_label[..., None].astype(int), -1)[..., 0]
     lead -= np.take_along_axis(caffes_logits, label[..., None], -1)[..., 0]

@@ -1,31 +1,15 @@
 import numpy as np
 import pytest
-from caffe_files import DATA, read_blobs
+from caffe_files import DATA
 from PIL import Image
+from tiny_segmenter import segmenter
 
 from deeplabctl.classes import VOC_CLASSES
 from deeplabctl.data.images import read_label
 from deeplabctl.errors import DataError, RecipeError
 from deeplabctl.prediction import Segmentation
-from deeplabctl.weights.model_info import ModelInfo
 
 pytestmark = pytest.mark.tf
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    from deeplabctl.network.keras_model import assign_weights, build_model
-
-    model = build_model("largefov", 21, width=1 / 32)
-    assign_weights(model, read_blobs(DATA / "lfov_tiny_v2.caffemodel"))
-    return model
-
-
-def segmenter(model, pad="tight", scales=(1.0,), flip=False, **settings):
-    from deeplabctl.prediction import PredictionSettings, Segmenter
-
-    chosen = PredictionSettings(pad, scales, flip, **settings)
-    return Segmenter(model, ModelInfo(VOC_CLASSES, width=1 / 32), chosen)
 
 
 @pytest.mark.parametrize("size", ["33x33", "321x321"])
@@ -230,9 +214,9 @@ def test_image_that_there_is_no_memory_for_fails_alone(tiny, crf, monkeypatch):
 
     monkeypatch.setattr("deeplabctl.prediction.segmenter.refine", lambda image, scores, params, *, adaptive: scores)
     net = segmenter(tiny, crf=CrfParams() if crf else None)
-    least = net._compiled().least_memory(401, 305)
+    least = net._forward._compiled().least_memory(401, 305)
     assert least == 401 * 305 * 2 * 2 * 4  # two channels are read and two written, at width 1 / 32
-    monkeypatch.setattr("deeplabctl.prediction.segmenter.available_memory", lambda: least - 1)
+    monkeypatch.setattr("deeplabctl.prediction.forward.available_memory", lambda: least - 1)
     failed = []
     found = [tag for tag, _ in net.labels(large_and_small(), lambda tag, error: failed.append((tag, str(error))))]
     assert found == ["small", "small"]

@@ -35,7 +35,7 @@ from deeplabctl.data.importing.outlines import Point, Size, box_corners, fill_el
 from deeplabctl.data.importing.settings import ImportSettings
 from deeplabctl.errors import DataError
 
-_BACKGROUND, _IGNORE = "_background_", "__ignore__"  # labelme's own names for class 0 and void
+LABELME_BACKGROUND, LABELME_IGNORE = "_background_", "__ignore__"  # labelme's own names for class 0 and void
 _WITHOUT_AREA = ("line", "linestrip", "point", "points")
 
 
@@ -78,7 +78,7 @@ def read_labelme(files: Sequence[LabelmeFile], settings: ImportSettings) -> Anno
     """
     shapes = [shape for file in files for shape in file.shapes]
     without_area = sum(kind in _WITHOUT_AREA for _, kind in shapes)
-    names = sorted({label for label, kind in shapes if kind not in _WITHOUT_AREA} - {_IGNORE})
+    names = sorted({label for label, kind in shapes if kind not in _WITHOUT_AREA} - {LABELME_IGNORE})
     classes, ids = number_classes(files[0].path.parent, names, settings)
     notes = notes_on_other_names(names, ids, settings)
     if without_area:
@@ -93,7 +93,7 @@ def read_labelme(files: Sequence[LabelmeFile], settings: ImportSettings) -> Anno
             if file.has_image
             else partial(missing_image, str(file.path.parent / file.image_path))
         )
-        draw = partial(_draw_label, file, {**ids, _IGNORE: IGNORE_LABEL}, outside)
+        draw = partial(_draw_label, file, {**ids, LABELME_IGNORE: IGNORE_LABEL}, outside)
         annotated.append(AnnotatedImage(file.path.stem, found or inside, draw, file.height, file.width))
     return Annotations(classes, annotated, notes)
 
@@ -101,7 +101,7 @@ def read_labelme(files: Sequence[LabelmeFile], settings: ImportSettings) -> Anno
 def _label(shape: dict[str, Any]) -> str:
     """Return the label of a shape; labelme has a name of its own for the background."""
     label = str(shape["label"])
-    return BACKGROUND if label == _BACKGROUND else label
+    return BACKGROUND if label == LABELME_BACKGROUND else label
 
 
 def _image_inside(file: LabelmeFile) -> bytes:

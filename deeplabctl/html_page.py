@@ -1,6 +1,7 @@
-"""Make the HTML of the reports: a page with its style sheet, tables, colour swatches, pictures inside the page.
+"""Make the HTML of the pages: a page with its style sheet, tables, colour swatches, pictures inside the page.
 
-Everything that is handed over as text is escaped; a page loads nothing from anywhere.
+Everything that is handed over as text is escaped; a page loads nothing from anywhere, but pictures beside it if it says
+so.
 """
 
 from __future__ import annotations
@@ -22,11 +23,17 @@ from deeplabctl.classes import voc_palette
 DASH = "–"  # noqa: RUF001 - a dash in a table: there is no such number
 
 
-def render_page(template: Traversable, title: str, subtitle: str, parts: Mapping[str, str]) -> str:
-    """Return a page: title, subtitle, and the template with its parts, which are HTML."""
+def render_page(
+    template: Traversable, title: str, subtitle: str, parts: Mapping[str, str], *, pictures_beside: bool = False
+) -> str:
+    """Return a page: title, subtitle, and the template with its parts, which are HTML.
+
+    Its pictures are inside the page; with ``pictures_beside``, also in files beside it.
+    """
     body = Template(template.read_text("utf-8")).substitute(parts)
-    page = Template((resources.files("deeplabctl.evaluation") / "page.html").read_text("utf-8"))
-    text = page.substitute(title=escape(title), subtitle=escape(subtitle), body=body)
+    page = Template((resources.files("deeplabctl") / "page.html").read_text("utf-8"))
+    sources = "data: 'self' file:" if pictures_beside else "data:"
+    text = page.substitute(title=escape(title), subtitle=escape(subtitle), body=body, pictures=sources)
     return text.encode("utf-8", "replace").decode("utf-8")  # names of files may be anything
 
 
@@ -43,32 +50,16 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return f"<div class=scroll><table><tr>{head}</tr>{body}</table></div>"
 
 
-def class_table(classes: Sequence[Mapping[str, Any]]) -> str:
-    """Return the table of the classes' scores, from `SplitScores.to_dict`."""
-    boundary = any("boundary_f1" in entry for entry in classes)
-    rows = [
-        [
-            f"{swatch(index)}{escape(entry['name'])}",
-            f"<div class=bar><i style='width:{100 * (entry['iou'] or 0.0):.1f}%'></i></div>",
-            percent(entry["iou"]),
-            percent(entry["accuracy"]),
-            *([percent(entry["boundary_f1"])] if boundary else []),
-            f"{entry['pixels']:,}",
-        ]
-        for index, entry in enumerate(classes)
-    ]
-    return table(["class", "", "IoU %", "accuracy %", *(["boundary F1 %"] if boundary else []), "pixels"], rows)
-
-
 def swatch(class_id: int) -> str:
     """Return a small square in the colour of a class."""
     red, green, blue = voc_palette()[class_id]
     return f"<s style='background:rgb({red},{green},{blue})'></s>"
 
 
-def legend(classes: Sequence[str]) -> str:
-    """Return the names of the classes with their colours."""
-    return "".join(f"<span>{swatch(index)}{escape(name)}</span>" for index, name in enumerate(classes))
+def legend(classes: Sequence[str], ids: Iterable[int] | None = None) -> str:
+    """Return the names of the classes, or of those with these ids, with their colours."""
+    shown = range(len(classes)) if ids is None else ids
+    return "".join(f"<span>{swatch(index)}{escape(classes[index])}</span>" for index in shown)
 
 
 def settings_table(settings: Mapping[str, Any]) -> str:

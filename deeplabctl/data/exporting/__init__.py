@@ -1,0 +1,1 @@
+"""Labels in, annotations of other programs out: the way back from `deeplabctl.data.importing`."""

@@ -1,0 +1,154 @@
+"""Segment the pictures of a plan: reading, the network and writing run beside each other, a few pictures at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from deeplabctl.arrays import Image
+from deeplabctl.data.images import memory_to_read, read_image
+from deeplabctl.errors import DataError, DeepLabError
+from deeplabctl.parallel import map_ahead
+from deeplabctl.prediction.outputs.picture_files import Failure, PictureResult, result_of_mask, write_files
+from deeplabctl.prediction.outputs.plan import PictureJob, Plan
+from deeplabctl.prediction.outputs.run_files import RunFiles, run_files
+from deeplabctl.prediction.segmenter import Outcome, Segmenter
+from deeplabctl.prediction.video import VideoResult
+from deeplabctl.reporting import Note, Reporter, duration, task
+
+_AHEAD = 4  # pictures that are read, and that are written, beside those of the threads
+Tag = tuple[PictureJob, Image | None]
+Shown = Callable[[PictureResult | VideoResult, float], None]  # with the seconds since the result before
+
+
+@dataclass
+class Summary:
+    """Count what a run has done; ``failed`` are the errors of the pictures and videos that have no files."""
+
+    done: int = 0
+    failed: list[str] = field(default_factory=list)
+
+
+def run(
+    plan: Plan,
+    pictures: Iterable[PictureResult | Failure],
+    videos: Iterable[VideoResult | Failure],
+    classes: Sequence[str],
+    report: Reporter,
+    show: Shown,
+    *,
+    title: str = "",
+) -> Summary:
+    """Take the results of a plan's pictures and videos, which are computed meanwhile, and write the files of the run.
+
+    ``pictures`` are the results of ``plan.todo`` in order, as `segment_pictures` yields them, and ``videos`` those of
+    ``plan.videos_todo``. Each is handed to ``show`` as it comes. Pictures that are done already are taken from their
+    masks where the files of the run need them. Raises OutputError if those cannot be written.
+    """
+    summary, begin = Summary(), time.monotonic()
+    if plan.done:
+        report(Note(f"{len(plan.done)} of {len(plan.jobs)} are there already: skipped"))
+    with run_files(plan, classes, title) as files:
+        take = _taking(summary, files, classes, report, show)
+        with task(report, "segmenting", len(plan.todo), "images") as advance:
+            for result, is_new in _in_order(plan, iter(pictures), files, classes):
+                take(result, is_new)
+                if is_new:
+                    advance()
+        seconds = time.monotonic() - begin
+        if summary.done > 1:
+            report(Note(f"{summary.done} images in {duration(seconds)}, {summary.done / seconds:.1f} images/s"))
+        for video in videos:
+            take(video, True)
+    return summary
+
+
+def _taking(
+    summary: Summary, files: RunFiles, classes: Sequence[str], report: Reporter, show: Shown
+) -> Callable[[PictureResult | VideoResult | Failure, bool], None]:
+    """Return what takes a result: into the files of the run, and to who waits for it if it is new."""
+    before = time.monotonic()
+
+    def take(result: PictureResult | VideoResult | Failure, is_new: bool) -> None:
+        nonlocal before
+        if isinstance(result, Failure):
+            summary.failed.append(result.message)
+            report(Note(result.message, warning=True))
+            return
+        if isinstance(result, PictureResult):
+            files.add(result)
+        else:
+            files.add_line(result.to_dict(classes))
+        if is_new:
+            summary.done += 1
+            now = time.monotonic()
+            show(result, now - before)
+            before = now
+
+    return take
+
+
+def _in_order(
+    plan: Plan, new: Iterator[PictureResult | Failure], files: RunFiles, classes: Sequence[str]
+) -> Iterator[tuple[PictureResult | Failure, bool]]:
+    """Yield the results of all pictures of a plan in order, and whether they are new."""
+    of_mask = partial(result_of_mask, classes=classes, with_segments=plan.coco is not None)
+    done = [job for job in plan.pictures if job in plan.done] if files.needed else []
+    old = map_ahead(of_mask, done, ahead=_AHEAD)
+    for job in plan.pictures:
+        if job not in plan.done:
+            yield next(new), True
+        elif files.needed:
+            yield next(old), False
+
+
+def segment_pictures(
+    segmenter: Segmenter, jobs: Iterable[PictureJob], *, with_segments: bool = False, batch_size: int | None = None
+) -> Iterator[PictureResult | Failure]:
+    """Segment pictures and write their files; yields, in order, what was seen in each, or why it failed.
+
+    Pictures are read and written in threads while the network computes others. ``with_segments`` finds COCO's segments.
+    """
+    jobs = list(jobs)
+    with_scores = any(job.scores is not None for job in jobs)
+    read = map_ahead(_read, jobs, ahead=_AHEAD, size=lambda job: memory_to_read(job.image))
+    segmented = segmenter.outcomes(read, scores=with_scores, batch_size=batch_size)
+    write = partial(_write, classes=segmenter.info.classes, with_segments=with_segments)
+    yield from map_ahead(write, segmented, ahead=_AHEAD, size=_memory_to_write, prompt=True)
+
+
+def _read(job: PictureJob) -> tuple[Tag, Image | DataError]:
+    try:
+        image = read_image(job.image)
+    except DataError as error:
+        return (job, None), error
+    except MemoryError:
+        return (job, None), _too_large(job)
+    return (job, image), image
+
+
+def _write(item: tuple[Tag, Outcome], classes: Sequence[str], with_segments: bool) -> PictureResult | Failure:
+    (job, image), found = item
+    if image is None or isinstance(found, DataError):
+        where = "" if image is None else f"image {job.image}: "  # errors of reading name the file
+        return Failure(job, f"{where}{found}")
+    try:
+        return write_files(job, image, *found, classes, with_segments=with_segments)
+    except DeepLabError as error:
+        return Failure(job, str(error))
+    except MemoryError:
+        return Failure(job, str(_too_large(job)))
+
+
+def _memory_to_write(item: tuple[Tag, Outcome]) -> int:
+    (_, image), found = item
+    if image is None or isinstance(found, DataError):
+        return 0
+    scores = found[1]
+    return 16 * image.nbytes + (0 if scores is None else 3 * scores.nbytes)  # an overlay is drawn in floats
+
+
+def _too_large(job: PictureJob) -> DataError:
+    return DataError(f"image {job.image}: there is not enough memory for a picture of this size; make it smaller")

@@ -1,0 +1,1 @@
+"""Labels in, files out: what is written of each picture, and of a whole run."""

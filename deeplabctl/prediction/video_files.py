@@ -1,0 +1,174 @@
+"""Read and write videos with PyAV, frame by frame, each frame with its time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from deeplabctl.arrays import Image, Label
+from deeplabctl.errors import DataError
+from deeplabctl.files import whole_file
+
+if TYPE_CHECKING:
+    import av
+    from av.container import OutputContainer
+    from av.video.stream import VideoStream
+
+_BT709 = 1  # of the primaries, the transfer function and the matrix of colours, as H.264 numbers them
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Hold when a frame is shown, in units of ``base`` seconds."""
+
+    pts: int
+    duration: int
+    base: Fraction
+
+    @property
+    def begin(self) -> Fraction:
+        """Return the seconds at which the frame appears."""
+        return self.pts * self.base
+
+    @property
+    def end(self) -> Fraction:
+        """Return the seconds at which it disappears."""
+        return (self.pts + self.duration) * self.base
+
+
+class VideoReader:
+    """Read the frames of the first video stream of a file."""
+
+    def __init__(self, path: Path, container: av.container.InputContainer) -> None:
+        if not container.streams.video:
+            raise DataError(f"cannot read {path}: expected a video, got no pictures in it; leave the file out")
+        self._path, self._container = path, container
+        self._stream = container.streams.video[0]
+        self._stream.thread_type = "AUTO"
+        self.rate = self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
+        self.time_base = self._stream.time_base or 1 / self.rate
+        self.aspect = self._stream.sample_aspect_ratio  # of a pixel, as it is stored
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path) -> Iterator[Self]:
+        """Open a video; raises DataError for what cannot be read."""
+        import av
+
+        try:
+            container = av.open(str(path))
+        except (av.FFmpegError, OSError) as error:
+            raise _unreadable(path, error) from None
+        with container:
+            yield cls(path, container)
+
+    @property
+    def expected_frames(self) -> int:
+        """Return how many frames there are, as the file says, or as its length lets expect."""
+        length = self._stream.duration and self._stream.duration * self.time_base
+        length = length or (self._container.duration or 0) / 1_000_000
+        return self._stream.frames or max(1, round(length * self.rate))
+
+    def frames(self) -> Iterator[tuple[Timing, av.VideoFrame]]:
+        """Yield the frames with their times, which grow; raises DataError for a damaged file."""
+        import av
+
+        usual = max(1, round(1 / self.rate / self.time_base))
+        pts = -usual
+        try:
+            for frame in self._container.decode(self._stream):
+                pts = pts + usual if frame.pts is None else max(frame.pts, pts + 1)
+                yield Timing(pts, frame.duration or usual, self.time_base), frame
+        except (av.FFmpegError, OSError) as error:
+            raise _unreadable(self._path, error) from None
+
+    @staticmethod
+    def upright(item: tuple[Timing, av.VideoFrame]) -> tuple[Timing, Image]:
+        """Return a frame as (H, W, 3) uint8 RGB, turned upright as the file says that it is shown."""
+        time, frame = item
+        turns = round(frame.rotation / 90) % 4  # counterclockwise
+        return time, np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+
+
+class VideoWriter:
+    """Write frames, each with its time, to a stream of a file that is being written."""
+
+    def __init__(self, container: OutputContainer, stream: VideoStream, source: str) -> None:
+        self._container, self._stream, self._source = container, stream, source
+
+    def write(self, time: Timing, picture: Image | Label) -> None:
+        """Write a frame: (H, W, 3) uint8 RGB, or (H, W) uint8 values."""
+        import av
+
+        stream = self._stream
+        edges = [(0, stream.height - picture.shape[0]), (0, stream.width - picture.shape[1])]
+        picture = np.pad(picture, edges + [(0, 0)] * (picture.ndim - 2), mode="edge")
+        frame = av.VideoFrame.from_ndarray(picture, format=self._source)
+        if self._source != stream.pix_fmt:
+            frame = frame.reformat(format=stream.pix_fmt, dst_colorspace="ITU709", dst_color_range="MPEG")
+        frame.pts, frame.duration, frame.time_base = time.pts, time.duration, time.base
+        self._container.mux(stream.encode(frame))
+
+    def finish(self) -> None:
+        """Write what the encoder holds back."""
+        self._container.mux(self._stream.encode())
+
+
+@contextmanager
+def overlay_writer(path: Path, video: VideoReader, height: int, width: int) -> Iterator[VideoWriter]:
+    """Yield a writer of RGB frames as H.264 in MP4, which plays everywhere; odd sides grow by a pixel.
+
+    The file is there, whole, when the block ends without an error. Raises OutputError where the system refuses.
+    """
+    import av
+
+    codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"  # FFmpeg's own, in builds without the other
+    with whole_file(path) as temporary, av.open(str(temporary), "w", options={"movflags": "+faststart"}) as container:
+        options = {"crf": "18", "preset": "veryfast"} if codec == "libx264" else {"qscale": "3"}
+        stream = _stream(container, codec, video, height + height % 2, width + width % 2, "yuv420p", options)
+        context = stream.codec_context
+        context.max_b_frames = 0  # so that times need not be shifted
+        context.color_range, context.colorspace = 1, _BT709
+        context.color_primaries = context.color_trc = _BT709
+        writer = VideoWriter(container, stream, "rgb24")
+        yield writer
+        writer.finish()
+
+
+@contextmanager
+def lossless_writer(path: Path, video: VideoReader, height: int, width: int) -> Iterator[VideoWriter]:
+    """Yield a writer of class ids as grey values: lossless, FFV1 in Matroska, whose times are in milliseconds."""
+    import av
+
+    with whole_file(path) as temporary, av.open(str(temporary), "w") as container:
+        stream = _stream(container, "ffv1", video, height, width, "gray", {"level": "3"})
+        writer = VideoWriter(container, stream, "gray")
+        yield writer
+        writer.finish()
+
+
+def _stream(
+    container: OutputContainer,
+    codec: str,
+    video: VideoReader,
+    height: int,
+    width: int,
+    pixel_format: str,
+    options: dict[str, str],
+) -> VideoStream:
+    stream: Any = container.add_stream(codec, rate=video.rate, options=options)
+    stream.height, stream.width, stream.pix_fmt = height, width, pixel_format
+    stream.time_base = stream.codec_context.time_base = video.time_base
+    if video.aspect:
+        stream.codec_context.sample_aspect_ratio = video.aspect
+    return stream
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError(f"cannot read {path}: expected a whole video, got one that is damaged or cut off ({error})")

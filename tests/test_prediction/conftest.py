@@ -1,0 +1,14 @@
+"""A tiny network to predict with."""
+
+import pytest
+from caffe_files import DATA, read_blobs
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """Return a Keras model with Caffe's random weights."""
+    from deeplabctl.network.keras_model import assign_weights, build_model
+
+    model = build_model("largefov", 21, width=1 / 32)
+    assign_weights(model, read_blobs(DATA / "lfov_tiny_v2.caffemodel"))
+    return model

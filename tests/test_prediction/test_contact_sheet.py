@@ -1,0 +1,85 @@
+"""The page of all results: links, names of any kind, and nothing from elsewhere."""
+
+import os
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote_to_bytes
+
+import numpy as np
+from PIL import Image
+
+from deeplabctl.prediction.outputs.contact_sheet import ContactSheet
+from deeplabctl.prediction.outputs.picture_files import result_of, write_files
+from deeplabctl.prediction.outputs.plan import OutputRequest, plan_outputs
+
+CLASSES = ("background", "<b>cat</b>", "dog & 'cow'")
+
+
+class Page(HTMLParser):
+    """Collect the elements and the text of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.texts = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+    def values(self, tag, attribute):
+        return [found[attribute] for name, found in self.elements if name == tag]
+
+
+def make_page(tmp_path, names, **options):
+    label = np.zeros((300, 400), np.uint8)
+    label[:150] = 1
+    label[:30, :40] = 2
+    sheet, out = ContactSheet(tmp_path / "out", CLASSES), tmp_path / "out"
+    for name in names:
+        Image.new("RGB", (400, 300)).save(tmp_path / name, "PNG")
+    plan = plan_outputs([tmp_path / name for name in names], OutputRequest(out, contact_sheet=True, **options))
+    for job in plan.pictures:
+        sheet.add(write_files(job, np.zeros((300, 400, 3), np.uint8), label, None, CLASSES, with_segments=False))
+    return Page(sheet.render("weights <x>")), plan
+
+
+def test_links_lead_to_the_files_for_names_of_any_kind(tmp_path):
+    names = ["plain.png", "a b#1?x=%41&<i>\"'.png", "größe.png", os.fsdecode(b"\xff\xfe.png")]
+    page, plan = make_page(tmp_path, names, overlay=True)
+    for links, files in (
+        (page.values("a", "href"), [job.overlay for job in plan.pictures]),
+        (page.values("img", "src"), [job.thumbnail for job in plan.pictures]),
+    ):
+        assert [tmp_path / "out" / os.fsdecode(unquote_to_bytes(link)) for link in links] == files
+        assert all(file.is_file() for file in files)
+        assert not any(":" in link or link.startswith("/") for link in links)
+    assert names[1] in page.texts
+    assert "<b>cat</b> 49.0%" in page.texts
+    assert not {"script", "link", "iframe", "i"} & {tag for tag, _ in page.elements}
+
+
+def test_pictures_are_small_loaded_late_and_described(tmp_path):
+    page, plan = make_page(tmp_path, ["a.png"])
+    (image,) = [found for tag, found in page.elements if tag == "img"]
+    assert image["loading"] == "lazy"
+    assert (image["width"], image["height"]) == ("320", "240")
+    assert image["alt"] == "background 50.0%, <b>cat</b> 49.0%, dog & 'cow' 1.0%"
+    with Image.open(plan.pictures[0].thumbnail) as thumbnail:
+        assert thumbnail.size == (320, 240)
+    assert page.values("a", "href") == ["a.png"]  # the mask, without an overlay
+
+
+def test_classes_of_a_picture_are_the_largest_and_the_legend_has_all(tmp_path):
+    classes = tuple(f"class {number}" for number in range(12))
+    label = np.repeat(np.arange(10), range(10, 20))[None].astype(np.uint8)
+    (job,) = plan_outputs([Path("a.jpg")], OutputRequest(tmp_path, contact_sheet=True)).pictures
+    sheet = ContactSheet(tmp_path, classes)
+    sheet.add(result_of(job, label, classes, with_segments=False))
+    page = Page(sheet.render("weights"))
+    texts = [text for text in page.texts if text.startswith("class ")]
+    assert texts[:10] == [f"class {number}" for number in range(9, -1, -1)]
+    assert [text.rpartition(" ")[0] for text in texts[10:]] == [f"class {number}" for number in range(9, 3, -1)]
+    assert " and 4 more" in page.texts

@@ -1,0 +1,115 @@
+"""Names of the files, what is refused before any work, and what is skipped."""
+
+import json
+
+import numpy as np
+import pytest
+from brightness_net import CLASSES, one_hot
+from PIL import Image
+
+from deeplabctl.errors import OutputError
+from deeplabctl.prediction.outputs.picture_files import write_scores
+from deeplabctl.prediction.outputs.plan import OutputRequest, is_whole, plan_outputs
+
+ALL = ("mask", "scores", "labelme", "json", "coco")
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "in"
+    (folder / "deep").mkdir(parents=True)
+    for name in ("a.jpg", "b.png", "deep/a.jpg"):
+        Image.new("RGB", (8, 6)).save(folder / name)
+    return folder
+
+
+def plan(images, out, **options):
+    return plan_outputs(images, OutputRequest(out, **options))
+
+
+def test_files_are_named_after_their_pictures(pictures, tmp_path):
+    out = tmp_path / "out"
+    found = plan([pictures / "a.jpg"], out, formats=ALL, overlay=True, contact_sheet=True)
+    (job,) = found.pictures
+    names = ["a.png", "a_overlay.png", "a.npz", "a.json", "thumbnails/a.jpg"]
+    assert job.files() == [out / name for name in names]
+    assert found.run_files() == [out / name for name in ("areas.jsonl", "coco.json", "index.html", "classes.txt")]
+    (job,) = plan([pictures / "a.jpg"], out).pictures
+    assert job.files() == [out / "a.png"]
+
+
+def test_nothing_is_overwritten_unasked(pictures, tmp_path):
+    (tmp_path / "a.png").write_bytes(b"old")
+    with pytest.raises(OutputError, match=r"a\.png exists; use `overwrite`"):
+        plan([pictures / "a.jpg"], tmp_path)
+    assert plan([pictures / "a.jpg"], tmp_path, overwrite=True).todo
+    (tmp_path / "coco.json").write_bytes(b"old")
+    with pytest.raises(OutputError, match=r"coco\.json exists; use `overwrite`"):
+        plan([pictures / "a.jpg"], tmp_path, formats=("coco",))
+
+
+def test_colliding_names_are_refused_before_any_work(pictures, tmp_path):
+    with pytest.raises(OutputError, match="would both be written to"):
+        plan([pictures / "a.jpg", pictures / "deep" / "a.jpg"], tmp_path, overwrite=True)
+    with pytest.raises(OutputError, match="is one of the pictures and would be overwritten"):
+        plan([pictures / "b.png"], pictures, overwrite=True)
+    with pytest.raises(OutputError, match="expected a folder, got a file"):
+        plan([pictures / "a.jpg"], pictures / "a.jpg")
+    for name in ("b_overlay.jpg", "coco.jpg"):
+        Image.new("RGB", (8, 6)).save(pictures / name)
+    with pytest.raises(OutputError, match=r"b\.png and .*b_overlay\.jpg would both be written to"):
+        plan([pictures / "b.png", pictures / "b_overlay.jpg"], tmp_path, overlay=True)
+    with pytest.raises(OutputError, match=r"coco\.jpg would be written to .*coco\.json, a file of the whole run"):
+        plan([pictures / "coco.jpg"], tmp_path, formats=("labelme", "coco"))
+
+
+def test_only_pictures_with_all_files_whole_are_skipped(pictures, tmp_path):
+    images, out = [pictures / "a.jpg", pictures / "b.png"], tmp_path / "out"
+    out.mkdir()
+    Image.new("L", (8, 6)).save(out / "a.png")
+    assert [job.image.name for job in plan(images, out, skip_existing=True).todo] == ["b.png"]
+    assert len(plan(images, out, skip_existing=True, overlay=True).todo) == 2
+    content = (out / "a.png").read_bytes()
+    (out / "a.png").write_bytes(content[:-5])
+    assert len(plan(images, out, skip_existing=True).todo) == 2
+
+
+def test_leftovers_of_a_killed_run_are_removed_and_nothing_else(pictures, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    kept = {".b.0123abcd.png", ".a.png", ".hidden", "x.txt"}
+    for name in {".a.0123abcd.png", ".areas.76543210.jsonl", *kept}:
+        (out / name).write_bytes(b"")
+    plan([pictures / "a.jpg"], out, formats=("mask", "json"), skip_existing=True)
+    assert {path.name for path in out.iterdir()} == kept
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.npz", "a.json"])
+def test_files_without_their_end_are_not_whole(tmp_path, name):
+    path = tmp_path / name
+    if name == "a.npz":
+        write_scores(path, one_hot(np.zeros((6, 8), np.uint8)), CLASSES)
+    elif name == "a.json":
+        path.write_text(json.dumps({"shapes": []}) + "\n")
+    else:
+        Image.new("RGB", (8, 6)).save(path)
+    assert is_whole(path)
+    content = path.read_bytes()
+    for length in (len(content) - 1, len(content) // 2, 0):
+        path.write_bytes(content[:length])
+        assert not is_whole(path)
+    path.unlink()
+    assert not is_whole(path)
+
+
+def test_scores_are_within_half_a_step_of_65535(tmp_path):
+    scores = np.random.default_rng(0).dirichlet(np.ones(4), (30, 20)).astype(np.float32)
+    write_scores(tmp_path / "a.npz", scores, CLASSES)
+    with np.load(tmp_path / "a.npz") as file:
+        assert file["scores"].shape == (30, 20, 4)
+        assert file["scores"].dtype == np.uint16
+        assert np.abs(file["scores"] / 65535 - scores).max() < 0.501 / 65535
+        assert file["classes"].tolist() == list(CLASSES)
+    content = (tmp_path / "a.npz").read_bytes()
+    write_scores(tmp_path / "a.npz", scores, CLASSES)
+    assert (tmp_path / "a.npz").read_bytes() == content

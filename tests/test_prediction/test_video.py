@@ -1,0 +1,154 @@
+"""Videos: the frames, times and rotation of what comes out, and nothing half-written."""
+
+import sys
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from brightness_net import CLASSES, BrightnessNet, expected_label
+from video_clips import read_clip, turn_clockwise, write_clip
+
+from deeplabctl.errors import DataError, OutputError
+from deeplabctl.prediction.outputs.picture_files import Failure
+from deeplabctl.prediction.outputs.plan import OutputRequest, plan_outputs
+from deeplabctl.prediction.video import check_videos, segment_video, segment_videos
+from deeplabctl.render import overlay
+from deeplabctl.reporting import Advanced, Started
+
+pytest.importorskip("av", reason="PyAV is not installed")
+
+
+def plan(out, *paths, **options):
+    return plan_outputs(paths, OutputRequest(out, **options))
+
+
+def segment(path, out, net=None):
+    (job,) = plan(out, path).videos
+    events = []
+    return segment_video(net or BrightnessNet(), job, events.append), job, events
+
+
+def test_ten_seconds_keep_their_frames_and_times(tmp_path):
+    clip = write_clip(tmp_path / "clip.mp4", range(0, 900_000, 3600))  # 25 frames a second
+    result, job, events = segment(clip, tmp_path / "out")
+    times, frames = read_clip(clip)
+    assert len(times) == 250
+    assert times[-1] == Fraction(249, 25)
+    assert (result.frames, result.seconds) == (250, 10.0)
+    assert job.files() == [tmp_path / "out" / "clip_overlay.mp4", tmp_path / "out" / "clip_masks.mkv"]
+    assert events[0] == Started("segmenting clip.mp4", 250, "frames")
+    assert events.count(Advanced(1)) == 250
+
+    shown_times, shown = read_clip(job.overlay)
+    assert shown_times == times
+    mask_times, masks = read_clip(job.mask)
+    assert len(masks) == 250
+    assert max(abs(one - other) for one, other in zip(mask_times, times, strict=True)) <= Fraction(1, 2000)
+    total = np.zeros(4, np.int64)
+    for frame, mask, picture in zip(frames, masks, shown, strict=True):
+        label = expected_label(frame)
+        np.testing.assert_array_equal(mask, label)
+        total += np.bincount(label.ravel(), minlength=4)
+        inside = np.s_[20:44:6, 4:60:6]  # away from the corner, whose colours H.264 lets run
+        expected = overlay(frame, label, CLASSES)[inside].astype(int)
+        assert np.abs(picture[inside].astype(int) - expected).max() <= 12
+    assert result.pixels == {index: count for index, count in enumerate(total.tolist()) if count}
+
+
+def test_uneven_times_are_kept(tmp_path):
+    steps = np.random.default_rng(2).integers(500, 20_000, 60)
+    clip = write_clip(tmp_path / "clip.mp4", np.cumsum(steps).tolist())
+    _, job, _ = segment(clip, tmp_path / "out")
+    assert read_clip(job.overlay)[0] == read_clip(clip)[0]
+    assert len(set(np.diff(np.array(read_clip(job.overlay)[0], float)).round(6))) > 30
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "codec"),
+    [
+        ("a.mov", Fraction(1001, 30000), "libx264"), ("a.mkv", Fraction(1, 1000), "libx264"),
+        ("a.avi", Fraction(1, 25), "mpeg4"), ("a.webm", Fraction(1, 1000), "libvpx"),
+    ],
+)  # fmt: skip
+def test_containers_and_time_bases_are_kept(tmp_path, name, base, codec):
+    step = 1 if base > Fraction(1, 100) else 40
+    clip = write_clip(tmp_path / name, range(0, 30 * step, step), base=base, codec=codec)
+    _, job, _ = segment(clip, tmp_path / "out")
+    times = read_clip(clip)[0]
+    assert len(times) == 30
+    assert read_clip(job.overlay)[0] == times
+    assert len(read_clip(job.mask)[0]) == 30
+
+
+def test_frames_are_turned_upright_as_the_file_says(tmp_path):
+    clip = turn_clockwise(write_clip(tmp_path / "clip.mp4", range(0, 36_000, 3600)))
+    result, job, _ = segment(clip, tmp_path / "out")
+    assert (result.height, result.width) == (64, 48)
+    for mask in read_clip(job.mask)[1]:
+        assert mask.shape == (64, 48)
+        assert (mask[:18, 34:] == 3).all()  # the white corner, on the right now
+        assert (mask[24:] < 3).all()
+    assert read_clip(job.overlay)[1][0].shape == (64, 48, 3)
+
+
+def test_odd_sides_grow_by_a_pixel_in_the_overlay_only(tmp_path):
+    clip = write_clip(tmp_path / "clip.mkv", range(0, 400, 40), size=(33, 47), base=Fraction(1, 1000), codec="ffv1")
+    _, job, _ = segment(clip, tmp_path / "out")
+    assert read_clip(job.mask)[1][0].shape == (33, 47)
+    assert read_clip(job.overlay)[1][0].shape == (34, 48, 3)
+
+
+class Failing(BrightnessNet):
+    """Stop in the middle of a video."""
+
+    def __init__(self, error):
+        super().__init__()
+        self._error = error
+
+    def outcomes(self, items, **options):
+        for outcome in super().outcomes(items, **options):
+            if self.taken == 20:
+                raise self._error
+            yield outcome
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(143), DataError("no memory")])
+def test_interrupted_video_leaves_nothing(tmp_path, error):
+    clip = write_clip(tmp_path / "clip.mp4", range(0, 180_000, 3600))
+    with pytest.raises(type(error)):
+        segment(clip, tmp_path / "out", Failing(error))
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_damaged_videos_are_reported_and_the_others_done(tmp_path):
+    good = write_clip(tmp_path / "good.mp4", range(0, 36_000, 3600))
+    content = good.read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(content[: len(content) // 2])
+    jobs = plan(tmp_path / "out", tmp_path / "cut.mp4", good).videos
+    bad, result = segment_videos(BrightnessNet(), jobs, lambda event: None)
+    assert isinstance(bad, Failure)
+    assert "cut.mp4: expected a whole video, got one that is damaged or cut off" in bad.message
+    assert result.frames == 10
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["good_masks.mkv", "good_overlay.mp4"]
+
+
+def test_finished_videos_are_skipped(tmp_path):
+    clip = write_clip(tmp_path / "clip.mp4", range(0, 36_000, 3600))
+    segment(clip, tmp_path / "out")
+    again = plan(tmp_path / "out", clip, skip_existing=True)
+    assert again.videos_todo == []
+    with pytest.raises(OutputError, match="exists; use `overwrite`"):
+        plan(tmp_path / "out", clip)
+
+
+def test_formats_of_pictures_are_refused_for_videos(tmp_path):
+    clip = write_clip(tmp_path / "clip.mp4", range(0, 36_000, 3600))
+    with pytest.raises(OutputError, match="is a video: expected the formats mask and json, got coco"):
+        plan(tmp_path / "out", clip, formats=("mask", "coco"))
+
+
+def test_missing_package_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    check_videos([])
+    with pytest.raises(DataError, match=r"clip\.mp4 is a video, .* pip install 'deeplabctl\[video\]'"):
+        check_videos([tmp_path / "clip.mp4"])
