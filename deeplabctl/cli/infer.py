@@ -24,6 +24,7 @@ from deeplabctl.cli.options import (
     PrecisionOption,
     QuietOption,
     ScalesOption,
+    TileOption,
     WeightsOption,
 )
 
@@ -79,6 +80,7 @@ def infer(
     flip: FlipOption = None,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "float32",
+    tile: TileOption = "auto",
     batch_size: Annotated[
         int | None,
         typer.Option(
@@ -127,7 +129,7 @@ def infer(
     from deeplabctl.cli.prediction_options import read_settings
 
     console = Console(json, quiet, debug)
-    request = read_settings(pad, scales, flip, crf, crf_adaptive, crf_params, engine, precision)
+    request = read_settings(pad, scales, flip, crf, crf_adaptive, crf_params, engine, precision, tile)
     _check_together(formats, skip_existing, overwrite, contact_sheet)
     if "-" in inputs:
         from deeplabctl.cli.infer_stdin import segment_stdin

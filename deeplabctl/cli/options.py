@@ -74,6 +74,15 @@ PrecisionOption = Annotated[
         rich_help_panel="Prediction",
     ),
 ]
+TileOption = Annotated[
+    str,
+    typer.Option(
+        "--tile",
+        metavar="auto|N|off",
+        help="Compute an image in tiles of NxN pixels; auto does so for images that take too much memory.",
+        rich_help_panel="Prediction",
+    ),
+]
 CrfOption = Annotated[
     bool, typer.Option("--crf", help="Sharpen the result with the dense CRF.", rich_help_panel="Dense CRF")
 ]

@@ -26,19 +26,22 @@ def read_settings(
     crf_params: str | None,
     engine: Engine,
     precision: Precision,
+    tile: str,
 ) -> SettingsRequest:
     """Return what the options ask for; a usage error if one cannot be read."""
     from deeplabctl.crf.params import CrfParams
-    from deeplabctl.prediction.settings import SettingsRequest, parse_crf_params, parse_scales
+    from deeplabctl.prediction.settings import SettingsRequest, parse_crf_params, parse_scales, parse_tile
 
     if engine == "numba" and precision != "float32":
         raise typer.BadParameter("the engine numba computes in float32 only", param_hint="--precision")
     with usage_errors("--scales"):
         scale_list = None if scales is None else parse_scales(scales)
+    with usage_errors("--tile"):
+        tile_side = parse_tile(tile)
     if crf_params:
         with usage_errors("--crf-params"):
             parse_crf_params(crf_params, CrfParams())
-    return SettingsRequest(pad, scale_list, flip, crf_params or crf, crf_adaptive, precision, engine)
+    return SettingsRequest(pad, scale_list, flip, crf_params or crf, crf_adaptive, precision, engine, tile_side)
 
 
 def load_segmenter(network: Network, settings: PredictionSettings, report: Reporter) -> Segmenter:

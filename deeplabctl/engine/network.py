@@ -28,7 +28,7 @@ from deeplabctl.parallel import available_cpus
 
 # Of the first layers of a large image: these take most of the memory, and see few pixels around their own.
 _FRONT_REACH = 32  # pixels
-_TILE = 704  # pixels; a tile's two largest arrays have 64 channels and take 250 MB
+_TILE = 640  # pixels, and 32 around; a tile's two largest arrays have 64 channels and take 250 MB
 
 
 class NumbaNetwork:
@@ -57,6 +57,16 @@ class NumbaNetwork:
         """
         with self._lock:
             return self._logits(np.ascontiguousarray(image, np.float32))
+
+    def least_memory(self, height: int, width: int) -> int:
+        """Return bytes that an image takes at least: the most that a layer reads and writes, the front's apart."""
+        first = self._front if self._front and height * width > _TILE**2 else 1
+        values = (
+            sum(padded(each.channels) / self._fields[each.name].stride ** 2 for each in (*operation.inputs, operation))
+            for operation in self._operations[first:]
+            if not isinstance(operation.inputs[0], Picture)
+        )
+        return int(4 * max(values) * height * width)
 
     def _logits(self, image: Pixels) -> Float32:
         if self._front and math.prod(image.shape[:2]) > _TILE**2:

@@ -8,9 +8,13 @@ pixels.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
+from deeplabctl.arrays import Float32
+from deeplabctl.network.geometry import logits_size
 from deeplabctl.network.layers import ARCHITECTURES
 from deeplabctl.network.rows import INPUT, Conv, Pool, Row, Zoom, fold
 
@@ -57,24 +61,42 @@ class Piece:
 
 
 def pieces(length: int, results: int, field: Field, side: int) -> list[Piece]:
-    """Split a side of an image of ``length`` pixels into tiles of about ``side`` pixels, of which ``results`` come.
+    """Split a side of an image of ``length`` pixels into tiles, of which ``results`` come.
 
-    Result i lies on pixel ``i * field.stride``. All tiles but the last have ``k * stride + 1`` pixels.
+    A tile has ``side`` pixels that count at most, and as many around as these see. Result i lies on pixel
+    ``i * field.stride``. All tiles but the last have ``k * stride + 1`` pixels.
     """
-    stride = field.stride
-    around = -(-field.reach // stride) * stride
-    share = max(1, (side - 1 - 2 * around) // stride)
-    count = 1 if length <= side else -(-results // share)
+    if length <= side:
+        return [Piece(0, length, 0, results)]
+    stride, around = field.stride, margin(field)
+    count = -(-results // max(1, side // stride))
     bounds = [results * number // count for number in range(count + 1)]
     return [
         Piece(max(0, begin * stride - around), min(length, (end - 1) * stride + around + 1), begin, end)
-        if count > 1
-        else Piece(0, length, 0, results)
         for begin, end in itertools.pairwise(bounds)
     ]
+
+
+def margin(field: Field) -> int:
+    """Return the pixels around a tile: its results' reach, in whole steps of the stride."""
+    return -(-field.reach // field.stride) * field.stride
 
 
 def tiles(size: tuple[int, int], results: tuple[int, int], field: Field, side: int) -> Iterator[tuple[Piece, Piece]]:
     """Yield the pieces of height and width of every tile of an image, row by row; see `pieces`."""
     lines, columns = (pieces(*lengths, field, side) for lengths in zip(size, results, strict=True))
     yield from ((line, column) for line in lines for column in columns)
+
+
+def in_tiles(logits: Callable[[Float32], Float32], images: Float32, field: Field, side: int) -> Float32:
+    """Return the logits (N, h, w, C) at stride 8 of images (N, H, W, 3), computed tile by tile."""
+    height, width = images.shape[1:3]
+    size = logits_size(height), logits_size(width)
+    whole = np.empty(0, np.float32)
+    for line, column in tiles((height, width), size, field, side):
+        tile = np.ascontiguousarray(images[:, line.first : line.last, column.first : column.last])
+        found = logits(tile)[:, line.own(field.stride), column.own(field.stride)]
+        if not whole.size:
+            whole = np.empty((len(images), *size, found.shape[3]), np.float32)
+        whole[:, line.begin : line.end, column.begin : column.end] = found
+    return whole

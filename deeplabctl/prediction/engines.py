@@ -64,6 +64,11 @@ class Networks:
         self._numba: NumbaNetwork | None = None
         self._graphs: dict[tuple[str, Precision, tuple[float, ...], bool], Graphs | NumbaGraphs] = {}
 
+    @property
+    def architecture(self) -> str:
+        """Return the network's architecture."""
+        return self._info.architecture
+
     def model(self, precision: Precision = "float32") -> keras.Model:
         """Return the Keras model; TensorFlow loads here."""
         if precision not in self._models:

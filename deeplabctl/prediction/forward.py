@@ -18,6 +18,7 @@ from deeplabctl.prediction.engines import Networks
 from deeplabctl.prediction.graphs import Graphs
 from deeplabctl.prediction.numba_graphs import NumbaGraphs
 from deeplabctl.prediction.settings import PredictionSettings
+from deeplabctl.prediction.tiled import Tiled, in_tiles_where_needed
 
 Found = tuple[Label, Scores | None]
 
@@ -36,12 +37,12 @@ class Forward:
     def label(self, image: Image) -> Label:
         """Return the label (H, W) uint8; raises DataError for an image that there is not enough memory for."""
         with self.failures(image):
-            return cast(Label, _array(self._compiled().label(*self._inputs(image), image.shape[:2])))
+            return cast(Label, _array(self._for(image).label(*self._inputs(image), image.shape[:2])))
 
     def scores(self, image: Image) -> tuple[Label, Scores]:
         """Return the label and the scores (H, W, C); raises DataError as `label` does."""
         with self.failures(image):
-            label, scores = self._compiled().scores(*self._inputs(image), image.shape[:2])
+            label, scores = self._for(image).scores(*self._inputs(image), image.shape[:2])
             return _array(label), _array(scores)
 
     def several(self, images: Sequence[Image], *, scores: bool) -> list[Found | DataError]:
@@ -81,7 +82,7 @@ class Forward:
     def coarse_logits(self, image: Image) -> list[Scores]:
         """Return the logits (1 or 2, h, w, C) of each scale; raises DataError as `label` does."""
         with self.failures(image):
-            return [_array(logits) for logits in self._compiled().coarse(*self._inputs(image))]
+            return [_array(logits) for logits in self._for(image).coarse(*self._inputs(image))]
 
     def scores_from(self, coarse: Sequence[Scores], shape: tuple[int, int]) -> Scores:
         """Return the scores (H, W, C) of an image of this shape from its coarse logits."""
@@ -96,7 +97,7 @@ class Forward:
         Linux ends a process that takes more than there is, so what certainly will not do is not tried.
         """
         try:
-            if self._compiled().least_memory(*self._padded(image)) > available_memory():
+            if self._for(image).least_memory(*self._padded(image)) > available_memory():
                 raise MemoryError
             yield
         except MemoryError:
@@ -118,6 +119,11 @@ class Forward:
             inputs[1, : image.shape[0], : image.shape[1]] = inputs[0, : image.shape[0], : image.shape[1]][:, ::-1]
         sizes = [[scaled_size(side, scale) for side in full] for scale in settings.scales]
         return inputs, np.array(sizes, np.int32)
+
+    def _for(self, image: Image) -> Graphs | NumbaGraphs | Tiled:
+        """Return what computes an image of this size."""
+        graphs, architecture = self._compiled(), self._networks.architecture
+        return in_tiles_where_needed(graphs, self._settings, architecture, self._padded(image))
 
     def _compiled(self) -> Graphs | NumbaGraphs:
         """Return what computes the network with these settings; built at its first use."""

@@ -54,6 +54,9 @@ class Graphs:
 
         self.coarse = compiled(self._coarse, inputs, sizes)
         self.fused_scores = compiled(self._fused_scores, coarse, size, size)
+        self.fused_label = compiled(self._fused_label, coarse, size, size)
+        self.scaled = compiled(resize, inputs, size)
+        self.logits = compiled(self._network_logits, inputs)
         self.label = compiled(self._label, inputs, sizes, size)
         self.scores = compiled(self._scores, inputs, sizes, size)
         self.labels_of_several = compiled(self._labels, several, sizes, size)
@@ -81,10 +84,14 @@ class Graphs:
 
     def _coarse(self, inputs: tf.Tensor, sizes: tf.Tensor) -> list[tf.Tensor]:
         """Return the logits (N or 2N, h, w, C) float32 of every scale."""
+        scaled = (inputs if scale == 1 else resize(inputs, sizes[index]) for index, scale in enumerate(self._scales))
+        return [self._network_logits(images) for images in scaled]
+
+    def _network_logits(self, images: tf.Tensor) -> tf.Tensor:
+        """Return the logits (N, h, w, C) float32 of images (N, H, W, 3)."""
         import tensorflow as tf
 
-        scaled = (inputs if scale == 1 else resize(inputs, sizes[index]) for index, scale in enumerate(self._scales))
-        return [tf.cast(predict_logits(self._model, images), tf.float32) for images in scaled]
+        return tf.cast(predict_logits(self._model, images), tf.float32)
 
     def _fused(self, coarse: list[tf.Tensor], full: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
         """Fuse coarse logits to those of images (N, H, W, C): upsampled to the padded size ``full``, then cropped."""
@@ -104,6 +111,9 @@ class Graphs:
         import tensorflow as tf
 
         return tf.nn.softmax(self._fused(coarse, full, size)[0])
+
+    def _fused_label(self, coarse: list[tf.Tensor], full: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+        return _labels_of(self._fused(coarse, full, size)[0])
 
     def _logits(self, inputs: tf.Tensor, sizes: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
         import tensorflow as tf

@@ -8,9 +8,8 @@ import numpy as np
 
 from deeplabctl.arrays import Float32, Int32, Label, Scores
 from deeplabctl.engine.labels import fused, resized
-from deeplabctl.engine.layers import padded
 from deeplabctl.engine.network import NumbaNetwork
-from deeplabctl.network.layers import OUTPUT_STRIDE, most_values
+from deeplabctl.network.layers import OUTPUT_STRIDE
 
 Sides = Sequence[int]
 
@@ -30,12 +29,23 @@ class NumbaGraphs:
 
     def coarse(self, inputs: Float32, sizes: Int32) -> list[Float32]:
         """Return the logits (1 or 2, h, w, C) of every scale."""
-        found = []
-        for scale, (height, width) in zip(self._scales, sizes, strict=True):
-            size = int(height), int(width)
-            images = inputs if scale == 1 else [resized([image], size, self._network.workers) for image in inputs]
-            found.append(np.stack([self._network.logits(image) for image in images]))
-        return found
+        scaled = (
+            inputs if scale == 1 else self.scaled(inputs, size) for scale, size in zip(self._scales, sizes, strict=True)
+        )
+        return [self.logits(images) for images in scaled]
+
+    def scaled(self, inputs: Float32, size: Int32) -> Float32:
+        """Return images (1 or 2, H, W, 3) in another size."""
+        height, width = map(int, size)
+        return np.stack([resized([image], (height, width), self._network.workers) for image in inputs])
+
+    def logits(self, images: Float32) -> Float32:
+        """Return the logits (1 or 2, h, w, C) of images."""
+        return np.stack([self._network.logits(image) for image in images])
+
+    def fused_label(self, coarse: Sequence[Float32], full: Sides, size: Sides) -> Label:
+        """Return the label (H, W) of an image of a size, padded to ``full``, from its coarse logits."""
+        return self._fused(coarse, full, size, with_scores=False)[0]
 
     def fused_scores(self, coarse: Sequence[Float32], full: Sides, size: Sides) -> Scores:
         """Return the scores (H, W, C) of an image of a size, padded to ``full``, from its coarse logits."""
@@ -51,9 +61,7 @@ class NumbaGraphs:
 
     def least_memory(self, height: int, width: int) -> int:
         """Return bytes that an image of a padded size takes at least: the most that a layer reads and writes."""
-        network = self._network
-        values = most_values(network.architecture, padded(network.first_channels))
-        return int(4 * values * height * width * max(self._scales) ** 2)
+        return int(self._network.least_memory(height, width) * max(self._scales) ** 2)
 
     def _fused(self, coarse: Sequence[Float32], full: Sides, size: Sides, *, with_scores: bool) -> tuple[Label, Scores]:
         height, width = full

@@ -183,7 +183,8 @@ class Segmenter:
     def largest_batch(self, asked: int | None = None) -> int:
         """Return how many images are computed together at most; raises RecipeError for numba's engine and several."""
         if self.applied.engine == "tensorflow":
-            return asked or (_GPU_BATCH if self._forward.on_device else 1)
+            together = self._forward.on_device and not isinstance(self.settings.tile, int)
+            return asked or (_GPU_BATCH if together else 1)
         if (asked or 1) > 1:
             raise RecipeError(
                 f"`batch_size`: the engine numba computes one image at a time, got {asked}; use `engine=tensorflow`"

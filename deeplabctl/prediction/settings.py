@@ -19,6 +19,7 @@ from deeplabctl.weights.model_info import ModelInfo
 
 Pad = Literal["paper", "tight"]
 Engine = Literal["auto", "tensorflow", "numba"]
+Tile = int | Literal["auto", "off"]
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,13 @@ class PredictionSettings:
     crf_adaptive: bool = False  # labels that are weak in the whole image send no messages
     precision: Precision = "float32"  # of the network
     engine: Engine = "auto"  # what computes the network: "auto" is numba on CPUs, TensorFlow on GPUs
+    tile: Tile = "auto"  # compute tiles with so many pixels on a side, and put them together; "auto": of large images
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON has them."""
         crf = None if self.crf is None else {**asdict(self.crf), "adaptive": self.crf_adaptive}
         common = {"pad": self.pad, "scales": list(self.scales), "flip": self.flip, "crf": crf}
-        return common | {"precision": self.precision, "engine": self.engine}
+        return common | {"precision": self.precision, "engine": self.engine, "tile": self.tile}
 
     def __str__(self) -> str:
         """Return the settings in words, without what is off."""
@@ -72,6 +74,7 @@ class SettingsRequest:
     crf_adaptive: bool | None = None
     precision: Precision | None = None
     engine: Engine | None = None
+    tile: Tile | None = None
 
     def resolve(self, info: ModelInfo, *, is_voc: bool = False) -> PredictionSettings:
         """Return the settings to use; raises RecipeError for values that are not possible.
@@ -85,7 +88,8 @@ class SettingsRequest:
         scales = recipe.eval.scales if self.scales is None else checked_scales(self.scales)
         flip = recipe.eval.flip if self.flip is None else self.flip
         crf, precision = self._crf(recipe.crf, None), self.precision or "float32"
-        return PredictionSettings(pad, scales, flip, crf, bool(self.crf_adaptive), precision, self.engine or "auto")
+        engine, tile = self.engine or "auto", self.tile or "auto"
+        return PredictionSettings(pad, scales, flip, crf, bool(self.crf_adaptive), precision, engine, tile)
 
     def change(self, settings: PredictionSettings, info: ModelInfo) -> PredictionSettings:
         """Return settings with what is asked for in place of their own."""
@@ -98,6 +102,7 @@ class SettingsRequest:
             crf_adaptive=settings.crf_adaptive if self.crf_adaptive is None else self.crf_adaptive,
             precision=self.precision or settings.precision,
             engine=self.engine or settings.engine,
+            tile=self.tile or settings.tile,
         )
 
     def _crf(self, usual: CrfParams, before: CrfParams | None) -> CrfParams | None:
@@ -115,6 +120,8 @@ class SettingsRequest:
         _check_choice("pad", self.pad, get_args(Pad))
         _check_choice("precision", self.precision, get_args(Precision))
         _check_choice("engine", self.engine, get_args(Engine))
+        if not (self.tile in (None, "auto", "off") or (isinstance(self.tile, int) and self.tile >= 1)):
+            raise RecipeError(f"`tile`: expected auto, off or a number of pixels, at least 1, got {self.tile!r}")
         for name in ("flip", "crf_adaptive"):
             if not isinstance(value := getattr(self, name), bool | None):
                 raise RecipeError(f"`{name}`: expected True or False, got {value!r}")
@@ -132,6 +139,7 @@ class SettingsOptions(TypedDict, total=False):
     crf_adaptive: bool | None
     precision: Precision | None
     engine: Engine | None
+    tile: Tile | None
 
 
 def read_options(options: SettingsOptions) -> SettingsRequest:
@@ -194,6 +202,15 @@ def parse_scales(text: str) -> tuple[float, ...]:
     except ValueError:
         raise RecipeError(f"expected numbers separated by commas, as in 0.5,0.75,1, got {text!r}") from None
     return checked_scales(scales)
+
+
+def parse_tile(text: str) -> Tile:
+    """Return auto, off or a number of pixels; raises RecipeError for another text."""
+    if text in ("auto", "off"):
+        return cast(Tile, text)
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise RecipeError(f"expected auto, off or a number of pixels, at least 1, got {text!r}")
+    return int(text)
 
 
 def checked_scales(scales: tuple[float, ...]) -> tuple[float, ...]:

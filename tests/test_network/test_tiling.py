@@ -39,7 +39,7 @@ def test_logits_change_within_their_reach_only(architecture):
 def test_pieces_have_all_that_their_results_see(length, reach):
     field = Field(8, reach)
     results = ((length // 2 + 1) // 2 + 1) // 2 + 1
-    found = pieces(length, results, field, 128)
+    found = pieces(length, results, field, 64)
     assert [piece.begin for piece in found] == [0, *(piece.end for piece in found[:-1])]
     assert found[-1].end == results
     for piece in found:
@@ -47,13 +47,13 @@ def test_pieces_have_all_that_their_results_see(length, reach):
         assert piece.first <= max(0, 8 * piece.begin - reach)
         assert piece.last == length or (piece.last % 8 == 1 and piece.last > 8 * (piece.end - 1) + reach)
         assert piece.own(8) == slice(piece.begin - piece.first // 8, piece.end - piece.first // 8)
-        assert piece.last - piece.first <= max(128, 8 + 2 * 40 + 8)
+        assert piece.last - piece.first <= 64 + 2 * (reach + 8)
 
 
 def test_tiles_are_the_pieces_of_both_sides():
-    found = list(tiles((300, 100), (39, 14), Field(8, 25), 128))
-    assert len(found) == len(pieces(300, 39, Field(8, 25), 128)) > 2
-    assert {column for _, column in found} == set(pieces(100, 14, Field(8, 25), 128))
+    found = list(tiles((300, 60), (39, 9), Field(8, 25), 64))
+    assert len(found) == len(pieces(300, 39, Field(8, 25), 64)) == 5
+    assert {column for _, column in found} == set(pieces(60, 9, Field(8, 25), 64))
 
 
 @pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if name != "msc-largefov"])
@@ -62,7 +62,7 @@ def test_first_layers_in_tiles_give_the_logits_of_the_whole_image(architecture, 
     network = engine.NumbaNetwork(architecture, random_weights(architecture, 3, 0.05, 0))
     image = np.random.default_rng(0).normal(0, 50, (*size, 3)).astype(np.float32)
     whole = network.logits(image)
-    monkeypatch.setattr(engine, "_TILE", 129)
+    monkeypatch.setattr(engine, "_TILE", 64)
     calls = []
     compute = network._compute
     monkeypatch.setattr(network, "_compute", lambda *arguments: calls.append(1) or compute(*arguments))

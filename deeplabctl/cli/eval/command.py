@@ -22,6 +22,7 @@ from deeplabctl.cli.options import (
     PrecisionOption,
     QuietOption,
     ScalesOption,
+    TileOption,
     WeightsOption,
 )
 
@@ -71,6 +72,7 @@ def evaluate(
     flip: FlipOption = None,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "float32",
+    tile: TileOption = "auto",
     crf: CrfOption = False,
     crf_adaptive: CrfAdaptiveOption = False,
     crf_params: CrfParamsOption = None,
@@ -158,7 +160,7 @@ def evaluate(
 
     console = Console(json, quiet, debug)
     settings, grid = (
-        read_settings(pad, scales, flip, crf, crf_adaptive, crf_params, engine, precision),
+        read_settings(pad, scales, flip, crf, crf_adaptive, crf_params, engine, precision, tile),
         _read_grid(crf_grid or []),
     )
     request = EvaluationRequest(weights, data, split, limit, settings)
@@ -186,7 +188,7 @@ def _check_usage(context: typer.Context, *, pred_dir: bool, search: bool) -> Non
     rules = [
         (
             pred_dir,
-            "weights pad scales flip engine precision crf crf_adaptive crf_params voc_zip crf_search",
+            "weights pad scales flip engine precision tile crf crf_adaptive crf_params voc_zip crf_search",
             "has no effect with --pred-dir",
         ),
         (not pred_dir, "allow_missing", "needs --pred-dir"),

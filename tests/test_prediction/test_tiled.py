@@ -1,0 +1,90 @@
+"""Images in tiles: the labels and scores of the whole image, in less memory."""
+
+import numpy as np
+import pytest
+
+from deeplabctl.errors import RecipeError
+from deeplabctl.network.initialization import random_weights
+from deeplabctl.prediction import PredictionSettings, Segmenter
+from deeplabctl.prediction import tiled as module
+from deeplabctl.prediction.settings import SettingsRequest, parse_tile
+from deeplabctl.weights.fitting import Network
+from deeplabctl.weights.model_info import ModelInfo
+
+
+def segmenter(architecture="largefov", **settings):
+    info = ModelInfo(("a", "b", "c"), architecture, 0.05)
+    network = Network(info, random_weights(architecture, 3, 0.05, 0), [], [], 3)
+    return Segmenter.from_network(network, PredictionSettings(**settings))
+
+
+def noise(height, width):
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(np.uint8)
+
+
+CASES = [
+    ("numba", "largefov", {}),
+    ("numba", "aspp-l", {"scales": (0.5, 1.0, 1.5), "flip": True}),
+    pytest.param("tensorflow", "largefov", {"scales": (1.0, 0.75), "flip": True}, marks=pytest.mark.tf),
+    pytest.param("tensorflow", "aspp-s", {"pad": "paper"}, marks=pytest.mark.tf),
+]
+
+
+@pytest.mark.parametrize(("engine", "architecture", "settings"), CASES, ids=str)
+def test_tiles_give_what_the_whole_image_does(engine, architecture, settings, monkeypatch):
+    whole = segmenter(architecture, engine=engine, tile="off", **settings)
+    in_tiles = whole.with_settings(PredictionSettings(engine=engine, tile=128, **settings))
+    image, calls = noise(400, 310), []
+    inner = module.in_tiles
+    monkeypatch.setattr(module, "in_tiles", lambda *arguments: calls.append(1) or inner(*arguments))
+    expected, found = whole.predict(image), in_tiles.predict(image)
+    assert len(calls) == len(settings.get("scales", (1.0,)))
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
+    assert np.mean(found.label == expected.label) > 0.9999
+    np.testing.assert_array_equal(in_tiles.label(image), found.label)
+    for coarse, other in zip(in_tiles.coarse_logits(image), whole.coarse_logits(image), strict=True):
+        np.testing.assert_allclose(coarse, other, atol=1e-5 * np.abs(other).max())
+
+
+def test_tiles_of_a_network_that_sees_further_than_their_margin_are_nearly_the_whole_images(monkeypatch):
+    monkeypatch.setattr(module, "_MOST_REACH", 320)
+    whole, in_tiles = (segmenter("resnet101", engine="numba", tile=tile) for tile in ("off", 256))
+    image = noise(300, 900)
+    assert np.mean(whole.label(image) == in_tiles.label(image)) > 0.999
+
+
+def test_auto_takes_tiles_that_the_memory_has_room_for(monkeypatch):
+    net = segmenter(engine="numba", tile="auto")
+    graphs = net._forward._compiled()
+
+    def chosen(memory, full=(801, 1601), **settings):
+        monkeypatch.setattr(module, "available_memory", lambda: memory)
+        settings = PredictionSettings(engine="numba", **settings)
+        return module.in_tiles_where_needed(graphs, settings, "largefov", full)
+
+    needed = graphs.least_memory(801, 1601)
+    assert chosen(4 * needed) is graphs
+    tiled = chosen(4 * needed - 4)
+    assert 256 <= tiled.side < 1601
+    assert tiled.least_memory(801, 1601) <= needed
+    assert chosen(needed // 10).side == 256
+    assert chosen(1, tile="off") is graphs
+    assert chosen(1 << 50, tile=300).side == 300
+    monkeypatch.setattr(module, "_MOST_MEMORY", needed - 1)
+    assert chosen(1 << 50) is not graphs
+
+
+def test_network_without_coarse_logits_has_no_tiles():
+    net = segmenter("msc-largefov", engine="numba", tile="auto")
+    assert net.label(noise(20, 30)).shape == (20, 30)
+    with pytest.raises(RecipeError, match="msc-largefov cannot be computed in tiles, got 64; use `tile=off`"):
+        net.with_settings(PredictionSettings(engine="numba", tile=64)).label(noise(20, 30))
+
+
+def test_values_of_tile():
+    assert [parse_tile(text) for text in ("auto", "off", "512")] == ["auto", "off", 512]
+    for text in ("", "0", "-4", "1.5", "all"):
+        with pytest.raises(RecipeError, match="expected auto, off or a number of pixels, at least 1, got"):
+            parse_tile(text)
+    with pytest.raises(RecipeError, match="`tile`: expected auto"):
+        SettingsRequest(tile=0).resolve(ModelInfo(("a",)))
