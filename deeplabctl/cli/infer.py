@@ -97,6 +97,7 @@ def infer(
         list[Format],
         typer.Option(
             "--format",
+            metavar="mask|scores|labelme|json|coco",
             help="What to write, repeatable: mask (PNG), scores (npz) and labelme (outlines) for each image; json "
             "(areas, a line for each image) and coco (annotations) for all.",
             rich_help_panel="Output",
