@@ -169,7 +169,7 @@ def _segment(
     from deeplabctl.weights.networks import read_network
 
     plan = plan_outputs(find_images(inputs), outputs)
-    check_videos([job.video for job in plan.videos_todo])
+    check_videos([job.video for job in plan.videos])
     path = find_weights(weights)
     network = read_network(path)
     settings, classes = request.resolve(network.info), network.info.classes
