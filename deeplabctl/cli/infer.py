@@ -101,6 +101,7 @@ def infer(
         list[Format],
         typer.Option(
             "--format",
+            metavar="mask|scores|labelme|json|coco",
             help="What to write, repeatable: mask (PNG), scores (npz) and labelme (outlines) for each image; json "
             "(areas, a line for each image) and coco (annotations) for all.",
             rich_help_panel="Output",
@@ -172,7 +173,7 @@ def _segment(
     from deeplabctl.weights.networks import read_network
 
     plan = plan_outputs(find_images(inputs), outputs)
-    check_videos([job.video for job in plan.videos_todo])
+    check_videos([job.video for job in plan.videos])
     path = find_weights(weights)
     network = read_network(path)
     settings, classes = request.resolve(network.info), network.info.classes

@@ -6,20 +6,22 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
 from deeplabctl.arrays import Image
 from deeplabctl.data.images import memory_to_read, read_image
 from deeplabctl.errors import DataError, DeepLabError
 from deeplabctl.parallel import map_ahead
 from deeplabctl.prediction.outputs.picture_files import Failure, PictureResult, result_of_mask, write_files
-from deeplabctl.prediction.outputs.plan import PictureJob, Plan
+from deeplabctl.prediction.outputs.plan import PictureJob, Plan, VideoJob
 from deeplabctl.prediction.outputs.run_files import RunFiles, run_files
 from deeplabctl.prediction.segmenter import Outcome, Segmenter
-from deeplabctl.prediction.video import VideoResult
+from deeplabctl.prediction.video import VideoResult, result_of_videos_masks
 from deeplabctl.reporting import Note, Reporter, duration, task
 
 _AHEAD = 4  # pictures that are read, and that are written, beside those of the threads
 Tag = tuple[PictureJob, Image | None]
+Found = TypeVar("Found")
 Shown = Callable[[PictureResult | VideoResult, float], None]  # with the seconds since the result before
 
 
@@ -52,16 +54,21 @@ def run(
         report(Note(f"{len(plan.done)} of {len(plan.jobs)} are there already: skipped"))
     with run_files(plan, classes, title) as files:
         take = _taking(summary, files, classes, report, show)
+        done_pictures = [job for job in plan.pictures if job in plan.done and files.needed]
+        done_videos = [job for job in plan.videos if job in plan.done and files.needed]
+        of_mask = partial(result_of_mask, classes=classes, with_segments=plan.coco is not None)
+        old = map_ahead(of_mask, done_pictures, ahead=_AHEAD)
+        old_videos = (result_of_videos_masks(job, classes) for job in done_videos)
         with task(report, "segmenting", len(plan.todo), "images") as advance:
-            for result, is_new in _in_order(plan, iter(pictures), files, classes):
+            for result, is_new in _in_order(plan.pictures, plan.done, iter(pictures), old):
                 take(result, is_new)
                 if is_new:
                     advance()
         seconds = time.monotonic() - begin
         if summary.done > 1:
             report(Note(f"{summary.done} images in {duration(seconds)}, {summary.done / seconds:.1f} images/s"))
-        for video in videos:
-            take(video, True)
+        for video, is_new in _in_order(plan.videos, plan.done, iter(videos), old_videos):
+            take(video, is_new)
     return summary
 
 
@@ -91,17 +98,17 @@ def _taking(
 
 
 def _in_order(
-    plan: Plan, new: Iterator[PictureResult | Failure], files: RunFiles, classes: Sequence[str]
-) -> Iterator[tuple[PictureResult | Failure, bool]]:
-    """Yield the results of all pictures of a plan in order, and whether they are new."""
-    of_mask = partial(result_of_mask, classes=classes, with_segments=plan.coco is not None)
-    done = [job for job in plan.pictures if job in plan.done] if files.needed else []
-    old = map_ahead(of_mask, done, ahead=_AHEAD)
-    for job in plan.pictures:
-        if job not in plan.done:
+    jobs: Iterable[PictureJob | VideoJob],
+    done: frozenset[PictureJob | VideoJob],
+    new: Iterator[Found],
+    old: Iterator[Found],
+) -> Iterator[tuple[Found, bool]]:
+    """Yield the results of all jobs in order, and whether they are new; of those that are done if there are ``old``."""
+    for job in jobs:
+        if job not in done:
             yield next(new), True
-        elif files.needed:
-            yield next(old), False
+        elif (result := next(old, None)) is not None:
+            yield result, False
 
 
 def segment_pictures(

@@ -13,7 +13,7 @@ from typing import Any
 from deeplabctl.arrays import Image, Label
 from deeplabctl.errors import DataError, DeepLabError
 from deeplabctl.parallel import map_ahead
-from deeplabctl.prediction.outputs.picture_files import Failure, classes_in_json, count_pixels
+from deeplabctl.prediction.outputs.picture_files import Failure, check_class_ids, classes_in_json, count_pixels
 from deeplabctl.prediction.outputs.plan import VideoJob
 from deeplabctl.prediction.segmenter import Outcome, Segmenter
 from deeplabctl.prediction.video_files import Timing, VideoReader, VideoWriter, lossless_writer, overlay_writer
@@ -90,7 +90,24 @@ def segment_video(
                 advance()
     if not count:
         raise DataError(f"{job.video}: expected a video with frames, got none")
-    return VideoResult(job, *size, count, float(end), dict(pixels.most_common()))
+    return VideoResult(job, *size, count, round(float(end), 3), dict(pixels.most_common()))
+
+
+def result_of_videos_masks(job: VideoJob, classes: Sequence[str]) -> VideoResult | Failure:
+    """Return what is seen in the masks of a video that was segmented before; a Failure if they do not fit."""
+    assert job.mask is not None
+    pixels: Counter[int] = Counter()
+    count, end, size = 0, Fraction(0), (0, 0)
+    try:
+        with VideoReader.open(job.mask) as video:
+            for time, frame in video.frames():
+                label = frame.to_ndarray(format="gray")
+                pixels.update(count_pixels(label))
+                count, end, size = count + 1, time.end, label.shape
+        check_class_ids(job.mask, pixels or {0: 0}, classes)
+    except DataError as error:
+        return Failure(job, f"{error}; use `overwrite` to segment it again")
+    return VideoResult(job, *size, count, round(float(end), 3), dict(pixels.most_common()))
 
 
 def _draw(item: tuple[tuple[Timing, Image], Outcome], classes: Sequence[str]) -> tuple[Timing, Image, Label]:

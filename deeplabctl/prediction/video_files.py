@@ -133,7 +133,6 @@ def overlay_writer(path: Path, video: VideoReader, height: int, width: int) -> I
         options = {"crf": "18", "preset": "veryfast"} if codec == "libx264" else {"qscale": "3"}
         stream = _stream(container, codec, video, height + height % 2, width + width % 2, "yuv420p", options)
         context = stream.codec_context
-        context.max_b_frames = 0  # so that times need not be shifted
         context.color_range, context.colorspace = 1, _BT709
         context.color_primaries = context.color_trc = _BT709
         writer = VideoWriter(container, stream, "rgb24")

@@ -208,15 +208,18 @@ def test_video_is_segmented_beside_pictures(tmp_path, deeplabctl):
 
     photos(tmp_path / "photos", 1)
     write_clip(tmp_path / "clip.mp4", range(0, 18_000, 3600))
-    arguments = ("infer", "photos", "clip.mp4", "--weights", CAFFEMODEL)
+    arguments = ("infer", "photos", "clip.mp4", "--weights", CAFFEMODEL, "--format", "mask", "--format", "json")
     code, out, _ = deeplabctl(*arguments)
     assert code == 0
+    areas = (tmp_path / "masks" / "areas.jsonl").read_text()
+    assert [json.loads(line).get("frames") for line in areas.splitlines()] == [None, 5]
     assert "clip.mp4 (64x48, 5 frames, 0:00) -> masks/clip_masks.mkv and masks/clip_overlay.mp4: " in out
     assert len(read_clip(tmp_path / "masks" / "clip_masks.mkv")[0]) == 5
     code, out, err = deeplabctl(*arguments, "--skip-existing", "--json")
     assert code == 0
     assert json.loads(out)["skipped"] == ["photos/000.png", "clip.mp4"]
     assert "2 of 2 are there already" in err
+    assert (tmp_path / "masks" / "areas.jsonl").read_text() == areas
 
 
 @pytest.mark.tf

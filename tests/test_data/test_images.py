@@ -3,11 +3,21 @@ import zlib
 
 import numpy as np
 import pytest
+from annotation_files import exif_orientation, write_image
 from PIL import Image, ImageOps
 from png_files import blank_png, grey_png
 
 from deeplabctl.classes import voc_palette
-from deeplabctl.data.images import as_image, read_image, read_label, turn_upright, write_mask
+from deeplabctl.data.images import (
+    as_image,
+    decode_image,
+    mask_bytes,
+    memory_to_read,
+    read_image,
+    read_label,
+    turn_upright,
+    write_mask,
+)
 from deeplabctl.errors import DataError, OutputError
 
 
@@ -263,3 +273,23 @@ def test_picture_whose_last_chunks_are_cut_off_is_named(tmp_path, picture):
     )
     with pytest.raises(DataError, match=r"a\.png: expected a whole image, got one that is damaged"):
         read_image(path)
+
+
+def test_content_is_decoded_and_encoded_as_the_files_are(tmp_path):
+    write_image(tmp_path / "a.jpg", exif=exif_orientation(6))
+    content = (tmp_path / "a.jpg").read_bytes()
+    np.testing.assert_array_equal(decode_image(content, "stdin"), read_image(tmp_path / "a.jpg"))
+    with pytest.raises(DataError, match="cannot read stdin: expected a whole image"):
+        decode_image(content[:-200], "stdin")
+    label = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    write_mask(tmp_path / "a.png", label)
+    assert mask_bytes(label) == (tmp_path / "a.png").read_bytes()
+
+
+def test_memory_to_read_comes_from_the_header(tmp_path):
+    Image.new("1", (3000, 2000)).save(tmp_path / "a.png")
+    assert memory_to_read(tmp_path / "a.png") >= 3 * 3000 * 2000
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:100])
+    assert memory_to_read(tmp_path / "a.png") >= 3 * 3000 * 2000  # the rest is not looked at
+    (tmp_path / "a.png").write_bytes(b"text")
+    assert memory_to_read(tmp_path / "a.png") == 0

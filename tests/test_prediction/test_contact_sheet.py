@@ -58,6 +58,8 @@ def test_links_lead_to_the_files_for_names_of_any_kind(tmp_path):
         assert not any(":" in link or link.startswith("/") for link in links)
     assert names[1] in page.texts
     assert "<b>cat</b> 49.0%" in page.texts
+    (policy,) = [found["content"] for tag, found in page.elements if "http-equiv" in found]
+    assert policy.startswith("default-src 'none'; img-src data: 'self' file:;")  # files beside it, served or not
     assert not {"script", "link", "iframe", "i"} & {tag for tag, _ in page.elements}
 
 

@@ -102,6 +102,13 @@ def test_files_without_their_end_are_not_whole(tmp_path, name):
     assert not is_whole(path)
 
 
+def test_empty_video_is_not_whole(tmp_path):
+    (tmp_path / "a.mkv").write_bytes(b"")
+    assert not is_whole(tmp_path / "a.mkv")
+    (tmp_path / "a.mkv").write_bytes(b"frames")
+    assert is_whole(tmp_path / "a.mkv")  # written whole or not at all; nothing at its end tells
+
+
 def test_scores_are_within_half_a_step_of_65535(tmp_path):
     scores = np.random.default_rng(0).dirichlet(np.ones(4), (30, 20)).astype(np.float32)
     write_scores(tmp_path / "a.npz", scores, CLASSES)

@@ -99,15 +99,16 @@ def result_of_mask(job: PictureJob, classes: Sequence[str], *, with_segments: bo
     assert job.mask is not None
     try:
         label = read_label(job.mask)
+        check_class_ids(job.mask, count_pixels(label), classes)
     except DataError as error:
-        return Failure(job, f"{error}; or use `overwrite`")
-    if label.max() >= len(classes):
-        return Failure(
-            job,
-            f"mask {job.mask}: expected class ids below {len(classes)}, got {label.max()}: it is of another network; "
-            "use `overwrite`",
-        )
+        return Failure(job, f"{error}; use `overwrite` to segment it again")
     return result_of(job, label, classes, with_segments=with_segments)
+
+
+def check_class_ids(mask: Path, pixels: dict[int, int], classes: Sequence[str]) -> None:
+    """Raise DataError for a mask with ids that are not of these classes."""
+    if (largest := max(pixels)) >= len(classes):
+        raise DataError(f"{mask} is of another network: expected class ids below {len(classes)}, got {largest}")
 
 
 def write_scores(path: Path, scores: Scores, classes: Sequence[str]) -> None:
