@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 
@@ -166,7 +166,7 @@ def _stream(
     stream.time_base = stream.codec_context.time_base = video.time_base
     if video.aspect:
         stream.codec_context.sample_aspect_ratio = video.aspect
-    return stream
+    return cast("VideoStream", stream)
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:

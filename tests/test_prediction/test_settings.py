@@ -117,5 +117,5 @@ def test_settings_are_described_in_words_and_as_json():
     assert "test size paper; scales 0.5, 1; with the mirrored image; adaptive CRF with bi_w 4" in str(chosen)
     assert chosen.to_dict()["crf"]["bi_xy_std"] == 49
     assert chosen.to_dict()["crf"]["adaptive"] is True
-    plain = {"pad": "tight", "scales": [1.0], "flip": False, "crf": None, "precision": "float32", "engine": "auto"}
-    assert PredictionSettings().to_dict() == plain
+    plain = {"pad": "tight", "scales": [1.0], "flip": False, "crf": None, "precision": "float32"}
+    assert PredictionSettings().to_dict() == plain | {"engine": "auto", "tile": "auto"}
