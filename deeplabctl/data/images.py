@@ -12,7 +12,7 @@ import os
 import re
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,15 @@ def read_image(path: Path) -> Image:
     """
     with open_picture(path) as picture:
         return _to_rgb(picture, str(path))
+
+
+def decode_image(content: bytes, name: str, formats: Sequence[str] | None = None) -> Image:
+    """Return an image of any kind from the bytes of its file, as `read_image` does; ``name`` stands in its errors.
+
+    Other formats than ``formats``, by Pillow's names, are not tried.
+    """
+    with open_picture(Path(name), io.BytesIO(content), formats) as picture:
+        return _to_rgb(picture, name)
 
 
 def _to_rgb(picture: PIL.Image.Image, name: str) -> Image:
@@ -189,8 +198,10 @@ def write_picture(path: Path, image: Image) -> None:
 
 
 @contextmanager
-def open_picture(path: Path, content: io.BytesIO | None = None) -> Iterator[PIL.Image.Image]:
-    """Open an image file with Pillow, or its ``content``.
+def open_picture(
+    path: Path, content: io.BytesIO | None = None, formats: Sequence[str] | None = None
+) -> Iterator[PIL.Image.Image]:
+    """Open an image file with Pillow, or its ``content``; of any format, or of those that are named as Pillow does.
 
     Raises DataError in one line for damaged content, for more pixels than Pillow's limit against files that would fill
     the memory (``PIL.Image.MAX_IMAGE_PIXELS``, twice), and for a file that the system refuses to read.
@@ -198,11 +209,12 @@ def open_picture(path: Path, content: io.BytesIO | None = None) -> Iterator[PIL.
     try:
         # Pillow's remarks on unusual but readable files. Not catch_warnings, which threads leave behind for each other.
         warnings.filterwarnings("ignore", module=r"PIL\.|deeplabctl\.data\.images")
-        with PIL.Image.open(content or path) as picture:
+        with PIL.Image.open(content or path, formats=formats) as picture:
             yield picture
     except UnidentifiedImageError:
         known = "an image of a known format (JPEG, PNG, WebP, BMP, TIFF)"
-        got = "other content" if os.path.getsize(path) else "an empty file"  # noqa: PTH202
+        size = os.path.getsize(path) if content is None else content.getbuffer().nbytes  # noqa: PTH202
+        got = "other content" if size else "an empty file"
         raise FindingError(Finding("unreadable", path, known, got, _FIX_UNREADABLE, failed="cannot read")) from None
     except FileNotFoundError:
         raise DataError(f"cannot read {path}: there is no such file") from None
