@@ -119,9 +119,7 @@ def serve(
             service = _load(network, settings, limits, path, crf or crf_adaptive or crf_params is not None, report)
             if server.is_public(bound):
                 report(Note("other machines can reach this address; there is neither a login nor TLS", warning=True))
-        signal = server.run(build_application(service), bound, limits, lambda: _announce(console, bound, service))
-    if signal:
-        raise typer.Exit(128 + signal)
+        server.run(build_application(service), bound, limits, lambda: _announce(console, bound, service))
 
 
 def _check_packages() -> None:

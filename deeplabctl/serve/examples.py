@@ -19,7 +19,7 @@ from deeplabctl.serve.refusal import Refusal
 from deeplabctl.weights.model_info import ModelInfo
 
 COUNT = 6
-_SEED = 7  # of the drawn ones; the built-in data set has 0
+_SEED = 5  # of the drawn ones; the built-in data set has 0
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import math
 import signal
 import socket
 from collections.abc import Callable, Generator
@@ -28,7 +30,7 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         found = socket.getaddrinfo(host or "none", port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
-        raise DeepLabError(f"host {host}: expected an address of this machine, got {error}; use `host`") from None
+        raise DeepLabError(f"host {host}: expected an address of this machine, got {error}; choose another `host`") from None
     family, kind, protocol, _, address = found[0]
     bound = socket.socket(family, kind, protocol)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -37,7 +39,8 @@ def bind(host: str, port: int) -> socket.socket:
         bound.listen(0)  # Linux lets two programs bind one port, until one of them listens
     except OSError as error:
         bound.close()
-        raise DeepLabError(f"cannot listen on {host}:{port}: {error.strerror}; choose another `port`") from None
+        other = "host" if error.errno == errno.EADDRNOTAVAIL else "port"
+        raise DeepLabError(f"cannot listen on {host}:{port}: {error.strerror}; choose another `{other}`") from None
     return bound
 
 
@@ -53,26 +56,20 @@ def is_public(bound: socket.socket) -> bool:
     return not host.startswith("127.") and host != "::1"
 
 
-def run(app: FastAPI, bound: socket.socket, limits: Limits, ready: Callable[[], None]) -> int:
-    """Serve until SIGINT or SIGTERM, then finish what runs; ``ready`` is called when requests are answered.
-
-    Returns 0, or the number of a second signal that ended it before all was finished.
-    """
+def run(app: FastAPI, bound: socket.socket, limits: Limits, ready: Callable[[], None]) -> None:
+    """Serve until SIGINT or SIGTERM, then finish what runs; ``ready`` is called when requests are answered."""
     protocol: Any = partial(GuardedProtocol, limits=limits)
     config = uvicorn.Config(
         app, http=protocol, ws="none", lifespan="on", log_config=None, log_level="error", access_log=False,
-        server_header=False, proxy_headers=False, timeout_graceful_shutdown=int(limits.timeout),
+        server_header=False, proxy_headers=False, timeout_graceful_shutdown=math.ceil(limits.timeout),
     )  # fmt: skip
-    server = _Server(config, ready)
-    server.run(sockets=[bound])
-    return server.second_signal
+    _Server(config, ready).run(sockets=[bound])
 
 
 class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._ready = ready
-        self.second_signal = 0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -80,7 +77,7 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """Handle signals here, and do not raise them again at the end as uvicorn does: it was a clean one."""
+        """Handle signals, and do not raise them again at the end as uvicorn does: that it ends was asked for."""
         before = {number: signal.signal(number, self.handle_exit) for number in _SIGNALS}
         try:
             yield
@@ -89,6 +86,7 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self.should_exit:
-            self.force_exit, self.second_signal = True, sig
+        """Begin to end; a second signal ends the process at once."""
         self.should_exit = True
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_DFL)

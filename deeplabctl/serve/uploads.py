@@ -15,7 +15,7 @@ from deeplabctl.serve.refusal import Refusal
 
 FIELD = "image"  # of a form
 _FORM = "multipart/form-data"
-_LINGER = 2.0  # seconds in which the rest of a refused body is read, so that its sender gets to read the answer
+_LINGER = 1.0  # seconds in which the rest of a refused body is read, so that its sender gets to read the answer
 
 
 class _FormInMemory(MultiPartParser):
