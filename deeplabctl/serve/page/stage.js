@@ -13,6 +13,7 @@ export class Stage {
     split.addEventListener("input", () => this.#place());
     frame.addEventListener("pointerdown", (event) => {
       if (!this.#mask || event.button) return;
+      event.preventDefault(); // the focus goes to the slider, not elsewhere
       frame.setPointerCapture(event.pointerId);
       split.focus({ preventScroll: true });
       this.#drag(event);
