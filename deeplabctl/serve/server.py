@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import math
 import signal
 import socket
@@ -58,6 +59,7 @@ def is_public(bound: socket.socket) -> bool:
 
 def run(app: FastAPI, bound: socket.socket, limits: Limits, ready: Callable[[], None]) -> None:
     """Serve until SIGINT or SIGTERM, then finish what runs; ``ready`` is called when requests are answered."""
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of what others send
     protocol: Any = partial(GuardedProtocol, limits=limits)
     config = uvicorn.Config(
         app, http=protocol, ws="none", lifespan="on", log_config=None, log_level="error", access_log=False,
