@@ -12,7 +12,7 @@ import os
 import re
 import struct
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ def read_image(path: Path) -> Image:
         return _to_rgb(picture, str(path))
 
 
-def decode_image(content: bytes, name: str, formats: Sequence[str] | None = None) -> Image:
+def decode_image(content: bytes, name: str, formats: tuple[str, ...] | None = None) -> Image:
     """Return an image of any kind from the bytes of its file, as `read_image` does; ``name`` stands in its errors.
 
     Other formats than ``formats``, by Pillow's names, are not tried.
@@ -199,7 +199,7 @@ def write_picture(path: Path, image: Image) -> None:
 
 @contextmanager
 def open_picture(
-    path: Path, content: io.BytesIO | None = None, formats: Sequence[str] | None = None
+    path: Path, content: io.BytesIO | None = None, formats: tuple[str, ...] | None = None
 ) -> Iterator[PIL.Image.Image]:
     """Open an image file with Pillow, or its ``content``; of any format, or of those that are named as Pillow does.
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from deeplabctl.classes import IGNORE_LABEL, voc_palette
 from deeplabctl.serve.pictures import encode_mask
-from deeplabctl.serve.refusal import Refusal
+from deeplabctl.serve.request_error import RequestError
 from deeplabctl.serve.worker import Segmented
 
 
@@ -106,7 +106,9 @@ def segmentation(result: Segmented, names: tuple[str, ...]) -> Segmentation:
     height, width = result.label.shape
     counts = np.bincount(result.label.ravel(), minlength=IGNORE_LABEL + 1)
     areas = [
-        Area(id=index, name=names[index], color=color_of(index), pixels=counts[index], share=counts[index] / counts.sum())
+        Area(
+            id=index, name=names[index], color=color_of(index), pixels=counts[index], share=counts[index] / counts.sum()
+        )
         for index in map(int, np.argsort(-counts, kind="stable"))
         if counts[index]
     ]
@@ -120,6 +122,6 @@ def segmentation(result: Segmented, names: tuple[str, ...]) -> Segmentation:
     )
 
 
-def error(refusal: Refusal) -> Error:
+def error(refusal: RequestError) -> Error:
     """Return the answer to a refused request."""
     return Error(error=ErrorFacts(code=refusal.code, message=refusal.message))

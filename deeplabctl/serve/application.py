@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import mimetypes
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import resources
@@ -20,7 +19,7 @@ from deeplabctl.serve import answers
 from deeplabctl.serve.metrics import CONTENT_TYPE
 from deeplabctl.serve.middleware import Middleware
 from deeplabctl.serve.pictures import FORMATS, encode_mask, encode_picture
-from deeplabctl.serve.refusal import Refusal
+from deeplabctl.serve.request_error import RequestError
 from deeplabctl.serve.service import Service
 from deeplabctl.serve.uploads import FIELD
 from deeplabctl.version import __version__
@@ -55,6 +54,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     },
     **{status: {"model": answers.Error, "description": text} for status, text in _REFUSALS.items()},
 }
+_MEDIA_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
@@ -75,7 +75,7 @@ def build_application(service: Service) -> FastAPI:
     _add_state(app, service)
     _add_page(app, service)
     app.add_middleware(Middleware, metrics=service.metrics)
-    app.add_exception_handler(Refusal, _refused)
+    app.add_exception_handler(RequestError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(ClientDisconnect, _gone)
@@ -137,14 +137,13 @@ def _add_page(app: FastAPI, service: Service) -> None:
 
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
-        return Response(files["index.html"], media_type="text/html")
+        return Response(files["index.html"], media_type=_MEDIA_TYPES["html"])
 
     @app.get("/page/{name}", include_in_schema=False)
     async def file(name: str) -> Response:
         if name not in files:
             raise HTTPException(404)
-        kind = "text/javascript" if name.endswith(".js") else mimetypes.guess_type(name)[0]
-        return Response(files[name], media_type=kind)
+        return Response(files[name], media_type=_MEDIA_TYPES[name.rpartition(".")[2]])
 
     @app.get("/examples/{number}", include_in_schema=False)
     async def example(number: str) -> Response:
@@ -155,7 +154,7 @@ def _add_page(app: FastAPI, service: Service) -> None:
 
 
 async def _refused(request: Request, refusal: Exception) -> JSONResponse:
-    assert isinstance(refusal, Refusal)
+    assert isinstance(refusal, RequestError)
     headers = {} if refusal.retry_after is None else {"retry-after": str(refusal.retry_after)}
     if refusal.status in (408, 413):  # the rest of the body is not read
         headers["connection"] = "close"
@@ -166,21 +165,21 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"][1:])
-    return await _refused(request, Refusal(422, "invalid_parameter", f"{where}: {first['msg']}"))
+    return await _refused(request, RequestError(422, "invalid_parameter", f"{where}: {first['msg']}"))
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     code = _CODES.get(error.status_code, "bad_request")
-    answer = await _refused(request, Refusal(error.status_code, code, error.detail))
+    answer = await _refused(request, RequestError(error.status_code, code, error.detail))
     answer.headers.update(error.headers or {})
     return answer
 
 
 async def _gone(request: Request, error: Exception) -> Response:
-    return Response(status_code=400)  # which nobody reads
+    return Response(status_code=499)  # which only the metrics see
 
 
 async def _failed(request: Request, error: Exception) -> JSONResponse:
     message = "the service failed; whoever runs it finds the reason in its output"
-    return await _refused(request, Refusal(500, "internal_error", message))
+    return await _refused(request, RequestError(500, "internal_error", message))

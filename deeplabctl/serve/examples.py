@@ -15,7 +15,7 @@ from deeplabctl.errors import DataError
 from deeplabctl.files import read_small_file
 from deeplabctl.serve.limits import Limits
 from deeplabctl.serve.pictures import FORMATS, check_picture
-from deeplabctl.serve.refusal import Refusal
+from deeplabctl.serve.request_error import RequestError
 from deeplabctl.weights.model_info import ModelInfo
 
 COUNT = 6
@@ -57,7 +57,7 @@ def _read(path: Path, limits: Limits, pad: str) -> Example | None:
     try:
         content = read_small_file(path)
         kind = check_picture(content, limits, pad)
-    except (OSError, Refusal):
+    except (OSError, RequestError):
         return None
     return Example(content, FORMATS.get(kind, FORMATS["JPEG"])) if len(content) <= limits.max_body else None
 

@@ -13,7 +13,7 @@ from deeplabctl.data.images import decode_image, mask_picture, open_picture
 from deeplabctl.errors import DataError
 from deeplabctl.network.geometry import PAPER_SIZE, padded_size
 from deeplabctl.serve.limits import Limits
-from deeplabctl.serve.refusal import Refusal
+from deeplabctl.serve.request_error import RequestError
 
 # The names of Pillow. Of its other formats, some start programs or write files (EPS).
 FORMATS = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "BMP": "image/bmp", "TIFF": "image/tiff"}
@@ -24,32 +24,32 @@ _SCAN, _MOST_SCANS = b"\xff\xda", 256  # of a JPEG; each costs the time of a who
 def check_picture(content: bytes, limits: Limits, pad: str) -> str:
     """Return the format of a picture file, by Pillow's name, without decoding it.
 
-    Raises Refusal for another format, and for more pixels than ``limits`` has, also with the zeros that ``pad`` adds.
+    Raises RequestError for another format, and for more pixels than ``limits`` has, also with the zeros of ``pad``.
     """
     try:
-        with open_picture(Path(_NAME), io.BytesIO(content), list(FORMATS)) as picture:
+        with open_picture(Path(_NAME), io.BytesIO(content), tuple(FORMATS)) as picture:
             (width, height), format_ = picture.size, str(picture.format)
     except FindingError as error:
         if error.finding.kind == "too-large":
-            raise Refusal(422, "too_many_pixels", str(error)) from None
-        raise Refusal(415, "unsupported_type", str(error)) from None
+            raise RequestError(422, "too_many_pixels", str(error)) from None
+        raise RequestError(415, "unsupported_type", str(error)) from None
     if width * height > limits.max_pixels:
-        raise Refusal(
+        raise RequestError(
             422,
             "too_many_pixels",
             f"expected a picture of at most {limits.max_pixels:,} pixels, got {width}x{height}; scale it down",
         )
     if padded_size(width, pad) * padded_size(height, pad) > 2 * limits.max_pixels + PAPER_SIZE**2:
-        raise Refusal(422, "too_many_pixels", f"{_NAME} of {width}x{height} pixels is too narrow for the network")
+        raise RequestError(422, "too_many_pixels", f"{_NAME} of {width}x{height} pixels is too narrow for the network")
     if format_ in ("JPEG", "MPO") and content.count(_SCAN) > _MOST_SCANS:
-        raise Refusal(422, "unreadable_picture", f"expected a JPEG of at most {_MOST_SCANS} scans, got more")
+        raise RequestError(422, "unreadable_picture", f"expected a JPEG of at most {_MOST_SCANS} scans, got more")
     return format_
 
 
 def decode_picture(content: bytes) -> Image:
     """Return (H, W, 3) uint8 RGB as ``deeplabctl infer`` reads a file with this content; raises DataError."""
     try:
-        return decode_image(content, _NAME, list(FORMATS))
+        return decode_image(content, _NAME, tuple(FORMATS))
     except MemoryError:
         raise DataError(f"there is not enough memory for {_NAME}; make it smaller") from None
 

@@ -9,7 +9,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from deeplabctl.serve.answers import error
 from deeplabctl.serve.limits import Limits
-from deeplabctl.serve.refusal import Refusal
+from deeplabctl.serve.request_error import RequestError
 
 
 class GuardedProtocol(H11Protocol):
@@ -62,6 +62,6 @@ class GuardedProtocol(H11Protocol):
 
 def _busy(limits: Limits) -> bytes:
     message = f"all {limits.connections} connections are taken; try again later"
-    body = error(Refusal(503, "too_many_connections", message)).model_dump_json()
+    body = error(RequestError(503, "too_many_connections", message)).model_dump_json()
     head = f"content-type: application/json\r\ncontent-length: {len(body)}\r\nretry-after: 1\r\nconnection: close"
     return f"HTTP/1.1 503 Service Unavailable\r\n{head}\r\n\r\n{body}".encode()

@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -16,7 +17,7 @@ from deeplabctl.serve.examples import Example
 from deeplabctl.serve.limits import Limits
 from deeplabctl.serve.metrics import Metrics
 from deeplabctl.serve.pictures import FORMATS, check_picture
-from deeplabctl.serve.refusal import Refusal
+from deeplabctl.serve.request_error import RequestError
 from deeplabctl.serve.uploads import Upload
 from deeplabctl.serve.worker import Segmented, Worker
 from deeplabctl.version import __version__
@@ -47,23 +48,23 @@ class Service:
         self.model = _describe(segmenter, limits, name, uses_crf, len(examples))
 
     async def segment(self, request: Request, *, crf: bool | None) -> Segmented:
-        """Return what the network makes of a request's picture; raises Refusal and ClientDisconnect."""
+        """Return what the network makes of a request's picture; raises RequestError and ClientDisconnect."""
         with self._place():
             content = await Upload(request, self.limits).picture()
             await asyncio.to_thread(check_picture, content, self.limits, self._pad)
             try:
                 return await self._turn(request, content, self.uses_crf if crf is None else crf)
             except DataError as error:
-                raise Refusal(422, "unreadable_picture", str(error).replace("`", "")) from None
+                raise RequestError(422, "unreadable_picture", str(error).replace("`", "")) from None
 
     @contextmanager
     def _place(self) -> Iterator[None]:
         """Take one of the places of the queue before a body is read, so that bodies cannot fill the memory."""
         if self._places >= self.limits.queue:
             message = f"all {self.limits.queue} places of the queue are taken; try again later"
-            raise Refusal(429, "queue_full", message, retry_after=self._retry_after())
+            raise RequestError(429, "queue_full", message, retry_after=self._retry_after())
         if not self.worker.alive:
-            raise Refusal(503, "stopped", "the network does not run; ask whoever runs this service")
+            raise RequestError(503, "stopped", "the network does not run; ask whoever runs this service")
         self._places += 1
         try:
             yield
@@ -74,15 +75,16 @@ class Service:
         """Wait for the picture's turn and its result; one whose sender goes, or waits too long, loses its turn."""
         future = self.worker.submit(content, crf=crf)
         result, gone = asyncio.wrap_future(future), asyncio.ensure_future(_disconnected(request))
+        either: set[asyncio.Future[Any]] = {result, gone}
         try:
-            await asyncio.wait({result, gone}, timeout=self.limits.timeout, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(either, timeout=self.limits.timeout, return_when=asyncio.FIRST_COMPLETED)
             if result.done():
                 return result.result()
             if future.cancel():
                 if gone.done():
                     raise ClientDisconnect
                 message = f"the picture's turn did not come within {self.limits.timeout:g} seconds; try again later"
-                raise Refusal(503, "waited_too_long", message, retry_after=self._retry_after())
+                raise RequestError(503, "waited_too_long", message, retry_after=self._retry_after())
             return await result  # it runs already
         finally:
             gone.cancel()

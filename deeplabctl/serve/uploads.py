@@ -6,12 +6,13 @@ import asyncio
 import sys
 from collections.abc import AsyncGenerator
 
+from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from deeplabctl.serve.limits import Limits
-from deeplabctl.serve.refusal import Refusal
+from deeplabctl.serve.request_error import RequestError
 
 FIELD = "image"  # of a form
 _FORM = "multipart/form-data"
@@ -32,14 +33,14 @@ class Upload:
         self._complete = False
 
     async def picture(self) -> bytes:
-        """Return the bytes of the picture file; raises Refusal, and ClientDisconnect for a sender that has gone."""
+        """Return the bytes of the picture file; raises RequestError, and ClientDisconnect if the sender has gone."""
         try:
             async with asyncio.timeout(self._limits.timeout):
                 return await self._picture()
         except TimeoutError:
             message = f"the request did not arrive within {self._limits.timeout:g} seconds; send it again, or smaller"
-            raise Refusal(408, "upload_timed_out", message) from None
-        except Refusal:
+            raise RequestError(408, "upload_timed_out", message) from None
+        except RequestError:
             await self._discard()
             raise
 
@@ -47,31 +48,34 @@ class Upload:
         kind = self._request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != _FORM and kind != "application/octet-stream" and not kind.startswith("image/"):
             got = f"got {kind[:80]!r}" if kind else "got none"
-            raise Refusal(415, "unsupported_type", f"expected the content type image/* or {_FORM}, {got}")
+            raise RequestError(415, "unsupported_type", f"expected the content type image/* or {_FORM}, {got}")
         declared = self._request.headers.get("content-length", "")
         if declared.isdecimal() and int(declared[:20]) > self._limits.max_body:
             raise self._too_large()
         content = await self._from_form() if kind == _FORM else b"".join([chunk async for chunk in self._chunks()])
         if not content:
-            raise Refusal(422, "missing_picture", "expected a picture, got an empty one")
+            raise RequestError(422, "missing_picture", "expected a picture, got an empty one")
         return content
 
     async def _from_form(self) -> bytes:
         parser = _FormInMemory(self._request.headers, self._chunks(), max_files=1, max_fields=16, max_part_size=1 << 14)
         try:
             form = await parser.parse()
-        except MultiPartException as error:
-            raise Refusal(422, "invalid_form", f"cannot read the form: {error.message.rstrip('.')}") from None
+        except (MultiPartException, FormParserError) as error:  # older versions of Starlette let the second through
+            reason = getattr(error, "message", str(error)).rstrip(".")
+            raise RequestError(422, "invalid_form", f"cannot read the form: {reason[:200]}") from None
         try:
             part = form.get(FIELD)
             if not isinstance(part, UploadFile):
-                raise Refusal(422, "missing_picture", f"expected a form with a file in its field {FIELD!r}, got none")
+                raise RequestError(
+                    422, "missing_picture", f"expected a form with a file in its field {FIELD!r}, got none"
+                )
             return await part.read()
         finally:
             await form.close()
 
     async def _chunks(self) -> AsyncGenerator[bytes, None]:
-        """Yield the body as it arrives; raises Refusal as soon as it is too large."""
+        """Yield the body as it arrives; raises RequestError as soon as it is too large."""
         size = 0
         while not self._complete:
             message = await self._request.receive()
@@ -96,6 +100,8 @@ class Upload:
         except TimeoutError:
             pass
 
-    def _too_large(self) -> Refusal:
+    def _too_large(self) -> RequestError:
         most = f"{self._limits.max_body / (1 << 20):g} MiB"
-        return Refusal(413, "body_too_large", f"expected a request of at most {most}, got more; send a smaller picture")
+        return RequestError(
+            413, "body_too_large", f"expected a request of at most {most}, got more; send a smaller picture"
+        )

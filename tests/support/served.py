@@ -6,6 +6,8 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from contextlib import suppress
+from pathlib import Path
 
 PROGRAM = "import sys; sys.argv[0] = 'deeplabctl'; from deeplabctl.cli.app import main; main()"
 
@@ -56,6 +58,12 @@ class Served:
         with urllib.request.urlopen(self.url + path, timeout=30) as answer:
             return answer.read()
 
+    def wait_until_refused(self):
+        """Wait until it takes no connections any more."""
+        with suppress(OSError):
+            while self.get("/healthz"):
+                pass
+
     def connect(self):
         """Return a connection."""
         return socket.create_connection((self.address[0], int(self.address[1])), timeout=30)
@@ -69,8 +77,8 @@ class Served:
 
     def peak_memory(self):
         """Return the most bytes that the process had at once."""
-        with open(f"/proc/{self.process.pid}/status") as file:
-            return next(int(line.split()[1]) << 10 for line in file if line.startswith("VmHWM"))
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM"))
 
 
 def head(path="/api/segment", kind="image/png", **headers):

@@ -84,18 +84,24 @@ def test_json_has_areas_and_the_mask(client, photo, tmp_path):
     assert plane == {"id": 1, "name": "aeroplane", "color": "#800000"}  # VOC's colour map
 
 
-@pytest.mark.parametrize("name", ["photo.jpg", "../../etc/passwd", "/etc/passwd", "a\0b", "C:\\x", "%2e%2e%2f", "é" * 300, ""])
+@pytest.mark.parametrize(
+    "name", ["photo.jpg", "../../etc/passwd", "/etc/passwd", "a\0b", "C:\\x", "%2e%2e%2f", "é" * 300, ""]
+)
 def test_form_of_any_file_name_is_as_good_as_a_body(client, photo, name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     expected = client.post("/api/segment?format=mask", content=photo, headers=PNG)
-    answer = client.post("/api/segment?format=mask", files={"image": (name or "x", photo, "text/plain")}, data={"x": "1"})
+    answer = client.post(
+        "/api/segment?format=mask", files={"image": (name or "x", photo, "text/plain")}, data={"x": "1"}
+    )
     assert answer.content == expected.content
     assert not list(tmp_path.iterdir())
 
 
 def test_crf_is_on_where_the_service_says_so_and_the_request_does_not(serve, photo):
     client = serve(uses_crf=True)
-    found = [client.post(f"/api/segment{query}", content=photo, headers=PNG).json() for query in ("", "?crf=0", "?crf=1")]
+    found = [
+        client.post(f"/api/segment{query}", content=photo, headers=PNG).json() for query in ("", "?crf=0", "?crf=1")
+    ]
     assert [facts["crf"] for facts in found] == [True, False, True]
     assert found[0]["mask"] == found[2]["mask"] != found[1]["mask"]
 
@@ -114,9 +120,13 @@ def test_wrong_types_are_refused(client, photo):
         return client.post("/api/segment", **options)
 
     assert "got none" in refusal(post(content=photo), 415, "unsupported_type")
-    assert "'text/plain'" in refusal(post(content=photo, headers={"content-type": "text/plain"}), 415, "unsupported_type")
+    assert "'text/plain'" in refusal(
+        post(content=photo, headers={"content-type": "text/plain"}), 415, "unsupported_type"
+    )
     assert "got other content" in refusal(post(content=b"no picture", headers=PNG), 415, "unsupported_type")
-    postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n%%EOF\n"  # for which Pillow starts gs
+    postscript = (
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n%%EOF\n"  # for which Pillow starts gs
+    )
     refusal(post(content=postscript, headers=PNG), 415, "unsupported_type")
     refusal(post(content=encoded(Image.new("P", (9, 9)), "GIF"), headers=PNG), 415, "unsupported_type")
     refusal(post(content=b"", headers=PNG), 422, "missing_picture")
@@ -134,7 +144,11 @@ def test_wrong_types_are_refused(client, photo):
 
 def test_more_pixels_than_allowed_are_refused_by_the_head_of_the_file(serve):
     client = serve(max_pixels=10_000)
-    for content in (blank_png(101, 100), encoded(Image.new("RGB", (101, 100)), "WEBP"), encoded(Image.new("L", (1, 10_001)), "BMP")):
+    for content in (
+        blank_png(101, 100),
+        encoded(Image.new("RGB", (101, 100)), "WEBP"),
+        encoded(Image.new("L", (1, 10_001)), "BMP"),
+    ):
         message = refusal(client.post("/api/segment", content=content, headers=PNG), 422, "too_many_pixels")
         assert "at most 10,000 pixels" in message
     assert client.post("/api/segment", content=blank_png(100, 100), headers=PNG).status_code == 200
@@ -147,7 +161,11 @@ def test_jpeg_of_thousands_of_scans_is_refused(client):
     content = encoded(Image.new("RGB", (64, 64)), "JPEG", progressive=True)
     assert client.post("/api/segment", content=content, headers=PNG).status_code == 200
     scan = content[content.rindex(b"\xff\xda") : -2]
-    refusal(client.post("/api/segment", content=content[:-2] + 300 * scan + content[-2:], headers=PNG), 422, "unreadable_picture")
+    refusal(
+        client.post("/api/segment", content=content[:-2] + 300 * scan + content[-2:], headers=PNG),
+        422,
+        "unreadable_picture",
+    )
 
 
 def test_larger_body_than_allowed_is_refused_with_and_without_a_length(serve, photo):
@@ -191,7 +209,14 @@ def test_page_names_only_files_that_are_there_and_loads_nothing_from_elsewhere(c
         seen += answer.text
         names |= {f"/page/{found}" for found in re.findall(r'from "\./([^"]+)"', answer.text)}
     assert set(re.findall(r"https?://[\w.]+", page + seen)) <= {"http://www.w3.org"}  # the name space of SVG
-    for path in ("/page/../server.py", "/page/%2e%2e/server.py", "/page//etc/passwd", "/page/", "/examples/-1", "/examples/9"):
+    for path in (
+        "/page/../server.py",
+        "/page/%2e%2e/server.py",
+        "/page//etc/passwd",
+        "/page/",
+        "/examples/-1",
+        "/examples/9",
+    ):
         answer = client.get(path)
         assert answer.status_code == 404, path
         assert json.loads(answer.text)["error"]["code"] == "not_found"

@@ -39,7 +39,16 @@ def answers(served):
 
 def test_requests_of_schemathesis_are_answered_as_described(served, tmp_path):
     pytest.importorskip("schemathesis", reason="needs the package schemathesis")
-    command = [sys.executable, "-m", "schemathesis.cli", "run", f"{served.url}/openapi.json", "--seed", "15", "--no-shrink"]
+    command = [
+        sys.executable,
+        "-m",
+        "schemathesis.cli",
+        "run",
+        f"{served.url}/openapi.json",
+        "--seed",
+        "15",
+        "--no-shrink",
+    ]
     # A body that is no picture is as valid as another by the description, and refused.
     options = ["--max-examples", "1500", "--phases", "coverage,fuzzing", "--exclude-checks", "positive_data_acceptance"]
     done = subprocess.run([*command, *options], capture_output=True, text=True, cwd=tmp_path, check=False)

@@ -45,7 +45,9 @@ def test_photo_is_dropped_compared_isolated_and_its_mask_is_that_of_infer(
 ):
     (tmp_path / "photo.jpg").write_bytes(turned_photo)
     for out, *options in (("plain",), ("sharp", "--crf")):
-        assert deeplabctl("infer", "photo.jpg", "--weights", WEIGHTS, "--engine", "numba", "--out", out, *options)[0] == 0
+        assert (
+            deeplabctl("infer", "photo.jpg", "--weights", WEIGHTS, "--engine", "numba", "--out", out, *options)[0] == 0
+        )
     label = read_label(tmp_path / "plain" / "photo.png")
     assert label.shape == (150, 90)
     with page_of(chromium, served.url) as page:
@@ -130,7 +132,9 @@ def test_page_is_used_with_the_keyboard_alone(served, chromium):
         focused = []
         while "Example 2" not in focused:
             page.keyboard.press("Tab")
-            focused.append(page.evaluate("document.activeElement.querySelector('img')?.alt ?? document.activeElement.innerText"))
+            focused.append(
+                page.evaluate("document.activeElement.querySelector('img')?.alt ?? document.activeElement.innerText")
+            )
             assert len(focused) < 20
         assert focused[0] == "Skip to the photo"
         page.keyboard.press("Enter")
@@ -162,7 +166,7 @@ def test_photo_is_pasted_or_chosen_and_a_large_one_scaled_down(served, chromium,
         chooser.value.set_files(tmp_path / "wide.png")
         page.wait_for_selector("#note:visible")
         wait_until_done(page)
-        assert page.locator("#note").inner_text().startswith("Scaled down from 1000 × 400 to 500 × 200 pixels")
+        assert page.locator("#note").inner_text().startswith("Scaled down from 1000 \xd7 400 to 500 \xd7 200 pixels")
         name, mask = downloaded(page, "#save-mask")
         assert (name, Image.open(io.BytesIO(mask)).size) == ("wide.png", (500, 200))
 

@@ -16,7 +16,7 @@ from deeplabctl.errors import DataError
 from deeplabctl.serve import worker as worker_module
 from deeplabctl.serve.examples import find_examples
 from deeplabctl.serve.limits import Limits
-from deeplabctl.serve.refusal import Refusal
+from deeplabctl.serve.request_error import RequestError
 from deeplabctl.serve.worker import Worker
 from deeplabctl.weights.model_info import ModelInfo
 
@@ -72,7 +72,9 @@ def test_requests_with_and_without_crf_keep_their_order(segmenter, closed):
 
 def test_cancelled_and_damaged_pictures_do_not_hold_up_the_others(segmenter, closed):
     worker = Worker(segmenter)
-    first, damaged, cancelled, last = (worker.submit(content, crf=True) for content in (png(1), png(1)[:90], png(2), png(3)))
+    first, damaged, cancelled, last = (
+        worker.submit(content, crf=True) for content in (png(1), png(1)[:90], png(2), png(3))
+    )
     assert cancelled.cancel()
     closed.set()
     worker.start()
@@ -110,7 +112,7 @@ def test_picture_whose_sender_has_gone_loses_its_turn(segmenter, closed):
         return messages.pop(0)
 
     scope = {"type": "http", "headers": [(b"content-type", b"image/png")]}
-    with pytest.raises(Refusal, match="the network does not run"):
+    with pytest.raises(RequestError, match="the network does not run"):
         asyncio.run(service.segment(Request(scope, receive), crf=False))
     service.worker.start()
     blocking = service.worker.submit(png(2), crf=False)
@@ -127,15 +129,16 @@ written = None
 
 def _audit(event, arguments):
     if written is not None and (
-        event.startswith("tempfile") or (event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+"))
+        event.startswith("tempfile")
+        or (event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+"))
     ):
-        written.append((event, arguments[0]))
+        written.append((event, str(arguments[0])))
 
 
 sys.addaudithook(_audit)
 
 
-def test_upload_of_megabytes_writes_no_file(client, monkeypatch):
+def test_upload_of_megabytes_writes_no_file(client, monkeypatch, tmp_path):
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (1100, 1100, 3)).astype(np.uint8))
     buffer = io.BytesIO()
     picture.save(buffer, "BMP")
@@ -145,9 +148,8 @@ def test_upload_of_megabytes_writes_no_file(client, monkeypatch):
     assert client.post("/api/segment", files={"image": ("a.bmp", content)}).status_code == 200
     assert client.post("/api/segment?format=overlay", content=content, headers=PNG).status_code == 200
     assert found == []
-    with open("probe", "w") as probe:  # what the test must see
-        probe.write("x")
-    assert found == [("open", "probe")]
+    (tmp_path / "probe").write_text("what the test must see")
+    assert found == [("open", str(tmp_path / "probe"))]
 
 
 def test_examples_are_of_the_validation_split_where_the_data_set_is_there(tmp_path, serve, monkeypatch):

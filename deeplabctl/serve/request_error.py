@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Refusal(Exception):
+class RequestError(Exception):
     """Refuse a request that cannot be done, or not now.
 
     ``status`` is that of HTTP, ``code`` a short name that stays the same, ``message`` one line. ``retry_after`` are the
