@@ -26,8 +26,8 @@ def browser():
 
 
 @contextmanager
-def page_of(chromium, url, **options):
-    """Open a page; fails at the end if it wrote an error, or asked another server for anything."""
+def page_of(chromium, url, expected=(), **options):
+    """Open a page; fails at the end if it wrote an error but those expected, or asked another server for anything."""
     context = chromium.new_context(**options)
     page = context.new_page()
     errors = []
@@ -38,7 +38,8 @@ def page_of(chromium, url, **options):
     page.locator("#examples img").nth(5).wait_for()
     yield page
     context.close()
-    assert errors == []
+    assert len(errors) == len(expected), errors
+    assert all(part in error for part, error in zip(expected, errors, strict=True)), errors
 
 
 def drop(page, content, name="photo.jpg", kind="image/jpeg", event="drop"):

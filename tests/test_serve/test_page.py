@@ -180,6 +180,22 @@ def test_what_is_no_picture_is_said_and_the_page_goes_on(served, chromium, turne
         drop(page, turned_photo)
         wait_until_done(page)
         assert page.locator("#alert").is_hidden()
+        drop(page, b"text", "notes.txt", "text/plain")
+        assert page.locator("#alert").is_visible()
+        assert page.locator("#tint").is_visible(), "what was there stays"
+
+
+def test_refusal_of_the_server_is_said_with_its_reason(served, chromium, turned_photo):
+    with page_of(chromium, served.url, expected=["the server responded with a status of 429"]) as page:
+        answer = {"status": 429, "json": {"error": {"code": "queue_full", "message": "all 16 places are taken"}}}
+        page.route("**/api/segment*", lambda route: route.fulfill(**answer))
+        drop(page, turned_photo)
+        page.locator("#alert", has_text="All 16 places are taken").wait_for()
+        assert page.locator("#panel").is_hidden()
+        page.unroute("**/api/segment*")
+        drop(page, turned_photo)
+        wait_until_done(page)
+        assert page.locator("#alert").is_hidden()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -9,6 +9,7 @@ const legend = new Legend((id) => stage.isolate(id));
 const stage = new Stage((id) => legend.mark(id));
 let model = null; // what the server says of itself
 let current = null; // the photo: what was prepared, its name, and its results with and without CRF
+let opened = 0; // files so far
 let running = new AbortController();
 
 async function start() {
@@ -17,7 +18,7 @@ async function start() {
   try {
     model = await answer(await fetch("/api/model"));
   } catch (error) {
-    return fail(error);
+    return complain(error);
   }
   crf.checked = model.crf;
   element("facts").textContent = `${model.weights}, ${model.architecture}, ${model.classes.length} classes`;
@@ -58,7 +59,7 @@ function exampleButton(path, index) {
       const blob = await response.blob();
       await open(new File([blob], `example-${index + 1}`, { type: blob.type }));
     } catch (error) {
-      fail(error);
+      complain(error);
     }
   });
   button.append(image);
@@ -69,15 +70,17 @@ function exampleButton(path, index) {
 /** Take a file as the photo to look at. */
 async function open(file) {
   if (!file || !model) return;
-  if (!file.type.startsWith("image/")) return fail(new Error(`${file.name} is no picture.`));
-  running.abort();
+  if (!file.type.startsWith("image/")) return complain(new Error(`${file.name} is no picture.`));
+  const mine = ++opened;
+  let prepared;
   try {
-    const prepared = await prepare(file, model.limits);
-    if (current) URL.revokeObjectURL(current.url);
-    current = { ...prepared, name: file.name.replace(/\.[^.]*$/, "") || "photo", results: {} };
+    prepared = await prepare(file, model.limits);
   } catch (error) {
-    return fail(error);
+    return complain(error);
   }
+  if (mine !== opened) return; // another file came meanwhile
+  if (current) URL.revokeObjectURL(current.url);
+  current = { ...prepared, name: file.name.replace(/\.[^.]*$/, "") || "photo", results: {} };
   stage.showPhoto(current, current.name);
   element("note").textContent = current.note;
   element("note").hidden = !current.note;
@@ -95,7 +98,9 @@ async function segment() {
     photo.results[used] ??= await ask(photo.blob, used, signal);
     if (!signal.aborted) show(photo.results[used]);
   } catch (error) {
-    if (!signal.aborted) fail(error);
+    if (signal.aborted) return;
+    setState("error");
+    complain(error);
   }
 }
 
@@ -143,17 +148,16 @@ async function answer(response) {
 
 function setState(state) {
   document.body.dataset.state = state;
-  element("alert").hidden = state !== "error";
+  element("alert").hidden = true;
   element("drop").hidden = current !== null;
   element("view").hidden = current === null;
   element("samples-title").textContent = current ? "Examples" : "Or take an example";
   element("panel").hidden = state !== "done" && !(state === "busy" && element("legend").childElementCount);
 }
 
-function fail(error) {
-  const unreachable = error instanceof TypeError;
-  const text = unreachable ? "The server cannot be reached." : error.message;
-  setState(current ? "error" : "empty");
+/** Say what went wrong; what is shown stays. */
+function complain(error) {
+  const text = error instanceof TypeError ? "The server cannot be reached." : error.message;
   element("alert").textContent = text.charAt(0).toUpperCase() + text.slice(1);
   element("alert").hidden = false;
 }

@@ -32,7 +32,9 @@ export class Legend {
 
   /** Mark the class that is pointed at in the photo. */
   mark(id) {
-    for (const button of list.querySelectorAll("button")) button.classList.toggle("active", Number(button.dataset.id) === id);
+    for (const button of list.querySelectorAll("button")) {
+      button.classList.toggle("active", Number(button.dataset.id) === id);
+    }
   }
 
   #entry({ id, name, color, share }) {

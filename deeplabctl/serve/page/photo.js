@@ -1,7 +1,7 @@
 /**
  * Return what to send of a file, and how to show it: {blob, url, width, height, note}.
  *
- * A photo that is larger than the server takes, or of a format that only the browser knows, is sent as a JPEG that fits.
+ * A photo that is larger than the server takes, or of a format that only the browser knows, becomes a JPEG that fits.
  */
 export async function prepare(file, limits) {
   const url = URL.createObjectURL(file);
@@ -30,7 +30,9 @@ export async function prepare(file, limits) {
   URL.revokeObjectURL(url);
   if (!blob || blob.size > room) throw new Error("This photo is too large for the server. Take a smaller one.");
   const sizes = `${width} × ${height} to ${canvas.width} × ${canvas.height}`;
-  const note = scale < 1 ? `Scaled down from ${sizes} pixels, which is what this server takes.` : "Sent as a JPEG, which this server knows.";
+  const note = scale < 1
+    ? `Scaled down from ${sizes} pixels, which is what this server takes.`
+    : "Sent as a JPEG, which this server knows.";
   return { blob, url: URL.createObjectURL(blob), width: canvas.width, height: canvas.height, note };
 }
 

@@ -56,7 +56,8 @@ export class Stage {
     const dark = matchMedia("(prefers-color-scheme: dark)").matches;
     const veil = dark ? packed(19, 22, 24, 215) : packed(250, 249, 246, 215);
     const border = packed(...this.#colors[id], 255);
-    paint(spot, this.#mask, (one) => (one === id ? 0 : veil), (one, other) => (one === id || other === id ? border : null));
+    const outline = (one, other) => (one === id || other === id ? border : null);
+    paint(spot, this.#mask, (one) => (one === id ? 0 : veil), outline);
   }
 
   setOpacity(share) {
