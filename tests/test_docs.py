@@ -80,7 +80,7 @@ def named_options(text):
 @every_page
 def test_options_that_a_page_names_exist(page):
     text = re.sub(OTHER_PROGRAMS, "", page.read_text("utf-8"))
-    known = set.union(*options().values(), {"--version"})
+    known = set.union(*options().values(), {"--version", "--install-completion"})
     assert named_options(text) <= known
     for line in re.sub(r"\\\n", "", text).splitlines():
         for command, rest in re.findall(r"\bdeeplabctl ((?:data )?[a-z-]+)((?: [^`|#]*)?)", line):
