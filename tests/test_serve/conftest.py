@@ -50,7 +50,7 @@ def client(serve):
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
     """Run the command with small limits in a process of its own."""
-    options = ("--timeout", 1, "--queue", 3, "--connections", 12, "--max-body", 8, "--max-pixels", 200_000)
+    options = ("--timeout", 2, "--queue", 3, "--connections", 12, "--max-body", 8, "--max-pixels", 200_000)
     with Served(tmp_path_factory.mktemp("served"), "--weights", WEIGHTS, "--engine", "numba", *options) as served:
         yield served
 

@@ -42,7 +42,7 @@ def test_body_that_stops_half_way_is_answered_in_time_and_closed(served, photo):
     for request in (head(content_length=len(photo)) + photo[:1000], CHUNKED + chunk(photo)):
         begin = time.monotonic()
         refused(served.exchange(request), 408, "upload_timed_out")
-        assert 0.9 < time.monotonic() - begin < 8  # the limit is 1 s
+        assert 1.9 < time.monotonic() - begin < 20  # the limit is 2 s
     form = head(kind="multipart/form-data; boundary=b", transfer_encoding="chunked")
     part = b'--b\r\ncontent-disposition: form-data; name="image"; filename="a"\r\n\r\n'
     refused(served.exchange(form + chunk(part)), 408, "upload_timed_out")
@@ -55,6 +55,8 @@ def test_body_that_trickles_is_answered_in_time(served):
             connection.sendall(chunk(b"x"))
             if select.select([connection], [], [], 0.2)[0]:
                 break
+        else:
+            pytest.fail("it may go on for ever")
         refused(rest_of(connection), 408, "upload_timed_out")
 
 

@@ -4,6 +4,7 @@ import asyncio
 import io
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -86,11 +87,11 @@ def test_cancelled_and_damaged_pictures_do_not_hold_up_the_others(segmenter, clo
 
 
 def test_turn_that_does_not_come_in_time_is_answered_503(serve, closed):
-    client = serve(timeout=0.3)
+    client = serve(timeout=1.0)
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(client.post, "/api/segment", content=png(1), headers=PNG)
         while not client.service.metrics.text().count(b"deeplabctl_places_taken 1.0") or client.service.worker.waiting:
-            pass
+            time.sleep(0.01)
         answer = client.post("/api/segment", content=png(2), headers=PNG)
         assert answer.status_code == 503
         assert answer.json()["error"]["code"] == "waited_too_long"
