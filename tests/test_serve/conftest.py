@@ -6,8 +6,12 @@ import pytest
 from caffe_files import DATA
 from served import Served
 
-pytest.importorskip("fastapi", reason="needs the extra serve")
 WEIGHTS = DATA / "lfov_tiny_v2.caffemodel"  # 21 classes, random weights
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _extra():
+    pytest.importorskip("fastapi", reason="needs the extra serve")
 
 
 @pytest.fixture(scope="session")
