@@ -70,7 +70,7 @@ def options():
 
 
 COMMON = {"--json", "--quiet", "--debug", "--help"}
-OTHER_PROGRAMS = r"#SBATCH.*|\bpip .*|\bpytest .*"
+OTHER_PROGRAMS = r"#SBATCH.*|\bpip .*|\bpytest .*|\b(?:docker|curl) .*"
 
 
 def named_options(text):
@@ -80,7 +80,7 @@ def named_options(text):
 @every_page
 def test_options_that_a_page_names_exist(page):
     text = re.sub(OTHER_PROGRAMS, "", page.read_text("utf-8"))
-    known = set.union(*options().values(), {"--version"})
+    known = set.union(*options().values(), {"--version", "--install-completion"})
     assert named_options(text) <= known
     for line in re.sub(r"\\\n", "", text).splitlines():
         for command, rest in re.findall(r"\bdeeplabctl ((?:data )?[a-z-]+)((?: [^`|#]*)?)", line):
@@ -88,7 +88,7 @@ def test_options_that_a_page_names_exist(page):
                 assert named_options(rest) <= options()[command], line
 
 
-@pytest.mark.parametrize("command", ["train", "eval", "infer", "report", "convert-caffe", "data"])
+@pytest.mark.parametrize("command", ["train", "eval", "infer", "serve", "report", "convert-caffe", "data"])
 def test_every_command_has_a_page_with_all_of_its_options(command):
     text = (ROOT / "docs" / f"{command}.md").read_text("utf-8")
     for name, known in options().items():

@@ -17,6 +17,7 @@ ROOMS = [
     ["cli"],
     ["training"],
     ["evaluation"],
+    ["serve"],
     ["prediction"],
     ["weights"],
     ["recipe", "recipes"],
@@ -44,12 +45,20 @@ NUMBA = [
     "engine/product.py", "engine/registers.py", "engine/transforms.py", "kernels/compiling.py", "kernels/vectors.py",
 ]  # fmt: skip
 RICH = ["cli/console.py", "cli/live.py"]
-# The only files that import any of them at module level: on terminals, and when a CRF or the engine runs.
+WEB = {"fastapi", "prometheus_client", "pydantic", "python_multipart", "starlette", "uvicorn"}
+WEB_FILES = [
+    "serve/answers.py", "serve/application.py", "serve/metrics.py", "serve/middleware.py", "serve/protocol.py",
+    "serve/server.py", "serve/service.py", "serve/uploads.py",
+]  # fmt: skip
+# The only files that import any of them at module level: on terminals, when a CRF or the engine runs, and to serve.
 EAGER = {
     "cli/live.py": {"rich"},
+    **dict.fromkeys(WEB_FILES, WEB),
     **{file: {"numba", "llvmlite"} for file in NUMBA if file != "kernels/compiling.py"},
 }
-HEAVY = {"tensorflow", "keras", "rich", "scipy", "numba", "llvmlite", "h5py", "tqdm", "matplotlib", "tomli_w", "av"}
+HEAVY = {
+    "tensorflow", "keras", "rich", "scipy", "numba", "llvmlite", "h5py", "tqdm", "matplotlib", "tomli_w", "av", *WEB,
+}  # fmt: skip
 
 FILES = {str(path.relative_to(PACKAGE)): ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
 
@@ -118,6 +127,7 @@ def test_heavy_packages_are_imported_where_they_are_listed():
     assert files_that_import({"tensorflow", "keras"}) == TENSORFLOW
     assert files_that_import({"numba", "llvmlite"}) == NUMBA
     assert files_that_import({"rich"}) == RICH
+    assert files_that_import(WEB) == WEB_FILES
 
 
 @pytest.mark.parametrize("file", FILES)

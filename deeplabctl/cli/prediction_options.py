@@ -25,8 +25,8 @@ def read_settings(
     crf_adaptive: bool,
     crf_params: str | None,
     engine: Engine,
-    precision: Precision,
-    tile: str,
+    precision: Precision = "float32",
+    tile: str = "auto",
 ) -> SettingsRequest:
     """Return what the options ask for; a usage error if one cannot be read."""
     from deeplabctl.crf.params import CrfParams

@@ -65,9 +65,12 @@ def read_image(path: Path) -> Image:
         return _to_rgb(picture, str(path))
 
 
-def decode_image(content: bytes, name: str) -> Image:
-    """Return the content of an image file as `read_image` does; ``name`` is its name in errors."""
-    with open_picture(Path(name), io.BytesIO(content)) as picture:
+def decode_image(content: bytes, name: str, formats: tuple[str, ...] | None = None) -> Image:
+    """Return an image of any kind from the bytes of its file, as `read_image` does; ``name`` stands in its errors.
+
+    Other formats than ``formats``, by Pillow's names, are not tried.
+    """
+    with open_picture(Path(name), io.BytesIO(content), formats) as picture:
         return _to_rgb(picture, name)
 
 
@@ -211,8 +214,10 @@ def write_picture(path: Path, image: Image) -> None:
 
 
 @contextmanager
-def open_picture(path: Path, content: io.BytesIO | None = None) -> Iterator[PIL.Image.Image]:
-    """Open an image file with Pillow, or its ``content``.
+def open_picture(
+    path: Path, content: io.BytesIO | None = None, formats: tuple[str, ...] | None = None
+) -> Iterator[PIL.Image.Image]:
+    """Open an image file with Pillow, or its ``content``; of any format, or of those that are named as Pillow does.
 
     Raises DataError in one line for damaged content, for more pixels than Pillow's limit against files that would fill
     the memory (``PIL.Image.MAX_IMAGE_PIXELS``, twice), and for a file that the system refuses to read.
@@ -220,7 +225,7 @@ def open_picture(path: Path, content: io.BytesIO | None = None) -> Iterator[PIL.
     try:
         # Pillow's remarks on unusual but readable files. Not catch_warnings, which threads leave behind for each other.
         warnings.filterwarnings("ignore", module=r"PIL\.|deeplabctl\.data\.images")
-        with PIL.Image.open(content or path) as picture:
+        with PIL.Image.open(content or path, formats=formats) as picture:
             yield picture
     except UnidentifiedImageError:
         known = "an image of a known format (JPEG, PNG, WebP, BMP, TIFF)"

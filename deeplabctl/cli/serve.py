@@ -1,0 +1,155 @@
+"""``deeplabctl serve``: a page and an API that segment pictures."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deeplabctl.cli.console import Console
+from deeplabctl.cli.options import (
+    PAD_HELP,
+    CrfAdaptiveOption,
+    CrfOption,
+    CrfParamsOption,
+    DebugOption,
+    EngineOption,
+    FlipOption,
+    JsonOption,
+    Pad,
+    QuietOption,
+    ScalesOption,
+    WeightsOption,
+)
+from deeplabctl.errors import DeepLabError
+
+if TYPE_CHECKING:
+    import socket
+    from pathlib import Path
+
+    from deeplabctl.prediction.settings import PredictionSettings
+    from deeplabctl.reporting import Reporter
+    from deeplabctl.serve.limits import Limits
+    from deeplabctl.serve.service import Service
+    from deeplabctl.weights.fitting import Network
+
+EXAMPLES = """
+Examples
+  # the newest run's weights on http://127.0.0.1:8000
+  deeplabctl serve
+
+  # another file, for all machines of the network
+  deeplabctl serve --weights best.keras --host 0.0.0.0 --port 8080
+"""
+_PACKAGES = ("fastapi", "prometheus_client", "python_multipart", "uvicorn")
+_LIMITS = "Limits"
+
+
+def serve(
+    weights: WeightsOption = None,
+    host: Annotated[
+        str,
+        typer.Option("--host", metavar="ADDRESS", help="Address to listen on.", rich_help_panel="Address"),
+    ] = "127.0.0.1",
+    port: Annotated[
+        int,
+        typer.Option(
+            "--port", metavar="N", min=0, max=65535, help="Port to listen on; 0: any free one.",
+            rich_help_panel="Address",
+        ),
+    ] = 8000,
+    pad: Annotated[Pad, typer.Option("--pad", help=PAD_HELP, rich_help_panel="Prediction")] = "tight",
+    scales: ScalesOption = None,
+    flip: FlipOption = None,
+    engine: EngineOption = "auto",
+    crf: CrfOption = False,
+    crf_adaptive: CrfAdaptiveOption = False,
+    crf_params: CrfParamsOption = None,
+    max_pixels: Annotated[
+        int, typer.Option("--max-pixels", metavar="N", min=1, help="Pixels of a picture.", rich_help_panel=_LIMITS)
+    ] = 4_000_000,
+    max_body: Annotated[
+        float, typer.Option("--max-body", metavar="MIB", min=0.001, help="Size of a request.", rich_help_panel=_LIMITS)
+    ] = 20,
+    queue: Annotated[
+        int,
+        typer.Option(
+            "--queue", metavar="N", min=1, help="Pictures that upload, wait or run at once.", rich_help_panel=_LIMITS
+        ),
+    ] = 16,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            "--timeout", metavar="SECONDS", min=1, help="Time for a request to arrive, and for its turn to come.",
+            rich_help_panel=_LIMITS,
+        ),
+    ] = 60,
+    connections: Annotated[
+        int,
+        typer.Option("--connections", metavar="N", min=1, help="Connections at once.", rich_help_panel=_LIMITS),
+    ] = 256,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:  # fmt: skip
+    """Serve a page and an API that segment pictures.
+
+    Ends with exit code 0 at Ctrl-C or SIGTERM, after the requests that run are answered; a second one ends it at once.
+    """
+    from deeplabctl.cli.prediction_options import read_settings
+    from deeplabctl.reporting import Note
+    from deeplabctl.weights.locating import find_weights
+    from deeplabctl.weights.networks import read_network
+
+    request = read_settings(pad, scales, flip, True, crf_adaptive, crf_params, engine)
+    console = Console(json, quiet, debug)
+    with console.errors():
+        _check_packages()
+        from deeplabctl.serve import server
+        from deeplabctl.serve.application import build_application
+        from deeplabctl.serve.limits import Limits
+
+        limits = Limits(max_pixels, int(max_body * (1 << 20)), queue, timeout, connections)
+        path = find_weights(weights)
+        bound = server.bind(host, port)
+        network = read_network(path)
+        settings = request.resolve(network.info)
+        with console.reporter() as report:
+            service = _load(network, settings, limits, path, crf or crf_adaptive or crf_params is not None, report)
+            if server.is_public(bound):
+                report(Note("other machines can reach this address; there is neither a login nor TLS", warning=True))
+        server.run(build_application(service), bound, limits, lambda: _announce(console, bound, service))
+
+
+def _check_packages() -> None:
+    """Raise DeepLabError where the extra is not installed; nothing of it is loaded to find out."""
+    if missing := [name for name in _PACKAGES if find_spec(name) is None]:
+        raise DeepLabError(f"serve needs the package {missing[0]}: pip install 'deeplabctl[serve]'")
+
+
+def _load(
+    network: Network, settings: PredictionSettings, limits: Limits, path: Path, uses_crf: bool, report: Reporter
+) -> Service:
+    """Load the network once, with the CRF for those who ask for it, and run both, so that no request waits for that."""
+    from deeplabctl.cli.prediction_options import load_segmenter
+    from deeplabctl.reporting import Note
+    from deeplabctl.serve.examples import find_examples
+    from deeplabctl.serve.service import Service
+    from deeplabctl.weights.locating import BEST, LAST
+
+    report(Note(f"weights: {path}"))
+    segmenter = load_segmenter(network, settings, report)
+    examples = find_examples(network.info, limits, settings.pad)
+    name = path.resolve().parent.name if path.name in (BEST, LAST) else path.name
+    service = Service(segmenter, limits, name=name, uses_crf=uses_crf, examples=examples)
+    service.worker.warm_up()
+    return service
+
+
+def _announce(console: Console, bound: socket.socket, service: Service) -> None:
+    from deeplabctl.serve.server import url_of
+
+    url = url_of(bound)
+    console.say(f"serving {url} (Ctrl-C ends it)")
+    console.document({"url": url, **service.model.model_dump()})

@@ -1,0 +1,67 @@
+"""Count what a service does, in the text format of Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)  # fmt: skip
+
+from deeplabctl.serve.worker import Segmented
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+_SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
+
+
+class Metrics:
+    """Hold the counters of one service."""
+
+    def __init__(self) -> None:
+        registry = self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "deeplabctl_requests", "Requests.", ("method", "route", "status"), registry=registry
+        )  # fmt: skip
+        self._request_seconds = Histogram(
+            "deeplabctl_request_seconds", "Time from a request to its answer.", ("route",), buckets=_SECONDS,
+            registry=registry,
+        )  # fmt: skip
+        self._segment_seconds = Histogram(
+            "deeplabctl_segment_seconds", "Time of decoding, network and CRF.", ("crf",), buckets=_SECONDS,
+            registry=registry,
+        )  # fmt: skip
+        self._waited_seconds = Histogram(
+            "deeplabctl_waited_seconds", "Time of a picture in the queue.", buckets=_SECONDS, registry=registry
+        )
+        self._pixels = Counter("deeplabctl_pixels", "Pixels of the segmented pictures.", registry=registry)
+        self._waiting = Gauge("deeplabctl_waiting", "Pictures in the queue.", registry=registry)
+        self._places = Gauge("deeplabctl_places_taken", "Requests that upload, wait or run.", registry=registry)
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+
+    def watch(self, waiting: Callable[[], int], places: Callable[[], int]) -> None:
+        """Take the lengths of the queue from these functions."""
+        self._waiting.set_function(waiting)
+        self._places.set_function(places)
+
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count an answer."""
+        self._requests.labels(method if method in _METHODS else "other", route, str(status)).inc()
+        self._request_seconds.labels(route).observe(seconds)
+
+    def segmented(self, segmented: Segmented) -> None:
+        """Count a segmented picture."""
+        self._segment_seconds.labels("on" if segmented.crf else "off").observe(segmented.ran)
+        self._waited_seconds.observe(segmented.waited)
+        self._pixels.inc(segmented.label.size)
+
+    def text(self) -> bytes:
+        """Return all numbers, as Prometheus reads them."""
+        return generate_latest(self._registry)

@@ -1,0 +1,230 @@
+"""The API: masks are those of ``deeplabctl infer``, and what cannot be done is refused in clear JSON."""
+
+import base64
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+from caffe_files import DATA
+from PIL import Image
+from png_files import blank_png
+
+from deeplabctl.data.images import read_label
+
+WEIGHTS = DATA / "lfov_tiny_v2.caffemodel"
+
+
+def encoded(picture, format_, **options):
+    buffer = io.BytesIO()
+    picture.save(buffer, format_, **options)
+    return buffer.getvalue()
+
+
+def pictures(photo):
+    """Yield (name, bytes) of pictures of many kinds."""
+    picture = Image.open(io.BytesIO(photo))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    ramp = picture.convert("L").resize((50, 41))
+    second = Image.new("L", (9, 9))
+    yield "plain.jpg", photo
+    yield "turned.jpg", encoded(picture.resize((90, 60)), "JPEG", exif=exif)
+    yield "grey.png", encoded(ramp, "PNG")
+    with_alpha = picture.resize((33, 70)).convert("RGBA")
+    with_alpha.putalpha(ramp.resize((33, 70)))
+    yield "alpha.png", encoded(with_alpha, "PNG")
+    yield "alpha.webp", encoded(with_alpha, "WEBP")
+    yield "deep.png", encoded(Image.fromarray(np.asarray(ramp).astype(np.uint16) * 200), "PNG")
+    yield "palette.png", encoded(picture.quantize(9), "PNG")
+    yield "cmyk.jpg", encoded(picture.convert("CMYK"), "JPEG")
+    yield "pages.tiff", encoded(picture, "TIFF", save_all=True, append_images=[second])
+    yield "small.bmp", encoded(picture.resize((1, 2)), "BMP")
+
+
+@pytest.mark.parametrize("crf", [False, True])
+def test_masks_and_overlays_are_those_of_infer_byte_by_byte(client, photo, deeplabctl, tmp_path, crf):
+    (tmp_path / "in").mkdir()
+    for name, content in pictures(photo):
+        (tmp_path / "in" / name.replace(".", "_")).with_suffix("." + name.split(".")[1]).write_bytes(content)
+    options = ["--crf"] if crf else []
+    code, _, err = deeplabctl(
+        "infer", "in", "--weights", WEIGHTS, "--overlay", "--engine", "numba", "--out", "out", *options
+    )
+    assert code == 0, err
+    for name, content in pictures(photo):
+        stem = name.replace(".", "_")
+        for parameter, written in (("mask", f"{stem}.png"), ("overlay", f"{stem}_overlay.png")):
+            answer = client.post(f"/api/segment?format={parameter}&crf={crf}", content=content, headers=PNG)
+            assert answer.status_code == 200, answer.text
+            assert answer.headers["content-type"] == "image/png"
+            assert answer.content == (tmp_path / "out" / written).read_bytes(), f"{parameter} of {name}"
+
+
+PNG = {"content-type": "image/png"}
+
+
+def test_json_has_areas_and_the_mask(client, photo, tmp_path):
+    answer = client.post("/api/segment", content=photo, headers={"content-type": "image/jpeg"})
+    found = answer.json()
+    mask = base64.b64decode(found["mask"])
+    (tmp_path / "mask.png").write_bytes(mask)
+    label = read_label(tmp_path / "mask.png")
+    assert (found["height"], found["width"]) == label.shape == (160, 160)
+    assert found["crf"] is False
+    ids, counts = np.unique(label, return_counts=True)
+    assert {entry["id"]: entry["pixels"] for entry in found["classes"]} == dict(zip(ids, counts, strict=True))
+    assert len(ids) > 5
+    shares = [entry["share"] for entry in found["classes"]]
+    assert shares == sorted(shares, reverse=True)
+    assert sum(shares) == pytest.approx(1)
+    assert client.post("/api/segment?format=mask", content=photo, headers=PNG).content == mask
+    plane = next(entry for entry in client.get("/api/model").json()["classes"] if entry["id"] == 1)
+    assert plane == {"id": 1, "name": "aeroplane", "color": "#800000"}  # VOC's colour map
+
+
+@pytest.mark.parametrize(
+    "name", ["photo.jpg", "../../etc/passwd", "/etc/passwd", "a\0b", "C:\\x", "%2e%2e%2f", "é" * 300, ""]
+)
+def test_form_of_any_file_name_is_as_good_as_a_body(client, photo, name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    expected = client.post("/api/segment?format=mask", content=photo, headers=PNG)
+    answer = client.post(
+        "/api/segment?format=mask", files={"image": (name or "x", photo, "text/plain")}, data={"x": "1"}
+    )
+    assert answer.content == expected.content
+    assert not list(tmp_path.iterdir())
+
+
+def test_crf_is_on_where_the_service_says_so_and_the_request_does_not(serve, photo):
+    client = serve(uses_crf=True)
+    found = [
+        client.post(f"/api/segment{query}", content=photo, headers=PNG).json() for query in ("", "?crf=0", "?crf=1")
+    ]
+    assert [facts["crf"] for facts in found] == [True, False, True]
+    assert found[0]["mask"] == found[2]["mask"] != found[1]["mask"]
+
+
+def refusal(answer, status, code):
+    assert answer.status_code == status, answer.text
+    assert set(answer.json()) == {"error"}
+    error = answer.json()["error"]
+    assert error["code"] == code
+    assert len(error["message"].splitlines()) == 1
+    return error["message"]
+
+
+def test_wrong_types_are_refused(client, photo):
+    def post(**options):
+        return client.post("/api/segment", **options)
+
+    assert "got none" in refusal(post(content=photo), 415, "unsupported_type")
+    assert "'text/plain'" in refusal(
+        post(content=photo, headers={"content-type": "text/plain"}), 415, "unsupported_type"
+    )
+    assert "got other content" in refusal(post(content=b"no picture", headers=PNG), 415, "unsupported_type")
+    postscript = (
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n%%EOF\n"  # for which Pillow starts gs
+    )
+    refusal(post(content=postscript, headers=PNG), 415, "unsupported_type")
+    refusal(post(content=encoded(Image.new("P", (9, 9)), "GIF"), headers=PNG), 415, "unsupported_type")
+    refusal(post(content=b"", headers=PNG), 422, "missing_picture")
+    refusal(post(files={"photo": photo}), 422, "missing_picture")
+    refusal(post(data={"image": "text"}, files={"other": b""}), 422, "missing_picture")
+    refusal(post(files=[("image", photo), ("image", photo)]), 422, "invalid_form")
+    refusal(post(content=b"x", headers={"content-type": "multipart/form-data"}), 422, "invalid_form")
+    refusal(post(content=b"x", headers={"content-type": "multipart/form-data; boundary=b"}), 422, "invalid_form")
+    assert "damaged or cut off" in refusal(post(content=photo[:-900], headers=PNG), 422, "unreadable_picture")
+    assert "crf: " in refusal(client.post("/api/segment?crf=maybe", content=photo), 422, "invalid_parameter")
+    refusal(client.post("/api/segment?format=tiff", content=photo), 422, "invalid_parameter")
+    refusal(client.get("/api/segment"), 405, "method_not_allowed")
+    assert client.get("/healthz").json() == {"status": "ok", "waiting": 0}
+
+
+def test_more_pixels_than_allowed_are_refused_by_the_head_of_the_file(serve):
+    client = serve(max_pixels=10_000)
+    for content in (
+        blank_png(101, 100),
+        encoded(Image.new("RGB", (101, 100)), "WEBP"),
+        encoded(Image.new("L", (1, 10_001)), "BMP"),
+    ):
+        message = refusal(client.post("/api/segment", content=content, headers=PNG), 422, "too_many_pixels")
+        assert "at most 10,000 pixels" in message
+    assert client.post("/api/segment", content=blank_png(100, 100), headers=PNG).status_code == 200
+    narrow = blank_png(2, 90_000)  # whose padding makes it 4.5 times as large
+    refusal(serve(max_pixels=190_000).post("/api/segment", content=narrow, headers=PNG), 422, "too_many_pixels")
+    refusal(client.post("/api/segment", content=blank_png(20_000, 20_000), headers=PNG), 422, "too_many_pixels")
+
+
+def test_jpeg_of_thousands_of_scans_is_refused(client):
+    content = encoded(Image.new("RGB", (64, 64)), "JPEG", progressive=True)
+    assert client.post("/api/segment", content=content, headers=PNG).status_code == 200
+    scan = content[content.rindex(b"\xff\xda") : -2]
+    refusal(
+        client.post("/api/segment", content=content[:-2] + 300 * scan + content[-2:], headers=PNG),
+        422,
+        "unreadable_picture",
+    )
+
+
+def test_larger_body_than_allowed_is_refused_with_and_without_a_length(serve, photo):
+    client = serve(max_body=len(photo))
+    assert client.post("/api/segment", content=photo, headers=PNG).status_code == 200
+    refusal(client.post("/api/segment", content=photo + b"x", headers=PNG), 413, "body_too_large")
+    refusal(client.post("/api/segment", content=iter([photo, b"x"]), headers=PNG), 413, "body_too_large")
+    refusal(client.post("/api/segment", files={"image": photo}), 413, "body_too_large")
+
+
+def test_description_and_metrics_and_headers(client, photo):
+    paths = client.get("/openapi.json").json()["paths"]
+    assert set(paths) == {"/api/segment", "/api/model", "/healthz", "/metrics"}
+    assert {"408", "413", "415", "422", "429", "503"} < set(paths["/api/segment"]["post"]["responses"])
+    client.post("/api/segment?crf=1", content=photo, headers=PNG)
+    client.post("/api/segment", content=b"", headers=PNG)
+    client.get("/x/y/z")
+    answer = client.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    from prometheus_client.parser import text_string_to_metric_families
+
+    samples = [sample for family in text_string_to_metric_families(answer.text) for sample in family.samples]
+    counted = {tuple(s.labels.values()): s.value for s in samples if s.name == "deeplabctl_requests_total"}
+    assert counted["POST", "/api/segment", "200"] == counted["POST", "/api/segment", "422"] == 1
+    assert counted["GET", "other", "404"] == 1
+    assert [s.value for s in samples if s.name == "deeplabctl_pixels_total"] == [160 * 160]
+    policy = client.get("/").headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'")
+    assert "unsafe" not in policy
+
+
+def test_page_names_only_files_that_are_there_and_loads_nothing_from_elsewhere(client):
+    page = client.get("/").text
+    names = set(re.findall(r'(?:src|href)="(/page/[^"]+)"', page))
+    assert names >= {"/page/app.js", "/page/style.css", "/page/icon.svg"}
+    seen = ""
+    while names:
+        name = names.pop()
+        answer = client.get(name)
+        assert answer.status_code == 200, name
+        seen += answer.text
+        names |= {f"/page/{found}" for found in re.findall(r'from "\./([^"]+)"', answer.text)}
+    assert set(re.findall(r"https?://[\w.]+", page + seen)) <= {"http://www.w3.org"}  # the name space of SVG
+    for path in (
+        "/page/../server.py",
+        "/page/%2e%2e/server.py",
+        "/page//etc/passwd",
+        "/page/",
+        "/examples/-1",
+        "/examples/9",
+    ):
+        answer = client.get(path)
+        assert answer.status_code == 404, path
+        assert json.loads(answer.text)["error"]["code"] == "not_found"
+
+
+def test_bug_is_a_500_in_json_without_its_text(client, photo, monkeypatch):
+    monkeypatch.setattr("deeplabctl.serve.worker.decode_picture", lambda content: 1 / 0)
+    message = refusal(client.post("/api/segment", content=photo, headers=PNG), 500, "internal_error")
+    assert "division" not in message
+    monkeypatch.undo()
+    assert client.post("/api/segment", content=photo, headers=PNG).status_code == 200

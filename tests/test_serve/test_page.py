@@ -1,0 +1,214 @@
+"""The page in a real browser, as people use it."""
+
+import io
+
+import numpy as np
+import pytest
+from browser import browser, drop, page_of, violations, wait_until_done
+from caffe_files import DATA
+from PIL import Image
+from served import Served
+
+from deeplabctl.data.images import read_label
+from deeplabctl.data.shapes import draw_sample
+
+pytestmark = pytest.mark.slow
+WEIGHTS = DATA / "lfov_tiny_v2.caffemodel"
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    options = ("--weights", WEIGHTS, "--engine", "numba", "--max-pixels", 100_000)
+    with Served(tmp_path_factory.mktemp("page"), *options) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with browser() as chromium:
+        yield chromium
+
+
+@pytest.fixture
+def turned_photo():
+    """Return a JPEG of 150x90 pixels whose EXIF data turns it upright."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    Image.fromarray(draw_sample(1, 1)[0][:90, :150]).save(buffer, "JPEG", exif=exif)
+    return buffer.getvalue()
+
+
+def test_photo_is_dropped_compared_isolated_and_its_mask_is_that_of_infer(
+    served, chromium, turned_photo, tmp_path, deeplabctl
+):
+    (tmp_path / "photo.jpg").write_bytes(turned_photo)
+    for out, *options in (("plain",), ("sharp", "--crf")):
+        assert (
+            deeplabctl("infer", "photo.jpg", "--weights", WEIGHTS, "--engine", "numba", "--out", out, *options)[0] == 0
+        )
+    label = read_label(tmp_path / "plain" / "photo.png")
+    assert label.shape == (150, 90)
+    with page_of(chromium, served.url) as page:
+        assert page.locator("#panel").is_hidden()
+        drop(page, turned_photo)
+        wait_until_done(page)
+
+        names = [entry["name"] for entry in served.facts["classes"]]
+        counts = np.bincount(label.ravel())
+        largest = int(counts.argmax())
+        rows = page.locator("#legend button")
+        assert rows.count() == np.count_nonzero(counts)
+        assert rows.first.inner_text().split() == [names[largest], f"{100 * counts[largest] / label.size:.1f}", "%"]
+        assert f"{names[largest]} {100 * counts[largest] / label.size:.1f} %" in page.locator("#status").inner_text()
+
+        tint = pixels(page, "tint")
+        assert tint.shape == (150, 90, 4)
+        inside = np.ones(label.shape, bool)  # pixels that are not at a border
+        inside[:-1] &= label[:-1] == label[1:]
+        inside[:, :-1] &= label[:, :-1] == label[:, 1:]
+        colors = [[int(entry["color"][at : at + 2], 16) for at in (1, 3, 5)] for entry in served.facts["classes"]]
+        shown = inside & (label > 0)
+        np.testing.assert_array_equal(tint[shown][:, :3], np.array(colors)[label[shown]])
+        assert not tint[inside & (label == 0)].any()
+
+        box = page.locator("#frame").bounding_box()
+        middle = box["y"] + box["height"] / 2
+        page.mouse.move(box["x"] + 0.33 * box["width"], middle)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 0.75 * box["width"], middle, steps=5)
+        page.mouse.up()
+        assert page.locator("#split").input_value() == "75"
+        assert page.evaluate("getComputedStyle(layer).clipPath") == "inset(0px 0px 0px 75%)"
+        page.keyboard.press("ArrowLeft")
+        assert page.locator("#split").get_attribute("aria-valuetext") == "74 % photo, 26 % classes"
+        page.keyboard.press("Home")
+        assert page.evaluate("getComputedStyle(layer).clipPath") == "inset(0px 0px 0px 0%)"
+        page.locator("#opacity").fill("25")
+        assert page.evaluate("getComputedStyle(tint).opacity") == "0.25"
+
+        rows.nth(1).hover()
+        second = int(np.argsort(-counts, kind="stable")[1])
+        assert page.locator("#spot").is_visible()
+        assert not page.locator("#tint").is_visible()
+        alone = pixels(page, "spot")[..., 3] == 0
+        assert not alone[label != second].any()
+        assert alone[inside & (label == second)].mean() == 1
+        page.mouse.move(0, 0)
+        assert page.locator("#tint").is_visible()
+
+        assert downloaded(page, "#save-mask") == ("photo.png", (tmp_path / "plain" / "photo.png").read_bytes())
+        name, overlay = downloaded(page, "#save-overlay")
+        assert (name, Image.open(io.BytesIO(overlay)).size) == ("photo_overlay.png", (90, 150))
+        page.locator("#crf").check()
+        wait_until_done(page)
+        assert downloaded(page, "#save-mask")[1] == (tmp_path / "sharp" / "photo.png").read_bytes()
+        page.locator("#crf").uncheck()
+        wait_until_done(page)
+        assert downloaded(page, "#save-mask")[1] == (tmp_path / "plain" / "photo.png").read_bytes()
+    assert list(served.folder.iterdir()) == []
+
+
+def pixels(page, canvas):
+    """Return the pixels (H, W, 4) of a canvas."""
+    width, height, values = page.evaluate(
+        "id => { const c = document.getElementById(id);"
+        "return [c.width, c.height, [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]] }",
+        canvas,
+    )
+    return np.array(values, np.uint8).reshape(height, width, 4)
+
+
+def downloaded(page, button):
+    """Press a button; returns the name and the bytes of the file."""
+    with page.expect_download() as download:
+        page.locator(button).click()
+    return download.value.suggested_filename, download.value.path().read_bytes()
+
+
+def test_page_is_used_with_the_keyboard_alone(served, chromium):
+    with page_of(chromium, served.url, reduced_motion="reduce") as page:
+        focused = []
+        while "Example 2" not in focused:
+            page.keyboard.press("Tab")
+            focused.append(
+                page.evaluate("document.activeElement.querySelector('img')?.alt ?? document.activeElement.innerText")
+            )
+            assert len(focused) < 20
+        assert focused[0] == "Skip to the photo"
+        page.keyboard.press("Enter")
+        wait_until_done(page)
+        assert page.locator("#status").inner_text().startswith("Done in ")
+        page.locator("#legend button").first.focus()
+        page.keyboard.press("ArrowDown")
+        assert page.locator("#spot").is_visible()
+        page.keyboard.press("Enter")
+        pressed = page.locator("#legend button[aria-pressed=true]")
+        assert pressed.count() == 1
+        page.keyboard.press("Tab")
+        page.locator("#crf").focus()
+        assert page.locator("#spot").is_visible(), "what was pressed stays alone"
+        pressed.focus()
+        page.keyboard.press("Escape")
+        assert pressed.count() == 0
+        assert page.locator("#tint").is_visible()
+
+
+def test_photo_is_pasted_or_chosen_and_a_large_one_scaled_down(served, chromium, turned_photo, tmp_path):
+    with page_of(chromium, served.url) as page:
+        drop(page, turned_photo, event="paste")
+        wait_until_done(page)
+        assert page.locator("#note").is_hidden()
+        Image.new("RGB", (1000, 400), "orange").save(tmp_path / "wide.png")
+        with page.expect_file_chooser() as chooser:
+            page.locator(".choose:visible").click()
+        chooser.value.set_files(tmp_path / "wide.png")
+        page.wait_for_selector("#note:visible")
+        wait_until_done(page)
+        assert page.locator("#note").inner_text().startswith("Scaled down from 1000 \xd7 400 to 500 \xd7 200 pixels")
+        name, mask = downloaded(page, "#save-mask")
+        assert (name, Image.open(io.BytesIO(mask)).size) == ("wide.png", (500, 200))
+
+
+def test_what_is_no_picture_is_said_and_the_page_goes_on(served, chromium, turned_photo):
+    with page_of(chromium, served.url) as page:
+        drop(page, b"text", "notes.txt", "text/plain")
+        assert page.locator("#alert").inner_text() == "Notes.txt is no picture."
+        drop(page, b"no picture", "a.jpg")
+        page.locator("#alert", has_text="This browser cannot show this file.").wait_for()
+        drop(page, turned_photo)
+        wait_until_done(page)
+        assert page.locator("#alert").is_hidden()
+        drop(page, b"text", "notes.txt", "text/plain")
+        assert page.locator("#alert").is_visible()
+        assert page.locator("#tint").is_visible(), "what was there stays"
+
+
+def test_refusal_of_the_server_is_said_with_its_reason(served, chromium, turned_photo):
+    with page_of(chromium, served.url, expected=["the server responded with a status of 429"]) as page:
+        answer = {"status": 429, "json": {"error": {"code": "queue_full", "message": "all 16 places are taken"}}}
+        page.route("**/api/segment*", lambda route: route.fulfill(**answer))
+        drop(page, turned_photo)
+        page.locator("#alert", has_text="All 16 places are taken").wait_for()
+        assert page.locator("#panel").is_hidden()
+        page.unroute("**/api/segment*")
+        drop(page, turned_photo)
+        wait_until_done(page)
+        assert page.locator("#alert").is_hidden()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("options", [{}, PHONE], ids=["desktop", "phone"])
+def test_page_is_accessible(served, chromium, turned_photo, scheme, options):
+    with page_of(chromium, served.url, color_scheme=scheme, **options) as page:
+        assert violations(page) == []
+        drop(page, turned_photo)
+        wait_until_done(page)
+        assert violations(page) == []
+        page.locator("#legend button").first.click()
+        assert violations(page) == []
+        drop(page, b"text", "notes.txt", "text/plain")
+        assert violations(page) == []
+        overflow = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        assert overflow <= 0, "nothing is wider than the screen"

@@ -1,0 +1,94 @@
+"""The command: what is checked before anything is loaded, and how it ends."""
+
+import json
+import re
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+from caffe_files import DATA
+from command_process import fails_with_one_line, run_without_tensorflow
+from served import Served, head, rest_of
+
+WEIGHTS = DATA / "lfov_tiny_v2.caffemodel"
+OPTIONS = ("--weights", WEIGHTS, "--engine", "numba")
+
+
+def test_port_weights_and_options_are_checked_before_anything_is_loaded(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        message = f"cannot listen on 127.0.0.1:{port}: Address already in use; choose another --port"
+        fails_with_one_line(message, "serve", *OPTIONS, "--port", port, cwd=tmp_path)
+    fails_with_one_line("there are no weights", "serve", cwd=tmp_path)
+    fails_with_one_line(
+        "203.0.113.9:8000: Cannot assign requested address; choose another --host",
+        "serve",
+        *OPTIONS,
+        "--host",
+        "203.0.113.9",
+        cwd=tmp_path,
+    )
+    fails_with_one_line("host a b", "serve", *OPTIONS, "--host", "a b", cwd=tmp_path)
+    for option, value in (
+        ("--port", "70000"),
+        ("--queue", "0"),
+        ("--max-pixels", "0"),
+        ("--scales", "x"),
+        ("--timeout", "0"),
+    ):
+        code, _, err = run_without_tensorflow("serve", *OPTIONS, option, value, cwd=tmp_path)
+        assert code == 2
+        assert option in err
+
+
+def test_missing_packages_are_named_with_what_installs_them(deeplabctl, monkeypatch):
+    from deeplabctl.cli import serve
+
+    monkeypatch.setattr(serve, "find_spec", lambda name: None if name == "uvicorn" else "found")
+    code, out, err = deeplabctl("serve", *OPTIONS)
+    assert (code, out) == (1, "")
+    assert err == "error: serve needs the package uvicorn: pip install 'deeplabctl[serve]'\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_ends_it_after_the_running_requests(tmp_path, photo, number):
+    with Served(tmp_path / "a", *OPTIONS) as served, served.connect() as running, served.connect():
+        assert served.facts["limits"]["queue"] == 16
+        running.sendall(head(content_length=len(photo)) + photo[:100])
+        assert served.get("/healthz")
+        served.process.send_signal(number)
+        served.wait_until_refused()
+        running.sendall(photo[100:])
+        assert rest_of(running).startswith(b"HTTP/1.1 200 OK")
+        assert served.process.wait(20) == 0
+        assert "Traceback" not in served.errors()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_second_signal_ends_it_at_once(tmp_path, photo, number):
+    with Served(tmp_path / "a", *OPTIONS) as served, served.connect() as running:
+        running.sendall(head(content_length=len(photo)) + photo[:100])
+        assert served.get("/healthz")
+        served.process.send_signal(number)
+        served.wait_until_refused()
+        served.process.send_signal(number)
+        assert served.process.wait(10) == -number
+        assert "Traceback" not in served.errors()
+
+
+def test_address_of_other_machines_is_warned_of(tmp_path):
+    with Served(tmp_path / "a", *OPTIONS, "--host", "0.0.0.0", "--quiet") as served:
+        assert served.errors().startswith("warning: other machines can reach this address")
+    with Served(tmp_path / "b", *OPTIONS, "--host", "localhost", "--quiet") as served:
+        assert served.errors() == ""
+
+
+def test_command_of_the_container_serves_all_addresses(tmp_path):
+    text = (Path(__file__).parents[2] / "Dockerfile").read_text()
+    assert re.findall(r"(?m)^ENTRYPOINT (.+)$", text) == ['["deeplabctl"]']
+    command, *options = json.loads(re.findall(r"(?m)^CMD (.+)$", text)[0])
+    assert command == "serve"
+    assert re.findall(r"(?m)^USER (.+)$", text) == ["app"]
+    with Served(tmp_path / "a", *OPTIONS, *options, "--port", "0") as served:
+        assert served.url.startswith("http://0.0.0.0:")

@@ -1,0 +1,176 @@
+"""The queue and the network's thread, and the pictures to try it on."""
+
+import asyncio
+import io
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from dataset_files import make_dataset
+from PIL import Image
+
+from deeplabctl.data.shapes import draw_sample
+from deeplabctl.errors import DataError
+from deeplabctl.serve import worker as worker_module
+from deeplabctl.serve.examples import find_examples
+from deeplabctl.serve.limits import Limits
+from deeplabctl.serve.request_error import RequestError
+from deeplabctl.serve.worker import Worker
+from deeplabctl.weights.model_info import ModelInfo
+
+PNG = {"content-type": "image/png"}
+
+
+@pytest.fixture
+def closed(monkeypatch):
+    """Hold the worker at each picture until the gate is set."""
+    gate, decode = threading.Event(), worker_module.decode_picture
+
+    def wait_and_decode(content):
+        assert gate.wait(20)
+        return decode(content)
+
+    monkeypatch.setattr(worker_module, "decode_picture", wait_and_decode)
+    yield gate
+    gate.set()
+
+
+def png(seed):
+    buffer = io.BytesIO()
+    Image.fromarray(draw_sample(seed, 0)[0][: 60 + seed, : 70 + seed]).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_many_requests_at_once_each_get_their_own_mask(client):
+    def ask(number):
+        crf = number % 3 == 0
+        return client.post(f"/api/segment?format=mask&crf={crf}", content=png(number % 5), headers=PNG).content
+
+    expected = [ask(number) for number in range(15)]
+    assert len(set(expected)) > 5  # the CRF changes some of the five
+    with ThreadPoolExecutor(15) as pool:
+        assert list(pool.map(ask, range(15))) == expected
+
+
+def test_requests_with_and_without_crf_keep_their_order(segmenter, closed):
+    finished = []
+    worker = Worker(segmenter, lambda segmented: finished.append((segmented.label.shape[0] - 60, segmented.crf)))
+    kinds = [True, True, True, False, True, False, False]
+    futures = [worker.submit(png(number), crf=crf) for number, crf in enumerate(kinds)]
+    assert worker.waiting == 7
+    worker.start()
+    closed.set()
+    worker.stop()
+    assert finished == list(enumerate(kinds))
+    assert not worker.alive
+    for number, future in enumerate(futures):
+        image = draw_sample(number, 0)[0][: 60 + number, : 70 + number]
+        np.testing.assert_array_equal(future.result().image, image)
+
+
+def test_cancelled_and_damaged_pictures_do_not_hold_up_the_others(segmenter, closed):
+    worker = Worker(segmenter)
+    first, damaged, cancelled, last = (
+        worker.submit(content, crf=True) for content in (png(1), png(1)[:90], png(2), png(3))
+    )
+    assert cancelled.cancel()
+    closed.set()
+    worker.start()
+    assert last.result(20).label.shape == (63, 73)
+    assert first.result().label.shape == (61, 71)
+    with pytest.raises(DataError, match="cannot read the picture: expected a whole image"):
+        damaged.result()
+    worker.stop()
+
+
+def test_turn_that_does_not_come_in_time_is_answered_503(serve, closed):
+    client = serve(timeout=1.0)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(client.post, "/api/segment", content=png(1), headers=PNG)
+        while not client.service.metrics.text().count(b"deeplabctl_places_taken 1.0") or client.service.worker.waiting:
+            time.sleep(0.01)
+        answer = client.post("/api/segment", content=png(2), headers=PNG)
+        assert answer.status_code == 503
+        assert answer.json()["error"]["code"] == "waited_too_long"
+        assert int(answer.headers["retry-after"]) >= 1
+        closed.set()
+        assert running.result().status_code == 200  # its turn had come; it is late, but whole
+    assert b"deeplabctl_places_taken 0.0" in client.service.metrics.text()
+
+
+def test_picture_whose_sender_has_gone_loses_its_turn(segmenter, closed):
+    from starlette.requests import ClientDisconnect, Request
+
+    from deeplabctl.serve.service import Service
+
+    service = Service(segmenter, Limits(), name="tiny")  # whose worker does not run yet
+    messages = [{"type": "http.request", "body": png(1)}, {"type": "http.disconnect"}]
+
+    async def receive():
+        return messages.pop(0)
+
+    scope = {"type": "http", "headers": [(b"content-type", b"image/png")]}
+    with pytest.raises(RequestError, match="the network does not run"):
+        asyncio.run(service.segment(Request(scope, receive), crf=False))
+    service.worker.start()
+    blocking = service.worker.submit(png(2), crf=False)
+    with pytest.raises(ClientDisconnect):
+        asyncio.run(service.segment(Request(scope, receive), crf=False))
+    closed.set()
+    service.worker.stop()
+    assert blocking.result()
+    assert b"deeplabctl_pixels_total %.1f" % (62 * 72) in service.metrics.text()  # of the other one only
+
+
+written = None
+
+
+def _audit(event, arguments):
+    if written is not None and (
+        event.startswith("tempfile")
+        or (event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+"))
+    ):
+        written.append((event, str(arguments[0])))
+
+
+sys.addaudithook(_audit)
+
+
+def test_upload_of_megabytes_writes_no_file(client, monkeypatch, tmp_path):
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (1100, 1100, 3)).astype(np.uint8))
+    buffer = io.BytesIO()
+    picture.save(buffer, "BMP")
+    content = buffer.getvalue()
+    assert len(content) > 3 << 20
+    monkeypatch.setitem(globals(), "written", found := [])
+    assert client.post("/api/segment", files={"image": ("a.bmp", content)}).status_code == 200
+    assert client.post("/api/segment?format=overlay", content=content, headers=PNG).status_code == 200
+    assert found == []
+    (tmp_path / "probe").write_text("what the test must see")
+    assert found == [("open", str(tmp_path / "probe"))]
+
+
+def test_examples_are_of_the_validation_split_where_the_data_set_is_there(tmp_path, serve, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_dataset(tmp_path / "set", train=3, val=8)
+    facts = {"data": str(tmp_path / "set"), "recipe": {"data": {"val_split": "val"}}}
+    examples = find_examples(ModelInfo(("a", "b"), provenance=facts), Limits(), "tight")
+    names = (tmp_path / "set/ImageSets/Segmentation/val.txt").read_text().split()
+    files = {path.stem: path.read_bytes() for path in (tmp_path / "set/JPEGImages").iterdir()}
+    assert [example.content for example in examples] == [files[name] for name in names[:6]]
+    client = serve(examples=examples)
+    assert client.get("/api/model").json()["examples"] == [f"/examples/{number}" for number in range(6)]
+    answer = client.get("/examples/5")
+    assert (answer.content, answer.headers["content-type"]) == (files[names[5]], examples[5].media_type)
+    refused = find_examples(ModelInfo(("a", "b"), provenance=facts), Limits(max_pixels=100), "tight")
+    assert len({example.content for example in refused}) == 6  # drawn ones
+    assert not {example.content for example in refused} & set(files.values())
+
+
+def test_examples_are_drawn_where_there_is_no_data_set(tmp_path):
+    for facts in ({}, {"data": "shapes"}, {"data": str(tmp_path / "gone")}):
+        examples = find_examples(ModelInfo(("a", "b"), provenance=facts), Limits(), "tight")
+        assert [Image.open(io.BytesIO(example.content)).size for example in examples] == [(160, 160)] * 6
