@@ -19,14 +19,20 @@ from deeplabctl.crf.mean_field import memory_to_refine
 from deeplabctl.data.images import as_image
 from deeplabctl.errors import DataError
 from deeplabctl.network.geometry import padded_size, scaled_size
-from deeplabctl.network.layers import ARCHITECTURES
 from deeplabctl.network.preprocessing import preprocess
 from deeplabctl.parallel import available_memory, map_ahead
 from deeplabctl.prediction.engines import Networks, with_engine
 from deeplabctl.prediction.graphs import Graphs
 from deeplabctl.prediction.numba_graphs import NumbaGraphs
+from deeplabctl.prediction.runtimes import ExportedGraphs
 from deeplabctl.prediction.segmentation import Segmentation
-from deeplabctl.prediction.settings import PredictionSettings, SettingsOptions, read_options
+from deeplabctl.prediction.settings import (
+    PredictionSettings,
+    SettingsOptions,
+    as_exported,
+    read_options,
+    usual_settings,
+)
 from deeplabctl.weights.fitting import Network
 from deeplabctl.weights.locating import find_weights
 from deeplabctl.weights.model_info import ModelInfo
@@ -65,7 +71,7 @@ class Segmenter:
         self, model: keras.Model | Networks, info: ModelInfo, settings: PredictionSettings | None = None
     ) -> None:
         self.info = info
-        self.settings = settings or PredictionSettings(scales=ARCHITECTURES[info.architecture].scales)
+        self.settings = usual_settings(info) if settings is None else as_exported(settings, info)
         self._networks = model if isinstance(model, Networks) else Networks(info, None, model)
         self.applied = with_engine(self.settings, self._networks.usual_engine)  # the engine is not "auto" here
 
@@ -81,8 +87,8 @@ class Segmenter:
 
     @classmethod
     def from_network(cls, network: Network, settings: PredictionSettings | None = None) -> Self:
-        """Take a network that was read already; with numba's engine, TensorFlow is not loaded."""
-        return cls(Networks(network.info, network.weights, None), network.info, settings)
+        """Take a network that was read already; with numba's engine, or an export's, TensorFlow is not loaded."""
+        return cls(Networks(network.info, network.weights, None, network.export), network.info, settings)
 
     def __repr__(self) -> str:
         """Return the network and the settings, in a line."""
@@ -209,9 +215,14 @@ class Segmenter:
         scores: Scores = _array(self._compiled().fused_scores(list(coarse), full, shape))
         return scores
 
-    def _inputs(self, image: Image) -> tuple[Pixels, npt.NDArray[np.int32]]:
-        """Return the network's inputs (1 or 2, H, W, 3), padded, and the sizes that they take at the scales."""
+    def _inputs(self, image: Image) -> tuple[Pixels | Image, npt.NDArray[np.int32]]:
+        """Return the network's inputs (1 or 2, H, W, 3), padded, and the sizes that they take at the scales.
+
+        An export takes the image itself, and does the rest.
+        """
         settings = self.settings
+        if self.info.export is not None:
+            return image[None], np.empty((0, 2), np.int32)
         full = [padded_size(side, settings.pad) for side in image.shape[:2]]
         inputs = np.zeros((1 + settings.flip, *full, 3), np.float32)
         inputs[0, : image.shape[0], : image.shape[1]] = preprocess(image)
@@ -220,7 +231,11 @@ class Segmenter:
         sizes = [[scaled_size(side, scale) for side in full] for scale in settings.scales]
         return inputs, np.array(sizes, np.int32)
 
-    def _compiled(self) -> Graphs | NumbaGraphs:
+    def prepare(self) -> None:
+        """Load what computes the network now, and not at the first image; raises WeightsError if it cannot be."""
+        self._compiled()
+
+    def _compiled(self) -> Graphs | NumbaGraphs | ExportedGraphs:
         """Return what computes the network with these settings; built at its first use."""
         return self._networks.graphs(self.applied)
 
@@ -243,7 +258,7 @@ def _size(image: Image) -> str:
 
 
 def load(weights: str | os.PathLike[str] | None = None, **settings: Unpack[SettingsOptions]) -> Segmenter:
-    """Load a network: a run directory, or a weight file of any format that can be read; raises WeightsError.
+    """Load a network: a run directory, a weight file of any format, or an export; raises WeightsError.
 
     Without ``weights`` it is the best of the newest run under ./runs. ``settings`` are pad, scales, flip, crf,
     crf_adaptive, precision and engine, as `Segmenter` takes them at each call; what is not given is as in the recipe
