@@ -33,7 +33,8 @@ WeightsOption = Annotated[
         "--weights",
         metavar="FILE|RUN",
         envvar="DEEPLABCTL_WEIGHTS",
-        help="Weight file of any format, or run directory. Default: the best weights of the newest run in ./runs.",
+        help="Weight file of any format, run directory, or export. Default: the best weights of the newest run in "
+        "./runs.",
         rich_help_panel="Network",
     ),
 ]

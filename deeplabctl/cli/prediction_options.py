@@ -36,7 +36,7 @@ def read_settings(
 
 
 def load_segmenter(network: Network, settings: PredictionSettings, report: Reporter) -> Segmenter:
-    """Load what computes a network, TensorFlow or kernels, and the CRF's kernels, with notes of what takes a while."""
+    """Load what computes a network, and the CRF's kernels, with notes of what takes a while."""
     from deeplabctl.kernels.compiling import are_compiled
     from deeplabctl.prediction.engines import with_engine
     from deeplabctl.prediction.segmenter import Segmenter
@@ -47,10 +47,13 @@ def load_segmenter(network: Network, settings: PredictionSettings, report: Repor
         from deeplabctl.cli.tensorflow_startup import start_tensorflow
 
         start_tensorflow()
-    elif not are_compiled("engine"):
+    elif settings.engine == "numba" and not are_compiled("engine"):
         report(Note("compiling the network's kernels (once on this machine, about 20 s)"))
     load_crf_kernels(settings.crf, report)
-    return Segmenter.from_network(network, settings)
+    segmenter = Segmenter.from_network(network, settings)
+    if network.export is not None:
+        segmenter.prepare()  # its runtime may be missing
+    return segmenter
 
 
 def load_crf_kernels(crf: CrfParams | None, report: Reporter) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from deeplabctl.engine.operations import Addition, Convolution, Operation, Pooling, operations
-from deeplabctl.network.layers import ARCHITECTURES, OUTPUT_STRIDE, Weights
+from deeplabctl.engine.operations import Addition, Convolution, Operation, Picture, Pooling, operations
+from deeplabctl.network.layers import ARCHITECTURES, OUTPUT_STRIDE, Weights, classifiers
 from deeplabctl.network.preprocessing import MEAN_BGR
 from deeplabctl.version import __version__
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     import onnx
 
 _OPSET, _IR_VERSION = 17, 8  # of the year 2022: runtimes of that year and all later ones read them
+_INT8 = ("Conv", "Relu", "MaxPool", "AveragePool", "Add")
 _LAST = -(1 << 62)  # as the end of a slice backwards
 
 Value = str  # the name of a tensor
@@ -28,8 +28,8 @@ def build_onnx(
 ) -> onnx.ModelProto:
     """Return the model: ``image`` (N, H, W, 3) uint8 RGB to ``label`` (N, H, W) and ``scores`` (N, H, W, C).
 
-    Images are padded to 8k + 1. With ``half`` the kernels are stored as float16; a runtime makes float32 of them when it
-    loads the model.
+    Images are padded to 8k + 1. With ``half`` the kernels are stored as float16, of which a runtime makes float32 when
+    it loads the model.
     """
     import onnx
     from onnx import TensorProto, helper
@@ -164,6 +164,7 @@ def _network(graph: _Graph, net: list[Operation], images: Value, number: int, ha
 
 
 def _operation(graph: _Graph, operation: Operation, before: list[Value], name: str, half: bool) -> Value:
+    assert not isinstance(operation, Picture)
     if isinstance(operation, Convolution):
         return _relu(graph, _convolution(graph, operation, before[0], name, half), operation.relu, name)
     if isinstance(operation, Pooling):
@@ -173,7 +174,9 @@ def _operation(graph: _Graph, operation: Operation, before: list[Value], name: s
             return graph.add("MaxPool", *before, name=name, **shape)
         return graph.add("AveragePool", *before, name=name, count_include_pad=1, **shape)
     if isinstance(operation, Addition):
-        total = functools.reduce(lambda one, other: graph.add("Add", one, other), before)
+        total = before[0]
+        for number, other in enumerate(before[1:], 1):
+            total = graph.add("Add", total, other, name=f"{name}/sum/{number}")
         return _relu(graph, total, operation.relu, name)
     size = graph.add("Slice", graph.add("Shape", before[0]), graph.ints(2), graph.ints(4))
     one = graph.ints(1)
@@ -184,7 +187,7 @@ def _operation(graph: _Graph, operation: Operation, before: list[Value], name: s
 def _convolution(graph: _Graph, operation: Convolution, before: Value, name: str, half: bool) -> Value:
     from onnx import TensorProto
 
-    kernel = (operation.kernel.astype(np.float64) * operation.scale).transpose(3, 2, 0, 1)
+    kernel = (operation.kernel * operation.scale).transpose(3, 2, 0, 1)
     stored = graph.array(f"{operation.name}/kernel", kernel.astype(np.float16 if half else np.float32))
     if half:
         stored = graph.add("Cast", stored, to=TensorProto.FLOAT)
@@ -192,10 +195,18 @@ def _convolution(graph: _Graph, operation: Convolution, before: Value, name: str
     side = operation.kernel.shape[0]
     pad = operation.dilation * (side - 1) // 2
     return graph.add(
-        "Conv", before, stored, bias, name=f"{name}/sum" if operation.relu else name, kernel_shape=[side, side],
+        "Conv", before, stored, bias, name=f"{name}/sum", kernel_shape=[side, side],
         strides=[operation.stride] * 2, dilations=[operation.dilation] * 2, pads=[pad] * 4,
     )  # fmt: skip
 
 
 def _relu(graph: _Graph, value: Value, relu: bool, name: str) -> Value:
     return graph.add("Relu", value, name=name) if relu else value
+
+
+def quantized_nodes(model: onnx.ModelProto, architecture: str) -> list[str]:
+    """Return the nodes that an int8 file computes in int8: those of all layers but the classifiers and their sum."""
+    rows = ARCHITECTURES[architecture].prediction_rows
+    floats = {*classifiers(architecture), rows[-1].name}
+    layers = {row.name for row in rows} - floats
+    return [node.name for node in model.graph.node if node.name.partition("/")[0] in layers and node.op_type in _INT8]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deeplabctl.engine.operations import Addition, Convolution, Operation, Pooling, operations
+from deeplabctl.engine.operations import Addition, Convolution, Operation, Picture, Pooling, operations
 from deeplabctl.network.layers import ARCHITECTURES, OUTPUT_STRIDE, Weights
 from deeplabctl.network.preprocessing import MEAN_BGR
 from deeplabctl.network.resizing import resize
@@ -39,8 +39,9 @@ def build_function(
         if flip:
             pixels = tf.concat([pixels, tf.reverse(pixels, [2])], 0)
         inputs = _padded(pixels, full - size, [count * (1 + flip), full[0], full[1], 3])
+        constants = _constants(net, half=half)  # which the scales share
         coarse = [
-            _network(net, inputs if scale == 1 else resize(inputs, _scaled(cells, scale)), half=half)
+            _network(net, constants, inputs if scale == 1 else resize(inputs, _scaled(cells, scale)))
             for scale in scales
         ]
         if fuses_coarse and len(coarse) > 1:
@@ -76,27 +77,39 @@ def _scaled(cells: tf.Tensor, scale: float) -> tf.Tensor:
     return tf.cast(rounded, tf.int32) * OUTPUT_STRIDE + 1
 
 
-def _network(net: list[Operation], images: tf.Tensor, *, half: bool) -> tf.Tensor:
+Constants = dict[int, tuple[Any, Any]]  # kernel and bias by the id of their convolution
+
+
+def _constants(net: list[Operation], *, half: bool) -> Constants:
+    import tensorflow as tf
+
+    found = {}
+    for operation in net:
+        if isinstance(operation, Convolution):
+            kernel = tf.constant((operation.kernel * operation.scale).astype(np.float16 if half else np.float32))
+            found[id(operation)] = tf.cast(kernel, tf.float32) if half else kernel, tf.constant(operation.bias)
+    return found
+
+
+def _network(net: list[Operation], constants: Constants, images: tf.Tensor) -> tf.Tensor:
     values = {id(net[0]): images}
     for operation in net[1:]:
         before = [values[id(below)] for below in operation.inputs]
-        values[id(operation)] = _operation(operation, before, half=half)
+        values[id(operation)] = _operation(operation, constants, before)
     return values[id(net[-1])]
 
 
-def _operation(operation: Operation, before: list[tf.Tensor], *, half: bool) -> tf.Tensor:
+def _operation(operation: Operation, constants: Constants, before: list[tf.Tensor]) -> tf.Tensor:
     """Compute one operation. "SAME" is Caffe's padding for the odd sizes that 8k + 1 becomes: equal on both sides."""
     import tensorflow as tf
 
+    assert not isinstance(operation, Picture)
     x = before[0]
     if isinstance(operation, Convolution):
-        kernel = operation.kernel.astype(np.float64) * operation.scale
-        constant = tf.constant(kernel.astype(np.float16 if half else np.float32))
-        constant = tf.cast(constant, tf.float32) if half else constant
-        x = tf.nn.conv2d(x, constant, operation.stride, "SAME", dilations=operation.dilation, name=operation.name)
-        x = x + tf.constant(operation.bias)
+        kernel, bias = constants[id(operation)]
+        x = tf.nn.conv2d(x, kernel, operation.stride, "SAME", dilations=operation.dilation, name=operation.name) + bias
     elif isinstance(operation, Pooling) and operation.is_max:
-        x = tf.nn.max_pool2d(x, 3, operation.stride, "SAME", name=operation.name)
+        x = tf.nn.max_pool2d(x, 3, operation.stride, "SAME")
     elif isinstance(operation, Pooling):  # "SAME" would not count the zeros
         x = tf.nn.avg_pool2d(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]), 3, operation.stride, "VALID")
     elif isinstance(operation, Addition):

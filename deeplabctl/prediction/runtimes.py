@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, Protocol
+from typing import NamedTuple, NoReturn, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from deeplabctl.arrays import Image, Label, Scores
 from deeplabctl.errors import DeepLabError, WeightsError
+from deeplabctl.native_output import captured_stderr
 from deeplabctl.network.layers import channels, convolutions, most_values
 from deeplabctl.parallel import available_cpus
-from deeplabctl.weights.export_facts import ExportFacts
+from deeplabctl.weights.export_facts import ExportFacts, Runtime
 from deeplabctl.weights.model_info import ModelInfo
 
 _OUT_OF_MEMORY = ("alloc", "out of memory", "oom", "resource_exhausted")  # in the errors of native code
@@ -62,7 +63,10 @@ class LiteRuntime:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError as error:
             raise _missing(path, error, "tflite") from None
-        self._signature = Interpreter(str(path), num_threads=available_cpus()).get_signature_runner()
+        with captured_stderr():  # a line about its delegate
+            interpreter = Interpreter(str(path), num_threads=available_cpus())
+            interpreter.allocate_tensors()
+            self._signature = interpreter.get_signature_runner()
         self._lock = threading.Lock()
 
     def run(self, images: npt.NDArray[np.uint8]) -> Output:
@@ -136,7 +140,9 @@ class ExportedGraphs:
         return int(_WEIGHT_BYTES[export.precision] * values * height * width)
 
 
-_RUNTIMES = {"onnxruntime": OnnxRuntime, "litert": LiteRuntime, "tensorflow": SavedModelRuntime}
+_RUNTIMES: dict[Runtime, Callable[[Path], ExportRuntime]] = {
+    "onnxruntime": OnnxRuntime, "litert": LiteRuntime, "tensorflow": SavedModelRuntime,
+}  # fmt: skip
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as PillowImage
 
-from deeplabctl.arrays import Image, Label, Pixels, Scores
+from deeplabctl.arrays import Image, Label, Scores
 from deeplabctl.crf import CrfParams, refine
 from deeplabctl.crf.mean_field import memory_to_refine
 from deeplabctl.data.images import as_image
@@ -215,7 +215,7 @@ class Segmenter:
         scores: Scores = _array(self._compiled().fused_scores(list(coarse), full, shape))
         return scores
 
-    def _inputs(self, image: Image) -> tuple[Pixels | Image, npt.NDArray[np.int32]]:
+    def _inputs(self, image: Image) -> tuple[Any, npt.NDArray[np.int32]]:
         """Return the network's inputs (1 or 2, H, W, 3), padded, and the sizes that they take at the scales.
 
         An export takes the image itself, and does the rest.

@@ -1,8 +1,8 @@
 """Read and write the facts that an exported file has beside its graph, without the packages of its format.
 
-An ONNX file has them as an entry of its ``metadata_props``, a TFLite file in a zip archive after the graph, a SavedModel
-as a file among its assets; the entry is named ``deeplabctl.json`` everywhere. The checksums among them are those of the
-bytes that a runtime reads: no damaged graph gets as far as its native code.
+An ONNX file has them as an entry of its ``metadata_props``, a TFLite file in a zip archive after the graph, a
+SavedModel as a file among its assets; the entry is named ``deeplabctl.json`` everywhere. The checksums among them are
+those of the bytes that a runtime reads: no damaged graph gets as far as its native code.
 """
 
 from __future__ import annotations
@@ -96,9 +96,7 @@ def _read_onnx(path: Path) -> tuple[bytes | None, Parts]:
 
 def _facts_field(wire: WireFile) -> tuple[Field, bytes] | None:
     """Return the field of an ONNX file with the facts, its last one, and the facts; None where it has none."""
-    last = None
-    for last in wire.fields():
-        pass
+    last = max(wire.fields(), key=lambda field: field.position, default=None)
     if last is None or last.number != _METADATA or last.kind != BYTES:
         return None
     entry = {field.number: field for field in wire.fields(last.start, last.end) if field.kind == BYTES}

@@ -74,7 +74,8 @@ _WRONG = (
 def identify(path: Path) -> Format:
     """Return the format of a weight file; raises WeightsError, which says what the file is, for other files.
 
-    A TensorFlow checkpoint may be given by its prefix, its ``.index`` or its ``.data-...`` file. A SavedModel is a folder.
+    A TensorFlow checkpoint may be given by its prefix, its ``.index`` or its ``.data-...`` file; a SavedModel is a
+    folder.
     """
     if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises OSError for a name that is too long
         if checkpoint_prefix(path) is not None:
