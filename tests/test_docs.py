@@ -88,7 +88,7 @@ def test_options_that_a_page_names_exist(page):
                 assert named_options(rest) <= options()[command], line
 
 
-@pytest.mark.parametrize("command", ["train", "eval", "infer", "report", "convert-caffe", "data"])
+@pytest.mark.parametrize("command", ["train", "eval", "infer", "export", "report", "convert-caffe", "data"])
 def test_every_command_has_a_page_with_all_of_its_options(command):
     text = (ROOT / "docs" / f"{command}.md").read_text("utf-8")
     for name, known in options().items():
@@ -142,7 +142,19 @@ def test_presets_of_the_crf_are_those_of_the_table():
 
 
 LAYERING = runpy.run_path(str(ROOT / "tests" / "test_layering.py"))
-SMALL = {"__init__", "__main__", "recipes", "render", "files", "classes", "arrays", "errors", "parallel", "reporting"}
+SMALL = {
+    "__init__",
+    "__main__",
+    "recipes",
+    "render",
+    "files",
+    "classes",
+    "arrays",
+    "errors",
+    "parallel",
+    "reporting",
+    "native_output",
+}
 ROOMS = [name for row in LAYERING["ROOMS"] for name in row if name not in SMALL | {"version"}]
 
 

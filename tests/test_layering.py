@@ -17,6 +17,7 @@ ROOMS = [
     ["cli"],
     ["training"],
     ["evaluation"],
+    ["export"],
     ["prediction"],
     ["weights"],
     ["recipe", "recipes"],
@@ -27,15 +28,16 @@ ROOMS = [
     ["kernels"],
     ["render"],
     ["files", "classes"],
-    ["arrays", "errors", "parallel", "reporting"],
+    ["arrays", "errors", "native_output", "parallel", "reporting"],
     ["version"],
 ]
 RANK = {name: rank for rank, names in enumerate(reversed(ROOMS)) for name in names}
 
 # The files that import these packages at all, under TYPE_CHECKING apart.
 TENSORFLOW = [
-    "cli/tensorflow_startup.py", "network/atrous.py", "network/keras_model.py", "network/resizing.py",
-    "prediction/graphs.py", "training/cluster.py", "training/input_pipeline.py", "training/loop.py", "training/loss.py",
+    "cli/tensorflow_startup.py", "export/tensorflow_graph.py", "export/writing.py", "network/atrous.py",
+    "network/keras_model.py", "network/resizing.py", "prediction/graphs.py", "prediction/runtimes.py",
+    "training/cluster.py", "training/input_pipeline.py", "training/loop.py", "training/loss.py",
     "training/optimizer.py", "training/precision.py", "training/step.py", "training/tensorboard_events.py",
     "weights/imagenet.py",
 ]  # fmt: skip
@@ -43,12 +45,18 @@ NUMBA = [
     "engine/product.py", "engine/registers.py", "engine/transforms.py", "kernels/compiling.py", "kernels/vectors.py",
 ]  # fmt: skip
 RICH = ["cli/console.py", "cli/live.py"]
+# Optional packages.
+ONNX, ONNXRUNTIME = ["export/onnx_graph.py"], ["export/writing.py", "prediction/runtimes.py"]
+LITERT = ["prediction/runtimes.py"]
 # The only files that import any of them at module level: on terminals, and when a CRF or the engine runs.
 EAGER = {
     "cli/live.py": {"rich"},
     **{file: {"numba", "llvmlite"} for file in NUMBA if file != "kernels/compiling.py"},
 }
-HEAVY = {"tensorflow", "keras", "rich", "scipy", "numba", "llvmlite", "h5py", "tqdm", "matplotlib", "tomli_w"}
+HEAVY = {
+    "tensorflow", "keras", "rich", "scipy", "numba", "llvmlite", "h5py", "tqdm", "matplotlib", "tomli_w", "onnx",
+    "onnxruntime", "ai_edge_litert",
+}  # fmt: skip
 
 FILES = {str(path.relative_to(PACKAGE)): ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
 
@@ -117,6 +125,9 @@ def test_heavy_packages_are_imported_where_they_are_listed():
     assert files_that_import({"tensorflow", "keras"}) == TENSORFLOW
     assert files_that_import({"numba", "llvmlite"}) == NUMBA
     assert files_that_import({"rich"}) == RICH
+    assert files_that_import({"onnx"}) == ONNX
+    assert files_that_import({"onnxruntime"}) == ONNXRUNTIME
+    assert files_that_import({"ai_edge_litert"}) == LITERT
 
 
 @pytest.mark.parametrize("file", FILES)

@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deeplabctl.arrays import Image
+from deeplabctl.engine.operations import operations
 from deeplabctl.errors import OutputError, RecipeError, WeightsError
 from deeplabctl.export.comparison import LEAST_AGREEMENT, Agreement, compare
 from deeplabctl.export.packages import check_packages
 from deeplabctl.export.pictures import Pictures, pictures_to_calibrate, pictures_to_compare
+from deeplabctl.export.rounding import rounded_network
 from deeplabctl.export.writing import Graph, write_graph
 from deeplabctl.files import check_new_file, check_new_folder, check_writable, has_content, whole_file, whole_folder
+from deeplabctl.network.layers import classifiers
 from deeplabctl.prediction.segmenter import Segmenter
 from deeplabctl.prediction.settings import PredictionSettings, SettingsRequest
 from deeplabctl.reporting import Note, Reporter, silent
@@ -104,7 +107,11 @@ def write_export(plan: ExportPlan, report: Reporter = silent) -> ExportedModel:
         report(Note(f"calibrating on {len(calibration)} pictures: {plan.calibration.source}"))
     network = Segmenter.from_network(plan.network, plan.settings)
     with _whole(plan) as temporary:
-        write_graph(Graph(info.architecture, plan.network.weights, facts, calibration), temporary)
+        net = operations(info.architecture, plan.network.weights)
+        if calibration:
+            names = set(classifiers(info.architecture))
+            net = rounded_network(net, info.architecture, plan.network.weights, names, calibration, report)
+        write_graph(Graph(info.architecture, net, facts, calibration), temporary)
         info = write_facts(temporary, dataclasses.replace(info, export=facts))
         exported = Segmenter.from_network(read_network(temporary))
         agreement = compare(network, exported, images, plan.pictures.source, report)

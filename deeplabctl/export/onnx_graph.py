@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from deeplabctl.engine.operations import Addition, Convolution, Operation, Picture, Pooling, operations
-from deeplabctl.network.layers import ARCHITECTURES, OUTPUT_STRIDE, Weights, classifiers
+from deeplabctl.engine.operations import Addition, Convolution, Operation, Picture, Pooling
+from deeplabctl.network.layers import ARCHITECTURES, OUTPUT_STRIDE
 from deeplabctl.network.preprocessing import MEAN_BGR
 from deeplabctl.version import __version__
 
@@ -17,24 +17,23 @@ if TYPE_CHECKING:
     import onnx
 
 _OPSET, _IR_VERSION = 17, 8  # of the year 2022: runtimes of that year and all later ones read them
-_INT8 = ("Conv", "Relu", "MaxPool", "AveragePool", "Add")
+_KINDS = ("Conv", "Relu", "MaxPool", "AveragePool", "Add")
 _LAST = -(1 << 62)  # as the end of a slice backwards
 
 Value = str  # the name of a tensor
 
 
 def build_onnx(
-    architecture: str, weights: Weights, scales: Sequence[float], *, flip: bool, half: bool = False
+    net: Sequence[Operation], architecture: str, scales: Sequence[float], *, flip: bool, half: bool = False
 ) -> onnx.ModelProto:
-    """Return the model: ``image`` (N, H, W, 3) uint8 RGB to ``label`` (N, H, W) and ``scores`` (N, H, W, C).
+    """Return the model of a network's operations.
 
-    Images are padded to 8k + 1. With ``half`` the kernels are stored as float16, of which a runtime makes float32 when
-    it loads the model.
+    It takes ``image`` (N, H, W, 3) uint8 RGB and gives ``label`` (N, H, W) uint8 and ``scores`` (N, H, W, C). With
+    ``half`` the kernels are stored as float16, of which a runtime makes float32 when it loads the model.
     """
     import onnx
     from onnx import TensorProto, helper
 
-    net = operations(architecture, weights)
     graph = _Graph()
     size = graph.add("Slice", graph.add("Shape", "image"), graph.ints(1), graph.ints(3))
     full = graph.add(
@@ -153,7 +152,7 @@ def _cropped(graph: _Graph, images: Value, size: Value) -> Value:
     return graph.add("Slice", images, graph.ints(0, 0), size, graph.ints(2, 3))
 
 
-def _network(graph: _Graph, net: list[Operation], images: Value, number: int, half: bool) -> Value:
+def _network(graph: _Graph, net: Sequence[Operation], images: Value, number: int, half: bool) -> Value:
     """Return the logits of images; ``number`` tells the scales' nodes apart, which share their weights."""
     values = {id(net[0]): images}
     for operation in net[1:]:
@@ -204,9 +203,6 @@ def _relu(graph: _Graph, value: Value, relu: bool, name: str) -> Value:
     return graph.add("Relu", value, name=name) if relu else value
 
 
-def quantized_nodes(model: onnx.ModelProto, architecture: str) -> list[str]:
-    """Return the nodes that an int8 file computes in int8: those of all layers but the classifiers and their sum."""
-    rows = ARCHITECTURES[architecture].prediction_rows
-    floats = {*classifiers(architecture), rows[-1].name}
-    layers = {row.name for row in rows} - floats
-    return [node.name for node in model.graph.node if node.name.partition("/")[0] in layers and node.op_type in _INT8]
+def nodes_of(model: onnx.ModelProto, layers: set[str]) -> list[str]:
+    """Return the names of the nodes that compute some layers, at all scales."""
+    return [node.name for node in model.graph.node if node.name.partition("/")[0] in layers and node.op_type in _KINDS]

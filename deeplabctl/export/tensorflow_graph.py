@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deeplabctl.engine.operations import Addition, Convolution, Operation, Picture, Pooling, operations
-from deeplabctl.network.layers import ARCHITECTURES, OUTPUT_STRIDE, Weights
+from deeplabctl.engine.operations import Addition, Convolution, Operation, Picture, Pooling
+from deeplabctl.network.layers import ARCHITECTURES, OUTPUT_STRIDE
 from deeplabctl.network.preprocessing import MEAN_BGR
 from deeplabctl.network.resizing import resize
 
@@ -18,16 +18,15 @@ if TYPE_CHECKING:
 
 
 def build_function(
-    architecture: str, weights: Weights, scales: Sequence[float], *, flip: bool, half: bool = False
+    net: Sequence[Operation], architecture: str, scales: Sequence[float], *, flip: bool, half: bool = False
 ) -> Any:
-    """Return a ``tf.function``: ``image`` (N, H, W, 3) uint8 RGB to ``label`` (N, H, W) and ``scores`` (N, H, W, C).
+    """Return a ``tf.function`` of a network's operations.
 
-    Images are padded to 8k + 1. The weights are constants of the graph; with ``half`` they are float16 and become
-    float32 when they are used.
+    It takes ``image`` (N, H, W, 3) uint8 RGB and gives ``label`` (N, H, W) uint8 and ``scores`` (N, H, W, C). The weights
+    are constants of the graph; with ``half`` they are float16 and become float32 when they are used.
     """
     import tensorflow as tf
 
-    net = operations(architecture, weights)
     fuses_coarse = len(ARCHITECTURES[architecture].scales) > 1
 
     def segment(image: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -80,7 +79,7 @@ def _scaled(cells: tf.Tensor, scale: float) -> tf.Tensor:
 Constants = dict[int, tuple[Any, Any]]  # kernel and bias by the id of their convolution
 
 
-def _constants(net: list[Operation], *, half: bool) -> Constants:
+def _constants(net: Sequence[Operation], *, half: bool) -> Constants:
     import tensorflow as tf
 
     found = {}
@@ -91,7 +90,7 @@ def _constants(net: list[Operation], *, half: bool) -> Constants:
     return found
 
 
-def _network(net: list[Operation], constants: Constants, images: tf.Tensor) -> tf.Tensor:
+def _network(net: Sequence[Operation], constants: Constants, images: tf.Tensor) -> tf.Tensor:
     values = {id(net[0]): images}
     for operation in net[1:]:
         before = [values[id(below)] for below in operation.inputs]

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from deeplabctl.arrays import Image
+from deeplabctl.engine.operations import Operation
 from deeplabctl.errors import OutputError
-from deeplabctl.export.onnx_graph import build_onnx, quantized_nodes
+from deeplabctl.export.onnx_graph import build_onnx, nodes_of
 from deeplabctl.export.tensorflow_graph import build_function
 from deeplabctl.native_output import captured_stderr
-from deeplabctl.network.layers import Weights
+from deeplabctl.network.layers import ARCHITECTURES, classifiers
 from deeplabctl.weights.export_facts import ExportFacts
 
 # What TFLite computes in floats also in an int8 file: all around the network, so that scores are not rounded.
@@ -27,13 +28,19 @@ class Graph:
     """Hold what an exported graph is made of; ``calibration`` are images of one size, for int8 only."""
 
     architecture: str
-    weights: Weights
+    net: Sequence[Operation]
     facts: ExportFacts
     calibration: Sequence[Image] = ()
 
     def build(self, builder: Any, *, half: bool) -> Any:
         """Return what a builder makes of it."""
-        return builder(self.architecture, self.weights, self.facts.scales, flip=self.facts.flip, half=half)
+        return builder(self.net, self.architecture, self.facts.scales, flip=self.facts.flip, half=half)
+
+    @property
+    def quantized(self) -> set[str]:
+        """Return the layers that an int8 file computes in int8: all but the classifiers and their sum."""
+        rows = ARCHITECTURES[self.architecture].prediction_rows
+        return {row.name for row in rows} - {*classifiers(self.architecture), rows[-1].name}
 
 
 def write_graph(graph: Graph, path: Path) -> None:
@@ -59,7 +66,7 @@ def _write_onnx(graph: Graph, path: Path) -> None:
     with _quiet():
         quantize_static(
             model, path, Pictures(), quant_format=QuantFormat.QDQ, per_channel=True, activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8, nodes_to_quantize=quantized_nodes(model, graph.architecture),
+            weight_type=QuantType.QInt8, nodes_to_quantize=nodes_of(model, graph.quantized),
         )  # fmt: skip
 
 

@@ -48,6 +48,8 @@ class OnnxRuntime:
         options = ort.SessionOptions()
         options.intra_op_num_threads = available_cpus()
         options.log_severity_level = 4  # what is fatal; errors are raised
+        # Processors without VNNI would else clip sums of int8 products.
+        options.add_session_config_entry("session.x64quantprecision", "1")
         self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def run(self, images: npt.NDArray[np.uint8]) -> Output:
