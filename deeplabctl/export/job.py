@@ -21,6 +21,7 @@ from deeplabctl.network.layers import classifiers
 from deeplabctl.prediction.segmenter import Segmenter
 from deeplabctl.prediction.settings import PredictionSettings, SettingsRequest
 from deeplabctl.reporting import Note, Reporter, silent
+from deeplabctl.weights.conversion import sha256
 from deeplabctl.weights.export_facts import ExportFacts, ExportFormat, ExportPrecision
 from deeplabctl.weights.export_files import read_export, write_facts
 from deeplabctl.weights.fitting import Network
@@ -85,13 +86,15 @@ def plan_export(request: ExportRequest, report: Reporter = silent) -> ExportPlan
     network = read_network(path)
     if network.export is not None:
         raise WeightsError(f"weights {path}: expected weights to export, got an export; give those it was made of")
+    source = {"weights": str(path), "weights_sha256": sha256(path)}
+    info = dataclasses.replace(network.info, provenance=network.info.provenance | source)
     wanted = SettingsRequest(pad="tight", scales=request.scales, flip=request.flip, crf=False)
-    settings = wanted.resolve(network.info)
-    pictures = pictures_to_compare(network.info, request.pictures, report)
+    settings = wanted.resolve(info)
+    pictures = pictures_to_compare(info, request.pictures, report)
     calibration = None
     if request.precision == "int8":
-        calibration = pictures_to_calibrate(network.info, request.calibrate, report)
-    return ExportPlan(request, path, network, settings, out, pictures, calibration)
+        calibration = pictures_to_calibrate(info, request.calibrate, report)
+    return ExportPlan(request, path, dataclasses.replace(network, info=info), settings, out, pictures, calibration)
 
 
 def write_export(plan: ExportPlan, report: Reporter = silent) -> ExportedModel:

@@ -22,8 +22,8 @@ def build_function(
 ) -> Any:
     """Return a ``tf.function`` of a network's operations.
 
-    It takes ``image`` (N, H, W, 3) uint8 RGB and gives ``label`` (N, H, W) uint8 and ``scores`` (N, H, W, C). The weights
-    are constants of the graph; with ``half`` they are float16 and become float32 when they are used.
+    It takes ``image`` (N, H, W, 3) uint8 RGB and gives ``label`` (N, H, W) uint8 and ``scores`` (N, H, W, C). The
+    weights are constants of the graph; with ``half`` they are float16 and become float32 when they are used.
     """
     import tensorflow as tf
 

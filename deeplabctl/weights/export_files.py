@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import zipfile
 from pathlib import Path
 
@@ -40,7 +41,8 @@ def read_export(path: Path, format_: ExportFormat) -> ModelInfo:
             f"{INFO_ENTRY}: it is cut off, or another program's; export it again"
         )
     info = info_from_json(text, path)
-    if info.export is None or info.export.format != format_ or not 1 <= len(info.classes) <= IGNORE_LABEL:
+    possible = 1 <= len(info.classes) <= IGNORE_LABEL and 0 < info.width < math.inf
+    if info.export is None or info.export.format != format_ or not possible:
         raise damaged(path, ValueError("facts of another file"))
     for name in info.export.sha256.keys() | parts.keys():
         if info.export.sha256.get(name) != parts.get(name):
