@@ -25,7 +25,7 @@ from deeplabctl.weights.conversion import sha256
 from deeplabctl.weights.export_facts import ExportFacts, ExportFormat, ExportPrecision
 from deeplabctl.weights.export_files import read_export, write_facts
 from deeplabctl.weights.fitting import Network
-from deeplabctl.weights.formats import is_saved_model
+from deeplabctl.weights.formats import EXPORTS, identify, is_saved_model
 from deeplabctl.weights.locating import BEST, LAST, find_weights
 from deeplabctl.weights.model_info import ModelInfo
 from deeplabctl.weights.networks import read_network
@@ -80,20 +80,20 @@ def plan_export(request: ExportRequest, report: Reporter = silent) -> ExportPlan
         raise RecipeError("`calibrate` is for int8 only; leave it out, or ask for `int8`")
     check_packages(request.format)
     path = find_weights(request.weights)
+    if identify(path) in EXPORTS:
+        raise WeightsError(f"weights {path}: expected weights to export, got an export; give those it was made of")
     out = request.out or Path(_name(path) + ("" if request.precision == "float32" else f"-{request.precision}"))
     out = out if request.out else out.with_name(out.name + SUFFIXES[request.format])
     _check_out(out, request)
     network = read_network(path)
-    if network.export is not None:
-        raise WeightsError(f"weights {path}: expected weights to export, got an export; give those it was made of")
     source = {"weights": str(path), "weights_sha256": sha256(path)}
     info = dataclasses.replace(network.info, provenance=network.info.provenance | source)
     wanted = SettingsRequest(pad="tight", scales=request.scales, flip=request.flip, crf=False)
     settings = wanted.resolve(info)
-    pictures = pictures_to_compare(info, request.pictures, report)
     calibration = None
     if request.precision == "int8":
         calibration = pictures_to_calibrate(info, request.calibrate, report)
+    pictures = pictures_to_compare(info, request.pictures, report)
     return ExportPlan(request, path, dataclasses.replace(network, info=info), settings, out, pictures, calibration)
 
 

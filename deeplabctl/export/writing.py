@@ -112,8 +112,11 @@ def _write_saved_model(graph: Graph, path: Path) -> None:
 
     module = tf.Module()
     module.function = graph.build(build_function, half=graph.facts.precision == "float16")
-    with _quiet(), captured_stderr():
-        tf.saved_model.save(module, str(path), signatures={"serving_default": module.function})
+    try:
+        with _quiet(), captured_stderr():
+            tf.saved_model.save(module, str(path), signatures={"serving_default": module.function})
+    except tf.errors.OpError as error:  # a full disk
+        raise OutputError(f"cannot write {path}: {error.message}; nothing was left half-written") from None
 
 
 @contextmanager
