@@ -74,7 +74,7 @@ OTHER_PROGRAMS = r"#SBATCH.*|\bpip .*|\bpytest .*"
 
 
 def named_options(text):
-    return set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text))
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text))
 
 
 @every_page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -40,7 +41,7 @@ class ExportRuntime(Protocol):
 class OnnxRuntime:
     """Run an ONNX file by onnxruntime, on CPUs."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, export: ExportFacts) -> None:
         try:
             import onnxruntime as ort
         except ImportError as error:
@@ -48,8 +49,9 @@ class OnnxRuntime:
         options = ort.SessionOptions()
         options.intra_op_num_threads = available_cpus()
         options.log_severity_level = 4  # what is fatal; errors are raised
-        # Processors without VNNI would else clip sums of int8 products.
-        options.add_session_config_entry("session.x64quantprecision", "1")
+        # Slower, and where several scales share kernels, onnxruntime cannot do it.
+        if export.precision == "int8" and len(export.scales) == 1 and clips_int8():
+            options.add_session_config_entry("session.x64quantprecision", "1")
         self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def run(self, images: npt.NDArray[np.uint8]) -> Output:
@@ -60,7 +62,7 @@ class OnnxRuntime:
 class LiteRuntime:
     """Run a TFLite file by LiteRT, on CPUs; images of another size than the last take a little longer."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, export: ExportFacts) -> None:
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError as error:
@@ -81,7 +83,7 @@ class LiteRuntime:
 class SavedModelRuntime:
     """Run a SavedModel by TensorFlow, on its device."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, export: ExportFacts) -> None:
         import tensorflow as tf
 
         self._model = tf.saved_model.load(str(path))
@@ -105,7 +107,7 @@ class ExportedGraphs:
         assert info.export is not None
         self._path, self._info, self._export = path, info, info.export
         with _errors(path, self._export):
-            self._runtime = _RUNTIMES[self._export.runtime](path)
+            self._runtime = _RUNTIMES[self._export.runtime](path, self._export)
 
     def label(self, inputs: npt.NDArray[np.uint8], sizes: object, size: object) -> Label:
         """Return the label (H, W)."""
@@ -142,9 +144,17 @@ class ExportedGraphs:
         return int(_WEIGHT_BYTES[export.precision] * values * height * width)
 
 
-_RUNTIMES: dict[Runtime, Callable[[Path], ExportRuntime]] = {
+_RUNTIMES: dict[Runtime, Callable[[Path, ExportFacts], ExportRuntime]] = {
     "onnxruntime": OnnxRuntime, "litert": LiteRuntime, "tensorflow": SavedModelRuntime,
 }  # fmt: skip
+
+
+def clips_int8(processor: Path = Path("/proc/cpuinfo")) -> bool:
+    """Tell whether the processor may clip sums of int8 products, as x86 without VNNI does."""
+    try:
+        return platform.machine() in ("x86_64", "AMD64") and "vnni" not in processor.read_text()
+    except OSError:  # not Linux
+        return True
 
 
 @contextmanager

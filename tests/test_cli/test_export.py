@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from caffe_files import TINY
 from command_process import fails_with_one_line, run_without_tensorflow
-from exports import write_onnx, write_pictures
+from dataset_files import make_dataset
+from exports import CLASSES, write_onnx, write_pictures
 
 from deeplabctl.data.images import read_label
 
@@ -72,11 +73,13 @@ def test_what_an_export_cannot_do_ends_in_one_line(here):
     write_onnx(here / "net.onnx")
     (here / "cut.onnx").write_bytes((here / "net.onnx").read_bytes()[:20_000])
     image = here / "set" / "JPEGImages" / "v0.png"
+    make_dataset(here / "five", train=1, val=1, classes=CLASSES)
     for message, *arguments in (
         ("--scales: this ONNX file was exported with scales 1", "infer", image, "--scales", "0.5"),
         ("--engine: this ONNX file was exported with engine onnxruntime", "infer", image, "--engine", "numba"),
         ("--pad: this ONNX file was exported with pad tight", "infer", image, "--pad", "paper"),
         ("expected the 5 classes that the weights know", "eval", "--data", "set"),
+        ("a search needs the logits of a network", "eval", "--data", "five", "--crf-search", "--out", "search"),
     ):
         fails_with_one_line(message, *arguments, "--weights", "net.onnx", cwd=here)
     fails_with_one_line("the file is damaged or cut off", "infer", image, "--weights", "cut.onnx", cwd=here)

@@ -64,8 +64,9 @@ def test_every_second_picture_is_compared_at_another_size(tmp_path):
     assert shapes == [(70, 90), (55, 72), (72, 104)]
 
 
-@pytest.mark.parametrize("architecture", ["largefov"])
-def test_int8_onnx_file_is_small_and_near_its_network(tmp_path, architecture):
+@pytest.mark.parametrize("clips", [False, True])
+def test_int8_onnx_file_is_small_and_near_its_network(tmp_path, monkeypatch, clips):
+    monkeypatch.setattr("deeplabctl.prediction.runtimes.clips_int8", lambda: clips)
     whole = write_export(export_plan(tmp_path / "a", "onnx"))
     small = write_export(export_plan(tmp_path / "b", "onnx", precision="int8", least_agreement=0.5))
     half = write_export(export_plan(tmp_path / "c", "onnx", precision="float16", least_agreement=0.9))

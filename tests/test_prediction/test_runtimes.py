@@ -14,7 +14,7 @@ from deeplabctl.data.images import read_label
 from deeplabctl.errors import DataError, RecipeError, WeightsError
 from deeplabctl.export.job import write_export
 from deeplabctl.prediction import PredictionSettings, Segmenter
-from deeplabctl.prediction.runtimes import ExportedGraphs, Output
+from deeplabctl.prediction.runtimes import ExportedGraphs, Output, clips_int8
 
 pytest.importorskip("onnxruntime")
 
@@ -97,6 +97,15 @@ def test_image_that_there_is_no_memory_for_is_an_error(onnx, monkeypatch):
     monkeypatch.setattr("deeplabctl.prediction.segmenter.available_memory", lambda: least - 1)
     with pytest.raises(DataError, match="not enough memory to segment this image of 300x400 pixels"):
         net.label(noise(400, 300))
+
+
+def test_processors_without_vnni_are_seen(tmp_path, monkeypatch):
+    monkeypatch.setattr("deeplabctl.prediction.runtimes.platform.machine", lambda: "x86_64")
+    (tmp_path / "old").write_text("flags: fpu avx2 fma\n")
+    (tmp_path / "new").write_text("flags: fpu avx2 avx512_vnni\n")
+    assert [clips_int8(tmp_path / name) for name in ("old", "new", "none")] == [True, False, True]
+    monkeypatch.setattr("deeplabctl.prediction.runtimes.platform.machine", lambda: "aarch64")
+    assert not clips_int8(tmp_path / "old")
 
 
 class Failing:
