@@ -138,7 +138,7 @@ def _read_saved_model(path: Path) -> tuple[bytes | None, Parts]:
     facts = path / ASSETS / INFO_ENTRY
     parts = {}
     for file in sorted(path.rglob("*")):
-        if file.is_file() and file != facts:
+        if file.is_file() and file != facts and not file.name.startswith("."):  # .DS_Store
             with file.open("rb") as content:
                 parts[file.relative_to(path).as_posix()] = hashlib.file_digest(content, "sha256").hexdigest()
     if not facts.is_file():

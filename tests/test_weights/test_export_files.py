@@ -76,6 +76,19 @@ def test_graph_that_was_changed_is_refused_before_any_runtime_reads_it(exported)
         read_network(path)
 
 
+def test_saved_model_may_have_hidden_files_but_no_others(tmp_path):
+    info = write_lookalike(tmp_path / "net", "savedmodel")
+    (tmp_path / "net" / ".DS_Store").write_bytes(b"x")
+    assert read_export(tmp_path / "net", "savedmodel") == info
+    (tmp_path / "net" / "saved_model.cpb").write_bytes(b"x")  # which TensorFlow might read in place of the other
+    with pytest.raises(WeightsError, match=r"expected the saved_model\.cpb that was exported, got another"):
+        read_export(tmp_path / "net", "savedmodel")
+    (tmp_path / "net" / "saved_model.cpb").unlink()
+    (tmp_path / "net" / "variables" / "variables.index").unlink()
+    with pytest.raises(WeightsError, match=r"expected the variables/variables\.index that was exported"):
+        read_export(tmp_path / "net", "savedmodel")
+
+
 def test_file_that_is_cut_off_or_of_another_program_is_refused_in_one_line(tmp_path):
     import onnx
     from onnx import helper
