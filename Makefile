@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready-dev
 USER_READY := $(VENV)/.ready
 
-.PHONY: help install install-dev format check test test-all demo bench clean
+.PHONY: help install install-dev format check test test-all demo bench bench-all clean
 
 help:  ## show this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,7 +47,11 @@ test-all: install-dev  ## also the slow tests
 demo: install  ## train, evaluate and segment on the built-in data set (minutes)
 	@DEEPLABCTL="$(CURDIR)/$(BIN)/deeplabctl" sh demo.sh
 
-bench: install-dev  ## measure speed and memory
+bench: install-dev  ## compare speed with PyTorch, ONNX Runtime and pydensecrf, where they are installed (.[bench])
+	$(BIN)/python benchmarks/rivals/compare.py
+	$(BIN)/python benchmarks/dense_crf.py
+
+bench-all: bench  ## also measure everything else
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
 clean:  ## remove what the targets made

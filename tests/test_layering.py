@@ -36,9 +36,9 @@ RANK = {name: rank for rank, names in enumerate(reversed(ROOMS)) for name in nam
 # The files that import these packages at all, under TYPE_CHECKING apart.
 TENSORFLOW = [
     "cli/tensorflow_startup.py", "export/tensorflow_graph.py", "export/writing.py", "network/atrous.py",
-    "network/keras_model.py", "network/resizing.py", "prediction/graphs.py", "prediction/runtimes.py",
-    "training/cluster.py", "training/input_pipeline.py", "training/loop.py", "training/loss.py",
-    "training/optimizer.py", "training/precision.py", "training/step.py", "training/tensorboard_events.py",
+    "network/keras_model.py", "network/precision.py", "network/resizing.py", "prediction/graphs.py",
+    "prediction/runtimes.py", "training/cluster.py", "training/input_pipeline.py", "training/loop.py",
+    "training/loss.py", "training/optimizer.py", "training/step.py", "training/tensorboard_events.py",
     "weights/imagenet.py",
 ]  # fmt: skip
 NUMBA = [

@@ -22,6 +22,7 @@ from deeplabctl.cli.options import (
     JsonOption,
     OverwriteOption,
     Pad,
+    PrecisionOption,
     QuietOption,
     ScalesOption,
     WeightsOption,
@@ -52,6 +53,7 @@ def infer(
     scales: ScalesOption = None,
     flip: FlipOption = None,
     engine: EngineOption = "auto",
+    precision: PrecisionOption = None,
     crf: CrfOption = False,
     crf_adaptive: CrfAdaptiveOption = False,
     crf_params: CrfParamsOption = None,
@@ -77,7 +79,7 @@ def infer(
     from deeplabctl.weights.locating import find_weights
     from deeplabctl.weights.networks import read_network
 
-    request = read_settings(pad, scales, flip, crf, crf_adaptive, crf_params, engine)
+    request = read_settings(pad, scales, flip, crf, crf_adaptive, crf_params, engine, precision)
     console = Console(json, quiet, debug)
     with console.errors():
         jobs = plan_outputs(find_images(inputs), out, overlay=overlay, overwrite=overwrite)

@@ -14,6 +14,7 @@ from deeplabctl.cli.help import COMMON
 # The choices of the recipe's settings of these names, for typer; their own modules load numpy.
 Pad = Literal["paper", "tight"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
+PredictionPrecision = Literal["float32", "bfloat16", "float16"]
 Engine = Literal["auto", "tensorflow", "numba"]
 Strategy = Literal["auto", "single", "mirrored", "multi-worker"]
 
@@ -63,6 +64,15 @@ EngineOption = Annotated[
     typer.Option(
         "--engine",
         help="What computes the network: auto takes numba on CPUs, which needs no TensorFlow, and TensorFlow on GPUs.",
+        rich_help_panel="Prediction",
+    ),
+]
+PrecisionOption = Annotated[
+    PredictionPrecision | None,
+    typer.Option(
+        "--precision",
+        help="Number format of the network, with TensorFlow: bfloat16 is for new CPUs, float16 for GPUs. "
+        "Default: float32, or an export's own.",
         rich_help_panel="Prediction",
     ),
 ]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import typer
+
 from deeplabctl.cli.console import usage_errors
 
 if TYPE_CHECKING:
     from deeplabctl.crf.params import CrfParams
+    from deeplabctl.network.precision import Precision
     from deeplabctl.prediction.segmenter import Segmenter
     from deeplabctl.prediction.settings import Engine, Pad, PredictionSettings, SettingsRequest
     from deeplabctl.reporting import Reporter
@@ -22,33 +25,33 @@ def read_settings(
     crf_adaptive: bool,
     crf_params: str | None,
     engine: Engine,
+    precision: Precision | None,
 ) -> SettingsRequest:
     """Return what the options ask for; a usage error if one cannot be read."""
     from deeplabctl.crf.params import CrfParams
     from deeplabctl.prediction.settings import SettingsRequest, parse_crf_params, parse_scales
 
+    if engine == "numba" and precision not in (None, "float32"):
+        raise typer.BadParameter("the engine numba computes in float32 only", param_hint="--precision")
     with usage_errors("--scales"):
         scale_list = None if scales is None else parse_scales(scales)
     if crf_params:
         with usage_errors("--crf-params"):
             parse_crf_params(crf_params, CrfParams())
-    return SettingsRequest(pad, scale_list, flip, crf_params or crf, crf_adaptive, engine=engine)
+    return SettingsRequest(pad, scale_list, flip, crf_params or crf, crf_adaptive, precision, engine)
 
 
 def load_segmenter(network: Network, settings: PredictionSettings, report: Reporter) -> Segmenter:
     """Load what computes a network, and the CRF's kernels, with notes of what takes a while."""
-    from deeplabctl.kernels.compiling import are_compiled
-    from deeplabctl.prediction.engines import with_engine
+    from deeplabctl.prediction.engines import report_compiling, with_engine
     from deeplabctl.prediction.segmenter import Segmenter
-    from deeplabctl.reporting import Note
 
     settings = with_engine(settings)
     if settings.engine == "tensorflow":
         from deeplabctl.cli.tensorflow_startup import start_tensorflow
 
         start_tensorflow()
-    elif settings.engine == "numba" and not are_compiled("engine"):
-        report(Note("compiling the network's kernels (once on this machine, about 20 s)"))
+    report_compiling(settings, report)
     load_crf_kernels(settings.crf, report)
     segmenter = Segmenter.from_network(network, settings)
     if network.export is not None:

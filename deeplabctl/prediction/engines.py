@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, cast
 
 from deeplabctl.engine.network import NumbaNetwork
 from deeplabctl.errors import RecipeError, WeightsError
+from deeplabctl.kernels.compiling import are_compiled
 from deeplabctl.network.keras_model import assign_weights, build_model, model_variables
 from deeplabctl.network.layers import ARCHITECTURES, Weights
-from deeplabctl.network.precision import POLICIES, Precision
+from deeplabctl.network.precision import POLICIES, Precision, can_compute
 from deeplabctl.prediction.graphs import Graphs
 from deeplabctl.prediction.numba_graphs import NumbaGraphs
 from deeplabctl.prediction.runtimes import ExportedGraphs
 from deeplabctl.prediction.settings import PredictionSettings
+from deeplabctl.reporting import Note, Reporter
 from deeplabctl.weights.model_info import ModelInfo
 
 if TYPE_CHECKING:
@@ -47,6 +49,12 @@ def has_gpu(devices: Path = Path("/dev")) -> bool:
     return any(next(devices.glob(pattern), None) for pattern in _GPUS)
 
 
+def report_compiling(settings: PredictionSettings, report: Reporter) -> None:
+    """Say that the kernels of the settings' engine will be compiled first, where they are not compiled yet."""
+    if settings.engine == "numba" and not are_compiled("engine"):
+        report(Note("compiling the network's kernels (once on this machine, about 20 s)"))
+
+
 class Networks:
     """Build what computes a network, each at its first use.
 
@@ -72,6 +80,10 @@ class Networks:
             )
         if precision not in self._models:
             info = self._info
+            if precision != "float32" and not can_compute(precision):
+                raise RecipeError(
+                    f"`precision`: expected a format that TensorFlow can compute in here, got {precision}; use float32"
+                )
             model = build_model(
                 info.architecture, len(info.classes), width=info.width, dtype=POLICIES[precision]
             )  # fmt: skip

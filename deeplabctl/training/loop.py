@@ -10,15 +10,15 @@ from typing import Any, cast
 
 from deeplabctl.errors import DataError, RunError
 from deeplabctl.network.keras_model import assign_weights
-from deeplabctl.network.precision import Precision
+from deeplabctl.network.precision import Precision, can_compute
 from deeplabctl.reporting import Note, Reporter, Trained, silent, task
-from deeplabctl.training import precision
 from deeplabctl.training.agreement import check_workers_agree
 from deeplabctl.training.checkpoint import Checkpoint, Progress
 from deeplabctl.training.cluster import Cluster
 from deeplabctl.training.input_pipeline import TrainingPipeline
 from deeplabctl.training.networks import Networks, initial_weights
 from deeplabctl.training.plan import Plan, with_precision
+from deeplabctl.training.precision import best_precision
 from deeplabctl.training.recorder import Recorder
 from deeplabctl.training.run_directory import RunDirectory
 from deeplabctl.training.schedule import learning_rate
@@ -60,11 +60,11 @@ def train_plan(
     cluster = cluster or Cluster()
     recorder = Recorder(run)
     if plan.recipe.run.precision == "auto":
-        best = precision.best_precision(cluster.gpus)
-        plan = with_precision(plan, best if precision.can_compute(best) else "float32")
+        best = best_precision(cluster.gpus)
+        plan = with_precision(plan, best if can_compute(best) else "float32")
         if run is not None:
             run.write_recipe(plan.recipe)
-    elif not precision.can_compute(plan.recipe.run.precision):
+    elif not can_compute(plan.recipe.run.precision):
         raise RunError(
             f"run.precision: expected a format that TensorFlow can compute in here, got {plan.recipe.run.precision}; "
             "use `precision=float32`, or `precision=auto` for the fastest one"

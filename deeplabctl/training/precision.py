@@ -1,4 +1,4 @@
-"""Choose the number format of the forward and the backward pass, and tell whether it can be computed here."""
+"""Choose the number format of the forward and the backward pass."""
 
 from __future__ import annotations
 
@@ -21,18 +21,3 @@ def best_precision(gpus: int, cpu_facts: Path = Path("/proc/cpuinfo")) -> Precis
         return "float32"
     fast = "amx_bf16" in words or {"AuthenticAMD", "avx512_bf16"} <= words
     return "bfloat16" if fast else "float32"
-
-
-def can_compute(precision: Precision) -> bool:
-    """Tell whether TensorFlow's convolutions run in a format.
-
-    They do not for bfloat16 where TensorFlow finds its instructions but oneDNN may not use them, as in some virtual
-    machines and with $ONEDNN_MAX_CPU_ISA.
-    """
-    import tensorflow as tf
-
-    try:
-        tf.nn.conv2d(tf.ones((1, 9, 9, 16), precision), tf.ones((3, 3, 16, 16), precision), 1, "SAME").numpy()
-    except tf.errors.OpError:
-        return False
-    return True

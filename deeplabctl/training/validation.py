@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from deeplabctl.arrays import Image
 from deeplabctl.evaluation.network_scores import score_network
 from deeplabctl.evaluation.split_scores import SplitScores
+from deeplabctl.prediction.engines import report_compiling, with_engine
 from deeplabctl.prediction.segmenter import Segmenter
 from deeplabctl.prediction.settings import SettingsRequest
 from deeplabctl.reporting import Advanced, Event, Note, Reporter, Validated
@@ -35,14 +36,24 @@ class Validator:
     def __init__(self, plan: Plan, model: keras.Model, cluster: Cluster, report: Reporter) -> None:
         self._plan, self._cluster, self._report = plan, cluster, report
         recipe, info = plan.recipe.eval, plan.model_info(step=0)
-        request = SettingsRequest(None if recipe.pad == "auto" else recipe.pad, recipe.scales or None, recipe.flip)
-        self._segmenter = Segmenter(model, info, request.resolve(info, is_voc=plan.dataset.is_voc))
+        pad, engine = None if recipe.pad == "auto" else recipe.pad, plan.recipe.run.engine
+        request = SettingsRequest(pad, recipe.scales or None, recipe.flip, engine=engine)
+        settings = with_engine(request.resolve(info, is_voc=plan.dataset.is_voc))
+        self._model, self._segmenter = model, Segmenter(model, info, settings)
         self.seconds = 0.0  # that the last one took
         self._missed: list[str] = []  # the classes of the last warning
 
     def preview(self) -> Image:
         """Return a picture of image, label and prediction of some samples."""
-        return preview(self._segmenter, self._plan.val_samples, self._plan.dataset.classes)
+        return preview(self._current(), self._plan.val_samples, self._plan.dataset.classes)
+
+    def _current(self) -> Segmenter:
+        """Return what segments with the weights that the model has now: numba's kernels take a copy of them."""
+        segmenter = self._segmenter
+        if segmenter.applied.engine == "tensorflow":
+            return segmenter
+        report_compiling(segmenter.applied, self._report)
+        return Segmenter(self._model, segmenter.info, segmenter.settings)
 
     def score(self, should_stop: Callable[[], bool]) -> SplitScores:
         """Return the scores; raises ValidationStopped if it was asked to stop, DataError for an unreadable sample.
@@ -64,7 +75,7 @@ class Validator:
                     raise ValidationStopped
 
         begin = time.perf_counter()
-        scores = score_network(self._segmenter, self._plan.dataset, own, report)
+        scores = score_network(self._current(), self._plan.dataset, own, report)
         if cluster.workers > 1:
             scores.matrix.counts, scores.images = cluster.sum(scores.matrix.counts), len(samples)
         self.seconds = time.perf_counter() - begin

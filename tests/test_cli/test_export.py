@@ -54,6 +54,12 @@ def test_json_has_the_agreement(pictures, deeplabctl):
     assert found["agreement"]["labels"] >= 0.9
     assert (found["model"], found["precision"], found["scales"], found["flip"]) == ("a.onnx", "float16", [1, 0.5], True)
     assert found["bytes"] == (pictures / "a.onnx").stat().st_size
+    code, out, err = deeplabctl("infer", "pictures", "--weights", "a.onnx", "--json")
+    assert code == 0, err
+    settings = json.loads(out)["settings"]
+    assert {name: settings[name] for name in ("precision", "scales", "flip", "engine")} == {
+        "precision": "float16", "scales": [1, 0.5], "flip": True, "engine": "onnxruntime",
+    }  # fmt: skip
 
 
 @pytest.mark.tf
@@ -77,6 +83,7 @@ def test_what_an_export_cannot_do_ends_in_one_line(here):
     for message, *arguments in (
         ("--scales: this ONNX file was exported with scales 1", "infer", image, "--scales", "0.5"),
         ("--engine: this ONNX file was exported with engine onnxruntime", "infer", image, "--engine", "numba"),
+        ("--precision: this ONNX file was exported with precision float32", "infer", image, "--precision", "bfloat16"),
         ("--pad: this ONNX file was exported with pad tight", "infer", image, "--pad", "paper"),
         ("expected the 5 classes that the weights know", "eval", "--data", "set"),
         ("a search needs the logits of a network", "eval", "--data", "five", "--crf-search", "--out", "search"),

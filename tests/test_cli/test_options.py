@@ -6,13 +6,15 @@ import pytest
 from caffe_files import TINY
 
 from deeplabctl.cli import options
+from deeplabctl.network import precision
 from deeplabctl.prediction import settings
 from deeplabctl.recipe import Evaluation, Run
 
 
 def test_choices_are_those_of_the_recipe():
     assert options.Precision == get_type_hints(Run)["precision"]
-    assert options.Engine == settings.Engine
+    assert options.Engine == settings.Engine == get_type_hints(Run)["engine"]
+    assert options.PredictionPrecision == precision.Precision
     assert options.Strategy == get_type_hints(Run)["strategy"]
     assert {"auto", *get_args(options.Pad)} == set(get_args(get_type_hints(Evaluation)["pad"]))
 
@@ -24,6 +26,7 @@ def test_choices_are_those_of_the_recipe():
         (["train"], "--strategy", "'auto', 'single', 'mirrored', 'multi-worker'"),
         (["eval"], "--pad", "'paper', 'tight'"),
         (["infer", "a.png"], "--pad", "'paper', 'tight'"),
+        (["infer", "a.png"], "--precision", "'float32', 'bfloat16', 'float16'"),
     ],
 )
 def test_wrong_choice_is_a_usage_error_that_names_the_choices(deeplabctl, command, option, choices):

@@ -201,3 +201,21 @@ def test_infer_and_eval_with_numbas_engine_never_load_tensorflow(tmp_path):
     )
     assert code == 0, err
     assert json.loads(out)["settings"]["engine"] == "numba"
+
+
+@pytest.mark.usefixtures("needs_bfloat16")
+def test_precision_of_the_commands_is_tensorflows(tmp_path, deeplabctl, monkeypatch):
+    Image.new("RGB", (30, 20), "green").save(tmp_path / "a.png")
+    weights = ["infer", "a.png", "--weights", DATA / NETS["tiny"], "--precision", "bfloat16", "--json"]
+    code, out, err = deeplabctl(*weights)
+    assert code == 0, err
+    settings = json.loads(out)["settings"]
+    assert (settings["engine"], settings["precision"]) == ("tensorflow", "bfloat16")
+    code, _, err = deeplabctl(*weights, "--engine", "numba")
+    assert (code, "Invalid value for --precision: the engine numba computes in float32 only" in err) == (2, True)
+    monkeypatch.setattr("deeplabctl.prediction.engines.can_compute", lambda precision: False)
+    code, _, err = deeplabctl(*weights, "--overwrite")
+    assert (code, "--precision: expected a format that TensorFlow can compute in here, got bfloat16" in err) == (
+        1,
+        True,
+    )

@@ -49,8 +49,8 @@ def test_format_that_cannot_be_computed_is_refused_and_auto_takes_another(tmp_pa
     make_dataset(tmp_path / "set", train=2, val=1)
     small = ["--data", "set", "--recipe", "shapes", "--width", 0.05, "--crop-size", 33, "--steps", 1, "--batch-size", 1]
     monkeypatch.delenv("DEEPLABCTL_AUTO_PRECISION", raising=False)
-    monkeypatch.setattr("deeplabctl.training.precision.best_precision", lambda gpus: "bfloat16")
-    monkeypatch.setattr("deeplabctl.training.precision.can_compute", lambda precision: precision == "float32")
+    monkeypatch.setattr("deeplabctl.training.loop.best_precision", lambda gpus: "bfloat16")
+    monkeypatch.setattr("deeplabctl.training.loop.can_compute", lambda precision: precision == "float32")
     code, _, err = deeplabctl("train", *small, "--run-dir", "auto")
     assert code == 0, err
     assert read_recipe("auto/recipe.toml").run.precision == "float32"

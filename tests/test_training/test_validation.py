@@ -1,11 +1,13 @@
-"""A validation of several workers ends on all of them."""
+"""A validation scores the weights of its moment, with either engine; one of several workers ends on all of them."""
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from dataset_files import make_dataset
 
-from deeplabctl.network.keras_model import build_model
+from deeplabctl.network.initialization import random_weights
+from deeplabctl.network.keras_model import assign_weights, build_model
 from deeplabctl.reporting import Advanced, silent
 from deeplabctl.training.plan import plan_training
 from deeplabctl.training.validation import ValidationStopped, Validator
@@ -44,3 +46,23 @@ def test_workers_ask_one_another_in_a_validation_equally_often_and_stop_together
     with pytest.raises(ValidationStopped):
         Validator(plan, model, cluster, events.append).score(lambda: False)
     assert events.count(Advanced(1)) == 6
+
+
+def test_both_engines_score_the_weights_that_the_model_has_now(tmp_path):
+    root = make_dataset(tmp_path / "set", train=1, val=4)
+    changes = ["model.width=0.05", "augment.crop_size=33"]
+    plans = [
+        plan_training("shapes", [*changes, f"run.engine={engine}"], {"data.root": str(root)})
+        for engine in ("numba", "tensorflow")
+    ]
+    classes, cluster = len(plans[0].dataset.classes), FakeCluster(0)
+    cluster.workers = 1
+    model = build_model("largefov", classes, width=0.05)
+    validators = [Validator(plan, model, cluster, silent) for plan in plans]
+    counts = []
+    for seed in (0, 1):
+        assign_weights(model, random_weights("largefov", classes, 0.05, seed))
+        by_numba, by_tensorflow = (validator.score(lambda: False).matrix.counts for validator in validators)
+        np.testing.assert_array_equal(by_numba, by_tensorflow)
+        counts.append(by_numba)
+    assert (counts[0] != counts[1]).any()

@@ -19,6 +19,7 @@ from deeplabctl.cli.options import (
     JsonOption,
     OverwriteOption,
     PadOption,
+    PrecisionOption,
     QuietOption,
     ScalesOption,
     WeightsOption,
@@ -69,6 +70,7 @@ def evaluate(
     scales: ScalesOption = None,
     flip: FlipOption = None,
     engine: EngineOption = "auto",
+    precision: PrecisionOption = None,
     crf: CrfOption = False,
     crf_adaptive: CrfAdaptiveOption = False,
     crf_params: CrfParamsOption = None,
@@ -155,7 +157,10 @@ def evaluate(
     from deeplabctl.evaluation.target import EvaluationRequest
 
     console = Console(json, quiet, debug)
-    settings, grid = read_settings(pad, scales, flip, crf, crf_adaptive, crf_params, engine), _read_grid(crf_grid or [])
+    settings, grid = (
+        read_settings(pad, scales, flip, crf, crf_adaptive, crf_params, engine, precision),
+        _read_grid(crf_grid or []),
+    )
     request = EvaluationRequest(weights, data, split, limit, settings)
     labels = data or os.environ.get("DEEPLABCTL_DATA")
     if pred_dir is not None and labels is None:
@@ -181,7 +186,7 @@ def _check_usage(context: typer.Context, *, pred_dir: bool, search: bool) -> Non
     rules = [
         (
             pred_dir,
-            "weights pad scales flip engine crf crf_adaptive crf_params voc_zip crf_search",
+            "weights pad scales flip engine precision crf crf_adaptive crf_params voc_zip crf_search",
             "has no effect with --pred-dir",
         ),
         (not pred_dir, "allow_missing", "needs --pred-dir"),

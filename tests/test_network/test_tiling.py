@@ -1,0 +1,70 @@
+"""Tiles: what a value sees, and that tiles cover an image with as many pixels around as their results need."""
+
+import numpy as np
+import pytest
+
+from deeplabctl.engine import network as engine
+from deeplabctl.network.initialization import random_weights
+from deeplabctl.network.layers import ARCHITECTURES
+from deeplabctl.network.tiling import Field, fields, pieces, tiles
+
+
+def test_fields_are_those_worked_out_by_hand():
+    found = fields("largefov")
+    # conv1: 1 + 1; pool1: 1; conv2: 2 * 2; pool2: 2; conv3: 3 * 4; pool3: 4
+    assert [found[name] for name in ("conv1_2", "pool1", "pool3")] == [Field(1, 2), Field(2, 3), Field(8, 25)]
+    # conv4: 3 * 8; pool4: 8; conv5: 3 * 2 * 8; pool5 and pool5a: 8 each; fc6: 12 * 8
+    assert found["fc8_voc12"] == Field(8, 25 + 24 + 8 + 48 + 16 + 96)
+    assert fields("aspp-l")["fc8_voc12"] == Field(8, 25 + 24 + 8 + 48 + 8 + 24 * 8)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_logits_change_within_their_reach_only(architecture):
+    reach = list(fields(architecture).values())[-1].reach
+    weights = random_weights(architecture, 2, 0.02, 0)
+    ones = {name: np.ones_like(array) if name.endswith("kernel") else array for name, array in weights.items()}
+    network = engine.NumbaNetwork(architecture, ones)
+    size = 16 * (reach // 8 // 2) + 1  # the middle lies on a value of the logits
+    image = np.ones((17, size, 3), np.float32)
+    before = network.logits(image)
+    image[:, size // 2] += 1
+    changed = np.flatnonzero((network.logits(image) != before).any((0, 2)))
+    stride = list(fields(architecture).values())[-1].stride
+    assert len(changed) > 0
+    assert (np.abs(changed * stride - size // 2) <= reach).all()
+
+
+@pytest.mark.parametrize("length", [1, 8, 9, 63, 64, 65, 129, 130, 136, 137, 401])
+@pytest.mark.parametrize("reach", [0, 7, 25, 40])
+def test_pieces_have_all_that_their_results_see(length, reach):
+    field = Field(8, reach)
+    results = ((length // 2 + 1) // 2 + 1) // 2 + 1
+    found = pieces(length, results, field, 128)
+    assert [piece.begin for piece in found] == [0, *(piece.end for piece in found[:-1])]
+    assert found[-1].end == results
+    for piece in found:
+        assert piece.first % 8 == 0
+        assert piece.first <= max(0, 8 * piece.begin - reach)
+        assert piece.last == length or (piece.last % 8 == 1 and piece.last > 8 * (piece.end - 1) + reach)
+        assert piece.own(8) == slice(piece.begin - piece.first // 8, piece.end - piece.first // 8)
+        assert piece.last - piece.first <= max(128, 8 + 2 * 40 + 8)
+
+
+def test_tiles_are_the_pieces_of_both_sides():
+    found = list(tiles((300, 100), (39, 14), Field(8, 25), 128))
+    assert len(found) == len(pieces(300, 39, Field(8, 25), 128)) > 2
+    assert {column for _, column in found} == set(pieces(100, 14, Field(8, 25), 128))
+
+
+@pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if name != "msc-largefov"])
+@pytest.mark.parametrize("size", [(401, 305), (394, 129), (130, 700)])
+def test_first_layers_in_tiles_give_the_logits_of_the_whole_image(architecture, size, monkeypatch):
+    network = engine.NumbaNetwork(architecture, random_weights(architecture, 3, 0.05, 0))
+    image = np.random.default_rng(0).normal(0, 50, (*size, 3)).astype(np.float32)
+    whole = network.logits(image)
+    monkeypatch.setattr(engine, "_TILE", 129)
+    calls = []
+    compute = network._compute
+    monkeypatch.setattr(network, "_compute", lambda *arguments: calls.append(1) or compute(*arguments))
+    np.testing.assert_allclose(network.logits(image), whole, rtol=0, atol=1e-5 * np.abs(whole).max())
+    assert len(calls) > 4
