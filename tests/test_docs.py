@@ -74,7 +74,7 @@ OTHER_PROGRAMS = r"#SBATCH.*|\bpip .*|\bpytest .*|\b(?:docker|curl) .*"
 
 
 def named_options(text):
-    return set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text))
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text))
 
 
 @every_page
@@ -88,7 +88,7 @@ def test_options_that_a_page_names_exist(page):
                 assert named_options(rest) <= options()[command], line
 
 
-@pytest.mark.parametrize("command", ["train", "eval", "infer", "serve", "report", "convert-caffe", "data"])
+@pytest.mark.parametrize("command", ["train", "eval", "infer", "serve", "report", "export", "convert-caffe", "data"])
 def test_every_command_has_a_page_with_all_of_its_options(command):
     text = (ROOT / "docs" / f"{command}.md").read_text("utf-8")
     for name, known in options().items():
@@ -143,8 +143,8 @@ def test_presets_of_the_crf_are_those_of_the_table():
 
 LAYERING = runpy.run_path(str(ROOT / "tests" / "test_layering.py"))
 SMALL = {
-    "__init__", "__main__", "recipes", "html_page", "render", "files", "classes", "arrays", "errors", "parallel",
-    "reporting",
+    "__init__", "__main__", "recipes", "html_page", "render", "files", "classes", "arrays", "errors", "native_output",
+    "parallel", "reporting",
 }  # fmt: skip
 ROOMS = [name for row in LAYERING["ROOMS"] for name in row if name not in SMALL | {"version"}]
 

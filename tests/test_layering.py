@@ -17,7 +17,7 @@ ROOMS = [
     ["cli"],
     ["training"],
     ["evaluation"],
-    ["serve"],
+    ["serve", "export"],
     ["prediction"],
     ["weights"],
     ["recipe", "recipes"],
@@ -28,17 +28,17 @@ ROOMS = [
     ["kernels"],
     ["html_page", "render"],
     ["files", "classes"],
-    ["arrays", "errors", "parallel", "reporting"],
+    ["arrays", "errors", "native_output", "parallel", "reporting"],
     ["version"],
 ]
 RANK = {name: rank for rank, names in enumerate(reversed(ROOMS)) for name in names}
 
 # The files that import these packages at all, under TYPE_CHECKING apart.
 TENSORFLOW = [
-    "cli/tensorflow_startup.py", "network/atrous.py", "network/keras_model.py", "network/precision.py",
-    "network/resizing.py",
-    "prediction/graphs.py", "training/cluster.py", "training/input_pipeline.py", "training/loop.py", "training/loss.py",
-    "training/optimizer.py", "training/step.py", "training/tensorboard_events.py",
+    "cli/tensorflow_startup.py", "export/tensorflow_graph.py", "export/writing.py", "network/atrous.py",
+    "network/keras_model.py", "network/precision.py", "network/resizing.py", "prediction/graphs.py",
+    "prediction/runtimes.py", "training/cluster.py", "training/input_pipeline.py", "training/loop.py",
+    "training/loss.py", "training/optimizer.py", "training/step.py", "training/tensorboard_events.py",
     "weights/imagenet.py",
 ]  # fmt: skip
 NUMBA = [
@@ -50,6 +50,9 @@ WEB_FILES = [
     "serve/answers.py", "serve/application.py", "serve/metrics.py", "serve/middleware.py", "serve/protocol.py",
     "serve/server.py", "serve/service.py", "serve/uploads.py",
 ]  # fmt: skip
+# Optional packages.
+ONNX, ONNXRUNTIME = ["export/onnx_graph.py"], ["export/writing.py", "prediction/runtimes.py"]
+LITERT = ["prediction/runtimes.py"]
 # The only files that import any of them at module level: on terminals, when a CRF or the engine runs, and to serve.
 EAGER = {
     "cli/live.py": {"rich"},
@@ -57,7 +60,8 @@ EAGER = {
     **{file: {"numba", "llvmlite"} for file in NUMBA if file != "kernels/compiling.py"},
 }
 HEAVY = {
-    "tensorflow", "keras", "rich", "scipy", "numba", "llvmlite", "h5py", "tqdm", "matplotlib", "tomli_w", "av", *WEB,
+    "tensorflow", "keras", "rich", "scipy", "numba", "llvmlite", "h5py", "tqdm", "matplotlib", "tomli_w", "av", "onnx",
+    "onnxruntime", "ai_edge_litert", *WEB,
 }  # fmt: skip
 
 FILES = {str(path.relative_to(PACKAGE)): ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
@@ -128,6 +132,9 @@ def test_heavy_packages_are_imported_where_they_are_listed():
     assert files_that_import({"numba", "llvmlite"}) == NUMBA
     assert files_that_import({"rich"}) == RICH
     assert files_that_import(WEB) == WEB_FILES
+    assert files_that_import({"onnx"}) == ONNX
+    assert files_that_import({"onnxruntime"}) == ONNXRUNTIME
+    assert files_that_import({"ai_edge_litert"}) == LITERT
 
 
 @pytest.mark.parametrize("file", FILES)

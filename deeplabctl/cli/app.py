@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from deeplabctl.cli import convert_caffe, infer, report, serve, train
+from deeplabctl.cli import convert_caffe, export, infer, report, serve, train
 from deeplabctl.cli.data import app as data
 from deeplabctl.cli.eval import command as evaluate
 from deeplabctl.cli.help import SectionedCommand, SectionedGroup
@@ -42,6 +42,7 @@ app.command("eval", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command("infer", epilog=infer.EXAMPLES, no_args_is_help=True)(infer.infer)
 app.command("serve", epilog=serve.EXAMPLES)(serve.serve)
 app.command("report", epilog=report.EXAMPLES, no_args_is_help=True)(report.report)
+app.command("export", epilog=export.EXAMPLES, no_args_is_help=True)(export.export)
 app.command("convert-caffe", epilog=convert_caffe.EXAMPLES, no_args_is_help=True)(convert_caffe.convert_caffe)
 app.add_typer(data.app, name="data", cls=SectionedGroup)
 for command in (*app.registered_commands, *data.app.registered_commands):

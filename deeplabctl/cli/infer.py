@@ -79,7 +79,7 @@ def infer(
     scales: ScalesOption = None,
     flip: FlipOption = None,
     engine: EngineOption = "auto",
-    precision: PrecisionOption = "float32",
+    precision: PrecisionOption = None,
     tile: TileOption = "auto",
     batch_size: Annotated[
         int | None,

@@ -34,7 +34,8 @@ WeightsOption = Annotated[
         "--weights",
         metavar="FILE|RUN",
         envvar="DEEPLABCTL_WEIGHTS",
-        help="Weight file of any format, or run directory. Default: the best weights of the newest run in ./runs.",
+        help="Weight file of any format, run directory, or export. Default: the best weights of the newest run in "
+        "./runs.",
         rich_help_panel="Network",
     ),
 ]
@@ -67,10 +68,11 @@ EngineOption = Annotated[
     ),
 ]
 PrecisionOption = Annotated[
-    PredictionPrecision,
+    PredictionPrecision | None,
     typer.Option(
         "--precision",
-        help="Number format of the network, with TensorFlow: bfloat16 is for new CPUs, float16 for GPUs.",
+        help="Number format of the network, with TensorFlow: bfloat16 is for new CPUs, float16 for GPUs. "
+        "Default: float32, or an export's own.",
         rich_help_panel="Prediction",
     ),
 ]

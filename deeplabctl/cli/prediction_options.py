@@ -25,14 +25,14 @@ def read_settings(
     crf_adaptive: bool,
     crf_params: str | None,
     engine: Engine,
-    precision: Precision = "float32",
+    precision: Precision | None = None,
     tile: str = "auto",
 ) -> SettingsRequest:
     """Return what the options ask for; a usage error if one cannot be read."""
     from deeplabctl.crf.params import CrfParams
     from deeplabctl.prediction.settings import SettingsRequest, parse_crf_params, parse_scales, parse_tile
 
-    if engine == "numba" and precision != "float32":
+    if engine == "numba" and precision not in (None, "float32"):
         raise typer.BadParameter("the engine numba computes in float32 only", param_hint="--precision")
     with usage_errors("--scales"):
         scale_list = None if scales is None else parse_scales(scales)
@@ -45,7 +45,7 @@ def read_settings(
 
 
 def load_segmenter(network: Network, settings: PredictionSettings, report: Reporter) -> Segmenter:
-    """Load what computes a network, TensorFlow or kernels, and the CRF's kernels, with notes of what takes a while."""
+    """Load what computes a network, and the CRF's kernels, with notes of what takes a while."""
     from deeplabctl.prediction.engines import report_compiling, with_engine
     from deeplabctl.prediction.segmenter import Segmenter
 
@@ -56,7 +56,10 @@ def load_segmenter(network: Network, settings: PredictionSettings, report: Repor
         start_tensorflow()
     report_compiling(settings, report)
     load_crf_kernels(settings.crf, report)
-    return Segmenter.from_network(network, settings)
+    segmenter = Segmenter.from_network(network, settings)
+    if network.export is not None:
+        segmenter.prepare()  # its runtime may be missing
+    return segmenter
 
 
 def load_crf_kernels(crf: CrfParams | None, report: Reporter) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from deeplabctl.errors import DeepLabError
+from deeplabctl.native_output import captured_stderr
 
 
 def start_tensorflow() -> None:
@@ -25,7 +24,7 @@ def tensorflow_startup(log: Callable[[str], None] = lambda text: None) -> Iterat
     environment variable stops all of the lines that TensorFlow writes. Raises DeepLabError with them if it fails.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with _captured_stderr() as captured:
+    with captured_stderr() as captured:
         try:
             import tensorflow as tf
 
@@ -37,24 +36,3 @@ def tensorflow_startup(log: Callable[[str], None] = lambda text: None) -> Iterat
             raise DeepLabError(f"TensorFlow did not start: {error}; it wrote: {captured()[-2000:]}") from error
         if text := captured().strip():
             log(f"TensorFlow while starting:\n{text}")
-
-
-@contextmanager
-def _captured_stderr() -> Iterator[Callable[[], str]]:
-    """Redirect file descriptor 2, which native code also writes to, into a file; yields a function that reads it."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    with tempfile.TemporaryFile() as file:
-
-        def read() -> str:
-            sys.stderr.flush()
-            file.seek(0)
-            return file.read().decode("utf-8", "replace")
-
-        os.dup2(file.fileno(), 2)
-        try:
-            yield read
-        finally:
-            sys.stderr.flush()
-            os.dup2(saved, 2)
-            os.close(saved)

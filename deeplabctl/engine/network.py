@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -31,6 +31,9 @@ _FRONT_REACH = 32  # pixels
 _TILE = 640  # pixels, and 32 around; a tile's two largest arrays have 64 channels and take 250 MB
 
 
+Look = Callable[[int, Float32], None]
+
+
 class NumbaNetwork:
     """Compute logits of images of any size, on ``threads`` CPUs or all that this process may use.
 
@@ -50,13 +53,15 @@ class NumbaNetwork:
         self._fields = fields(architecture)
         self._front = self._front_length()
 
-    def logits(self, image: Pixels) -> Float32:
+    def logits(self, image: Pixels, look: Look | None = None) -> Float32:
         """Return the logits (h, w, classes) of an image (H, W, 3) float32, BGR minus the mean.
 
-        They are at stride 8, or as `Architecture.test_rows` say.
+        They are at stride 8, or as `Architecture.test_rows` say. ``look`` is called for each of the `operations` with
+        its place among them and its first input (h, w, channels), which is valid during the call only; nothing is
+        computed in tiles then.
         """
         with self._lock:
-            return self._logits(np.ascontiguousarray(image, np.float32))
+            return self._logits(np.ascontiguousarray(image, np.float32), look)
 
     def least_memory(self, height: int, width: int) -> int:
         """Return bytes that an image takes at least: the most that a layer reads and writes, the front's apart."""
@@ -68,11 +73,11 @@ class NumbaNetwork:
         )
         return int(4 * max(values) * height * width)
 
-    def _logits(self, image: Pixels) -> Float32:
-        if self._front and math.prod(image.shape[:2]) > _TILE**2:
+    def _logits(self, image: Pixels, look: Look | None) -> Float32:
+        if look is None and self._front and math.prod(image.shape[:2]) > _TILE**2:
             array, size = self._compute(self._operations[self._front - 1 :], *self._front_in_tiles(image))
         else:
-            array, size = self._compute(self._operations, image.reshape(-1), image.shape[:2])
+            array, size = self._compute(self._operations, image.reshape(-1), image.shape[:2], look)
         logits = self._pixels(array, size, self.classes)[..., : self.classes].copy()
         self._buffers.give(array)
         return logits
@@ -95,14 +100,18 @@ class NumbaNetwork:
             self._buffers.give(array)
         return result, size
 
-    def _compute(self, operations: Sequence[Operation], array: Float32, size: Size) -> tuple[Float32, Size]:
+    def _compute(
+        self, operations: Sequence[Operation], array: Float32, size: Size, look: Look | None = None
+    ) -> tuple[Float32, Size]:
         """Return the last operation's result, and its size, from the first one's."""
         uses = Counter(id(below) for operation in operations for below in operation.inputs)
         values = {id(operations[0]): (array, size)}
-        for operation in operations[1:]:
+        for place, operation in enumerate(operations[1:], 1):
             before, layer = [values[id(below)] for below in operation.inputs], self._layers[id(operation)]
             if len({size for _, size in before}) > 1:
                 raise ValueError(f"{operation.name}: expected inputs of one size, got {[size for _, size in before]}")
+            if look is not None:
+                look(place, _view(operation.inputs[0], *before[0]))
             size = layer.size(before[0][1])
             result = self._buffers.take(math.prod(size) * padded(operation.channels))
             layer.compute([array for array, _ in before], before[0][1], result)
@@ -130,8 +139,7 @@ class NumbaNetwork:
         return array[: math.prod(size) * padded(channels)].reshape(*size, padded(channels))
 
     def _layer(self, operation: Operation, form: tuple[tuple[int, ...], ...]) -> Layer:
-        below = operation.inputs[0]
-        depth = below.channels if isinstance(below, Picture) else padded(below.channels)
+        depth = _depth(operation.inputs[0])
         if isinstance(operation, Convolution):
             return ConvolutionLayer(operation, depth, form, self.workers)
         if isinstance(operation, Addition):
@@ -140,3 +148,14 @@ class NumbaNetwork:
             return EnlargementLayer(operation, depth, self.workers)
         assert not isinstance(operation, Picture)
         return PoolingLayer(operation, depth, self.workers)
+
+
+def _depth(operation: Operation) -> int:
+    """Return the channels that the array of a result has room for."""
+    return operation.channels if isinstance(operation, Picture) else padded(operation.channels)
+
+
+def _view(operation: Operation, array: Float32, size: Size) -> Float32:
+    """View the result (h, w, channels) of an operation in its array."""
+    depth = _depth(operation)
+    return array[: math.prod(size) * depth].reshape(*size, depth)[..., : operation.channels]

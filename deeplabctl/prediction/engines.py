@@ -1,20 +1,21 @@
-"""Choose what computes a network, TensorFlow or kernels that numba compiles, and build it at its first use."""
+"""Choose what computes a network, TensorFlow, kernels that numba compiles or an export's runtime, and build it."""
 
 from __future__ import annotations
 
 import platform
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from deeplabctl.engine.network import NumbaNetwork
-from deeplabctl.errors import RecipeError
+from deeplabctl.errors import RecipeError, WeightsError
 from deeplabctl.kernels.compiling import are_compiled
 from deeplabctl.network.keras_model import assign_weights, build_model, model_variables
 from deeplabctl.network.layers import ARCHITECTURES, Weights
 from deeplabctl.network.precision import POLICIES, Precision, can_compute
 from deeplabctl.prediction.graphs import Graphs
 from deeplabctl.prediction.numba_graphs import NumbaGraphs
+from deeplabctl.prediction.runtimes import ExportedGraphs
 from deeplabctl.prediction.settings import PredictionSettings
 from deeplabctl.reporting import Note, Reporter
 from deeplabctl.weights.model_info import ModelInfo
@@ -55,10 +56,16 @@ def report_compiling(settings: PredictionSettings, report: Reporter) -> None:
 
 
 class Networks:
-    """Build what computes a network, each at its first use; from weights, or a Keras model whose weights may change."""
+    """Build what computes a network, each at its first use.
 
-    def __init__(self, info: ModelInfo, weights: Weights | None, model: keras.Model | None) -> None:
-        self._info, self._weights = info, weights
+    It is made of weights, of a Keras model whose weights may change, or is the graph of an export.
+    """
+
+    def __init__(
+        self, info: ModelInfo, weights: Weights | None, model: keras.Model | None, export: Path | None = None
+    ) -> None:
+        self._info, self._weights, self._export = info, weights, export
+        self._exported: ExportedGraphs | None = None
         self.usual_engine = None if model is None else "tensorflow"  # which is loaded already
         self._models: dict[Precision, keras.Model] = {} if model is None else {"float32": model}
         self._numba: NumbaNetwork | None = None
@@ -71,6 +78,11 @@ class Networks:
 
     def model(self, precision: Precision = "float32") -> keras.Model:
         """Return the Keras model; TensorFlow loads here."""
+        if self._export is not None:
+            raise WeightsError(
+                f"weights {self._export}: expected weights for a Keras model, got an export, which is run as it is; "
+                "give the weights that it was made of"
+            )
         if precision not in self._models:
             info = self._info
             if precision != "float32" and not can_compute(precision):
@@ -88,16 +100,20 @@ class Networks:
             self._models[precision] = model
         return self._models[precision]
 
-    def graphs(self, settings: PredictionSettings) -> Graphs | NumbaGraphs:
+    def graphs(self, settings: PredictionSettings) -> Graphs | NumbaGraphs | ExportedGraphs:
         """Return what computes labels with these settings, whose engine is not "auto"."""
-        key = (settings.engine, settings.precision, settings.scales, settings.flip)
+        if self._export is not None:
+            self._exported = self._exported or ExportedGraphs(self._export, self._info)
+            return self._exported
+        precision = cast(Precision, settings.precision)  # only exports have others
+        key = (settings.engine, precision, settings.scales, settings.flip)
         if key not in self._graphs:
             several = len(ARCHITECTURES[self._info.architecture].scales) > 1
             if settings.engine == "numba":
                 made = NumbaGraphs(self._numba_network(), settings.scales, flip=settings.flip, fuses_coarse=several)
                 self._graphs[key] = made
             else:
-                model = self.model(settings.precision)
+                model = self.model(precision)
                 self._graphs[key] = Graphs(model, settings.scales, flip=settings.flip, fuses_coarse=several)
         return self._graphs[key]
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from deeplabctl.arrays import Image, Label, Pixels, Scores
+from deeplabctl.arrays import Image, Label, Scores
 from deeplabctl.errors import DataError
 from deeplabctl.network.geometry import padded_size, scaled_size
 from deeplabctl.network.preprocessing import preprocess
@@ -17,6 +17,7 @@ from deeplabctl.parallel import available_memory
 from deeplabctl.prediction.engines import Networks
 from deeplabctl.prediction.graphs import Graphs
 from deeplabctl.prediction.numba_graphs import NumbaGraphs
+from deeplabctl.prediction.runtimes import ExportedGraphs
 from deeplabctl.prediction.settings import PredictionSettings
 from deeplabctl.prediction.tiled import Tiled, in_tiles_where_needed
 
@@ -110,8 +111,17 @@ class Forward:
         height, width = image.shape[:2]
         return padded_size(height, self._settings.pad), padded_size(width, self._settings.pad)
 
-    def _inputs(self, image: Image) -> tuple[Pixels, npt.NDArray[np.int32]]:
-        """Return the network's inputs (1 or 2, H, W, 3), padded, and the sizes that they take at the scales."""
+    def prepare(self) -> None:
+        """Build what computes the network now, and not at the first image."""
+        self._compiled()
+
+    def _inputs(self, image: Image) -> tuple[Any, npt.NDArray[np.int32]]:
+        """Return the network's inputs (1 or 2, H, W, 3), padded, and the sizes that they take at the scales.
+
+        An export takes the image itself, and does the rest.
+        """
+        if isinstance(self._compiled(), ExportedGraphs):
+            return image[None], np.empty((0, 2), np.int32)
         settings, full = self._settings, self._padded(image)
         inputs = np.zeros((1 + settings.flip, *full, 3), np.float32)
         inputs[0, : image.shape[0], : image.shape[1]] = preprocess(image)
@@ -120,12 +130,14 @@ class Forward:
         sizes = [[scaled_size(side, scale) for side in full] for scale in settings.scales]
         return inputs, np.array(sizes, np.int32)
 
-    def _for(self, image: Image) -> Graphs | NumbaGraphs | Tiled:
+    def _for(self, image: Image) -> Graphs | NumbaGraphs | ExportedGraphs | Tiled:
         """Return what computes an image of this size."""
         graphs, architecture = self._compiled(), self._networks.architecture
+        if isinstance(graphs, ExportedGraphs):
+            return graphs
         return in_tiles_where_needed(graphs, self._settings, architecture, self._padded(image))
 
-    def _compiled(self) -> Graphs | NumbaGraphs:
+    def _compiled(self) -> Graphs | NumbaGraphs | ExportedGraphs:
         """Return what computes the network with these settings; built at its first use."""
         return self._networks.graphs(self._settings)
 

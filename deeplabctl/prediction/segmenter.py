@@ -16,13 +16,18 @@ from deeplabctl.crf import CrfParams, refine
 from deeplabctl.crf.mean_field import memory_to_refine
 from deeplabctl.data.images import as_image
 from deeplabctl.errors import DataError, RecipeError
-from deeplabctl.network.layers import ARCHITECTURES
 from deeplabctl.parallel import map_ahead
 from deeplabctl.prediction.batching import Batches
 from deeplabctl.prediction.engines import Networks, with_engine
 from deeplabctl.prediction.forward import Forward, Found, size_in_words
 from deeplabctl.prediction.segmentation import Segmentation
-from deeplabctl.prediction.settings import PredictionSettings, SettingsOptions, read_options
+from deeplabctl.prediction.settings import (
+    PredictionSettings,
+    SettingsOptions,
+    as_exported,
+    read_options,
+    usual_settings,
+)
 from deeplabctl.weights.fitting import Network
 from deeplabctl.weights.locating import find_weights
 from deeplabctl.weights.model_info import ModelInfo
@@ -61,7 +66,7 @@ class Segmenter:
         self, model: keras.Model | Networks, info: ModelInfo, settings: PredictionSettings | None = None
     ) -> None:
         self.info = info
-        self.settings = settings or PredictionSettings(scales=ARCHITECTURES[info.architecture].scales)
+        self.settings = usual_settings(info) if settings is None else as_exported(settings, info)
         self._networks = model if isinstance(model, Networks) else Networks(info, None, model)
         self.applied = with_engine(self.settings, self._networks.usual_engine)  # the engine is not "auto" here
         self._forward = Forward(self._networks, self.applied)
@@ -78,8 +83,8 @@ class Segmenter:
 
     @classmethod
     def from_network(cls, network: Network, settings: PredictionSettings | None = None) -> Self:
-        """Take a network that was read already; with numba's engine, TensorFlow is not loaded."""
-        return cls(Networks(network.info, network.weights, None), network.info, settings)
+        """Take a network that was read already; with numba's engine, or an export's, TensorFlow is not loaded."""
+        return cls(Networks(network.info, network.weights, None, network.export), network.info, settings)
 
     def __repr__(self) -> str:
         """Return the network and the settings, in a line."""
@@ -182,12 +187,13 @@ class Segmenter:
 
     def largest_batch(self, asked: int | None = None) -> int:
         """Return how many images are computed together at most; raises RecipeError for numba's engine and several."""
-        if self.applied.engine == "tensorflow":
+        if self.info.export is None and self.applied.engine == "tensorflow":
             together = self._forward.on_device and not isinstance(self.settings.tile, int)
             return asked or (_GPU_BATCH if together else 1)
         if (asked or 1) > 1:
             raise RecipeError(
-                f"`batch_size`: the engine numba computes one image at a time, got {asked}; use `engine=tensorflow`"
+                f"`batch_size`: {self.applied.engine} computes one image at a time here, got {asked}; leave it out, or "
+                "use weights with `engine=tensorflow`"
             )
         return 1
 
@@ -232,9 +238,13 @@ class Segmenter:
         """Return the network's scores (H, W, C), before any CRF, of an image of this shape from its coarse logits."""
         return self._forward.scores_from(coarse, shape)
 
+    def prepare(self) -> None:
+        """Load what computes the network now, and not at the first image; raises WeightsError if it cannot be."""
+        self._forward.prepare()
+
 
 def load(weights: str | os.PathLike[str] | None = None, **settings: Unpack[SettingsOptions]) -> Segmenter:
-    """Load a network: a run directory, or a weight file of any format that can be read; raises WeightsError.
+    """Load a network: a run directory, a weight file of any format, or an export; raises WeightsError.
 
     Without ``weights`` it is the best of the newest run under ./runs. ``settings`` are pad, scales, flip, crf,
     crf_adaptive, precision and engine, as `Segmenter` takes them at each call; what is not given is as in the recipe

@@ -15,6 +15,7 @@ from deeplabctl.errors import RecipeError
 from deeplabctl.network.layers import ARCHITECTURES
 from deeplabctl.network.precision import Precision
 from deeplabctl.recipe import Expect, Recipe, recipe_from_dict
+from deeplabctl.weights.export_facts import ExportPrecision, Runtime
 from deeplabctl.weights.model_info import ModelInfo
 
 Pad = Literal["paper", "tight"]
@@ -31,8 +32,8 @@ class PredictionSettings:
     flip: bool = False  # take the mean with the mirrored image's logits
     crf: CrfParams | None = None  # refine the scores with the dense CRF
     crf_adaptive: bool = False  # labels that are weak in the whole image send no messages
-    precision: Precision = "float32"  # of the network
-    engine: Engine = "auto"  # what computes the network: "auto" is numba on CPUs, TensorFlow on GPUs
+    precision: Precision | ExportPrecision = "float32"  # of the network; of an export, its own
+    engine: Engine | Runtime = "auto"  # "auto": numba on CPUs, TensorFlow on GPUs, or an export's own runtime
     tile: Tile = "auto"  # compute tiles with so many pixels on a side, and put them together; "auto": of large images
 
     def to_dict(self) -> dict[str, Any]:
@@ -79,8 +80,11 @@ class SettingsRequest:
     def resolve(self, info: ModelInfo, *, is_voc: bool = False) -> PredictionSettings:
         """Return the settings to use; raises RecipeError for values that are not possible.
 
-        Where neither the user nor the recipe names a test size, it is "paper" for VOC's classes and else "tight".
+        Where neither the user nor the recipe names a test size, it is "paper" for VOC's classes and else "tight". What
+        an export fixes is as it has it.
         """
+        if info.export is not None:
+            return self.change(usual_settings(info), info)
         self._check()
         recipe = weights_recipe(info)
         usual: Pad = "paper" if is_voc else "tight"
@@ -92,9 +96,9 @@ class SettingsRequest:
         return PredictionSettings(pad, scales, flip, crf, bool(self.crf_adaptive), precision, engine, tile)
 
     def change(self, settings: PredictionSettings, info: ModelInfo) -> PredictionSettings:
-        """Return settings with what is asked for in place of their own."""
+        """Return settings with what is asked for in place of their own; raises RecipeError as `resolve` does."""
         self._check()
-        return PredictionSettings(
+        changed = PredictionSettings(
             pad=self.pad or settings.pad,
             scales=settings.scales if self.scales is None else checked_scales(self.scales),
             flip=settings.flip if self.flip is None else self.flip,
@@ -104,6 +108,7 @@ class SettingsRequest:
             engine=self.engine or settings.engine,
             tile=self.tile or settings.tile,
         )
+        return as_exported(changed, info)
 
     def _crf(self, usual: CrfParams, before: CrfParams | None) -> CrfParams | None:
         """Return the CRF's parameters: as asked for, else as before; ``usual`` are those of the recipe."""
@@ -127,6 +132,40 @@ class SettingsRequest:
                 raise RecipeError(f"`{name}`: expected True or False, got {value!r}")
         if not isinstance(self.crf, CrfParams | str | bool | None):
             raise RecipeError(f"`crf`: expected True or False, CrfParams, or a text such as bi_w=5, got {self.crf!r}")
+
+
+def usual_settings(info: ModelInfo) -> PredictionSettings:
+    """Return the settings of a network where no recipe says others: its architecture's, or an export's own."""
+    if (export := info.export) is None:
+        return PredictionSettings(scales=ARCHITECTURES[info.architecture].scales)
+    return PredictionSettings("tight", export.scales, export.flip, precision=export.precision, engine=export.runtime)
+
+
+def as_exported(settings: PredictionSettings, info: ModelInfo) -> PredictionSettings:
+    """Return the settings, with the engine "auto" replaced if they are for an export.
+
+    Raises RecipeError for others than the export's graph computes.
+    """
+    if (export := info.export) is None:
+        return settings
+    fixed = usual_settings(info)
+    settings = replace(settings, engine=fixed.engine if settings.engine == "auto" else settings.engine)
+    if isinstance(settings.tile, int):
+        raise RecipeError(f"`tile`: this {export.words} computes whole images only, got {settings.tile}; leave it out")
+    for name in ("pad", "scales", "flip", "precision", "engine"):
+        expected, got = getattr(fixed, name), getattr(settings, name)
+        if got != expected:
+            raise RecipeError(
+                f"`{name}`: this {export.words} was exported with {name} {_word(expected)}, which cannot be changed "
+                f"afterwards, got {_word(got)}; leave it out, or export the weights again"
+            )
+    return settings
+
+
+def _word(value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return ", ".join(f"{part:g}" for part in value) if isinstance(value, tuple) else str(value)
 
 
 class SettingsOptions(TypedDict, total=False):

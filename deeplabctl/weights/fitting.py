@@ -38,6 +38,7 @@ class Network:
     new_layers: list[str]  # start random: they are not in the file, or its classifier has another class count
     notes: list[str]  # what was done to the layers of the file, in words
     classes_in_file: int | None  # of the file's classifier; None without one
+    export: Path | None = None  # the file that computes it, and has no weights to read
 
 
 def fit_weights(

@@ -10,7 +10,9 @@ from enum import Enum
 from pathlib import Path
 
 from deeplabctl.caffe.sniff import is_caffemodel, looks_like_solverstate
+from deeplabctl.caffe.wire import BYTES, VARINT, WireFile
 from deeplabctl.errors import WeightsError
+from deeplabctl.weights.export_facts import ExportFormat
 from deeplabctl.weights.tf_checkpoint import checkpoint_prefix
 from deeplabctl.weights.tf_checkpoint_v1 import is_checkpoint_v1
 
@@ -25,15 +27,26 @@ class Format(Enum):
     TENSORFLOW = "TensorFlow checkpoint"
     PICKLE = "weight pickle"
     TORCH = "PyTorch file (.pth)"
+    SAVED_MODEL = "SavedModel"
+    ONNX = "ONNX file"
+    TFLITE = "TFLite file"
 
 
-INFO_ENTRY = "deeplabctl.json"  # in our own .keras archives, beside Keras' entries
+EXPORTS: dict[Format, ExportFormat] = {
+    Format.SAVED_MODEL: "savedmodel", Format.ONNX: "onnx", Format.TFLITE: "tflite",
+}  # fmt: skip
+
+INFO_ENTRY = "deeplabctl.json"  # in our own .keras archives and exports, beside the entries of the format
+SAVED_MODEL_FILE = "saved_model.pb"  # in the folder that a SavedModel is
 
 # What zipfile and json raise for an archive that is damaged, cut off, compressed in another way or encrypted.
 DAMAGED_ZIP = (zipfile.BadZipFile, OSError, zlib.error, RuntimeError, ValueError, KeyError, TypeError, EOFError)
 
 ZIP = b"PK\x03\x04"
 TORCH_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # a pickle of the number with which an old .pth begins
+_TFLITE = b"TFL3"  # after the four bytes of an offset
+_ONNX = {1: VARINT, 2: BYTES, 3: BYTES, 4: BYTES, 5: VARINT, 6: BYTES}  # the fields of a ModelProto before its graph
+_GRAPH = 7
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _PICKLE = re.compile(rb"\x80[\x02-\x05]|\(dp?\d*\n|\(lp?\d*\n|ccopy_reg|\}q")
 
@@ -61,12 +74,15 @@ _WRONG = (
 def identify(path: Path) -> Format:
     """Return the format of a weight file; raises WeightsError, which says what the file is, for other files.
 
-    A TensorFlow checkpoint may be given by its prefix, its ``.index`` or its ``.data-...`` file.
+    A TensorFlow checkpoint may be given by its prefix, its ``.index`` or its ``.data-...`` file; a SavedModel is a
+    folder.
     """
     if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises OSError for a name that is too long
         if checkpoint_prefix(path) is not None:
             return Format.TENSORFLOW
         raise WeightsError(f"weights {path}: there is no such file")
+    if is_saved_model(path):
+        return Format.SAVED_MODEL
     if not path.is_file():
         raise WeightsError(f"weights {path}: expected a file, got a folder or a device")
     try:
@@ -78,10 +94,14 @@ def identify(path: Path) -> Format:
         raise _wrong(path, "an empty file; get it again")
     if head.startswith(ZIP):
         return _zip_format(path)
+    if head[4:8] == _TFLITE:
+        return Format.TFLITE
     if checkpoint_prefix(path) is not None or is_checkpoint_v1(path):
         return Format.TENSORFLOW
     if head.startswith(TORCH_MAGIC):
         return Format.TORCH
+    if _is_onnx(path):
+        return Format.ONNX
     if looks_like_solverstate(path) or is_caffemodel(path):
         return Format.CAFFE  # its reader refuses a solver state with a hint
     if head.startswith(_HDF5):
@@ -94,6 +114,27 @@ def identify(path: Path) -> Format:
     if _is_text(head):
         raise _wrong(path, "a text file, perhaps a list")
     raise _wrong(path, "an unknown format")
+
+
+def is_saved_model(path: Path) -> bool:
+    """Tell whether a path is the folder of a SavedModel."""
+    return os.path.isfile(path / SAVED_MODEL_FILE)  # noqa: PTH113 - Path.is_file raises for names that are too long
+
+
+def _is_onnx(path: Path) -> bool:
+    """Tell whether a graph, even one cut off, follows the version and the names that a ModelProto begins with."""
+    wire = WireFile(path)
+    at = 0
+    try:
+        while at < wire.size:
+            tag, _ = wire.varint(at, wire.size)
+            number = tag >> 3
+            if number == _GRAPH or _ONNX.get(number) != tag & 7:
+                return number == _GRAPH and tag & 7 == BYTES and at > 0 and wire.buffer[0] == 1 << 3
+            at = next(wire.fields(at)).end
+    except (WeightsError, StopIteration):
+        pass
+    return False
 
 
 def _zip_format(path: Path) -> Format:
@@ -118,5 +159,5 @@ def _is_text(head: bytes) -> bool:
 def _wrong(path: Path, what: str) -> WeightsError:
     return WeightsError(
         f"weights {path}: expected a model file (.keras), a run directory, a .caffemodel, a TensorFlow checkpoint, "
-        f"a weight pickle, a .pth or Keras VGG-16 or ResNet-101 weights, got {what}"
+        f"a weight pickle, a .pth, Keras VGG-16 or ResNet-101 weights or an export, got {what}"
     )

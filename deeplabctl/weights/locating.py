@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from deeplabctl.errors import WeightsError
+from deeplabctl.weights.formats import is_saved_model
 
 BEST, LAST = "best.keras", "last.keras"  # the model files of a run directory
 
@@ -28,10 +29,10 @@ def find_weights(given: str | None, runs: Path = Path("runs")) -> Path:
 
 
 def weights_path(path: Path) -> Path:
-    """Return the weight file at a path: the path itself, or the best model file of a run directory."""
-    if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises OSError for a name that is too long
+    """Return the weight file at a path: the path itself, also a SavedModel's, or the best file of a run directory."""
+    if not os.path.isdir(path) or is_saved_model(path):  # noqa: PTH112 - Path.is_dir raises for names that are too long
         return path
     for name in (BEST, LAST):
         if (path / name).is_file():
             return path / name
-    raise WeightsError(f"weights {path}: expected a run directory with {BEST}, got a folder without one")
+    raise WeightsError(f"weights {path}: expected a run directory with {BEST} or a SavedModel, got another folder")

@@ -12,6 +12,7 @@ from deeplabctl.classes import voc_palette
 from deeplabctl.errors import WeightsError
 from deeplabctl.network.layers import ARCHITECTURES, DEFAULT_ARCHITECTURE
 from deeplabctl.network.preprocessing import MEAN_BGR
+from deeplabctl.weights.export_facts import ExportFacts
 from deeplabctl.weights.formats import DAMAGED_ZIP, INFO_ENTRY
 
 _LARGEST = 16 << 20  # bytes of the entry with the facts, which has some thousands
@@ -25,13 +26,16 @@ class ModelInfo:
     architecture: str = DEFAULT_ARCHITECTURE
     width: float = 1.0
     provenance: dict[str, Any] = field(default_factory=dict)  # source, recipe, data set, split trained on, step, mIoU
+    export: ExportFacts | None = None  # of a file that its own runtime computes
 
     def to_json(self) -> str:
-        """Return the text of the archive's entry, with scales, palette and preprocessing for other readers."""
+        """Return the text that a file has of it, with scales, palette and preprocessing for other readers."""
         palette = voc_palette()[: len(self.classes)].tolist()
         preprocessing = {"channels": "BGR", "mean": MEAN_BGR, "scale": 1}
         scales = ARCHITECTURES[self.architecture].scales
         facts = asdict(self) | {"scales": scales, "palette": palette, "preprocessing": preprocessing}
+        if self.export is None:
+            del facts["export"]
         return json.dumps(facts, indent=1)
 
 
@@ -45,22 +49,36 @@ def read_info(path: Path) -> ModelInfo:
                 raise WeightsError(f"weights {path}: expected a model file written by deeplabctl, got {kind}")
             if (size := archive.getinfo(INFO_ENTRY).file_size) > _LARGEST:
                 raise ValueError(f"{INFO_ENTRY} of {size} bytes")
-            stored = json.loads(archive.read(INFO_ENTRY))
-        classes = tuple(str(name) for name in stored["classes"])
-        architecture, width, provenance = stored["architecture"], float(stored["width"]), dict(stored["provenance"])
-        _check_expected_score(provenance)
+            return info_from_json(archive.read(INFO_ENTRY), path)
     except zipfile.BadZipFile:
         raise WeightsError(
             f"weights {path}: expected a .keras model file or a run directory, got another or a damaged file"
         ) from None
     except DAMAGED_ZIP as error:
-        raise WeightsError(f"weights {path}: the file is damaged ({type(error).__name__}: {error})") from None
+        raise damaged(path, error) from None
+
+
+def info_from_json(text: bytes, path: Path) -> ModelInfo:
+    """Read the text of `ModelInfo.to_json`; raises WeightsError for any other text."""
+    try:
+        stored = json.loads(text)
+        classes = tuple(str(name) for name in stored["classes"])
+        architecture, width, provenance = stored["architecture"], float(stored["width"]), dict(stored["provenance"])
+        _check_expected_score(provenance)
+        export = ExportFacts.from_dict(stored["export"]) if "export" in stored else None
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise damaged(path, error) from None
     if architecture not in ARCHITECTURES:
         raise WeightsError(
             f"weights {path}: expected one of the architectures {', '.join(ARCHITECTURES)}, got {architecture!r}; "
             "a newer version of deeplabctl wrote the file"
         )
-    return ModelInfo(classes, architecture, width, provenance)
+    return ModelInfo(classes, architecture, width, provenance, export)
+
+
+def damaged(path: Path, error: Exception) -> WeightsError:
+    """Return the error to raise for a file whose facts cannot be read."""
+    return WeightsError(f"weights {path}: the file is damaged ({type(error).__name__}: {error})")
 
 
 def _check_expected_score(provenance: dict[str, Any]) -> None:

@@ -12,7 +12,9 @@ from deeplabctl.errors import WeightsError
 from deeplabctl.network import keras_model
 from deeplabctl.network.initialization import random_weights
 from deeplabctl.network.layers import ARCHITECTURES, DEFAULT_ARCHITECTURE, layer_of
+from deeplabctl.weights.export_files import read_export
 from deeplabctl.weights.fitting import Network, fit_weights
+from deeplabctl.weights.formats import EXPORTS, identify
 from deeplabctl.weights.locating import weights_path
 from deeplabctl.weights.reading import read_weight_file
 from deeplabctl.weights.training_start import read_start
@@ -22,11 +24,15 @@ if TYPE_CHECKING:
 
 
 def read_network(path: str | os.PathLike[str]) -> Network:
-    """Read a whole network from a weight file of any format, or from a run directory.
+    """Read a whole network from a weight file of any format, from a run directory or an export.
 
     Raises WeightsError for a file without a classifier, and for one that does not fit.
     """
-    file = read_weight_file(weights_path(Path(path)))
+    path = weights_path(Path(path))
+    if (format_ := EXPORTS.get(identify(path))) is not None:
+        info = read_export(path, format_)
+        return Network(info, {}, [], [], len(info.classes), path)
+    file = read_weight_file(path)
     network = fit_weights(file)
     if network.classes_in_file is None:
         found = ", ".join(dict.fromkeys(map(layer_of, file.weights)))

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from deeplabctl.caffe import CaffeNet, net_dilations, net_shapes, net_weights, read_caffemodel
 from deeplabctl.errors import WeightsError
 from deeplabctl.network.layers import NORM_PARTS, Shapes, Weights, layer_of
-from deeplabctl.weights.formats import Format, identify
+from deeplabctl.weights.formats import EXPORTS, Format, identify
 from deeplabctl.weights.keras_files import read_keras_shapes, read_keras_weights
 from deeplabctl.weights.model_info import ModelInfo, read_info
 from deeplabctl.weights.pickles import read_pickled_arrays
@@ -45,8 +45,13 @@ class WeightFile:
 
 
 def read_weight_file(path: Path) -> WeightFile:
-    """Read a weight file of any format; raises WeightsError for a file that cannot be read."""
+    """Read a weight file of any format; raises WeightsError for a file that cannot be read, and for an export."""
     format_ = identify(path)
+    if format_ in EXPORTS:
+        raise WeightsError(
+            f"weights {path}: this {format_.value} was exported to be run: eval and infer take it, but it cannot be "
+            "converted or trained further; give the weights that it was made of"
+        )
     if format_ is Format.OURS:
         return WeightFile(path, format_, read_keras_weights(path), read_info(path))
     if format_ is Format.CAFFE:

@@ -48,5 +48,12 @@ READERS = [
     Reader("pickles", 500, weights.write_pickles, {"*": (*BYTES, *TEXT)}, weights.read_weights),
     Reader("tensorflow checkpoints", 300, weights.write_tf_checkpoint, {"net.*": BYTES}, weights.read_weights),
     Reader("torch files", 400, weights.write_torch_files, {"*.pth": BYTES}, weights.read_weights),
+    Reader(
+        "exports",
+        500,
+        weights.write_exports,
+        {"*.[ot]*": BYTES, "*/*.pb": BYTES, "*/*/*.json": JSON},
+        weights.read_export,
+    ),
     Reader("other files", 200, weights.write_other_files, {"*": BYTES}, weights.read_weights),
 ]

@@ -16,6 +16,7 @@ from torch_bytes import legacy as legacy_torch
 
 from deeplabctl.caffe.prototxt import check_geometry, read_prototxt
 from deeplabctl.network.initialization import random_weights
+from deeplabctl.prediction.segmenter import Segmenter
 from deeplabctl.prediction.settings import SettingsRequest, expected_score
 from deeplabctl.recipe import read_recipe
 from deeplabctl.weights.conversion import inspect_weights, plan_conversion
@@ -126,6 +127,27 @@ def write_torch_files(folder):
     weights = random_weights("resnet101", len(CLASSES), 1 / 64, seed=5)
     (folder / "old.pth").write_bytes(legacy_torch(port_tensors(weights, kazuto_name)))
     zipped(folder / "new.pth", port_tensors(weights, isht_name))
+
+
+def write_exports(folder):
+    from exports import write_lookalike, write_onnx
+
+    write_onnx(folder / "net.onnx")
+    write_lookalike(folder / "net.tflite", "tflite")
+    write_lookalike(folder / "net.savedmodel", "savedmodel")
+
+
+def read_export(folder, path, out):
+    """Read an export's facts, and run the ONNX file, whose graph is as it was if it was not refused."""
+    from exports import noise
+
+    root = folder / path.relative_to(folder).parts[0]
+    network = read_network(root)
+    assert 1 <= len(network.info.classes) <= 255
+    settings = SettingsRequest().resolve(network.info)
+    json.dumps(settings.to_dict(), allow_nan=False)
+    if network.info.export is not None and network.info.export.format == "onnx":
+        Segmenter.from_network(network, settings).label(noise(9, 9))
 
 
 def write_other_files(folder):

@@ -17,6 +17,7 @@ from tiny_weights import tiny_variables
 from voc_archives import sbd_files, voc_files, write_tar
 
 from deeplabctl.training.checkpoint import Checkpoint
+from deeplabctl.weights.export_files import read_export
 
 FORMATS = tuple(word for name in ("mask", "scores", "labelme", "json", "coco") for word in ("--format", name))
 SQUARE = {"category_id": 1, "segmentation": [[2, 2, 9, 2, 9, 9, 2, 9]]}
@@ -69,6 +70,13 @@ COMMANDS = [
         tensorflow=True,
     ),
     Command(("convert-caffe", "net.pkl", "--out", "net.keras"), ("net.keras",), tensorflow=True),
+    Command(("export", "net.pkl", "--to", "onnx", "--pictures", "set", "--out", "net.onnx"), ("net.onnx",)),
+    Command(
+        ("export", "net.pkl", "--to", "savedmodel", "--pictures", "set", "--out", "net.savedmodel"),
+        ("net.savedmodel",),
+        tensorflow=True,
+        slow=True,
+    ),
 ]
 
 
@@ -151,6 +159,12 @@ def read_whole(path):
             assert file["scores"].ndim == 3
     elif path.suffix == ".npz":
         Checkpoint.read(path)
+    elif path.suffix == ".onnx":
+        read_export(path, "onnx")  # compares its checksum
+    elif path.parts[-2:] in (("net.savedmodel", "saved_model.pb"), ("net.savedmodel", "fingerprint.pb")):
+        read_export(path.parent, "savedmodel")
+    elif "net.savedmodel" in path.parts:
+        assert path.parent.name == "variables"  # in the checksums, too
     elif path.suffix in (".zip", ".keras"):
         with zipfile.ZipFile(path) as archive:
             assert archive.testzip() is None

@@ -71,7 +71,7 @@ def evaluate(
     scales: ScalesOption = None,
     flip: FlipOption = None,
     engine: EngineOption = "auto",
-    precision: PrecisionOption = "float32",
+    precision: PrecisionOption = None,
     tile: TileOption = "auto",
     crf: CrfOption = False,
     crf_adaptive: CrfAdaptiveOption = False,

@@ -34,6 +34,7 @@ def search_crf(console: Console, request: EvaluationRequest, options: SearchOpti
     """Search, print the best parameters, and leave the table."""
     from deeplabctl.crf.params import CrfParams
     from deeplabctl.crf.search_grid import SearchTable
+    from deeplabctl.errors import WeightsError
     from deeplabctl.evaluation.crf_search import samples_sha256, search, spread
     from deeplabctl.evaluation.target import open_target
     from deeplabctl.files import check_writable
@@ -42,6 +43,11 @@ def search_crf(console: Console, request: EvaluationRequest, options: SearchOpti
     check_writable(options.out)
     with console.reporter() as report:
         target = open_target(request, report, default_data=os.environ.get("DEEPLABCTL_DATA"))
+        if target.network.export is not None:
+            raise WeightsError(
+                f"weights {target.path}: a search needs the logits of a network, and an export gives scores only; use "
+                "the weights that it was made of"
+            )
         prediction, samples = target.settings, spread(target.samples(report)[0], options.images)
         split, base = target.split, prediction.crf or CrfParams()
         settings = {

@@ -1,0 +1,177 @@
+"""``deeplabctl export``: write a network for other runtimes."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from deeplabctl.cli.console import Console, usage_errors
+from deeplabctl.cli.options import DebugOption, FlipOption, JsonOption, OverwriteOption, QuietOption, ScalesOption
+
+if TYPE_CHECKING:
+    from deeplabctl.export.job import ExportedModel, ExportPlan
+
+Format = Literal["savedmodel", "onnx", "tflite"]
+
+EXAMPLES = """
+Examples
+  # mine.onnx, which onnxruntime runs, with the weights of runs/mine
+  deeplabctl export runs/mine --to onnx
+
+  # a quarter of the size, calibrated on the pictures of the training
+  deeplabctl export runs/mine --to tflite --int8
+
+  # exports are weights
+  deeplabctl infer photos --weights mine.onnx
+"""
+
+
+def export(
+    weights: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="WEIGHTS",
+            envvar="DEEPLABCTL_WEIGHTS",
+            help="Weight file of any format, or run directory. Default: the best weights of the newest run in ./runs.",
+        ),
+    ] = None,
+    to: Annotated[
+        Format | None,
+        typer.Option(
+            "--to",
+            help="Format: a TensorFlow SavedModel (a folder), ONNX, or TFLite, which LiteRT runs.",
+            rich_help_panel="Export",
+        ),
+    ] = None,
+    float16: Annotated[
+        bool,
+        typer.Option("--float16", help="Store the weights as float16: half the size.", rich_help_panel="Export"),
+    ] = False,
+    int8: Annotated[
+        bool,
+        typer.Option(
+            "--int8",
+            help="Store and compute in int8, calibrated on pictures: a quarter of the size. Not for SavedModel.",
+            rich_help_panel="Export",
+        ),
+    ] = False,
+    calibrate: Annotated[
+        str | None,
+        typer.Option(
+            "--calibrate",
+            metavar="DATA|DIR",
+            help="Pictures for --int8: a data set, of which the training split is used, or a folder. Default: what the "
+            "weights were trained on.",
+            rich_help_panel="Export",
+        ),
+    ] = None,
+    scales: ScalesOption = None,
+    flip: FlipOption = None,
+    pictures: Annotated[
+        str | None,
+        typer.Option(
+            "--pictures",
+            metavar="DATA|DIR",
+            help="Pictures to compare the export with the network on: a data set, of which val is used, or a folder. "
+            "Default: the data set that the weights were trained on, else the built-in one.",
+            rich_help_panel="Comparison",
+        ),
+    ] = None,
+    least_agreement: Annotated[
+        float | None,
+        typer.Option(
+            "--least-agreement",
+            metavar="SHARE",
+            min=0,
+            max=1,
+            help="Share of the labels that must be the network's. Default: 0.9999, with float16 0.999, with int8 0.99.",
+            rich_help_panel="Comparison",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="PATH",
+            help="File or, for a SavedModel, folder to write. Default: the name of the weights, in this folder.",
+            rich_help_panel="Output",
+        ),
+    ] = None,
+    overwrite: OverwriteOption = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Export a network for other runtimes.
+
+    The file takes RGB pictures of any size and gives class ids and scores: preprocessing, scales and upsampling are
+    inside. It is run by its own runtime on pictures and compared with the network before it is kept.
+    """
+    if to is None:
+        raise typer.BadParameter("expected a format: savedmodel, onnx or tflite", param_hint="--to")
+    if int8 and float16:
+        raise typer.BadParameter("expected one of --int8 and --float16", param_hint="--int8")
+    from deeplabctl.export.job import ExportRequest, plan_export, write_export
+    from deeplabctl.prediction.settings import parse_scales
+    from deeplabctl.reporting import Note
+
+    with usage_errors("--scales"):
+        scale_list = None if scales is None else parse_scales(scales)
+    request = ExportRequest(
+        to, weights, "int8" if int8 else "float16" if float16 else "float32", out, scale_list, flip, calibrate,
+        pictures, least_agreement, overwrite,
+    )  # fmt: skip
+    console = Console(json, quiet, debug)
+    with console.errors():
+        with console.reporter() as report:
+            plan = plan_export(request, report)
+            report(Note(f"weights: {plan.path}"))
+            _load(plan)
+            exported = write_export(plan, report)
+        _say(console, exported)
+
+
+def _load(plan: ExportPlan) -> None:
+    """Load TensorFlow, if it writes the format or computes the network, without what it writes to the terminal."""
+    from deeplabctl.cli.tensorflow_startup import start_tensorflow
+    from deeplabctl.prediction.engines import with_engine
+
+    if plan.request.format != "onnx" or with_engine(plan.settings).engine == "tensorflow":
+        start_tensorflow()
+
+
+def _say(console: Console, exported: ExportedModel) -> None:
+    info, agreement, facts = exported.info, exported.agreement, exported.info.export
+    assert facts is not None
+    console.say(
+        f"{exported.path}: {facts.words} of {exported.bytes / 1e6:.1f} MB, {facts.precision}, {info.architecture} of "
+        f"width {info.width:g}, {len(info.classes)} classes"
+    )
+    console.say(
+        f"run by {facts.runtime} on {agreement.pictures} pictures ({agreement.source}): {_percent(agreement.labels)} "
+        f"% of {agreement.pixels:,} labels are the network's, scores differ by {agreement.scores:.1g} at most"
+    )
+    console.say()
+    console.say(f"next: deeplabctl infer IMAGE --weights {shlex.quote(str(exported.path))} --overlay")
+    console.document(
+        {
+            "model": str(exported.path),
+            "format": facts.format,
+            "precision": facts.precision,
+            "bytes": exported.bytes,
+            "architecture": info.architecture,
+            "width": info.width,
+            "classes": list(info.classes),
+            "scales": list(facts.scales),
+            "flip": facts.flip,
+            "agreement": agreement.to_dict(),
+        }
+    )
+
+
+def _percent(share: float) -> str:
+    """Return a share in percent with three digits, rounded down: only all labels are 100 %."""
+    return "100" if share == 1 else f"{int(share * 100_000) / 1000:.3f}"

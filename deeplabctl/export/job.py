@@ -1,0 +1,165 @@
+"""Export a network: write its graph, run that on pictures, compare it with the network, and only then keep it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from deeplabctl.arrays import Image
+from deeplabctl.engine.operations import operations
+from deeplabctl.errors import OutputError, RecipeError, WeightsError
+from deeplabctl.export.comparison import LEAST_AGREEMENT, Agreement, compare
+from deeplabctl.export.packages import check_packages
+from deeplabctl.export.pictures import Pictures, pictures_to_calibrate, pictures_to_compare
+from deeplabctl.export.rounding import rounded_network
+from deeplabctl.export.writing import Graph, write_graph
+from deeplabctl.files import check_new_file, check_new_folder, check_writable, has_content, whole_file, whole_folder
+from deeplabctl.network.layers import classifiers
+from deeplabctl.prediction.segmenter import Segmenter
+from deeplabctl.prediction.settings import PredictionSettings, SettingsRequest
+from deeplabctl.reporting import Note, Reporter, silent
+from deeplabctl.weights.conversion import sha256
+from deeplabctl.weights.export_facts import ExportFacts, ExportFormat, ExportPrecision
+from deeplabctl.weights.export_files import read_export, write_facts
+from deeplabctl.weights.fitting import Network
+from deeplabctl.weights.formats import EXPORTS, identify, is_saved_model
+from deeplabctl.weights.locating import BEST, LAST, find_weights
+from deeplabctl.weights.model_info import ModelInfo
+from deeplabctl.weights.networks import read_network
+
+SUFFIXES: dict[ExportFormat, str] = {"savedmodel": ".savedmodel", "onnx": ".onnx", "tflite": ".tflite"}
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """Hold what a user asks for; None leaves the choice to the weights."""
+
+    format: ExportFormat
+    weights: str | None = None  # None: the best of the newest run
+    precision: ExportPrecision = "float32"
+    out: Path | None = None
+    scales: tuple[float, ...] | None = None
+    flip: bool | None = None
+    calibrate: str | None = None  # pictures for int8; None: those that the weights were trained on
+    pictures: str | None = None  # to compare on; None: validation pictures of the training's data set
+    least_agreement: float | None = None  # share of the labels; None: LEAST_AGREEMENT
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class ExportPlan:
+    """Hold an export whose files and settings were all checked."""
+
+    request: ExportRequest
+    path: Path  # of the weights
+    network: Network
+    settings: PredictionSettings
+    out: Path
+    pictures: Pictures
+    calibration: Pictures | None
+
+
+@dataclass(frozen=True)
+class ExportedModel:
+    """Hold the facts of a file that was exported, run and compared."""
+
+    path: Path
+    info: ModelInfo
+    agreement: Agreement
+    bytes: int
+
+
+def plan_export(request: ExportRequest, report: Reporter = silent) -> ExportPlan:
+    """Check what is asked for and read the weights, without TensorFlow; raises DeepLabError for what cannot be done."""
+    if request.format == "savedmodel" and request.precision == "int8":
+        raise RecipeError("a SavedModel has no int8; use `to=onnx` or `to=tflite`, or float16")
+    if request.calibrate is not None and request.precision != "int8":
+        raise RecipeError("`calibrate` is for int8 only; leave it out, or ask for `int8`")
+    check_packages(request.format)
+    path = find_weights(request.weights)
+    if identify(path) in EXPORTS:
+        raise WeightsError(f"weights {path}: expected weights to export, got an export; give those it was made of")
+    out = request.out or Path(_name(path) + ("" if request.precision == "float32" else f"-{request.precision}"))
+    out = out if request.out else out.with_name(out.name + SUFFIXES[request.format])
+    _check_out(out, request)
+    network = read_network(path)
+    source = {"weights": str(path), "weights_sha256": sha256(path)}
+    info = dataclasses.replace(network.info, provenance=network.info.provenance | source)
+    wanted = SettingsRequest(pad="tight", scales=request.scales, flip=request.flip, crf=False)
+    settings = wanted.resolve(info)
+    calibration = None
+    if request.precision == "int8":
+        calibration = pictures_to_calibrate(info, request.calibrate, report)
+    pictures = pictures_to_compare(info, request.pictures, report)
+    return ExportPlan(request, path, dataclasses.replace(network, info=info), settings, out, pictures, calibration)
+
+
+def write_export(plan: ExportPlan, report: Reporter = silent) -> ExportedModel:
+    """Write an export, run it by its own runtime and compare it with the network as `infer` computes it.
+
+    Raises OutputError, and leaves nothing behind, where fewer labels agree than must.
+    """
+    info, request = plan.network.info, plan.request
+    images = plan.pictures.compared()
+    facts = ExportFacts(request.format, request.precision, plan.settings.scales, plan.settings.flip)
+    calibration: Sequence[Image] = () if plan.calibration is None else plan.calibration.calibrated()
+    if plan.calibration is not None:
+        report(Note(f"calibrating on {len(calibration)} pictures: {plan.calibration.source}"))
+    network = Segmenter.from_network(plan.network, plan.settings)
+    with _whole(plan) as temporary:
+        net = operations(info.architecture, plan.network.weights)
+        if calibration:
+            names = set(classifiers(info.architecture))
+            net = rounded_network(net, info.architecture, plan.network.weights, names, calibration, report)
+        write_graph(Graph(info.architecture, net, facts, calibration), temporary)
+        info = write_facts(temporary, dataclasses.replace(info, export=facts))
+        exported = Segmenter.from_network(read_network(temporary))
+        agreement = compare(network, exported, images, plan.pictures.source, report)
+        _check_agreement(plan, agreement)
+        facts = dataclasses.replace(facts, agreement=agreement.to_dict())
+        info = write_facts(temporary, dataclasses.replace(info, export=facts))
+        assert read_export(temporary, request.format) == info
+        size = sum(file.stat().st_size for file in (temporary, *temporary.rglob("*")) if file.is_file())
+    return ExportedModel(plan.out, info, agreement, size)
+
+
+def export(request: ExportRequest, report: Reporter = silent) -> ExportedModel:
+    """Export a network; raises DeepLabError for what cannot be done."""
+    return write_export(plan_export(request, report), report)
+
+
+def _name(path: Path) -> str:
+    """Return the name of weights: a run's, or the file's without its suffix."""
+    return path.resolve().parent.name if path.name in (BEST, LAST) else path.stem
+
+
+def _check_out(out: Path, request: ExportRequest) -> None:
+    if request.format != "savedmodel":
+        check_new_file(out, overwrite=request.overwrite, suffixes=(SUFFIXES[request.format],))
+    else:
+        check_new_folder(out, overwrite=request.overwrite)
+        if has_content(out) and not is_saved_model(out):
+            raise OutputError(f"{out}: expected a SavedModel to replace, got something else; choose another folder")
+    check_writable(out.absolute().parent)
+
+
+def _whole(plan: ExportPlan) -> AbstractContextManager[Path]:
+    if plan.request.format == "savedmodel":
+        return whole_folder(plan.out, overwrite=plan.request.overwrite)
+    return whole_file(plan.out)
+
+
+def _check_agreement(plan: ExportPlan, agreement: Agreement) -> None:
+    precision = plan.request.precision
+    least = plan.request.least_agreement
+    least = LEAST_AGREEMENT[precision] if least is None else least
+    if not agreement.labels >= least:
+        other = {"int8": "calibrate on other pictures, use float16", "float16": "use float32"}.get(precision, "")
+        raise OutputError(
+            f"cannot write {plan.out}: expected {100 * least:g} % of the labels to be the network's, got "
+            f"{100 * agreement.labels:.4g} % on {agreement.pictures} pictures ({agreement.source}); nothing was "
+            f"written; {other}{', ' if other else ''}or accept fewer: `least_agreement`"
+        )

@@ -1,0 +1,105 @@
+"""Choose the pictures on which an export is calibrated, and those on which it is compared with its network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deeplabctl.arrays import Image
+from deeplabctl.data.images import read_image
+from deeplabctl.data.layout import LISTS
+from deeplabctl.data.locate import SHAPES, open_dataset
+from deeplabctl.errors import DataError
+from deeplabctl.network.geometry import PAPER_SIZE
+from deeplabctl.prediction.pictures import find_images
+from deeplabctl.reporting import Reporter
+from deeplabctl.weights.model_info import ModelInfo
+
+COMPARED, CALIBRATED = 8, 32  # pictures, at most
+_LARGEST = 1024  # pixels of a side; larger pictures are cut
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Name picture files, and where they are from in words."""
+
+    files: tuple[Path, ...]
+    source: str
+
+    def compared(self) -> list[Image]:
+        """Return pictures to compare on: every second one cut to another size, odd or even.
+
+        Raises DataError for one that cannot be read.
+        """
+        images = [_cut(read_image(path), _LARGEST, _LARGEST) for path in spread(self.files, COMPARED)]
+        return [
+            _cut(image, max(1, image.shape[0] * 4 // 5 - n), max(1, image.shape[1] * 3 // 4 + n // 2))
+            if n % 2
+            else image
+            for n, image in enumerate(images)
+        ]
+
+    def calibrated(self) -> list[Image]:
+        """Return pictures to calibrate on, all of the size that they have in common, at most 513 pixels."""
+        images = [read_image(path) for path in spread(self.files, CALIBRATED)]
+        height, width = (min(PAPER_SIZE, *(image.shape[axis] for image in images)) for axis in (0, 1))
+        return [_cut(image, height, width) for image in images]
+
+
+def pictures_to_compare(info: ModelInfo, given: str | None, report: Reporter) -> Pictures:
+    """Return the given pictures, else validation pictures of the training's data set, else those of the built-in one.
+
+    ``given`` is a data set in VOC layout, "shapes", or pictures as `find_images` takes them. Raises DataError.
+    """
+    return _pictures(given or _trained_on(info) or SHAPES, ("val",), report)
+
+
+def pictures_to_calibrate(info: ModelInfo, given: str | None, report: Reporter) -> Pictures:
+    """Return the given pictures, of a data set its training split; by default those that the weights were trained on.
+
+    Raises DataError where there are none.
+    """
+    trained_on = _trained_on(info)
+    if given is None and trained_on is None:
+        raise DataError(
+            "calibration: expected the data set that the weights were trained on, which is not known or no longer "
+            "there; name one, or a folder of pictures: `calibrate`"
+        )
+    split = info.provenance.get("split") if given is None else None
+    splits = tuple(name for name in (split, "train_aug", "train") if isinstance(name, str))
+    return _pictures(given or trained_on or SHAPES, splits, report)
+
+
+def spread(files: Sequence[Path], count: int) -> list[Path]:
+    """Return ``count`` files, or all, spread evenly."""
+    count = min(count, len(files))
+    return [files[index * len(files) // count] for index in range(count)]
+
+
+def _trained_on(info: ModelInfo) -> str | None:
+    """Return the data set that the weights were trained on, where it is still there."""
+    data = info.provenance.get("data")
+    return data if isinstance(data, str) and (data == SHAPES or _is_dataset(data)) else None
+
+
+def _is_dataset(name: str) -> bool:
+    return os.path.isdir(Path(name) / LISTS)  # noqa: PTH112 - Path.is_dir raises for names that are too long
+
+
+def _pictures(name: str, splits: Sequence[str], report: Reporter) -> Pictures:
+    """Return the pictures of a data set's first split of these that it has, or of all; or those of a folder."""
+    if name != SHAPES and not _is_dataset(name):
+        return Pictures(tuple(find_images([name])), name)
+    dataset = open_dataset(name, report)
+    split = next((split for split in splits if split in dataset.splits), None)
+    if split is None:
+        raise DataError(f"data set {name}: expected the split {splits[-1]}, got {', '.join(dataset.splits) or 'none'}")
+    return Pictures(tuple(sample.image for sample in dataset.samples(split)), f"{split} of {name}")
+
+
+def _cut(image: Image, height: int, width: int) -> Image:
+    """Return the middle of an image, at most of this size."""
+    top, left = (max(0, side - most) // 2 for side, most in zip(image.shape[:2], (height, width), strict=True))
+    return image[top : top + height, left : left + width]

@@ -1,0 +1,74 @@
+"""Make exports of small networks without training, for the tests."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from deeplabctl.engine.operations import operations
+from deeplabctl.export.job import ExportPlan, ExportRequest
+from deeplabctl.export.onnx_graph import build_onnx
+from deeplabctl.export.pictures import Pictures
+from deeplabctl.network.initialization import random_weights
+from deeplabctl.network.layers import ARCHITECTURES
+from deeplabctl.prediction.settings import PredictionSettings
+from deeplabctl.weights.export_facts import ExportFacts
+from deeplabctl.weights.export_files import write_facts
+from deeplabctl.weights.fitting import Network
+from deeplabctl.weights.model_info import ModelInfo
+
+CLASSES = ("background", "car", "tree", "road", "sky")
+
+
+def small_network(architecture="largefov", width=0.05, seed=3):
+    """Return a random network of five classes."""
+    info = ModelInfo(CLASSES, architecture, width)
+    return Network(info, random_weights(architecture, len(CLASSES), width, seed), [], [], len(CLASSES))
+
+
+def noise(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
+
+
+def write_pictures(folder, count=3):
+    """Write pictures of different sizes, each of a few smooth colours; returns their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for number in range(count):
+        coarse = Image.fromarray(noise(3, 4, number))
+        paths.append(folder / f"{number}.png")
+        coarse.resize((90 + 7 * number, 70 + number), Image.Resampling.BICUBIC).save(paths[-1])
+    return paths
+
+
+def export_plan(folder, format_, architecture="largefov", precision="float32", flip=False, **changes):
+    """Return the plan of an export of a random network into a folder."""
+    request = ExportRequest(format_, precision=precision, out=Path(folder, f"net.{format_}"), **changes)
+    settings = PredictionSettings(scales=ARCHITECTURES[architecture].scales, flip=flip)
+    pictures = Pictures(tuple(write_pictures(Path(folder, "pictures"))), "pictures")
+    calibration = pictures if precision == "int8" else None
+    return ExportPlan(
+        request, Path("net.keras"), small_network(architecture), settings, request.out, pictures, calibration
+    )
+
+
+def write_onnx(path, network=None, scales=(1.0,), flip=False):
+    """Write an ONNX file with facts, as the command does, but without running it; returns the facts."""
+    network = network or small_network()
+    net = operations(network.info.architecture, network.weights)
+    path.write_bytes(build_onnx(net, network.info.architecture, scales, flip=flip).SerializeToString())
+    facts = ExportFacts("onnx", "float32", scales, flip)
+    return write_facts(path, dataclasses.replace(network.info, export=facts))
+
+
+def write_lookalike(path, format_):
+    """Write a TFLite file or a SavedModel with facts, whose graph no runtime could read; returns the facts."""
+    network = small_network()
+    if format_ == "tflite":
+        path.write_bytes(b"\x1c\0\0\0TFL3" + bytes(range(256)))
+    else:
+        (path / "variables").mkdir(parents=True)
+        (path / "saved_model.pb").write_bytes(b"\x08\x01graph")
+        (path / "variables" / "variables.index").write_bytes(b"index")
+    return write_facts(path, dataclasses.replace(network.info, export=ExportFacts(format_, "float32", (1.0,), False)))

@@ -1,0 +1,188 @@
+"""Whole exports of small random networks: what is compared, kept, refused and left."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from exports import CLASSES, export_plan, noise, small_network, write_onnx, write_pictures
+
+import deeplabctl as dl
+from deeplabctl.engine.operations import operations
+from deeplabctl.errors import DeepLabError, OutputError, RecipeError, WeightsError
+from deeplabctl.export import ExportRequest, job, packages
+from deeplabctl.export.job import plan_export, write_export
+from deeplabctl.network.layers import ARCHITECTURES
+from deeplabctl.prediction import PredictionSettings, Segmenter
+
+onnxruntime = pytest.importorskip("onnxruntime")
+
+
+def files(folder):
+    return sorted(path.name for path in folder.iterdir() if path.name != "pictures")
+
+
+def test_onnx_file_is_kept_with_what_was_found(tmp_path):
+    exported = write_export(export_plan(tmp_path, "onnx"))
+    assert files(tmp_path) == ["net.onnx"]
+    assert exported.agreement.labels >= 0.9999
+    assert exported.agreement.scores < 1e-5
+    assert exported.agreement.pictures == 3
+    assert exported.bytes == (tmp_path / "net.onnx").stat().st_size
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
+    facts = json.loads(session.get_modelmeta().custom_metadata_map["deeplabctl.json"])
+    assert facts["export"]["agreement"] == exported.agreement.to_dict()
+    assert facts["classes"] == list(CLASSES)
+    assert [(one.name, one.type, one.shape) for one in (*session.get_inputs(), *session.get_outputs())] == [
+        ("image", "tensor(uint8)", ["n", "height", "width", 3]),
+        ("label", "tensor(uint8)", ["n", "height", "width"]),
+        ("scores", "tensor(float)", ["n", "height", "width", 5]),
+    ]
+
+
+def test_export_that_disagrees_fails_in_one_line_and_leaves_nothing(tmp_path, monkeypatch):
+    other = small_network(seed=4)
+    monkeypatch.setattr(job, "operations", lambda architecture, weights: operations(architecture, other.weights))
+    with pytest.raises(
+        OutputError, match=r"expected 99.99 % of the labels to be the network's, got [\d.]+ %"
+    ) as caught:
+        write_export(export_plan(tmp_path, "onnx"))
+    assert "\n" not in str(caught.value)
+    assert files(tmp_path) == []
+    exported = write_export(export_plan(tmp_path, "onnx", least_agreement=0.0))
+    assert exported.agreement.labels < 0.9
+    before = (tmp_path / "net.onnx").read_bytes()
+    with pytest.raises(OutputError, match="nothing was written"):
+        write_export(export_plan(tmp_path, "onnx", overwrite=True))
+    assert (tmp_path / "net.onnx").read_bytes() == before
+    assert files(tmp_path) == ["net.onnx"]
+
+
+def test_every_second_picture_is_compared_at_another_size(tmp_path):
+    plan = export_plan(tmp_path, "onnx")
+    shapes = [image.shape[:2] for image in plan.pictures.compared()]
+    assert shapes == [(70, 90), (55, 72), (72, 104)]
+
+
+@pytest.mark.parametrize("clips", [False, True])
+def test_int8_onnx_file_is_small_and_near_its_network(tmp_path, monkeypatch, clips):
+    monkeypatch.setattr("deeplabctl.prediction.runtimes.clips_int8", lambda: clips)
+    whole = write_export(export_plan(tmp_path / "a", "onnx"))
+    small = write_export(export_plan(tmp_path / "b", "onnx", precision="int8", least_agreement=0.5))
+    half = write_export(export_plan(tmp_path / "c", "onnx", precision="float16", least_agreement=0.9))
+    assert half.bytes < 0.62 * whole.bytes
+    assert small.bytes < half.bytes
+    import onnx
+
+    model = onnx.load(small.path)
+    stored = {one.name: one.data_type for one in model.graph.initializer}
+    assert stored["conv3_1/kernel_quantized"] == onnx.TensorProto.INT8
+    assert stored["fc8_voc12/kernel"] == onnx.TensorProto.FLOAT  # classifiers stay
+    net = dl.load(small.path)
+    assert str(net.settings) == "test size tight; int8"
+    expected = Segmenter.from_network(small_network()).predict(noise(33, 40))
+    assert np.abs(net(noise(33, 40)).scores - expected.scores).max() < 0.1
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+def test_tflite_files_of_all_precisions(tmp_path, precision):
+    pytest.importorskip("ai_edge_litert")
+    least = {"int8": 0.5, "float16": 0.9}.get(precision)
+    exported = write_export(export_plan(tmp_path, "tflite", precision=precision, least_agreement=least))
+    parameters = sum(array.size for array in small_network().weights.values())
+    size = {"float32": 4, "float16": 2, "int8": 1}[precision] * parameters
+    assert size < exported.bytes < size + 60_000
+    assert dl.load(exported.path)(noise(20, 31)).scores.shape == (20, 31, 5)
+
+
+@pytest.mark.tf
+def test_saved_model_stores_half_and_opens_in_plain_tensorflow(tmp_path):
+    import tensorflow as tf
+
+    whole = write_export(export_plan(tmp_path / "a", "savedmodel"))
+    half = write_export(export_plan(tmp_path / "b", "savedmodel", precision="float16", least_agreement=0.9))
+    assert half.bytes < 0.75 * whole.bytes
+    function = tf.saved_model.load(str(whole.path)).signatures["serving_default"]
+    found = function(image=tf.constant(noise(2, 3)[None]))
+    assert (found["label"].dtype, found["label"].shape) == (tf.uint8, (1, 2, 3))
+    assert (found["scores"].dtype, found["scores"].shape) == (tf.float32, (1, 2, 3, 5))
+
+
+@pytest.mark.tf
+@pytest.mark.slow
+@pytest.mark.parametrize("format_", ["onnx", "tflite", "savedmodel"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("flip", [False, True], ids=["plain", "flip"])
+def test_every_network_of_the_family_exports(tmp_path, architecture, format_, flip):
+    exported = write_export(export_plan(tmp_path, format_, architecture, flip=flip))
+    assert exported.agreement.labels >= 0.9999
+    assert exported.info.export.scales == ARCHITECTURES[architecture].scales
+    settings = PredictionSettings(scales=ARCHITECTURES[architecture].scales, flip=flip)
+    for shape in ((1, 1), (34, 57)):
+        expected = Segmenter.from_network(small_network(architecture), settings).predict(noise(*shape))
+        np.testing.assert_allclose(dl.load(exported.path)(noise(*shape)).scores, expected.scores, atol=2e-5)
+
+
+@pytest.mark.tf
+@pytest.mark.slow
+@pytest.mark.parametrize("format_", ["onnx", "tflite"])
+@pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if name != "largefov"])
+def test_every_network_of_the_family_exports_in_int8(tmp_path, architecture, format_):
+    exported = write_export(export_plan(tmp_path, format_, architecture, precision="int8", least_agreement=0.0))
+    expected = Segmenter.from_network(small_network(architecture)).predict(noise(34, 57))
+    found = dl.load(exported.path)(noise(34, 57))
+    assert np.abs(found.scores - expected.scores).mean() < 0.05
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "text"),
+    [
+        ({"format": "savedmodel", "precision": "int8"}, RecipeError, "a SavedModel has no int8; use `to=onnx`"),
+        ({"calibrate": "set"}, RecipeError, "`calibrate` is for int8 only"),
+        ({"weights": "none.keras"}, WeightsError, "none.keras: there is no such file"),
+        ({"weights": "net.onnx"}, WeightsError, r"net\.onnx: expected weights to export, got an export"),
+        ({"out": "net.tflite"}, OutputError, r"expected a name that ends in \.onnx"),
+        ({"out": "net.onnx"}, OutputError, r"net\.onnx exists; use `overwrite`"),
+        ({"format": "savedmodel", "out": "full"}, OutputError, "full exists and is not an empty folder"),
+        ({"format": "savedmodel", "out": "full", "overwrite": True}, OutputError, "expected a SavedModel to replace"),
+        ({"precision": "int8"}, DeepLabError, "name one, or a folder of pictures: `calibrate`"),
+        ({"precision": "int8", "calibrate": "nowhere"}, DeepLabError, "nowhere: there is no such file or folder"),
+        ({"pictures": "full"}, DeepLabError, "full: expected pictures in this folder"),
+        ({"scales": (5.0,)}, RecipeError, "scales"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_exported_is_refused_before_anything_is_computed(tmp_path, monkeypatch, changes, error, text):
+    from caffe_files import TINY
+
+    monkeypatch.chdir(tmp_path)
+    write_onnx(tmp_path / "net.onnx")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "a.txt").write_text("a")
+    out = changes.pop("out", None)
+    request = ExportRequest("onnx", str(TINY), out=None if out is None else tmp_path / out)
+    with pytest.raises(error, match=text) as caught:
+        plan_export(dataclasses.replace(request, **changes))
+    assert "\n" not in str(caught.value)
+    assert files(tmp_path) == ["full", "net.onnx"]
+
+
+@pytest.mark.parametrize(("format_", "extra"), [("onnx", "onnx and onnxruntime"), ("tflite", "ai_edge_litert")])
+def test_missing_packages_are_named_with_the_command_that_installs_them(monkeypatch, format_, extra):
+    monkeypatch.setattr(packages, "find_spec", lambda name: None)
+    text = rf"expected the package {extra}, which is not installed; install it: pip install 'deeplabctl\[{format_}\]'"
+    with pytest.raises(OutputError, match=text):
+        plan_export(ExportRequest(format_))
+
+
+def test_names_of_exports_are_those_of_the_runs_and_the_weights(tmp_path, monkeypatch):
+    from caffe_files import TINY
+
+    monkeypatch.chdir(tmp_path)
+    stem = TINY.stem
+    pictures = str(write_pictures(tmp_path / "pictures")[0])
+    assert plan_export(ExportRequest("onnx", str(TINY), pictures=pictures)).out.name == f"{stem}.onnx"
+    half = ExportRequest("savedmodel", str(TINY), "float16", pictures=pictures)
+    assert plan_export(half).out.name == f"{stem}-float16.savedmodel"
+    assert job._name(tmp_path / "runs" / "mine" / "best.keras") == "mine"

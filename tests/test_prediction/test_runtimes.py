@@ -1,0 +1,188 @@
+"""Networks that were exported: what computes them, what cannot be changed, and that TensorFlow is not loaded."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from command_process import run_without_tensorflow
+from exports import CLASSES, export_plan, noise, small_network, write_lookalike, write_onnx
+
+import deeplabctl as dl
+from deeplabctl.crf import CrfParams, refine
+from deeplabctl.data.images import read_label
+from deeplabctl.errors import DataError, RecipeError, WeightsError
+from deeplabctl.export.job import write_export
+from deeplabctl.prediction import PredictionSettings, Segmenter
+from deeplabctl.prediction.runtimes import ExportedGraphs, Output, clips_int8
+
+pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture
+def onnx(tmp_path):
+    write_onnx(tmp_path / "net.onnx")
+    return tmp_path / "net.onnx"
+
+
+def test_onnx_file_is_run_by_onnxruntime_and_gives_the_networks_prediction(onnx):
+    net = dl.load(onnx)
+    assert (net.applied.engine, net.applied.precision, net.applied.pad) == ("onnxruntime", "float32", "tight")
+    image = noise(37, 50)
+    expected = Segmenter.from_network(small_network(), PredictionSettings(engine="numba")).predict(image)
+    result = net(image)
+    np.testing.assert_allclose(result.scores, expected.scores, atol=1e-5)
+    assert np.mean(result.label == expected.label) > 0.999
+    np.testing.assert_array_equal(net.label(image[:, ::-1]), net(image[:, ::-1]).label)  # of another memory layout
+    assert [label.shape for _, label in net.labels([(1, image), (2, image[:9])])] == [(37, 50), (9, 50)]
+
+
+def test_crf_refines_the_scores_of_an_export(onnx):
+    net, image, crf = dl.load(onnx), noise(20, 30), CrfParams(iterations=2)
+    np.testing.assert_array_equal(net(image, crf=crf).scores, refine(image, net(image).scores, crf))
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"scales": (0.5, 1)}, "`scales`: this ONNX file was exported with scales 1, .* got 0.5, 1"),
+        ({"flip": True}, "`flip`: this ONNX file was exported with flip off"),
+        ({"pad": "paper"}, "`pad`: this ONNX file was exported with pad tight, .* got paper"),
+        ({"engine": "numba"}, "`engine`: .* engine onnxruntime, .* got numba"),
+        ({"precision": "bfloat16"}, "`precision`: .* precision float32"),
+    ],
+    ids=str,
+)
+def test_what_the_graph_fixes_cannot_be_changed(onnx, settings, text):
+    with pytest.raises(RecipeError, match=text):
+        dl.load(onnx, **settings)
+    with pytest.raises(RecipeError, match=text):
+        dl.load(onnx)(noise(9, 9), **settings)
+    same = {"scales": (1,), "flip": False, "pad": "tight", "engine": "auto", "precision": "float32"}
+    assert dl.load(onnx, **same).settings == dl.load(onnx).settings
+
+
+def test_exports_own_scales_and_mirrored_image_are_its_settings(tmp_path):
+    write_onnx(tmp_path / "net.onnx", scales=(1.0, 0.5), flip=True)
+    net = dl.load(tmp_path / "net.onnx")
+    assert (net.settings.scales, net.settings.flip) == ((1.0, 0.5), True)
+    assert Segmenter.from_weights(tmp_path / "net.onnx").settings == net.settings
+    with pytest.raises(RecipeError, match=r"scales 1, 0\.5"):
+        Segmenter.from_weights(tmp_path / "net.onnx", PredictionSettings())
+
+
+def test_export_has_no_keras_model_and_no_logits(onnx):
+    net = dl.load(onnx)
+    with pytest.raises(WeightsError, match=r"net\.onnx: expected weights for a Keras model, got an export"):
+        net.model  # noqa: B018
+    with pytest.raises(WeightsError, match=r"net\.onnx: expected a network that gives its logits, got an ONNX file"):
+        net.coarse_logits(noise(9, 9))
+
+
+@pytest.mark.parametrize(
+    ("package", "extra"), [("onnxruntime", "onnx"), ("ai_edge_litert.interpreter", "tflite")]
+)  # fmt: skip
+def test_missing_package_is_named_with_the_command_that_installs_it(tmp_path, monkeypatch, package, extra):
+    path = tmp_path / f"net.{extra}"
+    write_onnx(path) if extra == "onnx" else write_lookalike(path, extra)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(WeightsError, match=rf"not installed .* pip install 'deeplabctl\[{extra}\]'"):
+        dl.load(path).prepare()
+
+
+def test_image_that_there_is_no_memory_for_is_an_error(onnx, monkeypatch):
+    net = dl.load(onnx)
+    least = net._compiled().least_memory(401, 305)
+    assert least >= 401 * 305 * 4 * 3 * 2  # conv1_2 reads and writes three channels
+    monkeypatch.setattr("deeplabctl.prediction.segmenter.available_memory", lambda: least - 1)
+    with pytest.raises(DataError, match="not enough memory to segment this image of 300x400 pixels"):
+        net.label(noise(400, 300))
+
+
+def test_processors_without_vnni_are_seen(tmp_path, monkeypatch):
+    monkeypatch.setattr("deeplabctl.prediction.runtimes.platform.machine", lambda: "x86_64")
+    (tmp_path / "old").write_text("flags: fpu avx2 fma\n")
+    (tmp_path / "new").write_text("flags: fpu avx2 avx512_vnni\n")
+    assert [clips_int8(tmp_path / name) for name in ("old", "new", "none")] == [True, False, True]
+    monkeypatch.setattr("deeplabctl.prediction.runtimes.platform.machine", lambda: "aarch64")
+    assert not clips_int8(tmp_path / "old")
+
+
+class Failing:
+    def __init__(self, outcome):
+        self.outcome = outcome
+
+    def run(self, images):
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+
+@pytest.mark.parametrize(
+    ("outcome", "error", "text"),
+    [
+        (RuntimeError("Failed to allocate memory for requested buffer"), DataError, "not enough memory"),
+        (RuntimeError("node 3 is odd"), WeightsError, "onnxruntime cannot run it: node 3 is odd; export it again"),
+        (Output(np.zeros((1, 9, 9), np.uint8), np.zeros((1, 9, 9, 2), np.float32)), WeightsError, "of 5 classes"),
+    ],
+    ids=["memory", "failure", "shape"],
+)
+def test_what_a_runtime_raises_becomes_one_line(onnx, monkeypatch, outcome, error, text):
+    net = dl.load(onnx)
+    net.prepare()
+    monkeypatch.setattr(net._compiled(), "_runtime", Failing(outcome))
+    with pytest.raises(error, match=text) as caught:
+        net.label(noise(9, 9))
+    assert "\n" not in str(caught.value)
+
+
+def test_file_whose_graph_no_runtime_reads_is_refused_in_one_line(tmp_path):
+    write_lookalike(tmp_path / "net.tflite", "tflite")
+    net = dl.load(tmp_path / "net.tflite")
+    with pytest.raises(WeightsError, match=r"net\.tflite: litert cannot run it: "):
+        net.prepare()
+
+
+def data_set(folder):
+    from dataset_files import make_dataset
+
+    make_dataset(folder, train=1, val=2)
+    (folder / "classes.txt").write_text("\n".join(CLASSES))
+    return next((folder / "JPEGImages").iterdir())
+
+
+def check_commands(weights, engine, folder):
+    """Run infer and eval without TensorFlow, and without numba, which only other engines need."""
+    image = data_set(folder / "set")
+    code, out, err = run_without_tensorflow("infer", image, "--weights", weights, "--json", cwd=folder)
+    assert code == 0, err
+    assert json.loads(out)["settings"]["engine"] == engine
+    np.testing.assert_array_equal(read_label(folder / "masks" / f"{image.stem}.png"), dl.load(weights)(image).label)
+    code, out, err = run_without_tensorflow("eval", "--weights", weights, "--data", "set", "--json", cwd=folder)
+    assert code == 0, err
+    assert json.loads(out)["settings"]["engine"] == engine
+    assert all(line.split()[0] in ("weights:", "data", "checking", "checked", "scoring:") for line in err.splitlines())
+
+
+def test_infer_and_eval_on_an_onnx_file_never_load_tensorflow(onnx, tmp_path):
+    check_commands(onnx, "onnxruntime", tmp_path)
+
+
+@pytest.mark.tf
+def test_tflite_file_is_run_by_litert_and_never_loads_tensorflow(tmp_path):
+    pytest.importorskip("ai_edge_litert")
+    write_export(export_plan(tmp_path, "tflite"))
+    check_commands(tmp_path / "net.tflite", "litert", tmp_path)
+    net, numbas = dl.load(tmp_path / "net.tflite"), Segmenter.from_network(small_network())
+    for shape in ((1, 1), (37, 50), (37, 50), (9, 64)):  # the sizes change between calls
+        np.testing.assert_allclose(net(noise(*shape)).scores, numbas.predict(noise(*shape)).scores, atol=1e-5)
+
+
+@pytest.mark.tf
+def test_saved_model_is_run_by_tensorflow(tmp_path):
+    write_export(export_plan(tmp_path, "savedmodel", flip=True))
+    net = dl.load(tmp_path / "net.savedmodel")
+    assert net.applied.engine == "tensorflow"
+    assert isinstance(net._compiled(), ExportedGraphs)
+    expected = Segmenter.from_network(small_network(), PredictionSettings(flip=True, engine="numba"))
+    np.testing.assert_allclose(net(noise(30, 41)).scores, expected.predict(noise(30, 41)).scores, atol=1e-5)

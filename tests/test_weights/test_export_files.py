@@ -1,0 +1,162 @@
+import dataclasses
+import json
+import zipfile
+
+import pytest
+from exports import CLASSES, small_network, write_lookalike, write_onnx
+
+from deeplabctl.errors import WeightsError
+from deeplabctl.weights.export_files import read_export, write_facts
+from deeplabctl.weights.formats import Format, identify
+from deeplabctl.weights.networks import read_network
+from deeplabctl.weights.reading import read_shapes, read_weight_file
+from deeplabctl.weights.training_start import start_weights
+
+pytest.importorskip("onnx")
+
+FORMATS = {"onnx": Format.ONNX, "tflite": Format.TFLITE, "savedmodel": Format.SAVED_MODEL}
+
+
+@pytest.fixture(params=FORMATS)
+def exported(request, tmp_path):
+    """Return an export's path, its format and its facts."""
+    path = tmp_path / "net.dat"  # its name tells nothing
+    info = write_onnx(path) if request.param == "onnx" else write_lookalike(path, request.param)
+    return path, request.param, info
+
+
+def test_facts_are_read_as_they_were_written(exported):
+    path, format_, info = exported
+    assert identify(path) is FORMATS[format_]
+    network = read_network(path)
+    assert network.info == info
+    assert (network.info.classes, network.export, network.weights) == (CLASSES, path, {})
+
+
+def test_plain_readers_find_the_facts(exported):
+    path, format_, info = exported
+    if format_ == "onnx":
+        import onnx
+
+        text = {entry.key: entry.value for entry in onnx.load(path).metadata_props}["deeplabctl.json"]
+    elif format_ == "tflite":
+        text = zipfile.ZipFile(path).read("deeplabctl.json")
+    else:
+        text = (path / "assets" / "deeplabctl.json").read_text()
+    facts = json.loads(text)
+    assert facts["classes"] == list(CLASSES)
+    assert facts["palette"][:2] == [[0, 0, 0], [128, 0, 0]]
+    assert facts["preprocessing"] == {"channels": "BGR", "mean": [104.008, 116.669, 122.675], "scale": 1}
+    assert facts["export"]["precision"] == "float32"
+    assert info.export is not None
+
+
+def test_facts_are_replaced_and_the_graph_stays(exported):
+    path, format_, info = exported
+    agreeing = dataclasses.replace(info.export, agreement={"labels": 0.5})
+    before = size_of(path)
+    again = write_facts(path, dataclasses.replace(info, export=agreeing))
+    assert again.export.sha256 == info.export.sha256
+    assert read_export(path, format_) == again
+    assert write_facts(path, info) == info
+    assert size_of(path) == before
+
+
+def size_of(path):
+    return sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file())
+
+
+def test_graph_that_was_changed_is_refused_before_any_runtime_reads_it(exported):
+    path, _, _ = exported
+    file = path / "variables" / "variables.index" if path.is_dir() else path
+    content = bytearray(file.read_bytes())
+    content[min(200, len(content) - 1)] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(WeightsError, match=r"expected the .* that was exported, got another: the file is damaged"):
+        read_network(path)
+
+
+def test_saved_model_may_have_hidden_files_but_no_others(tmp_path):
+    info = write_lookalike(tmp_path / "net", "savedmodel")
+    (tmp_path / "net" / ".DS_Store").write_bytes(b"x")
+    assert read_export(tmp_path / "net", "savedmodel") == info
+    (tmp_path / "net" / "saved_model.cpb").write_bytes(b"x")  # which TensorFlow might read in place of the other
+    with pytest.raises(WeightsError, match=r"expected the saved_model\.cpb that was exported, got another"):
+        read_export(tmp_path / "net", "savedmodel")
+    (tmp_path / "net" / "saved_model.cpb").unlink()
+    (tmp_path / "net" / "variables" / "variables.index").unlink()
+    with pytest.raises(WeightsError, match=r"expected the variables/variables\.index that was exported"):
+        read_export(tmp_path / "net", "savedmodel")
+
+
+def test_file_that_is_cut_off_or_of_another_program_is_refused_in_one_line(tmp_path):
+    import onnx
+    from onnx import helper
+
+    foreign = helper.make_model(helper.make_graph([], "g", [], []), producer_name="pytorch")
+    onnx.save(foreign, tmp_path / "foreign.onnx")
+    write_onnx(tmp_path / "cut.onnx")
+    cut = (tmp_path / "cut.onnx").read_bytes()[:-5000]
+    (tmp_path / "cut.onnx").write_bytes(cut)
+    write_lookalike(tmp_path / "net.tflite", "tflite")
+    (tmp_path / "cut.tflite").write_bytes((tmp_path / "net.tflite").read_bytes()[:300])
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "saved_model.pb").write_bytes(b"foreign")
+    texts = {
+        "foreign.onnx": "expected the ONNX file that deeplabctl export writes, got one without its deeplabctl.json",
+        "cut.onnx": "the file is damaged or cut off at byte",
+        "cut.tflite": "expected the TFLite file that deeplabctl export writes",
+        "folder": "expected the SavedModel that deeplabctl export writes",
+    }
+    for name, text in texts.items():
+        with pytest.raises(WeightsError, match=text) as caught:
+            read_network(tmp_path / name)
+        assert name in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"export": None}, {"export": {}}, {"classes": []}, {"classes": ["a"] * 256}, {"architecture": "x"},
+        {"width": "a"}, {"export": [1]}, {"export.scales": []}, {"export.scales": [0]}, {"export.scales": ["a"]},
+        {"export.format": "savedmodel"}, {"export.precision": "int4"}, {"export.flip": 1}, {"export.sha256": 3},
+        {"export.sha256": {}}, {"export.agreement": 3}, {"provenance": {"recipe": [1]}}, {"width": 0}, {"width": -1},
+        {"width": float("nan")},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_facts_that_no_export_writes_are_refused(tmp_path, change):
+    path = tmp_path / "net.tflite"
+    stored = json.loads(write_lookalike(path, "tflite").to_json())
+    for name, value in change.items():
+        section, _, key = name.rpartition(".")
+        (stored[section] if section else stored)[key] = value
+    graph = path.read_bytes()
+    path.write_bytes(graph[: graph.index(b"PK\x03\x04")])
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("deeplabctl.json", json.dumps(stored))
+    with pytest.raises(WeightsError, match=r"net\.tflite") as caught:
+        read_network(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_exports_are_not_trained_or_converted_further(exported):
+    path, _, _ = exported
+    for read in (
+        lambda: read_weight_file(path),
+        lambda: read_shapes(path),
+        lambda: start_weights(str(path), "largefov", len(CLASSES), small_network().info.width, 0),
+    ):
+        with pytest.raises(WeightsError, match="was exported to be run: eval and infer take it"):
+            read()
+
+
+def test_solver_states_and_nets_of_caffe_are_no_onnx_files(tmp_path):
+    from caffe_bytes import block, number
+    from caffe_files import TINY
+
+    state = number(1, 8) + block(2, "net.caffemodel") + block(3, b"\x2a\x04abcd")
+    (tmp_path / "a.solverstate").write_bytes(state)
+    assert identify(tmp_path / "a.solverstate") is Format.CAFFE
+    assert identify(TINY) is Format.CAFFE
