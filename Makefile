@@ -6,6 +6,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	&& echo $$python && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 READY := $(VENV)/.ready-dev
 USER_READY := $(VENV)/.ready
 
@@ -38,11 +39,11 @@ check: install-dev  ## style, types
 	$(BIN)/ruff check deeplabctl tests benchmarks
 	$(BIN)/mypy
 
-test: install-dev  ## unit and TensorFlow tests (minutes)
-	$(BIN)/python -m pytest
+test: install-dev  ## unit and TensorFlow tests (minutes), on up to 4 CPUs
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-all: install-dev  ## also the slow tests
-	$(BIN)/python -m pytest --slow
+	$(BIN)/python -m pytest --slow $(PARALLEL)
 
 demo: install  ## train, evaluate and segment on the built-in data set (minutes)
 	@DEEPLABCTL="$(CURDIR)/$(BIN)/deeplabctl" sh demo.sh

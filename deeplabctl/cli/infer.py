@@ -42,10 +42,10 @@ Examples
   deeplabctl infer photo.jpg --overlay
 
   # a folder, with sharper borders, and a page that shows all results
-  deeplabctl infer photos --weights runs/mine --crf --out labels --contact-sheet
+  deeplabctl infer photos --crf --out labels --contact-sheet
 
   # go on after an interruption
-  deeplabctl infer photos --weights runs/mine --crf --out labels --contact-sheet --skip-existing
+  deeplabctl infer photos --out labels --contact-sheet --skip-existing
 
   # outlines to correct in labelme, and COCO's annotations
   deeplabctl infer photos --format mask --format labelme --format coco

@@ -191,9 +191,9 @@ class Segmenter:
             together = self._forward.on_device and not isinstance(self.settings.tile, int)
             return asked or (_GPU_BATCH if together else 1)
         if (asked or 1) > 1:
+            other = "use `engine=tensorflow`" if self.info.export is None else "leave it out"
             raise RecipeError(
-                f"`batch_size`: {self.applied.engine} computes one image at a time here, got {asked}; leave it out, or "
-                "use weights with `engine=tensorflow`"
+                f"`batch_size`: the engine {self.applied.engine} computes one image at a time, got {asked}; {other}"
             )
         return 1
 

@@ -44,9 +44,9 @@ def test_scales_their_maximum_and_every_label_are_caffes(net, size):
     for name, logits in zip(names, coarse, strict=True):
         assert deviation(logits, expected[name]) < RESNET, name
     full = np.array([8 * (cells - 1) + 1 for cells in coarse[0].shape[1:3]])
-    logits = {"interp_argmax": graphs._fused(coarse, full, full).numpy()}
+    logits = {"interp_argmax": graphs._fused(coarse, full, full)[0].numpy()}
     if len(scales) > 1:
-        logits["interp_argmax_single"] = graphs._fused(coarse[:1], full, full)
+        logits["interp_argmax_single"] = graphs._fused(coarse[:1], full, full)[0]
         # Cell i of the fused logits lies on pixel 8i.
         assert deviation(logits["interp_argmax"][::8, ::8], expected["fc_fusion"][0]) < RESNET
     labels = {name: np.argmax(values, -1) for name, values in logits.items()}

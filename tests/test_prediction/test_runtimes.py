@@ -92,9 +92,9 @@ def test_missing_package_is_named_with_the_command_that_installs_it(tmp_path, mo
 
 def test_image_that_there_is_no_memory_for_is_an_error(onnx, monkeypatch):
     net = dl.load(onnx)
-    least = net._compiled().least_memory(401, 305)
+    least = net._forward._compiled().least_memory(401, 305)
     assert least >= 401 * 305 * 4 * 3 * 2  # conv1_2 reads and writes three channels
-    monkeypatch.setattr("deeplabctl.prediction.segmenter.available_memory", lambda: least - 1)
+    monkeypatch.setattr("deeplabctl.prediction.forward.available_memory", lambda: least - 1)
     with pytest.raises(DataError, match="not enough memory to segment this image of 300x400 pixels"):
         net.label(noise(400, 300))
 
@@ -130,7 +130,7 @@ class Failing:
 def test_what_a_runtime_raises_becomes_one_line(onnx, monkeypatch, outcome, error, text):
     net = dl.load(onnx)
     net.prepare()
-    monkeypatch.setattr(net._compiled(), "_runtime", Failing(outcome))
+    monkeypatch.setattr(net._forward._compiled(), "_runtime", Failing(outcome))
     with pytest.raises(error, match=text) as caught:
         net.label(noise(9, 9))
     assert "\n" not in str(caught.value)
@@ -183,6 +183,6 @@ def test_saved_model_is_run_by_tensorflow(tmp_path):
     write_export(export_plan(tmp_path, "savedmodel", flip=True))
     net = dl.load(tmp_path / "net.savedmodel")
     assert net.applied.engine == "tensorflow"
-    assert isinstance(net._compiled(), ExportedGraphs)
+    assert isinstance(net._forward._compiled(), ExportedGraphs)
     expected = Segmenter.from_network(small_network(), PredictionSettings(flip=True, engine="numba"))
     np.testing.assert_allclose(net(noise(30, 41)).scores, expected.predict(noise(30, 41)).scores, atol=1e-5)
