@@ -72,12 +72,12 @@ def on_ray(
             runtime_env={"env_vars": {"TF_NUM_INTRAOP_THREADS": str(cpus), "TF_CPP_MIN_LOG_LEVEL": "2"}},
         )  # fmt: skip
         weights, share = ray.put(network), Share(settings, batch_size, plan.coco is not None, cpus, folder, places)
-        actors = [remote.remote([weights], share) for _ in range(count)]
-        report(Note(f"Ray workers: {count}; {'1 GPU and ' if 'num_gpus' in resources else ''}{cpus} CPUs each"))
-        _wait([actor.check.remote() for actor in actors], report)
+        actors = [remote.remote(share) for _ in range(count)]
+        report(Note(f"Ray workers: {count}, each with {' and '.join(map(_in_words, resources.items()))}"))
+        _wait([actor.check.remote(weights) for actor in actors], report)
         running: deque[tuple[list[PictureJob], Any]] = deque()
         try:
-            yield settings, _results(actors, plan.todo, running, report)
+            yield settings, _results(actors, weights, plan.todo, running, report)
         finally:
             _stop([reference for _, reference in running])
 
@@ -160,6 +160,12 @@ def actors_for(nodes: Sequence[dict[str, float]], workers: int | None, *, by_gpu
     return count, one
 
 
+def _in_words(resource: tuple[str, int]) -> str:
+    name, count = resource
+    kind = name.removeprefix("num_").upper()  # "CPUS"
+    return f"{count} {kind[:-1]}{'s' if count > 1 else ''}"
+
+
 def _fit(cpus: Sequence[int], size: int) -> int:
     return sum(each // size for each in cpus)
 
@@ -176,7 +182,11 @@ def _wait(checks: list[Any], report: Reporter) -> None:
 
 
 def _results(
-    actors: Sequence[Any], jobs: Sequence[PictureJob], running: deque[tuple[list[PictureJob], Any]], report: Reporter
+    actors: Sequence[Any],
+    weights: Any,
+    jobs: Sequence[PictureJob],
+    running: deque[tuple[list[PictureJob], Any]],
+    report: Reporter,
 ) -> Iterator[Result]:
     """Yield results in order; ``running`` takes the tasks in flight, at most a few for each actor."""
     import ray
@@ -187,7 +197,7 @@ def _results(
     replaced = set()
 
     def start(actor: Any, chunk: list[PictureJob]) -> Any:
-        running.append((chunk, actor.segment.remote(chunk)))
+        running.append((chunk, actor.segment.remote(weights, chunk)))
         return running[-1][1]
 
     def take() -> list[Result]:

@@ -7,7 +7,6 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from deeplabctl.errors import DataError
 from deeplabctl.parallel import limit_cpus
@@ -37,16 +36,16 @@ class Share:
 
 
 class Worker:
-    """Segment pictures in a process of Ray's; the network is an object of Ray's, whose reference is the only one."""
+    """Segment pictures in a process of Ray's.
 
-    def __init__(self, network: list[Any], share: Share) -> None:
-        self._network, self._share = network, share
+    The network comes with each task, from Ray's object store on the same machine; it is loaded once.
+    """
+
+    def __init__(self, share: Share) -> None:
+        self._share = share
         self._segmenter: Segmenter | None = None
 
-    def start(self) -> Segmenter:
-        """Load what computes the network, once; raises DeepLabError where this machine lacks something."""
-        import ray
-
+    def _start(self, network: Network) -> Segmenter:
         if self._segmenter is None:
             share = self._share
             for place in share.places:
@@ -58,22 +57,21 @@ class Worker:
             if share.folder is not None:
                 os.chdir(share.folder)
             limit_cpus(share.cpus)
-            network: Network = ray.get(self._network[0])
             segmenter = Segmenter.from_network(network, share.settings)
             segmenter.largest_batch(share.batch_size)
             segmenter.prepare()
             self._segmenter = segmenter
         return self._segmenter
 
-    def check(self) -> None:
-        """Raise what `start` raises."""
-        self.start()
+    def check(self, network: Network) -> None:
+        """Load the network; raises DeepLabError where this machine lacks something."""
+        self._start(network)
 
-    def segment(self, jobs: Sequence[PictureJob]) -> tuple[str | None, list[Result]]:
+    def segment(self, network: Network, jobs: Sequence[PictureJob]) -> tuple[str | None, list[Result]]:
         """Return what `segment_pictures` yields, and the name of this process if it replaces one that died."""
         import ray
 
-        segmenter, share, context = self.start(), self._share, ray.get_runtime_context()
+        segmenter, share, context = self._start(network), self._share, ray.get_runtime_context()
         results: list[Result] = []
         for result in segment_pictures(segmenter, jobs, with_segments=share.with_segments, batch_size=share.batch_size):
             results.append(result)
