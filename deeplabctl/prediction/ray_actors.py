@@ -154,7 +154,9 @@ def actors_for(nodes: Sequence[dict[str, float]], workers: int | None, *, by_gpu
         if workers is not None:
             each = max((size for size in range(1, max(cpus, default=1) + 1) if _fit(cpus, size) >= workers), default=1)
         one, count = {"num_cpus": each}, workers or _fit(cpus, each)
-    if not 1 <= count <= have:
+    if not have:
+        raise RecipeError("the cluster has no CPUs: expected a machine that computes")
+    if count > have:
         kind = "GPUs" if by_gpu else "CPUs"
         raise RecipeError(f"`ray_workers`: expected at most {have}, the {kind} of the cluster, got {count}")
     return count, one
