@@ -59,6 +59,7 @@ def on_ray(
     At the end the actors are gone, and nothing half-written is left. Raises DeepLabError for a cluster that cannot be
     joined, and for a machine of it that cannot do its work.
     """
+    report(Note("starting Ray" if request.address == "local" else f"joining Ray at {request.address}"))
     with _shared_places(network, plan) as (folder, places), _joined(request.address):
         import ray
 
