@@ -1,9 +1,18 @@
-"""How many actors there are, and what each takes, of machines with some CPUs and GPUs."""
+"""Actors: how many there are, what each takes of the machines' CPUs and GPUs, and the folders that all must have."""
+
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from deeplabctl.errors import RecipeError
-from deeplabctl.prediction.ray_actors import actors_for
+from deeplabctl.classes import VOC_CLASSES
+from deeplabctl.errors import DataError, RecipeError
+from deeplabctl.prediction.outputs.plan import OutputRequest, plan_outputs
+from deeplabctl.prediction.ray_actors import _shared_places, actors_for
+from deeplabctl.prediction.ray_worker import Share, Worker
+from deeplabctl.prediction.settings import PredictionSettings
+from deeplabctl.weights.fitting import Network
+from deeplabctl.weights.model_info import ModelInfo
 
 HEAD = {"memory": 1e9}  # of a cluster whose head computes nothing
 
@@ -46,3 +55,26 @@ def test_each_gpu_has_an_actor_with_its_part_of_the_cpus():
 def test_more_actors_than_the_cluster_has_room_for_are_refused(nodes, workers, by_gpu, message):
     with pytest.raises(RecipeError, match=message):
         actors_for(nodes, workers, by_gpu=by_gpu)
+
+
+def test_machine_without_the_shared_folder_is_named_before_anything_is_loaded(tmp_path):
+    worker = Worker(Share(PredictionSettings(), None, False, 1, tmp_path, (tmp_path, tmp_path / "photos")))
+    with pytest.raises(DataError, match=r"^machine .*: expected .*/photos, as where the run was started, got no such"):
+        worker.check(None)
+
+
+def test_places_show_that_the_folder_of_the_results_is_shared_and_nothing_stays(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("photos", "masks"):
+        (tmp_path / name).mkdir()
+    Image.new("RGB", (9, 9)).save("photos/a.png")
+    plan = plan_outputs([Path("photos/a.png")], OutputRequest(Path("masks")))
+    network = Network(ModelInfo(VOC_CLASSES), {}, [], [], 21)
+    with _shared_places(network, plan) as (folder, places):
+        assert folder == tmp_path
+        photos, mark = places
+        assert photos == tmp_path / "photos"
+        assert mark.parent == tmp_path / "masks"
+        assert [*mark.parent.iterdir()] == [mark]
+        (tmp_path / "masks" / ".a.0123abcd.png").touch()  # of a process that died
+    assert not [*(tmp_path / "masks").iterdir()]
