@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,7 @@ _QUEUED = 3  # tasks of an actor that run or wait: it goes on while a slow one's
 _RETRIES = 2  # of a task whose process died
 _OBJECT_STORE = 1 << 30  # bytes of shared memory, taken as they are used; it holds the weights only
 _PATIENCE = 30.0  # seconds until a note says that actors are waited for
+_CONNECT_SECONDS = 10.0
 _STOP_SECONDS = 15.0  # that an interrupted run leaves the actors to end the pictures that they have begun
 
 
@@ -124,6 +126,8 @@ def _joined(address: str) -> Iterator[None]:
         options |= {
             "num_cpus": available_cpus(), "object_store_memory": _OBJECT_STORE, "include_dashboard": False,
         }  # fmt: skip
+    else:
+        _check_reachable(address)
     in_main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM)
     try:
@@ -139,6 +143,17 @@ def _joined(address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Raise DeepLabError where nobody listens: Ray itself would try again for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():  # "auto"
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise DeepLabError(f"cannot join Ray at {address}: {error}; check the address") from None
 
 
 def actors_for(nodes: Sequence[dict[str, float]], workers: int | None, *, by_gpu: bool) -> tuple[int, dict[str, int]]:

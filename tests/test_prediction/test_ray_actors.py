@@ -1,14 +1,15 @@
 """Actors: how many there are, what each takes of the machines' CPUs and GPUs, and the folders that all must have."""
 
+import socket
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from deeplabctl.classes import VOC_CLASSES
-from deeplabctl.errors import DataError, RecipeError
+from deeplabctl.errors import DataError, DeepLabError, RecipeError
 from deeplabctl.prediction.outputs.plan import OutputRequest, plan_outputs
-from deeplabctl.prediction.ray_actors import _shared_places, actors_for
+from deeplabctl.prediction.ray_actors import _check_reachable, _shared_places, actors_for
 from deeplabctl.prediction.ray_worker import Share, Worker
 from deeplabctl.prediction.settings import PredictionSettings
 from deeplabctl.weights.fitting import Network
@@ -78,3 +79,13 @@ def test_places_show_that_the_folder_of_the_results_is_shared_and_nothing_stays(
         assert [*mark.parent.iterdir()] == [mark]
         (tmp_path / "masks" / ".a.0123abcd.png").touch()  # of a process that died
     assert not [*(tmp_path / "masks").iterdir()]
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_address_where_nobody_listens_is_refused_at_once(scheme):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"{scheme}127.0.0.1:{server.getsockname()[1]}"
+        _check_reachable(address)
+    with pytest.raises(DeepLabError, match=f"cannot join Ray at {address}: .*refused"):
+        _check_reachable(address)
+    _check_reachable("auto")
