@@ -68,8 +68,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
     Missing folders are made. Raises OutputError where the system refuses: a full disk, no permission.
     """
-    # The target's suffix is kept: writers choose their format by it.
-    temporary = path.with_name(f".{path.stem[:100]}.{secrets.token_hex(4)}{path.suffix}")
+    temporary = temporary_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -84,6 +83,11 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def temporary_name(path: Path) -> Path:
+    """Return a new name beside a file; it keeps the suffix, by which writers choose their format."""
+    return path.with_name(f".{path.stem[:100]}.{secrets.token_hex(4)}{path.suffix}")
 
 
 def unfinished_target(path: Path) -> Path | None:

@@ -13,6 +13,7 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_limit: int | None = None  # of `limit_cpus`
 _OWN_CGROUPS, _CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
@@ -59,7 +60,7 @@ def map_ahead(
 def available_cpus() -> int:
     """Return the number of CPUs that this process may use: those of its affinity mask, and no more than its quota.
 
-    The quota is that of its control groups (Linux, versions 1 and 2), rounded up.
+    The quota is that of its control groups (Linux, versions 1 and 2), rounded up. They are `limit_cpus`'s at most.
     """
     counts = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1]
     for folder in _control_groups("cpu"):
@@ -68,7 +69,13 @@ def available_cpus() -> int:
         ]
         if len(limits) == 2 and min(limits) > 0:  # microseconds of CPU in a period of so many
             counts.append(math.ceil(limits[0] / limits[1]))
-    return min(counts)
+    return min(counts) if _limit is None else min(*counts, _limit)
+
+
+def limit_cpus(count: int) -> None:
+    """Let this process take no more CPUs than these from now on: others on the machine have been given theirs."""
+    global _limit
+    _limit = count
 
 
 def available_memory() -> int:

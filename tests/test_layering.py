@@ -53,6 +53,7 @@ WEB_FILES = [
 # Optional packages.
 ONNX, ONNXRUNTIME = ["export/onnx_graph.py"], ["export/writing.py", "prediction/runtimes.py"]
 LITERT = ["prediction/runtimes.py"]
+RAY = ["prediction/ray_actors.py", "prediction/ray_worker.py"]
 # The only files that import any of them at module level: on terminals, when a CRF or the engine runs, and to serve.
 EAGER = {
     "cli/live.py": {"rich"},
@@ -61,7 +62,7 @@ EAGER = {
 }
 HEAVY = {
     "tensorflow", "keras", "rich", "scipy", "numba", "llvmlite", "h5py", "tqdm", "matplotlib", "tomli_w", "av", "onnx",
-    "onnxruntime", "ai_edge_litert", *WEB,
+    "onnxruntime", "ai_edge_litert", "ray", *WEB,
 }  # fmt: skip
 
 FILES = {str(path.relative_to(PACKAGE)): ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
@@ -135,6 +136,7 @@ def test_heavy_packages_are_imported_where_they_are_listed():
     assert files_that_import({"onnx"}) == ONNX
     assert files_that_import({"onnxruntime"}) == ONNXRUNTIME
     assert files_that_import({"ai_edge_litert"}) == LITERT
+    assert files_that_import({"ray"}) == RAY
 
 
 @pytest.mark.parametrize("file", FILES)

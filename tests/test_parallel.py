@@ -35,6 +35,15 @@ def test_cpus_are_those_of_the_affinity_mask(machine, monkeypatch):
     assert available_cpus() == 3
 
 
+def test_process_can_be_given_fewer_cpus(machine, monkeypatch):
+    machine("0::/\n", {"cpu.max": "max 100000\n"})
+    monkeypatch.setattr(parallel, "_limit", None)
+    parallel.limit_cpus(2)
+    assert available_cpus() == 2
+    parallel.limit_cpus(100)
+    assert available_cpus() == 64
+
+
 @pytest.mark.parametrize(
     ("own", "files", "cpus"),
     [

@@ -1,9 +1,13 @@
-"""Write help in named sections, in colour on a terminal. It is plain text: rich takes too long to load."""
+"""Write help in named sections, in colour on a terminal. It is plain text: rich takes too long to load.
+
+Also let options stand without their values, which Typer does not know.
+"""
 
 from __future__ import annotations
 
 import inspect
 import re
+from itertools import pairwise
 from typing import Any
 
 import typer
@@ -14,7 +18,20 @@ _COLUMN = 24  # characters at most for the names; a longer name gets a line of i
 
 
 class SectionedCommand(TyperCommand):
-    """Write arguments first, then a section for each ``rich_help_panel``, in the order of the parameters."""
+    """Write arguments first, then a section for each ``rich_help_panel``, in the order of the parameters.
+
+    An option whose metavar is in brackets is empty where no value follows it, but another option or nothing.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the words of the command line."""
+        optional = {name for each in self.params if (each.metavar or "").startswith("[") for name in each.opts}
+        end = args.index("--") if "--" in args else len(args)
+        words = [
+            f"{word}=" if word in optional and following.startswith("-") else word
+            for word, following in pairwise([*args[:end], "--"])
+        ]
+        return super().parse_args(ctx, [*words, *args[end:]])
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write arguments and options."""

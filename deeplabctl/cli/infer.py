@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,12 +28,14 @@ from deeplabctl.cli.options import (
     TileOption,
     WeightsOption,
 )
+from deeplabctl.cli.ray_options import RayOption, RayWorkersOption, read_ray
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from deeplabctl.prediction.outputs.picture_files import Failure, PictureResult
     from deeplabctl.prediction.outputs.plan import OutputRequest
+    from deeplabctl.prediction.ray_actors import RayRequest
     from deeplabctl.prediction.settings import SettingsRequest
     from deeplabctl.prediction.video import VideoResult
 
@@ -49,6 +52,9 @@ Examples
 
   # outlines to correct in labelme, and COCO's annotations
   deeplabctl infer photos --format mask --format labelme --format coco
+
+  # on the machines of a Ray cluster
+  deeplabctl infer photos --weights runs/mine --ray head:6379
 
   # in a pipe
   deeplabctl infer - < photo.jpg > mask.png
@@ -119,6 +125,8 @@ def infer(
         typer.Option("--skip-existing", help="Skip images whose files are all there.", rich_help_panel="Output"),
     ] = False,
     overwrite: OverwriteOption = False,
+    ray: RayOption = None,
+    ray_workers: RayWorkersOption = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -137,7 +145,7 @@ def infer(
 
         _check_stdin(inputs, {"--json": json, "--overlay": overlay, "--contact-sheet": contact_sheet,
                               "--skip-existing": skip_existing, "--format": formats != [Format.mask],
-                              "--out": out != Path("masks")})  # fmt: skip
+                              "--ray": ray is not None, "--out": out != Path("masks")})  # fmt: skip
         segment_stdin(request, weights, console)
         return
     from deeplabctl.prediction.outputs.plan import OutputRequest
@@ -146,7 +154,7 @@ def infer(
         out, tuple(name.value for name in formats), overlay, contact_sheet, overwrite, skip_existing
     )
     with console.errors():
-        failed, total = _segment(inputs, weights, request, outputs, batch_size, console)
+        failed, total = _segment(inputs, weights, request, outputs, batch_size, read_ray(ray, ray_workers), console)
         if failed:
             print_error(f"{len(failed)} of {total} images failed, the first: {with_options(failed[0])}")
             raise typer.Exit(1)
@@ -158,11 +166,13 @@ def _segment(
     request: SettingsRequest,
     outputs: OutputRequest,
     batch_size: int | None,
+    ray: RayRequest | None,
     console: Console,
 ) -> tuple[list[str], int]:
     """Segment all inputs; returns the errors, and the number of inputs."""
     from deeplabctl.cli.infer_results import Results
     from deeplabctl.cli.prediction_options import load_segmenter
+    from deeplabctl.errors import DataError
     from deeplabctl.prediction.engines import with_engine
     from deeplabctl.prediction.job import run, segment_pictures
     from deeplabctl.prediction.outputs.plan import plan_outputs
@@ -174,15 +184,22 @@ def _segment(
 
     plan = plan_outputs(find_images(inputs), outputs)
     check_videos([job.video for job in plan.videos])
+    if plan.videos and ray is not None:
+        raise DataError(f"{plan.videos[0].video} is a video: expected images only with `ray`; leave it out")
     path = find_weights(weights)
     network = read_network(path)
     settings, classes = request.resolve(network.info), network.info.classes
     results = Results(console, classes)
-    with console.reporter() as report:
+    with console.reporter() as report, ExitStack() as stack:
         report(Note(f"weights: {path}"))
         pictures: Iterable[PictureResult | Failure] = ()
         videos: Iterable[VideoResult | Failure] = ()
-        if plan.todo or plan.videos_todo:
+        if plan.todo and ray is not None:
+            from deeplabctl.prediction.ray_actors import on_ray
+
+            spread = on_ray(network, settings, plan, ray, report, batch_size=batch_size)
+            settings, pictures = stack.enter_context(spread)
+        elif plan.todo or plan.videos_todo:
             segmenter = load_segmenter(network, settings, report)
             segmenter.largest_batch(batch_size)  # refused before any work
             with_segments = plan.coco is not None

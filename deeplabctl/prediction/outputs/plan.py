@@ -123,12 +123,23 @@ def plan_outputs(inputs: Sequence[Path], request: OutputRequest) -> Plan:
     plan = Plan(jobs, video_jobs, frozenset(), **_run_files(request))
     _check_names(plan, inputs)
     if request.skip_existing:
-        _remove_unfinished(plan, request.out)
+        remove_unfinished(_all_files(plan))
         done = frozenset(job for job in plan.jobs if all(is_whole(path) for path in job.files()))
         return Plan(jobs, video_jobs, done, **_run_files(request))
     for path in _all_files(plan):
         check_new_file(path, overwrite=request.overwrite)
     return plan
+
+
+def remove_unfinished(files: Iterable[Path]) -> None:
+    """Remove what killed processes left of these files under temporary names."""
+    targets = set(files)
+    for folder in {path.parent for path in targets}:
+        if not folder.is_dir():
+            continue
+        for path in folder.glob(".*"):
+            if unfinished_target(path) in targets:
+                path.unlink(missing_ok=True)
 
 
 def is_whole(path: Path) -> bool:
@@ -201,17 +212,6 @@ def _all_files(plan: Plan) -> Iterator[Path]:
     for _, files in _files_by_source(plan):
         yield from files
     yield from plan.run_files()
-
-
-def _remove_unfinished(plan: Plan, out: Path) -> None:
-    """Remove what a killed run left under temporary names."""
-    targets = set(_all_files(plan))
-    for folder in {path.parent for path in targets}:
-        if not folder.is_dir():
-            continue
-        for path in folder.glob(".*"):
-            if unfinished_target(path) in targets:
-                path.unlink(missing_ok=True)
 
 
 def _paths(job: PictureJob | VideoJob, *, but: str) -> list[Path]:

@@ -1,0 +1,272 @@
+"""Segment the pictures of a plan on a Ray cluster: actors with a network each, which Ray places and restarts."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from deeplabctl.errors import DeepLabError, OutputError, RecipeError
+from deeplabctl.files import temporary_name
+from deeplabctl.native_output import captured_stderr
+from deeplabctl.parallel import available_cpus
+from deeplabctl.prediction.engines import with_engine
+from deeplabctl.prediction.outputs.picture_files import Failure
+from deeplabctl.prediction.outputs.plan import PictureJob, Plan, remove_unfinished
+from deeplabctl.prediction.ray_worker import Result, Share, Worker
+from deeplabctl.prediction.settings import PredictionSettings
+from deeplabctl.reporting import Note, Reporter
+from deeplabctl.weights.fitting import Network
+
+_CHUNK = 8  # pictures of a task at most: an actor reads ahead, and writes, within a task
+_QUEUED = 3  # tasks of an actor that run or wait: it goes on while a slow one's result is awaited in order
+_RETRIES = 2  # of a task whose process died
+_OBJECT_STORE = 1 << 30  # bytes of shared memory, taken as they are used; it holds the weights only
+_PATIENCE = 30.0  # seconds until a note says that actors are waited for
+_CONNECT_SECONDS = 10.0
+_STOP_SECONDS = 15.0  # that an interrupted run leaves the actors to end the pictures that they have begun
+
+
+@dataclass(frozen=True)
+class RayRequest:
+    """Say where to run: "local" starts Ray here; "auto", "HOST:PORT" and "ray://HOST:PORT" join a cluster.
+
+    Without ``workers`` there is one for each GPU if TensorFlow computes, else one for each machine.
+    """
+
+    address: str
+    workers: int | None = None
+
+
+@contextmanager
+def on_ray(
+    network: Network,
+    settings: PredictionSettings,
+    plan: Plan,
+    request: RayRequest,
+    report: Reporter,
+    *,
+    batch_size: int | None = None,
+) -> Iterator[tuple[PredictionSettings, Iterator[Result]]]:
+    """Join a cluster, or start one, for the block; yields the settings with their engine, and the results of the plan.
+
+    The results are those of `segment_pictures`, in the order of ``plan.todo``; a few tasks are in flight at any time.
+    At the end the actors are gone, and nothing half-written is left. Raises DeepLabError for a cluster that cannot be
+    joined, and for a machine of it that cannot do its work.
+    """
+    report(Note("starting Ray" if request.address == "local" else f"joining Ray at {request.address}"))
+    with _shared_places(network, plan) as (folder, places), _joined(request.address):
+        import ray
+
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        gpus = any(node.get("GPU") for node in nodes)
+        settings = with_engine(settings, "tensorflow" if gpus else None)
+        count, resources = actors_for(nodes, request.workers, by_gpu=gpus and settings.engine == "tensorflow")
+        cpus = resources["num_cpus"]
+        remote = ray.remote(Worker).options(
+            **resources, max_restarts=-1, max_task_retries=_RETRIES, scheduling_strategy="SPREAD",
+            runtime_env={"env_vars": {"TF_NUM_INTRAOP_THREADS": str(cpus), "TF_CPP_MIN_LOG_LEVEL": "2"}},
+        )  # fmt: skip
+        weights, share = ray.put(network), Share(settings, batch_size, plan.coco is not None, cpus, folder, places)
+        actors = [remote.remote(share) for _ in range(count)]
+        report(Note(f"Ray workers: {count}, each with {' and '.join(map(_in_words, resources.items()))}"))
+        _wait([actor.check.remote(weights) for actor in actors], report)
+        running: deque[tuple[list[PictureJob], Any]] = deque()
+        try:
+            yield settings, _results(actors, weights, plan.todo, running, report)
+        finally:
+            _stop([reference for _, reference in running])
+
+
+@contextmanager
+def _shared_places(network: Network, plan: Plan) -> Iterator[tuple[Path | None, tuple[Path, ...]]]:
+    """Yield the folder where relative paths begin, if there are any, and the places that all machines must have.
+
+    One is a file among the results, which is there for the block: it shows that the folder is shared, and not another
+    one of its name. At the end it is removed, with what processes that died have left.
+    """
+    files = [path for job in plan.todo for path in job.files()]
+    inputs = [job.image for job in plan.todo] + ([] if network.export is None else [network.export])
+    places = [*dict.fromkeys(path.absolute().parent for path in inputs)]
+    if network.export is not None:
+        places.append(network.export.absolute())
+    try:
+        if files:
+            mark = temporary_name(files[0].absolute())
+            _make(mark)
+            places.append(mark)
+        is_relative = any(not path.is_absolute() for path in (*inputs, *files))
+        yield (Path.cwd() if is_relative else None), tuple(places)
+    finally:
+        remove_unfinished(files)
+
+
+def _make(mark: Path) -> None:
+    try:
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    except OSError as error:
+        raise OutputError(f"cannot write {mark.parent}: {error.strerror}; choose another `out`") from None
+
+
+@contextmanager
+def _joined(address: str) -> Iterator[None]:
+    """Start Ray, or join it, and leave it at the end; its messages stay in its own logs."""
+    import ray
+
+    options: dict[str, Any] = {"address": address}
+    if address == "local":
+        options |= {
+            "num_cpus": available_cpus(), "object_store_memory": _OBJECT_STORE, "include_dashboard": False,
+        }  # fmt: skip
+    else:
+        _check_reachable(address)
+    in_main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with captured_stderr() as captured:
+            try:
+                ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+            except (ImportError, OSError, RuntimeError, ValueError) as error:
+                said = " ".join(f"{error} {captured()[-500:]}".split())
+                where = "start Ray here" if address == "local" else f"join Ray at {address}"
+                raise DeepLabError(f"cannot {where}: {said}") from None
+        if in_main:
+            signal.signal(signal.SIGTERM, before)  # Ray sets one of its own
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Raise DeepLabError where nobody listens: Ray itself would try again for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():  # "auto"
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise DeepLabError(f"cannot join Ray at {address}: {error}; check the address") from None
+
+
+def actors_for(nodes: Sequence[dict[str, float]], workers: int | None, *, by_gpu: bool) -> tuple[int, dict[str, int]]:
+    """Return how many actors there are, and what each takes, of machines with these resources."""
+    if by_gpu:
+        nodes = [node for node in nodes if node.get("GPU", 0) >= 1]
+        each = max(1, min(int(node.get("CPU", 1) // node["GPU"]) for node in nodes))
+        have, one = int(sum(node["GPU"] for node in nodes)), {"num_cpus": each, "num_gpus": 1}
+        count = workers or have
+    else:
+        cpus = [int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1]
+        have = sum(cpus)
+        each = min(cpus, default=1)
+        if workers is not None:
+            each = max((size for size in range(1, max(cpus, default=1) + 1) if _fit(cpus, size) >= workers), default=1)
+        one, count = {"num_cpus": each}, workers or _fit(cpus, each)
+    if not have:
+        raise RecipeError("the cluster has no CPUs: expected a machine that computes")
+    if count > have:
+        kind = "GPUs" if by_gpu else "CPUs"
+        raise RecipeError(f"`ray_workers`: expected at most {have}, the {kind} of the cluster, got {count}")
+    return count, one
+
+
+def _in_words(resource: tuple[str, int]) -> str:
+    name, count = resource
+    kind = name.removeprefix("num_").upper()  # "CPUS"
+    return f"{count} {kind[:-1]}{'s' if count > 1 else ''}"
+
+
+def _fit(cpus: Sequence[int], size: int) -> int:
+    return sum(each // size for each in cpus)
+
+
+def _wait(checks: list[Any], report: Reporter) -> None:
+    """Wait until all actors have loaded their networks; raises the error of one that cannot."""
+    import ray
+
+    ready, waiting = ray.wait(checks, num_returns=len(checks), timeout=_PATIENCE)
+    if waiting:
+        report(Note(f"waiting for {len(waiting)} of {len(checks)} Ray workers: they load, or wait for free CPUs"))
+    with _own_errors():
+        ray.get([*ready, *waiting])
+
+
+def _results(
+    actors: Sequence[Any],
+    weights: Any,
+    jobs: Sequence[PictureJob],
+    running: deque[tuple[list[PictureJob], Any]],
+    report: Reporter,
+) -> Iterator[Result]:
+    """Yield results in order; ``running`` takes the tasks in flight, at most a few for each actor."""
+    import ray
+    from ray.util import ActorPool
+
+    pool = ActorPool([*actors] * _QUEUED)
+    size = max(1, min(_CHUNK, len(jobs) // (4 * len(actors))))
+    replaced = set()
+
+    def start(actor: Any, chunk: list[PictureJob]) -> Any:
+        running.append((chunk, actor.segment.remote(weights, chunk)))
+        return running[-1][1]
+
+    def take() -> list[Result]:
+        if not running:
+            raise DeepLabError("Ray has no workers left for this run; see its logs, and go on with `skip_existing`")
+        with _own_errors():
+            try:
+                name, results = pool.get_next()
+            except ray.exceptions.RayTaskError:
+                raise
+            except ray.exceptions.RayError as error:
+                name, results = None, _failures(running[0][0], error)
+        running.popleft()
+        if name is not None and name not in replaced:
+            replaced.add(name)
+            report(Note(f"a Ray worker died; another took its place ({name})"))
+        return cast(list[Result], results)
+
+    for begin in range(0, len(jobs), size):
+        while not pool.has_free():
+            yield from take()
+        pool.submit(start, [*jobs[begin : begin + size]])
+    while running:
+        yield from take()
+
+
+def _failures(jobs: Sequence[PictureJob], error: Exception) -> list[Result]:
+    """Return a failure for each picture of a task that ended with its process, as often as it was tried."""
+    beside = f", with {len(jobs) - 1} others" if len(jobs) > 1 else ""
+    why = f"the Ray workers that segmented it{beside}, died ({type(error).__name__}); see Ray's logs"
+    return [Failure(job, f"image {job.image}: {why}, and go on with `skip_existing`") for job in jobs]
+
+
+def _stop(references: list[Any]) -> None:
+    """End the tasks that are in flight after the picture that each computes."""
+    import ray
+
+    for reference in references:
+        ray.cancel(reference)
+    if references:
+        ray.wait(references, num_returns=len(references), timeout=_STOP_SECONDS)
+
+
+@contextmanager
+def _own_errors() -> Iterator[None]:
+    """Raise the project's own errors that end a task as they are."""
+    import ray
+
+    try:
+        yield
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, DeepLabError):
+            raise error.cause from None
+        raise
