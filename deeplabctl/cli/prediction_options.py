@@ -46,6 +46,7 @@ def read_settings(
 
 def load_segmenter(network: Network, settings: PredictionSettings, report: Reporter) -> Segmenter:
     """Load what computes a network, and the CRF's kernels, with notes of what takes a while."""
+    from deeplabctl.kernels.compiling import start_without_blas
     from deeplabctl.prediction.engines import report_compiling, with_engine
     from deeplabctl.prediction.segmenter import Segmenter
 
@@ -54,6 +55,8 @@ def load_segmenter(network: Network, settings: PredictionSettings, report: Repor
         from deeplabctl.cli.tensorflow_startup import start_tensorflow
 
         start_tensorflow()
+    elif network.export is None:
+        start_without_blas()
     report_compiling(settings, report)
     load_crf_kernels(settings.crf, report)
     segmenter = Segmenter.from_network(network, settings)

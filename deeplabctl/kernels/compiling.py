@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,21 @@ def inlined(function: Function) -> Function:
     import numba
 
     return cast(Function, numba.njit(function, inline="always"))
+
+
+def start_without_blas() -> None:
+    """Load numba without SciPy's linear algebra, which takes 0.15 s of a command: no kernel of ours calls it.
+
+    Numba imports it at its first kernel, and goes on without it where it is missing. For a process of our own only: in
+    this one, numba cannot compile ``numpy.dot`` any more.
+    """
+    if "scipy.linalg" in sys.modules or "numba.np.arraymath" in sys.modules:
+        return
+    sys.modules["scipy.linalg"] = None  # type: ignore[assignment]
+    try:
+        import numba.np.arraymath  # noqa: F401
+    finally:
+        del sys.modules["scipy.linalg"]
 
 
 def are_compiled(room: str) -> bool:

@@ -29,7 +29,7 @@ def atrous_convolution(x: tf.Tensor, kernel: tf.Tensor, dilation: int) -> tf.Ten
     height, width = tf.unstack(tf.shape(x)[1:3])
     reach = kernel.shape[0] // 2
     planes = tf.unstack(tf.reshape(kernel, (-1, *kernel.shape[2:])))  # for the gradient, too: it stacks them again
-    taps = []
+    taps: list[tf.Tensor] = []
     for row in range(-reach, reach + 1):
         for column in range(-reach, reach + 1):
             down, right = row * dilation, column * dilation

@@ -13,6 +13,20 @@ def test_numba_loads_when_a_crf_runs_and_not_earlier():
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
+def test_kernels_run_without_scipys_linear_algebra_which_can_be_imported_later():
+    script = (
+        "import sys, numpy as np\n"
+        "from deeplabctl.kernels.compiling import start_without_blas\n"
+        "start_without_blas()\n"
+        "from deeplabctl.engine.pooling import add\n"
+        "one, total = np.ones(16, np.float32), np.zeros(16, np.float32)\n"
+        "add(one, one, np.float32(0), 0, 16, total)\n"
+        "assert (total == 2).all() and 'scipy.linalg' not in sys.modules\n"
+        "from scipy.linalg import inv"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
 def test_later_process_loads_the_kernels_and_compiles_none():
     compile_kernels()
     script = (
