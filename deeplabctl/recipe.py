@@ -81,7 +81,7 @@ class Run:
     engine: Literal["auto", "tensorflow", "numba"] = "auto"  # of validations and previews: see `PredictionSettings`
     strategy: Literal["auto", "single", "mirrored", "multi-worker"] = "auto"
     log_every: int = 20  # steps
-    val_every: int = 1000  # steps; "auto": a tenth of all
+    val_every: int = 1000  # steps; "auto": a tenth of all; with a time, such that they take a tenth of it at most
     save_every: int = 500  # steps; "auto": a tenth of all
     preview_every: int = 1000  # steps; "auto": a tenth of all
     time: str = ""  # how long the training may take, as 45m or 1h30m: sets solver.steps once a step has been timed

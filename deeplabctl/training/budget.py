@@ -16,6 +16,7 @@ _SMALLEST_CROP = 33
 _CROP_SHARE = 2 / 3  # of the shorter side of the images
 _STEPS_PER_ROOT = 640  # steps times images in a step, for each square root of an image: 3,065 of 4 for 367 images
 _INTERVALS = 10  # validations, checkpoints and previews of a training that does not say how many
+_VALIDATION_SHARE = 0.1  # of a given time, unless two validations take more
 _WARMUP_SHARE = 10  # the warm-up is at most a tenth of the steps
 
 
@@ -34,19 +35,25 @@ def steps_for(images: int, images_per_step: int) -> int:
     return max(1, round(_STEPS_PER_ROOT * math.sqrt(images) / images_per_step))
 
 
+def validations_within(seconds: float, validation_seconds: float) -> int:
+    """Return how many validations a given time should have: at most 10 and a tenth of the time, but 2 at least."""
+    return int(min(max(2, _VALIDATION_SHARE * seconds / max(validation_seconds, 1e-9)), _INTERVALS))
+
+
 def steps_within(seconds: float, step_seconds: float, validation_seconds: float, val_every: int) -> int:
     """Return the number of steps, at least 1, that fit into a time with their validations.
 
-    ``val_every`` is the steps from one validation to the next; AUTO: as many validations as `with_steps` gives. The
-    last step is always validated.
+    ``val_every`` is the steps from one validation to the next; AUTO: as many as `validations_within` says. The last
+    step is always validated.
     """
     if val_every == AUTO:
-        return max(1, int((seconds - _INTERVALS * validation_seconds) / step_seconds))
+        validations = validations_within(seconds, validation_seconds)
+        return max(1, int((seconds - validations * validation_seconds) / step_seconds))
     steps = int((seconds - validation_seconds) / (step_seconds + validation_seconds / val_every))
     return max(1, steps)
 
 
-def with_steps(recipe: Recipe, steps: int) -> Recipe:
+def with_steps(recipe: Recipe, steps: int, validations: int = _INTERVALS) -> Recipe:
     """Return a recipe with another number of steps, to which its schedule and its open intervals are fitted.
 
     A step policy keeps its shape: ``step_size`` is the same share of the steps. The warm-up is at most a tenth of them.
@@ -57,11 +64,11 @@ def with_steps(recipe: Recipe, steps: int) -> Recipe:
         step_size = max(1, round(step_size * steps / solver.steps))
     warmup_steps = min(solver.warmup_steps, steps // _WARMUP_SHARE)
     changed = recipe.with_settings(solver={"steps": steps, "step_size": step_size, "warmup_steps": warmup_steps})
-    return with_intervals(changed)
+    return with_intervals(changed, validations)
 
 
-def with_intervals(recipe: Recipe) -> Recipe:
-    """Return a recipe with a tenth of its steps as the intervals that are "auto"."""
-    tenth = max(1, math.ceil(recipe.solver.steps / _INTERVALS))
-    names = ("val_every", "save_every", "preview_every")
-    return recipe.with_settings(run={name: tenth for name in names if getattr(recipe.run, name) == AUTO})
+def with_intervals(recipe: Recipe, validations: int = _INTERVALS) -> Recipe:
+    """Return a recipe with intervals for those that are "auto": a tenth of its steps, and the steps of a validation."""
+    counts = {"val_every": validations, "save_every": _INTERVALS, "preview_every": _INTERVALS}
+    steps = {name: max(1, math.ceil(recipe.solver.steps / count)) for name, count in counts.items()}
+    return recipe.with_settings(run={name: steps[name] for name in steps if getattr(recipe.run, name) == AUTO})

@@ -14,7 +14,7 @@ from deeplabctl.network.keras_model import assign_weights
 from deeplabctl.network.precision import Precision
 from deeplabctl.recipes.limits import AUTO, parse_duration
 from deeplabctl.reporting import Note, Reporter, silent
-from deeplabctl.training.budget import steps_for, steps_within, with_steps
+from deeplabctl.training.budget import steps_for, steps_within, validations_within, with_steps
 from deeplabctl.training.cluster import Cluster
 from deeplabctl.training.input_pipeline import TrainingPipeline
 from deeplabctl.training.networks import Networks, initial_weights
@@ -60,7 +60,8 @@ def fit_to_time(plan: Plan, cluster: Cluster, report: Reporter) -> Plan:
             "make a step cheaper (`crop_size`, `batch_size`, `width`)"
         )
     report(Note(f"{found}: {steps:,} steps fit into {recipe.run.time}"))
-    return replace(plan, recipe=with_steps(recipe, steps).with_settings(run={"time": ""}))
+    validations = validations_within(left, timing.validation)
+    return replace(plan, recipe=with_steps(recipe, steps, validations).with_settings(run={"time": ""}))
 
 
 def _measure(plan: Plan, cluster: Cluster) -> Timing:

@@ -4,7 +4,14 @@ from deeplabctl.data.file_facts import LabelFacts
 from deeplabctl.network.geometry import is_crop_size
 from deeplabctl.recipe import read_recipe, recipe_from_dict
 from deeplabctl.recipes.limits import AUTO
-from deeplabctl.training.budget import crop_size_for, steps_for, steps_within, with_intervals, with_steps
+from deeplabctl.training.budget import (
+    crop_size_for,
+    steps_for,
+    steps_within,
+    validations_within,
+    with_intervals,
+    with_steps,
+)
 
 
 @pytest.mark.parametrize(
@@ -34,12 +41,18 @@ def test_steps_and_their_validations_fill_the_time_without_going_beyond_it(secon
     recipe = recipe_from_dict({"run": {"val_every": val_every}}, "test")
 
     def needed(steps):
-        run = with_steps(recipe, steps).run
+        run = with_steps(recipe, steps, validations_within(seconds, validation)).run
         return steps * step + len({*range(run.val_every, steps + 1, run.val_every), steps}) * validation
 
     steps = steps_within(seconds, step, validation, recipe.run.val_every)
     assert needed(steps) <= seconds
     assert needed(steps) >= 0.9 * seconds - validation - step
+
+
+def test_validations_take_a_tenth_of_the_time_but_two_are_made():
+    assert validations_within(2700, 45) == 6
+    assert validations_within(2700, 0.1) == validations_within(2700, 0) == 10
+    assert validations_within(100, 60) == 2
 
 
 def test_time_that_is_too_short_gives_one_step():
