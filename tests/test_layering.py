@@ -37,9 +37,9 @@ RANK = {name: rank for rank, names in enumerate(reversed(ROOMS)) for name in nam
 TENSORFLOW = [
     "cli/tensorflow_startup.py", "export/tensorflow_graph.py", "export/writing.py", "network/atrous.py",
     "network/keras_model.py", "network/precision.py", "network/resizing.py", "prediction/graphs.py",
-    "prediction/runtimes.py", "training/cluster.py", "training/input_pipeline.py", "training/loop.py",
-    "training/loss.py", "training/optimizer.py", "training/step.py", "training/tensorboard_events.py",
-    "weights/imagenet.py",
+    "prediction/runtimes.py", "training/cluster.py", "training/convolutions.py", "training/input_pipeline.py",
+    "training/loop.py", "training/loss.py", "training/optimizer.py", "training/step.py",
+    "training/tensorboard_events.py", "weights/imagenet.py",
 ]  # fmt: skip
 NUMBA = [
     "engine/product.py", "engine/registers.py", "engine/transforms.py", "kernels/compiling.py", "kernels/vectors.py",

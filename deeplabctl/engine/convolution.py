@@ -44,7 +44,9 @@ def convolve_tiles(
     edge = products + n * n * products_apart
     for first in range(part[0], part[1], block):
         count = min(block, part[1] - first)
-        values_of_tiles(image, shape, dilation, tops, lefts, first, count, work, values_apart, edge, tile, form)
+        values_of_tiles(
+            image, shape, dilation, tops, lefts, first, count, rows, work, values_apart, edge, tile, form
+        )  # fmt: skip
         for value in range(n * n):
             multiply_groups(
                 work, value * values_apart, depth * rows, weights, value * ((shape[3] + width - 1) // width) + part[2],
@@ -58,12 +60,12 @@ def convolve_tiles(
 
 @kernel
 def values_of_tiles(
-    image: Float32, shape: Shape, dilation: int, tops: Int64, lefts: Int64, first: int, count: int, work: Float32,
-    values_apart: int, edge: int, tile: Any, form: Form,
+    image: Float32, shape: Shape, dilation: int, tops: Int64, lefts: Int64, first: int, count: int, rows: int,
+    work: Float32, values_apart: int, edge: int, tile: Any, form: Form,
 ) -> None:  # fmt: skip
-    """Transform tiles; outside of the image there are zeros."""
+    """Transform tiles to values in groups of so many rows; outside of the image there are zeros."""
     height, width, depth = shape[0], shape[1], shape[2]
-    lanes, rows, n = len(form[0]), len(form[1]), len(tile) + 2
+    lanes, n = len(form[0]), len(tile) + 2
     down, right = dilation * width * depth, dilation * depth
     reach = dilation * (n - 1)
     for t in range(count):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deeplabctl.arrays import Float32
 from deeplabctl.engine.buffers import aligned
-from deeplabctl.engine.minimal_filtering import KERNEL, TILES, matrices, multiplications, tile_starts
+from deeplabctl.engine.minimal_filtering import KERNEL, TILES, multiplications, tile_starts
 from deeplabctl.engine.operations import Addition, Convolution, Enlargement, Pooling
 from deeplabctl.engine.workers import Workers
 
@@ -33,10 +34,19 @@ _PIXELS_OF_BLOCK = 128 << 10  # floats
 class ConvolutionLayer:
     """Compute a convolution of images of any size."""
 
-    def __init__(self, operation: Convolution, depth: int, form: Form, workers: Workers) -> None:
+    def __init__(
+        self,
+        operation: Convolution,
+        depth: int,
+        form: Form,
+        workers: Workers,
+        tiles: Sequence[int] = (),
+        allocate: Callable[[int], Float32] = aligned,
+    ) -> None:
         from deeplabctl.engine.registers import REGISTERS
 
         self._operation, self._depth, self._form, self._workers = operation, depth, form, workers
+        self._tiles, self._allocate = tiles or TILES, allocate
         self._width = REGISTERS * len(form[0])
         self._panels = -(-padded(operation.channels) // self._width)  # zeros too: the next layer reads them
         self._affine = self._packed_affine(len(form[0]))
@@ -57,7 +67,7 @@ class ConvolutionLayer:
         side, _, incoming, outgoing = operation.kernel.shape
         costs = {PIXELS: side**2 * math.prod(self.size(before)) * (1 + _COPIES / outgoing)}
         if side == KERNEL and operation.stride == 1 and self._depth == padded(incoming):
-            for m in TILES:
+            for m in self._tiles:
                 transforms = _TRANSFORMS[m] * (1 / incoming + 1 / outgoing)
                 larger = _LARGER_TILE if m > TILES[0] else 1
                 costs[m] = multiplications(*before, operation.dilation, m) * (1 + transforms) * larger
@@ -78,14 +88,17 @@ class ConvolutionLayer:
 
         kernel = np.ascontiguousarray(self._operation.kernel, np.float32)
         values = (m + KERNEL - 1) ** 2 if m else kernel.shape[0] ** 2
-        packed = aligned(values * self._depth * self._panels * self._width)
+        packed = self._allocate(values * self._depth * self._panels * self._width)
         if m == PIXELS:
             pack_kernel(kernel, self._depth, self._width, packed)
             return packed
-        g = np.ascontiguousarray(matrices(m)[2])
+        shape = (self._depth, self._panels * self._width)
+        if kernel.shape[2:] != shape:
+            missing = [(0, there - here) for here, there in zip(kernel.shape[2:], shape, strict=True)]
+            kernel = np.pad(kernel, ((0, 0), (0, 0), *missing))
 
         def pack(panels: tuple[int, int], work: Float32) -> None:
-            pack_transformed(kernel, g, self._depth, self._width, self._panels, *panels, packed)
+            pack_transformed(kernel.reshape(-1), self._depth, self._panels, *panels, packed, (0,) * m, self._form)
 
         self._workers.run(pack, self._workers.ranges(self._panels))
         return packed

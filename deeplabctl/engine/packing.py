@@ -5,9 +5,11 @@ Numba loads with this module: import it inside functions only.
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from deeplabctl.arrays import Float32, Floats
+from deeplabctl.arrays import Float32
+from deeplabctl.engine.registers import LINE, REGISTERS, Form
+from deeplabctl.engine.transforms import transform_kernel
 from deeplabctl.kernels.compiling import kernel
 
 
@@ -28,28 +30,30 @@ def pack_kernel(weights: Float32, depth: int, width: int, packed: Float32) -> No
 
 @kernel
 def pack_transformed(
-    weights: Float32, g: Floats, depth: int, width: int, panels: int, first: int, last: int, packed: Float32
+    weights: Float32, depth: int, panels: int, first: int, last: int, packed: Float32, tile: Any, form: Form
 ) -> None:
-    """Transform the outputs of panels from one to another of a kernel: [n * n][panels][depth][width], G k G'.
+    """Transform the outputs of panels from one to another of a flat 3x3 kernel: [n * n][panels][depth][width].
 
-    The kernel is 3x3. It is computed in float64, and rounded once.
+    The kernel is (3, 3, depth, panels * width).
     """
-    n = len(g)
-    _, _, incoming, outgoing = weights.shape
-    lines, halves = np.zeros((9, width)), np.zeros((3, width))
+    lanes, width = len(form[0]), REGISTERS * len(form[0])
+    outputs = panels * width
     for panel in range(first, last):
-        start, inside = panel * width, min(width, outgoing - panel * width)
-        for c in range(incoming):
-            for k in range(9):
-                for o in range(inside):
-                    lines[k, o] = weights[k // 3, k % 3, c, start + o]
-            for i in range(n):
-                for j in range(3):
-                    for o in range(width):
-                        halves[j, o] = g[i, 0] * lines[j, o] + g[i, 1] * lines[3 + j, o] + g[i, 2] * lines[6 + j, o]
-                for j in range(n):
-                    at = (((i * n + j) * panels + panel) * depth + c) * width
-                    for o in range(width):
-                        total = g[j, 0] * halves[0, o] + g[j, 1] * halves[1, o] + g[j, 2] * halves[2, o]
-                        packed[at + o] = np.float32(total)
-        lines[:] = 0
+        for v in range(0, width, lanes):
+            for c in range(depth):
+                transform_kernel(
+                    weights, c * outputs + panel * width + v, 3 * depth * outputs, depth * outputs, packed,
+                    (panel * depth + c) * width + v, depth * outputs, tile, form,
+                )  # fmt: skip
+
+
+@kernel
+def turn_kernel(weights: Float32, first: int, last: int, turned: Float32) -> None:
+    """Write the outputs from one to another of a kernel (side, side, in, out), turned by 180 degrees, as its inputs."""
+    side, _, incoming, _ = weights.shape
+    for i in range(side):
+        for j in range(side):
+            for start in range(0, incoming, LINE):
+                for o in range(first, last):
+                    for c in range(start, min(start + LINE, incoming)):
+                        turned[side - 1 - i, side - 1 - j, o, c] = weights[i, j, c, o]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types  # noqa: TID253 (see above)
 from numba.core.registry import cpu_target  # noqa: TID253
@@ -42,21 +43,23 @@ def best_form() -> Form:
 
 
 class Vectors:
-    """Emit instructions on vectors of so many lanes."""
+    """Emit instructions on vectors of so many lanes: float32 in memory, and double between if ``is_double``."""
 
-    def __init__(self, builder: Any, lanes: int) -> None:
-        self.builder, self.lanes = builder, lanes
-        self.type = ir.VectorType(FLOAT, lanes)
+    def __init__(self, builder: Any, lanes: int, *, is_double: bool = False) -> None:
+        self.builder, self.lanes, self._is_double = builder, lanes, is_double
+        self._stored = ir.VectorType(FLOAT, lanes)
+        self.type = ir.VectorType(ir.DoubleType(), lanes) if is_double else self._stored
 
     def read(self, pointer: Any) -> Any:
         """Emit a load from a pointer to the first float."""
-        value = self.builder.load(self.builder.bitcast(pointer, self.type.as_pointer()))
+        value = self.builder.load(self.builder.bitcast(pointer, self._stored.as_pointer()))
         value.align = 4
-        return value
+        return self.builder.fpext(value, self.type) if self._is_double else value
 
     def write(self, value: Any, pointer: Any) -> None:
         """Emit a store."""
-        self.builder.store(value, self.builder.bitcast(pointer, self.type.as_pointer())).align = 4
+        value = self.builder.fptrunc(value, self._stored) if self._is_double else value
+        self.builder.store(value, self.builder.bitcast(pointer, self._stored.as_pointer())).align = 4
 
     def every(self, value: Any) -> Any:
         """Emit a vector with a number in all lanes."""
@@ -68,7 +71,7 @@ class Vectors:
 
     def constant(self, value: float) -> Any:
         """Return a vector with a known number in all lanes."""
-        return ir.Constant(self.type, [value] * self.lanes)
+        return ir.Constant(self.type, [value if self._is_double else float(np.float32(value))] * self.lanes)
 
     def fused(self, a: Any, b: Any, c: Any) -> Any:
         """Emit a * b + c, rounded once where the processor can."""

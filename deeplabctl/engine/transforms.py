@@ -27,23 +27,47 @@ def transform(
     typing: Any, image: Any, at: Any, down: Any, right: Any, target: Any, to: Any, apart: Any, tile: Any, form: Any
 ) -> Any:
     """Transform the n x n pixels at an index, ``down`` and ``right`` floats apart, to n * n values ``apart`` floats."""
-    m, lanes = int(tile.count), lanes_of(form)
-    b, n = matrices(m)[1], m + KERNEL - 1
+    b = matrices(int(tile.count))[1]
+    return _transform((image, target, tile, form), b)
+
+
+@intrinsic
+def transform_gradient(
+    typing: Any, image: Any, at: Any, down: Any, right: Any, target: Any, to: Any, apart: Any, tile: Any, form: Any
+) -> Any:
+    """Transform the m x m pixels of a result's gradient as `transform` does those of the image."""
+    a = matrices(int(tile.count))[0]
+    return _transform((image, target, tile, form), a.T)
+
+
+@intrinsic
+def transform_kernel(
+    typing: Any, image: Any, at: Any, down: Any, right: Any, target: Any, to: Any, apart: Any, tile: Any, form: Any
+) -> Any:
+    """Transform the 3 x 3 weights of a kernel as `transform` does the pixels of the image, but round only once."""
+    g = matrices(int(tile.count))[2]
+    return _transform((image, target, tile, form), g, is_double=True)
+
+
+def _transform(arguments: tuple[Any, Any, Any, Any], matrix: Floats, *, is_double: bool = False) -> Any:
+    """Return what computes matrix * pixels * matrix'."""
+    image, target, tile, form = arguments
+    m, lanes, (n, side) = int(tile.count), lanes_of(form), matrix.shape
 
     def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         start = pointer(context, builder, signature.args[0], values[0], values[1])
         goal = pointer(context, builder, signature.args[4], values[4], values[5])
-        vectors = Vectors(builder, lanes)
+        vectors = Vectors(builder, lanes, is_double=is_double)
         sums, columns = _Sums(vectors), []
-        for j in range(n):
+        for j in range(side):
             top = builder.gep(start, [builder.mul(values[3], size(j))])
-            pixels = [builder.gep(top, [builder.mul(values[2], size(i))]) for i in range(n)]
-            columns.append(sums.apply(b, [vectors.read(pixel) for pixel in pixels]))
-            if j >= KERNEL - 1:  # the pixels of the tile beside it
+            pixels = [builder.gep(top, [builder.mul(values[2], size(i))]) for i in range(side)]
+            columns.append(sums.apply(matrix, [vectors.read(pixel) for pixel in pixels]))
+            if j >= side - m:  # the pixels of the tile beside it
                 for pixel in pixels:
                     fetch(builder, builder.gep(pixel, [builder.mul(values[3], size(m))]))
         for i in range(n):
-            for j, value in enumerate(sums.apply(b, [column[i] for column in columns])):
+            for j, value in enumerate(sums.apply(matrix, [column[i] for column in columns])):
                 vectors.write(value, builder.gep(goal, [builder.mul(values[6], size(i * n + j))]))
         return context.get_dummy_value()
 
@@ -143,7 +167,7 @@ class _Sums:
         if total is not None and abs(weight) == 1:
             return (builder.fadd if weight == 1 else builder.fsub)(total, value, flags=_FLAGS)
         if weight != 1:
-            value = builder.fmul(value, self._vectors.constant(float(np.float32(weight))), flags=_FLAGS)
+            value = builder.fmul(value, self._vectors.constant(weight), flags=_FLAGS)
         return value if total is None else builder.fadd(total, value, flags=_FLAGS)
 
 

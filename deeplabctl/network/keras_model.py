@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from deeplabctl.network.atrous import atrous_convolution, is_slow_in_tensorflow
 from deeplabctl.network.layers import ARCHITECTURES, Weights, channels, layer_of, weight_shapes
@@ -13,6 +13,16 @@ from deeplabctl.network.rows import NORM_EPSILON, Conv, Norm, Pool, Row, Rows, Z
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
+
+
+class Convolve(Protocol):
+    """Compute convolutions of stride 1, with zero padding that keeps the size, and their gradients."""
+
+    def computes(self, layer: keras.Layer, shape: tf.TensorShape) -> bool:
+        """Tell whether it computes a layer of images (N, H, W, I)."""
+
+    def __call__(self, x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None, dilation: int, relu: bool) -> tf.Tensor:
+        """Convolve (N, H, W, I) with a kernel (k, k, I, O), add the bias (O,), and apply a ReLU if asked for."""
 
 
 def build_model(
@@ -90,14 +100,17 @@ def _convolution_layers(row: Conv, outgoing: int, dropout: float, dtype: str) ->
     return found
 
 
-def apply_model(model: keras.Model, images: tf.Tensor, seeds: tf.Tensor | None = None) -> tf.Tensor:
+def apply_model(
+    model: keras.Model, images: tf.Tensor, seeds: tf.Tensor | None = None, convolve: Convolve | None = None
+) -> tf.Tensor:
     """Return the logits as the model itself does, but faster on a CPU, and with dropout if seeds are given.
 
     ``images`` are (N, H, W, 3), ``seeds`` (N, 2) int32, one for each image; N is static then. The same seed drops the
     same units in any batch, so gradient accumulation and resuming repeat a run exactly. Dropout is inverted, as
-    Caffe's: kept units are divided by the probability of keeping them.
+    Caffe's: kept units are divided by the probability of keeping them. ``convolve`` computes the convolutions that it
+    can, in place of TensorFlow.
     """
-    return list(apply_rows(model, images, ARCHITECTURES[model.name].rows, seeds).values())[-1]
+    return list(apply_rows(model, images, ARCHITECTURES[model.name].rows, seeds, convolve).values())[-1]
 
 
 def predict_logits(model: keras.Model, images: tf.Tensor) -> tf.Tensor:
@@ -106,7 +119,11 @@ def predict_logits(model: keras.Model, images: tf.Tensor) -> tf.Tensor:
 
 
 def apply_rows(
-    model: keras.Model, images: tf.Tensor, rows: Rows, seeds: tf.Tensor | None = None
+    model: keras.Model,
+    images: tf.Tensor,
+    rows: Rows,
+    seeds: tf.Tensor | None = None,
+    convolve: Convolve | None = None,
 ) -> dict[str, tf.Tensor]:
     """Return the value of every row of a table; a convolution's is that of the norm on it."""
     import tensorflow as tf
@@ -121,7 +138,7 @@ def apply_rows(
         if isinstance(row, Conv):
             if row.stride > 1 and f"{row.name}_pad" in layers:
                 x = layers[f"{row.name}_pad"](x)
-            x = _convolve(layers[row.name], x, row.stride, layers.get(norms.get(row.name, "")))
+            x = _convolve(layers[row.name], x, row.stride, layers.get(norms.get(row.name, "")), convolve)
             if row.dropout:
                 dropouts += 1
                 rate = layers[f"{row.name}_dropout"].rate
@@ -139,15 +156,25 @@ def apply_rows(
     return fold(rows, images, compute)
 
 
-def _convolve(layer: keras.Layer, x: tf.Tensor, stride: int, norm: keras.Layer | None) -> tf.Tensor:
+def _convolve(
+    layer: keras.Layer, x: tf.Tensor, stride: int, norm: keras.Layer | None, convolve: Convolve | None
+) -> tf.Tensor:
     """Return a convolution, and the norm that follows it; the stride may be another than the layer's.
 
     In a smaller format than the variables' the norm goes into the kernel first: float16 would overflow before it.
     """
+    import keras
     import tensorflow as tf
 
+    if convolve is not None and not convolve.computes(layer, x.shape):
+        convolve = None
     slow = is_slow_in_tensorflow(layer)
-    if not slow and norm is None and layer.strides == (stride, stride):
+    if norm is None and convolve is not None:
+        relu = layer.activation is keras.activations.relu
+        return convolve(
+            x, tf.convert_to_tensor(layer.kernel), tf.convert_to_tensor(layer.bias), layer.dilation_rate[0], relu
+        )
+    if norm is None and not slow and layer.strides == (stride, stride):
         return layer(x)
     kernel, bias, scale = tf.convert_to_tensor(layer.kernel), layer.bias, None
     if norm is not None:
@@ -157,7 +184,9 @@ def _convolve(layer: keras.Layer, x: tf.Tensor, stride: int, norm: keras.Layer |
         if layer.compute_dtype != layer.variable_dtype:
             kernel, scale = kernel * tf.cast(scale, kernel.dtype), None
     x, kernel = (tf.cast(value, layer.compute_dtype) for value in (x, kernel))
-    if slow:
+    if convolve is not None:
+        x = convolve(x, kernel, None, layer.dilation_rate[0], False)
+    elif slow:
         x = atrous_convolution(x, kernel, layer.dilation_rate[0])
     else:
         padding = layer.padding.upper() if layer.strides == (stride, stride) else "SAME"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from deeplabctl.engine.network import NumbaNetwork
 from deeplabctl.errors import RecipeError, WeightsError
@@ -40,8 +40,13 @@ def with_engine(settings: PredictionSettings, usual: str | None = None) -> Predi
         )
     if settings.engine != "auto":
         return settings
-    usual = usual or ("tensorflow" if has_gpu() or platform.machine() not in _MEASURED else "numba")
+    usual = usual or usual_engine()
     return replace(settings, engine="numba" if usual == "numba" and is_float32 else "tensorflow")
+
+
+def usual_engine() -> Literal["tensorflow", "numba"]:
+    """Return what "auto" stands for here: numba on CPUs on which it was measured, else TensorFlow."""
+    return "tensorflow" if has_gpu() or platform.machine() not in _MEASURED else "numba"
 
 
 def has_gpu(devices: Path = Path("/dev")) -> bool:

@@ -12,8 +12,11 @@ import numpy.typing as npt
 from deeplabctl.network.keras_model import apply_model, model_variables
 from deeplabctl.network.layers import ARCHITECTURES, OUTPUT_STRIDE, Weights
 from deeplabctl.network.resizing import at_scales, resize
+from deeplabctl.parallel import available_cpus
+from deeplabctl.prediction.engines import usual_engine
 from deeplabctl.recipe import Recipe
 from deeplabctl.training.cluster import Cluster
+from deeplabctl.training.convolutions import MinimalConvolution
 from deeplabctl.training.loss import cross_entropy, pixel_weights
 from deeplabctl.training.optimizer import Optimizer, trained_parameters
 from deeplabctl.training.schedule import learning_rate
@@ -55,6 +58,7 @@ class TrainingStep:
         self._cluster = cluster or Cluster()
         self._dtype = tf.as_dtype(model.layers[-1].variable_dtype)
         self._class_weights = tf.constant(class_weights, self._dtype)
+        self._convolve = self._minimal_convolution()
         self._scaling: list[tf.Variable] = []  # the loss's scale, and the steps since it changed
         with self._cluster.scope():
             self._optimizer = Optimizer(trained_parameters(model, recipe, new_layers), recipe)
@@ -108,6 +112,15 @@ class TrainingStep:
     def is_stuck(self) -> bool:
         """Tell whether float16 gradients overflow even where the loss is not scaled up."""
         return bool(self._scaling) and float(self._scaling[0]) <= 1 and float(self._scaling[1]) == 0
+
+    def _minimal_convolution(self) -> MinimalConvolution | None:
+        """Return what computes the convolutions in place of TensorFlow: numba's kernels, on one CPU in float32."""
+        engine = self._recipe.run.engine
+        if engine == "auto":
+            engine = usual_engine()
+        is_alone = self._cluster.replicas == 1 and not self._cluster.gpus
+        is_float32 = self._model.layers[-1].compute_dtype == "float32"
+        return MinimalConvolution(available_cpus()) if engine == "numba" and is_alone and is_float32 else None
 
     def _variables(self) -> dict[str, tf.Variable]:
         found = {f"weights/{name}": variable.value for name, variable in model_variables(self._model).items()}
@@ -222,7 +235,8 @@ class TrainingStep:
         import tensorflow as tf
 
         logits = [
-            tf.cast(apply_model(self._model, scaled, seeds), self._dtype) for scaled in at_scales(images, self._scales)
+            tf.cast(apply_model(self._model, scaled, seeds, self._convolve), self._dtype)
+            for scaled in at_scales(images, self._scales)
         ]
         if len(logits) == 1:
             return [(logits[0], 1)]

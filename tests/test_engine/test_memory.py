@@ -44,6 +44,42 @@ def run(at_end, sizes, threads=1, extra=""):
     return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
 
 
+BATCHES = """
+import sys
+sys.path.insert(0, {support!r})
+import numpy as np
+from guarded_memory import guarded
+from deeplabctl.engine import batches, buffers, layers, workers
+
+def aligned(size):
+    return guarded(size, at_end={at_end})
+batches.aligned = buffers.aligned = layers.aligned = workers.aligned = aligned
+batches._BLOCK = 36 * 100 * 40
+for count, height, width, incoming, outgoing, dilation in (
+    (2, 13, 30, 48, 32, 1), (1, 1, 1, 16, 48, 2), (3, 9, 5, 32, 16, 12), (1, 40, 41, 64, 64, 2)
+):
+    def random(*shape):
+        array = guarded(int(np.prod(shape)), at_end={at_end}).reshape(shape)
+        array[:] = np.random.default_rng(0).normal(size=shape)
+        return array
+    convolutions = batches.BatchConvolutions({threads})
+    images, kernel = random(count, height, width, incoming), random(3, 3, incoming, outgoing)
+    result = convolutions.convolve(images, kernel, random(outgoing), dilation, relu=True)
+    above = random(*result.shape)
+    gradients = (convolutions.gradient_of_images(above, kernel, dilation),
+                 convolutions.gradient_of_kernel(images, above, dilation))
+    assert all(np.isfinite(array).all() for array in (result, *gradients))
+"""
+
+
+@pytest.mark.parametrize("at_end", [False, True])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_nothing_is_touched_outside_of_the_arrays_of_batches_and_gradients(at_end, threads):
+    script = BATCHES.format(support=str(SUPPORT), at_end=at_end, threads=threads)
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
 def test_a_guarded_page_ends_the_process():
     script = "from guarded_memory import guarded; a = guarded(10, at_end=True); a.base; a[9]; "
     script += "import numpy as np; np.lib.stride_tricks.as_strided(a, (11,), (4,))[10]"
