@@ -78,7 +78,7 @@ class Run:
 
     seed: int = 0
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the forward and backward pass
-    engine: Literal["auto", "tensorflow", "numba"] = "auto"  # of validations and previews: see `PredictionSettings`
+    engine: Literal["auto", "tensorflow", "numba"] = "auto"  # of validations, and of float32 steps on CPUs
     strategy: Literal["auto", "single", "mirrored", "multi-worker"] = "auto"
     log_every: int = 20  # steps
     val_every: int = 1000  # steps; "auto": a tenth of all; with a time, such that they take a tenth of it at most

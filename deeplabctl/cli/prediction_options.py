@@ -57,7 +57,7 @@ def load_segmenter(network: Network, settings: PredictionSettings, report: Repor
         start_tensorflow()
     elif network.export is None:
         start_without_blas()
-    report_compiling(settings, report)
+    report_compiling(settings.engine, report)
     load_crf_kernels(settings.crf, report)
     segmenter = Segmenter.from_network(network, settings)
     if network.export is not None:

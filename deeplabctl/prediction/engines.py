@@ -44,6 +44,11 @@ def with_engine(settings: PredictionSettings, usual: str | None = None) -> Predi
     return replace(settings, engine="numba" if usual == "numba" and is_float32 else "tensorflow")
 
 
+def engine_for(asked: str) -> str:
+    """Return an engine in place of "auto"."""
+    return usual_engine() if asked == "auto" else asked
+
+
 def usual_engine() -> Literal["tensorflow", "numba"]:
     """Return what "auto" stands for here: numba on CPUs on which it was measured, else TensorFlow."""
     return "tensorflow" if has_gpu() or platform.machine() not in _MEASURED else "numba"
@@ -54,9 +59,9 @@ def has_gpu(devices: Path = Path("/dev")) -> bool:
     return any(next(devices.glob(pattern), None) for pattern in _GPUS)
 
 
-def report_compiling(settings: PredictionSettings, report: Reporter) -> None:
-    """Say that the kernels of the settings' engine will be compiled first, where they are not compiled yet."""
-    if settings.engine == "numba" and not are_compiled("engine"):
+def report_compiling(engine: str, report: Reporter) -> None:
+    """Say that the kernels of an engine will be compiled first, where they are not compiled yet."""
+    if engine == "numba" and not are_compiled("engine"):
         report(Note("compiling the network's kernels (once on this machine, about 20 s)"))
 
 

@@ -11,6 +11,7 @@ from typing import Any, cast
 from deeplabctl.errors import DataError, RunError
 from deeplabctl.network.keras_model import assign_weights
 from deeplabctl.network.precision import Precision, can_compute
+from deeplabctl.prediction.engines import engine_for, report_compiling
 from deeplabctl.reporting import Note, Reporter, Trained, silent, task
 from deeplabctl.training.agreement import check_workers_agree
 from deeplabctl.training.checkpoint import Checkpoint, Progress
@@ -70,6 +71,8 @@ def train_plan(
             "use `precision=float32`, or `precision=auto` for the fastest one"
         )
     report(Note(f"computing in {plan.recipe.run.precision} on {cluster.device}"))
+    if plan.recipe.run.precision == "float32":
+        report_compiling(engine_for(plan.recipe.run.engine), report)
     try:
         if plan.recipe.run.time:
             plan = fit_to_time(plan, cluster, report)

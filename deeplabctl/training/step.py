@@ -13,7 +13,7 @@ from deeplabctl.network.keras_model import apply_model, model_variables
 from deeplabctl.network.layers import ARCHITECTURES, OUTPUT_STRIDE, Weights
 from deeplabctl.network.resizing import at_scales, resize
 from deeplabctl.parallel import available_cpus
-from deeplabctl.prediction.engines import usual_engine
+from deeplabctl.prediction.engines import engine_for
 from deeplabctl.recipe import Recipe
 from deeplabctl.training.cluster import Cluster
 from deeplabctl.training.convolutions import MinimalConvolution
@@ -115,9 +115,7 @@ class TrainingStep:
 
     def _minimal_convolution(self) -> MinimalConvolution | None:
         """Return what computes the convolutions in place of TensorFlow: numba's kernels, on one CPU in float32."""
-        engine = self._recipe.run.engine
-        if engine == "auto":
-            engine = usual_engine()
+        engine = engine_for(self._recipe.run.engine)
         is_alone = self._cluster.replicas == 1 and not self._cluster.gpus
         is_float32 = self._model.layers[-1].compute_dtype == "float32"
         return MinimalConvolution(available_cpus()) if engine == "numba" and is_alone and is_float32 else None

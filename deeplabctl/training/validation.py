@@ -52,7 +52,7 @@ class Validator:
         segmenter = self._segmenter
         if segmenter.applied.engine == "tensorflow":
             return segmenter
-        report_compiling(segmenter.applied, self._report)
+        report_compiling(segmenter.applied.engine, self._report)
         return Segmenter(self._model, segmenter.info, segmenter.settings)
 
     def score(self, should_stop: Callable[[], bool]) -> SplitScores:
