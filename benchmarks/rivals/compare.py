@@ -28,8 +28,10 @@ from prediction_engine import processor  # noqa: E402
 PREDICTION = [
     "deeplabctl-numba:float32", "deeplabctl-tensorflow:float32", "pytorch:float32", "pytorch:bfloat16", "onnxruntime",
 ]  # fmt: skip
-TRAINING = [f"{program}:{precision}" for precision in ("float32", "bfloat16")
-            for program in ("deeplabctl-tensorflow", "pytorch")]  # fmt: skip
+TRAINING = [
+    "deeplabctl-numba:float32", "deeplabctl-tensorflow:float32", "pytorch:float32",
+    "deeplabctl-tensorflow:bfloat16", "pytorch:bfloat16",
+]  # fmt: skip
 PACKAGES = {"pytorch": "torch", "onnxruntime": "onnxruntime", "deeplabctl-tensorflow": "tensorflow"}
 SIDE = 2048  # of the products, as in worker.py
 

@@ -65,7 +65,8 @@ def deeplabctl(engine: str, precision: str, threads: int) -> dict[str, Callable]
         if not steps:
             model = build_model("largefov", 21, dtype=POLICIES[precision], dropout=0.5)
             assign_weights(model, weights)
-            recipe = recipe_from_dict({"solver": {"batch_size": count, "learning_rate": 1e-3}}, "benchmark")
+            solver = {"batch_size": count, "learning_rate": 1e-3}
+            recipe = recipe_from_dict({"solver": solver, "run": {"engine": engine}}, "benchmark")
             images, labels = batch(size, count)
             tensors = tf.constant(images), tf.constant(labels.astype(np.int32)), tf.range(count, dtype=tf.int64)
             steps["step"], steps["data"] = TrainingStep(model, recipe, [1.0] * 21), tensors
