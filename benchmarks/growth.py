@@ -36,8 +36,14 @@ def smooth(height: int, width: int) -> np.ndarray:
     return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
 
 
-def images(folder: Path) -> Points:
+def images() -> Points:
     """Return images/s of the job behind `infer`, from files to masks, for sets of more and more images."""
+    with tempfile.TemporaryDirectory() as folder:
+        return images_in(Path(folder))
+
+
+def images_in(folder: Path) -> Points:
+    """Return what `images` does, with the files in a folder."""
     from deeplabctl.prediction.job import run, segment_pictures
     from deeplabctl.prediction.outputs.plan import OutputRequest, plan_outputs
     from deeplabctl.prediction.pictures import find_images
@@ -52,7 +58,7 @@ def images(folder: Path) -> Points:
         if number + 1 in (10, 50, 200, 1000, 5000):
             plan = plan_outputs(find_images([str(pictures)]), OutputRequest(folder / f"masks{number}"))
             begin = time.perf_counter()
-            run(plan, segment_pictures(network, plan.todo), (), network.info.classes, silent, lambda result: None)
+            run(plan, segment_pictures(network, plan.todo), (), network.info.classes, silent, lambda *shown: None)
             found.append((number + 1, (number + 1) / (time.perf_counter() - begin)))
     return found
 
@@ -97,34 +103,56 @@ def timed(repetitions: int, function: Callable, *arguments: object) -> float:
     return statistics.median(seconds)
 
 
-def main() -> None:
-    """Print and draw what was measured."""
+PARTS: dict[str, tuple[str, str, Callable[[], Points]]] = {
+    "images": ("images of 160x120, width 0.125", "images/s", images),
+    "batch": ("images in a training step, crop 321", "seconds", batches),
+    "size": ("megapixels of an image", "seconds", sizes),
+}
+
+
+def draw(measured: dict[str, Points], path: Path) -> None:
+    """Draw each part over its own axis: rates from 0, times on logarithmic axes."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import FuncFormatter
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("growth.png"))
-    parser.add_argument("--parts", nargs="+", choices=["images", "batch", "size"], default=["images", "batch", "size"])
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        parts = {
-            "images": ("images of 160x120, width 0.125", "images/s", lambda: images(Path(folder))),
-            "batch": ("images in a training step, crop 321", "seconds", batches),
-            "size": ("megapixels of an image", "seconds", sizes),
-        }
-        figure, axes = pyplot.subplots(1, len(options.parts), figsize=(4 * len(options.parts), 3.2), squeeze=False)
-        for axis, part in zip(axes[0], options.parts, strict=True):
-            across, up, measure = parts[part]
-            points = measure()
-            print(f"{up} over {across}: " + ", ".join(f"{x:g}: {y:.3g}" for x, y in points))
-            axis.loglog(*zip(*points, strict=True), marker="o")
-            axis.set(xlabel=across, ylabel=up)
-            axis.grid(alpha=0.3)
+    figure, axes = pyplot.subplots(1, len(measured), figsize=(4 * len(measured), 3.2), squeeze=False)
+    for axis, (part, points) in zip(axes[0], measured.items(), strict=True):
+        across, up, _ = PARTS[part]
+        axis.plot(*zip(*points, strict=True), marker="o")
+        axis.set_xscale("log")
+        axis.set_xticks([x for x, _ in points], minor=False)
+        axis.set_xticks([], minor=True)
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        if up == "seconds":
+            axis.set_yscale("log")
+            axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.yaxis.set_minor_formatter(
+                FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
+            )
+        else:
+            axis.set_ylim(bottom=0)
+        axis.set(xlabel=across, ylabel=up)
+        axis.grid(alpha=0.3)
     figure.suptitle(processor())
     figure.tight_layout()
-    figure.savefig(options.out, dpi=100)
+    figure.savefig(path, dpi=100)
+
+
+def main() -> None:
+    """Print and draw what was measured."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("growth.png"))
+    parser.add_argument("--parts", nargs="+", choices=[*PARTS], default=[*PARTS])
+    options = parser.parse_args()
+    measured = {}
+    for part in options.parts:
+        across, up, measure = PARTS[part]
+        measured[part] = measure()
+        print(f"{up} over {across}: " + ", ".join(f"{x:g}: {y:.3g}" for x, y in measured[part]))
+    draw(measured, options.out)
 
 
 if __name__ == "__main__":
