@@ -42,9 +42,10 @@ def write_lines(run, lines):
 
 
 def make_run(path, lines=LINES, *, settings=(), previews=(20, 40, 60), **facts):
-    """Write a run of 60 steps with the packaged recipe shapes; returns its path."""
+    """Write a run of 60 steps of 4 images with the packaged recipe shapes; returns its path."""
     (path / "previews").mkdir(parents=True)
-    recipe = read_recipe("shapes", ["data.root=shapes", "solver.steps=60", *settings])
+    usual = ["data.root=shapes", "solver.steps=60", "solver.batch_size=4", "solver.learning_rate=0.02"]
+    recipe = read_recipe("shapes", [*usual, *settings])
     (path / "recipe.toml").write_text(write_recipe(recipe))
     facts = {"status": "finished", "argv": ["deeplabctl", "train"], "device": "CPU, 2 cores", "expect": None, **facts}
     (path / "run.json").write_text(json.dumps(facts))

@@ -97,7 +97,8 @@ def test_names_that_no_encoding_has_are_printed_as_escapes(tmp_path, encoding):
 @pytest.mark.parametrize("times", [1, 2])
 def test_signal_ends_a_command_without_leaving_what_is_half_written(tmp_path, number, times):
     program = (
-        "import time\n"
+        "import signal, time\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"  # under nohup it is ignored
         "from deeplabctl.data.importing import convert\n"
         "convert._split_randomly = lambda *_: print('half', flush=True) or time.sleep(60)\n"
         "from deeplabctl.cli.app import main\n"
