@@ -14,7 +14,7 @@ from deeplabctl.recipes.limits import AUTO
 _LARGEST_CROP = 321  # the papers'
 _SMALLEST_CROP = 33
 _CROP_SHARE = 2 / 3  # of the shorter side of the images
-_STEPS_PER_ROOT = 640  # steps times images in a step, for each square root of an image: 3,065 of 4 for 367 images
+_STEPS_PER_ROOT = 640  # steps times images in a step, for each square root of an image: 6,130 of 2 for 367 images
 _INTERVALS = 10  # validations, checkpoints and previews of a training that does not say how many
 _VALIDATION_SHARE = 0.1  # of a given time, unless two validations take more
 _WARMUP_SHARE = 10  # the warm-up is at most a tenth of the steps
