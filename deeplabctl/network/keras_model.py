@@ -166,14 +166,13 @@ def _convolve(
     import keras
     import tensorflow as tf
 
-    if convolve is not None and not convolve.computes(layer, x.shape):
+    if convolve is not None and not (layer.strides == (stride, stride) and convolve.computes(layer, x.shape)):
         convolve = None
     slow = is_slow_in_tensorflow(layer)
     if norm is None and convolve is not None:
         relu = layer.activation is keras.activations.relu
-        return convolve(
-            x, tf.convert_to_tensor(layer.kernel), tf.convert_to_tensor(layer.bias), layer.dilation_rate[0], relu
-        )
+        bias = None if layer.bias is None else tf.convert_to_tensor(layer.bias)
+        return convolve(x, tf.convert_to_tensor(layer.kernel), bias, layer.dilation_rate[0], relu)
     if norm is None and not slow and layer.strides == (stride, stride):
         return layer(x)
     kernel, bias, scale = tf.convert_to_tensor(layer.kernel), layer.bias, None
