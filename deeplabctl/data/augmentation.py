@@ -25,7 +25,7 @@ from deeplabctl.network.preprocessing import preprocess
 class Augment:
     """Hold the settings of augmentation."""
 
-    crop_size: int = 321  # pixels; 8k + 1; "auto": two thirds of the images' shorter side, at most 321
+    crop_size: int = 321  # pixels; 8k + 1; "auto": nine tenths of the images' shorter side, at most 321
     scale: tuple[float, float] = (1.0, 1.0)  # range of a uniformly random factor
     scales: tuple[float, ...] = ()  # instead: one of these factors, each alike, as in the second paper's data layer
     mirror: bool = True  # with probability 1/2

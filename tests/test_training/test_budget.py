@@ -17,14 +17,14 @@ from deeplabctl.training.budget import (
 @pytest.mark.parametrize(
     ("sizes", "expected"),
     [
-        ([(360, 480)], 241),  # 240
-        ([(480, 360), (100, 100), (3000, 4000)], 241),  # the median of 360, 100 and 3,000
-        ([(500, 375)], 249),  # 250
+        ([(360, 480)], 321),  # 324
+        ([(480, 360), (100, 100), (3000, 4000)], 321),  # the median of 360, 100 and 3,000
+        ([(300, 200)], 177),  # 180
         ([(3000, 4000)], 321),
         ([(20, 30)], 33),
     ],
 )
-def test_crop_is_two_thirds_of_the_median_shorter_side_within_limits(sizes, expected):
+def test_crop_is_nine_tenths_of_the_median_shorter_side_within_limits(sizes, expected):
     assert crop_size_for([LabelFacts(height, width, {0: height * width}) for height, width in sizes]) == expected
     assert is_crop_size(expected)
 

@@ -41,11 +41,11 @@ def test_own_chooses_crop_steps_and_intervals_from_the_set_and_says_so(dataset):
     notes = []
     settings = [setting for setting in TINY if "crop" not in setting]
     plan = plan_training(None, settings, {"data.root": str(dataset)}, report=notes.append)
-    assert plan.recipe.augment.crop_size == 41  # two thirds of 60
-    assert plan.recipe.solver.steps == 716  # 640 * sqrt(5) / 2
-    assert (plan.recipe.run.val_every, plan.recipe.run.save_every) == (72, 72)
+    assert plan.recipe.augment.crop_size == 57  # nine tenths of 60
+    assert plan.recipe.solver.steps == 447  # 400 * sqrt(5) / 2
+    assert (plan.recipe.run.val_every, plan.recipe.run.save_every) == (45, 45)
     texts = [event.text for event in notes if isinstance(event, Note)]
-    assert "chosen for 5 images of about 80x60: crops of 41 pixels, 716 steps of 2 images" in texts
+    assert "chosen for 5 images of about 80x60: crops of 57 pixels, 447 steps of 2 images" in texts
 
 
 def test_settings_of_the_user_come_before_what_own_chooses(dataset):
