@@ -270,7 +270,8 @@ def _print_run(console: Console, run: TrainedRun, expect: Expect | None) -> None
         console.say(f"already finished: {run.steps} steps; {best}")
     else:
         how = "stopped" if run.stopped else "trained"
-        console.say(f"{how} after {run.steps} steps in {duration(run.seconds)}; {best}")
+        since = f", {run.steps - run.first_step} of them" if run.first_step else ""
+        console.say(f"{how} after {run.steps} steps{since} in {duration(run.seconds)}; {best}")
     if expect is not None and not run.stopped:
         console.say(f"expected {percent(expect.miou)} +- {percent(expect.tolerance)} ({expect.source})")
     from deeplabctl.training.report import REPORT

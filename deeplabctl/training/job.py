@@ -61,12 +61,14 @@ class TrainedRun:
     scores: dict[str, Any]  # of the best validation, as `eval --json` has them; empty if there was none
     best_step: int
     stopped: bool = False  # asked to, before its last step
+    first_step: int = 0  # where this process began: 0, or where it was resumed
     finished_before: bool = False  # a run to resume that had no steps left
 
     @classmethod
     def of(cls, path: Path | None, result: TrainingResult) -> TrainedRun:
         """Return the result of a training in a run directory."""
-        return cls(path, result.steps, result.seconds, result.best or {}, result.best_step, result.stopped)
+        best = result.best or {}
+        return cls(path, result.steps, result.seconds, best, result.best_step, result.stopped, result.first_step)
 
 
 @dataclass(frozen=True)

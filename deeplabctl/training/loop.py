@@ -38,6 +38,7 @@ class TrainingResult:
     best: dict[str, Any] | None  # `SplitScores.to_dict` of the best validation; None if there was none
     best_step: int
     stopped: bool  # asked to, before its last step
+    first_step: int  # where this process began
 
 
 def train_plan(
@@ -127,7 +128,7 @@ class _Training:
     def run(self, should_stop: Callable[[], bool]) -> TrainingResult:
         """Run the steps that are left."""
         solver, settings, progress = self.recipe.solver, self.recipe.run, self.progress
-        begin = time.perf_counter()
+        begin, first_step = time.perf_counter(), progress.step
         with task(self.report, "training", solver.steps, "steps", progress.step):
             stopped = not progress.validated and self._validate_if_due(should_stop)
             batches = self.pipeline.distributed(self.cluster.strategy, progress.step, solver.steps)
@@ -146,7 +147,8 @@ class _Training:
                 self.recorder.report()
         if stopped:
             self.report(Note(f"stopped after step {progress.step}; {self.recorder.how_to_resume}"))
-        return TrainingResult(progress.step, time.perf_counter() - begin, progress.best, progress.best_step, stopped)
+        seconds = time.perf_counter() - begin
+        return TrainingResult(progress.step, seconds, progress.best, progress.best_step, stopped, first_step)
 
     def _is_finished(self) -> bool:
         solver, progress = self.recipe.solver, self.progress

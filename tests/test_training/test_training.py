@@ -65,8 +65,10 @@ def whole(tmp_path_factory):
 def test_stopped_and_resumed_training_ends_with_the_bytes_of_the_uninterrupted_one(whole, tmp_path, calls):
     result = train_new(plan_small(whole / "set"), tmp_path / "run", should_stop=after(calls))
     assert result.stopped
+    assert result.first_step == 0
+    left_off = result.steps
     result = resume(tmp_path / "run")
-    assert (result.steps, result.stopped) == (9, False)
+    assert (result.steps, result.stopped, result.first_step) == (9, False, left_off)
     for name in ("last.keras", "best.keras"):
         assert weights_of(tmp_path / "run" / name) == weights_of(whole / "run" / name)
     assert figures_of(tmp_path / "run") == figures_of(whole / "run")
