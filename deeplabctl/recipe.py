@@ -81,8 +81,8 @@ class Run:
     engine: Literal["auto", "tensorflow", "numba"] = "auto"  # of validations, and of float32 steps on CPUs
     strategy: Literal["auto", "single", "mirrored", "multi-worker"] = "auto"
     log_every: int = 20  # steps
-    val_every: int = 1000  # steps; "auto": a tenth of all; with a time, such that they take a tenth of it at most
-    save_every: int = 500  # steps; "auto": a tenth of all
+    val_every: int = 1000  # steps; "auto": a tenth of all; with a time, see `validations_within`
+    save_every: int = 500  # steps; "auto": a tenth of all, at most 200
     preview_every: int = 1000  # steps; "auto": a tenth of all
     time: str = ""  # how long the training may take, as 45m or 1h30m: sets solver.steps once a step has been timed
 
@@ -119,6 +119,11 @@ class Recipe:
     crf: CrfParams = field(default_factory=CrfParams)
     expect: Expect = field(default_factory=Expect)
 
+    def setting(self, name: str) -> Any:
+        """Return the value of a setting, by its name "section.key"."""
+        section, _, key = name.partition(".")
+        return getattr(getattr(self, section), key)
+
     def with_settings(self, **sections: Mapping[str, Any]) -> Recipe:
         """Return a recipe with some settings changed, by section."""
         changed = {name: dataclasses.replace(getattr(self, name), **values) for name, values in sections.items()}
@@ -140,9 +145,7 @@ def read_recipe(
         tree = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
         raise RecipeError(f"recipe {name_or_path}: not valid TOML: {error}") from None
-    changes = [_parse_override(override) for override in overrides]
-    changes += [(name, value) for name, value in (options or {}).items() if value is not None]
-    for name, value in changes:
+    for name, value in _changes(overrides, options):
         section, _, key = name.partition(".")
         table = tree.setdefault(section, {})
         if isinstance(table, dict):
@@ -150,11 +153,16 @@ def read_recipe(
     return recipe_from_dict(tree, f"recipe {name_or_path}")
 
 
+def setting_of(name: str, overrides: Iterable[str], options: Mapping[str, object] | None = None) -> object | None:
+    """Return the value that overrides and options of `read_recipe` give a setting; None if they do not name it."""
+    return dict(_changes(overrides, options)).get(name)
+
+
 def recipe_from_dict(tree: dict[str, Any], where: str) -> Recipe:
     """Build a recipe from nested dictionaries and check it; ``where`` begins every error."""
     recipe = typing.cast(Recipe, _build(Recipe, tree, where, ""))
     for section, key, holds, expected in LIMITS:
-        value = getattr(getattr(recipe, section), key)
+        value = recipe.setting(f"{section}.{key}")
         if not holds(value):
             raise RecipeError(f"{where}: {section}.{key}: expected {expected}, got {value!r}")
     architecture, crop = recipe.model.architecture, recipe.augment.crop_size
@@ -168,7 +176,10 @@ def recipe_from_dict(tree: dict[str, Any], where: str) -> Recipe:
     names = [conv.name for conv in convolutions(architecture)]
     for layer in recipe.solver.freeze:
         if layer not in names:
-            raise RecipeError(f"{where}: solver.freeze: there is no layer {layer!r}{_guess(layer, names)}")
+            raise RecipeError(
+                f"{where}: solver.freeze: {architecture} has no layer {layer!r}; solver.freeze=[] trains all layers"
+                f"{_guess(layer, names)}"
+            )
     return recipe
 
 
@@ -244,6 +255,12 @@ def _recipe_file(path: Path) -> str:
             raise RecipeError(f"there is no recipe {str(path)!r}{_guess(path, recipes.names())}") from None
         reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
         raise RecipeError(f"cannot read the recipe {path}: {reason}; expected a TOML file") from None
+
+
+def _changes(overrides: Iterable[str], options: Mapping[str, object] | None) -> list[tuple[str, object]]:
+    """Return the settings that are named, with their values; the later one counts."""
+    changes = [_parse_override(override) for override in overrides]
+    return changes + [(name, value) for name, value in (options or {}).items() if value is not None]
 
 
 def _parse_override(override: str) -> tuple[str, object]:

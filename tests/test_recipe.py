@@ -56,7 +56,7 @@ def test_option_beats_set_beats_file(tmp_path):
         ("solver.learning_rate=nan", r"solver\.learning_rate: expected a number above 0"),
         ("solver.policy=polly", r"solver\.policy: expected one of poly, step, fixed, got 'polly'; did you mean poly"),
         ("solver.optimizer=[1]", r"solver\.optimizer: expected one of sgd, adam"),
-        ("solver.freeze=['conv9_1']", r"there is no layer 'conv9_1'"),
+        ("solver.freeze=['conv9_1']", r"largefov has no layer 'conv9_1'; solver\.freeze=\[\] trains all"),
         ("solver.class_weights=heavy", r"solver\.class_weights: expected one of none, median"),
         ("augment.crop_size=320", r"augment\.crop_size: expected 8k \+ 1 pixels"),
         ("augment.scale=[1.5, 0.5]", r"augment\.scale: expected \[smallest, largest\]"),

@@ -27,7 +27,8 @@ def median_frequency_weights(facts: Sequence[LabelFacts], num_classes: int) -> l
     present = pixels > 0
     frequency = pixels[present] / area[present]
     weights = np.zeros(num_classes)
-    weights[present] = np.median(frequency) / frequency
+    if present.any():
+        weights[present] = np.median(frequency) / frequency
     return [float(weight) for weight in weights]
 
 

@@ -21,7 +21,9 @@ def check_workers_agree(cluster: Cluster, plan: Plan, step: int, weights_checksu
     sections: dict[str, Any] = asdict(plan.recipe)
     sections["model"]["init"] = ""  # a path, which may differ; the weights are compared themselves
     recipe = [sections[name] for name in ("model", "augment", "solver")]
-    run = [plan.recipe.run.seed, plan.recipe.run.precision]
+    # What workers do together at the same steps counts as well as what they compute.
+    names = ("seed", "precision", "val_every", "save_every", "preview_every")
+    run = [sections["run"][name] for name in names]
     begin = {
         "recipe": [*recipe, *run],
         "data": [plan.fingerprint, plan.dataset.classes],

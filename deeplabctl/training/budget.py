@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from statistics import median
 
 from deeplabctl.data.file_facts import LabelFacts
-from deeplabctl.network.layers import OUTPUT_STRIDE
+from deeplabctl.network.geometry import crop_step
+from deeplabctl.network.layers import ARCHITECTURES, OUTPUT_STRIDE
 from deeplabctl.recipe import Recipe
 from deeplabctl.recipes.limits import AUTO
 
@@ -15,9 +16,18 @@ _LARGEST_CROP = 321  # the papers'
 _SMALLEST_CROP = 33
 _CROP_SHARE = 0.9  # of the shorter side of the images
 _STEPS_PER_ROOT = 400  # steps times images in a step, for each square root of an image: 3,831 of 2 for 367 images
-_INTERVALS = 10  # validations, checkpoints and previews of a training that does not say how many
+INTERVALS = 10  # validations, checkpoints and previews of a training that does not say how many
+_MOST_STEPS_AT_RISK = 200  # from one checkpoint to the next: minutes of a training on two CPU cores
 _VALIDATION_SHARE = 0.1  # of a given time, unless two validations take more
 _WARMUP_SHARE = 10  # the warm-up is at most a tenth of the steps
+
+
+def with_crop_size(recipe: Recipe, facts: Sequence[LabelFacts]) -> Recipe:
+    """Return a recipe with a crop size for the images of the training split, if its own is "auto"."""
+    if recipe.augment.crop_size != AUTO:
+        return recipe
+    step = crop_step(ARCHITECTURES[recipe.model.architecture].scales)
+    return recipe.with_settings(augment={"crop_size": crop_size_for(facts, step)})
 
 
 def crop_size_for(facts: Sequence[LabelFacts], step: int = OUTPUT_STRIDE) -> int:
@@ -37,7 +47,7 @@ def steps_for(images: int, images_per_step: int) -> int:
 
 def validations_within(seconds: float, validation_seconds: float) -> int:
     """Return how many validations a given time should have: at most 10 and a tenth of the time, but 2 at least."""
-    return int(min(max(2, _VALIDATION_SHARE * seconds / max(validation_seconds, 1e-9)), _INTERVALS))
+    return int(min(max(2, _VALIDATION_SHARE * seconds / max(validation_seconds, 1e-9)), INTERVALS))
 
 
 def steps_within(seconds: float, step_seconds: float, validation_seconds: float, val_every: int) -> int:
@@ -53,7 +63,7 @@ def steps_within(seconds: float, step_seconds: float, validation_seconds: float,
     return max(1, steps)
 
 
-def with_steps(recipe: Recipe, steps: int, validations: int = _INTERVALS) -> Recipe:
+def with_steps(recipe: Recipe, steps: int, validations: int = INTERVALS) -> Recipe:
     """Return a recipe with another number of steps, to which its schedule and its open intervals are fitted.
 
     A step policy keeps its shape: ``step_size`` is the same share of the steps. The warm-up is at most a tenth of them.
@@ -67,8 +77,12 @@ def with_steps(recipe: Recipe, steps: int, validations: int = _INTERVALS) -> Rec
     return with_intervals(changed, validations)
 
 
-def with_intervals(recipe: Recipe, validations: int = _INTERVALS) -> Recipe:
-    """Return a recipe with intervals for those that are "auto": a tenth of its steps, and the steps of a validation."""
-    counts = {"val_every": validations, "save_every": _INTERVALS, "preview_every": _INTERVALS}
+def with_intervals(recipe: Recipe, validations: int = INTERVALS) -> Recipe:
+    """Return a recipe with intervals for those that are "auto".
+
+    There are so many validations, ten previews, and ten checkpoints or one every 200 steps.
+    """
+    counts = {"val_every": validations, "save_every": INTERVALS, "preview_every": INTERVALS}
     steps = {name: max(1, math.ceil(recipe.solver.steps / count)) for name, count in counts.items()}
+    steps["save_every"] = min(steps["save_every"], _MOST_STEPS_AT_RISK)
     return recipe.with_settings(run={name: steps[name] for name in steps if getattr(recipe.run, name) == AUTO})

@@ -127,7 +127,11 @@ class TrainingPipeline:
         return stream.batch(self.batch_size // replicas, drop_remainder=True).prefetch(3)
 
     def distributed(self, strategy: tf.distribute.Strategy, start: int, stop: int) -> Iterator[Any]:
-        """Iterate over these batches, each spread over the replicas of a strategy."""
+        """Iterate over these batches, each spread over the replicas of a strategy.
+
+        Raises DataError for a sample that can no longer be read.
+        """
+        import tensorflow as tf
 
         def own(context: Any) -> tf.data.Dataset:
             return self.batches(
@@ -138,12 +142,12 @@ class TrainingPipeline:
                 replicas=context.num_replicas_in_sync,
             )
 
-        return iter(strategy.distribute_datasets_from_function(own))
-
-    def reraise(self) -> None:
-        """Raise the error that stopped a batch, if one did."""
-        if self._failure is not None:
-            raise self._failure
+        try:
+            yield from strategy.distribute_datasets_from_function(own)
+        except tf.errors.OpError:
+            if self._failure is not None:
+                raise self._failure from None
+            raise
 
 
 @lru_cache(maxsize=4)

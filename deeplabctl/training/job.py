@@ -159,8 +159,9 @@ def run_job(
         if run is not None:
             report_and_log(Note(f"run directory: {run.path}"))
         if job.resumed is not None:
-            step = job.checkpoint.progress.step if job.checkpoint else 0
-            report_and_log(Note(f"continuing after step {step} of {job.plan.recipe.solver.steps}"))
+            recipe, step = job.plan.recipe, job.checkpoint.progress.step if job.checkpoint else 0
+            steps = f" of {recipe.solver.steps}" if not recipe.run.time else ", before its steps were timed"
+            report_and_log(Note(f"continuing after step {step}{steps}"))
         cluster = start(report_and_log, run.log if run else lambda text: None)
         if run is not None:
             expect = job.plan.expect

@@ -74,6 +74,7 @@ def train_plan(
     report(Note(f"computing in {plan.recipe.run.precision} on {cluster.device}"))
     if plan.recipe.run.precision == "float32":
         report_compiling(engine_for(plan.recipe.run.engine), report)
+    cluster.check_batch(plan.recipe.solver.batch_size)
     try:
         if plan.recipe.run.time:
             plan = fit_to_time(plan, cluster, report)
@@ -103,7 +104,6 @@ class _Training:
     ) -> None:
         recipe = plan.recipe
         self.plan, self.recipe, self.recorder, self.report, self.cluster = plan, recipe, recorder, report, cluster
-        cluster.check_batch(recipe.solver.batch_size)
         self.batch_size = recipe.solver.batch_size * recipe.solver.accumulate
         self.pipeline = TrainingPipeline.of(plan)
         self.networks = Networks(plan, cast(Precision, recipe.run.precision), cluster)
@@ -114,6 +114,9 @@ class _Training:
             self.step.restore(checkpoint.arrays)
         recorder.rewind(self.progress.step, keep_validation=self.progress.validated)
         check_workers_agree(cluster, plan, self.progress.step, self.step.checksum() if cluster.workers > 1 else 0)
+        if recipe.solver.freeze and recipe.solver.freeze_steps >= recipe.solver.steps:
+            text = f"solver.freeze_steps: {recipe.solver.freeze_steps} is beyond the {recipe.solver.steps} steps"
+            report(Note(f"{text}; the frozen layers are never trained", warning=True))
         self.validator = Validator(plan, self.networks.saved, cluster, report)
         self.averages = StepAverages(recipe.run.log_every, self.progress.losses)
         self.saved_step = -1
@@ -158,7 +161,10 @@ class _Training:
         """Train on the next batch, and report it."""
         progress = self.progress
         before = time.perf_counter()
-        images, labels, positions = self._next(batches)
+        try:
+            images, labels, positions = next(batches)
+        except DataError as error:
+            raise self._saved(error) from None
         received = time.perf_counter()
         loss = self.step(images, labels, positions, progress.step)
         if not math.isfinite(loss):
@@ -169,18 +175,6 @@ class _Training:
         self._report_step()
         if progress.step % self.recipe.run.log_every == 0 and self.step.is_stuck():
             raise RunError(self._diverged("the gradient overflows float16 at any scale", progress.step - 1))
-
-    def _next(self, batches: Iterator[Any]) -> Any:
-        import tensorflow as tf
-
-        try:
-            return next(batches)
-        except tf.errors.OpError:
-            try:
-                self.pipeline.reraise()
-            except DataError as error:
-                raise self._saved(error) from None
-            raise
 
     def _validate_if_due(self, should_stop: Callable[[], bool]) -> bool:
         """Draw and validate what is due after a step; True if it was asked to stop meanwhile, and is to be repeated."""

@@ -147,7 +147,8 @@ class Optimizer:
             slot.assign(value)
         variable.assign_sub(change)
         if self._average:
-            slots[-1].assign_add(self._share(step, variable.dtype) * (variable - slots[-1]))
+            moved = self._share(step, variable.dtype) * (variable - slots[-1])
+            slots[-1].assign_add(moved if accept is None else tf.where(accept, moved, tf.zeros_like(moved)))
 
     def _share(self, step: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
         """Return the weight of the new value in the average."""

@@ -17,12 +17,10 @@ from deeplabctl.data.findings import FindingError
 from deeplabctl.data.inspection import check_samples, void_split_finding
 from deeplabctl.data.locate import SHAPES, find_dataset, is_shapes, name_or_path
 from deeplabctl.errors import RecipeError
-from deeplabctl.network.geometry import crop_step
-from deeplabctl.network.layers import ARCHITECTURES
-from deeplabctl.recipe import Expect, Recipe, read_recipe
-from deeplabctl.recipes.limits import AUTO
+from deeplabctl.recipe import Expect, Recipe, read_recipe, setting_of
+from deeplabctl.recipes.limits import AUTO, MAY_BE_AUTO
 from deeplabctl.reporting import Note, Reporter, silent
-from deeplabctl.training.budget import crop_size_for, steps_for, with_intervals, with_steps
+from deeplabctl.training.budget import steps_for, with_crop_size, with_intervals, with_steps
 from deeplabctl.training.checkpoint import Checkpoint, check_same_training, fingerprint, last_checkpoint
 from deeplabctl.training.run_directory import CHECKPOINTS, RECIPE, run_facts
 from deeplabctl.weights.imagenet import IMAGENET
@@ -96,16 +94,19 @@ def plan_training(
     name none. Raises DeepLabError for anything that would stop or silently spoil the training.
     """
     overrides, options = list(overrides), dict(options or {})
-    if _names("solver.steps", overrides, options):
-        if _names("run.time", overrides, options):
+    if setting_of("solver.steps", overrides, options) is not None:
+        if setting_of("run.time", overrides, options) is not None:
             raise RecipeError("`steps` and `time`: expected one of them, got both; the time sets the number of steps")
         options["run.time"] = ""
-    draft = read_recipe(name or OWN, overrides, options)
-    dataset = find_dataset(draft.data.root or default_data, report)
     if name is None:
+        root = setting_of("data.root", overrides, options)
+        dataset = find_dataset(str(root) if root else default_data, report)
         name = default_recipe(dataset)
         draft = read_recipe(name, overrides, options)
-    recipe = _resolve(draft, dataset, explicit_width=_names("model.width", overrides, options))
+    else:
+        draft = read_recipe(name, overrides, options)
+        dataset = find_dataset(draft.data.root or default_data, report)
+    recipe = _resolve(draft, dataset, explicit_width=setting_of("model.width", overrides, options) is not None)
     unchanged = not overrides and not any(
         value not in (None, "") and key not in _SAME_SCORE for key, value in options.items()
     )
@@ -128,7 +129,12 @@ def plan_resume(
     overrides, options = list(overrides), options or {}
     stored = read_recipe(str(run / RECIPE))
     if name is not None:
-        plan = plan_training(name, overrides, options, default_data=stored.data.root, report=report)
+        chosen = {
+            name: value
+            for name, value in _chosen_at_first(read_recipe(name, overrides, options), stored).items()
+            if setting_of(name, overrides, options) is None
+        }
+        plan = plan_training(name, overrides, {**options, **chosen}, default_data=stored.data.root, report=report)
     else:
         recipe = read_recipe(str(run / RECIPE), overrides, options)
         if options.get("model.init"):
@@ -152,6 +158,16 @@ def plan_resume(
 def with_precision(plan: Plan, precision: str) -> Plan:
     """Return the plan with its number format."""
     return dataclasses.replace(plan, recipe=plan.recipe.with_settings(run={"precision": precision}))
+
+
+def _chosen_at_first(recipe: Recipe, stored: Recipe) -> dict[str, object]:
+    """Return what a recipe leaves to the data set or to a timing, as a run that began with it chose it."""
+    if stored.run.time:  # the run ended before it was timed
+        return {"run.time": stored.run.time}
+    names = [name for name in MAY_BE_AUTO if recipe.setting(name) == AUTO]
+    if recipe.run.time or "solver.steps" in names:
+        names += ["solver.steps", "solver.step_size", "solver.warmup_steps"]
+    return {name: stored.setting(name) for name in names}
 
 
 def _check_data(recipe: Recipe, dataset: Dataset, unchanged: bool, report: Reporter) -> Plan:
@@ -184,8 +200,7 @@ def _fitted(plan: Plan, report: Reporter) -> Plan:
     """Return a plan with what its recipe leaves to the data set: crop size, and steps unless they wait for a timing."""
     recipe, chosen = plan.recipe, []
     if recipe.augment.crop_size == AUTO:
-        step = crop_step(ARCHITECTURES[recipe.model.architecture].scales)
-        recipe = recipe.with_settings(augment={"crop_size": crop_size_for(plan.facts, step)})
+        recipe = with_crop_size(recipe, plan.facts)
         chosen.append(f"crops of {recipe.augment.crop_size} pixels")
     if not recipe.run.time:
         if recipe.solver.steps == AUTO:
@@ -219,9 +234,3 @@ def _resolve(recipe: Recipe, dataset: Dataset, explicit_width: bool) -> Recipe:
 
 def _resolved_init(init: str) -> str:
     return init if init in (RANDOM, IMAGENET) else str(weights_path(Path(init)).resolve())
-
-
-def _names(setting: str, overrides: Iterable[str], options: Mapping[str, object]) -> bool:
-    """Tell whether the user named a setting, rather than the recipe."""
-    named = any(override.replace(" ", "").startswith(f"{setting}=") for override in overrides)
-    return named or options.get(setting) is not None

@@ -10,14 +10,21 @@ from deeplabctl.data.images import read_image, read_label
 from deeplabctl.prediction.segmenter import Segmenter
 from deeplabctl.render import panels
 
+PREVIEW_ROWS = 4
 
-def preview(segmenter: Segmenter, samples: Sequence[Sample], classes: Sequence[str], rows: int = 4) -> Image:
+
+def preview(segmenter: Segmenter, samples: Sequence[Sample], classes: Sequence[str]) -> Image:
     """Return a picture of image, label and prediction of some samples, spread evenly over the split."""
-    rows = min(rows, len(samples))
 
     def draw() -> Iterator[tuple[Image, Label, Label]]:
-        for sample in (samples[index * len(samples) // rows] for index in range(rows)):
+        for sample in spread_evenly(samples, PREVIEW_ROWS):
             image = read_image(sample.image)
             yield image, read_label(sample.label), segmenter.label(image)
 
     return panels(draw(), classes)
+
+
+def spread_evenly(samples: Sequence[Sample], count: int) -> list[Sample]:
+    """Return so many samples, or all if there are fewer, spread evenly over their order."""
+    count = min(count, len(samples))
+    return [samples[index * len(samples) // count] for index in range(count)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 from statistics import median
@@ -14,17 +15,19 @@ from deeplabctl.network.keras_model import assign_weights
 from deeplabctl.network.precision import Precision
 from deeplabctl.recipes.limits import AUTO, parse_duration
 from deeplabctl.reporting import Note, Reporter, silent
-from deeplabctl.training.budget import steps_for, steps_within, validations_within, with_steps
+from deeplabctl.training.budget import INTERVALS, steps_for, steps_within, validations_within, with_steps
 from deeplabctl.training.cluster import Cluster
 from deeplabctl.training.input_pipeline import TrainingPipeline
 from deeplabctl.training.networks import Networks, initial_weights
 from deeplabctl.training.plan import Plan
+from deeplabctl.training.previews import PREVIEW_ROWS, spread_evenly
 from deeplabctl.training.step import TrainingStep
 from deeplabctl.training.validation import Validator
 
 _TIMED_STEPS = 5
-_TIMED_IMAGES = 8  # of the validation split
-_RESERVE = 0.04  # share of the time for checkpoints, previews, the report, and a machine that slows down
+_TIMED_IMAGES = 8  # of the validation split, at most
+_TIMING_SHARE = 0.03  # of the time, for these images
+_RESERVE = 0.03  # share of the time for checkpoints, the report, and a machine that slows down
 _FEWEST_STEPS = 10
 
 
@@ -32,9 +35,11 @@ _FEWEST_STEPS = 10
 class Timing:
     """Hold the seconds of a training's parts."""
 
+    start: float  # to read the initial weights
     first_step: float  # which compiles the graph
     step: float
     validation: float
+    preview: float
 
 
 def fit_to_time(plan: Plan, cluster: Cluster, report: Reporter) -> Plan:
@@ -45,43 +50,68 @@ def fit_to_time(plan: Plan, cluster: Cluster, report: Reporter) -> Plan:
     """
     begin = time.perf_counter()
     recipe = plan.recipe
-    images = recipe.solver.batch_size * recipe.solver.accumulate
-    steps = steps_for(len(plan.samples), images) if recipe.solver.steps == AUTO else recipe.solver.steps
-    draft = with_steps(recipe, steps)
-    timing = _measure(replace(plan, recipe=draft), cluster)
     budget = parse_duration(recipe.run.time)
-    left = (1 - _RESERVE) * budget - (time.perf_counter() - begin) - timing.first_step
-    steps = steps_within(left, timing.step, timing.validation, recipe.run.val_every)
-    steps = int(cluster.sum(np.array(steps if cluster.index == 0 else 0, np.int64)))
+    report(Note("timing some steps and some images of the validation"))
+    timing = _measure(plan, cluster, budget)
+    left = (1 - _RESERVE) * budget - (time.perf_counter() - begin) - timing.start - timing.first_step
+    step = timing.step
+    if recipe.run.preview_every == AUTO:
+        left -= INTERVALS * timing.preview
+    else:
+        step += timing.preview / recipe.run.preview_every
+    validations = validations_within(left, timing.validation)
+    steps = steps_within(left, step, timing.validation, recipe.run.val_every)
+    steps, validations = _chiefs(steps, cluster), _chiefs(validations, cluster)
     found = f"a step takes {timing.step:.2f} s here, a validation {timing.validation:.0f} s"
     if steps < _FEWEST_STEPS:
+        advice = "make a step cheaper (`crop_size`, `batch_size`, `width`)"
+        if timing.validation > _FEWEST_STEPS * timing.step:
+            advice = "validate fewer images (data.val_split), or smaller ones"
         raise RunError(
             f"run.time: expected enough for {_FEWEST_STEPS} steps, got {recipe.run.time}; {found}; give more time, or "
-            "make a step cheaper (`crop_size`, `batch_size`, `width`)"
+            f"{advice}"
         )
     report(Note(f"{found}: {steps:,} steps fit into {recipe.run.time}"))
-    validations = validations_within(left, timing.validation)
     return replace(plan, recipe=with_steps(recipe, steps, validations).with_settings(run={"time": ""}))
 
 
-def _measure(plan: Plan, cluster: Cluster) -> Timing:
+def _measure(plan: Plan, cluster: Cluster, budget: float) -> Timing:
     """Time some steps, of the kind that most of the training has, and the validation of some images."""
-    recipe = plan.recipe
-    networks = Networks(plan, cast(Precision, recipe.run.precision), cluster)
+    solver = plan.recipe.solver
+    thawed = min(solver.freeze_steps, 1)  # a step in which all layers are trained, if there is one
+    steps = steps_for(len(plan.samples), solver.batch_size * solver.accumulate)
+    draft = with_steps(plan.recipe, max(steps, 2)).with_settings(solver={"freeze_steps": thawed})
+    plan = replace(plan, recipe=draft)
+    networks = Networks(plan, cast(Precision, draft.run.precision), cluster)
+    begin = time.perf_counter()
     weights, new_layers, _ = initial_weights(plan)
+    start = time.perf_counter() - begin
     assign_weights(networks.trained, weights)
-    step = TrainingStep(networks.trained, recipe, plan.class_weights(), new_layers, cluster)
-    batches = TrainingPipeline.of(plan).distributed(cluster.strategy, 0, _TIMED_STEPS + 1)
+    step = TrainingStep(networks.trained, draft, plan.class_weights(), new_layers, cluster)
     seconds = []
-    trained = min(recipe.solver.freeze_steps, recipe.solver.steps - 1)  # a step in which all layers are trained
-    for images, labels, positions in batches:
+    for images, labels, positions in TrainingPipeline.of(plan).distributed(cluster.strategy, 0, _TIMED_STEPS + 1):
         begin = time.perf_counter()
-        step(images, labels, positions, trained)
+        step(images, labels, positions, thawed)
         seconds.append(time.perf_counter() - begin)
-    own = plan.val_samples[cluster.index :: cluster.workers]
-    few = replace(plan, val_samples=plan.val_samples[: _TIMED_IMAGES * cluster.workers])
-    validator = Validator(few, networks.saved, cluster, silent)
-    for _ in range(2):  # the first one compiles
-        validator.score(lambda: False)
-    share = len(own) / len(few.val_samples[cluster.index :: cluster.workers])
-    return Timing(seconds[0], median(seconds[1:]), validator.seconds * share)
+    image = _seconds_of_an_image(Validator(plan, networks.saved, cluster, silent), plan, cluster, budget)
+    validation = image * math.ceil(len(plan.val_samples) / cluster.workers)
+    return Timing(start, seconds[0], median(seconds[1:]), validation, image * min(PREVIEW_ROWS, len(plan.val_samples)))
+
+
+def _seconds_of_an_image(validator: Validator, plan: Plan, cluster: Cluster, budget: float) -> float:
+    """Return what an image of the validation takes a worker, on average over some that are spread over the split."""
+
+    def score(count: int) -> float:
+        validator.score(lambda: False, spread_evenly(plan.val_samples, count * cluster.workers))
+        return validator.seconds / count
+
+    score(1)  # which compiles
+    once = score(1)
+    count = min(max(int(_TIMING_SHARE * budget / once), 1), _TIMED_IMAGES, len(plan.val_samples) // cluster.workers)
+    count = _chiefs(count, cluster)
+    return score(count) if count > 1 else once
+
+
+def _chiefs(number: int, cluster: Cluster) -> int:
+    """Return the chief's number, on all workers."""
+    return int(cluster.sum(np.array(number if cluster.index == 0 else 0, np.int64)))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from deeplabctl.arrays import Image
+from deeplabctl.data.dataset import Sample
 from deeplabctl.evaluation.network_scores import score_network
 from deeplabctl.evaluation.split_scores import SplitScores
 from deeplabctl.prediction.engines import report_compiling, with_engine
@@ -55,12 +56,13 @@ class Validator:
         report_compiling(segmenter.applied.engine, self._report)
         return Segmenter(self._model, segmenter.info, segmenter.settings)
 
-    def score(self, should_stop: Callable[[], bool]) -> SplitScores:
-        """Return the scores; raises ValidationStopped if it was asked to stop, DataError for an unreadable sample.
+    def score(self, should_stop: Callable[[], bool], samples: Sequence[Sample] | None = None) -> SplitScores:
+        """Return the scores of the split, or of these samples of it.
 
-        Several workers stop together: they ask one another now and then, each after as many images of its own.
+        Several workers stop together: they ask one another now and then, each after as many images of its own. Raises
+        ValidationStopped if it was asked to stop, DataError for an unreadable sample.
         """
-        samples, cluster = self._plan.val_samples, self._cluster
+        samples, cluster = self._plan.val_samples if samples is None else samples, self._cluster
         own = samples[cluster.index :: cluster.workers]
         common = len(samples) // cluster.workers  # images that every worker has
         interval = max(math.ceil(common / _AGREEMENTS), 1) if cluster.workers > 1 else 1
@@ -102,6 +104,8 @@ class Validator:
             self._report(Note(f"step {step}: the model predicts no {', no '.join(missed)}", warning=True))
         elif missed and 2 * step >= steps and missed != self._missed:  # before, it is usual
             text = f"step {step}: the model predicts no {', no '.join(missed)}"
-            self._report(Note(f"{text}; if this continues, set solver.class_weights to median", warning=True))
+            unweighted = self._plan.recipe.solver.class_weights == "none"
+            advice = "solver.class_weights=sqrt-median" if unweighted else "more steps, or a larger augment.class_crops"
+            self._report(Note(f"{text}; if this continues, give a new training {advice}", warning=True))
             self._missed = missed
         return event

@@ -13,3 +13,7 @@ def test_median_frequency_weights_by_hand():
 def test_square_roots_of_the_weights():
     facts = [LabelFacts(2, 5, {0: 8, 1: 2})]
     np.testing.assert_allclose(sqrt_median_frequency_weights(facts, 3), [(0.5 / 0.8) ** 0.5, (0.5 / 0.2) ** 0.5, 0.0])
+
+
+def test_labels_without_a_valid_pixel_give_no_weights():
+    assert median_frequency_weights([LabelFacts(2, 5, {255: 10})], 3) == [0.0, 0.0, 0.0]

@@ -65,6 +65,8 @@ def test_step_policy_and_warm_up_keep_their_share_and_open_intervals_become_a_te
     recipe = with_steps(read_recipe("own"), 105)
     assert (recipe.solver.warmup_steps, recipe.run.val_every, recipe.run.save_every) == (10, 11, 11)
     assert with_steps(read_recipe("own"), 1).run.preview_every == 1
+    recipe = with_steps(read_recipe("own"), 3831)
+    assert (recipe.run.val_every, recipe.run.save_every, recipe.run.preview_every) == (384, 200, 384)
 
 
 def test_recipe_that_says_its_steps_is_not_changed():

@@ -4,7 +4,7 @@ import pytest
 from dataset_files import make_dataset
 from run_trainings import after, resume, train_new
 
-from deeplabctl.errors import RecipeError, RunError
+from deeplabctl.errors import DataError, RecipeError, RunError
 from deeplabctl.recipe import read_recipe
 from deeplabctl.reporting import Note, silent
 from deeplabctl.training.job import TrainingRequest, prepared_job
@@ -35,6 +35,15 @@ def test_own_is_the_recipe_of_sets_that_are_neither_vocs_nor_the_built_in_one(da
     (voc / "classes.txt").unlink()
     assert plan_own(voc).recipe_name == "paper-v2"
     assert plan_own("shapes").recipe_name == "shapes"
+
+
+def test_settings_are_those_of_the_recipe_for_the_set_and_not_of_another(dataset):
+    architecture = ("model.architecture=resnet101",)
+    refused = r"recipe own: solver\.freeze: resnet101 has no layer 'conv1_1'; solver\.freeze=\[\] trains all layers"
+    assert plan_training(None, [*architecture], {"data.root": "shapes"}).recipe_name == "shapes"
+    with pytest.raises(RecipeError, match=refused):
+        plan_own(dataset, *architecture, "augment.crop_size=33")
+    assert plan_own(dataset, *architecture, "solver.freeze=[]").recipe_name == "own"
 
 
 def test_own_chooses_crop_steps_and_intervals_from_the_set_and_says_so(dataset):
@@ -88,9 +97,18 @@ def test_steps_and_a_validation_are_timed_on_a_network_of_their_own(dataset):
     from deeplabctl.training.cluster import Cluster
 
     plan = plan_own(dataset, "run.precision=float32")
-    timed = timing._measure(plan, Cluster())
+    timed = timing._measure(plan, Cluster(), 60)
     assert timed.first_step > timed.step > 1e-4
-    assert timed.validation > 1e-4
+    assert timed.validation == timed.preview > 1e-4  # three images each
+    assert timed.start > 0
+
+
+@pytest.mark.tf
+def test_image_that_vanishes_while_steps_are_timed_is_named(dataset, tmp_path):
+    plan = plan_own(dataset, **{"run.time": "1m"})
+    plan.samples[0].image.unlink()
+    with pytest.raises(DataError, match=f"cannot read .*{plan.samples[0].image.name}"):
+        train_new(plan, tmp_path / "run")
 
 
 @pytest.fixture
@@ -98,7 +116,7 @@ def timing_of_a_machine(monkeypatch):
     """Make a step take 0.5 s and a validation 2 s, whatever this machine does meanwhile."""
     from deeplabctl.training import timing
 
-    monkeypatch.setattr(timing, "_measure", lambda plan, cluster: timing.Timing(1.0, 0.5, 2.0))
+    monkeypatch.setattr(timing, "_measure", lambda *_: timing.Timing(0.0, 1.0, 0.5, 2.0, 0.1))
 
 
 @pytest.mark.tf
@@ -107,13 +125,16 @@ def test_time_sets_steps_that_fit_and_the_run_repeats_them(dataset, tmp_path):
     notes = []
     plan = plan_own(dataset, **{"run.time": "1m"})
     result = train_new(plan, tmp_path / "run", report=notes.append)
-    # 96 % of a minute, without a first step of 1 s and 2 validations of 2 s, in steps of 0.5 s; the call takes a bit.
-    assert 100 <= result.steps <= 105
+    # 97 % of a minute, without a first step of 1 s, 2 validations of 2 s and 10 previews of 0.1 s, in steps of 0.5 s;
+    # the call takes a bit.
+    assert 99 <= result.steps <= 104
     recipe = read_recipe(str(tmp_path / "run" / "recipe.toml"))
     assert (recipe.run.time, recipe.solver.steps) == ("", result.steps)
     assert (recipe.run.val_every, recipe.run.save_every) == (-(-result.steps // 2), -(-result.steps // 10))
     assert any(f"{result.steps:,} steps fit into 1m" in event.text for event in notes if isinstance(event, Note))
     assert plan_resume(tmp_path / "run")[0].recipe == recipe
+    named = plan_resume(tmp_path / "run", "own", TINY, {"data.root": str(dataset)})[0].recipe
+    assert named == recipe
 
 
 @pytest.mark.tf
@@ -130,6 +151,7 @@ def test_run_that_was_killed_before_it_was_timed_is_timed_when_it_is_resumed(dat
     with RunDirectory.create(tmp_path / "run", plan.recipe, "set"):
         pass
     assert read_recipe(str(tmp_path / "run" / "recipe.toml")).run.time == "40s"
+    assert plan_resume(tmp_path / "run", "own", TINY, {"data.root": str(dataset)})[0].recipe == plan.recipe
     assert not resume(tmp_path / "run").stopped
     assert read_recipe(str(tmp_path / "run" / "recipe.toml")).run.time == ""
 

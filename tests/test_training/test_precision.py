@@ -91,11 +91,14 @@ def test_half_formats_keep_float32_weights_and_start_at_caffes_loss(precision, r
 
 @pytest.mark.tf
 def test_float16_step_that_overflows_is_left_out_and_halves_the_scale():
-    _, step = small_step("float16", learning_rate=1e-5)
+    _, step = small_step("float16", learning_rate=1e-5, average=0.9)
+    assert step.state()["loss_scale"] == 2**15
+    step.restore(step.state() | {"loss_scale": np.float32(2.0**8)})
+    step(*caffe_batch(), 0)
     before = step.state()
-    assert before["loss_scale"] == 2**15
+    assert before["good_steps"] == 1
     step.restore(before | {"loss_scale": np.float32(2.0**60)})
-    assert np.isfinite(step(*caffe_batch(), 0))
+    assert np.isfinite(step(*caffe_batch(), 1))
     after = step.state()
     assert after["loss_scale"] == 2.0**59
     for name in before.keys() - {"loss_scale", "good_steps"}:

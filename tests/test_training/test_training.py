@@ -189,9 +189,10 @@ def test_classes_that_are_never_predicted_are_warned_of(tmp_path):
     events = []
     train_new(plan, tmp_path / "run", report=events.append)
     warnings = [event.text for event in events if getattr(event, "warning", False)]
+    missed = "the model predicts no disc, no square"
     assert warnings == [  # not at step 4, before half of the training
-        "step 8: the model predicts no disc, no square; if this continues, set solver.class_weights to median",
-        "step 9: the model predicts no disc, no square",
+        f"step 8: {missed}; if this continues, give a new training more steps, or a larger augment.class_crops",
+        f"step 9: {missed}",
     ]
 
 

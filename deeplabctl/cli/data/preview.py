@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -90,7 +89,7 @@ def preview(
     from deeplabctl.files import check_new_file
     from deeplabctl.recipe import read_recipe
     from deeplabctl.recipes.limits import AUTO
-    from deeplabctl.training.budget import crop_size_for
+    from deeplabctl.training.budget import with_crop_size
     from deeplabctl.training.plan import default_recipe
 
     if not augmented and (recipe or changes):
@@ -102,13 +101,14 @@ def preview(
             dataset = find_dataset(data, report)
             shown = split or dataset.training_split
             samples = choose_samples(dataset.samples(shown), count or (4 if augmented else 12), seed)
-            facts = check_samples(dataset, samples, report)
+            check_samples(dataset, samples, report)
+            if augmented:
+                name = recipe or default_recipe(dataset)
+                settings = read_recipe(name, changes or [])
+                if settings.augment.crop_size == AUTO:  # from all images, as in a training
+                    settings = with_crop_size(settings, check_samples(dataset, dataset.samples(shown), report))
         if augmented:
-            name = recipe or default_recipe(dataset)
-            settings = read_recipe(name, changes or []).augment
-            if settings.crop_size == AUTO:
-                settings = replace(settings, crop_size=crop_size_for(facts))
-            picture = draw_augmented(dataset, samples, settings, 4, seed)
+            picture = draw_augmented(dataset, samples, settings.augment, 4, seed)
         else:
             picture = draw_samples(dataset, samples, 4)
         write_picture(out, picture)
