@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -127,6 +128,18 @@ def test_workers_that_do_not_begin_alike_are_refused_and_a_group_wide_signal_is_
     codes, errors = finish(workers)
     assert codes == [143, 143], errors
     assert "stopped after step" in errors[0]
+
+
+@pytest.mark.slow
+@pytest.mark.tf
+def test_two_workers_fit_their_steps_to_a_time_together(folder):
+    settings = [f"--set={name}='auto'" for name in ("run.val_every", "run.save_every", "run.preview_every")]
+    codes, errors = finish(start_workers(folder, *SMALL, *settings, "--time", "40s", "--run-dir", "run"))
+    assert codes == [0, 0], errors
+    fitting = [re.findall(r"a step takes .*: ([\d,]+) steps fit into 40s", error) for error in errors]
+    assert len(fitting[0]) == 1
+    assert fitting[0] == fitting[1]
+    assert max(losses_of(folder / "run")) == int(fitting[0][0].replace(",", ""))
 
 
 @pytest.mark.tf
