@@ -72,7 +72,7 @@ def _with_direct_paths(*, testing: bool) -> Rows:
     return (*rows, Sum("fc_fusion", tuple(names)))
 
 
-# Source: a third-party copy of version 1's prototxt (arXiv 1412.7062, section 4.2).
+# Source: a third-party copy of version 1's prototxt (arXiv 1412.7062, section 4.3).
 MSC_LARGEFOV = _with_direct_paths(testing=False)
 MSC_LARGEFOV_TEST = _with_direct_paths(testing=True)
 
