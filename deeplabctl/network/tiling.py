@@ -1,8 +1,8 @@
 """Cut an image into tiles whose results, put together, are those of the whole image.
 
 A result depends on the pixels within its row's reach only. A tile has so many more pixels on each side, and what its
-own borders have changed is cut off. Tiles start at whole steps of the stride, so that all poolings fall on the same
-pixels.
+own borders have changed is cut off. Tiles start at whole steps of the largest stride, so that all poolings, and all
+enlargements of their results, fall on the same pixels.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from deeplabctl.arrays import Float32
-from deeplabctl.network.geometry import logits_size
 from deeplabctl.network.layers import ARCHITECTURES
 from deeplabctl.network.rows import INPUT, Conv, Pool, Row, Zoom, fold
 
@@ -25,22 +24,27 @@ class Field:
 
     stride: int
     reach: int
+    grid: int  # the largest stride on the way from the image
 
 
 def fields(architecture: str) -> dict[str, Field]:
     """Return the field of every row of an architecture's table of prediction, by name; the image's is ``data``."""
 
     def see(row: Row, inputs: list[Field]) -> Field:
-        stride, reach = inputs[0].stride, max(field.reach for field in inputs)
+        stride, reach, grid = (
+            inputs[0].stride,
+            max(field.reach for field in inputs),
+            max(field.grid for field in inputs),
+        )
         if isinstance(row, Conv):
-            return Field(stride * row.stride, reach + row.pad * stride)
+            return Field(stride * row.stride, reach + row.pad * stride, max(grid, stride * row.stride))
         if isinstance(row, Pool):
-            return Field(stride * row.stride, reach + stride)
+            return Field(stride * row.stride, reach + stride, max(grid, stride * row.stride))
         if isinstance(row, Zoom):
-            return Field(stride // row.factor, reach + stride)
-        return Field(stride, reach)
+            return Field(stride // row.factor, reach + stride, grid)
+        return Field(stride, reach, grid)
 
-    found = fold(ARCHITECTURES[architecture].prediction_rows, Field(1, 0), see)
+    found = fold(ARCHITECTURES[architecture].prediction_rows, Field(1, 0, 1), see)
     assert found[INPUT].reach == 0
     return found
 
@@ -64,22 +68,29 @@ def pieces(length: int, results: int, field: Field, side: int) -> list[Piece]:
     """Split a side of an image of ``length`` pixels into tiles, of which ``results`` come.
 
     A tile has ``side`` pixels that count at most, and as many around as these see. Result i lies on pixel
-    ``i * field.stride``. All tiles but the last have ``k * stride + 1`` pixels.
+    ``i * field.stride``. All tiles but the last have ``k * field.grid + 1`` pixels.
     """
     if length <= side:
         return [Piece(0, length, 0, results)]
-    stride, around = field.stride, margin(field)
-    count = -(-results // max(1, side // stride))
-    bounds = [results * number // count for number in range(count + 1)]
+    stride, grid, around = field.stride, field.grid, margin(field)
+    each = grid // stride  # results in a step of the grid
+    steps = -(-results // each)
+    count = -(-steps // max(1, side // grid))
+    bounds = [min(steps * number // count * each, results) for number in range(count + 1)]
     return [
-        Piece(max(0, begin * stride - around), min(length, (end - 1) * stride + around + 1), begin, end)
+        Piece(max(0, begin * stride - around), min(length, _up((end - 1) * stride, grid) + around + 1), begin, end)
         for begin, end in itertools.pairwise(bounds)
     ]
 
 
 def margin(field: Field) -> int:
-    """Return the pixels around a tile: its results' reach, in whole steps of the stride."""
-    return -(-field.reach // field.stride) * field.stride
+    """Return the pixels around a tile: its results' reach, in whole steps of the grid."""
+    return _up(field.reach, field.grid)
+
+
+def _up(number: int, step: int) -> int:
+    """Return the next multiple of a step."""
+    return -(-number // step) * step
 
 
 def tiles(size: tuple[int, int], results: tuple[int, int], field: Field, side: int) -> Iterator[tuple[Piece, Piece]]:
@@ -89,9 +100,9 @@ def tiles(size: tuple[int, int], results: tuple[int, int], field: Field, side: i
 
 
 def in_tiles(logits: Callable[[Float32], Float32], images: Float32, field: Field, side: int) -> Float32:
-    """Return the logits (N, h, w, C) at stride 8 of images (N, H, W, 3), computed tile by tile."""
+    """Return the logits (N, h, w, C) of images (N, H, W, 3) of 8k + 1 pixels, computed tile by tile."""
     height, width = images.shape[1:3]
-    size = logits_size(height), logits_size(width)
+    size = (height - 1) // field.stride + 1, (width - 1) // field.stride + 1
     whole = np.empty(0, np.float32)
     for line, column in tiles((height, width), size, field, side):
         tile = np.ascontiguousarray(images[:, line.first : line.last, column.first : column.last])

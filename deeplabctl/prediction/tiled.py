@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy.typing as npt
 
 from deeplabctl.arrays import Float32, Int32
-from deeplabctl.errors import RecipeError
-from deeplabctl.network.layers import OUTPUT_STRIDE
 from deeplabctl.network.tiling import Field, fields, in_tiles, margin
 from deeplabctl.parallel import available_memory
 from deeplabctl.prediction.graphs import Graphs
@@ -60,18 +58,11 @@ class Tiled:
 def in_tiles_where_needed(
     graphs: Graphs | NumbaGraphs, settings: PredictionSettings, architecture: str, full: tuple[int, int]
 ) -> Graphs | NumbaGraphs | Tiled:
-    """Return what computes images of a padded size: the graphs, or with tiles if the settings, or memory, ask for it.
-
-    Raises RecipeError for tiles of a network whose logits are not at stride 8.
-    """
+    """Return what computes images of a padded size: the graphs, or tiles of them if the settings, or memory, ask so."""
     if settings.tile == "off":
         return graphs
     field = list(fields(architecture).values())[-1]
-    if field.stride != OUTPUT_STRIDE:
-        if settings.tile == "auto":
-            return graphs
-        raise RecipeError(f"`tile`: {architecture} cannot be computed in tiles, got {settings.tile}; use `tile=off`")
-    field = Field(field.stride, min(field.reach, _MOST_REACH))
+    field = replace(field, reach=min(field.reach, _MOST_REACH))
     if settings.tile != "auto":
         return Tiled(graphs, settings.scales, field, settings.tile)
     needed, room = graphs.least_memory(*full), min(_MOST_MEMORY, available_memory() // 4)

@@ -12,10 +12,12 @@ from deeplabctl.network.tiling import Field, fields, pieces, tiles
 def test_fields_are_those_worked_out_by_hand():
     found = fields("largefov")
     # conv1: 1 + 1; pool1: 1; conv2: 2 * 2; pool2: 2; conv3: 3 * 4; pool3: 4
-    assert [found[name] for name in ("conv1_2", "pool1", "pool3")] == [Field(1, 2), Field(2, 3), Field(8, 25)]
+    assert [found[name] for name in ("conv1_2", "pool1", "pool3")] == [Field(1, 2, 1), Field(2, 3, 2), Field(8, 25, 8)]
     # conv4: 3 * 8; pool4: 8; conv5: 3 * 2 * 8; pool5 and pool5a: 8 each; fc6: 12 * 8
-    assert found["fc8_voc12"] == Field(8, 25 + 24 + 8 + 48 + 16 + 96)
-    assert fields("aspp-l")["fc8_voc12"] == Field(8, 25 + 24 + 8 + 48 + 8 + 24 * 8)
+    assert found["fc8_voc12"] == Field(8, 25 + 24 + 8 + 48 + 16 + 96, 8)
+    assert fields("aspp-l")["fc8_voc12"] == Field(8, 25 + 24 + 8 + 48 + 8 + 24 * 8, 8)
+    # the main path, enlarged between two of its values
+    assert fields("msc-largefov")["fc_fusion"] == Field(1, 25 + 24 + 8 + 48 + 16 + 96 + 8, 8)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -36,24 +38,25 @@ def test_logits_change_within_their_reach_only(architecture):
 
 @pytest.mark.parametrize("length", [1, 8, 9, 63, 64, 65, 129, 130, 136, 137, 401])
 @pytest.mark.parametrize("reach", [0, 7, 25, 40])
-def test_pieces_have_all_that_their_results_see(length, reach):
-    field = Field(8, reach)
-    results = ((length // 2 + 1) // 2 + 1) // 2 + 1
+@pytest.mark.parametrize("stride", [8, 2, 1])
+def test_pieces_have_all_that_their_results_see(length, reach, stride):
+    field = Field(stride, reach, 8)
+    results = (length - 1) // stride + 1 if stride < 8 else ((length // 2 + 1) // 2 + 1) // 2 + 1
     found = pieces(length, results, field, 64)
     assert [piece.begin for piece in found] == [0, *(piece.end for piece in found[:-1])]
     assert found[-1].end == results
     for piece in found:
         assert piece.first % 8 == 0
-        assert piece.first <= max(0, 8 * piece.begin - reach)
-        assert piece.last == length or (piece.last % 8 == 1 and piece.last > 8 * (piece.end - 1) + reach)
-        assert piece.own(8) == slice(piece.begin - piece.first // 8, piece.end - piece.first // 8)
+        assert piece.first <= max(0, stride * piece.begin - reach)
+        assert piece.last == length or (piece.last % 8 == 1 and piece.last > stride * (piece.end - 1) + reach)
+        assert piece.own(stride) == slice(piece.begin - piece.first // stride, piece.end - piece.first // stride)
         assert piece.last - piece.first <= 64 + 2 * (reach + 8)
 
 
 def test_tiles_are_the_pieces_of_both_sides():
-    found = list(tiles((300, 60), (39, 9), Field(8, 25), 64))
-    assert len(found) == len(pieces(300, 39, Field(8, 25), 64)) == 5
-    assert {column for _, column in found} == set(pieces(60, 9, Field(8, 25), 64))
+    found = list(tiles((300, 60), (39, 9), Field(8, 25, 8), 64))
+    assert len(found) == len(pieces(300, 39, Field(8, 25, 8), 64)) == 5
+    assert {column for _, column in found} == set(pieces(60, 9, Field(8, 25, 8), 64))
 
 
 @pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if name != "msc-largefov"])

@@ -25,6 +25,8 @@ def noise(height, width):
 CASES = [
     ("numba", "largefov", {}),
     ("numba", "aspp-l", {"scales": (0.5, 1.0, 1.5), "flip": True}),
+    ("numba", "msc-largefov", {"scales": (1.0, 0.75), "flip": True}),
+    pytest.param("tensorflow", "msc-largefov", {}, marks=pytest.mark.tf),
     pytest.param("tensorflow", "largefov", {"scales": (1.0, 0.75), "flip": True}, marks=pytest.mark.tf),
     pytest.param("tensorflow", "aspp-s", {"pad": "paper"}, marks=pytest.mark.tf),
 ]
@@ -72,13 +74,6 @@ def test_auto_takes_tiles_that_the_memory_has_room_for(monkeypatch):
     assert chosen(1 << 50, tile=300).side == 300
     monkeypatch.setattr(module, "_MOST_MEMORY", needed - 1)
     assert chosen(1 << 50) is not graphs
-
-
-def test_network_without_coarse_logits_has_no_tiles():
-    net = segmenter("msc-largefov", engine="numba", tile="auto")
-    assert net.label(noise(20, 30)).shape == (20, 30)
-    with pytest.raises(RecipeError, match="msc-largefov cannot be computed in tiles, got 64; use `tile=off`"):
-        net.with_settings(PredictionSettings(engine="numba", tile=64)).label(noise(20, 30))
 
 
 def test_values_of_tile():
