@@ -266,12 +266,10 @@ def _print_run(console: Console, run: TrainedRun, expect: Expect | None) -> None
         console.table(*score_rows(scores))
         console.say()
     best = f"best val mIoU {percent(scores['miou'])} at step {run.best_step}" if scores else "not validated yet"
-    if run.finished_before:
-        console.say(f"already finished: {run.steps} steps; {best}")
-    else:
-        how = "stopped" if run.stopped else "trained"
-        since = f", {run.steps - run.first_step} of them" if run.first_step else ""
-        console.say(f"{how} after {run.steps} steps{since} in {duration(run.seconds)}; {best}")
+    how = "stopped" if run.stopped else "trained"
+    since = f", {run.steps - run.first_step} of them" if run.first_step else ""
+    ended = f"{how} after {run.steps} steps{since} in {duration(run.seconds)}"
+    console.say(f"already finished: {run.steps} steps; {best}" if run.finished_before else f"{ended}; {best}")
     if expect is not None and not run.stopped:
         console.say(f"expected {percent(expect.miou)} +- {percent(expect.tolerance)} ({expect.source})")
     from deeplabctl.training.report import REPORT
