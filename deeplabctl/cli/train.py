@@ -277,19 +277,19 @@ def _print_run(console: Console, run: TrainedRun, expect: Expect | None) -> None
 
     model = run.path / (BEST if scores else LAST)
     named = shlex.quote(str(run.path))
-    console.say(f"model    {model}")
-    for name, path in (("previews", run.path / "previews"), ("report", run.path / REPORT)):
+    for name, path in (("model", model), ("previews", run.path / "previews"), ("report", run.path / REPORT)):
         if path.exists():
             console.say(f"{name:8} {path}")
     console.say()
-    if run.stopped:
-        console.say(f"next: deeplabctl train --resume {named}")
-    console.say(f"{'     ' if run.stopped else 'next:'} deeplabctl eval --weights {named}")
-    console.say(f"      deeplabctl infer IMAGE --weights {named} --overlay")
+    commands = [f"train --resume {named}"] if run.stopped else []
+    if run.steps:
+        commands += [f"eval --weights {named}", f"infer IMAGE --weights {named} --overlay"]
+    for place, command in enumerate(commands):
+        console.say(f"{'     ' if place else 'next:'} deeplabctl {command}")
     console.document(
         {
             "run": str(run.path),
-            "model": str(model),
+            "model": str(model) if run.steps else None,
             "steps": run.steps,
             "seconds": run.seconds,
             "best_step": run.best_step,

@@ -23,10 +23,11 @@ from deeplabctl.training.precision import best_precision
 from deeplabctl.training.recorder import Recorder
 from deeplabctl.training.run_directory import RunDirectory
 from deeplabctl.training.schedule import learning_rate
+from deeplabctl.training.signals import TrainingStopped
 from deeplabctl.training.step import TrainingStep
 from deeplabctl.training.step_averages import StepAverages
 from deeplabctl.training.timing import fit_to_time
-from deeplabctl.training.validation import ValidationStopped, Validator
+from deeplabctl.training.validation import Validator
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,13 @@ def train_plan(
     """Train as planned; leave checkpoints, the best model (by validation mIoU) and the last one in ``run``.
 
     ``checkpoint`` is where to continue. ``should_stop`` is asked after each step and each image that is validated; a
-    checkpoint is written then. With a ``cluster`` of several workers each calls this with the same plan, and ``run`` is
-    None on all but the chief. Raises RunError for a loss that is not finite, DataError for a sample that can no longer
-    be read, WeightsError for initial weights that do not fit.
+    checkpoint is written then, unless steps are still being timed. With a ``cluster`` of several workers each calls
+    this with the same plan, and ``run`` is None on all but the chief. Raises RunError for a loss that is not finite,
+    DataError for a sample that can no longer be read, WeightsError for initial weights that do not fit.
     """
     import tensorflow as tf
 
+    begin = time.perf_counter()
     cluster = cluster or Cluster()
     recorder = Recorder(run)
     if plan.recipe.run.precision == "auto":
@@ -77,10 +79,13 @@ def train_plan(
     cluster.check_batch(plan.recipe.solver.batch_size)
     try:
         if plan.recipe.run.time:
-            plan = fit_to_time(plan, cluster, report)
+            plan = fit_to_time(plan, cluster, report, should_stop)
             if run is not None:
                 run.write_recipe(plan.recipe)
         return _Training(plan, recorder, report, checkpoint, cluster).run(should_stop)
+    except TrainingStopped:
+        report(Note(f"stopped before the first step; {recorder.how_to_resume}"))
+        return TrainingResult(0, time.perf_counter() - begin, None, 0, True, 0)
     except tf.errors.ResourceExhaustedError as error:
         raise RunError(
             f"out of memory with batches of {plan.recipe.solver.batch_size} images; halve solver.batch_size and double "
@@ -189,7 +194,7 @@ class _Training:
                 self.recorder.preview(progress.step, self.validator.preview())
             if validation_due:
                 self._validate(should_stop)
-        except ValidationStopped:
+        except TrainingStopped:
             return True
         except DataError as error:
             raise self._saved(error) from None

@@ -11,6 +11,10 @@ from types import FrameType
 _REPEAT = 1.0  # seconds within which a second signal counts as the first one, which may arrive twice
 
 
+class TrainingStopped(Exception):  # noqa: N818 - not an error
+    """Leave a part of a training that is repeated later, because the training was asked to stop."""
+
+
 class StopRequest:
     """Remember the signal that asked to stop; a call tells whether there was one."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import cast
@@ -21,6 +22,7 @@ from deeplabctl.training.input_pipeline import TrainingPipeline
 from deeplabctl.training.networks import Networks, initial_weights
 from deeplabctl.training.plan import Plan
 from deeplabctl.training.previews import PREVIEW_ROWS, spread_evenly
+from deeplabctl.training.signals import TrainingStopped
 from deeplabctl.training.step import TrainingStep
 from deeplabctl.training.validation import Validator
 
@@ -42,17 +44,17 @@ class Timing:
     preview: float
 
 
-def fit_to_time(plan: Plan, cluster: Cluster, report: Reporter) -> Plan:
+def fit_to_time(plan: Plan, cluster: Cluster, report: Reporter, should_stop: Callable[[], bool]) -> Plan:
     """Return the plan with the steps that fit into ``run.time``, which is counted from this call, and without it.
 
     Nothing is trained: a network of its own is timed and thrown away. Of several workers the chief's times count.
-    Raises RunError for a time that is too short.
+    Raises RunError for a time that is too short, TrainingStopped if it was asked to stop.
     """
     begin = time.perf_counter()
     recipe = plan.recipe
     budget = parse_duration(recipe.run.time)
     report(Note("timing some steps and some images of the validation"))
-    timing = _measure(plan, cluster, budget)
+    timing = _measure(plan, cluster, budget, should_stop)
     left = (1 - _RESERVE) * budget - (time.perf_counter() - begin) - timing.start - timing.first_step
     step = timing.step
     if recipe.run.preview_every == AUTO:
@@ -75,7 +77,7 @@ def fit_to_time(plan: Plan, cluster: Cluster, report: Reporter) -> Plan:
     return replace(plan, recipe=with_steps(recipe, steps, validations).with_settings(run={"time": ""}))
 
 
-def _measure(plan: Plan, cluster: Cluster, budget: float) -> Timing:
+def _measure(plan: Plan, cluster: Cluster, budget: float, should_stop: Callable[[], bool]) -> Timing:
     """Time some steps, of the kind that most of the training has, and the validation of some images."""
     solver = plan.recipe.solver
     thawed = min(solver.freeze_steps, 1)  # a step in which all layers are trained, if there is one
@@ -93,16 +95,21 @@ def _measure(plan: Plan, cluster: Cluster, budget: float) -> Timing:
         begin = time.perf_counter()
         step(images, labels, positions, thawed)
         seconds.append(time.perf_counter() - begin)
-    image = _seconds_of_an_image(Validator(plan, networks.saved, cluster, silent), plan, cluster, budget)
+        if cluster.any(should_stop()):
+            raise TrainingStopped
+    validator = Validator(plan, networks.saved, cluster, silent)
+    image = _seconds_of_an_image(validator, plan, cluster, budget, should_stop)
     validation = image * math.ceil(len(plan.val_samples) / cluster.workers)
     return Timing(start, seconds[0], median(seconds[1:]), validation, image * min(PREVIEW_ROWS, len(plan.val_samples)))
 
 
-def _seconds_of_an_image(validator: Validator, plan: Plan, cluster: Cluster, budget: float) -> float:
+def _seconds_of_an_image(
+    validator: Validator, plan: Plan, cluster: Cluster, budget: float, should_stop: Callable[[], bool]
+) -> float:
     """Return what an image of the validation takes a worker, on average over some that are spread over the split."""
 
     def score(count: int) -> float:
-        validator.score(lambda: False, spread_evenly(plan.val_samples, count * cluster.workers))
+        validator.score(should_stop, spread_evenly(plan.val_samples, count * cluster.workers))
         return validator.seconds / count
 
     score(1)  # which compiles

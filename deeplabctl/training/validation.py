@@ -19,16 +19,13 @@ from deeplabctl.training.checkpoint import Progress
 from deeplabctl.training.cluster import Cluster
 from deeplabctl.training.plan import Plan
 from deeplabctl.training.previews import preview
+from deeplabctl.training.signals import TrainingStopped
 
 if TYPE_CHECKING:
     import keras
 
 
 _AGREEMENTS = 20  # of several workers in a validation
-
-
-class ValidationStopped(Exception):  # noqa: N818 - not an error
-    """Leave a validation because the training was asked to stop."""
 
 
 class Validator:
@@ -60,7 +57,7 @@ class Validator:
         """Return the scores of the split, or of these samples of it.
 
         Several workers stop together: they ask one another now and then, each after as many images of its own. Raises
-        ValidationStopped if it was asked to stop, DataError for an unreadable sample.
+        TrainingStopped if it was asked to stop, DataError for an unreadable sample.
         """
         samples, cluster = self._plan.val_samples if samples is None else samples, self._cluster
         own = samples[cluster.index :: cluster.workers]
@@ -74,7 +71,7 @@ class Validator:
             if isinstance(event, Advanced):
                 done += 1
                 if done % interval == 0 and (cluster.workers == 1 or done <= common) and cluster.any(should_stop()):
-                    raise ValidationStopped
+                    raise TrainingStopped
 
         begin = time.perf_counter()
         scores = score_network(self._current(), self._plan.dataset, own, report)

@@ -97,7 +97,7 @@ def test_steps_and_a_validation_are_timed_on_a_network_of_their_own(dataset):
     from deeplabctl.training.cluster import Cluster
 
     plan = plan_own(dataset, "run.precision=float32")
-    timed = timing._measure(plan, Cluster(), 60)
+    timed = timing._measure(plan, Cluster(), 60, lambda: False)
     assert timed.first_step > timed.step > 1e-4
     assert timed.validation == timed.preview > 1e-4  # three images each
     assert timed.start > 0
@@ -142,6 +142,20 @@ def test_time_sets_steps_that_fit_and_the_run_repeats_them(dataset, tmp_path):
 def test_time_too_short_for_ten_steps_is_refused_with_the_time_of_a_step(dataset, tmp_path):
     with pytest.raises(RunError, match=r"run\.time: expected enough for 10 steps, got 9s; a step takes 0\.50 s here"):
         train_new(plan_own(dataset, **{"run.time": "9s"}), tmp_path / "run")
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize("asked", [1, 7])  # after the first step, and in the validation
+def test_training_that_is_stopped_while_steps_are_timed_ends_there_and_is_timed_anew(dataset, tmp_path, asked, request):
+    questions, notes = iter(range(1, 100)), []
+    plan = plan_own(dataset, **{"run.time": "40s"})
+    stopped = train_new(plan, tmp_path / "run", report=notes.append, should_stop=lambda: next(questions) == asked)
+    assert (stopped.stopped, stopped.steps, stopped.best) == (True, 0, None)
+    assert next(questions) == asked + 1  # nothing was computed after it
+    assert notes[-1].text == f"stopped before the first step; resume the run with `resume={tmp_path / 'run'}`"
+    assert read_recipe(str(tmp_path / "run" / "recipe.toml")).run.time == "40s"
+    request.getfixturevalue("timing_of_a_machine")
+    assert resume(tmp_path / "run").steps > 50
 
 
 @pytest.mark.tf

@@ -10,7 +10,8 @@ from deeplabctl.network.initialization import random_weights
 from deeplabctl.network.keras_model import assign_weights, build_model
 from deeplabctl.reporting import Advanced, silent
 from deeplabctl.training.plan import plan_training
-from deeplabctl.training.validation import ValidationStopped, Validator
+from deeplabctl.training.signals import TrainingStopped
+from deeplabctl.training.validation import Validator
 
 pytestmark = pytest.mark.tf
 
@@ -43,7 +44,7 @@ def test_workers_ask_one_another_in_a_validation_equally_often_and_stop_together
     assert cluster.asked == 11  # of 24 and 23 images, after every second
     cluster = FakeCluster(index, stop_at=3)
     events = []
-    with pytest.raises(ValidationStopped):
+    with pytest.raises(TrainingStopped):
         Validator(plan, model, cluster, events.append).score(lambda: False)
     assert events.count(Advanced(1)) == 6
 
