@@ -79,7 +79,10 @@ class Dataset:
             close = difflib.get_close_matches(split, self.splits, 1)
             guess = f"did you mean {close[0]!r}? " if close else ""
             have = ", ".join(self.splits) or "none"
-            raise DataError(f"{self.root} has no split {split!r}: {guess}expected {path}, got the splits: {have}")
+            raise DataError(
+                f"{self.root} has no split {split!r}: {guess}expected {path}, got the splits: {have}; write that list "
+                "of image ids, or name another split (of a training: data.split, data.val_split)"
+            )
         folders = [LABELS_AUGMENTED, LABELS] if split.startswith("train") else [LABELS, LABELS_AUGMENTED]
         found = [
             columns if isinstance(columns, Finding) else self._sample(columns, folders, path, number)

@@ -55,7 +55,8 @@ def fit_to_time(plan: Plan, cluster: Cluster, report: Reporter, should_stop: Cal
     budget = parse_duration(recipe.run.time)
     report(Note("timing some steps and some images of the validation"))
     timing = _measure(plan, cluster, budget, should_stop)
-    left = (1 - _RESERVE) * budget - (time.perf_counter() - begin) - timing.start - timing.first_step
+    before = time.perf_counter() - begin + timing.start + timing.first_step
+    left = (1 - _RESERVE) * budget - before
     step = timing.step
     if recipe.run.preview_every == AUTO:
         left -= INTERVALS * timing.preview
@@ -70,8 +71,8 @@ def fit_to_time(plan: Plan, cluster: Cluster, report: Reporter, should_stop: Cal
         if timing.validation > _FEWEST_STEPS * timing.step:
             advice = "validate fewer images (data.val_split), or smaller ones"
         raise RunError(
-            f"run.time: expected enough for {_FEWEST_STEPS} steps, got {recipe.run.time}; {found}; give more time, or "
-            f"{advice}"
+            f"run.time: expected enough for {_FEWEST_STEPS} steps, got {recipe.run.time}; {found}, the timing and "
+            f"the start {before:.0f} s; give more time, or {advice}"
         )
     report(Note(f"{found}: {steps:,} steps fit into {recipe.run.time}"))
     return replace(plan, recipe=with_steps(recipe, steps, validations).with_settings(run={"time": ""}))
