@@ -1,12 +1,17 @@
-"""Lend arrays that start at a cache line, and take them back for the next layer and the next image."""
+"""Lend arrays that start at a cache line, again and again."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
 from deeplabctl.arrays import Float32
 
 LINE_BYTES = 64
+
+Use = tuple[int, int, int]  # of an array: its floats, and the first and the last moment at which it is needed
 
 
 def aligned(size: int) -> Float32:
@@ -42,3 +47,40 @@ class Buffers:
     def drop(self, array: Float32) -> None:
         """Forget a free array."""
         self._free = [other for other in self._free if other is not array]
+
+
+class Arena:
+    """Hold arrays in one piece of memory, which grows with what is asked for."""
+
+    def __init__(self) -> None:
+        self._floats = aligned(0)
+
+    def arrays(self, uses: Sequence[Use]) -> list[Float32]:
+        """Return an array for each use; those that are needed at the same moment do not overlap.
+
+        They are valid until the next call; what is in them is left over from earlier ones.
+        """
+        places, size = placed(tuple(uses))
+        if self._floats.size < size:
+            self._floats = aligned(0)  # given back before more is taken
+            self._floats = aligned(size)
+        return [self._floats[place : place + floats] for place, (floats, _, _) in zip(places, uses, strict=True)]
+
+
+@lru_cache(maxsize=64)
+def placed(uses: tuple[Use, ...]) -> tuple[tuple[int, ...], int]:
+    """Return where each array begins, and the floats that all of them take together.
+
+    The largest is placed first, each at the first place that is free while it is needed. The chains and branches of the
+    networks here get as few floats as are needed at one moment.
+    """
+    found: dict[int, tuple[int, int]] = {}
+    for index in sorted(range(len(uses)), key=lambda index: -uses[index][0]):
+        floats, first, last = uses[index]
+        begin = 0
+        for other, end in sorted(found[at] for at in found if uses[at][1] <= last and first <= uses[at][2]):
+            if begin + floats <= other:
+                break
+            begin = max(begin, end)
+        found[index] = begin, begin + floats
+    return tuple(found[index][0] for index in range(len(uses))), max(end for _, end in found.values())

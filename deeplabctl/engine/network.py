@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from deeplabctl.arrays import Float32, Pixels
-from deeplabctl.engine.buffers import Buffers
+from deeplabctl.engine.buffers import Arena, Use, placed
 from deeplabctl.engine.layers import (
     AdditionLayer,
     ConvolutionLayer,
@@ -38,8 +37,8 @@ class NumbaNetwork:
     """Compute logits of images of any size, on ``threads`` CPUs or all that this process may use.
 
     Weights are packed at the first image that needs them, and kept: they take about four times the memory of the
-    file's. So do the buffers between the layers, those of the largest image so far. The first layers of an image of
-    more than half a million pixels are computed in tiles, which saves most of its memory.
+    file's. Kept as well is the memory of the results between the layers, as much as the largest image so far needs. The
+    first layers of an image of more than half a million pixels are computed in tiles, which saves most of its memory.
     """
 
     def __init__(self, architecture: str, weights: Weights, threads: int | None = None) -> None:
@@ -48,7 +47,7 @@ class NumbaNetwork:
         self.architecture, self.workers = architecture, Workers(threads or available_cpus())
         self._operations = operations(architecture, weights)
         self._layers = {id(operation): self._layer(operation, best_form()) for operation in self._operations[1:]}
-        self._buffers, self._lock = Buffers(), threading.Lock()
+        self._arena, self._front_arena, self._lock = Arena(), Arena(), threading.Lock()
         self.first_channels, self.classes = (self._operations[place].channels for place in (1, -1))
         self._fields = fields(architecture)
         self._front = self._front_length()
@@ -64,63 +63,66 @@ class NumbaNetwork:
             return self._logits(np.ascontiguousarray(image, np.float32), look)
 
     def least_memory(self, height: int, width: int) -> int:
-        """Return bytes that an image takes at least: the most that a layer reads and writes, the front's apart."""
-        first = self._front if self._front and height * width > _TILE**2 else 1
-        values = (
-            sum(padded(each.channels) / self._fields[each.name].stride ** 2 for each in (*operation.inputs, operation))
-            for operation in self._operations[first:]
-            if not isinstance(operation.inputs[0], Picture)
-        )
-        return int(4 * max(values) * height * width)
+        """Return the bytes of the results between the layers of an image; the layers' own work takes more."""
+        if not self._has_front(height, width):
+            return 4 * placed(tuple(self._uses(self._operations, (height, width))[1]))[1]
+        front, rest = self._operations[: self._front], self._operations[self._front - 1 :]
+        sizes, uses = self._uses(front, (height, width))
+        return 4 * (uses[-1][0] + placed(tuple(self._uses(rest, sizes[-1])[1]))[1])
+
+    def _has_front(self, height: int, width: int) -> bool:
+        """Tell whether the first layers of an image of this size are computed in tiles."""
+        return self._front > 0 and height * width > _TILE**2
 
     def _logits(self, image: Pixels, look: Look | None) -> Float32:
-        if look is None and self._front and math.prod(image.shape[:2]) > _TILE**2:
+        if look is None and self._has_front(*image.shape[:2]):
             array, size = self._compute(self._operations[self._front - 1 :], *self._front_in_tiles(image))
         else:
             array, size = self._compute(self._operations, image.reshape(-1), image.shape[:2], look)
-        logits = self._pixels(array, size, self.classes)[..., : self.classes].copy()
-        self._buffers.give(array)
-        return logits
+        return _view(self._operations[-1], array, size).copy()
 
     def _front_in_tiles(self, image: Pixels) -> tuple[Float32, Size]:
         """Return the result of the front of the network, computed tile by tile, and its size."""
         front = self._operations[: self._front]
-        channels, field = front[-1].channels, self._fields[front[-1].name]
-        sizes: dict[int, Size] = {id(front[0]): image.shape[:2]}
-        for operation in front[1:]:
-            sizes[id(operation)] = self._layers[id(operation)].size(sizes[id(operation.inputs[0])])
-        size = sizes[id(front[-1])]
-        result = self._buffers.take(math.prod(size) * padded(channels))
-        whole = self._pixels(result, size, channels)
+        field = self._fields[front[-1].name]
+        sizes, uses = self._uses(front, image.shape[:2])
+        size, depth = sizes[-1], padded(front[-1].channels)
+        (result,) = self._front_arena.arrays(uses[-1:])
+        whole = result.reshape(*size, depth)
         for line, column in tiles(image.shape[:2], size, field, _TILE):
             tile = np.ascontiguousarray(image[line.first : line.last, column.first : column.last])
             array, own = self._compute(front, tile.reshape(-1), tile.shape[:2])
             inner = line.own(field.stride), column.own(field.stride)
-            whole[line.begin : line.end, column.begin : column.end] = self._pixels(array, own, channels)[inner]
-            self._buffers.give(array)
+            whole[line.begin : line.end, column.begin : column.end] = array.reshape(*own, depth)[inner]
         return result, size
 
     def _compute(
         self, operations: Sequence[Operation], array: Float32, size: Size, look: Look | None = None
     ) -> tuple[Float32, Size]:
-        """Return the last operation's result, and its size, from the first one's."""
-        uses = Counter(id(below) for operation in operations for below in operation.inputs)
-        values = {id(operations[0]): (array, size)}
+        """Return the last operation's result, valid until the next call, and its size, from the first one's."""
+        sizes, uses = self._uses(operations, size)
+        arrays = [array, *self._arena.arrays(uses)]
+        places = {id(operation): place for place, operation in enumerate(operations)}
         for place, operation in enumerate(operations[1:], 1):
-            before, layer = [values[id(below)] for below in operation.inputs], self._layers[id(operation)]
-            if len({size for _, size in before}) > 1:
-                raise ValueError(f"{operation.name}: expected inputs of one size, got {[size for _, size in before]}")
+            before = [places[id(below)] for below in operation.inputs]
             if look is not None:
-                look(place, _view(operation.inputs[0], *before[0]))
-            size = layer.size(before[0][1])
-            result = self._buffers.take(math.prod(size) * padded(operation.channels))
-            layer.compute([array for array, _ in before], before[0][1], result)
-            values[id(operation)] = result, size
-            for below in operation.inputs:
-                uses[id(below)] -= 1
-                if not uses[id(below)] and not isinstance(below, Picture):
-                    self._buffers.give(values.pop(id(below))[0])
-        return values[id(operations[-1])]
+                look(place, _view(operation.inputs[0], arrays[before[0]], sizes[before[0]]))
+            self._layers[id(operation)].compute([arrays[at] for at in before], sizes[before[0]], arrays[place])
+        return arrays[-1], sizes[-1]
+
+    def _uses(self, operations: Sequence[Operation], size: Size) -> tuple[list[Size], list[Use]]:
+        """Return the sizes of the operations' results, and the uses of the arrays that hold all but the first one's."""
+        places, sizes, last = {id(operations[0]): 0}, [size], list(range(len(operations)))
+        for place, operation in enumerate(operations[1:], 1):
+            before = [places[id(below)] for below in operation.inputs]
+            if len({sizes[at] for at in before}) > 1:
+                raise ValueError(f"{operation.name}: expected inputs of one size, got {[sizes[at] for at in before]}")
+            sizes.append(self._layers[id(operation)].size(sizes[before[0]]))
+            for at in before:
+                last[at] = place
+            places[id(operation)] = place
+        floats = [math.prod(size) * padded(each.channels) for size, each in zip(sizes, operations, strict=True)]
+        return sizes, list(zip(floats, range(len(operations)), last, strict=True))[1:]
 
     def _front_length(self) -> int:
         """Return how many operations make the front: its last result is all that the others take, and at stride 8."""
@@ -133,10 +135,6 @@ class NumbaNetwork:
             if (field.reach <= _FRONT_REACH and field.stride == OUTPUT_STRIDE) and not inside & set(map(id, later)):
                 found = count
         return found
-
-    def _pixels(self, array: Float32, size: Size, channels: int) -> Float32:
-        """Return an array as pixels (h, w, padded channels)."""
-        return array[: math.prod(size) * padded(channels)].reshape(*size, padded(channels))
 
     def _layer(self, operation: Operation, form: tuple[tuple[int, ...], ...]) -> Layer:
         depth = _depth(operation.inputs[0])

@@ -16,7 +16,7 @@ from deeplabctl.prediction.graphs import Graphs
 from deeplabctl.prediction.numba_graphs import NumbaGraphs
 from deeplabctl.prediction.settings import PredictionSettings
 
-_MOST_MEMORY = 3 << 29  # bytes of a tile's layers that "auto" allows: 1.5 GiB, and no more than a quarter of all
+_MOST_MEMORY = 3 << 30  # bytes of a tile's layers that "auto" allows: 3 GiB, and no more than a quarter of all
 _MOST_REACH = 320  # pixels; ResNet-101's is 705, but what is so far away has hardly any weight
 _LEAST_SIDE = 256  # pixels of a tile of "auto": smaller ones are mostly margin
 
@@ -50,7 +50,8 @@ class Tiled:
 
     def least_memory(self, height: int, width: int) -> int:
         """Return bytes that a tile takes at least."""
-        whole = self.side + 2 * margin(self.field)
+        grid = self.field.grid
+        whole = (self.side + 2 * margin(self.field) - 1) // grid * grid + 1
         needed = self.graphs.least_memory(min(height, whole), min(width, whole))
         return int(needed / max(self.scales) ** 2)
 

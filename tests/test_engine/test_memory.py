@@ -20,6 +20,7 @@ def aligned(size):
     taken.append(size)
     return guarded(size, at_end={at_end})
 buffers.aligned = layers.aligned = workers.aligned = aligned
+buffers.Arena.arrays = lambda self, uses: [aligned(floats) for floats, _, _ in uses]
 {extra}
 from deeplabctl.engine.network import NumbaNetwork
 from deeplabctl.engine.labels import fused

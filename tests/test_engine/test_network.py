@@ -125,3 +125,18 @@ def test_logits_are_tensorflows_for_any_size_width_and_number_of_classes(case):
 @pytest.mark.parametrize("case", list(fuzzed(150, 2, 260)), ids=str)
 def test_logits_are_tensorflows_for_many_sizes(case):
     check(*case, seed=len(str(case)))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "floats"),
+    [
+        ("largefov", 2 * 64 * 65**2),  # conv1_1 and conv1_2
+        ("aspp-l", 2 * 64 * 65**2),
+        # data_conv and data_fc, beside what the direct paths wait for: pool1 to pool4, and fc8
+        ("msc-largefov", 2 * 128 * 65**2 + 64 * 33**2 + 128 * 17**2 + (256 + 512 + 16) * 9**2),
+        ("resnet101", 3 * 2048 * 9**2),  # the two branches of a block of res5, and their sum
+    ],
+)
+def test_results_between_the_layers_take_the_memory_of_those_that_are_needed_at_one_moment(architecture, floats):
+    network = NumbaNetwork(architecture, random_weights(architecture, 11, 1.0, 0), threads=1)
+    assert network.least_memory(65, 65) == 4 * floats

@@ -76,6 +76,16 @@ def test_auto_takes_tiles_that_the_memory_has_room_for(monkeypatch):
     assert chosen(1 << 50) is not graphs
 
 
+@pytest.mark.parametrize("side", [100, 256, 301, 1000])
+def test_memory_of_tiles_is_known_for_any_side_of_networks_that_take_some_sizes_only(side, monkeypatch):
+    graphs = segmenter("msc-largefov", engine="numba")._forward._compiled()
+    settings = PredictionSettings(engine="numba", tile=side)
+    tiled = module.in_tiles_where_needed(graphs, settings, "msc-largefov", (1601, 1601))
+    assert tiled.side == side
+    assert tiled.least_memory(1601, 1601) <= graphs.least_memory(1601, 1601)
+    assert tiled.least_memory(201, 201) <= graphs.least_memory(201, 201)
+
+
 def test_values_of_tile():
     assert [parse_tile(text) for text in ("auto", "off", "512")] == ["auto", "off", 512]
     for text in ("", "0", "-4", "1.5", "all"):
