@@ -262,6 +262,19 @@ def test_crf_search_leaves_a_table_that_eval_and_infer_take(here, deeplabctl, mo
     assert "is the table of another search (flip: expected True, got False)" in err
 
 
+def test_crf_search_names_the_evaluation_that_predicts_as_it_did(here, deeplabctl, monkeypatch):
+    monkeypatch.setattr(
+        "deeplabctl.crf.refine_many", lambda pairs, params, **options: (fake_refine(*pair, params) for pair in pairs)
+    )
+    shutil.copyfile(CAFFEMODEL, "net.caffemodel")
+    grid = ["--crf-grid", "bi_w=3", "--crf-grid", "bi_xy_std=50", "--crf-grid", "bi_rgb_std=3", "--crf-rounds", 1]
+    evaluation = "eval --weights net.caffemodel --data set --pad tight --scales 1,1.25 --flip --crf-adaptive"
+    search = ["--crf-search", *grid, "--crf-images", 1, "--out", "a folder"]
+    code, out, _ = deeplabctl(*evaluation.split(), *search)
+    assert code == 0
+    assert f"next: deeplabctl {evaluation} --crf-params 'a folder/crf-search.csv'\n" in out
+
+
 def test_table_of_a_search_with_other_weights_or_images_is_not_continued(here, deeplabctl, monkeypatch):
     monkeypatch.setattr(
         "deeplabctl.crf.refine_many", lambda pairs, params, **options: (fake_refine(*pair, params) for pair in pairs)

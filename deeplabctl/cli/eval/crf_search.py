@@ -73,8 +73,23 @@ def search_crf(console: Console, request: EvaluationRequest, options: SearchOpti
     console.say(f"mIoU {percent(result.miou)} on these, {percent(result.without_crf)} without CRF")
     console.say(f"table {table.path}")
     console.say()
-    console.say(
-        f"next: deeplabctl eval --weights {shlex.quote(str(target.path))} --crf-params {shlex.quote(str(table.path))}"
-    )
+    console.say(f"next: {_evaluation(request, target.path, table.path)}")
     scores = {"miou": result.miou, "without_crf": result.without_crf, "points": result.points, "images": len(samples)}
     console.document({"best": asdict(best), **scores, "table": str(table.path), "settings": settings})
+
+
+def _evaluation(request: EvaluationRequest, weights: Path, table: Path) -> str:
+    """Return the command that scores a network with the parameters found, predicting as the search did."""
+    words = ["deeplabctl", "eval", "--weights", str(weights)]
+    asked = request.settings
+    if request.data is not None:
+        words += ["--data", request.data]
+    if asked.pad is not None:
+        words += ["--pad", asked.pad]
+    if asked.scales is not None:
+        words += ["--scales", ",".join(f"{scale:g}" for scale in asked.scales)]
+    if asked.flip is not None:
+        words.append("--flip" if asked.flip else "--no-flip")
+    if asked.crf_adaptive:
+        words.append("--crf-adaptive")
+    return shlex.join([*words, "--crf-params", str(table)])
