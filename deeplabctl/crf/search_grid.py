@@ -7,11 +7,11 @@ from coarse to fine (arXiv 1412.7062, section 5.1, and 1606.00915, section 4.1.3
 from __future__ import annotations
 
 import csv
-import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from io import StringIO
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,8 @@ from deeplabctl.crf.params import CrfParams
 from deeplabctl.errors import RecipeError, RunError
 from deeplabctl.files import read_small_file, write_text
 
-AXES = ("bi_w", "bi_xy_std", "bi_rgb_std")
-Point = tuple[float, ...]  # a value for each axis
-Grid = dict[str, tuple[float, ...]]
+AXES = ("bi_w", "bi_xy_std", "bi_rgb_std", "pos_w", "pos_xy_std")
+Grid = dict[str, tuple[float, ...]]  # the values of each axis that is searched, in the order of AXES
 
 GRIDS: dict[str, Grid] = {
     "v1": {"bi_w": (5, 6, 7, 8, 9, 10), "bi_xy_std": (50, 60, 70, 80, 90, 100), "bi_rgb_std": tuple(range(3, 11))},
@@ -33,7 +32,8 @@ def parse_grid(texts: Sequence[str]) -> Grid:
     """Return the grid in texts: the name ``v1`` or ``v2`` (the default), and values of axes.
 
     Values are ``bi_w=3:6`` or ``bi_xy_std=30:10:100`` (first, step, last: MATLAB's notation, which the papers use), or
-    ``bi_w=4``, or ``bi_w=3,5``. Raises RecipeError for anything else.
+    ``pos_w=1``, or ``bi_w=3,5``. An axis that the papers fix, pos_w or pos_xy_std, is searched if it is named. Raises
+    RecipeError for anything else.
     """
     grid = dict(GRIDS["v2"])
     for text in texts:
@@ -44,7 +44,7 @@ def parse_grid(texts: Sequence[str]) -> Grid:
             grid[key] = _values(text, value)
         else:
             raise RecipeError(f"expected {' or '.join(GRIDS)}, or {'=..., '.join(AXES)}=..., got {text!r}")
-    return grid
+    return {axis: grid[axis] for axis in AXES if axis in grid}
 
 
 def _values(text: str, value: str) -> tuple[float, ...]:
@@ -64,41 +64,43 @@ def _values(text: str, value: str) -> tuple[float, ...]:
     return tuple(dict.fromkeys(values))
 
 
-def points(grid: Grid) -> list[Point]:
-    """Return the points of a grid, the last axis fastest."""
-    return list(itertools.product(*(map(float, grid[axis]) for axis in AXES)))
+def points(grid: Grid, base: CrfParams) -> list[CrfParams]:
+    """Return the points of a grid, the last axis fastest; what is not searched is the base's."""
+    return [_changed(base, grid, map(float, values)) for values in product(*grid.values())]
 
 
-def finer(grid: Grid, best: Point, level: int) -> list[Point]:
+def finer(grid: Grid, best: CrfParams, level: int) -> list[CrfParams]:
     """Return the neighbours of the best point at a half (level 1), a quarter (2), ... of the grid's steps.
 
     An axis with one value keeps it.
     """
-    axes = []
-    for axis, value in zip(AXES, best, strict=True):
-        ordered = sorted(grid[axis])
-        step = min((b - a for a, b in itertools.pairwise(ordered)), default=0.0) / 2**level
-        near = [value - step, value, value + step] if step else [value]
-        axes.append([round(number, 9) for number in near if number > 0])
-    return [point for point in itertools.product(*axes) if point != best]
+    near: Grid = {}
+    for axis, values in grid.items():
+        value = getattr(best, axis)
+        step = min((b - a for a, b in pairwise(sorted(values))), default=0.0) / 2**level
+        numbers = [value - step, value, value + step] if step else [value]
+        near[axis] = tuple(round(number, 9) for number in numbers if number > 0)
+    return [point for point in points(near, best) if point != best]
 
 
-def params_at(point: Point, base: CrfParams) -> CrfParams:
-    """Return the parameters of a point; those that are not searched are the base's."""
-    bi_w, bi_xy_std, bi_rgb_std = point
-    return replace(base, bi_w=bi_w, bi_xy_std=bi_xy_std, bi_rgb_std=bi_rgb_std)
+def point_text(point: CrfParams, axes: Sequence[str], between: str) -> str:
+    """Return the searched parameters of a point in words."""
+    return between.join(f"{axis} {getattr(point, axis):g}" for axis in axes)
 
 
 class SearchTable:
     """Keep the mean IoU of each point in a CSV file, written whole after each point, so that a search can be resumed.
 
-    Its first line is a comment with the search's settings. Raises RunError for a file with the table of another search.
+    It has a column for each axis of the grid. Its first line is a comment with the search's settings and the parameters
+    that are not searched. Raises RunError for a file with the table of another search.
     """
 
-    def __init__(self, path: Path, base: CrfParams, settings: Mapping[str, Any], *, overwrite: bool = False) -> None:
-        self.path = path
-        self.rows: dict[Point, float] = {}
-        self._head = {"fixed": {k: v for k, v in asdict(base).items() if k not in AXES}, **settings}
+    def __init__(
+        self, path: Path, base: CrfParams, grid: Grid, settings: Mapping[str, Any], *, overwrite: bool = False
+    ) -> None:
+        self.path, self.base, self.axes = path, base, tuple(grid)
+        self.rows: dict[CrfParams, float] = {}
+        self._head = {"fixed": {k: v for k, v in asdict(base).items() if k not in grid}, **settings}
         if path.exists() and not overwrite:
             head, self.rows = _read_table(path)
             for key in [*self._head, *head]:
@@ -108,53 +110,58 @@ class SearchTable:
                         f"{head.get(key)}); use `overwrite` to replace it, or choose another `out`"
                     )
 
-    def add(self, point: Point, miou: float) -> None:
+    def add(self, point: CrfParams, miou: float) -> None:
         """Add a row and write the table."""
         self.rows[point] = miou
         text = StringIO()
         text.write(f"# {json.dumps(self._head)}\n")
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([*AXES, "miou"])
-        writer.writerows(map(repr, (*point, miou)) for point, miou in self.rows.items())
+        writer.writerow([*self.axes, "miou"])
+        for params, score in self.rows.items():
+            writer.writerow([repr(getattr(params, axis)) for axis in self.axes] + [repr(score)])
         write_text(self.path, text.getvalue())
 
-    def best(self) -> tuple[Point, float]:
+    def best(self) -> tuple[CrfParams, float]:
         """Return the row with the highest mean IoU; of equal ones, the first."""
         return max(self.rows.items(), key=lambda row: row[1])
 
 
 def best_of_table(path: Path) -> CrfParams:
     """Return the parameters of the best row of a search's table."""
-    head, rows = _read_table(path)
+    rows = _read_table(path)[1]
     if not rows:
         raise RecipeError(f"{path}: expected the table of a search with at least one row, got none")
-    point = max(rows.items(), key=lambda row: row[1])[0]
+    best = max(rows.items(), key=lambda row: row[1])[0]
     try:
-        params = params_at(point, CrfParams(**head["fixed"]))
-        params.check()
-    except (KeyError, TypeError):
-        raise RecipeError(f"{path}:1: expected the settings of a search in a comment, got something else") from None
-    except ValueError as error:
+        best.check()
+    except (ValueError, TypeError) as error:
         raise RecipeError(f"{path}: {error}; search again") from None
-    return params
+    return best
 
 
-def _read_table(path: Path) -> tuple[dict[str, Any], dict[Point, float]]:
+def _read_table(path: Path) -> tuple[dict[str, Any], dict[CrfParams, float]]:
     try:
-        first, *lines = read_small_file(path).decode("utf-8").splitlines()
+        first, columns, *lines = read_small_file(path).decode("utf-8").splitlines()
         head = json.loads(first.removeprefix("# "))
-        if not isinstance(head, dict) or lines[0].split(",") != [*AXES, "miou"]:
-            raise ValueError("other columns")
-        return head, dict(_rows(lines[1:]))
-    except (OSError, ValueError, IndexError) as error:
+        *axes, last = columns.split(",")
+        if not set(axes) <= set(AXES) or last != "miou":
+            raise ValueError(f"columns {columns!r}")
+        if sorted([*axes, *head["fixed"]]) != sorted(asdict(CrfParams())):
+            raise ValueError("columns and fixed parameters that are not all of the CRF's")
+        return head, dict(_rows(lines, axes, CrfParams(**head["fixed"])))
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecipeError(
-            f"{path}: expected the table of a search (a comment with its settings, then {','.join(AXES)},miou): {error}"
+            f"{path}: expected the table of a search (a comment with its settings, then a column for each parameter, "
+            f"and miou): {error}"
         ) from None
 
 
-def _rows(lines: Sequence[str]) -> Iterator[tuple[Point, float]]:
+def _rows(lines: Sequence[str], axes: Sequence[str], base: CrfParams) -> Iterator[tuple[CrfParams, float]]:
     for line in lines:
         *point, miou = (float(word) for word in line.split(","))
-        if len(point) != len(AXES):
-            raise ValueError(f"row {line!r}")
-        yield tuple(point), miou
+        yield _changed(base, axes, point), miou
+
+
+def _changed(base: CrfParams, axes: Iterable[str], values: Iterable[float]) -> CrfParams:
+    changes: dict[str, Any] = dict(zip(axes, values, strict=True))
+    return replace(base, **changes)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from deeplabctl.arrays import Image, Label, Scores
 from deeplabctl.crf.params import CrfParams
-from deeplabctl.crf.search_grid import Grid, Point, SearchTable, finer, params_at, points
+from deeplabctl.crf.search_grid import Grid, SearchTable, finer, point_text, points
 from deeplabctl.data.dataset import Dataset, Sample
 from deeplabctl.evaluation.metrics import ConfusionMatrix
 from deeplabctl.evaluation.network_scores import read_ahead
@@ -54,15 +54,14 @@ def search(
 ) -> SearchResult:
     """Score the grid's points, then those around the best at half its steps, and so on; ``rounds`` of them in all.
 
-    What is not searched, and whether the CRF is adaptive, is as the segmenter's settings have it. Points that the table
-    has already are not scored again. The network runs once over the images; its logits are kept
+    What is not searched is as the table's base has it; the segmenter's settings tell whether the CRF is adaptive.
+    Points that the table has already are not scored again. The network runs once over the images; its logits are kept
     at stride 8 (a third of a MiB for an image of VOC's size and scale), from which the scores are made again for each
     point. Raises DataError for a sample that cannot be read.
     """
-    base = segmenter.settings.crf or CrfParams()
     subset = _Subset(segmenter, dataset, samples, report)
     for level in range(rounds):
-        wanted = points(grid) if level == 0 else finer(grid, table.best()[0], level)
+        wanted = points(grid, table.base) if level == 0 else finer(grid, table.best()[0], level)
         missing = [point for point in wanted if point not in table.rows]
         if len(missing) < len(wanted):
             report(Note(f"{len(wanted) - len(missing)} of {len(wanted)} points are in {table.path} already"))
@@ -70,12 +69,11 @@ def search(
         name = f"CRF search, round {level + 1} of {rounds}"
         with task(report, name, len(wanted) * len(samples), "images", done) as advance:
             for point in missing:
-                miou = subset.miou(params_at(point, base), advance)
-                best = not table.rows or miou > table.best()[1]
+                miou = subset.miou(point, advance)
+                best = "  (best so far)" if not table.rows or miou > table.best()[1] else ""
                 table.add(point, miou)
-                report(Note(f"{_words(point)}: mIoU {100 * miou:.2f}{'  (best so far)' if best else ''}"))
-    best_point, best_miou = table.best()
-    return SearchResult(params_at(best_point, base), best_miou, subset.without_crf, len(table.rows))
+                report(Note(f"{point_text(point, table.axes, '  ')}: mIoU {100 * miou:.2f}{best}"))
+    return SearchResult(*table.best(), subset.without_crf, len(table.rows))
 
 
 class _Subset:
@@ -109,7 +107,3 @@ class _Subset:
             matrix.update(labels.pop(0), refined.argmax(-1))
             advance()
         return matrix.mean_iou()
-
-
-def _words(point: Point) -> str:
-    return "bi_w {:g}  bi_xy_std {:g}  bi_rgb_std {:g}".format(*point)

@@ -10,7 +10,7 @@ from run_files import make_run
 
 from deeplabctl import recipes
 from deeplabctl.crf.params import CrfParams
-from deeplabctl.crf.search_grid import SearchTable, best_of_table
+from deeplabctl.crf.search_grid import GRIDS, SearchTable, best_of_table
 from deeplabctl.prediction.settings import parse_crf_params
 from deeplabctl.recipe import read_recipe, write_recipe
 from deeplabctl.reporting import silent
@@ -118,9 +118,9 @@ def read_checkpoint(folder, path, out):
 
 
 def write_crf_table(folder):
-    table = SearchTable(folder / "table.csv", CrfParams(), {"images": 3, "split": "val"})
-    table.add((4.0, 65.0, 3.0), 0.5)
-    table.add((5.0, 65.0, 4.0), 0.6)
+    table = SearchTable(folder / "table.csv", CrfParams(), GRIDS["v2"], {"images": 3, "split": "val"})
+    table.add(CrfParams(bi_w=4.0, bi_xy_std=65.0, bi_rgb_std=3.0), 0.5)
+    table.add(CrfParams(bi_w=5.0, bi_xy_std=65.0, bi_rgb_std=4.0), 0.6)
 
 
 def read_crf_table(folder, path, out):
@@ -129,6 +129,6 @@ def read_crf_table(folder, path, out):
     assert parse_crf_params(str(path), CrfParams()) == params
     out.mkdir()
     shutil.copyfile(path, out / "table.csv")
-    table = SearchTable(out / "table.csv", CrfParams(), {"images": 3, "split": "val"})
-    table.add((6.0, 65.0, 4.0), 0.7)
+    table = SearchTable(out / "table.csv", CrfParams(), GRIDS["v2"], {"images": 3, "split": "val"})
+    table.add(CrfParams(bi_w=6.0, bi_xy_std=65.0, bi_rgb_std=4.0), 0.7)
     assert table.best()[1] >= 0.7

@@ -21,7 +21,7 @@ class FakeSegmenter:
 
     def __init__(self, labels):
         self.labels, self.runs = labels, 0
-        self.settings = PredictionSettings(crf=CrfParams(pos_w=7), crf_adaptive=True)
+        self.settings = PredictionSettings(crf=CrfParams(), crf_adaptive=True)
 
     def coarse_logits(self, image):
         self.runs += 1
@@ -63,7 +63,7 @@ GRID = {"bi_w": (3, 4, 5, 6), "bi_xy_std": (30, 50), "bi_rgb_std": (3,)}
 def test_search_finds_the_best_point_from_coarse_to_fine_and_runs_the_network_once(subject, tmp_path):
     segmenter, dataset, samples, asked = subject
     events = []
-    table = SearchTable(tmp_path / "t.csv", CrfParams(), {})
+    table = SearchTable(tmp_path / "t.csv", CrfParams(pos_w=7), GRID, {})
     result = search(segmenter, dataset, samples, GRID, table, events.append)
     assert (result.best.bi_w, result.best.bi_xy_std, result.best.pos_w) == (4.5, 50.0, 7)
     assert result.miou == 1.0 > result.without_crf
@@ -77,7 +77,7 @@ def test_search_finds_the_best_point_from_coarse_to_fine_and_runs_the_network_on
 
 def test_search_that_was_broken_off_scores_only_what_is_missing(subject, tmp_path):
     segmenter, dataset, samples, asked = subject
-    whole = SearchTable(tmp_path / "a.csv", CrfParams(), {})
+    whole = SearchTable(tmp_path / "a.csv", CrfParams(pos_w=7), GRID, {})
     search(segmenter, dataset, samples, GRID, whole, rounds=2)
     asked.clear()
 
@@ -85,12 +85,12 @@ def test_search_that_was_broken_off_scores_only_what_is_missing(subject, tmp_pat
         if len(asked) == 5:
             raise KeyboardInterrupt
 
-    broken = SearchTable(tmp_path / "b.csv", CrfParams(), {})
+    broken = SearchTable(tmp_path / "b.csv", CrfParams(pos_w=7), GRID, {})
     with pytest.raises(KeyboardInterrupt):
         search(segmenter, dataset, samples, GRID, broken, stop)
-    assert len(SearchTable(tmp_path / "b.csv", CrfParams(), {}).rows) == 4
+    assert len(SearchTable(tmp_path / "b.csv", CrfParams(pos_w=7), GRID, {}).rows) == 4
     asked.clear()
-    again = SearchTable(tmp_path / "b.csv", CrfParams(), {})
+    again = SearchTable(tmp_path / "b.csv", CrfParams(pos_w=7), GRID, {})
     search(segmenter, dataset, samples, GRID, again)
     assert len(asked) == 16 - 4
     assert (tmp_path / "a.csv").read_text() == (tmp_path / "b.csv").read_text()

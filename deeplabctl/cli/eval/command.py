@@ -89,7 +89,8 @@ def evaluate(
         typer.Option(
             "--crf-grid",
             metavar="v1|v2|KEY=FIRST:STEP:LAST",
-            help="Values to try: those of the first or the second paper, and changes; may be repeated. Default: v2.",
+            help="Values to try: those of the first or the second paper, and changes (also of pos_w and pos_xy_std, "
+            "which the papers fix); may be repeated. Default: v2.",
             rich_help_panel="CRF search",
         ),
     ] = None,

@@ -33,7 +33,7 @@ class SearchOptions:
 def search_crf(console: Console, request: EvaluationRequest, options: SearchOptions) -> None:
     """Search, print the best parameters, and leave the table."""
     from deeplabctl.crf.params import CrfParams
-    from deeplabctl.crf.search_grid import SearchTable
+    from deeplabctl.crf.search_grid import SearchTable, point_text
     from deeplabctl.errors import WeightsError
     from deeplabctl.evaluation.crf_search import samples_sha256, search, spread
     from deeplabctl.evaluation.target import open_target
@@ -62,13 +62,12 @@ def search_crf(console: Console, request: EvaluationRequest, options: SearchOpti
             "flip": prediction.flip,
             "adaptive": prediction.crf_adaptive,
         }
-        table = SearchTable(options.out / _TABLE, base, settings, overwrite=options.overwrite)
+        table = SearchTable(options.out / _TABLE, base, options.grid, settings, overwrite=options.overwrite)
         segmenter = load_segmenter(target.network, replace(prediction, crf=base), report)
         result = search(segmenter, target.dataset, samples, options.grid, table, report, rounds=options.rounds)
     best = result.best
     console.say(
-        f"best of {result.points} points on {len(samples)} images of {split}: bi_w {best.bi_w:g}, "
-        f"bi_xy_std {best.bi_xy_std:g}, bi_rgb_std {best.bi_rgb_std:g}"
+        f"best of {result.points} points on {len(samples)} images of {split}: {point_text(best, table.axes, ', ')}"
     )
     console.say(f"mIoU {percent(result.miou)} on these, {percent(result.without_crf)} without CRF")
     console.say(f"table {table.path}")
