@@ -83,7 +83,7 @@ def finer(grid: Grid, best: CrfParams, level: int) -> list[CrfParams]:
     return [point for point in points(near, best) if point != best]
 
 
-def point_text(point: CrfParams, axes: Sequence[str], between: str) -> str:
+def point_text(point: CrfParams, axes: Iterable[str], between: str) -> str:
     """Return the searched parameters of a point in words."""
     return between.join(f"{axis} {getattr(point, axis):g}" for axis in axes)
 
@@ -98,7 +98,7 @@ class SearchTable:
     def __init__(
         self, path: Path, base: CrfParams, grid: Grid, settings: Mapping[str, Any], *, overwrite: bool = False
     ) -> None:
-        self.path, self.base, self.axes = path, base, tuple(grid)
+        self.path, self.base, self.grid = path, base, grid
         self.rows: dict[CrfParams, float] = {}
         self._head = {"fixed": {k: v for k, v in asdict(base).items() if k not in grid}, **settings}
         if path.exists() and not overwrite:
@@ -116,9 +116,9 @@ class SearchTable:
         text = StringIO()
         text.write(f"# {json.dumps(self._head)}\n")
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([*self.axes, "miou"])
+        writer.writerow([*self.grid, "miou"])
         for params, score in self.rows.items():
-            writer.writerow([repr(getattr(params, axis)) for axis in self.axes] + [repr(score)])
+            writer.writerow([repr(getattr(params, axis)) for axis in self.grid] + [repr(score)])
         write_text(self.path, text.getvalue())
 
     def best(self) -> tuple[CrfParams, float]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from deeplabctl.arrays import Image, Label, Scores
 from deeplabctl.crf.params import CrfParams
-from deeplabctl.crf.search_grid import Grid, SearchTable, finer, point_text, points
+from deeplabctl.crf.search_grid import SearchTable, finer, point_text, points
 from deeplabctl.data.dataset import Dataset, Sample
 from deeplabctl.evaluation.metrics import ConfusionMatrix
 from deeplabctl.evaluation.network_scores import read_ahead
@@ -46,13 +46,12 @@ def search(
     segmenter: Segmenter,
     dataset: Dataset,
     samples: Sequence[Sample],
-    grid: Grid,
     table: SearchTable,
     report: Reporter = silent,
     *,
     rounds: int = 2,
 ) -> SearchResult:
-    """Score the grid's points, then those around the best at half its steps, and so on; ``rounds`` of them in all.
+    """Score the points of the table's grid, then those around the best at half its steps, and so on; ``rounds`` in all.
 
     What is not searched is as the table's base has it; the segmenter's settings tell whether the CRF is adaptive.
     Points that the table has already are not scored again. The network runs once over the images; its logits are kept
@@ -61,7 +60,7 @@ def search(
     """
     subset = _Subset(segmenter, dataset, samples, report)
     for level in range(rounds):
-        wanted = points(grid, table.base) if level == 0 else finer(grid, table.best()[0], level)
+        wanted = points(table.grid, table.base) if level == 0 else finer(table.grid, table.best()[0], level)
         missing = [point for point in wanted if point not in table.rows]
         if len(missing) < len(wanted):
             report(Note(f"{len(wanted) - len(missing)} of {len(wanted)} points are in {table.path} already"))
@@ -72,7 +71,7 @@ def search(
                 miou = subset.miou(point, advance)
                 best = "  (best so far)" if not table.rows or miou > table.best()[1] else ""
                 table.add(point, miou)
-                report(Note(f"{point_text(point, table.axes, '  ')}: mIoU {100 * miou:.2f}{best}"))
+                report(Note(f"{point_text(point, table.grid, '  ')}: mIoU {100 * miou:.2f}{best}"))
     return SearchResult(*table.best(), subset.without_crf, len(table.rows))
 
 

@@ -64,7 +64,7 @@ def test_search_finds_the_best_point_from_coarse_to_fine_and_runs_the_network_on
     segmenter, dataset, samples, asked = subject
     events = []
     table = SearchTable(tmp_path / "t.csv", CrfParams(pos_w=7), GRID, {})
-    result = search(segmenter, dataset, samples, GRID, table, events.append)
+    result = search(segmenter, dataset, samples, table, events.append)
     assert (result.best.bi_w, result.best.bi_xy_std, result.best.pos_w) == (4.5, 50.0, 7)
     assert result.miou == 1.0 > result.without_crf
     assert result.points == 8 + 8
@@ -78,7 +78,7 @@ def test_search_finds_the_best_point_from_coarse_to_fine_and_runs_the_network_on
 def test_search_that_was_broken_off_scores_only_what_is_missing(subject, tmp_path):
     segmenter, dataset, samples, asked = subject
     whole = SearchTable(tmp_path / "a.csv", CrfParams(pos_w=7), GRID, {})
-    search(segmenter, dataset, samples, GRID, whole, rounds=2)
+    search(segmenter, dataset, samples, whole, rounds=2)
     asked.clear()
 
     def stop(event):
@@ -87,10 +87,10 @@ def test_search_that_was_broken_off_scores_only_what_is_missing(subject, tmp_pat
 
     broken = SearchTable(tmp_path / "b.csv", CrfParams(pos_w=7), GRID, {})
     with pytest.raises(KeyboardInterrupt):
-        search(segmenter, dataset, samples, GRID, broken, stop)
+        search(segmenter, dataset, samples, broken, stop)
     assert len(SearchTable(tmp_path / "b.csv", CrfParams(pos_w=7), GRID, {}).rows) == 4
     asked.clear()
     again = SearchTable(tmp_path / "b.csv", CrfParams(pos_w=7), GRID, {})
-    search(segmenter, dataset, samples, GRID, again)
+    search(segmenter, dataset, samples, again)
     assert len(asked) == 16 - 4
     assert (tmp_path / "a.csv").read_text() == (tmp_path / "b.csv").read_text()

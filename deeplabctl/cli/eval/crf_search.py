@@ -64,10 +64,10 @@ def search_crf(console: Console, request: EvaluationRequest, options: SearchOpti
         }
         table = SearchTable(options.out / _TABLE, base, options.grid, settings, overwrite=options.overwrite)
         segmenter = load_segmenter(target.network, replace(prediction, crf=base), report)
-        result = search(segmenter, target.dataset, samples, options.grid, table, report, rounds=options.rounds)
+        result = search(segmenter, target.dataset, samples, table, report, rounds=options.rounds)
     best = result.best
     console.say(
-        f"best of {result.points} points on {len(samples)} images of {split}: {point_text(best, table.axes, ', ')}"
+        f"best of {result.points} points on {len(samples)} images of {split}: {point_text(best, table.grid, ', ')}"
     )
     console.say(f"mIoU {percent(result.miou)} on these, {percent(result.without_crf)} without CRF")
     console.say(f"table {table.path}")
