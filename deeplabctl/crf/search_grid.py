@@ -15,7 +15,7 @@ from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
-from deeplabctl.crf.params import CrfParams
+from deeplabctl.crf.params import LIMITS, CrfParams
 from deeplabctl.errors import RecipeError, RunError
 from deeplabctl.files import read_small_file, write_text
 
@@ -26,6 +26,9 @@ GRIDS: dict[str, Grid] = {
     "v1": {"bi_w": (5, 6, 7, 8, 9, 10), "bi_xy_std": (50, 60, 70, 80, 90, 100), "bi_rgb_std": tuple(range(3, 11))},
     "v2": {"bi_w": (3, 4, 5, 6), "bi_xy_std": tuple(range(30, 101, 10)), "bi_rgb_std": (3, 4, 5, 6)},
 }
+
+
+_LIMITS = {name: (holds, expected) for name, holds, expected in LIMITS}
 
 
 def parse_grid(texts: Sequence[str]) -> Grid:
@@ -41,13 +44,13 @@ def parse_grid(texts: Sequence[str]) -> Grid:
         if not equals and text in GRIDS:
             grid = dict(GRIDS[text])
         elif key in AXES:
-            grid[key] = _values(text, value)
+            grid[key] = _values(text, key, value)
         else:
             raise RecipeError(f"expected {' or '.join(GRIDS)}, or {'=..., '.join(AXES)}=..., got {text!r}")
     return {axis: grid[axis] for axis in AXES if axis in grid}
 
 
-def _values(text: str, value: str) -> tuple[float, ...]:
+def _values(text: str, axis: str, value: str) -> tuple[float, ...]:
     try:
         numbers = [[float(word) for word in part.split(":")] for part in value.split(",")]
     except ValueError:
@@ -55,13 +58,19 @@ def _values(text: str, value: str) -> tuple[float, ...]:
     values: list[float] = []
     for part in numbers:
         first, step, last = (part[0], part[1] if len(part) == 3 else 1.0, part[-1])
-        if len(part) > 3 or not 0 < first <= last or step <= 0 or (last - first) / step > 1000:
+        if len(part) > 3 or not _allowed(axis, first) or not first <= last < first + 1000 * step:
             values.clear()
             break
         values += [round(first + index * step, 9) for index in range(int((last - first) / step + 1e-9) + 1)]
     if not values:
-        raise RecipeError(f"{text}: expected numbers above 0: first:last, first:step:last, or a list with commas")
+        expected = _LIMITS[axis][1]
+        raise RecipeError(f"{text}: expected numbers {expected}: first:last, first:step:last, or a list with commas")
     return tuple(dict.fromkeys(values))
+
+
+def _allowed(axis: str, number: float) -> bool:
+    holds, _ = _LIMITS[axis]
+    return holds(number)
 
 
 def points(grid: Grid, base: CrfParams) -> list[CrfParams]:
@@ -79,7 +88,7 @@ def finer(grid: Grid, best: CrfParams, level: int) -> list[CrfParams]:
         value = getattr(best, axis)
         step = min((b - a for a, b in pairwise(sorted(values))), default=0.0) / 2**level
         numbers = [value - step, value, value + step] if step else [value]
-        near[axis] = tuple(round(number, 9) for number in numbers if number > 0)
+        near[axis] = tuple(round(number, 9) for number in numbers if _allowed(axis, number))
     return [point for point in points(near, best) if point != best]
 
 
@@ -145,9 +154,9 @@ def _read_table(path: Path) -> tuple[dict[str, Any], dict[CrfParams, float]]:
         head = json.loads(first.removeprefix("# "))
         *axes, last = columns.split(",")
         if not set(axes) <= set(AXES) or last != "miou":
-            raise ValueError(f"columns {columns!r}")
+            raise ValueError(f"expected columns of {', '.join(AXES)}, and miou, got {columns!r}")
         if sorted([*axes, *head["fixed"]]) != sorted(asdict(CrfParams())):
-            raise ValueError("columns and fixed parameters that are not all of the CRF's")
+            raise ValueError(f"the columns {', '.join(axes)} and the settings do not give all of the CRF's parameters")
         return head, dict(_rows(lines, axes, CrfParams(**head["fixed"])))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecipeError(

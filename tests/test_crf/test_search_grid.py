@@ -29,7 +29,22 @@ def test_ranges_are_matlabs_and_change_the_grid():
 
 
 @pytest.mark.parametrize(
-    "text", ["v3", "bi_w", "bi_w=", "bi_w=3:x", "bi_w=5:3", "bi_w=0:3", "bi_w=1:0:3", "iterations=1:3"]
+    "text",
+    [
+        "v3",
+        "bi_w",
+        "bi_w=",
+        "bi_w=3:x",
+        "bi_w=5:3",
+        "bi_w=-1:3",
+        "bi_xy_std=0:3",
+        "bi_w=nan",
+        "bi_w=1:inf",
+        "bi_w=1:0:3",
+        "bi_w=1:2:3:4",
+        "bi_w=0:1e-9:3",
+        "iterations=1:3",
+    ],
 )
 def test_other_texts_than_ranges_are_refused(text):
     with pytest.raises(RecipeError):
@@ -50,7 +65,16 @@ def test_gaussian_kernel_is_searched_if_it_is_named():
     assert points(grid, BASE) == [at(3, 50, 3, pos_w=w, pos_xy_std=xy) for w in (0.5, 1) for xy in (1, 3)]
     best = at(3, 50, 3, pos_w=0.5, pos_xy_std=1)
     near = {(point.pos_w, point.pos_xy_std) for point in finer(grid, best, 1)}
-    assert near == {(w, xy) for w in (0.25, 0.5, 0.75) for xy in (1, 2)} - {(0.5, 1)}  # 0 is not tried
+    assert near == {(w, xy) for w in (0.25, 0.5, 0.75) for xy in (1, 2)} - {(0.5, 1)}  # a deviation of 0 is not tried
+
+
+def test_weight_of_zero_leaves_a_kernel_out():
+    grid = parse_grid(["pos_w=0:2", "bi_w=3", "bi_xy_std=50", "bi_rgb_std=3"])
+    assert grid["pos_w"] == (0, 1, 2)
+    assert [point.pos_w for point in finer(grid, at(3, 50, 3, pos_w=0.5), 1)] == [0, 1]
+    assert [point.pos_w for point in finer(grid, at(3, 50, 3, pos_w=0), 1)] == [0.5]
+    with pytest.raises(RecipeError, match="pos_xy_std=0: expected numbers above 0"):
+        parse_grid(["pos_xy_std=0"])
 
 
 def test_table_has_a_column_for_each_axis(tmp_path):
@@ -65,7 +89,7 @@ def test_table_has_a_column_for_each_axis(tmp_path):
     with pytest.raises(RunError, match="the table of another search"):
         SearchTable(tmp_path / "table.csv", BASE, GRIDS["v2"], {})
     (tmp_path / "less.csv").write_text("\n".join([head, "bi_w,bi_xy_std,bi_rgb_std,miou", "3,50,3,0.5"]))
-    with pytest.raises(RecipeError, match="not all of the CRF's"):
+    with pytest.raises(RecipeError, match="do not give all of the CRF's"):
         best_of_table(tmp_path / "less.csv")
 
 
