@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from io import StringIO
@@ -20,6 +21,7 @@ from deeplabctl.errors import RecipeError, RunError
 from deeplabctl.files import read_small_file, write_text
 
 AXES = ("bi_w", "bi_xy_std", "bi_rgb_std", "pos_w", "pos_xy_std")
+MAX_VALUES = 1000  # of a range
 Grid = dict[str, tuple[float, ...]]  # the values of each axis that is searched, in the order of AXES
 
 GRIDS: dict[str, Grid] = {
@@ -58,9 +60,11 @@ def _values(text: str, axis: str, value: str) -> tuple[float, ...]:
     values: list[float] = []
     for part in numbers:
         first, step, last = (part[0], part[1] if len(part) == 3 else 1.0, part[-1])
-        if len(part) > 3 or not _allowed(axis, first) or not first <= last < first + 1000 * step:
+        if len(part) > 3 or not _allowed(axis, first) or not step > 0 or not first <= last < math.inf:
             values.clear()
             break
+        if last - first >= MAX_VALUES * step:
+            raise RecipeError(f"{text}: expected at most {MAX_VALUES} values; use a larger step")
         values += [round(first + index * step, 9) for index in range(int((last - first) / step + 1e-9) + 1)]
     if not values:
         expected = _LIMITS[axis][1]

@@ -77,6 +77,13 @@ def test_weight_of_zero_leaves_a_kernel_out():
         parse_grid(["pos_xy_std=0"])
 
 
+def test_range_of_too_many_values_is_refused():
+    assert len(parse_grid(["bi_w=1:1000"])["bi_w"]) == 1000
+    for text in ["bi_w=0:1000", "bi_w=1:1e-9:2", "bi_xy_std=1:1e300"]:
+        with pytest.raises(RecipeError, match=f"{text}: expected at most 1000 values; use a larger step"):
+            parse_grid([text])
+
+
 def test_table_has_a_column_for_each_axis(tmp_path):
     grid = parse_grid(["bi_w=3", "bi_xy_std=50", "bi_rgb_std=3", "pos_w=1,2"])
     table = SearchTable(tmp_path / "table.csv", BASE, grid, {})

@@ -195,7 +195,7 @@ def test_eval_that_fails_leaves_no_half_written_file(here, deeplabctl):
         (["--scales", "a"], "expected numbers separated by commas"),
         (["--scales", "0"], "at most 4"),
         (["--crf-params", "v7"], "expected largefov-v1"),
-        (["--crf-search", "--crf-grid", "bi_w=x"], "expected numbers above 0"),
+        (["--crf-search", "--crf-grid", "bi_w=x"], "bi_w=x: expected numbers at least 0"),
         (["--crf-search", "--voc-zip", "x.zip"], "has no effect with --crf-search"),
         (["--pad", "513"], "is not one of 'paper', 'tight'"),
     ],
