@@ -92,7 +92,7 @@ CrfAdaptiveOption = Annotated[
     bool,
     typer.Option(
         "--crf-adaptive",
-        help="A faster CRF: skip classes that are weak in the whole image.",
+        help="A faster CRF, with or without --crf: skip classes that are weak in the whole image.",
         rich_help_panel="Dense CRF",
     ),
 ]

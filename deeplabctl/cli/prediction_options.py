@@ -41,7 +41,7 @@ def read_settings(
     if crf_params:
         with usage_errors("--crf-params"):
             parse_crf_params(crf_params, CrfParams())
-    return SettingsRequest(pad, scale_list, flip, crf_params or crf, crf_adaptive, precision, engine, tile_side)
+    return SettingsRequest(pad, scale_list, flip, crf_params or crf or None, crf_adaptive, precision, engine, tile_side)
 
 
 def load_segmenter(network: Network, settings: PredictionSettings, report: Reporter) -> Segmenter:

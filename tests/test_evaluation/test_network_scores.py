@@ -2,18 +2,14 @@
 
 import json
 import os
-import shutil
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
-from caffe_files import DATA, read_blobs
-from dataset_files import make_dataset
+from eval_command import CAFFEMODEL, scores_of
 from PIL import Image
 
 from deeplabctl.classes import VOC_CLASSES, voc_palette
-from deeplabctl.data.dataset import open_dataset
 from deeplabctl.data.images import read_image, read_label
 from deeplabctl.evaluation.boundaries import Trimap, boundary_f1
 from deeplabctl.evaluation.metrics import ConfusionMatrix
@@ -23,25 +19,6 @@ from deeplabctl.reporting import Advanced, Finished, Started
 from deeplabctl.weights.model_info import ModelInfo
 
 pytestmark = pytest.mark.tf
-
-CAFFEMODEL = DATA / "lfov_tiny_v2.caffemodel"  # 21 classes, random weights
-
-
-@pytest.fixture(scope="module")
-def segmenter():
-    from deeplabctl.network.keras_model import assign_weights, build_model
-    from deeplabctl.prediction.segmenter import Segmenter
-
-    model = build_model("largefov", 21, width=1 / 32)
-    assign_weights(model, read_blobs(CAFFEMODEL))
-    return Segmenter(model, ModelInfo(VOC_CLASSES, width=1 / 32))
-
-
-@pytest.fixture
-def dataset(tmp_path):
-    """Make a set whose labels have VOC's classes."""
-    root = make_dataset(tmp_path / "set", val=5, size=(50, 71), classes=VOC_CLASSES)
-    return open_dataset(root)
 
 
 def test_evaluation_is_one_matrix_over_all_images_at_their_own_sizes(segmenter, dataset):
@@ -87,18 +64,20 @@ def test_label_out_of_range_stops_with_its_file(segmenter, dataset):
     assert events[-1] == Finished()
 
 
-@pytest.fixture
-def here(dataset, deeplabctl, tmp_path, monkeypatch):
-    """Stand in the folder of the set, whose classes are VOC's by default."""
-    (dataset.root / "classes.txt").unlink()
-    monkeypatch.setenv("DEEPLABCTL_WEIGHTS", str(CAFFEMODEL))
-    return tmp_path
+def test_evaluation_with_a_crf_scores_what_refine_makes_of_the_scores(segmenter, dataset):
+    from deeplabctl.crf import CrfParams, refine
 
-
-def scores_of(deeplabctl, *arguments):
-    code, out, _ = deeplabctl("eval", "--data", "set", "--json", *arguments)
-    assert code == 0
-    return json.loads(out)
+    params = CrfParams(bi_xy_std=20, iterations=3)
+    refining = segmenter.with_settings(PredictionSettings(crf=params, crf_adaptive=True))
+    scored = score_network(refining, dataset, dataset.samples("val"))
+    expected, without = ConfusionMatrix(21), ConfusionMatrix(21)
+    for sample in dataset.samples("val"):
+        image, label = read_image(sample.image), read_label(sample.label)
+        prediction, scores = segmenter.predict(image)
+        expected.update(label, refine(image, scores, params, adaptive=True).argmax(-1))
+        without.update(label, prediction)
+    np.testing.assert_array_equal(scored.matrix.counts, expected.counts)
+    assert (expected.counts != without.counts).any()
 
 
 def test_eval_pads_voc_as_the_papers_do_and_says_how_the_network_was_applied(here, deeplabctl):
@@ -204,96 +183,3 @@ def test_settings_that_cannot_be_read_are_usage_errors(here, deeplabctl, argumen
     code, _, err = deeplabctl("eval", "--data", "set", *arguments)
     assert code == 2
     assert said in " ".join(err.replace("│", " ").split())
-
-
-def fake_refine(image, scores, params, *, adaptive=False):
-    """Stand in for the CRF: everything becomes the class whose number is bi_w."""
-    return np.broadcast_to(np.eye(scores.shape[-1], dtype=np.float32)[int(params.bi_w)], scores.shape)
-
-
-def test_crf_refines_what_is_scored_and_what_is_segmented(here, deeplabctl, monkeypatch):
-    monkeypatch.setattr("deeplabctl.prediction.segmenter.refine", fake_refine)
-    scores = scores_of(deeplabctl, "--crf-adaptive", "--crf-params", "bi_w=7", "--pad", "tight")
-    assert scores["settings"]["crf"]["bi_w"] == 7
-    assert scores["settings"]["crf"]["adaptive"] is True
-    recalled = [entry["accuracy"] for entry in scores["classes"] if entry["pixels"]]
-    assert set(recalled) <= {0.0, 1.0}
-    code, out, _ = deeplabctl("infer", "set/JPEGImages/v0.png", "set/JPEGImages/v1.png", "--crf")
-    assert code == 0
-    assert "bicycle" not in out
-    assert (read_label(here / "masks" / "v1.png") == 4).all()  # boat: largefov-v1's bi_w is 4
-
-
-def test_evaluation_with_a_crf_scores_what_refine_makes_of_the_scores(segmenter, dataset):
-    from deeplabctl.crf import CrfParams, refine
-
-    params = CrfParams(bi_xy_std=20, iterations=3)
-    refining = segmenter.with_settings(PredictionSettings(crf=params, crf_adaptive=True))
-    scored = score_network(refining, dataset, dataset.samples("val"))
-    expected, without = ConfusionMatrix(21), ConfusionMatrix(21)
-    for sample in dataset.samples("val"):
-        image, label = read_image(sample.image), read_label(sample.label)
-        prediction, scores = segmenter.predict(image)
-        expected.update(label, refine(image, scores, params, adaptive=True).argmax(-1))
-        without.update(label, prediction)
-    np.testing.assert_array_equal(scored.matrix.counts, expected.counts)
-    assert (expected.counts != without.counts).any()
-
-
-def test_crf_search_leaves_a_table_that_eval_and_infer_take(here, deeplabctl, monkeypatch):
-    monkeypatch.setattr("deeplabctl.prediction.segmenter.refine", fake_refine)
-    monkeypatch.setattr(
-        "deeplabctl.crf.refine_many", lambda pairs, params, **options: (fake_refine(*pair, params) for pair in pairs)
-    )
-    grid = ["--crf-grid", "bi_w=1:3", "--crf-grid", "bi_xy_std=50", "--crf-grid", "bi_rgb_std=3"]
-    arguments = ["eval", "--data", "set", "--crf-search", *grid, "--crf-images", 3, "--pad", "tight", "--crf-rounds", 1]
-    code, out, err = deeplabctl(*arguments, "--out", "found")
-    assert code == 0
-    assert "best of 3 points on 3 images of val: bi_w " in out
-    assert err.count("  bi_xy_std 50  bi_rgb_std 3: mIoU ") == 3
-    code, out, err = deeplabctl(*arguments, "--out", "found", "--json")
-    assert code == 0
-    assert "3 of 3 points are in found/crf-search.csv already" in err
-    best = json.loads(out)["best"]
-    scores = scores_of(deeplabctl, "--crf-params", "found/crf-search.csv", "--pad", "tight")
-    assert {key: scores["settings"]["crf"][key] for key in best} == best
-    code, _, err = deeplabctl(*arguments, "--out", "found", "--flip")
-    assert code == 1
-    assert "is the table of another search (flip: expected True, got False)" in err
-
-
-def test_crf_search_names_the_evaluation_that_predicts_as_it_did(here, deeplabctl, monkeypatch):
-    monkeypatch.setattr(
-        "deeplabctl.crf.refine_many", lambda pairs, params, **options: (fake_refine(*pair, params) for pair in pairs)
-    )
-    shutil.copyfile(CAFFEMODEL, "net.caffemodel")
-    grid = ["--crf-grid", "bi_w=3", "--crf-grid", "bi_xy_std=50", "--crf-grid", "bi_rgb_std=3", "--crf-rounds", 1]
-    evaluation = "eval --weights net.caffemodel --data set --pad tight --scales 1,1.25 --flip --crf-adaptive"
-    search = ["--crf-search", *grid, "--crf-images", 1, "--out", "a folder"]
-    code, out, _ = deeplabctl(*evaluation.split(), *search)
-    assert code == 0
-    assert f"next: deeplabctl {evaluation} --crf-params 'a folder/crf-search.csv'\n" in out
-
-
-def test_table_of_a_search_with_other_weights_or_images_is_not_continued(here, deeplabctl, monkeypatch):
-    monkeypatch.setattr(
-        "deeplabctl.crf.refine_many", lambda pairs, params, **options: (fake_refine(*pair, params) for pair in pairs)
-    )
-    shutil.copyfile(CAFFEMODEL, "net.caffemodel")
-    grid = ["--crf-grid", "bi_w=3", "--crf-grid", "bi_xy_std=50", "--crf-grid", "bi_rgb_std=3", "--crf-rounds", 1]
-    arguments = ["eval", "--weights", "net.caffemodel", "--data", "set", "--crf-search", *grid, "--pad", "tight"]
-    assert deeplabctl(*arguments, "--crf-images", 3)[0] == 0
-    code, _, err = deeplabctl(*arguments, "--crf-images", 3, "--limit", 3)  # the first, not spread over the split
-    assert code == 1
-    assert "is the table of another search (images_sha256: expected" in err
-    label = here / "set" / "SegmentationClass" / "v0.png"
-    content = label.read_bytes()
-    Image.open(here / "set" / "SegmentationClass" / "v1.png").save(label)
-    code, _, err = deeplabctl(*arguments, "--crf-images", 3)
-    assert (code, "images_sha256" in err) == (1, True)
-    label.write_bytes(content)
-    assert deeplabctl(*arguments, "--crf-images", 3)[0] == 0
-    with Path("net.caffemodel").open("ab") as file:
-        file.write(b"\x0a\x01x")  # the name again: the content changes, the path and the layers do not
-    code, _, err = deeplabctl(*arguments, "--crf-images", 3)
-    assert (code, "weights_sha256" in err) == (1, True)

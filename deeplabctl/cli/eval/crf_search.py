@@ -6,13 +6,14 @@ import os
 import shlex
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from deeplabctl.cli.formatting import percent
 from deeplabctl.cli.prediction_options import load_segmenter
 
 if TYPE_CHECKING:
     from deeplabctl.cli.console import Console
+    from deeplabctl.crf.params import CrfParams
     from deeplabctl.crf.search_grid import Grid
     from deeplabctl.evaluation.target import EvaluationRequest
 
@@ -31,8 +32,7 @@ class SearchOptions:
 
 
 def search_crf(console: Console, request: EvaluationRequest, options: SearchOptions) -> None:
-    """Search, print the best parameters, and leave the table."""
-    from deeplabctl.crf.params import CrfParams
+    """Search, print the best parameters, and leave the table; what is not searched is as ``--crf`` has it."""
     from deeplabctl.crf.search_grid import SearchTable, point_text
     from deeplabctl.errors import WeightsError
     from deeplabctl.evaluation.crf_search import samples_sha256, search, spread
@@ -41,6 +41,7 @@ def search_crf(console: Console, request: EvaluationRequest, options: SearchOpti
     from deeplabctl.weights.conversion import sha256
 
     check_writable(options.out)
+    request = replace(request, settings=replace(request.settings, crf=request.settings.crf or True))
     with console.reporter() as report:
         target = open_target(request, report, default_data=os.environ.get("DEEPLABCTL_DATA"))
         if target.network.export is not None:
@@ -49,7 +50,7 @@ def search_crf(console: Console, request: EvaluationRequest, options: SearchOpti
                 "the weights that it was made of"
             )
         prediction, samples = target.settings, spread(target.samples(report)[0], options.images)
-        split, base = target.split, prediction.crf or CrfParams()
+        split, base = target.split, cast("CrfParams", prediction.crf)
         settings = {
             "weights": str(target.path.resolve()),
             "weights_sha256": sha256(target.path),
@@ -63,7 +64,7 @@ def search_crf(console: Console, request: EvaluationRequest, options: SearchOpti
             "adaptive": prediction.crf_adaptive,
         }
         table = SearchTable(options.out / _TABLE, base, options.grid, settings, overwrite=options.overwrite)
-        segmenter = load_segmenter(target.network, replace(prediction, crf=base), report)
+        segmenter = load_segmenter(target.network, prediction, report)
         result = search(segmenter, target.dataset, samples, table, report, rounds=options.rounds)
     best = result.best
     console.say(
