@@ -56,4 +56,4 @@ bench-all: bench  ## also measure everything else
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) runs demo .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache

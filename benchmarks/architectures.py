@@ -125,7 +125,7 @@ def main() -> None:
             found = measured(part, name, options.precision)
             seconds, memory = found["seconds"], found["megabytes"]
             ratio = seconds / first.setdefault(part, seconds)
-            line += f"; {part} {seconds:.2f} s ({ratio:.2f}), {memory:,.0f} MB"
+            line += f"; {part} {seconds:.2f} s ({ratio:.2f}), {memory:,.0f} MiB"
         print(line, flush=True)
 
 

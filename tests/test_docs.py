@@ -1,4 +1,4 @@
-"""The pages: links lead somewhere, options and tests exist, the Python examples run, and the drawing is true."""
+"""The pages: links lead somewhere, options and tests exist, the Python examples run, and the tables of the rooms are true."""
 
 import re
 import runpy

@@ -105,7 +105,7 @@ def table(answers: dict[str, list[dict[str, Any]]], notes: dict[str, str], base:
         memory = max(answer["megabytes"] for answer in answers[name])
         print(
             f"  {name:30} {median:7.3f} s ({min(spread):.3f} to {max(spread):.3f})  {median / seconds[base]:5.2f}  "
-            f"{memory:6,.0f} MB  {notes.get(name, '')}"
+            f"{memory:6,.0f} MiB {notes.get(name, '')}"
         )
 
 
