@@ -1,4 +1,4 @@
-"""The pages: links lead somewhere, options and tests exist, the Python examples run, and the tables of the rooms are true."""
+"""The pages: links lead somewhere, options and tests exist, Python examples run, and the tables of rooms are true."""
 
 import re
 import runpy

@@ -75,7 +75,7 @@ def serve(
     queue: Annotated[
         int,
         typer.Option(
-            "--queue", metavar="N", min=1, help="Requests that are uploading, waiting or running at once.", rich_help_panel=_LIMITS
+            "--queue", metavar="N", min=1, help="Requests that upload, wait or run at once.", rich_help_panel=_LIMITS
         ),
     ] = 16,
     timeout: Annotated[

@@ -118,7 +118,7 @@ def train(
         typer.Option(
             "--accumulate",
             metavar="N",
-            help="Batches in a step: the same result as one large batch, in less memory.",
+            help="Batches in a step: the gradients of one large batch, in less memory.",
             rich_help_panel="Training",
         ),
     ] = None,

@@ -135,8 +135,14 @@ class SearchTable:
         write_text(self.path, text.getvalue())
 
     def best(self) -> tuple[CrfParams, float]:
-        """Return the row with the highest mean IoU; of equal ones, the first."""
-        return max(self.rows.items(), key=lambda row: row[1])
+        """Return the row with the highest mean IoU."""
+        best = best_point(self.rows)
+        return best, self.rows[best]
+
+
+def best_point(scores: Mapping[CrfParams, float]) -> CrfParams:
+    """Return the point with the highest mean IoU; of equal ones, the first."""
+    return max(scores, key=lambda point: scores[point])
 
 
 def best_of_table(path: Path) -> CrfParams:
@@ -144,7 +150,7 @@ def best_of_table(path: Path) -> CrfParams:
     rows = _read_table(path)[1]
     if not rows:
         raise RecipeError(f"{path}: expected the table of a search with at least one row, got none")
-    best = max(rows.items(), key=lambda row: row[1])[0]
+    best = best_point(rows)
     try:
         best.check()
     except (ValueError, TypeError) as error:

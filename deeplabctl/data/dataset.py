@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePath
+from typing import TypeVar
 
 from deeplabctl.classes import VOC_CLASSES, read_classes
 from deeplabctl.data.findings import Finding, FindingError
 from deeplabctl.data.layout import CLASS_NAMES, IMAGES, LABELS, LABELS_AUGMENTED, LISTS, SET_SUFFIXES
 from deeplabctl.errors import DataError
 
+Item = TypeVar("Item")
 _LONGEST_LIST = 64 << 20  # bytes; a list of 10,582 ids has 130 kB
 _FIX_LIST = "correct the list or add the file"
 
@@ -159,6 +161,12 @@ def open_dataset(root: Path) -> Dataset:
             raise DataError(f"data set {root}: expected the folder {part} of VOC's layout in it, got none; {fix}")
     names = root / CLASS_NAMES
     return Dataset(root, read_classes(names) if names.exists() else VOC_CLASSES)
+
+
+def spread_evenly(items: Sequence[Item], count: int) -> list[Item]:
+    """Return so many items, or all if there are fewer, spread evenly over their order."""
+    count = min(count, len(items))
+    return [items[index * len(items) // count] for index in range(count)]
 
 
 def _nested(root: Path) -> Iterator[Path]:

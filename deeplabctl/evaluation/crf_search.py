@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from deeplabctl.arrays import Image, Label, Scores
 from deeplabctl.crf.params import CrfParams
-from deeplabctl.crf.search_grid import SearchTable, finer, point_text, points
+from deeplabctl.crf.search_grid import SearchTable, best_point, finer, point_text, points
 from deeplabctl.data.dataset import Dataset, Sample
+from deeplabctl.errors import RecipeError
 from deeplabctl.evaluation.metrics import ConfusionMatrix
 from deeplabctl.evaluation.network_scores import read_ahead
 from deeplabctl.prediction.segmenter import Segmenter
@@ -24,12 +25,6 @@ class SearchResult:
     miou: float  # on the images of the search
     without_crf: float
     points: int  # in the table, those of an earlier start too
-
-
-def spread(samples: Sequence[Sample], count: int) -> list[Sample]:
-    """Return ``count`` samples, or all, spread evenly over the split."""
-    count = min(count, len(samples))
-    return [samples[index * len(samples) // count] for index in range(count)]
 
 
 def samples_sha256(samples: Sequence[Sample]) -> str:
@@ -54,13 +49,16 @@ def search(
     """Score the points of the table's grid, then those around the best at half its steps, and so on; ``rounds`` in all.
 
     What is not searched is as the table's base has it; the segmenter's settings tell whether the CRF is adaptive.
-    Points that the table has already are not scored again. The network runs once over the images; its logits are kept
-    at stride 8 (a third of a MiB for an image of VOC's size and scale), from which the scores are made again for each
-    point. Raises DataError for a sample that cannot be read.
+    Points that the table has already are not scored again, and count only in the round that asks for them: a search
+    that was interrupted ends as one that was not. A point of a later round at which the CRF cannot be computed is left
+    out. The network runs once over the images; its logits are kept at stride 8 (a third of a MiB for an image of VOC's
+    size and scale), from which the scores are made again for each point. Raises DataError for a sample that cannot be
+    read, RecipeError for a point of the grid that cannot be computed.
     """
     subset = _Subset(segmenter, dataset, samples, report)
+    scored: dict[CrfParams, float] = {}  # of the rounds so far
     for level in range(rounds):
-        wanted = points(table.grid, table.base) if level == 0 else finer(table.grid, table.best()[0], level)
+        wanted = points(table.grid, table.base) if level == 0 else finer(table.grid, best_point(scored), level)
         missing = [point for point in wanted if point not in table.rows]
         if len(missing) < len(wanted):
             report(Note(f"{len(wanted) - len(missing)} of {len(wanted)} points are in {table.path} already"))
@@ -68,10 +66,18 @@ def search(
         name = f"CRF search, round {level + 1} of {rounds}"
         with task(report, name, len(wanted) * len(samples), "images", done) as advance:
             for point in missing:
-                miou = subset.miou(point, advance)
+                words = point_text(point, table.grid, "  ")
+                try:
+                    miou = subset.miou(point, advance)
+                except ValueError as error:
+                    if level == 0:
+                        raise RecipeError(f"{words}: {error}; leave this value out") from None
+                    report(Note(f"{words}: left out: {error}", warning=True))
+                    continue
                 best = "  (best so far)" if not table.rows or miou > table.best()[1] else ""
                 table.add(point, miou)
-                report(Note(f"{point_text(point, table.grid, '  ')}: mIoU {100 * miou:.2f}{best}"))
+                report(Note(f"{words}: mIoU {100 * miou:.2f}{best}"))
+        scored |= {point: table.rows[point] for point in wanted if point in table.rows}
     return SearchResult(*table.best(), subset.without_crf, len(table.rows))
 
 
@@ -91,7 +97,7 @@ class _Subset:
         self.without_crf = matrix.mean_iou()
 
     def miou(self, params: CrfParams, advance: Callable[[], None]) -> float:
-        """Return the mean IoU with these parameters."""
+        """Return the mean IoU with these parameters; raises ValueError where the CRF cannot be computed with them."""
         from deeplabctl.crf import refine_many
 
         matrix = ConfusionMatrix(self._num_classes)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deeplabctl.arrays import Image
+from deeplabctl.data.dataset import spread_evenly
 from deeplabctl.data.images import read_image
 from deeplabctl.data.layout import LISTS
 from deeplabctl.data.locate import SHAPES, open_dataset
@@ -33,7 +34,7 @@ class Pictures:
 
         Raises DataError for one that cannot be read.
         """
-        images = [_cut(read_image(path), _LARGEST, _LARGEST) for path in spread(self.files, COMPARED)]
+        images = [_cut(read_image(path), _LARGEST, _LARGEST) for path in spread_evenly(self.files, COMPARED)]
         return [
             _cut(image, max(1, image.shape[0] * 4 // 5 - n), max(1, image.shape[1] * 3 // 4 + n // 2))
             if n % 2
@@ -43,7 +44,7 @@ class Pictures:
 
     def calibrated(self) -> list[Image]:
         """Return pictures to calibrate on, all of the size that they have in common, at most 513 pixels."""
-        images = [read_image(path) for path in spread(self.files, CALIBRATED)]
+        images = [read_image(path) for path in spread_evenly(self.files, CALIBRATED)]
         height, width = (min(PAPER_SIZE, *(image.shape[axis] for image in images)) for axis in (0, 1))
         return [_cut(image, height, width) for image in images]
 
@@ -70,12 +71,6 @@ def pictures_to_calibrate(info: ModelInfo, given: str | None, report: Reporter) 
     split = info.provenance.get("split") if given is None else None
     splits = tuple(name for name in (split, "train_aug", "train") if isinstance(name, str))
     return _pictures(given or trained_on or SHAPES, splits, report)
-
-
-def spread(files: Sequence[Path], count: int) -> list[Path]:
-    """Return ``count`` files, or all, spread evenly."""
-    count = min(count, len(files))
-    return [files[index * len(files) // count] for index in range(count)]
 
 
 def _trained_on(info: ModelInfo) -> str | None:

@@ -1,6 +1,6 @@
 """Compute the sizes that an image takes on its way through the network.
 
-Sources: Caffe's pooling rule (ceil mode, clipped; 3x3 window, pad 1) and its INTERP layer with zoom factor 8.
+Source: Caffe's INTERP layer with zoom factor 8.
 """
 
 from __future__ import annotations
@@ -10,16 +10,6 @@ from collections.abc import Sequence
 from deeplabctl.network.layers import OUTPUT_STRIDE
 
 PAPER_SIZE = 513  # the test size of the original prototxt: VOC images (at most 500 pixels) are padded to it
-
-
-def pooled_size(size: int) -> int:
-    """Return the output size of a 3x3 pooling with stride 2 and pad 1: ``floor(n / 2) + 1``, for even and odd n."""
-    return size // 2 + 1
-
-
-def logits_size(size: int) -> int:
-    """Return the size of the logits (stride 8) for an image of this size."""
-    return pooled_size(pooled_size(pooled_size(size)))
 
 
 def upsampled_size(cells: int) -> int:

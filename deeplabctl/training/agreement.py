@@ -22,7 +22,7 @@ def check_workers_agree(cluster: Cluster, plan: Plan, step: int, weights_checksu
     sections["model"]["init"] = ""  # a path, which may differ; the weights are compared themselves
     recipe = [sections[name] for name in ("model", "augment", "solver")]
     # What workers do together at the same steps counts as well as what they compute.
-    names = ("seed", "precision", "val_every", "save_every", "preview_every")
+    names = ("seed", "precision", "val_every", "save_every", "preview_every", "time")
     run = [sections["run"][name] for name in names]
     begin = {
         "recipe": [*recipe, *run],

@@ -118,8 +118,6 @@ def prepared_job(request: TrainingRequest, report: Reporter, *, writes: bool = T
         )
         yield TrainingJob(plan, request.run_dir)
         return
-    if request.options.get("time") is not None:
-        raise RunError("`time`: a resumed run keeps its number of steps; leave it out")
     if request.run_dir is not None:
         raise RunError("`run_dir`: a resumed run stays in its directory; leave it out")
     run = find_run(request.resume)

@@ -78,18 +78,21 @@ def train_plan(
         report_compiling(engine_for(plan.recipe.run.engine), report)
     cluster.check_batch(plan.recipe.solver.batch_size)
     try:
+        check_workers_agree(cluster, plan, 0, 0)  # of options; the step and the weights are not known yet
         if plan.recipe.run.time:
             plan = fit_to_time(plan, cluster, report, should_stop)
             if run is not None:
                 run.write_recipe(plan.recipe)
+                run.record(timed=True)
         return _Training(plan, recorder, report, checkpoint, cluster).run(should_stop)
     except TrainingStopped:
         report(Note(f"stopped before the first step; {recorder.how_to_resume}"))
         return TrainingResult(0, time.perf_counter() - begin, None, 0, True, 0)
     except tf.errors.ResourceExhaustedError as error:
+        same = " (the same result)" if plan.recipe.solver.hard_pixels == 1 else ""
         raise RunError(
             f"out of memory with batches of {plan.recipe.solver.batch_size} images; halve solver.batch_size and double "
-            "solver.accumulate (the same result), or lower augment.crop_size; TensorFlow: "
+            f"solver.accumulate{same}, or lower augment.crop_size; TensorFlow: "
             f"{str(error).splitlines()[0][:200]}"
         ) from error
     except tf.errors.OpError as error:
@@ -119,7 +122,9 @@ class _Training:
             self.step.restore(checkpoint.arrays)
         recorder.rewind(self.progress.step, keep_validation=self.progress.validated)
         check_workers_agree(cluster, plan, self.progress.step, self.step.checksum() if cluster.workers > 1 else 0)
-        if recipe.solver.freeze and recipe.solver.freeze_steps >= recipe.solver.steps:
+        frozen = {*recipe.solver.freeze} - {*self.new_layers}
+        self.compiling_steps = {self.progress.step, recipe.solver.freeze_steps if frozen else 0}
+        if frozen and recipe.solver.freeze_steps >= recipe.solver.steps:
             text = f"solver.freeze_steps: {recipe.solver.freeze_steps} is beyond the {recipe.solver.steps} steps"
             report(Note(f"{text}; the frozen layers are never trained", warning=True))
         self.validator = Validator(plan, self.networks.saved, cluster, report)
@@ -171,12 +176,13 @@ class _Training:
         except DataError as error:
             raise self._saved(error) from None
         received = time.perf_counter()
+        compiles = progress.step in self.compiling_steps
         loss = self.step(images, labels, positions, progress.step)
         if not math.isfinite(loss):
             raise RunError(self._diverged(f"the loss is {loss}", progress.step))
         progress.step += 1
         progress.validated = False
-        self.averages.add(loss, received - before, time.perf_counter() - before)
+        self.averages.add(loss, received - before, time.perf_counter() - before, compiles=compiles)
         self._report_step()
         if progress.step % self.recipe.run.log_every == 0 and self.step.is_stuck():
             raise RunError(self._diverged("the gradient overflows float16 at any scale", progress.step - 1))

@@ -31,8 +31,8 @@ def cross_entropy(
     a valid pixel gives 0. The reported one is clamped at ``-log(FLT_MIN)`` (87.3) a pixel, as Caffe's, whose gradient
     never was.
 
-    With a ``hard_share`` below 1 only that share of these valid pixels counts, the ones with the largest ``-log p``,
-    and the sum is divided by ``hard_share * total_weight`` (the bootstrapped loss of arXiv 1605.06457).
+    With a ``hard_share`` below 1 only that share of the pixels with a weight above 0 counts, the ones with the largest
+    ``-log p``, and the sum is divided by ``hard_share * total_weight`` (the bootstrapped loss of arXiv 1605.06457).
     """
     import tensorflow as tf
 
@@ -40,7 +40,7 @@ def cross_entropy(
     known = tf.where(labels != IGNORE_LABEL, tf.cast(labels, tf.int32), 0)
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=known, logits=logits)
     if hard_share < 1:
-        weights = tf.where(_hardest(losses, labels != IGNORE_LABEL, hard_share), weights, 0)
+        weights = tf.where(_hardest(losses, weights > 0, hard_share), weights, 0)
         total_weight *= hard_share
     divisor = tf.where(total_weight > 0, total_weight, tf.ones_like(total_weight))
     worst = tf.constant(-np.log(np.finfo(np.float32).tiny), losses.dtype)
@@ -49,11 +49,11 @@ def cross_entropy(
     return loss, tf.reduce_sum(weights * tf.minimum(losses, worst)) / divisor
 
 
-def _hardest(losses: tf.Tensor, valid: tf.Tensor, share: float) -> tf.Tensor:
-    """Tell which pixels are among the share of the valid ones with the largest losses; equal losses are all in."""
+def _hardest(losses: tf.Tensor, counts: tf.Tensor, share: float) -> tf.Tensor:
+    """Tell which pixels are among the share of those that count with the largest losses; equal losses are all in."""
     import tensorflow as tf
 
-    counted = tf.where(valid, losses, -1)  # no loss is below 0
+    counted = tf.where(counts, losses, -1)  # no loss is below 0
     descending = tf.sort(tf.reshape(tf.stop_gradient(counted), [-1]), direction="DESCENDING")
-    count = tf.cast(tf.math.ceil(share * tf.cast(tf.math.count_nonzero(valid), tf.float64)), tf.int32)
-    return valid & (counted >= descending[tf.maximum(count, 1) - 1])
+    count = tf.cast(tf.math.ceil(share * tf.cast(tf.math.count_nonzero(counts), tf.float64)), tf.int32)
+    return counts & (counted >= descending[tf.maximum(count, 1) - 1])

@@ -16,7 +16,7 @@ from deeplabctl.data.file_facts import LabelFacts
 from deeplabctl.data.findings import FindingError
 from deeplabctl.data.inspection import check_samples, void_split_finding
 from deeplabctl.data.locate import SHAPES, find_dataset, is_shapes, name_or_path
-from deeplabctl.errors import RecipeError
+from deeplabctl.errors import RecipeError, RunError
 from deeplabctl.recipe import Expect, Recipe, read_recipe, setting_of
 from deeplabctl.recipes.limits import AUTO, MAY_BE_AUTO
 from deeplabctl.reporting import Note, Reporter, silent
@@ -128,10 +128,13 @@ def plan_resume(
     """
     overrides, options = list(overrides), options or {}
     stored = read_recipe(str(run / RECIPE))
+    if setting_of("run.time", overrides, options) is not None and not stored.run.time:
+        raise RunError("`time`: a resumed run keeps its number of steps; leave it out")
     if name is not None:
+        timed = bool(run_facts(run).get("timed"))
         chosen = {
             name: value
-            for name, value in _chosen_at_first(read_recipe(name, overrides, options), stored).items()
+            for name, value in _chosen_at_first(read_recipe(name, overrides, options), stored, timed).items()
             if setting_of(name, overrides, options) is None
         }
         plan = plan_training(name, overrides, {**options, **chosen}, default_data=stored.data.root, report=report)
@@ -160,12 +163,15 @@ def with_precision(plan: Plan, precision: str) -> Plan:
     return dataclasses.replace(plan, recipe=plan.recipe.with_settings(run={"precision": precision}))
 
 
-def _chosen_at_first(recipe: Recipe, stored: Recipe) -> dict[str, object]:
-    """Return what a recipe leaves to the data set or to a timing, as a run that began with it chose it."""
+def _chosen_at_first(recipe: Recipe, stored: Recipe, timed: bool) -> dict[str, object]:
+    """Return what a recipe leaves to the data set or to a timing, as a run that began with it chose it.
+
+    ``timed`` tells that the run was, which its options asked for where the recipe does not.
+    """
     if stored.run.time:  # the run ended before it was timed
         return {"run.time": stored.run.time}
     names = [name for name in MAY_BE_AUTO if recipe.setting(name) == AUTO]
-    if recipe.run.time or "solver.steps" in names:
+    if timed or recipe.run.time or "solver.steps" in names:
         names += ["solver.steps", "solver.step_size", "solver.warmup_steps"]
     return {name: stored.setting(name) for name in names}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from deeplabctl.arrays import Image, Label
-from deeplabctl.data.dataset import Sample
+from deeplabctl.data.dataset import Sample, spread_evenly
 from deeplabctl.data.images import read_image, read_label
 from deeplabctl.prediction.segmenter import Segmenter
 from deeplabctl.render import panels
@@ -22,9 +22,3 @@ def preview(segmenter: Segmenter, samples: Sequence[Sample], classes: Sequence[s
             yield image, read_label(sample.label), segmenter.label(image)
 
     return panels(draw(), classes)
-
-
-def spread_evenly(samples: Sequence[Sample], count: int) -> list[Sample]:
-    """Return so many samples, or all if there are fewer, spread evenly over their order."""
-    count = min(count, len(samples))
-    return [samples[index * len(samples) // count] for index in range(count)]

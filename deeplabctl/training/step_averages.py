@@ -13,12 +13,17 @@ class StepAverages:
         self._losses = deque(losses, maxlen=window)
         self._waits: deque[float] = deque(maxlen=max(20, window))
         self._seconds: deque[float] = deque(maxlen=max(20, window))
+        self._compiled = False
 
-    def add(self, loss: float, waited: float, seconds: float) -> None:
-        """Add a step: its loss, and how long it waited for data of how long it took in all."""
-        if len(self._seconds) == 1 and self._seconds[0] > 2 * seconds:
-            self._waits.clear()  # the first step also compiled
+    def add(self, loss: float, waited: float, seconds: float, *, compiles: bool = False) -> None:
+        """Add a step: its loss, and how long it waited for data of how long it took in all.
+
+        The times up to a step that ``compiles`` count only until the next one.
+        """
+        if self._compiled:
+            self._waits.clear()
             self._seconds.clear()
+        self._compiled = compiles
         self._losses.append(loss)
         self._waits.append(waited)
         self._seconds.append(seconds)

@@ -11,9 +11,11 @@ from typing import cast
 
 import numpy as np
 
+from deeplabctl.data.dataset import spread_evenly
 from deeplabctl.errors import RunError
 from deeplabctl.network.keras_model import assign_weights
 from deeplabctl.network.precision import Precision
+from deeplabctl.parallel import available_cpus
 from deeplabctl.recipes.limits import AUTO, parse_duration
 from deeplabctl.reporting import Note, Reporter, silent
 from deeplabctl.training.budget import INTERVALS, steps_for, steps_within, validations_within, with_steps
@@ -21,12 +23,13 @@ from deeplabctl.training.cluster import Cluster
 from deeplabctl.training.input_pipeline import TrainingPipeline
 from deeplabctl.training.networks import Networks, initial_weights
 from deeplabctl.training.plan import Plan
-from deeplabctl.training.previews import PREVIEW_ROWS, spread_evenly
+from deeplabctl.training.previews import PREVIEW_ROWS
 from deeplabctl.training.signals import TrainingStopped
 from deeplabctl.training.step import TrainingStep
 from deeplabctl.training.validation import Validator
 
 _TIMED_STEPS = 5
+_TIMED_CROPS = 8
 _TIMED_IMAGES = 8  # of the validation split, at most
 _TIMING_SHARE = 0.03  # of the time, for these images
 _RESERVE = 0.03  # share of the time for checkpoints, the report, and a machine that slows down
@@ -38,8 +41,9 @@ class Timing:
     """Hold the seconds of a training's parts."""
 
     start: float  # to read the initial weights
-    first_step: float  # which compiles the graph
+    compiling: float  # the first step, and that in which layers are frozen no longer
     step: float
+    loading: float  # the part of it to read and augment its images
     validation: float
     preview: float
 
@@ -55,7 +59,7 @@ def fit_to_time(plan: Plan, cluster: Cluster, report: Reporter, should_stop: Cal
     budget = parse_duration(recipe.run.time)
     report(Note("timing some steps and some images of the validation"))
     timing = _measure(plan, cluster, budget, should_stop)
-    before = time.perf_counter() - begin + timing.start + timing.first_step
+    before = time.perf_counter() - begin + timing.start + timing.compiling
     left = (1 - _RESERVE) * budget - before
     step = timing.step
     if recipe.run.preview_every == AUTO:
@@ -68,7 +72,9 @@ def fit_to_time(plan: Plan, cluster: Cluster, report: Reporter, should_stop: Cal
     found = f"a step takes {timing.step:.2f} s here, a validation {timing.validation:.0f} s"
     if steps < _FEWEST_STEPS:
         advice = "make a step cheaper (`crop_size`, `batch_size`, `width`)"
-        if timing.validation > _FEWEST_STEPS * timing.step:
+        if timing.loading > timing.step / 2:
+            advice = "use smaller images: most of a step is reading and augmenting them"
+        elif timing.validation > _FEWEST_STEPS * timing.step:
             advice = "validate fewer images (data.val_split), or smaller ones"
         raise RunError(
             f"run.time: expected enough for {_FEWEST_STEPS} steps, got {recipe.run.time}; {found}, the timing and "
@@ -79,7 +85,7 @@ def fit_to_time(plan: Plan, cluster: Cluster, report: Reporter, should_stop: Cal
 
 
 def _measure(plan: Plan, cluster: Cluster, budget: float, should_stop: Callable[[], bool]) -> Timing:
-    """Time some steps, of the kind that most of the training has, and the validation of some images."""
+    """Time some steps, in which all layers are trained if there are such, and the validation of some images."""
     solver = plan.recipe.solver
     thawed = min(solver.freeze_steps, 1)  # a step in which all layers are trained, if there is one
     steps = steps_for(len(plan.samples), solver.batch_size * solver.accumulate)
@@ -91,8 +97,8 @@ def _measure(plan: Plan, cluster: Cluster, budget: float, should_stop: Callable[
     start = time.perf_counter() - begin
     assign_weights(networks.trained, weights)
     step = TrainingStep(networks.trained, draft, plan.class_weights(), new_layers, cluster)
-    seconds = []
-    for images, labels, positions in TrainingPipeline.of(plan).distributed(cluster.strategy, 0, _TIMED_STEPS + 1):
+    pipeline, seconds = TrainingPipeline.of(plan), []
+    for images, labels, positions in pipeline.distributed(cluster.strategy, 0, _TIMED_STEPS + 1):
         begin = time.perf_counter()
         step(images, labels, positions, thawed)
         seconds.append(time.perf_counter() - begin)
@@ -101,7 +107,25 @@ def _measure(plan: Plan, cluster: Cluster, budget: float, should_stop: Callable[
     validator = Validator(plan, networks.saved, cluster, silent)
     image = _seconds_of_an_image(validator, plan, cluster, budget, should_stop)
     validation = image * math.ceil(len(plan.val_samples) / cluster.workers)
-    return Timing(start, seconds[0], median(seconds[1:]), validation, image * min(PREVIEW_ROWS, len(plan.val_samples)))
+    loading, computing = _seconds_to_load(pipeline) / cluster.workers, median(seconds[1:])
+    return Timing(
+        start,
+        seconds[0] * (2 if solver.freeze and solver.freeze_steps else 1),
+        max(loading, computing) if cluster.gpus else loading + computing,  # on a CPU they take turns
+        loading,
+        validation,
+        image * min(PREVIEW_ROWS, len(plan.val_samples)),
+    )
+
+
+def _seconds_to_load(pipeline: TrainingPipeline) -> float:
+    """Return what reading and augmenting the images of a step takes, on all CPUs: steps find their first ones ready."""
+    seconds = []
+    for position in pipeline.positions(2 * _TIMED_STEPS)[:_TIMED_CROPS]:
+        begin = time.perf_counter()
+        pipeline.load(position)
+        seconds.append(time.perf_counter() - begin)
+    return sum(seconds) / len(seconds) * pipeline.batch_size / available_cpus()
 
 
 def _seconds_of_an_image(

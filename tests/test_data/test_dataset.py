@@ -5,7 +5,7 @@ from dataset_files import make_dataset
 from PIL import Image
 
 from deeplabctl.classes import VOC_CLASSES
-from deeplabctl.data.dataset import open_dataset
+from deeplabctl.data.dataset import open_dataset, spread_evenly
 from deeplabctl.errors import DataError
 
 
@@ -166,3 +166,8 @@ def test_folders_that_are_not_data_sets_are_refused(tmp_path, root):
     root.rename(tmp_path / "VOCdevkit" / "VOC2012")
     with pytest.raises(DataError, match=r"did you mean .*VOCdevkit/VOC2012"):
         open_dataset(tmp_path)
+
+
+def test_items_are_spread_evenly():
+    assert spread_evenly(range(10), 4) == [0, 2, 5, 7]
+    assert spread_evenly(range(3), 8) == [0, 1, 2]

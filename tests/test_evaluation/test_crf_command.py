@@ -69,7 +69,8 @@ def test_crf_search_names_the_evaluation_that_predicts_as_it_did(here, deeplabct
     )
     shutil.copyfile(CAFFEMODEL, "net.caffemodel")
     grid = ["--crf-grid", "bi_w=3", "--crf-grid", "bi_xy_std=50", "--crf-grid", "bi_rgb_std=3", "--crf-rounds", 1]
-    evaluation = "eval --weights net.caffemodel --data set --pad tight --scales 1,1.25 --flip --crf-adaptive"
+    prediction = "--pad tight --scales 1,1.25 --flip --engine tensorflow --tile off --crf-adaptive"
+    evaluation = f"eval --weights net.caffemodel --data set {prediction}"
     search = ["--crf-search", *grid, "--crf-images", 1, "--out", "a folder"]
     code, out, _ = deeplabctl(*evaluation.split(), *search)
     assert code == 0
@@ -98,6 +99,21 @@ def test_table_of_a_search_with_other_weights_or_images_is_not_continued(here, d
         file.write(b"\x0a\x01x")  # the name again: the content changes, the path and the layers do not
     code, _, err = deeplabctl(*arguments, "--crf-images", 3)
     assert (code, "weights_sha256" in err) == (1, True)
+
+
+@pytest.mark.usefixtures("needs_bfloat16")
+def test_table_of_a_search_in_another_number_format_is_not_continued(here, deeplabctl, monkeypatch):
+    monkeypatch.setattr(
+        "deeplabctl.crf.refine_many", lambda pairs, params, **options: (fake_refine(*pair, params) for pair in pairs)
+    )
+    grid = ["--crf-grid", "bi_w=3", "--crf-grid", "bi_xy_std=50", "--crf-grid", "bi_rgb_std=3", "--crf-rounds", 1]
+    arguments = ["eval", "--data", "set", "--crf-search", *grid, "--pad", "tight", "--crf-images", 1]
+    code, out, _ = deeplabctl(*arguments, "--precision", "bfloat16")
+    assert code == 0
+    assert " --precision bfloat16 --crf-params" in out
+    code, _, err = deeplabctl(*arguments)
+    assert code == 1
+    assert "is the table of another search (precision: expected None, got bfloat16)" in err
 
 
 def test_search_takes_from_the_recipe_what_it_does_not_search(here, deeplabctl, monkeypatch, segmenter):

@@ -6,14 +6,10 @@ from deeplabctl.crf.params import CrfParams
 from deeplabctl.crf.search_grid import SearchTable
 from deeplabctl.data.dataset import open_dataset
 from deeplabctl.data.images import read_label
-from deeplabctl.evaluation.crf_search import search, spread
+from deeplabctl.errors import RecipeError
+from deeplabctl.evaluation.crf_search import search
 from deeplabctl.prediction import PredictionSettings
 from deeplabctl.reporting import Advanced, Note
-
-
-def test_images_of_the_search_are_spread_over_the_split():
-    assert spread(list(range(10)), 4) == [0, 2, 5, 7]
-    assert spread(list(range(3)), 100) == [0, 1, 2]
 
 
 class FakeSegmenter:
@@ -75,22 +71,49 @@ def test_search_finds_the_best_point_from_coarse_to_fine_and_runs_the_network_on
     assert any(isinstance(event, Note) and "(best so far)" in event.text for event in events)
 
 
-def test_search_that_was_broken_off_scores_only_what_is_missing(subject, tmp_path):
+@pytest.mark.parametrize("after", [5, 10, 14])  # in the first round and in the second
+def test_search_that_was_broken_off_scores_only_what_is_missing(subject, tmp_path, after):
     segmenter, dataset, samples, asked = subject
     whole = SearchTable(tmp_path / "a.csv", CrfParams(pos_w=7), GRID, {})
     search(segmenter, dataset, samples, whole, rounds=2)
     asked.clear()
 
     def stop(event):
-        if len(asked) == 5:
+        if len(asked) == after:
             raise KeyboardInterrupt
 
     broken = SearchTable(tmp_path / "b.csv", CrfParams(pos_w=7), GRID, {})
     with pytest.raises(KeyboardInterrupt):
         search(segmenter, dataset, samples, broken, stop)
-    assert len(SearchTable(tmp_path / "b.csv", CrfParams(pos_w=7), GRID, {}).rows) == 4
+    assert len(SearchTable(tmp_path / "b.csv", CrfParams(pos_w=7), GRID, {}).rows) == after - 1
     asked.clear()
     again = SearchTable(tmp_path / "b.csv", CrfParams(pos_w=7), GRID, {})
     search(segmenter, dataset, samples, again)
-    assert len(asked) == 16 - 4
+    assert len(asked) == 16 - (after - 1)
     assert (tmp_path / "a.csv").read_text() == (tmp_path / "b.csv").read_text()
+    asked.clear()
+    search(segmenter, dataset, samples, SearchTable(tmp_path / "b.csv", CrfParams(pos_w=7), GRID, {}))
+    assert not asked
+
+
+def test_point_that_cannot_be_computed_is_left_out_unless_the_user_named_it(subject, tmp_path, monkeypatch):
+    from deeplabctl import crf
+
+    segmenter, dataset, samples, _ = subject
+    fake = crf.refine_many
+
+    def refine_many(pairs, params, **options):
+        if params.bi_xy_std < 50:
+            raise ValueError("CRF: a standard deviation is too small")
+        return fake(pairs, params, **options)
+
+    monkeypatch.setattr("deeplabctl.crf.refine_many", refine_many)
+    events = []
+    grid = {"bi_w": (4, 5), "bi_xy_std": (50, 70), "bi_rgb_std": (3,)}
+    result = search(segmenter, dataset, samples, SearchTable(tmp_path / "a.csv", CrfParams(), grid, {}), events.append)
+    assert result.best.bi_w == 4.5
+    warnings = [event.text for event in events if isinstance(event, Note) and event.warning]
+    assert warnings[0] == "bi_w 3.5  bi_xy_std 40  bi_rgb_std 3: left out: CRF: a standard deviation is too small"
+    assert len(warnings) == 3
+    with pytest.raises(RecipeError, match=r"bi_w 3  bi_xy_std 30  bi_rgb_std 3: CRF: .*; leave this value out"):
+        search(segmenter, dataset, samples, SearchTable(tmp_path / "b.csv", CrfParams(), GRID, {}))

@@ -6,7 +6,7 @@ from PIL import Image
 
 from deeplabctl.data.locate import open_dataset
 from deeplabctl.errors import DataError
-from deeplabctl.export.pictures import Pictures, pictures_to_calibrate, pictures_to_compare, spread
+from deeplabctl.export.pictures import Pictures, pictures_to_calibrate, pictures_to_compare
 from deeplabctl.reporting import silent
 from deeplabctl.weights.model_info import ModelInfo
 
@@ -59,8 +59,3 @@ def test_pictures_to_calibrate_on_are_cut_to_the_size_that_all_have_from_the_mid
     images = Pictures(tuple(sorted(tmp_path.glob("*.png"))), "pictures").calibrated()
     assert {image.shape for image in images} == {(300, 513, 3)}
     np.testing.assert_array_equal(images[2][:, :, 0], values[50:350, 63:576])
-
-
-def test_files_are_spread_evenly():
-    assert spread(range(10), 4) == [0, 2, 5, 7]
-    assert spread(range(3), 8) == [0, 1, 2]

@@ -1,14 +1,4 @@
-import pytest
-
 from deeplabctl.network import geometry
-
-
-@pytest.mark.parametrize(
-    ("size", "cells"), [(321, 41), (320, 41), (322, 42), (375, 48), (500, 64), (97, 13), (130, 18), (513, 65)]
-)
-def test_logits_sizes_are_caffes(size, cells):  # the table of the original program's outputs
-    assert geometry.logits_size(size) == cells
-    assert geometry.upsampled_size(cells) >= size
 
 
 def test_sizes_to_predict_at():

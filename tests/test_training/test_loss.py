@@ -44,6 +44,12 @@ def test_pixels_are_chosen_without_and_averaged_with_their_classes_weights():
     assert loss == pytest.approx(-(3 * np.log(0.25) + np.log(0.1)) / (0.5 * 8))
 
 
+def test_pixels_of_a_class_without_weight_are_not_chosen():
+    loss, _, learns = losses_of(0.5, weights=(0.0, 1.0))  # of the two pixels of class 1 the one with 0.1
+    assert learns.tolist() == [False, False, False, True, False]
+    assert loss == pytest.approx(-np.log(0.1))
+
+
 def test_batch_without_a_valid_pixel_gives_zero():
     loss, reported, learns = losses_of(0.5, labels=(255,) * 5)
     assert loss == reported == 0

@@ -1,5 +1,7 @@
 """The recipe for a data set of one's own: what it chooses, that it resumes exactly, and that it keeps to a time."""
 
+import time
+
 import pytest
 from dataset_files import make_dataset
 from run_trainings import after, resume, train_new
@@ -98,9 +100,22 @@ def test_steps_and_a_validation_are_timed_on_a_network_of_their_own(dataset):
 
     plan = plan_own(dataset, "run.precision=float32")
     timed = timing._measure(plan, Cluster(), 60, lambda: False)
-    assert timed.first_step > timed.step > 1e-4
+    assert timed.compiling > timed.step > timed.loading > 1e-4
     assert timed.validation == timed.preview > 1e-4  # three images each
     assert timed.start > 0
+
+
+@pytest.mark.tf
+def test_reading_the_images_counts(dataset, monkeypatch):
+    from deeplabctl.parallel import available_cpus
+    from deeplabctl.training import timing
+    from deeplabctl.training.cluster import Cluster
+    from deeplabctl.training.input_pipeline import TrainingPipeline
+
+    load = TrainingPipeline.load
+    monkeypatch.setattr(TrainingPipeline, "load", lambda self, position: time.sleep(0.2) or load(self, position))
+    timed = timing._measure(plan_own(dataset, "run.precision=float32"), Cluster(), 60, lambda: False)
+    assert timed.step > timed.loading > 0.2 * 2 / available_cpus()
 
 
 @pytest.mark.tf
@@ -116,7 +131,7 @@ def timing_of_a_machine(monkeypatch):
     """Make a step take 0.5 s and a validation 2 s, whatever this machine does meanwhile."""
     from deeplabctl.training import timing
 
-    monkeypatch.setattr(timing, "_measure", lambda *_: timing.Timing(0.0, 1.0, 0.5, 2.0, 0.1))
+    monkeypatch.setattr(timing, "_measure", lambda *_: timing.Timing(0.0, 1.0, 0.5, 0.01, 2.0, 0.1))
 
 
 @pytest.mark.tf
@@ -135,6 +150,30 @@ def test_time_sets_steps_that_fit_and_the_run_repeats_them(dataset, tmp_path):
     assert plan_resume(tmp_path / "run")[0].recipe == recipe
     named = plan_resume(tmp_path / "run", "own", TINY, {"data.root": str(dataset)})[0].recipe
     assert named == recipe
+
+
+@pytest.mark.tf
+@pytest.mark.usefixtures("timing_of_a_machine")
+def test_timed_run_of_a_recipe_with_steps_is_resumed_by_the_same_command(dataset, tmp_path):
+    settings = ["model.width=0.05", "augment.crop_size=33", "run.precision=float32"]
+    options = {"data.root": str(dataset), "model.init": "random"}
+    plan = plan_training("shapes", settings, options | {"run.time": "30s"})
+    steps = train_new(plan, tmp_path / "run").steps
+    assert 20 < steps < 60
+    again, checkpoint = plan_resume(tmp_path / "run", "shapes", settings, options)
+    assert (again.recipe.solver.steps, checkpoint.progress.step) == (steps, steps)
+    with pytest.raises(RunError, match=r"solver\.steps \(was"):
+        plan_resume(tmp_path / "run", "shapes", settings, options | {"solver.steps": 99})
+
+
+@pytest.mark.tf
+@pytest.mark.usefixtures("timing_of_a_machine")
+def test_time_that_was_too_short_can_be_raised_when_the_run_is_resumed(dataset, tmp_path):
+    with pytest.raises(RunError, match="expected enough for 10 steps"):
+        train_new(plan_own(dataset, **{"run.time": "9s"}), tmp_path / "run")
+    for name, overrides in ((None, []), ("own", TINY)):
+        plan, _ = plan_resume(tmp_path / "run", name, overrides, {"data.root": str(dataset), "run.time": "20s"})
+        assert plan.recipe.run.time == "20s"
 
 
 @pytest.mark.tf
@@ -176,18 +215,32 @@ def test_steps_and_time_together_are_refused_and_so_is_a_time_for_a_run_that_has
     plan = plan_own(dataset)
     with RunDirectory.create(tmp_path / "run", plan.recipe, "set"):
         pass
-    request = TrainingRequest(resume=str(tmp_path / "run"), options={"time": "1m"})
-    with (
-        pytest.raises(RunError, match="`time`: a resumed run keeps its number of steps"),
-        prepared_job(request, silent),
-    ):
-        pass
+    for asked in ({"options": {"time": "1m"}}, {"settings": ["run.time=1m"], "recipe": "own"}):
+        request = TrainingRequest(resume=str(tmp_path / "run"), **asked)
+        with (
+            pytest.raises(RunError, match="`time`: a resumed run keeps its number of steps"),
+            prepared_job(request, silent),
+        ):
+            pass
 
 
 @pytest.mark.parametrize("text", ["soon", "45", "1.5h", "-3m", "0m", "m"])
 def test_time_that_is_none_is_refused(dataset, text):
     with pytest.raises(RecipeError, match=r"run\.time: expected a time, as 90s, 45m or 1h30m"):
         plan_own(dataset, **{"run.time": text})
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize(("init", "warned"), [("random", False), ("VGG", True)])
+def test_only_layers_that_stay_frozen_are_warned_of(dataset, tmp_path, init, warned):
+    if init == "VGG":
+        train_new(plan_own(dataset, "solver.steps=1"), tmp_path / "start")
+        init = tmp_path / "start" / "last.keras"
+    settings = ("solver.freeze=['conv1_1']", "solver.freeze_steps=9", "solver.steps=1", f"model.init='{init}'")
+    notes = []
+    train_new(plan_own(dataset, *settings), tmp_path / "run", report=notes.append)
+    text = "solver.freeze_steps: 9 is beyond the 1 steps; the frozen layers are never trained"
+    assert (text in [event.text for event in notes if isinstance(event, Note)]) == warned
 
 
 def test_steps_of_the_user_come_before_a_time_of_the_recipe(dataset, tmp_path):

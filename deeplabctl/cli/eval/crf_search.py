@@ -34,8 +34,9 @@ class SearchOptions:
 def search_crf(console: Console, request: EvaluationRequest, options: SearchOptions) -> None:
     """Search, print the best parameters, and leave the table; what is not searched is as ``--crf`` has it."""
     from deeplabctl.crf.search_grid import SearchTable, point_text
+    from deeplabctl.data.dataset import spread_evenly
     from deeplabctl.errors import WeightsError
-    from deeplabctl.evaluation.crf_search import samples_sha256, search, spread
+    from deeplabctl.evaluation.crf_search import samples_sha256, search
     from deeplabctl.evaluation.target import open_target
     from deeplabctl.files import check_writable
     from deeplabctl.weights.conversion import sha256
@@ -49,7 +50,7 @@ def search_crf(console: Console, request: EvaluationRequest, options: SearchOpti
                 f"weights {target.path}: a search needs the logits of a network, and an export gives scores only; use "
                 "the weights that it was made of"
             )
-        prediction, samples = target.settings, spread(target.samples(report)[0], options.images)
+        prediction, samples = target.settings, spread_evenly(target.samples(report)[0], options.images)
         split, base = target.split, cast("CrfParams", prediction.crf)
         settings = {
             "weights": str(target.path.resolve()),
@@ -63,6 +64,8 @@ def search_crf(console: Console, request: EvaluationRequest, options: SearchOpti
             "flip": prediction.flip,
             "adaptive": prediction.crf_adaptive,
         }
+        if prediction.precision != "float32":
+            settings["precision"] = prediction.precision
         table = SearchTable(options.out / _TABLE, base, options.grid, settings, overwrite=options.overwrite)
         segmenter = load_segmenter(target.network, prediction, report)
         result = search(segmenter, target.dataset, samples, table, report, rounds=options.rounds)
@@ -90,6 +93,9 @@ def _evaluation(request: EvaluationRequest, weights: Path, table: Path) -> str:
         words += ["--scales", ",".join(f"{scale:g}" for scale in asked.scales)]
     if asked.flip is not None:
         words.append("--flip" if asked.flip else "--no-flip")
+    for option, value in (("engine", asked.engine), ("precision", asked.precision), ("tile", asked.tile)):
+        if value not in (None, "auto"):
+            words += [f"--{option}", str(value)]
     if asked.crf_adaptive:
         words.append("--crf-adaptive")
     return shlex.join([*words, "--crf-params", str(table)])
