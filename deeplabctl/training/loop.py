@@ -82,8 +82,8 @@ def train_plan(
         if plan.recipe.run.time:
             plan = fit_to_time(plan, cluster, report, should_stop)
             if run is not None:
-                run.write_recipe(plan.recipe)
                 run.record(timed=True)
+                run.write_recipe(plan.recipe)
         return _Training(plan, recorder, report, checkpoint, cluster).run(should_stop)
     except TrainingStopped:
         report(Note(f"stopped before the first step; {recorder.how_to_resume}"))
