@@ -179,6 +179,7 @@ def _segment(
     from deeplabctl.prediction.pictures import find_images
     from deeplabctl.prediction.video import check_videos, segment_videos
     from deeplabctl.reporting import Note
+    from deeplabctl.reports.contact_sheet import ContactSheet
     from deeplabctl.weights.locating import find_weights
     from deeplabctl.weights.networks import read_network
 
@@ -205,7 +206,8 @@ def _segment(
             with_segments = plan.coco is not None
             pictures = segment_pictures(segmenter, plan.todo, with_segments=with_segments, batch_size=batch_size)
             videos = segment_videos(segmenter, plan.videos_todo, report, batch_size=batch_size)
-        summary = run(plan, pictures, videos, classes, report, results.show, title=f"{path}; {settings}")
+        pages = [ContactSheet(plan.page, classes, f"{path}; {settings}")] if plan.page else []
+        summary = run(plan, pictures, videos, classes, report, results.show, outputs=pages)
     results.finish(plan, summary, path, with_engine(settings).to_dict())
     return summary.failed, len(plan.jobs)
 

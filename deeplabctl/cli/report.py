@@ -12,7 +12,7 @@ from deeplabctl.cli.formatting import percent
 from deeplabctl.cli.options import DebugOption, JsonOption, OverwriteOption, QuietOption
 
 if TYPE_CHECKING:
-    from deeplabctl.training.run_results import RunResults
+    from deeplabctl.reports.run_results import RunResults
 
 EXAMPLES = """
 Examples
@@ -56,9 +56,9 @@ def report(
 
 
 def _report_one(console: Console, run: Path) -> None:
-    from deeplabctl.training.curves import CURVES, draw_curves
-    from deeplabctl.training.report import REPORT, write_report
-    from deeplabctl.training.run_results import RunResults
+    from deeplabctl.reports.curves import CURVES, draw_curves
+    from deeplabctl.reports.run_results import RunResults
+    from deeplabctl.reports.training_run import REPORT, write_report
 
     results = RunResults.read(run)
     draw_curves(run)
@@ -71,7 +71,7 @@ def _report_one(console: Console, run: Path) -> None:
 
 def _compare(console: Console, runs: list[Path], out: Path, *, overwrite: bool) -> None:
     from deeplabctl.reporting import Note
-    from deeplabctl.training.comparison import HEADERS, PAGE, PICTURE, Comparison, check_comparison, write_comparison
+    from deeplabctl.reports.comparison import HEADERS, PAGE, PICTURE, Comparison, check_comparison, write_comparison
 
     check_comparison(out, overwrite=overwrite)
     comparison = Comparison.read(runs)

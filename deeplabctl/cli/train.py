@@ -272,7 +272,7 @@ def _print_run(console: Console, run: TrainedRun, expect: Expect | None) -> None
     console.say(f"already finished: {run.steps} steps; {best}" if run.finished_before else f"{ended}; {best}")
     if expect is not None and not run.stopped:
         console.say(f"expected {percent(expect.miou)} +- {percent(expect.tolerance)} ({expect.source})")
-    from deeplabctl.training.report import REPORT
+    from deeplabctl.reports.training_run import REPORT
     from deeplabctl.weights.locating import BEST, LAST
 
     model = run.path / (BEST if scores else LAST)

@@ -14,7 +14,7 @@ from deeplabctl.errors import DataError, DeepLabError
 from deeplabctl.parallel import map_ahead
 from deeplabctl.prediction.outputs.picture_files import Failure, PictureResult, result_of_mask, write_files
 from deeplabctl.prediction.outputs.plan import PictureJob, Plan, VideoJob
-from deeplabctl.prediction.outputs.run_files import RunFiles, run_files
+from deeplabctl.prediction.outputs.run_files import RunFiles, RunOutput, run_files
 from deeplabctl.prediction.segmenter import Outcome, Segmenter
 from deeplabctl.prediction.video import VideoResult, result_of_videos_masks
 from deeplabctl.reporting import Note, Reporter, duration, task
@@ -41,18 +41,19 @@ def run(
     report: Reporter,
     show: Shown,
     *,
-    title: str = "",
+    outputs: Sequence[RunOutput] = (),
 ) -> Summary:
     """Take the results of a plan's pictures and videos, which are computed meanwhile, and write the files of the run.
 
     ``pictures`` are the results of ``plan.todo`` in order, as `segment_pictures` yields them, and ``videos`` those of
-    ``plan.videos_todo``. Each is handed to ``show`` as it comes. Pictures that are done already are taken from their
-    masks where the files of the run need them. Raises OutputError if those cannot be written.
+    ``plan.videos_todo``. Each is handed to ``show`` as it comes, images also to ``outputs``. Pictures that are done
+    already are taken from their masks where the files of the run need them. Raises OutputError if those cannot be
+    written.
     """
     summary, begin = Summary(), time.monotonic()
     if plan.done:
         report(Note(f"{len(plan.done)} of {len(plan.jobs)} are there already: skipped"))
-    with run_files(plan, classes, title) as files:
+    with run_files(plan, classes, outputs) as files:
         take = _taking(summary, files, classes, report, show)
         done_pictures = [job for job in plan.pictures if job in plan.done and files.needed]
         done_videos = [job for job in plan.videos if job in plan.done and files.needed]

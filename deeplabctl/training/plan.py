@@ -20,9 +20,10 @@ from deeplabctl.errors import RecipeError, RunError
 from deeplabctl.recipe import Expect, Recipe, read_recipe, setting_of
 from deeplabctl.recipes.limits import AUTO, MAY_BE_AUTO
 from deeplabctl.reporting import Note, Reporter, silent
+from deeplabctl.reports.run_results import RECIPE, run_facts
 from deeplabctl.training.budget import steps_for, with_crop_size, with_intervals, with_steps
 from deeplabctl.training.checkpoint import Checkpoint, check_same_training, fingerprint, last_checkpoint
-from deeplabctl.training.run_directory import CHECKPOINTS, RECIPE, run_facts
+from deeplabctl.training.run_directory import CHECKPOINTS
 from deeplabctl.weights.imagenet import IMAGENET
 from deeplabctl.weights.locating import weights_path
 from deeplabctl.weights.model_info import ModelInfo

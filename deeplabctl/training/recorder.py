@@ -12,10 +12,10 @@ from deeplabctl.arrays import Image
 from deeplabctl.data.images import write_picture
 from deeplabctl.errors import DeepLabError
 from deeplabctl.reporting import Trained, Validated
+from deeplabctl.reports.curves import draw_curves
+from deeplabctl.reports.metrics_log import Metrics, append_metrics, rewind_metrics
+from deeplabctl.reports.training_run import write_report
 from deeplabctl.training.checkpoint import Checkpoint, checkpoint_files
-from deeplabctl.training.curves import draw_curves
-from deeplabctl.training.metrics_log import Metrics, append_metrics, rewind_metrics
-from deeplabctl.training.report import write_report
 from deeplabctl.training.run_directory import RunDirectory
 from deeplabctl.training.tensorboard_events import TensorBoardEvents
 from deeplabctl.weights.model_file import save_model

@@ -32,11 +32,12 @@ from deeplabctl.files import unfinished_target, write_text
 from deeplabctl.recipe import Recipe
 from deeplabctl.recipe import write_recipe as recipe_text
 from deeplabctl.reporting import Reporter, silent
-from deeplabctl.training.metrics_log import METRICS
+from deeplabctl.reports.metrics_log import METRICS
+from deeplabctl.reports.run_results import FACTS, PREVIEWS, RECIPE, run_facts
 from deeplabctl.training.run_lock import LOCK, cannot_be_written, lock_run
 from deeplabctl.weights.locating import BEST, LAST
 
-RECIPE, FACTS, CHECKPOINTS, PREVIEWS = "recipe.toml", "run.json", "checkpoints", "previews"
+CHECKPOINTS = "checkpoints"
 
 # What a training writes whole or not at all: a killed one may leave them under temporary names.
 _WRITTEN = re.compile(
@@ -211,15 +212,6 @@ def find_run(name: str, runs: Path = Path("runs")) -> Path:
     if not (path / RECIPE).is_file():
         raise RunError(f"`resume={name}`: expected a run directory with a {RECIPE}, got none; give its path, or last")
     return path
-
-
-def run_facts(path: Path) -> dict[str, Any]:
-    """Return what run.json says; nothing if the run was killed before it was written."""
-    with contextlib.suppress(OSError, ValueError):
-        facts = json.loads((path / FACTS).read_text("utf-8"))
-        if isinstance(facts, dict):
-            return facts
-    return {}
 
 
 def check_new_run(path: Path) -> None:

@@ -14,16 +14,16 @@ from deeplabctl.crf.search_grid import GRIDS, SearchTable, best_of_table
 from deeplabctl.prediction.settings import parse_crf_params
 from deeplabctl.recipe import read_recipe, write_recipe
 from deeplabctl.reporting import silent
+from deeplabctl.reports.comparison import Comparison, render_comparison, write_comparison
+from deeplabctl.reports.curves import draw_curves
+from deeplabctl.reports.metrics_log import Metrics, rewind_metrics
+from deeplabctl.reports.run_results import RunResults
+from deeplabctl.reports.training_run import write_report
 from deeplabctl.training import run_directory
 from deeplabctl.training.checkpoint import Checkpoint, Progress, last_checkpoint
-from deeplabctl.training.comparison import Comparison, render_comparison, write_comparison
-from deeplabctl.training.curves import draw_curves
 from deeplabctl.training.job import TrainingRequest, prepared_job
-from deeplabctl.training.metrics_log import Metrics, rewind_metrics
 from deeplabctl.training.plan import plan_training
-from deeplabctl.training.report import write_report
 from deeplabctl.training.run_directory import RunDirectory
-from deeplabctl.training.run_results import RunResults
 
 SETTINGS = ["model.width=0.05", "augment.crop_size=33", "solver.batch_size=2", "solver.steps=9", "model.init='random'"]
 

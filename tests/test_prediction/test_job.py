@@ -15,6 +15,7 @@ from deeplabctl.prediction.job import run, segment_pictures
 from deeplabctl.prediction.outputs.picture_files import Failure
 from deeplabctl.prediction.outputs.plan import OutputRequest, plan_outputs
 from deeplabctl.reporting import Advanced, Finished, Note, Started
+from deeplabctl.reports.contact_sheet import ContactSheet
 
 ALL = ("mask", "scores", "labelme", "json", "coco")
 
@@ -50,7 +51,8 @@ class Run:
                 raise KeyboardInterrupt
 
         results = segment_pictures(self.net, self.plan.todo, with_segments=self.plan.coco is not None)
-        self.summary = run(self.plan, results, (), CLASSES, self.events.append, show)
+        pages = [ContactSheet(self.plan.page, CLASSES, "weights")] if self.plan.page else []
+        self.summary = run(self.plan, results, (), CLASSES, self.events.append, show, outputs=pages)
 
     @property
     def notes(self):

@@ -24,9 +24,9 @@ class Outputs:
     """Write the files that --out and --voc-zip name. They are checked before any work begins."""
 
     def __init__(self, out: Path | None, zip_path: Path | None, split: str, overwrite: bool) -> None:
-        from deeplabctl.evaluation.report_files import check_results
         from deeplabctl.evaluation.split_scores import Extremes
         from deeplabctl.files import check_new_file
+        from deeplabctl.reports.evaluation_files import check_results
 
         self.out, self.zip_path, self._split = out, zip_path, split
         self._extremes: Extremes = Extremes(_EXTREMES if out else 0)
@@ -59,14 +59,14 @@ class Outputs:
 
     def write(self, scores: dict[str, Any], split_scores: SplitScores, title: str, subtitle: str) -> None:
         """Write the files of --out."""
-        from deeplabctl.evaluation.report_files import write_results
+        from deeplabctl.reports.evaluation_files import write_results
 
         if self.out:
             write_results(self.out, scores, split_scores, self._extremes, title, subtitle)
 
     def say(self, console: Console) -> None:
         """Print the names of the files."""
-        from deeplabctl.evaluation.report_files import REPORT
+        from deeplabctl.reports.evaluation_files import REPORT
 
         if self.out:
             console.say(f"report {self.out / REPORT}")

@@ -1,4 +1,4 @@
-"""Write the files of a whole run while its pictures come: areas as JSON Lines, COCO's annotations, a contact sheet."""
+"""Write the files of a whole run while its pictures come: areas as JSON Lines, COCO's annotations."""
 
 from __future__ import annotations
 
@@ -9,35 +9,45 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 from deeplabctl.classes import format_classes
 from deeplabctl.data.exporting.coco import categories
 from deeplabctl.files import whole_file, write_text
-from deeplabctl.prediction.outputs.contact_sheet import ContactSheet
 from deeplabctl.prediction.outputs.picture_files import PictureResult
 from deeplabctl.prediction.outputs.plan import Plan
 
 
-class RunFiles:
-    """Take the results of a run, in order. What is held in memory is a line of HTML for each picture of a page."""
+class RunOutput(Protocol):
+    """A file about all the images of a run, such as a page."""
 
-    def __init__(self, plan: Plan, classes: Sequence[str], areas: TextIO | None, coco: CocoFile | None) -> None:
-        self._classes, self._areas, self._coco = classes, areas, coco
-        self.sheet = ContactSheet(plan.page.parent, classes) if plan.page else None
+    def add(self, result: PictureResult) -> None:
+        """Add an image; they come in order."""
+
+    def finish(self) -> None:
+        """Write the file; raises OutputError where the system refuses."""
+
+
+class RunFiles:
+    """Take the results of a run, in order."""
+
+    def __init__(
+        self, classes: Sequence[str], areas: TextIO | None, coco: CocoFile | None, outputs: Sequence[RunOutput]
+    ) -> None:
+        self._classes, self._areas, self._coco, self._outputs = classes, areas, coco, outputs
 
     @property
     def needed(self) -> bool:
         """Tell whether there is a file that takes results."""
-        return not (self._areas is None and self._coco is None and self.sheet is None)
+        return not (self._areas is None and self._coco is None and not self._outputs)
 
     def add(self, result: PictureResult) -> None:
         """Add a picture to each of the files."""
         self.add_line(result.to_dict(self._classes))
         if self._coco is not None:
             self._coco.add(result)
-        if self.sheet is not None:
-            self.sheet.add(result)
+        for output in self._outputs:
+            output.add(result)
 
     def add_line(self, entry: dict[str, Any]) -> None:
         """Add a picture or a video to the JSON Lines."""
@@ -46,7 +56,7 @@ class RunFiles:
 
 
 @contextmanager
-def run_files(plan: Plan, classes: Sequence[str], title: str) -> Iterator[RunFiles]:
+def run_files(plan: Plan, classes: Sequence[str], outputs: Sequence[RunOutput]) -> Iterator[RunFiles]:
     """Yield what takes the results of a run; its files are there, whole, when the block ends without an error.
 
     Raises OutputError where the system refuses.
@@ -60,12 +70,11 @@ def run_files(plan: Plan, classes: Sequence[str], title: str) -> Iterator[RunFil
         if plan.coco is not None:
             temporary = stack.enter_context(whole_file(plan.coco))
             coco = stack.enter_context(coco_file(temporary, classes, [job.image for job in plan.pictures]))
-        files = RunFiles(plan, classes, areas, coco)
-        yield files
+        yield RunFiles(classes, areas, coco, outputs)
         if plan.class_names is not None:
             write_text(plan.class_names, names)
-        if plan.page is not None and files.sheet is not None:
-            write_text(plan.page, files.sheet.render(title))
+        for output in outputs:
+            output.finish()
 
 
 class CocoFile:

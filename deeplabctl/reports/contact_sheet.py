@@ -6,21 +6,21 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from html import escape
-from importlib import resources
 from pathlib import Path
 from urllib.parse import quote
 
-from deeplabctl.html_page import legend, render_page, swatch
+from deeplabctl.files import write_text
 from deeplabctl.prediction.outputs.picture_files import THUMBNAIL, PictureResult
+from deeplabctl.reports.page import legend, render_page, swatch
 
 _NAMED = 6  # classes of a picture, the largest
 
 
 class ContactSheet:
-    """Take the pictures of a page in ``folder``, in order; the page has links to the files beside it, and no script."""
+    """Collect the images of a page, in order; the page has links to the files in its folder, and no script."""
 
-    def __init__(self, folder: Path, classes: Sequence[str]) -> None:
-        self._folder, self._classes = folder, classes
+    def __init__(self, page: Path, classes: Sequence[str], subtitle: str) -> None:
+        self._page, self._classes, self._subtitle = page, classes, subtitle
         self._figures: list[str] = []
         self._pixels: Counter[int] = Counter()
 
@@ -46,7 +46,11 @@ class ContactSheet:
         name = escape(job.image.name)
         self._figures.append(f"<figure>{image}<figcaption><b>{name}</b>{shown}</figcaption></figure>\n")
 
-    def render(self, title: str) -> str:
+    def finish(self) -> None:
+        """Write the page; raises OutputError where the system refuses."""
+        write_text(self._page, self.render())
+
+    def render(self) -> str:
         """Return the page."""
         count = len(self._figures)
         parts = {
@@ -54,9 +58,8 @@ class ContactSheet:
             "pictures": "".join(self._figures),
         }
         heading = f"{count} image{'s' if count != 1 else ''} segmented"
-        template = resources.files("deeplabctl.prediction.outputs") / "contact_sheet.html"
-        return render_page(template, heading, title, parts, pictures_beside=True)
+        return render_page("contact_sheet", heading, self._subtitle, parts, pictures_beside=True)
 
     def _link(self, path: Path) -> str:
         """Return the address of a file from the page; names may be any bytes."""
-        return quote(os.fsencode(path.relative_to(self._folder).as_posix()))
+        return quote(os.fsencode(path.relative_to(self._page.parent).as_posix()))

@@ -10,7 +10,6 @@ import base64
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib import resources
-from importlib.resources.abc import Traversable
 from io import BytesIO
 from string import Template
 from typing import Any
@@ -24,17 +23,20 @@ DASH = "–"  # noqa: RUF001 - a dash in a table: there is no such number
 
 
 def render_page(
-    template: Traversable, title: str, subtitle: str, parts: Mapping[str, str], *, pictures_beside: bool = False
+    name: str, title: str, subtitle: str, parts: Mapping[str, str], *, pictures_beside: bool = False
 ) -> str:
-    """Return a page: title, subtitle, and the template with its parts, which are HTML.
+    """Return a page: title, subtitle, and the template of this name with its parts, which are HTML.
 
     Its pictures are inside the page; with ``pictures_beside``, also in files beside it.
     """
-    body = Template(template.read_text("utf-8")).substitute(parts)
-    page = Template((resources.files("deeplabctl") / "page.html").read_text("utf-8"))
     sources = "data: 'self' file:" if pictures_beside else "data:"
-    text = page.substitute(title=escape(title), subtitle=escape(subtitle), body=body, pictures=sources)
+    body = _template(name).substitute(parts)
+    text = _template("page").substitute(title=escape(title), subtitle=escape(subtitle), body=body, pictures=sources)
     return text.encode("utf-8", "replace").decode("utf-8")  # names of files may be anything
+
+
+def _template(name: str) -> Template:
+    return Template((resources.files("deeplabctl.reports") / f"{name}.html").read_text("utf-8"))
 
 
 def cards(values: Iterable[tuple[str, str]]) -> str:

@@ -9,11 +9,11 @@ from deeplabctl.data.dataset import open_dataset
 from deeplabctl.data.images import read_label
 from deeplabctl.errors import OutputError
 from deeplabctl.evaluation.boundaries import BANDS
-from deeplabctl.evaluation.report import render_report
-from deeplabctl.evaluation.report_files import check_results, write_results
-from deeplabctl.evaluation.report_pictures import confusion_picture, error_map, shrunk
 from deeplabctl.evaluation.split_scores import Extremes, SplitScores, score_image
-from deeplabctl.html_page import percent
+from deeplabctl.reports.evaluation import render_report
+from deeplabctl.reports.evaluation_files import check_results, write_results
+from deeplabctl.reports.evaluation_pictures import confusion_picture, error_map, shrunk
+from deeplabctl.reports.page import percent
 
 
 @pytest.fixture

@@ -5,16 +5,18 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from html import escape
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from deeplabctl.data.images import read_image
 from deeplabctl.errors import DataError
-from deeplabctl.evaluation.report import class_table
-from deeplabctl.evaluation.report_pictures import shrunk
 from deeplabctl.files import write_text
-from deeplabctl.html_page import (
+from deeplabctl.reporting import duration
+from deeplabctl.reports.curves import DARK, curves_picture
+from deeplabctl.reports.evaluation import class_table
+from deeplabctl.reports.evaluation_pictures import shrunk
+from deeplabctl.reports.metrics_log import Metrics, number
+from deeplabctl.reports.page import (
     DASH,
     cards,
     data_uri,
@@ -24,10 +26,7 @@ from deeplabctl.html_page import (
     render_page,
     settings_table,
 )
-from deeplabctl.reporting import duration
-from deeplabctl.training.curves import DARK, curves_picture
-from deeplabctl.training.metrics_log import Metrics, number
-from deeplabctl.training.run_results import RunResults
+from deeplabctl.reports.run_results import RunResults
 
 REPORT = "report.html"
 
@@ -62,7 +61,7 @@ def render_training_report(results: RunResults) -> str:
         f"{in_words(model.get('architecture', DASH))} of width {in_words(model.get('width', DASH))} "
         f"on {results.data_name}, {results.steps_in_words} steps"
     )
-    return render_page(resources.files("deeplabctl.training") / "report.html", results.name, subtitle, parts)
+    return render_page("training_run", results.name, subtitle, parts)
 
 
 def inline_curves(runs: Sequence[tuple[str, Metrics]]) -> str:

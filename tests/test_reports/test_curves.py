@@ -9,8 +9,8 @@ from run_files import LINES, make_run, train_line, validation_line
 from scipy.ndimage import gaussian_filter1d
 
 from deeplabctl.errors import OutputError
-from deeplabctl.training.curves import DARK, LIGHT, curves_picture, draw_curves, needs_log_scale, smoothed
-from deeplabctl.training.metrics_log import Metrics
+from deeplabctl.reports.curves import DARK, LIGHT, curves_picture, draw_curves, needs_log_scale, smoothed
+from deeplabctl.reports.metrics_log import Metrics
 
 
 def metrics(lines=LINES):

@@ -6,7 +6,7 @@ from PIL import Image
 from run_files import LINES, make_run, train_line, validation_line
 
 from deeplabctl.errors import OutputError, RunError
-from deeplabctl.training.comparison import Comparison, check_comparison, render_comparison, write_comparison
+from deeplabctl.reports.comparison import Comparison, check_comparison, render_comparison, write_comparison
 
 
 @pytest.fixture

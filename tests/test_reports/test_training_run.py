@@ -4,8 +4,8 @@ import pytest
 from run_files import LINES, make_run, train_line, validation_line, write_lines
 
 from deeplabctl.errors import OutputError, RunError
-from deeplabctl.training.report import render_training_report, write_report
-from deeplabctl.training.run_results import RunResults
+from deeplabctl.reports.run_results import RunResults
+from deeplabctl.reports.training_run import render_training_report, write_report
 
 
 def page_of(run):

@@ -13,7 +13,7 @@ import numpy as np
 
 from deeplabctl.arrays import Floats
 from deeplabctl.files import whole_file
-from deeplabctl.training.metrics_log import Metrics, number
+from deeplabctl.reports.metrics_log import Metrics, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 import tomllib
 from dataclasses import dataclass
@@ -11,8 +13,18 @@ from typing import Any, Self
 
 from deeplabctl import recipes
 from deeplabctl.errors import RunError
-from deeplabctl.training.metrics_log import METRICS, Metrics, number
-from deeplabctl.training.run_directory import RECIPE, run_facts
+from deeplabctl.reports.metrics_log import METRICS, Metrics, number
+
+RECIPE, FACTS, PREVIEWS = "recipe.toml", "run.json", "previews"  # of a run directory
+
+
+def run_facts(path: Path) -> dict[str, Any]:
+    """Return what run.json says; nothing if the run was killed before it was written."""
+    with contextlib.suppress(OSError, ValueError):
+        facts = json.loads((path / FACTS).read_text("utf-8"))
+        if isinstance(facts, dict):
+            return facts
+    return {}
 
 
 @dataclass(frozen=True)
@@ -125,7 +137,7 @@ class RunResults:
 
     def previews(self) -> list[Path]:
         """Return the first and the last preview; fewer if there are not two."""
-        files = sorted((self.path / "previews").glob("step-*.png"))
+        files = sorted((self.path / PREVIEWS).glob("step-*.png"))
         return [files[0], files[-1]] if len(files) > 1 else files
 
     def to_dict(self) -> dict[str, Any]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib import resources
 from typing import Any
 
 import numpy as np
 
 from deeplabctl.data.images import read_image, read_label
-from deeplabctl.evaluation.report_pictures import confusion_picture, error_map, shrunk
 from deeplabctl.evaluation.split_scores import Extremes, ImageScores, SplitScores
-from deeplabctl.html_page import (
+from deeplabctl.render import overlay
+from deeplabctl.reports.evaluation_pictures import confusion_picture, error_map, shrunk
+from deeplabctl.reports.page import (
     cards,
     inline_picture,
     legend,
@@ -22,7 +22,6 @@ from deeplabctl.html_page import (
     swatch,
     table,
 )
-from deeplabctl.render import overlay
 
 _PANEL_WIDTH = 480  # pixels of a picture in the page
 _HEADLINES = (
@@ -51,7 +50,7 @@ def render_report(
         "legend": legend(split_scores.classes),
         "settings": settings_table(scores["settings"]),
     }
-    return render_page(resources.files("deeplabctl.evaluation") / "report.html", title, subtitle, parts)
+    return render_page("evaluation", title, subtitle, parts)
 
 
 def class_table(classes: Sequence[Mapping[str, Any]]) -> str:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from deeplabctl.data.images import write_picture
-from deeplabctl.evaluation.report import render_report
-from deeplabctl.evaluation.report_pictures import confusion_picture
 from deeplabctl.evaluation.split_scores import Extremes, SplitScores
 from deeplabctl.files import check_folder, check_new_file, check_writable, write_text
+from deeplabctl.reports.evaluation import render_report
+from deeplabctl.reports.evaluation_pictures import confusion_picture
 
 SCORES, CLASSES, CONFUSION, PICTURE, REPORT = (
     "scores.json", "classes.csv", "confusion.csv", "confusion.png", "report.html",

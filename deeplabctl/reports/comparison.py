@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
-from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
 from deeplabctl.errors import RunError
 from deeplabctl.files import check_folder, check_new_file, whole_file, write_text
-from deeplabctl.html_page import DASH, in_words, percent, render_page, swatch, table
 from deeplabctl.reporting import duration
-from deeplabctl.training.curves import DARK, LIGHT, curves_picture
-from deeplabctl.training.report import inline_curves
-from deeplabctl.training.run_results import RunResults
+from deeplabctl.reports.curves import DARK, LIGHT, curves_picture
+from deeplabctl.reports.page import DASH, in_words, percent, render_page, swatch, table
+from deeplabctl.reports.run_results import RunResults
+from deeplabctl.reports.training_run import inline_curves
 
 PICTURE, PAGE = "comparison.png", "comparison.html"
 HEADERS = ("run", "recipe", "data", "steps", "best mIoU %", "at step", "last loss", "training time")
@@ -129,8 +128,7 @@ def render_comparison(comparison: Comparison) -> str:
         "classes": _class_table(comparison),
     }
     count = len(comparison.runs)
-    template = resources.files("deeplabctl.training") / "comparison.html"
-    return render_page(template, f"{count} runs compared", ", ".join(comparison.names), parts)
+    return render_page("comparison", f"{count} runs compared", ", ".join(comparison.names), parts)
 
 
 def _curves(comparison: Comparison) -> list[Any]:

@@ -8,9 +8,9 @@ from urllib.parse import unquote_to_bytes
 import numpy as np
 from PIL import Image
 
-from deeplabctl.prediction.outputs.contact_sheet import ContactSheet
 from deeplabctl.prediction.outputs.picture_files import result_of, write_files
 from deeplabctl.prediction.outputs.plan import OutputRequest, plan_outputs
+from deeplabctl.reports.contact_sheet import ContactSheet
 
 CLASSES = ("background", "<b>cat</b>", "dog & 'cow'")
 
@@ -37,13 +37,13 @@ def make_page(tmp_path, names, **options):
     label = np.zeros((300, 400), np.uint8)
     label[:150] = 1
     label[:30, :40] = 2
-    sheet, out = ContactSheet(tmp_path / "out", CLASSES), tmp_path / "out"
+    sheet, out = ContactSheet(tmp_path / "out" / "index.html", CLASSES, "weights <x>"), tmp_path / "out"
     for name in names:
         Image.new("RGB", (400, 300)).save(tmp_path / name, "PNG")
     plan = plan_outputs([tmp_path / name for name in names], OutputRequest(out, contact_sheet=True, **options))
     for job in plan.pictures:
         sheet.add(write_files(job, np.zeros((300, 400, 3), np.uint8), label, None, CLASSES, with_segments=False))
-    return Page(sheet.render("weights <x>")), plan
+    return Page(sheet.render()), plan
 
 
 def test_links_lead_to_the_files_for_names_of_any_kind(tmp_path):
@@ -78,9 +78,9 @@ def test_classes_of_a_picture_are_the_largest_and_the_legend_has_all(tmp_path):
     classes = tuple(f"class {number}" for number in range(12))
     label = np.repeat(np.arange(10), range(10, 20))[None].astype(np.uint8)
     (job,) = plan_outputs([Path("a.jpg")], OutputRequest(tmp_path, contact_sheet=True)).pictures
-    sheet = ContactSheet(tmp_path, classes)
+    sheet = ContactSheet(tmp_path / "index.html", classes, "weights")
     sheet.add(result_of(job, label, classes, with_segments=False))
-    page = Page(sheet.render("weights"))
+    page = Page(sheet.render())
     texts = [text for text in page.texts if text.startswith("class ")]
     assert texts[:10] == [f"class {number}" for number in range(9, -1, -1)]
     assert [text.rpartition(" ")[0] for text in texts[10:]] == [f"class {number}" for number in range(9, 3, -1)]
