@@ -48,8 +48,8 @@ NUMBA = [
 RICH = ["cli/console.py", "cli/live.py"]
 WEB = {"fastapi", "prometheus_client", "pydantic", "python_multipart", "starlette", "uvicorn"}
 WEB_FILES = [
-    "serve/answers.py", "serve/application.py", "serve/metrics.py", "serve/middleware.py", "serve/protocol.py",
-    "serve/server.py", "serve/service.py", "serve/uploads.py",
+    "serve/answers.py", "serve/application.py", "serve/metrics.py", "serve/server.py", "serve/service.py",
+    "serve/uploads.py",
 ]  # fmt: skip
 # Optional packages.
 ONNX, ONNXRUNTIME = ["export/onnx_graph.py"], ["export/writing.py", "prediction/runtimes.py"]

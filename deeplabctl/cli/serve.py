@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from deeplabctl.prediction.settings import PredictionSettings
     from deeplabctl.reporting import Reporter
-    from deeplabctl.serve.limits import Limits
     from deeplabctl.serve.service import Service
+    from deeplabctl.serve.uploads import Limits
     from deeplabctl.weights.fitting import Network
 
 EXAMPLES = """
@@ -108,7 +108,7 @@ def serve(
         _check_packages()
         from deeplabctl.serve import server
         from deeplabctl.serve.application import build_application
-        from deeplabctl.serve.limits import Limits
+        from deeplabctl.serve.uploads import Limits
 
         limits = Limits(max_pixels, int(max_body * (1 << 20)), queue, timeout, connections)
         path = find_weights(weights)
@@ -148,8 +148,9 @@ def _load(
 
 
 def _announce(console: Console, bound: socket.socket, service: Service) -> None:
+    from deeplabctl.serve.answers import describe_model
     from deeplabctl.serve.server import url_of
 
     url = url_of(bound)
     console.say(f"serving {url} (Ctrl-C ends it)")
-    console.document({"url": url, **service.model.model_dump()})
+    console.document({"url": url, **describe_model(service).model_dump()})

@@ -1,17 +1,23 @@
-"""Describe the JSON of the API, for programs that read it and for the OpenAPI description."""
+"""Make the answers of the API, and describe their JSON for programs that read it and for the OpenAPI description."""
 
 from __future__ import annotations
 
 import base64
+import io
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import PIL.Image
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
 from deeplabctl.classes import IGNORE_LABEL, voc_palette
-from deeplabctl.serve.pictures import encode_mask
-from deeplabctl.serve.request_error import RequestError
-from deeplabctl.serve.worker import Segmented
+from deeplabctl.data.images import mask_bytes
+from deeplabctl.render import overlay_with_legend
+from deeplabctl.serve.service import Segmented, Service
+from deeplabctl.serve.uploads import FORMATS, RequestError
+from deeplabctl.version import __version__
 
 
 class ErrorFacts(BaseModel):
@@ -38,10 +44,10 @@ class ClassFacts(BaseModel):
 class LimitFacts(BaseModel):
     """What the service accepts."""
 
-    max_pixels: int = Field(description="Of a picture.")
+    max_pixels: int = Field(description="Of an image.")
     max_body: int = Field(description="Bytes of a request.")
     queue: int = Field(description="Requests for a segmentation at once.")
-    formats: list[str] = Field(description="Media types of pictures.")
+    formats: list[str] = Field(description="Media types of images.")
 
 
 class Model(BaseModel):
@@ -55,30 +61,30 @@ class Model(BaseModel):
     settings: dict[str, Any] = Field(description="How the network is applied, as `infer --json` has it.")
     crf: bool = Field(description="Whether the dense CRF is used by default.")
     limits: LimitFacts
-    examples: list[str] = Field(description="Paths of pictures to try.")
+    examples: list[str] = Field(description="Paths of images to try.")
 
 
 class Area(ClassFacts):
-    """A class in a picture."""
+    """A class in an image."""
 
     pixels: int
-    share: float = Field(description="Of the picture's pixels, between 0 and 1.")
+    share: float = Field(description="Of the image's pixels, between 0 and 1.")
 
 
 class Seconds(BaseModel):
-    """The time that a picture took."""
+    """The time that an image took."""
 
     waited: float = Field(description="In the queue.")
     ran: float = Field(description="Decoding, network and CRF.")
 
 
 class Segmentation(BaseModel):
-    """What is seen in a picture."""
+    """What is seen in an image."""
 
-    width: int = Field(description="Of the upright picture, in pixels.")
+    width: int = Field(description="Of the upright image, in pixels.")
     height: int
     crf: bool = Field(description="Whether the dense CRF was used.")
-    classes: list[Area] = Field(description="The classes in the picture, the largest first.")
+    classes: list[Area] = Field(description="The classes in the image, the largest first.")
     seconds: Seconds
     mask: str = Field(description="The mask as a palette PNG in base64; pixel value = class id.")
 
@@ -87,41 +93,68 @@ class Health(BaseModel):
     """Whether the service works."""
 
     status: str = Field(examples=["ok"])
-    waiting: int = Field(description="Pictures in the queue.")
+    waiting: int = Field(description="Images in the queue.")
 
 
-def color_of(class_id: int) -> str:
-    """Return the colour of a class as "#rrggbb"."""
-    red, green, blue = voc_palette()[class_id]
-    return f"#{red:02x}{green:02x}{blue:02x}"
-
-
-def class_facts(names: tuple[str, ...]) -> list[ClassFacts]:
-    """Return the classes of a network."""
-    return [ClassFacts(id=index, name=name, color=color_of(index)) for index, name in enumerate(names)]
-
-
-def segmentation(result: Segmented, names: tuple[str, ...]) -> Segmentation:
-    """Return what is seen in a picture."""
-    height, width = result.label.shape
-    counts = np.bincount(result.label.ravel(), minlength=IGNORE_LABEL + 1)
-    areas = [
-        Area(
-            id=index, name=names[index], color=color_of(index), pixels=counts[index], share=counts[index] / counts.sum()
-        )
-        for index in map(int, np.argsort(-counts, kind="stable"))
-        if counts[index]
-    ]
-    return Segmentation(
-        width=width,
-        height=height,
-        crf=result.crf,
-        classes=areas,
-        seconds=Seconds(waited=round(result.waited, 4), ran=round(result.ran, 4)),
-        mask=base64.b64encode(encode_mask(result.label)).decode("ascii"),
+def describe_model(service: Service) -> Model:
+    """Return the answer that describes a service."""
+    info, limits = service.info, service.limits
+    return Model(
+        version=__version__,
+        weights=service.name,
+        architecture=info.architecture,
+        width=info.width,
+        classes=[ClassFacts(id=index, name=name, color=_color(index)) for index, name in enumerate(info.classes)],
+        settings=service.settings.to_dict(),
+        crf=service.uses_crf,
+        limits=LimitFacts(
+            max_pixels=limits.max_pixels, max_body=limits.max_body, queue=limits.queue, formats=list(FORMATS.values())
+        ),
+        examples=[f"/examples/{number}" for number in range(len(service.examples))],
     )
 
 
-def error(refusal: RequestError) -> Error:
+def describe_error(refusal: RequestError) -> Error:
     """Return the answer to a refused request."""
     return Error(error=ErrorFacts(code=refusal.code, message=refusal.message))
+
+
+def _json(result: Segmented, names: tuple[str, ...]) -> Response:
+    height, width = result.label.shape
+    counts = np.bincount(result.label.ravel(), minlength=IGNORE_LABEL + 1)
+    found = Segmentation(
+        width=width,
+        height=height,
+        crf=result.crf,
+        classes=[
+            Area(id=index, name=names[index], color=_color(index), pixels=count, share=count / counts.sum())
+            for index in map(int, np.argsort(-counts, kind="stable"))
+            if (count := counts[index])
+        ],
+        seconds=Seconds(waited=round(result.waited, 4), ran=round(result.ran, 4)),
+        mask=base64.b64encode(mask_bytes(result.label)).decode("ascii"),
+    )
+    return JSONResponse(found.model_dump())
+
+
+def _mask(result: Segmented, names: tuple[str, ...]) -> Response:
+    return Response(mask_bytes(result.label), media_type="image/png")
+
+
+def _overlay(result: Segmented, names: tuple[str, ...]) -> Response:
+    content = io.BytesIO()
+    PIL.Image.fromarray(overlay_with_legend(result.image, result.label, names)).save(content, format="PNG")
+    return Response(content.getvalue(), media_type="image/png")
+
+
+# What a segmentation is answered in: a function of the result and the names of the classes. Some take a while.
+ANSWERS: dict[str, Callable[[Segmented, tuple[str, ...]], Response]] = {
+    "json": _json,
+    "mask": _mask,
+    "overlay": _overlay,
+}
+
+
+def _color(class_id: int) -> str:
+    red, green, blue = voc_palette()[class_id]
+    return f"#{red:02x}{green:02x}{blue:02x}"

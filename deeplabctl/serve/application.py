@@ -1,8 +1,9 @@
-"""Build the web application: the page, the API and its description, health and metrics."""
+"""Build the web application: the API and its description, health and metrics, the page, and the error answers."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import resources
@@ -13,49 +14,59 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deeplabctl.render import overlay_with_legend
 from deeplabctl.serve import answers
-from deeplabctl.serve.metrics import CONTENT_TYPE
-from deeplabctl.serve.middleware import Middleware
-from deeplabctl.serve.pictures import FORMATS, encode_mask, encode_picture
-from deeplabctl.serve.request_error import RequestError
+from deeplabctl.serve.metrics import CONTENT_TYPE, Metrics
 from deeplabctl.serve.service import Service
-from deeplabctl.serve.uploads import FIELD
+from deeplabctl.serve.uploads import FIELD, FORMATS, RequestError
 from deeplabctl.version import __version__
 
-_DESCRIPTION = "Semantic segmentation of pictures: a class for every pixel."
-_PICTURE: dict[str, Any] = {"type": "string", "format": "binary"}
+_DESCRIPTION = "Semantic segmentation of images: a class for every pixel."
+_IMAGE: dict[str, Any] = {"type": "string", "format": "binary"}
 _FORM = {
-    "schema": {"type": "object", "properties": {FIELD: _PICTURE}, "required": [FIELD]},
+    "schema": {"type": "object", "properties": {FIELD: _IMAGE}, "required": [FIELD]},
     "encoding": {FIELD: {"contentType": ", ".join(FORMATS.values())}},
 }
 _BODY = {
     "required": True,
-    "description": f"A picture: as the whole body, or as the file {FIELD!r} of a form.",
+    "description": f"An image: as the whole body, or as the file {FIELD!r} of a form.",
     "content": {
-        **{kind: {"schema": _PICTURE} for kind in (*FORMATS.values(), "application/octet-stream")},
+        **{kind: {"schema": _IMAGE} for kind in (*FORMATS.values(), "application/octet-stream")},
         "multipart/form-data": _FORM,
     },
 }
 _REFUSALS = {
     408: "The request did not arrive in time.",
     413: "The request is too large.",
-    415: "It holds no picture of a known format.",
-    422: "The picture or a parameter cannot be used.",
+    415: "It holds no image of a known format.",
+    422: "The image or a parameter cannot be used.",
     429: "All places of the queue are taken.",
-    503: "The picture's turn did not come in time, or the network does not run.",
+    503: "The image's turn did not come in time, or the network does not run.",
 }
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "model": answers.Segmentation,
-        "description": "What is seen in the picture, its mask, or the picture with the mask over it.",
-        "content": {"image/png": {"schema": _PICTURE}},
+        "description": "What is seen in the image, its mask, or the image with the mask over it.",
+        "content": {"image/png": {"schema": _IMAGE}},
     },
     **{status: {"model": answers.Error, "description": text} for status, text in _REFUSALS.items()},
 }
 _MEDIA_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _CODES = {404: "not_found", 405: "method_not_allowed"}
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_SECURITY_HEADERS = {
+    "content-security-policy": _POLICY,
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}
+_SECURITY = [(name.encode(), value.encode()) for name, value in _SECURITY_HEADERS.items()]
 
 
 def build_application(service: Service) -> FastAPI:
@@ -74,18 +85,15 @@ def build_application(service: Service) -> FastAPI:
     _add_api(app, service)
     _add_state(app, service)
     _add_page(app, service)
-    app.add_middleware(Middleware, metrics=service.metrics)
-    app.add_exception_handler(RequestError, _refused)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(ClientDisconnect, _gone)
-    app.add_exception_handler(Exception, _failed)
+    app.add_middleware(_Middleware, metrics=service.metrics)
+    for kind in (RequestError, RequestValidationError, HTTPException, ClientDisconnect, Exception):
+        app.add_exception_handler(kind, _answer_error)
     return app
 
 
 def _add_api(app: FastAPI, service: Service) -> None:
     @app.post(
-        "/api/segment", tags=["segmentation"], summary="Segment a picture", openapi_extra={"requestBody": _BODY},
+        "/api/segment", tags=["segmentation"], summary="Segment an image", openapi_extra={"requestBody": _BODY},
         responses=_RESPONSES, response_model=None,
     )  # fmt: skip
     async def segment(
@@ -97,19 +105,11 @@ def _add_api(app: FastAPI, service: Service) -> None:
         ] = "json",
     ) -> Response:
         result = await service.segment(request, crf=crf)
-        if format == "json":
-            facts = await asyncio.to_thread(answers.segmentation, result, service.classes)
-            return JSONResponse(facts.model_dump())
-        if format == "mask":
-            content = await asyncio.to_thread(encode_mask, result.label)
-        else:
-            drawn = await asyncio.to_thread(overlay_with_legend, result.image, result.label, service.classes)
-            content = await asyncio.to_thread(encode_picture, drawn)
-        return Response(content, media_type="image/png")
+        return await asyncio.to_thread(answers.ANSWERS[format], result, service.info.classes)
 
     @app.get("/api/model", tags=["segmentation"], summary="Describe the network and the limits")
     async def model() -> answers.Model:
-        return service.model
+        return answers.describe_model(service)
 
 
 def _add_state(app: FastAPI, service: Service) -> None:
@@ -153,33 +153,56 @@ def _add_page(app: FastAPI, service: Service) -> None:
         return Response(found.content, media_type=found.media_type)
 
 
-async def _refused(request: Request, refusal: Exception) -> JSONResponse:
-    assert isinstance(refusal, RequestError)
-    headers = {} if refusal.retry_after is None else {"retry-after": str(refusal.retry_after)}
+async def _answer_error(request: Request, error: Exception) -> Response:
+    headers: dict[str, str] = {}
+    match error:
+        case RequestError():
+            refusal = error
+        case RequestValidationError():
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"][1:])
+            refusal = RequestError(422, "invalid_parameter", f"{where}: {first['msg']}")
+        case HTTPException():
+            code = _CODES.get(error.status_code, "bad_request")
+            refusal = RequestError(error.status_code, code, error.detail)
+            headers.update(error.headers or {})
+        case ClientDisconnect():
+            return Response(status_code=499)  # which only the metrics see
+        case _:
+            message = "the service failed; whoever runs it finds the reason in its output"
+            refusal = RequestError(500, "internal_error", message)
+    if refusal.retry_after is not None:
+        headers["retry-after"] = str(refusal.retry_after)
     if refusal.status in (408, 413):  # the rest of the body is not read
         headers["connection"] = "close"
-    return JSONResponse(answers.error(refusal).model_dump(), refusal.status, headers)
+    return JSONResponse(answers.describe_error(refusal).model_dump(), refusal.status, headers)
 
 
-async def _invalid(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"][1:])
-    return await _refused(request, RequestError(422, "invalid_parameter", f"{where}: {first['msg']}"))
+class _Middleware:
+    """Add headers that let a page load nothing from elsewhere, and count answers by route."""
 
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
 
-async def _http_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)
-    code = _CODES.get(error.status_code, "bad_request")
-    answer = await _refused(request, RequestError(error.status_code, code, error.detail))
-    answer.headers.update(error.headers or {})
-    return answer
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begin, status = time.perf_counter(), 0
 
+        async def send_more(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = [*message.get("headers", []), *_SECURITY]
+                if not any(name == b"cache-control" for name, _ in headers):
+                    headers.append((b"cache-control", b"no-store"))
+                message = {**message, "headers": headers}
+            await send(message)
 
-async def _gone(request: Request, error: Exception) -> Response:
-    return Response(status_code=499)  # which only the metrics see
-
-
-async def _failed(request: Request, error: Exception) -> JSONResponse:
-    message = "the service failed; whoever runs it finds the reason in its output"
-    return await _refused(request, RequestError(500, "internal_error", message))
+        try:
+            await self._app(scope, receive, send_more)
+        finally:
+            route = getattr(scope.get("route"), "path", "other")
+            self._metrics.answered(scope["method"], route, status or 499, time.perf_counter() - begin)

@@ -14,17 +14,15 @@ from prometheus_client import (
     generate_latest,
 )  # fmt: skip
 
-from deeplabctl.serve.worker import Segmented
-
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
 
 
 class Metrics:
-    """Hold the counters of one service."""
+    """Hold the counters of one service; ``waiting`` and ``places`` return the present lengths of its queue."""
 
-    def __init__(self) -> None:
+    def __init__(self, waiting: Callable[[], int], places: Callable[[], int]) -> None:
         registry = self._registry = CollectorRegistry()
         self._requests = Counter(
             "deeplabctl_requests", "Requests.", ("method", "route", "status"), registry=registry
@@ -38,29 +36,24 @@ class Metrics:
             registry=registry,
         )  # fmt: skip
         self._waited_seconds = Histogram(
-            "deeplabctl_waited_seconds", "Time of a picture in the queue.", buckets=_SECONDS, registry=registry
+            "deeplabctl_waited_seconds", "Time of an image in the queue.", buckets=_SECONDS, registry=registry
         )
-        self._pixels = Counter("deeplabctl_pixels", "Pixels of the segmented pictures.", registry=registry)
-        self._waiting = Gauge("deeplabctl_waiting", "Pictures in the queue.", registry=registry)
-        self._places = Gauge("deeplabctl_places_taken", "Requests that upload, wait or run.", registry=registry)
+        self._pixels = Counter("deeplabctl_pixels", "Pixels of the segmented images.", registry=registry)
+        Gauge("deeplabctl_waiting", "Images in the queue.", registry=registry).set_function(waiting)
+        Gauge("deeplabctl_places_taken", "Requests that upload, wait or run.", registry=registry).set_function(places)
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
-
-    def watch(self, waiting: Callable[[], int], places: Callable[[], int]) -> None:
-        """Take the lengths of the queue from these functions."""
-        self._waiting.set_function(waiting)
-        self._places.set_function(places)
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count an answer."""
         self._requests.labels(method if method in _METHODS else "other", route, str(status)).inc()
         self._request_seconds.labels(route).observe(seconds)
 
-    def segmented(self, segmented: Segmented) -> None:
-        """Count a segmented picture."""
-        self._segment_seconds.labels("on" if segmented.crf else "off").observe(segmented.ran)
-        self._waited_seconds.observe(segmented.waited)
-        self._pixels.inc(segmented.label.size)
+    def segmented(self, pixels: int, waited: float, ran: float, *, crf: bool) -> None:
+        """Count a segmented image, with its seconds in the queue and after it."""
+        self._segment_seconds.labels("on" if crf else "off").observe(ran)
+        self._waited_seconds.observe(waited)
+        self._pixels.inc(pixels)
 
     def text(self) -> bytes:
         """Return all numbers, as Prometheus reads them."""

@@ -1,33 +1,46 @@
-"""Take a request through the service: a place, the upload, the check, the queue, the network."""
+"""Segment the images of requests: a place in the queue, the upload, its check, the turn, the network in one thread."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterator, Sequence
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 from starlette.requests import ClientDisconnect, Request
 
+from deeplabctl.arrays import Image, Label
 from deeplabctl.errors import DataError
+from deeplabctl.parallel import available_cpus
 from deeplabctl.prediction.segmenter import Segmenter
-from deeplabctl.serve.answers import LimitFacts, Model, class_facts
 from deeplabctl.serve.examples import Example
-from deeplabctl.serve.limits import Limits
 from deeplabctl.serve.metrics import Metrics
-from deeplabctl.serve.pictures import FORMATS, check_picture
-from deeplabctl.serve.request_error import RequestError
-from deeplabctl.serve.uploads import Upload
-from deeplabctl.serve.worker import Segmented, Worker
-from deeplabctl.version import __version__
+from deeplabctl.serve.uploads import Limits, RequestError, Upload, check_image, decode_upload
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """Hold an image (H, W, 3) uint8 RGB, its label (H, W) uint8, and the seconds that both took."""
+
+    image: Image
+    label: Label
+    crf: bool
+    waited: float  # seconds in the queue
+    ran: float  # seconds of decoding, network and CRF
 
 
 class Service:
-    """Segment the pictures of requests with one network, within limits.
+    """Segment the images of requests with one network, within limits.
 
-    The settings of ``segmenter`` have the parameters of the CRF for requests that ask for one; ``uses_crf`` says what
-    those get that do not say. ``name`` is that of the weights, as people see it.
+    The settings of ``segmenter`` have the parameters of the CRF for requests that ask for one; ``uses_crf`` says
+    whether those that do not say get one. ``name`` is that of the weights, as people see it.
     """
 
     def __init__(
@@ -39,19 +52,17 @@ class Service:
         uses_crf: bool = False,
         examples: Sequence[Example] = (),
     ) -> None:
-        self.limits, self.examples, self.uses_crf = limits, examples, uses_crf
-        self.classes, self.metrics = segmenter.info.classes, Metrics()
-        self.worker = Worker(segmenter, self.metrics.segmented)
-        self._pad = segmenter.applied.pad
+        self.info, self.settings = segmenter.info, segmenter.applied
+        self.limits, self.name, self.uses_crf, self.examples = limits, name, uses_crf, examples
+        self.metrics = Metrics(lambda: self.worker.waiting, lambda: self._places)
+        self.worker = Worker(segmenter, self._count)
         self._places = 0
-        self.metrics.watch(lambda: self.worker.waiting, lambda: self._places)
-        self.model = _describe(segmenter, limits, name, uses_crf, len(examples))
 
     async def segment(self, request: Request, *, crf: bool | None) -> Segmented:
-        """Return what the network makes of a request's picture; raises RequestError and ClientDisconnect."""
+        """Return what the network makes of a request's image; raises RequestError and ClientDisconnect."""
         with self._place():
-            content = await Upload(request, self.limits).picture()
-            await asyncio.to_thread(check_picture, content, self.limits, self._pad)
+            content = await Upload(request, self.limits).read()
+            await asyncio.to_thread(check_image, content, self.limits, self.settings.pad)
             try:
                 return await self._turn(request, content, self.uses_crf if crf is None else crf)
             except DataError as error:
@@ -72,26 +83,27 @@ class Service:
             self._places -= 1
 
     async def _turn(self, request: Request, content: bytes, crf: bool) -> Segmented:
-        """Wait for the picture's turn and its result; one whose sender goes, or waits too long, loses its turn."""
+        """Wait for the image's turn and its result; one whose sender goes, or waits too long, loses its turn."""
         future = self.worker.submit(content, crf=crf)
         result, gone = asyncio.wrap_future(future), asyncio.ensure_future(_disconnected(request))
         either: set[asyncio.Future[Any]] = {result, gone}
         try:
             await asyncio.wait(either, timeout=self.limits.timeout, return_when=asyncio.FIRST_COMPLETED)
-            if result.done():
-                return result.result()
-            if future.cancel():
+            if not result.done() and future.cancel():
                 if gone.done():
                     raise ClientDisconnect
-                message = f"the picture's turn did not come within {self.limits.timeout:g} seconds; try again later"
+                message = f"the image's turn did not come within {self.limits.timeout:g} seconds; try again later"
                 raise RequestError(503, "waited_too_long", message, retry_after=self._retry_after())
-            return await result  # it runs already
+            return await result  # it is there, or it runs already
         finally:
             gone.cancel()
             future.cancel()
 
     def _retry_after(self) -> int:
         return max(1, min(60, math.ceil(self.worker.seconds_left)))
+
+    def _count(self, segmented: Segmented) -> None:
+        self.metrics.segmented(segmented.label.size, segmented.waited, segmented.ran, crf=segmented.crf)
 
 
 async def _disconnected(request: Request) -> None:
@@ -100,18 +112,115 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-def _describe(segmenter: Segmenter, limits: Limits, name: str, uses_crf: bool, examples: int) -> Model:
-    info = segmenter.info
-    return Model(
-        version=__version__,
-        weights=name,
-        architecture=info.architecture,
-        width=info.width,
-        classes=class_facts(info.classes),
-        settings=segmenter.applied.to_dict(),
-        crf=uses_crf,
-        limits=LimitFacts(
-            max_pixels=limits.max_pixels, max_body=limits.max_body, queue=limits.queue, formats=list(FORMATS.values())
-        ),
-        examples=[f"/examples/{number}" for number in range(examples)],
-    )
+@dataclass
+class _Turn:
+    content: bytes
+    crf: bool
+    future: Future[Segmented] = field(default_factory=Future)
+    submitted: float = field(default_factory=time.monotonic)
+    begun: float = 0.0
+
+
+class Worker:
+    """Segment images in the order in which they come, in one thread.
+
+    Requests that wait are handed to `Segmenter.labels` together, those with a CRF and those without apart: it refines
+    several images at once on all cores. The settings of ``segmenter`` have the CRF's parameters. ``done`` is called
+    with each result.
+    """
+
+    def __init__(self, segmenter: Segmenter, done: Callable[[Segmented], None] = lambda segmented: None) -> None:
+        without = replace(segmenter.applied, crf=None, crf_adaptive=False)
+        self._segmenters = {True: segmenter, False: segmenter.with_settings(without)}
+        self._done = done
+        self._queue: deque[_Turn] = deque()
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._batch = available_cpus()
+        self._seconds = 0.0  # of an image, the mean of the last ones
+        self._thread = threading.Thread(target=self._run, name="network", daemon=True)
+
+    def warm_up(self) -> None:
+        """Run the network and the CRF once: what they compile or load, no request has to wait for."""
+        for segmenter in self._segmenters.values():
+            segmenter.label(np.zeros((33, 33, 3), np.uint8))
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish what waits, and end."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        self._thread.join()
+
+    @property
+    def alive(self) -> bool:
+        """Tell whether images are worked on."""
+        return self._thread.is_alive()
+
+    @property
+    def waiting(self) -> int:
+        """Return the number of images whose turn has not come."""
+        return len(self._queue)
+
+    @property
+    def seconds_left(self) -> float:
+        """Return an estimate of the seconds that the waiting images take."""
+        return self._seconds * (self.waiting + 1)
+
+    def submit(self, content: bytes, *, crf: bool) -> Future[Segmented]:
+        """Queue the content of an image file; the future raises DataError for one that cannot be segmented.
+
+        A future that is cancelled before its turn costs nothing.
+        """
+        turn = _Turn(content, crf)
+        with self._changed:
+            self._queue.append(turn)
+            self._changed.notify()
+        return turn.future
+
+    def _run(self) -> None:
+        while turns := self._next_turns():
+            try:
+                self._segment(turns)
+            except BaseException as error:  # whatever it is, those who wait must hear of it
+                for turn in turns:
+                    if not turn.future.done():
+                        turn.future.set_exception(error)
+
+    def _next_turns(self) -> list[_Turn]:
+        """Wait for the first in the queue; return it and those behind it with the same CRF, or none at the end."""
+        with self._changed:
+            while not self._queue and not self._stopping:
+                self._changed.wait()
+            turns: list[_Turn] = []
+            while self._queue and len(turns) < self._batch and self._queue[0].crf == (turns or self._queue)[0].crf:
+                turns.append(self._queue.popleft())
+            return turns
+
+    def _segment(self, turns: list[_Turn]) -> None:
+        def images() -> Iterator[tuple[tuple[_Turn, Image], Image]]:
+            for turn in turns:
+                if turn.future.set_running_or_notify_cancel():
+                    turn.begun = time.monotonic()
+                    try:
+                        image = decode_upload(turn.content)
+                    except DataError as error:
+                        turn.future.set_exception(error)
+                    else:
+                        yield (turn, image), image
+
+        last = time.monotonic()
+        for (turn, image), found in self._segmenters[turns[0].crf].outcomes(images()):
+            if isinstance(found, DataError):
+                turn.future.set_exception(found)
+                continue
+            now = time.monotonic()
+            segmented = Segmented(image, found[0], turn.crf, turn.begun - turn.submitted, now - turn.begun)
+            self._seconds = 0.8 * self._seconds + 0.2 * (now - last) if self._seconds else now - last
+            last = now
+            self._done(segmented)
+            turn.future.set_result(segmented)

@@ -1,42 +1,69 @@
-"""Read the picture in a request: as the whole body or in a form, within limits of size and time, in memory only."""
+"""Read the image in a request, within limits of size and time and in memory only, and check it before it is decoded."""
 
 from __future__ import annotations
 
 import asyncio
+import io
 import sys
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from pathlib import Path
 
 from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from deeplabctl.serve.limits import Limits
-from deeplabctl.serve.request_error import RequestError
+from deeplabctl.arrays import Image
+from deeplabctl.data.findings import FindingError
+from deeplabctl.data.images import decode_image, open_picture
+from deeplabctl.errors import DataError
+from deeplabctl.network.geometry import PAPER_SIZE, padded_size
 
 FIELD = "image"  # of a form
+# By Pillow's names. Of its other formats, some start programs or write files (EPS).
+FORMATS = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "BMP": "image/bmp", "TIFF": "image/tiff"}
 _FORM = "multipart/form-data"
 _LINGER = 1.0  # seconds in which the rest of a refused body is read, so that its sender gets to read the answer
+_NAME = "the image"  # in messages
+_SCAN, _MOST_SCANS = b"\xff\xda", 256  # of a JPEG; each costs the time of a whole image, in as little as 100 bytes
 
 
-class _FormInMemory(MultiPartParser):
-    """Read a form without temporary files, which Starlette uses for parts of more than 1 MiB."""
+@dataclass(frozen=True)
+class Limits:
+    """Hold what a service accepts; whatever is beyond is refused before it takes memory."""
 
-    spool_max_size = sys.maxsize
+    max_pixels: int = 4_000_000  # of an image
+    max_body: int = 20 << 20  # bytes of a request
+    queue: int = 16  # requests for a segmentation at once: uploading, waiting, running
+    timeout: float = 60.0  # seconds for a request to arrive, and for its turn to come
+    connections: int = 256  # at once
+
+
+class RequestError(Exception):
+    """Refuse a request that cannot be done, or not now.
+
+    ``status`` is that of HTTP, ``code`` a short name that stays the same, ``message`` one line. ``retry_after`` are the
+    seconds after which the same request may succeed; None if it never will.
+    """
+
+    def __init__(self, status: int, code: str, message: str, *, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message, self.retry_after = status, code, message, retry_after
 
 
 class Upload:
-    """Read the body of one request."""
+    """Read the body of one request: the image file itself, or a form that has it."""
 
     def __init__(self, request: Request, limits: Limits) -> None:
         self._request, self._limits = request, limits
         self._complete = False
 
-    async def picture(self) -> bytes:
-        """Return the bytes of the picture file; raises RequestError, and ClientDisconnect if the sender has gone."""
+    async def read(self) -> bytes:
+        """Return the bytes of the image file; raises RequestError, and ClientDisconnect if the sender has gone."""
         try:
             async with asyncio.timeout(self._limits.timeout):
-                return await self._picture()
+                return await self._read()
         except TimeoutError:
             message = f"the request did not arrive within {self._limits.timeout:g} seconds; send it again, or smaller"
             raise RequestError(408, "upload_timed_out", message) from None
@@ -44,7 +71,7 @@ class Upload:
             await self._discard()
             raise
 
-    async def _picture(self) -> bytes:
+    async def _read(self) -> bytes:
         kind = self._request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != _FORM and kind != "application/octet-stream" and not kind.startswith("image/"):
             got = f"got {kind[:80]!r}" if kind else "got none"
@@ -54,7 +81,7 @@ class Upload:
             raise self._too_large()
         content = await self._from_form() if kind == _FORM else b"".join([chunk async for chunk in self._chunks()])
         if not content:
-            raise RequestError(422, "missing_picture", "expected a picture, got an empty one")
+            raise RequestError(422, "missing_picture", "expected an image, got an empty file")
         return content
 
     async def _from_form(self) -> bytes:
@@ -67,9 +94,8 @@ class Upload:
         try:
             part = form.get(FIELD)
             if not isinstance(part, UploadFile):
-                raise RequestError(
-                    422, "missing_picture", f"expected a form with a file in its field {FIELD!r}, got none"
-                )
+                message = f"expected a form with a file in its field {FIELD!r}, got none"
+                raise RequestError(422, "missing_picture", message)
             return await part.read()
         finally:
             await form.close()
@@ -91,7 +117,7 @@ class Upload:
     async def _discard(self) -> None:
         """Read on for a while: a connection that is closed with bytes unread may lose the answer on its way."""
         if "expect" in self._request.headers and not self._complete:
-            return  # the sender waits for a word before it sends the body
+            return  # the sender waits for an interim answer before it sends the body
         try:
             async with asyncio.timeout(_LINGER):
                 while not self._complete:
@@ -102,6 +128,41 @@ class Upload:
 
     def _too_large(self) -> RequestError:
         most = f"{self._limits.max_body / (1 << 20):g} MiB"
-        return RequestError(
-            413, "body_too_large", f"expected a request of at most {most}, got more; send a smaller picture"
-        )
+        message = f"expected a request of at most {most}, got more; send a smaller image"
+        return RequestError(413, "body_too_large", message)
+
+
+class _FormInMemory(MultiPartParser):
+    """Read a form without temporary files, which Starlette uses for parts of more than 1 MiB."""
+
+    spool_max_size = sys.maxsize
+
+
+def check_image(content: bytes, limits: Limits, pad: str) -> str:
+    """Return the format of an image file, by Pillow's name, from its header.
+
+    Raises RequestError for another format, and for more pixels than the limits allow, before or after padding.
+    """
+    try:
+        with open_picture(Path(_NAME), io.BytesIO(content), tuple(FORMATS)) as image:
+            (width, height), format_ = image.size, str(image.format)
+    except FindingError as error:
+        if error.finding.kind == "too-large":
+            raise RequestError(422, "too_many_pixels", str(error)) from None
+        raise RequestError(415, "unsupported_type", str(error)) from None
+    if width * height > limits.max_pixels:
+        message = f"expected an image of at most {limits.max_pixels:,} pixels, got {width}x{height}; scale it down"
+        raise RequestError(422, "too_many_pixels", message)
+    if padded_size(width, pad) * padded_size(height, pad) > 2 * limits.max_pixels + PAPER_SIZE**2:
+        raise RequestError(422, "too_many_pixels", f"{_NAME} of {width}x{height} pixels is too narrow for the network")
+    if format_ in ("JPEG", "MPO") and content.count(_SCAN) > _MOST_SCANS:
+        raise RequestError(422, "unreadable_picture", f"expected a JPEG of at most {_MOST_SCANS} scans, got more")
+    return format_
+
+
+def decode_upload(content: bytes) -> Image:
+    """Return (H, W, 3) uint8 RGB as ``deeplabctl infer`` reads a file with this content; raises DataError."""
+    try:
+        return decode_image(content, _NAME, tuple(FORMATS))
+    except MemoryError:
+        raise DataError(f"there is not enough memory for {_NAME}; make it smaller") from None

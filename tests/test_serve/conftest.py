@@ -31,8 +31,8 @@ def serve(segmenter):
     from fastapi.testclient import TestClient
 
     from deeplabctl.serve.application import build_application
-    from deeplabctl.serve.limits import Limits
     from deeplabctl.serve.service import Service
+    from deeplabctl.serve.uploads import Limits
 
     with ExitStack() as stack:
 

@@ -223,7 +223,7 @@ def test_page_names_only_files_that_are_there_and_loads_nothing_from_elsewhere(c
 
 
 def test_bug_is_a_500_in_json_without_its_text(client, photo, monkeypatch):
-    monkeypatch.setattr("deeplabctl.serve.worker.decode_picture", lambda content: 1 / 0)
+    monkeypatch.setattr("deeplabctl.serve.service.decode_upload", lambda content: 1 / 0)
     message = refusal(client.post("/api/segment", content=photo, headers=PNG), 500, "internal_error")
     assert "division" not in message
     monkeypatch.undo()

@@ -1,4 +1,4 @@
-"""The queue and the network's thread, and the pictures to try it on."""
+"""The queue and the network's thread, and the images to try it on."""
 
 import asyncio
 import io
@@ -14,11 +14,10 @@ from PIL import Image
 
 from deeplabctl.data.shapes import draw_sample
 from deeplabctl.errors import DataError
-from deeplabctl.serve import worker as worker_module
+from deeplabctl.serve import service as service_module
 from deeplabctl.serve.examples import find_examples
-from deeplabctl.serve.limits import Limits
-from deeplabctl.serve.request_error import RequestError
-from deeplabctl.serve.worker import Worker
+from deeplabctl.serve.service import Service, Worker
+from deeplabctl.serve.uploads import Limits, RequestError
 from deeplabctl.weights.model_info import ModelInfo
 
 PNG = {"content-type": "image/png"}
@@ -27,13 +26,13 @@ PNG = {"content-type": "image/png"}
 @pytest.fixture
 def closed(monkeypatch):
     """Hold the worker at each picture until the gate is set."""
-    gate, decode = threading.Event(), worker_module.decode_picture
+    gate, decode = threading.Event(), service_module.decode_upload
 
     def wait_and_decode(content):
         assert gate.wait(20)
         return decode(content)
 
-    monkeypatch.setattr(worker_module, "decode_picture", wait_and_decode)
+    monkeypatch.setattr(service_module, "decode_upload", wait_and_decode)
     yield gate
     gate.set()
 
@@ -81,7 +80,7 @@ def test_cancelled_and_damaged_pictures_do_not_hold_up_the_others(segmenter, clo
     worker.start()
     assert last.result(20).label.shape == (63, 73)
     assert first.result().label.shape == (61, 71)
-    with pytest.raises(DataError, match="cannot read the picture: expected a whole image"):
+    with pytest.raises(DataError, match="cannot read the image: expected a whole image"):
         damaged.result()
     worker.stop()
 
@@ -103,8 +102,6 @@ def test_turn_that_does_not_come_in_time_is_answered_503(serve, closed):
 
 def test_picture_whose_sender_has_gone_loses_its_turn(segmenter, closed):
     from starlette.requests import ClientDisconnect, Request
-
-    from deeplabctl.serve.service import Service
 
     service = Service(segmenter, Limits(), name="tiny")  # whose worker does not run yet
     messages = [{"type": "http.request", "body": png(1)}, {"type": "http.disconnect"}]
