@@ -1,20 +1,35 @@
 """Find the Caffe fixtures and read their weights."""
 
+import atexit
+import io
+import shutil
+import tarfile
+import tempfile
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 from deeplabctl.caffe import net_weights, read_caffemodel
 
-DATA = Path(__file__).parents[1] / "data" / "caffe"
-SHARED = Path(__file__).parents[3] / "shared" / "fixtures"
+ROOT = Path(__file__).parents[1] / "data"
+DATA = ROOT / "caffe"
 TINY = DATA / "lfov_tiny_v1.caffemodel"
 
 
-def shared(name):
-    if not (SHARED / "caffe" / name).is_file():
-        pytest.skip(f"{name} is only in ../shared")
-    return SHARED / "caffe" / name
+def fixture(name, folder="caffe"):
+    """Return the path of a file in a folder of tests/data; those of its archive are unpacked."""
+    path = ROOT / folder / name
+    return path if path.is_file() else unpacked(folder) / name
+
+
+@cache
+def unpacked(folder):
+    """Unpack the archive of a folder of tests/data, which is in parts; it is removed at the end of the process."""
+    target = Path(tempfile.mkdtemp(prefix="fixtures-"))
+    atexit.register(shutil.rmtree, target, ignore_errors=True)
+    archive = b"".join(part.read_bytes() for part in sorted((ROOT / folder).glob("larger.tar.xz.*")))
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        tar.extractall(target, filter="data")
+    return target
 
 
 def read_blobs(path):

@@ -1,14 +1,11 @@
 """Find the fixtures of the other networks of the family, and build these networks with Caffe's weights."""
 
-from pathlib import Path
-
 import numpy as np
-import pytest
-from caffe_files import SHARED, shared
+from caffe_files import ROOT, fixture
 
 from deeplabctl.caffe import net_weights, read_caffemodel
 
-DATA = Path(__file__).parents[1] / "data" / "family"
+DATA = ROOT / "family"
 MEAN = np.array([104.008, 116.669, 122.675], np.float32)
 
 # Name of the fixtures: architecture, width, and the file with the weights.
@@ -21,10 +18,8 @@ NETS = {
 
 
 def family(name):
-    for folder in (DATA, SHARED / "family"):
-        if (folder / name).is_file():
-            return folder / name
-    return pytest.skip(f"{name} is only in ../shared")
+    """Return the path of a fixture of another network of the family."""
+    return fixture(name, "family")
 
 
 def family_model(net, dtype="float32"):
@@ -39,7 +34,7 @@ def family_model(net, dtype="float32"):
 
 def photo(size):
     """Return a photo of the fixtures as the networks take it, (1, H, W, 3) float32."""
-    return np.load(shared("inputs_u8.npz"))[size].astype(np.float32)[None] - MEAN
+    return np.load(DATA.parent / "caffe" / "inputs_u8.npz")[size].astype(np.float32)[None] - MEAN
 
 
 def blobs(name):

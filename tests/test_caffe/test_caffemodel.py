@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from caffe_bytes import blobs_of, block, dims, legacy, number, packed, same_blobs, unpacked, v1, v2, varint
-from caffe_files import DATA, TINY, shared
+from caffe_files import DATA, TINY, fixture
 
 from deeplabctl.caffe import net_weights, read_caffemodel
 from deeplabctl.errors import WeightsError
@@ -39,8 +39,8 @@ def test_v2_file_of_bvlc_has_the_same_blobs():
 
 
 def test_slim_v1_and_v2_files_have_the_same_blobs():
-    one = read_caffemodel(DATA / "lfov_slim_v1.caffemodel")
-    other = read_caffemodel(shared("lfov_slim_v2.caffemodel"))
+    one = read_caffemodel(fixture("lfov_slim_v1.caffemodel"))
+    other = read_caffemodel(fixture("lfov_slim_v2.caffemodel"))
     same_blobs(blobs_of(one), blobs_of(other), reshaped=True)
 
 
@@ -50,7 +50,7 @@ def test_tiny_net_has_the_shapes_of_the_table():
 
 
 def test_diff_fields_are_not_read():
-    with_diff = read_caffemodel(shared("lfov_tiny_v1_withdiff.caffemodel"))
+    with_diff = read_caffemodel(fixture("lfov_tiny_v1_withdiff.caffemodel"))
     same_blobs(blobs_of(with_diff), blobs_of(read_caffemodel(TINY)))
 
 
@@ -64,7 +64,7 @@ def test_training_nets_file_reads_with_its_split_loss_and_accuracy_layers():
 
 
 def test_caffes_own_snapshot_reads():
-    net = read_caffemodel(shared("train_tiny_step_f32_iter_8.caffemodel"))
+    net = read_caffemodel(fixture("train_tiny_step_f32_iter_8.caffemodel"))
     end = np.load(DATA / "train_tiny_step_f32.npz")
     for name, (kernel, bias) in blobs_of(net).items():
         np.testing.assert_array_equal(kernel, end[f"final/{name}_w"])

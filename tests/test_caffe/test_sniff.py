@@ -3,7 +3,7 @@ import zipfile
 import numpy as np
 import pytest
 from caffe_bytes import block, number, packed, v1
-from caffe_files import DATA, TINY, shared
+from caffe_files import TINY, fixture
 from PIL import Image
 
 from deeplabctl.caffe import read_caffemodel
@@ -24,7 +24,7 @@ def test_solver_state_is_named_with_its_iteration_and_net(tmp_path):
 
 
 def test_caffes_own_solver_state_is_named_and_so_is_its_beginning(tmp_path):
-    path = shared("train_tiny_step_f32_iter_8.solverstate")
+    path = fixture("train_tiny_step_f32_iter_8.solverstate")
     (tmp_path / "cut").write_bytes(path.read_bytes()[:3000])
     for file in (path, tmp_path / "cut"):
         assert looks_like_solverstate(file)
@@ -42,7 +42,7 @@ def test_mean_image_is_named(tmp_path):
 
 @pytest.mark.parametrize("name", ["lfov_tiny_v1", "lfov_tiny_v2", "lfov_slim_v1", "lfov_tiny_train_init_v1"])
 def test_caffemodels_are_recognised_whole_and_cut_off(tmp_path, name):
-    path = DATA / f"{name}.caffemodel"
+    path = fixture(f"{name}.caffemodel")
     assert is_caffemodel(path)
     assert not looks_like_solverstate(path)
     for size in (100, 200, 1000, 50_000):

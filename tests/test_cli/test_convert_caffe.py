@@ -9,20 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from caffe_bytes import legacy, packed, v1
-from caffe_files import DATA, SHARED
+from caffe_files import DATA, fixture
 
 from deeplabctl.data.images import read_label
 from deeplabctl.network.layers import weight_shapes
 from deeplabctl.weights.model_info import read_info
 
 MEAN = np.array([104.008, 116.669, 122.675], np.float32)
-
-
-def fixture(name):
-    for folder in (DATA, SHARED / "caffe"):
-        if (folder / name).is_file():
-            return folder / name
-    pytest.skip(f"{name} is only in ../shared")
 
 
 @pytest.mark.tf
@@ -83,7 +76,7 @@ def test_infer_takes_a_caffemodel_directly(deeplabctl, tmp_path):
 
 def test_prototxt_of_another_geometry_is_refused_with_both_values(deeplabctl, tmp_path):
     text = (DATA / "lfov_slim_v1_deploy.prototxt").read_text()
-    model = DATA / "lfov_slim_v1.caffemodel"
+    model = fixture("lfov_slim_v1.caffemodel")
     assert "hole: 12" in text
     (tmp_path / "net.prototxt").write_text(text.replace("hole: 12", "hole: 4"))
     code, _, err = deeplabctl("convert-caffe", model, "--prototxt", "net.prototxt")

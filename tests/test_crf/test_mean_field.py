@@ -11,7 +11,6 @@ from crf_problems import problem, with_weak_labels
 from deeplabctl.crf import CrfParams, refine, refine_energy, refine_many
 
 DATA = Path(__file__).parents[1] / "data" / "crf"
-SHARED = Path(__file__).parents[3] / "shared" / "fixtures"
 V2VOC = CrfParams(pos_w=3, pos_xy_std=3, bi_w=4, bi_xy_std=67, bi_rgb_std=3)
 PROTO = CrfParams(pos_w=3, pos_xy_std=3, bi_w=5, bi_xy_std=50, bi_rgb_std=10)
 NORMALIZATIONS = pytest.mark.parametrize("normalization", ["after", "symmetric"])
@@ -64,9 +63,7 @@ def test_marginals_are_pydensecrfs_with_symmetric_normalisation():
 @pytest.mark.parametrize("name", ["astronaut_250x188", "coffee_250x188", "rocket_249x187"])
 @pytest.mark.parametrize(("adaptive", "tolerance"), [(False, 5.1e-4), (True, 5e-3)])
 def test_marginals_are_pydensecrfs_on_whole_photos(name, adaptive, tolerance):
-    if not (path := SHARED / "crf" / f"{name}.npz").exists():
-        pytest.skip(f"{path.name} is only in ../shared")
-    image, energy, params, q, labels = pydensecrfs(path)
+    image, energy, params, q, labels = pydensecrfs(DATA / f"{name}.npz")
     refined = refine_energy(image, energy, params, adaptive=adaptive)
     np.testing.assert_allclose(refined, q, rtol=0, atol=tolerance)
     np.testing.assert_array_equal(refined.argmax(-1), labels)

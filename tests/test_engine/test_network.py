@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from caffe_files import DATA, read_blobs
+from caffe_files import DATA, fixture, read_blobs
 from family_files import NETS as FAMILY
 from family_files import blobs, deviation, family, photo
 
@@ -22,7 +22,7 @@ SIZES = ["33x33", "97x130", "321x321"]
 def test_logits_are_caffes(net, size):
     image = np.load(DATA / "inputs_u8.npz")[size].astype(np.float32) - MEAN
     expected = np.load(DATA / f"fwd_{net}_{size}.npz")["fc8_voc12"][0].transpose(1, 2, 0)
-    logits = NumbaNetwork("largefov", read_blobs(DATA / NETS[net])).logits(image)
+    logits = NumbaNetwork("largefov", read_blobs(fixture(NETS[net]))).logits(image)
     assert np.abs(logits - expected).max() <= LARGEFOV * np.abs(expected).max()
 
 
@@ -57,7 +57,7 @@ def test_logits_are_caffes_with_either_tile_in_all_layers(m, monkeypatch):
     monkeypatch.setattr("deeplabctl.engine.layers._TRANSFORMS", {m: 0})
     image = np.load(DATA / "inputs_u8.npz")["97x130"].astype(np.float32) - MEAN
     expected = np.load(DATA / "fwd_slim_97x130.npz")["fc8_voc12"][0].transpose(1, 2, 0)
-    logits = NumbaNetwork("largefov", read_blobs(DATA / NETS["slim"])).logits(image)
+    logits = NumbaNetwork("largefov", read_blobs(fixture(NETS["slim"]))).logits(image)
     assert np.abs(logits - expected).max() <= LARGEFOV * np.abs(expected).max()
 
 

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from caffe_files import DATA, read_blobs
+from caffe_files import DATA, fixture, read_blobs
 from exports import noise, small_network
 
 from deeplabctl.engine.operations import operations
@@ -20,7 +20,7 @@ def session(network, scales=(1.0,), flip=False, half=False):
 @pytest.mark.parametrize("size", ["33x33", "321x321"])
 @pytest.mark.parametrize("net", ["lfov_slim_v1", "lfov_tiny_v2"])
 def test_labels_are_caffes(net, size):
-    weights = read_blobs(DATA / f"{net}.caffemodel")
+    weights = read_blobs(fixture(f"{net}.caffemodel"))
     model = build_onnx(operations("largefov", weights), "largefov", (1.0,), flip=False)
     run = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     rgb = np.ascontiguousarray(np.load(DATA / "inputs_u8.npz")[size][..., ::-1])

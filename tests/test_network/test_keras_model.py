@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from caffe_files import DATA, read_blobs
+from caffe_files import DATA, fixture, read_blobs
 
 from deeplabctl.network.initialization import random_weights
 from deeplabctl.network.layers import weight_shapes
@@ -16,7 +16,7 @@ def caffe_net(name, dtype="float32"):
 
     file, width = NETS[name]
     model = build_model("largefov", 21, width=width, dtype=dtype)
-    assign_weights(model, read_blobs(DATA / file))
+    assign_weights(model, read_blobs(fixture(file)))
     return model
 
 

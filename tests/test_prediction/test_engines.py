@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from caffe_files import DATA, read_blobs
+from caffe_files import DATA, fixture, read_blobs
 from command_process import run_without_tensorflow
 from PIL import Image
 from plain_resizing import linear
@@ -63,7 +63,7 @@ def test_gpus_are_seen_by_their_devices(tmp_path):
 @pytest.mark.parametrize("size", ["33x33", "97x130", "321x321"])
 @pytest.mark.parametrize("net", NETS)
 def test_every_label_is_caffes(net, size):
-    network = NumbaNetwork("largefov", read_blobs(DATA / NETS[net]))
+    network = NumbaNetwork("largefov", read_blobs(fixture(NETS[net])))
     logits = network.logits(preprocess(np.load(DATA / "inputs_u8.npz")[size][..., ::-1]))
     blobs = np.load(DATA / f"fwd_{net}_{size}.npz")
     expected, coarse = blobs["interp_argmax"][0], blobs["fc8_voc12"][0].transpose(1, 2, 0)
@@ -139,17 +139,17 @@ def test_engines_agree_for_many_sizes_and_settings(architecture, classes, width,
 @pytest.mark.usefixtures("_cpu")
 def test_a_call_in_another_format_is_tensorflows_and_the_model_has_the_same_weights(needs_bfloat16):
     rgb = np.load(DATA / "inputs_u8.npz")["33x33"][..., ::-1]
-    segmenter = Segmenter.from_weights(DATA / NETS["tiny"])
+    segmenter = Segmenter.from_weights(fixture(NETS["tiny"]))
     assert segmenter.applied.engine == "numba"
     rough = segmenter(np.ascontiguousarray(rgb), precision="bfloat16")
     np.testing.assert_allclose(rough.scores, segmenter.predict(rgb).scores, atol=0.1)
-    kernel = read_network(DATA / NETS["tiny"]).weights["conv1_1/kernel"]
+    kernel = read_network(fixture(NETS["tiny"])).weights["conv1_1/kernel"]
     np.testing.assert_array_equal(segmenter.model.get_layer("conv1_1").kernel, kernel)
 
 
 @pytest.mark.tf
 def test_numba_on_a_keras_model_computes_with_its_weights():
-    segmenter = Segmenter.from_weights(DATA / NETS["tiny"], PredictionSettings(engine="tensorflow"))
+    segmenter = Segmenter.from_weights(fixture(NETS["tiny"]), PredictionSettings(engine="tensorflow"))
     image = np.ascontiguousarray(np.load(DATA / "inputs_u8.npz")["33x33"][..., ::-1])
     own = Segmenter(segmenter.model, segmenter.info)
     assert own.applied.engine == "tensorflow"  # which is loaded
@@ -160,7 +160,7 @@ def test_numba_on_a_keras_model_computes_with_its_weights():
 def test_scores_made_later_from_coarse_logits_are_those_of_the_prediction():
     rgb = np.load(DATA / "inputs_u8.npz")["97x130"][..., ::-1]
     settings = PredictionSettings(scales=(0.5, 1.0), flip=True, engine="numba")
-    segmenter = Segmenter.from_weights(DATA / NETS["tiny"], settings)
+    segmenter = Segmenter.from_weights(fixture(NETS["tiny"]), settings)
     coarse = segmenter.coarse_logits(rgb)
     assert [logits.shape[0] for logits in coarse] == [2, 2]
     np.testing.assert_array_equal(segmenter.scores_from(coarse, rgb.shape[:2]), segmenter.predict(rgb).scores)
@@ -168,14 +168,14 @@ def test_scores_made_later_from_coarse_logits_are_those_of_the_prediction():
 
 def test_prediction_of_a_mirrored_image_is_the_mirrored_prediction_with_flip_only():
     rgb = np.load(DATA / "inputs_u8.npz")["97x130"][..., ::-1]
-    flipping = Segmenter.from_weights(DATA / NETS["tiny"], PredictionSettings(flip=True, engine="numba"))
+    flipping = Segmenter.from_weights(fixture(NETS["tiny"]), PredictionSettings(flip=True, engine="numba"))
     np.testing.assert_array_equal(flipping.label(rgb[:, ::-1]), flipping.label(rgb)[:, ::-1])
     plain = flipping.with_settings(PredictionSettings(engine="numba"))
     assert (plain.label(rgb[:, ::-1]) != plain.label(rgb)[:, ::-1]).any()
 
 
 def test_image_that_there_is_no_memory_for_is_an_error(monkeypatch):
-    segmenter = Segmenter.from_weights(DATA / NETS["tiny"], PredictionSettings(engine="numba"))
+    segmenter = Segmenter.from_weights(fixture(NETS["tiny"]), PredictionSettings(engine="numba"))
     least = segmenter._forward._compiled().least_memory(401, 305)
     assert least >= 401 * 305 * 4 * 16 * 2
     monkeypatch.setattr("deeplabctl.prediction.forward.available_memory", lambda: least - 1)
@@ -185,7 +185,7 @@ def test_image_that_there_is_no_memory_for_is_an_error(monkeypatch):
 
 def test_infer_and_eval_with_numbas_engine_never_load_tensorflow(tmp_path):
     Image.new("RGB", (41, 23), "red").save(tmp_path / "a.png")
-    weights = ["--weights", DATA / NETS["tiny"], "--engine", "numba"]
+    weights = ["--weights", fixture(NETS["tiny"]), "--engine", "numba"]
     code, out, err = run_without_tensorflow(
         "infer", "a.png", *weights, "--overlay", "--json", cwd=tmp_path, loaded="numba"
     )
@@ -206,7 +206,7 @@ def test_infer_and_eval_with_numbas_engine_never_load_tensorflow(tmp_path):
 @pytest.mark.usefixtures("needs_bfloat16")
 def test_precision_of_the_commands_is_tensorflows(tmp_path, deeplabctl, monkeypatch):
     Image.new("RGB", (30, 20), "green").save(tmp_path / "a.png")
-    weights = ["infer", "a.png", "--weights", DATA / NETS["tiny"], "--precision", "bfloat16", "--json"]
+    weights = ["infer", "a.png", "--weights", fixture(NETS["tiny"]), "--precision", "bfloat16", "--json"]
     code, out, err = deeplabctl(*weights)
     assert code == 0, err
     settings = json.loads(out)["settings"]

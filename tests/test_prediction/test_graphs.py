@@ -2,7 +2,7 @@ import types
 
 import numpy as np
 import pytest
-from caffe_files import DATA
+from caffe_files import DATA, fixture
 
 pytestmark = pytest.mark.tf
 
@@ -16,7 +16,7 @@ def test_every_upsampled_label_is_caffes(net, size):
     from deeplabctl.prediction.graphs import Graphs
     from deeplabctl.weights import build_model
 
-    graphs = Graphs(build_model(weights=DATA / NETS[net]), (1.0,), flip=False)
+    graphs = Graphs(build_model(weights=fixture(NETS[net])), (1.0,), flip=False)
     image = np.load(DATA / "inputs_u8.npz")[size].astype(np.float32)[None] - MEAN
     coarse = graphs.coarse(image, np.array([image.shape[1:3]], np.int32))
     full = [8 * (cells - 1) + 1 for cells in coarse[0].shape[1:3]]  # of Caffe's INTERP layer

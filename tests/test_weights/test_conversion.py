@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 from caffe_bytes import legacy, packed, v1
-from caffe_files import DATA, TINY, read_blobs
+from caffe_files import DATA, TINY, fixture, read_blobs
 from tiny_weights import tiny_variables
 
 from deeplabctl.errors import OutputError, WeightsError
@@ -65,7 +65,7 @@ def test_default_output_is_the_sources_name_in_the_working_directory():
 def test_converted_model_is_a_path_with_the_facts_of_the_network(tmp_path):
     names = tuple(f"thing {number}" for number in range(21))
     prototxt = DATA / "lfov_slim_v1_deploy.prototxt"
-    converted = convert(DATA / "lfov_slim_v1.caffemodel", tmp_path / "a.keras", prototxt=prototxt, classes=names)
+    converted = convert(fixture("lfov_slim_v1.caffemodel"), tmp_path / "a.keras", prototxt=prototxt, classes=names)
     assert os.fspath(converted) == str(tmp_path / "a.keras")
     assert (converted.format, converted.new_layers, converted.notes) == ("caffemodel", [], [])
     assert converted.checked_layers == 22
@@ -76,7 +76,7 @@ def test_converted_model_is_a_path_with_the_facts_of_the_network(tmp_path):
     assert len(network.info.provenance["sha256"]) == 64
     assert converted.parameters == sum(array.size for array in network.weights.values())
     np.testing.assert_array_equal(
-        network.weights["fc6/kernel"], read_blobs(DATA / "lfov_slim_v1.caffemodel")["fc6/kernel"]
+        network.weights["fc6/kernel"], read_blobs(fixture("lfov_slim_v1.caffemodel"))["fc6/kernel"]
     )
 
 

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from caffe_files import DATA, TINY, read_blobs
+from caffe_files import DATA, TINY, fixture, read_blobs
 from tiny_weights import tiny_variables
 
 from deeplabctl.classes import VOC_CLASSES
@@ -52,7 +52,7 @@ def test_model_of_another_class_count_or_width_than_its_weights_is_refused():
 
 @pytest.mark.tf
 def test_model_with_caffes_weights_has_caffes_logits():
-    model = build_model(weights=str(DATA / "lfov_slim_v1.caffemodel"))
+    model = build_model(weights=str(fixture("lfov_slim_v1.caffemodel")))
     image = np.load(DATA / "inputs_u8.npz")["33x33"].astype(np.float32) - np.float32([104.008, 116.669, 122.675])
     reference = np.load(DATA / "fwd_slim_33x33.npz")["fc8_voc12"].transpose(0, 2, 3, 1)
     assert np.abs(model(image[None]) - reference).max() <= 2e-5 * np.abs(reference).max()

@@ -5,7 +5,7 @@ import h5py
 import numpy as np
 import pytest
 from caffe_bytes import legacy, packed, v1
-from caffe_files import DATA, TINY
+from caffe_files import TINY, fixture
 from tiny_weights import tiny_variables
 
 from deeplabctl.caffe import read_caffemodel
@@ -62,7 +62,7 @@ def test_kernel_shapes_are_those_of_the_whole_file(tmp_path, kind):
 
 @pytest.mark.parametrize("kind", ["caffemodel", "keras hdf5"])
 def test_kernel_shapes_are_read_without_the_arrays(tmp_path, kind):
-    path = DATA / "lfov_slim_v1.caffemodel"
+    path = fixture("lfov_slim_v1.caffemodel")
     if kind == "keras hdf5":
         path = tmp_path / "w"
         with h5py.File(path, "w") as root:
