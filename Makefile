@@ -10,10 +10,10 @@ PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 READY := $(VENV)/.ready-dev
 USER_READY := $(VENV)/.ready
 
-.PHONY: help install install-dev format check test test-all demo bench bench-all clean
+.PHONY: help install install-dev format check coverage test test-unit test-all demo bench bench-all clean
 
 help:  ## show this
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 install: $(USER_READY)  ## make .venv with the command deeplabctl in it
 install-dev: $(READY)  ## also what checks and tests need
@@ -34,13 +34,25 @@ format: install-dev  ## format the code
 	$(BIN)/ruff format deeplabctl tests benchmarks
 	$(BIN)/ruff check --fix deeplabctl tests benchmarks
 
-check: install-dev  ## style, types
+check: install-dev  ## style, types, and the coverage of the unit tests
 	$(BIN)/ruff format --check deeplabctl tests benchmarks
 	$(BIN)/ruff check deeplabctl tests benchmarks
 	$(BIN)/mypy
+	$(BIN)/python -m pytest -m "not tf" $(PARALLEL) --cov --cov-report=
+	$(BIN)/coverage report --format=total
+
+coverage: install-dev  ## lines that the unit tests run, room by room
+	$(BIN)/python -m pytest -m "not tf" $(PARALLEL) --cov --cov-report=term:skip-covered
 
 test: install-dev  ## unit and TensorFlow tests (minutes), on up to 4 CPUs
 	$(BIN)/python -m pytest $(PARALLEL)
+
+test-unit: install-dev  ## only tests without TensorFlow (a minute)
+	$(BIN)/python -m pytest -m "not tf" $(PARALLEL)
+
+test-%: install-dev  ## only a room: test-data, test-serve, ...
+	@test -n "$(wildcard tests/test_$* tests/test_$*.py)" || { echo "tests/test_$* does not exist"; exit 1; }
+	$(BIN)/python -m pytest $(PARALLEL) $(wildcard tests/test_$* tests/test_$*.py)
 
 test-all: install-dev  ## also the slow tests
 	$(BIN)/python -m pytest --slow $(PARALLEL)
@@ -56,4 +68,4 @@ bench-all: bench  ## also measure everything else
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .coverage

@@ -11,7 +11,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
 DOCS = sorted((ROOT / "docs").glob("*.md"))
-PAGES = [README, CONTRIBUTING, ROOT / "CHANGELOG.md", *DOCS]
+PAGES = [
+    README,
+    CONTRIBUTING,
+    *(ROOT / name for name in ("CHANGELOG.md", "SECURITY.md", "tests/data/README.md")),
+    *DOCS,
+]
 names = [str(page.relative_to(ROOT)) for page in PAGES]
 every_page = pytest.mark.parametrize("page", PAGES, ids=names)
 
