@@ -18,32 +18,31 @@ import numpy as np
 from prediction_engine import noise, processor
 
 from deeplabctl.classes import VOC_CLASSES
-from deeplabctl.network.geometry import scaled_size
-from deeplabctl.network.initialization import random_weights
-from deeplabctl.network.layers import ARCHITECTURES, weight_shapes
-from deeplabctl.network.rows import Conv, Pool, Zoom, fold
+from deeplabctl.network import ARCHITECTURES
+from deeplabctl.network.ops import Convolution, Pooling, Resize
+from deeplabctl.network.ops.operation import fold
 
 CLASSES = len(VOC_CLASSES)
 
 
 def multiplications(architecture: str, size: int) -> float:
     """Return how many products the convolutions of a prediction of size x size pixels take, by their definition."""
-    shapes, facts = weight_shapes(architecture, CLASSES), ARCHITECTURES[architecture]
+    shapes, facts = ARCHITECTURES[architecture].weight_shapes(CLASSES), ARCHITECTURES[architecture]
     total = 0.0
 
     def side(row, inputs: list[int]) -> int:
         nonlocal total
         before = inputs[0]
-        if isinstance(row, Conv):
+        if isinstance(row, Convolution):
             after = (before - 1) // row.stride + 1
             total += after**2 * np.prod(shapes[f"{row.name}/kernel"], dtype=float)
             return after
-        if isinstance(row, Pool):
+        if isinstance(row, Pooling):
             return before if row.stride == 1 else before // 2 + 1
-        return row.factor * (before - 1) + 1 if isinstance(row, Zoom) else before
+        return row.factor * (before - 1) + 1 if isinstance(row, Resize) else before
 
     for scale in facts.scales:
-        fold(facts.prediction_rows, scaled_size(size, scale), side)
+        fold(facts.prediction_rows, facts.scaled_size(size, scale), side)
     return total
 
 
@@ -69,7 +68,7 @@ def predict(architecture: str) -> dict[str, float]:
     from deeplabctl.weights.fitting import Network
     from deeplabctl.weights.model_info import ModelInfo
 
-    weights = random_weights(architecture, CLASSES, 1.0, 0)
+    weights = ARCHITECTURES[architecture].random_weights(CLASSES, 1.0, 0)
     network = Network(ModelInfo(VOC_CLASSES, architecture), weights, [], [], CLASSES)
     settings = PredictionSettings(scales=ARCHITECTURES[architecture].scales, engine="numba")
     found = seconds_of(Segmenter.from_network(network, settings).label, noise(513))
@@ -80,14 +79,13 @@ def train(architecture: str, precision: str) -> dict[str, float]:
     """Return seconds and megabytes of a training step of one image, crop 321, at the network's scales."""
     import tensorflow as tf
 
-    from deeplabctl.network.keras_model import assign_weights, build_model
-    from deeplabctl.network.precision import POLICIES
+    from deeplabctl.network.keras_model import POLICIES, assign_weights, build_model
     from deeplabctl.recipe import recipe_from_dict
     from deeplabctl.training.step import TrainingStep
 
     recipe = recipe_from_dict({"model": {"architecture": architecture}, "solver": {"batch_size": 1}}, "benchmark")
     model = build_model(architecture, CLASSES, dropout=0.5, dtype=POLICIES[precision])
-    assign_weights(model, random_weights(architecture, CLASSES, 1.0, 0))
+    assign_weights(model, ARCHITECTURES[architecture].random_weights(CLASSES, 1.0, 0))
     step = TrainingStep(model, recipe, [1.0] * CLASSES)
     images = tf.constant(np.random.default_rng(0).normal(0, 50, (1, 321, 321, 3)).astype(np.float32))
     labels = tf.constant(np.random.default_rng(0).integers(0, CLASSES, (1, 41, 41)).astype(np.int32))
@@ -118,7 +116,7 @@ def main() -> None:
     print(f"{processor()}; training in {options.precision}")
     first: dict[str, float] = {}
     for name in options.networks:
-        parameters = sum(np.prod(shape) for shape in weight_shapes(name, CLASSES).values())
+        parameters = sum(np.prod(shape) for shape in ARCHITECTURES[name].weight_shapes(CLASSES).values())
         products = multiplications(name, 513)
         line = f"{name}: {parameters / 1e6:.1f} million parameters, {products / 1e9:.0f} G products at 513"
         for part in ("predict", "train"):

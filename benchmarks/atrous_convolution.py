@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from deeplabctl.network.atrous import atrous_convolution
+from deeplabctl.network.ops.convolution import atrous_convolution
 
 CASES = {"width 1.0, crop 321, batch 2": (2, 41, 512, 1024), "width 0.25, crop 129, batch 8": (8, 17, 128, 256)}
 

@@ -18,7 +18,7 @@ from deeplabctl.cli.tensorflow_startup import start_tensorflow
 from deeplabctl.data.dataset import Dataset, Sample
 from deeplabctl.data.images import read_image, write_mask
 from deeplabctl.evaluation.mask_scores import score_masks
-from deeplabctl.network.initialization import random_weights
+from deeplabctl.network import ARCHITECTURES
 from deeplabctl.parallel import available_cpus
 from deeplabctl.weights.model_info import ModelInfo
 
@@ -54,7 +54,7 @@ def make_segmenter(width: float, pad: str):
     from deeplabctl.prediction import PredictionSettings, Segmenter
 
     model = build_model("largefov", 21, width=width)
-    assign_weights(model, random_weights("largefov", 21, width, 0))
+    assign_weights(model, ARCHITECTURES["largefov"].random_weights(21, width, 0))
     return Segmenter(model, ModelInfo(VOC_CLASSES, width=width), PredictionSettings(pad))
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from prediction_engine import processor
 
 from deeplabctl.classes import VOC_CLASSES
-from deeplabctl.network.initialization import random_weights
+from deeplabctl.network import ARCHITECTURES
 from deeplabctl.prediction import PredictionSettings, Segmenter
 from deeplabctl.weights.fitting import Network
 from deeplabctl.weights.model_info import ModelInfo
@@ -26,7 +26,7 @@ Points = list[tuple[float, float]]
 def segmenter(width: float) -> Segmenter:
     """Return a LargeFOV of a width with random weights."""
     info = ModelInfo(VOC_CLASSES, width=width)
-    network = Network(info, random_weights("largefov", 21, width, 0), [], [], 21)
+    network = Network(info, ARCHITECTURES["largefov"].random_weights(21, width, 0), [], [], 21)
     return Segmenter.from_network(network, PredictionSettings())
 
 
@@ -72,7 +72,7 @@ def batches() -> Points:
     from deeplabctl.training.step import TrainingStep
 
     model, found = build_model("largefov", 21, dropout=0.5), []
-    assign_weights(model, random_weights("largefov", 21, 1.0, 0))
+    assign_weights(model, ARCHITECTURES["largefov"].random_weights(21, 1.0, 0))
     rng = np.random.default_rng(0)
     for count in (1, 2, 4, 8):
         step = TrainingStep(model, recipe_from_dict({"solver": {"batch_size": count}}, "benchmark"), [1.0] * 21)

@@ -16,7 +16,7 @@ from PIL import Image
 from deeplabctl.classes import VOC_CLASSES
 from deeplabctl.cli.tensorflow_startup import start_tensorflow
 from deeplabctl.data.images import read_image
-from deeplabctl.network.initialization import random_weights
+from deeplabctl.network import ARCHITECTURES
 from deeplabctl.parallel import available_cpus
 from deeplabctl.prediction import PredictionSettings, Segmenter
 from deeplabctl.prediction.job import run, segment_pictures
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--engine", default="auto")
     options = parser.parse_args()
     info = ModelInfo(VOC_CLASSES, width=options.width)
-    network = Network(info, random_weights("largefov", 21, options.width, 0), [], [], 21)
+    network = Network(info, ARCHITECTURES["largefov"].random_weights(21, options.width, 0), [], [], 21)
     segmenter = Segmenter.from_network(network, PredictionSettings(engine=options.engine))
     if segmenter.applied.engine == "tensorflow":
         start_tensorflow()

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from deeplabctl.classes import VOC_CLASSES
-from deeplabctl.network.initialization import random_weights
+from deeplabctl.network import ARCHITECTURES
 from deeplabctl.parallel import available_cpus
 from deeplabctl.prediction import PredictionSettings, Segmenter
 from deeplabctl.weights.fitting import Network
@@ -48,7 +48,7 @@ def compare(threads: int, sizes: list[int], repetitions: int) -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     info = ModelInfo(VOC_CLASSES)
-    network = Network(info, random_weights("largefov", 21, 1.0, 0), [], [], 21)
+    network = Network(info, ARCHITECTURES["largefov"].random_weights(21, 1.0, 0), [], [], 21)
     segmenter = Segmenter.from_network(network, PredictionSettings(engine="numba"))
     engines = [segmenter, segmenter.with_settings(PredictionSettings(engine="tensorflow"))]
     for size in sizes:
@@ -78,7 +78,7 @@ def cold_start(repetitions: int) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         model = build_model("largefov", 21)
-        assign_weights(model, random_weights("largefov", 21, 1.0, 0))
+        assign_weights(model, ARCHITECTURES["largefov"].random_weights(21, 1.0, 0))
         save_model(Path(folder, "net.keras"), model, ModelInfo(VOC_CLASSES))
         Image.fromarray(noise(321)).save(Path(folder, "one.jpg"))
         times: dict[str, list[float]] = {"numba": [], "tensorflow": []}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from deeplabctl.data.locate import open_dataset
     from deeplabctl.errors import DeepLabError
     from deeplabctl.evaluation import ConfusionMatrix, evaluate
-    from deeplabctl.network.preprocessing import preprocess
+    from deeplabctl.network import preprocess
     from deeplabctl.prediction import PredictionSettings, Segmentation, Segmenter, load
     from deeplabctl.reporting import silent, tqdm_reporter
     from deeplabctl.training.job import TrainedRun, train
@@ -40,7 +40,7 @@ _HOMES = {
     "deeplabctl.data.locate": ("open_dataset",),
     "deeplabctl.errors": ("DeepLabError",),
     "deeplabctl.evaluation": ("ConfusionMatrix", "evaluate"),
-    "deeplabctl.network.preprocessing": ("preprocess",),
+    "deeplabctl.network": ("preprocess",),
     "deeplabctl.prediction": ("PredictionSettings", "Segmentation", "Segmenter", "load"),
     "deeplabctl.reporting": ("silent", "tqdm_reporter"),
     "deeplabctl.training.job": ("TrainedRun", "train"),

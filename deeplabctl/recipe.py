@@ -16,8 +16,7 @@ from deeplabctl import recipes
 from deeplabctl.crf.params import CrfParams
 from deeplabctl.data.augmentation import Augment
 from deeplabctl.errors import RecipeError
-from deeplabctl.network.geometry import crop_step, is_crop_size
-from deeplabctl.network.layers import ARCHITECTURES, DEFAULT_ARCHITECTURE, convolutions
+from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE
 from deeplabctl.recipes.limits import AUTO, LIMITS, MAY_BE_AUTO
 
 
@@ -166,14 +165,14 @@ def recipe_from_dict(tree: dict[str, Any], where: str) -> Recipe:
         if not holds(value):
             raise RecipeError(f"{where}: {section}.{key}: expected {expected}, got {value!r}")
     architecture, crop = recipe.model.architecture, recipe.augment.crop_size
-    step = crop_step(ARCHITECTURES[architecture].scales)
-    if crop != AUTO and not is_crop_size(crop, step):
+    step = ARCHITECTURES[architecture].crop_step
+    if crop != AUTO and not ARCHITECTURES[architecture].is_crop_size(crop):
         scales = ", ".join(f"{scale:g}" for scale in ARCHITECTURES[architecture].scales)
         raise RecipeError(
             f"{where}: augment.crop_size: expected {step}k + 1 pixels ({10 * step + 1}, ...), so that labels lie on "
             f"the logits at all scales of {architecture} ({scales}), got {crop}"
         )
-    names = [conv.name for conv in convolutions(architecture)]
+    names = [conv.name for conv in ARCHITECTURES[architecture].convolutions]
     for layer in recipe.solver.freeze:
         if layer not in names:
             raise RecipeError(

@@ -47,7 +47,7 @@ def _own_home(tmp_path_factory, monkeypatch):
 @pytest.fixture
 def needs_bfloat16():
     """Skip a test where this processor, or the instructions that oneDNN may use of it, cannot compute in bfloat16."""
-    from deeplabctl.network.precision import can_compute
+    from deeplabctl.network.keras_model import can_compute
 
     if not can_compute("bfloat16"):
         pytest.skip("bfloat16 cannot be computed here")

@@ -4,9 +4,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
 
-from deeplabctl.network.layers import ARCHITECTURES, Weights
-from deeplabctl.network.preprocessing import MEAN_BGR
-from deeplabctl.network.rows import Conv
+from deeplabctl.network import ARCHITECTURES, Weights, preprocess
+from deeplabctl.network.ops import Convolution
 
 ROWS = ARCHITECTURES["largefov"].rows
 
@@ -18,7 +17,7 @@ class Network(torch.nn.Module):
         super().__init__()
         self.kernels, self.biases = torch.nn.ParameterDict(), torch.nn.ParameterDict()
         for row in ROWS:
-            if isinstance(row, Conv):
+            if isinstance(row, Convolution):
                 kernel = torch.from_numpy(weights[f"{row.name}/kernel"].transpose(3, 2, 0, 1).copy())
                 self.kernels[row.name] = torch.nn.Parameter(kernel.to(memory_format=torch.channels_last))
                 self.biases[row.name] = torch.nn.Parameter(torch.from_numpy(weights[f"{row.name}/bias"].copy()))
@@ -26,7 +25,7 @@ class Network(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the logits (N, C, h, w)."""
         for row in ROWS:
-            if isinstance(row, Conv):
+            if isinstance(row, Convolution):
                 kernel, bias = self.kernels[row.name], self.biases[row.name]
                 x = F.conv2d(x, kernel, bias, padding=row.pad, dilation=row.dilation)
                 x = F.relu(x) if row.relu else x
@@ -45,7 +44,7 @@ def label(network: Network, image: np.ndarray, dtype: torch.dtype) -> np.ndarray
     height, width = image.shape[:2]
     full = [-(-(side - 1) // 8) * 8 + 1 for side in (height, width)]
     x = torch.zeros((1, 3, *full)).to(memory_format=torch.channels_last)
-    pixels = torch.from_numpy(image).flip(-1).float() - torch.tensor(MEAN_BGR)
+    pixels = torch.from_numpy(preprocess(image))
     x[0, :, :height, :width] = pixels.permute(2, 0, 1)
     logits = network(x.to(dtype)).float()
     logits = F.interpolate(logits, full, mode="bilinear", align_corners=True)[0, :, :height, :width]
@@ -59,7 +58,7 @@ class TrainingStep:
         self.network, self.dtype = network.train(), dtype
         groups = []
         for row in ROWS:
-            if isinstance(row, Conv):
+            if isinstance(row, Convolution):
                 head = 10 if row.classifier else 1
                 for table, index in ((network.kernels, 0), (network.biases, 1)):
                     groups.append(

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from deeplabctl.classes import VOC_CLASSES
-from deeplabctl.network.initialization import random_weights
+from deeplabctl.network import ARCHITECTURES
 
 SIDE = 2048  # of the matrices
 
@@ -44,7 +44,7 @@ def deeplabctl(engine: str, precision: str, threads: int) -> dict[str, Callable]
     from deeplabctl.weights.fitting import Network
     from deeplabctl.weights.model_info import ModelInfo
 
-    weights = random_weights("largefov", 21, 1.0, 0)
+    weights = ARCHITECTURES["largefov"].random_weights(21, 1.0, 0)
     if engine == "tensorflow":
         import tensorflow as tf
 
@@ -57,8 +57,7 @@ def deeplabctl(engine: str, precision: str, threads: int) -> dict[str, Callable]
     def train(size: int, count: int) -> float:
         import tensorflow as tf
 
-        from deeplabctl.network.keras_model import assign_weights, build_model
-        from deeplabctl.network.precision import POLICIES
+        from deeplabctl.network.keras_model import POLICIES, assign_weights, build_model
         from deeplabctl.recipe import recipe_from_dict
         from deeplabctl.training.step import TrainingStep
 
@@ -82,7 +81,7 @@ def torch(precision: str, threads: int) -> dict[str, Callable]:
 
     pytorch.set_num_threads(threads)
     dtype = getattr(pytorch, precision)
-    weights = random_weights("largefov", 21, 1.0, 0)
+    weights = ARCHITECTURES["largefov"].random_weights(21, 1.0, 0)
     network = Network(weights).eval().to(dtype)
     steps = {}
 
@@ -120,7 +119,7 @@ def export(path: Path) -> None:
     from deeplabctl.weights.model_info import ModelInfo
 
     model = build_model("largefov", 21)
-    assign_weights(model, random_weights("largefov", 21, 1.0, 0))
+    assign_weights(model, ARCHITECTURES["largefov"].random_weights(21, 1.0, 0))
     save_model(path.with_suffix(".keras"), model, ModelInfo(VOC_CLASSES))
     app(["export", str(path.with_suffix(".keras")), "--to", "onnx", "--out", str(path), "--quiet"])
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deeplabctl.errors import WeightsError
-from deeplabctl.network.layers import Shapes, Weights
+from deeplabctl.network import Shapes, Weights
 
 CONVOLUTION, INNER_PRODUCT, BATCH_NORM, SCALE = "Convolution", "InnerProduct", "BatchNorm", "Scale"
 

@@ -9,21 +9,14 @@ from statistics import median
 from deeplabctl.caffe.net import SCALE_COPY, scale_name
 from deeplabctl.caffe.text_format import Message, Value, parse
 from deeplabctl.errors import WeightsError
-from deeplabctl.network.layers import ARCHITECTURES, DEFAULT_ARCHITECTURE, classifiers
-from deeplabctl.network.rows import Conv, Norm, Pool, Row, Rows, Sum, Zoom, fold
+from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE
+from deeplabctl.network.architecture import Rows
+from deeplabctl.network.ops import Convolution, Norm, Operation
+from deeplabctl.network.ops.operation import fold, shown
 
 MAX_SIZE = 1_000_000  # bytes; those of the largest known nets have a fifth of it
 
-POOL_KERNEL, POOL_PAD = 3, 1  # of every pooling in the table
 TYPES = {"4": "convolution", "17": "pooling", "25": "eltwise"}  # V1LayerParameter.LayerType by number
-# The type of a row's layer, without capitals, and the message with its settings.
-KINDS: dict[type[Row], tuple[str, str]] = {
-    Conv: ("convolution", "convolution_param"), Pool: ("pooling", "pooling_param"),
-    Norm: ("batchnorm", "batch_norm_param"), Sum: ("eltwise", "eltwise_param"),
-    Zoom: ("interp", "interp_param"),
-}  # fmt: skip
-NORM_EPS = 1e-5  # as it is written
-POOL_METHODS: dict[str | int | float, str] = {"MAX": "max", "AVE": "average", 0: "max", 1: "average", 2: "stochastic"}
 
 
 def read_prototxt(path: str | Path) -> Message:
@@ -94,15 +87,17 @@ class _Check:
         self.names: list[str] = []
         self.wrong: list[str] = []
         self._given, self._num_classes = given, num_classes
-        self._optional = classifiers(architecture) if len(classifiers(architecture)) == 1 else ()
+        self._optional = (
+            ARCHITECTURES[architecture].classifiers if len(ARCHITECTURES[architecture].classifiers) == 1 else ()
+        )
         self._known = {row.name for row in rows} | {scale_name(row.name) for row in rows if isinstance(row, Norm)}
         self._width = _width(rows, given) if width is None else width
         fold(rows, None, self._compare)
         for name, layers in given.items():
             if name not in self._known and any(_type(layer) == "pooling" for layer in layers):
-                self.wrong.append(f"+ {_shown(layers[0].last('name'))} (line {_line(layers[0])}): unexpected pooling")
+                self.wrong.append(f"+ {shown(layers[0].last('name'))} (line {_line(layers[0])}): unexpected pooling")
 
-    def _compare(self, row: Row, inputs: list[str | None]) -> str | None:
+    def _compare(self, row: Operation, inputs: list[str | None]) -> str | None:
         """Compare a row with its layer; returns the name of the layer's result, None where it is not known."""
         name = row.name
         if name not in self._given and name in self._optional:
@@ -118,17 +113,17 @@ class _Check:
             self.wrong += [] if scales else [f"- {scale_name(row.name)} (missing)"]
             pairs += [(layer, _other_type("scale", layer)) for layer in scales]
         for layer, differences in pairs:
-            given = [_shown(bottom) for bottom in layer.get("bottom", [])]
+            given = [shown(bottom) for bottom in layer.get("bottom", [])]
             if None not in inputs and sorted(given) != sorted(map(str, inputs)):
                 differences = [
                     *differences,
                     f"inputs expected {' and '.join(map(str, inputs))}, got {' and '.join(given)}",
                 ]
-            self.wrong += [f"{_shown(layer.last('name'))} (line {_line(layer)}): {text}" for text in differences]
+            self.wrong += [f"{shown(layer.last('name'))} (line {_line(layer)}): {text}" for text in differences]
         return str(found[-1].last("top")) if found and found[-1].last("top") else None
 
-    def _outputs(self, row: Row) -> int | None:
-        if not isinstance(row, Conv):
+    def _outputs(self, row: Operation) -> int | None:
+        if not isinstance(row, Convolution):
             return None
         return self._num_classes if row.classifier else max(1, round(row.channels * self._width))
 
@@ -145,75 +140,44 @@ class _Check:
 
 def _other_type(expected: str, layer: Message) -> list[str]:
     """Describe a layer of another type than the expected one."""
-    return [] if _type(layer) == expected else [f"expected a {expected}, got {_shown(layer.last('type'))}"]
+    return [] if _type(layer) == expected else [f"expected a {expected}, got {shown(layer.last('type'))}"]
 
 
-def _differences(row: Row, layer: Message, outputs: int | None) -> list[str]:
+def _differences(row: Operation, layer: Message, outputs: int | None) -> list[str]:
     """Describe what differs between a row of the table and a layer: the setting, expected and got."""
-    kind, parameter = KINDS[type(row)]
-    if other := _other_type(kind, layer):
+    if other := _other_type(row.caffe_type, layer):
         return other
-    settings = _merged(layer.messages(parameter))
-    compared: list[tuple[str, Value, Sequence[Value | None]]]
-    if isinstance(row, Conv):
-        compared = [
-            ("kernel", row.kernel, _extents(settings, ["kernel_size"], "kernel", None)),
-            ("pad", row.pad, _extents(settings, ["pad"], "pad", 0)),
-            ("stride", row.stride, _extents(settings, ["stride"], "stride", 1)),
-            ("dilation", row.dilation, _extents(settings, ["hole", "dilation"], "hole", 1)),
-            ("group", 1, settings.get("group", [1])),
-        ]
-        count = settings.last("num_output")
-        if outputs is not None and not str(count).startswith("${"):  # a template's place for it
-            compared.append(("num_output", outputs, [count]))
-    elif isinstance(row, Pool):
-        compared = [
-            ("kernel", POOL_KERNEL, _extents(settings, ["kernel_size"], "kernel", None)),
-            ("pad", POOL_PAD, _extents(settings, ["pad"], "pad", 0)),
-            ("stride", row.stride, _extents(settings, ["stride"], "stride", 1)),
-        ]
-        method = settings.last("pool") or "MAX"
-        if isinstance(method, Message) or POOL_METHODS.get(method) != row.kind:
-            return [f"expected {row.kind} pooling, got {_shown(method)}"]
-        if settings.last("global_pooling") in ("true", 1) or settings.last("round_mode") in ("FLOOR", 1):
-            return ["expected pooling in windows, its size rounded up, got global_pooling or round_mode: FLOOR"]
-    elif isinstance(row, Zoom):
-        compared = [("zoom_factor", row.factor, settings.get("zoom_factor", [None]))]
-    elif isinstance(row, Norm):
-        compared = [("eps", NORM_EPS, settings.get("eps", [NORM_EPS]))]
-    else:
-        operation = settings.last("operation")
-        compared = [("operation", "SUM", ["SUM" if operation in (None, 1) else operation])]
-    return [
-        f"{what} expected {expected}, got {' and '.join(dict.fromkeys(map(_shown, values)))}"
-        for what, expected, values in compared
-        if any(value != expected for value in values)
-    ]
+    return row.caffe_differences(_Settings(layer.messages(row.caffe_settings)), outputs)
 
 
-def _extents(settings: Message, both: list[str], one: str, default: int | None) -> list[Value | None]:
-    """Return all values of a setting, under any of its names; the default for an axis without one."""
-    values: list[Value | None] = [value for name in both for value in settings.get(name, [])]
-    missing: list[Value | None] = [] if values else [default]
-    for axis in "hw":
-        values += settings.get(f"{one}_{axis}", missing)
-    return values
+class _Settings:
+    """Hold the settings of a layer, from all messages of them that it has."""
 
+    def __init__(self, messages: Iterable[Message]) -> None:
+        self._given: dict[str, list[Value]] = {}
+        for message in messages:
+            for name, values in message.items():
+                self._given.setdefault(name, []).extend(values)
 
-def _merged(messages: list[Message]) -> Message:
-    merged = Message(messages[0].where if messages else "")
-    for message in messages:
-        for name, values in message.items():
-            merged.setdefault(name, []).extend(values)
-    return merged
+    def values(self, name: str, default: object) -> Sequence[object]:
+        """Return the values of a setting, or the default."""
+        return self._given.get(name, [default])
+
+    def extents(self, names: Sequence[str], axis_name: str, default: object) -> Sequence[object]:
+        """Return all values of a setting, under any of its names; the default for an axis without one."""
+        values: list[object] = [value for name in names for value in self._given.get(name, [])]
+        missing = [] if values else [default]
+        for axis in "hw":
+            values += self._given.get(f"{axis_name}_{axis}", missing)
+        return values
 
 
 def _width(rows: Rows, given: dict[str, list[Message]]) -> float:
     ratios = []
     for row in rows:
-        if isinstance(row, Conv) and not row.classifier:
+        if isinstance(row, Convolution) and not row.classifier:
             for layer in given.get(row.name, []):
-                count = _merged(layer.messages("convolution_param")).last("num_output")
+                count = _Settings(layer.messages("convolution_param")).values("num_output", None)[-1]
                 if isinstance(count, int):
                     ratios.append(count / row.channels)
     return median(ratios) if ratios else 1.0
@@ -226,9 +190,3 @@ def _type(layer: Message) -> str:
 
 def _line(layer: Message) -> str:
     return layer.where.rpartition(":")[2]
-
-
-def _shown(value: Value | None) -> str:
-    """Return a value on one line."""
-    text = "none" if value is None else "a message" if isinstance(value, Message) else str(value)[:40]
-    return "".join(char if char.isprintable() else "\ufffd" for char in text)

@@ -10,7 +10,7 @@ from deeplabctl.cli.console import usage_errors
 
 if TYPE_CHECKING:
     from deeplabctl.crf.params import CrfParams
-    from deeplabctl.network.precision import Precision
+    from deeplabctl.network.keras_model import Precision
     from deeplabctl.prediction.segmenter import Segmenter
     from deeplabctl.prediction.settings import Engine, Pad, PredictionSettings, SettingsRequest
     from deeplabctl.reporting import Reporter

@@ -234,7 +234,7 @@ def _train(job: TrainingJob, worker: Worker | None, report: Reporter) -> tuple[T
 
 def _with_auto_precision(job: TrainingJob) -> TrainingJob:
     """Let $DEEPLABCTL_AUTO_PRECISION say what "auto" stands for, instead of what is fastest on this machine."""
-    from deeplabctl.network.precision import POLICIES
+    from deeplabctl.network.keras_model import POLICIES
     from deeplabctl.training.plan import with_precision
 
     wanted = os.environ.get("DEEPLABCTL_AUTO_PRECISION")

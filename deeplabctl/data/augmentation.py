@@ -17,8 +17,7 @@ from deeplabctl.arrays import Image, Label, Pixels
 from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.color_augmentation import ColorChange
 from deeplabctl.data.opencv_resizing import rescale_as_opencv
-from deeplabctl.network.layers import OUTPUT_STRIDE
-from deeplabctl.network.preprocessing import preprocess
+from deeplabctl.network.architecture import CAFFE_PREPROCESSING, Preprocessing
 
 
 @dataclass(frozen=True)
@@ -38,10 +37,16 @@ class Augment:
     channel_gain: float = 0.0  # factor as jitter's, of each channel by itself
 
 
-def augment(image: Image, label: Label, settings: Augment, rng: np.random.Generator) -> tuple[Pixels, Label]:
+def augment(
+    image: Image,
+    label: Label,
+    settings: Augment,
+    rng: np.random.Generator,
+    preprocessing: Preprocessing = CAFFE_PREPROCESSING,
+) -> tuple[Pixels, Label]:
     """Scale, crop, mirror and recolour a sample.
 
-    Takes (H, W, 3) uint8 RGB and (H, W) uint8; returns the crop as float32 BGR minus the mean and its label at full
+    Takes (H, W, 3) uint8 RGB and (H, W) uint8; returns the preprocessed crop as float32 and its label at full
     resolution. Random numbers are always drawn in the same order, so that a setting does not change those of another.
     """
     chance, (smallest, largest) = rng.random(), settings.scale
@@ -68,7 +73,8 @@ def augment(image: Image, label: Label, settings: Augment, rng: np.random.Genera
         (red, green, blue),
     )
     window = np.s_[top : top + size, left : left + size]
-    return crop(change.apply(image[window]), label[window], size, 0, 0, mirror=settings.mirror and flip < 0.5)
+    changed, mirror = change.apply(image[window]), settings.mirror and flip < 0.5
+    return crop(changed, label[window], size, 0, 0, mirror=mirror, preprocessing=preprocessing)
 
 
 def _corner_around_class(label: Label, size: int, which_class: float, which_pixel: float) -> tuple[int, int] | None:
@@ -91,13 +97,22 @@ def _start(centre: int, size: int, length: int) -> int:
     return min(max(centre - size // 2, 0), max(length - size, 0))
 
 
-def crop(image: Image, label: Label, size: int, top: int, left: int, *, mirror: bool) -> tuple[Pixels, Label]:
+def crop(
+    image: Image,
+    label: Label,
+    size: int,
+    top: int,
+    left: int,
+    *,
+    mirror: bool,
+    preprocessing: Preprocessing = CAFFE_PREPROCESSING,
+) -> tuple[Pixels, Label]:
     """Take a square crop, preprocess it, pad it where it goes beyond the image, and mirror it left to right."""
     window = np.s_[top : top + size, left : left + size]
-    pixels, label = preprocess(image[window]), label[window]
+    pixels, label = preprocessing(image[window]), label[window]
     below, beside = size - label.shape[0], size - label.shape[1]
     if below or beside:
-        pixels = np.pad(pixels, ((0, below), (0, beside), (0, 0)))
+        pixels = np.pad(pixels, ((0, below), (0, beside), (0, 0)), constant_values=preprocessing.padding)
         label = np.pad(label, ((0, below), (0, beside)), constant_values=IGNORE_LABEL)
     if mirror:
         pixels, label = pixels[:, ::-1], label[:, ::-1]
@@ -112,7 +127,7 @@ def rescale(image: Image, label: Label, scale: float) -> tuple[Image, Label]:
     return np.asarray(resized), np.asarray(nearest)
 
 
-def shrink_label(label: Label, stride: int = OUTPUT_STRIDE) -> Label:
+def shrink_label(label: Label, stride: int = 8) -> Label:
     """Shrink (..., 8h - 7, 8w - 7) to (..., h, w) by taking pixel 8i, which lies on cell i of the logits.
 
     With a smaller stride s, pixel s * i is taken, which lies on cell i of the logits upsampled by 8 / s.

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from deeplabctl.arrays import Image, Label, Pixels
+from deeplabctl.arrays import Image, Label
 from deeplabctl.data.augmentation import Augment, augment
 from deeplabctl.data.dataset import Dataset, Sample
 from deeplabctl.data.images import read_image, read_label
-from deeplabctl.network.preprocessing import MEAN_BGR
+from deeplabctl.network.architecture import CAFFE_PREPROCESSING
 from deeplabctl.render import contact_sheet
 
 
@@ -37,15 +37,10 @@ def draw_augmented(dataset: Dataset, samples: Sequence[Sample], settings: Augmen
                 rng = np.random.default_rng((seed, number, crop))
                 pixels, cropped = augment(image, label, settings, rng)
                 size = f"{settings.crop_size}x{settings.crop_size}"
-                yield f"crop {crop + 1}, {size}", _undo_preprocessing(pixels), cropped
+                yield f"crop {crop + 1}, {size}", CAFFE_PREPROCESSING.undo(pixels), cropped
 
     return contact_sheet(cells(), crops + 1, dataset.classes, width=240)
 
 
 def _read(sample: Sample) -> tuple[Image, Label]:
     return read_image(sample.image), read_label(sample.label)
-
-
-def _undo_preprocessing(pixels: Pixels) -> Image:
-    """Turn BGR minus the mean back into RGB."""
-    return np.clip(np.rint(pixels + np.array(MEAN_BGR, np.float32)), 0, 255).astype(np.uint8)[..., ::-1]

@@ -16,8 +16,10 @@ from deeplabctl.arrays import Float32
 from deeplabctl.engine.buffers import Buffers, aligned
 from deeplabctl.engine.layers import ConvolutionLayer, padded
 from deeplabctl.engine.minimal_filtering import KERNEL, TILES, matrices, tile_starts
-from deeplabctl.engine.operations import Convolution, Picture
 from deeplabctl.engine.workers import Workers
+from deeplabctl.network.ops import BIAS, LINEAR, RELU, Convolution, Input, Node
+from deeplabctl.network.ops import KERNEL as WEIGHTS
+from deeplabctl.network.ops.convolution import SCALE
 
 Batch = npt.NDArray[np.float32]  # (N, H, W, C)
 Size = tuple[int, int]
@@ -90,12 +92,13 @@ class BatchConvolutions:
             lent.append(self._buffers.take(size))
             return lent[-1][:size]
 
-        before, one = (Picture(channels=incoming),), np.ones(outgoing, np.float32)
-        operation = Convolution("", before, kernel, one, bias, stride=1, dilation=dilation, relu=relu)
-        layer = ConvolutionLayer(operation, incoming, self._form, self._workers, (_TILE,), allocate)
+        op = Convolution("", outgoing, dilation=dilation, activation=RELU if relu else LINEAR)
+        arrays = {WEIGHTS: kernel, SCALE: np.ones(outgoing, np.float32), BIAS: bias}
+        node = Node(op, (Node(Input(), (), incoming),), outgoing, arrays)
+        layer = ConvolutionLayer(node, self._workers, (_TILE,), allocate)
         result = _array((*images.shape[:3], outgoing))
         for image, goal in zip(images, result, strict=True):
-            layer.compute([image.reshape(-1)], image.shape[:2], goal.reshape(-1))
+            layer.compute([image.reshape(-1)], [image.shape[:2]], goal.reshape(-1))
         for array in lent:
             self._buffers.give(array)
         return result

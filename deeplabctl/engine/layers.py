@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from deeplabctl.arrays import Float32
 from deeplabctl.engine.buffers import aligned
-from deeplabctl.engine.minimal_filtering import KERNEL, TILES, multiplications, tile_starts
-from deeplabctl.engine.operations import Addition, Convolution, Enlargement, Pooling
+from deeplabctl.engine.minimal_filtering import KERNEL as KERNEL_SIZE
+from deeplabctl.engine.minimal_filtering import TILES, multiplications, tile_starts
 from deeplabctl.engine.workers import Workers
+from deeplabctl.network.ops import BIAS, KERNEL, Convolution, Input, Node, Operation, Pooling, Resize, Sum
+from deeplabctl.network.ops.convolution import SCALE
 
 if TYPE_CHECKING:
     from deeplabctl.engine.convolution import Part
-    from deeplabctl.engine.registers import Form
 
 Size = tuple[int, int]  # height, width
 
@@ -36,45 +37,36 @@ class ConvolutionLayer:
 
     def __init__(
         self,
-        operation: Convolution,
-        depth: int,
-        form: Form,
+        node: Node,
         workers: Workers,
         tiles: Sequence[int] = (),
         allocate: Callable[[int], Float32] = aligned,
     ) -> None:
-        from deeplabctl.engine.registers import REGISTERS
+        from deeplabctl.engine.registers import REGISTERS, best_form
 
-        self._operation, self._depth, self._form, self._workers = operation, depth, form, workers
+        assert isinstance(node.op, Convolution)
+        self._op, self._kernel, self._channels = node.op, node.arrays[KERNEL], node.channels
+        self._depth, self._form, self._workers = depth(node.inputs[0]), best_form(), workers
         self._tiles, self._allocate = tiles or TILES, allocate
-        self._width = REGISTERS * len(form[0])
-        self._panels = -(-padded(operation.channels) // self._width)  # zeros too: the next layer reads them
-        self._affine = self._packed_affine(len(form[0]))
+        self._width = REGISTERS * len(self._form[0])
+        self._panels = -(-padded(node.channels) // self._width)  # zeros too: the next layer reads them
+        self._affine = self._packed_affine(node.arrays[SCALE], node.arrays[BIAS], len(self._form[0]))
         self._packed: dict[int, Float32] = {}
-
-    def size(self, before: Size) -> Size:
-        """Return the size of the result."""
-        side, operation = self._operation.kernel.shape[0], self._operation
-        pad = operation.dilation * (side - 1) // 2
-        height, width = (
-            (length + 2 * pad - operation.dilation * (side - 1) - 1) // operation.stride + 1 for length in before
-        )
-        return height, width
 
     def tile(self, before: Size) -> int:
         """Return the side of the tiles that cost least for images of this size; `PIXELS`: none do."""
-        operation = self._operation
-        side, _, incoming, outgoing = operation.kernel.shape
-        costs = {PIXELS: side**2 * math.prod(self.size(before)) * (1 + _COPIES / outgoing)}
-        if side == KERNEL and operation.stride == 1 and self._depth == padded(incoming):
+        side, _, incoming, outgoing = self._kernel.shape
+        costs = {PIXELS: side**2 * math.prod(self._op.size([before])) * (1 + _COPIES / outgoing)}
+        if side == KERNEL_SIZE and self._op.stride == 1 and self._depth == padded(incoming):
             for m in self._tiles:
                 transforms = _TRANSFORMS[m] * (1 / incoming + 1 / outgoing)
                 larger = _LARGER_TILE if m > TILES[0] else 1
-                costs[m] = multiplications(*before, operation.dilation, m) * (1 + transforms) * larger
+                costs[m] = multiplications(*before, self._op.dilation, m) * (1 + transforms) * larger
         return min(costs, key=lambda m: costs[m])
 
-    def compute(self, images: list[Float32], before: Size, result: Float32) -> None:
+    def compute(self, images: Sequence[Float32], sizes: Sequence[Size], result: Float32) -> None:
         """Convolve an image [height][width][depth]."""
+        before = sizes[0]
         m = self.tile(before)
         if m not in self._packed:
             self._packed[m] = self._pack(m)
@@ -86,8 +78,8 @@ class ConvolutionLayer:
     def _pack(self, m: int) -> Float32:
         from deeplabctl.engine.packing import pack_kernel, pack_transformed
 
-        kernel = np.ascontiguousarray(self._operation.kernel, np.float32)
-        values = (m + KERNEL - 1) ** 2 if m else kernel.shape[0] ** 2
+        kernel = np.ascontiguousarray(self._kernel, np.float32)
+        values = (m + KERNEL_SIZE - 1) ** 2 if m else kernel.shape[0] ** 2
         packed = self._allocate(values * self._depth * self._panels * self._width)
         if m == PIXELS:
             pack_kernel(kernel, self._depth, self._width, packed)
@@ -103,9 +95,9 @@ class ConvolutionLayer:
         self._workers.run(pack, self._workers.ranges(self._panels))
         return packed
 
-    def _packed_affine(self, lanes: int) -> Float32:
+    def _packed_affine(self, scale: Float32, bias: Float32, lanes: int) -> Float32:
         terms = np.zeros((2, self._panels * self._width), np.float32)
-        terms[:, : self._operation.channels] = self._operation.scale, self._operation.bias
+        terms[:, : self._channels] = scale, bias
         packed = aligned(terms.size)
         packed[:] = terms.reshape(2, -1, lanes).transpose(1, 0, 2).ravel()
         return packed
@@ -113,17 +105,17 @@ class ConvolutionLayer:
     def _by_tiles(self, m: int, image: Float32, before: Size, result: Float32) -> None:
         from deeplabctl.engine.convolution import apart, convolve_tiles
 
-        rows, dilation = len(self._form[1]), self._operation.dilation
+        rows, dilation = len(self._form[1]), self._op.dilation
         tops, lefts = (tile_starts(length, dilation, m) for length in before)
         is_large = self._packed[m].size > _LARGE_KERNEL
         parts = self._parts(len(tops) * len(lefts), is_large)
         share = max(last - first for first, last, _, _ in parts)
         usual = _TILES_OF_LARGE_BLOCK if is_large else _TILES_OF_BLOCK
         block = -(-share // (max(1, round(share / usual)) * rows)) * rows
-        values = (m + KERNEL - 1) ** 2
+        values = (m + KERNEL_SIZE - 1) ** 2
         panels = max(last - first for _, _, first, last in parts)
         sizes = (block * self._depth, block * panels * self._width, 0)
-        shape = (*before, self._depth, padded(self._operation.channels))
+        shape = (*before, self._depth, padded(self._channels))
 
         def convolve(part: Part, work: Float32) -> None:
             convolve_tiles(
@@ -136,12 +128,11 @@ class ConvolutionLayer:
     def _by_pixels(self, image: Float32, before: Size, result: Float32) -> None:
         from deeplabctl.engine.convolution import convolve_pixels
 
-        operation, lanes, rows = self._operation, len(self._form[0]), len(self._form[1])
-        side = operation.kernel.shape[0]
+        op, side, lanes, rows = self._op, self._op.kernel, len(self._form[0]), len(self._form[1])
         group = -(-(side**2) * self._depth // lanes) * lanes * rows
         groups = max(1, _PIXELS_OF_BLOCK // group)
-        window = (side, operation.stride, operation.dilation)
-        shape = (*before, self._depth, padded(operation.channels))
+        window = (side, op.stride, op.dilation)
+        shape = (*before, self._depth, padded(self._channels))
 
         def convolve(part: Part, work: Float32) -> None:
             convolve_pixels(
@@ -150,12 +141,12 @@ class ConvolutionLayer:
             )  # fmt: skip
 
         is_large = self._packed[PIXELS].size > _LARGE_KERNEL
-        parts = self._parts(math.prod(self.size(before)), is_large)
+        parts = self._parts(math.prod(op.size([before])), is_large)
         self._workers.run(convolve, parts, groups * (group + rows * self._width))
 
     @property
     def _least(self) -> np.float32:
-        return np.float32(0 if self._operation.relu else -np.inf)
+        return np.float32(self._op.activation.least)
 
     def _parts(self, count: int, is_large: bool) -> list[Part]:
         """Split tiles or pixels, and the panels as well where there are fewer groups of them than threads."""
@@ -174,72 +165,60 @@ class ConvolutionLayer:
 class PoolingLayer:
     """Pool images of any size."""
 
-    def __init__(self, operation: Pooling, depth: int, workers: Workers) -> None:
-        self._operation, self._depth, self._workers = operation, depth, workers
+    def __init__(self, node: Node, workers: Workers) -> None:
+        assert isinstance(node.op, Pooling)
+        self._op, self._depth, self._workers = node.op, depth(node), workers
 
-    def size(self, before: Size) -> Size:
-        """Return the size of the result: Caffe's, rounded up and clipped."""
-        height, width = (length if self._operation.stride == 1 else length // 2 + 1 for length in before)
-        return height, width
-
-    def compute(self, images: list[Float32], before: Size, result: Float32) -> None:
+    def compute(self, images: Sequence[Float32], sizes: Sequence[Size], result: Float32) -> None:
         """Pool an image [height][width][depth]."""
         from deeplabctl.engine.pooling import pool
 
-        height, width = self.size(before)
-        shape, operation = (*before, self._depth), self._operation
+        height, width = self._op.size(sizes)
+        shape, is_max, stride = (*sizes[0], self._depth), self._op.kind == "max", self._op.stride
 
         def run(rows: tuple[int, int], work: Float32) -> None:
-            pool(images[0], shape, operation.stride, operation.is_max, *rows, width, result)
+            pool(images[0], shape, stride, is_max, *rows, width, result)
 
         self._workers.run(run, self._workers.ranges(height))
 
 
-class AdditionLayer:
+class SumLayer:
     """Add images."""
 
-    def __init__(self, operation: Addition, depth: int, workers: Workers) -> None:
-        self._relu, self._depth, self._workers = operation.relu, depth, workers
+    def __init__(self, node: Node, workers: Workers) -> None:
+        assert isinstance(node.op, Sum)
+        self._least, self._depth, self._workers = node.op.activation.least, depth(node), workers
 
-    def size(self, before: Size) -> Size:
-        """Return the size of the result."""
-        return before
-
-    def compute(self, images: list[Float32], before: Size, result: Float32) -> None:
+    def compute(self, images: Sequence[Float32], sizes: Sequence[Size], result: Float32) -> None:
         """Add images, in their order."""
         from deeplabctl.engine.pooling import add
 
         total = images[0]
         for number, other in enumerate(images[1:], 2):
-            least = np.float32(0 if self._relu and number == len(images) else -np.inf)
+            least = np.float32(self._least if number == len(images) else -np.inf)
 
             def run(floats: tuple[int, int], work: Float32, a: Float32 = total, b: Float32 = other,
                     least: np.float32 = least) -> None:  # fmt: skip
                 add(a, b, least, *floats, result)
 
-            self._workers.run(run, self._workers.ranges(math.prod(before) * self._depth))
+            self._workers.run(run, self._workers.ranges(math.prod(sizes[0]) * self._depth))
             total = result
 
 
-class EnlargementLayer:
-    """Enlarge images with aligned corners."""
+class ResizeLayer:
+    """Resize images with aligned corners."""
 
-    def __init__(self, operation: Enlargement, depth: int, workers: Workers) -> None:
-        self._factor, self._depth, self._workers = operation.factor, depth, workers
+    def __init__(self, node: Node, workers: Workers) -> None:
+        self._op, self._depth, self._workers = node.op, depth(node), workers
 
-    def size(self, before: Size) -> Size:
-        """Return the size of the result."""
-        height, width = (self._factor * (length - 1) + 1 for length in before)
-        return height, width
-
-    def compute(self, images: list[Float32], before: Size, result: Float32) -> None:
+    def compute(self, images: Sequence[Float32], sizes: Sequence[Size], result: Float32) -> None:
         """Resize an image [height][width][depth]."""
         from deeplabctl.engine.fusing import resize_rows
 
-        size = self.size(before)
+        size = self._op.size(sizes)
         old, new = (
             array[: math.prod(shape) * self._depth].reshape(*shape, self._depth)
-            for array, shape in ((images[0], before), (result, size))
+            for array, shape in ((images[0], sizes[0]), (result, size))
         )
 
         def resize(rows: tuple[int, int], work: Float32) -> None:
@@ -248,7 +227,22 @@ class EnlargementLayer:
         self._workers.run(resize, self._workers.ranges(size[0]))
 
 
-Layer = ConvolutionLayer | PoolingLayer | AdditionLayer | EnlargementLayer
+class Layer(Protocol):
+    """Compute one operation."""
+
+    def compute(self, images: Sequence[Float32], sizes: Sequence[Size], result: Float32) -> None:
+        """Write the result of images [height][width][depth] of these sizes."""
+
+
+# What computes an operation; a network with another operation is left to TensorFlow.
+LAYERS: dict[type[Operation], Callable[[Node, Workers], Layer]] = {
+    Convolution: ConvolutionLayer, Pooling: PoolingLayer, Sum: SumLayer, Resize: ResizeLayer,
+}  # fmt: skip
+
+
+def depth(node: Node) -> int:
+    """Return the channels that the array of a result has room for; the image has its own."""
+    return node.channels if isinstance(node.op, Input) else padded(node.channels)
 
 
 def padded(channels: int) -> int:

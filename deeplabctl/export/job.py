@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deeplabctl.arrays import Image
-from deeplabctl.engine.operations import operations
 from deeplabctl.errors import OutputError, RecipeError, WeightsError
 from deeplabctl.export.comparison import LEAST_AGREEMENT, Agreement, compare
 from deeplabctl.export.packages import check_packages
@@ -17,7 +16,7 @@ from deeplabctl.export.pictures import Pictures, pictures_to_calibrate, pictures
 from deeplabctl.export.rounding import rounded_network
 from deeplabctl.export.writing import Graph, write_graph
 from deeplabctl.files import check_new_file, check_new_folder, check_writable, has_content, whole_file, whole_folder
-from deeplabctl.network.layers import classifiers
+from deeplabctl.network import ARCHITECTURES
 from deeplabctl.prediction.segmenter import Segmenter
 from deeplabctl.prediction.settings import PredictionSettings, SettingsRequest
 from deeplabctl.reporting import Note, Reporter, silent
@@ -110,9 +109,9 @@ def write_export(plan: ExportPlan, report: Reporter = silent) -> ExportedModel:
         report(Note(f"calibrating on {len(calibration)} pictures: {plan.calibration.source}"))
     network = Segmenter.from_network(plan.network, plan.settings)
     with _whole(plan) as temporary:
-        net = operations(info.architecture, plan.network.weights)
+        net = ARCHITECTURES[info.architecture].graph(plan.network.weights)
         if calibration:
-            names = set(classifiers(info.architecture))
+            names = set(ARCHITECTURES[info.architecture].classifiers)
             net = rounded_network(net, info.architecture, plan.network.weights, names, calibration, report)
         write_graph(Graph(info.architecture, net, facts, calibration), temporary)
         info = write_facts(temporary, dataclasses.replace(info, export=facts))

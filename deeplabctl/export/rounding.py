@@ -14,10 +14,9 @@ import numpy as np
 
 from deeplabctl.arrays import Float32, Floats, Image
 from deeplabctl.engine.network import NumbaNetwork
-from deeplabctl.engine.operations import Convolution, Operation
-from deeplabctl.network.geometry import tight_size
-from deeplabctl.network.layers import Weights
-from deeplabctl.network.preprocessing import preprocess
+from deeplabctl.network import ARCHITECTURES, Architecture, Weights
+from deeplabctl.network.ops import BIAS, KERNEL, Convolution, Node
+from deeplabctl.network.ops.convolution import SCALE
 from deeplabctl.reporting import Reporter, task
 
 STEPS = 127
@@ -28,33 +27,33 @@ _DAMPING = 0.01  # of the inputs' mean square, which makes their matrix invertib
 
 
 def rounded_network(
-    net: Sequence[Operation],
+    net: Sequence[Node],
     architecture: str,
     weights: Weights,
     floats: set[str],
     images: Sequence[Image],
     report: Reporter,
-) -> list[Operation]:
+) -> list[Node]:
     """Return the operations with kernels on the grid of int8, and biases that make up for it.
 
     ``images`` are of one size; the convolutions named in ``floats`` stay as they are.
     """  # fmt: skip
     numba = NumbaNetwork(architecture, weights)
-    places = [n for n, one in enumerate(net) if isinstance(one, Convolution) and one.name not in floats]
-    changed: dict[int, Operation] = {}
+    places = [n for n, one in enumerate(net) if isinstance(one.op, Convolution) and one.name not in floats]
+    changed: dict[int, Node] = {}
     with task(report, "rounding to int8", len(places), "layers") as advance:
         for group in _groups(net, places):
-            for place, products in _products(numba, net, group, images).items():
-                convolution = net[place]
-                assert isinstance(convolution, Convolution)
-                kernel = (convolution.kernel * convolution.scale).reshape(-1, convolution.channels)
-                kernel, shift = rounded(kernel, products)
-                changed[place] = replace(
-                    convolution, kernel=kernel.reshape(convolution.kernel.shape),
-                    scale=np.ones_like(convolution.scale), bias=convolution.bias + shift,
-                )  # fmt: skip
+            for place, products in _products(numba, ARCHITECTURES[architecture], net, group, images).items():
+                node = net[place]
+                weights = node.op.constants(node.arrays)
+                kernel, shift = rounded(weights[KERNEL].reshape(-1, node.channels), products)
+                arrays = {
+                    KERNEL: kernel.reshape(weights[KERNEL].shape), BIAS: weights[BIAS] + shift,
+                    SCALE: np.ones_like(weights[BIAS]),
+                }  # fmt: skip
+                changed[place] = replace(node, arrays=arrays)
                 advance()
-    made: dict[int, Operation] = {}
+    made: dict[int, Node] = {}
     for place, one in enumerate(net):
         inputs = tuple(made[id(below)] for below in one.inputs)
         made[id(one)] = replace(changed.get(place, one), inputs=inputs)
@@ -89,7 +88,7 @@ def rounded(kernel: Float32, products: Floats) -> tuple[Float32, Float32]:
     return result, left[inputs].astype(np.float32)
 
 
-def _groups(net: Sequence[Operation], places: Sequence[int]) -> Iterator[list[int]]:
+def _groups(net: Sequence[Node], places: Sequence[int]) -> Iterator[list[int]]:
     """Yield convolutions whose matrices fit into memory at once."""
     group: list[int] = []
     taken = 0
@@ -104,13 +103,16 @@ def _groups(net: Sequence[Operation], places: Sequence[int]) -> Iterator[list[in
         yield group
 
 
-def _inputs(operation: Operation) -> int:
-    assert isinstance(operation, Convolution)
-    return int(np.prod(operation.kernel.shape[:3]))
+def _inputs(node: Node) -> int:
+    return int(np.prod(node.arrays[KERNEL].shape[:3]))
 
 
 def _products(
-    numba: NumbaNetwork, net: Sequence[Operation], group: Sequence[int], images: Sequence[Image]
+    numba: NumbaNetwork,
+    architecture: Architecture,
+    net: Sequence[Node],
+    group: Sequence[int],
+    images: Sequence[Image],
 ) -> dict[int, Floats]:
     """Return the mean products of the inputs of some convolutions, and 1, at some places of the images."""
     sums = {place: np.zeros((_inputs(net[place]) + 1,) * 2) for place in group}
@@ -119,23 +121,22 @@ def _products(
 
     def look(place: int, before: Float32) -> None:
         if place in sums:
-            convolution = net[place]
-            assert isinstance(convolution, Convolution)
-            patches = _patches(convolution, before, random)
+            op = net[place].op
+            assert isinstance(op, Convolution)
+            patches = _patches(op, before, random)
             sums[place] += patches.T @ patches
             seen[place] += len(patches)
 
     for image in images:
-        padded = np.zeros((*map(tight_size, image.shape[:2]), 3), np.float32)
-        padded[: image.shape[0], : image.shape[1]] = preprocess(image)
+        padded = np.zeros((*map(architecture.padded_size, image.shape[:2]), 3), np.float32)
+        padded[: image.shape[0], : image.shape[1]] = architecture.preprocessing(image)
         numba.logits(padded, look)
     return {place: total / seen[place] for place, total in sums.items()}
 
 
 def _patches(convolution: Convolution, before: Float32, random: np.random.Generator) -> Float32:
     """Return what a convolution (height, width, channels) sums up at some places: (places, inputs + 1), the last 1."""
-    side, dilation, stride = convolution.kernel.shape[0], convolution.dilation, convolution.stride
-    pad = dilation * (side - 1) // 2
+    side, dilation, stride, pad = convolution.kernel, convolution.dilation, convolution.stride, convolution.pad
     height, width = (-(-length // stride) for length in before.shape[:2])
     places = random.choice(height * width, min(_POSITIONS, height * width), replace=False)
     rows, columns = places // width * stride, places % width * stride

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from deeplabctl.arrays import Image
-from deeplabctl.engine.operations import Operation
 from deeplabctl.errors import OutputError
 from deeplabctl.export.onnx_graph import build_onnx, nodes_of
 from deeplabctl.export.tensorflow_graph import build_function
 from deeplabctl.native_output import captured_stderr
-from deeplabctl.network.layers import ARCHITECTURES, classifiers
+from deeplabctl.network import ARCHITECTURES
+from deeplabctl.network.ops import Node
 from deeplabctl.weights.export_facts import ExportFacts
 
 # What TFLite computes in floats also in an int8 file: all around the network, so that scores are not rounded.
@@ -28,19 +28,19 @@ class Graph:
     """Hold what an exported graph is made of; ``calibration`` are images of one size, for int8 only."""
 
     architecture: str
-    net: Sequence[Operation]
+    net: Sequence[Node]
     facts: ExportFacts
     calibration: Sequence[Image] = ()
 
     def build(self, builder: Any, *, half: bool) -> Any:
         """Return what a builder makes of it."""
-        return builder(self.net, self.architecture, self.facts.scales, flip=self.facts.flip, half=half)
+        return builder(self.net, ARCHITECTURES[self.architecture], self.facts.scales, flip=self.facts.flip, half=half)
 
     @property
     def quantized(self) -> set[str]:
         """Return the layers that an int8 file computes in int8: all but the classifiers and their sum."""
         rows = ARCHITECTURES[self.architecture].prediction_rows
-        return {row.name for row in rows} - {*classifiers(self.architecture), rows[-1].name}
+        return {row.name for row in rows} - {*ARCHITECTURES[self.architecture].classifiers, rows[-1].name}
 
 
 def write_graph(graph: Graph, path: Path) -> None:

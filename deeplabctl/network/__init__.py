@@ -1,1 +1,24 @@
-"""Arrays in, logits out: the layer tables, the sizes and the preprocessing, and the Keras model built from them."""
+"""Arrays in, logits out: operations, the tables of networks made of them, and the Keras model built from a table.
+
+A network is a table of rows, listed in `ARCHITECTURES`; an operation is a file in `ops`.
+"""
+
+from deeplabctl.arrays import Image, Pixels
+from deeplabctl.network.architecture import Architecture, Parameter, Preprocessing, Weights, layer_of
+from deeplabctl.network.ops.operation import Shapes
+from deeplabctl.network.resnet import RESNET101
+from deeplabctl.network.vgg import ASPP_L, ASPP_S, LARGEFOV, MSC_LARGEFOV
+
+ARCHITECTURES = {network.name: network for network in (LARGEFOV, ASPP_S, ASPP_L, RESNET101, MSC_LARGEFOV)}
+DEFAULT_ARCHITECTURE = LARGEFOV.name  # of weight files that do not name an architecture
+
+
+def preprocess(image: Image, architecture: str = DEFAULT_ARCHITECTURE) -> Pixels:
+    """Turn an image (H, W, 3) uint8 RGB into a network's input, float32: for Caffe's networks BGR minus the mean."""
+    return ARCHITECTURES[architecture].preprocessing(image)
+
+
+__all__ = [
+    "ARCHITECTURES", "DEFAULT_ARCHITECTURE", "Architecture", "Parameter", "Preprocessing", "Shapes", "Weights",
+    "layer_of", "preprocess",
+]  # fmt: skip

@@ -1,4 +1,4 @@
-"""List the rows of DeepLab v2's network on ResNet-101 (arXiv 1606.00915, section 4.1.3), in the authors' names.
+"""DeepLab v2's network on ResNet-101 (arXiv 1606.00915, section 4.1.3), in the authors' names.
 
 Source: the authors' train and test prototxt. Stages 4 and 5 have dilations 2 and 4 in place of strides; the stride of
 stage 3 is on its 1x1 convolutions; no convolution of the body has a bias.
@@ -6,7 +6,8 @@ stage 3 is on its 1x1 convolutions; no convolution of the body has a bias.
 
 from __future__ import annotations
 
-from deeplabctl.network.rows import Conv, Norm, Pool, Row, Rows, Sum, classifier
+from deeplabctl.network.architecture import Architecture, Rows
+from deeplabctl.network.ops import LINEAR, RELU, Activation, Convolution, Norm, Operation, Pooling, Sum
 
 _RATES = (6, 12, 18, 24)
 
@@ -24,39 +25,41 @@ _FIRST_GAMMA, _FIRST_GAMMA_OF_ALL = 0.25, 0.1
 
 
 def _normalized(
-    name: str, channels: int, below: str = "", *, relu: bool = True, gamma: float = 1.0, **settings: int
-) -> list[Row]:
+    name: str, channels: int, below: str = "", *, activation: Activation = RELU, gamma: float = 1.0, **settings: int
+) -> list[Operation]:
     """Return a convolution without bias and its norm: ``res4b7_branch2a`` and ``bn4b7_branch2a``."""
     norm = name.replace("res", "bn") if name.startswith("res") else f"bn_{name}"
     inputs = (below,) if below else ()
-    conv = Conv(name, channels, bias=False, relu=False, inputs=inputs, **settings)  # type: ignore[arg-type]
-    return [conv, Norm(norm, relu, gamma)]
+    convolution = Convolution(name, channels, bias=False, activation=LINEAR, inputs=inputs, **settings)  # type: ignore[arg-type]
+    return [convolution, Norm(norm, activation, gamma)]
 
 
-def _block(name: str, below: str, channels: int, stride: int, dilation: int) -> list[Row]:
+def _block(name: str, below: str, channels: int, stride: int, dilation: int) -> list[Operation]:
     """Return a bottleneck block on the row ``below``; the first of a stage has a convolution in its shortcut."""
-    rows: list[Row] = []
+    rows: list[Operation] = []
     shortcut = below
     if name.endswith("a"):
-        rows = _normalized(f"res{name}_branch1", 4 * channels, below, relu=False, kernel=1, stride=stride)
+        rows = _normalized(f"res{name}_branch1", 4 * channels, below, activation=LINEAR, kernel=1, stride=stride)
         shortcut = rows[-1].name
     rows += _normalized(f"res{name}_branch2a", channels, below, kernel=1, stride=stride)
     rows += _normalized(f"res{name}_branch2b", channels, dilation=dilation)
-    rows += _normalized(f"res{name}_branch2c", 4 * channels, relu=False, gamma=_FIRST_GAMMA, kernel=1)
-    return [*rows, Sum(f"res{name}", (shortcut, rows[-1].name), relu=True)]
+    rows += _normalized(f"res{name}_branch2c", 4 * channels, activation=LINEAR, gamma=_FIRST_GAMMA, kernel=1)
+    return [*rows, Sum(f"res{name}", inputs=(shortcut, rows[-1].name), activation=RELU)]
 
 
 def _rows() -> Rows:
-    rows: list[Row] = [
+    rows: list[Operation] = [
         *_normalized("conv1", 64, gamma=_FIRST_GAMMA_OF_ALL, kernel=7, stride=2),
-        Pool("pool1", "max", 2),
+        Pooling("pool1", "max", 2),
     ]
     for stage, (blocks, channels, stride, dilation) in _STAGES.items():
         for block in blocks:
             rows += _block(f"{stage}{block}", rows[-1].name, channels, stride if block == "a" else 1, dilation)
     body = rows[-1].name
-    heads = [classifier(f"fc1_voc12_c{number}", 3, rate, inputs=(body,)) for number, rate in enumerate(_RATES)]
-    return (*rows, *heads, Sum("fc1_voc12", tuple(head.name for head in heads)))
+    heads = [
+        Convolution.to_classes(f"fc1_voc12_c{number}", 3, rate, inputs=(body,)) for number, rate in enumerate(_RATES)
+    ]
+    return (*rows, *heads, Sum("fc1_voc12", inputs=tuple(head.name for head in heads)))
 
 
-RESNET101: Rows = _rows()
+RESNET101 = Architecture("resnet101", _rows(), "v2-resnet", imagenet="ResNet101", scales=(1.0, 0.75, 0.5))

@@ -14,39 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deeplabctl.arrays import Float32
-from deeplabctl.network.layers import ARCHITECTURES
-from deeplabctl.network.rows import INPUT, Conv, Pool, Row, Zoom, fold
-
-
-@dataclass(frozen=True)
-class Field:
-    """Hold which pixels of the image a value of a row sees: value i those from ``i * stride - reach`` to + reach."""
-
-    stride: int
-    reach: int
-    grid: int  # the largest stride on the way from the image
-
-
-def fields(architecture: str) -> dict[str, Field]:
-    """Return the field of every row of an architecture's table of prediction, by name; the image's is ``data``."""
-
-    def see(row: Row, inputs: list[Field]) -> Field:
-        stride, reach, grid = (
-            inputs[0].stride,
-            max(field.reach for field in inputs),
-            max(field.grid for field in inputs),
-        )
-        if isinstance(row, Conv):
-            return Field(stride * row.stride, reach + row.pad * stride, max(grid, stride * row.stride))
-        if isinstance(row, Pool):
-            return Field(stride * row.stride, reach + stride, max(grid, stride * row.stride))
-        if isinstance(row, Zoom):
-            return Field(stride // row.factor, reach + stride, grid)
-        return Field(stride, reach, grid)
-
-    found = fold(ARCHITECTURES[architecture].prediction_rows, Field(1, 0, 1), see)
-    assert found[INPUT].reach == 0
-    return found
+from deeplabctl.network.ops import Field
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,15 @@ from typing import TYPE_CHECKING, Literal, cast
 from deeplabctl.engine.network import NumbaNetwork
 from deeplabctl.errors import RecipeError, WeightsError
 from deeplabctl.kernels.compiling import are_compiled
-from deeplabctl.network.keras_model import assign_weights, build_model, model_variables
-from deeplabctl.network.layers import ARCHITECTURES, Weights
-from deeplabctl.network.precision import POLICIES, Precision, can_compute
+from deeplabctl.network import ARCHITECTURES, Weights
+from deeplabctl.network.keras_model import (
+    POLICIES,
+    Precision,
+    assign_weights,
+    build_model,
+    can_compute,
+    model_variables,
+)
 from deeplabctl.prediction.graphs import Graphs
 from deeplabctl.prediction.numba_graphs import NumbaGraphs
 from deeplabctl.prediction.runtimes import ExportedGraphs

@@ -11,8 +11,7 @@ import numpy.typing as npt
 
 from deeplabctl.arrays import Image, Label, Scores
 from deeplabctl.errors import DataError
-from deeplabctl.network.geometry import padded_size, scaled_size
-from deeplabctl.network.preprocessing import preprocess
+from deeplabctl.network import ARCHITECTURES
 from deeplabctl.parallel import available_memory
 from deeplabctl.prediction.engines import Networks
 from deeplabctl.prediction.graphs import Graphs
@@ -29,6 +28,7 @@ class Forward:
 
     def __init__(self, networks: Networks, settings: PredictionSettings) -> None:
         self._networks, self._settings = networks, settings
+        self._architecture = ARCHITECTURES[networks.architecture]
 
     @property
     def on_device(self) -> bool:
@@ -87,7 +87,7 @@ class Forward:
 
     def scores_from(self, coarse: Sequence[Scores], shape: tuple[int, int]) -> Scores:
         """Return the scores (H, W, C) of an image of this shape from its coarse logits."""
-        full = [padded_size(side, self._settings.pad) for side in shape]
+        full = [self._architecture.padded_size(side, self._settings.pad) for side in shape]
         scores: Scores = _array(self._compiled().fused_scores(list(coarse), full, shape))
         return scores
 
@@ -108,8 +108,8 @@ class Forward:
             ) from None
 
     def _padded(self, image: Image) -> tuple[int, int]:
-        height, width = image.shape[:2]
-        return padded_size(height, self._settings.pad), padded_size(width, self._settings.pad)
+        height, width = (self._architecture.padded_size(side, self._settings.pad) for side in image.shape[:2])
+        return height, width
 
     def prepare(self) -> None:
         """Build what computes the network now, and not at the first image."""
@@ -123,11 +123,12 @@ class Forward:
         if isinstance(self._compiled(), ExportedGraphs):
             return image[None], np.empty((0, 2), np.int32)
         settings, full = self._settings, self._padded(image)
-        inputs = np.zeros((1 + settings.flip, *full, 3), np.float32)
-        inputs[0, : image.shape[0], : image.shape[1]] = preprocess(image)
+        architecture = self._architecture
+        inputs = np.full((1 + settings.flip, *full, 3), architecture.preprocessing.padding, np.float32)
+        inputs[0, : image.shape[0], : image.shape[1]] = architecture.preprocessing(image)
         if settings.flip:
             inputs[1, : image.shape[0], : image.shape[1]] = inputs[0, : image.shape[0], : image.shape[1]][:, ::-1]
-        sizes = [[scaled_size(side, scale) for side in full] for scale in settings.scales]
+        sizes = [[architecture.scaled_size(side, scale) for side in full] for scale in settings.scales]
         return inputs, np.array(sizes, np.int32)
 
     def _for(self, image: Image) -> Graphs | NumbaGraphs | ExportedGraphs | Tiled:

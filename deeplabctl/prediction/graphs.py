@@ -6,9 +6,9 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.keras_model import predict_logits
-from deeplabctl.network.layers import OUTPUT_STRIDE, most_values
-from deeplabctl.network.resizing import resize
+from deeplabctl.network.ops import resize
 
 if TYPE_CHECKING:
     import keras
@@ -33,6 +33,7 @@ class Graphs:
         import tensorflow as tf
 
         self._model, self._scales, self._flip = model, scales, flip
+        self._architecture = ARCHITECTURES[model.name]
         self._fuses_coarse = fuses_coarse
         classes = model.output_shape[-1]
         inputs = tf.TensorSpec((1 + flip, None, None, 3), tf.float32)
@@ -79,7 +80,8 @@ class Graphs:
         if self.on_device:
             return 0
         first = next(layer for layer in self._model.layers if layer.weights)
-        bytes_of_pixel = most_values(self._model.name, first.filters) * tf.as_dtype(first.compute_dtype).size
+        width = first.filters / self._architecture.convolutions[0].channels
+        bytes_of_pixel = self._architecture.most_values(width) * tf.as_dtype(first.compute_dtype).size
         return int(bytes_of_pixel * (1 + self._flip) * height * width * max(self._scales) ** 2)
 
     def _coarse(self, inputs: tf.Tensor, sizes: tf.Tensor) -> list[tf.Tensor]:
@@ -98,7 +100,7 @@ class Graphs:
         import tensorflow as tf
 
         if self._fuses_coarse and len(coarse) > 1:
-            grid = (full - 1) // OUTPUT_STRIDE + 1
+            grid = self._architecture.cells(full)
             coarse = [functools.reduce(tf.maximum, [resize(logits, grid) for logits in coarse])]
         upsampled = [resize(logits, full)[:, : size[0], : size[1]] for logits in coarse]
         fused = functools.reduce(tf.maximum, upsampled)

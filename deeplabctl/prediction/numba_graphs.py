@@ -9,7 +9,6 @@ import numpy as np
 from deeplabctl.arrays import Float32, Int32, Label, Scores
 from deeplabctl.engine.labels import fused, resized
 from deeplabctl.engine.network import NumbaNetwork
-from deeplabctl.network.layers import OUTPUT_STRIDE
 
 Sides = Sequence[int]
 
@@ -68,6 +67,7 @@ class NumbaGraphs:
         workers = self._network.workers
         images = [[logits[number] for logits in coarse] for number in range(1 + self._flip)]
         if self._fuses_coarse and len(coarse) > 1:
-            grid = (height - 1) // OUTPUT_STRIDE + 1, (width - 1) // OUTPUT_STRIDE + 1
+            architecture = self._network.architecture
+            grid = architecture.cells(height), architecture.cells(width)
             images = [[resized(image, grid, workers)] for image in images]
         return fused(images, (height, width), (size[0], size[1]), workers, with_scores=with_scores)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from deeplabctl.arrays import Image, Label, Scores
 from deeplabctl.errors import DeepLabError, WeightsError
 from deeplabctl.native_output import captured_stderr
-from deeplabctl.network.layers import channels, convolutions, most_values
+from deeplabctl.network import ARCHITECTURES
 from deeplabctl.parallel import available_cpus
 from deeplabctl.weights.export_facts import ExportFacts, Runtime
 from deeplabctl.weights.model_info import ModelInfo
@@ -140,9 +140,8 @@ class ExportedGraphs:
 
     def least_memory(self, height: int, width: int) -> int:
         """Return bytes that an image of a padded size takes at least: the most that a layer reads and writes."""
-        architecture, export = self._info.architecture, self._export
-        first = channels(architecture, 2, self._info.width)[convolutions(architecture)[0].name]
-        values = most_values(architecture, first) * max(export.scales) ** 2 * (1 + export.flip)
+        architecture, export = ARCHITECTURES[self._info.architecture], self._export
+        values = architecture.most_values(self._info.width) * max(export.scales) ** 2 * (1 + export.flip)
         return int(_WEIGHT_BYTES[export.precision] * values * height * width)
 
 

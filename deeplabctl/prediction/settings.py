@@ -12,8 +12,8 @@ from typing import Any, Literal, TypedDict, cast, get_args
 from deeplabctl.crf.params import PRESETS, CrfParams
 from deeplabctl.crf.search_grid import best_of_table
 from deeplabctl.errors import RecipeError
-from deeplabctl.network.layers import ARCHITECTURES
-from deeplabctl.network.precision import Precision
+from deeplabctl.network import ARCHITECTURES
+from deeplabctl.network.keras_model import Precision
 from deeplabctl.recipe import Expect, Recipe, recipe_from_dict
 from deeplabctl.weights.export_facts import ExportPrecision, Runtime
 from deeplabctl.weights.model_info import ModelInfo

@@ -10,7 +10,9 @@ from typing import Any
 import numpy.typing as npt
 
 from deeplabctl.arrays import Float32, Int32
-from deeplabctl.network.tiling import Field, fields, in_tiles, margin
+from deeplabctl.network import ARCHITECTURES
+from deeplabctl.network.ops import Field
+from deeplabctl.network.tiling import in_tiles, margin
 from deeplabctl.parallel import available_memory
 from deeplabctl.prediction.graphs import Graphs
 from deeplabctl.prediction.numba_graphs import NumbaGraphs
@@ -62,7 +64,7 @@ def in_tiles_where_needed(
     """Return what computes images of a padded size: the graphs, or tiles of them if the settings, or memory, ask so."""
     if settings.tile == "off":
         return graphs
-    field = list(fields(architecture).values())[-1]
+    field = list(ARCHITECTURES[architecture].fields.values())[-1]
     field = replace(field, reach=min(field.reach, _MOST_REACH))
     if settings.tile != "auto":
         return Tiled(graphs, settings.scales, field, settings.tile)

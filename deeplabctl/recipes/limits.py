@@ -8,8 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from deeplabctl.crf.params import LIMITS as CRF_LIMITS
-from deeplabctl.network.geometry import is_crop_size
-from deeplabctl.network.layers import ARCHITECTURES
+from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE
 
 
 class _Auto(int):
@@ -40,7 +39,7 @@ LIMITS: tuple[tuple[str, str, _Check, str], ...] = (
     (
         "augment",
         "crop_size",
-        lambda v: v is AUTO or is_crop_size(v),
+        lambda v: v is AUTO or ARCHITECTURES[DEFAULT_ARCHITECTURE].is_crop_size(v),
         "8k + 1 pixels (161, 321, 513, ...), so that labels lie on the logits",
     ),
     ("augment", "scale", lambda v: 0 < v[0] <= v[1] <= 16, "[smallest, largest] above 0, at most 16"),

@@ -18,7 +18,7 @@ from deeplabctl.arrays import Image
 from deeplabctl.data.findings import FindingError
 from deeplabctl.data.images import decode_image, open_picture
 from deeplabctl.errors import DataError
-from deeplabctl.network.geometry import PAPER_SIZE, padded_size
+from deeplabctl.network.architecture import PAPER_SIZE
 
 FIELD = "image"  # of a form
 # By Pillow's names. Of its other formats, some start programs or write files (EPS).
@@ -153,6 +153,7 @@ def check_image(content: bytes, limits: Limits, pad: str) -> str:
     if width * height > limits.max_pixels:
         message = f"expected an image of at most {limits.max_pixels:,} pixels, got {width}x{height}; scale it down"
         raise RequestError(422, "too_many_pixels", message)
+    padded_size = ARCHITECTURES[DEFAULT_ARCHITECTURE].padded_size
     if padded_size(width, pad) * padded_size(height, pad) > 2 * limits.max_pixels + PAPER_SIZE**2:
         raise RequestError(422, "too_many_pixels", f"{_NAME} of {width}x{height} pixels is too narrow for the network")
     if format_ in ("JPEG", "MPO") and content.count(_SCAN) > _MOST_SCANS:

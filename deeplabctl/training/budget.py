@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from deeplabctl.data.file_facts import LabelFacts
-from deeplabctl.network.geometry import crop_step
-from deeplabctl.network.layers import ARCHITECTURES, OUTPUT_STRIDE
+from deeplabctl.network import ARCHITECTURES
 from deeplabctl.recipe import Recipe
 from deeplabctl.recipes.limits import AUTO
 
@@ -26,14 +25,14 @@ def with_crop_size(recipe: Recipe, facts: Sequence[LabelFacts]) -> Recipe:
     """Return a recipe with a crop size for the images of the training split, if its own is "auto"."""
     if recipe.augment.crop_size != AUTO:
         return recipe
-    step = crop_step(ARCHITECTURES[recipe.model.architecture].scales)
+    step = ARCHITECTURES[recipe.model.architecture].crop_step
     return recipe.with_settings(augment={"crop_size": crop_size_for(facts, step)})
 
 
-def crop_size_for(facts: Sequence[LabelFacts], step: int = OUTPUT_STRIDE) -> int:
+def crop_size_for(facts: Sequence[LabelFacts], step: int = 8) -> int:
     """Return a crop size for images of these sizes: nine tenths of the median shorter side, to 8k + 1, at most 321.
 
-    ``step`` takes the place of 8, see `crop_step`.
+    ``step`` takes the place of 8, see `Architecture.crop_step`.
     """
     side = _CROP_SHARE * median(min(fact.height, fact.width) for fact in facts)
     cells = round((side - 1) / step)

@@ -14,7 +14,6 @@ from deeplabctl.data.augmentation import Augment, augment, shrink_label
 from deeplabctl.data.dataset import Sample
 from deeplabctl.data.images import read_image, read_label
 from deeplabctl.errors import DataError, DeepLabError
-from deeplabctl.network.layers import OUTPUT_STRIDE
 from deeplabctl.parallel import available_cpus
 from deeplabctl.training.plan import Plan
 
@@ -40,7 +39,7 @@ class TrainingPipeline:
         batch_size: int,
         seed: int,
         num_classes: int = IGNORE_LABEL,
-        label_stride: int = OUTPUT_STRIDE,
+        label_stride: int = 8,
     ) -> None:
         self.samples = samples
         self.settings = settings

@@ -9,8 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 from deeplabctl.errors import DataError, RunError
-from deeplabctl.network.keras_model import assign_weights
-from deeplabctl.network.precision import Precision, can_compute
+from deeplabctl.network.keras_model import Precision, assign_weights, can_compute
 from deeplabctl.prediction.engines import engine_for, report_compiling
 from deeplabctl.reporting import Note, Reporter, Trained, silent, task
 from deeplabctl.training.agreement import check_workers_agree

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deeplabctl.network.keras_model import assign_weights, build_model
-from deeplabctl.network.layers import Weights
-from deeplabctl.network.precision import POLICIES, Precision
+from deeplabctl.network import Weights
+from deeplabctl.network.keras_model import POLICIES, Precision, assign_weights, build_model
 from deeplabctl.training.cluster import Cluster
 from deeplabctl.training.plan import Plan
 from deeplabctl.weights.training_start import start_weights

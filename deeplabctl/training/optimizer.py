@@ -6,8 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.keras_model import model_variables
-from deeplabctl.network.layers import parameters
 from deeplabctl.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -37,13 +37,13 @@ def trained_parameters(model: keras.Model, recipe: Recipe, new_layers: Collectio
     """
     solver, variables = recipe.solver, model_variables(model)
     trained = []
-    for name, facts in parameters(recipe.model.architecture, 1).items():
-        layer = facts.row.name
+    for name, facts in ARCHITECTURES[recipe.model.architecture].parameters(1).items():
+        layer = facts.op.name
         frozen = layer in solver.freeze and layer not in new_layers
         if not facts.lr_multiplier or (frozen and not solver.freeze_steps):
             continue
         first_step = solver.freeze_steps if frozen else 0
-        factor = solver.head_multiplier if facts.is_classifier else 1.0
+        factor = solver.head_multiplier if facts.op.is_classifier else 1.0
         if solver.new_layer_multiplier and layer in new_layers:
             factor = solver.new_layer_multiplier
         rate, decay = factor * facts.lr_multiplier, solver.weight_decay * facts.decay_multiplier

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deeplabctl.network.precision import Precision
+from deeplabctl.network.keras_model import Precision
 
 
 def best_precision(gpus: int, cpu_facts: Path = Path("/proc/cpuinfo")) -> Precision:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
+from deeplabctl.network import ARCHITECTURES, Weights
 from deeplabctl.network.keras_model import apply_model, model_variables
-from deeplabctl.network.layers import ARCHITECTURES, OUTPUT_STRIDE, Weights
-from deeplabctl.network.resizing import at_scales, resize
+from deeplabctl.network.ops import resize
 from deeplabctl.parallel import available_cpus
 from deeplabctl.prediction.engines import engine_for
 from deeplabctl.recipe import Recipe
@@ -54,7 +54,7 @@ class TrainingStep:
 
         self._model = model
         self._recipe = recipe
-        self._scales = ARCHITECTURES[recipe.model.architecture].scales
+        self._architecture = ARCHITECTURES[recipe.model.architecture]
         self._cluster = cluster or Cluster()
         self._dtype = tf.as_dtype(model.layers[-1].variable_dtype)
         self._class_weights = tf.constant(class_weights, self._dtype)
@@ -222,7 +222,7 @@ class TrainingStep:
 
         There is no pixel of the label for each cell of the logits at scale 0.75: these are enlarged to scale 1.
         """
-        return [round(1 / scale) if (1 / scale).is_integer() else 1 for scale in self._scales]
+        return [round(1 / scale) if (1 / scale).is_integer() else 1 for scale in self._architecture.scales]
 
     def _scores(self, images: tf.Tensor, seeds: tf.Tensor) -> list[tuple[tf.Tensor, int]]:
         """Return the logits that have a loss, with the stride of their labels: the largest of all scales, then each.
@@ -234,11 +234,11 @@ class TrainingStep:
 
         logits = [
             tf.cast(apply_model(self._model, scaled, seeds, self._convolve), self._dtype)
-            for scaled in at_scales(images, self._scales)
+            for scaled in self._architecture.at_scales(images)
         ]
         if len(logits) == 1:
             return [(logits[0], 1)]
-        grid = [(side - 1) // OUTPUT_STRIDE + 1 for side in images.shape[1:3]]
+        grid = [self._architecture.cells(side) for side in images.shape[1:3]]
         first, second, *others = [logits[0], *(resize(values, grid) for values in logits[1:])]
         largest = reduce(tf.maximum, others, tf.maximum(second, first))
         each = zip([first, second, *others], logits, self._strides(), strict=True)

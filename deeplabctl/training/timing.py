@@ -13,8 +13,7 @@ import numpy as np
 
 from deeplabctl.data.dataset import spread_evenly
 from deeplabctl.errors import RunError
-from deeplabctl.network.keras_model import assign_weights
-from deeplabctl.network.precision import Precision
+from deeplabctl.network.keras_model import Precision, assign_weights
 from deeplabctl.parallel import available_cpus
 from deeplabctl.recipes.limits import AUTO, parse_duration
 from deeplabctl.reporting import Note, Reporter, silent

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deeplabctl.errors import WeightsError
-from deeplabctl.network.layers import ARCHITECTURES, DEFAULT_ARCHITECTURE, Shapes, convolutions, layer_of, weight_shapes
+from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE, Shapes, layer_of
 
 
 def architecture_of(shapes: Shapes, dilations: Mapping[str, tuple[int, ...]], path: Path) -> str:
@@ -16,7 +16,7 @@ def architecture_of(shapes: Shapes, dilations: Mapping[str, tuple[int, ...]], pa
     WeightsError for a file that has none.
     """
     layers = set(map(layer_of, shapes))
-    known = {name: len(layers & set(map(layer_of, weight_shapes(name, 1)))) for name in ARCHITECTURES}
+    known = {name: len(layers & set(map(layer_of, ARCHITECTURES[name].weight_shapes(1)))) for name in ARCHITECTURES}
     best = max(known, key=lambda name: known[name])  # the first of equals
     twins = [name for name in ARCHITECTURES if known[name] == known[best] and _same_names(name, best)]
     if len(twins) == 1 or not known[best]:
@@ -31,11 +31,15 @@ def architecture_of(shapes: Shapes, dilations: Mapping[str, tuple[int, ...]], pa
 
 
 def _same_names(one: str, other: str) -> bool:
-    return weight_shapes(one, 1) == weight_shapes(other, 1)
+    return ARCHITECTURES[one].weight_shapes(1) == ARCHITECTURES[other].weight_shapes(1)
 
 
 def _agrees(architecture: str, dilations: Mapping[str, tuple[int, ...]]) -> bool:
     """Tell whether the stated dilations are all the architecture's, and one at least above 1 is stated."""
-    stated = {conv.name: set(dilations[conv.name]) for conv in convolutions(architecture) if conv.name in dilations}
-    wanted = {conv.name: {conv.dilation} for conv in convolutions(architecture) if conv.name in stated}
+    stated = {
+        conv.name: set(dilations[conv.name])
+        for conv in ARCHITECTURES[architecture].convolutions
+        if conv.name in dilations
+    }
+    wanted = {conv.name: {conv.dilation} for conv in ARCHITECTURES[architecture].convolutions if conv.name in stated}
     return stated == wanted and any(max(values) > 1 for values in stated.values())

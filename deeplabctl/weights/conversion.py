@@ -17,8 +17,8 @@ from deeplabctl.caffe.prototxt import check_geometry, read_prototxt
 from deeplabctl.classes import read_classes
 from deeplabctl.errors import OutputError, WeightsError
 from deeplabctl.files import check_new_file
+from deeplabctl.network import ARCHITECTURES, layer_of
 from deeplabctl.network.keras_model import assign_weights, build_model
-from deeplabctl.network.layers import ARCHITECTURES, layer_of
 from deeplabctl.weights.fitting import Network, fit_weights, source_of
 from deeplabctl.weights.locating import weights_path
 from deeplabctl.weights.model_file import save_model

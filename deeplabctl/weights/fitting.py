@@ -11,18 +11,8 @@ import numpy as np
 
 from deeplabctl.classes import IGNORE_LABEL, VOC_CLASSES
 from deeplabctl.errors import WeightsError
-from deeplabctl.network.initialization import new_weights
-from deeplabctl.network.layers import (
-    BIAS,
-    KERNEL,
-    Parameter,
-    Shapes,
-    Weights,
-    classifiers,
-    convolutions,
-    layer_of,
-    parameters,
-)
+from deeplabctl.network import ARCHITECTURES, Parameter, Shapes, Weights, layer_of
+from deeplabctl.network.ops import BIAS, KERNEL
 from deeplabctl.weights.architectures import architecture_of
 from deeplabctl.weights.model_info import ModelInfo
 from deeplabctl.weights.reading import WeightFile
@@ -85,11 +75,14 @@ def width_of(shapes: Shapes, architecture: str, path: Path) -> float:
     """Return the width of a network by the channels of its widest layer; raises WeightsError for another network."""
     known = [
         (conv.channels, shapes[f"{conv.name}/{KERNEL}"][-1])
-        for conv in convolutions(architecture)
+        for conv in ARCHITECTURES[architecture].convolutions
         if not conv.classifier and len(shapes.get(f"{conv.name}/{KERNEL}", ())) == 4
     ]
     if not known:
-        first, last = ([conv.name for conv in convolutions(architecture) if not conv.classifier][at] for at in (0, -1))
+        first, last = (
+            [conv.name for conv in ARCHITECTURES[architecture].convolutions if not conv.classifier][at]
+            for at in (0, -1)
+        )
         have = ", ".join(dict.fromkeys(map(layer_of, shapes))) or "none"
         raise WeightsError(
             f"weights {path}: expected layers {first} to {last}, got {have[:200]}; this is another network"
@@ -101,7 +94,9 @@ def width_of(shapes: Shapes, architecture: str, path: Path) -> float:
 def _classes_of(shapes: Shapes, architecture: str, path: Path) -> int | None:
     """Return the class count of the classifiers in a file; None without any."""
     counts = {
-        name: shapes[f"{name}/{KERNEL}"][-1] for name in classifiers(architecture) if shapes.get(f"{name}/{KERNEL}")
+        name: shapes[f"{name}/{KERNEL}"][-1]
+        for name in ARCHITECTURES[architecture].classifiers
+        if shapes.get(f"{name}/{KERNEL}")
     }
     if len(set(counts.values())) > 1:
         found = ", ".join(f"{name} of {count}" for name, count in counts.items())
@@ -119,9 +114,9 @@ def _map_layers(file: WeightFile, architecture: str, seed: int) -> tuple[Weights
     notes: list[str] = []
     if has_fully_connected(weights):
         weights, notes = vgg_to_deeplab(weights, architecture, seed, str(file.path))
-    names = classifiers(architecture)
-    convs = [conv.name for conv in convolutions(architecture)]
-    known = {layer_of(name) for name in parameters(architecture, 1)}
+    names = ARCHITECTURES[architecture].classifiers
+    convs = [conv.name for conv in ARCHITECTURES[architecture].convolutions]
+    known = {layer_of(name) for name in ARCHITECTURES[architecture].parameters(1)}
     layers = dict.fromkeys(map(layer_of, weights))
     others = [name for name in layers if name not in known]
     renamed: dict[str, str] = {}
@@ -150,7 +145,7 @@ def _complete(
     given: Weights, architecture: str, num_classes: int, width: float, seed: int, path: Path
 ) -> tuple[Weights, list[str]]:
     """Return the weights of every layer, and the names of those that start random."""
-    facts = parameters(architecture, num_classes, width)
+    facts = ARCHITECTURES[architecture].parameters(num_classes, width)
     if num_classes > IGNORE_LABEL:
         raise WeightsError(f"weights {path}: expected at most {IGNORE_LABEL} classes, got {num_classes}")
     in_file, in_network = set(map(layer_of, given)), dict.fromkeys(map(layer_of, facts))
@@ -161,7 +156,7 @@ def _complete(
     for name, parameter in facts.items():
         array = given.get(name)
         if layer_of(name) in new:
-            weights[name] = new_weights(parameter, seed)
+            weights[name] = parameter.new_array(seed)
         elif array is None and parameter.part == BIAS:  # Caffe's bias_term: false
             weights[name] = np.zeros(parameter.shape, np.float32)
         elif array is None:
@@ -184,7 +179,7 @@ def _complete(
 def _has_other_classes(layer: str, given: Weights, facts: Mapping[str, Parameter]) -> bool:
     """Tell whether a layer is a classifier of another class count than the network's."""
     parameter, kernel = facts.get(f"{layer}/{KERNEL}"), given.get(f"{layer}/{KERNEL}")
-    if parameter is None or kernel is None or not parameter.is_classifier:
+    if parameter is None or kernel is None or not parameter.op.is_classifier:
         return False
     return kernel.shape[-1:] != parameter.shape[-1:]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deeplabctl.errors import WeightsError
-from deeplabctl.network.layers import Weights, weight_shapes
+from deeplabctl.network import ARCHITECTURES, Weights
 from deeplabctl.weights.formats import Format
 from deeplabctl.weights.keras_names import our_name, top_name, without_biases
 from deeplabctl.weights.reading import WeightFile
@@ -24,7 +24,7 @@ def fetch_imagenet(architecture: str) -> WeightFile:
     """
     import keras
 
-    residual = "bn_conv1/gamma" in weight_shapes(architecture, 1)
+    residual = "bn_conv1/gamma" in ARCHITECTURES[architecture].weight_shapes(1)
     name = "ResNet-101" if residual else "VGG-16"
     try:
         if residual:

@@ -13,7 +13,8 @@ from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from deeplabctl.caffe.hdf5 import MAX_EXPANSION
 from deeplabctl.errors import WeightsError
-from deeplabctl.network.layers import NORM_PARTS, Shapes, Weights
+from deeplabctl.network import Shapes, Weights
+from deeplabctl.network.ops.norm import NORM_PARTS
 from deeplabctl.weights.formats import DAMAGED_ZIP, ZIP
 from deeplabctl.weights.keras_names import in_order, our_name, top_name, without_biases
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from deeplabctl.network.layers import ARCHITECTURES, DEFAULT_ARCHITECTURE, convolutions
-from deeplabctl.network.rows import NORM_EPSILON, Conv, Norm
+from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE
+from deeplabctl.network.ops import Convolution, Norm
+from deeplabctl.network.ops.norm import NORM_EPSILON
 
 _VGG_CONVOLUTIONS = [
     f"conv{block}_{index}" for block, count in enumerate((2, 2, 3, 3, 3), 1) for index in range(1, count + 1)
@@ -40,8 +41,8 @@ def in_order(convs: int, norms: int, dense: int) -> tuple[list[str], list[str], 
 
     None for an unknown network.
     """
-    if (convs, norms, dense) == (len(convolutions(DEFAULT_ARCHITECTURE)), 0, 0):
-        return [conv.name for conv in convolutions(DEFAULT_ARCHITECTURE)], [], []
+    if (convs, norms, dense) == (len(ARCHITECTURES[DEFAULT_ARCHITECTURE].convolutions), 0, 0):
+        return [conv.name for conv in ARCHITECTURES[DEFAULT_ARCHITECTURE].convolutions], [], []
     if convs == len(_VGG_CONVOLUTIONS) and norms == 0 and dense in (0, len(_VGG_DENSE)):
         return _VGG_CONVOLUTIONS, [], _VGG_DENSE[:dense]
     names = [[our_name(f"{name}_{kind}") for name in _resnet_order()] for kind in ("conv", "bn")]
@@ -88,5 +89,8 @@ def _resnet_order() -> list[str]:
 @cache
 def _known() -> frozenset[str]:
     return frozenset(
-        row.name for architecture in ARCHITECTURES.values() for row in architecture.rows if isinstance(row, Conv | Norm)
+        row.name
+        for architecture in ARCHITECTURES.values()
+        for row in architecture.rows
+        if isinstance(row, Convolution | Norm)
     )

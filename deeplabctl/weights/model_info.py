@@ -10,8 +10,7 @@ from typing import Any
 
 from deeplabctl.classes import voc_palette
 from deeplabctl.errors import WeightsError
-from deeplabctl.network.layers import ARCHITECTURES, DEFAULT_ARCHITECTURE
-from deeplabctl.network.preprocessing import MEAN_BGR
+from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE
 from deeplabctl.weights.export_facts import ExportFacts
 from deeplabctl.weights.formats import DAMAGED_ZIP, INFO_ENTRY
 
@@ -31,9 +30,9 @@ class ModelInfo:
     def to_json(self) -> str:
         """Return the text that a file has of it, with scales, palette and preprocessing for other readers."""
         palette = voc_palette()[: len(self.classes)].tolist()
-        preprocessing = {"channels": "BGR", "mean": MEAN_BGR, "scale": 1}
-        scales = ARCHITECTURES[self.architecture].scales
-        facts = asdict(self) | {"scales": scales, "palette": palette, "preprocessing": preprocessing}
+        network = ARCHITECTURES[self.architecture]
+        preprocessing = network.preprocessing.to_dict()
+        facts = asdict(self) | {"scales": network.scales, "palette": palette, "preprocessing": preprocessing}
         if self.export is None:
             del facts["export"]
         return json.dumps(facts, indent=1)

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING
 
 from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.errors import WeightsError
-from deeplabctl.network import keras_model
-from deeplabctl.network.initialization import random_weights
-from deeplabctl.network.layers import ARCHITECTURES, DEFAULT_ARCHITECTURE, layer_of
+from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE, keras_model, layer_of
 from deeplabctl.weights.export_files import read_export
 from deeplabctl.weights.fitting import Network, fit_weights
 from deeplabctl.weights.formats import EXPORTS, identify
@@ -82,7 +80,7 @@ def build_model(
         raise ValueError(f"width: expected a number above 0, got {width}")
     if weights is None:
         width = 1.0 if width is None else width
-        layers = random_weights(architecture, num_classes, width, seed)
+        layers = ARCHITECTURES[architecture].random_weights(num_classes, width, seed)
     else:
         file = read_start(os.fspath(weights), architecture)
         network = fit_weights(file, architecture=architecture, num_classes=num_classes, width=width, seed=seed)

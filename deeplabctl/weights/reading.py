@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from deeplabctl.caffe import CaffeNet, net_dilations, net_shapes, net_weights, read_caffemodel
 from deeplabctl.errors import WeightsError
-from deeplabctl.network.layers import NORM_PARTS, Shapes, Weights, layer_of
+from deeplabctl.network import Shapes, Weights, layer_of
+from deeplabctl.network.ops.norm import NORM_PARTS
 from deeplabctl.weights.formats import EXPORTS, Format, identify
 from deeplabctl.weights.keras_files import read_keras_shapes, read_keras_weights
 from deeplabctl.weights.model_info import ModelInfo, read_info

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deeplabctl.errors import WeightsError
-from deeplabctl.network.layers import Weights, convolutions, layer_of
+from deeplabctl.network import ARCHITECTURES, Weights, layer_of
 
 _VGG_SHAPES = {"fc6": [(25088, 4096), (4096,)], "fc7": [(4096, 4096), (4096,)]}  # [kernel (in, out), bias]
 
@@ -39,7 +39,7 @@ def vgg_to_deeplab(weights: Weights, architecture: str, seed: int, source: str) 
                 f"got {shapes[0] if shapes else 'no such layer'}"
             )
     kept = {name: array for name, array in weights.items() if layer_of(name) not in ("fc6", "fc7", "fc8")}
-    names = [conv.name for conv in convolutions(architecture)]
+    names = [conv.name for conv in ARCHITECTURES[architecture].convolutions]
     branches = [name.removeprefix("fc6") for name in names if name.startswith("fc6")]
     for number, branch in enumerate(branches):
         for layer, arrays in zip(("fc6", "fc7"), decimate(found["fc6"], found["fc7"], seed, number), strict=True):

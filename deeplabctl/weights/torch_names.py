@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deeplabctl.errors import WeightsError
-from deeplabctl.network.layers import Weights
+from deeplabctl.network import Weights
 
 # kazuto1011/deeplab-pytorch: (base.)layer4.block8.conv3x3.conv.weight is res4b7_branch2b's kernel.
 _KAZUTO = re.compile(r"layer([2-5])\.block(\d{1,2})\.(reduce|conv3x3|increase|shortcut)\.(conv|bn)\.(\w+)")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from deeplabctl.errors import WeightsError
-from deeplabctl.network.initialization import random_weights
-from deeplabctl.network.layers import Weights, layer_of, weight_shapes
+from deeplabctl.network import ARCHITECTURES, Weights, layer_of
 from deeplabctl.weights.fitting import fit_weights, width_of
 from deeplabctl.weights.formats import Format, identify
 from deeplabctl.weights.imagenet import IMAGENET, fetch_imagenet
@@ -26,7 +25,7 @@ def start_weights(
     that do not fit.
     """
     if init == RANDOM:
-        weights = random_weights(architecture, num_classes, width, seed)
+        weights = ARCHITECTURES[architecture].random_weights(num_classes, width, seed)
         return weights, list(dict.fromkeys(map(layer_of, weights))), []
     file = read_start(init, architecture)
     network = fit_weights(file, architecture=architecture, num_classes=num_classes, width=width, seed=seed)
@@ -42,7 +41,9 @@ def start_width(init: str, architecture: str, width: float | None = None) -> flo
     if init == RANDOM:
         return 1.0 if width is None else width
     found = 1.0 if init == IMAGENET else _width_of_file(weights_path(Path(init)), architecture)
-    if width is not None and weight_shapes(architecture, 2, width) != weight_shapes(architecture, 2, found):
+    if width is not None and ARCHITECTURES[architecture].weight_shapes(2, width) != ARCHITECTURES[
+        architecture
+    ].weight_shapes(2, found):
         raise WeightsError(
             f"init {init}: expected weights of width {width:g}, got width {found:g}; "
             "leave the width out, or start from random weights (`init=random`)"

@@ -6,12 +6,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from deeplabctl.engine.operations import operations
 from deeplabctl.export.job import ExportPlan, ExportRequest
 from deeplabctl.export.onnx_graph import build_onnx
 from deeplabctl.export.pictures import Pictures
-from deeplabctl.network.initialization import random_weights
-from deeplabctl.network.layers import ARCHITECTURES
+from deeplabctl.network import ARCHITECTURES
 from deeplabctl.prediction.settings import PredictionSettings
 from deeplabctl.weights.export_facts import ExportFacts
 from deeplabctl.weights.export_files import write_facts
@@ -24,7 +22,7 @@ CLASSES = ("background", "car", "tree", "road", "sky")
 def small_network(architecture="largefov", width=0.05, seed=3):
     """Return a random network of five classes."""
     info = ModelInfo(CLASSES, architecture, width)
-    return Network(info, random_weights(architecture, len(CLASSES), width, seed), [], [], len(CLASSES))
+    return Network(info, ARCHITECTURES[architecture].random_weights(len(CLASSES), width, seed), [], [], len(CLASSES))
 
 
 def noise(height, width, seed=0):
@@ -56,8 +54,8 @@ def export_plan(folder, format_, architecture="largefov", precision="float32", f
 def write_onnx(path, network=None, scales=(1.0,), flip=False):
     """Write an ONNX file with facts, as the command does, but without running it; returns the facts."""
     network = network or small_network()
-    net = operations(network.info.architecture, network.weights)
-    path.write_bytes(build_onnx(net, network.info.architecture, scales, flip=flip).SerializeToString())
+    net = ARCHITECTURES[network.info.architecture].graph(network.weights)
+    path.write_bytes(build_onnx(net, ARCHITECTURES[network.info.architecture], scales, flip=flip).SerializeToString())
     facts = ExportFacts("onnx", "float32", scales, flip)
     return write_facts(path, dataclasses.replace(network.info, export=facts))
 

@@ -15,7 +15,7 @@ from torch_bytes import isht_name, kazuto_name, port_tensors, zipped
 from torch_bytes import legacy as legacy_torch
 
 from deeplabctl.caffe.prototxt import check_geometry, read_prototxt
-from deeplabctl.network.initialization import random_weights
+from deeplabctl.network import ARCHITECTURES
 from deeplabctl.prediction.segmenter import Segmenter
 from deeplabctl.prediction.settings import SettingsRequest, expected_score
 from deeplabctl.recipe import read_recipe
@@ -30,7 +30,7 @@ CLASSES = ("background", "car", "tree")
 
 def layers():
     """Return {layer: (kernel, bias)}."""
-    weights = random_weights("largefov", len(CLASSES), 1 / 32, seed=5)
+    weights = ARCHITECTURES["largefov"].random_weights(len(CLASSES), 1 / 32, seed=5)
     names = dict.fromkeys(name.rpartition("/")[0] for name in weights)
     return {name: (weights[f"{name}/kernel"], weights[f"{name}/bias"]) for name in names}
 
@@ -124,7 +124,7 @@ def _table_block(entries):
 
 def write_torch_files(folder):
     """Write a narrow network as PyTorch does, in both containers and with both ports' names."""
-    weights = random_weights("resnet101", len(CLASSES), 1 / 64, seed=5)
+    weights = ARCHITECTURES["resnet101"].random_weights(len(CLASSES), 1 / 64, seed=5)
     (folder / "old.pth").write_bytes(legacy_torch(port_tensors(weights, kazuto_name)))
     zipped(folder / "new.pth", port_tensors(weights, isht_name))
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deeplabctl.network.initialization import random_weights
+from deeplabctl.network import ARCHITECTURES
 from deeplabctl.weights.formats import Format
 from deeplabctl.weights.reading import WeightFile
 
@@ -13,7 +13,7 @@ def tiny_variables():
     names = {"kernel": "w", "bias": "b"}
     return {
         name.replace(part, names[part]): array
-        for name, array in random_weights("largefov", 21, 1 / 32, seed=5).items()
+        for name, array in ARCHITECTURES["largefov"].random_weights(21, 1 / 32, seed=5).items()
         for part in [name.rpartition("/")[2]]
     }
 

@@ -5,7 +5,7 @@ from caffe_files import DATA, TINY, fixture
 
 from deeplabctl.caffe import net_weights, read_caffemodel
 from deeplabctl.errors import WeightsError
-from deeplabctl.network.layers import weight_shapes
+from deeplabctl.network import ARCHITECTURES
 
 
 @pytest.fixture
@@ -21,7 +21,9 @@ def test_v1_file_of_the_fork_reads():
     net = read_caffemodel(TINY)
     assert (net.name, net.version, len(net.layers)) == ("DeepLab-LargeFOV-tiny", "V1", 40)
     blobs = blobs_of(net)
-    assert [f"{name}/{part}" for name in blobs for part in ("kernel", "bias")] == list(weight_shapes("largefov", 21))
+    assert [f"{name}/{part}" for name in blobs for part in ("kernel", "bias")] == list(
+        ARCHITECTURES["largefov"].weight_shapes(21)
+    )
     assert blobs["fc6"][0].shape == (32, 16, 3, 3)
     assert blobs["fc6"][1].shape == (1, 1, 1, 32)
     assert blobs["fc6"][0].dtype == np.float32
@@ -46,7 +48,7 @@ def test_slim_v1_and_v2_files_have_the_same_blobs():
 
 def test_tiny_net_has_the_shapes_of_the_table():
     found = net_weights(read_caffemodel(TINY))
-    assert {name: array.shape for name, array in found.items()} == weight_shapes("largefov", 21, 1 / 32)
+    assert {name: array.shape for name, array in found.items()} == ARCHITECTURES["largefov"].weight_shapes(21, 1 / 32)
 
 
 def test_diff_fields_are_not_read():

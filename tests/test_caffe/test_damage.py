@@ -14,7 +14,7 @@ from caffe_files import TINY
 from deeplabctl.caffe import net_weights, read_caffemodel
 from deeplabctl.caffe.sniff import is_caffemodel, looks_like_solverstate
 from deeplabctl.errors import WeightsError
-from deeplabctl.network.layers import weight_shapes
+from deeplabctl.network import ARCHITECTURES
 
 ENOUGH_MEMORY = 5_000_000  # bytes, for a file of 86 kB
 
@@ -137,7 +137,7 @@ def full_size(path, version="V1", write=packed):
     kernels = {}
     with path.open("wb") as file:
         file.write(block(1, "full size"))
-        shapes = weight_shapes("largefov", 21)
+        shapes = ARCHITECTURES["largefov"].weight_shapes(21)
         for name in dict.fromkeys(name.rpartition("/")[0] for name in shapes):
             height, wide, incoming, outgoing = shapes[f"{name}/kernel"]
             kernel = random.standard_normal((outgoing, incoming, height, wide), np.float32)

@@ -7,7 +7,7 @@ from family_files import family
 from deeplabctl.caffe.prototxt import check_geometry, read_prototxt
 from deeplabctl.caffe.text_format import parse
 from deeplabctl.errors import WeightsError
-from deeplabctl.network.layers import ARCHITECTURES
+from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.vgg import LARGEFOV
 
 V1, V2 = DATA / "lfov_slim_v1_deploy.prototxt", DATA / "lfov_slim_v2_deploy.prototxt"
@@ -69,7 +69,7 @@ def changed(tmp_path):
 
 @pytest.mark.parametrize("path", [V1, V2], ids=["V1", "V2"])
 def test_geometry_of_both_formats_agrees_with_the_table(path):
-    assert check_geometry(read_prototxt(path)) == [row.name for row in LARGEFOV]
+    assert check_geometry(read_prototxt(path)) == [row.name for row in LARGEFOV.rows]
     assert check_geometry(read_prototxt(path), "largefov", num_classes=21, width=0.125)
 
 
@@ -122,7 +122,7 @@ def test_other_ways_to_write_the_same_geometry_agree(changed):
         ("conv1_1", "type: CONVOLUTION", "type: 4"),
         ("pool1", "pool: MAX ", "round_mode: CEIL "),
     ]
-    assert len(check_geometry(changed(V1, *replacements))) == len(LARGEFOV)
+    assert len(check_geometry(changed(V1, *replacements))) == len(LARGEFOV.rows)
 
 
 def test_classifier_may_have_another_name_and_class_count_or_be_missing(changed):

@@ -12,7 +12,7 @@ from caffe_bytes import legacy, packed, v1
 from caffe_files import DATA, fixture
 
 from deeplabctl.data.images import read_label
-from deeplabctl.network.layers import weight_shapes
+from deeplabctl.network import ARCHITECTURES
 from deeplabctl.weights.model_info import read_info
 
 MEAN = np.array([104.008, 116.669, 122.675], np.float32)
@@ -141,7 +141,7 @@ def test_model_file_that_is_cut_off_is_one_line(deeplabctl, tmp_path, keep):
 def test_full_size_file_is_converted_in_little_time_and_memory(tmp_path):
     rng = np.random.default_rng(0)
     with (tmp_path / "full.caffemodel").open("wb") as file:
-        for name, shape in weight_shapes("largefov", 21).items():
+        for name, shape in ARCHITECTURES["largefov"].weight_shapes(21).items():
             if name.endswith("/bias"):
                 continue
             kernel = rng.normal(0, 0.01, shape).astype(np.float32).transpose(3, 2, 0, 1)

@@ -15,8 +15,7 @@ from dataset_files import make_dataset
 from family_files import family
 
 from deeplabctl.data.images import read_label
-from deeplabctl.network.initialization import random_weights
-from deeplabctl.network.layers import ARCHITECTURES
+from deeplabctl.network import ARCHITECTURES
 
 pytestmark = pytest.mark.tf
 
@@ -32,7 +31,7 @@ SMALL = [
 def write_weights(path, architecture, classes):
     """Write a network's weights as the variables of a TensorFlow 1 program, pickled."""
     variables = {}
-    for name, array in random_weights(architecture, classes, WIDTH, seed=1).items():
+    for name, array in ARCHITECTURES[architecture].random_weights(classes, WIDTH, seed=1).items():
         layer, part = name.split("/")
         variables[f"{layer}/{PARTS.get(part, part)}"] = array
     path.write_bytes(pickle.dumps(variables, 2))

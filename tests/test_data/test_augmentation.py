@@ -5,7 +5,7 @@ import pytest
 from caffe_files import DATA
 
 from deeplabctl.data.augmentation import Augment, augment, crop, rescale, shrink_label
-from deeplabctl.network.preprocessing import preprocess
+from deeplabctl.network import preprocess
 
 CASES = ["test65", "test97", "train65_1", "train65_3", "train65_4", "train97_1", "train97_3"]
 

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from deeplabctl.engine.buffers import Buffers, aligned
-from deeplabctl.engine.layers import PIXELS, AdditionLayer, ConvolutionLayer, PoolingLayer, padded
-from deeplabctl.engine.operations import Addition, Convolution, Picture, Pooling
+from deeplabctl.engine.layers import PIXELS, ConvolutionLayer, PoolingLayer, SumLayer, padded
 from deeplabctl.engine.workers import Workers
+from deeplabctl.network.ops import LINEAR, RELU, Convolution, Input, Node, Pooling, Sum
 
 
 def form(lanes, rows):
@@ -36,9 +36,16 @@ def literal_convolution(image, kernel, bias, stride, dilation, relu):
     return np.maximum(result, 0) if relu else result
 
 
-def convolution(kernel, bias, stride=1, dilation=1, relu=True, scale=1):
-    scales = np.full(len(bias), scale, np.float32)
-    return Convolution("conv", (Picture(),), kernel, scales, bias, stride, dilation, relu)
+def image_node(channels, *, is_first=True):
+    image = Node(Input(), (), channels)
+    return image if is_first else Node(Pooling("before", "max", 1), (image,), channels)
+
+
+def convolution(kernel, bias, stride=1, dilation=1, relu=True, scale=1, is_first=False):
+    side, _, channels, outputs = kernel.shape
+    op = Convolution("conv", outputs, side, stride, dilation, activation=RELU if relu else LINEAR)
+    arrays = {"kernel": kernel, "scale": np.full(outputs, scale, np.float32), "bias": bias}
+    return Node(op, (image_node(channels, is_first=is_first),), outputs, arrays)
 
 
 CASES = [  # side, channels, outputs, stride, dilation, height, width, as the first layer
@@ -57,8 +64,6 @@ CASES = [  # side, channels, outputs, stride, dilation, height, width, as the fi
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("threads", [1, 3])
 def test_convolution_is_the_literal_one_in_each_way(case, threads, monkeypatch):
-    from deeplabctl.engine.registers import best_form
-
     side, channels, outputs, stride, dilation, height, width, is_first = case
     random = np.random.default_rng(side * outputs)
     image = random.normal(size=(height, width, channels)).astype(np.float32)
@@ -67,16 +72,16 @@ def test_convolution_is_the_literal_one_in_each_way(case, threads, monkeypatch):
     depth = channels if is_first else padded(channels)
     workers = Workers(threads)
     for relu in (True, False):
-        operation = convolution(kernel, bias, stride, dilation, relu, scale=0.5)
+        node = convolution(kernel, bias, stride, dilation, relu, scale=0.5, is_first=is_first)
         expected = literal_convolution(image, kernel / 2, bias, stride, dilation, relu)
         for way in (PIXELS, 4, 6) if (side, stride) == (3, 1) and not is_first else (PIXELS,):
-            layer = ConvolutionLayer(operation, depth, best_form(), workers)
+            layer = ConvolutionLayer(node, workers)
             monkeypatch.setattr(layer, "tile", lambda before, way=way: way)
-            size = layer.size((height, width))
+            size = node.op.size([(height, width)])
             assert size == expected.shape[:2]
             result = aligned(size[0] * size[1] * padded(outputs))
             result[:] = np.nan
-            layer.compute([wide(image, depth)], (height, width), result)
+            layer.compute([wide(image, depth)], [(height, width)], result)
             pixels = result.reshape(*size, padded(outputs))
             error = np.abs(pixels[..., :outputs] - expected).max() / np.abs(expected).max()
             assert error < {PIXELS: 1e-6, 4: 3e-6, 6: 1e-5}[way], way
@@ -91,10 +96,11 @@ def test_convolution_is_the_same_with_the_vectors_of_every_processor(lanes, rows
     kernel, bias = random.normal(size=(3, 3, 24, 40)).astype(np.float32), np.ones(40, np.float32)
     expected = literal_convolution(image, kernel, bias, 1, 1, relu=True)
     for way in (PIXELS, 4, 6):
-        layer = ConvolutionLayer(convolution(kernel, bias), 32, form(lanes, rows), Workers(1))
+        monkeypatch.setattr("deeplabctl.engine.registers.best_form", lambda: form(lanes, rows))
+        layer = ConvolutionLayer(convolution(kernel, bias), Workers(1))
         monkeypatch.setattr(layer, "tile", lambda before, way=way: way)
         result = aligned(13 * 18 * 48)
-        layer.compute([wide(image, 32)], (13, 18), result)
+        layer.compute([wide(image, 32)], [(13, 18)], result)
         error = np.abs(result.reshape(13, 18, 48)[..., :40] - expected).max() / np.abs(expected).max()
         assert error < 1e-5
 
@@ -109,37 +115,36 @@ def test_forms_leave_no_group_without_a_product():
 
 
 def test_a_wide_layer_is_computed_by_tiles_and_the_image_and_single_pixels_are_not():
-    from deeplabctl.engine.registers import best_form
-
-    def chosen(side, channels, outputs, size, stride=1, dilation=1, depth=None):
+    def chosen(side, channels, outputs, size, stride=1, dilation=1, is_first=False):
         kernel, bias = np.zeros((side, side, channels, outputs), np.float32), np.zeros(outputs, np.float32)
-        operation = convolution(kernel, bias, stride, dilation)
-        return ConvolutionLayer(operation, depth or padded(channels), best_form(), Workers(1)).tile((size, size))
+        node = convolution(kernel, bias, stride, dilation, is_first=is_first)
+        return ConvolutionLayer(node, Workers(1)).tile((size, size))
 
     assert chosen(3, 256, 256, 81) == 4
     assert chosen(3, 512, 512, 65) == 6  # 11 tiles of 6 a side, or 17 of 4
     assert chosen(3, 512, 1024, 65, dilation=12) == 6
     assert chosen(3, 512, 1024, 41, dilation=12) == 4
     assert chosen(3, 512, 512, 1) == PIXELS
-    assert chosen(3, 3, 64, 321, depth=3) == PIXELS
+    assert chosen(3, 3, 64, 321, is_first=True) == PIXELS
     assert chosen(3, 256, 256, 81, stride=2) == PIXELS
     assert chosen(1, 1024, 1024, 41) == PIXELS
 
 
-@pytest.mark.parametrize(("is_max", "stride"), [(True, 1), (True, 2), (False, 1)])
+@pytest.mark.parametrize(("kind", "stride"), [("max", 1), ("max", 2), ("average", 1)])
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 3), (8, 9), (33, 40)])
-def test_pooling_is_the_clipped_window_of_caffe(height, width, is_max, stride):
+def test_pooling_is_the_clipped_window_of_caffe(height, width, kind, stride):
     image = np.random.default_rng(0).normal(size=(height, width, 20)).astype(np.float32)
-    layer = PoolingLayer(Pooling("pool", (Picture(),), is_max, stride), 32, Workers(2))
-    tall, broad = layer.size((height, width))
+    op = Pooling("pool", kind, stride)
+    layer = PoolingLayer(Node(op, (image_node(20),), 20), Workers(2))
+    tall, broad = op.size([(height, width)])
     assert (tall, broad) == ((height, width) if stride == 1 else (height // 2 + 1, width // 2 + 1))
     result = aligned(tall * broad * 32)
-    layer.compute([wide(image, 32)], (height, width), result)
+    layer.compute([wide(image, 32)], [(height, width)], result)
     for y in range(tall):
         for x in range(broad):
             top, left = max(0, y * stride - 1), max(0, x * stride - 1)
             seen = image[top : y * stride + 2, left : x * stride + 2].astype(float)
-            expected = seen.max((0, 1)) if is_max else seen.sum((0, 1)) / 9
+            expected = seen.max((0, 1)) if kind == "max" else seen.sum((0, 1)) / 9
             np.testing.assert_allclose(result.reshape(tall, broad, 32)[y, x, :20], expected, rtol=1e-5, atol=1e-6)
 
 
@@ -147,8 +152,9 @@ def test_sums_of_several_images_take_the_relu_last():
     images = [np.full((2, 3, 16), value, np.float32) for value in (-5, 3, 4)]
     result = aligned(2 * 3 * 16)
     for relu, values, expected in ((True, images, 2), (True, images[:2], 0), (False, images[:2], -2)):
-        layer = AdditionLayer(Addition("sum", (Picture(),) * len(values), relu), 16, Workers(2))
-        layer.compute([wide(image, 16) for image in values], (2, 3), result)
+        op = Sum("sum", activation=RELU if relu else LINEAR)
+        layer = SumLayer(Node(op, (image_node(16),) * len(values), 16), Workers(2))
+        layer.compute([wide(image, 16) for image in values], [(2, 3)] * len(values), result)
         np.testing.assert_array_equal(result, expected)
 
 

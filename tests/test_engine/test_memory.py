@@ -24,9 +24,10 @@ buffers.Arena.arrays = lambda self, uses: [aligned(floats) for floats, _, _ in u
 {extra}
 from deeplabctl.engine.network import NumbaNetwork
 from deeplabctl.engine.labels import fused
-from deeplabctl.network.initialization import random_weights
+from deeplabctl.network import ARCHITECTURES
 for architecture, classes, width in (("aspp-l", 21, 0.05), ("resnet101", 3, 0.02), ("msc-largefov", 40, 0.1)):
-    network = NumbaNetwork(architecture, random_weights(architecture, classes, width, 0), threads={threads})
+    weights = ARCHITECTURES[architecture].random_weights(classes, width, 0)
+    network = NumbaNetwork(architecture, weights, threads={threads})
     for height, wide in {sizes}:
         if architecture == "msc-largefov":  # which takes no other sizes
             height, wide = 8 * (height // 8) + 1, 8 * (wide // 8) + 1

@@ -6,10 +6,8 @@ from family_files import blobs, deviation, family, photo
 
 from deeplabctl.caffe import net_weights, read_caffemodel
 from deeplabctl.engine.network import NumbaNetwork
-from deeplabctl.engine.operations import Convolution, operations
-from deeplabctl.network.geometry import tight_size
-from deeplabctl.network.initialization import random_weights
-from deeplabctl.network.layers import ARCHITECTURES
+from deeplabctl.network import ARCHITECTURES
+from deeplabctl.network.ops import Convolution
 
 NETS = {"slim": "lfov_slim_v1.caffemodel", "tiny": "lfov_tiny_v2.caffemodel"}
 MEAN = np.array([104.008, 116.669, 122.675], np.float32)
@@ -46,7 +44,7 @@ def test_logits_with_direct_paths_are_caffes(size):
 
 
 def test_images_that_direct_paths_do_not_take_are_refused():
-    network = NumbaNetwork("msc-largefov", random_weights("msc-largefov", 2, 0.02, 0))
+    network = NumbaNetwork("msc-largefov", ARCHITECTURES["msc-largefov"].random_weights(2, 0.02, 0))
     with pytest.raises(ValueError, match="fc_fusion: expected inputs of one size"):
         network.logits(np.zeros((32, 33, 3), np.float32))
 
@@ -62,7 +60,7 @@ def test_logits_are_caffes_with_either_tile_in_all_layers(m, monkeypatch):
 
 
 def test_logits_do_not_depend_on_the_images_before_nor_on_the_threads():
-    weights = random_weights("aspp-s", 5, 0.05, seed=1)
+    weights = ARCHITECTURES["aspp-s"].random_weights(5, 0.05, seed=1)
     random = np.random.default_rng(0)
     images = [random.normal(0, 60, (*size, 3)).astype(np.float32) for size in ((33, 80), (65, 17), (1, 1), (33, 80))]
     network = NumbaNetwork("aspp-s", weights, threads=3)
@@ -71,23 +69,23 @@ def test_logits_do_not_depend_on_the_images_before_nor_on_the_threads():
 
 
 def test_norms_become_part_of_their_convolutions():
-    weights = random_weights("resnet101", 2, 1 / 64, seed=0)
+    weights = ARCHITECTURES["resnet101"].random_weights(2, 1 / 64, seed=0)
     random = np.random.default_rng(0)
     for name, values in weights.items():
         if "/kernel" not in name:
             weights[name] = random.uniform(0.5, 2, values.shape).astype(np.float32)
-    found = {operation.name: operation for operation in operations("resnet101", weights)}
+    found = {node.name: node for node in ARCHITECTURES["resnet101"].graph(weights)}
     assert "conv1" not in found
-    conv = found["bn_conv1"]
+    arrays = found["bn_conv1"].arrays
     gamma, beta, mean, variance = (
         weights[f"bn_conv1/{part}"] for part in ("gamma", "beta", "moving_mean", "moving_variance")
     )
     x = random.normal(size=(7, 7, 3))
     plain = (x[..., None] * weights["conv1/kernel"]).sum((0, 1, 2))
     normed = gamma * (plain - mean) / np.sqrt(variance + 1e-5) + beta
-    whole = (x[..., None] * conv.kernel).sum((0, 1, 2)) * conv.scale + conv.bias
+    whole = (x[..., None] * arrays["kernel"]).sum((0, 1, 2)) * arrays["scale"] + arrays["bias"]
     np.testing.assert_allclose(whole, normed, rtol=1e-5)
-    assert sum(isinstance(operation, Convolution) for operation in found.values()) == 108
+    assert sum(isinstance(node.op, Convolution) for node in found.values()) == 108
 
 
 def fuzzed(count, seed, largest):
@@ -97,14 +95,14 @@ def fuzzed(count, seed, largest):
         architecture = list(ARCHITECTURES)[number % len(ARCHITECTURES)]
         height, wide = (1 if random.random() < 0.1 else int(random.integers(1, largest)) for _ in range(2))
         if ARCHITECTURES[architecture].test_rows:
-            height, wide = tight_size(height), tight_size(wide)
+            height, wide = (ARCHITECTURES[architecture].padded_size(side) for side in (height, wide))
         yield architecture, int(random.integers(2, 256)), float(random.uniform(0.05, 0.5)), height, wide
 
 
 def check(architecture, classes, width, height, wide, seed):
     from deeplabctl.network.keras_model import assign_weights, build_model, predict_logits
 
-    weights = random_weights(architecture, classes, width, seed)
+    weights = ARCHITECTURES[architecture].random_weights(classes, width, seed)
     model = build_model(architecture, classes, width=width)
     assign_weights(model, weights)
     image = np.random.default_rng(seed).normal(0, 60, (height, wide, 3)).astype(np.float32)
@@ -138,5 +136,5 @@ def test_logits_are_tensorflows_for_many_sizes(case):
     ],
 )
 def test_results_between_the_layers_take_the_memory_of_those_that_are_needed_at_one_moment(architecture, floats):
-    network = NumbaNetwork(architecture, random_weights(architecture, 11, 1.0, 0), threads=1)
+    network = NumbaNetwork(architecture, ARCHITECTURES[architecture].random_weights(11, 1.0, 0), threads=1)
     assert network.least_memory(65, 65) == 4 * floats

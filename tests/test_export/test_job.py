@@ -8,11 +8,10 @@ import pytest
 from exports import CLASSES, export_plan, noise, small_network, write_onnx, write_pictures
 
 import deeplabctl as dl
-from deeplabctl.engine.operations import operations
 from deeplabctl.errors import DeepLabError, OutputError, RecipeError, WeightsError
 from deeplabctl.export import ExportRequest, job, packages
 from deeplabctl.export.job import plan_export, write_export
-from deeplabctl.network.layers import ARCHITECTURES
+from deeplabctl.network import ARCHITECTURES, Architecture
 from deeplabctl.prediction import PredictionSettings, Segmenter
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -42,7 +41,8 @@ def test_onnx_file_is_kept_with_what_was_found(tmp_path):
 
 def test_export_that_disagrees_fails_in_one_line_and_leaves_nothing(tmp_path, monkeypatch):
     other = small_network(seed=4)
-    monkeypatch.setattr(job, "operations", lambda architecture, weights: operations(architecture, other.weights))
+    graph = Architecture.graph
+    monkeypatch.setattr(Architecture, "graph", lambda self, weights: graph(self, other.weights))
     with pytest.raises(
         OutputError, match=r"expected 99.99 % of the labels to be the network's, got [\d.]+ %"
     ) as caught:

@@ -3,25 +3,24 @@ import pytest
 from caffe_files import DATA, fixture, read_blobs
 from exports import noise, small_network
 
-from deeplabctl.engine.operations import operations
 from deeplabctl.export.onnx_graph import build_onnx, nodes_of
-from deeplabctl.network.layers import ARCHITECTURES
+from deeplabctl.network import ARCHITECTURES
 from deeplabctl.prediction import PredictionSettings, Segmenter
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
 
 def session(network, scales=(1.0,), flip=False, half=False):
-    net = operations(network.info.architecture, network.weights)
-    model = build_onnx(net, network.info.architecture, scales, flip=flip, half=half)
+    net = ARCHITECTURES[network.info.architecture].graph(network.weights)
+    model = build_onnx(net, ARCHITECTURES[network.info.architecture], scales, flip=flip, half=half)
     return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
 @pytest.mark.parametrize("size", ["33x33", "321x321"])
 @pytest.mark.parametrize("net", ["lfov_slim_v1", "lfov_tiny_v2"])
 def test_labels_are_caffes(net, size):
-    weights = read_blobs(fixture(f"{net}.caffemodel"))
-    model = build_onnx(operations("largefov", weights), "largefov", (1.0,), flip=False)
+    largefov = ARCHITECTURES["largefov"]
+    model = build_onnx(largefov.graph(read_blobs(fixture(f"{net}.caffemodel"))), largefov, (1.0,), flip=False)
     run = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     rgb = np.ascontiguousarray(np.load(DATA / "inputs_u8.npz")[size][..., ::-1])
     (label,) = run.run(["label"], {"image": rgb[None]})
@@ -58,20 +57,20 @@ def test_pictures_of_any_size_and_several_at_once_have_the_networks_labels_and_s
 
 def test_half_stores_kernels_in_two_bytes_and_rounds_them():
     network = small_network()
-    net = operations("largefov", network.weights)
-    whole, half = (build_onnx(net, "largefov", (1.0,), flip=False, half=half) for half in (False, True))
+    net = ARCHITECTURES["largefov"].graph(network.weights)
+    whole, half = (build_onnx(net, ARCHITECTURES["largefov"], (1.0,), flip=False, half=half) for half in (False, True))
     assert half.ByteSize() < 0.6 * whole.ByteSize()
     rounded = {name: array.astype(np.float16).astype(np.float32) if array.ndim == 4 else array
                for name, array in network.weights.items()}  # fmt: skip
-    model = build_onnx(operations("largefov", rounded), "largefov", (1.0,), flip=False)
+    model = build_onnx(ARCHITECTURES["largefov"].graph(rounded), ARCHITECTURES["largefov"], (1.0,), flip=False)
     images = {"image": noise(40, 50)[None]}
     (expected,) = onnxruntime.InferenceSession(model.SerializeToString()).run(["scores"], images)
     np.testing.assert_array_equal(session(network, half=True).run(["scores"], images)[0], expected)
 
 
 def test_scales_share_their_weights_and_nodes_of_a_layer_are_found_at_all_scales():
-    net = operations("largefov", small_network().weights)
-    one, two = (build_onnx(net, "largefov", scales, flip=False) for scales in ((1.0,), (1.0, 0.5)))
+    net = ARCHITECTURES["largefov"].graph(small_network().weights)
+    one, two = (build_onnx(net, ARCHITECTURES["largefov"], scales, flip=False) for scales in ((1.0,), (1.0, 0.5)))
     assert two.ByteSize() < 1.1 * one.ByteSize()
     assert nodes_of(two, {"conv1_1", "pool5a"}) == [
         "conv1_1/sum", "conv1_1", "pool5a", "conv1_1/2/sum", "conv1_1/2", "pool5a/2",

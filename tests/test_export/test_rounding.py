@@ -1,8 +1,9 @@
 import numpy as np
 from exports import noise, small_network
 
-from deeplabctl.engine.operations import Convolution, operations
 from deeplabctl.export.rounding import STEPS, rounded, rounded_network
+from deeplabctl.network import ARCHITECTURES
+from deeplabctl.network.ops import Convolution
 from deeplabctl.reporting import silent
 
 
@@ -45,14 +46,15 @@ def test_sums_change_less_than_by_rounding_each_weight_and_kernels_are_on_the_gr
 
 def test_network_keeps_its_operations_and_the_named_ones_stay_as_they_are():
     network = small_network()
-    net = operations("largefov", network.weights)
+    net = ARCHITECTURES["largefov"].graph(network.weights)
     images = [noise(33, 41, seed) for seed in range(2)]
     result = rounded_network(net, "largefov", network.weights, {"fc8_voc12"}, images, silent)
     assert [one.name for one in result] == [one.name for one in net]
     for before, after in zip(net, result, strict=True):
         assert [one.name for one in after.inputs] == [one.name for one in before.inputs]
         assert all(one in result for one in after.inputs)
-        if isinstance(before, Convolution):
-            changed = not np.array_equal(before.kernel, after.kernel)
+        if isinstance(before.op, Convolution):
+            changed = not np.array_equal(before.arrays["kernel"], after.arrays["kernel"])
             assert changed == (before.name != "fc8_voc12")
-            np.testing.assert_allclose(after.kernel, before.kernel, atol=2.5 * np.abs(before.kernel).max() / STEPS)
+            kernel = before.arrays["kernel"]
+            np.testing.assert_allclose(after.arrays["kernel"], kernel, atol=2.5 * np.abs(kernel).max() / STEPS)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from family_files import NETS, blobs, deviation, family, family_model, photo
 
-from deeplabctl.network.layers import ARCHITECTURES
+from deeplabctl.network import ARCHITECTURES
 
 pytestmark = pytest.mark.tf
 
@@ -31,14 +31,14 @@ def test_every_blob_is_caffes(net, size):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("net", NETS)
 def test_scales_their_maximum_and_every_label_are_caffes(net, size):
-    from deeplabctl.network.geometry import scaled_size
+    from deeplabctl.network import ARCHITECTURES
     from deeplabctl.prediction.graphs import Graphs
 
     expected = blobs(f"fwd_{net}_{size}.npz")
     model, image = family_model(net), photo(size)
     scales = ARCHITECTURES[model.name].scales
     graphs = Graphs(model, scales, flip=False, fuses_coarse=len(scales) > 1)
-    sizes = [[scaled_size(side, scale) for side in image.shape[1:3]] for scale in scales]
+    sizes = [[ARCHITECTURES[model.name].scaled_size(side, scale) for side in image.shape[1:3]] for scale in scales]
     coarse = [logits.numpy() for logits in graphs.coarse(image, np.array(sizes, np.int32))]
     names = ["fc1_voc12", "fc1_voc12_res075", "fc1_voc12_res05"] if len(scales) > 1 else ["fc8_voc12"]
     for name, logits in zip(names, coarse, strict=True):
@@ -107,14 +107,14 @@ def test_model_file_opens_in_plain_keras_with_its_scales_in_the_facts(tmp_path, 
 
     import keras
 
-    from deeplabctl.network.initialization import random_weights
+    from deeplabctl.network import ARCHITECTURES
     from deeplabctl.network.keras_model import assign_weights, build_model
     from deeplabctl.weights.model_file import save_model
     from deeplabctl.weights.model_info import ModelInfo
     from deeplabctl.weights.networks import read_network
 
     model = build_model(architecture, 3, width=1 / 64)
-    weights = random_weights(architecture, 3, 1 / 64, seed=1)
+    weights = ARCHITECTURES[architecture].random_weights(3, 1 / 64, seed=1)
     assign_weights(model, weights)
     info = ModelInfo(("a", "b", "c"), architecture, 1 / 64)
     save_model(tmp_path / "net.keras", model, info)

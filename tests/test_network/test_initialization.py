@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from deeplabctl.network.initialization import random_weights
+from deeplabctl.network import ARCHITECTURES
 
 
 def test_random_start_follows_he_with_a_dirac_kernel_and_the_papers_classifier():
-    weights = random_weights("largefov", 21, 0.5, seed=1)
+    weights = ARCHITECTURES["largefov"].random_weights(21, 0.5, seed=1)
     assert weights["conv1_1/kernel"].std() == pytest.approx(np.sqrt(2 / 27) / 7, rel=0.05)
     kernel, bias = weights["conv4_2/kernel"], weights["conv4_2/bias"]
     through = kernel[1, 1, np.arange(256), np.arange(256)]
@@ -19,7 +19,7 @@ def test_random_start_follows_he_with_a_dirac_kernel_and_the_papers_classifier()
 
 
 def test_random_start_is_a_function_of_the_seed():
-    one, same, other = (random_weights("largefov", 3, 0.1, seed) for seed in (1, 1, 2))
+    one, same, other = (ARCHITECTURES["largefov"].random_weights(3, 0.1, seed) for seed in (1, 1, 2))
     for name in one:
         np.testing.assert_array_equal(one[name], same[name])
         assert name.endswith("/bias") or (one[name] != other[name]).any()

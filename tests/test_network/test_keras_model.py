@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 from caffe_files import DATA, fixture, read_blobs
 
-from deeplabctl.network.initialization import random_weights
-from deeplabctl.network.layers import weight_shapes
+from deeplabctl.network import ARCHITECTURES
 
 pytestmark = pytest.mark.tf
 
@@ -131,9 +130,9 @@ def test_weights_go_in_and_come_out_as_hwio():
     from deeplabctl.network.keras_model import assign_weights, build_model
 
     model = build_model("largefov", 5, width=0.05)
-    weights = random_weights("largefov", 5, 0.05, seed=3)
+    weights = ARCHITECTURES["largefov"].random_weights(5, 0.05, seed=3)
     assign_weights(model, weights)
-    for name, shape in weight_shapes("largefov", 5, 0.05).items():
+    for name, shape in ARCHITECTURES["largefov"].weight_shapes(5, 0.05).items():
         layer, part = name.split("/")
         array = getattr(model.get_layer(layer), part).numpy()
         assert array.shape == shape

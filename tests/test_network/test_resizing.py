@@ -3,7 +3,7 @@ import pytest
 from caffe_files import DATA
 from family_files import family
 
-from deeplabctl.network.geometry import crop_step, is_crop_size
+from deeplabctl.network import ARCHITECTURES
 
 pytestmark = pytest.mark.tf
 
@@ -15,7 +15,7 @@ def channels_last(array):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", ["z8", "z2", "r33", "r3"])
 def test_resizing_is_caffes_interp_layer(name, dtype):
-    from deeplabctl.network.resizing import resize
+    from deeplabctl.network.ops import resize
 
     blobs = np.load(DATA / "interp.npz")
     expected = channels_last(blobs[name])
@@ -25,7 +25,7 @@ def test_resizing_is_caffes_interp_layer(name, dtype):
 
 
 def test_resizing_in_float64_takes_float32_shares_of_the_neighbours():
-    from deeplabctl.network.resizing import resize
+    from deeplabctl.network.ops import resize
 
     x = np.random.default_rng(0).normal(size=(1, 31, 10, 2))
     for axis, (before, after) in enumerate(((31, 41), (10, 13)), 1):
@@ -45,7 +45,7 @@ def test_resizing_in_float64_takes_float32_shares_of_the_neighbours():
 def test_resized_scores_and_their_gradient_are_caffes(name, dtype, limit):
     import tensorflow as tf
 
-    from deeplabctl.network.resizing import resize
+    from deeplabctl.network.ops import resize
 
     blobs = np.load(family("interp_ops.npz"))
     x, y, dy, dx = (channels_last(blobs[f"{name}_{part}"]) for part in ("x", "y", "dy", "dx"))
@@ -59,19 +59,10 @@ def test_resized_scores_and_their_gradient_are_caffes(name, dtype, limit):
 
 
 def test_images_at_scales_are_caffes():
-    from deeplabctl.network.resizing import at_scales
-
     blobs = np.load(family("interp_ops.npz"))
     image = np.load(DATA / "inputs_u8.npz")["321x321"].astype(np.float32)[None]
     image -= np.array([104.008, 116.669, 122.675], np.float32)
-    same, three_quarters, half = at_scales(image, (1.0, 0.75, 0.5))
+    same, three_quarters, half = ARCHITECTURES["resnet101"].at_scales(image)
     assert same is image
     for found, name in ((three_quarters, "photo321_075_s8"), (half, "photo321_05_s8")):
         np.testing.assert_allclose(found[:, ::8, ::8], channels_last(blobs[name]), rtol=0, atol=1e-4)
-
-
-def test_crops_fit_all_scales_of_a_network():
-    assert crop_step((1.0,)) == 8
-    assert crop_step((1.0, 0.5)) == 16
-    assert crop_step((1.0, 0.75, 0.5)) == 32
-    assert [size for size in range(330) if is_crop_size(size, 32)] == list(range(33, 330, 32))

@@ -4,26 +4,26 @@ import numpy as np
 import pytest
 
 from deeplabctl.engine import network as engine
-from deeplabctl.network.initialization import random_weights
-from deeplabctl.network.layers import ARCHITECTURES
-from deeplabctl.network.tiling import Field, fields, pieces, tiles
+from deeplabctl.network import ARCHITECTURES
+from deeplabctl.network.ops import Field
+from deeplabctl.network.tiling import pieces, tiles
 
 
 def test_fields_are_those_worked_out_by_hand():
-    found = fields("largefov")
+    found = ARCHITECTURES["largefov"].fields
     # conv1: 1 + 1; pool1: 1; conv2: 2 * 2; pool2: 2; conv3: 3 * 4; pool3: 4
     assert [found[name] for name in ("conv1_2", "pool1", "pool3")] == [Field(1, 2, 1), Field(2, 3, 2), Field(8, 25, 8)]
     # conv4: 3 * 8; pool4: 8; conv5: 3 * 2 * 8; pool5 and pool5a: 8 each; fc6: 12 * 8
     assert found["fc8_voc12"] == Field(8, 25 + 24 + 8 + 48 + 16 + 96, 8)
-    assert fields("aspp-l")["fc8_voc12"] == Field(8, 25 + 24 + 8 + 48 + 8 + 24 * 8, 8)
+    assert ARCHITECTURES["aspp-l"].fields["fc8_voc12"] == Field(8, 25 + 24 + 8 + 48 + 8 + 24 * 8, 8)
     # the main path, enlarged between two of its values
-    assert fields("msc-largefov")["fc_fusion"] == Field(1, 25 + 24 + 8 + 48 + 16 + 96 + 8, 8)
+    assert ARCHITECTURES["msc-largefov"].fields["fc_fusion"] == Field(1, 25 + 24 + 8 + 48 + 16 + 96 + 8, 8)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_logits_change_within_their_reach_only(architecture):
-    reach = list(fields(architecture).values())[-1].reach
-    weights = random_weights(architecture, 2, 0.02, 0)
+    reach = list(ARCHITECTURES[architecture].fields.values())[-1].reach
+    weights = ARCHITECTURES[architecture].random_weights(2, 0.02, 0)
     ones = {name: np.ones_like(array) if name.endswith("kernel") else array for name, array in weights.items()}
     network = engine.NumbaNetwork(architecture, ones)
     size = 16 * (reach // 8 // 2) + 1  # the middle lies on a value of the logits
@@ -31,7 +31,7 @@ def test_logits_change_within_their_reach_only(architecture):
     before = network.logits(image)
     image[:, size // 2] += 1
     changed = np.flatnonzero((network.logits(image) != before).any((0, 2)))
-    stride = list(fields(architecture).values())[-1].stride
+    stride = list(ARCHITECTURES[architecture].fields.values())[-1].stride
     assert len(changed) > 0
     assert (np.abs(changed * stride - size // 2) <= reach).all()
 
@@ -62,7 +62,7 @@ def test_tiles_are_the_pieces_of_both_sides():
 @pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if name != "msc-largefov"])
 @pytest.mark.parametrize("size", [(401, 305), (394, 129), (130, 700)])
 def test_first_layers_in_tiles_give_the_logits_of_the_whole_image(architecture, size, monkeypatch):
-    network = engine.NumbaNetwork(architecture, random_weights(architecture, 3, 0.05, 0))
+    network = engine.NumbaNetwork(architecture, ARCHITECTURES[architecture].random_weights(3, 0.05, 0))
     image = np.random.default_rng(0).normal(0, 50, (*size, 3)).astype(np.float32)
     whole = network.logits(image)
     monkeypatch.setattr(engine, "_TILE", 64)

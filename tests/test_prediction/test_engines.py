@@ -12,9 +12,7 @@ from plain_resizing import linear
 from deeplabctl.engine.labels import fused
 from deeplabctl.engine.network import NumbaNetwork
 from deeplabctl.errors import DataError, RecipeError
-from deeplabctl.network.initialization import random_weights
-from deeplabctl.network.layers import ARCHITECTURES
-from deeplabctl.network.preprocessing import preprocess
+from deeplabctl.network import ARCHITECTURES, preprocess
 from deeplabctl.prediction import PredictionSettings, Segmenter
 from deeplabctl.prediction.engines import has_gpu, with_engine
 from deeplabctl.weights.fitting import Network
@@ -78,7 +76,7 @@ def test_every_label_is_caffes(net, size):
 
 def segmenter_of(architecture, classes, width, seed, settings):
     info = ModelInfo(tuple(map(str, range(classes))), architecture, width)
-    network = Network(info, random_weights(architecture, classes, width, seed), [], [], classes)
+    network = Network(info, ARCHITECTURES[architecture].random_weights(classes, width, seed), [], [], classes)
     return Segmenter.from_network(network, settings)
 
 

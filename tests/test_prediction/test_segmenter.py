@@ -7,6 +7,7 @@ from tiny_segmenter import segmenter
 from deeplabctl.classes import VOC_CLASSES
 from deeplabctl.data.images import read_label
 from deeplabctl.errors import DataError, RecipeError
+from deeplabctl.network import ARCHITECTURES
 from deeplabctl.prediction import Segmentation
 
 pytestmark = pytest.mark.tf
@@ -108,9 +109,7 @@ def test_prediction_of_a_mirrored_image_is_the_mirrored_prediction_with_flip_onl
     [(513, 0.75, 385), (513, 0.5, 257), (513, 1, 513), (321, 0.5, 161), (105, 0.75, 81), (9, 0.1, 1), (1, 2, 1)],
 )
 def test_scaled_sizes_are_8k_plus_1_and_those_of_the_original_nets(size, scale, expected):
-    from deeplabctl.network.geometry import scaled_size
-
-    assert scaled_size(size, scale) == expected
+    assert ARCHITECTURES["largefov"].scaled_size(size, scale) == expected
 
 
 @pytest.mark.parametrize(("pad", "scales", "flip"), [("tight", (1.0,), False), ("paper", (0.5, 1.0), True)])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deeplabctl.errors import RecipeError
-from deeplabctl.network.initialization import random_weights
+from deeplabctl.network import ARCHITECTURES
 from deeplabctl.prediction import PredictionSettings, Segmenter
 from deeplabctl.prediction import tiled as module
 from deeplabctl.prediction.settings import SettingsRequest, parse_tile
@@ -14,7 +14,7 @@ from deeplabctl.weights.model_info import ModelInfo
 
 def segmenter(architecture="largefov", **settings):
     info = ModelInfo(("a", "b", "c"), architecture, 0.05)
-    network = Network(info, random_weights(architecture, 3, 0.05, 0), [], [], 3)
+    network = Network(info, ARCHITECTURES[architecture].random_weights(3, 0.05, 0), [], [], 3)
     return Segmenter.from_network(network, PredictionSettings(**settings))
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from deeplabctl.data.file_facts import LabelFacts
-from deeplabctl.network.geometry import is_crop_size
+from deeplabctl.network import ARCHITECTURES
 from deeplabctl.recipe import read_recipe, recipe_from_dict
 from deeplabctl.recipes.limits import AUTO
 from deeplabctl.training.budget import (
@@ -26,7 +26,7 @@ from deeplabctl.training.budget import (
 )
 def test_crop_is_nine_tenths_of_the_median_shorter_side_within_limits(sizes, expected):
     assert crop_size_for([LabelFacts(height, width, {0: height * width}) for height, width in sizes]) == expected
-    assert is_crop_size(expected)
+    assert ARCHITECTURES["largefov"].is_crop_size(expected)
 
 
 def test_steps_grow_with_the_root_of_the_number_of_images():

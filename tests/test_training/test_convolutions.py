@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deeplabctl.network.initialization import random_weights
+from deeplabctl.network import ARCHITECTURES
 from deeplabctl.recipe import recipe_from_dict
 
 pytestmark = pytest.mark.tf
@@ -43,7 +43,7 @@ def start(engine, dtype="float32", architecture="largefov", **solver):
         "run": {"engine": engine},
     }
     model = build_model(architecture, 21, width=WIDTH, dropout=0.5, dtype=dtype)
-    assign_weights(model, random_weights(architecture, 21, WIDTH, 0))
+    assign_weights(model, ARCHITECTURES[architecture].random_weights(21, WIDTH, 0))
     return TrainingStep(model, recipe_from_dict(tree, "test"), [1.0] * 21)
 
 

@@ -6,7 +6,7 @@ from family_files import DATA, MEAN, NETS, family
 
 from deeplabctl.caffe import net_weights, read_caffemodel
 from deeplabctl.errors import RecipeError
-from deeplabctl.network.layers import ARCHITECTURES, parameters
+from deeplabctl.network import ARCHITECTURES
 from deeplabctl.recipe import read_recipe, recipe_from_dict
 
 WIDTH = 1 / 32
@@ -37,7 +37,7 @@ def weights_of(model):
     """Return the trained weights by the fixtures' names, OIHW."""
     from deeplabctl.network.keras_model import model_variables
 
-    facts = parameters(model.name, 21, WIDTH)
+    facts = ARCHITECTURES[model.name].parameters(21, WIDTH)
     for name, variable in model_variables(model).items():
         layer, part = name.split("/")
         if facts[name].lr_multiplier:

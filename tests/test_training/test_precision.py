@@ -3,7 +3,7 @@ import pytest
 from caffe_files import DATA, read_blobs
 from dataset_files import make_dataset
 
-from deeplabctl.network.precision import POLICIES
+from deeplabctl.network.keras_model import POLICIES
 from deeplabctl.recipe import read_recipe, recipe_from_dict
 from deeplabctl.training.precision import best_precision
 

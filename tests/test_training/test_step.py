@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from caffe_files import DATA, read_blobs
 
-from deeplabctl.network.layers import convolutions
+from deeplabctl.network import ARCHITECTURES
 from deeplabctl.recipe import recipe_from_dict
 
 pytestmark = pytest.mark.tf
@@ -46,7 +46,7 @@ def test_eight_steps_follow_caffes_trajectory(policy, dtype, loss_tolerance, wei
     model, step = start(caffe_recipe(policy, exact=dtype == "float64"), dtype)
     losses = [step(*caffe_batch(dtype), number) for number in range(8)]
     np.testing.assert_allclose(losses, caffe["loss"], rtol=loss_tolerance)
-    for conv in convolutions("largefov"):
+    for conv in ARCHITECTURES["largefov"].convolutions:
         kernel, bias = model.get_layer(conv.name).get_weights()
         for ours, theirs in ((kernel.transpose(3, 2, 0, 1), "w"), (bias, "b")):
             reference = caffe[f"final/{conv.name}_{theirs}"]
@@ -124,11 +124,11 @@ def test_frozen_layers_keep_their_weights_and_new_layers_get_their_own_rate():
 
 
 def small_model():
-    from deeplabctl.network.initialization import random_weights
+    from deeplabctl.network import ARCHITECTURES
     from deeplabctl.network.keras_model import assign_weights, build_model
 
     model = build_model("largefov", 21, width=WIDTH, dropout=0.0)
-    assign_weights(model, random_weights("largefov", 21, WIDTH, 0))
+    assign_weights(model, ARCHITECTURES["largefov"].random_weights(21, WIDTH, 0))
     return model
 
 

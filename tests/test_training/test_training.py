@@ -10,7 +10,7 @@ from PIL import Image
 from run_trainings import KilledError, after, resume, train_new
 
 from deeplabctl.errors import DataError, OutputError, RunError
-from deeplabctl.network.layers import convolutions
+from deeplabctl.network import ARCHITECTURES
 from deeplabctl.training.plan import plan_training
 from deeplabctl.training.run_directory import RunDirectory
 
@@ -246,7 +246,7 @@ def test_command_line_gives_caffes_weights_after_eight_steps(tmp_path, deeplabct
 
     model = keras.saving.load_model("run/last.keras", compile=False)
     caffe = np.load(DATA / f"train_tiny_{policy}_f32.npz")
-    for conv in convolutions("largefov"):
+    for conv in ARCHITECTURES["largefov"].convolutions:
         kernel, bias = model.get_layer(conv.name).get_weights()
         for ours, part in ((kernel.transpose(3, 2, 0, 1), "w"), (bias, "b")):
             reference = caffe[f"final/{conv.name}_{part}"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from dataset_files import make_dataset
 
-from deeplabctl.network.initialization import random_weights
+from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.keras_model import assign_weights, build_model
 from deeplabctl.reporting import Advanced, silent
 from deeplabctl.training.plan import plan_training
@@ -62,7 +62,7 @@ def test_both_engines_score_the_weights_that_the_model_has_now(tmp_path):
     validators = [Validator(plan, model, cluster, silent) for plan in plans]
     counts = []
     for seed in (0, 1):
-        assign_weights(model, random_weights("largefov", classes, 0.05, seed))
+        assign_weights(model, ARCHITECTURES["largefov"].random_weights(classes, 0.05, seed))
         by_numba, by_tensorflow = (validator.score(lambda: False).matrix.counts for validator in validators)
         np.testing.assert_array_equal(by_numba, by_tensorflow)
         counts.append(by_numba)

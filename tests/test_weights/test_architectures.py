@@ -5,8 +5,7 @@ from caffe_bytes import block, dims, number, packed, v2
 from family_files import DATA, family
 
 from deeplabctl.errors import WeightsError
-from deeplabctl.network.initialization import random_weights
-from deeplabctl.network.layers import ARCHITECTURES
+from deeplabctl.network import ARCHITECTURES
 from deeplabctl.weights.architectures import architecture_of
 from deeplabctl.weights.conversion import plan_conversion
 from deeplabctl.weights.fitting import fit_weights
@@ -16,7 +15,7 @@ ASPP_L = DATA / "aspp_l_d32_train_init.caffemodel"
 
 
 def shapes_of(architecture):
-    return {name: array.shape for name, array in random_weights(architecture, 3, 1 / 64, 0).items()}
+    return {name: array.shape for name, array in ARCHITECTURES[architecture].random_weights(3, 1 / 64, 0).items()}
 
 
 @pytest.mark.parametrize("architecture", ["largefov", "resnet101"])
@@ -88,7 +87,10 @@ def test_file_without_dilations_takes_the_architecture_that_is_named(tmp_path):
 
 
 def test_classifiers_of_other_names_and_class_counts_are_found():
-    weights = {name.replace("voc12", "mine"): array for name, array in random_weights("aspp-l", 4, 1 / 64, 0).items()}
+    weights = {
+        name.replace("voc12", "mine"): array
+        for name, array in ARCHITECTURES["aspp-l"].random_weights(4, 1 / 64, 0).items()
+    }
     file = read_weight_file(ASPP_L)
     renamed = type(file)(file.path, file.format, weights, dilations=file.dilations)
     network = fit_weights(renamed)
@@ -103,7 +105,11 @@ def test_classifiers_of_other_names_and_class_counts_are_found():
 
 
 def test_vgg_16_becomes_four_branches_of_different_filters():
-    weights = {name: array for name, array in random_weights("largefov", 2, 1.0, 1).items() if name.startswith("conv")}
+    weights = {
+        name: array
+        for name, array in ARCHITECTURES["largefov"].random_weights(2, 1.0, 1).items()
+        if name.startswith("conv")
+    }
     weights["fc6/kernel"] = np.broadcast_to(np.float32(0.5), (25088, 4096))
     weights["fc6/bias"] = np.arange(4096, dtype=np.float32)
     weights["fc7/kernel"] = np.broadcast_to(np.float32(0.25), (4096, 4096))
@@ -120,7 +126,7 @@ def test_vgg_16_becomes_four_branches_of_different_filters():
 
 
 def test_missing_bias_is_zero_and_a_missing_part_of_a_norm_is_named():
-    weights = random_weights("resnet101", 4, 1 / 64, 0)
+    weights = ARCHITECTURES["resnet101"].random_weights(4, 1 / 64, 0)
     for head in range(4):
         del weights[f"fc1_voc12_c{head}/bias"]
     file = read_weight_file(ASPP_L)

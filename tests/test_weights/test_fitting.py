@@ -5,23 +5,24 @@ from tiny_weights import weight_file
 
 from deeplabctl.classes import VOC_CLASSES
 from deeplabctl.errors import WeightsError
-from deeplabctl.network.initialization import random_weights
-from deeplabctl.network.layers import weight_shapes
+from deeplabctl.network import ARCHITECTURES
 from deeplabctl.weights.fitting import fit_weights, width_of
 
 
 def test_whole_network_keeps_its_arrays_and_tells_its_width_and_classes():
-    found = random_weights("largefov", 9, 0.1, seed=1)
+    found = ARCHITECTURES["largefov"].random_weights(9, 0.1, seed=1)
     network = fit_weights(weight_file(found))
     assert (network.new_layers, network.notes, network.classes_in_file) == ([], [], 9)
     assert network.info.classes == tuple(f"class {number}" for number in range(9))
     assert network.info.provenance == {"source": "a.weights (weight pickle)"}
-    assert weight_shapes("largefov", 9, network.info.width) == weight_shapes("largefov", 9, 0.1)
+    assert ARCHITECTURES["largefov"].weight_shapes(9, network.info.width) == ARCHITECTURES["largefov"].weight_shapes(
+        9, 0.1
+    )
     assert all(network.weights[name] is array for name, array in found.items())
 
 
 def test_classifier_of_any_name_and_class_count_is_found():
-    layers = random_weights("largefov", 9, 0.1, seed=0)
+    layers = ARCHITECTURES["largefov"].random_weights(9, 0.1, seed=0)
     for part in ("kernel", "bias"):
         layers[f"fc8_pascal/{part}"] = layers.pop(f"fc8_voc12/{part}")
     network = fit_weights(weight_file(layers))
@@ -42,13 +43,13 @@ def test_layers_of_another_network_are_listed():
 
 @pytest.mark.parametrize("width", [0.3, 0.07, 0.55, 1.3])
 def test_width_is_that_of_the_widest_layer(width):
-    shapes = weight_shapes("largefov", 5, width)
+    shapes = ARCHITECTURES["largefov"].weight_shapes(5, width)
     found = width_of(shapes, "largefov", TINY)
-    assert weight_shapes("largefov", 5, found) == shapes
+    assert ARCHITECTURES["largefov"].weight_shapes(5, found) == shapes
 
 
 def test_classifier_of_another_class_count_starts_random_and_the_rest_is_kept():
-    found = random_weights("largefov", 21, 0.1, seed=1)
+    found = ARCHITECTURES["largefov"].random_weights(21, 0.1, seed=1)
     network = fit_weights(weight_file(found), num_classes=5)
     assert (network.new_layers, network.classes_in_file) == (["fc8_voc12"], 21)
     assert network.weights["fc8_voc12/kernel"].shape[-1] == 5
@@ -56,7 +57,11 @@ def test_classifier_of_another_class_count_starts_random_and_the_rest_is_kept():
 
 
 def test_layers_that_are_missing_start_gaussian():
-    found = {name: value for name, value in random_weights("largefov", 21, 1.0, 1).items() if name.startswith("conv")}
+    found = {
+        name: value
+        for name, value in ARCHITECTURES["largefov"].random_weights(21, 1.0, 1).items()
+        if name.startswith("conv")
+    }
     network = fit_weights(weight_file(found))
     assert (network.new_layers, network.classes_in_file) == (["fc6", "fc7", "fc8_voc12"], None)
     assert network.info.classes == VOC_CLASSES
@@ -64,7 +69,7 @@ def test_layers_that_are_missing_start_gaussian():
 
 
 def test_weights_that_do_not_fit_are_listed_with_both_shapes():
-    found = random_weights("largefov", 21, 0.1, seed=1)
+    found = ARCHITECTURES["largefov"].random_weights(21, 0.1, seed=1)
     found["fc6/kernel"] = found["fc6/kernel"][:1]
     found["fc9/kernel"] = found["fc7/kernel"]
     with pytest.raises(WeightsError, match=r"\+ fc9 \(unexpected\); - fc6: expected \(3, 3, 51, 102\), got \(1, 3"):
@@ -72,9 +77,9 @@ def test_weights_that_do_not_fit_are_listed_with_both_shapes():
 
 
 def test_weights_that_are_not_finite_or_of_too_many_classes_are_refused():
-    found = random_weights("largefov", 21, 0.1, seed=1)
+    found = ARCHITECTURES["largefov"].random_weights(21, 0.1, seed=1)
     found["fc7/kernel"][0, 0, 3, 3] = np.nan
     with pytest.raises(WeightsError, match="- fc7: expected finite numbers"):
         fit_weights(weight_file(found))
     with pytest.raises(WeightsError, match="at most 255 classes, got 300"):
-        fit_weights(weight_file(random_weights("largefov", 300, 0.05, 0)))
+        fit_weights(weight_file(ARCHITECTURES["largefov"].random_weights(300, 0.05, 0)))

@@ -75,8 +75,8 @@ def test_arrays_in_other_files_are_refused(tmp_path, elsewhere):
 def test_keras_resnet101_computes_the_same_up_to_where_deeplab_dilates(tmp_path, suffix):
     import keras
 
+    from deeplabctl.network import ARCHITECTURES
     from deeplabctl.network.keras_model import apply_rows, assign_weights, build_model
-    from deeplabctl.network.layers import ARCHITECTURES
     from deeplabctl.weights.fitting import fit_weights
 
     keras.utils.set_random_seed(0)

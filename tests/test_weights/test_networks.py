@@ -5,7 +5,7 @@ from tiny_weights import tiny_variables
 
 from deeplabctl.classes import VOC_CLASSES
 from deeplabctl.errors import WeightsError
-from deeplabctl.network.initialization import random_weights
+from deeplabctl.network import ARCHITECTURES
 from deeplabctl.weights import build_model, read_network
 
 
@@ -61,7 +61,7 @@ def test_model_with_caffes_weights_has_caffes_logits():
 @pytest.mark.tf
 def test_model_without_weights_starts_as_a_training_does():
     model = build_model(num_classes=5, width=0.05, seed=3)
-    for name, array in random_weights("largefov", 5, 0.05, seed=3).items():
+    for name, array in ARCHITECTURES["largefov"].random_weights(5, 0.05, seed=3).items():
         layer, part = name.split("/")
         np.testing.assert_array_equal(getattr(model.get_layer(layer), part), array)
 

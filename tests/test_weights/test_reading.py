@@ -9,7 +9,7 @@ from caffe_files import TINY, fixture
 from tiny_weights import tiny_variables
 
 from deeplabctl.caffe import read_caffemodel
-from deeplabctl.network.layers import weight_shapes
+from deeplabctl.network import ARCHITECTURES
 from deeplabctl.weights.reading import read_shapes, read_weight_file
 
 
@@ -25,7 +25,9 @@ def test_caffes_inner_product_is_flattened_by_channel_first(tmp_path):
 
 
 def kernel_shapes(width):
-    return [shape for name, shape in weight_shapes("largefov", 21, width).items() if name.endswith("kernel")]
+    return [
+        shape for name, shape in ARCHITECTURES["largefov"].weight_shapes(21, width).items() if name.endswith("kernel")
+    ]
 
 
 def keras_h5(path):
@@ -56,7 +58,7 @@ WRITERS = {
 def test_kernel_shapes_are_those_of_the_whole_file(tmp_path, kind):
     WRITERS[kind](tmp_path / "w")
     shapes, _ = read_shapes(tmp_path / "w")
-    assert shapes == weight_shapes("largefov", 21, 1 / 32)
+    assert shapes == ARCHITECTURES["largefov"].weight_shapes(21, 1 / 32)
     assert shapes == {name: array.shape for name, array in read_weight_file(tmp_path / "w").weights.items()}
 
 
@@ -71,7 +73,7 @@ def test_kernel_shapes_are_read_without_the_arrays(tmp_path, kind):
                 root[f"layers/conv2d{f'_{index}' * (index > 0)}/vars/1"] = np.zeros(shape[-1], np.float32)
     read_shapes(path)  # imports
     tracemalloc.start()
-    assert read_shapes(path)[0] == weight_shapes("largefov", 21, 1 / 8)
+    assert read_shapes(path)[0] == ARCHITECTURES["largefov"].weight_shapes(21, 1 / 8)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert path.stat().st_size > 1_200_000

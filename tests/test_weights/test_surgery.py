@@ -3,7 +3,7 @@ import pytest
 from tiny_weights import weight_file
 
 from deeplabctl.errors import WeightsError
-from deeplabctl.network.initialization import random_weights
+from deeplabctl.network import ARCHITECTURES
 from deeplabctl.weights.fitting import fit_weights
 from deeplabctl.weights.surgery import decimate
 
@@ -25,7 +25,11 @@ def test_surgery_keeps_every_third_row_and_column_of_chosen_filters():
 
 
 def test_vgg16_becomes_largefov_with_a_new_classifier_and_a_note():
-    layers = {name: value for name, value in random_weights("largefov", 2, 1.0, 1).items() if name.startswith("conv")}
+    layers = {
+        name: value
+        for name, value in ARCHITECTURES["largefov"].random_weights(2, 1.0, 1).items()
+        if name.startswith("conv")
+    }
     layers["fc6/kernel"] = np.broadcast_to(np.float32(0.5), (25088, 4096))
     layers["fc6/bias"] = np.arange(4096, dtype=np.float32)
     layers["fc7/kernel"] = np.broadcast_to(np.float32(0.25), (4096, 4096))

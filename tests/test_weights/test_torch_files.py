@@ -10,7 +10,7 @@ from torch_bytes import isht_name, kazuto_name, legacy, number, port_tensors, te
 
 from deeplabctl.caffe import net_weights, read_caffemodel
 from deeplabctl.errors import WeightsError
-from deeplabctl.network.initialization import random_weights
+from deeplabctl.network import ARCHITECTURES
 from deeplabctl.weights.fitting import fit_weights
 from deeplabctl.weights.formats import Format
 from deeplabctl.weights.reading import read_shapes, read_weight_file
@@ -19,7 +19,7 @@ WIDTH = 1 / 64
 
 
 def weights():
-    found = random_weights("resnet101", 4, WIDTH, seed=1)
+    found = ARCHITECTURES["resnet101"].random_weights(4, WIDTH, seed=1)
     rng = np.random.default_rng(0)
     for name in found:
         if name.startswith("bn"):

@@ -3,15 +3,14 @@ import pytest
 from caffe_files import TINY, read_blobs
 
 from deeplabctl.errors import WeightsError
-from deeplabctl.network.initialization import random_weights
-from deeplabctl.network.layers import convolutions
+from deeplabctl.network import ARCHITECTURES
 from deeplabctl.weights.training_start import start_weights, start_width
 
 
 def test_random_start_is_new_in_every_layer():
     weights, new_layers, notes = start_weights("random", "largefov", 5, 0.1, seed=3)
-    expected = random_weights("largefov", 5, 0.1, seed=3)
-    assert (new_layers, notes) == ([conv.name for conv in convolutions("largefov")], [])
+    expected = ARCHITECTURES["largefov"].random_weights(5, 0.1, seed=3)
+    assert (new_layers, notes) == ([conv.name for conv in ARCHITECTURES["largefov"].convolutions], [])
     np.testing.assert_array_equal(weights["fc6/kernel"], expected["fc6/kernel"])
 
 

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.tf
 def test_atrous_convolution_is_a_correlation_with_zeros_between_the_taps(height, width, size, dilation):
     import tensorflow as tf
 
-    from deeplabctl.network.atrous import atrous_convolution
+    from deeplabctl.network.ops.convolution import atrous_convolution
 
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, height, width, 3)).astype(np.float32)
@@ -33,8 +33,8 @@ def test_atrous_convolution_is_a_correlation_with_zeros_between_the_taps(height,
 def test_only_a_large_dilation_on_a_cpu_is_slow_in_tensorflow(monkeypatch):
     import tensorflow as tf
 
-    from deeplabctl.network.atrous import is_slow_in_tensorflow
     from deeplabctl.network.keras_model import build_model
+    from deeplabctl.network.ops.convolution import is_slow_in_tensorflow
 
     model = build_model("largefov", 2, width=1 / 32)
     for devices, slow in (([], ["fc6"]), (["a GPU"], [])):

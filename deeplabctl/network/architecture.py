@@ -1,0 +1,255 @@
+"""What a network is: its table of operations, and the facts of how it is applied to images.
+
+Everything else of a network is a loop over its table: channels, weights, sizes, the Keras model, exports, a comparison
+with a Caffe net definition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from deeplabctl.arrays import Image, Pixels
+from deeplabctl.network.ops.convolution import Convolution
+from deeplabctl.network.ops.norm import Norm
+from deeplabctl.network.ops.operation import KERNEL, Field, Input, Node, OnnxGraph, Operation, Shapes, fold
+from deeplabctl.network.ops.resize import resize
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+PAPER_SIZE = 513  # the test size of the original prototxt: VOC images (at most 500 pixels) are padded to it
+
+Rows = tuple[Operation, ...]
+Weights = dict[str, npt.NDArray[Any]]  # "layer/part" -> array; an operation's `parts` are listed in its file
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Turn RGB images into a network's input: the order of channels is reversed for BGR, and the mean is subtracted.
+
+    Images are padded with ``padding`` after that. The default is Caffe's.
+    """
+
+    channels: str = "BGR"
+    mean: tuple[float, float, float] = (104.008, 116.669, 122.675)  # in the order of ``channels``
+    padding: float = 0.0
+
+    def __call__(self, image: Image) -> Pixels:
+        """Turn an image (H, W, 3) uint8 RGB into float32."""
+        return image[..., :: self._step].astype(np.float32) - np.array(self.mean, np.float32)
+
+    def undo(self, pixels: Pixels) -> Image:
+        """Turn the network's input (H, W, 3) back into uint8 RGB."""
+        image = np.clip(np.rint(pixels + np.array(self.mean, np.float32)), 0, 255).astype(np.uint8)
+        return image[..., :: self._step]
+
+    def tensorflow(self, images: tf.Tensor) -> tf.Tensor:
+        """Turn images (N, H, W, 3) uint8 RGB into float32."""
+        import tensorflow as tf
+
+        return tf.cast(images, tf.float32)[..., :: self._step] - tf.constant(self.mean, tf.float32)
+
+    def onnx(self, graph: OnnxGraph, images: str) -> str:
+        """Add the nodes that turn images (N, 3, H, W) uint8 RGB into float32."""
+        from onnx import TensorProto
+
+        if self._step < 0:
+            images = graph.add("Gather", images, graph.ints(2, 1, 0), axis=1)
+        mean = graph.array("mean", np.array(self.mean, np.float32).reshape(1, 3, 1, 1))
+        return graph.add("Sub", graph.add("Cast", images, to=TensorProto.FLOAT), mean)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as model files have it."""
+        return {"channels": self.channels, "mean": self.mean, "scale": 1}
+
+    @property
+    def _step(self) -> int:
+        return -1 if self.channels == "BGR" else 1
+
+
+CAFFE_PREPROCESSING = Preprocessing()
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """Hold the facts of an array of weights."""
+
+    op: Operation
+    part: str
+    shape: tuple[int, ...]
+    number: int  # of its kernel in the network, which chooses its random numbers
+
+    @property
+    def lr_multiplier(self) -> float:
+        """Return Caffe's ``lr_mult``; 0: it is never trained."""
+        return self.op.multipliers(self.part)[0]
+
+    @property
+    def decay_multiplier(self) -> float:
+        """Return Caffe's ``decay_mult``."""
+        return self.op.multipliers(self.part)[1]
+
+    def new_array(self, seed: int) -> npt.NDArray[Any]:
+        """Draw weights of a layer on top of trained ones."""
+        return self.op.new_array(self.part, self.shape, seed, self.number)
+
+    def random_array(self, seed: int) -> npt.NDArray[Any]:
+        """Draw weights of a network that starts from nothing."""
+        return self.op.random_array(self.part, self.shape, seed, self.number)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Hold a network's table, and how it is applied.
+
+    With several ``scales`` it is applied at each with the same weights, the logits are brought to the grid of the
+    first, and the largest counts. ``crf`` is the preset of the dense CRF that the authors used with it. ``test_rows``
+    are those of prediction, where they differ: with the same weights, and logits of the image's own size.
+    ``imagenet`` is the network of keras.applications whose ImageNet weights it starts from.
+    """
+
+    name: str
+    rows: Rows = field(repr=False)
+    crf: str
+    imagenet: str
+    scales: tuple[float, ...] = (1.0,)
+    test_rows: Rows = field(default=(), repr=False)
+    output_stride: int = 8
+    preprocessing: Preprocessing = CAFFE_PREPROCESSING
+
+    @property
+    def prediction_rows(self) -> Rows:
+        """Return the table that is applied in prediction."""
+        return self.test_rows or self.rows
+
+    @cached_property
+    def convolutions(self) -> tuple[Convolution, ...]:
+        """Return the convolutions, in order."""
+        return tuple(row for row in self.rows if isinstance(row, Convolution))
+
+    @cached_property
+    def classifiers(self) -> tuple[str, ...]:
+        """Return the names of the layers whose sum are the classes' logits."""
+        return tuple(row.name for row in self.rows if row.is_classifier)
+
+    @cached_property
+    def norm_epsilon(self) -> float | None:
+        """Return the epsilon of its norms; None without any."""
+        return next((row.epsilon for row in self.rows if isinstance(row, Norm)), None)
+
+    @cached_property
+    def fields(self) -> dict[str, Field]:
+        """Return the field of every row in prediction, by name; the image's is ``data``."""
+        return fold(self.prediction_rows, Field(1, 0, 1), lambda row, inputs: row.field(inputs))
+
+    def channels(self, num_classes: int, width: float = 1.0) -> dict[str, int]:
+        """Return the channels of every row, and of the image."""
+        return fold(self.prediction_rows, 3, lambda row, inputs: row.channels_of(inputs, num_classes, width))
+
+    def parameters(self, num_classes: int, width: float = 1.0) -> dict[str, Parameter]:
+        """Return the facts of every array of weights by its name, "layer/part", in the table's order."""
+        outgoing = self.channels(num_classes, width)
+        found: dict[str, Parameter] = {}
+        kernels = 0
+
+        def add(row: Operation, inputs: list[int]) -> int:
+            nonlocal kernels
+            parts = row.parts(inputs[0], outgoing[row.name])
+            number = kernels if KERNEL in parts else kernels - 1
+            found.update({f"{row.name}/{part}": Parameter(row, part, shape, number) for part, shape in parts.items()})
+            kernels += KERNEL in parts
+            return outgoing[row.name]
+
+        fold(self.rows, outgoing["data"], add)
+        return found
+
+    def weight_shapes(self, num_classes: int, width: float = 1.0) -> Shapes:
+        """Return the shape of every array of weights; a kernel's is (height, width, in, out)."""
+        return {name: facts.shape for name, facts in self.parameters(num_classes, width).items()}
+
+    def random_weights(self, num_classes: int, width: float, seed: int) -> Weights:
+        """Draw all weights of a network that starts from nothing: a function of the seed and the layer only."""
+        return {name: facts.random_array(seed) for name, facts in self.parameters(num_classes, width).items()}
+
+    def graph(self, weights: Weights) -> list[Node]:
+        """Return the nodes of prediction in an order in which they can be computed, the image first."""
+        image = Node(Input(), (), 3)
+        found = fold(self.prediction_rows, image, lambda row, inputs: row.node(tuple(inputs), weights))
+        *_, last = found.values()
+        needed: dict[int, Node] = {}
+        waiting = [last]
+        while waiting:
+            now = waiting.pop()
+            if id(now) not in needed:
+                needed[id(now)] = now
+                waiting += now.inputs
+        return [node for node in found.values() if id(node) in needed]
+
+    def most_values(self, width: float) -> float:
+        """Return the most values for each pixel of the image that a row reads and writes at once, the first apart."""
+        outgoing, fields = self.channels(2, width), self.fields
+        taken = {name: count / fields[name].stride ** 2 for name, count in outgoing.items()}
+        most = 0.0
+
+        def values(row: Operation, inputs: list[str]) -> str:
+            nonlocal most
+            if row is not self.prediction_rows[0]:
+                most = max(most, sum(taken[name] for name in (*inputs, row.name)))
+            return row.name
+
+        fold(self.prediction_rows, "data", values)
+        return most
+
+    def upsampled_size(self, cells: int) -> int:
+        """Return the size after upsampling with aligned corners (Caffe's INTERP): cell i lies on pixel 8i."""
+        return self.output_stride * (cells - 1) + 1
+
+    def cells(self, size: int) -> int:
+        """Return the logits along a side of 8k + 1 pixels."""
+        return (size - 1) // self.output_stride + 1
+
+    def scaled_size(self, size: int, scale: float) -> int:
+        """Return the size that a side of 8k + 1 pixels takes at a scale: the 8j + 1 that is nearest.
+
+        The nearest to ``(size - 1) * scale + 1``: the corners of the image, of the scaled image and of its logits
+        coincide then. 513 becomes 385 at scale 0.75 and 257 at 0.5, as in the original nets (INTERP layers with zoom
+        factor 3 and shrink factors 4 and 2).
+        """
+        return self.upsampled_size(round((size - 1) * scale / self.output_stride) + 1)
+
+    def padded_size(self, size: int, pad: str = "tight") -> int:
+        """Return the size to which prediction pads an image at the bottom and right.
+
+        ``pad`` is "tight" (the next 8k + 1) or "paper" (513; a larger image to the next 8k + 1).
+        """
+        if pad == "paper" and size <= PAPER_SIZE:
+            return PAPER_SIZE
+        return -(-(size - 1) // self.output_stride) * self.output_stride + 1
+
+    @cached_property
+    def crop_step(self) -> int:
+        """Return the smallest m for which a crop of mk + 1 is 8j + 1 at every scale: 32 for scales 1, 0.75 and 0.5."""
+        stride = self.output_stride
+        steps = range(stride, 100 * stride, stride)
+        return next(step for step in steps if all((step * scale) % stride == 0 for scale in self.scales))
+
+    def is_crop_size(self, size: int) -> bool:
+        """Tell whether labels of a crop of this size lie on the cells of the logits: pixel 8i on cell i."""
+        return size >= self.crop_step + 1 and size % self.crop_step == 1
+
+    def at_scales(self, images: tf.Tensor) -> Iterator[tf.Tensor]:
+        """Yield images (N, S, S, 3) of 8k + 1 pixels, of a size that is known, at the scales."""
+        for scale in self.scales:
+            size = [self.scaled_size(side, scale) for side in images.shape[1:3]]
+            yield images if scale == 1 else resize(images, size)
+
+
+def layer_of(name: str) -> str:
+    """Return the layer of an array of weights."""
+    return name.rpartition("/")[0]

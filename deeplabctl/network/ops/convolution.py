@@ -1,0 +1,294 @@
+"""Convolutions with zero padding, dilated (atrous) or not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from deeplabctl.arrays import Float32
+from deeplabctl.network.ops.activation import LINEAR, RELU, Activation
+from deeplabctl.network.ops.operation import (
+    BIAS,
+    KERNEL,
+    CaffeSettings,
+    Field,
+    Forward,
+    Node,
+    OnnxGraph,
+    Operation,
+    Shapes,
+    Size,
+    differences,
+    gaussian,
+)
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+SCALE = "scale"  # of a node: a factor of each sum, before the bias is added
+
+# Pixels minus the mean have a standard deviation of about 70: the first layer brings them to about 10, and the gain of
+# each later layer, below 1, brings that down on the way to the classifier.
+_FIRST_SCALE = 1 / 7
+_GAIN = 0.8
+_DIRAC_SHARE = 0.5  # of a kernel's variance
+
+
+@dataclass(frozen=True)
+class Convolution(Operation):
+    """Describe a convolution with zero padding ``dilation * (kernel - 1) // 2``, bias and activation.
+
+    ``channels`` are those of width 1.0; a classifier has one for each class, at any width. The multipliers are Caffe's
+    ``lr_mult`` and ``decay_mult`` for (kernel, bias); the recipe's ``head_multiplier`` for classifiers comes on top.
+    """
+
+    channels: int
+    kernel: int = 3
+    stride: int = 1
+    dilation: int = 1
+    bias: bool = True
+    activation: Activation = RELU
+    dropout: bool = False
+    classifier: bool = False
+    lr_multipliers: tuple[float, float] = (1.0, 2.0)
+    decay_multipliers: tuple[float, float] = (1.0, 0.0)
+    first_std: float = 0.01  # of the gaussian kernel, where it starts new on trained layers
+
+    caffe_type: ClassVar[str] = "convolution"
+    caffe_settings: ClassVar[str] = "convolution_param"
+
+    @classmethod
+    def to_classes(cls, name: str, kernel: int = 1, dilation: int = 1, inputs: tuple[str, ...] = ()) -> Convolution:
+        """Return a classifier."""
+        return cls(name, 0, kernel=kernel, dilation=dilation, activation=LINEAR, classifier=True, inputs=inputs)
+
+    @property
+    def is_classifier(self) -> bool:
+        """Tell whether its result are logits of the classes."""
+        return self.classifier
+
+    @property
+    def pad(self) -> int:
+        """Return the zeros on each side."""
+        return self.dilation * (self.kernel - 1) // 2
+
+    def channels_of(self, inputs: Sequence[int], num_classes: int, width: float) -> int:
+        """Return the channels of the result."""
+        return num_classes if self.classifier else max(1, round(self.channels * width))
+
+    def parts(self, incoming: int, outgoing: int) -> Shapes:
+        """Return the shapes of the kernel, HWIO, and of the bias."""
+        bias = {BIAS: (outgoing,)} if self.bias else {}
+        return {KERNEL: (self.kernel, self.kernel, incoming, outgoing), **bias}
+
+    def multipliers(self, part: str) -> tuple[float, float]:
+        """Return Caffe's ``lr_mult`` and ``decay_mult``."""
+        return self.lr_multipliers[part == BIAS], self.decay_multipliers[part == BIAS]
+
+    def size(self, inputs: Sequence[Size]) -> Size:
+        """Return the size of the result."""
+        reach = self.dilation * (self.kernel - 1)
+        height, width = ((length + 2 * self.pad - reach - 1) // self.stride + 1 for length in inputs[0])
+        return height, width
+
+    def field(self, inputs: Sequence[Field]) -> Field:
+        """Return the field of a kernel."""
+        stride, reach, grid = inputs[0].stride, inputs[0].reach, inputs[0].grid
+        return Field(stride * self.stride, reach + self.pad * stride, max(grid, stride * self.stride))
+
+    def new_array(self, part: str, shape: Sequence[int], seed: int, number: int) -> npt.NDArray[Any]:
+        """Draw a gaussian kernel as the original prototxt says; biases are 0."""
+        return gaussian(shape, self.first_std, seed, number) if part == KERNEL else np.zeros(shape, np.float32)
+
+    def random_array(self, part: str, shape: Sequence[int], seed: int, number: int) -> npt.NDArray[Any]:
+        """Draw a gaussian kernel by He's rule (arXiv 1502.01852); biases are 0, classifiers as `new_array` has them.
+
+        A plain network of 16 layers without norms hardly learns from that, so in it half of each kernel's variance is
+        given to a kernel that passes its input through (a Dirac kernel, arXiv 1706.00388), and the gaussian part has
+        mean 0 for each output channel. A residual network passes its input through anyway.
+        """
+        if part != KERNEL or self.classifier:
+            return self.new_array(part, shape, seed, number)
+        height, wide, incoming, outgoing = shape
+        kernel = gaussian(shape, math.sqrt(2 / (height * wide * incoming)), seed, number)
+        if number == 0:
+            kernel *= _FIRST_SCALE
+        elif self.activation is not LINEAR:  # no norm follows
+            dirac = np.zeros_like(kernel)
+            channels = np.arange(outgoing)
+            dirac[height // 2, wide // 2, channels % incoming, channels] = 1
+            noise = kernel - kernel.mean((0, 1, 2), keepdims=True)
+            kernel = _GAIN * (math.sqrt(1 - _DIRAC_SHARE) * noise + math.sqrt(_DIRAC_SHARE) * dirac)
+        return kernel.astype(np.float32)
+
+    def keras_layers(self, outgoing: int, dropout: float, dtype: str) -> list[keras.Layer]:
+        """Return Conv2D with its activation, ZeroPadding2D before and Dropout after it where they are needed."""
+        from keras import layers
+
+        # Keras' "same" with a stride pads as much as the size asks for, Caffe always the same.
+        padded = self.stride > 1 and self.kernel > 1
+        found = [layers.ZeroPadding2D(self.pad, dtype=dtype, name=f"{self.name}_pad")] if padded else []
+        found.append(
+            layers.Conv2D(
+                outgoing, self.kernel, strides=self.stride, padding="valid" if padded else "same",
+                dilation_rate=self.dilation, activation=self.activation.keras, use_bias=self.bias,
+                kernel_initializer="zeros", dtype=dtype, name=self.name,
+            )
+        )  # fmt: skip
+        if self.dropout:
+            found.append(layers.Dropout(dropout, dtype=dtype, name=f"{self.name}_dropout"))
+        return found
+
+    def compute(self, inputs: list[tf.Tensor], forward: Forward) -> tf.Tensor:
+        """Convolve, apply the norm that follows, and drop units."""
+        x, layers = inputs[0], forward.layers
+        if self.stride > 1 and f"{self.name}_pad" in layers:
+            x = layers[f"{self.name}_pad"](x)
+        x = _convolve(layers[self.name], x, self.stride, layers.get(forward.norms.get(self.name, "")), forward)
+        if self.dropout:
+            forward.dropouts += 1
+            rate = layers[f"{self.name}_dropout"].rate
+            if forward.seeds is not None and rate > 0:
+                x = _dropout(x, rate, forward.seeds, forward.dropouts)
+        return x
+
+    def node(self, inputs: tuple[Node, ...], weights: Mapping[str, npt.NDArray[Any]]) -> Node:
+        """Return a node with kernel (side, side, in, out), scale and bias.
+
+        The scale, a norm's, does not go into the kernel, whose values would be rounded once more: ResNet-101's logits
+        would differ from Caffe's by up to twice as much.
+        """
+        kernel = weights[f"{self.name}/{KERNEL}"]
+        outgoing = kernel.shape[3]
+        bias = weights[f"{self.name}/{BIAS}"] if self.bias else np.zeros(outgoing, np.float32)
+        return Node(self, inputs, outgoing, {KERNEL: kernel, SCALE: np.ones(outgoing, np.float32), BIAS: bias})
+
+    def constants(self, arrays: Mapping[str, Float32]) -> dict[str, Float32]:
+        """Return the kernel with the scale in it, and the bias."""
+        return {KERNEL: arrays[KERNEL] * arrays[SCALE], BIAS: arrays[BIAS]}
+
+    def tensorflow(self, inputs: list[tf.Tensor], constants: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Convolve; "SAME" is Caffe's padding for the odd sizes that 8k + 1 becomes: equal on both sides."""
+        import tensorflow as tf
+
+        x = tf.nn.conv2d(
+            inputs[0], constants[KERNEL], self.stride, "SAME", dilations=self.dilation, name=self.name
+        )  # fmt: skip
+        return self.activation.tensorflow(x + constants[BIAS])
+
+    def onnx(self, graph: OnnxGraph, inputs: list[str], arrays: Mapping[str, Float32], name: str) -> str:
+        """Add Conv, whose weights the scales share."""
+        constants = self.constants(arrays)
+        kernel = graph.kernel(f"{self.name}/{KERNEL}", constants[KERNEL].transpose(3, 2, 0, 1))
+        bias = graph.array(f"{self.name}/{BIAS}", constants[BIAS])
+        total = graph.add(
+            "Conv", inputs[0], kernel, bias, name=f"{name}/sum", kernel_shape=[self.kernel] * 2,
+            strides=[self.stride] * 2, dilations=[self.dilation] * 2, pads=[self.pad] * 4,
+        )  # fmt: skip
+        return self.activation.onnx(graph, total, name)
+
+    def caffe_differences(self, settings: CaffeSettings, outputs: int | None) -> list[str]:
+        """Compare the window, and the channels where they are known and not a template's place for them."""
+        count = settings.values("num_output", None)[-1]
+        known = outputs is not None and not str(count).startswith("${")
+        return differences(
+            ("kernel", self.kernel, settings.extents(["kernel_size"], "kernel", None)),
+            ("pad", self.pad, settings.extents(["pad"], "pad", 0)),
+            ("stride", self.stride, settings.extents(["stride"], "stride", 1)),
+            ("dilation", self.dilation, settings.extents(["hole", "dilation"], "hole", 1)),
+            ("group", 1, settings.values("group", 1)),
+            *([("num_output", outputs, [count])] if known else []),
+        )
+
+
+def _convolve(
+    layer: keras.Layer, x: tf.Tensor, stride: int, norm: keras.Layer | None, forward: Forward
+) -> tf.Tensor:  # fmt: skip
+    """Return a convolution, and the norm that follows it; the stride may be another than the layer's.
+
+    In a smaller format than the variables' the norm goes into the kernel first: float16 would overflow before it.
+    """
+    import keras
+    import tensorflow as tf
+
+    convolve = forward.convolve
+    if convolve is not None and not (layer.strides == (stride, stride) and convolve.computes(layer, x.shape)):
+        convolve = None
+    slow = is_slow_in_tensorflow(layer)
+    if norm is None and convolve is not None:
+        relu = layer.activation is keras.activations.relu
+        bias = None if layer.bias is None else tf.convert_to_tensor(layer.bias)
+        return convolve(x, tf.convert_to_tensor(layer.kernel), bias, layer.dilation_rate[0], relu)
+    if norm is None and not slow and layer.strides == (stride, stride):
+        return layer(x)
+    kernel, bias, scale = tf.convert_to_tensor(layer.kernel), layer.bias, None
+    if norm is not None:
+        gamma, beta, mean, variance = (tf.cast(value, tf.float64) for value in norm.variables)
+        scale = gamma / tf.sqrt(variance + norm.epsilon)
+        bias = beta - mean * scale
+        if layer.compute_dtype != layer.variable_dtype:
+            kernel, scale = kernel * tf.cast(scale, kernel.dtype), None
+    x, kernel = (tf.cast(value, layer.compute_dtype) for value in (x, kernel))
+    if convolve is not None:
+        x = convolve(x, kernel, None, layer.dilation_rate[0], False)
+    elif slow:
+        x = atrous_convolution(x, kernel, layer.dilation_rate[0])
+    else:
+        padding = layer.padding.upper() if layer.strides == (stride, stride) else "SAME"
+        x = tf.nn.convolution(x, kernel, stride, padding, dilations=layer.dilation_rate)
+    x = x if scale is None else x * tf.cast(scale, x.dtype)
+    return layer.activation(x if bias is None else x + tf.cast(bias, x.dtype))
+
+
+def _dropout(x: tf.Tensor, rate: float, seeds: tf.Tensor, number: int) -> tf.Tensor:
+    """Drop units by each image's seed and the number of the dropout layer.
+
+    The same seed drops the same units in any batch, so gradient accumulation and resuming repeat a run exactly. Dropout
+    is inverted, as Caffe's: kept units are divided by the probability of keeping them.
+    """
+    import tensorflow as tf
+
+    own = [tf.random.experimental.stateless_fold_in(seeds[image], number) for image in range(x.shape[0])]
+    uniform = tf.stack([tf.random.stateless_uniform(tf.shape(x)[1:], seed=seed) for seed in own])
+    return tf.where(uniform >= rate, x / tf.cast(1 - rate, x.dtype), tf.zeros((), x.dtype))
+
+
+def is_slow_in_tensorflow(layer: keras.Layer) -> bool:
+    """Tell whether `atrous_convolution` is faster than the layer: on a CPU for dilation 12 (fc6), not for 2."""
+    import tensorflow as tf
+
+    dilated = getattr(layer, "dilation_rate", (1, 1))[0] > 2
+    return dilated and not tf.config.list_physical_devices("GPU")
+
+
+def atrous_convolution(x: tf.Tensor, kernel: tf.Tensor, dilation: int) -> tf.Tensor:
+    """Convolve (N, H, W, I) with a kernel (k, k, I, O), stride 1, zero padding that keeps the size, without bias.
+
+    Each of the k * k taps is a matrix product with the part of the image under the tap, shifted into place; no product
+    is spent on the padding. TensorFlow's own dilated convolution goes through space-to-batch on a CPU: at fc6's full
+    size its forward pass takes twice as long and its gradient eight times (benchmarks/atrous_convolution.py).
+    """
+    import tensorflow as tf
+
+    height, width = tf.unstack(tf.shape(x)[1:3])
+    reach = kernel.shape[0] // 2
+    planes = tf.unstack(tf.reshape(kernel, (-1, *kernel.shape[2:])))  # for the gradient, too: it stacks them again
+    taps: list[tf.Tensor] = []
+    for row in range(-reach, reach + 1):
+        for column in range(-reach, reach + 1):
+            down, right = row * dilation, column * dilation
+            above, below = tf.minimum(max(-down, 0), height), tf.minimum(max(down, 0), height)
+            left, beside = tf.minimum(max(-right, 0), width), tf.minimum(max(right, 0), width)
+            # Its gradient is a padding; that of x[...] takes eight times as long.
+            seen = tf.slice(x, (0, below, beside, 0), (-1, height - above - below, width - left - beside, -1))
+            # A plain matrix product: one with a batch dimension has a slow gradient.
+            product = tf.matmul(tf.reshape(seen, (-1, kernel.shape[2])), planes[len(taps)])
+            tap = tf.reshape(product, tf.concat([tf.shape(seen)[:3], [kernel.shape[3]]], 0))
+            taps.append(tf.pad(tap, ((0, 0), (above, below), (left, beside), (0, 0))))
+    return tf.ensure_shape(tf.add_n(taps), (*x.shape[:3], kernel.shape[-1]))

@@ -1,0 +1,72 @@
+"""The frozen batch normalization of a convolution (Caffe's BatchNorm and Scale)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from deeplabctl.network.ops.activation import RELU, Activation
+from deeplabctl.network.ops.convolution import Convolution
+from deeplabctl.network.ops.operation import BIAS, CaffeSettings, Forward, Node, Operation, Shapes, differences
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+GAMMA, BETA, MEAN, VARIANCE = "gamma", "beta", "moving_mean", "moving_variance"
+NORM_PARTS = (GAMMA, BETA, MEAN, VARIANCE)  # the channels each
+
+_CAFFE_EPSILON = 1e-5  # as it is written
+NORM_EPSILON = float(np.float32(_CAFFE_EPSILON))  # Caffe reads it as a float32, which matters at 1e-12
+
+
+@dataclass(frozen=True)
+class Norm(Operation):
+    """Describe ``gamma * (x - mean) / sqrt(variance + epsilon) + beta`` of the convolution above.
+
+    Nothing of it is trained or updated: batches of segmentation are too small for statistics of their own.
+    """
+
+    activation: Activation = RELU
+    first_gamma: float = 1.0  # of a network that starts random
+    epsilon: float = NORM_EPSILON
+
+    caffe_type: ClassVar[str] = "batchnorm"
+    caffe_settings: ClassVar[str] = "batch_norm_param"
+
+    def parts(self, incoming: int, outgoing: int) -> Shapes:
+        """Return the shapes of factors, terms, means and variances."""
+        return dict.fromkeys(NORM_PARTS, (outgoing,))
+
+    def new_array(self, part: str, shape: Sequence[int], seed: int, number: int) -> npt.NDArray[Any]:
+        """Return values that change nothing, but for the first gamma."""
+        return np.full(shape, {GAMMA: self.first_gamma, VARIANCE: 1.0}.get(part, 0.0), np.float32)
+
+    def keras_layers(self, outgoing: int, dropout: float, dtype: str) -> list[keras.Layer]:
+        """Return BatchNormalization, and the activation."""
+        from keras import layers
+
+        norm = layers.BatchNormalization(epsilon=self.epsilon, trainable=False, dtype=dtype, name=self.name)
+        return [norm, *self.activation.layers(self.name, dtype)]
+
+    def compute(self, inputs: list[tf.Tensor], forward: Forward) -> tf.Tensor:
+        """Apply the activation: the convolution below has applied the norm."""
+        return forward.layers[f"{self.name}_relu"](inputs[0]) if self.activation.keras else inputs[0]
+
+    def node(self, inputs: tuple[Node, ...], weights: Mapping[str, npt.NDArray[Any]]) -> Node:
+        """Return the convolution below with the norm's scale and bias, computed in float64."""
+        below = inputs[0]
+        assert isinstance(below.op, Convolution)
+        gamma, beta, mean, variance = (weights[f"{self.name}/{part}"].astype(np.float64) for part in NORM_PARTS)
+        scale = gamma / np.sqrt(variance + self.epsilon)
+        bias = beta + (below.arrays[BIAS] - mean) * scale
+        arrays = {**below.arrays, "scale": scale.astype(np.float32), BIAS: bias.astype(np.float32)}
+        return replace(below, op=replace(below.op, name=self.name, activation=self.activation), arrays=arrays)
+
+    def caffe_differences(self, settings: CaffeSettings, outputs: int | None) -> list[str]:
+        """Compare the epsilon."""
+        return differences(("eps", _CAFFE_EPSILON, settings.values("eps", _CAFFE_EPSILON)))

@@ -1,0 +1,107 @@
+"""The pooling of 3x3 windows with pad 1, as Caffe computes it: sizes are rounded up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from deeplabctl.arrays import Float32
+from deeplabctl.network.ops.operation import (
+    CaffeSettings,
+    Field,
+    Forward,
+    OnnxGraph,
+    Operation,
+    Size,
+    differences,
+    shown,
+)
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+_WINDOW, _PAD = 3, 1
+_CAFFE_METHODS: dict[object, str] = {"MAX": "max", "AVE": "average", 0: "max", 1: "average", 2: "stochastic"}
+
+
+@dataclass(frozen=True)
+class Pooling(Operation):
+    """Describe a maximum, or an average, which divides by 9 at the borders too."""
+
+    kind: Literal["max", "average"]
+    stride: int
+
+    caffe_type: ClassVar[str] = "pooling"
+    caffe_settings: ClassVar[str] = "pooling_param"
+
+    @property
+    def _after(self) -> int:
+        """Return the zeros at the bottom and right.
+
+        One zero before and two after, then a VALID pool, is Caffe's ceil mode for even and odd sizes: windows 2i-1 to
+        2i+1, and zeros never win after a ReLU.
+        """
+        return 2 if self.stride == 2 else 1
+
+    def size(self, inputs: Sequence[Size]) -> Size:
+        """Return Caffe's size: rounded up, and clipped."""
+        height, width = (length if self.stride == 1 else length // 2 + 1 for length in inputs[0])
+        return height, width
+
+    def field(self, inputs: Sequence[Field]) -> Field:
+        """Return the field of a window."""
+        stride, reach, grid = inputs[0].stride, inputs[0].reach, inputs[0].grid
+        return Field(stride * self.stride, reach + stride, max(grid, stride * self.stride))
+
+    def keras_layers(self, outgoing: int, dropout: float, dtype: str) -> list[keras.Layer]:
+        """Return the pooling, after ZeroPadding2D where it needs zeros."""
+        from keras import layers
+
+        if self.kind == "max" and self.stride == 1:
+            return [layers.MaxPooling2D(_WINDOW, 1, padding="same", dtype=dtype, name=self.name)]
+        pooling = layers.MaxPooling2D if self.kind == "max" else layers.AveragePooling2D
+        return [
+            layers.ZeroPadding2D(((1, self._after), (1, self._after)), dtype=dtype, name=f"{self.name}_pad"),
+            pooling(_WINDOW, self.stride, dtype=dtype, name=self.name),
+        ]
+
+    def compute(self, inputs: list[tf.Tensor], forward: Forward) -> tf.Tensor:
+        """Pool."""
+        x = inputs[0]
+        for name in (f"{self.name}_pad", self.name):
+            x = forward.layers[name](x) if name in forward.layers else x
+        return x
+
+    def tensorflow(self, inputs: list[tf.Tensor], constants: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Pool; for the average "SAME" would not count the zeros."""
+        import tensorflow as tf
+
+        if self.kind == "max":
+            return tf.nn.max_pool2d(inputs[0], _WINDOW, self.stride, "SAME")
+        padded = tf.pad(inputs[0], [[0, 0], [1, 1], [1, 1], [0, 0]])
+        return tf.nn.avg_pool2d(padded, _WINDOW, self.stride, "VALID")
+
+    def onnx(self, graph: OnnxGraph, inputs: list[str], arrays: Mapping[str, Float32], name: str) -> str:
+        """Add MaxPool or AveragePool."""
+        shape: dict[str, Any] = {
+            "kernel_shape": [_WINDOW] * 2, "strides": [self.stride] * 2, "pads": [1, 1, self._after, self._after]
+        }  # fmt: skip
+        if self.kind == "max":
+            return graph.add("MaxPool", *inputs, name=name, **shape)
+        return graph.add("AveragePool", *inputs, name=name, count_include_pad=1, **shape)
+
+    def caffe_differences(self, settings: CaffeSettings, outputs: int | None) -> list[str]:
+        """Compare the method, how sizes are rounded, and the window."""
+        method = settings.values("pool", "MAX")[-1]
+        if isinstance(method, dict) or _CAFFE_METHODS.get(method) != self.kind:
+            return [f"expected {self.kind} pooling, got {shown(method)}"]
+        is_global, rounding = settings.values("global_pooling", None)[-1], settings.values("round_mode", None)[-1]
+        if is_global in ("true", 1) or rounding in ("FLOOR", 1):
+            return ["expected pooling in windows, its size rounded up, got global_pooling or round_mode: FLOOR"]
+        return differences(
+            ("kernel", _WINDOW, settings.extents(["kernel_size"], "kernel", None)),
+            ("pad", _PAD, settings.extents(["pad"], "pad", 0)),
+            ("stride", self.stride, settings.extents(["stride"], "stride", 1)),
+        )
