@@ -11,7 +11,7 @@ import deeplabctl as dl
 from deeplabctl.errors import DeepLabError, OutputError, RecipeError, WeightsError
 from deeplabctl.export import ExportRequest, job, packages
 from deeplabctl.export.job import plan_export, write_export
-from deeplabctl.network import ARCHITECTURES, Architecture
+from deeplabctl.network import ARCHITECTURES
 from deeplabctl.prediction import PredictionSettings, Segmenter
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -41,8 +41,8 @@ def test_onnx_file_is_kept_with_what_was_found(tmp_path):
 
 def test_export_that_disagrees_fails_in_one_line_and_leaves_nothing(tmp_path, monkeypatch):
     other = small_network(seed=4)
-    graph = Architecture.graph
-    monkeypatch.setattr(Architecture, "graph", lambda self, weights: graph(self, other.weights))
+    nodes, write = ARCHITECTURES["largefov"].graph(other.weights), job.write_graph
+    monkeypatch.setattr(job, "write_graph", lambda graph, path: write(dataclasses.replace(graph, net=nodes), path))
     with pytest.raises(
         OutputError, match=r"expected 99.99 % of the labels to be the network's, got [\d.]+ %"
     ) as caught:
