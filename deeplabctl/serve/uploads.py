@@ -18,6 +18,7 @@ from deeplabctl.arrays import Image
 from deeplabctl.data.findings import FindingError
 from deeplabctl.data.images import decode_image, open_picture
 from deeplabctl.errors import DataError
+from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE
 from deeplabctl.network.architecture import PAPER_SIZE
 
 FIELD = "image"  # of a form
