@@ -99,10 +99,14 @@ class _Graph:
 
     def kernel(self, name: str, values: Float32) -> Value:
         """Add the weights of a kernel, once for each name; with ``half`` as float16, which become float32 when used."""
+        stored = self.array(name, values.astype(np.float16 if self._half else np.float32))
+        return self.floats(stored) if self._half else stored
+
+    def floats(self, values: Value) -> Value:
+        """Add a cast to float32."""
         from onnx import TensorProto
 
-        stored = self.array(name, values.astype(np.float16 if self._half else np.float32))
-        return self.add("Cast", stored, to=TensorProto.FLOAT) if self._half else stored
+        return self.add("Cast", values, to=TensorProto.FLOAT)
 
     def ints(self, *values: int) -> Value:
         """Add integers, as sizes and axes are."""

@@ -57,12 +57,10 @@ class Preprocessing:
 
     def onnx(self, graph: OnnxGraph, images: str) -> str:
         """Add the nodes that turn images (N, 3, H, W) uint8 RGB into float32."""
-        from onnx import TensorProto
-
         if self._step < 0:
             images = graph.add("Gather", images, graph.ints(2, 1, 0), axis=1)
         mean = graph.array("mean", np.array(self.mean, np.float32).reshape(1, 3, 1, 1))
-        return graph.add("Sub", graph.add("Cast", images, to=TensorProto.FLOAT), mean)
+        return graph.add("Sub", graph.floats(images), mean)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as model files have it."""

@@ -66,6 +66,9 @@ class OnnxGraph(Protocol):
     def kernel(self, name: str, values: Float32) -> str:
         """Add the weights of a kernel, once for each name, in the format in which the file stores them."""
 
+    def floats(self, values: str) -> str:
+        """Add a cast to float32."""
+
     def ints(self, *values: int) -> str:
         """Add integers, as sizes and axes are."""
 
