@@ -12,7 +12,7 @@ from deeplabctl.cli.console import Console, usage_errors
 from deeplabctl.cli.options import DebugOption, FlipOption, JsonOption, OverwriteOption, QuietOption, ScalesOption
 
 if TYPE_CHECKING:
-    from deeplabctl.export.job import ExportedModel, ExportPlan
+    from deeplabctl.export.exporter import ExportedModel, ExportPlan
 
 Format = Literal["savedmodel", "onnx", "tflite"]
 
@@ -21,7 +21,7 @@ Examples
   # mine.onnx, which onnxruntime runs, with the weights of runs/mine
   deeplabctl export runs/mine --to onnx
 
-  # a quarter of the size, calibrated on the pictures of the training
+  # a quarter of the size, calibrated on the images of the training
   deeplabctl export runs/mine --to tflite --int8
 
   # exports are weights
@@ -54,7 +54,7 @@ def export(
         bool,
         typer.Option(
             "--int8",
-            help="Store and compute in int8, calibrated on pictures: a quarter of the size. Not for SavedModel.",
+            help="Store and compute in int8, calibrated on images: a quarter of the size. Not for SavedModel.",
             rich_help_panel="Export",
         ),
     ] = False,
@@ -63,19 +63,19 @@ def export(
         typer.Option(
             "--calibrate",
             metavar="DATA|DIR",
-            help="Pictures for --int8: a data set, of which the training split is used, or a folder. Default: what the "
+            help="Images for --int8: a data set, of which the training split is used, or a folder. Default: what the "
             "weights were trained on.",
             rich_help_panel="Export",
         ),
     ] = None,
     scales: ScalesOption = None,
     flip: FlipOption = None,
-    pictures: Annotated[
+    images: Annotated[
         str | None,
         typer.Option(
-            "--pictures",
+            "--images",
             metavar="DATA|DIR",
-            help="Pictures to compare the export with the network on: a data set, of which val is used, or a folder. "
+            help="Images to compare the export with the network on: a data set, of which val is used, or a folder. "
             "Default: the data set that the weights were trained on, else the built-in one.",
             rich_help_panel="Comparison",
         ),
@@ -107,14 +107,14 @@ def export(
 ) -> None:
     """Export a network for other runtimes.
 
-    The file takes RGB pictures of any size and gives class ids and scores: preprocessing, scales and upsampling are
-    inside. It is run by its own runtime on pictures and compared with the network before it is kept.
+    The file takes RGB images of any size and gives class ids and scores: preprocessing, scales and upsampling are
+    inside. It is run by its own runtime on images and compared with the network before it is kept.
     """
     if to is None:
         raise typer.BadParameter("expected a format: savedmodel, onnx or tflite", param_hint="--to")
     if int8 and float16:
         raise typer.BadParameter("expected one of --int8 and --float16", param_hint="--int8")
-    from deeplabctl.export.job import ExportRequest, plan_export, write_export
+    from deeplabctl.export.exporter import ExportRequest, plan_export, write_export
     from deeplabctl.prediction.settings import parse_scales
     from deeplabctl.reporting import Note
 
@@ -122,7 +122,7 @@ def export(
         scale_list = None if scales is None else parse_scales(scales)
     request = ExportRequest(
         to, weights, "int8" if int8 else "float16" if float16 else "float32", out, scale_list, flip, calibrate,
-        pictures, least_agreement, overwrite,
+        images, least_agreement, overwrite,
     )  # fmt: skip
     console = Console(json, quiet, debug)
     with console.errors():
@@ -151,7 +151,7 @@ def _say(console: Console, exported: ExportedModel) -> None:
         f"width {info.width:g}, {len(info.classes)} classes"
     )
     console.say(
-        f"run by {facts.runtime} on {agreement.pictures} pictures ({agreement.source}): {_percent(agreement.labels)} "
+        f"run by {facts.runtime} on {agreement.images} images ({agreement.source}): {_percent(agreement.labels)} "
         f"% of {agreement.pixels:,} labels are the network's, scores differ by {agreement.scores:.1g} at most"
     )
     console.say()

@@ -1,7 +1,7 @@
 """Round kernels to int8 such that the sums of convolutions change least, and not each weight by itself.
 
 What rounding one weight changes, the weights that are not rounded yet make up for, as far as their inputs go together
-in pictures (GPTQ, arXiv 2210.17323). A runtime's own rounding then finds the kernels on its grid: 127 steps to each
+in images (GPTQ, arXiv 2210.17323). A runtime's own rounding then finds the kernels on its grid: 127 steps to each
 side of 0, for each output the steps that its largest weight asks for. Labels that differ become half as many.
 """
 
@@ -20,14 +20,14 @@ from deeplabctl.network.ops.convolution import SCALE
 from deeplabctl.reporting import Reporter, task
 
 STEPS = 127
-_POSITIONS = 512  # of a picture at which a convolution's inputs are looked at
-_AT_ONCE = 512 << 20  # bytes of the matrices that are filled in one pass over the pictures
+_POSITIONS = 512  # of a image at which a convolution's inputs are looked at
+_AT_ONCE = 512 << 20  # bytes of the matrices that are filled in one pass over the images
 _BLOCK = 128  # weights of an output after which the others are changed
 _DAMPING = 0.01  # of the inputs' mean square, which makes their matrix invertible
 
 
 def rounded_network(
-    net: Sequence[Node],
+    nodes: Sequence[Node],
     architecture: str,
     weights: Weights,
     floats: set[str],
@@ -39,12 +39,12 @@ def rounded_network(
     ``images`` are of one size; the convolutions named in ``floats`` stay as they are.
     """  # fmt: skip
     numba = NumbaNetwork(architecture, weights)
-    places = [n for n, one in enumerate(net) if isinstance(one.op, Convolution) and one.name not in floats]
+    places = [n for n, one in enumerate(nodes) if isinstance(one.op, Convolution) and one.name not in floats]
     changed: dict[int, Node] = {}
     with task(report, "rounding to int8", len(places), "layers") as advance:
-        for group in _groups(net, places):
-            for place, products in _products(numba, ARCHITECTURES[architecture], net, group, images).items():
-                node = net[place]
+        for group in _groups(nodes, places):
+            for place, products in _products(numba, ARCHITECTURES[architecture], nodes, group, images).items():
+                node = nodes[place]
                 weights = node.op.constants(node.arrays)
                 kernel, shift = rounded(weights[KERNEL].reshape(-1, node.channels), products)
                 arrays = {
@@ -54,7 +54,7 @@ def rounded_network(
                 changed[place] = replace(node, arrays=arrays)
                 advance()
     made: dict[int, Node] = {}
-    for place, one in enumerate(net):
+    for place, one in enumerate(nodes):
         inputs = tuple(made[id(below)] for below in one.inputs)
         made[id(one)] = replace(changed.get(place, one), inputs=inputs)
     return list(made.values())
@@ -88,12 +88,12 @@ def rounded(kernel: Float32, products: Floats) -> tuple[Float32, Float32]:
     return result, left[inputs].astype(np.float32)
 
 
-def _groups(net: Sequence[Node], places: Sequence[int]) -> Iterator[list[int]]:
+def _groups(nodes: Sequence[Node], places: Sequence[int]) -> Iterator[list[int]]:
     """Yield convolutions whose matrices fit into memory at once."""
     group: list[int] = []
     taken = 0
     for place in places:
-        size = 8 * (_inputs(net[place]) + 1) ** 2
+        size = 8 * (_inputs(nodes[place]) + 1) ** 2
         if group and taken + size > _AT_ONCE:
             yield group
             group, taken = [], 0
@@ -110,18 +110,18 @@ def _inputs(node: Node) -> int:
 def _products(
     numba: NumbaNetwork,
     architecture: Architecture,
-    net: Sequence[Node],
+    nodes: Sequence[Node],
     group: Sequence[int],
     images: Sequence[Image],
 ) -> dict[int, Floats]:
     """Return the mean products of the inputs of some convolutions, and 1, at some places of the images."""
-    sums = {place: np.zeros((_inputs(net[place]) + 1,) * 2) for place in group}
+    sums = {place: np.zeros((_inputs(nodes[place]) + 1,) * 2) for place in group}
     seen = dict.fromkeys(group, 0)
     random = np.random.default_rng(0)
 
     def look(place: int, before: Float32) -> None:
         if place in sums:
-            op = net[place].op
+            op = nodes[place].op
             assert isinstance(op, Convolution)
             patches = _patches(op, before, random)
             sums[place] += patches.T @ patches

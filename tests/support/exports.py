@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from deeplabctl.export.job import ExportPlan, ExportRequest
+from deeplabctl.export.exporter import ExportPlan, ExportRequest
+from deeplabctl.export.images import ExampleImages
 from deeplabctl.export.onnx_graph import build_onnx
-from deeplabctl.export.pictures import Pictures
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.prediction.settings import PredictionSettings
 from deeplabctl.weights.export_facts import ExportFacts
@@ -29,8 +29,8 @@ def noise(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
 
 
-def write_pictures(folder, count=3):
-    """Write pictures of different sizes, each of a few smooth colours; returns their paths."""
+def write_images(folder, count=3):
+    """Write images of different sizes, each of a few smooth colours; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for number in range(count):
@@ -44,10 +44,10 @@ def export_plan(folder, format_, architecture="largefov", precision="float32", f
     """Return the plan of an export of a random network into a folder."""
     request = ExportRequest(format_, precision=precision, out=Path(folder, f"net.{format_}"), **changes)
     settings = PredictionSettings(scales=ARCHITECTURES[architecture].scales, flip=flip)
-    pictures = Pictures(tuple(write_pictures(Path(folder, "pictures"))), "pictures")
-    calibration = pictures if precision == "int8" else None
+    images = ExampleImages(tuple(write_images(Path(folder, "images"))), "images")
+    calibration = images if precision == "int8" else None
     return ExportPlan(
-        request, Path("net.keras"), small_network(architecture), settings, request.out, pictures, calibration
+        request, Path("net.keras"), small_network(architecture), settings, request.out, images, calibration
     )
 
 

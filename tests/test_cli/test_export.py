@@ -8,7 +8,7 @@ import pytest
 from caffe_files import TINY
 from command_process import fails_with_one_line, run_without_tensorflow
 from dataset_files import make_dataset
-from exports import CLASSES, write_onnx, write_pictures
+from exports import CLASSES, write_images, write_onnx
 
 from deeplabctl.data.images import read_label
 
@@ -16,45 +16,45 @@ pytest.importorskip("onnxruntime")
 
 
 @pytest.fixture
-def pictures(here):
-    write_pictures(here / "pictures")
+def images(here):
+    write_images(here / "images")
     return here
 
 
-def test_onnx_file_is_exported_and_used_without_tensorflow(pictures):
-    options = ["--to", "onnx", "--pictures", "pictures"]
-    code, out, err = run_without_tensorflow("export", TINY, *options, cwd=pictures, loaded="numba")
+def test_onnx_file_is_exported_and_used_without_tensorflow(images):
+    options = ["--to", "onnx", "--images", "images"]
+    code, out, err = run_without_tensorflow("export", TINY, *options, cwd=images, loaded="numba")
     assert code == 0, err
     path = f"{TINY.stem}.onnx"
     assert re.fullmatch(
         rf"{re.escape(path)}: ONNX file of [\d.]+ MB, float32, largefov of width [\d.]+, 21 classes\n"
-        r"run by onnxruntime on 3 pictures \(pictures\): (100|99\.99\d) % of [\d,]+ labels are the network's, scores "
+        r"run by onnxruntime on 3 images \(images\): (100|99\.99\d) % of [\d,]+ labels are the network's, scores "
         r"differ by [\de.-]+ at most\n\n"
         rf"next: deeplabctl infer IMAGE --weights {re.escape(path)} --overlay\n",
         out,
     )
     for weights in (TINY, path):
         code, _, err = run_without_tensorflow(
-            "infer", "pictures", "--weights", weights, "--out", f"of-{weights.suffix if weights is TINY else 'onnx'}",
-            cwd=pictures, loaded="numba" if weights is TINY else "",
+            "infer", "images", "--weights", weights, "--out", f"of-{weights.suffix if weights is TINY else 'onnx'}",
+            cwd=images, loaded="numba" if weights is TINY else "",
         )  # fmt: skip
         assert code == 0, err
     for name in ("0", "1", "2"):
-        ours, theirs = (read_label(pictures / f"of-{kind}" / f"{name}.png") for kind in ("onnx", ".caffemodel"))
+        ours, theirs = (read_label(images / f"of-{kind}" / f"{name}.png") for kind in ("onnx", ".caffemodel"))
         assert np.mean(ours == theirs) > 0.9999
 
 
-def test_json_has_the_agreement(pictures, deeplabctl):
+def test_json_has_the_agreement(images, deeplabctl):
     code, out, err = deeplabctl(
-        "export", TINY, "--to", "onnx", "--float16", "--flip", "--scales", "1,0.5", "--pictures", "pictures", "--out",
+        "export", TINY, "--to", "onnx", "--float16", "--flip", "--scales", "1,0.5", "--images", "images", "--out",
         "a.onnx", "--json", "--least-agreement", "0.9",
     )  # fmt: skip
     assert code == 0, err
     found = json.loads(out)
     assert found["agreement"]["labels"] >= 0.9
     assert (found["model"], found["precision"], found["scales"], found["flip"]) == ("a.onnx", "float16", [1, 0.5], True)
-    assert found["bytes"] == (pictures / "a.onnx").stat().st_size
-    code, out, err = deeplabctl("infer", "pictures", "--weights", "a.onnx", "--json")
+    assert found["bytes"] == (images / "a.onnx").stat().st_size
+    code, out, err = deeplabctl("infer", "images", "--weights", "a.onnx", "--json")
     assert code == 0, err
     settings = json.loads(out)["settings"]
     assert {name: settings[name] for name in ("precision", "scales", "flip", "engine")} == {
@@ -64,12 +64,12 @@ def test_json_has_the_agreement(pictures, deeplabctl):
 
 @pytest.mark.tf
 @pytest.mark.parametrize("format_", ["tflite", "savedmodel"])
-def test_formats_of_tensorflow_write_nothing_else_to_the_terminal(pictures, deeplabctl, format_):
+def test_formats_of_tensorflow_write_nothing_else_to_the_terminal(images, deeplabctl, format_):
     pytest.importorskip("ai_edge_litert")
-    code, _, err = deeplabctl("export", TINY, "--to", format_, "--pictures", "pictures", "--out", f"net.{format_}")
+    code, _, err = deeplabctl("export", TINY, "--to", format_, "--images", "images", "--out", f"net.{format_}")
     assert code == 0, err
     assert [line.split(":")[0] for line in err.splitlines()] in (["weights"], ["weights", "comparing"])
-    code, _, err = deeplabctl("infer", "pictures", "--weights", f"net.{format_}", "--crf", "--overlay")
+    code, _, err = deeplabctl("infer", "images", "--weights", f"net.{format_}", "--crf", "--overlay")
     assert code == 0, err
     lines = [line for line in err.splitlines() if not line.startswith(("compiling", "segmenting"))]
     assert [line for line in lines if not line.endswith("images/s")] == [f"weights: net.{format_}"]

@@ -41,7 +41,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("architecture", "scales", "flip"), CASES)
-def test_pictures_of_any_size_and_several_at_once_have_the_networks_labels_and_scores(architecture, scales, flip):
+def test_images_of_any_size_and_several_at_once_have_the_networks_labels_and_scores(architecture, scales, flip):
     network = small_network(architecture)
     run = session(network, scales, flip)
     segmenter = Segmenter.from_network(network, PredictionSettings(scales=scales, flip=flip, engine="numba"))

@@ -9,7 +9,7 @@ import pytest
 from exports import CLASSES, export_plan, noise, write_onnx
 from PIL import Image
 
-from deeplabctl.export.job import write_export
+from deeplabctl.export.exporter import write_export
 
 pytest.importorskip("onnxruntime")
 

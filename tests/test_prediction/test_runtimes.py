@@ -12,7 +12,7 @@ import deeplabctl as dl
 from deeplabctl.crf import CrfParams, refine
 from deeplabctl.data.images import read_label
 from deeplabctl.errors import DataError, RecipeError, WeightsError
-from deeplabctl.export.job import write_export
+from deeplabctl.export.exporter import write_export
 from deeplabctl.prediction import PredictionSettings, Segmenter
 from deeplabctl.prediction.runtimes import ExportedGraphs, Output, clips_int8
 

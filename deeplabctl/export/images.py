@@ -1,4 +1,4 @@
-"""Choose the pictures on which an export is calibrated, and those on which it is compared with its network."""
+"""Choose the images on which an export is calibrated, and those on which it is compared with its network."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from deeplabctl.prediction.pictures import find_images
 from deeplabctl.reporting import Reporter
 from deeplabctl.weights.model_info import ModelInfo
 
-COMPARED, CALIBRATED = 8, 32  # pictures, at most
-_LARGEST = 1024  # pixels of a side; larger pictures are cut
+COMPARED, CALIBRATED = 8, 32  # images, at most
+_LARGEST = 1024  # pixels of a side; larger images are cut
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Name picture files, and where they are from in words."""
+class ExampleImages:
+    """Name image files, and where they are from in words."""
 
     files: tuple[Path, ...]
     source: str
 
     def compared(self) -> list[Image]:
-        """Return pictures to compare on: every second one cut to another size, odd or even.
+        """Return images to compare on: every second one cut to another size, odd or even.
 
         Raises DataError for one that cannot be read.
         """
@@ -43,22 +43,22 @@ class Pictures:
         ]
 
     def calibrated(self) -> list[Image]:
-        """Return pictures to calibrate on, all of the size that they have in common, at most 513 pixels."""
+        """Return images to calibrate on, all of the size that they have in common, at most 513 pixels."""
         images = [read_image(path) for path in spread_evenly(self.files, CALIBRATED)]
         height, width = (min(PAPER_SIZE, *(image.shape[axis] for image in images)) for axis in (0, 1))
         return [_cut(image, height, width) for image in images]
 
 
-def pictures_to_compare(info: ModelInfo, given: str | None, report: Reporter) -> Pictures:
-    """Return the given pictures, else validation pictures of the training's data set, else those of the built-in one.
+def images_to_compare(info: ModelInfo, given: str | None, report: Reporter) -> ExampleImages:
+    """Return the given images, else validation images of the training's data set, else those of the built-in one.
 
-    ``given`` is a data set in VOC layout, "shapes", or pictures as `find_images` takes them. Raises DataError.
+    ``given`` is a data set in VOC layout, "shapes", or images as `find_images` takes them. Raises DataError.
     """
-    return _pictures(given or _trained_on(info) or SHAPES, ("val",), report)
+    return _images(given or _trained_on(info) or SHAPES, ("val",), report)
 
 
-def pictures_to_calibrate(info: ModelInfo, given: str | None, report: Reporter) -> Pictures:
-    """Return the given pictures, of a data set its training split; by default those that the weights were trained on.
+def images_to_calibrate(info: ModelInfo, given: str | None, report: Reporter) -> ExampleImages:
+    """Return the given images, of a data set its training split; by default those that the weights were trained on.
 
     Raises DataError where there are none.
     """
@@ -66,11 +66,11 @@ def pictures_to_calibrate(info: ModelInfo, given: str | None, report: Reporter) 
     if given is None and trained_on is None:
         raise DataError(
             "calibration: expected the data set that the weights were trained on, which is not known or no longer "
-            "there; name one, or a folder of pictures: `calibrate`"
+            "there; name one, or a folder of images: `calibrate`"
         )
     split = info.provenance.get("split") if given is None else None
     splits = tuple(name for name in (split, "train_aug", "train") if isinstance(name, str))
-    return _pictures(given or trained_on or SHAPES, splits, report)
+    return _images(given or trained_on or SHAPES, splits, report)
 
 
 def _trained_on(info: ModelInfo) -> str | None:
@@ -83,15 +83,15 @@ def _is_dataset(name: str) -> bool:
     return os.path.isdir(Path(name) / LISTS)  # noqa: PTH112 - Path.is_dir raises for names that are too long
 
 
-def _pictures(name: str, splits: Sequence[str], report: Reporter) -> Pictures:
-    """Return the pictures of a data set's first split of these that it has, or of all; or those of a folder."""
+def _images(name: str, splits: Sequence[str], report: Reporter) -> ExampleImages:
+    """Return the images of a data set's first split of these that it has, or of all; or those of a folder."""
     if name != SHAPES and not _is_dataset(name):
-        return Pictures(tuple(find_images([name])), name)
+        return ExampleImages(tuple(find_images([name])), name)
     dataset = open_dataset(name, report)
     split = next((split for split in splits if split in dataset.splits), None)
     if split is None:
         raise DataError(f"data set {name}: expected the split {splits[-1]}, got {', '.join(dataset.splits) or 'none'}")
-    return Pictures(tuple(sample.image for sample in dataset.samples(split)), f"{split} of {name}")
+    return ExampleImages(tuple(sample.image for sample in dataset.samples(split)), f"{split} of {name}")
 
 
 def _cut(image: Image, height: int, width: int) -> Image:

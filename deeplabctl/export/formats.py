@@ -1,12 +1,13 @@
-"""Write the graph of a network in each format."""
+"""The formats of exports: how the graph of a network is written in each."""
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from deeplabctl.export.tensorflow_graph import build_function
 from deeplabctl.native_output import captured_stderr
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.ops import Node
-from deeplabctl.weights.export_facts import ExportFacts
+from deeplabctl.weights.export_facts import WORDS, ExportFacts, ExportFormat, ExportPrecision
 
 # What TFLite computes in floats also in an int8 file: all around the network, so that scores are not rounded.
 _FLOAT_OPERATIONS = ["RESIZE_BILINEAR", "SOFTMAX", "ARG_MAX", "SLICE", "STRIDED_SLICE", "MAXIMUM", "REVERSE_V2"]
@@ -28,24 +29,19 @@ class Graph:
     """Hold what an exported graph is made of; ``calibration`` are images of one size, for int8 only."""
 
     architecture: str
-    net: Sequence[Node]
+    nodes: Sequence[Node]
     facts: ExportFacts
     calibration: Sequence[Image] = ()
 
     def build(self, builder: Any, *, half: bool) -> Any:
         """Return what a builder makes of it."""
-        return builder(self.net, ARCHITECTURES[self.architecture], self.facts.scales, flip=self.facts.flip, half=half)
+        return builder(self.nodes, ARCHITECTURES[self.architecture], self.facts.scales, flip=self.facts.flip, half=half)
 
     @property
     def quantized(self) -> set[str]:
         """Return the layers that an int8 file computes in int8: all but the classifiers and their sum."""
         rows = ARCHITECTURES[self.architecture].prediction_rows
         return {row.name for row in rows} - {*ARCHITECTURES[self.architecture].classifiers, rows[-1].name}
-
-
-def write_graph(graph: Graph, path: Path) -> None:
-    """Write a graph: a file, or for a SavedModel into an empty folder; without facts beside it."""
-    {"onnx": _write_onnx, "tflite": _write_tflite, "savedmodel": _write_saved_model}[graph.facts.format](graph, path)
 
 
 def _write_onnx(graph: Graph, path: Path) -> None:
@@ -55,7 +51,7 @@ def _write_onnx(graph: Graph, path: Path) -> None:
         return
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-    class Pictures(CalibrationDataReader):  # type: ignore[misc]
+    class Images(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
             self._images = iter(graph.calibration)
 
@@ -65,7 +61,7 @@ def _write_onnx(graph: Graph, path: Path) -> None:
 
     with _quiet():
         quantize_static(
-            model, path, Pictures(), quant_format=QuantFormat.QDQ, per_channel=True, activation_type=QuantType.QUInt8,
+            model, path, Images(), quant_format=QuantFormat.QDQ, per_channel=True, activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8, nodes_to_quantize=nodes_of(model, graph.quantized),
         )  # fmt: skip
 
@@ -96,13 +92,13 @@ def _converted(converter: Any, graph: Graph) -> bytes:
         converter.target_spec.supported_types = [tf.float16]
         return bytes(converter.convert())
 
-    def pictures() -> Iterator[dict[str, Any]]:
+    def images() -> Iterator[dict[str, Any]]:
         yield from ({"image": image[None]} for image in graph.calibration)
 
-    converter.representative_dataset = pictures
+    converter.representative_dataset = images
     options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=_FLOAT_OPERATIONS)
     debugger = tf.lite.experimental.QuantizationDebugger(
-        converter=converter, debug_dataset=pictures, debug_options=options
+        converter=converter, debug_dataset=images, debug_options=options
     )
     return bytes(debugger.get_nondebug_quantized_model())
 
@@ -130,3 +126,35 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Write exports of one format.
+
+    ``write`` takes a graph and a path: of a file, or of an empty folder; the facts beside the graph come later.
+    """
+
+    format: ExportFormat
+    suffix: str
+    packages: tuple[str, ...]  # that write or run it, beside TensorFlow
+    precisions: tuple[ExportPrecision, ...]
+    is_folder: bool
+    write: Callable[[Graph, Path], None]
+
+    def check_packages(self) -> None:
+        """Raise OutputError, which names the extra, where a package is missing."""
+        missing = [name for name in self.packages if find_spec(name) is None]
+        if missing:
+            raise OutputError(
+                f"cannot write an {WORDS[self.format]}: expected the package {' and '.join(missing)}, which is not "
+                f"installed; install it: pip install 'deeplabctl[{self.format}]'"
+            )
+
+
+_WRITERS = (
+    Writer("savedmodel", ".savedmodel", (), ("float32", "float16"), True, _write_saved_model),
+    Writer("onnx", ".onnx", ("onnx", "onnxruntime"), ("float32", "float16", "int8"), False, _write_onnx),
+    Writer("tflite", ".tflite", ("ai_edge_litert",), ("float32", "float16", "int8"), False, _write_tflite),
+)
+WRITERS: dict[str, Writer] = {writer.format: writer for writer in _WRITERS}

@@ -5,12 +5,12 @@ import json
 
 import numpy as np
 import pytest
-from exports import CLASSES, export_plan, noise, small_network, write_onnx, write_pictures
+from exports import CLASSES, export_plan, noise, small_network, write_images, write_onnx
 
 import deeplabctl as dl
 from deeplabctl.errors import DeepLabError, OutputError, RecipeError, WeightsError
-from deeplabctl.export import ExportRequest, job, packages
-from deeplabctl.export.job import plan_export, write_export
+from deeplabctl.export import ExportRequest, exporter, formats
+from deeplabctl.export.exporter import plan_export, write_export
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.prediction import PredictionSettings, Segmenter
 
@@ -18,7 +18,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 
 
 def files(folder):
-    return sorted(path.name for path in folder.iterdir() if path.name != "pictures")
+    return sorted(path.name for path in folder.iterdir() if path.name != "images")
 
 
 def test_onnx_file_is_kept_with_what_was_found(tmp_path):
@@ -26,7 +26,7 @@ def test_onnx_file_is_kept_with_what_was_found(tmp_path):
     assert files(tmp_path) == ["net.onnx"]
     assert exported.agreement.labels >= 0.9999
     assert exported.agreement.scores < 1e-5
-    assert exported.agreement.pictures == 3
+    assert exported.agreement.images == 3
     assert exported.bytes == (tmp_path / "net.onnx").stat().st_size
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
     facts = json.loads(session.get_modelmeta().custom_metadata_map["deeplabctl.json"])
@@ -41,8 +41,12 @@ def test_onnx_file_is_kept_with_what_was_found(tmp_path):
 
 def test_export_that_disagrees_fails_in_one_line_and_leaves_nothing(tmp_path, monkeypatch):
     other = small_network(seed=4)
-    nodes, write = ARCHITECTURES["largefov"].graph(other.weights), job.write_graph
-    monkeypatch.setattr(job, "write_graph", lambda graph, path: write(dataclasses.replace(graph, net=nodes), path))
+    nodes, writer = ARCHITECTURES["largefov"].graph(other.weights), formats.WRITERS["onnx"]
+
+    def other_write(graph, path):
+        writer.write(dataclasses.replace(graph, nodes=nodes), path)
+
+    monkeypatch.setitem(formats.WRITERS, "onnx", dataclasses.replace(writer, write=other_write))
     with pytest.raises(
         OutputError, match=r"expected 99.99 % of the labels to be the network's, got [\d.]+ %"
     ) as caught:
@@ -58,9 +62,9 @@ def test_export_that_disagrees_fails_in_one_line_and_leaves_nothing(tmp_path, mo
     assert files(tmp_path) == ["net.onnx"]
 
 
-def test_every_second_picture_is_compared_at_another_size(tmp_path):
+def test_every_second_image_is_compared_at_another_size(tmp_path):
     plan = export_plan(tmp_path, "onnx")
-    shapes = [image.shape[:2] for image in plan.pictures.compared()]
+    shapes = [image.shape[:2] for image in plan.images.compared()]
     assert shapes == [(70, 90), (55, 72), (72, 104)]
 
 
@@ -146,9 +150,9 @@ def test_every_network_of_the_family_exports_in_int8(tmp_path, architecture, for
         ({"out": "net.onnx"}, OutputError, r"net\.onnx exists; use `overwrite`"),
         ({"format": "savedmodel", "out": "full"}, OutputError, "full exists and is not an empty folder"),
         ({"format": "savedmodel", "out": "full", "overwrite": True}, OutputError, "expected a SavedModel to replace"),
-        ({"precision": "int8"}, DeepLabError, "name one, or a folder of pictures: `calibrate`"),
+        ({"precision": "int8"}, DeepLabError, "name one, or a folder of images: `calibrate`"),
         ({"precision": "int8", "calibrate": "nowhere"}, DeepLabError, "nowhere: there is no such file or folder"),
-        ({"pictures": "full"}, DeepLabError, "full: expected pictures in this folder"),
+        ({"images": "full"}, DeepLabError, "full: expected pictures in this folder"),
         ({"scales": (5.0,)}, RecipeError, "scales"),
     ],
     ids=str,
@@ -170,7 +174,7 @@ def test_what_cannot_be_exported_is_refused_before_anything_is_computed(tmp_path
 
 @pytest.mark.parametrize(("format_", "extra"), [("onnx", "onnx and onnxruntime"), ("tflite", "ai_edge_litert")])
 def test_missing_packages_are_named_with_the_command_that_installs_them(monkeypatch, format_, extra):
-    monkeypatch.setattr(packages, "find_spec", lambda name: None)
+    monkeypatch.setattr(formats, "find_spec", lambda name: None)
     text = rf"expected the package {extra}, which is not installed; install it: pip install 'deeplabctl\[{format_}\]'"
     with pytest.raises(OutputError, match=text):
         plan_export(ExportRequest(format_))
@@ -181,8 +185,8 @@ def test_names_of_exports_are_those_of_the_runs_and_the_weights(tmp_path, monkey
 
     monkeypatch.chdir(tmp_path)
     stem = TINY.stem
-    pictures = str(write_pictures(tmp_path / "pictures")[0])
-    assert plan_export(ExportRequest("onnx", str(TINY), pictures=pictures)).out.name == f"{stem}.onnx"
-    half = ExportRequest("savedmodel", str(TINY), "float16", pictures=pictures)
+    images = str(write_images(tmp_path / "images")[0])
+    assert plan_export(ExportRequest("onnx", str(TINY), images=images)).out.name == f"{stem}.onnx"
+    half = ExportRequest("savedmodel", str(TINY), "float16", images=images)
     assert plan_export(half).out.name == f"{stem}-float16.savedmodel"
-    assert job._name(tmp_path / "runs" / "mine" / "best.keras") == "mine"
+    assert exporter._name(tmp_path / "runs" / "mine" / "best.keras") == "mine"

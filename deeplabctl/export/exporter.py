@@ -1,27 +1,28 @@
-"""Export a network: write its graph, run that on pictures, compare it with the network, and only then keep it."""
+"""Export a network: write its graph, run that on images, compare it with the network, and only then keep it."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from deeplabctl.arrays import Image
 from deeplabctl.errors import OutputError, RecipeError, WeightsError
-from deeplabctl.export.comparison import LEAST_AGREEMENT, Agreement, compare
-from deeplabctl.export.packages import check_packages
-from deeplabctl.export.pictures import Pictures, pictures_to_calibrate, pictures_to_compare
+from deeplabctl.export.formats import WRITERS, Graph, Writer
+from deeplabctl.export.images import ExampleImages, images_to_calibrate, images_to_compare
 from deeplabctl.export.rounding import rounded_network
-from deeplabctl.export.writing import Graph, write_graph
 from deeplabctl.files import check_new_file, check_new_folder, check_writable, has_content, whole_file, whole_folder
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.prediction.segmenter import Segmenter
 from deeplabctl.prediction.settings import PredictionSettings, SettingsRequest
-from deeplabctl.reporting import Note, Reporter, silent
+from deeplabctl.reporting import Note, Reporter, silent, task
 from deeplabctl.weights.conversion import sha256
-from deeplabctl.weights.export_facts import ExportFacts, ExportFormat, ExportPrecision
+from deeplabctl.weights.export_facts import WORDS, ExportFacts, ExportFormat, ExportPrecision
 from deeplabctl.weights.export_files import read_export, write_facts
 from deeplabctl.weights.fitting import Network
 from deeplabctl.weights.formats import EXPORTS, identify, is_saved_model
@@ -29,7 +30,24 @@ from deeplabctl.weights.locating import BEST, LAST, find_weights
 from deeplabctl.weights.model_info import ModelInfo
 from deeplabctl.weights.networks import read_network
 
-SUFFIXES: dict[ExportFormat, str] = {"savedmodel": ".savedmodel", "onnx": ".onnx", "tflite": ".tflite"}
+# Of the labels, at least. Sums in another order change labels at ties only; float16 and int8 round the weights.
+LEAST_AGREEMENT: dict[ExportPrecision, float] = {"float32": 0.9999, "float16": 0.999, "int8": 0.99}
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Hold how far an export computes what its network does."""
+
+    labels: float  # share of the pixels with the same label
+    scores: float  # largest difference of two scores
+    pixels: int
+    images: int
+    source: str  # of the images
+    engine: str  # that computed the network, in float32
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -42,8 +60,8 @@ class ExportRequest:
     out: Path | None = None
     scales: tuple[float, ...] | None = None
     flip: bool | None = None
-    calibrate: str | None = None  # pictures for int8; None: those that the weights were trained on
-    pictures: str | None = None  # to compare on; None: validation pictures of the training's data set
+    calibrate: str | None = None  # images for int8; None: those that the weights were trained on
+    images: str | None = None  # to compare on; None: validation images of the training's data set
     least_agreement: float | None = None  # share of the labels; None: LEAST_AGREEMENT
     overwrite: bool = False
 
@@ -57,8 +75,8 @@ class ExportPlan:
     network: Network
     settings: PredictionSettings
     out: Path
-    pictures: Pictures
-    calibration: Pictures | None
+    images: ExampleImages
+    calibration: ExampleImages | None
 
 
 @dataclass(frozen=True)
@@ -73,17 +91,18 @@ class ExportedModel:
 
 def plan_export(request: ExportRequest, report: Reporter = silent) -> ExportPlan:
     """Check what is asked for and read the weights, without TensorFlow; raises DeepLabError for what cannot be done."""
-    if request.format == "savedmodel" and request.precision == "int8":
-        raise RecipeError("a SavedModel has no int8; use `to=onnx` or `to=tflite`, or float16")
+    writer = WRITERS[request.format]
+    if request.precision not in writer.precisions:
+        raise RecipeError(f"a {WORDS[request.format]} has no int8; use `to=onnx` or `to=tflite`, or float16")
     if request.calibrate is not None and request.precision != "int8":
         raise RecipeError("`calibrate` is for int8 only; leave it out, or ask for `int8`")
-    check_packages(request.format)
+    writer.check_packages()
     path = find_weights(request.weights)
     if identify(path) in EXPORTS:
         raise WeightsError(f"weights {path}: expected weights to export, got an export; give those it was made of")
     out = request.out or Path(_name(path) + ("" if request.precision == "float32" else f"-{request.precision}"))
-    out = out if request.out else out.with_name(out.name + SUFFIXES[request.format])
-    _check_out(out, request)
+    out = out if request.out else out.with_name(out.name + writer.suffix)
+    _check_out(out, writer, overwrite=request.overwrite)
     network = read_network(path)
     source = {"weights": str(path), "weights_sha256": sha256(path)}
     info = dataclasses.replace(network.info, provenance=network.info.provenance | source)
@@ -91,9 +110,9 @@ def plan_export(request: ExportRequest, report: Reporter = silent) -> ExportPlan
     settings = wanted.resolve(info)
     calibration = None
     if request.precision == "int8":
-        calibration = pictures_to_calibrate(info, request.calibrate, report)
-    pictures = pictures_to_compare(info, request.pictures, report)
-    return ExportPlan(request, path, dataclasses.replace(network, info=info), settings, out, pictures, calibration)
+        calibration = images_to_calibrate(info, request.calibrate, report)
+    images = images_to_compare(info, request.images, report)
+    return ExportPlan(request, path, dataclasses.replace(network, info=info), settings, out, images, calibration)
 
 
 def write_export(plan: ExportPlan, report: Reporter = silent) -> ExportedModel:
@@ -102,21 +121,21 @@ def write_export(plan: ExportPlan, report: Reporter = silent) -> ExportedModel:
     Raises OutputError, and leaves nothing behind, where fewer labels agree than must.
     """
     info, request = plan.network.info, plan.request
-    images = plan.pictures.compared()
+    images = plan.images.compared()
     facts = ExportFacts(request.format, request.precision, plan.settings.scales, plan.settings.flip)
     calibration: Sequence[Image] = () if plan.calibration is None else plan.calibration.calibrated()
     if plan.calibration is not None:
-        report(Note(f"calibrating on {len(calibration)} pictures: {plan.calibration.source}"))
+        report(Note(f"calibrating on {len(calibration)} images: {plan.calibration.source}"))
     network = Segmenter.from_network(plan.network, plan.settings)
     with _whole(plan) as temporary:
-        net = ARCHITECTURES[info.architecture].graph(plan.network.weights)
+        nodes = ARCHITECTURES[info.architecture].graph(plan.network.weights)
         if calibration:
             names = set(ARCHITECTURES[info.architecture].classifiers)
-            net = rounded_network(net, info.architecture, plan.network.weights, names, calibration, report)
-        write_graph(Graph(info.architecture, net, facts, calibration), temporary)
+            nodes = rounded_network(nodes, info.architecture, plan.network.weights, names, calibration, report)
+        WRITERS[request.format].write(Graph(info.architecture, nodes, facts, calibration), temporary)
         info = write_facts(temporary, dataclasses.replace(info, export=facts))
         exported = Segmenter.from_network(read_network(temporary))
-        agreement = compare(network, exported, images, plan.pictures.source, report)
+        agreement = compare(network, exported, images, plan.images.source, report)
         _check_agreement(plan, agreement)
         facts = dataclasses.replace(facts, agreement=agreement.to_dict())
         info = write_facts(temporary, dataclasses.replace(info, export=facts))
@@ -135,18 +154,18 @@ def _name(path: Path) -> str:
     return path.resolve().parent.name if path.name in (BEST, LAST) else path.stem
 
 
-def _check_out(out: Path, request: ExportRequest) -> None:
-    if request.format != "savedmodel":
-        check_new_file(out, overwrite=request.overwrite, suffixes=(SUFFIXES[request.format],))
+def _check_out(out: Path, writer: Writer, *, overwrite: bool) -> None:
+    if not writer.is_folder:
+        check_new_file(out, overwrite=overwrite, suffixes=(writer.suffix,))
     else:
-        check_new_folder(out, overwrite=request.overwrite)
+        check_new_folder(out, overwrite=overwrite)
         if has_content(out) and not is_saved_model(out):
             raise OutputError(f"{out}: expected a SavedModel to replace, got something else; choose another folder")
     check_writable(out.absolute().parent)
 
 
 def _whole(plan: ExportPlan) -> AbstractContextManager[Path]:
-    if plan.request.format == "savedmodel":
+    if WRITERS[plan.request.format].is_folder:
         return whole_folder(plan.out, overwrite=plan.request.overwrite)
     return whole_file(plan.out)
 
@@ -156,9 +175,26 @@ def _check_agreement(plan: ExportPlan, agreement: Agreement) -> None:
     least = plan.request.least_agreement
     least = LEAST_AGREEMENT[precision] if least is None else least
     if not agreement.labels >= least:
-        other = {"int8": "calibrate on other pictures, use float16", "float16": "use float32"}.get(precision, "")
+        other = {"int8": "calibrate on other images, use float16", "float16": "use float32"}.get(precision, "")
         raise OutputError(
             f"cannot write {plan.out}: expected {100 * least:g} % of the labels to be the network's, got "
-            f"{100 * agreement.labels:.4g} % on {agreement.pictures} pictures ({agreement.source}); nothing was "
+            f"{100 * agreement.labels:.4g} % on {agreement.images} images ({agreement.source}); nothing was "
             f"written; {other}{', ' if other else ''}or accept fewer: `least_agreement`"
         )
+
+
+def compare(
+    network: Segmenter, exported: Segmenter, images: Sequence[Image], source: str, report: Reporter
+) -> Agreement:
+    """Compare labels and scores on images; raises DataError for one that is too large."""
+    equal = pixels = 0
+    largest = 0.0
+    with task(report, "comparing", len(images), "images") as advance:
+        for image in images:
+            expected, got = network.predict(image), exported.predict(image)
+            equal += int(np.count_nonzero(expected.label == got.label))
+            pixels += got.label.size
+            difference = float(np.abs(expected.scores - got.scores).max())
+            largest = max(largest, difference if np.isfinite(difference) else np.inf)
+            advance()
+    return Agreement(equal / pixels, largest, pixels, len(images), source, network.applied.engine)
