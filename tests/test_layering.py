@@ -26,7 +26,7 @@ ROOMS = [
     ["engine"],
     ["crf", "caffe"],
     ["network"],
-    ["kernels"],
+    ["jit", "vectors"],
     ["render"],
     ["files", "classes"],
     ["arrays", "errors", "native_output", "parallel", "reporting"],
@@ -39,8 +39,8 @@ WEB = ("fastapi", "prometheus_client", "pydantic", "python_multipart", "starlett
 LIBRARIES = {
     "tensorflow": {"cli", "training", "export", "prediction", "network"},
     "keras": {"weights", "network"},
-    "numba": {"engine", "kernels"},
-    "llvmlite": {"engine", "kernels"},
+    "numba": {"engine", "jit", "vectors"},
+    "llvmlite": {"engine", "vectors"},
     "scipy": {"evaluation", "export", "data"},
     "h5py": {"weights", "caffe"},
     "matplotlib": {"reports"},
@@ -57,7 +57,7 @@ LIBRARIES = {
 }
 # Those that may import some of them at module level: their files are themselves imported inside functions.
 COMPILER = {"numba", "llvmlite"}
-EAGER = {"cli": {"typer", "rich"}, "serve": set(WEB), "engine": COMPILER, "kernels": COMPILER}
+EAGER = {"cli": {"typer", "rich"}, "serve": set(WEB), "engine": COMPILER, "vectors": COMPILER}
 
 FILES = {str(path.relative_to(PACKAGE)): ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
 

@@ -46,7 +46,7 @@ def read_settings(
 
 def load_segmenter(network: Network, settings: PredictionSettings, report: Reporter) -> Segmenter:
     """Load what computes a network, and the CRF's kernels, with notes of what takes a while."""
-    from deeplabctl.kernels.compiling import start_without_blas
+    from deeplabctl.jit import start_without_blas
     from deeplabctl.prediction.engines import report_compiling, with_engine
     from deeplabctl.prediction.segmenter import Segmenter
 
@@ -70,7 +70,7 @@ def load_crf_kernels(crf: CrfParams | None, report: Reporter) -> None:
     if crf is None:
         return
     from deeplabctl.crf import compile_kernels
-    from deeplabctl.kernels.compiling import are_compiled
+    from deeplabctl.jit import are_compiled
     from deeplabctl.reporting import Note
 
     if not are_compiled("crf"):

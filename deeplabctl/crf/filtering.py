@@ -11,7 +11,7 @@ import numpy as np
 from deeplabctl.arrays import Float32, Image, Int32
 from deeplabctl.crf.lattice import HALF, ROW, ZERO, build_lattice
 from deeplabctl.crf.params import CrfParams
-from deeplabctl.kernels.compiling import kernel
+from deeplabctl.jit import kernel
 
 GAUSSIAN_VERTICES = 3  # around a pixel in the gaussian kernel's lattice, of (x, y)
 ALL_VERTICES = 9  # with those in the bilateral kernel's lattice, of (x, y, r, g, b)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deeplabctl.arrays import Float32, Int32, Int64
-from deeplabctl.kernels.compiling import kernel
+from deeplabctl.jit import kernel
 
 BLOCK = 256  # points that are embedded at once
 END = np.int32(-(2**31))  # the sign bit marks the last vertex of a chain

@@ -15,8 +15,8 @@ import numpy as np
 from deeplabctl.arrays import Float32, Int32
 from deeplabctl.crf.filtering import ALL_VERTICES, GAUSSIAN_VERTICES, Filter
 from deeplabctl.crf.lattice import HALF, ONE, ROW, ZERO
-from deeplabctl.kernels.compiling import inlined, kernel
-from deeplabctl.kernels.vectors import LANES, exp2, largest, load, maximum, store, total
+from deeplabctl.jit import inlined, kernel
+from deeplabctl.vectors import LANES, exp2, largest, load, maximum, store, total
 
 PIXELS = 16  # go through a step together, so that what lies between its parts stays in the cache
 PADDING = np.float32(-1e4)  # the score of a lane without a label

@@ -18,11 +18,10 @@ from typing import Any
 import numpy as np
 
 from deeplabctl.arrays import Float32, Int64
-from deeplabctl.engine.product import multiply
-from deeplabctl.engine.registers import LINE, REGISTERS, Form, finish
-from deeplabctl.engine.transforms import transform, transform_back
-from deeplabctl.kernels.compiling import kernel
-from deeplabctl.kernels.vectors import load, store
+from deeplabctl.engine.microkernel import LINE, REGISTERS, Simd, finish, multiply
+from deeplabctl.engine.winograd_transforms import transform, transform_back
+from deeplabctl.jit import kernel
+from deeplabctl.vectors import load, store
 
 ZERO = np.float32(0.0)
 
@@ -33,11 +32,11 @@ Shape = tuple[int, int, int, int]  # height and width of the image, its depth, a
 @kernel
 def convolve_tiles(
     image: Float32, shape: Shape, weights: Float32, affine: Float32, least: np.float32, result: Float32, dilation: int,
-    tops: Int64, lefts: Int64, part: Part, block: int, work: Float32, tile: Any, form: Form,
+    tops: Int64, lefts: Int64, part: Part, block: int, work: Float32, tile: Any, simd: Simd,
 ) -> None:  # fmt: skip
     """Convolve the tiles of a part, so many a block, by a 3x3 kernel with stride 1."""
-    depth, rows, n = shape[2], len(form[1]), len(tile) + 2
-    groups, width = (block + rows - 1) // rows, REGISTERS * len(form[0])
+    depth, rows, n = shape[2], len(simd.rows), len(tile) + 2
+    groups, width = (block + rows - 1) // rows, REGISTERS * len(simd.lanes)
     panels = part[3] - part[2]
     values_apart, products_apart = apart(groups * depth * rows), apart(groups * panels * rows * width)
     products = n * n * values_apart
@@ -45,27 +44,27 @@ def convolve_tiles(
     for first in range(part[0], part[1], block):
         count = min(block, part[1] - first)
         values_of_tiles(
-            image, shape, dilation, tops, lefts, first, count, rows, work, values_apart, edge, tile, form
+            image, shape, dilation, tops, lefts, first, count, rows, work, values_apart, edge, tile, simd
         )  # fmt: skip
         for value in range(n * n):
             multiply_groups(
                 work, value * values_apart, depth * rows, weights, value * ((shape[3] + width - 1) // width) + part[2],
-                products + value * products_apart, depth, count, panels, form,
+                products + value * products_apart, depth, count, panels, simd,
             )  # fmt: skip
         pixels_of_tiles(
             work, products, products_apart, affine, least, result, shape, dilation, tops, lefts, first, count,
-            part, edge, tile, form,
+            part, edge, tile, simd,
         )  # fmt: skip
 
 
 @kernel
 def values_of_tiles(
     image: Float32, shape: Shape, dilation: int, tops: Int64, lefts: Int64, first: int, count: int, rows: int,
-    work: Float32, values_apart: int, edge: int, tile: Any, form: Form,
+    work: Float32, values_apart: int, edge: int, tile: Any, simd: Simd,
 ) -> None:  # fmt: skip
     """Transform tiles to values in groups of so many rows; outside of the image there are zeros."""
     height, width, depth = shape[0], shape[1], shape[2]
-    lanes, n = len(form[0]), len(tile) + 2
+    lanes, n = len(simd.lanes), len(tile) + 2
     down, right = dilation * width * depth, dilation * depth
     reach = dilation * (n - 1)
     for t in range(count):
@@ -74,7 +73,7 @@ def values_of_tiles(
         start = (y * width + x) * depth
         if y >= 0 and x >= 0 and y + reach < height and x + reach < width:
             for c in range(0, depth, lanes):
-                transform(image, start + c, down, right, work, to + c * rows, values_apart, tile, form)
+                transform(image, start + c, down, right, work, to + c * rows, values_apart, tile, simd)
             continue
         above, below = steps_inside(y, dilation, height, n)
         before, behind = steps_inside(x, dilation, width, n)
@@ -87,20 +86,20 @@ def values_of_tiles(
                     store(work, edge + (i * n + j) * LINE, pixel)
             for lane in range(0, LINE, lanes):
                 transform(
-                    work, edge + lane, n * LINE, LINE, work, to + (c + lane) * rows, values_apart, tile, form
+                    work, edge + lane, n * LINE, LINE, work, to + (c + lane) * rows, values_apart, tile, simd
                 )  # fmt: skip
 
 
 @kernel
 def multiply_groups(
     work: Float32, pixels: int, group: int, weights: Float32, panel: int, products: int, depth: int, count: int,
-    panels: int, form: Form,
+    panels: int, simd: Simd,
 ) -> None:  # fmt: skip
     """Multiply the groups of a block, ``group`` floats apart, by panels.
 
     While a panel is used, the next one is fetched, a share by each group.
     """
-    rows, width = len(form[1]), REGISTERS * len(form[0])
+    rows, width = len(simd.rows), REGISTERS * len(simd.lanes)
     used = (count + rows - 1) // rows
     step = (width + used - 1) // used
     share = (depth * step + width - 1) // width
@@ -109,34 +108,34 @@ def multiply_groups(
         for g in range(used):
             multiply_rows(
                 work, pixels + g * group, weights, at, products + (g * panels + p) * rows * width,
-                depth, (depth + g * share) * width, step, count - g * rows, form,
+                depth, (depth + g * share) * width, step, count - g * rows, simd,
             )  # fmt: skip
 
 
 @kernel
 def multiply_rows(
-    work: Float32, a: int, weights: Float32, b: int, c: int, depth: int, ahead: int, step: int, count: int, form: Form
+    work: Float32, a: int, weights: Float32, b: int, c: int, depth: int, ahead: int, step: int, count: int, simd: Simd
 ) -> None:
     """Multiply a group of so many pixels by a panel."""
-    if count > len(form[2]):
-        multiply(work, a, weights, b, work, c, depth, ahead, step, form[1], form)
-    elif count > len(form[3]):
-        multiply(work, a, weights, b, work, c, depth, ahead, step, form[2], form)
-    elif count > len(form[4]):
-        multiply(work, a, weights, b, work, c, depth, ahead, step, form[3], form)
+    if count > len(simd.half):
+        multiply(work, a, weights, b, work, c, depth, ahead, step, simd.rows, simd)
+    elif count > len(simd.quarter):
+        multiply(work, a, weights, b, work, c, depth, ahead, step, simd.half, simd)
+    elif count > len(simd.one):
+        multiply(work, a, weights, b, work, c, depth, ahead, step, simd.quarter, simd)
     else:
-        multiply(work, a, weights, b, work, c, depth, ahead, step, form[4], form)
+        multiply(work, a, weights, b, work, c, depth, ahead, step, simd.one, simd)
 
 
 @kernel
 def pixels_of_tiles(
     work: Float32, products: int, products_apart: int, affine: Float32, least: np.float32, result: Float32,
     shape: Shape, dilation: int, tops: Int64, lefts: Int64, first: int, count: int, part: Part, edge: int, tile: Any,
-    form: Form,
+    simd: Simd,
 ) -> None:  # fmt: skip
     """Transform products back, and write the pixels that are inside of the image."""
     height, width, depth = shape[0], shape[1], shape[3]
-    lanes, rows, m = len(form[0]), len(form[1]), len(tile)
+    lanes, rows, m = len(simd.lanes), len(simd.rows), len(tile)
     panel_width, panels = REGISTERS * lanes, part[3] - part[2]
     down, right = dilation * width * depth, dilation * depth
     for t in range(count):
@@ -152,11 +151,11 @@ def pixels_of_tiles(
                     continue
                 if is_inside:
                     transform_back(
-                        work, source, products_apart, affine, c, least, result, to + c, down, right, tile, form
+                        work, source, products_apart, affine, c, least, result, to + c, down, right, tile, simd
                     )  # fmt: skip
                     continue
                 transform_back(
-                    work, source, products_apart, affine, c, least, work, edge, m * lanes, lanes, tile, form
+                    work, source, products_apart, affine, c, least, work, edge, m * lanes, lanes, tile, simd
                 )  # fmt: skip
                 for i in range(below):
                     for j in range(behind):
@@ -168,11 +167,11 @@ def pixels_of_tiles(
 @kernel
 def convolve_pixels(
     image: Float32, shape: Shape, weights: Float32, affine: Float32, least: np.float32, result: Float32,
-    window: tuple[int, int, int], part: Part, block: int, work: Float32, form: Form,
+    window: tuple[int, int, int], part: Part, block: int, work: Float32, simd: Simd,
 ) -> None:  # fmt: skip
     """Convolve the pixels of a part, so many a block, by a kernel of any (side, stride, dilation)."""
     side, stride, dilation = window
-    lanes, rows = len(form[0]), len(form[1])
+    lanes, rows = len(simd.lanes), len(simd.rows)
     width = REGISTERS * lanes
     out_width = strided(shape[1], side, stride, dilation)
     depth = side * side * shape[2]
@@ -182,25 +181,40 @@ def convolve_pixels(
         count = min(block, part[1] - first)
         for t in range(count):
             y, x = (first + t) // out_width * stride, (first + t) % out_width * stride
-            gather(image, shape, y, x, side, dilation, work, t // rows * group + t % rows * lanes, form)
+            gather(image, shape, y, x, side, dilation, work, t // rows * group + t % rows * lanes, simd)
         for p in range(part[2], part[3]):
-            multiply_groups(work, 0, group, weights, p, sums, depth, count, 1, form)
+            multiply_groups(work, 0, group, weights, p, sums, depth, count, 1, simd)
             for row in range(count):
                 for v in range(0, width, lanes):
                     c = p * width + v
                     if c < shape[3]:
                         finish(
-                            work, sums + row * width + v, affine, c, result, (first + row) * shape[3] + c, least, form
+                            work, sums + row * width + v, affine, c, result, (first + row) * shape[3] + c, least, simd
                         )
 
 
 @kernel
+def pack_kernel(weights: Float32, depth: int, width: int, packed: Float32) -> None:
+    """Copy a kernel (side, side, in, out) to panels [out / width][side * side][depth][width], filled up with zeros."""
+    side, _, incoming, outgoing = weights.shape
+    at = 0
+    for panel in range(0, outgoing, width):
+        for i in range(side):
+            for j in range(side):
+                for c in range(depth):
+                    for o in range(width):
+                        inside = c < incoming and panel + o < outgoing
+                        packed[at + o] = weights[i, j, c, panel + o] if inside else 0.0
+                    at += width
+
+
+@kernel
 def gather(
-    image: Float32, shape: Shape, y: int, x: int, side: int, dilation: int, work: Float32, to: int, form: Form
+    image: Float32, shape: Shape, y: int, x: int, side: int, dilation: int, work: Float32, to: int, simd: Simd
 ) -> None:
     """Copy the pixels under a kernel to a row of a group."""
     height, width, depth = shape[0], shape[1], shape[2]
-    lanes, rows = len(form[0]), len(form[1])
+    lanes, rows = len(simd.lanes), len(simd.rows)
     reach = dilation * (side - 1) // 2
     if depth % LINE == 0:
         for i in range(side):

@@ -1,39 +1,208 @@
-"""Compute the gradient of 3x3 convolutions with respect to their kernels, by minimal filtering.
+"""Compute 3x3 convolutions of batches and their gradients, as a training needs them, by Winograd's F(4x4, 3x3).
 
-Of the result A [(G k G') * (B d B')] A' the kernel's gradient is G' [sum (A' r A) * (B d B')] G, where ``r`` is the
-gradient of a tile of the result, and the sum is over all tiles. For each of the n * n values it is a matrix product:
+Of the result A [(G k G') * (B d B')] A' (see winograd) the kernel's gradient is G' [sum (A' r A) * (B d B')] G, where
+``r`` is the gradient of a tile of the result, and the sum is over all tiles. For each of the n * n values it is a
+matrix product:
 
     values       [n * n][tiles][depth]              of tiles of the image
     gradients    [n * n][panels][tiles][WIDTH]      of tiles of the result
     sums         [n * n][depth][panels][WIDTH]
 
-Numba loads with this module: import it inside functions only.
+F(6x6, 3x3) is not used: its error is four times as large. Numba loads with this module: import it inside functions
+only.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
+import threading
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from deeplabctl.arrays import Float32, Int64
-from deeplabctl.engine.convolution import ZERO, Shape, steps_inside
-from deeplabctl.engine.product import add_product
-from deeplabctl.engine.registers import REGISTERS, Form
-from deeplabctl.engine.transforms import transform_gradient
-from deeplabctl.kernels.compiling import kernel
+from deeplabctl.engine.convolution import ZERO, Shape, apart, steps_inside, values_of_tiles
+from deeplabctl.engine.layers import ConvolutionLayer
+from deeplabctl.engine.microkernel import LINE, REGISTERS, Simd, add_product, best_simd
+from deeplabctl.engine.winograd import KERNEL, TILES, matrices, tile_starts
+from deeplabctl.engine.winograd_transforms import transform_gradient
+from deeplabctl.engine.workspace import Buffers, Workers, aligned, padded
+from deeplabctl.jit import kernel
+from deeplabctl.network.ops import BIAS, LINEAR, RELU, Convolution, Input, Node
+from deeplabctl.network.ops import KERNEL as WEIGHTS
+from deeplabctl.network.ops.convolution import SCALE
 
-TILES_AT_ONCE = 224  # the values of so many stay in a core's second cache
+TILES_AT_ONCE = 224  # their values stay in a core's second cache
+
+Batch = npt.NDArray[np.float32]  # (N, H, W, C)
+Size = tuple[int, int]
+
+_TILE = TILES[0]
+_VALUES = (_TILE + KERNEL - 1) ** 2  # of a tile
+_BLOCK = 16 << 20  # floats that the values of a block of tiles take
+
+# What the other parts cost, in products with so many channels, outputs or tiles, and of a call; measured.
+_TRANSFORMS, _PACKING, _CALL, _SHARE_OF_PEAK = 20, 60, 100e6, 0.75
+
+
+def is_worthwhile(batch: int, size: Size, incoming: int, outgoing: int, dilation: int) -> bool:
+    """Tell whether a convolution of images of this size is possible here, and faster than by plain products.
+
+    The numbers of channels must fill whole cache lines. Few or small images do not repay the transform of the kernel.
+    """
+    if padded(incoming) != incoming or padded(outgoing) != outgoing:
+        return False
+    tiles = batch * math.prod(len(tile_starts(length, dilation, _TILE)) for length in size)
+    transforms = 1 + _TRANSFORMS * (1 / incoming + 1 / outgoing)
+    each = (tiles + _PACKING) * _VALUES * transforms / _SHARE_OF_PEAK
+    return each * incoming * outgoing + _CALL < batch * math.prod(size) * KERNEL**2 * incoming * outgoing
+
+
+class BatchConvolutions:
+    """Convolve batches (N, H, W, I) by kernels (3, 3, I, O) with stride 1, any dilation, and zeros around them.
+
+    Arrays are float32 and C-contiguous, the numbers of channels multiples of 16. Results do not depend on the number of
+    threads. Methods may be called from several threads at once, which wait for one another.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._workers, self._buffers, self._simd = Workers(threads), Buffers(), best_simd()
+        self._width = REGISTERS * len(self._simd.lanes)
+        self._lock = threading.Lock()
+
+    def convolve(self, images: Batch, kernel: Float32, bias: Float32, dilation: int, *, relu: bool) -> Batch:
+        """Return the result (N, H, W, O), with the bias (O,) and, if asked for, after a ReLU."""
+        with self._lock:
+            return self._convolve(images, kernel, bias, dilation, relu)
+
+    def gradient_of_images(self, gradient: Batch, kernel: Float32, dilation: int) -> Batch:
+        """Return the gradient with respect to the images, given that of the result."""
+        _, _, incoming, outgoing = kernel.shape
+        turned = np.empty((KERNEL, KERNEL, outgoing, incoming), np.float32)
+
+        def turn(outputs: Size, work: Float32) -> None:
+            turn_kernel(kernel, *outputs, turned)
+
+        with self._lock:
+            self._workers.run(turn, self._workers.ranges(outgoing))
+            return self._convolve(gradient, turned, np.zeros(incoming, np.float32), dilation, False)
+
+    def gradient_of_kernel(self, images: Batch, gradient: Batch, dilation: int) -> Float32:
+        """Return the gradient with respect to the kernel, given that of the result."""
+        with self._lock:
+            sums = self._sums(images, gradient, dilation)
+            return self._kernel_of(sums, gradient.shape[3])
+
+    def _convolve(self, images: Batch, kernel: Float32, bias: Float32, dilation: int, relu: bool) -> Batch:
+        incoming, outgoing = kernel.shape[2:]
+        lent: list[Float32] = []
+
+        def allocate(size: int) -> Float32:
+            lent.append(self._buffers.take(size))
+            return lent[-1][:size]
+
+        op = Convolution("", outgoing, dilation=dilation, activation=RELU if relu else LINEAR)
+        arrays = {WEIGHTS: kernel, SCALE: np.ones(outgoing, np.float32), BIAS: bias}
+        node = Node(op, (Node(Input(), (), incoming),), outgoing, arrays)
+        layer = ConvolutionLayer(node, self._workers, (_TILE,), allocate)
+        result = _array((*images.shape[:3], outgoing))
+        for image, goal in zip(images, result, strict=True):
+            layer.compute([image.reshape(-1)], [image.shape[:2]], goal.reshape(-1))
+        for array in lent:
+            self._buffers.give(array)
+        return result
+
+    def _sums(self, images: Batch, gradient: Batch, dilation: int) -> Float32:
+        """Return the sums over all tiles (values, I, O in whole panels); see `gradients`."""
+        (number, height, width, incoming), outgoing = images.shape, gradient.shape[3]
+        panels, panel_width = -(-outgoing // self._width), self._width
+        shape, tile, simd = (height, width, incoming, outgoing), (0,) * _TILE, self._simd
+        tops, lefts = (tile_starts(length, dilation, _TILE) for length in (height, width))
+        each = len(tops) * len(lefts)
+        block = min(number * each, max(1, _BLOCK // (_VALUES * (incoming + panels * panel_width))))
+        values_apart, gradients_apart = apart(block * incoming), apart(block * panels * panel_width)
+        edge, parts = _VALUES * LINE, self._workers.pieces + number  # the most of a block
+        values = self._buffers.take(_VALUES * values_apart + parts * edge)
+        gradients = self._buffers.take(_VALUES * gradients_apart + parts * edge)
+        sums = np.zeros((_VALUES, incoming, panels * panel_width), np.float32)
+
+        def transform(part: tuple[int, int, int, int, int], work: Float32) -> None:
+            index, image, first, count, place = part
+            own, at = values[place * incoming :], _VALUES * values_apart + index * edge - place * incoming
+            values_of_tiles(
+                images[image].reshape(-1), shape, dilation, tops, lefts, first, count, 1, own, values_apart, at, tile,
+                simd,
+            )  # fmt: skip
+            own, at = gradients[place * panel_width :], _VALUES * gradients_apart + index * edge - place * panel_width
+            gradients_of_tiles(
+                gradient[image].reshape(-1), shape, dilation, tops, lefts, first, count, own, block, gradients_apart,
+                at, tile, simd,
+            )  # fmt: skip
+
+        for begin in range(0, number * each, block):
+            count = min(block, number * each - begin)
+
+            def multiply(value: int, work: Float32, count: int = count) -> None:
+                add_products(
+                    values, values_apart, gradients, gradients_apart, block, count, incoming, panels, value, value + 1,
+                    sums.reshape(-1), simd,
+                )  # fmt: skip
+
+            self._workers.run(transform, self._parts(begin, count, each))
+            self._workers.run(multiply, range(_VALUES))
+        for array in (values, gradients):
+            self._buffers.give(array)
+        return sums
+
+    def _parts(self, begin: int, count: int, each: int) -> list[tuple[int, int, int, int, int]]:
+        """Split tiles, of which every image has ``each``: (part, image, its first tile, tiles, place of the first)."""
+        pieces = min(count, self._workers.pieces)
+        bounds = {begin + count * piece // pieces for piece in range(pieces + 1)}
+        bounds |= set(range(-(-begin // each) * each, begin + count, each))
+        return [
+            (index, first // each, first % each, last - first, first - begin)
+            for index, (first, last) in enumerate(itertools.pairwise(sorted(bounds)))
+        ]
+
+    def _kernel_of(self, sums: Float32, outgoing: int) -> Float32:
+        """Return the kernel's gradient (3, 3, I, O) from the sums."""
+        incoming = sums.shape[1]
+        result, g = _array((KERNEL, KERNEL, incoming, outgoing)), matrices(_TILE)[2].astype(np.float32)
+
+        def finish(rows: Size, work: Float32) -> None:
+            kernel_of_sums(sums, g, outgoing, *rows, result)
+
+        self._workers.run(finish, self._workers.ranges(incoming))
+        return result
+
+
+def _array(shape: tuple[int, ...]) -> Float32:
+    """Return an array at a cache line, which TensorFlow takes as it is, without a copy."""
+    return aligned(math.prod(shape)).reshape(shape)
+
+
+@kernel
+def turn_kernel(weights: Float32, first: int, last: int, turned: Float32) -> None:
+    """Write the outputs from one to another of a kernel (side, side, in, out), turned by 180 degrees, as its inputs."""
+    side, _, incoming, _ = weights.shape
+    for i in range(side):
+        for j in range(side):
+            for start in range(0, incoming, LINE):
+                for o in range(first, last):
+                    for c in range(start, min(start + LINE, incoming)):
+                        turned[side - 1 - i, side - 1 - j, o, c] = weights[i, j, c, o]
 
 
 @kernel
 def gradients_of_tiles(
     image: Float32, shape: Shape, dilation: int, tops: Int64, lefts: Int64, first: int, count: int, work: Float32,
-    tiles: int, gradients_apart: int, edge: int, tile: Any, form: Form,
+    tiles: int, gradients_apart: int, edge: int, tile: Any, simd: Simd,
 ) -> None:  # fmt: skip
     """Transform tiles of a result's gradient; outside of the image there are zeros."""
     height, width, depth = shape[0], shape[1], shape[3]
-    lanes, m = len(form[0]), len(tile)
+    lanes, m = len(simd.lanes), len(tile)
     panel_width = REGISTERS * lanes
     down, right = dilation * width * depth, dilation * depth
     for t in range(count):
@@ -43,7 +212,7 @@ def gradients_of_tiles(
         for c in range(0, depth, lanes):
             to = (c // panel_width * tiles + t) * panel_width + c % panel_width
             if below == m and behind == m:
-                transform_gradient(image, start + c, down, right, work, to, gradients_apart, tile, form)
+                transform_gradient(image, start + c, down, right, work, to, gradients_apart, tile, simd)
                 continue
             for k in range(edge, edge + m * m * lanes):
                 work[k] = ZERO
@@ -51,16 +220,16 @@ def gradients_of_tiles(
                 for j in range(behind):
                     for lane in range(lanes):
                         work[edge + (i * m + j) * lanes + lane] = image[start + i * down + j * right + c + lane]
-            transform_gradient(work, edge, m * lanes, lanes, work, to, gradients_apart, tile, form)
+            transform_gradient(work, edge, m * lanes, lanes, work, to, gradients_apart, tile, simd)
 
 
 @kernel
 def add_products(
     values: Float32, values_apart: int, gradients: Float32, gradients_apart: int, tiles: int, count: int, depth: int,
-    panels: int, first: int, last: int, sums: Float32, form: Form,
+    panels: int, first: int, last: int, sums: Float32, simd: Simd,
 ) -> None:  # fmt: skip
     """Add to the sums, of the values from one to another, what so many tiles give."""
-    rows, width = len(form[1]), REGISTERS * len(form[0])
+    rows, width = len(simd.rows), REGISTERS * len(simd.lanes)
     for value in range(first, last):
         for begin in range(0, count, TILES_AT_ONCE):
             several = min(TILES_AT_ONCE, count - begin)
@@ -69,24 +238,24 @@ def add_products(
                 for row in range(0, depth, rows):
                     a = value * values_apart + begin * depth + row
                     c = ((value * depth + row) * panels + p) * width
-                    add_rows(values, a, depth, gradients, b, sums, c, panels * width, several, depth - row, form)
+                    add_rows(values, a, depth, gradients, b, sums, c, panels * width, several, depth - row, simd)
 
 
 @kernel
 def add_rows(
     values: Float32, a: int, step: int, gradients: Float32, b: int, sums: Float32, c: int, apart: int, tiles: int,
-    count: int, form: Form,
+    count: int, simd: Simd,
 ) -> None:  # fmt: skip
     """Add the product of the next rows, ``count`` of them or as many as a group has, and a panel."""
-    if count >= len(form[1]):
-        add_product(values, a, step, gradients, b, sums, c, apart, tiles, form[1], form)
+    if count >= len(simd.rows):
+        add_product(values, a, step, gradients, b, sums, c, apart, tiles, simd.rows, simd)
         return
     done = 0
-    while count - done >= len(form[2]):
-        add_product(values, a + done, step, gradients, b, sums, c + done * apart, apart, tiles, form[2], form)
-        done += len(form[2])
+    while count - done >= len(simd.half):
+        add_product(values, a + done, step, gradients, b, sums, c + done * apart, apart, tiles, simd.half, simd)
+        done += len(simd.half)
     while done < count:
-        add_product(values, a + done, step, gradients, b, sums, c + done * apart, apart, tiles, form[4], form)
+        add_product(values, a + done, step, gradients, b, sums, c + done * apart, apart, tiles, simd.one, simd)
         done += 1
 
 

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from deeplabctl.arrays import Float32
-from deeplabctl.engine.buffers import aligned
-from deeplabctl.engine.minimal_filtering import KERNEL as KERNEL_SIZE
-from deeplabctl.engine.minimal_filtering import TILES, multiplications, tile_starts
-from deeplabctl.engine.workers import Workers
+from deeplabctl.engine.winograd import KERNEL as KERNEL_SIZE
+from deeplabctl.engine.winograd import TILES, multiplications, tile_starts
+from deeplabctl.engine.workspace import Workers, aligned, padded
 from deeplabctl.network.ops import BIAS, KERNEL, Convolution, Input, Node, Operation, Pooling, Resize, Sum
 from deeplabctl.network.ops.convolution import SCALE
 
@@ -42,15 +41,15 @@ class ConvolutionLayer:
         tiles: Sequence[int] = (),
         allocate: Callable[[int], Float32] = aligned,
     ) -> None:
-        from deeplabctl.engine.registers import REGISTERS, best_form
+        from deeplabctl.engine.microkernel import REGISTERS, best_simd
 
         assert isinstance(node.op, Convolution)
         self._op, self._kernel, self._channels = node.op, node.arrays[KERNEL], node.channels
-        self._depth, self._form, self._workers = depth(node.inputs[0]), best_form(), workers
+        self._depth, self._simd, self._workers = depth(node.inputs[0]), best_simd(), workers
         self._tiles, self._allocate = tiles or TILES, allocate
-        self._width = REGISTERS * len(self._form[0])
+        self._width = REGISTERS * len(self._simd.lanes)
         self._panels = -(-padded(node.channels) // self._width)  # zeros too: the next layer reads them
-        self._affine = self._packed_affine(node.arrays[SCALE], node.arrays[BIAS], len(self._form[0]))
+        self._affine = self._packed_affine(node.arrays[SCALE], node.arrays[BIAS], len(self._simd.lanes))
         self._packed: dict[int, Float32] = {}
 
     def tile(self, before: Size) -> int:
@@ -76,7 +75,8 @@ class ConvolutionLayer:
             self._by_tiles(m, images[0], before, result)
 
     def _pack(self, m: int) -> Float32:
-        from deeplabctl.engine.packing import pack_kernel, pack_transformed
+        from deeplabctl.engine.convolution import pack_kernel
+        from deeplabctl.engine.winograd_transforms import pack_transformed
 
         kernel = np.ascontiguousarray(self._kernel, np.float32)
         values = (m + KERNEL_SIZE - 1) ** 2 if m else kernel.shape[0] ** 2
@@ -90,7 +90,7 @@ class ConvolutionLayer:
             kernel = np.pad(kernel, ((0, 0), (0, 0), *missing))
 
         def pack(panels: tuple[int, int], work: Float32) -> None:
-            pack_transformed(kernel.reshape(-1), self._depth, self._panels, *panels, packed, (0,) * m, self._form)
+            pack_transformed(kernel.reshape(-1), self._depth, self._panels, *panels, packed, (0,) * m, self._simd)
 
         self._workers.run(pack, self._workers.ranges(self._panels))
         return packed
@@ -105,7 +105,7 @@ class ConvolutionLayer:
     def _by_tiles(self, m: int, image: Float32, before: Size, result: Float32) -> None:
         from deeplabctl.engine.convolution import apart, convolve_tiles
 
-        rows, dilation = len(self._form[1]), self._op.dilation
+        rows, dilation = len(self._simd.rows), self._op.dilation
         tops, lefts = (tile_starts(length, dilation, m) for length in before)
         is_large = self._packed[m].size > _LARGE_KERNEL
         parts = self._parts(len(tops) * len(lefts), is_large)
@@ -120,7 +120,7 @@ class ConvolutionLayer:
         def convolve(part: Part, work: Float32) -> None:
             convolve_tiles(
                 image, shape, self._packed[m], self._affine, self._least, result, dilation, tops, lefts, part, block,
-                work, (0,) * m, self._form,
+                work, (0,) * m, self._simd,
             )  # fmt: skip
 
         self._workers.run(convolve, parts, values * sum(map(apart, sizes)))
@@ -128,7 +128,7 @@ class ConvolutionLayer:
     def _by_pixels(self, image: Float32, before: Size, result: Float32) -> None:
         from deeplabctl.engine.convolution import convolve_pixels
 
-        op, side, lanes, rows = self._op, self._op.kernel, len(self._form[0]), len(self._form[1])
+        op, side, lanes, rows = self._op, self._op.kernel, len(self._simd.lanes), len(self._simd.rows)
         group = -(-(side**2) * self._depth // lanes) * lanes * rows
         groups = max(1, _PIXELS_OF_BLOCK // group)
         window = (side, op.stride, op.dilation)
@@ -137,7 +137,7 @@ class ConvolutionLayer:
         def convolve(part: Part, work: Float32) -> None:
             convolve_pixels(
                 image, shape, self._packed[PIXELS], self._affine, self._least, result, window, part, groups * rows,
-                work, self._form,
+                work, self._simd,
             )  # fmt: skip
 
         is_large = self._packed[PIXELS].size > _LARGE_KERNEL
@@ -150,7 +150,7 @@ class ConvolutionLayer:
 
     def _parts(self, count: int, is_large: bool) -> list[Part]:
         """Split tiles or pixels, and the panels as well where there are fewer groups of them than threads."""
-        threads, rows = self._workers.threads, len(self._form[1])
+        threads, rows = self._workers.threads, len(self._simd.rows)
         groups = -(-count // rows)
         pieces = min(groups, threads if is_large else self._workers.pieces)
         share = -(-groups // pieces) * rows
@@ -171,7 +171,7 @@ class PoolingLayer:
 
     def compute(self, images: Sequence[Float32], sizes: Sequence[Size], result: Float32) -> None:
         """Pool an image [height][width][depth]."""
-        from deeplabctl.engine.pooling import pool
+        from deeplabctl.engine.row_kernels import pool
 
         height, width = self._op.size(sizes)
         shape, is_max, stride = (*sizes[0], self._depth), self._op.kind == "max", self._op.stride
@@ -191,7 +191,7 @@ class SumLayer:
 
     def compute(self, images: Sequence[Float32], sizes: Sequence[Size], result: Float32) -> None:
         """Add images, in their order."""
-        from deeplabctl.engine.pooling import add
+        from deeplabctl.engine.row_kernels import add
 
         total = images[0]
         for number, other in enumerate(images[1:], 2):
@@ -213,7 +213,7 @@ class ResizeLayer:
 
     def compute(self, images: Sequence[Float32], sizes: Sequence[Size], result: Float32) -> None:
         """Resize an image [height][width][depth]."""
-        from deeplabctl.engine.fusing import resize_rows
+        from deeplabctl.engine.row_kernels import resize_rows
 
         size = self._op.size(sizes)
         old, new = (
@@ -243,8 +243,3 @@ LAYERS: dict[type[Operation], Callable[[Node, Workers], Layer]] = {
 def depth(node: Node) -> int:
     """Return the channels that the array of a result has room for; the image has its own."""
     return node.channels if isinstance(node.op, Input) else padded(node.channels)
-
-
-def padded(channels: int) -> int:
-    """Return the channels that an array has room for: whole cache lines."""
-    return -(-channels // 16) * 16

@@ -9,9 +9,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from deeplabctl.arrays import Float32, Pixels
-from deeplabctl.engine.buffers import Arena, Use, placed
-from deeplabctl.engine.layers import LAYERS, Size, depth, padded
-from deeplabctl.engine.workers import Workers
+from deeplabctl.engine.layers import LAYERS, Size, depth
+from deeplabctl.engine.workspace import Arena, Use, Workers, padded, placed
 from deeplabctl.network import ARCHITECTURES, Weights
 from deeplabctl.network.ops import Node
 from deeplabctl.network.tiling import tiles

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from deeplabctl.engine.network import NumbaNetwork
 from deeplabctl.errors import RecipeError, WeightsError
-from deeplabctl.kernels.compiling import are_compiled
+from deeplabctl.jit import are_compiled
 from deeplabctl.network import ARCHITECTURES, Weights
 from deeplabctl.network.keras_model import (
     POLICIES,

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from deeplabctl.arrays import Float32, Int32, Label, Scores
-from deeplabctl.engine.labels import fused, resized
 from deeplabctl.engine.network import NumbaNetwork
 
 Sides = Sequence[int]
@@ -35,6 +34,8 @@ class NumbaGraphs:
 
     def scaled(self, inputs: Float32, size: Int32) -> Float32:
         """Return images (1 or 2, H, W, 3) in another size."""
+        from deeplabctl.engine.row_kernels import resized
+
         height, width = map(int, size)
         return np.stack([resized([image], (height, width), self._network.workers) for image in inputs])
 
@@ -63,6 +64,8 @@ class NumbaGraphs:
         return int(self._network.least_memory(height, width) * max(self._scales) ** 2)
 
     def _fused(self, coarse: Sequence[Float32], full: Sides, size: Sides, *, with_scores: bool) -> tuple[Label, Scores]:
+        from deeplabctl.engine.row_kernels import fused, resized
+
         height, width = full
         workers = self._network.workers
         images = [[logits[number] for logits in coarse] for number in range(1 + self._flip)]

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from deeplabctl.engine.batches import BatchConvolutions, is_worthwhile
-
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
@@ -19,10 +17,14 @@ class MinimalConvolution:
     """Compute 3x3 convolutions of stride 1 in float32, on so many threads; see `BatchConvolutions`."""
 
     def __init__(self, threads: int) -> None:
+        from deeplabctl.engine.gradients import BatchConvolutions
+
         self._batches = BatchConvolutions(threads)
 
     def computes(self, layer: keras.Layer, shape: tf.TensorShape) -> bool:
         """Tell whether these kernels compute a layer of images (N, H, W, I), and are faster than TensorFlow."""
+        from deeplabctl.engine.gradients import is_worthwhile
+
         if layer.kernel_size != (3, 3) or layer.strides != (1, 1) or layer.compute_dtype != "float32" or None in shape:
             return False
         batch, *size, incoming = shape

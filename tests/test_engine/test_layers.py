@@ -1,16 +1,9 @@
 import numpy as np
 import pytest
 
-from deeplabctl.engine.buffers import Buffers, aligned
-from deeplabctl.engine.layers import PIXELS, ConvolutionLayer, PoolingLayer, SumLayer, padded
-from deeplabctl.engine.workers import Workers
+from deeplabctl.engine.layers import PIXELS, ConvolutionLayer, PoolingLayer, SumLayer
+from deeplabctl.engine.workspace import Buffers, Workers, aligned, padded
 from deeplabctl.network.ops import LINEAR, RELU, Convolution, Input, Node, Pooling, Sum
-
-
-def form(lanes, rows):
-    from deeplabctl.engine.registers import form_of
-
-    return form_of(lanes, rows)
 
 
 def wide(image, depth):
@@ -91,12 +84,14 @@ def test_convolution_is_the_literal_one_in_each_way(case, threads, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize(("lanes", "rows"), [(4, 6), (4, 12), (8, 6), (16, 14)])
 def test_convolution_is_the_same_with_the_vectors_of_every_processor(lanes, rows, monkeypatch):
+    from deeplabctl.engine.microkernel import simd_of
+
     random = np.random.default_rng(0)
     image = random.normal(size=(13, 18, 24)).astype(np.float32)
     kernel, bias = random.normal(size=(3, 3, 24, 40)).astype(np.float32), np.ones(40, np.float32)
     expected = literal_convolution(image, kernel, bias, 1, 1, relu=True)
     for way in (PIXELS, 4, 6):
-        monkeypatch.setattr("deeplabctl.engine.registers.best_form", lambda: form(lanes, rows))
+        monkeypatch.setattr("deeplabctl.engine.microkernel.best_simd", lambda: simd_of(lanes, rows))
         layer = ConvolutionLayer(convolution(kernel, bias), Workers(1))
         monkeypatch.setattr(layer, "tile", lambda before, way=way: way)
         result = aligned(13 * 18 * 48)
@@ -105,9 +100,11 @@ def test_convolution_is_the_same_with_the_vectors_of_every_processor(lanes, rows
         assert error < 1e-5
 
 
-def test_forms_leave_no_group_without_a_product():
+def test_every_group_of_pixels_has_a_product_whatever_its_size():
+    from deeplabctl.engine.microkernel import simd_of
+
     for lanes, rows in ((16, 14), (8, 6), (4, 12), (4, 6)):
-        counts = [len(member) for member in form(lanes, rows)]
+        counts = [len(member) for member in simd_of(lanes, rows)]
         assert counts[0] == lanes
         assert counts[1] == rows
         assert counts[-1] == 1

@@ -13,17 +13,17 @@ import sys
 sys.path.insert(0, {support!r})
 import numpy as np
 from guarded_memory import guarded
-from deeplabctl.engine import buffers, layers, registers, workers
+from deeplabctl.engine import layers, microkernel, workspace
 
 taken = []
 def aligned(size):
     taken.append(size)
     return guarded(size, at_end={at_end})
-buffers.aligned = layers.aligned = workers.aligned = aligned
-buffers.Arena.arrays = lambda self, uses: [aligned(floats) for floats, _, _ in uses]
+workspace.aligned = layers.aligned = aligned
+workspace.Arena.arrays = lambda self, uses: [aligned(floats) for floats, _, _ in uses]
 {extra}
 from deeplabctl.engine.network import NumbaNetwork
-from deeplabctl.engine.labels import fused
+from deeplabctl.engine.row_kernels import fused
 from deeplabctl.network import ARCHITECTURES
 for architecture, classes, width in (("aspp-l", 21, 0.05), ("resnet101", 3, 0.02), ("msc-largefov", 40, 0.1)):
     weights = ARCHITECTURES[architecture].random_weights(classes, width, 0)
@@ -51,12 +51,12 @@ import sys
 sys.path.insert(0, {support!r})
 import numpy as np
 from guarded_memory import guarded
-from deeplabctl.engine import batches, buffers, layers, workers
+from deeplabctl.engine import gradients, layers, workspace
 
 def aligned(size):
     return guarded(size, at_end={at_end})
-batches.aligned = buffers.aligned = layers.aligned = workers.aligned = aligned
-batches._BLOCK = 36 * 100 * 40
+gradients.aligned = workspace.aligned = layers.aligned = aligned
+gradients._BLOCK = 36 * 100 * 40
 for count, height, width, incoming, outgoing, dilation in (
     (2, 13, 30, 48, 32, 1), (1, 1, 1, 16, 48, 2), (3, 9, 5, 32, 16, 12), (1, 40, 41, 64, 64, 2)
 ):
@@ -64,13 +64,13 @@ for count, height, width, incoming, outgoing, dilation in (
         array = guarded(int(np.prod(shape)), at_end={at_end}).reshape(shape)
         array[:] = np.random.default_rng(0).normal(size=shape)
         return array
-    convolutions = batches.BatchConvolutions({threads})
+    convolutions = gradients.BatchConvolutions({threads})
     images, kernel = random(count, height, width, incoming), random(3, 3, incoming, outgoing)
     result = convolutions.convolve(images, kernel, random(outgoing), dilation, relu=True)
     above = random(*result.shape)
-    gradients = (convolutions.gradient_of_images(above, kernel, dilation),
-                 convolutions.gradient_of_kernel(images, above, dilation))
-    assert all(np.isfinite(array).all() for array in (result, *gradients))
+    found = (convolutions.gradient_of_images(above, kernel, dilation),
+             convolutions.gradient_of_kernel(images, above, dilation))
+    assert all(np.isfinite(array).all() for array in (result, *found))
 """
 
 
@@ -109,6 +109,6 @@ def test_nothing_is_touched_outside_of_the_arrays_with_any_tile(at_end, threads,
 @pytest.mark.parametrize("at_end", [False, True])
 @pytest.mark.parametrize(("lanes", "rows"), [(4, 6), (4, 12), (8, 6)])
 def test_nothing_is_touched_outside_of_the_arrays_with_the_vectors_of_other_processors(at_end, lanes, rows):
-    extra = f"registers.best_form = lambda: registers.form_of({lanes}, {rows})"
+    extra = f"microkernel.best_simd = lambda: microkernel.simd_of({lanes}, {rows})"
     result = run(at_end, [(1, 1), (33, 20)], 1, extra)
     assert result.returncode == 0, result.stderr

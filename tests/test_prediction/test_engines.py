@@ -9,8 +9,8 @@ from command_process import run_without_tensorflow
 from PIL import Image
 from plain_resizing import linear
 
-from deeplabctl.engine.labels import fused
 from deeplabctl.engine.network import NumbaNetwork
+from deeplabctl.engine.row_kernels import fused
 from deeplabctl.errors import DataError, RecipeError
 from deeplabctl.network import ARCHITECTURES, preprocess
 from deeplabctl.prediction import PredictionSettings, Segmenter

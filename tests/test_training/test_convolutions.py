@@ -14,10 +14,10 @@ WIDTH, CROP = 1 / 8, 65
 @pytest.fixture
 def computed(monkeypatch):
     """Let the kernels compute every convolution that they can, also of small images; return the calls."""
-    from deeplabctl.engine.batches import BatchConvolutions
+    from deeplabctl.engine.gradients import BatchConvolutions
 
     monkeypatch.setattr(
-        "deeplabctl.training.convolutions.is_worthwhile",
+        "deeplabctl.engine.gradients.is_worthwhile",
         lambda batch, size, incoming, outgoing, dilation: incoming % 16 == outgoing % 16 == 0,
     )
     calls = []

@@ -1,20 +1,64 @@
-"""Bring logits to another size, fuse those of several scales and of the mirrored image, and take the largest.
+"""Compute what goes row by row: pool, add and resize images; fuse logits to labels and scores.
 
-A row of the result at a time: its values [width][lanes] stay in a cache, and what is wanted of them is written.
-Positions are Caffe's INTERP layer's: the corners of both sizes lie on each other. ``lanes`` are the classes, padded to
-whole vectors of `LANES`. Numba loads with this module: import it inside functions only.
+Images are [height][width][depth], depths are padded to whole cache lines. Positions in resized ones are those of
+Caffe's INTERP layer: the corners of both sizes coincide. Logits of all scales and of the mirrored image are fused a row
+at a time, so that its values [width][lanes] stay in a cache; ``lanes`` are the classes, padded to whole vectors of
+`LANES`. Numba loads with this module: import it inside functions only.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from deeplabctl.arrays import Float32, Int64, Label
-from deeplabctl.kernels.compiling import kernel
-from deeplabctl.kernels.vectors import LANES, exp2, load, maximum, store
+from deeplabctl.arrays import Float32, Int64, Label, Scores
+from deeplabctl.engine.microkernel import LINE
+from deeplabctl.engine.workspace import Workers, padded
+from deeplabctl.jit import kernel
+from deeplabctl.vectors import LANES, exp2, load, maximum, store
 
+NINTH = np.float32(1 / 9)
 HALF, LOG2_E = np.float32(0.5), np.float32(np.log2(np.e))
 Size = tuple[int, int]
+
+
+@kernel
+def pool(
+    image: Float32, shape: tuple[int, int, int], stride: int, is_max: bool, first: int, last: int, out_width: int,
+    result: Float32,
+) -> None:  # fmt: skip
+    """Pool rows of the result from one to another: windows of 3x3 pixels with pad 1, clipped to the image.
+
+    Caffe's average divides by 9 at the borders too.
+    """
+    height, width, depth = shape
+    for y in range(first, last):
+        top, bottom = max(y * stride - 1, 0), min(y * stride + 2, height)
+        for x in range(out_width):
+            left, right = max(x * stride - 1, 0), min(x * stride + 2, width)
+            to = (y * out_width + x) * depth
+            for c in range(0, depth, LINE):
+                value = load(image, (top * width + left) * depth + c, (0, 0))
+                if is_max:
+                    for i in range(top, bottom):
+                        for j in range(left, right):
+                            value = maximum(value, load(image, (i * width + j) * depth + c, (0, 0)))
+                    store(result, to + c, value)
+                else:
+                    for i in range(top, bottom):
+                        for j in range(left, right):
+                            if i != top or j != left:
+                                value = value + load(image, (i * width + j) * depth + c, (0, 0))
+                    store(result, to + c, NINTH * value)
+
+
+@kernel
+def add(a: Float32, b: Float32, least: np.float32, first: int, last: int, result: Float32) -> None:
+    """Write the larger of ``least`` and a + b, for the floats from one to another."""
+    for i in range(first, last):
+        value = a[i] + b[i]
+        result[i] = least if value < least else value
 
 
 @kernel
@@ -119,3 +163,45 @@ def soften(row: Float32, label: Label, classes: int, scores: Float32) -> None:
             total += row[at + c]
         for c in range(classes):
             scores[x, c] = row[at + c] / total
+
+
+def resized(images: Sequence[Float32], size: Size, workers: Workers) -> Float32:
+    """Return the largest at each place of images (h, w, C), resized with aligned corners (Caffe's INTERP)."""
+    channels = images[0].shape[2]
+    result = np.zeros((*size, padded(channels)), np.float32)
+    for number, image in enumerate(images):
+        wide = _widened(image)
+
+        def resize(rows: tuple[int, int], work: Float32, wide: Float32 = wide, is_larger: bool = number > 0) -> None:
+            resize_rows(wide, size, *rows, result, is_larger)
+
+        workers.run(resize, workers.ranges(size[0]))
+    return result[..., :channels]
+
+
+def fused(
+    coarse: Sequence[Sequence[Float32]], full: Size, size: Size, workers: Workers, *, with_scores: bool
+) -> tuple[Label, Scores]:
+    """Return the label (H, W) of an image of a size and its scores (H, W, C); without scores the second is empty.
+
+    ``coarse`` has the logits (h, w, C) of every scale, for the image and perhaps for its mirrored twin. They are
+    upsampled to the padded size ``full``. The largest of the scales counts, and then the mean of both images.
+    """
+    classes = coarse[0][0].shape[2]
+    shapes = np.array([logits.shape[:2] for logits in coarse[0]], np.int64)
+    flat = np.concatenate([_widened(logits).ravel() for image in coarse for logits in image])
+    label = np.zeros(size, np.uint8)
+    scores = np.zeros((*size, classes) if with_scores else (0, 0, 0), np.float32)
+
+    def fuse(rows: tuple[int, int], work: Float32) -> None:
+        fuse_rows(flat, shapes, padded(classes), len(coarse) > 1, full, classes, *rows, label, scores)
+
+    workers.run(fuse, workers.ranges(size[0]))
+    return label, scores
+
+
+def _widened(values: Float32) -> Float32:
+    """Return a copy of an array with as many channels as vectors need."""
+    wide = np.zeros((*values.shape[:2], padded(values.shape[2])), np.float32)
+    wide[..., : values.shape[2]] = values
+    return wide

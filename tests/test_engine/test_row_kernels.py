@@ -3,8 +3,8 @@ import pytest
 from caffe_files import DATA
 from plain_resizing import linear
 
-from deeplabctl.engine.labels import fused, resized
-from deeplabctl.engine.workers import Workers
+from deeplabctl.engine.row_kernels import fused, resized
+from deeplabctl.engine.workspace import Workers
 
 
 @pytest.fixture(scope="module", params=[1, 3])

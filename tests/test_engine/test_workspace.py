@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from deeplabctl.engine.buffers import LINE_BYTES, Arena, placed
+from deeplabctl.engine.workspace import LINE_BYTES, Arena, placed
 
 
 def overlapping(uses, places):

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from deeplabctl.crf import compile_kernels
-from deeplabctl.kernels.compiling import cache_folder
+from deeplabctl.jit import cache_folder
 
 
 def test_numba_loads_when_a_crf_runs_and_not_earlier():
@@ -16,9 +16,9 @@ def test_numba_loads_when_a_crf_runs_and_not_earlier():
 def test_kernels_run_without_scipys_linear_algebra_which_can_be_imported_later():
     script = (
         "import sys, numpy as np\n"
-        "from deeplabctl.kernels.compiling import start_without_blas\n"
+        "from deeplabctl.jit import start_without_blas\n"
         "start_without_blas()\n"
-        "from deeplabctl.engine.pooling import add\n"
+        "from deeplabctl.engine.row_kernels import add\n"
         "one, total = np.ones(16, np.float32), np.zeros(16, np.float32)\n"
         "add(one, one, np.float32(0), 0, 16, total)\n"
         "assert (total == 2).all() and 'scipy.linalg' not in sys.modules\n"

@@ -1,9 +1,12 @@
-"""Lend arrays that start at a cache line, again and again."""
+"""Give the engine memory and threads: arrays that start at a cache line and are used again, and workers for parts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +14,14 @@ from deeplabctl.arrays import Float32
 
 LINE_BYTES = 64
 
+_PARTS = 4  # for each thread
+
 Use = tuple[int, int, int]  # of an array: its floats, and the first and the last moment at which it is needed
+
+
+def padded(channels: int) -> int:
+    """Return the channels that an array has room for: whole cache lines."""
+    return -(-channels // 16) * 16
 
 
 def aligned(size: int) -> Float32:
@@ -84,3 +94,37 @@ def placed(uses: tuple[Use, ...]) -> tuple[tuple[int, ...], int]:
             begin = max(begin, end)
         found[index] = begin, begin + floats
     return tuple(found[index][0] for index in range(len(uses))), max(end for _, end in found.values())
+
+
+class Workers:
+    """Run parts of a layer in threads, each with a work array of its own."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        self._work = [aligned(0) for _ in range(threads)]
+
+    @property
+    def pieces(self) -> int:
+        """Return how many parts a layer should have: some for each thread, so that none waits long for the last."""
+        return 1 if self.threads == 1 else _PARTS * self.threads
+
+    def run(self, function: Callable[[Any, Float32], None], parts: Iterable[Any], size: int = 0) -> None:
+        """Call a function with each part and a work array of at least ``size`` floats."""
+
+        def one(part: Any) -> None:
+            work = self._work.pop()
+            try:
+                if work.size < size:
+                    work = aligned(size)
+                function(part, work)
+            finally:
+                self._work.append(work)
+
+        for _ in map(one, parts) if self._pool is None else self._pool.map(one, parts):
+            pass
+
+    def ranges(self, count: int) -> list[tuple[int, int]]:
+        """Split a number of equal things into ranges, some for each thread."""
+        pieces = min(count, self.pieces)
+        return list(itertools.pairwise(count * i // pieces for i in range(pieces + 1)))

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from deeplabctl.engine.minimal_filtering import TILES, matrices, multiplications, tile_starts
+from deeplabctl.engine.winograd import TILES, matrices, multiplications, tile_starts
 
 
 @pytest.mark.parametrize("m", TILES)
-def test_a_tile_of_minimal_filtering_is_the_convolution(m):
+def test_a_winograd_tile_is_the_convolution(m):
     random = np.random.default_rng(m)
     a, b, g = matrices(m)
     pixels, kernel = random.normal(size=(m + 2, m + 2)), random.normal(size=(3, 3))

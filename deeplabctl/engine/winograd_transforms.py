@@ -1,4 +1,4 @@
-"""Transform one vector of channels of a tile to minimal filtering's values, and the products back (see there).
+"""Transform one vector of channels of a tile for Winograd's algorithm, and the products back; see `winograd`.
 
 Numba loads with this module: import it inside functions only.
 """
@@ -15,44 +15,45 @@ import numpy as np
 from numba.core import types  # noqa: TID253 (see above)
 from numba.extending import intrinsic  # noqa: TID253
 
-from deeplabctl.arrays import Floats
-from deeplabctl.engine.minimal_filtering import KERNEL, matrices
-from deeplabctl.engine.registers import Vectors, fetch, lanes_of, pointer, size
+from deeplabctl.arrays import Float32, Floats
+from deeplabctl.engine.microkernel import REGISTERS, Simd, Vectors, fetch, lanes_of, pointer, size
+from deeplabctl.engine.winograd import KERNEL, matrices
+from deeplabctl.jit import kernel
 
 _FLAGS = ("contract", "nsz")  # a * b + c may be rounded once
 
 
 @intrinsic
 def transform(
-    typing: Any, image: Any, at: Any, down: Any, right: Any, target: Any, to: Any, apart: Any, tile: Any, form: Any
+    typing: Any, image: Any, at: Any, down: Any, right: Any, target: Any, to: Any, apart: Any, tile: Any, simd: Any
 ) -> Any:
     """Transform the n x n pixels at an index, ``down`` and ``right`` floats apart, to n * n values ``apart`` floats."""
     b = matrices(int(tile.count))[1]
-    return _transform((image, target, tile, form), b)
+    return _transform((image, target, tile, simd), b)
 
 
 @intrinsic
 def transform_gradient(
-    typing: Any, image: Any, at: Any, down: Any, right: Any, target: Any, to: Any, apart: Any, tile: Any, form: Any
+    typing: Any, image: Any, at: Any, down: Any, right: Any, target: Any, to: Any, apart: Any, tile: Any, simd: Any
 ) -> Any:
     """Transform the m x m pixels of a result's gradient as `transform` does those of the image."""
     a = matrices(int(tile.count))[0]
-    return _transform((image, target, tile, form), a.T)
+    return _transform((image, target, tile, simd), a.T)
 
 
 @intrinsic
 def transform_kernel(
-    typing: Any, image: Any, at: Any, down: Any, right: Any, target: Any, to: Any, apart: Any, tile: Any, form: Any
+    typing: Any, image: Any, at: Any, down: Any, right: Any, target: Any, to: Any, apart: Any, tile: Any, simd: Any
 ) -> Any:
     """Transform the 3 x 3 weights of a kernel as `transform` does the pixels of the image, but round only once."""
     g = matrices(int(tile.count))[2]
-    return _transform((image, target, tile, form), g, is_double=True)
+    return _transform((image, target, tile, simd), g, is_double=True)
 
 
 def _transform(arguments: tuple[Any, Any, Any, Any], matrix: Floats, *, is_double: bool = False) -> Any:
     """Return what computes matrix * pixels * matrix'."""
-    image, target, tile, form = arguments
-    m, lanes, (n, side) = int(tile.count), lanes_of(form), matrix.shape
+    image, target, tile, simd = arguments
+    m, lanes, (n, side) = int(tile.count), lanes_of(simd), matrix.shape
 
     def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         start = pointer(context, builder, signature.args[0], values[0], values[1])
@@ -72,16 +73,16 @@ def _transform(arguments: tuple[Any, Any, Any, Any], matrix: Floats, *, is_doubl
         return context.get_dummy_value()
 
     intp = types.intp
-    return types.void(image, intp, intp, intp, target, intp, intp, tile, form), lower
+    return types.void(image, intp, intp, intp, target, intp, intp, tile, simd), lower
 
 
 @intrinsic
 def transform_back(
     typing: Any, products: Any, at: Any, apart: Any, affine: Any, output: Any, least: Any, image: Any, to: Any,
-    down: Any, right: Any, tile: Any, form: Any,
+    down: Any, right: Any, tile: Any, simd: Any,
 ) -> Any:  # fmt: skip
     """Transform n * n products to m x m pixels, and finish them (see `Vectors.finished`)."""
-    m, lanes = int(tile.count), lanes_of(form)
+    m, lanes = int(tile.count), lanes_of(simd)
     a, n = matrices(m)[0], m + KERNEL - 1
 
     def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -101,8 +102,27 @@ def transform_back(
         return context.get_dummy_value()
 
     intp, least_type = types.intp, types.float32
-    arguments = (products, intp, intp, affine, intp, least_type, image, intp, intp, intp, tile, form)
+    arguments = (products, intp, intp, affine, intp, least_type, image, intp, intp, intp, tile, simd)
     return types.void(*arguments), lower
+
+
+@kernel
+def pack_transformed(
+    weights: Float32, depth: int, panels: int, first: int, last: int, packed: Float32, tile: Any, simd: Simd
+) -> None:
+    """Transform the outputs of panels from one to another of a flat 3x3 kernel: [n * n][panels][depth][width].
+
+    The kernel is (3, 3, depth, panels * width).
+    """
+    lanes, width = len(simd.lanes), REGISTERS * len(simd.lanes)
+    outputs = panels * width
+    for panel in range(first, last):
+        for v in range(0, width, lanes):
+            for c in range(depth):
+                transform_kernel(
+                    weights, c * outputs + panel * width + v, 3 * depth * outputs, depth * outputs, packed,
+                    (panel * depth + c) * width + v, depth * outputs, tile, simd,
+                )  # fmt: skip
 
 
 class _Sums:

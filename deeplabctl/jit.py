@@ -52,7 +52,7 @@ def start_without_blas() -> None:
 
 def are_compiled(room: str) -> bool:
     """Tell whether kernels of a room of the package are in its cache folder."""
-    folder = cache_folder(Path(__file__).parents[1] / room)
+    folder = cache_folder(Path(__file__).parent / room)
     return any(Path(folder).rglob("*.nbi")) if folder else False
 
 
@@ -60,12 +60,11 @@ def are_compiled(room: str) -> bool:
 def cache_folder(room: Path) -> str:
     """Return the folder of a room's compiled kernels: in it, else in the user's cache; "" if neither is writable.
 
-    Its name has a checksum of the room's sources and of these: numba recompiles a kernel when its own file changes, but
-    not when a function that it calls does.
+    Its name has a checksum of the room's sources, of this file and of `vectors`: numba recompiles a kernel when its own
+    file changes, but not when a function that it calls does.
     """
-    sources = b"".join(
-        path.read_bytes() for here in (room, Path(__file__).parent) for path in sorted(here.glob("*.py"))
-    )
+    files = *sorted(room.glob("*.py")), Path(__file__), Path(__file__).with_name("vectors.py")
+    sources = b"".join(path.read_bytes() for path in files)
     name = f"numba-{hashlib.sha256(sources).hexdigest()[:16]}"
     users_own = user_cache()
     for folder in (room / "__pycache__" / name, *([users_own / name] if users_own else [])):
