@@ -18,8 +18,7 @@ from deeplabctl.version import __version__
 
 if TYPE_CHECKING:
     from deeplabctl.crf import CrfParams, refine
-    from deeplabctl.data.dataset import Dataset
-    from deeplabctl.data.locate import open_dataset
+    from deeplabctl.data.dataset import Dataset, open_dataset
     from deeplabctl.errors import DeepLabError
     from deeplabctl.evaluation import ConfusionMatrix, evaluate
     from deeplabctl.network import preprocess
@@ -36,8 +35,7 @@ __all__ = [
 
 _HOMES = {
     "deeplabctl.crf": ("CrfParams", "refine"),
-    "deeplabctl.data.dataset": ("Dataset",),
-    "deeplabctl.data.locate": ("open_dataset",),
+    "deeplabctl.data.dataset": ("Dataset", "open_dataset"),
     "deeplabctl.errors": ("DeepLabError",),
     "deeplabctl.evaluation": ("ConfusionMatrix", "evaluate"),
     "deeplabctl.network": ("preprocess",),

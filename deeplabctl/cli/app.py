@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from deeplabctl.cli import convert_caffe, export, infer, report, serve, train
-from deeplabctl.cli.data import app as data
+from deeplabctl.cli.data import app as data_app
 from deeplabctl.cli.eval import command as evaluate
 from deeplabctl.cli.help import SectionedCommand, SectionedGroup
 from deeplabctl.version import __version__
@@ -44,8 +44,8 @@ app.command("serve", epilog=serve.EXAMPLES)(serve.serve)
 app.command("report", epilog=report.EXAMPLES, no_args_is_help=True)(report.report)
 app.command("export", epilog=export.EXAMPLES, no_args_is_help=True)(export.export)
 app.command("convert-caffe", epilog=convert_caffe.EXAMPLES, no_args_is_help=True)(convert_caffe.convert_caffe)
-app.add_typer(data.app, name="data", cls=SectionedGroup)
-for command in (*app.registered_commands, *data.app.registered_commands):
+app.add_typer(data_app, name="data", cls=SectionedGroup)
+for command in (*app.registered_commands, *data_app.registered_commands):
     command.cls = SectionedCommand
 
 

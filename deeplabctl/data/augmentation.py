@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import PIL.Image
 
 from deeplabctl.arrays import Image, Label, Pixels
 from deeplabctl.classes import IGNORE_LABEL
-from deeplabctl.data.color_augmentation import ColorChange
-from deeplabctl.data.opencv_resizing import rescale_as_opencv
 from deeplabctl.network.architecture import CAFFE_PREPROCESSING, Preprocessing
+
+_LUMA = np.array((0.299, 0.587, 0.114), np.float32)  # of R, G and B in grey (ITU-R BT.601)
+_LEVELS = np.arange(256, dtype=np.float32)
+_OPENCV_BITS = 11  # of the weights of neighbours, which OpenCV rounds to integers
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,35 @@ def _start(centre: int, size: int, length: int) -> int:
     return min(max(centre - size // 2, 0), max(length - size, 0))
 
 
+@dataclass(frozen=True)
+class ColorChange:
+    """Hold the factors of a change of light and colour, as by weather and cameras; the defaults change nothing."""
+
+    brightness: float = 1.0  # multiplies all channels
+    gamma: float = 1.0  # exponent of the values as shares of 255: below 1 brightens dark parts most
+    contrast: float = 1.0  # multiplies the distance from the image's mean grey
+    saturation: float = 1.0  # multiplies the distance from the pixel's own grey; 0 is a grey image
+    gains: tuple[float, float, float] = (1.0, 1.0, 1.0)  # multiply R, G and B
+
+    def apply(self, image: Image) -> Image:
+        """Return a changed image (H, W, 3) uint8 RGB: gamma, brightness and gains, then contrast, then saturation.
+
+        Values are clipped to 0..255 and rounded once, at the end.
+        """
+        if self == ColorChange():
+            return image
+        factors = np.float32(self.brightness) * np.array(self.gains, np.float32)
+        curve = _LEVELS if self.gamma == 1 else 255 * (_LEVELS / 255) ** np.float32(self.gamma)
+        changed = (curve[:, None] * factors)[image, np.arange(3)]
+        if self.contrast != 1:
+            mean = (changed @ _LUMA).mean()
+            changed = mean + np.float32(self.contrast) * (changed - mean)
+        if self.saturation != 1:
+            grey = (changed @ _LUMA)[..., None]
+            changed = grey + np.float32(self.saturation) * (changed - grey)
+        return np.clip(np.rint(changed), 0, 255).astype(np.uint8)
+
+
 def crop(
     image: Image,
     label: Label,
@@ -125,6 +158,33 @@ def rescale(image: Image, label: Label, scale: float) -> tuple[Image, Label]:
     resized = PIL.Image.fromarray(image).resize((width, height), PIL.Image.Resampling.BILINEAR)
     nearest = PIL.Image.fromarray(label).resize((width, height), PIL.Image.Resampling.NEAREST)
     return np.asarray(resized), np.asarray(nearest)
+
+
+def rescale_as_opencv(image: Image, label: Label, scale: float) -> tuple[Image, Label]:
+    """Resize an image (H, W, 3) and its label to ``scale`` times their size, rounded down, by OpenCV's rules.
+
+    As the second paper's data layer does by INTER_LINEAR and INTER_NEAREST: bilinear between the two nearest pixel
+    centres, also where the image becomes smaller, in OpenCV's fixed-point arithmetic; the label takes pixel
+    ``floor(i * H / H')``.
+    """
+    sizes = [max(1, int(side * scale)) for side in label.shape]
+    if sizes == list(label.shape):
+        return image, label
+    (above, below, upper, lower), (left, right, near, far) = map(_neighbours, label.shape, sizes)
+    columns = image[:, left].astype(np.int64) * near[:, None] + image[:, right].astype(np.int64) * far[:, None]
+    columns >>= 4
+    rows = (columns[above] * upper[:, None, None] >> 16) + (columns[below] * lower[:, None, None] >> 16)
+    nearest = [np.arange(after) * before // after for before, after in zip(label.shape, sizes, strict=True)]
+    return ((rows + 2) >> 2).astype(np.uint8), label[np.ix_(*nearest)]
+
+
+def _neighbours(before: int, after: int) -> tuple[npt.NDArray[Any], ...]:
+    """Return the two pixels that each new one lies between, and their weights."""
+    centre = ((np.arange(after) + 0.5) * (before / after) - 0.5).astype(np.float32).clip(0, before - 1)
+    first = centre.astype(int)
+    share = centre - first
+    weights = (np.rint(part * 2**_OPENCV_BITS).astype(np.int64) for part in (1 - share, share))
+    return first, np.minimum(first + 1, before - 1), *weights
 
 
 def shrink_label(label: Label, stride: int = 8) -> Label:

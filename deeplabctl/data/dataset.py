@@ -1,4 +1,4 @@
-"""Find the samples of a data set in PASCAL VOC's layout, which `layout` describes."""
+"""Find data sets in PASCAL VOC's layout, which `layout` describes, and their samples; draw the built-in one once."""
 
 from __future__ import annotations
 
@@ -13,9 +13,15 @@ from typing import TypeVar
 from deeplabctl.classes import VOC_CLASSES, read_classes
 from deeplabctl.data.findings import Finding, FindingError
 from deeplabctl.data.layout import CLASS_NAMES, IMAGES, LABELS, LABELS_AUGMENTED, LISTS, SET_SUFFIXES
-from deeplabctl.errors import DataError
+from deeplabctl.data.shapes import CLASSES, write_shapes
+from deeplabctl.errors import DataError, OutputError
+from deeplabctl.files import user_cache
+from deeplabctl.reporting import Note, Reporter, silent
 
+SHAPES = "shapes"  # the name of the built-in data set
 Item = TypeVar("Item")
+_SHAPES_VERSION = 1  # raised when the drawn images change
+_USUAL_PLACES = (Path("VOCdevkit", "VOC2012"), Path("data", "VOCdevkit", "VOC2012"))
 _LONGEST_LIST = 64 << 20  # bytes; a list of 10,582 ids has 130 kB
 _FIX_LIST = "correct the list or add the file"
 
@@ -150,29 +156,77 @@ class Dataset:
         }
 
 
-def open_dataset(root: Path) -> Dataset:
-    """Open a data set in VOC layout; raises DataError if the folder is not one."""
+def open_dataset(data: str | Path | None, report: Reporter = silent) -> Dataset:
+    """Open a data set: a folder in VOC layout, or the built-in one by its name, "shapes".
+
+    None or "" stands for VOC 2012 in one of the usual places, or else the built-in one. Raises DataError for a folder
+    that is not a data set.
+    """
+    if data and data != SHAPES:
+        return _open_folder(Path(data))
+    if data and Path(SHAPES).is_dir():
+        report(Note(f"data set: the built-in shapes; the folder here is `data=./{SHAPES}`", warning=True))
+    if not data:
+        for place in _USUAL_PLACES:
+            if place.is_dir():
+                report(Note(f"data set: {place}"))
+                return _open_folder(place)
+        usual = " or ".join(f"./{place}" for place in _USUAL_PLACES)
+        report(Note(f"data set: the built-in shapes, as `data` is not given and there is no {usual}"))
+    return _built_in_dataset(report)
+
+
+def name_or_path(dataset: Dataset) -> str:
+    """Return what finds a data set again from any folder: "shapes" for the built-in one, else its absolute path."""
+    is_ours = user_cache() is not None and dataset.root == _shapes_root()
+    return SHAPES if is_ours else str(dataset.root.resolve())
+
+
+def is_shapes(dataset: Dataset) -> bool:
+    """Tell whether a data set is the built-in one or another that `write_shapes` has drawn."""
+    return dataset.classes == CLASSES
+
+
+def _open_folder(root: Path) -> Dataset:
     if not os.path.exists(root):  # noqa: PTH110 - Path.exists raises for names that are too long
         raise DataError(f"data set {root}: there is no such folder; choose one in VOC layout, or 'shapes'")
     for part in (IMAGES, LISTS):
         if not (root / part).is_dir():
-            nested = next((path for path in _nested(root) if (path / part).is_dir()), None)
-            fix = f"did you mean {nested}?" if nested else "choose the folder that contains it"
+            nested = (root / inner for inner in ("VOC2012", "VOCdevkit/VOC2012"))  # of a folder above VOC
+            meant = next((path for path in nested if (path / part).is_dir()), None)
+            fix = f"did you mean {meant}?" if meant else "choose the folder that contains it"
             raise DataError(f"data set {root}: expected the folder {part} of VOC's layout in it, got none; {fix}")
     names = root / CLASS_NAMES
     return Dataset(root, read_classes(names) if names.exists() else VOC_CLASSES)
 
 
+def _built_in_dataset(report: Reporter) -> Dataset:
+    """Return the built-in data set, drawn once into the user's cache folder."""
+    root = _shapes_root()
+    if not root.is_dir():
+        report(Note(f"drawing the built-in data set into {root} (once)"))
+        try:
+            write_shapes(root)
+        except OutputError:
+            if not root.is_dir():  # else another process has drawn it meanwhile
+                raise
+    return _open_folder(root)
+
+
+def _shapes_root() -> Path:
+    folder = user_cache()
+    if folder is None:
+        raise OutputError(
+            "the built-in data set: expected a home folder to draw it in, got none; set $HOME or $XDG_CACHE_HOME, or "
+            "write it with deeplabctl data shapes"
+        )
+    return folder / f"shapes-v{_SHAPES_VERSION}" / SHAPES
+
+
 def spread_evenly(items: Sequence[Item], count: int) -> list[Item]:
-    """Return so many items, or all if there are fewer, spread evenly over their order."""
+    """Return ``count`` items, or all if there are fewer, spread evenly over their order."""
     count = min(count, len(items))
     return [items[index * len(items) // count] for index in range(count)]
-
-
-def _nested(root: Path) -> Iterator[Path]:
-    """Yield the folders that may be meant when a folder above VOC is given."""
-    for inner in ("VOC2012", "VOCdevkit/VOC2012"):
-        yield root / inner
 
 
 def _distinct_ids(images: set[Path]) -> dict[Path, str]:

@@ -13,11 +13,10 @@ from deeplabctl.arrays import Label
 from deeplabctl.classes import IGNORE_LABEL, Color, voc_grey_ids
 from deeplabctl.data.check import Verdict
 from deeplabctl.data.dataset import Dataset
-from deeplabctl.data.file_facts import inspect_image
 from deeplabctl.data.findings import Finding
-from deeplabctl.data.images import mask_picture, open_picture, read_label, turn_upright
+from deeplabctl.data.images import decode_colors, mask_image, open_image, read_label, turn_upright, voc_color_ids
+from deeplabctl.data.inspection import inspect_image
 from deeplabctl.data.layout import CLASS_NAMES, IMAGES, LABELS, LABELS_AUGMENTED, LISTS, new_dataset
-from deeplabctl.data.mask_colors import decode_colors, voc_color_ids
 from deeplabctl.errors import DataError, OutputError
 from deeplabctl.parallel import map_ahead
 from deeplabctl.reporting import Reporter, task
@@ -110,13 +109,13 @@ def _fix_label(
         label = turn_upright(read_label(path), inspect_image(images[finding.file]).orientation)
     if label is None:
         return ""
-    mask_picture(label).save(path)
+    mask_image(label).save(path)
     return _LABEL_FIXES[finding.kind]
 
 
 def _ids_of_colors(path: Path, colors: dict[Color, int]) -> Label | None:
     """Return the class ids of a mask in these colours, or None if it has any other colour."""
-    with open_picture(path) as picture:
+    with open_image(path) as picture:
         decoded = decode_colors(np.asarray(picture.convert("RGB")), colors)
     return None if decoded.unknown else decoded.label
 
@@ -126,7 +125,7 @@ def _palette_ids(dataset: Dataset, verdict: Verdict) -> dict[Color, int]:
     ids = [*range(len(dataset.classes)), IGNORE_LABEL]
     palettes: set[tuple[Color, ...]] = set()
     for path in {sample.label for part in verdict.samples.values() for sample in part}:
-        with contextlib.suppress(DataError), open_picture(path) as picture:
+        with contextlib.suppress(DataError), open_image(path) as picture:
             if picture.mode == "P":
                 values = [*(picture.getpalette("RGB") or []), *[0] * 768]
                 palettes.add(tuple((values[3 * i], values[3 * i + 1], values[3 * i + 2]) for i in ids))

@@ -1,4 +1,4 @@
-"""Read images and labels as numpy arrays, and write masks and pictures.
+"""Read images and labels as numpy arrays, and write them.
 
 Images are (H, W, 3) uint8 RGB, upright; labels are (H, W) uint8, a class id per pixel, 255 void. `as_image` is the one
 place that takes an image in any form: a path, a Pillow image or an array.
@@ -12,8 +12,9 @@ import os
 import re
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import PIL.Image
 from PIL import ImageOps, UnidentifiedImageError
 
 from deeplabctl.arrays import Image, Label
-from deeplabctl.classes import voc_palette
+from deeplabctl.classes import IGNORE_LABEL, Color, voc_palette
 from deeplabctl.data.findings import Finding, FindingError
 from deeplabctl.errors import DataError
 from deeplabctl.files import whole_file
@@ -32,6 +33,7 @@ _WIDE_GREY_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 # What Pillow raises for damaged content; RuntimeError by its reader of AVIF.
 _DAMAGE = (OSError, ValueError, TypeError, LookupError, SyntaxError, EOFError, RuntimeError, struct.error)
 _FIX_UNREADABLE = "replace the file, or leave it out"
+_COLOR_CODE = np.array([1 << 16, 1 << 8, 1])  # turns RGB into one number
 
 
 def as_image(image: str | Path | PIL.Image.Image | np.ndarray[Any, Any]) -> Image:
@@ -61,8 +63,8 @@ def read_image(path: Path) -> Image:
     Grey becomes three equal channels, 16 bits are scaled to 8, transparent parts become white, CMYK and palettes are
     converted, and of several frames the first is taken. Raises DataError with the name of the file.
     """
-    with open_picture(path) as picture:
-        return _to_rgb(picture, str(path))
+    with open_image(path) as opened:
+        return _to_rgb(opened, str(path))
 
 
 def decode_image(content: bytes, name: str, formats: tuple[str, ...] | None = None) -> Image:
@@ -70,36 +72,36 @@ def decode_image(content: bytes, name: str, formats: tuple[str, ...] | None = No
 
     Other formats than ``formats``, by Pillow's names, are not tried.
     """
-    with open_picture(Path(name), io.BytesIO(content), formats) as picture:
-        return _to_rgb(picture, name)
+    with open_image(Path(name), io.BytesIO(content), formats) as opened:
+        return _to_rgb(opened, name)
 
 
 def memory_to_read(path: Path) -> int:
     """Return about how many bytes `read_image` takes for a file, from its header; 0 for one that cannot be read."""
     try:
-        with open_picture(path) as picture:
-            return 4 * picture.width * picture.height
+        with open_image(path) as opened:
+            return 4 * opened.width * opened.height
     except DataError:
         return 0
 
 
-def _to_rgb(picture: PIL.Image.Image, name: str) -> Image:
+def _to_rgb(opened: PIL.Image.Image, name: str) -> Image:
     """Convert a Pillow image as `read_image` describes."""
-    picture.load()
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode in _WIDE_GREY_MODES:
-        picture = _to_8_bits(picture, name)
-    if picture.has_transparency_data:
-        foreground = picture.convert("RGBA")
-        picture = PIL.Image.alpha_composite(PIL.Image.new("RGBA", foreground.size, "white"), foreground)
-    return np.asarray(picture.convert("RGB"))
+    opened.load()
+    opened = ImageOps.exif_transpose(opened)
+    if opened.mode in _WIDE_GREY_MODES:
+        opened = _to_8_bits(opened, name)
+    if opened.has_transparency_data:
+        foreground = opened.convert("RGBA")
+        opened = PIL.Image.alpha_composite(PIL.Image.new("RGBA", foreground.size, "white"), foreground)
+    return np.asarray(opened.convert("RGB"))
 
 
-def _to_8_bits(picture: PIL.Image.Image, name: str) -> PIL.Image.Image:
+def _to_8_bits(opened: PIL.Image.Image, name: str) -> PIL.Image.Image:
     """Scale a grey image of 16 bits, or of floats between 0 and 1, to 8 bits."""
-    values = np.asarray(picture).astype(np.float64)
+    values = np.asarray(opened).astype(np.float64)
     largest = values.max(initial=0)
-    if picture.mode == "F" and largest <= 1:
+    if opened.mode == "F" and largest <= 1:
         scale = 255.0
     elif largest <= 65535:
         scale = 255 / 65535
@@ -133,8 +135,8 @@ def read_label(path: Path) -> Label:
 
     Raises DataError for an image with colours instead of ids, for ids over 255, and for a JPEG.
     """
-    with open_picture(path) as picture:
-        if picture.format == "JPEG":
+    with open_image(path) as opened:
+        if opened.format == "JPEG":
             raise FindingError(
                 Finding(
                     "label-lossy",
@@ -144,19 +146,19 @@ def read_label(path: Path) -> Label:
                     "create it again from its source and save it as PNG",
                 )
             )
-        ids = stored_values(picture)
-        if picture.mode in _WIDE_GREY_MODES:
+        ids = stored_values(opened)
+        if opened.mode in _WIDE_GREY_MODES:
             if ids.min() < 0 or ids.max() > 255:
                 got = f"{ids.max():.0f}" if ids.max() > 255 else f"{ids.min():.0f}"
                 raise FindingError(Finding("label-range", path, "class ids up to 255", got, "write 8-bit labels"))
             return ids.astype(np.uint8)
-        if picture.mode not in ("P", "L", "1"):
+        if opened.mode not in ("P", "L", "1"):
             raise FindingError(
                 Finding(
                     "label-colors",
                     path,
                     "one channel of class ids (palette or grey PNG)",
-                    f"{picture.mode} colours",
+                    f"{opened.mode} colours",
                     "write each pixel's class id instead of its colour: deeplabctl data check with `fix` does it "
                     "for VOC's colours and the set's palette PNGs, deeplabctl data convert with `palette` for all",
                 )
@@ -164,15 +166,15 @@ def read_label(path: Path) -> Label:
         return ids.astype(np.uint8)
 
 
-def stored_values(picture: PIL.Image.Image) -> np.ndarray[Any, Any]:
+def stored_values(opened: PIL.Image.Image) -> np.ndarray[Any, Any]:
     """Load a Pillow image and return its values as its file has them: of one channel (H, W), of others (H, W, C).
 
     Pillow spreads grey values of 2 and 4 bits over 0 to 255, as is right for brightness; here they stay 0 to 3 and 15.
     """
-    tiles = getattr(picture, "tile", [])[:1]  # there are none after loading
+    tiles = getattr(opened, "tile", [])[:1]  # there are none after loading
     raw_modes = re.findall(r"'(L;[24])", str(tiles))
-    picture.load()
-    values = np.asarray(picture)
+    opened.load()
+    values = np.asarray(opened)
     return values // {"L;2": 85, "L;4": 17}[raw_modes[0]] if raw_modes else values
 
 
@@ -187,34 +189,65 @@ def turn_upright(label: Label, orientation: int) -> Label:
     return np.ascontiguousarray(label)
 
 
+@dataclass(frozen=True)
+class DecodedMask:
+    """Hold class ids (H, W), void for unknown colours, and the number of pixels of each unknown colour."""
+
+    label: Label
+    unknown: dict[Color, int]
+
+
+def decode_colors(mask: Image, ids: Mapping[Color, int]) -> DecodedMask:
+    """Turn a mask in colours, (H, W, 3) uint8 RGB, into class ids; only exact colours of the table count."""
+    codes = np.array(list(ids)) @ _COLOR_CODE
+    order = np.argsort(codes)
+    pixels = mask @ _COLOR_CODE
+    places = np.clip(np.searchsorted(codes[order], pixels), 0, len(codes) - 1)
+    known = codes[order][places] == pixels
+    label = np.array(list(ids.values()), np.uint8)[order][places]
+    label[~known] = IGNORE_LABEL
+    others, counts = np.unique(pixels[~known], return_counts=True)
+    unknown = {
+        (int(code) >> 16, int(code) >> 8 & 255, int(code) & 255): int(count)
+        for code, count in zip(others, counts, strict=True)
+    }
+    return DecodedMask(label, unknown)
+
+
+def voc_color_ids(num_classes: int) -> dict[Color, int]:
+    """Return the class id of each of VOC's colours, including void's."""
+    colors = voc_palette().tolist()
+    return {tuple(colors[index]): index for index in (*range(num_classes), IGNORE_LABEL)}
+
+
 def write_mask(path: Path, label: Label) -> None:
     """Write (H, W) uint8 class ids as an 8-bit palette PNG in VOC's colours, whole or not at all."""
     with whole_file(path) as temporary:
-        mask_picture(label).save(temporary, format="PNG")
+        mask_image(label).save(temporary, format="PNG")
 
 
 def mask_bytes(label: Label) -> bytes:
     """Return (H, W) uint8 class ids as the content of the file that `write_mask` writes."""
     content = io.BytesIO()
-    mask_picture(label).save(content, format="PNG")
+    mask_image(label).save(content, format="PNG")
     return content.getvalue()
 
 
-def mask_picture(label: Label) -> PIL.Image.Image:
+def mask_image(label: Label) -> PIL.Image.Image:
     """Return (H, W) uint8 class ids as a Pillow image of mode P with VOC's palette."""
-    picture = PIL.Image.fromarray(label)
-    picture.putpalette(voc_palette().tobytes())  # turns mode L into P, the values stay
-    return picture
+    mask = PIL.Image.fromarray(label)
+    mask.putpalette(voc_palette().tobytes())  # turns mode L into P, the values stay
+    return mask
 
 
-def write_picture(path: Path, image: Image) -> None:
+def write_image(path: Path, image: Image) -> None:
     """Write (H, W, 3) uint8 RGB in the format that the suffix names, whole or not at all."""
     with whole_file(path) as temporary:
         PIL.Image.fromarray(image).save(temporary)
 
 
 @contextmanager
-def open_picture(
+def open_image(
     path: Path, content: io.BytesIO | None = None, formats: tuple[str, ...] | None = None
 ) -> Iterator[PIL.Image.Image]:
     """Open an image file with Pillow, or its ``content``; of any format, or of those that are named as Pillow does.
@@ -225,8 +258,8 @@ def open_picture(
     try:
         # Pillow's remarks on unusual but readable files. Not catch_warnings, which threads leave behind for each other.
         warnings.filterwarnings("ignore", module=r"PIL\.|deeplabctl\.data\.images")
-        with PIL.Image.open(content or path, formats=formats) as picture:
-            yield picture
+        with PIL.Image.open(content or path, formats=formats) as opened:
+            yield opened
     except UnidentifiedImageError:
         known = "an image of a known format (JPEG, PNG, WebP, BMP, TIFF)"
         size = os.path.getsize(path) if content is None else content.getbuffer().nbytes  # noqa: PTH202

@@ -1,4 +1,4 @@
-"""Open the files of samples and find what is wrong in them.
+"""Open the files of samples, keep what a check needs to know of them, and find what is wrong in them.
 
 Errors are what would silently spoil a training or stop it later: colours instead of class ids, a palette label that was
 turned into grey levels, 0/255 masks (whose 255 would be void), ids out of range, a label of another size than its
@@ -9,16 +9,84 @@ again.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterable, Iterator, Sequence
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
 
+import PIL.Image
+
+from deeplabctl.arrays import Label
 from deeplabctl.classes import IGNORE_LABEL, voc_grey_levels
 from deeplabctl.data.dataset import Dataset, Sample
-from deeplabctl.data.file_facts import ImageFacts, LabelFacts
 from deeplabctl.data.findings import Finding, FindingError, join_some
-from deeplabctl.data.inspection_cache import InspectionCache
+from deeplabctl.data.images import open_image, read_label
+from deeplabctl.errors import DataError, OutputError
+from deeplabctl.files import user_cache, write_text
 from deeplabctl.parallel import map_ahead
 from deeplabctl.reporting import Reporter, task
+
+_EXIF_ORIENTATION = 0x0112
+_CACHE_FORMAT = 4  # of the JSON file and of what it says; raised when a file would be read in another way
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """Hold what an image file contains: upright size, EXIF orientation, Pillow's mode, and a hash of the bytes."""
+
+    height: int
+    width: int
+    orientation: int  # 1 to 8, as in EXIF; 1 is upright
+    mode: str
+    digest: str
+
+    @property
+    def stored_size(self) -> tuple[int, int]:
+        """Return (height, width) before EXIF turns the image."""
+        return (self.width, self.height) if self.orientation >= 5 else (self.height, self.width)
+
+
+@dataclass(frozen=True)
+class LabelFacts:
+    """Hold what a label file contains: its size and the number of pixels of each value."""
+
+    height: int
+    width: int
+    pixels: dict[int, int]
+
+
+def inspect_image(path: Path) -> ImageFacts:
+    """Read an image file completely; raises DataError if it is damaged."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from None
+    with open_image(path, io.BytesIO(content)) as opened:
+        (width, height), mode = opened.size, opened.mode  # before a draft changes them
+        opened.draft("RGB", (max(1, width // 8), max(1, height // 8)))  # JPEG: all the bytes, fewer pixels
+        opened.load()
+        orientation = opened.getexif().get(_EXIF_ORIENTATION, 1)
+    if orientation not in range(1, 9):
+        orientation = 1
+    if orientation >= 5:
+        width, height = height, width
+    return ImageFacts(height, width, orientation, mode, hashlib.blake2b(content, digest_size=16).hexdigest())
+
+
+def inspect_label(path: Path) -> LabelFacts:
+    """Read a label file and count its values; raises DataError as `read_label` does."""
+    label = read_label(path)
+    return LabelFacts(label.shape[0], label.shape[1], count_values(label))
+
+
+def count_values(label: Label) -> dict[int, int]:
+    """Return the number of pixels of each value that a label (H, W) uint8 has."""
+    counts = PIL.Image.fromarray(label).histogram()
+    return {value: count for value, count in enumerate(counts) if count}
 
 
 @dataclass(frozen=True)
@@ -161,3 +229,72 @@ def _format_size(size: tuple[int, int]) -> str:
 
 def _join_values(values: Iterable[int]) -> str:
     return join_some([str(value) for value in sorted(values)])
+
+
+Facts = TypeVar("Facts", LabelFacts, ImageFacts)
+
+
+class InspectionCache:
+    """Keep facts of files by path, size and time of change, in one JSON file per data set in the user's cache folder.
+
+    With ``reuse=False`` every file is opened again, and the facts of before are replaced.
+    """
+
+    def __init__(self, root: Path, *, reuse: bool = True) -> None:
+        digest = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
+        folder = user_cache()
+        self.path = folder / "labels" / f"{digest}.json" if folder else None
+        self._known: dict[str, str] = {}  # JSON of [size and time, facts], a tenth of the memory of lists
+        self._changed = False
+        if reuse and self.path:
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # missing or damaged: start empty
+                stored = json.loads(self.path.read_text("utf-8"))
+                if stored["format"] == _CACHE_FORMAT and isinstance(stored["files"], dict):
+                    self._known = stored["files"]
+
+    def label_facts(self, path: Path) -> LabelFacts:
+        """Return what a label file contains; raises DataError if it cannot be read."""
+
+        def read() -> list[Any]:
+            facts = inspect_label(path)
+            return [facts.height, facts.width, list(facts.pixels.items())]
+
+        def parse(height: Any, width: Any, pixels: Any) -> LabelFacts:
+            return LabelFacts(int(height), int(width), {int(value): int(count) for value, count in pixels})
+
+        return self._recall(f"label {path}", path, read, parse)
+
+    def image_facts(self, path: Path) -> ImageFacts:
+        """Return what an image file contains; raises DataError if it cannot be read."""
+
+        def read() -> list[Any]:
+            facts = inspect_image(path)
+            return [facts.height, facts.width, facts.orientation, facts.mode, facts.digest]
+
+        def parse(height: Any, width: Any, orientation: Any, mode: Any, digest: Any) -> ImageFacts:
+            return ImageFacts(int(height), int(width), int(orientation), str(mode), str(digest))
+
+        return self._recall(f"image {path}", path, read, parse)
+
+    def save(self) -> None:
+        """Write the facts for the next time; a cache folder that cannot be written only costs time."""
+        if self._changed and self.path:
+            with contextlib.suppress(OutputError):
+                write_text(self.path, json.dumps({"format": _CACHE_FORMAT, "files": self._known}))
+
+    def _recall(self, key: str, path: Path, read: Callable[[], list[Any]], parse: Callable[..., Facts]) -> Facts:
+        """Return the facts of a file, reading it only if it has changed."""
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise DataError(f"cannot read {path}: {error.strerror}") from None
+        stamp = [status.st_size, status.st_mtime_ns]
+        if key in self._known:
+            with contextlib.suppress(ValueError, TypeError, OverflowError):  # damaged: read the file again
+                then, facts = json.loads(self._known[key])
+                if then == stamp:
+                    return parse(*facts)
+        facts = read()
+        self._known[key] = json.dumps([stamp, facts])
+        self._changed = True
+        return parse(*facts)

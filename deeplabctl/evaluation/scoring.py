@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from deeplabctl.data.dataset import Dataset, Sample
-from deeplabctl.data.file_facts import LabelFacts
+from deeplabctl.data.inspection import LabelFacts
 from deeplabctl.evaluation.network_scores import score_network
 from deeplabctl.evaluation.split_scores import ImageScores, SplitScores, trimap_place
 from deeplabctl.evaluation.target import checked_samples, dataset_for

@@ -10,7 +10,7 @@ from typing import Any, Self
 from deeplabctl.arrays import Floats, Label
 from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.dataset import Sample
-from deeplabctl.data.file_facts import LabelFacts
+from deeplabctl.data.inspection import LabelFacts
 from deeplabctl.evaluation.boundaries import BANDS, BF_TOLERANCE, Around, BoundaryF1, Trimap, boundary_f1
 from deeplabctl.evaluation.metrics import ConfusionMatrix
 

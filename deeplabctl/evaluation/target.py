@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deeplabctl.data.dataset import Dataset, Sample
-from deeplabctl.data.file_facts import LabelFacts
-from deeplabctl.data.inspection import check_samples
-from deeplabctl.data.locate import SHAPES, find_dataset, name_or_path
+from deeplabctl.data.dataset import SHAPES, Dataset, Sample, name_or_path, open_dataset
+from deeplabctl.data.inspection import LabelFacts, check_samples
 from deeplabctl.errors import DataError
 from deeplabctl.prediction.settings import PredictionSettings, SettingsRequest
 from deeplabctl.reporting import Note, Reporter
@@ -66,7 +64,7 @@ def dataset_for(info: ModelInfo, given: str | None, report: Reporter, default: s
     given = given or default
     if given is None and trained_on:
         raise DataError(f"data set {trained_on}, which the weights were trained on, no longer exists; name one: `data`")
-    dataset = find_dataset(given, report)
+    dataset = open_dataset(given, report)
     if len(dataset.classes) != len(info.classes):
         raise DataError(
             f"data set {dataset.root}: expected the {len(info.classes)} classes that the weights know "

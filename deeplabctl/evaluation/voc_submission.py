@@ -11,7 +11,7 @@ from zipfile import ZIP_STORED, ZipFile
 from deeplabctl.arrays import Label
 from deeplabctl.data.dataset import Dataset
 from deeplabctl.data.findings import Finding
-from deeplabctl.data.images import mask_picture
+from deeplabctl.data.images import mask_image
 from deeplabctl.data.layout import IMAGES
 from deeplabctl.errors import DataError
 from deeplabctl.files import whole_file
@@ -33,7 +33,7 @@ def voc_zip(path: Path, split: str) -> Iterator[Callable[[str, Label], None]]:
                 return
             written.add(name)
             png = BytesIO()
-            mask_picture(label).save(png, format="PNG")
+            mask_image(label).save(png, format="PNG")
             archive.writestr(f"results/VOC2012/Segmentation/comp6_{split}_cls/{name}.png", png.getvalue())
 
         yield add

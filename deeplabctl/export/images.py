@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deeplabctl.arrays import Image
-from deeplabctl.data.dataset import spread_evenly
+from deeplabctl.data.dataset import SHAPES, open_dataset, spread_evenly
 from deeplabctl.data.images import read_image
 from deeplabctl.data.layout import LISTS
-from deeplabctl.data.locate import SHAPES, open_dataset
 from deeplabctl.errors import DataError
 from deeplabctl.network.architecture import PAPER_SIZE
 from deeplabctl.prediction.pictures import find_images

@@ -9,7 +9,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from deeplabctl.data.images import write_picture
+from deeplabctl.data.images import write_image
 from deeplabctl.evaluation.split_scores import Extremes, SplitScores
 from deeplabctl.files import check_folder, check_new_file, check_writable, write_text
 from deeplabctl.reports.evaluation import render_report
@@ -38,7 +38,7 @@ def write_results(
     counts = split_scores.matrix.counts
     rows = ([name, *row.tolist()] for name, row in zip(split_scores.classes, counts, strict=True))
     write_text(out / CONFUSION, _csv([["labelled\\predicted", *split_scores.classes], *rows]))
-    write_picture(out / PICTURE, confusion_picture(counts, split_scores.classes))
+    write_image(out / PICTURE, confusion_picture(counts, split_scores.classes))
     write_text(out / REPORT, render_report(scores, split_scores, extremes, title, subtitle))
 
 

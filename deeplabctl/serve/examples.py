@@ -9,8 +9,7 @@ from pathlib import Path
 
 import PIL.Image
 
-from deeplabctl.data.dataset import Sample, open_dataset
-from deeplabctl.data.locate import SHAPES
+from deeplabctl.data.dataset import SHAPES, Sample, open_dataset
 from deeplabctl.data.shapes import draw_sample
 from deeplabctl.errors import DataError
 from deeplabctl.files import read_small_file

@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from deeplabctl.arrays import Image
 from deeplabctl.data.findings import FindingError
-from deeplabctl.data.images import decode_image, open_picture
+from deeplabctl.data.images import decode_image, open_image
 from deeplabctl.errors import DataError
 from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE
 from deeplabctl.network.architecture import PAPER_SIZE
@@ -145,7 +145,7 @@ def check_image(content: bytes, limits: Limits, pad: str) -> str:
     Raises RequestError for another format, and for more pixels than the limits allow, before or after padding.
     """
     try:
-        with open_picture(Path(_NAME), io.BytesIO(content), tuple(FORMATS)) as image:
+        with open_image(Path(_NAME), io.BytesIO(content), tuple(FORMATS)) as image:
             (width, height), format_ = image.size, str(image.format)
     except FindingError as error:
         if error.finding.kind == "too-large":

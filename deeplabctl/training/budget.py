@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from statistics import median
 
-from deeplabctl.data.file_facts import LabelFacts
+from deeplabctl.data.inspection import LabelFacts
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.recipe import Recipe
 from deeplabctl.recipes.limits import AUTO

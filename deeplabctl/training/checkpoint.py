@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deeplabctl.data.dataset import Sample
-from deeplabctl.data.file_facts import LabelFacts
+from deeplabctl.data.inspection import LabelFacts
 from deeplabctl.errors import RunError
 from deeplabctl.files import whole_file
 from deeplabctl.recipe import Recipe

@@ -10,12 +10,10 @@ from statistics import median
 from typing import Any
 
 from deeplabctl.classes import IGNORE_LABEL
-from deeplabctl.data.class_weights import median_frequency_weights, sqrt_median_frequency_weights
-from deeplabctl.data.dataset import Dataset, Sample
-from deeplabctl.data.file_facts import LabelFacts
+from deeplabctl.data.dataset import SHAPES, Dataset, Sample, is_shapes, name_or_path, open_dataset
 from deeplabctl.data.findings import FindingError
-from deeplabctl.data.inspection import check_samples, void_split_finding
-from deeplabctl.data.locate import SHAPES, find_dataset, is_shapes, name_or_path
+from deeplabctl.data.inspection import LabelFacts, check_samples, void_split_finding
+from deeplabctl.data.stats import median_frequency_weights, sqrt_median_frequency_weights
 from deeplabctl.errors import RecipeError, RunError
 from deeplabctl.recipe import Expect, Recipe, read_recipe, setting_of
 from deeplabctl.recipes.limits import AUTO, MAY_BE_AUTO
@@ -101,12 +99,12 @@ def plan_training(
         options["run.time"] = ""
     if name is None:
         root = setting_of("data.root", overrides, options)
-        dataset = find_dataset(str(root) if root else default_data, report)
+        dataset = open_dataset(str(root) if root else default_data, report)
         name = default_recipe(dataset)
         draft = read_recipe(name, overrides, options)
     else:
         draft = read_recipe(name, overrides, options)
-        dataset = find_dataset(draft.data.root or default_data, report)
+        dataset = open_dataset(draft.data.root or default_data, report)
     recipe = _resolve(draft, dataset, explicit_width=setting_of("model.width", overrides, options) is not None)
     unchanged = not overrides and not any(
         value not in (None, "") and key not in _SAME_SCORE for key, value in options.items()
@@ -143,7 +141,7 @@ def plan_resume(
         recipe = read_recipe(str(run / RECIPE), overrides, options)
         if options.get("model.init"):
             recipe = recipe.with_settings(model={"init": _resolved_init(recipe.model.init)})
-        dataset = find_dataset(recipe.data.root, report)
+        dataset = open_dataset(recipe.data.root, report)
         plan = _check_data(recipe.with_settings(data={"root": name_or_path(dataset)}), dataset, False, report)
         if (
             not overrides

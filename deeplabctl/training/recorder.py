@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from deeplabctl.arrays import Image
-from deeplabctl.data.images import write_picture
+from deeplabctl.data.images import write_image
 from deeplabctl.errors import DeepLabError
 from deeplabctl.reporting import Trained, Validated
 from deeplabctl.reports.curves import draw_curves
@@ -69,7 +69,7 @@ class Recorder:
     def preview(self, step: int, picture: Image) -> None:
         """Write a preview."""
         if self._run:
-            write_picture(self._run.preview(step), picture)
+            write_image(self._run.preview(step), picture)
         if self._board:
             self._board.picture(step, picture)
 

@@ -7,10 +7,10 @@ import json
 import numpy as np
 from PIL import Image
 
+from deeplabctl.data.convert import write_dataset
+from deeplabctl.data.formats import read_annotations
+from deeplabctl.data.formats.annotations import ImportSettings
 from deeplabctl.data.images import read_label
-from deeplabctl.data.importing.convert import write_dataset
-from deeplabctl.data.importing.formats import read_annotations
-from deeplabctl.data.importing.settings import ImportSettings
 from deeplabctl.reporting import Note
 
 SIZE = (12, 16)  # height, width

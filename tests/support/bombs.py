@@ -85,9 +85,9 @@ def sparse(path, size=6 << 30):
 
 def convert(source, out):
     """Convert annotations, as `deeplabctl data convert` does."""
-    from deeplabctl.data.importing.convert import write_dataset
-    from deeplabctl.data.importing.formats import read_annotations
-    from deeplabctl.data.importing.settings import ImportSettings
+    from deeplabctl.data.convert import write_dataset
+    from deeplabctl.data.formats import read_annotations
+    from deeplabctl.data.formats.annotations import ImportSettings
     from deeplabctl.reporting import silent
 
     write_dataset(read_annotations(source, ImportSettings(), silent), out, silent, val=0.0)
@@ -95,7 +95,7 @@ def convert(source, out):
 
 def prepare(voc, sbd, out):
     """Merge archives, as `deeplabctl data prepare-voc` does."""
-    from deeplabctl.data.voc.merge import prepare_voc
+    from deeplabctl.data.augmented_voc import prepare_voc
     from deeplabctl.reporting import silent
 
     prepare_voc(voc, sbd, out, silent, any_counts=True)

@@ -12,18 +12,16 @@ from PIL import Image, ImageCms
 from voc_archives import sbd_files, voc_files, write_tar
 
 from deeplabctl.classes import IGNORE_LABEL, parse_class_names, read_classes, read_palette
+from deeplabctl.data.augmented_voc import prepare_voc
 from deeplabctl.data.check import check_dataset
+from deeplabctl.data.convert import write_dataset
 from deeplabctl.data.dataset import open_dataset
-from deeplabctl.data.file_facts import inspect_image, inspect_label
 from deeplabctl.data.fixing import write_fixed_copy
-from deeplabctl.data.images import mask_picture, read_image, read_label
-from deeplabctl.data.importing.convert import write_dataset
-from deeplabctl.data.importing.formats import read_annotations
-from deeplabctl.data.importing.settings import ImportSettings
-from deeplabctl.data.inspection import check_samples
-from deeplabctl.data.inspection_cache import InspectionCache
+from deeplabctl.data.formats import read_annotations
+from deeplabctl.data.formats.annotations import ImportSettings
+from deeplabctl.data.images import mask_image, read_image, read_label
+from deeplabctl.data.inspection import InspectionCache, check_samples, inspect_image, inspect_label
 from deeplabctl.data.preview import draw_samples
-from deeplabctl.data.voc.merge import prepare_voc
 from deeplabctl.errors import DeepLabError
 from deeplabctl.evaluation.mask_scores import score_masks
 from deeplabctl.reporting import silent
@@ -67,13 +65,13 @@ def write_labels(folder):
     label = np.zeros((20, 30), np.uint8)
     label[5:15, 5:20] = 2
     label[4, 4:20] = 255
-    mask_picture(label).save(folder / "palette.png")
+    mask_image(label).save(folder / "palette.png")
     Image.fromarray(label).save(folder / "grey.png")
     Image.fromarray((label == 2) * np.uint8(1)).convert("1").save(folder / "bits.png")
     Image.fromarray(label.astype(np.uint16)).save(folder / "16bit.png")
-    mask_picture(np.minimum(label, 3)).save(folder / "2bit.png", bits=2)
-    mask_picture(np.minimum(label, 15)).save(folder / "4bit.png", bits=4)
-    mask_picture(label).save(folder / "transparent.png", transparency=0)
+    mask_image(np.minimum(label, 3)).save(folder / "2bit.png", bits=2)
+    mask_image(np.minimum(label, 15)).save(folder / "4bit.png", bits=4)
+    mask_image(label).save(folder / "transparent.png", transparency=0)
 
 
 def read_label_file(folder, path, out):
@@ -156,7 +154,7 @@ def write_predictions(folder):
     make_dataset(folder / "set", train=1, val=2, size=(20, 30))
     (folder / "masks").mkdir()
     for name in ("v0", "v1"):
-        mask_picture(np.ones((20, 30), np.uint8)).save(folder / "masks" / f"{name}.png")
+        mask_image(np.ones((20, 30), np.uint8)).save(folder / "masks" / f"{name}.png")
 
 
 def score_predictions(folder, path, out):

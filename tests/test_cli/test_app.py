@@ -99,7 +99,7 @@ def test_signal_ends_a_command_without_leaving_what_is_half_written(tmp_path, nu
     program = (
         "import signal, time\n"
         "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"  # under nohup it is ignored
-        "from deeplabctl.data.importing import convert\n"
+        "from deeplabctl.data import convert\n"
         "convert._split_randomly = lambda *_: print('half', flush=True) or time.sleep(60)\n"
         "from deeplabctl.cli.app import main\n"
         "main()\n"

@@ -1,10 +1,14 @@
+"""Crops, scales and changes of colour, against Caffe, OpenCV and Pillow."""
+
 import json
 
 import numpy as np
 import pytest
 from caffe_files import DATA
+from family_files import family
+from PIL import Image, ImageEnhance
 
-from deeplabctl.data.augmentation import Augment, augment, crop, rescale, shrink_label
+from deeplabctl.data.augmentation import Augment, ColorChange, augment, crop, rescale, rescale_as_opencv, shrink_label
 from deeplabctl.network import preprocess
 
 CASES = ["test65", "test97", "train65_1", "train65_3", "train65_4", "train97_1", "train97_3"]
@@ -156,3 +160,79 @@ def test_changes_of_colour_leave_the_label_and_the_place_of_the_crop(setting):
         differences.append(np.abs(changed - plain).max())
         assert np.corrcoef(changed[..., 1].ravel(), plain[..., 1].ravel())[0, 1] > 0.9
     assert 2 < np.median(differences) < 100
+
+
+@pytest.mark.parametrize("scale", [0.5, 0.75, 1.25, 1.5])
+def test_resized_images_and_labels_are_opencvs(scale):
+    blobs = np.load(family("scale_aug.npz"))
+    image, label = rescale_as_opencv(blobs["image_bgr_u8"], blobs["label_u8"], scale)
+    np.testing.assert_array_equal(label, blobs[f"lab_{scale}"], strict=True)
+    difference = np.abs(image.astype(int) - blobs[f"img_{scale}"])
+    assert difference.max() <= 1
+    assert np.mean(difference > 0) < 0.01
+    assert scale > 1 or not difference.any()
+
+
+def test_half_size_is_the_mean_of_four_and_the_label_takes_the_first():
+    image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    half, label = rescale_as_opencv(image, image[..., 0], 0.5)
+    np.testing.assert_array_equal(half, np.floor(image.reshape(2, 2, 2, 2, 3).mean((1, 3)) + 0.5))
+    np.testing.assert_array_equal(label, image[::2, ::2, 0])
+    assert rescale_as_opencv(image, image[..., 0], 1.0)[0] is image
+
+
+def test_each_of_the_scales_is_drawn_alike_and_a_range_is_drawn_as_before():
+    image, label = np.full((200, 200, 3), 120, np.uint8), np.zeros((200, 200), np.uint8)
+    settings = Augment(crop_size=321, scales=(0.5, 0.75, 1.0, 1.25, 1.5), mirror=False)
+    widths = []
+    for seed in range(500):
+        _, crop = augment(image, label, settings, np.random.default_rng(seed))
+        widths.append(int((crop[0] == 0).sum()))
+    counts = {width: widths.count(width) for width in set(widths)}
+    assert set(counts) == {100, 150, 200, 250, 300}
+    assert min(counts.values()) > 70
+    rng, same = np.random.default_rng(3), np.random.default_rng(3)
+    assert 0.5 + (1.5 - 0.5) * rng.random() == same.uniform(0.5, 1.5)
+
+
+@pytest.fixture
+def photo():
+    """Return colours that no change below clips."""
+    rng = np.random.default_rng(0)
+    return rng.integers(60, 140, (40, 50, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("factor", [0.6, 1.3])
+@pytest.mark.parametrize(
+    ("setting", "enhancer"),
+    [("brightness", ImageEnhance.Brightness), ("contrast", ImageEnhance.Contrast), ("saturation", ImageEnhance.Color)],
+)
+def test_changes_are_pillows(photo, setting, enhancer, factor):
+    ours = ColorChange(**{setting: factor}).apply(photo)
+    theirs = np.asarray(enhancer(Image.fromarray(photo)).enhance(factor))
+    assert np.abs(ours.astype(int) - theirs).max() <= 1  # Pillow rounds the grey, too, and truncates
+    assert np.abs(ours.astype(int) - photo).max() > 5
+
+
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+def test_gamma_is_an_exponent_of_the_share_of_white(gamma):
+    levels = np.repeat(np.arange(256, dtype=np.uint8)[:, None, None], 3, axis=2)
+    expected = np.rint(255 * (np.arange(256) / 255) ** gamma)
+    assert np.abs(ColorChange(gamma=gamma).apply(levels)[:, 0, 0] - expected).max() <= 1e-3
+
+
+def test_gains_change_each_channel_by_itself():
+    image = np.full((2, 2, 3), 100, np.uint8)
+    np.testing.assert_array_equal(ColorChange(gains=(1.5, 1.0, 0.5)).apply(image)[0, 0], [150, 100, 50])
+
+
+def test_saturation_of_zero_leaves_greys_and_no_change_leaves_the_image(photo):
+    grey = ColorChange(saturation=0).apply(photo)
+    assert (grey == grey[..., :1]).all()
+    assert ColorChange().apply(photo) is photo
+
+
+def test_values_are_clipped_not_wrapped():
+    image = np.array([[[0, 128, 255]]], np.uint8)
+    np.testing.assert_array_equal(ColorChange(brightness=3.0).apply(image)[0, 0], [0, 255, 255])
+    np.testing.assert_array_equal(ColorChange(brightness=4.0, contrast=9.0).apply(image)[0, 0], [0, 255, 255])

@@ -1,12 +1,17 @@
+"""Data sets are found, and the samples of their lists."""
+
 import os
+from pathlib import Path
 
 import pytest
 from dataset_files import make_dataset
 from PIL import Image
 
 from deeplabctl.classes import VOC_CLASSES
-from deeplabctl.data.dataset import open_dataset, spread_evenly
-from deeplabctl.errors import DataError
+from deeplabctl.data import dataset as module
+from deeplabctl.data.dataset import name_or_path, open_dataset, spread_evenly
+from deeplabctl.errors import DataError, OutputError
+from deeplabctl.reporting import Note
 
 
 @pytest.fixture
@@ -171,3 +176,28 @@ def test_folders_that_are_not_data_sets_are_refused(tmp_path, root):
 def test_items_are_spread_evenly():
     assert spread_evenly(range(10), 4) == [0, 2, 5, 7]
     assert spread_evenly(range(3), 8) == [0, 1, 2]
+
+
+def test_folder_with_the_name_of_the_built_in_set_is_not_taken_unsaid(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_dataset(tmp_path / "shapes")
+    monkeypatch.setattr(module, "user_cache", lambda: tmp_path / "cache")
+    make_dataset(tmp_path / "cache" / "shapes-v1" / "shapes")
+    events = []
+    assert open_dataset("shapes", events.append).root == tmp_path / "cache" / "shapes-v1" / "shapes"
+    text = "data set: the built-in shapes; the folder here is `data=./shapes`"
+    assert events == [Note(text, warning=True)]
+    for other in ("./shapes", Path("shapes")):
+        assert open_dataset(other, events.append).root.resolve() == tmp_path / "shapes"
+    (tmp_path / "shapes").rename(tmp_path / "other")
+    events.clear()
+    open_dataset("shapes", events.append)
+    assert events == []
+
+
+def test_user_without_a_home_can_use_a_data_set_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "user_cache", lambda: None)
+    dataset = open_dataset(str(make_dataset(tmp_path / "set")), [].append)
+    assert name_or_path(dataset) == str(tmp_path / "set")
+    with pytest.raises(OutputError, match=r"expected a home folder to draw it in, got none; set \$HOME"):
+        open_dataset("shapes", [].append)

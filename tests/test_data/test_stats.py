@@ -1,4 +1,4 @@
-"""Counts of a small set worked out by hand, and the chart of them."""
+"""Counts of a small set and weights of its classes worked out by hand, and the chart of them."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,8 @@ from PIL import Image
 
 from deeplabctl.data.dataset import open_dataset
 from deeplabctl.data.images import write_mask
-from deeplabctl.data.stats import count_splits, default_splits
+from deeplabctl.data.inspection import LabelFacts
+from deeplabctl.data.stats import count_splits, default_splits, median_frequency_weights, sqrt_median_frequency_weights
 from deeplabctl.data.stats_chart import draw_statistics
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import silent
@@ -69,3 +70,18 @@ def test_chart_has_a_bar_for_each_split_as_long_as_its_share_of_the_largest(root
     # Background: 2/3 of the pixels and every image; disc: 1/3 and every image. The largest share has 360 pixels.
     assert lengths(["train"]) == [pytest.approx(180 + 360, abs=3), pytest.approx(360 + 360, abs=3)]
     assert lengths(["train", "val"]) == [pytest.approx(120 + 360, abs=3), pytest.approx(240 + 360, abs=3)]
+
+
+def test_median_frequency_weights_by_hand():
+    # Class 0: 30 of 40 + 10 of 20 valid pixels -> 40/60; class 1: 10 of 40 -> 1/4; class 2: 10 of 20 -> 1/2; 3: absent.
+    facts = [LabelFacts(10, 5, {0: 30, 1: 10, 255: 10}), LabelFacts(5, 4, {0: 10, 2: 10})]
+    np.testing.assert_allclose(median_frequency_weights(facts, 4), [0.5 / (2 / 3), 2.0, 1.0, 0.0])
+
+
+def test_square_roots_of_the_weights():
+    facts = [LabelFacts(2, 5, {0: 8, 1: 2})]
+    np.testing.assert_allclose(sqrt_median_frequency_weights(facts, 3), [(0.5 / 0.8) ** 0.5, (0.5 / 0.2) ** 0.5, 0.0])
+
+
+def test_labels_without_a_valid_pixel_give_no_weights():
+    assert median_frequency_weights([LabelFacts(2, 5, {255: 10})], 3) == [0.0, 0.0, 0.0]

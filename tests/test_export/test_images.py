@@ -4,7 +4,7 @@ from dataset_files import make_dataset
 from exports import CLASSES, write_images
 from PIL import Image
 
-from deeplabctl.data.locate import open_dataset
+from deeplabctl.data.dataset import open_dataset
 from deeplabctl.errors import DataError
 from deeplabctl.export.images import ExampleImages, images_to_calibrate, images_to_compare
 from deeplabctl.reporting import silent

@@ -31,7 +31,7 @@ def pictures(folder):
     for name, content in texts.items():
         (folder / name).write_bytes(content)
         yield "deeplabctl.data.images:read_image", folder / name
-        yield "deeplabctl.data.file_facts:inspect_image", folder / name
+        yield "deeplabctl.data.inspection:inspect_image", folder / name
 
 
 def texts(folder):

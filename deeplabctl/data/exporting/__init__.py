@@ -1,1 +1,0 @@
-"""Labels in, annotations of other programs out: the way back from `deeplabctl.data.importing`."""

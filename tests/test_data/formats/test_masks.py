@@ -1,0 +1,166 @@
+"""Masks in colours, grey levels, class ids, or black and white become data sets."""
+
+import numpy as np
+import pytest
+from annotation_files import SIZE, convert, write_image, written_label
+from PIL import Image
+
+from deeplabctl.classes import VOC_CLASSES, read_palette
+from deeplabctl.data.check import check_dataset
+from deeplabctl.data.dataset import open_dataset
+from deeplabctl.data.images import read_image
+from deeplabctl.errors import DataError
+from deeplabctl.reporting import silent
+
+
+@pytest.fixture
+def halves():
+    mask = np.zeros(SIZE, int)
+    mask[:, 8:] = 1
+    mask[:3] = 2
+    return mask
+
+
+def write_masks(tmp_path, values, mode=None):
+    """Write images a and b with a mask of these values each."""
+    for name in "ab":
+        write_image(tmp_path / "images" / f"{name}.jpg", shade=ord(name))
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        mask = Image.fromarray(np.asarray(values, np.uint8))
+        (mask.convert(mode) if mode else mask).save(tmp_path / "masks" / f"{name}.png")
+    return tmp_path / "masks"
+
+
+def write_palette(tmp_path, text):
+    (tmp_path / "palette.txt").write_text(text)
+    return read_palette(tmp_path / "palette.txt")
+
+
+def test_coloured_masks_become_ids_by_the_palette_file(tmp_path, halves):
+    colors = np.array([[10, 20, 30], [128, 64, 128], [0, 0, 0]])
+    source = write_masks(tmp_path, colors[halves])
+    table = write_palette(tmp_path, "ground 10 20 30\nroad #804080\nvoid 0,0,0\n")
+    written, _ = convert(source, tmp_path / "out", palette=table)
+    assert written.classes == ("ground", "road")
+    np.testing.assert_array_equal(written_label(tmp_path / "out"), np.array([0, 1, 255])[halves])
+    assert (tmp_path / "out" / "classes.txt").read_text() == "ground\nroad\n"
+    assert read_image(tmp_path / "out" / "JPEGImages" / "a.jpg").shape == (*SIZE, 3)
+    assert open_dataset(tmp_path / "out").classes == ("ground", "road")
+    assert check_dataset(open_dataset(tmp_path / "out"), silent).errors == 0
+
+
+def test_palette_pngs_are_read_by_colour_with_a_palette_and_by_index_without(tmp_path, halves):
+    source = write_masks(tmp_path, halves)
+    for path in source.iterdir():
+        with Image.open(path) as mask:
+            indexed = mask.convert("P")
+        indexed.putpalette([0, 0, 0, 9, 9, 9, 200, 0, 0])
+        indexed.putdata(halves.ravel().tolist())
+        indexed.save(path)
+    convert(source, tmp_path / "ids", classes=("x", "y", "z"))
+    np.testing.assert_array_equal(written_label(tmp_path / "ids"), halves)
+    convert(source, tmp_path / "colours", palette=write_palette(tmp_path, "red 200 0 0\nblack 0 0 0\ngrey 9 9 9\n"))
+    np.testing.assert_array_equal(written_label(tmp_path / "colours"), np.array([1, 2, 0])[halves])
+
+
+def test_grey_levels_become_ids_by_the_palette_file(tmp_path, halves):
+    source = write_masks(tmp_path, np.array([0, 128, 255])[halves])
+    convert(source, tmp_path / "out", palette=write_palette(tmp_path, "ground 0\nroad 128\nlake 255\n"))
+    np.testing.assert_array_equal(written_label(tmp_path / "out"), halves)
+
+
+def test_class_ids_stay_and_255_stays_void(tmp_path, halves):
+    source = write_masks(tmp_path, np.array([0, 1, 255])[halves])
+    convert(source, tmp_path / "out", classes=("ground", "road"))
+    np.testing.assert_array_equal(written_label(tmp_path / "out"), np.array([0, 1, 255])[halves])
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "RGB"])
+def test_black_and_white_masks_become_two_classes(tmp_path, mode):
+    mask = np.zeros(SIZE)
+    mask[2:9, 3:7] = 255
+    source = write_masks(tmp_path, mask, mode)
+    written, _ = convert(source, tmp_path / "out", classes=("background", "cell"))
+    assert written.classes == ("background", "cell")
+    np.testing.assert_array_equal(written_label(tmp_path / "out"), (mask > 0).astype(int))
+    np.testing.assert_array_equal(written_label(tmp_path / "out", "b"), (mask > 0).astype(int))
+
+
+def test_soft_borders_of_black_and_white_masks_are_cut_in_the_middle(tmp_path):
+    source = write_masks(tmp_path, np.tile([0, 10, 127, 128, 200, 255, 255, 0], (12, 2)))
+    convert(source, tmp_path / "out", format="binary")
+    assert written_label(tmp_path / "out")[0, :8].tolist() == [0, 0, 0, 1, 1, 1, 1, 0]
+    source = write_masks(tmp_path, np.tile([0, 1], (12, 8)))
+    convert(source, tmp_path / "out", format="binary", overwrite=True)
+    assert written_label(tmp_path / "out")[0, :2].tolist() == [0, 1]
+
+
+def test_vocs_colours_are_read_if_the_classes_are_named(tmp_path, halves):
+    source = write_masks(tmp_path, np.array([[0, 0, 0], [128, 0, 0], [224, 224, 192]])[halves])
+    convert(source, tmp_path / "out", classes=VOC_CLASSES)
+    np.testing.assert_array_equal(written_label(tmp_path / "out"), np.array([0, 1, 255])[halves])
+
+
+def test_cvats_masks_are_read_by_their_labelmap(tmp_path, halves):
+    for name in "ab":
+        write_image(tmp_path / "photos" / f"{name}.png", shade=ord(name))
+        (tmp_path / "task" / "SegmentationClass").mkdir(parents=True, exist_ok=True)
+        colors = np.array([[0, 0, 0], [250, 50, 83], [51, 221, 255]], np.uint8)
+        Image.fromarray(colors[halves]).save(tmp_path / "task" / "SegmentationClass" / f"{name}.png")
+    text = "# label:color_rgb:parts:actions\nbackground:0,0,0::\ncar:250,50,83::\ntree:51,221,255::\n"
+    (tmp_path / "task" / "labelmap.txt").write_text(text)
+    written, notes = convert(tmp_path / "task", tmp_path / "out", images=tmp_path / "photos")
+    assert written.classes == ("background", "car", "tree")
+    np.testing.assert_array_equal(written_label(tmp_path / "out"), halves)
+    assert any("labelmap.txt" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("values", "settings", "message"),
+    [
+        ([0, 100, 200], {}, r"cannot tell what the 3 values of the masks mean \(0, 100, 200\); use `palette`"),
+        ([0, 1, 2], {}, r"cannot tell what the 3 values of the masks mean.*`classes` if they are class ids"),
+        (
+            [0, 1, 7],
+            {"classes": ("a", "b")},
+            r"a\.png: expected class ids of the given classes, got 1 others.*7 \(25\.00%\)",
+        ),
+        ([0, 255, 1], {"format": "colors"}, "expected a palette for masks in colours"),
+        ([0, 255, 1], {"format": "binary", "classes": ("a", "b", "c")}, "expected 2 classes for black-and-white masks"),
+    ],
+)
+def test_values_that_can_be_meant_in_two_ways_are_refused_with_the_option_to_use(
+    tmp_path, halves, values, settings, message
+):
+    source = write_masks(tmp_path, np.array(values)[halves])
+    with pytest.raises(DataError, match=message):
+        convert(source, tmp_path / "out", **settings)
+    assert not (tmp_path / "out").exists()
+
+
+def test_colours_that_are_not_in_the_palette_are_named_or_become_void(tmp_path, halves):
+    source = write_masks(tmp_path, np.array([[0, 0, 0], [9, 9, 9], [1, 2, 3]])[halves])
+    table = write_palette(tmp_path, "ground 0 0 0\nroad 9 9 9\n")
+    with pytest.raises(
+        DataError, match=r"a\.png: expected values of the palette, got 1 others in all masks: 1 2 3 \(25"
+    ):
+        convert(source, tmp_path / "out", palette=table)
+    convert(source, tmp_path / "out", palette=table, unknown="void")
+    np.testing.assert_array_equal(written_label(tmp_path / "out"), np.array([0, 1, 255])[halves])
+
+
+def test_photographs_and_jpegs_are_not_masks(tmp_path):
+    write_masks(tmp_path, np.zeros(SIZE))
+    write_image(tmp_path / "masks" / "a.png", size=(60, 60))
+    with pytest.raises(DataError, match=r"a\.png: expected a mask.*more than 1,024 colours"):
+        convert(tmp_path / "masks", tmp_path / "out", classes=("a", "b"))
+
+
+def test_masks_with_a_suffix_find_their_images_and_without_the_setting_the_error_guesses_it(tmp_path, halves):
+    for name in "ab":
+        write_image(tmp_path / "all" / f"{name}.jpg", shade=ord(name))
+        Image.fromarray(halves.astype(np.uint8)).save(tmp_path / "all" / f"{name}_L.png")
+    with pytest.raises(DataError, match="use `mask_suffix=_L`"):
+        convert(tmp_path / "all", tmp_path / "out", classes=("x", "y", "z"))
+    written, _ = convert(tmp_path / "all", tmp_path / "out", classes=("x", "y", "z"), mask_suffix="_L")
+    assert written.train == ["a", "b"]

@@ -1,0 +1,34 @@
+"""The format of annotations is recognised by their content."""
+
+from typing import get_args
+
+import pytest
+from annotation_files import convert
+
+from deeplabctl.cli.data.making import FormatName
+from deeplabctl.data.formats import FORMATS
+from deeplabctl.errors import DataError
+
+
+def test_other_content_than_annotations_is_named(tmp_path):
+    (tmp_path / "x.zip").write_bytes(b"PK")
+    message = (
+        r"x\.zip: expected labelme's JSON files, COCO's JSON, CVAT's XML or a folder of masks, got a zip.*unpack it"
+    )
+    with pytest.raises(DataError, match=message):
+        convert(tmp_path / "x.zip", tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="named after their images, got no image file in this folder"):
+        convert(tmp_path / "empty", tmp_path / "out")
+    with pytest.raises(DataError, match="expected labelme's JSON files"):
+        convert(tmp_path / "empty", tmp_path / "out", format="labelme")
+    with pytest.raises(DataError, match="expected one file of COCO instances, got none"):
+        convert(tmp_path / "empty", tmp_path / "out", format="coco")
+    with pytest.raises(DataError, match="unknown format 'yolo': expected one of auto, labelme, coco, cvat, colors"):
+        convert(tmp_path / "empty", tmp_path / "out", format="yolo")
+    with pytest.raises(DataError, match=r"x\.zip: expected a folder of masks, got a file"):
+        convert(tmp_path / "x.zip", tmp_path / "out", format="ids")
+
+
+def test_command_line_offers_all_formats():
+    assert set(get_args(FormatName)) == {"auto", *(name for form in FORMATS for name in form.names)}

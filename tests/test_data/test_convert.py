@@ -1,0 +1,233 @@
+"""Annotated images are written as a data set in VOC layout."""
+
+import json
+import tracemalloc
+
+import numpy as np
+import pytest
+from annotation_files import SIZE, convert, exif_orientation, write_coco, write_image, write_labelme, written_label
+from PIL import Image
+from surroundings import snapshot
+
+from deeplabctl.data.check import check_dataset
+from deeplabctl.data.convert import write_dataset
+from deeplabctl.data.dataset import open_dataset
+from deeplabctl.data.formats import read_annotations
+from deeplabctl.data.formats.annotations import AnnotatedImage, Annotations, ImportSettings
+from deeplabctl.data.images import read_image
+from deeplabctl.data.layout import make_layout
+from deeplabctl.errors import DataError, OutputError
+from deeplabctl.reporting import silent
+
+
+def many(tmp_path, count=10):
+    for number in range(count):
+        shape = {"label": "lake", "points": [[0, 0], [8, 0], [8, 6]]}
+        write_labelme(tmp_path / "x", [shape], name=chr(ord("a") + number))
+    return tmp_path / "x"
+
+
+def test_share_for_validation_is_chosen_by_the_seed(tmp_path):
+    source = many(tmp_path)
+    first, _ = convert(source, tmp_path / "1", val=0.3)
+    again, _ = convert(source, tmp_path / "2", val=0.3)
+    other, _ = convert(source, tmp_path / "3", val=0.3, seed=1)
+    assert len(first.val) == 3
+    assert sorted(first.train + first.val) == [chr(ord("a") + n) for n in range(10)]
+    assert (first.train, first.val) == (again.train, again.val)
+    assert first.val != other.val
+    assert open_dataset(tmp_path / "1").splits == ["train", "val"]
+    assert [sample.id for sample in open_dataset(tmp_path / "1").samples("val")] == first.val
+    none, _ = convert(source, tmp_path / "4", val=0.0)
+    assert open_dataset(tmp_path / "4").splits == ["train"]
+    assert len(none.train) == 10
+
+
+def test_validation_can_have_annotations_of_its_own(tmp_path):
+    source = write_coco(tmp_path / "train", [{"category_id": 1, "segmentation": [[0, 0, 8, 0, 8, 6, 0, 6]]}])
+    other = write_coco(tmp_path / "val", [{"category_id": 3, "segmentation": [[0, 0, 8, 0, 8, 6, 0, 6]]}], ["b.jpg"])
+    first = read_annotations(source, ImportSettings(), silent)
+    second = read_annotations(other, ImportSettings(classes=first.classes), silent)
+    written = write_dataset(first, tmp_path / "out", silent, val=second)
+    assert (written.train, written.val) == (["a"], ["b"])
+    assert (written_label(tmp_path / "out", "a") == 1).sum() == (written_label(tmp_path / "out", "b") == 2).sum() == 48
+
+
+def test_one_bad_image_is_named_and_the_others_are_converted(tmp_path):
+    source = many(tmp_path, 4)
+    (source / "b.jpg").write_bytes(b"")
+    (source / "c.jpg").unlink()
+    written, notes = convert(source, tmp_path / "out", val=0.5)
+    assert len(written.failed) == 2
+    assert sorted(written.train + written.val) == ["a", "d"]
+    assert any("c.jpg: there is no such image; use `images`" in note for note in notes)
+    (source / "a.jpg").unlink()
+    (source / "d.jpg").unlink()
+    with pytest.raises(DataError, match="none of 4 images could be converted"):
+        convert(source, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_labels_with_only_void_and_background_are_left_out_of_the_lists(tmp_path):
+    source = many(tmp_path, 3)
+    write_labelme(source, [{"label": "__ignore__", "points": [[0, 0], [8, 0], [8, 6]]}], name="b")
+    written, notes = convert(source, tmp_path / "out")
+    assert written.train == ["a", "c"]
+    assert "1 images have only background and void: left out of the lists" in notes
+    assert check_dataset(open_dataset(tmp_path / "out"), silent).errors == 0
+
+
+def test_annotations_on_the_stored_pixels_are_turned_like_their_images(tmp_path):
+    source = write_labelme(tmp_path / "x", [{"label": "lake", "points": [[0, 0], [8, 0], [8, 6], [0, 6]]}])
+    write_image(source / "a.jpg", exif=exif_orientation(6))
+    convert(source, tmp_path / "out")
+    expected = np.zeros(SIZE, int)
+    expected[:6, :8] = 1
+    np.testing.assert_array_equal(written_label(tmp_path / "out"), np.rot90(expected, -1))
+    assert check_dataset(open_dataset(tmp_path / "out"), silent).errors == 0
+    write_image(source / "a.jpg", size=(24, 32))
+    with pytest.raises(DataError, match=r"a\.jpg: expected annotations of its size, 32x24, got 16x12"):
+        convert(source, tmp_path / "other")
+
+
+def test_names_with_spaces_folders_and_duplicates_become_ids_that_fit_into_lists(tmp_path):
+    names = ("day 1/a b.jpg", "day 2/a b.jpg", "c.jpg", "c.png")
+    source = write_coco(tmp_path, [], images=names)
+    written, _ = convert(source, tmp_path / "out", outside="background")
+    assert written.train == ["c", "c-2", "day_1_a_b", "day_2_a_b"]
+    assert len(open_dataset(tmp_path / "out").samples("train")) == 4
+
+
+def test_images_of_other_formats_become_pngs_and_jpegs_keep_their_bytes(tmp_path):
+    source = write_labelme(tmp_path / "x", [{"label": "lake", "points": [[0, 0], [8, 0], [8, 6]]}])
+    write_labelme(source, [{"label": "lake", "points": [[0, 0], [8, 0], [8, 6]]}], name="b", imagePath="b.bmp")
+    write_image(source / "b.bmp")
+    convert(source, tmp_path / "out")
+    assert (tmp_path / "out" / "JPEGImages" / "a.jpg").read_bytes() == (source / "a.jpg").read_bytes()
+    copied = read_image(tmp_path / "out" / "JPEGImages" / "b.png")
+    np.testing.assert_array_equal(copied, read_image(source / "b.bmp"))
+
+
+SQUARE = {"category_id": 1, "segmentation": [[0, 0, 8, 0, 8, 6, 0, 6]]}
+
+
+def _read_masks(root):
+    Image.fromarray(np.eye(*SIZE, dtype=np.uint8)).save(root / "set" / "SegmentationClass" / "a.png")
+    write_image(root / "photos" / "a.png")
+    settings = ImportSettings(classes=("background", "car"), images=root / "photos")
+    return root / "set" / "SegmentationClass", settings
+
+
+def _read_images(root):
+    write_image(root / "set" / "JPEGImages" / "a.jpg")
+    write_coco(root, [SQUARE], images=())
+    return root / "instances.json", ImportSettings(images=root / "set" / "JPEGImages")
+
+
+def _read_a_link(root):
+    """Name an image in another folder that is a link to one in the set."""
+    write_image(root / "set" / "JPEGImages" / "b.jpg")
+    source = write_labelme(root / "x", [{"label": "car", "points": [[0, 0], [8, 0], [8, 6]]}])
+    (source / "a.jpg").unlink()
+    (source / "a.jpg").symlink_to(root / "set" / "JPEGImages" / "b.jpg")
+    return source, ImportSettings()
+
+
+@pytest.mark.parametrize("read", [_read_masks, _read_images, _read_a_link])
+@pytest.mark.parametrize("as_validation", [False, True])
+def test_nothing_that_is_read_is_ever_replaced(tmp_path, read, as_validation):
+    out = tmp_path / "set"
+    make_layout(out)
+    annotations = read_annotations(*read(tmp_path), silent)
+    val = 0.2
+    if as_validation:
+        other = write_coco(tmp_path / "apart", [SQUARE])
+        annotations, val = read_annotations(other, ImportSettings(), silent), annotations
+    before = snapshot(tmp_path)
+    with pytest.raises(OutputError, match="expected a folder apart from what is read"):
+        write_dataset(annotations, out, silent, val=val, overwrite=True)
+    assert not before.changes(snapshot(tmp_path))
+
+
+def test_classes_are_read_back_as_the_annotations_have_them(tmp_path):
+    source = write_labelme(tmp_path / "x", [{"label": "#1 ship", "points": [[0, 0], [8, 0], [8, 6], [0, 6]]}])
+    write_labelme(source, [{"label": "lane 1 2 3", "points": [[0, 0], [8, 0], [8, 6], [0, 6]]}], name="b")
+    written, _ = convert(source, tmp_path / "out")
+    assert open_dataset(tmp_path / "out").classes == written.classes == ("background", "#1 ship", "lane 1 2 3")
+    write_labelme(source, [{"label": "car ", "points": [[0, 0], [8, 0], [8, 6]]}], name="c")
+    with pytest.raises(DataError, match=r"'car ': expected a name that a line of classes\.txt can hold"):
+        convert(source, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("height", "width"),
+    [
+        ("x", 16), ([], 16), (12.5, 16), (True, 16), (-12, 16), (0, 0), (200_000, 200_000), (10**30, 16), (1e308, 16),
+        (float("nan"), 16), (float("inf"), 16), (12, {}),
+    ],
+)  # fmt: skip
+def test_one_image_of_an_odd_size_fails_alone_and_takes_no_memory(tmp_path, height, width):
+    source = write_coco(tmp_path / "x", [SQUARE, {**SQUARE, "image_id": 8}], images=("a.jpg", "b.jpg"))
+    document = json.loads(source.read_text())
+    document["images"][0] |= {"height": height, "width": width}
+    source.write_text(json.dumps(document))
+    tracemalloc.start()
+    written, _ = convert(source, tmp_path / "out")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert written.train == ["b"]
+    assert len(written.failed) == 1
+    assert "a.jpg" in written.failed[0]
+    assert peak < 20 << 20
+
+
+def test_size_that_annotations_do_not_give_is_the_images(tmp_path):
+    source = write_coco(tmp_path / "x", [SQUARE])
+    document = json.loads(source.read_text())
+    document["images"][0] |= {"height": None, "width": 16.0}
+    source.write_text(json.dumps(document))
+    assert convert(source, tmp_path / "out")[0].train == ["a"]
+
+
+@pytest.mark.parametrize("name", ["{}/secret.png", "../../{}/secret.png", "//{}/secret.png", "..\\..\\{}\\secret.png"])
+def test_names_that_lead_out_of_the_folder_copy_nothing(tmp_path, name):
+    write_image(tmp_path / "outside" / "secret.png")
+    inside = name.format(tmp_path / "outside" if name.startswith("{") else "outside")
+    source = write_coco(tmp_path / "a" / "b", [SQUARE])
+    document = json.loads(source.read_text())
+    document["images"][0]["file_name"] = inside
+    source.write_text(json.dumps(document))
+    with pytest.raises(DataError, match=r"secret\.png: there is no such image"):
+        convert(source, tmp_path / "out")
+    shape = {"label": "lake", "points": [[0, 0], [8, 0], [8, 6]]}
+    with pytest.raises(DataError, match=r"secret\.png: there is no such image"):
+        convert(write_labelme(tmp_path / "a" / "x", [shape], imagePath=inside), tmp_path / "out")
+    write_image(tmp_path / "a" / "b" / "images" / "secret.png", shade=5)  # of this name in the folder
+    convert(source, tmp_path / "out")
+    copied = (tmp_path / "out" / "JPEGImages" / "secret.png").read_bytes()
+    assert copied == (tmp_path / "a" / "b" / "images" / "secret.png").read_bytes()
+
+
+def test_any_name_becomes_an_id_that_a_list_and_a_file_system_can_hold(tmp_path):
+    names = [
+        "//srv/x/a.jpg",
+        "/y/a.jpg",
+        "..",
+        "",
+        "\ud800",
+        "é" * 300,
+        ".hidden.jpg",
+        "a\x00\x1b\x85b",
+        "...",
+        "a\u2028b.jpg",
+    ]
+    drawn = np.zeros(SIZE, np.uint8)
+    drawn[0, 0] = 1
+    path = write_image(tmp_path / "a.png")
+    images = [AnnotatedImage(name, path, lambda size: drawn) for name in names]
+    written = write_dataset(Annotations(("background", "car"), images), tmp_path / "out", silent, val=0.0)
+    assert not written.failed
+    ids = ["srv_x_a", "y_a", "image", "image-2", "image-3", "é" * 100, "hidden", "a_b", "image-4", "a_b-2"]
+    assert sorted(written.train) == sorted(ids)
+    assert [sample.id for sample in open_dataset(tmp_path / "out").samples("train")] == sorted(ids)
