@@ -30,7 +30,7 @@ from deeplabctl.parallel import available_cpus
 from deeplabctl.prediction import Segmenter, load
 from deeplabctl.reporting import silent
 from deeplabctl.weights import find_weights
-from deeplabctl.weights.networks import read_network
+from deeplabctl.weights.fitting import read_network
 
 COMMAND = "import sys; sys.argv[0] = 'deeplabctl'; from deeplabctl.cli.app import main; main()"
 PRECISIONS = ("float32", "float16", "int8")

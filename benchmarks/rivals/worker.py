@@ -115,8 +115,8 @@ def export(path: Path) -> None:
     """Write the network as an ONNX model."""
     from deeplabctl.cli.app import app
     from deeplabctl.network.keras_model import assign_weights, build_model
-    from deeplabctl.weights.model_file import save_model
     from deeplabctl.weights.model_info import ModelInfo
+    from deeplabctl.weights.sources.model_files import save_model
 
     model = build_model("largefov", 21)
     assign_weights(model, ARCHITECTURES["largefov"].random_weights(21, 1.0, 0))

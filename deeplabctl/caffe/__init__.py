@@ -2,5 +2,6 @@
 
 from deeplabctl.caffe.caffemodel import read_caffemodel
 from deeplabctl.caffe.net import CaffeLayer, CaffeNet, net_dilations, net_shapes, net_weights
+from deeplabctl.caffe.sniff import caffe_kind
 
-__all__ = ["CaffeLayer", "CaffeNet", "net_dilations", "net_shapes", "net_weights", "read_caffemodel"]
+__all__ = ["CaffeLayer", "CaffeNet", "caffe_kind", "net_dilations", "net_shapes", "net_weights", "read_caffemodel"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -30,8 +30,8 @@ def is_hdf5(path: Path) -> bool:
         return False
 
 
-def kind_of_hdf5(path: Path) -> str:
-    """Return 'net' for a ``.caffemodel.h5``, 'solver' for a ``.solverstate.h5``, else 'other' (for Keras' files)."""
+def kind_of_hdf5(path: Path) -> Literal["net", "solver"] | None:
+    """Return 'net' for a ``.caffemodel.h5``, 'solver' for a ``.solverstate.h5``; None for others, as Keras' are."""
     import h5py
 
     try:
@@ -41,8 +41,8 @@ def kind_of_hdf5(path: Path) -> str:
             inside = isinstance(file.get("data", getlink=True), h5py.HardLink)
             found = inside and file["data"].visititems(lambda name, _: True if name.endswith("/0") else None)
     except DAMAGED:
-        return "other"
-    return "net" if found else "other"
+        return None
+    return "net" if found else None
 
 
 def read_hdf5(path: Path) -> CaffeNet:
@@ -55,7 +55,7 @@ def read_hdf5(path: Path) -> CaffeNet:
     kind = kind_of_hdf5(path)
     if kind == "solver":
         raise WeightsError(f"weights {path}: this is a solver state; give the .caffemodel.h5 beside it")
-    if kind == "other":
+    if kind is None:
         raise WeightsError(f"weights {path}: expected Caffe's HDF5 layout (data/<layer>/0), got another HDF5 file")
     found: dict[str, dict[str, Any]] = {}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 from deeplabctl.caffe.hdf5 import is_hdf5, kind_of_hdf5
 from deeplabctl.caffe.wire import BYTES, FIXED32, MAX_TEXT, VARINT, Field, WireFile, signed
@@ -18,26 +19,19 @@ NET_TEXTS = {1, 3}
 LAYER_TEXTS = {2: {2, 3, 4}, 100: {1, 2, 3, 4}}  # bottom, top and name of V1; name, type, bottom and top of V2
 
 
-def is_caffemodel(path: str | Path) -> bool:
-    """Tell whether a file is a ``.caffemodel``, binary (even one cut off) or HDF5; reads a few pages of it at most."""
+def caffe_kind(path: str | Path) -> Literal["net", "solver"] | None:
+    """Tell whether a file is a net or a solver state (momenta without weights), binary or HDF5; None for others.
+
+    A binary net may be cut off. A few pages of the file are read at most.
+    """
     path = Path(path)
     try:
         if is_hdf5(path):
-            return kind_of_hdf5(path) == "net"
-        return begins_like_caffemodel(WireFile(path))
+            return kind_of_hdf5(path)
+        wire = WireFile(path)
+        return "solver" if _solver_state(wire) is not None else "net" if begins_like_caffemodel(wire) else None
     except WeightsError:
-        return False
-
-
-def looks_like_solverstate(path: str | Path) -> bool:
-    """Tell whether a file is a ``.solverstate`` or ``.solverstate.h5``: Caffe's momenta, without the weights."""
-    path = Path(path)
-    try:
-        if is_hdf5(path):
-            return kind_of_hdf5(path) == "solver"
-        return _solver_state(WireFile(path)) is not None
-    except WeightsError:
-        return False
+        return None
 
 
 def what_else(wire: WireFile) -> str | None:

@@ -180,8 +180,8 @@ def _segment(
     from deeplabctl.prediction.video import check_videos, segment_videos
     from deeplabctl.reporting import Note
     from deeplabctl.reports.contact_sheet import ContactSheet
+    from deeplabctl.weights.fitting import read_network
     from deeplabctl.weights.locating import find_weights
-    from deeplabctl.weights.networks import read_network
 
     plan = plan_outputs(find_images(inputs), outputs)
     check_videos([job.video for job in plan.videos])

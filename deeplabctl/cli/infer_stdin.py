@@ -17,8 +17,8 @@ def segment_stdin(request: SettingsRequest, weights: str | None, console: Consol
     from deeplabctl.data.images import decode_image, mask_bytes
     from deeplabctl.errors import DataError, OutputError
     from deeplabctl.reporting import Note
+    from deeplabctl.weights.fitting import read_network
     from deeplabctl.weights.locating import find_weights
-    from deeplabctl.weights.networks import read_network
 
     with console.errors(), console.reporter() as report:
         if sys.stdout.isatty():

@@ -99,8 +99,8 @@ def serve(
     """
     from deeplabctl.cli.prediction_options import read_settings
     from deeplabctl.reporting import Note
+    from deeplabctl.weights.fitting import read_network
     from deeplabctl.weights.locating import find_weights
-    from deeplabctl.weights.networks import read_network
 
     request = read_settings(pad, scales, flip, True, crf_adaptive, crf_params, engine)
     console = Console(json, quiet, debug)

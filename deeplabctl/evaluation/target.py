@@ -10,10 +10,9 @@ from deeplabctl.data.inspection import LabelFacts, check_samples
 from deeplabctl.errors import DataError
 from deeplabctl.prediction.settings import PredictionSettings, SettingsRequest
 from deeplabctl.reporting import Note, Reporter
-from deeplabctl.weights.fitting import Network
+from deeplabctl.weights.fitting import Network, read_network
 from deeplabctl.weights.locating import find_weights
 from deeplabctl.weights.model_info import ModelInfo
-from deeplabctl.weights.networks import read_network
 
 
 @dataclass(frozen=True)

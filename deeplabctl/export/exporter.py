@@ -21,14 +21,10 @@ from deeplabctl.network import ARCHITECTURES
 from deeplabctl.prediction.segmenter import Segmenter
 from deeplabctl.prediction.settings import PredictionSettings, SettingsRequest
 from deeplabctl.reporting import Note, Reporter, silent, task
-from deeplabctl.weights.conversion import sha256
-from deeplabctl.weights.export_facts import WORDS, ExportFacts, ExportFormat, ExportPrecision
-from deeplabctl.weights.export_files import read_export, write_facts
-from deeplabctl.weights.fitting import Network
-from deeplabctl.weights.formats import EXPORTS, identify, is_saved_model
-from deeplabctl.weights.locating import BEST, LAST, find_weights
-from deeplabctl.weights.model_info import ModelInfo
-from deeplabctl.weights.networks import read_network
+from deeplabctl.weights.fitting import Network, read_network
+from deeplabctl.weights.locating import BEST, LAST, find_weights, open_weights
+from deeplabctl.weights.model_info import WORDS, ExportFacts, ExportFormat, ExportPrecision, ModelInfo
+from deeplabctl.weights.sources.exports import Export, is_saved_model, write_facts
 
 # Of the labels, at least. Sums in another order change labels at ties only; float16 and int8 round the weights.
 LEAST_AGREEMENT: dict[ExportPrecision, float] = {"float32": 0.9999, "float16": 0.999, "int8": 0.99}
@@ -98,13 +94,14 @@ def plan_export(request: ExportRequest, report: Reporter = silent) -> ExportPlan
         raise RecipeError("`calibrate` is for int8 only; leave it out, or ask for `int8`")
     writer.check_packages()
     path = find_weights(request.weights)
-    if identify(path) in EXPORTS:
+    file = open_weights(path)
+    if isinstance(file, Export):
         raise WeightsError(f"weights {path}: expected weights to export, got an export; give those it was made of")
     out = request.out or Path(_name(path) + ("" if request.precision == "float32" else f"-{request.precision}"))
     out = out if request.out else out.with_name(out.name + writer.suffix)
     _check_out(out, writer, overwrite=request.overwrite)
-    network = read_network(path)
-    source = {"weights": str(path), "weights_sha256": sha256(path)}
+    network = read_network(file)
+    source = {"weights": str(path), "weights_sha256": file.sha256}
     info = dataclasses.replace(network.info, provenance=network.info.provenance | source)
     wanted = SettingsRequest(pad="tight", scales=request.scales, flip=request.flip, crf=False)
     settings = wanted.resolve(info)
@@ -139,7 +136,7 @@ def write_export(plan: ExportPlan, report: Reporter = silent) -> ExportedModel:
         _check_agreement(plan, agreement)
         facts = dataclasses.replace(facts, agreement=agreement.to_dict())
         info = write_facts(temporary, dataclasses.replace(info, export=facts))
-        assert read_export(temporary, request.format) == info
+        assert open_weights(temporary).info == info
         size = sum(file.stat().st_size for file in (temporary, *temporary.rglob("*")) if file.is_file())
     return ExportedModel(plan.out, info, agreement, size)
 

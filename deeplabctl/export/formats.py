@@ -18,7 +18,7 @@ from deeplabctl.export.tensorflow_graph import build_function
 from deeplabctl.native_output import captured_stderr
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.ops import Node
-from deeplabctl.weights.export_facts import WORDS, ExportFacts, ExportFormat, ExportPrecision
+from deeplabctl.weights.model_info import WORDS, ExportFacts, ExportFormat, ExportPrecision
 
 # What TFLite computes in floats also in an int8 file: all around the network, so that scores are not rounded.
 _FLOAT_OPERATIONS = ["RESIZE_BILINEAR", "SOFTMAX", "ARG_MAX", "SLICE", "STRIDED_SLICE", "MAXIMUM", "REVERSE_V2"]

@@ -17,8 +17,7 @@ from deeplabctl.errors import DeepLabError, WeightsError
 from deeplabctl.native_output import captured_stderr
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.parallel import available_cpus
-from deeplabctl.weights.export_facts import ExportFacts, Runtime
-from deeplabctl.weights.model_info import ModelInfo
+from deeplabctl.weights.model_info import ExportFacts, ModelInfo, Runtime
 
 _OUT_OF_MEMORY = ("alloc", "out of memory", "oom", "resource_exhausted")  # in the errors of native code
 _WEIGHT_BYTES = {"float32": 4, "float16": 4, "int8": 1}  # of a value between two layers

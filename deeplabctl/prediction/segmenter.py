@@ -28,10 +28,9 @@ from deeplabctl.prediction.settings import (
     read_options,
     usual_settings,
 )
-from deeplabctl.weights.fitting import Network
+from deeplabctl.weights.fitting import Network, read_network
 from deeplabctl.weights.locating import find_weights
 from deeplabctl.weights.model_info import ModelInfo
-from deeplabctl.weights.networks import read_network
 
 if TYPE_CHECKING:
     import keras

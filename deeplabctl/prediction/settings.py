@@ -15,8 +15,7 @@ from deeplabctl.errors import RecipeError
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.keras_model import Precision
 from deeplabctl.recipe import Expect, Recipe, recipe_from_dict
-from deeplabctl.weights.export_facts import ExportPrecision, Runtime
-from deeplabctl.weights.model_info import ModelInfo
+from deeplabctl.weights.model_info import ExportPrecision, ModelInfo, Runtime
 
 Pad = Literal["paper", "tight"]
 Engine = Literal["auto", "tensorflow", "numba"]

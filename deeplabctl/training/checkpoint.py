@@ -26,7 +26,7 @@ from deeplabctl.errors import RunError
 from deeplabctl.files import whole_file
 from deeplabctl.recipe import Recipe
 from deeplabctl.reporting import Note, Reporter, silent
-from deeplabctl.weights.formats import DAMAGED_ZIP
+from deeplabctl.weights.weight_file import DAMAGED_ZIP
 
 _KEPT = 2  # checkpoints: the newest, and the one before it in case the disk damages that
 _COUNTERS = "progress"

@@ -10,7 +10,7 @@ from deeplabctl.network import Weights
 from deeplabctl.network.keras_model import POLICIES, Precision, assign_weights, build_model
 from deeplabctl.training.cluster import Cluster
 from deeplabctl.training.plan import Plan
-from deeplabctl.weights.training_start import start_weights
+from deeplabctl.weights.starting import start_weights
 
 if TYPE_CHECKING:
     import keras

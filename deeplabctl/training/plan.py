@@ -22,10 +22,9 @@ from deeplabctl.reports.run_results import RECIPE, run_facts
 from deeplabctl.training.budget import steps_for, with_crop_size, with_intervals, with_steps
 from deeplabctl.training.checkpoint import Checkpoint, check_same_training, fingerprint, last_checkpoint
 from deeplabctl.training.run_directory import CHECKPOINTS
-from deeplabctl.weights.imagenet import IMAGENET
 from deeplabctl.weights.locating import weights_path
 from deeplabctl.weights.model_info import ModelInfo
-from deeplabctl.weights.training_start import RANDOM, start_width
+from deeplabctl.weights.starting import IMAGENET, RANDOM, start_width
 
 _SAME_SCORE = ("data.root", "run.seed")  # settings that do not change the score to expect
 

@@ -18,8 +18,8 @@ from deeplabctl.reports.training_run import write_report
 from deeplabctl.training.checkpoint import Checkpoint, checkpoint_files
 from deeplabctl.training.run_directory import RunDirectory
 from deeplabctl.training.tensorboard_events import TensorBoardEvents
-from deeplabctl.weights.model_file import save_model
 from deeplabctl.weights.model_info import ModelInfo
+from deeplabctl.weights.sources.model_files import save_model
 
 if TYPE_CHECKING:
     import keras

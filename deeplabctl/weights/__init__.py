@@ -1,9 +1,20 @@
-"""Files in, arrays out: tell what a weight file is, read it, fit it to an architecture, and write model files."""
+"""Files in, arrays out: recognise and open a weight file, fit it to an architecture, and write model files."""
 
 from deeplabctl.weights.conversion import ConvertedModel, convert
-from deeplabctl.weights.fitting import Network
-from deeplabctl.weights.locating import find_weights
+from deeplabctl.weights.fitting import Network, read_network
+from deeplabctl.weights.locating import find_weights, open_weights
 from deeplabctl.weights.model_info import ModelInfo
-from deeplabctl.weights.networks import build_model, read_network
+from deeplabctl.weights.starting import build_model
+from deeplabctl.weights.weight_file import WeightFile
 
-__all__ = ["ConvertedModel", "ModelInfo", "Network", "build_model", "convert", "find_weights", "read_network"]
+__all__ = [
+    "ConvertedModel",
+    "ModelInfo",
+    "Network",
+    "WeightFile",
+    "build_model",
+    "convert",
+    "find_weights",
+    "open_weights",
+    "read_network",
+]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,12 +18,11 @@ from deeplabctl.errors import OutputError, WeightsError
 from deeplabctl.files import check_new_file
 from deeplabctl.network import ARCHITECTURES, layer_of
 from deeplabctl.network.keras_model import assign_weights, build_model
-from deeplabctl.weights.fitting import Network, fit_weights, source_of
-from deeplabctl.weights.locating import weights_path
-from deeplabctl.weights.model_file import save_model
+from deeplabctl.weights.fitting import Network, fit_weights
+from deeplabctl.weights.locating import open_weights, weights_path
 from deeplabctl.weights.model_info import ModelInfo
-from deeplabctl.weights.reading import WeightFile, read_weight_file
-from deeplabctl.weights.tf_checkpoint import checkpoint_prefix
+from deeplabctl.weights.sources.model_files import save_model
+from deeplabctl.weights.weight_file import WeightFile
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ def plan_conversion(
         raise OutputError(f"{out} is the file that is read and would be lost; choose another `out`")
     if isinstance(classes, str | os.PathLike):
         classes = read_classes(Path(classes))
-    file = read_weight_file(weights_path(source))
+    file = open_weights(source)
     num_classes = None if classes is None else len(classes)
     network = fit_weights(file, architecture=architecture, num_classes=num_classes, seed=seed)
     info = network.info
@@ -121,7 +119,7 @@ def plan_conversion(
                 f"got {len(classes)}"
             )
         info = dataclasses.replace(info, classes=tuple(classes))
-    provenance = source_of(file) | {"new_layers": network.new_layers, "seed": seed}
+    provenance = file.source | {"new_layers": network.new_layers, "seed": seed}
     info = dataclasses.replace(info, provenance=provenance)
     checked_layers = None
     if prototxt is not None:
@@ -134,23 +132,23 @@ def plan_conversion(
 def write_conversion(conversion: Conversion) -> ConvertedModel:
     """Write the model file, and read it back to compare every weight."""
     file, network, out = conversion.file, conversion.network, conversion.out
-    info = dataclasses.replace(network.info, provenance=network.info.provenance | {"sha256": sha256(file.path)})
+    info = dataclasses.replace(network.info, provenance=network.info.provenance | {"sha256": file.sha256})
     model = build_model(info.architecture, len(info.classes), width=info.width)
     assign_weights(model, network.weights)
     save_model(out, model, info)
-    written = read_weight_file(out).weights
+    written = open_weights(out).weights
     for name, array in network.weights.items():
         if not np.array_equal(written[name], array):
             raise WeightsError(f"{out}: {name} reads back with other values than were written; check the disk")
     parameters = sum(array.size for array in written.values())
     return ConvertedModel(
-        out, file.format.value, info, parameters, network.new_layers, network.notes, conversion.checked_layers
+        out, file.words, info, parameters, network.new_layers, network.notes, conversion.checked_layers
     )
 
 
 def inspect_weights(path: Path) -> dict[str, Any]:
     """Return what a weight file contains and what it would become, without TensorFlow."""
-    file = read_weight_file(weights_path(path))
+    file = open_weights(path)
     arrays_of: dict[str, list[npt.NDArray[Any]]] = {}
     for name, array in file.weights.items():
         arrays_of.setdefault(layer_of(name), []).append(array)
@@ -165,8 +163,8 @@ def inspect_weights(path: Path) -> dict[str, Any]:
     ]
     return {
         "file": str(file.path),
-        "format": file.format.value,
-        "sha256": sha256(file.path),
+        "format": file.words,
+        "sha256": file.sha256,
         "parameters": sum(layer["parameters"] for layer in layers),
         "layers": layers,
         "becomes": _becomes(file),
@@ -191,9 +189,5 @@ def _becomes(file: WeightFile) -> str:
 
 
 def sha256(path: Path) -> str:
-    """Return the checksum of a file; of a TensorFlow checkpoint, of its data file."""
-    prefix = checkpoint_prefix(path)
-    if prefix is not None:
-        path = next(prefix.parent.glob(f"{prefix.name}.data-00000-of-*"), path)
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Return the checksum of a weight file."""
+    return open_weights(path).sha256

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,12 +12,12 @@ import numpy as np
 
 from deeplabctl.classes import IGNORE_LABEL, VOC_CLASSES
 from deeplabctl.errors import WeightsError
-from deeplabctl.network import ARCHITECTURES, Parameter, Shapes, Weights, layer_of
+from deeplabctl.network import ARCHITECTURES, Parameter, Weights, layer_of
 from deeplabctl.network.ops import BIAS, KERNEL
-from deeplabctl.weights.architectures import architecture_of
+from deeplabctl.weights.locating import open_weights
 from deeplabctl.weights.model_info import ModelInfo
-from deeplabctl.weights.reading import WeightFile
 from deeplabctl.weights.surgery import has_fully_connected, vgg_to_deeplab
+from deeplabctl.weights.weight_file import WeightFile
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,33 @@ class Network:
     notes: list[str]  # what was done to the layers of the file, in words
     classes_in_file: int | None  # of the file's classifier; None without one
     export: Path | None = None  # the file that computes it, and has no weights to read
+
+
+def read_network(source: WeightFile | str | os.PathLike[str]) -> Network:
+    """Read a whole network from a weight file of any kind, which was opened or is opened here, or a run directory.
+
+    Raises WeightsError for a file without a classifier, and for one that does not fit.
+    """
+    file = source if isinstance(source, WeightFile) else open_weights(source)
+    if file.info is not None and file.export is not None:
+        return Network(file.info, {}, [], [], len(file.info.classes), file.path)
+    network = fit_weights(file)
+    if network.classes_in_file is None:
+        found = ", ".join(dict.fromkeys(map(layer_of, file.weights)))
+        raise WeightsError(
+            f"weights {file.path}: expected a whole network, got layers without a classifier "
+            f"({found}); train one from them: deeplabctl train with `init=FILE`"
+        )
+    if file.info is not None and len(file.info.classes) != network.classes_in_file:
+        raise WeightsError(
+            f"weights {file.path}: expected a classifier of {len(file.info.classes)} classes, "
+            f"got {network.classes_in_file}"
+        )
+    if network.new_layers:
+        raise WeightsError(
+            f"weights {file.path}: expected a whole network, got one without {', '.join(network.new_layers)}"
+        )
+    return network
 
 
 def fit_weights(
@@ -46,58 +74,26 @@ def fit_weights(
     Class names are those in the file, else VOC's for 21 classes, else numbers. Raises WeightsError, with an entry for
     each layer that does not fit, for other shapes, unknown layers and numbers that are not finite.
     """
-    shapes: Shapes = {name: array.shape for name, array in file.weights.items()}
-    architecture = architecture or (
-        file.info.architecture if file.info else architecture_of(shapes, file.dilations, file.path)
-    )
+    architecture = architecture or file.architecture()
     weights, notes = _map_layers(file, architecture, seed)
-    shapes = {name: array.shape for name, array in weights.items()}
-    classes_in_file = _classes_of(shapes, architecture, file.path)
+    classes_in_file = _classes_of(weights, architecture, file.path)
     if num_classes is None:
         num_classes = classes_in_file or len(VOC_CLASSES)
     if width is None:
-        width = file.info.width if file.info else width_of(shapes, architecture, file.path)
+        width = file.width(architecture)
     weights, new_layers = _complete(weights, architecture, num_classes, width, seed, file.path)
     if file.info is not None and len(file.info.classes) == num_classes:
         classes, provenance = file.info.classes, file.info.provenance
     else:
-        classes, provenance = _default_classes(num_classes), source_of(file)
+        classes, provenance = _default_classes(num_classes), file.source
     info = ModelInfo(classes, architecture, width, provenance)
     return Network(info, weights, new_layers, notes, classes_in_file)
 
 
-def source_of(file: WeightFile) -> dict[str, str]:
-    """Return the provenance of weights from a file."""
-    return {"source": f"{file.path.name} ({file.format.value})"}
-
-
-def width_of(shapes: Shapes, architecture: str, path: Path) -> float:
-    """Return the width of a network by the channels of its widest layer; raises WeightsError for another network."""
-    known = [
-        (conv.channels, shapes[f"{conv.name}/{KERNEL}"][-1])
-        for conv in ARCHITECTURES[architecture].convolutions
-        if not conv.classifier and len(shapes.get(f"{conv.name}/{KERNEL}", ())) == 4
-    ]
-    if not known:
-        first, last = (
-            [conv.name for conv in ARCHITECTURES[architecture].convolutions if not conv.classifier][at]
-            for at in (0, -1)
-        )
-        have = ", ".join(dict.fromkeys(map(layer_of, shapes))) or "none"
-        raise WeightsError(
-            f"weights {path}: expected layers {first} to {last}, got {have[:200]}; this is another network"
-        )
-    widest = max(known, key=lambda pair: pair[0])
-    return float(widest[1] / widest[0])
-
-
-def _classes_of(shapes: Shapes, architecture: str, path: Path) -> int | None:
+def _classes_of(weights: Weights, architecture: str, path: Path) -> int | None:
     """Return the class count of the classifiers in a file; None without any."""
-    counts = {
-        name: shapes[f"{name}/{KERNEL}"][-1]
-        for name in ARCHITECTURES[architecture].classifiers
-        if shapes.get(f"{name}/{KERNEL}")
-    }
+    kernels = {name: weights.get(f"{name}/{KERNEL}", np.empty(())) for name in ARCHITECTURES[architecture].classifiers}
+    counts = {name: kernel.shape[-1] for name, kernel in kernels.items() if kernel.shape}
     if len(set(counts.values())) > 1:
         found = ", ".join(f"{name} of {count}" for name, count in counts.items())
         raise WeightsError(f"weights {path}: expected classifiers of one class count, got {found}")

@@ -1,14 +1,41 @@
-"""Find weights: as given, in a run directory, or of the newest run."""
+"""Find weight files, and open them: recognised by their content, never by their names."""
 
 from __future__ import annotations
 
 import os
+import re
+import zipfile
 from pathlib import Path
 
 from deeplabctl.errors import WeightsError
-from deeplabctl.weights.formats import is_saved_model
+from deeplabctl.weights.sources import SOURCES
+from deeplabctl.weights.sources.exports import is_saved_model
+from deeplabctl.weights.weight_file import ZIP, Beginning, WeightFile
 
 BEST, LAST = "best.keras", "last.keras"  # the model files of a run directory
+
+# What people give instead of a weight file, by its first bytes, and what to do then.
+_WRONG = (
+    (rb"\xff\xd8\xff", "a JPEG image"),
+    (rb"\x89PNG", "a PNG image"),
+    (rb"GIF8", "a GIF image"),
+    (rb"PK\x03\x04", "a zip archive; unpack it first"),
+    (rb"\x1f\x8b", "a gzip archive; unpack it first"),
+    (rb"BZh|\xfd7zXZ|Rar!|7z\xbc\xaf", "a packed archive; unpack it first"),
+    (rb"version https://git-lfs", "a Git LFS pointer, not the file itself; fetch it with: git lfs pull"),
+    (
+        rb"(?is)\s*(<\?xml|<!doctype|<html|<head)",
+        "a web page, perhaps an error message of the server; download it again",
+    ),
+    (
+        rb"(?s)(\s*#[^\n]*\n)*\s*(name|layers?|input|input_dim|force_backward)\s*[:{]",
+        "a prototxt: the net's definition without weights; give the .caffemodel",
+    ),
+    (rb"\s*\{", "a JSON text"),
+    (rb"%PDF", "a PDF"),
+    (rb"[^\x00-\x08\x0e-\x1f]+\Z", "a text file, perhaps a list"),
+    (rb"", "an unknown format"),
+)
 
 
 def find_weights(given: str | None, runs: Path = Path("runs")) -> Path:
@@ -36,3 +63,48 @@ def weights_path(path: Path) -> Path:
         if (path / name).is_file():
             return path / name
     raise WeightsError(f"weights {path}: expected a run directory with {BEST} or a SavedModel, got another folder")
+
+
+def open_weights(path: str | os.PathLike[str]) -> WeightFile:
+    """Open a weight file of any kind, or the best one of a run directory.
+
+    A TensorFlow checkpoint may be given by its prefix or any of its files; a SavedModel is a folder. Raises
+    WeightsError, which says what the file is, for a file without weights.
+    """
+    path = weights_path(Path(path))
+    start = _beginning(path)
+    for kind in SOURCES:
+        if kind.recognises(start):
+            return kind(path)
+    if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises OSError for a name that is too long
+        raise WeightsError(f"weights {path}: there is no such file")
+    if not path.is_file():
+        raise WeightsError(f"weights {path}: expected a file, got a folder or a device")
+    if not start.head:
+        raise _wrong(path, "an empty file; get it again")
+    raise _wrong(path, next(what for pattern, what in _WRONG if re.match(pattern, start.head)))
+
+
+def _beginning(path: Path) -> Beginning:
+    """Read what the kind of a file is recognised by; only of files, as reading a pipe would take its bytes away."""
+    if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises for names that are too long
+        return Beginning(path, b"", frozenset())
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096)
+    except OSError as error:
+        raise WeightsError(f"weights {path}: cannot be read ({error.strerror})") from None
+    if not head.startswith(ZIP):
+        return Beginning(path, head, frozenset())
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return Beginning(path, head, frozenset(archive.namelist()))
+    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError):
+        raise _wrong(path, "a zip archive that is damaged or cut off; get it again") from None
+
+
+def _wrong(path: Path, what: str) -> WeightsError:
+    return WeightsError(
+        f"weights {path}: expected a model file (.keras), a run directory, a .caffemodel, a TensorFlow checkpoint, "
+        f"a weight pickle, a .pth, Keras VGG-16 or ResNet-101 weights or an export, got {what}"
+    )

@@ -1,4 +1,4 @@
-"""Read and write the facts that a model file has beside its weights."""
+"""Read and write the facts that model files and exports have beside their weights, as JSON."""
 
 from __future__ import annotations
 
@@ -6,15 +6,58 @@ import json
 import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from deeplabctl.classes import voc_palette
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE
-from deeplabctl.weights.export_facts import ExportFacts
-from deeplabctl.weights.formats import DAMAGED_ZIP, INFO_ENTRY
 
-_LARGEST = 16 << 20  # bytes of the entry with the facts, which has some thousands
+ExportFormat = Literal["savedmodel", "onnx", "tflite"]
+ExportPrecision = Literal["float32", "float16", "int8"]  # of the weights; int8 also of what the layers compute
+Runtime = Literal["tensorflow", "onnxruntime", "litert"]
+
+RUNTIMES: dict[ExportFormat, Runtime] = {"savedmodel": "tensorflow", "onnx": "onnxruntime", "tflite": "litert"}
+WORDS: dict[ExportFormat, str] = {"savedmodel": "SavedModel", "onnx": "ONNX file", "tflite": "TFLite file"}
+INFO_ENTRY = "deeplabctl.json"  # in our own .keras archives and exports, beside the entries of the format
+LARGEST_INFO = 16 << 20  # bytes of that entry, which has some thousands
+
+
+@dataclass(frozen=True)
+class ExportFacts:
+    """Hold the facts of an exported graph.
+
+    It takes ``image`` (N, H, W, 3) uint8 RGB and gives ``label`` (N, H, W) uint8 and ``scores`` (N, H, W, C) float32
+    after softmax. The test size is "tight".
+    """
+
+    format: ExportFormat
+    precision: ExportPrecision
+    scales: tuple[float, ...]
+    flip: bool
+    agreement: dict[str, Any] = field(default_factory=dict)  # with the network: share of equal labels, pixels, ...
+    sha256: dict[str, str] = field(default_factory=dict)  # of the parts of the file, the facts apart
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> ExportFacts:
+        """Return the facts as a file stores them; raises ValueError, KeyError or TypeError for other texts."""
+        format_, precision, flip = stored["format"], stored["precision"], stored["flip"]
+        if format_ not in RUNTIMES or precision not in get_args(ExportPrecision) or not isinstance(flip, bool):
+            raise ValueError("facts of another kind of export")
+        scales = tuple(float(scale) for scale in stored["scales"])
+        if not scales or not all(0 < scale <= 4 for scale in scales):
+            raise ValueError("scales outside 0 to 4")
+        sha256 = {str(name): str(value) for name, value in dict(stored["sha256"]).items()}
+        return cls(format_, precision, scales, flip, dict(stored["agreement"]), sha256)
+
+    @property
+    def runtime(self) -> Runtime:
+        """Return what computes the graph."""
+        return RUNTIMES[self.format]
+
+    @property
+    def words(self) -> str:
+        """Return the name of the format."""
+        return WORDS[self.format]
 
 
 @dataclass(frozen=True)
@@ -37,42 +80,30 @@ class ModelInfo:
             del facts["export"]
         return json.dumps(facts, indent=1)
 
+    @classmethod
+    def from_json(cls, text: bytes, path: Path) -> ModelInfo:
+        """Read the text of `to_json`; raises WeightsError, which names the file, for any other text."""
+        try:
+            stored = json.loads(text)
+            classes = tuple(str(name) for name in stored["classes"])
+            architecture, width, provenance = stored["architecture"], float(stored["width"]), dict(stored["provenance"])
+            _check_expected_score(provenance)
+            export = ExportFacts.from_dict(stored["export"]) if "export" in stored else None
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            raise damaged(path, error) from None
+        if architecture not in ARCHITECTURES:
+            raise WeightsError(
+                f"weights {path}: expected one of the architectures {', '.join(ARCHITECTURES)}, got {architecture!r}; "
+                "a newer version of deeplabctl wrote the file"
+            )
+        return cls(classes, architecture, width, provenance, export)
 
-def read_info(path: Path) -> ModelInfo:
-    """Read the facts of a model file; raises WeightsError if deeplabctl did not write it."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            if INFO_ENTRY not in names:
-                kind = "a Keras model without class names" if "config.json" in names else "another zip archive"
-                raise WeightsError(f"weights {path}: expected a model file written by deeplabctl, got {kind}")
-            if (size := archive.getinfo(INFO_ENTRY).file_size) > _LARGEST:
-                raise ValueError(f"{INFO_ENTRY} of {size} bytes")
-            return info_from_json(archive.read(INFO_ENTRY), path)
-    except zipfile.BadZipFile:
-        raise WeightsError(
-            f"weights {path}: expected a .keras model file or a run directory, got another or a damaged file"
-        ) from None
-    except DAMAGED_ZIP as error:
-        raise damaged(path, error) from None
 
-
-def info_from_json(text: bytes, path: Path) -> ModelInfo:
-    """Read the text of `ModelInfo.to_json`; raises WeightsError for any other text."""
-    try:
-        stored = json.loads(text)
-        classes = tuple(str(name) for name in stored["classes"])
-        architecture, width, provenance = stored["architecture"], float(stored["width"]), dict(stored["provenance"])
-        _check_expected_score(provenance)
-        export = ExportFacts.from_dict(stored["export"]) if "export" in stored else None
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise damaged(path, error) from None
-    if architecture not in ARCHITECTURES:
-        raise WeightsError(
-            f"weights {path}: expected one of the architectures {', '.join(ARCHITECTURES)}, got {architecture!r}; "
-            "a newer version of deeplabctl wrote the file"
-        )
-    return ModelInfo(classes, architecture, width, provenance, export)
+def info_entry(archive: zipfile.ZipFile) -> bytes:
+    """Return the text of the facts in a zip archive; raises ValueError where it is too long for them."""
+    if (size := archive.getinfo(INFO_ENTRY).file_size) > LARGEST_INFO:
+        raise ValueError(f"{INFO_ENTRY} of {size} bytes")
+    return archive.read(INFO_ENTRY)
 
 
 def damaged(path: Path, error: Exception) -> WeightsError:

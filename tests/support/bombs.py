@@ -101,6 +101,14 @@ def prepare(voc, sbd, out):
     prepare_voc(voc, sbd, out, silent, any_counts=True)
 
 
+def read_weights(path):
+    from deeplabctl.weights import open_weights
+
+    file = open_weights(path)
+    assert file.info or file.weights
+    assert file.weights
+
+
 def read_checkpoint(path):
     from deeplabctl.training.checkpoint import Checkpoint
 

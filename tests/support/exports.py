@@ -11,10 +11,9 @@ from deeplabctl.export.images import ExampleImages
 from deeplabctl.export.onnx_graph import build_onnx
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.prediction.settings import PredictionSettings
-from deeplabctl.weights.export_facts import ExportFacts
-from deeplabctl.weights.export_files import write_facts
 from deeplabctl.weights.fitting import Network
-from deeplabctl.weights.model_info import ModelInfo
+from deeplabctl.weights.model_info import ExportFacts, ModelInfo
+from deeplabctl.weights.sources.exports import write_facts
 
 CLASSES = ("background", "car", "tree", "road", "sky")
 

@@ -20,10 +20,10 @@ from deeplabctl.prediction.segmenter import Segmenter
 from deeplabctl.prediction.settings import SettingsRequest, expected_score
 from deeplabctl.recipe import read_recipe
 from deeplabctl.weights.conversion import inspect_weights, plan_conversion
+from deeplabctl.weights.fitting import read_network
+from deeplabctl.weights.locating import open_weights
 from deeplabctl.weights.model_info import ModelInfo
-from deeplabctl.weights.networks import read_network
-from deeplabctl.weights.reading import read_shapes
-from deeplabctl.weights.tf_checkpoint import MAGIC
+from deeplabctl.weights.sources.tensorflow_checkpoints import MAGIC
 
 CLASSES = ("background", "car", "tree")
 
@@ -161,7 +161,7 @@ def write_other_files(folder):
 
 def read_weights(folder, path, out):
     """Read a weight file in every way: its shapes, as a whole network, to convert it, to train from it."""
-    shapes, _ = read_shapes(path)
+    shapes = open_weights(path).shapes
     found = inspect_weights(path)
     json.dumps(found, allow_nan=False)
     first = {name.rpartition("/")[0]: list(shape) for name, shape in reversed(shapes.items())}

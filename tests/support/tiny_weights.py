@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from deeplabctl.network import ARCHITECTURES
-from deeplabctl.weights.formats import Format
-from deeplabctl.weights.reading import WeightFile
+from deeplabctl.weights.locating import open_weights
+from deeplabctl.weights.sources.pickles import WeightPickle
 
 
 def tiny_variables():
@@ -24,6 +24,12 @@ def same_as_variables(weights, variables):
         np.testing.assert_array_equal(array, variables[name.replace("/kernel", "/w").replace("/bias", "/b")])
 
 
-def weight_file(weights):
+def weight_file(weights, path="a.weights", dilations=None):
     """Return a weight file with these weights, as if it had been read."""
-    return WeightFile(Path("a.weights"), Format.PICKLE, weights)
+    file = WeightPickle(Path(path))
+    file.weights, file.dilations = weights, dilations or {}
+    return file
+
+
+def read_weights(path):
+    return open_weights(path).weights

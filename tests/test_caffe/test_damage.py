@@ -11,8 +11,7 @@ import pytest
 from caffe_bytes import blobs_of, block, dims, legacy, packed, unpacked, v1, v2
 from caffe_files import TINY
 
-from deeplabctl.caffe import net_weights, read_caffemodel
-from deeplabctl.caffe.sniff import is_caffemodel, looks_like_solverstate
+from deeplabctl.caffe import caffe_kind, net_weights, read_caffemodel
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import ARCHITECTURES
 
@@ -28,8 +27,7 @@ def attempt(tmp_path):
         path.unlink(missing_ok=True)  # a new file, in case a view of the last one still lives
         path.write_bytes(content)
         start, message = time.monotonic(), None
-        looks_like_solverstate(path)
-        is_caffemodel(path)
+        caffe_kind(path)
         try:
             net_weights(read_caffemodel(path))
         except WeightsError as error:

@@ -4,8 +4,7 @@ import pytest
 from caffe_bytes import blobs_of, same_blobs
 from caffe_files import DATA, TINY
 
-from deeplabctl.caffe import net_weights, read_caffemodel
-from deeplabctl.caffe.sniff import is_caffemodel, looks_like_solverstate
+from deeplabctl.caffe import caffe_kind, net_weights, read_caffemodel
 from deeplabctl.errors import WeightsError
 
 
@@ -29,8 +28,7 @@ def test_hdf5_net_has_the_same_kernels_and_biases(h5_net):
     same_blobs({name: blobs_of(net)[name] for name in expected}, expected)
     converted, other = net_weights(net), net_weights(read_caffemodel(TINY))
     same_blobs({name: [converted[name]] for name in other}, {name: [array] for name, array in other.items()})
-    assert is_caffemodel(h5_net)
-    assert not looks_like_solverstate(h5_net)
+    assert caffe_kind(h5_net) == "net"
 
 
 def test_hdf5_matrix_is_an_inner_product_and_doubles_stay_doubles(tmp_path):
@@ -92,4 +90,4 @@ def test_links_out_of_an_hdf5_file_are_not_followed(h5_net, tmp_path):
 
     assert [layer.name for layer in read_caffemodel(write_h5(tmp_path / "a.h5", make)).layers] == ["a"]
     path = write_h5(tmp_path / "b.h5", lambda file: file.update(data=h5py.ExternalLink(str(h5_net), "/data")))
-    assert not is_caffemodel(path)
+    assert caffe_kind(path) is None

@@ -6,8 +6,7 @@ from caffe_bytes import block, number, packed, v1
 from caffe_files import TINY, fixture
 from PIL import Image
 
-from deeplabctl.caffe import read_caffemodel
-from deeplabctl.caffe.sniff import is_caffemodel, looks_like_solverstate
+from deeplabctl.caffe import caffe_kind, read_caffemodel
 from deeplabctl.errors import WeightsError
 
 
@@ -15,8 +14,7 @@ def test_solver_state_is_named_with_its_iteration_and_net(tmp_path):
     path = tmp_path / "a.caffemodel"  # the name does not help
     blob = packed(5, [1.0]) + b"".join(number(axis, 1) for axis in (1, 2, 3, 4))
     path.write_bytes(number(1, 20000) + block(2, "snap/train_iter_20000.caffemodel") + block(3, blob) + number(4, 2))
-    assert looks_like_solverstate(path)
-    assert not is_caffemodel(path)
+    assert caffe_kind(path) == "solver"
     with pytest.raises(
         WeightsError, match=r"solver state of iteration 20000 for the net snap/train_iter_20000.caffemodel"
     ):
@@ -27,7 +25,7 @@ def test_caffes_own_solver_state_is_named_and_so_is_its_beginning(tmp_path):
     path = fixture("train_tiny_step_f32_iter_8.solverstate")
     (tmp_path / "cut").write_bytes(path.read_bytes()[:3000])
     for file in (path, tmp_path / "cut"):
-        assert looks_like_solverstate(file)
+        assert caffe_kind(file) == "solver"
         with pytest.raises(WeightsError, match=r"iteration 8 for the net .*iter_8.caffemodel; give the .caffemodel"):
             read_caffemodel(file)
 
@@ -37,22 +35,21 @@ def test_mean_image_is_named(tmp_path):
     path.write_bytes(number(1, 1) + number(2, 3) + number(3, 1) + number(4, 1) + packed(5, [104, 117, 123]))
     with pytest.raises(WeightsError, match="this is a mean image"):
         read_caffemodel(path)
-    assert not looks_like_solverstate(path)
+    assert caffe_kind(path) is None
 
 
 @pytest.mark.parametrize("name", ["lfov_tiny_v1", "lfov_tiny_v2", "lfov_slim_v1", "lfov_tiny_train_init_v1"])
 def test_caffemodels_are_recognised_whole_and_cut_off(tmp_path, name):
     path = fixture(f"{name}.caffemodel")
-    assert is_caffemodel(path)
-    assert not looks_like_solverstate(path)
+    assert caffe_kind(path) == "net"
     for size in (100, 200, 1000, 50_000):
         (tmp_path / "cut").write_bytes(path.read_bytes()[:size])
-        assert is_caffemodel(tmp_path / "cut")
+        assert caffe_kind(tmp_path / "cut") == "net"
 
 
 def test_net_with_unknown_fields_in_front_is_recognised(tmp_path):
     (tmp_path / "a").write_bytes(number(500, 1) + block(501, "?") + v1("conv1_1"))
-    assert is_caffemodel(tmp_path / "a")
+    assert caffe_kind(tmp_path / "a") == "net"
 
 
 def other_files(folder):
@@ -91,8 +88,7 @@ def other_files(folder):
 
 def test_other_files_are_refused_in_one_line(tmp_path):
     for path in [*other_files(tmp_path), tmp_path / "missing", tmp_path]:
-        assert not is_caffemodel(path), path
-        assert not looks_like_solverstate(path), path
+        assert caffe_kind(path) is None, path
         with pytest.raises(WeightsError) as caught:
             read_caffemodel(path)
         assert str(path) in str(caught.value)

@@ -13,7 +13,7 @@ from caffe_files import DATA, fixture
 
 from deeplabctl.data.images import read_label
 from deeplabctl.network import ARCHITECTURES
-from deeplabctl.weights.model_info import read_info
+from deeplabctl.weights.locating import open_weights
 
 MEAN = np.array([104.008, 116.669, 122.675], np.float32)
 
@@ -40,7 +40,10 @@ def test_converted_net_has_caffes_logits_in_plain_keras(deeplabctl, tmp_path, ne
         full = [8 * cells - 7 for cells in reference.shape[1:3]]
         upsampled = tf.raw_ops.ResizeBilinear(images=logits, size=full, align_corners=True)
         np.testing.assert_array_equal(np.argmax(upsampled, -1), expected["interp_argmax"])
-    assert read_info(tmp_path / f"lfov_{net}_{version}.keras").provenance["source"] == f"{source.name} (caffemodel)"
+    assert (
+        open_weights(tmp_path / f"lfov_{net}_{version}.keras").info.provenance["source"]
+        == f"{source.name} (caffemodel)"
+    )
 
 
 @pytest.mark.tf
@@ -53,7 +56,7 @@ def test_training_nets_and_snapshots_convert(deeplabctl, tmp_path, name):
     assert code == 0
     result = json.loads(out)
     assert (result["parameters"], result["new_layers"]) == (20_939, [])
-    assert read_info(tmp_path / "a.keras").width == 1 / 32
+    assert open_weights(tmp_path / "a.keras").info.width == 1 / 32
 
 
 def test_solver_state_is_named_for_what_it_is(deeplabctl):
@@ -92,7 +95,7 @@ def test_classes_are_named_and_counted(deeplabctl, tmp_path):
     (tmp_path / "classes.txt").write_text("\n".join(f"thing {n}" for n in range(21)))
     code, _out, _ = deeplabctl("convert-caffe", DATA / "lfov_tiny_v1.caffemodel", "--classes", "classes.txt")
     assert code == 0
-    assert read_info(tmp_path / "lfov_tiny_v1.keras").classes[20] == "thing 20"
+    assert open_weights(tmp_path / "lfov_tiny_v1.keras").info.classes[20] == "thing 20"
     (tmp_path / "classes.txt").write_text("a\nb\n")
     code, _, err = deeplabctl(
         "convert-caffe", DATA / "lfov_tiny_v1.caffemodel", "--classes", "classes.txt", "--overwrite"

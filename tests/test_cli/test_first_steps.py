@@ -6,7 +6,7 @@ import pytest
 from small_training import SMALL
 
 from deeplabctl.data.images import read_label
-from deeplabctl.weights.model_info import read_info
+from deeplabctl.weights.locating import open_weights
 
 
 @pytest.mark.tf
@@ -28,7 +28,7 @@ def test_train_eval_infer_with_the_defaults_between_them(here, deeplabctl):
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if line["kind"] == "train"] == [1, 2, 4, 6, 8]
     assert [line["step"] for line in lines if line["kind"] == "validation"] == [4, 8]
-    info = read_info(run / "best.keras")
+    info = open_weights(run / "best.keras").info
     assert info.classes == ("background", "disc", "square")
     assert info.provenance["split"] == "train"
 

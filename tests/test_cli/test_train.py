@@ -14,7 +14,7 @@ from small_training import SMALL
 
 from deeplabctl.data.images import read_label, write_mask
 from deeplabctl.recipe import read_recipe
-from deeplabctl.weights.model_info import read_info
+from deeplabctl.weights.locating import open_weights
 
 
 def weights_of(path):
@@ -52,7 +52,7 @@ def test_start_from_a_run_takes_its_width_and_says_which_layers_are_new(here, de
     code, _, err = deeplabctl("train", "--data", "more", *plain, "--init", "a", "--steps", 4, "--run-dir", "b")
     assert code == 0
     assert "new: fc8_voc12" in err
-    assert read_info(here / "b" / "best.keras").width == 0.05
+    assert open_weights(here / "b" / "best.keras").info.width == 0.05
     code, _, err = deeplabctl("train", "--data", "more", *SMALL, "--init", "a", "--width", 0.5)
     assert code == 1
     assert "got width 0.05" in err
@@ -98,7 +98,7 @@ def test_interrupted_training_ends_with_a_model_and_exit_130(here):
     assert process.returncode == 130
     assert "stopped after" in out
     assert json.loads((here / "a" / "run.json").read_text())["status"] == "interrupted"
-    assert read_info(here / "a" / "last.keras").provenance["step"] >= 4
+    assert open_weights(here / "a" / "last.keras").info.provenance["step"] >= 4
 
 
 def test_missing_data_set_is_one_line(tmp_path):

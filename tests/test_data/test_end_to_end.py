@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from deeplabctl.data.images import read_label
-from deeplabctl.weights.model_info import read_info
+from deeplabctl.weights.locating import open_weights
 
 pytestmark = pytest.mark.tf
 
@@ -83,7 +83,7 @@ def test_annotated_images_become_a_network_that_predicts_their_classes(deeplabct
     code, out, _ = deeplabctl("train", "--data", "set", *TINY, "--run-dir", "run")
     assert code == 0
     assert "zebra" in out
-    assert read_info(tmp_path / "run" / "best.keras").classes == tuple(NAMES)
+    assert open_weights(tmp_path / "run" / "best.keras").info.classes == tuple(NAMES)
 
     code, out, _ = deeplabctl("eval", "--weights", "run", "--json", "-q")
     assert code == 0

@@ -77,7 +77,7 @@ def annotations(folder):
 
 
 def weights(folder):
-    reader = "deeplabctl.weights.reading:read_weight_file"
+    reader = "bombs:read_weights"
     for name, dataset in (("whole", {}), ("chunks", {"chunks": (1, 1, 100, 100)})):
         buffer = io.BytesIO()
         with h5py.File(buffer, "w") as file:

@@ -10,7 +10,7 @@ from forked_commands import spread
 from surroundings import snapshot
 from writing_commands import hidden_files, read_whole
 
-from deeplabctl.weights.reading import read_weight_file
+from deeplabctl.weights.locating import open_weights
 
 pytestmark = pytest.mark.tf
 
@@ -56,7 +56,7 @@ def _check_files(run, where):
         if path.is_file() and readable and not path.name.startswith("."):
             read_whole(path)
     for model in run.glob("*.keras"):
-        assert read_weight_file(model).weights, where
+        assert open_weights(model).weights, where
 
 
 def _complete(server, folder, undisturbed, where):
@@ -73,7 +73,7 @@ def _complete(server, folder, undisturbed, where):
 
 
 def _weights(path):
-    return {name: array.tobytes() for name, array in read_weight_file(path).weights.items()}
+    return {name: array.tobytes() for name, array in open_weights(path).weights.items()}
 
 
 def _figures(run):

@@ -58,10 +58,10 @@ def test_scales_their_maximum_and_every_label_are_caffes(net, size):
 def test_direct_paths_are_caffes_in_training_and_in_prediction(size):
     from deeplabctl.network.keras_model import apply_model, apply_rows, assign_weights, build_model
     from deeplabctl.weights.fitting import fit_weights
-    from deeplabctl.weights.reading import read_weight_file
+    from deeplabctl.weights.locating import open_weights
 
     expected = blobs(f"fwd_msc_d16_{size}.npz")
-    network = fit_weights(read_weight_file(family("msc_d16.caffemodel")))
+    network = fit_weights(open_weights(family("msc_d16.caffemodel")))
     assert (network.info.architecture, network.info.width, network.new_layers) == ("msc-largefov", 1 / 16, [])
     model = build_model("msc-largefov", 21, width=1 / 16)
     assign_weights(model, network.weights)
@@ -109,9 +109,9 @@ def test_model_file_opens_in_plain_keras_with_its_scales_in_the_facts(tmp_path, 
 
     from deeplabctl.network import ARCHITECTURES
     from deeplabctl.network.keras_model import assign_weights, build_model
-    from deeplabctl.weights.model_file import save_model
+    from deeplabctl.weights.fitting import read_network
     from deeplabctl.weights.model_info import ModelInfo
-    from deeplabctl.weights.networks import read_network
+    from deeplabctl.weights.sources.model_files import save_model
 
     model = build_model(architecture, 3, width=1 / 64)
     weights = ARCHITECTURES[architecture].random_weights(3, 1 / 64, seed=1)

@@ -105,9 +105,9 @@ def test_model_file_opens_in_plain_keras_with_the_same_logits(tmp_path):
     import sys
 
     from deeplabctl.prediction.segmenter import Segmenter
-    from deeplabctl.weights.model_file import save_model
+    from deeplabctl.weights.fitting import read_network
     from deeplabctl.weights.model_info import ModelInfo
-    from deeplabctl.weights.networks import read_network
+    from deeplabctl.weights.sources.model_files import save_model
 
     model = caffe_net("tiny")
     info = ModelInfo(tuple(f"class {index}" for index in range(21)), width=1 / 32, provenance={"source": "a test"})

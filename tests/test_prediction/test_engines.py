@@ -15,9 +15,8 @@ from deeplabctl.errors import DataError, RecipeError
 from deeplabctl.network import ARCHITECTURES, preprocess
 from deeplabctl.prediction import PredictionSettings, Segmenter
 from deeplabctl.prediction.engines import has_gpu, with_engine
-from deeplabctl.weights.fitting import Network
+from deeplabctl.weights.fitting import Network, read_network
 from deeplabctl.weights.model_info import ModelInfo
-from deeplabctl.weights.networks import read_network
 
 NETS = {"slim": "lfov_slim_v1.caffemodel", "tiny": "lfov_tiny_v2.caffemodel"}
 LEAST = 1e-18  # of the scores that are compared: the kernels' are at least 2**-64

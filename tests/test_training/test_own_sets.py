@@ -26,9 +26,9 @@ def plan_own(dataset, *settings, report=silent, **options):
 
 
 def weights_of(path):
-    from deeplabctl.weights.reading import read_weight_file
+    from deeplabctl.weights.locating import open_weights
 
-    return {name: array.tobytes() for name, array in read_weight_file(path).weights.items()}
+    return {name: array.tobytes() for name, array in open_weights(path).weights.items()}
 
 
 def test_own_is_the_recipe_of_sets_that_are_neither_vocs_nor_the_built_in_one(dataset, tmp_path):

@@ -3,39 +3,39 @@ import numpy as np
 import pytest
 from caffe_bytes import block, dims, number, packed, v2
 from family_files import DATA, family
+from tiny_weights import weight_file
 
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import ARCHITECTURES
-from deeplabctl.weights.architectures import architecture_of
 from deeplabctl.weights.conversion import plan_conversion
 from deeplabctl.weights.fitting import fit_weights
-from deeplabctl.weights.reading import read_weight_file
+from deeplabctl.weights.locating import open_weights
 
 ASPP_L = DATA / "aspp_l_d32_train_init.caffemodel"
 
 
-def shapes_of(architecture):
-    return {name: array.shape for name, array in ARCHITECTURES[architecture].random_weights(3, 1 / 64, 0).items()}
+def arrays_of(architecture):
+    return ARCHITECTURES[architecture].random_weights(3, 1 / 64, 0)
 
 
 @pytest.mark.parametrize("architecture", ["largefov", "resnet101"])
-def test_architecture_is_told_by_the_names_of_the_layers(architecture, tmp_path):
-    assert architecture_of(shapes_of(architecture), {}, tmp_path) == architecture
+def test_architecture_is_told_by_the_names_of_the_layers(architecture):
+    assert weight_file(arrays_of(architecture)).architecture() == architecture
 
 
-def test_body_of_vgg_alone_becomes_largefov(tmp_path):
-    convs = {name: shape for name, shape in shapes_of("aspp-l").items() if name.startswith("conv")}
-    assert architecture_of(convs, {}, tmp_path) == "largefov"
+def test_body_of_vgg_alone_becomes_largefov():
+    convs = {name: array for name, array in arrays_of("aspp-l").items() if name.startswith("conv")}
+    assert weight_file(convs).architecture() == "largefov"
 
 
 @pytest.mark.parametrize(("architecture", "rates"), [("aspp-s", (2, 4, 8, 12)), ("aspp-l", (6, 12, 18, 24))])
-def test_branches_are_told_apart_by_the_dilations_in_the_file(tmp_path, architecture, rates):
+def test_branches_are_told_apart_by_the_dilations_in_the_file(architecture, rates):
     dilations = {f"fc6_{branch}": (rate,) for branch, rate in enumerate(rates, 1)}
-    assert architecture_of(shapes_of("aspp-s"), dilations, tmp_path) == architecture
+    assert weight_file(arrays_of("aspp-s"), dilations=dilations).architecture() == architecture
     with pytest.raises(WeightsError, match=r"tell aspp-s from aspp-l, .* name it: `architecture`"):
-        architecture_of(shapes_of("aspp-s"), {}, tmp_path)
+        weight_file(arrays_of("aspp-s")).architecture()
     with pytest.raises(WeightsError, match="tell aspp-s from aspp-l"):
-        architecture_of(shapes_of("aspp-s"), {"fc6_1": (5,)}, tmp_path)
+        weight_file(arrays_of("aspp-s"), dilations={"fc6_1": (5,)}).architecture()
 
 
 @pytest.mark.parametrize(
@@ -48,11 +48,11 @@ def test_dilations_of_v2_layers_are_read_packed_or_not(tmp_path, write):
         100, block(1, "fc6_1") + block(2, "Convolution") + settings + block(7, dims(1, 1, 1, 1) + packed(5, [1]))
     )
     (tmp_path / "a.caffemodel").write_bytes(layer + content)
-    assert read_weight_file(tmp_path / "a.caffemodel").dilations == {"fc6_1": (6, 12)}
+    assert open_weights(tmp_path / "a.caffemodel").dilations == {"fc6_1": (6, 12)}
 
 
 def test_caffes_training_net_becomes_aspp_l_with_its_classes():
-    network = fit_weights(read_weight_file(ASPP_L))
+    network = fit_weights(open_weights(ASPP_L))
     assert (network.info.architecture, network.info.width) == ("aspp-l", 1 / 32)
     assert (network.new_layers, network.classes_in_file) == ([], 21)
 
@@ -67,7 +67,7 @@ def test_caffes_training_net_becomes_aspp_l_with_its_classes():
     ],
 )
 def test_files_of_the_family_become_their_architectures(name, architecture):
-    network = fit_weights(read_weight_file(family(f"{name}.caffemodel")))
+    network = fit_weights(open_weights(family(f"{name}.caffemodel")))
     assert (network.info.architecture, network.new_layers, network.notes) == (architecture, [], [])
 
 
@@ -87,12 +87,9 @@ def test_file_without_dilations_takes_the_architecture_that_is_named(tmp_path):
 
 
 def test_classifiers_of_other_names_and_class_counts_are_found():
-    weights = {
-        name.replace("voc12", "mine"): array
-        for name, array in ARCHITECTURES["aspp-l"].random_weights(4, 1 / 64, 0).items()
-    }
-    file = read_weight_file(ASPP_L)
-    renamed = type(file)(file.path, file.format, weights, dilations=file.dilations)
+    found = ARCHITECTURES["aspp-l"].random_weights(4, 1 / 64, 0)
+    weights = {name.replace("voc12", "mine"): array for name, array in found.items()}
+    renamed = weight_file(weights, dilations=open_weights(ASPP_L).dilations)
     network = fit_weights(renamed)
     assert network.classes_in_file == 4
     assert network.notes == [f"fc8_mine_{n} is used as the classifier fc8_voc12_{n}" for n in range(1, 5)]
@@ -115,8 +112,7 @@ def test_vgg_16_becomes_four_branches_of_different_filters():
     weights["fc7/kernel"] = np.broadcast_to(np.float32(0.25), (4096, 4096))
     weights |= {"fc7/bias": np.zeros(4096, np.float32), "fc8/bias": np.zeros(1000, np.float32)}
     weights["fc8/kernel"] = np.zeros((4096, 1000), np.float32)
-    file = read_weight_file(ASPP_L)
-    network = fit_weights(type(file)(file.path, file.format, weights), architecture="aspp-l", seed=3)
+    network = fit_weights(weight_file(weights), architecture="aspp-l", seed=3)
     assert network.new_layers == [f"fc8_voc12_{n}" for n in range(1, 5)]
     chosen = [network.weights[f"fc6_{n}/bias"] for n in range(1, 5)]
     assert len({array.tobytes() for array in chosen}) == 4
@@ -129,9 +125,8 @@ def test_missing_bias_is_zero_and_a_missing_part_of_a_norm_is_named():
     weights = ARCHITECTURES["resnet101"].random_weights(4, 1 / 64, 0)
     for head in range(4):
         del weights[f"fc1_voc12_c{head}/bias"]
-    file = read_weight_file(ASPP_L)
-    network = fit_weights(type(file)(file.path, file.format, weights))
+    network = fit_weights(weight_file(weights))
     assert not network.weights["fc1_voc12_c2/bias"].any()
     del weights["bn4b7_branch2a/gamma"]
     with pytest.raises(WeightsError, match=r"resnet101 of width 0\.015625: - bn4b7_branch2a/gamma \(missing\)"):
-        fit_weights(type(file)(file.path, file.format, weights))
+        fit_weights(weight_file(weights))

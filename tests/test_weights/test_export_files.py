@@ -4,20 +4,19 @@ import zipfile
 
 import pytest
 from exports import CLASSES, small_network, write_lookalike, write_onnx
+from tiny_weights import read_weights
 
 from deeplabctl.errors import WeightsError
-from deeplabctl.weights.export_files import read_export, write_facts
-from deeplabctl.weights.formats import Format, identify
-from deeplabctl.weights.networks import read_network
-from deeplabctl.weights.reading import read_shapes, read_weight_file
-from deeplabctl.weights.training_start import start_weights
+from deeplabctl.weights.fitting import read_network
+from deeplabctl.weights.locating import open_weights
+from deeplabctl.weights.sources.caffemodels import CaffeModel
+from deeplabctl.weights.sources.exports import EXPORTS, write_facts
+from deeplabctl.weights.starting import start_weights
 
 pytest.importorskip("onnx")
 
-FORMATS = {"onnx": Format.ONNX, "tflite": Format.TFLITE, "savedmodel": Format.SAVED_MODEL}
 
-
-@pytest.fixture(params=FORMATS)
+@pytest.fixture(params=EXPORTS)
 def exported(request, tmp_path):
     """Return an export's path, its format and its facts."""
     path = tmp_path / "net.dat"  # its name tells nothing
@@ -27,7 +26,7 @@ def exported(request, tmp_path):
 
 def test_facts_are_read_as_they_were_written(exported):
     path, format_, info = exported
-    assert identify(path) is FORMATS[format_]
+    assert type(open_weights(path)) is EXPORTS[format_]
     network = read_network(path)
     assert network.info == info
     assert (network.info.classes, network.export, network.weights) == (CLASSES, path, {})
@@ -52,12 +51,12 @@ def test_plain_readers_find_the_facts(exported):
 
 
 def test_facts_are_replaced_and_the_graph_stays(exported):
-    path, format_, info = exported
+    path, _, info = exported
     agreeing = dataclasses.replace(info.export, agreement={"labels": 0.5})
     before = size_of(path)
     again = write_facts(path, dataclasses.replace(info, export=agreeing))
     assert again.export.sha256 == info.export.sha256
-    assert read_export(path, format_) == again
+    assert open_weights(path).info == again
     assert write_facts(path, info) == info
     assert size_of(path) == before
 
@@ -79,14 +78,14 @@ def test_graph_that_was_changed_is_refused_before_any_runtime_reads_it(exported)
 def test_saved_model_may_have_hidden_files_but_no_others(tmp_path):
     info = write_lookalike(tmp_path / "net", "savedmodel")
     (tmp_path / "net" / ".DS_Store").write_bytes(b"x")
-    assert read_export(tmp_path / "net", "savedmodel") == info
+    assert open_weights(tmp_path / "net").info == info
     (tmp_path / "net" / "saved_model.cpb").write_bytes(b"x")  # which TensorFlow might read in place of the other
     with pytest.raises(WeightsError, match=r"expected the saved_model\.cpb that was exported, got another"):
-        read_export(tmp_path / "net", "savedmodel")
+        assert open_weights(tmp_path / "net").info
     (tmp_path / "net" / "saved_model.cpb").unlink()
     (tmp_path / "net" / "variables" / "variables.index").unlink()
     with pytest.raises(WeightsError, match=r"expected the variables/variables\.index that was exported"):
-        read_export(tmp_path / "net", "savedmodel")
+        assert open_weights(tmp_path / "net").info
 
 
 def test_file_that_is_cut_off_or_of_another_program_is_refused_in_one_line(tmp_path):
@@ -144,8 +143,8 @@ def test_facts_that_no_export_writes_are_refused(tmp_path, change):
 def test_exports_are_not_trained_or_converted_further(exported):
     path, _, _ = exported
     for read in (
-        lambda: read_weight_file(path),
-        lambda: read_shapes(path),
+        lambda: read_weights(path),
+        lambda: open_weights(path).shapes,
         lambda: start_weights(str(path), "largefov", len(CLASSES), small_network().info.width, 0),
     ):
         with pytest.raises(WeightsError, match="was exported to be run: eval and infer take it"):
@@ -158,5 +157,5 @@ def test_solver_states_and_nets_of_caffe_are_no_onnx_files(tmp_path):
 
     state = number(1, 8) + block(2, "net.caffemodel") + block(3, b"\x2a\x04abcd")
     (tmp_path / "a.solverstate").write_bytes(state)
-    assert identify(tmp_path / "a.solverstate") is Format.CAFFE
-    assert identify(TINY) is Format.CAFFE
+    assert type(open_weights(tmp_path / "a.solverstate")) is CaffeModel
+    assert type(open_weights(TINY)) is CaffeModel

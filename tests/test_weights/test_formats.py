@@ -4,14 +4,15 @@ from pathlib import Path
 import pytest
 
 from deeplabctl.errors import WeightsError
-from deeplabctl.weights.formats import Format, identify
+from deeplabctl.weights.locating import open_weights
+from deeplabctl.weights.sources.torch_files import TorchFile
 
 
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (b"\xff\xd8\xff\xe0\x00\x10JFIF", "a JPEG picture"),
-        (b"\x89PNG\r\n\x1a\n", "a PNG picture"),
+        (b"\xff\xd8\xff\xe0\x00\x10JFIF", "a JPEG image"),
+        (b"\x89PNG\r\n\x1a\n", "a PNG image"),
         (b"name: 'LargeFOV'\nlayers { name: 'conv1_1' }\n", "a prototxt"),
         (b"# comment\n\nlayer {\n", "a prototxt"),
         (b"PK\x05\x06" + b"\x00" * 18, "an unknown format"),
@@ -28,7 +29,7 @@ def test_file_without_weights_is_named_for_what_it_is(tmp_path, content, what):
     path = tmp_path / "model.caffemodel"
     path.write_bytes(content)
     with pytest.raises(WeightsError, match=what) as caught:
-        identify(path)
+        open_weights(path)
     assert "\n" not in str(caught.value)
 
 
@@ -37,9 +38,9 @@ def test_zip_archives_are_told_apart(tmp_path):
         with zipfile.ZipFile(tmp_path / f"{Path(name).stem}.keras", "w") as archive:
             archive.writestr(name, "x")
     with pytest.raises(WeightsError, match="a zip archive; unpack"):
-        identify(tmp_path / "a.keras")
-    assert identify(tmp_path / "data.keras") is Format.TORCH
+        open_weights(tmp_path / "a.keras")
+    assert type(open_weights(tmp_path / "data.keras")) is TorchFile
     whole = (tmp_path / "a.keras").read_bytes()
     (tmp_path / "a.keras").write_bytes(whole[:20])
     with pytest.raises(WeightsError, match="damaged or cut off"):
-        identify(tmp_path / "a.keras")
+        open_weights(tmp_path / "a.keras")

@@ -1,11 +1,12 @@
 import h5py
 import numpy as np
 import pytest
+from tiny_weights import read_weights
 
 from deeplabctl.errors import WeightsError
 from deeplabctl.weights.conversion import plan_conversion
-from deeplabctl.weights.networks import read_network
-from deeplabctl.weights.reading import read_weight_file
+from deeplabctl.weights.fitting import read_network
+from deeplabctl.weights.locating import open_weights
 
 
 @pytest.mark.tf
@@ -16,7 +17,7 @@ def test_keras_vgg16_files_give_its_convolutions(tmp_path, suffix):
     vgg = keras.applications.VGG16(include_top=False, weights=None)
     path = tmp_path / f"vgg{suffix}"
     vgg.save_weights(path) if suffix == ".weights.h5" else vgg.save(path)
-    weights = read_weight_file(path).weights
+    weights = read_weights(path)
     names = [f"conv{b}_{n}" for b, count in enumerate((2, 2, 3, 3, 3), 1) for n in range(1, count + 1)]
     assert list(weights) == [f"{name}/{part}" for name in names for part in ("kernel", "bias")]
     for name in names:
@@ -42,7 +43,7 @@ def test_legacy_weight_file_of_keras_reads_with_its_top(tmp_path):
             shape = (3, 3, 2, 2) if name.startswith("block") else (2, 2)
             group[weight_names[0]] = np.full(shape, number, np.float32)
             group[weight_names[1]] = np.zeros(2, np.float32)
-    weights = read_weight_file(tmp_path / "vgg.h5").weights
+    weights = read_weights(tmp_path / "vgg.h5")
     kernels = {name: array for name, array in weights.items() if name.endswith("/kernel")}
     assert list(kernels)[-4:] == ["conv5_3/kernel", "fc6/kernel", "fc7/kernel", "fc8/kernel"]
     assert [int(kernel.flat[0]) for kernel in kernels.values()] == list(range(16))
@@ -66,7 +67,7 @@ def test_arrays_in_other_files_are_refused(tmp_path, elsewhere):
                 layout[:] = h5py.VirtualSource(tmp_path / "other.h5", "bias", (2,))
                 group.create_virtual_dataset("1", layout)
     with pytest.raises(WeightsError, match=r"layer conv1_1: expected floats in the file itself|cannot be read"):
-        read_weight_file(tmp_path / "net.h5")
+        read_weights(tmp_path / "net.h5")
 
 
 @pytest.mark.tf
@@ -87,7 +88,7 @@ def test_keras_resnet101_computes_the_same_up_to_where_deeplab_dilates(tmp_path,
             variable.assign(rng.uniform(0.1, 1.0, variable.shape))
     path = tmp_path / f"resnet{suffix}"
     theirs.save_weights(path) if suffix == ".weights.h5" else theirs.save(path)
-    network = fit_weights(read_weight_file(path), num_classes=2)
+    network = fit_weights(open_weights(path), num_classes=2)
     assert (network.info.architecture, network.info.width) == ("resnet101", 1)
     assert network.new_layers == [f"fc1_voc12_c{number}" for number in range(4)]
     model = build_model("resnet101", 2)

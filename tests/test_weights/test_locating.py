@@ -3,8 +3,8 @@ import os
 import pytest
 
 from deeplabctl.errors import WeightsError
+from deeplabctl.weights.fitting import read_network
 from deeplabctl.weights.locating import find_weights
-from deeplabctl.weights.networks import read_network
 
 
 def make_run(path, age):

@@ -2,17 +2,18 @@ import json
 import zipfile
 
 import pytest
+from tiny_weights import read_weights
 
 from deeplabctl.errors import WeightsError
-from deeplabctl.weights.model_info import read_info
+from deeplabctl.weights.locating import open_weights
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff\xe0", b"PK\x03\x04 cut off", b"<html>"])
 def test_files_that_are_not_models_are_refused_in_one_line(tmp_path, content):
     path = tmp_path / "model.keras"
     path.write_bytes(content)
-    with pytest.raises(WeightsError, match=r"expected a \.keras model file") as caught:
-        read_info(path)
+    with pytest.raises(WeightsError, match=r"expected a model file \(\.keras\)") as caught:
+        read_weights(path)
     assert "\n" not in str(caught.value)
 
 
@@ -28,4 +29,4 @@ def test_facts_that_no_training_writes_are_refused(tmp_path, provenance):
     with zipfile.ZipFile(tmp_path / "net.keras", "w") as archive:
         archive.writestr("deeplabctl.json", json.dumps(facts))
     with pytest.raises(WeightsError, match=r"net\.keras: the file is damaged"):
-        read_info(tmp_path / "net.keras")
+        assert open_weights(tmp_path / "net.keras").info

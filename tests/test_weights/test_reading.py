@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from caffe_bytes import legacy, packed, v1
 from caffe_files import TINY, fixture
-from tiny_weights import tiny_variables
+from tiny_weights import read_weights, tiny_variables
 
 from deeplabctl.caffe import read_caffemodel
 from deeplabctl.network import ARCHITECTURES
-from deeplabctl.weights.reading import read_shapes, read_weight_file
+from deeplabctl.weights.locating import open_weights
 
 
 def test_caffes_inner_product_is_flattened_by_channel_first(tmp_path):
@@ -20,7 +20,7 @@ def test_caffes_inner_product_is_flattened_by_channel_first(tmp_path):
         "fc6", legacy(1, 1, 2, 25088) + packed(5, matrix.ravel()), legacy(1, 1, 1, 2) + packed(5, [0, 0]), type_=14
     )
     (tmp_path / "vgg.caffemodel").write_bytes(fc6)
-    kernel = read_weight_file(tmp_path / "vgg.caffemodel").weights["fc6/kernel"]
+    kernel = read_weights(tmp_path / "vgg.caffemodel")["fc6/kernel"]
     np.testing.assert_array_equal(kernel.reshape(7, 7, 512, 2), matrix.transpose(2, 3, 1, 0))
 
 
@@ -57,9 +57,9 @@ WRITERS = {
 @pytest.mark.parametrize("kind", WRITERS)
 def test_kernel_shapes_are_those_of_the_whole_file(tmp_path, kind):
     WRITERS[kind](tmp_path / "w")
-    shapes, _ = read_shapes(tmp_path / "w")
+    shapes = open_weights(tmp_path / "w").shapes
     assert shapes == ARCHITECTURES["largefov"].weight_shapes(21, 1 / 32)
-    assert shapes == {name: array.shape for name, array in read_weight_file(tmp_path / "w").weights.items()}
+    assert shapes == {name: array.shape for name, array in read_weights(tmp_path / "w").items()}
 
 
 @pytest.mark.parametrize("kind", ["caffemodel", "keras hdf5"])
@@ -71,9 +71,9 @@ def test_kernel_shapes_are_read_without_the_arrays(tmp_path, kind):
             for index, shape in enumerate(kernel_shapes(1 / 8)):
                 root[f"layers/conv2d{f'_{index}' * (index > 0)}/vars/0"] = np.zeros(shape, np.float32)
                 root[f"layers/conv2d{f'_{index}' * (index > 0)}/vars/1"] = np.zeros(shape[-1], np.float32)
-    read_shapes(path)  # imports
+    assert open_weights(path).shapes  # imports
     tracemalloc.start()
-    assert read_shapes(path)[0] == ARCHITECTURES["largefov"].weight_shapes(21, 1 / 8)
+    assert open_weights(path).shapes == ARCHITECTURES["largefov"].weight_shapes(21, 1 / 8)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert path.stat().st_size > 1_200_000

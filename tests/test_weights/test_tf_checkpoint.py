@@ -3,12 +3,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from family_files import family
-from tiny_weights import same_as_variables, tiny_variables
+from tiny_weights import read_weights, same_as_variables, tiny_variables
 
 from deeplabctl.errors import WeightsError
-from deeplabctl.weights.formats import Format
-from deeplabctl.weights.networks import read_network
-from deeplabctl.weights.reading import read_weight_file
+from deeplabctl.weights.fitting import read_network
+from deeplabctl.weights.locating import open_weights
+from deeplabctl.weights.sources.tensorflow_checkpoints import TensorFlowCheckpoint
 
 pytestmark = pytest.mark.tf
 
@@ -25,13 +25,13 @@ def test_tensorflow_1_checkpoint_comes_back_equal_by_any_of_its_names(tmp_path):
         prefix = tf1.train.Saver(made).save(session, str(tmp_path / "model.ckpt"), global_step=3)
     assert prefix.endswith("model.ckpt-3")
     for suffix in ("", ".index", ".data-00000-of-00001"):
-        file = read_weight_file(tmp_path / f"model.ckpt-3{suffix}")
-        assert file.format is Format.TENSORFLOW
+        file = open_weights(tmp_path / f"model.ckpt-3{suffix}")
+        assert isinstance(file, TensorFlowCheckpoint)
         same_as_variables(file.weights, variables)
         assert read_network(tmp_path / f"model.ckpt-3{suffix}").info.width == 1 / 32
     (tmp_path / "model.ckpt-3.data-00000-of-00001").unlink()
     with pytest.raises(WeightsError, match=r"expected model\.ckpt-3\.data-00000-of-00001 beside"):
-        read_weight_file(tmp_path / "model.ckpt-3.index")
+        read_weights(tmp_path / "model.ckpt-3.index")
 
 
 def test_checkpoint_of_the_first_format_and_norms_come_back_equal_without_slots(tmp_path):
@@ -52,8 +52,8 @@ def test_checkpoint_of_the_first_format_and_norms_come_back_equal_without_slots(
             session.run(tf1.global_variables_initializer())
             saver = tf1.train.Saver(made, write_version=version)
             path = saver.save(session, str(tmp_path / f"model{version}.ckpt"), write_meta_graph=False)
-        file = read_weight_file(Path(path))
-        assert file.format is Format.TENSORFLOW
+        file = open_weights(Path(path))
+        assert isinstance(file, TensorFlowCheckpoint)
         expected = {name.replace(part, names.get(part, part)): array for name, array in variables.items()
                     for part in [name.split("/")[1]]}  # fmt: skip
         assert set(file.weights) == set(expected)
@@ -71,7 +71,7 @@ def test_cut_and_changed_checkpoints_of_the_first_format_are_one_line(tmp_path):
             broken[at] = rng.integers(256)
         (tmp_path / "w").write_bytes(broken if trial % 4 else broken[1000:])
         try:
-            read_weight_file(tmp_path / "w")
+            read_weights(tmp_path / "w")
         except WeightsError as error:
             errors.append(str(error))
     assert len(errors) > 15

@@ -6,14 +6,15 @@ import zipfile
 import numpy as np
 import pytest
 from family_files import family
+from tiny_weights import read_weights
 from torch_bytes import isht_name, kazuto_name, legacy, number, port_tensors, tensor, text, zipped
 
 from deeplabctl.caffe import net_weights, read_caffemodel
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.weights.fitting import fit_weights
-from deeplabctl.weights.formats import Format
-from deeplabctl.weights.reading import read_shapes, read_weight_file
+from deeplabctl.weights.locating import open_weights
+from deeplabctl.weights.sources.torch_files import TorchFile
 
 WIDTH = 1 / 64
 
@@ -39,21 +40,21 @@ def test_files_of_both_ports_in_both_containers_come_back_equal(tmp_path, contai
         zipped(path, tensors(name_of))
     else:
         path.write_bytes(legacy(tensors(name_of)))
-    file = read_weight_file(path)
-    assert file.format is Format.TORCH
+    file = open_weights(path)
+    assert isinstance(file, TorchFile)
     expected = weights()
     assert set(file.weights) == set(expected)
     for name, array in expected.items():
         np.testing.assert_array_equal(file.weights[name], array, strict=True)
     network = fit_weights(file)
     assert (network.info.architecture, network.info.width, network.new_layers) == ("resnet101", WIDTH, [])
-    assert read_shapes(path)[0] == {name: array.shape for name, array in expected.items()}
+    assert open_weights(path).shapes == {name: array.shape for name, array in expected.items()}
 
 
 @pytest.mark.parametrize("name", ["kazuto_r101_d32.pth", "drsleep_r101_d32.ckpt"])
 def test_weights_of_other_programs_are_caffes(name):
     expected = net_weights(read_caffemodel(family("r101_d32_train_init.caffemodel")))
-    found = read_weight_file(family(name)).weights
+    found = read_weights(family(name))
     assert set(found) == set(expected)
     for key, array in expected.items():
         np.testing.assert_array_equal(found[key], array)
@@ -68,7 +69,7 @@ def test_start_file_without_classifiers_leaves_its_own_out(tmp_path):
     named["fc.weight"] = rng.normal(size=(91, 32, 1, 1)).astype(np.float32)
     named["fc.bias"] = np.zeros(91, np.float32)
     (tmp_path / "coco.pth").write_bytes(legacy(named))
-    network = fit_weights(read_weight_file(tmp_path / "coco.pth"), num_classes=5)
+    network = fit_weights(open_weights(tmp_path / "coco.pth"), num_classes=5)
     assert network.new_layers == [f"fc1_voc12_c{number}" for number in range(4)]
     assert network.notes == ["fc, a classifier of 91 classes, is left out"]
 
@@ -79,14 +80,14 @@ def test_tensors_inside_a_training_programs_dictionary_are_found(tmp_path):
     with zipfile.ZipFile(tmp_path / "w", "w") as archive:
         archive.writestr("a/data.pkl", tree)
         archive.writestr("a/data/0", np.ones(588, "f4").tobytes())
-    assert list(read_weight_file(tmp_path / "w").weights) == ["conv1/kernel"]
+    assert list(read_weights(tmp_path / "w")) == ["conv1/kernel"]
 
 
 @pytest.mark.parametrize("dtype", ["f8", "f2"])
 def test_tensors_of_other_precisions_become_float32(tmp_path, dtype):
     values = np.linspace(-1, 1, 588).reshape(4, 3, 7, 7).astype(dtype)
     zipped(tmp_path / "w", {"conv1.weight": values})
-    kernel = read_weight_file(tmp_path / "w").weights["conv1/kernel"]
+    kernel = read_weights(tmp_path / "w")["conv1/kernel"]
     np.testing.assert_array_equal(kernel, values.transpose(2, 3, 1, 0).astype(np.float32), strict=True)
 
 
@@ -115,7 +116,7 @@ def test_file_that_calls_a_function_is_refused_and_nothing_is_called(tmp_path, c
     else:
         path.write_bytes(legacy(tensors(kazuto_name), extra))
     with pytest.raises(WeightsError, match=r"the PyTorch file is refused: it asks to call \S+mkdir") as caught:
-        read_weight_file(path)
+        read_weights(path)
     assert "\n" not in str(caught.value)
     assert not victim.exists()
 
@@ -141,7 +142,7 @@ def test_other_pickles_are_refused(tmp_path, pickled, message):
         archive.writestr("a/data.pkl", pickled)
     tracemalloc.start()
     with pytest.raises(WeightsError, match=message) as caught:
-        read_weight_file(tmp_path / "w")
+        read_weights(tmp_path / "w")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert "\n" not in str(caught.value)
@@ -162,7 +163,7 @@ def test_tensor_outside_its_storage_is_refused(tmp_path, shape, strides, offset,
         archive.writestr("a/data.pkl", tree)
         archive.writestr("a/data/0", bytes(4 * count))
     with pytest.raises(WeightsError, match=r"lies outside its storage|expected a storage, an offset"):
-        read_weight_file(tmp_path / "w")
+        read_weights(tmp_path / "w")
 
 
 @pytest.mark.parametrize("container", ["zip", "legacy"])
@@ -186,7 +187,7 @@ def test_cut_and_changed_files_are_one_line_or_read_in_bounded_memory(tmp_path, 
                 broken[at] = random.integers(256)
         path.write_bytes(broken)
         try:
-            read_weight_file(path)
+            read_weights(path)
         except WeightsError as error:
             errors.append(str(error))
     peak = tracemalloc.get_traced_memory()[1]
@@ -200,12 +201,12 @@ def test_compressed_and_big_endian_archives_are_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "w", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a/data.pkl", bytes(1 << 20))
     with pytest.raises(WeightsError, match="its entries are compressed"):
-        read_weight_file(tmp_path / "w")
+        read_weights(tmp_path / "w")
     with zipfile.ZipFile(tmp_path / "w", "w") as archive:
         archive.writestr("a/data.pkl", b"\x80\x02}.")
         archive.writestr("a/byteorder", "big")
     with pytest.raises(WeightsError, match="big-endian"):
-        read_weight_file(tmp_path / "w")
+        read_weights(tmp_path / "w")
 
 
 def test_legacy_file_whose_storage_claims_more_than_there_is_is_refused(tmp_path):
@@ -214,4 +215,4 @@ def test_legacy_file_whose_storage_claims_more_than_there_is_is_refused(tmp_path
     for claimed in (589, 1 << 40, -1):
         (tmp_path / "w").write_bytes(content[:at] + struct.pack("<q", claimed) + content[at + 8 :])
         with pytest.raises(WeightsError, match="expected 588 numbers; the file is damaged or cut off"):
-            read_weight_file(tmp_path / "w")
+            read_weights(tmp_path / "w")

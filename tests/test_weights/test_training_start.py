@@ -4,7 +4,7 @@ from caffe_files import TINY, read_blobs
 
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import ARCHITECTURES
-from deeplabctl.weights.training_start import start_weights, start_width
+from deeplabctl.weights.starting import start_weights, start_width
 
 
 def test_random_start_is_new_in_every_layer():

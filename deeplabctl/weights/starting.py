@@ -1,53 +1,63 @@
-"""Read whole networks, and build them as Keras models."""
+"""Prepare the weights that a training starts from: random ones, those of ImageNet, or those of a file."""
 
 from __future__ import annotations
 
 import math
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.errors import WeightsError
-from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE, keras_model, layer_of
-from deeplabctl.weights.export_files import read_export
-from deeplabctl.weights.fitting import Network, fit_weights
-from deeplabctl.weights.formats import EXPORTS, identify
-from deeplabctl.weights.locating import weights_path
-from deeplabctl.weights.reading import read_weight_file
-from deeplabctl.weights.training_start import read_start
+from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE, Weights, keras_model, layer_of
+from deeplabctl.weights.fitting import fit_weights
+from deeplabctl.weights.locating import open_weights
+from deeplabctl.weights.sources.keras_files import ImageNet
+from deeplabctl.weights.weight_file import WeightFile
 
 if TYPE_CHECKING:
     import keras
 
+RANDOM, IMAGENET = "random", "imagenet"  # in place of the name of a weight file
 
-def read_network(path: str | os.PathLike[str]) -> Network:
-    """Read a whole network from a weight file of any format, from a run directory or an export.
 
-    Raises WeightsError for a file without a classifier, and for one that does not fit.
+def open_start(init: str, architecture: str) -> WeightFile | None:
+    """Open what a training starts from: "imagenet", a weight file, or a run directory; None for "random"."""
+    if init == RANDOM:
+        return None
+    return ImageNet(architecture) if init == IMAGENET else open_weights(init)
+
+
+def start_width(init: str, architecture: str, width: float | None = None) -> float:
+    """Return the width of a network that starts from ``init``, without reading all of its weights.
+
+    Raises WeightsError for a file that cannot be read, and if another ``width`` is asked for.
     """
-    path = weights_path(Path(path))
-    if (format_ := EXPORTS.get(identify(path))) is not None:
-        info = read_export(path, format_)
-        return Network(info, {}, [], [], len(info.classes), path)
-    file = read_weight_file(path)
-    network = fit_weights(file)
-    if network.classes_in_file is None:
-        found = ", ".join(dict.fromkeys(map(layer_of, file.weights)))
+    file = open_start(init, architecture)
+    if file is None:
+        return 1.0 if width is None else width
+    found, shapes = file.width(architecture), ARCHITECTURES[architecture].weight_shapes
+    if width is not None and shapes(2, width) != shapes(2, found):
         raise WeightsError(
-            f"weights {file.path}: expected a whole network, got layers without a classifier "
-            f"({found}); train one from them: deeplabctl train with `init=FILE`"
+            f"init {init}: expected weights of width {width:g}, got width {found:g}; "
+            "leave the width out, or start from random weights (`init=random`)"
         )
-    if file.info is not None and len(file.info.classes) != network.classes_in_file:
-        raise WeightsError(
-            f"weights {file.path}: expected a classifier of {len(file.info.classes)} classes, "
-            f"got {network.classes_in_file}"
-        )
-    if network.new_layers:
-        raise WeightsError(
-            f"weights {file.path}: expected a whole network, got one without {', '.join(network.new_layers)}"
-        )
-    return network
+    return found
+
+
+def start_weights(
+    init: str, architecture: str, num_classes: int, width: float, seed: int
+) -> tuple[Weights, list[str], list[str]]:
+    """Return the weights to start from, the names of the layers that are random, and notes of what was done.
+
+    Raises WeightsError for weights that do not fit.
+    """
+    file = open_start(init, architecture)
+    if file is None:
+        weights = ARCHITECTURES[architecture].random_weights(num_classes, width, seed)
+        return weights, list(dict.fromkeys(map(layer_of, weights))), []
+    network = fit_weights(file, architecture=architecture, num_classes=num_classes, width=width, seed=seed)
+    new = f"new: {', '.join(network.new_layers) or 'none'}"
+    return network.weights, network.new_layers, [f"weights from {init}", *network.notes, new]
 
 
 def build_model(
@@ -78,11 +88,11 @@ def build_model(
         raise ValueError(f"num_classes: expected 1 to {IGNORE_LABEL}, got {num_classes}")
     if width is not None and not 0 < width < math.inf:
         raise ValueError(f"width: expected a number above 0, got {width}")
-    if weights is None:
+    file = None if weights is None else open_start(os.fspath(weights), architecture)
+    if file is None:
         width = 1.0 if width is None else width
         layers = ARCHITECTURES[architecture].random_weights(num_classes, width, seed)
     else:
-        file = read_start(os.fspath(weights), architecture)
         network = fit_weights(file, architecture=architecture, num_classes=num_classes, width=width, seed=seed)
         if network.classes_in_file not in (None, num_classes):
             raise WeightsError(

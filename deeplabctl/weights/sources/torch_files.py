@@ -1,4 +1,4 @@
-"""Read the tensors of PyTorch's files (``.pth``, ``torch.save``) without PyTorch and without calling anything.
+"""Read PyTorch's files (``.pth``, ``torch.save``) of the ports of DeepLab-ResNet, without PyTorch or calling anything.
 
 A new file is a zip archive: a pickle ``data.pkl`` that names storages, and an entry ``data/KEY`` for each. An old one
 (before 1.6) is a sequence of pickles (a magic number, a version, the sizes of types, the object, the storages' keys),
@@ -7,19 +7,23 @@ and then, for each key, a number of elements and the elements themselves.
 
 from __future__ import annotations
 
-import mmap
+import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from deeplabctl.errors import WeightsError
-from deeplabctl.weights.formats import DAMAGED_ZIP, TORCH_MAGIC, ZIP
-from deeplabctl.weights.inert_pickle import Built, Named, PickleError, read_pickle
+from deeplabctl.network import Weights
+from deeplabctl.weights.sources.pickles import Built, Named, PickleError, mapped, read_pickle
+from deeplabctl.weights.weight_file import DAMAGED_ZIP, ZIP, Beginning, WeightFile
+
+_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # a pickle of the number with which an old .pth begins
 
 # Storage classes by their names; elements of bfloat16 are the upper halves of float32's.
 _DTYPES = {
@@ -30,6 +34,7 @@ _REBUILD = ("torch._utils", "_rebuild_tensor_v2")
 _PARAMETER = ("torch._utils", "_rebuild_parameter")
 _ORDERED_DICT = ("collections", "OrderedDict")
 _INSIDE = ("state_dict", "model", "model_state_dict")  # under which training programs put the tensors
+_ALLOWED = {_REBUILD, _PARAMETER, _ORDERED_DICT, *(("torch", name) for name in _DTYPES)}
 _MOST_KEYS = 100_000
 
 # What reading a damaged file can raise.
@@ -44,24 +49,36 @@ class _Storage(NamedTuple):
     size: int
 
 
-def read_torch_tensors(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Return the tensors of a saved ``state_dict`` by name; floats of half precision become float32.
+class TorchFile(WeightFile):
+    """Hold a ``.pth`` file with a ``state_dict`` of one of the ports."""
 
-    Nothing that the file names is called: whatever is not a tensor, a dictionary, a list or a number is refused. Raises
-    WeightsError, in one line, for that and for damaged files.
-    """
-    try:
-        with path.open("rb") as file:
-            if file.read(len(ZIP)) == ZIP:
-                tree, load = _read_zip(file, path.stat().st_size)
-            else:
-                tree, load = _read_legacy(file)
-            return _tensors(tree, load)
-    except OSError as error:
-        raise WeightsError(f"weights {path}: cannot be read ({error.strerror or error})") from None
-    except _DAMAGED as error:
-        reason = str(error) or type(error).__name__
-        raise WeightsError(f"weights {path}: the PyTorch file is refused: {reason[:300]}") from None
+    words = "PyTorch file (.pth)"
+
+    @classmethod
+    def recognises(cls, start: Beginning) -> bool:
+        """Tell whether it is a zip archive with a pickle, or begins with the number of an older file."""
+        return any(name.endswith("data.pkl") for name in start.entries) or start.head.startswith(_MAGIC)
+
+    @cached_property
+    def weights(self) -> Weights:
+        """Return the weights; floats of half precision become float32.
+
+        Nothing that the file names is called: whatever is not a tensor, a dictionary, a list or a number is refused.
+        Raises WeightsError, in one line, for that and for damaged files.
+        """
+        try:
+            with self.path.open("rb") as file:
+                if file.read(len(ZIP)) == ZIP:
+                    tree, load = _read_zip(file, self.path.stat().st_size)
+                else:
+                    tree, load = _read_legacy(file)
+                tensors = _tensors(tree, load)
+        except OSError as error:
+            raise WeightsError(f"weights {self.path}: cannot be read ({error.strerror or error})") from None
+        except _DAMAGED as error:
+            reason = str(error) or type(error).__name__
+            raise WeightsError(f"weights {self.path}: the PyTorch file is refused: {reason[:300]}") from None
+        return _weights_of_tensors(tensors, self.path)
 
 
 Loader = Callable[[_Storage], npt.NDArray[Any]]
@@ -85,37 +102,32 @@ def _read_zip(file: BinaryIO, size: int) -> tuple[Any, Loader]:
             contents[storage.key] = archive.read(f"{folder}data/{storage.key}")
         return _elements(storage, contents[storage.key])
 
-    tree = read_pickle(BytesIO(archive.read(name)), _persistent)
-    return tree, load
+    return read_pickle(BytesIO(archive.read(name)), _ALLOWED, _persistent), load
 
 
 def _read_legacy(file: BinaryIO) -> tuple[Any, Loader]:
-    # A mapped file returns what there is where a damaged length asks for more.
-    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    stream = cast(BinaryIO, mapped)
-    if mapped[: len(TORCH_MAGIC)] != TORCH_MAGIC:
-        raise PickleError("expected a file of torch.save")
+    content = mapped(file)
     for _ in range(3):  # the magic number, the version of the format, sizes of types
-        read_pickle(stream, _persistent)
+        read_pickle(content, _ALLOWED)
     used: dict[str, _Storage] = {}
 
     def persistent(value: Any) -> _Storage:
         storage = _persistent(value)
         return used.setdefault(storage.key, storage)
 
-    tree = read_pickle(stream, persistent)
-    keys = read_pickle(stream, _persistent)
+    tree = read_pickle(content, _ALLOWED, persistent)
+    keys = read_pickle(content, _ALLOWED)
     if not isinstance(keys, list) or len(keys) > _MOST_KEYS:
         raise PickleError("expected a list of storages")
     places: dict[str, tuple[int, int]] = {}
-    position = mapped.tell()
+    position = content.tell()
     for key in keys:
         storage = used.get(str(key))
         if storage is None:
             raise PickleError(f"storage {str(key)[:40]} belongs to no tensor")
-        count = int.from_bytes(mapped[position : position + 8], "little", signed=True)
+        count = int.from_bytes(content[position : position + 8], "little", signed=True)
         size = count * np.dtype(_DTYPES[storage.type]).itemsize
-        if count != storage.size or position + 8 + size > len(mapped):
+        if count != storage.size or position + 8 + size > len(content):
             raise PickleError(
                 f"storage {storage.key[:40]}: expected {storage.size} numbers; the file is damaged or cut off"
             )
@@ -126,7 +138,7 @@ def _read_legacy(file: BinaryIO) -> tuple[Any, Loader]:
         if storage.key not in places:
             raise PickleError(f"storage {storage.key[:40]} is missing")
         start, size = places[storage.key]
-        return _elements(storage, mapped[start : start + size])
+        return _elements(storage, content[start : start + size])
 
     return tree, load
 
@@ -176,7 +188,7 @@ def _tensor(value: Built, load: Loader, name: str) -> npt.NDArray[Any]:
     if value.function == _PARAMETER and value.arguments and isinstance(value.arguments[0], Built):
         value = value.arguments[0]
     if value.function != _REBUILD or len(value.arguments) < 4:
-        raise PickleError(f"it asks to call {'.'.join(value.function)}, which a file of tensors does not need")
+        raise PickleError(f"it asks to call {value.function}, which a file of weights does not need")
     storage, offset, shape, strides = value.arguments[:4]
     numbers = [offset, *shape, *strides] if isinstance(shape, tuple) and isinstance(strides, tuple) else [None]
     if not isinstance(storage, _Storage) or not all(isinstance(n, int) and 0 <= n < 2**40 for n in numbers):
@@ -192,3 +204,69 @@ def _tensor(value: Built, load: Loader, name: str) -> npt.NDArray[Any]:
         elements[offset:], shape, [stride * elements.itemsize for stride in strides], writeable=False
     )
     return np.array(view)
+
+
+# kazuto1011/deeplab-pytorch: (base.)layer4.block8.conv3x3.conv.weight is res4b7_branch2b's kernel.
+_KAZUTO = re.compile(r"layer([2-5])\.block(\d{1,2})\.(reduce|conv3x3|increase|shortcut)\.(conv|bn)\.(\w+)")
+_KAZUTO_BRANCHES = {"reduce": "branch2a", "conv3x3": "branch2b", "increase": "branch2c", "shortcut": "branch1"}
+_KAZUTO_REST = {"layer1.conv1.conv": "conv1", "layer1.conv1.bn": "bn_conv1", "fc": "fc"}
+_KAZUTO_HEADS = re.compile(r"aspp\.c([0-3])")
+
+# isht7/pytorch-deeplab-resnet: Scale.layer3.7.conv2.weight is the same; torchvision's names.
+_ISHT = re.compile(r"layer([1-4])\.(\d{1,2})\.(conv|bn|downsample\.)([0-3])\.(\w+)")
+_ISHT_REST = {"conv1": "conv1", "bn1": "bn_conv1"}
+_ISHT_HEADS = re.compile(r"layer5\.conv2d_list\.([0-3])")
+
+_NORM_PARTS = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
+_CONV_PARTS = {"weight": "kernel", "bias": "bias"}
+_COUNTER = "num_batches_tracked"
+
+
+def _weights_of_tensors(tensors: Mapping[str, npt.NDArray[Any]], path: Path) -> Weights:
+    """Return the tensors by our names, kernels HWIO, float32; raises WeightsError for another network's."""
+    found: Weights = {}
+    unknown: list[str] = []
+    for full, tensor in tensors.items():
+        layer, _, part = re.sub(r"^(module\.)?(base\.|Scale\.)?", "", full).rpartition(".")
+        if part == _COUNTER:
+            continue
+        name = _layer(layer)
+        ours = (_NORM_PARTS if name.startswith("bn") else _CONV_PARTS).get(part)
+        if not name or ours is None:
+            unknown.append(full)
+            continue
+        if ours == "kernel" and tensor.ndim not in (2, 4):
+            raise WeightsError(f"weights {path}: tensor {full[:80]}: expected a kernel, got the shape {tensor.shape}")
+        axes = {4: (2, 3, 1, 0), 2: (1, 0)}.get(tensor.ndim) if ours == "kernel" else None
+        with np.errstate(over="ignore"):  # a double beyond float32 becomes infinite, and is refused
+            found[f"{name}/{ours}"] = np.array(tensor.transpose(axes), np.float32, order="C")
+    if unknown or not found:
+        some = ", ".join(name[:80] for name in unknown[:3]) or "none"
+        raise WeightsError(
+            f"weights {path}: expected the tensors of DeepLab-ResNet in PyTorch (base.layer1.conv1.conv.weight or "
+            f"Scale.conv1.weight, ...), got others: {some}{', ...' if len(unknown) > 3 else ''}"
+        )
+    return found
+
+
+def _layer(name: str) -> str:
+    """Return our name of a layer; "" for an unknown one."""
+    if match := _KAZUTO.fullmatch(f"{name}.x"):
+        stage, block, branch, kind, _ = match.groups()
+        return _body(stage, int(block), _KAZUTO_BRANCHES[branch], kind)
+    if match := _ISHT.fullmatch(f"{name}.x"):
+        stage, block, kind, number, _ = match.groups()
+        if kind == "downsample.":
+            branch, kind = "branch1", {"0": "conv", "1": "bn"}.get(number, "")
+        else:
+            branch = {"1": "branch2a", "2": "branch2b", "3": "branch2c"}.get(number, "")
+        return _body(str(int(stage) + 1), int(block) + 1, branch, kind) if kind and branch else ""
+    if match := _KAZUTO_HEADS.fullmatch(name) or _ISHT_HEADS.fullmatch(name):
+        return f"fc1_voc12_c{match[1]}"
+    return (_KAZUTO_REST | _ISHT_REST).get(name, "")
+
+
+def _body(stage: str, block: int, branch: str, kind: str) -> str:
+    """Return the name of a layer in a block; ``block`` counts from 1."""
+    letter = "abc"[block - 1 : block] if stage in "25" else "a" if block == 1 else f"b{block - 1}"
+    return f"{'res' if kind == 'conv' else 'bn'}{stage}{letter}_{branch}"

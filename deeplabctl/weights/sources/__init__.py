@@ -1,0 +1,18 @@
+"""List the kinds of weight files: each is a file of this folder and an entry here."""
+
+from __future__ import annotations
+
+from deeplabctl.weights.sources.caffemodels import CaffeModel
+from deeplabctl.weights.sources.exports import OnnxFile, SavedModel, TFLiteFile
+from deeplabctl.weights.sources.keras_files import KerasArchive, KerasHdf5
+from deeplabctl.weights.sources.model_files import ModelFile
+from deeplabctl.weights.sources.pickles import WeightPickle
+from deeplabctl.weights.sources.tensorflow_checkpoints import TensorFlowCheckpoint
+from deeplabctl.weights.sources.torch_files import TorchFile
+from deeplabctl.weights.weight_file import WeightFile
+
+# The first that recognises a file is its kind: our model files are Keras archives too, and Caffe's HDF5 files HDF5.
+SOURCES: tuple[type[WeightFile], ...] = (
+    SavedModel, ModelFile, KerasArchive, TorchFile, TFLiteFile, TensorFlowCheckpoint, OnnxFile, CaffeModel, KerasHdf5,
+    WeightPickle,
+)  # fmt: skip

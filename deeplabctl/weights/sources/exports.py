@@ -1,0 +1,230 @@
+"""Read and write the facts that an exported file has beside its graph, without the packages of its format.
+
+An ONNX file has them as an entry of its ``metadata_props``, a TFLite file in a zip archive after the graph, a
+SavedModel as a file among its assets; the entry is named ``deeplabctl.json`` everywhere. The checksums among them are
+those of the bytes that a runtime reads: no damaged graph gets as far as its native code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+import os
+import zipfile
+from abc import abstractmethod
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+from deeplabctl.caffe.wire import BYTES, VARINT, WireFile
+from deeplabctl.classes import IGNORE_LABEL
+from deeplabctl.errors import WeightsError
+from deeplabctl.network import Weights
+from deeplabctl.weights.model_info import INFO_ENTRY, LARGEST_INFO, WORDS, ExportFormat, ModelInfo, damaged, info_entry
+from deeplabctl.weights.weight_file import DAMAGED_ZIP, Beginning, WeightFile
+
+_ASSETS = "assets"  # a folder of SavedModels
+_GRAPH = 7  # of ModelProto, and the fields before it
+_BEFORE_GRAPH = {1: VARINT, 2: BYTES, 3: BYTES, 4: BYTES, 5: VARINT, 6: BYTES}
+_METADATA, _KEY, _VALUE = 14, 1, 2  # ModelProto.metadata_props, and the fields of its entries
+
+
+class Export(WeightFile):
+    """Hold an export: facts and a graph, which is run and has no weights to read."""
+
+    format: ClassVar[ExportFormat]
+
+    @cached_property
+    def weights(self) -> Weights:
+        """Raise WeightsError."""
+        raise WeightsError(
+            f"weights {self.path}: this {self.words} was exported to be run: eval and infer take it, but it cannot be "
+            "converted or trained further; give the weights that it was made of"
+        )
+
+    @cached_property
+    def info(self) -> ModelInfo:
+        """Return the facts, after the graph has been compared with their checksums.
+
+        Raises WeightsError for a file that another program wrote or changed, and for a damaged one.
+        """
+        try:
+            text, checksums = self.read_facts()
+        except OSError as error:
+            raise WeightsError(f"weights {self.path}: cannot be read ({error.strerror or error})") from None
+        if text is None:
+            raise WeightsError(
+                f"weights {self.path}: expected the {self.words} that deeplabctl export writes, got one without its "
+                f"{INFO_ENTRY}: it is cut off, or another program's; export it again"
+            )
+        info = ModelInfo.from_json(text, self.path)
+        possible = 1 <= len(info.classes) <= IGNORE_LABEL and 0 < info.width < math.inf
+        if info.export is None or info.export.format != self.format or not possible:
+            raise damaged(self.path, ValueError("facts of another file"))
+        for name in info.export.sha256.keys() | checksums.keys():
+            if info.export.sha256.get(name) != checksums.get(name):
+                raise WeightsError(
+                    f"weights {self.path}: expected the {name} that was exported, got another: the file is damaged, or "
+                    "was changed by another program; export it again"
+                )
+        return info
+
+    @abstractmethod
+    def read_facts(self) -> tuple[bytes | None, dict[str, str]]:
+        """Return the text of the facts, if there are any, and the checksums of the other parts by their names."""
+
+    @abstractmethod
+    def write_facts(self, text: str) -> None:
+        """Write the text of facts in place of those that the file has."""
+
+
+class SavedModel(Export):
+    """Hold TensorFlow's SavedModel, a folder."""
+
+    words, format = WORDS["savedmodel"], "savedmodel"
+
+    @classmethod
+    def recognises(cls, start: Beginning) -> bool:
+        """Tell whether it is a folder with a graph."""
+        return is_saved_model(start.path)
+
+    def read_facts(self) -> tuple[bytes | None, dict[str, str]]:
+        """Read the facts, and the checksums of all files that are not hidden."""
+        facts, checksums = self.path / _ASSETS / INFO_ENTRY, {}
+        for path in sorted(self.path.rglob("*")):
+            if path.is_file() and path != facts and not path.name.startswith("."):  # .DS_Store
+                with path.open("rb") as content:
+                    checksum = hashlib.file_digest(content, "sha256").hexdigest()
+                checksums[path.relative_to(self.path).as_posix()] = checksum
+        if not facts.is_file():
+            return None, checksums
+        if facts.stat().st_size > LARGEST_INFO:
+            raise damaged(self.path, ValueError(f"{INFO_ENTRY} of {facts.stat().st_size} bytes"))
+        return facts.read_bytes(), checksums
+
+    def write_facts(self, text: str) -> None:
+        """Write the facts."""
+        (self.path / _ASSETS).mkdir(exist_ok=True)
+        (self.path / _ASSETS / INFO_ENTRY).write_text(text, "utf-8")
+
+
+class _GraphFile(Export):
+    """Hold a file that begins with the graph and ends with the facts."""
+
+    def read_facts(self) -> tuple[bytes | None, dict[str, str]]:
+        """Read the facts, and the checksum of the graph."""
+        size, text = self._ending()
+        return text, {"graph": hashlib.sha256(WireFile(self.path).buffer[:size]).hexdigest()}
+
+    def write_facts(self, text: str) -> None:
+        """Write the facts after the graph."""
+        if (size := self._ending()[0]) is not None:
+            with self.path.open("r+b") as file:
+                file.truncate(size)
+        self._append(text)
+
+    @abstractmethod
+    def _ending(self) -> tuple[int | None, bytes | None]:
+        """Return where the facts begin, and their text; None where there are none."""
+
+    @abstractmethod
+    def _append(self, text: str) -> None:
+        """Write the facts at the end."""
+
+
+class OnnxFile(_GraphFile):
+    """Hold an ONNX file."""
+
+    words, format = WORDS["onnx"], "onnx"
+
+    @classmethod
+    def recognises(cls, start: Beginning) -> bool:
+        """Tell whether a graph, even one cut off, follows the version and the names that a ModelProto begins with."""
+        if start.head[:1] != b"\x08":
+            return False
+        wire, at = WireFile(start.path), 0
+        try:
+            while at < wire.size:
+                tag, _ = wire.varint(at, wire.size)
+                number = tag >> 3
+                if number == _GRAPH or _BEFORE_GRAPH.get(number) != tag & 7:
+                    return number == _GRAPH and tag & 7 == BYTES
+                at = next(wire.fields(at)).end
+        except (WeightsError, StopIteration):
+            pass
+        return False
+
+    def _ending(self) -> tuple[int | None, bytes | None]:
+        wire = WireFile(self.path)
+        last = max(wire.fields(), key=lambda field: field.position, default=None)
+        if last is None or last.number != _METADATA or last.kind != BYTES:
+            return None, None
+        entry = {field.number: field for field in wire.fields(last.start, last.end) if field.kind == BYTES}
+        if not {_KEY, _VALUE} <= entry.keys() or wire.text(entry[_KEY]) != INFO_ENTRY:
+            return None, None
+        return last.position, bytes(wire.buffer[entry[_VALUE].start : entry[_VALUE].end])
+
+    def _append(self, text: str) -> None:
+        entry = _bytes_field(_KEY, INFO_ENTRY.encode()) + _bytes_field(_VALUE, text.encode())
+        with self.path.open("ab") as file:
+            file.write(_bytes_field(_METADATA, entry))
+
+
+class TFLiteFile(_GraphFile):
+    """Hold a TFLite file."""
+
+    words, format = WORDS["tflite"], "tflite"
+
+    @classmethod
+    def recognises(cls, start: Beginning) -> bool:
+        """Tell whether the magic bytes follow the four of an offset."""
+        return start.head[4:8] == b"TFL3"
+
+    def _ending(self) -> tuple[int | None, bytes | None]:
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                entries = archive.infolist()
+        except (*DAMAGED_ZIP, NotImplementedError):
+            return None, None
+        if [entry.filename for entry in entries] != [INFO_ENTRY] or entries[0].header_offset <= 0:
+            return None, None
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                return entries[0].header_offset, info_entry(archive)
+        except DAMAGED_ZIP as error:
+            raise damaged(self.path, error) from None
+
+    def _append(self, text: str) -> None:
+        with zipfile.ZipFile(self.path, "a") as archive:
+            archive.writestr(INFO_ENTRY, text)
+
+
+EXPORTS: dict[ExportFormat, type[Export]] = {kind.format: kind for kind in (SavedModel, OnnxFile, TFLiteFile)}
+
+
+def write_facts(path: Path, info: ModelInfo) -> ModelInfo:
+    """Write facts into an exported file, in place of those that it has; returns them with the graph's checksums."""
+    assert info.export is not None
+    file = EXPORTS[info.export.format](path)
+    info = dataclasses.replace(info, export=dataclasses.replace(info.export, sha256=file.read_facts()[1]))
+    file.write_facts(info.to_json())
+    return info
+
+
+def is_saved_model(path: Path) -> bool:
+    """Tell whether a path is the folder of a SavedModel."""
+    return os.path.isfile(path / "saved_model.pb")  # noqa: PTH113 - Path.is_file raises for names that are too long
+
+
+def _bytes_field(number: int, content: bytes) -> bytes:
+    """Return a field of bytes in protobuf's wire format."""
+    return _varint(number << 3 | BYTES) + _varint(len(content)) + content
+
+
+def _varint(value: int) -> bytes:
+    groups = []
+    while value > 0x7F:
+        groups.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*groups, value])

@@ -1,0 +1,309 @@
+"""Read the weights of Keras' files: VGG-16 and ResNet-101 of keras.applications, and our own networks.
+
+Our names of their layers, and the differences between Keras' ResNet-101 and ours, are below the readers.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, cached_property
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, TypeVar
+
+import numpy as np
+
+from deeplabctl.caffe.hdf5 import MAX_EXPANSION
+from deeplabctl.errors import WeightsError
+from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE, Shapes, Weights, layer_of
+from deeplabctl.network.ops.norm import NORM_EPSILON, NORM_PARTS
+from deeplabctl.weights.weight_file import DAMAGED_ZIP, HDF5, ZIP, Beginning, WeightFile
+
+T = TypeVar("T")
+
+# What h5py raises for damaged files.
+_DAMAGED_HDF5 = (OSError, KeyError, TypeError, ValueError, RuntimeError, MemoryError, AssertionError)
+_LARGEST_CONFIG = 16 << 20  # bytes; that of ResNet-101 has some hundred thousands
+_PARTS = {2: ("kernel", "bias"), 1: ("kernel",), 4: NORM_PARTS}  # by the number of a layer's arrays
+
+
+class KerasArchive(WeightFile):
+    """Hold a ``.keras`` file of VGG-16 or of ResNet-101, with or without their classifiers."""
+
+    words = "Keras model file (.keras)"
+
+    @classmethod
+    def recognises(cls, start: Beginning) -> bool:
+        """Tell whether it is a zip archive with a configuration and weights."""
+        return {"config.json", "model.weights.h5"} <= start.entries
+
+    @cached_property
+    def weights(self) -> Weights:
+        """Return the weights."""
+        return self._read(lambda dataset: dataset[()])
+
+    @cached_property
+    def shapes(self) -> Shapes:
+        """Return the shapes of the weights, without reading their arrays."""
+        return self._read(lambda dataset: dataset.shape)
+
+    def _read(self, read: Callable[[Any], T]) -> dict[str, T]:
+        """Return what ``read`` makes of the dataset of each array."""
+        import h5py
+
+        try:
+            names = _names_in_config(self.path)
+            with _hdf5_file(self.path) as file, h5py.File(file) as root:
+                if "layers" in root and isinstance(root["layers"], h5py.Group):
+                    layers = _keras3_layers(root["layers"], names)
+                else:
+                    layers = _legacy_layers(root.get("model_weights", root))
+                found = _with_names(layers, self.path)
+                _check_datasets(self.path, root, found)
+                return _without_biases({name: read(dataset) for name, dataset in found.items()})
+        except _DAMAGED_HDF5 as error:
+            raise WeightsError(f"weights {self.path}: the HDF5 file cannot be read ({error})") from None
+
+
+class KerasHdf5(KerasArchive):
+    """Hold an HDF5 file of Keras: the same networks, of Keras 3 or older ones."""
+
+    words = "Keras weights (HDF5)"
+
+    @classmethod
+    def recognises(cls, start: Beginning) -> bool:
+        """Tell whether it is an HDF5 file; Caffe's are recognised before."""
+        return start.head.startswith(HDF5)
+
+
+class _Layer(NamedTuple):
+    name: str  # "" where the file does not tell
+    datasets: list[Any]
+
+
+def _check_datasets(path: Path, root: Any, found: dict[str, Any]) -> None:
+    """Raise WeightsError for arrays that lie in other files, or claim far more than this one has."""
+    claimed = 0
+    for name, dataset in found.items():
+        claimed += dataset.nbytes
+        if dataset.file != root or dataset.external or dataset.is_virtual or dataset.dtype.kind != "f":
+            layer = name.rpartition("/")[0]
+            raise WeightsError(f"weights {path}: layer {layer}: expected floats in the file itself, got others")
+    if claimed > MAX_EXPANSION * path.stat().st_size:
+        raise WeightsError(f"weights {path}: the file is damaged: it claims {claimed} bytes of weights")
+
+
+def _with_names(layers: Sequence[_Layer], path: Path) -> dict[str, Any]:
+    """Return the datasets by our names: by the names that the file gives, else by the order of the layers."""
+    names = [_our_name(layer.name) or _top_name(layer.name, layer.datasets[0].shape) for layer in layers]
+    if not all(names):
+        kinds = [[layer for layer in layers if layer.datasets[0].ndim == axes] for axes in (4, 1, 2)]
+        ordered = _in_order(*map(len, kinds))
+        if ordered is None:
+            convs, norms, dense = map(len, kinds)
+            raise WeightsError(
+                f"weights {path}: expected VGG-16's 13 convolutions, with or without its three dense layers, or "
+                f"ResNet-101's 104 with their norms, got {convs} convolutions, {norms} norms and {dense} dense layers"
+            )
+        layers, names = [layer for kind in kinds for layer in kind], [name for part in ordered for name in part]
+    return {
+        f"{name}/{part}": dataset
+        for name, layer in zip(names, layers, strict=True)
+        for part, dataset in zip(_PARTS[len(layer.datasets)], layer.datasets, strict=True)
+    }
+
+
+def _keras3_layers(group: Any, names: dict[str, str]) -> list[_Layer]:
+    """Return the layers with arrays in their order: conv2d, conv2d_1, ..., then dense, dense_1, ..."""
+
+    def order(name: str) -> tuple[str, int]:
+        match = re.fullmatch(r"(.*?)_?(\d+)?", name)
+        assert match is not None
+        return match[1], int(match[2] or 0)
+
+    found = []
+    for key in sorted(group, key=order):
+        arrays = group[key].get("vars", ())
+        if len(arrays) in _PARTS and set(arrays) == set(map(str, range(len(arrays)))):
+            name = str(arrays.attrs.get("name", names.get(key, "")))
+            found.append(_Layer(name, [arrays[str(index)] for index in range(len(arrays))]))
+    return found
+
+
+def _legacy_layers(group: Any) -> list[_Layer]:
+    """Return the layers with arrays in the order of ``layer_names``."""
+    found = []
+    for name in group.attrs["layer_names"]:
+        layer = group[name]
+        weights = layer.attrs["weight_names"]
+        if len(weights) in _PARTS:
+            text = name.decode() if isinstance(name, bytes) else str(name)
+            found.append(_Layer(text, [layer[weight] for weight in weights]))
+    return found
+
+
+def _names_in_config(path: Path) -> dict[str, str]:
+    """Return the layers' names by their groups in the weights, as a ``.keras`` archive's configuration tells them.
+
+    Keras numbers the groups of each class of layers; newer versions also write the names into the weights. A
+    configuration that cannot be read gives no names.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.getinfo("config.json").file_size > _LARGEST_CONFIG:
+                return {}
+            layers = json.loads(archive.read("config.json"))["config"]["layers"]
+        classes = [(str(layer["class_name"]), str(layer["config"]["name"])) for layer in layers]
+    except (*DAMAGED_ZIP, RecursionError, AttributeError):
+        return {}
+    counts: Counter[str] = Counter()
+    names: dict[str, str] = {}
+    for class_, name in classes:
+        key = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", class_).lower()
+        names[f"{key}_{counts[key]}" if counts[key] else key] = name
+        counts[key] += 1
+    return names
+
+
+def _hdf5_file(path: Path) -> BinaryIO:
+    """Open an HDF5 file, or the one in a ``.keras`` archive."""
+    file = path.open("rb")
+    if file.read(len(ZIP)) != ZIP:
+        return file
+    with file:
+        try:
+            archive = zipfile.ZipFile(file)
+            if (size := archive.getinfo("model.weights.h5").file_size) > MAX_EXPANSION * path.stat().st_size:
+                raise ValueError(f"model.weights.h5 of {size} bytes")
+            return BytesIO(archive.read("model.weights.h5"))
+        except DAMAGED_ZIP as error:
+            raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> WeightsError:
+    return WeightsError(f"weights {path}: the file is damaged ({error}); get it again")
+
+
+_VGG_CONVOLUTIONS = [
+    f"conv{block}_{index}" for block, count in enumerate((2, 2, 3, 3, 3), 1) for index in range(1, count + 1)
+]
+_VGG_DENSE = ["fc6", "fc7", "fc8"]
+_RESNET_TOP = "fc1000"  # the authors' name of ResNet's ImageNet classifier
+
+_RESNET_BRANCHES = {"0": "branch1", "1": "branch2a", "2": "branch2b", "3": "branch2c"}
+_RESNET_EPSILON = 1.001e-5  # of Keras' ResNet
+
+
+def _our_name(name: str) -> str:
+    """Return our name of a layer of our networks or of Keras'; "" for any other."""
+    if name in _known():
+        return name
+    if match := re.fullmatch(r"block(\d)_conv(\d)", name):
+        return f"conv{match[1]}_{match[2]}"
+    if match := re.fullmatch(r"conv(\d)_block(\d+)_([0-3])_(conv|bn)", name):
+        stage, block = match[1], int(match[2])
+        letter = "a" if block == 1 else f"b{block - 1}" if stage in "34" else "abc"[min(block - 1, 2)]
+        return f"{'res' if match[4] == 'conv' else 'bn'}{stage}{letter}_{_RESNET_BRANCHES[match[3]]}"
+    return {"fc1": "fc6", "fc2": "fc7", "conv1_conv": "conv1", "conv1_bn": "bn_conv1"}.get(name, "")
+
+
+def _in_order(convs: int, norms: int, dense: int) -> tuple[list[str], list[str], list[str]] | None:
+    """Return the names of the convolutions, norms and dense layers of a file that gives no names, by their counts.
+
+    None for an unknown network.
+    """
+    ours = [conv.name for conv in ARCHITECTURES[DEFAULT_ARCHITECTURE].convolutions]
+    if (convs, norms, dense) == (len(ours), 0, 0):
+        return ours, [], []
+    if convs == len(_VGG_CONVOLUTIONS) and norms == 0 and dense in (0, len(_VGG_DENSE)):
+        return _VGG_CONVOLUTIONS, [], _VGG_DENSE[:dense]
+    names = [[_our_name(f"{name}_{kind}") for name in _resnet_order()] for kind in ("conv", "bn")]
+    if (convs, norms) == (len(names[0]), len(names[1])) and dense in (0, 1):
+        return names[0], names[1], [_RESNET_TOP][:dense]
+    return None
+
+
+def _top_name(name: str, kernel: Sequence[int]) -> str:
+    """Return our name of Keras' ImageNet classifier, ``predictions``, by its inputs: VGG-16's or ResNet's."""
+    return "" if name != "predictions" else _RESNET_TOP if kernel[0] == 2048 else "fc8"
+
+
+def _without_biases(weights: Mapping[str, Any]) -> dict[str, Any]:
+    """Move the biases of convolutions into the norms that follow them; weights are arrays or shapes.
+
+    ``gamma * (x + bias - mean) / sqrt(variance + epsilon)``: the bias goes into the mean, and the difference between
+    Keras' epsilon and ours into the variance.
+    """
+    found = dict(weights)
+    for name in list(weights):
+        layer, _, part = name.rpartition("/")
+        norm = re.sub("^res", "bn", layer) if layer.startswith("res") else f"bn_{layer}"
+        mean, variance = f"{norm}/moving_mean", f"{norm}/moving_variance"
+        if part != "bias" or mean not in weights:
+            continue
+        bias = found.pop(name)
+        if isinstance(bias, np.ndarray):
+            found[mean] = np.asarray(found[mean] - bias, np.float32)
+            widened = found[variance].astype(np.float64) + (_RESNET_EPSILON - NORM_EPSILON)
+            found[variance] = widened.astype(np.float32)
+    return found
+
+
+def _resnet_order() -> list[str]:
+    """Return the beginnings of ResNet-101's names in the order of Keras' model."""
+    names = ["conv1"]
+    for stage, blocks in enumerate((3, 4, 23, 3), 2):
+        for block in range(1, blocks + 1):
+            names += [f"conv{stage}_block{block}_{part}" for part in ("1203" if block == 1 else "123")]
+    return names
+
+
+@cache
+def _known() -> frozenset[str]:
+    return frozenset(layer_of(name) for network in ARCHITECTURES.values() for name in network.weight_shapes(1))
+
+
+class ImageNet(WeightFile):
+    """Hold VGG-16 or ResNet-101 trained on ImageNet, as keras.applications has it (BGR minus the mean, as ours).
+
+    VGG-16 comes with its classifier. It is downloaded once, when its weights are first asked for (530 MB; ResNet-101
+    170 MB); raises WeightsError without a network.
+    """
+
+    words = KerasHdf5.words
+
+    def __init__(self, architecture: str) -> None:
+        super().__init__(Path("imagenet"))
+        self._name = ARCHITECTURES[architecture].imagenet
+
+    @classmethod
+    def recognises(cls, start: Beginning) -> bool:
+        """Return False: it is asked for by its name."""
+        return False
+
+    def width(self, architecture: str) -> float:
+        """Return 1, without a download."""
+        return 1.0
+
+    @cached_property
+    def weights(self) -> Weights:
+        """Return the weights."""
+        import keras
+
+        try:
+            model = getattr(keras.applications, self._name)(include_top=self._name == "VGG16", weights="imagenet")
+        except Exception as error:
+            raise WeightsError(
+                f"{self.path}: the {self._name} weights of keras.applications could not be downloaded; start from a "
+                "weight file (`init=FILE`) or from random weights (`init=random`)"
+            ) from error
+        found: Weights = {}
+        for layer in model.layers:
+            arrays = layer.get_weights()
+            name = arrays and (_our_name(layer.name) or _top_name(layer.name, arrays[0].shape))
+            found |= {f"{name}/{variable.name}": array for variable, array in zip(layer.weights, arrays, strict=True)}
+        return _without_biases(found)

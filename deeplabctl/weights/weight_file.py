@@ -1,0 +1,139 @@
+"""Hold a weight file that was opened: what it is, and, read when they are asked for, its facts, shapes and arrays."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from deeplabctl.errors import WeightsError
+from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE, Shapes, Weights, layer_of
+from deeplabctl.network.ops import KERNEL
+from deeplabctl.weights.model_info import ExportFacts, ModelInfo
+
+ZIP = b"PK\x03\x04"
+HDF5 = b"\x89HDF\r\n\x1a\n"
+
+# What zipfile and json raise for an archive that is damaged, cut off, compressed in another way or encrypted.
+DAMAGED_ZIP = (zipfile.BadZipFile, OSError, zlib.error, RuntimeError, ValueError, KeyError, TypeError, EOFError)
+
+
+class Beginning(NamedTuple):
+    """Hold what the kind of a weight file is recognised by."""
+
+    path: Path
+    head: bytes  # its first bytes; none of a folder, and of a checkpoint that is given by its prefix
+    entries: frozenset[str]  # the names of its entries, if it is a zip archive
+
+
+class WeightFile(ABC):
+    """Hold an opened weight file; a kind of file is a subclass, and an entry of `SOURCES`.
+
+    The names of weights are those of our tables, where they are known. A kernel is HWIO, or (in, out) for a fully
+    connected layer whose inputs are flattened as height, width, channel. Everything is read when it is first asked
+    for, and raises WeightsError then for a file that is damaged.
+    """
+
+    words: str  # what the file is
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    @abstractmethod
+    def recognises(cls, start: Beginning) -> bool:
+        """Tell whether a file that begins like this is of this kind; a damaged one may be."""
+
+    @cached_property
+    @abstractmethod
+    def weights(self) -> Weights:
+        """Return all arrays; raises WeightsError for an export, which has none that can be read."""
+
+    @cached_property
+    def shapes(self) -> Shapes:
+        """Return the shapes of the arrays, which are read for that only where the format leaves no other way."""
+        return {name: array.shape for name, array in self.weights.items()}
+
+    @cached_property
+    def dilations(self) -> Mapping[str, tuple[int, ...]]:
+        """Return the dilations of the layers for which the file states them."""
+        return {}
+
+    @cached_property
+    def info(self) -> ModelInfo | None:
+        """Return the facts that deeplabctl wrote into its own model files and exports; None for other files."""
+        return None
+
+    @property
+    def export(self) -> ExportFacts | None:
+        """Return the facts of an export, which is run by an engine of its own; None for a file of weights."""
+        return self.info.export if self.info is not None else None
+
+    def architecture(self) -> str:
+        """Return the architecture that knows most of the layers; the first in the list, where several do.
+
+        Architectures that differ by their dilations alone (aspp-s and aspp-l) are told apart by those in the file;
+        raises WeightsError for a file that has none.
+        """
+        if self.info is not None:
+            return self.info.architecture
+        layers = set(map(layer_of, self.shapes))
+        known = {name: len(layers & set(map(layer_of, one.weight_shapes(1)))) for name, one in ARCHITECTURES.items()}
+        best = max(known, key=lambda name: known[name])  # the first of equals
+        if not known[best]:
+            return DEFAULT_ARCHITECTURE
+        twins = [
+            name
+            for name in ARCHITECTURES
+            if ARCHITECTURES[name].weight_shapes(1) == ARCHITECTURES[best].weight_shapes(1)
+        ]
+        fitting = [name for name in twins if self._has_dilations_of(name)] if len(twins) > 1 else twins
+        if len(fitting) != 1:
+            raise WeightsError(
+                f"weights {self.path}: expected a network whose dilations tell {' from '.join(twins)}, which have the "
+                "same layers, got none of these dilations in the file; name it: `architecture`"
+            )
+        return fitting[0]
+
+    def _has_dilations_of(self, architecture: str) -> bool:
+        """Tell whether the stated dilations are all the architecture's, and one at least above 1 is stated."""
+        stated = [conv for conv in ARCHITECTURES[architecture].convolutions if conv.name in self.dilations]
+        agree = all(set(self.dilations[conv.name]) == {conv.dilation} for conv in stated)
+        return agree and any(conv.dilation > 1 for conv in stated)
+
+    def width(self, architecture: str) -> float:
+        """Return the width of the network, by the channels of its widest layer; raises WeightsError for another."""
+        if self.info is not None:
+            return self.info.width
+        body = [conv for conv in ARCHITECTURES[architecture].convolutions if not conv.classifier]
+        kernels = [(conv.channels, self.shapes.get(f"{conv.name}/{KERNEL}", ())) for conv in body]
+        known = [(channels, shape[-1]) for channels, shape in kernels if len(shape) == 4]
+        if not known:
+            have = ", ".join(dict.fromkeys(map(layer_of, self.shapes))) or "none"
+            raise WeightsError(
+                f"weights {self.path}: expected layers {body[0].name} to {body[-1].name}, got {have[:200]}; "
+                "these are weights of another architecture"
+            )
+        usual, found = max(known, key=lambda pair: pair[0])
+        return float(found / usual)
+
+    @property
+    def source(self) -> dict[str, str]:
+        """Return the provenance of weights from this file."""
+        return {"source": f"{self.path.name} ({self.words})"}
+
+    @property
+    def content(self) -> Path:
+        """Return the file with the arrays, whose checksum tells these weights from others."""
+        return self.path
+
+    @property
+    def sha256(self) -> str:
+        """Return the checksum of the file with the arrays."""
+        with self.content.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
