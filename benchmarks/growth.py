@@ -77,7 +77,7 @@ def batches() -> Points:
     for count in (1, 2, 4, 8):
         step = TrainingStep(model, recipe_from_dict({"solver": {"batch_size": count}}, "benchmark"), [1.0] * 21)
         pixels = tf.constant(rng.normal(0, 50, (count, 321, 321, 3)).astype(np.float32))
-        labels = tf.constant(rng.integers(0, 21, (count, 41, 41)).astype(np.int32))
+        labels = tf.constant(rng.integers(0, 21, (count, 321, 321)).astype(np.int32))
         found.append((count, timed(3, step, pixels, labels, tf.range(count, dtype=tf.int64), 0)))
     return found
 

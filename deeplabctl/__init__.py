@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from deeplabctl.network import preprocess
     from deeplabctl.prediction import PredictionSettings, Segmentation, Segmenter, load
     from deeplabctl.reporting import silent, tqdm_reporter
-    from deeplabctl.training.job import TrainedRun, train
+    from deeplabctl.training.loop import TrainedRun
+    from deeplabctl.training.run import train
     from deeplabctl.weights import build_model, convert
 
 __all__ = [
@@ -41,7 +42,8 @@ _HOMES = {
     "deeplabctl.network": ("preprocess",),
     "deeplabctl.prediction": ("PredictionSettings", "Segmentation", "Segmenter", "load"),
     "deeplabctl.reporting": ("silent", "tqdm_reporter"),
-    "deeplabctl.training.job": ("TrainedRun", "train"),
+    "deeplabctl.training.loop": ("TrainedRun",),
+    "deeplabctl.training.run": ("train",),
     "deeplabctl.weights": ("build_model", "convert"),
 }
 

@@ -32,7 +32,7 @@ def _auto_precision(request):
         patch.delenv("DEEPLABCTL_AUTO_PRECISION", raising=False)
         if forced:
             patch.setenv("DEEPLABCTL_AUTO_PRECISION", forced)
-            patch.setattr("deeplabctl.training.precision.best_precision", lambda gpus: forced)
+            patch.setattr("deeplabctl.training.cluster.best_precision", lambda gpus: forced)
         yield
 
 

@@ -6,11 +6,10 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,8 +23,8 @@ from deeplabctl.errors import RunError
 if TYPE_CHECKING:
     from deeplabctl.recipe import Expect
     from deeplabctl.reporting import Reporter
-    from deeplabctl.training.cluster import Cluster
-    from deeplabctl.training.job import TrainedRun, TrainingJob
+    from deeplabctl.training.loop import TrainedRun
+    from deeplabctl.training.run import PlannedTraining
 
 EXAMPLES = """
 Examples
@@ -40,134 +39,96 @@ Examples
 """
 
 
+def _option(panel: str, name: str, text: str) -> Any:
+    """Return an option of a panel of the help; ``name`` is "--name METAVAR"."""
+    name, _, metavar = name.partition(" ")
+    return typer.Option(name, metavar=metavar or None, help=text, rich_help_panel=panel)
+
+
 def train(
     data: Annotated[
         str | None,
-        typer.Option(
-            "--data",
-            metavar="DIR|shapes",
-            help="Data set in VOC layout, or shapes, the built-in one. Default: $DEEPLABCTL_DATA, else "
+        _option(
+            "Data",
+            "--data DIR|shapes",
+            "Data set in VOC layout, or shapes, the built-in one. Default: $DEEPLABCTL_DATA, else "
             "VOCdevkit/VOC2012 in . or ./data, else shapes.",
-            rich_help_panel="Data",
         ),
     ] = None,
     crop_size: Annotated[
         int | None,
-        typer.Option(
-            "--crop-size",
-            metavar="N",
-            help="Side of the training crops, a multiple of 8 plus 1, as 321. Default: the recipe's.",
-            rich_help_panel="Data",
+        _option(
+            "Data",
+            "--crop-size N",
+            "Side of the training crops, a multiple of 8 plus 1, as 321. Default: the recipe's.",
         ),
     ] = None,
     init: Annotated[
         str | None,
-        typer.Option(
-            "--init",
-            metavar="FILE|RUN|imagenet|random",
-            help="Weights to start from. Default: random for shapes, else imagenet.",
-            rich_help_panel="Network",
+        _option(
+            "Network",
+            "--init FILE|RUN|imagenet|random",
+            "Weights to start from. Default: random for shapes, else imagenet.",
         ),
     ] = None,
     width: Annotated[
-        float | None,
-        typer.Option(
-            "--width",
-            metavar="X",
-            help="Number of channels relative to the papers' network (1.0).",
-            rich_help_panel="Network",
-        ),
+        float | None, _option("Network", "--width X", "Number of channels relative to the papers' network (1.0).")
     ] = None,
     recipe: Annotated[
         str | None,
-        typer.Option(
-            "--recipe",
-            metavar="NAME|FILE.toml",
-            help=f"Settings of the training: {', '.join(recipes.names())}, or a file. "
+        _option(
+            "Training",
+            "--recipe NAME|FILE.toml",
+            f"Settings of the training: {', '.join(recipes.names())}, or a file. "
             "Default: shapes for that data set, paper-v2 for VOC's classes, else own.",
-            rich_help_panel="Training",
         ),
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Change a setting of the recipe, as solver.power=0.9; may be repeated.",
-            rich_help_panel="Training",
-        ),
+        _option("Training", "--set KEY=VALUE", "Change a setting of the recipe, as solver.power=0.9; may be repeated."),
     ] = None,
-    steps: Annotated[
-        int | None, typer.Option("--steps", metavar="N", help="Number of steps.", rich_help_panel="Training")
-    ] = None,
+    steps: Annotated[int | None, _option("Training", "--steps N", "Number of steps.")] = None,
     time: Annotated[
         str | None,
-        typer.Option(
-            "--time",
-            metavar="TIME",
-            help="How long the training may take here, as 45m or 1h30m: sets the number of steps, after timing some.",
-            rich_help_panel="Training",
+        _option(
+            "Training",
+            "--time TIME",
+            "How long the training may take here, as 45m or 1h30m: sets the number of steps, after timing some.",
         ),
     ] = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option("--batch-size", metavar="N", help="Images in a batch.", rich_help_panel="Training"),
-    ] = None,
+    batch_size: Annotated[int | None, _option("Training", "--batch-size N", "Images in a batch.")] = None,
     accumulate: Annotated[
         int | None,
-        typer.Option(
-            "--accumulate",
-            metavar="N",
-            help="Batches in a step: the gradients of one large batch, in less memory.",
-            rich_help_panel="Training",
-        ),
+        _option("Training", "--accumulate N", "Batches in a step: the gradients of one large batch, in less memory."),
     ] = None,
-    learning_rate: Annotated[
-        float | None,
-        typer.Option("--learning-rate", metavar="X", help="Base learning rate.", rich_help_panel="Training"),
-    ] = None,
+    learning_rate: Annotated[float | None, _option("Training", "--learning-rate X", "Base learning rate.")] = None,
     seed: Annotated[
-        int | None,
-        typer.Option(
-            "--seed",
-            metavar="N",
-            help="Seed of the random numbers: the same seed gives the same weights.",
-            rich_help_panel="Training",
-        ),
+        int | None, _option("Training", "--seed N", "Seed of the random numbers: the same seed gives the same weights.")
     ] = None,
     precision: Annotated[
         Precision | None,
-        typer.Option(
+        _option(
+            "Hardware",
             "--precision",
-            help="Number format of the forward and backward pass. Default: auto, the fastest on this machine.",
-            rich_help_panel="Hardware",
+            "Number format of the forward and backward pass. Default: auto, the fastest on this machine.",
         ),
     ] = None,
     strategy: Annotated[
         Strategy | None,
-        typer.Option(
+        _option(
+            "Hardware",
             "--strategy",
-            help="Devices to train on. Default: auto, all GPUs of this machine, and all machines in $TF_CONFIG.",
-            rich_help_panel="Hardware",
+            "Devices to train on. Default: auto, all GPUs of this machine, and all machines in $TF_CONFIG.",
         ),
     ] = None,
     run_dir: Annotated[
         Path | None,
-        typer.Option(
-            "--run-dir",
-            metavar="DIR",
-            help="Folder for this run's results, new or empty. Default: a new one in ./runs.",
-            rich_help_panel="Output",
+        _option(
+            "Output", "--run-dir DIR", "Folder for this run's results, new or empty. Default: a new one in ./runs."
         ),
     ] = None,
     resume: Annotated[
-        str | None,
-        typer.Option(
-            "--resume",
-            metavar="RUN|last",
-            help="Continue a run from its last checkpoint.",
-            rich_help_panel="Output",
-        ),
+        str | None, _option("Output", "--resume RUN|last", "Continue a run from its last checkpoint.")
     ] = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -177,11 +138,6 @@ def train(
 
     The best and the last weights, previews and metrics go to a run directory, where eval and infer find them.
     """
-    options = {
-        "data": data, "init": init, "width": width, "crop_size": crop_size, "steps": steps, "time": time,
-        "batch_size": batch_size, "accumulate": accumulate, "learning_rate": learning_rate, "precision": precision,
-        "strategy": strategy, "seed": seed,
-    }  # fmt: skip
     if resume is not None and run_dir is not None:
         raise typer.BadParameter("a resumed run stays in its directory; leave it out", param_hint="--run-dir")
     console = Console(json, quiet, debug)
@@ -189,61 +145,62 @@ def train(
         worker = worker_from_environment()
         if worker is not None and strategy not in ("single", "mirrored") and not is_worker_process():
             raise typer.Exit(run_worker(worker))
-        from deeplabctl.training.job import TrainingRequest, prepared_job
+        from deeplabctl.training.run import TrainingRequest, planned_training
 
-        default_data = os.environ.get("DEEPLABCTL_DATA")
-        request = TrainingRequest(recipe, settings or [], options, run_dir, resume, default_data)
+        request = TrainingRequest(
+            recipe=recipe, settings=settings or (), data=data, init=init, width=width, crop_size=crop_size, steps=steps,
+            time=time, batch_size=batch_size, accumulate=accumulate, learning_rate=learning_rate, precision=precision,
+            strategy=strategy, seed=seed, run_dir=run_dir, resume=resume,
+            default_data=os.environ.get("DEEPLABCTL_DATA"),
+        )  # fmt: skip
         writes = worker is None or worker.index == 0
-        with console.reporter() as report, prepared_job(request, report, writes=writes) as planned:
-            job = _with_auto_precision(planned)
-            run, code = job.finished_run(), 0
+        with console.reporter() as report, planned_training(request, report, writes=writes) as planned:
+            planned = _with_auto_precision(planned)
+            run, code = planned.finished_run(), 0
             if run is None:
-                run, code = _train(job, worker, report)
-        _print_run(console, run, job.plan.expect)
+                run, code = _train(planned, worker, report)
+        _print_run(console, run, planned.plan.expect)
         raise typer.Exit(code)
 
 
-def _train(job: TrainingJob, worker: Worker | None, report: Reporter) -> tuple[TrainedRun, int]:
+def _train(planned: PlannedTraining, worker: Worker | None, report: Reporter) -> tuple[TrainedRun, int]:
     """Load TensorFlow and train; returns the result and the exit code."""
-    from deeplabctl.training.job import run_job
+    from deeplabctl.cli.tensorflow_startup import tensorflow_startup
+    from deeplabctl.reporting import Note
+    from deeplabctl.training.loop import train_plan
     from deeplabctl.training.signals import StopRequest, stop_signals
 
-    strategy = _strategy(job.plan.recipe.run.strategy, worker)
-    waiting = worker if strategy == "multi-worker" else None
-
-    def start(report: Reporter, log: Callable[[str], None]) -> Cluster:
-        from deeplabctl.cli.tensorflow_startup import tensorflow_startup
-        from deeplabctl.reporting import Note
-
-        others = f" as {waiting}, and waiting for the others: {', '.join(waiting.addresses)}" if waiting else ""
-        report(Note(f"starting TensorFlow{others}"))
-        with limited_wait() if waiting else nullcontext(), tensorflow_startup(log):
+    plan = planned.plan
+    strategy = _strategy(plan.recipe.run.strategy, worker)
+    others = worker if strategy == "multi-worker" else None
+    should_stop = StopRequest()
+    with planned.opened(report, sys.argv, describe) as (directory, report_and_log):
+        waiting = f" as {others}, and waiting for the others: {', '.join(others.addresses)}" if others else ""
+        report_and_log(Note(f"starting TensorFlow{waiting}"))
+        log = directory.log if directory else lambda text: None
+        with limited_wait() if others else nullcontext(), tensorflow_startup(log):
             from deeplabctl.training.cluster import Cluster
 
-            cluster = Cluster.of_kind(strategy, job.plan.recipe.solver.batch_size)
-        stack.enter_context(stop_signals(should_stop))  # now, as several workers' TensorFlow has set a handler itself
-        return cluster
-
-    should_stop = StopRequest()
-    with ExitStack() as stack:
-        is_chief = waiting is None or waiting.index == 0
-        run = run_job(job, report, start, should_stop, argv=sys.argv, writes=is_chief, describe=describe)
+            cluster = Cluster.of_kind(strategy, plan.recipe.solver.batch_size)
+        with stop_signals(should_stop):  # now, as several workers' TensorFlow has set a handler itself
+            run = train_plan(
+                plan, directory, report_and_log, should_stop, checkpoint=planned.checkpoint, cluster=cluster
+            )
     # If another worker was asked to stop, this one ends as if it had been asked as well.
     return run, (should_stop.exit_code or 128 + signal.SIGTERM) if run.stopped else 0
 
 
-def _with_auto_precision(job: TrainingJob) -> TrainingJob:
+def _with_auto_precision(planned: PlannedTraining) -> PlannedTraining:
     """Let $DEEPLABCTL_AUTO_PRECISION say what "auto" stands for, instead of what is fastest on this machine."""
     from deeplabctl.network.keras_model import POLICIES
     from deeplabctl.training.plan import with_precision
 
     wanted = os.environ.get("DEEPLABCTL_AUTO_PRECISION")
-    if not wanted or job.plan.recipe.run.precision != "auto":
-        return job
-    for precision in POLICIES:
-        if precision == wanted:
-            return replace(job, plan=with_precision(job.plan, precision))
-    raise RunError(f"$DEEPLABCTL_AUTO_PRECISION: expected {', '.join(POLICIES)}, got {wanted!r}")
+    if not wanted or planned.plan.recipe.run.precision != "auto":
+        return planned
+    if wanted not in POLICIES:
+        raise RunError(f"$DEEPLABCTL_AUTO_PRECISION: expected {', '.join(POLICIES)}, got {wanted!r}")
+    return replace(planned, plan=with_precision(planned.plan, wanted))
 
 
 def _strategy(wanted: str, worker: Worker | None) -> str:

@@ -1,4 +1,4 @@
-"""Feed training batches through tf.data: a function of seed and step alone, whatever was asked before."""
+"""Feed training batches through tf.data: a function of seed and step alone, wherever a training starts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deeplabctl.classes import IGNORE_LABEL
-from deeplabctl.data.augmentation import Augment, augment, shrink_label
+from deeplabctl.data.augmentation import Augment, augment
 from deeplabctl.data.dataset import Sample
 from deeplabctl.data.images import read_image, read_label
 from deeplabctl.errors import DataError, DeepLabError
@@ -39,14 +39,12 @@ class TrainingPipeline:
         batch_size: int,
         seed: int,
         num_classes: int = IGNORE_LABEL,
-        label_stride: int = 8,
     ) -> None:
         self.samples = samples
         self.settings = settings
         self.batch_size = batch_size
         self.seed = seed
         self.num_classes = num_classes
-        self.label_stride = label_stride
         self._failure: DeepLabError | None = None
 
     @classmethod
@@ -59,7 +57,6 @@ class TrainingPipeline:
             batch_size=recipe.solver.batch_size * recipe.solver.accumulate,
             seed=recipe.run.seed,
             num_classes=len(plan.dataset.classes),
-            label_stride=recipe.solver.label_stride,
         )
 
     def sample_at(self, position: int) -> Sample:
@@ -70,22 +67,19 @@ class TrainingPipeline:
         return self.samples[index]
 
     def load(self, position: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
-        """Read and augment the sample at a position: the image (S, S, 3) float32 BGR minus the mean, and its label.
+        """Read and augment the sample at a position.
 
-        The label is shrunk by ``label_stride`` to (h, h) uint8, 255 void: with 8 to the size of the logits.
+        Returns the image (S, S, 3) float32 BGR minus the mean, and its label (S, S) uint8, 255 void.
         """
         sample = self.sample_at(position)
         image, label = read_image(sample.image), read_label(sample.label)
         if image.shape[:2] != label.shape:
             raise DataError(f"{sample.label}: its size {label.shape} is no longer its image's {image.shape[:2]}")
-        if ((label >= self.num_classes) & (label != IGNORE_LABEL)).any():
-            wrong = int(label[(label >= self.num_classes) & (label != IGNORE_LABEL)][0])
-            raise DataError(
-                f"{sample.label}: expected class ids 0 to {self.num_classes - 1} or 255, got {wrong} by now"
-            )
-        rng = np.random.default_rng((self.seed, _AUGMENT, position))
-        pixels, cropped = augment(image, label, self.settings, rng)
-        return pixels, shrink_label(cropped, self.label_stride)
+        wrong = label[(label >= self.num_classes) & (label != IGNORE_LABEL)]
+        if wrong.size:
+            expected = f"class ids 0 to {self.num_classes - 1} or 255"
+            raise DataError(f"{sample.label}: expected {expected}, got {wrong[0]}; it has changed since it was checked")
+        return augment(image, label, self.settings, np.random.default_rng((self.seed, _AUGMENT, position)))
 
     def positions(self, step: int) -> range:
         """Return the positions in the stream of a step's samples."""
@@ -96,14 +90,13 @@ class TrainingPipeline:
     ) -> tf.data.Dataset:
         """Return the batches of steps ``start`` to ``stop - 1``.
 
-        A batch is (images (N, S, S, 3) float32, labels (N, h, h) uint8, positions in the stream (N,) int64). Samples
-        are made by as many threads as there are CPUs, some batches ahead of the training step. Of several workers each
-        reads its own share of every batch, and each of all replicas gets a batch of its own, one after another.
+        A batch is (images (N, S, S, 3) float32, labels (N, S, S) uint8, positions in the stream (N,) int64). Samples
+        are made by as many threads as there are CPUs, some batches ahead of the training step. Each worker reads its
+        own share of every batch, and each replica gets a batch of its own, one after another.
         """
         import tensorflow as tf
 
         size = self.settings.crop_size
-        cells = (size - 1) // self.label_stride + 1
 
         def load(position: np.int64) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
             try:
@@ -118,7 +111,7 @@ class TrainingPipeline:
             position = index // share * self.batch_size + worker * share + index % share
             image, label = tf.numpy_function(load, [position], (tf.float32, tf.uint8), stateful=False)
             image.set_shape((size, size, 3))
-            label.set_shape((cells, cells))
+            label.set_shape((size, size))
             return image, label, position
 
         stream = tf.data.Dataset.range(start * share, stop * share)
@@ -132,7 +125,7 @@ class TrainingPipeline:
         """
         import tensorflow as tf
 
-        def own(context: Any) -> tf.data.Dataset:
+        def batches_of(context: Any) -> tf.data.Dataset:
             return self.batches(
                 start,
                 stop,
@@ -142,7 +135,7 @@ class TrainingPipeline:
             )
 
         try:
-            yield from strategy.distribute_datasets_from_function(own)
+            yield from strategy.distribute_datasets_from_function(batches_of)
         except tf.errors.OpError:
             if self._failure is not None:
                 raise self._failure from None

@@ -4,41 +4,43 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from deeplabctl.errors import DataError, RunError
-from deeplabctl.network.keras_model import Precision, assign_weights, can_compute
+from deeplabctl.network.keras_model import assign_weights, can_compute
 from deeplabctl.prediction.engines import engine_for, report_compiling
 from deeplabctl.reporting import Note, Reporter, Trained, silent, task
-from deeplabctl.training.agreement import check_workers_agree
 from deeplabctl.training.checkpoint import Checkpoint, Progress
-from deeplabctl.training.cluster import Cluster
+from deeplabctl.training.cluster import Cluster, best_precision, check_workers_agree
 from deeplabctl.training.input_pipeline import TrainingPipeline
-from deeplabctl.training.networks import Networks, initial_weights
+from deeplabctl.training.optimizers import learning_rate
 from deeplabctl.training.plan import Plan, with_precision
-from deeplabctl.training.precision import best_precision
 from deeplabctl.training.recorder import Recorder
 from deeplabctl.training.run_directory import RunDirectory
-from deeplabctl.training.schedule import learning_rate
 from deeplabctl.training.signals import TrainingStopped
 from deeplabctl.training.step import TrainingStep
-from deeplabctl.training.step_averages import StepAverages
 from deeplabctl.training.timing import fit_to_time
 from deeplabctl.training.validation import Validator
 
 
 @dataclass(frozen=True)
-class TrainingResult:
-    """Hold the result of a training; ``seconds`` are those of this process."""
+class TrainedRun:
+    """Hold the result of a training."""
 
+    path: Path | None  # of the run directory; None on a worker other than the chief
     steps: int
-    seconds: float
-    best: dict[str, Any] | None  # `SplitScores.to_dict` of the best validation; None if there was none
+    seconds: float  # of this process
+    scores: dict[str, Any]  # of the best validation, as `eval --json` has them; empty if there was none
     best_step: int
-    stopped: bool  # asked to, before its last step
-    first_step: int  # where this process began
+    stopped: bool = False  # asked to, before its last step
+    first_step: int = 0  # where this process began: 0, or where it was resumed
+    finished_before: bool = False  # a run to resume that had no steps left
 
 
 def train_plan(
@@ -49,12 +51,12 @@ def train_plan(
     *,
     checkpoint: Checkpoint | None = None,
     cluster: Cluster | None = None,
-) -> TrainingResult:
+) -> TrainedRun:
     """Train as planned; leave checkpoints, the best model (by validation mIoU) and the last one in ``run``.
 
-    ``checkpoint`` is where to continue. ``should_stop`` is asked after each step and each image that is validated; a
-    checkpoint is written then, unless steps are still being timed. With a ``cluster`` of several workers each calls
-    this with the same plan, and ``run`` is None on all but the chief. Raises RunError for a loss that is not finite,
+    ``checkpoint`` is where to continue. ``should_stop`` is asked after each step and each validated image; a checkpoint
+    is written then, unless steps are still being timed. With a ``cluster`` of several workers each calls this with the
+    same plan, and ``run`` is None on all but the chief. Raises RunError for a loss that is not finite,
     DataError for a sample that can no longer be read, WeightsError for initial weights that do not fit.
     """
     import tensorflow as tf
@@ -62,6 +64,9 @@ def train_plan(
     begin = time.perf_counter()
     cluster = cluster or Cluster()
     recorder = Recorder(run)
+    if run is not None:
+        facts = {} if plan.recipe_name is None else {"recipe": plan.recipe_name}
+        run.record(device=cluster.device, expect=asdict(plan.expect) if plan.expect else None, **facts)
     if plan.recipe.run.precision == "auto":
         best = best_precision(cluster.gpus)
         plan = with_precision(plan, best if can_compute(best) else "float32")
@@ -83,10 +88,10 @@ def train_plan(
             if run is not None:
                 run.record(timed=True)
                 run.write_recipe(plan.recipe)
-        return _Training(plan, recorder, report, checkpoint, cluster).run(should_stop)
+        result = _Training(plan, recorder, report, checkpoint, cluster).run(should_stop)
     except TrainingStopped:
         report(Note(f"stopped before the first step; {recorder.how_to_resume}"))
-        return TrainingResult(0, time.perf_counter() - begin, None, 0, True, 0)
+        result = TrainedRun(recorder.path, 0, time.perf_counter() - begin, {}, 0, stopped=True)
     except tf.errors.ResourceExhaustedError as error:
         same = " (the same result)" if plan.recipe.solver.hard_pixels == 1 else ""
         raise RunError(
@@ -99,8 +104,11 @@ def train_plan(
             raise
         raise RunError(
             f"worker {cluster.index} of {cluster.workers}: another worker died or cannot be reached "
-            f"({type(error).__name__}); look there, then start all workers again: {recorder.how_to_resume}"
+            f"({type(error).__name__}); check it, then start all workers again: {recorder.how_to_resume}"
         ) from error
+    if result.stopped and run is not None:
+        run.record(status="interrupted")
+    return result
 
 
 class _Training:
@@ -113,9 +121,17 @@ class _Training:
         self.plan, self.recipe, self.recorder, self.report, self.cluster = plan, recipe, recorder, report, cluster
         self.batch_size = recipe.solver.batch_size * recipe.solver.accumulate
         self.pipeline = TrainingPipeline.of(plan)
-        self.networks = Networks(plan, cast(Precision, recipe.run.precision), cluster)
-        self.new_layers = checkpoint.new_layers if checkpoint else self._start()
-        self.step = TrainingStep(self.networks.trained, recipe, plan.class_weights(), self.new_layers, cluster)
+        self.saved = plan.build_model("float32")  # what is validated and saved, in this process alone
+        with cluster.scope():
+            model = plan.build_model()  # what is trained
+        if checkpoint:
+            self.new_layers = checkpoint.new_layers
+        else:
+            weights, self.new_layers, notes = plan.initial_weights()
+            if notes:
+                report(Note("; ".join(notes)))
+            assign_weights(model, weights)
+        self.step = TrainingStep(model, recipe, plan.class_weights(), self.new_layers, cluster)
         self.progress = checkpoint.progress if checkpoint else Progress()
         if checkpoint:
             self.step.restore(checkpoint.arrays)
@@ -126,18 +142,11 @@ class _Training:
         if frozen and recipe.solver.freeze_steps >= recipe.solver.steps:
             text = f"solver.freeze_steps: {recipe.solver.freeze_steps} is beyond the {recipe.solver.steps} steps"
             report(Note(f"{text}; the frozen layers are never trained", warning=True))
-        self.validator = Validator(plan, self.networks.saved, cluster, report)
+        self.validator = Validator(plan, self.saved, cluster, report)
         self.averages = StepAverages(recipe.run.log_every, self.progress.losses)
         self.saved_step = -1
 
-    def _start(self) -> list[str]:
-        weights, new_layers, notes = initial_weights(self.plan)
-        if notes:
-            self.report(Note("; ".join(notes)))
-        assign_weights(self.networks.trained, weights)
-        return new_layers
-
-    def run(self, should_stop: Callable[[], bool]) -> TrainingResult:
+    def run(self, should_stop: Callable[[], bool]) -> TrainedRun:
         """Run the steps that are left."""
         solver, settings, progress = self.recipe.solver, self.recipe.run, self.progress
         begin, first_step = time.perf_counter(), progress.step
@@ -154,13 +163,13 @@ class _Training:
                     self._save()
             if self.saved_step != progress.step and not stopped:
                 self._save()
-            self.cluster.any(False)  # nobody leaves before the chief has written the weights
+            self.cluster.any(False)  # no worker ends before the chief has written the weights
             if not stopped:
                 self.recorder.report()
         if stopped:
             self.report(Note(f"stopped after step {progress.step}; {self.recorder.how_to_resume}"))
-        seconds = time.perf_counter() - begin
-        return TrainingResult(progress.step, seconds, progress.best, progress.best_step, stopped, first_step)
+        path, seconds, best = self.recorder.path, time.perf_counter() - begin, progress.best or {}
+        return TrainedRun(path, progress.step, seconds, best, progress.best_step, stopped, first_step)
 
     def _is_finished(self) -> bool:
         solver, progress = self.recipe.solver, self.progress
@@ -187,7 +196,7 @@ class _Training:
             raise RunError(self._diverged("the gradient overflows float16 at any scale", progress.step - 1))
 
     def _validate_if_due(self, should_stop: Callable[[], bool]) -> bool:
-        """Draw and validate what is due after a step; True if it was asked to stop meanwhile, and is to be repeated."""
+        """Draw and validate what is due after a step; True if it was asked to stop, and a resumed run repeats it."""
         settings, progress = self.recipe.run, self.progress
         last = progress.step == self.recipe.solver.steps
         preview_due = last or progress.step % settings.preview_every == 0
@@ -212,13 +221,15 @@ class _Training:
         best = self.progress.add_validation(scores.to_dict())
         if best:
             info = self.plan.model_info(self.progress.step, scores.matrix.mean_iou())
-            self.recorder.save_best(self.networks.saved, info)
+            self.recorder.save_best(self.saved, info)
         self.recorder.validation(self.validator.report(scores, self.progress, best=best))
 
     def _publish(self) -> None:
-        """Bring the saved network up to date; raises RunError where a weight is not finite."""
-        if not self.networks.publish(self.step.weights()):
+        """Give the saved network the weights of this step; raises RunError where one is not finite."""
+        weights = self.step.weights()
+        if not all(np.isfinite(array).all() for array in weights.values()):
             raise RunError(self._diverged("the update left weights that are not finite", self.progress.step - 1))
+        assign_weights(self.saved, weights)
 
     def _save(self) -> None:
         """Write a checkpoint and the last model."""
@@ -226,7 +237,7 @@ class _Training:
         state = self.step.state()  # on every worker: reading a replicated variable may take all of them
         self.recorder.save(
             Checkpoint(self.progress, state, self.new_layers, asdict(self.recipe), self.plan.fingerprint),
-            self.networks.saved,
+            self.saved,
             self.plan.model_info(self.progress.step),
         )
         self.saved_step = self.progress.step
@@ -262,3 +273,46 @@ class _Training:
         if event.logged:
             self.recorder.step(event)
         self.report(event)
+
+
+class StepAverages:
+    """Average the losses and times of the last ``window`` steps; ``losses`` are those before a resumption."""
+
+    def __init__(self, window: int, losses: Sequence[float]) -> None:
+        self._losses = deque(losses, maxlen=window)
+        self._waits: deque[float] = deque(maxlen=max(20, window))
+        self._seconds: deque[float] = deque(maxlen=max(20, window))
+        self._compiled = False
+
+    def add(self, loss: float, waited: float, seconds: float, *, compiles: bool = False) -> None:
+        """Add a step: its loss, and how long it waited for data of how long it took in all.
+
+        The times up to a step that ``compiles`` count only until the next one.
+        """
+        if self._compiled:
+            self._waits.clear()
+            self._seconds.clear()
+        self._compiled = compiles
+        self._losses.append(loss)
+        self._waits.append(waited)
+        self._seconds.append(seconds)
+
+    @property
+    def losses(self) -> list[float]:
+        """Return the losses of the last steps."""
+        return list(self._losses)
+
+    @property
+    def loss(self) -> float:
+        """Return the mean loss."""
+        return sum(self._losses) / len(self._losses)
+
+    @property
+    def step_seconds(self) -> float:
+        """Return the mean time of a step."""
+        return sum(self._seconds) / len(self._seconds)
+
+    @property
+    def waiting(self) -> float:
+        """Return the share of the time that was spent waiting for data."""
+        return sum(self._waits) / sum(self._seconds)

@@ -1,13 +1,14 @@
-"""Plan a training: resolve its recipe and check its data, before TensorFlow is loaded."""
+"""Plan a training: resolve its recipe, fit that to its data, and check the data, before TensorFlow is loaded."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.dataset import SHAPES, Dataset, Sample, is_shapes, name_or_path, open_dataset
@@ -15,28 +16,36 @@ from deeplabctl.data.findings import FindingError
 from deeplabctl.data.inspection import LabelFacts, check_samples, void_split_finding
 from deeplabctl.data.stats import median_frequency_weights, sqrt_median_frequency_weights
 from deeplabctl.errors import RecipeError, RunError
+from deeplabctl.network import ARCHITECTURES, Weights
+from deeplabctl.network.keras_model import POLICIES, Precision, build_model
 from deeplabctl.recipe import Expect, Recipe, read_recipe, setting_of
 from deeplabctl.recipes.limits import AUTO, MAY_BE_AUTO
 from deeplabctl.reporting import Note, Reporter, silent
 from deeplabctl.reports.run_results import RECIPE, run_facts
-from deeplabctl.training.budget import steps_for, with_crop_size, with_intervals, with_steps
 from deeplabctl.training.checkpoint import Checkpoint, check_same_training, fingerprint, last_checkpoint
 from deeplabctl.training.run_directory import CHECKPOINTS
 from deeplabctl.weights.locating import weights_path
 from deeplabctl.weights.model_info import ModelInfo
-from deeplabctl.weights.starting import IMAGENET, RANDOM, start_width
+from deeplabctl.weights.starting import IMAGENET, RANDOM, start_weights, start_width
+
+if TYPE_CHECKING:
+    import keras
 
 _SAME_SCORE = ("data.root", "run.seed")  # settings that do not change the score to expect
-
-
-OWN = "own"  # the recipe for a data set of one's own
+_LARGEST_CROP = 321  # the papers'
+_SMALLEST_CROP = 33
+_CROP_SHARE = 0.9  # of the shorter side of the images
+_STEPS_PER_ROOT = 400  # steps times images in a step, for each square root of an image: 3,831 of 2 for 367 images
+INTERVALS = 10  # validations, checkpoints and previews of a training that does not say how many
+_MOST_STEPS_AT_RISK = 200  # between two checkpoints: minutes of a training on two CPU cores
+_WARMUP_SHARE = 10  # the warm-up is at most a tenth of the steps
 
 
 def default_recipe(dataset: Dataset) -> str:
     """Return the name of the recipe for a data set where none is named."""
     if is_shapes(dataset):
         return SHAPES
-    return "paper-v2" if dataset.is_voc else OWN
+    return "paper-v2" if dataset.is_voc else "own"
 
 
 @dataclass(frozen=True)
@@ -63,8 +72,19 @@ class Plan:
             return sqrt_median_frequency_weights(self.facts, num_classes)
         return [float(weight) for weight in given]
 
+    def initial_weights(self) -> tuple[Weights, list[str], list[str]]:
+        """Return the weights that the training starts from; see `start_weights`."""
+        model, seed = self.recipe.model, self.recipe.run.seed
+        return start_weights(model.init, model.architecture, len(self.dataset.classes), model.width, seed)
+
+    def build_model(self, dtype: str | None = None) -> keras.Model:
+        """Return the network, to compute in ``dtype``, or in the recipe's precision."""
+        model, classes = self.recipe.model, len(self.dataset.classes)
+        dtype = dtype or POLICIES[cast(Precision, self.recipe.run.precision)]
+        return build_model(model.architecture, classes, width=model.width, dropout=model.dropout, dtype=dtype)
+
     def model_info(self, step: int, miou: float | None = None) -> ModelInfo:
-        """Return what the model files of this training tell of themselves."""
+        """Return what the model files of this training say about themselves."""
         recipe = self.recipe
         provenance = {
             "source": f"trained by deeplabctl from {recipe.model.init}",
@@ -238,3 +258,51 @@ def _resolve(recipe: Recipe, dataset: Dataset, explicit_width: bool) -> Recipe:
 
 def _resolved_init(init: str) -> str:
     return init if init in (RANDOM, IMAGENET) else str(weights_path(Path(init)).resolve())
+
+
+def with_crop_size(recipe: Recipe, facts: Sequence[LabelFacts]) -> Recipe:
+    """Return a recipe with a crop size for the images of the training split, if its own is "auto"."""
+    if recipe.augment.crop_size != AUTO:
+        return recipe
+    step = ARCHITECTURES[recipe.model.architecture].crop_step
+    return recipe.with_settings(augment={"crop_size": crop_size_for(facts, step)})
+
+
+def crop_size_for(facts: Sequence[LabelFacts], step: int = 8) -> int:
+    """Return a crop size for images of these sizes: nine tenths of their median shorter side, at most 321.
+
+    It is 8k + 1, or ``step`` * k + 1; see `Architecture.crop_step`.
+    """
+    side = _CROP_SHARE * median(min(fact.height, fact.width) for fact in facts)
+    cells = round((side - 1) / step)
+    return min(max(step * cells + 1, _SMALLEST_CROP), _LARGEST_CROP)
+
+
+def steps_for(images: int, images_per_step: int) -> int:
+    """Return a number of steps, which grows with the root of the number of images."""
+    return max(1, round(_STEPS_PER_ROOT * math.sqrt(images) / images_per_step))
+
+
+def with_steps(recipe: Recipe, steps: int, validations: int = INTERVALS) -> Recipe:
+    """Return a recipe with another number of steps, and its schedule and "auto" intervals fitted to them.
+
+    A step policy keeps its shape: ``step_size`` is the same share of the steps. The warm-up is at most a tenth of them.
+    """
+    solver = recipe.solver
+    step_size = solver.step_size
+    if solver.policy == "step" and solver.steps != AUTO:
+        step_size = max(1, round(step_size * steps / solver.steps))
+    warmup_steps = min(solver.warmup_steps, steps // _WARMUP_SHARE)
+    changed = recipe.with_settings(solver={"steps": steps, "step_size": step_size, "warmup_steps": warmup_steps})
+    return with_intervals(changed, validations)
+
+
+def with_intervals(recipe: Recipe, validations: int = INTERVALS) -> Recipe:
+    """Return a recipe with intervals for those that are "auto".
+
+    ``validations`` is their number; there are ten previews, and ten checkpoints or one every 200 steps.
+    """
+    counts = {"val_every": validations, "save_every": INTERVALS, "preview_every": INTERVALS}
+    steps = {name: max(1, math.ceil(recipe.solver.steps / count)) for name, count in counts.items()}
+    steps["save_every"] = min(steps["save_every"], _MOST_STEPS_AT_RISK)
+    return recipe.with_settings(run={name: steps[name] for name in steps if getattr(recipe.run, name) == AUTO})

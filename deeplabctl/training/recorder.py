@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deeplabctl.arrays import Image
@@ -31,6 +32,11 @@ class Recorder:
     def __init__(self, run: RunDirectory | None) -> None:
         self._run = run
         self._board: TensorBoardEvents | None = None
+
+    @property
+    def path(self) -> Path | None:
+        """Return the run directory."""
+        return self._run.path if self._run else None
 
     @property
     def how_to_resume(self) -> str:

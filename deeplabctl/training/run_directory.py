@@ -16,6 +16,8 @@ tensorboard/     the same scalars and previews, where the package tensorboard is
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import importlib.metadata
 import json
 import platform
@@ -31,13 +33,14 @@ from deeplabctl.errors import OutputError, RunError
 from deeplabctl.files import unfinished_target, write_text
 from deeplabctl.recipe import Recipe
 from deeplabctl.recipe import write_recipe as recipe_text
-from deeplabctl.reporting import Reporter, silent
+from deeplabctl.reporting import Note, Reporter, silent
 from deeplabctl.reports.metrics_log import METRICS
 from deeplabctl.reports.run_results import FACTS, PREVIEWS, RECIPE, run_facts
-from deeplabctl.training.run_lock import LOCK, cannot_be_written, lock_run
 from deeplabctl.weights.locating import BEST, LAST
 
 CHECKPOINTS = "checkpoints"
+_LOCK = ".lock"
+_HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # EACCES where flock is made of fcntl's locks
 
 # What a training writes whole or not at all: a killed one may leave them under temporary names.
 _WRITTEN = re.compile(
@@ -78,8 +81,8 @@ class RunDirectory:
                 chosen = chosen.with_name(f"{name}-{number}")
             chosen.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise cannot_be_written(chosen, error) from None
-        lock = lock_run(chosen, report)
+            raise _cannot_be_written(chosen, error) from None
+        lock = _lock(chosen, report)
         try:
             _check_empty(chosen)  # again, as another training may have begun and ended in it
         except RunError:
@@ -97,7 +100,7 @@ class RunDirectory:
 
         Raises RunError if it cannot be written or a training runs in it.
         """
-        return cls(path, lock_run(path, report))
+        return cls(path, _lock(path, report))
 
     def resume(self, recipe: Recipe, argv: Sequence[str] = ()) -> None:
         """Begin to train again in a directory that was opened."""
@@ -219,8 +222,8 @@ def check_new_run(path: Path) -> None:
 
     What a training leaves that was killed before it wrote its recipe does not count.
     """
-    if (path / RECIPE).exists() and (path / LOCK).exists():
-        lock_run(path, silent).close()
+    if (path / RECIPE).exists() and (path / _LOCK).exists():
+        _lock(path, silent).close()
     _check_empty(path)
 
 
@@ -230,19 +233,47 @@ def _check_empty(path: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise cannot_be_written(path, error) from None
+        raise _cannot_be_written(path, error) from None
     if path / RECIPE in entries:
         raise RunError(
             f"run directory {path}: it holds a run already; continue that with `resume={path}`, or choose "
             "another `run_dir`"
         )
     for entry in entries:
-        is_lock = entry.name == LOCK and entry.is_file() and not entry.stat().st_size
+        is_lock = entry.name == _LOCK and entry.is_file() and not entry.stat().st_size
         if not is_lock and unfinished_target(entry) != path / RECIPE:
             raise RunError(
                 f"run directory {path}: expected a new or an empty folder, got one with {entry.name}; choose another "
                 "`run_dir`"
             )
+
+
+def _lock(path: Path, report: Reporter) -> IO[str]:
+    """Lock a run directory until the file that is returned is closed, or the process dies.
+
+    Where the file system has no locks, a warning says so, and nothing is locked. Raises RunError if another training
+    runs in the directory, or it cannot be written.
+    """
+    try:
+        lock = (path / _LOCK).open("a")
+    except OSError as error:
+        raise _cannot_be_written(path, error) from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _HELD:
+            lock.close()
+            raise RunError(
+                f"run directory {path}: another training is running in it; wait for it, or choose another `run_dir`"
+            ) from None
+        text = f"its file system has no locks ({error.strerror}); do not start another training in it"
+        report(Note(f"run directory {path}: {text}", warning=True))
+    return lock
+
+
+def _cannot_be_written(path: Path, error: OSError) -> RunError:
+    """Return the error for a run directory that the system refuses."""
+    return RunError(f"run directory {path}: cannot be written: {error.strerror}; choose another `run_dir`")
 
 
 def _made(folder: Path) -> bool:

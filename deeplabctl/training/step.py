@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from functools import partial, reduce
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +16,9 @@ from deeplabctl.parallel import available_cpus
 from deeplabctl.prediction.engines import engine_for
 from deeplabctl.recipe import Recipe
 from deeplabctl.training.cluster import Cluster
-from deeplabctl.training.convolutions import MinimalConvolution
-from deeplabctl.training.loss import cross_entropy, pixel_weights
-from deeplabctl.training.optimizer import Optimizer, trained_parameters
-from deeplabctl.training.schedule import learning_rate
+from deeplabctl.training.losses import LOSSES
+from deeplabctl.training.optimizers import Optimizer, learning_rate, trained_variables
+from deeplabctl.training.winograd import WinogradConvolution
 
 if TYPE_CHECKING:
     import keras
@@ -34,12 +33,12 @@ class TrainingStep:
     """Train a model on a batch.
 
     A batch of ``batch_size * accumulate`` images is worked through in ``accumulate`` parts, one after another, on each
-    replica of the cluster at once. The gradients are those of the whole batch: the loss is divided by the valid pixels
-    of all parts and replicas together; or, with the normalization "batch", those of the parts' mean, where the loss of
-    each part is divided by the valid pixels of this part alone (Caffe's iter_size). With a float16 model the loss is
-    scaled, and a step whose gradients overflow is left out.
+    replica of the cluster at once. The gradients are those of the whole batch: the loss is divided by the weight of
+    the valid pixels of all parts and replicas together; or, with the normalization "batch", they are the mean of the
+    parts' gradients, where the loss of each part is divided by the weight of this part alone (Caffe's iter_size). With
+    a float16 model the loss is scaled, and a step whose gradients overflow is left out.
 
-    A network of several scales has a loss for each of them and one for their maximum, which are added; see `_scores`.
+    A network of several scales has a loss for each of them and one for their maximum, which are added; see `_outputs`.
     """
 
     def __init__(
@@ -57,25 +56,24 @@ class TrainingStep:
         self._architecture = ARCHITECTURES[recipe.model.architecture]
         self._cluster = cluster or Cluster()
         self._dtype = tf.as_dtype(model.layers[-1].variable_dtype)
-        self._class_weights = tf.constant(class_weights, self._dtype)
-        self._convolve = self._minimal_convolution()
+        self._loss = LOSSES["cross-entropy"](recipe.solver, class_weights, self._dtype)  # the only one
+        self._convolve = self._winograd_convolution()
         self._scaling: list[tf.Variable] = []  # the loss's scale, and the steps since it changed
         with self._cluster.scope():
-            self._optimizer = Optimizer(trained_parameters(model, recipe, new_layers), recipe)
+            self._optimizer = Optimizer(trained_variables(model, recipe, new_layers), recipe.solver)
             if model.layers[-1].compute_dtype == "float16":
                 self._scaling = [
                     tf.Variable(start, trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
                     for start in (_FIRST_SCALE, 0.0)
                 ]
-        self._graph = tf.function(self._everywhere)
+        self._graph = tf.function(self._on_all_replicas)
 
     def __call__(self, images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, step: int) -> float:
         """Update the model and return the loss that it had.
 
-        ``images`` (N, S, S, 3) BGR minus the mean, ``labels`` (N, h, h) integers with 255 void, of the size of the
-        logits or of a larger one, to which the logits are upsampled (aligned corners), ``positions`` (N,)
-        int64 of the images in the stream of samples, on which their dropout hangs (each a distributed value where
-        there are several replicas); ``step`` counts from 0.
+        ``images`` (N, S, S, 3) BGR minus the mean, ``labels`` (N, S, S) integers with 255 void, ``positions`` (N,)
+        int64 of the images in the stream of samples, which seed their dropout (each a distributed value where there
+        are several replicas); ``step`` counts from 0.
         """
         import tensorflow as tf
 
@@ -86,24 +84,20 @@ class TrainingStep:
 
     def weights(self) -> Weights:
         """Return the weights to validate and to save: averages where the recipe asks for them."""
-        optimizer = self._optimizer
-        averages = {
-            parameter.name: average for parameter, average in zip(optimizer.parameters, optimizer.averages, strict=True)
-        }
         variables = {name: variable.value for name, variable in model_variables(self._model).items()}
-        return {name: variable.numpy() for name, variable in (variables | averages).items()}
+        return {name: variable.numpy() for name, variable in (variables | self._optimizer.averages).items()}
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
-        """Return all that the next step depends on, weights and optimiser, as arrays by name."""
+        """Return all that the next step depends on, weights and optimizer, as arrays by name."""
         return {name: variable.numpy() for name, variable in self._variables().items()}
 
     def restore(self, state: dict[str, npt.NDArray[Any]]) -> None:
-        """Take a state back; raises KeyError or ValueError for one of another training."""
+        """Set a state; raises KeyError or ValueError for one of another training."""
         for name, variable in self._variables().items():
             variable.assign(state[name])
 
     def checksum(self) -> int:
-        """Return a number that tells a state from another."""
+        """Return a checksum of the state."""
         checksum = 0
         for _, array in sorted(self.state().items()):
             checksum = zlib.crc32(array.tobytes(), checksum)
@@ -113,20 +107,20 @@ class TrainingStep:
         """Tell whether float16 gradients overflow even where the loss is not scaled up."""
         return bool(self._scaling) and float(self._scaling[0]) <= 1 and float(self._scaling[1]) == 0
 
-    def _minimal_convolution(self) -> MinimalConvolution | None:
+    def _winograd_convolution(self) -> WinogradConvolution | None:
         """Return what computes the convolutions in place of TensorFlow: numba's kernels, on one CPU in float32."""
         engine = engine_for(self._recipe.run.engine)
-        is_alone = self._cluster.replicas == 1 and not self._cluster.gpus
+        one_cpu = self._cluster.replicas == 1 and not self._cluster.gpus
         is_float32 = self._model.layers[-1].compute_dtype == "float32"
-        return MinimalConvolution(available_cpus()) if engine == "numba" and is_alone and is_float32 else None
+        return WinogradConvolution(available_cpus()) if engine == "numba" and one_cpu and is_float32 else None
 
     def _variables(self) -> dict[str, tf.Variable]:
         found = {f"weights/{name}": variable.value for name, variable in model_variables(self._model).items()}
-        for parameter, slots in zip(self._optimizer.parameters, self._optimizer.slots, strict=True):
-            found |= {f"slot{number}/{parameter.name}": slot for number, slot in enumerate(slots)}
+        for trained, slots in zip(self._optimizer.trained, self._optimizer.slots, strict=True):
+            found |= {f"slot{number}/{trained.name}": slot for number, slot in enumerate(slots)}
         return found | dict(zip(("loss_scale", "good_steps"), self._scaling, strict=False))
 
-    def _everywhere(
+    def _on_all_replicas(
         self, images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, rate: tf.Tensor, step: tf.Tensor, thawed: bool
     ) -> tf.Tensor:
         """Run the update on every replica; the loss that each returns is that of all."""
@@ -146,33 +140,33 @@ class TrainingStep:
     ) -> tf.Tensor:
         import tensorflow as tf
 
-        trained = [thawed or not parameter.first_step for parameter in self._optimizer.parameters]
+        moves = [thawed or not trained.first_step for trained in self._optimizer.trained]
+        parts = self._recipe.solver.accumulate
+        by_part = self._recipe.solver.normalization == "batch"
 
         def summed(values: Any) -> Any:
             if self._cluster.replicas == 1:
                 return values
             return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
 
-        parts = self._recipe.solver.accumulate
-        by_part = self._recipe.solver.normalization == "batch"
-
-        def total(every: int) -> tf.Tensor:
-            """Return what losses at every n-th label pixel are divided by: of the step, or of each part."""
-            weights = pixel_weights(labels[:, ::every, ::every], self._class_weights)
+        def total(stride: int) -> tf.Tensor:
+            """Return what losses of labels at a stride are divided by: a number, or one for each part."""
+            weights = self._loss.weights(labels[:, ::stride, ::stride])
             return summed(tf.reduce_sum(tf.reshape(weights, (parts, -1)), 1) if by_part else tf.reduce_sum(weights))
 
-        totals = {every: total(every) for every in self._strides()}
-
-        def totals_of(part: tf.Tensor | int) -> dict[int, tf.Tensor]:
-            return {every: total[part] if by_part else total for every, total in totals.items()}
-
+        totals = {stride: total(stride) for stride in self._label_strides()}
         seeds = tf.stack([tf.fill(tf.shape(positions), self._recipe.run.seed), tf.cast(positions, tf.int32)], axis=1)
         size = images.shape[0] // parts
-        loss, gradients = self._gradients(images[:size], labels[:size], seeds[:size], totals_of(0), trained)
-        for part in tf.range(1, parts) if parts > 1 else ():
+
+        def gradients_of(part: tf.Tensor | int) -> tuple[tf.Tensor, list[tf.Tensor]]:
             window = slice(part * size, (part + 1) * size)
             inputs = tf.ensure_shape(images[window], (size, *images.shape[1:]))
-            part_loss, part_gradients = self._gradients(inputs, labels[window], seeds[window], totals_of(part), trained)
+            own = {stride: whole[part] if by_part else whole for stride, whole in totals.items()}
+            return self._gradients(inputs, labels[window], seeds[window], own, moves)
+
+        loss, gradients = gradients_of(0)
+        for part in tf.range(1, parts) if parts > 1 else ():
+            part_loss, part_gradients = gradients_of(part)
             loss += part_loss
             gradients = [whole + added for whole, added in zip(gradients, part_gradients, strict=True)]
         loss, gradients = summed([loss, gradients])
@@ -183,7 +177,7 @@ class TrainingStep:
             gradients = [gradient / self._scaling[0] for gradient in gradients]
             accept = self._rescale(gradients)
         computed = iter(gradients)
-        self._optimizer.apply([next(computed) if moves else None for moves in trained], rate, step, accept)
+        self._optimizer.apply([next(computed) if moving else None for moving in moves], rate, step, accept)
         return loss
 
     def _gradients(
@@ -191,41 +185,34 @@ class TrainingStep:
         images: tf.Tensor,
         labels: tf.Tensor,
         seeds: tf.Tensor,
-        totals: Mapping[int, tf.Tensor],
-        trained: Sequence[bool],
+        totals: dict[int, tf.Tensor],
+        moves: Sequence[bool],
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """Return the loss of a part of the batch and the gradients of the variables that are trained now."""
         import tensorflow as tf
 
-        parameters = zip(self._optimizer.parameters, trained, strict=True)
-        variables = [parameter.variable for parameter, moves in parameters if moves]
+        trained = zip(self._optimizer.trained, moves, strict=True)
+        variables = [one.variable for one, moving in trained if moving]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
             losses = [
-                self._loss(logits, labels[:, ::every, ::every], totals[every])
-                for logits, every in self._scores(images, seeds)
+                self._loss(logits, labels[:, ::stride, ::stride], totals[stride])
+                for logits, stride in self._outputs(images, seeds)
             ]
             loss, reported = (sum(values[1:], start=values[0]) for values in zip(*losses, strict=True))
             if self._scaling:
                 loss *= self._scaling[0]
         return reported, tape.gradient(loss, variables)
 
-    def _loss(self, logits: tf.Tensor, labels: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        import tensorflow as tf
+    def _label_strides(self) -> list[int]:
+        """Return the stride at which the label is that of the crop at each scale: 2 at scale 0.5.
 
-        if labels.shape[1:] != logits.shape[1:3]:
-            logits = tf.cast(resize(logits, labels.shape[1:]), self._dtype)
-        return cross_entropy(logits, labels, self._class_weights, total, self._recipe.solver.hard_pixels)
-
-    def _strides(self) -> list[int]:
-        """Return how many label pixels further the next one is that each scale's loss takes: 2 at scale 0.5.
-
-        There is no pixel of the label for each cell of the logits at scale 0.75: these are enlarged to scale 1.
+        At scale 0.75 the label has no pixel for each pixel of the crop: the logits are enlarged to those of scale 1.
         """
         return [round(1 / scale) if (1 / scale).is_integer() else 1 for scale in self._architecture.scales]
 
-    def _scores(self, images: tf.Tensor, seeds: tf.Tensor) -> list[tuple[tf.Tensor, int]]:
-        """Return the logits that have a loss, with the stride of their labels: the largest of all scales, then each.
+    def _outputs(self, images: tf.Tensor, seeds: tf.Tensor) -> list[tuple[tf.Tensor, int]]:
+        """Return the logits that have a loss, with the strides of their labels: the maximum of all scales, then each.
 
         Where scales are equal, the maximum's gradient goes where Caffe's Eltwise sends it: to the second before the
         first, to these before the others.
@@ -241,11 +228,11 @@ class TrainingStep:
         grid = [self._architecture.cells(side) for side in images.shape[1:3]]
         first, second, *others = [logits[0], *(resize(values, grid) for values in logits[1:])]
         largest = reduce(tf.maximum, others, tf.maximum(second, first))
-        each = zip([first, second, *others], logits, self._strides(), strict=True)
-        return [(largest, 1), *((enlarged if every == 1 else own, every) for enlarged, own, every in each)]
+        scales = zip([first, second, *others], logits, self._label_strides(), strict=True)
+        return [(largest, 1), *((enlarged if stride == 1 else own, stride) for enlarged, own, stride in scales)]
 
     def _rescale(self, gradients: list[tf.Tensor]) -> tf.Tensor:
-        """Tell whether all gradients are finite, and set the scale of the next step's loss."""
+        """Return whether all gradients are finite, and set the scale of the next step's loss."""
         import tensorflow as tf
 
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients])

@@ -7,31 +7,28 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import cast
 
 import numpy as np
 
 from deeplabctl.data.dataset import spread_evenly
 from deeplabctl.errors import RunError
-from deeplabctl.network.keras_model import Precision, assign_weights
+from deeplabctl.network.keras_model import assign_weights
 from deeplabctl.parallel import available_cpus
 from deeplabctl.recipes.limits import AUTO, parse_duration
 from deeplabctl.reporting import Note, Reporter, silent
-from deeplabctl.training.budget import INTERVALS, steps_for, steps_within, validations_within, with_steps
 from deeplabctl.training.cluster import Cluster
 from deeplabctl.training.input_pipeline import TrainingPipeline
-from deeplabctl.training.networks import Networks, initial_weights
-from deeplabctl.training.plan import Plan
-from deeplabctl.training.previews import PREVIEW_ROWS
+from deeplabctl.training.plan import INTERVALS, Plan, steps_for, with_steps
 from deeplabctl.training.signals import TrainingStopped
 from deeplabctl.training.step import TrainingStep
-from deeplabctl.training.validation import Validator
+from deeplabctl.training.validation import PREVIEW_ROWS, Validator
 
 _TIMED_STEPS = 5
 _TIMED_CROPS = 8
 _TIMED_IMAGES = 8  # of the validation split, at most
 _TIMING_SHARE = 0.03  # of the time, for these images
 _RESERVE = 0.03  # share of the time for checkpoints, the report, and a machine that slows down
+_VALIDATION_SHARE = 0.1  # of the time, unless two validations take more
 _FEWEST_STEPS = 10
 
 
@@ -83,6 +80,24 @@ def fit_to_time(plan: Plan, cluster: Cluster, report: Reporter, should_stop: Cal
     return replace(plan, recipe=with_steps(recipe, steps, validations).with_settings(run={"time": ""}))
 
 
+def validations_within(seconds: float, validation_seconds: float) -> int:
+    """Return how many validations a given time should have: at most 10 and a tenth of the time, but 2 at least."""
+    return int(min(max(2, _VALIDATION_SHARE * seconds / max(validation_seconds, 1e-9)), INTERVALS))
+
+
+def steps_within(seconds: float, step_seconds: float, validation_seconds: float, val_every: int) -> int:
+    """Return the number of steps, at least 1, that fit into a time with their validations.
+
+    ``val_every`` is the interval of validations; AUTO: there are as many as `validations_within` says. The last step is
+    always validated.
+    """
+    if val_every == AUTO:
+        validations = validations_within(seconds, validation_seconds)
+        return max(1, int((seconds - validations * validation_seconds) / step_seconds))
+    steps = int((seconds - validation_seconds) / (step_seconds + validation_seconds / val_every))
+    return max(1, steps)
+
+
 def _measure(plan: Plan, cluster: Cluster, budget: float, should_stop: Callable[[], bool]) -> Timing:
     """Time some steps, in which all layers are trained if there are such, and the validation of some images."""
     solver = plan.recipe.solver
@@ -90,12 +105,13 @@ def _measure(plan: Plan, cluster: Cluster, budget: float, should_stop: Callable[
     steps = steps_for(len(plan.samples), solver.batch_size * solver.accumulate)
     draft = with_steps(plan.recipe, max(steps, 2)).with_settings(solver={"freeze_steps": thawed})
     plan = replace(plan, recipe=draft)
-    networks = Networks(plan, cast(Precision, draft.run.precision), cluster)
+    with cluster.scope():
+        model = plan.build_model()
     begin = time.perf_counter()
-    weights, new_layers, _ = initial_weights(plan)
+    weights, new_layers, _ = plan.initial_weights()
     start = time.perf_counter() - begin
-    assign_weights(networks.trained, weights)
-    step = TrainingStep(networks.trained, draft, plan.class_weights(), new_layers, cluster)
+    assign_weights(model, weights)
+    step = TrainingStep(model, draft, plan.class_weights(), new_layers, cluster)
     pipeline, seconds = TrainingPipeline.of(plan), []
     for images, labels, positions in pipeline.distributed(cluster.strategy, 0, _TIMED_STEPS + 1):
         begin = time.perf_counter()
@@ -103,7 +119,7 @@ def _measure(plan: Plan, cluster: Cluster, budget: float, should_stop: Callable[
         seconds.append(time.perf_counter() - begin)
         if cluster.any(should_stop()):
             raise TrainingStopped
-    validator = Validator(plan, networks.saved, cluster, silent)
+    validator = Validator(plan, plan.build_model("float32"), cluster, silent)
     image = _seconds_of_an_image(validator, plan, cluster, budget, should_stop)
     validation = image * math.ceil(len(plan.val_samples) / cluster.workers)
     loading, computing = _seconds_to_load(pipeline) / cluster.workers, median(seconds[1:])

@@ -8,23 +8,25 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from deeplabctl.arrays import Image
-from deeplabctl.data.dataset import Sample
+from deeplabctl.data.dataset import Sample, spread_evenly
+from deeplabctl.data.images import read_image, read_label
 from deeplabctl.evaluation.network_scores import score_network
 from deeplabctl.evaluation.split_scores import SplitScores
 from deeplabctl.prediction.engines import report_compiling, with_engine
 from deeplabctl.prediction.segmenter import Segmenter
 from deeplabctl.prediction.settings import SettingsRequest
+from deeplabctl.render import panels
 from deeplabctl.reporting import Advanced, Event, Note, Reporter, Validated
 from deeplabctl.training.checkpoint import Progress
 from deeplabctl.training.cluster import Cluster
 from deeplabctl.training.plan import Plan
-from deeplabctl.training.previews import preview
 from deeplabctl.training.signals import TrainingStopped
 
 if TYPE_CHECKING:
     import keras
 
 
+PREVIEW_ROWS = 4
 _AGREEMENTS = 20  # of several workers in a validation
 
 
@@ -42,11 +44,14 @@ class Validator:
         self._missed: list[str] = []  # the classes of the last warning
 
     def preview(self) -> Image:
-        """Return a picture of image, label and prediction of some samples."""
-        return preview(self._current(), self._plan.val_samples, self._plan.dataset.classes)
+        """Return image, label and prediction of some samples, spread evenly over the split, as one image."""
+        segmenter = self._current()
+        images = ((read_image(sample.image), sample) for sample in spread_evenly(self._plan.val_samples, PREVIEW_ROWS))
+        rows = ((image, read_label(sample.label), segmenter.label(image)) for image, sample in images)
+        return panels(rows, self._plan.dataset.classes)
 
     def _current(self) -> Segmenter:
-        """Return what segments with the weights that the model has now: numba's kernels take a copy of them."""
+        """Return a segmenter with the weights that the model has now: numba's kernels work on a copy of them."""
         segmenter = self._segmenter
         if segmenter.applied.engine == "tensorflow":
             return segmenter

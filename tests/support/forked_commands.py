@@ -15,7 +15,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 MODULES = [
     "tensorflow", "keras", "h5py", "matplotlib.pyplot", "PIL.PngImagePlugin", "PIL.JpegImagePlugin",
-    "deeplabctl.cli.app", "deeplabctl.data.check", "deeplabctl.prediction.segmenter", "deeplabctl.training.job",
+    "deeplabctl.cli.app", "deeplabctl.data.check", "deeplabctl.prediction.segmenter", "deeplabctl.training.run",
 ]  # fmt: skip
 
 

@@ -21,8 +21,8 @@ from deeplabctl.reports.run_results import RunResults
 from deeplabctl.reports.training_run import write_report
 from deeplabctl.training import run_directory
 from deeplabctl.training.checkpoint import Checkpoint, Progress, last_checkpoint
-from deeplabctl.training.job import TrainingRequest, prepared_job
 from deeplabctl.training.plan import plan_training
+from deeplabctl.training.run import TrainingRequest, planned_training
 from deeplabctl.training.run_directory import RunDirectory
 
 SETTINGS = ["model.width=0.05", "augment.crop_size=33", "solver.batch_size=2", "solver.steps=9", "model.init='random'"]
@@ -80,12 +80,13 @@ def write_run_to_resume(folder):
 def resume_run(folder, path, out):
     run_directory._git_commit = lambda: None  # no programs
     shutil.copytree(folder / "run", out)
-    with prepared_job(TrainingRequest(resume=str(out)), silent) as job:
+    with planned_training(TrainingRequest(resume=str(out)), silent) as job:
         finished, checkpoint = job.finished_run(), job.checkpoint
         step = checkpoint.progress.step if checkpoint else 0
         assert finished is None
         assert 0 <= step <= 9
-        rewind_metrics(job.open_directory([], silent).path, step, keep_validation=True)
+        with job.opened(silent) as (run, _):
+            rewind_metrics(run.path, step, keep_validation=True)
         assert Metrics.read(out).last_step <= step
     json.loads((out / "run.json").read_text("utf-8"))
 

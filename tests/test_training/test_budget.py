@@ -4,14 +4,8 @@ from deeplabctl.data.inspection import LabelFacts
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.recipe import read_recipe, recipe_from_dict
 from deeplabctl.recipes.limits import AUTO
-from deeplabctl.training.budget import (
-    crop_size_for,
-    steps_for,
-    steps_within,
-    validations_within,
-    with_intervals,
-    with_steps,
-)
+from deeplabctl.training.plan import crop_size_for, steps_for, with_intervals, with_steps
+from deeplabctl.training.timing import steps_within, validations_within
 
 
 @pytest.mark.parametrize(

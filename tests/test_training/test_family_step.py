@@ -45,13 +45,21 @@ def weights_of(model):
             yield f"{layer}_{part[0].replace('k', 'w')}", array.transpose(3, 2, 0, 1) if part == "kernel" else array
 
 
+def full(shrunk):
+    """Return labels (N, 8h - 7, 8w - 7) whose every eighth pixel is that of a label (N, h, w), the others void."""
+    size = [8 * side - 7 for side in shrunk.shape[1:]]
+    label = np.full((len(shrunk), *size), 255, np.uint8)
+    label[:, ::8, ::8] = shrunk
+    return label
+
+
 @pytest.mark.tf
 def test_first_step_of_aspp_has_caffes_loss_and_gradients():
     caffe = np.load(DATA / "aspp_l_d32_step.npz")
     model, step = started("aspp-l", "aspp_l_d32_train_init.caffemodel", "float64", 2e-5)
     before = {name: array.copy() for name, array in weights_of(model)}
     images = (caffe["image_bgr_u8"].astype(np.float32) - MEAN).astype(np.float64)
-    loss = step(images, caffe["label_shrink"], np.arange(2), 0)
+    loss = step(images, full(caffe["label_shrink"]), np.arange(2), 0)
     assert loss == pytest.approx(caffe["loss"][0], rel=1e-12)
     compared = 0
     for name, after in weights_of(model):
@@ -86,7 +94,7 @@ def test_training_follows_caffes_trajectory(net, rate, updates, parts, dtype, li
     images = batch["data"].transpose(0, 2, 3, 1).astype(dtype)
     for update in range(updates):
         chosen = [(2 * (update * parts + part) + image) % 4 for part in range(parts) for image in range(2)]
-        loss = step(images[chosen], batch["label"][chosen][:, ::8, ::8], np.arange(2 * parts), update)
+        loss = step(images[chosen], batch["label"][chosen], np.arange(2 * parts), update)
         assert loss == pytest.approx(caffe["loss"][update], rel=limit), update
     if updates == len(caffe["loss"]):
         for name, array in weights_of(model):
@@ -100,7 +108,7 @@ def test_norms_are_never_trained_and_have_no_slots():
     before = {name: array for name, array in step.state().items() if name.startswith("weights/bn")}
     assert len(before) == 4 * 104
     rng = np.random.default_rng(0)
-    step(rng.normal(0, 60, (2, 33, 33, 3)).astype(np.float32), rng.integers(0, 21, (2, 5, 5)), np.arange(2), 0)
+    step(rng.normal(0, 60, (2, 33, 33, 3)).astype(np.float32), rng.integers(0, 21, (2, 33, 33)), np.arange(2), 0)
     state = step.state()
     for name, array in before.items():
         np.testing.assert_array_equal(state[name], array)
@@ -113,8 +121,8 @@ def test_norms_are_never_trained_and_have_no_slots():
 def test_loss_is_divided_by_the_valid_pixels_of_the_step_or_of_each_batch(normalization):
     rng = np.random.default_rng(0)
     images = rng.normal(0, 60, (2, 33, 33, 3))
-    labels = rng.integers(0, 21, (2, 5, 5)).astype(np.uint8)
-    labels[0, 1:] = 255  # 5 valid pixels and 25
+    labels = rng.integers(0, 21, (2, 33, 33)).astype(np.uint8)
+    labels[0, 1:] = 255  # 5 compared pixels and 25
     file = "aspp_l_d32_train_init.caffemodel"
 
     def loss_of(images, labels, **solver):

@@ -30,7 +30,7 @@ def same(ours, theirs):
 def test_batches_are_images_labels_and_positions(samples):
     images, labels, positions = batches(samples)[1]
     assert (images.shape, images.dtype) == ((3, 33, 33, 3), np.float32)
-    assert (labels.shape, labels.dtype) == ((3, 5, 5), np.uint8)
+    assert (labels.shape, labels.dtype) == ((3, 33, 33), np.uint8)
     assert positions.tolist() == [3, 4, 5]
 
 

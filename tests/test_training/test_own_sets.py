@@ -9,8 +9,8 @@ from run_trainings import after, resume, train_new
 from deeplabctl.errors import DataError, RecipeError, RunError
 from deeplabctl.recipe import read_recipe
 from deeplabctl.reporting import Note, silent
-from deeplabctl.training.job import TrainingRequest, prepared_job
 from deeplabctl.training.plan import plan_resume, plan_training
+from deeplabctl.training.run import TrainingRequest, planned_training
 from deeplabctl.training.run_directory import RunDirectory
 
 TINY = ["model.width=0.05", "model.init=random", "augment.crop_size=33", "solver.batch_size=2", "run.log_every=2"]
@@ -215,11 +215,11 @@ def test_steps_and_time_together_are_refused_and_so_is_a_time_for_a_run_that_has
     plan = plan_own(dataset)
     with RunDirectory.create(tmp_path / "run", plan.recipe, "set"):
         pass
-    for asked in ({"options": {"time": "1m"}}, {"settings": ["run.time=1m"], "recipe": "own"}):
+    for asked in ({"time": "1m"}, {"settings": ["run.time=1m"], "recipe": "own"}):
         request = TrainingRequest(resume=str(tmp_path / "run"), **asked)
         with (
             pytest.raises(RunError, match="`time`: a resumed run keeps its number of steps"),
-            prepared_job(request, silent),
+            planned_training(request, silent),
         ):
             pass
 

@@ -34,7 +34,7 @@ def start(recipe, dtype="float32"):
 
 def caffe_batch(dtype):
     batch = np.load(DATA / "train_batch.npz")
-    return batch["data"].transpose(0, 2, 3, 1).astype(dtype), batch["label"][:, ::8, ::8], np.arange(2)
+    return batch["data"].transpose(0, 2, 3, 1).astype(dtype), batch["label"], np.arange(2)
 
 
 @pytest.mark.parametrize("policy", ["step", "poly"])
@@ -63,9 +63,9 @@ def test_hyperparameters_of_the_fixtures_are_those_of_the_test():
 def test_accumulating_four_parts_is_the_batch_of_four_with_unequal_void_and_dropout(dtype, tolerance):
     rng = np.random.default_rng(0)
     images = rng.normal(0, 60, (4, 97, 97, 3)).astype(dtype)  # noise: flat parts of photos make ties in max pooling
-    labels = rng.integers(0, 21, (4, 13, 13)).astype(np.uint8)
+    labels = rng.integers(0, 21, (4, 97, 97)).astype(np.uint8)
     for index, share in enumerate((0.0, 0.3, 0.9, 1.0)):  # the last image is all void
-        labels[index][rng.random((13, 13)) < share] = 255
+        labels[index][rng.random((97, 97)) < share] = 255
     ends = []
     for batch_size, accumulate in ((4, 1), (1, 4)):
         recipe = caffe_recipe("fixed", False, batch_size=batch_size, accumulate=accumulate, learning_rate=1e-6)
@@ -93,13 +93,13 @@ def test_adam_is_kerass():
     import keras
     import tensorflow as tf
 
-    from deeplabctl.training.optimizer import Optimizer, Parameter
+    from deeplabctl.training.optimizers import Optimizer, TrainedVariable
 
     rng = np.random.default_rng(0)
     value = rng.normal(size=(3, 4)).astype(np.float32)
     ours, theirs = tf.Variable(value), keras.Variable(value)
     recipe = caffe_recipe("fixed", False, optimizer="adam", weight_decay=0)
-    optimizer = Optimizer([Parameter(ours, 2.0, 0.0)], recipe)
+    optimizer = Optimizer([TrainedVariable(ours, 2.0, 0.0)], recipe.solver)
     reference = keras.optimizers.Adam(2e-3, epsilon=1e-8)
     for number in range(20):
         gradient = tf.constant(rng.normal(size=(3, 4)).astype(np.float32))
@@ -110,16 +110,16 @@ def test_adam_is_kerass():
 
 def test_frozen_layers_keep_their_weights_and_new_layers_get_their_own_rate():
     from deeplabctl.network.keras_model import build_model
-    from deeplabctl.training.optimizer import trained_parameters
+    from deeplabctl.training.optimizers import trained_variables
 
     recipe = caffe_recipe("fixed", False, freeze=["conv1_1"], new_layer_multiplier=7.0)
     model = build_model("largefov", 21, width=WIDTH)
-    parameters = trained_parameters(model, recipe, ["fc6", "fc8_voc12"])
+    parameters = trained_variables(model, recipe, ["fc6", "fc8_voc12"])
     rates = [(parameter.lr_multiplier, parameter.weight_decay > 0) for parameter in parameters]
     assert len(parameters) == 2 * 15
     assert rates[:2] == [(1.0, True), (2.0, False)]  # conv1_2
     assert rates[-6:] == [(7.0, True), (14.0, False), (1.0, True), (2.0, False), (7.0, True), (14.0, False)]
-    classifier = trained_parameters(model, caffe_recipe("fixed", False), [])[-2:]
+    classifier = trained_variables(model, caffe_recipe("fixed", False), [])[-2:]
     assert [parameter.lr_multiplier for parameter in classifier] == [10.0, 20.0]
 
 
@@ -135,7 +135,7 @@ def small_model():
 def small_batch():
     rng = np.random.default_rng(0)
     images = rng.normal(0, 60, (2, 33, 33, 3)).astype(np.float32)
-    return images, rng.integers(0, 21, (2, 5, 5)).astype(np.uint8), np.arange(2)
+    return images, rng.integers(0, 21, (2, 33, 33)).astype(np.uint8), np.arange(2)
 
 
 @pytest.mark.parametrize(("optimizer", "rate"), [("sgd", 1.0), ("adam", 1e-3)])
@@ -202,11 +202,11 @@ def test_gradients_of_frozen_front_layers_are_not_computed():
 
 
 def test_layers_that_start_random_are_never_frozen():
-    from deeplabctl.training.optimizer import trained_parameters
+    from deeplabctl.training.optimizers import trained_variables
 
     model, recipe = small_model(), caffe_recipe("fixed", False, freeze=["conv1_1", "fc6"])
-    assert len(trained_parameters(model, recipe, ["fc6"])) == 2 * 15
-    assert len(trained_parameters(model, recipe, [])) == 2 * 14
+    assert len(trained_variables(model, recipe, ["fc6"])) == 2 * 15
+    assert len(trained_variables(model, recipe, [])) == 2 * 14
 
 
 def test_hard_pixels_are_chosen_in_each_part_of_a_batch():
@@ -241,12 +241,13 @@ def test_logits_are_upsampled_to_larger_labels_as_in_prediction(stride):
 
     model = small_model()
     images, _, positions = small_batch()
-    labels = np.random.default_rng(1).integers(0, 21, (2, 32 // stride + 1, 32 // stride + 1)).astype(np.uint8)
+    labels = np.random.default_rng(1).integers(0, 21, (2, 33, 33)).astype(np.uint8)
     cells = np.arange(0, 33, 8)
     wanted = np.stack(np.meshgrid(*[np.arange(0, 33, stride)] * 2, indexing="ij"), -1)
     logits = [RegularGridInterpolator((cells, cells), one)(wanted) for one in model.predict(images, verbose=0)]
     logits = np.array(logits, np.float64)
-    right = np.take_along_axis(logits, labels[..., None].astype(int), -1)[..., 0]
+    compared = labels[:, ::stride, ::stride, None].astype(int)
+    right = np.take_along_axis(logits, compared, -1)[..., 0]
     expected = (np.log(np.exp(logits).sum(-1)) - right).mean()
-    step = TrainingStep(model, caffe_recipe("fixed", False), [1.0] * 21)
+    step = TrainingStep(model, caffe_recipe("fixed", False, label_stride=stride), [1.0] * 21)
     assert step(images, labels, positions, 0) == pytest.approx(expected, rel=1e-5)

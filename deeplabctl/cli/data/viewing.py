@@ -303,8 +303,7 @@ def preview(
     from deeplabctl.files import check_new_file
     from deeplabctl.recipe import read_recipe
     from deeplabctl.recipes.limits import AUTO
-    from deeplabctl.training.budget import with_crop_size
-    from deeplabctl.training.plan import default_recipe
+    from deeplabctl.training.plan import default_recipe, with_crop_size
 
     if not augmented and (recipe or changes):
         raise typer.BadParameter("only used with --augmented", param_hint="--recipe, --set")

@@ -7,10 +7,10 @@ from dataset_files import make_dataset
 
 from deeplabctl.errors import RunError
 from deeplabctl.reporting import silent
-from deeplabctl.training import job
+from deeplabctl.training import run as running
 from deeplabctl.training.checkpoint import Checkpoint, Progress
-from deeplabctl.training.job import TrainingRequest, prepared_job
 from deeplabctl.training.plan import plan_training
+from deeplabctl.training.run import TrainingRequest, planned_training
 from deeplabctl.training.run_directory import RunDirectory
 
 
@@ -29,19 +29,19 @@ def a_run(plan, path, status="interrupted", files=()):
 
 
 def planned(**request):
-    with prepared_job(TrainingRequest(**request), silent) as planned:
+    with planned_training(TrainingRequest(**request), silent) as planned:
         return planned
 
 
 def test_run_to_resume_is_locked_before_it_is_read_and_until_the_training_ends(plan, tmp_path, monkeypatch):
     run = a_run(plan, tmp_path / "run")
-    with prepared_job(TrainingRequest(resume=str(run)), silent) as first:
+    with planned_training(TrainingRequest(resume=str(run)), silent) as first:
         assert first.plan.recipe == plan.recipe
         with monkeypatch.context() as patch:
-            patch.setattr(job, "plan_resume", lambda *arguments, **more: pytest.fail("read without the lock"))
+            patch.setattr(running, "plan_resume", lambda *arguments, **more: pytest.fail("read without the lock"))
             with pytest.raises(RunError, match="another training is running in it"):
                 planned(resume=str(run))
-        with first.open_directory(["again"], silent), pytest.raises(RunError, match="another training is running"):
+        with first.opened(silent, ["again"]), pytest.raises(RunError, match="another training is running"):
             planned(resume=str(run))
     assert planned(resume=str(run)).resumed == run
 
@@ -53,7 +53,7 @@ def test_finished_run_that_was_killed_in_its_report_is_left_without_what_is_half
     left = [".curves.0123abcd.png", ".report.0123abcd.html"]
     for name in [*left, ".mine.0123abcd.png"]:
         (run / name).touch()
-    with prepared_job(TrainingRequest(resume=str(run)), silent) as resumed:
+    with planned_training(TrainingRequest(resume=str(run)), silent) as resumed:
         assert resumed.finished_run() is not None
     assert not any((run / name).exists() for name in left)
     assert (run / ".mine.0123abcd.png").exists()
@@ -61,14 +61,14 @@ def test_finished_run_that_was_killed_in_its_report_is_left_without_what_is_half
 
 def test_worker_that_leaves_writing_to_the_chief_takes_no_lock(plan, tmp_path):
     run = a_run(plan, tmp_path / "run")
-    with RunDirectory.open(run), prepared_job(TrainingRequest(resume=str(run)), silent, writes=False) as second:
+    with RunDirectory.open(run), planned_training(TrainingRequest(resume=str(run)), silent, writes=False) as second:
         assert second.directory is None
 
 
 def test_folder_with_files_of_others_is_refused_before_the_data_set_is_read(tmp_path):
     (tmp_path / "best.keras").write_bytes(b"mine")
     with pytest.raises(RunError, match=r"expected a new or an empty folder, got one with best\.keras"):
-        planned(run_dir=tmp_path, options={"data": "nowhere"})
+        planned(run_dir=tmp_path, data="nowhere")
 
 
 @pytest.mark.parametrize(

@@ -49,9 +49,8 @@ def start(engine, dtype="float32", architecture="largefov", **solver):
 
 def batch(dtype="float32"):
     random = np.random.default_rng(0)
-    side = (CROP - 1) // 8 + 1
     images = random.normal(0, 60, (2, CROP, CROP, 3)).astype(dtype)
-    return images, random.integers(0, 21, (2, side, side)).astype(np.uint8), np.arange(2)
+    return images, random.integers(0, 21, (2, CROP, CROP)).astype(np.uint8), np.arange(2)
 
 
 @pytest.mark.parametrize("architecture", ["largefov", "aspp-l"])

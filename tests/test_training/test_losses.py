@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 
+from deeplabctl.recipe import Solver
+
 pytestmark = pytest.mark.tf
 
 # Probabilities of the right class, by hand; the last pixel is void.
@@ -10,18 +12,19 @@ RIGHT = np.array([0.9, 0.5, 0.25, 0.1, 0.01])
 def losses_of(share, weights=(1.0, 1.0), labels=(0, 1, 0, 1, 255)):
     import tensorflow as tf
 
-    from deeplabctl.training.loss import cross_entropy, pixel_weights
+    from deeplabctl.training.losses import CrossEntropy
 
     labels = np.array(labels, np.uint8).reshape(1, 1, 5)
     probabilities = np.where(
         labels[..., None] == np.arange(2), RIGHT[None, None, :, None], 1 - RIGHT[None, None, :, None]
     )
     logits = tf.constant(np.log(probabilities))
-    weights = tf.constant(weights, tf.float64)
-    total = tf.reduce_sum(pixel_weights(tf.constant(labels), weights))
+    labels = tf.constant(labels)
+    compute = CrossEntropy(Solver(label_stride=1, hard_pixels=share), weights, tf.float64)
+    total = tf.reduce_sum(compute.weights(labels))
     with tf.GradientTape() as tape:
         tape.watch(logits)
-        loss, reported = cross_entropy(logits, tf.constant(labels), weights, total, share)
+        loss, reported = compute(logits, labels, total)
     return float(loss), float(reported), np.abs(tape.gradient(loss, logits).numpy()).sum(-1).ravel() > 0
 
 

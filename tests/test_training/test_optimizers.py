@@ -1,7 +1,7 @@
 import pytest
 
 from deeplabctl.recipe import recipe_from_dict
-from deeplabctl.training.schedule import learning_rate
+from deeplabctl.training.optimizers import learning_rate
 
 
 def solver(**values):

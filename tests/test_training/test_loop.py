@@ -1,6 +1,6 @@
 import pytest
 
-from deeplabctl.training.step_averages import StepAverages
+from deeplabctl.training.loop import StepAverages
 
 
 def test_steps_that_compile_count_only_until_the_next_one():

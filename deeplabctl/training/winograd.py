@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
-class MinimalConvolution:
-    """Compute 3x3 convolutions of stride 1 in float32, on so many threads; see `BatchConvolutions`."""
+class WinogradConvolution:
+    """Compute 3x3 convolutions of stride 1 in float32, on a number of threads; see `BatchConvolutions`."""
 
     def __init__(self, threads: int) -> None:
         from deeplabctl.engine.gradients import BatchConvolutions

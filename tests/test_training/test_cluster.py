@@ -5,7 +5,7 @@ import pytest
 from dataset_files import make_dataset
 
 from deeplabctl.errors import RunError
-from deeplabctl.training.agreement import check_workers_agree
+from deeplabctl.training.cluster import check_workers_agree
 from deeplabctl.training.plan import plan_training
 
 

@@ -1,0 +1,89 @@
+"""Compute the losses of a training: a loss is one class here and one entry of `LOSSES`.
+
+A loss is made of the solver's settings, the weight of each class and the dtype to compute in. It takes labels at full
+resolution, and itself chooses the pixels that it compares: ``weights(labels)`` says how much each of them counts, and a
+call with logits, labels and the total weight returns the loss. It is divided by the total that it is given, as a batch
+may be worked through in parts, or by several replicas, whose losses and gradients are added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from deeplabctl.classes import IGNORE_LABEL
+from deeplabctl.network.ops import resize
+from deeplabctl.recipe import Solver
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+class CrossEntropy:
+    """Compute softmax cross-entropy over valid pixels, as Caffe's SOFTMAX_LOSS with ignore_label.
+
+    Every ``label_stride``-th pixel of the label is compared. At the stride of the logits pixel ``stride * i`` lies on
+    their cell i; at a smaller one the logits are upsampled to the compared pixels, with aligned corners.
+
+    With ``hard_pixels`` below 1 only that share of the pixels with a weight above 0 counts, the ones with the largest
+    ``-log p``, and the sum is divided by that share of the total (the bootstrapped loss of arXiv 1605.06457).
+    """
+
+    def __init__(self, solver: Solver, class_weights: Sequence[float], dtype: tf.DType) -> None:
+        import tensorflow as tf
+
+        self._stride, self._hard_share = solver.label_stride, solver.hard_pixels
+        self._class_weights = tf.constant(class_weights, dtype)
+
+    def weights(self, labels: tf.Tensor) -> tf.Tensor:
+        """Return the weight of each compared pixel, its class's or 0 for void: (N, S, S) integers -> (N, h, w)."""
+        return self._weights(self._compared(labels))
+
+    def __call__(self, logits: tf.Tensor, labels: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return (loss to differentiate, loss to report) of logits (N, h, w, C) and labels (N, S, S), 255 void.
+
+        Both are ``sum(w * -log p) / total``, where ``total`` is the sum of `weights` over the whole batch, all of its
+        parts and replicas: Caffe divides by the valid pixels of the batch, not by image. A batch without a valid pixel
+        gives 0. The reported one is clamped at ``-log(FLT_MIN)`` (87.3) a pixel, as Caffe's, whose gradient never was.
+        """
+        import tensorflow as tf
+
+        labels = self._compared(labels)
+        if labels.shape[1:] != logits.shape[1:3]:
+            logits = tf.cast(resize(logits, labels.shape[1:]), logits.dtype)
+        weights = self._weights(labels)
+        known = tf.where(labels != IGNORE_LABEL, tf.cast(labels, tf.int32), 0)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=known, logits=logits)
+        if self._hard_share < 1:
+            weights = tf.where(_hardest(losses, weights > 0, self._hard_share), weights, 0)
+            total *= self._hard_share
+        divisor = tf.where(total > 0, total, tf.ones_like(total))
+        worst = tf.constant(-np.log(np.finfo(np.float32).tiny), losses.dtype)
+        loss = tf.reduce_sum(weights * losses) / divisor
+        # tf.minimum keeps NaN, so that a diverged step is seen.
+        return loss, tf.reduce_sum(weights * tf.minimum(losses, worst)) / divisor
+
+    def _compared(self, labels: tf.Tensor) -> tf.Tensor:
+        return labels[:, :: self._stride, :: self._stride]
+
+    def _weights(self, labels: tf.Tensor) -> tf.Tensor:
+        import tensorflow as tf
+
+        valid = labels != IGNORE_LABEL
+        known = tf.where(valid, tf.cast(labels, tf.int32), 0)
+        return tf.where(valid, tf.gather(self._class_weights, known), 0)
+
+
+LOSSES = {"cross-entropy": CrossEntropy}
+
+
+def _hardest(losses: tf.Tensor, counted: tf.Tensor, share: float) -> tf.Tensor:
+    """Return which of the counted pixels are in the share with the largest losses; equal losses are all in."""
+    import tensorflow as tf
+
+    ranked = tf.where(counted, losses, -1)  # no loss is below 0
+    descending = tf.sort(tf.reshape(tf.stop_gradient(ranked), [-1]), direction="DESCENDING")
+    count = tf.cast(tf.math.ceil(share * tf.cast(tf.math.count_nonzero(counted), tf.float64)), tf.int32)
+    return counted & (ranked >= descending[tf.maximum(count, 1) - 1])
