@@ -14,9 +14,9 @@ from typing import Annotated
 import typer
 
 from deeplabctl.cli import convert_caffe, export, infer, report, serve, train
+from deeplabctl.cli.commands import SectionedCommand, SectionedGroup, with_groups
 from deeplabctl.cli.data import app as data_app
 from deeplabctl.cli.eval import command as evaluate
-from deeplabctl.cli.help import SectionedCommand, SectionedGroup
 from deeplabctl.version import __version__
 
 FIRST_STEPS = """
@@ -47,6 +47,8 @@ app.command("convert-caffe", epilog=convert_caffe.EXAMPLES, no_args_is_help=True
 app.add_typer(data_app, name="data", cls=SectionedGroup)
 for command in (*app.registered_commands, *data_app.registered_commands):
     command.cls = SectionedCommand
+    if command.callback is not None:
+        command.callback = with_groups(command.callback)
 
 
 def _print_version(wanted: bool) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import typer
 
 from deeplabctl.cli.formatting import describe, pace, with_options
+from deeplabctl.cli.options import DebugOption, JsonOption, QuietOption
 from deeplabctl.errors import DeepLabError, RecipeError
 from deeplabctl.reporting import Advanced, Event, Finished, Note, Reporter, Started
 
@@ -23,11 +24,11 @@ _PLAIN_SECONDS = 5.0  # between two lines of a task's progress
 
 @dataclass(frozen=True)
 class Console:
-    """Print as the common options say."""
+    """Print as the options say that every command has."""
 
-    json: bool = False
-    quiet: bool = False
-    debug: bool = False
+    json: JsonOption = False
+    quiet: QuietOption = False
+    debug: DebugOption = False
 
     @property
     def on_terminal(self) -> bool:

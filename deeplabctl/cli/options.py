@@ -1,6 +1,6 @@
 """Define the options that several commands share.
 
-An option's ``rich_help_panel`` is the section of the help that it stands in (deeplabctl.cli.help).
+An option's ``rich_help_panel`` is the section of the help that it stands in (deeplabctl.cli.commands).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from deeplabctl.cli.help import COMMON
+COMMON = "Common"  # the last section of every command: --json, --quiet, --debug, --help
 
 # The choices of the recipe's settings of these names, for typer; their own modules load numpy.
 Pad = Literal["paper", "tight"]

@@ -1,4 +1,4 @@
-"""``deeplabctl serve``: a page and an API that segment pictures."""
+"""``deeplabctl serve``: a page and an API that segment images."""
 
 from __future__ import annotations
 
@@ -13,12 +13,9 @@ from deeplabctl.cli.options import (
     CrfAdaptiveOption,
     CrfOption,
     CrfParamsOption,
-    DebugOption,
     EngineOption,
     FlipOption,
-    JsonOption,
     Pad,
-    QuietOption,
     ScalesOption,
     WeightsOption,
 )
@@ -47,6 +44,7 @@ _LIMITS = "Limits"
 
 
 def serve(
+    *,
     weights: WeightsOption = None,
     host: Annotated[
         str,
@@ -67,7 +65,7 @@ def serve(
     crf_adaptive: CrfAdaptiveOption = False,
     crf_params: CrfParamsOption = None,
     max_pixels: Annotated[
-        int, typer.Option("--max-pixels", metavar="N", min=1, help="Pixels of a picture.", rich_help_panel=_LIMITS)
+        int, typer.Option("--max-pixels", metavar="N", min=1, help="Pixels of an image.", rich_help_panel=_LIMITS)
     ] = 4_000_000,
     max_body: Annotated[
         float, typer.Option("--max-body", metavar="MIB", min=0.001, help="Size of a request.", rich_help_panel=_LIMITS)
@@ -89,13 +87,11 @@ def serve(
         int,
         typer.Option("--connections", metavar="N", min=1, help="Connections at once.", rich_help_panel=_LIMITS),
     ] = 256,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
+    console: Console,
 ) -> None:  # fmt: skip
-    """Serve a page and an API that segment pictures.
+    """Serve a page and an API that segment images.
 
-    Ends with exit code 0 at Ctrl-C or SIGTERM, after the requests that run are answered; a second one ends it at once.
+    Ends with exit code 0 at Ctrl-C or SIGTERM, after running requests are completed; a second one ends it at once.
     """
     from deeplabctl.cli.prediction_options import read_settings
     from deeplabctl.reporting import Note
@@ -103,23 +99,21 @@ def serve(
     from deeplabctl.weights.locating import find_weights
 
     request = read_settings(pad, scales, flip, True, crf_adaptive, crf_params, engine)
-    console = Console(json, quiet, debug)
-    with console.errors():
-        _check_packages()
-        from deeplabctl.serve import server
-        from deeplabctl.serve.application import build_application
-        from deeplabctl.serve.uploads import Limits
+    _check_packages()
+    from deeplabctl.serve import server
+    from deeplabctl.serve.application import build_application
+    from deeplabctl.serve.uploads import Limits
 
-        limits = Limits(max_pixels, int(max_body * (1 << 20)), queue, timeout, connections)
-        path = find_weights(weights)
-        bound = server.bind(host, port)
-        network = read_network(path)
-        settings = request.resolve(network.info)
-        with console.reporter() as report:
-            service = _load(network, settings, limits, path, crf or crf_adaptive or crf_params is not None, report)
-            if server.is_public(bound):
-                report(Note("other machines can reach this address; there is neither a login nor TLS", warning=True))
-        server.run(build_application(service), bound, limits, lambda: _announce(console, bound, service))
+    limits = Limits(max_pixels, int(max_body * (1 << 20)), queue, timeout, connections)
+    path = find_weights(weights)
+    bound = server.bind(host, port)
+    network = read_network(path)
+    settings = request.resolve(network.info)
+    with console.reporter() as report:
+        service = _load(network, settings, limits, path, crf or crf_adaptive or crf_params is not None, report)
+        if server.is_public(bound):
+            report(Note("other machines can reach this address; there is neither a login nor TLS", warning=True))
+    server.run(build_application(service), bound, limits, lambda: _announce(console, bound, service))
 
 
 def _check_packages() -> None:

@@ -1,20 +1,61 @@
-"""Write help in named sections, in colour on a terminal. It is plain text: rich takes too long to load.
+"""Make commands of functions: groups of options, options without values, and help in named sections.
 
-Also let options stand without their values, which Typer does not know.
+The help is plain text, in colour on a terminal: rich takes too long to load.
 """
 
 from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-COMMON = "Common"  # the last section of every command: --json, --quiet, --debug, --help
+from deeplabctl.cli.console import Console
+from deeplabctl.cli.options import COMMON
+
 _COLUMN = 24  # characters at most for the names; a longer name gets a line of its own
+
+
+def with_groups(function: Callable[..., None]) -> Callable[..., None]:
+    """Return a command that has an option for each field of the function's parameters that are dataclasses of options.
+
+    A function that takes a `Console` gets its errors printed by it.
+    """
+    signature = inspect.signature(function, eval_str=True)
+    groups: dict[str, Any] = {
+        name: p.annotation for name, p in signature.parameters.items() if is_dataclass(p.annotation)
+    }
+    parameters = []
+    for name, parameter in signature.parameters.items():
+        if name in groups:
+            hints = get_type_hints(groups[name], include_extras=True)
+            parameters += [
+                parameter.replace(name=field.name, annotation=hints[field.name], default=field.default)
+                for field in fields(groups[name])
+            ]
+        else:
+            parameters.append(parameter)
+
+    def command(**values: Any) -> None:
+        for name, group in groups.items():
+            values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
+        console = next((value for value in values.values() if isinstance(value, Console)), None)
+        if console is None:
+            function(**values)
+        else:
+            with console.errors():
+                function(**values)
+
+    command.__name__, command.__doc__ = function.__name__, function.__doc__
+    keyword_only = [parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in parameters]
+    command.__signature__ = signature.replace(parameters=keyword_only)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
 
 
 class SectionedCommand(TyperCommand):
