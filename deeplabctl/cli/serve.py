@@ -53,7 +53,7 @@ def serve(
     port: Annotated[
         int,
         typer.Option(
-            "--port", metavar="N", min=0, max=65535, help="Port to listen on; 0: any free one.",
+            "--port", metavar="N", min=0, max=65535, help="Port to listen on; 0 chooses a free one.",
             rich_help_panel="Address",
         ),
     ] = 8000,
@@ -73,7 +73,7 @@ def serve(
     queue: Annotated[
         int,
         typer.Option(
-            "--queue", metavar="N", min=1, help="Requests that upload, wait or run at once.", rich_help_panel=_LIMITS
+            "--queue", metavar="N", min=1, help="Requests that upload, wait or run at the same time.", rich_help_panel=_LIMITS
         ),
     ] = 16,
     timeout: Annotated[
@@ -85,7 +85,7 @@ def serve(
     ] = 60,
     connections: Annotated[
         int,
-        typer.Option("--connections", metavar="N", min=1, help="Connections at once.", rich_help_panel=_LIMITS),
+        typer.Option("--connections", metavar="N", min=1, help="Simultaneous connections.", rich_help_panel=_LIMITS),
     ] = 256,
     console: Console,
 ) -> None:  # fmt: skip

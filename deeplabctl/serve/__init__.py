@@ -1,4 +1,4 @@
-"""Picture in by HTTP, mask out: a page for people and an API for programs, around one network.
+"""Image in by HTTP, mask out: a page for people and an API for programs, around one network.
 
 Everything here needs the extra ``serve`` (FastAPI, uvicorn), so only the body of the command imports it.
 """

@@ -46,7 +46,7 @@ class LimitFacts(BaseModel):
 
     max_pixels: int = Field(description="Of an image.")
     max_body: int = Field(description="Bytes of a request.")
-    queue: int = Field(description="Requests for a segmentation at once.")
+    queue: int = Field(description="Simultaneous requests for a segmentation.")
     formats: list[str] = Field(description="Media types of images.")
 
 
@@ -79,7 +79,7 @@ class Seconds(BaseModel):
 
 
 class Segmentation(BaseModel):
-    """What is seen in an image."""
+    """The segmentation of an image."""
 
     width: int = Field(description="Of the upright image, in pixels.")
     height: int

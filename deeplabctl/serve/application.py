@@ -39,15 +39,15 @@ _BODY = {
 _REFUSALS = {
     408: "The request did not arrive in time.",
     413: "The request is too large.",
-    415: "It holds no image of a known format.",
+    415: "The request has no image of a known format.",
     422: "The image or a parameter cannot be used.",
     429: "All places of the queue are taken.",
-    503: "The image's turn did not come in time, or the network does not run.",
+    503: "The image's turn did not come in time, or the network is not running.",
 }
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "model": answers.Segmentation,
-        "description": "What is seen in the image, its mask, or the image with the mask over it.",
+        "description": "The classes in the image, its mask, or the image with the mask over it.",
         "content": {"image/png": {"schema": _IMAGE}},
     },
     **{status: {"model": answers.Error, "description": text} for status, text in _REFUSALS.items()},
@@ -115,7 +115,7 @@ def _add_api(app: FastAPI, service: Service) -> None:
 def _add_state(app: FastAPI, service: Service) -> None:
     @app.get(
         "/healthz", tags=["operation"], summary="Tell whether the service works", response_model=answers.Health,
-        responses={503: {"model": answers.Health, "description": "The network does not run."}},
+        responses={503: {"model": answers.Health, "description": "The network is not running."}},
     )  # fmt: skip
     async def health() -> JSONResponse:
         alive = service.worker.alive

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    PlatformCollector,
-    ProcessCollector,
-    generate_latest,
-)  # fmt: skip
+import prometheus_client as prometheus
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -23,26 +15,28 @@ class Metrics:
     """Hold the counters of one service; ``waiting`` and ``places`` return the present lengths of its queue."""
 
     def __init__(self, waiting: Callable[[], int], places: Callable[[], int]) -> None:
-        registry = self._registry = CollectorRegistry()
-        self._requests = Counter(
+        registry = self._registry = prometheus.CollectorRegistry()
+        self._requests = prometheus.Counter(
             "deeplabctl_requests", "Requests.", ("method", "route", "status"), registry=registry
         )  # fmt: skip
-        self._request_seconds = Histogram(
+        self._request_seconds = prometheus.Histogram(
             "deeplabctl_request_seconds", "Time from a request to its answer.", ("route",), buckets=_SECONDS,
             registry=registry,
         )  # fmt: skip
-        self._segment_seconds = Histogram(
+        self._segment_seconds = prometheus.Histogram(
             "deeplabctl_segment_seconds", "Time of decoding, network and CRF.", ("crf",), buckets=_SECONDS,
             registry=registry,
         )  # fmt: skip
-        self._waited_seconds = Histogram(
+        self._waited_seconds = prometheus.Histogram(
             "deeplabctl_waited_seconds", "Time of an image in the queue.", buckets=_SECONDS, registry=registry
         )
-        self._pixels = Counter("deeplabctl_pixels", "Pixels of the segmented images.", registry=registry)
-        Gauge("deeplabctl_waiting", "Images in the queue.", registry=registry).set_function(waiting)
-        Gauge("deeplabctl_places_taken", "Requests that upload, wait or run.", registry=registry).set_function(places)
-        ProcessCollector(registry=registry)
-        PlatformCollector(registry=registry)
+        self._pixels = prometheus.Counter("deeplabctl_pixels", "Pixels of the segmented images.", registry=registry)
+        prometheus.Gauge("deeplabctl_waiting", "Images in the queue.", registry=registry).set_function(waiting)
+        prometheus.Gauge(
+            "deeplabctl_places_taken", "Requests that upload, wait or run.", registry=registry
+        ).set_function(places)
+        prometheus.ProcessCollector(registry=registry)
+        prometheus.PlatformCollector(registry=registry)
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count an answer."""
@@ -57,4 +51,4 @@ class Metrics:
 
     def text(self) -> bytes:
         """Return all numbers, as Prometheus reads them."""
-        return generate_latest(self._registry)
+        return prometheus.generate_latest(self._registry)

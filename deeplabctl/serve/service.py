@@ -40,7 +40,7 @@ class Service:
     """Segment the images of requests with one network, within limits.
 
     The settings of ``segmenter`` have the parameters of the CRF for requests that ask for one; ``uses_crf`` says
-    whether those that do not say get one. ``name`` is that of the weights, as people see it.
+    whether requests that do not say get one. ``name`` is that of the weights, as people see it.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Service:
             message = f"all {self.limits.queue} places of the queue are taken; try again later"
             raise RequestError(429, "queue_full", message, retry_after=self._retry_after())
         if not self.worker.alive:
-            raise RequestError(503, "stopped", "the network does not run; ask whoever runs this service")
+            raise RequestError(503, "stopped", "the network is not running; ask whoever runs this service")
         self._places += 1
         try:
             yield

@@ -25,7 +25,7 @@ FIELD = "image"  # of a form
 # By Pillow's names. Of its other formats, some start programs or write files (EPS).
 FORMATS = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "BMP": "image/bmp", "TIFF": "image/tiff"}
 _FORM = "multipart/form-data"
-_LINGER = 1.0  # seconds in which the rest of a refused body is read, so that its sender gets to read the answer
+_LINGER = 1.0  # seconds for which the rest of a refused body is read, so that its sender can read the answer
 _NAME = "the image"  # in messages
 _SCAN, _MOST_SCANS = b"\xff\xda", 256  # of a JPEG; each costs the time of a whole image, in as little as 100 bytes
 

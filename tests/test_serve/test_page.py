@@ -171,10 +171,10 @@ def test_photo_is_pasted_or_chosen_and_a_large_one_scaled_down(served, chromium,
         assert (name, Image.open(io.BytesIO(mask)).size) == ("wide.png", (500, 200))
 
 
-def test_what_is_no_picture_is_said_and_the_page_goes_on(served, chromium, turned_photo):
+def test_file_that_is_not_an_image_is_reported_and_the_page_goes_on(served, chromium, turned_photo):
     with page_of(chromium, served.url) as page:
         drop(page, b"text", "notes.txt", "text/plain")
-        assert page.locator("#alert").inner_text() == "Notes.txt is no picture."
+        assert page.locator("#alert").inner_text() == "Notes.txt is not an image."
         drop(page, b"no picture", "a.jpg")
         page.locator("#alert", has_text="This browser cannot show this file.").wait_for()
         drop(page, turned_photo)

@@ -70,7 +70,7 @@ def test_requests_with_and_without_crf_keep_their_order(segmenter, closed):
         np.testing.assert_array_equal(future.result().image, image)
 
 
-def test_cancelled_and_damaged_pictures_do_not_hold_up_the_others(segmenter, closed):
+def test_cancelled_and_damaged_images_do_not_hold_up_the_others(segmenter, closed):
     worker = Worker(segmenter)
     first, damaged, cancelled, last = (
         worker.submit(content, crf=True) for content in (png(1), png(1)[:90], png(2), png(3))
@@ -100,7 +100,7 @@ def test_turn_that_does_not_come_in_time_is_answered_503(serve, closed):
     assert b"deeplabctl_places_taken 0.0" in client.service.metrics.text()
 
 
-def test_picture_whose_sender_has_gone_loses_its_turn(segmenter, closed):
+def test_image_whose_sender_has_gone_loses_its_turn(segmenter, closed):
     from starlette.requests import ClientDisconnect, Request
 
     service = Service(segmenter, Limits(), name="tiny")  # whose worker does not run yet
@@ -110,7 +110,7 @@ def test_picture_whose_sender_has_gone_loses_its_turn(segmenter, closed):
         return messages.pop(0)
 
     scope = {"type": "http", "headers": [(b"content-type", b"image/png")]}
-    with pytest.raises(RequestError, match="the network does not run"):
+    with pytest.raises(RequestError, match="the network is not running"):
         asyncio.run(service.segment(Request(scope, receive), crf=False))
     service.worker.start()
     blocking = service.worker.submit(png(2), crf=False)

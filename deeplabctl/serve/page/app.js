@@ -70,7 +70,7 @@ function exampleButton(path, index) {
 /** Take a file as the photo to look at. */
 async function open(file) {
   if (!file || !model) return;
-  if (!file.type.startsWith("image/")) return complain(new Error(`${file.name} is no picture.`));
+  if (!file.type.startsWith("image/")) return complain(new Error(`${file.name} is not an image.`));
   const mine = ++opened;
   let prepared;
   try {
@@ -133,7 +133,7 @@ function showOpacity() {
 
 async function saveOverlay() {
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(await stage.picture(opacity.value / 100));
+  link.href = URL.createObjectURL(await stage.overlay(opacity.value / 100));
   link.download = `${current.name}_overlay.png`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);

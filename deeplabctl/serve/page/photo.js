@@ -10,7 +10,7 @@ export async function prepare(file, limits) {
     image = await load(url);
   } catch {
     URL.revokeObjectURL(url);
-    throw new Error("This browser cannot show this file. Take a JPEG, PNG or WebP picture.");
+    throw new Error("This browser cannot show this file. Use a JPEG, PNG or WebP image.");
   }
   const { naturalWidth: width, naturalHeight: height } = image;
   const scale = Math.min(1, Math.sqrt(limits.max_pixels / (width * height)));
@@ -28,11 +28,11 @@ export async function prepare(file, limits) {
   context.drawImage(image, 0, 0, canvas.width, canvas.height);
   const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.92));
   URL.revokeObjectURL(url);
-  if (!blob || blob.size > room) throw new Error("This photo is too large for the server. Take a smaller one.");
+  if (!blob || blob.size > room) throw new Error("This photo is too large for the server. Use a smaller one.");
   const sizes = `${width} × ${height} to ${canvas.width} × ${canvas.height}`;
   const note = scale < 1
-    ? `Scaled down from ${sizes} pixels, which is what this server takes.`
-    : "Sent as a JPEG, which this server knows.";
+    ? `Scaled down from ${sizes} pixels, this server's limit.`
+    : "Sent as a JPEG, which this server accepts.";
   return { blob, url: URL.createObjectURL(blob), width: canvas.width, height: canvas.height, note };
 }
 

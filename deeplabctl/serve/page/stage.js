@@ -65,7 +65,7 @@ export class Stage {
   }
 
   /** Return the PNG of the photo with the classes over it, in the photo's own size. */
-  async picture(opacity) {
+  async overlay(opacity) {
     const canvas = document.createElement("canvas");
     [canvas.width, canvas.height] = [this.#mask.width, this.#mask.height];
     const context = canvas.getContext("2d");
