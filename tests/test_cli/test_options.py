@@ -6,7 +6,7 @@ import pytest
 from caffe_files import TINY
 
 from deeplabctl.cli import options
-from deeplabctl.network import precision
+from deeplabctl.network import keras_model
 from deeplabctl.prediction import settings
 from deeplabctl.recipe import Evaluation, Run
 
@@ -14,7 +14,7 @@ from deeplabctl.recipe import Evaluation, Run
 def test_choices_are_those_of_the_recipe():
     assert options.Precision == get_type_hints(Run)["precision"]
     assert options.Engine == settings.Engine == get_type_hints(Run)["engine"]
-    assert options.PredictionPrecision == precision.Precision
+    assert options.PredictionPrecision == keras_model.Precision
     assert options.Strategy == get_type_hints(Run)["strategy"]
     assert {"auto", *get_args(options.Pad)} == set(get_args(get_type_hints(Evaluation)["pad"]))
 
