@@ -73,7 +73,8 @@ def serve(
     queue: Annotated[
         int,
         typer.Option(
-            "--queue", metavar="N", min=1, help="Requests that upload, wait or run at the same time.", rich_help_panel=_LIMITS
+            "--queue", metavar="N", min=1, help="Requests that upload, wait or run at the same time.",
+            rich_help_panel=_LIMITS,
         ),
     ] = 16,
     timeout: Annotated[
