@@ -44,9 +44,9 @@ def images() -> Points:
 
 def images_in(folder: Path) -> Points:
     """Return what `images` does, with the files in a folder."""
+    from deeplabctl.prediction.inputs import find_images
     from deeplabctl.prediction.job import run, segment_pictures
     from deeplabctl.prediction.outputs.plan import OutputRequest, plan_outputs
-    from deeplabctl.prediction.pictures import find_images
     from deeplabctl.reporting import silent
 
     network, found = segmenter(0.125), []

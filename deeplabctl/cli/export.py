@@ -137,9 +137,9 @@ def export(
 def _load(plan: ExportPlan) -> None:
     """Load TensorFlow, if it writes the format or computes the network, without what it writes to the terminal."""
     from deeplabctl.cli.tensorflow_startup import start_tensorflow
-    from deeplabctl.prediction.engines import with_engine
+    from deeplabctl.prediction.engines import engine_class
 
-    if plan.request.format != "onnx" or with_engine(plan.settings).engine == "tensorflow":
+    if plan.request.format != "onnx" or engine_class(plan.settings, plan.network.info).loads_tensorflow:
         start_tensorflow()
 
 

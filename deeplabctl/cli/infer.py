@@ -174,9 +174,10 @@ def _segment(
     from deeplabctl.cli.prediction_options import load_segmenter
     from deeplabctl.errors import DataError
     from deeplabctl.prediction.engines import with_engine
+    from deeplabctl.prediction.inputs import find_images
     from deeplabctl.prediction.job import run, segment_pictures
     from deeplabctl.prediction.outputs.plan import plan_outputs
-    from deeplabctl.prediction.pictures import find_images
+    from deeplabctl.prediction.settings import resolve
     from deeplabctl.prediction.video import check_videos, segment_videos
     from deeplabctl.reporting import Note
     from deeplabctl.reports.contact_sheet import ContactSheet
@@ -189,7 +190,7 @@ def _segment(
         raise DataError(f"{plan.videos[0].video} is a video: expected images only with `ray`; leave it out")
     path = find_weights(weights)
     network = read_network(path)
-    settings, classes = request.resolve(network.info), network.info.classes
+    settings, classes = resolve(request, network.info), network.info.classes
     results = Results(console, classes)
     with console.reporter() as report, ExitStack() as stack:
         report(Note(f"weights: {path}"))
@@ -208,7 +209,7 @@ def _segment(
             videos = segment_videos(segmenter, plan.videos_todo, report, batch_size=batch_size)
         pages = [ContactSheet(plan.page, classes, f"{path}; {settings}")] if plan.page else []
         summary = run(plan, pictures, videos, classes, report, results.show, outputs=pages)
-    results.finish(plan, summary, path, with_engine(settings).to_dict())
+    results.finish(plan, summary, path, with_engine(settings, network.info).to_dict())
     return summary.failed, len(plan.jobs)
 
 

@@ -16,6 +16,7 @@ def segment_stdin(request: SettingsRequest, weights: str | None, console: Consol
     from deeplabctl.cli.prediction_options import load_segmenter
     from deeplabctl.data.images import decode_image, mask_bytes
     from deeplabctl.errors import DataError, OutputError
+    from deeplabctl.prediction.settings import resolve
     from deeplabctl.reporting import Note
     from deeplabctl.weights.fitting import read_network
     from deeplabctl.weights.locating import find_weights
@@ -29,6 +30,6 @@ def segment_stdin(request: SettingsRequest, weights: str | None, console: Consol
         path = find_weights(weights)
         network = read_network(path)
         report(Note(f"weights: {path}"))
-        segmenter = load_segmenter(network, request.resolve(network.info), report)
+        segmenter = load_segmenter(network, resolve(request, network.info), report)
         sys.stdout.buffer.write(mask_bytes(segmenter.label(image)))
         sys.stdout.buffer.flush()

@@ -95,6 +95,7 @@ def serve(
     Ends with exit code 0 at Ctrl-C or SIGTERM, after running requests are completed; a second one ends it at once.
     """
     from deeplabctl.cli.prediction_options import read_settings
+    from deeplabctl.prediction.settings import resolve
     from deeplabctl.reporting import Note
     from deeplabctl.weights.fitting import read_network
     from deeplabctl.weights.locating import find_weights
@@ -109,7 +110,7 @@ def serve(
     path = find_weights(weights)
     bound = server.bind(host, port)
     network = read_network(path)
-    settings = request.resolve(network.info)
+    settings = resolve(request, network.info)
     with console.reporter() as report:
         service = _load(network, settings, limits, path, crf or crf_adaptive or crf_params is not None, report)
         if server.is_public(bound):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from deeplabctl.arrays import Image, Label
 from deeplabctl.data.dataset import Dataset, Sample
@@ -12,12 +12,13 @@ from deeplabctl.errors import DataError
 from deeplabctl.evaluation.boundaries import BANDS, Around
 from deeplabctl.evaluation.split_scores import ImageScores, SplitScores, score_image
 from deeplabctl.parallel import available_cpus, map_ahead
+from deeplabctl.prediction.results import Result
 from deeplabctl.prediction.segmenter import Segmenter
 from deeplabctl.reporting import Reporter, silent, task
 
 READERS = 8  # threads that read pictures, at most: each holds a whole one, and a network is slower than so many
 Item = TypeVar("Item")
-Result = TypeVar("Result")
+Read = TypeVar("Read")
 
 
 def score_network(
@@ -39,22 +40,21 @@ def score_network(
     settings = {"data": str(dataset.root), **segmenter.applied.to_dict()}
     total = SplitScores.empty(dataset.classes, settings, around)
 
-    def fail(tag: tuple[Sample, Label], error: DataError) -> NoReturn:
-        raise DataError(f"image {tag[0].image}: {error}") from None
-
-    def score(item: tuple[tuple[Sample, Label], Label]) -> ImageScores:
-        (sample, label), prediction = item
+    def score(result: Result[tuple[Sample, Label]]) -> ImageScores:
+        sample, label = result.item
+        if result.error is not None:
+            raise DataError(f"image {sample.image}: {result.error}")
         try:
-            return score_image(sample, label, prediction, len(dataset.classes), around)
+            return score_image(sample, label, result.found(), len(dataset.classes), around)
         except ValueError as error:
             raise DataError(f"label {sample.label}: {error}; fix the label") from None
 
     counted = 0 if around is None else 8 * BANDS * len(dataset.classes) ** 2  # bytes of an image's trimap
 
     with task(report, "scoring", len(samples), "images") as advance:
-        loaded = (((sample, label), image) for sample, image, label in read_ahead(samples))
-        predicted = segmenter.labels(loaded, fail)
-        for scores in map_ahead(score, predicted, ahead=4, size=lambda item: counted + 2 * item[1].nbytes):
+        read = (Result((sample, label), image) for sample, image, label in read_ahead(samples))
+        predicted = segmenter.segment(read)
+        for scores in map_ahead(score, predicted, ahead=4, size=lambda result: counted + 5 * result.pixels):
             total.add(scores)
             on_image(scores)
             advance()
@@ -67,7 +67,7 @@ def read_ahead(samples: Sequence[Sample]) -> Iterator[tuple[Sample, Image, Label
         yield sample, image, label
 
 
-def map_reading(read: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+def map_reading(read: Callable[[Item], Read], items: Iterable[Item]) -> Iterator[Read]:
     """Yield ``read(item)`` in order, whole pictures, read by a few threads a few items ahead of their use."""
     return map_ahead(read, items, workers=min(available_cpus(), READERS), ahead=4)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -13,7 +13,7 @@ from deeplabctl.evaluation.network_scores import score_network
 from deeplabctl.evaluation.split_scores import ImageScores, SplitScores, trimap_place
 from deeplabctl.evaluation.target import checked_samples, dataset_for
 from deeplabctl.prediction.segmenter import Segmenter, load
-from deeplabctl.prediction.settings import SettingsOptions, SettingsRequest, expected_score, read_options
+from deeplabctl.prediction.settings import SettingsRequest, expected_score, resolve
 from deeplabctl.recipe import Expect
 from deeplabctl.reporting import Reporter, python_warnings, silent
 
@@ -25,7 +25,7 @@ def evaluate(
     *,
     limit: int | None = None,
     report: Reporter = python_warnings,
-    **settings: Unpack[SettingsOptions],
+    **settings: Unpack[SettingsRequest],
 ) -> dict[str, Any]:
     """Score a network on a split and return the scores as the JSON of ``deeplabctl eval`` has them, fractions of 1.
 
@@ -35,10 +35,10 @@ def evaluate(
     takes the events; by default warnings become Python's. Raises DeepLabError for weights or data that cannot be used.
     """
     segmenter = network if isinstance(network, Segmenter) else load(network)
-    info, request = segmenter.info, read_options(settings)
+    info = segmenter.info
     dataset = dataset_for(info, None if data is None else str(data), report)
-    usual_pad = SettingsRequest().resolve(info, is_voc=dataset.is_voc).pad
-    chosen = replace(request, pad=request.pad or usual_pad).change(segmenter.settings, info)
+    pad = settings.get("pad") or resolve({}, info, is_voc=dataset.is_voc).pad
+    chosen = resolve({**settings, "pad": pad}, info, before=segmenter.settings)
     samples, facts = checked_samples(info, dataset, split, limit, report)
     return score_split(segmenter.with_settings(chosen), dataset, split, samples, facts, report)[0]
 

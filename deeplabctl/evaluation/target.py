@@ -8,7 +8,7 @@ from pathlib import Path
 from deeplabctl.data.dataset import SHAPES, Dataset, Sample, name_or_path, open_dataset
 from deeplabctl.data.inspection import LabelFacts, check_samples
 from deeplabctl.errors import DataError
-from deeplabctl.prediction.settings import PredictionSettings, SettingsRequest
+from deeplabctl.prediction.settings import PredictionSettings, SettingsRequest, resolve
 from deeplabctl.reporting import Note, Reporter
 from deeplabctl.weights.fitting import Network, read_network
 from deeplabctl.weights.locating import find_weights
@@ -51,7 +51,7 @@ def open_target(request: EvaluationRequest, report: Reporter, *, default_data: s
     network = read_network(path)
     dataset = dataset_for(network.info, request.data, report, default_data)
     report(Note(f"weights: {path}"))
-    settings = request.settings.resolve(network.info, is_voc=dataset.is_voc)
+    settings = resolve(request.settings, network.info, is_voc=dataset.is_voc)
     return EvaluationTarget(path, network, dataset, request.split, request.limit, settings)
 
 

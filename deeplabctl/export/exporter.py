@@ -19,7 +19,7 @@ from deeplabctl.export.rounding import rounded_network
 from deeplabctl.files import check_new_file, check_new_folder, check_writable, has_content, whole_file, whole_folder
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.prediction.segmenter import Segmenter
-from deeplabctl.prediction.settings import PredictionSettings, SettingsRequest
+from deeplabctl.prediction.settings import PredictionSettings, SettingsRequest, resolve
 from deeplabctl.reporting import Note, Reporter, silent, task
 from deeplabctl.weights.fitting import Network, read_network
 from deeplabctl.weights.locating import BEST, LAST, find_weights, open_weights
@@ -104,7 +104,7 @@ def plan_export(request: ExportRequest, report: Reporter = silent) -> ExportPlan
     source = {"weights": str(path), "weights_sha256": file.sha256}
     info = dataclasses.replace(network.info, provenance=network.info.provenance | source)
     wanted = SettingsRequest(pad="tight", scales=request.scales, flip=request.flip, crf=False)
-    settings = wanted.resolve(info)
+    settings = resolve(wanted, info)
     calibration = None
     if request.precision == "int8":
         calibration = images_to_calibrate(info, request.calibrate, report)

@@ -13,7 +13,7 @@ from deeplabctl.data.images import read_image
 from deeplabctl.data.layout import LISTS
 from deeplabctl.errors import DataError
 from deeplabctl.network.architecture import PAPER_SIZE
-from deeplabctl.prediction.pictures import find_images
+from deeplabctl.prediction.inputs import find_images
 from deeplabctl.reporting import Reporter
 from deeplabctl.weights.model_info import ModelInfo
 

@@ -8,19 +8,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
-from deeplabctl.arrays import Image
 from deeplabctl.data.images import memory_to_read, read_image
 from deeplabctl.errors import DataError, DeepLabError
 from deeplabctl.parallel import map_ahead
 from deeplabctl.prediction.outputs.picture_files import Failure, PictureResult, result_of_mask, write_files
 from deeplabctl.prediction.outputs.plan import PictureJob, Plan, VideoJob
 from deeplabctl.prediction.outputs.run_files import RunFiles, RunOutput, run_files
-from deeplabctl.prediction.segmenter import Outcome, Segmenter
+from deeplabctl.prediction.results import Result
+from deeplabctl.prediction.segmenter import Segmenter
 from deeplabctl.prediction.video import VideoResult, result_of_videos_masks
 from deeplabctl.reporting import Note, Reporter, duration, task
 
 _AHEAD = 4  # pictures that are read, and that are written, beside those of the threads
-Tag = tuple[PictureJob, Image | None]
 Found = TypeVar("Found")
 Shown = Callable[[PictureResult | VideoResult, float], None]  # with the seconds since the result before
 
@@ -122,40 +121,36 @@ def segment_pictures(
     jobs = list(jobs)
     with_scores = any(job.scores is not None for job in jobs)
     read = map_ahead(_read, jobs, ahead=_AHEAD, size=lambda job: memory_to_read(job.image))
-    segmented = segmenter.outcomes(read, scores=with_scores, batch_size=batch_size)
+    segmented = segmenter.segment(read, scores=with_scores, batch_size=batch_size)
     write = partial(_write, classes=segmenter.info.classes, with_segments=with_segments)
     yield from map_ahead(write, segmented, ahead=_AHEAD, size=_memory_to_write, prompt=True)
 
 
-def _read(job: PictureJob) -> tuple[Tag, Image | DataError]:
+def _read(job: PictureJob) -> Result[PictureJob]:
     try:
-        image = read_image(job.image)
+        return Result(job, read_image(job.image))
     except DataError as error:
-        return (job, None), error
+        return Result(job, error=error)
     except MemoryError:
-        return (job, None), _too_large(job)
-    return (job, image), image
+        return Result(job, error=_too_large(job))
 
 
-def _write(item: tuple[Tag, Outcome], classes: Sequence[str], with_segments: bool) -> PictureResult | Failure:
-    (job, image), found = item
-    if image is None or isinstance(found, DataError):
+def _write(result: Result[PictureJob], classes: Sequence[str], with_segments: bool) -> PictureResult | Failure:
+    job, image = result.item, result.image
+    if image is None or result.error is not None:
         where = "" if image is None else f"image {job.image}: "  # errors of reading name the file
-        return Failure(job, f"{where}{found}")
+        return Failure(job, f"{where}{result.error}")
     try:
-        return write_files(job, image, *found, classes, with_segments=with_segments)
+        return write_files(job, image, result.found(), result.scores, classes, with_segments=with_segments)
     except DeepLabError as error:
         return Failure(job, str(error))
     except MemoryError:
         return Failure(job, str(_too_large(job)))
 
 
-def _memory_to_write(item: tuple[Tag, Outcome]) -> int:
-    (_, image), found = item
-    if image is None or isinstance(found, DataError):
-        return 0
-    scores = found[1]
-    return 16 * image.nbytes + (0 if scores is None else 3 * scores.nbytes)  # an overlay is drawn in floats
+def _memory_to_write(result: Result[PictureJob]) -> int:
+    scores = 0 if result.scores is None else result.scores.nbytes
+    return 48 * result.pixels + 3 * scores  # an overlay is drawn in floats
 
 
 def _too_large(job: PictureJob) -> DataError:

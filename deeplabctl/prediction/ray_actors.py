@@ -67,7 +67,7 @@ def on_ray(
 
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         gpus = any(node.get("GPU") for node in nodes)
-        settings = with_engine(settings, "tensorflow" if gpus else None)
+        settings = with_engine(settings, network.info, "tensorflow" if gpus else None)
         count, resources = actors_for(nodes, request.workers, by_gpu=gpus and settings.engine == "tensorflow")
         cpus = resources["num_cpus"]
         remote = ray.remote(Worker).options(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, Unpack, cast, overload
 
@@ -14,20 +15,15 @@ from PIL import Image as PillowImage
 from deeplabctl.arrays import Image, Label, Scores
 from deeplabctl.crf import CrfParams, refine
 from deeplabctl.crf.mean_field import memory_to_refine
-from deeplabctl.data.images import as_image
+from deeplabctl.data.images import as_image, write_mask
 from deeplabctl.errors import DataError, RecipeError
 from deeplabctl.parallel import map_ahead
-from deeplabctl.prediction.batching import Batches
-from deeplabctl.prediction.engines import Networks, with_engine
-from deeplabctl.prediction.forward import Forward, Found, size_in_words
-from deeplabctl.prediction.segmentation import Segmentation
-from deeplabctl.prediction.settings import (
-    PredictionSettings,
-    SettingsOptions,
-    as_exported,
-    read_options,
-    usual_settings,
-)
+from deeplabctl.prediction.engines import engine_class, engines_for, with_engine
+from deeplabctl.prediction.engines.engine import NetworkSource
+from deeplabctl.prediction.forward import Forward, size_in_words, too_large
+from deeplabctl.prediction.results import Result, in_batches
+from deeplabctl.prediction.settings import PredictionSettings, SettingsRequest, check_export, own_settings, resolve
+from deeplabctl.render import overlay, overlay_with_legend
 from deeplabctl.weights.fitting import Network, read_network
 from deeplabctl.weights.locating import find_weights
 from deeplabctl.weights.model_info import ModelInfo
@@ -35,10 +31,9 @@ from deeplabctl.weights.model_info import ModelInfo
 if TYPE_CHECKING:
     import keras
 
-Tag = TypeVar("Tag")
+Item = TypeVar("Item")
 _GPU_BATCH = 8  # images that a GPU computes together
-Outcome = Found | DataError
-Picture = str | Path | PillowImage.Image | npt.NDArray[Any]  # what `as_image` reads
+ImageSource = str | Path | PillowImage.Image | npt.NDArray[Any]  # what `as_image` reads
 
 
 class Prediction(NamedTuple):
@@ -46,6 +41,43 @@ class Prediction(NamedTuple):
 
     label: Label
     scores: Scores
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Segmentation:
+    """Hold an image's label and scores, of the image's own upright size."""
+
+    image: Image  # (H, W, 3) uint8 RGB
+    label: Label  # (H, W) uint8 class ids
+    scores: Scores  # (H, W, C) float32 after softmax; the CRF's marginals where it is used
+    classes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        """Return the size and what is seen, in a line."""
+        height, width = self.label.shape
+        seen = ", ".join(f"{name} {share:.1%}" for name, share in self.areas.items())
+        return f"<Segmentation of {width}x{height} pixels: {seen}>"
+
+    @property
+    def areas(self) -> dict[str, float]:
+        """Return the share of the image that each class takes, the largest first, without those that are absent."""
+        return {self.classes[index]: count / self.label.size for index, count in count_pixels(self.label).items()}
+
+    def overlay(self, *, legend: bool = True) -> PillowImage.Image:
+        """Draw the classes' colours over the image, with a legend below it."""
+        draw = overlay_with_legend if legend else overlay
+        return PillowImage.fromarray(draw(self.image, self.label, self.classes))
+
+    def save(self, path: str | Path) -> None:
+        """Write the label as an 8-bit palette PNG in VOC's colours, whole or not at all; pixel value = class id."""
+        write_mask(Path(path), self.label)
+
+
+def count_pixels(label: Label) -> dict[int, int]:
+    """Return the number of pixels of each class id in a label, the largest first."""
+    counts = np.bincount(label.ravel())
+    order = np.argsort(-counts, kind="stable").tolist()
+    return {index: int(counts[index]) for index in order if counts[index]}
 
 
 class Segmenter:
@@ -62,28 +94,24 @@ class Segmenter:
     """
 
     def __init__(
-        self, model: keras.Model | Networks, info: ModelInfo, settings: PredictionSettings | None = None
+        self, model: keras.Model | NetworkSource, info: ModelInfo, settings: PredictionSettings | None = None
     ) -> None:
         self.info = info
-        self.settings = usual_settings(info) if settings is None else as_exported(settings, info)
-        self._networks = model if isinstance(model, Networks) else Networks(info, None, model)
-        self.applied = with_engine(self.settings, self._networks.usual_engine)  # the engine is not "auto" here
-        self._forward = Forward(self._networks, self.applied)
+        self.settings = own_settings(info) if settings is None else check_export(settings, info)
+        self._source = model if isinstance(model, NetworkSource) else NetworkSource(info, model=model)
+        self.engine = engine_class(self.settings, info, self._source.usual)
+        self.applied = with_engine(self.settings, info, self._source.usual)  # the engine is not "auto" here
+        self._forward = Forward(self._source, self.applied)
 
     @property
     def model(self) -> keras.Model:
         """Return the network as a Keras model, float32; TensorFlow loads here, if it has not yet."""
-        return self._networks.model()
-
-    @classmethod
-    def from_weights(cls, path: Path | str, settings: PredictionSettings | None = None) -> Self:
-        """Load a network from a file of any format that can be read, or a run directory; raises WeightsError."""
-        return cls.from_network(read_network(Path(path)), settings)
+        return self._source.model()
 
     @classmethod
     def from_network(cls, network: Network, settings: PredictionSettings | None = None) -> Self:
-        """Take a network that was read already; with numba's engine, or an export's, TensorFlow is not loaded."""
-        return cls(Networks(network.info, network.weights, None, network.export), network.info, settings)
+        """Take a network that was read already; TensorFlow is loaded only by an engine that needs it."""
+        return cls(NetworkSource(network.info, network), network.info, settings)
 
     def __repr__(self) -> str:
         """Return the network and the settings, in a line."""
@@ -92,27 +120,27 @@ class Segmenter:
 
     def with_settings(self, settings: PredictionSettings) -> Segmenter:
         """Return the same network with other settings; what was compiled is shared."""
-        return Segmenter(self._networks, self.info, settings)
+        return Segmenter(self._source, self.info, settings)
 
     @overload
     def __call__(  # type: ignore[overload-overlap]
-        self, images: Picture, **changes: Unpack[SettingsOptions]
+        self, images: ImageSource, **changes: Unpack[SettingsRequest]
     ) -> Segmentation: ...
     @overload
-    def __call__(self, images: Iterable[Picture], **changes: Unpack[SettingsOptions]) -> list[Segmentation]: ...
+    def __call__(self, images: Iterable[ImageSource], **changes: Unpack[SettingsRequest]) -> list[Segmentation]: ...
     def __call__(
-        self, images: Picture | Iterable[Picture], **changes: Unpack[SettingsOptions]
+        self, images: ImageSource | Iterable[ImageSource], **changes: Unpack[SettingsRequest]
     ) -> Segmentation | list[Segmentation]:
-        """Segment an image, or several: paths, PIL images, or arrays (H, W, 3) uint8 RGB or (H, W) uint8 grey.
+        """Segment an image, or many: paths, PIL images, or arrays (H, W, 3) uint8 RGB or (H, W) uint8 grey.
 
         ``changes`` are settings for this call: pad, scales, flip, crf (True, parameters, or a text such as
         "bi_w=5", False for none), crf_adaptive, precision, engine. Raises DataError for an image that cannot be read or
         segmented, and RecipeError for a setting that is not possible.
         """
-        segmenter = self.with_settings(read_options(changes).change(self.settings, self.info))
+        segmenter = self.with_settings(resolve(changes, self.info, before=self.settings))
         if isinstance(images, Iterable) and not isinstance(images, str | Mapping | PillowImage.Image | np.ndarray):
             return [segmenter._segmentation(as_image(image)) for image in images]
-        return segmenter._segmentation(as_image(cast(Picture, images)))
+        return segmenter._segmentation(as_image(cast(ImageSource, images)))
 
     def _segmentation(self, image: Image) -> Segmentation:
         return Segmentation(image, *self.predict(image), self.info.classes)
@@ -122,108 +150,99 @@ class Segmenter:
 
         Raises DataError for an image that there is not enough memory for, or that the CRF cannot refine.
         """
-        prediction = Prediction(*self._forward.scores(image))
-        return prediction if self.settings.crf is None else self._refined(image, prediction, self.settings.crf)
+        result = self._segment_one(image, scores=True)
+        return Prediction(result.found(), cast(Scores, result.scores))
 
     def label(self, image: Image) -> Label:
         """Return the label (H, W) uint8 only, which costs less without a CRF; raises DataError as `predict` does."""
-        return self._forward.label(image) if self.settings.crf is None else self.predict(image).label
+        return self._segment_one(image, scores=False).found()
+
+    def _segment_one(self, image: Image, *, scores: bool) -> Result[None]:
+        crf, result = self.settings.crf, Result(None, image)
+        self._compute([result], scores or crf is not None)
+        return result if crf is None else self._refine(result, crf, scores)
 
     def labels(
-        self,
-        items: Iterable[tuple[Tag, Image]],
-        failed: Callable[[Tag, DataError], None] | None = None,
-        *,
-        batch_size: int | None = None,
-    ) -> Iterator[tuple[Tag, Label]]:
-        """Yield (tag, label) for each (tag, image), in order; a dense CRF refines several images at once on all cores.
+        self, items: Iterable[tuple[Item, Image]], *, batch_size: int | None = None
+    ) -> Iterator[tuple[Item, Label]]:
+        """Yield (item, label) for each (item, image), in order; raises DataError for an image that cannot be segmented.
 
-        The labels are those of `label`, bit for bit on CPUs; on GPUs images are computed together (see `outcomes`). An
-        image that cannot be segmented raises DataError, or is left out if there is a ``failed``, which is called with
-        its tag and the error.
+        The labels are those of `label`, bit for bit on CPUs; for the rest see `segment`.
         """
-        for tag, found in self.outcomes(items, batch_size=batch_size):
-            if not isinstance(found, DataError):
-                yield tag, found[0]
-            elif failed is None:
-                raise found
-            else:
-                failed(tag, found)
+        for result in self.segment((Result(*item) for item in items), batch_size=batch_size):
+            yield result.item, result.found()
 
-    def outcomes(
-        self, items: Iterable[tuple[Tag, Image | DataError]], *, scores: bool = False, batch_size: int | None = None
-    ) -> Iterator[tuple[Tag, Outcome]]:
-        """Yield (tag, (label, scores or None)) for each (tag, image), in order, or (tag, DataError) for a failure.
+    def segment(
+        self, results: Iterable[Result[Item]], *, scores: bool = False, batch_size: int | None = None
+    ) -> Iterator[Result[Item]]:
+        """Yield results in order, with labels, and scores if asked for, of their images, or with the errors instead.
 
-        An error in the place of an image comes back as it is. TensorFlow computes images of equal padded size (with
-        ``flip``, of equal size) together, up to ``batch_size``: by default 8 on GPUs, else 1. The scores of an image
-        that is computed with others differ by rounding errors only. Raises RecipeError for numba's engine with a
-        ``batch_size`` above 1.
+        Results that have an error come back unchanged. A dense CRF refines images at once on all cores. An engine that
+        can do so computes images of equal padded size (with ``flip``, of equal size) together, up to ``batch_size``: by
+        default 8 on GPUs, else 1. The scores of an image that is computed with others differ by rounding errors only.
+        Raises RecipeError as `largest_batch` does. Images are taken a few ahead of their results.
         """
-        crf, largest = self.settings.crf, self.largest_batch(batch_size)
+        crf, classes = self.settings.crf, len(self.info.classes)
+        needs_scores = scores or crf is not None
+        found = in_batches(
+            results, lambda batch: self._compute(batch, needs_scores), self._kind,
+            largest=self.largest_batch(batch_size), bytes_of_pixel=4 + needs_scores * 4 * classes,
+            on_device=self._forward.engine.on_device,
+        )  # fmt: skip
         if crf is None:
-            yield from self._without_crf(items, scores, largest)
-            return
-        kept = (((tag, image), image) for tag, image in items)
-        predicted = self._without_crf(kept, True, largest)
-        classes = len(self.info.classes)
+            return found
 
-        def refined(item: tuple[tuple[Tag, Image | DataError], Outcome]) -> tuple[Tag, Outcome]:
-            (tag, image), found = item
-            if isinstance(found, DataError) or isinstance(image, DataError):
-                return tag, found
-            try:
-                result = self._refined(image, Prediction(*cast(tuple[Label, Scores], found)), crf)
-            except DataError as error:
-                return tag, error
-            return tag, (result.label, result.scores if scores else None)
+        def memory(result: Result[Item]) -> int:
+            return 0 if result.image is None else memory_to_refine((*result.image.shape[:2], classes))
 
-        def memory(item: tuple[tuple[Tag, Image | DataError], Outcome]) -> int:
-            image = item[0][1]
-            return 0 if isinstance(image, DataError) else memory_to_refine((*image.shape[:2], classes))
-
-        yield from map_ahead(refined, predicted, ahead=4, size=memory)
+        return map_ahead(lambda result: self._refine(result, crf, scores), found, ahead=4, size=memory)
 
     def largest_batch(self, asked: int | None = None) -> int:
-        """Return how many images are computed together at most; raises RecipeError for numba's engine and several."""
-        if self.info.export is None and self.applied.engine == "tensorflow":
-            together = self._forward.on_device and not isinstance(self.settings.tile, int)
+        """Return how many images are computed together at most; raises RecipeError where the engine cannot do that."""
+        if self.engine.batches:
+            together = self._forward.engine.on_device and not isinstance(self.settings.tile, int)
             return asked or (_GPU_BATCH if together else 1)
         if (asked or 1) > 1:
-            other = "use `engine=tensorflow`" if self.info.export is None else "leave it out"
+            others = [f"use `engine={other.name}`" for other in engines_for(self.info) if other.batches]
             raise RecipeError(
-                f"`batch_size`: the engine {self.applied.engine} computes one image at a time, got {asked}; {other}"
+                f"`batch_size`: the engine {self.engine.name} computes one image at a time, got {asked}; "
+                f"{' or '.join(others) or 'leave it out'}"
             )
         return 1
 
-    def _without_crf(
-        self, items: Iterable[tuple[Tag, Image | DataError]], scores: bool, largest: int
-    ) -> Iterator[tuple[Tag, Outcome]]:
-        bytes_of_pixel = 4 + scores * 4 * len(self.info.classes)
+    def _kind(self, image: Image) -> Hashable:
+        """Return what images must have in common to be computed together: the padded size; if mirrored, the size."""
+        return self._forward.padded(image), image.shape if self.settings.flip else None
 
-        def kind(item: tuple[Tag, Image | DataError]) -> Hashable:
-            return None if isinstance(item[1], DataError) else self._forward.kind(item[1])
+    def _compute(self, batch: Sequence[Result[Item]], scores: bool) -> None:
+        """Let the network fill in results of equal kind; in two parts if they take too much memory."""
+        images = [cast(Image, result.image) for result in batch]
+        try:
+            predicted = self._forward.predict(images, scores=scores)
+        except MemoryError:
+            if len(batch) == 1:
+                batch[0].error = too_large(images[0])
+            else:
+                half = len(batch) // 2
+                self._compute(batch[:half], scores)
+                self._compute(batch[half:], scores)
+            return
+        for result, (label, found) in zip(batch, predicted, strict=True):
+            result.label, result.scores = label, found
 
-        def run(batch: Sequence[tuple[Tag, Image | DataError]]) -> Sequence[Outcome]:
-            errors = [image for _, image in batch if isinstance(image, DataError)]
-            images = [image for _, image in batch if not isinstance(image, DataError)]
-            return errors or self._forward.several(images, scores=scores)
-
-        def size(item: tuple[Tag, Image | DataError]) -> int:
-            image = item[1]
-            return 0 if isinstance(image, DataError) else bytes_of_pixel * image.shape[0] * image.shape[1]
-
-        for (tag, _), outcome in Batches(run, kind, size, largest, self._forward.on_device).results(items):
-            yield tag, outcome
-
-    def _refined(self, image: Image, prediction: Prediction, crf: CrfParams) -> Prediction:
-        """Return what the CRF makes of the network's scores; raises DataError if it cannot."""
-        with self._forward.failures(image):
-            try:
-                scores = refine(image, prediction.scores, crf, adaptive=self.settings.crf_adaptive)
-            except ValueError as error:  # the parameters do not go with the image, or the scores are not numbers
-                raise DataError(f"cannot refine this image of {size_in_words(image)} pixels: {error}") from None
-            return Prediction(scores.argmax(-1).astype(np.uint8), scores)
+    def _refine(self, result: Result[Item], crf: CrfParams, keep_scores: bool) -> Result[Item]:
+        """Let the CRF refine a result."""
+        if result.error is not None:
+            return result
+        image, scores = cast(Image, result.image), cast(Scores, result.scores)
+        try:
+            scores = refine(image, scores, crf, adaptive=self.settings.crf_adaptive)
+            result.label, result.scores = scores.argmax(-1).astype(np.uint8), scores if keep_scores else None
+        except MemoryError:
+            result.error = too_large(image)
+        except ValueError as error:  # the parameters do not fit the image, or the scores are not numbers
+            result.error = DataError(f"cannot refine this image of {size_in_words(image)} pixels: {error}")
+        return result
 
     def coarse_logits(self, image: Image) -> list[Scores]:
         """Return the logits as the network gives them, at stride 8, one array (1 or 2, h, w, C) for each scale.
@@ -238,11 +257,11 @@ class Segmenter:
         return self._forward.scores_from(coarse, shape)
 
     def prepare(self) -> None:
-        """Load what computes the network now, and not at the first image; raises WeightsError if it cannot be."""
-        self._forward.prepare()
+        """Load what computes the network now, and not at the first image; raises DeepLabError if it cannot be."""
+        _ = self._forward.engine
 
 
-def load(weights: str | os.PathLike[str] | None = None, **settings: Unpack[SettingsOptions]) -> Segmenter:
+def load(weights: str | os.PathLike[str] | None = None, **settings: Unpack[SettingsRequest]) -> Segmenter:
     """Load a network: a run directory, a weight file of any format, or an export; raises WeightsError.
 
     Without ``weights`` it is the best of the newest run under ./runs. ``settings`` are pad, scales, flip, crf,
@@ -250,5 +269,4 @@ def load(weights: str | os.PathLike[str] | None = None, **settings: Unpack[Setti
     that the weights were trained with, and the test size is "tight".
     """
     network = read_network(find_weights(None if weights is None else os.fspath(weights)))
-    request = read_options({"pad": "tight", **settings})
-    return Segmenter.from_network(network, request.resolve(network.info))
+    return Segmenter.from_network(network, resolve({"pad": "tight", **settings}, network.info))

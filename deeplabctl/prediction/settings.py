@@ -15,10 +15,10 @@ from deeplabctl.errors import RecipeError
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.keras_model import Precision
 from deeplabctl.recipe import Expect, Recipe, recipe_from_dict
-from deeplabctl.weights.model_info import ExportPrecision, ModelInfo, Runtime
+from deeplabctl.weights.model_info import ExportPrecision, ModelInfo
 
 Pad = Literal["paper", "tight"]
-Engine = Literal["auto", "tensorflow", "numba"]
+EngineName = Literal["auto", "tensorflow", "numba"]
 Tile = int | Literal["auto", "off"]
 
 
@@ -32,8 +32,8 @@ class PredictionSettings:
     crf: CrfParams | None = None  # refine the scores with the dense CRF
     crf_adaptive: bool = False  # labels that are weak in the whole image send no messages
     precision: Precision | ExportPrecision = "float32"  # of the network; of an export, its own
-    engine: Engine | Runtime = "auto"  # "auto": numba on CPUs, TensorFlow on GPUs, or an export's own runtime
-    tile: Tile = "auto"  # compute tiles with so many pixels on a side, and put them together; "auto": of large images
+    engine: str = "auto"  # "auto": numba on CPUs, TensorFlow on GPUs, or an export's own runtime
+    tile: Tile = "auto"  # pixels on a side of the tiles in which an image is computed; "auto": of large images
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON has them."""
@@ -59,95 +59,67 @@ class PredictionSettings:
         return "; ".join(words)
 
 
-@dataclass(frozen=True)
-class SettingsRequest:
-    """Hold what a user asks for; None leaves a setting to the recipe that the weights were trained with.
+class SettingsRequest(TypedDict, total=False):
+    """Hold what a user asks for; None, or no value, leaves a setting to the recipe that the weights were trained with.
 
     ``crf`` is True for the recipe's parameters, or parameters, or a text that `parse_crf_params` reads; False for no
     CRF. ``crf_adaptive`` alone asks for a CRF, too.
     """
 
-    pad: Pad | None = None
-    scales: tuple[float, ...] | None = None
-    flip: bool | None = None
-    crf: CrfParams | str | bool | None = None
-    crf_adaptive: bool | None = None
-    precision: Precision | None = None
-    engine: Engine | None = None
-    tile: Tile | None = None
-
-    def resolve(self, info: ModelInfo, *, is_voc: bool = False) -> PredictionSettings:
-        """Return the settings to use; raises RecipeError for values that are not possible.
-
-        Where neither the user nor the recipe names a test size, it is "paper" for VOC's classes and else "tight". What
-        an export fixes is as it has it.
-        """
-        if info.export is not None:
-            return self.change(usual_settings(info), info)
-        self._check()
-        recipe = weights_recipe(info)
-        usual: Pad = "paper" if is_voc else "tight"
-        pad = self.pad or (usual if recipe.eval.pad == "auto" else recipe.eval.pad)
-        scales = recipe.eval.scales if self.scales is None else checked_scales(self.scales)
-        flip = recipe.eval.flip if self.flip is None else self.flip
-        crf, precision = self._crf(recipe.crf, None), self.precision or "float32"
-        engine, tile = self.engine or "auto", self.tile or "auto"
-        return PredictionSettings(pad, scales, flip, crf, bool(self.crf_adaptive), precision, engine, tile)
-
-    def change(self, settings: PredictionSettings, info: ModelInfo) -> PredictionSettings:
-        """Return settings with what is asked for in place of their own; raises RecipeError as `resolve` does."""
-        self._check()
-        changed = PredictionSettings(
-            pad=self.pad or settings.pad,
-            scales=settings.scales if self.scales is None else checked_scales(self.scales),
-            flip=settings.flip if self.flip is None else self.flip,
-            crf=self._crf(weights_recipe(info).crf, settings.crf),
-            crf_adaptive=settings.crf_adaptive if self.crf_adaptive is None else self.crf_adaptive,
-            precision=self.precision or settings.precision,
-            engine=self.engine or settings.engine,
-            tile=self.tile or settings.tile,
-        )
-        return as_exported(changed, info)
-
-    def _crf(self, usual: CrfParams, before: CrfParams | None) -> CrfParams | None:
-        """Return the CRF's parameters: as asked for, else as before; ``usual`` are those of the recipe."""
-        if isinstance(self.crf, CrfParams):
-            return self.crf
-        if isinstance(self.crf, str):
-            return parse_crf_params(self.crf, usual)
-        if self.crf is None and not self.crf_adaptive:
-            return before
-        return None if self.crf is False else before or usual
-
-    def _check(self) -> None:
-        """Raise RecipeError for a value of another type, or one that there is not."""
-        _check_choice("pad", self.pad, get_args(Pad))
-        _check_choice("precision", self.precision, get_args(Precision))
-        _check_choice("engine", self.engine, get_args(Engine))
-        if not (self.tile in (None, "auto", "off") or (isinstance(self.tile, int) and self.tile >= 1)):
-            raise RecipeError(f"`tile`: expected auto, off or a number of pixels, at least 1, got {self.tile!r}")
-        for name in ("flip", "crf_adaptive"):
-            if not isinstance(value := getattr(self, name), bool | None):
-                raise RecipeError(f"`{name}`: expected True or False, got {value!r}")
-        if not isinstance(self.crf, CrfParams | str | bool | None):
-            raise RecipeError(f"`crf`: expected True or False, CrfParams, or a text such as bi_w=5, got {self.crf!r}")
+    pad: Pad | None
+    scales: Sequence[float] | None
+    flip: bool | None
+    crf: CrfParams | str | bool | None
+    crf_adaptive: bool | None
+    precision: Precision | None
+    engine: EngineName | None
+    tile: Tile | None
 
 
-def usual_settings(info: ModelInfo) -> PredictionSettings:
+def resolve(
+    request: SettingsRequest, info: ModelInfo, *, before: PredictionSettings | None = None, is_voc: bool = False
+) -> PredictionSettings:
+    """Return the settings to use: as asked for, else those ``before``, else those of the recipe of the weights.
+
+    Where none of them names a test size, it is "paper" for VOC's classes and else "tight". What an export fixes is as
+    it has it. Raises RecipeError for a value that is not possible, TypeError for an unknown setting.
+    """
+    asked: dict[str, Any] = {name: value for name, value in request.items() if value is not None}
+    _check(request, asked)
+    recipe = weights_recipe(info)
+    if before is None:
+        before = own_settings(info)
+        if info.export is None:
+            usual: Pad = "paper" if is_voc else "tight"
+            pad = usual if recipe.eval.pad == "auto" else recipe.eval.pad
+            before = replace(before, pad=pad, scales=recipe.eval.scales, flip=recipe.eval.flip)
+    crf = asked.pop("crf", None)
+    if crf is None and not asked.get("crf_adaptive"):
+        crf = before.crf
+    elif isinstance(crf, str):
+        crf = parse_crf_params(crf, recipe.crf)
+    elif not isinstance(crf, CrfParams):
+        crf = None if crf is False else before.crf or recipe.crf
+    if "scales" in asked:
+        asked["scales"] = checked_scales(asked["scales"])
+    return check_export(replace(before, **asked, crf=crf), info)
+
+
+def own_settings(info: ModelInfo) -> PredictionSettings:
     """Return the settings of a network where no recipe says others: its architecture's, or an export's own."""
     if (export := info.export) is None:
         return PredictionSettings(scales=ARCHITECTURES[info.architecture].scales)
     return PredictionSettings("tight", export.scales, export.flip, precision=export.precision, engine=export.runtime)
 
 
-def as_exported(settings: PredictionSettings, info: ModelInfo) -> PredictionSettings:
-    """Return the settings, with the engine "auto" replaced if they are for an export.
+def check_export(settings: PredictionSettings, info: ModelInfo) -> PredictionSettings:
+    """Return the settings, with an export's runtime in place of "auto".
 
     Raises RecipeError for others than the export's graph computes.
     """
     if (export := info.export) is None:
         return settings
-    fixed = usual_settings(info)
+    fixed = own_settings(info)
     settings = replace(settings, engine=fixed.engine if settings.engine == "auto" else settings.engine)
     if isinstance(settings.tile, int):
         raise RecipeError(f"`tile`: this {export.words} computes whole images only, got {settings.tile}; leave it out")
@@ -167,36 +139,25 @@ def _word(value: object) -> str:
     return ", ".join(f"{part:g}" for part in value) if isinstance(value, tuple) else str(value)
 
 
-class SettingsOptions(TypedDict, total=False):
-    """Name the settings that calls take; they are those of `SettingsRequest`."""
-
-    pad: Pad | None
-    scales: Sequence[float] | None
-    flip: bool | None
-    crf: CrfParams | str | bool | None
-    crf_adaptive: bool | None
-    precision: Precision | None
-    engine: Engine | None
-    tile: Tile | None
-
-
-def read_options(options: SettingsOptions) -> SettingsRequest:
-    """Return the request that a call's settings make; raises TypeError for one that there is not."""
-    known = SettingsOptions.__annotations__
-    if unknown := [name for name in options if name not in known]:
-        raise TypeError(f"there is no setting {unknown[0]!r}; there are {', '.join(known)}")
-    request = SettingsRequest(**cast(dict[str, Any], options))
-    scales = options.get("scales")
-    if scales is None:
-        return request
+def _check(request: SettingsRequest, asked: dict[str, Any]) -> None:
+    """Raise RecipeError for a value of another type, or an unknown one; TypeError for an unknown setting."""
+    known = SettingsRequest.__annotations__
+    if unknown := [name for name in request if name not in known]:
+        raise TypeError(f"unknown setting {unknown[0]!r}; the settings are {', '.join(known)}")
+    for name, choices in (("pad", Pad), ("precision", Precision), ("engine", EngineName)):
+        if name in asked and asked[name] not in get_args(choices):
+            raise RecipeError(f"`{name}`: expected {' or '.join(get_args(choices))}, got {asked[name]!r}")
+    tile = asked.get("tile", "auto")
+    if not (tile in ("auto", "off") or (isinstance(tile, int) and tile >= 1)):
+        raise RecipeError(f"`tile`: expected auto, off or a number of pixels, at least 1, got {tile!r}")
+    for name in ("flip", "crf_adaptive"):
+        if not isinstance(asked.get(name, False), bool):
+            raise RecipeError(f"`{name}`: expected True or False, got {asked[name]!r}")
+    if not isinstance(asked.get("crf", False), CrfParams | str | bool):
+        raise RecipeError(f"`crf`: expected True or False, CrfParams, or a text such as bi_w=5, got {asked['crf']!r}")
+    scales = asked.get("scales", ())
     if isinstance(scales, str) or not isinstance(scales, Iterable):
         raise RecipeError(f"`scales`: expected numbers in a list, as [0.5, 0.75, 1], got {scales!r}")
-    return replace(request, scales=tuple(scales))
-
-
-def _check_choice(name: str, value: str | None, choices: tuple[str, ...]) -> None:
-    if value is not None and value not in choices:
-        raise RecipeError(f"`{name}`: expected {' or '.join(choices)}, got {value!r}")
 
 
 def weights_recipe(info: ModelInfo) -> Recipe:
@@ -251,11 +212,12 @@ def parse_tile(text: str) -> Tile:
     return int(text)
 
 
-def checked_scales(scales: tuple[float, ...]) -> tuple[float, ...]:
+def checked_scales(scales: Iterable[float]) -> tuple[float, ...]:
     """Return the scales as floats; raises RecipeError where one is not above 0 and at most 4."""
-    if not scales:
+    numbers = list(scales)
+    if not numbers:
         raise RecipeError("scales: expected numbers above 0, at most 4, got none")
-    return recipe_from_dict({"eval": {"scales": list(scales)}}, "scales").eval.scales
+    return recipe_from_dict({"eval": {"scales": numbers}}, "scales").eval.scales
 
 
 def expected_score(info: ModelInfo, split: str, images: int, settings: PredictionSettings) -> Expect | None:

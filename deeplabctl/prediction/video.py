@@ -15,7 +15,8 @@ from deeplabctl.errors import DataError, DeepLabError
 from deeplabctl.parallel import map_ahead
 from deeplabctl.prediction.outputs.picture_files import Failure, check_class_ids, classes_in_json, count_pixels
 from deeplabctl.prediction.outputs.plan import VideoJob
-from deeplabctl.prediction.segmenter import Outcome, Segmenter
+from deeplabctl.prediction.results import Result
+from deeplabctl.prediction.segmenter import Segmenter
 from deeplabctl.prediction.video_files import Timing, VideoReader, VideoWriter, lossless_writer, overlay_writer
 from deeplabctl.render import overlay
 from deeplabctl.reporting import Reporter, task
@@ -73,8 +74,8 @@ def segment_video(
     with ExitStack() as stack:
         video = stack.enter_context(VideoReader.open(job.video))
         read = map_ahead(video.upright, video.frames(), ahead=_AHEAD)
-        segmented = segmenter.outcomes((((time, image), image) for time, image in read), batch_size=batch_size)
-        drawn = map_ahead(lambda item: _draw(item, classes), segmented, ahead=_AHEAD)
+        segmented = segmenter.segment((Result(time, image) for time, image in read), batch_size=batch_size)
+        drawn = map_ahead(lambda result: _draw(result, classes), segmented, ahead=_AHEAD)
         writers: list[VideoWriter] = []
         count, end, size = 0, Fraction(0), (0, 0)
         with task(report, f"segmenting {job.video.name}", video.expected_frames, "frames") as advance:
@@ -110,11 +111,11 @@ def result_of_videos_masks(job: VideoJob, classes: Sequence[str]) -> VideoResult
     return VideoResult(job, *size, count, round(float(end), 3), dict(pixels.most_common()))
 
 
-def _draw(item: tuple[tuple[Timing, Image], Outcome], classes: Sequence[str]) -> tuple[Timing, Image, Label]:
-    (time, image), found = item
-    if isinstance(found, DataError):
-        raise DataError(f"frame at {float(time.begin):.2f} s: {found}")
-    return time, overlay(image, found[0], classes), found[0]
+def _draw(result: Result[Timing], classes: Sequence[str]) -> tuple[Timing, Image, Label]:
+    if result.error is not None or result.image is None:
+        raise DataError(f"frame at {float(result.item.begin):.2f} s: {result.error}")
+    label = result.found()
+    return result.item, overlay(result.image, label, classes), label
 
 
 def _open_writers(

@@ -19,6 +19,7 @@ from starlette.requests import ClientDisconnect, Request
 from deeplabctl.arrays import Image, Label
 from deeplabctl.errors import DataError
 from deeplabctl.parallel import available_cpus
+from deeplabctl.prediction.results import Result
 from deeplabctl.prediction.segmenter import Segmenter
 from deeplabctl.serve.examples import Example
 from deeplabctl.serve.metrics import Metrics
@@ -124,7 +125,7 @@ class _Turn:
 class Worker:
     """Segment images in the order in which they come, in one thread.
 
-    Requests that wait are handed to `Segmenter.labels` together, those with a CRF and those without apart: it refines
+    Requests that wait are handed to `Segmenter.segment` together, those with a CRF and those without apart: it refines
     several images at once on all cores. The settings of ``segmenter`` have the CRF's parameters. ``done`` is called
     with each result.
     """
@@ -202,24 +203,23 @@ class Worker:
             return turns
 
     def _segment(self, turns: list[_Turn]) -> None:
-        def images() -> Iterator[tuple[tuple[_Turn, Image], Image]]:
+        def images() -> Iterator[Result[_Turn]]:
             for turn in turns:
                 if turn.future.set_running_or_notify_cancel():
                     turn.begun = time.monotonic()
                     try:
-                        image = decode_upload(turn.content)
+                        yield Result(turn, decode_upload(turn.content))
                     except DataError as error:
-                        turn.future.set_exception(error)
-                    else:
-                        yield (turn, image), image
+                        yield Result(turn, error=error)
 
         last = time.monotonic()
-        for (turn, image), found in self._segmenters[turns[0].crf].outcomes(images()):
-            if isinstance(found, DataError):
-                turn.future.set_exception(found)
+        for result in self._segmenters[turns[0].crf].segment(images()):
+            turn = result.item
+            if result.error is not None or result.image is None:
+                turn.future.set_exception(result.error)
                 continue
             now = time.monotonic()
-            segmented = Segmented(image, found[0], turn.crf, turn.begun - turn.submitted, now - turn.begun)
+            segmented = Segmented(result.image, result.found(), turn.crf, turn.begun - turn.submitted, now - turn.begun)
             self._seconds = 0.8 * self._seconds + 0.2 * (now - last) if self._seconds else now - last
             last = now
             self._done(segmented)

@@ -14,7 +14,7 @@ import numpy as np
 
 from deeplabctl.errors import DataError, RunError
 from deeplabctl.network.keras_model import assign_weights, can_compute
-from deeplabctl.prediction.engines import engine_for, report_compiling
+from deeplabctl.prediction.engines import report_compiling, training_engine
 from deeplabctl.reporting import Note, Reporter, Trained, silent, task
 from deeplabctl.training.checkpoint import Checkpoint, Progress
 from deeplabctl.training.cluster import Cluster, best_precision, check_workers_agree
@@ -79,7 +79,7 @@ def train_plan(
         )
     report(Note(f"computing in {plan.recipe.run.precision} on {cluster.device}"))
     if plan.recipe.run.precision == "float32":
-        report_compiling(engine_for(plan.recipe.run.engine), report)
+        report_compiling(training_engine(plan.recipe.run.engine), report)
     cluster.check_batch(plan.recipe.solver.batch_size)
     try:
         check_workers_agree(cluster, plan, 0, 0)  # of options; the step and the weights are not known yet

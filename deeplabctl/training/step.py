@@ -13,7 +13,7 @@ from deeplabctl.network import ARCHITECTURES, Weights
 from deeplabctl.network.keras_model import apply_model, model_variables
 from deeplabctl.network.ops import resize
 from deeplabctl.parallel import available_cpus
-from deeplabctl.prediction.engines import engine_for
+from deeplabctl.prediction.engines import training_engine
 from deeplabctl.recipe import Recipe
 from deeplabctl.training.cluster import Cluster
 from deeplabctl.training.losses import LOSSES
@@ -109,10 +109,10 @@ class TrainingStep:
 
     def _winograd_convolution(self) -> WinogradConvolution | None:
         """Return what computes the convolutions in place of TensorFlow: numba's kernels, on one CPU in float32."""
-        engine = engine_for(self._recipe.run.engine)
+        engine = training_engine(self._recipe.run.engine)
         one_cpu = self._cluster.replicas == 1 and not self._cluster.gpus
         is_float32 = self._model.layers[-1].compute_dtype == "float32"
-        return WinogradConvolution(available_cpus()) if engine == "numba" and one_cpu and is_float32 else None
+        return WinogradConvolution(available_cpus()) if engine.trains and one_cpu and is_float32 else None
 
     def _variables(self) -> dict[str, tf.Variable]:
         found = {f"weights/{name}": variable.value for name, variable in model_variables(self._model).items()}

@@ -14,7 +14,7 @@ from deeplabctl.evaluation.network_scores import score_network
 from deeplabctl.evaluation.split_scores import SplitScores
 from deeplabctl.prediction.engines import report_compiling, with_engine
 from deeplabctl.prediction.segmenter import Segmenter
-from deeplabctl.prediction.settings import SettingsRequest
+from deeplabctl.prediction.settings import SettingsRequest, resolve
 from deeplabctl.render import panels
 from deeplabctl.reporting import Advanced, Event, Note, Reporter, Validated
 from deeplabctl.training.checkpoint import Progress
@@ -37,8 +37,8 @@ class Validator:
         self._plan, self._cluster, self._report = plan, cluster, report
         recipe, info = plan.recipe.eval, plan.model_info(step=0)
         pad, engine = None if recipe.pad == "auto" else recipe.pad, plan.recipe.run.engine
-        request = SettingsRequest(pad, recipe.scales or None, recipe.flip, engine=engine)
-        settings = with_engine(request.resolve(info, is_voc=plan.dataset.is_voc))
+        request = SettingsRequest(pad=pad, scales=recipe.scales or None, flip=recipe.flip, engine=engine)
+        settings = with_engine(resolve(request, info, is_voc=plan.dataset.is_voc), info)
         self._model, self._segmenter = model, Segmenter(model, info, settings)
         self.seconds = 0.0  # that the last one took
         self._missed: list[str] = []  # the classes of the last warning
@@ -53,9 +53,9 @@ class Validator:
     def _current(self) -> Segmenter:
         """Return a segmenter with the weights that the model has now: numba's kernels work on a copy of them."""
         segmenter = self._segmenter
-        if segmenter.applied.engine == "tensorflow":
+        if segmenter.engine.follows_model:
             return segmenter
-        report_compiling(segmenter.applied.engine, self._report)
+        report_compiling(segmenter.engine, self._report)
         return Segmenter(self._model, segmenter.info, segmenter.settings)
 
     def score(self, should_stop: Callable[[], bool], samples: Sequence[Sample] | None = None) -> SplitScores:

@@ -4,8 +4,6 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from deeplabctl.errors import DataError
-
 CLASSES = ("background", "dark", "light", "white")
 
 
@@ -21,14 +19,13 @@ class BrightnessNet:
         self.info = SimpleNamespace(classes=CLASSES)
         self.taken = 0
 
-    def outcomes(self, items, *, scores=False, batch_size=None):
-        for tag, image in items:
-            if isinstance(image, DataError):
-                yield tag, image
-                continue
-            self.taken += 1
-            label = expected_label(image)
-            yield tag, (label, one_hot(label) if scores else None)
+    def segment(self, results, *, scores=False, batch_size=None):
+        for result in results:
+            if result.error is None:
+                self.taken += 1
+                result.label = expected_label(result.image)
+                result.scores = one_hot(result.label) if scores else None
+            yield result
 
 
 def one_hot(label):

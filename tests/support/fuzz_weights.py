@@ -17,7 +17,7 @@ from torch_bytes import legacy as legacy_torch
 from deeplabctl.caffe.prototxt import check_geometry, read_prototxt
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.prediction.segmenter import Segmenter
-from deeplabctl.prediction.settings import SettingsRequest, expected_score
+from deeplabctl.prediction.settings import expected_score, resolve
 from deeplabctl.recipe import read_recipe
 from deeplabctl.weights.conversion import inspect_weights, plan_conversion
 from deeplabctl.weights.fitting import read_network
@@ -144,7 +144,7 @@ def read_export(folder, path, out):
     root = folder / path.relative_to(folder).parts[0]
     network = read_network(root)
     assert 1 <= len(network.info.classes) <= 255
-    settings = SettingsRequest().resolve(network.info)
+    settings = resolve({}, network.info)
     json.dumps(settings.to_dict(), allow_nan=False)
     if network.info.export is not None and network.info.export.format == "onnx":
         Segmenter.from_network(network, settings).label(noise(9, 9))
@@ -173,5 +173,5 @@ def read_weights(folder, path, out):
     network = read_network(path)
     info = network.info
     assert 1 <= len(info.classes) <= 255
-    json.dumps(SettingsRequest().resolve(info, is_voc=False).to_dict(), allow_nan=False)
-    expected_score(info, "val", 2, SettingsRequest().resolve(info, is_voc=False))
+    json.dumps(resolve({}, info).to_dict(), allow_nan=False)
+    expected_score(info, "val", 2, resolve({}, info))

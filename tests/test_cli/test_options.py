@@ -13,7 +13,7 @@ from deeplabctl.recipe import Evaluation, Run
 
 def test_choices_are_those_of_the_recipe():
     assert options.Precision == get_type_hints(Run)["precision"]
-    assert options.Engine == settings.Engine == get_type_hints(Run)["engine"]
+    assert options.Engine == settings.EngineName == get_type_hints(Run)["engine"]
     assert options.PredictionPrecision == keras_model.Precision
     assert options.Strategy == get_type_hints(Run)["strategy"]
     assert {"auto", *get_args(options.Pad)} == set(get_args(get_type_hints(Evaluation)["pad"]))

@@ -70,7 +70,7 @@ def test_every_second_image_is_compared_at_another_size(tmp_path):
 
 @pytest.mark.parametrize("clips", [False, True])
 def test_int8_onnx_file_is_small_and_near_its_network(tmp_path, monkeypatch, clips):
-    monkeypatch.setattr("deeplabctl.prediction.runtimes.clips_int8", lambda: clips)
+    monkeypatch.setattr("deeplabctl.prediction.engines.exported.clips_int8", lambda: clips)
     whole = write_export(export_plan(tmp_path / "a", "onnx"))
     small = write_export(export_plan(tmp_path / "b", "onnx", precision="int8", least_agreement=0.5))
     half = write_export(export_plan(tmp_path / "c", "onnx", precision="float16", least_agreement=0.9))

@@ -32,21 +32,26 @@ def test_every_blob_is_caffes(net, size):
 @pytest.mark.parametrize("net", NETS)
 def test_scales_their_maximum_and_every_label_are_caffes(net, size):
     from deeplabctl.network import ARCHITECTURES
-    from deeplabctl.prediction.graphs import Graphs
+    from deeplabctl.prediction.engines.engine import NetworkSource
+    from deeplabctl.prediction.engines.tensorflow import Fusion, TensorFlowEngine, fused_logits
+    from deeplabctl.weights.model_info import ModelInfo
 
     expected = blobs(f"fwd_{net}_{size}.npz")
     model, image = family_model(net), photo(size)
     scales = ARCHITECTURES[model.name].scales
-    graphs = Graphs(model, scales, flip=False, fuses_coarse=len(scales) > 1)
+    engine = TensorFlowEngine(NetworkSource(ModelInfo(("a",), model.name), model=model), "float32")
     sizes = [[ARCHITECTURES[model.name].scaled_size(side, scale) for side in image.shape[1:3]] for scale in scales]
-    coarse = [logits.numpy() for logits in graphs.coarse(image, np.array(sizes, np.int32))]
+    coarse = [engine.logits(engine.resize(image, size) if scale != 1 else image)
+              for scale, size in zip(scales, sizes, strict=True)]  # fmt: skip
+    how = Fusion(flip=False, fuses_coarse=len(scales) > 1, scores=False)
     names = ["fc1_voc12", "fc1_voc12_res075", "fc1_voc12_res05"] if len(scales) > 1 else ["fc8_voc12"]
     for name, logits in zip(names, coarse, strict=True):
         assert deviation(logits, expected[name]) < RESNET, name
-    full = np.array([8 * (cells - 1) + 1 for cells in coarse[0].shape[1:3]])
-    logits = {"interp_argmax": graphs._fused(coarse, full, full)[0].numpy()}
+    full = [8 * (cells - 1) + 1 for cells in coarse[0].shape[1:3]]
+    sizes_of_fusion = np.array([full, full, coarse[0].shape[1:3]], np.int32)
+    logits = {"interp_argmax": fused_logits(coarse, sizes_of_fusion, how)[0].numpy()}
     if len(scales) > 1:
-        logits["interp_argmax_single"] = graphs._fused(coarse[:1], full, full)[0]
+        logits["interp_argmax_single"] = fused_logits(coarse[:1], sizes_of_fusion, how)[0]
         # Cell i of the fused logits lies on pixel 8i.
         assert deviation(logits["interp_argmax"][::8, ::8], expected["fc_fusion"][0]) < RESNET
     labels = {name: np.argmax(values, -1) for name, values in logits.items()}

@@ -9,12 +9,14 @@ from command_process import run_without_tensorflow
 from PIL import Image
 from plain_resizing import linear
 
+import deeplabctl as dl
 from deeplabctl.engine.network import NumbaNetwork
 from deeplabctl.engine.row_kernels import fused
 from deeplabctl.errors import DataError, RecipeError
 from deeplabctl.network import ARCHITECTURES, preprocess
 from deeplabctl.prediction import PredictionSettings, Segmenter
-from deeplabctl.prediction.engines import has_gpu, with_engine
+from deeplabctl.prediction.engines import with_engine
+from deeplabctl.prediction.engines.numba import has_gpu
 from deeplabctl.weights.fitting import Network, read_network
 from deeplabctl.weights.model_info import ModelInfo
 
@@ -25,14 +27,14 @@ CAFFES, RESNETS = 2e-5, 5e-5  # of the largest logit
 
 @pytest.fixture
 def _cpu(monkeypatch):
-    monkeypatch.setattr("deeplabctl.prediction.engines.has_gpu", lambda: False)
-    monkeypatch.setattr("deeplabctl.prediction.engines.platform.machine", lambda: "x86_64")
+    monkeypatch.setattr("deeplabctl.prediction.engines.numba.has_gpu", lambda: False)
+    monkeypatch.setattr("deeplabctl.prediction.engines.numba.platform.machine", lambda: "x86_64")
 
 
 @pytest.mark.usefixtures("_cpu")
 def test_auto_is_numba_on_cpus_and_tensorflow_for_what_numba_does_not_do(monkeypatch):
     def chosen(usual=None, **settings):
-        return with_engine(PredictionSettings(**settings), usual).engine
+        return with_engine(PredictionSettings(**settings), ModelInfo(("a",)), usual).engine
 
     assert chosen() == "numba"
     assert chosen(precision="bfloat16") == "tensorflow"
@@ -41,10 +43,10 @@ def test_auto_is_numba_on_cpus_and_tensorflow_for_what_numba_does_not_do(monkeyp
     assert chosen("tensorflow", engine="numba") == "numba"
     with pytest.raises(RecipeError, match="float32 only, got bfloat16; use engine=tensorflow"):
         chosen(engine="numba", precision="bfloat16")
-    monkeypatch.setattr("deeplabctl.prediction.engines.platform.machine", lambda: "arm64")
+    monkeypatch.setattr("deeplabctl.prediction.engines.numba.platform.machine", lambda: "arm64")
     assert chosen() == "tensorflow"
-    monkeypatch.setattr("deeplabctl.prediction.engines.platform.machine", lambda: "x86_64")
-    monkeypatch.setattr("deeplabctl.prediction.engines.has_gpu", lambda: True)
+    monkeypatch.setattr("deeplabctl.prediction.engines.numba.platform.machine", lambda: "x86_64")
+    monkeypatch.setattr("deeplabctl.prediction.engines.numba.has_gpu", lambda: True)
     assert chosen() == "tensorflow"
     assert chosen(engine="numba") == "numba"
 
@@ -136,7 +138,7 @@ def test_engines_agree_for_many_sizes_and_settings(architecture, classes, width,
 @pytest.mark.usefixtures("_cpu")
 def test_a_call_in_another_format_is_tensorflows_and_the_model_has_the_same_weights(needs_bfloat16):
     rgb = np.load(DATA / "inputs_u8.npz")["33x33"][..., ::-1]
-    segmenter = Segmenter.from_weights(fixture(NETS["tiny"]))
+    segmenter = dl.load(fixture(NETS["tiny"]))
     assert segmenter.applied.engine == "numba"
     rough = segmenter(np.ascontiguousarray(rgb), precision="bfloat16")
     np.testing.assert_allclose(rough.scores, segmenter.predict(rgb).scores, atol=0.1)
@@ -146,7 +148,7 @@ def test_a_call_in_another_format_is_tensorflows_and_the_model_has_the_same_weig
 
 @pytest.mark.tf
 def test_numba_on_a_keras_model_computes_with_its_weights():
-    segmenter = Segmenter.from_weights(fixture(NETS["tiny"]), PredictionSettings(engine="tensorflow"))
+    segmenter = dl.load(fixture(NETS["tiny"]), engine="tensorflow")
     image = np.ascontiguousarray(np.load(DATA / "inputs_u8.npz")["33x33"][..., ::-1])
     own = Segmenter(segmenter.model, segmenter.info)
     assert own.applied.engine == "tensorflow"  # which is loaded
@@ -156,8 +158,7 @@ def test_numba_on_a_keras_model_computes_with_its_weights():
 
 def test_scores_made_later_from_coarse_logits_are_those_of_the_prediction():
     rgb = np.load(DATA / "inputs_u8.npz")["97x130"][..., ::-1]
-    settings = PredictionSettings(scales=(0.5, 1.0), flip=True, engine="numba")
-    segmenter = Segmenter.from_weights(fixture(NETS["tiny"]), settings)
+    segmenter = dl.load(fixture(NETS["tiny"]), scales=(0.5, 1.0), flip=True, engine="numba")
     coarse = segmenter.coarse_logits(rgb)
     assert [logits.shape[0] for logits in coarse] == [2, 2]
     np.testing.assert_array_equal(segmenter.scores_from(coarse, rgb.shape[:2]), segmenter.predict(rgb).scores)
@@ -165,15 +166,15 @@ def test_scores_made_later_from_coarse_logits_are_those_of_the_prediction():
 
 def test_prediction_of_a_mirrored_image_is_the_mirrored_prediction_with_flip_only():
     rgb = np.load(DATA / "inputs_u8.npz")["97x130"][..., ::-1]
-    flipping = Segmenter.from_weights(fixture(NETS["tiny"]), PredictionSettings(flip=True, engine="numba"))
+    flipping = dl.load(fixture(NETS["tiny"]), flip=True, engine="numba")
     np.testing.assert_array_equal(flipping.label(rgb[:, ::-1]), flipping.label(rgb)[:, ::-1])
     plain = flipping.with_settings(PredictionSettings(engine="numba"))
     assert (plain.label(rgb[:, ::-1]) != plain.label(rgb)[:, ::-1]).any()
 
 
 def test_image_that_there_is_no_memory_for_is_an_error(monkeypatch):
-    segmenter = Segmenter.from_weights(fixture(NETS["tiny"]), PredictionSettings(engine="numba"))
-    least = segmenter._forward._compiled().least_memory(401, 305)
+    segmenter = dl.load(fixture(NETS["tiny"]), engine="numba")
+    least = segmenter._forward.engine.least_memory(1, 401, 305)
     assert least >= 401 * 305 * 4 * 16 * 2
     monkeypatch.setattr("deeplabctl.prediction.forward.available_memory", lambda: least - 1)
     with pytest.raises(DataError, match="not enough memory to segment this image of 300x400 pixels"):
@@ -210,7 +211,7 @@ def test_precision_of_the_commands_is_tensorflows(tmp_path, deeplabctl, monkeypa
     assert (settings["engine"], settings["precision"]) == ("tensorflow", "bfloat16")
     code, _, err = deeplabctl(*weights, "--engine", "numba")
     assert (code, "Invalid value for --precision: the engine numba computes in float32 only" in err) == (2, True)
-    monkeypatch.setattr("deeplabctl.prediction.engines.can_compute", lambda precision: False)
+    monkeypatch.setattr("deeplabctl.prediction.engines.engine.can_compute", lambda precision: False)
     code, _, err = deeplabctl(*weights, "--overwrite")
     assert (code, "--precision: expected a format that TensorFlow can compute in here, got bfloat16" in err) == (
         1,

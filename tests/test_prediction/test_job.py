@@ -110,8 +110,8 @@ def test_pictures_are_read_a_few_ahead_and_beside_the_network(photos, tmp_path, 
         return result
 
     class Net(BrightnessNet):
-        def outcomes(self, items, **options):
-            for outcome in super().outcomes(items, **options):
+        def segment(self, results, **options):
+            for outcome in super().segment(results, **options):
                 assert reading_beside.wait(10)  # others are read while the first is computed
                 yield outcome
 

@@ -9,6 +9,7 @@ from deeplabctl.data.images import read_label
 from deeplabctl.errors import DataError, RecipeError
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.prediction import Segmentation
+from deeplabctl.prediction.results import Result
 
 pytestmark = pytest.mark.tf
 
@@ -203,8 +204,17 @@ def test_segmentation_names_the_areas_and_saves_the_mask(tmp_path):
     assert result.overlay().height > 1
 
 
-def large_and_small():
-    return [("small", np.zeros((20, 30, 3), np.uint8)), ("large", np.zeros((400, 300, 3), np.uint8))] * 2
+LARGE = np.zeros((400, 300, 3), np.uint8)
+
+
+def assert_only_large_fails(net, text):
+    items = [("small", np.zeros((20, 30, 3), np.uint8)), ("large", LARGE)] * 2
+    results = list(net.segment(Result(*item) for item in items))
+    assert [result.item for result in results] == ["small", "large"] * 2
+    for result in results:
+        assert (result.item == "small") == (result.error is None)
+        assert result.error is None or text in str(result.error)
+    assert results[0].found().shape == (20, 30)
 
 
 @pytest.mark.parametrize("crf", [None, "crf"])
@@ -213,26 +223,22 @@ def test_image_that_there_is_no_memory_for_fails_alone(tiny, crf, monkeypatch):
 
     monkeypatch.setattr("deeplabctl.prediction.segmenter.refine", lambda image, scores, params, *, adaptive: scores)
     net = segmenter(tiny, crf=CrfParams() if crf else None)
-    least = net._forward._compiled().least_memory(401, 305)
+    least = net._forward.engine.least_memory(1, 401, 305)
     assert least == 401 * 305 * 2 * 2 * 4  # two channels are read and two written, at width 1 / 32
     monkeypatch.setattr("deeplabctl.prediction.forward.available_memory", lambda: least - 1)
-    failed = []
-    found = [tag for tag, _ in net.labels(large_and_small(), lambda tag, error: failed.append((tag, str(error))))]
-    assert found == ["small", "small"]
-    assert [tag for tag, _ in failed] == ["large", "large"]
-    assert "not enough memory to segment this image of 300x400 pixels" in failed[0][1]
+    assert_only_large_fails(net, "not enough memory to segment this image of 300x400 pixels")
     for ask in (net.label, net.predict, net, net.coarse_logits, lambda image: list(net.labels([(0, image)]))):
         with pytest.raises(DataError, match="make it smaller, or run the network at a smaller scale: `scales="):
-            ask(large_and_small()[1][1])
+            ask(LARGE)
 
 
 def test_tensorflow_that_runs_out_of_memory_is_the_same_error(tiny, monkeypatch):
     import tensorflow as tf
 
-    def full(self, *arguments):
+    def full(*arguments):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
-    monkeypatch.setattr("deeplabctl.prediction.graphs.Graphs._label", full)
+    monkeypatch.setattr("deeplabctl.prediction.engines.tensorflow.fused_logits", full)
     with pytest.raises(DataError, match="not enough memory to segment this image of 30x20 pixels"):
         segmenter(tiny).label(np.zeros((20, 30, 3), np.uint8))
 
@@ -240,12 +246,10 @@ def test_tensorflow_that_runs_out_of_memory_is_the_same_error(tiny, monkeypatch)
 def test_image_that_the_crf_cannot_refine_fails_alone(tiny):
     from deeplabctl.crf.params import CrfParams
 
-    net, failed = segmenter(tiny, crf=CrfParams(bi_xy_std=0.1)), []
-    found = [tag for tag, _ in net.labels(large_and_small(), lambda tag, error: failed.append((tag, str(error))))]
-    assert (found, [tag for tag, _ in failed]) == (["small", "small"], ["large", "large"])
-    assert "this image of 300x400 pixels: CRF: a standard deviation is too small" in failed[0][1]
+    net = segmenter(tiny, crf=CrfParams(bi_xy_std=0.1))
+    assert_only_large_fails(net, "this image of 300x400 pixels: CRF: a standard deviation is too small")
     with pytest.raises(DataError, match="a standard deviation is too small"):
-        net(large_and_small()[1][1])
+        net(LARGE)
 
 
 @pytest.mark.parametrize("error", [MemoryError(), ValueError("CRF: no numbers")])
@@ -258,7 +262,4 @@ def test_crf_that_fails_in_a_thread_is_the_images_error(tiny, error, monkeypatch
         return scores
 
     monkeypatch.setattr("deeplabctl.prediction.segmenter.refine", refine)
-    failed = []
-    net = segmenter(tiny, crf=CrfParams())
-    assert len(list(net.labels(large_and_small(), lambda tag, error: failed.append(tag)))) == 2
-    assert failed == ["large", "large"]
+    assert_only_large_fails(segmenter(tiny, crf=CrfParams()), "this image of 300x400 pixels")

@@ -6,6 +6,7 @@ from tiny_segmenter import segmenter
 
 from deeplabctl.crf import CrfParams
 from deeplabctl.errors import DataError, RecipeError
+from deeplabctl.prediction.results import Result
 
 pytestmark = pytest.mark.tf
 
@@ -17,20 +18,20 @@ def test_images_of_equal_padded_size_are_computed_together_with_the_same_result(
     images = [rng.integers(0, 256, (*size, 3)).astype(np.uint8) for size in sizes]
     net = segmenter(tiny, scales=scales, flip=flip)
     batches = []
-    several = net._forward.several
+    predict = net._forward.predict
     monkeypatch.setattr(
-        net._forward, "several", lambda images, **options: batches.append(len(images)) or several(images, **options)
+        net._forward, "predict", lambda images, **options: batches.append(len(images)) or predict(images, **options)
     )
-    found = list(net.outcomes(enumerate(images), scores=True, batch_size=3))
+    found = list(net.segment(map(Result, range(8), images), scores=True, batch_size=3))
     assert max(batches) == 3
-    assert [tag for tag, _ in found] == list(range(8))
-    for image, (_, (label, scores)) in zip(images, found, strict=True):
+    assert [result.item for result in found] == list(range(8))
+    for image, result in zip(images, found, strict=True):
         alone = net.predict(image)
-        assert label.shape == image.shape[:2]
-        np.testing.assert_allclose(scores, alone.scores, atol=1e-5)
-        assert (label != alone.label).mean() < 0.001
+        assert result.label.shape == image.shape[:2]
+        np.testing.assert_allclose(result.scores, alone.scores, atol=1e-5)
+        assert (result.label != alone.label).mean() < 0.001
     labels = dict(net.labels(enumerate(images), batch_size=3))
-    assert all((labels[number] == label).all() for number, (_, (label, _)) in enumerate(found))
+    assert all((labels[result.item] == result.label).all() for result in found)
 
 
 def test_on_cpus_images_are_computed_alone_unless_asked(tiny):
@@ -45,19 +46,18 @@ def test_batch_that_does_not_fit_is_computed_in_parts(tiny, monkeypatch):
     images = [np.full((33, 33, 3), number * 40, np.uint8) for number in range(5)]
     net = segmenter(tiny)
     expected = [net.label(image) for image in images]
-    graphs = net._forward._compiled()
-    together = graphs.labels_of_several
-    sizes = []
+    engine, sizes = net._forward.engine, []
+    together = engine.predict
 
-    def labels_of_several(pixels, *arguments):
-        sizes.append(len(pixels))
-        if len(pixels) > 2:
+    def predict(inputs, **options):
+        sizes.append(len(inputs.images))
+        if len(inputs.images) > 2:
             raise MemoryError
-        return together(pixels, *arguments)
+        return together(inputs, **options)
 
-    monkeypatch.setattr(graphs, "labels_of_several", labels_of_several)
-    found = [outcome[0] for outcome in net._forward.several(images, scores=False)]
-    assert sizes == [5, 2, 3, 2]  # 2, 1 + 2
+    monkeypatch.setattr(engine, "predict", predict)
+    found = [result.found() for result in net.segment(map(Result, range(5), images), batch_size=5)]
+    assert sizes == [5, 2, 3, 1, 2]
     np.testing.assert_array_equal(found, expected)
 
 
@@ -65,21 +65,22 @@ def test_error_in_the_place_of_an_image_comes_back_in_order(tiny):
     image, error = np.zeros((20, 20, 3), np.uint8), DataError("unreadable")
     for settings in ({}, {"crf": CrfParams()}):
         net = segmenter(tiny, **settings)
-        found = dict(net.outcomes([(0, image), (1, error), (2, image)], batch_size=2))
-        assert list(found) == [0, 1, 2]
-        assert found[1] is error
-        assert found[0][1] is None
-        np.testing.assert_array_equal(found[0][0], found[2][0])
+        results = [Result(0, image), Result(1, error=error), Result(2, image)]
+        found = list(net.segment(results, batch_size=2))
+        assert [result.item for result in found] == [0, 1, 2]
+        assert found[1].error is error
+        assert found[0].scores is None
+        np.testing.assert_array_equal(found[0].found(), found[2].found())
 
 
 def test_on_a_device_batches_of_eight_run_two_at_a_time_with_the_same_labels(tiny, monkeypatch):
-    from deeplabctl.prediction.graphs import Graphs
+    from deeplabctl.prediction.engines.tensorflow import TensorFlowEngine
 
     rng = np.random.default_rng(6)
     images = [rng.integers(0, 256, (30 + number % 2 * 10, 41, 3)).astype(np.uint8) for number in range(40)]
     net = segmenter(tiny)
     expected = [net.label(image) for image in images]
-    monkeypatch.setattr(Graphs, "on_device", True)  # the CPU computes all the same
+    monkeypatch.setattr(TensorFlowEngine, "on_device", True)  # the CPU computes all the same
     assert net.largest_batch() == 8
     found = list(net.labels(enumerate(images)))
     assert [number for number, _ in found] == list(range(40))

@@ -4,14 +4,8 @@ import pytest
 
 from deeplabctl.crf.params import PRESETS, CrfParams
 from deeplabctl.errors import RecipeError
-from deeplabctl.prediction.settings import (
-    PredictionSettings,
-    SettingsRequest,
-    expected_score,
-    parse_crf_params,
-    parse_scales,
-    read_options,
-)
+from deeplabctl.prediction import settings as module
+from deeplabctl.prediction.settings import PredictionSettings, expected_score, parse_crf_params, parse_scales
 from deeplabctl.weights.model_info import ModelInfo
 
 TRAINED = ModelInfo(
@@ -29,7 +23,11 @@ FOREIGN = ModelInfo(("background", "disc"), provenance={"source": "x.caffemodel"
 
 
 def resolve(info, is_voc=False, **request):
-    return SettingsRequest(**request).resolve(info, is_voc=is_voc)
+    return module.resolve(request, info, is_voc=is_voc)
+
+
+def change(before, **request):
+    return module.resolve(request, TRAINED, before=before)
 
 
 def test_request_comes_before_the_weights_recipe_and_that_before_the_defaults():
@@ -51,12 +49,12 @@ def test_crf_has_the_recipes_parameters_unless_others_are_named():
 
 def test_change_keeps_what_is_not_asked_for():
     before = PredictionSettings("paper", (0.5,), True, CrfParams(bi_w=2), precision="bfloat16")
-    assert SettingsRequest().change(before, TRAINED) == before
-    assert SettingsRequest(flip=False).change(before, TRAINED) == replace(before, flip=False)
-    assert SettingsRequest(crf=True).change(before, TRAINED).crf == CrfParams(bi_w=2)
-    assert SettingsRequest(crf_adaptive=True).change(before, TRAINED) == replace(before, crf_adaptive=True)
-    assert SettingsRequest(crf=False).change(before, TRAINED).crf is None
-    assert SettingsRequest(crf=True).change(replace(before, crf=None), TRAINED).crf == CrfParams(bi_w=7.0)
+    assert change(before) == change(before, scales=None, crf=None) == before
+    assert change(before, flip=False) == replace(before, flip=False)
+    assert change(before, crf=True).crf == CrfParams(bi_w=2)
+    assert change(before, crf_adaptive=True) == replace(before, crf_adaptive=True)
+    assert change(before, crf=False).crf is None
+    assert change(replace(before, crf=None), crf=True).crf == CrfParams(bi_w=7.0)
 
 
 @pytest.mark.parametrize(
@@ -70,12 +68,12 @@ def test_change_keeps_what_is_not_asked_for():
 )
 def test_options_of_other_types_are_refused(options, expected):
     with pytest.raises(RecipeError, match=expected):
-        read_options(options).change(PredictionSettings(), TRAINED)
+        change(PredictionSettings(), **options)
 
 
 def test_unknown_option_is_named():
-    with pytest.raises(TypeError, match="there is no setting 'crff'; there are pad, scales, flip, crf"):
-        read_options({"crff": True})
+    with pytest.raises(TypeError, match="unknown setting 'crff'; the settings are pad, scales, flip, crf"):
+        resolve(TRAINED, crff=None)
 
 
 @pytest.mark.parametrize(

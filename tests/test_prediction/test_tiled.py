@@ -6,8 +6,8 @@ import pytest
 from deeplabctl.errors import RecipeError
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.prediction import PredictionSettings, Segmenter
-from deeplabctl.prediction import tiled as module
-from deeplabctl.prediction.settings import SettingsRequest, parse_tile
+from deeplabctl.prediction import forward as module
+from deeplabctl.prediction.settings import parse_tile, resolve
 from deeplabctl.weights.fitting import Network
 from deeplabctl.weights.model_info import ModelInfo
 
@@ -38,7 +38,9 @@ def test_tiles_give_what_the_whole_image_does(engine, architecture, settings, mo
     in_tiles = whole.with_settings(PredictionSettings(engine=engine, tile=128, **settings))
     image, calls = noise(400, 310), []
     inner = module.in_tiles
-    monkeypatch.setattr(module, "in_tiles", lambda *arguments: calls.append(1) or inner(*arguments))
+    monkeypatch.setattr(
+        module, "in_tiles", lambda *arguments, **options: calls.append(1) or inner(*arguments, **options)
+    )
     expected, found = whole.predict(image), in_tiles.predict(image)
     assert len(calls) == len(settings.get("scales", (1.0,)))
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
@@ -49,41 +51,44 @@ def test_tiles_give_what_the_whole_image_does(engine, architecture, settings, mo
 
 
 def test_tiles_of_a_network_that_sees_further_than_their_margin_are_nearly_the_whole_images(monkeypatch):
-    monkeypatch.setattr(module, "_MOST_REACH", 320)
+    monkeypatch.setattr(module, "_LONGEST_REACH", 320)
     whole, in_tiles = (segmenter("resnet101", engine="numba", tile=tile) for tile in ("off", 256))
     image = noise(300, 900)
     assert np.mean(whole.label(image) == in_tiles.label(image)) > 0.999
 
 
+def tile_side(net, shape):
+    return net._forward._tile(net._forward._inputs([np.zeros((*shape, 3), np.uint8)]))
+
+
 def test_auto_takes_tiles_that_the_memory_has_room_for(monkeypatch):
-    net = segmenter(engine="numba", tile="auto")
-    graphs = net._forward._compiled()
+    net, shape = segmenter(engine="numba", tile="auto"), (801, 1601)
+    engine = net._forward.engine
+    needed = engine.least_memory(1, *shape)
 
-    def chosen(memory, full=(801, 1601), **settings):
+    def chosen(memory, net=net):
         monkeypatch.setattr(module, "available_memory", lambda: memory)
-        settings = PredictionSettings(engine="numba", **settings)
-        return module.in_tiles_where_needed(graphs, settings, "largefov", full)
+        return tile_side(net, shape)
 
-    needed = graphs.least_memory(801, 1601)
-    assert chosen(4 * needed) is graphs
-    tiled = chosen(4 * needed - 4)
-    assert 256 <= tiled.side < 1601
-    assert tiled.least_memory(801, 1601) <= needed
-    assert chosen(needed // 10).side == 256
-    assert chosen(1, tile="off") is graphs
-    assert chosen(1 << 50, tile=300).side == 300
-    monkeypatch.setattr(module, "_MOST_MEMORY", needed - 1)
-    assert chosen(1 << 50) is not graphs
+    assert chosen(4 * needed) is None
+    side = chosen(4 * needed - 4)
+    assert 256 <= side < 1601
+    assert chosen(2 * engine.least_memory(1, 705, 705)) == 256
+    assert chosen(needed, net.with_settings(PredictionSettings(engine="numba", tile="off"))) is None
+    assert chosen(1 << 50, net.with_settings(PredictionSettings(engine="numba", tile=300))) == 300
+    monkeypatch.setattr(module, "_TILES_MEMORY", needed - 1)
+    assert chosen(1 << 50) is not None
+    with pytest.raises(MemoryError):
+        chosen(1000)
 
 
 @pytest.mark.parametrize("side", [100, 256, 301, 1000])
 def test_memory_of_tiles_is_known_for_any_side_of_networks_that_take_some_sizes_only(side, monkeypatch):
-    graphs = segmenter("msc-largefov", engine="numba")._forward._compiled()
-    settings = PredictionSettings(engine="numba", tile=side)
-    tiled = module.in_tiles_where_needed(graphs, settings, "msc-largefov", (1601, 1601))
-    assert tiled.side == side
-    assert tiled.least_memory(1601, 1601) <= graphs.least_memory(1601, 1601)
-    assert tiled.least_memory(201, 201) <= graphs.least_memory(201, 201)
+    net = segmenter("msc-largefov", engine="numba", tile=side)
+    for size in (1601, 201):
+        whole = net._forward.engine.least_memory(1, size, size)
+        monkeypatch.setattr(module, "available_memory", lambda whole=whole: whole)
+        assert tile_side(net, (size, size)) == side
 
 
 def test_values_of_tile():
@@ -92,4 +97,4 @@ def test_values_of_tile():
         with pytest.raises(RecipeError, match="expected auto, off or a number of pixels, at least 1, got"):
             parse_tile(text)
     with pytest.raises(RecipeError, match="`tile`: expected auto"):
-        SettingsRequest(tile=0).resolve(ModelInfo(("a",)))
+        resolve({"tile": 0}, ModelInfo(("a",)))

@@ -105,8 +105,8 @@ class Failing(BrightnessNet):
         super().__init__()
         self._error = error
 
-    def outcomes(self, items, **options):
-        for outcome in super().outcomes(items, **options):
+    def segment(self, results, **options):
+        for outcome in super().segment(results, **options):
             if self.taken == 20:
                 raise self._error
             yield outcome

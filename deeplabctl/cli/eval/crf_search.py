@@ -42,7 +42,7 @@ def search_crf(console: Console, request: EvaluationRequest, options: SearchOpti
     from deeplabctl.weights.conversion import sha256
 
     check_writable(options.out)
-    request = replace(request, settings=replace(request.settings, crf=request.settings.crf or True))
+    request = replace(request, settings={**request.settings, "crf": request.settings.get("crf") or True})
     with console.reporter() as report:
         target = open_target(request, report, default_data=os.environ.get("DEEPLABCTL_DATA"))
         if target.network.export is not None:
@@ -87,15 +87,16 @@ def _evaluation(request: EvaluationRequest, weights: Path, table: Path) -> str:
     asked = request.settings
     if request.data is not None:
         words += ["--data", request.data]
-    if asked.pad is not None:
-        words += ["--pad", asked.pad]
-    if asked.scales is not None:
-        words += ["--scales", ",".join(f"{scale:g}" for scale in asked.scales)]
-    if asked.flip is not None:
-        words.append("--flip" if asked.flip else "--no-flip")
-    for option, value in (("engine", asked.engine), ("precision", asked.precision), ("tile", asked.tile)):
+    if (pad := asked.get("pad")) is not None:
+        words += ["--pad", pad]
+    if (scales := asked.get("scales")) is not None:
+        words += ["--scales", ",".join(f"{scale:g}" for scale in scales)]
+    if (flip := asked.get("flip")) is not None:
+        words.append("--flip" if flip else "--no-flip")
+    options = ("engine", asked.get("engine")), ("precision", asked.get("precision")), ("tile", asked.get("tile"))
+    for option, value in options:
         if value not in (None, "auto"):
             words += [f"--{option}", str(value)]
-    if asked.crf_adaptive:
+    if asked.get("crf_adaptive"):
         words.append("--crf-adaptive")
     return shlex.join([*words, "--crf-params", str(table)])

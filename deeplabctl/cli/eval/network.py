@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from deeplabctl.cli.eval.outputs import Outputs, print_scores, settings_line
 from deeplabctl.cli.prediction_options import load_segmenter
@@ -62,18 +62,18 @@ def _segment(
     from deeplabctl.data.images import read_image
     from deeplabctl.errors import DataError
     from deeplabctl.evaluation.network_scores import map_reading
+    from deeplabctl.prediction.results import Result
     from deeplabctl.reporting import Note, task
-
-    def fail(item: tuple[str, Path], error: DataError) -> NoReturn:
-        raise DataError(f"image {item[1]}: {error}")
 
     root, split = target.dataset.root, target.split
     report(Note(f"data set: {root}, {len(images)} images of {split}, which has no labels, so there are no scores"))
     segmenter = load_segmenter(target.network, target.settings, report)
     with task(report, "segmenting", len(images), "images") as advance, outputs.zip() as add:
-        loaded = map_reading(lambda item: (item, read_image(item[1])), images)
-        for (name, _), label in segmenter.labels(loaded, fail):
-            add(name, label)
+        for result in segmenter.segment(map_reading(lambda item: Result(item, read_image(item[1])), images)):
+            name, path = result.item
+            if result.error is not None:
+                raise DataError(f"image {path}: {result.error}")
+            add(name, result.found())
             advance()
     settings = {"weights": str(target.path), "split": split, "data": str(root), **segmenter.applied.to_dict()}
     return {"images": len(images), "settings": settings}, f"{len(images)} images of {split}; {target.settings}"

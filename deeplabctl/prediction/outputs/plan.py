@@ -11,7 +11,7 @@ from typing import Literal
 
 from deeplabctl.errors import OutputError
 from deeplabctl.files import check_folder, check_new_file, unfinished_target
-from deeplabctl.prediction.pictures import is_video
+from deeplabctl.prediction.inputs import is_video
 
 Format = Literal["mask", "scores", "labelme", "json", "coco"]
 _OF_PICTURES_ONLY = ("scores", "labelme", "coco")

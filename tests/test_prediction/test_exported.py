@@ -14,7 +14,8 @@ from deeplabctl.data.images import read_label
 from deeplabctl.errors import DataError, RecipeError, WeightsError
 from deeplabctl.export.exporter import write_export
 from deeplabctl.prediction import PredictionSettings, Segmenter
-from deeplabctl.prediction.runtimes import ExportedGraphs, Output, clips_int8
+from deeplabctl.prediction.engines.exported import SavedModelRuntime, clips_int8
+from deeplabctl.weights.networks import read_network
 
 pytest.importorskip("onnxruntime")
 
@@ -66,9 +67,9 @@ def test_exports_own_scales_and_mirrored_image_are_its_settings(tmp_path):
     write_onnx(tmp_path / "net.onnx", scales=(1.0, 0.5), flip=True)
     net = dl.load(tmp_path / "net.onnx")
     assert (net.settings.scales, net.settings.flip) == ((1.0, 0.5), True)
-    assert Segmenter.from_weights(tmp_path / "net.onnx").settings == net.settings
+    assert Segmenter.from_network(read_network(tmp_path / "net.onnx")).settings == net.settings
     with pytest.raises(RecipeError, match=r"scales 1, 0\.5"):
-        Segmenter.from_weights(tmp_path / "net.onnx", PredictionSettings())
+        Segmenter.from_network(read_network(tmp_path / "net.onnx"), PredictionSettings())
 
 
 def test_export_has_no_keras_model_and_no_logits(onnx):
@@ -92,7 +93,7 @@ def test_missing_package_is_named_with_the_command_that_installs_it(tmp_path, mo
 
 def test_image_that_there_is_no_memory_for_is_an_error(onnx, monkeypatch):
     net = dl.load(onnx)
-    least = net._forward._compiled().least_memory(401, 305)
+    least = net._forward.engine.least_memory(1, 401, 305)
     assert least >= 401 * 305 * 4 * 3 * 2  # conv1_2 reads and writes three channels
     monkeypatch.setattr("deeplabctl.prediction.forward.available_memory", lambda: least - 1)
     with pytest.raises(DataError, match="not enough memory to segment this image of 300x400 pixels"):
@@ -100,22 +101,12 @@ def test_image_that_there_is_no_memory_for_is_an_error(onnx, monkeypatch):
 
 
 def test_processors_without_vnni_are_seen(tmp_path, monkeypatch):
-    monkeypatch.setattr("deeplabctl.prediction.runtimes.platform.machine", lambda: "x86_64")
+    monkeypatch.setattr("deeplabctl.prediction.engines.exported.platform.machine", lambda: "x86_64")
     (tmp_path / "old").write_text("flags: fpu avx2 fma\n")
     (tmp_path / "new").write_text("flags: fpu avx2 avx512_vnni\n")
     assert [clips_int8(tmp_path / name) for name in ("old", "new", "none")] == [True, False, True]
-    monkeypatch.setattr("deeplabctl.prediction.runtimes.platform.machine", lambda: "aarch64")
+    monkeypatch.setattr("deeplabctl.prediction.engines.exported.platform.machine", lambda: "aarch64")
     assert not clips_int8(tmp_path / "old")
-
-
-class Failing:
-    def __init__(self, outcome):
-        self.outcome = outcome
-
-    def run(self, images):
-        if isinstance(self.outcome, Exception):
-            raise self.outcome
-        return self.outcome
 
 
 @pytest.mark.parametrize(
@@ -123,14 +114,19 @@ class Failing:
     [
         (RuntimeError("Failed to allocate memory for requested buffer"), DataError, "not enough memory"),
         (RuntimeError("node 3 is odd"), WeightsError, "onnxruntime cannot run it: node 3 is odd; export it again"),
-        (Output(np.zeros((1, 9, 9), np.uint8), np.zeros((1, 9, 9, 2), np.float32)), WeightsError, "of 5 classes"),
+        ((np.zeros((1, 9, 9), np.uint8), np.zeros((1, 9, 9, 2), np.float32)), WeightsError, "of 5 classes"),
     ],
     ids=["memory", "failure", "shape"],
 )
 def test_what_a_runtime_raises_becomes_one_line(onnx, monkeypatch, outcome, error, text):
     net = dl.load(onnx)
-    net.prepare()
-    monkeypatch.setattr(net._forward._compiled(), "_runtime", Failing(outcome))
+
+    def run(images):
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr(net._forward.engine, "_run", run)
     with pytest.raises(error, match=text) as caught:
         net.label(noise(9, 9))
     assert "\n" not in str(caught.value)
@@ -183,6 +179,6 @@ def test_saved_model_is_run_by_tensorflow(tmp_path):
     write_export(export_plan(tmp_path, "savedmodel", flip=True))
     net = dl.load(tmp_path / "net.savedmodel")
     assert net.applied.engine == "tensorflow"
-    assert isinstance(net._forward._compiled(), ExportedGraphs)
+    assert net.engine is SavedModelRuntime
     expected = Segmenter.from_network(small_network(), PredictionSettings(flip=True, engine="numba"))
     np.testing.assert_allclose(net(noise(30, 41)).scores, expected.predict(noise(30, 41)).scores, atol=1e-5)

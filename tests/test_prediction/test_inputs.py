@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from deeplabctl.errors import DataError
-from deeplabctl.prediction.pictures import find_images, is_video
+from deeplabctl.prediction.inputs import find_images, is_video
 
 
 @pytest.fixture

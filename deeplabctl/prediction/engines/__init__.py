@@ -1,0 +1,70 @@
+"""Choose the engine that computes a network, once: from here on nobody asks which one it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from deeplabctl.errors import RecipeError
+from deeplabctl.jit import are_compiled
+from deeplabctl.prediction.engines.engine import Engine, NetworkSource
+from deeplabctl.prediction.engines.exported import EXPORTED
+from deeplabctl.prediction.engines.numba import NumbaEngine
+from deeplabctl.prediction.engines.tensorflow import TensorFlowEngine
+from deeplabctl.prediction.settings import PredictionSettings
+from deeplabctl.reporting import Note, Reporter
+from deeplabctl.weights.model_info import ModelInfo
+
+ENGINES: tuple[type[Engine], ...] = (NumbaEngine, TensorFlowEngine)  # "auto" takes the first one that will do
+
+
+def engines_for(info: ModelInfo) -> tuple[type[Engine], ...]:
+    """Return what can compute a network: the runtime of an export, or the engines."""
+    if info.export is None:
+        return ENGINES
+    return tuple(engine for engine in EXPORTED if engine.name == info.export.runtime)
+
+
+def engine_class(settings: PredictionSettings, info: ModelInfo, usual: str | None = None) -> type[Engine]:
+    """Return what computes a network: the engine that the settings name, or, for "auto", the first one that will do.
+
+    It computes in the settings' number format; and it is ``usual``, or, if that is None or does not, usual on this
+    machine. Nothing is loaded to find out. Raises RecipeError for a format that the named engine lacks.
+    """
+    engines = engines_for(info)
+    able = [engine for engine in engines if settings.precision in engine.precisions]
+    if settings.engine == "auto":
+        preferred = [engine for engine in able if engine.name == usual]
+        return (preferred or [engine for engine in able if engine.is_usual()])[0]
+    named = next(engine for engine in engines if engine.name == settings.engine)
+    if named not in able:
+        raise RecipeError(
+            f"`precision`: the engine {named.name} computes in {' and '.join(named.precisions)} only, got "
+            f"{settings.precision}; use {' or '.join(f'engine={engine.name}' for engine in able)}"
+        )
+    return named
+
+
+def with_engine(settings: PredictionSettings, info: ModelInfo, usual: str | None = None) -> PredictionSettings:
+    """Return the settings with the name of the engine that `engine_class` chooses."""
+    return replace(settings, engine=engine_class(settings, info, usual).name)
+
+
+def training_engine(name: str) -> type[Engine]:
+    """Return the engine of a training, by the name in its recipe."""
+    if name != "auto":
+        return next(engine for engine in ENGINES if engine.name == name)
+    return next(engine for engine in ENGINES if engine.is_usual())
+
+
+def build_engine(source: NetworkSource, settings: PredictionSettings) -> Engine:
+    """Return the engine that the settings name, built at its first use; raises DeepLabError where that fails."""
+    chosen, key = engine_class(settings, source.info), (settings.engine, settings.precision)
+    if key not in source.engines:
+        source.engines[key] = chosen(source, settings.precision)
+    return source.engines[key]
+
+
+def report_compiling(engine: type[Engine], report: Reporter) -> None:
+    """Say that the kernels of an engine will be compiled first, where they are not compiled yet."""
+    if engine.kernels and not are_compiled(engine.kernels):
+        report(Note("compiling the network's kernels (once on this machine, about 20 s)"))

@@ -1,0 +1,191 @@
+"""Say what an engine is: it computes the labels and scores of prepared images."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from deeplabctl.arrays import Float32, Image
+from deeplabctl.errors import RecipeError, WeightsError
+from deeplabctl.network import Architecture, Weights
+from deeplabctl.network.keras_model import (
+    POLICIES,
+    Precision,
+    assign_weights,
+    build_model,
+    can_compute,
+    model_variables,
+)
+from deeplabctl.prediction.settings import PredictionSettings
+from deeplabctl.weights.fitting import Network
+from deeplabctl.weights.model_info import ModelInfo
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import keras
+
+Size = tuple[int, int]  # height, width
+Predicted = tuple[npt.NDArray[np.uint8], Float32 | None]  # labels (N, H, W), and scores (N, H, W, C) if asked for
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Hold images of one padded size, and how their logits become labels.
+
+    The labels are of ``size``, that of the image, or the largest height and width of several.
+    """
+
+    images: Sequence[Image]
+    size: Size
+    settings: PredictionSettings
+    architecture: Architecture
+
+    @property
+    def padded(self) -> Size:
+        """Return the size to which the images are padded."""
+        height, width = (self.architecture.padded_size(side, self.settings.pad) for side in self.size)
+        return height, width
+
+    @property
+    def scaled(self) -> list[Size]:
+        """Return the sizes that the padded images take at the scales."""
+        (height, width), to_scale = self.padded, self.architecture.scaled_size
+        return [(to_scale(height, scale), to_scale(width, scale)) for scale in self.settings.scales]
+
+    @property
+    def grid(self) -> Size:
+        """Return the size of the padded images' logits."""
+        return self.architecture.cells(self.padded[0]), self.architecture.cells(self.padded[1])
+
+    @property
+    def fuses_coarse(self) -> bool:
+        """Tell whether the scales are fused on that grid, as such nets are trained."""
+        return len(self.architecture.scales) > 1 and len(self.settings.scales) > 1
+
+    @property
+    def count(self) -> int:
+        """Return the number of arrays that the network computes: the images, and the mirrored ones if asked for."""
+        return len(self.images) * (1 + self.settings.flip)
+
+    @cached_property
+    def pixels(self) -> Float32:
+        """Return the network's inputs (N or 2N, H, W, 3) float32, padded, the mirrored ones after the others."""
+        flip, prepare = self.settings.flip, self.architecture.preprocessing
+        pixels = np.full((1 + flip, len(self.images), *self.padded, 3), prepare.padding, np.float32)
+        for number, image in enumerate(self.images):
+            height, width = image.shape[:2]
+            pixels[0, number, :height, :width] = prepare(image)
+            if flip:
+                pixels[1, number, :height, :width] = pixels[0, number, :height, :width][:, ::-1]
+        return pixels.reshape(-1, *pixels.shape[2:])
+
+
+class NetworkSource:
+    """Hold what engines are made of: arrays, a Keras model whose weights may change, or an exported file.
+
+    Segmenters of other settings share it, with the models and the engines that were made of it.
+    """
+
+    def __init__(self, info: ModelInfo, network: Network | None = None, model: keras.Model | None = None) -> None:
+        self.info, self._network = info, network
+        self._models: dict[Precision, keras.Model] = {} if model is None else {"float32": model}
+        self.engines: dict[tuple[str, str], Engine] = {}  # by name and precision
+        self.usual = None if model is None else "tensorflow"  # the engine of "auto", where it is loaded already
+
+    @property
+    def export(self) -> Path:
+        """Return the exported file."""
+        assert self._network is not None
+        assert self._network.export is not None
+        return self._network.export
+
+    def weights(self) -> Weights:
+        """Return the network's weights, those that a Keras model has now."""
+        if self._network is not None:
+            return self._network.weights
+        return {name: variable.numpy() for name, variable in model_variables(self.model()).items()}
+
+    def model(self, precision: Precision = "float32") -> keras.Model:
+        """Return the network as a Keras model; TensorFlow loads here. Raises WeightsError for an export."""
+        if self.info.export is not None:
+            raise WeightsError(
+                f"weights {self.export}: expected weights for a Keras model, got an export, which is run as it is; "
+                "give the weights that it was made of"
+            )
+        if precision not in self._models:
+            info = self.info
+            if precision != "float32" and not can_compute(precision):
+                raise RecipeError(
+                    f"`precision`: expected a format that TensorFlow can compute in here, got {precision}; use float32"
+                )
+            model = build_model(info.architecture, len(info.classes), width=info.width, dtype=POLICIES[precision])
+            if "float32" in self._models:
+                model.set_weights(self._models["float32"].get_weights())
+            else:
+                assign_weights(model, self.weights())
+            self._models[precision] = model
+        return self._models[precision]
+
+
+class Engine(ABC):
+    """Compute a network: labels and scores of images, and, with ``gives_logits``, the logits that they are made of.
+
+    The attributes of a class say what it can do before anything is loaded. All methods raise MemoryError where the
+    device or the machine has not enough memory.
+    """
+
+    name: ClassVar[str]  # in settings
+    precisions: ClassVar[tuple[str, ...]]  # number formats that it computes in
+    batches: ClassVar[bool] = False  # computes several images at once
+    gives_logits: ClassVar[bool] = True  # so that images can be computed in tiles
+    kernels: ClassVar[str] = ""  # room of the kernels that numba compiles for it
+    loads_tensorflow: ClassVar[bool] = False
+    trains: ClassVar[bool] = False  # its kernels can compute the convolutions of a training step
+    follows_model: ClassVar[bool] = False  # computes with the weights that a Keras model has now, not with a copy
+    on_device: bool = False  # a GPU computes, for which images are put together
+
+    @abstractmethod
+    def __init__(self, source: NetworkSource, precision: str) -> None:
+        """Build or load what computes the network; raises DeepLabError where that is not possible."""
+
+    @classmethod
+    def is_usual(cls) -> bool:
+        """Tell whether "auto" may choose this engine on this machine."""
+        return True
+
+    @abstractmethod
+    def least_memory(self, count: int, height: int, width: int) -> int:
+        """Return bytes that arrays (N, H, W, 3) take at least: the most that a layer reads and writes."""
+
+    @abstractmethod
+    def predict(self, inputs: Inputs, *, scores: bool) -> Predicted:
+        """Return the labels and scores of images."""
+
+    @abstractmethod
+    def resize(self, pixels: Float32, size: Size) -> Float32:
+        """Return arrays (N, H, W, 3) in another size, with aligned corners (Caffe's INTERP)."""
+
+    @abstractmethod
+    def logits(self, pixels: Float32) -> Float32:
+        """Return the logits (N, h, w, C) of arrays (N, H, W, 3)."""
+
+    @abstractmethod
+    def fuse(self, coarse: Sequence[Float32], inputs: Inputs, *, scores: bool) -> Predicted:
+        """Return labels and scores of images from their logits (N or 2N, h, w, C) at every scale.
+
+        They are upsampled to the padded size and cropped. The largest of the scales counts, and then the mean with the
+        mirrored image.
+        """
+
+    def coarse_logits(self, inputs: Inputs, logits: Callable[[Float32], Float32] | None = None) -> list[Float32]:
+        """Return the logits (N or 2N, h, w, C) at every scale, computed by ``logits`` in place of the engine's own."""
+        scales = zip(inputs.settings.scales, inputs.scaled, strict=True)
+        images = (inputs.pixels if scale == 1 else self.resize(inputs.pixels, size) for scale, size in scales)
+        return [(logits or self.logits)(pixels) for pixels in images]

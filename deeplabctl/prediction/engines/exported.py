@@ -1,0 +1,168 @@
+"""Run exported networks, each by the runtime of its format, and only TensorFlow for a SavedModel."""
+
+from __future__ import annotations
+
+import platform
+import threading
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from deeplabctl.errors import DeepLabError, WeightsError
+from deeplabctl.native_output import captured_stderr
+from deeplabctl.network import ARCHITECTURES
+from deeplabctl.parallel import available_cpus
+from deeplabctl.prediction.engines.engine import Engine, Inputs, NetworkSource, Predicted
+from deeplabctl.weights.export_facts import ExportFacts, ExportPrecision
+
+_OUT_OF_MEMORY = ("alloc", "out of memory", "oom", "resource_exhausted")  # in the errors of native code
+_WEIGHT_BYTES = {"float32": 4, "float16": 4, "int8": 1}  # of a value between two layers
+_Images = npt.NDArray[np.uint8]  # (N, H, W, 3) RGB
+
+
+class ExportedEngine(Engine):
+    """Compute labels and scores by an exported graph: padding, scales and the mirrored image are inside."""
+
+    precisions = get_args(ExportPrecision)
+    gives_logits = False
+    extra: ClassVar[str] = ""  # of this package, which installs the runtime
+
+    def __init__(self, source: NetworkSource, precision: str) -> None:
+        assert source.info.export is not None
+        self._path, self._info, self._export = source.export, source.info, source.info.export
+        with self._errors():
+            self._load(self._path, self._export)
+
+    @abstractmethod
+    def _load(self, path: Path, export: ExportFacts) -> None:
+        """Load the file; raises ImportError where the runtime is not installed, and what the runtime raises."""
+
+    @abstractmethod
+    def _run(self, images: _Images) -> tuple[Any, Any]:
+        """Return labels (N, H, W) and scores (N, H, W, C) of images."""
+
+    def predict(self, inputs: Inputs, *, scores: bool) -> Predicted:
+        """Return the label and the scores of an image."""
+        images = np.stack(inputs.images)
+        with self._errors():
+            labels, found = self._run(images)
+        if labels.shape != images.shape[:3] or found.shape != (*labels.shape, len(self._info.classes)):
+            raise WeightsError(
+                f"weights {self._path}: expected scores of {len(self._info.classes)} classes for each pixel, got the "
+                f"shape {found.shape}; export it again"
+            )
+        return labels, found
+
+    def logits(self, *arguments: object, **options: object) -> NoReturn:
+        """Raise WeightsError: the graph gives scores only."""
+        raise WeightsError(
+            f"weights {self._path}: expected a network that gives its logits, got an {self._export.words}, which gives "
+            "scores only; use the weights that it was made of"
+        )
+
+    resize = fuse = logits
+
+    def least_memory(self, count: int, height: int, width: int) -> int:
+        """Return bytes that arrays take at least."""
+        values = ARCHITECTURES[self._info.architecture].most_values(self._info.width) * count * height * width
+        return int(_WEIGHT_BYTES[self._export.precision] * values)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn what a runtime raises into MemoryError or WeightsError.
+
+        They raise exceptions of their own, and plain ones. The graph is as it was exported, or was not read at all, so
+        this is another version of the runtime, or a machine without enough memory.
+        """
+        try:
+            yield
+        except (DeepLabError, MemoryError):
+            raise
+        except ImportError as error:
+            raise WeightsError(
+                f"weights {self._path}: expected the package that runs it, which is not installed ({error}); "
+                f"install it: pip install 'deeplabctl[{self.extra}]'"
+            ) from None
+        except Exception as error:
+            text = str(error)
+            if any(word in text.lower() for word in _OUT_OF_MEMORY):
+                raise MemoryError from None
+            raise WeightsError(
+                f"weights {self._path}: {self.name} cannot run it: {text[:500]}; export it again"
+            ) from error
+
+
+class OnnxRuntime(ExportedEngine):
+    """Run an ONNX file by onnxruntime, on CPUs."""
+
+    name, extra = "onnxruntime", "onnx"
+
+    def _load(self, path: Path, export: ExportFacts) -> None:
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = available_cpus()
+        options.log_severity_level = 4  # what is fatal; errors are raised
+        # Slower, and where several scales share kernels, onnxruntime cannot do it.
+        if export.precision == "int8" and len(export.scales) == 1 and clips_int8():
+            options.add_session_config_entry("session.x64quantprecision", "1")
+        self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def _run(self, images: _Images) -> tuple[Any, Any]:
+        labels, scores = self._session.run(["label", "scores"], {"image": images})
+        return labels, scores
+
+
+class LiteRuntime(ExportedEngine):
+    """Run a TFLite file by LiteRT, on CPUs; images of another size than the last take a little longer."""
+
+    name, extra = "litert", "tflite"
+
+    def _load(self, path: Path, export: ExportFacts) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        with captured_stderr():  # a line about its delegate
+            interpreter = Interpreter(str(path), num_threads=available_cpus())
+            interpreter.allocate_tensors()
+            self._signature = interpreter.get_signature_runner()
+        self._lock = threading.Lock()
+
+    def _run(self, images: _Images) -> tuple[Any, Any]:
+        with self._lock:
+            found = self._signature(image=images)
+        return found["label"], found["scores"]
+
+
+class SavedModelRuntime(ExportedEngine):
+    """Run a SavedModel by TensorFlow, on its device."""
+
+    name = "tensorflow"
+    loads_tensorflow = True
+
+    def _load(self, path: Path, export: ExportFacts) -> None:
+        import tensorflow as tf
+
+        self._model = tf.saved_model.load(str(path))
+        self._function = self._model.signatures["serving_default"]
+
+    def _run(self, images: _Images) -> tuple[Any, Any]:
+        import tensorflow as tf
+
+        found = self._function(image=tf.constant(images))
+        return found["label"].numpy(), found["scores"].numpy()
+
+
+EXPORTED: tuple[type[ExportedEngine], ...] = (OnnxRuntime, LiteRuntime, SavedModelRuntime)
+
+
+def clips_int8(processor: Path = Path("/proc/cpuinfo")) -> bool:
+    """Tell whether the processor may clip sums of int8 products, as x86 without VNNI does."""
+    try:
+        return platform.machine() in ("x86_64", "AMD64") and "vnni" not in processor.read_text()
+    except OSError:  # not Linux
+        return True

@@ -1,0 +1,67 @@
+"""Compute a network without TensorFlow: by the kernels of the room `engine`, in float32 on CPUs."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from deeplabctl.arrays import Float32
+from deeplabctl.engine.network import NumbaNetwork
+from deeplabctl.prediction.engines.engine import Engine, Inputs, NetworkSource, Predicted, Size
+
+_MEASURED = ("x86_64", "AMD64")  # processors on which these kernels were measured, and were faster
+_GPUS = ("nvidia[0-9]*", "kfd", "dxg")  # devices in /dev: NVIDIA's, AMD's, and those of Windows' Linux
+
+
+class NumbaEngine(Engine):
+    """Compute one image at a time; a label without scores is found without writing any."""
+
+    name = "numba"
+    precisions = ("float32",)
+    kernels = "engine"
+    trains = True
+
+    def __init__(self, source: NetworkSource, precision: str) -> None:
+        self._network = NumbaNetwork(source.info.architecture, source.weights())
+
+    @classmethod
+    def is_usual(cls) -> bool:
+        """Tell whether this is a CPU on which the kernels were measured, without a GPU; TensorFlow is not asked."""
+        return platform.machine() in _MEASURED and not has_gpu()
+
+    def least_memory(self, count: int, height: int, width: int) -> int:
+        """Return bytes that arrays take at least, which are computed one after another."""
+        return self._network.least_memory(height, width)
+
+    def predict(self, inputs: Inputs, *, scores: bool) -> Predicted:
+        """Return the label and the scores of an image."""
+        return self.fuse(self.coarse_logits(inputs), inputs, scores=scores)
+
+    def resize(self, pixels: Float32, size: Size) -> Float32:
+        """Return arrays in another size."""
+        from deeplabctl.engine.row_kernels import resized
+
+        return np.stack([resized([image], size, self._network.workers) for image in pixels])
+
+    def logits(self, pixels: Float32) -> Float32:
+        """Return the logits of arrays."""
+        return np.stack([self._network.logits(image) for image in pixels])
+
+    def fuse(self, coarse: Sequence[Float32], inputs: Inputs, *, scores: bool) -> Predicted:
+        """Return the label and the scores of an image from its logits."""
+        from deeplabctl.engine.row_kernels import fused, resized
+
+        workers = self._network.workers
+        images = [list(logits) for logits in zip(*coarse, strict=True)]  # the image, and the mirrored one
+        if inputs.fuses_coarse:
+            images = [[resized(image, inputs.grid, workers)] for image in images]
+        label, found = fused(images, inputs.padded, inputs.size, workers, with_scores=scores)
+        return label[None], found[None] if scores else None
+
+
+def has_gpu(devices: Path = Path("/dev")) -> bool:
+    """Tell whether there is a GPU that TensorFlow may use."""
+    return any(next(devices.glob(pattern), None) for pattern in _GPUS)
