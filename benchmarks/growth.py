@@ -45,8 +45,8 @@ def images() -> Points:
 def images_in(folder: Path) -> Points:
     """Return what `images` does, with the files in a folder."""
     from deeplabctl.prediction.inputs import find_images
-    from deeplabctl.prediction.job import run, segment_pictures
     from deeplabctl.prediction.outputs.plan import OutputRequest, plan_outputs
+    from deeplabctl.prediction.run import run, segment_images
     from deeplabctl.reporting import silent
 
     network, found = segmenter(0.125), []
@@ -58,7 +58,8 @@ def images_in(folder: Path) -> Points:
         if number + 1 in (10, 50, 200, 1000, 5000):
             plan = plan_outputs(find_images([str(pictures)]), OutputRequest(folder / f"masks{number}"))
             begin = time.perf_counter()
-            run(plan, segment_pictures(network, plan.todo), (), network.info.classes, silent, lambda *shown: None)
+            results = segment_images(network, plan.todo, plan.outputs)
+            run(plan, results, (), network.info.classes, silent, lambda *shown: None)
             found.append((number + 1, (number + 1) / (time.perf_counter() - begin)))
     return found
 

@@ -19,8 +19,8 @@ from deeplabctl.data.images import read_image
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.parallel import available_cpus
 from deeplabctl.prediction import PredictionSettings, Segmenter
-from deeplabctl.prediction.job import run, segment_pictures
 from deeplabctl.prediction.outputs.plan import OutputRequest, plan_outputs
+from deeplabctl.prediction.run import run, segment_images
 from deeplabctl.reporting import silent
 from deeplabctl.weights.fitting import Network
 from deeplabctl.weights.model_info import ModelInfo
@@ -50,8 +50,8 @@ def infer(segmenter: Segmenter, photos: list[Path], out: Path) -> list[int]:
     """Segment photos as the command does; returns the memory after each."""
     plan = plan_outputs(photos, OutputRequest(out, overwrite=True))
     memory = []
-    pictures = segment_pictures(segmenter, plan.todo)
-    run(plan, pictures, (), VOC_CLASSES, silent, lambda result, seconds: memory.append(resident()))
+    images = segment_images(segmenter, plan.todo, plan.outputs)
+    run(plan, images, (), VOC_CLASSES, silent, lambda result, seconds: memory.append(resident()))
     return memory
 
 

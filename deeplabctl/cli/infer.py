@@ -1,7 +1,8 @@
-"""``deeplabctl infer``: segment pictures and videos."""
+"""``deeplabctl infer``: segment images and videos."""
 
 from __future__ import annotations
 
+import sys
 from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
@@ -33,11 +34,10 @@ from deeplabctl.cli.ray_options import RayOption, RayWorkersOption, read_ray
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from deeplabctl.prediction.outputs.picture_files import Failure, PictureResult
+    from deeplabctl.prediction.outputs.output import Written
     from deeplabctl.prediction.outputs.plan import OutputRequest
-    from deeplabctl.prediction.ray_actors import RayRequest
+    from deeplabctl.prediction.ray_cluster import RayRequest
     from deeplabctl.prediction.settings import SettingsRequest
-    from deeplabctl.prediction.video import VideoResult
 
 EXAMPLES = """
 Examples
@@ -141,12 +141,10 @@ def infer(
     request = read_settings(pad, scales, flip, crf, crf_adaptive, crf_params, engine, precision, tile)
     _check_together(formats, skip_existing, overwrite, contact_sheet)
     if "-" in inputs:
-        from deeplabctl.cli.infer_stdin import segment_stdin
-
         _check_stdin(inputs, {"--json": json, "--overlay": overlay, "--contact-sheet": contact_sheet,
                               "--skip-existing": skip_existing, "--format": formats != [Format.mask],
                               "--ray": ray is not None, "--out": out != Path("masks")})  # fmt: skip
-        segment_stdin(request, weights, console)
+        _segment_stdin(request, weights, console)
         return
     from deeplabctl.prediction.outputs.plan import OutputRequest
 
@@ -175,8 +173,8 @@ def _segment(
     from deeplabctl.errors import DataError
     from deeplabctl.prediction.engines import with_engine
     from deeplabctl.prediction.inputs import find_images
-    from deeplabctl.prediction.job import run, segment_pictures
     from deeplabctl.prediction.outputs.plan import plan_outputs
+    from deeplabctl.prediction.run import run, segment_images
     from deeplabctl.prediction.settings import resolve
     from deeplabctl.prediction.video import check_videos, segment_videos
     from deeplabctl.reporting import Note
@@ -185,30 +183,30 @@ def _segment(
     from deeplabctl.weights.locating import find_weights
 
     plan = plan_outputs(find_images(inputs), outputs)
-    check_videos([job.video for job in plan.videos])
+    check_videos([job.source for job in plan.videos])
     if plan.videos and ray is not None:
-        raise DataError(f"{plan.videos[0].video} is a video: expected images only with `ray`; leave it out")
+        raise DataError(f"{plan.videos[0].source} is a video: expected images only with `ray`; leave it out")
     path = find_weights(weights)
     network = read_network(path)
     settings, classes = resolve(request, network.info), network.info.classes
     results = Results(console, classes)
     with console.reporter() as report, ExitStack() as stack:
         report(Note(f"weights: {path}"))
-        pictures: Iterable[PictureResult | Failure] = ()
-        videos: Iterable[VideoResult | Failure] = ()
+        images: Iterable[Written] = ()
+        videos: Iterable[Written] = ()
         if plan.todo and ray is not None:
-            from deeplabctl.prediction.ray_actors import on_ray
+            from deeplabctl.prediction.ray_cluster import on_ray
 
             spread = on_ray(network, settings, plan, ray, report, batch_size=batch_size)
-            settings, pictures = stack.enter_context(spread)
+            settings, images = stack.enter_context(spread)
         elif plan.todo or plan.videos_todo:
             segmenter = load_segmenter(network, settings, report)
             segmenter.largest_batch(batch_size)  # refused before any work
-            with_segments = plan.coco is not None
-            pictures = segment_pictures(segmenter, plan.todo, with_segments=with_segments, batch_size=batch_size)
+            images = segment_images(segmenter, plan.todo, plan.outputs, batch_size=batch_size)
             videos = segment_videos(segmenter, plan.videos_todo, report, batch_size=batch_size)
-        pages = [ContactSheet(plan.page, classes, f"{path}; {settings}")] if plan.page else []
-        summary = run(plan, pictures, videos, classes, report, results.show, outputs=pages)
+        page = plan.run_files.get("page")
+        pages = [ContactSheet(page, classes, f"{path}; {settings}")] if page else []
+        summary = run(plan, images, videos, classes, report, results.show, outputs=pages)
     results.finish(plan, summary, path, with_engine(settings, network.info).to_dict())
     return summary.failed, len(plan.jobs)
 
@@ -219,7 +217,9 @@ def _check_together(formats: list[Format], skip_existing: bool, overwrite: bool,
         return
     if overwrite:
         raise typer.BadParameter("cannot be used together with --overwrite", param_hint="--skip-existing")
-    whole = [f"--format {name}" for name in formats if name in (Format.json, Format.coco)]
+    from deeplabctl.prediction.outputs import OUTPUTS
+
+    whole = [f"--format {each.name}" for each in OUTPUTS if each.run_has_images and each.name in formats]
     whole += ["--contact-sheet"] if contact_sheet else []
     if whole and Format.mask not in formats:
         raise typer.BadParameter(
@@ -228,8 +228,32 @@ def _check_together(formats: list[Format], skip_existing: bool, overwrite: bool,
 
 
 def _check_stdin(inputs: list[str], given: dict[str, bool]) -> None:
-    """Refuse what does not go with a picture from stdin."""
+    """Refuse what cannot be combined with an image from stdin."""
     if len(inputs) > 1:
-        raise typer.BadParameter("- stands for one picture from stdin, and goes alone", param_hint="INPUT")
+        raise typer.BadParameter("- is one image from stdin, and cannot be combined with others", param_hint="INPUT")
     if others := [name for name, is_given in given.items() if is_given]:
         raise typer.BadParameter("cannot be used with -, whose mask goes to stdout", param_hint=others[0])
+
+
+def _segment_stdin(request: SettingsRequest, weights: str | None, console: Console) -> None:
+    """Read an image of any format from stdin, and write its mask, a PNG, to stdout."""
+    from deeplabctl.cli.prediction_options import load_segmenter
+    from deeplabctl.data.images import decode_image, mask_bytes
+    from deeplabctl.errors import DataError, OutputError
+    from deeplabctl.prediction.settings import resolve
+    from deeplabctl.reporting import Note
+    from deeplabctl.weights.locating import find_weights
+    from deeplabctl.weights.networks import read_network
+
+    with console.errors(), console.reporter() as report:
+        if sys.stdout.isatty():
+            raise OutputError("stdout is a terminal: expected a file or a pipe for the mask, a PNG; add > mask.png")
+        if sys.stdin.isatty():
+            raise DataError("stdin is a terminal: expected an image from a file or a pipe; add < photo.jpg")
+        image = decode_image(sys.stdin.buffer.read(), "stdin")
+        path = find_weights(weights)
+        network = read_network(path)
+        report(Note(f"weights: {path}"))
+        segmenter = load_segmenter(network, resolve(request, network.info), report)
+        sys.stdout.buffer.write(mask_bytes(segmenter.label(image)))
+        sys.stdout.buffer.flush()

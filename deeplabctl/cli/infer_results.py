@@ -1,4 +1,4 @@
-"""Print what infer has found: a line for each picture as it comes, or one JSON document at the end."""
+"""Print what infer has found: a line for each image as it comes, or one JSON document at the end."""
 
 from __future__ import annotations
 
@@ -10,13 +10,9 @@ from deeplabctl.cli.console import Console
 from deeplabctl.cli.formatting import duration, with_options
 
 if TYPE_CHECKING:
-    from deeplabctl.prediction.job import Summary
-    from deeplabctl.prediction.outputs.picture_files import PictureResult
+    from deeplabctl.prediction.outputs.output import Written
     from deeplabctl.prediction.outputs.plan import Plan
-    from deeplabctl.prediction.video import VideoResult
-
-_FILES = ("mask", "scores", "labelme", "overlay")
-_NAMES = {"areas": "areas", "coco": "COCO", "class_names": "class names", "page": "contact sheet"}
+    from deeplabctl.prediction.run import Summary
 
 
 @dataclass
@@ -28,21 +24,21 @@ class Results:
     images: list[dict[str, Any]] = field(default_factory=list)
     videos: list[dict[str, Any]] = field(default_factory=list)
 
-    def show(self, result: PictureResult | VideoResult, seconds: float) -> None:
+    def show(self, written: Written, seconds: float) -> None:
         """Take a result, with the seconds that it took."""
-        entry = result.to_dict(self.classes)
-        if self.console.json and "video" in entry:
-            self.videos.append(entry)
-        elif self.console.json:
-            self.images.append({**entry, "seconds": seconds})
+        if not self.console.json:
+            self.console.say(_line(written, self.classes))
+        elif written.job.is_video:
+            self.videos.append(written.to_dict(self.classes))
         else:
-            self.console.say(_line(entry))
+            self.images.append({**written.to_dict(self.classes), "seconds": seconds})
 
     def finish(self, plan: Plan, summary: Summary, weights: Path, settings: dict[str, Any]) -> None:
         """Print the files of the run, or the JSON document."""
-        files = {name: str(path) for name in _NAMES if (path := getattr(plan, name)) is not None}
-        for name, path in files.items():
-            self.console.say(f"{_NAMES[name]} {path}")
+        files = {name: str(path) for name, path in plan.run_files.items()}
+        for output in plan.outputs:
+            if output.run_file:
+                self.console.say(f"{output.run_words} {files[output.run_name]}")
         self.console.document(
             {
                 "images": self.images,
@@ -56,11 +52,16 @@ class Results:
         )
 
 
-def _line(entry: dict[str, Any]) -> str:
-    shares = ", ".join(f"{found['name']} {found['share']:.1%}" for found in entry["classes"])
-    *others, last = [path for name in _FILES if (path := entry.get(name)) is not None] or [""]
-    written = f"{', '.join(others)} and {last}" if others else last
-    size = f"{entry['width']}x{entry['height']}"
-    if "video" in entry:
-        size += f", {entry['frames']} frames, {duration(entry['seconds'])}"
-    return f"{entry.get('image') or entry['video']} ({size}){written and f' -> {written}'}: {shares}"
+def _line(written: Written, classes: tuple[str, ...]) -> str:
+    """Return a result in a line, the files of options of their own behind those of --format."""
+    from deeplabctl.prediction.outputs import OUTPUTS
+
+    job, (height, width) = written.job, written.size
+    listed = sorted((output for output in OUTPUTS if output.listed), key=lambda output: output.has_option)
+    *others, last = [str(job.files[output.name]) for output in listed if output.name in job.files] or [""]
+    files = f"{', '.join(others)} and {last}" if others else last
+    size = f"{width}x{height}"
+    if job.is_video:
+        size += f", {written.frames} frames, {duration(written.seconds)}"
+    shares = ", ".join(f"{found['name']} {found['share']:.1%}" for found in written.to_dict(classes)["classes"])
+    return f"{job.source} ({size}){files and f' -> {files}'}: {shares}"

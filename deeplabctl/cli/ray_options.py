@@ -1,4 +1,4 @@
-"""Define the options of infer that spread pictures over a Ray cluster."""
+"""Define the options of infer that spread images over a Ray cluster."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 from deeplabctl.errors import DeepLabError
 
 if TYPE_CHECKING:
-    from deeplabctl.prediction.ray_actors import RayRequest
+    from deeplabctl.prediction.ray_cluster import RayRequest
 
 
 def _checked_address(address: str | None) -> str | None:
@@ -48,15 +48,15 @@ RayWorkersOption = Annotated[
 
 
 def read_ray(address: str | None, workers: int | None) -> RayRequest | None:
-    """Return what the options ask for; a usage error if they do not go together, DeepLabError without the package."""
+    """Return what the options ask for; a usage error if one needs the other, DeepLabError without the package."""
     if address is None:
         if workers is not None:
-            raise typer.BadParameter("goes with --ray only", param_hint="--ray-workers")
+            raise typer.BadParameter("requires --ray", param_hint="--ray-workers")
         return None
     if find_spec("ray") is None:
         raise DeepLabError("`ray` needs the package ray: pip install 'deeplabctl[ray]'")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".*")  # it would print warnings on stdout; its logs have them
-    from deeplabctl.prediction.ray_actors import RayRequest
+    from deeplabctl.prediction.ray_cluster import RayRequest
 
     return RayRequest(address or os.environ.get("RAY_ADDRESS") or "local", workers)

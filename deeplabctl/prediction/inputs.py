@@ -1,4 +1,4 @@
-"""Find the pictures and videos that a user names: files, folders, patterns."""
+"""Find the images and videos that a user names: files, folders, patterns."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from deeplabctl.data.images import IMAGE_SUFFIXES
 from deeplabctl.errors import DataError
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
-_PICTURE_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"jxl ")
+_IMAGE_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"jxl ")
 _MATROSKA = b"\x1aE\xdf\xa3"  # WebM, too
 
 
 def find_images(names: Sequence[str]) -> list[Path]:
     """Return the files that the names stand for, each once; raises DataError for a name without any.
 
-    A folder stands for the pictures in it (not in the folders below; ``DIR/**/*.jpg`` finds those, ``DIR/*.mp4`` the
+    A folder stands for the images in it (not in the folders below; ``DIR/**/*.jpg`` finds those, ``DIR/*.mp4`` the
     videos).
     """
     found: dict[Path, None] = {}
@@ -33,7 +33,7 @@ def find_images(names: Sequence[str]) -> list[Path]:
             if not images:
                 videos = [entry for entry in entries if entry.suffix.lower() in VIDEO_SUFFIXES]
                 got = f"only videos; name them: '{path}/*{videos[0].suffix}'" if videos else "none"
-                raise DataError(f"{path}: expected pictures in this folder ({', '.join(IMAGE_SUFFIXES)}), got {got}")
+                raise DataError(f"{path}: expected images in this folder ({', '.join(IMAGE_SUFFIXES)}), got {got}")
         elif os.path.exists(path):  # noqa: PTH110
             images = [path]
         else:
@@ -52,5 +52,5 @@ def is_video(path: Path) -> bool:
     except OSError:
         return False
     if head[4:8] == b"ftyp":
-        return head[8:12] not in _PICTURE_BRANDS
+        return head[8:12] not in _IMAGE_BRANDS
     return head[4:8] in (b"moov", b"mdat", b"wide") or head[:4] == _MATROSKA or head[:4] + head[8:12] == b"RIFFAVI "

@@ -1,131 +1,111 @@
-"""Segment videos frame by frame: a video with the overlay, and one of the masks, of the same frames and times."""
+"""Segment videos frame by frame: files with the overlay and the masks, of the same frames and times."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 from deeplabctl.arrays import Image, Label
 from deeplabctl.errors import DataError, DeepLabError
 from deeplabctl.parallel import map_ahead
-from deeplabctl.prediction.outputs.picture_files import Failure, check_class_ids, classes_in_json, count_pixels
-from deeplabctl.prediction.outputs.plan import VideoJob
+from deeplabctl.prediction.outputs import OUTPUTS
+from deeplabctl.prediction.outputs.output import Job, Output, Written
 from deeplabctl.prediction.results import Result
-from deeplabctl.prediction.segmenter import Segmenter
-from deeplabctl.prediction.video_files import Timing, VideoReader, VideoWriter, lossless_writer, overlay_writer
-from deeplabctl.render import overlay
+from deeplabctl.prediction.segmenter import Segmenter, count_pixels
+from deeplabctl.prediction.video_files import Timing, VideoReader, VideoWriter
 from deeplabctl.reporting import Reporter, task
 
 _AHEAD = 2  # frames that are converted, and that are drawn, beside those of the threads
 
 
-@dataclass(frozen=True)
-class VideoResult:
-    """Hold what was seen in a video: the pixels of each class id in all of its frames, the largest first."""
-
-    job: VideoJob
-    height: int
-    width: int
-    frames: int
-    seconds: float
-    pixels: dict[int, int]
-
-    def to_dict(self, classes: Sequence[str]) -> dict[str, Any]:
-        """Return the video, its files and its classes as JSON has them."""
-        job = self.job
-        return {
-            "video": str(job.video),
-            "overlay": str(job.overlay),
-            "mask": None if job.mask is None else str(job.mask),
-            "width": self.width,
-            "height": self.height,
-            "frames": self.frames,
-            "seconds": self.seconds,
-            "classes": classes_in_json(self.pixels, classes),
-        }
-
-
 def segment_videos(
-    segmenter: Segmenter, jobs: Iterable[VideoJob], report: Reporter, *, batch_size: int | None = None
-) -> Iterator[VideoResult | Failure]:
+    segmenter: Segmenter, jobs: Iterable[Job], report: Reporter, *, batch_size: int | None = None
+) -> Iterator[Written]:
     """Segment videos and write their files; yields, in order, what was seen in each, or why it failed."""
     for job in jobs:
         try:
             yield segment_video(segmenter, job, report, batch_size=batch_size)
         except DeepLabError as error:
-            yield Failure(job, str(error))
+            yield Written(job, error=str(error))
 
 
-def segment_video(
-    segmenter: Segmenter, job: VideoJob, report: Reporter, *, batch_size: int | None = None
-) -> VideoResult:
+def segment_video(segmenter: Segmenter, job: Job, report: Reporter, *, batch_size: int | None = None) -> Written:
     """Segment a video, frame by frame and upright, and write its files, each whole or not at all.
 
     They have the frames of the video and their times. Raises DataError for a video that cannot be read or segmented,
     and OutputError for files that cannot be written.
     """
-    classes = segmenter.info.classes
-    pixels: Counter[int] = Counter()
+    classes, seen = segmenter.info.classes, _Seen()
+    outputs = [output for output in OUTPUTS if output.name in job.files]
     with ExitStack() as stack:
-        video = stack.enter_context(VideoReader.open(job.video))
+        video = stack.enter_context(VideoReader.open(job.source))
         read = map_ahead(video.upright, video.frames(), ahead=_AHEAD)
-        segmented = segmenter.segment((Result(time, image) for time, image in read), batch_size=batch_size)
-        drawn = map_ahead(lambda result: _draw(result, classes), segmented, ahead=_AHEAD)
+        found = segmenter.segment((Result(time, image) for time, image in read), batch_size=batch_size)
+        drawn = map_ahead(lambda result: _draw(result, outputs, classes), found, ahead=_AHEAD)
         writers: list[VideoWriter] = []
-        count, end, size = 0, Fraction(0), (0, 0)
-        with task(report, f"segmenting {job.video.name}", video.expected_frames, "frames") as advance:
-            for time, *pictures in drawn:
+        with task(report, f"segmenting {job.source.name}", video.expected_frames, "frames") as advance:
+            for time, label, frames in drawn:
                 if not writers:
-                    writers, size = _open_writers(stack, job, video, pictures), pictures[1].shape
-                if pictures[1].shape != size:
-                    raise DataError(f"{job.video}: expected frames of one size, got another in frame {count + 1}")
-                for writer, picture in zip(writers, pictures, strict=False):
-                    writer.write(time, picture)
-                pixels.update(count_pixels(pictures[1]))
-                count, end = count + 1, time.end
+                    files = [(output, job.files[output.name]) for output in outputs]
+                    writers = [
+                        stack.enter_context(each.video_writer(path, video, *label.shape)) for each, path in files
+                    ]
+                elif label.shape != seen.size:
+                    raise DataError(f"{job.source}: expected frames of one size, got another in frame {seen.count + 1}")
+                for writer, frame in zip(writers, frames, strict=True):
+                    writer.write(time, frame)
+                seen.add(time, label)
                 advance()
-    if not count:
-        raise DataError(f"{job.video}: expected a video with frames, got none")
-    return VideoResult(job, *size, count, round(float(end), 3), dict(pixels.most_common()))
+    if not seen.count:
+        raise DataError(f"{job.source}: expected a video with frames, got none")
+    return seen.written(job)
 
 
-def result_of_videos_masks(job: VideoJob, classes: Sequence[str]) -> VideoResult | Failure:
-    """Return what is seen in the masks of a video that was segmented before; a Failure if they do not fit."""
-    assert job.mask is not None
-    pixels: Counter[int] = Counter()
-    count, end, size = 0, Fraction(0), (0, 0)
+def written_before(job: Job, classes: Sequence[str]) -> Written:
+    """Return what is seen in the masks of a video that was segmented before; an error if they do not fit."""
+    mask, seen = job.files["mask"], _Seen()
     try:
-        with VideoReader.open(job.mask) as video:
+        with VideoReader.open(mask) as video:
             for time, frame in video.frames():
-                label = frame.to_ndarray(format="gray")
-                pixels.update(count_pixels(label))
-                count, end, size = count + 1, time.end, label.shape
-        check_class_ids(job.mask, pixels or {0: 0}, classes)
+                seen.add(time, frame.to_ndarray(format="gray"))
+        check_class_ids(mask, seen.pixels or {0: 0}, classes)
     except DataError as error:
-        return Failure(job, f"{error}; use `overwrite` to segment it again")
-    return VideoResult(job, *size, count, round(float(end), 3), dict(pixels.most_common()))
+        return Written(job, error=f"{error}; use `overwrite` to segment it again")
+    return seen.written(job)
 
 
-def _draw(result: Result[Timing], classes: Sequence[str]) -> tuple[Timing, Image, Label]:
+class _Seen:
+    """Count the frames of a video, and the pixels of their classes."""
+
+    def __init__(self) -> None:
+        self.pixels: Counter[int] = Counter()
+        self.count, self.end, self.size = 0, Fraction(0), (0, 0)
+
+    def add(self, time: Timing, label: Label) -> None:
+        self.pixels.update(count_pixels(label))
+        self.count, self.end, self.size = self.count + 1, time.end, label.shape
+
+    def written(self, job: Job) -> Written:
+        pixels, seconds = dict(self.pixels.most_common()), round(float(self.end), 3)
+        return Written(job, self.size, pixels, frames=self.count, seconds=seconds)
+
+
+def _draw(
+    result: Result[Timing], outputs: Sequence[Output], classes: Sequence[str]
+) -> tuple[Timing, Label, list[Image | Label]]:
     if result.error is not None or result.image is None:
         raise DataError(f"frame at {float(result.item.begin):.2f} s: {result.error}")
     label = result.found()
-    return result.item, overlay(result.image, label, classes), label
+    return result.item, label, [output.frame(result.image, label, classes) for output in outputs]
 
 
-def _open_writers(
-    stack: ExitStack, job: VideoJob, video: VideoReader, pictures: Sequence[Image | Label]
-) -> list[VideoWriter]:
-    height, width = pictures[1].shape
-    writers = [stack.enter_context(overlay_writer(job.overlay, video, height, width))]
-    if job.mask is not None:
-        writers.append(stack.enter_context(lossless_writer(job.mask, video, height, width)))
-    return writers
+def check_class_ids(mask: Path, pixels: dict[int, int], classes: Sequence[str]) -> None:
+    """Raise DataError for a mask with ids that are not of these classes."""
+    if (largest := max(pixels)) >= len(classes):
+        raise DataError(f"{mask} is of another network: expected class ids below {len(classes)}, got {largest}")
 
 
 def check_videos(paths: Sequence[Path]) -> None:

@@ -47,7 +47,7 @@ class VideoReader:
 
     def __init__(self, path: Path, container: av.container.InputContainer) -> None:
         if not container.streams.video:
-            raise DataError(f"cannot read {path}: expected a video, got no pictures in it; leave the file out")
+            raise DataError(f"cannot read {path}: expected a video, got no images in it; leave the file out")
         self._path, self._container = path, container
         self._stream = container.streams.video[0]
         self._stream.thread_type = "AUTO"
@@ -102,14 +102,14 @@ class VideoWriter:
     def __init__(self, container: OutputContainer, stream: VideoStream, source: str) -> None:
         self._container, self._stream, self._source = container, stream, source
 
-    def write(self, time: Timing, picture: Image | Label) -> None:
+    def write(self, time: Timing, pixels: Image | Label) -> None:
         """Write a frame: (H, W, 3) uint8 RGB, or (H, W) uint8 values."""
         import av
 
         stream = self._stream
-        edges = [(0, stream.height - picture.shape[0]), (0, stream.width - picture.shape[1])]
-        picture = np.pad(picture, edges + [(0, 0)] * (picture.ndim - 2), mode="edge")
-        frame = av.VideoFrame.from_ndarray(picture, format=self._source)
+        edges = [(0, stream.height - pixels.shape[0]), (0, stream.width - pixels.shape[1])]
+        pixels = np.pad(pixels, edges + [(0, 0)] * (pixels.ndim - 2), mode="edge")
+        frame = av.VideoFrame.from_ndarray(pixels, format=self._source)
         if self._source != stream.pix_fmt:
             frame = frame.reformat(format=stream.pix_fmt, dst_colorspace="ITU709", dst_color_range="MPEG")
         frame.pts, frame.duration, frame.time_base = time.pts, time.duration, time.base

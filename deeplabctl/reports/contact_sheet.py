@@ -10,7 +10,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from deeplabctl.files import write_text
-from deeplabctl.prediction.outputs.picture_files import THUMBNAIL, PictureResult
+from deeplabctl.prediction.outputs.image_files import THUMBNAIL
+from deeplabctl.prediction.outputs.output import Written
 from deeplabctl.reports.page import legend, render_page, swatch
 
 _NAMED = 6  # classes of a picture, the largest
@@ -24,26 +25,25 @@ class ContactSheet:
         self._figures: list[str] = []
         self._pixels: Counter[int] = Counter()
 
-    def add(self, result: PictureResult) -> None:
-        """Add a picture: its small overlay, a link to its overlay or mask, its name, the areas of its classes."""
-        job = result.job
-        assert job.thumbnail is not None
+    def add(self, result: Written) -> None:
+        """Add an image: its small overlay, a link to its overlay or mask, its name, the areas of its classes."""
+        files, (height, width) = result.job.files, result.size
         self._pixels.update(result.pixels)
-        scale = min(1, THUMBNAIL / max(result.width, result.height))
-        size = f"width={max(1, round(result.width * scale))} height={max(1, round(result.height * scale))}"
+        scale = min(1, THUMBNAIL / max(height, width))
+        size = f"width={max(1, round(width * scale))} height={max(1, round(height * scale))}"
         total = sum(result.pixels.values())
         areas = [(index, count / total) for index, count in list(result.pixels.items())[:_NAMED]]
         others = len(result.pixels) - len(areas)
         more = f" and {others} more" if others else ""
         words = ", ".join(f"{self._classes[index]} {share:.1%}" for index, share in areas) + more
-        image = f'<img loading=lazy {size} src="{self._link(job.thumbnail)}" alt="{escape(words)}">'
-        if target := job.overlay or job.mask:
+        image = f'<img loading=lazy {size} src="{self._link(files["thumbnail"])}" alt="{escape(words)}">'
+        if target := files.get("overlay") or files.get("mask"):
             image = f'<a href="{self._link(target)}">{image}</a>'
         shown = " ".join(
             f"<span>{swatch(index)}{escape(self._classes[index])} {share:.1%}</span>" for index, share in areas
         )
         shown += f"<span>{more}</span>"
-        name = escape(job.image.name)
+        name = escape(result.job.source.name)
         self._figures.append(f"<figure>{image}<figcaption><b>{name}</b>{shown}</figcaption></figure>\n")
 
     def finish(self) -> None:

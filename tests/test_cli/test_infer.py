@@ -42,7 +42,7 @@ def test_unreadable_image_is_named_and_the_others_are_segmented(here, deeplabctl
 
 @pytest.mark.tf
 def test_picture_that_cannot_be_segmented_is_named_and_the_others_go_on(here, deeplabctl, monkeypatch):
-    from deeplabctl.prediction import job
+    from deeplabctl.prediction import run
 
     weights = ["--weights", CAFFEMODEL, "--json"]
     for name, size in (("a", (30, 20)), ("b", (300, 400)), ("c", (30, 20))):
@@ -53,14 +53,14 @@ def test_picture_that_cannot_be_segmented_is_named_and_the_others_go_on(here, de
     assert "error: 1 of 3 images failed, the first: image b.png: cannot refine this image of 300x400 pixels: CRF" in err
     assert sorted(path.name for path in (here / "masks").iterdir()) == ["a.png", "c.png"]
 
-    read = job.read_image
+    read = run.read_image
 
     def read_image(path):
         if path.name == "b.png":
             raise MemoryError
         return read(path)
 
-    monkeypatch.setattr(job, "read_image", read_image)
+    monkeypatch.setattr(run, "read_image", read_image)
     code, out, err = deeplabctl("infer", "a.png", "b.png", "c.png", "--out", "more", *weights)
     assert code == 1
     assert [entry["image"] for entry in json.loads(out)["images"]] == ["a.png", "c.png"]
@@ -157,7 +157,7 @@ def test_stdin_that_is_no_picture_and_terminals_are_refused_in_one_line(tmp_path
         (["a.png", "--skip-existing", "--contact-sheet", "--format", "scores"], "--contact-sheet takes skipped images"),
         (["a.png", "--format", "gif"], "'mask', 'scores', 'labelme', 'json', 'coco'"),
         (["a.png", "--batch-size", "0"], "Invalid value for '--batch-size'"),
-        (["-", "a.png"], "- stands for one picture from stdin, and goes alone"),
+        (["-", "a.png"], "- is one image from stdin, and cannot be combined with others"),
         (["-", "--json"], "cannot be used with -"),
         (["-", "--overlay"], "cannot be used with -"),
         (["-", "--format", "json"], "cannot be used with -"),

@@ -152,7 +152,7 @@ def test_every_network_of_the_family_exports_in_int8(tmp_path, architecture, for
         ({"format": "savedmodel", "out": "full", "overwrite": True}, OutputError, "expected a SavedModel to replace"),
         ({"precision": "int8"}, DeepLabError, "name one, or a folder of images: `calibrate`"),
         ({"precision": "int8", "calibrate": "nowhere"}, DeepLabError, "nowhere: there is no such file or folder"),
-        ({"images": "full"}, DeepLabError, "full: expected pictures in this folder"),
+        ({"images": "full"}, DeepLabError, "full: expected images in this folder"),
         ({"scales": (5.0,)}, RecipeError, "scales"),
     ],
     ids=str,

@@ -8,8 +8,10 @@ from brightness_net import CLASSES, one_hot
 from PIL import Image
 
 from deeplabctl.errors import OutputError
-from deeplabctl.prediction.outputs.picture_files import write_scores
-from deeplabctl.prediction.outputs.plan import OutputRequest, is_whole, plan_outputs
+from deeplabctl.prediction.outputs import OUTPUTS
+from deeplabctl.prediction.outputs.image_files import ScoresFile
+from deeplabctl.prediction.outputs.output import Labelled, ends_with
+from deeplabctl.prediction.outputs.plan import OutputRequest, plan_outputs
 
 ALL = ("mask", "scores", "labelme", "json", "coco")
 
@@ -30,12 +32,13 @@ def plan(images, out, **options):
 def test_files_are_named_after_their_pictures(pictures, tmp_path):
     out = tmp_path / "out"
     found = plan([pictures / "a.jpg"], out, formats=ALL, overlay=True, contact_sheet=True)
-    (job,) = found.pictures
+    (job,) = found.images
     names = ["a.png", "a_overlay.png", "a.npz", "a.json", "thumbnails/a.jpg"]
-    assert job.files() == [out / name for name in names]
-    assert found.run_files() == [out / name for name in ("areas.jsonl", "coco.json", "index.html", "classes.txt")]
-    (job,) = plan([pictures / "a.jpg"], out).pictures
-    assert job.files() == [out / "a.png"]
+    assert [*job.files.values()] == [out / name for name in names]
+    names = {"areas": "areas.jsonl", "coco": "coco.json", "class_names": "classes.txt", "page": "index.html"}
+    assert found.run_files == {key: out / name for key, name in names.items()}
+    (job,) = plan([pictures / "a.jpg"], out).images
+    assert job.files == {"mask": out / "a.png"}
 
 
 def test_nothing_is_overwritten_unasked(pictures, tmp_path):
@@ -51,7 +54,7 @@ def test_nothing_is_overwritten_unasked(pictures, tmp_path):
 def test_colliding_names_are_refused_before_any_work(pictures, tmp_path):
     with pytest.raises(OutputError, match="would both be written to"):
         plan([pictures / "a.jpg", pictures / "deep" / "a.jpg"], tmp_path, overwrite=True)
-    with pytest.raises(OutputError, match="is one of the pictures and would be overwritten"):
+    with pytest.raises(OutputError, match="is one of the images and would be overwritten"):
         plan([pictures / "b.png"], pictures, overwrite=True)
     with pytest.raises(OutputError, match="expected a folder, got a file"):
         plan([pictures / "a.jpg"], pictures / "a.jpg")
@@ -67,7 +70,7 @@ def test_only_pictures_with_all_files_whole_are_skipped(pictures, tmp_path):
     images, out = [pictures / "a.jpg", pictures / "b.png"], tmp_path / "out"
     out.mkdir()
     Image.new("L", (8, 6)).save(out / "a.png")
-    assert [job.image.name for job in plan(images, out, skip_existing=True).todo] == ["b.png"]
+    assert [job.source.name for job in plan(images, out, skip_existing=True).todo] == ["b.png"]
     assert len(plan(images, out, skip_existing=True, overlay=True).todo) == 2
     content = (out / "a.png").read_bytes()
     (out / "a.png").write_bytes(content[:-5])
@@ -87,36 +90,42 @@ def test_leftovers_of_a_killed_run_are_removed_and_nothing_else(pictures, tmp_pa
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.npz", "a.json"])
 def test_files_without_their_end_are_not_whole(tmp_path, name):
     path = tmp_path / name
+    output = next(each for each in OUTPUTS if each.image_file.endswith(f"{{stem}}{path.suffix}"))
     if name == "a.npz":
-        write_scores(path, one_hot(np.zeros((6, 8), np.uint8)), CLASSES)
+        write_scores(path, one_hot(np.zeros((6, 8), np.uint8)))
     elif name == "a.json":
         path.write_text(json.dumps({"shapes": []}) + "\n")
     else:
         Image.new("RGB", (8, 6)).save(path)
-    assert is_whole(path)
+    assert output.is_whole(path)
     content = path.read_bytes()
     for length in (len(content) - 1, len(content) // 2, 0):
         path.write_bytes(content[:length])
-        assert not is_whole(path)
+        assert not output.is_whole(path)
     path.unlink()
-    assert not is_whole(path)
+    assert not output.is_whole(path)
 
 
 def test_empty_video_is_not_whole(tmp_path):
     (tmp_path / "a.mkv").write_bytes(b"")
-    assert not is_whole(tmp_path / "a.mkv")
+    assert not ends_with(tmp_path / "a.mkv", b"")
     (tmp_path / "a.mkv").write_bytes(b"frames")
-    assert is_whole(tmp_path / "a.mkv")  # written whole or not at all; nothing at its end tells
+    assert ends_with(tmp_path / "a.mkv", b"")  # written whole or not at all; nothing at its end tells
+
+
+def write_scores(path, scores):
+    label = scores.argmax(-1).astype(np.uint8)
+    ScoresFile().write(path, Labelled(None, np.zeros((*label.shape, 3), np.uint8), label, scores, CLASSES))
 
 
 def test_scores_are_within_half_a_step_of_65535(tmp_path):
     scores = np.random.default_rng(0).dirichlet(np.ones(4), (30, 20)).astype(np.float32)
-    write_scores(tmp_path / "a.npz", scores, CLASSES)
+    write_scores(tmp_path / "a.npz", scores)
     with np.load(tmp_path / "a.npz") as file:
         assert file["scores"].shape == (30, 20, 4)
         assert file["scores"].dtype == np.uint16
         assert np.abs(file["scores"] / 65535 - scores).max() < 0.501 / 65535
         assert file["classes"].tolist() == list(CLASSES)
     content = (tmp_path / "a.npz").read_bytes()
-    write_scores(tmp_path / "a.npz", scores, CLASSES)
+    write_scores(tmp_path / "a.npz", scores)
     assert (tmp_path / "a.npz").read_bytes() == content

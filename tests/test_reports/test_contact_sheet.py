@@ -8,8 +8,11 @@ from urllib.parse import unquote_to_bytes
 import numpy as np
 from PIL import Image
 
-from deeplabctl.prediction.outputs.picture_files import result_of, write_files
+from deeplabctl.prediction.outputs.output import Written
 from deeplabctl.prediction.outputs.plan import OutputRequest, plan_outputs
+from deeplabctl.prediction.results import Result
+from deeplabctl.prediction.run import _write
+from deeplabctl.prediction.segmenter import count_pixels
 from deeplabctl.reports.contact_sheet import ContactSheet
 
 CLASSES = ("background", "<b>cat</b>", "dog & 'cow'")
@@ -41,8 +44,8 @@ def make_page(tmp_path, names, **options):
     for name in names:
         Image.new("RGB", (400, 300)).save(tmp_path / name, "PNG")
     plan = plan_outputs([tmp_path / name for name in names], OutputRequest(out, contact_sheet=True, **options))
-    for job in plan.pictures:
-        sheet.add(write_files(job, np.zeros((300, 400, 3), np.uint8), label, None, CLASSES, with_segments=False))
+    for job in plan.images:
+        sheet.add(_write(Result(job, np.zeros((300, 400, 3), np.uint8), label), plan.outputs, CLASSES))
     return Page(sheet.render()), plan
 
 
@@ -50,8 +53,8 @@ def test_links_lead_to_the_files_for_names_of_any_kind(tmp_path):
     names = ["plain.png", "a b#1?x=%41&<i>\"'.png", "größe.png", os.fsdecode(b"\xff\xfe.png")]
     page, plan = make_page(tmp_path, names, overlay=True)
     for links, files in (
-        (page.values("a", "href"), [job.overlay for job in plan.pictures]),
-        (page.values("img", "src"), [job.thumbnail for job in plan.pictures]),
+        (page.values("a", "href"), [job.files["overlay"] for job in plan.images]),
+        (page.values("img", "src"), [job.files["thumbnail"] for job in plan.images]),
     ):
         assert [tmp_path / "out" / os.fsdecode(unquote_to_bytes(link)) for link in links] == files
         assert all(file.is_file() for file in files)
@@ -69,7 +72,7 @@ def test_pictures_are_small_loaded_late_and_described(tmp_path):
     assert image["loading"] == "lazy"
     assert (image["width"], image["height"]) == ("320", "240")
     assert image["alt"] == "background 50.0%, <b>cat</b> 49.0%, dog & 'cow' 1.0%"
-    with Image.open(plan.pictures[0].thumbnail) as thumbnail:
+    with Image.open(plan.images[0].files["thumbnail"]) as thumbnail:
         assert thumbnail.size == (320, 240)
     assert page.values("a", "href") == ["a.png"]  # the mask, without an overlay
 
@@ -77,9 +80,9 @@ def test_pictures_are_small_loaded_late_and_described(tmp_path):
 def test_classes_of_a_picture_are_the_largest_and_the_legend_has_all(tmp_path):
     classes = tuple(f"class {number}" for number in range(12))
     label = np.repeat(np.arange(10), range(10, 20))[None].astype(np.uint8)
-    (job,) = plan_outputs([Path("a.jpg")], OutputRequest(tmp_path, contact_sheet=True)).pictures
+    (job,) = plan_outputs([Path("a.jpg")], OutputRequest(tmp_path, contact_sheet=True)).images
     sheet = ContactSheet(tmp_path / "index.html", classes, "weights")
-    sheet.add(result_of(job, label, classes, with_segments=False))
+    sheet.add(Written(job, label.shape, count_pixels(label)))
     page = Page(sheet.render())
     texts = [text for text in page.texts if text.startswith("class ")]
     assert texts[:10] == [f"class {number}" for number in range(9, -1, -1)]

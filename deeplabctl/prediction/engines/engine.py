@@ -147,6 +147,7 @@ class Engine(ABC):
     gives_logits: ClassVar[bool] = True  # so that images can be computed in tiles
     kernels: ClassVar[str] = ""  # room of the kernels that numba compiles for it
     loads_tensorflow: ClassVar[bool] = False
+    uses_gpu: ClassVar[bool] = False  # where there is one
     trains: ClassVar[bool] = False  # its kernels can compute the convolutions of a training step
     follows_model: ClassVar[bool] = False  # computes with the weights that a Keras model has now, not with a copy
     on_device: bool = False  # a GPU computes, for which images are put together

@@ -143,6 +143,7 @@ class SavedModelRuntime(ExportedEngine):
 
     name = "tensorflow"
     loads_tensorflow = True
+    uses_gpu = True
 
     def _load(self, path: Path, export: ExportFacts) -> None:
         import tensorflow as tf

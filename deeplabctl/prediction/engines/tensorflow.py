@@ -25,6 +25,7 @@ class TensorFlowEngine(Engine):
     precisions = get_args(Precision)
     batches = True
     loads_tensorflow = True
+    uses_gpu = True
     follows_model = True
 
     def __init__(self, source: NetworkSource, precision: str) -> None:

@@ -10,10 +10,10 @@ from brightness_net import CLASSES, BrightnessNet, expected_label
 from PIL import Image
 
 from deeplabctl.data.images import read_image, read_label
-from deeplabctl.prediction import job as jobs
-from deeplabctl.prediction.job import run, segment_pictures
-from deeplabctl.prediction.outputs.picture_files import Failure
+from deeplabctl.prediction import run as module
+from deeplabctl.prediction.outputs.image_files import Mask
 from deeplabctl.prediction.outputs.plan import OutputRequest, plan_outputs
+from deeplabctl.prediction.run import run, segment_images
 from deeplabctl.reporting import Advanced, Finished, Note, Started
 from deeplabctl.reports.contact_sheet import ContactSheet
 
@@ -50,8 +50,9 @@ class Run:
             if len(self.shown) == stop_after:
                 raise KeyboardInterrupt
 
-        results = segment_pictures(self.net, self.plan.todo, with_segments=self.plan.coco is not None)
-        pages = [ContactSheet(self.plan.page, CLASSES, "weights")] if self.plan.page else []
+        results = segment_images(self.net, self.plan.todo, self.plan.outputs)
+        page = self.plan.run_files.get("page")
+        pages = [ContactSheet(page, CLASSES, "weights")] if page else []
         self.summary = run(self.plan, results, (), CLASSES, self.events.append, show, outputs=pages)
 
     @property
@@ -61,11 +62,11 @@ class Run:
 
 def test_masks_are_those_of_the_network_and_results_come_in_order(photos, tmp_path):
     done = Run(photos, tmp_path / "out")
-    assert [result.job.image.name for result in done.shown] == [f"{number:02}.png" for number in range(12)]
+    assert [result.job.source.name for result in done.shown] == [f"{number:02}.png" for number in range(12)]
     for result in done.shown:
-        label = expected_label(read_image(result.job.image))
-        np.testing.assert_array_equal(read_label(result.job.mask), label)
-        assert (result.height, result.width) == label.shape
+        label = expected_label(read_image(result.job.source))
+        np.testing.assert_array_equal(read_label(result.job.files["mask"]), label)
+        assert result.size == label.shape
         assert result.pixels == {index: int((label == index).sum()) for index in result.pixels}
         assert list(result.pixels.values()) == sorted(result.pixels.values(), reverse=True)
     assert done.summary.done == 12
@@ -103,11 +104,10 @@ def test_pictures_are_read_a_few_ahead_and_beside_the_network(photos, tmp_path, 
                 reading_beside.set()
         return read_image(path)
 
-    def write(*arguments, **options):
-        result = original(*arguments, **options)
+    def write(self, path, labelled):
+        original(self, path, labelled)
         with lock:
             counts["written"] += 1
-        return result
 
     class Net(BrightnessNet):
         def segment(self, results, **options):
@@ -115,15 +115,15 @@ def test_pictures_are_read_a_few_ahead_and_beside_the_network(photos, tmp_path, 
                 assert reading_beside.wait(10)  # others are read while the first is computed
                 yield outcome
 
-    original = jobs.write_files
-    monkeypatch.setattr(jobs, "read_image", read)
-    monkeypatch.setattr(jobs, "write_files", write)
+    original = Mask.write
+    monkeypatch.setattr(module, "read_image", read)
+    monkeypatch.setattr(Mask, "write", write)
     monkeypatch.setattr("deeplabctl.parallel.available_cpus", lambda: 2)
     for number in range(12, 60):
         (photos / f"{number}.png").write_bytes((photos / "00.png").read_bytes())
     plan = plan_outputs(sorted(photos.iterdir()), OutputRequest(tmp_path / "out"))
-    assert len(list(segment_pictures(Net(), plan.todo))) == 60
-    assert counts["most"] <= 2 * (2 + jobs._AHEAD) + 2
+    assert len(list(segment_images(Net(), plan.todo, plan.outputs))) == 60
+    assert counts["most"] <= 2 * (2 + module._AHEAD) + 2
 
 
 def test_interrupted_run_goes_on_with_the_rest_only(photos, tmp_path):
@@ -140,7 +140,7 @@ def test_interrupted_run_goes_on_with_the_rest_only(photos, tmp_path):
     assert done.net.taken == done.summary.done == 12 - count
     assert f"{count} of 12 are there already: skipped" in done.notes
     for job in done.plan.done:
-        assert job.mask.stat().st_mtime_ns == kept[job.mask.name]
+        assert job.files["mask"].stat().st_mtime_ns == kept[job.files["mask"].name]
 
     def contents(folder):
         files = [path for path in folder.rglob("*") if path.is_file()]
@@ -165,11 +165,10 @@ def test_full_disk_for_one_picture_leaves_the_others(photos, tmp_path):
     (tmp_path / "out" / "03.npz").mkdir(parents=True)
     plan = plan_outputs([photos / "02.png", photos / "04.png"], OutputRequest(tmp_path / "out", ("scores",)))
     (tmp_path / "out" / "04.npz").mkdir()  # meanwhile
-    good, bad = segment_pictures(BrightnessNet(), plan.todo)
-    assert good.job.image.name == "02.png"
-    assert isinstance(bad, Failure)
-    assert "cannot write" in bad.message
-    assert bad.job.image.name == "04.png"
+    good, bad = segment_images(BrightnessNet(), plan.todo, plan.outputs)
+    assert (good.job.source.name, good.error) == ("02.png", "")
+    assert "cannot write" in bad.error
+    assert bad.job.source.name == "04.png"
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools
@@ -180,7 +179,7 @@ def test_coco_and_labelme_are_read_by_the_converter(tmp_path):
     for number in range(4):
         blobs(number, (320, 240)).save(photos / f"{number}.png")
     done = Run(photos, tmp_path / "out", formats=("mask", "coco"))
-    labels = {result.job.image.stem: read_label(result.job.mask) for result in done.shown}
+    labels = {result.job.source.stem: read_label(result.job.files["mask"]) for result in done.shown}
     convert(tmp_path / "out" / "coco.json", tmp_path / "coco", images=photos)
     assert (tmp_path / "coco" / "classes.txt").read_text().split() == list(CLASSES)
     for name, label in labels.items():

@@ -9,8 +9,7 @@ from PIL import Image
 from deeplabctl.classes import VOC_CLASSES
 from deeplabctl.errors import DataError, DeepLabError, RecipeError
 from deeplabctl.prediction.outputs.plan import OutputRequest, plan_outputs
-from deeplabctl.prediction.ray_actors import _check_reachable, _shared_places, actors_for
-from deeplabctl.prediction.ray_worker import Share, Worker
+from deeplabctl.prediction.ray_cluster import Share, Worker, _check_reachable, _shared_places, actors_for
 from deeplabctl.prediction.settings import PredictionSettings
 from deeplabctl.weights.fitting import Network
 from deeplabctl.weights.model_info import ModelInfo
@@ -59,7 +58,7 @@ def test_more_actors_than_the_cluster_has_room_for_are_refused(nodes, workers, b
 
 
 def test_machine_without_the_shared_folder_is_named_before_anything_is_loaded(tmp_path):
-    worker = Worker(Share(PredictionSettings(), None, False, 1, tmp_path, (tmp_path, tmp_path / "photos")))
+    worker = Worker(Share(PredictionSettings(), None, (), 1, tmp_path, (tmp_path, tmp_path / "photos")))
     with pytest.raises(DataError, match=r"^machine .*: expected .*/photos, as where the run was started, got no such"):
         worker.check(None)
 

@@ -1,8 +1,10 @@
-"""Segment the pictures of a plan on a Ray cluster: actors with a network each, which Ray places and restarts."""
+"""Segment the images of a plan on a Ray cluster: actors with a network each, which Ray places and restarts."""
 
 from __future__ import annotations
 
 import logging
+import os
+import platform
 import signal
 import socket
 import threading
@@ -13,25 +15,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from deeplabctl.errors import DeepLabError, OutputError, RecipeError
+from deeplabctl.errors import DataError, DeepLabError, OutputError, RecipeError
 from deeplabctl.files import temporary_name
 from deeplabctl.native_output import captured_stderr
-from deeplabctl.parallel import available_cpus
-from deeplabctl.prediction.engines import with_engine
-from deeplabctl.prediction.outputs.picture_files import Failure
-from deeplabctl.prediction.outputs.plan import PictureJob, Plan, remove_unfinished
-from deeplabctl.prediction.ray_worker import Result, Share, Worker
+from deeplabctl.parallel import available_cpus, limit_cpus
+from deeplabctl.prediction.engines import engine_class, with_engine
+from deeplabctl.prediction.outputs.output import Job, Output, Written
+from deeplabctl.prediction.outputs.plan import Plan, remove_unfinished
+from deeplabctl.prediction.run import segment_images
+from deeplabctl.prediction.segmenter import Segmenter
 from deeplabctl.prediction.settings import PredictionSettings
 from deeplabctl.reporting import Note, Reporter
 from deeplabctl.weights.fitting import Network
 
-_CHUNK = 8  # pictures of a task at most: an actor reads ahead, and writes, within a task
+_CHUNK = 8  # images of a task at most: an actor reads ahead, and writes, within a task
 _QUEUED = 3  # tasks of an actor that run or wait: it goes on while a slow one's result is awaited in order
 _RETRIES = 2  # of a task whose process died
 _OBJECT_STORE = 1 << 30  # bytes of shared memory, taken as they are used; it holds the weights only
 _PATIENCE = 30.0  # seconds until a note says that actors are waited for
 _CONNECT_SECONDS = 10.0
-_STOP_SECONDS = 15.0  # that an interrupted run leaves the actors to end the pictures that they have begun
+_STOP_SECONDS = 15.0  # that an interrupted run leaves the actors to end the images that they have begun
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,10 @@ def on_ray(
     report: Reporter,
     *,
     batch_size: int | None = None,
-) -> Iterator[tuple[PredictionSettings, Iterator[Result]]]:
+) -> Iterator[tuple[PredictionSettings, Iterator[Written]]]:
     """Join a cluster, or start one, for the block; yields the settings with their engine, and the results of the plan.
 
-    The results are those of `segment_pictures`, in the order of ``plan.todo``; a few tasks are in flight at any time.
+    The results are those of `segment_images`, in the order of ``plan.todo``; a few tasks are in flight at any time.
     At the end the actors are gone, and nothing half-written is left. Raises DeepLabError for a cluster that cannot be
     joined, and for a machine of it that cannot do its work.
     """
@@ -68,17 +71,18 @@ def on_ray(
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         gpus = any(node.get("GPU") for node in nodes)
         settings = with_engine(settings, network.info, "tensorflow" if gpus else None)
-        count, resources = actors_for(nodes, request.workers, by_gpu=gpus and settings.engine == "tensorflow")
+        uses_gpu = engine_class(settings, network.info).uses_gpu
+        count, resources = actors_for(nodes, request.workers, by_gpu=gpus and uses_gpu)
         cpus = resources["num_cpus"]
         remote = ray.remote(Worker).options(
             **resources, max_restarts=-1, max_task_retries=_RETRIES, scheduling_strategy="SPREAD",
             runtime_env={"env_vars": {"TF_NUM_INTRAOP_THREADS": str(cpus), "TF_CPP_MIN_LOG_LEVEL": "2"}},
         )  # fmt: skip
-        weights, share = ray.put(network), Share(settings, batch_size, plan.coco is not None, cpus, folder, places)
+        weights, share = ray.put(network), Share(settings, batch_size, plan.outputs, cpus, folder, places)
         actors = [remote.remote(share) for _ in range(count)]
         report(Note(f"Ray workers: {count}, each with {' and '.join(map(_in_words, resources.items()))}"))
         _wait([actor.check.remote(weights) for actor in actors], report)
-        running: deque[tuple[list[PictureJob], Any]] = deque()
+        running: deque[tuple[list[Job], Any]] = deque()
         try:
             yield settings, _results(actors, weights, plan.todo, running, report)
         finally:
@@ -92,8 +96,8 @@ def _shared_places(network: Network, plan: Plan) -> Iterator[tuple[Path | None, 
     One is a file among the results, which is there for the block: it shows that the folder is shared, and not another
     one of its name. At the end it is removed, with what processes that died have left.
     """
-    files = [path for job in plan.todo for path in job.files()]
-    inputs = [job.image for job in plan.todo] + ([] if network.export is None else [network.export])
+    files = [path for job in plan.todo for path in job.files.values()]
+    inputs = [job.source for job in plan.todo] + ([] if network.export is None else [network.export])
     places = [*dict.fromkeys(path.absolute().parent for path in inputs)]
     if network.export is not None:
         places.append(network.export.absolute())
@@ -202,10 +206,10 @@ def _wait(checks: list[Any], report: Reporter) -> None:
 def _results(
     actors: Sequence[Any],
     weights: Any,
-    jobs: Sequence[PictureJob],
-    running: deque[tuple[list[PictureJob], Any]],
+    jobs: Sequence[Job],
+    running: deque[tuple[list[Job], Any]],
     report: Reporter,
-) -> Iterator[Result]:
+) -> Iterator[Written]:
     """Yield results in order; ``running`` takes the tasks in flight, at most a few for each actor."""
     import ray
     from ray.util import ActorPool
@@ -214,11 +218,11 @@ def _results(
     size = max(1, min(_CHUNK, len(jobs) // (4 * len(actors))))
     replaced = set()
 
-    def start(actor: Any, chunk: list[PictureJob]) -> Any:
+    def start(actor: Any, chunk: list[Job]) -> Any:
         running.append((chunk, actor.segment.remote(weights, chunk)))
         return running[-1][1]
 
-    def take() -> list[Result]:
+    def take() -> list[Written]:
         if not running:
             raise DeepLabError("Ray has no workers left for this run; see its logs, and go on with `skip_existing`")
         with _own_errors():
@@ -232,7 +236,7 @@ def _results(
         if name is not None and name not in replaced:
             replaced.add(name)
             report(Note(f"a Ray worker died; another took its place ({name})"))
-        return cast(list[Result], results)
+        return cast(list[Written], results)
 
     for begin in range(0, len(jobs), size):
         while not pool.has_free():
@@ -242,15 +246,15 @@ def _results(
         yield from take()
 
 
-def _failures(jobs: Sequence[PictureJob], error: Exception) -> list[Result]:
-    """Return a failure for each picture of a task that ended with its process, as often as it was tried."""
+def _failures(jobs: Sequence[Job], error: Exception) -> list[Written]:
+    """Return a failure for each image of a task that ended with its process, as often as it was tried."""
     beside = f", with {len(jobs) - 1} others" if len(jobs) > 1 else ""
     why = f"the Ray workers that segmented it{beside}, died ({type(error).__name__}); see Ray's logs"
-    return [Failure(job, f"image {job.image}: {why}, and go on with `skip_existing`") for job in jobs]
+    return [Written(job, error=f"image {job.source}: {why}, and go on with `skip_existing`") for job in jobs]
 
 
 def _stop(references: list[Any]) -> None:
-    """End the tasks that are in flight after the picture that each computes."""
+    """End the tasks that are in flight after the image that each computes."""
     import ray
 
     for reference in references:
@@ -270,3 +274,64 @@ def _own_errors() -> Iterator[None]:
         if isinstance(error.cause, DeepLabError):
             raise error.cause from None
         raise
+
+
+@dataclass(frozen=True)
+class Share:
+    """Hold what is the same for all actors: settings whose engine is not "auto", CPUs of each, and shared places.
+
+    ``folder`` is where relative paths begin; ``places`` are files and folders that each machine must have.
+    """
+
+    settings: PredictionSettings
+    batch_size: int | None
+    outputs: tuple[Output, ...]
+    cpus: int
+    folder: Path | None
+    places: tuple[Path, ...]
+
+
+class Worker:
+    """Segment images in a process of Ray's.
+
+    The network comes with each task, from Ray's object store on the same machine; it is loaded once.
+    """
+
+    def __init__(self, share: Share) -> None:
+        self._share = share
+        self._segmenter: Segmenter | None = None
+
+    def _start(self, network: Network) -> Segmenter:
+        if self._segmenter is None:
+            share = self._share
+            for place in share.places:
+                if not place.exists():
+                    raise DataError(
+                        f"machine {platform.node()}: expected {place}, as where the run was started, got no such file "
+                        "or folder; images and results must be in folders that all machines share"
+                    )
+            if share.folder is not None:
+                os.chdir(share.folder)
+            limit_cpus(share.cpus)
+            segmenter = Segmenter.from_network(network, share.settings)
+            segmenter.largest_batch(share.batch_size)
+            segmenter.prepare()
+            self._segmenter = segmenter
+        return self._segmenter
+
+    def check(self, network: Network) -> None:
+        """Load the network; raises DeepLabError where this machine lacks something."""
+        self._start(network)
+
+    def segment(self, network: Network, jobs: Sequence[Job]) -> tuple[str | None, list[Written]]:
+        """Return what `segment_images` yields, and the name of this process if it replaces one that died."""
+        import ray
+
+        segmenter, share, context = self._start(network), self._share, ray.get_runtime_context()
+        results: list[Written] = []
+        for result in segment_images(segmenter, jobs, share.outputs, batch_size=share.batch_size):
+            results.append(result)
+            if context.is_canceled():
+                break
+        is_new = context.was_current_actor_reconstructed
+        return f"{platform.node()}, process {os.getpid()}" if is_new else None, results

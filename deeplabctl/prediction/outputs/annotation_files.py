@@ -1,0 +1,66 @@
+"""Write what other programs read: areas as JSON Lines, COCO's annotations, labelme's outlines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from deeplabctl.arrays import Label
+from deeplabctl.classes import format_classes
+from deeplabctl.data.formats.coco import coco_file, segments
+from deeplabctl.data.formats.labelme import labelme_document
+from deeplabctl.files import whole_file, write_text
+from deeplabctl.prediction.outputs.output import Add, Job, Labelled, Output, Written
+
+
+class Areas(Output):
+    """JSON Lines: for each image or video its files, its size and the areas of its classes."""
+
+    name = "json"
+    run_file, run_name, run_words, run_has_images, run_has_videos = "areas.jsonl", "areas", "areas", True, True
+
+    @contextmanager
+    def run_writer(self, path: Path, jobs: Sequence[Job], classes: Sequence[str]) -> Iterator[Add]:
+        """Yield what writes a line."""
+        with whole_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+            yield lambda written: file.write(json.dumps(written.to_dict(classes)) + "\n")
+
+
+class Coco(Output):
+    """COCO's annotations of all images, named by their paths from the folder that all are in; ids count from 1."""
+
+    name = "coco"
+    run_file, run_name, run_words, run_has_images = "coco.json", "coco", "COCO", True
+
+    def part(self, label: Label, classes: Sequence[str]) -> Any:
+        """Return the segments of an image."""
+        return segments(label, classes)
+
+    @contextmanager
+    def run_writer(self, path: Path, jobs: Sequence[Job], classes: Sequence[str]) -> Iterator[Add]:
+        """Yield what writes the annotations of an image."""
+        with whole_file(path) as temporary, coco_file(temporary, classes, [job.source for job in jobs]) as document:
+            yield lambda written: document.add(written.job.source, written.size, written.parts[self.name])
+
+
+class Labelme(Output):
+    """Outlines that labelme opens, for each image, and the names of the classes for all."""
+
+    name, image_file, end = "labelme", "{stem}.json", b"}\n"
+    run_file, run_name, run_words = "classes.txt", "class_names", "class names"
+
+    def write(self, path: Path, labelled: Labelled) -> None:
+        """Write the outlines."""
+        source = labelled.job.source
+        document = labelme_document(labelled.label, labelled.classes, source, path.parent)
+        write_text(path, json.dumps(document) + "\n")
+
+    @contextmanager
+    def run_writer(self, path: Path, jobs: Sequence[Job], classes: Sequence[str]) -> Iterator[Add]:
+        """Yield nothing to add to; the names are checked before any work."""
+        names = format_classes(classes, path)
+        yield lambda written: None
+        write_text(path, names)

@@ -1,0 +1,97 @@
+"""Write what is a file for each image or video: masks, overlays, scores, the small overlays of a page."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import numpy as np
+
+from deeplabctl.arrays import Image, Label
+from deeplabctl.data.images import write_image, write_mask
+from deeplabctl.files import whole_file
+from deeplabctl.prediction.outputs.output import Labelled, Output
+from deeplabctl.prediction.video_files import VideoReader, VideoWriter, lossless_writer, overlay_writer
+from deeplabctl.render import overlay, overlay_with_legend, thumbnail
+
+THUMBNAIL = 320  # pixels of the longer side
+_STEPS = 65535  # of a score
+_PNG_END, _JPEG_END = b"IEND\xaeB`\x82", b"\xff\xd9"
+
+
+class Mask(Output):
+    """Class ids: a palette PNG, or a lossless video of grey values."""
+
+    name, image_file, video_file, end = "mask", "{stem}.png", "{stem}_masks.mkv", _PNG_END
+
+    def write(self, path: Path, labelled: Labelled) -> None:
+        """Write the mask."""
+        write_mask(path, labelled.label)
+
+    def video_writer(
+        self, path: Path, video: VideoReader, height: int, width: int
+    ) -> AbstractContextManager[VideoWriter]:
+        """Return a writer of class ids."""
+        return lossless_writer(path, video, height, width)
+
+    def frame(self, image: Image, label: Label, classes: Sequence[str]) -> Image | Label:
+        """Return the class ids."""
+        return label
+
+
+class Overlay(Output):
+    """The classes' colours over the image; a video has no legend."""
+
+    name, image_file, video_file, end = "overlay", "{stem}_overlay.png", "{stem}_overlay.mp4", _PNG_END
+    has_option = True
+
+    def write(self, path: Path, labelled: Labelled) -> None:
+        """Write the overlay with a legend."""
+        write_image(path, overlay_with_legend(labelled.image, labelled.label, labelled.classes))
+
+    def video_writer(
+        self, path: Path, video: VideoReader, height: int, width: int
+    ) -> AbstractContextManager[VideoWriter]:
+        """Return a writer of RGB frames."""
+        return overlay_writer(path, video, height, width)
+
+    def frame(self, image: Image, label: Label, classes: Sequence[str]) -> Image | Label:
+        """Return the overlay."""
+        return overlay(image, label, classes)
+
+
+class ScoresFile(Output):
+    """The classes' scores: ``scores`` (H, W, C) uint16 in steps of 1/65535, and ``classes``, their names.
+
+    A score is off by half a step, 7.6e-6, at most; float16 would be by 2.4e-4.
+    """
+
+    name, image_file, needs_scores = "scores", "{stem}.npz", True
+
+    def write(self, path: Path, labelled: Labelled) -> None:
+        """Write the scores."""
+        assert labelled.scores is not None
+        steps = np.rint(labelled.scores * _STEPS).astype(np.uint16)
+        with whole_file(path) as temporary:
+            np.savez_compressed(temporary, scores=steps, classes=np.array(list(labelled.classes)))
+
+    def is_whole(self, path: Path) -> bool:
+        """Tell whether the archive has its table of contents, which is at its end."""
+        try:
+            return zipfile.is_zipfile(path)
+        except OSError:
+            return False
+
+
+class ContactSheetImage(Output):
+    """A small overlay for the page of all results, which the room `reports` makes."""
+
+    name, image_file, end = "thumbnail", "thumbnails/{stem}.jpg", _JPEG_END
+    has_option, listed = True, False
+    run_file, run_name, run_words, run_has_images = "index.html", "page", "contact sheet", True
+
+    def write(self, path: Path, labelled: Labelled) -> None:
+        """Write the small overlay."""
+        write_image(path, thumbnail(labelled.image, labelled.label, labelled.classes, THUMBNAIL))

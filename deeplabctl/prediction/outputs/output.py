@@ -1,0 +1,121 @@
+"""Say what an output is: a file that is made of each image or video, one of the whole run, or both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from deeplabctl.arrays import Image, Label, Scores
+from deeplabctl.prediction.video_files import VideoReader, VideoWriter
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """Name an image or a video, and the files that are made of it, by the names of their outputs."""
+
+    source: Path
+    files: Mapping[str, Path]
+    listed: tuple[str, ...]  # the outputs that JSON lists, also those that are not asked for
+    is_video: bool = False
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Hold an image whose files are to be written."""
+
+    job: Job
+    image: Image  # (H, W, 3) uint8 RGB
+    label: Label  # (H, W) uint8
+    scores: Scores | None  # (H, W, C) float32, if an output needs them
+    classes: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Written:
+    """Hold what was seen in an image or a video whose files were written, or the ``error`` for which they were not."""
+
+    job: Job
+    size: tuple[int, int] = (0, 0)  # height, width
+    pixels: dict[int, int] = field(default_factory=dict)  # of each class id, the largest first; in all frames
+    parts: dict[str, Any] = field(default_factory=dict)  # what the files of the run need, by the names of their outputs
+    frames: int = 0
+    seconds: float = 0.0  # that a video lasts
+    error: str = ""
+
+    def to_dict(self, classes: Sequence[str]) -> dict[str, Any]:
+        """Return the image or the video, its files and its classes as JSON has them."""
+        job, total = self.job, sum(self.pixels.values())
+        files = {name: str(job.files[name]) if name in job.files else None for name in job.listed}
+        video = {"frames": self.frames, "seconds": self.seconds} if job.is_video else {}
+        found = [
+            {"id": index, "name": classes[index], "pixels": count, "share": count / total}
+            for index, count in self.pixels.items()
+        ]
+        kind = "video" if job.is_video else "image"
+        size = {"width": self.size[1], "height": self.size[0]}
+        return {kind: str(job.source), **files, **size, **video, "classes": found}
+
+
+Add = Callable[[Written], object]
+
+
+class Output:
+    """Describe an output; what has no name or no method here is left out of it.
+
+    Files of images are named after them, ``{stem}``; all files are written whole or not at all.
+    """
+
+    name: ClassVar[str]  # in --format and in JSON
+    has_option: ClassVar[bool] = False  # of its own, in place of --format
+    listed: ClassVar[bool] = True  # in JSON
+    image_file: ClassVar[str] = ""
+    video_file: ClassVar[str] = ""
+    needs_scores: ClassVar[bool] = False
+    end: ClassVar[bytes] = b""  # of a whole file
+    run_file: ClassVar[str] = ""
+    run_name: ClassVar[str] = ""  # of the file of the run in JSON
+    run_words: ClassVar[str] = ""
+    run_has_images: ClassVar[bool] = False  # the file of the run shows all images; skipped ones are read from masks
+    run_has_videos: ClassVar[bool] = False
+
+    def write(self, path: Path, labelled: Labelled) -> None:
+        """Write the file of an image; raises OutputError."""
+
+    def video_writer(
+        self, path: Path, video: VideoReader, height: int, width: int
+    ) -> AbstractContextManager[VideoWriter]:
+        """Return what writes the frames of a video's file; raises OutputError."""
+        raise NotImplementedError
+
+    def frame(self, image: Image, label: Label, classes: Sequence[str]) -> Image | Label:
+        """Return the frame of a video's file."""
+        raise NotImplementedError
+
+    def part(self, label: Label, classes: Sequence[str]) -> Any:
+        """Return what the file of the run needs of an image; None if that is in `Written` already."""
+
+    @contextmanager
+    def run_writer(self, path: Path, jobs: Sequence[Job], classes: Sequence[str]) -> Iterator[Add]:
+        """Yield what adds images and videos, in order, to the file of the run, which is there when the block ends."""
+        yield lambda written: None
+
+    def is_whole(self, path: Path) -> bool:
+        """Tell whether the file of an image is there to its end, without reading all of it.
+
+        This program writes files whole or not at all; other programs and full disks may cut them.
+        """
+        return ends_with(path, self.end)
+
+
+def ends_with(path: Path, end: bytes) -> bool:
+    """Tell whether a file is there, is not empty, and has this end."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - len(end)))
+            return size > 0 and file.read() == end if end else size > 0
+    except OSError:
+        return False

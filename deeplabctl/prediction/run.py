@@ -1,0 +1,180 @@
+"""Segment the images and videos of a plan: reading, the network and writing run beside each other, a few at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
+
+from deeplabctl.arrays import Label
+from deeplabctl.data.images import memory_to_read, read_image, read_label
+from deeplabctl.errors import DataError, DeepLabError
+from deeplabctl.parallel import map_ahead
+from deeplabctl.prediction.outputs.output import Add, Job, Labelled, Output, Written
+from deeplabctl.prediction.outputs.plan import Plan
+from deeplabctl.prediction.results import Result
+from deeplabctl.prediction.segmenter import Segmenter, count_pixels
+from deeplabctl.prediction.video import check_class_ids, written_before
+from deeplabctl.reporting import Note, Reporter, duration, task
+
+_AHEAD = 4  # images that are read, and that are written, beside those of the threads
+Show = Callable[[Written, float], None]  # with the seconds since the result before
+
+
+class RunOutput(Protocol):
+    """Describe a file about all the images of a run, such as a page."""
+
+    def add(self, written: Written) -> None:
+        """Add an image; they come in order."""
+
+    def finish(self) -> None:
+        """Write the file; raises OutputError where the system refuses."""
+
+
+@dataclass
+class Summary:
+    """Count what a run has done; ``failed`` are the errors of the images and videos that have no files."""
+
+    done: int = 0
+    failed: list[str] = field(default_factory=list)
+
+
+def run(
+    plan: Plan,
+    images: Iterable[Written],
+    videos: Iterable[Written],
+    classes: Sequence[str],
+    report: Reporter,
+    show: Show,
+    *,
+    outputs: Sequence[RunOutput] = (),
+) -> Summary:
+    """Take the results of a plan's images and videos, which are computed meanwhile, and write the files of the run.
+
+    ``images`` are the results of ``plan.todo`` in order, as `segment_images` yields them, and ``videos`` those of
+    ``plan.videos_todo``. Each is handed to ``show`` as it comes, images also to ``outputs``. Images that are done
+    already are taken from their masks where the files of the run need them. Raises OutputError if those cannot be
+    written.
+    """
+    begin = last = time.monotonic()
+    summary = Summary()
+    if plan.done:
+        report(Note(f"{len(plan.done)} of {len(plan.jobs)} are there already: skipped"))
+
+    def take(written: Written, adds: Sequence[Add], *, is_new: bool) -> None:
+        nonlocal last
+        if written.error:
+            summary.failed.append(written.error)
+            report(Note(written.error, warning=True))
+            return
+        for add in adds:
+            add(written)
+        if is_new:
+            summary.done += 1
+            now = time.monotonic()
+            show(written, now - last)
+            last = now
+
+    with ExitStack() as stack:
+        adds = {each: stack.enter_context(each.run_writer(plan.run_files[each.run_name], plan.images, classes))
+                for each in plan.outputs if each.run_file}  # fmt: skip
+        of_images = [*(adds[each] for each in adds if each.run_has_images), *(output.add for output in outputs)]
+        of_videos = [adds[each] for each in adds if each.run_has_videos]
+        read_masks = any(each.run_has_images for each in adds)
+        old = [job for job in plan.images if job in plan.done and read_masks]
+        before = map_ahead(partial(_from_mask, outputs=plan.outputs, classes=classes), old, ahead=_AHEAD)
+        with task(report, "segmenting", len(plan.todo), "images") as advance:
+            for written, is_new in _in_order(plan.images, plan.done, iter(images), before):
+                take(written, of_images, is_new=is_new)
+                if is_new:
+                    advance()
+        if summary.done > 1:
+            seconds = time.monotonic() - begin
+            report(Note(f"{summary.done} images in {duration(seconds)}, {summary.done / seconds:.1f} images/s"))
+        old = [job for job in plan.videos if job in plan.done and read_masks]
+        before = (written_before(job, classes) for job in old)
+        for written, is_new in _in_order(plan.videos, plan.done, iter(videos), before):
+            take(written, of_videos, is_new=is_new)
+        for output in outputs:
+            output.finish()
+    return summary
+
+
+def _in_order(
+    jobs: Iterable[Job], done: frozenset[Job], new: Iterator[Written], old: Iterator[Written]
+) -> Iterator[tuple[Written, bool]]:
+    """Yield the results of all jobs in order, and whether they are new; of those that are done if there are ``old``."""
+    for job in jobs:
+        if job not in done:
+            yield next(new), True
+        elif (written := next(old, None)) is not None:
+            yield written, False
+
+
+def segment_images(
+    segmenter: Segmenter, jobs: Iterable[Job], outputs: Sequence[Output], *, batch_size: int | None = None
+) -> Iterator[Written]:
+    """Segment images and write their files; yields, in order, what was seen in each, or why it failed.
+
+    Images are read and written in threads while the network computes others.
+    """
+    scores = any(output.needs_scores for output in outputs)
+    read = map_ahead(_read, jobs, ahead=_AHEAD, size=lambda job: memory_to_read(job.source))
+    found = segmenter.segment(read, scores=scores, batch_size=batch_size)
+    write = partial(_write, outputs=outputs, classes=segmenter.info.classes)
+    yield from map_ahead(write, found, ahead=_AHEAD, size=_memory_to_write, prompt=True)
+
+
+def _read(job: Job) -> Result[Job]:
+    try:
+        return Result(job, read_image(job.source))
+    except DataError as error:
+        return Result(job, error=error)
+    except MemoryError:
+        return Result(job, error=_too_large(job))
+
+
+def _write(result: Result[Job], outputs: Sequence[Output], classes: Sequence[str]) -> Written:
+    job, image = result.item, result.image
+    if image is None or result.error is not None:
+        where = "" if image is None else f"image {job.source}: "  # errors of reading name the file
+        return Written(job, error=f"{where}{result.error}")
+    try:
+        labelled = Labelled(job, image, result.found(), result.scores, classes)
+        for output in reversed(outputs):
+            if output.name in job.files:
+                output.write(job.files[output.name], labelled)
+        return _seen(job, labelled.label, outputs, classes)
+    except DeepLabError as error:
+        return Written(job, error=str(error))
+    except MemoryError:
+        return Written(job, error=str(_too_large(job)))
+
+
+def _seen(job: Job, label: Label, outputs: Sequence[Output], classes: Sequence[str]) -> Written:
+    height, width = label.shape
+    parts = {output.name: part for output in outputs if (part := output.part(label, classes)) is not None}
+    return Written(job, (height, width), count_pixels(label), parts)
+
+
+def _from_mask(job: Job, outputs: Sequence[Output], classes: Sequence[str]) -> Written:
+    """Return what is seen in the mask of an image that was segmented before; an error if it does not fit."""
+    mask = job.files["mask"]
+    try:
+        label = read_label(mask)
+        check_class_ids(mask, count_pixels(label), classes)
+    except DataError as error:
+        return Written(job, error=f"{error}; use `overwrite` to segment it again")
+    return _seen(job, label, outputs, classes)
+
+
+def _memory_to_write(result: Result[Job]) -> int:
+    scores = 0 if result.scores is None else result.scores.nbytes
+    return 48 * result.pixels + 3 * scores  # an overlay is drawn in floats
+
+
+def _too_large(job: Job) -> DataError:
+    return DataError(f"image {job.source}: there is not enough memory for an image of this size; make it smaller")
