@@ -13,7 +13,7 @@ from deeplabctl.classes import format_classes
 from deeplabctl.data.formats.coco import coco_file, segments
 from deeplabctl.data.formats.labelme import labelme_document
 from deeplabctl.files import whole_file, write_text
-from deeplabctl.prediction.outputs.output import Add, Job, Labelled, Output, Written
+from deeplabctl.prediction.outputs.output import Add, Job, Labelled, Output
 
 
 class Areas(Output):
