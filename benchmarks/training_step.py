@@ -18,7 +18,7 @@ from deeplabctl.reporting import Trained
 from deeplabctl.training import loop as training
 from deeplabctl.training.plan import Plan, plan_training
 from deeplabctl.training.run_directory import RunDirectory
-from deeplabctl.weights.networks import read_network
+from deeplabctl.weights.fitting import read_network
 
 STEPS, BATCH = 12, 2
 

@@ -242,8 +242,8 @@ def _segment_stdin(request: SettingsRequest, weights: str | None, console: Conso
     from deeplabctl.errors import DataError, OutputError
     from deeplabctl.prediction.settings import resolve
     from deeplabctl.reporting import Note
+    from deeplabctl.weights.fitting import read_network
     from deeplabctl.weights.locating import find_weights
-    from deeplabctl.weights.networks import read_network
 
     with console.errors(), console.reporter() as report:
         if sys.stdout.isatty():

@@ -15,7 +15,7 @@ from deeplabctl.errors import DataError, RecipeError, WeightsError
 from deeplabctl.export.exporter import write_export
 from deeplabctl.prediction import PredictionSettings, Segmenter
 from deeplabctl.prediction.engines.exported import SavedModelRuntime, clips_int8
-from deeplabctl.weights.networks import read_network
+from deeplabctl.weights.fitting import read_network
 
 pytest.importorskip("onnxruntime")
 

@@ -19,7 +19,7 @@ def segmenter():
     """Read the network; the settings have the CRF's parameters."""
     from deeplabctl.crf import CrfParams
     from deeplabctl.prediction import PredictionSettings, Segmenter
-    from deeplabctl.weights.networks import read_network
+    from deeplabctl.weights.fitting import read_network
 
     return Segmenter.from_network(read_network(WEIGHTS), PredictionSettings(engine="numba", crf=CrfParams()))
 

@@ -18,7 +18,7 @@ from deeplabctl.native_output import captured_stderr
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.parallel import available_cpus
 from deeplabctl.prediction.engines.engine import Engine, Inputs, NetworkSource, Predicted
-from deeplabctl.weights.export_facts import ExportFacts, ExportPrecision
+from deeplabctl.weights.model_info import ExportFacts, ExportPrecision
 
 _OUT_OF_MEMORY = ("alloc", "out of memory", "oom", "resource_exhausted")  # in the errors of native code
 _WEIGHT_BYTES = {"float32": 4, "float16": 4, "int8": 1}  # of a value between two layers
