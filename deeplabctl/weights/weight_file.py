@@ -50,14 +50,14 @@ class WeightFile(ABC):
         """Tell whether a file that begins like this is of this kind; a damaged one may be."""
 
     @cached_property
-    @abstractmethod
     def weights(self) -> Weights:
         """Return all arrays; raises WeightsError for an export, which has none that can be read."""
+        return self._read_weights()
 
     @cached_property
     def shapes(self) -> Shapes:
         """Return the shapes of the arrays, which are read for that only where the format leaves no other way."""
-        return {name: array.shape for name, array in self.weights.items()}
+        return self._read_shapes()
 
     @cached_property
     def dilations(self) -> Mapping[str, tuple[int, ...]]:
@@ -67,6 +67,15 @@ class WeightFile(ABC):
     @cached_property
     def info(self) -> ModelInfo | None:
         """Return the facts that deeplabctl wrote into its own model files and exports; None for other files."""
+        return self._read_info()
+
+    @abstractmethod
+    def _read_weights(self) -> Weights: ...
+
+    def _read_shapes(self) -> Shapes:
+        return {name: array.shape for name, array in self.weights.items()}
+
+    def _read_info(self) -> ModelInfo | None:
         return None
 
     @property

@@ -4,8 +4,7 @@ import pytest
 from caffe_files import DATA
 from family_files import family
 
-from deeplabctl.caffe.prototxt import check_geometry, read_prototxt
-from deeplabctl.caffe.text_format import parse
+from deeplabctl.caffe.prototxt import check_geometry, parse, read_prototxt
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.vgg import LARGEFOV

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from deeplabctl.caffe.prototxt import read_prototxt
-from deeplabctl.caffe.text_format import parse
+from deeplabctl.caffe.prototxt import parse, read_prototxt
 from deeplabctl.errors import WeightsError
 
 

@@ -25,9 +25,7 @@ class CaffeModel(WeightFile):
         """Return the layers, whose blobs are views of the file where it allows that."""
         return read_caffemodel(self.path)
 
-    @cached_property
-    def weights(self) -> Weights:
-        """Return the weights; see `net_weights`."""
+    def _read_weights(self) -> Weights:
         weights = net_weights(self.net)
         for name, kernel in weights.items():
             if kernel.ndim == 2:  # InnerProduct: (out, in), inputs flattened as channel, height, width
@@ -37,9 +35,7 @@ class CaffeModel(WeightFile):
                 weights[name] = kernel.T
         return weights
 
-    @cached_property
-    def shapes(self) -> Shapes:
-        """Return the shapes of the weights, without reading their values."""
+    def _read_shapes(self) -> Shapes:
         return {name: shape[::-1] if len(shape) == 2 else shape for name, shape in net_shapes(self.net).items()}
 
     @cached_property

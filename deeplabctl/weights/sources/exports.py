@@ -13,7 +13,6 @@ import math
 import os
 import zipfile
 from abc import abstractmethod
-from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
@@ -35,16 +34,13 @@ class Export(WeightFile):
 
     format: ClassVar[ExportFormat]
 
-    @cached_property
-    def weights(self) -> Weights:
-        """Raise WeightsError."""
+    def _read_weights(self) -> Weights:
         raise WeightsError(
             f"weights {self.path}: this {self.words} was exported to be run: eval and infer take it, but it cannot be "
             "converted or trained further; give the weights that it was made of"
         )
 
-    @cached_property
-    def info(self) -> ModelInfo:
+    def _read_info(self) -> ModelInfo:
         """Return the facts, after the graph has been compared with their checksums.
 
         Raises WeightsError for a file that another program wrote or changed, and for a damaged one.

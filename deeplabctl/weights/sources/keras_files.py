@@ -10,7 +10,7 @@ import re
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, cached_property
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeVar
@@ -41,14 +41,10 @@ class KerasArchive(WeightFile):
         """Tell whether it is a zip archive with a configuration and weights."""
         return {"config.json", "model.weights.h5"} <= start.entries
 
-    @cached_property
-    def weights(self) -> Weights:
-        """Return the weights."""
+    def _read_weights(self) -> Weights:
         return self._read(lambda dataset: dataset[()])
 
-    @cached_property
-    def shapes(self) -> Shapes:
-        """Return the shapes of the weights, without reading their arrays."""
+    def _read_shapes(self) -> Shapes:
         return self._read(lambda dataset: dataset.shape)
 
     def _read(self, read: Callable[[Any], T]) -> dict[str, T]:
@@ -289,9 +285,7 @@ class ImageNet(WeightFile):
         """Return 1, without a download."""
         return 1.0
 
-    @cached_property
-    def weights(self) -> Weights:
-        """Return the weights."""
+    def _read_weights(self) -> Weights:
         import keras
 
         try:

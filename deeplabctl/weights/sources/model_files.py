@@ -7,7 +7,6 @@ with one more zip entry, ``deeplabctl.json`` (see `ModelInfo`).
 from __future__ import annotations
 
 import zipfile
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,9 +29,7 @@ class ModelFile(KerasArchive):
         """Tell whether it is a zip archive with our facts."""
         return INFO_ENTRY in start.entries
 
-    @cached_property
-    def info(self) -> ModelInfo:
-        """Return the facts; raises WeightsError for damaged ones."""
+    def _read_info(self) -> ModelInfo:
         try:
             with zipfile.ZipFile(self.path) as archive:
                 return ModelInfo.from_json(info_entry(archive), self.path)

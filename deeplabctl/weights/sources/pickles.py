@@ -11,7 +11,6 @@ import mmap
 import pickletools
 import re
 from collections.abc import Callable, Iterator, Set
-from functools import cached_property
 from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
@@ -69,9 +68,7 @@ class WeightPickle(WeightFile):
         """Tell whether it begins as pickles of dictionaries, lists and objects do."""
         return _BEGINNING.match(start.head) is not None
 
-    @cached_property
-    def weights(self) -> Weights:
-        """Return the weights; raises WeightsError for a pickle of anything else, which is not called or built."""
+    def _read_weights(self) -> Weights:
         try:
             with self.path.open("rb") as file:
                 loaded = read_pickle(mapped(file), _ARRAYS)

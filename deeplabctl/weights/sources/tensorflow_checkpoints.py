@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +47,7 @@ class TensorFlowCheckpoint(WeightFile):
         """Tell whether the file, or the index beside it, ends as a table does."""
         return _prefix(start.path) is not None or _is_table(start.path)
 
-    @cached_property
-    def weights(self) -> Weights:
-        """Return the weights among the variables."""
+    def _read_weights(self) -> Weights:
         prefix = _prefix(self.path)
         return weights_of_variables(_read_v1(self.path) if prefix is None else _read_v2(prefix), self.path)
 

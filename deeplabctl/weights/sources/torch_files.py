@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -59,8 +58,7 @@ class TorchFile(WeightFile):
         """Tell whether it is a zip archive with a pickle, or begins with the number of an older file."""
         return any(name.endswith("data.pkl") for name in start.entries) or start.head.startswith(_MAGIC)
 
-    @cached_property
-    def weights(self) -> Weights:
+    def _read_weights(self) -> Weights:
         """Return the weights; floats of half precision become float32.
 
         Nothing that the file names is called: whatever is not a tensor, a dictionary, a list or a number is refused.
