@@ -20,6 +20,7 @@ Examples
   # writes train_iter_8000.keras, which eval, infer and train --init take
   deeplabctl convert-caffe train_iter_8000.caffemodel
 """
+_CONVERSION = "Conversion"  # a panel of the help
 
 
 def convert_caffe(
@@ -34,58 +35,46 @@ def convert_caffe(
     architecture: Annotated[
         str | None,
         typer.Option(
-            "--architecture",
-            metavar="NAME",
+            "--architecture", metavar="NAME", rich_help_panel=_CONVERSION,
             help="Architecture, as in a recipe. Default: the one that the layers in MODEL belong to.",
-            rich_help_panel="Conversion",
         ),
     ] = None,
     prototxt: Annotated[
         Path | None,
         typer.Option(
-            "--prototxt",
-            metavar="FILE",
+            "--prototxt", metavar="FILE", rich_help_panel=_CONVERSION,
             help="Also check that this net definition has the same geometry.",
-            rich_help_panel="Conversion",
         ),
     ] = None,
     classes: Annotated[
         Path | None,
         typer.Option(
-            "--classes",
-            metavar="FILE",
+            "--classes", metavar="FILE", rich_help_panel=_CONVERSION,
             help="Class names, one a line. Default: VOC's names for 21 classes.",
-            rich_help_panel="Conversion",
         ),
     ] = None,
     seed: Annotated[
         int,
         typer.Option(
-            "--seed",
-            metavar="N",
-            min=0,
+            "--seed", metavar="N", min=0, rich_help_panel=_CONVERSION,
             help="Seed for the layers that MODEL lacks, and for the choice of filters.",
-            rich_help_panel="Conversion",
         ),
     ] = 0,
     inspect: Annotated[
-        bool,
-        typer.Option("--inspect", help="Only show what MODEL contains.", rich_help_panel="Conversion"),
+        bool, typer.Option("--inspect", help="Only show what MODEL contains.", rich_help_panel=_CONVERSION)
     ] = False,
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out",
-            metavar="FILE.keras",
+            "--out", metavar="FILE.keras", rich_help_panel="Output",
             help="File to write. Default: MODEL's name with .keras, in this folder.",
-            rich_help_panel="Output",
         ),
     ] = None,
     overwrite: OverwriteOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
-) -> None:
+) -> None:  # fmt: skip
     """Convert weights of Caffe, TensorFlow 1, PyTorch or Keras.
 
     Writes a model file that plain Keras opens too. Every weight is read back and compared.
@@ -97,23 +86,16 @@ def convert_caffe(
         if inspect:
             _inspect(console, model)
             return
-        conversion = plan_conversion(
-            model,
-            out,
-            architecture=architecture,
-            prototxt=prototxt,
-            classes=classes,
-            seed=seed,
-            overwrite=overwrite,
-        )
-        if conversion.checked_layers is not None:
-            architecture = conversion.network.info.architecture
-            console.say(f"{prototxt}: {conversion.checked_layers} layers have the geometry of {architecture}")
+        converted = plan_conversion(model, out, architecture, prototxt, classes, seed, overwrite)
+        if converted.checked_layers is not None:
+            console.say(
+                f"{prototxt}: {converted.checked_layers} layers have the geometry of {converted.info.architecture}"
+            )
 
         from deeplabctl.cli.tensorflow_startup import start_tensorflow
 
         start_tensorflow()
-        converted = write_conversion(conversion)
+        write_conversion(converted)
         info = converted.info
         console.say(f"{model}: {converted.format}, {info.architecture} of width {info.width:g}")
         for note in converted.notes:
@@ -151,13 +133,8 @@ def _inspect(console: Console, path: Path) -> None:
     console.say(f"sha256 {found['sha256']}")
     console.say()
     rows = [
-        [
-            layer["name"],
-            "x".join(map(str, layer["kernel"])),
-            f"{layer['parameters']:,}",
-            *_ranges(layer["ranges"]),
-        ]
-        for layer in found["layers"]
+        [one["name"], "x".join(map(str, one["kernel"])), f"{one['parameters']:,}", *_ranges(one["ranges"])]
+        for one in found["layers"]
     ]
     console.table(("layer", "kernel", "parameters", "kernel range", "bias range"), rows)
     console.say()

@@ -27,14 +27,11 @@ from deeplabctl.weights.weight_file import WeightFile
 
 @dataclass(frozen=True)
 class ConvertedModel(os.PathLike[str]):
-    """Hold the facts of a model file that was converted; it can be used as its path."""
+    """Hold the facts of a conversion; it can be used as the path of the model file, once that is written."""
 
     path: Path
-    format: str  # of the source, in words
-    info: ModelInfo
-    parameters: int
-    new_layers: list[str]  # not in the source: they are random
-    notes: list[str]  # what was done to the layers of the source, in words
+    file: WeightFile  # the source
+    network: Network  # what it becomes
     checked_layers: int | None  # whose geometry agrees with the prototxt; None without one
 
     def __str__(self) -> str:
@@ -43,15 +40,30 @@ class ConvertedModel(os.PathLike[str]):
 
     __fspath__ = __str__
 
+    @property
+    def format(self) -> str:
+        """Return the kind of the source, in words."""
+        return self.file.words
 
-@dataclass(frozen=True)
-class Conversion:
-    """Hold a weight file that was read, and the network that it becomes."""
+    @property
+    def info(self) -> ModelInfo:
+        """Return the facts of the model file."""
+        return self.network.info
 
-    file: WeightFile
-    network: Network
-    out: Path
-    checked_layers: int | None
+    @property
+    def parameters(self) -> int:
+        """Return the number of all weights."""
+        return sum(array.size for array in self.network.weights.values())
+
+    @property
+    def new_layers(self) -> list[str]:
+        """Return the layers that are not in the source: they are random."""
+        return self.network.new_layers
+
+    @property
+    def notes(self) -> list[str]:
+        """Return what was done to the layers of the source, in words."""
+        return self.network.notes
 
 
 def convert(
@@ -73,29 +85,20 @@ def convert(
     filters. Every weight is read back and compared. Raises WeightsError for a file that cannot be read or
     does not fit, OutputError for a file that exists and is not to be overwritten.
     """
-    return write_conversion(
-        plan_conversion(
-            source,
-            out,
-            architecture=architecture,
-            prototxt=prototxt,
-            classes=classes,
-            seed=seed,
-            overwrite=overwrite,
-        )
-    )
+    model = plan_conversion(source, out, architecture, prototxt, classes, seed, overwrite)
+    write_conversion(model)
+    return model
 
 
 def plan_conversion(
     source: str | os.PathLike[str],
     out: str | os.PathLike[str] | None = None,
-    *,
     architecture: str | None = None,
     prototxt: str | os.PathLike[str] | None = None,
     classes: str | os.PathLike[str] | Sequence[str] | None = None,
     seed: int = 0,
     overwrite: bool = False,
-) -> Conversion:
+) -> ConvertedModel:
     """Check the arguments of `convert`, read the file and fit it to its architecture, without TensorFlow."""
     source = Path(source)
     out = Path(f"{source.name.removesuffix('.caffemodel')}.keras" if out is None else out)
@@ -109,41 +112,34 @@ def plan_conversion(
     if isinstance(classes, str | os.PathLike):
         classes = read_classes(Path(classes))
     file = open_weights(source)
-    num_classes = None if classes is None else len(classes)
-    network = fit_weights(file, architecture=architecture, num_classes=num_classes, seed=seed)
-    info = network.info
-    if classes is not None:
-        if network.classes_in_file not in (None, len(classes)):
-            raise WeightsError(
-                f"`classes`: expected {network.classes_in_file} names, as many as the classifier of {file.path} has, "
-                f"got {len(classes)}"
-            )
-        info = dataclasses.replace(info, classes=tuple(classes))
-    provenance = file.source | {"new_layers": network.new_layers, "seed": seed}
-    info = dataclasses.replace(info, provenance=provenance)
+    network = fit_weights(
+        file, architecture=architecture, num_classes=None if classes is None else len(classes), seed=seed
+    )
+    if classes is not None and network.classes_in_file not in (None, len(classes)):
+        raise WeightsError(
+            f"`classes`: expected {network.classes_in_file} names, as many as the classifier of {file.path} has, "
+            f"got {len(classes)}"
+        )
+    names = network.info.classes if classes is None else tuple(classes)
+    provenance = file.source | {"new_layers": network.new_layers, "seed": seed, "sha256": file.sha256}
+    info = dataclasses.replace(network.info, classes=names, provenance=provenance)
     checked_layers = None
     if prototxt is not None:
         definition = read_prototxt(Path(prototxt))
-        agreeing = check_geometry(definition, info.architecture, num_classes=len(info.classes), width=info.width)
-        checked_layers = len(agreeing)
-    return Conversion(file, dataclasses.replace(network, info=info), out, checked_layers)
+        checked_layers = len(check_geometry(definition, info.architecture, num_classes=len(names), width=info.width))
+    return ConvertedModel(out, file, dataclasses.replace(network, info=info), checked_layers)
 
 
-def write_conversion(conversion: Conversion) -> ConvertedModel:
+def write_conversion(model: ConvertedModel) -> None:
     """Write the model file, and read it back to compare every weight."""
-    file, network, out = conversion.file, conversion.network, conversion.out
-    info = dataclasses.replace(network.info, provenance=network.info.provenance | {"sha256": file.sha256})
-    model = build_model(info.architecture, len(info.classes), width=info.width)
-    assign_weights(model, network.weights)
-    save_model(out, model, info)
-    written = open_weights(out).weights
-    for name, array in network.weights.items():
+    info, weights = model.info, model.network.weights
+    built = build_model(info.architecture, len(info.classes), width=info.width)
+    assign_weights(built, weights)
+    save_model(model.path, built, info)
+    written = open_weights(model.path).weights
+    for name, array in weights.items():
         if not np.array_equal(written[name], array):
-            raise WeightsError(f"{out}: {name} reads back with other values than were written; check the disk")
-    parameters = sum(array.size for array in written.values())
-    return ConvertedModel(
-        out, file.words, info, parameters, network.new_layers, network.notes, conversion.checked_layers
-    )
+            raise WeightsError(f"{model.path}: {name} reads back with other values than were written; check the disk")
 
 
 def inspect_weights(path: Path) -> dict[str, Any]:
@@ -157,7 +153,7 @@ def inspect_weights(path: Path) -> dict[str, Any]:
             "name": name,
             "kernel": list(arrays[0].shape),
             "parameters": sum(array.size for array in arrays),
-            "ranges": [_range(array) for array in arrays if array.size],  # of each array
+            "ranges": [[_number(array.min()), _number(array.max())] for array in arrays if array.size],  # of each array
         }
         for name, arrays in arrays_of.items()
     ]
@@ -171,9 +167,9 @@ def inspect_weights(path: Path) -> dict[str, Any]:
     }
 
 
-def _range(array: npt.NDArray[Any]) -> list[float | None]:
-    """Return the smallest and the largest value; None, as JSON has no NaN, where that is not finite."""
-    return [float(value) if np.isfinite(value) else None for value in (array.min(), array.max())]
+def _number(value: np.generic) -> float | None:
+    """Return a number as JSON has it: None where it is not finite."""
+    return float(value) if np.isfinite(value) else None
 
 
 def _becomes(file: WeightFile) -> str:

@@ -57,8 +57,8 @@ def test_conversion_refuses_a_file_that_exists_and_another_number_of_names(tmp_p
 
 
 def test_default_output_is_the_sources_name_in_the_working_directory():
-    assert str(plan_conversion(TINY).out) == "lfov_tiny_v1.keras"
-    assert str(plan_conversion(TINY, "a.KERAS").out) == "a.keras"  # Keras refuses the other
+    assert str(plan_conversion(TINY)) == "lfov_tiny_v1.keras"
+    assert str(plan_conversion(TINY, "a.KERAS")) == "a.keras"  # Keras refuses the other
 
 
 @pytest.mark.tf

@@ -4,8 +4,7 @@ from tiny_weights import weight_file
 
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import ARCHITECTURES
-from deeplabctl.weights.fitting import fit_weights
-from deeplabctl.weights.surgery import decimate
+from deeplabctl.weights.fitting import decimate, fit_weights
 
 
 def test_surgery_keeps_every_third_row_and_column_of_chosen_filters():
