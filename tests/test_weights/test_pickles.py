@@ -47,6 +47,17 @@ def test_python_2_pickle_of_arrays_comes_back_equal(tmp_path):
     assert read_network(tmp_path / "net_weights.ckpt").info.width == 1 / 32
 
 
+def test_python_2_pickle_as_text_comes_back_equal(tmp_path):
+    """Protocol 0, in which Python 2 writes bytes as a text with escapes."""
+    values = np.float32([-1.5, 3e-5, 7.25]).reshape(1, 1, 1, 3)
+    data = "".join(f"\\x{byte:02x}" for byte in values.tobytes())
+    dtype = "cnumpy\ndtype\np8\n(S'f4'\np9\nI0\nI1\ntp10\nRp11\n(I3\nS'<'\np12\nNNNI-1\nI-1\nI0\ntp13\nb"
+    array = "cnumpy.core.multiarray\n_reconstruct\np1\n(cnumpy\nndarray\np2\n(I0\ntp3\nS'b'\np4\ntp5\nRp6\n"
+    array += f"(I1\n(I1\nI1\nI1\nI3\ntp7\n{dtype}I00\nS'{data}'\np14\ntp15\nb"
+    (tmp_path / "w").write_text(f"(dp0\nS'conv/w'\np16\n{array}s.")
+    np.testing.assert_array_equal(read_weights(tmp_path / "w")["conv/kernel"], values)
+
+
 @pytest.mark.parametrize("protocol", range(6))
 def test_pickle_of_any_protocol_comes_back_equal(tmp_path, protocol):
     (tmp_path / "w").write_bytes(pickle.dumps(tiny_variables(), protocol))

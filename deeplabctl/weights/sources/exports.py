@@ -46,7 +46,7 @@ class Export(WeightFile):
         Raises WeightsError for a file that another program wrote or changed, and for a damaged one.
         """
         try:
-            text, checksums = self.read_facts()
+            text, checksums = self._read_facts()
         except OSError as error:
             raise WeightsError(f"weights {self.path}: cannot be read ({error.strerror or error})") from None
         if text is None:
@@ -66,13 +66,19 @@ class Export(WeightFile):
                 )
         return info
 
+    def write_facts(self, info: ModelInfo) -> ModelInfo:
+        """Write facts in place of those that the file has; returns them with the checksums of the graph."""
+        assert info.export is not None
+        info = dataclasses.replace(info, export=dataclasses.replace(info.export, sha256=self._read_facts()[1]))
+        self._write_facts(info.to_json())
+        return info
+
     @abstractmethod
-    def read_facts(self) -> tuple[bytes | None, dict[str, str]]:
+    def _read_facts(self) -> tuple[bytes | None, dict[str, str]]:
         """Return the text of the facts, if there are any, and the checksums of the other parts by their names."""
 
     @abstractmethod
-    def write_facts(self, text: str) -> None:
-        """Write the text of facts in place of those that the file has."""
+    def _write_facts(self, text: str) -> None: ...
 
 
 class SavedModel(Export):
@@ -85,8 +91,7 @@ class SavedModel(Export):
         """Tell whether it is a folder with a graph."""
         return is_saved_model(start.path)
 
-    def read_facts(self) -> tuple[bytes | None, dict[str, str]]:
-        """Read the facts, and the checksums of all files that are not hidden."""
+    def _read_facts(self) -> tuple[bytes | None, dict[str, str]]:
         facts, checksums = self.path / _ASSETS / INFO_ENTRY, {}
         for path in sorted(self.path.rglob("*")):
             if path.is_file() and path != facts and not path.name.startswith("."):  # .DS_Store
@@ -99,8 +104,7 @@ class SavedModel(Export):
             raise damaged(self.path, ValueError(f"{INFO_ENTRY} of {facts.stat().st_size} bytes"))
         return facts.read_bytes(), checksums
 
-    def write_facts(self, text: str) -> None:
-        """Write the facts."""
+    def _write_facts(self, text: str) -> None:
         (self.path / _ASSETS).mkdir(exist_ok=True)
         (self.path / _ASSETS / INFO_ENTRY).write_text(text, "utf-8")
 
@@ -108,13 +112,11 @@ class SavedModel(Export):
 class _GraphFile(Export):
     """Hold a file that begins with the graph and ends with the facts."""
 
-    def read_facts(self) -> tuple[bytes | None, dict[str, str]]:
-        """Read the facts, and the checksum of the graph."""
+    def _read_facts(self) -> tuple[bytes | None, dict[str, str]]:
         size, text = self._ending()
         return text, {"graph": hashlib.sha256(WireFile(self.path).buffer[:size]).hexdigest()}
 
-    def write_facts(self, text: str) -> None:
-        """Write the facts after the graph."""
+    def _write_facts(self, text: str) -> None:
         if (size := self._ending()[0]) is not None:
             with self.path.open("r+b") as file:
                 file.truncate(size)
@@ -202,10 +204,7 @@ EXPORTS: dict[ExportFormat, type[Export]] = {kind.format: kind for kind in (Save
 def write_facts(path: Path, info: ModelInfo) -> ModelInfo:
     """Write facts into an exported file, in place of those that it has; returns them with the graph's checksums."""
     assert info.export is not None
-    file = EXPORTS[info.export.format](path)
-    info = dataclasses.replace(info, export=dataclasses.replace(info.export, sha256=file.read_facts()[1]))
-    file.write_facts(info.to_json())
-    return info
+    return EXPORTS[info.export.format](path).write_facts(info)
 
 
 def is_saved_model(path: Path) -> bool:

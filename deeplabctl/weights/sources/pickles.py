@@ -1,16 +1,15 @@
 """Read pickles without calling anything that they name: their structure, and the arrays of weight pickles.
 
-Python's own unpickler calls functions, and trusts lengths and numbers in the file. This one only puts values together:
-what the pickle would call is returned as a `Built` for the caller to look at.
+What the pickle would call is returned as a `Built` for the caller to look at.
 """
 
 from __future__ import annotations
 
-import codecs
 import mmap
+import pickle
 import pickletools
 import re
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Set
 from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
@@ -38,6 +37,10 @@ class Named(NamedTuple):
         """Return the name, its module first."""
         return f"{self.module}.{self.name}"[:120]
 
+    def __call__(self, *arguments: Any) -> Built:
+        """Return what a call would be; nothing is called."""
+        return Built(self, arguments)
+
 
 class Built:
     """Hold what the pickle would build: a function, its arguments, and the items and the state that are set then."""
@@ -47,6 +50,14 @@ class Built:
         self.arguments = arguments
         self.items: dict[Any, Any] = {}
         self.state: Any = None
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Keep an item."""
+        self.items[key] = value
+
+    def __setstate__(self, state: Any) -> None:
+        """Keep the state."""
+        self.state = state
 
 
 # The functions that pickled arrays need, under the module names of numpy 1 and 2.
@@ -76,7 +87,7 @@ class WeightPickle(WeightFile):
                 loaded = {name: _array(value) for name, value in loaded.items()}
         except OSError as error:
             raise WeightsError(f"weights {self.path}: cannot be read ({error.strerror})") from None
-        except (PickleError, ValueError, TypeError, IndexError, AttributeError, OverflowError, MemoryError) as error:
+        except (PickleError, ValueError, TypeError, IndexError, AttributeError, MemoryError) as error:
             reason = str(error) or type(error).__name__
             raise WeightsError(f"weights {self.path}: the pickle is refused: {reason[:300]}") from None
         if not isinstance(loaded, dict) or not all(isinstance(value, np.ndarray) for value in loaded.values()):
@@ -113,19 +124,16 @@ def mapped(file: BinaryIO) -> mmap.mmap:
     return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-class _Mark:
-    pass
-
-
-_MARK = _Mark()
-_OPERATIONS = {operation.code: operation for operation in pickletools.opcodes}
-_EMPTY: dict[str, Callable[[], Any]] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_VALUES = {
-    "BININT", "BININT1", "BININT2", "INT", "LONG", "LONG1", "LONG4", "BINFLOAT", "FLOAT", "BINUNICODE",
-    "SHORT_BINUNICODE", "BINUNICODE8", "UNICODE", "BINSTRING", "SHORT_BINSTRING", "STRING", "BINBYTES",
-    "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8",
+# The operations that put values together; none of the others, such as those that create objects, is carried out.
+_OPERATIONS = {
+    "MARK", "STOP", "NONE", "NEWTRUE", "NEWFALSE", "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4",
+    "FLOAT", "BINFLOAT", "STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE",
+    "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8", "EMPTY_DICT", "EMPTY_LIST", "EMPTY_TUPLE",
+    "DICT", "LIST", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "APPEND", "APPENDS", "SETITEM", "SETITEMS", "PUT", "BINPUT",
+    "LONG_BINPUT", "MEMOIZE", "GET", "BINGET", "LONG_BINGET", "GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD", "BINPERSID",
+    "PROTO", "FRAME",
 }  # fmt: skip
+_NAMES = {ord(operation.code): operation.name for operation in pickletools.opcodes}
 
 
 def read_pickle(
@@ -137,131 +145,55 @@ def read_pickle(
     stand `Named` and `Built`. ``persistent`` turns what it names as stored elsewhere into a value. Raises PickleError
     for a pickle that is damaged, or that mentions anything else.
     """
-    reader = _Reader(allowed, persistent)
     try:
-        for count, (operation, argument) in enumerate(_operations(cast(BinaryIO, stream))):
-            if count > _MOST_OPERATIONS:
-                raise PickleError("it is too long for a file of weights")
-            reader.apply(operation, argument)
-    except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError, StopIteration) as error:
+        return _Unpickler(cast(BinaryIO, stream), allowed, persistent).load()
+    except PickleError:
+        raise
+    except Exception as error:  # a damaged pickle can raise anything
         raise PickleError(f"the pickle is damaged ({str(error)[:120] or type(error).__name__})") from None
-    return reader.result
 
 
-def _operations(stream: BinaryIO) -> Iterator[tuple[str, Any]]:
-    """Yield names and arguments up to the end, as pickletools.genops does, which refuses Python 2's bytes in STRING."""
-    name = ""
-    while name != "STOP":
-        code = stream.read(1).decode("latin-1")
-        if code not in _OPERATIONS:
-            raise ValueError(f"expected an operation, got {code!r}")
-        operation = _OPERATIONS[code]
-        name = operation.name
-        if name == "STRING":
-            yield name, codecs.escape_decode(stream.readline().strip()[1:-1])[0].decode("latin-1")
-        else:
-            yield name, operation.arg.reader(stream) if operation.arg else None
+class _Operations(dict[int, Any]):
+    """Look up operations: only those that put values together, and not too many."""
+
+    left = _MOST_OPERATIONS
+
+    def __getitem__(self, code: int) -> Any:
+        self.left -= 1
+        if self.left < 0:
+            raise PickleError("it is too long for a file of weights")
+        if code in _NAMES and _NAMES[code] not in _OPERATIONS:
+            raise PickleError(f"it asks for the operation {_NAMES[code]}, which a file of weights does not need")
+        return super().__getitem__(code)
 
 
-class _Reader:
-    """Apply the operations of a pickle to a stack."""
+class _Unpickler(pickle._Unpickler):
+    """Carry out a pickle's operations with `Named` in place of what it names, so that calling that makes a `Built`.
 
-    def __init__(self, allowed: Set[tuple[str, str]], persistent: Callable[[Any], Any] | None) -> None:
+    Python's own unpickler in C would allocate what a damaged file claims; this is its twin in Python.
+    """
+
+    def __init__(
+        self, stream: BinaryIO, allowed: Set[tuple[str, str]], persistent: Callable[[Any], Any] | None
+    ) -> None:
+        super().__init__(stream, encoding="latin1")
         self._allowed, self._persistent = allowed, persistent
-        self._stack: list[Any] = []
-        self._memo: dict[int, Any] = {}
-        self.result: Any = None
+        self.dispatch = _Operations(self.dispatch | {pickle.BYTEARRAY8[0]: _load_bytes})  # type: ignore[misc]
 
-    def apply(self, name: str, argument: Any) -> None:
-        """Apply an operation."""
-        stack = self._stack
-        if name in _VALUES:
-            stack.append(argument)
-        elif name in _EMPTY:
-            stack.append(_EMPTY[name]())
-        elif name in _CONSTANTS:
-            stack.append(_CONSTANTS[name])
-        elif name == "MARK":
-            stack.append(_MARK)
-        elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
-            self._memo[int(argument)] = stack[-1]
-        elif name == "MEMOIZE":
-            self._memo[len(self._memo)] = stack[-1]
-        elif name in ("GET", "BINGET", "LONG_BINGET"):
-            stack.append(self._memo[int(argument)])
-        elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
-            stack[-int(name[-1]) :] = [_tuple(stack[-int(name[-1]) :])]
-        elif name == "TUPLE":
-            stack.append(_tuple(self._after_mark()))
-        elif name == "LIST":
-            stack.append(self._after_mark())
-        elif name == "DICT":
-            pairs = self._after_mark()
-            stack.append({})
-            self._set(pairs)
-        elif name == "APPENDS":
-            values = self._after_mark()
-            stack[-1].extend(values)
-        elif name == "APPEND":
-            value = stack.pop()
-            stack[-1].append(value)
-        elif name == "SETITEMS":
-            self._set(self._after_mark())
-        elif name == "SETITEM":
-            value, key = stack.pop(), stack.pop()
-            self._set([key, value])
-        elif name == "STOP":
-            self.result = stack.pop()
-        elif name not in ("PROTO", "FRAME"):
-            self._build(name, argument)
-
-    def _after_mark(self) -> list[Any]:
-        """Remove the last mark and the values after it, and return those."""
-        at = next(index for index in reversed(range(len(self._stack))) if self._stack[index] is _MARK)
-        values = self._stack[at + 1 :]
-        del self._stack[at:]
-        return values
-
-    def _set(self, pairs: list[Any]) -> None:
-        """Set keys and values, one after the other, in what is then the last on the stack."""
-        target = self._stack[-1]
-        items = target.items if isinstance(target, Built) else target
-        if not isinstance(items, dict):
-            raise PickleError("the pickle is damaged (items are set in what has none)")
-        for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-            items[key] = value
-
-    def _build(self, name: str, argument: Any) -> None:
-        """Apply an operation that names a function, a class or a storage."""
-        stack = self._stack
-        if name == "GLOBAL":
-            stack.append(self._named(*str(argument).split(" ", 1)))
-        elif name == "STACK_GLOBAL":
-            attribute, module = stack.pop(), stack.pop()
-            stack.append(self._named(module, attribute))
-        elif name == "REDUCE":
-            arguments, function = stack.pop(), stack.pop()
-            if not isinstance(function, Named) or not isinstance(arguments, tuple):
-                raise PickleError(f"it asks to call {str(function)[:120]}, which a file of weights does not need")
-            stack.append(Built(function, arguments))
-        elif name == "BUILD":
-            state = stack.pop()
-            if not isinstance(stack[-1], Built):
-                raise PickleError("it asks to change an object, which a file of weights does not need")
-            stack[-1].state = state
-        elif name == "BINPERSID" and self._persistent is not None:
-            stack.append(self._persistent(stack.pop()))
-        else:
-            raise PickleError(f"it asks for the operation {name}, which a file of weights does not need")
-
-    def _named(self, module: Any, name: Any) -> Named:
+    def find_class(self, module: str, name: str) -> Named:
+        """Return a name in place of a function or class."""
         named = Named(str(module), str(name))
         if named not in self._allowed:
             raise PickleError(f"it asks to call {named}, which a file of weights does not need")
         return named
 
+    def persistent_load(self, pid: Any) -> Any:
+        """Return what stands for a value that is stored elsewhere."""
+        if self._persistent is None:
+            raise PickleError("it asks for a value outside, which a file of weights does not need")
+        return self._persistent(pid)
 
-def _tuple(values: list[Any]) -> tuple[Any, ...]:
-    if any(value is _MARK for value in values):
-        raise PickleError("the pickle is damaged (a mark inside a tuple)")
-    return tuple(values)
+
+def _load_bytes(unpickler: Any) -> None:
+    """Read BYTEARRAY8, for which the original makes room before it reads."""
+    unpickler.append(unpickler.read(int.from_bytes(unpickler.read(8), "little")))
