@@ -59,7 +59,7 @@ def main() -> None:
             training.train_plan(
                 plan, run, lambda event: isinstance(event, Trained) and events.append((time.perf_counter(), event))
             )
-            segmenter = Segmenter.from_network(read_network(run.best), PredictionSettings("paper"))
+            segmenter = Segmenter.from_network(read_network(run.path / "best.keras"), PredictionSettings("paper"))
     step = statistics.median(TimedStep.seconds[2:])
     loop = statistics.median(later[0] - earlier[0] for earlier, later in itertools.pairwise(events[1:]))
     print(f"step at width 1.0, crop 321, batch {BATCH}: {step:.2f} s, the first {TimedStep.seconds[0]:.1f} s")

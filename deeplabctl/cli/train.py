@@ -193,14 +193,13 @@ def _train(planned: PlannedTraining, worker: Worker | None, report: Reporter) ->
 def _with_auto_precision(planned: PlannedTraining) -> PlannedTraining:
     """Let $DEEPLABCTL_AUTO_PRECISION say what "auto" stands for, instead of what is fastest on this machine."""
     from deeplabctl.network.keras_model import POLICIES
-    from deeplabctl.training.plan import with_precision
 
     wanted = os.environ.get("DEEPLABCTL_AUTO_PRECISION")
     if not wanted or planned.plan.recipe.run.precision != "auto":
         return planned
     if wanted not in POLICIES:
         raise RunError(f"$DEEPLABCTL_AUTO_PRECISION: expected {', '.join(POLICIES)}, got {wanted!r}")
-    return replace(planned, plan=with_precision(planned.plan, wanted))
+    return replace(planned, plan=planned.plan.with_settings(run={"precision": wanted}))
 
 
 def _strategy(wanted: str, worker: Worker | None) -> str:

@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tokenize import TokenError
@@ -57,7 +57,7 @@ class Progress:
     validations_without_gain: int = 0
 
     def add_validation(self, scores: dict[str, Any]) -> bool:
-        """Take the scores of a validation at this step; tell whether they are the best so far, by mean IoU."""
+        """Count a validation at this step; return whether its scores are the best so far, by mean IoU."""
         if self.best is not None and not (scores["miou"] or 0.0) > (self.best["miou"] or 0.0):
             self.validations_without_gain += 1
             return False
@@ -95,14 +95,12 @@ class Checkpoint:
         """Read a checkpoint; raises RunError for a damaged one."""
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-                if any(
-                    entry.compress_type for entry in stored.zip.infolist()
-                ):  # what is read is no larger than the file
+                if any(entry.compress_type for entry in stored.zip.infolist()):  # it could exceed the memory
                     raise ValueError("compressed entries")
                 facts = json.loads(str(stored["__facts__"]))
                 arrays = {name: stored[name] for name in stored.files if name != "__facts__"}
             counters = facts[_COUNTERS]
-            if "settled" in counters:  # the name of ``validated`` in the first checkpoints
+            if "settled" in counters:  # what the first checkpoints call ``validated``
                 counters["validated"] = counters.pop("settled")
             checkpoint = cls(**facts | {_COUNTERS: Progress(**counters), "arrays": arrays})
             _check_types(checkpoint.progress, _COUNTER_TYPES)
@@ -150,9 +148,9 @@ def _step(path: Path) -> int:
 
 
 def fingerprint(samples: Sequence[Sample], facts: Iterable[LabelFacts]) -> dict[str, Any]:
-    """Return what tells a split from a changed one: its count, and a hash of ids, image sizes and labelled pixels.
+    """Return what identifies a split: its count, and a hash of ids, image sizes and labelled pixels.
 
-    It holds for a copy elsewhere too.
+    A copy elsewhere has the same.
     """
     digest = hashlib.sha256()
     for sample, fact in zip(samples, facts, strict=True):
@@ -168,40 +166,38 @@ def check_same_training(checkpoint: Checkpoint, recipe: Recipe, data: dict[str, 
     on them.
     """
     may_change = _MAY_CHANGE if recipe.solver.policy == "poly" else (*_MAY_CHANGE, "solver.steps")
-    wanted = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    # An older version's checkpoint lacks the settings that came later: it was trained with their defaults.
+    old = _by_name(dataclasses.asdict(Recipe())) | _by_name(checkpoint.recipe)
+    new = _by_name(dataclasses.asdict(recipe))
     differing = [
-        f"{name} (was {old!r}, now {new!r})"
-        for name, old, new in _differences(_with_defaults(checkpoint.recipe), wanted)
-        if not name.startswith(may_change)
+        f"{name} (was {old.get(name)!r}, now {new.get(name)!r})"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name) and not name.startswith(may_change)
     ]
     if differing:
         raise RunError(
             f"run directory {where}: the recipe is not that of the run: {', '.join(differing)}; resume without these "
             "changes, or start a new training from its weights (`init`)"
         )
-    for split, old in checkpoint.fingerprint.items():
-        if (new := data[split]) != old:
-            counts = f"{old['images']} images, got {new['images']}" if old["images"] != new["images"] else "same files"
+    for split, before in checkpoint.fingerprint.items():
+        if (now := data[split]) != before:
+            same = before["images"] == now["images"]
+            found = "the same files, got others" if same else f"{before['images']} images, got {now['images']}"
             raise RunError(
                 f"data set {recipe.data.root}: split {split} has changed since step {checkpoint.progress.step} of the "
-                f"run: expected {counts}{'' if 'got' in counts else ', got others'}; restore the data, or "
-                "start a new training from the run's weights (`init`)"
+                f"run: expected {found}; restore the data, or start a new training from the run's weights (`init`)"
             )
 
 
-def _with_defaults(stored: dict[str, Any]) -> dict[str, Any]:
-    """Return a checkpoint's recipe with the settings that it lacks, as an older version wrote it."""
-    defaults = json.loads(json.dumps(dataclasses.asdict(Recipe())))
+def _by_name(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a recipe by their names "section.key", as JSON holds them."""
+    sections = json.loads(json.dumps(recipe)).items()
     return {
-        section: defaults.get(section, {}) | values if isinstance(values, dict) else values
-        for section, values in stored.items()
+        name: value
+        for section, values in sections
+        for name, value in (
+            ((f"{section}.{key}", value) for key, value in values.items())
+            if isinstance(values, dict)
+            else [(section, values)]
+        )
     }
-
-
-def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    for key in sorted(old.keys() | new.keys()):
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, dict) and isinstance(after, dict):
-            yield from _differences(before, after, f"{prefix}{key}.")
-        elif before != after:
-            yield f"{prefix}{key}", before, after

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _ORDER, _AUGMENT = 1, 2
 
 
+@dataclass
 class TrainingPipeline:
     """Deliver the batches of a training.
 
@@ -31,33 +33,19 @@ class TrainingPipeline:
     functions of (seed, p): epochs are shuffled one by one, batches run over their ends, as Caffe's do.
     """
 
-    def __init__(
-        self,
-        samples: Sequence[Sample],
-        settings: Augment,
-        *,
-        batch_size: int,
-        seed: int,
-        num_classes: int = IGNORE_LABEL,
-    ) -> None:
-        self.samples = samples
-        self.settings = settings
-        self.batch_size = batch_size
-        self.seed = seed
-        self.num_classes = num_classes
-        self._failure: DeepLabError | None = None
+    samples: Sequence[Sample]
+    settings: Augment
+    batch_size: int
+    seed: int
+    num_classes: int = IGNORE_LABEL
+    _failure: DeepLabError | None = field(default=None, init=False)
 
     @classmethod
     def of(cls, plan: Plan) -> Self:
         """Return the pipeline of a planned training."""
         recipe = plan.recipe
-        return cls(
-            plan.samples,
-            recipe.augment,
-            batch_size=recipe.solver.batch_size * recipe.solver.accumulate,
-            seed=recipe.run.seed,
-            num_classes=len(plan.dataset.classes),
-        )
+        batch_size = recipe.solver.batch_size * recipe.solver.accumulate
+        return cls(plan.samples, recipe.augment, batch_size, recipe.run.seed, len(plan.dataset.classes))
 
     def sample_at(self, position: int) -> Sample:
         """Return the sample at a position of the stream."""

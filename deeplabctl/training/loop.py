@@ -20,7 +20,7 @@ from deeplabctl.training.checkpoint import Checkpoint, Progress
 from deeplabctl.training.cluster import Cluster, best_precision, check_workers_agree
 from deeplabctl.training.input_pipeline import TrainingPipeline
 from deeplabctl.training.optimizers import learning_rate
-from deeplabctl.training.plan import Plan, with_precision
+from deeplabctl.training.plan import Plan
 from deeplabctl.training.recorder import Recorder
 from deeplabctl.training.run_directory import RunDirectory
 from deeplabctl.training.signals import TrainingStopped
@@ -69,7 +69,7 @@ def train_plan(
         run.record(device=cluster.device, expect=asdict(plan.expect) if plan.expect else None, **facts)
     if plan.recipe.run.precision == "auto":
         best = best_precision(cluster.gpus)
-        plan = with_precision(plan, best if can_compute(best) else "float32")
+        plan = plan.with_settings(run={"precision": best if can_compute(best) else "float32"})
         if run is not None:
             run.write_recipe(plan.recipe)
     elif not can_compute(plan.recipe.run.precision):
@@ -269,7 +269,7 @@ class _Training:
             seconds_left=(solver.steps - done) * averages.step_seconds + validations * self.validator.seconds,
             logged=done % settings.log_every == 0 or done in (1, solver.steps),
         )
-        self.progress.losses = averages.losses
+        self.progress.losses = list(averages.losses)
         if event.logged:
             self.recorder.step(event)
         self.report(event)
@@ -279,7 +279,7 @@ class StepAverages:
     """Average the losses and times of the last ``window`` steps; ``losses`` are those before a resumption."""
 
     def __init__(self, window: int, losses: Sequence[float]) -> None:
-        self._losses = deque(losses, maxlen=window)
+        self.losses = deque(losses, maxlen=window)
         self._waits: deque[float] = deque(maxlen=max(20, window))
         self._seconds: deque[float] = deque(maxlen=max(20, window))
         self._compiled = False
@@ -293,19 +293,14 @@ class StepAverages:
             self._waits.clear()
             self._seconds.clear()
         self._compiled = compiles
-        self._losses.append(loss)
+        self.losses.append(loss)
         self._waits.append(waited)
         self._seconds.append(seconds)
 
     @property
-    def losses(self) -> list[float]:
-        """Return the losses of the last steps."""
-        return list(self._losses)
-
-    @property
     def loss(self) -> float:
         """Return the mean loss."""
-        return sum(self._losses) / len(self._losses)
+        return sum(self.losses) / len(self.losses)
 
     @property
     def step_seconds(self) -> float:

@@ -61,6 +61,10 @@ class Plan:
     expect: Expect | None  # the score of the recipe, where none of its settings was changed
     recipe_name: str | None = None  # a packaged recipe or a file; None for the stored one of a resumed run
 
+    def with_settings(self, **sections: Mapping[str, Any]) -> Plan:
+        """Return a plan with some settings of its recipe changed, by section."""
+        return dataclasses.replace(self, recipe=self.recipe.with_settings(**sections))
+
     def class_weights(self) -> list[float]:
         """Return the weight of each class in the loss: as the recipe gives them, or by the set's frequencies."""
         given, num_classes = self.recipe.solver.class_weights, len(self.dataset.classes)
@@ -111,7 +115,7 @@ def plan_training(
     ``overrides`` and ``options`` change its settings (see `read_recipe`); ``default_data`` is the data set where they
     name none. Raises DeepLabError for anything that would stop or silently spoil the training.
     """
-    overrides, options = list(overrides), dict(options or {})
+    overrides, options = list(overrides), _given(options)
     if setting_of("solver.steps", overrides, options) is not None:
         if setting_of("run.time", overrides, options) is not None:
             raise RecipeError("`steps` and `time`: expected one of them, got both; the time sets the number of steps")
@@ -125,9 +129,7 @@ def plan_training(
         draft = read_recipe(name, overrides, options)
         dataset = open_dataset(draft.data.root or default_data, report)
     recipe = _resolve(draft, dataset, explicit_width=setting_of("model.width", overrides, options) is not None)
-    unchanged = not overrides and not any(
-        value not in (None, "") and key not in _SAME_SCORE for key, value in options.items()
-    )
+    unchanged = not overrides and not any(value != "" and key not in _SAME_SCORE for key, value in options.items())
     return dataclasses.replace(_check_data(recipe, dataset, unchanged, report), recipe_name=name)
 
 
@@ -144,7 +146,7 @@ def plan_resume(
     ``name``, ``overrides`` and ``options`` may repeat those of the run. Raises RunError for settings or data that would
     make it another training.
     """
-    overrides, options = list(overrides), options or {}
+    overrides, options = list(overrides), _given(options)
     stored = read_recipe(str(run / RECIPE))
     if setting_of("run.time", overrides, options) is not None and not stored.run.time:
         raise RunError("`time`: a resumed run keeps its number of steps; leave it out")
@@ -162,29 +164,24 @@ def plan_resume(
             recipe = recipe.with_settings(model={"init": _resolved_init(recipe.model.init)})
         dataset = open_dataset(recipe.data.root, report)
         plan = _check_data(recipe.with_settings(data={"root": name_or_path(dataset)}), dataset, False, report)
-        if (
-            not overrides
-            and not any(value is not None for value in options.values())
-            and (expect := run_facts(run).get("expect"))
-        ):
+        if not overrides and not options and (expect := run_facts(run).get("expect")):
             plan = dataclasses.replace(plan, expect=Expect(**expect))
     if plan.recipe.run.precision == "auto":
-        plan = dataclasses.replace(plan, recipe=plan.recipe.with_settings(run={"precision": stored.run.precision}))
+        plan = plan.with_settings(run={"precision": stored.run.precision})
     checkpoint = last_checkpoint(run / CHECKPOINTS, report)
     if checkpoint is not None:
         check_same_training(checkpoint, plan.recipe, plan.fingerprint, run)
     return plan, checkpoint
 
 
-def with_precision(plan: Plan, precision: str) -> Plan:
-    """Return the plan with its number format."""
-    return dataclasses.replace(plan, recipe=plan.recipe.with_settings(run={"precision": precision}))
+def _given(options: Mapping[str, object] | None) -> dict[str, object]:
+    return {name: value for name, value in (options or {}).items() if value is not None}
 
 
 def _chosen_at_first(recipe: Recipe, stored: Recipe, timed: bool) -> dict[str, object]:
-    """Return what a recipe leaves to the data set or to a timing, as a run that began with it chose it.
+    """Return what a recipe leaves to the data set or to a timing, with the values of a run that began with it.
 
-    ``timed`` tells that the run was, which its options asked for where the recipe does not.
+    ``timed`` tells that the number of steps was timed, which an option may ask for where the recipe does not.
     """
     if stored.run.time:  # the run ended before it was timed
         return {"run.time": stored.run.time}
@@ -221,7 +218,7 @@ def _check_data(recipe: Recipe, dataset: Dataset, unchanged: bool, report: Repor
 
 
 def _fitted(plan: Plan, report: Reporter) -> Plan:
-    """Return a plan with what its recipe leaves to the data set: crop size, and steps unless they wait for a timing."""
+    """Return a plan with what its recipe leaves to the data set: crop size, and steps unless they will be timed."""
     recipe, chosen = plan.recipe, []
     if recipe.augment.crop_size == AUTO:
         recipe = with_crop_size(recipe, plan.facts)
@@ -241,12 +238,9 @@ def _fitted(plan: Plan, report: Reporter) -> Plan:
 def _resolve(recipe: Recipe, dataset: Dataset, explicit_width: bool) -> Recipe:
     """Fill in what the recipe leaves to the data set and to its initial weights."""
     init = recipe.model.init or (RANDOM if is_shapes(dataset) else IMAGENET)
-    width = recipe.model.width
-    if init not in (RANDOM, IMAGENET):
-        init = _resolved_init(init)
-        width = start_width(init, recipe.model.architecture, width if explicit_width else None)
-    else:
-        width = start_width(init, recipe.model.architecture, width)
+    keeps_width = explicit_width or init in (RANDOM, IMAGENET)
+    init = _resolved_init(init)
+    width = start_width(init, recipe.model.architecture, recipe.model.width if keeps_width else None)
     split = recipe.data.split or dataset.training_split
     pad = recipe.eval.pad if recipe.eval.pad != "auto" else "paper" if dataset.is_voc else "tight"
     return recipe.with_settings(

@@ -162,25 +162,6 @@ class RunDirectory:
                 self.record(status=status, error=None if error is None else f"{kind.__name__ if kind else ''}: {error}")
         self._lock.close()
 
-    @property
-    def best(self) -> Path:
-        """Return the path of the best model."""
-        return self.path / BEST
-
-    @property
-    def last(self) -> Path:
-        """Return the path of the last model."""
-        return self.path / LAST
-
-    @property
-    def checkpoints(self) -> Path:
-        """Return the folder of the checkpoints."""
-        return self.path / CHECKPOINTS
-
-    def preview(self, step: int) -> Path:
-        """Return the path of a step's preview."""
-        return self.path / PREVIEWS / f"step-{step:06d}.png"
-
     def record(self, **facts: Any) -> None:
         """Add facts to run.json."""
         self._facts |= facts

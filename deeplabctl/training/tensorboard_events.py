@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ class TensorBoardEvents:
     """
 
     def __init__(self, run: RunDirectory, first_step: int) -> None:
-        """Begin at a step: TensorBoard drops what it has of this one and later ones, of a run that is resumed."""
+        """Begin at a step: of a resumed run, TensorBoard drops what it has of this step and later ones."""
         self._run = run
         self._writer: Any = None
         if importlib.util.find_spec("tensorboard"):
@@ -36,26 +36,17 @@ class TensorBoardEvents:
                     _write_start(folder, first_step)
                 self._writer = tf.summary.create_file_writer(str(folder))
 
-    def scalars(self, kind: str, values: dict[str, Any]) -> None:
-        """Write the numbers among some values under their names, at their step."""
-        if self._writer is None:
-            return
-        import tensorflow as tf
-
-        with self._give_up_on_errors(), self._writer.as_default(step=values["step"]):
-            for name, value in values.items():
-                if name not in ("step", "seconds_left") and isinstance(value, int | float):
-                    tf.summary.scalar(f"{kind}/{name}", float(value))
-            self._writer.flush()
-
-    def picture(self, step: int, picture: Image) -> None:
-        """Write a picture (H, W, 3) uint8 RGB."""
+    def write(self, step: int, scalars: Mapping[str, float], preview: Image | None = None) -> None:
+        """Write numbers and a preview (H, W, 3) uint8 RGB of a step."""
         if self._writer is None:
             return
         import tensorflow as tf
 
         with self._give_up_on_errors(), self._writer.as_default(step=step):
-            tf.summary.image("preview", picture[None])
+            for name, value in scalars.items():
+                tf.summary.scalar(name, value)
+            if preview is not None:
+                tf.summary.image("preview", preview[None])
             self._writer.flush()
 
     @contextmanager
@@ -73,9 +64,9 @@ class TensorBoardEvents:
 def _write_start(folder: Path, step: int) -> None:
     """Write the event at which TensorBoard drops the events of a step and of later ones.
 
-    It is in a file of its own, as writers of TensorFlow 2 have none for it. TensorBoard reads the files in the order of
-    their names, and TensorFlow's names begin with the same time and go on. It drops nothing at the first start that it
-    reads, so there are two.
+    It is in a file of its own, as TensorFlow 2's writers cannot write it. TensorBoard reads the files in the order of
+    their names, and TensorFlow's names begin with the same time and are longer. It drops nothing at the first start
+    that it reads, so there are two.
     """
     import tensorflow as tf
 

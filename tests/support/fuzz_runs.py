@@ -72,7 +72,7 @@ def write_run_to_resume(folder):
     plan = plan_training("shapes", SETTINGS, {"data.root": str(folder / "set")})
     with RunDirectory.create(folder / "run", plan.recipe, "set") as run:
         for step in (2, 4):
-            _checkpoint(step, plan).write(run.checkpoints)
+            _checkpoint(step, plan).write(run.path / "checkpoints")
     shutil.copyfile(make_run(folder / "other") / "metrics.jsonl", folder / "run" / "metrics.jsonl")
     shutil.rmtree(folder / "other")
 

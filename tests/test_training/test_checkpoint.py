@@ -132,7 +132,7 @@ def test_run_without_a_checkpoint_starts_again(plan, tmp_path):
 )
 def test_resuming_with_other_mathematics_is_refused_with_the_setting(plan, tmp_path, setting, named):
     run = a_run(plan, tmp_path / "run")
-    a_checkpoint(plan).write(run.checkpoints)
+    a_checkpoint(plan).write(run.path / "checkpoints")
     with pytest.raises(RunError) as error:
         plan_resume(run.path, None, [setting])
     assert named in str(error.value)
@@ -141,7 +141,7 @@ def test_resuming_with_other_mathematics_is_refused_with_the_setting(plan, tmp_p
 
 def test_recipe_edited_in_the_run_directory_is_refused_too(plan, tmp_path):
     run = a_run(plan, tmp_path / "run")
-    a_checkpoint(plan).write(run.checkpoints)
+    a_checkpoint(plan).write(run.path / "checkpoints")
     path = run.path / "recipe.toml"
     path.write_text(path.read_text().replace("momentum = 0.9", "momentum = 0.8"))
     with pytest.raises(RunError, match=r"solver\.momentum \(was 0\.9, now 0\.8\)"):
@@ -153,7 +153,7 @@ def test_recipe_edited_in_the_run_directory_is_refused_too(plan, tmp_path):
 )
 def test_resuming_with_another_setting_that_changes_no_mathematics_is_fine(plan, tmp_path, setting):
     run = a_run(plan, tmp_path / "run")
-    a_checkpoint(plan).write(run.checkpoints)
+    a_checkpoint(plan).write(run.path / "checkpoints")
     again, checkpoint = plan_resume(run.path, None, [setting])
     assert checkpoint.progress.step == 4
     assert again.recipe != plan.recipe
@@ -163,14 +163,14 @@ def test_more_steps_are_refused_where_the_learning_rate_hangs_on_them(tmp_path):
     options = {"data.root": str(make_dataset(tmp_path / "set")), "model.init": "random"}
     plan = plan_training("paper-v2", [*SETTINGS, "solver.policy=poly"], options)
     run = a_run(plan, tmp_path / "run")
-    a_checkpoint(plan).write(run.checkpoints)
+    a_checkpoint(plan).write(run.path / "checkpoints")
     with pytest.raises(RunError, match=r"solver\.steps \(was 10, now 50\)"):
         plan_resume(run.path, None, ["solver.steps=50"])
 
 
 def test_the_command_line_of_the_run_may_be_given_again(plan, tmp_path):
     run = a_run(plan, tmp_path / "run")
-    a_checkpoint(plan).write(run.checkpoints)
+    a_checkpoint(plan).write(run.path / "checkpoints")
     options = {"data.root": plan.recipe.data.root, "model.init": "random"}
     again, _ = plan_resume(run.path, "paper-v2", SETTINGS, options)
     assert again.recipe.solver == plan.recipe.solver
@@ -178,7 +178,7 @@ def test_the_command_line_of_the_run_may_be_given_again(plan, tmp_path):
 
 def test_moved_data_set_is_found_where_it_is_said_to_be(plan, tmp_path):
     run = a_run(plan, tmp_path / "run")
-    a_checkpoint(plan).write(run.checkpoints)
+    a_checkpoint(plan).write(run.path / "checkpoints")
     (tmp_path / "set").rename(tmp_path / "elsewhere")
     again, _ = plan_resume(run.path, None, (), {"data.root": str(tmp_path / "elsewhere")})
     assert again.recipe.data.root == str(tmp_path / "elsewhere")
@@ -188,7 +188,7 @@ def test_moved_data_set_is_found_where_it_is_said_to_be(plan, tmp_path):
 @pytest.mark.parametrize("change", ["fewer", "label", "order"])
 def test_changed_data_is_refused(plan, tmp_path, split, change):
     run = a_run(plan, tmp_path / "run")
-    a_checkpoint(plan).write(run.checkpoints)
+    a_checkpoint(plan).write(run.path / "checkpoints")
     names = tmp_path / "set" / "ImageSets" / "Segmentation" / f"{split}.txt"
     ids = names.read_text().split()
     if change == "fewer":

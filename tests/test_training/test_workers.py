@@ -152,7 +152,7 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from pathlib import Path
 from deeplabctl.training.cluster import Cluster
-from deeplabctl.training.plan import plan_training, with_precision
+from deeplabctl.training.plan import plan_training
 from deeplabctl.training.run_directory import RunDirectory
 from deeplabctl.training.loop import train_plan
 cluster = Cluster(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
