@@ -185,11 +185,3 @@ def _neighbours(before: int, after: int) -> tuple[npt.NDArray[Any], ...]:
     share = centre - first
     weights = (np.rint(part * 2**_OPENCV_BITS).astype(np.int64) for part in (1 - share, share))
     return first, np.minimum(first + 1, before - 1), *weights
-
-
-def shrink_label(label: Label, stride: int = 8) -> Label:
-    """Shrink (..., 8h - 7, 8w - 7) to (..., h, w) by taking pixel 8i, which lies on cell i of the logits.
-
-    With a smaller stride s, pixel s * i is taken, which lies on cell i of the logits upsampled by 8 / s.
-    """
-    return label[..., ::stride, ::stride]

@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tokenize import TokenError
@@ -31,10 +31,11 @@ from deeplabctl.weights.weight_file import DAMAGED_ZIP
 _KEPT = 2  # checkpoints: the newest, and the one before it in case the disk damages that
 _COUNTERS = "progress"
 
-_COUNTER_TYPES: dict[str, type | UnionType] = {
+# What a checkpoint's facts are, and the counters among them.
+_TYPES: dict[str, type | UnionType] = {
+    "new_layers": list, "recipe": dict, "fingerprint": dict,
     "step": int, "losses": list, "best": dict | None, "best_step": int, "validations_without_gain": int,
 }  # fmt: skip
-_FACT_TYPES: dict[str, type | UnionType] = {"new_layers": list, "recipe": dict, "fingerprint": dict}
 # What numpy raises for the headers of damaged arrays, and for sizes beyond the memory, beside what zipfile does.
 _DAMAGED = (*DAMAGED_ZIP, SyntaxError, TokenError, MemoryError)
 
@@ -103,20 +104,14 @@ class Checkpoint:
             if "settled" in counters:  # what the first checkpoints call ``validated``
                 counters["validated"] = counters.pop("settled")
             checkpoint = cls(**facts | {_COUNTERS: Progress(**counters), "arrays": arrays})
-            _check_types(checkpoint.progress, _COUNTER_TYPES)
-            _check_types(checkpoint, _FACT_TYPES)
+            for name, value in (vars(checkpoint) | vars(checkpoint.progress)).items():
+                if not isinstance(value, _TYPES.get(name, object)):
+                    raise TypeError(f"{name} {value!r}")
             if not all(isinstance(array, np.ndarray) for array in arrays.values()):
                 raise TypeError("an entry that is no array")
         except _DAMAGED as error:
             raise RunError(f"checkpoint {path}: the file is damaged ({type(error).__name__}: {error})") from None
         return checkpoint
-
-
-def _check_types(facts: Any, types: Mapping[str, type | UnionType]) -> None:
-    """Raise TypeError for a fact that no checkpoint has."""
-    for name, type_ in types.items():
-        if not isinstance(value := getattr(facts, name), type_):
-            raise TypeError(f"{name} {value!r}")
 
 
 def last_checkpoint(folder: Path, report: Reporter = silent) -> Checkpoint | None:

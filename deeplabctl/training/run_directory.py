@@ -66,12 +66,16 @@ class RunDirectory:
     ) -> Self:
         """Make a new run directory, ``runs/<date>-<time>-<architecture>-<data>`` unless a path is given.
 
-        Raises RunError if the path is a folder that is not empty (see `check_new_run`) or cannot be written.
+        Raises RunError if the path is not UTF-8, is a folder that is not empty (see `check_new_run`) or cannot be
+        written.
         """
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{recipe.model.architecture}-{data_name}"
         chosen = path or Path("runs", name)
-        for text in (recipe.data.root, str(chosen.absolute())):
-            _check_utf8(text)
+        for folder in (recipe.data.root, str(chosen.absolute())):
+            if any(
+                "\ud800" <= letter <= "\udfff" for letter in folder
+            ):  # no recipe can hold it, nor TensorFlow read it
+                raise RunError(f"{folder}: expected a path in UTF-8 for a training, got other bytes; rename the folder")
         if path is not None:
             check_new_run(path)
         try:
@@ -177,14 +181,6 @@ class RunDirectory:
             raise OutputError(f"cannot write {path}: {error.strerror}") from error
 
 
-def _check_utf8(path: str) -> None:
-    """Raise RunError for a path that no recipe can hold and TensorFlow cannot read."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        raise RunError(f"{path}: expected a path in UTF-8 for a training, got other bytes; rename the folder") from None
-
-
 def find_run(name: str, runs: Path = Path("runs")) -> Path:
     """Return the run directory to resume: a path, or "last" for the newest under ``runs``."""
     if name == "last":
@@ -201,7 +197,7 @@ def find_run(name: str, runs: Path = Path("runs")) -> Path:
 def check_new_run(path: Path) -> None:
     """Raise RunError for a folder in which no new training may start: one runs in it, or it is not empty.
 
-    What a training leaves that was killed before it wrote its recipe does not count.
+    The files of a training that was killed before it wrote its recipe do not count.
     """
     if (path / RECIPE).exists() and (path / _LOCK).exists():
         _lock(path, silent).close()
@@ -258,7 +254,7 @@ def _cannot_be_written(path: Path, error: OSError) -> RunError:
 
 
 def _made(folder: Path) -> bool:
-    """Make a new folder; False if it exists, perhaps since a moment ago."""
+    """Make a new folder; returns False if it exists already."""
     try:
         folder.mkdir(parents=True)
     except FileExistsError:

@@ -8,7 +8,7 @@ from caffe_files import DATA
 from family_files import family
 from PIL import Image, ImageEnhance
 
-from deeplabctl.data.augmentation import Augment, ColorChange, augment, crop, rescale, rescale_as_opencv, shrink_label
+from deeplabctl.data.augmentation import Augment, ColorChange, augment, crop, rescale, rescale_as_opencv
 from deeplabctl.network import preprocess
 
 CASES = ["test65", "test97", "train65_1", "train65_3", "train65_4", "train97_1", "train97_3"]
@@ -25,12 +25,6 @@ def test_crop_pads_and_mirrors_as_caffes_data_layer(case):
     )
     np.testing.assert_array_equal(pixels, expected)
     np.testing.assert_array_equal(cropped, layer[f"{case}/label"][0, 0])
-    np.testing.assert_array_equal(shrink_label(cropped), layer[f"{case}/label_shrink"][0, 0])
-
-
-def test_label_is_shrunk_as_caffes_interp_layer_does():
-    batch = np.load(DATA / "train_batch.npz")
-    np.testing.assert_array_equal(shrink_label(batch["label"]), batch["label_shrink"])
 
 
 def test_preprocess_turns_rgb_into_bgr_and_takes_the_mean():

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from caffe_files import DATA
 
 from deeplabctl.recipe import Solver
 
@@ -26,6 +27,27 @@ def losses_of(share, weights=(1.0, 1.0), labels=(0, 1, 0, 1, 255)):
         tape.watch(logits)
         loss, reported = compute(logits, labels, total)
     return float(loss), float(reported), np.abs(tape.gradient(loss, logits).numpy()).sum(-1).ravel() > 0
+
+
+def compared(labels):
+    """Return the pixels that a loss compares at stride 8: the weight of class c is c + 1, that of void 0."""
+    import tensorflow as tf
+
+    from deeplabctl.training.losses import CrossEntropy
+
+    weights = CrossEntropy(Solver(label_stride=8), range(1, 256), tf.float32).weights(tf.constant(labels))
+    return (weights.numpy() - 1).astype(np.uint8)
+
+
+def test_compared_pixels_are_those_that_caffes_interp_layer_leaves():
+    batch = np.load(DATA / "train_batch.npz")
+    np.testing.assert_array_equal(compared(batch["label"]), batch["label_shrink"])
+
+
+@pytest.mark.parametrize("case", ["test65", "test97", "train65_1", "train65_3", "train65_4", "train97_1", "train97_3"])
+def test_compared_pixels_of_a_crop_are_caffes(case):
+    layer = np.load(DATA / "data_layer_small.npz")
+    np.testing.assert_array_equal(compared(layer[f"{case}/label"][0])[0], layer[f"{case}/label_shrink"][0, 0])
 
 
 def test_half_of_the_valid_pixels_with_the_largest_losses_count():
