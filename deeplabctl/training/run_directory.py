@@ -72,9 +72,7 @@ class RunDirectory:
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{recipe.model.architecture}-{data_name}"
         chosen = path or Path("runs", name)
         for folder in (recipe.data.root, str(chosen.absolute())):
-            if any(
-                "\ud800" <= letter <= "\udfff" for letter in folder
-            ):  # no recipe can hold it, nor TensorFlow read it
+            if folder.encode(errors="ignore").decode() != folder:  # no recipe can hold it, nor can TensorFlow read it
                 raise RunError(f"{folder}: expected a path in UTF-8 for a training, got other bytes; rename the folder")
         if path is not None:
             check_new_run(path)

@@ -36,7 +36,7 @@ def compared(labels):
     from deeplabctl.training.losses import CrossEntropy
 
     weights = CrossEntropy(Solver(label_stride=8), range(1, 256), tf.float32).weights(tf.constant(labels))
-    return (weights.numpy() - 1).astype(np.uint8)
+    return (weights.numpy().astype(int) - 1).astype(np.uint8)
 
 
 def test_compared_pixels_are_those_that_caffes_interp_layer_leaves():
