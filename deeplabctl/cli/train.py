@@ -7,7 +7,7 @@ import shlex
 import signal
 import sys
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +17,7 @@ from deeplabctl import recipes
 from deeplabctl.cli.console import Console
 from deeplabctl.cli.formatting import describe, duration, percent, score_rows
 from deeplabctl.cli.multi_worker import Worker, is_worker_process, limited_wait, run_worker, worker_from_environment
-from deeplabctl.cli.options import DebugOption, JsonOption, Precision, QuietOption, Strategy
+from deeplabctl.cli.options import Precision, Strategy
 from deeplabctl.errors import RunError
 
 if TYPE_CHECKING:
@@ -45,7 +45,10 @@ def _option(panel: str, name: str, text: str) -> Any:
     return typer.Option(name, metavar=metavar or None, help=text, rich_help_panel=panel)
 
 
-def train(
+@dataclass(frozen=True)
+class TrainingOptions:
+    """Hold the options of a training, by the names of `TrainingRequest`."""
+
     data: Annotated[
         str | None,
         _option(
@@ -54,7 +57,7 @@ def train(
             "Data set in VOC layout, or shapes, the built-in one. Default: $DEEPLABCTL_DATA, else "
             "VOCdevkit/VOC2012 in . or ./data, else shapes.",
         ),
-    ] = None,
+    ] = None
     crop_size: Annotated[
         int | None,
         _option(
@@ -62,7 +65,7 @@ def train(
             "--crop-size N",
             "Side of the training crops, a multiple of 8 plus 1, as 321. Default: the recipe's.",
         ),
-    ] = None,
+    ] = None
     init: Annotated[
         str | None,
         _option(
@@ -70,10 +73,10 @@ def train(
             "--init FILE|RUN|imagenet|random",
             "Weights to start from. Default: random for shapes, else imagenet.",
         ),
-    ] = None,
+    ] = None
     width: Annotated[
         float | None, _option("Network", "--width X", "Number of channels relative to the papers' network (1.0).")
-    ] = None,
+    ] = None
     recipe: Annotated[
         str | None,
         _option(
@@ -82,12 +85,12 @@ def train(
             f"Settings of the training: {', '.join(recipes.names())}, or a file. "
             "Default: shapes for that data set, paper-v2 for VOC's classes, else own.",
         ),
-    ] = None,
+    ] = None
     settings: Annotated[
         list[str] | None,
         _option("Training", "--set KEY=VALUE", "Change a setting of the recipe, as solver.power=0.9; may be repeated."),
-    ] = None,
-    steps: Annotated[int | None, _option("Training", "--steps N", "Number of steps.")] = None,
+    ] = None
+    steps: Annotated[int | None, _option("Training", "--steps N", "Number of steps.")] = None
     time: Annotated[
         str | None,
         _option(
@@ -95,16 +98,16 @@ def train(
             "--time TIME",
             "How long the training may take here, as 45m or 1h30m: sets the number of steps, after timing some.",
         ),
-    ] = None,
-    batch_size: Annotated[int | None, _option("Training", "--batch-size N", "Images in a batch.")] = None,
+    ] = None
+    batch_size: Annotated[int | None, _option("Training", "--batch-size N", "Images in a batch.")] = None
     accumulate: Annotated[
         int | None,
         _option("Training", "--accumulate N", "Batches in a step: the gradients of one large batch, in less memory."),
-    ] = None,
-    learning_rate: Annotated[float | None, _option("Training", "--learning-rate X", "Base learning rate.")] = None,
+    ] = None
+    learning_rate: Annotated[float | None, _option("Training", "--learning-rate X", "Base learning rate.")] = None
     seed: Annotated[
         int | None, _option("Training", "--seed N", "Seed of the random numbers: the same seed gives the same weights.")
-    ] = None,
+    ] = None
     precision: Annotated[
         Precision | None,
         _option(
@@ -112,7 +115,7 @@ def train(
             "--precision",
             "Number format of the forward and backward pass. Default: auto, the fastest on this machine.",
         ),
-    ] = None,
+    ] = None
     strategy: Annotated[
         Strategy | None,
         _option(
@@ -120,47 +123,39 @@ def train(
             "--strategy",
             "Devices to train on. Default: auto, all GPUs of this machine, and all machines in $TF_CONFIG.",
         ),
-    ] = None,
+    ] = None
     run_dir: Annotated[
         Path | None,
         _option(
             "Output", "--run-dir DIR", "Folder for this run's results, new or empty. Default: a new one in ./runs."
         ),
-    ] = None,
+    ] = None
     resume: Annotated[
         str | None, _option("Output", "--resume RUN|last", "Continue a run from its last checkpoint.")
-    ] = None,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
-) -> None:
+    ] = None
+
+
+def train(options: TrainingOptions, console: Console) -> None:
     """Train a network on a data set.
 
     The best and the last weights, previews and metrics go to a run directory, where eval and infer find them.
     """
-    if resume is not None and run_dir is not None:
+    if options.resume is not None and options.run_dir is not None:
         raise typer.BadParameter("a resumed run stays in its directory; leave it out", param_hint="--run-dir")
-    console = Console(json, quiet, debug)
-    with console.errors():
-        worker = worker_from_environment()
-        if worker is not None and strategy not in ("single", "mirrored") and not is_worker_process():
-            raise typer.Exit(run_worker(worker))
-        from deeplabctl.training.run import TrainingRequest, planned_training
+    worker = worker_from_environment()
+    if worker is not None and options.strategy not in ("single", "mirrored") and not is_worker_process():
+        raise typer.Exit(run_worker(worker))
+    from deeplabctl.training.run import TrainingRequest, planned_training
 
-        request = TrainingRequest(
-            recipe=recipe, settings=settings or (), data=data, init=init, width=width, crop_size=crop_size, steps=steps,
-            time=time, batch_size=batch_size, accumulate=accumulate, learning_rate=learning_rate, precision=precision,
-            strategy=strategy, seed=seed, run_dir=run_dir, resume=resume,
-            default_data=os.environ.get("DEEPLABCTL_DATA"),
-        )  # fmt: skip
-        writes = worker is None or worker.index == 0
-        with console.reporter() as report, planned_training(request, report, writes=writes) as planned:
-            planned = _with_auto_precision(planned)
-            run, code = planned.finished_run(), 0
-            if run is None:
-                run, code = _train(planned, worker, report)
-        _print_run(console, run, planned.plan.expect)
-        raise typer.Exit(code)
+    request = TrainingRequest(**vars(options), default_data=os.environ.get("DEEPLABCTL_DATA"))
+    writes = worker is None or worker.index == 0
+    with console.reporter() as report, planned_training(request, report, writes=writes) as planned:
+        planned = _with_auto_precision(planned)
+        run, code = planned.finished_run(), 0
+        if run is None:
+            run, code = _train(planned, worker, report)
+    _print_run(console, run, planned.plan.expect)
+    raise typer.Exit(code)
 
 
 def _train(planned: PlannedTraining, worker: Worker | None, report: Reporter) -> tuple[TrainedRun, int]:

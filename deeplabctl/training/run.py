@@ -33,7 +33,7 @@ class TrainingRequest:
     """Hold what a user asks for; None leaves an option to the recipe."""
 
     recipe: str | None = None  # name or file
-    settings: Sequence[str] = ()  # SECTION.KEY=VALUE
+    settings: Sequence[str] | None = None  # SECTION.KEY=VALUE
     data: str | None = _sets("data.root")
     init: str | None = _sets("model.init")
     width: float | None = _sets("model.width")
@@ -124,7 +124,7 @@ def planned_training(request: TrainingRequest, report: Reporter, *, writes: bool
         if writes and request.run_dir is not None:
             check_new_run(request.run_dir)
         plan = plan_training(
-            request.recipe, request.settings, request.options(), default_data=request.default_data, report=report
+            request.recipe, request.settings or (), request.options(), default_data=request.default_data, report=report
         )
         yield PlannedTraining(plan, request.run_dir, writes=writes)
         return
@@ -132,7 +132,7 @@ def planned_training(request: TrainingRequest, report: Reporter, *, writes: bool
         raise RunError("`run_dir`: a resumed run stays in its directory; leave it out")
     run = find_run(request.resume)
     with RunDirectory.open(run, report) if writes else nullcontext() as directory:
-        plan, checkpoint = plan_resume(run, request.recipe, request.settings, request.options(), report=report)
+        plan, checkpoint = plan_resume(run, request.recipe, request.settings or (), request.options(), report=report)
         if directory is not None and checkpoint is None:
             directory.check_restart()
         yield PlannedTraining(plan, None, run, checkpoint, directory, writes)
