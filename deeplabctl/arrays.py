@@ -1,4 +1,4 @@
-"""Name the arrays that pass between the rooms."""
+"""Name the types of the arrays that pass between the rooms, and make arrays for compiled kernels."""
 
 from __future__ import annotations
 
@@ -15,3 +15,12 @@ Counts = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
+
+LINE_BYTES = 64  # of a cache line
+
+
+def aligned(size: int) -> Float32:
+    """Return an array of ``size`` float32 zeros that starts at a cache line."""
+    raw = np.zeros(4 * size + LINE_BYTES, np.uint8)
+    start = -raw.ctypes.data % LINE_BYTES
+    return raw[start : start + 4 * size].view(np.float32)

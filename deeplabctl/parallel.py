@@ -60,14 +60,11 @@ def map_ahead(
 def available_cpus() -> int:
     """Return the number of CPUs that this process may use: those of its affinity mask, and no more than its quota.
 
-    The quota is that of its control groups (Linux, versions 1 and 2), rounded up. They are `limit_cpus`'s at most.
+    The quota is that of its control groups (Linux, version 2), rounded up. They are `limit_cpus`'s at most.
     """
     counts = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1]
-    for folder in _control_groups("cpu"):
-        limits = _numbers(folder / "cpu.max") or [
-            number for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us") for number in _numbers(folder / name)
-        ]
-        if len(limits) == 2 and min(limits) > 0:  # microseconds of CPU in a period of so many
+    for folder in _control_groups():
+        if limits := _numbers(folder / "cpu.max"):  # microseconds of CPU in each period, and those of the period
             counts.append(math.ceil(limits[0] / limits[1]))
     return min(counts) if _limit is None else min(*counts, _limit)
 
@@ -81,14 +78,13 @@ def limit_cpus(count: int) -> None:
 def available_memory() -> int:
     """Return the bytes of memory that this process may use: the machine's, or what its control groups allow."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for folder in _control_groups("memory"):
-        for name in ("memory.max", "memory.limit_in_bytes"):
-            limits += _numbers(folder / name)
+    for folder in _control_groups():
+        limits += _numbers(folder / "memory.max")
     return min(limits)
 
 
-def _control_groups(controller: str) -> Iterator[Path]:
-    """Yield the folders of this process's control groups of versions 2 and 1, and of those that they are in.
+def _control_groups() -> Iterator[Path]:
+    """Yield the folder of this process's control group of version 2, and those of the groups that it is in.
 
     In a container the path of a group may be that of its host, which is not there; the container's is the root then.
     """
@@ -97,11 +93,10 @@ def _control_groups(controller: str) -> Iterator[Path]:
     except OSError:  # not Linux
         return
     for line in lines:
-        number, controllers, path = line.split(":", 2)
-        if number == "0" or controller in controllers.split(","):
-            root = _CGROUPS if number == "0" else _CGROUPS / controller
+        number, _, path = line.split(":", 2)
+        if number == "0":
             group = Path(*(part for part in Path(path).parts if part not in ("/", "..")))
-            yield from (root / folder for folder in (group, *group.parents))
+            yield from (_CGROUPS / folder for folder in (group, *group.parents))
 
 
 def _numbers(path: Path) -> list[int]:

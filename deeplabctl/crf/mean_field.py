@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from deeplabctl.arrays import Float32, Image, Int32, Scores
+from deeplabctl.arrays import Float32, Image, Int32, Scores, aligned
 from deeplabctl.crf.params import CrfParams
 from deeplabctl.parallel import map_ahead
 
 if TYPE_CHECKING:
-    from deeplabctl.crf.filtering import Filter
+    from deeplabctl.crf.lattice import Filter
 
 
 DEFAULT = CrfParams()
 WEAK = 0.04  # adaptive: the dropped labels have at most this probability together, at every pixel
 REGISTER = 8  # lanes
 LANE_BYTES = 40  # that a pixel's lane takes while it is refined: 0.17 GiB for 500x375 pixels and 21 labels
-CACHE_LINE = 64  # bytes
 TINY = np.finfo(np.float32).tiny
 
 
@@ -32,19 +30,17 @@ def refine(image: Image, scores: Scores, params: CrfParams = DEFAULT, *, adaptiv
     ValueError for other shapes, types and values. ``adaptive`` saves time on labels that are weak everywhere in the
     image: from the third iteration on they send no messages, but keep their energies (marginals within 5e-3).
     """
-    _check(image, scores, "scores", params)
+    from deeplabctl.crf.lattice import build_filter, tiled_order
+
+    _check(image, scores, params)
     if not (scores.min() >= 0 and scores.max() <= 1.001):
         raise ValueError(f"CRF: expected scores after softmax, 0 to 1, got {scores.min():g} to {scores.max():g}")
     logs = np.maximum(scores, TINY, order="C")
-    return _refine(image, np.log(logs, out=logs), params, adaptive)
-
-
-def refine_energy(image: Image, energy: Scores, params: CrfParams = DEFAULT, *, adaptive: bool = False) -> Scores:
-    """Return the marginals as `refine` does, but for the unary energy: -log p up to a constant for each pixel."""
-    _check(image, energy, "energies", params)
-    if not (math.isfinite(energy.min()) and math.isfinite(energy.max())):
-        raise ValueError("CRF: expected finite energies")
-    return _refine(image, np.negative(energy, order="C"), params, adaptive)
+    np.log(logs, out=logs)
+    order = tiled_order(*logs.shape[:2])
+    filter_ = build_filter(image, order, params)
+    weak = WEAK if adaptive else -1
+    return _mean_field(logs.reshape(-1, logs.shape[2]), order, filter_, params.iterations, weak).reshape(logs.shape)
 
 
 def refine_many(
@@ -83,27 +79,15 @@ def compile_kernels() -> None:
         refine(image, scores, adaptive=labels == 24)
 
 
-def _check(image: Image, values: Scores, what: str, params: CrfParams) -> None:
+def _check(image: Image, scores: Scores, params: CrfParams) -> None:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise ValueError(f"CRF: expected an image (H, W, 3) of uint8, got {image.shape} of {image.dtype}")
-    if values.ndim != 3 or values.shape[:2] != image.shape[:2] or values.dtype != np.float32:
-        height, width, _ = image.shape
-        expected = f"{what} ({height}, {width}, C) of float32"
-        raise ValueError(f"CRF: expected {expected} for this image, got {values.shape} of {values.dtype}")
-    if not 2 <= values.shape[2] <= 255:
-        raise ValueError(f"CRF: expected {what} of 2 to 255 labels, got {values.shape[2]}")
+    if scores.ndim != 3 or scores.shape[:2] != image.shape[:2] or scores.dtype != np.float32:
+        expected = f"scores ({image.shape[0]}, {image.shape[1]}, C) of float32"
+        raise ValueError(f"CRF: expected {expected} for this image, got {scores.shape} of {scores.dtype}")
+    if not 2 <= scores.shape[2] <= 255:
+        raise ValueError(f"CRF: expected scores of 2 to 255 labels, got {scores.shape[2]}")
     params.check()
-
-
-def _refine(image: Image, logs: Scores, params: CrfParams, adaptive: bool) -> Scores:
-    """Return the marginals for logarithms of scores (H, W, C)."""
-    from deeplabctl.crf.filtering import build_filter, tiled_order
-
-    height, width, labels = logs.shape
-    order = tiled_order(height, width)
-    filter_ = build_filter(image, order, params)
-    weak = WEAK if adaptive else -1
-    return _mean_field(logs.reshape(-1, labels), order, filter_, params.iterations, weak).reshape(logs.shape)
 
 
 def _mean_field(logs: Float32, order: Int32, filter_: Filter, iterations: int, weak: float) -> Float32:
@@ -112,7 +96,7 @@ def _mean_field(logs: Float32, order: Int32, filter_: Filter, iterations: int, w
     The dropped labels share a lane with the sum of their scores. Labels are dropped when that saves a register.
     """
     from deeplabctl.crf import steps
-    from deeplabctl.crf.filtering import LOG2_E
+    from deeplabctl.crf.lattice import LOG2_E
 
     count, labels = logs.shape
     kept = np.arange(labels, dtype=np.int32)
@@ -160,9 +144,7 @@ def _padded(labels: int) -> int:
 def _lanes(rows: int, labels: int) -> Float32:
     """Return zeros (rows, P), P a multiple of 8, aligned to a cache line."""
     lanes = _padded(labels)
-    room = np.zeros(4 * rows * lanes + CACHE_LINE, np.uint8)
-    begin = -room.ctypes.data % CACHE_LINE
-    return room[begin : begin + 4 * rows * lanes].view(np.float32).reshape(rows, lanes)
+    return aligned(rows * lanes).reshape(rows, lanes)
 
 
 def _emptied(values: Float32, shape: tuple[int, int]) -> Float32:

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from deeplabctl.arrays import Float32, Int32
-from deeplabctl.crf.filtering import ALL_VERTICES, GAUSSIAN_VERTICES, Filter
-from deeplabctl.crf.lattice import HALF, ONE, ROW, ZERO
+from deeplabctl.crf.lattice import ALL_VERTICES, GAUSSIAN_VERTICES, HALF, ONE, ROW, ZERO, Filter
 from deeplabctl.jit import inlined, kernel
 from deeplabctl.vectors import LANES, exp2, largest, load, maximum, store, total
 

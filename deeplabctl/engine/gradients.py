@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deeplabctl.arrays import Float32, Int64
+from deeplabctl.arrays import Float32, Int64, aligned
 from deeplabctl.engine.convolution import ZERO, Shape, apart, steps_inside, values_of_tiles
 from deeplabctl.engine.layers import ConvolutionLayer
 from deeplabctl.engine.microkernel import LINE, REGISTERS, Simd, add_product, best_simd
 from deeplabctl.engine.winograd import KERNEL, TILES, matrices, tile_starts
 from deeplabctl.engine.winograd_transforms import transform_gradient
-from deeplabctl.engine.workspace import Buffers, Workers, aligned, padded
+from deeplabctl.engine.workspace import Buffers, Workers, padded
 from deeplabctl.jit import kernel
 from deeplabctl.network.ops import BIAS, LINEAR, RELU, Convolution, Input, Node
 from deeplabctl.network.ops import KERNEL as WEIGHTS

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from deeplabctl.arrays import Float32
+from deeplabctl.arrays import Float32, aligned
 from deeplabctl.engine.winograd import KERNEL as KERNEL_SIZE
 from deeplabctl.engine.winograd import TILES, multiplications, tile_starts
-from deeplabctl.engine.workspace import Workers, aligned, padded
+from deeplabctl.engine.workspace import Workers, padded
 from deeplabctl.network.ops import BIAS, KERNEL, Convolution, Input, Node, Operation, Pooling, Resize, Sum
 from deeplabctl.network.ops.convolution import SCALE
 

@@ -8,11 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
-
-from deeplabctl.arrays import Float32
-
-LINE_BYTES = 64
+from deeplabctl.arrays import Float32, aligned
 
 _PARTS = 4  # for each thread
 
@@ -22,13 +18,6 @@ Use = tuple[int, int, int]  # of an array: its floats, and the first and the las
 def padded(channels: int) -> int:
     """Return the channels that an array has room for: whole cache lines."""
     return -(-channels // 16) * 16
-
-
-def aligned(size: int) -> Float32:
-    """Return an array of so many float32, all 0, that starts at a cache line."""
-    raw = np.zeros(4 * size + LINE_BYTES, np.uint8)
-    start = -raw.ctypes.data % LINE_BYTES
-    return raw[start : start + 4 * size].view(np.float32)
 
 
 class Buffers:

@@ -3,6 +3,8 @@
 import numpy as np
 import scipy.special
 
+from deeplabctl.crf import CrfParams, refine
+
 
 def problem(height, width, labels, seed=0, kind="photo"):
     """Return an image of two smooth areas with some noise (or flat, or all noise) and energies that follow it badly."""
@@ -22,3 +24,8 @@ def with_weak_labels(height=61, width=83, labels=21):
     image, energy = problem(height, width, labels)
     energy[..., 3:] += 4
     return image, scipy.special.softmax(-energy, -1)
+
+
+def refine_energy(image, energy, params=CrfParams(), **options):  # noqa: B008
+    """Refine the scores whose negative logarithms are energies."""
+    return refine(image, scipy.special.softmax(-energy.astype(float), -1).astype(np.float32), params, **options)

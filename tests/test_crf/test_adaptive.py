@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from crf_problems import problem, with_weak_labels
+from crf_problems import problem, refine_energy, with_weak_labels
 
-from deeplabctl.crf import CrfParams, refine, refine_energy
+from deeplabctl.crf import CrfParams, refine
 
 
 @pytest.mark.parametrize("normalization", ["after", "symmetric"])

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import scipy.special
 from crf_oracle import exact_kernel, marginals
-from crf_problems import problem, with_weak_labels
+from crf_problems import problem, refine_energy, with_weak_labels
 
-from deeplabctl.crf import CrfParams, refine, refine_energy, refine_many
+from deeplabctl.crf import CrfParams, refine, refine_many
 
 DATA = Path(__file__).parents[1] / "data" / "crf"
 V2VOC = CrfParams(pos_w=3, pos_xy_std=3, bi_w=4, bi_xy_std=67, bi_rgb_std=3)
@@ -124,23 +124,11 @@ def test_labels_are_nearly_those_of_the_gaussian_kernels_themselves(densecrf):
     assert (energy.argmin(-1) == exact).mean() < 0.95  # so the CRF did something
 
 
-def test_scores_are_energies_and_zeros_among_them_are_finite():
-    image, energy = problem(11, 13, 4)
-    np.testing.assert_allclose(
-        refine(image, scipy.special.softmax(-energy, -1)), refine_energy(image, energy), atol=1e-5
-    )
+def test_zeros_among_the_scores_have_finite_energies():
+    image, _ = problem(11, 13, 4)
     certain = np.zeros((11, 13, 4), np.float32)
     certain[..., 2] = 1
     np.testing.assert_allclose(refine(image, certain), certain, atol=1e-12)
-
-
-@pytest.mark.parametrize("adaptive", [False, True])
-def test_constants_added_to_the_energies_of_a_pixel_change_nothing(adaptive):
-    image, energy = problem(11, 13, 12)
-    energy = (64 * energy).round() / 64  # so that the sums are exact
-    constants = np.random.default_rng(0).integers(-60_000, 60_000, (11, 13, 1)).astype(np.float32)
-    shifted = refine_energy(image, energy + constants, adaptive=adaptive)
-    np.testing.assert_array_equal(shifted, refine_energy(image, energy, adaptive=adaptive))
 
 
 def test_arrays_of_any_memory_layout_give_the_same_marginals():
@@ -204,8 +192,3 @@ def test_wrong_inputs_and_parameters_are_refused_in_one_line(image, scores, para
     scores = np.full((4, 5, 2), 0.5, np.float32) if scores is None else scores
     with pytest.raises(ValueError, match=message):
         refine(image, scores, CrfParams(**params))
-
-
-def test_energies_must_be_finite():
-    with pytest.raises(ValueError, match="finite"):
-        refine_energy(np.zeros((1, 1, 3), np.uint8), np.array([[[1, np.inf]]], np.float32))

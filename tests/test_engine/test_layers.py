@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from deeplabctl.arrays import aligned
 from deeplabctl.engine.layers import PIXELS, ConvolutionLayer, PoolingLayer, SumLayer
-from deeplabctl.engine.workspace import Buffers, Workers, aligned, padded
+from deeplabctl.engine.workspace import Buffers, Workers, padded
 from deeplabctl.network.ops import LINEAR, RELU, Convolution, Input, Node, Pooling, Sum
 
 

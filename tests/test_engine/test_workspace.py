@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from deeplabctl.engine.workspace import LINE_BYTES, Arena, placed
+from deeplabctl.arrays import LINE_BYTES
+from deeplabctl.engine.workspace import Arena, placed
 
 
 def overlapping(uses, places):
