@@ -5,7 +5,9 @@ Jobs call a ``Reporter`` with events; the command line draws them, `tqdm_reporte
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -162,3 +164,27 @@ def tqdm_reporter() -> Reporter:
                 tqdm.write(describe(event) or "", file=sys.stderr)
 
     return report
+
+
+@contextmanager
+def captured_stderr() -> Iterator[Callable[[], str]]:
+    """Redirect file descriptor 2, which native code also writes to, into a file; yields a function that reads it.
+
+    No setting of TensorFlow or LiteRT keeps all of what they write off the terminal.
+    """
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as file:
+
+        def read() -> str:
+            sys.stderr.flush()
+            file.seek(0)
+            return file.read().decode("utf-8", "replace")
+
+        os.dup2(file.fileno(), 2)
+        try:
+            yield read
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, 2)
+            os.close(saved)

@@ -29,7 +29,7 @@ ROOMS = [
     ["jit", "vectors"],
     ["render"],
     ["files", "classes"],
-    ["arrays", "errors", "native_output", "parallel", "reporting"],
+    ["arrays", "errors", "parallel", "reporting"],
     ["version"],
 ]
 RANK = {name: rank for rank, names in enumerate(reversed(ROOMS)) for name in names}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from deeplabctl.errors import DeepLabError
-from deeplabctl.native_output import captured_stderr
+from deeplabctl.reporting import captured_stderr
 
 
 def start_tensorflow() -> None:

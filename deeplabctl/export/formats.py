@@ -15,9 +15,9 @@ from deeplabctl.arrays import Image
 from deeplabctl.errors import OutputError
 from deeplabctl.export.onnx_graph import build_onnx, nodes_of
 from deeplabctl.export.tensorflow_graph import build_function
-from deeplabctl.native_output import captured_stderr
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.ops import Node
+from deeplabctl.reporting import captured_stderr
 from deeplabctl.weights.model_info import WORDS, ExportFacts, ExportFormat, ExportPrecision
 
 # What TFLite computes in floats also in an int8 file: all around the network, so that scores are not rounded.

@@ -17,7 +17,6 @@ from typing import Any, cast
 
 from deeplabctl.errors import DataError, DeepLabError, OutputError, RecipeError
 from deeplabctl.files import temporary_name
-from deeplabctl.native_output import captured_stderr
 from deeplabctl.parallel import available_cpus, limit_cpus
 from deeplabctl.prediction.engines import engine_class, with_engine
 from deeplabctl.prediction.outputs.output import Job, Output, Written
@@ -25,7 +24,7 @@ from deeplabctl.prediction.outputs.plan import Plan, remove_unfinished
 from deeplabctl.prediction.run import segment_images
 from deeplabctl.prediction.segmenter import Segmenter
 from deeplabctl.prediction.settings import PredictionSettings
-from deeplabctl.reporting import Note, Reporter
+from deeplabctl.reporting import Note, Reporter, captured_stderr
 from deeplabctl.weights.fitting import Network
 
 _CHUNK = 8  # images of a task at most: an actor reads ahead, and writes, within a task

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from deeplabctl.errors import DeepLabError, WeightsError
-from deeplabctl.native_output import captured_stderr
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.parallel import available_cpus
 from deeplabctl.prediction.engines.engine import Engine, Inputs, NetworkSource, Predicted
+from deeplabctl.reporting import captured_stderr
 from deeplabctl.weights.model_info import ExportFacts, ExportPrecision
 
 _OUT_OF_MEMORY = ("alloc", "out of memory", "oom", "resource_exhausted")  # in the errors of native code
