@@ -1,4 +1,4 @@
-"""The dense CRF once more, slow and plain: the lattice as sparse matrices, and the exact kernels for tiny pictures."""
+"""The dense CRF once more, slow and plain: the lattice as sparse matrices, and the exact kernels for tiny images."""
 
 import numpy as np
 import scipy.sparse

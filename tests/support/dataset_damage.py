@@ -20,12 +20,12 @@ def list_file(root, split):
     return root / "ImageSets" / "Segmentation" / f"{split}.txt"
 
 
-def with_orientation(path, orientation, picture=None):
-    """Store a picture with an EXIF orientation, its pixels as they are."""
+def with_orientation(path, orientation, image=None):
+    """Store an image with an EXIF orientation, its pixels as they are."""
     exif = Image.Exif()
     exif[0x0112] = orientation
-    picture = picture or Image.open(path).copy()
-    picture.save(path, exif=exif)
+    image = image or Image.open(path).copy()
+    image.save(path, exif=exif)
 
 
 def label_in_colors(root):
@@ -34,8 +34,8 @@ def label_in_colors(root):
 
 
 def label_in_unknown_colors(root):
-    picture = Image.new("RGB", (80, 60), (1, 2, 3))
-    picture.save(label_file(root, "v1"))
+    image = Image.new("RGB", (80, 60), (1, 2, 3))
+    image.save(label_file(root, "v1"))
 
 
 def label_in_grey_levels(root):
@@ -73,8 +73,8 @@ def image_turned_by_exif(root):
 
 def label_as_jpeg(root):
     with Image.open(label_file(root, "t1")) as mask:
-        picture = Image.fromarray(np.asarray(mask))
-    picture.save(label_file(root, "t1"), format="JPEG")
+        image = Image.fromarray(np.asarray(mask))
+    image.save(label_file(root, "t1"), format="JPEG")
 
 
 def image_cut_off(root):

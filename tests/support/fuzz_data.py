@@ -28,7 +28,7 @@ from deeplabctl.reporting import silent
 from deeplabctl.training.checkpoint import fingerprint
 
 
-def write_pictures(folder):
+def write_images(folder):
     values = np.random.default_rng(1).integers(0, 255, (20, 30, 4)).astype(np.uint8)
     rgb, rgba, grey = Image.fromarray(values[..., :3]), Image.fromarray(values), Image.fromarray(values[..., 0])
     exif = Image.Exif()
@@ -51,7 +51,7 @@ def write_pictures(folder):
     grey.save(folder / "frames.tiff", save_all=True, append_images=[grey])
 
 
-def read_picture(folder, path, out):
+def read_image_file(folder, path, out):
     image = read_image(path)
     assert image.dtype == np.uint8
     assert image.ndim == 3

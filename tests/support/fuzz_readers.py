@@ -5,21 +5,21 @@ import fuzz_runs as runs
 import fuzz_weights as weights
 from fuzz_case import Reader
 from mutations import BYTES, TEXT
-from structured_mutations import JSON, JSON_LINES, PICTURE, TAR, XML, ZIP
+from structured_mutations import JSON, JSON_LINES, IMAGE, TAR, XML, ZIP
 
 READERS = [
-    Reader("pictures", 1200, data.write_pictures, {"*.png": PICTURE, "*.[!p]*": BYTES}, data.read_picture),
-    Reader("labels", 700, data.write_labels, {"*": PICTURE}, data.read_label_file),
+    Reader("pictures", 1200, data.write_images, {"*.png": IMAGE, "*.[!p]*": BYTES}, data.read_image_file),
+    Reader("labels", 700, data.write_labels, {"*": IMAGE}, data.read_label_file),
     Reader("class names", 500, data.write_class_files, {"*": TEXT}, data.read_class_file),
     Reader(
-        "data sets", 700, data.write_set, {"classes.txt": TEXT, "*/*/*.txt": TEXT, "*/*.png": PICTURE}, data.check_set
+        "data sets", 700, data.write_set, {"classes.txt": TEXT, "*/*/*.txt": TEXT, "*/*.png": IMAGE}, data.check_set
     ),
     Reader("inspection cache", 200, data.write_set_and_cache, {"cache.json": JSON}, data.check_set_with_cache),
-    Reader("predictions", 200, data.write_predictions, {"masks/*": PICTURE}, data.score_predictions),
+    Reader("predictions", 200, data.write_predictions, {"masks/*": IMAGE}, data.score_predictions),
     Reader("coco", 900, data.write_coco_set, {"*.json": JSON}, data.convert_set),
     Reader("labelme", 800, data.write_labelme_set, {"*.json": JSON}, data.convert_set),
     Reader("cvat", 800, data.write_cvat_set, {"*.xml": XML}, data.convert_set),
-    Reader("masks in colours", 500, data.write_color_masks, {"*.txt": TEXT, "masks/*": PICTURE}, data.convert_masks),
+    Reader("masks in colours", 500, data.write_color_masks, {"*.txt": TEXT, "masks/*": IMAGE}, data.convert_masks),
     Reader("voc archives", 300, data.write_archives, {"*": TAR}, data.prepare),
     Reader("recipes", 700, runs.write_recipe_files, {"*.toml": TEXT}, runs.read_recipe_file),
     Reader(
@@ -29,7 +29,7 @@ READERS = [
         "reports",
         100,
         runs.write_run,
-        {"run/*.jsonl": JSON_LINES, "run/*.json": JSON, "run/*.toml": TEXT, "run/previews/*": PICTURE},
+        {"run/*.jsonl": JSON_LINES, "run/*.json": JSON, "run/*.toml": TEXT, "run/previews/*": IMAGE},
         runs.write_reports,
     ),
     Reader(

@@ -256,7 +256,7 @@ def _zip_bytes(members, random):
 JSON = (json_value, json_value, json_value, json_duplicate_key, *TEXT)
 JSON_LINES = (json_lines, json_lines, *TEXT)
 XML = (xml_value, xml_value, xml_value, xml_entities, *TEXT)
-PICTURE = (png_chunk, png_chunk, png_chunk, *BYTES)
+IMAGE = (png_chunk, png_chunk, png_chunk, *BYTES)
 NPY = (npy_header, npy_header, *BYTES)
 ZIP = (zip_member, zip_member, zip_member, zip_members, *BYTES)
 TAR = (tar_members, tar_members, tar_members, *BYTES)

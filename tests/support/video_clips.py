@@ -14,9 +14,9 @@ def write_clip(path, times, *, size=(48, 64), base=Fraction(1, 90000), codec="li
         stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
         stream.time_base = stream.codec_context.time_base = base
         for number, time in enumerate(times):
-            picture = np.full((*size, 3), number * 7 % 200, np.uint8)
-            picture[: size[0] // 3, : size[1] // 3] = 255  # upper left
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            image = np.full((*size, 3), number * 7 % 200, np.uint8)
+            image[: size[0] // 3, : size[1] // 3] = 255  # upper left
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts, frame.time_base = time, base
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
@@ -27,13 +27,13 @@ def read_clip(path):
     """Return the times in seconds, and the frames: (H, W, 3) uint8 RGB, or (H, W) for grey videos."""
     import av
 
-    times, pictures = [], []
+    times, images = [], []
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         for frame in container.decode(stream):
             times.append(frame.pts * stream.time_base)
-            pictures.append(frame.to_ndarray(format="gray" if frame.format.name == "gray" else "rgb24"))
-    return times, pictures
+            images.append(frame.to_ndarray(format="gray" if frame.format.name == "gray" else "rgb24"))
+    return times, images
 
 
 def turn_clockwise(path):

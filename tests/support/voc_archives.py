@@ -35,10 +35,10 @@ def palette_png(value):
     label = np.zeros(SIZE, np.uint8)
     label[4:16, 4:16] = 255
     label[6:14, 6:14] = value
-    picture = Image.fromarray(label).convert("P")
-    picture.putpalette([k // 3 for k in range(768)])
+    image = Image.fromarray(label).convert("P")
+    image.putpalette([k // 3 for k in range(768)])
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
+    image.save(buffer, "PNG")
     return buffer.getvalue()
 
 

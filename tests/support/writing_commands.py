@@ -70,9 +70,9 @@ COMMANDS = [
         tensorflow=True,
     ),
     Command(("convert-caffe", "net.pkl", "--out", "net.keras"), ("net.keras",), tensorflow=True),
-    Command(("export", "net.pkl", "--to", "onnx", "--pictures", "set", "--out", "net.onnx"), ("net.onnx",)),
+    Command(("export", "net.pkl", "--to", "onnx", "--images", "set", "--out", "net.onnx"), ("net.onnx",)),
     Command(
-        ("export", "net.pkl", "--to", "savedmodel", "--pictures", "set", "--out", "net.savedmodel"),
+        ("export", "net.pkl", "--to", "savedmodel", "--images", "set", "--out", "net.savedmodel"),
         ("net.savedmodel",),
         tensorflow=True,
         slow=True,
@@ -148,8 +148,8 @@ def contents(folder):
 def read_whole(path):
     """Read a file to its end; raises an error for one that was cut off."""
     if path.suffix in (".png", ".jpg"):
-        with Image.open(path) as picture:
-            picture.load()
+        with Image.open(path) as image:
+            image.load()
     elif path.suffix == ".json":
         json.loads(path.read_text("utf-8"))
     elif path.suffix == ".html":
