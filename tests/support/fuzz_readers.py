@@ -5,7 +5,7 @@ import fuzz_runs as runs
 import fuzz_weights as weights
 from fuzz_case import Reader
 from mutations import BYTES, TEXT
-from structured_mutations import JSON, JSON_LINES, IMAGE, TAR, XML, ZIP
+from structured_mutations import IMAGE, JSON, JSON_LINES, TAR, XML, ZIP
 
 READERS = [
     Reader("pictures", 1200, data.write_images, {"*.png": IMAGE, "*.[!p]*": BYTES}, data.read_image_file),
