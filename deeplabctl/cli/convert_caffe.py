@@ -10,7 +10,7 @@ import typer
 
 from deeplabctl.cli.console import Console
 from deeplabctl.cli.formatting import with_options
-from deeplabctl.cli.options import DebugOption, JsonOption, OverwriteOption, QuietOption
+from deeplabctl.cli.options import OverwriteOption
 
 EXAMPLES = """
 Examples
@@ -71,9 +71,8 @@ def convert_caffe(
         ),
     ] = None,
     overwrite: OverwriteOption = False,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
+    *,
+    console: Console,
 ) -> None:  # fmt: skip
     """Convert weights of Caffe, TensorFlow 1, PyTorch or Keras.
 
@@ -81,48 +80,42 @@ def convert_caffe(
     """
     from deeplabctl.weights.conversion import plan_conversion, write_conversion
 
-    console = Console(json, quiet, debug)
-    with console.errors():
-        if inspect:
-            _inspect(console, model)
-            return
-        converted = plan_conversion(model, out, architecture, prototxt, classes, seed, overwrite)
-        if converted.checked_layers is not None:
-            console.say(
-                f"{prototxt}: {converted.checked_layers} layers have the geometry of {converted.info.architecture}"
-            )
+    if inspect:
+        _inspect(console, model)
+        return
+    converted = plan_conversion(model, out, architecture, prototxt, classes, seed, overwrite)
+    if converted.checked_layers is not None:
+        console.say(f"{prototxt}: {converted.checked_layers} layers have the geometry of {converted.info.architecture}")
 
-        from deeplabctl.cli.tensorflow_startup import start_tensorflow
+    from deeplabctl.cli.tensorflow_startup import start_tensorflow
 
-        start_tensorflow()
-        write_conversion(converted)
-        info = converted.info
-        console.say(f"{model}: {converted.format}, {info.architecture} of width {info.width:g}")
-        for note in converted.notes:
-            console.say(with_options(note))
-        if converted.new_layers:
-            console.say(f"not in the file, so initialized at random (seed {seed}): {', '.join(converted.new_layers)}")
-        console.say(f"{converted.path}: {converted.parameters:,} parameters, read back and equal to the source")
-        console.say(
-            f"{len(info.classes)} classes: {', '.join(info.classes[:5])}{', ...' if len(info.classes) > 5 else ''}"
-        )
-        console.say()
-        if converted.new_layers:
-            console.say(f"next: deeplabctl train --data DIR --init {shlex.quote(str(converted.path))}")
-        else:
-            console.say(f"next: deeplabctl infer IMAGE --weights {shlex.quote(str(converted.path))} --overlay")
-        console.document(
-            {
-                "model": str(converted.path),
-                "format": converted.format,
-                "architecture": info.architecture,
-                "width": info.width,
-                "classes": list(info.classes),
-                "parameters": converted.parameters,
-                "new_layers": converted.new_layers,
-                "provenance": info.provenance,
-            }
-        )
+    start_tensorflow()
+    write_conversion(converted)
+    info = converted.info
+    console.say(f"{model}: {converted.format}, {info.architecture} of width {info.width:g}")
+    for note in converted.notes:
+        console.say(with_options(note))
+    if converted.new_layers:
+        console.say(f"not in the file, so initialized at random (seed {seed}): {', '.join(converted.new_layers)}")
+    console.say(f"{converted.path}: {converted.parameters:,} parameters, read back and equal to the source")
+    console.say(f"{len(info.classes)} classes: {', '.join(info.classes[:5])}{', ...' if len(info.classes) > 5 else ''}")
+    console.say()
+    if converted.new_layers:
+        console.say(f"next: deeplabctl train --data DIR --init {shlex.quote(str(converted.path))}")
+    else:
+        console.say(f"next: deeplabctl infer IMAGE --weights {shlex.quote(str(converted.path))} --overlay")
+    console.document(
+        {
+            "model": str(converted.path),
+            "format": converted.format,
+            "architecture": info.architecture,
+            "width": info.width,
+            "classes": list(info.classes),
+            "parameters": converted.parameters,
+            "new_layers": converted.new_layers,
+            "provenance": info.provenance,
+        }
+    )
 
 
 def _inspect(console: Console, path: Path) -> None:

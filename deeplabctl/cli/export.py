@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from deeplabctl.cli.console import Console, usage_errors
-from deeplabctl.cli.options import DebugOption, FlipOption, JsonOption, OverwriteOption, QuietOption, ScalesOption
+from deeplabctl.cli.options import FlipOption, OverwriteOption, ScalesOption
 
 if TYPE_CHECKING:
     from deeplabctl.export.exporter import ExportedModel, ExportPlan
@@ -101,9 +101,8 @@ def export(
         ),
     ] = None,
     overwrite: OverwriteOption = False,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
+    *,
+    console: Console,
 ) -> None:
     """Export a network for other runtimes.
 
@@ -124,14 +123,12 @@ def export(
         to, weights, "int8" if int8 else "float16" if float16 else "float32", out, scale_list, flip, calibrate,
         images, least_agreement, overwrite,
     )  # fmt: skip
-    console = Console(json, quiet, debug)
-    with console.errors():
-        with console.reporter() as report:
-            plan = plan_export(request, report)
-            report(Note(f"weights: {plan.path}"))
-            _load(plan)
-            exported = write_export(plan, report)
-        _say(console, exported)
+    with console.reporter() as report:
+        plan = plan_export(request, report)
+        report(Note(f"weights: {plan.path}"))
+        _load(plan)
+        exported = write_export(plan, report)
+    _say(console, exported)
 
 
 def _load(plan: ExportPlan) -> None:

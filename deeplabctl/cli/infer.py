@@ -17,14 +17,11 @@ from deeplabctl.cli.options import (
     CrfAdaptiveOption,
     CrfOption,
     CrfParamsOption,
-    DebugOption,
     EngineOption,
     FlipOption,
-    JsonOption,
     OverwriteOption,
     Pad,
     PrecisionOption,
-    QuietOption,
     ScalesOption,
     TileOption,
     WeightsOption,
@@ -127,9 +124,8 @@ def infer(
     overwrite: OverwriteOption = False,
     ray: RayOption = None,
     ray_workers: RayWorkersOption = None,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
+    *,
+    console: Console,
 ) -> None:
     """Segment images and videos.
 
@@ -137,7 +133,6 @@ def infer(
     """
     from deeplabctl.cli.prediction_options import read_settings
 
-    console = Console(json, quiet, debug)
     request = read_settings(pad, scales, flip, crf, crf_adaptive, crf_params, engine, precision, tile)
     _check_together(formats, skip_existing, overwrite, contact_sheet)
     if "-" in inputs:
@@ -151,11 +146,10 @@ def infer(
     outputs = OutputRequest(
         out, tuple(name.value for name in formats), overlay, contact_sheet, overwrite, skip_existing
     )
-    with console.errors():
-        failed, total = _segment(inputs, weights, request, outputs, batch_size, read_ray(ray, ray_workers), console)
-        if failed:
-            print_error(f"{len(failed)} of {total} images failed, the first: {with_options(failed[0])}")
-            raise typer.Exit(1)
+    failed, total = _segment(inputs, weights, request, outputs, batch_size, read_ray(ray, ray_workers), console)
+    if failed:
+        print_error(f"{len(failed)} of {total} images failed, the first: {with_options(failed[0])}")
+        raise typer.Exit(1)
 
 
 def _segment(

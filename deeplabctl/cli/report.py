@@ -9,7 +9,7 @@ import typer
 
 from deeplabctl.cli.console import Console
 from deeplabctl.cli.formatting import percent
-from deeplabctl.cli.options import DebugOption, JsonOption, OverwriteOption, QuietOption
+from deeplabctl.cli.options import OverwriteOption
 
 if TYPE_CHECKING:
     from deeplabctl.reports.run_results import RunResults
@@ -34,25 +34,21 @@ def report(
         ),
     ] = Path("comparison"),
     overwrite: OverwriteOption = False,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
+    *,
+    console: Console,
 ) -> None:
     """Draw the curves of a training, or compare several.
 
     Of one run: its curves.png and report.html, as the training writes them. Of several: comparison.png and
-    comparison.html, with all curves in one picture and tables of scores and of the settings that differ.
+    comparison.html, with all curves in one image and tables of scores and of the settings that differ.
     """
-    console = Console(json, quiet, debug)
     if len(runs) == 1:
         source = context.get_parameter_source("out")
         if source is not None and source.name == "COMMANDLINE":
             raise typer.BadParameter("expected several runs; a single run keeps its report", param_hint="--out")
-        with console.errors():
-            _report_one(console, runs[0])
+        _report_one(console, runs[0])
     else:
-        with console.errors():
-            _compare(console, runs, out, overwrite=overwrite)
+        _compare(console, runs, out, overwrite=overwrite)
 
 
 def _report_one(console: Console, run: Path) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from deeplabctl.cli.console import Console, print_error
 from deeplabctl.cli.formatting import with_options
-from deeplabctl.cli.options import DebugOption, JsonOption, OverwriteOption, QuietOption
+from deeplabctl.cli.options import OverwriteOption
 
 if TYPE_CHECKING:
     from deeplabctl.data.convert import Conversion
@@ -118,9 +118,7 @@ def convert(
         Path, typer.Option("--out", metavar="DIR", help="Folder to make, in VOC layout.", rich_help_panel="Output")
     ],
     overwrite: OverwriteOption = False,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
+    console: Console,
 ) -> None:
     """Turn annotations of other programs into a data set.
 
@@ -136,35 +134,33 @@ def convert(
     from deeplabctl.data.formats.annotations import ImportSettings
     from deeplabctl.data.layout import check_new_dataset
 
-    console = Console(json, quiet, debug)
-    with console.errors():
-        check_new_dataset(out, overwrite=overwrite)
-        settings = ImportSettings(
-            format=form,
-            images=images,
-            palette=None if palette is None else read_palette(palette),
-            classes=None if classes is None else parse_class_names(classes),
-            outside=outside,
-            unknown=unknown,
-            mask_suffix=mask_suffix,
-        )
-        with console.reporter() as report:
-            annotations = read_annotations(source, settings, report)
-            share: float | Annotations = val
-            if val_source is not None:
-                share = read_annotations(val_source, replace(settings, classes=annotations.classes), report)
-            written = write_dataset(annotations, out, report, val=share, seed=seed, overwrite=overwrite)
-        console.table(("class", "pixels", "%"), _rows(written))
-        console.say()
-        console.say(f"{out}: {len(written.train)} training and {len(written.val)} validation images")
-        console.say()
-        console.say(f"next: deeplabctl data preview {out}")
-        console.say(f"      deeplabctl train --data {out}")
-        console.document(_document(out, written))
-        if written.failed:
-            total = len(written.failed) + len(written.train) + len(written.val)
-            print_error(f"{len(written.failed)} of {total} images failed, the first: {written.failed[0]}")
-            raise typer.Exit(1)
+    check_new_dataset(out, overwrite=overwrite)
+    settings = ImportSettings(
+        format=form,
+        images=images,
+        palette=None if palette is None else read_palette(palette),
+        classes=None if classes is None else parse_class_names(classes),
+        outside=outside,
+        unknown=unknown,
+        mask_suffix=mask_suffix,
+    )
+    with console.reporter() as report:
+        annotations = read_annotations(source, settings, report)
+        share: float | Annotations = val
+        if val_source is not None:
+            share = read_annotations(val_source, replace(settings, classes=annotations.classes), report)
+        written = write_dataset(annotations, out, report, val=share, seed=seed, overwrite=overwrite)
+    console.table(("class", "pixels", "%"), _rows(written))
+    console.say()
+    console.say(f"{out}: {len(written.train)} training and {len(written.val)} validation images")
+    console.say()
+    console.say(f"next: deeplabctl data preview {out}")
+    console.say(f"      deeplabctl train --data {out}")
+    console.document(_document(out, written))
+    if written.failed:
+        total = len(written.failed) + len(written.train) + len(written.val)
+        print_error(f"{len(written.failed)} of {total} images failed, the first: {written.failed[0]}")
+        raise typer.Exit(1)
 
 
 def _named_counts(written: Conversion) -> list[tuple[str, int]]:
@@ -237,9 +233,8 @@ def prepare_voc(
         ),
     ] = Path("VOCdevkit", "VOC2012"),
     overwrite: OverwriteOption = False,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
+    *,
+    console: Console,
 ) -> None:
     """Merge VOC 2012 and SBD into the papers' training set.
 
@@ -263,19 +258,17 @@ def prepare_voc(
 
     if not download and (voc is None or sbd is None):
         raise typer.BadParameter("use both, or --download", param_hint="--voc, --sbd")
-    console = Console(json, quiet, debug)
-    with console.errors():
-        voc, sbd = voc or Path(downloads.VOC.name), sbd or Path(downloads.SBD.name)
-        with console.reporter() as report:
-            if download:
-                for archive, target in ((downloads.VOC, voc), (downloads.SBD, sbd)):
-                    downloads.download(archive, target, report)
-            counts = prepare(voc, sbd, out, report, any_counts=any_counts, overwrite=overwrite)
-        console.say(f"{out}: " + ", ".join(f"{split} {count:,}" for split, count in counts.items()) + " images")
-        console.say()
-        console.say(f"next: deeplabctl data check {out}")
-        console.say(f"      deeplabctl train --data {out}")
-        console.document({"root": str(out), "counts": counts})
+    voc, sbd = voc or Path(downloads.VOC.name), sbd or Path(downloads.SBD.name)
+    with console.reporter() as report:
+        if download:
+            for archive, target in ((downloads.VOC, voc), (downloads.SBD, sbd)):
+                downloads.download(archive, target, report)
+        counts = prepare(voc, sbd, out, report, any_counts=any_counts, overwrite=overwrite)
+    console.say(f"{out}: " + ", ".join(f"{split} {count:,}" for split, count in counts.items()) + " images")
+    console.say()
+    console.say(f"next: deeplabctl data check {out}")
+    console.say(f"      deeplabctl train --data {out}")
+    console.document({"root": str(out), "counts": counts})
 
 
 def shapes(
@@ -286,9 +279,8 @@ def shapes(
         int, typer.Option("--seed", min=0, help="Each seed draws other images.", rich_help_panel="Images")
     ] = 0,
     overwrite: OverwriteOption = False,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
+    *,
+    console: Console,
 ) -> None:
     """Draw the built-in data set into a folder.
 
@@ -296,8 +288,6 @@ def shapes(
     """
     from deeplabctl.data.shapes import write_shapes
 
-    console = Console(json, quiet, debug)
-    with console.errors():
-        write_shapes(out, seed=seed, train=train, val=val, overwrite=overwrite)
-        console.say(f"{out}: {train} training and {val} validation images")
-        console.document({"root": str(out), "train": train, "val": val, "seed": seed})
+    write_shapes(out, seed=seed, train=train, val=val, overwrite=overwrite)
+    console.say(f"{out}: {train} training and {val} validation images")
+    console.document({"root": str(out), "train": train, "val": val, "seed": seed})

@@ -10,7 +10,7 @@ import typer
 
 from deeplabctl.cli.console import Console, print_error
 from deeplabctl.cli.formatting import with_options
-from deeplabctl.cli.options import DebugOption, JsonOption, OverwriteOption, QuietOption
+from deeplabctl.cli.options import OverwriteOption
 
 if TYPE_CHECKING:
     from deeplabctl.data.check import Verdict
@@ -59,9 +59,8 @@ def check(
         ),
     ] = None,
     overwrite: OverwriteOption = False,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
+    *,
+    console: Console,
 ) -> None:
     """Find what would spoil a training before it starts.
 
@@ -71,29 +70,27 @@ def check(
     """
     from deeplabctl.data.dataset import open_dataset
 
-    console = Console(json, quiet, debug)
-    with console.errors():
-        with console.reporter() as report:
-            dataset = open_dataset(data, report)
-            verdict, fixed = _check(dataset, fix, overwrite, report)
-        result: dict[str, Any] = {"root": str(dataset.root), **_document(verdict)}
-        for line in _lines(verdict):
-            console.say(line)
-        if fix is not None:
-            from deeplabctl.data.dataset import open_dataset
+    with console.reporter() as report:
+        dataset = open_dataset(data, report)
+        verdict, fixed = _check(dataset, fix, overwrite, report)
+    result: dict[str, Any] = {"root": str(dataset.root), **_document(verdict)}
+    for line in _lines(verdict):
+        console.say(line)
+    if fix is not None:
+        from deeplabctl.data.dataset import open_dataset
 
-            for name, what in fixed:
-                console.say(f"fixed {name}: {what}")
-            with console.reporter() as report:
-                verdict, _ = _check(open_dataset(fix), None, overwrite, report)
-            result |= {"fixed": [{"file": name, "what": what} for name, what in fixed], "copy": str(fix)}
-            result["copy_findings"] = _document(verdict)["findings"]
-            console.say(f"{fix}: {_plural(len(fixed), 'file')} fixed; {_count_findings(verdict)} left")
-        console.document(result)
-        if verdict.errors:
-            errors, first = _plural(verdict.errors, "error"), verdict.findings[0].text
-            print_error(f"{errors} would stop or spoil a training; the first: {first}")
-            raise typer.Exit(1)
+        for name, what in fixed:
+            console.say(f"fixed {name}: {what}")
+        with console.reporter() as report:
+            verdict, _ = _check(open_dataset(fix), None, overwrite, report)
+        result |= {"fixed": [{"file": name, "what": what} for name, what in fixed], "copy": str(fix)}
+        result["copy_findings"] = _document(verdict)["findings"]
+        console.say(f"{fix}: {_plural(len(fixed), 'file')} fixed; {_count_findings(verdict)} left")
+    console.document(result)
+    if verdict.errors:
+        errors, first = _plural(verdict.errors, "error"), verdict.findings[0].text
+        print_error(f"{errors} would stop or spoil a training; the first: {first}")
+        raise typer.Exit(1)
 
 
 def _check(
@@ -169,9 +166,8 @@ def stats(
         typer.Option("--out", metavar="PNG", help="Also draw a chart into this file.", rich_help_panel="Output"),
     ] = None,
     overwrite: OverwriteOption = False,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
+    *,
+    console: Console,
 ) -> None:
     """Count the pixels and images of each class.
 
@@ -184,22 +180,20 @@ def stats(
     from deeplabctl.data.stats_chart import draw_statistics
     from deeplabctl.files import check_new_file
 
-    console = Console(json, quiet, debug)
-    with console.errors():
-        if out is not None:
-            check_new_file(out, overwrite=overwrite, suffixes=IMAGE_SUFFIXES)
-        with console.reporter() as report:
-            dataset = open_dataset(data, report)
-            counted = count_splits(dataset, split or default_splits(dataset), report)
-        if out is not None:
-            write_image(out, draw_statistics(dataset.name, counted))
-        console.table(*_rows(counted))
-        console.say()
-        for counts in counted.splits:
-            console.say(_describe(counts))
-        if out is not None:
-            console.say(f"chart: {out}")
-        console.document({"root": str(dataset.root), **counted.to_dict(), "chart": None if out is None else str(out)})
+    if out is not None:
+        check_new_file(out, overwrite=overwrite, suffixes=IMAGE_SUFFIXES)
+    with console.reporter() as report:
+        dataset = open_dataset(data, report)
+        counted = count_splits(dataset, split or default_splits(dataset), report)
+    if out is not None:
+        write_image(out, draw_statistics(dataset.name, counted))
+    console.table(*_rows(counted))
+    console.say()
+    for counts in counted.splits:
+        console.say(_describe(counts))
+    if out is not None:
+        console.say(f"chart: {out}")
+    console.document({"root": str(dataset.root), **counted.to_dict(), "chart": None if out is None else str(out)})
 
 
 def _rows(counted: Statistics) -> tuple[list[str], list[list[str]]]:
@@ -288,9 +282,8 @@ def preview(
         typer.Option("--out", metavar="PNG", help="File to draw.", rich_help_panel="Output"),
     ] = Path("preview.png"),
     overwrite: OverwriteOption = False,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
+    *,
+    console: Console,
 ) -> None:
     """Draw images with their labels and a legend.
 
@@ -307,23 +300,21 @@ def preview(
 
     if not augmented and (recipe or changes):
         raise typer.BadParameter("only used with --augmented", param_hint="--recipe, --set")
-    console = Console(json, quiet, debug)
-    with console.errors():
-        check_new_file(out, overwrite=overwrite, suffixes=IMAGE_SUFFIXES)
-        with console.reporter() as report:
-            dataset = open_dataset(data, report)
-            shown = split or dataset.training_split
-            samples = choose_samples(dataset.samples(shown), count or (4 if augmented else 12), seed)
-            check_samples(dataset, samples, report)
-            if augmented:
-                name = recipe or default_recipe(dataset)
-                settings = read_recipe(name, changes or [])
-                if settings.augment.crop_size == AUTO:  # from all images, as in a training
-                    settings = with_crop_size(settings, check_samples(dataset, dataset.samples(shown), report))
+    check_new_file(out, overwrite=overwrite, suffixes=IMAGE_SUFFIXES)
+    with console.reporter() as report:
+        dataset = open_dataset(data, report)
+        shown = split or dataset.training_split
+        samples = choose_samples(dataset.samples(shown), count or (4 if augmented else 12), seed)
+        check_samples(dataset, samples, report)
         if augmented:
-            picture = draw_augmented(dataset, samples, settings.augment, 4, seed)
-        else:
-            picture = draw_samples(dataset, samples, 4)
-        write_image(out, picture)
-        console.say(f"{out}: {len(samples)} images of {shown}" + (f", augmented as in {name}" if augmented else ""))
-        console.document({"out": str(out), "split": shown, "samples": [sample.id for sample in samples]})
+            name = recipe or default_recipe(dataset)
+            settings = read_recipe(name, changes or [])
+            if settings.augment.crop_size == AUTO:  # from all images, as in a training
+                settings = with_crop_size(settings, check_samples(dataset, dataset.samples(shown), report))
+    if augmented:
+        picture = draw_augmented(dataset, samples, settings.augment, 4, seed)
+    else:
+        picture = draw_samples(dataset, samples, 4)
+    write_image(out, picture)
+    console.say(f"{out}: {len(samples)} images of {shown}" + (f", augmented as in {name}" if augmented else ""))
+    console.document({"out": str(out), "split": shown, "samples": [sample.id for sample in samples]})
