@@ -136,7 +136,7 @@ def infer(
     request = read_settings(pad, scales, flip, crf, crf_adaptive, crf_params, engine, precision, tile)
     _check_together(formats, skip_existing, overwrite, contact_sheet)
     if "-" in inputs:
-        _check_stdin(inputs, {"--json": json, "--overlay": overlay, "--contact-sheet": contact_sheet,
+        _check_stdin(inputs, {"--json": console.json, "--overlay": overlay, "--contact-sheet": contact_sheet,
                               "--skip-existing": skip_existing, "--format": formats != [Format.mask],
                               "--ray": ray is not None, "--out": out != Path("masks")})  # fmt: skip
         _segment_stdin(request, weights, console)
@@ -239,7 +239,7 @@ def _segment_stdin(request: SettingsRequest, weights: str | None, console: Conso
     from deeplabctl.weights.fitting import read_network
     from deeplabctl.weights.locating import find_weights
 
-    with console.errors(), console.reporter() as report:
+    with console.reporter() as report:
         if sys.stdout.isatty():
             raise OutputError("stdout is a terminal: expected a file or a pipe for the mask, a PNG; add > mask.png")
         if sys.stdin.isatty():
