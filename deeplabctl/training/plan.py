@@ -26,7 +26,8 @@ from deeplabctl.training.checkpoint import Checkpoint, check_same_training, fing
 from deeplabctl.training.run_directory import CHECKPOINTS
 from deeplabctl.weights.locating import weights_path
 from deeplabctl.weights.model_info import ModelInfo
-from deeplabctl.weights.starting import IMAGENET, RANDOM, start_weights, start_width
+from deeplabctl.weights.starting import IMAGENET, RANDOM, open_start, start_weights, start_width
+from deeplabctl.weights.weight_file import WeightFile
 
 if TYPE_CHECKING:
     import keras
@@ -60,6 +61,7 @@ class Plan:
     fingerprint: dict[str, Any]  # of both splits
     expect: Expect | None  # the score of the recipe, where none of its settings was changed
     recipe_name: str | None = None  # a packaged recipe or a file; None for the stored one of a resumed run
+    start: WeightFile | None = None  # what `model.init` names, if it is open already
 
     def with_settings(self, **sections: Mapping[str, Any]) -> Plan:
         """Return a plan with some settings of its recipe changed, by section."""
@@ -79,7 +81,8 @@ class Plan:
     def initial_weights(self) -> tuple[Weights, list[str], list[str]]:
         """Return the weights that the training starts from; see `start_weights`."""
         model, seed = self.recipe.model, self.recipe.run.seed
-        return start_weights(model.init, model.architecture, len(self.dataset.classes), model.width, seed)
+        file = self.start or open_start(model.init, model.architecture)
+        return start_weights(file, model.architecture, len(self.dataset.classes), model.width, seed)
 
     def build_model(self, dtype: str | None = None) -> keras.Model:
         """Return the network, to compute in ``dtype``, or in the recipe's precision."""
@@ -128,9 +131,9 @@ def plan_training(
     else:
         draft = read_recipe(name, overrides, options)
         dataset = open_dataset(draft.data.root or default_data, report)
-    recipe = _resolve(draft, dataset, explicit_width=setting_of("model.width", overrides, options) is not None)
+    recipe, start = _resolve(draft, dataset, explicit_width=setting_of("model.width", overrides, options) is not None)
     unchanged = not overrides and not any(value != "" and key not in _SAME_SCORE for key, value in options.items())
-    return dataclasses.replace(_check_data(recipe, dataset, unchanged, report), recipe_name=name)
+    return dataclasses.replace(_check_data(recipe, dataset, unchanged, report), recipe_name=name, start=start)
 
 
 def plan_resume(
@@ -235,19 +238,21 @@ def _fitted(plan: Plan, report: Reporter) -> Plan:
     return dataclasses.replace(plan, recipe=recipe)
 
 
-def _resolve(recipe: Recipe, dataset: Dataset, explicit_width: bool) -> Recipe:
-    """Fill in what the recipe leaves to the data set and to its initial weights."""
-    init = recipe.model.init or (RANDOM if is_shapes(dataset) else IMAGENET)
+def _resolve(recipe: Recipe, dataset: Dataset, explicit_width: bool) -> tuple[Recipe, WeightFile | None]:
+    """Fill in what the recipe leaves to the data set and to its initial weights, and open these."""
+    model = recipe.model
+    init = _resolved_init(model.init or (RANDOM if is_shapes(dataset) else IMAGENET))
+    start = open_start(init, model.architecture)
     keeps_width = explicit_width or init in (RANDOM, IMAGENET)
-    init = _resolved_init(init)
-    width = start_width(init, recipe.model.architecture, recipe.model.width if keeps_width else None)
+    width = start_width(start, model.architecture, model.width if keeps_width else None)
     split = recipe.data.split or dataset.training_split
     pad = recipe.eval.pad if recipe.eval.pad != "auto" else "paper" if dataset.is_voc else "tight"
-    return recipe.with_settings(
+    resolved = recipe.with_settings(
         data={"root": name_or_path(dataset), "split": split},
         model={"init": init, "width": width},
         eval={"pad": pad},
     )
+    return resolved, start
 
 
 def _resolved_init(init: str) -> str:

@@ -27,37 +27,36 @@ def open_start(init: str, architecture: str) -> WeightFile | None:
     return ImageNet(architecture) if init == IMAGENET else open_weights(init)
 
 
-def start_width(init: str, architecture: str, width: float | None = None) -> float:
-    """Return the width of a network that starts from ``init``, without reading all of its weights.
+def start_width(file: WeightFile | None, architecture: str, width: float | None = None) -> float:
+    """Return the width of a network that starts from a file, or from random weights, without reading all of it.
 
     Raises WeightsError for a file that cannot be read, and if another ``width`` is asked for.
     """
-    file = open_start(init, architecture)
     if file is None:
         return 1.0 if width is None else width
     found, shapes = file.width(architecture), ARCHITECTURES[architecture].weight_shapes
     if width is not None and shapes(2, width) != shapes(2, found):
         raise WeightsError(
-            f"init {init}: expected weights of width {width:g}, got width {found:g}; "
+            f"init {file.path}: expected weights of width {width:g}, got width {found:g}; "
             "leave the width out, or start from random weights (`init=random`)"
         )
     return found
 
 
 def start_weights(
-    init: str, architecture: str, num_classes: int, width: float, seed: int
+    file: WeightFile | None, architecture: str, num_classes: int, width: float, seed: int
 ) -> tuple[Weights, list[str], list[str]]:
     """Return the weights to start from, the names of the layers that are random, and notes of what was done.
 
-    Raises WeightsError for weights that do not fit.
+    The arrays of the file are let go. Raises WeightsError for weights that do not fit.
     """
-    file = open_start(init, architecture)
     if file is None:
         weights = ARCHITECTURES[architecture].random_weights(num_classes, width, seed)
         return weights, list(dict.fromkeys(map(layer_of, weights))), []
     network = fit_weights(file, architecture=architecture, num_classes=num_classes, width=width, seed=seed)
+    file.release()
     new = f"new: {', '.join(network.new_layers) or 'none'}"
-    return network.weights, network.new_layers, [f"weights from {init}", *network.notes, new]
+    return network.weights, network.new_layers, [f"weights from {file.path}", *network.notes, new]
 
 
 def build_model(

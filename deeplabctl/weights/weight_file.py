@@ -69,6 +69,10 @@ class WeightFile(ABC):
         """Return the facts that deeplabctl wrote into its own model files and exports; None for other files."""
         return self._read_info()
 
+    def release(self) -> None:
+        """Let go of the arrays, which are read again if they are asked for."""
+        vars(self).pop("weights", None)
+
     @abstractmethod
     def _read_weights(self) -> Weights: ...
 

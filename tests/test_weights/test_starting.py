@@ -4,33 +4,37 @@ from caffe_files import TINY, read_blobs
 
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import ARCHITECTURES
-from deeplabctl.weights.starting import start_weights, start_width
+from deeplabctl.weights.locating import open_weights
+from deeplabctl.weights.starting import open_start, start_weights, start_width
 
 
 def test_random_start_is_new_in_every_layer():
-    weights, new_layers, notes = start_weights("random", "largefov", 5, 0.1, seed=3)
+    weights, new_layers, notes = start_weights(None, "largefov", 5, 0.1, seed=3)
     expected = ARCHITECTURES["largefov"].random_weights(5, 0.1, seed=3)
     assert (new_layers, notes) == ([conv.name for conv in ARCHITECTURES["largefov"].convolutions], [])
     np.testing.assert_array_equal(weights["fc6/kernel"], expected["fc6/kernel"])
 
 
 def test_start_from_a_file_keeps_its_layers_and_notes_what_is_new():
-    weights, new_layers, notes = start_weights(str(TINY), "largefov", 5, 1 / 32, seed=3)
+    weights, new_layers, notes = start_weights(open_weights(TINY), "largefov", 5, 1 / 32, seed=3)
     assert (new_layers, notes) == (["fc8_voc12"], [f"weights from {TINY}", "new: fc8_voc12"])
     np.testing.assert_array_equal(weights["fc7/kernel"], read_blobs(TINY)["fc7/kernel"])
-    assert start_weights(str(TINY), "largefov", 21, 1 / 32, seed=3)[1:] == ([], [f"weights from {TINY}", "new: none"])
+    assert start_weights(open_weights(TINY), "largefov", 21, 1 / 32, seed=3)[1:] == (
+        [],
+        [f"weights from {TINY}", "new: none"],
+    )
 
 
 def test_width_is_the_files_unless_it_starts_random(tmp_path):
     (tmp_path / "best.keras").write_bytes(TINY.read_bytes())
-    assert start_width("random", "largefov", 0.25) == 0.25
-    assert start_width("random", "largefov") == 1
-    assert start_width("imagenet", "largefov") == 1
-    assert start_width(str(TINY), "largefov") == 1 / 32
-    assert start_width(str(tmp_path), "largefov", 1 / 32) == 1 / 32  # a run directory
+    assert start_width(open_start("random", "largefov"), "largefov", 0.25) == 0.25
+    assert start_width(open_start("random", "largefov"), "largefov") == 1
+    assert start_width(open_start("imagenet", "largefov"), "largefov") == 1
+    assert start_width(open_start(str(TINY), "largefov"), "largefov") == 1 / 32
+    assert start_width(open_start(str(tmp_path), "largefov"), "largefov", 1 / 32) == 1 / 32  # a run directory
 
 
 @pytest.mark.parametrize(("init", "found"), [("imagenet", "1"), (str(TINY), r"0\.03125")])
 def test_another_width_than_the_files_is_refused(init, found):
     with pytest.raises(WeightsError, match=rf"expected weights of width 0\.25, got width {found}.*`init=random`"):
-        start_width(init, "largefov", 0.25)
+        start_width(open_start(init, "largefov"), "largefov", 0.25)
