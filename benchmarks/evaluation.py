@@ -17,7 +17,7 @@ from deeplabctl.classes import VOC_CLASSES
 from deeplabctl.cli.tensorflow_startup import start_tensorflow
 from deeplabctl.data.dataset import Dataset, Sample
 from deeplabctl.data.images import read_image, write_mask
-from deeplabctl.evaluation.mask_scores import score_masks
+from deeplabctl.evaluation.masks import score_masks
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.parallel import available_cpus
 from deeplabctl.weights.model_info import ModelInfo
@@ -60,7 +60,8 @@ def make_segmenter(width: float, pad: str):
 
 def compare(dataset: Dataset, samples: list[Sample], width: float) -> None:
     """Print images a second of the bare forward pass and of the evaluation, alternating, and their ratio."""
-    from deeplabctl.evaluation.network_scores import score_network
+    from deeplabctl.evaluation.network import score_network
+    from deeplabctl.evaluation.scores import METRICS
 
     segmenter = make_segmenter(width, "paper")
     image = read_image(samples[0].image)
@@ -73,7 +74,7 @@ def compare(dataset: Dataset, samples: list[Sample], width: float) -> None:
             segmenter._label(*prepared, image.shape[:2]).numpy()
         forward.append(time.perf_counter() - begin)
         begin = time.perf_counter()
-        score_network(segmenter, dataset, samples, around="void")
+        score_network(segmenter, dataset, samples, kinds=METRICS)
         whole.append(time.perf_counter() - begin)
     ratio = statistics.median(bare / all_ for bare, all_ in zip(forward, whole, strict=True))
     speeds = [len(samples) / statistics.median(times) for times in (forward, whole)]
@@ -83,7 +84,8 @@ def compare(dataset: Dataset, samples: list[Sample], width: float) -> None:
 
 def memory(dataset: Dataset, samples: list[Sample]) -> None:
     """Print the resident memory on the way through 1,449 images."""
-    from deeplabctl.evaluation.network_scores import score_network
+    from deeplabctl.evaluation.network import score_network
+    from deeplabctl.evaluation.scores import METRICS
 
     seen: list[int] = []
 
@@ -91,7 +93,7 @@ def memory(dataset: Dataset, samples: list[Sample]) -> None:
         seen.append(int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") >> 20)
 
     many = (samples * (VOC_VAL // len(samples) + 1))[:VOC_VAL]
-    score_network(make_segmenter(1 / 16, "tight"), dataset, many, around="void", on_image=note)
+    score_network(make_segmenter(1 / 16, "tight"), dataset, many, kinds=METRICS, on_image=note)
     at = [100, 400, 700, 1000, 1300, VOC_VAL]
     print(f"resident memory after {', '.join(map(str, at))} images: {', '.join(str(seen[n - 1]) for n in at)} MiB")
 
@@ -100,7 +102,7 @@ def masks(dataset: Dataset, samples: list[Sample], folder: Path) -> None:
     """Print the time that 1,449 masks take."""
     many = (samples * (VOC_VAL // len(samples) + 1))[:VOC_VAL]
     begin = time.perf_counter()
-    score_masks(folder, dataset, many, around="void")
+    score_masks(folder, dataset, many)
     seconds = time.perf_counter() - begin
     print(f"{VOC_VAL} masks of 500x375 with trimap and boundary F1: {seconds:.1f} s on {available_cpus()} cores")
 

@@ -23,8 +23,7 @@ from deeplabctl.data.dataset import Dataset, Sample
 from deeplabctl.data.images import read_image
 from deeplabctl.errors import DeepLabError
 from deeplabctl.evaluation import ConfusionMatrix
-from deeplabctl.evaluation.network_scores import read_ahead
-from deeplabctl.evaluation.target import dataset_for
+from deeplabctl.evaluation.network import EvaluationRequest, read_ahead
 from deeplabctl.export import ExportRequest, export
 from deeplabctl.parallel import available_cpus
 from deeplabctl.prediction import Segmenter, load
@@ -120,7 +119,7 @@ def main() -> None:
     arguments = parser.parse_args()
     weights = find_weights(arguments.weights).resolve()
     network = read_network(weights)
-    dataset = dataset_for(network.info, arguments.data, silent)
+    dataset = EvaluationRequest(data=arguments.data).dataset(network.info, silent)
     samples = dataset.samples(arguments.split)[: arguments.limit]
     picture = samples[0].image.resolve()
     info, shape = network.info, read_image(picture).shape

@@ -117,6 +117,11 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def percent(share: float | None, absent: str = "-") -> str:
+    """Return a fraction as a percentage with two digits, or ``absent`` for None."""
+    return absent if share is None else f"{100 * share:.2f}"
+
+
 def silent(event: Event) -> None:
     """Report nothing."""
 

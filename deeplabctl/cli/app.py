@@ -13,10 +13,10 @@ from typing import Annotated
 
 import typer
 
-from deeplabctl.cli import convert_caffe, export, infer, report, serve, train
+from deeplabctl.cli import convert_caffe, crf_search, export, infer, report, serve, train
+from deeplabctl.cli import eval as evaluation
 from deeplabctl.cli.commands import SectionedCommand, SectionedGroup, with_groups
 from deeplabctl.cli.data import app as data_app
-from deeplabctl.cli.eval import command as evaluate
 from deeplabctl.version import __version__
 
 FIRST_STEPS = """
@@ -38,7 +38,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 120},
 )
 app.command("train", epilog=train.EXAMPLES)(train.train)
-app.command("eval", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
+app.command("eval", epilog=evaluation.EXAMPLES)(evaluation.evaluate)
+app.command("crf-search", epilog=crf_search.EXAMPLES)(crf_search.crf_search)
 app.command("infer", epilog=infer.EXAMPLES, no_args_is_help=True)(infer.infer)
 app.command("serve", epilog=serve.EXAMPLES)(serve.serve)
 app.command("report", epilog=report.EXAMPLES, no_args_is_help=True)(report.report)

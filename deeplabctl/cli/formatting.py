@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
 from typing import Any
 
 from deeplabctl import reporting
-from deeplabctl.reporting import Event, duration, pace
+from deeplabctl.reporting import Event, duration, pace, percent
 
-__all__ = ["describe", "duration", "pace", "percent", "score_rows", "with_options"]
+__all__ = ["describe", "duration", "pace", "percent", "score_table", "with_options"]
 
 
 def with_options(text: str) -> str:
@@ -32,15 +31,13 @@ def describe(event: Event) -> str | None:
     return None if line is None else with_options(line)
 
 
-def score_rows(scores: dict[str, Any]) -> tuple[Sequence[str], list[list[str]]]:
+def score_table(scores: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Return headers and rows of the table of classes, from scores as JSON has them."""
+    from deeplabctl.evaluation.scores import class_columns
+
+    columns = class_columns(scores["classes"])
     rows = [
-        [entry["name"], percent(entry["iou"]), percent(entry["accuracy"]), f"{entry['pixels']:,}"]
+        [entry["name"], *(percent(entry.get(key)) for key in columns), f"{entry['pixels']:,}"]
         for entry in scores["classes"]
     ]
-    return ("class", "IoU %", "accuracy %", "pixels"), rows
-
-
-def percent(share: float | None) -> str:
-    """Return a fraction as a percentage with two digits, or a dash for None."""
-    return "-" if share is None else f"{100 * share:.2f}"
+    return ["class", *(f"{name} %" for name in columns.values()), "pixels"], rows

@@ -39,6 +39,19 @@ WeightsOption = Annotated[
         rich_help_panel="Network",
     ),
 ]
+EvaluationDataOption = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="DIR|shapes",
+        help="Data set in VOC layout, or shapes, the built-in one. Default: what the weights were trained on.",
+        rich_help_panel="Data",
+    ),
+]
+LimitOption = Annotated[
+    int | None,
+    typer.Option("--limit", metavar="N", min=1, help="Score only the first N images.", rich_help_panel="Data"),
+]
 
 PAD_HELP = "Pad images with zeros: paper to 513x513, tight only to the next multiple of 8 plus 1."
 PadOption = Annotated[
@@ -101,7 +114,7 @@ CrfParamsOption = Annotated[
     typer.Option(
         "--crf-params",
         metavar="PRESET|TABLE|KEY=VALUE,...",
-        help="Parameters of the CRF: a preset's name, the table of a search (--crf-search of eval), or changes, as "
+        help="Parameters of the CRF: a preset's name, the table of crf-search, or changes, as "
         "bi_w=5,bi_rgb_std=3. Default: those of the weights' recipe.",
         rich_help_panel="Dense CRF",
     ),

@@ -15,7 +15,7 @@ import typer
 
 from deeplabctl import recipes
 from deeplabctl.cli.console import Console
-from deeplabctl.cli.formatting import describe, duration, percent, score_rows
+from deeplabctl.cli.formatting import describe, duration, percent, score_table
 from deeplabctl.cli.multi_worker import Worker, is_worker_process, limited_wait, run_worker, worker_from_environment
 from deeplabctl.cli.options import Precision, Strategy
 from deeplabctl.errors import RunError
@@ -214,7 +214,7 @@ def _print_run(console: Console, run: TrainedRun, expect: Expect | None) -> None
         return
     scores = run.scores
     if scores:
-        console.table(*score_rows(scores))
+        console.table(*score_table(scores))
         console.say()
     best = f"best val mIoU {percent(scores['miou'])} at step {run.best_step}" if scores else "not validated yet"
     how = "stopped" if run.stopped else "trained"

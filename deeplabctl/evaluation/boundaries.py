@@ -8,63 +8,59 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from deeplabctl.arrays import Counts, Floats, Label, Mask
 from deeplabctl.classes import IGNORE_LABEL
-from deeplabctl.evaluation.metrics import ConfusionMatrix
+from deeplabctl.evaluation.metrics import ConfusionMatrix, Curve, Metric, as_json
+from deeplabctl.reporting import percent
 
-Around = Literal["void", "boundaries"]
 Places = npt.NDArray[np.int64]  # (N, 2) row and column
 
 BANDS = 40  # the widest trimap, in pixels
 BF_TOLERANCE = 0.0075  # of the image's diagonal
 MARGIN = 18  # pixels: the offsets up to this length are tried one by one
+_SHOWN_WIDTHS = (1, 5, 10, 20, 40)  # of the trimap, in text
 
 
-def band_of(label: Label, around: Around) -> npt.NDArray[np.int32]:
+def band_of(label: Label, *, has_void: bool) -> npt.NDArray[np.int32]:
     """Return (H, W) the width of the narrowest trimap that holds each pixel; 0 for void and where there is none.
 
-    "void" is the trimap of arXiv 1606.00915, Figure 10, as the authors' MATLAB script has it (MyVOCevalsegBoundary):
-    the trimap of width w holds the pixels that a dilation of void by a square of 2w + 1 pixels reaches. "boundaries"
-    is for sets without void: width 1 holds the pixels beside one of another class, on either side, and each further
-    one dilates that by a pixel.
+    In a set with void, it is the trimap of arXiv 1606.00915, Figure 10, as the authors' MATLAB script has it
+    (MyVOCevalsegBoundary): the trimap of width w holds the pixels that a dilation of void by a square of 2w + 1 pixels
+    reaches. In a set without void, width 1 holds the pixels beside one of another class, on either side, and each
+    further one dilates that by a pixel.
     """
     from scipy import ndimage
 
     void = label == IGNORE_LABEL
-    start = void if around == "void" else _beside_another(label)
+    start = void if has_void else _beside_another(label)
     if not start.any():
         return np.zeros(label.shape, np.int32)
     bands: npt.NDArray[np.int32] = ndimage.distance_transform_cdt(~start, "chessboard")
-    if around == "boundaries":
+    if not has_void:
         bands += 1
         bands[void] = 0
     return bands
 
 
-class Trimap:
+class Trimap(Metric):
     """Count pixels by (width of the narrowest trimap that holds them, label, prediction), up to a width of 40."""
 
-    def __init__(self, num_classes: int, around: Around) -> None:
-        self.num_classes = num_classes
-        self.around: Around = around
+    def __init__(self, num_classes: int, *, has_void: bool = True) -> None:
+        super().__init__(num_classes, has_void=has_void)
         self.counts = np.zeros((BANDS, num_classes, num_classes), np.int64)
 
     def update(self, label: Label, prediction: Label) -> None:
         """Add an image whose ids are in range."""
-        band = band_of(label, self.around)
+        band = band_of(label, has_void=self.has_void)
         near = np.flatnonzero((band > 0) & (band <= BANDS))
         rows, columns = label.ravel()[near].astype(np.int64), prediction.ravel()[near]
         cells = ((band.ravel()[near] - 1) * self.num_classes + rows) * self.num_classes + columns
         self.counts += np.bincount(cells, minlength=self.counts.size).reshape(self.counts.shape)
-
-    def merge(self, other: Trimap) -> None:
-        """Add the counts of another one."""
-        self.counts += other.counts
 
     def mean_iou(self) -> Floats:
         """Return (40,) the mean IoU inside the trimaps of 1 to 40 pixels; NaN for one without pixels."""
@@ -79,6 +75,38 @@ class Trimap:
         """Return (40,) the pixels inside the trimaps of 1 to 40 pixels."""
         sums: Counts = self.counts.sum((1, 2)).cumsum()
         return sums
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the mean IoU and the pixels of each width."""
+        trimap = {
+            "around": "void" if self.has_void else "boundaries",
+            "widths": list(range(1, BANDS + 1)),
+            "miou": [as_json(value) for value in self.mean_iou()],
+            "pixels": self.pixels().tolist(),
+        }
+        return {"trimap": trimap}
+
+    def conventions(self) -> dict[str, str]:
+        """Return what a width means."""
+        around_void = "width w: the pixels that void dilated by a square of 2w + 1 reaches (as the script of arXiv "
+        between = "width 1: the pixels beside one of another class; each further one dilates that by a pixel"
+        return {"trimap": f"{around_void}1606.00915)" if self.has_void else between}
+
+    def line(self) -> str:
+        """Return the scores of a few widths."""
+        scores = self.mean_iou()
+        shown = ", ".join(f"{width} px {percent(as_json(scores[width - 1]))}" for width in _SHOWN_WIDTHS)
+        return f"mIoU within a trimap around {self._around}: {shown}"
+
+    def curve(self) -> Curve:
+        """Return the mean IoU over the width."""
+        points = [(width, as_json(score)) for width, score in enumerate(self.mean_iou(), 1)]
+        caption = f"width of the trimap around {self._around}, pixels"
+        return Curve("Mean IoU near boundaries", caption, "px", (1, 10, 20, 30, 40), points)
+
+    @property
+    def _around(self) -> str:
+        return "void" if self.has_void else "label boundaries"
 
 
 def boundary_f1(label: Label, prediction: Label, num_classes: int, tolerance: float = BF_TOLERANCE) -> Floats:
@@ -103,34 +131,48 @@ def boundary_f1(label: Label, prediction: Label, num_classes: int, tolerance: fl
     return f1
 
 
-class BoundaryF1:
+class BoundaryF1(Metric):
     """Average the boundary F1 of images as CamVid's tables do (SegNet, arXiv 1511.00561, section 3.3).
 
     Over the classes that are present in an image's label, then over the images; for a class over the images that it is
-    present in.
+    present in. An image of void only does not count. ``counts`` are (2, C + 1): the sums and the numbers of images, for
+    each class and at last for the means of images.
     """
 
-    def __init__(self, num_classes: int) -> None:
-        self._sums, self._images = np.zeros(num_classes), np.zeros(num_classes, np.int64)
-        self._sum, self._scored = 0.0, 0
+    totals: ClassVar = {"boundary_f1": "boundary F1"}
+    columns: ClassVar = {"boundary_f1": "boundary F1"}
 
-    def add(self, f1: Floats) -> None:
-        """Add an image's classes, as `boundary_f1` returns them; an image of void only does not count."""
-        present = ~np.isnan(f1)
-        if present.any():
-            self._sums[present] += f1[present]
-            self._images += present
-            self._sum += float(f1[present].mean())
-            self._scored += 1
+    def __init__(self, num_classes: int, *, has_void: bool = True) -> None:
+        super().__init__(num_classes, has_void=has_void)
+        self.counts = np.zeros((2, num_classes + 1))
 
-    def mean(self) -> float:
-        """Return the mean over the images; NaN if there were none."""
-        return self._sum / self._scored if self._scored else math.nan
+    def update(self, label: Label, prediction: Label) -> None:
+        """Add an image whose ids are in range."""
+        f1 = boundary_f1(label, prediction, self.num_classes)
+        present = np.flatnonzero(~np.isnan(f1))
+        if present.size:
+            self.counts[0, present] += f1[present]
+            self.counts[0, -1] += f1[present].mean()
+            self.counts[1, present] += 1
+            self.counts[1, -1] += 1
 
-    def classes(self) -> Floats:
-        """Return (C,) the means of the classes; NaN for a class in no label."""
-        means = np.full(self._sums.shape, np.nan)
-        np.divide(self._sums, self._images, out=means, where=self._images > 0)
+    def to_dict(self) -> dict[str, Any]:
+        """Return the mean over the images."""
+        return {"boundary_f1": as_json(self._means()[-1])}
+
+    def of_classes(self) -> dict[str, Floats | Counts]:
+        """Return the mean of each class; NaN for a class in no label."""
+        return {"boundary_f1": self._means()[:-1]}
+
+    def conventions(self) -> dict[str, str]:
+        """Return how it is averaged."""
+        tolerance = f"Csurka et al. 2013, tolerance {BF_TOLERANCE:g} of the diagonal"
+        mean = "mean over the classes of an image's label, then over the images (as SegNet)"
+        return {"boundary_f1": f"{tolerance}; {mean}"}
+
+    def _means(self) -> Floats:
+        sums, images = self.counts
+        means: Floats = np.divide(sums, images, out=np.full(sums.shape, np.nan), where=images > 0)
         return means
 
 
@@ -194,7 +236,5 @@ def _count_near(points: Places, others: Places, distance: float) -> int:
     tree = KDTree(others, balanced_tree=False, compact_nodes=False)
     found = tree.query(points, distance_upper_bound=distance + 1)[1]
     within = found < len(others)
-    offsets = (
-        others[found[within]] - points[within]
-    )  # of the nearest, so that the distance is compared as it is exactly
+    offsets = others[found[within]] - points[within]  # whole numbers: their length is compared exactly
     return int(np.count_nonzero((offsets**2).sum(1) < distance**2))

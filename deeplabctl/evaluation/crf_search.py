@@ -12,7 +12,7 @@ from deeplabctl.crf.search_grid import SearchTable, best_point, finer, point_tex
 from deeplabctl.data.dataset import Dataset, Sample
 from deeplabctl.errors import RecipeError
 from deeplabctl.evaluation.metrics import ConfusionMatrix
-from deeplabctl.evaluation.network_scores import read_ahead
+from deeplabctl.evaluation.network import read_ahead
 from deeplabctl.prediction.segmenter import Segmenter
 from deeplabctl.reporting import Note, Reporter, silent, task
 

@@ -1,8 +1,10 @@
-"""Score predictions: everything from one integer confusion matrix over the whole split."""
+"""Say what a metric is; the integer confusion matrix, and the scores that come from it."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -11,15 +13,80 @@ from deeplabctl.arrays import Counts, Floats
 from deeplabctl.classes import IGNORE_LABEL
 
 
-class ConfusionMatrix:
+@dataclass(frozen=True)
+class Curve:
+    """A score over a distance or a threshold, as the report draws it."""
+
+    title: str
+    caption: str  # of the horizontal axis
+    unit: str
+    ticks: Sequence[float]
+    points: Sequence[tuple[float, float | None]]  # a fraction at each place; None where nothing was counted
+
+
+class Metric:
+    """Count something in images, and report scores.
+
+    What is counted is one array, ``counts``: those of images, of threads and of workers add up. A new metric is a
+    subclass and its entry in `deeplabctl.evaluation.scores.METRICS`; JSON, text and reports then show it.
+    """
+
+    totals: ClassVar[Mapping[str, str]] = {}  # the fractions for a whole split: key in the JSON -> name
+    columns: ClassVar[Mapping[str, str]] = {}  # the fractions for each class: key in the JSON -> name
+    in_validation: ClassVar[bool] = False  # cheap enough for the validations of a training
+
+    def __init__(self, num_classes: int, *, has_void: bool = True) -> None:
+        self.num_classes = num_classes
+        self.has_void = has_void  # whether any label of the split has void pixels
+        self.counts: npt.NDArray[Any]
+
+    def update(self, label: npt.NDArray[Any], prediction: npt.NDArray[Any]) -> None:
+        """Add an image: two integer arrays (H, W); 255 in the label is void."""
+        raise NotImplementedError
+
+    def merge(self, other: Self) -> None:
+        """Add the counts of another one."""
+        self.counts += other.counts
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the scores of all images as JSON has them, with the keys of ``totals`` and any others."""
+        return {}
+
+    def of_classes(self) -> dict[str, Floats | Counts]:
+        """Return the scores of each class, (C,), with the keys of ``columns`` and any others."""
+        return {}
+
+    def conventions(self) -> dict[str, str]:
+        """Return what the JSON's settings say of the way in which this is counted."""
+        return {}
+
+    def line(self) -> str | None:
+        """Return a line of text beside the totals, if there is more to say."""
+        return None
+
+    def curve(self) -> Curve | None:
+        """Return a curve for the report, if there is one."""
+        return None
+
+
+class ConfusionMatrix(Metric):
     """Count pixels by (label, prediction) in int64.
 
     Void pixels of the label are left out. A class that appears in neither labels nor predictions has no IoU (NaN) and
     is left out of the means; one that is predicted but never labelled has IoU 0 and counts in the mean IoU.
     """
 
-    def __init__(self, num_classes: int) -> None:
-        self.num_classes = num_classes
+    totals: ClassVar = {
+        "miou": "mIoU",
+        "pixel_accuracy": "pixel accuracy",
+        "mean_accuracy": "mean accuracy",
+        "fw_iou": "frequency-weighted IoU",
+    }
+    columns: ClassVar = {"iou": "IoU", "accuracy": "accuracy"}
+    in_validation = True
+
+    def __init__(self, num_classes: int, *, has_void: bool = True) -> None:
+        super().__init__(num_classes, has_void=has_void)
         self.counts = np.zeros((num_classes, num_classes), np.int64)
 
     def update(self, label: npt.NDArray[Any], prediction: npt.NDArray[Any]) -> None:
@@ -37,10 +104,6 @@ class ConfusionMatrix:
                 raise ValueError(f"{what}: expected class ids 0 to {self.num_classes - 1}, got {wrong}")
         pairs = np.bincount(rows * self.num_classes + columns, minlength=self.num_classes**2)
         self.counts += pairs.reshape(self.num_classes, self.num_classes)
-
-    def merge(self, other: ConfusionMatrix) -> None:
-        """Add the counts of another matrix."""
-        self.counts += other.counts
 
     def iou(self) -> Floats:
         """Return (C,) intersection over union; NaN for a class in neither labels nor predictions."""
@@ -76,6 +139,24 @@ class ConfusionMatrix:
         """Return (C,) the predicted pixels of each class, void excluded."""
         sums: Counts = self.counts.sum(0)
         return sums
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the means as JSON has them."""
+        means = (self.mean_iou(), self.pixel_accuracy(), self.mean_accuracy(), self.fw_iou())
+        return {key: as_json(value) for key, value in zip(self.totals, means, strict=True)}
+
+    def of_classes(self) -> dict[str, Floats | Counts]:
+        """Return IoU, accuracy and labelled pixels of each class."""
+        return {"iou": self.iou(), "accuracy": self.accuracy(), "pixels": self.pixels()}
+
+    def conventions(self) -> dict[str, str]:
+        """Return what becomes of absent classes."""
+        return {"absent_classes": "classes in neither labels nor predictions are left out of the means"}
+
+
+def as_json(value: float | np.floating[Any] | np.integer[Any]) -> float | int | None:
+    """Return a number as JSON has it: null for NaN."""
+    return int(value) if isinstance(value, np.integer) else None if np.isnan(value) else float(value)
 
 
 def _ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> Floats:

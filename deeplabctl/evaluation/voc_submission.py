@@ -1,8 +1,8 @@
-"""Write the file that the VOC evaluation server takes."""
+"""Write the file that the VOC evaluation server expects."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -11,10 +11,14 @@ from zipfile import ZIP_STORED, ZipFile
 from deeplabctl.arrays import Label
 from deeplabctl.data.dataset import Dataset
 from deeplabctl.data.findings import Finding
-from deeplabctl.data.images import mask_image
+from deeplabctl.data.images import mask_image, read_image
 from deeplabctl.data.layout import IMAGES
 from deeplabctl.errors import DataError
+from deeplabctl.evaluation.network import map_reading
 from deeplabctl.files import whole_file
+from deeplabctl.prediction.results import Result
+from deeplabctl.prediction.segmenter import Segmenter
+from deeplabctl.reporting import Reporter, task
 
 
 @contextmanager
@@ -40,7 +44,7 @@ def voc_zip(path: Path, split: str) -> Iterator[Callable[[str, Label], None]]:
 
 
 def unlabelled_images(dataset: Dataset, split: str) -> list[tuple[str, Path]] | None:
-    """Return (id, image) of a split for which there is not one label, as of VOC's test; None for any other split."""
+    """Return (id, image) of a split without a single label, as VOC's test; None for any other split."""
     entries = list(dataset.entries(split))
     if not all(isinstance(entry, Finding) and entry.kind == "list-label" for entry in entries):
         return None
@@ -49,3 +53,17 @@ def unlabelled_images(dataset: Dataset, split: str) -> list[tuple[str, Path]] | 
         return [(name, images[name]) for name in dataset.list_file(split).read_text("utf-8-sig").split()]
     except KeyError as error:
         raise DataError(f"{dataset.list_file(split)}: no image for {error}; fix the list or add the file") from None
+
+
+def segment_images(
+    segmenter: Segmenter, images: Sequence[tuple[str, Path]], add: Callable[[str, Label], None], report: Reporter
+) -> None:
+    """Segment (id, image) and hand over (id, label); raises DataError for an image that cannot be segmented."""
+
+    with task(report, "segmenting", len(images), "images") as advance:
+        for result in segmenter.segment(map_reading(lambda item: Result(item, read_image(item[1])), images)):
+            name, path = result.item
+            if result.error is not None:
+                raise DataError(f"image {path}: {result.error}")
+            add(name, result.found())
+            advance()

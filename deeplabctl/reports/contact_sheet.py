@@ -58,7 +58,7 @@ class ContactSheet:
             "pictures": "".join(self._figures),
         }
         heading = f"{count} image{'s' if count != 1 else ''} segmented"
-        return render_page("contact_sheet", heading, self._subtitle, parts, pictures_beside=True)
+        return render_page("contact_sheet", heading, self._subtitle, parts, images_beside=True)
 
     def _link(self, path: Path) -> str:
         """Return the address of a file from the page; names may be any bytes."""

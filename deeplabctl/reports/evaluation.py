@@ -1,37 +1,70 @@
-"""Make report.html: one file that shows the scores and the best and worst images."""
+"""Write the results of an evaluation into a folder: JSON, CSV tables, the confusion matrix and a page."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import csv
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image as PillowImage
+from PIL import ImageDraw, ImageFont
 
-from deeplabctl.data.images import read_image, read_label
-from deeplabctl.evaluation.split_scores import Extremes, ImageScores, SplitScores
+from deeplabctl.arrays import Counts, Image, Label
+from deeplabctl.classes import IGNORE_LABEL
+from deeplabctl.data.images import read_image, read_label, write_image
+from deeplabctl.evaluation.metrics import Curve
+from deeplabctl.evaluation.scores import Extremes, RankedImage, SplitScores, class_columns
+from deeplabctl.files import check_folder, check_new_file, check_writable, write_text
 from deeplabctl.render import overlay
-from deeplabctl.reports.evaluation_pictures import confusion_picture, error_map, shrunk
 from deeplabctl.reports.page import (
     cards,
-    inline_picture,
+    inline_image,
     legend,
     percent,
     render_page,
     settings_table,
+    shrunk,
     swatch,
     table,
 )
 
-_PANEL_WIDTH = 480  # pixels of a picture in the page
-_HEADLINES = (
-    ("miou", "mIoU"),
-    ("pixel_accuracy", "pixel accuracy"),
-    ("mean_accuracy", "mean accuracy"),
-    ("fw_iou", "frequency-weighted IoU"),
-    ("boundary_f1", "boundary F1"),
-)
-_CHART = (460, 230, 40)  # width, height and margin of the trimap's curve
+SCORES, CLASSES, CONFUSION, CONFUSION_IMAGE, PAGE = (
+    "scores.json", "classes.csv", "confusion.csv", "confusion.png", "report.html",
+)  # fmt: skip
+
+_PANEL_WIDTH = 480  # pixels of an image in the page
+_CHART = (460, 230, 40)  # width, height and margin of a curve
+_WRONG = np.array((222, 45, 38), np.float32)
+_INK, _PAPER, _EMPTY = (34, 34, 34), (255, 255, 255), (232, 232, 232)
+_FULL = np.array((8, 69, 148), np.float32)  # of a cell that holds all of its row
+_MOST_NUMBERS = 40  # classes up to which cells have room for their numbers
+
+
+def check_results(out: Path, *, overwrite: bool) -> None:
+    """Raise OutputError where `write_results` may not or cannot write: into a file, or over files that exist."""
+    check_folder(out)
+    check_writable(out)
+    for name in (SCORES, CLASSES, CONFUSION, CONFUSION_IMAGE, PAGE):
+        check_new_file(out / name, overwrite=overwrite)
+
+
+def write_results(
+    out: Path, scores: dict[str, Any], split_scores: SplitScores, extremes: Extremes, title: str, subtitle: str
+) -> None:
+    """Write all files, each whole or not at all. ``scores`` is `SplitScores.to_dict` and what is known beside it."""
+    write_text(out / SCORES, json.dumps(scores, indent=1) + "\n")
+    keys = list(scores["classes"][0])
+    write_text(out / CLASSES, _csv([keys, *([entry[key] for key in keys] for entry in scores["classes"])]))
+    counts = split_scores.matrix.counts
+    rows = ([name, *row.tolist()] for name, row in zip(split_scores.classes, counts, strict=True))
+    write_text(out / CONFUSION, _csv([["labelled\\predicted", *split_scores.classes], *rows]))
+    write_image(out / CONFUSION_IMAGE, confusion_image(counts, split_scores.classes))
+    write_text(out / PAGE, render_report(scores, split_scores, extremes, title, subtitle))
 
 
 def render_report(
@@ -40,11 +73,13 @@ def render_report(
     """Return the page; ``scores`` is what scores.json has."""
     expected = scores.get("expected")
     parts = {
-        "cards": cards((name, percent(scores[key])) for key, name in _HEADLINES if key in scores),
+        "cards": cards(
+            (name, percent(scores[key])) for metric in split_scores.metrics for key, name in metric.totals.items()
+        ),
         "expected": f"<p class=note>{escape(expected['text'])}</p>" if expected else "",
         "classes": class_table(scores["classes"]),
-        "trimap": _trimap_chart(scores["trimap"]) if "trimap" in scores else "",
-        "confusion": inline_picture(confusion_picture(split_scores.matrix.counts, split_scores.classes), "PNG"),
+        "curves": "".join(_chart(curve) for metric in split_scores.metrics if (curve := metric.curve())),
+        "confusion": inline_image(confusion_image(split_scores.matrix.counts, split_scores.classes), "PNG"),
         "worst": _rows(extremes.worst(), split_scores.classes),
         "best": _rows(extremes.best(), split_scores.classes) or "<p class=note>All images are shown above.</p>",
         "legend": legend(split_scores.classes),
@@ -55,73 +90,133 @@ def render_report(
 
 def class_table(classes: Sequence[Mapping[str, Any]]) -> str:
     """Return the table of the classes' scores, from `SplitScores.to_dict`."""
-    boundary = any("boundary_f1" in entry for entry in classes)
+    columns = class_columns(classes)
     rows = [
         [
             f"{swatch(index)}{escape(entry['name'])}",
             f"<div class=bar><i style='width:{100 * (entry['iou'] or 0.0):.1f}%'></i></div>",
-            percent(entry["iou"]),
-            percent(entry["accuracy"]),
-            *([percent(entry["boundary_f1"])] if boundary else []),
+            *(percent(entry.get(key)) for key in columns),
             f"{entry['pixels']:,}",
         ]
         for index, entry in enumerate(classes)
     ]
-    return table(["class", "", "IoU %", "accuracy %", *(["boundary F1 %"] if boundary else []), "pixels"], rows)
+    return table(["class", "", *(f"{name} %" for name in columns.values()), "pixels"], rows)
 
 
-def _trimap_chart(trimap: dict[str, Any]) -> str:
-    """Draw the mean IoU over the width of the trimap as SVG."""
-    known = [
-        (width, 100 * miou) for width, miou in zip(trimap["widths"], trimap["miou"], strict=True) if miou is not None
-    ]
+def error_map(image: Image, label: Label, prediction: Label) -> Image:
+    """Return the image in pale grey, (H, W, 3) uint8, with wrong pixels in red and void in white."""
+    grey = image.astype(np.float32).mean(-1, keepdims=True)
+    drawn = np.repeat(140 + 0.35 * grey, 3, -1)
+    wrong = (label != prediction)[..., None]
+    drawn = np.where(wrong, 0.2 * grey + 0.8 * _WRONG, drawn)
+    drawn[label == IGNORE_LABEL] = 255
+    errors: Image = np.rint(drawn).astype(np.uint8)
+    return errors
+
+
+def confusion_image(counts: Counts, classes: Sequence[str]) -> Image:
+    """Draw a confusion matrix (C, C): a row a labelled class, shares of the row in percent, the diagonal is right.
+
+    Rows without a pixel are grey.
+    """
+    cell = 34 if len(classes) <= _MOST_NUMBERS else 12
+    font = ImageFont.load_default(13 if len(classes) <= _MOST_NUMBERS else 9)
+    small = ImageFont.load_default(11)
+    names = [name if len(name) <= 24 else f"{name[:23]}…" for name in classes]
+    margin = 12
+    side = round(max(font.getlength(name) for name in names)) + 2 * margin
+    size = side + cell * len(classes) + margin
+    canvas = PillowImage.new("RGB", (size + 18, size + 18), _PAPER)
+    draw = ImageDraw.Draw(canvas)
+    draw.text((18 + side, 9), "predicted", _INK, font, anchor="lm")
+    _draw_upright(canvas, "labelled", (9, 18 + side), font, below=True)
+    left = top = 18 + side
+    totals = counts.sum(1)
+    for row, name in enumerate(names):
+        y = top + row * cell
+        draw.text((left - margin / 2, y + cell / 2), name, _INK, font, anchor="rm")
+        _draw_upright(canvas, name, (left + row * cell + cell // 2, top - margin // 2), font)
+        for column in range(len(names)):
+            x = left + column * cell
+            share = counts[row, column] / totals[row] if totals[row] else 0.0
+            shade = _PAPER if totals[row] else _EMPTY
+            color = tuple(int(value) for value in np.rint(np.array(shade) * (1 - share) + _FULL * share))
+            draw.rectangle((x, y, x + cell - 2, y + cell - 2), fill=color, outline=_EMPTY)
+            if len(classes) <= _MOST_NUMBERS and share >= 0.005:
+                ink = _PAPER if share > 0.5 else _INK
+                draw.text((x + cell / 2 - 1, y + cell / 2 - 1), f"{100 * share:.0f}", ink, small, anchor="mm")
+    return np.asarray(canvas)
+
+
+def _chart(curve: Curve) -> str:
+    """Draw a curve as SVG; nothing where none of its points is known."""
+    known = [(at, 100 * score) for at, score in curve.points if score is not None]
     if not known:
         return ""
     wide, high, margin = _CHART
-    low, top = 10 * (min(miou for _, miou in known) // 10), 10 * (max(miou for _, miou in known) // 10 + 1)
-    widest = trimap["widths"][-1]
+    low, top = 10 * (min(score for _, score in known) // 10), 10 * (max(score for _, score in known) // 10 + 1)
+    first, last = curve.points[0][0], curve.points[-1][0]
 
-    def place(width: float, miou: float) -> tuple[float, float]:
-        x = margin + (width - 1) / (widest - 1) * (wide - margin - 10)
-        return round(x, 1), round(10 + (top - miou) / (top - low) * (high - margin - 10), 1)
+    def place(at: float, score: float) -> tuple[float, float]:
+        x = margin + (at - first) / (last - first) * (wide - margin - 10)
+        return round(x, 1), round(10 + (top - score) / (top - low) * (high - margin - 10), 1)
 
     lines = []
     for level in np.arange(low, top + 1, 10 if top - low <= 60 else 20):
-        (x, y), (end, _) = place(1, level), place(widest, level)
+        (x, y), (end, _) = place(first, level), place(last, level)
         lines.append(
             f"<path class=grid d='M{x} {y}H{end}'/><text x={x - 6} y={y + 4} text-anchor=end>{level:.0f}</text>"
         )
-    for width in (1, 10, 20, 30, 40):
-        x, y = place(width, low)
-        lines.append(f"<text x={x} y={y + 18} text-anchor=middle>{width}</text>")
-    curve = " ".join("{},{}".format(*place(*point)) for point in known)
+    for tick in curve.ticks:
+        x, y = place(tick, low)
+        lines.append(f"<text x={x} y={y + 18} text-anchor=middle>{tick:g}</text>")
+    line = " ".join("{},{}".format(*place(*point)) for point in known)
     dots = "".join(
-        "<circle cx={} cy={} r=3><title>{} px: {:.2f}</title></circle>".format(*place(*point), *point)
-        for point in known
+        "<circle cx={} cy={} r=3><title>{:g} {}: {:.2f}</title></circle>".format(
+            *place(at, score), at, curve.unit, score
+        )
+        for at, score in known
     )
-    around = "void" if trimap["around"] == "void" else "label boundaries"
-    caption = f"width of the trimap around {around}, pixels"
     return (
-        f"<h2>Mean IoU near boundaries</h2><svg viewBox='0 0 {wide} {high}' role=img>{''.join(lines)}"
-        f"<polyline points='{curve}'/>{dots}<text x={wide / 2} y={high - 4} text-anchor=middle>{caption}</text></svg>"
+        f"<h2>{curve.title}</h2><svg viewBox='0 0 {wide} {high}' role=img>{''.join(lines)}"
+        f"<polyline points='{line}'/>{dots}"
+        f"<text x={wide / 2} y={high - 4} text-anchor=middle>{curve.caption}</text></svg>"
     )
 
 
-def _rows(images: Sequence[tuple[float, ImageScores]], classes: Sequence[str]) -> str:
+def _rows(ranked: Sequence[RankedImage], classes: Sequence[str]) -> str:
     rows = []
-    for miou, scored in images:
-        image, label = read_image(scored.sample.image), read_label(scored.sample.label)
-        pictures = (
+    for miou, sample, prediction in ranked:
+        image, label = read_image(sample.image), read_label(sample.label)
+        panels = (
             image,
             overlay(image, label, classes),
-            overlay(image, scored.prediction, classes),
-            error_map(image, label, scored.prediction),
+            overlay(image, prediction, classes),
+            error_map(image, label, prediction),
         )
-        name = escape(scored.sample.id)
+        name = escape(sample.id)
         figures = "".join(
-            f"<figure><img alt='{title} of {name}' src='{inline_picture(shrunk(picture, _PANEL_WIDTH), 'JPEG')}'>"
+            f"<figure><img alt='{title} of {name}' src='{inline_image(shrunk(panel, _PANEL_WIDTH), 'JPEG')}'>"
             f"<figcaption>{title}</figcaption></figure>"
-            for title, picture in zip(("image", "label", "prediction", "errors"), pictures, strict=True)
+            for title, panel in zip(("image", "label", "prediction", "errors"), panels, strict=True)
         )
         rows.append(f"<h3>{name} <small>mIoU {percent(miou)}</small></h3><div class=row>{figures}</div>")
     return "".join(rows)
+
+
+def _draw_upright(
+    canvas: PillowImage.Image, text: str, at: tuple[int, int], font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    *, below: bool = False,
+) -> None:  # fmt: skip
+    """Draw a text from below to above, centred on ``at`` across; it ends there, or (below) begins."""
+    length, height = round(font.getlength(text)) + 2, 18
+    strip = PillowImage.new("RGB", (length, height), _PAPER)
+    ImageDraw.Draw(strip).text((0, height / 2), text, _INK, font, anchor="lm")
+    turned = strip.transpose(PillowImage.Transpose.ROTATE_90)
+    canvas.paste(turned, (at[0] - height // 2, at[1] if below else at[1] - length))
+
+
+def _csv(rows: Iterable[Sequence[Any]]) -> str:
+    text = StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()

@@ -1,7 +1,6 @@
-"""Make the HTML of the pages: a page with its style sheet, tables, colour swatches, pictures inside the page.
+"""Make the HTML of the pages: a page with its style sheet, tables, colour swatches, images inside the page.
 
-Everything that is handed over as text is escaped; a page loads nothing from anywhere, but pictures beside it if it says
-so.
+All text that is handed over is escaped. A page loads nothing from anywhere, except images beside it where it says so.
 """
 
 from __future__ import annotations
@@ -14,24 +13,26 @@ from io import BytesIO
 from string import Template
 from typing import Any
 
+import numpy as np
 from PIL import Image as PillowImage
 
+from deeplabctl import reporting
 from deeplabctl.arrays import Image
 from deeplabctl.classes import voc_palette
 
 DASH = "–"  # noqa: RUF001 - a dash in a table: there is no such number
 
 
-def render_page(
-    name: str, title: str, subtitle: str, parts: Mapping[str, str], *, pictures_beside: bool = False
-) -> str:
+def render_page(name: str, title: str, subtitle: str, parts: Mapping[str, str], *, images_beside: bool = False) -> str:
     """Return a page: title, subtitle, and the template of this name with its parts, which are HTML.
 
-    Its pictures are inside the page; with ``pictures_beside``, also in files beside it.
+    Its images are inside the page; with ``images_beside``, also in files beside it.
     """
-    sources = "data: 'self' file:" if pictures_beside else "data:"
+    sources = "data: 'self' file:" if images_beside else "data:"
     body = _template(name).substitute(parts)
-    text = _template("page").substitute(title=escape(title), subtitle=escape(subtitle), body=body, pictures=sources)
+    text = _template("page").substitute(
+        title=escape(title), subtitle=escape(subtitle), body=body, image_sources=sources
+    )
     return text.encode("utf-8", "replace").decode("utf-8")  # names of files may be anything
 
 
@@ -83,16 +84,24 @@ def in_words(value: object) -> str:
 
 def percent(share: float | None) -> str:
     """Return a fraction as a percentage with two digits, or a dash where there is none."""
-    return DASH if share is None else f"{100 * share:.2f}"
+    return reporting.percent(share, DASH)
 
 
-def inline_picture(picture: Image, format_: str) -> str:
-    """Return a picture as a data URI; ``format_`` is "PNG" or "JPEG"."""
+def shrunk(image: Image, width: int) -> Image:
+    """Return an image of at most this width."""
+    if image.shape[1] <= width:
+        return image
+    height = max(1, round(image.shape[0] * width / image.shape[1]))
+    return np.asarray(PillowImage.fromarray(image).resize((width, height), PillowImage.Resampling.BOX))
+
+
+def inline_image(image: Image, format_: str) -> str:
+    """Return an image as a data URI; ``format_`` is "PNG" or "JPEG"."""
     buffer = BytesIO()
-    PillowImage.fromarray(picture).save(buffer, format=format_, quality=88, optimize=True)
+    PillowImage.fromarray(image).save(buffer, format=format_, quality=88, optimize=True)
     return data_uri(buffer.getvalue(), format_)
 
 
 def data_uri(data: bytes, format_: str) -> str:
-    """Return the bytes of a picture file as a data URI."""
+    """Return the bytes of an image file as a data URI."""
     return f"data:image/{format_.lower()};base64,{base64.b64encode(data).decode('ascii')}"

@@ -14,17 +14,17 @@ from deeplabctl.files import write_text
 from deeplabctl.reporting import duration
 from deeplabctl.reports.curves import DARK, curves_picture
 from deeplabctl.reports.evaluation import class_table
-from deeplabctl.reports.evaluation_pictures import shrunk
 from deeplabctl.reports.metrics_log import Metrics, number
 from deeplabctl.reports.page import (
     DASH,
     cards,
     data_uri,
     in_words,
-    inline_picture,
+    inline_image,
     percent,
     render_page,
     settings_table,
+    shrunk,
 )
 from deeplabctl.reports.run_results import RunResults
 
@@ -125,12 +125,12 @@ def _previews(files: Sequence[Path]) -> str:
     figures = []
     for file in files:
         try:
-            picture = shrunk(read_image(file), _PREVIEW_WIDTH)
+            image = shrunk(read_image(file), _PREVIEW_WIDTH)
         except DataError:  # removed or damaged meanwhile; the other parts of the page stand without it
             continue
         step = escape(file.stem.removeprefix("step-").lstrip("0"))
         figures.append(
-            f"<figure><img class=picture alt='preview of step {step}' src='{inline_picture(picture, 'JPEG')}'>"
+            f"<figure><img class=picture alt='preview of step {step}' src='{inline_image(image, 'JPEG')}'>"
             f"<figcaption>step {step}</figcaption></figure>"
         )
     return f"<h2>Previews</h2><div class=pair>{''.join(figures)}</div>" if figures else ""

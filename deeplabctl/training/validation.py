@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from deeplabctl.arrays import Image
 from deeplabctl.data.dataset import Sample, spread_evenly
 from deeplabctl.data.images import read_image, read_label
-from deeplabctl.evaluation.network_scores import score_network
-from deeplabctl.evaluation.split_scores import SplitScores
+from deeplabctl.evaluation.network import score_network
+from deeplabctl.evaluation.scores import SplitScores
 from deeplabctl.prediction.engines import report_compiling, with_engine
 from deeplabctl.prediction.segmenter import Segmenter
 from deeplabctl.prediction.settings import SettingsRequest, resolve

@@ -23,7 +23,7 @@ from deeplabctl.data.images import mask_image, read_image, read_label
 from deeplabctl.data.inspection import InspectionCache, check_samples, inspect_image, inspect_label
 from deeplabctl.data.preview import draw_samples
 from deeplabctl.errors import DeepLabError
-from deeplabctl.evaluation.mask_scores import score_masks
+from deeplabctl.evaluation.masks import score_masks
 from deeplabctl.reporting import silent
 from deeplabctl.training.checkpoint import fingerprint
 

@@ -12,9 +12,7 @@ def test_missing_weights_are_one_line(tmp_path):
     ("arguments", "message"),
     [
         (["--crf", "--crf-params", "v3"], "expected largefov-v1, v2-vgg, v2-resnet"),
-        (["--crf-search", "--crf-grid", "v3"], "expected v1 or v2"),
         (["--scales", "0.5;1"], "expected numbers"),
-        (["--crf-images", "9"], "needs --crf-search"),
         (["--pred-dir", "masks"], "needs the data set with the labels: --data DIR"),
     ],
 )
@@ -22,4 +20,21 @@ def test_options_that_cannot_be_read_or_combined_are_usage_errors(arguments, mes
     code, _, err = run_without_tensorflow("eval", *arguments, cwd=tmp_path)
     assert code == 2
     assert "Usage:" in err
+    assert message in err
+
+
+@pytest.mark.parametrize("arguments", [["--crf-search"], ["--data", "x", "--crf-search", "--crf-grid", "v1"]])
+def test_search_for_crf_parameters_is_a_command_of_its_own(arguments, tmp_path):
+    code, out, err = run_without_tensorflow("eval", *arguments, cwd=tmp_path)
+    assert (code, out) == (2, "")
+    assert err == "error: the search for CRF parameters is now a command: see deeplabctl crf-search --help\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--grid", "v3"], "expected v1 or v2"), (["--grid", "bi_w=x"], "bi_w=x: expected numbers at least 0")],
+)
+def test_grid_that_cannot_be_read_is_a_usage_error(arguments, message, tmp_path):
+    code, _, err = run_without_tensorflow("crf-search", *arguments, cwd=tmp_path)
+    assert code == 2
     assert message in err

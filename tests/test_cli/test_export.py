@@ -86,7 +86,7 @@ def test_what_an_export_cannot_do_ends_in_one_line(here):
         ("--precision: this ONNX file was exported with precision float32", "infer", image, "--precision", "bfloat16"),
         ("--pad: this ONNX file was exported with pad tight", "infer", image, "--pad", "paper"),
         ("expected the 5 classes that the weights know", "eval", "--data", "set"),
-        ("a search needs the logits of a network", "eval", "--data", "five", "--crf-search", "--out", "search"),
+        ("a search needs the logits of a network", "crf-search", "--data", "five", "--split", "val", "--out", "search"),
     ):
         fails_with_one_line(message, *arguments, "--weights", "net.onnx", cwd=here)
     fails_with_one_line("the file is damaged or cut off", "infer", image, "--weights", "cut.onnx", cwd=here)

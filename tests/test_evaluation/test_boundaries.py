@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 
+from deeplabctl.evaluation import boundaries
 from deeplabctl.evaluation.boundaries import BANDS, BoundaryF1, Trimap, band_of, boundary_f1
 from deeplabctl.evaluation.metrics import ConfusionMatrix
 
@@ -38,7 +39,7 @@ def literal_trimap(label, width):
 @pytest.mark.parametrize("seed", range(3))
 def test_trimap_around_void_is_the_dilation_of_the_papers_script(seed):
     label, prediction = blobs(seed)
-    trimap = Trimap(5, "void")
+    trimap = Trimap(5)
     trimap.update(label, prediction)
     scores, pixels = trimap.mean_iou(), trimap.pixels()
     for width in range(1, BANDS + 1):
@@ -58,7 +59,7 @@ def test_trimap_around_boundaries_begins_with_the_pixels_on_both_sides():
             for other_row, other_column in ((row + 1, column), (row - 1, column), (row, column + 1), (row, column - 1)):
                 if 0 <= other_row < height and 0 <= other_column < width:
                     expected[row, column] |= label[other_row, other_column] != label[row, column]
-    bands = band_of(label, "boundaries")
+    bands = band_of(label, has_void=False)
     np.testing.assert_array_equal(bands == 1, expected)
     for reach in (2, 5, 12):
         dilated = np.zeros(label.shape, bool)
@@ -68,20 +69,20 @@ def test_trimap_around_boundaries_begins_with_the_pixels_on_both_sides():
 
 
 def test_image_without_void_or_without_boundary_adds_nothing_to_the_trimap():
-    for around in ("void", "boundaries"):
-        trimap = Trimap(3, around)
+    for has_void in (True, False):
+        trimap = Trimap(3, has_void=has_void)
         trimap.update(np.ones((50, 60), np.uint8), np.ones((50, 60), np.uint8))
         assert trimap.pixels()[-1] == 0
         assert np.isnan(trimap.mean_iou()).all()
 
 
 def test_trimaps_of_several_images_are_one_matrix_not_a_mean_of_scores():
-    whole, parts = Trimap(5, "void"), Trimap(5, "void")
+    whole, parts = Trimap(5), Trimap(5)
     counted = np.zeros((5, 5), np.int64)
     for seed in range(4):
         label, prediction = blobs(seed)
         whole.update(label, prediction)
-        part = Trimap(5, "void")
+        part = Trimap(5)
         part.update(label, prediction)
         parts.merge(part)
         inside = literal_trimap(label, 7)
@@ -171,14 +172,17 @@ def test_what_is_predicted_on_void_does_not_change_the_boundary_f1():
     np.testing.assert_array_equal(boundary_f1(label, prediction, 5), boundary_f1(label, other, 5))
 
 
-def test_boundary_f1_is_averaged_over_the_classes_of_an_image_and_then_over_the_images():
-    scores = BoundaryF1(3)
-    scores.add(np.array([1.0, 0.5, np.nan]))
-    scores.add(np.array([0.2, np.nan, np.nan]))
-    scores.add(np.full(3, np.nan))  # void alone
-    assert scores.mean() == pytest.approx((0.75 + 0.2) / 2)
-    np.testing.assert_allclose(scores.classes(), [0.6, 0.5, np.nan])
-    assert math.isnan(BoundaryF1(3).mean())
+def test_boundary_f1_is_averaged_over_the_classes_of_an_image_and_then_over_the_images(monkeypatch):
+    of_images = iter([[1.0, 0.5, np.nan], [0.2, np.nan, np.nan], [np.nan] * 3])  # the last is all void
+    monkeypatch.setattr(boundaries, "boundary_f1", lambda *_: np.array(next(of_images)))
+    total = BoundaryF1(3)
+    for _ in range(3):
+        image = BoundaryF1(3)
+        image.update(None, None)
+        total.merge(image)
+    assert total.to_dict()["boundary_f1"] == pytest.approx((0.75 + 0.2) / 2)
+    np.testing.assert_allclose(total.of_classes()["boundary_f1"], [0.6, 0.5, np.nan])
+    assert BoundaryF1(3).to_dict() == {"boundary_f1": None}
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (200, 3)])
@@ -186,20 +190,20 @@ def test_any_size_can_be_scored(shape):
     label = np.zeros(shape, np.uint8)
     label[0, 0] = 1
     np.testing.assert_array_equal(boundary_f1(label, label, 2)[1], 1)
-    for around in ("void", "boundaries"):
-        Trimap(2, around).update(label, label)
+    for has_void in (True, False):
+        Trimap(2, has_void=has_void).update(label, label)
 
 
 def test_trimap_ends_at_forty_pixels():
     label = np.zeros((5, 60), np.uint8)
     label[:, 0] = VOID
-    trimap = Trimap(2, "void")
+    trimap = Trimap(2)
     trimap.update(label, label)
     assert trimap.pixels().tolist() == [5 * width for width in range(1, 41)]
 
 
 def test_void_is_in_no_trimap_around_boundaries():
     label, _ = blobs(2)
-    bands = band_of(label, "boundaries")
+    bands = band_of(label, has_void=False)
     assert (bands[label == VOID] == 0).all()
     assert (bands[label != VOID] > 0).all()

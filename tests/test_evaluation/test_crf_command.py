@@ -14,6 +14,8 @@ from deeplabctl.data.images import read_label
 
 pytestmark = pytest.mark.tf
 
+SPLIT = ("--split", "val")
+
 
 def fake_refine(image, scores, params, *, adaptive=False):
     """Stand in for the CRF: everything becomes the class whose number is bi_w."""
@@ -46,8 +48,8 @@ def test_crf_search_leaves_a_table_that_eval_and_infer_take(here, deeplabctl, mo
     monkeypatch.setattr(
         "deeplabctl.crf.refine_many", lambda pairs, params, **options: (fake_refine(*pair, params) for pair in pairs)
     )
-    grid = ["--crf-grid", "bi_w=1:3", "--crf-grid", "bi_xy_std=50", "--crf-grid", "bi_rgb_std=3"]
-    arguments = ["eval", "--data", "set", "--crf-search", *grid, "--crf-images", 3, "--pad", "tight", "--crf-rounds", 1]
+    grid = ["--grid", "bi_w=1:3", "--grid", "bi_xy_std=50", "--grid", "bi_rgb_std=3"]
+    arguments = ["crf-search", "--data", "set", *SPLIT, *grid, "--images", 3, "--pad", "tight", "--rounds", 1]
     code, out, err = deeplabctl(*arguments, "--out", "found")
     assert code == 0
     assert "best of 3 points on 3 images of val: bi_w " in out
@@ -68,13 +70,13 @@ def test_crf_search_names_the_evaluation_that_predicts_as_it_did(here, deeplabct
         "deeplabctl.crf.refine_many", lambda pairs, params, **options: (fake_refine(*pair, params) for pair in pairs)
     )
     shutil.copyfile(CAFFEMODEL, "net.caffemodel")
-    grid = ["--crf-grid", "bi_w=3", "--crf-grid", "bi_xy_std=50", "--crf-grid", "bi_rgb_std=3", "--crf-rounds", 1]
+    grid = ["--grid", "bi_w=3", "--grid", "bi_xy_std=50", "--grid", "bi_rgb_std=3", "--rounds", 1]
     prediction = "--pad tight --scales 1,1.25 --flip --engine tensorflow --tile off --crf-adaptive"
-    evaluation = f"eval --weights net.caffemodel --data set {prediction}"
-    search = ["--crf-search", *grid, "--crf-images", 1, "--out", "a folder"]
-    code, out, _ = deeplabctl(*evaluation.split(), *search)
+    options = f"--weights net.caffemodel --data set {prediction}"
+    search = [*grid, "--images", 1, "--out", "a folder"]
+    code, out, _ = deeplabctl("crf-search", *options.split(), *SPLIT, *search)
     assert code == 0
-    assert f"next: deeplabctl {evaluation} --crf-params 'a folder/crf-search.csv'\n" in out
+    assert f"next: deeplabctl eval {options} --crf-params 'a folder/crf-search.csv'\n" in out
 
 
 def test_table_of_a_search_with_other_weights_or_images_is_not_continued(here, deeplabctl, monkeypatch):
@@ -82,22 +84,22 @@ def test_table_of_a_search_with_other_weights_or_images_is_not_continued(here, d
         "deeplabctl.crf.refine_many", lambda pairs, params, **options: (fake_refine(*pair, params) for pair in pairs)
     )
     shutil.copyfile(CAFFEMODEL, "net.caffemodel")
-    grid = ["--crf-grid", "bi_w=3", "--crf-grid", "bi_xy_std=50", "--crf-grid", "bi_rgb_std=3", "--crf-rounds", 1]
-    arguments = ["eval", "--weights", "net.caffemodel", "--data", "set", "--crf-search", *grid, "--pad", "tight"]
-    assert deeplabctl(*arguments, "--crf-images", 3)[0] == 0
-    code, _, err = deeplabctl(*arguments, "--crf-images", 3, "--limit", 3)  # the first, not spread over the split
+    grid = ["--grid", "bi_w=3", "--grid", "bi_xy_std=50", "--grid", "bi_rgb_std=3", "--rounds", 1]
+    arguments = ["crf-search", "--weights", "net.caffemodel", "--data", "set", *SPLIT, *grid, "--pad", "tight"]
+    assert deeplabctl(*arguments, "--images", 3)[0] == 0
+    code, _, err = deeplabctl(*arguments, "--images", 3, "--limit", 3)  # the first, not spread over the split
     assert code == 1
     assert "is the table of another search (images_sha256: expected" in err
     label = here / "set" / "SegmentationClass" / "v0.png"
     content = label.read_bytes()
     Image.open(here / "set" / "SegmentationClass" / "v1.png").save(label)
-    code, _, err = deeplabctl(*arguments, "--crf-images", 3)
+    code, _, err = deeplabctl(*arguments, "--images", 3)
     assert (code, "images_sha256" in err) == (1, True)
     label.write_bytes(content)
-    assert deeplabctl(*arguments, "--crf-images", 3)[0] == 0
+    assert deeplabctl(*arguments, "--images", 3)[0] == 0
     with Path("net.caffemodel").open("ab") as file:
         file.write(b"\x0a\x01x")  # the name again: the content changes, the path and the layers do not
-    code, _, err = deeplabctl(*arguments, "--crf-images", 3)
+    code, _, err = deeplabctl(*arguments, "--images", 3)
     assert (code, "weights_sha256" in err) == (1, True)
 
 
@@ -106,8 +108,8 @@ def test_table_of_a_search_in_another_number_format_is_not_continued(here, deepl
     monkeypatch.setattr(
         "deeplabctl.crf.refine_many", lambda pairs, params, **options: (fake_refine(*pair, params) for pair in pairs)
     )
-    grid = ["--crf-grid", "bi_w=3", "--crf-grid", "bi_xy_std=50", "--crf-grid", "bi_rgb_std=3", "--crf-rounds", 1]
-    arguments = ["eval", "--data", "set", "--crf-search", *grid, "--pad", "tight", "--crf-images", 1]
+    grid = ["--grid", "bi_w=3", "--grid", "bi_xy_std=50", "--grid", "bi_rgb_std=3", "--rounds", 1]
+    arguments = ["crf-search", "--data", "set", *SPLIT, *grid, "--pad", "tight", "--images", 1]
     code, out, _ = deeplabctl(*arguments, "--precision", "bfloat16")
     assert code == 0
     assert " --precision bfloat16 --crf-params" in out
@@ -124,9 +126,9 @@ def test_search_takes_from_the_recipe_what_it_does_not_search(here, deeplabctl, 
     )
     recipe = {"crf": {"pos_w": 0.5, "pos_xy_std": 1.0}}
     save_model(Path("own.keras"), segmenter.model, replace(segmenter.info, provenance={"recipe": recipe}))
-    grid = ["--crf-grid", "bi_w=3", "--crf-grid", "bi_xy_std=50", "--crf-grid", "bi_rgb_std=3", "--crf-rounds", 1]
-    arguments = ["eval", "--weights", "own.keras", "--data", "set", "--crf-search", *grid, "--crf-images", 1, "--json"]
-    for given, pos_w in [([], 0.5), (["--crf"], 0.5), (["--crf-params", "pos_w=2"], 2)]:
+    grid = ["--grid", "bi_w=3", "--grid", "bi_xy_std=50", "--grid", "bi_rgb_std=3", "--rounds", 1]
+    arguments = ["crf-search", "--weights", "own.keras", "--data", "set", *SPLIT, *grid, "--images", 1, "--json"]
+    for given, pos_w in [([], 0.5), (["--crf-params", "pos_w=2"], 2)]:
         code, out, _ = deeplabctl(*arguments, *given, "--overwrite")
         assert code == 0
         best = json.loads(out)["best"]

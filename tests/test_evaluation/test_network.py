@@ -13,7 +13,8 @@ from deeplabctl.classes import VOC_CLASSES, voc_palette
 from deeplabctl.data.images import read_image, read_label
 from deeplabctl.evaluation.boundaries import Trimap, boundary_f1
 from deeplabctl.evaluation.metrics import ConfusionMatrix
-from deeplabctl.evaluation.network_scores import score_network
+from deeplabctl.evaluation.network import score_network
+from deeplabctl.evaluation.scores import METRICS
 from deeplabctl.prediction import PredictionSettings
 from deeplabctl.reporting import Advanced, Finished, Started
 from deeplabctl.weights.model_info import ModelInfo
@@ -40,14 +41,14 @@ def test_evaluation_is_one_matrix_over_all_images_at_their_own_sizes(segmenter, 
 def test_trimap_and_boundary_f1_come_from_the_same_pass(segmenter, dataset):
     seen = []
     scored = score_network(
-        segmenter, dataset, dataset.samples("val"), around="void", on_image=lambda image: seen.append(image.sample.id)
+        segmenter, dataset, dataset.samples("val"), kinds=METRICS, on_image=lambda image: seen.append(image.sample.id)
     )
-    trimap, f1 = Trimap(21, "void"), []
+    trimap, f1 = Trimap(21), []
     for sample in dataset.samples("val"):
         label, prediction = read_label(sample.label), segmenter.label(read_image(sample.image))
         trimap.update(label, prediction)
         f1.append(np.nanmean(boundary_f1(label, prediction, 21)))
-    np.testing.assert_array_equal(scored.trimap.counts, trimap.counts)
+    np.testing.assert_array_equal(scored.metrics[METRICS.index(Trimap)].counts, trimap.counts)
     assert scored.to_dict()["boundary_f1"] == pytest.approx(np.mean(f1), rel=1e-12)
     assert seen == [f"v{number}" for number in range(5)]
 
@@ -174,8 +175,6 @@ def test_eval_that_fails_leaves_no_half_written_file(here, deeplabctl):
         (["--scales", "a"], "expected numbers separated by commas"),
         (["--scales", "0"], "at most 4"),
         (["--crf-params", "v7"], "expected largefov-v1"),
-        (["--crf-search", "--crf-grid", "bi_w=x"], "bi_w=x: expected numbers at least 0"),
-        (["--crf-search", "--voc-zip", "x.zip"], "has no effect with --crf-search"),
         (["--pad", "513"], "is not one of 'paper', 'tight'"),
     ],
 )

@@ -1,19 +1,24 @@
+"""The files of an evaluation: printed before they are written, refused early where they cannot be written."""
+
+import errno
 import json
+import os
 import re
 
 import numpy as np
 import pytest
+from caffe_files import TINY
 from dataset_files import make_dataset
+from PIL import Image
 
+from deeplabctl.classes import VOC_CLASSES
 from deeplabctl.data.dataset import open_dataset
 from deeplabctl.data.images import read_label
 from deeplabctl.errors import OutputError
 from deeplabctl.evaluation.boundaries import BANDS
-from deeplabctl.evaluation.split_scores import Extremes, SplitScores, score_image
-from deeplabctl.reports.evaluation import render_report
-from deeplabctl.reports.evaluation_files import check_results, write_results
-from deeplabctl.reports.evaluation_pictures import confusion_picture, error_map, shrunk
-from deeplabctl.reports.page import percent
+from deeplabctl.evaluation.scores import Extremes, SplitScores
+from deeplabctl.reports.evaluation import check_results, confusion_image, error_map, render_report, write_results
+from deeplabctl.reports.page import percent, shrunk
 
 
 @pytest.fixture
@@ -21,13 +26,13 @@ def scored(tmp_path):
     """Score three images, the second with a mistake."""
     classes = ("background", "disc <b>", "square & co")
     dataset = open_dataset(make_dataset(tmp_path / "set", val=3, classes=classes))
-    evaluation, extremes = SplitScores.empty(dataset.classes, {"data": "a <set>"}, "void"), Extremes(1)
+    evaluation, extremes = SplitScores(dataset.classes, {"data": "a <set>"}), Extremes(1)
     for number, sample in enumerate(dataset.samples("val")):
         label = read_label(sample.label)
         prediction = np.where(label == 255, 0, label).astype(np.uint8)
         if number == 1:
             prediction[:, 40:] = 2
-        image = score_image(sample, label, prediction, 3, "void")
+        image = evaluation.score(sample, label, prediction)
         evaluation.add(image)
         extremes.add(image)
     scores = evaluation.to_dict()
@@ -71,7 +76,7 @@ def test_report_shows_every_score_and_the_worst_image_before_the_best(scored):
 
 
 def test_report_of_an_image_all_void_has_dashes_and_no_curve(tmp_path):
-    evaluation = SplitScores.empty(("a", "b"), {}, "void")
+    evaluation = SplitScores(("a", "b"), {})
     page = render_report({**evaluation.to_dict(), "expected": None}, evaluation, Extremes(2), "t", "s")
     assert "<svg" not in page
     assert "–" in page  # noqa: RUF001
@@ -93,17 +98,17 @@ def test_error_map_is_red_where_wrong_pale_grey_where_right_and_white_on_void():
 
 
 @pytest.mark.parametrize("count", [2, 21, 60])
-def test_confusion_picture_has_a_dark_cell_for_each_class_that_is_always_right(count):
+def test_confusion_image_has_a_dark_cell_for_each_class_that_is_always_right(count):
     names = [f"class {number}" for number in range(count)]
     cell = 34 if count < 60 else 12
-    dark = (confusion_picture(np.eye(count, dtype=np.int64) * 50, names) == (8, 69, 148)).all(-1).sum()
+    dark = (confusion_image(np.eye(count, dtype=np.int64) * 50, names) == (8, 69, 148)).all(-1).sum()
     assert 0.6 * count * (cell - 3) ** 2 < dark <= count * cell**2
-    assert not (confusion_picture(np.zeros((count, count), np.int64), names) == (8, 69, 148)).all(-1).any()
+    assert not (confusion_image(np.zeros((count, count), np.int64), names) == (8, 69, 148)).all(-1).any()
 
 
-def test_confusion_picture_has_a_cell_where_labelled_meets_predicted():
+def test_confusion_image_has_a_cell_where_labelled_meets_predicted():
     counts = np.array([[10, 0, 0], [0, 0, 30], [0, 0, 0]])
-    drawn = confusion_picture(counts, ["a", "b", "c"])
+    drawn = confusion_image(counts, ["a", "b", "c"])
     dark = np.argwhere((drawn == (8, 69, 148)).all(-1))
     left = dark[dark[:, 0] < dark[:, 0].mean()]
     below = dark[dark[:, 0] > dark[:, 0].mean()]
@@ -130,3 +135,51 @@ def test_results_that_exist_are_refused_unless_they_may_be_overwritten(scored, t
     check_results(tmp_path, overwrite=True)
     with pytest.raises(OutputError, match="expected a folder, got a file"):
         check_results(tmp_path / name, overwrite=True)
+
+
+def full_disk(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.fixture
+def arguments(tmp_path, monkeypatch):
+    """Make a set of VOC's classes, and return how to score its labels themselves."""
+    monkeypatch.setenv("DEEPLABCTL_WEIGHTS", str(TINY))
+    root = make_dataset(tmp_path / "set", val=2, size=(24, 32), classes=VOC_CLASSES)
+    (root / "classes.txt").unlink()
+    (tmp_path / "masks").mkdir()
+    for path in (root / "SegmentationClass").glob("v*.png"):
+        with Image.open(path) as mask:
+            Image.fromarray(np.asarray(mask) % 255).save(tmp_path / "masks" / path.name)
+    return ["eval", "--data", "set", "--pred-dir", "masks"]
+
+
+def test_scores_are_printed_before_they_are_written(arguments, deeplabctl, monkeypatch):
+    monkeypatch.setattr("deeplabctl.files.os.fsync", full_disk)
+    code, out, err = deeplabctl(*arguments, "--out", "scores")
+    assert code == 1
+    assert "mIoU" in out
+    assert err.splitlines()[-1].startswith("error: cannot write scores/scores.json: No space left on device")
+    code, out, err = deeplabctl(*arguments, "--out", "scores", "--json")
+    assert (code, json.loads(out)["images"]) == (1, 2)
+
+
+@pytest.mark.tf
+def test_scores_of_a_network_are_printed_before_they_are_written(arguments, deeplabctl, monkeypatch):
+    monkeypatch.setattr("deeplabctl.files.os.fsync", full_disk)
+    code, out, err = deeplabctl(*arguments[:3], "--out", "scores", "--pad", "tight")
+    assert code == 1
+    assert "mIoU" in out
+    assert err.splitlines()[-1].startswith("error: cannot write scores/scores.json: No space left on device")
+
+
+@pytest.mark.parametrize("more", [["eval", "--pred-dir", "masks"], ["eval"], ["crf-search"]])
+def test_folder_of_results_that_cannot_be_written_is_refused_before_anything_is_scored(
+    arguments, deeplabctl, monkeypatch, more
+):
+    monkeypatch.setattr("deeplabctl.files.tempfile.TemporaryFile", full_disk)
+    monkeypatch.setattr("deeplabctl.evaluation.masks.score_masks", None)
+    monkeypatch.setattr("deeplabctl.evaluation.network.open_target", None)
+    code, out, err = deeplabctl(*more, *arguments[1:3], "--out", "new/scores")
+    assert (code, out) == (1, "")
+    assert "error: cannot write new/scores: No space left on device" in err

@@ -10,12 +10,11 @@ import pytest
 from dataset_files import make_dataset
 from PIL import Image
 
-from deeplabctl.data.dataset import Sample, open_dataset
+from deeplabctl.data.dataset import open_dataset
 from deeplabctl.data.images import read_label, write_mask
 from deeplabctl.evaluation.boundaries import Trimap, boundary_f1
-from deeplabctl.evaluation.mask_scores import score_masks
+from deeplabctl.evaluation.masks import score_masks
 from deeplabctl.evaluation.metrics import ConfusionMatrix
-from deeplabctl.evaluation.split_scores import Extremes, SplitScores, score_image
 from deeplabctl.reporting import Advanced, Finished, Started
 
 
@@ -38,10 +37,9 @@ def test_masks_are_scored_like_predictions_in_one_pass(masks):
     dataset = open_dataset(masks.parent / "set")
     events, seen = [], []
     scored = score_masks(
-        masks, dataset, dataset.samples("val"), events.append, around="void",
-        on_image=lambda image: seen.append(image.sample.id),
-    )  # fmt: skip
-    matrix, trimap, f1 = ConfusionMatrix(3), Trimap(3, "void"), []
+        masks, dataset, dataset.samples("val"), events.append, on_image=lambda image: seen.append(image.sample.id)
+    )
+    matrix, trimap, f1 = ConfusionMatrix(3), Trimap(3), []
     for sample in dataset.samples("val"):
         label, mask = read_label(sample.label), read_label(masks / f"{sample.id}.png")
         matrix.update(label, mask)
@@ -188,7 +186,7 @@ def test_folder_without_any_of_the_masks_is_one_line(masks, deeplabctl):
 @pytest.mark.parametrize(
     "arguments",
     [["--crf"], ["--crf-adaptive"], ["--scales", "1"], ["--flip"], ["--pad", "tight"], ["--weights", "x"],
-     ["--crf-search"], ["--voc-zip", "x.zip"], ["--crf-params", "v2-vgg"]],
+     ["--voc-zip", "x.zip"], ["--crf-params", "v2-vgg"]],
 )  # fmt: skip
 def test_options_of_a_network_are_usage_errors_with_masks(masks, deeplabctl, arguments):
     code, _, err = run(deeplabctl, masks, *arguments)
@@ -201,8 +199,6 @@ def test_masks_need_a_data_set_and_allow_missing_needs_masks(masks, deeplabctl):
     assert code == 2
     assert "--data" in err
     code, _, err = deeplabctl("eval", "--allow-missing")
-    assert code == 2
-    code, _, err = deeplabctl("eval", "--crf-images", "3")
     assert code == 2
 
 
@@ -260,34 +256,3 @@ def test_scoring_masks_loads_neither_tensorflow_nor_numba(masks):
     assert done.returncode == 0
     assert "mIoU" in done.stdout
     assert done.stdout.endswith("LOADED set()\n")
-
-
-def scored(name, right):
-    """Return the scores of an image of ten pixels, so many of them right."""
-    label = np.zeros((1, 10), np.uint8)
-    prediction = (np.arange(10) >= right).astype(np.uint8)[None]
-    return score_image(Sample(name, None, None), label, prediction, 2)
-
-
-def test_extremes_are_the_best_and_the_worst_images_each_once():
-    extremes = Extremes(2)
-    for name, right in [("a", 5), ("b", 9), ("c", 1), ("d", 10), ("e", 4), ("f", 7)]:
-        extremes.add(scored(name, right))
-    void = score_image(Sample("void", None, None), np.full((1, 1), 255, np.uint8), np.zeros((1, 1), np.uint8), 2)
-    extremes.add(void)
-    assert [image.sample.id for _, image in extremes.worst()] == ["c", "e"]
-    assert [image.sample.id for _, image in extremes.best()] == ["d", "b"]
-    few = Extremes(3)
-    for name, right in [("a", 5), ("b", 9), ("c", 1), ("d", 10)]:
-        few.add(scored(name, right))
-    assert [image.sample.id for _, image in few.best()] == ["d"]
-
-
-def test_scores_without_boundaries_are_the_matrix_alone():
-    evaluation = SplitScores.empty(("a", "b"), {"pad": "tight"})
-    evaluation.add(scored("x", 6))
-    result = evaluation.to_dict()
-    assert "trimap" not in result
-    assert "boundary_f1" not in result
-    assert result["images"] == 1
-    assert result["miou"] == pytest.approx((0.6 + 0) / 2)

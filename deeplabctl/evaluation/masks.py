@@ -15,8 +15,7 @@ from deeplabctl.classes import IGNORE_LABEL, voc_grey_levels
 from deeplabctl.data.dataset import Dataset, Sample
 from deeplabctl.data.images import read_label
 from deeplabctl.errors import DataError
-from deeplabctl.evaluation.boundaries import BANDS, Around
-from deeplabctl.evaluation.split_scores import ImageScores, SplitScores, score_image
+from deeplabctl.evaluation.scores import ImageScores, SplitScores
 from deeplabctl.parallel import map_ahead
 from deeplabctl.reporting import Note, Reporter, silent, task
 
@@ -59,13 +58,14 @@ def score_masks(
     samples: Sequence[Sample],
     report: Reporter = silent,
     *,
-    around: Around | None = None,
+    has_void: bool = True,
     on_image: Callable[[ImageScores], None] = lambda image: None,
 ) -> MaskScores:
     """Score ``folder/<id>.png`` against the labels: palette PNGs by index, grey ones by value.
 
-    Masks that are missing, unreadable, of another size than the label or out of range (255 too, where the label is not
-    void) are reported, returned as faults and not scored. Raises DataError if there is not one mask.
+    ``has_void`` tells whether any label has void pixels. Masks that are missing, unreadable, of another size than the
+    label or out of range (255 too, where the label is not void) are reported, returned as faults and not scored. Raises
+    DataError if there is not one mask.
     """
     if not folder.is_dir():
         raise DataError(f"masks {folder}: expected a folder of masks, got {'a file' if folder.exists() else 'nothing'}")
@@ -75,7 +75,7 @@ def score_masks(
             "; give the folder that holds them, named after the images"
         )
     settings = {"data": str(dataset.root), "masks": str(folder)}
-    result = MaskScores(SplitScores.empty(dataset.classes, settings, around))
+    result = MaskScores(SplitScores(dataset.classes, settings, has_void=has_void))
 
     def score(sample: Sample) -> ImageScores | Fault:
         path = folder / f"{sample.id}.png"
@@ -86,13 +86,10 @@ def score_masks(
             mask = read_label(path)
         except DataError as error:
             return Fault(sample.id, "unreadable", f"mask {str(error).removeprefix('label ')}")
-        return _fault(sample, path, label, mask, len(dataset.classes)) or score_image(
-            sample, label, mask, len(dataset.classes), around
-        )
+        return _fault(sample, path, label, mask, len(dataset.classes)) or result.scores.score(sample, label, mask)
 
-    counted = 0 if around is None else 8 * BANDS * len(dataset.classes) ** 2  # bytes of an image's trimap
     with task(report, "scoring masks", len(samples), "masks") as advance:
-        for scored in map_ahead(score, samples, ahead=4, size=lambda sample: counted):
+        for scored in map_ahead(score, samples, ahead=4, size=lambda sample: result.scores.nbytes):
             if isinstance(scored, Fault):
                 result.faults.append(scored)
                 report(Note(scored.text, warning=True))

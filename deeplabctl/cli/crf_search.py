@@ -1,0 +1,198 @@
+"""``deeplabctl crf-search``: find the CRF parameters with the best mIoU on some images of a split."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from deeplabctl.cli.console import Console, usage_errors
+from deeplabctl.cli.options import (
+    CrfAdaptiveOption,
+    CrfParamsOption,
+    DebugOption,
+    EngineOption,
+    EvaluationDataOption,
+    FlipOption,
+    JsonOption,
+    LimitOption,
+    OverwriteOption,
+    PadOption,
+    PrecisionOption,
+    QuietOption,
+    ScalesOption,
+    TileOption,
+    WeightsOption,
+)
+
+if TYPE_CHECKING:
+    from deeplabctl.crf.params import CrfParams
+    from deeplabctl.crf.search_grid import Grid
+    from deeplabctl.evaluation.network import EvaluationRequest
+
+EXAMPLES = """
+Examples
+  # the newest run, on 100 images of its training split
+  deeplabctl crf-search --out search
+
+  # a smaller grid, then the scores with the best parameters
+  deeplabctl crf-search --grid bi_w=3:6 --grid bi_xy_std=10:20:50 --grid bi_rgb_std=3:2:9 --out search
+  deeplabctl eval --crf-params search/crf-search.csv
+"""
+
+_TABLE = "crf-search.csv"
+
+
+def crf_search(
+    data: EvaluationDataOption = None,
+    split: Annotated[
+        str,
+        typer.Option(
+            "--split",
+            metavar="NAME",
+            help="Images to search on: a list in ImageSets/Segmentation, without .txt. Not one that you report scores "
+            "for.",
+            rich_help_panel="Data",
+        ),
+    ] = "train",
+    limit: LimitOption = None,
+    images: Annotated[
+        int,
+        typer.Option(
+            "--images",
+            metavar="N",
+            min=1,
+            help="Number of images to use, spread evenly over the split.",
+            rich_help_panel="Data",
+        ),
+    ] = 100,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--grid",
+            metavar="v1|v2|KEY=FIRST:STEP:LAST",
+            help="Values to try: those of the first or the second paper, and changes (also of pos_w and pos_xy_std, "
+            "which the papers fix); may be repeated. Default: v2.",
+            rich_help_panel="Search",
+        ),
+    ] = None,
+    rounds: Annotated[
+        int,
+        typer.Option(
+            "--rounds",
+            metavar="N",
+            min=1,
+            max=4,
+            help="Rounds: each after the first searches around the best values at half the step.",
+            rich_help_panel="Search",
+        ),
+    ] = 2,
+    crf_params: CrfParamsOption = None,
+    crf_adaptive: CrfAdaptiveOption = False,
+    weights: WeightsOption = None,
+    pad: PadOption = None,
+    scales: ScalesOption = None,
+    flip: FlipOption = None,
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = None,
+    tile: TileOption = "auto",
+    out: Annotated[
+        Path,
+        typer.Option("--out", metavar="DIR", help=f"Folder of the table, {_TABLE}.", rich_help_panel="Output"),
+    ] = Path(),
+    overwrite: OverwriteOption = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Search for the parameters of the dense CRF with the best mIoU.
+
+    The network runs once over the images, and the CRF once for each point of the grid. Each point is added to a table
+    as soon as it is done, from which an interrupted search continues. eval and infer take the table as --crf-params.
+    """
+    from deeplabctl.cli.prediction_options import read_settings
+    from deeplabctl.crf.search_grid import parse_grid
+    from deeplabctl.evaluation.network import EvaluationRequest
+
+    settings = read_settings(pad, scales, flip, True, crf_adaptive, crf_params, engine, precision, tile)
+    with usage_errors("--grid"):
+        values = parse_grid(grid or [])
+    request, console = EvaluationRequest(weights, data, split, limit, settings), Console(json, quiet, debug)
+    with console.errors():
+        _search(console, request, values, images, rounds, out, overwrite=overwrite)
+
+
+def _search(
+    console: Console, request: EvaluationRequest, grid: Grid, images: int, rounds: int, out: Path, *, overwrite: bool
+) -> None:
+    """Search, print the best parameters, and leave the table; what is not searched is as ``--crf`` has it."""
+    from deeplabctl.cli.formatting import percent
+    from deeplabctl.cli.prediction_options import load_segmenter
+    from deeplabctl.crf.search_grid import SearchTable, point_text
+    from deeplabctl.data.dataset import spread_evenly
+    from deeplabctl.errors import WeightsError
+    from deeplabctl.evaluation.crf_search import samples_sha256, search
+    from deeplabctl.evaluation.network import open_target
+    from deeplabctl.files import check_writable
+    from deeplabctl.weights.conversion import sha256
+
+    check_writable(out)
+    with console.reporter() as report:
+        target = open_target(request, report, default_data=os.environ.get("DEEPLABCTL_DATA"))
+        if target.network.export is not None:
+            raise WeightsError(
+                f"weights {target.path}: a search needs the logits of a network, and an export gives scores only; use "
+                "the weights that it was made of"
+            )
+        prediction, split = target.settings, request.split
+        samples = spread_evenly(request.samples(target.network.info, target.dataset, report)[0], images)
+        settings = {
+            "weights": str(target.path.resolve()),
+            "weights_sha256": sha256(target.path),
+            "data": str(target.dataset.root.resolve()),
+            "split": split,
+            "images": len(samples),
+            "images_sha256": samples_sha256(samples),
+            "pad": prediction.pad,
+            "scales": list(prediction.scales),
+            "flip": prediction.flip,
+            "adaptive": prediction.crf_adaptive,
+        }
+        if prediction.precision != "float32":
+            settings["precision"] = prediction.precision
+        table = SearchTable(out / _TABLE, cast("CrfParams", prediction.crf), grid, settings, overwrite=overwrite)
+        segmenter = load_segmenter(target.network, prediction, report)
+        result = search(segmenter, target.dataset, samples, table, report, rounds=rounds)
+    best = point_text(result.best, grid, ", ")
+    console.say(f"best of {result.points} points on {len(samples)} images of {split}: {best}")
+    console.say(f"mIoU {percent(result.miou)} on these, {percent(result.without_crf)} without CRF")
+    console.say(f"table {table.path}")
+    console.say()
+    console.say(f"next: {_evaluation(request, target.path, table.path)}")
+    scores = {"miou": result.miou, "without_crf": result.without_crf, "points": result.points, "images": len(samples)}
+    console.document({"best": asdict(result.best), **scores, "table": str(table.path), "settings": settings})
+
+
+def _evaluation(request: EvaluationRequest, weights: Path, table: Path) -> str:
+    """Return the command that scores a network with the parameters found, predicting as the search did."""
+    words = ["deeplabctl", "eval", "--weights", str(weights)]
+    asked = request.settings
+    if request.data is not None:
+        words += ["--data", request.data]
+    if (pad := asked.get("pad")) is not None:
+        words += ["--pad", pad]
+    if (scales := asked.get("scales")) is not None:
+        words += ["--scales", ",".join(f"{scale:g}" for scale in scales)]
+    if (flip := asked.get("flip")) is not None:
+        words.append("--flip" if flip else "--no-flip")
+    options = ("engine", asked.get("engine")), ("precision", asked.get("precision")), ("tile", asked.get("tile"))
+    for option, value in options:
+        if value not in (None, "auto"):
+            words += [f"--{option}", str(value)]
+    if asked.get("crf_adaptive"):
+        words.append("--crf-adaptive")
+    return shlex.join([*words, "--crf-params", str(table)])

@@ -1,0 +1,338 @@
+"""``deeplabctl eval``: score a network, or the masks of another program, on a split."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deeplabctl.cli.console import Console, print_error
+from deeplabctl.cli.formatting import percent, score_table
+from deeplabctl.cli.options import (
+    CrfAdaptiveOption,
+    CrfOption,
+    CrfParamsOption,
+    DebugOption,
+    EngineOption,
+    EvaluationDataOption,
+    FlipOption,
+    JsonOption,
+    LimitOption,
+    OverwriteOption,
+    PadOption,
+    PrecisionOption,
+    QuietOption,
+    ScalesOption,
+    TileOption,
+    WeightsOption,
+)
+
+if TYPE_CHECKING:
+    from deeplabctl.arrays import Label
+    from deeplabctl.evaluation.network import EvaluationRequest, EvaluationTarget
+    from deeplabctl.evaluation.scores import ImageScores, SplitScores
+    from deeplabctl.reporting import Reporter
+
+_OF_NETWORKS = (
+    "weights", "pad", "scales", "flip", "engine", "precision", "tile", "crf", "crf_adaptive", "crf_params", "voc_zip",
+)  # fmt: skip
+_EXTREMES = 8  # best, and worst, images in the report
+
+EXAMPLES = """
+Examples
+  # the newest run, on the data set that it was trained on
+  deeplabctl eval
+
+  # with the dense CRF at three scales, and a report to open in a browser
+  deeplabctl eval --weights runs/mine --crf --scales 0.5,0.75,1 --out scores
+
+  # masks that another program made
+  deeplabctl eval --pred-dir masks --data VOCdevkit/VOC2012
+"""
+
+
+def _name_new_command(used: bool) -> None:
+    if used:
+        print_error("the search for CRF parameters is now a command: see deeplabctl crf-search --help")
+        raise typer.Exit(2)
+
+
+def evaluate(
+    context: typer.Context,
+    data: EvaluationDataOption = None,
+    split: Annotated[
+        str,
+        typer.Option(
+            "--split",
+            metavar="NAME",
+            help="Images to score: a list in ImageSets/Segmentation, without .txt.",
+            rich_help_panel="Data",
+        ),
+    ] = "val",
+    limit: LimitOption = None,
+    weights: WeightsOption = None,
+    pad: PadOption = None,
+    scales: ScalesOption = None,
+    flip: FlipOption = None,
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = None,
+    tile: TileOption = "auto",
+    crf: CrfOption = False,
+    crf_adaptive: CrfAdaptiveOption = False,
+    crf_params: CrfParamsOption = None,
+    crf_search: Annotated[
+        bool,
+        typer.Option(
+            "--crf-search",
+            "--crf-grid",
+            "--crf-images",
+            "--crf-rounds",
+            hidden=True,
+            is_eager=True,
+            callback=_name_new_command,
+        ),
+    ] = False,
+    pred_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--pred-dir",
+            metavar="DIR",
+            help="Score the masks <id>.png in this folder instead of a network. Needs --data.",
+            rich_help_panel="Masks of another program",
+        ),
+    ] = None,
+    allow_missing: Annotated[
+        bool,
+        typer.Option(
+            "--allow-missing",
+            help="Leave out masks that are missing or faulty.",
+            rich_help_panel="Masks of another program",
+        ),
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Write report.html, scores.json, CSV tables and the confusion matrix.",
+            rich_help_panel="Output",
+        ),
+    ] = None,
+    voc_zip: Annotated[
+        Path | None,
+        typer.Option(
+            "--voc-zip",
+            metavar="FILE",
+            help="Write the predictions as the VOC evaluation server takes them.",
+            rich_help_panel="Output",
+        ),
+    ] = None,
+    overwrite: OverwriteOption = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Score a network, or the masks of another program.
+
+    Gives mean IoU, IoU and accuracy of each class, boundary F1, and mIoU near the object boundaries (trimap). Images
+    are scored at their own size; pixels labelled void (255) do not count.
+    """
+    from deeplabctl.cli.prediction_options import read_settings
+    from deeplabctl.evaluation.network import EvaluationRequest
+
+    for name in ("allow_missing",) if pred_dir is None else _OF_NETWORKS:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            text = "needs --pred-dir" if pred_dir is None else "has no effect with --pred-dir"
+            raise typer.BadParameter(text, param_hint=f"--{name.replace('_', '-')}")
+    settings = read_settings(pad, scales, flip, crf, crf_adaptive, crf_params, engine, precision, tile)
+    request = EvaluationRequest(weights, data, split, limit, settings)
+    default_data = os.environ.get("DEEPLABCTL_DATA")
+    labels = data or default_data
+    if pred_dir is not None and labels is None:
+        raise typer.BadParameter("needs the data set with the labels: --data DIR", param_hint="--pred-dir")
+    console = Console(json, quiet, debug)
+    with console.errors():
+        outputs = _Outputs(out, voc_zip, split, overwrite)
+        if pred_dir is not None and labels is not None:
+            _score_masks(console, pred_dir, labels, request, outputs, allow_missing=allow_missing)
+        else:
+            _score_network(console, request, default_data, outputs)
+
+
+class _Outputs:
+    """Write the files that --out and --voc-zip name. They are checked before any work begins."""
+
+    def __init__(self, out: Path | None, zip_path: Path | None, split: str, overwrite: bool) -> None:
+        from deeplabctl.evaluation.scores import Extremes
+        from deeplabctl.files import check_new_file
+        from deeplabctl.reports.evaluation import check_results
+
+        self.out, self.zip_path, self._split = out, zip_path, split
+        self._extremes = Extremes(_EXTREMES if out else 0)
+        if out:
+            check_results(out, overwrite=overwrite)
+        if zip_path:
+            check_new_file(zip_path, overwrite=overwrite)
+
+    @contextmanager
+    def zip(self) -> Iterator[Callable[[str, Label], None]]:
+        """Yield a function that adds a label (H, W) to the VOC server's file; it does nothing without --voc-zip."""
+        from deeplabctl.evaluation.voc_submission import voc_zip
+
+        if self.zip_path is None:
+            yield lambda name, label: None
+            return
+        with voc_zip(self.zip_path, self._split) as add:
+            yield add
+
+    @contextmanager
+    def images(self) -> Iterator[Callable[[ImageScores], None]]:
+        """Yield a function to call with each scored image."""
+        with self.zip() as add_label:
+
+            def add(image: ImageScores) -> None:
+                self._extremes.add(image)
+                add_label(image.sample.id, image.prediction)
+
+            yield add
+
+    def write(self, document: dict[str, Any], scores: SplitScores, title: str, subtitle: str) -> None:
+        """Write the files of --out."""
+        from deeplabctl.reports.evaluation import write_results
+
+        if self.out:
+            write_results(self.out, document, scores, self._extremes, title, subtitle)
+
+    def say(self, console: Console) -> None:
+        """Print the names of the files."""
+        from deeplabctl.reports.evaluation import PAGE
+
+        if self.out:
+            console.say(f"report {self.out / PAGE}")
+        if self.zip_path:
+            console.say(f"for the VOC server {self.zip_path}")
+
+
+def _score_network(console: Console, request: EvaluationRequest, default_data: str | None, outputs: _Outputs) -> None:
+    """Score a network, and print and write the results.
+
+    A split without any labels, as VOC's test, is only segmented, for the VOC server.
+    """
+    from deeplabctl.cli.prediction_options import load_segmenter
+    from deeplabctl.evaluation.network import open_target, score_split
+    from deeplabctl.evaluation.voc_submission import unlabelled_images
+
+    with console.reporter() as report:
+        target = open_target(request, report, default_data=default_data)
+        images = unlabelled_images(target.dataset, request.split) if outputs.zip_path else None
+        if images is not None:
+            document = _segment(target, request, images[: request.limit], outputs, report)
+        else:
+            samples, facts = request.samples(target.network.info, target.dataset, report)
+            segmenter = load_segmenter(target.network, target.settings, report)
+            with outputs.images() as on_image:
+                document, scores = score_split(
+                    segmenter, target.dataset, request.split, samples, facts, report, on_image=on_image
+                )
+            document["settings"] = {"weights": str(target.path), **document["settings"]}
+    what = f"{document['images']} images of {request.split}; {target.settings}"
+    if images is not None:
+        console.say(what)
+        console.document(document)
+    else:
+        what += _absent_classes(document)
+        _print_scores(console, document, scores)
+        if document["expected"]:
+            console.say(document["expected"]["text"])
+        console.say(what)
+        console.document(document)
+        outputs.write(document, scores, str(target.path), f"{target.dataset.root}: {what}")
+    outputs.say(console)
+
+
+def _segment(
+    target: EvaluationTarget,
+    request: EvaluationRequest,
+    images: list[tuple[str, Path]],
+    outputs: _Outputs,
+    report: Reporter,
+) -> dict[str, Any]:
+    """Segment images without labels for the VOC server; returns what was done as JSON has it."""
+    from deeplabctl.cli.prediction_options import load_segmenter
+    from deeplabctl.evaluation.voc_submission import segment_images
+    from deeplabctl.reporting import Note
+
+    root, split = target.dataset.root, request.split
+    report(Note(f"data set: {root}, {len(images)} images of {split}, which has no labels, so there are no scores"))
+    segmenter = load_segmenter(target.network, target.settings, report)
+    with outputs.zip() as add:
+        segment_images(segmenter, images, add, report)
+    settings = {"weights": str(target.path), "split": split, "data": str(root), **segmenter.applied.to_dict()}
+    return {"images": len(images), "settings": settings}
+
+
+def _score_masks(
+    console: Console, folder: Path, data: str, request: EvaluationRequest, outputs: _Outputs, *, allow_missing: bool
+) -> None:
+    """Score the masks of another program, print and write the scores, and exit with 1 if some masks are faulty.
+
+    With faulty masks there are no scores, unless ``allow_missing``: then the others are scored, and missing masks do
+    not count as faults. No weights are read, and TensorFlow is not loaded.
+    """
+    from deeplabctl.data.dataset import open_dataset
+    from deeplabctl.data.inspection import check_samples
+    from deeplabctl.evaluation.masks import score_masks
+    from deeplabctl.evaluation.scores import any_void
+
+    split = request.split
+    with console.reporter() as report:
+        dataset = open_dataset(data, report)
+        samples = dataset.samples(split)[: request.limit]
+        has_void = any_void(check_samples(dataset, samples, report))
+        with outputs.images() as on_image:
+            result = score_masks(folder, dataset, samples, report, has_void=has_void, on_image=on_image)
+    faults = [fault for fault in result.faults if not (allow_missing and fault.kind == "missing")]
+    summary = f"{len(result.faults)} of {len(samples)} masks cannot be scored: {result.counted()}"
+    if not faults or (allow_missing and result.scores.images):
+        document = result.to_dict()
+        document["settings"] = {"split": split, **document["settings"]}
+        what = f"{document['images']} masks of {split}{_absent_classes(document)}"
+        _print_scores(console, document, result.scores)
+        console.say(what)
+        if result.faults:
+            console.say(summary)
+        console.document(document)
+        outputs.write(document, result.scores, f"Masks in {folder}", f"{dataset.root}: {what}")
+        outputs.say(console)
+    else:
+        console.document({"images": 0, "faults": result.to_dict()["faults"]})
+    if faults:
+        advice = "" if allow_missing else "; fix them, or score only the others with --allow-missing"
+        print_error(f"{summary}; the first: {faults[0].text}{advice}")
+        raise typer.Exit(1)
+
+
+def _print_scores(console: Console, document: dict[str, Any], scores: SplitScores) -> None:
+    """Print the table of classes and the scores of the whole split."""
+    console.table(*score_table(document))
+    console.say()
+    totals = [f"{name} {percent(document[key])}" for metric in scores.metrics for key, name in metric.totals.items()]
+    console.say("  ".join(totals))
+    for metric in scores.metrics:
+        if line := metric.line():
+            console.say(line)
+
+
+def _absent_classes(document: dict[str, Any]) -> str:
+    """Return how many classes the means leave out, as the end of a line; nothing if there are none."""
+    absent = sum(entry["iou"] is None for entry in document["classes"])
+    if not absent:
+        return ""
+    classes = "1 class" if absent == 1 else f"{absent} classes"
+    verb = "is" if absent == 1 else "are"
+    return f"; {classes} in neither labels nor predictions {verb} left out of the means"

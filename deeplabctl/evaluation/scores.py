@@ -1,0 +1,149 @@
+"""Gather the scores of a split, image by image: everything from one pass, in memory that does not grow with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy.typing as npt
+
+from deeplabctl.arrays import Label
+from deeplabctl.classes import IGNORE_LABEL
+from deeplabctl.data.dataset import Sample
+from deeplabctl.data.inspection import LabelFacts
+from deeplabctl.evaluation.boundaries import BoundaryF1, Trimap
+from deeplabctl.evaluation.metrics import ConfusionMatrix, Metric, as_json
+
+# In the order of the JSON; the first checks the ids. A new metric has its entry here.
+METRICS: tuple[type[Metric], ...] = (ConfusionMatrix, BoundaryF1, Trimap)
+VALIDATION_METRICS = tuple(metric for metric in METRICS if metric.in_validation)
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """Hold what one image adds to the scores of a split."""
+
+    sample: Sample
+    prediction: Label
+    metrics: Sequence[Metric]
+
+    @property
+    def miou(self) -> float:
+        """Return the mean IoU of the image's own classes; NaN if it is all void."""
+        return _matrix(self.metrics).mean_iou()
+
+
+class SplitScores:
+    """Gather the scores of a split with these classes.
+
+    ``has_void`` tells whether any of its labels has void pixels: it decides where the trimap lies. ``settings`` stand
+    in the JSON.
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        settings: Mapping[str, Any],
+        kinds: Iterable[type[Metric]] = METRICS,
+        *,
+        has_void: bool = True,
+    ) -> None:
+        self.classes, self.settings, self.images = tuple(classes), dict(settings), 0
+        self.metrics = [kind(len(classes), has_void=has_void) for kind in kinds]
+
+    @property
+    def matrix(self) -> ConfusionMatrix:
+        """Return the confusion matrix of all images."""
+        return _matrix(self.metrics)
+
+    @property
+    def nbytes(self) -> int:
+        """Return the memory that the counts take, and those of each image."""
+        return sum(metric.counts.nbytes for metric in self.metrics)
+
+    def score(self, sample: Sample, label: Label, prediction: Label) -> ImageScores:
+        """Score an image, in any thread; `add` it afterwards.
+
+        Raises ValueError for ids out of range on a pixel that counts, and for unequal shapes.
+        """
+        metrics = [type(total)(len(self.classes), has_void=total.has_void) for total in self.metrics]
+        for metric in metrics:
+            metric.update(label, prediction)
+        return ImageScores(sample, prediction, metrics)
+
+    def add(self, image: ImageScores) -> None:
+        """Add an image."""
+        self.images += 1
+        for total, metric in zip(self.metrics, image.metrics, strict=True):
+            total.merge(metric)
+
+    def sum_over(self, workers: Callable[[npt.NDArray[Any]], npt.NDArray[Any]], images: int) -> None:
+        """Add the counts of other workers, by a function that sums an array over them; ``images`` are those of all."""
+        for metric in self.metrics:
+            metric.counts = workers(metric.counts)
+        self.images = images
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all scores as JSON has them: fractions, and null for a class that is absent."""
+        classes: list[dict[str, Any]] = [{"name": name} for name in self.classes]
+        totals: dict[str, Any] = {}
+        settings = dict(self.settings)
+        for metric in self.metrics:
+            totals |= metric.to_dict()
+            settings |= metric.conventions()
+            for key, values in metric.of_classes().items():
+                for entry, value in zip(classes, values, strict=True):
+                    entry[key] = as_json(value)
+        return {**totals, "classes": classes, "images": self.images, "settings": settings}
+
+
+class RankedImage(NamedTuple):
+    """Hold what a report shows of an image."""
+
+    miou: float
+    sample: Sample
+    prediction: Label
+
+
+class Extremes:
+    """Keep the images with the best and the worst mean IoU of their own; those without a scored pixel are left out."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._best: list[RankedImage] = []
+        self._worst: list[RankedImage] = []
+
+    def add(self, image: ImageScores) -> None:
+        """Keep an image while it is among the extremes, without its counts: a trimap of 255 classes takes 20 MB."""
+        kept = RankedImage(image.miou, image.sample, image.prediction)
+        if not math.isnan(kept.miou):
+            self._best = sorted([*self._best, kept], key=lambda entry: -entry.miou)[: self._count]
+            self._worst = sorted([*self._worst, kept], key=lambda entry: entry.miou)[: self._count]
+
+    def worst(self) -> list[RankedImage]:
+        """Return the worst images, the very worst first."""
+        return self._worst
+
+    def best(self) -> list[RankedImage]:
+        """Return the best images, the very best first, without those that are also among the worst."""
+        worst = {image.sample.id for image in self._worst}
+        return [image for image in self._best if image.sample.id not in worst]
+
+
+def class_columns(classes: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return keys and names of the fractions that entries of classes in the JSON have, in the order of the metrics."""
+    columns = {key: name for metric in METRICS for key, name in metric.columns.items()}
+    return {key: name for key, name in columns.items() if any(key in entry for entry in classes)}
+
+
+def any_void(facts: Iterable[LabelFacts]) -> bool:
+    """Tell whether any label of a set has void pixels."""
+    return any(IGNORE_LABEL in fact.pixels for fact in facts)
+
+
+def _matrix(metrics: Sequence[Metric]) -> ConfusionMatrix:
+    matrix = metrics[0]
+    assert isinstance(matrix, ConfusionMatrix)
+    return matrix
