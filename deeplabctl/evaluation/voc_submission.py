@@ -59,7 +59,6 @@ def segment_images(
     segmenter: Segmenter, images: Sequence[tuple[str, Path]], add: Callable[[str, Label], None], report: Reporter
 ) -> None:
     """Segment (id, image) and hand over (id, label); raises DataError for an image that cannot be segmented."""
-
     with task(report, "segmenting", len(images), "images") as advance:
         for result in segmenter.segment(map_reading(lambda item: Result(item, read_image(item[1])), images)):
             name, path = result.item
