@@ -34,7 +34,7 @@ EXP2 = Chebyshev.interpolate(np.exp2, 5, (-0.5, 0.5)).convert(kind=Polynomial).c
 
 
 class Vector(types.Type):
-    """Define the type of a vector of so many registers of eight float32."""
+    """Define the type of a vector: registers of eight float32."""
 
     def __init__(self, registers: int) -> None:
         self.registers = registers

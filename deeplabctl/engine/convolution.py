@@ -6,8 +6,8 @@ transformed kernel, and the products are transformed back.
     values     [n * n][groups][depth / lanes][rows][lanes]
     products   [n * n][groups][panels][rows][WIDTH]
 
-What a thread computes of a layer is a part: tiles (or pixels) from one to another, and panels from one to another.
-Depths are padded to whole cache lines (the image's apart). ``affine`` has scales and biases (see `Vectors.affine`).
+What a thread computes of a layer is a part: tiles (or pixels) first:last, and panels first:last. Depths are padded to
+whole cache lines, except the first image's. ``affine`` has scales and biases (see `Vectors.scale_and_bias`).
 Numba loads with this module: import it inside functions only.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from deeplabctl.arrays import Float32, Int64
-from deeplabctl.engine.microkernel import LINE, REGISTERS, Simd, finish, multiply
+from deeplabctl.engine.microkernel import LINE, REGISTERS, Simd, multiply, store_output
 from deeplabctl.engine.winograd_transforms import transform, transform_back
 from deeplabctl.jit import kernel
 from deeplabctl.vectors import load, store
@@ -34,25 +34,25 @@ def convolve_tiles(
     image: Float32, shape: Shape, weights: Float32, affine: Float32, least: np.float32, result: Float32, dilation: int,
     tops: Int64, lefts: Int64, part: Part, block: int, work: Float32, tile: Any, simd: Simd,
 ) -> None:  # fmt: skip
-    """Convolve the tiles of a part, so many a block, by a 3x3 kernel with stride 1."""
+    """Convolve the tiles of a part, at most ``block`` at once, by a 3x3 kernel with stride 1."""
     depth, rows, n = shape[2], len(simd.rows), len(tile) + 2
     groups, width = (block + rows - 1) // rows, REGISTERS * len(simd.lanes)
     panels = part[3] - part[2]
-    values_apart, products_apart = apart(groups * depth * rows), apart(groups * panels * rows * width)
-    products = n * n * values_apart
-    edge = products + n * n * products_apart
+    value_stride, product_stride = odd_lines(groups * depth * rows), odd_lines(groups * panels * rows * width)
+    products = n * n * value_stride
+    edge = products + n * n * product_stride
     for first in range(part[0], part[1], block):
         count = min(block, part[1] - first)
         values_of_tiles(
-            image, shape, dilation, tops, lefts, first, count, rows, work, values_apart, edge, tile, simd
+            image, shape, dilation, tops, lefts, first, count, rows, work, value_stride, edge, tile, simd
         )  # fmt: skip
         for value in range(n * n):
             multiply_groups(
-                work, value * values_apart, depth * rows, weights, value * ((shape[3] + width - 1) // width) + part[2],
-                products + value * products_apart, depth, count, panels, simd,
+                work, value * value_stride, depth * rows, weights, value * ((shape[3] + width - 1) // width) + part[2],
+                products + value * product_stride, depth, count, panels, simd,
             )  # fmt: skip
         pixels_of_tiles(
-            work, products, products_apart, affine, least, result, shape, dilation, tops, lefts, first, count,
+            work, products, product_stride, affine, least, result, shape, dilation, tops, lefts, first, count,
             part, edge, tile, simd,
         )  # fmt: skip
 
@@ -60,20 +60,22 @@ def convolve_tiles(
 @kernel
 def values_of_tiles(
     image: Float32, shape: Shape, dilation: int, tops: Int64, lefts: Int64, first: int, count: int, rows: int,
-    work: Float32, values_apart: int, edge: int, tile: Any, simd: Simd,
+    work: Float32, value_stride: int, edge: int, tile: Any, simd: Simd,
 ) -> None:  # fmt: skip
-    """Transform tiles to values in groups of so many rows; outside of the image there are zeros."""
+    """Transform tiles to values in groups of ``rows``; outside of the image there are zeros."""
     height, width, depth = shape[0], shape[1], shape[2]
     lanes, n = len(simd.lanes), len(tile) + 2
-    down, right = dilation * width * depth, dilation * depth
+    row_stride, column_stride = dilation * width * depth, dilation * depth
     reach = dilation * (n - 1)
     for t in range(count):
         y, x = tops[(first + t) // len(lefts)], lefts[(first + t) % len(lefts)]
-        to = t // rows * depth * rows + t % rows * lanes
+        destination = t // rows * depth * rows + t % rows * lanes
         start = (y * width + x) * depth
         if y >= 0 and x >= 0 and y + reach < height and x + reach < width:
             for c in range(0, depth, lanes):
-                transform(image, start + c, down, right, work, to + c * rows, values_apart, tile, simd)
+                transform(
+                    image, start + c, row_stride, column_stride, work, destination + c * rows, value_stride, tile, simd
+                )
             continue
         above, below = steps_inside(y, dilation, height, n)
         before, behind = steps_inside(x, dilation, width, n)
@@ -82,11 +84,11 @@ def values_of_tiles(
         for c in range(0, depth, LINE):
             for i in range(above, below):
                 for j in range(before, behind):
-                    pixel = load(image, start + i * down + j * right + c, (0, 0))
+                    pixel = load(image, start + i * row_stride + j * column_stride + c, (0, 0))
                     store(work, edge + (i * n + j) * LINE, pixel)
             for lane in range(0, LINE, lanes):
                 transform(
-                    work, edge + lane, n * LINE, LINE, work, to + (c + lane) * rows, values_apart, tile, simd
+                    work, edge + lane, n * LINE, LINE, work, destination + (c + lane) * rows, value_stride, tile, simd
                 )  # fmt: skip
 
 
@@ -95,7 +97,7 @@ def multiply_groups(
     work: Float32, pixels: int, group: int, weights: Float32, panel: int, products: int, depth: int, count: int,
     panels: int, simd: Simd,
 ) -> None:  # fmt: skip
-    """Multiply the groups of a block, ``group`` floats apart, by panels.
+    """Multiply the groups of a block, ``group`` floats from each other, by panels.
 
     While a panel is used, the next one is fetched, a share by each group.
     """
@@ -116,7 +118,7 @@ def multiply_groups(
 def multiply_rows(
     work: Float32, a: int, weights: Float32, b: int, c: int, depth: int, ahead: int, step: int, count: int, simd: Simd
 ) -> None:
-    """Multiply a group of so many pixels by a panel."""
+    """Multiply a group of ``count`` pixels, or of all its rows if there are more, by a panel."""
     if count > len(simd.half):
         multiply(work, a, weights, b, work, c, depth, ahead, step, simd.rows, simd)
     elif count > len(simd.quarter):
@@ -129,7 +131,7 @@ def multiply_rows(
 
 @kernel
 def pixels_of_tiles(
-    work: Float32, products: int, products_apart: int, affine: Float32, least: np.float32, result: Float32,
+    work: Float32, products: int, product_stride: int, affine: Float32, least: np.float32, result: Float32,
     shape: Shape, dilation: int, tops: Int64, lefts: Int64, first: int, count: int, part: Part, edge: int, tile: Any,
     simd: Simd,
 ) -> None:  # fmt: skip
@@ -137,10 +139,10 @@ def pixels_of_tiles(
     height, width, depth = shape[0], shape[1], shape[3]
     lanes, rows, m = len(simd.lanes), len(simd.rows), len(tile)
     panel_width, panels = REGISTERS * lanes, part[3] - part[2]
-    down, right = dilation * width * depth, dilation * depth
+    row_stride, column_stride = dilation * width * depth, dilation * depth
     for t in range(count):
         y, x = tops[(first + t) // len(lefts)] + dilation, lefts[(first + t) % len(lefts)] + dilation
-        to = (y * width + x) * depth
+        destination = (y * width + x) * depth
         at = products + (t // rows * panels * rows + t % rows) * panel_width
         is_inside = y + dilation * (m - 1) < height and x + dilation * (m - 1) < width
         below, behind = steps_inside(y, dilation, height, m)[1], steps_inside(x, dilation, width, m)[1]
@@ -151,17 +153,18 @@ def pixels_of_tiles(
                     continue
                 if is_inside:
                     transform_back(
-                        work, source, products_apart, affine, c, least, result, to + c, down, right, tile, simd
+                        work, source, product_stride, affine, c, least, result, destination + c, row_stride,
+                        column_stride, tile, simd,
                     )  # fmt: skip
                     continue
                 transform_back(
-                    work, source, products_apart, affine, c, least, work, edge, m * lanes, lanes, tile, simd
+                    work, source, product_stride, affine, c, least, work, edge, m * lanes, lanes, tile, simd
                 )  # fmt: skip
                 for i in range(below):
                     for j in range(behind):
                         for lane in range(lanes):
-                            goal = to + i * down + j * right + c
-                            result[goal + lane] = work[edge + (i * m + j) * lanes + lane]
+                            pixel = destination + i * row_stride + j * column_stride + c
+                            result[pixel + lane] = work[edge + (i * m + j) * lanes + lane]
 
 
 @kernel
@@ -169,7 +172,7 @@ def convolve_pixels(
     image: Float32, shape: Shape, weights: Float32, affine: Float32, least: np.float32, result: Float32,
     window: tuple[int, int, int], part: Part, block: int, work: Float32, simd: Simd,
 ) -> None:  # fmt: skip
-    """Convolve the pixels of a part, so many a block, by a kernel of any (side, stride, dilation)."""
+    """Convolve the pixels of a part, at most ``block`` at once, by a kernel of any (side, stride, dilation)."""
     side, stride, dilation = window
     lanes, rows = len(simd.lanes), len(simd.rows)
     width = REGISTERS * lanes
@@ -188,7 +191,7 @@ def convolve_pixels(
                 for v in range(0, width, lanes):
                     c = p * width + v
                     if c < shape[3]:
-                        finish(
+                        store_output(
                             work, sums + row * width + v, affine, c, result, (first + row) * shape[3] + c, least, simd
                         )
 
@@ -210,7 +213,7 @@ def pack_kernel(weights: Float32, depth: int, width: int, packed: Float32) -> No
 
 @kernel
 def gather(
-    image: Float32, shape: Shape, y: int, x: int, side: int, dilation: int, work: Float32, to: int, simd: Simd
+    image: Float32, shape: Shape, y: int, x: int, side: int, dilation: int, work: Float32, destination: int, simd: Simd
 ) -> None:
     """Copy the pixels under a kernel to a row of a group."""
     height, width, depth = shape[0], shape[1], shape[2]
@@ -224,8 +227,8 @@ def gather(
                 at = (yy * width + xx) * depth
                 for c in range(0, depth, lanes):
                     for lane in range(lanes):
-                        work[to + lane] = image[at + c + lane] if is_inside else ZERO
-                    to += rows * lanes
+                        work[destination + lane] = image[at + c + lane] if is_inside else ZERO
+                    destination += rows * lanes
         return
     lane = 0
     for i in range(side):
@@ -235,11 +238,11 @@ def gather(
             is_inside = 0 <= yy < height and 0 <= xx < width
             at = (yy * width + xx) * depth
             for c in range(depth):
-                work[to + lane] = image[at + c] if is_inside else ZERO
+                work[destination + lane] = image[at + c] if is_inside else ZERO
                 lane += 1
                 if lane == lanes:
                     lane = 0
-                    to += rows * lanes
+                    destination += rows * lanes
 
 
 @kernel
@@ -251,13 +254,13 @@ def strided(length: int, side: int, stride: int, dilation: int) -> int:
 
 @kernel
 def steps_inside(start: int, step: int, length: int, count: int) -> tuple[int, int]:
-    """Return from which to which of ``count`` steps from a start one is inside of an image."""
+    """Return (first, last): of ``count`` steps from a start, first:last are inside the image."""
     first = 0 if start >= 0 else (-start + step - 1) // step
     last = 0 if start >= length else (length - 1 - start) // step + 1
     return first, max(first, min(last, count))
 
 
 @kernel
-def apart(size: int) -> int:
+def odd_lines(size: int) -> int:
     """Return an odd number of cache lines, at least a size: panels must not share the sets of a cache."""
     return (size // LINE | 1) * LINE

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deeplabctl.arrays import Float32, Int64, aligned
-from deeplabctl.engine.convolution import ZERO, Shape, apart, steps_inside, values_of_tiles
+from deeplabctl.engine.convolution import ZERO, Shape, odd_lines, steps_inside, values_of_tiles
 from deeplabctl.engine.layers import ConvolutionLayer
 from deeplabctl.engine.microkernel import LINE, REGISTERS, Simd, add_product, best_simd
 from deeplabctl.engine.winograd import KERNEL, TILES, matrices, tile_starts
@@ -43,7 +43,7 @@ _TILE = TILES[0]
 _VALUES = (_TILE + KERNEL - 1) ** 2  # of a tile
 _BLOCK = 16 << 20  # floats that the values of a block of tiles take
 
-# What the other parts cost, in products with so many channels, outputs or tiles, and of a call; measured.
+# What the other parts cost, in products per channel, output or tile, and of a call; measured.
 _TRANSFORMS, _PACKING, _CALL, _SHARE_OF_PEAK = 20, 60, 100e6, 0.75
 
 
@@ -64,7 +64,7 @@ class BatchConvolutions:
     """Convolve batches (N, H, W, I) by kernels (3, 3, I, O) with stride 1, any dilation, and zeros around them.
 
     Arrays are float32 and C-contiguous, the numbers of channels multiples of 16. Results do not depend on the number of
-    threads. Methods may be called from several threads at once, which wait for one another.
+    threads. Methods may be called from tiles_now threads at once, which wait for one another.
     """
 
     def __init__(self, threads: int) -> None:
@@ -122,22 +122,22 @@ class BatchConvolutions:
         tops, lefts = (tile_starts(length, dilation, _TILE) for length in (height, width))
         each = len(tops) * len(lefts)
         block = min(number * each, max(1, _BLOCK // (_VALUES * (incoming + panels * panel_width))))
-        values_apart, gradients_apart = apart(block * incoming), apart(block * panels * panel_width)
+        value_stride, gradient_stride = odd_lines(block * incoming), odd_lines(block * panels * panel_width)
         edge, parts = _VALUES * LINE, self._workers.pieces + number  # the most of a block
-        values = self._buffers.take(_VALUES * values_apart + parts * edge)
-        gradients = self._buffers.take(_VALUES * gradients_apart + parts * edge)
+        values = self._buffers.take(_VALUES * value_stride + parts * edge)
+        gradients = self._buffers.take(_VALUES * gradient_stride + parts * edge)
         sums = np.zeros((_VALUES, incoming, panels * panel_width), np.float32)
 
         def transform(part: tuple[int, int, int, int, int], work: Float32) -> None:
             index, image, first, count, place = part
-            own, at = values[place * incoming :], _VALUES * values_apart + index * edge - place * incoming
+            own, at = values[place * incoming :], _VALUES * value_stride + index * edge - place * incoming
             values_of_tiles(
-                images[image].reshape(-1), shape, dilation, tops, lefts, first, count, 1, own, values_apart, at, tile,
+                images[image].reshape(-1), shape, dilation, tops, lefts, first, count, 1, own, value_stride, at, tile,
                 simd,
             )  # fmt: skip
-            own, at = gradients[place * panel_width :], _VALUES * gradients_apart + index * edge - place * panel_width
+            own, at = gradients[place * panel_width :], _VALUES * gradient_stride + index * edge - place * panel_width
             gradients_of_tiles(
-                gradient[image].reshape(-1), shape, dilation, tops, lefts, first, count, own, block, gradients_apart,
+                gradient[image].reshape(-1), shape, dilation, tops, lefts, first, count, own, block, gradient_stride,
                 at, tile, simd,
             )  # fmt: skip
 
@@ -146,7 +146,7 @@ class BatchConvolutions:
 
             def multiply(value: int, work: Float32, count: int = count) -> None:
                 add_products(
-                    values, values_apart, gradients, gradients_apart, block, count, incoming, panels, value, value + 1,
+                    values, value_stride, gradients, gradient_stride, block, count, incoming, panels, value, value + 1,
                     sums.reshape(-1), simd,
                 )  # fmt: skip
 
@@ -171,21 +171,21 @@ class BatchConvolutions:
         incoming = sums.shape[1]
         result, g = _array((KERNEL, KERNEL, incoming, outgoing)), matrices(_TILE)[2].astype(np.float32)
 
-        def finish(rows: Size, work: Float32) -> None:
+        def transform(rows: Size, work: Float32) -> None:
             kernel_of_sums(sums, g, outgoing, *rows, result)
 
-        self._workers.run(finish, self._workers.ranges(incoming))
+        self._workers.run(transform, self._workers.ranges(incoming))
         return result
 
 
 def _array(shape: tuple[int, ...]) -> Float32:
-    """Return an array at a cache line, which TensorFlow takes as it is, without a copy."""
+    """Return an array at a cache line, which TensorFlow uses without a copy."""
     return aligned(math.prod(shape)).reshape(shape)
 
 
 @kernel
 def turn_kernel(weights: Float32, first: int, last: int, turned: Float32) -> None:
-    """Write the outputs from one to another of a kernel (side, side, in, out), turned by 180 degrees, as its inputs."""
+    """Write the outputs first:last of a kernel (side, side, in, out), rotated by 180 degrees, as its inputs."""
     side, _, incoming, _ = weights.shape
     for i in range(side):
         for j in range(side):
@@ -198,70 +198,78 @@ def turn_kernel(weights: Float32, first: int, last: int, turned: Float32) -> Non
 @kernel
 def gradients_of_tiles(
     image: Float32, shape: Shape, dilation: int, tops: Int64, lefts: Int64, first: int, count: int, work: Float32,
-    tiles: int, gradients_apart: int, edge: int, tile: Any, simd: Simd,
+    tiles: int, gradient_stride: int, edge: int, tile: Any, simd: Simd,
 ) -> None:  # fmt: skip
     """Transform tiles of a result's gradient; outside of the image there are zeros."""
     height, width, depth = shape[0], shape[1], shape[3]
     lanes, m = len(simd.lanes), len(tile)
     panel_width = REGISTERS * lanes
-    down, right = dilation * width * depth, dilation * depth
+    row_stride, column_stride = dilation * width * depth, dilation * depth
     for t in range(count):
         y, x = tops[(first + t) // len(lefts)] + dilation, lefts[(first + t) % len(lefts)] + dilation
         start = (y * width + x) * depth
         below, behind = steps_inside(y, dilation, height, m)[1], steps_inside(x, dilation, width, m)[1]
         for c in range(0, depth, lanes):
-            to = (c // panel_width * tiles + t) * panel_width + c % panel_width
+            destination = (c // panel_width * tiles + t) * panel_width + c % panel_width
             if below == m and behind == m:
-                transform_gradient(image, start + c, down, right, work, to, gradients_apart, tile, simd)
+                transform_gradient(
+                    image, start + c, row_stride, column_stride, work, destination, gradient_stride, tile, simd
+                )
                 continue
             for k in range(edge, edge + m * m * lanes):
                 work[k] = ZERO
             for i in range(below):
                 for j in range(behind):
                     for lane in range(lanes):
-                        work[edge + (i * m + j) * lanes + lane] = image[start + i * down + j * right + c + lane]
-            transform_gradient(work, edge, m * lanes, lanes, work, to, gradients_apart, tile, simd)
+                        work[edge + (i * m + j) * lanes + lane] = image[
+                            start + i * row_stride + j * column_stride + c + lane
+                        ]
+            transform_gradient(work, edge, m * lanes, lanes, work, destination, gradient_stride, tile, simd)
 
 
 @kernel
 def add_products(
-    values: Float32, values_apart: int, gradients: Float32, gradients_apart: int, tiles: int, count: int, depth: int,
+    values: Float32, value_stride: int, gradients: Float32, gradient_stride: int, tiles: int, count: int, depth: int,
     panels: int, first: int, last: int, sums: Float32, simd: Simd,
 ) -> None:  # fmt: skip
-    """Add to the sums, of the values from one to another, what so many tiles give."""
+    """Add what ``count`` tiles give to the sums of the values first:last."""
     rows, width = len(simd.rows), REGISTERS * len(simd.lanes)
     for value in range(first, last):
         for begin in range(0, count, TILES_AT_ONCE):
-            several = min(TILES_AT_ONCE, count - begin)
+            tiles_now = min(TILES_AT_ONCE, count - begin)
             for p in range(panels):
-                b = value * gradients_apart + (p * tiles + begin) * width
+                b = value * gradient_stride + (p * tiles + begin) * width
                 for row in range(0, depth, rows):
-                    a = value * values_apart + begin * depth + row
+                    a = value * value_stride + begin * depth + row
                     c = ((value * depth + row) * panels + p) * width
-                    add_rows(values, a, depth, gradients, b, sums, c, panels * width, several, depth - row, simd)
+                    add_rows(values, a, depth, gradients, b, sums, c, panels * width, tiles_now, depth - row, simd)
 
 
 @kernel
 def add_rows(
-    values: Float32, a: int, step: int, gradients: Float32, b: int, sums: Float32, c: int, apart: int, tiles: int,
+    values: Float32, a: int, step: int, gradients: Float32, b: int, sums: Float32, c: int, row_stride: int, tiles: int,
     count: int, simd: Simd,
 ) -> None:  # fmt: skip
     """Add the product of the next rows, ``count`` of them or as many as a group has, and a panel."""
     if count >= len(simd.rows):
-        add_product(values, a, step, gradients, b, sums, c, apart, tiles, simd.rows, simd)
+        add_product(values, a, step, gradients, b, sums, c, row_stride, tiles, simd.rows, simd)
         return
     done = 0
     while count - done >= len(simd.half):
-        add_product(values, a + done, step, gradients, b, sums, c + done * apart, apart, tiles, simd.half, simd)
+        add_product(
+            values, a + done, step, gradients, b, sums, c + done * row_stride, row_stride, tiles, simd.half, simd
+        )
         done += len(simd.half)
     while done < count:
-        add_product(values, a + done, step, gradients, b, sums, c + done * apart, apart, tiles, simd.one, simd)
+        add_product(
+            values, a + done, step, gradients, b, sums, c + done * row_stride, row_stride, tiles, simd.one, simd
+        )
         done += 1
 
 
 @kernel
 def kernel_of_sums(sums: Float32, g: Float32, outputs: int, first: int, last: int, result: Float32) -> None:
-    """Transform the sums of the rows from one to another to a kernel's gradient (3, 3, depth, outputs)."""
+    """Transform the sums of the rows first:last to a kernel's gradient (3, 3, depth, outputs)."""
     n, wide = len(g), sums.shape[2]
     halves = np.zeros((3, wide), np.float32)
     for row in range(first, last):

@@ -22,7 +22,7 @@ Size = tuple[int, int]  # height, width
 
 PIXELS = 0  # in place of a tile's side: a convolution pixel by pixel
 
-# What a transform of a tile and a copy of a pixel cost, in products with so many channels or outputs; measured.
+# What a transform of a tile and a copy of a pixel cost, in products per channel or output; measured.
 _TRANSFORMS, _COPIES = {4: 20, 6: 40}, 10
 _LARGER_TILE = 1.2  # F(6) must be so much cheaper than F(4), whose error is a fourth
 
@@ -103,7 +103,7 @@ class ConvolutionLayer:
         return packed
 
     def _by_tiles(self, m: int, image: Float32, before: Size, result: Float32) -> None:
-        from deeplabctl.engine.convolution import apart, convolve_tiles
+        from deeplabctl.engine.convolution import convolve_tiles, odd_lines
 
         rows, dilation = len(self._simd.rows), self._op.dilation
         tops, lefts = (tile_starts(length, dilation, m) for length in before)
@@ -123,7 +123,7 @@ class ConvolutionLayer:
                 work, (0,) * m, self._simd,
             )  # fmt: skip
 
-        self._workers.run(convolve, parts, values * sum(map(apart, sizes)))
+        self._workers.run(convolve, parts, values * sum(map(odd_lines, sizes)))
 
     def _by_pixels(self, image: Float32, before: Size, result: Float32) -> None:
         from deeplabctl.engine.convolution import convolve_pixels

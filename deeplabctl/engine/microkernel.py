@@ -60,7 +60,7 @@ def best_simd() -> Simd:
 
 
 class Vectors:
-    """Emit instructions on vectors of so many lanes: float32 in memory, and double between if ``is_double``."""
+    """Emit instructions on vectors of float32, which are computed in double precision if ``is_double``."""
 
     def __init__(self, builder: Any, lanes: int, *, is_double: bool = False) -> None:
         self.builder, self.lanes, self._is_double = builder, lanes, is_double
@@ -78,8 +78,8 @@ class Vectors:
         value = self.builder.fptrunc(value, self._stored) if self._is_double else value
         self.builder.store(value, self.builder.bitcast(pointer, self._stored.as_pointer())).align = 4
 
-    def every(self, value: Any) -> Any:
-        """Emit a vector with a number in all lanes."""
+    def broadcast(self, value: Any) -> Any:
+        """Emit a vector with one number in all lanes."""
         undefined = ir.Constant(self.type, ir.Undefined)
         first = self.builder.insert_element(undefined, value, ir.Constant(INT, 0))
         return self.builder.shuffle_vector(
@@ -96,13 +96,13 @@ class Vectors:
         function = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.fmuladd.v{self.lanes}f32")
         return self.builder.call(function, [a, b, c])
 
-    def affine(self, context: Any, kind: Any, array: Any, output: Any) -> tuple[Any, Any]:
+    def scale_and_bias(self, context: Any, kind: Any, array: Any, output: Any) -> tuple[Any, Any]:
         """Emit loads of the scale and the bias of a vector of outputs, from an array [outputs / lanes][2][lanes]."""
         start = pointer(context, self.builder, kind, array, self.builder.mul(output, size(2)))
         return self.read(start), self.read(self.builder.gep(start, [size(self.lanes)]))
 
-    def finished(self, value: Any, terms: tuple[Any, Any], least: Any) -> Any:
-        """Emit the larger of ``least`` and value * scale + bias; what is not a number stays."""
+    def affine_relu(self, value: Any, terms: tuple[Any, Any], least: Any) -> Any:
+        """Emit value * scale + bias, or ``least`` where that is larger; NaN stays."""
         value = self.fused(value, *terms)
         return self.builder.select(self.builder.fcmp_ordered(">", least, value), least, value)
 
@@ -131,16 +131,16 @@ def lanes_of(simd: Any) -> int:
 
 
 @intrinsic
-def finish(
-    typing: Any, sums: Any, at: Any, affine: Any, output: Any, result: Any, to: Any, least: Any, simd: Any
+def store_output(
+    typing: Any, sums: Any, source: Any, affine: Any, output: Any, result: Any, destination: Any, least: Any, simd: Any
 ) -> Any:  # fmt: skip
-    """Write the sums at an index as the vector of the outputs from one on (see `Vectors.finished`)."""
+    """Write a vector of sums as outputs, scaled, with bias and ReLU (see `Vectors.affine_relu`)."""
 
     def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         vectors = Vectors(builder, lanes_of(simd))
-        source, goal = (pointer(context, builder, signature.args[i], values[i], values[i + 1]) for i in (0, 4))
-        terms = vectors.affine(context, signature.args[2], values[2], values[3])
-        vectors.write(vectors.finished(vectors.read(source), terms, vectors.every(values[6])), goal)
+        source, target = (pointer(context, builder, signature.args[i], values[i], values[i + 1]) for i in (0, 4))
+        terms = vectors.scale_and_bias(context, signature.args[2], values[2], values[3])
+        vectors.write(vectors.affine_relu(vectors.read(source), terms, vectors.broadcast(values[6])), target)
         return context.get_dummy_value()
 
     return types.void(sums, types.intp, affine, types.intp, result, types.intp, types.float32, simd), lower
@@ -151,7 +151,7 @@ def multiply(
     typing: Any, pixels: Any, a: Any, weights: Any, b: Any, sums: Any, c: Any, depth: Any, ahead: Any, step: Any,
     used: Any, simd: Any,
 ) -> Any:  # fmt: skip
-    """Multiply the group at ``a`` by the panel at ``b`` into ``c``; only the first rows, as many as ``used`` has.
+    """Multiply the first ``len(used)`` rows of the group at ``a`` by the panel at ``b`` into ``c``.
 
     Meanwhile the weights from ``ahead`` floats after ``b`` on are fetched, ``step`` of them for each channel.
     """
@@ -159,16 +159,18 @@ def multiply(
 
     def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         vectors = Vectors(builder, lanes)
-        left, right, goal = (pointer(context, builder, signature.args[i], values[i], values[i + 1]) for i in (0, 2, 4))
+        left, right, target = (
+            pointer(context, builder, signature.args[i], values[i], values[i + 1]) for i in (0, 2, 4)
+        )
 
-        def forward(more: Any) -> Any:
+        def advance(more: Any) -> Any:
             is_last_lane = builder.icmp_signed("==", builder.and_(more, size(lanes - 1)), size(0))
             return builder.select(is_last_lane, size(most * lanes - lanes + 1), size(1))
 
         starts = left, right, builder.gep(right, [values[7]])
-        products = _loop(builder, vectors, starts, values[6], values[8], [row * lanes for row in range(rows)], forward)
+        products = _loop(builder, vectors, starts, values[6], values[8], [row * lanes for row in range(rows)], advance)
         for i, value in enumerate(products):
-            vectors.write(value, builder.gep(goal, [size(i * lanes)]))
+            vectors.write(value, builder.gep(target, [size(i * lanes)]))
         return context.get_dummy_value()
 
     intp = types.intp
@@ -177,25 +179,25 @@ def multiply(
 
 @intrinsic
 def add_product(
-    typing: Any, pixels: Any, a: Any, step: Any, weights: Any, b: Any, sums: Any, c: Any, apart: Any, depth: Any,
+    typing: Any, pixels: Any, a: Any, step: Any, weights: Any, b: Any, sums: Any, c: Any, stride: Any, depth: Any,
     used: Any, simd: Any,
 ) -> Any:  # fmt: skip
-    """Add the product of a transposed group and a panel to the sums at ``c``, whose rows are ``apart`` floats apart.
+    """Add the product of a transposed group and a panel to the sums at ``c``, whose rows have a stride in floats.
 
-    The pixels are [depth][rows], their lines ``step`` floats apart.
+    The pixels are [depth][rows], whose lines have the stride ``step``.
     """
     lanes, rows = lanes_of(simd), int(used.count)
 
     def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         vectors = Vectors(builder, lanes)
         left = pointer(context, builder, signature.args[0], values[0], values[1])
-        right, goal = (pointer(context, builder, signature.args[i], values[i], values[i + 1]) for i in (3, 5))
+        right, target = (pointer(context, builder, signature.args[i], values[i], values[i + 1]) for i in (3, 5))
         products = _loop(
             builder, vectors, (left, right, builder.gep(left, [values[2]])), values[8], values[2], range(rows),
             lambda more: values[2],
         )  # fmt: skip
         for i, value in enumerate(products):
-            line = builder.gep(goal, [builder.mul(values[7], size(i // REGISTERS))])
+            line = builder.gep(target, [builder.mul(values[7], size(i // REGISTERS))])
             place = builder.gep(line, [size(i % REGISTERS * lanes)])
             vectors.write(builder.fadd(vectors.read(place), value), place)
         return context.get_dummy_value()
@@ -205,12 +207,12 @@ def add_product(
 
 
 def _loop(
-    builder: Any, vectors: Vectors, starts: tuple[Any, Any, Any], depth: Any, step: Any, places: Sequence[int],
-    forward: Callable[[Any], Any],
+    builder: Any, vectors: Vectors, starts: tuple[Any, Any, Any], depth: Any, step: Any, offsets: Sequence[int],
+    advance: Callable[[Any], Any],
 ) -> list[Any]:  # fmt: skip
     """Emit the loop over the channels, one a turn; returns the sums.
 
-    The rows' pixels are at ``places`` from the left start, which ``forward`` brings on, given the turns so far. With
+    The rows' pixels are at ``offsets`` from the left start, which ``advance`` brings on, given the turns so far. With
     several channels in one block LLVM loads too much at once and spills. For the same reason it must not unroll the
     loop, and it does not if there is a piece of assembly in it, even of nothing.
     """
@@ -222,25 +224,25 @@ def _loop(
     builder.position_at_end(loop)
     count = builder.phi(SIZE)
     left, right, ahead = (builder.phi(FLOAT.as_pointer()) for _ in starts)
-    sums = [builder.phi(vectors.type) for _ in range(len(places) * REGISTERS)]
+    sums = [builder.phi(vectors.type) for _ in range(len(offsets) * REGISTERS)]
     builder.call(nothing, [])
     fetch(builder, ahead)
     panel = [vectors.read(builder.gep(right, [size(v * lanes)])) for v in range(REGISTERS)]
-    news = []
-    for row, place in enumerate(places):
-        pixel = vectors.every(builder.load(builder.gep(left, [size(place)])))
-        news += [vectors.fused(pixel, panel[v], sums[row * REGISTERS + v]) for v in range(REGISTERS)]
+    updated = []
+    for row, place in enumerate(offsets):
+        pixel = vectors.broadcast(builder.load(builder.gep(left, [size(place)])))
+        updated += [vectors.fused(pixel, panel[v], sums[row * REGISTERS + v]) for v in range(REGISTERS)]
     more = builder.add(count, size(1))
     turns = [
         (count, size(0), more),
-        (left, starts[0], builder.gep(left, [forward(more)])),
+        (left, starts[0], builder.gep(left, [advance(more)])),
         (right, starts[1], builder.gep(right, [size(REGISTERS * lanes)])),
         (ahead, starts[2], builder.gep(ahead, [step])),
     ]
-    turns += [(phi, vectors.constant(0.0), new) for phi, new in zip(sums, news, strict=True)]
+    turns += [(phi, vectors.constant(0.0), new) for phi, new in zip(sums, updated, strict=True)]
     for phi, first, new in turns:
         phi.add_incoming(first, before)
         phi.add_incoming(new, loop)
     builder.cbranch(builder.icmp_signed("<", more, depth), loop, after)
     builder.position_at_end(after)
-    return news
+    return updated

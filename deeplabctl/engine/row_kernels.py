@@ -28,7 +28,7 @@ def pool(
     image: Float32, shape: tuple[int, int, int], stride: int, is_max: bool, first: int, last: int, out_width: int,
     result: Float32,
 ) -> None:  # fmt: skip
-    """Pool rows of the result from one to another: windows of 3x3 pixels with pad 1, clipped to the image.
+    """Pool the rows first:last of the result: windows of 3x3 pixels with pad 1, clipped to the image.
 
     Caffe's average divides by 9 at the borders too.
     """
@@ -37,25 +37,25 @@ def pool(
         top, bottom = max(y * stride - 1, 0), min(y * stride + 2, height)
         for x in range(out_width):
             left, right = max(x * stride - 1, 0), min(x * stride + 2, width)
-            to = (y * out_width + x) * depth
+            destination = (y * out_width + x) * depth
             for c in range(0, depth, LINE):
                 value = load(image, (top * width + left) * depth + c, (0, 0))
                 if is_max:
                     for i in range(top, bottom):
                         for j in range(left, right):
                             value = maximum(value, load(image, (i * width + j) * depth + c, (0, 0)))
-                    store(result, to + c, value)
+                    store(result, destination + c, value)
                 else:
                     for i in range(top, bottom):
                         for j in range(left, right):
                             if i != top or j != left:
                                 value = value + load(image, (i * width + j) * depth + c, (0, 0))
-                    store(result, to + c, NINTH * value)
+                    store(result, destination + c, NINTH * value)
 
 
 @kernel
 def add(a: Float32, b: Float32, least: np.float32, first: int, last: int, result: Float32) -> None:
-    """Write the larger of ``least`` and a + b, for the floats from one to another."""
+    """Write the larger of ``least`` and a + b, for the floats first:last."""
     for i in range(first, last):
         value = a[i] + b[i]
         result[i] = least if value < least else value
@@ -63,9 +63,9 @@ def add(a: Float32, b: Float32, least: np.float32, first: int, last: int, result
 
 @kernel
 def resize_rows(pixels: Float32, size: Size, first: int, last: int, result: Float32, is_larger: bool) -> None:
-    """Resize (h, w, lanes) to the rows from one to another of a result (H, W, lanes).
+    """Resize (h, w, lanes) to the rows first:last of a result (H, W, lanes).
 
-    With ``is_larger`` what is larger in the result stays.
+    With ``is_larger`` values that are larger in the result stay.
     """
     height, width, lanes = pixels.shape
     flat, row = pixels.reshape(height * width * lanes), result.reshape(size[0] * size[1] * lanes)
@@ -79,7 +79,7 @@ def fuse_rows(
     logits: Float32, shapes: Int64, lanes: int, is_flipped: bool, full: Size, classes: int, first: int, last: int,
     label: Label, scores: Float32,
 ) -> None:  # fmt: skip
-    """Write the rows from one to another of the label (H, W), and of the scores (H, W, C) if they are not empty.
+    """Write the rows first:last of the label (H, W), and of the scores (H, W, C) if they are not empty.
 
     The flat logits are (h, w, lanes) for each of the shapes, and with ``is_flipped`` as much again for the mirrored
     image. They are brought to the full size and cropped. The largest counts, then the mean of both images. The label is
@@ -122,23 +122,23 @@ def resize_row(
     row stays.
     """
     height, width = shape
-    above, below, down = place(y, height, size[0])
+    above, below, weight_y = place(y, height, size[0])
     for k in range(0, width * lanes, LANES):
         upper = load(logits, at + above * width * lanes + k, (0,))
         lower = load(logits, at + below * width * lanes + k, (0,))
-        store(cells, k, upper + down * (lower - upper))
+        store(cells, k, upper + weight_y * (lower - upper))
     for x in range(count):
-        left, right, across = place(x, width, size[1])
-        to = (start + step * x) * lanes
+        left, right, weight_x = place(x, width, size[1])
+        destination = (start + step * x) * lanes
         for c in range(0, lanes, LANES):
             first = load(cells, left * lanes + c, (0,))
-            value = first + across * (load(cells, right * lanes + c, (0,)) - first)
-            store(row, to + c, maximum(value, load(row, to + c, (0,))) if is_larger else value)
+            value = first + weight_x * (load(cells, right * lanes + c, (0,)) - first)
+            store(row, destination + c, maximum(value, load(row, destination + c, (0,))) if is_larger else value)
 
 
 @kernel
 def place(position: int, before: int, after: int) -> tuple[int, int, np.float32]:
-    """Return between which of the old places a new one lies, and how far behind the first; rounded as Caffe's."""
+    """Return the two old positions around a new one, and the weight of the second; rounded as Caffe's."""
     step = np.float32(before - 1) / np.float32(after - 1) if after > 1 else np.float32(0.0)
     at = step * np.float32(position)
     first = min(int(at), before - 1)

@@ -25,17 +25,19 @@ _FLAGS = ("contract", "nsz")  # a * b + c may be rounded once
 
 @intrinsic
 def transform(
-    typing: Any, image: Any, at: Any, down: Any, right: Any, target: Any, to: Any, apart: Any, tile: Any, simd: Any
-) -> Any:
-    """Transform the n x n pixels at an index, ``down`` and ``right`` floats apart, to n * n values ``apart`` floats."""
+    typing: Any, image: Any, source: Any, row_stride: Any, column_stride: Any, target: Any, destination: Any,
+    stride: Any, tile: Any, simd: Any,
+) -> Any:  # fmt: skip
+    """Transform n x n pixels from an index on, with two strides, to n * n values with one; strides are in floats."""
     b = matrices(int(tile.count))[1]
     return _transform((image, target, tile, simd), b)
 
 
 @intrinsic
 def transform_gradient(
-    typing: Any, image: Any, at: Any, down: Any, right: Any, target: Any, to: Any, apart: Any, tile: Any, simd: Any
-) -> Any:
+    typing: Any, image: Any, source: Any, row_stride: Any, column_stride: Any, target: Any, destination: Any,
+    stride: Any, tile: Any, simd: Any,
+) -> Any:  # fmt: skip
     """Transform the m x m pixels of a result's gradient as `transform` does those of the image."""
     a = matrices(int(tile.count))[0]
     return _transform((image, target, tile, simd), a.T)
@@ -43,8 +45,9 @@ def transform_gradient(
 
 @intrinsic
 def transform_kernel(
-    typing: Any, image: Any, at: Any, down: Any, right: Any, target: Any, to: Any, apart: Any, tile: Any, simd: Any
-) -> Any:
+    typing: Any, image: Any, source: Any, row_stride: Any, column_stride: Any, target: Any, destination: Any,
+    stride: Any, tile: Any, simd: Any,
+) -> Any:  # fmt: skip
     """Transform the 3 x 3 weights of a kernel as `transform` does the pixels of the image, but round only once."""
     g = matrices(int(tile.count))[2]
     return _transform((image, target, tile, simd), g, is_double=True)
@@ -57,7 +60,7 @@ def _transform(arguments: tuple[Any, Any, Any, Any], matrix: Floats, *, is_doubl
 
     def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         start = pointer(context, builder, signature.args[0], values[0], values[1])
-        goal = pointer(context, builder, signature.args[4], values[4], values[5])
+        target = pointer(context, builder, signature.args[4], values[4], values[5])
         vectors = Vectors(builder, lanes, is_double=is_double)
         sums, columns = _Sums(vectors), []
         for j in range(side):
@@ -69,7 +72,7 @@ def _transform(arguments: tuple[Any, Any, Any, Any], matrix: Floats, *, is_doubl
                     fetch(builder, builder.gep(pixel, [builder.mul(values[3], size(m))]))
         for i in range(n):
             for j, value in enumerate(sums.apply(matrix, [column[i] for column in columns])):
-                vectors.write(value, builder.gep(goal, [builder.mul(values[6], size(i * n + j))]))
+                vectors.write(value, builder.gep(target, [builder.mul(values[6], size(i * n + j))]))
         return context.get_dummy_value()
 
     intp = types.intp
@@ -78,26 +81,26 @@ def _transform(arguments: tuple[Any, Any, Any, Any], matrix: Floats, *, is_doubl
 
 @intrinsic
 def transform_back(
-    typing: Any, products: Any, at: Any, apart: Any, affine: Any, output: Any, least: Any, image: Any, to: Any,
-    down: Any, right: Any, tile: Any, simd: Any,
+    typing: Any, products: Any, source: Any, stride: Any, affine: Any, output: Any, least: Any, image: Any,
+    destination: Any, row_stride: Any, column_stride: Any, tile: Any, simd: Any,
 ) -> Any:  # fmt: skip
-    """Transform n * n products to m x m pixels, and finish them (see `Vectors.finished`)."""
+    """Transform n * n products to m x m pixels, then scale them, with bias and ReLU."""
     m, lanes = int(tile.count), lanes_of(simd)
     a, n = matrices(m)[0], m + KERNEL - 1
 
     def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         start = pointer(context, builder, signature.args[0], values[0], values[1])
-        goal = pointer(context, builder, signature.args[6], values[6], values[7])
+        target = pointer(context, builder, signature.args[6], values[6], values[7])
         vectors = Vectors(builder, lanes)
-        terms = vectors.affine(context, signature.args[3], values[3], values[4])
-        floor, sums, columns = vectors.every(values[5]), _Sums(vectors), []
+        terms = vectors.scale_and_bias(context, signature.args[3], values[3], values[4])
+        floor, sums, columns = vectors.broadcast(values[5]), _Sums(vectors), []
         for j in range(n):
             places = (builder.mul(values[2], size(i * n + j)) for i in range(n))
             columns.append(sums.apply(a, [vectors.read(builder.gep(start, [place])) for place in places]))
         for i in range(m):
-            line = builder.gep(goal, [builder.mul(values[8], size(i))])
+            line = builder.gep(target, [builder.mul(values[8], size(i))])
             for j, value in enumerate(sums.apply(a, [column[i] for column in columns])):
-                pixel = vectors.finished(value, terms, floor)
+                pixel = vectors.affine_relu(value, terms, floor)
                 vectors.write(pixel, builder.gep(line, [builder.mul(values[9], size(j))]))
         return context.get_dummy_value()
 
@@ -110,7 +113,7 @@ def transform_back(
 def pack_transformed(
     weights: Float32, depth: int, panels: int, first: int, last: int, packed: Float32, tile: Any, simd: Simd
 ) -> None:
-    """Transform the outputs of panels from one to another of a flat 3x3 kernel: [n * n][panels][depth][width].
+    """Transform the outputs of the panels first:last of a flat 3x3 kernel: [n * n][panels][depth][width].
 
     The kernel is (3, 3, depth, panels * width).
     """

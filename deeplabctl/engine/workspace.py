@@ -27,7 +27,7 @@ class Buffers:
         self._free: list[Float32] = []
 
     def take(self, size: int) -> Float32:
-        """Return an array of at least so many floats; what is in it is left over from its last use."""
+        """Return an array of at least ``size`` floats, with what its last use left in it."""
         fitting = [array for array in self._free if array.size >= size]
         if fitting:
             chosen = min(fitting, key=lambda array: array.size)
@@ -95,7 +95,7 @@ class Workers:
 
     @property
     def pieces(self) -> int:
-        """Return how many parts a layer should have: some for each thread, so that none waits long for the last."""
+        """Return how many parts to split a layer into: some for each thread, so that none waits long for the last."""
         return 1 if self.threads == 1 else _PARTS * self.threads
 
     def run(self, function: Callable[[Any, Float32], None], parts: Iterable[Any], size: int = 0) -> None:
@@ -114,6 +114,6 @@ class Workers:
             pass
 
     def ranges(self, count: int) -> list[tuple[int, int]]:
-        """Split a number of equal things into ranges, some for each thread."""
+        """Split range(count) into ranges first:last, some for each thread."""
         pieces = min(count, self.pieces)
         return list(itertools.pairwise(count * i // pieces for i in range(pieces + 1)))
