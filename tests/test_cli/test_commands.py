@@ -1,14 +1,21 @@
 """Help in sections, in colour on a terminal only."""
 
+import inspect
 import os
 import pty
 import subprocess
 import sys
+from dataclasses import dataclass
+from typing import Annotated
 
 import pytest
+import typer
 
 from deeplabctl import recipes
+from deeplabctl.cli.commands import with_groups
+from deeplabctl.cli.console import Console
 from deeplabctl.crf.params import PRESETS
+from deeplabctl.errors import DeepLabError
 
 
 def sections(text):
@@ -49,6 +56,21 @@ def test_arguments_and_options_stand_in_named_sections(deeplabctl):
     found = sections(out)
     assert next(iter(found)) == "Arguments"
     assert found["Arguments"][0].startswith("  INPUT...   ")
+
+
+def test_fields_of_a_group_become_options_and_its_errors_are_printed(capsys):
+    @dataclass(frozen=True)
+    class Sizes:
+        width: Annotated[int, typer.Option("--width")] = 3
+        height: Annotated[int, typer.Option("--height")] = 4
+
+    def command(sizes: Sizes, *, console: Console) -> None:
+        raise DeepLabError(f"{sizes.width} {sizes.height} {console.quiet}")
+
+    with pytest.raises(typer.Exit):
+        with_groups(command)(width=5, height=4, json=False, quiet=True, debug=False)
+    assert capsys.readouterr().err == "error: 5 4 True\n"
+    assert list(inspect.signature(with_groups(command)).parameters) == ["width", "height", "json", "quiet", "debug"]
 
 
 def test_group_lists_its_commands_before_its_options(deeplabctl):
