@@ -14,16 +14,13 @@ from deeplabctl.cli.console import Console, usage_errors
 from deeplabctl.cli.options import (
     CrfAdaptiveOption,
     CrfParamsOption,
-    DebugOption,
     EngineOption,
     EvaluationDataOption,
     FlipOption,
-    JsonOption,
     LimitOption,
     OverwriteOption,
     PadOption,
     PrecisionOption,
-    QuietOption,
     ScalesOption,
     TileOption,
     WeightsOption,
@@ -105,9 +102,8 @@ def crf_search(
         typer.Option("--out", metavar="DIR", help=f"Folder of the table, {_TABLE}.", rich_help_panel="Output"),
     ] = Path(),
     overwrite: OverwriteOption = False,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
+    *,
+    console: Console,
 ) -> None:
     """Search for the parameters of the dense CRF with the best mIoU.
 
@@ -121,9 +117,8 @@ def crf_search(
     settings = read_settings(pad, scales, flip, True, crf_adaptive, crf_params, engine, precision, tile)
     with usage_errors("--grid"):
         values = parse_grid(grid or [])
-    request, console = EvaluationRequest(weights, data, split, limit, settings), Console(json, quiet, debug)
-    with console.errors():
-        _search(console, request, values, images, rounds, out, overwrite=overwrite)
+    request = EvaluationRequest(weights, data, split, limit, settings)
+    _search(console, request, values, images, rounds, out, overwrite=overwrite)
 
 
 def _search(

@@ -16,16 +16,13 @@ from deeplabctl.cli.options import (
     CrfAdaptiveOption,
     CrfOption,
     CrfParamsOption,
-    DebugOption,
     EngineOption,
     EvaluationDataOption,
     FlipOption,
-    JsonOption,
     LimitOption,
     OverwriteOption,
     PadOption,
     PrecisionOption,
-    QuietOption,
     ScalesOption,
     TileOption,
     WeightsOption,
@@ -132,9 +129,8 @@ def evaluate(
         ),
     ] = None,
     overwrite: OverwriteOption = False,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
+    *,
+    console: Console,
 ) -> None:
     """Score a network, or the masks of another program.
 
@@ -155,13 +151,11 @@ def evaluate(
     labels = data or default_data
     if pred_dir is not None and labels is None:
         raise typer.BadParameter("needs the data set with the labels: --data DIR", param_hint="--pred-dir")
-    console = Console(json, quiet, debug)
-    with console.errors():
-        outputs = _Outputs(out, voc_zip, split, overwrite)
-        if pred_dir is not None and labels is not None:
-            _score_masks(console, pred_dir, labels, request, outputs, allow_missing=allow_missing)
-        else:
-            _score_network(console, request, default_data, outputs)
+    outputs = _Outputs(out, voc_zip, split, overwrite)
+    if pred_dir is not None and labels is not None:
+        _score_masks(console, pred_dir, labels, request, outputs, allow_missing=allow_missing)
+    else:
+        _score_network(console, request, default_data, outputs)
 
 
 class _Outputs:
