@@ -12,7 +12,7 @@ from deeplabctl.cli.formatting import percent
 from deeplabctl.cli.options import OverwriteOption
 
 if TYPE_CHECKING:
-    from deeplabctl.reports.run_results import RunResults
+    from deeplabctl.reports.run_records import RunResults
 
 EXAMPLES = """
 Examples
@@ -53,7 +53,7 @@ def report(
 
 def _report_one(console: Console, run: Path) -> None:
     from deeplabctl.reports.curves import CURVES, draw_curves
-    from deeplabctl.reports.run_results import RunResults
+    from deeplabctl.reports.run_records import RunResults
     from deeplabctl.reports.training_run import REPORT, write_report
 
     results = RunResults.read(run)
@@ -67,7 +67,7 @@ def _report_one(console: Console, run: Path) -> None:
 
 def _compare(console: Console, runs: list[Path], out: Path, *, overwrite: bool) -> None:
     from deeplabctl.reporting import Note
-    from deeplabctl.reports.comparison import HEADERS, PAGE, PICTURE, Comparison, check_comparison, write_comparison
+    from deeplabctl.reports.comparison import CURVES, HEADERS, PAGE, Comparison, check_comparison, write_comparison
 
     check_comparison(out, overwrite=overwrite)
     comparison = Comparison.read(runs)
@@ -77,9 +77,9 @@ def _compare(console: Console, runs: list[Path], out: Path, *, overwrite: bool) 
     write_comparison(comparison, out)
     console.table(HEADERS, comparison.rows())
     console.say()
-    console.say(f"curves {out / PICTURE}")
+    console.say(f"curves {out / CURVES}")
     console.say(f"report {out / PAGE}")
-    console.document({**comparison.to_dict(), "curves": str(out / PICTURE), "report": str(out / PAGE)})
+    console.document({**comparison.to_dict(), "curves": str(out / CURVES), "report": str(out / PAGE)})
 
 
 def _line(results: RunResults) -> str:

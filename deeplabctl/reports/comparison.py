@@ -1,4 +1,4 @@
-"""Compare several trainings in one picture and one page."""
+"""Compare several trainings in one image of curves and one page."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any, Self
 from deeplabctl.errors import RunError
 from deeplabctl.files import check_folder, check_new_file, whole_file, write_text
 from deeplabctl.reporting import duration
-from deeplabctl.reports.curves import DARK, LIGHT, curves_picture
+from deeplabctl.reports.curves import DARK, LIGHT, curves_png
 from deeplabctl.reports.page import DASH, in_words, percent, render_page, swatch, table
-from deeplabctl.reports.run_results import RunResults
+from deeplabctl.reports.run_records import RunResults
 from deeplabctl.reports.training_run import inline_curves
 
-PICTURE, PAGE = "comparison.png", "comparison.html"
+CURVES, PAGE = "comparison.png", "comparison.html"
 HEADERS = ("run", "recipe", "data", "steps", "best mIoU %", "at step", "last loss", "training time")
 _MIOU = HEADERS.index("best mIoU %")
 
@@ -108,14 +108,14 @@ class Comparison:
 def check_comparison(out: Path, *, overwrite: bool) -> None:
     """Raise OutputError where `write_comparison` must not write."""
     check_folder(out)
-    for name in (PICTURE, PAGE):
+    for name in (CURVES, PAGE):
         check_new_file(out / name, overwrite=overwrite)
 
 
 def write_comparison(comparison: Comparison, out: Path) -> None:
     """Write comparison.png and comparison.html into a folder; raises OutputError where they cannot be written."""
-    with whole_file(out / PICTURE) as temporary:
-        temporary.write_bytes(curves_picture(_curves(comparison)))
+    with whole_file(out / CURVES) as temporary:
+        temporary.write_bytes(curves_png(_curves(comparison)))
     write_text(out / PAGE, render_comparison(comparison))
 
 

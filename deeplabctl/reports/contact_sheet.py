@@ -14,7 +14,7 @@ from deeplabctl.prediction.outputs.image_files import THUMBNAIL
 from deeplabctl.prediction.outputs.output import Written
 from deeplabctl.reports.page import legend, render_page, swatch
 
-_NAMED = 6  # classes of a picture, the largest
+_NAMED = 6  # classes of an image, the largest
 
 
 class ContactSheet:
@@ -55,7 +55,7 @@ class ContactSheet:
         count = len(self._figures)
         parts = {
             "legend": legend(self._classes, [index for index, _ in self._pixels.most_common()]),
-            "pictures": "".join(self._figures),
+            "figures": "".join(self._figures),
         }
         heading = f"{count} image{'s' if count != 1 else ''} segmented"
         return render_page("contact_sheet", heading, self._subtitle, parts, images_beside=True)

@@ -13,7 +13,7 @@ import numpy as np
 
 from deeplabctl.arrays import Floats
 from deeplabctl.files import whole_file
-from deeplabctl.reports.metrics_log import Metrics, number
+from deeplabctl.reports.run_records import Metrics, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 CURVES = "curves.png"
 
-_WIDTH, _PANELS, _LINE = 10.0, 6.4, 0.27  # inches: the picture, the height of its panels, and of a line above them
+_WIDTH, _PANELS, _LINE = 10.0, 6.4, 0.27  # inches: the image, the height of its panels, and of a line above them
 _DPI = 200
 _LEFT = 0.075  # of the width: where the panels begin
 _FONT = "DejaVu Sans"  # matplotlib brings it along
@@ -35,7 +35,7 @@ _ROUND = (1, 2, 5, 10)  # steps between ticks, times a power of 10
 
 @dataclass(frozen=True)
 class Theme:
-    """Hold the colours of a picture."""
+    """Hold the colours of an image."""
 
     paper: str
     ink: str
@@ -79,25 +79,25 @@ class _Run:
 def draw_curves(run: Path) -> None:
     """Draw a run's curves into its curves.png.
 
-    Raises RunError where the metrics cannot be read, and OutputError where the picture cannot be written.
+    Raises RunError where the metrics cannot be read, and OutputError where the image cannot be written.
     """
-    picture = curves_picture([(run.resolve().name, Metrics.read(run))])
+    png = curves_png([(run.resolve().name, Metrics.read(run))])
     with whole_file(run / CURVES) as temporary:
-        temporary.write_bytes(picture)
+        temporary.write_bytes(png)
 
 
-def curves_picture(runs: Sequence[tuple[str, Metrics]], theme: Theme = LIGHT) -> bytes:
+def curves_png(runs: Sequence[tuple[str, Metrics]], theme: Theme = LIGHT) -> bytes:
     """Return a PNG with the curves of one run, or of several in a colour each.
 
-    A run is a name, which may be empty for one run, and its metrics. The user's settings of matplotlib do not count.
+    A run is a name, which may be empty for one run, and its metrics. The user's settings of matplotlib have no effect.
     """
     from matplotlib import style
 
     with style.context("default"):
-        return _picture(runs, theme)
+        return _drawn(runs, theme)
 
 
-def _picture(runs: Sequence[tuple[str, Metrics]], theme: Theme) -> bytes:
+def _drawn(runs: Sequence[tuple[str, Metrics]], theme: Theme) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -131,9 +131,9 @@ def _picture(runs: Sequence[tuple[str, Metrics]], theme: Theme) -> bytes:
         )
     else:
         _draw_legend(figure, drawn, columns, height, theme)
-    picture = BytesIO()
-    figure.savefig(picture, format="png", dpi=_DPI)
-    return picture.getvalue()
+    png = BytesIO()
+    figure.savefig(png, format="png", dpi=_DPI)
+    return png.getvalue()
 
 
 def smoothed(values: Floats) -> Floats:

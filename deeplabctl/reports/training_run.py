@@ -12,9 +12,8 @@ from deeplabctl.data.images import read_image
 from deeplabctl.errors import DataError
 from deeplabctl.files import write_text
 from deeplabctl.reporting import duration
-from deeplabctl.reports.curves import DARK, curves_picture
+from deeplabctl.reports.curves import DARK, curves_png
 from deeplabctl.reports.evaluation import class_table
-from deeplabctl.reports.metrics_log import Metrics, number
 from deeplabctl.reports.page import (
     DASH,
     cards,
@@ -26,7 +25,7 @@ from deeplabctl.reports.page import (
     settings_table,
     shrunk,
 )
-from deeplabctl.reports.run_results import RunResults
+from deeplabctl.reports.run_records import Metrics, RunResults, number
 
 REPORT = "report.html"
 
@@ -66,7 +65,7 @@ def render_training_report(results: RunResults) -> str:
 
 def inline_curves(runs: Sequence[tuple[str, Metrics]]) -> str:
     """Return the curves of one or several runs as HTML, for light and for dark pages."""
-    light, dark = (data_uri(picture, "PNG") for picture in (curves_picture(runs), curves_picture(runs, DARK)))
+    light, dark = (data_uri(png, "PNG") for png in (curves_png(runs), curves_png(runs, DARK)))
     return (
         f"<div class=scroll><picture><source media='(prefers-color-scheme: dark)' srcset='{dark}'>"
         f"<img class='picture curves' alt='curves of loss, mean IoU and learning rate' src='{light}'></picture></div>"

@@ -21,7 +21,7 @@ from deeplabctl.network.keras_model import POLICIES, Precision, build_model
 from deeplabctl.recipe import Expect, Recipe, read_recipe, setting_of
 from deeplabctl.recipes.limits import AUTO, MAY_BE_AUTO
 from deeplabctl.reporting import Note, Reporter, silent
-from deeplabctl.reports.run_results import RECIPE, run_facts
+from deeplabctl.reports.run_records import RECIPE, run_facts
 from deeplabctl.training.checkpoint import Checkpoint, check_same_training, fingerprint, last_checkpoint
 from deeplabctl.training.run_directory import CHECKPOINTS
 from deeplabctl.weights.locating import weights_path

@@ -13,8 +13,7 @@ from deeplabctl.data.images import write_image
 from deeplabctl.errors import DeepLabError
 from deeplabctl.reporting import Trained, Validated
 from deeplabctl.reports.curves import draw_curves
-from deeplabctl.reports.metrics_log import Metrics, append_metrics, rewind_metrics
-from deeplabctl.reports.run_results import PREVIEWS
+from deeplabctl.reports.run_records import PREVIEWS, Metrics, append_metrics, rewind_metrics
 from deeplabctl.reports.training_run import write_report
 from deeplabctl.training.checkpoint import Checkpoint, checkpoint_files
 from deeplabctl.training.run_directory import CHECKPOINTS, RunDirectory

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from deeplabctl import reporting
 from deeplabctl.errors import RunError
 from deeplabctl.reporting import Event, Note, Reporter, tqdm_reporter
-from deeplabctl.reports.run_results import run_facts
+from deeplabctl.reports.run_records import run_facts
 from deeplabctl.training.loop import TrainedRun, train_plan
 from deeplabctl.training.plan import Plan, plan_resume, plan_training
 from deeplabctl.training.run_directory import RunDirectory, check_new_run, find_run

@@ -34,8 +34,7 @@ from deeplabctl.files import unfinished_target, write_text
 from deeplabctl.recipe import Recipe
 from deeplabctl.recipe import write_recipe as recipe_text
 from deeplabctl.reporting import Note, Reporter, silent
-from deeplabctl.reports.metrics_log import METRICS
-from deeplabctl.reports.run_results import FACTS, PREVIEWS, RECIPE, run_facts
+from deeplabctl.reports.run_records import FACTS, METRICS, PREVIEWS, RECIPE, run_facts
 from deeplabctl.weights.locating import BEST, LAST
 
 CHECKPOINTS = "checkpoints"

@@ -16,8 +16,7 @@ from deeplabctl.recipe import read_recipe, write_recipe
 from deeplabctl.reporting import silent
 from deeplabctl.reports.comparison import Comparison, render_comparison, write_comparison
 from deeplabctl.reports.curves import draw_curves
-from deeplabctl.reports.metrics_log import Metrics, rewind_metrics
-from deeplabctl.reports.run_results import RunResults
+from deeplabctl.reports.run_records import Metrics, RunResults, rewind_metrics
 from deeplabctl.reports.training_run import write_report
 from deeplabctl.training import run_directory
 from deeplabctl.training.checkpoint import Checkpoint, Progress, last_checkpoint

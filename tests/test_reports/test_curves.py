@@ -9,8 +9,8 @@ from run_files import LINES, make_run, train_line, validation_line
 from scipy.ndimage import gaussian_filter1d
 
 from deeplabctl.errors import OutputError
-from deeplabctl.reports.curves import DARK, LIGHT, curves_picture, draw_curves, needs_log_scale, smoothed
-from deeplabctl.reports.metrics_log import Metrics
+from deeplabctl.reports.curves import DARK, LIGHT, curves_png, draw_curves, needs_log_scale, smoothed
+from deeplabctl.reports.run_records import Metrics
 
 
 def metrics(lines=LINES):
@@ -59,7 +59,7 @@ def test_log_scale_is_for_values_of_which_most_would_lie_at_the_bottom(values, l
 def test_falling_loss_is_drawn_falling_and_rising_score_rising():
     falling = [train_line(step, 2.0 - step / 60) for step in range(1, 61)]
     rising = [validation_line(step, step / 100) for step in (10, 20, 30, 40)]
-    picture = pixels(curves_picture([("run", metrics([*falling, *rising]))]))
+    picture = pixels(curves_png([("run", metrics([*falling, *rising]))]))
     blue = where(picture, LIGHT.lines[0])
     height, width = picture.shape[:2]
     for panel, grows in ((blue[blue[:, 0] < 0.45 * height], False), (blue[blue[:, 0] > 0.5 * height], True)):
@@ -70,7 +70,7 @@ def test_falling_loss_is_drawn_falling_and_rising_score_rising():
 
 def test_loss_as_logged_is_drawn_around_the_smoothed_one():
     noise = np.random.default_rng(0).normal(size=300)
-    picture = pixels(curves_picture([("run", metrics([train_line(n + 1, 3 + noise[n] / 4) for n in range(300)]))]))
+    picture = pixels(curves_png([("run", metrics([train_line(n + 1, 3 + noise[n] / 4) for n in range(300)]))]))
     picture = picture[: picture.shape[0] // 2]
     blue = np.array(tuple(bytes.fromhex(LIGHT.lines[0][1:])))
     pale = "#" + bytes(np.rint(0.35 * blue + 0.65 * 255).astype(int).tolist()).hex()
@@ -81,7 +81,7 @@ def test_loss_as_logged_is_drawn_around_the_smoothed_one():
 
 
 def test_best_validation_is_marked_at_its_step():
-    picture = pixels(curves_picture([("run", metrics())]))
+    picture = pixels(curves_png([("run", metrics())]))
     marked = where(picture, LIGHT.best)
     ring = marked[marked[:, 0] > np.quantile(marked[:, 0], 0.8)]  # below its label
     left, right = 0.075 * picture.shape[1], 0.975 * picture.shape[1]
@@ -103,19 +103,19 @@ def test_best_validation_is_marked_at_its_step():
     ],
 )
 def test_metrics_without_a_curve_still_give_a_picture(lines):
-    assert pixels(curves_picture([("run", metrics(lines))])).shape == (1384, 2000, 3)
+    assert pixels(curves_png([("run", metrics(lines))])).shape == (1384, 2000, 3)
 
 
 @pytest.mark.parametrize("name", ["$x_1$ $", r"$\nope$", "日本語\n<b>&", "_hidden", "a" * 300, "\x00\ud800"])
 def test_any_name_can_be_drawn(name):
     for runs in ([(name, metrics())], [(name, metrics()), (name, metrics([]))]):
-        assert pixels(curves_picture(runs)).shape[1] == 2000
+        assert pixels(curves_png(runs)).shape[1] == 2000
 
 
 def test_each_run_has_a_colour_of_its_own():
     runs = [(f"run {number}", metrics([train_line(1, number), train_line(9, number)])) for number in range(1, 5)]
     for theme in (LIGHT, DARK):
-        picture = pixels(curves_picture(runs, theme))
+        picture = pixels(curves_png(runs, theme))
         assert [len(where(picture, color)) > 2000 for color in theme.lines] == [True] * 4 + [False] * 4
 
 
@@ -123,16 +123,16 @@ def test_many_runs_and_many_lines_can_be_drawn():
     lines = [train_line(step, 2.0 + math.sin(step)) for step in range(20_000)]
     lines += [validation_line(step, 0.3 + step / 1e5) for step in range(0, 20_000, 100)]
     runs = [(f"run {index}", metrics(lines)) for index in range(30)]
-    assert pixels(curves_picture(runs)).shape[0] > pixels(curves_picture(runs[:2])).shape[0] > 1300
+    assert pixels(curves_png(runs)).shape[0] > pixels(curves_png(runs[:2])).shape[0] > 1300
 
 
 def test_pictures_can_be_drawn_in_threads_and_leave_the_settings_of_matplotlib_alone():
     import matplotlib
 
     runs = [("run", metrics())]
-    alone = curves_picture(runs)
+    alone = curves_png(runs)
     with ThreadPoolExecutor(4) as pool:
-        assert set(pool.map(lambda _: curves_picture(runs), range(8))) == {alone}
+        assert set(pool.map(lambda _: curves_png(runs), range(8))) == {alone}
     assert dict(matplotlib.rcParams) == dict(matplotlib.rcParamsOrig)
 
 
@@ -152,6 +152,6 @@ def test_own_settings_of_matplotlib_change_nothing(tmp_path):
     import matplotlib
 
     runs = [("x", Metrics([{"step": 1, "loss": 1.0, "learning_rate": 0.1}], []))]
-    expected = curves_picture(runs)
+    expected = curves_png(runs)
     with matplotlib.rc_context({"text.usetex": True, "lines.linewidth": 9}):
-        assert curves_picture(runs) == expected
+        assert curves_png(runs) == expected

@@ -4,7 +4,7 @@ import pytest
 from run_files import LINES, make_run, train_line, validation_line, write_lines
 
 from deeplabctl.errors import OutputError, RunError
-from deeplabctl.reports.run_results import RunResults
+from deeplabctl.reports.run_records import RunResults
 from deeplabctl.reports.training_run import render_training_report, write_report
 
 

@@ -8,7 +8,7 @@ import pytest
 from dataset_files import make_dataset
 
 from deeplabctl.errors import OutputError, RunError
-from deeplabctl.reports.metrics_log import append_metrics, rewind_metrics
+from deeplabctl.reports.run_records import append_metrics, rewind_metrics
 from deeplabctl.training.checkpoint import Checkpoint, Progress, last_checkpoint
 from deeplabctl.training.plan import plan_resume, plan_training
 from deeplabctl.training.run_directory import RunDirectory, find_run

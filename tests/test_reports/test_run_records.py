@@ -5,7 +5,7 @@ import pytest
 from run_files import make_run, train_line, validation_line, write_lines
 
 from deeplabctl.errors import OutputError, RunError
-from deeplabctl.reports.metrics_log import Metrics, append_metrics, number, rewind_metrics
+from deeplabctl.reports.run_records import Metrics, append_metrics, number, rewind_metrics
 
 
 def steps(lines):
