@@ -7,6 +7,8 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
+# Tests that neither load TensorFlow nor start commands.
+UNIT := -m "not tf" --ignore tests/test_cli --ignore tests/test_faults --ignore tests/test_serve
 READY := $(VENV)/.ready-dev
 USER_READY := $(VENV)/.ready
 
@@ -38,17 +40,17 @@ check: install-dev  ## style, types, and the coverage of the unit tests
 	$(BIN)/ruff format --check deeplabctl tests benchmarks
 	$(BIN)/ruff check deeplabctl tests benchmarks
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not tf" $(PARALLEL) --cov --cov-report=
+	$(BIN)/python -m pytest $(UNIT) $(PARALLEL) --cov --cov-report=
 	$(BIN)/coverage report --format=total
 
 coverage: install-dev  ## lines that the unit tests run, room by room
-	$(BIN)/python -m pytest -m "not tf" $(PARALLEL) --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest $(UNIT) $(PARALLEL) --cov --cov-report=term:skip-covered
 
 test: install-dev  ## unit and TensorFlow tests (minutes), on up to 4 CPUs
 	$(BIN)/python -m pytest $(PARALLEL)
 
-test-unit: install-dev  ## only tests without TensorFlow (a minute)
-	$(BIN)/python -m pytest -m "not tf" $(PARALLEL)
+test-unit: install-dev  ## only tests without TensorFlow and without commands (a minute)
+	$(BIN)/python -m pytest $(UNIT) $(PARALLEL)
 
 test-%: install-dev  ## only a room: test-data, test-serve, ...
 	@test -n "$(wildcard tests/test_$* tests/test_$*.py)" || { echo "tests/test_$* does not exist"; exit 1; }
