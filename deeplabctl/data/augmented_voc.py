@@ -19,7 +19,7 @@ import numpy as np
 
 from deeplabctl.arrays import Label
 from deeplabctl.classes import IGNORE_LABEL, VOC_CLASSES
-from deeplabctl.data.images import mask_image
+from deeplabctl.data.images import mask_bytes
 from deeplabctl.data.layout import IMAGES, LABELS, LABELS_AUGMENTED, LISTS, make_layout, write_list
 from deeplabctl.data.voc_archives import Member, read_members
 from deeplabctl.errors import DataError, OutputError
@@ -176,10 +176,7 @@ def read_sbd_mask(content: bytes, name: str) -> Label:
 
 def _write_mask(job: tuple[str, bytes, Path]) -> None:
     name, content, target = job
-    picture = mask_image(read_sbd_mask(content, name))
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
-    _write(target, buffer.getvalue())
+    _write(target, mask_bytes(read_sbd_mask(content, name)))
 
 
 def _write(target: Path, content: bytes) -> None:

@@ -79,7 +79,7 @@ def check_dataset(dataset: Dataset, report: Reporter) -> Verdict:
 def _check_list(path: Path, split: str, samples: list[Sample]) -> Iterator[Finding]:
     """Find what is unusual in a list that can be read."""
     if format_notes := _list_format(path.read_bytes()):
-        fix = "it can be read as it is; deeplabctl data check with `fix` changes it"
+        fix = "it can be read; deeplabctl data check with `fix` writes plain lines"
         yield Finding("list-format", path, "plain lines", ", ".join(format_notes), fix, severity="note")
     counts = Counter(sample.image for sample in samples)
     if repeated := [image.name for image, count in counts.items() if count > 1]:

@@ -126,8 +126,8 @@ def _write_sample(root: Path, name: str, annotated: AnnotatedImage) -> dict[int,
             except DataError as error:
                 raise DataError(f"the image inside of {name}'s annotation: {error}") from None
     label = _upright_label(annotated, path, inspect_image(path))
-    with PIL.Image.open(path) as picture:
-        suffix = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png"}.get(picture.format or "")
+    with PIL.Image.open(path) as opened:
+        suffix = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png"}.get(opened.format or "")
     if suffix:
         (root / IMAGES / f"{name}{suffix}").write_bytes(path.read_bytes())
     else:

@@ -1,4 +1,4 @@
-"""Write a copy of a data set in which everything is fixed that needs no guess."""
+"""Write a copy of a data set in which everything is fixed that needs no guessinging."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class FixedFile:
 def write_fixed_copy(
     dataset: Dataset, verdict: Verdict, out: Path, report: Reporter, *, overwrite: bool
 ) -> list[FixedFile]:
-    """Copy a data set to ``out``, fix there what needs no guess, and return what was fixed; the source stays as it is.
+    """Copy a data set to ``out``, fix there what needs no guessing, and return what was fixed; the source is not changed.
 
     Labels in VOC's colours or in those of the set's own palette PNGs become class ids, and so do grey copies of VOC's
     colours if each level belongs to one class. Labels that were drawn before EXIF turned their images are turned. Lists
@@ -115,8 +115,8 @@ def _fix_label(
 
 def _ids_of_colors(path: Path, colors: dict[Color, int]) -> Label | None:
     """Return the class ids of a mask in these colours, or None if it has any other colour."""
-    with open_image(path) as picture:
-        decoded = decode_colors(np.asarray(picture.convert("RGB")), colors)
+    with open_image(path) as opened:
+        decoded = decode_colors(np.asarray(opened.convert("RGB")), colors)
     return None if decoded.unknown else decoded.label
 
 
@@ -125,9 +125,9 @@ def _palette_ids(dataset: Dataset, verdict: Verdict) -> dict[Color, int]:
     ids = [*range(len(dataset.classes)), IGNORE_LABEL]
     palettes: set[tuple[Color, ...]] = set()
     for path in {sample.label for part in verdict.samples.values() for sample in part}:
-        with contextlib.suppress(DataError), open_image(path) as picture:
-            if picture.mode == "P":
-                values = [*(picture.getpalette("RGB") or []), *[0] * 768]
+        with contextlib.suppress(DataError), open_image(path) as opened:
+            if opened.mode == "P":
+                values = [*(opened.getpalette("RGB") or []), *[0] * 768]
                 palettes.add(tuple((values[3 * i], values[3 * i + 1], values[3 * i + 2]) for i in ids))
     colors = palettes.pop() if len(palettes) == 1 else ()
     shared = dict(zip(colors, ids, strict=bool(colors)))

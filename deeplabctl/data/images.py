@@ -160,7 +160,8 @@ def read_label(path: Path) -> Label:
                     "one channel of class ids (palette or grey PNG)",
                     f"{opened.mode} colours",
                     "write each pixel's class id instead of its colour: deeplabctl data check with `fix` does it "
-                    "for VOC's colours and the set's palette PNGs, deeplabctl data convert with `palette` for all",
+                    "for VOC's colours and the set's palette PNGs, deeplabctl data convert with `palette` for any "
+                    "colours",
                 )
             )
         return ids.astype(np.uint8)

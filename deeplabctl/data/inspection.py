@@ -49,6 +49,15 @@ class ImageFacts:
         """Return (height, width) before EXIF turns the image."""
         return (self.width, self.height) if self.orientation >= 5 else (self.height, self.width)
 
+    def stored(self) -> list[Any]:
+        """Return the facts as the cache has them."""
+        return [self.height, self.width, self.orientation, self.mode, self.digest]
+
+    @classmethod
+    def of(cls, height: Any, width: Any, orientation: Any, mode: Any, digest: Any) -> ImageFacts:
+        """Read the facts from the cache; raises ValueError or TypeError for a damaged entry."""
+        return cls(int(height), int(width), int(orientation), str(mode), str(digest))
+
 
 @dataclass(frozen=True)
 class LabelFacts:
@@ -57,6 +66,15 @@ class LabelFacts:
     height: int
     width: int
     pixels: dict[int, int]
+
+    def stored(self) -> list[Any]:
+        """Return the facts as the cache has them."""
+        return [self.height, self.width, list(self.pixels.items())]
+
+    @classmethod
+    def of(cls, height: Any, width: Any, pixels: Any) -> LabelFacts:
+        """Read the facts from the cache; raises ValueError or TypeError for a damaged entry."""
+        return cls(int(height), int(width), {int(value): int(count) for value, count in pixels})
 
 
 def inspect_image(path: Path) -> ImageFacts:
@@ -254,27 +272,11 @@ class InspectionCache:
 
     def label_facts(self, path: Path) -> LabelFacts:
         """Return what a label file contains; raises DataError if it cannot be read."""
-
-        def read() -> list[Any]:
-            facts = inspect_label(path)
-            return [facts.height, facts.width, list(facts.pixels.items())]
-
-        def parse(height: Any, width: Any, pixels: Any) -> LabelFacts:
-            return LabelFacts(int(height), int(width), {int(value): int(count) for value, count in pixels})
-
-        return self._recall(f"label {path}", path, read, parse)
+        return self._recall(f"label {path}", path, inspect_label, LabelFacts.of)
 
     def image_facts(self, path: Path) -> ImageFacts:
         """Return what an image file contains; raises DataError if it cannot be read."""
-
-        def read() -> list[Any]:
-            facts = inspect_image(path)
-            return [facts.height, facts.width, facts.orientation, facts.mode, facts.digest]
-
-        def parse(height: Any, width: Any, orientation: Any, mode: Any, digest: Any) -> ImageFacts:
-            return ImageFacts(int(height), int(width), int(orientation), str(mode), str(digest))
-
-        return self._recall(f"image {path}", path, read, parse)
+        return self._recall(f"image {path}", path, inspect_image, ImageFacts.of)
 
     def save(self) -> None:
         """Write the facts for the next time; a cache folder that cannot be written only costs time."""
@@ -282,7 +284,7 @@ class InspectionCache:
             with contextlib.suppress(OutputError):
                 write_text(self.path, json.dumps({"format": _CACHE_FORMAT, "files": self._known}))
 
-    def _recall(self, key: str, path: Path, read: Callable[[], list[Any]], parse: Callable[..., Facts]) -> Facts:
+    def _recall(self, key: str, path: Path, inspect: Callable[[Path], Facts], parse: Callable[..., Facts]) -> Facts:
         """Return the facts of a file, reading it only if it has changed."""
         try:
             status = path.stat()
@@ -291,10 +293,10 @@ class InspectionCache:
         stamp = [status.st_size, status.st_mtime_ns]
         if key in self._known:
             with contextlib.suppress(ValueError, TypeError, OverflowError):  # damaged: read the file again
-                then, facts = json.loads(self._known[key])
+                then, stored = json.loads(self._known[key])
                 if then == stamp:
-                    return parse(*facts)
-        facts = read()
-        self._known[key] = json.dumps([stamp, facts])
+                    return parse(*stored)
+        facts = inspect(path)
+        self._known[key] = json.dumps([stamp, facts.stored()])
         self._changed = True
-        return parse(*facts)
+        return facts

@@ -56,7 +56,7 @@ def check_apart(root: Path, sources: Iterable[Path]) -> None:
         other = source.resolve()
         if other.exists() and (place == other or place in other.parents or other in place.parents):
             raise OutputError(
-                f"{root}: expected a folder apart from what is read, got one that has or is in {source}; choose "
+                f"{root}: expected a folder outside of what is read, got one that contains or lies in {source}; choose "
                 "another folder"
             )
 

@@ -95,7 +95,7 @@ def draw_sample(seed: int, index: int) -> tuple[Image, Label]:
     """Draw an image (160, 160, 3) uint8 RGB and its label (160, 160) uint8; borders of objects are 255, void."""
     rng = np.random.default_rng((seed, index))
     shapes = place_shapes(rng)
-    picture = _surface(rng, _color(rng, rng.random(), (0.1, 0.85)), contrast=0.8)
+    image = _surface(rng, _color(rng, rng.random(), (0.1, 0.85)), contrast=0.8)
     on_top = np.zeros((SIZE, SIZE), np.uint8)  # number of the visible object, 0 for the ground
     for number, shape in enumerate(shapes, 1):
         hue = (shape.class_id - 1) / (len(CLASSES) - 1) + _HUE_SPREAD * rng.uniform(-1, 1, 2).mean()
@@ -103,14 +103,14 @@ def draw_sample(seed: int, index: int) -> tuple[Image, Label]:
             hue = rng.random()
         surface = _surface(rng, _color(rng, hue, (0.4, 1.0)), contrast=0.12) * _shading(shape)
         coverage = shape.coverage()
-        picture += coverage[..., None] * (surface - picture)
+        image += coverage[..., None] * (surface - image)
         on_top[coverage > 0.5] = number
-    picture += rng.uniform(-6, 6, picture.shape)  # grain
+    image += rng.uniform(-6, 6, image.shape)  # grain
     label = np.array([0, *(shape.class_id for shape in shapes)], np.uint8)[on_top]
     highest = PIL.Image.fromarray(on_top).filter(ImageFilter.MaxFilter(_VOID_WINDOW))
     lowest = PIL.Image.fromarray(on_top).filter(ImageFilter.MinFilter(_VOID_WINDOW))
     label[np.asarray(highest) != np.asarray(lowest)] = IGNORE_LABEL
-    return np.clip(np.rint(picture), 0, 255).astype(np.uint8), label
+    return np.clip(np.rint(image), 0, 255).astype(np.uint8), label
 
 
 def _color(rng: np.random.Generator, hue: float, saturation: tuple[float, float]) -> Floats:

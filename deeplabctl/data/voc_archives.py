@@ -80,7 +80,7 @@ def download(archive: Archive, target: Path, report: Reporter) -> None:
                 return
             complete = True
             os.truncate(part, begun)  # the next address may go on with it
-            reasons.append(f"{urlsplit(address).hostname}: another file, with md5 {found}")
+            reasons.append(f"{urlsplit(address).hostname}: a different file, with md5 {found}")
         except (OSError, http.client.HTTPException, EOFError) as error:
             reason = getattr(error, "reason", None) or error
             reasons.append(f"{urlsplit(address).hostname}: {getattr(reason, 'strerror', None) or reason}")
@@ -107,7 +107,7 @@ def _fetch(address: str, part: Path, size: int, report: Reporter) -> None:
         length = answer.headers.get("Content-Length")
         total = begun + int(length) if length else size
         if total != size:
-            raise EOFError(f"another file, of {total:,} bytes, expected {size:,}")
+            raise EOFError(f"a different file, of {total:,} bytes, expected {size:,}")
         name = f"downloading {part.name.removesuffix('.part')}"
         with task(report, name, total // _MEGABYTE, "MB", begun // _MEGABYTE) as advance:
             done = _save(answer.read, part, begun, advance)

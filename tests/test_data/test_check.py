@@ -27,7 +27,7 @@ def check(root):
 ERRORS = [  # damage, kind of finding, place, message (a regular expression)
     (damage.label_in_colors, "label-colors", "t1.png",
      "got RGB colours; write each pixel's class id instead of its colour"),
-    (damage.label_in_unknown_colors, "label-colors", "v1.png", "with `palette` for all"),
+    (damage.label_in_unknown_colors, "label-colors", "v1.png", "with `palette` for any colours"),
     (damage.label_in_grey_levels, "label-grey-levels", "t1.png", r"turned into grey levels \(0, "),
     (damage.black_and_white_label, "label-binary", "t1.png", "write 1 for the object"),
     (damage.out_of_range, "label-range", "v1.png",

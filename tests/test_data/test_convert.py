@@ -144,7 +144,7 @@ def test_nothing_that_is_read_is_ever_replaced(tmp_path, read, as_validation):
         other = write_coco(tmp_path / "apart", [SQUARE])
         annotations, val = read_annotations(other, ImportSettings(), silent), annotations
     before = snapshot(tmp_path)
-    with pytest.raises(OutputError, match="expected a folder apart from what is read"):
+    with pytest.raises(OutputError, match="expected a folder outside of what is read"):
         write_dataset(annotations, out, silent, val=val, overwrite=True)
     assert not before.changes(snapshot(tmp_path))
 

@@ -1,4 +1,4 @@
-"""Counts of a small set and weights of its classes worked out by hand, and the chart of them."""
+"""Counts of a small set and weights of its classes worked out by hand."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,6 @@ from deeplabctl.data.dataset import open_dataset
 from deeplabctl.data.images import write_mask
 from deeplabctl.data.inspection import LabelFacts
 from deeplabctl.data.stats import count_splits, default_splits, median_frequency_weights, sqrt_median_frequency_weights
-from deeplabctl.data.stats_chart import draw_statistics
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import silent
 
@@ -59,17 +58,6 @@ def test_labels_with_errors_are_not_counted(root):
     write_mask(root / "SegmentationClass" / "a.png", np.full((4, 5), 9, np.uint8))
     with pytest.raises(DataError, match=r"a\.png: expected class ids 0 to 2"):
         count_splits(open_dataset(root), ["train"], silent)
-
-
-def test_chart_has_a_bar_for_each_split_as_long_as_its_share_of_the_largest(root):
-    def lengths(splits):
-        drawn = draw_statistics("set", count_splits(open_dataset(root), splits, silent))
-        blue = (drawn == (46, 102, 168)).all(-1)[80:]  # the first split's; without the key above
-        return sorted({int(row.sum()) for row in blue if row.any()})
-
-    # Background: 2/3 of the pixels and every image; disc: 1/3 and every image. The largest share has 360 pixels.
-    assert lengths(["train"]) == [pytest.approx(180 + 360, abs=3), pytest.approx(360 + 360, abs=3)]
-    assert lengths(["train", "val"]) == [pytest.approx(120 + 360, abs=3), pytest.approx(240 + 360, abs=3)]
 
 
 def test_median_frequency_weights_by_hand():

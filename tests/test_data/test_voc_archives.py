@@ -92,7 +92,7 @@ def test_complete_part_is_checked_and_used(server, tmp_path):
 def test_other_content_is_refused_and_the_next_address_is_tried(server, tmp_path):
     download(archive(server, "/page", "/whole"), tmp_path / "a.tar", silent)
     assert (tmp_path / "a.tar").read_bytes() == CONTENT
-    with pytest.raises(DataError, match=rf"another file, with md5 {MD5}\); .*\(md5 {'0' * 32}\)"):
+    with pytest.raises(DataError, match=rf"a different file, with md5 {MD5}\); .*\(md5 {'0' * 32}\)"):
         download(archive(server, "/whole", md5="0" * 32), tmp_path / "b.tar", silent)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar"]
 
@@ -135,7 +135,7 @@ def test_what_was_downloaded_is_not_lost_to_another_address(server, tmp_path, ad
 
 def test_part_that_no_address_can_complete_is_begun_anew(server, tmp_path):
     (tmp_path / "a.tar.part").write_bytes(b"x" * 100)
-    with pytest.raises(DataError, match="another file, with md5"):
+    with pytest.raises(DataError, match="a different file, with md5"):
         download(archive(server, "/whole"), tmp_path / "a.tar", silent)
     download(archive(server, "/whole"), tmp_path / "a.tar", silent)
     assert (tmp_path / "a.tar").read_bytes() == CONTENT

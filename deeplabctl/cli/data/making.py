@@ -66,7 +66,7 @@ def convert(
         typer.Option(
             "--mask-suffix",
             metavar="TEXT",
-            help="What a mask's name has after that of its image, as _mask.",
+            help="Ending of a mask's name after its image's name, as _mask.",
             rich_help_panel="Source",
         ),
     ] = "",
@@ -95,7 +95,9 @@ def convert(
     ] = "background",
     unknown: Annotated[
         Literal["error", "void"],
-        typer.Option("--unknown", help="What to do with colours the palette does not have.", rich_help_panel="Classes"),
+        typer.Option(
+            "--unknown", help="What to do with colours that are not in the palette.", rich_help_panel="Classes"
+        ),
     ] = "error",
     val: Annotated[
         float,
@@ -112,7 +114,9 @@ def convert(
     ] = None,
     seed: Annotated[
         int,
-        typer.Option("--seed", min=0, help="Each seed chooses other images for validation.", rich_help_panel="Splits"),
+        typer.Option(
+            "--seed", min=0, help="Different seeds choose different images for validation.", rich_help_panel="Splits"
+        ),
     ] = 0,
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Folder to make, in VOC layout.", rich_help_panel="Output")
@@ -123,8 +127,8 @@ def convert(
     """Turn annotations of other programs into a data set.
 
     SOURCE: masks in colours (with --palette), of grey levels or class ids, in black and white; COCO's polygons and run
-    lengths; labelme's files; CVAT's "for images 1.1". Nothing is guessed: what can be meant in two ways is an error
-    that names the option to use.
+    lengths; labelme's files; CVAT's "for images 1.1". Nothing is guessed: what is ambiguous is an error that names
+    the option to use.
     """
     from dataclasses import replace
 
@@ -219,7 +223,7 @@ def prepare_voc(
         bool,
         typer.Option(
             "--any-counts",
-            help="Continue if the lists have other lengths than the papers'.",
+            help="Continue if the lists' lengths differ from the papers'.",
             rich_help_panel="Source",
         ),
     ] = False,
@@ -276,7 +280,7 @@ def shapes(
     train: Annotated[int, typer.Option("--train", min=1, help="Training images.", rich_help_panel="Images")] = 240,
     val: Annotated[int, typer.Option("--val", min=1, help="Validation images.", rich_help_panel="Images")] = 60,
     seed: Annotated[
-        int, typer.Option("--seed", min=0, help="Each seed draws other images.", rich_help_panel="Images")
+        int, typer.Option("--seed", min=0, help="Different seeds draw different images.", rich_help_panel="Images")
     ] = 0,
     overwrite: OverwriteOption = False,
     *,

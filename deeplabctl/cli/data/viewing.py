@@ -1,4 +1,4 @@
-"""The commands that look at data sets: ``data check``, ``data stats`` and ``data preview``."""
+"""The commands that examine data sets: ``data check``, ``data stats`` and ``data preview``."""
 
 from __future__ import annotations
 
@@ -14,16 +14,14 @@ from deeplabctl.cli.options import OverwriteOption
 
 if TYPE_CHECKING:
     from deeplabctl.data.check import Verdict
-    from deeplabctl.data.dataset import Dataset
     from deeplabctl.data.findings import Finding
     from deeplabctl.data.stats import SplitCounts, Statistics
-    from deeplabctl.reporting import Reporter
 
 CHECK_EXAMPLES = """
 Examples
   deeplabctl data check VOCdevkit/VOC2012
 
-  # a copy in which everything is fixed that needs no guess
+  # a copy in which everything is fixed that needs no guessinging
   deeplabctl data check mine --fix mine-fixed
 """
 STATS_EXAMPLES = """
@@ -53,7 +51,7 @@ def check(
         typer.Option(
             "--fix",
             metavar="DIR",
-            help="Write a copy of the data set, and fix there what needs no guess: labels in the palette's colours, "
+            help="Write a copy of the data set, and fix there what needs no guessing: labels in the palette's colours, "
             "labels that EXIF turned, line ends of lists. The data set itself is never changed.",
             rich_help_panel="Output",
         ),
@@ -68,22 +66,26 @@ def check(
     it. Errors stop a training or silently spoil it; they come first and make the exit code 1, and train and eval refuse
     them with the same words. Notes are worth knowing. With --fix the exit code is that of the copy.
     """
+    from deeplabctl.data.check import check_dataset
     from deeplabctl.data.dataset import open_dataset
+    from deeplabctl.data.fixing import write_fixed_copy
+    from deeplabctl.data.layout import check_new_dataset
 
     with console.reporter() as report:
         dataset = open_dataset(data, report)
-        verdict, fixed = _check(dataset, fix, overwrite, report)
-    result: dict[str, Any] = {"root": str(dataset.root), **_document(verdict)}
+        if fix is not None:
+            check_new_dataset(fix, overwrite=overwrite)
+        verdict = check_dataset(dataset, report)
+        fixed = write_fixed_copy(dataset, verdict, fix, report, overwrite=overwrite) if fix is not None else []
     for line in _lines(verdict):
         console.say(line)
+    result: dict[str, Any] = {"root": str(dataset.root), **_document(verdict)}
     if fix is not None:
-        from deeplabctl.data.dataset import open_dataset
-
-        for name, what in fixed:
-            console.say(f"fixed {name}: {what}")
+        for entry in fixed:
+            console.say(f"fixed {entry.file}: {entry.what}")
         with console.reporter() as report:
-            verdict, _ = _check(open_dataset(fix), None, overwrite, report)
-        result |= {"fixed": [{"file": name, "what": what} for name, what in fixed], "copy": str(fix)}
+            verdict = check_dataset(open_dataset(fix), report)
+        result |= {"fixed": [{"file": str(entry.file), "what": entry.what} for entry in fixed], "copy": str(fix)}
         result["copy_findings"] = _document(verdict)["findings"]
         console.say(f"{fix}: {_plural(len(fixed), 'file')} fixed; {_count_findings(verdict)} left")
     console.document(result)
@@ -91,23 +93,6 @@ def check(
         errors, first = _plural(verdict.errors, "error"), verdict.findings[0].text
         print_error(f"{errors} would stop or spoil a training; the first: {first}")
         raise typer.Exit(1)
-
-
-def _check(
-    dataset: Dataset, fix: Path | None, overwrite: bool, report: Reporter
-) -> tuple[Verdict, list[tuple[str, str]]]:
-    """Check a data set; returns the verdict, and (file, what was done) of the fixed copy."""
-    from deeplabctl.data.check import check_dataset
-
-    if fix is None:
-        return check_dataset(dataset, report), []
-    from deeplabctl.data.fixing import write_fixed_copy
-    from deeplabctl.data.layout import check_new_dataset
-
-    check_new_dataset(fix, overwrite=overwrite)
-    verdict = check_dataset(dataset, report)
-    fixed = write_fixed_copy(dataset, verdict, fix, report, overwrite=overwrite)
-    return verdict, [(str(entry.file), entry.what) for entry in fixed]
 
 
 def _document(verdict: Verdict) -> dict[str, Any]:
@@ -177,8 +162,8 @@ def stats(
     from deeplabctl.data.dataset import open_dataset
     from deeplabctl.data.images import IMAGE_SUFFIXES, write_image
     from deeplabctl.data.stats import count_splits, default_splits
-    from deeplabctl.data.stats_chart import draw_statistics
     from deeplabctl.files import check_new_file
+    from deeplabctl.reports.data_stats import draw_statistics
 
     if out is not None:
         check_new_file(out, overwrite=overwrite, suffixes=IMAGE_SUFFIXES)
@@ -249,7 +234,7 @@ def preview(
         ),
     ] = None,
     seed: Annotated[
-        int, typer.Option("--seed", min=0, help="Each seed chooses other images.", rich_help_panel="Images")
+        int, typer.Option("--seed", min=0, help="Different seeds choose different images.", rich_help_panel="Images")
     ] = 0,
     augmented: Annotated[
         bool,
@@ -307,14 +292,9 @@ def preview(
         samples = choose_samples(dataset.samples(shown), count or (4 if augmented else 12), seed)
         check_samples(dataset, samples, report)
         if augmented:
-            name = recipe or default_recipe(dataset)
-            settings = read_recipe(name, changes or [])
-            if settings.augment.crop_size == AUTO:  # from all images, as in a training
-                settings = with_crop_size(settings, check_samples(dataset, dataset.samples(shown), report))
-    if augmented:
-        picture = draw_augmented(dataset, samples, settings.augment, 4, seed)
+        sheet = draw_augmented(dataset, samples, settings.augment, 4, seed)
     else:
-        picture = draw_samples(dataset, samples, 4)
-    write_image(out, picture)
+        sheet = draw_samples(dataset, samples, 4)
+    write_image(out, sheet)
     console.say(f"{out}: {len(samples)} images of {shown}" + (f", augmented as in {name}" if augmented else ""))
     console.document({"out": str(out), "split": shown, "samples": [sample.id for sample in samples]})

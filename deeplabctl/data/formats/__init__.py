@@ -31,5 +31,7 @@ def read_annotations(path: Path, settings: ImportSettings, report: Reporter) -> 
         known = ", ".join(["auto", *(name for form in FORMATS for name in form.names)])
         raise DataError(f"unknown format {settings.format!r}: expected one of {known}")
     *others, last = (form.content for form in FORMATS)
-    got = "a zip file; unpack it and choose the folder" if path.suffix == ".zip" else "another file, or none"
+    got = (
+        "a zip file; unpack it and choose the folder" if path.suffix == ".zip" else "a different kind of file, or none"
+    )
     raise DataError(f"{path}: expected {', '.join(others)} or {last}, got {got}")

@@ -156,8 +156,8 @@ def number_classes(
     ids = {name: index for index, name in enumerate(classes)}
     if settings.outside == "background" and BACKGROUND not in ids:
         raise DataError(
-            f"{source}: expected a class named {BACKGROUND} for what lies in no outline, got {', '.join(ids)}; add it "
-            "to `classes`, or use `outside=void`"
+            f"{source}: expected a class named {BACKGROUND} for pixels outside all outlines, got {', '.join(ids)}; add "
+            "it to `classes`, or use `outside=void`"
         )
     others = sorted(set(found if used is None else used) - set(ids))
     notes = [f"outlines of {', '.join(others)} become {settings.outside}: not among the classes"] if others else []

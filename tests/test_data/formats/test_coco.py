@@ -93,7 +93,9 @@ def test_pixels_in_no_outline_are_background_whatever_its_id_and_never_another_c
             {"category_id": 1, "segmentation": [[8, 6, 16, 6, 16, 12, 8, 12]]},
         ],
     )
-    with pytest.raises(DataError, match="expected a class named background for what lies in no outline, got car, tree"):
+    with pytest.raises(
+        DataError, match="expected a class named background for pixels outside all outlines, got car, tree"
+    ):
         convert(source, tmp_path / "out", classes=("car", "tree"))
     convert(source, tmp_path / "void", classes=("car", "tree"), outside="void")
     assert written_label(tmp_path / "void")[0, 15] == 255
