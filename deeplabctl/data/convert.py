@@ -21,7 +21,7 @@ from deeplabctl.data.inspection import ImageFacts, count_values, inspect_image
 from deeplabctl.data.layout import (
     IMAGES,
     LABELS,
-    check_apart,
+    check_outside,
     make_layout,
     new_dataset,
     write_class_names,
@@ -67,7 +67,7 @@ def write_dataset(
     )  # names that cannot be written are refused first
     images = [image for part in parts for image in part.images]
     files = [image.image for image in images if isinstance(image.image, Path)]
-    check_apart(out, [*(source for part in parts for source in part.sources), *files])
+    check_outside(out, [*(source for part in parts for source in part.sources), *files])
     for note in (note for part in parts for note in part.notes):
         report(Note(note))
     jobs = list(zip(_unique_ids([image.name for image in images]), images, strict=True))

@@ -39,7 +39,7 @@ class FixedFile:
 def write_fixed_copy(
     dataset: Dataset, verdict: Verdict, out: Path, report: Reporter, *, overwrite: bool
 ) -> list[FixedFile]:
-    """Copy a data set to ``out``, fix there what needs no guessing, and return what was fixed; the source is not changed.
+    """Copy a data set to ``out``, fix in the copy what needs no guessing, and return what was fixed.
 
     Labels in VOC's colours or in those of the set's own palette PNGs become class ids, and so do grey copies of VOC's
     colours if each level belongs to one class. Labels that were drawn before EXIF turned their images are turned. Lists

@@ -40,7 +40,7 @@ def as_image(image: str | Path | PIL.Image.Image | np.ndarray[Any, Any]) -> Imag
     """Return an image in any form as (H, W, 3) uint8 RGB.
 
     A path is read by `read_image`, and a Pillow image is converted by the same steps. An array must be (H, W, 3) uint8
-    RGB, which is returned as it is, or (H, W) uint8 grey. Raises DataError for anything else.
+    RGB, which is returned without a copy, or (H, W) uint8 grey. Raises DataError for anything else.
     """
     if isinstance(image, str | Path):
         return read_image(Path(image))
@@ -85,23 +85,23 @@ def memory_to_read(path: Path) -> int:
         return 0
 
 
-def _to_rgb(opened: PIL.Image.Image, name: str) -> Image:
+def _to_rgb(image: PIL.Image.Image, name: str) -> Image:
     """Convert a Pillow image as `read_image` describes."""
-    opened.load()
-    opened = ImageOps.exif_transpose(opened)
-    if opened.mode in _WIDE_GREY_MODES:
-        opened = _to_8_bits(opened, name)
-    if opened.has_transparency_data:
-        foreground = opened.convert("RGBA")
-        opened = PIL.Image.alpha_composite(PIL.Image.new("RGBA", foreground.size, "white"), foreground)
-    return np.asarray(opened.convert("RGB"))
+    image.load()
+    image = ImageOps.exif_transpose(image)
+    if image.mode in _WIDE_GREY_MODES:
+        image = _to_8_bits(image, name)
+    if image.has_transparency_data:
+        foreground = image.convert("RGBA")
+        image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", foreground.size, "white"), foreground)
+    return np.asarray(image.convert("RGB"))
 
 
-def _to_8_bits(opened: PIL.Image.Image, name: str) -> PIL.Image.Image:
+def _to_8_bits(image: PIL.Image.Image, name: str) -> PIL.Image.Image:
     """Scale a grey image of 16 bits, or of floats between 0 and 1, to 8 bits."""
-    values = np.asarray(opened).astype(np.float64)
+    values = np.asarray(image).astype(np.float64)
     largest = values.max(initial=0)
-    if opened.mode == "F" and largest <= 1:
+    if image.mode == "F" and largest <= 1:
         scale = 255.0
     elif largest <= 65535:
         scale = 255 / 65535
@@ -167,15 +167,15 @@ def read_label(path: Path) -> Label:
         return ids.astype(np.uint8)
 
 
-def stored_values(opened: PIL.Image.Image) -> np.ndarray[Any, Any]:
+def stored_values(image: PIL.Image.Image) -> np.ndarray[Any, Any]:
     """Load a Pillow image and return its values as its file has them: of one channel (H, W), of others (H, W, C).
 
     Pillow spreads grey values of 2 and 4 bits over 0 to 255, as is right for brightness; here they stay 0 to 3 and 15.
     """
-    tiles = getattr(opened, "tile", [])[:1]  # there are none after loading
+    tiles = getattr(image, "tile", [])[:1]  # there are none after loading
     raw_modes = re.findall(r"'(L;[24])", str(tiles))
-    opened.load()
-    values = np.asarray(opened)
+    image.load()
+    values = np.asarray(image)
     return values // {"L;2": 85, "L;4": 17}[raw_modes[0]] if raw_modes else values
 
 

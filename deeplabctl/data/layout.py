@@ -43,11 +43,11 @@ def check_new_dataset(root: Path, *, overwrite: bool) -> None:
     if other := next(_other_files(root), None):
         raise OutputError(
             f"{root}: expected a data set with nothing else in it to replace, got {other.relative_to(root)} as well; "
-            "move that away, or choose another folder"
+            "move it away, or choose another folder"
         )
 
 
-def check_apart(root: Path, sources: Iterable[Path]) -> None:
+def check_outside(root: Path, sources: Iterable[Path]) -> None:
     """Raise OutputError where a data set that replaces ``root`` would remove one of its sources, or a part of it."""
     if not has_content(root):
         return

@@ -1,8 +1,8 @@
 import pytest
 
 from deeplabctl.data.layout import (
-    check_apart,
     check_new_dataset,
+    check_outside,
     make_layout,
     new_dataset,
     write_class_names,
@@ -58,9 +58,9 @@ def test_data_set_that_is_read_or_holds_what_is_read_or_is_in_it_is_not_replaced
     make_layout(tmp_path / "a" / "set")
     for source in (tmp_path / "a" / "set", tmp_path / "a" / "set" / "JPEGImages", tmp_path / "a", tmp_path):
         with pytest.raises(OutputError, match="expected a folder outside of what is read"):
-            check_apart(tmp_path / "a" / "set", [tmp_path / "other", source])
+            check_outside(tmp_path / "a" / "set", [tmp_path / "other", source])
     (tmp_path / "link").symlink_to(tmp_path / "a")
     with pytest.raises(OutputError, match="expected a folder outside of what is read"):
-        check_apart(tmp_path / "link" / "set", [tmp_path / "a" / "set"])
-    check_apart(tmp_path / "a" / "set", [tmp_path / "a" / "settings", tmp_path / "missing"])
-    check_apart(tmp_path / "a" / "new", [tmp_path / "a"])  # nothing is replaced
+        check_outside(tmp_path / "link" / "set", [tmp_path / "a" / "set"])
+    check_outside(tmp_path / "a" / "set", [tmp_path / "a" / "settings", tmp_path / "missing"])
+    check_outside(tmp_path / "a" / "new", [tmp_path / "a"])  # nothing is replaced

@@ -22,15 +22,15 @@ def read_annotations(path: Path, settings: ImportSettings, report: Reporter) -> 
     Raises DataError for an unknown format, and for annotations that do not follow theirs.
     """
     source = Source(path)
-    for form in FORMATS:
-        if settings.format in form.names or (settings.format == "auto" and form.recognises(source)):
-            annotations = form.read(source, settings, report)
+    for known in FORMATS:
+        if settings.format in known.names or (settings.format == "auto" and known.recognises(source)):
+            annotations = known.read(source, settings, report)
             annotations.sources += [path] if settings.images is None else [path, settings.images]
             return annotations
     if settings.format != "auto":
-        known = ", ".join(["auto", *(name for form in FORMATS for name in form.names)])
-        raise DataError(f"unknown format {settings.format!r}: expected one of {known}")
-    *others, last = (form.content for form in FORMATS)
+        names = ", ".join(["auto", *(name for known in FORMATS for name in known.names)])
+        raise DataError(f"unknown format {settings.format!r}: expected one of {names}")
+    *others, last = (known.content for known in FORMATS)
     got = (
         "a zip file; unpack it and choose the folder" if path.suffix == ".zip" else "a different kind of file, or none"
     )
