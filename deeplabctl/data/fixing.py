@@ -1,4 +1,4 @@
-"""Write a copy of a data set in which everything is fixed that needs no guessinging."""
+"""Write a copy of a data set in which everything is fixed that needs no guessing."""
 
 from __future__ import annotations
 

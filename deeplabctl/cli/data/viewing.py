@@ -21,7 +21,7 @@ CHECK_EXAMPLES = """
 Examples
   deeplabctl data check VOCdevkit/VOC2012
 
-  # a copy in which everything is fixed that needs no guessinging
+  # a copy in which everything is fixed that needs no guessing
   deeplabctl data check mine --fix mine-fixed
 """
 STATS_EXAMPLES = """
@@ -234,7 +234,7 @@ def preview(
         ),
     ] = None,
     seed: Annotated[
-        int, typer.Option("--seed", min=0, help="Different seeds choose different images.", rich_help_panel="Images")
+        int, typer.Option("--seed", min=0, help="Each seed chooses other images.", rich_help_panel="Images")
     ] = 0,
     augmented: Annotated[
         bool,
@@ -292,6 +292,11 @@ def preview(
         samples = choose_samples(dataset.samples(shown), count or (4 if augmented else 12), seed)
         check_samples(dataset, samples, report)
         if augmented:
+            name = recipe or default_recipe(dataset)
+            settings = read_recipe(name, changes or [])
+            if settings.augment.crop_size == AUTO:  # from all images, as in a training
+                settings = with_crop_size(settings, check_samples(dataset, dataset.samples(shown), report))
+    if augmented:
         sheet = draw_augmented(dataset, samples, settings.augment, 4, seed)
     else:
         sheet = draw_samples(dataset, samples, 4)
