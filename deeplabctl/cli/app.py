@@ -23,7 +23,7 @@ FIRST_STEPS = """
 First steps
   deeplabctl train                      # learn the built-in shapes (minutes)
   deeplabctl eval                       # score the result
-  deeplabctl infer IMAGE --overlay      # segment a picture of your own
+  deeplabctl infer IMAGE --overlay      # segment an image of your own
   deeplabctl train --help               # see all options of a command
 """
 
