@@ -138,7 +138,7 @@ def _search(
     check_writable(out)
     with console.reporter() as report:
         target = open_target(request, report, default_data=os.environ.get("DEEPLABCTL_DATA"))
-        if target.network.export is not None:
+        if target.network.info.export is not None:
             raise WeightsError(
                 f"weights {target.path}: a search needs the logits of a network, and an export gives scores only; use "
                 "the weights that it was made of"

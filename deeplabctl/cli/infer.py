@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from contextlib import ExitStack
 from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,7 +29,7 @@ from deeplabctl.cli.options import (
     TileOption,
     WeightsOption,
 )
-from deeplabctl.cli.ray_options import RayOption, RayWorkersOption, read_ray
+from deeplabctl.errors import DeepLabError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -58,8 +61,40 @@ Examples
 """
 
 
+def _checked_address(address: str | None) -> str | None:
+    if address and not re.fullmatch(r"local|auto|(ray://)?[^\s/]+:\d+", address):
+        raise typer.BadParameter(
+            f"expected local, auto, HOST:PORT, ray://HOST:PORT, or nothing behind it, got {address!r}; "
+            "put inputs before --ray"
+        )
+    return address
+
+
+RayOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="[ADDRESS]",
+        callback=_checked_address,
+        help="Spread the images over a Ray cluster: auto, HOST:PORT or ray://HOST:PORT; local starts Ray on this "
+        "machine. Without an address: $RAY_ADDRESS, else local.",
+        rich_help_panel="Cluster",
+    ),
+]
+RayWorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--ray-workers",
+        metavar="N",
+        min=1,
+        help="Networks in the cluster, which divide its CPUs. Default: one for each machine, or for each GPU.",
+        rich_help_panel="Cluster",
+    ),
+]
+
+
 class Format(StrEnum):
-    """Name the formats of outputs.plan, for typer, which takes lists of no other choices."""
+    """Name the outputs without an option of their own, for typer, which takes lists of no other choices."""
 
     mask = "mask"
     scores = "scores"
@@ -146,7 +181,7 @@ def infer(
     outputs = OutputRequest(
         out, tuple(name.value for name in formats), overlay, contact_sheet, overwrite, skip_existing
     )
-    failed, total = _segment(inputs, weights, request, outputs, batch_size, read_ray(ray, ray_workers), console)
+    failed, total = _segment(inputs, weights, request, outputs, batch_size, _read_ray(ray, ray_workers), console)
     if failed:
         print_error(f"{len(failed)} of {total} images failed, the first: {with_options(failed[0])}")
         raise typer.Exit(1)
@@ -173,7 +208,7 @@ def _segment(
     from deeplabctl.prediction.video import check_videos, segment_videos
     from deeplabctl.reporting import Note
     from deeplabctl.reports.contact_sheet import ContactSheet
-    from deeplabctl.weights.fitting import read_network
+    from deeplabctl.weights.fitting import open_network
     from deeplabctl.weights.locating import find_weights
 
     plan = plan_outputs(find_images(inputs), outputs)
@@ -181,7 +216,7 @@ def _segment(
     if plan.videos and ray is not None:
         raise DataError(f"{plan.videos[0].source} is a video: expected images only with `ray`; leave it out")
     path = find_weights(weights)
-    network = read_network(path)
+    network = open_network(path)
     settings, classes = resolve(request, network.info), network.info.classes
     results = Results(console, classes)
     with console.reporter() as report, ExitStack() as stack:
@@ -236,7 +271,7 @@ def _segment_stdin(request: SettingsRequest, weights: str | None, console: Conso
     from deeplabctl.errors import DataError, OutputError
     from deeplabctl.prediction.settings import resolve
     from deeplabctl.reporting import Note
-    from deeplabctl.weights.fitting import read_network
+    from deeplabctl.weights.fitting import open_network
     from deeplabctl.weights.locating import find_weights
 
     with console.reporter() as report:
@@ -246,8 +281,23 @@ def _segment_stdin(request: SettingsRequest, weights: str | None, console: Conso
             raise DataError("stdin is a terminal: expected an image from a file or a pipe; add < photo.jpg")
         image = decode_image(sys.stdin.buffer.read(), "stdin")
         path = find_weights(weights)
-        network = read_network(path)
+        network = open_network(path)
         report(Note(f"weights: {path}"))
         segmenter = load_segmenter(network, resolve(request, network.info), report)
         sys.stdout.buffer.write(mask_bytes(segmenter.label(image)))
         sys.stdout.buffer.flush()
+
+
+def _read_ray(address: str | None, workers: int | None) -> RayRequest | None:
+    """Return what the options ask for; a usage error if one needs the other, DeepLabError without the package."""
+    if address is None:
+        if workers is not None:
+            raise typer.BadParameter("requires --ray", param_hint="--ray-workers")
+        return None
+    if find_spec("ray") is None:
+        raise DeepLabError("`ray` needs the package ray: pip install 'deeplabctl[ray]'")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".*")  # it would print warnings on stdout; its logs have them
+    from deeplabctl.prediction.ray_cluster import RayRequest
+
+    return RayRequest(address or os.environ.get("RAY_ADDRESS") or "local", workers)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from deeplabctl.prediction.segmenter import Segmenter
     from deeplabctl.prediction.settings import EngineName, Pad, PredictionSettings, SettingsRequest
     from deeplabctl.reporting import Reporter
-    from deeplabctl.weights.fitting import Network
+    from deeplabctl.weights.fitting import ExportedNetwork, Network
 
 
 def read_settings(
@@ -49,7 +49,7 @@ def read_settings(
     )  # fmt: skip
 
 
-def load_segmenter(network: Network, settings: PredictionSettings, report: Reporter) -> Segmenter:
+def load_segmenter(network: Network | ExportedNetwork, settings: PredictionSettings, report: Reporter) -> Segmenter:
     """Load what computes a network, and the CRF's kernels, with notes of what takes a while."""
     from deeplabctl.jit import are_compiled, start_without_blas
     from deeplabctl.prediction.engines import report_compiling

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from deeplabctl.reporting import Reporter
     from deeplabctl.serve.service import Service
     from deeplabctl.serve.uploads import Limits
-    from deeplabctl.weights.fitting import Network
+    from deeplabctl.weights.fitting import ExportedNetwork, Network
 
 EXAMPLES = """
 Examples
@@ -97,7 +97,7 @@ def serve(
     from deeplabctl.cli.prediction_options import read_settings
     from deeplabctl.prediction.settings import resolve
     from deeplabctl.reporting import Note
-    from deeplabctl.weights.fitting import read_network
+    from deeplabctl.weights.fitting import open_network
     from deeplabctl.weights.locating import find_weights
 
     request = read_settings(pad, scales, flip, True, crf_adaptive, crf_params, engine)
@@ -109,7 +109,7 @@ def serve(
     limits = Limits(max_pixels, int(max_body * (1 << 20)), queue, timeout, connections)
     path = find_weights(weights)
     bound = server.bind(host, port)
-    network = read_network(path)
+    network = open_network(path)
     settings = resolve(request, network.info)
     with console.reporter() as report:
         service = _load(network, settings, limits, path, crf or crf_adaptive or crf_params is not None, report)
@@ -125,7 +125,12 @@ def _check_packages() -> None:
 
 
 def _load(
-    network: Network, settings: PredictionSettings, limits: Limits, path: Path, uses_crf: bool, report: Reporter
+    network: Network | ExportedNetwork,
+    settings: PredictionSettings,
+    limits: Limits,
+    path: Path,
+    uses_crf: bool,
+    report: Reporter,
 ) -> Service:
     """Load the network once, with the CRF for those who ask for it, and run both, so that no request waits for that."""
     from deeplabctl.cli.prediction_options import load_segmenter

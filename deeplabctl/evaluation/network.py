@@ -20,7 +20,7 @@ from deeplabctl.prediction.segmenter import Segmenter, load
 from deeplabctl.prediction.settings import PredictionSettings, SettingsRequest, expected_score, resolve
 from deeplabctl.recipe import Expect
 from deeplabctl.reporting import Note, Reporter, python_warnings, silent, task
-from deeplabctl.weights.fitting import Network, read_network
+from deeplabctl.weights.fitting import ExportedNetwork, Network, open_network
 from deeplabctl.weights.locating import find_weights
 from deeplabctl.weights.model_info import ModelInfo
 
@@ -81,7 +81,7 @@ class EvaluationTarget:
     """Hold the weights, the data set, and how the network is applied; TensorFlow is not loaded yet."""
 
     path: Path
-    network: Network
+    network: Network | ExportedNetwork
     dataset: Dataset
     settings: PredictionSettings
 
@@ -89,7 +89,7 @@ class EvaluationTarget:
 def open_target(request: EvaluationRequest, report: Reporter, *, default_data: str | None = None) -> EvaluationTarget:
     """Find and read the weights, and find the data set; raises WeightsError and DataError."""
     path = find_weights(request.weights)
-    network = read_network(path)
+    network = open_network(path)
     dataset = request.dataset(network.info, report, default_data)
     report(Note(f"weights: {path}"))
     return EvaluationTarget(path, network, dataset, resolve(request.settings, network.info, is_voc=dataset.is_voc))

@@ -21,7 +21,7 @@ from deeplabctl.network import ARCHITECTURES
 from deeplabctl.prediction.segmenter import Segmenter
 from deeplabctl.prediction.settings import PredictionSettings, SettingsRequest, resolve
 from deeplabctl.reporting import Note, Reporter, silent, task
-from deeplabctl.weights.fitting import Network, read_network
+from deeplabctl.weights.fitting import Network, open_network, read_network
 from deeplabctl.weights.locating import BEST, LAST, find_weights, open_weights
 from deeplabctl.weights.model_info import WORDS, ExportFacts, ExportFormat, ExportPrecision, ModelInfo
 from deeplabctl.weights.sources.exports import Export, is_saved_model, write_facts
@@ -131,7 +131,7 @@ def write_export(plan: ExportPlan, report: Reporter = silent) -> ExportedModel:
             nodes = rounded_network(nodes, info.architecture, plan.network.weights, names, calibration, report)
         WRITERS[request.format].write(Graph(info.architecture, nodes, facts, calibration), temporary)
         info = write_facts(temporary, dataclasses.replace(info, export=facts))
-        exported = Segmenter.from_network(read_network(temporary))
+        exported = Segmenter.from_network(open_network(temporary))
         agreement = compare(network, exported, images, plan.images.source, report)
         _check_agreement(plan, agreement)
         facts = dataclasses.replace(facts, agreement=agreement.to_dict())

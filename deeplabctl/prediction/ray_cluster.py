@@ -25,7 +25,7 @@ from deeplabctl.prediction.run import segment_images
 from deeplabctl.prediction.segmenter import Segmenter
 from deeplabctl.prediction.settings import PredictionSettings
 from deeplabctl.reporting import Note, Reporter, captured_stderr
-from deeplabctl.weights.fitting import Network
+from deeplabctl.weights.fitting import ExportedNetwork, Network
 
 _CHUNK = 8  # images of a task at most: an actor reads ahead, and writes, within a task
 _QUEUED = 3  # tasks of an actor that run or wait: it goes on while a slow one's result is awaited in order
@@ -49,7 +49,7 @@ class RayRequest:
 
 @contextmanager
 def on_ray(
-    network: Network,
+    network: Network | ExportedNetwork,
     settings: PredictionSettings,
     plan: Plan,
     request: RayRequest,
@@ -89,17 +89,17 @@ def on_ray(
 
 
 @contextmanager
-def _shared_places(network: Network, plan: Plan) -> Iterator[tuple[Path | None, tuple[Path, ...]]]:
+def _shared_places(network: Network | ExportedNetwork, plan: Plan) -> Iterator[tuple[Path | None, tuple[Path, ...]]]:
     """Yield the folder where relative paths begin, if there are any, and the places that all machines must have.
 
     One is a file among the results, which is there for the block: it shows that the folder is shared, and not another
     one of its name. At the end it is removed, with what processes that died have left.
     """
     files = [path for job in plan.todo for path in job.files.values()]
-    inputs = [job.source for job in plan.todo] + ([] if network.export is None else [network.export])
+    weights = [network.path] if isinstance(network, ExportedNetwork) else []
+    inputs = [job.source for job in plan.todo] + weights
     places = [*dict.fromkeys(path.absolute().parent for path in inputs)]
-    if network.export is not None:
-        places.append(network.export.absolute())
+    places += [path.absolute() for path in weights]
     try:
         if files:
             mark = temporary_name(files[0].absolute())
@@ -300,7 +300,7 @@ class Worker:
         self._share = share
         self._segmenter: Segmenter | None = None
 
-    def _start(self, network: Network) -> Segmenter:
+    def _start(self, network: Network | ExportedNetwork) -> Segmenter:
         if self._segmenter is None:
             share = self._share
             for place in share.places:
@@ -318,11 +318,11 @@ class Worker:
             self._segmenter = segmenter
         return self._segmenter
 
-    def check(self, network: Network) -> None:
+    def check(self, network: Network | ExportedNetwork) -> None:
         """Load the network; raises DeepLabError where this machine lacks something."""
         self._start(network)
 
-    def segment(self, network: Network, jobs: Sequence[Job]) -> tuple[str | None, list[Written]]:
+    def segment(self, network: Network | ExportedNetwork, jobs: Sequence[Job]) -> tuple[str | None, list[Written]]:
         """Return what `segment_images` yields, and the name of this process if it replaces one that died."""
         import ray
 

@@ -24,7 +24,7 @@ from deeplabctl.prediction.forward import Forward, size_in_words, too_large
 from deeplabctl.prediction.results import Result, in_batches
 from deeplabctl.prediction.settings import PredictionSettings, SettingsRequest, check_export, own_settings, resolve
 from deeplabctl.render import overlay, overlay_with_legend
-from deeplabctl.weights.fitting import Network, read_network
+from deeplabctl.weights.fitting import ExportedNetwork, Network, open_network
 from deeplabctl.weights.locating import find_weights
 from deeplabctl.weights.model_info import ModelInfo
 
@@ -109,7 +109,7 @@ class Segmenter:
         return self._source.model()
 
     @classmethod
-    def from_network(cls, network: Network, settings: PredictionSettings | None = None) -> Self:
+    def from_network(cls, network: Network | ExportedNetwork, settings: PredictionSettings | None = None) -> Self:
         """Take a network that was read already; TensorFlow is loaded only by an engine that needs it."""
         return cls(NetworkSource(network.info, network), network.info, settings)
 
@@ -268,5 +268,5 @@ def load(weights: str | os.PathLike[str] | None = None, **settings: Unpack[Setti
     crf_adaptive, precision and engine, as `Segmenter` takes them at each call; what is not given is as in the recipe
     that the weights were trained with, and the test size is "tight".
     """
-    network = read_network(find_weights(None if weights is None else os.fspath(weights)))
+    network = open_network(find_weights(None if weights is None else os.fspath(weights)))
     return Segmenter.from_network(network, resolve({"pad": "tight", **settings}, network.info))

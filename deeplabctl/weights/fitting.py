@@ -37,17 +37,30 @@ class Network:
     new_layers: list[str]  # start random: they are not in the file, or its classifier has another class count
     notes: list[str]  # what was done to the layers of the file, in words
     classes_in_file: int | None  # of the file's classifier; None without one
-    export: Path | None = None  # the file that computes it, and has no weights to read
+
+
+@dataclass(frozen=True)
+class ExportedNetwork:
+    """Hold a network that an exported file computes; it has no weights that can be read."""
+
+    info: ModelInfo
+    path: Path
+
+
+def open_network(source: WeightFile | str | os.PathLike[str]) -> Network | ExportedNetwork:
+    """Read a whole network as `read_network` does, or an export; raises WeightsError."""
+    file = source if isinstance(source, WeightFile) else open_weights(source)
+    if file.info is not None and file.export is not None:
+        return ExportedNetwork(file.info, file.path)
+    return read_network(file)
 
 
 def read_network(source: WeightFile | str | os.PathLike[str]) -> Network:
     """Read a whole network from a weight file of any kind, which was opened or is opened here, or a run directory.
 
-    Raises WeightsError for a file without a classifier, and for one that does not fit.
+    Raises WeightsError for a file without a classifier, for one that does not fit, and for an export.
     """
     file = source if isinstance(source, WeightFile) else open_weights(source)
-    if file.info is not None and file.export is not None:
-        return Network(file.info, {}, [], [], len(file.info.classes), file.path)
     network = fit_weights(file)
     if network.classes_in_file is None:
         found = ", ".join(dict.fromkeys(map(layer_of, file.weights)))

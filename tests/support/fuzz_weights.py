@@ -20,7 +20,7 @@ from deeplabctl.prediction.segmenter import Segmenter
 from deeplabctl.prediction.settings import expected_score, resolve
 from deeplabctl.recipe import read_recipe
 from deeplabctl.weights.conversion import inspect_weights, plan_conversion
-from deeplabctl.weights.fitting import read_network
+from deeplabctl.weights.fitting import open_network, read_network
 from deeplabctl.weights.locating import open_weights
 from deeplabctl.weights.model_info import ModelInfo
 from deeplabctl.weights.sources.tensorflow_checkpoints import MAGIC
@@ -142,7 +142,7 @@ def read_export(folder, path, out):
     from exports import noise
 
     root = folder / path.relative_to(folder).parts[0]
-    network = read_network(root)
+    network = open_network(root)
     assert 1 <= len(network.info.classes) <= 255
     settings = resolve({}, network.info)
     json.dumps(settings.to_dict(), allow_nan=False)

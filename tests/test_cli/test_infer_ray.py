@@ -36,7 +36,7 @@ def test_options_that_do_not_go_together_are_usage_errors(deeplabctl, arguments,
 
 
 def test_missing_package_is_one_line_with_its_command(tmp_path, deeplabctl, monkeypatch):
-    monkeypatch.setattr("deeplabctl.cli.ray_options.find_spec", lambda name: None)
+    monkeypatch.setattr("deeplabctl.cli.infer.find_spec", lambda name: None)
     code, out, err = deeplabctl("infer", "a.png", "--ray")
     assert (code, out) == (1, "")
     assert err == "error: --ray needs the package ray: pip install 'deeplabctl[ray]'\n"
@@ -47,7 +47,7 @@ def test_address_is_optional_and_videos_are_refused(tmp_path, deeplabctl, monkey
     pytest.importorskip("av", reason="PyAV is not installed")
     from video_clips import write_clip
 
-    monkeypatch.setattr("deeplabctl.cli.ray_options.find_spec", lambda name: True)
+    monkeypatch.setattr("deeplabctl.cli.infer.find_spec", lambda name: True)
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("RAY_DEDUP_LOGS_SKIP_REGEX", ".*")
     write_clip(tmp_path / "clip.mp4", range(0, 7200, 3600))

@@ -15,7 +15,7 @@ from deeplabctl.errors import DataError, RecipeError, WeightsError
 from deeplabctl.export.exporter import write_export
 from deeplabctl.prediction import PredictionSettings, Segmenter
 from deeplabctl.prediction.engines.exported import SavedModelRuntime, clips_int8
-from deeplabctl.weights.fitting import read_network
+from deeplabctl.weights.fitting import open_network
 
 pytest.importorskip("onnxruntime")
 
@@ -67,9 +67,9 @@ def test_exports_own_scales_and_mirrored_image_are_its_settings(tmp_path):
     write_onnx(tmp_path / "net.onnx", scales=(1.0, 0.5), flip=True)
     net = dl.load(tmp_path / "net.onnx")
     assert (net.settings.scales, net.settings.flip) == ((1.0, 0.5), True)
-    assert Segmenter.from_network(read_network(tmp_path / "net.onnx")).settings == net.settings
+    assert Segmenter.from_network(open_network(tmp_path / "net.onnx")).settings == net.settings
     with pytest.raises(RecipeError, match=r"scales 1, 0\.5"):
-        Segmenter.from_network(read_network(tmp_path / "net.onnx"), PredictionSettings())
+        Segmenter.from_network(open_network(tmp_path / "net.onnx"), PredictionSettings())
 
 
 def test_export_has_no_keras_model_and_no_logits(onnx):

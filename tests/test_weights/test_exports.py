@@ -7,7 +7,7 @@ from exports import CLASSES, small_network, write_lookalike, write_onnx
 from tiny_weights import read_weights
 
 from deeplabctl.errors import WeightsError
-from deeplabctl.weights.fitting import read_network
+from deeplabctl.weights.fitting import open_network
 from deeplabctl.weights.locating import open_weights
 from deeplabctl.weights.sources.caffemodels import CaffeModel
 from deeplabctl.weights.sources.exports import EXPORTS, write_facts
@@ -27,9 +27,9 @@ def exported(request, tmp_path):
 def test_facts_are_read_as_they_were_written(exported):
     path, format_, info = exported
     assert type(open_weights(path)) is EXPORTS[format_]
-    network = read_network(path)
+    network = open_network(path)
     assert network.info == info
-    assert (network.info.classes, network.export, network.weights) == (CLASSES, path, {})
+    assert (network.info.classes, network.path) == (CLASSES, path)
 
 
 def test_plain_readers_find_the_facts(exported):
@@ -72,7 +72,7 @@ def test_graph_that_was_changed_is_refused_before_any_runtime_reads_it(exported)
     content[min(200, len(content) - 1)] ^= 1
     file.write_bytes(content)
     with pytest.raises(WeightsError, match=r"expected the .* that was exported, got another: the file is damaged"):
-        read_network(path)
+        open_network(path)
 
 
 def test_saved_model_may_have_hidden_files_but_no_others(tmp_path):
@@ -109,7 +109,7 @@ def test_file_that_is_cut_off_or_of_another_program_is_refused_in_one_line(tmp_p
     }
     for name, text in texts.items():
         with pytest.raises(WeightsError, match=text) as caught:
-            read_network(tmp_path / name)
+            open_network(tmp_path / name)
         assert name in str(caught.value)
         assert "\n" not in str(caught.value)
 
@@ -136,7 +136,7 @@ def test_facts_that_no_export_writes_are_refused(tmp_path, change):
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("deeplabctl.json", json.dumps(stored))
     with pytest.raises(WeightsError, match=r"net\.tflite") as caught:
-        read_network(path)
+        open_network(path)
     assert "\n" not in str(caught.value)
 
 

@@ -23,7 +23,7 @@ from deeplabctl.network.keras_model import (
     model_variables,
 )
 from deeplabctl.prediction.settings import PredictionSettings
-from deeplabctl.weights.fitting import Network
+from deeplabctl.weights.fitting import ExportedNetwork, Network
 from deeplabctl.weights.model_info import ModelInfo
 
 if TYPE_CHECKING:
@@ -93,7 +93,9 @@ class NetworkSource:
     Segmenters of other settings share it, with the models and the engines that were made of it.
     """
 
-    def __init__(self, info: ModelInfo, network: Network | None = None, model: keras.Model | None = None) -> None:
+    def __init__(
+        self, info: ModelInfo, network: Network | ExportedNetwork | None = None, model: keras.Model | None = None
+    ) -> None:
         self.info, self._network = info, network
         self._models: dict[Precision, keras.Model] = {} if model is None else {"float32": model}
         self.engines: dict[tuple[str, str], Engine] = {}  # by name and precision
@@ -102,22 +104,21 @@ class NetworkSource:
     @property
     def export(self) -> Path:
         """Return the exported file."""
-        assert self._network is not None
-        assert self._network.export is not None
-        return self._network.export
+        assert isinstance(self._network, ExportedNetwork)
+        return self._network.path
 
     def weights(self) -> Weights:
         """Return the network's weights, those that a Keras model has now."""
-        if self._network is not None:
+        if isinstance(self._network, Network):
             return self._network.weights
         return {name: variable.numpy() for name, variable in model_variables(self.model()).items()}
 
     def model(self, precision: Precision = "float32") -> keras.Model:
         """Return the network as a Keras model; TensorFlow loads here. Raises WeightsError for an export."""
-        if self.info.export is not None:
+        if isinstance(self._network, ExportedNetwork):
             raise WeightsError(
-                f"weights {self.export}: expected weights for a Keras model, got an export, which is run as it is; "
-                "give the weights that it was made of"
+                f"weights {self._network.path}: expected weights for a Keras model, got an export, which is run as it "
+                "is; give the weights that it was made of"
             )
         if precision not in self._models:
             info = self.info
