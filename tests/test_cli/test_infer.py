@@ -71,7 +71,7 @@ def test_missing_weights_and_inputs_are_one_line(tmp_path):
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
     fails_with_one_line("there are no weights", "infer", "a.png", cwd=tmp_path)
     fails_with_one_line("gone.jpg: there is no such file", "infer", "gone.jpg", cwd=tmp_path)
-    fails_with_one_line("got a PNG picture", "infer", "a.png", "--weights", "a.png", cwd=tmp_path)
+    fails_with_one_line("got a PNG image", "infer", "a.png", "--weights", "a.png", cwd=tmp_path)
 
 
 def photos(folder, count):
