@@ -105,7 +105,7 @@ def crf_search(
     *,
     console: Console,
 ) -> None:
-    """Search for the parameters of the dense CRF with the best mIoU.
+    """Search for the dense CRF parameters with the best mIoU.
 
     The network runs once over the images, and the CRF once for each point of the grid. Each point is added to a table
     as soon as it is done, from which an interrupted search continues. eval and infer take the table as --crf-params.
