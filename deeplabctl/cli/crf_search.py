@@ -37,7 +37,7 @@ Examples
   deeplabctl crf-search --out search
 
   # a smaller grid, then the scores with the best parameters
-  deeplabctl crf-search --grid bi_w=3:6 --grid bi_xy_std=10:20:50 --grid bi_rgb_std=3:2:9 --out search
+  deeplabctl crf-search --grid bi_w=3:6 --grid bi_rgb_std=3:2:9 --out search
   deeplabctl eval --crf-params search/crf-search.csv
 """
 
