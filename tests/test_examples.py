@@ -35,8 +35,7 @@ SHORTER = {
     "deeplabctl train --resume": [],
     "deeplabctl train": ["--steps=12", "--width=0.05", "--set=run.val_every=3", "--set=run.log_every=1"],
     "deeplabctl data prepare-voc": ["--any-counts"],
-    "deeplabctl eval --crf-search": ["--crf-images=2"],
-    "deeplabctl crf-search": ["--crf-images=2"],
+    "deeplabctl crf-search": ["--images=2"],
     "deeplabctl export runs/narrow --to tflite": ["--least-agreement=0.5"],
 }
 PROGRESS = re.compile(r".*\d of \d+ .*, .* left|compiling .* \(once on this machine, .*")
