@@ -50,7 +50,7 @@ def test_folder_with_anything_beside_a_data_set_is_never_replaced(tmp_path, name
     check_new_dataset(tmp_path, overwrite=True)
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).touch()
-    with pytest.raises(OutputError, match=r"a data set with nothing else in it to replace, got .*; move that away"):
+    with pytest.raises(OutputError, match=r"a data set with nothing else in it to replace, got .*; move it away"):
         check_new_dataset(tmp_path, overwrite=True)
 
 
