@@ -10,12 +10,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from deeplabctl.cli.formatting import describe, pace, with_options
-from deeplabctl.cli.options import DebugOption, JsonOption, QuietOption
+from deeplabctl.cli.options import COMMON, option
 from deeplabctl.errors import DeepLabError, RecipeError
 from deeplabctl.reporting import Advanced, Event, Finished, Note, Reporter, Started
 
@@ -26,9 +26,9 @@ _PLAIN_SECONDS = 5.0  # between two lines of a task's progress
 class Console:
     """Print as the options say that every command has."""
 
-    json: JsonOption = False
-    quiet: QuietOption = False
-    debug: DebugOption = False
+    json: Annotated[bool, option(COMMON, "--json", "Print the result as one JSON document.")] = False
+    quiet: Annotated[bool, option(COMMON, "--quiet,-q", "Show no progress and no notes.")] = False
+    debug: Annotated[bool, option(COMMON, "--debug", "Show the traceback of an error.")] = False
 
     @property
     def on_terminal(self) -> bool:

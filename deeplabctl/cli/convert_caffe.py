@@ -10,7 +10,7 @@ import typer
 
 from deeplabctl.cli.console import Console
 from deeplabctl.cli.formatting import with_options
-from deeplabctl.cli.options import OverwriteOption
+from deeplabctl.cli.options import OverwriteOption, option
 
 EXAMPLES = """
 Examples
@@ -34,46 +34,33 @@ def convert_caffe(
     ],
     architecture: Annotated[
         str | None,
-        typer.Option(
-            "--architecture", metavar="NAME", rich_help_panel=_CONVERSION,
-            help="Architecture, as in a recipe. Default: the one that the layers in MODEL belong to.",
+        option(
+            _CONVERSION,
+            "--architecture NAME",
+            "Architecture, as in a recipe. Default: the one that the layers in MODEL belong to.",
         ),
     ] = None,
     prototxt: Annotated[
         Path | None,
-        typer.Option(
-            "--prototxt", metavar="FILE", rich_help_panel=_CONVERSION,
-            help="Also check that this net definition has the same geometry.",
-        ),
+        option(_CONVERSION, "--prototxt FILE", "Also check that this net definition has the same geometry."),
     ] = None,
     classes: Annotated[
         Path | None,
-        typer.Option(
-            "--classes", metavar="FILE", rich_help_panel=_CONVERSION,
-            help="Class names, one a line. Default: VOC's names for 21 classes.",
-        ),
+        option(_CONVERSION, "--classes FILE", "Class names, one a line. Default: VOC's names for 21 classes."),
     ] = None,
     seed: Annotated[
         int,
-        typer.Option(
-            "--seed", metavar="N", min=0, rich_help_panel=_CONVERSION,
-            help="Seed for the layers that MODEL lacks, and for the choice of filters.",
-        ),
+        option(_CONVERSION, "--seed N", "Seed for the layers that MODEL lacks, and for the choice of filters.", min=0),
     ] = 0,
-    inspect: Annotated[
-        bool, typer.Option("--inspect", help="Only show what MODEL contains.", rich_help_panel=_CONVERSION)
-    ] = False,
+    inspect: Annotated[bool, option(_CONVERSION, "--inspect", "Only show what MODEL contains.")] = False,
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out", metavar="FILE.keras", rich_help_panel="Output",
-            help="File to write. Default: MODEL's name with .keras, in this folder.",
-        ),
+        option("Output", "--out FILE.keras", "File to write. Default: MODEL's name with .keras, in this folder."),
     ] = None,
     overwrite: OverwriteOption = False,
     *,
     console: Console,
-) -> None:  # fmt: skip
+) -> None:
     """Convert weights of Caffe, TensorFlow 1, PyTorch or Keras.
 
     Writes a model file that plain Keras opens too. Every weight is read back and compared.

@@ -8,22 +8,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
-import typer
-
 from deeplabctl.cli.console import Console, usage_errors
 from deeplabctl.cli.options import (
     CrfAdaptiveOption,
+    CrfOptions,
     CrfParamsOption,
-    EngineOption,
     EvaluationDataOption,
-    FlipOption,
     LimitOption,
     OverwriteOption,
-    PadOption,
-    PrecisionOption,
-    ScalesOption,
-    TileOption,
+    PredictionOptions,
     WeightsOption,
+    option,
 )
 
 if TYPE_CHECKING:
@@ -45,64 +40,45 @@ _TABLE = "crf-search.csv"
 
 
 def crf_search(
+    *,
     data: EvaluationDataOption = None,
     split: Annotated[
         str,
-        typer.Option(
-            "--split",
-            metavar="NAME",
-            help="Images to search on: a list in ImageSets/Segmentation, without .txt. Not one that you report scores "
-            "for.",
-            rich_help_panel="Data",
+        option(
+            "Data",
+            "--split NAME",
+            "Images to search on: a list in ImageSets/Segmentation, without .txt. Not one that you report scores for.",
         ),
     ] = "train",
     limit: LimitOption = None,
     images: Annotated[
-        int,
-        typer.Option(
-            "--images",
-            metavar="N",
-            min=1,
-            help="Number of images to use, spread evenly over the split.",
-            rich_help_panel="Data",
-        ),
+        int, option("Data", "--images N", "Number of images to use, spread evenly over the split.", min=1)
     ] = 100,
     grid: Annotated[
         list[str] | None,
-        typer.Option(
-            "--grid",
-            metavar="v1|v2|KEY=FIRST:STEP:LAST",
-            help="Values to try: those of the first or the second paper, and changes (also of pos_w and pos_xy_std, "
-            "which the papers fix); may be repeated. Default: v2.",
-            rich_help_panel="Search",
+        option(
+            "Search",
+            "--grid v1|v2|KEY=FIRST:STEP:LAST",
+            "Values to try: those of the first or the second paper, and changes (also of pos_w and "
+            "pos_xy_std, which the papers fix); may be repeated. Default: v2.",
         ),
     ] = None,
     rounds: Annotated[
         int,
-        typer.Option(
-            "--rounds",
-            metavar="N",
+        option(
+            "Search",
+            "--rounds N",
+            "Rounds: each after the first searches around the best values at half the step.",
             min=1,
             max=4,
-            help="Rounds: each after the first searches around the best values at half the step.",
-            rich_help_panel="Search",
         ),
     ] = 2,
     crf_params: CrfParamsOption = None,
     crf_adaptive: CrfAdaptiveOption = False,
     weights: WeightsOption = None,
-    pad: PadOption = None,
-    scales: ScalesOption = None,
-    flip: FlipOption = None,
-    engine: EngineOption = "auto",
-    precision: PrecisionOption = None,
-    tile: TileOption = "auto",
-    out: Annotated[
-        Path,
-        typer.Option("--out", metavar="DIR", help=f"Folder of the table, {_TABLE}.", rich_help_panel="Output"),
-    ] = Path(),
+    prediction: PredictionOptions,
+    out: Annotated[Path, option("Output", "--out DIR", f"Folder of the table, {_TABLE}.")] = Path(),
     overwrite: OverwriteOption = False,
-    *,
     console: Console,
 ) -> None:
     """Search for the dense CRF parameters with the best mIoU.
@@ -114,7 +90,7 @@ def crf_search(
     from deeplabctl.crf.search_grid import parse_grid
     from deeplabctl.evaluation.network import EvaluationRequest
 
-    settings = read_settings(pad, scales, flip, True, crf_adaptive, crf_params, engine, precision, tile)
+    settings = read_settings(prediction, CrfOptions(True, crf_adaptive, crf_params))
     with usage_errors("--grid"):
         values = parse_grid(grid or [])
     request = EvaluationRequest(weights, data, split, limit, settings)
@@ -185,9 +161,9 @@ def _evaluation(request: EvaluationRequest, weights: Path, table: Path) -> str:
     if (flip := asked.get("flip")) is not None:
         words.append("--flip" if flip else "--no-flip")
     options = ("engine", asked.get("engine")), ("precision", asked.get("precision")), ("tile", asked.get("tile"))
-    for option, value in options:
+    for name, value in options:
         if value not in (None, "auto"):
-            words += [f"--{option}", str(value)]
+            words += [f"--{name}", str(value)]
     if asked.get("crf_adaptive"):
         words.append("--crf-adaptive")
     return shlex.join([*words, "--crf-params", str(table)])

@@ -13,19 +13,13 @@ import typer
 from deeplabctl.cli.console import Console, print_error
 from deeplabctl.cli.formatting import percent, score_table
 from deeplabctl.cli.options import (
-    CrfAdaptiveOption,
-    CrfOption,
-    CrfParamsOption,
-    EngineOption,
+    CrfOptions,
     EvaluationDataOption,
-    FlipOption,
     LimitOption,
     OverwriteOption,
-    PadOption,
-    PrecisionOption,
-    ScalesOption,
-    TileOption,
+    PredictionOptions,
     WeightsOption,
+    option,
 )
 
 if TYPE_CHECKING:
@@ -59,28 +53,16 @@ def _name_new_command(used: bool) -> None:
 
 
 def evaluate(
+    *,
     context: typer.Context,
     data: EvaluationDataOption = None,
     split: Annotated[
-        str,
-        typer.Option(
-            "--split",
-            metavar="NAME",
-            help="Images to score: a list in ImageSets/Segmentation, without .txt.",
-            rich_help_panel="Data",
-        ),
+        str, option("Data", "--split NAME", "Images to score: a list in ImageSets/Segmentation, without .txt.")
     ] = "val",
     limit: LimitOption = None,
     weights: WeightsOption = None,
-    pad: PadOption = None,
-    scales: ScalesOption = None,
-    flip: FlipOption = None,
-    engine: EngineOption = "auto",
-    precision: PrecisionOption = None,
-    tile: TileOption = "auto",
-    crf: CrfOption = False,
-    crf_adaptive: CrfAdaptiveOption = False,
-    crf_params: CrfParamsOption = None,
+    prediction: PredictionOptions,
+    crf: CrfOptions,
     crf_search: Annotated[
         bool,
         typer.Option(
@@ -95,41 +77,24 @@ def evaluate(
     ] = False,
     pred_dir: Annotated[
         Path | None,
-        typer.Option(
-            "--pred-dir",
-            metavar="DIR",
-            help="Score the masks <id>.png in this folder instead of a network. Needs --data.",
-            rich_help_panel="Masks of another program",
+        option(
+            "Masks of another program",
+            "--pred-dir DIR",
+            "Score the masks <id>.png in this folder instead of a network. Needs --data.",
         ),
     ] = None,
     allow_missing: Annotated[
-        bool,
-        typer.Option(
-            "--allow-missing",
-            help="Leave out masks that are missing or faulty.",
-            rich_help_panel="Masks of another program",
-        ),
+        bool, option("Masks of another program", "--allow-missing", "Leave out masks that are missing or faulty.")
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out",
-            metavar="DIR",
-            help="Write report.html, scores.json, CSV tables and the confusion matrix.",
-            rich_help_panel="Output",
-        ),
+        option("Output", "--out DIR", "Write report.html, scores.json, CSV tables and the confusion matrix."),
     ] = None,
     voc_zip: Annotated[
         Path | None,
-        typer.Option(
-            "--voc-zip",
-            metavar="FILE",
-            help="Write the predictions as the VOC evaluation server takes them.",
-            rich_help_panel="Output",
-        ),
+        option("Output", "--voc-zip FILE", "Write the predictions as the VOC evaluation server takes them."),
     ] = None,
     overwrite: OverwriteOption = False,
-    *,
     console: Console,
 ) -> None:
     """Score a network, or the masks of another program.
@@ -145,7 +110,7 @@ def evaluate(
         if source is not None and source.name == "COMMANDLINE":
             text = "needs --pred-dir" if pred_dir is None else "has no effect with --pred-dir"
             raise typer.BadParameter(text, param_hint=f"--{name.replace('_', '-')}")
-    settings = read_settings(pad, scales, flip, crf, crf_adaptive, crf_params, engine, precision, tile)
+    settings = read_settings(prediction, crf)
     request = EvaluationRequest(weights, data, split, limit, settings)
     default_data = os.environ.get("DEEPLABCTL_DATA")
     labels = data or default_data

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from deeplabctl.cli.console import Console, usage_errors
-from deeplabctl.cli.options import FlipOption, OverwriteOption, ScalesOption
+from deeplabctl.cli.options import FlipOption, OverwriteOption, ScalesOption, option
 
 if TYPE_CHECKING:
     from deeplabctl.export.exporter import ExportedModel, ExportPlan
@@ -40,64 +40,53 @@ def export(
     ] = None,
     to: Annotated[
         Format | None,
-        typer.Option(
-            "--to",
-            help="Format: a TensorFlow SavedModel (a folder), ONNX, or TFLite, which LiteRT runs.",
-            rich_help_panel="Export",
-        ),
+        option("Export", "--to", "Format: a TensorFlow SavedModel (a folder), ONNX, or TFLite, which LiteRT runs."),
     ] = None,
-    float16: Annotated[
-        bool,
-        typer.Option("--float16", help="Store the weights as float16: half the size.", rich_help_panel="Export"),
-    ] = False,
+    float16: Annotated[bool, option("Export", "--float16", "Store the weights as float16: half the size.")] = False,
     int8: Annotated[
         bool,
-        typer.Option(
+        option(
+            "Export",
             "--int8",
-            help="Store and compute in int8, calibrated on images: a quarter of the size. Not for SavedModel.",
-            rich_help_panel="Export",
+            "Store and compute in int8, calibrated on images: a quarter of the size. Not for SavedModel.",
         ),
     ] = False,
     calibrate: Annotated[
         str | None,
-        typer.Option(
-            "--calibrate",
-            metavar="DATA|DIR",
-            help="Images for --int8: a data set, of which the training split is used, or a folder. Default: what the "
-            "weights were trained on.",
-            rich_help_panel="Export",
+        option(
+            "Export",
+            "--calibrate DATA|DIR",
+            "Images for --int8: a data set, of which the training split is used, or a folder. Default: what "
+            "the weights were trained on.",
         ),
     ] = None,
     scales: ScalesOption = None,
     flip: FlipOption = None,
     images: Annotated[
         str | None,
-        typer.Option(
-            "--images",
-            metavar="DATA|DIR",
-            help="Images to compare the export with the network on: a data set, of which val is used, or a folder. "
+        option(
+            "Comparison",
+            "--images DATA|DIR",
+            "Images to compare the export with the network on: a data set, of which val is used, or a folder. "
             "Default: the data set that the weights were trained on, else the built-in one.",
-            rich_help_panel="Comparison",
         ),
     ] = None,
     least_agreement: Annotated[
         float | None,
-        typer.Option(
-            "--least-agreement",
-            metavar="SHARE",
+        option(
+            "Comparison",
+            "--least-agreement SHARE",
+            "Share of the labels that must be the network's. Default: 0.9999, with float16 0.999, with int8 0.99.",
             min=0,
             max=1,
-            help="Share of the labels that must be the network's. Default: 0.9999, with float16 0.999, with int8 0.99.",
-            rich_help_panel="Comparison",
         ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out",
-            metavar="PATH",
-            help="File or, for a SavedModel, folder to write. Default: the name of the weights, in this folder.",
-            rich_help_panel="Output",
+        option(
+            "Output",
+            "--out PATH",
+            "File or, for a SavedModel, folder to write. Default: the name of the weights, in this folder.",
         ),
     ] = None,
     overwrite: OverwriteOption = False,

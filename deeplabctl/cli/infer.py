@@ -15,20 +15,7 @@ import typer
 
 from deeplabctl.cli.console import Console, print_error
 from deeplabctl.cli.formatting import with_options
-from deeplabctl.cli.options import (
-    PAD_HELP,
-    CrfAdaptiveOption,
-    CrfOption,
-    CrfParamsOption,
-    EngineOption,
-    FlipOption,
-    OverwriteOption,
-    Pad,
-    PrecisionOption,
-    ScalesOption,
-    TileOption,
-    WeightsOption,
-)
+from deeplabctl.cli.options import CrfOptions, ImageOptions, OverwriteOption, WeightsOption, option
 from deeplabctl.errors import DeepLabError
 
 if TYPE_CHECKING:
@@ -72,23 +59,21 @@ def _checked_address(address: str | None) -> str | None:
 
 RayOption = Annotated[
     str | None,
-    typer.Option(
-        "--ray",
-        metavar="[ADDRESS]",
+    option(
+        "Cluster",
+        "--ray [ADDRESS]",
+        "Spread the images over a Ray cluster: auto, HOST:PORT or ray://HOST:PORT; local starts Ray on "
+        "this machine. Without an address: $RAY_ADDRESS, else local.",
         callback=_checked_address,
-        help="Spread the images over a Ray cluster: auto, HOST:PORT or ray://HOST:PORT; local starts Ray on this "
-        "machine. Without an address: $RAY_ADDRESS, else local.",
-        rich_help_panel="Cluster",
     ),
 ]
 RayWorkersOption = Annotated[
     int | None,
-    typer.Option(
-        "--ray-workers",
-        metavar="N",
+    option(
+        "Cluster",
+        "--ray-workers N",
+        "Networks in the cluster, which divide its CPUs. Default: one for each machine, or for each GPU.",
         min=1,
-        help="Networks in the cluster, which divide its CPUs. Default: one for each machine, or for each GPU.",
-        rich_help_panel="Cluster",
     ),
 ]
 
@@ -104,6 +89,7 @@ class Format(StrEnum):
 
 
 def infer(
+    *,
     inputs: Annotated[
         list[str],
         typer.Argument(
@@ -113,53 +99,37 @@ def infer(
         ),
     ],
     weights: WeightsOption = None,
-    pad: Annotated[Pad, typer.Option("--pad", help=PAD_HELP, rich_help_panel="Prediction")] = "tight",
-    scales: ScalesOption = None,
-    flip: FlipOption = None,
-    engine: EngineOption = "auto",
-    precision: PrecisionOption = None,
-    tile: TileOption = "auto",
+    prediction: ImageOptions,
     batch_size: Annotated[
         int | None,
-        typer.Option(
-            "--batch-size",
+        option(
+            "Prediction",
+            "--batch-size N",
+            "Images of equal size that TensorFlow computes together. Default: 8 on GPUs, else 1.",
             min=1,
-            metavar="N",
-            help="Images of equal size that TensorFlow computes together. Default: 8 on GPUs, else 1.",
-            rich_help_panel="Prediction",
         ),
     ] = None,
-    crf: CrfOption = False,
-    crf_adaptive: CrfAdaptiveOption = False,
-    crf_params: CrfParamsOption = None,
-    out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Folder for the results.", rich_help_panel="Output")
-    ] = Path("masks"),
+    crf: CrfOptions,
+    out: Annotated[Path, option("Output", "--out DIR", "Folder for the results.")] = Path("masks"),
     formats: Annotated[
         list[Format],
-        typer.Option(
-            "--format",
-            metavar="mask|scores|labelme|json|coco",
-            help="What to write, repeatable: mask (PNG), scores (npz) and labelme (outlines) for each image; json "
+        option(
+            "Output",
+            "--format mask|scores|labelme|json|coco",
+            "What to write, repeatable: mask (PNG), scores (npz) and labelme (outlines) for each image; json "
             "(areas, a line for each image) and coco (annotations) for all.",
-            rich_help_panel="Output",
         ),
     ] = [Format.mask],  # noqa: B006 - typer only reads it
-    overlay: Annotated[
-        bool, typer.Option("--overlay", help="Also draw the classes over each image.", rich_help_panel="Output")
-    ] = False,
+    overlay: Annotated[bool, option("Output", "--overlay", "Also draw the classes over each image.")] = False,
     contact_sheet: Annotated[
-        bool,
-        typer.Option("--contact-sheet", help="Also make a page of all results, index.html.", rich_help_panel="Output"),
+        bool, option("Output", "--contact-sheet", "Also make a page of all results, index.html.")
     ] = False,
     skip_existing: Annotated[
-        bool,
-        typer.Option("--skip-existing", help="Skip images whose files are all there.", rich_help_panel="Output"),
+        bool, option("Output", "--skip-existing", "Skip images whose files are all there.")
     ] = False,
     overwrite: OverwriteOption = False,
     ray: RayOption = None,
     ray_workers: RayWorkersOption = None,
-    *,
     console: Console,
 ) -> None:
     """Segment images and videos.
@@ -168,7 +138,7 @@ def infer(
     """
     from deeplabctl.cli.prediction_options import read_settings
 
-    request = read_settings(pad, scales, flip, crf, crf_adaptive, crf_params, engine, precision, tile)
+    request = read_settings(prediction, crf)
     _check_together(formats, skip_existing, overwrite, contact_sheet)
     if "-" in inputs:
         _check_stdin(inputs, {"--json": console.json, "--overlay": overlay, "--contact-sheet": contact_sheet,

@@ -7,45 +7,35 @@ from typing import TYPE_CHECKING
 import typer
 
 from deeplabctl.cli.console import usage_errors
+from deeplabctl.cli.options import CrfOptions, PredictionOptions
 
 if TYPE_CHECKING:
-    from deeplabctl.network.keras_model import Precision
     from deeplabctl.prediction.segmenter import Segmenter
-    from deeplabctl.prediction.settings import EngineName, Pad, PredictionSettings, SettingsRequest
+    from deeplabctl.prediction.settings import PredictionSettings, SettingsRequest
     from deeplabctl.reporting import Reporter
     from deeplabctl.weights.fitting import ExportedNetwork, Network
 
 
-def read_settings(
-    pad: Pad | None,
-    scales: str | None,
-    flip: bool | None,
-    crf: bool,
-    crf_adaptive: bool,
-    crf_params: str | None,
-    engine: EngineName,
-    precision: Precision | None = None,
-    tile: str = "auto",
-) -> SettingsRequest:
+def read_settings(options: PredictionOptions, crf: CrfOptions) -> SettingsRequest:
     """Return what the options ask for; a usage error if one cannot be read."""
     from deeplabctl.crf.params import CrfParams
     from deeplabctl.prediction.engines import ENGINES
     from deeplabctl.prediction.settings import SettingsRequest, parse_crf_params, parse_scales, parse_tile
 
-    chosen = next((each for each in ENGINES if each.name == engine), None)
-    if chosen is not None and precision is not None and precision not in chosen.precisions:
+    chosen = next((each for each in ENGINES if each.name == options.engine), None)
+    if chosen is not None and options.precision is not None and options.precision not in chosen.precisions:
         formats = " and ".join(chosen.precisions)
-        raise typer.BadParameter(f"the engine {engine} computes in {formats} only", param_hint="--precision")
+        raise typer.BadParameter(f"the engine {options.engine} computes in {formats} only", param_hint="--precision")
     with usage_errors("--scales"):
-        scale_list = None if scales is None else parse_scales(scales)
+        scale_list = None if options.scales is None else parse_scales(options.scales)
     with usage_errors("--tile"):
-        tile_side = parse_tile(tile)
-    if crf_params:
+        tile_side = parse_tile(options.tile)
+    if crf.crf_params:
         with usage_errors("--crf-params"):
-            parse_crf_params(crf_params, CrfParams())
+            parse_crf_params(crf.crf_params, CrfParams())
     return SettingsRequest(
-        pad=pad, scales=scale_list, flip=flip, crf=crf_params or crf or None, crf_adaptive=crf_adaptive,
-        precision=precision, engine=engine, tile=tile_side,
+        pad=options.pad, scales=scale_list, flip=options.flip, crf=crf.crf_params or crf.crf or None,
+        crf_adaptive=crf.crf_adaptive, precision=options.precision, engine=options.engine, tile=tile_side,
     )  # fmt: skip
 
 

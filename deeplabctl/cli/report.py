@@ -9,7 +9,7 @@ import typer
 
 from deeplabctl.cli.console import Console
 from deeplabctl.cli.formatting import percent
-from deeplabctl.cli.options import OverwriteOption
+from deeplabctl.cli.options import OverwriteOption, option
 
 if TYPE_CHECKING:
     from deeplabctl.reports.run_records import RunResults
@@ -27,12 +27,9 @@ Examples
 def report(
     context: typer.Context,
     runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run directory, or several to compare.")],
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out", metavar="DIR", help="Folder for the comparison of several runs.", rich_help_panel="Output"
-        ),
-    ] = Path("comparison"),
+    out: Annotated[Path, option("Output", "--out DIR", "Folder for the comparison of several runs.")] = Path(
+        "comparison"
+    ),
     overwrite: OverwriteOption = False,
     *,
     console: Console,

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from deeplabctl.cli.console import Console
 from deeplabctl.cli.options import (
-    PAD_HELP,
-    CrfAdaptiveOption,
-    CrfOption,
-    CrfParamsOption,
+    CrfOptions,
     EngineOption,
     FlipOption,
-    Pad,
+    PadOption,
+    PredictionOptions,
     ScalesOption,
     WeightsOption,
+    option,
 )
 from deeplabctl.errors import DeepLabError
 
@@ -48,45 +46,34 @@ def serve(
     weights: WeightsOption = None,
     host: Annotated[
         str,
-        typer.Option("--host", metavar="ADDRESS", help="Address to listen on.", rich_help_panel="Address"),
+        option("Address", "--host ADDRESS", "Address to listen on."),
     ] = "127.0.0.1",
     port: Annotated[
         int,
-        typer.Option(
-            "--port", metavar="N", min=0, max=65535, help="Port to listen on; 0 chooses a free one.",
-            rich_help_panel="Address",
-        ),
+        option("Address", "--port N", "Port to listen on; 0 chooses a free one.", min=0, max=65535),
     ] = 8000,
-    pad: Annotated[Pad, typer.Option("--pad", help=PAD_HELP, rich_help_panel="Prediction")] = "tight",
+    pad: PadOption = "tight",
     scales: ScalesOption = None,
     flip: FlipOption = None,
     engine: EngineOption = "auto",
-    crf: CrfOption = False,
-    crf_adaptive: CrfAdaptiveOption = False,
-    crf_params: CrfParamsOption = None,
+    crf: CrfOptions,
     max_pixels: Annotated[
-        int, typer.Option("--max-pixels", metavar="N", min=1, help="Pixels of an image.", rich_help_panel=_LIMITS)
+        int, option(_LIMITS, "--max-pixels N", "Pixels of an image.", min=1)
     ] = 4_000_000,
     max_body: Annotated[
-        float, typer.Option("--max-body", metavar="MIB", min=0.001, help="Size of a request.", rich_help_panel=_LIMITS)
+        float, option(_LIMITS, "--max-body MIB", "Size of a request.", min=0.001)
     ] = 20,
     queue: Annotated[
         int,
-        typer.Option(
-            "--queue", metavar="N", min=1, help="Requests that upload, wait or run at the same time.",
-            rich_help_panel=_LIMITS,
-        ),
+        option(_LIMITS, "--queue N", "Requests that upload, wait or run at the same time.", min=1),
     ] = 16,
     timeout: Annotated[
         float,
-        typer.Option(
-            "--timeout", metavar="SECONDS", min=1, help="Time for a request to arrive, and for its turn to come.",
-            rich_help_panel=_LIMITS,
-        ),
+        option(_LIMITS, "--timeout SECONDS", "Time for a request to arrive, and for its turn to come.", min=1),
     ] = 60,
     connections: Annotated[
         int,
-        typer.Option("--connections", metavar="N", min=1, help="Simultaneous connections.", rich_help_panel=_LIMITS),
+        option(_LIMITS, "--connections N", "Simultaneous connections.", min=1),
     ] = 256,
     console: Console,
 ) -> None:  # fmt: skip
@@ -100,7 +87,7 @@ def serve(
     from deeplabctl.weights.fitting import open_network
     from deeplabctl.weights.locating import find_weights
 
-    request = read_settings(pad, scales, flip, True, crf_adaptive, crf_params, engine)
+    request = read_settings(PredictionOptions(pad, scales, flip, engine), replace(crf, crf=True))
     _check_packages()
     from deeplabctl.serve import server
     from deeplabctl.serve.application import build_application
@@ -112,7 +99,7 @@ def serve(
     network = open_network(path)
     settings = resolve(request, network.info)
     with console.reporter() as report:
-        service = _load(network, settings, limits, path, crf or crf_adaptive or crf_params is not None, report)
+        service = _load(network, settings, limits, path, crf != CrfOptions(), report)
         if server.is_public(bound):
             report(Note("other machines can reach this address; there is neither a login nor TLS", warning=True))
     server.run(build_application(service), bound, limits, lambda: _announce(console, bound, service))

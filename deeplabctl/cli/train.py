@@ -9,7 +9,7 @@ import sys
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,7 +17,7 @@ from deeplabctl import recipes
 from deeplabctl.cli.console import Console
 from deeplabctl.cli.formatting import describe, duration, percent, score_table
 from deeplabctl.cli.multi_worker import Worker, is_worker_process, limited_wait, run_worker, worker_from_environment
-from deeplabctl.cli.options import Precision, Strategy
+from deeplabctl.cli.options import Precision, Strategy, option
 from deeplabctl.errors import RunError
 
 if TYPE_CHECKING:
@@ -39,19 +39,13 @@ Examples
 """
 
 
-def _option(panel: str, name: str, text: str) -> Any:
-    """Return an option of a panel of the help; ``name`` is "--name METAVAR"."""
-    name, _, metavar = name.partition(" ")
-    return typer.Option(name, metavar=metavar or None, help=text, rich_help_panel=panel)
-
-
 @dataclass(frozen=True)
 class TrainingOptions:
     """Hold the options of a training, by the names of `TrainingRequest`."""
 
     data: Annotated[
         str | None,
-        _option(
+        option(
             "Data",
             "--data DIR|shapes",
             "Data set in VOC layout, or shapes, the built-in one. Default: $DEEPLABCTL_DATA, else "
@@ -60,7 +54,7 @@ class TrainingOptions:
     ] = None
     crop_size: Annotated[
         int | None,
-        _option(
+        option(
             "Data",
             "--crop-size N",
             "Side of the training crops, a multiple of 8 plus 1, as 321. Default: the recipe's.",
@@ -68,18 +62,18 @@ class TrainingOptions:
     ] = None
     init: Annotated[
         str | None,
-        _option(
+        option(
             "Network",
             "--init FILE|RUN|imagenet|random",
             "Weights to start from. Default: random for shapes, else imagenet.",
         ),
     ] = None
     width: Annotated[
-        float | None, _option("Network", "--width X", "Number of channels relative to the papers' network (1.0).")
+        float | None, option("Network", "--width X", "Number of channels relative to the papers' network (1.0).")
     ] = None
     recipe: Annotated[
         str | None,
-        _option(
+        option(
             "Training",
             "--recipe NAME|FILE.toml",
             f"Settings of the training: {', '.join(recipes.names())}, or a file. "
@@ -88,29 +82,29 @@ class TrainingOptions:
     ] = None
     settings: Annotated[
         list[str] | None,
-        _option("Training", "--set KEY=VALUE", "Change a setting of the recipe, as solver.power=0.9; may be repeated."),
+        option("Training", "--set KEY=VALUE", "Change a setting of the recipe, as solver.power=0.9; may be repeated."),
     ] = None
-    steps: Annotated[int | None, _option("Training", "--steps N", "Number of steps.")] = None
+    steps: Annotated[int | None, option("Training", "--steps N", "Number of steps.")] = None
     time: Annotated[
         str | None,
-        _option(
+        option(
             "Training",
             "--time TIME",
             "How long the training may take here, as 45m or 1h30m: sets the number of steps, after timing some.",
         ),
     ] = None
-    batch_size: Annotated[int | None, _option("Training", "--batch-size N", "Images in a batch.")] = None
+    batch_size: Annotated[int | None, option("Training", "--batch-size N", "Images in a batch.")] = None
     accumulate: Annotated[
         int | None,
-        _option("Training", "--accumulate N", "Batches in a step: the gradients of one large batch, in less memory."),
+        option("Training", "--accumulate N", "Batches in a step: the gradients of one large batch, in less memory."),
     ] = None
-    learning_rate: Annotated[float | None, _option("Training", "--learning-rate X", "Base learning rate.")] = None
+    learning_rate: Annotated[float | None, option("Training", "--learning-rate X", "Base learning rate.")] = None
     seed: Annotated[
-        int | None, _option("Training", "--seed N", "Seed of the random numbers: the same seed gives the same weights.")
+        int | None, option("Training", "--seed N", "Seed of the random numbers: the same seed gives the same weights.")
     ] = None
     precision: Annotated[
         Precision | None,
-        _option(
+        option(
             "Hardware",
             "--precision",
             "Number format of the forward and backward pass. Default: auto, the fastest on this machine.",
@@ -118,7 +112,7 @@ class TrainingOptions:
     ] = None
     strategy: Annotated[
         Strategy | None,
-        _option(
+        option(
             "Hardware",
             "--strategy",
             "Devices to train on. Default: auto, all GPUs of this machine, and all machines in $TF_CONFIG.",
@@ -126,13 +120,11 @@ class TrainingOptions:
     ] = None
     run_dir: Annotated[
         Path | None,
-        _option(
-            "Output", "--run-dir DIR", "Folder for this run's results, new or empty. Default: a new one in ./runs."
-        ),
+        option("Output", "--run-dir DIR", "Folder for this run's results, new or empty. Default: a new one in ./runs."),
     ] = None
-    resume: Annotated[
-        str | None, _option("Output", "--resume RUN|last", "Continue a run from its last checkpoint.")
-    ] = None
+    resume: Annotated[str | None, option("Output", "--resume RUN|last", "Continue a run from its last checkpoint.")] = (
+        None
+    )
 
 
 def train(options: TrainingOptions, console: Console) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from deeplabctl.cli.console import Console, print_error
 from deeplabctl.cli.formatting import with_options
-from deeplabctl.cli.options import OverwriteOption
+from deeplabctl.cli.options import OverwriteOption, option
 
 if TYPE_CHECKING:
     from deeplabctl.data.convert import Conversion
@@ -49,78 +49,46 @@ def convert(
     ],
     *,
     images: Annotated[
-        Path | None,
-        typer.Option(
-            "--images",
-            metavar="DIR",
-            help="Folder of the images. Default: found from the annotations.",
-            rich_help_panel="Source",
-        ),
+        Path | None, option("Source", "--images DIR", "Folder of the images. Default: found from the annotations.")
     ] = None,
     form: Annotated[
-        FormatName,
-        typer.Option("--format", help="What SOURCE is; auto recognises it by its content.", rich_help_panel="Source"),
+        FormatName, option("Source", "--format", "What SOURCE is; auto recognises it by its content.")
     ] = "auto",
     mask_suffix: Annotated[
-        str,
-        typer.Option(
-            "--mask-suffix",
-            metavar="TEXT",
-            help="Ending of a mask's name after its image's name, as _mask.",
-            rich_help_panel="Source",
-        ),
+        str, option("Source", "--mask-suffix TEXT", "Ending of a mask's name after its image's name, as _mask.")
     ] = "",
     classes: Annotated[
         str | None,
-        typer.Option(
-            "--classes",
-            metavar="FILE|NAMES",
-            help="Class names in the order of their ids: a file with one name per line, a,b,c or voc.",
-            rich_help_panel="Classes",
+        option(
+            "Classes",
+            "--classes FILE|NAMES",
+            "Class names in the order of their ids: a file with one name per line, a,b,c or voc.",
         ),
     ] = None,
     palette: Annotated[
         Path | None,
-        typer.Option(
-            "--palette",
-            metavar="FILE",
-            help="Names and colours of the classes in masks, one per line: road 128 64 128, road #804080, or road 7 "
-            "for a grey level.",
-            rich_help_panel="Classes",
+        option(
+            "Classes",
+            "--palette FILE",
+            "Names and colours of the classes in masks, one per line: road 128 64 128, road #804080, or road "
+            "7 for a grey level.",
         ),
     ] = None,
     outside: Annotated[
-        Literal["background", "void"],
-        typer.Option("--outside", help="What pixels outside of all outlines become.", rich_help_panel="Classes"),
+        Literal["background", "void"], option("Classes", "--outside", "What pixels outside of all outlines become.")
     ] = "background",
     unknown: Annotated[
-        Literal["error", "void"],
-        typer.Option(
-            "--unknown", help="What to do with colours that are not in the palette.", rich_help_panel="Classes"
-        ),
+        Literal["error", "void"], option("Classes", "--unknown", "What to do with colours that are not in the palette.")
     ] = "error",
-    val: Annotated[
-        float,
-        typer.Option("--val", min=0.0, max=0.9, help="Share of the images for validation.", rich_help_panel="Splits"),
-    ] = 0.2,
+    val: Annotated[float, option("Splits", "--val", "Share of the images for validation.", min=0.0, max=0.9)] = 0.2,
     val_source: Annotated[
         Path | None,
-        typer.Option(
-            "--val-source",
-            metavar="SOURCE",
-            help="Annotations of the same kind for validation, instead of a share.",
-            rich_help_panel="Splits",
-        ),
+        option("Splits", "--val-source SOURCE", "Annotations of the same kind for validation, instead of a share."),
     ] = None,
     seed: Annotated[
-        int,
-        typer.Option(
-            "--seed", min=0, help="Different seeds choose different images for validation.", rich_help_panel="Splits"
-        ),
+        int, option("Splits", "--seed", "Different seeds choose different images for validation.", min=0)
     ] = 0,
-    out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Folder to make, in VOC layout.", rich_help_panel="Output")
-    ],
+    out: Annotated[Path, option("Output", "--out DIR", "Folder to make, in VOC layout.")],
     overwrite: OverwriteOption = False,
     console: Console,
 ) -> None:
@@ -195,47 +163,20 @@ def _document(out: Path, written: Conversion) -> dict[str, Any]:
 def prepare_voc(
     voc: Annotated[
         Path | None,
-        typer.Option(
-            "--voc",
-            metavar="TAR|DIR",
-            help="VOCtrainval_11-May-2012.tar, or the folder to which it was unpacked.",
-            rich_help_panel="Source",
-        ),
+        option("Source", "--voc TAR|DIR", "VOCtrainval_11-May-2012.tar, or the folder to which it was unpacked."),
     ] = None,
     sbd: Annotated[
-        Path | None,
-        typer.Option(
-            "--sbd",
-            metavar="TGZ|DIR",
-            help="SBD's benchmark.tgz, or the folder to which it was unpacked.",
-            rich_help_panel="Source",
-        ),
+        Path | None, option("Source", "--sbd TGZ|DIR", "SBD's benchmark.tgz, or the folder to which it was unpacked.")
     ] = None,
     download: Annotated[
-        bool,
-        typer.Option(
-            "--download",
-            help="Download a missing archive (2.0 and 1.4 GB), and check its md5.",
-            rich_help_panel="Source",
-        ),
+        bool, option("Source", "--download", "Download a missing archive (2.0 and 1.4 GB), and check its md5.")
     ] = False,
     any_counts: Annotated[
-        bool,
-        typer.Option(
-            "--any-counts",
-            help="Continue if the lists' lengths differ from the papers'.",
-            rich_help_panel="Source",
-        ),
+        bool, option("Source", "--any-counts", "Continue if the lists' lengths differ from the papers'.")
     ] = False,
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out",
-            metavar="DIR",
-            help="Folder to make, or VOC's unpacked folder to complete.",
-            rich_help_panel="Output",
-        ),
-    ] = Path("VOCdevkit", "VOC2012"),
+    out: Annotated[Path, option("Output", "--out DIR", "Folder to make, or VOC's unpacked folder to complete.")] = Path(
+        "VOCdevkit", "VOC2012"
+    ),
     overwrite: OverwriteOption = False,
     *,
     console: Console,
@@ -277,11 +218,9 @@ def prepare_voc(
 
 def shapes(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make.")],
-    train: Annotated[int, typer.Option("--train", min=1, help="Training images.", rich_help_panel="Images")] = 240,
-    val: Annotated[int, typer.Option("--val", min=1, help="Validation images.", rich_help_panel="Images")] = 60,
-    seed: Annotated[
-        int, typer.Option("--seed", min=0, help="Different seeds draw different images.", rich_help_panel="Images")
-    ] = 0,
+    train: Annotated[int, option("Images", "--train", "Training images.", min=1)] = 240,
+    val: Annotated[int, option("Images", "--val", "Validation images.", min=1)] = 60,
+    seed: Annotated[int, option("Images", "--seed", "Different seeds draw different images.", min=0)] = 0,
     overwrite: OverwriteOption = False,
     *,
     console: Console,

@@ -10,7 +10,7 @@ import typer
 
 from deeplabctl.cli.console import Console, print_error
 from deeplabctl.cli.formatting import with_options
-from deeplabctl.cli.options import OverwriteOption
+from deeplabctl.cli.options import OverwriteOption, option
 
 if TYPE_CHECKING:
     from deeplabctl.data.check import Verdict
@@ -48,12 +48,11 @@ def check(
     data: DataArgument,
     fix: Annotated[
         Path | None,
-        typer.Option(
-            "--fix",
-            metavar="DIR",
-            help="Write a copy of the data set, and fix there what needs no guessing: labels in the palette's colours, "
-            "labels that EXIF turned, line ends of lists. The data set itself is never changed.",
-            rich_help_panel="Output",
+        option(
+            "Output",
+            "--fix DIR",
+            "Write a copy of the data set, and fix there what needs no guessing: labels in the palette's "
+            "colours, labels that EXIF turned, line ends of lists. The data set itself is never changed.",
         ),
     ] = None,
     overwrite: OverwriteOption = False,
@@ -139,17 +138,9 @@ def stats(
     data: DataArgument,
     split: Annotated[
         list[str] | None,
-        typer.Option(
-            "--split",
-            metavar="NAME",
-            help="Split to count; may be repeated. Default: those that train uses.",
-            rich_help_panel="Images",
-        ),
+        option("Images", "--split NAME", "Split to count; may be repeated. Default: those that train uses."),
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="PNG", help="Also draw a chart into this file.", rich_help_panel="Output"),
-    ] = None,
+    out: Annotated[Path | None, option("Output", "--out PNG", "Also draw a chart into this file.")] = None,
     overwrite: OverwriteOption = False,
     *,
     console: Console,
@@ -216,56 +207,28 @@ def _describe(counts: SplitCounts) -> str:
 def preview(
     data: DataArgument,
     split: Annotated[
-        str | None,
-        typer.Option(
-            "--split",
-            metavar="NAME",
-            help="Split to show. Default: the training split.",
-            rich_help_panel="Images",
-        ),
+        str | None, option("Images", "--split NAME", "Split to show. Default: the training split.")
     ] = None,
     count: Annotated[
-        int | None,
-        typer.Option(
-            "--count",
-            min=1,
-            help="Number of images. Default: 12, or 4 with --augmented.",
-            rich_help_panel="Images",
-        ),
+        int | None, option("Images", "--count", "Number of images. Default: 12, or 4 with --augmented.", min=1)
     ] = None,
-    seed: Annotated[
-        int, typer.Option("--seed", min=0, help="Each seed chooses other images.", rich_help_panel="Images")
-    ] = 0,
+    seed: Annotated[int, option("Images", "--seed", "Each seed chooses other images.", min=0)] = 0,
     augmented: Annotated[
-        bool,
-        typer.Option(
-            "--augmented",
-            help="Show four crops of each image as augmentation makes them.",
-            rich_help_panel="Augmentation",
-        ),
+        bool, option("Augmentation", "--augmented", "Show four crops of each image as augmentation makes them.")
     ] = False,
     recipe: Annotated[
         str | None,
-        typer.Option(
-            "--recipe",
-            metavar="NAME|FILE",
-            help="Recipe whose augmentation is shown. Default: as train.",
-            rich_help_panel="Augmentation",
-        ),
+        option("Augmentation", "--recipe NAME|FILE", "Recipe whose augmentation is shown. Default: as train."),
     ] = None,
     changes: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Change a setting of the recipe, as augment.scale=[0.5,1.5]; may be repeated.",
-            rich_help_panel="Augmentation",
+        option(
+            "Augmentation",
+            "--set KEY=VALUE",
+            "Change a setting of the recipe, as augment.scale=[0.5,1.5]; may be repeated.",
         ),
     ] = None,
-    out: Annotated[
-        Path,
-        typer.Option("--out", metavar="PNG", help="File to draw.", rich_help_panel="Output"),
-    ] = Path("preview.png"),
+    out: Annotated[Path, option("Output", "--out PNG", "File to draw.")] = Path("preview.png"),
     overwrite: OverwriteOption = False,
     *,
     console: Console,
