@@ -14,12 +14,11 @@ import os
 import zipfile
 from abc import abstractmethod
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NoReturn
 
 from deeplabctl.caffe.wire import BYTES, VARINT, WireFile
 from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.errors import WeightsError
-from deeplabctl.network import Weights
 from deeplabctl.weights.model_info import INFO_ENTRY, LARGEST_INFO, WORDS, ExportFormat, ModelInfo, damaged, info_entry
 from deeplabctl.weights.weight_file import DAMAGED_ZIP, Beginning, WeightFile
 
@@ -34,11 +33,15 @@ class Export(WeightFile):
 
     format: ClassVar[ExportFormat]
 
-    def _read_weights(self) -> Weights:
+    def _read_weights(self) -> NoReturn:
         raise WeightsError(
             f"weights {self.path}: this {self.words} was exported to be run: eval and infer take it, but it cannot be "
             "converted or trained further; give the weights that it was made of"
         )
+
+    def width(self, architecture: str) -> NoReturn:
+        """Raise WeightsError: no training starts from an export."""
+        self._read_weights()
 
     def _read_info(self) -> ModelInfo:
         """Return the facts, after the graph has been compared with their checksums.
