@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
+import re
 import tomllib
 import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from deeplabctl import recipes
 from deeplabctl.crf.params import CrfParams
 from deeplabctl.data.augmentation import Augment
 from deeplabctl.errors import RecipeError
+from deeplabctl.limits import ABOVE_0, AT_LEAST_0, AT_LEAST_1, AUTO, SHARE, Auto, Limit, beyond_limits, limited
 from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE
-from deeplabctl.recipes.limits import AUTO, LIMITS, MAY_BE_AUTO
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds of a time such as 90s, 45m or 1h30m; 0 for any other text."""
+    parts = re.fullmatch(r"(?:(\d{1,4})h)?(?:(\d{1,5})m)?(?:(\d{1,6})s)?", text.strip())
+    hours, minutes, seconds = (int(part or 0) for part in parts.groups()) if parts else (0, 0, 0)
+    return 3600.0 * hours + 60 * minutes + seconds
 
 
 @dataclass(frozen=True)
@@ -33,10 +42,16 @@ class Data:
 class Model:
     """Choose the network to train."""
 
-    architecture: str = DEFAULT_ARCHITECTURE
-    width: float = 1.0  # multiplies the channels; 1.0 is the paper's net
-    dropout: float = 0.5  # share of fc6's and fc7's units that are dropped
+    architecture: str = limited(DEFAULT_ARCHITECTURE, f"one of {', '.join(ARCHITECTURES)}", ARCHITECTURES.__contains__)
+    width: float = limited(1.0, "a number above 0, at most 4", lambda v: 0 < v <= 4)  # of the paper's channels
+    dropout: float = limited(0.5, *SHARE)  # of fc6's and fc7's units
     init: str = ""  # "random", "imagenet" or a weight file; empty: random for shapes, imagenet otherwise
+
+
+_CLASS_WEIGHTS = Limit(
+    "none, median, sqrt-median, or numbers of at least 0 that are not all 0",
+    lambda v: isinstance(v, str) or (all(0 <= weight < math.inf for weight in v) and sum(v) > 0),
+)
 
 
 @dataclass(frozen=True)
@@ -44,46 +59,47 @@ class Solver:
     """Set the solver; names and formulas are Caffe's."""
 
     optimizer: Literal["sgd", "adam"] = "sgd"
-    learning_rate: float = 1e-3
+    learning_rate: float = limited(1e-3, "a number above 0", ABOVE_0.holds)
     policy: Literal["poly", "step", "fixed"] = "poly"
-    power: float = 0.9
-    gamma: float = 0.1
-    step_size: int = 2000
-    warmup_steps: int = 0
-    momentum: float = 0.9  # of sgd
-    weight_decay: float = 5e-4  # L2, in the gradient, kernels only
-    head_multiplier: float = 10.0  # on the classifier's rate: 10 for its kernel, 20 for its bias
-    new_layer_multiplier: float = 0.0  # instead of it, for every layer that starts random; 0: off
-    gradient_clip: float = 0.0  # largest global norm of the gradient; 0: off
+    power: float = limited(0.9, *AT_LEAST_0)
+    gamma: float = limited(0.1, "a factor above 0, at most 1", lambda v: 0 < v <= 1)
+    step_size: int = limited(2000, *AT_LEAST_1)
+    warmup_steps: int = limited(0, *AT_LEAST_0)
+    momentum: float = limited(0.9, "at least 0 and below 1", SHARE.holds)  # of sgd
+    weight_decay: float = limited(5e-4, *AT_LEAST_0)  # L2, in the gradient, kernels only
+    head_multiplier: float = limited(10.0, *AT_LEAST_0)  # on the classifier's rate: 10 for its kernel, 20 for its bias
+    new_layer_multiplier: float = limited(0.0, *AT_LEAST_0)  # instead of it, for every layer that starts random; 0: off
+    gradient_clip: float = limited(0.0, *AT_LEAST_0)  # largest global norm of the gradient; 0: off
     freeze: tuple[str, ...] = ()  # layers that keep the weights that they were given
-    freeze_steps: int = 0  # train these layers, too, after so many steps; 0: never
-    average: float = 0.0  # validate and save the moving average of the weights, of this decay a step; 0: off
-    batch_size: int = 10
-    accumulate: int = 1  # batches of batch_size in a step
+    freeze_steps: int = limited(0, *AT_LEAST_0)  # train these layers, too, after this many steps; 0: never
+    # Validate and save the moving average of the weights, of this decay a step; 0: off.
+    average: float = limited(0.0, "a decay of at least 0 and below 1", SHARE.holds)
+    batch_size: int = limited(10, *AT_LEAST_1)
+    accumulate: int = limited(1, *AT_LEAST_1)  # batches of batch_size in a step
     normalization: Literal["step", "batch"] = "step"  # divide the loss by the valid pixels of the step, or of each
     # batch in it and by their number: Caffe's iter_size, a mean of means
-    steps: int = 20_000  # "auto": from the number of images
-    class_weights: Literal["none", "median", "sqrt-median"] | tuple[float, ...] = "none"
-    label_stride: int = (
-        8  # of the labels' pixels in the loss; below 8 the logits are upsampled for it, as in prediction
-    )
-    hard_pixels: float = 1.0  # share of the valid pixels that counts in the loss: those with the largest losses
-    patience: int = 0  # stop after this many validations without a better mIoU; 0: never
+    steps: int = limited(20_000, *AT_LEAST_1, auto=True)  # "auto": from the number of images
+    class_weights: Literal["none", "median", "sqrt-median"] | tuple[float, ...] = limited("none", *_CLASS_WEIGHTS)
+    label_stride: int = limited(8, "1, 2, 4 or 8", (1, 2, 4, 8).__contains__)  # in the loss; below 8 upsamples logits
+    # Share of the valid pixels that counts in the loss: those with the largest losses.
+    hard_pixels: float = limited(1.0, "a share above 0, at most 1", lambda v: 0 < v <= 1)
+    patience: int = limited(0, *AT_LEAST_0)  # stop after this many validations without a better mIoU; 0: never
 
 
 @dataclass(frozen=True)
 class Run:
     """Set how the training runs."""
 
-    seed: int = 0
+    seed: int = limited(0, "0 to 2147483647", lambda v: 0 <= v < 2**31)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the forward and backward pass
     engine: Literal["auto", "tensorflow", "numba"] = "auto"  # of validations, and of float32 steps on CPUs
     strategy: Literal["auto", "single", "mirrored", "multi-worker"] = "auto"
-    log_every: int = 20  # steps
-    val_every: int = 1000  # steps; "auto": a tenth of all; with a time, see `validations_within`
-    save_every: int = 500  # steps; "auto": a tenth of all, at most 200
-    preview_every: int = 1000  # steps; "auto": a tenth of all
-    time: str = ""  # how long the training may take, as 45m or 1h30m: sets solver.steps once a step has been timed
+    log_every: int = limited(20, *AT_LEAST_1)  # steps
+    val_every: int = limited(1000, *AT_LEAST_1, auto=True)  # steps; "auto": a tenth; with a time: `validations_within`
+    save_every: int = limited(500, *AT_LEAST_1, auto=True)  # steps; "auto": a tenth of all, at most 200
+    preview_every: int = limited(1000, *AT_LEAST_1, auto=True)  # steps; "auto": a tenth of all
+    # How long the training may take: sets solver.steps once a step has been timed.
+    time: str = limited("", "a time, as 90s, 45m or 1h30m", lambda v: not v or parse_duration(v) > 0)
 
 
 @dataclass(frozen=True)
@@ -91,7 +107,8 @@ class Evaluation:
     """Set how the network is evaluated."""
 
     pad: Literal["auto", "paper", "tight"] = "auto"  # auto: paper (513) for VOC's classes, tight otherwise
-    scales: tuple[float, ...] = ()  # of the image; the largest of the logits counts; empty: the architecture's
+    # Of the image; the largest of the logits counts; empty: the architecture's.
+    scales: tuple[float, ...] = limited((), "numbers above 0, at most 4", lambda v: all(0 < scale <= 4 for scale in v))
     flip: bool = False  # average with the mirrored image's logits
 
 
@@ -122,6 +139,11 @@ class Recipe:
         """Return the value of a setting, by its name "section.key"."""
         section, _, key = name.partition(".")
         return getattr(getattr(self, section), key)
+
+    def auto_settings(self) -> list[str]:
+        """Return the names "section.key" of the settings that are "auto"."""
+        sections = vars(self).items()
+        return [f"{name}.{key}" for name, values in sections for key, v in vars(values).items() if isinstance(v, Auto)]
 
     def with_settings(self, **sections: Mapping[str, Any]) -> Recipe:
         """Return a recipe with some settings changed, by section."""
@@ -160,24 +182,22 @@ def setting_of(name: str, overrides: Iterable[str], options: Mapping[str, object
 def recipe_from_dict(tree: dict[str, Any], where: str) -> Recipe:
     """Build a recipe from nested dictionaries and check it; ``where`` begins every error."""
     recipe = typing.cast(Recipe, _build(Recipe, tree, where, ""))
-    for section, key, holds, expected in LIMITS:
-        value = recipe.setting(f"{section}.{key}")
-        if not holds(value):
-            raise RecipeError(f"{where}: {section}.{key}: expected {expected}, got {value!r}")
-    architecture, crop = recipe.model.architecture, recipe.augment.crop_size
-    step = ARCHITECTURES[architecture].crop_step
-    if crop != AUTO and not ARCHITECTURES[architecture].is_crop_size(crop):
-        scales = ", ".join(f"{scale:g}" for scale in ARCHITECTURES[architecture].scales)
+    for name, section in vars(recipe).items():
+        for wrong in beyond_limits(section):
+            raise RecipeError(f"{where}: {name}.{wrong}")
+    architecture, crop = ARCHITECTURES[recipe.model.architecture], recipe.augment.crop_size
+    if crop != AUTO and not architecture.is_crop_size(crop):
+        step, scales = architecture.crop_step, ", ".join(f"{scale:g}" for scale in architecture.scales)
         raise RecipeError(
             f"{where}: augment.crop_size: expected {step}k + 1 pixels ({10 * step + 1}, ...), so that labels lie on "
-            f"the logits at all scales of {architecture} ({scales}), got {crop}"
+            f"the logits at all scales of {architecture.name} ({scales}), got {crop}"
         )
-    names = [conv.name for conv in ARCHITECTURES[architecture].convolutions]
+    names = [conv.name for conv in architecture.convolutions]
     for layer in recipe.solver.freeze:
         if layer not in names:
             raise RecipeError(
-                f"{where}: solver.freeze: {architecture} has no layer {layer!r}; solver.freeze=[] trains all layers"
-                f"{_guess(layer, names)}"
+                f"{where}: solver.freeze: {architecture.name} has no layer {layer!r}; "
+                f"solver.freeze=[] trains all layers{_guess(layer, names)}"
             )
     return recipe
 
@@ -187,10 +207,9 @@ def write_recipe(recipe: Recipe) -> str:
     import tomli_w
 
     tree = dataclasses.asdict(recipe)
-    for name in MAY_BE_AUTO:
+    for name in recipe.auto_settings():
         section, key = name.split(".")
-        if tree[section][key] == AUTO:
-            tree[section][key] = "auto"
+        tree[section][key] = "auto"
     return tomli_w.dumps(tree)
 
 
@@ -198,7 +217,7 @@ def _build(cls: type, tree: object, where: str, prefix: str) -> object:
     """Build a dataclass from a table; unknown keys and wrong types are errors."""
     if not isinstance(tree, dict):
         raise RecipeError(f"{where}: expected a table [{prefix.rstrip('.')}], got {tree!r}")
-    hints = typing.get_type_hints(cls)
+    hints, facts = get_type_hints(cls), {item.name: item.metadata for item in dataclasses.fields(cls)}
     values = {}
     for key, value in tree.items():
         if key not in hints:
@@ -206,7 +225,7 @@ def _build(cls: type, tree: object, where: str, prefix: str) -> object:
         name = f"{prefix}{key}"
         if dataclasses.is_dataclass(hints[key]):
             values[key] = _build(typing.cast(type, hints[key]), value, where, f"{name}.")
-        elif value == "auto" and name in MAY_BE_AUTO:
+        elif value == "auto" and facts[key].get("auto"):
             values[key] = AUTO
         else:
             values[key] = _value(hints[key], value, f"{where}: {name}")
@@ -215,17 +234,14 @@ def _build(cls: type, tree: object, where: str, prefix: str) -> object:
 
 def _value(hint: Any, value: object, where: str) -> object:
     """Return a value as its type; an integer is accepted for a float, a list for a tuple."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    origin, arguments = get_origin(hint), get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        chosen = next(
-            option for option in arguments if (typing.get_origin(option) is tuple) == isinstance(value, list | tuple)
-        )
+        chosen = next(kind for kind in arguments if (get_origin(kind) is tuple) == isinstance(value, list | tuple))
         return _value(chosen, value, where)
     if origin is Literal:
         if value not in arguments:
-            raise RecipeError(
-                f"{where}: expected one of {', '.join(arguments)}, got {value!r}{_guess(value, arguments)}"
-            )
+            known = ", ".join(arguments)
+            raise RecipeError(f"{where}: expected one of {known}, got {value!r}{_guess(value, arguments)}")
         return value
     if origin is tuple:
         repeated = arguments[-1] is Ellipsis
@@ -233,7 +249,7 @@ def _value(hint: Any, value: object, where: str) -> object:
             raise RecipeError(f"{where}: expected a list{'' if repeated else f' of {len(arguments)}'}, got {value!r}")
         return tuple(_value(arguments[0], item, where) for item in value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return float(str(value))  # beyond the largest float this is inf, as TOML's 1e400 is, and not an OverflowError
     if type(value) is not hint:
         kinds = {int: "an integer", float: "a number", str: "a text in quotes", bool: "true or false"}
         raise RecipeError(f"{where}: expected {kinds[hint]}, got {value!r}")

@@ -29,7 +29,7 @@ ROOMS = [
     ["jit", "vectors"],
     ["render"],
     ["files", "classes"],
-    ["arrays", "errors", "parallel", "reporting"],
+    ["arrays", "errors", "limits", "parallel", "reporting"],
     ["version"],
 ]
 RANK = {name: rank for rank, names in enumerate(reversed(ROOMS)) for name in names}

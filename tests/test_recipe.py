@@ -63,6 +63,7 @@ def test_option_beats_set_beats_file(tmp_path):
         ("augment.scale=[1.0, inf]", r"augment\.scale: expected \[smallest, largest\]"),
         ("solver.class_weights=[nan, 1.0]", r"solver\.class_weights: expected none, median"),
         (f"solver.steps={'9' * 5000}", "solver.steps"),
+        (f"solver.momentum={'9' * 400}", r"solver\.momentum: expected at least 0 and below 1, got inf"),
         (f"solver.freeze={'[' * 3000}", "not valid TOML"),
         ("augment.scale=[1.0]", r"augment\.scale: expected a list of 2"),
         ("model.architecture=resnet", r"model\.architecture: expected one of largefov"),

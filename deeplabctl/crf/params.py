@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal
 
-Normalization = Literal["after", "symmetric"]
+from deeplabctl.limits import ABOVE_0, AT_LEAST_0, beyond_limits, limited
 
 
 @dataclass(frozen=True)
@@ -19,28 +17,21 @@ class CrfParams:
     filtering, as in the original DeepLab, or "symmetric", as in newer programs. The defaults are `largefov-v1`.
     """
 
-    pos_w: float = 3.0
-    pos_xy_std: float = 3.0
-    bi_w: float = 4.0
-    bi_xy_std: float = 49.0
-    bi_rgb_std: float = 5.0
-    iterations: int = 10
-    normalization: Normalization = "after"
+    pos_w: float = limited(3.0, *AT_LEAST_0)
+    pos_xy_std: float = limited(3.0, *ABOVE_0)
+    bi_w: float = limited(4.0, *AT_LEAST_0)
+    bi_xy_std: float = limited(49.0, *ABOVE_0)
+    bi_rgb_std: float = limited(5.0, *ABOVE_0)
+    iterations: int = limited(10, "0 to 1000", lambda v: 0 <= v <= 1000)
+    normalization: Literal["after", "symmetric"] = limited(
+        "after", "after or symmetric", ("after", "symmetric").__contains__
+    )
 
     def check(self) -> None:
-        """Raise ValueError for a value outside of its limits."""
-        for name, holds, expected in LIMITS:
-            if not holds(value := getattr(self, name)):
-                raise ValueError(f"CRF: {name}: expected {expected}, got {value!r}")
+        """Raise ValueError for a value beyond its limit."""
+        for wrong in beyond_limits(self):
+            raise ValueError(f"CRF: {wrong}")
 
-
-# Parameter, whether a value is allowed, and the values that are, in words.
-LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    *((name, lambda v: 0 <= v < math.inf, "at least 0") for name in ("pos_w", "bi_w")),
-    *((name, lambda v: 0 < v < math.inf, "above 0") for name in ("pos_xy_std", "bi_xy_std", "bi_rgb_std")),
-    ("iterations", lambda v: 0 <= v <= 1000, "0 to 1000"),
-    ("normalization", get_args(Normalization).__contains__, " or ".join(get_args(Normalization))),
-)
 
 PRESETS = {
     "largefov-v1": CrfParams(),

@@ -16,9 +16,10 @@ from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
-from deeplabctl.crf.params import LIMITS, CrfParams
+from deeplabctl.crf.params import CrfParams
 from deeplabctl.errors import RecipeError, RunError
 from deeplabctl.files import read_small_file, write_text
+from deeplabctl.limits import limits
 
 AXES = ("bi_w", "bi_xy_std", "bi_rgb_std", "pos_w", "pos_xy_std")
 MAX_VALUES = 1000  # of a range
@@ -28,9 +29,7 @@ GRIDS: dict[str, Grid] = {
     "v1": {"bi_w": (5, 6, 7, 8, 9, 10), "bi_xy_std": (50, 60, 70, 80, 90, 100), "bi_rgb_std": tuple(range(3, 11))},
     "v2": {"bi_w": (3, 4, 5, 6), "bi_xy_std": tuple(range(30, 101, 10)), "bi_rgb_std": (3, 4, 5, 6)},
 }
-
-
-_LIMITS = {name: (holds, expected) for name, holds, expected in LIMITS}
+_LIMITS = limits(CrfParams)
 
 
 def parse_grid(texts: Sequence[str]) -> Grid:
@@ -60,21 +59,16 @@ def _values(text: str, axis: str, value: str) -> tuple[float, ...]:
     values: list[float] = []
     for part in numbers:
         first, step, last = (part[0], part[1] if len(part) == 3 else 1.0, part[-1])
-        if len(part) > 3 or not _allowed(axis, first) or not step > 0 or not first <= last < math.inf:
+        if len(part) > 3 or not _LIMITS[axis].holds(first) or not step > 0 or not first <= last < math.inf:
             values.clear()
             break
         if last - first >= MAX_VALUES * step:
             raise RecipeError(f"{text}: expected at most {MAX_VALUES} values; use a larger step")
         values += [round(first + index * step, 9) for index in range(int((last - first) / step + 1e-9) + 1)]
     if not values:
-        expected = _LIMITS[axis][1]
-        raise RecipeError(f"{text}: expected numbers {expected}: first:last, first:step:last, or a list with commas")
+        expected = f"numbers {_LIMITS[axis].expected}: first:last, first:step:last, or a list with commas"
+        raise RecipeError(f"{text}: expected {expected}")
     return tuple(dict.fromkeys(values))
-
-
-def _allowed(axis: str, number: float) -> bool:
-    holds, _ = _LIMITS[axis]
-    return holds(number)
 
 
 def points(grid: Grid, base: CrfParams) -> list[CrfParams]:
@@ -92,7 +86,7 @@ def finer(grid: Grid, best: CrfParams, level: int) -> list[CrfParams]:
         value = getattr(best, axis)
         step = min((b - a for a, b in pairwise(sorted(values))), default=0.0) / 2**level
         numbers = [value - step, value, value + step] if step else [value]
-        near[axis] = tuple(round(number, 9) for number in numbers if _allowed(axis, number))
+        near[axis] = tuple(round(number, 9) for number in numbers if _LIMITS[axis].holds(number))
     return [point for point in points(near, best) if point != best]
 
 

@@ -17,28 +17,41 @@ import PIL.Image
 
 from deeplabctl.arrays import Image, Label, Pixels
 from deeplabctl.classes import IGNORE_LABEL
+from deeplabctl.limits import SHARE, Limit, limited
+from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE
 from deeplabctl.network.architecture import CAFFE_PREPROCESSING, Preprocessing
 
 _LUMA = np.array((0.299, 0.587, 0.114), np.float32)  # of R, G and B in grey (ITU-R BT.601)
 _LEVELS = np.arange(256, dtype=np.float32)
 _OPENCV_BITS = 11  # of the weights of neighbours, which OpenCV rounds to integers
+_CROP_SIZE = Limit(
+    "8k + 1 pixels (161, 321, 513, ...), so that labels lie on the logits",
+    ARCHITECTURES[DEFAULT_ARCHITECTURE].is_crop_size,
+)
 
 
 @dataclass(frozen=True)
 class Augment:
     """Hold the settings of augmentation."""
 
-    crop_size: int = 321  # pixels; 8k + 1; "auto": nine tenths of the images' shorter side, at most 321
-    scale: tuple[float, float] = (1.0, 1.0)  # range of a uniformly random factor
-    scales: tuple[float, ...] = ()  # instead: one of these factors, each alike, as in the second paper's data layer
+    crop_size: int = limited(321, *_CROP_SIZE, auto=True)  # "auto": nine tenths of the shorter side, at most 321
+    # Range of a uniformly random factor.
+    scale: tuple[float, float] = limited(
+        (1.0, 1.0), "[smallest, largest] above 0, at most 16", lambda v: 0 < v[0] <= v[1] <= 16
+    )
+    # Instead: one of these factors, equally likely, as in the second paper's data layer.
+    scales: tuple[float, ...] = limited(
+        (), "numbers above 0, at most 16", lambda v: all(0 < scale <= 16 for scale in v)
+    )
     mirror: bool = True  # with probability 1/2
     shuffle: bool = True  # the samples, differently in each epoch
-    class_crops: float = 0.0  # share of crops around a pixel of a class, drawn evenly among those of the image
-    jitter: float = 0.0  # brightness times a uniformly random factor in [1 - jitter, 1 + jitter]
-    gamma: float = 0.0  # exponent exp(u), u uniformly random in [-gamma, gamma]
-    contrast: float = 0.0  # factor as jitter's, about the crop's mean grey
-    saturation: float = 0.0  # factor as jitter's, about each pixel's grey
-    channel_gain: float = 0.0  # factor as jitter's, of each channel by itself
+    # Of crops around a pixel of a class, drawn evenly among those of the image.
+    class_crops: float = limited(0.0, "a share of 0 to 1", lambda v: 0 <= v <= 1)
+    jitter: float = limited(0.0, *SHARE)  # brightness times a uniformly random factor in [1 - jitter, 1 + jitter]
+    gamma: float = limited(0.0, "0 to 2", lambda v: 0 <= v <= 2)  # exponent exp(u), u uniform in [-gamma, gamma]
+    contrast: float = limited(0.0, *SHARE)  # factor as jitter's, about the crop's mean grey
+    saturation: float = limited(0.0, *SHARE)  # factor as jitter's, about each pixel's grey
+    channel_gain: float = limited(0.0, *SHARE)  # factor as jitter's, of each channel by itself
 
 
 def augment(

@@ -16,10 +16,10 @@ from deeplabctl.data.findings import FindingError
 from deeplabctl.data.inspection import LabelFacts, check_samples, void_split_finding
 from deeplabctl.data.stats import median_frequency_weights, sqrt_median_frequency_weights
 from deeplabctl.errors import RecipeError, RunError
+from deeplabctl.limits import AUTO
 from deeplabctl.network import ARCHITECTURES, Weights
 from deeplabctl.network.keras_model import POLICIES, Precision, build_model
 from deeplabctl.recipe import Expect, Recipe, read_recipe, setting_of
-from deeplabctl.recipes.limits import AUTO, MAY_BE_AUTO
 from deeplabctl.reporting import Note, Reporter, silent
 from deeplabctl.reports.run_records import RECIPE, run_facts
 from deeplabctl.training.checkpoint import Checkpoint, check_same_training, fingerprint, last_checkpoint
@@ -188,7 +188,7 @@ def _chosen_at_first(recipe: Recipe, stored: Recipe, timed: bool) -> dict[str, o
     """
     if stored.run.time:  # the run ended before it was timed
         return {"run.time": stored.run.time}
-    names = [name for name in MAY_BE_AUTO if recipe.setting(name) == AUTO]
+    names = recipe.auto_settings()
     if timed or recipe.run.time or "solver.steps" in names:
         names += ["solver.steps", "solver.step_size", "solver.warmup_steps"]
     return {name: stored.setting(name) for name in names}

@@ -12,9 +12,10 @@ import numpy as np
 
 from deeplabctl.data.dataset import spread_evenly
 from deeplabctl.errors import RunError
+from deeplabctl.limits import AUTO
 from deeplabctl.network.keras_model import assign_weights
 from deeplabctl.parallel import available_cpus
-from deeplabctl.recipes.limits import AUTO, parse_duration
+from deeplabctl.recipe import parse_duration
 from deeplabctl.reporting import Note, Reporter, silent
 from deeplabctl.training.cluster import Cluster
 from deeplabctl.training.input_pipeline import TrainingPipeline

@@ -4,8 +4,8 @@ import math
 import pytest
 
 from deeplabctl.crf import PRESETS, CrfParams
-from deeplabctl.crf.params import LIMITS
 from deeplabctl.errors import RecipeError
+from deeplabctl.limits import limits
 from deeplabctl.recipe import recipe_from_dict
 
 
@@ -15,7 +15,7 @@ def test_presets_are_within_the_limits():
 
 
 def test_every_parameter_has_limits():
-    assert {name for name, *_ in LIMITS} == {field.name for field in dataclasses.fields(CrfParams)}
+    assert list(limits(CrfParams)) == [field.name for field in dataclasses.fields(CrfParams)]
 
 
 @pytest.mark.parametrize(

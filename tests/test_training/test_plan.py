@@ -1,9 +1,9 @@
 import pytest
 
 from deeplabctl.data.inspection import LabelFacts
+from deeplabctl.limits import AUTO
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.recipe import read_recipe, recipe_from_dict
-from deeplabctl.recipes.limits import AUTO
 from deeplabctl.training.plan import crop_size_for, steps_for, with_intervals, with_steps
 from deeplabctl.training.timing import steps_within, validations_within
 

@@ -242,8 +242,8 @@ def preview(
     from deeplabctl.data.inspection import check_samples
     from deeplabctl.data.preview import choose_samples, draw_augmented, draw_samples
     from deeplabctl.files import check_new_file
+    from deeplabctl.limits import AUTO
     from deeplabctl.recipe import read_recipe
-    from deeplabctl.recipes.limits import AUTO
     from deeplabctl.training.plan import default_recipe, with_crop_size
 
     if not augmented and (recipe or changes):

@@ -1,0 +1,49 @@
+"""Declare settings with their limits: a setting is one line of a dataclass, with its default and its range."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import field, fields
+from typing import Any, NamedTuple, TypeVar
+
+_T = TypeVar("_T")
+
+
+class Limit(NamedTuple):
+    """Say which values a setting may have, in words for a message, and by a check."""
+
+    expected: str
+    holds: Callable[[Any], bool]
+
+
+AT_LEAST_0 = Limit("at least 0", lambda value: 0 <= value < math.inf)
+AT_LEAST_1 = Limit("at least 1", lambda value: value >= 1)
+ABOVE_0 = Limit("above 0", lambda value: 0 < value < math.inf)
+SHARE = Limit("a share of at least 0 and below 1", lambda value: 0 <= value < 1)
+
+
+class Auto(int):
+    """Stand for a number that is found out when the training is planned; in a recipe it is written "auto"."""
+
+
+AUTO = Auto(-1)
+
+
+def limited(default: _T, expected: str, holds: Callable[[Any], bool], *, auto: bool = False) -> _T:
+    """Return a field of a dataclass with a default and a limit; with ``auto`` its value may also be AUTO."""
+    limit = Limit(expected, (lambda value: value is AUTO or holds(value)) if auto else holds)
+    declared: _T = field(default=default, metadata={"limit": limit, "auto": auto})
+    return declared
+
+
+def limits(settings: Any) -> dict[str, Limit]:
+    """Return the limits of a dataclass of settings, by name."""
+    return {item.name: item.metadata["limit"] for item in fields(settings) if "limit" in item.metadata}
+
+
+def beyond_limits(settings: Any) -> Iterator[str]:
+    """Yield what is wrong with each value that is beyond its limit: "name: expected ..., got ..."."""
+    for name, limit in limits(settings).items():
+        if not limit.holds(value := getattr(settings, name)):
+            yield f"{name}: expected {limit.expected}, got {value!r}"
