@@ -90,7 +90,7 @@ def test_options_that_a_page_names_exist(page):
     known |= {"--crf-search"} if page.name == "CHANGELOG.md" else set()  # of 0.1.0
     assert named_options(text) <= known
     for line in re.sub(r"\\\n", "", text).splitlines():
-        for command, rest in re.findall(r"\bdeeplabctl ((?:data )?[a-z-]+)((?: [^`|#]*)?)", line):
+        for command, rest in re.findall(r"\bdeeplabctl ((?:data )?[a-z-]+)((?:(?! deeplabctl)[^`|#])*)", line):
             if command in options():
                 assert named_options(rest) <= options()[command], line
 
