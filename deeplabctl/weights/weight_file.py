@@ -106,6 +106,8 @@ class WeightFile(ABC):
             if ARCHITECTURES[name].weight_shapes(1) == ARCHITECTURES[best].weight_shapes(1)
         ]
         fitting = [name for name in twins if self._has_dilations_of(name)] if len(twins) > 1 else twins
+        if not fitting and DEFAULT_ARCHITECTURE in twins:  # as old files state nothing
+            return DEFAULT_ARCHITECTURE
         if len(fitting) != 1:
             raise WeightsError(
                 f"weights {self.path}: expected a network whose dilations tell {' from '.join(twins)}, which have the "

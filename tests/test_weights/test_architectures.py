@@ -1,7 +1,10 @@
+import dataclasses
+
 import h5py
 import numpy as np
 import pytest
 from caffe_bytes import block, dims, number, packed, v2
+from caffe_files import fixture
 from family_files import DATA, family
 from tiny_weights import weight_file
 
@@ -21,6 +24,12 @@ def arrays_of(architecture):
 @pytest.mark.parametrize("architecture", ["largefov", "resnet101"])
 def test_architecture_is_told_by_the_names_of_the_layers(architecture):
     assert weight_file(arrays_of(architecture)).architecture() == architecture
+
+
+def test_network_with_the_layers_of_largefov_does_not_take_its_files(monkeypatch):
+    twin = dataclasses.replace(ARCHITECTURES["largefov"], name="twin")
+    monkeypatch.setitem(ARCHITECTURES, "twin", twin)
+    assert open_weights(fixture("lfov_tiny_v1.caffemodel")).architecture() == "largefov"
 
 
 def test_body_of_vgg_alone_becomes_largefov():
