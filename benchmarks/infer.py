@@ -90,7 +90,7 @@ def main() -> None:
     info = ModelInfo(VOC_CLASSES, width=options.width)
     network = Network(info, ARCHITECTURES["largefov"].random_weights(21, options.width, 0), [], [], 21)
     segmenter = Segmenter.from_network(network, PredictionSettings(engine=options.engine))
-    if segmenter.engine.loads_tensorflow:
+    if segmenter.engine_class.loads_tensorflow:
         start_tensorflow()
     print(f"engine {segmenter.applied.engine}, {available_cpus()} CPUs, width {options.width:g}")
     with tempfile.TemporaryDirectory() as folder:

@@ -47,13 +47,13 @@ def load_segmenter(network: Network | ExportedNetwork, settings: PredictionSetti
     from deeplabctl.reporting import Note
 
     segmenter = Segmenter.from_network(network, settings)
-    if segmenter.engine.loads_tensorflow:
+    if segmenter.engine_class.loads_tensorflow:
         from deeplabctl.cli.tensorflow_startup import start_tensorflow
 
         start_tensorflow()
-    elif segmenter.engine.kernels:
+    elif segmenter.engine_class.kernels:
         start_without_blas()
-    report_compiling(segmenter.engine, report)
+    report_compiling(segmenter.engine_class, report)
     if settings.crf is not None:
         from deeplabctl.crf import compile_kernels
 

@@ -234,7 +234,7 @@ class Layer(Protocol):
         """Write the result of images [height][width][depth] of these sizes."""
 
 
-# What computes an operation; a network with another operation is left to TensorFlow.
+# What computes an operation; `NumbaEngine` does not compute a network with another one.
 LAYERS: dict[type[Operation], Callable[[Node, Workers], Layer]] = {
     Convolution: ConvolutionLayer, Pooling: PoolingLayer, Sum: SumLayer, Resize: ResizeLayer,
 }  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, Unpack, cast, overload
 
@@ -18,7 +18,7 @@ from deeplabctl.crf.mean_field import memory_to_refine
 from deeplabctl.data.images import as_image, write_mask
 from deeplabctl.errors import DataError, RecipeError
 from deeplabctl.parallel import map_ahead
-from deeplabctl.prediction.engines import engine_class, engines_for, with_engine
+from deeplabctl.prediction.engines import engine_class, engines_for
 from deeplabctl.prediction.engines.engine import NetworkSource
 from deeplabctl.prediction.forward import Forward, size_in_words, too_large
 from deeplabctl.prediction.results import Result, in_batches
@@ -99,8 +99,8 @@ class Segmenter:
         self.info = info
         self.settings = own_settings(info) if settings is None else check_export(settings, info)
         self._source = model if isinstance(model, NetworkSource) else NetworkSource(info, model=model)
-        self.engine = engine_class(self.settings, info, self._source.usual)
-        self.applied = with_engine(self.settings, info, self._source.usual)  # the engine is not "auto" here
+        self.engine_class = engine_class(self.settings, info, self._source.usual)
+        self.applied = replace(self.settings, engine=self.engine_class.name)  # not "auto" here
         self._forward = Forward(self._source, self.applied)
 
     @property
@@ -120,7 +120,7 @@ class Segmenter:
 
     def with_settings(self, settings: PredictionSettings) -> Segmenter:
         """Return the same network with other settings; what was compiled is shared."""
-        return Segmenter(self._source, self.info, settings)
+        return self if settings == self.settings else Segmenter(self._source, self.info, settings)
 
     @overload
     def __call__(  # type: ignore[overload-overlap]
@@ -199,13 +199,13 @@ class Segmenter:
 
     def largest_batch(self, asked: int | None = None) -> int:
         """Return how many images are computed together at most; raises RecipeError where the engine cannot do that."""
-        if self.engine.batches:
+        if self.engine_class.batches:
             together = self._forward.engine.on_device and not isinstance(self.settings.tile, int)
             return asked or (_GPU_BATCH if together else 1)
         if (asked or 1) > 1:
             others = [f"use `engine={other.name}`" for other in engines_for(self.info) if other.batches]
             raise RecipeError(
-                f"`batch_size`: the engine {self.engine.name} computes one image at a time, got {asked}; "
+                f"`batch_size`: the engine {self.engine_class.name} computes one image at a time, got {asked}; "
                 f"{' or '.join(others) or 'leave it out'}"
             )
         return 1

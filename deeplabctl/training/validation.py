@@ -53,9 +53,9 @@ class Validator:
     def _current(self) -> Segmenter:
         """Return a segmenter with the weights that the model has now: numba's kernels work on a copy of them."""
         segmenter = self._segmenter
-        if segmenter.engine.follows_model:
+        if segmenter.engine_class.follows_model:
             return segmenter
-        report_compiling(segmenter.engine, self._report)
+        report_compiling(segmenter.engine_class, self._report)
         return Segmenter(self._model, segmenter.info, segmenter.settings)
 
     def score(self, should_stop: Callable[[], bool], samples: Sequence[Sample] | None = None) -> SplitScores:

@@ -50,7 +50,7 @@ class ExportedNetwork:
 def open_network(source: WeightFile | str | os.PathLike[str]) -> Network | ExportedNetwork:
     """Read a whole network as `read_network` does, or an export; raises WeightsError."""
     file = source if isinstance(source, WeightFile) else open_weights(source)
-    if file.info is not None and file.export is not None:
+    if file.info is not None and file.info.export is not None:
         return ExportedNetwork(file.info, file.path)
     return read_network(file)
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE, Shapes, Weights, layer_of
 from deeplabctl.network.ops import KERNEL
-from deeplabctl.weights.model_info import ExportFacts, ModelInfo
+from deeplabctl.weights.model_info import ModelInfo
 
 ZIP = b"PK\x03\x04"
 HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -81,11 +81,6 @@ class WeightFile(ABC):
 
     def _read_info(self) -> ModelInfo | None:
         return None
-
-    @property
-    def export(self) -> ExportFacts | None:
-        """Return the facts of an export, which is run by an engine of its own; None for a file of weights."""
-        return self.info.export if self.info is not None else None
 
     def architecture(self) -> str:
         """Return the architecture that knows most of the layers; the first in the list, where several do.

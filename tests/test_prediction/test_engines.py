@@ -1,6 +1,7 @@
 """Two engines, one result: TensorFlow's graphs are the reference of the kernels that numba compiles."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,9 +15,10 @@ from deeplabctl.engine.network import NumbaNetwork
 from deeplabctl.engine.row_kernels import fused
 from deeplabctl.errors import DataError, RecipeError
 from deeplabctl.network import ARCHITECTURES, preprocess
+from deeplabctl.network.ops import Sum
 from deeplabctl.prediction import PredictionSettings, Segmenter
 from deeplabctl.prediction.engines import with_engine
-from deeplabctl.prediction.engines.numba import has_gpu
+from deeplabctl.prediction.engines.numba import NumbaEngine, has_gpu
 from deeplabctl.weights.fitting import Network, read_network
 from deeplabctl.weights.model_info import ModelInfo
 
@@ -49,6 +51,35 @@ def test_auto_is_numba_on_cpus_and_tensorflow_for_what_numba_does_not_do(monkeyp
     monkeypatch.setattr("deeplabctl.prediction.engines.numba.has_gpu", lambda: True)
     assert chosen() == "tensorflow"
     assert chosen(engine="numba") == "numba"
+
+
+@pytest.mark.usefixtures("_cpu")
+def test_network_with_an_operation_that_numba_lacks_is_tensorflows(monkeypatch):
+    class Other(Sum):
+        pass
+
+    plain = ARCHITECTURES["largefov"]
+    rows = (*plain.rows, Other("other", (plain.rows[-1].name,)))
+    monkeypatch.setitem(ARCHITECTURES, "other", replace(plain, name="other", rows=rows))
+    info = ModelInfo(("a",), "other")
+    assert with_engine(PredictionSettings(), info).engine == "tensorflow"
+    with pytest.raises(RecipeError, match="`engine`: expected auto or tensorflow for other, got 'numba'"):
+        with_engine(PredictionSettings(engine="numba"), info)
+    assert all(NumbaEngine.computes(ModelInfo(("a",), name)) for name in ARCHITECTURES if name != "other")
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"engine": "torch"}, "`engine`: expected auto or numba or tensorflow for largefov, got 'torch'"),
+        ({"precision": "int8"}, "`precision`: expected float32 or bfloat16 or float16, got 'int8'"),
+        ({"precision": "int8", "engine": "numba"}, "`precision`: expected float32 or bfloat16 or float16, got 'int8'"),
+    ],
+    ids=str,
+)
+def test_unknown_engine_and_format_are_refused_with_the_known_ones(settings, text):
+    with pytest.raises(RecipeError, match=text):
+        with_engine(PredictionSettings(**settings), ModelInfo(("a",)))
 
 
 def test_gpus_are_seen_by_their_devices(tmp_path):

@@ -114,9 +114,10 @@ def test_processors_without_vnni_are_seen(tmp_path, monkeypatch):
     [
         (RuntimeError("Failed to allocate memory for requested buffer"), DataError, "not enough memory"),
         (RuntimeError("node 3 is odd"), WeightsError, "onnxruntime cannot run it: node 3 is odd; export it again"),
+        (ImportError("no module named x"), WeightsError, "onnxruntime cannot run it: no module named x; export"),
         ((np.zeros((1, 9, 9), np.uint8), np.zeros((1, 9, 9, 2), np.float32)), WeightsError, "of 5 classes"),
     ],
-    ids=["memory", "failure", "shape"],
+    ids=["memory", "failure", "import", "shape"],
 )
 def test_what_a_runtime_raises_becomes_one_line(onnx, monkeypatch, outcome, error, text):
     net = dl.load(onnx)
@@ -179,6 +180,6 @@ def test_saved_model_is_run_by_tensorflow(tmp_path):
     write_export(export_plan(tmp_path, "savedmodel", flip=True))
     net = dl.load(tmp_path / "net.savedmodel")
     assert net.applied.engine == "tensorflow"
-    assert net.engine is SavedModelRuntime
+    assert net.engine_class is SavedModelRuntime
     expected = Segmenter.from_network(small_network(), PredictionSettings(flip=True, engine="numba"))
     np.testing.assert_allclose(net(noise(30, 41)).scores, expected.predict(noise(30, 41)).scores, atol=1e-5)

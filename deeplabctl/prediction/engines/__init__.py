@@ -18,24 +18,31 @@ ENGINES: tuple[type[Engine], ...] = (NumbaEngine, TensorFlowEngine)  # "auto" ta
 
 
 def engines_for(info: ModelInfo) -> tuple[type[Engine], ...]:
-    """Return what can compute a network: the runtime of an export, or the engines."""
-    if info.export is None:
-        return ENGINES
-    return tuple(engine for engine in EXPORTED if engine.name == info.export.runtime)
+    """Return what can compute a network: the runtime of an export, or engines that have all its operations."""
+    engines: tuple[type[Engine], ...] = ENGINES if info.export is None else EXPORTED
+    return tuple(engine for engine in engines if engine.computes(info))
 
 
 def engine_class(settings: PredictionSettings, info: ModelInfo, usual: str | None = None) -> type[Engine]:
     """Return what computes a network: the engine that the settings name, or, for "auto", the first one that will do.
 
     It computes in the settings' number format; and it is ``usual``, or, if that is None or does not, usual on this
-    machine. Nothing is loaded to find out. Raises RecipeError for a format that the named engine lacks.
+    machine. Nothing is loaded to find out. Raises RecipeError for an engine that is unknown or cannot compute this
+    network, and for a format that the engine lacks.
     """
-    engines = engines_for(info)
-    able = [engine for engine in engines if settings.precision in engine.precisions]
+    engines = {engine.name: engine for engine in engines_for(info)}
+    if settings.engine not in ("auto", *engines):
+        raise RecipeError(
+            f"`engine`: expected {' or '.join(('auto', *engines))} for {info.architecture}, got {settings.engine!r}"
+        )
+    able = [engine for engine in engines.values() if settings.precision in engine.precisions]
+    if not able:
+        known = dict.fromkeys(precision for engine in engines.values() for precision in engine.precisions)
+        raise RecipeError(f"`precision`: expected {' or '.join(known)}, got {settings.precision!r}")
     if settings.engine == "auto":
         preferred = [engine for engine in able if engine.name == usual]
-        return (preferred or [engine for engine in able if engine.is_usual()])[0]
-    named = next(engine for engine in engines if engine.name == settings.engine)
+        return (preferred or [engine for engine in able if engine.is_usual()] or able)[0]
+    named = engines[settings.engine]
     if named not in able:
         raise RecipeError(
             f"`precision`: the engine {named.name} computes in {' and '.join(named.precisions)} only, got "
@@ -58,9 +65,9 @@ def training_engine(name: str) -> type[Engine]:
 
 def build_engine(source: NetworkSource, settings: PredictionSettings) -> Engine:
     """Return the engine that the settings name, built at its first use; raises DeepLabError where that fails."""
-    chosen, key = engine_class(settings, source.info), (settings.engine, settings.precision)
+    key = settings.engine, settings.precision
     if key not in source.engines:
-        source.engines[key] = chosen(source, settings.precision)
+        source.engines[key] = engine_class(settings, source.info)(source, settings.precision)
     return source.engines[key]
 
 

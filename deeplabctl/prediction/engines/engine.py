@@ -102,8 +102,8 @@ class NetworkSource:
         self.usual = None if model is None else "tensorflow"  # the engine of "auto", where it is loaded already
 
     @property
-    def export(self) -> Path:
-        """Return the exported file."""
+    def exported_file(self) -> Path:
+        """Return the file of an export."""
         assert isinstance(self._network, ExportedNetwork)
         return self._network.path
 
@@ -156,6 +156,11 @@ class Engine(ABC):
     @abstractmethod
     def __init__(self, source: NetworkSource, precision: str) -> None:
         """Build or load what computes the network; raises DeepLabError where that is not possible."""
+
+    @classmethod
+    def computes(cls, info: ModelInfo) -> bool:
+        """Tell whether this engine can compute a network: has all its operations, or is the runtime of its export."""
+        return True
 
     @classmethod
     def is_usual(cls) -> bool:

@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn, get_args
+from typing import Any, NoReturn, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from deeplabctl.network import ARCHITECTURES
 from deeplabctl.parallel import available_cpus
 from deeplabctl.prediction.engines.engine import Engine, Inputs, NetworkSource, Predicted
 from deeplabctl.reporting import captured_stderr
-from deeplabctl.weights.model_info import ExportFacts, ExportPrecision
+from deeplabctl.weights.model_info import ExportFacts, ExportPrecision, ModelInfo
 
 _OUT_OF_MEMORY = ("alloc", "out of memory", "oom", "resource_exhausted")  # in the errors of native code
 _WEIGHT_BYTES = {"float32": 4, "float16": 4, "int8": 1}  # of a value between two layers
@@ -30,17 +30,21 @@ class ExportedEngine(Engine):
 
     precisions = get_args(ExportPrecision)
     gives_logits = False
-    extra: ClassVar[str] = ""  # of this package, which installs the runtime
 
     def __init__(self, source: NetworkSource, precision: str) -> None:
         assert source.info.export is not None
-        self._path, self._info, self._export = source.export, source.info, source.info.export
+        self._path, self._info, self._export = source.exported_file, source.info, source.info.export
         with self._errors():
             self._load(self._path, self._export)
 
+    @classmethod
+    def computes(cls, info: ModelInfo) -> bool:
+        """Tell whether this is the runtime of an export."""
+        return info.export is not None and info.export.runtime == cls.name
+
     @abstractmethod
     def _load(self, path: Path, export: ExportFacts) -> None:
-        """Load the file; raises ImportError where the runtime is not installed, and what the runtime raises."""
+        """Load the file; raises WeightsError where the runtime is not installed, and what the runtime raises."""
 
     @abstractmethod
     def _run(self, images: _Images) -> tuple[Any, Any]:
@@ -83,11 +87,6 @@ class ExportedEngine(Engine):
             yield
         except (DeepLabError, MemoryError):
             raise
-        except ImportError as error:
-            raise WeightsError(
-                f"weights {self._path}: expected the package that runs it, which is not installed ({error}); "
-                f"install it: pip install 'deeplabctl[{self.extra}]'"
-            ) from None
         except Exception as error:
             text = str(error)
             if any(word in text.lower() for word in _OUT_OF_MEMORY):
@@ -100,10 +99,11 @@ class ExportedEngine(Engine):
 class OnnxRuntime(ExportedEngine):
     """Run an ONNX file by onnxruntime, on CPUs."""
 
-    name, extra = "onnxruntime", "onnx"
+    name = "onnxruntime"
 
     def _load(self, path: Path, export: ExportFacts) -> None:
-        import onnxruntime as ort
+        with _installed_by("onnx", path):
+            import onnxruntime as ort
 
         options = ort.SessionOptions()
         options.intra_op_num_threads = available_cpus()
@@ -121,10 +121,11 @@ class OnnxRuntime(ExportedEngine):
 class LiteRuntime(ExportedEngine):
     """Run a TFLite file by LiteRT, on CPUs; images of another size than the last take a little longer."""
 
-    name, extra = "litert", "tflite"
+    name = "litert"
 
     def _load(self, path: Path, export: ExportFacts) -> None:
-        from ai_edge_litert.interpreter import Interpreter
+        with _installed_by("tflite", path):
+            from ai_edge_litert.interpreter import Interpreter
 
         with captured_stderr():  # a line about its delegate
             interpreter = Interpreter(str(path), num_threads=available_cpus())
@@ -159,6 +160,18 @@ class SavedModelRuntime(ExportedEngine):
 
 
 EXPORTED: tuple[type[ExportedEngine], ...] = (OnnxRuntime, LiteRuntime, SavedModelRuntime)
+
+
+@contextmanager
+def _installed_by(extra: str, path: Path) -> Iterator[None]:
+    """Turn the error of an import of a runtime into one that names this package's extra."""
+    try:
+        yield
+    except ImportError as error:
+        raise WeightsError(
+            f"weights {path}: expected the package that runs it, which is not installed ({error}); "
+            f"install it: pip install 'deeplabctl[{extra}]'"
+        ) from None
 
 
 def clips_int8(processor: Path = Path("/proc/cpuinfo")) -> bool:

@@ -9,8 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from deeplabctl.arrays import Float32
+from deeplabctl.engine.layers import LAYERS
 from deeplabctl.engine.network import NumbaNetwork
+from deeplabctl.network import ARCHITECTURES
+from deeplabctl.network.ops import Norm
 from deeplabctl.prediction.engines.engine import Engine, Inputs, NetworkSource, Predicted, Size
+from deeplabctl.weights.model_info import ModelInfo
 
 _MEASURED = ("x86_64", "AMD64")  # processors on which these kernels were measured, and were faster
 _GPUS = ("nvidia[0-9]*", "kfd", "dxg")  # devices in /dev: NVIDIA's, AMD's, and those of Windows' Linux
@@ -26,6 +30,11 @@ class NumbaEngine(Engine):
 
     def __init__(self, source: NetworkSource, precision: str) -> None:
         self._network = NumbaNetwork(source.info.architecture, source.weights())
+
+    @classmethod
+    def computes(cls, info: ModelInfo) -> bool:
+        """Tell whether there are kernels for all operations of a network; norms are folded into convolutions."""
+        return all(type(row) in (*LAYERS, Norm) for row in ARCHITECTURES[info.architecture].prediction_rows)
 
     @classmethod
     def is_usual(cls) -> bool:

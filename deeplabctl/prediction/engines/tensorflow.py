@@ -85,17 +85,17 @@ class TensorFlowEngine(Engine):
         """Return the graph of a function, compiled at its first use; ``key`` has all that the function depends on."""
         import tensorflow as tf
 
-        if key not in self._graphs:
-            graph = tf.function(function, input_signature=signature, autograph=False)
+        if (known := self._graphs.get(key)) is not None:
+            return known
+        graph = tf.function(function, input_signature=signature, autograph=False)
 
-            def run(*arguments: object) -> Any:
-                try:
-                    return graph(*arguments)
-                except tf.errors.ResourceExhaustedError:
-                    raise MemoryError from None
+        def run(*arguments: object) -> Any:
+            try:
+                return graph(*arguments)
+            except tf.errors.ResourceExhaustedError:
+                raise MemoryError from None
 
-            self._graphs[key] = run
-        return self._graphs[key]
+        return self._graphs.setdefault(key, run)  # another thread may have been first
 
     def _logits(self, images: tf.Tensor) -> tf.Tensor:
         """Return the logits (N, h, w, C) float32 of images (N, H, W, 3)."""
