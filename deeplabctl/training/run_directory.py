@@ -86,13 +86,13 @@ class RunDirectory:
         lock = _lock(chosen, report)
         try:
             _check_empty(chosen)  # again, as another training may have begun and ended in it
-        except RunError:
+            run = cls(chosen, lock)
+            run.remove_unfinished()
+            run.write_recipe(recipe)
+            run._begin(argv, recipe)
+        except BaseException:
             lock.close()
             raise
-        run = cls(chosen, lock)
-        run.remove_unfinished()
-        run.write_recipe(recipe)
-        run._begin(argv, recipe)
         return run
 
     @classmethod

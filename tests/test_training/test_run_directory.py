@@ -6,7 +6,7 @@ import os
 import pytest
 from run_files import make_run
 
-from deeplabctl.errors import RunError
+from deeplabctl.errors import OutputError, RunError
 from deeplabctl.recipe import read_recipe
 from deeplabctl.reporting import Note
 from deeplabctl.training.run_directory import RunDirectory
@@ -44,6 +44,25 @@ def test_run_directory_that_cannot_be_made_is_named(tmp_path):
         RunDirectory.create(tmp_path / "file" / "run", RECIPE, "set")
     with pytest.raises(RunError, match=r"run directory .*file: cannot be written"):
         RunDirectory.create(tmp_path / "file", RECIPE, "set")
+
+
+@pytest.mark.parametrize("name", ["recipe.toml", "run.json"])
+def test_start_that_cannot_write_its_files_leaves_no_lock(tmp_path, monkeypatch, name):
+    from deeplabctl.training import run_directory
+
+    write = run_directory.write_text
+
+    def write_to_full_disk(path, text):
+        if path.name == name:
+            raise OutputError(f"cannot write {path}: no space")
+        write(path, text)
+
+    monkeypatch.setattr(run_directory, "write_text", write_to_full_disk)
+    with pytest.raises(OutputError) as caught:  # its frames hold the lock's file
+        RunDirectory.create(tmp_path, RECIPE, "set")
+    assert caught
+    with (tmp_path / ".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @pytest.mark.parametrize(
