@@ -57,7 +57,7 @@ class TrainingOptions:
         option(
             "Data",
             "--crop-size N",
-            "Side of the training crops, a multiple of 8 plus 1, as 321. Default: the recipe's.",
+            "Side of the training crops, a multiple of 8 plus 1, such as 321. Default: the recipe's.",
         ),
     ] = None
     init: Annotated[
@@ -82,7 +82,9 @@ class TrainingOptions:
     ] = None
     settings: Annotated[
         list[str] | None,
-        option("Training", "--set KEY=VALUE", "Change a setting of the recipe, as solver.power=0.9; may be repeated."),
+        option(
+            "Training", "--set KEY=VALUE", "Change a setting of the recipe, such as solver.power=0.9; may be repeated."
+        ),
     ] = None
     steps: Annotated[int | None, option("Training", "--steps N", "Number of steps.")] = None
     time: Annotated[
@@ -90,7 +92,8 @@ class TrainingOptions:
         option(
             "Training",
             "--time TIME",
-            "How long the training may take here, as 45m or 1h30m: sets the number of steps, after timing some.",
+            "How long the training may take here, such as 45m or 1h30m; some steps are timed first, to set their "
+            "number.",
         ),
     ] = None
     batch_size: Annotated[int | None, option("Training", "--batch-size N", "Images in a batch.")] = None

@@ -164,8 +164,8 @@ def _check_size(path: Path, size: tuple[int, ...], facts: ImageFacts) -> None:
 def _unique_ids(names: Sequence[str]) -> list[str]:
     """Return an id for each image: its name without folder, suffix and spaces; equal names get folders or numbers.
 
-    An id is the name of a file and a word of a list: no other characters than those that can be printed, no dot at the
-    beginning, and no more than a file's name may have.
+    An id is the name of a file and a word of a list: only characters that can be printed, no dot at the beginning,
+    and no longer than a file name may be.
     """
     paths = [PurePosixPath(name.replace("\\", "/")) for name in names]
     paths = [path.with_suffix("") if path.suffix.lower() in IMAGE_SUFFIXES else path for path in paths]

@@ -212,7 +212,7 @@ def _check_mode(sample: Sample, image: ImageFacts) -> Iterator[Finding]:
 
 
 def _check_sizes(sample: Sample, label: LabelFacts, image: ImageFacts) -> Iterator[Finding]:
-    """Find labels that do not fit their images, and those of which the sizes do not show it."""
+    """Find labels that do not fit their images, and those whose sizes cannot tell."""
     size, expected = (label.height, label.width), (image.height, image.width)
     if size != expected and size == image.stored_size:
         yield Finding(

@@ -115,9 +115,9 @@ def error_map(image: Image, label: Label, prediction: Label) -> Image:
 
 
 def confusion_image(counts: Counts, classes: Sequence[str]) -> Image:
-    """Draw a confusion matrix (C, C): a row a labelled class, shares of the row in percent, the diagonal is right.
+    """Draw a confusion matrix (C, C): one row per labelled class, as percentages of the row.
 
-    Rows without a pixel are grey.
+    The diagonal is what was right; rows without a pixel are grey.
     """
     cell = 34 if len(classes) <= _MOST_NUMBERS else 12
     font = ImageFont.load_default(13 if len(classes) <= _MOST_NUMBERS else 9)

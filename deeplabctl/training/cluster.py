@@ -46,7 +46,7 @@ class Cluster:
     def of_kind(cls, kind: str, batch: int) -> Cluster:
         """Make a cluster: "single", "mirrored" (this machine's GPUs) or "multi-worker" (the machines of TF_CONFIG).
 
-        "auto" uses as many of this machine's GPUs as divide ``batch``, the images in one, and is single without them.
+        "auto" uses as many of this machine's GPUs as divide a batch of ``batch`` images, and is single without them.
 
         A worker does this before anything else with TensorFlow, and waits here for the others.
         """

@@ -196,7 +196,7 @@ class _Training:
             raise RunError(self._diverged("the gradient overflows float16 at any scale", progress.step - 1))
 
     def _validate_if_due(self, should_stop: Callable[[], bool]) -> bool:
-        """Draw and validate what is due after a step; True if it was asked to stop, and a resumed run repeats it."""
+        """Preview and validate if due after a step; returns True if asked to stop, and a resumed run repeats it."""
         settings, progress = self.recipe.run, self.progress
         last = progress.step == self.recipe.solver.steps
         preview_due = last or progress.step % settings.preview_every == 0

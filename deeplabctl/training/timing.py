@@ -74,8 +74,8 @@ def fit_to_time(plan: Plan, cluster: Cluster, report: Reporter, should_stop: Cal
         elif timing.validation > _FEWEST_STEPS * timing.step:
             advice = "validate fewer images (data.val_split), or smaller ones"
         raise RunError(
-            f"run.time: expected enough for {_FEWEST_STEPS} steps, got {recipe.run.time}; {found}, the timing and "
-            f"the start {before:.0f} s; give more time, or {advice}"
+            f"run.time: expected enough for {_FEWEST_STEPS} steps, got {recipe.run.time}; {found}, and timing "
+            f"and start took {before:.0f} s; give more time, or {advice}"
         )
     report(Note(f"{found}: {steps:,} steps fit into {recipe.run.time}"))
     return replace(plan, recipe=with_steps(recipe, steps, validations).with_settings(run={"time": ""}))
