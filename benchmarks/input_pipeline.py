@@ -14,6 +14,7 @@ from PIL import Image
 from deeplabctl.data.augmentation import Augment
 from deeplabctl.data.dataset import Sample
 from deeplabctl.data.images import write_mask
+from deeplabctl.network.architecture import CAFFE_PREPROCESSING
 from deeplabctl.training.input_pipeline import TrainingPipeline
 
 SIZE = (375, 500)  # VOC's most frequent
@@ -39,7 +40,7 @@ def make_samples(folder: Path, count: int = 24) -> list[Sample]:
 
 def images_per_second(samples: list[Sample], settings: Augment, batches: int = 30) -> float:
     """Draw batches of 10 as fast as they come."""
-    pipeline = TrainingPipeline(samples, settings, batch_size=10, seed=0)
+    pipeline = TrainingPipeline(samples, settings, batch_size=10, seed=0, preprocessing=CAFFE_PREPROCESSING)
     stream = iter(pipeline.batches(0, batches + 2))
     next(stream)
     begin = time.perf_counter()

@@ -31,8 +31,8 @@ AUTO = Auto(-1)
 
 
 def limited(default: _T, expected: str, holds: Callable[[Any], bool], *, auto: bool = False) -> _T:
-    """Return a field of a dataclass with a default and a limit; with ``auto`` its value may also be AUTO."""
-    limit = Limit(expected, (lambda value: value is AUTO or holds(value)) if auto else holds)
+    """Return a field of a dataclass with a default and a limit; with ``auto`` its value may also be "auto"."""
+    limit = Limit(expected, (lambda value: isinstance(value, Auto) or holds(value)) if auto else holds)
     declared: _T = field(default=default, metadata={"limit": limit, "auto": auto})
     return declared
 

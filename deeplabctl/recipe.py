@@ -80,7 +80,7 @@ class Solver:
     # batch in it and by their number: Caffe's iter_size, a mean of means
     steps: int = limited(20_000, *AT_LEAST_1, auto=True)  # "auto": from the number of images
     class_weights: Literal["none", "median", "sqrt-median"] | tuple[float, ...] = limited("none", *_CLASS_WEIGHTS)
-    label_stride: int = limited(8, "1, 2, 4 or 8", (1, 2, 4, 8).__contains__)  # in the loss; below 8 upsamples logits
+    label_stride: int = 8  # in the loss: a divisor of the logits' stride; a smaller one upsamples the logits
     # Share of the valid pixels that counts in the loss: those with the largest losses.
     hard_pixels: float = limited(1.0, "a share above 0, at most 1", lambda v: 0 < v <= 1)
     patience: int = limited(0, *AT_LEAST_0)  # stop after this many validations without a better mIoU; 0: never
@@ -186,12 +186,20 @@ def recipe_from_dict(tree: dict[str, Any], where: str) -> Recipe:
         for wrong in beyond_limits(section):
             raise RecipeError(f"{where}: {name}.{wrong}")
     architecture, crop = ARCHITECTURES[recipe.model.architecture], recipe.augment.crop_size
-    if crop != AUTO and not architecture.is_crop_size(crop):
+    if not isinstance(crop, Auto) and not architecture.is_crop_size(crop):
         step, scales = architecture.crop_step, ", ".join(f"{scale:g}" for scale in architecture.scales)
+        several = len(architecture.scales) > 1
+        sizes = ", ".join(str(k * step + 1) for k in ((10,) if several else (20, 40, 64)))
+        at_scales = f" at all scales of {architecture.name} ({scales})" if several else ""
         raise RecipeError(
-            f"{where}: augment.crop_size: expected {step}k + 1 pixels ({10 * step + 1}, ...), so that labels lie on "
-            f"the logits at all scales of {architecture.name} ({scales}), got {crop}"
+            f"{where}: augment.crop_size: expected {step}k + 1 pixels ({sizes}, ...), so that labels lie on the "
+            f"logits{at_scales}, got {crop}"
         )
+    stride = architecture.output_stride
+    *smaller, largest = [divisor for divisor in range(1, stride + 1) if stride % divisor == 0]
+    if recipe.solver.label_stride not in (*smaller, largest):
+        expected = f"{', '.join(map(str, smaller))} or {largest}"
+        raise RecipeError(f"{where}: solver.label_stride: expected {expected}, got {recipe.solver.label_stride}")
     names = [conv.name for conv in architecture.convolutions]
     for layer in recipe.solver.freeze:
         if layer not in names:

@@ -1,4 +1,6 @@
+import copy
 import dataclasses
+import pickle
 import re
 import tomllib
 from pathlib import Path
@@ -7,6 +9,8 @@ import pytest
 
 from deeplabctl import recipes
 from deeplabctl.errors import RecipeError
+from deeplabctl.limits import beyond_limits
+from deeplabctl.network import ARCHITECTURES
 from deeplabctl.recipe import read_recipe, recipe_from_dict, write_recipe
 
 
@@ -58,7 +62,12 @@ def test_option_beats_set_beats_file(tmp_path):
         ("solver.optimizer=[1]", r"solver\.optimizer: expected one of sgd, adam"),
         ("solver.freeze=['conv9_1']", r"largefov has no layer 'conv9_1'; solver\.freeze=\[\] trains all"),
         ("solver.class_weights=heavy", r"solver\.class_weights: expected one of none, median"),
-        ("augment.crop_size=320", r"augment\.crop_size: expected 8k \+ 1 pixels"),
+        (
+            "augment.crop_size=320",
+            r"crop_size: expected 8k \+ 1 pixels \(161, 321, 513, \.\.\.\), so .* logits, got 320",
+        ),
+        ("augment.crop_size=-1", r"augment\.crop_size: expected 8k \+ 1 pixels .*, got -1"),
+        ("solver.label_stride=3", r"solver\.label_stride: expected 1, 2, 4 or 8, got 3"),
         ("augment.scale=[1.5, 0.5]", r"augment\.scale: expected \[smallest, largest\]"),
         ("augment.scale=[1.0, inf]", r"augment\.scale: expected \[smallest, largest\]"),
         ("solver.class_weights=[nan, 1.0]", r"solver\.class_weights: expected none, median"),
@@ -76,6 +85,19 @@ def test_wrong_setting_is_refused_in_one_line_with_a_guess(override, message):
     with pytest.raises(RecipeError, match=message) as caught:
         read_recipe("paper-v2", [override])
     assert "\n" not in str(caught.value)
+
+
+def test_architecture_says_which_crops_and_strides_of_labels_there_are(monkeypatch):
+    fine = dataclasses.replace(ARCHITECTURES["largefov"], name="fine", output_stride=4)
+    monkeypatch.setitem(ARCHITECTURES, "largefov", fine)
+    assert read_recipe("paper-v1", ["augment.crop_size=325", "solver.label_stride=4"]).augment.crop_size == 325
+    with pytest.raises(RecipeError, match=r"solver\.label_stride: expected 1, 2 or 4, got 8"):
+        read_recipe("paper-v1", ["solver.label_stride=8"])
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda recipe: pickle.loads(pickle.dumps(recipe))])
+def test_copy_of_a_recipe_is_within_the_limits(copied):
+    assert not list(beyond_limits(copied(read_recipe("own")).solver))
 
 
 def test_lists_and_bare_words_are_taken():

@@ -8,7 +8,7 @@ not use is off by default: scaling, crops around classes, and changes of light a
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,24 +17,20 @@ import PIL.Image
 
 from deeplabctl.arrays import Image, Label, Pixels
 from deeplabctl.classes import IGNORE_LABEL
-from deeplabctl.limits import SHARE, Limit, limited
-from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE
-from deeplabctl.network.architecture import CAFFE_PREPROCESSING, Preprocessing
+from deeplabctl.limits import SHARE, limited
+from deeplabctl.network.architecture import Preprocessing
 
 _LUMA = np.array((0.299, 0.587, 0.114), np.float32)  # of R, G and B in grey (ITU-R BT.601)
 _LEVELS = np.arange(256, dtype=np.float32)
 _OPENCV_BITS = 11  # of the weights of neighbours, which OpenCV rounds to integers
-_CROP_SIZE = Limit(
-    "8k + 1 pixels (161, 321, 513, ...), so that labels lie on the logits",
-    ARCHITECTURES[DEFAULT_ARCHITECTURE].is_crop_size,
-)
 
 
 @dataclass(frozen=True)
 class Augment:
     """Hold the settings of augmentation."""
 
-    crop_size: int = limited(321, *_CROP_SIZE, auto=True)  # "auto": nine tenths of the shorter side, at most 321
+    # "auto": nine tenths of the shorter side, at most 321. Which sizes there are, the architecture says.
+    crop_size: int = field(default=321, metadata={"auto": True})
     # Range of a uniformly random factor.
     scale: tuple[float, float] = limited(
         (1.0, 1.0), "[smallest, largest] above 0, at most 16", lambda v: 0 < v[0] <= v[1] <= 16
@@ -59,7 +55,7 @@ def augment(
     label: Label,
     settings: Augment,
     rng: np.random.Generator,
-    preprocessing: Preprocessing = CAFFE_PREPROCESSING,
+    preprocessing: Preprocessing,
 ) -> tuple[Pixels, Label]:
     """Scale, crop, mirror and recolour a sample.
 
@@ -91,7 +87,7 @@ def augment(
     )
     window = np.s_[top : top + size, left : left + size]
     changed, mirror = change.apply(image[window]), settings.mirror and flip < 0.5
-    return crop(changed, label[window], size, 0, 0, mirror=mirror, preprocessing=preprocessing)
+    return prepare_crop(changed, label[window], size, preprocessing, mirror=mirror)
 
 
 def _corner_around_class(label: Label, size: int, which_class: float, which_pixel: float) -> tuple[int, int] | None:
@@ -143,19 +139,11 @@ class ColorChange:
         return np.clip(np.rint(changed), 0, 255).astype(np.uint8)
 
 
-def crop(
-    image: Image,
-    label: Label,
-    size: int,
-    top: int,
-    left: int,
-    *,
-    mirror: bool,
-    preprocessing: Preprocessing = CAFFE_PREPROCESSING,
+def prepare_crop(
+    image: Image, label: Label, size: int, preprocessing: Preprocessing, *, mirror: bool
 ) -> tuple[Pixels, Label]:
-    """Take a square crop, preprocess it, pad it where it goes beyond the image, and mirror it left to right."""
-    window = np.s_[top : top + size, left : left + size]
-    pixels, label = preprocessing(image[window]), label[window]
+    """Preprocess a crop, pad it at the bottom and right to a square of ``size``, and mirror it left to right."""
+    pixels = preprocessing(image)
     below, beside = size - label.shape[0], size - label.shape[1]
     if below or beside:
         pixels = np.pad(pixels, ((0, below), (0, beside), (0, 0)), constant_values=preprocessing.padding)

@@ -10,7 +10,7 @@ from deeplabctl.arrays import Image, Label
 from deeplabctl.data.augmentation import Augment, augment
 from deeplabctl.data.dataset import Dataset, Sample
 from deeplabctl.data.images import read_image, read_label
-from deeplabctl.network.architecture import CAFFE_PREPROCESSING
+from deeplabctl.network.architecture import Preprocessing
 from deeplabctl.render import contact_sheet
 
 
@@ -26,7 +26,9 @@ def draw_samples(dataset: Dataset, samples: Sequence[Sample], columns: int) -> I
     return contact_sheet(cells, columns, dataset.classes)
 
 
-def draw_augmented(dataset: Dataset, samples: Sequence[Sample], settings: Augment, crops: int, seed: int) -> Image:
+def draw_augmented(
+    dataset: Dataset, samples: Sequence[Sample], settings: Augment, preprocessing: Preprocessing, crops: int, seed: int
+) -> Image:
     """Draw a row per sample, (H, W, 3) uint8 RGB: the image itself, and ``crops`` crops as augmentation makes them."""
 
     def cells() -> Iterator[tuple[str, Image, Label]]:
@@ -35,9 +37,9 @@ def draw_augmented(dataset: Dataset, samples: Sequence[Sample], settings: Augmen
             yield f"{sample.id} {label.shape[1]}x{label.shape[0]}", image, label
             for crop in range(crops):
                 rng = np.random.default_rng((seed, number, crop))
-                pixels, cropped = augment(image, label, settings, rng)
+                pixels, cropped = augment(image, label, settings, rng, preprocessing)
                 size = f"{settings.crop_size}x{settings.crop_size}"
-                yield f"crop {crop + 1}, {size}", CAFFE_PREPROCESSING.undo(pixels), cropped
+                yield f"crop {crop + 1}, {size}", preprocessing.undo(pixels), cropped
 
     return contact_sheet(cells(), crops + 1, dataset.classes, width=240)
 

@@ -15,6 +15,8 @@ from deeplabctl.data.augmentation import Augment, augment
 from deeplabctl.data.dataset import Sample
 from deeplabctl.data.images import read_image, read_label
 from deeplabctl.errors import DataError, DeepLabError
+from deeplabctl.network import ARCHITECTURES
+from deeplabctl.network.architecture import Preprocessing
 from deeplabctl.parallel import available_cpus
 from deeplabctl.training.plan import Plan
 
@@ -37,6 +39,7 @@ class TrainingPipeline:
     settings: Augment
     batch_size: int
     seed: int
+    preprocessing: Preprocessing
     num_classes: int = IGNORE_LABEL
     _failure: DeepLabError | None = field(default=None, init=False)
 
@@ -45,7 +48,9 @@ class TrainingPipeline:
         """Return the pipeline of a planned training."""
         recipe = plan.recipe
         batch_size = recipe.solver.batch_size * recipe.solver.accumulate
-        return cls(plan.samples, recipe.augment, batch_size, recipe.run.seed, len(plan.dataset.classes))
+        preprocessing = ARCHITECTURES[recipe.model.architecture].preprocessing
+        num_classes = len(plan.dataset.classes)
+        return cls(plan.samples, recipe.augment, batch_size, recipe.run.seed, preprocessing, num_classes)
 
     def sample_at(self, position: int) -> Sample:
         """Return the sample at a position of the stream."""
@@ -57,7 +62,7 @@ class TrainingPipeline:
     def load(self, position: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
         """Read and augment the sample at a position.
 
-        Returns the image (S, S, 3) float32 BGR minus the mean, and its label (S, S) uint8, 255 void.
+        Returns the image (S, S, 3) float32, preprocessed for the network, and its label (S, S) uint8, 255 void.
         """
         sample = self.sample_at(position)
         image, label = read_image(sample.image), read_label(sample.label)
@@ -67,7 +72,8 @@ class TrainingPipeline:
         if wrong.size:
             expected = f"class ids 0 to {self.num_classes - 1} or 255"
             raise DataError(f"{sample.label}: expected {expected}, got {wrong[0]}; it has changed since it was checked")
-        return augment(image, label, self.settings, np.random.default_rng((self.seed, _AUGMENT, position)))
+        rng = np.random.default_rng((self.seed, _AUGMENT, position))
+        return augment(image, label, self.settings, rng, self.preprocessing)
 
     def positions(self, step: int) -> range:
         """Return the positions in the stream of a step's samples."""

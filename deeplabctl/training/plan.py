@@ -267,10 +267,10 @@ def with_crop_size(recipe: Recipe, facts: Sequence[LabelFacts]) -> Recipe:
     return recipe.with_settings(augment={"crop_size": crop_size_for(facts, step)})
 
 
-def crop_size_for(facts: Sequence[LabelFacts], step: int = 8) -> int:
+def crop_size_for(facts: Sequence[LabelFacts], step: int) -> int:
     """Return a crop size for images of these sizes: nine tenths of their median shorter side, at most 321.
 
-    It is 8k + 1, or ``step`` * k + 1; see `Architecture.crop_step`.
+    It is ``step`` * k + 1; see `Architecture.crop_step`.
     """
     side = _CROP_SHARE * median(min(fact.height, fact.width) for fact in facts)
     cells = round((side - 1) / step)

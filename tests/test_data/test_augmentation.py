@@ -1,5 +1,6 @@
 """Crops, scales and changes of colour, against Caffe, OpenCV and Pillow."""
 
+import functools
 import json
 
 import numpy as np
@@ -8,8 +9,12 @@ from caffe_files import DATA
 from family_files import family
 from PIL import Image, ImageEnhance
 
-from deeplabctl.data.augmentation import Augment, ColorChange, augment, crop, rescale, rescale_as_opencv
+from deeplabctl.data import augmentation
+from deeplabctl.data.augmentation import Augment, ColorChange, prepare_crop, rescale, rescale_as_opencv
 from deeplabctl.network import preprocess
+from deeplabctl.network.architecture import CAFFE_PREPROCESSING
+
+augment = functools.partial(augmentation.augment, preprocessing=CAFFE_PREPROCESSING)
 
 CASES = ["test65", "test97", "train65_1", "train65_3", "train65_4", "train97_1", "train97_3"]
 
@@ -20,8 +25,10 @@ def test_crop_pads_and_mirrors_as_caffes_data_layer(case):
     params = json.loads(str(layer["params"]))[case]
     image, label = layer["image_bgr_u8"][..., ::-1], layer["label_u8"]
     expected = layer[f"{case}/data"][0].transpose(1, 2, 0)
-    pixels, cropped = crop(
-        image, label, expected.shape[0], params["h_off"], params["w_off"], mirror=bool(params["mirror"])
+    size, top, left = expected.shape[0], params["h_off"], params["w_off"]
+    window = np.s_[top : top + size, left : left + size]
+    pixels, cropped = prepare_crop(
+        image[window], label[window], size, CAFFE_PREPROCESSING, mirror=bool(params["mirror"])
     )
     np.testing.assert_array_equal(pixels, expected)
     np.testing.assert_array_equal(cropped, layer[f"{case}/label"][0, 0])

@@ -10,6 +10,7 @@ from deeplabctl.classes import voc_palette
 from deeplabctl.data.augmentation import Augment
 from deeplabctl.data.dataset import open_dataset
 from deeplabctl.data.preview import choose_samples, draw_augmented, draw_samples
+from deeplabctl.network.architecture import CAFFE_PREPROCESSING
 from deeplabctl.render import contact_sheet, overlay
 
 
@@ -52,12 +53,12 @@ def test_large_images_are_scaled_and_labels_keep_their_values(dataset):
 def test_augmented_row_begins_with_the_image_itself_and_shows_the_crops(dataset):
     samples = dataset.samples("train")[:2]
     settings = Augment(crop_size=33, scale=(0.5, 1.5), mirror=True)
-    drawn = draw_augmented(dataset, samples, settings, 3, 0)
+    drawn = draw_augmented(dataset, samples, settings, CAFFE_PREPROCESSING, 3, 0)
     assert drawn.shape[1] == 4 * 246 + 6
-    again = draw_augmented(dataset, samples, settings, 3, 0)
+    again = draw_augmented(dataset, samples, settings, CAFFE_PREPROCESSING, 3, 0)
     np.testing.assert_array_equal(drawn, again)
-    assert (drawn.shape != draw_augmented(dataset, samples, settings, 3, 1).shape) or (
-        drawn != draw_augmented(dataset, samples, settings, 3, 1)
+    assert (drawn.shape != draw_augmented(dataset, samples, settings, CAFFE_PREPROCESSING, 3, 1).shape) or (
+        drawn != draw_augmented(dataset, samples, settings, CAFFE_PREPROCESSING, 3, 1)
     ).any()
 
 
@@ -65,7 +66,7 @@ def test_crop_without_change_is_the_image_that_it_was_made_of(dataset):
     """Preprocessing and its undoing in the sheet meet: the same picture twice."""
     (sample,) = dataset.samples("train")[:1]
     settings = Augment(crop_size=81, mirror=False)  # the image is 80x60: it is padded below and beside
-    drawn = draw_augmented(dataset, [sample], settings, 1, 0)
+    drawn = draw_augmented(dataset, [sample], settings, CAFFE_PREPROCESSING, 1, 0)
     assert drawn.shape[0] > 240
     crop = drawn[6:246, 252:492]
     assert (crop[-40:, 100] == np.rint(0.4 * np.array([123, 117, 104]) + 0.6 * voc_palette()[255])).all()  # void below

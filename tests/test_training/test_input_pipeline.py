@@ -1,11 +1,17 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from dataset_files import make_dataset
 
 from deeplabctl.data.augmentation import Augment
 from deeplabctl.data.dataset import open_dataset
+from deeplabctl.data.images import read_image
 from deeplabctl.errors import DataError
+from deeplabctl.network import ARCHITECTURES
+from deeplabctl.network.architecture import CAFFE_PREPROCESSING, Preprocessing
 from deeplabctl.training.input_pipeline import TrainingPipeline
+from deeplabctl.training.plan import plan_training
 
 pytestmark = pytest.mark.tf
 
@@ -17,7 +23,7 @@ def samples(tmp_path):
 
 def batches(samples, start=0, stop=4, seed=0, **settings):
     augment = Augment(**({"crop_size": 33, "scale": (0.75, 1.25), "jitter": 0.1} | settings))
-    pipeline = TrainingPipeline(samples, augment, batch_size=3, seed=seed)
+    pipeline = TrainingPipeline(samples, augment, batch_size=3, seed=seed, preprocessing=CAFFE_PREPROCESSING)
     return [tuple(part.numpy() for part in batch) for batch in pipeline.batches(start, stop)]
 
 
@@ -44,16 +50,20 @@ def test_starting_later_gives_what_would_have_come(samples):
 
 
 def test_every_epoch_has_each_sample_once_in_an_order_of_its_own(samples):
-    pipeline = TrainingPipeline(samples, Augment(crop_size=33), batch_size=3, seed=0)
+    pipeline = TrainingPipeline(samples, Augment(crop_size=33), batch_size=3, seed=0, preprocessing=CAFFE_PREPROCESSING)
     orders = [[pipeline.sample_at(5 * epoch + index).id for index in range(5)] for epoch in range(6)]
     assert all(sorted(order) == ["t0", "t1", "t2", "t3", "t4"] for order in orders)
     assert len({tuple(order) for order in orders}) > 3
-    straight = TrainingPipeline(samples, Augment(crop_size=33, shuffle=False), batch_size=3, seed=0)
+    straight = TrainingPipeline(
+        samples, Augment(crop_size=33, shuffle=False), batch_size=3, seed=0, preprocessing=CAFFE_PREPROCESSING
+    )
     assert [straight.sample_at(index).id for index in range(7)] == ["t0", "t1", "t2", "t3", "t4", "t0", "t1"]
 
 
 def test_same_sample_is_augmented_anew_in_each_epoch(samples):
-    pipeline = TrainingPipeline(samples[:1], Augment(crop_size=33), batch_size=1, seed=0)
+    pipeline = TrainingPipeline(
+        samples[:1], Augment(crop_size=33), batch_size=1, seed=0, preprocessing=CAFFE_PREPROCESSING
+    )
     assert len({pipeline.load(position)[0].tobytes() for position in range(6)}) > 3
 
 
@@ -61,6 +71,19 @@ def test_sample_that_cannot_be_read_any_more_is_named(samples):
     import tensorflow as tf
 
     samples[2].image.write_bytes(b"gone bad")
-    pipeline = TrainingPipeline(samples, Augment(crop_size=33), batch_size=5, seed=0)
+    pipeline = TrainingPipeline(samples, Augment(crop_size=33), batch_size=5, seed=0, preprocessing=CAFFE_PREPROCESSING)
     with pytest.raises(DataError, match=r"cannot read .*t2\.png"):
         next(pipeline.distributed(tf.distribute.get_strategy(), 0, 1))
+
+
+def test_pixels_are_as_the_architecture_of_the_recipe_takes_them(tmp_path, monkeypatch):
+    rgb = Preprocessing("RGB", (0, 0, 0))
+    fake = dataclasses.replace(ARCHITECTURES["largefov"], name="fake", preprocessing=rgb)
+    settings = ["model.width=0.05", "model.init=random", "augment.crop_size=57", "augment.mirror=false"]
+    plan = plan_training("paper-v2", settings, {"data.root": str(make_dataset(tmp_path / "set", train=1))})
+    monkeypatch.setitem(ARCHITECTURES, "largefov", fake)
+    pipeline = TrainingPipeline.of(plan)
+    pixels, _ = pipeline.load(0)
+    image = read_image(pipeline.sample_at(0).image)
+    windows = np.lib.stride_tricks.sliding_window_view(image, (57, 57, 3)).reshape(-1, 57, 57, 3)
+    assert any(np.array_equal(window, pixels) for window in windows)

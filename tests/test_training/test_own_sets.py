@@ -189,7 +189,7 @@ def test_training_that_is_stopped_while_steps_are_timed_ends_there_and_is_timed_
     questions, notes = iter(range(1, 100)), []
     plan = plan_own(dataset, **{"run.time": "40s"})
     stopped = train_new(plan, tmp_path / "run", report=notes.append, should_stop=lambda: next(questions) == asked)
-    assert (stopped.stopped, stopped.steps, stopped.best) == (True, 0, None)
+    assert (stopped.stopped, stopped.steps, stopped.scores) == (True, 0, {})
     assert next(questions) == asked + 1  # nothing was computed after it
     assert notes[-1].text == f"stopped before the first step; resume the run with `resume={tmp_path / 'run'}`"
     assert read_recipe(str(tmp_path / "run" / "recipe.toml")).run.time == "40s"

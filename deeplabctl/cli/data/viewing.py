@@ -225,7 +225,7 @@ def preview(
         option(
             "Augmentation",
             "--set KEY=VALUE",
-            "Change a setting of the recipe, as augment.scale=[0.5,1.5]; may be repeated.",
+            "Change a setting of the recipe, such as augment.scale=[0.5,1.5]; may be repeated.",
         ),
     ] = None,
     out: Annotated[Path, option("Output", "--out PNG", "File to draw.")] = Path("preview.png"),
@@ -243,6 +243,7 @@ def preview(
     from deeplabctl.data.preview import choose_samples, draw_augmented, draw_samples
     from deeplabctl.files import check_new_file
     from deeplabctl.limits import AUTO
+    from deeplabctl.network import ARCHITECTURES
     from deeplabctl.recipe import read_recipe
     from deeplabctl.training.plan import default_recipe, with_crop_size
 
@@ -260,7 +261,8 @@ def preview(
             if settings.augment.crop_size == AUTO:  # from all images, as in a training
                 settings = with_crop_size(settings, check_samples(dataset, dataset.samples(shown), report))
     if augmented:
-        sheet = draw_augmented(dataset, samples, settings.augment, 4, seed)
+        preprocessing = ARCHITECTURES[settings.model.architecture].preprocessing
+        sheet = draw_augmented(dataset, samples, settings.augment, preprocessing, 4, seed)
     else:
         sheet = draw_samples(dataset, samples, 4)
     write_image(out, sheet)
