@@ -109,12 +109,13 @@ def _search(
     from deeplabctl.evaluation.crf_search import samples_sha256, search
     from deeplabctl.evaluation.network import open_target
     from deeplabctl.files import check_writable
+    from deeplabctl.prediction.engines import engine_class
     from deeplabctl.weights.conversion import sha256
 
     check_writable(out)
     with console.reporter() as report:
         target = open_target(request, report, default_data=os.environ.get("DEEPLABCTL_DATA"))
-        if target.network.info.export is not None:
+        if not engine_class(target.settings, target.network.info).gives_logits:
             raise WeightsError(
                 f"weights {target.path}: a search needs the logits of a network, and an export gives scores only; use "
                 "the weights that it was made of"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,9 +29,7 @@ if TYPE_CHECKING:
     from deeplabctl.evaluation.scores import ImageScores, SplitScores
     from deeplabctl.reporting import Reporter
 
-_OF_NETWORKS = (
-    "weights", "pad", "scales", "flip", "engine", "precision", "tile", "crf", "crf_adaptive", "crf_params", "voc_zip",
-)  # fmt: skip
+_OF_NETWORKS = ("weights", *(each.name for each in (*fields(PredictionOptions), *fields(CrfOptions))), "voc_zip")
 _EXTREMES = 8  # best, and worst, images in the report
 
 EXAMPLES = """

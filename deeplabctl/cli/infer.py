@@ -218,7 +218,7 @@ def _check_together(formats: list[Format], skip_existing: bool, overwrite: bool,
         raise typer.BadParameter("cannot be used together with --overwrite", param_hint="--skip-existing")
     from deeplabctl.prediction.outputs import OUTPUTS
 
-    whole = [f"--format {each.name}" for each in OUTPUTS if each.run_has_images and each.name in formats]
+    whole = [f"--format {each.name}" for each in OUTPUTS if each.run and each.run.images and each.name in formats]
     whole += ["--contact-sheet"] if contact_sheet else []
     if whole and Format.mask not in formats:
         raise typer.BadParameter(

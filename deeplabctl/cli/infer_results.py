@@ -37,8 +37,8 @@ class Results:
         """Print the files of the run, or the JSON document."""
         files = {name: str(path) for name, path in plan.run_files.items()}
         for output in plan.outputs:
-            if output.run_file:
-                self.console.say(f"{output.run_words} {files[output.run_name]}")
+            if output.run:
+                self.console.say(f"{output.run.words} {files[output.run.name]}")
         self.console.document(
             {
                 "images": self.images,

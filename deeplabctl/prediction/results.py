@@ -86,6 +86,9 @@ def in_batches(
                     for held in alike:
                         held.batch = batch
                     continue
+            # A batch begins with the first result that waits: while that is the first of all, no batch of others runs
+            # that could keep it from its own.
+            assert first.batch is not None or first.result.error is not None
             if first.batch is not None:
                 first.batch.result()
             yield window.popleft().result

@@ -79,11 +79,11 @@ def run(
             last = now
 
     with ExitStack() as stack:
-        adds = {each: stack.enter_context(each.run_writer(plan.run_files[each.run_name], plan.images, classes))
-                for each in plan.outputs if each.run_file}  # fmt: skip
-        of_images = [*(adds[each] for each in adds if each.run_has_images), *(output.add for output in outputs)]
-        of_videos = [adds[each] for each in adds if each.run_has_videos]
-        read_masks = any(each.run_has_images for each in adds)
+        adds = {each.run: stack.enter_context(each.run_writer(plan.run_files[each.run.name], plan.images, classes))
+                for each in plan.outputs if each.run}  # fmt: skip
+        of_images = [*(adds[file] for file in adds if file.images), *(output.add for output in outputs)]
+        of_videos = [adds[file] for file in adds if file.videos]
+        read_masks = any(file.images for file in adds)
         old = [job for job in plan.images if job in plan.done and read_masks]
         before = map_ahead(partial(_from_mask, outputs=plan.outputs, classes=classes), old, ahead=_AHEAD)
         with task(report, "segmenting", len(plan.todo), "images") as advance:

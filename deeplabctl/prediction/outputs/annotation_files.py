@@ -13,14 +13,13 @@ from deeplabctl.classes import format_classes
 from deeplabctl.data.formats.coco import coco_file, segments
 from deeplabctl.data.formats.labelme import labelme_document
 from deeplabctl.files import whole_file, write_text
-from deeplabctl.prediction.outputs.output import Add, Job, Labelled, Output
+from deeplabctl.prediction.outputs.output import Add, Job, Labelled, Output, RunFile
 
 
 class Areas(Output):
     """JSON Lines: for each image or video its files, its size and the areas of its classes."""
 
-    name = "json"
-    run_file, run_name, run_words, run_has_images, run_has_videos = "areas.jsonl", "areas", "areas", True, True
+    name, run = "json", RunFile("areas.jsonl", "areas", "areas", images=True, videos=True)
 
     @contextmanager
     def run_writer(self, path: Path, jobs: Sequence[Job], classes: Sequence[str]) -> Iterator[Add]:
@@ -29,11 +28,10 @@ class Areas(Output):
             yield lambda written: file.write(json.dumps(written.to_dict(classes)) + "\n")
 
 
-class Coco(Output):
+class CocoOutput(Output):
     """COCO's annotations of all images, named by their paths from the folder that all are in; ids count from 1."""
 
-    name = "coco"
-    run_file, run_name, run_words, run_has_images = "coco.json", "coco", "COCO", True
+    name, run = "coco", RunFile("coco.json", "coco", "COCO", images=True)
 
     def part(self, label: Label, classes: Sequence[str]) -> Any:
         """Return the segments of an image."""
@@ -46,11 +44,11 @@ class Coco(Output):
             yield lambda written: document.add(written.job.source, written.size, written.parts[self.name])
 
 
-class Labelme(Output):
+class LabelmeOutput(Output):
     """Outlines that labelme opens, for each image, and the names of the classes for all."""
 
     name, image_file, end = "labelme", "{stem}.json", b"}\n"
-    run_file, run_name, run_words = "classes.txt", "class_names", "class names"
+    run = RunFile("classes.txt", "class_names", "class names")
 
     def write(self, path: Path, labelled: Labelled) -> None:
         """Write the outlines."""

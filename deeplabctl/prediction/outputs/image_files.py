@@ -12,7 +12,7 @@ import numpy as np
 from deeplabctl.arrays import Image, Label
 from deeplabctl.data.images import write_image, write_mask
 from deeplabctl.files import whole_file
-from deeplabctl.prediction.outputs.output import Labelled, Output
+from deeplabctl.prediction.outputs.output import Labelled, Output, RunFile
 from deeplabctl.prediction.video_files import VideoReader, VideoWriter, lossless_writer, overlay_writer
 from deeplabctl.render import overlay, overlay_with_legend, thumbnail
 
@@ -90,7 +90,7 @@ class ContactSheetImage(Output):
 
     name, image_file, end = "thumbnail", "thumbnails/{stem}.jpg", _JPEG_END
     has_option, listed = True, False
-    run_file, run_name, run_words, run_has_images = "index.html", "page", "contact sheet", True
+    run = RunFile("index.html", "page", "contact sheet", images=True)
 
     def write(self, path: Path, labelled: Labelled) -> None:
         """Write the small overlay."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from deeplabctl.arrays import Image, Label, Scores
 from deeplabctl.prediction.video_files import VideoReader, VideoWriter
@@ -62,6 +62,16 @@ class Written:
 Add = Callable[[Written], object]
 
 
+class RunFile(NamedTuple):
+    """Describe the file of a whole run."""
+
+    file: str
+    name: str  # in JSON
+    words: str
+    images: bool = False  # it shows all images; skipped ones are read from masks
+    videos: bool = False
+
+
 class Output:
     """Describe an output; what has no name or no method here is left out of it.
 
@@ -75,11 +85,7 @@ class Output:
     video_file: ClassVar[str] = ""
     needs_scores: ClassVar[bool] = False
     end: ClassVar[bytes] = b""  # of a whole file
-    run_file: ClassVar[str] = ""
-    run_name: ClassVar[str] = ""  # of the file of the run in JSON
-    run_words: ClassVar[str] = ""
-    run_has_images: ClassVar[bool] = False  # the file of the run shows all images; skipped ones are read from masks
-    run_has_videos: ClassVar[bool] = False
+    run: ClassVar[RunFile | None] = None
 
     def write(self, path: Path, labelled: Labelled) -> None:
         """Write the file of an image; raises OutputError."""

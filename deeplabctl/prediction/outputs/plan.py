@@ -77,7 +77,7 @@ def plan_outputs(inputs: Sequence[Path], request: OutputRequest) -> Plan:
     check_folder(request.out)
     outputs, out = request.outputs(), request.out
     jobs = [_video_job(path, outputs, out) if is_video(path) else _image_job(path, outputs, out) for path in inputs]
-    run_files = {output.run_name: out / output.run_file for output in outputs if output.run_file}
+    run_files = {output.run.name: out / output.run.file for output in outputs if output.run}
     images, videos = (tuple(job for job in jobs if job.is_video == kind) for kind in (False, True))
     plan = Plan(images, videos, outputs, run_files)
     _check_names(plan, inputs)
@@ -108,7 +108,7 @@ def _image_job(image: Path, outputs: Sequence[Output], out: Path) -> Job:
 
 def _video_job(video: Path, outputs: Sequence[Output], out: Path) -> Job:
     """Return the job of a video, whose overlay is always written, and comes first in JSON."""
-    able = [each for each in OUTPUTS if (each.video_file or each.run_has_videos) and not each.has_option]
+    able = [each for each in OUTPUTS if (each.video_file or (each.run and each.run.videos)) and not each.has_option]
     if wrong := [each.name for each in outputs if not each.has_option and each not in able]:
         names = " and ".join(each.name for each in able)
         raise OutputError(f"{video} is a video: expected the formats {names}, got {wrong[0]}; leave the video out")
