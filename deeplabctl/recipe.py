@@ -21,6 +21,8 @@ from deeplabctl.errors import RecipeError
 from deeplabctl.limits import ABOVE_0, AT_LEAST_0, AT_LEAST_1, AUTO, SHARE, Auto, Limit, beyond_limits, limited
 from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE
 
+EngineName = Literal["auto", "tensorflow", "numba"]
+
 
 def parse_duration(text: str) -> float:
     """Return the seconds of a time such as 90s, 45m or 1h30m; 0 for any other text."""
@@ -92,7 +94,7 @@ class Run:
 
     seed: int = limited(0, "0 to 2147483647", lambda v: 0 <= v < 2**31)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the forward and backward pass
-    engine: Literal["auto", "tensorflow", "numba"] = "auto"  # of validations, and of float32 steps on CPUs
+    engine: EngineName = "auto"  # of validations, and of float32 steps on CPUs
     strategy: Literal["auto", "single", "mirrored", "multi-worker"] = "auto"
     log_every: int = limited(20, *AT_LEAST_1)  # steps
     val_every: int = limited(1000, *AT_LEAST_1, auto=True)  # steps; "auto": a tenth; with a time: `validations_within`

@@ -14,11 +14,10 @@ from deeplabctl.crf.search_grid import best_of_table
 from deeplabctl.errors import RecipeError
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.keras_model import Precision
-from deeplabctl.recipe import Expect, Recipe, recipe_from_dict
+from deeplabctl.recipe import EngineName, Expect, Recipe, recipe_from_dict
 from deeplabctl.weights.model_info import ExportPrecision, ModelInfo
 
 Pad = Literal["paper", "tight"]
-EngineName = Literal["auto", "tensorflow", "numba"]
 Tile = int | Literal["auto", "off"]
 
 

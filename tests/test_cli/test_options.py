@@ -8,7 +8,6 @@ from caffe_files import TINY
 from deeplabctl.cli import options
 from deeplabctl.cli.infer import Format
 from deeplabctl.network import keras_model
-from deeplabctl.prediction import settings
 from deeplabctl.prediction.engines import ENGINES
 from deeplabctl.prediction.outputs import OUTPUTS
 from deeplabctl.recipe import Evaluation, Run
@@ -16,7 +15,7 @@ from deeplabctl.recipe import Evaluation, Run
 
 def test_choices_are_those_of_the_recipe():
     assert options.Precision == get_type_hints(Run)["precision"]
-    assert options.Engine == settings.EngineName == get_type_hints(Run)["engine"]
+    assert options.Engine == get_type_hints(Run)["engine"]
     assert {"auto", *(engine.name for engine in ENGINES)} == set(get_args(options.Engine))
     assert {output.name for output in OUTPUTS if not output.has_option} == set(Format)
     assert options.PredictionPrecision == keras_model.Precision
