@@ -218,12 +218,13 @@ def _print_run(console: Console, run: TrainedRun, expect: Expect | None) -> None
     console.say(f"already finished: {run.steps} steps; {best}" if run.finished_before else f"{ended}; {best}")
     if expect is not None and not run.stopped:
         console.say(f"expected {percent(expect.miou)} +- {percent(expect.tolerance)} ({expect.source})")
+    from deeplabctl.reports.run_records import PREVIEWS
     from deeplabctl.reports.training_run import REPORT
     from deeplabctl.weights.locating import BEST, LAST
 
     model = run.path / (BEST if scores else LAST)
     named = shlex.quote(str(run.path))
-    for name, path in (("model", model), ("previews", run.path / "previews"), ("report", run.path / REPORT)):
+    for name, path in (("model", model), ("previews", run.path / PREVIEWS), ("report", run.path / REPORT)):
         if path.exists():
             console.say(f"{name:8} {path}")
     console.say()

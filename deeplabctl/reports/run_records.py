@@ -19,7 +19,7 @@ from deeplabctl import recipes
 from deeplabctl.errors import OutputError, RunError
 from deeplabctl.files import write_text
 
-RECIPE, FACTS, METRICS, PREVIEWS = "recipe.toml", "run.json", "metrics.jsonl", "previews"  # of a run directory
+RECIPE, FACTS, METRICS_LOG, PREVIEWS = "recipe.toml", "run.json", "metrics.jsonl", "previews"  # of a run directory
 _TRAIN, _VALIDATION = "train", "validation"  # the kinds of lines
 
 
@@ -28,7 +28,7 @@ def append_metrics(run: Path, kind: str, **values: Any) -> None:
 
     Raises OutputError where it cannot be written.
     """
-    path = run / METRICS
+    path = run / METRICS_LOG
     try:
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"kind": kind, **values}) + "\n")
@@ -41,7 +41,7 @@ def rewind_metrics(run: Path, step: int, *, keep_validation: bool) -> None:
 
     A line that was cut off goes, too.
     """
-    path = run / METRICS
+    path = run / METRICS_LOG
     kept = (
         line
         for line, entry in _entries(path)
@@ -63,7 +63,7 @@ class Metrics:
 
         Raises RunError for a file that cannot be read.
         """
-        entries = [entry for _, entry in _entries(run / METRICS)]
+        entries = [entry for _, entry in _entries(run / METRICS_LOG)]
         return cls(
             [entry for entry in entries if entry["kind"] == _TRAIN],
             [entry for entry in entries if entry["kind"] == _VALIDATION],
@@ -118,7 +118,7 @@ class RunResults:
             raise RunError(f"cannot read {file}: {error}") from error
         metrics = Metrics.read(path)
         if not metrics.last_step:
-            raise RunError(f"{path}: expected at least one training step in {METRICS}, got none; train it first")
+            raise RunError(f"{path}: expected at least one training step in {METRICS_LOG}, got none; train it first")
         sections = {
             name: {key: _as_json(value) for key, value in section.items()}
             for name, section in recipe.items()

@@ -34,7 +34,7 @@ from deeplabctl.files import unfinished_target, write_text
 from deeplabctl.recipe import Recipe
 from deeplabctl.recipe import write_recipe as recipe_text
 from deeplabctl.reporting import Note, Reporter, silent
-from deeplabctl.reports.run_records import FACTS, METRICS, PREVIEWS, RECIPE, run_facts
+from deeplabctl.reports.run_records import FACTS, METRICS_LOG, PREVIEWS, RECIPE, run_facts
 from deeplabctl.weights.locating import BEST, LAST
 
 CHECKPOINTS = "checkpoints"
@@ -43,7 +43,7 @@ _HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # EACCES where flock is
 
 # What a training writes whole or not at all: a killed one may leave them under temporary names.
 _WRITTEN = re.compile(
-    rf"{RECIPE}|{FACTS}|{METRICS}|{BEST}|{LAST}|curves\.png|report\.html|{CHECKPOINTS}/step-\d+\.npz|"
+    rf"{RECIPE}|{FACTS}|{METRICS_LOG}|{BEST}|{LAST}|curves\.png|report\.html|{CHECKPOINTS}/step-\d+\.npz|"
     rf"{PREVIEWS}/step-\d+\.png"
 )
 
@@ -117,7 +117,7 @@ class RunDirectory:
 
         One that was killed before its first checkpoint has models and metrics at most of the steps that come again.
         """
-        found = [name for name in (LAST, BEST, METRICS) if (self.path / name).exists()]
+        found = [name for name in (LAST, BEST, METRICS_LOG) if (self.path / name).exists()]
         status = run_facts(self.path).get("status")
         if found and (LAST in found or status in (None, "finished")):
             raise RunError(
