@@ -45,11 +45,6 @@ class CaffeNet:
     layers: tuple[CaffeLayer, ...]
 
 
-def scale_name(norm: str) -> str:
-    """Return the name of the Scale layer that belongs to a BatchNorm: ``scale2a_branch1`` to ``bn2a_branch1``."""
-    return re.sub("^bn", "scale", norm)
-
-
 def net_weights(net: CaffeNet, dtype: npt.DTypeLike = np.float32) -> Weights:
     """Return {"layer/part": array} of the layers that have blobs, all copies of type ``dtype``, in the net's order.
 
@@ -108,7 +103,7 @@ def _parts(net: CaffeNet, layer: CaffeLayer) -> dict[str, npt.NDArray[Any]]:
     if type_ == SCALE:
         if len(blobs) != 2 or blobs[0].size != blobs[1].size:
             raise WeightsError(f"{where}: expected a factor and a bias of each channel, got blobs of shape {shapes}")
-        norm = re.sub("^scale", "bn", name)  # the inverse of `scale_name`
+        norm = re.sub("^scale", "bn", name)  # the inverse of `Norm.caffe_scale`
         return {f"{norm}/gamma": blobs[0].reshape(-1), f"{norm}/beta": blobs[1].reshape(-1)}
     if type_ not in (CONVOLUTION, INNER_PRODUCT):
         return {f"{name}/{index}": blob for index, blob in enumerate(blobs)}

@@ -12,11 +12,11 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple, TypeAlias
 
-from deeplabctl.caffe.net import SCALE_COPY, scale_name
+from deeplabctl.caffe.net import SCALE_COPY
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE
 from deeplabctl.network.architecture import Rows
-from deeplabctl.network.ops import Convolution, Norm, Operation
+from deeplabctl.network.ops import Convolution, Operation
 from deeplabctl.network.ops.operation import fold, shown
 
 MAX_SIZE = 1_000_000  # bytes; those of the largest known nets have a fifth of it
@@ -144,8 +144,8 @@ class _Check:
         self._optional = (
             ARCHITECTURES[architecture].classifiers if len(ARCHITECTURES[architecture].classifiers) == 1 else ()
         )
-        self._known = {row.name for row in rows} | {scale_name(row.name) for row in rows if isinstance(row, Norm)}
-        self._width = _width(rows, given) if width is None else width
+        self._known = {name for row in rows for name in (row.name, row.caffe_scale) if name}
+        self._width = _width(ARCHITECTURES[architecture].convolutions, given) if width is None else width
         fold(rows, None, self._compare)
         for name, layers in given.items():
             if name not in self._known and any(_type(layer) == "pooling" for layer in layers):
@@ -161,10 +161,11 @@ class _Check:
             self.names.append(name)
         elif row.name not in self._optional:
             self.wrong.append(f"- {row.name} (missing)")
-        pairs = [(layer, _differences(row, layer, self._outputs(row))) for layer in found]
-        if isinstance(row, Norm):
-            scales = self._given.get(scale_name(row.name), [])
-            self.wrong += [] if scales else [f"- {scale_name(row.name)} (missing)"]
+        outputs = row.channels_of([0], self._num_classes or 0, self._width) or None
+        pairs = [(layer, _differences(row, layer, outputs)) for layer in found]
+        if row.caffe_scale:
+            scales = self._given.get(row.caffe_scale, [])
+            self.wrong += [] if scales else [f"- {row.caffe_scale} (missing)"]
             pairs += [(layer, _other_type("scale", layer)) for layer in scales]
         for layer, differences in pairs:
             given = [shown(bottom) for bottom in layer.get("bottom", [])]
@@ -175,11 +176,6 @@ class _Check:
                 ]
             self.wrong += [f"{shown(layer.last('name'))} (line {_line(layer)}): {text}" for text in differences]
         return str(found[-1].last("top")) if found and found[-1].last("top") else None
-
-    def _outputs(self, row: Operation) -> int | None:
-        if not isinstance(row, Convolution):
-            return None
-        return self._num_classes if row.classifier else max(1, round(row.channels * self._width))
 
     def _follower(self, before: str | None) -> str | None:
         """Return the convolution that reads ``before`` and is not one of the architecture's."""
@@ -226,10 +222,10 @@ class _Settings:
         return values
 
 
-def _width(rows: Rows, given: dict[str, list[Message]]) -> float:
+def _width(convolutions: Iterable[Convolution], given: dict[str, list[Message]]) -> float:
     ratios = []
-    for row in rows:
-        if isinstance(row, Convolution) and not row.classifier:
+    for row in convolutions:
+        if not row.classifier:
             for layer in given.get(row.name, []):
                 count = _Settings(layer.messages("convolution_param")).values("num_output", None)[-1]
                 if isinstance(count, int):

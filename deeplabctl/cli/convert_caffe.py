@@ -79,27 +79,28 @@ def convert_caffe(
     start_tensorflow()
     write_conversion(converted)
     info = converted.info
-    console.say(f"{model}: {converted.format}, {info.architecture} of width {info.width:g}")
-    for note in converted.notes:
+    console.say(f"{model}: {converted.file.words}, {info.architecture} of width {info.width:g}")
+    for note in converted.network.notes:
         console.say(with_options(note))
-    if converted.new_layers:
-        console.say(f"not in the file, so initialized at random (seed {seed}): {', '.join(converted.new_layers)}")
+    if converted.network.new_layers:
+        new = ", ".join(converted.network.new_layers)
+        console.say(f"not in the file, so initialized at random (seed {seed}): {new}")
     console.say(f"{converted.path}: {converted.parameters:,} parameters, read back and equal to the source")
     console.say(f"{len(info.classes)} classes: {', '.join(info.classes[:5])}{', ...' if len(info.classes) > 5 else ''}")
     console.say()
-    if converted.new_layers:
+    if converted.network.new_layers:
         console.say(f"next: deeplabctl train --data DIR --init {shlex.quote(str(converted.path))}")
     else:
         console.say(f"next: deeplabctl infer IMAGE --weights {shlex.quote(str(converted.path))} --overlay")
     console.document(
         {
             "model": str(converted.path),
-            "format": converted.format,
+            "format": converted.file.words,
             "architecture": info.architecture,
             "width": info.width,
             "classes": list(info.classes),
             "parameters": converted.parameters,
-            "new_layers": converted.new_layers,
+            "new_layers": converted.network.new_layers,
             "provenance": info.provenance,
         }
     )

@@ -110,7 +110,7 @@ def _search(
     from deeplabctl.evaluation.network import open_target
     from deeplabctl.files import check_writable
     from deeplabctl.prediction.engines import engine_class
-    from deeplabctl.weights.conversion import sha256
+    from deeplabctl.weights.locating import open_weights
 
     check_writable(out)
     with console.reporter() as report:
@@ -124,7 +124,7 @@ def _search(
         samples = spread_evenly(request.samples(target.network.info, target.dataset, report)[0], images)
         settings = {
             "weights": str(target.path.resolve()),
-            "weights_sha256": sha256(target.path),
+            "weights_sha256": open_weights(target.path).sha256,
             "data": str(target.dataset.root.resolve()),
             "split": split,
             "images": len(samples),

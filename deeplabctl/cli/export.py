@@ -67,7 +67,7 @@ def export(
         option(
             "Comparison",
             "--images DATA|DIR",
-            "Images to compare the export with the network on: a data set, of which val is used, or a folder. "
+            "Images on which the export is compared with the network: a data set, of which val is used, or a folder. "
             "Default: the data set that the weights were trained on, else the built-in one.",
         ),
     ] = None,
@@ -123,9 +123,10 @@ def export(
 def _load(plan: ExportPlan) -> None:
     """Load TensorFlow, if it writes the format or computes the network, without what it writes to the terminal."""
     from deeplabctl.cli.tensorflow_startup import start_tensorflow
+    from deeplabctl.export.formats import WRITERS
     from deeplabctl.prediction.engines import engine_class
 
-    if plan.request.format != "onnx" or engine_class(plan.settings, plan.network.info).loads_tensorflow:
+    if WRITERS[plan.request.format].loads_tensorflow or engine_class(plan.settings, plan.network.info).loads_tensorflow:
         start_tensorflow()
 
 

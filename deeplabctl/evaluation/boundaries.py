@@ -112,7 +112,7 @@ class Trimap(Metric):
 def boundary_f1(label: Label, prediction: Label, num_classes: int, tolerance: float = BF_TOLERANCE) -> Floats:
     """Return (C,) the boundary F1 of an image; NaN for a class that the label does not have, 0 for one not predicted.
 
-    Csurka et al. (BMVC 2013): the contour of a class are the pixels of its binary map that have one of the four
+    Csurka et al. (BMVC 2013): the contour of a class consists of the pixels of its binary map that have one of the four
     neighbours outside of it. Precision is the share of the predicted contour that lies nearer than ``tolerance`` times
     the image's diagonal to the label's, recall the reverse, and F1 their harmonic mean. What the paper leaves open is
     done as MATLAB's evaluateSemanticSegmentation does it: pixels at the image's edge belong to the contour, and void

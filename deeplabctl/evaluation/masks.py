@@ -85,7 +85,7 @@ def score_masks(
         try:
             mask = read_label(path)
         except DataError as error:
-            return Fault(sample.id, "unreadable", f"mask {str(error).removeprefix('label ')}")
+            return Fault(sample.id, "unreadable", f"mask {str(error).removeprefix('cannot read ')}")
         return _fault(sample, path, label, mask, len(dataset.classes)) or result.scores.score(sample, label, mask)
 
     with task(report, "scoring masks", len(samples), "masks") as advance:

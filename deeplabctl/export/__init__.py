@@ -1,5 +1,5 @@
 """Weights in, files for other runtimes out: SavedModel, ONNX and TFLite, each run and compared before it is kept."""
 
-from deeplabctl.export.exporter import ExportedModel, ExportRequest, export
+from deeplabctl.export.exporter import ExportRequest, export
 
-__all__ = ["ExportRequest", "ExportedModel", "export"]
+__all__ = ["ExportRequest", "export"]

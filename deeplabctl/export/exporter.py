@@ -24,7 +24,7 @@ from deeplabctl.reporting import Note, Reporter, silent, task
 from deeplabctl.weights.fitting import Network, open_network, read_network
 from deeplabctl.weights.locating import BEST, LAST, find_weights, open_weights
 from deeplabctl.weights.model_info import WORDS, ExportFacts, ExportFormat, ExportPrecision, ModelInfo
-from deeplabctl.weights.sources.exports import Export, is_saved_model, write_facts
+from deeplabctl.weights.sources.exports import EXPORTS, is_saved_model
 
 # Of the labels, at least. Sums in another order change labels at ties only; float16 and int8 round the weights.
 LEAST_AGREEMENT: dict[ExportPrecision, float] = {"float32": 0.9999, "float16": 0.999, "int8": 0.99}
@@ -95,7 +95,7 @@ def plan_export(request: ExportRequest, report: Reporter = silent) -> ExportPlan
     writer.check_packages()
     path = find_weights(request.weights)
     file = open_weights(path)
-    if isinstance(file, Export):
+    if file.export is not None:
         raise WeightsError(f"weights {path}: expected weights to export, got an export; give those it was made of")
     out = request.out or Path(_name(path) + ("" if request.precision == "float32" else f"-{request.precision}"))
     out = out if request.out else out.with_name(out.name + writer.suffix)
@@ -130,12 +130,13 @@ def write_export(plan: ExportPlan, report: Reporter = silent) -> ExportedModel:
             names = set(ARCHITECTURES[info.architecture].classifiers)
             nodes = rounded_network(nodes, info.architecture, plan.network.weights, names, calibration, report)
         WRITERS[request.format].write(Graph(info.architecture, nodes, facts, calibration), temporary)
-        info = write_facts(temporary, dataclasses.replace(info, export=facts))
+        file = EXPORTS[request.format](temporary)
+        info = file.write_facts(dataclasses.replace(info, export=facts))
         exported = Segmenter.from_network(open_network(temporary))
         agreement = compare(network, exported, images, plan.images.source, report)
         _check_agreement(plan, agreement)
         facts = dataclasses.replace(facts, agreement=agreement.to_dict())
-        info = write_facts(temporary, dataclasses.replace(info, export=facts))
+        info = file.write_facts(dataclasses.replace(info, export=facts))
         assert open_weights(temporary).info == info
         size = sum(file.stat().st_size for file in (temporary, *temporary.rglob("*")) if file.is_file())
     return ExportedModel(plan.out, info, agreement, size)

@@ -33,6 +33,11 @@ class Graph:
     facts: ExportFacts
     calibration: Sequence[Image] = ()
 
+    @property
+    def half(self) -> bool:
+        """Tell whether it is computed with weights in float16."""
+        return self.facts.precision == "float16"
+
     def build(self, builder: Any, *, half: bool) -> Any:
         """Return what a builder makes of it."""
         return builder(self.nodes, ARCHITECTURES[self.architecture], self.facts.scales, flip=self.facts.flip, half=half)
@@ -45,8 +50,8 @@ class Graph:
 
 
 def _write_onnx(graph: Graph, path: Path) -> None:
-    model = graph.build(build_onnx, half=graph.facts.precision == "float16")
-    if graph.facts.precision != "int8":
+    model = graph.build(build_onnx, half=graph.half)
+    if not graph.calibration:
         path.write_bytes(model.SerializeToString())
         return
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
@@ -85,11 +90,11 @@ def _write_tflite(graph: Graph, path: Path) -> None:
 def _converted(converter: Any, graph: Graph) -> bytes:
     import tensorflow as tf
 
-    if graph.facts.precision == "float32":
-        return bytes(converter.convert())
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if graph.facts.precision == "float16":
+    if graph.half or graph.calibration:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if graph.half:
         converter.target_spec.supported_types = [tf.float16]
+    if not graph.calibration:
         return bytes(converter.convert())
 
     def images() -> Iterator[dict[str, Any]]:
@@ -107,7 +112,7 @@ def _write_saved_model(graph: Graph, path: Path) -> None:
     import tensorflow as tf
 
     module = tf.Module()
-    module.function = graph.build(build_function, half=graph.facts.precision == "float16")
+    module.function = graph.build(build_function, half=graph.half)
     try:
         with _quiet(), captured_stderr():
             tf.saved_model.save(module, str(path), signatures={"serving_default": module.function})
@@ -137,9 +142,10 @@ class Writer:
 
     format: ExportFormat
     suffix: str
-    packages: tuple[str, ...]  # that write or run it, beside TensorFlow
+    packages: tuple[str, ...]  # that write or run it, besides TensorFlow
     precisions: tuple[ExportPrecision, ...]
     is_folder: bool
+    loads_tensorflow: bool
     write: Callable[[Graph, Path], None]
 
     def check_packages(self) -> None:
@@ -153,8 +159,8 @@ class Writer:
 
 
 _WRITERS = (
-    Writer("savedmodel", ".savedmodel", (), ("float32", "float16"), True, _write_saved_model),
-    Writer("onnx", ".onnx", ("onnx", "onnxruntime"), ("float32", "float16", "int8"), False, _write_onnx),
-    Writer("tflite", ".tflite", ("ai_edge_litert",), ("float32", "float16", "int8"), False, _write_tflite),
+    Writer("savedmodel", ".savedmodel", (), ("float32", "float16"), True, True, _write_saved_model),
+    Writer("onnx", ".onnx", ("onnx", "onnxruntime"), ("float32", "float16", "int8"), False, False, _write_onnx),
+    Writer("tflite", ".tflite", ("ai_edge_litert",), ("float32", "float16", "int8"), False, True, _write_tflite),
 )
 WRITERS: dict[str, Writer] = {writer.format: writer for writer in _WRITERS}

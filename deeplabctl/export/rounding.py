@@ -20,7 +20,7 @@ from deeplabctl.network.ops.convolution import SCALE
 from deeplabctl.reporting import Reporter, task
 
 STEPS = 127
-_POSITIONS = 512  # of a image at which a convolution's inputs are looked at
+_POSITIONS = 512  # of an image at which a convolution's inputs are looked at
 _AT_ONCE = 512 << 20  # bytes of the matrices that are filled in one pass over the images
 _BLOCK = 128  # weights of an output after which the others are changed
 _DAMPING = 0.01  # of the inputs' mean square, which makes their matrix invertible
@@ -37,7 +37,7 @@ def rounded_network(
     """Return the operations with kernels on the grid of int8, and biases that make up for it.
 
     ``images`` are of one size; the convolutions named in ``floats`` stay as they are.
-    """  # fmt: skip
+    """
     numba = NumbaNetwork(architecture, weights)
     places = [n for n, one in enumerate(nodes) if isinstance(one.op, Convolution) and one.name not in floats]
     changed: dict[int, Node] = {}

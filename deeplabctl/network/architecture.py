@@ -16,7 +16,6 @@ import numpy.typing as npt
 
 from deeplabctl.arrays import Image, Pixels
 from deeplabctl.network.ops.convolution import Convolution
-from deeplabctl.network.ops.norm import Norm
 from deeplabctl.network.ops.operation import KERNEL, Field, Input, Node, OnnxGraph, Operation, Shapes, fold
 from deeplabctl.network.ops.resize import resize
 
@@ -135,11 +134,6 @@ class Architecture:
     def classifiers(self) -> tuple[str, ...]:
         """Return the names of the layers whose sum are the classes' logits."""
         return tuple(row.name for row in self.rows if row.is_classifier)
-
-    @cached_property
-    def norm_epsilon(self) -> float | None:
-        """Return the epsilon of its norms; None without any."""
-        return next((row.epsilon for row in self.rows if isinstance(row, Norm)), None)
 
     @cached_property
     def fields(self) -> dict[str, Field]:

@@ -1,6 +1,6 @@
 """Image in, label out: how a network is applied to images."""
 
-from deeplabctl.prediction.segmenter import Prediction, Segmentation, Segmenter, load
-from deeplabctl.prediction.settings import PredictionSettings, SettingsRequest
+from deeplabctl.prediction.segmenter import Segmentation, Segmenter, load
+from deeplabctl.prediction.settings import PredictionSettings
 
-__all__ = ["Prediction", "PredictionSettings", "Segmentation", "Segmenter", "SettingsRequest", "load"]
+__all__ = ["PredictionSettings", "Segmentation", "Segmenter", "load"]

@@ -40,14 +40,14 @@ def find_examples(info: ModelInfo, limits: Limits, pad: str) -> list[Example]:
         with suppress(DataError):  # moved, or changed since
             samples = open_dataset(Path(data)).samples(recipe.get("data", {}).get("val_split", "val"))
     spread = samples[:: max(1, len(samples) // COUNT)][:COUNT]
-    found = [example for sample in spread if (example := _read(sample.image, limits, pad))]
+    found = [example for sample in spread if (example := _read(sample.image, limits, info.architecture, pad))]
     return found or [_drawn(index) for index in range(COUNT)]
 
 
-def _read(path: Path, limits: Limits, pad: str) -> Example | None:
+def _read(path: Path, limits: Limits, architecture: str, pad: str) -> Example | None:
     try:
         content = read_small_file(path)
-        kind = check_image(content, limits, pad)
+        kind = check_image(content, limits, architecture, pad)
     except (OSError, RequestError):
         return None
     return Example(content, FORMATS.get(kind, FORMATS["JPEG"])) if len(content) <= limits.max_body else None

@@ -63,7 +63,7 @@ class Service:
         """Return what the network makes of a request's image; raises RequestError and ClientDisconnect."""
         with self._place():
             content = await Upload(request, self.limits).read()
-            await asyncio.to_thread(check_image, content, self.limits, self.settings.pad)
+            await asyncio.to_thread(check_image, content, self.limits, self.info.architecture, self.settings.pad)
             try:
                 return await self._turn(request, content, self.uses_crf if crf is None else crf)
             except DataError as error:

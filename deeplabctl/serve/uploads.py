@@ -18,7 +18,7 @@ from deeplabctl.arrays import Image
 from deeplabctl.data.findings import FindingError
 from deeplabctl.data.images import decode_image, open_image
 from deeplabctl.errors import DataError
-from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE
+from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.architecture import PAPER_SIZE
 
 FIELD = "image"  # of a form
@@ -139,10 +139,11 @@ class _FormInMemory(MultiPartParser):
     spool_max_size = sys.maxsize
 
 
-def check_image(content: bytes, limits: Limits, pad: str) -> str:
+def check_image(content: bytes, limits: Limits, architecture: str, pad: str) -> str:
     """Return the format of an image file, by Pillow's name, from its header.
 
-    Raises RequestError for another format, and for more pixels than the limits allow, before or after padding.
+    Raises RequestError for another format, and for more pixels than the limits allow, before or after the network's
+    padding.
     """
     try:
         with open_image(Path(_NAME), io.BytesIO(content), tuple(FORMATS)) as image:
@@ -154,7 +155,7 @@ def check_image(content: bytes, limits: Limits, pad: str) -> str:
     if width * height > limits.max_pixels:
         message = f"expected an image of at most {limits.max_pixels:,} pixels, got {width}x{height}; scale it down"
         raise RequestError(422, "too_many_pixels", message)
-    padded_size = ARCHITECTURES[DEFAULT_ARCHITECTURE].padded_size
+    padded_size = ARCHITECTURES[architecture].padded_size
     if padded_size(width, pad) * padded_size(height, pad) > 2 * limits.max_pixels + PAPER_SIZE**2:
         raise RequestError(422, "too_many_pixels", f"{_NAME} of {width}x{height} pixels is too narrow for the network")
     if format_ in ("JPEG", "MPO") and content.count(_SCAN) > _MOST_SCANS:

@@ -41,11 +41,6 @@ class ConvertedModel(os.PathLike[str]):
     __fspath__ = __str__
 
     @property
-    def format(self) -> str:
-        """Return the kind of the source, in words."""
-        return self.file.words
-
-    @property
     def info(self) -> ModelInfo:
         """Return the facts of the model file."""
         return self.network.info
@@ -54,16 +49,6 @@ class ConvertedModel(os.PathLike[str]):
     def parameters(self) -> int:
         """Return the number of all weights."""
         return sum(array.size for array in self.network.weights.values())
-
-    @property
-    def new_layers(self) -> list[str]:
-        """Return the layers that are not in the source: they are random."""
-        return self.network.new_layers
-
-    @property
-    def notes(self) -> list[str]:
-        """Return what was done to the layers of the source, in words."""
-        return self.network.notes
 
 
 def convert(
@@ -182,8 +167,3 @@ def _becomes(file: WeightFile) -> str:
     text = f"{info.architecture} of width {info.width:g} with {len(info.classes)} classes"
     text += f"; new: {', '.join(network.new_layers)}" if network.new_layers else ""
     return "; ".join([text, *network.notes])
-
-
-def sha256(path: Path) -> str:
-    """Return the checksum of a weight file."""
-    return open_weights(path).sha256

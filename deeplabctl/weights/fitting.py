@@ -95,8 +95,9 @@ def fit_weights(
     Class names are those in the file, else VOC's for 21 classes, else numbers. Raises WeightsError, with an entry for
     each layer that does not fit, for other shapes, unknown layers and numbers that are not finite.
     """
+    given = file.weights  # before the shapes, for which the arrays may have to be read as well
     architecture = architecture or file.architecture()
-    weights, notes = _map_layers(file, architecture, seed)
+    weights, notes = _map_layers(given, architecture, seed, file.path)
     classes_in_file = _classes_of(weights, architecture, file.path)
     if num_classes is None:
         num_classes = classes_in_file or len(VOC_CLASSES)
@@ -121,16 +122,15 @@ def _classes_of(weights: Weights, architecture: str, path: Path) -> int | None:
     return next(iter(counts.values()), None)
 
 
-def _map_layers(file: WeightFile, architecture: str, seed: int) -> tuple[Weights, list[str]]:
+def _map_layers(weights: Weights, architecture: str, seed: int, path: Path) -> tuple[Weights, list[str]]:
     """Return the weights as the architecture names and shapes them, and notes of what was changed.
 
     VGG-16's fully connected layers become convolutions; classifiers may have other names. Layers that the architecture
     does not know stay, for `_complete` to refuse.
     """
-    weights = dict(file.weights)
     notes: list[str] = []
     if weights.get("fc6/kernel", np.empty(0)).ndim == 2:  # fully connected, as VGG-16's is
-        weights, notes = _vgg_to_deeplab(weights, architecture, seed, str(file.path))
+        weights, notes = _vgg_to_deeplab(weights, architecture, seed, str(path))
     names = ARCHITECTURES[architecture].classifiers
     convs = [conv.name for conv in ARCHITECTURES[architecture].convolutions]
     known = {layer_of(name) for name in ARCHITECTURES[architecture].parameters(1)}

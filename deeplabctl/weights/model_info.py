@@ -71,7 +71,7 @@ class ModelInfo:
     export: ExportFacts | None = None  # of a file that its own runtime computes
 
     def to_json(self) -> str:
-        """Return the text that a file has of it, with scales, palette and preprocessing for other readers."""
+        """Return the JSON that a file stores, with scales, palette and preprocessing for other readers."""
         palette = voc_palette()[: len(self.classes)].tolist()
         network = ARCHITECTURES[self.architecture]
         preprocessing = network.preprocessing.to_dict()

@@ -57,6 +57,8 @@ class WeightFile(ABC):
     @cached_property
     def shapes(self) -> Shapes:
         """Return the shapes of the arrays, which are read for that only where the format leaves no other way."""
+        if "weights" in vars(self):  # read before
+            return {name: array.shape for name, array in self.weights.items()}
         return self._read_shapes()
 
     @cached_property
@@ -117,7 +119,10 @@ class WeightFile(ABC):
         return agree and any(conv.dilation > 1 for conv in stated)
 
     def width(self, architecture: str) -> float:
-        """Return the width of the network, by the channels of its widest layer; raises WeightsError for another."""
+        """Return the width of the network, by the channels of its widest layer.
+
+        Raises WeightsError if the layers are another network's.
+        """
         if self.info is not None:
             return self.info.width
         body = [conv for conv in ARCHITECTURES[architecture].convolutions if not conv.classifier]

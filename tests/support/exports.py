@@ -13,7 +13,7 @@ from deeplabctl.network import ARCHITECTURES
 from deeplabctl.prediction.settings import PredictionSettings
 from deeplabctl.weights.fitting import Network
 from deeplabctl.weights.model_info import ExportFacts, ModelInfo
-from deeplabctl.weights.sources.exports import write_facts
+from deeplabctl.weights.sources.exports import EXPORTS
 
 CLASSES = ("background", "car", "tree", "road", "sky")
 
@@ -56,7 +56,7 @@ def write_onnx(path, network=None, scales=(1.0,), flip=False):
     net = ARCHITECTURES[network.info.architecture].graph(network.weights)
     path.write_bytes(build_onnx(net, ARCHITECTURES[network.info.architecture], scales, flip=flip).SerializeToString())
     facts = ExportFacts("onnx", "float32", scales, flip)
-    return write_facts(path, dataclasses.replace(network.info, export=facts))
+    return EXPORTS["onnx"](path).write_facts(dataclasses.replace(network.info, export=facts))
 
 
 def write_lookalike(path, format_):
@@ -68,4 +68,5 @@ def write_lookalike(path, format_):
         (path / "variables").mkdir(parents=True)
         (path / "saved_model.pb").write_bytes(b"\x08\x01graph")
         (path / "variables" / "variables.index").write_bytes(b"index")
-    return write_facts(path, dataclasses.replace(network.info, export=ExportFacts(format_, "float32", (1.0,), False)))
+    facts = ExportFacts(format_, "float32", (1.0,), False)
+    return EXPORTS[format_](path).write_facts(dataclasses.replace(network.info, export=facts))

@@ -114,8 +114,8 @@ def spoil_void(path):
     [
         (spoil_missing, "missing", "v3.png: there is no such file"),
         (spoil_size, "size", "v3.png: expected the size of its label, 80x60, got 79x60"),
-        (spoil_bytes, "unreadable", "v3.png"),
-        (spoil_colours, "unreadable", "v3.png"),
+        (spoil_bytes, "unreadable", "v3.png: expected a whole"),
+        (spoil_colours, "unreadable", "v3.png: expected one channel of class ids"),
         (
             spoil_range,
             "range",
@@ -130,6 +130,7 @@ def test_mask_at_fault_is_named_and_nothing_is_scored_without_allow_missing(mask
     assert code == 1
     assert out == ""
     assert said in err
+    assert f"warning: mask {masks}/v3.png: " in err
     assert err.splitlines()[-1].startswith("error: 1 of 5 masks cannot be scored: 1 ")
     code, out, _ = run(deeplabctl, masks, "--json")
     document = json.loads(out)

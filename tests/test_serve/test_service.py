@@ -1,6 +1,7 @@
 """The queue and the network's thread, and the images to try it on."""
 
 import asyncio
+import dataclasses
 import io
 import sys
 import threading
@@ -14,10 +15,11 @@ from PIL import Image
 
 from deeplabctl.data.shapes import draw_sample
 from deeplabctl.errors import DataError
+from deeplabctl.network import ARCHITECTURES
 from deeplabctl.serve import service as service_module
 from deeplabctl.serve.examples import find_examples
 from deeplabctl.serve.service import Service, Worker
-from deeplabctl.serve.uploads import Limits, RequestError
+from deeplabctl.serve.uploads import Limits, RequestError, check_image
 from deeplabctl.weights.model_info import ModelInfo
 
 PNG = {"content-type": "image/png"}
@@ -171,3 +173,14 @@ def test_examples_are_drawn_where_there_is_no_data_set(tmp_path):
     for facts in ({}, {"data": "shapes"}, {"data": str(tmp_path / "gone")}):
         examples = find_examples(ModelInfo(("a", "b"), provenance=facts), Limits(), "tight")
         assert [Image.open(io.BytesIO(example.content)).size for example in examples] == [(160, 160)] * 6
+
+
+def test_padding_that_counts_is_the_served_networks(monkeypatch):
+    coarse = dataclasses.replace(ARCHITECTURES["largefov"], name="coarse", output_stride=64)
+    monkeypatch.setitem(ARCHITECTURES, "coarse", coarse)
+    narrow = io.BytesIO()
+    Image.new("1", (2, 9000)).save(narrow, "PNG")
+    limits = Limits(max_pixels=20_000)
+    assert check_image(narrow.getvalue(), limits, "largefov", "tight") == "PNG"
+    with pytest.raises(RequestError, match="too narrow for the network"):
+        check_image(narrow.getvalue(), limits, "coarse", "tight")

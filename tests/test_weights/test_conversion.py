@@ -67,7 +67,7 @@ def test_converted_model_is_a_path_with_the_facts_of_the_network(tmp_path):
     prototxt = DATA / "lfov_slim_v1_deploy.prototxt"
     converted = convert(fixture("lfov_slim_v1.caffemodel"), tmp_path / "a.keras", prototxt=prototxt, classes=names)
     assert os.fspath(converted) == str(tmp_path / "a.keras")
-    assert (converted.format, converted.new_layers, converted.notes) == ("caffemodel", [], [])
+    assert (converted.file.words, converted.network.new_layers, converted.network.notes) == ("caffemodel", [], [])
     assert converted.checked_layers == 22
     network = read_network(converted)
     assert network.info == converted.info

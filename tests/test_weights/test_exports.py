@@ -10,7 +10,7 @@ from deeplabctl.errors import WeightsError
 from deeplabctl.weights.fitting import open_network
 from deeplabctl.weights.locating import open_weights
 from deeplabctl.weights.sources.caffemodels import CaffeModel
-from deeplabctl.weights.sources.exports import EXPORTS, write_facts
+from deeplabctl.weights.sources.exports import EXPORTS
 from deeplabctl.weights.starting import start_weights
 
 pytest.importorskip("onnx")
@@ -51,13 +51,13 @@ def test_plain_readers_find_the_facts(exported):
 
 
 def test_facts_are_replaced_and_the_graph_stays(exported):
-    path, _, info = exported
+    path, format_, info = exported
     agreeing = dataclasses.replace(info.export, agreement={"labels": 0.5})
     before = size_of(path)
-    again = write_facts(path, dataclasses.replace(info, export=agreeing))
+    again = EXPORTS[format_](path).write_facts(dataclasses.replace(info, export=agreeing))
     assert again.export.sha256 == info.export.sha256
     assert open_weights(path).info == again
-    assert write_facts(path, info) == info
+    assert EXPORTS[format_](path).write_facts(info) == info
     assert size_of(path) == before
 
 

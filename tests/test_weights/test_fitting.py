@@ -83,3 +83,9 @@ def test_weights_that_are_not_finite_or_of_too_many_classes_are_refused():
         fit_weights(weight_file(found))
     with pytest.raises(WeightsError, match="at most 255 classes, got 300"):
         fit_weights(weight_file(ARCHITECTURES["largefov"].random_weights(300, 0.05, 0)))
+
+
+def test_file_is_read_once(monkeypatch):
+    file = weight_file(ARCHITECTURES["largefov"].random_weights(9, 0.1, seed=1))
+    monkeypatch.setattr(type(file), "_read_shapes", lambda file: pytest.fail("the shapes are those of the weights"))
+    assert fit_weights(file).classes_in_file == 9

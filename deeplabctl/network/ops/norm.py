@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -37,6 +38,11 @@ class Norm(Operation):
 
     caffe_type: ClassVar[str] = "batchnorm"
     caffe_settings: ClassVar[str] = "batch_norm_param"
+
+    @property
+    def caffe_scale(self) -> str:
+        """Return the name of its Scale layer: ``scale2a_branch1`` for ``bn2a_branch1``."""
+        return re.sub("^bn", "scale", self.name)
 
     def parts(self, incoming: int, outgoing: int) -> Shapes:
         """Return the shapes of factors, terms, means and variances."""

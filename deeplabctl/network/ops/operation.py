@@ -134,6 +134,11 @@ class Operation:
     caffe_settings: ClassVar[str]
 
     @property
+    def caffe_scale(self) -> str:
+        """Return the name of the Scale layer that Caffe needs beside its own; "" for none."""
+        return ""
+
+    @property
     def is_classifier(self) -> bool:
         """Tell whether its result are logits of the classes."""
         return False

@@ -204,12 +204,6 @@ class TFLiteFile(_GraphFile):
 EXPORTS: dict[ExportFormat, type[Export]] = {kind.format: kind for kind in (SavedModel, OnnxFile, TFLiteFile)}
 
 
-def write_facts(path: Path, info: ModelInfo) -> ModelInfo:
-    """Write facts into an exported file, in place of those that it has; returns them with the graph's checksums."""
-    assert info.export is not None
-    return EXPORTS[info.export.format](path).write_facts(info)
-
-
 def is_saved_model(path: Path) -> bool:
     """Tell whether a path is the folder of a SavedModel."""
     return os.path.isfile(path / "saved_model.pb")  # noqa: PTH113 - Path.is_file raises for names that are too long

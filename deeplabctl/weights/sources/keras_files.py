@@ -267,7 +267,7 @@ class ImageNet(WeightFile):
     """Hold VGG-16 or ResNet-101 trained on ImageNet, as keras.applications has it (BGR minus the mean, as ours).
 
     VGG-16 comes with its classifier. It is downloaded once, when its weights are first asked for (530 MB; ResNet-101
-    170 MB); raises WeightsError without a network.
+    170 MB); raises WeightsError without an internet connection.
     """
 
     words = KerasHdf5.words
