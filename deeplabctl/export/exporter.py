@@ -95,7 +95,7 @@ def plan_export(request: ExportRequest, report: Reporter = silent) -> ExportPlan
     writer.check_packages()
     path = find_weights(request.weights)
     file = open_weights(path)
-    if file.export is not None:
+    if file.info is not None and file.info.export is not None:
         raise WeightsError(f"weights {path}: expected weights to export, got an export; give those it was made of")
     out = request.out or Path(_name(path) + ("" if request.precision == "float32" else f"-{request.precision}"))
     out = out if request.out else out.with_name(out.name + writer.suffix)

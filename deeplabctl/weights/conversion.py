@@ -41,6 +41,11 @@ class ConvertedModel(os.PathLike[str]):
     __fspath__ = __str__
 
     @property
+    def format(self) -> str:
+        """Return the kind of the source, in words."""
+        return self.file.words
+
+    @property
     def info(self) -> ModelInfo:
         """Return the facts of the model file."""
         return self.network.info
@@ -49,6 +54,16 @@ class ConvertedModel(os.PathLike[str]):
     def parameters(self) -> int:
         """Return the number of all weights."""
         return sum(array.size for array in self.network.weights.values())
+
+    @property
+    def new_layers(self) -> list[str]:
+        """Return the layers that are not in the source: they are random."""
+        return self.network.new_layers
+
+    @property
+    def notes(self) -> list[str]:
+        """Return what was done to the layers of the source, in words."""
+        return self.network.notes
 
 
 def convert(
