@@ -18,6 +18,7 @@ from deeplabctl.files import read_small_file
 IGNORE_LABEL = 255  # void: not trained on, not scored
 
 Color = tuple[int, int, int]  # RGB
+LUMA = (0.299, 0.587, 0.114)  # of R, G and B in grey (ITU-R BT.601)
 
 VOC_CLASSES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -38,29 +39,18 @@ def voc_palette() -> npt.NDArray[np.uint8]:
 
 
 @cache
-def voc_grey_levels(num_classes: int) -> frozenset[int]:
-    """Return the luminances of the palette colours of the classes and of void.
+def voc_grey_ids(num_classes: int) -> dict[int, set[int]]:
+    """Return the luminances of the palette colours of the classes and of void, and the ids that have each.
 
     A palette label has these values (0, 38, 75, 113, ... 220) after a program has read it as a grey image. Both
-    neighbouring integers are included, as programs round differently.
+    neighbouring integers are included, as programs round differently. Above 16 classes some have several ids.
     """
-    ids = [*range(1, num_classes), IGNORE_LABEL]
-    luminance = voc_palette()[ids].astype(float) @ (0.299, 0.587, 0.114)
-    levels = {0}
-    for value in luminance:
-        levels |= {int(np.floor(value)), int(np.ceil(value))}
-    return frozenset(levels)
-
-
-def voc_grey_ids(num_classes: int) -> dict[int, int] | None:
-    """Return the class id of each luminance of the palette, or None if two classes share one (above 16 classes)."""
-    colors = voc_palette()[[*range(num_classes), IGNORE_LABEL]].astype(float)
-    ids: dict[int, int] = {}
-    for index, value in zip([*range(num_classes), IGNORE_LABEL], colors @ (0.299, 0.587, 0.114), strict=True):
+    ids = [*range(num_classes), IGNORE_LABEL]
+    found: dict[int, set[int]] = {}
+    for index, value in zip(ids, voc_palette()[ids].astype(float) @ LUMA, strict=True):
         for level in {int(np.floor(value)), int(np.ceil(value))}:
-            if ids.setdefault(level, index) != index:
-                return None
-    return ids
+            found.setdefault(level, set()).add(index)
+    return found
 
 
 @dataclass(frozen=True)

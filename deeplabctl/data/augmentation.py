@@ -16,11 +16,11 @@ import numpy.typing as npt
 import PIL.Image
 
 from deeplabctl.arrays import Image, Label, Pixels
-from deeplabctl.classes import IGNORE_LABEL
+from deeplabctl.classes import IGNORE_LABEL, LUMA
 from deeplabctl.limits import SHARE, limited
 from deeplabctl.network.architecture import Preprocessing
 
-_LUMA = np.array((0.299, 0.587, 0.114), np.float32)  # of R, G and B in grey (ITU-R BT.601)
+_LUMA = np.array(LUMA, np.float32)
 _LEVELS = np.arange(256, dtype=np.float32)
 _OPENCV_BITS = 11  # of the weights of neighbours, which OpenCV rounds to integers
 

@@ -137,8 +137,8 @@ def _palette_ids(dataset: Dataset, verdict: Verdict) -> dict[Color, int]:
 def _ids_of_grey_levels(path: Path, num_classes: int) -> Label | None:
     """Return the class ids of a grey copy of VOC's colours, or None if two classes share a grey level."""
     levels = voc_grey_ids(num_classes)
-    if levels is None:
+    if any(len(ids) > 1 for ids in levels.values()):
         return None
     table = np.zeros(256, np.uint8)
-    table[list(levels)] = list(levels.values())
+    table[list(levels)] = [min(ids) for ids in levels.values()]
     return table[read_label(path)]

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import PIL.Image
 
 from deeplabctl.arrays import Label
-from deeplabctl.classes import IGNORE_LABEL, voc_grey_levels
+from deeplabctl.classes import IGNORE_LABEL, voc_grey_ids
 from deeplabctl.data.dataset import Dataset, Sample
 from deeplabctl.data.findings import Finding, FindingError, join_some
 from deeplabctl.data.images import open_image, read_label
@@ -189,7 +189,7 @@ def _check_values(sample: Sample, label: LabelFacts, num_classes: int) -> Iterat
             "list",
             problem="a 0/255 mask, but 255 means void and would not be trained on",
         )
-    elif wrong and values <= voc_grey_levels(num_classes):
+    elif wrong and values <= voc_grey_ids(num_classes).keys():
         yield Finding(
             "label-grey-levels",
             file,

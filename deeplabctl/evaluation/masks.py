@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from deeplabctl.arrays import Label
-from deeplabctl.classes import IGNORE_LABEL, voc_grey_levels
+from deeplabctl.classes import IGNORE_LABEL, voc_grey_ids
 from deeplabctl.data.dataset import Dataset, Sample
 from deeplabctl.data.images import read_label
 from deeplabctl.errors import DataError
@@ -113,7 +113,7 @@ def _fault(sample: Sample, path: Path, label: Label, mask: Label, num_classes: i
     if not wrong.any():
         return None
     row, column = (int(index) for index in np.argwhere(wrong)[0])
-    grey = set(np.unique(mask).tolist()) <= voc_grey_levels(num_classes)
+    grey = set(np.unique(mask).tolist()) <= voc_grey_ids(num_classes).keys()
     fix = "write class ids, not the grey levels of their colours" if grey else "write a class id for every pixel"
     got = f"{mask[row, column]} at row {row}, column {column} ({np.count_nonzero(wrong)} such pixels)"
     return Fault(
