@@ -37,7 +37,7 @@ def check_folder(path: Path) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise OutputError for a folder in which, or in the place of which, nothing can be written; leaves nothing."""
+    """Raise OutputError if nothing can be written into the folder, or if it cannot be made; leaves nothing behind."""
     place = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
     try:
         with tempfile.TemporaryFile(dir=place):

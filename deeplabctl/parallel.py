@@ -60,7 +60,7 @@ def map_ahead(
 def available_cpus() -> int:
     """Return the number of CPUs that this process may use: those of its affinity mask, and no more than its quota.
 
-    The quota is that of its control groups (Linux, version 2), rounded up. They are `limit_cpus`'s at most.
+    The quota is that of its control groups (Linux, version 2), rounded up. Never more than `limit_cpus` allows.
     """
     counts = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1]
     for folder in _control_groups():

@@ -1,8 +1,19 @@
 import pytest
 
 from deeplabctl.cli.console import PlainReporter
-from deeplabctl.cli.formatting import describe, duration, percent
-from deeplabctl.reporting import Advanced, Finished, Note, Started, Trained, Validated, task, tqdm_reporter
+from deeplabctl.cli.formatting import describe
+from deeplabctl.reporting import (
+    Advanced,
+    Finished,
+    Note,
+    Started,
+    Trained,
+    Validated,
+    duration,
+    percent,
+    task,
+    tqdm_reporter,
+)
 
 
 def trained(step, logged=True):

@@ -70,9 +70,8 @@ def _options(
 def main() -> None:
     """Run the command line; a reader that closes the pipe early (``| head``) ends it quietly."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(
-            stream, io.TextIOWrapper
-        ):  # names may have bytes that no encoding has, or characters that its lacks
+        if isinstance(stream, io.TextIOWrapper):
+            # Names may have bytes that are no characters, or characters that the stream's encoding lacks.
             stream.reconfigure(errors="backslashreplace")
     plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
     try:
@@ -92,9 +91,8 @@ def _cleaning_up() -> Iterator[None]:
             signal.signal(each, signal.SIG_DFL)
         raise SystemExit(128 + number)
 
-    installed = [
-        number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) == signal.SIG_DFL
-    ]  # not under nohup
+    # Under nohup SIGHUP stays ignored.
+    installed = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) == signal.SIG_DFL]
     for number in installed:
         signal.signal(number, end)
     try:

@@ -14,10 +14,10 @@ from typing import Annotated, Any
 
 import typer
 
-from deeplabctl.cli.formatting import describe, pace, with_options
+from deeplabctl.cli.formatting import describe, with_options
 from deeplabctl.cli.options import COMMON, option
 from deeplabctl.errors import DeepLabError, RecipeError
-from deeplabctl.reporting import Advanced, Event, Finished, Note, Reporter, Started
+from deeplabctl.reporting import Advanced, Event, Finished, Note, Reporter, Started, pace
 
 _PLAIN_SECONDS = 5.0  # between two lines of a task's progress
 

@@ -101,7 +101,6 @@ def _search(
     console: Console, request: EvaluationRequest, grid: Grid, images: int, rounds: int, out: Path, *, overwrite: bool
 ) -> None:
     """Search, print the best parameters, and leave the table; what is not searched is as ``--crf`` has it."""
-    from deeplabctl.cli.formatting import percent
     from deeplabctl.cli.prediction_options import load_segmenter
     from deeplabctl.crf.search_grid import SearchTable, point_text
     from deeplabctl.data.dataset import spread_evenly
@@ -110,6 +109,7 @@ def _search(
     from deeplabctl.evaluation.network import open_target
     from deeplabctl.files import check_writable
     from deeplabctl.prediction.engines import engine_class
+    from deeplabctl.reporting import percent
     from deeplabctl.weights.locating import open_weights
 
     check_writable(out)

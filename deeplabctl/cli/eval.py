@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deeplabctl.cli.console import Console, print_error
-from deeplabctl.cli.formatting import percent, score_table
+from deeplabctl.cli.formatting import score_table
 from deeplabctl.cli.options import (
     CrfOptions,
     EvaluationDataOption,
@@ -22,6 +22,7 @@ from deeplabctl.cli.options import (
     WeightsOption,
     option,
 )
+from deeplabctl.reporting import percent
 
 if TYPE_CHECKING:
     from deeplabctl.arrays import Label

@@ -7,9 +7,7 @@ import shlex
 from typing import Any
 
 from deeplabctl import reporting
-from deeplabctl.reporting import Event, duration, pace, percent
-
-__all__ = ["describe", "duration", "pace", "percent", "score_table", "with_options"]
+from deeplabctl.reporting import Event, percent
 
 
 def with_options(text: str) -> str:

@@ -6,10 +6,11 @@ import os
 import re
 import sys
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,13 +18,15 @@ from deeplabctl.cli.console import Console, print_error
 from deeplabctl.cli.formatting import with_options
 from deeplabctl.cli.options import CrfOptions, ImageOptions, OverwriteOption, WeightsOption, option
 from deeplabctl.errors import DeepLabError
+from deeplabctl.reporting import duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from deeplabctl.prediction.outputs.output import Written
-    from deeplabctl.prediction.outputs.plan import OutputRequest
+    from deeplabctl.prediction.outputs.plan import OutputRequest, Plan
     from deeplabctl.prediction.ray_cluster import RayRequest
+    from deeplabctl.prediction.run import Summary
     from deeplabctl.prediction.settings import SettingsRequest
 
 EXAMPLES = """
@@ -51,7 +54,7 @@ Examples
 def _checked_address(address: str | None) -> str | None:
     if address and not re.fullmatch(r"local|auto|(ray://)?[^\s/]+:\d+", address):
         raise typer.BadParameter(
-            f"expected local, auto, HOST:PORT, ray://HOST:PORT, or nothing behind it, got {address!r}; "
+            f"expected local, auto, HOST:PORT, ray://HOST:PORT, or nothing after it, got {address!r}; "
             "put inputs before --ray"
         )
     return address
@@ -167,7 +170,6 @@ def _segment(
     console: Console,
 ) -> tuple[list[str], int]:
     """Segment all inputs; returns the errors, and the number of inputs."""
-    from deeplabctl.cli.infer_results import Results
     from deeplabctl.cli.prediction_options import load_segmenter
     from deeplabctl.errors import DataError
     from deeplabctl.prediction.engines import with_engine
@@ -188,7 +190,7 @@ def _segment(
     path = find_weights(weights)
     network = open_network(path)
     settings, classes = resolve(request, network.info), network.info.classes
-    results = Results(console, classes)
+    results = _Results(console, classes)
     with console.reporter() as report, ExitStack() as stack:
         report(Note(f"weights: {path}"))
         images: Iterable[Written] = ()
@@ -208,6 +210,58 @@ def _segment(
         summary = run(plan, images, videos, classes, report, results.show, outputs=pages)
     results.finish(plan, summary, path, with_engine(settings, network.info).to_dict())
     return summary.failed, len(plan.jobs)
+
+
+@dataclass
+class _Results:
+    """Print results as they come; what the JSON document needs is kept for it."""
+
+    console: Console
+    classes: tuple[str, ...]
+    images: list[dict[str, Any]] = field(default_factory=list)
+    videos: list[dict[str, Any]] = field(default_factory=list)
+
+    def show(self, written: Written, seconds: float) -> None:
+        """Take a result, with the seconds that it took."""
+        if not self.console.json:
+            self.console.say(_line(written, self.classes))
+        elif written.job.is_video:
+            self.videos.append(written.to_dict(self.classes))
+        else:
+            self.images.append({**written.to_dict(self.classes), "seconds": seconds})
+
+    def finish(self, plan: Plan, summary: Summary, weights: Path, settings: dict[str, Any]) -> None:
+        """Print the files of the run, or the JSON document."""
+        files = {name: str(path) for name, path in plan.run_files.items()}
+        for output in plan.outputs:
+            if output.run:
+                self.console.say(f"{output.run.words} {files[output.run.name]}")
+        self.console.document(
+            {
+                "images": self.images,
+                "videos": self.videos,
+                "skipped": [str(job.source) for job in plan.jobs if job in plan.done],
+                "failed": [with_options(message) for message in summary.failed],
+                "files": files,
+                "weights": str(weights),
+                "settings": settings,
+            }
+        )
+
+
+def _line(written: Written, classes: tuple[str, ...]) -> str:
+    """Return a result in a line, the files of options of their own behind those of --format."""
+    from deeplabctl.prediction.outputs import OUTPUTS
+
+    job, (height, width) = written.job, written.size
+    listed = sorted((output for output in OUTPUTS if output.listed), key=lambda output: output.has_option)
+    *others, last = [str(job.files[output.name]) for output in listed if output.name in job.files] or [""]
+    files = f"{', '.join(others)} and {last}" if others else last
+    size = f"{width}x{height}"
+    if job.is_video:
+        size += f", {written.frames} frames, {duration(written.seconds)}"
+    shares = ", ".join(f"{found['name']} {found['share']:.1%}" for found in written.to_dict(classes)["classes"])
+    return f"{job.source} ({size}){files and f' -> {files}'}: {shares}"
 
 
 def _check_together(formats: list[Format], skip_existing: bool, overwrite: bool, contact_sheet: bool) -> None:

@@ -21,8 +21,8 @@ from rich.progress import (  # noqa: TID253
 )
 from rich.text import Text  # noqa: TID253
 
-from deeplabctl.cli.formatting import describe, duration, pace
-from deeplabctl.reporting import Advanced, Event, Finished, Note, Started, Trained, Validated
+from deeplabctl.cli.formatting import describe
+from deeplabctl.reporting import Advanced, Event, Finished, Note, Started, Trained, Validated, duration, pace
 
 _SPARKS = "▁▂▃▄▅▆▇█"
 _HISTORY = 40  # losses in the small curve

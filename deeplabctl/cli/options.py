@@ -21,7 +21,7 @@ def option(section: str, name: str, text: str, **settings: Any) -> Any:
 
 # The choices of the recipe's settings of these names, for typer; their own modules load numpy.
 Pad = Literal["paper", "tight"]
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
+TrainingPrecision = Literal["auto", "float32", "bfloat16", "float16"]
 PredictionPrecision = Literal["float32", "bfloat16", "float16"]
 Engine = Literal["auto", "tensorflow", "numba"]
 Strategy = Literal["auto", "single", "mirrored", "multi-worker"]

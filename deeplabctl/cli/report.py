@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deeplabctl.cli.console import Console
-from deeplabctl.cli.formatting import percent
 from deeplabctl.cli.options import OverwriteOption, option
+from deeplabctl.reporting import percent
 
 if TYPE_CHECKING:
     from deeplabctl.reports.run_records import RunResults

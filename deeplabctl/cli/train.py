@@ -15,10 +15,11 @@ import typer
 
 from deeplabctl import recipes
 from deeplabctl.cli.console import Console
-from deeplabctl.cli.formatting import describe, duration, percent, score_table
+from deeplabctl.cli.formatting import describe, score_table
 from deeplabctl.cli.multi_worker import Worker, is_worker_process, limited_wait, run_worker, worker_from_environment
-from deeplabctl.cli.options import Precision, Strategy, option
+from deeplabctl.cli.options import Strategy, TrainingPrecision, option
 from deeplabctl.errors import RunError
+from deeplabctl.reporting import duration, percent
 
 if TYPE_CHECKING:
     from deeplabctl.recipe import Expect
@@ -106,7 +107,7 @@ class TrainingOptions:
         int | None, option("Training", "--seed N", "Seed of the random numbers: the same seed gives the same weights.")
     ] = None
     precision: Annotated[
-        Precision | None,
+        TrainingPrecision | None,
         option(
             "Hardware",
             "--precision",

@@ -70,7 +70,7 @@ class VideoReader:
 
     @property
     def expected_frames(self) -> int:
-        """Return how many frames there are, as the file says, or as its length lets expect."""
+        """Return how many frames there are, as the file says, or as its length suggests."""
         length = self._stream.duration and self._stream.duration * self.time_base
         length = length or (self._container.duration or 0) / 1_000_000
         return self._stream.frames or max(1, round(length * self.rate))

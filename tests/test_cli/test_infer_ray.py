@@ -22,7 +22,7 @@ RAY = ["--ray", "local", "--ray-workers", "2"]
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--ray", "a.png"], "HOST:PORT, ray://HOST:PORT, or nothing behind it, got 'a.png'; put inputs before --ray"),
+        (["--ray", "a.png"], "HOST:PORT, ray://HOST:PORT, or nothing after it, got 'a.png'; put inputs before --ray"),
         (["a.png", "--ray", "http://head:1"], "got 'http://head:1'"),
         (["a.png", "--ray-workers", "2"], "requires --ray"),
         (["a.png", "--ray", "--ray-workers", "0"], "Invalid value for '--ray-workers'"),

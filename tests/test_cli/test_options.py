@@ -14,7 +14,7 @@ from deeplabctl.recipe import Evaluation, Run
 
 
 def test_choices_are_those_of_the_recipe():
-    assert options.Precision == get_type_hints(Run)["precision"]
+    assert options.TrainingPrecision == get_type_hints(Run)["precision"]
     assert options.Engine == get_type_hints(Run)["engine"]
     assert {"auto", *(engine.name for engine in ENGINES)} == set(get_args(options.Engine))
     assert {output.name for output in OUTPUTS if not output.has_option} == set(Format)
