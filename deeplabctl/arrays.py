@@ -15,12 +15,13 @@ Counts = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
+Size = tuple[int, int]  # height, width
 
-LINE_BYTES = 64  # of a cache line
+LINE = 16  # float32 of a cache line: arrays of kernels start at one, and channels are padded to whole ones
 
 
 def aligned(size: int) -> Float32:
     """Return an array of ``size`` float32 zeros that starts at a cache line."""
-    raw = np.zeros(4 * size + LINE_BYTES, np.uint8)
-    start = -raw.ctypes.data % LINE_BYTES
+    raw = np.zeros(4 * (size + LINE), np.uint8)
+    start = -raw.ctypes.data % (4 * LINE)
     return raw[start : start + 4 * size].view(np.float32)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import Shapes, Weights
 
-CONVOLUTION, INNER_PRODUCT, BATCH_NORM, SCALE = "Convolution", "InnerProduct", "BatchNorm", "Scale"
+CONVOLUTION, INNER_PRODUCT, BATCH_NORM, SCALE_LAYER = "Convolution", "InnerProduct", "BatchNorm", "Scale"
 
 # In the names of the layers of a net of three scales: its second and third copy, which share the weights of the first.
 SCALE_COPY = re.compile(r"_res0(5|75)(?=_|$)")
@@ -100,7 +100,7 @@ def _parts(net: CaffeNet, layer: CaffeLayer) -> dict[str, npt.NDArray[Any]]:
         if len(blobs) != 3 or blobs[0].size != blobs[1].size or blobs[2].size != 1:
             raise WeightsError(f"{where}: expected means, variances and their weight, got blobs of shape {shapes}")
         return {f"{name}/moving_mean": blobs[0].reshape(-1), f"{name}/moving_variance": blobs[1].reshape(-1)}
-    if type_ == SCALE:
+    if type_ == SCALE_LAYER:
         if len(blobs) != 2 or blobs[0].size != blobs[1].size:
             raise WeightsError(f"{where}: expected a factor and a bias of each channel, got blobs of shape {shapes}")
         norm = re.sub("^scale", "bn", name)  # the inverse of `Norm.caffe_scale`
@@ -123,7 +123,7 @@ def _type(layer: CaffeLayer) -> str:
     if layer.type:
         return layer.type
     if all(blob.ndim == 1 for blob in layer.blobs) and len(layer.blobs) in (2, 3):
-        return SCALE if len(layer.blobs) == 2 else BATCH_NORM
+        return SCALE_LAYER if len(layer.blobs) == 2 else BATCH_NORM
     return INNER_PRODUCT if layer.blobs[0].ndim == 2 else CONVOLUTION
 
 

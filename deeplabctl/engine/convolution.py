@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from deeplabctl.arrays import Float32, Int64
-from deeplabctl.engine.microkernel import LINE, REGISTERS, Simd, multiply, store_output
+from deeplabctl.arrays import LINE, Float32, Int64
+from deeplabctl.engine.microkernel import REGISTERS, Simd, multiply, store_output
 from deeplabctl.engine.winograd_transforms import transform, transform_back
 from deeplabctl.jit import kernel
 from deeplabctl.vectors import load, store
@@ -26,12 +26,12 @@ from deeplabctl.vectors import load, store
 ZERO = np.float32(0.0)
 
 Part = tuple[int, int, int, int]  # first and last tile or pixel, first and last panel
-Shape = tuple[int, int, int, int]  # height and width of the image, its depth, and the result's
+Extent = tuple[int, int, int, int]  # height and width of the image, its depth, and the result's
 
 
 @kernel
 def convolve_tiles(
-    image: Float32, shape: Shape, weights: Float32, affine: Float32, least: np.float32, result: Float32, dilation: int,
+    image: Float32, shape: Extent, weights: Float32, affine: Float32, least: np.float32, result: Float32, dilation: int,
     tops: Int64, lefts: Int64, part: Part, block: int, work: Float32, tile: Any, simd: Simd,
 ) -> None:  # fmt: skip
     """Convolve the tiles of a part, at most ``block`` at once, by a 3x3 kernel with stride 1."""
@@ -59,7 +59,7 @@ def convolve_tiles(
 
 @kernel
 def values_of_tiles(
-    image: Float32, shape: Shape, dilation: int, tops: Int64, lefts: Int64, first: int, count: int, rows: int,
+    image: Float32, shape: Extent, dilation: int, tops: Int64, lefts: Int64, first: int, count: int, rows: int,
     work: Float32, value_stride: int, edge: int, tile: Any, simd: Simd,
 ) -> None:  # fmt: skip
     """Transform tiles to values in groups of ``rows``; outside of the image there are zeros."""
@@ -132,7 +132,7 @@ def multiply_rows(
 @kernel
 def pixels_of_tiles(
     work: Float32, products: int, product_stride: int, affine: Float32, least: np.float32, result: Float32,
-    shape: Shape, dilation: int, tops: Int64, lefts: Int64, first: int, count: int, part: Part, edge: int, tile: Any,
+    shape: Extent, dilation: int, tops: Int64, lefts: Int64, first: int, count: int, part: Part, edge: int, tile: Any,
     simd: Simd,
 ) -> None:  # fmt: skip
     """Transform products back, and write the pixels that are inside of the image."""
@@ -169,7 +169,7 @@ def pixels_of_tiles(
 
 @kernel
 def convolve_pixels(
-    image: Float32, shape: Shape, weights: Float32, affine: Float32, least: np.float32, result: Float32,
+    image: Float32, shape: Extent, weights: Float32, affine: Float32, least: np.float32, result: Float32,
     window: tuple[int, int, int], part: Part, block: int, work: Float32, simd: Simd,
 ) -> None:  # fmt: skip
     """Convolve the pixels of a part, at most ``block`` at once, by a kernel of any (side, stride, dilation)."""
@@ -213,7 +213,15 @@ def pack_kernel(weights: Float32, depth: int, width: int, packed: Float32) -> No
 
 @kernel
 def gather(
-    image: Float32, shape: Shape, y: int, x: int, side: int, dilation: int, work: Float32, destination: int, simd: Simd
+    image: Float32,
+    shape: Extent,
+    y: int,
+    x: int,
+    side: int,
+    dilation: int,
+    work: Float32,
+    destination: int,
+    simd: Simd,
 ) -> None:
     """Copy the pixels under a kernel to a row of a group."""
     height, width, depth = shape[0], shape[1], shape[2]

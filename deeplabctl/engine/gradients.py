@@ -22,25 +22,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deeplabctl.arrays import Float32, Int64, aligned
-from deeplabctl.engine.convolution import ZERO, Shape, odd_lines, steps_inside, values_of_tiles
+from deeplabctl.arrays import LINE, Float32, Int64, Size, aligned
+from deeplabctl.engine.convolution import ZERO, Extent, odd_lines, steps_inside, values_of_tiles
 from deeplabctl.engine.layers import ConvolutionLayer
-from deeplabctl.engine.microkernel import LINE, REGISTERS, Simd, add_product, best_simd
-from deeplabctl.engine.winograd import KERNEL, TILES, matrices, tile_starts
+from deeplabctl.engine.microkernel import REGISTERS, Simd, add_product, best_simd
+from deeplabctl.engine.winograd import KERNEL_SIZE, TILES, matrices, tile_starts
 from deeplabctl.engine.winograd_transforms import transform_gradient
 from deeplabctl.engine.workspace import Buffers, Workers, padded
 from deeplabctl.jit import kernel
-from deeplabctl.network.ops import BIAS, LINEAR, RELU, Convolution, Input, Node
-from deeplabctl.network.ops import KERNEL as WEIGHTS
+from deeplabctl.network.ops import BIAS, KERNEL, LINEAR, RELU, Convolution, Input, Node
 from deeplabctl.network.ops.convolution import SCALE
 
 TILES_AT_ONCE = 224  # their values stay in a core's second cache
 
 Batch = npt.NDArray[np.float32]  # (N, H, W, C)
-Size = tuple[int, int]
 
 _TILE = TILES[0]
-_VALUES = (_TILE + KERNEL - 1) ** 2  # of a tile
+_VALUES = (_TILE + KERNEL_SIZE - 1) ** 2  # of a tile
 _BLOCK = 16 << 20  # floats that the values of a block of tiles take
 
 # What the other parts cost, in products per channel, output or tile, and of a call; measured.
@@ -57,14 +55,14 @@ def is_worthwhile(batch: int, size: Size, incoming: int, outgoing: int, dilation
     tiles = batch * math.prod(len(tile_starts(length, dilation, _TILE)) for length in size)
     transforms = 1 + _TRANSFORMS * (1 / incoming + 1 / outgoing)
     each = (tiles + _PACKING) * _VALUES * transforms / _SHARE_OF_PEAK
-    return each * incoming * outgoing + _CALL < batch * math.prod(size) * KERNEL**2 * incoming * outgoing
+    return each * incoming * outgoing + _CALL < batch * math.prod(size) * KERNEL_SIZE**2 * incoming * outgoing
 
 
 class BatchConvolutions:
     """Convolve batches (N, H, W, I) by kernels (3, 3, I, O) with stride 1, any dilation, and zeros around them.
 
     Arrays are float32 and C-contiguous, the numbers of channels multiples of 16. Results do not depend on the number of
-    threads. Methods may be called from tiles_now threads at once, which wait for one another.
+    threads. Methods may be called from several threads at once; they wait for one another.
     """
 
     def __init__(self, threads: int) -> None:
@@ -80,7 +78,7 @@ class BatchConvolutions:
     def gradient_of_images(self, gradient: Batch, kernel: Float32, dilation: int) -> Batch:
         """Return the gradient with respect to the images, given that of the result."""
         _, _, incoming, outgoing = kernel.shape
-        turned = np.empty((KERNEL, KERNEL, outgoing, incoming), np.float32)
+        turned = np.empty((KERNEL_SIZE, KERNEL_SIZE, outgoing, incoming), np.float32)
 
         def turn(outputs: Size, work: Float32) -> None:
             turn_kernel(kernel, *outputs, turned)
@@ -104,7 +102,7 @@ class BatchConvolutions:
             return lent[-1][:size]
 
         op = Convolution("", outgoing, dilation=dilation, activation=RELU if relu else LINEAR)
-        arrays = {WEIGHTS: kernel, SCALE: np.ones(outgoing, np.float32), BIAS: bias}
+        arrays = {KERNEL: kernel, SCALE: np.ones(outgoing, np.float32), BIAS: bias}
         node = Node(op, (Node(Input(), (), incoming),), outgoing, arrays)
         layer = ConvolutionLayer(node, self._workers, (_TILE,), allocate)
         result = _array((*images.shape[:3], outgoing))
@@ -169,7 +167,7 @@ class BatchConvolutions:
     def _kernel_of(self, sums: Float32, outgoing: int) -> Float32:
         """Return the kernel's gradient (3, 3, I, O) from the sums."""
         incoming = sums.shape[1]
-        result, g = _array((KERNEL, KERNEL, incoming, outgoing)), matrices(_TILE)[2].astype(np.float32)
+        result, g = _array((KERNEL_SIZE, KERNEL_SIZE, incoming, outgoing)), matrices(_TILE)[2].astype(np.float32)
 
         def transform(rows: Size, work: Float32) -> None:
             kernel_of_sums(sums, g, outgoing, *rows, result)
@@ -197,7 +195,7 @@ def turn_kernel(weights: Float32, first: int, last: int, turned: Float32) -> Non
 
 @kernel
 def gradients_of_tiles(
-    image: Float32, shape: Shape, dilation: int, tops: Int64, lefts: Int64, first: int, count: int, work: Float32,
+    image: Float32, shape: Extent, dilation: int, tops: Int64, lefts: Int64, first: int, count: int, work: Float32,
     tiles: int, gradient_stride: int, edge: int, tile: Any, simd: Simd,
 ) -> None:  # fmt: skip
     """Transform tiles of a result's gradient; outside of the image there are zeros."""

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from deeplabctl.arrays import Float32, aligned
-from deeplabctl.engine.winograd import KERNEL as KERNEL_SIZE
-from deeplabctl.engine.winograd import TILES, multiplications, tile_starts
+from deeplabctl.arrays import Float32, Size, aligned
+from deeplabctl.engine.winograd import KERNEL_SIZE, TILES, multiplications, tile_starts
 from deeplabctl.engine.workspace import Workers, padded
 from deeplabctl.network.ops import BIAS, KERNEL, Convolution, Input, Node, Operation, Pooling, Resize, Sum
 from deeplabctl.network.ops.convolution import SCALE
@@ -18,9 +17,7 @@ from deeplabctl.network.ops.convolution import SCALE
 if TYPE_CHECKING:
     from deeplabctl.engine.convolution import Part
 
-Size = tuple[int, int]  # height, width
-
-PIXELS = 0  # in place of a tile's side: a convolution pixel by pixel
+BY_PIXELS = 0  # in place of a tile's side: a convolution pixel by pixel
 
 # What a transform of a tile and a copy of a pixel cost, in products per channel or output; measured.
 _TRANSFORMS, _COPIES = {4: 20, 6: 40}, 10
@@ -53,9 +50,9 @@ class ConvolutionLayer:
         self._packed: dict[int, Float32] = {}
 
     def tile(self, before: Size) -> int:
-        """Return the side of the tiles that cost least for images of this size; `PIXELS`: none do."""
+        """Return the side of the tiles that cost least for images of this size; `BY_PIXELS`: none do."""
         side, _, incoming, outgoing = self._kernel.shape
-        costs = {PIXELS: side**2 * math.prod(self._op.size([before])) * (1 + _COPIES / outgoing)}
+        costs = {BY_PIXELS: side**2 * math.prod(self._op.size([before])) * (1 + _COPIES / outgoing)}
         if side == KERNEL_SIZE and self._op.stride == 1 and self._depth == padded(incoming):
             for m in self._tiles:
                 transforms = _TRANSFORMS[m] * (1 / incoming + 1 / outgoing)
@@ -69,7 +66,7 @@ class ConvolutionLayer:
         m = self.tile(before)
         if m not in self._packed:
             self._packed[m] = self._pack(m)
-        if m == PIXELS:
+        if m == BY_PIXELS:
             self._by_pixels(images[0], before, result)
         else:
             self._by_tiles(m, images[0], before, result)
@@ -81,7 +78,7 @@ class ConvolutionLayer:
         kernel = np.ascontiguousarray(self._kernel, np.float32)
         values = (m + KERNEL_SIZE - 1) ** 2 if m else kernel.shape[0] ** 2
         packed = self._allocate(values * self._depth * self._panels * self._width)
-        if m == PIXELS:
+        if m == BY_PIXELS:
             pack_kernel(kernel, self._depth, self._width, packed)
             return packed
         shape = (self._depth, self._panels * self._width)
@@ -136,11 +133,11 @@ class ConvolutionLayer:
 
         def convolve(part: Part, work: Float32) -> None:
             convolve_pixels(
-                image, shape, self._packed[PIXELS], self._affine, self._least, result, window, part, groups * rows,
+                image, shape, self._packed[BY_PIXELS], self._affine, self._least, result, window, part, groups * rows,
                 work, self._simd,
             )  # fmt: skip
 
-        is_large = self._packed[PIXELS].size > _LARGE_KERNEL
+        is_large = self._packed[BY_PIXELS].size > _LARGE_KERNEL
         parts = self._parts(math.prod(op.size([before])), is_large)
         self._workers.run(convolve, parts, groups * (group + rows * self._width))
 

@@ -23,7 +23,6 @@ from numba.core.registry import cpu_target  # noqa: TID253
 from numba.extending import intrinsic  # noqa: TID253
 
 REGISTERS = 2  # vectors of outputs, side by side, in the product
-LINE = 16  # float32 of a cache line: arrays start at one, and channels are padded to whole ones
 FLOAT, INT, SIZE = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 
 # The feature of the processor, lanes, rows: rows * REGISTERS sums, REGISTERS weights and a pixel fill its registers.

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from deeplabctl.arrays import Float32, Pixels
-from deeplabctl.engine.layers import LAYERS, Size, depth
+from deeplabctl.arrays import Float32, Pixels, Size
+from deeplabctl.engine.layers import LAYERS, depth
 from deeplabctl.engine.workspace import Arena, Use, Workers, padded, placed
 from deeplabctl.network import ARCHITECTURES, Weights
 from deeplabctl.network.ops import Node

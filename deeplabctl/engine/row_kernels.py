@@ -12,15 +12,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from deeplabctl.arrays import Float32, Int64, Label, Scores
-from deeplabctl.engine.microkernel import LINE
+from deeplabctl.arrays import LINE, Float32, Int64, Label, Scores, Size
 from deeplabctl.engine.workspace import Workers, padded
 from deeplabctl.jit import kernel
 from deeplabctl.vectors import LANES, exp2, load, maximum, store
 
 NINTH = np.float32(1 / 9)
 HALF, LOG2_E = np.float32(0.5), np.float32(np.log2(np.e))
-Size = tuple[int, int]
 
 
 @kernel

@@ -14,7 +14,7 @@ import numpy as np
 
 from deeplabctl.arrays import Floats, Int64
 
-KERNEL = 3  # side
+KERNEL_SIZE = 3  # side
 
 # Besides infinity. For F(4), the usual 0, +-1, +-2 have four times the error.
 _POINTS = {
@@ -31,17 +31,17 @@ def matrices(m: int) -> tuple[Floats, Floats, Floats]:
     ``k`` is the kernel, ``d`` the n x n pixels around the tile. The rows of B have whole signs so that pairs of them,
     for a point and its negative, share terms.
     """
-    points, n = _POINTS[m], m + KERNEL - 1
-    a, b, g = np.zeros((m, n)), np.zeros((n, n)), np.zeros((n, KERNEL))
+    points, n = _POINTS[m], m + KERNEL_SIZE - 1
+    a, b, g = np.zeros((m, n)), np.zeros((n, n)), np.zeros((n, KERNEL_SIZE))
     for j, point in enumerate(points):
         others = [other for other in points if other != point]
         divisor = functools.reduce(lambda x, y: x * y, (point - other for other in others))
         sign = -1 if divisor < 0 else 1
         b[j, : n - 1] = [sign * float(value) for value in _polynomial(others)]
-        g[j] = [sign * float(point**k / divisor) for k in range(KERNEL)]
+        g[j] = [sign * float(point**k / divisor) for k in range(KERNEL_SIZE)]
         a[:, j] = [float(point**i) for i in range(m)]
     b[n - 1] = [float(value) for value in _polynomial(points)]
-    g[n - 1, KERNEL - 1] = a[m - 1, n - 1] = 1
+    g[n - 1, KERNEL_SIZE - 1] = a[m - 1, n - 1] = 1
     return a, b, g
 
 
@@ -70,4 +70,4 @@ def tile_starts(length: int, dilation: int, m: int) -> Int64:
 
 def multiplications(height: int, width: int, dilation: int, m: int) -> int:
     """Return the multiplications for each channel and output that the tiles of an image take."""
-    return (m + KERNEL - 1) ** 2 * len(tile_starts(height, dilation, m)) * len(tile_starts(width, dilation, m))
+    return (m + KERNEL_SIZE - 1) ** 2 * len(tile_starts(height, dilation, m)) * len(tile_starts(width, dilation, m))

@@ -17,7 +17,7 @@ from numba.extending import intrinsic  # noqa: TID253
 
 from deeplabctl.arrays import Float32, Floats
 from deeplabctl.engine.microkernel import REGISTERS, Simd, Vectors, fetch, lanes_of, pointer, size
-from deeplabctl.engine.winograd import KERNEL, matrices
+from deeplabctl.engine.winograd import KERNEL_SIZE, matrices
 from deeplabctl.jit import kernel
 
 _FLAGS = ("contract", "nsz")  # a * b + c may be rounded once
@@ -86,7 +86,7 @@ def transform_back(
 ) -> Any:  # fmt: skip
     """Transform n * n products to m x m pixels, then scale them, with bias and ReLU."""
     m, lanes = int(tile.count), lanes_of(simd)
-    a, n = matrices(m)[0], m + KERNEL - 1
+    a, n = matrices(m)[0], m + KERNEL_SIZE - 1
 
     def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         start = pointer(context, builder, signature.args[0], values[0], values[1])

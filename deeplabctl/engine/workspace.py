@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
 
-from deeplabctl.arrays import Float32, aligned
+from deeplabctl.arrays import LINE, Float32, aligned
 
 _PARTS = 4  # for each thread
 
@@ -17,7 +17,7 @@ Use = tuple[int, int, int]  # of an array: its floats, and the first and the las
 
 def padded(channels: int) -> int:
     """Return the channels that an array has room for: whole cache lines."""
-    return -(-channels // 16) * 16
+    return -(-channels // LINE) * LINE
 
 
 class Buffers:

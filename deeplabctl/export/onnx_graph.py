@@ -115,7 +115,7 @@ class _Graph:
 
 def _preprocessed(graph: _Graph, preprocessing: Preprocessing, size: Value, full: Value, *, flip: bool) -> Value:
     """Return the network's input (N or 2N, 3, H, W): preprocessed, the mirrored images last, padded."""
-    pixels = preprocessing.onnx(graph, graph.add("Transpose", "image", perm=[0, 3, 1, 2]))
+    pixels = preprocessing.export_onnx(graph, graph.add("Transpose", "image", perm=[0, 3, 1, 2]))
     if flip:
         pixels = graph.add("Concat", pixels, _mirrored(graph, pixels), axis=0)
     before = graph.ints(0, 0, 0, 0, 0, 0)
@@ -156,7 +156,7 @@ def _network(graph: _Graph, nodes: Sequence[Node], images: Value, number: int) -
     values = {id(nodes[0]): images}
     for node in nodes[1:]:
         name = node.name if number == 0 else f"{node.name}/{number + 1}"
-        values[id(node)] = node.op.onnx(graph, [values[id(below)] for below in node.inputs], node.arrays, name)
+        values[id(node)] = node.op.export_onnx(graph, [values[id(below)] for below in node.inputs], node.arrays, name)
     return values[id(nodes[-1])]
 
 

@@ -32,7 +32,7 @@ def build_function(
         count, size = shape[0], shape[1:3]
         cells = (size + stride - 2) // stride
         full = cells * stride + 1
-        pixels = preprocessing.tensorflow(image)
+        pixels = preprocessing.export_tensorflow(image)
         if flip:
             pixels = tf.concat([pixels, tf.reverse(pixels, [2])], 0)
         inputs = _padded(pixels, full - size, [count * (1 + flip), full[0], full[1], 3], preprocessing.padding)
@@ -94,5 +94,5 @@ def _constants(nodes: Sequence[Node], *, half: bool) -> Constants:
 def _network(nodes: Sequence[Node], constants: Constants, images: tf.Tensor) -> tf.Tensor:
     values = {id(nodes[0]): images}
     for node in nodes[1:]:
-        values[id(node)] = node.op.tensorflow([values[id(below)] for below in node.inputs], constants[id(node)])
+        values[id(node)] = node.op.export_tensorflow([values[id(below)] for below in node.inputs], constants[id(node)])
     return values[id(nodes[-1])]

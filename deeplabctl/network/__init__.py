@@ -4,7 +4,7 @@ A network is a table of rows, listed in `ARCHITECTURES`; an operation is a file 
 """
 
 from deeplabctl.arrays import Image, Pixels
-from deeplabctl.network.architecture import Architecture, Parameter, Preprocessing, Weights, layer_of
+from deeplabctl.network.architecture import Architecture, Parameter, Preprocessing, Weights, layer_of, part_of
 from deeplabctl.network.ops.operation import Shapes
 from deeplabctl.network.resnet import RESNET101
 from deeplabctl.network.vgg import ASPP_L, ASPP_S, LARGEFOV, MSC_LARGEFOV
@@ -20,5 +20,5 @@ def preprocess(image: Image, architecture: str = DEFAULT_ARCHITECTURE) -> Pixels
 
 __all__ = [
     "ARCHITECTURES", "DEFAULT_ARCHITECTURE", "Architecture", "Parameter", "Preprocessing", "Shapes", "Weights",
-    "layer_of", "preprocess",
+    "layer_of", "part_of", "preprocess",
 ]  # fmt: skip

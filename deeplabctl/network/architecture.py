@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from deeplabctl.arrays import Image, Pixels
 from deeplabctl.network.ops.convolution import Convolution
-from deeplabctl.network.ops.operation import KERNEL, Field, Input, Node, OnnxGraph, Operation, Shapes, fold
+from deeplabctl.network.ops.operation import INPUT, KERNEL, Field, Input, Node, OnnxGraph, Operation, Shapes, fold
 from deeplabctl.network.ops.resize import resize
 
 if TYPE_CHECKING:
@@ -48,13 +48,13 @@ class Preprocessing:
         image = np.clip(np.rint(pixels + np.array(self.mean, np.float32)), 0, 255).astype(np.uint8)
         return image[..., :: self._step]
 
-    def tensorflow(self, images: tf.Tensor) -> tf.Tensor:
+    def export_tensorflow(self, images: tf.Tensor) -> tf.Tensor:
         """Turn images (N, H, W, 3) uint8 RGB into float32."""
         import tensorflow as tf
 
         return tf.cast(images, tf.float32)[..., :: self._step] - tf.constant(self.mean, tf.float32)
 
-    def onnx(self, graph: OnnxGraph, images: str) -> str:
+    def export_onnx(self, graph: OnnxGraph, images: str) -> str:
         """Add the nodes that turn images (N, 3, H, W) uint8 RGB into float32."""
         if self._step < 0:
             images = graph.add("Gather", images, graph.ints(2, 1, 0), axis=1)
@@ -132,7 +132,7 @@ class Architecture:
 
     @cached_property
     def classifiers(self) -> tuple[str, ...]:
-        """Return the names of the layers whose sum are the classes' logits."""
+        """Return the names of the layers whose sum is the classes' logits."""
         return tuple(row.name for row in self.rows if row.is_classifier)
 
     @cached_property
@@ -158,7 +158,7 @@ class Architecture:
             kernels += KERNEL in parts
             return outgoing[row.name]
 
-        fold(self.rows, outgoing["data"], add)
+        fold(self.rows, outgoing[INPUT], add)
         return found
 
     def weight_shapes(self, num_classes: int, width: float = 1.0) -> Shapes:
@@ -184,7 +184,7 @@ class Architecture:
         return [node for node in found.values() if id(node) in needed]
 
     def most_values(self, width: float) -> float:
-        """Return the most values for each pixel of the image that a row reads and writes at once, the first apart."""
+        """Return the most values for each pixel of the image that a row reads and writes at once, except the first."""
         outgoing, fields = self.channels(2, width), self.fields
         taken = {name: count / fields[name].stride ** 2 for name, count in outgoing.items()}
         most = 0.0
@@ -195,7 +195,7 @@ class Architecture:
                 most = max(most, sum(taken[name] for name in (*inputs, row.name)))
             return row.name
 
-        fold(self.prediction_rows, "data", values)
+        fold(self.prediction_rows, INPUT, values)
         return most
 
     def upsampled_size(self, cells: int) -> int:
@@ -245,3 +245,8 @@ class Architecture:
 def layer_of(name: str) -> str:
     """Return the layer of an array of weights."""
     return name.rpartition("/")[0]
+
+
+def part_of(name: str) -> str:
+    """Return which of its layer's arrays an array of weights is."""
+    return name.rpartition("/")[2]

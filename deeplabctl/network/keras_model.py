@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
-from deeplabctl.network import ARCHITECTURES, Weights, layer_of
+from deeplabctl.network import ARCHITECTURES, Weights, layer_of, part_of
 from deeplabctl.network.architecture import Rows
 from deeplabctl.network.ops import Norm, Operation
-from deeplabctl.network.ops.operation import Convolve, Forward, fold
+from deeplabctl.network.ops.operation import Convolve, ForwardPass, fold
 
 if TYPE_CHECKING:
     import keras
@@ -71,14 +71,14 @@ def apply_rows(
     """Return the value of every row of a table; a convolution's is that of the norm on it."""
     layers = {layer.name: layer for layer in model.layers}
     norms = {above.name: row.name for above, row in pairwise(rows) if isinstance(row, Norm)}
-    forward = Forward(layers, norms, seeds, convolve)
+    forward = ForwardPass(layers, norms, seeds, convolve)
     return fold(rows, images, lambda row, inputs: row.compute(inputs, forward))
 
 
 def model_variables(model: keras.Model) -> dict[str, keras.Variable]:
     """Return the model's variables by the names of its weights, in the table's order."""
     names = ARCHITECTURES[model.name].weight_shapes(1)
-    return {name: getattr(model.get_layer(layer_of(name)), name.rpartition("/")[2]) for name in names}
+    return {name: getattr(model.get_layer(layer_of(name)), part_of(name)) for name in names}
 
 
 def assign_weights(model: keras.Model, weights: Weights) -> None:

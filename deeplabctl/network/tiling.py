@@ -1,6 +1,6 @@
 """Cut an image into tiles whose results, put together, are those of the whole image.
 
-A result depends on the pixels within its row's reach only. A tile has so many more pixels on each side, and what its
+A result depends on the pixels within its row's reach only. A tile has that many more pixels on each side, and what its
 own borders have changed is cut off. Tiles start at whole steps of the largest stride, so that all poolings, and all
 enlargements of their results, fall on the same pixels.
 """

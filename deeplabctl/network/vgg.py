@@ -7,7 +7,7 @@ ASPP (arXiv 1606.00915, section 4.1.2 and Figure 7).
 from __future__ import annotations
 
 from deeplabctl.network.architecture import Architecture, Rows
-from deeplabctl.network.ops import Convolution, Operation, Pooling, Resize, Sum
+from deeplabctl.network.ops import INPUT, Convolution, Operation, Pooling, Resize, Sum
 
 _BODY: Rows = (
     Convolution("conv1_1", 64),
@@ -58,7 +58,7 @@ def _with_direct_paths(*, testing: bool) -> Rows:
     are enlarged to the image's. At pixels (8i, 8j) both are equal.
     """
     rows, summed = list(_LARGEFOV), []
-    for source, stride in (("data", 1), ("pool1", 2), ("pool2", 4), ("pool3", 8), ("pool4", 8)):
+    for source, stride in ((INPUT, 1), ("pool1", 2), ("pool2", 4), ("pool3", 8), ("pool4", 8)):
         step, std = 1 if testing else 8 // stride, 0.005 if source == "pool4" else 0.001
         rows += [
             Convolution(f"{source}_conv", 128, stride=step, dropout=True, first_std=0.001, inputs=(source,)),

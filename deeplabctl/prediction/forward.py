@@ -9,14 +9,14 @@ from functools import partial
 
 import numpy as np
 
-from deeplabctl.arrays import Float32, Image, Label, Scores
+from deeplabctl.arrays import Float32, Image, Label, Scores, Size
 from deeplabctl.errors import DataError
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.ops import Field
 from deeplabctl.network.tiling import in_tiles, margin
 from deeplabctl.parallel import available_memory
 from deeplabctl.prediction.engines import build_engine
-from deeplabctl.prediction.engines.engine import Engine, Inputs, NetworkSource, Size
+from deeplabctl.prediction.engines.engine import Engine, Inputs, NetworkSource
 from deeplabctl.prediction.settings import PredictionSettings
 
 _TILES_MEMORY = 3 << 30  # bytes of a tile's layers that "auto" allows: 3 GiB, and no more than a quarter of all
@@ -24,7 +24,7 @@ _LONGEST_REACH = 320  # pixels; ResNet-101's is 705, but what is so far away has
 _SMALLEST_TILE = 256  # pixels of a side of "auto": smaller ones are mostly margin
 
 
-class Forward:
+class NetworkRunner:
     """Run a network with settings whose engine is not "auto"; the engine is built at its first use."""
 
     def __init__(self, source: NetworkSource, settings: PredictionSettings) -> None:

@@ -20,7 +20,7 @@ from deeplabctl.errors import DataError, RecipeError
 from deeplabctl.parallel import map_ahead
 from deeplabctl.prediction.engines import engine_class, engines_for
 from deeplabctl.prediction.engines.engine import NetworkSource
-from deeplabctl.prediction.forward import Forward, size_in_words, too_large
+from deeplabctl.prediction.forward import NetworkRunner, size_in_words, too_large
 from deeplabctl.prediction.results import Result, in_batches
 from deeplabctl.prediction.settings import PredictionSettings, SettingsRequest, check_export, own_settings, resolve
 from deeplabctl.render import overlay, overlay_with_legend
@@ -101,7 +101,7 @@ class Segmenter:
         self._source = model if isinstance(model, NetworkSource) else NetworkSource(info, model=model)
         self.engine_class = engine_class(self.settings, info, self._source.usual)
         self.applied = replace(self.settings, engine=self.engine_class.name)  # not "auto" here
-        self._forward = Forward(self._source, self.applied)
+        self._forward = NetworkRunner(self._source, self.applied)
 
     @property
     def model(self) -> keras.Model:

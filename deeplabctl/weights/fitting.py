@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from deeplabctl.classes import IGNORE_LABEL, VOC_CLASSES
 from deeplabctl.errors import WeightsError
-from deeplabctl.network import ARCHITECTURES, Parameter, Weights, layer_of
+from deeplabctl.network import ARCHITECTURES, Parameter, Weights, layer_of, part_of
 from deeplabctl.network.ops import BIAS, KERNEL
 from deeplabctl.weights.locating import open_weights
 from deeplabctl.weights.model_info import ModelInfo
@@ -152,7 +152,7 @@ def _map_layers(weights: Weights, architecture: str, seed: int, path: Path) -> t
             weights = {name: array for name, array in weights.items() if layer_of(name) != others[0]}
             notes.append(f"{others[0]}, a classifier of {count} classes, is left out")
     if renamed:
-        weights = {f"{renamed.get(layer_of(name), layer_of(name))}/{name.rpartition('/')[2]}": array
+        weights = {f"{renamed.get(layer_of(name), layer_of(name))}/{part_of(name)}": array
                    for name, array in weights.items()}  # fmt: skip
         notes += [f"{old} is used as the classifier {new}" for old, new in renamed.items()]
     return weights, notes

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from deeplabctl.arrays import aligned
-from deeplabctl.engine.layers import PIXELS, ConvolutionLayer, PoolingLayer, SumLayer
+from deeplabctl.engine.layers import BY_PIXELS, ConvolutionLayer, PoolingLayer, SumLayer
 from deeplabctl.engine.workspace import Buffers, Workers, padded
 from deeplabctl.network.ops import LINEAR, RELU, Convolution, Input, Node, Pooling, Sum
 
@@ -68,7 +68,7 @@ def test_convolution_is_the_literal_one_in_each_way(case, threads, monkeypatch):
     for relu in (True, False):
         node = convolution(kernel, bias, stride, dilation, relu, scale=0.5, is_first=is_first)
         expected = literal_convolution(image, kernel / 2, bias, stride, dilation, relu)
-        for way in (PIXELS, 4, 6) if (side, stride) == (3, 1) and not is_first else (PIXELS,):
+        for way in (BY_PIXELS, 4, 6) if (side, stride) == (3, 1) and not is_first else (BY_PIXELS,):
             layer = ConvolutionLayer(node, workers)
             monkeypatch.setattr(layer, "tile", lambda before, way=way: way)
             size = node.op.size([(height, width)])
@@ -78,7 +78,7 @@ def test_convolution_is_the_literal_one_in_each_way(case, threads, monkeypatch):
             layer.compute([wide(image, depth)], [(height, width)], result)
             pixels = result.reshape(*size, padded(outputs))
             error = np.abs(pixels[..., :outputs] - expected).max() / np.abs(expected).max()
-            assert error < {PIXELS: 1e-6, 4: 3e-6, 6: 1e-5}[way], way
+            assert error < {BY_PIXELS: 1e-6, 4: 3e-6, 6: 1e-5}[way], way
             assert not pixels[..., outputs:].any()  # the next layer reads them
 
 
@@ -91,7 +91,7 @@ def test_convolution_is_the_same_with_the_vectors_of_every_processor(lanes, rows
     image = random.normal(size=(13, 18, 24)).astype(np.float32)
     kernel, bias = random.normal(size=(3, 3, 24, 40)).astype(np.float32), np.ones(40, np.float32)
     expected = literal_convolution(image, kernel, bias, 1, 1, relu=True)
-    for way in (PIXELS, 4, 6):
+    for way in (BY_PIXELS, 4, 6):
         monkeypatch.setattr("deeplabctl.engine.microkernel.best_simd", lambda: simd_of(lanes, rows))
         layer = ConvolutionLayer(convolution(kernel, bias), Workers(1))
         monkeypatch.setattr(layer, "tile", lambda before, way=way: way)
@@ -122,10 +122,10 @@ def test_a_wide_layer_is_computed_by_tiles_and_the_image_and_single_pixels_are_n
     assert chosen(3, 512, 512, 65) == 6  # 11 tiles of 6 a side, or 17 of 4
     assert chosen(3, 512, 1024, 65, dilation=12) == 6
     assert chosen(3, 512, 1024, 41, dilation=12) == 4
-    assert chosen(3, 512, 512, 1) == PIXELS
-    assert chosen(3, 3, 64, 321, is_first=True) == PIXELS
-    assert chosen(3, 256, 256, 81, stride=2) == PIXELS
-    assert chosen(1, 1024, 1024, 41) == PIXELS
+    assert chosen(3, 512, 512, 1) == BY_PIXELS
+    assert chosen(3, 3, 64, 321, is_first=True) == BY_PIXELS
+    assert chosen(3, 256, 256, 81, stride=2) == BY_PIXELS
+    assert chosen(1, 1024, 1024, 41) == BY_PIXELS
 
 
 @pytest.mark.parametrize(("kind", "stride"), [("max", 1), ("max", 2), ("average", 1)])

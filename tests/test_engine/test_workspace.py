@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from deeplabctl.arrays import LINE_BYTES
+from deeplabctl.arrays import LINE
 from deeplabctl.engine.workspace import Arena, placed
 
 
@@ -52,6 +52,6 @@ def test_arena_grows_and_its_arrays_start_at_cache_lines():
     for floats in (16, 160, 32):
         arrays = arena.arrays([(floats, 1, 2), (floats, 2, 3)])
         assert [array.size for array in arrays] == [floats, floats]
-        assert all(array.ctypes.data % LINE_BYTES == 0 for array in arrays)
+        assert all(array.ctypes.data % (4 * LINE) == 0 for array in arrays)
         arrays[0][:], arrays[1][:] = 1, 2
         assert (arrays[0] == 1).all()

@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import math
 
@@ -122,6 +123,13 @@ def test_random_start_is_a_function_of_the_seed():
     for name in one:
         np.testing.assert_array_equal(one[name], same[name])
         assert name.endswith("/bias") or (one[name] != other[name]).any()
+
+
+def test_random_start_of_a_copy_is_the_same():
+    network = ARCHITECTURES["resnet101"]
+    copied = copy.deepcopy(network).random_weights(3, 1 / 32, 1)
+    for name, array in network.random_weights(3, 1 / 32, 1).items():
+        np.testing.assert_array_equal(copied[name], array)
 
 
 @pytest.mark.parametrize("architecture", ["aspp-l", "resnet101"])

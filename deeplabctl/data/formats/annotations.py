@@ -13,9 +13,8 @@ from typing import Any, Literal, NoReturn, Protocol
 
 import numpy as np
 
-from deeplabctl.arrays import Label, Mask
+from deeplabctl.arrays import Label, Mask, Size
 from deeplabctl.classes import IGNORE_LABEL, Palette
-from deeplabctl.data.formats.outlines import Size
 from deeplabctl.data.images import IMAGE_SUFFIXES
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import Reporter

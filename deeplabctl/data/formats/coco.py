@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from deeplabctl.arrays import Label, Mask
+from deeplabctl.arrays import Label, Mask, Size
 from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.formats.annotations import (
     BACKGROUND,
@@ -30,7 +30,7 @@ from deeplabctl.data.formats.annotations import (
     number_classes,
     paint,
 )
-from deeplabctl.data.formats.outlines import Size, fill_polygon, fill_runs, run_lengths
+from deeplabctl.data.formats.outlines import fill_polygon, fill_runs, run_lengths
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import Reporter
 

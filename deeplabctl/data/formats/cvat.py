@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
-from deeplabctl.arrays import Label, Mask
+from deeplabctl.arrays import Label, Mask, Size
 from deeplabctl.data.formats.annotations import (
     AnnotatedImage,
     Annotations,
@@ -19,7 +19,7 @@ from deeplabctl.data.formats.annotations import (
     number_classes,
     paint,
 )
-from deeplabctl.data.formats.outlines import Size, box_corners, fill_ellipse, fill_polygon, fill_runs, paste_mask
+from deeplabctl.data.formats.outlines import box_corners, fill_ellipse, fill_polygon, fill_runs, paste_mask
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import Reporter
 

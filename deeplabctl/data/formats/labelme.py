@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from deeplabctl.arrays import Label, Mask
+from deeplabctl.arrays import Label, Mask, Size
 from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.formats.annotations import (
     BACKGROUND,
@@ -35,7 +35,6 @@ from deeplabctl.data.formats.annotations import (
 from deeplabctl.data.formats.outlines import (
     TOLERANCE,
     Point,
-    Size,
     box_corners,
     fill_ellipse,
     fill_polygon,

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
-from deeplabctl.arrays import Image, Label
+from deeplabctl.arrays import Image, Label, Size
 from deeplabctl.classes import IGNORE_LABEL, Color, read_palette
 from deeplabctl.data.formats.annotations import (
     BACKGROUND,
@@ -21,7 +21,6 @@ from deeplabctl.data.formats.annotations import (
     Source,
     images_in,
 )
-from deeplabctl.data.formats.outlines import Size
 from deeplabctl.data.images import decode_colors, open_image, voc_color_ids
 from deeplabctl.data.layout import LABELS
 from deeplabctl.errors import DataError

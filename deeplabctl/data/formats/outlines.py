@@ -14,10 +14,9 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from deeplabctl.arrays import Counts, Floats, Label, Mask
+from deeplabctl.arrays import Counts, Floats, Label, Mask, Size
 from deeplabctl.errors import DataError
 
-Size = tuple[int, int]  # height, width
 Point = tuple[float, float]  # x, y
 
 TOLERANCE = 0.75  # pixels between a border and its simplified line

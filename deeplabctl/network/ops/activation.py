@@ -25,13 +25,13 @@ class Activation:
 
         return [layers.ReLU(dtype=dtype, name=f"{name}_relu")] if self.keras else []
 
-    def tensorflow(self, x: tf.Tensor) -> tf.Tensor:
+    def export_tensorflow(self, x: tf.Tensor) -> tf.Tensor:
         """Apply it to a tensor."""
         import tensorflow as tf
 
         return tf.nn.relu(x) if self.keras else x
 
-    def onnx(self, graph: OnnxGraph, value: str, name: str) -> str:
+    def export_onnx(self, graph: OnnxGraph, value: str, name: str) -> str:
         """Add its node."""
         return graph.add("Relu", value, name=name) if self.keras else value
 

@@ -10,19 +10,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from deeplabctl.arrays import Float32
+from deeplabctl.arrays import Float32, Size
 from deeplabctl.network.ops.activation import LINEAR, RELU, Activation
 from deeplabctl.network.ops.operation import (
     BIAS,
     KERNEL,
     CaffeSettings,
     Field,
-    Forward,
+    ForwardPass,
     Node,
     OnnxGraph,
     Operation,
     Shapes,
-    Size,
     differences,
     gaussian,
 )
@@ -70,7 +69,7 @@ class Convolution(Operation):
 
     @property
     def is_classifier(self) -> bool:
-        """Tell whether its result are logits of the classes."""
+        """Tell whether it gives the classes' logits."""
         return self.classifier
 
     @property
@@ -119,7 +118,7 @@ class Convolution(Operation):
         kernel = gaussian(shape, math.sqrt(2 / (height * wide * incoming)), seed, number)
         if number == 0:
             kernel *= _FIRST_SCALE
-        elif self.activation is not LINEAR:  # no norm follows
+        elif self.activation != LINEAR:  # no norm follows
             dirac = np.zeros_like(kernel)
             channels = np.arange(outgoing)
             dirac[height // 2, wide // 2, channels % incoming, channels] = 1
@@ -145,12 +144,12 @@ class Convolution(Operation):
             found.append(layers.Dropout(dropout, dtype=dtype, name=f"{self.name}_dropout"))
         return found
 
-    def compute(self, inputs: list[tf.Tensor], forward: Forward) -> tf.Tensor:
+    def compute(self, inputs: list[tf.Tensor], forward: ForwardPass) -> tf.Tensor:
         """Convolve, apply the norm that follows, and drop units."""
         x, layers = inputs[0], forward.layers
         if self.stride > 1 and f"{self.name}_pad" in layers:
             x = layers[f"{self.name}_pad"](x)
-        x = _convolve(layers[self.name], x, self.stride, layers.get(forward.norms.get(self.name, "")), forward)
+        x = _convolve(layers[self.name], x, self.stride, forward.norm_after(self.name), forward)
         if self.dropout:
             forward.dropouts += 1
             rate = layers[f"{self.name}_dropout"].rate
@@ -173,16 +172,16 @@ class Convolution(Operation):
         """Return the kernel with the scale in it, and the bias."""
         return {KERNEL: arrays[KERNEL] * arrays[SCALE], BIAS: arrays[BIAS]}
 
-    def tensorflow(self, inputs: list[tf.Tensor], constants: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    def export_tensorflow(self, inputs: list[tf.Tensor], constants: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Convolve; "SAME" is Caffe's padding for the odd sizes that 8k + 1 becomes: equal on both sides."""
         import tensorflow as tf
 
         x = tf.nn.conv2d(
             inputs[0], constants[KERNEL], self.stride, "SAME", dilations=self.dilation, name=self.name
         )  # fmt: skip
-        return self.activation.tensorflow(x + constants[BIAS])
+        return self.activation.export_tensorflow(x + constants[BIAS])
 
-    def onnx(self, graph: OnnxGraph, inputs: list[str], arrays: Mapping[str, Float32], name: str) -> str:
+    def export_onnx(self, graph: OnnxGraph, inputs: list[str], arrays: Mapping[str, Float32], name: str) -> str:
         """Add Conv, whose weights the scales share."""
         constants = self.constants(arrays)
         kernel = graph.kernel(f"{self.name}/{KERNEL}", constants[KERNEL].transpose(3, 2, 0, 1))
@@ -191,7 +190,7 @@ class Convolution(Operation):
             "Conv", inputs[0], kernel, bias, name=f"{name}/sum", kernel_shape=[self.kernel] * 2,
             strides=[self.stride] * 2, dilations=[self.dilation] * 2, pads=[self.pad] * 4,
         )  # fmt: skip
-        return self.activation.onnx(graph, total, name)
+        return self.activation.export_onnx(graph, total, name)
 
     def caffe_differences(self, settings: CaffeSettings, outputs: int | None) -> list[str]:
         """Compare the window, and the channels where they are known and not a template's place for them."""
@@ -208,7 +207,7 @@ class Convolution(Operation):
 
 
 def _convolve(
-    layer: keras.Layer, x: tf.Tensor, stride: int, norm: keras.Layer | None, forward: Forward
+    layer: keras.Layer, x: tf.Tensor, stride: int, norm: keras.Layer | None, forward: ForwardPass
 ) -> tf.Tensor:  # fmt: skip
     """Return a convolution, and the norm that follows it; the stride may be another than the layer's.
 

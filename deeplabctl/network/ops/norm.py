@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from deeplabctl.network.ops.activation import RELU, Activation
-from deeplabctl.network.ops.convolution import Convolution
-from deeplabctl.network.ops.operation import BIAS, CaffeSettings, Forward, Node, Operation, Shapes, differences
+from deeplabctl.network.ops.convolution import SCALE, Convolution
+from deeplabctl.network.ops.operation import BIAS, CaffeSettings, ForwardPass, Node, Operation, Shapes, differences
 
 if TYPE_CHECKING:
     import keras
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 GAMMA, BETA, MEAN, VARIANCE = "gamma", "beta", "moving_mean", "moving_variance"
 NORM_PARTS = (GAMMA, BETA, MEAN, VARIANCE)  # the channels each
 
-_CAFFE_EPSILON = 1e-5  # as it is written
+_CAFFE_EPSILON = 1e-5  # as Caffe nets write it
 NORM_EPSILON = float(np.float32(_CAFFE_EPSILON))  # Caffe reads it as a float32, which matters at 1e-12
 
 
@@ -59,7 +59,7 @@ class Norm(Operation):
         norm = layers.BatchNormalization(epsilon=self.epsilon, trainable=False, dtype=dtype, name=self.name)
         return [norm, *self.activation.layers(self.name, dtype)]
 
-    def compute(self, inputs: list[tf.Tensor], forward: Forward) -> tf.Tensor:
+    def compute(self, inputs: list[tf.Tensor], forward: ForwardPass) -> tf.Tensor:
         """Apply the activation: the convolution below has applied the norm."""
         return forward.layers[f"{self.name}_relu"](inputs[0]) if self.activation.keras else inputs[0]
 
@@ -70,7 +70,7 @@ class Norm(Operation):
         gamma, beta, mean, variance = (weights[f"{self.name}/{part}"].astype(np.float64) for part in NORM_PARTS)
         scale = gamma / np.sqrt(variance + self.epsilon)
         bias = beta + (below.arrays[BIAS] - mean) * scale
-        arrays = {**below.arrays, "scale": scale.astype(np.float32), BIAS: bias.astype(np.float32)}
+        arrays = {**below.arrays, SCALE: scale.astype(np.float32), BIAS: bias.astype(np.float32)}
         return replace(below, op=replace(below.op, name=self.name, activation=self.activation), arrays=arrays)
 
     def caffe_differences(self, settings: CaffeSettings, outputs: int | None) -> list[str]:

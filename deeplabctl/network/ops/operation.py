@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from deeplabctl.arrays import Float32
+from deeplabctl.arrays import Float32, Size
 
 if TYPE_CHECKING:
     import keras
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 INPUT = "data"  # the name under which operations take the image
 KERNEL, BIAS = "kernel", "bias"
 
-Size = tuple[int, int]  # height, width
 Shapes = dict[str, tuple[int, ...]]
 T = TypeVar("T")
 
@@ -84,7 +83,7 @@ class Convolve(Protocol):
 
 
 @dataclass
-class Forward:
+class ForwardPass:
     """Hold what a forward pass through a Keras model needs beside the images.
 
     With ``seeds`` (N, 2) int32, one for each image, there is dropout.
@@ -95,6 +94,10 @@ class Forward:
     seeds: tf.Tensor | None = None
     convolve: Convolve | None = None
     dropouts: int = 0  # so far
+
+    def norm_after(self, name: str) -> keras.Layer | None:
+        """Return the norm that follows a convolution, if any."""
+        return self.layers.get(self.norms.get(name, ""))
 
 
 class CaffeSettings(Protocol):
@@ -140,7 +143,7 @@ class Operation:
 
     @property
     def is_classifier(self) -> bool:
-        """Tell whether its result are logits of the classes."""
+        """Tell whether it gives the classes' logits."""
         return False
 
     def channels_of(self, inputs: Sequence[int], num_classes: int, width: float) -> int:
@@ -175,7 +178,7 @@ class Operation:
         """Return the stock Keras layers that compute it; their names begin with its own."""
         raise TypeError(f"{self.name}: no stock Keras layer computes this; it is for prediction only")
 
-    def compute(self, inputs: list[tf.Tensor], forward: Forward) -> tf.Tensor:
+    def compute(self, inputs: list[tf.Tensor], forward: ForwardPass) -> tf.Tensor:
         """Compute it with the layers of a Keras model, as `keras_layers` do but faster on a CPU, and with dropout."""
         raise TypeError(self.name)
 
@@ -187,11 +190,11 @@ class Operation:
         """Return the weights that an export has of its node's arrays."""
         return {}
 
-    def tensorflow(self, inputs: list[tf.Tensor], constants: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    def export_tensorflow(self, inputs: list[tf.Tensor], constants: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Compute it with the weights of `constants`, for inputs of the sizes 8k + 1 on their way."""
         raise TypeError(self.name)
 
-    def onnx(self, graph: OnnxGraph, inputs: list[str], arrays: Mapping[str, Float32], name: str) -> str:
+    def export_onnx(self, graph: OnnxGraph, inputs: list[str], arrays: Mapping[str, Float32], name: str) -> str:
         """Add its nodes to an ONNX graph, under a name that tells scales apart."""
         raise TypeError(self.name)
 

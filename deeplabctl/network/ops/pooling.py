@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from deeplabctl.arrays import Float32
+from deeplabctl.arrays import Float32, Size
 from deeplabctl.network.ops.operation import (
     CaffeSettings,
     Field,
-    Forward,
+    ForwardPass,
     OnnxGraph,
     Operation,
-    Size,
     differences,
     shown,
 )
@@ -63,30 +62,30 @@ class Pooling(Operation):
             return [layers.MaxPooling2D(_WINDOW, 1, padding="same", dtype=dtype, name=self.name)]
         pooling = layers.MaxPooling2D if self.kind == "max" else layers.AveragePooling2D
         return [
-            layers.ZeroPadding2D(((1, self._after), (1, self._after)), dtype=dtype, name=f"{self.name}_pad"),
+            layers.ZeroPadding2D(((_PAD, self._after), (_PAD, self._after)), dtype=dtype, name=f"{self.name}_pad"),
             pooling(_WINDOW, self.stride, dtype=dtype, name=self.name),
         ]
 
-    def compute(self, inputs: list[tf.Tensor], forward: Forward) -> tf.Tensor:
+    def compute(self, inputs: list[tf.Tensor], forward: ForwardPass) -> tf.Tensor:
         """Pool."""
         x = inputs[0]
         for name in (f"{self.name}_pad", self.name):
             x = forward.layers[name](x) if name in forward.layers else x
         return x
 
-    def tensorflow(self, inputs: list[tf.Tensor], constants: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    def export_tensorflow(self, inputs: list[tf.Tensor], constants: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Pool; for the average "SAME" would not count the zeros."""
         import tensorflow as tf
 
         if self.kind == "max":
             return tf.nn.max_pool2d(inputs[0], _WINDOW, self.stride, "SAME")
-        padded = tf.pad(inputs[0], [[0, 0], [1, 1], [1, 1], [0, 0]])
+        padded = tf.pad(inputs[0], [[0, 0], [_PAD, _PAD], [_PAD, _PAD], [0, 0]])
         return tf.nn.avg_pool2d(padded, _WINDOW, self.stride, "VALID")
 
-    def onnx(self, graph: OnnxGraph, inputs: list[str], arrays: Mapping[str, Float32], name: str) -> str:
+    def export_onnx(self, graph: OnnxGraph, inputs: list[str], arrays: Mapping[str, Float32], name: str) -> str:
         """Add MaxPool or AveragePool."""
         shape: dict[str, Any] = {
-            "kernel_shape": [_WINDOW] * 2, "strides": [self.stride] * 2, "pads": [1, 1, self._after, self._after]
+            "kernel_shape": [_WINDOW] * 2, "strides": [self.stride] * 2, "pads": [_PAD, _PAD, self._after, self._after]
         }  # fmt: skip
         if self.kind == "max":
             return graph.add("MaxPool", *inputs, name=name, **shape)

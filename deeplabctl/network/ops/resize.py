@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from deeplabctl.arrays import Float32
-from deeplabctl.network.ops.operation import CaffeSettings, Field, Forward, OnnxGraph, Operation, Size, differences
+from deeplabctl.arrays import Float32, Size
+from deeplabctl.network.ops.operation import CaffeSettings, Field, ForwardPass, OnnxGraph, Operation, differences
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -32,19 +32,19 @@ class Resize(Operation):
         field = inputs[0]
         return Field(field.stride // self.factor, field.reach + field.stride, field.grid)
 
-    def compute(self, inputs: list[tf.Tensor], forward: Forward) -> tf.Tensor:
+    def compute(self, inputs: list[tf.Tensor], forward: ForwardPass) -> tf.Tensor:
         """Enlarge."""
         import tensorflow as tf
 
         return resize(inputs[0], [self.factor * (side - 1) + 1 for side in tf.unstack(tf.shape(inputs[0])[1:3])])
 
-    def tensorflow(self, inputs: list[tf.Tensor], constants: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    def export_tensorflow(self, inputs: list[tf.Tensor], constants: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Enlarge."""
         import tensorflow as tf
 
         return resize(inputs[0], self.factor * (tf.shape(inputs[0])[1:3] - 1) + 1)
 
-    def onnx(self, graph: OnnxGraph, inputs: list[str], arrays: Mapping[str, Float32], name: str) -> str:
+    def export_onnx(self, graph: OnnxGraph, inputs: list[str], arrays: Mapping[str, Float32], name: str) -> str:
         """Enlarge."""
         size = graph.add("Slice", graph.add("Shape", inputs[0]), graph.ints(2), graph.ints(4))
         one = graph.ints(1)

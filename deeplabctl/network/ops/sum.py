@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from deeplabctl.arrays import Float32
+from deeplabctl.arrays import Float32, Size
 from deeplabctl.network.ops.activation import LINEAR, Activation
-from deeplabctl.network.ops.operation import CaffeSettings, Forward, OnnxGraph, Operation, Size, differences
+from deeplabctl.network.ops.operation import CaffeSettings, ForwardPass, OnnxGraph, Operation, differences
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,23 +39,23 @@ class Sum(Operation):
 
         return [layers.Add(dtype=dtype, name=self.name), *self.activation.layers(self.name, dtype)]
 
-    def compute(self, inputs: list[tf.Tensor], forward: Forward) -> tf.Tensor:
+    def compute(self, inputs: list[tf.Tensor], forward: ForwardPass) -> tf.Tensor:
         """Add."""
         x = forward.layers[self.name](inputs)
         return forward.layers[f"{self.name}_relu"](x) if self.activation.keras else x
 
-    def tensorflow(self, inputs: list[tf.Tensor], constants: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    def export_tensorflow(self, inputs: list[tf.Tensor], constants: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Add."""
         import tensorflow as tf
 
-        return self.activation.tensorflow(functools.reduce(tf.add, inputs))
+        return self.activation.export_tensorflow(functools.reduce(tf.add, inputs))
 
-    def onnx(self, graph: OnnxGraph, inputs: list[str], arrays: Mapping[str, Float32], name: str) -> str:
+    def export_onnx(self, graph: OnnxGraph, inputs: list[str], arrays: Mapping[str, Float32], name: str) -> str:
         """Add a node for each input after the first."""
         total = inputs[0]
         for number, other in enumerate(inputs[1:], 1):
             total = graph.add("Add", total, other, name=f"{name}/sum/{number}")
-        return self.activation.onnx(graph, total, name)
+        return self.activation.export_onnx(graph, total, name)
 
     def caffe_differences(self, settings: CaffeSettings, outputs: int | None) -> list[str]:
         """Compare the kind of sum."""

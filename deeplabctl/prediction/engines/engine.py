@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from deeplabctl.arrays import Float32, Image
+from deeplabctl.arrays import Float32, Image, Size
 from deeplabctl.errors import RecipeError, WeightsError
 from deeplabctl.network import Architecture, Weights
 from deeplabctl.network.keras_model import (
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     import keras
 
-Size = tuple[int, int]  # height, width
 Predicted = tuple[npt.NDArray[np.uint8], Float32 | None]  # labels (N, H, W), and scores (N, H, W, C) if asked for
 
 

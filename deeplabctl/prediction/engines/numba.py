@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from deeplabctl.arrays import Float32
+from deeplabctl.arrays import Float32, Size
 from deeplabctl.engine.layers import LAYERS
 from deeplabctl.engine.network import NumbaNetwork
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.ops import Norm
-from deeplabctl.prediction.engines.engine import Engine, Inputs, NetworkSource, Predicted, Size
+from deeplabctl.prediction.engines.engine import Engine, Inputs, NetworkSource, Predicted
 from deeplabctl.weights.model_info import ModelInfo
 
 _MEASURED = ("x86_64", "AMD64")  # processors on which these kernels were measured, and were faster
-_GPUS = ("nvidia[0-9]*", "kfd", "dxg")  # devices in /dev: NVIDIA's, AMD's, and those of Windows' Linux
+_GPUS = ("nvidia[0-9]*", "kfd", "dxg")  # devices in /dev: NVIDIA's, AMD's, and WSL's
 
 
 class NumbaEngine(Engine):

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 
 import numpy as np
 
-from deeplabctl.arrays import Float32, Int32
+from deeplabctl.arrays import Float32, Int32, Size
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.keras_model import Precision, predict_logits
 from deeplabctl.network.ops import resize
-from deeplabctl.prediction.engines.engine import Engine, Inputs, NetworkSource, Predicted, Size
+from deeplabctl.prediction.engines.engine import Engine, Inputs, NetworkSource, Predicted
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -87,7 +87,7 @@ def _check_datasets(path: Path, root: Any, found: dict[str, Any]) -> None:
     for name, dataset in found.items():
         claimed += dataset.nbytes
         if dataset.file != root or dataset.external or dataset.is_virtual or dataset.dtype.kind != "f":
-            layer = name.rpartition("/")[0]
+            layer = layer_of(name)
             raise WeightsError(f"weights {path}: layer {layer}: expected floats in the file itself, got others")
     if claimed > MAX_EXPANSION * path.stat().st_size:
         raise WeightsError(f"weights {path}: the file is damaged: it claims {claimed} bytes of weights")
