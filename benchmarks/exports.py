@@ -92,7 +92,7 @@ def candidates(arguments: argparse.Namespace, weights: Path, out: Path):
             least = arguments.least_agreement
             request = ExportRequest(format_, str(weights), precision, path, least_agreement=least, overwrite=True,
                                     calibrate=arguments.calibrate if precision == "int8" else None,
-                                    pictures=arguments.data)  # fmt: skip
+                                    images=arguments.data)  # fmt: skip
             try:
                 begin = time.perf_counter()
                 export(request)

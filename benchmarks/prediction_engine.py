@@ -40,7 +40,7 @@ def noise(size: int) -> np.ndarray:
 
 
 def compare(threads: int, sizes: list[int], repetitions: int) -> None:
-    """Print seconds from picture to label, each engine in turn, with so many threads."""
+    """Print seconds from image to label, each engine in turn, with this many threads."""
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
