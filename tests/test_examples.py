@@ -63,7 +63,7 @@ def alike(line):
     line = re.sub(r"\S*/\.cache", "~/.cache", line)
     line = re.sub(r"[▏▎▍▌▋▊▉█]+", "", line.removesuffix("(best so far)"))
     line = re.sub(r"\b(float32|bfloat16|float16)\b", "NUMBERS", line)
-    line = re.sub(r"(?<![\w/.])[+-]?\d[\d,]*(?:[.:]\d+)*(?:e[+-]?\d+)?", "N", line)
+    line = re.sub(r"(?<![\w/.])[+-]?\d(?:[\d,]*\d)?(?:[.:]\d+)*(?:e[+-]?\d+)?", "N", line)
     line = re.sub(r"\d+", "N", line)
     line = re.sub(r"\b\w+ N ?%(?:, \w+ N ?%)*", "SHARES", line)
     return " ".join(line.split())

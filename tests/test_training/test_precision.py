@@ -85,7 +85,8 @@ def test_half_formats_keep_float32_weights_and_start_at_caffes_loss(precision, r
     caffe = np.load(DATA / "train_tiny_step_f32.npz")
     losses = np.array([step(*caffe_batch(), number) for number in range(4)])  # Caffe's rate falls after four
     errors = np.abs(losses / caffe["loss"][:4] - 1)
-    assert errors.max() < 0.03
+    assert errors[0] < 1e-3
+    assert errors.max() < 0.05  # of the updated weights: AMX sums in another order than AVX-512
     assert errors.max() > 1e-6  # else the format was not used
 
 
