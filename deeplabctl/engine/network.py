@@ -12,13 +12,18 @@ from deeplabctl.arrays import Float32, Pixels, Size
 from deeplabctl.engine.layers import LAYERS, depth
 from deeplabctl.engine.workspace import Arena, Use, Workers, padded, placed
 from deeplabctl.network import ARCHITECTURES, Weights
-from deeplabctl.network.ops import Node
+from deeplabctl.network.ops import Node, Norm
 from deeplabctl.network.tiling import tiles
 from deeplabctl.parallel import available_cpus
 
 # Of the first layers of a large image: these take most of the memory, and see few pixels around their own.
 _FRONT_REACH = 32  # pixels
 _TILE = 640  # pixels, and 32 around; a tile's two largest arrays have 64 channels and take 250 MB
+
+
+def has_kernels(architecture: str) -> bool:
+    """Tell whether there are kernels for all operations of a network; norms are folded into convolutions."""
+    return all(type(row) in (*LAYERS, Norm) for row in ARCHITECTURES[architecture].prediction_rows)
 
 
 Inspect = Callable[[int, Float32], None]

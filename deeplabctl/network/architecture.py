@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -30,40 +30,49 @@ Weights = dict[str, npt.NDArray[Any]]  # "layer/part" -> array; an operation's `
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Turn RGB images into a network's input: the order of channels is reversed for BGR, and the mean is subtracted.
+    """Turn RGB images into a network's input: ``pixel * scale - mean``, the channels in reverse order for BGR.
 
-    Images are padded with ``padding`` after that. The default is Caffe's.
+    Images are padded with ``padding`` after that: by default with the mean. The default is Caffe's.
     """
 
-    channels: str = "BGR"
-    mean: tuple[float, float, float] = (104.008, 116.669, 122.675)  # in the order of ``channels``
+    channels: Literal["RGB", "BGR"] = "BGR"
+    mean: tuple[float, float, float] = (104.008, 116.669, 122.675)  # in the order of ``channels``, as ``scale``
     padding: float = 0.0
+    scale: float | tuple[float, float, float] = 1
 
     def __call__(self, image: Image) -> Pixels:
         """Turn an image (H, W, 3) uint8 RGB into float32."""
-        return image[..., :: self._step].astype(np.float32) - np.array(self.mean, np.float32)
+        pixels = image[..., :: self._step].astype(np.float32)
+        found: Pixels = self._scaled(pixels) - np.array(self.mean, np.float32)
+        return found
 
     def undo(self, pixels: Pixels) -> Image:
         """Turn the network's input (H, W, 3) back into uint8 RGB."""
-        image = np.clip(np.rint(pixels + np.array(self.mean, np.float32)), 0, 255).astype(np.uint8)
-        return image[..., :: self._step]
+        values = (pixels + np.array(self.mean, np.float32)) / np.array(self.scale, np.float32)
+        return np.clip(np.rint(values), 0, 255).astype(np.uint8)[..., :: self._step]
+
+    def _scaled(self, pixels: Any) -> Any:
+        return pixels if self.scale == 1 else pixels * np.array(self.scale, np.float32)
 
     def export_tensorflow(self, images: tf.Tensor) -> tf.Tensor:
         """Turn images (N, H, W, 3) uint8 RGB into float32."""
         import tensorflow as tf
 
-        return tf.cast(images, tf.float32)[..., :: self._step] - tf.constant(self.mean, tf.float32)
+        return self._scaled(tf.cast(images, tf.float32)[..., :: self._step]) - tf.constant(self.mean, tf.float32)
 
     def export_onnx(self, graph: OnnxGraph, images: str) -> str:
         """Add the nodes that turn images (N, 3, H, W) uint8 RGB into float32."""
         if self._step < 0:
             images = graph.add("Gather", images, graph.ints(2, 1, 0), axis=1)
-        mean = graph.array("mean", np.array(self.mean, np.float32).reshape(1, 3, 1, 1))
-        return graph.add("Sub", graph.floats(images), mean)
+        pixels = graph.floats(images)
+        if self.scale != 1:
+            scale = np.broadcast_to(np.array(self.scale, np.float32), 3).reshape(1, 3, 1, 1)
+            pixels = graph.add("Mul", pixels, graph.array("scale", scale))
+        return graph.add("Sub", pixels, graph.array("mean", np.array(self.mean, np.float32).reshape(1, 3, 1, 1)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as model files have it."""
-        return {"channels": self.channels, "mean": self.mean, "scale": 1}
+        return {"channels": self.channels, "mean": self.mean, "scale": self.scale}
 
     @property
     def _step(self) -> int:
@@ -109,6 +118,11 @@ class Architecture:
     first, and the largest counts. ``crf`` is the preset of the dense CRF that the authors used with it. ``test_rows``
     are those of prediction, where they differ: with the same weights, and logits of the image's own size.
     ``imagenet`` is the network of keras.applications whose ImageNet weights it starts from.
+
+    ``output_stride`` is that of the logits. ``fuses`` says what is made of several scales and of mirrored images: the
+    "max" of the scales' logits, then the mean with the mirrored image's (v2), or the mean of all "scores" (v3).
+    ``dropout`` and ``label_stride`` are the authors', for recipes that give none. ``half_pixel``: logits are upsampled
+    without aligned corners, and images are not padded (torchvision's).
     """
 
     name: str
@@ -119,6 +133,10 @@ class Architecture:
     test_rows: Rows = field(default=(), repr=False)
     output_stride: int = 8
     preprocessing: Preprocessing = CAFFE_PREPROCESSING
+    fuses: Literal["max", "scores"] = "max"
+    dropout: float = 0.5
+    label_stride: int = 8
+    half_pixel: bool = False
 
     @property
     def prediction_rows(self) -> Rows:
@@ -198,38 +216,42 @@ class Architecture:
         fold(self.prediction_rows, INPUT, values)
         return most
 
-    def upsampled_size(self, cells: int) -> int:
-        """Return the size after upsampling with aligned corners (Caffe's INTERP): cell i lies on pixel 8i."""
-        return self.output_stride * (cells - 1) + 1
+    @cached_property
+    def grid(self) -> int:
+        """Return the largest stride on the way to the logits: sizes of ``grid * k + 1`` keep all corners aligned."""
+        return max(field.grid for field in self.fields.values())
 
     def cells(self, size: int) -> int:
-        """Return the logits along a side of 8k + 1 pixels."""
+        """Return the logits along a side: of 8k + 1 pixels, cell i lies on pixel 8i."""
         return (size - 1) // self.output_stride + 1
 
     def scaled_size(self, size: int, scale: float) -> int:
-        """Return the size that a side of 8k + 1 pixels takes at a scale: the 8j + 1 that is nearest.
+        """Return the size that a padded side takes at a scale: the ``grid * j + 1`` that is nearest.
 
         The nearest to ``(size - 1) * scale + 1``: the corners of the image, of the scaled image and of its logits
         coincide then. 513 becomes 385 at scale 0.75 and 257 at 0.5, as in the original nets (INTERP layers with zoom
         factor 3 and shrink factors 4 and 2).
         """
-        return self.upsampled_size(round((size - 1) * scale / self.output_stride) + 1)
+        step = 1 if self.half_pixel else self.grid
+        return step * round((size - 1) * scale / step) + 1
 
     def padded_size(self, size: int, pad: str = "tight") -> int:
         """Return the size to which prediction pads an image at the bottom and right.
 
-        ``pad`` is "tight" (the next 8k + 1) or "paper" (513; a larger image to the next 8k + 1).
+        ``pad`` is "tight" (the next ``grid * k + 1``) or "paper" (513; a larger image to the next ``grid * k + 1``).
         """
+        if self.half_pixel:
+            return size
         if pad == "paper" and size <= PAPER_SIZE:
             return PAPER_SIZE
-        return -(-(size - 1) // self.output_stride) * self.output_stride + 1
+        return -(-(size - 1) // self.grid) * self.grid + 1
 
     @cached_property
     def crop_step(self) -> int:
         """Return the smallest m for which a crop of mk + 1 is 8j + 1 at every scale: 32 for scales 1, 0.75 and 0.5."""
-        stride = self.output_stride
-        steps = range(stride, 100 * stride, stride)
-        return next(step for step in steps if all((step * scale) % stride == 0 for scale in self.scales))
+        grid = self.grid
+        steps = range(grid, 100 * grid, grid)
+        return next(step for step in steps if all((step * scale) % grid == 0 for scale in self.scales))
 
     def is_crop_size(self, size: int) -> bool:
         """Tell whether labels of a crop of this size lie on the cells of the logits: pixel 8i on cell i."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from deeplabctl.network import ARCHITECTURES, Weights, layer_of, part_of
 from deeplabctl.network.architecture import Rows
-from deeplabctl.network.ops import Norm, Operation
+from deeplabctl.network.ops import Norm
 from deeplabctl.network.ops.operation import Convolve, ForwardPass, fold
 
 if TYPE_CHECKING:
@@ -35,13 +35,7 @@ def build_model(
     outgoing = table.channels(num_classes, width)
     images = keras.Input((None, None, 3), name="image", dtype=keras.DTypePolicy(dtype).variable_dtype)
 
-    def build(row: Operation, inputs: list[Any]) -> Any:
-        value = inputs[0] if len(inputs) == 1 else inputs
-        for layer in row.keras_layers(outgoing[row.name], dropout, dtype):
-            value = layer(value)
-        return value
-
-    outputs = fold(table.rows, images, build)
+    outputs = fold(table.rows, images, lambda row, inputs: row.build(inputs, outgoing[row.name], dropout, dtype))
     return keras.Model(images, list(outputs.values())[-1], name=architecture)
 
 
@@ -70,7 +64,7 @@ def apply_rows(
 ) -> dict[str, tf.Tensor]:
     """Return the value of every row of a table; a convolution's is that of the norm on it."""
     layers = {layer.name: layer for layer in model.layers}
-    norms = {above.name: row.name for above, row in pairwise(rows) if isinstance(row, Norm)}
+    norms = {above.name: row for above, row in pairwise(rows) if isinstance(row, Norm)}
     forward = ForwardPass(layers, norms, seeds, convolve)
     return fold(rows, images, lambda row, inputs: row.compute(inputs, forward))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from deeplabctl.network.architecture import Architecture, Rows
 from deeplabctl.network.ops import LINEAR, RELU, Activation, Convolution, Norm, Operation, Pooling, Sum
+from deeplabctl.network.ops.convolution import PIXELS_SCALE
 
 _RATES = (6, 12, 18, 24)
 
@@ -25,7 +26,7 @@ _FIRST_GAMMA, _FIRST_GAMMA_OF_ALL = 0.25, 0.1
 
 
 def _normalized(
-    name: str, channels: int, below: str = "", *, activation: Activation = RELU, gamma: float = 1.0, **settings: int
+    name: str, channels: int, below: str = "", *, activation: Activation = RELU, gamma: float = 1.0, **settings: float
 ) -> list[Operation]:
     """Return a convolution without bias and its norm: ``res4b7_branch2a`` and ``bn4b7_branch2a``."""
     norm = name.replace("res", "bn") if name.startswith("res") else f"bn_{name}"
@@ -49,7 +50,7 @@ def _block(name: str, below: str, channels: int, stride: int, dilation: int) -> 
 
 def _rows() -> Rows:
     rows: list[Operation] = [
-        *_normalized("conv1", 64, gamma=_FIRST_GAMMA_OF_ALL, kernel=7, stride=2),
+        *_normalized("conv1", 64, gamma=_FIRST_GAMMA_OF_ALL, kernel=7, stride=2, first_scale=PIXELS_SCALE),
         Pooling("pool1", "max", 2),
     ]
     for stage, (blocks, channels, stride, dilation) in _STAGES.items():

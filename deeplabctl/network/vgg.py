@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from deeplabctl.network.architecture import Architecture, Rows
 from deeplabctl.network.ops import INPUT, Convolution, Operation, Pooling, Resize, Sum
+from deeplabctl.network.ops.convolution import PIXELS_SCALE
 
 _BODY: Rows = (
-    Convolution("conv1_1", 64),
+    Convolution("conv1_1", 64, first_scale=PIXELS_SCALE),
     Convolution("conv1_2", 64),
     Pooling("pool1", "max", 2),
     Convolution("conv2_1", 128),

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import tensorflow as tf
 
     from deeplabctl.network.ops.operation import OnnxGraph
@@ -14,27 +16,46 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Activation:
-    """Raise values below ``least`` to it; ``keras`` is its name in Keras, None for no activation at all."""
+    """Raise values below ``least`` to it; ``keras`` is the activation's name in Keras, None for none at all."""
 
     keras: str | None
-    least: float
+    least: float = -math.inf
 
     def layers(self, name: str, dtype: str) -> list[Any]:
         """Return the stock Keras layer that applies it, named after its operation; none for no activation."""
         from keras import layers
 
-        return [layers.ReLU(dtype=dtype, name=f"{name}_relu")] if self.keras else []
+        if self is RELU:
+            return [layers.ReLU(dtype=dtype, name=f"{name}_relu")]
+        return [layers.Activation(self.keras, dtype=dtype, name=f"{name}_{self.keras}")] if self.keras else []
+
+    def apply(self, x: tf.Tensor, name: str, layers: Mapping[str, Any]) -> tf.Tensor:
+        """Apply the layer that `layers` made for an operation."""
+        return layers[f"{name}_{self.keras}"](x) if self.keras else x
 
     def export_tensorflow(self, x: tf.Tensor) -> tf.Tensor:
         """Apply it to a tensor."""
         import tensorflow as tf
 
-        return tf.nn.relu(x) if self.keras else x
+        gate = tf.nn.relu6(x + 3) * (1 / 6) if self.keras and self.keras.startswith("hard") else None
+        if gate is not None:
+            return x * gate if self is HARD_SWISH else gate
+        return {None: tf.identity, "relu": tf.nn.relu, "relu6": tf.nn.relu6}[self.keras](x)
 
     def export_onnx(self, graph: OnnxGraph, value: str, name: str) -> str:
         """Add its node."""
-        return graph.add("Relu", value, name=name) if self.keras else value
+        import numpy as np
+
+        if self is RELU6:
+            limits = (graph.array(f"float_{limit}", np.array(limit, np.float32)) for limit in (0, 6))
+            return graph.add("Clip", value, *limits, name=name)
+        kind = {"relu": "Relu", "hard_silu": "HardSwish", "hard_sigmoid": "HardSigmoid"}.get(self.keras or "")
+        settings = {"alpha": 1 / 6} if self is HARD_SIGMOID else {}
+        return graph.add(kind, value, name=name, **settings) if kind else value
 
 
-LINEAR = Activation(None, -math.inf)
+LINEAR = Activation(None)
 RELU = Activation("relu", 0.0)
+RELU6 = Activation("relu6", 0.0)
+HARD_SWISH = Activation("hard_silu")  # x * relu6(x + 3) / 6
+HARD_SIGMOID = Activation("hard_sigmoid")  # relu6(x + 3) / 6

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,10 +12,12 @@ import numpy.typing as npt
 
 from deeplabctl.arrays import Float32, Size
 from deeplabctl.network.ops.activation import LINEAR, RELU, Activation
+from deeplabctl.network.ops.dropout import drop_units
 from deeplabctl.network.ops.operation import (
     BIAS,
     KERNEL,
     CaffeSettings,
+    Convolve,
     Field,
     ForwardPass,
     Node,
@@ -32,19 +34,33 @@ if TYPE_CHECKING:
 
 SCALE = "scale"  # of a node: a factor of each sum, before the bias is added
 
+Widths = Callable[[int, int, float], int]  # (channels of width 1.0, channels of the input, width) -> channels
+
 # Pixels minus the mean have a standard deviation of about 70: the first layer brings them to about 10, and the gain of
 # each later layer, below 1, brings that down on the way to the classifier.
-_FIRST_SCALE = 1 / 7
+PIXELS_SCALE = 1 / 7
 _GAIN = 0.8
 _DIRAC_SHARE = 0.5  # of a kernel's variance
+
+
+def scaled(channels: int, incoming: int, width: float) -> int:
+    """Return the channels times the width."""
+    return max(1, round(channels * width))
+
+
+def constant(channels: int, incoming: int, width: float) -> int:
+    """Return the same channels at any width."""
+    return channels
 
 
 @dataclass(frozen=True)
 class Convolution(Operation):
     """Describe a convolution with zero padding ``dilation * (kernel - 1) // 2``, bias and activation.
 
-    ``channels`` are those of width 1.0; a classifier has one for each class, at any width. The multipliers are Caffe's
-    ``lr_mult`` and ``decay_mult`` for (kernel, bias); the recipe's ``head_multiplier`` for classifiers comes on top.
+    With ``same`` and stride 2, that of an even size is 0 before and 1 after (TensorFlow's "SAME"). ``channels`` are
+    those of width 1.0, and ``widths`` the rule for others; a classifier has one for each class. The multipliers are
+    Caffe's ``lr_mult`` and ``decay_mult`` for (kernel, bias); the recipe's ``head_multiplier`` for classifiers comes on
+    top.
     """
 
     channels: int
@@ -58,6 +74,9 @@ class Convolution(Operation):
     lr_multipliers: tuple[float, float] = (1.0, 2.0)
     decay_multipliers: tuple[float, float] = (1.0, 0.0)
     first_std: float = 0.01  # of the gaussian kernel, where it starts new on trained layers
+    first_scale: float = 1.0  # of the kernel of a network that starts random
+    same: bool = False
+    widths: Widths = scaled
 
     caffe_type: ClassVar[str] = "convolution"
     caffe_settings: ClassVar[str] = "convolution_param"
@@ -77,9 +96,14 @@ class Convolution(Operation):
         """Return the zeros on each side."""
         return self.dilation * (self.kernel - 1) // 2
 
+    @property
+    def is_padded(self) -> bool:
+        """Tell whether the zeros have to be given: "SAME" would have others for even sizes."""
+        return self.stride > 1 and self.kernel > 1 and not self.same
+
     def channels_of(self, inputs: Sequence[int], num_classes: int, width: float) -> int:
         """Return the channels of the result."""
-        return num_classes if self.classifier else max(1, round(self.channels * width))
+        return num_classes if self.classifier else self.widths(self.channels, inputs[0], width)
 
     def parts(self, incoming: int, outgoing: int) -> Shapes:
         """Return the shapes of the kernel, HWIO, and of the bias."""
@@ -116,8 +140,8 @@ class Convolution(Operation):
             return self.new_array(part, shape, seed, number)
         height, wide, incoming, outgoing = shape
         kernel = gaussian(shape, math.sqrt(2 / (height * wide * incoming)), seed, number)
-        if number == 0:
-            kernel *= _FIRST_SCALE
+        if self.first_scale != 1:
+            kernel *= self.first_scale
         elif self.activation != LINEAR:  # no norm follows
             dirac = np.zeros_like(kernel)
             channels = np.arange(outgoing)
@@ -131,7 +155,7 @@ class Convolution(Operation):
         from keras import layers
 
         # Keras' "same" with a stride pads as much as the size asks for, Caffe always the same.
-        padded = self.stride > 1 and self.kernel > 1
+        padded = self.is_padded
         found = [layers.ZeroPadding2D(self.pad, dtype=dtype, name=f"{self.name}_pad")] if padded else []
         found.append(
             layers.Conv2D(
@@ -149,13 +173,61 @@ class Convolution(Operation):
         x, layers = inputs[0], forward.layers
         if self.stride > 1 and f"{self.name}_pad" in layers:
             x = layers[f"{self.name}_pad"](x)
-        x = _convolve(layers[self.name], x, self.stride, forward.norm_after(self.name), forward)
-        if self.dropout:
-            forward.dropouts += 1
-            rate = layers[f"{self.name}_dropout"].rate
-            if forward.seeds is not None and rate > 0:
-                x = _dropout(x, rate, forward.seeds, forward.dropouts)
-        return x
+        x = self._convolve(x, forward)
+        return drop_units(x, f"{self.name}_dropout", forward) if self.dropout else x
+
+    def _convolve(self, x: tf.Tensor, forward: ForwardPass) -> tf.Tensor:
+        """Return the convolution, and the norm that follows it; the stride may be another than the layer's.
+
+        A norm goes into the kernel first where its table says so, and in a smaller format than the variables': float16
+        would overflow before it.
+        """
+        import keras
+        import tensorflow as tf
+
+        layer, norm = forward.layers[self.name], forward.norms.get(self.name)
+        convolve = self._replacement(layer, x, forward)
+        if norm is None and convolve is not None:
+            relu = layer.activation is keras.activations.relu
+            bias = None if layer.bias is None else tf.convert_to_tensor(layer.bias)
+            return convolve(x, tf.convert_to_tensor(layer.kernel), bias, layer.dilation_rate[0], relu)
+        slow = self._is_slow(layer)
+        if norm is None and not slow and layer.strides == (self.stride, self.stride):
+            return layer(x)
+        kernel, bias, scale = tf.convert_to_tensor(layer.kernel), layer.bias, None
+        if norm is not None:
+            scale, bias = norm.affine(forward.layers[norm.name], bias)
+            if norm.in_kernel or layer.compute_dtype != layer.variable_dtype:
+                kernel, scale = self.scaled_kernel(kernel, tf.cast(scale, kernel.dtype)), None
+        x, kernel = (tf.cast(value, layer.compute_dtype) for value in (x, kernel))
+        if convolve is not None:
+            x = convolve(x, kernel, None, layer.dilation_rate[0], False)
+        elif slow:
+            x = atrous_convolution(x, kernel, layer.dilation_rate[0])
+        else:
+            padding = layer.padding.upper() if layer.strides == (self.stride, self.stride) else "SAME"
+            x = self._product(x, kernel, padding)
+        x = x if scale is None else x * tf.cast(scale, x.dtype)
+        return layer.activation(x if bias is None else x + tf.cast(bias, x.dtype))
+
+    def _replacement(self, layer: keras.Layer, x: tf.Tensor, forward: ForwardPass) -> Convolve | None:
+        """Return what computes this convolution in place of TensorFlow, if anything does."""
+        convolve = forward.convolve
+        is_own = convolve is not None and layer.strides == (self.stride, self.stride)
+        return convolve if convolve is not None and is_own and convolve.computes(layer, x.shape) else None
+
+    def _is_slow(self, layer: keras.Layer) -> bool:
+        return is_slow_in_tensorflow(layer)
+
+    def _product(self, x: tf.Tensor, kernel: tf.Tensor, padding: Any) -> tf.Tensor:
+        """Convolve without bias."""
+        import tensorflow as tf
+
+        return tf.nn.conv2d(x, kernel, self.stride, padding, dilations=self.dilation, name=self.name)
+
+    def scaled_kernel(self, kernel: Any, scale: Any) -> Any:
+        """Return a kernel, an array or a tensor, times the factor of each of its outputs."""
+        return kernel * scale
 
     def node(self, inputs: tuple[Node, ...], weights: Mapping[str, npt.NDArray[Any]]) -> Node:
         """Return a node with kernel (side, side, in, out), scale and bias.
@@ -164,33 +236,45 @@ class Convolution(Operation):
         would differ from Caffe's by up to twice as much.
         """
         kernel = weights[f"{self.name}/{KERNEL}"]
-        outgoing = kernel.shape[3]
+        outgoing = self.outputs(kernel)
         bias = weights[f"{self.name}/{BIAS}"] if self.bias else np.zeros(outgoing, np.float32)
         return Node(self, inputs, outgoing, {KERNEL: kernel, SCALE: np.ones(outgoing, np.float32), BIAS: bias})
 
     def constants(self, arrays: Mapping[str, Float32]) -> dict[str, Float32]:
         """Return the kernel with the scale in it, and the bias."""
-        return {KERNEL: arrays[KERNEL] * arrays[SCALE], BIAS: arrays[BIAS]}
+        return {KERNEL: self.scaled_kernel(arrays[KERNEL], arrays[SCALE]), BIAS: arrays[BIAS]}
 
     def export_tensorflow(self, inputs: list[tf.Tensor], constants: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """Convolve; "SAME" is Caffe's padding for the odd sizes that 8k + 1 becomes: equal on both sides."""
-        import tensorflow as tf
-
-        x = tf.nn.conv2d(
-            inputs[0], constants[KERNEL], self.stride, "SAME", dilations=self.dilation, name=self.name
-        )  # fmt: skip
+        """Convolve."""
+        zeros = [self.pad, self.pad]
+        padding: Any = [[0, 0], zeros, zeros, [0, 0]] if self.is_padded else "SAME"
+        x = self._product(inputs[0], constants[KERNEL], padding)
         return self.activation.export_tensorflow(x + constants[BIAS])
 
     def export_onnx(self, graph: OnnxGraph, inputs: list[str], arrays: Mapping[str, Float32], name: str) -> str:
         """Add Conv, whose weights the scales share."""
         constants = self.constants(arrays)
-        kernel = graph.kernel(f"{self.name}/{KERNEL}", constants[KERNEL].transpose(3, 2, 0, 1))
+        kernel = graph.kernel(f"{self.name}/{KERNEL}", self._onnx_kernel(constants[KERNEL]))
+        same = self.same and self.stride > 1
+        zeros: dict[str, Any] = {"auto_pad": "SAME_UPPER"} if same else {"pads": [self.pad] * 4}
         bias = graph.array(f"{self.name}/{BIAS}", constants[BIAS])
         total = graph.add(
             "Conv", inputs[0], kernel, bias, name=f"{name}/sum", kernel_shape=[self.kernel] * 2,
-            strides=[self.stride] * 2, dilations=[self.dilation] * 2, pads=[self.pad] * 4,
+            strides=[self.stride] * 2, dilations=[self.dilation] * 2, **zeros, group=self.groups(len(constants[BIAS])),
         )  # fmt: skip
         return self.activation.export_onnx(graph, total, name)
+
+    def _onnx_kernel(self, kernel: Float32) -> Float32:
+        """Return a kernel as (out, in, height, width)."""
+        return kernel.transpose(3, 2, 0, 1)
+
+    def outputs(self, kernel: Float32) -> int:
+        """Return the channels that a kernel gives."""
+        return int(kernel.shape[3])
+
+    def groups(self, outgoing: int) -> int:
+        """Return the groups of channels that are convolved apart from each other."""
+        return 1
 
     def caffe_differences(self, settings: CaffeSettings, outputs: int | None) -> list[str]:
         """Compare the window, and the channels where they are known and not a template's place for them."""
@@ -204,58 +288,6 @@ class Convolution(Operation):
             ("group", 1, settings.values("group", 1)),
             *([("num_output", outputs, [count])] if known else []),
         )
-
-
-def _convolve(
-    layer: keras.Layer, x: tf.Tensor, stride: int, norm: keras.Layer | None, forward: ForwardPass
-) -> tf.Tensor:  # fmt: skip
-    """Return a convolution, and the norm that follows it; the stride may be another than the layer's.
-
-    In a smaller format than the variables' the norm goes into the kernel first: float16 would overflow before it.
-    """
-    import keras
-    import tensorflow as tf
-
-    convolve = forward.convolve
-    if convolve is not None and not (layer.strides == (stride, stride) and convolve.computes(layer, x.shape)):
-        convolve = None
-    slow = is_slow_in_tensorflow(layer)
-    if norm is None and convolve is not None:
-        relu = layer.activation is keras.activations.relu
-        bias = None if layer.bias is None else tf.convert_to_tensor(layer.bias)
-        return convolve(x, tf.convert_to_tensor(layer.kernel), bias, layer.dilation_rate[0], relu)
-    if norm is None and not slow and layer.strides == (stride, stride):
-        return layer(x)
-    kernel, bias, scale = tf.convert_to_tensor(layer.kernel), layer.bias, None
-    if norm is not None:
-        gamma, beta, mean, variance = (tf.cast(value, tf.float64) for value in norm.variables)
-        scale = gamma / tf.sqrt(variance + norm.epsilon)
-        bias = beta - mean * scale
-        if layer.compute_dtype != layer.variable_dtype:
-            kernel, scale = kernel * tf.cast(scale, kernel.dtype), None
-    x, kernel = (tf.cast(value, layer.compute_dtype) for value in (x, kernel))
-    if convolve is not None:
-        x = convolve(x, kernel, None, layer.dilation_rate[0], False)
-    elif slow:
-        x = atrous_convolution(x, kernel, layer.dilation_rate[0])
-    else:
-        padding = layer.padding.upper() if layer.strides == (stride, stride) else "SAME"
-        x = tf.nn.convolution(x, kernel, stride, padding, dilations=layer.dilation_rate)
-    x = x if scale is None else x * tf.cast(scale, x.dtype)
-    return layer.activation(x if bias is None else x + tf.cast(bias, x.dtype))
-
-
-def _dropout(x: tf.Tensor, rate: float, seeds: tf.Tensor, number: int) -> tf.Tensor:
-    """Drop units by each image's seed and the number of the dropout layer.
-
-    The same seed drops the same units in any batch, so gradient accumulation and resuming repeat a run exactly. Dropout
-    is inverted, as Caffe's: kept units are divided by the probability of keeping them.
-    """
-    import tensorflow as tf
-
-    own = [tf.random.experimental.stateless_fold_in(seeds[image], number) for image in range(x.shape[0])]
-    uniform = tf.stack([tf.random.stateless_uniform(tf.shape(x)[1:], seed=seed) for seed in own])
-    return tf.where(uniform >= rate, x / tf.cast(1 - rate, x.dtype), tf.zeros((), x.dtype))
 
 
 def is_slow_in_tensorflow(layer: keras.Layer) -> bool:

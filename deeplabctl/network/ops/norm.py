@@ -29,12 +29,16 @@ NORM_EPSILON = float(np.float32(_CAFFE_EPSILON))  # Caffe reads it as a float32,
 class Norm(Operation):
     """Describe ``gamma * (x - mean) / sqrt(variance + epsilon) + beta`` of the convolution above.
 
-    Nothing of it is trained or updated: batches of segmentation are too small for statistics of their own.
+    Mean and variance are never updated: batches of segmentation are too small for statistics of their own. Gamma and
+    beta are not either, as in DeepLab v2's nets, unless it is ``trained``. With ``in_kernel`` the convolution's kernel
+    is multiplied by the factor, in training too, which saves a pass over its results.
     """
 
     activation: Activation = RELU
     first_gamma: float = 1.0  # of a network that starts random
     epsilon: float = NORM_EPSILON
+    trained: bool = False
+    in_kernel: bool = False
 
     caffe_type: ClassVar[str] = "batchnorm"
     caffe_settings: ClassVar[str] = "batch_norm_param"
@@ -47,6 +51,10 @@ class Norm(Operation):
     def parts(self, incoming: int, outgoing: int) -> Shapes:
         """Return the shapes of factors, terms, means and variances."""
         return dict.fromkeys(NORM_PARTS, (outgoing,))
+
+    def multipliers(self, part: str) -> tuple[float, float]:
+        """Return 1 for the rate of gamma and beta, where they are trained; neither decays."""
+        return float(self.trained and part in (GAMMA, BETA)), 0.0
 
     def new_array(self, part: str, shape: Sequence[int], seed: int, number: int) -> npt.NDArray[Any]:
         """Return values that change nothing, but for the first gamma."""
@@ -61,7 +69,15 @@ class Norm(Operation):
 
     def compute(self, inputs: list[tf.Tensor], forward: ForwardPass) -> tf.Tensor:
         """Apply the activation: the convolution below has applied the norm."""
-        return forward.layers[f"{self.name}_relu"](inputs[0]) if self.activation.keras else inputs[0]
+        return self.activation.apply(inputs[0], self.name, forward.layers)
+
+    def affine(self, layer: keras.Layer, bias: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the factor and the term, float64, that its layer is to the sums of a convolution with a bias."""
+        import tensorflow as tf
+
+        gamma, beta, mean, variance = (tf.cast(value, tf.float64) for value in layer.variables)
+        scale = gamma / tf.sqrt(variance + layer.epsilon)
+        return scale, beta - (mean if bias is None else mean - tf.cast(bias, tf.float64)) * scale
 
     def node(self, inputs: tuple[Node, ...], weights: Mapping[str, npt.NDArray[Any]]) -> Node:
         """Return the convolution below with the norm's scale and bias, computed in float64."""

@@ -18,7 +18,6 @@ from deeplabctl.arrays import Float32, Size
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
-
 INPUT = "data"  # the name under which operations take the image
 KERNEL, BIAS = "kernel", "bias"
 
@@ -30,12 +29,14 @@ T = TypeVar("T")
 class Field:
     """Hold which pixels of the image a value sees: value i those from ``i * stride - reach`` to ``i * stride + reach``.
 
-    ``grid`` is the largest stride on the way from the image.
+    ``grid`` is the largest stride on the way from the image. A value that sees the ``whole`` image, by its mean, also
+    sees these.
     """
 
     stride: int
     reach: int
     grid: int
+    whole: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +83,21 @@ class Convolve(Protocol):
         """Convolve (N, H, W, I) with a kernel (k, k, I, O), add the bias (O,), and apply a ReLU if asked for."""
 
 
+class FollowingNorm(Protocol):
+    """Apply a norm to the sums of the convolution below it."""
+
+    @property
+    def name(self) -> str:
+        """Return the name of its row and of its Keras layer."""
+
+    @property
+    def in_kernel(self) -> bool:
+        """Tell whether the factor goes into the kernel."""
+
+    def affine(self, layer: keras.Layer, bias: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the factor and the term, float64, that its layer is to the sums of a convolution with a bias."""
+
+
 @dataclass
 class ForwardPass:
     """Hold what a forward pass through a Keras model needs beside the images.
@@ -90,14 +106,10 @@ class ForwardPass:
     """
 
     layers: Mapping[str, keras.Layer]
-    norms: Mapping[str, str]  # of a convolution, the norm that follows it
+    norms: Mapping[str, FollowingNorm]  # of a convolution, the norm that follows it
     seeds: tf.Tensor | None = None
     convolve: Convolve | None = None
     dropouts: int = 0  # so far
-
-    def norm_after(self, name: str) -> keras.Layer | None:
-        """Return the norm that follows a convolution, if any."""
-        return self.layers.get(self.norms.get(name, ""))
 
 
 class CaffeSettings(Protocol):
@@ -164,7 +176,8 @@ class Operation:
 
     def field(self, inputs: Sequence[Field]) -> Field:
         """Return the field of the result."""
-        return Field(inputs[0].stride, max(field.reach for field in inputs), max(field.grid for field in inputs))
+        reach, grid = max(field.reach for field in inputs), max(field.grid for field in inputs)
+        return Field(inputs[0].stride, reach, grid, any(field.whole for field in inputs))
 
     def new_array(self, part: str, shape: Sequence[int], seed: int, number: int) -> npt.NDArray[Any]:
         """Draw weights on top of trained layers; ``number`` is its place among the operations with a kernel."""
@@ -175,8 +188,15 @@ class Operation:
         return self.new_array(part, shape, seed, number)
 
     def keras_layers(self, outgoing: int, dropout: float, dtype: str) -> list[keras.Layer]:
-        """Return the stock Keras layers that compute it; their names begin with its own."""
+        """Return the stock Keras layers that compute it, one after another; their names begin with its own."""
         raise TypeError(f"{self.name}: no stock Keras layer computes this; it is for prediction only")
+
+    def build(self, inputs: list[Any], outgoing: int, dropout: float, dtype: str) -> Any:
+        """Return its result in a functional Keras model, made by `keras_layers`."""
+        value = inputs[0] if len(inputs) == 1 else inputs
+        for layer in self.keras_layers(outgoing, dropout, dtype):
+            value = layer(value)
+        return value
 
     def compute(self, inputs: list[tf.Tensor], forward: ForwardPass) -> tf.Tensor:
         """Compute it with the layers of a Keras model, as `keras_layers` do but faster on a CPU, and with dropout."""
@@ -208,6 +228,13 @@ class Input(Operation):
     """Stand for the image in a graph."""
 
     name: str = INPUT
+
+
+def equal_size(name: str, sizes: Sequence[Size]) -> Size:
+    """Return the size that all inputs have; raises ValueError for others."""
+    if len(set(sizes)) > 1:
+        raise ValueError(f"{name}: expected inputs of one size, got {list(sizes)}")
+    return sizes[0]
 
 
 def fold(operations: Iterable[Operation], data: T, compute: Callable[[Operation, list[T]], T]) -> dict[str, T]:

@@ -1,4 +1,4 @@
-"""The pooling of 3x3 windows with pad 1, as Caffe computes it: sizes are rounded up."""
+"""The pooling of 3x3 windows with pad 1: as Caffe computes it, sizes rounded up, or rounded down."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class Pooling(Operation):
 
     kind: Literal["max", "average"]
     stride: int
+    rounds_up: bool = True  # the size
 
     caffe_type: ClassVar[str] = "pooling"
     caffe_settings: ClassVar[str] = "pooling_param"
@@ -42,11 +43,12 @@ class Pooling(Operation):
         One zero before and two after, then a VALID pool, is Caffe's ceil mode for even and odd sizes: windows 2i-1 to
         2i+1, and zeros never win after a ReLU.
         """
-        return 2 if self.stride == 2 else 1
+        return 2 if self.stride == 2 and self.rounds_up else 1
 
     def size(self, inputs: Sequence[Size]) -> Size:
-        """Return Caffe's size: rounded up, and clipped."""
-        height, width = (length if self.stride == 1 else length // 2 + 1 for length in inputs[0])
+        """Return Caffe's size: rounded up, and clipped; or that rounded down."""
+        more = self._after - 1
+        height, width = (length if self.stride == 1 else (length - 1 + more) // 2 + 1 for length in inputs[0])
         return height, width
 
     def field(self, inputs: Sequence[Field]) -> Field:
@@ -77,8 +79,11 @@ class Pooling(Operation):
         """Pool; for the average "SAME" would not count the zeros."""
         import tensorflow as tf
 
-        if self.kind == "max":
+        if self.kind == "max" and self.rounds_up:
             return tf.nn.max_pool2d(inputs[0], _WINDOW, self.stride, "SAME")
+        if self.kind == "max":
+            zeros = [_PAD, _PAD]
+            return tf.nn.max_pool2d(inputs[0], _WINDOW, self.stride, [[0, 0], zeros, zeros, [0, 0]])
         padded = tf.pad(inputs[0], [[0, 0], [_PAD, _PAD], [_PAD, _PAD], [0, 0]])
         return tf.nn.avg_pool2d(padded, _WINDOW, self.stride, "VALID")
 

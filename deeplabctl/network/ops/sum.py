@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from deeplabctl.arrays import Float32, Size
 from deeplabctl.network.ops.activation import LINEAR, Activation
-from deeplabctl.network.ops.operation import CaffeSettings, ForwardPass, OnnxGraph, Operation, differences
+from deeplabctl.network.ops.operation import CaffeSettings, ForwardPass, OnnxGraph, Operation, differences, equal_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,9 +29,7 @@ class Sum(Operation):
 
     def size(self, inputs: Sequence[Size]) -> Size:
         """Return the size that all inputs have; raises ValueError for others."""
-        if len(set(inputs)) > 1:
-            raise ValueError(f"{self.name}: expected inputs of one size, got {list(inputs)}")
-        return inputs[0]
+        return equal_size(self.name, inputs)
 
     def keras_layers(self, outgoing: int, dropout: float, dtype: str) -> list[keras.Layer]:
         """Return Add, and the activation."""
@@ -41,8 +39,7 @@ class Sum(Operation):
 
     def compute(self, inputs: list[tf.Tensor], forward: ForwardPass) -> tf.Tensor:
         """Add."""
-        x = forward.layers[self.name](inputs)
-        return forward.layers[f"{self.name}_relu"](x) if self.activation.keras else x
+        return self.activation.apply(forward.layers[self.name](inputs), self.name, forward.layers)
 
     def export_tensorflow(self, inputs: list[tf.Tensor], constants: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Add."""

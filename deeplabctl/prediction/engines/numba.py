@@ -9,10 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from deeplabctl.arrays import Float32, Size
-from deeplabctl.engine.layers import LAYERS
-from deeplabctl.engine.network import NumbaNetwork
-from deeplabctl.network import ARCHITECTURES
-from deeplabctl.network.ops import Norm
+from deeplabctl.engine.network import NumbaNetwork, has_kernels
 from deeplabctl.prediction.engines.engine import Engine, Inputs, NetworkSource, Predicted
 from deeplabctl.weights.model_info import ModelInfo
 
@@ -33,8 +30,8 @@ class NumbaEngine(Engine):
 
     @classmethod
     def computes(cls, info: ModelInfo) -> bool:
-        """Tell whether there are kernels for all operations of a network; norms are folded into convolutions."""
-        return all(type(row) in (*LAYERS, Norm) for row in ARCHITECTURES[info.architecture].prediction_rows)
+        """Tell whether there are kernels for all operations of a network."""
+        return has_kernels(info.architecture)
 
     @classmethod
     def is_usual(cls) -> bool:
