@@ -82,6 +82,7 @@ class Solver:
     # batch in it and by their number: Caffe's iter_size, a mean of means
     steps: int = limited(20_000, *AT_LEAST_1, auto=True)  # "auto": from the number of images
     class_weights: Literal["none", "median", "sqrt-median"] | tuple[float, ...] = limited("none", *_CLASS_WEIGHTS)
+    loss: Literal["cross-entropy"] = "cross-entropy"
     label_stride: int = 8  # in the loss: a divisor of the logits' stride; a smaller one upsamples the logits
     # Share of the valid pixels that counts in the loss: those with the largest losses.
     hard_pixels: float = limited(1.0, "a share above 0, at most 1", lambda v: 0 < v <= 1)

@@ -1,15 +1,9 @@
-"""Compute the losses of a training: a loss is one class here and one entry of `LOSSES`.
-
-A loss is made of the solver's settings, the weight of each class and the dtype to compute in. It takes labels at full
-resolution, and itself chooses the pixels that it compares: ``weights(labels)`` says how much each of them counts, and a
-call with logits, labels and the total weight returns the loss. It is divided by the total that it is given, as a batch
-may be worked through in parts, or by several replicas, whose losses and gradients are added.
-"""
+"""Compute the loss of a training: a loss is one class here, its entry in `LOSSES`, and its name in `Solver.loss`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -19,6 +13,26 @@ from deeplabctl.recipe import Solver
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+
+class Loss(Protocol):
+    """Say what a loss is: it is made of the solver's settings, the weight of each class and the dtype to compute in.
+
+    It takes logits (N, h, w, C) and labels (N, S, S) of all pixels, integers with 255 void, and itself chooses the
+    pixels that it compares; ``solver.label_stride`` is the distance between them.
+    """
+
+    def __init__(self, solver: Solver, class_weights: Sequence[float], dtype: tf.DType) -> None: ...
+
+    def weights(self, labels: tf.Tensor) -> tf.Tensor:
+        """Return how much each compared pixel counts, (N, h, w): the weight of its class, or 0 for void."""
+
+    def __call__(self, logits: tf.Tensor, labels: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return (loss to differentiate, loss to report), each a sum over the pixels divided by ``total``.
+
+        ``total`` is the sum of `weights` over the whole batch, as this may be worked through in parts, or by several
+        replicas, whose losses and gradients are added. A batch without a valid pixel gives 0.
+        """
 
 
 class CrossEntropy:
@@ -38,15 +52,14 @@ class CrossEntropy:
         self._class_weights = tf.constant(class_weights, dtype)
 
     def weights(self, labels: tf.Tensor) -> tf.Tensor:
-        """Return the weight of each compared pixel, its class's or 0 for void: (N, S, S) integers -> (N, h, w)."""
+        """Return the weights of the compared pixels; see `Loss`."""
         return self._weights(self._compared(labels))
 
     def __call__(self, logits: tf.Tensor, labels: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return (loss to differentiate, loss to report) of logits (N, h, w, C) and labels (N, S, S), 255 void.
+        """Return ``sum(w * -log p) / total`` twice; see `Loss`.
 
-        Both are ``sum(w * -log p) / total``, where ``total`` is the sum of `weights` over the whole batch, all of its
-        parts and replicas: Caffe divides by the valid pixels of the batch, not by image. A batch without a valid pixel
-        gives 0. The reported one is clamped at ``-log(FLT_MIN)`` (87.3) a pixel, as Caffe's, whose gradient never was.
+        Caffe divides by the valid pixels of the batch, not by image. The loss to report is clamped at
+        ``-log(FLT_MIN)`` (87.3) a pixel, as Caffe's, whose gradient never was.
         """
         import tensorflow as tf
 
@@ -76,7 +89,7 @@ class CrossEntropy:
         return tf.where(valid, tf.gather(self._class_weights, known), 0)
 
 
-LOSSES = {"cross-entropy": CrossEntropy}
+LOSSES: dict[str, type[Loss]] = {"cross-entropy": CrossEntropy}
 
 
 def _hardest(losses: tf.Tensor, counted: tf.Tensor, share: float) -> tf.Tensor:

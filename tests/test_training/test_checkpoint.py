@@ -168,6 +168,18 @@ def test_more_steps_are_refused_where_the_learning_rate_hangs_on_them(tmp_path):
         plan_resume(run.path, None, ["solver.steps=50"])
 
 
+def test_run_of_a_version_without_a_setting_resumes_with_its_default(plan, tmp_path):
+    run = a_run(plan, tmp_path / "run")
+    checkpoint = a_checkpoint(plan)
+    del checkpoint.recipe["solver"]["loss"]
+    checkpoint.write(run.path / "checkpoints")
+    recipe = run.path / "recipe.toml"
+    lines = recipe.read_text("utf-8").splitlines()
+    recipe.write_text("\n".join(line for line in lines if not line.startswith("loss = ")), "utf-8")
+    again, found = plan_resume(run.path)
+    assert (again.recipe.solver.loss, found.progress.step) == ("cross-entropy", 4)
+
+
 def test_the_command_line_of_the_run_may_be_given_again(plan, tmp_path):
     run = a_run(plan, tmp_path / "run")
     a_checkpoint(plan).write(run.path / "checkpoints")
