@@ -38,6 +38,10 @@ class OutputError(DeepLabError):
     """Refuse to write a file or a folder, or fail to."""
 
 
+class DownloadError(DeepLabError):
+    """Find no address that has a file."""
+
+
 class RecipeError(DeepLabError):
     """Refuse a recipe or one of its settings."""
 

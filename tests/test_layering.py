@@ -28,7 +28,7 @@ ROOMS = [
     ["network"],
     ["jit", "vectors"],
     ["render"],
-    ["files", "classes"],
+    ["downloads", "files", "classes"],
     ["arrays", "errors", "limits", "parallel", "reporting"],
     ["version"],
 ]

@@ -198,16 +198,17 @@ def prepare_voc(
     semantic_contours/benchmark.tgz
       82b4d87ceb2ed10f6038a1cba92111cb
     """  # noqa: D301 - \b keeps the lines as they are
-    from deeplabctl.data import voc_archives as downloads
     from deeplabctl.data.augmented_voc import prepare_voc as prepare
+    from deeplabctl.data.voc_archives import SBD, VOC
+    from deeplabctl.downloads import download as fetch
 
     if not download and (voc is None or sbd is None):
         raise typer.BadParameter("use both, or --download", param_hint="--voc, --sbd")
-    voc, sbd = voc or Path(downloads.VOC.name), sbd or Path(downloads.SBD.name)
+    voc, sbd = voc or Path(VOC.name), sbd or Path(SBD.name)
     with console.reporter() as report:
         if download:
-            for archive, target in ((downloads.VOC, voc), (downloads.SBD, sbd)):
-                downloads.download(archive, target, report)
+            for archive, target in ((VOC, voc), (SBD, sbd)):
+                fetch(archive, target, report)
         counts = prepare(voc, sbd, out, report, any_counts=any_counts, overwrite=overwrite)
     console.say(f"{out}: " + ", ".join(f"{split} {count:,}" for split, count in counts.items()) + " images")
     console.say()
