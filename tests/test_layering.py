@@ -41,7 +41,7 @@ LIBRARIES = {
     "keras": {"weights", "network"},
     "numba": {"engine", "jit", "vectors"},
     "llvmlite": {"engine", "vectors"},
-    "scipy": {"evaluation", "export", "data"},
+    "scipy": {"evaluation", "data"},
     "h5py": {"weights", "caffe"},
     "matplotlib": {"reports"},
     "tomli_w": {"recipe"},

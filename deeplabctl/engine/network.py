@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -26,9 +26,6 @@ def has_kernels(architecture: str) -> bool:
     return all(type(row) in (*LAYERS, Norm) for row in ARCHITECTURES[architecture].prediction_rows)
 
 
-Inspect = Callable[[int, Float32], None]
-
-
 class NumbaNetwork:
     """Compute logits of images of any size, on ``threads`` CPUs or all that this process may use.
 
@@ -44,15 +41,19 @@ class NumbaNetwork:
         self._arena, self._front_arena, self._lock = Arena(), Arena(), threading.Lock()
         self._front = self._front_length()
 
-    def logits(self, image: Pixels, inspect: Inspect | None = None) -> Float32:
+    def logits(self, image: Pixels) -> Float32:
         """Return the logits (h, w, classes) of a preprocessed image (H, W, 3) float32.
 
-        They are at the output stride, or as `Architecture.test_rows` say. ``inspect`` is called for each of the nodes
-        of `Architecture.graph` with its place among them and its first input (h, w, channels), which is valid during
-        the call only; nothing is computed in tiles then.
+        They are at the output stride, or as `Architecture.test_rows` say.
         """
+        image, last = np.ascontiguousarray(image, np.float32), self._nodes[-1]
         with self._lock:
-            return self._logits(np.ascontiguousarray(image, np.float32), inspect)
+            if self._has_front(*image.shape[:2]):
+                array, size = self._compute(self._nodes[self._front - 1 :], *self._front_in_tiles(image))
+            else:
+                array, size = self._compute(self._nodes, image.reshape(-1), image.shape[:2])
+            whole: Float32 = array[: math.prod(size) * depth(last)].reshape(*size, depth(last))
+            return whole[..., : last.channels].copy()
 
     def least_memory(self, height: int, width: int) -> int:
         """Return the bytes of the results between the layers of an image; the layers' own work takes more."""
@@ -65,13 +66,6 @@ class NumbaNetwork:
     def _has_front(self, height: int, width: int) -> bool:
         """Tell whether the first layers of an image of this size are computed in tiles."""
         return self._front > 0 and height * width > _TILE**2
-
-    def _logits(self, image: Pixels, inspect: Inspect | None) -> Float32:
-        if inspect is None and self._has_front(*image.shape[:2]):
-            array, size = self._compute(self._nodes[self._front - 1 :], *self._front_in_tiles(image))
-        else:
-            array, size = self._compute(self._nodes, image.reshape(-1), image.shape[:2], inspect)
-        return _view(self._nodes[-1], array, size).copy()
 
     def _front_in_tiles(self, image: Pixels) -> tuple[Float32, Size]:
         """Return the result of the front of the network, computed tile by tile, and its size."""
@@ -88,17 +82,13 @@ class NumbaNetwork:
             whole[line.begin : line.end, column.begin : column.end] = array.reshape(*own, channels)[inner]
         return result, size
 
-    def _compute(
-        self, nodes: Sequence[Node], array: Float32, size: Size, inspect: Inspect | None = None
-    ) -> tuple[Float32, Size]:
+    def _compute(self, nodes: Sequence[Node], array: Float32, size: Size) -> tuple[Float32, Size]:
         """Return the last node's result, valid until the next call, and its size, from the first one's."""
         sizes, uses = self._uses(nodes, size)
         arrays = [array, *self._arena.arrays(uses)]
         places = {id(node): place for place, node in enumerate(nodes)}
         for place, node in enumerate(nodes[1:], 1):
             before = [places[id(below)] for below in node.inputs]
-            if inspect is not None:
-                inspect(place, _view(node.inputs[0], arrays[before[0]], sizes[before[0]]))
             inputs = [arrays[at] for at in before]
             self._layers[id(node)].compute(inputs, [sizes[at] for at in before], arrays[place])
         return arrays[-1], sizes[-1]
@@ -126,9 +116,3 @@ class NumbaNetwork:
             if (field.reach <= _FRONT_REACH and field.stride == stride) and not inside & set(map(id, later)):
                 found = count
         return found
-
-
-def _view(node: Node, array: Float32, size: Size) -> Float32:
-    """View the result (h, w, channels) of a node in its array."""
-    whole: Float32 = array[: math.prod(size) * depth(node)].reshape(*size, depth(node))
-    return whole[..., : node.channels]

@@ -15,7 +15,6 @@ from deeplabctl.arrays import Image
 from deeplabctl.errors import OutputError, RecipeError, WeightsError
 from deeplabctl.export.formats import WRITERS, Graph, Writer
 from deeplabctl.export.images import ExampleImages, images_to_calibrate, images_to_compare
-from deeplabctl.export.rounding import rounded_network
 from deeplabctl.files import check_new_file, check_new_folder, check_writable, has_content, whole_file, whole_folder
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.prediction.segmenter import Segmenter
@@ -126,9 +125,6 @@ def write_export(plan: ExportPlan, report: Reporter = silent) -> ExportedModel:
     network = Segmenter.from_network(plan.network, plan.settings)
     with _whole(plan) as temporary:
         nodes = ARCHITECTURES[info.architecture].graph(plan.network.weights)
-        if calibration:
-            names = set(ARCHITECTURES[info.architecture].classifiers)
-            nodes = rounded_network(nodes, info.architecture, plan.network.weights, names, calibration, report)
         WRITERS[request.format].write(Graph(info.architecture, nodes, facts, calibration), temporary)
         file = EXPORTS[request.format](temporary)
         info = file.write_facts(dataclasses.replace(info, export=facts))

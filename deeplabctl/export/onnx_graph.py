@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import onnx
 
 _OPSET, _IR_VERSION = 17, 8  # of the year 2022: runtimes of that year and all later ones read them
-_KINDS = ("Conv", "Relu", "MaxPool", "AveragePool", "Add")
 _LAST = -(1 << 62)  # as the end of a slice backwards
 
 Value = str  # the name of a tensor
@@ -162,4 +161,4 @@ def _network(graph: _Graph, nodes: Sequence[Node], images: Value, number: int) -
 
 def nodes_of(model: onnx.ModelProto, layers: set[str]) -> list[str]:
     """Return the names of the nodes that compute some layers, at all scales."""
-    return [node.name for node in model.graph.node if node.name.partition("/")[0] in layers and node.op_type in _KINDS]
+    return [node.name for node in model.graph.node if node.name.partition("/")[0] in layers]
