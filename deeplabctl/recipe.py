@@ -20,6 +20,7 @@ from deeplabctl.data.augmentation import Augment
 from deeplabctl.errors import RecipeError
 from deeplabctl.limits import ABOVE_0, AT_LEAST_0, AT_LEAST_1, AUTO, SHARE, Auto, Limit, beyond_limits, limited
 from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE
+from deeplabctl.reporting import percent
 
 EngineName = Literal["auto", "tensorflow", "numba"]
 
@@ -123,6 +124,11 @@ class Expect:
     tolerance: float = 0.01
     images: int = 0  # in the split of this score, which identifies it
     source: str = ""
+
+    @property
+    def text(self) -> str:
+        """Return the score in a line, as percentages."""
+        return f"expected {percent(self.miou)} +- {percent(self.tolerance)} ({self.source})"
 
 
 @dataclass(frozen=True)

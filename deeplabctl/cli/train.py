@@ -218,7 +218,7 @@ def _print_run(console: Console, run: TrainedRun, expect: Expect | None) -> None
     ended = f"{how} after {run.steps} steps{since} in {duration(run.seconds)}"
     console.say(f"already finished: {run.steps} steps; {best}" if run.finished_before else f"{ended}; {best}")
     if expect is not None and not run.stopped:
-        console.say(f"expected {percent(expect.miou)} +- {percent(expect.tolerance)} ({expect.source})")
+        console.say(expect.text)
     from deeplabctl.reports.run_records import PREVIEWS
     from deeplabctl.reports.training_run import REPORT
     from deeplabctl.weights.locating import BEST, LAST

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -24,7 +25,7 @@ class Curve:
     points: Sequence[tuple[float, float | None]]  # a fraction at each place; None where nothing was counted
 
 
-class Metric:
+class Metric(ABC):
     """Count something in images, and report scores.
 
     What is counted is one array, ``counts``: those of images, of threads and of workers add up. A new metric is a
@@ -40,9 +41,9 @@ class Metric:
         self.has_void = has_void  # whether any label of the split has void pixels
         self.counts: npt.NDArray[Any]
 
+    @abstractmethod
     def update(self, label: npt.NDArray[Any], prediction: npt.NDArray[Any]) -> None:
         """Add an image: two integer arrays (H, W); 255 in the label is void."""
-        raise NotImplementedError
 
     def merge(self, other: Self) -> None:
         """Add the counts of another one."""

@@ -217,7 +217,7 @@ def _compared(expect: Expect | None, miou: float | None) -> dict[str, Any] | Non
     if expect is None or miou is None:
         return None
     off = miou - expect.miou
-    text = f"expected {100 * expect.miou:.2f} +- {100 * expect.tolerance:.2f} ({expect.source})"
+    text = expect.text
     within = abs(off) <= expect.tolerance
     if not within:
         text += f"; this is {100 * abs(off):.2f} {'above' if off > 0 else 'below'}"

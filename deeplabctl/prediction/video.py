@@ -12,7 +12,7 @@ from deeplabctl.arrays import Image, Label
 from deeplabctl.errors import DataError, DeepLabError
 from deeplabctl.parallel import map_ahead
 from deeplabctl.prediction.outputs import OUTPUTS
-from deeplabctl.prediction.outputs.output import Job, Output, Written
+from deeplabctl.prediction.outputs.output import Job, VideoFile, Written
 from deeplabctl.prediction.results import Result
 from deeplabctl.prediction.segmenter import Segmenter, count_pixels
 from deeplabctl.prediction.video_files import Timing, VideoReader, VideoWriter
@@ -39,20 +39,17 @@ def segment_video(segmenter: Segmenter, job: Job, report: Reporter, *, batch_siz
     and OutputError for files that cannot be written.
     """
     classes, seen = segmenter.info.classes, _Seen()
-    outputs = [output for output in OUTPUTS if output.name in job.files]
+    files = [(each.video, job.files[each.name]) for each in OUTPUTS if each.video and each.name in job.files]
     with ExitStack() as stack:
         video = stack.enter_context(VideoReader.open(job.source))
         read = map_ahead(video.upright, video.frames(), ahead=_AHEAD)
         found = segmenter.segment((Result(time, image) for time, image in read), batch_size=batch_size)
-        drawn = map_ahead(lambda result: _draw(result, outputs, classes), found, ahead=_AHEAD)
+        drawn = map_ahead(lambda result: _draw(result, [file for file, _ in files], classes), found, ahead=_AHEAD)
         writers: list[VideoWriter] = []
         with task(report, f"segmenting {job.source.name}", video.expected_frames, "frames") as advance:
             for time, label, frames in drawn:
                 if not writers:
-                    files = [(output, job.files[output.name]) for output in outputs]
-                    writers = [
-                        stack.enter_context(each.video_writer(path, video, *label.shape)) for each, path in files
-                    ]
+                    writers = [stack.enter_context(file.writer(path, video, *label.shape)) for file, path in files]
                 elif label.shape != seen.size:
                     raise DataError(f"{job.source}: expected frames of one size, got another in frame {seen.count + 1}")
                 for writer, frame in zip(writers, frames, strict=True):
@@ -94,12 +91,12 @@ class _Seen:
 
 
 def _draw(
-    result: Result[Timing], outputs: Sequence[Output], classes: Sequence[str]
+    result: Result[Timing], files: Sequence[VideoFile], classes: Sequence[str]
 ) -> tuple[Timing, Label, list[Image | Label]]:
     if result.error is not None or result.image is None:
         raise DataError(f"frame at {float(result.item.begin):.2f} s: {result.error}")
     label = result.found()
-    return result.item, label, [output.frame(result.image, label, classes) for output in outputs]
+    return result.item, label, [file.frame(result.image, label, classes) for file in files]
 
 
 def check_class_ids(mask: Path, pixels: dict[int, int], classes: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from deeplabctl.data.images import read_image
 from deeplabctl.errors import DataError
 from deeplabctl.files import write_text
+from deeplabctl.recipe import Expect
 from deeplabctl.reporting import duration
 from deeplabctl.reports.curves import DARK, curves_png
 from deeplabctl.reports.evaluation import class_table
@@ -89,9 +90,8 @@ def _expectation(results: RunResults) -> str:
     expect = results.facts.get("expect")
     if not isinstance(expect, dict) or not number(expect, "miou") > 0:
         return ""
-    miou, tolerance = number(expect, "miou"), number(expect, "tolerance")
-    text = f"expected {percent(miou)} +- {percent(tolerance)} ({expect.get('source', '')})"
-    return f"<p class=note>{escape(text)}</p>"
+    expected = Expect(number(expect, "miou"), number(expect, "tolerance"), source=expect.get("source", ""))
+    return f"<p class=note>{escape(expected.text)}</p>"
 
 
 def _classes(results: RunResults) -> str:

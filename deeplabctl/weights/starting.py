@@ -10,8 +10,8 @@ from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE, Weights, keras_model, layer_of
 from deeplabctl.weights.fitting import fit_weights
+from deeplabctl.weights.imagenet import ImageNet
 from deeplabctl.weights.locating import open_weights
-from deeplabctl.weights.sources.keras_files import ImageNet
 from deeplabctl.weights.weight_file import WeightFile
 
 if TYPE_CHECKING:

@@ -45,9 +45,9 @@ class WeightFile(ABC):
         self.path = path
 
     @classmethod
-    @abstractmethod
     def recognises(cls, start: Beginning) -> bool:
-        """Tell whether a file that begins like this is of this kind; a damaged one may be."""
+        """Tell whether a file that begins like this is of this kind; a damaged one may be. Each of `SOURCES` has it."""
+        return False
 
     @cached_property
     def weights(self) -> Weights:

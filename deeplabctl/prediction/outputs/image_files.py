@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 
-from deeplabctl.arrays import Image, Label
 from deeplabctl.data.images import write_image, write_mask
 from deeplabctl.files import whole_file
-from deeplabctl.prediction.outputs.output import Labelled, Output, RunFile
-from deeplabctl.prediction.video_files import VideoReader, VideoWriter, lossless_writer, overlay_writer
+from deeplabctl.prediction.outputs.output import Labelled, Output, RunFile, VideoFile
+from deeplabctl.prediction.video_files import lossless_writer, overlay_writer
 from deeplabctl.render import overlay, overlay_with_legend, thumbnail
 
 THUMBNAIL = 320  # pixels of the longer side
@@ -24,42 +21,24 @@ _PNG_END, _JPEG_END = b"IEND\xaeB`\x82", b"\xff\xd9"
 class Mask(Output):
     """Class ids: a palette PNG, or a lossless video of grey values."""
 
-    name, image_file, video_file, end = "mask", "{stem}.png", "{stem}_masks.mkv", _PNG_END
+    name, image_file, end = "mask", "{stem}.png", _PNG_END
+    video = VideoFile("{stem}_masks.mkv", lossless_writer, lambda image, label, classes: label)
 
     def write(self, path: Path, labelled: Labelled) -> None:
         """Write the mask."""
         write_mask(path, labelled.label)
 
-    def video_writer(
-        self, path: Path, video: VideoReader, height: int, width: int
-    ) -> AbstractContextManager[VideoWriter]:
-        """Return a writer of class ids."""
-        return lossless_writer(path, video, height, width)
-
-    def frame(self, image: Image, label: Label, classes: Sequence[str]) -> Image | Label:
-        """Return the class ids."""
-        return label
-
 
 class Overlay(Output):
     """The classes' colours over the image; a video has no legend."""
 
-    name, image_file, video_file, end = "overlay", "{stem}_overlay.png", "{stem}_overlay.mp4", _PNG_END
+    name, image_file, end = "overlay", "{stem}_overlay.png", _PNG_END
+    video = VideoFile("{stem}_overlay.mp4", overlay_writer, overlay)
     has_option = True
 
     def write(self, path: Path, labelled: Labelled) -> None:
         """Write the overlay with a legend."""
         write_image(path, overlay_with_legend(labelled.image, labelled.label, labelled.classes))
-
-    def video_writer(
-        self, path: Path, video: VideoReader, height: int, width: int
-    ) -> AbstractContextManager[VideoWriter]:
-        """Return a writer of RGB frames."""
-        return overlay_writer(path, video, height, width)
-
-    def frame(self, image: Image, label: Label, classes: Sequence[str]) -> Image | Label:
-        """Return the overlay."""
-        return overlay(image, label, classes)
 
 
 class ScoresFile(Output):

@@ -72,6 +72,14 @@ class RunFile(NamedTuple):
     videos: bool = False
 
 
+class VideoFile(NamedTuple):
+    """Describe the file of a video."""
+
+    file: str  # named after the video, {stem}
+    writer: Callable[[Path, VideoReader, int, int], AbstractContextManager[VideoWriter]]  # of frames (height, width)
+    frame: Callable[[Image, Label, Sequence[str]], Image | Label]  # of an image, its label and the classes
+
+
 class Output:
     """Describe an output; what has no name or no method here is left out of it.
 
@@ -82,23 +90,13 @@ class Output:
     has_option: ClassVar[bool] = False  # of its own, in place of --format
     listed: ClassVar[bool] = True  # in JSON
     image_file: ClassVar[str] = ""
-    video_file: ClassVar[str] = ""
+    video: ClassVar[VideoFile | None] = None
     needs_scores: ClassVar[bool] = False
     end: ClassVar[bytes] = b""  # of a whole file
     run: ClassVar[RunFile | None] = None
 
     def write(self, path: Path, labelled: Labelled) -> None:
         """Write the file of an image; raises OutputError."""
-
-    def video_writer(
-        self, path: Path, video: VideoReader, height: int, width: int
-    ) -> AbstractContextManager[VideoWriter]:
-        """Return what writes the frames of a video's file; raises OutputError."""
-        raise NotImplementedError
-
-    def frame(self, image: Image, label: Label, classes: Sequence[str]) -> Image | Label:
-        """Return the frame of a video's file."""
-        raise NotImplementedError
 
     def part(self, label: Label, classes: Sequence[str]) -> Any:
         """Return what the file of the run needs of an image; None if that is in `Written` already."""

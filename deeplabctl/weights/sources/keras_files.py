@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from deeplabctl.errors import WeightsError
 from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE, Shapes, Weights, layer_of
 from deeplabctl.network.ops.norm import NORM_EPSILON, NORM_PARTS
 from deeplabctl.weights.weight_file import DAMAGED_ZIP, HDF5, ZIP, Beginning, WeightFile
+
+if TYPE_CHECKING:
+    import keras
 
 T = TypeVar("T")
 
@@ -184,6 +187,16 @@ def _damaged(path: Path, error: Exception) -> WeightsError:
     return WeightsError(f"weights {path}: the file is damaged ({error}); get it again")
 
 
+def weights_of_model(model: keras.Model) -> Weights:
+    """Return the weights of a model of keras.applications, with our names."""
+    found: Weights = {}
+    for layer in model.layers:
+        arrays = layer.get_weights()
+        name = arrays and (_our_name(layer.name) or _top_name(layer.name, arrays[0].shape))
+        found |= {f"{name}/{variable.name}": array for variable, array in zip(layer.weights, arrays, strict=True)}
+    return _without_biases(found)
+
+
 _VGG_CONVOLUTIONS = [
     f"conv{block}_{index}" for block, count in enumerate((2, 2, 3, 3, 3), 1) for index in range(1, count + 1)
 ]
@@ -261,43 +274,3 @@ def _resnet_order() -> list[str]:
 @cache
 def _known() -> frozenset[str]:
     return frozenset(layer_of(name) for network in ARCHITECTURES.values() for name in network.weight_shapes(1))
-
-
-class ImageNet(WeightFile):
-    """Hold VGG-16 or ResNet-101 trained on ImageNet, as keras.applications has it (BGR minus the mean, as ours).
-
-    VGG-16 comes with its classifier. It is downloaded once, when its weights are first asked for (530 MB; ResNet-101
-    170 MB); raises WeightsError without an internet connection.
-    """
-
-    words = KerasHdf5.words
-
-    def __init__(self, architecture: str) -> None:
-        super().__init__(Path("imagenet"))
-        self._name = ARCHITECTURES[architecture].imagenet
-
-    @classmethod
-    def recognises(cls, start: Beginning) -> bool:
-        """Return False: it is asked for by its name."""
-        return False
-
-    def width(self, architecture: str) -> float:
-        """Return 1, without a download."""
-        return 1.0
-
-    def _read_weights(self) -> Weights:
-        import keras
-
-        try:
-            model = getattr(keras.applications, self._name)(include_top=self._name == "VGG16", weights="imagenet")
-        except Exception as error:
-            raise WeightsError(
-                f"{self.path}: the {self._name} weights of keras.applications could not be downloaded; start from a "
-                "weight file (`init=FILE`) or from random weights (`init=random`)"
-            ) from error
-        found: Weights = {}
-        for layer in model.layers:
-            arrays = layer.get_weights()
-            name = arrays and (_our_name(layer.name) or _top_name(layer.name, arrays[0].shape))
-            found |= {f"{name}/{variable.name}": array for variable, array in zip(layer.weights, arrays, strict=True)}
-        return _without_biases(found)

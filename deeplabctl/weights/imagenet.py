@@ -1,0 +1,40 @@
+"""Download the weights of ImageNet that a training starts from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deeplabctl.errors import WeightsError
+from deeplabctl.network import ARCHITECTURES, Weights
+from deeplabctl.weights.sources.keras_files import KerasHdf5, weights_of_model
+from deeplabctl.weights.weight_file import WeightFile
+
+
+class ImageNet(WeightFile):
+    """Hold VGG-16 or ResNet-101 trained on ImageNet, as keras.applications has it (BGR minus the mean, as ours).
+
+    VGG-16 comes with its classifier. It is downloaded once, when its weights are first asked for (530 MB; ResNet-101
+    170 MB); raises WeightsError without an internet connection.
+    """
+
+    words = KerasHdf5.words
+
+    def __init__(self, architecture: str) -> None:
+        super().__init__(Path("imagenet"))
+        self._name = ARCHITECTURES[architecture].imagenet
+
+    def width(self, architecture: str) -> float:
+        """Return 1, without a download."""
+        return 1.0
+
+    def _read_weights(self) -> Weights:
+        import keras
+
+        try:
+            model = getattr(keras.applications, self._name)(include_top=self._name == "VGG16", weights="imagenet")
+        except Exception as error:
+            raise WeightsError(
+                f"{self.path}: the {self._name} weights of keras.applications could not be downloaded; start from a "
+                "weight file (`init=FILE`) or from random weights (`init=random`)"
+            ) from error
+        return weights_of_model(model)
