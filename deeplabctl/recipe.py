@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from deeplabctl import recipes
+from deeplabctl.choices import EngineName
 from deeplabctl.crf.params import CrfParams
 from deeplabctl.data.augmentation import Augment
 from deeplabctl.errors import RecipeError
 from deeplabctl.limits import ABOVE_0, AT_LEAST_0, AT_LEAST_1, AUTO, SHARE, Auto, Limit, beyond_limits, limited
 from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE
 from deeplabctl.reporting import percent
-
-EngineName = Literal["auto", "tensorflow", "numba"]
 
 
 def parse_duration(text: str) -> float:

@@ -29,7 +29,7 @@ ROOMS = [
     ["jit", "vectors"],
     ["render"],
     ["downloads", "files", "classes"],
-    ["arrays", "errors", "limits", "parallel", "reporting"],
+    ["arrays", "choices", "errors", "limits", "parallel", "reporting"],
     ["version"],
 ]
 RANK = {name: rank for rank, names in enumerate(reversed(ROOMS)) for name in names}

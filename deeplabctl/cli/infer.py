@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deeplabctl import choices
 from deeplabctl.cli.console import Console, print_error
 from deeplabctl.cli.formatting import with_options
 from deeplabctl.cli.options import CrfOptions, ImageOptions, OverwriteOption, WeightsOption, option
@@ -81,14 +82,13 @@ RayWorkersOption = Annotated[
 ]
 
 
-class Format(StrEnum):
-    """Name the outputs without an option of their own, for typer, which takes lists of no other choices."""
-
-    mask = "mask"
-    scores = "scores"
-    labelme = "labelme"
-    json = "json"
-    coco = "coco"
+# Overlay and thumbnail have options of their own.
+_FORMATS = [name for name in choices.OUTPUTS if name not in ("overlay", "thumbnail")]
+if TYPE_CHECKING:
+    Format = str
+else:
+    Format = StrEnum("Format", {name: name for name in _FORMATS})  # typer takes lists of no other choices
+MASK = Format("mask")
 
 
 def infer(
@@ -118,11 +118,11 @@ def infer(
         list[Format],
         option(
             "Output",
-            "--format mask|scores|labelme|json|coco",
+            f"--format {'|'.join(_FORMATS)}",
             "What to write, repeatable: mask (PNG), scores (npz) and labelme (outlines) for each image; json "
             "(areas, a line for each image) and coco (annotations) for all.",
         ),
-    ] = [Format.mask],  # noqa: B006 - typer only reads it
+    ] = [MASK],  # noqa: B006 - typer only reads it
     overlay: Annotated[bool, option("Output", "--overlay", "Also draw the classes over each image.")] = False,
     contact_sheet: Annotated[
         bool, option("Output", "--contact-sheet", "Also make a page of all results, index.html.")
@@ -145,15 +145,13 @@ def infer(
     _check_together(formats, skip_existing, overwrite, contact_sheet)
     if "-" in inputs:
         _check_stdin(inputs, {"--json": console.json, "--overlay": overlay, "--contact-sheet": contact_sheet,
-                              "--skip-existing": skip_existing, "--format": formats != [Format.mask],
+                              "--skip-existing": skip_existing, "--format": formats != [MASK],
                               "--ray": ray is not None, "--out": out != Path("masks")})  # fmt: skip
         _segment_stdin(request, weights, console)
         return
     from deeplabctl.prediction.outputs.plan import OutputRequest
 
-    outputs = OutputRequest(
-        out, tuple(name.value for name in formats), overlay, contact_sheet, overwrite, skip_existing
-    )
+    outputs = OutputRequest(out, tuple(map(str, formats)), overlay, contact_sheet, overwrite, skip_existing)
     failed, total = _segment(inputs, weights, request, outputs, batch_size, _read_ray(ray, ray_workers), console)
     if failed:
         print_error(f"{len(failed)} of {total} images failed, the first: {with_options(failed[0])}")
@@ -274,7 +272,7 @@ def _check_together(formats: list[Format], skip_existing: bool, overwrite: bool,
 
     whole = [f"--format {each.name}" for each in OUTPUTS if each.run and each.run.images and each.name in formats]
     whole += ["--contact-sheet"] if contact_sheet else []
-    if whole and Format.mask not in formats:
+    if whole and MASK not in formats:
         raise typer.BadParameter(
             f"{whole[0]} takes skipped images from their masks: add --format mask", param_hint="--skip-existing"
         )

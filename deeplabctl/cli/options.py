@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from deeplabctl.choices import EngineName
+
 COMMON = "Common"  # the last section of every command: --json, --quiet, --debug, --help
 
 
@@ -23,7 +25,6 @@ def option(section: str, name: str, text: str, **settings: Any) -> Any:
 Pad = Literal["paper", "tight"]
 TrainingPrecision = Literal["auto", "float32", "bfloat16", "float16"]
 PredictionPrecision = Literal["float32", "bfloat16", "float16"]
-Engine = Literal["auto", "tensorflow", "numba"]
 Strategy = Literal["auto", "single", "mirrored", "multi-worker"]
 
 CrfAdaptiveOption = Annotated[
@@ -75,7 +76,7 @@ FlipOption = Annotated[
     bool | None, option("Prediction", "--flip/--no-flip", "Average the logits with the mirrored image's.")
 ]
 EngineOption = Annotated[
-    Engine,
+    EngineName,
     option(
         "Prediction",
         "--engine",

@@ -9,12 +9,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypedDict, cast, get_args
 
+from deeplabctl.choices import EngineName
 from deeplabctl.crf.params import PRESETS, CrfParams
 from deeplabctl.crf.search_grid import best_of_table
 from deeplabctl.errors import RecipeError
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.keras_model import Precision
-from deeplabctl.recipe import EngineName, Expect, Recipe, recipe_from_dict
+from deeplabctl.recipe import Expect, Recipe, recipe_from_dict
 from deeplabctl.weights.model_info import ExportPrecision, ModelInfo
 
 Pad = Literal["paper", "tight"]

@@ -5,6 +5,7 @@ from typing import get_args, get_type_hints
 import pytest
 from caffe_files import TINY
 
+from deeplabctl import choices
 from deeplabctl.cli import options
 from deeplabctl.cli.infer import Format
 from deeplabctl.network import keras_model
@@ -15,12 +16,15 @@ from deeplabctl.recipe import Evaluation, Run
 
 def test_choices_are_those_of_the_recipe():
     assert options.TrainingPrecision == get_type_hints(Run)["precision"]
-    assert options.Engine == get_type_hints(Run)["engine"]
-    assert {"auto", *(engine.name for engine in ENGINES)} == set(get_args(options.Engine))
-    assert {output.name for output in OUTPUTS if not output.has_option} == set(Format)
     assert options.PredictionPrecision == keras_model.Precision
     assert options.Strategy == get_type_hints(Run)["strategy"]
     assert {"auto", *get_args(options.Pad)} == set(get_args(get_type_hints(Evaluation)["pad"]))
+
+
+def test_engines_and_outputs_are_chosen_by_their_own_names():
+    assert [engine.name for engine in ENGINES] == list(choices.ENGINES)
+    assert [output.name for output in OUTPUTS] == list(choices.OUTPUTS)
+    assert {output.name for output in OUTPUTS if not output.has_option} == set(Format)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from deeplabctl.choices import AnnotationName
 from deeplabctl.cli.console import Console, print_error
 from deeplabctl.cli.formatting import with_options
 from deeplabctl.cli.options import OverwriteOption, option
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from deeplabctl.data.convert import Conversion
     from deeplabctl.data.formats.annotations import Annotations
 
-# The names of all formats, which load numpy.
-FormatName = Literal["auto", "colors", "ids", "binary", "coco", "labelme", "cvat"]
 CONVERT_EXAMPLES = """
 Examples
   # labelme's files, beside their images
@@ -52,7 +51,7 @@ def convert(
         Path | None, option("Source", "--images DIR", "Folder of the images. Default: found from the annotations.")
     ] = None,
     form: Annotated[
-        FormatName, option("Source", "--format", "What SOURCE is; auto recognises it by its content.")
+        AnnotationName, option("Source", "--format", "What SOURCE is; auto recognises it by its content.")
     ] = "auto",
     mask_suffix: Annotated[
         str, option("Source", "--mask-suffix TEXT", "Ending of a mask's name after its image's name, as _mask.")

@@ -28,13 +28,9 @@ MALFORMED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError
 class AnnotationFormat(Protocol):
     """Recognise and read the annotations of one program.
 
-    A new format is one file in this package and one entry in `deeplabctl.data.formats.FORMATS`. Its file also has the
+    A new format is one file in this package and one entry in `deeplabctl.choices.ANNOTATIONS`. Its file also has the
     functions that write the format, if there are any.
     """
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Return the values of `ImportSettings.format` that mean this format."""
 
     @property
     def content(self) -> str:

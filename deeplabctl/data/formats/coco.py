@@ -40,7 +40,6 @@ Segment = dict[str, Any]  # class_id, area (pixels), bbox [x, y, width, height],
 class Coco:
     """Read the instances of one JSON file. Crowds become void; of overlapping objects the smaller lies on top."""
 
-    names = ("coco",)
     content = "COCO's JSON"
 
     def recognises(self, source: Source) -> bool:

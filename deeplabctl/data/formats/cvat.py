@@ -30,7 +30,6 @@ _WITHOUT_AREA = ("polyline", "points", "tag", "cuboid", "skeleton")
 class Cvat:
     """Read an annotations.xml. Objects lie on top of one another by their z_order; classes are as in CVAT's task."""
 
-    names = ("cvat",)
     content = "CVAT's XML"
 
     def recognises(self, source: Source) -> bool:

@@ -53,7 +53,6 @@ _VERSION = "5.5.0"  # of the format that is written
 class Labelme:
     """Read a folder of documents. Later shapes lie on top, as in labelme; classes are in alphabetical order."""
 
-    names = ("labelme",)
     content = "labelme's JSON files"
 
     def recognises(self, source: Source) -> bool:

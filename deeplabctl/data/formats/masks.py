@@ -39,7 +39,6 @@ class Masks:
     an error, or become void if the settings say so.
     """
 
-    names = ("colors", "ids", "binary")
     content = "a folder of masks"
 
     def recognises(self, source: Source) -> bool:
@@ -116,7 +115,7 @@ def _count_values(by_color: bool, path: Path) -> tuple[str, dict[Color, int]]:
 
 def _meaning(folder: Path, values: set[Color], modes: set[str], settings: ImportSettings) -> str:
     """Return what the values mean, "colors", "ids" or "binary"; raises DataError if that would be a guess."""
-    if settings.format in Masks.names:
+    if settings.format != "auto":
         return settings.format
     if settings.palette is not None:
         return "colors"

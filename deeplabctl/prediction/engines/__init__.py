@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from deeplabctl import choices
 from deeplabctl.errors import RecipeError
 from deeplabctl.jit import are_compiled
 from deeplabctl.prediction.engines.engine import Engine, NetworkSource
 from deeplabctl.prediction.engines.exported import EXPORTED
-from deeplabctl.prediction.engines.numba import NumbaEngine
-from deeplabctl.prediction.engines.tensorflow import TensorFlowEngine
 from deeplabctl.prediction.settings import PredictionSettings
 from deeplabctl.reporting import Note, Reporter
 from deeplabctl.weights.model_info import ModelInfo
 
-ENGINES: tuple[type[Engine], ...] = (NumbaEngine, TensorFlowEngine)  # "auto" takes the first one that will do
+ENGINES: tuple[type[Engine], ...] = tuple(choices.load_classes(choices.ENGINES).values())
 
 
 def engines_for(info: ModelInfo) -> tuple[type[Engine], ...]:

@@ -1,10 +1,6 @@
-"""List what infer writes; an output is an object of its own, and an entry here."""
+"""Hold what infer writes, in the order of `deeplabctl.choices`."""
 
-from deeplabctl.prediction.outputs.annotation_files import Areas, CocoOutput, LabelmeOutput
-from deeplabctl.prediction.outputs.image_files import ContactSheetImage, Mask, Overlay, ScoresFile
+from deeplabctl import choices
 from deeplabctl.prediction.outputs.output import Output
 
-# In the order of JSON. Files are written from the last to the first: a mask stands for a finished image.
-OUTPUTS: tuple[Output, ...] = (
-    Mask(), Overlay(), ScoresFile(), Areas(), CocoOutput(), LabelmeOutput(), ContactSheetImage(),
-)  # fmt: skip
+OUTPUTS: tuple[Output, ...] = tuple(output() for output in choices.load_classes(choices.OUTPUTS).values())

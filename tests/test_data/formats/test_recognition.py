@@ -1,12 +1,8 @@
 """The format of annotations is recognised by their content."""
 
-from typing import get_args
-
 import pytest
 from annotation_files import convert
 
-from deeplabctl.cli.data.making import FormatName
-from deeplabctl.data.formats import FORMATS
 from deeplabctl.errors import DataError
 
 
@@ -28,7 +24,3 @@ def test_other_content_than_annotations_is_named(tmp_path):
         convert(tmp_path / "empty", tmp_path / "out", format="yolo")
     with pytest.raises(DataError, match=r"x\.zip: expected a folder of masks, got a file"):
         convert(tmp_path / "x.zip", tmp_path / "out", format="ids")
-
-
-def test_command_line_offers_all_formats():
-    assert set(get_args(FormatName)) == {"auto", *(name for form in FORMATS for name in form.names)}

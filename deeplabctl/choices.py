@@ -1,0 +1,49 @@
+"""List what a user chooses by name: the names, without loading numpy, and the classes that stand behind them.
+
+Help and shell completion show the names and have no time to load the classes. A new engine, output or annotation format
+is a class and an entry here; its room loads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any, Literal
+
+# Engines of prediction; "auto" takes the first one that will do.
+ENGINES = {
+    "numba": "prediction.engines.numba:NumbaEngine",
+    "tensorflow": "prediction.engines.tensorflow:TensorFlowEngine",
+}
+# Outputs of `infer`, in the order of JSON. Files are written from the last to the first: a mask stands for a finished
+# image.
+OUTPUTS = {
+    "mask": "prediction.outputs.image_files:Mask",
+    "overlay": "prediction.outputs.image_files:Overlay",
+    "scores": "prediction.outputs.image_files:ScoresFile",
+    "json": "prediction.outputs.annotation_files:Areas",
+    "coco": "prediction.outputs.annotation_files:CocoOutput",
+    "labelme": "prediction.outputs.annotation_files:LabelmeOutput",
+    "thumbnail": "prediction.outputs.image_files:ContactSheetImage",
+}
+# Formats of annotations, in the order in which they are tried; any folder may be one of masks.
+ANNOTATIONS = {
+    "labelme": "data.formats.labelme:Labelme",
+    "coco": "data.formats.coco:Coco",
+    "cvat": "data.formats.cvat:Cvat",
+    "colors": "data.formats.masks:Masks",
+    "ids": "data.formats.masks:Masks",
+    "binary": "data.formats.masks:Masks",
+}
+
+if TYPE_CHECKING:
+    EngineName = str
+    AnnotationName = str
+else:
+    EngineName = Literal[("auto", *ENGINES)]
+    AnnotationName = Literal[("auto", *ANNOTATIONS)]
+
+
+def load_classes(places: Mapping[str, str]) -> dict[str, Any]:
+    """Return the classes of one of these tables, by their names."""
+    return {name: resolve_name(f"deeplabctl.{place}") for name, place in places.items()}
