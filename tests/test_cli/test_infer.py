@@ -155,7 +155,7 @@ def test_stdin_that_is_no_picture_and_terminals_are_refused_in_one_line(tmp_path
         (["a.png", "--skip-existing", "--overwrite"], "cannot be used together with --overwrite"),
         (["a.png", "--skip-existing", "--format", "coco"], "--format coco takes skipped images from their masks"),
         (["a.png", "--skip-existing", "--contact-sheet", "--format", "scores"], "--contact-sheet takes skipped images"),
-        (["a.png", "--format", "gif"], "'mask', 'scores', 'labelme', 'json', 'coco'"),
+        (["a.png", "--format", "gif"], "'mask', 'scores', 'json', 'coco', 'labelme'"),
         (["a.png", "--batch-size", "0"], "Invalid value for '--batch-size'"),
         (["-", "a.png"], "- is one image from stdin, and cannot be combined with others"),
         (["-", "--json"], "cannot be used with -"),
