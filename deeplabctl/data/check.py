@@ -9,7 +9,7 @@ from pathlib import Path
 
 from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.dataset import Dataset, Sample
-from deeplabctl.data.findings import Finding, join_some
+from deeplabctl.data.findings import LIST_FORMAT, Finding, join_some
 from deeplabctl.data.images import IMAGE_SUFFIXES
 from deeplabctl.data.inspection import inspect_samples, void_split_finding
 from deeplabctl.data.layout import CLASS_NAMES, IMAGES, LABELS, LABELS_AUGMENTED
@@ -80,7 +80,7 @@ def _check_list(path: Path, split: str, samples: list[Sample]) -> Iterator[Findi
     """Find what is unusual in a list that can be read."""
     if format_notes := _list_format(path.read_bytes()):
         fix = "it can be read; deeplabctl data check with `fix` writes plain lines"
-        yield Finding("list-format", path, "plain lines", ", ".join(format_notes), fix, severity="note")
+        yield Finding(LIST_FORMAT, path, "plain lines", ", ".join(format_notes), fix, severity="note")
     counts = Counter(sample.image for sample in samples)
     if repeated := [image.name for image, count in counts.items() if count > 1]:
         got = f"{join_some(repeated)} more than once"

@@ -13,6 +13,10 @@ from deeplabctl.errors import DataError
 
 Severity = Literal["error", "note"]
 
+# The kinds that `deeplabctl.data.fixing` fixes.
+LABEL_COLORS, LABEL_GREY_LEVELS, LABEL_ROTATED = "label-colors", "label-grey-levels", "label-rotated"
+LIST_FORMAT = "list-format"
+
 
 @dataclass(frozen=True)
 class Finding:

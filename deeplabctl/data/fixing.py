@@ -13,7 +13,7 @@ from deeplabctl.arrays import Label
 from deeplabctl.classes import IGNORE_LABEL, Color, voc_grey_ids
 from deeplabctl.data.check import Verdict
 from deeplabctl.data.dataset import Dataset
-from deeplabctl.data.findings import Finding
+from deeplabctl.data.findings import LABEL_COLORS, LABEL_GREY_LEVELS, LABEL_ROTATED, LIST_FORMAT, Finding
 from deeplabctl.data.images import decode_colors, mask_image, open_image, read_label, turn_upright, voc_color_ids
 from deeplabctl.data.inspection import inspect_image
 from deeplabctl.data.layout import CLASS_NAMES, IMAGES, LABELS, LABELS_AUGMENTED, LISTS, new_dataset
@@ -22,9 +22,9 @@ from deeplabctl.parallel import map_ahead
 from deeplabctl.reporting import Reporter, task
 
 _LABEL_FIXES = {
-    "label-colors": "colours of the palette turned into class ids",
-    "label-grey-levels": "grey levels of VOC's colours turned into class ids",
-    "label-rotated": "turned upright like its image",
+    LABEL_COLORS: "colours of the palette turned into class ids",
+    LABEL_GREY_LEVELS: "grey levels of VOC's colours turned into class ids",
+    LABEL_ROTATED: "turned upright like its image",
 }
 
 
@@ -55,7 +55,7 @@ def write_fixed_copy(
         with task(report, "copying", len(files), "files") as advance:
             for _ in map_ahead(lambda name: _copy(dataset.root / name, root / name), files):
                 advance()
-        in_colors = any(finding.kind == "label-colors" for finding in verdict.findings)
+        in_colors = any(finding.kind == LABEL_COLORS for finding in verdict.findings)
         colors = _palette_ids(dataset, verdict) if in_colors else {}
         for finding in verdict.findings:
             what = _fix_list(finding, root, dataset) or _fix_label(finding, root, dataset, images, colors)
@@ -84,7 +84,7 @@ def _copy(source: Path, target: Path) -> None:
 
 def _fix_list(finding: Finding, root: Path, dataset: Dataset) -> str:
     """Write a list of the copy with plain lines; returns what was done, or nothing."""
-    if finding.kind != "list-format":
+    if finding.kind != LIST_FORMAT:
         return ""
     path = root / finding.file.relative_to(dataset.root)
     lines = [line.split() for line in path.read_bytes().decode("utf-8-sig").splitlines()]
@@ -101,9 +101,9 @@ def _fix_label(
         return ""
     path = root / finding.file.relative_to(dataset.root)
     label: Label | None
-    if finding.kind == "label-colors":
+    if finding.kind == LABEL_COLORS:
         label = _ids_of_colors(path, colors)
-    elif finding.kind == "label-grey-levels":
+    elif finding.kind == LABEL_GREY_LEVELS:
         label = _ids_of_grey_levels(path, len(dataset.classes))
     else:
         label = turn_upright(read_label(path), inspect_image(images[finding.file]).orientation)

@@ -24,7 +24,7 @@ from PIL import ImageOps, UnidentifiedImageError
 
 from deeplabctl.arrays import Image, Label
 from deeplabctl.classes import IGNORE_LABEL, Color, voc_palette
-from deeplabctl.data.findings import Finding, FindingError
+from deeplabctl.data.findings import LABEL_COLORS, Finding, FindingError
 from deeplabctl.errors import DataError
 from deeplabctl.files import whole_file
 
@@ -155,7 +155,7 @@ def read_label(path: Path) -> Label:
         if opened.mode not in ("P", "L", "1"):
             raise FindingError(
                 Finding(
-                    "label-colors",
+                    LABEL_COLORS,
                     path,
                     "one channel of class ids (palette or grey PNG)",
                     f"{opened.mode} colours",

@@ -23,7 +23,7 @@ import PIL.Image
 from deeplabctl.arrays import Label
 from deeplabctl.classes import IGNORE_LABEL, voc_grey_ids
 from deeplabctl.data.dataset import Dataset, Sample
-from deeplabctl.data.findings import Finding, FindingError, join_some
+from deeplabctl.data.findings import LABEL_GREY_LEVELS, LABEL_ROTATED, Finding, FindingError, join_some
 from deeplabctl.data.images import open_image, read_label
 from deeplabctl.errors import DataError, OutputError
 from deeplabctl.files import user_cache, write_text
@@ -191,7 +191,7 @@ def _check_values(sample: Sample, label: LabelFacts, num_classes: int) -> Iterat
         )
     elif wrong and values <= voc_grey_ids(num_classes).keys():
         yield Finding(
-            "label-grey-levels",
+            LABEL_GREY_LEVELS,
             file,
             valid,
             _join_values(wrong),
@@ -216,7 +216,7 @@ def _check_sizes(sample: Sample, label: LabelFacts, image: ImageFacts) -> Iterat
     size, expected = (label.height, label.width), (image.height, image.width)
     if size != expected and size == image.stored_size:
         yield Finding(
-            "label-rotated",
+            LABEL_ROTATED,
             sample.label,
             f"the size of its upright image {sample.image.name}, {_format_size(expected)}",
             f"{_format_size(size)}, the size before EXIF orientation {image.orientation} turns {sample.image.name}",

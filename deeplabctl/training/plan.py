@@ -273,8 +273,8 @@ def crop_size_for(facts: Sequence[LabelFacts], step: int) -> int:
     It is ``step`` * k + 1; see `Architecture.crop_step`.
     """
     side = _CROP_SHARE * median(min(fact.height, fact.width) for fact in facts)
-    cells = round((side - 1) / step)
-    return min(max(step * cells + 1, _SMALLEST_CROP), _LARGEST_CROP)
+    smallest, largest = math.ceil((_SMALLEST_CROP - 1) / step), (_LARGEST_CROP - 1) // step
+    return step * min(max(round((side - 1) / step), smallest), largest) + 1
 
 
 def steps_for(images: int, images_per_step: int) -> int:

@@ -131,31 +131,36 @@ def _map_layers(weights: Weights, architecture: str, seed: int, path: Path) -> t
     notes: list[str] = []
     if weights.get("fc6/kernel", np.empty(0)).ndim == 2:  # fully connected, as VGG-16's is
         weights, notes = _vgg_to_deeplab(weights, architecture, seed, str(path))
-    names = ARCHITECTURES[architecture].classifiers
-    convs = [conv.name for conv in ARCHITECTURES[architecture].convolutions]
     known = {layer_of(name) for name in ARCHITECTURES[architecture].parameters(1)}
     layers = dict.fromkeys(map(layer_of, weights))
     others = [name for name in layers if name not in known]
-    renamed: dict[str, str] = {}
-    before = f"{convs[-2]}/{KERNEL}"
-    if len(names) == 1 and names[0] not in layers and len(others) == 1 and before in weights:
-        kernel = weights.get(f"{others[0]}/{KERNEL}", np.empty(0))
-        if kernel.ndim == 4 and kernel.shape[:3] == (1, 1, weights[before].shape[-1]):
-            renamed = {others[0]: names[0]}
-    elif len(names) > 1:  # fc8_mine_2 in the place of fc8_voc12_2
-        for name in names:
-            matching = [other for other in others if re.fullmatch(name.replace("voc12", ".+"), other)]
-            if name not in layers and len(matching) == 1:
-                renamed[matching[0]] = name
-        if not any(name in layers for name in names) and not renamed and len(others) == 1:
-            count = weights.get(f"{others[0]}/{KERNEL}", np.empty(0)).shape[-1]
-            weights = {name: array for name, array in weights.items() if layer_of(name) != others[0]}
-            notes.append(f"{others[0]}, a classifier of {count} classes, is left out")
+    missing = [name for name in ARCHITECTURES[architecture].classifiers if name not in layers]
+    renamed = _other_classifiers(weights, architecture, missing, others)
     if renamed:
         weights = {f"{renamed.get(layer_of(name), layer_of(name))}/{part_of(name)}": array
                    for name, array in weights.items()}  # fmt: skip
         notes += [f"{old} is used as the classifier {new}" for old, new in renamed.items()]
+    elif len(missing) == len(ARCHITECTURES[architecture].classifiers) > 1 and len(others) == 1:
+        count = weights.get(f"{others[0]}/{KERNEL}", np.empty(0)).shape[-1]
+        weights = {name: array for name, array in weights.items() if layer_of(name) != others[0]}
+        notes.append(f"{others[0]}, a classifier of {count} classes, is left out")
     return weights, notes
+
+
+def _other_classifiers(weights: Weights, architecture: str, missing: list[str], others: list[str]) -> dict[str, str]:
+    """Return which of the other layers are used as the missing classifiers."""
+    names = ARCHITECTURES[architecture].classifiers
+    if len(names) > 1:  # fc8_mine_2 in the place of fc8_voc12_2
+        found = {
+            name: [other for other in others if re.fullmatch(name.replace("voc12", ".+"), other)] for name in missing
+        }
+        return {matching[0]: name for name, matching in found.items() if len(matching) == 1}
+    before = f"{ARCHITECTURES[architecture].convolutions[-2].name}/{KERNEL}"
+    if missing and len(others) == 1 and before in weights:
+        kernel = weights.get(f"{others[0]}/{KERNEL}", np.empty(0))
+        if kernel.ndim == 4 and kernel.shape[:3] == (1, 1, weights[before].shape[-1]):
+            return {others[0]: missing[0]}
+    return {}
 
 
 def _complete(
