@@ -27,6 +27,13 @@ from deeplabctl.weights.weight_file import WeightFile
 
 _VGG_SHAPES = {"fc6": [(25088, 4096), (4096,)], "fc7": [(4096, 4096), (4096,)]}  # [kernel (in, out), bias]
 
+# Layers of files that a network has no use for, by its classifier: those that classify ImageNet, and the auxiliary
+# classifier of torchvision's trainings.
+_LEFT_OUT = {
+    "logits_semantic": re.compile(r"Conv_1(_BatchNorm)?|Logits_Conv2d_1c_1x1|logits|predictions"),
+    "classifier_4": re.compile(r"aux_classifier_\d"),
+}
+
 
 @dataclass(frozen=True)
 class Network:
@@ -96,8 +103,14 @@ def fit_weights(
     each layer that does not fit, for other shapes, unknown layers and numbers that are not finite.
     """
     given = file.weights  # before the shapes, for which the arrays may have to be read as well
-    architecture = architecture or file.architecture()
+    asked, architecture = architecture, architecture or file.architecture()
     weights, notes = _map_layers(given, architecture, seed, file.path)
+    if asked is None and (strides := file.output_strides(architecture)):
+        others = [f"{name} computes at {stride}" for name, stride in strides.items() if name != architecture]
+        notes.append(
+            f"the file does not state its output stride: {architecture} computes at {strides[architecture]}, and "
+            f"{', '.join(others)} with the same weights (`architecture`)"
+        )
     classes_in_file = _classes_of(weights, architecture, file.path)
     if num_classes is None:
         num_classes = classes_in_file or len(VOC_CLASSES)
@@ -125,14 +138,19 @@ def _classes_of(weights: Weights, architecture: str, path: Path) -> int | None:
 def _map_layers(weights: Weights, architecture: str, seed: int, path: Path) -> tuple[Weights, list[str]]:
     """Return the weights as the architecture names and shapes them, and notes of what was changed.
 
-    VGG-16's fully connected layers become convolutions; classifiers may have other names. Layers that the architecture
-    does not know stay, for `_complete` to refuse.
+    VGG-16's fully connected layers become convolutions; classifiers may have other names. Other layers that the
+    architecture does not know stay, for `_complete` to refuse.
     """
     notes: list[str] = []
     if weights.get("fc6/kernel", np.empty(0)).ndim == 2:  # fully connected, as VGG-16's is
         weights, notes = _vgg_to_deeplab(weights, architecture, seed, str(path))
     known = {layer_of(name) for name in ARCHITECTURES[architecture].parameters(1)}
+    left_out = _LEFT_OUT.get(names[0], re.compile(""))
     layers = dict.fromkeys(map(layer_of, weights))
+    if outside := [name for name in layers if left_out.fullmatch(name)]:
+        notes.append(f"left out: {', '.join(outside)}")
+        weights = {name: array for name, array in weights.items() if layer_of(name) not in outside}
+        layers = dict.fromkeys(map(layer_of, weights))
     others = [name for name in layers if name not in known]
     missing = [name for name in ARCHITECTURES[architecture].classifiers if name not in layers]
     renamed = _other_classifiers(weights, architecture, missing, others)

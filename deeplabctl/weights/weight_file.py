@@ -87,8 +87,9 @@ class WeightFile(ABC):
     def architecture(self) -> str:
         """Return the architecture that knows most of the layers; the first in the list, where several do.
 
-        Architectures that differ by their dilations alone (aspp-s and aspp-l) are told apart by those in the file;
-        raises WeightsError for a file that has none.
+        Architectures that differ by their dilations alone are told apart by those in the file. Of a file that has none,
+        one that is trained at several output strides is taken at the first; raises WeightsError for others (aspp-s and
+        aspp-l).
         """
         if self.info is not None:
             return self.info.architecture
@@ -97,20 +98,24 @@ class WeightFile(ABC):
         best = max(known, key=lambda name: known[name])  # the first of equals
         if not known[best]:
             return DEFAULT_ARCHITECTURE
-        twins = [
-            name
-            for name in ARCHITECTURES
-            if ARCHITECTURES[name].weight_shapes(1) == ARCHITECTURES[best].weight_shapes(1)
-        ]
+        twins = _twins(best)
         fitting = [name for name in twins if self._has_dilations_of(name)] if len(twins) > 1 else twins
         if not fitting and DEFAULT_ARCHITECTURE in twins:  # as old files state nothing
             return DEFAULT_ARCHITECTURE
+        if self.output_strides(best):
+            return best
         if len(fitting) != 1:
             raise WeightsError(
                 f"weights {self.path}: expected a network whose dilations tell {' from '.join(twins)}, which have the "
                 "same layers, got none of these dilations in the file; name it: `architecture`"
             )
         return fitting[0]
+
+    def output_strides(self, architecture: str) -> dict[str, int]:
+        """Return the output stride of the body of an architecture and its twins, if the file states none of them."""
+        strides = {name: ARCHITECTURES[name].grid for name in _twins(architecture)}
+        several = len(set(strides.values())) == len(strides) > 1
+        return strides if several and self.info is None and not self.dilations else {}
 
     def _has_dilations_of(self, architecture: str) -> bool:
         """Tell whether the stated dilations are all the architecture's, and one at least above 1 is stated."""
@@ -152,3 +157,9 @@ class WeightFile(ABC):
         """Return the checksum of the file with the arrays."""
         with self.content.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _twins(architecture: str) -> list[str]:
+    """Return the architectures that have the same weights, itself among them."""
+    shapes = ARCHITECTURES[architecture].weight_shapes(1)
+    return [name for name, network in ARCHITECTURES.items() if network.weight_shapes(1) == shapes]

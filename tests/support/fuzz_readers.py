@@ -47,6 +47,7 @@ READERS = [
     Reader("prototxts", 400, weights.write_prototxts, {"*": TEXT}, weights.check_prototxt),
     Reader("pickles", 500, weights.write_pickles, {"*": (*BYTES, *TEXT)}, weights.read_weights),
     Reader("tensorflow checkpoints", 300, weights.write_tf_checkpoint, {"net.*": BYTES}, weights.read_weights),
+    Reader("frozen graphs", 300, weights.write_frozen_graphs, {"*.pb": BYTES}, weights.read_weights),
     Reader("torch files", 400, weights.write_torch_files, {"*.pth": BYTES}, weights.read_weights),
     Reader(
         "exports",

@@ -4,13 +4,13 @@ import io
 import json
 import pickle
 import shutil
-import struct
 import zipfile
 
 import h5py
 import numpy as np
-from caffe_bytes import block, legacy, number, packed, v1, v2, varint
+from caffe_bytes import block, legacy, number, packed, v1, v2
 from caffe_files import DATA, TINY
+from tensorflow_bytes import frozen_graph, write_checkpoint
 from torch_bytes import isht_name, kazuto_name, port_tensors, zipped
 from torch_bytes import legacy as legacy_torch
 
@@ -23,7 +23,6 @@ from deeplabctl.weights.conversion import inspect_weights, plan_conversion
 from deeplabctl.weights.fitting import open_network, read_network
 from deeplabctl.weights.locating import open_weights
 from deeplabctl.weights.model_info import ModelInfo
-from deeplabctl.weights.sources.tensorflow_checkpoints import MAGIC
 
 CLASSES = ("background", "car", "tree")
 
@@ -91,35 +90,21 @@ def check_prototxt(folder, path, out):
 
 
 def write_pickles(folder):
-    variables = {
-        f"{name}/{part}": array for name, pair in layers().items() for part, array in zip("wb", pair, strict=True)
-    }
     for protocol in (0, 2, 4):
-        (folder / f"protocol{protocol}.pkl").write_bytes(pickle.dumps(variables, protocol))
+        (folder / f"protocol{protocol}.pkl").write_bytes(pickle.dumps(_variables(), protocol))
 
 
 def write_tf_checkpoint(folder):
     """Write net.index and net.data-00000-of-00001 as tf.train.Saver does."""
-    data, entries = b"", [(b"", number(1, 1))]
-    for name, pair in sorted(layers().items()):
-        for part, array in sorted(zip("wb", pair, strict=True)):
-            shape = block(2, *[block(2, number(1, size)) for size in array.shape])
-            place = number(4, len(data)) + number(5, array.nbytes)
-            entries.append((f"{name}/{part}".encode(), number(1, 1) + shape + place))
-            data += array.tobytes()
-    table = _table_block(entries)
-    metaindex = _table_block([])
-    index = _table_block([(b"z", varint(0) + varint(len(table) - 5))])
-    footer = varint(len(table)) + varint(len(metaindex) - 5)
-    footer += varint(len(table) + len(metaindex)) + varint(len(index) - 5)
-    (folder / "net.index").write_bytes(table + metaindex + index + footer.ljust(40, b"\0") + MAGIC)
-    (folder / "net.data-00000-of-00001").write_bytes(data)
+    write_checkpoint(folder / "net", _variables())
 
 
-def _table_block(entries):
-    """Return a block of LevelDB's table: entries, the place of a restart, no compression, a checksum."""
-    parts = [varint(0) + varint(len(key)) + varint(len(value)) + key + value for key, value in entries]
-    return b"".join(parts) + struct.pack("<II", 0, 1) + bytes(5)
+def write_frozen_graphs(folder):
+    (folder / "frozen_inference_graph.pb").write_bytes(frozen_graph(_variables(), {"conv1_1/w": 2}))
+
+
+def _variables():
+    return {f"{name}/{part}": array for name, pair in layers().items() for part, array in zip("wb", pair, strict=True)}
 
 
 def write_torch_files(folder):

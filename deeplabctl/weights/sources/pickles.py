@@ -16,7 +16,7 @@ import numpy as np
 
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import Weights
-from deeplabctl.weights.sources.tensorflow_checkpoints import weights_of_variables
+from deeplabctl.weights.sources.tensorflow_names import weights_of_variables
 from deeplabctl.weights.weight_file import Beginning, WeightFile
 
 _BEGINNING = re.compile(rb"\x80[\x02-\x05]|\(dp?\d*\n|\(lp?\d*\n|ccopy_reg|\}q")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ import numpy.typing as npt
 
 from deeplabctl.caffe.wire import BYTES, DOUBLE, FIXED32, FIXED64, FLOAT, VARINT, Field, WireFile
 from deeplabctl.errors import WeightsError
-from deeplabctl.network import Weights, layer_of
-from deeplabctl.network.ops.norm import NORM_PARTS
+from deeplabctl.network import Weights
+from deeplabctl.weights.sources.tensorflow_names import weights_of_variables
 from deeplabctl.weights.weight_file import Beginning, WeightFile
 
 MAGIC = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"  # at the end of a table
@@ -30,9 +30,6 @@ _MOST_SHARDS, _MOST_AXES = 1000, 32
 _DTYPES: dict[int, np.dtype[Any]] = {1: np.dtype("<f4"), 2: np.dtype("<f8"), 3: np.dtype("<i4"), 9: np.dtype("<i8")}
 _META, _DATA = 1, 2  # of V1's SavedTensorSlices
 _FLOATS, _DOUBLES = 5, 6  # of TensorProto; other types are counters, which are left out
-
-# The names of weights in programs on TensorFlow 1.
-_VARIABLES = {"w": "kernel", "weights": "kernel", "b": "bias", "biases": "bias"} | {name: name for name in NORM_PARTS}
 
 Variables = dict[str, npt.NDArray[Any]]
 
@@ -56,28 +53,6 @@ class TensorFlowCheckpoint(WeightFile):
         """Return V2's first data file, or V1's only file."""
         prefix = _prefix(self.path)
         return self.path if prefix is None else next(prefix.parent.glob(f"{prefix.name}.data-00000-of-*"), self.path)
-
-
-def weights_of_variables(variables: Mapping[str, npt.NDArray[Any]], path: Path) -> Weights:
-    """Rename ``conv1_1/w``, ``conv1/weights`` and the like; optimizers' slots and counters are left out."""
-    weights: Weights = {}
-    for name, values in variables.items():
-        layer, _, part = name.removesuffix(":0").rpartition("/")
-        if part in _VARIABLES and re.fullmatch("[^/]+", layer):
-            weights[f"{layer}/{_VARIABLES[part]}"] = np.asarray(values, np.float32)
-    for layer in dict.fromkeys(map(layer_of, weights)):
-        if f"{layer}/gamma" in weights or f"{layer}/moving_mean" in weights:
-            continue
-        kernel, bias = (weights.get(f"{layer}/{part}", np.empty(0)) for part in ("kernel", "bias"))
-        if kernel.ndim != 4 or (f"{layer}/bias" in weights and bias.shape != kernel.shape[-1:]):
-            raise WeightsError(
-                f"weights {path}: layer {layer}: expected a kernel (height, width, in, out) and its bias, got "
-                f"{kernel.shape} and {bias.shape}"
-            )
-    if not weights:
-        some = ", ".join(sorted(variables)[:4]) or "nothing"
-        raise WeightsError(f"weights {path}: expected variables named like conv1_1/w and conv1_1/b, got {some}")
-    return weights
 
 
 def _is_table(path: Path) -> bool:
@@ -124,7 +99,7 @@ def _variable(index: WireFile, files: list[WireFile], start: int, end: int, name
         if field.kind == VARINT and field.number in numbers:
             numbers[field.number] = field.value
         elif field.kind == BYTES and field.number == 2:
-            shape += _sizes(index, field)
+            shape += sizes_of_shape(index, field)
     kind, shard, offset, size = numbers.values()
     dtype = _DTYPES.get(kind)
     if dtype is None or len(shape) > _MOST_AXES or 0 in shape:
@@ -169,7 +144,7 @@ def _shapes(wire: WireFile, meta: Field) -> dict[str, list[int]]:
             if field.kind == BYTES and field.number == 1:
                 name = wire.text(field)
             elif field.kind == BYTES and field.number == 2:
-                shape += _sizes(wire, field)
+                shape += sizes_of_shape(wire, field)
         if len(shape) > _MOST_AXES:
             raise wire.damaged(tensor.position, f"a variable has {len(shape)} axes")
         found[name] = shape
@@ -191,7 +166,7 @@ def _numbers(wire: WireFile, data: Field) -> Variables:
     return {name: np.concatenate(parts)} if parts else {}
 
 
-def _sizes(wire: WireFile, shape: Field) -> Iterator[int]:
+def sizes_of_shape(wire: WireFile, shape: Field) -> Iterator[int]:
     """Yield the sizes of a TensorShapeProto: 2 dim { 1 size }."""
     for dim in wire.fields(shape.start, shape.end):
         if dim.kind == BYTES and dim.number == 2:

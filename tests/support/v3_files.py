@@ -1,0 +1,52 @@
+"""Name the weights of DeepLab v3's and v3+'s networks as their own programs do, and draw them by a rule."""
+
+import json
+import lzma
+import re
+import zlib
+from functools import cache
+
+import numpy as np
+from caffe_files import ROOT
+
+
+@cache
+def names():
+    """Return the names and shapes of the original programs' weights: see tests/data/README.md."""
+    return json.loads(lzma.decompress((ROOT / "v3" / "names.json.xz").read_bytes()))
+
+
+def rule_weights(net, narrow=1):
+    """Return the weights of a network by their names in its program; channels are divided by ``narrow``."""
+    rule = names()[net]
+    shapes = {name: [size // narrow if size > 21 else size for size in shape]
+              for name, shape in rule["variables"].items()}  # fmt: skip
+    return {name: draw(name, shape, rule["gains"]) for name, shape in shapes.items()}
+
+
+def draw(name, shape, gains):
+    """Return one variable: a function of its name. The first pattern of ``gains`` that is in the name holds."""
+    seed = zlib.crc32(name.encode())
+    rng, leaf = np.random.default_rng(seed), re.split(r"[/.]", name)[-1]
+    if leaf == "num_batches_tracked":
+        return np.array(seed % 100000, np.int64)
+    if leaf in ("moving_variance", "running_var"):
+        return rng.uniform(0.7, 1.3, shape).astype(np.float32)
+    if leaf == "gamma" or (leaf == "weight" and len(shape) == 1):
+        return rng.uniform(0.8, 1.2, shape).astype(np.float32)
+    if len(shape) == 1:  # beta, bias, means
+        return rng.normal(0, 0.1, shape).astype(np.float32)
+    fan = (1, 2, 3) if leaf == "weight" else (0, 1, 3) if leaf == "depthwise_weights" else (0, 1, 2)
+    gain = next((factor for pattern, factor in gains if re.search(pattern, name)), 1)
+    values = rng.normal(0, abs(gain) * np.sqrt(2 / np.prod([shape[axis] for axis in fan])), shape)
+    return (values - (values.mean(fan, keepdims=True) if gain < 0 else 0)).astype(np.float32)
+
+
+def our_name(variable):
+    """Return our name of a variable of the authors' TensorFlow program."""
+    *scope, part = variable.split("/")
+    if scope[0] in ("MobilenetV2", "xception_65"):
+        del scope[0]
+    kept = [each for each in scope if each != "xception_module"]
+    ours = {"weights": "kernel", "depthwise_weights": "kernel", "biases": "bias"}.get(part, part)
+    return f"{'_'.join(kept)}/{ours}"
