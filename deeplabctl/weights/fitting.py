@@ -145,7 +145,7 @@ def _map_layers(weights: Weights, architecture: str, seed: int, path: Path) -> t
     if weights.get("fc6/kernel", np.empty(0)).ndim == 2:  # fully connected, as VGG-16's is
         weights, notes = _vgg_to_deeplab(weights, architecture, seed, str(path))
     known = {layer_of(name) for name in ARCHITECTURES[architecture].parameters(1)}
-    left_out = _LEFT_OUT.get(names[0], re.compile(""))
+    left_out = _LEFT_OUT.get(ARCHITECTURES[architecture].classifiers[0], re.compile(""))
     layers = dict.fromkeys(map(layer_of, weights))
     if outside := [name for name in layers if left_out.fullmatch(name)]:
         notes.append(f"left out: {', '.join(outside)}")
