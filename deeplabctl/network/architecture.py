@@ -122,7 +122,8 @@ class Architecture:
     ``output_stride`` is that of the logits. ``fuses`` says what is made of several scales and of mirrored images: the
     "max" of the scales' logits, then the mean with the mirrored image's (v2), or the mean of all "scores" (v3).
     ``dropout`` and ``label_stride`` are the authors', for recipes that give none. ``half_pixel``: logits are upsampled
-    without aligned corners, and images are not padded (torchvision's).
+    without aligned corners, and images are not padded (torchvision's). ``tile_reach``: of pixels that are further away,
+    hardly any has weight in a result.
     """
 
     name: str
@@ -137,6 +138,7 @@ class Architecture:
     dropout: float = 0.5
     label_stride: int = 8
     half_pixel: bool = False
+    tile_reach: int = 320
 
     @property
     def prediction_rows(self) -> Rows:
@@ -157,6 +159,19 @@ class Architecture:
     def fields(self) -> dict[str, Field]:
         """Return the field of every row in prediction, by name; the image's is ``data``."""
         return fold(self.prediction_rows, Field(1, 0, 1), lambda row, inputs: row.field(inputs))
+
+    @cached_property
+    def image_means(self) -> dict[str, str]:
+        """Return the row that each mean of the whole image is taken of, by the mean's row, in order."""
+        found: dict[str, str] = {}
+
+        def add(row: Operation, inputs: list[str]) -> str:
+            if row.takes_image_mean:
+                found[row.name] = inputs[0]
+            return row.name
+
+        fold(self.prediction_rows, INPUT, add)
+        return found
 
     def channels(self, num_classes: int, width: float = 1.0) -> dict[str, int]:
         """Return the channels of every row, and of the image."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 from deeplabctl.network import ARCHITECTURES, Weights, layer_of, part_of
 from deeplabctl.network.architecture import Rows
-from deeplabctl.network.ops import Norm
+from deeplabctl.network.ops import Norm, Operation
 from deeplabctl.network.ops.operation import Convolve, ForwardPass, fold
 
 if TYPE_CHECKING:
@@ -50,9 +51,15 @@ def apply_model(
     return list(apply_rows(model, images, ARCHITECTURES[model.name].rows, seeds, convolve).values())[-1]
 
 
-def predict_logits(model: keras.Model, images: tf.Tensor) -> tf.Tensor:
-    """Return the logits of prediction: at the output stride, or of the images' size, as the table says."""
-    return list(apply_rows(model, images, ARCHITECTURES[model.name].prediction_rows).values())[-1]
+def predict_logits(
+    model: keras.Model, images: tf.Tensor, row: str = "", means: Mapping[str, tf.Tensor] | None = None
+) -> tf.Tensor:
+    """Return the logits of prediction: at the output stride, or of the images' size, as the table says.
+
+    Or, of a tile, the values of another ``row``, where the ``means`` (N, 1, 1, C) of the whole image are known.
+    """
+    found = apply_rows(model, images, ARCHITECTURES[model.name].prediction_rows, means=means)
+    return found[row or list(found)[-1]]
 
 
 def apply_rows(
@@ -61,12 +68,21 @@ def apply_rows(
     rows: Rows,
     seeds: tf.Tensor | None = None,
     convolve: Convolve | None = None,
+    means: Mapping[str, tf.Tensor] | None = None,
 ) -> dict[str, tf.Tensor]:
-    """Return the value of every row of a table; a convolution's is that of the norm on it."""
+    """Return the value of every row of a table; a convolution's is that of the norm on it.
+
+    ``means`` are used in place of those rows' own.
+    """
     layers = {layer.name: layer for layer in model.layers}
     norms = {above.name: row for above, row in pairwise(rows) if isinstance(row, Norm)}
     forward = ForwardPass(layers, norms, seeds, convolve)
-    return fold(rows, images, lambda row, inputs: row.compute(inputs, forward))
+    given = means or {}
+
+    def compute(row: Operation, inputs: list[tf.Tensor]) -> tf.Tensor:
+        return given[row.name] if row.name in given else row.compute(inputs, forward)
+
+    return fold(rows, images, compute)
 
 
 def model_variables(model: keras.Model) -> dict[str, keras.Variable]:

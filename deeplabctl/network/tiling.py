@@ -1,19 +1,22 @@
 """Cut an image into tiles whose results, put together, are those of the whole image.
 
 A result depends on the pixels within its row's reach only. A tile has that many more pixels on each side, and what its
-own borders have changed is cut off. Tiles start at whole steps of the largest stride, so that all poolings, and all
-enlargements of their results, fall on the same pixels.
+own borders have changed is cut off. Means of the whole image are computed first. Tiles start at whole steps of the
+largest stride, so that all poolings, and all enlargements of their results, fall on the same pixels.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 
 from deeplabctl.arrays import Float32
+from deeplabctl.network.architecture import Architecture
 from deeplabctl.network.ops import Field
 
 
@@ -67,15 +70,45 @@ def tiles(size: tuple[int, int], results: tuple[int, int], field: Field, side: i
     yield from ((line, column) for line in lines for column in columns)
 
 
-def in_tiles(logits: Callable[[Float32], Float32], images: Float32, field: Field, side: int) -> Float32:
-    """Return the logits (N, h, w, C) of images (N, H, W, 3) of 8k + 1 pixels, computed tile by tile."""
-    height, width = images.shape[1:3]
-    size = (height - 1) // field.stride + 1, (width - 1) // field.stride + 1
+class Values(Protocol):
+    """Compute a network for tiles."""
+
+    def __call__(self, pixels: Float32, row: str = "", means: Mapping[str, Float32] | None = None) -> Float32:
+        """Return the values (N, h, w, C) of a row, else the logits, where the means of the whole image are known."""
+
+
+def in_tiles(values: Values, images: Float32, architecture: Architecture, field: Field, side: int) -> Float32:
+    """Return the logits (N, h, w, C) of images (N, H, W, 3) of padded sizes, computed tile by tile.
+
+    ``field`` is that of the logits. Each mean of the whole image takes a pass of its own, before.
+    """
+    means: dict[str, Float32] = {}
+    for name, row in architecture.image_means.items():
+        own = architecture.fields[row]
+        own = replace(own, reach=min(own.reach, field.reach))
+        sums, count = [], 0
+        for found, _ in _each_tile(partial(values, row=row, means=means), images, own, side):
+            sums.append(found.sum((1, 2), np.float64, keepdims=True))
+            count += found.shape[1] * found.shape[2]
+        means[name] = np.asarray(sum(sums) / count, np.float32)
     whole = np.empty(0, np.float32)
-    for line, column in tiles((height, width), size, field, side):
-        tile = np.ascontiguousarray(images[:, line.first : line.last, column.first : column.last])
-        found = logits(tile)[:, line.own(field.stride), column.own(field.stride)]
+    for found, (line, column) in _each_tile(partial(values, means=means), images, field, side):
         if not whole.size:
-            whole = np.empty((len(images), *size, found.shape[3]), np.float32)
+            whole = np.empty((len(images), *_results(images, field), found.shape[3]), np.float32)
         whole[:, line.begin : line.end, column.begin : column.end] = found
     return whole
+
+
+def _results(images: Float32, field: Field) -> tuple[int, int]:
+    height, width = images.shape[1:3]
+    return (height - 1) // field.stride + 1, (width - 1) // field.stride + 1
+
+
+def _each_tile(
+    values: Callable[[Float32], Float32], images: Float32, field: Field, side: int
+) -> Iterator[tuple[Float32, tuple[Piece, Piece]]]:
+    """Yield the values (N, h, w, C) that count in each tile, and its pieces."""
+    height, width = images.shape[1:3]
+    for line, column in tiles((height, width), _results(images, field), field, side):
+        tile = np.ascontiguousarray(images[:, line.first : line.last, column.first : column.last])
+        yield values(tile)[:, line.own(field.stride), column.own(field.stride)], (line, column)

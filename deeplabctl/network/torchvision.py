@@ -66,12 +66,14 @@ def _normalized(
     depthwise: bool = False,
     activation: Activation = RELU,
     epsilon: float = 1e-5,
+    gamma: float = 0.0,
     **settings: Any,
 ) -> list[Operation]:
-    """Return a convolution without bias, and its norm with an activation."""
+    """Return a convolution without bias, and its norm with an activation; ``gamma`` is that of a random start."""
+    gamma = gamma or (2.0 if activation is HARD_SWISH else 1.0)  # near 0 it halves values
     shared = {"bias": False, "activation": LINEAR, **settings}
     convolution = DepthwiseConvolution(name, **shared) if depthwise else Convolution(name, channels, **shared)
-    return [convolution, Norm(norm, activation, epsilon=epsilon, trained=True, in_kernel=True)]
+    return [convolution, Norm(norm, activation, gamma, epsilon, trained=True, in_kernel=True)]
 
 
 def _resnet(*blocks: int) -> list[Operation]:
@@ -120,7 +122,7 @@ def _mobilenet() -> list[Operation]:
         if squeezed:
             part += 1
             rows += _squeeze_and_excite(f"{name}_{part}", rows[-1].name, squeezed, wide)
-        settings["activation"] = LINEAR
+        settings |= {"activation": LINEAR, "gamma": 2.0 if squeezed else 1.0}  # a new gate is one half
         rows += _normalized(f"{name}_{part + 1}_0", f"{name}_{part + 1}_1", channels, kernel=1, **settings)
         if stride == 1 and channels == incoming:
             rows.append(Sum(name, inputs=(rows[-1].name, below)))
@@ -158,7 +160,7 @@ def _head(body: str) -> list[Operation]:
 def _network(name: str, body: Sequence[Operation], output_stride: int) -> Architecture:
     return Architecture(
         name, (*body, *_head(body[-1].name)), crf="largefov-v1", imagenet="", output_stride=output_stride,
-        preprocessing=_PREPROCESSING, fuses="scores", label_stride=1, half_pixel=True,
+        preprocessing=_PREPROCESSING, fuses="scores", label_stride=1, half_pixel=True, tile_reach=640,
     )  # fmt: skip
 
 

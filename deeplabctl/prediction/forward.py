@@ -20,7 +20,6 @@ from deeplabctl.prediction.engines.engine import Engine, Inputs, NetworkSource
 from deeplabctl.prediction.settings import PredictionSettings
 
 _TILES_MEMORY = 3 << 30  # bytes of a tile's layers that "auto" allows: 3 GiB, and no more than a quarter of all
-_LONGEST_REACH = 320  # pixels; ResNet-101's is 705, but what is so far away has hardly any weight
 _SMALLEST_TILE = 256  # pixels of a side of "auto": smaller ones are mostly margin
 
 
@@ -29,6 +28,7 @@ class NetworkRunner:
 
     def __init__(self, source: NetworkSource, settings: PredictionSettings) -> None:
         self._source, self._settings = source, settings
+        self._architecture = ARCHITECTURES[source.info.architecture]
 
     @property
     def engine(self) -> Engine:
@@ -62,7 +62,7 @@ class NetworkRunner:
 
     def scores_from(self, coarse: Sequence[Float32], size: Size) -> Scores:
         """Return the scores (H, W, C) of an image of a size from its coarse logits."""
-        inputs = Inputs((), size, self._settings, ARCHITECTURES[self._source.info.architecture])
+        inputs = Inputs((), size, self._settings, self._architecture)
         found = self.engine.fuse(coarse, inputs, scores=True)[1]
         assert found is not None
         scores: Scores = found[0]
@@ -74,7 +74,7 @@ class NetworkRunner:
 
     def _inputs(self, images: Sequence[Image]) -> Inputs:
         height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
-        return Inputs(images, (height, width), self._settings, ARCHITECTURES[self._source.info.architecture])
+        return Inputs(images, (height, width), self._settings, self._architecture)
 
     def _tile(self, inputs: Inputs) -> int | None:
         """Return the pixels of a side of the tiles in which images are computed, besides their margins; None: whole.
@@ -109,11 +109,11 @@ class NetworkRunner:
     @property
     def _field(self) -> Field:
         """Return how far the network's logits see, and no further than their weights reach."""
-        field = list(ARCHITECTURES[self._source.info.architecture].fields.values())[-1]
-        return replace(field, reach=min(field.reach, _LONGEST_REACH))
+        field = list(self._architecture.fields.values())[-1]
+        return replace(field, reach=min(field.reach, self._architecture.tile_reach))
 
     def _in_tiles(self, side: int) -> Callable[[Float32], Float32]:
-        return partial(in_tiles, self.engine.logits, field=self._field, side=side)
+        return partial(in_tiles, self.engine.logits, architecture=self._architecture, field=self._field, side=side)
 
 
 def too_large(image: Image) -> DataError:

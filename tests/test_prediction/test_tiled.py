@@ -29,6 +29,8 @@ CASES = [
     pytest.param("tensorflow", "msc-largefov", {}, marks=pytest.mark.tf),
     pytest.param("tensorflow", "largefov", {"scales": (1.0, 0.75), "flip": True}, marks=pytest.mark.tf),
     pytest.param("tensorflow", "aspp-s", {"pad": "paper"}, marks=pytest.mark.tf),
+    pytest.param("tensorflow", "deeplabv3-mnv2", {"scales": (0.5, 1.0), "flip": True}, marks=pytest.mark.tf),
+    pytest.param("tensorflow", "deeplabv3plus-mnv2", {}, marks=pytest.mark.tf),
 ]
 
 
@@ -36,7 +38,8 @@ CASES = [
 def test_tiles_give_what_the_whole_image_does(engine, architecture, settings, monkeypatch):
     whole = segmenter(architecture, engine=engine, tile="off", **settings)
     in_tiles = whole.with_settings(PredictionSettings(engine=engine, tile=128, **settings))
-    image, calls = noise(400, 310), []
+    far = ARCHITECTURES[architecture].image_means != {}
+    image, calls = noise(1700 if far else 400, 310), []
     inner = module.in_tiles
     monkeypatch.setattr(
         module, "in_tiles", lambda *arguments, **options: calls.append(1) or inner(*arguments, **options)
@@ -44,14 +47,16 @@ def test_tiles_give_what_the_whole_image_does(engine, architecture, settings, mo
     expected, found = whole.predict(image), in_tiles.predict(image)
     assert len(calls) == len(settings.get("scales", (1.0,)))
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
-    assert np.mean(found.label == expected.label) > 0.9999
+    second, first = np.sort(expected.scores, -1)[..., -2:].transpose(2, 0, 1)
+    clear = first - second > 2e-5
+    assert clear.any()
+    np.testing.assert_array_equal(found.label[clear], expected.label[clear])
     np.testing.assert_array_equal(in_tiles.label(image), found.label)
     for coarse, other in zip(in_tiles.coarse_logits(image), whole.coarse_logits(image), strict=True):
         np.testing.assert_allclose(coarse, other, atol=1e-5 * np.abs(other).max())
 
 
 def test_tiles_of_a_network_that_sees_further_than_their_margin_are_nearly_the_whole_images(monkeypatch):
-    monkeypatch.setattr(module, "_LONGEST_REACH", 320)
     whole, in_tiles = (segmenter("resnet101", engine="numba", tile=tile) for tile in ("off", 256))
     image = noise(300, 900)
     assert np.mean(whole.label(image) == in_tiles.label(image)) > 0.999

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -122,8 +122,9 @@ class Convolution(Operation):
 
     def field(self, inputs: Sequence[Field]) -> Field:
         """Return the field of a kernel."""
-        stride, reach, grid = inputs[0].stride, inputs[0].reach, inputs[0].grid
-        return Field(stride * self.stride, reach + self.pad * stride, max(grid, stride * self.stride))
+        stride = inputs[0].stride * self.stride
+        reach = inputs[0].reach + self.pad * inputs[0].stride
+        return replace(inputs[0], stride=stride, reach=reach, grid=max(inputs[0].grid, stride))
 
     def new_array(self, part: str, shape: Sequence[int], seed: int, number: int) -> npt.NDArray[Any]:
         """Draw a gaussian kernel as the original prototxt says; biases are 0."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 class ImageMean(Operation):
     """Describe the mean of each channel: (N, 1, 1, C)."""
 
+    takes_image_mean = True
+
     def size(self, inputs: Sequence[Size]) -> Size:
         """Return 1 x 1."""
         return 1, 1

@@ -144,6 +144,8 @@ class Operation:
     name: str
     inputs: tuple[str, ...] = field(default=(), kw_only=True)
 
+    takes_image_mean: ClassVar[bool] = False  # its result is one value for each channel, of the whole image
+
     # Caffe's type of layer in lower case, and the message with its settings.
     caffe_type: ClassVar[str]
     caffe_settings: ClassVar[str]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from deeplabctl.arrays import Float32, Size
@@ -53,8 +53,8 @@ class Pooling(Operation):
 
     def field(self, inputs: Sequence[Field]) -> Field:
         """Return the field of a window."""
-        stride, reach, grid = inputs[0].stride, inputs[0].reach, inputs[0].grid
-        return Field(stride * self.stride, reach + stride, max(grid, stride * self.stride))
+        stride, reach = inputs[0].stride * self.stride, inputs[0].reach + inputs[0].stride
+        return replace(inputs[0], stride=stride, reach=reach, grid=max(inputs[0].grid, stride))
 
     def keras_layers(self, outgoing: int, dropout: float, dtype: str) -> list[keras.Layer]:
         """Return the pooling, after ZeroPadding2D where it needs zeros."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
@@ -67,6 +67,11 @@ class Inputs:
     def fuses_coarse(self) -> bool:
         """Tell whether the scales are fused on that grid, as such nets are trained."""
         return len(self.architecture.scales) > 1 and len(self.settings.scales) > 1
+
+    @property
+    def averages_scores(self) -> bool:
+        """Tell whether the mean of the scores of scales and mirrored images counts, not their largest logits."""
+        return self.architecture.fuses == "scores" and (len(self.settings.scales) > 1 or self.settings.flip)
 
     @property
     def count(self) -> int:
@@ -176,18 +181,22 @@ class Engine(ABC):
 
     @abstractmethod
     def resize(self, pixels: Float32, size: Size) -> Float32:
-        """Return arrays (N, H, W, 3) in another size, with aligned corners (Caffe's INTERP)."""
+        """Return arrays (N, H, W, C) in another size, with aligned corners (Caffe's INTERP)."""
 
     @abstractmethod
-    def logits(self, pixels: Float32) -> Float32:
-        """Return the logits (N, h, w, C) of arrays (N, H, W, 3)."""
+    def logits(self, pixels: Float32, row: str = "", means: Mapping[str, Float32] | None = None) -> Float32:
+        """Return the logits (N, h, w, C) of arrays (N, H, W, 3).
+
+        Or, of a tile, the values of another ``row`` of the table, where the ``means`` of the whole image are known.
+        """
 
     @abstractmethod
     def fuse(self, coarse: Sequence[Float32], inputs: Inputs, *, scores: bool) -> Predicted:
         """Return labels and scores of images from their logits (N or 2N, h, w, C) at every scale.
 
         They are upsampled to the padded size and cropped. The largest of the scales counts, and then the mean with the
-        mirrored image.
+        mirrored image; or the mean of all scores, as `Architecture.fuses` says. Logits of a scale below 1 go by way of
+        the first scale's grid then, as in the authors' program of v3.
         """
 
     def coarse_logits(self, inputs: Inputs, logits: Callable[[Float32], Float32] | None = None) -> list[Float32]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +52,7 @@ class NumbaEngine(Engine):
 
         return np.stack([resized([image], size, self._network.workers) for image in pixels])
 
-    def logits(self, pixels: Float32) -> Float32:
+    def logits(self, pixels: Float32, row: str = "", means: Mapping[str, Float32] | None = None) -> Float32:
         """Return the logits of arrays."""
         return np.stack([self._network.logits(image) for image in pixels])
 

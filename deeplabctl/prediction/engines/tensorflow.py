@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 
 import numpy as np
@@ -53,7 +53,7 @@ class TensorFlowEngine(Engine):
 
     def predict(self, inputs: Inputs, *, scores: bool) -> Predicted:
         """Return labels and scores, computed by one graph."""
-        scales, how = inputs.settings.scales, Fusion(inputs.settings.flip, inputs.fuses_coarse, scores)
+        scales, how = inputs.settings.scales, Fusion.of(inputs, scores)
 
         def predict(pixels: tf.Tensor, scaled: tf.Tensor, sizes: tf.Tensor) -> list[tf.Tensor]:
             images = (pixels if scale == 1 else resize(pixels, scaled[at]) for at, scale in enumerate(scales))
@@ -67,13 +67,21 @@ class TensorFlowEngine(Engine):
         graph = self._graph("resize", resize, _images(3), _integers(2))
         return cast(Float32, graph(pixels, np.array(size, np.int32)).numpy())
 
-    def logits(self, pixels: Float32) -> Float32:
-        """Return the logits of arrays."""
-        return cast(Float32, self._graph("logits", self._logits, _images(3))(pixels).numpy())
+    def logits(self, pixels: Float32, row: str = "", means: Mapping[str, Float32] | None = None) -> Float32:
+        """Return the logits of arrays, or the values of another row, where the means of the whole image are known."""
+        if not means and not row:
+            return cast(Float32, self._graph("logits", self._logits, _images(3))(pixels).numpy())
+        known = means or {}
+
+        def values(pixels: tf.Tensor, known: dict[str, tf.Tensor]) -> tf.Tensor:
+            return self._logits(pixels, row, known)
+
+        signature = {name: _images(mean.shape[-1]) for name, mean in known.items()}
+        return cast(Float32, self._graph((row, *known), values, _images(3), signature)(pixels, known).numpy())
 
     def fuse(self, coarse: Sequence[Float32], inputs: Inputs, *, scores: bool) -> Predicted:
         """Return labels and scores of images from their logits."""
-        how = Fusion(inputs.settings.flip, inputs.fuses_coarse, scores)
+        how = Fusion.of(inputs, scores)
 
         def fuse(coarse: list[tf.Tensor], sizes: tf.Tensor) -> list[tf.Tensor]:
             return _found(coarse, sizes, how)
@@ -97,11 +105,12 @@ class TensorFlowEngine(Engine):
 
         return self._graphs.setdefault(key, run)  # another thread may have been first
 
-    def _logits(self, images: tf.Tensor) -> tf.Tensor:
+    def _logits(self, images: tf.Tensor, row: str = "", means: Mapping[str, tf.Tensor] | None = None) -> tf.Tensor:
         """Return the logits (N, h, w, C) float32 of images (N, H, W, 3)."""
         import tensorflow as tf
 
-        return tf.cast(predict_logits(self._model, images), tf.float32)
+        known = {name: tf.cast(mean, self._model.compute_dtype) for name, mean in (means or {}).items()}
+        return tf.cast(predict_logits(self._model, images, row, known), tf.float32)
 
 
 class Fusion(NamedTuple):
@@ -110,15 +119,44 @@ class Fusion(NamedTuple):
     flip: bool
     fuses_coarse: bool
     scores: bool
+    averages_scores: bool = False
+    half_pixel: bool = False
+    below_one: tuple[bool, ...] = ()  # which scales are
+
+    @classmethod
+    def of(cls, inputs: Inputs, scores: bool) -> Fusion:
+        """Return what the settings and the network ask for."""
+        averages, below_one = inputs.averages_scores, tuple(scale < 1 for scale in inputs.settings.scales)
+        half_pixel = inputs.architecture.half_pixel
+        return cls(inputs.settings.flip, inputs.fuses_coarse, scores, averages, half_pixel, below_one)
 
 
 def _found(coarse: list[tf.Tensor], sizes: tf.Tensor, how: Fusion) -> list[tf.Tensor]:
     """Return the labels (N, H, W) of coarse logits, and the scores (N, H, W, C) if asked for."""
     import tensorflow as tf
 
-    logits = fused_logits(coarse, sizes, how)
-    labels = tf.cast(tf.argmax(logits, -1, output_type=tf.int32), tf.uint8)
-    return [labels, tf.nn.softmax(logits)] if how.scores else [labels]
+    fused = mean_scores(coarse, sizes, how) if how.averages_scores else fused_logits(coarse, sizes, how)
+    labels = tf.cast(tf.argmax(fused, -1, output_type=tf.int32), tf.uint8)
+    if not how.scores:
+        return [labels]
+    return [labels, fused if how.averages_scores else tf.nn.softmax(fused)]
+
+
+def mean_scores(coarse: list[tf.Tensor], sizes: tf.Tensor, how: Fusion) -> tf.Tensor:
+    """Return the mean of the scores (N, H, W, C) of scales and mirrored images."""
+    import tensorflow as tf
+
+    padded, size, grid = tf.unstack(sizes)
+    scores = []
+    for logits, below_one in zip(coarse, how.below_one, strict=True):
+        logits = resize(logits, grid, half_pixel=how.half_pixel) if below_one else logits
+        upsampled = resize(logits, padded, half_pixel=how.half_pixel)[:, : size[0], : size[1]]
+        scores.append(tf.nn.softmax(upsampled))
+    mean = tf.add_n(scores) / len(scores)
+    if how.flip:
+        count = tf.shape(mean)[0] // 2
+        mean = (mean[:count] + mean[count:, :, ::-1]) / 2
+    return mean
 
 
 def fused_logits(coarse: list[tf.Tensor], sizes: tf.Tensor, how: Fusion) -> tf.Tensor:
@@ -131,7 +169,7 @@ def fused_logits(coarse: list[tf.Tensor], sizes: tf.Tensor, how: Fusion) -> tf.T
     padded, size, grid = tf.unstack(sizes)
     if how.fuses_coarse:
         coarse = [functools.reduce(tf.maximum, [resize(logits, grid) for logits in coarse])]
-    upsampled = [resize(logits, padded)[:, : size[0], : size[1]] for logits in coarse]
+    upsampled = [resize(logits, padded, half_pixel=how.half_pixel)[:, : size[0], : size[1]] for logits in coarse]
     fused = functools.reduce(tf.maximum, upsampled)
     if how.flip:
         count = tf.shape(fused)[0] // 2
