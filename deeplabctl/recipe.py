@@ -46,7 +46,7 @@ class Model:
 
     architecture: str = limited(DEFAULT_ARCHITECTURE, f"one of {', '.join(ARCHITECTURES)}", ARCHITECTURES.__contains__)
     width: float = limited(1.0, "a number above 0, at most 4", lambda v: 0 < v <= 4)  # of the paper's channels
-    dropout: float = limited(0.5, *SHARE)  # of fc6's and fc7's units
+    dropout: float = limited(0.5, *SHARE)  # of fc6's and fc7's units; where it is not given, the architecture's
     init: str = ""  # "random", "imagenet" or a weight file; empty: random for shapes, imagenet otherwise
 
 
@@ -83,7 +83,8 @@ class Solver:
     steps: int = limited(20_000, *AT_LEAST_1, auto=True)  # "auto": from the number of images
     class_weights: Literal["none", "median", "sqrt-median"] | tuple[float, ...] = limited("none", *_CLASS_WEIGHTS)
     loss: Literal["cross-entropy"] = "cross-entropy"
-    label_stride: int = 8  # in the loss: a divisor of the logits' stride; a smaller one upsamples the logits
+    # In the loss: a divisor of the logits' stride; a smaller one upsamples the logits. Not given: the architecture's.
+    label_stride: int = 8
     # Share of the valid pixels that counts in the loss: those with the largest losses.
     hard_pixels: float = limited(1.0, "a share above 0, at most 1", lambda v: 0 < v <= 1)
     patience: int = limited(0, *AT_LEAST_0)  # stop after this many validations without a better mIoU; 0: never
@@ -194,6 +195,9 @@ def recipe_from_dict(tree: dict[str, Any], where: str) -> Recipe:
         for wrong in beyond_limits(section):
             raise RecipeError(f"{where}: {name}.{wrong}")
     architecture, crop = ARCHITECTURES[recipe.model.architecture], recipe.augment.crop_size
+    for section, key in (("model", "dropout"), ("solver", "label_stride")):
+        if key not in tree.get(section, {}):
+            recipe = recipe.with_settings(**{section: {key: getattr(architecture, key)}})
     if not isinstance(crop, Auto) and not architecture.is_crop_size(crop):
         step, scales = architecture.crop_step, ", ".join(f"{scale:g}" for scale in architecture.scales)
         several = len(architecture.scales) > 1

@@ -94,7 +94,7 @@ def test_wrong_setting_is_refused_in_one_line_with_a_guess(override, message):
 def test_architecture_says_which_crops_and_strides_of_labels_there_are(monkeypatch):
     fine = dataclasses.replace(ARCHITECTURES["largefov"], name="fine", output_stride=4)
     monkeypatch.setitem(ARCHITECTURES, "largefov", fine)
-    assert read_recipe("paper-v1", ["augment.crop_size=325", "solver.label_stride=4"]).augment.crop_size == 325
+    assert read_recipe("paper-v1", ["solver.label_stride=4"]).solver.label_stride == 4
     with pytest.raises(RecipeError, match=r"solver\.label_stride: expected 1, 2 or 4, got 8"):
         read_recipe("paper-v1", ["solver.label_stride=8"])
 

@@ -122,8 +122,8 @@ class Architecture:
     ``output_stride`` is that of the logits. ``fuses`` says what is made of several scales and of mirrored images: the
     "max" of the scales' logits, then the mean with the mirrored image's (v2), or the mean of all "scores" (v3).
     ``dropout`` and ``label_stride`` are the authors', for recipes that give none. ``half_pixel``: logits are upsampled
-    without aligned corners, and images are not padded (torchvision's). ``tile_reach``: of pixels that are further away,
-    hardly any has weight in a result.
+    without aligned corners, and images are not padded (torchvision's). ``tile_reach``: pixels that are further away
+    have hardly any weight in a result.
     """
 
     name: str
@@ -138,7 +138,7 @@ class Architecture:
     dropout: float = 0.5
     label_stride: int = 8
     half_pixel: bool = False
-    tile_reach: int = 320
+    tile_reach: int = 1 << 20
 
     @property
     def prediction_rows(self) -> Rows:

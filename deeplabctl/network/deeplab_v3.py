@@ -110,5 +110,5 @@ def v3_network(
     table: Rows = (*rows, Convolution.to_classes("logits_semantic"))
     return Architecture(
         name, table, crf="largefov-v1", imagenet=imagenet, output_stride=DECODER_STRIDE if low_level else output_stride,
-        preprocessing=PREPROCESSING, fuses="scores", dropout=0.1, label_stride=1, tile_reach=640,
+        preprocessing=PREPROCESSING, fuses="scores", dropout=0.1, label_stride=1,
     )  # fmt: skip

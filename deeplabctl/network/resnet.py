@@ -63,4 +63,6 @@ def _rows() -> Rows:
     return (*rows, *heads, Sum("fc1_voc12", inputs=tuple(head.name for head in heads)))
 
 
-RESNET101 = Architecture("resnet101", _rows(), "v2-resnet", imagenet="ResNet101", scales=(1.0, 0.75, 0.5))
+RESNET101 = Architecture(
+    "resnet101", _rows(), "v2-resnet", imagenet="ResNet101", scales=(1.0, 0.75, 0.5), tile_reach=320
+)

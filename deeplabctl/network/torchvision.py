@@ -160,7 +160,7 @@ def _head(body: str) -> list[Operation]:
 def _network(name: str, body: Sequence[Operation], output_stride: int) -> Architecture:
     return Architecture(
         name, (*body, *_head(body[-1].name)), crf="largefov-v1", imagenet="", output_stride=output_stride,
-        preprocessing=_PREPROCESSING, fuses="scores", label_stride=1, half_pixel=True, tile_reach=640,
+        preprocessing=_PREPROCESSING, fuses="scores", label_stride=1, half_pixel=True,
     )  # fmt: skip
 
 
