@@ -96,7 +96,7 @@ def test_options_that_a_page_names_exist(page):
 
 
 @pytest.mark.parametrize(
-    "command", ["train", "eval", "infer", "serve", "report", "crf-search", "export", "convert-caffe", "data"]
+    "command", ["train", "eval", "infer", "serve", "report", "crf-search", "export", "convert-caffe", "weights", "data"]
 )
 def test_every_command_has_a_page_with_all_of_its_options(command):
     text = (ROOT / "docs" / f"{'crf' if command == 'crf-search' else command}.md").read_text("utf-8")
@@ -204,3 +204,15 @@ def test_python_examples_run(page, demo, tmp_path, monkeypatch):
     namespace = {"__name__": page.stem}
     for number, block in enumerate(blocks, start=1):
         exec(compile(block, f"{page.name}, example {number}", "exec"), namespace)
+
+
+def test_published_weights_of_the_page_are_those_of_the_table():
+    from deeplabctl.weights.published import published
+
+    text = (ROOT / "docs" / "weights.md").read_text("utf-8").split("## Names\n")[1]
+    rows = [[cell.strip(" `") for cell in row.split("|")] for row in re.findall(r"(?m)^\| (`.+) \|$", text)]
+    assert [row[:2] for row in rows] == [[name, one.network] for name, one in published().items()]
+    for name, _, _, checksum, score in rows:
+        one = published()[name]
+        assert checksum == ("yes" if one.checksum else "no"), name
+        assert score == ("none published" if one.miou is None else f"{one.miou:.2f} ({one.on})"), name

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from deeplabctl.cli import convert_caffe, crf_search, export, infer, report, serve, train
+from deeplabctl.cli import convert_caffe, crf_search, export, infer, report, serve, train, weights
 from deeplabctl.cli import eval as evaluation
 from deeplabctl.cli.commands import SectionedCommand, SectionedGroup, with_groups
 from deeplabctl.cli.data import app as data_app
@@ -45,6 +45,7 @@ app.command("report", epilog=report.EXAMPLES, no_args_is_help=True)(report.repor
 app.command("crf-search", epilog=crf_search.EXAMPLES)(crf_search.crf_search)
 app.command("export", epilog=export.EXAMPLES, no_args_is_help=True)(export.export)
 app.command("convert-caffe", epilog=convert_caffe.EXAMPLES, no_args_is_help=True)(convert_caffe.convert_caffe)
+app.command("weights", epilog=weights.EXAMPLES)(weights.weights)
 app.add_typer(data_app, name="data", cls=SectionedGroup)
 for command in (*app.registered_commands, *data_app.registered_commands):
     command.cls = SectionedCommand

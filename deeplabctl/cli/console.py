@@ -75,8 +75,8 @@ class Console:
         if not self.json:
             typer.echo(text)
 
-    def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Print a table, unless JSON was asked for; the first column is text, the others are numbers."""
+    def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> None:
+        """Print a table, unless JSON was asked for; the first ``texts`` columns are text, the others are numbers."""
         if self.json:
             return
         if self.on_terminal:
@@ -86,14 +86,17 @@ class Console:
 
             table = Table(box=None, pad_edge=False, header_style="bold")
             for number, header in enumerate(headers):
-                table.add_column(header, justify="left" if number == 0 else "right")
+                table.add_column(header, justify="left" if number < texts else "right")
             for row in rows:
                 table.add_row(*(Text(cell) for cell in row))
             RichConsole().print(table)
             return
         widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
         for row in (headers, *rows):
-            cells = [row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))]
+            cells = [
+                cell.ljust(width) if number < texts else cell.rjust(width)
+                for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ]
             typer.echo("  ".join(cells).rstrip())
 
     def document(self, result: dict[str, Any]) -> None:

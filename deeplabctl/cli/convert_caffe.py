@@ -11,6 +11,7 @@ import typer
 from deeplabctl.cli.console import Console
 from deeplabctl.cli.formatting import with_options
 from deeplabctl.cli.options import OverwriteOption, option
+from deeplabctl.cli.weights import weights_url
 
 EXAMPLES = """
 Examples
@@ -28,8 +29,8 @@ def convert_caffe(
         Path,
         typer.Argument(
             metavar="MODEL",
-            help=".caffemodel (V1, V2 or HDF5), TensorFlow 1 checkpoint, weight pickle, PyTorch's .pth, or Keras "
-            "VGG-16 or ResNet-101 weights.",
+            help=".caffemodel (V1, V2 or HDF5), TensorFlow 1 checkpoint, weight pickle, PyTorch's .pth, Keras "
+            "VGG-16 or ResNet-101 weights, or the name of published weights.",
         ),
     ],
     architecture: Annotated[
@@ -70,7 +71,10 @@ def convert_caffe(
     if inspect:
         _inspect(console, model)
         return
-    converted = plan_conversion(model, out, architecture, prototxt, classes, seed, overwrite)
+    with console.reporter() as report:
+        converted = plan_conversion(
+            model, out, architecture, prototxt, classes, seed, overwrite, report=report, weights_url=weights_url()
+        )
     if converted.checked_layers is not None:
         console.say(f"{prototxt}: {converted.checked_layers} layers have the geometry of {converted.info.architecture}")
 
@@ -108,7 +112,10 @@ def convert_caffe(
 
 def _inspect(console: Console, path: Path) -> None:
     from deeplabctl.weights.conversion import inspect_weights
+    from deeplabctl.weights.locating import weights_path
 
+    with console.reporter() as report:
+        path = weights_path(path, report, weights_url())
     found = inspect_weights(path)
     console.say(f"{found['file']}: {found['format']}")
     console.say(f"sha256 {found['sha256']}")

@@ -20,6 +20,7 @@ from deeplabctl.cli.options import (
     WeightsOption,
     option,
 )
+from deeplabctl.cli.weights import weights_url
 
 if TYPE_CHECKING:
     from deeplabctl.crf.params import CrfParams
@@ -93,7 +94,7 @@ def crf_search(
     settings = read_settings(prediction, CrfOptions(True, crf_adaptive, crf_params))
     with usage_errors("--grid"):
         values = parse_grid(grid or [])
-    request = EvaluationRequest(weights, data, split, limit, settings)
+    request = EvaluationRequest(weights, data, split, limit, settings, weights_url())
     _search(console, request, values, images, rounds, out, overwrite=overwrite)
 
 

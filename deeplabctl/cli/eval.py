@@ -22,6 +22,7 @@ from deeplabctl.cli.options import (
     WeightsOption,
     option,
 )
+from deeplabctl.cli.weights import weights_url
 from deeplabctl.reporting import percent
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def evaluate(
             text = "needs --pred-dir" if pred_dir is None else "has no effect with --pred-dir"
             raise typer.BadParameter(text, param_hint=f"--{name.replace('_', '-')}")
     settings = read_settings(prediction, crf)
-    request = EvaluationRequest(weights, data, split, limit, settings)
+    request = EvaluationRequest(weights, data, split, limit, settings, weights_url())
     default_data = os.environ.get("DEEPLABCTL_DATA")
     labels = data or default_data
     if pred_dir is not None and labels is None:

@@ -10,6 +10,7 @@ import typer
 
 from deeplabctl.cli.console import Console, usage_errors
 from deeplabctl.cli.options import FlipOption, OverwriteOption, ScalesOption, option
+from deeplabctl.cli.weights import weights_url
 
 if TYPE_CHECKING:
     from deeplabctl.export.exporter import ExportedModel, ExportPlan
@@ -35,7 +36,8 @@ def export(
         typer.Argument(
             metavar="WEIGHTS",
             envvar="DEEPLABCTL_WEIGHTS",
-            help="Weight file of any format, or run directory. Default: the best weights of the newest run in ./runs.",
+            help="Weight file of any format, run directory, or published weights (deeplabctl weights lists them). "
+            "Default: the best weights of the newest run in ./runs.",
         ),
     ] = None,
     to: Annotated[
@@ -110,7 +112,7 @@ def export(
         scale_list = None if scales is None else parse_scales(scales)
     request = ExportRequest(
         to, weights, "int8" if int8 else "float16" if float16 else "float32", out, scale_list, flip, calibrate,
-        images, least_agreement, overwrite,
+        images, least_agreement, overwrite, weights_url(),
     )  # fmt: skip
     with console.reporter() as report:
         plan = plan_export(request, report)

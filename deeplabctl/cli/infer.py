@@ -17,7 +17,8 @@ import typer
 from deeplabctl import choices
 from deeplabctl.cli.console import Console, print_error
 from deeplabctl.cli.formatting import with_options
-from deeplabctl.cli.options import CrfOptions, ImageOptions, OverwriteOption, WeightsOption, option
+from deeplabctl.cli.options import CrfOptions, DefaultWeightsOption, ImageOptions, OverwriteOption, option
+from deeplabctl.cli.weights import weights_url
 from deeplabctl.errors import DeepLabError
 from deeplabctl.reporting import duration
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
 Examples
-  # masks/photo.png and masks/photo_overlay.png, with the newest run's weights
+  # masks/photo.png and masks/photo_overlay.png, with the newest run's weights, else with published ones
   deeplabctl infer photo.jpg --overlay
 
   # a folder, with sharper borders, and a page that shows all results
@@ -101,7 +102,7 @@ def infer(
             "whose mask goes to stdout.",
         ),
     ],
-    weights: WeightsOption = None,
+    weights: DefaultWeightsOption = None,
     prediction: ImageOptions,
     batch_size: Annotated[
         int | None,
@@ -180,16 +181,17 @@ def _segment(
     from deeplabctl.reports.contact_sheet import ContactSheet
     from deeplabctl.weights.fitting import open_network
     from deeplabctl.weights.locating import find_weights
+    from deeplabctl.weights.published import DEFAULT_WEIGHTS
 
     plan = plan_outputs(find_images(inputs), outputs)
     check_videos([job.source for job in plan.videos])
     if plan.videos and ray is not None:
         raise DataError(f"{plan.videos[0].source} is a video: expected images only with `ray`; leave it out")
-    path = find_weights(weights)
-    network = open_network(path)
-    settings, classes = resolve(request, network.info), network.info.classes
-    results = _Results(console, classes)
     with console.reporter() as report, ExitStack() as stack:
+        path = find_weights(weights, default=DEFAULT_WEIGHTS, report=report, url=weights_url())
+        network = open_network(path)
+        settings, classes = resolve(request, network.info), network.info.classes
+        results = _Results(console, classes)
         report(Note(f"weights: {path}"))
         images: Iterable[Written] = ()
         videos: Iterable[Written] = ()
@@ -295,6 +297,7 @@ def _segment_stdin(request: SettingsRequest, weights: str | None, console: Conso
     from deeplabctl.reporting import Note
     from deeplabctl.weights.fitting import open_network
     from deeplabctl.weights.locating import find_weights
+    from deeplabctl.weights.published import DEFAULT_WEIGHTS
 
     with console.reporter() as report:
         if sys.stdout.isatty():
@@ -302,7 +305,7 @@ def _segment_stdin(request: SettingsRequest, weights: str | None, console: Conso
         if sys.stdin.isatty():
             raise DataError("stdin is a terminal: expected an image from a file or a pipe; add < photo.jpg")
         image = decode_image(sys.stdin.buffer.read(), "stdin")
-        path = find_weights(weights)
+        path = find_weights(weights, default=DEFAULT_WEIGHTS, report=report, url=weights_url())
         network = open_network(path)
         report(Note(f"weights: {path}"))
         segmenter = load_segmenter(network, resolve(request, network.info), report)

@@ -49,8 +49,19 @@ WeightsOption = Annotated[
     str | None,
     option(
         "Network",
-        "--weights FILE|RUN",
-        "Weight file of any format, run directory, or export. Default: the best weights of the newest run in ./runs.",
+        "--weights FILE|RUN|NAME",
+        "Weight file of any format, run directory, export, or published weights (deeplabctl weights lists them). "
+        "Default: the best weights of the newest run in ./runs.",
+        envvar="DEEPLABCTL_WEIGHTS",
+    ),
+]
+DefaultWeightsOption = Annotated[
+    str | None,
+    option(
+        "Network",
+        "--weights FILE|RUN|NAME",
+        "Weight file of any format, run directory, export, or published weights (deeplabctl weights lists them). "
+        "Default: the best weights of the newest run in ./runs, else the published deeplabv3-mnv2-voc.",
         envvar="DEEPLABCTL_WEIGHTS",
     ),
 ]

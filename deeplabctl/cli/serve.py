@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 from deeplabctl.cli.console import Console
 from deeplabctl.cli.options import (
     CrfOptions,
+    DefaultWeightsOption,
     EngineOption,
     FlipOption,
     PadOption,
     PredictionOptions,
     ScalesOption,
-    WeightsOption,
     option,
 )
+from deeplabctl.cli.weights import weights_url
 from deeplabctl.errors import DeepLabError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ _LIMITS = "Limits"
 
 def serve(
     *,
-    weights: WeightsOption = None,
+    weights: DefaultWeightsOption = None,
     host: Annotated[
         str,
         option("Address", "--host ADDRESS", "Address to listen on."),
@@ -86,6 +87,7 @@ def serve(
     from deeplabctl.reporting import Note
     from deeplabctl.weights.fitting import open_network
     from deeplabctl.weights.locating import find_weights
+    from deeplabctl.weights.published import DEFAULT_WEIGHTS
 
     request = read_settings(PredictionOptions(pad, scales, flip, engine), replace(crf, crf=True))
     _check_packages()
@@ -94,11 +96,11 @@ def serve(
     from deeplabctl.serve.uploads import Limits
 
     limits = Limits(max_pixels, int(max_body * (1 << 20)), queue, timeout, connections)
-    path = find_weights(weights)
-    bound = server.bind(host, port)
-    network = open_network(path)
-    settings = resolve(request, network.info)
     with console.reporter() as report:
+        path = find_weights(weights, default=DEFAULT_WEIGHTS, report=report, url=weights_url())
+        bound = server.bind(host, port)
+        network = open_network(path)
+        settings = resolve(request, network.info)
         service = _load(network, settings, limits, path, crf != CrfOptions(), report)
         if server.is_public(bound):
             report(Note("other machines can reach this address; there is neither a login nor TLS", warning=True))

@@ -18,6 +18,7 @@ from deeplabctl.cli.console import Console
 from deeplabctl.cli.formatting import describe, score_table
 from deeplabctl.cli.multi_worker import Worker, is_worker_process, limited_wait, run_worker, worker_from_environment
 from deeplabctl.cli.options import Strategy, TrainingPrecision, option
+from deeplabctl.cli.weights import weights_url
 from deeplabctl.errors import RunError
 from deeplabctl.reporting import duration, percent
 
@@ -65,8 +66,8 @@ class TrainingOptions:
         str | None,
         option(
             "Network",
-            "--init FILE|RUN|imagenet|random",
-            "Weights to start from. Default: random for shapes, else imagenet.",
+            "--init FILE|RUN|NAME|imagenet|random",
+            "Weights to start from; NAME: published ones. Default: random for shapes, else imagenet.",
         ),
     ] = None
     width: Annotated[
@@ -143,7 +144,9 @@ def train(options: TrainingOptions, console: Console) -> None:
         raise typer.Exit(run_worker(worker))
     from deeplabctl.training.run import TrainingRequest, planned_training
 
-    request = TrainingRequest(**vars(options), default_data=os.environ.get("DEEPLABCTL_DATA"))
+    request = TrainingRequest(
+        **vars(options), default_data=os.environ.get("DEEPLABCTL_DATA"), weights_url=weights_url()
+    )
     writes = worker is None or worker.index == 0
     with console.reporter() as report, planned_training(request, report, writes=writes) as planned:
         planned = _with_auto_precision(planned)

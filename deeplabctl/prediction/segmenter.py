@@ -262,11 +262,12 @@ class Segmenter:
 
 
 def load(weights: str | os.PathLike[str] | None = None, **settings: Unpack[SettingsRequest]) -> Segmenter:
-    """Load a network: a run directory, a weight file of any format, or an export; raises WeightsError.
+    """Load a network: a run directory, a weight file of any format, an export, or published weights by name.
 
     Without ``weights`` it is the best of the newest run under ./runs. ``settings`` are pad, scales, flip, crf,
     crf_adaptive, precision and engine, as `Segmenter` takes them at each call; what is not given is as in the recipe
-    that the weights were trained with, and the test size is "tight".
+    that the weights were trained with, and the test size is "tight". Raises WeightsError, and DownloadError for
+    published weights that no address has.
     """
     network = open_network(find_weights(None if weights is None else os.fspath(weights)))
     return Segmenter.from_network(network, resolve({"pad": "tight", **settings}, network.info))

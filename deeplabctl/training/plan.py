@@ -111,12 +111,14 @@ def plan_training(
     options: Mapping[str, object] | None = None,
     *,
     default_data: str | None = None,
+    weights_url: str | None = None,
     report: Reporter = silent,
 ) -> Plan:
     """Read the recipe (`default_recipe` where none is named), and open and check its data set.
 
     ``overrides`` and ``options`` change its settings (see `read_recipe`); ``default_data`` is the data set where they
-    name none. Raises DeepLabError for anything that would stop or silently spoil the training.
+    name none, and ``weights_url`` another address of published weights. Raises DeepLabError for anything that would
+    stop or silently spoil the training.
     """
     overrides, options = list(overrides), _given(options)
     if setting_of("solver.steps", overrides, options) is not None:
@@ -131,7 +133,9 @@ def plan_training(
     else:
         draft = read_recipe(name, overrides, options)
         dataset = open_dataset(draft.data.root or default_data, report)
-    recipe, start = _resolve(draft, dataset, explicit_width=setting_of("model.width", overrides, options) is not None)
+    init = _resolved_init(draft.model.init or (RANDOM if is_shapes(dataset) else IMAGENET), report, weights_url)
+    explicit_width = setting_of("model.width", overrides, options) is not None
+    recipe, start = _resolve(draft, dataset, init, explicit_width=explicit_width)
     unchanged = not overrides and not any(value != "" and key not in _SAME_SCORE for key, value in options.items())
     return dataclasses.replace(_check_data(recipe, dataset, unchanged, report), recipe_name=name, start=start)
 
@@ -164,7 +168,7 @@ def plan_resume(
     else:
         recipe = read_recipe(str(run / RECIPE), overrides, options)
         if options.get("model.init"):
-            recipe = recipe.with_settings(model={"init": _resolved_init(recipe.model.init)})
+            recipe = recipe.with_settings(model={"init": _resolved_init(recipe.model.init, report)})
         dataset = open_dataset(recipe.data.root, report)
         plan = _check_data(recipe.with_settings(data={"root": name_or_path(dataset)}), dataset, False, report)
         if not overrides and not options and (expect := run_facts(run).get("expect")):
@@ -238,10 +242,9 @@ def _fitted(plan: Plan, report: Reporter) -> Plan:
     return dataclasses.replace(plan, recipe=recipe)
 
 
-def _resolve(recipe: Recipe, dataset: Dataset, explicit_width: bool) -> tuple[Recipe, WeightFile | None]:
-    """Fill in what the recipe leaves to the data set and to its initial weights, and open these."""
+def _resolve(recipe: Recipe, dataset: Dataset, init: str, *, explicit_width: bool) -> tuple[Recipe, WeightFile | None]:
+    """Fill in what the recipe leaves to the data set and to its initial weights ``init``, and open these."""
     model = recipe.model
-    init = _resolved_init(model.init or (RANDOM if is_shapes(dataset) else IMAGENET))
     start = open_start(init, model.architecture)
     keeps_width = explicit_width or init in (RANDOM, IMAGENET)
     width = start_width(start, model.architecture, model.width if keeps_width else None)
@@ -255,8 +258,8 @@ def _resolve(recipe: Recipe, dataset: Dataset, explicit_width: bool) -> tuple[Re
     return resolved, start
 
 
-def _resolved_init(init: str) -> str:
-    return init if init in (RANDOM, IMAGENET) else str(weights_path(Path(init)).resolve())
+def _resolved_init(init: str, report: Reporter, weights_url: str | None = None) -> str:
+    return init if init in (RANDOM, IMAGENET) else str(weights_path(Path(init), report, weights_url).resolve())
 
 
 def with_crop_size(recipe: Recipe, facts: Sequence[LabelFacts]) -> Recipe:

@@ -49,6 +49,7 @@ class TrainingRequest:
     run_dir: Path | None = None
     resume: str | None = None  # a run directory, or "last"
     default_data: str | None = None  # where neither options nor recipe name a data set
+    weights_url: str | None = None  # another address of published weights
 
     def options(self) -> dict[str, Any]:
         """Return the options by the settings that they change."""
@@ -124,8 +125,9 @@ def planned_training(request: TrainingRequest, report: Reporter, *, writes: bool
         if writes and request.run_dir is not None:
             check_new_run(request.run_dir)
         plan = plan_training(
-            request.recipe, request.settings or (), request.options(), default_data=request.default_data, report=report
-        )
+            request.recipe, request.settings or (), request.options(), default_data=request.default_data,
+            weights_url=request.weights_url, report=report,
+        )  # fmt: skip
         yield PlannedTraining(plan, request.run_dir, writes=writes)
         return
     if request.run_dir is not None:

@@ -18,6 +18,7 @@ from deeplabctl.errors import OutputError, WeightsError
 from deeplabctl.files import check_new_file
 from deeplabctl.network import ARCHITECTURES, layer_of
 from deeplabctl.network.keras_model import assign_weights, build_model
+from deeplabctl.reporting import Reporter
 from deeplabctl.weights.fitting import Network, fit_weights
 from deeplabctl.weights.locating import open_weights, weights_path
 from deeplabctl.weights.model_info import ModelInfo
@@ -78,12 +79,13 @@ def convert(
 ) -> ConvertedModel:
     """Convert a weight file of Caffe, TensorFlow 1, PyTorch or Keras to a model file, which plain Keras opens too.
 
-    ``out`` is by default the source's name with ``.keras``, in the working directory. ``architecture`` is by default
-    the one that the file's layers belong to. The geometry of ``prototxt``, a
-    net definition, is compared with the network's. ``classes`` are the class names, or a text file with one a line; by
-    default VOC's for 21 classes. Layers that are not in the file are random, by ``seed``, as is the choice of VGG-16's
-    filters. Every weight is read back and compared. Raises WeightsError for a file that cannot be read or
-    does not fit, OutputError for a file that exists and is not to be overwritten.
+    ``source`` may also be the name of published weights. ``out`` is by default the source's name with ``.keras``, in
+    the working directory. ``architecture`` is by default the one that the file's layers belong to. The geometry of
+    ``prototxt``, a net definition, is compared with the network's. ``classes`` are the class names, or a text file with
+    one a line; by default those published with the weights, or VOC's for 21 classes. Layers that are not in the file
+    are random, by ``seed``, as is the choice of VGG-16's filters. Every weight is read back and compared. Raises
+    WeightsError for a file that cannot be read or does not fit, OutputError for a file that exists and is not to be
+    overwritten.
     """
     model = plan_conversion(source, out, architecture, prototxt, classes, seed, overwrite)
     write_conversion(model)
@@ -98,8 +100,14 @@ def plan_conversion(
     classes: str | os.PathLike[str] | Sequence[str] | None = None,
     seed: int = 0,
     overwrite: bool = False,
+    *,
+    report: Reporter | None = None,
+    weights_url: str | None = None,
 ) -> ConvertedModel:
-    """Check the arguments of `convert`, read the file and fit it to its architecture, without TensorFlow."""
+    """Check the arguments of `convert`, read the file and fit it to its architecture, without TensorFlow.
+
+    ``report`` and ``weights_url`` are for `weights_path`.
+    """
     source = Path(source)
     out = Path(f"{source.name.removesuffix('.caffemodel')}.keras" if out is None else out)
     if out.suffix.lower() == ".keras":
@@ -107,7 +115,8 @@ def plan_conversion(
     check_new_file(out, overwrite=overwrite, suffixes=(".keras",))
     if architecture not in (None, *ARCHITECTURES):
         raise WeightsError(f"`architecture`: expected one of {', '.join(ARCHITECTURES)}, got {architecture!r}")
-    if out.resolve() == weights_path(source).resolve():
+    source = weights_path(source, report, weights_url)
+    if out.resolve() == source.resolve():
         raise OutputError(f"{out} is the file that is read and would be lost; choose another `out`")
     if isinstance(classes, str | os.PathLike):
         classes = read_classes(Path(classes))

@@ -23,6 +23,7 @@ from deeplabctl.network import ARCHITECTURES, Parameter, Weights, layer_of, part
 from deeplabctl.network.ops import BIAS, KERNEL
 from deeplabctl.weights.locating import open_weights
 from deeplabctl.weights.model_info import ModelInfo
+from deeplabctl.weights.published import published_as
 from deeplabctl.weights.weight_file import WeightFile
 
 _VGG_SHAPES = {"fc6": [(25088, 4096), (4096,)], "fc7": [(4096, 4096), (4096,)]}  # [kernel (in, out), bias]
@@ -99,8 +100,9 @@ def fit_weights(
 
     Architecture, width and class count are the file's, where they are not given; without a classifier there are VOC's
     21 classes. Layers that are not in the file, and a classifier of another class count, start random (`new_weights`).
-    Class names are those in the file, else VOC's for 21 classes, else numbers. Raises WeightsError, with an entry for
-    each layer that does not fit, for other shapes, unknown layers and numbers that are not finite.
+    Class names are those in the file, else those of published weights whose file has this name, else VOC's for 21
+    classes, else numbers. Raises WeightsError, with an entry for each layer that does not fit, for other shapes,
+    unknown layers and numbers that are not finite.
     """
     given = file.weights  # before the shapes, for which the arrays may have to be read as well
     asked, architecture = architecture, architecture or file.architecture()
@@ -120,7 +122,7 @@ def fit_weights(
     if file.info is not None and len(file.info.classes) == num_classes:
         classes, provenance = file.info.classes, file.info.provenance
     else:
-        classes, provenance = _default_classes(num_classes), file.source
+        classes, provenance = _default_classes(file.path.name, num_classes), file.source
     info = ModelInfo(classes, architecture, width, provenance)
     return Network(info, weights, new_layers, notes, classes_in_file)
 
@@ -224,7 +226,10 @@ def _has_other_classes(layer: str, given: Weights, facts: Mapping[str, Parameter
     return kernel.shape[-1:] != parameter.shape[-1:]
 
 
-def _default_classes(count: int) -> tuple[str, ...]:
+def _default_classes(file: str, count: int) -> tuple[str, ...]:
+    known = published_as(file)
+    if known is not None and len(known.class_names) == count:
+        return known.class_names
     return VOC_CLASSES if count == len(VOC_CLASSES) else tuple(f"class {number}" for number in range(count))
 
 

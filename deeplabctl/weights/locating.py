@@ -1,4 +1,4 @@
-"""Find weight files, and open them: recognised by their content, never by their names."""
+"""Find weight files, also published ones by name, and open them: recognised by their content."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import zipfile
 from pathlib import Path
 
 from deeplabctl.errors import WeightsError
+from deeplabctl.reporting import Note, Reporter, tqdm_reporter
+from deeplabctl.weights.published import checked_base, guess_name, published
 from deeplabctl.weights.sources import SOURCES
 from deeplabctl.weights.sources.exports import is_saved_model
 from deeplabctl.weights.weight_file import ZIP, Beginning, WeightFile
@@ -38,25 +40,49 @@ _WRONG = (
 )
 
 
-def find_weights(given: str | None, runs: Path = Path("runs")) -> Path:
-    """Return the weight file: as given (a file or a run directory), else the best of the newest run in ``runs``."""
+def find_weights(
+    given: str | None,
+    runs: Path = Path("runs"),
+    *,
+    default: str | None = None,
+    report: Reporter | None = None,
+    url: str | None = None,
+) -> Path:
+    """Return the weight file: as given, else the best of the newest run in ``runs``, else the ``default``.
+
+    What is given, and the default, is for `weights_path`, as are ``report`` and ``url``.
+    """
     if given:
-        return weights_path(Path(given))
+        return weights_path(Path(given), report, url)
     found = [
         path.parent
         for path in runs.glob("*/recipe.toml")
         if any((path.parent / name).is_file() for name in (BEST, LAST))
     ]
-    if not found:
-        raise WeightsError(
-            "there are no weights: train some (deeplabctl train), name a file or a run directory "
-            "(`weights=FILE`), or set $DEEPLABCTL_WEIGHTS"
-        )
-    return weights_path(max(found, key=lambda run: (run / "recipe.toml").stat().st_mtime_ns))
+    if found:
+        return weights_path(max(found, key=lambda run: (run / "recipe.toml").stat().st_mtime_ns))
+    if default is not None and default in published():
+        if report is not None:
+            report(Note(f"no weights are named, and there are no runs: taking the published {default}"))
+        return weights_path(Path(default), report, url)
+    raise WeightsError(
+        "there are no weights: train some (deeplabctl train), name a file, a run directory or published weights "
+        "(`weights=FILE`; deeplabctl weights lists them), or set $DEEPLABCTL_WEIGHTS"
+    )
 
 
-def weights_path(path: Path) -> Path:
-    """Return the weight file at a path: the path itself, also a SavedModel's, or the best file of a run directory."""
+def weights_path(path: Path, report: Reporter | None = None, url: str | None = None) -> Path:
+    """Return the weight file at a path: the path itself, also a SavedModel's, or the best file of a run directory.
+
+    Where there is nothing at the path, it may be the name of published weights. These are fetched into the user's cache
+    unless they are there, from ``url`` instead of their own addresses if it is given; the progress goes to ``report``,
+    or is shown by tqdm. Raises DownloadError, OutputError and WeightsError as `PublishedWeights.fetch` does.
+    """
+    name = str(path)
+    if name in published() and not os.path.lexists(path):
+        return fetch_published(name, report, url)
+    if name in published() and report is not None:
+        report(Note(f"{path} is here, so it is taken, and not the published weights of this name"))
     if not os.path.isdir(path) or is_saved_model(path):  # noqa: PTH112 - Path.is_dir raises for names that are too long
         return path
     for name in (BEST, LAST):
@@ -65,19 +91,32 @@ def weights_path(path: Path) -> Path:
     raise WeightsError(f"weights {path}: expected a run directory with {BEST} or a SavedModel, got another folder")
 
 
+def fetch_published(name: str, report: Reporter | None = None, url: str | None = None) -> Path:
+    """Return the file of published weights, whatever has their name here; the rest is as for `weights_path`."""
+    return published()[name].fetch(report or tqdm_reporter(), _check_kind, checked_base(url))
+
+
 def open_weights(path: str | os.PathLike[str]) -> WeightFile:
-    """Open a weight file of any kind, or the best one of a run directory.
+    """Open a weight file of any kind, the best one of a run directory, or published weights by name.
 
     A TensorFlow checkpoint may be given by its prefix or any of its files; a SavedModel is a folder. Raises
-    WeightsError, which says what the file is, for a file without weights.
+    WeightsError, which says what the file is, for a file without weights, and what `weights_path` raises.
     """
-    path = weights_path(Path(path))
+    return _open_file(weights_path(Path(path)))
+
+
+def _check_kind(path: Path) -> None:
+    """Raise WeightsError for a file that is not of any kind."""
+    _open_file(path)
+
+
+def _open_file(path: Path) -> WeightFile:
     start = _beginning(path)
     for kind in SOURCES:
         if kind.recognises(start):
             return kind(path)
     if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises OSError for a name that is too long
-        raise WeightsError(f"weights {path}: there is no such file")
+        raise WeightsError(f"weights {path}: there is no such file{guess_name(str(path))}")
     if not path.is_file():
         raise WeightsError(f"weights {path}: expected a file, got a folder or a device")
     if not start.head:

@@ -73,10 +73,10 @@ def build_model(
     stride 8, for any H and W: (H - 1) / 8 + 1 rows for H = 8k + 1. "resnet101" is built for one of its scales, and
     "msc-largefov" as it is trained; prediction does the rest.
 
-    ``weights`` is a file of any format that deeplabctl reads, a run directory, or "imagenet". Layers that it lacks
-    start random, as at the start of a training: VGG-16's weights, for instance, have no classifier. Without
-    ``weights`` all layers are random. Random weights depend on ``seed`` only. ``width`` multiplies the channels; by
-    default it is that of the weights, or 1.
+    ``weights`` is a file of any format that deeplabctl reads, a run directory, the name of published weights, or
+    "imagenet". Layers that it lacks start random, as at the start of a training: VGG-16's weights, for instance, have
+    no classifier. Without ``weights`` all layers are random. Random weights depend on ``seed`` only. ``width``
+    multiplies the channels; by default it is that of the weights, or 1.
 
     Raises ValueError for arguments out of range, WeightsError for weights that do not fit or have another number of
     classes.

@@ -1,0 +1,143 @@
+"""Find weights that others have published by their names, and fetch their files into the user's cache."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from deeplabctl.classes import VOC_CLASSES
+from deeplabctl.downloads import WebFile, checksum, download
+from deeplabctl.errors import OutputError, WeightsError
+from deeplabctl.files import user_cache
+from deeplabctl.reporting import Note, Reporter
+
+DEFAULT_WEIGHTS = "deeplabv3-mnv2-voc"  # of a user who has none
+_TABLE = Path(__file__).with_suffix(".toml")  # which says what each entry is
+_ATTEMPTS = 5  # with an address whose connection is cut
+
+
+@dataclass(frozen=True)
+class PublishedWeights:
+    """Hold an entry of the table; None for what is not known."""
+
+    name: str
+    network: str
+    classes: str  # the name of a list, see `class_names`
+    file: str
+    addresses: list[str]
+    source: str
+    licence: str
+    bytes: int | None = None
+    megabytes: float | None = None  # rounded
+    checksum: str | None = None
+    miou: float | None = None  # percent
+    on: str | None = None  # what that was measured on, and how
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Return the names of the classes, in the order of the outputs."""
+        return VOC_CLASSES if self.classes == "voc" else tuple(_table()["classes"][self.classes])
+
+    @property
+    def path(self) -> Path:
+        """Return where the file is, or will be; raises OutputError for a user without a home."""
+        folder = user_cache()
+        if folder is None:
+            raise OutputError(
+                f"weights {self.name}: expected a home folder to keep {self.file} in, got none; set $HOME or "
+                "$XDG_CACHE_HOME, or download the file yourself and name it"
+            )
+        return folder / "weights" / self.file
+
+    @property
+    def size(self) -> str:
+        """Return the size in words."""
+        megabytes = self.megabytes if self.bytes is None else self.bytes / 1e6
+        return "unknown size" if megabytes is None else f"{megabytes:.1f} MB"
+
+    def fetch(self, report: Reporter, check: Callable[[Path], None], base: str | None = None) -> Path:
+        """Return the file, which is downloaded if it is not in the cache; a file put there by hand is checked.
+
+        ``check`` raises DeepLabError for a file that holds no weights; ``base`` is an address whose files count instead
+        of the published ones. Raises WeightsError for another file in the cache, DownloadError if no address has it,
+        and OutputError if the cache cannot be written.
+        """
+        path = self.path
+        if not path.exists():
+            report(Note(f"fetching the weights {self.name}, {self.size}, into {path.parent}"))
+            addresses = self.addresses if base is None else (base,)
+            web = WebFile(
+                self.file, tuple(f"{each.rstrip('/')}/{self.file}" for each in addresses), self.checksum, self.bytes
+            )
+            try:
+                download(web, path, report, check=check, attempts=_ATTEMPTS)
+            except OutputError as error:
+                raise OutputError(
+                    f"{error} (set $XDG_CACHE_HOME, or download {web.addresses[0]} yourself and name the file)"
+                ) from None
+        try:
+            self._verify(path, report, check)
+        except OSError as error:
+            raise WeightsError(f"weights {path}: cannot be read ({error.strerror})") from None
+        return path
+
+    def _verify(self, path: Path, report: Reporter, check: Callable[[Path], None]) -> None:
+        """Raise WeightsError for a file that is not the published one, or, without a checksum, not the first one."""
+        size, sums = path.stat().st_size, path.with_name(f"{path.name}.sha256")
+        kept = sums.read_text("utf-8", "replace").split() if sums.exists() else []
+        expected = self.checksum or next(iter(kept), None)
+        kind = "sha384" if expected is not None and len(expected) == 96 else "sha256"
+        if self.bytes not in (None, size):
+            raise _other_file(path, f"{self.bytes:,} bytes", f"{size:,}")
+        if expected is None:
+            check(path)
+            with suppress(OSError):  # of a cache that cannot be written
+                sums.write_text(f"{checksum(path, kind, report)}  {path.name}\n", "utf-8")
+        elif (found := checksum(path, kind, report)) != expected:
+            raise _other_file(path, f"{kind} {expected}", found)
+
+
+@cache
+def published() -> Mapping[str, PublishedWeights]:
+    """Return all weights of the table, by name."""
+    table, found = _table(), {}
+    for name, facts in table["weights"].items():
+        joined = {**table["hosts"][facts["host"]], **facts}
+        found[name] = PublishedWeights(name, **{key: value for key, value in joined.items() if key != "host"})
+    return found
+
+
+def published_as(file: str) -> PublishedWeights | None:
+    """Return the weights that are published in a file of this name; None for any other."""
+    return next((one for one in published().values() if one.file == file), None)
+
+
+def guess_name(name: str) -> str:
+    """Return the published name that was meant, as the end of a message."""
+    close = difflib.get_close_matches(name, published(), 1)
+    return f"; did you mean the published weights {close[0]}?" if close else ""
+
+
+def checked_base(base: str | None) -> str | None:
+    """Return another address for all files; raises WeightsError for one that is not on the web."""
+    if not base:
+        return None
+    if not re.fullmatch(r"https?://[\w.-]+(:\d+)?(/[!-~]*)?", base, re.ASCII):
+        raise WeightsError(f"$DEEPLABCTL_WEIGHTS_URL: expected an address http://HOST/FOLDER, got {base!r}")
+    return base
+
+
+@cache
+def _table() -> dict[str, Any]:
+    return tomllib.loads(_TABLE.read_text("utf-8"))
+
+
+def _other_file(path: Path, expected: str, found: str) -> WeightsError:
+    return WeightsError(f"weights {path}: expected {expected}, got {found}; remove the file to have it fetched again")
