@@ -33,8 +33,11 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
 Examples
-  # masks/photo.png and masks/photo_overlay.png, with the newest run's weights, else with published ones
+  # masks/photo.png and masks/photo_overlay.png, with the newest run's weights
   deeplabctl infer photo.jpg --overlay
+
+  # with published weights, which are fetched once
+  deeplabctl infer photo.jpg --weights deeplabv3-mnv2-voc
 
   # a folder, with sharper borders, and a page that shows all results
   deeplabctl infer photos --crf --out labels --contact-sheet
