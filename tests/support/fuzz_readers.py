@@ -49,6 +49,7 @@ READERS = [
     Reader("tensorflow checkpoints", 300, weights.write_tf_checkpoint, {"net.*": BYTES}, weights.read_weights),
     Reader("frozen graphs", 300, weights.write_frozen_graphs, {"*.pb": BYTES}, weights.read_weights),
     Reader("torch files", 400, weights.write_torch_files, {"*.pth": BYTES}, weights.read_weights),
+    Reader("safetensors", 400, weights.write_safetensors, {"*.safetensors": (*BYTES, *JSON)}, weights.read_weights),
     Reader(
         "exports",
         500,

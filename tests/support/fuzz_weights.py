@@ -11,7 +11,7 @@ import numpy as np
 from caffe_bytes import block, legacy, number, packed, v1, v2
 from caffe_files import DATA, TINY
 from tensorflow_bytes import frozen_graph, write_checkpoint
-from torch_bytes import isht_name, kazuto_name, port_tensors, zipped
+from torch_bytes import isht_name, kazuto_name, port_tensors, safetensors, zipped
 from torch_bytes import legacy as legacy_torch
 
 from deeplabctl.caffe.prototxt import check_geometry, read_prototxt
@@ -112,6 +112,11 @@ def write_torch_files(folder):
     weights = ARCHITECTURES["resnet101"].random_weights(len(CLASSES), 1 / 64, seed=5)
     (folder / "old.pth").write_bytes(legacy_torch(port_tensors(weights, kazuto_name)))
     zipped(folder / "new.pth", port_tensors(weights, isht_name))
+
+
+def write_safetensors(folder):
+    weights = ARCHITECTURES["resnet101"].random_weights(len(CLASSES), 1 / 64, seed=5)
+    (folder / "net.safetensors").write_bytes(safetensors(port_tensors(weights, kazuto_name)))
 
 
 def write_exports(folder):

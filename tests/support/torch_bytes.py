@@ -1,5 +1,6 @@
 """Write ``.pth`` files as torch.save does, byte by byte, without PyTorch."""
 
+import json
 import pickle
 import struct
 import zipfile
@@ -60,6 +61,17 @@ def zipped(path, arrays, extra=b""):
         for key, array in keys.items():
             archive.writestr(f"net/data/{key}", np.ascontiguousarray(array).tobytes())
         archive.writestr("net/version", "3\n")
+
+
+def safetensors(arrays):
+    header, data = {"__metadata__": {"format": "pt"}}, b""
+    for name, array in arrays.items():
+        dtype = {"float32": "F32", "float16": "F16", "int64": "I64", "uint16": "BF16"}[array.dtype.name]
+        offsets = [len(data), len(data) + array.nbytes]
+        header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": offsets}
+        data += np.ascontiguousarray(array).tobytes()
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
 
 
 PARTS = {

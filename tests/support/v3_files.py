@@ -50,3 +50,18 @@ def our_name(variable):
     kept = [each for each in scope if each != "xception_module"]
     ours = {"weights": "kernel", "depthwise_weights": "kernel", "biases": "bias"}.get(part, part)
     return f"{'_'.join(kept)}/{ours}"
+
+
+def transformers_tensors(net, narrow=1):
+    """Return the weights of a network as transformers has them, with its last layer, and counters."""
+    variables = rule_weights(net, narrow)
+    found = {}
+    for name, entry in names()["hf_mnv2"].items():
+        variable = entry["tf"] or ""
+        if variable in variables:
+            axes = (2, 3, 0, 1) if variable.endswith("depthwise_weights") else (3, 2, 0, 1)
+            array = variables[variable]
+            found[name] = array.transpose(axes) if array.ndim == 4 else array
+        else:
+            found[name] = np.ones([2] * len(entry["shape"]), np.float32) if variable else np.array(7, np.int64)
+    return found

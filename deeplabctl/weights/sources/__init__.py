@@ -8,12 +8,13 @@ from deeplabctl.weights.sources.frozen_graphs import FrozenGraph
 from deeplabctl.weights.sources.keras_files import KerasArchive, KerasHdf5
 from deeplabctl.weights.sources.model_files import ModelFile
 from deeplabctl.weights.sources.pickles import WeightPickle
+from deeplabctl.weights.sources.safetensors import SafetensorsFile
 from deeplabctl.weights.sources.tensorflow_checkpoints import TensorFlowCheckpoint
 from deeplabctl.weights.sources.torch_files import TorchFile
 from deeplabctl.weights.weight_file import WeightFile
 
 # The first that recognises a file is its kind: our model files are Keras archives too, and Caffe's HDF5 files HDF5.
 SOURCES: tuple[type[WeightFile], ...] = (
-    SavedModel, ModelFile, KerasArchive, TorchFile, TFLiteFile, TensorFlowCheckpoint, OnnxFile, FrozenGraph, CaffeModel,
-    KerasHdf5, WeightPickle,
+    SavedModel, ModelFile, KerasArchive, TorchFile, SafetensorsFile, TFLiteFile, TensorFlowCheckpoint, OnnxFile,
+    FrozenGraph, CaffeModel, KerasHdf5, WeightPickle,
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Read PyTorch's files (``.pth``, ``torch.save``) of the ports of DeepLab-ResNet, without PyTorch or calling anything.
+"""Read PyTorch's files of tensors (``.pth``, ``torch.save``), without PyTorch or calling anything.
 
 A new file is a zip archive: a pickle ``data.pkl`` that names storages, and an entry ``data/KEY`` for each. An old one
 (before 1.6) is a sequence of pickles (a magic number, a version, the sizes of types, the object, the storages' keys),
@@ -7,11 +7,9 @@ and then, for each key, a number of elements and the elements themselves.
 
 from __future__ import annotations
 
-import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from io import BytesIO
-from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -20,11 +18,12 @@ import numpy.typing as npt
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import Weights
 from deeplabctl.weights.sources.pickles import Built, Named, PickleError, mapped, read_pickle
+from deeplabctl.weights.sources.torch_names import from_bfloat16, weights_of_tensors
 from deeplabctl.weights.weight_file import DAMAGED_ZIP, ZIP, Beginning, WeightFile
 
 _MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # a pickle of the number with which an old .pth begins
 
-# Storage classes by their names; elements of bfloat16 are the upper halves of float32's.
+# Storage classes by their names; bfloat16 as integers.
 _DTYPES = {
     "FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2", "BFloat16Storage": "<u2", "LongStorage": "<i8",
     "IntStorage": "<i4", "ShortStorage": "<i2", "CharStorage": "i1", "ByteStorage": "u1", "BoolStorage": "u1",
@@ -49,7 +48,7 @@ class _Storage(NamedTuple):
 
 
 class TorchFile(WeightFile):
-    """Hold a ``.pth`` file with a ``state_dict`` of one of the ports."""
+    """Hold a ``.pth`` file with the ``state_dict`` of a network."""
 
     words = "PyTorch file (.pth)"
 
@@ -76,7 +75,7 @@ class TorchFile(WeightFile):
         except _DAMAGED as error:
             reason = str(error) or type(error).__name__
             raise WeightsError(f"weights {self.path}: the PyTorch file is refused: {reason[:300]}") from None
-        return _weights_of_tensors(tensors, self.path)
+        return weights_of_tensors(tensors, self.path)
 
 
 Loader = Callable[[_Storage], npt.NDArray[Any]]
@@ -156,7 +155,7 @@ def _elements(storage: _Storage, content: bytes) -> npt.NDArray[Any]:
     if len(values) != storage.size:
         raise PickleError(f"storage {storage.key[:40]}: expected {storage.size} numbers, got {len(values)}")
     if storage.type == "BFloat16Storage":
-        return (values.astype(np.uint32) << 16).view(np.float32)
+        return from_bfloat16(values)
     return values.astype(np.float32) if storage.type == "HalfStorage" else values
 
 
@@ -202,69 +201,3 @@ def _tensor(value: Built, load: Loader, name: str) -> npt.NDArray[Any]:
         elements[offset:], shape, [stride * elements.itemsize for stride in strides], writeable=False
     )
     return np.array(view)
-
-
-# kazuto1011/deeplab-pytorch: (base.)layer4.block8.conv3x3.conv.weight is res4b7_branch2b's kernel.
-_KAZUTO = re.compile(r"layer([2-5])\.block(\d{1,2})\.(reduce|conv3x3|increase|shortcut)\.(conv|bn)\.(\w+)")
-_KAZUTO_BRANCHES = {"reduce": "branch2a", "conv3x3": "branch2b", "increase": "branch2c", "shortcut": "branch1"}
-_KAZUTO_REST = {"layer1.conv1.conv": "conv1", "layer1.conv1.bn": "bn_conv1", "fc": "fc"}
-_KAZUTO_HEADS = re.compile(r"aspp\.c([0-3])")
-
-# isht7/pytorch-deeplab-resnet: Scale.layer3.7.conv2.weight is the same; torchvision's names.
-_ISHT = re.compile(r"layer([1-4])\.(\d{1,2})\.(conv|bn|downsample\.)([0-3])\.(\w+)")
-_ISHT_REST = {"conv1": "conv1", "bn1": "bn_conv1"}
-_ISHT_HEADS = re.compile(r"layer5\.conv2d_list\.([0-3])")
-
-_NORM_PARTS = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
-_CONV_PARTS = {"weight": "kernel", "bias": "bias"}
-_COUNTER = "num_batches_tracked"
-
-
-def _weights_of_tensors(tensors: Mapping[str, npt.NDArray[Any]], path: Path) -> Weights:
-    """Return the tensors by our names, kernels HWIO, float32; raises WeightsError for another network's."""
-    found: Weights = {}
-    unknown: list[str] = []
-    for full, tensor in tensors.items():
-        layer, _, part = re.sub(r"^(module\.)?(base\.|Scale\.)?", "", full).rpartition(".")
-        if part == _COUNTER:
-            continue
-        name = _layer(layer)
-        ours = (_NORM_PARTS if name.startswith("bn") else _CONV_PARTS).get(part)
-        if not name or ours is None:
-            unknown.append(full)
-            continue
-        if ours == "kernel" and tensor.ndim not in (2, 4):
-            raise WeightsError(f"weights {path}: tensor {full[:80]}: expected a kernel, got the shape {tensor.shape}")
-        axes = {4: (2, 3, 1, 0), 2: (1, 0)}.get(tensor.ndim) if ours == "kernel" else None
-        with np.errstate(over="ignore"):  # a double beyond float32 becomes infinite, and is refused
-            found[f"{name}/{ours}"] = np.array(tensor.transpose(axes), np.float32, order="C")
-    if unknown or not found:
-        some = ", ".join(name[:80] for name in unknown[:3]) or "none"
-        raise WeightsError(
-            f"weights {path}: expected the tensors of DeepLab-ResNet in PyTorch (base.layer1.conv1.conv.weight or "
-            f"Scale.conv1.weight, ...), got others: {some}{', ...' if len(unknown) > 3 else ''}"
-        )
-    return found
-
-
-def _layer(name: str) -> str:
-    """Return our name of a layer; "" for an unknown one."""
-    if match := _KAZUTO.fullmatch(f"{name}.x"):
-        stage, block, branch, kind, _ = match.groups()
-        return _body(stage, int(block), _KAZUTO_BRANCHES[branch], kind)
-    if match := _ISHT.fullmatch(f"{name}.x"):
-        stage, block, kind, number, _ = match.groups()
-        if kind == "downsample.":
-            branch, kind = "branch1", {"0": "conv", "1": "bn"}.get(number, "")
-        else:
-            branch = {"1": "branch2a", "2": "branch2b", "3": "branch2c"}.get(number, "")
-        return _body(str(int(stage) + 1), int(block) + 1, branch, kind) if kind and branch else ""
-    if match := _KAZUTO_HEADS.fullmatch(name) or _ISHT_HEADS.fullmatch(name):
-        return f"fc1_voc12_c{match[1]}"
-    return (_KAZUTO_REST | _ISHT_REST).get(name, "")
-
-
-def _body(stage: str, block: int, branch: str, kind: str) -> str:
-    """Return the name of a layer in a block; ``block`` counts from 1."""
-    letter = "abc"[block - 1 : block] if stage in "25" else "a" if block == 1 else f"b{block - 1}"
-    return f"{'res' if kind == 'conv' else 'bn'}{stage}{letter}_{branch}"
