@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 # Engines of prediction; "auto" takes the first one that will do.
 ENGINES = {
@@ -36,12 +36,30 @@ ANNOTATIONS = {
     "binary": "data.formats.masks:Masks",
 }
 
+
+class ExportKind(NamedTuple):
+    """Say in words what a format of exports is, and name the runtime that computes it, an engine."""
+
+    words: str
+    runtime: str
+
+
+# Formats of exports. Their readers, runtimes and writers stand in three rooms: only writers may load TensorFlow, and
+# weights are recognised without any of their packages.
+EXPORTS = {
+    "savedmodel": ExportKind("SavedModel", "tensorflow"),
+    "onnx": ExportKind("ONNX file", "onnxruntime"),
+    "tflite": ExportKind("TFLite file", "litert"),
+}
+
 if TYPE_CHECKING:
     EngineName = str
     AnnotationName = str
+    ExportFormat = str
 else:
     EngineName = Literal[("auto", *ENGINES)]
     AnnotationName = Literal[("auto", *ANNOTATIONS)]
+    ExportFormat = Literal[tuple(EXPORTS)]
 
 
 def load_classes(places: Mapping[str, str]) -> dict[str, Any]:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deeplabctl.choices import EXPORTS, ExportFormat
 from deeplabctl.cli.console import Console, usage_errors
 from deeplabctl.cli.options import FlipOption, OverwriteOption, ScalesOption, option
 from deeplabctl.cli.weights import weights_url
 
 if TYPE_CHECKING:
     from deeplabctl.export.exporter import ExportedModel, ExportPlan
-
-Format = Literal["savedmodel", "onnx", "tflite"]
 
 EXAMPLES = """
 Examples
@@ -41,7 +40,7 @@ def export(
         ),
     ] = None,
     to: Annotated[
-        Format | None,
+        ExportFormat | None,
         option("Export", "--to", "Format: a TensorFlow SavedModel (a folder), ONNX, or TFLite, which LiteRT runs."),
     ] = None,
     float16: Annotated[bool, option("Export", "--float16", "Store the weights as float16: half the size.")] = False,
@@ -101,7 +100,8 @@ def export(
     inside. It is run by its own runtime on images and compared with the network before it is kept.
     """
     if to is None:
-        raise typer.BadParameter("expected a format: savedmodel, onnx or tflite", param_hint="--to")
+        *others, last = EXPORTS
+        raise typer.BadParameter(f"expected a format: {', '.join(others)} or {last}", param_hint="--to")
     if int8 and float16:
         raise typer.BadParameter("expected one of --int8 and --float16", param_hint="--int8")
     from deeplabctl.export.exporter import ExportRequest, plan_export, write_export

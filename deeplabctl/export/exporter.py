@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from deeplabctl import choices
 from deeplabctl.arrays import Image
 from deeplabctl.errors import OutputError, RecipeError, WeightsError
 from deeplabctl.export.formats import WRITERS, Graph, Writer
@@ -22,7 +23,7 @@ from deeplabctl.prediction.settings import PredictionSettings, SettingsRequest, 
 from deeplabctl.reporting import Note, Reporter, silent, task
 from deeplabctl.weights.fitting import Network, open_network, read_network
 from deeplabctl.weights.locating import BEST, LAST, find_weights, open_weights
-from deeplabctl.weights.model_info import WORDS, ExportFacts, ExportFormat, ExportPrecision, ModelInfo
+from deeplabctl.weights.model_info import ExportFacts, ExportPrecision, ModelInfo
 from deeplabctl.weights.sources.exports import EXPORTS, is_saved_model
 
 # Of the labels, at least. Sums in another order change labels at ties only; float16 and int8 round the weights.
@@ -49,7 +50,7 @@ class Agreement:
 class ExportRequest:
     """Hold what a user asks for; None leaves the choice to the weights."""
 
-    format: ExportFormat
+    format: choices.ExportFormat
     weights: str | None = None  # None: the best of the newest run
     precision: ExportPrecision = "float32"
     out: Path | None = None
@@ -89,7 +90,9 @@ def plan_export(request: ExportRequest, report: Reporter = silent) -> ExportPlan
     """Check what is asked for and read the weights, without TensorFlow; raises DeepLabError for what cannot be done."""
     writer = WRITERS[request.format]
     if request.precision not in writer.precisions:
-        raise RecipeError(f"a {WORDS[request.format]} has no int8; use `to=onnx` or `to=tflite`, or float16")
+        raise RecipeError(
+            f"a {choices.EXPORTS[request.format].words} has no int8; use `to=onnx` or `to=tflite`, or float16"
+        )
     if request.calibrate is not None and request.precision != "int8":
         raise RecipeError("`calibrate` is for int8 only; leave it out, or ask for `int8`")
     writer.check_packages()

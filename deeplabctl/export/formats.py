@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from deeplabctl.arrays import Image
+from deeplabctl.choices import EXPORTS, ExportFormat
 from deeplabctl.errors import OutputError
 from deeplabctl.export.onnx_graph import build_onnx, nodes_of
 from deeplabctl.export.tensorflow_graph import build_function
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.ops import Node
 from deeplabctl.reporting import captured_stderr
-from deeplabctl.weights.model_info import WORDS, ExportFacts, ExportFormat, ExportPrecision
+from deeplabctl.weights.model_info import ExportFacts, ExportPrecision
 
 # What TFLite computes in floats also in an int8 file: all around the network, so that scores are not rounded.
 _FLOAT_OPERATIONS = ["RESIZE_BILINEAR", "SOFTMAX", "ARG_MAX", "SLICE", "STRIDED_SLICE", "MAXIMUM", "REVERSE_V2"]
@@ -153,8 +154,8 @@ class Writer:
         missing = [name for name in self.packages if find_spec(name) is None]
         if missing:
             raise OutputError(
-                f"cannot write an {WORDS[self.format]}: expected the package {' and '.join(missing)}, which is not "
-                f"installed; install it: pip install 'deeplabctl[{self.format}]'"
+                f"cannot write an {EXPORTS[self.format].words}: expected the package {' and '.join(missing)}, which is "
+                f"not installed; install it: pip install 'deeplabctl[{self.format}]'"
             )
 
 

@@ -8,16 +8,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from deeplabctl.choices import EXPORTS, ExportFormat
 from deeplabctl.classes import voc_palette
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE
 
-ExportFormat = Literal["savedmodel", "onnx", "tflite"]
 ExportPrecision = Literal["float32", "float16", "int8"]  # of the weights; int8 also of what the layers compute
-Runtime = Literal["tensorflow", "onnxruntime", "litert"]
-
-RUNTIMES: dict[ExportFormat, Runtime] = {"savedmodel": "tensorflow", "onnx": "onnxruntime", "tflite": "litert"}
-WORDS: dict[ExportFormat, str] = {"savedmodel": "SavedModel", "onnx": "ONNX file", "tflite": "TFLite file"}
 INFO_ENTRY = "deeplabctl.json"  # in our own .keras archives and exports, beside the entries of the format
 LARGEST_INFO = 16 << 20  # bytes of that entry, which has some thousands
 
@@ -41,7 +37,7 @@ class ExportFacts:
     def from_dict(cls, stored: dict[str, Any]) -> ExportFacts:
         """Return the facts as a file stores them; raises ValueError, KeyError or TypeError for other texts."""
         format_, precision, flip = stored["format"], stored["precision"], stored["flip"]
-        if format_ not in RUNTIMES or precision not in get_args(ExportPrecision) or not isinstance(flip, bool):
+        if format_ not in EXPORTS or precision not in get_args(ExportPrecision) or not isinstance(flip, bool):
             raise ValueError("facts of another kind of export")
         scales = tuple(float(scale) for scale in stored["scales"])
         if not scales or not all(0 < scale <= 4 for scale in scales):
@@ -50,14 +46,14 @@ class ExportFacts:
         return cls(format_, precision, scales, flip, dict(stored["agreement"]), sha256)
 
     @property
-    def runtime(self) -> Runtime:
+    def runtime(self) -> str:
         """Return what computes the graph."""
-        return RUNTIMES[self.format]
+        return EXPORTS[self.format].runtime
 
     @property
     def words(self) -> str:
         """Return the name of the format."""
-        return WORDS[self.format]
+        return EXPORTS[self.format].words
 
 
 @dataclass(frozen=True)

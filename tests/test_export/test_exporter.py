@@ -2,20 +2,19 @@
 
 import dataclasses
 import json
-from typing import get_args
 
 import numpy as np
 import pytest
 from exports import CLASSES, export_plan, noise, small_network, write_images, write_onnx
 
 import deeplabctl as dl
-from deeplabctl.cli.export import Format
+from deeplabctl import choices
 from deeplabctl.errors import DeepLabError, OutputError, RecipeError, WeightsError
 from deeplabctl.export import ExportRequest, exporter, formats
 from deeplabctl.export.exporter import plan_export, write_export
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.prediction import PredictionSettings, Segmenter
-from deeplabctl.weights.model_info import RUNTIMES, WORDS, ExportFormat
+from deeplabctl.prediction.engines.exported import EXPORTED
 from deeplabctl.weights.sources.exports import EXPORTS
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -197,5 +196,5 @@ def test_names_of_exports_are_those_of_the_runs_and_the_weights(tmp_path, monkey
 
 
 def test_formats_are_the_same_everywhere():
-    listed = [get_args(ExportFormat), get_args(Format), tuple(RUNTIMES), tuple(WORDS), tuple(EXPORTS)]
-    assert listed == [tuple(formats.WRITERS)] * len(listed)
+    assert list(choices.EXPORTS) == list(EXPORTS) == list(formats.WRITERS)
+    assert {kind.runtime for kind in choices.EXPORTS.values()} == {engine.name for engine in EXPORTED}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deeplabctl.weights.sources.caffemodels import CaffeModel
-from deeplabctl.weights.sources.exports import OnnxFile, SavedModel, TFLiteFile
+from deeplabctl.weights.sources.exports import EXPORTS
 from deeplabctl.weights.sources.frozen_graphs import FrozenGraph
 from deeplabctl.weights.sources.keras_files import KerasArchive, KerasHdf5
 from deeplabctl.weights.sources.model_files import ModelFile
@@ -15,6 +15,6 @@ from deeplabctl.weights.weight_file import WeightFile
 
 # The first that recognises a file is its kind: our model files are Keras archives too, and Caffe's HDF5 files HDF5.
 SOURCES: tuple[type[WeightFile], ...] = (
-    SavedModel, ModelFile, KerasArchive, TorchFile, SafetensorsFile, TFLiteFile, TensorFlowCheckpoint, OnnxFile,
-    FrozenGraph, CaffeModel, KerasHdf5, WeightPickle,
+    ModelFile, KerasArchive, TorchFile, SafetensorsFile, *EXPORTS.values(), TensorFlowCheckpoint, FrozenGraph,
+    CaffeModel, KerasHdf5, WeightPickle,
 )  # fmt: skip

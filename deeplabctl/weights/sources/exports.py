@@ -16,10 +16,11 @@ from abc import abstractmethod
 from pathlib import Path
 from typing import ClassVar, NoReturn
 
+from deeplabctl import choices
 from deeplabctl.caffe.wire import BYTES, VARINT, WireFile
 from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.errors import WeightsError
-from deeplabctl.weights.model_info import INFO_ENTRY, LARGEST_INFO, WORDS, ExportFormat, ModelInfo, damaged, info_entry
+from deeplabctl.weights.model_info import INFO_ENTRY, LARGEST_INFO, ModelInfo, damaged, info_entry
 from deeplabctl.weights.weight_file import DAMAGED_ZIP, Beginning, WeightFile
 
 _ASSETS = "assets"  # a folder of SavedModels
@@ -31,7 +32,7 @@ _METADATA, _KEY, _VALUE = 14, 1, 2  # ModelProto.metadata_props, and the fields 
 class Export(WeightFile):
     """Hold an export: facts and a graph, which is run and has no weights to read."""
 
-    format: ClassVar[ExportFormat]
+    format: ClassVar[choices.ExportFormat]
 
     def _read_weights(self) -> NoReturn:
         raise WeightsError(
@@ -87,7 +88,7 @@ class Export(WeightFile):
 class SavedModel(Export):
     """Hold TensorFlow's SavedModel, a folder."""
 
-    words, format = WORDS["savedmodel"], "savedmodel"
+    words, format = choices.EXPORTS["savedmodel"].words, "savedmodel"
 
     @classmethod
     def recognises(cls, start: Beginning) -> bool:
@@ -137,7 +138,7 @@ class _GraphFile(Export):
 class OnnxFile(_GraphFile):
     """Hold an ONNX file."""
 
-    words, format = WORDS["onnx"], "onnx"
+    words, format = choices.EXPORTS["onnx"].words, "onnx"
 
     @classmethod
     def recognises(cls, start: Beginning) -> bool:
@@ -175,7 +176,7 @@ class OnnxFile(_GraphFile):
 class TFLiteFile(_GraphFile):
     """Hold a TFLite file."""
 
-    words, format = WORDS["tflite"], "tflite"
+    words, format = choices.EXPORTS["tflite"].words, "tflite"
 
     @classmethod
     def recognises(cls, start: Beginning) -> bool:
@@ -201,7 +202,7 @@ class TFLiteFile(_GraphFile):
             archive.writestr(INFO_ENTRY, text)
 
 
-EXPORTS: dict[ExportFormat, type[Export]] = {kind.format: kind for kind in (SavedModel, OnnxFile, TFLiteFile)}
+EXPORTS: dict[choices.ExportFormat, type[Export]] = {kind.format: kind for kind in (SavedModel, OnnxFile, TFLiteFile)}
 
 
 def is_saved_model(path: Path) -> bool:
