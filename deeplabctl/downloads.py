@@ -190,8 +190,6 @@ class _Part:
 
     def check(self, check: Callable[[Path], None], report: Reporter) -> None:
         """Raise DownloadError for content that is not the file's."""
-        if self._file.size not in (None, self.size):
-            raise DownloadError(f"a different file, of {self.size:,} bytes, expected {self._file.size:,}")
         if self._file.checksum and (found := checksum(self._path, self._file.kind, report)) != self._file.checksum:
             raise DownloadError(f"a different file, with {self._file.kind} {found}")
         try:

@@ -65,6 +65,10 @@ def test_cut_connection_is_tried_again_while_it_gets_further(host, tmp_path):
         download(archive(host, "cut"), tmp_path / "a.tar", silent, attempts=3)
     assert host.asked == [("cut", 0), ("cut", HALF), ("cut", HALF + HALF // 2)]
     host.asked.clear()
+    with pytest.raises(DownloadError, match=f"connection ended after 0 of {SIZE:,} bytes"):
+        download(archive(host, "mute"), tmp_path / "b.tar", silent, attempts=3)
+    assert host.asked == [("mute", 0)]
+    host.asked.clear()
     with pytest.raises(DownloadError, match="Connection refused"):
         download(WebFile("b.tar", (NOWHERE,), MD5), tmp_path / "b.tar", silent, attempts=3)
     with pytest.raises(DownloadError, match="404 Not Found"):
@@ -144,6 +148,13 @@ def test_what_was_downloaded_is_not_lost_to_another_address(host, tmp_path, way)
     download(archive(host, way, "whole"), tmp_path / "a.tar", silent)
     assert (tmp_path / "a.tar").read_bytes() == CONTENT
     assert host.asked[-1] == ("whole", len(begun))
+
+
+def test_other_bytes_than_those_that_are_missing_are_refused(host, tmp_path):
+    (tmp_path / "a.tar.part").write_bytes(CONTENT[:HALF])
+    with pytest.raises(DownloadError, match="other bytes than those that are missing"):
+        download(archive(host, "shifted"), tmp_path / "a.tar", silent)
+    assert (tmp_path / "a.tar.part").read_bytes() == CONTENT[:HALF]
 
 
 def test_part_that_no_address_can_complete_is_begun_anew(host, tmp_path):

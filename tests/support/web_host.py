@@ -3,7 +3,8 @@
 The first part of a path says how a file is sent: "whole" (with ranges), "deaf" (without), "cut" (half of what is asked
 for), "cut-deaf" (an eighth), "page" (a web page), "other" (zeros), "large" (says that it has a terabyte), "endless"
 (without a length), "chunked" (the same, but all of it), "moved" (redirected to "whole"), "away" (redirected to a local
-file), "slow" (half, and the rest after ``go_on``). Anything else is "404 Not Found", or the code that it is.
+file), "slow" (half, and the rest after ``go_on``), "mute" (no byte of it),
+"shifted" (other bytes than those that are asked for). Anything else is "404 Not Found", or the code that it is.
 """
 
 import http.server
@@ -38,7 +39,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         sent = {"page": b"<html>moved</html>", "other": bytes(len(content))}.get(how, content)[begin:]
         self.send_response(206 if begin else 200)
         if begin:
-            self.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{len(content)}")
+            self.send_header("Content-Range", f"bytes {begin + (how == 'shifted')}-{len(content) - 1}/{len(content)}")
         if host.etag:
             self.send_header("ETag", host.etag)
         if how not in ("endless", "chunked"):
@@ -47,8 +48,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if how == "endless":
             while not host.ended:
                 self.wfile.write(bytes(1 << 16))
-        half = len(sent) // (8 if how == "cut-deaf" else 2)
-        self.wfile.write(sent[:half] if how in ("slow", "cut", "cut-deaf") else sent)
+        half = len(sent) // {"cut-deaf": 8, "mute": len(sent) + 1}.get(how, 2)
+        self.wfile.write(sent[:half] if how in ("slow", "cut", "cut-deaf", "mute") else sent)
         if how == "slow":
             host.go_on.wait(30)
             self.wfile.write(sent[half:])
@@ -57,7 +58,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-HOW = {"whole", "deaf", "cut", "cut-deaf", "page", "other", "large", "endless", "chunked", "moved", "away", "slow"}
+HOW = {
+    "whole", "deaf", "cut", "cut-deaf", "page", "other", "large", "endless", "chunked", "moved", "away", "slow", "mute",
+    "shifted",
+}  # fmt: skip
 
 
 class _Host(http.server.ThreadingHTTPServer):

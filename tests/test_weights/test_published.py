@@ -114,6 +114,22 @@ def test_without_a_published_checksum_that_of_the_first_file_is_kept(one):
     with pytest.raises(DownloadError, match="got a web page"):
         weights_path(Path("tiny-voc"), silent)
     assert not path.exists()
+    for left in path.parent.iterdir():
+        left.unlink()
+    path.write_bytes(host.files["tiny.caffemodel"])
+    with pytest.raises(WeightsError, match="got a web page"):
+        weights_path(Path("tiny-voc"), silent)
+    assert [left.name for left in path.parent.iterdir()] == ["tiny.caffemodel"]
+
+
+def test_cut_connection_is_tried_again(one, monkeypatch):
+    monkeypatch.setattr("deeplabctl.downloads._PAUSE", 0.0)
+    _, host, _ = one
+    with pytest.raises(DownloadError, match="connection ended"):
+        weights_path(Path("tiny-voc"), silent, f"{host.base}/cut")
+    assert len(host.asked) == 5
+    weights_path(Path("tiny-voc"), silent)
+    assert host.asked[-1][1] > 0.9 * len(CONTENT)
 
 
 def test_address_of_the_users_own_is_the_only_one(one):
