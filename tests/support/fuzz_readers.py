@@ -50,6 +50,7 @@ READERS = [
     Reader("frozen graphs", 300, weights.write_frozen_graphs, {"*.pb": BYTES}, weights.read_weights),
     Reader("torch files", 400, weights.write_torch_files, {"*.pth": BYTES}, weights.read_weights),
     Reader("safetensors", 400, weights.write_safetensors, {"*.safetensors": (*BYTES, *JSON)}, weights.read_weights),
+    Reader("tflite graphs", 500, weights.write_tflite_graphs, {"*.tflite": BYTES}, weights.read_weights),
     Reader(
         "exports",
         500,

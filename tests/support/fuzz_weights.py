@@ -11,6 +11,7 @@ import numpy as np
 from caffe_bytes import block, legacy, number, packed, v1, v2
 from caffe_files import DATA, TINY
 from tensorflow_bytes import frozen_graph, write_checkpoint
+from tflite_bytes import tflite
 from torch_bytes import isht_name, kazuto_name, port_tensors, safetensors, zipped
 from torch_bytes import legacy as legacy_torch
 
@@ -117,6 +118,14 @@ def write_torch_files(folder):
 def write_safetensors(folder):
     weights = ARCHITECTURES["resnet101"].random_weights(len(CLASSES), 1 / 64, seed=5)
     (folder / "net.safetensors").write_bytes(safetensors(port_tensors(weights, kazuto_name)))
+
+
+def write_tflite_graphs(folder):
+    rows = [(f"MobilenetV2/{name}/weights", kernel.transpose(3, 0, 1, 2), bias, False, 2, (None, None))
+            for name, (kernel, bias) in list(layers().items())[:3]]  # fmt: skip
+    integers = np.arange(8, dtype=np.uint8).reshape(1, 2, 2, 2), np.arange(2, dtype=np.int32)
+    rows.append(("MobilenetV2/Conv/depthwise_weights", *integers, True, 4, ((0.5, 3), (0.25, 0))))
+    (folder / "net.tflite").write_bytes(tflite(rows))
 
 
 def write_exports(folder):

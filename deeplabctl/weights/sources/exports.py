@@ -183,6 +183,11 @@ class TFLiteFile(_GraphFile):
         """Tell whether the magic bytes follow the four of an offset."""
         return start.head[4:8] == b"TFL3"
 
+    @property
+    def has_facts(self) -> bool:
+        """Tell whether it is an export of ours, not a graph of another program."""
+        return self._ending()[1] is not None
+
     def _ending(self) -> tuple[int | None, bytes | None]:
         try:
             with zipfile.ZipFile(self.path) as archive:
