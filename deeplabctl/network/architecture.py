@@ -161,17 +161,21 @@ class Architecture:
         return fold(self.prediction_rows, Field(1, 0, 1), lambda row, inputs: row.field(inputs))
 
     @cached_property
-    def image_means(self) -> dict[str, str]:
-        """Return the row that each mean of the whole image is taken of, by the mean's row, in order."""
-        found: dict[str, str] = {}
+    def inputs(self) -> dict[str, tuple[str, ...]]:
+        """Return the names of the rows whose results each row takes, in prediction."""
+        found: dict[str, tuple[str, ...]] = {}
 
         def add(row: Operation, inputs: list[str]) -> str:
-            if row.takes_image_mean:
-                found[row.name] = inputs[0]
+            found[row.name] = tuple(inputs)
             return row.name
 
         fold(self.prediction_rows, INPUT, add)
         return found
+
+    @cached_property
+    def image_means(self) -> dict[str, str]:
+        """Return the row that each mean of the whole image is taken of, by the mean's row, in order."""
+        return {row.name: self.inputs[row.name][0] for row in self.prediction_rows if row.takes_image_mean}
 
     def channels(self, num_classes: int, width: float = 1.0) -> dict[str, int]:
         """Return the channels of every row, and of the image."""

@@ -60,7 +60,7 @@ def normalized(
     **settings: Any,
 ) -> list[Operation]:
     """Return a convolution without bias, and its norm with an activation; ``gamma`` is that of a random start."""
-    shared = {"bias": False, "activation": LINEAR, **settings}
+    shared = {"bias": False, "activation": LINEAR, "first_std": 0.0, **settings}
     convolution = DepthwiseConvolution(name, **shared) if depthwise else Convolution(name, channels, **shared)
     return [convolution, Norm(f"{name}_BatchNorm", activation, gamma, epsilon, trained=True, in_kernel=True)]
 

@@ -71,7 +71,7 @@ def _normalized(
 ) -> list[Operation]:
     """Return a convolution without bias, and its norm with an activation; ``gamma`` is that of a random start."""
     gamma = gamma or (2.0 if activation is HARD_SWISH else 1.0)  # near 0 it halves values
-    shared = {"bias": False, "activation": LINEAR, **settings}
+    shared = {"bias": False, "activation": LINEAR, "first_std": 0.0, **settings}
     convolution = DepthwiseConvolution(name, **shared) if depthwise else Convolution(name, channels, **shared)
     return [convolution, Norm(norm, activation, gamma, epsilon, trained=True, in_kernel=True)]
 

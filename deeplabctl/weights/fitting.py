@@ -7,6 +7,7 @@ VGG-16's fully connected layers become the convolutions of LargeFOV and of ASPP'
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Mapping
@@ -118,6 +119,8 @@ def fit_weights(
         num_classes = classes_in_file or len(VOC_CLASSES)
     if width is None:
         width = file.width(architecture)
+    weights, widened = _with_new_branches(weights, architecture, num_classes, width)
+    notes += widened
     weights, new_layers = _complete(weights, architecture, num_classes, width, seed, file.path)
     if file.info is not None and len(file.info.classes) == num_classes:
         classes, provenance = file.info.classes, file.info.provenance
@@ -181,6 +184,29 @@ def _other_classifiers(weights: Weights, architecture: str, missing: list[str], 
         if kernel.ndim == 4 and kernel.shape[:3] == (1, 1, weights[before].shape[-1]):
             return {others[0]: missing[0]}
     return {}
+
+
+def _with_new_branches(given: Weights, architecture: str, num_classes: int, width: float) -> tuple[Weights, list[str]]:
+    """Return the weights with kernels for branches that the file's network does not have, and notes of that.
+
+    Where a network concatenates more results than the file's did, the kernel on them starts at 0 for the others: the
+    network begins as the file's. (DeepLab v3's weights without atrous branches begin a v3+.)
+    """
+    table, found, notes = ARCHITECTURES[architecture], dict(given), []
+    shapes, channels = table.weight_shapes(num_classes, width), table.channels(num_classes, width)
+    in_file = set(map(layer_of, given))
+    for row, inputs in table.inputs.items():
+        name, branches = f"{row}/{KERNEL}", table.inputs.get(inputs[0], ())
+        array, expected = found.get(name), shapes.get(name, ())
+        if array is None or array.ndim != 4 or len(branches) < 2 or array.shape[2] >= expected[2]:
+            continue
+        known = list(itertools.accumulate(channels[branch] for branch in branches))
+        if known[-1] != expected[2] or array.shape[2] not in known or not set(map(layer_of, shapes)) - in_file:
+            continue
+        more = expected[2] - array.shape[2]
+        found[name] = np.pad(array, ((0, 0), (0, 0), (0, more), (0, 0)))
+        notes.append(f"{row}: its kernel on {more} more channels, of new branches, starts at 0")
+    return found, notes
 
 
 def _complete(

@@ -73,7 +73,7 @@ class Convolution(Operation):
     classifier: bool = False
     lr_multipliers: tuple[float, float] = (1.0, 2.0)
     decay_multipliers: tuple[float, float] = (1.0, 0.0)
-    first_std: float = 0.01  # of the gaussian kernel, where it starts new on trained layers
+    first_std: float = 0.01  # of the gaussian kernel, where it starts new on trained layers; 0: He's rule
     first_scale: float = 1.0  # of the kernel of a network that starts random
     same: bool = False
     widths: Widths = scaled
@@ -127,8 +127,10 @@ class Convolution(Operation):
         return replace(inputs[0], stride=stride, reach=reach, grid=max(inputs[0].grid, stride))
 
     def new_array(self, part: str, shape: Sequence[int], seed: int, number: int) -> npt.NDArray[Any]:
-        """Draw a gaussian kernel as the original prototxt says; biases are 0."""
-        return gaussian(shape, self.first_std, seed, number) if part == KERNEL else np.zeros(shape, np.float32)
+        """Draw a gaussian kernel as the original prototxt says, or by He's rule; biases are 0."""
+        if part != KERNEL:
+            return np.zeros(shape, np.float32)
+        return gaussian(shape, self.first_std or math.sqrt(2 / math.prod(shape[:3])), seed, number)
 
     def random_array(self, part: str, shape: Sequence[int], seed: int, number: int) -> npt.NDArray[Any]:
         """Draw a gaussian kernel by He's rule (arXiv 1502.01852); biases are 0, classifiers as `new_array` has them.
