@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.errors import WeightsError
-from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE, Weights, keras_model, layer_of
+from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE, Weights, keras_model, layer_of, part_of
+from deeplabctl.network.ops import KERNEL
 from deeplabctl.weights.fitting import fit_weights
 from deeplabctl.weights.imagenet import ImageNet
 from deeplabctl.weights.locating import open_weights
@@ -55,7 +56,8 @@ def start_weights(
         return weights, list(dict.fromkeys(map(layer_of, weights))), []
     network = fit_weights(file, architecture=architecture, num_classes=num_classes, width=width, seed=seed)
     file.release()
-    new = f"new: {', '.join(network.new_layers) or 'none'}"
+    kernels = {layer_of(name) for name in network.weights if part_of(name) == KERNEL}
+    new = f"new: {', '.join(layer for layer in network.new_layers if layer in kernels) or 'none'}"  # norms follow them
     return network.weights, network.new_layers, [f"weights from {file.path}", *network.notes, new]
 
 

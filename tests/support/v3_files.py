@@ -52,6 +52,25 @@ def our_name(variable):
     return f"{'_'.join(kept)}/{ours}"
 
 
+def our_weights(net):
+    """Return the weights of a network by our names, without counters and torchvision's auxiliary classifier."""
+    given = rule_weights(net)
+    if not net.startswith("tv_"):
+        return {our_name(name): array for name, array in given.items()}
+    norms = {name.rpartition(".")[0] for name in given if name.endswith("running_mean")}
+    norm_parts = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
+    found = {}
+    for name, array in given.items():
+        layer, _, part = name.rpartition(".")
+        if part == "num_batches_tracked" or layer.startswith("aux_classifier"):
+            continue
+        part = norm_parts[part] if layer in norms else {"weight": "kernel"}.get(part, part)
+        if array.ndim == 4:  # OIHW; a depthwise kernel has one input, and becomes HWC1
+            array = array.transpose((2, 3, 0, 1) if array.shape[1] == 1 and array.shape[2] > 1 else (2, 3, 1, 0))
+        found[f"{layer.replace('.', '_')}/{part}"] = array
+    return found
+
+
 def transformers_tensors(net, narrow=1):
     """Return the weights of a network as transformers has them, with its last layer, and counters."""
     variables = rule_weights(net, narrow)
