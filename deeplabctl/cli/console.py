@@ -86,7 +86,7 @@ class Console:
 
             table = Table(box=None, pad_edge=False, header_style="bold")
             for number, header in enumerate(headers):
-                table.add_column(header, justify="left" if number < texts else "right")
+                table.add_column(header, justify="left" if number < texts else "right", no_wrap=number == 0)
             for row in rows:
                 table.add_row(*(Text(cell) for cell in row))
             RichConsole().print(table)

@@ -1,5 +1,7 @@
-"""Run the command in a process of its own, and see to it that nothing heavy is loaded."""
+"""Run the command in a process of its own: without a terminal, where nothing heavy is loaded, or on one."""
 
+import os
+import pty
 import subprocess
 import sys
 
@@ -33,3 +35,23 @@ def fails_with_one_line(message, *arguments, cwd):
     assert "Traceback" not in err
     assert not (cwd / "runs").exists()
     return err
+
+
+def on_a_terminal(*arguments, **environment):
+    """Run the command with its output on a terminal; returns what the terminal gets."""
+    terminal, end = pty.openpty()
+    unset = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "deeplabctl", *arguments], stdout=end, stderr=end, stdin=end,
+        env=unset | {"TERM": "xterm", "COLUMNS": "80"} | environment,
+    )  # fmt: skip
+    os.close(end)
+    output = b""
+    try:
+        while part := os.read(terminal, 1 << 16):
+            output += part
+    except OSError:  # the other end is closed
+        pass
+    os.close(terminal)
+    process.wait(timeout=60)
+    return output.decode().replace("\r\n", "\n")

@@ -1,15 +1,12 @@
 """Help in sections, in colour on a terminal only."""
 
 import inspect
-import os
-import pty
-import subprocess
-import sys
 from dataclasses import dataclass
 from typing import Annotated
 
 import pytest
 import typer
+from command_process import on_a_terminal
 
 from deeplabctl import recipes
 from deeplabctl.cli.commands import with_groups
@@ -27,26 +24,6 @@ def sections(text):
         elif found:
             lines.append(line)
     return found
-
-
-def on_a_terminal(*arguments, **environment):
-    """Run the command with its output on a terminal; returns what the terminal gets."""
-    terminal, end = pty.openpty()
-    unset = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "deeplabctl", *arguments], stdout=end, stderr=end, stdin=end,
-        env=unset | {"TERM": "xterm", "COLUMNS": "80"} | environment,
-    )  # fmt: skip
-    os.close(end)
-    output = b""
-    try:
-        while part := os.read(terminal, 1 << 16):
-            output += part
-    except OSError:  # the other end is closed
-        pass
-    os.close(terminal)
-    process.wait(timeout=60)
-    return output.decode().replace("\r\n", "\n")
 
 
 def test_arguments_and_options_stand_in_named_sections(deeplabctl):

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from caffe_files import TINY
+from command_process import on_a_terminal
 from PIL import Image
 from web_host import web_host
 
@@ -78,3 +79,9 @@ def test_commands_take_a_name_for_a_file(deeplabctl, host, monkeypatch):
         assert code == 1
         assert message in err.splitlines()[-1]
     assert host.asked == [("whole", 0)]
+
+
+def test_names_are_whole_on_a_narrow_terminal():
+    screen = on_a_terminal("weights")  # of 80 columns
+    for name in published():
+        assert f"\n{name} " in screen
