@@ -22,7 +22,7 @@ _WRONG = (
     (rb"\x89PNG", "a PNG image"),
     (rb"GIF8", "a GIF image"),
     (rb"PK\x03\x04", "a zip archive; unpack it first"),
-    (rb"\x1f\x8b", "a gzip archive; unpack it first"),
+    (rb"\x1f\x8b", "a gzip archive, but no .tar.gz; unpack it first"),
     (rb"BZh|\xfd7zXZ|Rar!|7z\xbc\xaf", "a packed archive; unpack it first"),
     (rb"version https://git-lfs", "a Git LFS pointer, not the file itself; fetch it with: git lfs pull"),
     (

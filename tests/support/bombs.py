@@ -56,6 +56,13 @@ def zipped(path, members, packed=()):
                     file.write(bytes(1 << 20))
 
 
+def tar_header(name, size, kind):
+    """Return the first block of a tar archive, of an entry that is not there."""
+    info = tarfile.TarInfo(name)
+    info.size, info.type = size, kind
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
 def tar_of_zeros(path, name, others):
     """Write a tar.gz with some members, and one of many zeros."""
 

@@ -1,6 +1,7 @@
 """Small files that claim or hide gigabytes are refused, without taking them."""
 
 import base64
+import gzip
 import io
 import json
 import sys
@@ -10,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 from annotation_files import write_coco, write_image, write_labelme
-from bombs import HUGE, jpeg, png, read_in_little_memory, sparse, tar_of_zeros, zeros, zipped
+from bombs import HUGE, jpeg, png, read_in_little_memory, sparse, tar_header, tar_of_zeros, zeros, zipped
 from voc_archives import sbd_files, voc_files, write_tar
 
 MOST = 400 << 20  # bytes that a reader may take before it refuses
@@ -99,6 +100,10 @@ def weights(folder):
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (10**9,)})
     zipped(folder / "step-000002.npz", {"__facts__.npy": header.getvalue()})
     yield "bombs:read_checkpoint", folder / "step-000002.npz"
+    tar_of_zeros(folder / "zoo.tar.gz", "zoo/frozen_inference_graph.pb", {})
+    yield reader, folder / "zoo.tar.gz"
+    (folder / "header.tar.gz").write_bytes(gzip.compress(tar_header("././@PaxHeader", 1 << 34, b"x")))
+    yield reader, folder / "header.tar.gz"
     (folder / "net.pkl").write_bytes(b"\x80\x04}\x8e" + (1 << 36).to_bytes(8, "little"))
     yield reader, folder / "net.pkl"
 

@@ -9,6 +9,7 @@ from deeplabctl.weights.sources.keras_files import KerasArchive, KerasHdf5
 from deeplabctl.weights.sources.model_files import ModelFile
 from deeplabctl.weights.sources.pickles import WeightPickle
 from deeplabctl.weights.sources.safetensors import SafetensorsFile
+from deeplabctl.weights.sources.tensorflow_archives import TensorFlowArchive
 from deeplabctl.weights.sources.tensorflow_checkpoints import TensorFlowCheckpoint
 from deeplabctl.weights.sources.tflite_graphs import TFLiteWeights
 from deeplabctl.weights.sources.torch_files import TorchFile
@@ -17,5 +18,5 @@ from deeplabctl.weights.weight_file import WeightFile
 # The first that recognises a file is its kind: our model files are Keras archives too, and Caffe's HDF5 files HDF5.
 SOURCES: tuple[type[WeightFile], ...] = (
     ModelFile, KerasArchive, TorchFile, SafetensorsFile, TFLiteWeights, *EXPORTS.values(), TensorFlowCheckpoint,
-    FrozenGraph, CaffeModel, KerasHdf5, WeightPickle,
+    TensorFlowArchive, FrozenGraph, CaffeModel, KerasHdf5, WeightPickle,
 )  # fmt: skip
