@@ -1,7 +1,7 @@
 """Give the kernels vectors of float32: LLVM does not vectorize their short loops over the labels.
 
 Inside a kernel, ``load`` reads a vector from an array and ``store`` writes one; vectors and numbers have + - *;
-``maximum`` and ``exp2`` work lane by lane, ``largest`` and ``total`` reduce a vector to a number. A vector is one to
+``maximum``, ``clipped`` and ``exp2`` work lane by lane, ``largest`` and ``total`` reduce a vector to a number. A vector is one to
 three registers of eight lanes, as many as the tuple ``width`` has members. It works on any CPU: LLVM splits registers
 that are too wide. Numba loads with this module: import it inside functions only.
 """
@@ -109,6 +109,20 @@ def maximum(typing: Any, a: Any, b: Any) -> Any:
         return _vector(builder, [_larger(builder, *pair) for pair in pairs])
 
     return a(a, b), lower
+
+
+@intrinsic
+def clipped(typing: Any, vector: Any, limits: Any) -> Any:
+    """Return the lanes of a vector between two numbers, the least and the most; NaN stays."""
+
+    def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        registers = _registers(builder, values[0], vector.registers)
+        for index, sign in enumerate("><"):
+            limit = _registers(builder, builder.extract_value(values[1], index), 1)[0]
+            registers = [builder.select(builder.fcmp_ordered(sign, limit, one), limit, one) for one in registers]
+        return _vector(builder, registers)
+
+    return vector(vector, limits), lower
 
 
 @intrinsic

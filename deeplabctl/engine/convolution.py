@@ -1,4 +1,4 @@
-"""Convolve images [height][width][depth]: by tiles or pixel by pixel; then scale, add the bias, take the ReLU.
+"""Convolve images [height][width][depth]: by tiles or pixel by pixel; then scale, add the bias, apply the activation.
 
 A block of tiles goes three steps: each tile becomes n * n values, each of these is multiplied by its own panels of the
 transformed kernel, and the products are transformed back.
@@ -25,13 +25,15 @@ from deeplabctl.vectors import load, store
 
 ZERO = np.float32(0.0)
 
+Limits = tuple[np.float32, np.float32]  # the least and the most that a result may be
 Part = tuple[int, int, int, int]  # first and last tile or pixel, first and last panel
+Window = tuple[int, int, int, int, int]  # side, stride and dilation of a kernel; zeros above and before the image
 Extent = tuple[int, int, int, int]  # height and width of the image, its depth, and the result's
 
 
 @kernel
 def convolve_tiles(
-    image: Float32, shape: Extent, weights: Float32, affine: Float32, least: np.float32, result: Float32, dilation: int,
+    image: Float32, shape: Extent, weights: Float32, affine: Float32, limits: Limits, result: Float32, dilation: int,
     tops: Int64, lefts: Int64, part: Part, block: int, work: Float32, tile: Any, simd: Simd,
 ) -> None:  # fmt: skip
     """Convolve the tiles of a part, at most ``block`` at once, by a 3x3 kernel with stride 1."""
@@ -52,7 +54,7 @@ def convolve_tiles(
                 products + value * product_stride, depth, count, panels, simd,
             )  # fmt: skip
         pixels_of_tiles(
-            work, products, product_stride, affine, least, result, shape, dilation, tops, lefts, first, count,
+            work, products, product_stride, affine, limits, result, shape, dilation, tops, lefts, first, count,
             part, edge, tile, simd,
         )  # fmt: skip
 
@@ -131,7 +133,7 @@ def multiply_rows(
 
 @kernel
 def pixels_of_tiles(
-    work: Float32, products: int, product_stride: int, affine: Float32, least: np.float32, result: Float32,
+    work: Float32, products: int, product_stride: int, affine: Float32, limits: Limits, result: Float32,
     shape: Extent, dilation: int, tops: Int64, lefts: Int64, first: int, count: int, part: Part, edge: int, tile: Any,
     simd: Simd,
 ) -> None:  # fmt: skip
@@ -153,12 +155,12 @@ def pixels_of_tiles(
                     continue
                 if is_inside:
                     transform_back(
-                        work, source, product_stride, affine, c, least, result, destination + c, row_stride,
+                        work, source, product_stride, affine, c, limits, result, destination + c, row_stride,
                         column_stride, tile, simd,
                     )  # fmt: skip
                     continue
                 transform_back(
-                    work, source, product_stride, affine, c, least, work, edge, m * lanes, lanes, tile, simd
+                    work, source, product_stride, affine, c, limits, work, edge, m * lanes, lanes, tile, simd
                 )  # fmt: skip
                 for i in range(below):
                     for j in range(behind):
@@ -169,21 +171,20 @@ def pixels_of_tiles(
 
 @kernel
 def convolve_pixels(
-    image: Float32, shape: Extent, weights: Float32, affine: Float32, least: np.float32, result: Float32,
-    window: tuple[int, int, int], part: Part, block: int, work: Float32, simd: Simd,
+    image: Float32, shape: Extent, weights: Float32, affine: Float32, limits: Limits, result: Float32,
+    window: Window, out_width: int, part: Part, block: int, work: Float32, simd: Simd,
 ) -> None:  # fmt: skip
-    """Convolve the pixels of a part, at most ``block`` at once, by a kernel of any (side, stride, dilation)."""
-    side, stride, dilation = window
+    """Convolve the pixels of a part, at most ``block`` at once."""
+    side, stride, dilation, above, before = window
     lanes, rows = len(simd.lanes), len(simd.rows)
     width = REGISTERS * lanes
-    out_width = strided(shape[1], side, stride, dilation)
     depth = side * side * shape[2]
     group = (depth + lanes - 1) // lanes * lanes * rows
     sums = (block + rows - 1) // rows * group
     for first in range(part[0], part[1], block):
         count = min(block, part[1] - first)
         for t in range(count):
-            y, x = (first + t) // out_width * stride, (first + t) % out_width * stride
+            y, x = (first + t) // out_width * stride - above, (first + t) % out_width * stride - before
             gather(image, shape, y, x, side, dilation, work, t // rows * group + t % rows * lanes, simd)
         for p in range(part[2], part[3]):
             multiply_groups(work, 0, group, weights, p, sums, depth, count, 1, simd)
@@ -192,7 +193,7 @@ def convolve_pixels(
                     c = p * width + v
                     if c < shape[3]:
                         store_output(
-                            work, sums + row * width + v, affine, c, result, (first + row) * shape[3] + c, least, simd
+                            work, sums + row * width + v, affine, c, result, (first + row) * shape[3] + c, limits, simd
                         )
 
 
@@ -223,14 +224,13 @@ def gather(
     destination: int,
     simd: Simd,
 ) -> None:
-    """Copy the pixels under a kernel to a row of a group."""
+    """Copy the pixels under a kernel, from (y, x) on, to a row of a group."""
     height, width, depth = shape[0], shape[1], shape[2]
     lanes, rows = len(simd.lanes), len(simd.rows)
-    reach = dilation * (side - 1) // 2
     if depth % LINE == 0:
         for i in range(side):
             for j in range(side):
-                yy, xx = y - reach + dilation * i, x - reach + dilation * j
+                yy, xx = y + dilation * i, x + dilation * j
                 is_inside = 0 <= yy < height and 0 <= xx < width
                 at = (yy * width + xx) * depth
                 for c in range(0, depth, lanes):
@@ -240,9 +240,9 @@ def gather(
         return
     lane = 0
     for i in range(side):
-        yy = y - reach + dilation * i
+        yy = y + dilation * i
         for j in range(side):
-            xx = x - reach + dilation * j
+            xx = x + dilation * j
             is_inside = 0 <= yy < height and 0 <= xx < width
             at = (yy * width + xx) * depth
             for c in range(depth):
@@ -251,13 +251,6 @@ def gather(
                 if lane == lanes:
                     lane = 0
                     destination += rows * lanes
-
-
-@kernel
-def strided(length: int, side: int, stride: int, dilation: int) -> int:
-    """Return the size of a convolution's result (`Conv.pad` zeros on each side)."""
-    pad = dilation * (side - 1) // 2
-    return (length + 2 * pad - dilation * (side - 1) - 1) // stride + 1
 
 
 @kernel

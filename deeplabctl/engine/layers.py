@@ -8,14 +8,33 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from deeplabctl.arrays import Float32, Size, aligned
+from deeplabctl.arrays import LINE, Float32, Size, aligned
 from deeplabctl.engine.winograd import KERNEL_SIZE, TILES, multiplications, tile_starts
 from deeplabctl.engine.workspace import Workers, padded
-from deeplabctl.network.ops import BIAS, KERNEL, Convolution, Input, Node, Operation, Pooling, Resize, Sum
+from deeplabctl.network.ops import (
+    BIAS,
+    HARD_SWISH,
+    KERNEL,
+    LINEAR,
+    Activation,
+    Broadcast,
+    Concatenation,
+    Convolution,
+    DepthwiseConvolution,
+    ImageMean,
+    Input,
+    Node,
+    Operation,
+    Pooling,
+    Product,
+    Rectifier,
+    Resize,
+    Sum,
+)
 from deeplabctl.network.ops.convolution import SCALE
 
 if TYPE_CHECKING:
-    from deeplabctl.engine.convolution import Part
+    from deeplabctl.engine.convolution import Limits, Part, Window
 
 BY_PIXELS = 0  # in place of a tile's side: a convolution pixel by pixel
 
@@ -70,6 +89,9 @@ class ConvolutionLayer:
             self._by_pixels(images[0], before, result)
         else:
             self._by_tiles(m, images[0], before, result)
+        if self._op.activation.is_hard:
+            floats = result[: math.prod(self._op.size(sizes)) * padded(self._channels)]
+            gate(self._op.activation, self._workers, floats, floats)
 
     def _pack(self, m: int) -> Float32:
         from deeplabctl.engine.convolution import pack_kernel
@@ -112,11 +134,11 @@ class ConvolutionLayer:
         values = (m + KERNEL_SIZE - 1) ** 2
         panels = max(last - first for _, _, first, last in parts)
         sizes = (block * self._depth, block * panels * self._width, 0)
-        shape = (*before, self._depth, padded(self._channels))
+        shape, limits = (*before, self._depth, padded(self._channels)), limits_of(self._op.activation)
 
         def convolve(part: Part, work: Float32) -> None:
             convolve_tiles(
-                image, shape, self._packed[m], self._affine, self._least, result, dilation, tops, lefts, part, block,
+                image, shape, self._packed[m], self._affine, limits, result, dilation, tops, lefts, part, block,
                 work, (0,) * m, self._simd,
             )  # fmt: skip
 
@@ -128,22 +150,18 @@ class ConvolutionLayer:
         op, side, lanes, rows = self._op, self._op.kernel, len(self._simd.lanes), len(self._simd.rows)
         group = -(-(side**2) * self._depth // lanes) * lanes * rows
         groups = max(1, _PIXELS_OF_BLOCK // group)
-        window = (side, op.stride, op.dilation)
-        shape = (*before, self._depth, padded(self._channels))
+        window, out_size = window_of(op, before), op.size([before])
+        shape, limits = (*before, self._depth, padded(self._channels)), limits_of(op.activation)
 
         def convolve(part: Part, work: Float32) -> None:
             convolve_pixels(
-                image, shape, self._packed[BY_PIXELS], self._affine, self._least, result, window, part, groups * rows,
-                work, self._simd,
+                image, shape, self._packed[BY_PIXELS], self._affine, limits, result, window, out_size[1], part,
+                groups * rows, work, self._simd,
             )  # fmt: skip
 
         is_large = self._packed[BY_PIXELS].size > _LARGE_KERNEL
-        parts = self._parts(math.prod(op.size([before])), is_large)
+        parts = self._parts(math.prod(out_size), is_large)
         self._workers.run(convolve, parts, groups * (group + rows * self._width))
-
-    @property
-    def _least(self) -> np.float32:
-        return np.float32(self._op.activation.least)
 
     def _parts(self, count: int, is_large: bool) -> list[Part]:
         """Split tiles or pixels, and the panels as well where there are fewer groups of them than threads."""
@@ -157,6 +175,34 @@ class ConvolutionLayer:
             for first in range(0, count, share)
             for panel in range(0, self._panels, panel_share)
         ]
+
+
+class DepthwiseLayer:
+    """Compute a depthwise convolution of images of any size."""
+
+    def __init__(self, node: Node, workers: Workers) -> None:
+        from deeplabctl.engine.depthwise import pack_depthwise
+
+        assert isinstance(node.op, DepthwiseConvolution)
+        self._op, self._depth, self._workers = node.op, depth(node), workers
+        constants = node.op.constants(node.arrays)
+        self._weights, self._bias = pack_depthwise(constants[KERNEL]), np.zeros(self._depth, np.float32)
+        self._bias[: node.channels] = constants[BIAS]
+
+    def compute(self, images: Sequence[Float32], sizes: Sequence[Size], result: Float32) -> None:
+        """Convolve an image [height][width][depth]."""
+        from deeplabctl.engine.depthwise import convolve_depthwise
+
+        op, shape = self._op, (*sizes[0], self._depth)
+        window, limits, (height, width) = window_of(op, sizes[0]), limits_of(op.activation), op.size(sizes)
+
+        def convolve(rows: tuple[int, int], work: Float32) -> None:
+            convolve_depthwise(images[0], shape, self._weights, self._bias, limits, window, width, *rows, result)
+
+        self._workers.run(convolve, self._workers.ranges(height))
+        if op.activation.is_hard:
+            floats = result[: height * width * self._depth]
+            gate(op.activation, self._workers, floats, floats)
 
 
 class PoolingLayer:
@@ -184,22 +230,115 @@ class SumLayer:
 
     def __init__(self, node: Node, workers: Workers) -> None:
         assert isinstance(node.op, Sum)
-        self._least, self._depth, self._workers = node.op.activation.least, depth(node), workers
+        self._activation, self._depth, self._workers = node.op.activation, depth(node), workers
 
     def compute(self, images: Sequence[Float32], sizes: Sequence[Size], result: Float32) -> None:
         """Add images, in their order."""
         from deeplabctl.engine.row_kernels import add
 
-        total = images[0]
+        total, lines = images[0], math.prod(sizes[0]) * self._depth // LINE
         for number, other in enumerate(images[1:], 2):
-            least = np.float32(self._least if number == len(images) else -np.inf)
+            limits = limits_of(self._activation if number == len(images) else LINEAR)
 
-            def run(floats: tuple[int, int], work: Float32, a: Float32 = total, b: Float32 = other,
-                    least: np.float32 = least) -> None:  # fmt: skip
-                add(a, b, least, *floats, result)
+            def run(lines: tuple[int, int], work: Float32, a: Float32 = total, b: Float32 = other,
+                    limits: Limits = limits) -> None:  # fmt: skip
+                add(a, b, limits, *lines, result)
 
-            self._workers.run(run, self._workers.ranges(math.prod(sizes[0]) * self._depth))
+            self._workers.run(run, self._workers.ranges(lines))
             total = result
+
+
+class RectifierLayer:
+    """Apply an activation."""
+
+    def __init__(self, node: Node, workers: Workers) -> None:
+        assert isinstance(node.op, Rectifier)
+        self._activation, self._depth, self._workers = node.op.activation, depth(node), workers
+
+    def compute(self, images: Sequence[Float32], sizes: Sequence[Size], result: Float32) -> None:
+        """Apply it to an image."""
+        from deeplabctl.engine.row_kernels import clip
+
+        floats = math.prod(sizes[0]) * self._depth
+        if self._activation.is_hard:
+            gate(self._activation, self._workers, images[0][:floats], result)
+            return
+        limits = limits_of(self._activation)
+
+        def run(lines: tuple[int, int], work: Float32) -> None:
+            clip(images[0], limits, *lines, result)
+
+        self._workers.run(run, self._workers.ranges(floats // LINE))
+
+
+class ImageMeanLayer:
+    """Take the mean of each channel."""
+
+    def __init__(self, node: Node, workers: Workers) -> None:
+        self._depth, self._workers = depth(node), workers
+
+    def compute(self, images: Sequence[Float32], sizes: Sequence[Size], result: Float32) -> None:
+        """Take the mean of an image [height][width][depth]."""
+        from deeplabctl.engine.row_kernels import average
+
+        shape = (*sizes[0], self._depth)
+
+        def run(lines: tuple[int, int], work: Float32) -> None:
+            average(images[0], shape, *lines, result)
+
+        self._workers.run(run, self._workers.ranges(self._depth // LINE))
+
+
+class ProductLayer:
+    """Multiply images by a gate for each channel."""
+
+    def __init__(self, node: Node, workers: Workers) -> None:
+        self._depth, self._workers = depth(node), workers
+
+    def compute(self, images: Sequence[Float32], sizes: Sequence[Size], result: Float32) -> None:
+        """Multiply an image [height][width][depth] by the second (1, 1, depth)."""
+        from deeplabctl.engine.row_kernels import multiply_channels
+
+        def run(pixels: tuple[int, int], work: Float32) -> None:
+            multiply_channels(*images, self._depth, *pixels, result)
+
+        self._workers.run(run, self._workers.ranges(math.prod(sizes[0])))
+
+
+class ConcatenationLayer:
+    """Put the channels of images one after another."""
+
+    def __init__(self, node: Node, workers: Workers) -> None:
+        self._inputs, self._depth, self._workers = node.inputs, depth(node), workers
+
+    def compute(self, images: Sequence[Float32], sizes: Sequence[Size], result: Float32) -> None:
+        """Copy the channels of images [height][width][depth]."""
+        from deeplabctl.engine.row_kernels import copy_channels
+
+        def run(pixels: tuple[int, int], work: Float32) -> None:
+            start = 0
+            for image, below in zip(images, self._inputs, strict=True):
+                stop = self._depth if below is self._inputs[-1] else start + below.channels
+                copy_channels(image, depth(below), below.channels, start, stop, self._depth, *pixels, result)
+                start = stop
+
+        self._workers.run(run, self._workers.ranges(math.prod(sizes[0])))
+
+
+class BroadcastLayer:
+    """Give a pixel to every place of an image."""
+
+    def __init__(self, node: Node, workers: Workers) -> None:
+        self._depth, self._workers = depth(node), workers
+
+    def compute(self, images: Sequence[Float32], sizes: Sequence[Size], result: Float32) -> None:
+        """Copy an image (1, 1, depth) to each pixel of the size of the second."""
+        from deeplabctl.engine.row_kernels import copy_channels
+
+        def run(pixels: tuple[int, int], work: Float32) -> None:
+            copy_channels(images[0], 0, self._depth, 0, self._depth, self._depth, *pixels, result)
+
+        self._workers.run(run, self._workers.ranges(math.prod(sizes[1])))
 
 
 class ResizeLayer:
@@ -233,8 +372,30 @@ class Layer(Protocol):
 
 # What computes an operation; `NumbaEngine` does not compute a network with another one.
 LAYERS: dict[type[Operation], Callable[[Node, Workers], Layer]] = {
-    Convolution: ConvolutionLayer, Pooling: PoolingLayer, Sum: SumLayer, Resize: ResizeLayer,
+    Convolution: ConvolutionLayer, DepthwiseConvolution: DepthwiseLayer, Pooling: PoolingLayer, Sum: SumLayer,
+    Rectifier: RectifierLayer, ImageMean: ImageMeanLayer, Product: ProductLayer, Concatenation: ConcatenationLayer,
+    Broadcast: BroadcastLayer, Resize: ResizeLayer,
 }  # fmt: skip
+
+
+def limits_of(activation: Activation) -> Limits:
+    """Return the least and the most that a result may be."""
+    return np.float32(activation.least), np.float32(activation.most)
+
+
+def gate(activation: Activation, workers: Workers, floats: Float32, result: Float32) -> None:
+    """Apply relu6(x + 3) / 6, or x times that."""
+    from deeplabctl.engine.row_kernels import apply_gate
+
+    def run(lines: tuple[int, int], work: Float32) -> None:
+        apply_gate(floats, activation is HARD_SWISH, *lines, result)
+
+    workers.run(run, workers.ranges(floats.size // LINE))
+
+
+def window_of(op: Convolution, before: Size) -> Window:
+    """Return the window of a convolution, as its kernels take it, of images of this size."""
+    return op.kernel, op.stride, op.dilation, op.zeros_before(before[0]), op.zeros_before(before[1])
 
 
 def depth(node: Node) -> int:

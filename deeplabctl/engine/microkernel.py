@@ -100,10 +100,17 @@ class Vectors:
         start = pointer(context, self.builder, kind, array, self.builder.mul(output, size(2)))
         return self.read(start), self.read(self.builder.gep(start, [size(self.lanes)]))
 
-    def affine_relu(self, value: Any, terms: tuple[Any, Any], least: Any) -> Any:
-        """Emit value * scale + bias, or ``least`` where that is larger; NaN stays."""
+    def limits(self, pair: Any) -> tuple[Any, Any]:
+        """Emit vectors of the least and the most that values may be."""
+        least, most = (self.broadcast(self.builder.extract_value(pair, index)) for index in (0, 1))
+        return least, most
+
+    def affine_clipped(self, value: Any, terms: tuple[Any, Any], limits: tuple[Any, Any]) -> Any:
+        """Emit value * scale + bias, between the limits; NaN stays."""
         value = self.fused(value, *terms)
-        return self.builder.select(self.builder.fcmp_ordered(">", least, value), least, value)
+        for sign, limit in zip("><", limits, strict=True):
+            value = self.builder.select(self.builder.fcmp_ordered(sign, limit, value), limit, value)
+        return value
 
 
 def size(value: int) -> Any:
@@ -131,18 +138,18 @@ def lanes_of(simd: Any) -> int:
 
 @intrinsic
 def store_output(
-    typing: Any, sums: Any, source: Any, affine: Any, output: Any, result: Any, destination: Any, least: Any, simd: Any
+    typing: Any, sums: Any, source: Any, affine: Any, output: Any, result: Any, destination: Any, limits: Any, simd: Any
 ) -> Any:  # fmt: skip
-    """Write a vector of sums as outputs, scaled, with bias and ReLU (see `Vectors.affine_relu`)."""
+    """Write a vector of sums as outputs, scaled, with bias and activation (see `Vectors.affine_clipped`)."""
 
     def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         vectors = Vectors(builder, lanes_of(simd))
         source, target = (pointer(context, builder, signature.args[i], values[i], values[i + 1]) for i in (0, 4))
         terms = vectors.scale_and_bias(context, signature.args[2], values[2], values[3])
-        vectors.write(vectors.affine_relu(vectors.read(source), terms, vectors.broadcast(values[6])), target)
+        vectors.write(vectors.affine_clipped(vectors.read(source), terms, vectors.limits(values[6])), target)
         return context.get_dummy_value()
 
-    return types.void(sums, types.intp, affine, types.intp, result, types.intp, types.float32, simd), lower
+    return types.void(sums, types.intp, affine, types.intp, result, types.intp, limits, simd), lower
 
 
 @intrinsic

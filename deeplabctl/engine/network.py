@@ -12,7 +12,7 @@ from deeplabctl.arrays import Float32, Pixels, Size
 from deeplabctl.engine.layers import LAYERS, depth
 from deeplabctl.engine.workspace import Arena, Use, Workers, padded, placed
 from deeplabctl.network import ARCHITECTURES, Weights
-from deeplabctl.network.ops import Node, Norm
+from deeplabctl.network.ops import Dropout, Node, Norm
 from deeplabctl.network.tiling import tiles
 from deeplabctl.parallel import available_cpus
 
@@ -22,8 +22,8 @@ _TILE = 640  # pixels, and 32 around; a tile's two largest arrays have 64 channe
 
 
 def has_kernels(architecture: str) -> bool:
-    """Tell whether there are kernels for all operations of a network; norms are folded into convolutions."""
-    return all(type(row) in (*LAYERS, Norm) for row in ARCHITECTURES[architecture].prediction_rows)
+    """Tell whether there are kernels for all operations of a network, but for norms and dropout, which have no node."""
+    return all(type(row) in (*LAYERS, Norm, Dropout) for row in ARCHITECTURES[architecture].prediction_rows)
 
 
 class NumbaNetwork:
@@ -64,8 +64,15 @@ class NumbaNetwork:
         return 4 * (uses[-1][0] + placed(tuple(self._uses(rest, sizes[-1])[1]))[1])
 
     def _has_front(self, height: int, width: int) -> bool:
-        """Tell whether the first layers of an image of this size are computed in tiles."""
-        return self._front > 0 and height * width > _TILE**2
+        """Tell whether the first layers of an image of this size are computed in tiles.
+
+        Tiles have odd sides, so convolutions whose zeros depend on that ("SAME") need the same of the image.
+        """
+        if not self._front or height * width <= _TILE**2:
+            return False
+        front = self._nodes[: self._front]
+        grid = self.architecture.fields[front[-1].name].grid
+        return height % grid == width % grid == 1 or not any(getattr(node.op, "same", False) for node in front)
 
     def _front_in_tiles(self, image: Pixels) -> tuple[Float32, Size]:
         """Return the result of the front of the network, computed tile by tile, and its size."""
@@ -106,13 +113,14 @@ class NumbaNetwork:
         return sizes, list(zip(floats, range(len(nodes)), last, strict=True))[1:]
 
     def _front_length(self) -> int:
-        """Return the number of nodes of the front: the others take its last result only, at the output stride."""
+        """Return the number of nodes of the front: the others take its last result only."""
         found = 0
         for count in range(2, len(self._nodes)):
             last = self._nodes[count - 1]
             inside = set(map(id, self._nodes[: count - 1]))
             later = (below for node in self._nodes[count:] for below in node.inputs)
-            field, stride = self.architecture.fields[last.name], self.architecture.output_stride
-            if (field.reach <= _FRONT_REACH and field.stride == stride) and not inside & set(map(id, later)):
+            field = self.architecture.fields[last.name]
+            is_near = field.reach <= _FRONT_REACH and field.stride > 1 and not field.whole
+            if is_near and not inside & set(map(id, later)):
                 found = count
         return found

@@ -1,4 +1,4 @@
-"""Compute what goes row by row: pool, add and resize images; fuse logits to labels and scores.
+"""Compute what goes row by row: pool, add, join and resize images; fuse logits to labels and scores.
 
 Images are [height][width][depth], depths are padded to whole cache lines. Positions in resized ones are those of
 Caffe's INTERP layer: the corners of both sizes coincide. Logits of all scales and of the mirrored image are fused a row
@@ -9,15 +9,20 @@ at a time, so that its values [width][lanes] stay in a cache; ``lanes`` are the 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deeplabctl.arrays import LINE, Float32, Int64, Label, Scores, Size
 from deeplabctl.engine.workspace import Workers, padded
 from deeplabctl.jit import kernel
-from deeplabctl.vectors import LANES, exp2, load, maximum, store
+from deeplabctl.vectors import LANES, clipped, exp2, load, maximum, store
+
+if TYPE_CHECKING:
+    from deeplabctl.engine.convolution import Limits
 
 NINTH = np.float32(1 / 9)
+SIXTH, THREE, GATE = np.float32(1 / 6), np.float32(3.0), (np.float32(0.0), np.float32(6.0))
 HALF, LOG2_E = np.float32(0.5), np.float32(np.log2(np.e))
 
 
@@ -52,11 +57,67 @@ def pool(
 
 
 @kernel
-def add(a: Float32, b: Float32, least: np.float32, first: int, last: int, result: Float32) -> None:
-    """Write the larger of ``least`` and a + b, for the floats first:last."""
-    for i in range(first, last):
-        value = a[i] + b[i]
-        result[i] = least if value < least else value
+def add(a: Float32, b: Float32, limits: Limits, first: int, last: int, result: Float32) -> None:
+    """Write a + b, between the limits, for the lines first:last of floats."""
+    for i in range(first * LINE, last * LINE, LINE):
+        store(result, i, clipped(load(a, i, (0, 0)) + load(b, i, (0, 0)), limits))
+
+
+@kernel
+def clip(image: Float32, limits: Limits, first: int, last: int, result: Float32) -> None:
+    """Write what is between the limits, for the lines first:last of floats."""
+    for i in range(first * LINE, last * LINE, LINE):
+        store(result, i, clipped(load(image, i, (0, 0)), limits))
+
+
+@kernel
+def apply_gate(image: Float32, is_product: bool, first: int, last: int, result: Float32) -> None:
+    """Write relu6(x + 3) / 6, or x times that, for the lines first:last of floats."""
+    for i in range(first * LINE, last * LINE, LINE):
+        x = load(image, i, (0, 0))
+        gate = SIXTH * clipped(THREE + x, GATE)
+        store(result, i, x * gate if is_product else gate)
+
+
+@kernel
+def multiply_channels(image: Float32, gate: Float32, depth: int, first: int, last: int, result: Float32) -> None:
+    """Write the pixels first:last times the gate of each channel."""
+    for p in range(first * depth, last * depth, depth):
+        for c in range(0, depth, LINE):
+            store(result, p + c, load(image, p + c, (0, 0)) * load(gate, c, (0, 0)))
+
+
+@kernel
+def copy_channels(
+    image: Float32, step: int, channels: int, start: int, stop: int, depth: int, first: int, last: int, result: Float32
+) -> None:
+    """Copy the pixels first:last, ``step`` floats from each other, to channels start:stop of a depth.
+
+    After their own channels there are zeros.
+    """
+    for p in range(first, last):
+        for c in range(channels):
+            result[p * depth + start + c] = image[p * step + c]
+        for c in range(start + channels, stop):
+            result[p * depth + c] = 0.0
+
+
+@kernel
+def average(image: Float32, shape: tuple[int, int, int], first: int, last: int, result: Float32) -> None:
+    """Write the mean over the image of the lines first:last of channels: of the sums of rows, which are rounded less."""
+    height, width, depth = shape
+    count = (last - first) * LINE
+    row, total = np.zeros(count, np.float32), np.zeros(count, np.float32)
+    for y in range(height):
+        row[:] = 0.0
+        for x in range(width):
+            at = (y * width + x) * depth + first * LINE
+            for c in range(0, count, LINE):
+                store(row, c, load(row, c, (0, 0)) + load(image, at + c, (0, 0)))
+        for c in range(0, count, LINE):
+            store(total, c, load(total, c, (0, 0)) + load(row, c, (0, 0)))
+    for c in range(count):
+        result[first * LINE + c] = total[c] / np.float32(height * width)
 
 
 @kernel

@@ -81,10 +81,10 @@ def _transform(arguments: tuple[Any, Any, Any, Any], matrix: Floats, *, is_doubl
 
 @intrinsic
 def transform_back(
-    typing: Any, products: Any, source: Any, stride: Any, affine: Any, output: Any, least: Any, image: Any,
+    typing: Any, products: Any, source: Any, stride: Any, affine: Any, output: Any, limits: Any, image: Any,
     destination: Any, row_stride: Any, column_stride: Any, tile: Any, simd: Any,
 ) -> Any:  # fmt: skip
-    """Transform n * n products to m x m pixels, then scale them, with bias and ReLU."""
+    """Transform n * n products to m x m pixels, then scale them, with bias and activation."""
     m, lanes = int(tile.count), lanes_of(simd)
     a, n = matrices(m)[0], m + KERNEL_SIZE - 1
 
@@ -93,19 +93,19 @@ def transform_back(
         target = pointer(context, builder, signature.args[6], values[6], values[7])
         vectors = Vectors(builder, lanes)
         terms = vectors.scale_and_bias(context, signature.args[3], values[3], values[4])
-        floor, sums, columns = vectors.broadcast(values[5]), _Sums(vectors), []
+        bounds, sums, columns = vectors.limits(values[5]), _Sums(vectors), []
         for j in range(n):
             places = (builder.mul(values[2], size(i * n + j)) for i in range(n))
             columns.append(sums.apply(a, [vectors.read(builder.gep(start, [place])) for place in places]))
         for i in range(m):
             line = builder.gep(target, [builder.mul(values[8], size(i))])
             for j, value in enumerate(sums.apply(a, [column[i] for column in columns])):
-                pixel = vectors.affine_relu(value, terms, floor)
+                pixel = vectors.affine_clipped(value, terms, bounds)
                 vectors.write(pixel, builder.gep(line, [builder.mul(values[9], size(j))]))
         return context.get_dummy_value()
 
-    intp, least_type = types.intp, types.float32
-    arguments = (products, intp, intp, affine, intp, least_type, image, intp, intp, intp, tile, simd)
+    intp = types.intp
+    arguments = (products, intp, intp, affine, intp, limits, image, intp, intp, intp, tile, simd)
     return types.void(*arguments), lower
 
 

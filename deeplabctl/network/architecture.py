@@ -218,7 +218,7 @@ class Architecture:
             if id(now) not in needed:
                 needed[id(now)] = now
                 waiting += now.inputs
-        return [node for node in found.values() if id(node) in needed]
+        return [node for node in dict.fromkeys(found.values()) if id(node) in needed]  # one node may be two rows
 
     def most_values(self, width: float) -> float:
         """Return the most values for each pixel of the image that a row reads and writes at once, except the first."""

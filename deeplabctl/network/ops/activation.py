@@ -16,10 +16,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Activation:
-    """Raise values below ``least`` to it; ``keras`` is the activation's name in Keras, None for none at all."""
+    """Keep values between ``least`` and ``most``; ``keras`` is the activation's name in Keras, None for none at all."""
 
     keras: str | None
     least: float = -math.inf
+    most: float = math.inf
+
+    @property
+    def is_hard(self) -> bool:
+        """Tell whether it is relu6(x + 3) / 6, or x times that."""
+        return self in (HARD_SWISH, HARD_SIGMOID)
 
     def layers(self, name: str, dtype: str) -> list[Any]:
         """Return the stock Keras layer that applies it, named after its operation; none for no activation."""
@@ -37,8 +43,8 @@ class Activation:
         """Apply it to a tensor."""
         import tensorflow as tf
 
-        gate = tf.nn.relu6(x + 3) * (1 / 6) if self.keras and self.keras.startswith("hard") else None
-        if gate is not None:
+        if self.is_hard:
+            gate = tf.nn.relu6(x + 3) * (1 / 6)
             return x * gate if self is HARD_SWISH else gate
         return {None: tf.identity, "relu": tf.nn.relu, "relu6": tf.nn.relu6}[self.keras](x)
 
@@ -56,6 +62,6 @@ class Activation:
 
 LINEAR = Activation(None)
 RELU = Activation("relu", 0.0)
-RELU6 = Activation("relu6", 0.0)
+RELU6 = Activation("relu6", 0.0, 6.0)
 HARD_SWISH = Activation("hard_silu")  # x * relu6(x + 3) / 6
 HARD_SIGMOID = Activation("hard_sigmoid")  # relu6(x + 3) / 6

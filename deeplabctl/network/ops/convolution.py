@@ -96,6 +96,10 @@ class Convolution(Operation):
         """Return the zeros on each side."""
         return self.dilation * (self.kernel - 1) // 2
 
+    def zeros_before(self, length: int) -> int:
+        """Return the zeros above, or on the left of, an image of this height or width."""
+        return max(0, self.pad - 1) if self.same and self.stride == 2 and length % 2 == 0 else self.pad
+
     @property
     def is_padded(self) -> bool:
         """Tell whether the zeros have to be given: "SAME" would have others for even sizes."""
