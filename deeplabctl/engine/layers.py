@@ -358,7 +358,7 @@ class ResizeLayer:
         )
 
         def resize(rows: tuple[int, int], work: Float32) -> None:
-            resize_rows(old, size, *rows, new, False)
+            resize_rows(old, size, *rows, new, False, False)
 
         self._workers.run(resize, self._workers.ranges(size[0]))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from deeplabctl.network import ARCHITECTURES, Weights
 from deeplabctl.network.ops import Dropout, Node, Norm
 from deeplabctl.network.tiling import tiles
 from deeplabctl.parallel import available_cpus
+
+Means = Mapping[str, Float32]  # of the whole image, by the rows' names
 
 # Of the first layers of a large image: these take most of the memory, and see few pixels around their own.
 _FRONT_REACH = 32  # pixels
@@ -41,17 +43,21 @@ class NumbaNetwork:
         self._arena, self._front_arena, self._lock = Arena(), Arena(), threading.Lock()
         self._front = self._front_length()
 
-    def logits(self, image: Pixels) -> Float32:
+    def logits(self, image: Pixels, row: str = "", means: Means | None = None) -> Float32:
         """Return the logits (h, w, classes) of a preprocessed image (H, W, 3) float32.
 
-        They are at the output stride, or as `Architecture.test_rows` say.
+        They are at the output stride, or as `Architecture.test_rows` say. Or, of a tile, the values of another ``row``,
+        where the ``means`` (1, 1, C) of the whole image are known.
         """
-        image, last = np.ascontiguousarray(image, np.float32), self._nodes[-1]
+        image, nodes = np.ascontiguousarray(image, np.float32), self._nodes
+        if row:
+            nodes = nodes[: [node.name for node in nodes].index(row) + 1]
+        last, known = nodes[-1], means or {}
         with self._lock:
-            if self._has_front(*image.shape[:2]):
-                array, size = self._compute(self._nodes[self._front - 1 :], *self._front_in_tiles(image))
+            if self._has_front(*image.shape[:2]) and len(nodes) > self._front:
+                array, size = self._compute(nodes[self._front - 1 :], *self._front_in_tiles(image), known)
             else:
-                array, size = self._compute(self._nodes, image.reshape(-1), image.shape[:2])
+                array, size = self._compute(nodes, image.reshape(-1), image.shape[:2], known)
             whole: Float32 = array[: math.prod(size) * depth(last)].reshape(*size, depth(last))
             return whole[..., : last.channels].copy()
 
@@ -84,17 +90,21 @@ class NumbaNetwork:
         whole = result.reshape(*size, channels)
         for line, column in tiles(image.shape[:2], size, field, _TILE):
             tile = np.ascontiguousarray(image[line.first : line.last, column.first : column.last])
-            array, own = self._compute(front, tile.reshape(-1), tile.shape[:2])
+            array, own = self._compute(front, tile.reshape(-1), tile.shape[:2], {})
             inner = line.own(field.stride), column.own(field.stride)
             whole[line.begin : line.end, column.begin : column.end] = array.reshape(*own, channels)[inner]
         return result, size
 
-    def _compute(self, nodes: Sequence[Node], array: Float32, size: Size) -> tuple[Float32, Size]:
+    def _compute(self, nodes: Sequence[Node], array: Float32, size: Size, known: Means) -> tuple[Float32, Size]:
         """Return the last node's result, valid until the next call, and its size, from the first one's."""
         sizes, uses = self._uses(nodes, size)
         arrays = [array, *self._arena.arrays(uses)]
         places = {id(node): place for place, node in enumerate(nodes)}
         for place, node in enumerate(nodes[1:], 1):
+            if node.name in known:
+                arrays[place][:] = 0
+                arrays[place][: node.channels] = known[node.name].reshape(-1)
+                continue
             before = [places[id(below)] for below in node.inputs]
             inputs = [arrays[at] for at in before]
             self._layers[id(node)].compute(inputs, [sizes[at] for at in before], arrays[place])

@@ -1,7 +1,7 @@
 """Compute what goes row by row: pool, add, join and resize images; fuse logits to labels and scores.
 
 Images are [height][width][depth], depths are padded to whole cache lines. Positions in resized ones are those of
-Caffe's INTERP layer: the corners of both sizes coincide. Logits of all scales and of the mirrored image are fused a row
+Caffe's INTERP layer: the corners of both sizes coincide; or, with ``half_pixel``, the borders of both do. Logits of all scales and of the mirrored image are fused a row
 at a time, so that its values [width][lanes] stay in a cache; ``lanes`` are the classes, padded to whole vectors of
 `LANES`. Numba loads with this module: import it inside functions only.
 """
@@ -121,7 +121,9 @@ def average(image: Float32, shape: tuple[int, int, int], first: int, last: int, 
 
 
 @kernel
-def resize_rows(pixels: Float32, size: Size, first: int, last: int, result: Float32, is_larger: bool) -> None:
+def resize_rows(
+    pixels: Float32, size: Size, first: int, last: int, result: Float32, is_larger: bool, half_pixel: bool
+) -> None:
     """Resize (h, w, lanes) to the rows first:last of a result (H, W, lanes).
 
     With ``is_larger`` values that are larger in the result stay.
@@ -130,13 +132,13 @@ def resize_rows(pixels: Float32, size: Size, first: int, last: int, result: Floa
     flat, row = pixels.reshape(height * width * lanes), result.reshape(size[0] * size[1] * lanes)
     cells = np.zeros(width * lanes, np.float32)
     for y in range(first, last):
-        resize_row(flat, 0, (height, width), lanes, size, y, size[1], y * size[1], 1, cells, row, is_larger)
+        resize_row(flat, 0, (height, width), lanes, size, y, size[1], y * size[1], 1, cells, row, is_larger, half_pixel)
 
 
 @kernel
 def fuse_rows(
-    logits: Float32, shapes: Int64, lanes: int, is_flipped: bool, full: Size, classes: int, first: int, last: int,
-    label: Label, scores: Float32,
+    logits: Float32, shapes: Int64, lanes: int, is_flipped: bool, full: Size, classes: int, half_pixel: bool,
+    first: int, last: int, label: Label, scores: Float32,
 ) -> None:  # fmt: skip
     """Write the rows first:last of the label (H, W), and of the scores (H, W, C) if they are not empty.
 
@@ -153,27 +155,63 @@ def fuse_rows(
             shape = (shapes[number % scales, 0], shapes[number % scales, 1])
             is_larger = number % scales > 0
             if number < scales:
-                resize_row(logits, at, shape, lanes, full, y, width, 0, 1, cells, row, is_larger)
+                resize_row(logits, at, shape, lanes, full, y, width, 0, 1, cells, row, is_larger, half_pixel)
             else:  # the mirrored image's row, from its other end
-                resize_row(logits, at, shape, lanes, full, y, width, width - 1, -1, cells, other, is_larger)
+                resize_row(
+                    logits, at, shape, lanes, full, y, width, width - 1, -1, cells, other, is_larger, half_pixel
+                )  # fmt: skip
             at += shape[0] * shape[1] * lanes
         if is_flipped:
             for k in range(len(row)):
                 row[k] = HALF * (row[k] + other[k])
-        for x in range(width):
-            best, pixel = 0, x * lanes
-            for c in range(1, classes):
-                if row[pixel + c] > row[pixel + best]:
-                    best = c
-            label[y, x] = best
+        choose(row, classes, label[y])
         if len(scores):
             soften(row, label[y], classes, scores[y])
 
 
 @kernel
+def average_rows(
+    logits: Float32, shapes: Int64, lanes: int, is_flipped: bool, full: Size, classes: int, half_pixel: bool,
+    first: int, last: int, label: Label, scores: Float32,
+) -> None:  # fmt: skip
+    """Do as `fuse_rows`, but the mean of the scores of all scales and of both images counts."""
+    width, scales = label.shape[1], len(shapes)
+    cells, row = np.zeros(shapes[:, 1].max() * lanes, np.float32), np.zeros(width * lanes, np.float32)
+    own, found = np.zeros(width, np.uint8), np.zeros((width, classes), np.float32)
+    count = 2 * scales if is_flipped else scales
+    for y in range(first, last):
+        at = 0
+        mean = np.zeros(width * classes, np.float32)
+        for number in range(count):
+            shape = (shapes[number % scales, 0], shapes[number % scales, 1])
+            start, step = (0, 1) if number < scales else (width - 1, -1)
+            resize_row(logits, at, shape, lanes, full, y, width, start, step, cells, row, False, half_pixel)
+            choose(row, classes, own)
+            soften(row, own, classes, found)
+            mean += found.reshape(width * classes)
+            at += shape[0] * shape[1] * lanes
+        mean /= np.float32(count)
+        choose(mean, classes, label[y])
+        if len(scores):
+            scores[y] = mean.reshape((width, classes))
+
+
+@kernel
+def choose(row: Float32, classes: int, label: Label) -> None:
+    """Write the first class with the largest value of each pixel of a row [width][lanes]."""
+    lanes = len(row) // len(label)
+    for x in range(len(label)):
+        best, pixel = 0, x * lanes
+        for c in range(1, classes):
+            if row[pixel + c] > row[pixel + best]:
+                best = c
+        label[x] = best
+
+
+@kernel
 def resize_row(
     logits: Float32, at: int, shape: Size, lanes: int, size: Size, y: int, count: int, start: int, step: int,
-    cells: Float32, row: Float32, is_larger: bool,
+    cells: Float32, row: Float32, is_larger: bool, half_pixel: bool,
 ) -> None:  # fmt: skip
     """Write the first pixels of a row of logits (h, w, lanes) that are brought to a size.
 
@@ -181,13 +219,13 @@ def resize_row(
     row stays.
     """
     height, width = shape
-    above, below, weight_y = place(y, height, size[0])
+    above, below, weight_y = place(y, height, size[0], half_pixel)
     for k in range(0, width * lanes, LANES):
         upper = load(logits, at + above * width * lanes + k, (0,))
         lower = load(logits, at + below * width * lanes + k, (0,))
         store(cells, k, upper + weight_y * (lower - upper))
     for x in range(count):
-        left, right, weight_x = place(x, width, size[1])
+        left, right, weight_x = place(x, width, size[1], half_pixel)
         destination = (start + step * x) * lanes
         for c in range(0, lanes, LANES):
             first = load(cells, left * lanes + c, (0,))
@@ -196,10 +234,14 @@ def resize_row(
 
 
 @kernel
-def place(position: int, before: int, after: int) -> tuple[int, int, np.float32]:
+def place(position: int, before: int, after: int, half_pixel: bool) -> tuple[int, int, np.float32]:
     """Return the two old positions around a new one, and the weight of the second; rounded as Caffe's."""
-    step = np.float32(before - 1) / np.float32(after - 1) if after > 1 else np.float32(0.0)
-    at = step * np.float32(position)
+    if half_pixel:
+        step = np.float32(before) / np.float32(after)
+        at = max(step * (np.float32(position) + HALF) - HALF, np.float32(0.0))
+    else:
+        step = np.float32(before - 1) / np.float32(after - 1) if after > 1 else np.float32(0.0)
+        at = step * np.float32(position)
     first = min(int(at), before - 1)
     return first, min(first + 1, before - 1), np.float32(at - np.float32(first))
 
@@ -224,36 +266,39 @@ def soften(row: Float32, label: Label, classes: int, scores: Float32) -> None:
             scores[x, c] = row[at + c] / total
 
 
-def resized(images: Sequence[Float32], size: Size, workers: Workers) -> Float32:
-    """Return the largest at each place of images (h, w, C), resized with aligned corners (Caffe's INTERP)."""
+def resized(images: Sequence[Float32], size: Size, workers: Workers, *, half_pixel: bool = False) -> Float32:
+    """Return the largest at each place of images (h, w, C), resized with aligned corners (Caffe's INTERP) or not."""
     channels = images[0].shape[2]
     result = np.zeros((*size, padded(channels)), np.float32)
     for number, image in enumerate(images):
         wide = _widened(image)
 
         def resize(rows: tuple[int, int], work: Float32, wide: Float32 = wide, is_larger: bool = number > 0) -> None:
-            resize_rows(wide, size, *rows, result, is_larger)
+            resize_rows(wide, size, *rows, result, is_larger, half_pixel)
 
         workers.run(resize, workers.ranges(size[0]))
     return result[..., :channels]
 
 
 def fused(
-    coarse: Sequence[Sequence[Float32]], full: Size, size: Size, workers: Workers, *, with_scores: bool
-) -> tuple[Label, Scores]:
+    coarse: Sequence[Sequence[Float32]], full: Size, size: Size, workers: Workers, *, with_scores: bool,
+    half_pixel: bool = False, averages: bool = False,
+) -> tuple[Label, Scores]:  # fmt: skip
     """Return the label (H, W) of an image of a size and its scores (H, W, C); without scores the second is empty.
 
     ``coarse`` has the logits (h, w, C) of every scale, for the image and perhaps for its mirrored twin. They are
-    upsampled to the padded size ``full``. The largest of the scales counts, and then the mean of both images.
+    upsampled to the padded size ``full``. The largest of the scales counts, and then the mean of both images; or, if it
+    ``averages``, the mean of all scores.
     """
     classes = coarse[0][0].shape[2]
     shapes = np.array([logits.shape[:2] for logits in coarse[0]], np.int64)
     flat = np.concatenate([_widened(logits).ravel() for image in coarse for logits in image])
     label = np.zeros(size, np.uint8)
     scores = np.zeros((*size, classes) if with_scores else (0, 0, 0), np.float32)
+    fuse_some = average_rows if averages else fuse_rows
 
     def fuse(rows: tuple[int, int], work: Float32) -> None:
-        fuse_rows(flat, shapes, padded(classes), len(coarse) > 1, full, classes, *rows, label, scores)
+        fuse_some(flat, shapes, padded(classes), len(coarse) > 1, full, classes, half_pixel, *rows, label, scores)
 
     workers.run(fuse, workers.ranges(size[0]))
     return label, scores

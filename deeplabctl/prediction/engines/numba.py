@@ -48,24 +48,35 @@ class NumbaEngine(Engine):
 
     def resize(self, pixels: Float32, size: Size) -> Float32:
         """Return arrays in another size."""
-        from deeplabctl.engine.row_kernels import resized
-
-        return np.stack([resized([image], size, self._network.workers) for image in pixels])
+        return self._resized(pixels, size)
 
     def logits(self, pixels: Float32, row: str = "", means: Mapping[str, Float32] | None = None) -> Float32:
-        """Return the logits of arrays."""
-        return np.stack([self._network.logits(image) for image in pixels])
+        """Return the logits of arrays, or the values of another row, where the means of the whole image are known."""
+        known = [{name: mean[at] for name, mean in (means or {}).items()} for at in range(len(pixels))]
+        return np.stack([self._network.logits(image, row, own) for image, own in zip(pixels, known, strict=True)])
 
     def fuse(self, coarse: Sequence[Float32], inputs: Inputs, *, scores: bool) -> Predicted:
         """Return the label and the scores of an image from its logits."""
         from deeplabctl.engine.row_kernels import fused, resized
 
-        workers = self._network.workers
+        workers, half_pixel, averages = self._network.workers, inputs.architecture.half_pixel, inputs.averages_scores
+        if averages:
+            coarse = [
+                self._resized(logits, inputs.grid, half_pixel=half_pixel) if scale < 1 else logits
+                for scale, logits in zip(inputs.settings.scales, coarse, strict=True)
+            ]
         images = [list(logits) for logits in zip(*coarse, strict=True)]  # the image, and the mirrored one
         if inputs.fuses_coarse:
             images = [[resized(image, inputs.grid, workers)] for image in images]
-        label, found = fused(images, inputs.padded, inputs.size, workers, with_scores=scores)
+        label, found = fused(
+            images, inputs.padded, inputs.size, workers, with_scores=scores, half_pixel=half_pixel, averages=averages
+        )
         return label[None], found[None] if scores else None
+
+    def _resized(self, images: Float32, size: Size, *, half_pixel: bool = False) -> Float32:
+        from deeplabctl.engine.row_kernels import resized
+
+        return np.stack([resized([image], size, self._network.workers, half_pixel=half_pixel) for image in images])
 
 
 def has_gpu(devices: Path = Path("/dev")) -> bool:
