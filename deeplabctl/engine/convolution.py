@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from deeplabctl.arrays import LINE, Float32, Int64
-from deeplabctl.engine.microkernel import REGISTERS, Simd, multiply, store_output
+from deeplabctl.engine.microkernel import REGISTERS, Simd, copy, multiply, store_output
 from deeplabctl.engine.winograd_transforms import transform, transform_back
 from deeplabctl.jit import kernel
 from deeplabctl.vectors import load, store
@@ -183,9 +183,16 @@ def convolve_pixels(
     sums = (block + rows - 1) // rows * group
     for first in range(part[0], part[1], block):
         count = min(block, part[1] - first)
-        for t in range(count):
-            y, x = (first + t) // out_width * stride - above, (first + t) % out_width * stride - before
-            gather(image, shape, y, x, side, dilation, work, t // rows * group + t % rows * lanes, simd)
+        y, column = first // out_width * stride - above, first % out_width
+        group_at, row = 0, 0
+        for _ in range(count):
+            gather(image, shape, y, column * stride - before, side, dilation, work, group_at + row * lanes, simd)
+            row += 1
+            if row == rows:
+                row, group_at = 0, group_at + group
+            column += 1
+            if column == out_width:
+                y, column = y + stride, 0
         for p in range(part[2], part[3]):
             multiply_groups(work, 0, group, weights, p, sums, depth, count, 1, simd)
             for row in range(count):
@@ -233,9 +240,12 @@ def gather(
                 yy, xx = y + dilation * i, x + dilation * j
                 is_inside = 0 <= yy < height and 0 <= xx < width
                 at = (yy * width + xx) * depth
-                for c in range(0, depth, lanes):
-                    for lane in range(lanes):
-                        work[destination + lane] = image[at + c + lane] if is_inside else ZERO
+                for c in range(at, at + depth, lanes):
+                    if is_inside:
+                        copy(image, c, work, destination, simd)
+                    else:
+                        for lane in range(lanes):
+                            work[destination + lane] = ZERO
                     destination += rows * lanes
         return
     lane = 0

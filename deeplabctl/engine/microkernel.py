@@ -137,6 +137,19 @@ def lanes_of(simd: Any) -> int:
 
 
 @intrinsic
+def copy(typing: Any, array: Any, source: Any, target: Any, destination: Any, simd: Any) -> Any:
+    """Copy a vector."""
+
+    def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        vectors = Vectors(builder, lanes_of(simd))
+        start, end = (pointer(context, builder, signature.args[i], values[i], values[i + 1]) for i in (0, 2))
+        vectors.write(vectors.read(start), end)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, target, types.intp, simd), lower
+
+
+@intrinsic
 def store_output(
     typing: Any, sums: Any, source: Any, affine: Any, output: Any, result: Any, destination: Any, limits: Any, simd: Any
 ) -> Any:  # fmt: skip
