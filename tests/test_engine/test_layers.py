@@ -1,10 +1,29 @@
 import numpy as np
 import pytest
+from plain_resizing import linear
 
 from deeplabctl.arrays import aligned
-from deeplabctl.engine.layers import BY_PIXELS, ConvolutionLayer, PoolingLayer, SumLayer
+from deeplabctl.engine.layers import BY_PIXELS, LAYERS, ConvolutionLayer, PoolingLayer, SumLayer
 from deeplabctl.engine.workspace import Buffers, Workers, padded
-from deeplabctl.network.ops import LINEAR, RELU, Convolution, Input, Node, Pooling, Sum
+from deeplabctl.network.ops import (
+    HARD_SIGMOID,
+    HARD_SWISH,
+    LINEAR,
+    RELU,
+    RELU6,
+    Broadcast,
+    Concatenation,
+    Convolution,
+    DepthwiseConvolution,
+    ImageMean,
+    Input,
+    Node,
+    Pooling,
+    Product,
+    Rectifier,
+    Resize,
+    Sum,
+)
 
 
 def wide(image, depth):
@@ -128,14 +147,17 @@ def test_a_wide_layer_is_computed_by_tiles_and_the_image_and_single_pixels_are_n
     assert chosen(1, 1024, 1024, 41) == BY_PIXELS
 
 
-@pytest.mark.parametrize(("kind", "stride"), [("max", 1), ("max", 2), ("average", 1)])
+@pytest.mark.parametrize(
+    ("kind", "stride", "rounds_up"), [("max", 1, True), ("max", 2, True), ("average", 1, True), ("max", 2, False)]
+)
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 3), (8, 9), (33, 40)])
-def test_pooling_is_the_clipped_window_of_caffe(height, width, kind, stride):
+def test_pooling_is_the_clipped_window_of_caffe(height, width, kind, stride, rounds_up):
     image = np.random.default_rng(0).normal(size=(height, width, 20)).astype(np.float32)
-    op = Pooling("pool", kind, stride)
+    op = Pooling("pool", kind, stride, rounds_up)
     layer = PoolingLayer(Node(op, (image_node(20),), 20), Workers(2))
     tall, broad = op.size([(height, width)])
-    assert (tall, broad) == ((height, width) if stride == 1 else (height // 2 + 1, width // 2 + 1))
+    more = 2 if rounds_up else 1
+    assert (tall, broad) == ((height, width) if stride == 1 else ((height + more) // 2, (width + more) // 2))
     result = aligned(tall * broad * 32)
     layer.compute([wide(image, 32)], [(height, width)], result)
     for y in range(tall):
@@ -154,6 +176,124 @@ def test_sums_of_several_images_take_the_relu_last():
         layer = SumLayer(Node(op, (image_node(16),) * len(values), 16), Workers(2))
         layer.compute([wide(image, 16) for image in values], [(2, 3)] * len(values), result)
         np.testing.assert_array_equal(result, expected)
+
+
+def computed(op, *images, arrays=None, channels=None):
+    """Return the result (h, w, channels) of a layer of images (h, w, C); what is in its padding must be finite."""
+    below = tuple(image_node(image.shape[2], is_first=False) for image in images)
+    node = Node(op, below, channels or images[0].shape[2], arrays or {})
+    sizes = [image.shape[:2] for image in images]
+    height, width = op.size(sizes)
+    result = aligned(height * width * padded(node.channels))
+    result[:] = np.nan
+    inputs = [wide(image, padded(image.shape[2])) for image in images]
+    LAYERS[type(op)](node, Workers(2)).compute(inputs, sizes, result)
+    assert np.isfinite(result).all()
+    return result.reshape(height, width, -1)[..., : node.channels]
+
+
+ACTIVATIONS = {
+    LINEAR: lambda x: x,
+    RELU: lambda x: np.maximum(x, 0),
+    RELU6: lambda x: np.clip(x, 0, 6),
+    HARD_SIGMOID: lambda x: np.clip(x + 3, 0, 6) / 6,
+    HARD_SWISH: lambda x: x * np.clip(x + 3, 0, 6) / 6,
+}
+
+
+def same_convolution(image, kernel, stride, dilation, same):
+    """Convolve step by step in float64; with ``same`` the zeros are TensorFlow's, half of those needed before."""
+    side = kernel.shape[0]
+    reach = dilation * (side - 1)
+    zeros = []
+    for length in image.shape[:2]:
+        needed = max(0, (-(-length // stride) - 1) * stride + reach + 1 - length)
+        before = needed // 2 if same else reach // 2
+        zeros.append((before, reach + stride))  # more than enough after it
+    framed = np.pad(image.astype(float), (*zeros, (0, 0)))
+    height, width = (-(-length // stride) for length in image.shape[:2])
+    total = 0.0
+    for i in range(side):
+        for j in range(side):
+            seen = framed[i * dilation :, j * dilation :][: stride * height : stride, : stride * width : stride]
+            total += seen @ kernel[i, j] if kernel.shape[3] > 1 else seen * kernel[i, j, :, 0]
+    return total
+
+
+WINDOWS = [  # side, stride, dilation, height, width
+    (3, 1, 1, 17, 23), (3, 1, 1, 1, 1), (3, 1, 2, 9, 40), (3, 1, 18, 33, 30), (5, 1, 1, 12, 9), (5, 1, 2, 14, 31),
+    (3, 2, 1, 33, 20), (3, 2, 1, 8, 9), (5, 2, 1, 21, 30), (3, 2, 1, 1, 2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("same", [False, True])
+@pytest.mark.parametrize("case", WINDOWS, ids=str)
+def test_depthwise_convolution_is_the_literal_one(case, same):
+    side, stride, dilation, height, width = case
+    random = np.random.default_rng(height)
+    for channels, (activation, apply) in zip((7, 16, 40, 96, 24), ACTIVATIONS.items(), strict=True):
+        image = random.normal(size=(height, width, channels)).astype(np.float32)
+        kernel = random.normal(size=(side, side, channels, 1)).astype(np.float32)
+        scale, bias = random.uniform(1, 3, (2, channels)).astype(np.float32)
+        op = DepthwiseConvolution(
+            "conv", kernel=side, stride=stride, dilation=dilation, activation=activation, same=same
+        )
+        found = computed(op, image, arrays={"kernel": kernel, "scale": scale, "bias": bias})
+        sums = same_convolution(image, kernel, stride, dilation, same) * scale + bias
+        np.testing.assert_allclose(found, apply(sums), rtol=0, atol=3e-6 * np.abs(sums).max())
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=str)
+@pytest.mark.parametrize(("side", "stride", "size"), [(3, 2, (8, 13)), (1, 1, (5, 6)), (3, 1, (17, 31))])
+def test_convolution_has_the_zeros_and_the_activation_of_its_operation(side, stride, size, activation):
+    random = np.random.default_rng(0)
+    image = random.normal(size=(*size, 20)).astype(np.float32)
+    kernel, bias = random.normal(size=(side, side, 20, 24)).astype(np.float32), np.ones(24, np.float32)
+    op = Convolution("conv", 24, kernel=side, stride=stride, activation=activation, same=True)
+    found = computed(op, image, arrays={"kernel": kernel, "scale": bias / 2, "bias": bias}, channels=24)
+    sums = same_convolution(image, kernel, stride, 1, True) / 2 + 1
+    np.testing.assert_allclose(found, ACTIVATIONS[activation](sums), rtol=0, atol=5e-6 * np.abs(sums).max())
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=str)
+def test_activations_on_their_own_are_their_formulas_and_keep_nan(activation):
+    image = np.linspace(-8, 8, 4 * 5 * 19, dtype=np.float32).reshape(4, 5, 19)
+    found = computed(Rectifier("relu", activation), image)
+    np.testing.assert_allclose(found, ACTIVATIONS[activation](image.astype(float)), rtol=1e-6, atol=1e-6)
+    from deeplabctl.engine.row_kernels import clip
+
+    result = np.zeros(16, np.float32)
+    clip(np.full(16, np.nan, np.float32), (np.float32(0), np.float32(6)), 0, 1, result)
+    assert np.isnan(result).all()
+
+
+def test_mean_product_and_broadcast_are_those_of_each_channel():
+    random = np.random.default_rng(0)
+    image = random.normal(1, 1, (33, 41, 40)).astype(np.float32)
+    gate = computed(ImageMean("mean"), image)
+    np.testing.assert_allclose(gate[0, 0], image.mean((0, 1), dtype=float), rtol=1e-6)
+    np.testing.assert_array_equal(computed(Product("product"), image, gate), image * gate)
+    np.testing.assert_array_equal(computed(Broadcast("map"), gate, image), np.broadcast_to(gate, image.shape))
+
+
+@pytest.mark.parametrize("channels", [(256, 48), (5,), (16, 3, 20, 1), (7, 9)])
+def test_concatenation_puts_channels_one_after_another_and_zeros_after_them(channels):
+    random = np.random.default_rng(0)
+    images = [random.normal(size=(3, 5, count)).astype(np.float32) for count in channels]
+    total = sum(channels)
+    below = tuple(image_node(count, is_first=False) for count in channels)
+    result = np.full(15 * padded(total), np.nan, np.float32)
+    layer = LAYERS[Concatenation](Node(Concatenation("concat"), below, total), Workers(2))
+    layer.compute([wide(image, padded(image.shape[2])) for image in images], [(3, 5)] * len(images), result)
+    result = result.reshape(3, 5, -1)
+    np.testing.assert_array_equal(result[..., :total], np.concatenate(images, -1))
+    assert not result[..., total:].any()
+
+
+def test_resizing_to_the_size_of_another_row_aligns_the_corners():
+    image = np.random.default_rng(0).normal(size=(5, 4, 24)).astype(np.float32)
+    found = computed(Resize("resize", 4), image, np.zeros((18, 13, 3), np.float32))
+    np.testing.assert_allclose(found, linear(image, 18, 13), atol=1e-5)
 
 
 def test_buffers_lend_what_fits_best_and_replace_what_is_too_small():

@@ -25,7 +25,10 @@ workspace.Arena.arrays = lambda self, uses: [aligned(floats) for floats, _, _ in
 from deeplabctl.engine.network import NumbaNetwork
 from deeplabctl.engine.row_kernels import fused
 from deeplabctl.network import ARCHITECTURES
-for architecture, classes, width in (("aspp-l", 21, 0.05), ("resnet101", 3, 0.02), ("msc-largefov", 40, 0.1)):
+for architecture, classes, width in (
+    ("aspp-l", 21, 0.05), ("resnet101", 3, 0.02), ("msc-largefov", 40, 0.1), ("deeplabv3plus-mnv2", 3, 0.1),
+    ("deeplabv3-mobilenetv3", 5, 0.1), ("deeplabv3plus-xception65", 3, 0.02),
+):
     weights = ARCHITECTURES[architecture].random_weights(classes, width, 0)
     network = NumbaNetwork(architecture, weights, threads={threads})
     for height, wide in {sizes}:

@@ -20,20 +20,23 @@ def test_fields_are_those_worked_out_by_hand():
     assert ARCHITECTURES["msc-largefov"].fields["fc_fusion"] == Field(1, 25 + 24 + 8 + 48 + 16 + 96 + 8, 8)
 
 
-@pytest.mark.parametrize("architecture", list(filter(engine.has_kernels, ARCHITECTURES)))
-def test_logits_change_within_their_reach_only(architecture):
-    reach = list(ARCHITECTURES[architecture].fields.values())[-1].reach
-    weights = ARCHITECTURES[architecture].random_weights(2, 0.02, 0)
-    ones = {name: np.ones_like(array) if name.endswith("kernel") else array for name, array in weights.items()}
-    network = engine.NumbaNetwork(architecture, ones)
-    size = 16 * (reach // 8 // 2) + 1  # the middle lies on a value of the logits
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_logits_change_within_their_reach_only_where_means_of_the_image_are_known(architecture):
+    facts = ARCHITECTURES[architecture]
+    field = list(facts.fields.values())[-1]
+    weights = facts.random_weights(2, 0.02, 0)
+    for name, array in weights.items():
+        if name.endswith("kernel"):  # means, so that no value reaches the upper bound of a ReLU6
+            weights[name] = np.full_like(array, 1 / np.prod(array.shape[: 2 if array.shape[3] == 1 else 3]))
+    network = engine.NumbaNetwork(architecture, weights)
+    means = {name: np.ones((1, 1, facts.channels(2, 0.02)[name]), np.float32) for name in facts.image_means}
+    size = 2 * 16 * (field.reach // 16 + 2) + 1  # the middle lies on a value of the logits
     image = np.ones((17, size, 3), np.float32)
-    before = network.logits(image)
+    before = network.logits(image, means=means)
     image[:, size // 2] += 1
-    changed = np.flatnonzero((network.logits(image) != before).any((0, 2)))
-    stride = list(ARCHITECTURES[architecture].fields.values())[-1].stride
+    changed = np.flatnonzero((network.logits(image, means=means) != before).any((0, 2)))
     assert len(changed) > 0
-    assert (np.abs(changed * stride - size // 2) <= reach).all()
+    assert (np.abs(changed * field.stride - size // 2) <= field.reach).all()
 
 
 @pytest.mark.parametrize("length", [1, 8, 9, 63, 64, 65, 129, 130, 136, 137, 401])
@@ -59,9 +62,7 @@ def test_tiles_are_the_pieces_of_both_sides():
     assert {column for _, column in found} == set(pieces(60, 9, Field(8, 25, 8), 64))
 
 
-@pytest.mark.parametrize(
-    "architecture", [name for name in ARCHITECTURES if engine.has_kernels(name) and name != "msc-largefov"]
-)
+@pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if name != "msc-largefov"])
 @pytest.mark.parametrize("size", [(401, 305), (394, 129), (130, 700)])
 def test_first_layers_in_tiles_give_the_logits_of_the_whole_image(architecture, size, monkeypatch):
     network = engine.NumbaNetwork(architecture, ARCHITECTURES[architecture].random_weights(3, 0.05, 0))
@@ -72,4 +73,5 @@ def test_first_layers_in_tiles_give_the_logits_of_the_whole_image(architecture, 
     compute = network._compute
     monkeypatch.setattr(network, "_compute", lambda *arguments: calls.append(1) or compute(*arguments))
     np.testing.assert_allclose(network.logits(image), whole, rtol=0, atol=1e-5 * np.abs(whole).max())
-    assert len(calls) > 4
+    zeros_depend_on_size = "mnv2" in architecture and size[0] % 2 == 0
+    assert (len(calls) > 4) == (not zeros_depend_on_size)

@@ -11,7 +11,7 @@ from PIL import Image
 from plain_resizing import linear
 
 import deeplabctl as dl
-from deeplabctl.engine.network import NumbaNetwork, has_kernels
+from deeplabctl.engine.network import NumbaNetwork
 from deeplabctl.engine.row_kernels import fused
 from deeplabctl.errors import DataError, RecipeError
 from deeplabctl.network import ARCHITECTURES, preprocess
@@ -65,7 +65,7 @@ def test_network_with_an_operation_that_numba_lacks_is_tensorflows(monkeypatch):
     assert with_engine(PredictionSettings(), info).engine == "tensorflow"
     with pytest.raises(RecipeError, match="`engine`: expected auto or tensorflow for other, got 'numba'"):
         with_engine(PredictionSettings(engine="numba"), info)
-    assert all(NumbaEngine.computes(ModelInfo(("a",), name)) for name in ("resnet101", "msc-largefov"))
+    assert all(NumbaEngine.computes(ModelInfo(("a",), name)) for name in ARCHITECTURES if name != "other")
 
 
 @pytest.mark.parametrize(
@@ -139,6 +139,10 @@ CASES = [
     ("resnet101", 5, 0.05, (50, 67), {"scales": (1.0, 0.75, 0.5), "flip": True}),
     ("msc-largefov", 4, 0.05, (45, 60), {"scales": (1.0, 0.5)}),
     ("largefov", 3, 0.05, (90, 30), {"pad": "paper"}),
+    ("deeplabv3-mnv2", 21, 0.2, (70, 101), {}),
+    ("deeplabv3plus-mnv2", 5, 0.2, (60, 41), {"scales": (0.5, 1.0, 1.25), "flip": True}),
+    ("deeplabv3-mobilenetv3", 7, 0.2, (64, 50), {"scales": (0.75, 1.0), "flip": True}),
+    ("deeplabv3-resnet50", 3, 0.05, (30, 47), {}),
 ]
 
 
@@ -155,8 +159,7 @@ def fuzzed(count):
         settings = {"scales": scales, "flip": bool(random.integers(2))}
         shape = tuple(int(side) for side in random.integers(1, 200, 2))
         width = float(random.uniform(0.05, 0.3))
-        known = list(filter(has_kernels, ARCHITECTURES))
-        yield known[number % len(known)], int(random.integers(2, 256)), width, shape, settings
+        yield list(ARCHITECTURES)[number % len(ARCHITECTURES)], int(random.integers(2, 256)), width, shape, settings
 
 
 @pytest.mark.tf

@@ -26,6 +26,8 @@ CASES = [
     ("numba", "largefov", {}),
     ("numba", "aspp-l", {"scales": (0.5, 1.0, 1.5), "flip": True}),
     ("numba", "msc-largefov", {"scales": (1.0, 0.75), "flip": True}),
+    ("numba", "deeplabv3-mnv2", {"scales": (0.5, 1.0), "flip": True}),
+    ("numba", "deeplabv3-mobilenetv3", {}),
     pytest.param("tensorflow", "msc-largefov", {}, marks=pytest.mark.tf),
     pytest.param("tensorflow", "largefov", {"scales": (1.0, 0.75), "flip": True}, marks=pytest.mark.tf),
     pytest.param("tensorflow", "aspp-s", {"pad": "paper"}, marks=pytest.mark.tf),
