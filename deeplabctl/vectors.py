@@ -1,9 +1,9 @@
 """Give the kernels vectors of float32: LLVM does not vectorize their short loops over the labels.
 
 Inside a kernel, ``load`` reads a vector from an array and ``store`` writes one; vectors and numbers have + - *;
-``maximum``, ``clipped`` and ``exp2`` work lane by lane, ``largest`` and ``total`` reduce a vector to a number. A vector is one to
-three registers of eight lanes, as many as the tuple ``width`` has members. It works on any CPU: LLVM splits registers
-that are too wide. Numba loads with this module: import it inside functions only.
+``maximum``, ``clipped`` and ``exp2`` work lane by lane, ``largest`` and ``total`` reduce a vector to a number. A vector
+is one to three registers of eight lanes, as many as the tuple ``width`` has members. It works on any CPU: LLVM splits
+registers that are too wide. Numba loads with this module: import it inside functions only.
 """
 
 # mypy: disable-error-code="misc, untyped-decorator, import-untyped"

@@ -300,7 +300,7 @@ class ProductLayer:
         from deeplabctl.engine.row_kernels import multiply_channels
 
         def run(pixels: tuple[int, int], work: Float32) -> None:
-            multiply_channels(*images, self._depth, *pixels, result)
+            multiply_channels(images[0], images[1], self._depth, *pixels, result)
 
         self._workers.run(run, self._workers.ranges(math.prod(sizes[0])))
 

@@ -1,9 +1,9 @@
 """Compute what goes row by row: pool, add, join and resize images; fuse logits to labels and scores.
 
 Images are [height][width][depth], depths are padded to whole cache lines. Positions in resized ones are those of
-Caffe's INTERP layer: the corners of both sizes coincide; or, with ``half_pixel``, the borders of both do. Logits of all scales and of the mirrored image are fused a row
-at a time, so that its values [width][lanes] stay in a cache; ``lanes`` are the classes, padded to whole vectors of
-`LANES`. Numba loads with this module: import it inside functions only.
+Caffe's INTERP layer: the corners of both sizes coincide; or, with ``half_pixel``, the borders of both do. Logits of all
+scales and of the mirrored image are fused a row at a time, so that its values [width][lanes] stay in a cache; ``lanes``
+are the classes, padded to whole vectors of `LANES`. Numba loads with this module: import it inside functions only.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def copy_channels(
 
 @kernel
 def average(image: Float32, shape: tuple[int, int, int], first: int, last: int, result: Float32) -> None:
-    """Write the mean over the image of the lines first:last of channels: of the sums of rows, which are rounded less."""
+    """Write the mean of the lines first:last of channels over the image; rows are summed first, to be rounded less."""
     height, width, depth = shape
     count = (last - first) * LINE
     row, total = np.zeros(count, np.float32), np.zeros(count, np.float32)

@@ -75,7 +75,9 @@ def test_label_and_scores_are_the_mean_of_the_scores_of_scales_and_images(worker
     sure = order[..., -1] - order[..., -2] > 1e-5
     assert sure.mean() > 0.9
     np.testing.assert_array_equal(label[sure], expected.argmax(-1)[sure])
-    np.testing.assert_array_equal(fused(coarse[: 1 + is_flipped], full, size, workers, with_scores=False, **settings)[0], label)
+    np.testing.assert_array_equal(
+        fused(coarse[: 1 + is_flipped], full, size, workers, with_scores=False, **settings)[0], label
+    )
 
 
 def test_the_first_of_equal_classes_is_the_label(workers):

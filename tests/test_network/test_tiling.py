@@ -27,7 +27,7 @@ def test_logits_change_within_their_reach_only_where_means_of_the_image_are_know
     weights = facts.random_weights(2, 0.02, 0)
     for name, array in weights.items():
         if name.endswith("kernel"):  # means, so that no value reaches the upper bound of a ReLU6
-            weights[name] = np.full_like(array, 1 / np.prod(array.shape[: 2 if array.shape[3] == 1 else 3]))
+            weights[name] = np.full_like(array, 1 / np.prod(array.shape[: 2 if "depthwise" in name else 3]))
     network = engine.NumbaNetwork(architecture, weights)
     means = {name: np.ones((1, 1, facts.channels(2, 0.02)[name]), np.float32) for name in facts.image_means}
     size = 2 * 16 * (field.reach // 16 + 2) + 1  # the middle lies on a value of the logits

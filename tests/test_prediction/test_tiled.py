@@ -27,7 +27,6 @@ CASES = [
     ("numba", "aspp-l", {"scales": (0.5, 1.0, 1.5), "flip": True}),
     ("numba", "msc-largefov", {"scales": (1.0, 0.75), "flip": True}),
     ("numba", "deeplabv3-mnv2", {"scales": (0.5, 1.0), "flip": True}),
-    ("numba", "deeplabv3-mobilenetv3", {}),
     pytest.param("tensorflow", "msc-largefov", {}, marks=pytest.mark.tf),
     pytest.param("tensorflow", "largefov", {"scales": (1.0, 0.75), "flip": True}, marks=pytest.mark.tf),
     pytest.param("tensorflow", "aspp-s", {"pad": "paper"}, marks=pytest.mark.tf),
@@ -56,6 +55,13 @@ def test_tiles_give_what_the_whole_image_does(engine, architecture, settings, mo
     np.testing.assert_array_equal(in_tiles.label(image), found.label)
     for coarse, other in zip(in_tiles.coarse_logits(image), whole.coarse_logits(image), strict=True):
         np.testing.assert_allclose(coarse, other, atol=1e-5 * np.abs(other).max())
+
+
+def test_gates_of_tiles_are_made_of_means_of_the_whole_image():
+    whole, in_tiles = (segmenter("deeplabv3-mobilenetv3", engine="numba", tile=tile) for tile in ("off", 128))
+    image = noise(600, 310)
+    expected, found = (net.coarse_logits(image)[0] for net in (whole, in_tiles))
+    np.testing.assert_allclose(found, expected, atol=2e-5 * np.abs(expected).max())
 
 
 def test_tiles_of_a_network_that_sees_further_than_their_margin_are_nearly_the_whole_images(monkeypatch):
