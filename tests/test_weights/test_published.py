@@ -1,13 +1,17 @@
 """Published weights: the table, and fetching, checking and naming their files, from a server in this process."""
 
 import hashlib
+import io
 import re
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from caffe_files import TINY
+from tensorflow_bytes import write_checkpoint
 from tiny_weights import weight_file
+from v3_files import rule_weights
 from web_host import web_host
 
 from deeplabctl.classes import VOC_CLASSES
@@ -16,7 +20,7 @@ from deeplabctl.files import user_cache
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.reporting import Note, silent
 from deeplabctl.weights import published as module
-from deeplabctl.weights.fitting import fit_weights
+from deeplabctl.weights.fitting import fit_weights, open_network
 from deeplabctl.weights.locating import find_weights, open_weights, weights_path
 from deeplabctl.weights.published import DEFAULT_WEIGHTS, PublishedWeights, published, published_as
 
@@ -193,3 +197,21 @@ def test_file_name_names_the_classes():
     assert other.info.classes == tuple(f"class {index}" for index in range(5))
     assert fit_weights(known, num_classes=21).info.classes == VOC_CLASSES
     np.testing.assert_array_equal(network.weights["logits_semantic/kernel"], arrays["logits_semantic/kernel"])
+
+
+def test_archive_of_the_model_zoo_is_a_network_with_its_classes(tmp_path):
+    variables = {
+        name: array[..., :19] if name.startswith("logits/semantic") else array
+        for name, array in rule_weights("mnv2_dm05").items()
+    }
+    write_checkpoint(tmp_path / "model.ckpt-30000", variables)
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=1) as archive:
+        for part in tmp_path.glob("model.ckpt*"):
+            archive.add(part, f"deeplabv3_mnv2_cityscapes_train/{part.name}")
+    name = "deeplabv3-mnv2-cityscapes"
+    with web_host(**{published()[name].file: packed.getvalue()}) as host:
+        path = weights_path(Path(name), silent, f"{host.base}/whole")
+    info = open_network(path).info
+    assert (info.architecture, info.width) == ("deeplabv3-mnv2", 0.5)
+    assert (info.classes[0], info.classes[18]) == ("road", "bicycle")
