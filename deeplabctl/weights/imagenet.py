@@ -11,10 +11,11 @@ from deeplabctl.weights.weight_file import WeightFile
 
 
 class ImageNet(WeightFile):
-    """Hold VGG-16 or ResNet-101 trained on ImageNet, as keras.applications has it (BGR minus the mean, as ours).
+    """Hold VGG-16, ResNet-101 or MobileNet v2 trained on ImageNet, as keras.applications has it.
 
-    VGG-16 comes with its classifier. It is downloaded once, when its weights are first asked for (530 MB; ResNet-101
-    170 MB); raises WeightsError without an internet connection.
+    Its preprocessing is ours. VGG-16 comes with its classifier. It is downloaded once, when its weights are first asked
+    for (530 MB; ResNet-101 170 MB, MobileNet v2 9 MB); raises WeightsError without an internet connection, and for an
+    architecture that has no weights there.
     """
 
     words = KerasHdf5.words
@@ -22,6 +23,11 @@ class ImageNet(WeightFile):
     def __init__(self, architecture: str) -> None:
         super().__init__(Path("imagenet"))
         self._name = ARCHITECTURES[architecture].imagenet
+        if not self._name:
+            raise WeightsError(
+                f"{self.path}: expected a network that keras.applications has weights for, got {architecture}; start "
+                "from a weight file (`init=FILE`) or from random weights (`init=random`)"
+            )
 
     def width(self, architecture: str) -> float:
         """Return 1, without a download."""

@@ -38,3 +38,8 @@ def test_width_is_the_files_unless_it_starts_random(tmp_path):
 def test_another_width_than_the_files_is_refused(init, found):
     with pytest.raises(WeightsError, match=rf"expected weights of width 0\.25, got width {found}.*`init=random`"):
         start_width(open_start(init, "largefov"), "largefov", 0.25)
+
+
+def test_network_that_imagenets_weights_do_not_fit_is_refused_before_a_download():
+    with pytest.raises(WeightsError, match=r"imagenet: expected a network .* got deeplabv3plus-xception65; start from"):
+        open_start("imagenet", "deeplabv3plus-xception65")

@@ -1,4 +1,4 @@
-"""Read the weights of Keras' files: VGG-16 and ResNet-101 of keras.applications, and our own networks.
+"""Read the weights of Keras' files: networks of keras.applications, bonlime's DeepLab v3+, and our own networks.
 
 Our names of their layers, and the differences between Keras' ResNet-101 and ours, are below the readers.
 """
@@ -35,7 +35,7 @@ _PARTS = {2: ("kernel", "bias"), 1: ("kernel",), 4: NORM_PARTS}  # by the number
 
 
 class KerasArchive(WeightFile):
-    """Hold a ``.keras`` file of VGG-16 or of ResNet-101, with or without their classifiers."""
+    """Hold a ``.keras`` file of VGG-16, ResNet-101 or MobileNet v2, with or without classifiers, or of DeepLab v3+."""
 
     words = "Keras model file (.keras)"
 
@@ -105,8 +105,9 @@ def _with_names(layers: Sequence[_Layer], path: Path) -> dict[str, Any]:
         if ordered is None:
             convs, norms, dense = map(len, kinds)
             raise WeightsError(
-                f"weights {path}: expected VGG-16's 13 convolutions, with or without its three dense layers, or "
-                f"ResNet-101's 104 with their norms, got {convs} convolutions, {norms} norms and {dense} dense layers"
+                f"weights {path}: expected VGG-16's 13 convolutions, with or without its three dense layers, "
+                "ResNet-101's 104 with their norms, or the layers of MobileNet v2 or DeepLab v3+ with their names, got "
+                f"{convs} convolutions, {norms} norms and {dense} dense layers"
             )
         layers, names = [layer for kind in kinds for layer in kind], [name for part in ordered for name in part]
     return {
@@ -203,6 +204,22 @@ _VGG_CONVOLUTIONS = [
 _VGG_DENSE = ["fc6", "fc7", "fc8"]
 _RESNET_TOP = "fc1000"  # the authors' name of ResNet's ImageNet classifier
 
+_MOBILENET_TOP = "predictions"
+_MOBILENET_TOP_INPUTS = (1280, 1664, 1792)  # of width 1.0 or less, 1.3 and 1.4
+
+# Keras' MobileNet v2 and bonlime/keras-deeplab-v3-plus: pairs of a pattern and what it is in our names.
+_V3_NAMES = (
+    (r"^bn_(Conv1)$", r"\1_BN"),
+    (r"^Conv1(?=$|_BN$)", "Conv"),
+    (r"^block_(?=\d+_)", "expanded_conv_"),
+    (r"^(?=feature_projection0|decoder_conv\d)", "decoder_"),
+    (r"^custom_(?=logits_semantic$)", ""),
+    (r"^middle_flow_(?=unit)", "middle_flow_block1_"),
+    (r"^(entry_flow_block\d|exit_flow_block\d)_(?=separable|shortcut)", r"\1_unit_1_"),
+    (r"_(BN|bn)$", "_BatchNorm"),
+)
+_MOBILENET_LAST = ("Conv_1", "Conv_1_BatchNorm")  # which DeepLab leaves out
+
 _RESNET_BRANCHES = {"0": "branch1", "1": "branch2a", "2": "branch2b", "3": "branch2c"}
 _RESNET_EPSILON = 1.001e-5  # of Keras' ResNet
 
@@ -217,7 +234,11 @@ def _our_name(name: str) -> str:
         stage, block = match[1], int(match[2])
         letter = "a" if block == 1 else f"b{block - 1}" if stage in "34" else "abc"[min(block - 1, 2)]
         return f"{'res' if match[4] == 'conv' else 'bn'}{stage}{letter}_{_RESNET_BRANCHES[match[3]]}"
-    return {"fc1": "fc6", "fc2": "fc7", "conv1_conv": "conv1", "conv1_bn": "bn_conv1"}.get(name, "")
+    if name in (others := {"fc1": "fc6", "fc2": "fc7", "conv1_conv": "conv1", "conv1_bn": "bn_conv1"}):
+        return others[name]
+    for pattern, ours in _V3_NAMES:
+        name = re.sub(pattern, ours, name)
+    return name if name in _known() or name in _MOBILENET_LAST else ""
 
 
 def _in_order(convs: int, norms: int, dense: int) -> tuple[list[str], list[str], list[str]] | None:
@@ -237,8 +258,10 @@ def _in_order(convs: int, norms: int, dense: int) -> tuple[list[str], list[str],
 
 
 def _top_name(name: str, kernel: Sequence[int]) -> str:
-    """Return our name of Keras' ImageNet classifier, ``predictions``, by its inputs: VGG-16's or ResNet's."""
-    return "" if name != "predictions" else _RESNET_TOP if kernel[0] == 2048 else "fc8"
+    """Return our name of Keras' ImageNet classifier, ``predictions``, by its inputs: that of VGG-16 if by no others."""
+    if name != "predictions":
+        return ""
+    return _RESNET_TOP if kernel[0] == 2048 else _MOBILENET_TOP if kernel[0] in _MOBILENET_TOP_INPUTS else "fc8"
 
 
 def _without_biases(weights: Mapping[str, Any]) -> dict[str, Any]:
