@@ -19,7 +19,13 @@ from deeplabctl.network import ARCHITECTURES
 
 pytestmark = pytest.mark.tf
 
-FAMILY = [name for name in ARCHITECTURES if name != "largefov"]
+CAFFES = ["aspp-s", "aspp-l", "resnet101", "msc-largefov"]
+QUICK = [*CAFFES, "deeplabv3-mnv2", "deeplabv3plus-mnv2"]
+FAMILY = [
+    pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow])
+    for name in ARCHITECTURES
+    if name != "largefov"
+]
 WIDTH = 1 / 64
 PARTS = {"kernel": "weights", "bias": "biases"}
 SMALL = [
@@ -55,6 +61,12 @@ def prepared(tmp_path, deeplabctl):
     return prepare
 
 
+def recipe(architecture):
+    if architecture in CAFFES:
+        return ["--recipe", architecture]
+    return ["--recipe", "mnv2", "--set", f"model.architecture={architecture}"]
+
+
 def weights_of(run):
     path = max((run / "checkpoints").glob("step-*.npz"))
     with np.load(path) as arrays:
@@ -74,7 +86,7 @@ def test_network_converts_evaluates_infers_and_trains_on(architecture, prepared,
     assert code == 0, err
     assert read_label(tmp_path / "masks" / f"{image.stem}.png").max() < len(names)
     code, _, err = deeplabctl(
-        "train", "--recipe", architecture, "--data", "set", "--init", "net.pkl.keras", *SMALL, "--steps", 2,
+        "train", *recipe(architecture), "--data", "set", "--init", "net.pkl.keras", *SMALL, "--steps", 2,
         "--precision", "float32", "--run-dir", "run",
     )  # fmt: skip
     assert code == 0, err
@@ -86,14 +98,19 @@ def test_network_converts_evaluates_infers_and_trains_on(architecture, prepared,
 
 # ResNet-101 compiles for a minute.
 @pytest.mark.parametrize(
-    "architecture", [pytest.param(name, marks=[pytest.mark.slow] * (name == "resnet101")) for name in FAMILY]
+    "architecture",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK or name == "resnet101"))
+        for name in ARCHITECTURES
+        if name != "largefov"
+    ],
 )
 def test_network_trains_in_bfloat16(architecture, prepared, deeplabctl, needs_bfloat16):
     prepared(architecture)
     losses = {}
     for precision in ("float32", "bfloat16"):
         code, _, err = deeplabctl(
-            "train", "--recipe", architecture, "--data", "set", "--init", "net.pkl.keras", *SMALL, "--steps", 2,
+            "train", *recipe(architecture), "--data", "set", "--init", "net.pkl.keras", *SMALL, "--steps", 2,
             "--precision", precision, "--run-dir", precision, "--set", "model.dropout=0", "--quiet",
         )  # fmt: skip
         assert code == 0, err
@@ -112,7 +129,7 @@ def losses_of(run):
 @pytest.mark.parametrize("architecture", FAMILY)
 def test_training_that_is_killed_and_resumed_ends_with_the_same_bytes(architecture, prepared, deeplabctl, tmp_path):
     prepared(architecture)
-    options = ["--recipe", architecture, "--data", "set", "--init", "net.pkl.keras", *SMALL, "--steps", "4"]
+    options = [*recipe(architecture), "--data", "set", "--init", "net.pkl.keras", *SMALL, "--steps", "4"]
     options += ["--precision", "float32"]
     code, _, err = deeplabctl("train", *options, "--run-dir", "whole")
     assert code == 0, err
@@ -134,7 +151,7 @@ def test_two_workers_train_as_one_process(architecture, prepared, deeplabctl, tm
     from socket import socket
 
     prepared(architecture)
-    options = ["--recipe", architecture, "--data", "set", "--init", "net.pkl.keras", *SMALL, "--steps", "3"]
+    options = [*recipe(architecture), "--data", "set", "--init", "net.pkl.keras", *SMALL, "--steps", "3"]
     options += ["--precision", "float32"]
     assert deeplabctl("train", *options, "--run-dir", "one")[0] == 0
     with socket() as first, socket() as second:
