@@ -47,7 +47,8 @@ class Model:
     architecture: str = limited(DEFAULT_ARCHITECTURE, f"one of {', '.join(ARCHITECTURES)}", ARCHITECTURES.__contains__)
     width: float = limited(1.0, "a number above 0, at most 4", lambda v: 0 < v <= 4)  # of the paper's channels
     dropout: float = limited(0.5, *SHARE)  # of fc6's and fc7's units; where it is not given, the architecture's
-    init: str = ""  # "random", "imagenet" or a weight file; empty: random for shapes, imagenet otherwise
+    # "random", "imagenet", a weight file, or published weights; empty: random for shapes, else the network's.
+    init: str = ""
 
 
 _CLASS_WEIGHTS = Limit(

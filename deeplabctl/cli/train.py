@@ -67,7 +67,7 @@ class TrainingOptions:
         option(
             "Network",
             "--init FILE|RUN|NAME|imagenet|random",
-            "Weights to start from; NAME: published ones. Default: random for shapes, else imagenet.",
+            "Weights to start from; NAME: published ones. Default: random for shapes, else imagenet or the network's.",
         ),
     ] = None
     width: Annotated[

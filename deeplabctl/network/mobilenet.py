@@ -5,6 +5,9 @@ Source: the authors' TensorFlow program. Row names are its scopes, without the n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from deeplabctl.network.architecture import Architecture
 from deeplabctl.network.deeplab_v3 import AtrousStrides, normalized, v3_network
 from deeplabctl.network.ops import LINEAR, RELU6, Operation, Sum
 
@@ -57,11 +60,14 @@ def _body(output_stride: int) -> list[Operation]:
     return rows
 
 
-DEEPLABV3_MNV2 = v3_network("deeplabv3-mnv2", _body(16), 16, imagenet="MobileNetV2")
-DEEPLABV3_MNV2_OS8 = v3_network("deeplabv3-mnv2-os8", _body(8), 8, imagenet="MobileNetV2")
-DEEPLABV3PLUS_MNV2 = v3_network(
-    "deeplabv3plus-mnv2", _body(16), 16, rates=(6, 12, 18), low_level=_LOW_LEVEL, imagenet="MobileNetV2"
-)
-DEEPLABV3PLUS_MNV2_OS8 = v3_network(
-    "deeplabv3plus-mnv2-os8", _body(8), 8, rates=(12, 24, 36), low_level=_LOW_LEVEL, imagenet="MobileNetV2"
-)
+def _network(name: str, output_stride: int, rates: Sequence[int] = (), low_level: str = "") -> Architecture:
+    return v3_network(
+        name, _body(output_stride), output_stride, rates=rates, low_level=low_level, start="deeplabv3-mnv2-voc",
+        imagenet="MobileNetV2",
+    )  # fmt: skip
+
+
+DEEPLABV3_MNV2 = _network("deeplabv3-mnv2", 16)
+DEEPLABV3_MNV2_OS8 = _network("deeplabv3-mnv2-os8", 8)
+DEEPLABV3PLUS_MNV2 = _network("deeplabv3plus-mnv2", 16, (6, 12, 18), _LOW_LEVEL)
+DEEPLABV3PLUS_MNV2_OS8 = _network("deeplabv3plus-mnv2-os8", 8, (12, 24, 36), _LOW_LEVEL)

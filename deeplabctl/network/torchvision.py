@@ -159,8 +159,8 @@ def _head(body: str) -> list[Operation]:
 
 def _network(name: str, body: Sequence[Operation], output_stride: int) -> Architecture:
     return Architecture(
-        name, (*body, *_head(body[-1].name)), crf="largefov-v1", imagenet="", output_stride=output_stride,
-        preprocessing=_PREPROCESSING, fuses="scores", label_stride=1, half_pixel=True,
+        name, (*body, *_head(body[-1].name)), crf="largefov-v1", imagenet="", start=f"{name}-coco",
+        output_stride=output_stride, preprocessing=_PREPROCESSING, fuses="scores", label_stride=1, half_pixel=True,
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from deeplabctl.network.ops import LINEAR, RELU, Operation, Rectifier, Sum
 _EPSILON = 1e-3
 _LOW_LEVEL = "entry_flow_block2_unit_1_separable_conv2_pointwise_BatchNorm"  # stride 4, before a ReLU
 _MIDDLE_UNITS = 16
+_START = "deeplabv3plus-xception65-trainaug-voc"
 
 
 def _unit(
@@ -65,8 +66,8 @@ def _body(output_stride: int) -> list[Operation]:
 
 
 DEEPLABV3PLUS_XCEPTION65 = v3_network(
-    "deeplabv3plus-xception65", _body(16), 16, rates=(6, 12, 18), low_level=_LOW_LEVEL
+    "deeplabv3plus-xception65", _body(16), 16, rates=(6, 12, 18), low_level=_LOW_LEVEL, start=_START
 )
 DEEPLABV3PLUS_XCEPTION65_OS8 = v3_network(
-    "deeplabv3plus-xception65-os8", _body(8), 8, rates=(12, 24, 36), low_level=_LOW_LEVEL
+    "deeplabv3plus-xception65-os8", _body(8), 8, rates=(12, 24, 36), low_level=_LOW_LEVEL, start=_START
 )

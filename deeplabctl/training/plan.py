@@ -133,7 +133,8 @@ def plan_training(
     else:
         draft = read_recipe(name, overrides, options)
         dataset = open_dataset(draft.data.root or default_data, report)
-    init = _resolved_init(draft.model.init or (RANDOM if is_shapes(dataset) else IMAGENET), report, weights_url)
+    usual = RANDOM if is_shapes(dataset) else ARCHITECTURES[draft.model.architecture].start
+    init = _resolved_init(draft.model.init or usual, report, weights_url)
     explicit_width = setting_of("model.width", overrides, options) is not None
     recipe, start = _resolve(draft, dataset, init, explicit_width=explicit_width)
     unchanged = not overrides and not any(value != "" and key not in _SAME_SCORE for key, value in options.items())

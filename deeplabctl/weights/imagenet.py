@@ -25,8 +25,8 @@ class ImageNet(WeightFile):
         self._name = ARCHITECTURES[architecture].imagenet
         if not self._name:
             raise WeightsError(
-                f"{self.path}: expected a network that keras.applications has weights for, got {architecture}; start "
-                "from a weight file (`init=FILE`) or from random weights (`init=random`)"
+                f"init: there are no ImageNet weights for {architecture} to be had; start from published weights "
+                f"(`init={ARCHITECTURES[architecture].start}`), from a file, or from random weights (`init=random`)"
             )
 
     def width(self, architecture: str) -> float:
