@@ -18,11 +18,9 @@ from deeplabctl.export.onnx_graph import build_onnx, nodes_of
 from deeplabctl.export.tensorflow_graph import build_function
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.ops import Node
+from deeplabctl.network.ops.operation import fold
 from deeplabctl.reporting import captured_stderr
 from deeplabctl.weights.model_info import ExportFacts, ExportPrecision
-
-# What TFLite computes in floats also in an int8 file: all around the network, so that scores are not rounded.
-_FLOAT_OPERATIONS = ["RESIZE_BILINEAR", "SOFTMAX", "ARG_MAX", "SLICE", "STRIDED_SLICE", "MAXIMUM", "REVERSE_V2"]
 
 
 @dataclass(frozen=True)
@@ -45,9 +43,10 @@ class Graph:
 
     @property
     def quantized(self) -> set[str]:
-        """Return the layers that an int8 file computes in int8: all but the classifiers and their sum."""
+        """Return the layers that an int8 file computes in int8: all but the classifiers and what is made of them."""
         rows = ARCHITECTURES[self.architecture].prediction_rows
-        return {row.name for row in rows} - {*ARCHITECTURES[self.architecture].classifiers, rows[-1].name}
+        in_float = fold(rows, False, lambda row, inputs: row.is_classifier or any(inputs))
+        return {name for name, is_float in in_float.items() if not is_float}
 
 
 def _write_onnx(graph: Graph, path: Path) -> None:
@@ -102,10 +101,10 @@ def _converted(converter: Any, graph: Graph) -> bytes:
         yield from ({"image": image[None]} for image in graph.calibration)
 
     converter.representative_dataset = images
-    options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=_FLOAT_OPERATIONS)
-    debugger = tf.lite.experimental.QuantizationDebugger(
-        converter=converter, debug_dataset=images, debug_options=options
-    )
+    debugger = tf.lite.experimental.QuantizationDebugger(converter=converter, debug_dataset=images)
+    tensors = tf.lite.Interpreter(model_content=debugger.calibrated_model).get_tensor_details()
+    names = [tensor["name"] for tensor in tensors]
+    debugger.options.denylisted_nodes = [name for name in names if name.partition("/")[0] not in graph.quantized]
     return bytes(debugger.get_nondebug_quantized_model())
 
 

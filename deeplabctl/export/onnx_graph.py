@@ -12,6 +12,8 @@ from deeplabctl.arrays import Float32
 from deeplabctl.network import Architecture, Preprocessing
 from deeplabctl.network.ops import Node
 from deeplabctl.network.ops.resize import onnx_resize
+from deeplabctl.prediction.engines.engine import Inputs
+from deeplabctl.prediction.settings import PredictionSettings
 from deeplabctl.version import __version__
 
 if TYPE_CHECKING:
@@ -35,26 +37,37 @@ def build_onnx(
     from onnx import TensorProto, helper
 
     graph = _Graph(half=half)
-    stride = architecture.output_stride
-    step = graph.ints(stride)
+    how = Inputs((), (1, 1), PredictionSettings(scales=tuple(scales), flip=flip), architecture)
+    step = graph.ints(architecture.padded_step)
     size = graph.add("Slice", graph.add("Shape", "image"), graph.ints(1), graph.ints(3))
-    steps = graph.add("Div", graph.add("Add", size, graph.ints(stride - 2)), step)
-    full = graph.add("Add", graph.add("Mul", steps, step), graph.ints(1))
-    cells = graph.add("Div", graph.add("Sub", full, graph.ints(1)), step)
+    steps = graph.add("Div", graph.add("Add", size, graph.ints(architecture.padded_step - 2)), step)
+    last = graph.add("Mul", steps, step)
+    full = graph.add("Add", last, graph.ints(1))
     inputs = _preprocessed(graph, architecture.preprocessing, size, full, flip=flip)
     coarse = []
     for number, scale in enumerate(scales):
-        images = inputs if scale == 1 else onnx_resize(graph, inputs, _scaled(graph, cells, scale, step))
+        images = inputs if scale == 1 else onnx_resize(graph, inputs, _scaled(graph, steps, scale, step))
         coarse.append(_network(graph, nodes, images, number))
-    if len(architecture.scales) > 1 and len(coarse) > 1:
-        grid = graph.add("Add", cells, graph.ints(1))
+    grid = graph.add("Add", graph.add("Div", last, graph.ints(architecture.output_stride)), graph.ints(1))
+    if how.averages_scores:
+        coarse = [
+            onnx_resize(graph, logits, grid, half_pixel=architecture.half_pixel) if scale < 1 else logits
+            for logits, scale in zip(coarse, scales, strict=True)
+        ]
+    elif how.fuses_coarse:
         coarse = [graph.add("Max", *(onnx_resize(graph, logits, grid) for logits in coarse))]
-    upsampled = [_cropped(graph, onnx_resize(graph, logits, full), size) for logits in coarse]
-    fused = upsampled[0] if len(upsampled) == 1 else graph.add("Max", *upsampled)
-    logits = graph.add("Transpose", _unmirrored(graph, fused) if flip else fused, perm=[0, 2, 3, 1])
-    label = graph.add("ArgMax", logits, axis=-1, keepdims=0)
+    upsampled = [
+        _cropped(graph, onnx_resize(graph, logits, full, half_pixel=architecture.half_pixel), size) for logits in coarse
+    ]
+    if how.averages_scores:
+        upsampled = [graph.add("Softmax", logits, axis=1) for logits in upsampled]
+    fused = upsampled[0] if len(upsampled) == 1 else graph.add("Mean" if how.averages_scores else "Max", *upsampled)
+    fused = _unmirrored(graph, fused) if flip else fused
+    fused = graph.add("Transpose", fused, perm=[0, 2, 3, 1], name="scores" if how.averages_scores else "")
+    label = graph.add("ArgMax", fused, axis=-1, keepdims=0)
     graph.add("Cast", label, to=TensorProto.UINT8, name="label")
-    graph.add("Softmax", logits, axis=-1, name="scores")
+    if not how.averages_scores:
+        graph.add("Softmax", fused, axis=-1, name="scores")
 
     image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", "height", "width", 3])
     outputs = [
@@ -127,20 +140,20 @@ def _mirrored(graph: _Graph, images: Value) -> Value:
     return graph.add("Slice", images, graph.ints(-1), graph.ints(_LAST), graph.ints(3), graph.ints(-1))
 
 
-def _unmirrored(graph: _Graph, logits: Value) -> Value:
-    """Return the mean of the images' logits and the mirrored images', mirrored back."""
+def _unmirrored(graph: _Graph, values: Value) -> Value:
+    """Return the mean of the images' logits or scores and the mirrored images', mirrored back."""
     count = graph.add("Slice", graph.add("Shape", "image"), graph.ints(0), graph.ints(1))
     twice = graph.add("Add", count, count)
-    images = graph.add("Slice", logits, graph.ints(0), count, graph.ints(0))
-    mirrored = _mirrored(graph, graph.add("Slice", logits, count, twice, graph.ints(0)))
+    images = graph.add("Slice", values, graph.ints(0), count, graph.ints(0))
+    mirrored = _mirrored(graph, graph.add("Slice", values, count, twice, graph.ints(0)))
     return graph.add("Div", graph.add("Add", images, mirrored), graph.array("two", np.array(2, np.float32)))
 
 
-def _scaled(graph: _Graph, cells: Value, scale: float, step: Value) -> Value:
-    """Return the size at a scale, as `scaled_size` does: the nearest 8k + 1; in float64, halves to even numbers."""
+def _scaled(graph: _Graph, steps: Value, scale: float, step: Value) -> Value:
+    """Return the size at a scale, as `scaled_size` does: whole steps; in float64, halves to even numbers."""
     from onnx import TensorProto
 
-    exact = graph.add("Cast", cells, to=TensorProto.DOUBLE)
+    exact = graph.add("Cast", steps, to=TensorProto.DOUBLE)
     rounded = graph.add("Round", graph.add("Mul", exact, graph.array(f"scale_{scale:g}", np.array(scale, np.float64))))
     whole = graph.add("Cast", rounded, to=TensorProto.INT64)
     return graph.add("Add", graph.add("Mul", whole, step), graph.ints(1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,9 @@ import numpy as np
 
 from deeplabctl.network import Architecture
 from deeplabctl.network.ops import KERNEL, Node, resize
+from deeplabctl.prediction.engines.engine import Inputs
+from deeplabctl.prediction.engines.tensorflow import Fusion, fuse_logits
+from deeplabctl.prediction.settings import PredictionSettings
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -26,29 +28,25 @@ def build_function(
     import tensorflow as tf
 
     stride, preprocessing = architecture.output_stride, architecture.preprocessing
+    step = architecture.padded_step
+    how = Fusion.of(Inputs((), (1, 1), PredictionSettings(scales=tuple(scales), flip=flip), architecture), scores=True)
 
     def segment(image: tf.Tensor) -> dict[str, tf.Tensor]:
         shape = tf.shape(image)
         count, size = shape[0], shape[1:3]
-        cells = (size + stride - 2) // stride
-        full = cells * stride + 1
+        steps = (size + step - 2) // step
+        full = steps * step + 1
         pixels = preprocessing.export_tensorflow(image)
         if flip:
             pixels = tf.concat([pixels, tf.reverse(pixels, [2])], 0)
         inputs = _padded(pixels, full - size, [count * (1 + flip), full[0], full[1], 3], preprocessing.padding)
         constants = _constants(nodes, half=half)  # which the scales share
         coarse = [
-            _network(nodes, constants, inputs if scale == 1 else resize(inputs, _scaled(cells, scale, stride)))
+            _network(nodes, constants, inputs if scale == 1 else resize(inputs, _scaled(steps, scale, step)))
             for scale in scales
         ]
-        if len(architecture.scales) > 1 and len(coarse) > 1:
-            coarse = [functools.reduce(tf.maximum, [resize(logits, cells + 1) for logits in coarse])]
-        upsampled = [resize(logits, full)[:, : size[0], : size[1]] for logits in coarse]
-        logits = functools.reduce(tf.maximum, upsampled)
-        if flip:
-            logits = (logits[:count] + tf.reverse(logits[count:], [2])) / 2
-        label = tf.cast(tf.argmax(logits, -1, output_type=tf.int32), tf.uint8)
-        return {"label": label, "scores": tf.nn.softmax(logits)}
+        label, scores = fuse_logits(coarse, tf.stack([full, size, (full - 1) // stride + 1]), how)
+        return {"label": label, "scores": scores}
 
     signature = [tf.TensorSpec((None, None, None, 3), tf.uint8, name="image")]
     return tf.function(segment, input_signature=signature, autograph=False)
@@ -66,12 +64,12 @@ def _padded(pixels: tf.Tensor, missing: tf.Tensor, shape: list[Any], padding: fl
     return tf.reshape(tf.pad(pixels, margins, constant_values=padding), tf.stack(shape))
 
 
-def _scaled(cells: tf.Tensor, scale: float, stride: int) -> tf.Tensor:
-    """Return the size at a scale, as `Architecture.scaled_size` does: the nearest 8k + 1, halves to even numbers."""
+def _scaled(steps: tf.Tensor, scale: float, step: int) -> tf.Tensor:
+    """Return the size at a scale, as `Architecture.scaled_size` does: whole steps, halves to even numbers."""
     import tensorflow as tf
 
-    rounded = tf.round(tf.cast(cells, tf.float32) * tf.constant(scale, tf.float32))
-    return tf.cast(rounded, tf.int32) * stride + 1
+    rounded = tf.round(tf.cast(steps, tf.float32) * tf.constant(scale, tf.float32))
+    return tf.cast(rounded, tf.int32) * step + 1
 
 
 Constants = dict[int, dict[str, Any]]  # by the id of their node
@@ -92,7 +90,11 @@ def _constants(nodes: Sequence[Node], *, half: bool) -> Constants:
 
 
 def _network(nodes: Sequence[Node], constants: Constants, images: tf.Tensor) -> tf.Tensor:
+    import tensorflow as tf
+
     values = {id(nodes[0]): images}
     for node in nodes[1:]:
-        values[id(node)] = node.op.export_tensorflow([values[id(below)] for below in node.inputs], constants[id(node)])
+        inputs = [values[id(below)] for below in node.inputs]
+        with tf.name_scope(f"{node.name}/"):  # at all scales: with "/" no number is added
+            values[id(node)] = node.op.export_tensorflow(inputs, constants[id(node)])
     return values[id(nodes[-1])]

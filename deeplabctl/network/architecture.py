@@ -242,6 +242,11 @@ class Architecture:
         """Return the largest stride on the way to the logits: sizes of ``grid * k + 1`` keep all corners aligned."""
         return max(field.grid for field in self.fields.values())
 
+    @property
+    def padded_step(self) -> int:
+        """Return the step of padded sizes: the grid, or 1 where images are not padded."""
+        return 1 if self.half_pixel else self.grid
+
     def cells(self, size: int) -> int:
         """Return the logits along a side: of 8k + 1 pixels, cell i lies on pixel 8i."""
         return (size - 1) // self.output_stride + 1
@@ -253,7 +258,7 @@ class Architecture:
         coincide then. 513 becomes 385 at scale 0.75 and 257 at 0.5, as in the original nets (INTERP layers with zoom
         factor 3 and shrink factors 4 and 2).
         """
-        step = 1 if self.half_pixel else self.grid
+        step = self.padded_step
         return step * round((size - 1) * scale / step) + 1
 
     def padded_size(self, size: int, pad: str = "tight") -> int:
@@ -261,11 +266,9 @@ class Architecture:
 
         ``pad`` is "tight" (the next ``grid * k + 1``) or "paper" (513; a larger image to the next ``grid * k + 1``).
         """
-        if self.half_pixel:
-            return size
-        if pad == "paper" and size <= PAPER_SIZE:
+        if pad == "paper" and size <= PAPER_SIZE and not self.half_pixel:
             return PAPER_SIZE
-        return -(-(size - 1) // self.grid) * self.grid + 1
+        return -(-(size - 1) // self.padded_step) * self.padded_step + 1
 
     @cached_property
     def crop_step(self) -> int:

@@ -1,6 +1,7 @@
 """Make exports of small networks without training, for the tests."""
 
 import dataclasses
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from deeplabctl.export.exporter import ExportPlan, ExportRequest
 from deeplabctl.export.images import ExampleImages
 from deeplabctl.export.onnx_graph import build_onnx
 from deeplabctl.network import ARCHITECTURES
+from deeplabctl.network.ops import Norm
 from deeplabctl.prediction.settings import PredictionSettings
 from deeplabctl.weights.fitting import Network
 from deeplabctl.weights.model_info import ExportFacts, ModelInfo
@@ -24,18 +26,63 @@ def small_network(architecture="largefov", width=0.05, seed=3):
     return Network(info, ARCHITECTURES[architecture].random_weights(len(CLASSES), width, seed), [], [], len(CLASSES))
 
 
+def settled_network(architecture, width=0.1):
+    """Return a random network with norms that have the statistics of some images, as those of a trained network.
+
+    Its classes are about equally likely. The scores hardly differ, as many such layers make a lot of a rounding.
+    """
+    import tensorflow as tf
+
+    from deeplabctl.network.keras_model import assign_weights, build_model, model_variables
+    from deeplabctl.network.ops.operation import ForwardPass, fold
+
+    table, weights = ARCHITECTURES[architecture], small_network(architecture, width).weights
+    model = build_model(architecture, len(CLASSES), width=width)
+    assign_weights(model, {name: np.ones_like(array) if "gamma" in name else array for name, array in weights.items()})
+    norms = {above.name: row for above, row in pairwise(table.rows) if isinstance(row, Norm)}
+    forward = ForwardPass({layer.name: layer for layer in model.layers}, norms)
+    pixels = np.stack([table.preprocessing(smooth(97, 129, seed)) for seed in range(4)])
+
+    def compute(row, inputs):
+        values = row.compute(inputs, forward)
+        if row.name not in norms and not row.is_classifier:
+            return values
+        mean, variance = (found.numpy() for found in tf.nn.moments(values, [0, 1, 2]))
+        if values.shape[1] == 1:  # means of whole images: too few for statistics
+            mean, variance = np.zeros_like(mean), mean**2 + variance
+        if row.is_classifier:
+            kernel, bias = model.get_layer(row.name).weights
+            bias.assign((bias - mean) * (factor := 0.1 / np.sqrt(variance)))
+            kernel.assign(kernel * factor)
+        else:
+            layer = model.get_layer(norms[row.name].name)
+            layer.moving_mean.assign(mean)
+            layer.moving_variance.assign(variance)
+        return row.compute(inputs, forward)
+
+    fold(table.rows, pixels, compute)
+    info = ModelInfo(CLASSES, architecture, width)
+    arrays = {name: variable.numpy() for name, variable in model_variables(model).items()}
+    return Network(info, arrays, [], [], len(CLASSES))
+
+
 def noise(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
 
 
+def smooth(height, width, seed=0):
+    """Return an image of a few colours that pass into each other."""
+    coarse = Image.fromarray(noise(3, 4, seed))
+    return np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))
+
+
 def write_images(folder, count=3):
-    """Write images of different sizes, each of a few smooth colours; returns their paths."""
+    """Write images of different sizes; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for number in range(count):
-        coarse = Image.fromarray(noise(3, 4, number))
         paths.append(folder / f"{number}.png")
-        coarse.resize((90 + 7 * number, 70 + number), Image.Resampling.BICUBIC).save(paths[-1])
+        Image.fromarray(smooth(70 + number, 90 + 7 * number, number)).save(paths[-1])
     return paths
 
 

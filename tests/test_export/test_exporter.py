@@ -1,11 +1,12 @@
 """Whole exports of small random networks: what is compared, kept, refused and left."""
 
 import dataclasses
+import functools
 import json
 
 import numpy as np
 import pytest
-from exports import CLASSES, export_plan, noise, small_network, write_images, write_onnx
+from exports import CLASSES, export_plan, noise, settled_network, small_network, smooth, write_images, write_onnx
 
 import deeplabctl as dl
 from deeplabctl import choices
@@ -15,6 +16,7 @@ from deeplabctl.export.exporter import plan_export, write_export
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.prediction import PredictionSettings, Segmenter
 from deeplabctl.prediction.engines.exported import EXPORTED
+from deeplabctl.weights.model_info import ExportFacts
 from deeplabctl.weights.sources.exports import EXPORTS
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -116,19 +118,55 @@ def test_saved_model_stores_half_and_opens_in_plain_tensorflow(tmp_path):
     assert (found["scores"].dtype, found["scores"].shape) == (tf.float32, (1, 2, 3, 5))
 
 
+SHAPES = ((1, 1), (16, 33), (34, 57))
+SLOW = pytest.mark.slow
+
+
+def is_quick(architecture):
+    return architecture in ("deeplabv3-mnv2", "deeplabv3plus-mnv2", "deeplabv3-mobilenetv3")
+
+
+@functools.cache
+def network_of(architecture):
+    return settled_network(architecture)
+
+
+@functools.cache
+def expected(architecture, scales, flip):
+    settings = PredictionSettings(scales=scales, flip=flip, engine="tensorflow")
+    net = Segmenter.from_network(network_of(architecture), settings)
+    return [net.predict(smooth(*shape)) for shape in SHAPES]
+
+
+def check_export(folder, architecture, format_, scales, flip):
+    network = network_of(architecture)
+    facts = ExportFacts(format_, "float32", scales, flip)
+    path = folder / "net"
+    nodes = ARCHITECTURES[architecture].graph(network.weights)
+    formats.WRITERS[format_].write(formats.Graph(architecture, nodes, facts), path)
+    EXPORTS[format_](path).write_facts(dataclasses.replace(network.info, export=facts))
+    net = dl.load(path)
+    for shape, tensorflows in zip(SHAPES, expected(architecture, scales, flip), strict=True):
+        found = net(smooth(*shape))
+        np.testing.assert_allclose(found.scores, tensorflows.scores, atol=2e-5)
+        assert np.mean(found.label == tensorflows.label) > 0.999
+
+
 @pytest.mark.tf
-@pytest.mark.slow
-@pytest.mark.parametrize("format_", ["onnx", "tflite", "savedmodel"])
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("flip", [False, True], ids=["plain", "flip"])
-def test_every_network_of_the_family_exports(tmp_path, architecture, format_, flip):
-    exported = write_export(export_plan(tmp_path, format_, architecture, flip=flip))
-    assert exported.agreement.labels >= 0.9999
-    assert exported.info.export.scales == ARCHITECTURES[architecture].scales
-    settings = PredictionSettings(scales=ARCHITECTURES[architecture].scales, flip=flip)
-    for shape in ((1, 1), (34, 57)):
-        expected = Segmenter.from_network(small_network(architecture), settings).predict(noise(*shape))
-        np.testing.assert_allclose(dl.load(exported.path)(noise(*shape)).scores, expected.scores, atol=2e-5)
+@pytest.mark.parametrize("format_", formats.WRITERS)
+@pytest.mark.parametrize("flip", [False, pytest.param(True, marks=SLOW)], ids=["plain", "flip"])
+@pytest.mark.parametrize(
+    "architecture", [pytest.param(name, marks=() if is_quick(name) else SLOW) for name in ARCHITECTURES]
+)
+def test_exports_of_every_network_compute_what_tensorflow_does(tmp_path, architecture, format_, flip):
+    check_export(tmp_path, architecture, format_, ARCHITECTURES[architecture].scales, flip)
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize("format_", ["onnx", *(pytest.param(name, marks=SLOW) for name in ("tflite", "savedmodel"))])
+@pytest.mark.parametrize("architecture", ["deeplabv3plus-mnv2", "deeplabv3-mobilenetv3"])
+def test_exports_at_several_scales_compute_what_tensorflow_does(tmp_path, architecture, format_):
+    check_export(tmp_path, architecture, format_, (1.0, 0.5, 1.25), flip=True)
 
 
 @pytest.mark.tf

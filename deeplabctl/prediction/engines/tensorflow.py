@@ -57,7 +57,7 @@ class TensorFlowEngine(Engine):
 
         def predict(pixels: tf.Tensor, scaled: tf.Tensor, sizes: tf.Tensor) -> list[tf.Tensor]:
             images = (pixels if scale == 1 else resize(pixels, scaled[at]) for at, scale in enumerate(scales))
-            return _found([self._logits(each) for each in images], sizes, how)
+            return fuse_logits([self._logits(each) for each in images], sizes, how)
 
         graph = self._graph((scales, how), predict, _images(3), _integers(len(scales), 2), _integers(3, 2))
         return _predicted(graph(inputs.pixels, np.array(inputs.scaled, np.int32), _sizes(inputs)))
@@ -84,7 +84,7 @@ class TensorFlowEngine(Engine):
         how = Fusion.of(inputs, scores)
 
         def fuse(coarse: list[tf.Tensor], sizes: tf.Tensor) -> list[tf.Tensor]:
-            return _found(coarse, sizes, how)
+            return fuse_logits(coarse, sizes, how)
 
         logits = [_images(self._model.output_shape[-1]) for _ in coarse]
         return _predicted(self._graph((len(coarse), how), fuse, logits, _integers(3, 2))(list(coarse), _sizes(inputs)))
@@ -131,7 +131,7 @@ class Fusion(NamedTuple):
         return cls(inputs.settings.flip, inputs.fuses_coarse, scores, averages, half_pixel, below_one)
 
 
-def _found(coarse: list[tf.Tensor], sizes: tf.Tensor, how: Fusion) -> list[tf.Tensor]:
+def fuse_logits(coarse: list[tf.Tensor], sizes: tf.Tensor, how: Fusion) -> list[tf.Tensor]:
     """Return the labels (N, H, W) of coarse logits, and the scores (N, H, W, C) if asked for."""
     import tensorflow as tf
 
