@@ -29,8 +29,8 @@ def convert_caffe(
         Path,
         typer.Argument(
             metavar="MODEL",
-            help=".caffemodel (V1, V2 or HDF5), TensorFlow 1 checkpoint, weight pickle, PyTorch's .pth, Keras "
-            "VGG-16 or ResNet-101 weights, or the name of published weights.",
+            help=".caffemodel (V1, V2 or HDF5); TensorFlow checkpoint, frozen graph, .tar.gz of the model zoo or "
+            ".tflite; weight pickle, .pth, safetensors; Keras' .h5 or .keras; or the name of published weights.",
         ),
     ],
     architecture: Annotated[
@@ -62,7 +62,7 @@ def convert_caffe(
     *,
     console: Console,
 ) -> None:
-    """Convert weights of Caffe, TensorFlow 1, PyTorch or Keras.
+    """Convert weights of Caffe, TensorFlow, PyTorch or Keras.
 
     Writes a model file that plain Keras opens too. Every weight is read back and compared.
     """

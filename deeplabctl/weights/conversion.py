@@ -77,7 +77,7 @@ def convert(
     seed: int = 0,
     overwrite: bool = False,
 ) -> ConvertedModel:
-    """Convert a weight file of Caffe, TensorFlow 1, PyTorch or Keras to a model file, which plain Keras opens too.
+    """Convert a weight file of Caffe, TensorFlow, PyTorch or Keras to a model file, which plain Keras opens too.
 
     ``source`` may also be the name of published weights. ``out`` is by default the source's name with ``.keras``, in
     the working directory. ``architecture`` is by default the one that the file's layers belong to. The geometry of

@@ -145,5 +145,5 @@ def _beginning(path: Path) -> Beginning:
 def _wrong(path: Path, what: str) -> WeightsError:
     return WeightsError(
         f"weights {path}: expected a model file (.keras), a run directory, a .caffemodel, a TensorFlow checkpoint, "
-        f"a weight pickle, a .pth, Keras VGG-16 or ResNet-101 weights or an export, got {what}"
+        f"frozen graph or archive, a weight pickle, a .pth, safetensors, Keras weights or an export, got {what}"
     )
