@@ -16,6 +16,7 @@ from PIL import Image
 from deeplabctl.data.shapes import draw_sample
 from deeplabctl.errors import DataError
 from deeplabctl.network import ARCHITECTURES
+from deeplabctl.network.ops import Convolution
 from deeplabctl.serve import service as service_module
 from deeplabctl.serve.examples import find_examples
 from deeplabctl.serve.service import Service, Worker
@@ -176,7 +177,8 @@ def test_examples_are_drawn_where_there_is_no_data_set(tmp_path):
 
 
 def test_padding_that_counts_is_the_served_networks(monkeypatch):
-    coarse = dataclasses.replace(ARCHITECTURES["largefov"], name="coarse", output_stride=64)
+    plain = ARCHITECTURES["largefov"]
+    coarse = dataclasses.replace(plain, name="coarse", rows=(Convolution("first", 3, stride=8), *plain.rows))
     monkeypatch.setitem(ARCHITECTURES, "coarse", coarse)
     narrow = io.BytesIO()
     Image.new("1", (2, 9000)).save(narrow, "PNG")
