@@ -227,3 +227,23 @@ def test_step_of_a_training_is_the_authors_with_frozen_statistics():
             assert np.linalg.norm(found - gradient) < limit * np.linalg.norm(gradient), name
             checked += 1
     assert checked == 10
+
+
+@pytest.mark.parametrize("flip", [False, True], ids=["plain", "flip"])
+@pytest.mark.parametrize("engine", ["tensorflow", "numba"])
+def test_mean_of_scores_of_scales_and_mirrored_images_is_the_authors(flip, engine):
+    from deeplabctl.prediction import PredictionSettings, Segmenter
+    from deeplabctl.weights.fitting import Network
+    from deeplabctl.weights.model_info import ModelInfo
+
+    with np.load(ROOT / "v3" / "scales.npz") as file:
+        given = dict(file)
+    info = ModelInfo(tuple(map(str, range(21))), "deeplabv3-mnv2-os8", 0.5)
+    scales = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+    settings = PredictionSettings(scales=scales, flip=flip, engine=engine)
+    result = Segmenter.from_network(Network(info, our_weights("mnv2_dm05"), [], [], 21), settings).predict(
+        given["image"]
+    )
+    kind = "flip" if flip else "plain"
+    assert np.mean(result.label == given[f"label_{kind}"]) >= 0.9999
+    np.testing.assert_allclose(result.scores[::11, ::11], given[f"prob_{kind}_s11"], atol=1e-4)
