@@ -172,14 +172,13 @@ def pixels_of_tiles(
 @kernel
 def convolve_pixels(
     image: Float32, shape: Extent, weights: Float32, affine: Float32, limits: Limits, result: Float32,
-    window: Window, out_width: int, part: Part, block: int, work: Float32, simd: Simd,
+    window: Window, inputs: int, out_width: int, part: Part, block: int, work: Float32, simd: Simd,
 ) -> None:  # fmt: skip
-    """Convolve the pixels of a part, at most ``block`` at once."""
+    """Convolve the pixels of a part, at most ``block`` at once, each of ``inputs`` values under the kernel."""
     side, stride, dilation, above, before = window
     lanes, rows = len(simd.lanes), len(simd.rows)
     width = REGISTERS * lanes
-    depth = side * side * shape[2]
-    group = (depth + lanes - 1) // lanes * lanes * rows
+    group = (side * side * shape[2] + lanes - 1) // lanes * lanes * rows
     sums = (block + rows - 1) // rows * group
     for first in range(part[0], part[1], block):
         count = min(block, part[1] - first)
@@ -194,7 +193,7 @@ def convolve_pixels(
             if column == out_width:
                 y, column = y + stride, 0
         for p in range(part[2], part[3]):
-            multiply_groups(work, 0, group, weights, p, sums, depth, count, 1, simd)
+            multiply_groups(work, 0, group, weights, p, sums, inputs, count, 1, simd)
             for row in range(count):
                 for v in range(0, width, lanes):
                     c = p * width + v
@@ -249,6 +248,13 @@ def gather(
                     destination += rows * lanes
         return
     lane = 0
+    if dilation == 1 and y >= 0 and x >= 0 and y + side <= height and x + side <= width:
+        for i in range(side):
+            at = ((y + i) * width + x) * depth
+            for c in range(side * depth):
+                work[destination + lane // lanes * rows * lanes + lane % lanes] = image[at + c]
+                lane += 1
+        return
     for i in range(side):
         yy = y + dilation * i
         for j in range(side):

@@ -68,6 +68,12 @@ class ConvolutionLayer:
         self._affine = self._packed_affine(node.arrays[SCALE], node.arrays[BIAS], len(self._simd.lanes))
         self._packed: dict[int, Float32] = {}
 
+    @property
+    def _inputs(self) -> int:
+        """Return the values under the kernel: of a single pixel without the padding of its channels."""
+        side, _, incoming, _ = self._kernel.shape
+        return incoming if side == 1 else side**2 * self._depth
+
     def tile(self, before: Size) -> int:
         """Return the side of the tiles that cost least for images of this size; `BY_PIXELS`: none do."""
         side, _, incoming, outgoing = self._kernel.shape
@@ -98,11 +104,11 @@ class ConvolutionLayer:
         from deeplabctl.engine.winograd_transforms import pack_transformed
 
         kernel = np.ascontiguousarray(self._kernel, np.float32)
-        values = (m + KERNEL_SIZE - 1) ** 2 if m else kernel.shape[0] ** 2
-        packed = self._allocate(values * self._depth * self._panels * self._width)
         if m == BY_PIXELS:
-            pack_kernel(kernel, self._depth, self._width, packed)
+            packed = self._allocate(self._inputs * self._panels * self._width)
+            pack_kernel(kernel, self._inputs // kernel.shape[0] ** 2, self._width, packed)
             return packed
+        packed = self._allocate((m + KERNEL_SIZE - 1) ** 2 * self._depth * self._panels * self._width)
         shape = (self._depth, self._panels * self._width)
         if kernel.shape[2:] != shape:
             missing = [(0, there - here) for here, there in zip(kernel.shape[2:], shape, strict=True)]
@@ -155,8 +161,8 @@ class ConvolutionLayer:
 
         def convolve(part: Part, work: Float32) -> None:
             convolve_pixels(
-                image, shape, self._packed[BY_PIXELS], self._affine, limits, result, window, out_size[1], part,
-                groups * rows, work, self._simd,
+                image, shape, self._packed[BY_PIXELS], self._affine, limits, result, window, self._inputs, out_size[1],
+                part, groups * rows, work, self._simd,
             )  # fmt: skip
 
         is_large = self._packed[BY_PIXELS].size > _LARGE_KERNEL
