@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from deeplabctl.arrays import LINE, Float32, Int64
-from deeplabctl.engine.microkernel import REGISTERS, Simd, copy, multiply, store_output
+from deeplabctl.engine.microkernel import REGISTERS, Simd, copy, multiply, multiply_to_outputs, store_output
 from deeplabctl.engine.winograd_transforms import transform, transform_back
 from deeplabctl.jit import kernel
 from deeplabctl.vectors import load, store
@@ -192,15 +192,25 @@ def convolve_pixels(
             column += 1
             if column == out_width:
                 y, column = y + stride, 0
+        full = count // rows
+        step = (width + full - 1) // max(full, 1)
+        share = (inputs * step + width - 1) // width
         for p in range(part[2], part[3]):
-            multiply_groups(work, 0, group, weights, p, sums, inputs, count, 1, simd)
-            for row in range(count):
-                for v in range(0, width, lanes):
-                    c = p * width + v
-                    if c < shape[3]:
-                        store_output(
-                            work, sums + row * width + v, affine, c, result, (first + row) * shape[3] + c, limits, simd
-                        )
+            c = p * width
+            used = min(REGISTERS, (shape[3] - c) // lanes)
+            for g in range(full):
+                multiply_to_outputs(
+                    work, g * group, weights, p * inputs * width, affine, c, limits, result,
+                    (first + g * rows) * shape[3] + c, shape[3], used, inputs, (inputs + g * share) * width, step, simd,
+                )  # fmt: skip
+            if full * rows < count:
+                multiply_groups(work, full * group, group, weights, p, sums, inputs, count - full * rows, 1, simd)
+            for row in range(full * rows, count):
+                for v in range(used):
+                    store_output(
+                        work, sums + (row - full * rows) * width + v * lanes, affine, c + v * lanes, result,
+                        (first + row) * shape[3] + c + v * lanes, limits, simd,
+                    )  # fmt: skip
 
 
 @kernel

@@ -167,7 +167,7 @@ class ConvolutionLayer:
 
         is_large = self._packed[BY_PIXELS].size > _LARGE_KERNEL
         parts = self._parts(math.prod(out_size), is_large)
-        self._workers.run(convolve, parts, groups * (group + rows * self._width))
+        self._workers.run(convolve, parts, groups * group + rows * self._width)
 
     def _parts(self, count: int, is_large: bool) -> list[Part]:
         """Split tiles or pixels, and the panels as well where there are fewer groups of them than threads."""

@@ -182,18 +182,48 @@ def multiply(
             pointer(context, builder, signature.args[i], values[i], values[i + 1]) for i in (0, 2, 4)
         )
 
-        def advance(more: Any) -> Any:
-            is_last_lane = builder.icmp_signed("==", builder.and_(more, size(lanes - 1)), size(0))
-            return builder.select(is_last_lane, size(most * lanes - lanes + 1), size(1))
-
-        starts = left, right, builder.gep(right, [values[7]])
-        products = _loop(builder, vectors, starts, values[6], values[8], [row * lanes for row in range(rows)], advance)
+        starts, offsets = (left, right, builder.gep(right, [values[7]])), [row * lanes for row in range(rows)]
+        products = _loop(builder, vectors, starts, values[6], values[8], offsets, _next_pixel(builder, lanes, most))
         for i, value in enumerate(products):
             vectors.write(value, builder.gep(target, [size(i * lanes)]))
         return context.get_dummy_value()
 
     intp = types.intp
     return types.void(pixels, intp, weights, intp, sums, intp, intp, intp, intp, used, simd), lower
+
+
+@intrinsic
+def multiply_to_outputs(
+    typing: Any, pixels: Any, a: Any, weights: Any, b: Any, affine: Any, output: Any, limits: Any, result: Any,
+    destination: Any, stride: Any, used: Any, depth: Any, ahead: Any, step: Any, simd: Any,
+) -> Any:  # fmt: skip
+    """Multiply a full group as `multiply` does, and write its rows as `store_output` does, with a stride in floats.
+
+    Of a row only the first ``used`` vectors are written.
+    """
+    lanes, rows = lanes_of(simd), int(simd.types[1].count)
+
+    def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        vectors = Vectors(builder, lanes)
+        left, right, target = (
+            pointer(context, builder, signature.args[i], values[i], values[i + 1]) for i in (0, 2, 7)
+        )
+        starts, offsets = (left, right, builder.gep(right, [values[12]])), [row * lanes for row in range(rows)]
+        sums = _loop(builder, vectors, starts, values[11], values[13], offsets, _next_pixel(builder, lanes, rows))
+        limits = vectors.limits(values[6])
+        for v in range(REGISTERS):
+            with builder.if_then(builder.icmp_signed("<", size(v), values[10])):
+                output = builder.add(values[5], size(v * lanes))
+                terms = vectors.scale_and_bias(context, signature.args[4], values[4], output)
+                for row in range(rows):
+                    value = vectors.affine_clipped(sums[row * REGISTERS + v], terms, limits)
+                    line = builder.gep(target, [builder.mul(values[9], size(row))])
+                    vectors.write(value, builder.gep(line, [size(v * lanes)]))
+        return context.get_dummy_value()
+
+    intp = types.intp
+    arguments = (pixels, intp, weights, intp, affine, intp, limits, result, intp, intp, intp, intp, intp, intp, simd)
+    return types.void(*arguments), lower
 
 
 @intrinsic
@@ -223,6 +253,16 @@ def add_product(
 
     intp = types.intp
     return types.void(pixels, intp, intp, weights, intp, sums, intp, intp, intp, used, simd), lower
+
+
+def _next_pixel(builder: Any, lanes: int, rows: int) -> Callable[[Any], Any]:
+    """Return what brings a pointer to the next channel of a group, given how many were before."""
+
+    def advance(more: Any) -> Any:
+        is_last_lane = builder.icmp_signed("==", builder.and_(more, size(lanes - 1)), size(0))
+        return builder.select(is_last_lane, size(rows * lanes - lanes + 1), size(1))
+
+    return advance
 
 
 def _loop(
