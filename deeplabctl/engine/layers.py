@@ -72,7 +72,7 @@ class ConvolutionLayer:
     def _inputs(self) -> int:
         """Return the values under the kernel: of a single pixel without the padding of its channels."""
         side, _, incoming, _ = self._kernel.shape
-        return incoming if side == 1 else side**2 * self._depth
+        return int(incoming if side == 1 else side**2 * self._depth)
 
     def tile(self, before: Size) -> int:
         """Return the side of the tiles that cost least for images of this size; `BY_PIXELS`: none do."""
