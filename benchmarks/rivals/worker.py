@@ -82,7 +82,7 @@ def torch(precision: str, threads: int) -> dict[str, Callable]:
     pytorch.set_num_threads(threads)
     dtype = getattr(pytorch, precision)
     weights = ARCHITECTURES["largefov"].random_weights(21, 1.0, 0)
-    network = Network(weights).eval().to(dtype)
+    network = Network("largefov", weights).eval().to(dtype)
     steps = {}
 
     def train(size: int, count: int) -> float:
@@ -90,7 +90,7 @@ def torch(precision: str, threads: int) -> dict[str, Callable]:
             images, labels = batch(size, count)
             x = pytorch.from_numpy(images.transpose(0, 3, 1, 2)).to(memory_format=pytorch.channels_last)
             steps["data"] = x, pytorch.from_numpy(labels)
-            steps["step"] = TrainingStep(Network(weights), dtype)
+            steps["step"] = TrainingStep(Network("largefov", weights), dtype)
         return steps["step"](*steps["data"])
 
     def product(name: str) -> float:
