@@ -121,10 +121,14 @@ def write_safetensors(folder):
 
 
 def write_tflite_graphs(folder):
-    rows = [(f"MobilenetV2/{name}/weights", kernel.transpose(3, 0, 1, 2), bias, False, 2, (None, None))
-            for name, (kernel, bias) in list(layers().items())[:3]]  # fmt: skip
-    integers = np.arange(8, dtype=np.uint8).reshape(1, 2, 2, 2), np.arange(2, dtype=np.int32)
-    rows.append(("MobilenetV2/Conv/depthwise_weights", *integers, True, 4, ((0.5, 3), (0.25, 0))))
+    """Write a network, every second layer of integers."""
+    rows = []
+    for index, (name, (kernel, bias)) in enumerate(layers().items()):
+        kernel, quantization = kernel.transpose(3, 0, 1, 2), (None, None)
+        if index % 2:
+            kernel, bias = np.uint8(128 + 100 * kernel.clip(-1, 1)), bias.astype(np.int32)
+            quantization = (0.01, 128), (0.005, 0)
+        rows.append((f"MobilenetV2/{name}/weights", kernel, bias, False, 1, quantization))
     (folder / "net.tflite").write_bytes(tflite(rows))
 
 
