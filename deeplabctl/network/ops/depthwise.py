@@ -82,6 +82,8 @@ class DepthwiseConvolution(Convolution):
         import tensorflow as tf
 
         strides, dilations = [1, self.stride, self.stride, 1], [self.dilation] * 2
+        if padding not in ("SAME", "VALID"):  # TensorFlow 2.21 loses such padding where it fuses the bias, and aborts
+            x, padding = tf.pad(x, padding), "VALID"
         return tf.nn.depthwise_conv2d(x, kernel, strides, padding, dilations=dilations, name=self.name)
 
     def _onnx_kernel(self, kernel: Float32) -> Float32:
