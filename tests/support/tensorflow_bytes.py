@@ -32,8 +32,8 @@ def _table_block(entries):
     return b"".join(parts) + struct.pack("<II", 0, 1) + bytes(5)
 
 
-def _shape(array):
-    return block(2, *[block(2, number(1, size)) for size in array.shape])
+def _shape(array, shape=None):
+    return block(2, *[block(2, number(1, size)) for size in shape or array.shape])
 
 
 def node(name, operation, inputs=(), **attributes):
@@ -42,9 +42,10 @@ def node(name, operation, inputs=(), **attributes):
     return block(1, block(1, name), block(2, operation), *[block(3, each) for each in inputs], *entries)
 
 
-def constant(name, array):
+def constant(name, array, shape=None):
+    """Return a constant, which claims another shape than the array's if it is given."""
     array = np.asarray(array)
-    tensor = number(1, _TYPES[array.dtype.name]) + _shape(array) + block(4, array.tobytes())
+    tensor = number(1, _TYPES[array.dtype.name]) + _shape(array, shape) + block(4, array.tobytes())
     return node(name, "Const", dtype=number(6, 1), value=block(8, tensor))
 
 
