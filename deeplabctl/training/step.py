@@ -71,7 +71,7 @@ class TrainingStep:
     def __call__(self, images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, step: int) -> float:
         """Update the model and return the loss that it had.
 
-        ``images`` (N, S, S, 3) BGR minus the mean, ``labels`` (N, S, S) integers with 255 void, ``positions`` (N,)
+        ``images`` (N, S, S, 3), preprocessed, ``labels`` (N, S, S) integers with 255 void, ``positions`` (N,)
         int64 of the images in the stream of samples, which seed their dropout (each a distributed value where there
         are several replicas); ``step`` counts from 0.
         """

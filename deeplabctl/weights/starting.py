@@ -71,9 +71,9 @@ def build_model(
 ) -> keras.Model:
     """Build a network with its weights: a plain Keras model of stock layers, float32.
 
-    It maps (N, H, W, 3) float32 images, BGR minus the mean (see `preprocess`), to logits (N, h, w, num_classes) at
-    stride 8, for any H and W: (H - 1) / 8 + 1 rows for H = 8k + 1. "resnet101" is built for one of its scales, and
-    "msc-largefov" as it is trained; prediction does the rest.
+    It maps (N, H, W, 3) float32 images, prepared for this network (see `preprocess`), to logits (N, h, w, num_classes)
+    at its output stride: (H - 1) / 8 + 1 rows for stride 8 and H = 8k + 1. H and W are any, but of v3+ 16k + 1 ("-os8":
+    8k + 1). "resnet101" is built for one of its scales, and "msc-largefov" as it is trained; prediction does the rest.
 
     ``weights`` is a file of any format that deeplabctl reads, a run directory, the name of published weights, or
     "imagenet". Layers that it lacks start random, as at the start of a training: VGG-16's weights, for instance, have
