@@ -119,4 +119,4 @@ class TrainingStep:
         loss = F.cross_entropy(logits.float(), labels.long(), ignore_index=255)
         loss.backward()
         self.optimizer.step()
-        return float(loss)
+        return float(loss.detach())
