@@ -81,11 +81,9 @@ class Pooling(Operation):
 
         if self.kind == "max" and self.rounds_up:
             return tf.nn.max_pool2d(inputs[0], _WINDOW, self.stride, "SAME")
-        if self.kind == "max":
-            zeros = [_PAD, _PAD]
-            return tf.nn.max_pool2d(inputs[0], _WINDOW, self.stride, [[0, 0], zeros, zeros, [0, 0]])
-        padded = tf.pad(inputs[0], [[0, 0], [_PAD, _PAD], [_PAD, _PAD], [0, 0]])
-        return tf.nn.avg_pool2d(padded, _WINDOW, self.stride, "VALID")
+        padded = tf.pad(inputs[0], [[0, 0], [_PAD, _PAD], [_PAD, _PAD], [0, 0]])  # TFLite pads no maximum like this
+        pool = tf.nn.max_pool2d if self.kind == "max" else tf.nn.avg_pool2d
+        return pool(padded, _WINDOW, self.stride, "VALID")
 
     def export_onnx(self, graph: OnnxGraph, inputs: list[str], arrays: Mapping[str, Float32], name: str) -> str:
         """Add MaxPool or AveragePool."""
