@@ -86,14 +86,14 @@ def write_images(folder, count=3):
     return paths
 
 
-def export_plan(folder, format_, architecture="largefov", precision="float32", flip=False, **changes):
+def export_plan(folder, format_, architecture="largefov", precision="float32", flip=False, network=None, **changes):
     """Return the plan of an export of a random network into a folder."""
     request = ExportRequest(format_, precision=precision, out=Path(folder, f"net.{format_}"), **changes)
     settings = PredictionSettings(scales=ARCHITECTURES[architecture].scales, flip=flip)
     images = ExampleImages(tuple(write_images(Path(folder, "images"))), "images")
     calibration = images if precision == "int8" else None
     return ExportPlan(
-        request, Path("net.keras"), small_network(architecture), settings, request.out, images, calibration
+        request, Path("net.keras"), network or small_network(architecture), settings, request.out, images, calibration
     )
 
 
