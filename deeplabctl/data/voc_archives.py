@@ -105,7 +105,7 @@ def _archive_errors(source: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise DataError(f"{source}: there is no such archive or folder") from None
-    except (tarfile.TarError, EOFError, zlib.error, LZMAError, OSError) as error:
+    except (tarfile.TarError, EOFError, zlib.error, LZMAError, OSError, RecursionError) as error:
         raise DataError(
             f"cannot read {source}: expected a whole tar archive, got {_actual_content(source, error)}"
         ) from None

@@ -147,12 +147,13 @@ def plan_resume(
     overrides: Iterable[str] = (),
     options: Mapping[str, object] | None = None,
     *,
+    weights_url: str | None = None,
     report: Reporter = silent,
 ) -> tuple[Plan, Checkpoint | None]:
     """Plan to continue the run in a directory, from its last checkpoint (None: it was killed before its first).
 
-    ``name``, ``overrides`` and ``options`` may repeat those of the run. Raises RunError for settings or data that would
-    make it another training.
+    ``name``, ``overrides`` and ``options`` may repeat those of the run; ``weights_url`` is as for `plan_training`.
+    Raises RunError for settings or data that would make it another training.
     """
     overrides, options = list(overrides), _given(options)
     stored = read_recipe(str(run / RECIPE))
@@ -165,11 +166,14 @@ def plan_resume(
             for name, value in _chosen_at_first(read_recipe(name, overrides, options), stored, timed).items()
             if setting_of(name, overrides, options) is None
         }
-        plan = plan_training(name, overrides, {**options, **chosen}, default_data=stored.data.root, report=report)
+        plan = plan_training(
+            name, overrides, {**options, **chosen}, default_data=stored.data.root, weights_url=weights_url,
+            report=report,
+        )  # fmt: skip
     else:
         recipe = read_recipe(str(run / RECIPE), overrides, options)
         if options.get("model.init"):
-            recipe = recipe.with_settings(model={"init": _resolved_init(recipe.model.init, report)})
+            recipe = recipe.with_settings(model={"init": _resolved_init(recipe.model.init, report, weights_url)})
         dataset = open_dataset(recipe.data.root, report)
         plan = _check_data(recipe.with_settings(data={"root": name_or_path(dataset)}), dataset, False, report)
         if not overrides and not options and (expect := run_facts(run).get("expect")):

@@ -134,7 +134,10 @@ def planned_training(request: TrainingRequest, report: Reporter, *, writes: bool
         raise RunError("`run_dir`: a resumed run stays in its directory; leave it out")
     run = find_run(request.resume)
     with RunDirectory.open(run, report) if writes else nullcontext() as directory:
-        plan, checkpoint = plan_resume(run, request.recipe, request.settings or (), request.options(), report=report)
+        plan, checkpoint = plan_resume(
+            run, request.recipe, request.settings or (), request.options(), weights_url=request.weights_url,
+            report=report,
+        )  # fmt: skip
         if directory is not None and checkpoint is None:
             directory.check_restart()
         yield PlannedTraining(plan, None, run, checkpoint, directory, writes)

@@ -194,16 +194,16 @@ def _with_new_branches(given: Weights, architecture: str, num_classes: int, widt
     """
     table, found, notes = ARCHITECTURES[architecture], dict(given), []
     shapes, channels = table.weight_shapes(num_classes, width), table.channels(num_classes, width)
-    in_file = set(map(layer_of, given))
+    missing = set(map(layer_of, shapes)) - set(map(layer_of, given))
     for row, inputs in table.inputs.items():
         name, branches = f"{row}/{KERNEL}", table.inputs.get(inputs[0], ())
-        array, expected = found.get(name), shapes.get(name, ())
-        if array is None or array.ndim != 4 or len(branches) < 2 or array.shape[2] >= expected[2]:
+        array = found.get(name)
+        if name not in shapes or array is None or array.ndim != 4 or len(branches) < 2:
             continue
         known = list(itertools.accumulate(channels[branch] for branch in branches))
-        if known[-1] != expected[2] or array.shape[2] not in known or not set(map(layer_of, shapes)) - in_file:
+        more = shapes[name][2] - array.shape[2]
+        if more <= 0 or known[-1] != shapes[name][2] or array.shape[2] not in known or not missing:
             continue
-        more = expected[2] - array.shape[2]
         found[name] = np.pad(array, ((0, 0), (0, 0), (0, more), (0, 0)))
         notes.append(f"{row}: its kernel on {more} more channels, of new branches, starts at 0")
     return found, notes
@@ -220,6 +220,14 @@ def _complete(
     wrong = [f"+ {layer} (unexpected)" for layer in dict.fromkeys(map(layer_of, given)) if layer not in in_network]
     wrong += [f"+ {name} (unexpected)" for name in given if name not in facts and layer_of(name) in in_network]
     new = [layer for layer in in_network if layer not in in_file or _has_other_classes(layer, given, facts)]
+    norms, inputs = (
+        [layer for layer in in_network if f"{layer}/{KERNEL}" not in facts],
+        ARCHITECTURES[architecture].inputs,
+    )
+    if in_file.isdisjoint(norms) and (lost := [norm for norm in norms if inputs[norm][0] in in_file]):
+        wrong.append(
+            f"- {lost[0]} and all other norms (missing); they may be folded into the kernels: take a file with them"
+        )
     weights: Weights = {}
     for name, parameter in facts.items():
         array = given.get(name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from deeplabctl.errors import WeightsError
@@ -37,7 +39,8 @@ class ImageNet(WeightFile):
         import keras
 
         try:
-            model = getattr(keras.applications, self._name)(include_top=self._name == "VGG16", weights="imagenet")
+            with redirect_stdout(sys.stderr):  # keras prints that it downloads
+                model = getattr(keras.applications, self._name)(include_top=self._name == "VGG16", weights="imagenet")
         except Exception as error:
             raise WeightsError(
                 f"{self.path}: the {self._name} weights of keras.applications could not be downloaded; start from a "

@@ -50,7 +50,7 @@ def find_weights(
 ) -> Path:
     """Return the weight file: as given, else the best of the newest run in ``runs``, else the ``default``.
 
-    What is given, and the default, is for `weights_path`, as are ``report`` and ``url``.
+    What is given is for `weights_path`, as are ``report`` and ``url``; the default is the name of published weights.
     """
     if given:
         return weights_path(Path(given), report, url)
@@ -64,7 +64,7 @@ def find_weights(
     if default is not None and default in published():
         if report is not None:
             report(Note(f"no weights are named, and there are no runs: taking the published {default}"))
-        return weights_path(Path(default), report, url)
+        return fetch_published(default, report, url)
     raise WeightsError(
         "there are no weights: train some (deeplabctl train), name a file, a run directory or published weights "
         "(`weights=FILE`; deeplabctl weights lists them), or set $DEEPLABCTL_WEIGHTS"

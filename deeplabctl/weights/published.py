@@ -95,13 +95,13 @@ class PublishedWeights:
         expected = self.checksum or next(iter(kept), None)
         kind = "sha384" if expected is not None and len(expected) == 96 else "sha256"
         if self.bytes not in (None, size):
-            raise _other_file(path, f"{self.bytes:,} bytes", f"{size:,}")
+            raise _other_file(path, f"{self.bytes:,} bytes", f"{size:,}", sums)
         if expected is None:
             check(path)
             with suppress(OSError):  # of a cache that cannot be written
                 sums.write_text(f"{checksum(path, kind, report)}  {path.name}\n", "utf-8")
         elif (found := checksum(path, kind, report)) != expected:
-            raise _other_file(path, f"{kind} {expected}", found)
+            raise _other_file(path, f"{kind} {expected}", found, sums)
 
 
 @cache
@@ -139,5 +139,8 @@ def _table() -> dict[str, Any]:
     return tomllib.loads(_TABLE.read_text("utf-8"))
 
 
-def _other_file(path: Path, expected: str, found: str) -> WeightsError:
-    return WeightsError(f"weights {path}: expected {expected}, got {found}; remove the file to have it fetched again")
+def _other_file(path: Path, expected: str, found: str, sums: Path) -> WeightsError:
+    both = f" and {sums.name} beside it" if sums.exists() else ""
+    return WeightsError(
+        f"weights {path}: expected {expected}, got {found}; remove the file{both} to have it fetched again"
+    )

@@ -57,8 +57,10 @@ def start_weights(
     network = fit_weights(file, architecture=architecture, num_classes=num_classes, width=width, seed=seed)
     file.release()
     kernels = {layer_of(name) for name in network.weights if part_of(name) == KERNEL}
-    new = f"new: {', '.join(layer for layer in network.new_layers if layer in kernels) or 'none'}"  # norms follow them
-    return network.weights, network.new_layers, [f"weights from {file.path}", *network.notes, new]
+    inputs, new = ARCHITECTURES[architecture].inputs, set(network.new_layers)
+    listed = [layer for layer in network.new_layers if layer in kernels or inputs[layer][0] not in new]  # norms follow
+    note = f"new: {', '.join(listed) or 'none'}"
+    return network.weights, network.new_layers, [f"weights from {file.path}", *network.notes, note]
 
 
 def build_model(

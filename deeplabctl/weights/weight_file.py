@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+from deeplabctl.caffe.hdf5 import MAX_EXPANSION
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE, Shapes, Weights, layer_of
 from deeplabctl.network.ops import KERNEL
@@ -157,6 +158,12 @@ class WeightFile(ABC):
         """Return the checksum of the file with the arrays."""
         with self.content.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_claim(path: Path, claimed: int, size: int) -> None:
+    """Raise WeightsError for a file of a size whose arrays claim far more bytes, as those that share their numbers."""
+    if claimed > MAX_EXPANSION * size:
+        raise WeightsError(f"weights {path}: the file is damaged: it claims {claimed} bytes of weights")
 
 
 def _twins(architecture: str) -> list[str]:

@@ -38,15 +38,21 @@ class _Writer(flatbuffers.Builder):
         return self.table(fields)
 
 
-def tflite(convolutions):
-    """Return a file of convolutions: name, kernel OHWI (or 1HWC), bias, depthwise, dilation, both quantizations."""
+def tflite(convolutions, shared=False, codes=(3, 4)):
+    """Return a file of convolutions: name, kernel OHWI (or 1HWC), bias, depthwise, dilation, both quantizations.
+
+    ``shared`` is for equal constants that are stored once; ``codes`` are those of the operators, the second depthwise.
+    """
     writer = _Writer(1 << 20)
     buffers, tensors, operators = [writer.table({})], [], []
+    places = {}
 
     def constant(name, array, quantization):
         raw = np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
-        buffers.append(writer.table({0: writer.numbers(raw, np.uint8)}))
-        tensors.append(writer.tensor(name, array, len(buffers) - 1, quantization))
+        if not shared or raw.tobytes() not in places:
+            places[raw.tobytes()] = len(buffers)
+            buffers.append(writer.table({0: writer.numbers(raw, np.uint8)}))
+        tensors.append(writer.tensor(name, array, places[raw.tobytes()], quantization))
         return len(tensors) - 1
 
     tensors.append(writer.tensor("image", np.empty((1, 9, 9, 3), np.float32), 0, None))
@@ -56,7 +62,7 @@ def tflite(convolutions):
         options = writer.table({place: ("Int32", dilation), place + 1: ("Int32", dilation)})
         fields = {0: ("Uint32", int(depthwise)), 1: writer.numbers(inputs, np.int32), 3: ("Uint8", 1), 4: options}
         operators.append(writer.table(fields))
-    codes = [writer.table({0: ("Int8", code), 3: ("Int32", code)}) for code in (3, 4)]
+    codes = [writer.table({0: ("Int8", code), 3: ("Int32", code)}) for code in codes]
     graph = writer.table({0: writer.vector(tensors), 3: writer.vector(operators)})
     model = {0: ("Uint32", 3), 1: writer.vector(codes), 2: writer.vector([graph]), 4: writer.vector(buffers)}
     writer.Finish(writer.table(model), b"TFL3")

@@ -285,3 +285,11 @@ def test_progress_is_reported_in_megabytes_of_each_archive(tmp_path, voc, sbd, m
     last = len(events) - 1 - events[::-1].index(tasks[-1])
     moved = sum(event.parts for event in events[last:] if isinstance(event, Advanced))
     assert 0.8 * tasks[-1].total <= moved <= tasks[-1].total
+
+
+def test_chain_of_long_names_is_a_damaged_archive(tmp_path, sbd):
+    info = tarfile.TarInfo("a")
+    info.type = tarfile.GNUTYPE_LONGNAME
+    (tmp_path / "voc.tar").write_bytes(2000 * info.tobuf(tarfile.GNU_FORMAT))
+    with pytest.raises(DataError, match=r"voc\.tar: expected a whole tar archive, got one that is damaged or cut off"):
+        prepare_voc(tmp_path / "voc.tar", sbd, tmp_path / "out", silent, any_counts=True)

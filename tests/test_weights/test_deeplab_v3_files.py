@@ -143,3 +143,16 @@ def test_cut_and_changed_graphs_are_one_line(tmp_path):
             errors.append(str(error))
     assert len(errors) == 60  # a narrow network has no architecture
     assert not [error for error in errors if "\n" in error]
+
+
+def test_constants_that_claim_far_more_than_the_file_are_refused(tmp_path):
+    one = [constant(f"c{number}/weights", np.zeros(1, np.float32), (1, 1, 1, 1000)) for number in range(99)]
+    (tmp_path / "a.pb").write_bytes(node("ImageTensor", "Placeholder") + b"".join(one))
+    with pytest.raises(WeightsError, match=r"the file is damaged: it claims \d+ bytes of weights"):
+        _ = open_weights(tmp_path / "a.pb").weights
+
+
+def test_variables_of_one_name_are_refused(tmp_path):
+    array = np.zeros((1, 1, 1, 1), np.float32)
+    with pytest.raises(WeightsError, match="variable Conv/weights: expected one Conv/kernel, got several"):
+        weights_of_variables({"MobilenetV2/Conv/weights": array, "Conv/weights": array}, tmp_path)

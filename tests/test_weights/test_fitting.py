@@ -89,3 +89,19 @@ def test_file_is_read_once(monkeypatch):
     file = weight_file(ARCHITECTURES["largefov"].random_weights(9, 0.1, seed=1))
     monkeypatch.setattr(type(file), "_read_shapes", lambda file: pytest.fail("the shapes are those of the weights"))
     assert fit_weights(file).classes_in_file == 9
+
+
+def test_kernels_without_their_norms_are_refused():
+    found = ARCHITECTURES["deeplabv3-mnv2"].random_weights(21, 0.25, seed=1)
+    kernels = {name: array for name, array in found.items() if "BatchNorm" not in name}
+    with pytest.raises(WeightsError, match=r"- Conv_BatchNorm and all other norms \(missing\).*take a file with them"):
+        fit_weights(weight_file(kernels), architecture="deeplabv3-mnv2")
+
+
+def test_kernel_of_a_layer_that_has_none_is_unexpected():
+    network = ARCHITECTURES["deeplabv3-mnv2"]
+    row = next(name for name, inputs in network.inputs.items() if len(network.inputs.get(inputs[0], ())) > 1
+               and f"{name}/kernel" not in network.parameters(21))  # fmt: skip
+    found = network.random_weights(21, 0.25, seed=1)
+    with pytest.raises(WeightsError, match=rf"\+ {row} \(unexpected\)"):
+        fit_weights(weight_file(found | {f"{row}/kernel": found["Conv/kernel"]}), architecture="deeplabv3-mnv2")

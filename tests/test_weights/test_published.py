@@ -111,7 +111,8 @@ def test_without_a_published_checksum_that_of_the_first_file_is_kept(one):
     assert (path.parent / "tiny.caffemodel.sha256").read_text() == f"{SUM}  tiny.caffemodel\n"
     assert weights_path(Path("tiny-voc"), silent) == path
     path.write_bytes(CONTENT + b"x")
-    with pytest.raises(WeightsError, match=f"expected sha256 {SUM}"):
+    both = r"remove the file and tiny\.caffemodel\.sha256 beside it to have it fetched again"
+    with pytest.raises(WeightsError, match=f"expected sha256 {SUM}, .*; {both}"):
         weights_path(Path("tiny-voc"), silent)
     path.unlink()
     host.files["tiny.caffemodel"] = b"<html>not here any more</html>"
@@ -159,7 +160,9 @@ def test_file_or_run_of_that_name_is_taken_and_a_note_says_so(one, tmp_path, mon
     assert one[1].asked == []
 
 
-def test_default_is_taken_only_without_runs(one, tmp_path):
+def test_default_is_taken_only_without_runs(one, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / DEFAULT_WEIGHTS).mkdir()  # nobody asked for it
     notes = []
     path = find_weights(None, tmp_path / "runs", default=DEFAULT_WEIGHTS, report=notes.append)
     assert path.name == "tiny.caffemodel"

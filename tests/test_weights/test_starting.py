@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from caffe_files import TINY, read_blobs
+from tiny_weights import weight_file
 
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import ARCHITECTURES
@@ -41,5 +42,12 @@ def test_another_width_than_the_files_is_refused(init, found):
 
 
 def test_network_that_imagenets_weights_do_not_fit_is_refused_before_a_download():
-    with pytest.raises(WeightsError, match=r"imagenet: expected a network .* got deeplabv3plus-xception65; start from"):
+    with pytest.raises(WeightsError, match="no ImageNet weights for deeplabv3plus-xception65 to be had; start from"):
         open_start("imagenet", "deeplabv3plus-xception65")
+
+
+def test_norm_that_its_kernel_comes_without_is_noted_as_new():
+    found = ARCHITECTURES["deeplabv3-mnv2"].random_weights(21, 0.25, seed=1)
+    found = {name: array for name, array in found.items() if not name.startswith(("Conv_BatchNorm", "aspp0"))}
+    notes = start_weights(weight_file(found), "deeplabv3-mnv2", 21, 0.25, seed=1)[2]
+    assert notes[-1] == "new: Conv_BatchNorm, aspp0"

@@ -1,3 +1,4 @@
+import gzip
 import io
 import tarfile
 
@@ -68,9 +69,10 @@ def test_archive_without_a_checkpoint_gives_its_frozen_graph(tmp_path):
         ("../", {}, r"got '\.\./README', which points outside"),
         ("a/../../", {}, "which points outside"),
         ("/tmp/", {}, "got '/tmp/README', which points outside"),
-        ("", {"type": tarfile.SYMTYPE, "linkname": "/etc/passwd", "size": 0}, "got 'README', a link or a device"),
-        ("", {"type": tarfile.LNKTYPE, "linkname": "/etc/passwd", "size": 0}, "a link or a device"),
-        ("", {"type": tarfile.CHRTYPE}, "a link or a device"),
+        ("", {"type": tarfile.SYMTYPE, "linkname": "/etc/passwd", "size": 0}, "got 'README', a link, a device"),
+        ("", {"type": tarfile.LNKTYPE, "linkname": "/etc/passwd", "size": 0}, "a link, a device"),
+        ("", {"type": tarfile.CHRTYPE}, "a link, a device"),
+        ("", {"type": tarfile.GNUTYPE_SPARSE}, "got 'README', a link, a device or a sparse file"),
     ],
 )
 def test_entries_outside_and_links_are_refused(tmp_path, folder, changes, message):
@@ -112,3 +114,34 @@ def test_cut_and_changed_archives_are_one_line(tmp_path):
         with pytest.raises(WeightsError) as caught:  # a narrow network has no architecture
             open_network(tmp_path / "w")
         assert "\n" not in str(caught.value)
+
+
+def test_sizes_that_headers_claim_are_added_up(tmp_path):
+    headers = b""
+    for name in ("a", "b"):  # PAX's header claims another size than the entry's own, which moves to the next entry
+        info = tarfile.TarInfo(name)
+        info.pax_headers = {"GNU.sparse.realsize": "2000000"}
+        headers += info.tobuf(tarfile.PAX_FORMAT)
+    path = tmp_path / "zoo"
+    path.write_bytes(gzip.compress(headers + np.random.default_rng(0).bytes(200_000)))
+    with pytest.raises(WeightsError, match=r"expected at most 3,\d+,\d+ bytes, got 'b' of 2,000,000;"):
+        open_network(path)
+
+
+def test_chain_of_long_names_is_a_damaged_archive(tmp_path):
+    info = tarfile.TarInfo("a")
+    info.type = tarfile.GNUTYPE_LONGNAME
+    (tmp_path / "zoo").write_bytes(gzip.compress(2000 * info.tobuf(tarfile.GNU_FORMAT)))
+    with pytest.raises(WeightsError, match="the archive is damaged or cut off"):
+        open_network(tmp_path / "zoo")
+
+
+def test_checkpoint_of_the_largest_step_is_taken_and_files_of_macos_are_not(tmp_path):
+    variables = rule_weights("mnv2_dm05", narrow=16)
+    files = {f"._{INDEX}": b"macOS"} | contents(tmp_path, variables)
+    write_checkpoint(tmp_path / "model.ckpt-9", {name: array + 1 for name, array in variables.items()})
+    late = {name.replace("30000", "200000"): content for name, content in files.items() if "ckpt" in name}
+    early = {path.name: path.read_bytes() for path in tmp_path.glob("model.ckpt-9.*")}
+    file = open_weights(packed(tmp_path / "zoo", early | late | files))
+    assert file.weights
+    assert file.words.endswith("model.ckpt-200000")

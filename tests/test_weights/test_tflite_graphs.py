@@ -9,7 +9,7 @@ from v3_files import our_name, rule_weights
 from deeplabctl.errors import WeightsError
 from deeplabctl.weights.fitting import open_network
 from deeplabctl.weights.locating import open_weights
-from deeplabctl.weights.sources.tflite_graphs import TFLiteWeights
+from deeplabctl.weights.sources.tflite_graphs import TFLiteWeights, _Table
 
 HEAD = ("image_pooling", "aspp", "concat_projection")
 
@@ -128,3 +128,36 @@ def test_cut_and_changed_graphs_are_one_line(tmp_path):
     assert len(errors) == 150  # a narrow network has no architecture
     assert not [error for error in errors if "\n" in error]
     assert len([error for error in errors if "damaged or cut off at byte" in error]) > 50
+
+
+def test_buffer_that_many_kernels_share_is_refused(tmp_path):
+    kernel = np.ones((1, 1, 1, 20_000), np.float32)
+    numbers = [f"{number:02}" for number in range(60)]
+    rows = [
+        (f"MobilenetV2/{number}/weights", kernel, kernel[0, 0, 0, :1], False, 1, (None, None)) for number in numbers
+    ]
+    content = tflite(rows, shared=True)
+    assert len(content) < 60 * kernel.nbytes / 16
+    with pytest.raises(WeightsError, match=r"the file is damaged: it claims \d+ bytes of weights"):
+        _ = open_weights(write(tmp_path / "a", content)).weights
+
+
+def test_inputs_of_other_operators_are_not_read(tmp_path, monkeypatch):
+    row = (
+        "MobilenetV2/Conv/weights",
+        np.ones((2, 1, 1, 2), np.float32),
+        np.ones(2, np.float32),
+        False,
+        1,
+        (None, None),
+    )
+    content = tflite([row], codes=(3, 22))  # a convolution and a reshape
+    arrays = _Table.array
+    read = []
+    monkeypatch.setattr(_Table, "array", lambda self, *what: read.append(what) or arrays(self, *what))
+    content_of_reshape = tflite([(*row[:3], True, *row[4:])], codes=(3, 22))
+    with pytest.raises(WeightsError, match="got a graph without any"):
+        _ = open_weights(write(tmp_path / "b", content_of_reshape)).weights
+    assert (1, "<i4") not in read
+    assert open_weights(write(tmp_path / "a", content)).weights
+    assert (1, "<i4") in read

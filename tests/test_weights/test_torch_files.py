@@ -216,3 +216,18 @@ def test_legacy_file_whose_storage_claims_more_than_there_is_is_refused(tmp_path
         (tmp_path / "w").write_bytes(content[:at] + struct.pack("<q", claimed) + content[at + 8 :])
         with pytest.raises(WeightsError, match="expected 588 numbers; the file is damaged or cut off"):
             read_weights(tmp_path / "w")
+
+
+def test_storage_that_many_tensors_share_is_refused(tmp_path):
+    array = np.zeros((10_000, 1, 1, 1), "f4")
+    shared = [text(f"layer{number}") + tensor("0", array) for number in range(40)]
+    zipped(tmp_path / "w", {"conv1.weight": array}, b"".join(shared))
+    with pytest.raises(WeightsError, match=r"the file is damaged: it claims \d+ bytes of weights"):
+        read_weights(tmp_path / "w")
+
+
+def test_tensors_of_one_name_are_refused(tmp_path):
+    array = np.zeros((4, 3, 7, 7), "f4")
+    zipped(tmp_path / "w", {"conv1.weight": array, "module.conv1.weight": array})
+    with pytest.raises(WeightsError, match=r"tensor module\.conv1\.weight: expected one conv1/kernel, got several"):
+        read_weights(tmp_path / "w")

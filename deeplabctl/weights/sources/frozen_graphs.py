@@ -20,7 +20,7 @@ from deeplabctl.errors import WeightsError
 from deeplabctl.network import Weights
 from deeplabctl.weights.sources.tensorflow_checkpoints import sizes_of_shape
 from deeplabctl.weights.sources.tensorflow_names import layer_of_scope, weights_of_variables
-from deeplabctl.weights.weight_file import Beginning, WeightFile
+from deeplabctl.weights.weight_file import Beginning, WeightFile, check_claim
 
 _NODE = 1  # of GraphDef
 _NAME, _OPERATION, _INPUT, _ATTRIBUTE = 1, 2, 3, 5  # of NodeDef
@@ -60,11 +60,14 @@ class FrozenGraph(WeightFile):
 
     @cached_property
     def _nodes(self) -> dict[str, _Node]:
-        wire, nodes = WireFile(self.path), dict[str, _Node]()
+        wire, nodes, claimed = WireFile(self.path), dict[str, _Node](), 0
         for field in wire.fields():
             if field.kind == BYTES and field.number == _NODE:
                 name, node = _node(wire, field)
                 nodes[name] = node
+                if node.value is not None:
+                    claimed += node.value.size * FLOAT.itemsize
+                    check_claim(self.path, claimed, wire.size)
                 if len(nodes) > _MOST_NODES:
                     raise wire.damaged(field.position, f"expected at most {_MOST_NODES} nodes")
         return nodes
@@ -90,7 +93,7 @@ class FrozenGraph(WeightFile):
             dilations = node.dilations
             if before is not None and before.operation == "SpaceToBatchND" and len(before.inputs) > 1:
                 block = self._nodes.get(before.inputs[1])
-                dilations = () if block is None or block.value is None else tuple(block.value.ravel()[:2].tolist())
+                dilations = () if block is None or block.value is None else tuple(block.value.flat[:2].tolist())
             found[layer_of_scope(kernel.rpartition("/")[0])] = dilations or (1,)
         return found
 

@@ -21,7 +21,7 @@ from deeplabctl.caffe.hdf5 import MAX_EXPANSION
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE, Shapes, Weights, layer_of
 from deeplabctl.network.ops.norm import NORM_EPSILON, NORM_PARTS
-from deeplabctl.weights.weight_file import DAMAGED_ZIP, HDF5, ZIP, Beginning, WeightFile
+from deeplabctl.weights.weight_file import DAMAGED_ZIP, HDF5, ZIP, Beginning, WeightFile, check_claim
 
 if TYPE_CHECKING:
     import keras
@@ -92,8 +92,7 @@ def _check_datasets(path: Path, root: Any, found: dict[str, Any]) -> None:
         if dataset.file != root or dataset.external or dataset.is_virtual or dataset.dtype.kind != "f":
             layer = layer_of(name)
             raise WeightsError(f"weights {path}: layer {layer}: expected floats in the file itself, got others")
-    if claimed > MAX_EXPANSION * path.stat().st_size:
-        raise WeightsError(f"weights {path}: the file is damaged: it claims {claimed} bytes of weights")
+    check_claim(path, claimed, path.stat().st_size)
 
 
 def _with_names(layers: Sequence[_Layer], path: Path) -> dict[str, Any]:

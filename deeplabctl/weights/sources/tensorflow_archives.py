@@ -24,7 +24,9 @@ from deeplabctl.weights.weight_file import Beginning, WeightFile
 
 GZIP = b"\x1f\x8b"
 _HEADER, _MAGIC, _MAGIC_AT = 512, b"ustar", 257  # of a tar archive
-_WANTED = re.compile(r"[\w.-]{1,200}\.(index|data-\d{5}-of-\d{5})|[\w.-]{0,200}frozen[\w.-]{0,200}\.pb")
+_WANTED = re.compile(
+    r"(?!\.)[\w.-]{1,200}\.(index|data-\d{5}-of-\d{5})|[\w.-]{0,200}frozen[\w.-]{0,200}\.pb"
+)  # not macOS's ._NAME
 _LARGEST = 2 << 30  # bytes of all entries; the largest published archive has 640 MB
 _MOST_ENTRIES = 1000
 _LARGEST_READ = 1 << 20  # bytes; longer are only claims of headers
@@ -66,7 +68,7 @@ class TensorFlowArchive(WeightFile):
         try:
             with TemporaryDirectory(prefix="deeplabctl-") as folder:
                 return self._read_in(folder)
-        except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError) as error:
+        except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, RecursionError) as error:
             raise WeightsError(
                 f"weights {self.path}: the archive is damaged or cut off ({str(error)[:200]}); get it again"
             ) from None
@@ -92,6 +94,7 @@ class TensorFlowArchive(WeightFile):
     def _unpack(self, folder: Path) -> WeightFile:
         """Write what may have weights into a folder, and return the file that is read."""
         names: list[str] = []
+        total = 0
         largest = min(_LARGEST, MAX_EXPANSION * self.path.stat().st_size)
         with (
             self.path.open("rb") as packed,
@@ -100,14 +103,15 @@ class TensorFlowArchive(WeightFile):
         ):
             for entry in archive:
                 names.append(entry.name)
-                self._check(entry, len(names), largest)
+                total += abs(entry.size)  # a header may claim another than that of the content
+                self._check(entry, len(names), max(total, entry.offset_data + entry.size), largest)
                 target = folder / PurePosixPath(entry.name).name
                 content = archive.extractfile(entry) if _WANTED.fullmatch(target.name) else None
                 if content is not None:
                     with target.open("xb") as file:
                         shutil.copyfileobj(content, file)
-        for index in sorted(folder.glob("*.index")):
-            return TensorFlowCheckpoint(index.with_suffix(""))
+        if indexes := sorted(folder.glob("*.index")):
+            return TensorFlowCheckpoint(max(indexes, key=_step).with_suffix(""))
         for graph in sorted(folder.glob("*.pb")):
             return FrozenGraph(graph)
         some = ", ".join(name[:80] for name in names[:4]) or "nothing"
@@ -116,16 +120,22 @@ class TensorFlowArchive(WeightFile):
             f"with {some}; unpack it, and name the file with the weights"
         )
 
-    def _check(self, entry: tarfile.TarInfo, count: int, largest: int) -> None:
+    def _check(self, entry: tarfile.TarInfo, count: int, total: int, largest: int) -> None:
         """Raise WeightsError for an entry that an archive of weights does not have."""
         wrong = ""
         if count > _MOST_ENTRIES:
             wrong = f"expected at most {_MOST_ENTRIES} entries, got more"
         elif entry.name.startswith("/") or ".." in re.split(r"[/\\]", entry.name):
             wrong = f"expected entries inside of the archive, got {entry.name[:80]!r}, which points outside"
-        elif not (entry.isreg() or entry.isdir()):
-            wrong = f"expected files and folders, got {entry.name[:80]!r}, a link or a device"
-        elif entry.offset_data + entry.size > largest:
+        elif not (entry.isreg() or entry.isdir()) or entry.issparse():
+            wrong = f"expected files and folders, got {entry.name[:80]!r}, a link, a device or a sparse file"
+        elif total > largest:
             wrong = f"expected at most {largest:,} bytes, got {entry.name[:80]!r} of {entry.size:,}"
         if wrong:
             raise WeightsError(f"weights {self.path}: {wrong}; this is no archive that DeepLab's authors published")
+
+
+def _step(index: Path) -> int:
+    """Return the step in the name of a checkpoint; -1 without any."""
+    match = re.search(r"-(\d+)\.index$", index.name)
+    return int(match[1]) if match else -1

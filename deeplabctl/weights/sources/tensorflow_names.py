@@ -32,7 +32,10 @@ def weights_of_variables(variables: Mapping[str, npt.NDArray[Any]], path: Path) 
     for name, values in variables.items():
         scope, _, part = name.removesuffix(":0").rpartition("/")
         if part in _PARTS and scope:
-            weights[f"{layer_of_scope(scope)}/{_PARTS[part]}"] = np.asarray(values, np.float32)
+            ours = f"{layer_of_scope(scope)}/{_PARTS[part]}"
+            if ours in weights:
+                raise WeightsError(f"weights {path}: variable {name[:80]}: expected one {ours[:80]}, got several")
+            weights[ours] = np.asarray(values, np.float32)
     for layer in dict.fromkeys(map(layer_of, weights)):
         if f"{layer}/gamma" in weights or f"{layer}/moving_mean" in weights:
             continue

@@ -23,7 +23,7 @@ from deeplabctl.network.ops import Norm
 from deeplabctl.weights.sources.exports import TFLiteFile
 from deeplabctl.weights.sources.pickles import mapped
 from deeplabctl.weights.sources.tensorflow_names import layer_of_scope
-from deeplabctl.weights.weight_file import Beginning, WeightFile
+from deeplabctl.weights.weight_file import Beginning, WeightFile, check_claim
 
 _SCOPE = b"MobilenetV2/"  # in the names of tensors
 _CODES, _SUBGRAPHS, _BUFFERS = 1, 2, 4  # of Model
@@ -120,12 +120,14 @@ class TFLiteWeights(WeightFile):
         codes = [max(code.number(_OLD_CODE, "<b"), code.number(_CODE, "<i")) for code in model.tables(_CODES)]
         buffers = model.tables(_BUFFERS)
         found: dict[str, _Convolution] = {}
+        claimed = 0
         for graph in model.tables(_SUBGRAPHS)[:1]:
             tensors = graph.tables(_TENSORS)
             for operator in graph.tables(_OPERATORS):
-                code, inputs = operator.number(_OPCODE, "<I"), operator.array(_INPUTS, "<i4").tolist()
+                code = operator.number(_OPCODE, "<I")
                 if code >= len(codes) or codes[code] not in _DILATION:
                     continue
+                inputs = operator.array(_INPUTS, "<i4")[:4].tolist()
                 if not 2 <= len(inputs) <= 3 or not all(-1 <= each < len(tensors) for each in inputs):
                     raise wire.damaged(operator.at, "a convolution has other inputs than a kernel and a bias")
                 kernel, bias = tensors[inputs[1]], tensors[inputs[2]] if inputs[2:] > [-1] else None
@@ -134,13 +136,12 @@ class TFLiteWeights(WeightFile):
                 if values.ndim != 4 or layer in found:
                     raise wire.damaged(operator.at, f"layer {layer[:80]} has several kernels, or none of four axes")
                 outputs = values.shape[3 if codes[code] == _DEPTHWISE else 0]
+                biases = np.zeros(outputs, np.float32) if bias is None else _floats(bias, buffers)
+                claimed += values.nbytes + biases.nbytes
+                check_claim(self.path, claimed, wire.size)
                 options, place = operator.table(_OPTIONS), _DILATION[codes[code]]
                 width, height = (options.number(place + each, "<i", 1) if options else 1 for each in (0, 1))
-                found[layer] = _Convolution(
-                    np.ascontiguousarray(values.transpose(1, 2, 3, 0)),
-                    np.zeros(outputs, np.float32) if bias is None else _floats(bias, buffers),
-                    (height, width),
-                )
+                found[layer] = _Convolution(np.ascontiguousarray(values.transpose(1, 2, 3, 0)), biases, (height, width))
         return found
 
     def _read_weights(self) -> Weights:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Callable
 from io import BytesIO
+from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from deeplabctl.errors import WeightsError
 from deeplabctl.network import Weights
 from deeplabctl.weights.sources.pickles import Built, Named, PickleError, mapped, read_pickle
 from deeplabctl.weights.sources.torch_names import from_bfloat16, weights_of_tensors
-from deeplabctl.weights.weight_file import DAMAGED_ZIP, ZIP, Beginning, WeightFile
+from deeplabctl.weights.weight_file import DAMAGED_ZIP, ZIP, Beginning, WeightFile, check_claim
 
 _MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # a pickle of the number with which an old .pth begins
 
@@ -69,7 +70,7 @@ class TorchFile(WeightFile):
                     tree, load = _read_zip(file, self.path.stat().st_size)
                 else:
                     tree, load = _read_legacy(file)
-                tensors = _tensors(tree, load)
+                tensors = _tensors(tree, load, self.path)
         except OSError as error:
             raise WeightsError(f"weights {self.path}: cannot be read ({error.strerror or error})") from None
         except _DAMAGED as error:
@@ -159,16 +160,18 @@ def _elements(storage: _Storage, content: bytes) -> npt.NDArray[Any]:
     return values.astype(np.float32) if storage.type == "HalfStorage" else values
 
 
-def _tensors(tree: Any, load: Loader) -> dict[str, npt.NDArray[Any]]:
+def _tensors(tree: Any, load: Loader, path: Path) -> dict[str, npt.NDArray[Any]]:
     tree = _mapping(tree)
     for key in _INSIDE:
         if key in tree and not (isinstance(tree[key], Built) and tree[key].function != _ORDERED_DICT):
             tree = _mapping(tree[key])
-    found = {}
+    found, claimed, size = {}, 0, path.stat().st_size
     for name, value in tree.items():
         if not isinstance(name, str) or not isinstance(value, Built):
             raise PickleError(f"expected names and tensors, got {str(name)[:40]!r}: {type(value).__name__}")
         found[name] = _tensor(value, load, name)
+        claimed += found[name].nbytes
+        check_claim(path, claimed, size)
     return found
 
 

@@ -62,6 +62,8 @@ def weights_of_tensors(tensors: Mapping[str, npt.NDArray[Any]], path: Path) -> W
         if not name or ours is None:
             unknown.append(full)
             continue
+        if f"{name}/{ours}" in found:
+            raise WeightsError(f"weights {path}: tensor {full[:80]}: expected one {name}/{ours}, got several")
         axes = None
         if ours == "kernel":
             if tensor.ndim not in (2, 4):
