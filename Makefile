@@ -12,7 +12,7 @@ UNIT := -m "not tf" --ignore tests/test_cli --ignore tests/test_faults --ignore 
 READY := $(VENV)/.ready-dev
 USER_READY := $(VENV)/.ready
 
-.PHONY: help install install-dev format check coverage test test-unit test-all demo bench bench-all clean
+.PHONY: help install install-dev format style check coverage test test-unit test-all demo bench bench-all clean
 
 help:  ## show this
 	@grep -E '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,10 +36,12 @@ format: install-dev  ## format the code
 	$(BIN)/ruff format deeplabctl tests benchmarks
 	$(BIN)/ruff check --fix deeplabctl tests benchmarks
 
-check: install-dev  ## style, types, and the coverage of the unit tests
+style: install-dev  ## format, style and types
 	$(BIN)/ruff format --check deeplabctl tests benchmarks
 	$(BIN)/ruff check deeplabctl tests benchmarks
 	$(BIN)/mypy
+
+check: style  ## style, and the coverage of the unit tests
 	$(BIN)/python -m pytest $(UNIT) $(PARALLEL) --cov --cov-report=
 	$(BIN)/coverage report --format=total
 
