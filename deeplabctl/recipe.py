@@ -46,7 +46,7 @@ class Model:
 
     architecture: str = limited(DEFAULT_ARCHITECTURE, f"one of {', '.join(ARCHITECTURES)}", ARCHITECTURES.__contains__)
     width: float = limited(1.0, "a number above 0, at most 4", lambda v: 0 < v <= 4)  # of the paper's channels
-    dropout: float = limited(0.5, *SHARE)  # of fc6's and fc7's units; where it is not given, the architecture's
+    dropout: float = limited(0.5, *SHARE)  # of the last layers' units; where it is not given, the architecture's
     # "random", "imagenet", a weight file, or published weights; empty: random for shapes, else the network's.
     init: str = ""
 
@@ -208,10 +208,10 @@ def recipe_from_dict(tree: dict[str, Any], where: str) -> Recipe:
             f"{where}: augment.crop_size: expected {step}k + 1 pixels ({sizes}, ...), so that labels lie on the "
             f"logits{at_scales}, got {crop}"
         )
-    stride = architecture.output_stride
+    stride = 1 if architecture.half_pixel else architecture.output_stride  # its cells lie between pixels
     *smaller, largest = [divisor for divisor in range(1, stride + 1) if stride % divisor == 0]
     if recipe.solver.label_stride not in (*smaller, largest):
-        expected = f"{', '.join(map(str, smaller))} or {largest}"
+        expected = f"{', '.join(map(str, smaller))} or {largest}" if smaller else str(largest)
         raise RecipeError(f"{where}: solver.label_stride: expected {expected}, got {recipe.solver.label_stride}")
     names = [conv.name for conv in architecture.convolutions]
     for layer in recipe.solver.freeze:

@@ -101,7 +101,7 @@ def _bottleneck(name: str, below: str, channels: int, stride: int, dilation: int
         shortcut = rows[-1].name
     rows += _normalized(f"{name}_conv1", f"{name}_bn1", channels, kernel=1, inputs=(below,))
     rows += _normalized(f"{name}_conv2", f"{name}_bn2", channels, stride=stride, dilation=dilation)
-    rows += _normalized(f"{name}_conv3", f"{name}_bn3", 4 * channels, kernel=1, activation=LINEAR)
+    rows += _normalized(f"{name}_conv3", f"{name}_bn3", 4 * channels, kernel=1, activation=LINEAR, gamma=0.25)
     return [*rows, Sum(name, inputs=(rows[-1].name, shortcut), activation=RELU)]
 
 

@@ -14,6 +14,8 @@ from deeplabctl.network.ops import LINEAR, RELU, Operation, Rectifier, Sum
 _EPSILON = 1e-3
 _LOW_LEVEL = "entry_flow_block2_unit_1_separable_conv2_pointwise_BatchNorm"  # stride 4, before a ReLU
 _MIDDLE_UNITS = 16
+# Of a random start: on sums of values that no activation has halved, and on what is added to a shortcut.
+_FIRST_GAMMA, _FIRST_GAMMA_OF_ADDED = 0.7, 0.25
 _START = "deeplabv3plus-xception65-trainaug-voc"
 
 
@@ -35,7 +37,10 @@ def _unit(
             f"{convolution}_depthwise", depthwise=True, stride=stride if number == len(channels) else 1,
             dilation=dilation, epsilon=_EPSILON, activation=activation, inputs=(source,),
         )  # fmt: skip
-        rows += normalized(f"{convolution}_pointwise", outgoing, kernel=1, epsilon=_EPSILON, activation=activation)
+        gamma = 1.0 if not shortcut else _FIRST_GAMMA if number < len(channels) else _FIRST_GAMMA_OF_ADDED
+        rows += normalized(
+            f"{convolution}_pointwise", outgoing, kernel=1, epsilon=_EPSILON, activation=activation, gamma=gamma
+        )
     last, added = rows[-1].name, below
     if shortcut == "conv":
         rows += normalized(

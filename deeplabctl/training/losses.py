@@ -19,10 +19,13 @@ class Loss(Protocol):
     """Say what a loss is: it is made of the solver's settings, the weight of each class and the dtype to compute in.
 
     It takes logits (N, h, w, C) and labels (N, S, S) of all pixels, integers with 255 void, and itself chooses the
-    pixels that it compares; ``solver.label_stride`` is the distance between them.
+    pixels that it compares; ``solver.label_stride`` is the distance between them. ``half_pixel`` says how logits are
+    upsampled; see `Architecture`.
     """
 
-    def __init__(self, solver: Solver, class_weights: Sequence[float], dtype: tf.DType) -> None: ...
+    def __init__(
+        self, solver: Solver, class_weights: Sequence[float], dtype: tf.DType, *, half_pixel: bool = False
+    ) -> None: ...
 
     def weights(self, labels: tf.Tensor) -> tf.Tensor:
         """Return how much each compared pixel counts, (N, h, w): the weight of its class, or 0 for void."""
@@ -39,15 +42,18 @@ class CrossEntropy:
     """Compute softmax cross-entropy over valid pixels, as Caffe's SOFTMAX_LOSS with ignore_label.
 
     Every ``label_stride``-th pixel of the label is compared. At the stride of the logits pixel ``stride * i`` lies on
-    their cell i; at a smaller one the logits are upsampled to the compared pixels, with aligned corners.
+    their cell i; at a smaller one the logits are upsampled to the compared pixels, as in prediction.
 
     With ``hard_pixels`` below 1 only that share of the pixels with a weight above 0 counts, the ones with the largest
     ``-log p``, and the sum is divided by that share of the total (the bootstrapped loss of arXiv 1605.06457).
     """
 
-    def __init__(self, solver: Solver, class_weights: Sequence[float], dtype: tf.DType) -> None:
+    def __init__(
+        self, solver: Solver, class_weights: Sequence[float], dtype: tf.DType, *, half_pixel: bool = False
+    ) -> None:
         import tensorflow as tf
 
+        self._half_pixel = half_pixel
         self._stride, self._hard_share = solver.label_stride, solver.hard_pixels
         self._class_weights = tf.constant(class_weights, dtype)
 
@@ -65,7 +71,7 @@ class CrossEntropy:
 
         labels = self._compared(labels)
         if labels.shape[1:] != logits.shape[1:3]:
-            logits = tf.cast(resize(logits, labels.shape[1:]), logits.dtype)
+            logits = tf.cast(resize(logits, labels.shape[1:], half_pixel=self._half_pixel), logits.dtype)
         weights = self._weights(labels)
         known = tf.where(labels != IGNORE_LABEL, tf.cast(labels, tf.int32), 0)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=known, logits=logits)

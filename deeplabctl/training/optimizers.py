@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.keras_model import model_variables
+from deeplabctl.network.ops import KERNEL
 from deeplabctl.recipe import Recipe, Solver
 
 if TYPE_CHECKING:
@@ -92,15 +93,18 @@ class TrainedVariable:
 def trained_variables(model: keras.Model, recipe: Recipe, new_layers: Collection[str]) -> list[TrainedVariable]:
     """Return the variables that are trained, in the order of the layers.
 
-    Without the norms and the layers that are frozen for good; those that start random are never frozen. Caffe's
+    Without norms that are never trained, and the layers that are frozen for good, with the norms on them; those that
+    start random are never frozen. Caffe's
     factors: the rate of a bias is twice that of its kernel and biases do not decay; a classifier's rate is
     ``head_multiplier`` times the others', or ``new_layer_multiplier`` (where set) that of all layers that start random.
     """
     solver, variables = recipe.solver, model_variables(model)
     trained = []
-    for name, facts in ARCHITECTURES[recipe.model.architecture].parameters(1).items():
+    parameters = ARCHITECTURES[recipe.model.architecture].parameters(1)
+    kernels = {facts.number: facts.op.name for facts in parameters.values() if facts.part == KERNEL}
+    for name, facts in parameters.items():
         layer = facts.op.name
-        frozen = layer in solver.freeze and layer not in new_layers
+        frozen = kernels[facts.number] in solver.freeze and layer not in new_layers
         if not facts.lr_multiplier or (frozen and not solver.freeze_steps):
             continue
         first_step = solver.freeze_steps if frozen else 0

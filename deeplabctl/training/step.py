@@ -56,7 +56,8 @@ class TrainingStep:
         self._architecture = ARCHITECTURES[recipe.model.architecture]
         self._cluster = cluster or Cluster()
         self._dtype = tf.as_dtype(model.layers[-1].variable_dtype)
-        self._loss = LOSSES[recipe.solver.loss](recipe.solver, class_weights, self._dtype)
+        half_pixel = self._architecture.half_pixel
+        self._loss = LOSSES[recipe.solver.loss](recipe.solver, class_weights, self._dtype, half_pixel=half_pixel)
         self._convolve = self._winograd_convolution()
         self._scaling: list[tf.Variable] = []  # the loss's scale, and the steps since it changed
         with self._cluster.scope():

@@ -146,9 +146,9 @@ class Operation:
 
     takes_image_mean: ClassVar[bool] = False  # its result is one value for each channel, of the whole image
 
-    # Caffe's type of layer in lower case, and the message with its settings.
-    caffe_type: ClassVar[str]
-    caffe_settings: ClassVar[str]
+    # Caffe's type of layer in lower case, and the message with its settings; "" for what its nets do not have.
+    caffe_type: ClassVar[str] = ""
+    caffe_settings: ClassVar[str] = ""
 
     @property
     def caffe_scale(self) -> str:
