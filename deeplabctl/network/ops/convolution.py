@@ -213,7 +213,7 @@ class Convolution(Operation):
             x = atrous_convolution(x, kernel, layer.dilation_rate[0])
         else:
             padding = layer.padding.upper() if layer.strides == (self.stride, self.stride) else "SAME"
-            x = self._product(x, kernel, padding)
+            x = self._forward_product(x, kernel, padding)
         x = x if scale is None else x * tf.cast(scale, x.dtype)
         return layer.activation(x if bias is None else x + tf.cast(bias, x.dtype))
 
@@ -231,6 +231,12 @@ class Convolution(Operation):
         import tensorflow as tf
 
         return tf.nn.conv2d(x, kernel, self.stride, padding, dilations=self.dilation, name=self.name)
+
+    def _forward_product(self, x: tf.Tensor, kernel: tf.Tensor, padding: str) -> tf.Tensor:
+        """Convolve without bias in a forward pass; a dilated one is rounded otherwise than by `_product`."""
+        import tensorflow as tf
+
+        return tf.nn.convolution(x, kernel, self.stride, padding, dilations=self.dilation)
 
     def scaled_kernel(self, kernel: Any, scale: Any) -> Any:
         """Return a kernel, an array or a tensor, times the factor of each of its outputs."""

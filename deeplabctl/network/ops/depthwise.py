@@ -86,6 +86,9 @@ class DepthwiseConvolution(Convolution):
             x, padding = tf.pad(x, padding), "VALID"
         return tf.nn.depthwise_conv2d(x, kernel, strides, padding, dilations=dilations, name=self.name)
 
+    def _forward_product(self, x: tf.Tensor, kernel: tf.Tensor, padding: str) -> tf.Tensor:
+        return self._product(x, kernel, padding)
+
     def _onnx_kernel(self, kernel: Float32) -> Float32:
         """Return a kernel as (channels, 1, height, width)."""
         return kernel.transpose(2, 3, 0, 1)
