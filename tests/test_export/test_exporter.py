@@ -181,7 +181,7 @@ def test_every_network_of_the_family_exports_in_int8(tmp_path, architecture, for
     exported = write_export(plan)
     expected = Segmenter.from_network(network).predict(smooth(34, 57)).scores
     found = dl.load(exported.path)(smooth(34, 57)).scores
-    # Many layers of random weights make a lot of a rounding; scores that have nothing in common differ by 1.1.
+    # Many layers of random weights make a lot of a rounding: up to 0.7; networks of another seed differ by 1.07 to 2.3.
     assert np.abs(found - expected).mean() < 0.8 * expected.std()
 
 
