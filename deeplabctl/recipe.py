@@ -83,7 +83,10 @@ class Solver:
     # batch in it and by their number: Caffe's iter_size, a mean of means
     steps: int = limited(20_000, *AT_LEAST_1, auto=True)  # "auto": from the number of images
     class_weights: Literal["none", "median", "sqrt-median"] | tuple[float, ...] = limited("none", *_CLASS_WEIGHTS)
-    loss: Literal["cross-entropy"] = "cross-entropy"
+    loss: Literal["cross-entropy", "focal", "dice", "lovasz", "cross-entropy+dice", "cross-entropy+lovasz"] = (
+        "cross-entropy"
+    )
+    focal_gamma: float = limited(2.0, *AT_LEAST_0)  # of focal
     # In the loss: a divisor of the logits' stride; a smaller one upsamples the logits. Not given: the architecture's.
     label_stride: int = 8
     # Share of the valid pixels that counts in the loss: those with the largest losses.
@@ -213,6 +216,8 @@ def recipe_from_dict(tree: dict[str, Any], where: str) -> Recipe:
     if recipe.solver.label_stride not in (*smaller, largest):
         expected = f"{', '.join(map(str, smaller))} or {largest}" if smaller else str(largest)
         raise RecipeError(f"{where}: solver.label_stride: expected {expected}, got {recipe.solver.label_stride}")
+    if recipe.solver.hard_pixels < 1 and recipe.solver.loss in ("dice", "lovasz"):
+        raise RecipeError(f"{where}: solver.hard_pixels: {recipe.solver.loss} is no loss of pixels; leave it out")
     names = [conv.name for conv in architecture.convolutions]
     for layer in recipe.solver.freeze:
         if layer not in names:

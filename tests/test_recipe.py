@@ -61,7 +61,7 @@ def test_option_beats_set_beats_file(tmp_path):
         ("solver.policy=polly", r"solver\.policy: expected one of poly, step, fixed, got 'polly'; did you mean poly"),
         (
             "solver.loss=cross-entrpy",
-            r"solver\.loss: expected one of cross-entropy, got .*; did you mean cross-entropy",
+            r"solver\.loss: expected one of cross-entropy, focal, .*; did you mean cross-entropy",
         ),
         ("solver.optimizer=[1]", r"solver\.optimizer: expected one of sgd, adam"),
         ("solver.freeze=['conv9_1']", r"largefov has no layer 'conv9_1'; solver\.freeze=\[\] trains all"),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -38,14 +39,11 @@ class Loss(Protocol):
         """
 
 
-class CrossEntropy:
-    """Compute softmax cross-entropy over valid pixels, as Caffe's SOFTMAX_LOSS with ignore_label.
+class _PixelLoss:
+    """Choose the pixels that are compared, and their weights.
 
     Every ``label_stride``-th pixel of the label is compared. At the stride of the logits pixel ``stride * i`` lies on
     their cell i; at a smaller one the logits are upsampled to the compared pixels, as in prediction.
-
-    With ``hard_pixels`` below 1 only that share of the pixels with a weight above 0 counts, the ones with the largest
-    ``-log p``, and the sum is divided by that share of the total (the bootstrapped loss of arXiv 1605.06457).
     """
 
     def __init__(
@@ -54,12 +52,36 @@ class CrossEntropy:
         import tensorflow as tf
 
         self._half_pixel = half_pixel
-        self._stride, self._hard_share = solver.label_stride, solver.hard_pixels
+        self._stride, self._hard_share, self._gamma = solver.label_stride, solver.hard_pixels, solver.focal_gamma
         self._class_weights = tf.constant(class_weights, dtype)
 
     def weights(self, labels: tf.Tensor) -> tf.Tensor:
         """Return the weights of the compared pixels; see `Loss`."""
-        return self._weights(self._compared(labels))
+        return self._compared(labels)[1]
+
+    def _compared(self, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the class ids of the compared pixels, 0 where they are void, and their weights."""
+        import tensorflow as tf
+
+        labels = labels[:, :: self._stride, :: self._stride]
+        valid = labels != IGNORE_LABEL
+        known = tf.where(valid, tf.cast(labels, tf.int32), 0)
+        return known, tf.where(valid, tf.gather(self._class_weights, known), 0)
+
+    def _upsampled(self, logits: tf.Tensor, known: tf.Tensor) -> tf.Tensor:
+        import tensorflow as tf
+
+        if known.shape[1:] == logits.shape[1:3]:
+            return logits
+        return tf.cast(resize(logits, known.shape[1:], half_pixel=self._half_pixel), logits.dtype)
+
+
+class CrossEntropy(_PixelLoss):
+    """Compute softmax cross-entropy over valid pixels, as Caffe's SOFTMAX_LOSS with ignore_label.
+
+    With ``hard_pixels`` below 1 only that share of the pixels with a weight above 0 counts, the ones with the largest
+    losses, and the sum is divided by that share of the total (the bootstrapped loss of arXiv 1605.06457).
+    """
 
     def __call__(self, logits: tf.Tensor, labels: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return ``sum(w * -log p) / total`` twice; see `Loss`.
@@ -69,12 +91,8 @@ class CrossEntropy:
         """
         import tensorflow as tf
 
-        labels = self._compared(labels)
-        if labels.shape[1:] != logits.shape[1:3]:
-            logits = tf.cast(resize(logits, labels.shape[1:], half_pixel=self._half_pixel), logits.dtype)
-        weights = self._weights(labels)
-        known = tf.where(labels != IGNORE_LABEL, tf.cast(labels, tf.int32), 0)
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=known, logits=logits)
+        known, weights = self._compared(labels)
+        losses = self._of_pixels(self._upsampled(logits, known), known)
         if self._hard_share < 1:
             weights = tf.where(_hardest(losses, weights > 0, self._hard_share), weights, 0)
             total *= self._hard_share
@@ -84,18 +102,102 @@ class CrossEntropy:
         # tf.minimum keeps NaN, so that a diverged step is seen.
         return loss, tf.reduce_sum(weights * tf.minimum(losses, worst)) / divisor
 
-    def _compared(self, labels: tf.Tensor) -> tf.Tensor:
-        return labels[:, :: self._stride, :: self._stride]
-
-    def _weights(self, labels: tf.Tensor) -> tf.Tensor:
+    def _of_pixels(self, logits: tf.Tensor, known: tf.Tensor) -> tf.Tensor:
         import tensorflow as tf
 
-        valid = labels != IGNORE_LABEL
-        known = tf.where(valid, tf.cast(labels, tf.int32), 0)
-        return tf.where(valid, tf.gather(self._class_weights, known), 0)
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=known, logits=logits)
 
 
-LOSSES: dict[str, type[Loss]] = {"cross-entropy": CrossEntropy}
+class Focal(CrossEntropy):
+    """Compute the focal loss, ``(1 - p) ** focal_gamma * -log p`` (arXiv 1708.02002, equation 4)."""
+
+    def _of_pixels(self, logits: tf.Tensor, known: tf.Tensor) -> tf.Tensor:
+        import tensorflow as tf
+
+        losses = super()._of_pixels(logits, known)
+        missing = tf.maximum(-tf.math.expm1(-losses), losses.dtype.as_numpy_dtype(1e-12))  # 0 has no gradient
+        return missing ** tf.cast(self._gamma, losses.dtype) * losses
+
+
+class _RegionLoss(_PixelLoss):
+    """Compute a loss of each image and class that is labelled in it; pixels without a weight are left out.
+
+    An image's loss is the mean over these classes, with the classes' weights. The loss of a batch is the mean over its
+    images, with the sums of their pixels' weights.
+    """
+
+    def __call__(self, logits: tf.Tensor, labels: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the loss twice; see `Loss`."""
+        import tensorflow as tf
+
+        known, weights = self._compared(labels)
+        probabilities = tf.nn.softmax(self._upsampled(logits, known))
+        pixels = [len(known), -1]
+        counted = tf.cast(tf.reshape(weights, pixels) > 0, probabilities.dtype)[..., None]
+        truth = tf.one_hot(tf.reshape(known, pixels), probabilities.shape[-1], dtype=probabilities.dtype) * counted
+        probabilities = tf.reshape(probabilities, [*pixels, probabilities.shape[-1]]) * counted
+        present = tf.cast(tf.reduce_any(truth > 0, 1), probabilities.dtype) * self._class_weights  # (N, C)
+        losses = self._of_classes(probabilities, truth)
+        images = tf.math.divide_no_nan(tf.reduce_sum(present * losses, 1), tf.reduce_sum(present, 1))
+        loss = tf.math.divide_no_nan(tf.reduce_sum(images * tf.reduce_sum(weights, [1, 2])), total)
+        return loss, loss
+
+    def _of_classes(self, probabilities: tf.Tensor, truth: tf.Tensor) -> tf.Tensor:
+        """Return the loss of each class, (N, C), of probabilities and 0 or 1, both (N, pixels, C), 0 where void."""
+        raise NotImplementedError
+
+
+class Dice(_RegionLoss):
+    """Compute ``1 - 2 sum(p g) / (sum(p) + sum(g))``, the soft Dice loss (arXiv 1606.04797, without its squares)."""
+
+    def _of_classes(self, probabilities: tf.Tensor, truth: tf.Tensor) -> tf.Tensor:
+        import tensorflow as tf
+
+        common = tf.reduce_sum(probabilities * truth, 1)
+        both = tf.reduce_sum(probabilities, 1) + tf.reduce_sum(truth, 1)
+        return 1 - tf.math.divide_no_nan(2 * common, both)
+
+
+class Lovasz(_RegionLoss):
+    """Compute the Lovasz-Softmax loss, of each image (arXiv 1705.08790, equations 8 and 12, and algorithm 1)."""
+
+    def _of_classes(self, probabilities: tf.Tensor, truth: tf.Tensor) -> tf.Tensor:
+        import tensorflow as tf
+
+        errors = tf.transpose(tf.abs(truth - probabilities), [0, 2, 1])  # (N, C, pixels)
+        errors, order = tf.math.top_k(errors, errors.shape[-1])
+        truth = tf.gather(tf.transpose(truth, [0, 2, 1]), order, batch_dims=2)
+        missed, labelled = tf.cumsum(truth, -1), tf.reduce_sum(truth, -1, keepdims=True)
+        union = labelled + tf.cumsum(1 - truth, -1)
+        jaccard = 1 - tf.math.divide_no_nan(labelled - missed, union)  # of the first 1, 2, ... pixels taken as wrong
+        steps = tf.concat([jaccard[..., :1], jaccard[..., 1:] - jaccard[..., :-1]], -1)
+        return tf.reduce_sum(errors * steps, -1)
+
+
+class _Sum:
+    """Add two losses."""
+
+    def __init__(self, first: type[Loss], second: type[Loss], *settings: Any, **options: Any) -> None:
+        self._losses = first(*settings, **options), second(*settings, **options)
+
+    def weights(self, labels: tf.Tensor) -> tf.Tensor:
+        """Return the weights of the compared pixels; see `Loss`."""
+        return self._losses[0].weights(labels)
+
+    def __call__(self, logits: tf.Tensor, labels: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return both sums; see `Loss`."""
+        (first, reported), (second, reported_too) = (loss(logits, labels, total) for loss in self._losses)
+        return first + second, reported + reported_too
+
+
+LOSSES: dict[str, Callable[..., Loss]] = {
+    "cross-entropy": CrossEntropy,
+    "focal": Focal,
+    "dice": Dice,
+    "lovasz": Lovasz,
+    "cross-entropy+dice": partial(_Sum, CrossEntropy, Dice),
+    "cross-entropy+lovasz": partial(_Sum, CrossEntropy, Lovasz),
+}
 
 
 def _hardest(losses: tf.Tensor, counted: tf.Tensor, share: float) -> tf.Tensor:
