@@ -10,6 +10,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="run the slow tests too")
+    parser.addoption("--originals", metavar="FOLDER", help="outputs of DeepLab v3's programs: see tests/data/README.md")
     parser.addoption(
         "--auto-precision", choices=("float32", "bfloat16", "float16"),
         help='the format that "auto" gives, as on another machine',

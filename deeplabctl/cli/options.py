@@ -75,12 +75,14 @@ EvaluationDataOption = Annotated[
 ]
 LimitOption = Annotated[int | None, option("Data", "--limit N", "Score only the first N images.", min=1)]
 
-PAD_HELP = "Pad images with zeros: paper to 513x513, tight only to the next multiple of 8 plus 1."
+PAD_HELP = "Pad images with zeros: paper to 513x513, tight only to the next multiple of its stride plus 1."
 PadOption = Annotated[Pad, option("Prediction", "--pad", PAD_HELP)]
 ScalesOption = Annotated[
     str | None,
     option(
-        "Prediction", "--scales 0.5,0.75,1", "Run at several scales of the image, and take the maximum of the logits."
+        "Prediction",
+        "--scales 0.5,0.75,1",
+        "Run at several scales of the image, and take the maximum of the logits, or v3's mean of the scores.",
     ),
 ]
 FlipOption = Annotated[

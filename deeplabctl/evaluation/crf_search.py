@@ -51,9 +51,9 @@ def search(
     What is not searched is as the table's base has it; the segmenter's settings tell whether the CRF is adaptive.
     Points that the table has already are not scored again, and count only in the round that asks for them: a search
     that was interrupted ends as one that was not. A point of a later round at which the CRF cannot be computed is left
-    out. The network runs once over the images; its logits are kept at stride 8 (a third of a MiB for an image of VOC's
-    size and scale), from which the scores are made again for each point. Raises DataError for a sample that cannot be
-    read, RecipeError for a point of the grid that cannot be computed.
+    out. The network runs once over the images; its logits are kept at its output stride (at 8 a third of a MiB for an
+    image of VOC's size and a scale), from which the scores are made again for each point. Raises DataError for a sample
+    that cannot be read, RecipeError for a point of the grid that cannot be computed.
     """
     subset = _Subset(segmenter, dataset, samples, report)
     scored: dict[CrfParams, float] = {}  # of the rounds so far

@@ -248,7 +248,7 @@ class Architecture:
         return 1 if self.half_pixel else self.grid
 
     def cells(self, size: int) -> int:
-        """Return the logits along a side: of 8k + 1 pixels, cell i lies on pixel 8i."""
+        """Return the logits along a side: at stride 8 and of 8k + 1 pixels, cell i lies on pixel 8i."""
         return (size - 1) // self.output_stride + 1
 
     def scaled_size(self, size: int, scale: float) -> int:
@@ -278,11 +278,11 @@ class Architecture:
         return next(step for step in steps if all((step * scale) % grid == 0 for scale in self.scales))
 
     def is_crop_size(self, size: int) -> bool:
-        """Tell whether labels of a crop of this size lie on the cells of the logits: pixel 8i on cell i."""
+        """Tell whether labels of a crop of this size lie on the cells of the logits: at stride 8 pixel 8i on cell i."""
         return size >= self.crop_step + 1 and size % self.crop_step == 1
 
     def at_scales(self, images: tf.Tensor) -> Iterator[tf.Tensor]:
-        """Yield images (N, S, S, 3) of 8k + 1 pixels, of a size that is known, at the scales."""
+        """Yield images (N, S, S, 3) of a padded size that is known, at the scales."""
         for scale in self.scales:
             size = [self.scaled_size(side, scale) for side in images.shape[1:3]]
             yield images if scale == 1 else resize(images, size)

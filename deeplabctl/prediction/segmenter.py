@@ -81,16 +81,18 @@ def count_pixels(label: Label) -> dict[int, int]:
 
 
 class Segmenter:
-    """Segment images as the original program does.
+    """Segment images as a network's original program does.
 
-    The image is padded with 0 (after the mean is subtracted) at the bottom and right, "tight" to the next 8k + 1 or
-    "paper" to 513; the logits are upsampled by 8 with aligned corners (Caffe's INTERP), cropped to the image, and only
-    then the largest is taken. An image of another size compiles nothing again.
+    The prepared image is padded with 0 at the bottom and right, "tight" to the next multiple of the network's largest
+    stride plus 1 (8k + 1, or 16k + 1) or "paper" to 513; the logits are upsampled with aligned corners (Caffe's
+    INTERP), cropped to the image, and only then the largest is taken. torchvision's networks pad nothing, and upsample
+    with half pixels. An image of another size compiles nothing again.
 
     At several scales the padded image is resized, with aligned corners as the original nets' INTERP layers do it, the
     logits of each are brought to the full size, and the largest at each pixel counts (arXiv 1606.00915, section 4.1.2).
-    A network that was trained at several scales fuses them before that, on the grid of its logits.
-    With ``flip``, the mean is taken with the mirrored image's logits, mirrored back. The dense CRF comes last.
+    A network that was trained at several scales fuses them before that, on the grid of its logits. With ``flip``, the
+    mean is taken with the mirrored image's logits, mirrored back. DeepLab v3 and v3+ take the mean of all scores
+    instead. The dense CRF comes last.
     """
 
     def __init__(
@@ -245,10 +247,10 @@ class Segmenter:
         return result
 
     def coarse_logits(self, image: Image) -> list[Scores]:
-        """Return the logits as the network gives them, at stride 8, one array (1 or 2, h, w, C) for each scale.
+        """Return the logits as the network gives them, one array (1 or 2, h, w, C) for each scale.
 
-        They take a fiftieth of the memory of an image's scores, which `scores_from` makes of them at any time. Raises
-        DataError as `predict` does.
+        At output stride 8 they take a fiftieth of the memory of an image's scores, which `scores_from` makes of them at
+        any time. Raises DataError as `predict` does.
         """
         return self._forward.coarse_logits(image)
 

@@ -26,8 +26,8 @@ Tile = int | Literal["auto", "off"]
 class PredictionSettings:
     """Hold how a network is applied to an image."""
 
-    pad: Pad = "tight"  # test size: "paper" (513) or "tight" (the next 8k + 1)
-    scales: tuple[float, ...] = (1.0,)  # of the image; the largest of the upsampled logits counts
+    pad: Pad = "tight"  # test size: "paper" (513) or "tight" (see `Architecture.padded_size`)
+    scales: tuple[float, ...] = (1.0,)  # of the image; see `Architecture.fuses`
     flip: bool = False  # take the mean with the mirrored image's logits
     crf: CrfParams | None = None  # refine the scores with the dense CRF
     crf_adaptive: bool = False  # labels that are weak in the whole image send no messages

@@ -9,6 +9,42 @@ from functools import cache
 import numpy as np
 from caffe_files import ROOT
 
+# Networks of the original programs: ours, the names of its weights, and the depth multiplier.
+NETS = {
+    "mnv2_dm05_os16": ("deeplabv3-mnv2", "mnv2_dm05", 0.5),
+    "mnv2_dm05_os8": ("deeplabv3-mnv2-os8", "mnv2_dm05", 0.5),
+    "mnv2_dm10_os16": ("deeplabv3-mnv2", "mnv2_dm10", 1.0),
+    "mnv2_dm10_os8": ("deeplabv3-mnv2-os8", "mnv2_dm10", 1.0),
+    "mnv2_dm10_os16_plus": ("deeplabv3plus-mnv2", "mnv2_dm10_plus", 1.0),
+    "tv_mnv3": ("deeplabv3-mobilenetv3", "tv_mnv3", 1.0),
+    "tv_r50": ("deeplabv3-resnet50", "tv_r50", 1.0),
+    "tv_r101": ("deeplabv3-resnet101", "tv_r101", 1.0),
+    "xc65_os16": ("deeplabv3plus-xception65", "xc65", 1.0),
+    "xc65_os8": ("deeplabv3plus-xception65-os8", "xc65", 1.0),
+}
+
+# Values between whose names are not the beginning of our row's.
+_ROWS = {
+    "expanded_conv_output": "expanded_conv_project_BatchNorm",
+    "image_pooling": "image_pooling_BatchNorm",
+    "backbone_relu": "backbone_bn1",
+    "classifier_3": "classifier_2",
+}
+
+
+def row_of(tensor, rows):
+    """Return the name of our row that computes a tensor of the authors' program, or a module of torchvision."""
+    name = re.sub(r"^(MobilenetV2|xception_65)/|/xception_module", "", tensor)
+    name = re.sub(r"(/BatchNorm)?/(Relu6?|add|FusedBatchNormV3)$", "", name).replace("depthwise_output", "depthwise")
+    name = re.sub("[/.]", "_", name)
+    name = _ROWS.get(name, name.removesuffix("_output"))
+    return [row.name for row in rows if f"{row.name}_".startswith(f"{name}_")][-1]
+
+
+def deviation(found, expected):
+    """Return the largest difference as a share of the largest value."""
+    return np.abs(np.asarray(found) - expected).max() / np.abs(expected).max()
+
 
 @cache
 def names():
@@ -52,6 +88,7 @@ def our_name(variable):
     return f"{'_'.join(kept)}/{ours}"
 
 
+@cache
 def our_weights(net):
     """Return the weights of a network by our names, without counters and torchvision's auxiliary classifier."""
     given = rule_weights(net)

@@ -90,6 +90,37 @@ def test_network_of_transformers_comes_back_equal(tmp_path, kind):
     assert "output stride" in network.notes[1]
 
 
+@pytest.mark.parametrize("kind", ["safetensors", "bin"])
+def test_output_stride_beside_the_file_is_the_networks(tmp_path, kind):
+    tensors = transformers_tensors("mnv2_dm10")
+    path = tmp_path / f"model.{kind}"
+    path.write_bytes(safetensors(tensors)) if kind == "safetensors" else zipped(path, tensors)
+    facts = {"architectures": ["MobileNetV2ForSemanticSegmentation"], "model_type": "mobilenet_v2"}
+    for stride, architecture in ((8, "deeplabv3-mnv2-os8"), (16, "deeplabv3-mnv2")):
+        (tmp_path / "config.json").write_text(json.dumps(facts | {"output_stride": stride}))
+        network = open_network(path)
+        assert network.info.architecture == architecture
+        assert network.notes == ["left out: Conv_1, Conv_1_BatchNorm"]
+    named = fit_weights(open_weights(path), architecture="deeplabv3-mnv2-os8")
+    assert named.info.architecture == "deeplabv3-mnv2-os8"
+
+
+def test_output_stride_beside_the_file_that_no_network_has_is_refused_and_other_texts_are_not_read(tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(safetensors(transformers_tensors("mnv2_dm10")))
+    for stride in (32, 64, 4):
+        (tmp_path / "config.json").write_text(f'{{"model_type": "mobilenet_v2", "output_stride": {stride}}}')
+        with pytest.raises(WeightsError, match=r"tell deeplabv3-mnv2 from deeplabv3-mnv2-os8, .*name it: `architectur"):
+            open_network(path)
+    for text in (
+        "", "[]", "{", "[" * 100_000, '{"model_type": "bert", "output_stride": 8}', '{"model_type": "mobilenet_v2"}',
+        *(f'{{"model_type": "mobilenet_v2", "output_stride": {stride}}}' for stride in ("Infinity", "0", '"8 or 16"')),
+        " " * (2 << 20),
+    ):  # fmt: skip
+        (tmp_path / "config.json").write_text(text)
+        assert "output stride" in open_network(path).notes[1]
+
+
 def test_numbers_of_half_precision_become_float32(tmp_path):
     values = np.array([[[[1.5]], [[-0.25]], [[3.0]]]], np.float32)
     upper = (values.view(np.uint32) >> 16).astype(np.uint16)

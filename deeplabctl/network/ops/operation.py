@@ -213,7 +213,7 @@ class Operation:
         return {}
 
     def export_tensorflow(self, inputs: list[tf.Tensor], constants: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """Compute it with the weights of `constants`, for inputs of the sizes 8k + 1 on their way."""
+        """Compute it with the weights of `constants`, for inputs of the sizes that padded images have on their way."""
         raise TypeError(self.name)
 
     def export_onnx(self, graph: OnnxGraph, inputs: list[str], arrays: Mapping[str, Float32], name: str) -> str:

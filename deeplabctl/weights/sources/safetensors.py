@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ import numpy.typing as npt
 
 from deeplabctl.caffe.wire import WireFile
 from deeplabctl.network import Weights
-from deeplabctl.weights.sources.torch_names import from_bfloat16, weights_of_tensors
+from deeplabctl.weights.sources.torch_names import from_bfloat16, stated_dilations, weights_of_tensors
 from deeplabctl.weights.weight_file import Beginning, WeightFile
 
 _LENGTH = 8  # bytes
@@ -36,6 +38,11 @@ class SafetensorsFile(WeightFile):
     def recognises(cls, start: Beginning) -> bool:
         """Tell whether a JSON object follows a length of fewer than 2^32."""
         return start.head[4:9] == b"\0\0\0\0{"
+
+    @cached_property
+    def dilations(self) -> Mapping[str, tuple[int, ...]]:
+        """Return what is stated beside the file."""
+        return stated_dilations(self.path)
 
     def _read_weights(self) -> Weights:
         wire = WireFile(self.path)

@@ -8,7 +8,8 @@ and then, for each key, a number of elements and the elements themselves.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -19,7 +20,7 @@ import numpy.typing as npt
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import Weights
 from deeplabctl.weights.sources.pickles import Built, Named, PickleError, mapped, read_pickle
-from deeplabctl.weights.sources.torch_names import from_bfloat16, weights_of_tensors
+from deeplabctl.weights.sources.torch_names import from_bfloat16, stated_dilations, weights_of_tensors
 from deeplabctl.weights.weight_file import DAMAGED_ZIP, ZIP, Beginning, WeightFile, check_claim
 
 _MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # a pickle of the number with which an old .pth begins
@@ -57,6 +58,11 @@ class TorchFile(WeightFile):
     def recognises(cls, start: Beginning) -> bool:
         """Tell whether it is a zip archive with a pickle, or begins with the number of an older file."""
         return any(name.endswith("data.pkl") for name in start.entries) or start.head.startswith(_MAGIC)
+
+    @cached_property
+    def dilations(self) -> Mapping[str, tuple[int, ...]]:
+        """Return what is stated beside the file."""
+        return stated_dilations(self.path)
 
     def _read_weights(self) -> Weights:
         """Return the weights; floats of half precision become float32.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -42,6 +43,10 @@ _TRANSFORMERS_REST = {
     "segmentation_head.conv_projection": "concat_projection", "segmentation_head.classifier": "logits_semantic",
 }  # fmt: skip
 
+# transformers writes the settings of a network beside its weights.
+_LARGEST_CONFIG = 1 << 20  # bytes; it has some thousands
+_LAST_BLOCK, _WITHOUT_DILATIONS = "expanded_conv_16_depthwise", 32  # MobileNet's output stride
+
 _NORM_PARTS = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 _CONV_PARTS = {"weight": "kernel", "bias": "bias"}
 _COUNTER = "num_batches_tracked"
@@ -81,6 +86,22 @@ def weights_of_tensors(tensors: Mapping[str, npt.NDArray[Any]], path: Path) -> W
             f"(mobilenet_v2.conv_stem...), got others: {some}{', ...' if len(unknown) > 3 else ''}"
         )
     return found
+
+
+def stated_dilations(path: Path) -> dict[str, tuple[int, int]]:
+    """Return the dilation of MobileNet's last block, by the output stride in transformers' config.json beside a file.
+
+    Empty without such a text, and for another network's.
+    """
+    beside = path.parent / "config.json"
+    try:
+        if not beside.is_file() or beside.stat().st_size > _LARGEST_CONFIG:
+            return {}
+        config = json.loads(beside.read_bytes())
+        stride = int(config["output_stride"]) if config["model_type"] == "mobilenet_v2" else 0
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return {}
+    return {_LAST_BLOCK: (_WITHOUT_DILATIONS // stride,) * 2} if stride > 0 else {}
 
 
 def _layer(name: str) -> str:
