@@ -17,6 +17,7 @@ from deeplabctl.cli import convert_caffe, crf_search, export, infer, report, ser
 from deeplabctl.cli import eval as evaluation
 from deeplabctl.cli.commands import SectionedCommand, SectionedGroup, with_groups
 from deeplabctl.cli.data import app as data_app
+from deeplabctl.cli.streams import standard_streams
 from deeplabctl.version import __version__
 
 FIRST_STEPS = """
@@ -70,17 +71,18 @@ def _options(
 
 def main() -> None:
     """Run the command line; a reader that closes the pipe early (``| head``) ends it quietly."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # Names may have bytes that are no characters, or characters that the stream's encoding lacks.
-            stream.reconfigure(errors="backslashreplace")
     plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
-    try:
-        with _cleaning_up():
-            app(color=False if plain else None)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(1) from None
+    with standard_streams():
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                # Names may have bytes that are no characters, or characters that the stream's encoding lacks.
+                stream.reconfigure(errors="backslashreplace")
+        try:
+            with _cleaning_up():
+                app(color=False if plain else None)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(1) from None
 
 
 @contextmanager

@@ -303,11 +303,17 @@ def _segment_stdin(request: SettingsRequest, weights: str | None, console: Conso
     from deeplabctl.weights.published import DEFAULT_WEIGHTS
 
     with console.reporter() as report:
-        if sys.stdout.isatty():
-            raise OutputError("stdout is a terminal: expected a file or a pipe for the mask, a PNG; add > mask.png")
-        if sys.stdin.isatty():
-            raise DataError("stdin is a terminal: expected an image from a file or a pipe; add < photo.jpg")
-        image = decode_image(sys.stdin.buffer.read(), "stdin")
+        if sys.__stdout__ is None or sys.stdout.isatty():
+            got = "closed" if sys.__stdout__ is None else "a terminal"
+            raise OutputError(f"stdout is {got}: expected a file or a pipe for the mask, a PNG; add > mask.png")
+        if sys.__stdin__ is None or sys.stdin.isatty():
+            got = "closed" if sys.__stdin__ is None else "a terminal"
+            raise DataError(f"stdin is {got}: expected an image from a file or a pipe; add < photo.jpg")
+        try:
+            content = sys.stdin.buffer.read()
+        except OSError as error:  # a folder, for example
+            raise DataError(f"cannot read stdin: {error.strerror}; add < photo.jpg") from None
+        image = decode_image(content, "stdin")
         path = find_weights(weights, default=DEFAULT_WEIGHTS, report=report, url=weights_url())
         network = open_network(path)
         report(Note(f"weights: {path}"))
