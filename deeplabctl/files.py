@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
+import glob
 import os
 import re
 import secrets
@@ -17,13 +19,20 @@ from pathlib import Path
 from deeplabctl.errors import OutputError
 
 _LARGEST = 16 << 20  # bytes
+_BLOCK = 4096  # bytes that a disk gives a file at a time
 
 
 def check_new_file(path: Path, *, overwrite: bool, suffixes: Sequence[str] = ()) -> None:
-    """Raise OutputError for a file that must not be written: it exists, is a folder, or has another suffix."""
+    """Raise OutputError for a file that must not or cannot be written: it exists, say, or has another suffix."""
     if suffixes and path.suffix.lower() not in suffixes:
         endings = ", ".join(suffixes)
         raise OutputError(f"{path}: expected a name that ends in {endings}; choose another name")
+    check_free(path, overwrite=overwrite)
+    check_writable(path.absolute().parent)
+
+
+def check_free(path: Path, *, overwrite: bool) -> None:
+    """Raise OutputError for the name of a folder, or of a file that must not be replaced."""
     if path.is_dir():
         raise OutputError(f"{path}: expected the name of a file to write, got a folder; choose another name")
     if os.path.lexists(path) and not overwrite:
@@ -40,8 +49,8 @@ def check_writable(folder: Path) -> None:
     """Raise OutputError if nothing can be written into the folder, or if it cannot be made; leaves nothing behind."""
     place = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
     try:
-        with tempfile.TemporaryFile(dir=place):
-            pass
+        with tempfile.TemporaryFile(dir=place) as probe:
+            probe.write(bytes(_BLOCK))  # an empty file is often possible on a full disk
     except OSError as error:
         raise OutputError(f"cannot write {folder}: {error.strerror} ({place}); choose another folder") from None
 
@@ -97,22 +106,49 @@ def unfinished_target(path: Path) -> Path | None:
 
 
 @contextmanager
+def locked_folder(folder: Path, *, alone: bool = False) -> Iterator[bool]:
+    """Lock a folder for the block, beside others or ``alone``; yields whether that was possible.
+
+    It is not where another process holds it (``alone``), and where the folder or its file system's locks are missing.
+    The lock dies with the process, and leaves no file.
+    """
+    descriptor = -1
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
+        is_locked = True
+    except OSError:
+        is_locked = False
+    try:
+        yield is_locked
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+@contextmanager
 def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield an empty temporary folder beside ``path`` that takes its place when the block ends without an error.
 
-    Missing parent folders are made. Raises OutputError if ``path`` is not empty, unless ``overwrite`` lets it be
-    replaced, and where the system refuses: a full disk, no permission.
+    Missing parent folders are made, and what killed processes left is removed. Raises OutputError if ``path`` is not
+    empty, unless ``overwrite`` lets it be replaced, and where the system refuses: a full disk, no permission.
     """
     path = path.resolve()
     check_new_folder(path, overwrite=overwrite)
+    prefix = f".{path.name[:100]}.unfinished-"
+    for left in path.parent.glob(f"{glob.escape(prefix)}*"):
+        with locked_folder(left, alone=True) as is_left:
+            if is_left:
+                shutil.rmtree(left, ignore_errors=True)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}; choose another folder") from None
     try:
         temporary.chmod(0o755)  # mkdtemp makes folders that only their owner can read
-        yield temporary
+        with locked_folder(temporary):
+            yield temporary
         sync(temporary)
         if overwrite and has_content(path):
             _exchange(temporary, path)  # the old folder is removed below

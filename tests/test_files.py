@@ -2,7 +2,9 @@
 
 import ctypes
 import errno
+import io
 import os
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +17,7 @@ from deeplabctl.files import (
     check_new_file,
     check_new_folder,
     check_writable,
+    locked_folder,
     user_cache,
     whole_file,
     whole_folder,
@@ -94,6 +97,17 @@ def test_folder_appears_when_it_is_complete_and_leaves_nothing_if_it_fails(tmp_p
     assert names(tmp_path / "deep") == ["set"]
 
 
+def test_what_a_killed_process_left_of_a_folder_is_removed_and_what_another_one_writes_is_not(tmp_path):
+    for name in (".set.unfinished-0123abcd", ".set.original", ".settings.unfinished-0123abcd"):
+        (tmp_path / name).mkdir()
+    with whole_folder(tmp_path / "set", overwrite=True) as folder:
+        assert names(tmp_path) == [".set.original", folder.name, ".settings.unfinished-0123abcd"]
+        with whole_folder(tmp_path / "set") as second:
+            (second / "a").touch()
+            assert folder.is_dir()
+    assert names(tmp_path) == [".set.original", ".settings.unfinished-0123abcd", "set"]
+
+
 def test_folder_is_replaced_as_a_whole_with_overwrite_only(tmp_path):
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "old").touch()
@@ -156,6 +170,32 @@ def test_folder_that_cannot_be_written_is_refused_and_a_probe_leaves_nothing(tmp
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match=r"cannot write .*file/a/b: Not a directory .*; choose another folder"):
         check_writable(tmp_path / "file" / "a" / "b")
+
+
+def test_full_disk_is_found_where_empty_files_are_still_possible(tmp_path, monkeypatch):
+    class Full(io.BytesIO):
+        def write(self, content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: Full())
+    for check in (check_writable, lambda path: check_new_file(path / "a.zip", overwrite=False)):
+        with pytest.raises(OutputError, match=r"No space left on device .*; choose another folder"):
+            check(tmp_path)
+
+
+def test_folder_is_alone_only_while_nobody_else_holds_it(tmp_path):
+    def alone():
+        with locked_folder(tmp_path, alone=True) as is_locked:
+            return is_locked
+
+    with locked_folder(tmp_path) as first, locked_folder(tmp_path) as second:
+        assert first
+        assert second
+        assert not alone()
+    assert alone()
+    with locked_folder(tmp_path / "missing") as is_locked:
+        assert not is_locked
+    assert names(tmp_path) == []
 
 
 def test_names_that_are_not_utf8_become_escapes_in_text_files(tmp_path):

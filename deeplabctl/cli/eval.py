@@ -23,6 +23,7 @@ from deeplabctl.cli.options import (
     option,
 )
 from deeplabctl.cli.weights import weights_url
+from deeplabctl.errors import OutputError
 from deeplabctl.reporting import percent
 
 if TYPE_CHECKING:
@@ -134,6 +135,7 @@ class _Outputs:
 
         self.out, self.zip_path, self._split = out, zip_path, split
         self._extremes = Extremes(_EXTREMES if out else 0)
+        self._failure: OutputError | None = None  # of the VOC server's file
         if out:
             check_results(out, overwrite=overwrite)
         if zip_path:
@@ -152,14 +154,29 @@ class _Outputs:
 
     @contextmanager
     def images(self) -> Iterator[Callable[[ImageScores], None]]:
-        """Yield a function to call with each scored image."""
-        with self.zip() as add_label:
+        """Yield a function to call with each scored image; `say` tells, after the scores, that the zip file failed."""
+        failure: OSError | None = None
+        is_scored = False
 
-            def add(image: ImageScores) -> None:
-                self._extremes.add(image)
-                add_label(image.sample.id, image.prediction)
+        def add(image: ImageScores) -> None:
+            nonlocal failure
+            self._extremes.add(image)
+            try:
+                if failure is None:
+                    add_label(image.sample.id, image.prediction)
+            except OSError as error:
+                failure = error
 
-            yield add
+        try:
+            with self.zip() as add_label:
+                yield add
+                is_scored = True
+                if failure is not None:
+                    raise failure
+        except OutputError as error:
+            if not is_scored:
+                raise
+            self._failure = error
 
     def write(self, document: dict[str, Any], scores: SplitScores, title: str, subtitle: str) -> None:
         """Write the files of --out."""
@@ -169,11 +186,13 @@ class _Outputs:
             write_results(self.out, document, scores, self._extremes, title, subtitle)
 
     def say(self, console: Console) -> None:
-        """Print the names of the files."""
+        """Print the names of the files; raises OutputError for a zip file that could not be written."""
         from deeplabctl.reports.evaluation import PAGE
 
         if self.out:
             console.say(f"report {self.out / PAGE}")
+        if self._failure is not None:
+            raise self._failure
         if self.zip_path:
             console.say(f"for the VOC server {self.zip_path}")
 

@@ -159,7 +159,7 @@ def _check_out(out: Path, writer: Writer, *, overwrite: bool) -> None:
         check_new_folder(out, overwrite=overwrite)
         if has_content(out) and not is_saved_model(out):
             raise OutputError(f"{out}: expected a SavedModel to replace, got something else; choose another folder")
-    check_writable(out.absolute().parent)
+        check_writable(out.absolute().parent)
 
 
 def _whole(plan: ExportPlan) -> AbstractContextManager[Path]:

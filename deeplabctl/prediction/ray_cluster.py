@@ -93,7 +93,7 @@ def _shared_places(network: Network | ExportedNetwork, plan: Plan) -> Iterator[t
     """Yield the folder where relative paths begin, if there are any, and the places that all machines must have.
 
     One is a file among the results, which is there for the block: it shows that the folder is shared, and not another
-    one of its name. At the end it is removed, with what processes that died have left.
+    one of its name. At the end it is removed, with what processes that died have left where no other run writes.
     """
     files = [path for job in plan.todo for path in job.files.values()]
     weights = [network.path] if isinstance(network, ExportedNetwork) else []

@@ -1,6 +1,7 @@
 """Names of the files, what is refused before any work, and what is skipped."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from deeplabctl.errors import OutputError
 from deeplabctl.prediction.outputs import OUTPUTS
 from deeplabctl.prediction.outputs.image_files import ScoresFile
 from deeplabctl.prediction.outputs.output import Labelled, ends_with
-from deeplabctl.prediction.outputs.plan import OutputRequest, plan_outputs
+from deeplabctl.prediction.outputs.plan import OutputRequest, in_folders, plan_outputs
 
 ALL = ("mask", "scores", "labelme", "json", "coco")
 
@@ -81,10 +82,37 @@ def test_leftovers_of_a_killed_run_are_removed_and_nothing_else(pictures, tmp_pa
     out = tmp_path / "out"
     out.mkdir()
     kept = {".b.0123abcd.png", ".a.png", ".hidden", "x.txt"}
-    for name in {".a.0123abcd.png", ".areas.76543210.jsonl", *kept}:
-        (out / name).write_bytes(b"")
-    plan([pictures / "a.jpg"], out, formats=("mask", "json"), skip_existing=True)
-    assert {path.name for path in out.iterdir()} == kept
+    for options in ({"skip_existing": True}, {"overwrite": True}, {}):
+        for name in {".a.0123abcd.png", ".areas.76543210.jsonl", *kept}:
+            (out / name).write_bytes(b"")
+        plan([pictures / "a.jpg"], out, formats=("mask", "json"), **options)
+        assert {path.name for path in out.iterdir()} == kept
+
+
+def test_temporary_files_of_a_run_that_goes_on_are_not_removed_by_a_second_one(pictures, tmp_path):
+    out, images = tmp_path / "out", [pictures / "a.jpg", pictures / "b.png"]
+    options = {"formats": ("mask", "coco"), "contact_sheet": True}
+    with in_folders(plan(images, out, **options)):
+        files = [out / ".coco.0123abcd.json", out / ".a.0123abcd.png", out / "thumbnails" / ".a.0123abcd.jpg"]
+        for path in files:
+            path.touch()
+        for how in ("skip_existing", "overwrite"):
+            plan(images, out, **options, **{how: True})
+            assert all(path.exists() for path in files)
+    plan(images, out, **options, skip_existing=True)
+    assert not any(path.exists() for path in files)
+
+
+def test_folder_that_cannot_be_written_is_found_before_the_work(pictures, tmp_path):
+    images = [pictures / "a.jpg"]
+    for folder in ("/proc/1", "/proc/new/masks"):
+        with pytest.raises(OutputError, match=r"cannot write /proc/.*; choose another folder"):
+            plan(images, Path(folder))
+    Image.new("L", (8, 6)).save(tmp_path / "a.png")
+    (tmp_path / "thumbnails").symlink_to("/proc/1")
+    with pytest.raises(OutputError, match=r"cannot write .*thumbnails"):
+        plan(images, tmp_path, contact_sheet=True, skip_existing=True)
+    assert plan(images, tmp_path, skip_existing=True).done  # nothing is to be written
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.npz", "a.json"])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deeplabctl.errors import OutputError
-from deeplabctl.files import check_folder, check_new_file, unfinished_target
+from deeplabctl.files import check_folder, check_free, check_writable, locked_folder, unfinished_target
 from deeplabctl.prediction.inputs import is_video
 from deeplabctl.prediction.outputs import OUTPUTS
 from deeplabctl.prediction.outputs.output import Job, Output, ends_with
@@ -67,12 +68,17 @@ class Plan:
         yield from ((path, path) for path in self.run_files.values())
         yield from ((path, job.source) for job in self.jobs for path in job.files.values())
 
+    def folders(self) -> list[Path]:
+        """Return the folders of all files, each once."""
+        return [*dict.fromkeys(path.parent for path, _ in self.files())]
+
 
 def plan_outputs(inputs: Sequence[Path], request: OutputRequest) -> Plan:
     """Name the files of each image and video in the folder ``out``, all after its stem, and those of the run.
 
     Raises OutputError if two of them, or one and an input, would be the same file; if one exists already, unless the
-    request says otherwise; and for what cannot be written of a video.
+    request says otherwise; for what cannot be written of a video; and where nothing can be written. What killed
+    processes left of the files is removed.
     """
     check_folder(request.out)
     outputs, out = request.outputs(), request.out
@@ -81,24 +87,37 @@ def plan_outputs(inputs: Sequence[Path], request: OutputRequest) -> Plan:
     images, videos = (tuple(job for job in jobs if job.is_video == kind) for kind in (False, True))
     plan = Plan(images, videos, outputs, run_files)
     _check_names(plan, inputs)
-    files = [path for path, _ in plan.files()]
     if request.skip_existing:
-        remove_unfinished(files)
-        return Plan(images, videos, outputs, run_files, frozenset(job for job in jobs if _is_done(job)))
-    for path in files:
-        check_new_file(path, overwrite=request.overwrite)
+        plan = replace(plan, done=frozenset(job for job in jobs if _is_done(job)))
+    else:
+        for path, _ in plan.files():
+            check_free(path, overwrite=request.overwrite)
+    if plan.run_files or len(plan.done) < len(jobs):
+        for folder in plan.folders():
+            check_writable(folder)
+        remove_unfinished(path for path, _ in plan.files())
     return plan
 
 
 def remove_unfinished(files: Iterable[Path]) -> None:
-    """Remove what killed processes left of these files under temporary names."""
+    """Remove what killed processes left of these files under temporary names, in folders that no run writes into."""
     targets = set(files)
     for folder in {path.parent for path in targets}:
-        if not folder.is_dir():
-            continue
-        for path in folder.glob(".*"):
-            if unfinished_target(path) in targets:
-                path.unlink(missing_ok=True)
+        with locked_folder(folder, alone=True) as is_unused:
+            for path in folder.glob(".*") if is_unused else ():
+                if unfinished_target(path) in targets:
+                    path.unlink(missing_ok=True)
+
+
+@contextmanager
+def in_folders(plan: Plan) -> Iterator[None]:
+    """Keep other runs, for the block, from removing the temporary files of this one; makes the folders."""
+    with ExitStack() as stack:
+        for folder in plan.folders():
+            with suppress(OSError):  # of which the first file that cannot be written tells
+                folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked_folder(folder))
+        yield
 
 
 def _image_job(image: Path, outputs: Sequence[Output], out: Path) -> Job:
