@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,7 +15,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _limit: int | None = None  # of `limit_cpus`
-_OWN_CGROUPS, _CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+_MEMORY, _OWN_CGROUPS, _CGROUPS = Path("/proc/meminfo"), Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
 def map_ahead(
@@ -24,18 +25,20 @@ def map_ahead(
     workers: int | None = None,
     ahead: int = 16,
     size: Callable[[Item], int] | None = None,
+    room: int | None = None,
     prompt: bool = False,
 ) -> Iterator[Result]:
     """Yield ``function(item)`` in order, computed by as many threads as there are CPUs available, or ``workers``.
 
     At most ``ahead`` items more than there are threads wait to be computed or to be yielded. With ``size``, the bytes
-    that an item takes until it is yielded, they take a quarter of the available memory at most, unless one takes more.
+    that an item takes until it is yielded, they take a quarter of the available memory at most, or ``room`` if that is
+    less, unless one takes more.
 
     A result is yielded when there is no room for another item. With ``prompt`` it is also yielded at the next item
     after it was computed: for items that come slowly, and results that somebody waits for.
     """
     workers = workers or available_cpus()
-    room = available_memory() // 4
+    room = min(available_memory() // 4, room or sys.maxsize)
     queue: deque[tuple[Future[Result], int]] = deque()
     taken = 0
     with ThreadPoolExecutor(workers) as pool:
@@ -83,6 +86,19 @@ def available_memory() -> int:
     return min(limits)
 
 
+def free_memory() -> int:
+    """Return the bytes of memory that are free, or cache files only, on the machine and in its control groups."""
+    counts = [available_memory()]
+    kibibytes = _named_numbers(_MEMORY)
+    counts += [kibibytes["MemAvailable:"] << 10] if "MemAvailable:" in kibibytes else []
+    for folder in _control_groups():
+        limits, used = _numbers(folder / "memory.max"), _numbers(folder / "memory.current")
+        if limits and used:
+            facts = _named_numbers(folder / "memory.stat")
+            counts.append(limits[0] - used[0] + facts.get("active_file", 0) + facts.get("inactive_file", 0))
+    return max(0, min(counts))
+
+
 def _control_groups() -> Iterator[Path]:
     """Yield the folder of this process's control group of version 2, and those of the groups that it is in.
 
@@ -97,6 +113,15 @@ def _control_groups() -> Iterator[Path]:
         if number == "0":
             group = Path(*(part for part in Path(path).parts if part not in ("/", "..")))
             yield from (_CGROUPS / folder for folder in (group, *group.parents))
+
+
+def _named_numbers(path: Path) -> dict[str, int]:
+    """Return the numbers in a file that has a name and a number in each line; nothing for a file that is not there."""
+    try:
+        lines = [line.split() for line in path.read_text().splitlines()]
+    except OSError:
+        return {}
+    return {words[0]: int(words[1]) for words in lines}
 
 
 def _numbers(path: Path) -> list[int]:

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from deeplabctl import parallel
-from deeplabctl.parallel import available_cpus, available_memory, map_ahead
+from deeplabctl.parallel import available_cpus, available_memory, free_memory, map_ahead
 
 
 @pytest.fixture
@@ -109,6 +109,25 @@ def test_items_that_are_large_wait_until_there_is_memory_for_them(machine):
     alone = Watched(5)
     assert list(alone.run(size=lambda item: 10**9)) == list(range(5))  # one at a time
     assert alone.most <= 1 + 1
+
+
+def test_items_wait_for_room_that_does_not_grow_with_the_machine(machine):
+    machine("0::/\n", {"memory.max": "400000\n"})
+    watched = Watched(50)
+    assert list(watched.run(size=lambda item: 300, room=1000)) == list(range(50))
+    assert watched.most <= 3 + 1
+
+
+def test_memory_is_free_that_neither_the_machine_nor_a_group_uses(machine, tmp_path, monkeypatch):
+    monkeypatch.setattr(parallel, "_MEMORY", tmp_path / "meminfo")
+    (tmp_path / "meminfo").write_text("MemTotal:  900 kB\nMemAvailable:  500 kB\nHugePages_Total: 0\n")
+    machine("0::/x\n", {"x/memory.max": "max\n", "x/memory.current": "300000\n"})
+    assert free_memory() == 500 << 10
+    stat = "anon 250000\nactive_file 7000\ninactive_file 30000\n"
+    machine("0::/x\n", {"x/memory.max": "400000\n", "x/memory.stat": stat})
+    assert free_memory() == 400_000 - 300_000 + 37_000
+    machine("0::/x\n", {"x/memory.max": "200000\n"})
+    assert free_memory() == 0
 
 
 def test_all_threads_work_at_once():

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from deeplabctl.arrays import Float32, Image, Int32, Scores, aligned
 from deeplabctl.crf.params import CrfParams
-from deeplabctl.parallel import map_ahead
+from deeplabctl.parallel import free_memory, map_ahead
 
 if TYPE_CHECKING:
     from deeplabctl.crf.lattice import Filter
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 DEFAULT = CrfParams()
 WEAK = 0.04  # adaptive: the dropped labels have at most this probability together, at every pixel
 REGISTER = 8  # lanes
-LANE_BYTES = 40  # that a pixel's lane takes while it is refined: 0.17 GiB for 500x375 pixels and 21 labels
+# An image of noise has a vertex of its own for each corner around each pixel; photos have a tenth of them.
+LANE_BYTES = 64  # that a pixel's lane takes at most while it is refined, with the vertices' lanes
+PIXEL_BYTES = 250  # that a pixel takes without the lanes
 TINY = np.finfo(np.float32).tiny
 
 
@@ -27,7 +29,8 @@ def refine(image: Image, scores: Scores, params: CrfParams = DEFAULT, *, adaptiv
     """Return the CRF's marginals (H, W, C) float32 for an image (H, W, 3) uint8 RGB and its scores after softmax.
 
     The scores (H, W, C) are float32, of 2 to 255 labels; the unary energy is their negative logarithm. Raises
-    ValueError for other shapes, types and values. ``adaptive`` saves time on labels that are weak everywhere in the
+    ValueError for other shapes, types and values, and MemoryError, instead of being killed, where more memory is needed
+    than is free. ``adaptive`` saves time on labels that are weak everywhere in the
     image: from the third iteration on they send no messages, but keep their energies (marginals within 5e-3).
     """
     from deeplabctl.crf.lattice import build_filter, tiled_order
@@ -35,10 +38,13 @@ def refine(image: Image, scores: Scores, params: CrfParams = DEFAULT, *, adaptiv
     _check(image, scores, params)
     if not (scores.min() >= 0 and scores.max() <= 1.001):
         raise ValueError(f"CRF: expected scores after softmax, 0 to 1, got {scores.min():g} to {scores.max():g}")
+    count, lanes = scores.shape[0] * scores.shape[1], _padded(scores.shape[2])
+    _check_memory(count * (PIXEL_BYTES + 8 * lanes), scores)
     logs = np.maximum(scores, TINY, order="C")
     np.log(logs, out=logs)
     order = tiled_order(*logs.shape[:2])
     filter_ = build_filter(image, order, params)
+    _check_memory(4 * lanes * (count * (1 + adaptive) + 2 * filter_.size), scores)
     weak = WEAK if adaptive else -1
     return _mean_field(logs.reshape(-1, logs.shape[2]), order, filter_, params.iterations, weak).reshape(logs.shape)
 
@@ -65,9 +71,9 @@ def refine_many(
 
 
 def memory_to_refine(shape: Sequence[int]) -> int:
-    """Return about how many bytes it takes to refine scores of a shape (H, W, C)."""
+    """Return how many bytes it takes to refine scores of a shape (H, W, C) of an image of noise."""
     height, width, labels = shape
-    return height * width * _padded(labels) * LANE_BYTES
+    return height * width * (PIXEL_BYTES + _padded(labels) * LANE_BYTES)
 
 
 def compile_kernels() -> None:
@@ -90,10 +96,19 @@ def _check(image: Image, scores: Scores, params: CrfParams) -> None:
     params.check()
 
 
-def _mean_field(logs: Float32, order: Int32, filter_: Filter, iterations: int, weak: float) -> Float32:
-    """Iterate on logarithms of scores (N, C); from the third iteration on, labels below ``weak`` may be dropped.
+def _check_memory(needed: int, scores: Scores) -> None:
+    if needed > (free := free_memory()):
+        shape, gib = "x".join(map(str, scores.shape)), 1 << 30
+        raise MemoryError(
+            f"CRF: scores of {shape} take {needed / gib:.1f} GiB of memory, and {free / gib:.1f} are free"
+        )
 
-    The dropped labels share a lane with the sum of their scores. Labels are dropped when that saves a register.
+
+def _mean_field(logs: Float32, order: Int32, filter_: Filter, iterations: int, weak: float) -> Float32:
+    """Turn logarithms of scores (N, C) into marginals.
+
+    From the third iteration on, labels below ``weak`` may be dropped. The dropped labels share a lane with the sum of
+    their scores. Labels are dropped when that saves a register.
     """
     from deeplabctl.crf import steps
     from deeplabctl.crf.lattice import LOG2_E
@@ -118,7 +133,7 @@ def _mean_field(logs: Float32, order: Int32, filter_: Filter, iterations: int, w
         steps.blur(splatted, filter_.chains, _width(scores))
     no_peaks = np.zeros(scores.shape[1], np.float32)
     steps.step(scores, filter_, splatted, splatted[:0], no_peaks, _width(scores))  # the scores become marginals
-    marginals = np.empty_like(logs)
+    marginals = logs  # whose values are in the lanes
     if len(kept) < labels:
         steps.unpack_dropped(scores, len(kept), all_scores, mask, order, marginals, _width(all_scores))
     steps.unpack(scores, kept, order, marginals)

@@ -10,7 +10,7 @@ from deeplabctl.arrays import Image, Label, Scores
 from deeplabctl.crf.params import CrfParams
 from deeplabctl.crf.search_grid import SearchTable, best_point, finer, point_text, points
 from deeplabctl.data.dataset import Dataset, Sample
-from deeplabctl.errors import RecipeError
+from deeplabctl.errors import DataError, RecipeError
 from deeplabctl.evaluation.metrics import ConfusionMatrix
 from deeplabctl.evaluation.network import read_ahead
 from deeplabctl.prediction.segmenter import Segmenter
@@ -69,6 +69,8 @@ def search(
                 words = point_text(point, table.grid, "  ")
                 try:
                     miou = subset.miou(point, advance)
+                except MemoryError as error:
+                    raise DataError(f"{words}: {error}; leave large images out") from None
                 except ValueError as error:
                     if level == 0:
                         raise RecipeError(f"{words}: {error}; leave this value out") from None

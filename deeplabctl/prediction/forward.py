@@ -41,7 +41,7 @@ class NetworkRunner:
         Raises MemoryError where there is not enough memory for them.
         """
         inputs, engine = self._inputs(images), self.engine
-        tile = self._tile(inputs)
+        tile = self._tile(inputs, scores=scores)
         if tile is None:
             labels, found = engine.predict(inputs, scores=scores)
         else:
@@ -76,11 +76,11 @@ class NetworkRunner:
         height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
         return Inputs(images, (height, width), self._settings, self._architecture)
 
-    def _tile(self, inputs: Inputs) -> int | None:
+    def _tile(self, inputs: Inputs, *, scores: bool = False) -> int | None:
         """Return the pixels of a side of the tiles in which images are computed, besides their margins; None: whole.
 
-        Raises MemoryError if the images, or a tile, certainly take more memory than there is: Linux ends a process that
-        tries.
+        Raises MemoryError if the images, or a tile, and their scores certainly take more memory than there is: Linux
+        ends a process that tries.
         """
         engine, (height, width) = self.engine, inputs.padded
         side = self._tile_side(inputs)
@@ -90,6 +90,8 @@ class NetworkRunner:
             grid = self._field.grid
             whole = (side + 2 * margin(self._field) - 1) // grid * grid + 1
             needed = engine.least_memory(inputs.count, min(height, whole), min(width, whole))
+        if scores:  # as they are computed, and cropped
+            needed += 8 * len(inputs.images) * height * width * len(self._source.info.classes)
         if needed > available_memory():
             raise MemoryError
         return side

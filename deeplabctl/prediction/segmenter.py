@@ -240,8 +240,11 @@ class Segmenter:
         try:
             scores = refine(image, scores, crf, adaptive=self.settings.crf_adaptive)
             result.label, result.scores = scores.argmax(-1).astype(np.uint8), scores if keep_scores else None
-        except MemoryError:
-            result.error = too_large(image)
+        except MemoryError as error:
+            size, reason = size_in_words(image), str(error) or "there is not enough memory"
+            result.error = DataError(
+                f"cannot refine this image of {size} pixels: {reason}; make it smaller, or leave out `crf`"
+            )
         except ValueError as error:  # the parameters do not fit the image, or the scores are not numbers
             result.error = DataError(f"cannot refine this image of {size_in_words(image)} pixels: {error}")
         return result

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 from deeplabctl.arrays import Image, Label
@@ -19,6 +20,7 @@ from deeplabctl.prediction.video_files import Timing, VideoReader, VideoWriter
 from deeplabctl.reporting import Reporter, task
 
 _AHEAD = 2  # frames that are converted, and that are drawn, beside those of the threads
+_ROOM = 1 << 30  # bytes that both may take: more frames would only wait, for the network or the file
 
 
 def segment_videos(
@@ -42,9 +44,10 @@ def segment_video(segmenter: Segmenter, job: Job, report: Reporter, *, batch_siz
     files = [(each.video, job.files[each.name]) for each in OUTPUTS if each.video and each.name in job.files]
     with ExitStack() as stack:
         video = stack.enter_context(VideoReader.open(job.source))
-        read = map_ahead(video.upright, video.frames(), ahead=_AHEAD)
+        read = map_ahead(video.upright, video.frames(), ahead=_AHEAD, size=video.memory_to_convert, room=_ROOM)
         found = segmenter.segment((Result(time, image) for time, image in read), batch_size=batch_size)
-        drawn = map_ahead(lambda result: _draw(result, [file for file, _ in files], classes), found, ahead=_AHEAD)
+        draw = partial(_draw, files=[file for file, _ in files], classes=classes)
+        drawn = map_ahead(draw, found, ahead=_AHEAD, size=_memory_to_draw, room=_ROOM)
         writers: list[VideoWriter] = []
         with task(report, f"segmenting {job.source.name}", video.expected_frames, "frames") as advance:
             for time, label, frames in drawn:
@@ -88,6 +91,10 @@ class _Seen:
     def written(self, job: Job) -> Written:
         pixels, seconds = dict(self.pixels.most_common()), round(float(self.end), 3)
         return Written(job, self.size, pixels, frames=self.count, seconds=seconds)
+
+
+def _memory_to_draw(result: Result[Timing]) -> int:
+    return 48 * result.pixels  # in floats
 
 
 def _draw(

@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ from crf_oracle import exact_kernel, marginals
 from crf_problems import problem, refine_energy, with_weak_labels
 
 from deeplabctl.crf import CrfParams, refine, refine_many
+from deeplabctl.crf.mean_field import memory_to_refine
 
 DATA = Path(__file__).parents[1] / "data" / "crf"
 V2VOC = CrfParams(pos_w=3, pos_xy_std=3, bi_w=4, bi_xy_std=67, bi_rgb_std=3)
@@ -165,6 +168,42 @@ def test_few_pairs_are_taken_ahead():
     next(results)
     assert len(taken) < 10
     results.close()
+
+
+def test_image_that_takes_more_memory_than_is_free_is_refused_by_its_lattice(monkeypatch):
+    scores = np.full((60, 80, 40), 1 / 40, np.float32)
+    noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3)).astype(np.uint8)
+    plain = np.full((60, 80, 3), 9, np.uint8)
+    expected = [refine(image, scores) for image in (plain, noise)]
+    enough = memory_to_refine(scores.shape)
+    for free, fitting in ((enough, 2), (4 << 20, 1), (1 << 20, 0)):
+        monkeypatch.setattr("deeplabctl.crf.mean_field.free_memory", lambda free=free: free)
+        for image, before in zip((plain, noise)[:fitting], expected, strict=False):
+            np.testing.assert_array_equal(refine(image, scores), before)
+        for image in (plain, noise)[fitting:]:
+            with pytest.raises(
+                MemoryError, match=r"CRF: scores of 60x80x40 take 0\.0 GiB of memory, and 0\.0 are free"
+            ):
+                refine(image, scores)
+
+
+def test_noise_takes_no_more_memory_than_is_counted():
+    program = (
+        "import numpy as np\n"
+        "from pathlib import Path\n"
+        "from deeplabctl.crf import CrfParams, compile_kernels, refine\n"
+        "from deeplabctl.crf.mean_field import memory_to_refine\n"
+        "def peak(): return next(int(line.split()[1]) << 10\n"
+        "    for line in Path('/proc/self/status').read_text().splitlines() if line.startswith('VmHWM'))\n"
+        "compile_kernels()\n"
+        "image = np.random.default_rng(0).integers(0, 256, (300, 300, 3)).astype(np.uint8)\n"
+        "scores = np.full((300, 300, 64), 1 / 64, np.float32)\n"
+        "before = peak()\n"
+        "refine(image, scores, CrfParams(iterations=2))\n"
+        "print((peak() - before) / memory_to_refine(scores.shape))\n"
+    )
+    share = float(subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout)
+    assert 0.6 < share <= 1
 
 
 @pytest.mark.parametrize(

@@ -232,6 +232,25 @@ def test_image_that_there_is_no_memory_for_fails_alone(tiny, crf, monkeypatch):
             ask(LARGE)
 
 
+def test_image_that_there_is_no_memory_to_refine_fails_alone_and_says_what_took_it(tiny, monkeypatch):
+    from deeplabctl.crf.params import CrfParams
+
+    net = segmenter(tiny, crf=CrfParams())
+    monkeypatch.setattr("deeplabctl.crf.mean_field.free_memory", lambda: 10 << 20)
+    assert_only_large_fails(net, "cannot refine this image of 300x400 pixels: CRF: scores of 400x300x")
+    with pytest.raises(DataError, match="are free; make it smaller, or leave out `crf`"):
+        net.label(LARGE)
+
+
+def test_scores_count_as_memory(tiny, monkeypatch):
+    net = segmenter(tiny)
+    least = net._forward.engine.least_memory(1, 401, 305)
+    monkeypatch.setattr("deeplabctl.prediction.forward.available_memory", lambda: least)
+    assert net.label(LARGE).shape == (400, 300)
+    with pytest.raises(DataError, match="not enough memory to segment this image"):
+        net.predict(LARGE)
+
+
 def test_tensorflow_that_runs_out_of_memory_is_the_same_error(tiny, monkeypatch):
     import tensorflow as tf
 

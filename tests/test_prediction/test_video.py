@@ -9,6 +9,7 @@ from brightness_net import CLASSES, BrightnessNet, expected_label
 from video_clips import read_clip, turn_clockwise, write_clip
 
 from deeplabctl.errors import DataError, OutputError
+from deeplabctl.prediction import video as module
 from deeplabctl.prediction.outputs.plan import OutputRequest, plan_outputs
 from deeplabctl.prediction.video import check_videos, segment_video, segment_videos
 from deeplabctl.render import overlay
@@ -52,6 +53,28 @@ def test_ten_seconds_keep_their_frames_and_times(tmp_path):
         expected = overlay(frame, label, CLASSES)[inside].astype(int)
         assert np.abs(picture[inside].astype(int) - expected).max() <= 12
     assert result.pixels == {index: count for index, count in enumerate(total.tolist()) if count}
+
+
+def test_frames_that_wait_do_not_grow_with_the_cores(tmp_path, monkeypatch):
+    clip = write_clip(tmp_path / "clip.mp4", range(0, 60 * 3600, 3600))
+    counts = {"read": 0, "written": 0, "most": 0}
+    upright, write = module.VideoReader.upright, module.VideoWriter.write
+
+    def read(item):
+        counts["read"] += 1
+        counts["most"] = max(counts["most"], counts["read"] - counts["written"] // 2)  # there are two writers
+        return upright(item)
+
+    def note(self, time, pixels):
+        write(self, time, pixels)
+        counts["written"] += 1
+
+    monkeypatch.setattr(module.VideoReader, "upright", staticmethod(read))
+    monkeypatch.setattr(module.VideoWriter, "write", note)
+    monkeypatch.setattr("deeplabctl.parallel.available_cpus", lambda: 16)
+    monkeypatch.setattr(module, "_ROOM", 1)  # for one frame, whatever it takes
+    assert segment(clip, tmp_path / "out")[0].frames == 60
+    assert counts["most"] <= 4
 
 
 def test_uneven_times_are_kept(tmp_path):
