@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
 
-from deeplabctl.cli.console import Console
+import typer
+
+from deeplabctl.cli.console import Console, usage_errors
 from deeplabctl.cli.options import (
+    CrfAdaptiveOption,
     CrfOptions,
+    CrfParamsOption,
     DefaultWeightsOption,
     EngineOption,
     FlipOption,
@@ -42,6 +46,29 @@ _PACKAGES = ("fastapi", "prometheus_client", "python_multipart", "uvicorn")
 _LIMITS = "Limits"
 
 
+def _checked_crf(value: str | None) -> str | None:
+    if value not in (None, "", "on", "off"):
+        raise typer.BadParameter(f"expected on, off or nothing after it, got {value!r}")
+    return value
+
+
+@dataclass(frozen=True)
+class _CrfOptions:
+    """Say whether requests get the dense CRF, and how."""
+
+    crf: Annotated[
+        str | None,
+        option(
+            "Dense CRF",
+            "--crf [on|off]",
+            "Sharpen results where a request does not say; off: never. Default: where a request asks for it.",
+            callback=_checked_crf,
+        ),
+    ] = None
+    crf_adaptive: CrfAdaptiveOption = False
+    crf_params: CrfParamsOption = None
+
+
 def serve(
     *,
     weights: DefaultWeightsOption = None,
@@ -53,11 +80,19 @@ def serve(
         int,
         option("Address", "--port N", "Port to listen on; 0 chooses a free one.", min=0, max=65535),
     ] = 8000,
+    allow_host: Annotated[
+        list[str],
+        option(
+            "Address",
+            "--allow-host NAME",
+            "Name under which the service is asked for, besides those of this machine; repeatable, * stands for any.",
+        ),
+    ] = [],  # noqa: B006 - typer only reads it
     pad: PadOption = "tight",
     scales: ScalesOption = None,
     flip: FlipOption = None,
     engine: EngineOption = "auto",
-    crf: CrfOptions,
+    crf: _CrfOptions,
     max_pixels: Annotated[
         int, option(_LIMITS, "--max-pixels N", "Pixels of an image.", min=1)
     ] = 4_000_000,
@@ -70,7 +105,12 @@ def serve(
     ] = 16,
     timeout: Annotated[
         float,
-        option(_LIMITS, "--timeout SECONDS", "Time for a request to arrive, and for its turn to come.", min=1),
+        option(
+            _LIMITS,
+            "--timeout SECONDS",
+            "Time for a request to arrive, for its turn to come, and for its answer to be read.",
+            min=1,
+        ),
     ] = 60,
     connections: Annotated[
         int,
@@ -89,22 +129,31 @@ def serve(
     from deeplabctl.weights.locating import find_weights
     from deeplabctl.weights.published import DEFAULT_WEIGHTS
 
-    request = read_settings(PredictionOptions(pad, scales, flip, engine), replace(crf, crf=True))
+    is_off = crf.crf == "off"
+    if is_off and (crf.crf_adaptive or crf.crf_params):
+        raise typer.BadParameter("off, but its parameters are set", param_hint="--crf")
+    options = CrfOptions(not is_off, crf.crf_adaptive, crf.crf_params)
+    request = read_settings(PredictionOptions(pad, scales, flip, engine), options)
+    if is_off:
+        request["crf"] = False
     _check_packages()
     from deeplabctl.serve import server
     from deeplabctl.serve.application import build_application
+    from deeplabctl.serve.hosts import Hosts
     from deeplabctl.serve.uploads import Limits
 
     limits = Limits(max_pixels, int(max_body * (1 << 20)), queue, timeout, connections)
     with console.reporter() as report:
         path = find_weights(weights, default=DEFAULT_WEIGHTS, report=report, url=weights_url())
         bound = server.bind(host, port)
+        with usage_errors("--allow-host"):
+            hosts = Hosts([host, *allow_host], any_address=server.is_public(bound))
         network = open_network(path)
         settings = resolve(request, network.info)
-        service = _load(network, settings, limits, path, crf != CrfOptions(), report)
+        service = _load(network, settings, limits, path, crf != _CrfOptions() and not is_off, report)
         if server.is_public(bound):
             report(Note("other machines can reach this address; there is neither a login nor TLS", warning=True))
-    server.run(build_application(service), bound, limits, lambda: _announce(console, bound, service))
+    server.run(build_application(service, hosts), bound, limits, lambda: _announce(console, bound, service))
 
 
 def _check_packages() -> None:

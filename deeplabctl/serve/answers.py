@@ -60,6 +60,7 @@ class Model(BaseModel):
     classes: list[ClassFacts]
     settings: dict[str, Any] = Field(description="How the network is applied, as `infer --json` has it.")
     crf: bool = Field(description="Whether the dense CRF is used by default.")
+    offers_crf: bool = Field(description="Whether it can be asked for.")
     limits: LimitFacts
     examples: list[str] = Field(description="Paths of images to try.")
 
@@ -107,6 +108,7 @@ def describe_model(service: Service) -> Model:
         classes=[ClassFacts(id=index, name=name, color=_color(index)) for index, name in enumerate(info.classes)],
         settings=service.settings.to_dict(),
         crf=service.uses_crf,
+        offers_crf=service.offers_crf,
         limits=LimitFacts(
             max_pixels=limits.max_pixels, max_body=limits.max_body, queue=limits.queue, formats=list(FORMATS.values())
         ),

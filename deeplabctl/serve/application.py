@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib import resources
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Query, Request, Response
@@ -17,6 +19,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deeplabctl.serve import answers
+from deeplabctl.serve.hosts import Hosts
 from deeplabctl.serve.metrics import CONTENT_TYPE, Metrics
 from deeplabctl.serve.service import Service
 from deeplabctl.serve.uploads import FIELD, FORMATS, RequestError
@@ -37,6 +40,7 @@ _BODY = {
     },
 }
 _REFUSALS = {
+    403: "The request is for another host, or from a page of another site.",
     408: "The request did not arrive in time.",
     413: "The request is too large.",
     415: "The request has no image of a known format.",
@@ -53,6 +57,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     **{status: {"model": answers.Error, "description": text} for status, text in _REFUSALS.items()},
 }
 _MEDIA_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+_URL = re.compile(r"https?://([^/]*)(/.*)?", re.IGNORECASE | re.DOTALL)
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
@@ -69,8 +74,8 @@ _SECURITY_HEADERS = {
 _SECURITY = [(name.encode(), value.encode()) for name, value in _SECURITY_HEADERS.items()]
 
 
-def build_application(service: Service) -> FastAPI:
-    """Return the application of a service; its network runs from the application's start to its end."""
+def build_application(service: Service, hosts: Hosts) -> FastAPI:
+    """Return the application of a service under its names; its network runs from the application's start to its end."""
 
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
@@ -85,7 +90,7 @@ def build_application(service: Service) -> FastAPI:
     _add_api(app, service)
     _add_state(app, service)
     _add_page(app, service)
-    app.add_middleware(_Middleware, metrics=service.metrics)
+    app.add_middleware(_Middleware, metrics=service.metrics, hosts=hosts)
     for kind in (RequestError, RequestValidationError, HTTPException, ClientDisconnect, Exception):
         app.add_exception_handler(kind, _answer_error)
     return app
@@ -154,6 +159,7 @@ def _add_page(app: FastAPI, service: Service) -> None:
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:
+    """Return the answer to a request that was refused or failed."""
     headers: dict[str, str] = {}
     match error:
         case RequestError():
@@ -165,34 +171,55 @@ async def _answer_error(request: Request, error: Exception) -> Response:
         case HTTPException():
             code = _CODES.get(error.status_code, "bad_request")
             refusal = RequestError(error.status_code, code, error.detail)
-            headers.update(error.headers or {})
+            headers.update({name.lower(): value for name, value in (error.headers or {}).items()})
+            if headers.get("allow") == "GET":
+                headers["allow"] = "GET, HEAD"
         case ClientDisconnect():
             return Response(status_code=499)  # which only the metrics see
         case _:
             message = "the service failed; whoever runs it finds the reason in its output"
             refusal = RequestError(500, "internal_error", message)
+    return _refusal_answer(refusal, headers)
+
+
+def _refusal_answer(refusal: RequestError, headers: Mapping[str, str] = MappingProxyType({})) -> Response:
+    headers = dict(headers)
     if refusal.retry_after is not None:
         headers["retry-after"] = str(refusal.retry_after)
-    if refusal.status in (408, 413):  # the rest of the body is not read
+    if refusal.status in (403, 408, 413):  # the rest of the body is not read
         headers["connection"] = "close"
     return JSONResponse(answers.describe_error(refusal).model_dump(), refusal.status, headers)
 
 
 class _Middleware:
-    """Add headers that let a page load nothing from elsewhere, and count answers by route."""
+    """Check for whom a request is, add headers that let a page load nothing from elsewhere, count answers by route.
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app, self._metrics = app, metrics
+    HEAD is answered as GET, without the body, and a whole URL as its path, as HTTP/1.1 wants both.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, hosts: Hosts) -> None:
+        self._app, self._metrics, self._hosts = app, metrics, hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begin, status = time.perf_counter(), 0
+        begin, status, method = time.perf_counter(), 0, scope["method"]
+        headers = dict(scope["headers"])
+        if url := _URL.fullmatch(scope["path"]):
+            headers[b"host"] = url[1].encode()
+            scope = {**scope, "path": url[2] or "/"}
+        app = self._app
+        if refusal := self._hosts.refusal(method, headers):
+            app = _refusal_answer(refusal)
+        elif method == "HEAD":
+            scope = {**scope, "method": "GET"}
 
         async def send_more(message: Message) -> None:
             nonlocal status
+            if method == "HEAD" and message["type"] == "http.response.body":
+                message = {**message, "body": b""}
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = [*message.get("headers", []), *_SECURITY]
@@ -202,7 +229,7 @@ class _Middleware:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_more)
+            await app(scope, receive, send_more)
         finally:
             route = getattr(scope.get("route"), "path", "other")
-            self._metrics.answered(scope["method"], route, status or 499, time.perf_counter() - begin)
+            self._metrics.answered(method, route, status or 499, time.perf_counter() - begin)

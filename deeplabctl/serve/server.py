@@ -11,9 +11,11 @@ import socket
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
+from http import HTTPStatus
 from types import FrameType
 from typing import Any
 
+import h11
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -22,6 +24,7 @@ from deeplabctl.errors import DeepLabError
 from deeplabctl.serve.answers import describe_error
 from deeplabctl.serve.uploads import Limits, RequestError
 
+_CHUNKS, _CHUNK = 1000, 128  # of a body: chunks of any size, and the least bytes that the others have on average
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -73,21 +76,46 @@ def run(app: FastAPI, bound: socket.socket, limits: Limits, ready: Callable[[], 
 
 
 class GuardedProtocol(H11Protocol):
-    """Give each request the time of the limits to send its head, which uvicorn gives without end."""
+    """Give each request the time of the limits to send its head, and to take its answer; uvicorn gives both no end."""
+
+    conn: _Connection
 
     def __init__(self, *arguments: Any, limits: Limits, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.conn = _Connection(h11.SERVER)
         self._limits = limits
         self._deadline: asyncio.TimerHandle | None = None
+        self._write_deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or refuse it."""
         super().connection_made(transport)
+        transport.set_write_buffer_limits(0)  # writing is paused whenever a byte waits for its reader
         if len(self.connections) > self._limits.connections:
-            transport.write(_busy(self._limits))
-            transport.close()
+            message = f"all {self._limits.connections} connections are taken; try again later"
+            self._refuse(RequestError(503, "too_many_connections", message, retry_after=1))
         else:
             self._watch()
+
+    def pause_writing(self) -> None:
+        """Wait for the reader of an answer, but not for ever."""
+        super().pause_writing()
+        if self._write_deadline is None:
+            self._write_deadline = self.loop.call_later(self._limits.timeout, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on: the reader has everything."""
+        if self._write_deadline is not None:
+            self._write_deadline.cancel()
+            self._write_deadline = None
+        super().resume_writing()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is not HTTP, unless an answer has begun."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            self._refuse(RequestError(400, "bad_request", self.conn.reason or msg))
+        else:
+            self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         """Take a part of a request."""
@@ -97,6 +125,7 @@ class GuardedProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self._unwatch()
+        self.resume_writing()
         super().connection_lost(exc)
 
     @property
@@ -119,12 +148,32 @@ class GuardedProtocol(H11Protocol):
         if not self._has_request:
             self.transport.close()
 
+    def _refuse(self, refusal: RequestError) -> None:
+        body = describe_error(refusal).model_dump_json()
+        lines = [f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}", "content-type: application/json"]
+        lines += [f"content-length: {len(body)}", "connection: close"]
+        lines += [f"retry-after: {refusal.retry_after}"] if refusal.retry_after else []
+        self.transport.write("\r\n".join([*lines, "", body]).encode())
+        self.transport.close()
 
-def _busy(limits: Limits) -> bytes:
-    message = f"all {limits.connections} connections are taken; try again later"
-    body = describe_error(RequestError(503, "too_many_connections", message)).model_dump_json()
-    head = f"content-type: application/json\r\ncontent-length: {len(body)}\r\nretry-after: 1\r\nconnection: close"
-    return f"HTTP/1.1 503 Service Unavailable\r\n{head}\r\n\r\n{body}".encode()
+
+class _Connection(h11.Connection):
+    """Refuse a body of many tiny chunks: each takes as long to read as thousands of bytes, and holds up all others."""
+
+    _chunks = _bytes = 0
+    reason = ""
+
+    def next_event(self) -> Any:
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self._chunks = self._bytes = 0
+        elif isinstance(event, h11.Data):
+            self._chunks += event.chunk_start
+            self._bytes += len(event.data)
+            if self._chunks > _CHUNKS + self._bytes // _CHUNK:
+                self.reason = f"expected a body in chunks of {_CHUNK} bytes or more, got smaller ones"
+                raise h11.RemoteProtocolError(self.reason)
+        return event
 
 
 class _Server(uvicorn.Server):

@@ -8,8 +8,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager
+from concurrent.futures import Future, InvalidStateError
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -40,8 +40,9 @@ class Segmented:
 class Service:
     """Segment the images of requests with one network, within limits.
 
-    The settings of ``segmenter`` have the parameters of the CRF for requests that ask for one; ``uses_crf`` says
-    whether requests that do not say get one. ``name`` is that of the weights, as people see it.
+    The settings of ``segmenter`` have the parameters of the CRF for requests that ask for one, or no CRF, and then such
+    requests are refused; ``uses_crf`` says whether requests that do not say get one. ``name`` is that of the weights,
+    as people see it.
     """
 
     def __init__(
@@ -55,14 +56,24 @@ class Service:
     ) -> None:
         self.info, self.settings = segmenter.info, segmenter.applied
         self.limits, self.name, self.uses_crf, self.examples = limits, name, uses_crf, examples
+        self.offers_crf = self.settings.crf is not None
         self.metrics = Metrics(lambda: self.worker.waiting, lambda: self._places)
         self.worker = Worker(segmenter, self._count)
         self._places = 0
+        self._uploads: list[Upload] = []  # that run, the oldest first
 
     async def segment(self, request: Request, *, crf: bool | None) -> Segmented:
         """Return what the network makes of a request's image; raises RequestError and ClientDisconnect."""
+        if crf and not self.offers_crf:
+            raise RequestError(422, "crf_off", "this service has no CRF; ask without crf")
         with self._place():
-            content = await Upload(request, self.limits).read()
+            upload = Upload(request, self.limits)
+            self._uploads.append(upload)
+            try:
+                content = await upload.read()
+            finally:
+                if upload in self._uploads:
+                    self._uploads.remove(upload)
             await asyncio.to_thread(check_image, content, self.limits, self.info.architecture, self.settings.pad)
             try:
                 return await self._turn(request, content, self.uses_crf if crf is None else crf)
@@ -71,8 +82,14 @@ class Service:
 
     @contextmanager
     def _place(self) -> Iterator[None]:
-        """Take one of the places of the queue before a body is read, so that bodies cannot fill the memory."""
-        if self._places >= self.limits.queue:
+        """Take one of the places of the queue before a body is read, so that bodies cannot fill the memory.
+
+        If there is none, an upload that has stalled leaves its own.
+        """
+        if self._places >= self.limits.queue and (stalled := [each for each in self._uploads if each.is_stalled]):
+            stalled[0].give_up()
+            self._uploads.remove(stalled[0])
+        elif self._places >= self.limits.queue:
             message = f"all {self.limits.queue} places of the queue are taken; try again later"
             raise RequestError(429, "queue_full", message, retry_after=self._retry_after())
         if not self.worker.alive:
@@ -187,10 +204,16 @@ class Worker:
         while turns := self._next_turns():
             try:
                 self._segment(turns)
-            except BaseException as error:  # whatever it is, those who wait must hear of it
-                for turn in turns:
-                    if not turn.future.done():
-                        turn.future.set_exception(error)
+            except BaseException:
+                for turn in turns:  # one after the other, so that the one that fails fails alone
+                    self._segment_alone(turn)
+
+    def _segment_alone(self, turn: _Turn) -> None:
+        try:
+            self._segment([turn])
+        except BaseException as error:  # whatever it is, who waits must hear of it
+            with suppress(InvalidStateError):  # of a future that was cancelled meanwhile
+                turn.future.set_exception(error)
 
     def _next_turns(self) -> list[_Turn]:
         """Wait for the first in the queue; return it and those behind it with the same CRF, or none at the end."""
@@ -205,7 +228,7 @@ class Worker:
     def _segment(self, turns: list[_Turn]) -> None:
         def images() -> Iterator[Result[_Turn]]:
             for turn in turns:
-                if turn.future.set_running_or_notify_cancel():
+                if not turn.future.done() and (turn.begun or turn.future.set_running_or_notify_cancel()):
                     turn.begun = time.monotonic()
                     try:
                         yield Result(turn, decode_upload(turn.content))

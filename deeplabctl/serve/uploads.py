@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import io
+import math
 import sys
+import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,7 @@ FIELD = "image"  # of a form
 FORMATS = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "BMP": "image/bmp", "TIFF": "image/tiff"}
 _FORM = "multipart/form-data"
 _LINGER = 1.0  # seconds for which the rest of a refused body is read, so that its sender can read the answer
+_STALL, _PIECE = 2.0, 4096  # seconds and bytes: an upload that brings less in that time may lose its place to others
 _NAME = "the image"  # in messages
 _SCAN, _MOST_SCANS = b"\xff\xda", 256  # of a JPEG; each costs the time of a whole image, in as little as 100 bytes
 
@@ -59,16 +62,29 @@ class Upload:
     def __init__(self, request: Request, limits: Limits) -> None:
         self._request, self._limits = request, limits
         self._complete = False
+        self._timer = asyncio.timeout(limits.timeout)
+        self._moved, self._piece = time.monotonic(), 0  # when a piece was complete, and the bytes of the next one
+
+    @property
+    def is_stalled(self) -> bool:
+        """Tell whether hardly anything has come for a while."""
+        return time.monotonic() - self._moved > _STALL
+
+    def give_up(self) -> None:
+        """Let `read` end as if the time was over."""
+        self._timer.reschedule(0)
 
     async def read(self) -> bytes:
         """Return the bytes of the image file; raises RequestError, and ClientDisconnect if the sender has gone."""
         try:
-            async with asyncio.timeout(self._limits.timeout):
+            async with self._timer:
                 return await self._read()
         except TimeoutError:
-            message = f"the request did not arrive within {self._limits.timeout:g} seconds; send it again, or smaller"
+            late = "while others waited" if self._timer.when() == 0 else f"within {self._limits.timeout:g} seconds"
+            message = f"the request did not arrive {late}; send it again, or smaller"
             raise RequestError(408, "upload_timed_out", message) from None
         except RequestError:
+            self._moved = math.inf  # it leaves its place soon
             await self._discard()
             raise
 
@@ -111,6 +127,9 @@ class Upload:
             self._complete = not message.get("more_body", False)
             chunk = message.get("body", b"")
             size += len(chunk)
+            self._piece += len(chunk)
+            if self._piece >= _PIECE:
+                self._moved, self._piece = time.monotonic(), 0
             if size > self._limits.max_body:
                 raise self._too_large()
             yield chunk

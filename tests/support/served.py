@@ -68,6 +68,14 @@ class Served:
         """Return a connection."""
         return socket.create_connection((self.address[0], int(self.address[1])), timeout=30)
 
+    def connect_slow(self):
+        """Return a connection whose reader's side has room for few bytes."""
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+        connection.settimeout(30)
+        connection.connect((self.address[0], int(self.address[1])))
+        return connection
+
     def exchange(self, *parts):
         """Send bytes, and return all that comes until the connection is closed."""
         with self.connect() as connection:
@@ -83,7 +91,7 @@ class Served:
 
 def head(path="/api/segment", kind="image/png", **headers):
     """Return the head of a POST request."""
-    lines = [f"POST {path} HTTP/1.1", "host: a", f"content-type: {kind}"]
+    lines = [f"POST {path} HTTP/1.1", "host: localhost", f"content-type: {kind}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 

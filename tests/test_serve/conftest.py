@@ -32,14 +32,17 @@ def serve(segmenter):
     from fastapi.testclient import TestClient
 
     from deeplabctl.serve.application import build_application
+    from deeplabctl.serve.hosts import Hosts
     from deeplabctl.serve.service import Service
     from deeplabctl.serve.uploads import Limits
 
     with ExitStack() as stack:
 
-        def start(examples=(), uses_crf=False, **limits):
-            service = Service(segmenter, Limits(**limits), name="tiny", examples=examples, uses_crf=uses_crf)
-            client = stack.enter_context(TestClient(build_application(service), raise_server_exceptions=False))
+        def start(examples=(), uses_crf=False, network=segmenter, hosts=Hosts(), **limits):  # noqa: B008
+            service = Service(network, Limits(**limits), name="tiny", examples=examples, uses_crf=uses_crf)
+            app = build_application(service, hosts)
+            client = TestClient(app, "http://127.0.0.1", raise_server_exceptions=False)
+            stack.enter_context(client)
             client.service = service
             return client
 

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -195,6 +196,27 @@ def test_description_and_metrics_and_headers(client, photo):
     policy = client.get("/").headers["content-security-policy"]
     assert policy.startswith("default-src 'none'; script-src 'self'")
     assert "unsafe" not in policy
+
+
+def test_head_is_get_without_the_body(client, photo):
+    for path in ("/healthz", "/", "/page/app.js", "/api/model", "/openapi.json", "/metrics", "/nowhere", "/page/x"):
+        got, headed = client.get(path), client.head(path)
+        assert (headed.status_code, headed.content) == (got.status_code, b""), path
+        assert headed.headers["content-type"] == got.headers["content-type"]
+    assert client.head("/healthz").headers["content-length"] == str(len(client.get("/healthz").content))
+    assert client.head("/api/segment").status_code == 405
+    assert client.post("/healthz").headers["allow"] == "GET, HEAD"
+    assert 'deeplabctl_requests_total{method="HEAD",route="/healthz",status="200"} 2.0' in client.get("/metrics").text
+
+
+def test_service_without_crf_refuses_it_and_the_page_can_tell(serve, segmenter, photo):
+    assert serve().get("/api/model").json()["offers_crf"] is True
+    client = serve(network=segmenter.with_settings(replace(segmenter.settings, crf=None)))
+    assert client.get("/api/model").json()["offers_crf"] is False
+    refusal(client.post("/api/segment?crf=1", content=photo, headers=PNG), 422, "crf_off")
+    expected = serve().post("/api/segment?format=mask&crf=0", content=photo, headers=PNG).content
+    for query in ("", "&crf=0"):
+        assert client.post(f"/api/segment?format=mask{query}", content=photo, headers=PNG).content == expected
 
 
 def test_page_names_only_files_that_are_there_and_loads_nothing_from_elsewhere(client):

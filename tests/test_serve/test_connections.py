@@ -4,6 +4,7 @@ import itertools
 import json
 import select
 import time
+from pathlib import Path
 
 import pytest
 from bombs import HUGE, jpeg, png, zeros
@@ -76,7 +77,7 @@ def test_head_that_stops_or_trickles_is_closed(served):
 
 def test_second_head_on_a_connection_has_as_little_time(served):
     with served.connect() as connection:
-        connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n")
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
         answer = b""
         while not answer.endswith(b"}"):
             answer += connection.recv(1 << 16)
@@ -107,6 +108,41 @@ def test_full_queue_is_answered_429_before_the_body_is_read(served, photo):
             connection.close()
 
 
+def test_readers_that_do_not_read_lose_their_connections(served):
+    picture = blank_png(440, 440)
+    request = head("/api/segment?format=overlay", content_length=len(picture)) + picture
+    slow = [served.connect_slow() for _ in range(9)]
+    try:
+        for connection in slow:
+            connection.sendall(b"GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n" * 400)
+        wait_for(lambda: connections_of(served) >= 9)
+        wait_for(lambda: connections_of(served) < 9)
+        assert (
+            served.exchange(request.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n", 1))[:12] == b"HTTP/1.1 200"
+        )
+    finally:
+        for connection in slow:
+            connection.close()
+
+
+def connections_of(served):
+    """Return how many connections a service holds."""
+    return sum("socket:" in str(link.readlink()) for link in Path(f"/proc/{served.process.pid}/fd").iterdir())
+
+
+def test_chunks_of_a_byte_are_taken_but_not_without_end(served, photo):
+    small = blank_png(40, 30)
+    content = b"".join(chunk(bytes([byte])) for byte in small)
+    closing = head(transfer_encoding="chunked", connection="close")
+    assert served.exchange(closing, content, END).startswith(b"HTTP/1.1 200")
+    begin = time.monotonic()
+    answer = served.exchange(closing, chunk(b"x") * 50_000)
+    assert answer == b"(reset)" or b"chunks of 128 bytes" in answer
+    assert time.monotonic() - begin < 1
+    pieces = b"".join(chunk(photo[at : at + 128]) for at in range(0, len(photo), 128))
+    assert served.exchange(closing, pieces, END).startswith(b"HTTP/1.1 200")
+
+
 def test_too_many_connections_are_answered_503(served):
     idle = [served.connect() for _ in range(12)]
     try:
@@ -130,7 +166,7 @@ def test_larger_body_than_allowed_is_answered_413_while_it_arrives(served):
 def test_what_is_no_http_is_answered_400(served):
     for request in (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"GET / HTTP/1.1\r\n: x\r\n\r\n"):
         assert served.exchange(request).startswith(b"HTTP/1.1 400 ")
-    huge = b"GET / HTTP/1.1\r\nhost: a\r\nx: " + b"x" * (1 << 20)
+    huge = b"GET / HTTP/1.1\r\nhost: localhost\r\nx: " + b"x" * (1 << 20)
     assert served.exchange(huge).startswith((b"HTTP/1.1 400 ", b"(reset)"))
     assert served.exchange(CHUNKED, b"zz\r\n\r\n").startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 408 "))
 

@@ -88,6 +88,36 @@ def test_cancelled_and_damaged_images_do_not_hold_up_the_others(segmenter, close
     worker.stop()
 
 
+def test_image_that_fails_in_an_unforeseen_way_fails_alone(segmenter, monkeypatch):
+    decode = service_module.decode_upload
+    monkeypatch.setattr(service_module, "decode_upload", lambda content: decode(content) if content else 1 / 0)
+    worker = Worker(segmenter)
+    worker._batch = 4
+    futures = [worker.submit(content, crf=True) for content in (png(1), b"", png(2), png(3))]
+    worker.start()
+    assert [future.exception(20).__class__ for future in futures] == [type(None), ZeroDivisionError, *2 * [type(None)]]
+    assert [futures[at].result().label.shape for at in (0, 2, 3)] == [(61, 71), (62, 72), (63, 73)]
+    worker.stop()
+
+
+def test_future_that_is_cancelled_at_any_moment_leaves_the_worker_at_work(segmenter, monkeypatch):
+    worker = Worker(segmenter)
+    worker._batch = 2
+
+    def fail(images):
+        assert last.cancel()  # its turn has not come, as that of the first fails
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(worker._segmenters[False], "segment", fail)
+    first, last = worker.submit(png(1), crf=False), worker.submit(png(2), crf=False)
+    monkeypatch.setattr(type(last), "done", lambda future: False)  # it is cancelled after the worker has looked
+    worker.start()
+    assert isinstance(first.exception(20), ZeroDivisionError)
+    monkeypatch.undo()
+    assert worker.submit(png(3), crf=False).result(20).label.shape == (63, 73)
+    worker.stop()
+
+
 def test_turn_that_does_not_come_in_time_is_answered_503(serve, closed):
     client = serve(timeout=1.0)
     with ThreadPoolExecutor(1) as pool:
@@ -123,6 +153,41 @@ def test_image_whose_sender_has_gone_loses_its_turn(segmenter, closed):
     service.worker.stop()
     assert blocking.result()
     assert b"deeplabctl_pixels_total %.1f" % (62 * 72) in service.metrics.text()  # of the other one only
+
+
+def test_upload_that_stalls_leaves_its_place_to_others(segmenter, monkeypatch):
+    from starlette.requests import Request
+
+    service = Service(segmenter, Limits(queue=1), name="tiny")
+    service.worker.start()
+
+    def ask(*messages):
+        async def receive():
+            if pending:
+                return {"type": "http.request", **pending.pop(0)}
+            await asyncio.sleep(0.01 if trickles else 60)
+            return {"type": "http.request", "body": b"x", "more_body": True}
+
+        pending, trickles = list(messages), len(messages) == 2
+        scope = {"type": "http", "headers": [(b"content-type", b"image/png")]}
+        return asyncio.ensure_future(service.segment(Request(scope, receive), crf=False))
+
+    async def upload():
+        half = {"body": png(1)[:2000], "more_body": True}
+        for halves in ((half,), (half, half)):
+            stalled = ask(*halves)
+            await asyncio.sleep(0.05)
+            monkeypatch.setattr("deeplabctl.serve.uploads._STALL", 30)
+            with pytest.raises(RequestError, match="all 1 places of the queue are taken"):
+                await ask({"body": png(1)})
+            monkeypatch.setattr("deeplabctl.serve.uploads._STALL", 0)
+            assert (await ask({"body": png(1)})).label.shape == (61, 71)
+            with pytest.raises(RequestError, match="did not arrive while others waited"):
+                await stalled
+
+    asyncio.run(upload())
+    service.worker.stop()
+    assert b"deeplabctl_places_taken 0.0" in service.metrics.text()
 
 
 written = None

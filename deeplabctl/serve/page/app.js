@@ -21,6 +21,7 @@ async function start() {
     return complain(error);
   }
   crf.checked = model.crf;
+  crf.closest("label").hidden = !model.offers_crf;
   element("facts").textContent = `${model.weights}, ${model.architecture}, ${model.classes.length} classes`;
   element("samples").hidden = !model.examples.length;
   element("examples").replaceChildren(...model.examples.map(exampleButton));

@@ -1,0 +1,67 @@
+"""Know the names of the service, so that no other site leads browsers here: by a name of its own, or from its pages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from ipaddress import ip_address
+
+from deeplabctl.errors import RecipeError
+from deeplabctl.serve.uploads import RequestError
+
+_AUTHORITY = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:\[\]@/\\?#]+)(:\d*)?")
+_READING = ("GET", "HEAD", "OPTIONS")
+
+
+class Hosts:
+    """Hold the names under which requests may come: those of this machine, and others that are allowed, with * in them.
+
+    With ``any_address``, addresses in numbers may be asked for as well, as by other machines: what a site can let point
+    to this service is only a name (DNS rebinding).
+    """
+
+    def __init__(self, names: Iterable[str] = (), *, any_address: bool = False) -> None:
+        self._names = []
+        for name in names:
+            if not _host_of(name):
+                raise RecipeError(f"expected the name of a host, as photos.example.org, got {name!r}")
+            self._names.append(_host_of(name))
+        self._any_address = any_address
+
+    def refusal(self, method: str, headers: Mapping[bytes, bytes]) -> RequestError | None:
+        """Return why a request is refused: it asks for another host, or the page of another site sent it; or None."""
+        host = headers.get(b"host", b"localhost").decode("latin-1")  # HTTP/1.0, which no browser speaks, needs none
+        if not (self._is_own(host) or (self._any_address and _is_address(_host_of(host)))):
+            return _refused("host", host)
+        site = headers.get(b"sec-fetch-site", b"").decode("latin-1")
+        if method in _READING or site in ("same-origin", "none"):
+            return None
+        origin = headers.get(b"origin", f"({site})".encode() if site else b"").decode("latin-1")
+        place = origin.partition("://")[2]
+        return None if not origin or (place and place == host) or self._is_own(place) else _refused("origin", origin)
+
+    def _is_own(self, authority: str) -> bool:
+        name = _host_of(authority)
+        if name == "localhost" or name.endswith(".localhost") or (_is_address(name) and ip_address(name).is_loopback):
+            return True
+        return bool(name) and any(fnmatchcase(name, each) for each in self._names)
+
+
+def _host_of(authority: str) -> str:
+    """Return the host in a Host header, in lower case and without the port; "" for anything else."""
+    found = _AUTHORITY.fullmatch(f"[{authority}]" if authority.count(":") > 1 and authority[0] != "[" else authority)
+    return found[1].strip("[]").lower().removesuffix(".") if found else ""
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _refused(what: str, got: str) -> RequestError:
+    message = f"the {what} {got[:80]!r} is none of this service's; whoever runs it can allow a name with --allow-host"
+    return RequestError(403, f"{what}_not_allowed", message)
