@@ -52,7 +52,8 @@ def check_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=place) as probe:
             probe.write(bytes(_BLOCK))  # an empty file is often possible on a full disk
     except OSError as error:
-        raise OutputError(f"cannot write {folder}: {error.strerror} ({place}); choose another folder") from None
+        where = "" if place == folder else f" ({place})"
+        raise OutputError(f"cannot write {folder}: {error.strerror}{where}; choose another folder") from None
 
 
 def check_new_folder(path: Path, *, overwrite: bool) -> None:

@@ -38,8 +38,9 @@ def refine(image: Image, scores: Scores, params: CrfParams = DEFAULT, *, adaptiv
     _check(image, scores, params)
     if not (scores.min() >= 0 and scores.max() <= 1.001):
         raise ValueError(f"CRF: expected scores after softmax, 0 to 1, got {scores.min():g} to {scores.max():g}")
-    count, lanes = scores.shape[0] * scores.shape[1], _padded(scores.shape[2])
-    _check_memory(count * (PIXEL_BYTES + 8 * lanes), scores)
+    count, labels = scores.shape[0] * scores.shape[1], scores.shape[2]
+    lanes = _padded(labels)
+    _check_memory(count * (PIXEL_BYTES + 4 * labels + 4 * lanes), scores)
     logs = np.maximum(scores, TINY, order="C")
     np.log(logs, out=logs)
     order = tiled_order(*logs.shape[:2])
