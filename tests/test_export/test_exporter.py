@@ -166,7 +166,7 @@ def test_exports_of_every_network_compute_what_tensorflow_does(tmp_path, archite
 
 @pytest.mark.tf
 @pytest.mark.parametrize("format_", ["onnx", *(pytest.param(name, marks=SLOW) for name in ("tflite", "savedmodel"))])
-@pytest.mark.parametrize("architecture", ["deeplabv3plus-mnv2", "deeplabv3-mobilenetv3"])
+@pytest.mark.parametrize("architecture", ["deeplabv3plus-mnv2", pytest.param("deeplabv3-mobilenetv3", marks=SLOW)])
 def test_exports_at_several_scales_compute_what_tensorflow_does(tmp_path, architecture, format_):
     check_export(tmp_path, architecture, format_, (1.0, 0.5, 1.25), flip=True)
 

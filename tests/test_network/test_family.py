@@ -7,6 +7,13 @@ from deeplabctl.network import ARCHITECTURES
 pytestmark = pytest.mark.tf
 
 SIZES = ["33x33", "97x130", "321x321"]
+SLOW = pytest.mark.slow
+# ResNet-101 is compiled anew for each scale and size: one wide network and the odd size are enough for every day.
+NETS_AND_SIZES = [
+    pytest.param(net, size, marks=[SLOW] * (net.startswith("r101") and (net == "r101_d16" or size != "97x130")))
+    for net in NETS
+    for size in SIZES
+]
 VGG, RESNET = 1e-5, 5e-5  # of the largest value of a blob, in float32
 
 
@@ -28,8 +35,7 @@ def test_every_blob_is_caffes(net, size):
     assert deviation(model(photo(size)), expected[rows[-1].name]) < limit
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize(("net", "size"), NETS_AND_SIZES)
 def test_scales_their_maximum_and_every_label_are_caffes(net, size):
     from deeplabctl.network import ARCHITECTURES
     from deeplabctl.prediction.engines.engine import NetworkSource
@@ -80,6 +86,7 @@ def test_direct_paths_are_caffes_in_training_and_in_prediction(size):
         assert deviation(strided, expected["fc_fusion_s8"]) < VGG
 
 
+@pytest.mark.slow
 def test_infer_on_a_padded_photo_is_the_same_as_the_net_at_513():
     """The padded image, the scales and the crop of `Segmenter`, against the network's own steps."""
     import tensorflow as tf

@@ -120,9 +120,9 @@ def test_each_run_has_a_colour_of_its_own():
 
 
 def test_many_runs_and_many_lines_can_be_drawn():
-    lines = [train_line(step, 2.0 + math.sin(step)) for step in range(20_000)]
-    lines += [validation_line(step, 0.3 + step / 1e5) for step in range(0, 20_000, 100)]
-    runs = [(f"run {index}", metrics(lines)) for index in range(30)]
+    lines = [train_line(step, 2.0 + math.sin(step)) for step in range(10_000)]
+    lines += [validation_line(step, 0.3 + step / 1e5) for step in range(0, 10_000, 100)]
+    runs = [(f"run {index}", metrics(lines)) for index in range(15)]
     assert pixels(curves_png(runs)).shape[0] > pixels(curves_png(runs[:2])).shape[0] > 1300
 
 

@@ -61,7 +61,9 @@ def whole(tmp_path_factory):
 
 
 # The stop comes after steps 1, 2 and 3; in the validation that follows step 4; before, in and after the last one.
-@pytest.mark.parametrize("calls", [1, 2, 3, 5, 6, 8, 12, 13])
+@pytest.mark.parametrize(
+    "calls", [2, 5, 13, *(pytest.param(calls, marks=pytest.mark.slow) for calls in (1, 3, 6, 8, 12))]
+)
 def test_stopped_and_resumed_training_ends_with_the_bytes_of_the_uninterrupted_one(whole, tmp_path, calls):
     result = train_new(plan_small(whole / "set"), tmp_path / "run", should_stop=after(calls))
     assert result.stopped
