@@ -140,6 +140,7 @@ class Load:
         self.results: list[
             tuple[float, int]
         ] = []  # seconds and status of honest requests; 0: no answer, 1: a wrong mask
+        self.again = 0  # requests that were sent again, as the queue was full
         self.attacks: collections.Counter[str] = collections.Counter()
         self.open: list[socket.socket] = []
         self.end = time.monotonic() + arguments.seconds
@@ -150,23 +151,28 @@ class Load:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         while time.monotonic() < self.end:
             if chance.random() < self.arguments.hostile:
+                connection.close()  # the service does so with one that is quiet for some seconds
                 self.attacks[attack(self.port, chance, self.files, self.bad, self.open)] += 1
                 continue
             content, crf = chance.choice(self.files), chance.random() < self.arguments.crf
             begin = time.monotonic()
-            try:
-                connection.request(
-                    "POST", f"/api/segment?format=mask&crf={crf}", content, {"content-type": "image/jpeg"}
-                )
-                answer = connection.getresponse()
-                is_right = answer.read() == self.masks[content, crf]
-                status = answer.status if is_right or answer.status != 200 else 1
-            except (OSError, http.client.HTTPException):
-                connection.close()
-                status = 0
+            while (status := self._ask(connection, content, crf)) == 429:
+                self.again += 1
+                time.sleep(1)  # as Retry-After says
             self.results.append((time.monotonic() - begin, status))
             if status != 200:
                 time.sleep(0.1 + 0.1 * chance.random())
+
+    def _ask(self, connection: http.client.HTTPConnection, content: bytes, crf: bool) -> int:
+        try:
+            path = f"/api/segment?format=mask&crf={crf}"
+            connection.request("POST", path, content, {"content-type": "image/jpeg"})
+            answer = connection.getresponse()
+            is_right = answer.read() == self.masks[content, crf]
+        except (OSError, http.client.HTTPException):
+            connection.close()
+            return 0
+        return answer.status if is_right or answer.status != 200 else 1
 
 
 def memory(process: subprocess.Popen[str]) -> float:
@@ -192,7 +198,8 @@ def run(process: subprocess.Popen[str], port: int, arguments: argparse.Namespace
     results = load.results
     done = sorted(seconds for seconds, status in results if status == 200)
     print(f"{arguments.clients} clients, {arguments.seconds:g} s, {os.cpu_count()} CPUs, CRF for {arguments.crf:.0%}")
-    print(f"answers: {dict(sorted(collections.Counter(status for _, status in results).items()))}")
+    statuses = dict(sorted(collections.Counter(status for _, status in results).items()))
+    print(f"answers: {statuses}, sent again: {load.again}")
     if done:
         p50, p95, p99 = (float(np.percentile(done, share)) for share in (50, 95, 99))
         print(f"latency: p50 {p50:.3f} s, p95 {p95:.3f} s, p99 {p99:.3f} s, mean {statistics.mean(done):.3f} s")

@@ -234,6 +234,8 @@ class Worker:
                         yield Result(turn, decode_upload(turn.content))
                     except DataError as error:
                         yield Result(turn, error=error)
+                    except Exception as error:  # a bug, or a new kind of damage: the others go on
+                        turn.future.set_exception(error)
 
         last = time.monotonic()
         for result in self._segmenters[turns[0].crf].segment(images()):

@@ -28,7 +28,7 @@ FIELD = "image"  # of a form
 FORMATS = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "BMP": "image/bmp", "TIFF": "image/tiff"}
 _FORM = "multipart/form-data"
 _LINGER = 1.0  # seconds for which the rest of a refused body is read, so that its sender can read the answer
-_STALL, _PIECE = 2.0, 4096  # seconds and bytes: an upload that brings less in that time may lose its place to others
+_STALL, _PIECE = 1.0, 4096  # seconds and bytes: an upload that brings less in that time may lose its place to others
 _NAME = "the image"  # in messages
 _SCAN, _MOST_SCANS = b"\xff\xda", 256  # of a JPEG; each costs the time of a whole image, in as little as 100 bytes
 

@@ -88,15 +88,31 @@ def test_cancelled_and_damaged_images_do_not_hold_up_the_others(segmenter, close
     worker.stop()
 
 
-def test_image_that_fails_in_an_unforeseen_way_fails_alone(segmenter, monkeypatch):
-    decode = service_module.decode_upload
-    monkeypatch.setattr(service_module, "decode_upload", lambda content: decode(content) if content else 1 / 0)
-    worker = Worker(segmenter)
+@pytest.mark.parametrize("where", ["decoder", "CRF"])
+def test_image_that_fails_in_an_unforeseen_way_fails_alone(segmenter, monkeypatch, where):
+    decode, worker = service_module.decode_upload, Worker(segmenter)
+    net = worker._segmenters[True]
+    refine = net._refine
+
+    def check(height):
+        return 1 / 0 if height == 62 else height
+
+    def decode_upload(content):
+        image = decode(content)
+        assert where == "CRF" or check(len(image))
+        return image
+
+    def refine_one(result, crf, keep_scores):
+        assert where == "decoder" or check(len(result.image))
+        return refine(result, crf, keep_scores)
+
+    monkeypatch.setattr(service_module, "decode_upload", decode_upload)
+    monkeypatch.setattr(net, "_refine", refine_one)
     worker._batch = 4
-    futures = [worker.submit(content, crf=True) for content in (png(1), b"", png(2), png(3))]
+    futures = [worker.submit(png(number), crf=True) for number in (1, 2, 3, 4)]
     worker.start()
-    assert [future.exception(20).__class__ for future in futures] == [type(None), ZeroDivisionError, *2 * [type(None)]]
-    assert [futures[at].result().label.shape for at in (0, 2, 3)] == [(61, 71), (62, 72), (63, 73)]
+    assert [type(future.exception(20)) for future in futures] == [type(None), ZeroDivisionError, *2 * [type(None)]]
+    assert [futures[at].result().label.shape for at in (0, 2, 3)] == [(61, 71), (63, 73), (64, 74)]
     worker.stop()
 
 
