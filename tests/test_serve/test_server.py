@@ -36,10 +36,24 @@ def test_port_weights_and_options_are_checked_before_anything_is_loaded(tmp_path
         ("--max-pixels", "0"),
         ("--scales", "x"),
         ("--timeout", "0"),
+        ("--allow-host", "http://a"),
+        ("--crf", "maybe"),
     ):
         code, _, err = run_without_tensorflow("serve", *OPTIONS, option, value, cwd=tmp_path)
         assert code == 2
         assert option in err
+
+
+def test_crf_is_refused_where_it_is_off(tmp_path):
+    with Served(tmp_path / "a", *OPTIONS, "--crf", "off") as served:
+        assert (served.facts["crf"], served.facts["offers_crf"], served.facts["settings"]["crf"]) == (
+            False,
+            False,
+            None,
+        )
+    code, _, err = run_without_tensorflow("serve", *OPTIONS, "--crf", "off", "--crf-adaptive", cwd=tmp_path)
+    assert code == 2
+    assert "--crf: off, but its parameters are set" in err
 
 
 def test_missing_packages_are_named_with_what_installs_them(deeplabctl, monkeypatch):
