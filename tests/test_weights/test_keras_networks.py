@@ -3,7 +3,7 @@
 import h5py
 import numpy as np
 import pytest
-from v3_files import names, our_name, rule_weights
+from v3_files import deviation, names, our_name, rule_weights
 
 from deeplabctl.errors import WeightsError
 from deeplabctl.weights.fitting import fit_weights, open_network
@@ -122,6 +122,12 @@ def test_mobilenet_v2_of_keras_computes_the_same_up_to_where_deeplab_dilates(siz
     ours = build_model("deeplabv3-mnv2", 2)
     assign_weights(ours, weights)
     image = rng.uniform(-1, 1, (1, size, size, 3)).astype(np.float32)
-    expected = keras.Model(theirs.input, theirs.get_layer("block_12_add").output)(image)
-    found = apply_rows(ours, image, ARCHITECTURES["deeplabv3-mnv2"].rows)["expanded_conv_12"]
-    assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
+    compared = {f"block_{block}_depthwise_relu": f"expanded_conv_{block}_depthwise_BatchNorm" for block in (1, 3, 6)}
+    compared = {
+        "Conv1_relu": "Conv_BatchNorm",
+        "block_12_add": "expanded_conv_12",
+    } | compared  # each stride, and the last
+    expected = keras.Model(theirs.input, [theirs.get_layer(name).output for name in compared])(image)
+    found = apply_rows(ours, image, ARCHITECTURES["deeplabv3-mnv2"].rows)
+    for name, values in zip(compared.values(), expected, strict=True):
+        assert deviation(found[name], values) < 1e-5, name
