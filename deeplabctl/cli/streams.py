@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import select
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,7 +48,9 @@ class _Output(io.FileIO):
     def write(self, content: Any) -> int:
         if self.failure is None:
             try:
-                return super().write(content)
+                while (count := super().write(content)) is None:  # a full pipe that another program made non-blocking
+                    select.select([], [self], [])
+                return count
             except BrokenPipeError:  # a reader who has seen enough, as head: the command ends
                 raise
             except OSError as error:

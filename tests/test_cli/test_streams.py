@@ -52,6 +52,22 @@ def test_streams_that_are_not_needed_change_nothing(tmp_path, redirection):
     assert (tmp_path / "set" / "classes.txt").read_text().split() == ["background", "lake"]
 
 
+def test_pipe_that_does_not_block_gets_everything(tmp_path):
+    expected = run("", "train", "--help", cwd=tmp_path)[1].encode()
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    fill = os.write(write, bytes(1 << 20))  # as much as it holds
+    command = [sys.executable, "-m", "deeplabctl", "train", "--help"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=write, stderr=subprocess.PIPE) as process:
+        os.close(write)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+        with open(read, "rb") as pipe:  # noqa: PTH123
+            assert pipe.read()[fill:] == expected
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
 @pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("data", "check", "set", "--help"), ("weights",)])
 @pytest.mark.parametrize(("redirection", "reason"), [(">&-", CLOSED), (">/dev/full", FULL)])
 def test_what_only_prints_says_that_it_could_not(tmp_path, arguments, redirection, reason):
