@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import itertools
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -69,9 +71,10 @@ class Palette:
 def read_classes(path: Path) -> tuple[str, ...]:
     """Read a ``classes.txt``: one name per line, the first is class 0; empty lines and ``#`` comments are skipped.
 
-    A palette file is also accepted: the colours beside the names and the entries for void are skipped.
+    A palette file is also accepted: the colours beside the names and the entries for void are skipped. So is a table
+    with ids (``0,background``), in their order, and a header (``id,name``; ``name,r,g,b``).
     """
-    return _check_names(path, _class_names(_lines(path, "class names", "one name per line")))
+    return _check_names(path, _class_names(_lines(path, "class names", "one name per line"), path))
 
 
 def format_classes(names: Sequence[str], where: Path) -> str:
@@ -90,19 +93,128 @@ def format_classes(names: Sequence[str], where: Path) -> str:
                 "spaces at its ends; rename the class"
             )
         lines.append(f"{line}\n")
-    return "".join(lines)
+    text = "".join(lines)
+    if not _reads_back(text, *names):  # numbers in all names, or one that may be a header
+        text = "".join(f"{' '.join(map(str, voc_palette()[i % 256]))} {name}\n" for i, name in enumerate(names))
+    return text
 
 
-def _reads_back(line: str, name: str) -> bool:
+def _reads_back(text: str, *names: str) -> bool:
     try:
-        return _class_names(_numbered_lines(line.encode("utf-8"))) == [name]
-    except UnicodeEncodeError:  # half of a character, as JSON can hold it
+        return _class_names(_numbered_lines(text.encode("utf-8"))) == [*names]
+    except (UnicodeEncodeError, DataError):  # half of a character, as JSON can hold it; what may be a header
         return False
 
 
-def _class_names(lines: Iterable[tuple[int, str]]) -> list[str]:
-    split = (_split_color(line) for _, line in lines)
-    return [name for name, color in split if color is None or not _is_void(name)]
+def _class_names(lines: list[tuple[int, str]], path: Path | None = None) -> list[str]:
+    rows = _table(lines, path)
+    if rows is None:
+        split = (_split_color(line) for _, line in lines)
+        return [name for name, color in split if color is None or not is_void(name)]
+    names = [row for row in rows if not (is_void(row.name) and (row.color or row.id == IGNORE_LABEL))]
+    if any(row.id is not None for row in names):
+        names.sort(key=lambda row: -1 if row.id is None else row.id)
+        for index, row in enumerate(names):
+            if row.id != index:
+                raise DataError(
+                    f"{path}:{row.line}: expected the class ids 0 to {len(names) - 1}, each once, got {row.id} for "
+                    f"{row.name!r} and none for {index}; name all classes, or number them anew"
+                )
+    return [row.name for row in names]
+
+
+@dataclass(frozen=True)
+class _Row:
+    """Hold what a line of a table says of a class."""
+
+    line: int
+    name: str
+    id: int | None
+    color: Color | None
+
+
+_HEADS = {  # what a column has, by the words of its header
+    "name": "name", "class": "name", "label": "name", "category": "name", "classname": "name", "labelname": "name",
+    "classes": "name", "names": "name", "labels": "name", "categoryname": "name",
+    "id": "id", "index": "id", "idx": "id", "value": "id", "pixelvalue": "id", "classid": "id", "labelid": "id",
+    "categoryid": "id", "pixel": "id", "classindex": "id", "number": "id", "classnumber": "id",
+    "r": "red", "red": "red", "g": "green", "green": "green", "b": "blue", "blue": "blue",
+    "color": "color", "colour": "color", "rgb": "color", "hex": "color", "colorrgb": "color", "colorhex": "color",
+}  # fmt: skip
+_NUMBERED = re.compile(r"\d+\s*[,;:\t]\s*[^\d\s#].*")
+
+
+def _table(lines: list[tuple[int, str]], path: Path | None) -> list[_Row] | None:
+    """Return the rows of a table with a header, or of numbered names or a CSV file; None for a list of names.
+
+    Raises DataError for a header that may be a name, and for columns of which it is not known what they have.
+    """
+    if not lines:
+        return None
+    is_csv = path is not None and path.suffix.lower() in (".csv", ".tsv")
+    first, where = lines[0][1], f"{path}:{lines[0][0]}"
+    separator = next((each for each in "\t;," if each in first), ",")
+    try:
+        cells = [next(csv.reader([line], delimiter=separator, skipinitialspace=True)) for _, line in lines]
+    except csv.Error:  # which no name has
+        return None
+    cells = [[cell.strip() for cell in row] for row in cells]
+    heads = [_HEADS.get(re.sub(r"[\s_-]", "", cell.casefold()), "") for cell in cells[0]]
+    is_header = "name" in heads and "" not in heads and (is_csv or len(heads) > 1)
+    if not is_header:
+        words = [_HEADS.get(word, "") for word in first.casefold().split()]
+        if len(lines) > 1 and "name" in words and "" not in words:
+            raise DataError(
+                f"{where}: expected the name of class 0, got {first!r}, which may be a header; remove the line, or "
+                f"write '0 0 0 {first}' for a class of this name"
+            )
+        counted = [re.match(r"(\d+)[\s.)]+[^\d\s]", line) for _, line in lines]
+        if len(lines) > 2 and [match and int(match[1]) for match in counted] == [*range(1, len(lines) + 1)]:
+            raise DataError(
+                f"{where}: expected the name of class 0, got {first[:80]!r}, which counts from 1; add a line for class "
+                "0, without numbers, or remove the numbers"
+            )
+        is_numbered = len(lines) > 1 and all(_NUMBERED.fullmatch(line) for _, line in lines)
+        if not (is_csv or is_numbered):
+            return None
+        if is_numbered:
+            cells = [[part.strip() for part in re.split(r"[,;:\t]", line, maxsplit=1)] for _, line in lines]
+    columns = [list(column) for column in itertools.zip_longest(*cells[is_header:], fillvalue="")]
+    heads = _name_columns(heads if is_header else [""] * len(cells[0]), columns)
+    if not heads:
+        raise DataError(
+            f"{where}: expected columns of names, ids and colours, or a header that says which (id,name,r,g,b), got "
+            f"{first[:80]!r}; write such a header, or one name per line in a .txt file"
+        )
+    rows = []
+    for (number, line), row in list(zip(lines, cells, strict=True))[is_header:]:
+        if len(row) < len(heads):
+            raise DataError(f"{path}:{number}: expected {len(heads)} columns, got {line[:80]!r}; complete the line")
+        of = dict(zip(heads, row, strict=False))
+        color = of.get("color", ",".join(of.get(key, "") for key in ("red", "green", "blue")))
+        known = _split_color(f"x {color.strip('()[] ')}")[1]
+        if not of["name"] or (("color" in of or "red" in of) and known is None):
+            raise DataError(f"{path}:{number}: expected a name, with its id and colour, got {line[:80]!r}; complete it")
+        if "id" in of and not re.fullmatch(r"[0-9]{1,9}", of["id"]):
+            raise DataError(f"{path}:{number}: expected a class id, got {of['id'][:80]!r}; correct the line")
+        rows.append(_Row(number, of["name"], int(of["id"]) if "id" in of else None, known))
+    return rows
+
+
+def _name_columns(heads: list[str], columns: list[list[str]]) -> list[str]:
+    """Return what each column of a table has, by its header, or by its numbers; nothing if that is not clear."""
+    is_number = [all(re.fullmatch(r"[0-9]{1,3}", cell) for cell in column) for column in columns]
+    if "name" in heads:  # "label,name" has ids and names
+        several = heads.count("name") > 1
+        heads = [
+            "id" if several and head == "name" and number else head
+            for head, number in zip(heads, is_number, strict=False)
+        ] or heads
+    else:
+        numbers = {0: [], 1: ["id"], 3: ["red", "green", "blue"], 4: ["id", "red", "green", "blue"]}
+        rest = iter(numbers.get(sum(is_number), []))
+        heads = [next(rest, "") if number else "name" for number in is_number]
+    return heads if "" not in heads and len(set(heads)) == len(heads) else []
 
 
 def parse_class_names(text: str) -> tuple[str, ...]:
@@ -131,8 +243,14 @@ def read_palette(path: Path) -> Palette:
     colors: list[Color] = []
     void: list[Color] = []
     taken: dict[Color, str] = {}
-    for number, line in _lines(path, "palette", "one name and colour per line"):
-        name, color = _split_color(line, grey=True)
+    lines = _lines(path, "palette", "one name and colour per line")
+    rows = _table(lines, path)
+    if rows is None:
+        entries = [(number, *_split_color(line, grey=True), line) for number, line in lines]
+    else:
+        texts = dict(lines)
+        entries = [(row.line, row.name, row.color or _grey(row.id), texts[row.line]) for row in rows]
+    for number, name, color, line in entries:
         if color is None or max(color) > 255:
             raise DataError(
                 f"{path}:{number}: expected a name and a colour (road 128 64 128, road #804080, or a grey level: "
@@ -144,12 +262,16 @@ def read_palette(path: Path) -> Palette:
                 "give each class its own colour"
             )
         taken[color] = name
-        if _is_void(name):
+        if is_void(name):
             void.append(color)
         else:
             names.append(name)
             colors.append(color)
     return Palette(_check_names(path, names), tuple(colors), tuple(void))
+
+
+def _grey(level: int | None) -> Color | None:
+    return None if level is None else (level, level, level)
 
 
 _NUMBERS = r"(\d{1,3})[\s,;]+(\d{1,3})[\s,;]+(\d{1,3})"
@@ -173,7 +295,8 @@ def _split_color(line: str, *, grey: bool = False) -> tuple[str, Color | None]:
     return line, None
 
 
-def _is_void(name: str) -> bool:
+def is_void(name: str) -> bool:
+    """Tell whether a name beside a colour, or of outlines, is one of void."""
     return name.casefold() in ("void", "ignore", "unlabeled", "unlabelled", "__ignore__")
 
 

@@ -218,6 +218,11 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, "utf-8", "backslashreplace")
 
 
+def is_hidden(name: str) -> bool:
+    """Tell whether a name is that of a hidden file, as macOS (._a.png) and editors (.~lock.a#, ~$a) leave them."""
+    return name.startswith((".", "~$"))
+
+
 def user_cache() -> Path | None:
     """Return the user's cache folder of this program; None for a user without a home."""
     from platformdirs import user_cache_path

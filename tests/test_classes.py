@@ -135,3 +135,59 @@ def test_class_names_that_no_line_can_hold_are_refused(name):
         DataError, match=r"labels\.json: class 1, .*: expected a name that a line of classes\.txt can hold"
     ):
         format_classes(["background", name], Path("labels.json"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", "Pixel Value, Class\n0, background\n1, leaf\n2, stem\n"),  # Roboflow's
+        ("a.csv", "name,r,g,b\nbackground,0,0,0\nleaf,128,0,0\nstem,0, 128,0\n"),  # the Semantic Segmentation Suite's
+        ("a.csv", '"Name","R","G","B"\r\n"background",0,0,0\r\n"leaf",128,0,0\r\n"stem",0,128,0\r\n'),
+        ("a.csv", "\ufeffclass_id;class_name\n0;background\n1;leaf\n2;stem\n"),
+        ("a.csv", "label,name\n0,background\n1,leaf\n2,stem\n"),
+        ("a.csv", 'id,name,color\n0,background,#000000\n1,leaf,#800000\n2,stem,"(0, 128, 0)"\n'),
+        ("a.csv", "name\nbackground\nleaf\nstem\n"),
+        ("a.csv", "background\nleaf\nstem\n"),
+        ("a.csv", "0,background\n1,leaf\n2,stem\n"),
+        ("a.csv", "background,0\nleaf,1\nstem,2\n"),
+        ("a.csv", "id,name\n2,stem\n0,background\n1,leaf\n255,void\n"),
+        ("a.csv", "name,r,g,b\nvoid,9,9,9\nbackground,0,0,0\nleaf,128,0,0\nstem,0, 128,0\n"),
+        ("a.tsv", "name\tr\tg\tb\nbackground\t0\t0\t0\nleaf\t128\t0\t0\nstem\t0\t128\t0\n"),
+        ("a.txt", "id,name\n0,background\n1,leaf\n2,stem\n"),
+        ("a.txt", "0: background\n1: leaf\n2: stem\n"),
+    ],
+)
+def test_class_names_of_tables_are_those_of_their_ids(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    assert read_classes(tmp_path / name) == ("background", "leaf", "stem")
+    if "128" in text or "#" in text:
+        assert read_palette(tmp_path / name).colors == ((0, 0, 0), (128, 0, 0), (0, 128, 0))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.csv", "1,leaf\n2,stem\n", r"a\.csv:1: expected the class ids 0 to 1, each once, got 1 for 'leaf'"),
+        ("a.csv", "id,name\n0,a\n1,b\n1,c\n", r"a\.csv:4: expected the class ids 0 to 2, each once, got 1 for 'c'"),
+        ("a.csv", "Klasse,rot\na,0\nb,1\n", r"a\.csv:1: expected columns of names, ids and colours, or a header"),
+        ("a.csv", "class,label\na,b\nc,d\n", r"a\.csv:1: expected columns of names"),
+        ("a.csv", "name,r,g,b\na,1,2,3\nb,1,2\n", r"a\.csv:3: expected 4 columns, got 'b,1,2'"),
+        ("a.csv", "name,r,g,b\na,1,2,3\nb,1,2,x\n", r"a\.csv:3: expected a name, with its id and colour"),
+        ("a.csv", "id,name\n0,a\nx,b\n", r"a\.csv:3: expected a class id, got 'x'"),
+        ("a.txt", "name\na\nb\n", r"a\.txt:1: expected the name of class 0, got 'name', which may be a header"),
+        ("a.txt", "name r g b\na 0 0 0\nb 1 1 1\n", r"a\.txt:1: .* got 'name r g b', which may be a header"),
+        ("a.txt", "1 wall\n2 building\n3 sky\n", r"a\.txt:1: .* got '1 wall', which counts from 1"),
+    ],
+)
+def test_tables_that_may_shift_the_names_are_refused(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_classes(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "names", [("name", "x"), ("x", "label"), ("1 a", "2 b", "3 c"), ("0: a", "1: b"), ("id,name", "x"), ("0 a", "1 b")]
+)
+def test_names_that_look_like_a_table_are_read_back(tmp_path, names):
+    (tmp_path / "classes.txt").write_text(format_classes(names, tmp_path))
+    assert read_classes(tmp_path / "classes.txt") == names

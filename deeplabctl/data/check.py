@@ -14,6 +14,7 @@ from deeplabctl.data.images import IMAGE_SUFFIXES
 from deeplabctl.data.inspection import inspect_samples, void_split_finding
 from deeplabctl.data.layout import CLASS_NAMES, IMAGES, LABELS, LABELS_AUGMENTED
 from deeplabctl.errors import DataError
+from deeplabctl.files import is_hidden
 from deeplabctl.reporting import Reporter
 
 
@@ -47,7 +48,8 @@ def check_dataset(dataset: Dataset, report: Reporter) -> Verdict:
     samples: dict[str, list[Sample]] = {}
     for split in dataset.splits:
         entries = list(dataset.entries(split))
-        findings += [entry for entry in entries if isinstance(entry, Finding)]
+        wrong = [entry for entry in entries if isinstance(entry, Finding)]
+        findings += _without_labels(dataset, split, entries) or wrong
         samples[split] = [entry for entry in entries if isinstance(entry, Sample)]
         if samples[split]:
             findings += _check_list(dataset.list_file(split), split, samples[split])
@@ -74,6 +76,16 @@ def check_dataset(dataset: Dataset, report: Reporter) -> Verdict:
     findings.sort(key=lambda finding: finding.severity != "error")  # stable
     files = {path for sample in distinct for path in (sample.image, sample.label)}
     return Verdict({split: len(part) for split, part in samples.items()}, findings, len(files), samples)
+
+
+def _without_labels(dataset: Dataset, split: str, entries: list[Sample | Finding]) -> list[Finding]:
+    """Return a note on a split whose images have no labels, as those of a test set are given; else nothing."""
+    is_used = split in (dataset.training_split, "val")
+    if is_used or not all(isinstance(entry, Finding) and entry.kind == "list-label" for entry in entries):
+        return []
+    got, fix = f"none for all {len(entries)}", "nothing to do if it is only predicted; its images were not checked"
+    path = dataset.list_file(split)
+    return [Finding("split-unlabelled", path, f"labels of the images of {split}", got, fix, severity="note")]
 
 
 def _check_list(path: Path, split: str, samples: list[Sample]) -> Iterator[Finding]:
@@ -147,21 +159,14 @@ def _shared_by_splits(samples: dict[str, list[Sample]], digests: dict[Path, str]
 
 def _unlisted_files(dataset: Dataset, samples: dict[str, list[Sample]]) -> Iterator[Finding]:
     """Find images and labels that are in no list."""
-    listed_images = {sample.image for part in samples.values() for sample in part}
     stems = {path.stem for part in samples.values() for sample in part for path in (sample.image, sample.label)}
     for folder, suffixes in ((IMAGES, IMAGE_SUFFIXES), (LABELS, (".png",)), (LABELS_AUGMENTED, (".png",))):
         path = dataset.root / folder
         if not path.is_dir():
             continue
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in suffixes)
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in suffixes and not is_hidden(file.name))
         unlisted = [file.name for file in files if file.stem not in stems]
         if unlisted:
             got = f"{len(unlisted):,} of {len(files):,} in none: {join_some(unlisted, 3)}"
             fix = "add their ids to a list, or leave them: they are not used"
             yield Finding("unlisted", path, "every file in a list", got, fix, severity="note")
-        if folder == IMAGES:
-            by_stem = Counter(file.stem for file in files if file.suffix.lower() in (".jpg", ".jpeg", ".png"))
-            for file in files:
-                if by_stem[file.stem] > 1 and file not in listed_images and file.stem in stems:
-                    got = "another file of the same name, which is used instead"
-                    yield Finding("image-twice", file, "one image per name", got, "remove one of them", severity="note")

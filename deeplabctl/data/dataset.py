@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,11 +12,11 @@ from pathlib import Path, PurePath
 from typing import TypeVar
 
 from deeplabctl.classes import VOC_CLASSES, read_classes
-from deeplabctl.data.findings import Finding, FindingError
+from deeplabctl.data.findings import Finding, FindingError, join_some
 from deeplabctl.data.layout import CLASS_NAMES, IMAGES, LABELS, LABELS_AUGMENTED, LISTS, SET_SUFFIXES
 from deeplabctl.data.shapes import CLASSES, write_shapes
 from deeplabctl.errors import DataError, OutputError
-from deeplabctl.files import user_cache
+from deeplabctl.files import is_hidden, user_cache
 from deeplabctl.reporting import Note, Reporter, silent
 
 SHAPES = "shapes"  # the name of the built-in data set
@@ -59,7 +60,7 @@ class Dataset:
     @property
     def splits(self) -> list[str]:
         """Return the names of the list files."""
-        return sorted(path.stem for path in (self.root / LISTS).glob("*.txt"))
+        return [name[:-4] for name in _file_names(self.root / LISTS) if name.endswith(".txt")]
 
     @property
     def training_split(self) -> str:
@@ -83,6 +84,8 @@ class Dataset:
     def entries(self, split: str) -> Iterator[Sample | Finding]:
         """Yield the samples of a split as `samples` does, and a finding in place of each one that is wrong."""
         path = self.list_file(split)
+        if os.path.islink(path) and not os.path.exists(path):  # noqa: PTH110, PTH114 - names that are too long
+            raise DataError(f"{path}: expected a list, got a link to {path.readlink()}, which is missing; {_FIX_LIST}")
         if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises for names that are too long
             close = difflib.get_close_matches(split, self.splits, 1)
             guess = f"did you mean {close[0]!r}? " if close else ""
@@ -108,50 +111,55 @@ class Dataset:
 
     def _sample(self, entry: list[str], label_folders: list[str], path: Path, number: int) -> Sample | Finding:
         if len(entry) == 2:
-            image, label = (self.root / name.lstrip("/") for name in entry)
+            image, label = (self.root / name.replace("\\", "/").lstrip("/") for name in entry)
             for kind, file in (("image", image), ("label", label)):
                 if not os.path.isfile(file):  # noqa: PTH113
                     problem = f"the {kind} {file} does not exist"
                     return Finding(f"list-{kind}", path, "a file", "none", _FIX_LIST, line=number, problem=problem)
             return Sample(image.stem, image, label)
         name = entry[0]
-        found = self._images.get(name)
-        if found is None:
+        found = self._images.get(_composed(name), [])
+        if len(found) != 1:
             expected = f"{self.root / IMAGES / name[:80]}.jpg, .jpeg or .png"
-            problem = f"no image for {name[:80]!r}"
-            return Finding("list-image", path, expected, "none", _FIX_LIST, line=number, problem=problem)
+            kind, problem, got, fix = "list-image", f"no image for {name[:80]!r}", "none", _FIX_LIST
+            if found:
+                kind, problem, fix = "image-twice", f"several images for {name[:80]!r}", "remove those that are not it"
+                expected, got = "one", join_some(found)
+            return Finding(kind, path, expected, got, fix, line=number, problem=problem)
         for folder in label_folders:
-            if name in self._labels[folder]:
-                return Sample(name, found, self.root / folder / f"{name}.png")
+            if file_name := self._labels[folder].get(_composed(name)):
+                return Sample(name, self.root / IMAGES / found[0], self.root / folder / file_name)
         expected = " or ".join(str(self.root / folder / f"{name}.png") for folder in reversed(label_folders))
         return Finding(
             "list-label",
             path,
             expected,
-            self._other_labels.get(name, "none"),
+            self._other_labels.get(_composed(name), "none"),
             _FIX_LIST,
             line=number,
             problem=f"no label for {name!r}",
         )
 
     @cached_property
-    def _images(self) -> dict[str, Path]:
-        found = {}
+    def _images(self) -> dict[str, list[str]]:
+        """Return the names of the files of images by their ids."""
+        found: dict[str, list[str]] = {}
         for name in _file_names(self.root / IMAGES):
             stem, suffix = os.path.splitext(name)  # noqa: PTH122 - faster for 10,000 names
             if suffix.lower() in SET_SUFFIXES:
-                found[stem] = self.root / IMAGES / name
+                found.setdefault(_composed(stem), []).append(name)
         return found
 
     @cached_property
     def _other_labels(self) -> dict[str, str]:
         """Return the names of the files of labels by their ids, for ids without a PNG."""
-        return {os.path.splitext(name)[0]: name for name in reversed(_file_names(self.root / LABELS))}  # noqa: PTH122
+        names = reversed(_file_names(self.root / LABELS))
+        return {_composed(os.path.splitext(name)[0]): name for name in names}  # noqa: PTH122
 
     @cached_property
-    def _labels(self) -> dict[str, frozenset[str]]:
+    def _labels(self) -> dict[str, dict[str, str]]:
         return {
-            folder: frozenset(name[:-4] for name in _file_names(self.root / folder) if name.endswith(".png"))
+            folder: {_composed(name[:-4]): name for name in _file_names(self.root / folder) if name.endswith(".png")}
             for folder in (LABELS, LABELS_AUGMENTED)
         }
 
@@ -278,5 +286,11 @@ def _entries(path: Path) -> Iterator[tuple[int, list[str] | Finding]]:
 
 
 def _file_names(folder: Path) -> list[str]:
-    """Return the sorted names in a folder, or none if there is no such folder."""
-    return sorted(os.listdir(folder)) if folder.is_dir() else []  # noqa: PTH208 - ten times faster than Path objects
+    """Return the sorted names in a folder, without hidden ones, or none if there is no such folder."""
+    names = os.listdir(folder) if folder.is_dir() else []  # noqa: PTH208 - ten times faster than Path objects
+    return sorted(name for name in names if not is_hidden(name))
+
+
+def _composed(name: str) -> str:
+    """Return a name with composed letters, as a Mac's file names do not have them."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)

@@ -18,6 +18,7 @@ from deeplabctl.data.images import decode_colors, mask_image, open_image, read_l
 from deeplabctl.data.inspection import inspect_image
 from deeplabctl.data.layout import CLASS_NAMES, IMAGES, LABELS, LABELS_AUGMENTED, LISTS, new_dataset
 from deeplabctl.errors import DataError, OutputError
+from deeplabctl.files import is_hidden
 from deeplabctl.parallel import map_ahead
 from deeplabctl.reporting import Reporter, task
 
@@ -67,7 +68,13 @@ def write_fixed_copy(
 def _dataset_files(dataset: Dataset, verdict: Verdict) -> list[Path]:
     """Return the files of a data set, relative to its root: those in VOC's folders, and all that the lists name."""
     folders = [dataset.root / folder for folder in (IMAGES, LABELS, LABELS_AUGMENTED, LISTS)]
-    found = {path for folder in folders if folder.is_dir() for path in folder.iterdir() if path.is_file()}
+    found = {
+        path
+        for folder in folders
+        if folder.is_dir()
+        for path in folder.iterdir()
+        if path.is_file() and not is_hidden(path.name)
+    }
     found |= {path for part in verdict.samples.values() for sample in part for path in (sample.image, sample.label)}
     if (dataset.root / CLASS_NAMES).is_file():
         found.add(dataset.root / CLASS_NAMES)

@@ -136,16 +136,8 @@ def read_label(path: Path) -> Label:
     Raises DataError for an image with colours instead of ids, for ids over 255, and for a JPEG.
     """
     with open_image(path) as opened:
-        if opened.format == "JPEG":
-            raise FindingError(
-                Finding(
-                    "label-lossy",
-                    path,
-                    "a PNG of class ids",
-                    "a JPEG, whose compression changes the ids at every border",
-                    "create it again from its source and save it as PNG",
-                )
-            )
+        if is_lossy(opened):
+            raise FindingError(lossy_label(path))
         ids = stored_values(opened)
         if opened.mode in _WIDE_GREY_MODES:
             if ids.min() < 0 or ids.max() > 255:
@@ -165,6 +157,24 @@ def read_label(path: Path) -> Label:
                 )
             )
         return ids.astype(np.uint8)
+
+
+def is_lossy(image: PIL.Image.Image) -> bool:
+    """Tell whether the compression of an opened file changes values, as JPEG's does, also in a TIFF, and WebP's can."""
+    file = getattr(image, "fp", None)
+    if image.format == "WEBP" and file is not None:
+        file.seek(0)
+        return b"VP8 " in file.read(4096)
+    return image.format in ("JPEG", "MPO", "AVIF") or image.info.get("compression") in ("jpeg", "tiff_jpeg", "webp")
+
+
+def lossy_label(path: Path) -> Finding:
+    """Return the finding of a label with such a compression."""
+    got, fix = (
+        "a JPEG, whose compression changes the ids at every border",
+        "create it again from its source and save it",
+    )
+    return Finding("label-lossy", path, "a PNG of class ids", got, f"{fix} as PNG")
 
 
 def stored_values(image: PIL.Image.Image) -> np.ndarray[Any, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from deeplabctl.data.images import IMAGE_SUFFIXES
 from deeplabctl.errors import DataError
+from deeplabctl.files import is_hidden
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
 _IMAGE_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"jxl ")
@@ -26,7 +27,7 @@ def find_images(names: Sequence[str]) -> list[Path]:
         path = Path(name)
         if os.path.isdir(path):  # noqa: PTH112 - which, unlike Path's, raises for no name
             try:
-                entries = sorted(path.iterdir())
+                entries = sorted(entry for entry in path.iterdir() if not is_hidden(entry.name))
             except OSError as error:
                 raise DataError(f"cannot read the folder {path}: {error.strerror}") from None
             images = [entry for entry in entries if entry.suffix.lower() in IMAGE_SUFFIXES]

@@ -7,6 +7,7 @@ import dataset_damage as damage
 import pytest
 from dataset_damage import label_file, list_file
 from dataset_files import make_dataset
+from PIL import Image
 
 from deeplabctl.data.check import check_dataset
 from deeplabctl.data.dataset import open_dataset
@@ -46,6 +47,8 @@ ERRORS = [  # damage, kind of finding, place, message (a regular expression)
     (damage.empty_image, "unreadable", "t1.png", "got an empty file; replace the file"),
     (damage.web_page, "unreadable", "t1.png", "got other content; replace the file"),
     (damage.image_missing, "list-image", "train.txt:2", "no image for 't1': .*correct the list or add the file"),
+    (damage.two_images_of_one_name, "image-twice", "train.txt:2",
+     "several images for 't1': expected one, got t1.jpg, t1.png; remove those that are not it"),
     (damage.label_missing, "list-label", "val.txt:2",
      "no label for 'v1': .*SegmentationClass/v1.png.*correct the list"),
     (damage.label_of_another_format, "list-label", "train.txt:2", "got t1.bmp; correct the list"),
@@ -89,7 +92,6 @@ NOTES = [
      "EXIF orientation 3.*look at it with deeplabctl"),
     (damage.transparent_image, "image-mode", "t1.png", "got mode RGBA; nothing to do if that is intended: transparent"),
     (damage.unlisted_image, "unlisted", "JPEGImages", "got 1 of 10 in none: extra.png; add their ids to a list"),
-    (damage.two_images_of_one_name, "image-twice", "t1.jpg", "remove one of them"),
     (damage.no_validation_list, "split-missing", "val.txt", "expected a list val.txt, got only the splits train"),
 ]  # fmt: skip
 
@@ -102,6 +104,19 @@ def test_notes_stop_nothing(root, spoil, kind, where, message):
     (finding,) = [finding for finding in findings if finding.kind == kind]
     assert finding.file.name == where
     assert re.search(message, finding.text), finding.text
+
+
+def test_test_split_without_labels_is_a_note_as_no_training_reads_it(root):
+    for name in ("x0", "x1"):
+        Image.new("RGB", (80, 60)).save(root / "JPEGImages" / f"{name}.png")
+    list_file(root, "test").write_text("x0\nx1\n")
+    (finding,) = [finding for finding in check(root) if finding.file == list_file(root, "test")]
+    assert (finding.kind, finding.severity) == ("split-unlabelled", "note")
+    assert "expected labels of the images of test, got none for all 2; nothing to do if" in finding.text
+    list_file(root, "test").write_text("x0\nx1\nv0\n")  # some have labels
+    assert [finding.severity for finding in check(root) if finding.kind == "list-label"] == ["error"] * 2
+    with pytest.raises(DataError, match="no label for 'x0'"):
+        open_dataset(root).samples("test")
 
 
 def test_trainval_may_overlap_with_its_own_parts(root):

@@ -120,7 +120,7 @@ def _read_masks(root):
 
 def _read_images(root):
     write_image(root / "set" / "JPEGImages" / "a.jpg")
-    write_coco(root, [SQUARE], images=())
+    write_coco(root, [SQUARE])
     return root / "instances.json", ImportSettings(images=root / "set" / "JPEGImages")
 
 

@@ -1,6 +1,7 @@
 """Data sets are found, and the samples of their lists."""
 
 import os
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,42 @@ def test_missing_label_is_named_with_its_expected_path(root):
     (root / "SegmentationClass" / "t1.png").unlink()
     with pytest.raises(DataError, match=r"train\.txt:2: no label for 't1'.*SegmentationClass/t1\.png"):
         open_dataset(root).samples("train")
+
+
+def test_hidden_files_are_neither_lists_nor_images(root):
+    for name in ("ImageSets/Segmentation/._train.txt", "JPEGImages/._t0.png", "SegmentationClass/._t0.png"):
+        (root / name).write_bytes(b"\0\5\x16\7")
+    dataset = open_dataset(root)
+    assert dataset.splits == ["train", "val"]
+    assert len(dataset.samples("train")) == 4
+
+
+@pytest.mark.parametrize(("in_list", "on_disk"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_composed_and_decomposed_letters_of_ids_are_the_same(root, in_list, on_disk):
+    for folder in ("JPEGImages", "SegmentationClass"):
+        (root / folder / "t0.png").rename(root / folder / f"{unicodedata.normalize(on_disk, 'Brücke')}.png")
+    list_file(root, "train").write_text(unicodedata.normalize(in_list, "Brücke"))
+    (sample,) = open_dataset(root).samples("train")
+    assert sample.image.is_file()
+    assert sample.label.is_file()
+
+
+def test_paths_of_windows_in_a_list_are_paths(root):
+    list_file(root, "train").write_text("JPEGImages\\t0.png SegmentationClass\\t0.png\r\n")
+    assert open_dataset(root).samples("train")[0].label == root / "SegmentationClass" / "t0.png"
+
+
+def test_two_images_of_one_id_are_refused(root):
+    (root / "JPEGImages" / "t1.jpg").write_bytes((root / "JPEGImages" / "t1.png").read_bytes())
+    with pytest.raises(DataError, match=r"train\.txt:2: several images for 't1': expected one, got t1\.jpg, t1\.png"):
+        open_dataset(root).samples("train")
+
+
+def test_list_that_is_a_link_to_nothing_is_named_with_its_target(root):
+    list_file(root, "val").unlink()
+    list_file(root, "val").symlink_to("../lists/val.txt")
+    with pytest.raises(DataError, match=r"val\.txt: expected a list, got a link to \.\./lists/val\.txt, which is miss"):
+        open_dataset(root).samples("val")
 
 
 def test_unknown_split_is_refused_with_a_guess(root):

@@ -77,7 +77,10 @@ def convert(
         Literal["background", "void"], option("Classes", "--outside", "What pixels outside of all outlines become.")
     ] = "background",
     unknown: Annotated[
-        Literal["error", "void"], option("Classes", "--unknown", "What to do with colours that are not in the palette.")
+        Literal["error", "void", "background"],
+        option(
+            "Classes", "--unknown", "What colours that are not in the palette, and outlines of other classes, become."
+        ),
     ] = "error",
     val: Annotated[float, option("Splits", "--val", "Share of the images for validation.", min=0.0, max=0.9)] = 0.2,
     val_source: Annotated[

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from deeplabctl import choices
 from deeplabctl.data.formats.annotations import AnnotationFormat, Annotations, ImportSettings, Source
+from deeplabctl.data.formats.image_search import refuse_shared
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import Reporter
 
@@ -22,6 +23,7 @@ def read_annotations(path: Path, settings: ImportSettings, report: Reporter) -> 
     for known in FORMATS:
         if type(known) is _CLASSES.get(settings.format) or (settings.format == "auto" and known.recognises(source)):
             annotations = known.read(source, settings, report)
+            annotations.images = refuse_shared(annotations.images)
             annotations.sources += [path] if settings.images is None else [path, settings.images]
             return annotations
     if settings.format != "auto":

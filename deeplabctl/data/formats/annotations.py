@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path, PurePosixPath
-from typing import Any, Literal, NoReturn, Protocol
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from deeplabctl.arrays import Label, Mask, Size
-from deeplabctl.classes import IGNORE_LABEL, Palette
-from deeplabctl.data.images import IMAGE_SUFFIXES
+from deeplabctl.classes import IGNORE_LABEL, Palette, is_void
 from deeplabctl.errors import DataError
+from deeplabctl.files import is_hidden
 from deeplabctl.reporting import Reporter
 
 BACKGROUND = "background"
+LABELME_BACKGROUND, LABELME_VOID = "_background_", "__ignore__"  # labelme's own names for class 0 and void
 
 # What a document of another program raises where it does not follow its format.
 MALFORMED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
@@ -55,7 +55,7 @@ class ImportSettings:
     palette: Palette | None = None  # names and colours of the classes in masks
     classes: tuple[str, ...] | None = None  # class names in the order of their ids
     outside: Literal["background", "void"] = "background"  # what pixels outside of all outlines become
-    unknown: Literal["error", "void"] = "error"  # what colours become that the palette does not have
+    unknown: Literal["error", "void", "background"] = "error"  # what colours and outlines of no class become
     mask_suffix: str = ""  # what a mask's name has after that of its image
 
     @property
@@ -69,16 +69,28 @@ class Source:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.damaged: dict[Path, str] = {}  # files that are not JSON, and why
         self._last: tuple[Path, Any] | None = None
 
     def documents(self) -> Iterator[tuple[Path, Any]]:
-        """Yield the path and the content of each JSON file; raises DataError for one that is not JSON."""
+        """Yield the path and the content of each JSON file; raises DataError if none of them can be read."""
         if self.path.is_dir():
             paths = sorted([*self.path.glob("*.json"), *self.path.glob("annotations/*.json")])
         else:
             paths = [self.path] if self.path.suffix.lower() == ".json" else []
+        found = 0
         for path in paths:
-            yield path, self.document(path)
+            if path != self.path and is_hidden(path.name):
+                continue
+            try:
+                document = self.document(path)
+            except DataError as error:
+                self.damaged[path] = str(error)
+                continue
+            found += 1
+            yield path, document
+        if self.damaged and not found:
+            raise DataError(next(iter(self.damaged.values())))
 
     def document(self, path: Path) -> Any:
         """Return the content of a JSON file."""
@@ -118,30 +130,39 @@ class Annotations:
 
 @dataclass(frozen=True)
 class NamedClasses:
-    """Hold the class names, the class id of each, and what the label is ``outside`` of all outlines of classes."""
+    """Hold the class names, the label of each name of outlines, and what lies ``outside`` of all of them."""
 
     names: tuple[str, ...]
     ids: dict[str, int]
     outside: int
+    unknown: int  # what names become that are not in ``ids``
     notes: list[str]  # on names in the source that are not among the classes
 
     def id_of(self, name: str) -> int:
-        """Return the class id of a name; names that are not among the classes count as outside."""
-        return self.ids.get(name, self.outside)
+        """Return the label of outlines of a name."""
+        return self.ids.get(name, self.unknown)
+
+
+def is_background(name: str) -> bool:
+    """Tell whether a name is that of the background, in any spelling."""
+    return name.casefold() in (BACKGROUND, LABELME_BACKGROUND)
 
 
 def number_classes(
-    source: Path, found: Sequence[str], settings: ImportSettings, used: Sequence[str] | None = None
+    source: Path, found: Sequence[str], settings: ImportSettings, used: Mapping[str, int]
 ) -> NamedClasses:
     """Assign ids to the classes of the settings, or else to those ``found`` in a source, in their order.
 
     The background comes first unless pixels outside of all outlines are void. ``used`` are the names that outlines
-    have, if not all. Raises DataError for fewer than 2 classes, and if no class is what lies outside.
+    have, and how many have each. Names of void, which no class of the settings has, are void. Raises DataError for
+    fewer than 2 classes, if no class is what lies outside, and for outlines of other classes, unless the settings say
+    what these become.
     """
+    found = list(dict.fromkeys([*found, *used]))
     classes = settings.class_names
     if classes is None:
-        others = [name for name in dict.fromkeys(found) if name != BACKGROUND]
-        no_background = settings.outside == "void" and BACKGROUND not in found
+        others = [name for name in found if not (is_background(name) or is_void(name))]
+        no_background = settings.outside == "void" and not any(map(is_background, found))
         classes = tuple(others) if no_background else (BACKGROUND, *others)
     if not 2 <= len(classes) <= IGNORE_LABEL:
         names = ", ".join(classes) or "none"
@@ -149,14 +170,42 @@ def number_classes(
             f"{source}: expected outlines of 2 to {IGNORE_LABEL} classes, got {names}; use `classes` to name them"
         )
     ids = {name: index for index, name in enumerate(classes)}
-    if settings.outside == "background" and BACKGROUND not in ids:
+    background = ids.get(BACKGROUND, next((index for name, index in ids.items() if is_background(name)), None))
+    if background is None and "background" in (settings.outside, settings.unknown):
+        option = "outside" if settings.outside == "background" else "unknown"
         raise DataError(
             f"{source}: expected a class named {BACKGROUND} for pixels outside all outlines, got {', '.join(ids)}; add "
-            "it to `classes`, or use `outside=void`"
+            f"it to `classes`, or use `{option}=void`"
         )
-    others = sorted(set(found if used is None else used) - set(ids))
-    notes = [f"outlines of {', '.join(others)} become {settings.outside}: not among the classes"] if others else []
-    return NamedClasses(classes, ids, IGNORE_LABEL if settings.outside == "void" else ids[BACKGROUND], notes)
+    notes = []
+    for name in [name for name in found if name not in ids]:
+        meaning = IGNORE_LABEL if is_void(name) else background if is_background(name) else None
+        if meaning is not None:
+            ids[name] = meaning
+            if name in used and name not in (LABELME_VOID, LABELME_BACKGROUND):
+                what = "void (255)" if meaning == IGNORE_LABEL else f"the class {classes[meaning]}"
+                notes.append(f"{used[name]} outlines of {name!r} are {what}, as `classes` does not name it")
+    spellings: dict[str, list[str]] = defaultdict(list)
+    for name in classes:
+        spellings[" ".join(name.casefold().split())].append(name)
+    notes += [
+        f"{' and '.join(map(repr, names))} are different classes, although their names hardly differ"
+        for names in spellings.values()
+        if len(names) > 1
+    ]
+    unlisted = ", ".join(f"{count} of {name}" for name, count in sorted(used.items()) if name not in ids)
+    if unlisted and settings.unknown == "error":
+        raise DataError(
+            f"{source}: expected outlines of {', '.join(classes[:20])}, got others: {unlisted}; add these to "
+            "`classes`, or use `unknown=background` or `unknown=void`"
+        )
+    if unlisted:
+        notes.append(f"outlines that are not of the classes become {settings.unknown}: {unlisted}")
+    outside = background if settings.outside == "background" else IGNORE_LABEL
+    unknown = background if settings.unknown == "background" else IGNORE_LABEL
+    assert outside is not None
+    assert unknown is not None
+    return NamedClasses(classes, ids, outside, unknown, notes)
 
 
 @contextmanager
@@ -195,39 +244,3 @@ def paint(size: Size, masks: Iterable[tuple[int, Mask]], outside: int) -> Label:
     for class_id, mask in masks:
         label[mask] = class_id
     return label
-
-
-def image_folders(*folders: Path) -> list[Path]:
-    """Return those of the folders that exist, and the folders in them."""
-    existing = [folder for folder in folders if folder.is_dir()]
-    return existing + [inner for folder in existing for inner in sorted(folder.iterdir()) if inner.is_dir()]
-
-
-def image_of(name: str, folders: Sequence[Path], where: object) -> Path | Callable[[], bytes]:
-    """Return the image file that an annotation names, or a function that raises DataError if there is none."""
-    return find_image(name, folders) or partial(_missing_image, str(where))
-
-
-def find_image(name: str, folders: Sequence[Path]) -> Path | None:
-    """Return the image file that an annotation names, from the first of the folders that has it.
-
-    Nothing outside of the folders is read: of a name that is absolute or leads out of them only the last part counts.
-    """
-    parts = PurePosixPath(name.replace("\\", "/")).parts
-    places = [parts[-1:]] if any(part == ".." or part.startswith("/") for part in parts) else [parts, parts[-1:]]
-    for folder in folders:
-        for place in places:
-            if place and place[-1] != ".." and os.path.isfile(folder.joinpath(*place)):  # noqa: PTH113 - any text
-                return folder.joinpath(*place)
-    return None
-
-
-def _missing_image(where: str) -> NoReturn:
-    raise DataError(f"{where}: there is no such image; use `images` to name the folder of the images")
-
-
-def images_in(folder: Path) -> dict[str, Path]:
-    """Return the image files in a folder by their names without suffix."""
-    if not folder.is_dir():
-        return {}
-    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES}

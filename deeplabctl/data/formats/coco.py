@@ -6,9 +6,10 @@ import json
 import os
 import shutil
 import tempfile
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
@@ -17,20 +18,21 @@ import numpy as np
 
 from deeplabctl.arrays import Label, Mask, Size
 from deeplabctl.classes import IGNORE_LABEL
+from deeplabctl.data.findings import join_some
 from deeplabctl.data.formats.annotations import (
     BACKGROUND,
     MALFORMED,
     AnnotatedImage,
     Annotations,
     ImportSettings,
+    NamedClasses,
     Source,
-    image_folders,
-    image_of,
     naming,
     number_classes,
-    paint,
+    whole_number,
 )
-from deeplabctl.data.formats.outlines import fill_polygon, fill_runs, run_lengths
+from deeplabctl.data.formats.image_search import ImageSearch
+from deeplabctl.data.formats.outlines import box_corners, fill_polygon, fill_runs, run_lengths
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import Reporter
 
@@ -38,7 +40,10 @@ Segment = dict[str, Any]  # class_id, area (pixels), bbox [x, y, width, height],
 
 
 class Coco:
-    """Read the instances of one JSON file. Crowds become void; of overlapping objects the smaller lies on top."""
+    """Read the instances of one JSON file: of overlapping objects the smaller lies on top.
+
+    Crowds become void, and so do boxes without an outline, as something of their class is in them. Below all objects.
+    """
 
     content = "COCO's JSON"
 
@@ -49,8 +54,8 @@ class Coco:
     def read(self, source: Source, settings: ImportSettings, report: Reporter) -> Annotations:
         """Read a document, with classes in the order of the category ids."""
         paths = [path for path, document in source.documents() if _is_coco(document)]
-        if len(paths) != 1:
-            names = ", ".join(path.name for path in paths) or "none"
+        if len(paths) != 1 or source.damaged:
+            names = ", ".join(path.name for path in [*paths, *source.damaged]) or "none"
             raise DataError(f"{source}: expected one file of COCO instances, got {names}; choose the file itself")
         return _read_instances(paths[0], source.document(paths[0]), settings)
 
@@ -59,65 +64,153 @@ def _is_coco(document: Any) -> bool:
     return isinstance(document, dict) and {"annotations", "images"} <= document.keys() and "shapes" not in document
 
 
+@dataclass
+class _Object:
+    """Hold what is needed of an annotation; its outline is checked when it is drawn."""
+
+    number: Any  # its own id, for messages
+    image: int | str
+    category: int | str
+    is_crowd: bool
+    outline: Any  # polygons, or run lengths
+    box: Any  # in place of an outline
+
+
 def _read_instances(path: Path, document: dict[str, Any], settings: ImportSettings) -> Annotations:
+    expected = f"{path}: expected COCO's images, annotations and categories"
     try:
-        names = {int(entry["id"]): str(entry["name"]) for entry in document["categories"]}
-        images = {entry["id"]: (str(entry.get("file_name", "")), entry) for entry in document["images"]}
-        by_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
-        for entry in document["annotations"]:
-            by_image[entry["image_id"]].append(entry)
-        found = [names[index] for index in sorted(names)]
-        used = {names[int(entry["category_id"])] for entry in document["annotations"]}
-        boxes = sum(not entry.get("segmentation") for entry in document["annotations"])
+        names = _by_id(path, "category", "name", document["categories"])
+        images = _by_id(path, "image", "file_name", document["images"])
+        entries = {_id(entry["id"]): entry for entry in document["images"]}
+        objects, without_area = _read_objects(path, document["annotations"])
     except KeyError as error:
-        raise DataError(
-            f"{path}: expected COCO's images, annotations and categories, got an entry without {error}; export it again"
-        ) from None
+        raise DataError(f"{expected}, got an entry without {error}; export it again") from None
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
     except MALFORMED as error:
-        raise DataError(
-            f"{path}: expected COCO's images, annotations and categories, got other values ({error}); export it again"
-        ) from None
-    classes = number_classes(path, found, settings, sorted(used))
-    category_ids = {index: classes.id_of(name) for index, name in names.items()}
-    if settings.images:
-        folders = image_folders(settings.images)
-    else:
-        folders = image_folders(path.parent, path.parent.parent / "images")
+        raise DataError(f"{expected}, got other values ({error}); export it again") from None
+    _check_ids(path, "image", [(each.number, each.image) for each in objects], images)
+    _check_ids(path, "category", [(each.number, each.category) for each in objects], names)
+    found = [names[key] for key in sorted(names, key=lambda key: (isinstance(key, str), key))]
+    classes = number_classes(path, found, settings, Counter(names[each.category] for each in objects))
+    by_image: dict[int | str, list[_Object]] = defaultdict(list)
+    for each in objects:
+        by_image[each.image].append(each)
+    search = ImageSearch.beside(path, settings.images)
     annotated = []
-    for key, (name, entry) in images.items():
-        file = image_of(name, folders, f"{path}: {name}")
-        draw = partial(_draw_label, path, name, by_image[key], category_ids, classes.outside)
-        annotated.append(AnnotatedImage(name, file, draw, entry.get("height"), entry.get("width")))
-    notes = classes.notes
-    if boxes:
-        notes.append(f"{boxes} of {len(document['annotations'])} annotations are boxes without an outline: skipped")
+    for key, name in images.items():
+        file = search.image_of(name, f"{path}: {name}")
+        draw = partial(_draw_label, path, name, by_image[key], names, classes)
+        annotated.append(AnnotatedImage(name, file, draw, entries[key].get("height"), entries[key].get("width")))
+    notes = classes.notes + search.notes()
+    if boxes := sum(each.box is not None for each in objects):
+        notes.append(f"{boxes} of {len(document['annotations'])} annotations are boxes without an outline: void")
+    if without_area:
+        numbers = join_some([str(number) for number in without_area])
+        notes.append(f"{len(without_area)} annotations have no area: skipped ({numbers})")
     return Annotations(classes.names, annotated, notes)
+
+
+def _id(value: Any) -> int | str:
+    """Return an id as a number where it is one, also in a text; raises DataError for other values."""
+    if isinstance(value, str):
+        return int(value) if value.isascii() and value.isdigit() and value == str(int(value)) else value
+    if isinstance(value, bool) or value is None:
+        raise DataError(f"expected a number or a text as id, got {value!r}")
+    return whole_number(value)
+
+
+def _by_id(path: Path, what: str, key: str, entries: Any) -> dict[int | str, str]:
+    """Return the names of entries by their ids; raises DataError for ids that two different entries have."""
+    names: dict[int | str, str] = {}
+    for entry in entries:
+        name = entry[key]
+        if not isinstance(name, str) or not name:
+            raise DataError(f"{what} {entry['id']!r}: expected {key} as a text, got {name!r:.80}")
+        number = _id(entry["id"])
+        if names.setdefault(number, name) != name:
+            raise DataError(
+                f"expected each {what} id once, got {number} for {names[number]!r} and for {name!r}; if several files "
+                "were merged, number their ids anew"
+            )
+    return names
+
+
+def _read_objects(path: Path, entries: Any) -> tuple[list[_Object], list[Any]]:
+    """Return the annotations that have an area, and the ids of the others."""
+    objects, without_area = [], []
+    for entry in entries:
+        number, image, category = entry.get("id"), _id(entry["image_id"]), _id(entry["category_id"])
+        try:
+            is_crowd = whole_number(entry.get("iscrowd") or 0)
+            if is_crowd not in (0, 1):
+                raise DataError(f"expected 0 or 1, got {is_crowd}")
+        except DataError as error:
+            raise DataError(f"iscrowd of annotation {number}: {error}") from None
+        segmentation, box = entry.get("segmentation"), entry.get("bbox")
+        outline = _outline(segmentation)
+        is_box = box and not (any(segmentation) if isinstance(segmentation, list) else segmentation)
+        if outline or is_box:
+            objects.append(_Object(number, image, category, bool(is_crowd), outline, box if is_box else None))
+        else:
+            without_area.append(number)
+    return objects, without_area
+
+
+def _outline(segmentation: Any) -> Any:
+    """Return run lengths, or the polygons that have an area: at least three points."""
+    if not isinstance(segmentation, list):
+        return segmentation
+    if _is_flat(segmentation):
+        segmentation = [segmentation]  # one polygon, without the list around it
+    return [polygon for polygon in segmentation if polygon and not (_is_flat(polygon) and len(polygon) <= 4)]
+
+
+def _is_flat(values: Any) -> bool:
+    return isinstance(values, list) and bool(values) and all(isinstance(value, int | float) for value in values)
+
+
+def _check_ids(path: Path, what: str, used: Sequence[tuple[Any, int | str]], known: Mapping[int | str, str]) -> None:
+    """Raise DataError for annotations of an image or category that the document does not have."""
+    if wrong := [(number, key) for number, key in used if key not in known]:
+        ids = join_some(list(dict.fromkeys(repr(key) for _, key in wrong)))
+        numbers = join_some([str(number) for number, _ in wrong])
+        have = join_some([repr(key) for key in known]) or "none"
+        raise DataError(
+            f"{path}: expected annotations with the {what} ids of the file, {have}, got {ids} in {len(wrong)} of them "
+            f"(ids {numbers}); export it again, or remove these"
+        )
 
 
 def _draw_label(
     path: Path,
     name: str,
-    annotations: list[dict[str, Any]],
-    category_ids: dict[int, int],
-    outside: int,
+    objects: list[_Object],
+    categories: Mapping[int | str, str],
+    classes: NamedClasses,
     size: Size,
 ) -> Label:
-    """Draw the objects of an image."""
+    """Draw the objects of an image: the smaller on top, counted in pixels, as ``area`` may say anything."""
+    label = np.full(size, classes.outside, np.uint8)
+    lowest = size[0] * size[1]
+    top = np.full(size, 2 * lowest, np.int64)  # the area of what lies on top
+    for each in objects:
+        with naming(f"{path}: annotation {each.number} of {name}"):
+            mask = _mask(each.outline, size) if each.box is None else _box(each.box, size)
+            class_id = classes.id_of(categories[each.category])
+            if each.box is not None and class_id == classes.outside:
+                continue
+            is_below = each.is_crowd or each.box is not None
+            area = int(np.count_nonzero(mask)) + lowest * is_below
+            mask &= area <= top
+            label[mask] = IGNORE_LABEL if is_below else class_id
+            top[mask] = area
+    return label
 
-    def where(entry: dict[str, Any]) -> str:
-        return f"{path}: annotation {entry.get('id')} of {name}"
 
-    def order(entry: dict[str, Any]) -> tuple[bool, float]:
-        with naming(where(entry)):
-            return not entry.get("iscrowd"), -float(entry.get("area") or _mask(entry["segmentation"], size).sum())
-
-    def drawn(entry: dict[str, Any]) -> tuple[int, Mask]:
-        with naming(where(entry)):
-            class_id = IGNORE_LABEL if entry.get("iscrowd") else category_ids[int(entry["category_id"])]
-            return class_id, _mask(entry["segmentation"], size)
-
-    outlined = sorted((entry for entry in annotations if entry.get("segmentation")), key=order)
-    return paint(size, map(drawn, outlined), outside)
+def _box(box: Any, size: Size) -> Mask:
+    left, top, width, height = (float(value) for value in box)
+    return fill_polygon(size, box_corners(left, top, left + width, top + height))
 
 
 def _mask(segmentation: Any, size: Size) -> Mask:
@@ -128,10 +221,10 @@ def _mask(segmentation: Any, size: Size) -> Mask:
         return fill_runs(decode_runs(runs) if isinstance(runs, str) else runs, size, by_columns=True)
     mask = np.zeros(size, np.bool_)
     for polygon in segmentation:
-        points = np.array(polygon, np.float64).reshape(-1, 2)
-        if len(points) < 3 or not np.isfinite(points).all():
-            raise DataError(f"expected a polygon of at least 3 points, got {len(points)}")
-        mask |= fill_polygon(size, [(float(x), float(y)) for x, y in points])
+        points = np.array(polygon, np.float64).ravel()
+        if points.size % 2 or not np.isfinite(points).all():
+            raise DataError(f"expected pairs of coordinates, got {points.size} numbers: {polygon!r:.60}")
+        mask |= fill_polygon(size, [(float(x), float(y)) for x, y in points.reshape(-1, 2)])
     return mask
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
@@ -13,12 +14,11 @@ from deeplabctl.data.formats.annotations import (
     ImportSettings,
     NamedClasses,
     Source,
-    image_folders,
-    image_of,
     naming,
     number_classes,
     paint,
 )
+from deeplabctl.data.formats.image_search import ImageSearch
 from deeplabctl.data.formats.outlines import box_corners, fill_ellipse, fill_polygon, fill_runs, paste_mask
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import Reporter
@@ -48,19 +48,29 @@ class Cvat:
         if root.tag != "annotations" or root.find("track") is not None or not images:
             got = "tracks of a video" if root.find("track") is not None else f"<{root.tag}> without images"
             raise DataError(f'{path}: expected CVAT\'s <image>s, got {got}; export the task as "CVAT for images 1.1"')
-        used = [element.get("label", "") for image in images for element in image if element.tag in _WITH_AREA]
-        named = [label.findtext("name", "") for label in root.iter("label")]
-        classes = number_classes(path, [*filter(None, named)] or sorted(set(used)), settings, used)
-        folders = image_folders(settings.images or path.parent)
+        used = Counter(element.get("label", "") for image in images for element in image if element.tag in _WITH_AREA)
+        labels = [label for label in root.iter("label") if label.find("parent") is None]  # not the parts of skeletons
+        named = [label.findtext("name", "") for label in labels if label.findtext("type") not in _WITHOUT_AREA]
+        classes = number_classes(path, [*filter(None, named)] or sorted(used), settings, used)
+        search = ImageSearch.beside(path, settings.images)
+        names = [(image.get("name", ""), image.get("subset", "")) for image in images]
+        in_subsets = any(search.find(f"{subset}/{name}") for name, subset in names if subset)
+        if not in_subsets and any(search.has(name) for name, _ in names):
+            names = [(name, "") for name, _ in names]  # of a task: its images lie in one folder
         annotated = []
-        for image in images:
-            name = image.get("name", "")
-            file, draw = image_of(name, folders, f"{path}: {name}"), partial(_draw_label, path, image, classes)
+        for image, (name, subset) in zip(images, names, strict=True):
+            name = f"{subset}/{name}" if subset else name
+            file, draw = search.image_of(name, f"{path}: {name}"), partial(_draw_label, path, image, classes)
             annotated.append(AnnotatedImage(name, file, draw, image.get("height"), image.get("width")))
-        notes = classes.notes
-        if without_area := sum(element.tag in _WITHOUT_AREA for image in images for element in image):
-            notes.append(f"{without_area} lines, points, tags, cuboids and skeletons have no outline: skipped")
+        notes = classes.notes + search.notes()
+        if without_area := sum(not _has_area(element) for image in images for element in image):
+            notes.append(f"{without_area} lines, points, tags, cuboids and skeletons have no area: skipped")
         return Annotations(classes.names, annotated, notes)
+
+
+def _has_area(element: ElementTree.Element) -> bool:
+    is_line = element.tag == "polygon" and element.get("points", ";;").count(";") < 2
+    return element.tag not in _WITHOUT_AREA and not is_line
 
 
 def _xml_file(source: Source) -> Path:

@@ -6,6 +6,7 @@ import base64
 import io
 import math
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,25 +14,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 
 from deeplabctl.arrays import Label, Mask, Size
 from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.formats.annotations import (
     BACKGROUND,
+    LABELME_BACKGROUND,
+    LABELME_VOID,
     MALFORMED,
     AnnotatedImage,
     Annotations,
     ImportSettings,
     NamedClasses,
     Source,
-    find_image,
-    image_folders,
-    image_of,
     naming,
     number_classes,
     paint,
     read_json,
 )
+from deeplabctl.data.formats.image_search import ImageSearch, failing
 from deeplabctl.data.formats.outlines import (
     TOLERANCE,
     Point,
@@ -41,12 +43,15 @@ from deeplabctl.data.formats.outlines import (
     outlines,
     paste_mask,
 )
-from deeplabctl.data.images import open_image
+from deeplabctl.data.images import decode_image, open_image, read_image
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import Reporter
 
-_BACKGROUND, _IGNORE = "_background_", "__ignore__"  # labelme's own names for class 0 and void
 _WITHOUT_AREA = ("line", "linestrip", "point", "points")
+# With 3 points or more; the last three, and rectangles of 4 corners, are X-AnyLabeling's.
+_POLYGONS = ("polygon", "oriented_rectangle", "rectangle", "rotation", "quadrilateral")
+_JPEG = b"\xff\xd8"  # how one begins
+_MOST_OF_JPEG = 12  # of 255: how much encoding changes the mean of 16x16 pixels, and more
 _VERSION = "5.5.0"  # of the format that is written
 
 
@@ -60,32 +65,41 @@ class Labelme:
         return any(_has_shapes(document) for _, document in source.documents())
 
     def read(self, source: Source, settings: ImportSettings, report: Reporter) -> Annotations:
-        """Read all documents with shapes."""
-        files = [_File.of(path, document) for path, document in source.documents() if _has_shapes(document)]
+        """Read all documents with shapes; those that do not follow the format fail alone."""
+        files, failed = [], dict(source.damaged)
+        for path, document in source.documents():
+            try:
+                files += [_File.of(path, document)] if _has_shapes(document) else []
+            except DataError as error:
+                failed[path] = str(error)
+        failed |= source.damaged
         if not files:
-            raise DataError(f"{source}: expected labelme's JSON files, got none; choose the folder that contains them")
+            nothing = f"{source}: expected labelme's JSON files, got none; choose the folder that contains them"
+            raise DataError(next(iter(failed.values()), nothing))
         shapes = [shape for file in files for shape in file.shapes]
-        without_area = sum(kind in _WITHOUT_AREA for _, kind in shapes)
-        names = sorted({label for label, kind in shapes if kind not in _WITHOUT_AREA} - {_IGNORE})
-        classes = number_classes(files[0].path.parent, names, settings)
-        if without_area:
-            classes.notes.append(f"{without_area} lines and points have no area: skipped")
-        folders = image_folders(settings.images) if settings.images else []
+        used = Counter(label for label, has_area in shapes if has_area)
+        classes = number_classes(files[0].path.parent, sorted(used), settings, used)
+        if without_area := sum(not has_area for _, has_area in shapes):
+            classes.notes.append(f"{without_area} lines, points and polygons of 2 points have no area: skipped")
+        searches: dict[Path, ImageSearch] = {}  # by folder
         annotated = []
         for file in files:
-            places = folders or [file.path.parent]
-            image = find_image(file.image_path, places) or (
-                partial(file.image_inside)
-                if file.has_image
-                else image_of(file.image_path, places, file.path.parent / file.image_path)
-            )
-            draw = partial(_draw_label, file, classes)
+            folder = settings.images or file.path.parent
+            search = searches.setdefault(folder, ImageSearch([folder]))
+            image = search.image_of(file.image_path, file.path.parent / file.image_path)
+            on_disk = image if isinstance(image, Path) else None
+            if on_disk is None and file.has_image:
+                image = file.image_inside
+            draw = partial(_draw_label, file, classes, on_disk)
             annotated.append(AnnotatedImage(file.path.stem, image, draw, file.height, file.width))
-        return Annotations(classes.names, annotated, classes.notes)
+        for path, why in failed.items():
+            annotated.append(AnnotatedImage(path.stem, failing(why), failing(why)))
+        notes = classes.notes + [note for search in searches.values() for note in search.notes()]
+        return Annotations(classes.names, annotated, notes)
 
 
 def _has_shapes(document: Any) -> bool:
-    return isinstance(document, dict) and "shapes" in document
+    return isinstance(document, dict) and ("shapes" in document or "imagePath" in document)
 
 
 @dataclass(frozen=True)
@@ -93,7 +107,7 @@ class _File:
     """Hold what is needed of a document before its image is converted; it is read again then, and whole."""
 
     path: Path
-    shapes: list[tuple[str, str | None]]  # label, kind
+    shapes: list[tuple[str, bool]]  # label, whether it has an area
     image_path: str
     has_image: bool  # inside of the document
     height: Any
@@ -103,10 +117,10 @@ class _File:
     def of(cls, path: Path, document: dict[str, Any]) -> _File:
         """Keep what is needed of a document; raises DataError with the file for what does not follow the format."""
         try:
-            shapes = [(_label(shape), shape.get("shape_type")) for shape in document["shapes"]]
+            shapes = [(_label(shape), _has_area(shape)) for shape in document["shapes"]]
         except KeyError as error:
             raise DataError(f"{path}: expected labelme's shapes with labels, got one without {error}") from None
-        except MALFORMED as error:
+        except (*MALFORMED, DataError) as error:
             raise DataError(f"{path}: expected labelme's shapes with labels, got {error}") from None
         name = str(document.get("imagePath") or path.with_suffix(".jpg").name)
         size = document.get("imageHeight") or None, document.get("imageWidth") or None
@@ -121,27 +135,66 @@ class _File:
 
     def image_inside(self) -> bytes:
         """Return the content of the image inside of the document."""
-        try:
-            return base64.b64decode(self.read()["imageData"], validate=True)
-        except (ValueError, TypeError) as error:
-            raise DataError(f"{self.path}: expected imageData in base64, got {error}") from None
+        return _image_inside(self.path, self.read())
+
+
+def _image_inside(path: Path, document: dict[str, Any]) -> bytes:
+    try:
+        return base64.b64decode(document["imageData"], validate=True)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path}: expected imageData in base64, got {error}") from None
 
 
 def _label(shape: dict[str, Any]) -> str:
-    """Return the label of a shape; labelme has a name of its own for the background."""
-    label = str(shape["label"])
-    return BACKGROUND if label == _BACKGROUND else label
+    label = shape["label"]
+    if not isinstance(label, str) or not label.strip():
+        raise DataError(f"the label {label!r:.80}")
+    return label
 
 
-def _draw_label(file: _File, classes: NamedClasses, size: Size) -> Label:
-    """Draw the shapes of a document."""
+def _has_area(shape: dict[str, Any]) -> bool:
+    kind, points = shape.get("shape_type") or "polygon", shape.get("points")
+    if kind in _WITHOUT_AREA:
+        return False
+    return not (kind in _POLYGONS and isinstance(points, list) and len(points) < (2 if kind == "rectangle" else 3))
+
+
+def _check_image(path: Path, document: dict[str, Any], file: Path) -> None:
+    """Raise DataError if the image inside of a document, which labelme shows, is not that of its file.
+
+    labelme may have encoded it again, as JPEG: the means of blocks are compared.
+    """
+    content, on_disk = _image_inside(path, document), file.read_bytes()
+    if content == on_disk:
+        return
+    inside, outside = decode_image(content, f"{path}: imageData"), read_image(file)
+    if np.array_equal(inside, outside):
+        return
+    if inside.shape == outside.shape and _JPEG in (content[:2], on_disk[:2]):
+        height, width = (-(-length // 16) for length in inside.shape[:2])
+        blocks = [
+            np.asarray(PIL.Image.fromarray(image).resize((width, height), PIL.Image.Resampling.BOX), np.int16)
+            for image in (inside, outside)
+        ]
+        if np.abs(blocks[0] - blocks[1]).max() <= _MOST_OF_JPEG:
+            return
+    raise DataError(
+        f"{path}: expected the image inside of it (imageData) to be {file}, got a different one; remove the wrong one: "
+        "labelme shows the one inside"
+    )
+
+
+def _draw_label(file: _File, classes: NamedClasses, image: Path | None, size: Size) -> Label:
+    """Draw the shapes of a document, if its image is that of the file."""
+    document = file.read()
+    if file.has_image and image is not None:
+        _check_image(file.path, document, image)
 
     def masks() -> Iterator[tuple[int, Mask]]:
-        for number, shape in enumerate(file.read()["shapes"], 1):
-            if shape.get("shape_type") not in _WITHOUT_AREA:
+        for number, shape in enumerate(document["shapes"], 1):
+            if _has_area(shape):
                 with naming(f"{file.path}: shape {number} ({shape['label']})"):
-                    label = _label(shape)
-                    yield IGNORE_LABEL if label == _IGNORE else classes.id_of(label), _mask(shape, size, file.path)
+                    yield classes.id_of(_label(shape)), _mask(shape, size, file.path)
 
     return paint(size, masks(), classes.outside)
 
@@ -149,7 +202,7 @@ def _draw_label(file: _File, classes: NamedClasses, size: Size) -> Label:
 def _mask(shape: dict[str, Any], size: Size, path: Path) -> Mask:
     points: list[Point] = [(float(x), float(y)) for x, y in shape["points"]]
     kind = shape.get("shape_type") or "polygon"
-    if kind in ("polygon", "oriented_rectangle") and len(points) >= 3:
+    if kind in _POLYGONS and len(points) >= 3:
         return fill_polygon(size, points)
     if kind in ("rectangle", "circle", "mask") and len(points) == 2:
         (x0, y0), (x1, y1) = points
@@ -182,10 +235,10 @@ def labelme_document(
     of the background too, which is otherwise what lies in no shape. The document names the image by its path from the
     folder.
     """
-    names = dict(enumerate(classes)) | {IGNORE_LABEL: _IGNORE}
+    names = dict(enumerate(classes)) | {IGNORE_LABEL: LABELME_VOID}
     has_background = classes[0] == BACKGROUND
     if has_background:
-        names[0] = _BACKGROUND
+        names[0] = LABELME_BACKGROUND
     shapes = [
         {
             "label": names[outline.class_id],

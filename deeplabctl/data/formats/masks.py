@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import PIL.Image
 
 from deeplabctl.arrays import Image, Label, Size
 from deeplabctl.classes import IGNORE_LABEL, Color, read_palette
+from deeplabctl.data.findings import FindingError
 from deeplabctl.data.formats.annotations import (
     BACKGROUND,
     AnnotatedImage,
     Annotations,
     ImportSettings,
     Source,
-    images_in,
+    is_background,
 )
-from deeplabctl.data.images import decode_colors, open_image, voc_color_ids
+from deeplabctl.data.formats.image_search import ImageSearch, failing, files_below, not_found
+from deeplabctl.data.images import (
+    IMAGE_SUFFIXES,
+    decode_colors,
+    is_lossy,
+    lossy_label,
+    open_image,
+    stored_values,
+    voc_color_ids,
+)
 from deeplabctl.data.layout import LABELS
 from deeplabctl.errors import DataError
 from deeplabctl.parallel import map_ahead
 from deeplabctl.reporting import Note, Reporter, task
 
+_MASK_SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
+_BLACK_AND_WHITE = {(0, 0, 0), (255, 255, 255)}
 _MOST_COLORS = 1024  # a mask with more is a photograph, or was saved as JPEG
 _IMAGE_FOLDERS = ("JPEGImages", "images", "imgs", "Images")  # where images are looked for beside a folder of masks
 
@@ -36,7 +49,7 @@ class Masks:
 
     The values of all masks show what they mean, unless the format says so; what can be meant in two ways is refused. A
     palette gives names and colours; with only ``classes``, masks in colours are in VOC's. Colours without a class are
-    an error, or become void if the settings say so.
+    an error, or become what the settings say.
     """
 
     content = "a folder of masks"
@@ -54,81 +67,150 @@ class Masks:
         if settings.palette is None and labelmap.is_file() and settings.format in ("auto", "colors"):
             report(Note(f"palette: {labelmap}"))
             settings = replace(settings, palette=read_palette(labelmap))
-        suffix = settings.mask_suffix
-        masks = {name.removesuffix(suffix): path for name, path in images_in(folder).items() if name.endswith(suffix)}
-        images = _find_images(folder, settings)
-        pairs = [(name, images[name], path) for name, path in masks.items() if name in images and images[name] != path]
+        images_folder = _images_folder(folder, settings)
+        masks, left_out = _masks_in(folder, settings.mask_suffix, images_folder)
+        search = ImageSearch([images_folder], by_stem=True)
+        found = {path: images for name, path in masks if (images := search.find(name)) not in ([], [path])}
+        pairs = [(name, found[path], path) for name, path in masks if path in found]
         if not pairs:
-            raise DataError(_no_pairs(folder, settings.images, masks, images))
-        by_color = settings.palette is not None or settings.format == "colors"
+            raise DataError(_no_pairs(folder, settings, masks))
+        greys = {color[0] for color in settings.palette.ids() if len(set(color)) == 1} if settings.palette else set()
+        reading = (
+            "colors" if settings.palette else settings.format if settings.format in ("colors", "binary") else "ids"
+        )
+        read = partial(_read_mask, reading=reading, greys=frozenset(greys))
         values: Counter[Color] = Counter()
+        by_kind: dict[str, set[Color]] = defaultdict(set)
         first_mask: dict[Color, Path] = {}  # in which a value appears
-        modes: set[str] = set()
-        paths = [path for _, _, path in pairs]
-        with task(report, "reading the values of masks", len(paths), "masks") as advance:
-            for path, (mode, counts) in zip(paths, map_ahead(partial(_count_values, by_color), paths), strict=True):
-                modes.add(mode)
-                values.update(counts)
-                first_mask |= {value: path for value in counts if value not in first_mask}
+        unreadable: dict[Path, str] = {}
+        lossy: list[Path] = []
+        with task(report, "reading the values of masks", len(pairs), "masks") as advance:
+            paths = [path for _, _, path in pairs]
+            for path, counted in zip(paths, map_ahead(partial(_count_values, read), paths), strict=True):
+                if isinstance(counted, str):
+                    unreadable[path] = counted
+                else:
+                    kind, counts, is_jpeg = counted
+                    by_kind[kind] |= set(counts)
+                    values.update(counts)
+                    first_mask |= {value: path for value in counts if value not in first_mask}
+                    lossy += [path] if is_jpeg else []
                 advance()
-        meaning = _meaning(folder, set(values), modes, settings)
+        if not values:
+            raise DataError(next(iter(unreadable.values())))
+        meaning = _meaning(folder, by_kind, settings)
+        if lossy and meaning != "binary":
+            raise FindingError(lossy_label(lossy[0]))
         classes, ids = _class_ids(folder, meaning, set(values), settings)
         unknown = {value: count for value, count in values.items() if value not in ids}
         notes = [f"{len(masks) - len(pairs)} masks have no image: skipped"] if len(masks) > len(pairs) else []
+        notes += [f"{left_out} files in folders below {folder} are left out"] if left_out else []
+        notes += search.notes()
         if unknown:
             message = _describe_unknown(unknown, first_mask, sum(values.values()), meaning)
-            if settings.unknown == "error":
+            background = next((index for index, name in enumerate(classes) if is_background(name)), None)
+            if settings.unknown == "error" or (settings.unknown == "background" and background is None):
                 raise DataError(message)
             notes.append(message)
-        drawn = ((name, image, partial(_draw_label, path, ids, by_color)) for name, image, path in pairs)
-        return Annotations(classes, [AnnotatedImage(*each) for each in drawn], notes)
+            if settings.unknown == "background" and background is not None:
+                ids |= dict.fromkeys(unknown, background)
+        if meaning == "binary":
+            read = partial(_read_mask, reading="binary", greys=frozenset())
+        annotated = []
+        for name, images, path in pairs:
+            image: Path | Callable[[], bytes] = images[0]
+            if len(images) > 1 or path in unreadable:
+                image = failing(unreadable.get(path) or not_found(images, path))
+            annotated.append(AnnotatedImage(name, image, partial(_draw_label, read, path, ids)))
+        return Annotations(classes, annotated, notes)
 
 
-def _draw_label(path: Path, ids: Mapping[Color, int], by_color: bool, size: Size) -> Label:
-    return decode_colors(_read_mask(path, by_color)[1], ids).label
+class _Read(Protocol):
+    def __call__(self, path: Path) -> tuple[str, bool, Image]: ...
 
 
-def _read_mask(path: Path, by_color: bool) -> tuple[str, Image]:
-    """Return "P", "L" or "RGB", and (H, W, 3) uint8: the colours, or the grey level or palette index three times."""
+def _draw_label(read: _Read, path: Path, ids: Mapping[Color, int], size: Size) -> Label:
+    return decode_colors(read(path)[2], ids).label
+
+
+def _read_mask(path: Path, *, reading: str, greys: frozenset[int]) -> tuple[str, bool, Image]:
+    """Return what kind of mask it is, whether its compression is lossy, and (H, W, 3) uint8 of colours or values.
+
+    The kinds are "1" (black and white, the values 0 and 1), "L" (grey), "P" (indices), "P1" (indices, 0 being white, of
+    black and white) and "RGB". Values are as `stored_values` has them; of a palette with other ``greys`` those that are
+    seen, as black and white of 1 bit.
+    """
     with open_image(path) as opened:
-        opened.load()
-        grey = opened.mode in ("1", "L", "LA") or opened.mode.startswith("I")
-        if not grey and (by_color or opened.mode != "P"):
-            return "RGB", np.asarray(opened.convert("RGB"))
-        values = np.asarray(opened.convert("L") if opened.mode in ("1", "LA") else opened)
-        if values.max(initial=0) > 255 or values.min(initial=0) < 0:
-            raise DataError(f"{path}: expected grey levels up to 255, got {values.max()}; save masks with 8 bits")
-        return "L" if grey else "P", np.repeat(values.astype(np.uint8)[..., None], 3, axis=2)
+        lossy, mode, colors = is_lossy(opened), opened.mode, _palette(opened)
+        if getattr(opened, "is_animated", False) and opened.format != "TIFF":
+            raise DataError(f"{path}: expected a mask, got several frames; save it as PNG")
+        if mode == "P" and (reading == "colors" or (reading == "binary" and set(colors) == _BLACK_AND_WHITE)):
+            mode = "RGB"
+        if mode not in ("1", "L", "LA", "P", "F") and not mode.startswith("I"):
+            return "RGB", lossy, np.asarray(opened.convert("RGB"))
+        values = stored_values(opened)
+        values = values[..., 0] if mode == "LA" else values
+        if reading == "colors" and mode in ("1", "L") and not set(np.unique(values).tolist()) <= greys:
+            values = np.asarray(opened.convert("L"))
+    if not np.array_equal(values, np.clip(np.rint(values), 0, 255)):
+        raise DataError(f"{path}: expected grey levels up to 255, got {values.max():g}; save masks with 8 bits")
+    kind = mode if mode in ("1", "P") else "L"
+    if mode == "P" and set(colors) == _BLACK_AND_WHITE and values.max() <= 1:
+        kind = "P1" if colors[0] != (0, 0, 0) else "1"
+    if reading == "binary" and values.max() <= 1:
+        values = values * np.uint8(255)
+    return kind, lossy, np.repeat(values.astype(np.uint8)[..., None], 3, axis=2)
 
 
-def _count_values(by_color: bool, path: Path) -> tuple[str, dict[Color, int]]:
-    """Return the mode of a mask as `_read_mask` does, and the number of pixels of each value."""
-    mode, mask = _read_mask(path, by_color)
+def _palette(image: PIL.Image.Image) -> list[Color]:
+    numbers = (image.getpalette("RGB") or []) if image.mode == "P" else []
+    return list(zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True))
+
+
+def _count_values(read: _Read, path: Path) -> tuple[str, dict[Color, int], bool] | str:
+    """Return the kind of a mask, the pixels of each value, and whether it is lossy; or why it cannot be read."""
+    try:
+        kind, lossy, mask = read(path)
+    except FindingError as error:
+        return str(error)
     found = PIL.Image.fromarray(mask).getcolors(_MOST_COLORS)
     if found is None:
         raise DataError(
             f"{path}: expected a mask with one colour per class, got more than {_MOST_COLORS:,} colours; a JPEG's "
             "compression does that: use the PNG that it was made from"
         )
-    return mode, {(color[0], color[1], color[2]): count for count, color in found if isinstance(color, tuple)}
+    return kind, {(color[0], color[1], color[2]): count for count, color in found if isinstance(color, tuple)}, lossy
 
 
-def _meaning(folder: Path, values: set[Color], modes: set[str], settings: ImportSettings) -> str:
+def _meaning(folder: Path, by_kind: Mapping[str, set[Color]], settings: ImportSettings) -> str:
     """Return what the values mean, "colors", "ids" or "binary"; raises DataError if that would be a guess."""
     if settings.format != "auto":
         return settings.format
     if settings.palette is not None:
         return "colors"
     classes = settings.classes
-    if values == {(0, 0, 0), (255, 255, 255)} and "P" not in modes and (classes is None or len(classes) == 2):
+    values = set().union(*by_kind.values())
+    some = ", ".join(_format_value(value) for value in sorted(values)[:12]) + (", ..." if len(values) > 12 else "")
+    if "P1" in by_kind:
+        raise DataError(
+            f"{folder}: cannot tell what a palette of white and black means, in this order; use `format=ids` if its "
+            "indices are class ids, or `format=binary` if white is the object"
+        )
+    others = set().union(*(found for kind, found in by_kind.items() if kind != "1"))
+    is_black_and_white = others <= _BLACK_AND_WHITE and "P" not in by_kind and len(values) > 1
+    if is_black_and_white and (classes is None or len(classes) == 2):
+        if classes and "1" in by_kind and (255, 255, 255) in others:
+            raise DataError(
+                f"{folder}: cannot tell what 255 means in masks of 8 bits beside others of 1 bit; use `format=ids` if "
+                f"it is void, or `format=binary` if it is {classes[1]}"
+            )
         return "binary"
     if classes is None:
-        some = ", ".join(_format_value(value) for value in sorted(values)[:12]) + (", ..." if len(values) > 12 else "")
         raise DataError(
             f"{folder}: cannot tell what the {len(values)} values of the masks mean ({some}); use `palette` for a file "
             "with one name and value per line, or `classes` if they are class ids or VOC's colours"
         )
-    return "colors" if "RGB" in modes else "ids"
+    return "colors" if "RGB" in by_kind else "ids"
 
 
 def _class_ids(
@@ -172,35 +254,44 @@ def _format_value(value: Color) -> str:
     return str(value[0]) if len(set(value)) == 1 else " ".join(map(str, value))
 
 
-def _find_images(folder: Path, settings: ImportSettings) -> dict[str, Path]:
-    """Return the images by their names: from their own folder, one beside the masks, or from among the masks."""
+def _images_folder(folder: Path, settings: ImportSettings) -> Path:
+    """Return the folder of the images: that of the settings, one beside or in the folder of masks, or the same."""
     if settings.images is not None:
-        return images_in(settings.images)
-    for parent in (folder, folder.parent):
-        for name in _IMAGE_FOLDERS:
-            if (parent / name).is_dir() and (parent / name) != folder:
-                return images_in(parent / name)
-    suffix = settings.mask_suffix
-    return {name: path for name, path in images_in(folder).items() if not (suffix and name.endswith(suffix))}
+        return settings.images
+    places = [parent / name for parent in (folder, folder.parent) for name in _IMAGE_FOLDERS]
+    return next((place for place in places if place.is_dir() and place != folder), folder)
 
 
-def _no_pairs(folder: Path, images_folder: Path | None, masks: dict[str, Path], images: dict[str, Path]) -> str:
+def _masks_in(folder: Path, suffix: str, images_folder: Path) -> tuple[list[tuple[str, Path]], int]:
+    """Return names and files of the masks in a folder, or else in those below it, and how many are left out."""
+    files = [path for path in files_below(folder) if path.suffix.lower() in _MASK_SUFFIXES]
+    if images_folder != folder:
+        files = [path for path in files if images_folder not in path.parents]
+    chosen = [path for path in files if path.parent == folder] or files
+    names = [(path.relative_to(folder).with_suffix("").as_posix(), path) for path in chosen]
+    return [(name.removesuffix(suffix), path) for name, path in names if name.endswith(suffix)], len(files) - len(
+        chosen
+    )
+
+
+def _no_pairs(folder: Path, settings: ImportSettings, masks: list[tuple[str, Path]]) -> str:
     """Say why no mask has an image, with a guess at the suffix of masks."""
     expected = f"{folder}: expected masks that are named after their images"
     if not masks:
         return f"{expected}, got no image file in this folder"
+    images_folder = _images_folder(folder, settings)
+    images = {path.stem: path for path in files_below(images_folder) if path.suffix.lower() in IMAGE_SUFFIXES}
     pairs = (
-        (mask, name)
-        for mask in sorted(masks)[:100]
+        (path, name)
+        for _, path in masks[:100]
         for name in sorted(images)
-        if mask.startswith(name) and mask != name
+        if path.stem.startswith(name) and path.stem != name
     )
     if pair := next(pairs, None):
-        mask, name = pair
-        got = f"{masks[mask].name} and {images[name].name}, for example"
-        return f"{expected}, got {got}; use `mask_suffix={mask.removeprefix(name)}`"
-    if set(images) <= set(masks):
-        return (
-            f"{expected}, got no images in {images_folder or ', '.join(_IMAGE_FOLDERS)}; use `images` to name a folder"
-        )
-    return f"{expected}, got {masks[min(masks)].name} and {images[min(images)].name}, for example; rename them"
+        path, name = pair
+        got = f"{path.name} and {images[name].name}, for example"
+        return f"{expected}, got {got}; use `mask_suffix={path.stem.removeprefix(name)}`"
+    if set(images) <= {path.stem for _, path in masks}:
+        where = settings.images or ", ".join(_IMAGE_FOLDERS)
+        return f"{expected}, got no images in {where}; use `images` to name a folder"
+    return f"{expected}, got {masks[0][1].name} and {images[min(images)].name}, for example; rename them"

@@ -38,15 +38,17 @@ def test_cocos_classes_can_be_chosen_and_the_others_become_background(tmp_path):
         [
             {"category_id": 3, "segmentation": [[0, 0, 8, 0, 8, 6, 0, 6]]},
             {"category_id": 1, "segmentation": [[8, 6, 16, 6, 16, 12, 8, 12]]},
-            {"category_id": 1, "bbox": [1, 2, 3, 4], "segmentation": []},
+            {"category_id": 1, "bbox": [1, 7, 3, 4], "segmentation": []},
         ],
     )
-    written, notes = convert(source, tmp_path / "out", classes=("background", "car"))
+    with pytest.raises(DataError, match="expected outlines of background, car, got others: 1 of tree; add these to"):
+        convert(source, tmp_path / "out", classes=("background", "car"))
+    written, notes = convert(source, tmp_path / "out", classes=("background", "car"), unknown="background")
     assert (written_label(tmp_path / "out") == 1).sum() == 48
-    assert written.pixels == {0: 144, 1: 48}
+    assert written.pixels == {0: 132, 1: 48, 255: 12}
     assert notes == [
-        "outlines of tree become background: not among the classes",
-        "1 of 3 annotations are boxes without an outline: skipped",
+        "outlines that are not of the classes become background: 1 of tree",
+        "1 of 3 annotations are boxes without an outline: void",
     ]
     convert(source, tmp_path / "void", outside="void")
     assert open_dataset(tmp_path / "void").classes == ("car", "tree")
@@ -56,11 +58,9 @@ def test_cocos_classes_can_be_chosen_and_the_others_become_background(tmp_path):
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ({"category_id": 1, "segmentation": [[1, 2, 3, 4]]}, "annotation 0 of a.jpg: expected a polygon of at least 3"),
         ({"category_id": 1, "segmentation": {"size": [2, 2], "counts": [4]}}, "expected run lengths of 12x16 pixels"),
         ({"category_id": 1, "segmentation": {"size": [12, 16], "counts": [4]}}, "add up to 12x16 pixels, got 4"),
-        ({"category_id": 1, "segmentation": [[1, 2, 3, 4, 5]]}, "annotation 0 of a.jpg"),
-        ({"category_id": 99, "segmentation": [[1, 2, 3, 4, 5, 6]]}, "without 99"),
+        ({"category_id": 1, "segmentation": [[1, 2, 3, 4, 5]]}, "annotation 0 of a.jpg: expected pairs of coo"),
     ],
 )
 def test_damaged_coco_entries_are_named(tmp_path, entry, message):
@@ -99,15 +99,14 @@ def test_pixels_in_no_outline_are_background_whatever_its_id_and_never_another_c
         convert(source, tmp_path / "out", classes=("car", "tree"))
     convert(source, tmp_path / "void", classes=("car", "tree"), outside="void")
     assert written_label(tmp_path / "void")[0, 15] == 255
-    written, notes = convert(source, tmp_path / "last", classes=("car", "background"))
+    written, _ = convert(source, tmp_path / "last", classes=("car", "background"), unknown="background")
     assert written.pixels == {0: 48, 1: 144}  # the tree as well
-    assert "outlines of tree become background: not among the classes" in notes
 
 
 @pytest.mark.parametrize(
     "entry",
     [
-        {"area": "large"}, {"area": [1]}, {"segmentation": [[1, 2, None, 4, 5, 6]]}, {"segmentation": "x"},
+        {"segmentation": [[1, 2, None, 4, 5, 6]]}, {"segmentation": "x"},
         {"segmentation": {"size": [12, 16], "counts": [1e308]}}, {"segmentation": {"size": 3, "counts": []}},
         {"segmentation": [[0, 0, 1e308, 0, 8, -1e308]]}, {"segmentation": {"size": [12, 16], "counts": None}},
         {"segmentation": [[[[1, 2, 3]]]]}, {"segmentation": 7}, {"segmentation": {"size": [12, 16], "counts": {}}},
@@ -120,6 +119,132 @@ def test_one_odd_object_lets_only_its_image_fail(tmp_path, entry):
     assert written.train == ["b"]
     assert len(written.failed) == 1
     assert "annotation 0 of a.jpg: " in written.failed[0]
+
+
+OUTLINE = [[0, 0, 8, 0, 8, 6, 0, 6]]
+
+
+def write_two(tmp_path, **changes):
+    """Write a car in a.jpg and a tree in b.jpg; ``changes`` are those of the second annotation, image or category."""
+    source = write_coco(tmp_path, [], images=("a.jpg", "b.jpg"))
+    document = json.loads(source.read_text())
+    document["annotations"] = [
+        {"id": 1, "image_id": 7, "category_id": 1, "segmentation": OUTLINE},
+        {"id": 2, "image_id": 8, "category_id": 3, "segmentation": OUTLINE, **changes.get("annotation", {})},
+    ]
+    document["images"][1] |= changes.get("image", {})
+    document["categories"][0] |= changes.get("category", {})
+    source.write_text(json.dumps(document))
+    return source
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"annotation": {"image_id": "8"}}, {"annotation": {"image_id": 8.0}}, {"image": {"id": "8"}},
+        {"annotation": {"category_id": "3"}}, {"category": {"id": "3"}},
+        {"annotation": {"image_id": "b"}, "image": {"id": "b"}},
+        {"annotation": {"id": 1}}, {"annotation": {"iscrowd": "0"}}, {"annotation": {"iscrowd": None}},
+        {"annotation": {"iscrowd": False}}, {"annotation": {"area": "large"}}, {"annotation": {"area": None}},
+        {"annotation": {"segmentation": OUTLINE[0]}},  # without the list around it
+        {"annotation": {"segmentation": [[[0, 0], [8, 0], [8, 6], [0, 6]]]}},
+        {"annotation": {"segmentation": [*OUTLINE, [1, 1, 3, 3], [2, 2], []]}},  # lines and points
+    ],
+)  # fmt: skip
+def test_ids_and_outlines_in_another_notation_mean_the_same(tmp_path, changes):
+    written, _ = convert(write_two(tmp_path, **changes), tmp_path / "out")
+    assert written.train == ["a", "b"]
+    assert written.pixels == {0: 288, 1: 48, 2: 48}
+    assert written_label(tmp_path / "out", "b")[0, 0] == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"annotation": {"image_id": 99}}, r"the image ids of the file, 7, 8, got 99 in 1 of them \(ids 2\)"),
+        ({"annotation": {"image_id": "08"}}, r"the image ids of the file, 7, 8, got '08' in 1 of them"),
+        ({"annotation": {"image_id": None}}, "expected a number or a text as id, got None"),
+        ({"annotation": {"category_id": 7}}, r"the category ids of the file, 3, 1, got 7 in 1 of them \(ids 2\)"),
+        ({"annotation": {"category_id": True}}, "expected a number or a text as id, got True"),
+        ({"annotation": {"iscrowd": "yes"}}, "iscrowd of annotation 2: expected a whole number, got 'yes'"),
+        ({"annotation": {"iscrowd": 2}}, "iscrowd of annotation 2: expected 0 or 1, got 2"),
+        ({"annotation": {"iscrowd": 0.5}}, "iscrowd of annotation 2: expected a whole number, got 0.5"),
+        ({"image": {"id": 7}}, "expected each image id once, got 7 for 'a.jpg' and for 'b.jpg'; if several files"),
+        ({"image": {"id": "7"}}, "expected each image id once, got 7"),
+        ({"category": {"id": 1}}, "expected each category id once, got 1 for 'tree' and for 'car'"),
+        ({"category": {"name": None}}, "category 3: expected name as a text, got None"),
+        ({"image": {"file_name": "a.jpg"}}, r"a\.jpg: expected one label for each image"),
+    ],
+)
+def test_ids_that_do_not_fit_are_refused_with_the_ids(tmp_path, changes, message):
+    with pytest.raises(DataError, match=rf"instances\.json: .*{message}|{message}"):
+        convert(write_two(tmp_path, **changes), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("areas", [(1, 1000), (1000, 1), (0, 0), ("x", None)])
+def test_smaller_object_lies_on_top_whatever_its_area_claims(tmp_path, areas):
+    small = {"category_id": 3, "segmentation": [[2, 2, 4, 2, 4, 4, 2, 4]], "area": areas[0]}
+    large = {"category_id": 1, "segmentation": OUTLINE, "area": areas[1]}
+    for number, order in enumerate(([small, large], [large, small])):
+        convert(write_coco(tmp_path, order), tmp_path / str(number))
+        label = written_label(tmp_path / str(number))
+        assert (label == 2).sum() == 4
+        assert (label == 1).sum() == 44
+
+
+@pytest.mark.parametrize("empty", [[], [[]], None, {}, ""])
+def test_box_without_an_outline_is_void_below_all_objects(tmp_path, empty):
+    box = {"category_id": 3, "segmentation": empty, "bbox": [4, 2, 8, 6]}
+    source = write_coco(tmp_path, [{"category_id": 1, "segmentation": OUTLINE}, box])
+    _, notes = convert(source, tmp_path / "out")
+    expected = np.zeros(SIZE, int)
+    expected[2:8, 4:12] = 255
+    expected[:6, :8] = 1
+    np.testing.assert_array_equal(written_label(tmp_path / "out"), expected)
+    assert notes == ["1 of 2 annotations are boxes without an outline: void"]
+
+
+def test_what_has_neither_area_nor_box_is_skipped_and_named(tmp_path):
+    entries = [{"category_id": 1, "segmentation": OUTLINE}, {"category_id": 3, "segmentation": [[1, 1, 3, 3]]}]
+    written, notes = convert(write_coco(tmp_path, [*entries, {"category_id": 3}]), tmp_path / "out")
+    assert written.pixels == {0: 144, 1: 48}
+    assert notes == ["2 annotations have no area: skipped (1, 2)"]
+
+
+@pytest.mark.parametrize("name", ["void", "Ignore", "unlabeled"])
+def test_category_named_void_is_void_unless_it_is_asked_for_as_a_class(tmp_path, name):
+    source = write_two(tmp_path, category={"name": name})
+    written, notes = convert(source, tmp_path / "a")
+    assert written.classes == ("background", "car")
+    assert written.pixels == {0: 288, 1: 48, 255: 48}
+    assert f"1 outlines of {name!r} are void (255), as `classes` does not name it" in notes
+    written, _ = convert(source, tmp_path / "b", classes=("background", "car", name))
+    assert written.pixels == {0: 288, 1: 48, 2: 48}
+
+
+def test_background_in_another_spelling_is_the_background(tmp_path):
+    written, notes = convert(write_two(tmp_path, category={"name": "Background"}), tmp_path / "a")
+    assert written.classes == ("background", "car")
+    assert written.pixels == {0: 336, 1: 48}
+    assert "1 outlines of 'Background' are the class background, as `classes` does not name it" in notes
+    written, _ = convert(write_two(tmp_path), tmp_path / "b", classes=("Background", "car", "tree"))
+    assert written.pixels == {0: 288, 1: 48, 2: 48}
+
+
+def test_classes_whose_names_hardly_differ_are_named(tmp_path):
+    _, notes = convert(write_two(tmp_path, category={"name": "Car"}), tmp_path / "out")
+    assert notes == ["'car' and 'Car' are different classes, although their names hardly differ"]
+
+
+def test_outlines_of_other_classes_become_what_was_asked_for(tmp_path):
+    source = write_two(tmp_path)
+    written, _ = convert(source, tmp_path / "a", classes=("background", "tree"), unknown="background")
+    assert written.pixels == {0: 336, 1: 48}
+    written, _ = convert(source, tmp_path / "b", classes=("background", "tree"), unknown="void")
+    assert written.pixels == {0: 288, 1: 48, 255: 48}
+    with pytest.raises(DataError, match=r"class named background .*`unknown=void`"):
+        convert(source, tmp_path / "c", classes=("a", "tree"), outside="void", unknown="background")
 
 
 @pytest.mark.parametrize("key", ["images", "annotations", "categories"])

@@ -32,7 +32,7 @@ def test_cvats_shapes_lie_on_one_another_by_z_order(tmp_path):
     expected[3, 10:15] = expected[2, 12] = expected[4, 12] = 2
     expected[9, 3] = expected[10, 1] = expected[10, 2] = 2  # 0 0 1 / 1 1 0 from (1, 9)
     np.testing.assert_array_equal(written_label(tmp_path / "out"), expected)
-    assert notes == ["1 lines, points, tags, cuboids and skeletons have no outline: skipped"]
+    assert notes == ["1 lines, points, tags, cuboids and skeletons have no area: skipped"]
     assert written.train == ["a", "b"]
 
 
@@ -80,3 +80,22 @@ def test_circle_without_a_radius_covers_no_pixel(tmp_path):
     (tmp_path / "annotations.xml").write_text(CVAT.replace('rx="2"', 'rx="0"'))
     convert(tmp_path, tmp_path / "out")
     assert (written_label(tmp_path / "out")[2:5, 10:15] == 0).all()
+
+
+def test_parts_of_skeletons_and_labels_without_an_area_are_no_classes(tmp_path):
+    write_image(tmp_path / "a.jpg")
+    (tmp_path / "annotations.xml").write_text(
+        "<annotations><meta><task><labels>"
+        "<label><name>person</name><type>skeleton</type></label>"
+        "<label><name>nose</name><type>points</type><parent>person</parent></label>"
+        "<label><name>gaze</name><type>polyline</type></label>"
+        "<label><name>car</name><type>any</type></label>"
+        "</labels></task></meta>"
+        '<image name="a.jpg" width="16" height="12"><box label="car" xtl="0" ytl="0" xbr="8" ybr="6"/>'
+        '<skeleton label="person"><points label="nose" points="1,1"/></skeleton>'
+        '<polygon label="car" points="1,1;3,3"/></image></annotations>'
+    )
+    written, notes = convert(tmp_path / "annotations.xml", tmp_path / "out")
+    assert written.classes == ("background", "car")
+    assert written.pixels == {0: 144, 1: 48}
+    assert notes == ["2 lines, points, tags, cuboids and skeletons have no area: skipped"]

@@ -1,5 +1,7 @@
 """labelme's files become data sets, and labels become files that labelme reads."""
 
+import base64
+import io
 import json
 import tracemalloc
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from annotation_files import SIZE, convert, png_base64, write_image, write_labelme, written_label
+from PIL import Image
 
 from deeplabctl.data.convert import write_dataset
 from deeplabctl.data.formats import read_annotations
@@ -44,7 +47,7 @@ def test_labelmes_shapes_are_drawn_in_their_order(tmp_path):
     expected[10:, :3] = 255
     expected[0, :2] = 0
     np.testing.assert_array_equal(written_label(tmp_path / "out"), expected)
-    assert notes == ["1 lines and points have no area: skipped"]
+    assert notes == ["1 lines, points and polygons of 2 points have no area: skipped"]
 
 
 def test_image_inside_of_labelmes_file_is_used_if_its_own_file_is_missing(tmp_path):
@@ -59,7 +62,7 @@ def test_image_inside_of_labelmes_file_is_used_if_its_own_file_is_missing(tmp_pa
     ("shape", "message"),
     [
         (
-            {"label": "x", "shape_type": "polygon", "points": [[1, 2], [3, 4]]},
+            {"label": "x", "shape_type": "cuboid", "points": [[1, 2], [3, 4]]},
             r"a\.json: shape 1 \(x\): expected a polygon",
         ),
         ({"label": "x", "shape_type": "mask", "points": [[1, 2], [3, 4]], "mask": "!!"}, r"a\.json: shape 1 \(x\)"),
@@ -81,9 +84,10 @@ def test_labelmes_background_is_the_class_background_in_every_case(tmp_path):
     written, _ = convert(source, tmp_path / "void", outside="void")
     assert written.classes == ("background", "lake")
     assert written.pixels == {0: 48, 1: 48, 255: 96}
-    written, notes = convert(source, tmp_path / "others", classes=("wood", "lake"), outside="void")
+    with pytest.raises(DataError, match=r"got others: 1 of _background_; .* `unknown=background` or `unknown=void`"):
+        convert(source, tmp_path / "others", classes=("wood", "lake"), outside="void")
+    written, _ = convert(source, tmp_path / "others", classes=("wood", "lake"), outside="void", unknown="void")
     assert written.pixels == {1: 48, 255: 144}
-    assert "outlines of background become void: not among the classes" in notes
     written, _ = convert(source, tmp_path / "last", classes=("lake", "background"))
     assert written.pixels == {0: 48, 1: 144}
 
@@ -122,6 +126,82 @@ def test_one_odd_file_fails_alone(tmp_path, more):
     assert written.train == ["a"]
     assert len(written.failed) == 1
     assert "b" in written.failed[0]
+
+
+SQUARE = [[0, 0], [8, 0], [8, 6], [0, 6]]
+
+
+@pytest.mark.parametrize("kind", ["rectangle", "rotation", "quadrilateral", "oriented_rectangle", "polygon", None])
+def test_shapes_of_four_corners_are_polygons(tmp_path, kind):
+    source = write_labelme(tmp_path / "x", [{"label": "car", "shape_type": kind, "points": SQUARE, "direction": 0.5}])
+    assert convert(source, tmp_path / "out")[0].pixels == {0: 144, 1: 48}
+
+
+def test_one_shape_without_an_area_costs_no_other(tmp_path):
+    shapes = [{"label": "car", "points": SQUARE}, {"label": "tree", "points": [[1, 1], [3, 3]]}]
+    written, notes = convert(write_labelme(tmp_path / "x", shapes), tmp_path / "out")
+    assert written.classes == ("background", "car")
+    assert written.pixels == {0: 144, 1: 48}
+    assert notes == ["1 lines, points and polygons of 2 points have no area: skipped"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"shapes": [{"label": None, "points": SQUARE}]}, {"shapes": [{"label": " ", "points": SQUARE}]},
+        {"shapes": [{"label": ["a"], "points": SQUARE}]}, {"shapes": [{"points": SQUARE}]}, {"shapes": None},
+        {"shapes": [None]}, "{", "", "\0",
+    ],
+)  # fmt: skip
+def test_one_file_that_is_damaged_fails_alone(tmp_path, more):
+    source = write_labelme(tmp_path / "x", [{"label": "car", "points": SQUARE}], name="b")
+    write_labelme(source, [{"label": "car", "points": SQUARE}])
+    path = source / "a.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | more) if isinstance(more, dict) else more)
+    written, _ = convert(source, tmp_path / "out")
+    assert written.train == ["b"]
+    assert written.classes == ("background", "car")
+    assert len(written.failed) == 1
+    assert "a.json" in written.failed[0]
+
+
+def test_hidden_files_of_macos_and_of_editors_are_no_annotations(tmp_path):
+    source = write_labelme(tmp_path / "x", [{"label": "car", "points": SQUARE}])
+    for name in ("._a.json", "~$a.json", ".#a.json"):
+        (source / name).write_bytes(b"\0\5\x16\7")
+    assert convert(source, tmp_path / "out")[0].train == ["a"]
+
+
+def encoded(values, form):
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, form)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+def test_image_inside_must_be_the_one_beside_the_file(tmp_path, form):
+    values = np.zeros((40, 60, 3), np.uint8)
+    values[10:30, 10:40] = 200
+    size = {"imageHeight": 40, "imageWidth": 60, "imagePath": "a.png"}
+    source = write_labelme(
+        tmp_path / "x", [{"label": "car", "points": SQUARE}], imageData=encoded(values, form), **size
+    )
+    Image.fromarray(values).save(source / "a.png")
+    assert convert(source, tmp_path / "same")[0].train == ["a"]
+    Image.fromarray(np.roll(values, 9, axis=1)).save(source / "a.png")
+    with pytest.raises(
+        DataError, match=r"a\.json: expected the image inside of it \(imageData\) to be .*a\.png, got a"
+    ):
+        convert(source, tmp_path / "other")
+
+
+def test_document_that_names_itself_as_its_image_has_it_inside(tmp_path):
+    """As labelme's examples/tutorial/apc2016_obj3.json does."""
+    values = np.full((*SIZE, 3), 7, np.uint8)
+    shape = {"label": "shelf", "line_color": None, "fill_color": None, "points": SQUARE}
+    source = write_labelme(tmp_path / "x", [shape], imageData=encoded(values, "PNG"), imagePath="a.json")
+    assert convert(source, tmp_path / "out")[0].train == ["a"]
+    np.testing.assert_array_equal(read_image(tmp_path / "out" / "JPEGImages" / "a.png"), values)
 
 
 CLASSES = ("background", "car", "tree")

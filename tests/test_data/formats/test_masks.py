@@ -1,5 +1,8 @@
 """Masks in colours, grey levels, class ids, or black and white become data sets."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from annotation_files import SIZE, convert, write_image, written_label
@@ -8,7 +11,7 @@ from PIL import Image
 from deeplabctl.classes import VOC_CLASSES, read_palette
 from deeplabctl.data.check import check_dataset
 from deeplabctl.data.dataset import open_dataset
-from deeplabctl.data.images import read_image
+from deeplabctl.data.images import read_image, read_label
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import silent
 
@@ -164,3 +167,143 @@ def test_masks_with_a_suffix_find_their_images_and_without_the_setting_the_error
         convert(tmp_path / "all", tmp_path / "out", classes=("x", "y", "z"))
     written, _ = convert(tmp_path / "all", tmp_path / "out", classes=("x", "y", "z"), mask_suffix="_L")
     assert written.train == ["a", "b"]
+
+
+def save_grey(path, values, bits):
+    """Write a grey PNG of 1, 2, 4 or 8 bits a pixel, by hand: Pillow writes 8."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = b""
+    for row in np.asarray(values, np.uint8):
+        numbers = np.unpackbits(row[:, None], axis=1)[:, 8 - bits :]
+        rows += b"\0" + np.packbits(numbers.ravel()).tobytes()
+    height, width = np.shape(values)
+    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("bits", [(1, 1), (1, 2), (1, 4), (1, 8), (2, 2), (2, 4), (4, 8), (8, 8)])
+@pytest.mark.parametrize("palette", [None, "ground 0\nroad 1\nlake 2\nvoid 255\n"])
+def test_values_of_few_bits_stay_as_they_are(tmp_path, halves, bits, palette):
+    masks = {name: np.minimum(halves, 2 ** min(number, 2) - 1) for name, number in zip("ab", bits, strict=True)}
+    for (name, mask), number in zip(masks.items(), bits, strict=True):
+        write_image(tmp_path / "images" / f"{name}.jpg", shade=ord(name))
+        save_grey(tmp_path / "masks" / f"{name}.png", mask, number)
+        np.testing.assert_array_equal(read_label(tmp_path / "masks" / f"{name}.png"), mask)
+    settings = {"palette": write_palette(tmp_path, palette)} if palette else {"classes": ("ground", "road", "lake")}
+    convert(tmp_path / "masks", tmp_path / "out", **settings)
+    for name, mask in masks.items():
+        np.testing.assert_array_equal(written_label(tmp_path / "out", name), mask)
+
+
+@pytest.mark.parametrize("settings", [{}, {"format": "binary"}, {"palette": "ground 0\ncell 255\n"}])
+def test_black_and_white_of_few_bits_is_black_and_white(tmp_path, settings):
+    mask = np.zeros(SIZE, int)
+    mask[2:9, 3:7] = 1
+    write_image(tmp_path / "images" / "a.jpg")
+    save_grey(tmp_path / "masks" / "a.png", mask, 1)
+    if settings:
+        write_image(tmp_path / "images" / "b.jpg")
+        save_grey(tmp_path / "masks" / "b.png", 255 * mask, 8)
+    if "palette" in settings:
+        settings = {"palette": write_palette(tmp_path, settings["palette"])}
+    convert(tmp_path / "masks", tmp_path / "out", **settings)
+    for name in "ab" if settings else "a":
+        np.testing.assert_array_equal(written_label(tmp_path / "out", name), mask)
+
+
+def test_255_beside_masks_of_1_bit_is_void_or_the_object_only_if_that_is_said(tmp_path):
+    mask = np.eye(*SIZE, dtype=int)
+    for name, bits in (("a", 1), ("b", 8)):
+        write_image(tmp_path / "images" / f"{name}.jpg", shade=bits)
+        save_grey(tmp_path / "masks" / f"{name}.png", mask * (1 if bits == 1 else 255), bits)
+    with pytest.raises(DataError, match="cannot tell what 255 means in masks of 8 bits beside others of 1 bit"):
+        convert(tmp_path / "masks", tmp_path / "out", classes=("a", "b"))
+    convert(tmp_path / "masks", tmp_path / "1", classes=("a", "b"), format="binary")
+    np.testing.assert_array_equal(written_label(tmp_path / "1", "b"), mask)
+    convert(tmp_path / "masks", tmp_path / "2", classes=("a", "b"), format="ids")
+    np.testing.assert_array_equal(written_label(tmp_path / "2", "b"), 255 * mask)
+
+
+def write_pair(tmp_path, name, mask):
+    write_image(tmp_path / "images" / f"{name}.jpg", shade=ord(name[0]))
+    (tmp_path / "masks").mkdir(exist_ok=True)
+    return tmp_path / "masks", mask
+
+
+@pytest.mark.parametrize("mode", ["P", "L"])
+def test_gifs_are_masks(tmp_path, mode):
+    mask = np.zeros(SIZE, np.uint8)
+    mask[2:9, 3:7] = 1 if mode == "P" else 255
+    image = Image.fromarray(mask)
+    if mode == "P":
+        image.putpalette([0, 0, 0, 255, 255, 255])
+    source, _ = write_pair(tmp_path, "a", mask)
+    image.save(source / "a.gif")
+    written, _ = convert(source, tmp_path / "out")
+    assert written.classes == ("background", "object")
+    np.testing.assert_array_equal(written_label(tmp_path / "out"), mask > 0)
+    image.save(source / "a.gif", save_all=True, append_images=[Image.fromarray(255 - mask)])
+    with pytest.raises(DataError, match=r"a\.gif: expected a mask, got several frames"):
+        convert(source, tmp_path / "other")
+
+
+def test_palette_of_white_and_black_can_mean_two_things(tmp_path):
+    mask = np.eye(*SIZE, dtype=np.uint8)
+    image = Image.fromarray(mask)
+    image.putpalette([255, 255, 255, 0, 0, 0])
+    source, _ = write_pair(tmp_path, "a", mask)
+    image.save(source / "a.png")
+    with pytest.raises(DataError, match=r"a palette of white and black means.*`format=ids`.*`format=binary`"):
+        convert(source, tmp_path / "out", classes=("a", "b"))
+    convert(source, tmp_path / "ids", classes=("a", "b"), format="ids")
+    np.testing.assert_array_equal(written_label(tmp_path / "ids"), mask)
+    convert(source, tmp_path / "binary", classes=("a", "b"), format="binary")
+    np.testing.assert_array_equal(written_label(tmp_path / "binary"), 1 - mask)
+
+
+@pytest.mark.parametrize(("suffix", "options"), [
+    ("jpg", {"quality": 90}), ("tif", {"compression": "jpeg"}), ("png", {"format": "JPEG"}),
+    ("webp", {"quality": 60}),
+])  # fmt: skip
+def test_ids_and_colours_of_lossy_files_are_refused_everywhere(tmp_path, halves, suffix, options):
+    source, _ = write_pair(tmp_path, "a", halves)
+    Image.fromarray(halves.astype(np.uint8)).save(source / f"a.{suffix}", **options)
+    table = write_palette(tmp_path, "".join(f"class{level} {level}\n" for level in range(100)))
+    for settings in ({"classes": VOC_CLASSES}, {"palette": table}, {"palette": table, "unknown": "void"}):
+        with pytest.raises(DataError, match=r"a\.\w+: expected a PNG of class ids, got a JPEG"):
+            convert(source, tmp_path / "out", **settings)
+    with pytest.raises(DataError, match=r"a\.\w+: expected a PNG of class ids, got a JPEG"):
+        read_label(source / f"a.{suffix}")
+
+
+def test_jpegs_of_black_and_white_are_cut_in_the_middle_if_that_is_said(tmp_path):
+    mask = np.zeros((48, 64), np.uint8)
+    mask[16:32, 16:48] = 255
+    source, _ = write_pair(tmp_path, "a", mask)
+    write_image(tmp_path / "images" / "a.jpg", size=mask.shape)
+    Image.fromarray(mask).save(source / "a.jpg", quality=80)
+    convert(source, tmp_path / "out", format="binary")
+    np.testing.assert_array_equal(written_label(tmp_path / "out"), mask > 0)
+
+
+def test_one_damaged_mask_fails_alone_and_hidden_files_are_none(tmp_path, halves):
+    source = write_masks(tmp_path, halves)
+    for name in ("._a.png", ".DS_Store", "~$b.png"):
+        (source / name).write_bytes(b"\0\5\x16\7")
+    (source / "b.png").write_bytes(b"\x89PNG")
+    written, _ = convert(source, tmp_path / "out", classes=("x", "y", "z"))
+    assert written.train == ["a"]
+    assert len(written.failed) == 1
+    assert "b.png" in written.failed[0]
+
+
+def test_other_values_become_the_background_if_that_is_asked_for(tmp_path, halves):
+    source = write_masks(tmp_path, np.array([0, 1, 7])[halves])
+    convert(source, tmp_path / "out", classes=("background", "car"), unknown="background")
+    np.testing.assert_array_equal(written_label(tmp_path / "out"), np.array([0, 1, 0])[halves])

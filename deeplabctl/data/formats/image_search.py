@@ -1,0 +1,179 @@
+"""Find the images that annotations name. A name is a path: what it says of folders must not contradict a file's place.
+
+A file fits a name if one of the two paths, below the folder that is searched, ends with the other: ``left/1.png`` fits
+``data/left/1.png`` and ``1.png``, but not ``right/1.png``. Composed and decomposed letters are the same.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import NoReturn
+
+from deeplabctl.data.formats.annotations import AnnotatedImage
+from deeplabctl.data.images import IMAGE_SUFFIXES
+from deeplabctl.errors import DataError
+from deeplabctl.files import is_hidden
+
+Parts = tuple[str, ...]  # of a path, from the folder that is searched
+_USUAL_FOLDERS = ("images", "JPEGImages")
+
+
+class ImageSearch:
+    """Find files by their names in folders and all folders below them, or in those beside a file of annotations.
+
+    With ``by_stem``, names are without suffixes, and only image files are found. Nothing outside of the folders is
+    read: of a name that leads out of them only what follows counts.
+    """
+
+    def __init__(self, folders: Sequence[Path], *, by_stem: bool = False) -> None:
+        self._roots = list({folder.resolve(): folder for folder in reversed(folders) if folder.is_dir()}.values())[::-1]
+        self._by_stem = by_stem
+        self._beside: ImageSearch | None = None  # where to find what these folders do not have
+        self._files: dict[str, dict[Path, list[Parts]]] | None = None  # last part of a name: file: its parts from roots
+        self._by_a_part: dict[str, Path] = {}  # names that say more of folders than could be compared
+
+    @classmethod
+    def beside(cls, annotations: Path, images: Path | None) -> ImageSearch:
+        """Search the folder that was named, or else that of the annotations and the usual ones in and beside it."""
+        if images is not None:
+            return cls([images])
+        folder = annotations.parent
+        search = cls([folder, *(folder / name for name in _USUAL_FOLDERS)])
+        search._beside = cls([folder.parent / name for name in _USUAL_FOLDERS])
+        return search
+
+    def find(self, name: str) -> list[Path]:
+        """Return the file that a name means, several if it is not clear which one, or none."""
+        parts = _parts(name)
+        if not parts:
+            return []
+        if not self._by_stem:
+            exact = [root.joinpath(*parts) for root in self._roots]
+            exact = [path for path in exact if path.suffix.lower() != ".json" and os.path.isfile(path)]  # noqa: PTH113
+            if len(exact) == 1:
+                return exact
+        if self._files is None:
+            self._files = self._list_files()
+        wanted = tuple(map(_composed, parts))
+        ranks: dict[Path, tuple[int, bool]] = {}
+        for path, places in self._files.get(wanted[-1], {}).items():
+            for place in places:
+                common = _common_end(wanted, place)
+                if common in (len(wanted), len(place)):
+                    ranks[path] = max(ranks.get(path, (0, False)), (common, place == wanted))
+        if not ranks:
+            return self._beside.find(name) if self._beside else []
+        best = [path for path, rank in ranks.items() if rank == max(ranks.values())]
+        if len(best) == 1 and ranks[best[0]][0] < len(wanted):
+            whole = tuple(map(_composed, best[0].absolute().parts))
+            if self._by_stem or _common_end(wanted, whole) < len(wanted):
+                self._by_a_part[name] = best[0]
+        return best
+
+    def has(self, name: str) -> bool:
+        """Tell whether one of the folders has a file at this very path."""
+        return any(os.path.isfile(root / name) for root in self._roots) or (  # noqa: PTH113
+            self._beside is not None and self._beside.has(name)
+        )
+
+    def image_of(self, name: str, where: object) -> Path | Callable[[], bytes]:
+        """Return the image file that a name means, or a function that raises DataError if that is not clear."""
+        found = self.find(name)
+        return found[0] if len(found) == 1 else failing(not_found(found, where))
+
+    def notes(self) -> list[str]:
+        """Say which names had to be compared without their first folders, as the folders that are searched end."""
+        if not self._by_a_part:
+            return []
+        name, path = next(iter(self._by_a_part.items()))
+        return [f"{len(self._by_a_part)} images have other first folders than their annotations say: {name} is {path}"]
+
+    def _list_files(self) -> dict[str, dict[Path, list[Parts]]]:
+        files: dict[str, dict[Path, list[Parts]]] = defaultdict(dict)
+        for root in self._roots:
+            for path in files_below(root):
+                if self._by_stem:
+                    if path.suffix.lower() not in IMAGE_SUFFIXES:
+                        continue
+                    place = path.relative_to(root).with_suffix("").parts
+                elif path.suffix.lower() == ".json":  # labelme's own example names itself
+                    continue
+                else:
+                    place = path.relative_to(root).parts
+                place = tuple(map(_composed, place))
+                files[place[-1]].setdefault(path, []).append(place)
+        return files
+
+
+def _parts(name: str) -> Parts:
+    """Return the parts of a path of any system, without drives and what leads out of a folder."""
+    parts: list[str] = []
+    for part in PurePosixPath(name.replace("\\", "/")).parts:
+        if part == "..":
+            parts = parts[:-1]
+        elif not (part.startswith("/") or part.endswith(":") or "\0" in part):
+            parts.append(part)
+    return tuple(parts)
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+def _common_end(one: Parts, other: Parts) -> int:
+    """Return how many last parts two paths have in common."""
+    common = 0
+    for here, there in zip(reversed(one), reversed(other), strict=False):
+        if here != there:
+            break
+        common += 1
+    return common
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Return the files in a folder and in those below it, sorted, without hidden ones; links are followed once."""
+    found: list[Path] = []
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        folders[:] = [] if real in seen else sorted(name for name in folders if not is_hidden(name))
+        if real not in seen:
+            found += [Path(place, name) for name in sorted(names) if not is_hidden(name)]
+        seen.add(real)
+    return found
+
+
+def not_found(found: Sequence[Path], where: object) -> str:
+    """Say why a name does not mean one file."""
+    if found:
+        return f"{where}: the name fits {found[0]} and {found[1]}; use `images` to name the folder of one of them"
+    return f"{where}: there is no such image; use `images` to name the folder of the images"
+
+
+def failing(message: str) -> Callable[..., NoReturn]:
+    """Return a function that raises DataError, in the place of an image."""
+
+    def fail(*_: object) -> NoReturn:
+        raise DataError(message)
+
+    return fail
+
+
+def refuse_shared(images: Sequence[AnnotatedImage]) -> list[AnnotatedImage]:
+    """Let the images fail that several annotations name: at most one of these labels is theirs."""
+    names: dict[Path, list[str]] = defaultdict(list)
+    for image in images:
+        if isinstance(image.image, Path):
+            names[image.image].append(image.name)
+    message = "{path}: expected one label for each image, got those of {names}; leave out those of other images"
+    return [
+        replace(image, image=failing(message.format(path=image.image, names=" and ".join(names[image.image][:3]))))
+        if isinstance(image.image, Path) and len(names[image.image]) > 1
+        else image
+        for image in images
+    ]
