@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import pickle
 import sys
 import tempfile
 from collections.abc import Callable
@@ -19,20 +20,91 @@ def kernel(function: Function) -> Function:
     """Return a function that numba compiles at its first call, to run without the GIL; numba loads here."""
     import numba
 
-    options = {"nogil": True, "error_model": "numpy"}
     users_own = numba.config.CACHE_DIR  # $NUMBA_CACHE_DIR; kernels of other code must not be cached in our folder
+    compiled = _compiled(function, nogil=True, error_model="numpy")
     numba.config.CACHE_DIR = users_own or cache_folder(Path(function.__code__.co_filename).parent)
     try:
-        return cast(Function, numba.njit(function, cache=bool(numba.config.CACHE_DIR), **options))
+        if numba.config.CACHE_DIR:
+            cast(Any, compiled)._cache = _cache_class()(function)
+    except RuntimeError:  # numba can write to none of its folders
+        pass
     finally:
         numba.config.CACHE_DIR = users_own
+    return compiled
 
 
 def inlined(function: Function) -> Function:
     """Return a function that is inlined into each kernel that calls it: it runs and compiles faster."""
+    return _compiled(function, inline="always")
+
+
+def _compiled(function: Function, **options: Any) -> Function:
+    """Return what numba compiles, even if $NUMBA_DISABLE_JIT is set: not all of our kernels run without it."""
     import numba
 
-    return cast(Function, numba.njit(function, inline="always"))
+    disabled, numba.config.DISABLE_JIT = numba.config.DISABLE_JIT, 0
+    try:
+        return cast(Function, numba.njit(function, **options))
+    finally:
+        numba.config.DISABLE_JIT = disabled
+
+
+@functools.cache
+def _cache_class() -> type[Any]:
+    """Return numba's cache, whose files cannot make a kernel fail.
+
+    Each begins with its checksum, as native code that is damaged or cut off ends the process. What does not fit it, or
+    was written by another version of the compiler, is compiled again; on a full disk nothing is kept.
+    """
+    import llvmlite
+    from numba.core.caching import FunctionCache, IndexDataCacheFile
+
+    class Files(IndexDataCacheFile):  # type: ignore[misc]
+        def _load_index(self) -> Any:
+            content = _with_checksum(self._index_path)
+            version, overloads = ("", {}) if content is None else pickle.loads(content)
+            return overloads if version == self._compiler else {}
+
+        def _save_index(self, overloads: Any) -> None:
+            self._write(self._index_path, self._dump((self._compiler, overloads)))
+
+        def _load_data(self, name: str) -> Any:
+            if (content := _with_checksum(self._data_path(name))) is None:
+                raise OSError
+            return pickle.loads(content)
+
+        def _save_data(self, name: str, data: Any) -> None:
+            self._write(self._data_path(name), self._dump(data))
+
+        def _write(self, path: str, content: bytes) -> None:
+            with self._open_for_write(path) as file:
+                file.write(hashlib.sha256(content).digest() + content)
+
+        @property
+        def _compiler(self) -> Any:
+            return self._version, llvmlite.__version__, self._source_stamp
+
+    class Cache(FunctionCache):  # type: ignore[misc]
+        def __init__(self, function: object) -> None:
+            super().__init__(function)
+            self._cache_file.__class__ = Files
+
+        def save_overload(self, signature: object, compiled: object) -> None:
+            try:
+                super().save_overload(signature, compiled)
+            except OSError:
+                self.disable()
+
+    return Cache
+
+
+def _with_checksum(path: str) -> bytes | None:
+    """Return what a file holds behind its checksum; None where it does not fit, or cannot be read."""
+    try:
+        content = Path(path).read_bytes()
+    except OSError:
+        return None
+    return content[32:] if hashlib.sha256(content[32:]).digest() == content[:32] else None
 
 
 def start_without_blas() -> None:

@@ -1,11 +1,13 @@
 """When numba loads, and where its compiled kernels are kept."""
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 from deeplabctl.crf import compile_kernels
-from deeplabctl.jit import cache_folder
+from deeplabctl.jit import _cache_class, cache_folder
 
 
 def test_numba_loads_when_a_crf_runs_and_not_earlier():
@@ -56,3 +58,61 @@ def test_kernels_of_other_sources_are_not_used(tmp_path):
     before = cache_folder.__wrapped__(tmp_path)
     (tmp_path / "steps.py").write_text("PIXELS = 4")
     assert cache_folder.__wrapped__(tmp_path) != before
+
+
+_ADD = (
+    "import numpy as np\n"
+    "from deeplabctl.engine.row_kernels import add\n"
+    "one, total = np.ones(16, np.float32), np.zeros(16, np.float32)\n"
+    "add(one, one, (np.float32(0), np.float32(9)), 0, 1, total)\n"
+    "assert (total == 2).all()\n"
+    "print(sum(add.stats.cache_hits.values()), add._cache.cache_path)"
+)
+
+
+def _add(**environment):
+    """Run a kernel in a process of its own; returns whether it was loaded, and the folder of its cache."""
+    run = subprocess.run(
+        [sys.executable, "-c", _ADD], env=os.environ | environment, capture_output=True, text=True, check=True
+    )
+    hits, folder = run.stdout.split()
+    return int(hits), Path(folder)
+
+
+def test_damaged_kernels_are_compiled_again(tmp_path):
+    assert _add(NUMBA_CACHE_DIR=str(tmp_path))[0] == 0
+    (index,), (code,) = (list(tmp_path.rglob(f"*.{kind}")) for kind in ("nbi", "nbc"))
+    index.write_bytes(b"")  # as a power cut leaves it
+    assert _add(NUMBA_CACHE_DIR=str(tmp_path))[0] == 0
+    content = bytearray(code.read_bytes())
+    content[len(content) // 2] ^= 1
+    code.write_bytes(content)
+    assert _add(NUMBA_CACHE_DIR=str(tmp_path))[0] == 0
+    assert _add(NUMBA_CACHE_DIR=str(tmp_path))[0] == 1
+
+
+def test_kernels_of_another_version_of_the_compiler_are_not_loaded(tmp_path):
+    cache = _cache_class()(_add)
+    files = cache._cache_file
+    files._cache_path = str(tmp_path)
+    files._index_path = str(tmp_path / "a.nbi")
+    files.save("key", "code")
+    assert files.load("key") == "code"
+    files._version = "0.1"
+    assert files.load("key") is None
+
+
+def test_kernels_run_without_a_cache_on_a_full_disk(monkeypatch):
+    cache = _cache_class()(_add)
+    monkeypatch.setattr(cache, "_save_overload", failing)
+    cache.save_overload("signature", "code")
+    assert not cache._enabled
+
+
+def failing(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_kernels_are_compiled_even_if_numba_is_told_not_to(tmp_path):
+    _add(NUMBA_CACHE_DIR=str(tmp_path), NUMBA_DISABLE_JIT="1")
+    assert _add(NUMBA_CACHE_DIR=str(tmp_path))[0] == 1

@@ -6,7 +6,8 @@ with a Caffe net definition.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -182,6 +183,37 @@ class Architecture:
     def channels(self, num_classes: int, width: float = 1.0) -> dict[str, int]:
         """Return the channels of every row, and of the image."""
         return fold(self.prediction_rows, 3, lambda row, inputs: row.channels_of(inputs, num_classes, width))
+
+    def width_of(self, found: Mapping[str, int]) -> float:
+        """Return the width at which convolutions of these names have these channels, by all of them.
+
+        It is the ratio of the widest one if that fits the others, else the shortest number that does. Where none does,
+        the layers are another network's, and the ratio is returned.
+        """
+        usual = {row.name: row.channels for row in self.convolutions if row.name in found and row.channels and not row.classifier}
+        widest = max(usual, key=lambda name: usual[name])
+        ratio = found[widest] / usual[widest]
+
+        def differences(width: float) -> set[bool]:
+            """Tell which occur: layers with fewer channels than found (False), and with more (True)."""
+            outgoing = self.channels(2, width)
+            return {outgoing[name] > found[name] for name in usual if outgoing[name] != found[name]}
+
+        def edge(side: bool) -> float:
+            low, high = 0.0, 2 * max(found[name] / usual[name] for name in usual)
+            for _ in range(50):
+                middle = (low + high) / 2
+                low, high = (middle, high) if (side in differences(middle)) != side else (low, middle)
+            return high if not side else low
+
+        if not differences(ratio):
+            return ratio
+        least, most = edge(False), edge(True)
+        for digits in range(1, 9):
+            width = math.ceil(least * 10**digits) / 10**digits
+            if width <= most and not differences(width):
+                return width
+        return ratio
 
     def parameters(self, num_classes: int, width: float = 1.0) -> dict[str, Parameter]:
         """Return the facts of every array of weights by its name, "layer/part", in the table's order."""

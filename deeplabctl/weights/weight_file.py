@@ -125,23 +125,22 @@ class WeightFile(ABC):
         return agree and any(conv.dilation > 1 for conv in stated)
 
     def width(self, architecture: str) -> float:
-        """Return the width of the network, by the channels of its widest layer.
+        """Return the width of the network, by the channels of its layers.
 
         Raises WeightsError if the layers are another network's.
         """
         if self.info is not None:
             return self.info.width
-        body = [conv for conv in ARCHITECTURES[architecture].convolutions if not conv.classifier]
-        kernels = [(conv.channels, self.shapes.get(f"{conv.name}/{KERNEL}", ())) for conv in body]
-        known = [(channels, shape[-1]) for channels, shape in kernels if len(shape) == 4]
+        body = [conv for conv in ARCHITECTURES[architecture].convolutions if conv.channels and not conv.classifier]
+        kernels = [(conv.name, self.shapes.get(f"{conv.name}/{KERNEL}", ())) for conv in body]
+        known = {name: shape[-1] for name, shape in kernels if len(shape) == 4}
         if not known:
             have = ", ".join(dict.fromkeys(map(layer_of, self.shapes))) or "none"
             raise WeightsError(
                 f"weights {self.path}: expected layers {body[0].name} to {body[-1].name}, got {have[:200]}; "
                 "these are weights of another architecture"
             )
-        usual, found = max(known, key=lambda pair: pair[0])
-        return float(found / usual)
+        return ARCHITECTURES[architecture].width_of(known)
 
     @property
     def source(self) -> dict[str, str]:

@@ -149,3 +149,16 @@ def test_random_start_draws_each_kernel_by_its_number_and_norms_change_nothing(a
         assert (weights["bn4b7_branch2c/gamma"] == 0.25).all()
         assert (weights["bn4b7_branch2a/moving_variance"] == 1).all()
         assert not weights["bn4b7_branch2a/moving_mean"].any()
+
+
+@pytest.mark.parametrize("width", [0.06, 0.011, 0.037, 0.3333, 0.77, 1.3, 1])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_width_is_one_that_has_the_channels_of_every_layer(name, width):
+    network = ARCHITECTURES[name]
+    channels = network.channels(5, width)
+    found = network.width_of({row.name: channels[row.name] for row in network.convolutions if not row.classifier})
+    assert network.weight_shapes(5, found) == network.weight_shapes(5, width)
+
+
+def test_width_of_another_networks_layers_is_that_of_the_widest():
+    assert ARCHITECTURES["largefov"].width_of({"conv1_1": 64, "conv1_2": 3, "fc6": 512}) == 0.5
