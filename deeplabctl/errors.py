@@ -17,6 +17,13 @@ into its options: --overwrite, --init random.
 _LONGEST = 3000  # characters of a message
 
 
+def printable(text: str, keep: str = "") -> str:
+    """Return a text with escapes for what would break a line, or act on a terminal, except the characters to keep."""
+    return "".join(
+        char if char.isprintable() or char in keep else char.encode("unicode_escape").decode("ascii") for char in text
+    )
+
+
 class DeepLabError(Exception):
     """Stop because of something that the user can fix.
 
@@ -24,9 +31,7 @@ class DeepLabError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        line = "".join(
-            char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in message
-        )
+        line = printable(message)
         super().__init__(line if len(line) <= _LONGEST else f"{line[: _LONGEST - 500]} ... {line[-490:]}")
 
 

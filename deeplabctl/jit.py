@@ -56,8 +56,11 @@ def _cache_class() -> type[Any]:
     Each begins with its checksum, as native code that is damaged or cut off ends the process. What does not fit it, or
     was written by another version of the compiler, is compiled again; on a full disk nothing is kept.
     """
-    import llvmlite
+    from importlib.metadata import version
+
     from numba.core.caching import FunctionCache, IndexDataCacheFile
+
+    llvmlite = version("llvmlite")
 
     class Files(IndexDataCacheFile):  # type: ignore[misc]
         def _load_index(self) -> Any:
@@ -82,7 +85,7 @@ def _cache_class() -> type[Any]:
 
         @property
         def _compiler(self) -> Any:
-            return self._version, llvmlite.__version__, self._source_stamp
+            return self._version, llvmlite, self._source_stamp
 
     class Cache(FunctionCache):  # type: ignore[misc]
         def __init__(self, function: object) -> None:

@@ -45,6 +45,11 @@ class CaffeNet:
     layers: tuple[CaffeLayer, ...]
 
 
+def is_renamed(classifier: str, layer: str) -> bool:
+    """Tell whether a layer has a classifier's name for another data set than VOC: fc8_nyu40_2 for fc8_voc12_2."""
+    return re.fullmatch(re.escape(classifier).replace("voc12", ".+"), layer) is not None
+
+
 def net_weights(net: CaffeNet, dtype: npt.DTypeLike = np.float32) -> Weights:
     """Return {"layer/part": array} of the layers that have blobs, all copies of type ``dtype``, in the net's order.
 

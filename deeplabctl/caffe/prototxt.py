@@ -9,14 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from statistics import median
 from typing import NamedTuple, TypeAlias
 
-from deeplabctl.caffe.net import SCALE_COPY
+from deeplabctl.caffe.net import SCALE_COPY, is_renamed
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE
-from deeplabctl.network.architecture import Rows
-from deeplabctl.network.ops import Convolution, Operation
+from deeplabctl.network.architecture import Architecture, Rows
+from deeplabctl.network.ops import Operation
 from deeplabctl.network.ops.operation import fold, shown
 
 MAX_SIZE = 1_000_000  # bytes; those of the largest known nets have a fifth of it
@@ -98,9 +97,9 @@ def check_geometry(
 
     Compared are type, inputs, kernel, pad, stride, ``hole`` or ``dilation`` and group of the convolutions, kernel, pad,
     stride and method of the poolings, epsilon of the norms, and the outputs: channels of one ``width`` (the given one,
-    else the median of the layers') and, if given, ``num_classes``. A single classifier may have any name, as it follows
-    the layer before it, and may be missing. In a net of several scales, each copy is compared. Raises one WeightsError
-    with every difference: ``-`` missing, ``+`` unexpected, or both values.
+    else the one that fits them) and, if given, ``num_classes``. Classifiers and their sum may have other names, as they
+    follow the layers before them; a single classifier may be missing. In a net of several scales, each copy is
+    compared. Raises one WeightsError with every difference: ``-`` missing, ``+`` unexpected, or both values.
     """
     nets = _copies([*tree.messages("layers"), *tree.messages("layer")])
     if not any(row.name in nets[""] for row in ARCHITECTURES[architecture].rows):
@@ -141,11 +140,10 @@ class _Check:
         self.names: list[str] = []
         self.wrong: list[str] = []
         self._given, self._num_classes = given, num_classes
-        self._optional = (
-            ARCHITECTURES[architecture].classifiers if len(ARCHITECTURES[architecture].classifiers) == 1 else ()
-        )
+        self._classifiers = ARCHITECTURES[architecture].classifiers
+        self._optional = self._classifiers if len(self._classifiers) == 1 else ()
         self._known = {name for row in rows for name in (row.name, row.caffe_scale) if name}
-        self._width = _width(ARCHITECTURES[architecture].convolutions, given) if width is None else width
+        self._width = _width(ARCHITECTURES[architecture], given) if width is None else width
         fold(rows, None, self._compare)
         for name, layers in given.items():
             if name not in self._known and any(_type(layer) == "pooling" for layer in layers):
@@ -154,8 +152,8 @@ class _Check:
     def _compare(self, row: Operation, inputs: list[str | None]) -> str | None:
         """Compare a row with its layer; returns the name of the layer's result, None where it is not known."""
         name = row.name
-        if name not in self._given and name in self._optional:
-            name = self._follower(inputs[0]) or name
+        if name not in self._given and (row.is_classifier or {*self._classifiers}.issuperset(row.inputs or ("",))):
+            name = self._follower(row, inputs) or name
         found = self._given.get(name, [])
         if found:
             self.names.append(name)
@@ -177,15 +175,20 @@ class _Check:
             self.wrong += [f"{shown(layer.last('name'))} (line {_line(layer)}): {text}" for text in differences]
         return str(found[-1].last("top")) if found and found[-1].last("top") else None
 
-    def _follower(self, before: str | None) -> str | None:
-        """Return the convolution that reads ``before`` and is not one of the architecture's."""
-        for name, layers in self._given.items():
-            if name not in self._known and any(
-                _type(layer) == "convolution" and before in layer.get("bottom", []) for layer in layers
-            ):
-                self._known.add(name)
-                return name
-        return None
+    def _follower(self, row: Operation, inputs: list[str | None]) -> str | None:
+        """Return the layer in the place of a classifier or of their sum: by its name, or as the first with its inputs.
+
+        It is none of the architecture's layers.
+        """
+        found = [
+            name
+            for name, layers in self._given.items()
+            if name not in self._known
+            and any(_type(one) == row.caffe_type and {*one.get("bottom", [])} == {*inputs} for one in layers)
+        ]
+        found.sort(key=lambda name: not is_renamed(row.name, name))
+        self._known.update(found[:1])
+        return found[0] if found else None
 
 
 def _other_type(expected: str, layer: Message) -> list[str]:
@@ -222,15 +225,15 @@ class _Settings:
         return values
 
 
-def _width(convolutions: Iterable[Convolution], given: dict[str, list[Message]]) -> float:
-    ratios = []
-    for row in convolutions:
-        if not row.classifier:
+def _width(architecture: Architecture, given: dict[str, list[Message]]) -> float:
+    found = {}
+    for row in architecture.convolutions:
+        if row.channels and not row.classifier:
             for layer in given.get(row.name, []):
                 count = _Settings(layer.messages("convolution_param")).values("num_output", None)[-1]
                 if isinstance(count, int):
-                    ratios.append(count / row.channels)
-    return median(ratios) if ratios else 1.0
+                    found[row.name] = count
+    return architecture.width_of(found) if found else 1.0
 
 
 def _type(layer: Message) -> str:

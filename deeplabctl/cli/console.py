@@ -16,7 +16,7 @@ import typer
 
 from deeplabctl.cli.formatting import describe, with_options
 from deeplabctl.cli.options import COMMON, option
-from deeplabctl.errors import DeepLabError, RecipeError
+from deeplabctl.errors import DeepLabError, RecipeError, printable
 from deeplabctl.reporting import Advanced, Event, Finished, Note, Reporter, Started, pace
 
 _PLAIN_SECONDS = 5.0  # between two lines of a task's progress
@@ -73,12 +73,13 @@ class Console:
     def say(self, text: str = "") -> None:
         """Print a line of the result, unless JSON was asked for."""
         if not self.json:
-            typer.echo(text)
+            typer.echo(printable(text, keep="\n"))
 
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> None:
         """Print a table, unless JSON was asked for; the first ``texts`` columns are text, the others are numbers."""
         if self.json:
             return
+        rows = [[printable(cell) for cell in row] for row in rows]
         if self.on_terminal:
             from rich.console import Console as RichConsole
             from rich.table import Table
@@ -145,7 +146,7 @@ def usage_errors(option: str) -> Iterator[None]:
 def print_error(message: str) -> None:
     """Print an error as one line on stderr."""
     typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
-    typer.echo(" ".join(with_options(message).split()), err=True)
+    typer.echo(" ".join(with_options(printable(message, keep="\n")).split()), err=True)
 
 
 def _warnings_only(event: Event) -> None:

@@ -7,6 +7,7 @@ import shlex
 from typing import Any
 
 from deeplabctl import reporting
+from deeplabctl.errors import printable
 from deeplabctl.reporting import Event, percent
 
 
@@ -26,7 +27,7 @@ def with_options(text: str) -> str:
 def describe(event: Event) -> str | None:
     """Return an event as a line of text, with options for arguments; or None if it is not worth one."""
     line = reporting.describe(event)
-    return None if line is None else with_options(line)
+    return None if line is None else with_options(printable(line))
 
 
 def score_table(scores: dict[str, Any]) -> tuple[list[str], list[list[str]]]:

@@ -7,11 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from deeplabctl.errors import DeepLabError
+from deeplabctl.network.keras_model import prepare_gpus
 from deeplabctl.reporting import captured_stderr
 
 
 def start_tensorflow() -> None:
-    """Import TensorFlow and start its device; raises DeepLabError with what it wrote if it does not start."""
+    """Import TensorFlow and start its device; raises DeepLabError with what it wrote if it does not start.
+
+    Images have many sizes: cuDNN chooses its algorithms by rules, and does not try all of them for each size.
+    """
+    os.environ.setdefault("TF_CUDNN_USE_AUTOTUNE", "0")
     with tensorflow_startup():
         pass
 
@@ -28,8 +33,7 @@ def tensorflow_startup(log: Callable[[str], None] = lambda text: None) -> Iterat
         try:
             import tensorflow as tf
 
-            for gpu in tf.config.list_physical_devices("GPU"):
-                tf.config.experimental.set_memory_growth(gpu, True)
+            prepare_gpus()
             yield
             tf.constant(0.0).numpy()  # starts the device, which writes lines too
         except Exception as error:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from deeplabctl.limits import ABOVE_0, AT_LEAST_0, beyond_limits, limited
+from deeplabctl.limits import ABOVE_0, Limit, beyond_limits, limited
+
+# The scores would have no digits left beside products with larger weights, which float32 cannot hold from 1e38 on.
+_WEIGHT = Limit("0 to 1e6", lambda value: 0 <= value <= 1e6)
 
 
 @dataclass(frozen=True)
@@ -17,9 +20,9 @@ class CrfParams:
     filtering, as in the original DeepLab, or "symmetric", as in newer programs. The defaults are `largefov-v1`.
     """
 
-    pos_w: float = limited(3.0, *AT_LEAST_0)
+    pos_w: float = limited(3.0, *_WEIGHT)
     pos_xy_std: float = limited(3.0, *ABOVE_0)
-    bi_w: float = limited(4.0, *AT_LEAST_0)
+    bi_w: float = limited(4.0, *_WEIGHT)
     bi_xy_std: float = limited(49.0, *ABOVE_0)
     bi_rgb_std: float = limited(5.0, *ABOVE_0)
     iterations: int = limited(10, "0 to 1000", lambda v: 0 <= v <= 1000)

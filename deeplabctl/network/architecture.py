@@ -190,7 +190,11 @@ class Architecture:
         It is the ratio of the widest one if that fits the others, else the shortest number that does. Where none does,
         the layers are another network's, and the ratio is returned.
         """
-        usual = {row.name: row.channels for row in self.convolutions if row.name in found and row.channels and not row.classifier}
+        usual = {
+            row.name: row.channels
+            for row in self.convolutions
+            if row.name in found and row.channels and not row.classifier
+        }
         widest = max(usual, key=lambda name: usual[name])
         ratio = found[widest] / usual[widest]
 
@@ -210,7 +214,7 @@ class Architecture:
             return ratio
         least, most = edge(False), edge(True)
         for digits in range(1, 9):
-            width = math.ceil(least * 10**digits) / 10**digits
+            width = float(math.ceil(least * 10**digits) / 10**digits)
             if width <= most and not differences(width):
                 return width
         return ratio

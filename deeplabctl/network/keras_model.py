@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
+from deeplabctl.errors import DeepLabError
 from deeplabctl.network import ARCHITECTURES, Weights, layer_of, part_of
 from deeplabctl.network.architecture import Rows
 from deeplabctl.network.ops import Norm, Operation
@@ -21,6 +23,28 @@ Precision = Literal["float32", "bfloat16", "float16"]  # the number formats that
 POLICIES: dict[Precision, str] = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
+def prepare_gpus() -> None:
+    """Let TensorFlow take memory of GPUs as it needs it, and compute float32 in float32 there, not in TF32's 10 bits.
+
+    Nothing is done without a GPU. The memory is as it was where TensorFlow has started its devices before.
+    """
+    import tensorflow as tf
+
+    if gpus := tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.enable_tensor_float_32_execution(False)
+        with suppress(RuntimeError):
+            for gpu in gpus:
+                tf.config.experimental.set_memory_growth(gpu, True)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Tell whether an error of TensorFlow says that memory is full, as cuDNN says it in other words."""
+    import tensorflow as tf
+
+    words = ("no algorithm worked", "out of memory", "alloc_failed", "failed to allocate")
+    return isinstance(error, tf.errors.ResourceExhaustedError) or any(word in str(error).lower() for word in words)
+
+
 def build_model(
     architecture: str, num_classes: int, *, width: float = 1.0, dropout: float = 0.5, dtype: str = "float32"
 ) -> keras.Model:
@@ -32,6 +56,7 @@ def build_model(
     """
     import keras
 
+    prepare_gpus()
     table = ARCHITECTURES[architecture]
     outgoing = table.channels(num_classes, width)
     images = keras.Input((None, None, 3), name="image", dtype=keras.DTypePolicy(dtype).variable_dtype)
@@ -102,12 +127,18 @@ def can_compute(precision: Precision) -> bool:
     """Tell whether TensorFlow's convolutions run in a format.
 
     They do not for bfloat16 where TensorFlow finds its instructions but oneDNN may not use them, as in some virtual
-    machines and with $ONEDNN_MAX_CPU_ISA.
+    machines and with $ONEDNN_MAX_CPU_ISA. Raises DeepLabError where none runs, as on a GPU without cuDNN.
     """
     import tensorflow as tf
 
     try:
         tf.nn.conv2d(tf.ones((1, 9, 9, 16), precision), tf.ones((3, 3, 16, 16), precision), 1, "SAME").numpy()
-    except tf.errors.OpError:
+    except tf.errors.OpError as error:
+        if precision == "float32":
+            raise DeepLabError(
+                f"TensorFlow cannot compute a convolution here ({str(error).splitlines()[0][:300]}); install the CUDA "
+                "and cuDNN that it asks for, or hide the GPU from it: CUDA_VISIBLE_DEVICES=-1"
+            ) from error
+        can_compute("float32")  # else it is not the format that is missing
         return False
     return True

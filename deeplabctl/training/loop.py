@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from deeplabctl.errors import DataError, RunError
-from deeplabctl.network.keras_model import assign_weights, can_compute
+from deeplabctl.network.keras_model import assign_weights, can_compute, is_out_of_memory
 from deeplabctl.prediction.engines import report_compiling, training_engine
 from deeplabctl.reporting import Note, Reporter, Trained, silent, task
 from deeplabctl.training.checkpoint import Checkpoint, Progress
@@ -92,14 +92,14 @@ def train_plan(
     except TrainingStopped:
         report(Note(f"stopped before the first step; {recorder.how_to_resume}"))
         result = TrainedRun(recorder.path, 0, time.perf_counter() - begin, {}, 0, stopped=True)
-    except tf.errors.ResourceExhaustedError as error:
-        same = " (the same result)" if plan.recipe.solver.hard_pixels == 1 else ""
-        raise RunError(
-            f"out of memory with batches of {plan.recipe.solver.batch_size} images; halve solver.batch_size and double "
-            f"solver.accumulate{same}, or lower augment.crop_size; TensorFlow: "
-            f"{str(error).splitlines()[0][:200]}"
-        ) from error
     except tf.errors.OpError as error:
+        if is_out_of_memory(error):
+            same = " (the same result)" if plan.recipe.solver.hard_pixels == 1 else ""
+            raise RunError(
+                f"out of memory with batches of {plan.recipe.solver.batch_size} images; halve solver.batch_size and "
+                f"double solver.accumulate{same}, or lower augment.crop_size; TensorFlow: "
+                f"{str(error).splitlines()[0][:200]}"
+            ) from error
         if cluster.workers == 1:
             raise
         raise RunError(

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from deeplabctl.caffe.net import is_renamed
 from deeplabctl.classes import IGNORE_LABEL, VOC_CLASSES
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import ARCHITECTURES, Parameter, Weights, layer_of, part_of
@@ -174,9 +175,7 @@ def _other_classifiers(weights: Weights, architecture: str, missing: list[str], 
     """Return which of the other layers are used as the missing classifiers."""
     names = ARCHITECTURES[architecture].classifiers
     if len(names) > 1:  # fc8_mine_2 in the place of fc8_voc12_2
-        found = {
-            name: [other for other in others if re.fullmatch(name.replace("voc12", ".+"), other)] for name in missing
-        }
+        found = {name: [other for other in others if is_renamed(name, other)] for name in missing}
         return {matching[0]: name for name, matching in found.items() if len(matching) == 1}
     before = f"{ARCHITECTURES[architecture].convolutions[-2].name}/{KERNEL}"
     if missing and len(others) == 1 and before in weights:

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from deeplabctl.choices import EXPORTS, ExportFormat
-from deeplabctl.classes import voc_palette
+from deeplabctl.classes import IGNORE_LABEL, voc_palette
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE
 
 ExportPrecision = Literal["float32", "float16", "int8"]  # of the weights; int8 also of what the layers compute
 INFO_ENTRY = "deeplabctl.json"  # in our own .keras archives and exports, beside the entries of the format
 LARGEST_INFO = 16 << 20  # bytes of that entry, which has some thousands
+_WIDEST = 1e4
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class ExportFacts:
         format_, precision, flip = stored["format"], stored["precision"], stored["flip"]
         if format_ not in EXPORTS or precision not in get_args(ExportPrecision) or not isinstance(flip, bool):
             raise ValueError("facts of another kind of export")
-        scales = tuple(float(scale) for scale in stored["scales"])
+        scales = tuple(float(_of_kind(scale, int | float)) for scale in _of_kind(stored["scales"], list))
         if not scales or not all(0 < scale <= 4 for scale in scales):
             raise ValueError("scales outside 0 to 4")
         sha256 = {str(name): str(value) for name, value in dict(stored["sha256"]).items()}
@@ -81,9 +82,14 @@ class ModelInfo:
         """Read the text of `to_json`; raises WeightsError, which names the file, for any other text."""
         try:
             stored = json.loads(text)
-            classes = tuple(str(name) for name in stored["classes"])
-            architecture, width, provenance = stored["architecture"], float(stored["width"]), dict(stored["provenance"])
-            _check_expected_score(provenance)
+            json.dumps(stored, ensure_ascii=False, allow_nan=False).encode()  # no halves of characters, no NaN
+            classes, architecture = _of_kind(stored["classes"], list), _of_kind(stored["architecture"], str)
+            if not all(isinstance(name, str) for name in classes) or not 1 <= len(classes) <= IGNORE_LABEL:
+                raise ValueError(f"expected 1 to {IGNORE_LABEL} names of classes")
+            if not 0 < (width := float(_of_kind(stored["width"], int | float))) <= _WIDEST:
+                raise ValueError(f"a width of {width:g}")
+            provenance = dict(_of_kind(stored["provenance"], dict))
+            _check_provenance(provenance)
             export = ExportFacts.from_dict(stored["export"]) if "export" in stored else None
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise damaged(path, error) from None
@@ -92,7 +98,7 @@ class ModelInfo:
                 f"weights {path}: expected one of the architectures {', '.join(ARCHITECTURES)}, got {architecture!r}; "
                 "a newer version of deeplabctl wrote the file"
             )
-        return cls(classes, architecture, width, provenance, export)
+        return cls(tuple(classes), architecture, width, provenance, export)
 
 
 def info_entry(archive: zipfile.ZipFile) -> bytes:
@@ -107,11 +113,20 @@ def damaged(path: Path, error: Exception) -> WeightsError:
     return WeightsError(f"weights {path}: the file is damaged ({type(error).__name__}: {error})")
 
 
-def _check_expected_score(provenance: dict[str, Any]) -> None:
-    """Raise ValueError where the score that a recipe expects, or the recipe, is not what a training writes."""
+def _of_kind(value: Any, kind: Any) -> Any:
+    """Return a value of JSON; raises TypeError for one of another kind (True and False are no numbers)."""
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(f"a value of another type: {value!r:.80}")
+    return value
+
+
+def _check_provenance(provenance: dict[str, Any]) -> None:
+    """Raise ValueError or TypeError where the facts of a training are not what one writes."""
+    for name in ("data", "split"):
+        _of_kind(provenance.get(name) or "", str)
     recipe, expect = provenance.get("recipe") or {}, provenance.get("expect") or {}
-    if not isinstance(recipe, dict) or not all(isinstance(section, dict | str) for section in recipe.values()):
-        raise ValueError("a recipe without sections")
-    kinds = {"miou": int | float, "tolerance": int | float, "images": int, "source": str}
-    if expect and not all(isinstance(expect[key], kind) for key, kind in kinds.items()):
-        raise ValueError("an expected score that is no number")
+    for name, section in _of_kind(recipe, dict).items():
+        _of_kind(section, dict if name in ("data", "eval", "crf") else dict | str)
+    for name, kind in {"miou": int | float, "tolerance": int | float, "images": int, "source": str}.items():
+        if expect:
+            _of_kind(_of_kind(expect, dict)[name], kind)

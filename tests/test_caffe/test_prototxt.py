@@ -216,3 +216,25 @@ def test_missing_scale_of_a_norm_is_named():
     tree["layer"] = [layer for layer in tree["layer"] if layer["name"] != ["scale3b2_branch2b"]]
     with pytest.raises(WeightsError, match=r"resnet101: - scale3b2_branch2b \(missing\); weights"):
         check_geometry(tree, "resnet101")
+
+
+@pytest.mark.parametrize(("architecture", "name"), [(key, name) for key, names in FAMILY.items() for name in names])
+@pytest.mark.parametrize("other", ["nyu40", "my_own_set"])
+def test_classifiers_and_their_sum_may_have_the_name_of_another_data_set(architecture, name, other):
+    text = family(name).read_text()
+    assert "_voc12" in text
+    found = check_geometry(parse(text.replace("_voc12", f"_{other}"), "net.prototxt"), architecture, num_classes=21)
+    assert len(found) == len(ARCHITECTURES[architecture].prediction_rows)
+    assert sum(other in layer for layer in found) == text.count('name: "fc8_voc12') or "msc" in name or "r101" in name
+
+
+def test_classifiers_may_have_any_names_as_they_follow_their_layers():
+    text = family("aspp_l_d16_deploy.prototxt").read_text().replace('"fc8_voc12', '"score')
+    assert check_geometry(parse(text, "net.prototxt"), "aspp-l", num_classes=21)[-1] == "score"
+
+
+def test_missing_classifier_of_several_is_named():
+    tree = read_prototxt(family("aspp_l_d16_deploy.prototxt"))
+    tree["layer"] = [layer for layer in tree["layer"] if layer["name"] != ["fc8_voc12_2"]]
+    with pytest.raises(WeightsError, match=r"- fc8_voc12_2 \(missing\)"):
+        check_geometry(tree, "aspp-l")

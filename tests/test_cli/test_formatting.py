@@ -2,7 +2,7 @@
 
 import pytest
 
-from deeplabctl.cli.console import print_error
+from deeplabctl.cli.console import Console, PlainReporter, print_error
 from deeplabctl.cli.formatting import describe, with_options
 from deeplabctl.reporting import Note
 
@@ -28,3 +28,15 @@ def test_errors_and_notes_name_options(capsys):
     print_error("a.png exists; use `overwrite`")
     assert capsys.readouterr().err == "error: a.png exists; use --overwrite\n"
     assert describe(Note("no `data` is given", warning=True)) == "warning: no --data is given"
+
+
+def test_control_characters_of_names_do_not_reach_the_terminal(capsys):
+    odd, shown = "\x1b]0;x\x07\x9b2J\u202e", r"\x1b]0;x\x07\x9b2J\u202e"
+    console = Console()
+    console.say(f"a {odd}\nb")
+    console.table(["class", "%"], [[odd, "1"]])
+    PlainReporter()(Note(f"skipped {odd}"))
+    print_error(odd)
+    out, err = capsys.readouterr()
+    assert out == f"a {shown}\nb\nclass{' ' * (len(shown) - 5)}  %\n{shown}  1\n"
+    assert err == f"skipped {shown}\nerror: {shown}\n"

@@ -18,7 +18,7 @@ from deeplabctl.network import ARCHITECTURES, preprocess
 from deeplabctl.network.ops import Sum
 from deeplabctl.prediction import PredictionSettings, Segmenter
 from deeplabctl.prediction.engines import with_engine
-from deeplabctl.prediction.engines.numba import NumbaEngine, has_gpu
+from deeplabctl.prediction.engines.numba import NumbaEngine, has_gpu, may_have_gpu
 from deeplabctl.weights.fitting import Network, read_network
 from deeplabctl.weights.model_info import ModelInfo
 
@@ -85,9 +85,19 @@ def test_unknown_engine_and_format_are_refused_with_the_known_ones(settings, tex
 def test_gpus_are_seen_by_their_devices(tmp_path):
     (tmp_path / "nvidia").touch()
     (tmp_path / "nvidiactl").touch()
-    assert not has_gpu(tmp_path)
+    assert not may_have_gpu(tmp_path)
     (tmp_path / "nvidia0").touch()
-    assert has_gpu(tmp_path)
+    assert may_have_gpu(tmp_path)
+
+
+@pytest.mark.tf
+def test_tensorflow_is_asked_where_there_may_be_a_gpu(monkeypatch):
+    import tensorflow as tf
+
+    monkeypatch.setattr("deeplabctl.prediction.engines.numba.may_have_gpu", lambda: True)
+    for gpus in ([], ["GPU:0"]):  # as an APU of AMD that no kernel is for, and a GPU
+        monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind, gpus=gpus: gpus)
+        assert has_gpu.__wrapped__() == bool(gpus)
 
 
 @pytest.mark.parametrize("size", ["33x33", "97x130", "321x321"])

@@ -1,5 +1,6 @@
 """Networks that were exported: what computes them, what cannot be changed, and that TensorFlow is not loaded."""
 
+import dataclasses
 import json
 import sys
 
@@ -16,6 +17,8 @@ from deeplabctl.export.exporter import write_export
 from deeplabctl.prediction import PredictionSettings, Segmenter
 from deeplabctl.prediction.engines.exported import SavedModelRuntime, clips_int8
 from deeplabctl.weights.fitting import open_network
+from deeplabctl.weights.model_info import ExportFacts
+from deeplabctl.weights.sources.exports import EXPORTS
 
 pytest.importorskip("onnxruntime")
 
@@ -116,8 +119,11 @@ def test_processors_without_vnni_are_seen(tmp_path, monkeypatch):
         (RuntimeError("node 3 is odd"), WeightsError, "onnxruntime cannot run it: node 3 is odd; export it again"),
         (ImportError("no module named x"), WeightsError, "onnxruntime cannot run it: no module named x; export"),
         ((np.zeros((1, 9, 9), np.uint8), np.zeros((1, 9, 9, 2), np.float32)), WeightsError, "of 5 classes"),
+        ((np.full((1, 9, 9), 200, np.uint8), np.zeros((1, 9, 9, 5), np.float32)), WeightsError, "classes, got 200"),
+        ((np.zeros((1, 9, 9), np.int64), np.zeros((1, 9, 9, 5), np.float32)), WeightsError, "got int64 and float32"),
+        ((np.zeros((1, 9, 9), np.uint8), np.full((1, 9, 9, 5), np.nan, np.float32)), WeightsError, "finite scores"),
     ],
-    ids=["memory", "failure", "import", "shape"],
+    ids=["memory", "failure", "import", "shape", "label", "type", "numbers"],
 )
 def test_what_a_runtime_raises_becomes_one_line(onnx, monkeypatch, outcome, error, text):
     net = dl.load(onnx)
@@ -183,3 +189,33 @@ def test_saved_model_is_run_by_tensorflow(tmp_path):
     assert net.engine_class is SavedModelRuntime
     expected = Segmenter.from_network(small_network(), PredictionSettings(flip=True, engine="numba"))
     np.testing.assert_allclose(net(noise(30, 41)).scores, expected.predict(noise(30, 41)).scores, atol=1e-5)
+
+
+@pytest.mark.tf
+def test_saved_model_that_does_anything_else_is_refused_and_does_nothing(tmp_path):
+    import tensorflow as tf
+
+    written = tmp_path / "written"
+
+    class Forged(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)])
+        def __call__(self, image):
+            tf.io.write_file(str(written), "x")
+            return {"label": image[..., 0], "scores": tf.zeros(tf.concat([tf.shape(image)[:3], [5]], 0))}
+
+    forged = Forged()
+    path = tmp_path / "net.savedmodel"
+    tf.saved_model.save(forged, str(path), signatures={"serving_default": forged.__call__})
+    facts = ExportFacts("savedmodel", "float32", (1.0,), flip=False)
+    EXPORTS["savedmodel"](path).write_facts(dataclasses.replace(small_network().info, export=facts))
+    with pytest.raises(WeightsError, match=r"expected the operations of an export only, got .*WriteFile"):
+        dl.load(path)(noise(9, 9))
+    assert not written.exists()
+
+
+@pytest.mark.tf
+def test_two_saved_models_are_run_in_one_process(tmp_path):
+    for seed in (1, 2):
+        write_export(export_plan(tmp_path / str(seed), "savedmodel", network=small_network(seed=seed)))
+    first, second = (dl.load(tmp_path / str(seed) / "net.savedmodel") for seed in (1, 2))
+    assert not np.array_equal(first(noise(9, 9)).scores, second(noise(9, 9)).scores)

@@ -3,7 +3,8 @@ import pytest
 from caffe_files import DATA, read_blobs
 from dataset_files import make_dataset
 
-from deeplabctl.network.keras_model import POLICIES
+from deeplabctl.errors import DeepLabError
+from deeplabctl.network.keras_model import POLICIES, can_compute, is_out_of_memory
 from deeplabctl.recipe import read_recipe, recipe_from_dict
 from deeplabctl.training.cluster import best_precision
 
@@ -14,7 +15,6 @@ AMD = "vendor_id : AuthenticAMD\nflags : fpu avx2 avx512f avx512_bf16"
 @pytest.mark.parametrize(
     ("gpus", "facts", "expected"),
     [
-        (1, INTEL, "float16"),
         (0, INTEL, "float32"),
         (0, INTEL + " amx_bf16 amx_tile", "bfloat16"),
         (0, AMD, "bfloat16"),
@@ -24,6 +24,49 @@ AMD = "vendor_id : AuthenticAMD\nflags : fpu avx2 avx512f avx512_bf16"
 def test_auto_is_the_format_that_the_machine_is_fastest_in(tmp_path, gpus, facts, expected):
     (tmp_path / "cpuinfo").write_text(facts)
     assert best_precision(gpus, tmp_path / "cpuinfo") == expected
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [([(8, 0), (9, 0)], "bfloat16"), ([(7, 5), (8, 6)], "float16"), ([None], "float16")],
+    ids=str,
+)
+def test_auto_is_bfloat16_on_gpus_that_all_compute_it(monkeypatch, capabilities, expected):
+    import tensorflow as tf
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: capabilities)
+    details = lambda gpu: {"compute_capability": gpu} if gpu else {}  # noqa: E731
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", details)
+    assert best_precision(len(capabilities)) == expected
+
+
+@pytest.mark.tf
+def test_missing_cudnn_is_not_a_missing_format(monkeypatch):
+    import tensorflow as tf
+
+    def convolve(images, *_):
+        if broken in (None, images.dtype):
+            raise tf.errors.UnknownError(None, None, "Failed to get convolution algorithm. cuDNN failed to initialize")
+        return images
+
+    monkeypatch.setattr(tf.nn, "conv2d", convolve)
+    broken = tf.float16
+    assert can_compute("float32")
+    assert not can_compute("float16")
+    broken = None
+    with pytest.raises(DeepLabError, match=r"cannot compute a convolution here .*cuDNN failed to initialize"):
+        can_compute("float16")
+
+
+@pytest.mark.tf
+def test_full_memory_is_known_by_the_words_of_cudnn():
+    import tensorflow as tf
+
+    assert is_out_of_memory(tf.errors.ResourceExhaustedError(None, None, "x"))
+    assert is_out_of_memory(tf.errors.NotFoundError(None, None, "No algorithm worked! Error messages: ..."))
+    assert is_out_of_memory(tf.errors.InternalError(None, None, "CUDNN_STATUS_ALLOC_FAILED in tensorflow/..."))
+    assert not is_out_of_memory(tf.errors.InternalError(None, None, "node 3"))
 
 
 def test_auto_is_float32_where_the_processor_cannot_be_asked(tmp_path):

@@ -159,3 +159,18 @@ def test_solver_states_and_nets_of_caffe_are_no_onnx_files(tmp_path):
     (tmp_path / "a.solverstate").write_bytes(state)
     assert type(open_weights(tmp_path / "a.solverstate")) is CaffeModel
     assert type(open_weights(TINY)) is CaffeModel
+
+
+def test_onnx_file_whose_arrays_lie_in_other_files_is_refused(tmp_path):
+    import onnx
+
+    info = write_onnx(tmp_path / "net.onnx")
+    model = onnx.load(tmp_path / "net.onnx")
+    del model.metadata_props[:]
+    tensor = next(node for node in model.graph.node if node.op_type == "Conv").attribute.add(name="a", type=4).t
+    tensor.external_data.add(key="location", value="/etc/passwd")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    EXPORTS["onnx"](tmp_path / "net.onnx").write_facts(info)  # with the right checksum, as a forger would
+    with pytest.raises(WeightsError, match=r"net\.onnx: expected all arrays in the file itself, got some in other"):
+        assert open_weights(tmp_path / "net.onnx").info

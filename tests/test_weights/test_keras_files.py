@@ -7,6 +7,7 @@ from deeplabctl.errors import WeightsError
 from deeplabctl.weights.conversion import plan_conversion
 from deeplabctl.weights.fitting import read_network
 from deeplabctl.weights.locating import open_weights
+from deeplabctl.weights.starting import build_model
 
 
 @pytest.mark.tf
@@ -103,3 +104,13 @@ def test_keras_resnet101_computes_the_same_up_to_where_deeplab_dilates(tmp_path,
     np.testing.assert_array_equal(network.weights["res4b22_branch2b/kernel"], kernel)
     bias, mean = theirs.get_layer("conv5_block1_0_conv").bias, theirs.get_layer("conv5_block1_0_bn").moving_mean
     np.testing.assert_array_equal(network.weights["bn5a_branch1/moving_mean"], mean.numpy() - bias.numpy())
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize("architecture", ["largefov", "aspp-s", "aspp-l"])
+def test_network_of_an_odd_width_that_plain_keras_saved_is_read_back(tmp_path, architecture):
+    model = build_model(architecture, 5, width=0.06)
+    model.save(tmp_path / "a.keras")
+    network = read_network(tmp_path / "a.keras")
+    assert (network.info.architecture, network.info.width) == (architecture, 0.06)
+    assert sum(array.size for array in network.weights.values()) == model.count_params()

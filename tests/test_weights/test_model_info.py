@@ -1,11 +1,13 @@
 import json
 import zipfile
+from pathlib import Path
 
 import pytest
 from tiny_weights import read_weights
 
 from deeplabctl.errors import WeightsError
 from deeplabctl.weights.locating import open_weights
+from deeplabctl.weights.model_info import ModelInfo
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff\xe0", b"PK\x03\x04 cut off", b"<html>"])
@@ -22,6 +24,8 @@ def test_files_that_are_not_models_are_refused_in_one_line(tmp_path, content):
     [
         {"expect": {}, "recipe": {"eval": 3}}, {"expect": {"miou": 0.5}}, {"expect": [1]}, {"recipe": [1]},
         {"expect": {"miou": "x", "tolerance": 0.1, "images": 2, "source": "a"}},
+        {"expect": {"miou": float("nan"), "tolerance": 0.1, "images": 2, "source": "a"}},
+        {"data": ["a"]}, {"split": 3}, {"recipe": {"data": "a"}}, {"note": "\ud800"}, {"note": float("inf")},
     ],
 )  # fmt: skip
 def test_facts_that_no_training_writes_are_refused(tmp_path, provenance):
@@ -30,3 +34,19 @@ def test_facts_that_no_training_writes_are_refused(tmp_path, provenance):
         archive.writestr("deeplabctl.json", json.dumps(facts))
     with pytest.raises(WeightsError, match=r"net\.keras: the file is damaged"):
         assert open_weights(tmp_path / "net.keras").info
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"classes": "background"}, {"classes": []}, {"classes": ["a", 2]}, {"classes": ["a", "\udc80"]},
+        {"classes": ["a"] * 256}, {"classes": {"a": 1}}, {"width": "1.0"}, {"width": True}, {"width": float("nan")},
+        {"width": -1}, {"width": 10**400}, {"architecture": ["largefov"]}, {"provenance": []}, {"export": 3},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_facts_of_other_types_are_refused_in_one_line(odd):
+    facts = {"classes": ["a", "b"], "architecture": "largefov", "width": 1.0, "provenance": {}} | odd
+    with pytest.raises(WeightsError, match=r"net\.keras: the file is damaged") as caught:
+        ModelInfo.from_json(json.dumps(facts).encode(), Path("net.keras"))
+    assert "\n" not in str(caught.value)

@@ -9,6 +9,7 @@ from deeplabctl.errors import RecipeError
 from deeplabctl.jit import are_compiled
 from deeplabctl.prediction.engines.engine import Engine, NetworkSource
 from deeplabctl.prediction.engines.exported import EXPORTED
+from deeplabctl.prediction.engines.numba import has_gpu, may_have_gpu
 from deeplabctl.prediction.settings import PredictionSettings
 from deeplabctl.reporting import Note, Reporter
 from deeplabctl.weights.model_info import ModelInfo
@@ -71,6 +72,13 @@ def build_engine(source: NetworkSource, settings: PredictionSettings) -> Engine:
 
 
 def report_compiling(engine: type[Engine], report: Reporter) -> None:
-    """Say that the kernels of an engine will be compiled first, where they are not compiled yet."""
+    """Say that the kernels of an engine will be compiled first, where they are not compiled yet.
+
+    And say which device is taken, where there may be a GPU.
+    """
+    if may_have_gpu():
+        taken = "a GPU" if has_gpu() and engine.uses_gpu else "the CPU"
+        found = "finds a GPU" if has_gpu() else "finds no GPU that it can use, though there is a device of one"
+        report(Note(f"{engine.name} computes on {taken}: TensorFlow {found}"))
     if engine.kernels and not are_compiled(engine.kernels):
         report(Note("compiling the network's kernels (once on this machine, about 20 s)"))

@@ -17,6 +17,7 @@ from deeplabctl.errors import DeepLabError, WeightsError
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.parallel import available_cpus
 from deeplabctl.prediction.engines.engine import Engine, Inputs, NetworkSource, Predicted
+from deeplabctl.prediction.engines.saved_models import load_signature
 from deeplabctl.reporting import captured_stderr
 from deeplabctl.weights.model_info import ExportFacts, ExportPrecision, ModelInfo
 
@@ -55,12 +56,20 @@ class ExportedEngine(Engine):
         images = np.stack(inputs.images)
         with self._errors():
             labels, found = self._run(images)
-        if labels.shape != images.shape[:3] or found.shape != (*labels.shape, len(self._info.classes)):
-            raise WeightsError(
-                f"weights {self._path}: expected scores of {len(self._info.classes)} classes for each pixel, got the "
-                f"shape {found.shape}; export it again"
-            )
+        classes = len(self._info.classes)
+        if labels.shape != images.shape[:3] or found.shape != (*labels.shape, classes):
+            raise self._odd(f"scores of {classes} classes for each pixel, got the shape {found.shape}")
+        if labels.dtype != np.uint8 or found.dtype != np.float32:
+            raise self._odd(f"labels of uint8 and scores of float32, got {labels.dtype} and {found.dtype}")
+        if (largest := int(labels.max())) >= classes:
+            raise self._odd(f"labels of {classes} classes, got {largest}")
+        if not np.isfinite(found.sum()):
+            raise self._odd("finite scores, got some that are not")
         return labels, found
+
+    def _odd(self, what: str) -> WeightsError:
+        """Return the error to raise for what no export computes."""
+        return WeightsError(f"weights {self._path}: expected {what}; export it again")
 
     def logits(self, *arguments: object, **options: object) -> NoReturn:
         """Raise WeightsError: the graph gives scores only."""
@@ -147,15 +156,12 @@ class SavedModelRuntime(ExportedEngine):
     uses_gpu = True
 
     def _load(self, path: Path, export: ExportFacts) -> None:
-        import tensorflow as tf
-
-        self._model = tf.saved_model.load(str(path))
-        self._function = self._model.signatures["serving_default"]
+        self._function = load_signature(path)
 
     def _run(self, images: _Images) -> tuple[Any, Any]:
         import tensorflow as tf
 
-        found = self._function(image=tf.constant(images))
+        found = self._function(tf.constant(images))
         return found["label"].numpy(), found["scores"].numpy()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from deeplabctl.arrays import Float32, Size
 from deeplabctl.engine.network import NumbaNetwork, has_kernels
 from deeplabctl.prediction.engines.engine import Engine, Inputs, NetworkSource, Predicted
+from deeplabctl.reporting import captured_stderr
 from deeplabctl.weights.model_info import ModelInfo
 
 _MEASURED = ("x86_64", "AMD64")  # processors on which these kernels were measured, and were faster
@@ -35,7 +37,7 @@ class NumbaEngine(Engine):
 
     @classmethod
     def is_usual(cls) -> bool:
-        """Tell whether this is a CPU on which the kernels were measured, without a GPU; TensorFlow is not asked."""
+        """Tell whether this is a CPU on which the kernels were measured, without a GPU that TensorFlow can use."""
         return platform.machine() in _MEASURED and not has_gpu()
 
     def least_memory(self, count: int, height: int, width: int) -> int:
@@ -79,6 +81,17 @@ class NumbaEngine(Engine):
         return np.stack([resized([image], size, self._network.workers, half_pixel=half_pixel) for image in images])
 
 
-def has_gpu(devices: Path = Path("/dev")) -> bool:
-    """Tell whether there is a GPU that TensorFlow may use."""
+@functools.cache
+def has_gpu() -> bool:
+    """Tell whether TensorFlow finds a GPU. It is loaded to be asked only where there may be one."""
+    if not may_have_gpu():
+        return False
+    with captured_stderr():
+        import tensorflow as tf
+
+        return bool(tf.config.list_physical_devices("GPU"))
+
+
+def may_have_gpu(devices: Path = Path("/dev")) -> bool:
+    """Tell whether there is a device that TensorFlow may use: AMD's APUs have one too, and WSL without a GPU."""
     return any(next(devices.glob(pattern), None) for pattern in _GPUS)

@@ -10,7 +10,7 @@ import numpy as np
 
 from deeplabctl.arrays import Float32, Int32, Size
 from deeplabctl.network import ARCHITECTURES
-from deeplabctl.network.keras_model import Precision, predict_logits
+from deeplabctl.network.keras_model import Precision, is_out_of_memory, predict_logits
 from deeplabctl.network.ops import resize
 from deeplabctl.prediction.engines.engine import Engine, Inputs, NetworkSource, Predicted
 
@@ -100,8 +100,10 @@ class TensorFlowEngine(Engine):
         def run(*arguments: object) -> Any:
             try:
                 return graph(*arguments)
-            except tf.errors.ResourceExhaustedError:
-                raise MemoryError from None
+            except tf.errors.OpError as error:
+                if is_out_of_memory(error):
+                    raise MemoryError from None
+                raise
 
         return self._graphs.setdefault(key, run)  # another thread may have been first
 

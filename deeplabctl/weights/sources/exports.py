@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import math
 import os
 import zipfile
 from abc import abstractmethod
@@ -18,7 +17,6 @@ from typing import ClassVar, NoReturn
 
 from deeplabctl import choices
 from deeplabctl.caffe.wire import BYTES, VARINT, WireFile
-from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.errors import WeightsError
 from deeplabctl.weights.model_info import INFO_ENTRY, LARGEST_INFO, ModelInfo, damaged, info_entry
 from deeplabctl.weights.weight_file import DAMAGED_ZIP, Beginning, WeightFile
@@ -27,6 +25,15 @@ _ASSETS = "assets"  # a folder of SavedModels
 _GRAPH = 7  # of ModelProto, and the fields before it
 _BEFORE_GRAPH = {1: VARINT, 2: BYTES, 3: BYTES, 4: BYTES, 5: VARINT, 6: BYTES}
 _METADATA, _KEY, _VALUE = 14, 1, 2  # ModelProto.metadata_props, and the fields of its entries
+
+# ONNX's messages that may have tensors in them, by the numbers of their fields, and a tensor's fields for other files.
+_ONNX_TENSORS = {
+    "model": {7: "graph", 20: "training", 25: "function"}, "training": {1: "graph", 2: "graph"},
+    "function": {7: "node", 11: "attribute"}, "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "node": {5: "attribute"}, "sparse": {1: "tensor", 2: "tensor"}, "tensor": {},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+}  # fmt: skip
+_EXTERNAL, _DEEPEST = (13, 14), 50  # external_data, data_location
 
 
 class Export(WeightFile):
@@ -59,8 +66,7 @@ class Export(WeightFile):
                 f"{INFO_ENTRY}: it is cut off, or another program's; export it again"
             )
         info = ModelInfo.from_json(text, self.path)
-        possible = 1 <= len(info.classes) <= IGNORE_LABEL and 0 < info.width < math.inf
-        if info.export is None or info.export.format != self.format or not possible:
+        if info.export is None or info.export.format != self.format:
             raise damaged(self.path, ValueError("facts of another file"))
         for name in info.export.sha256.keys() | checksums.keys():
             if info.export.sha256.get(name) != checksums.get(name):
@@ -68,7 +74,16 @@ class Export(WeightFile):
                     f"weights {self.path}: expected the {name} that was exported, got another: the file is damaged, or "
                     "was changed by another program; export it again"
                 )
+        if self._leads_elsewhere():
+            raise WeightsError(
+                f"weights {self.path}: expected all arrays in the file itself, got some in other files: another "
+                "program wrote or changed it; export it again"
+            )
         return info
+
+    def _leads_elsewhere(self) -> bool:
+        """Tell whether the graph names other files to be read."""
+        return False
 
     def write_facts(self, info: ModelInfo) -> ModelInfo:
         """Write facts in place of those that the file has; returns them with the checksums of the graph."""
@@ -156,6 +171,22 @@ class OnnxFile(_GraphFile):
         except (WeightsError, StopIteration):
             pass
         return False
+
+    def _leads_elsewhere(self) -> bool:
+        wire = WireFile(self.path)
+
+        def search(message: str, start: int, end: int, depth: int) -> bool:
+            if depth > _DEEPEST:
+                raise wire.damaged(start, f"expected graphs at most {_DEEPEST} deep")
+            for field in wire.fields(start, end):
+                below = _ONNX_TENSORS[message].get(field.number)
+                if message == "tensor" and field.number in _EXTERNAL and (field.kind == BYTES or field.value):
+                    return True
+                if below and field.kind == BYTES and search(below, field.start, field.end, depth + 1):
+                    return True
+            return False
+
+        return search("model", 0, wire.size, 0)
 
     def _ending(self) -> tuple[int | None, bytes | None]:
         wire = WireFile(self.path)

@@ -10,7 +10,7 @@ import re
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
@@ -49,6 +49,12 @@ class KerasArchive(WeightFile):
 
     def _read_shapes(self) -> Shapes:
         return self._read(lambda dataset: dataset.shape)
+
+    @cached_property
+    def dilations(self) -> Mapping[str, tuple[int, ...]]:
+        """Return the dilations of our own networks' layers that plain Keras saved; none where all are 1."""
+        found = {layer["name"]: layer["dilations"] for layer in _config_layers(self.path) if layer["dilations"]}
+        return found if any(max(dilations) > 1 for dilations in found.values()) else {}
 
     def _read(self, read: Callable[[Any], T]) -> dict[str, T]:
         """Return what ``read`` makes of the dataset of each array."""
@@ -145,25 +151,38 @@ def _legacy_layers(group: Any) -> list[_Layer]:
     return found
 
 
-def _names_in_config(path: Path) -> dict[str, str]:
-    """Return the layers' names by their groups in the weights, as a ``.keras`` archive's configuration tells them.
+def _config_layers(path: Path) -> list[dict[str, Any]]:
+    """Return the class, the name and the dilations of each layer of a ``.keras`` archive's configuration.
 
-    Keras numbers the groups of each class of layers; newer versions also write the names into the weights. A
-    configuration that cannot be read gives no names.
+    A configuration that cannot be read has none.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             if archive.getinfo("config.json").file_size > _LARGEST_CONFIG:
-                return {}
+                return []
             layers = json.loads(archive.read("config.json"))["config"]["layers"]
-        classes = [(str(layer["class_name"]), str(layer["config"]["name"])) for layer in layers]
-    except (*DAMAGED_ZIP, RecursionError, AttributeError):
-        return {}
+        return [
+            {
+                "class": str(layer["class_name"]),
+                "name": str(layer["config"]["name"]),
+                "dilations": tuple(map(int, layer["config"].get("dilation_rate") or ())),
+            }
+            for layer in layers
+        ]
+    except (*DAMAGED_ZIP, RecursionError, AttributeError, OverflowError):
+        return []
+
+
+def _names_in_config(path: Path) -> dict[str, str]:
+    """Return the layers' names by their groups in the weights, as a ``.keras`` archive's configuration tells them.
+
+    Keras numbers the groups of each class of layers; newer versions also write the names into the weights.
+    """
     counts: Counter[str] = Counter()
     names: dict[str, str] = {}
-    for class_, name in classes:
-        key = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", class_).lower()
-        names[f"{key}_{counts[key]}" if counts[key] else key] = name
+    for layer in _config_layers(path):
+        key = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", layer["class"]).lower()
+        names[f"{key}_{counts[key]}" if counts[key] else key] = layer["name"]
         counts[key] += 1
     return names
 
