@@ -114,3 +114,10 @@ def test_network_of_an_odd_width_that_plain_keras_saved_is_read_back(tmp_path, a
     network = read_network(tmp_path / "a.keras")
     assert (network.info.architecture, network.info.width) == (architecture, 0.06)
     assert sum(array.size for array in network.weights.values()) == model.count_params()
+
+
+def test_hdf5_file_of_another_program_is_called_so(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as root:
+        root["conv1_1/kernel"] = np.zeros((3, 3, 3, 4), np.float32)
+    with pytest.raises(WeightsError, match="none of the lists of layers that Keras writes; another program wrote it"):
+        read_weights(tmp_path / "a.h5")

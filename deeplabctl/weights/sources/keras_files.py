@@ -142,6 +142,8 @@ def _keras3_layers(group: Any, names: dict[str, str]) -> list[_Layer]:
 def _legacy_layers(group: Any) -> list[_Layer]:
     """Return the layers with arrays in the order of ``layer_names``."""
     found = []
+    if "layer_names" not in group.attrs:
+        raise ValueError("it has none of the lists of layers that Keras writes; another program wrote it")
     for name in group.attrs["layer_names"]:
         layer = group[name]
         weights = layer.attrs["weight_names"]
