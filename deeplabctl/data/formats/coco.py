@@ -79,16 +79,20 @@ class _Object:
 def _read_instances(path: Path, document: dict[str, Any], settings: ImportSettings) -> Annotations:
     expected = f"{path}: expected COCO's images, annotations and categories"
     try:
-        names = _by_id(path, "category", "name", document["categories"])
-        images = _by_id(path, "image", "file_name", document["images"])
+        names = _by_id("category", "name", _entries(document, "categories"))
+        images = _by_id("image", "file_name", _entries(document, "images"))
         entries = {_id(entry["id"]): entry for entry in document["images"]}
-        objects, without_area = _read_objects(path, document["annotations"])
+        objects, without_area = _read_objects(_entries(document, "annotations"))
     except KeyError as error:
         raise DataError(f"{expected}, got an entry without {error}; export it again") from None
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     except MALFORMED as error:
         raise DataError(f"{expected}, got other values ({error}); export it again") from None
+    first: dict[str, int | str] = {}
+    for key, name in images.items():
+        if first.setdefault(name, key) != key:
+            raise DataError(f"{path}: expected each image once, got {name!r} with ids {first[name]!r} and {key!r}")
     _check_ids(path, "image", [(each.number, each.image) for each in objects], images)
     _check_ids(path, "category", [(each.number, each.category) for each in objects], names)
     found = [names[key] for key in sorted(names, key=lambda key: (isinstance(key, str), key))]
@@ -120,7 +124,14 @@ def _id(value: Any) -> int | str:
     return whole_number(value)
 
 
-def _by_id(path: Path, what: str, key: str, entries: Any) -> dict[int | str, str]:
+def _entries(document: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    entries = document[key]
+    if not (isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
+        raise DataError(f"expected {key} as a list of objects with keys, got {entries!r:.60}; export it again")
+    return entries
+
+
+def _by_id(what: str, key: str, entries: list[dict[str, Any]]) -> dict[int | str, str]:
     """Return the names of entries by their ids; raises DataError for ids that two different entries have."""
     names: dict[int | str, str] = {}
     for entry in entries:
@@ -136,13 +147,14 @@ def _by_id(path: Path, what: str, key: str, entries: Any) -> dict[int | str, str
     return names
 
 
-def _read_objects(path: Path, entries: Any) -> tuple[list[_Object], list[Any]]:
+def _read_objects(entries: list[dict[str, Any]]) -> tuple[list[_Object], list[Any]]:
     """Return the annotations that have an area, and the ids of the others."""
     objects, without_area = [], []
     for entry in entries:
         number, image, category = entry.get("id"), _id(entry["image_id"]), _id(entry["category_id"])
         try:
-            is_crowd = whole_number(entry.get("iscrowd") or 0)
+            crowd = entry.get("iscrowd")
+            is_crowd = whole_number(0 if crowd is None else crowd)
             if is_crowd not in (0, 1):
                 raise DataError(f"expected 0 or 1, got {is_crowd}")
         except DataError as error:
@@ -209,6 +221,8 @@ def _draw_label(
 
 
 def _box(box: Any, size: Size) -> Mask:
+    if len(box) != 4:
+        raise DataError(f"expected a box of x, y, width and height, got {box!r:.60}")
     left, top, width, height = (float(value) for value in box)
     return fill_polygon(size, box_corners(left, top, left + width, top + height))
 

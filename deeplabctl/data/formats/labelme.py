@@ -33,7 +33,7 @@ from deeplabctl.data.formats.annotations import (
     paint,
     read_json,
 )
-from deeplabctl.data.formats.image_search import ImageSearch, failing
+from deeplabctl.data.formats.image_search import ImageSearch, failing, not_found
 from deeplabctl.data.formats.outlines import (
     TOLERANCE,
     Point,
@@ -86,8 +86,11 @@ class Labelme:
         for file in files:
             folder = settings.images or file.path.parent
             search = searches.setdefault(folder, ImageSearch([folder]))
-            image = search.image_of(file.image_path, file.path.parent / file.image_path)
+            named = file.path.parent / file.image_path.replace("\\", "/")
+            image = search.image_of(file.image_path, named)
             on_disk = image if isinstance(image, Path) else None
+            if settings.images is None and on_disk and os.path.isfile(named) and not named.samefile(on_disk):  # noqa: PTH113
+                image, on_disk = failing(not_found([named, on_disk], file.path)), None
             if on_disk is None and file.has_image:
                 image = file.image_inside
             draw = partial(_draw_label, file, classes, on_disk)

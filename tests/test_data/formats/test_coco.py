@@ -58,6 +58,7 @@ def test_cocos_classes_can_be_chosen_and_the_others_become_background(tmp_path):
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
+        ({"category_id": 1, "bbox": [1, 2, 3]}, r"expected a box of x, y, width and height, got \[1, 2, 3\]"),
         ({"category_id": 1, "segmentation": {"size": [2, 2], "counts": [4]}}, "expected run lengths of 12x16 pixels"),
         ({"category_id": 1, "segmentation": {"size": [12, 16], "counts": [4]}}, "add up to 12x16 pixels, got 4"),
         ({"category_id": 1, "segmentation": [[1, 2, 3, 4, 5]]}, "annotation 0 of a.jpg: expected pairs of coo"),
@@ -173,7 +174,8 @@ def test_ids_and_outlines_in_another_notation_mean_the_same(tmp_path, changes):
         ({"image": {"id": "7"}}, "expected each image id once, got 7"),
         ({"category": {"id": 1}}, "expected each category id once, got 1 for 'tree' and for 'car'"),
         ({"category": {"name": None}}, "category 3: expected name as a text, got None"),
-        ({"image": {"file_name": "a.jpg"}}, r"a\.jpg: expected one label for each image"),
+        ({"image": {"file_name": "a.jpg"}}, r"expected each image once, got 'a\.jpg' with ids 7 and 8"),
+        ({"annotation": {"iscrowd": []}}, r"iscrowd of annotation 2: expected a whole number, got \[\]"),
     ],
 )
 def test_ids_that_do_not_fit_are_refused_with_the_ids(tmp_path, changes, message):
@@ -255,6 +257,15 @@ def test_document_of_other_values_is_refused(tmp_path, key, value):
     source = write_coco(tmp_path, [{"category_id": 1, "segmentation": [[0, 0, 8, 0, 8, 6, 0, 6]]}])
     source.write_text(json.dumps(json.loads(source.read_text()) | {key: value}))
     with pytest.raises(DataError):
+        convert(source, tmp_path / "out")
+
+
+def test_entries_of_another_kind_are_named(tmp_path):
+    source = write_two(tmp_path)
+    source.write_text(json.dumps(json.loads(source.read_text()) | {"annotations": {"0": {"id": 1}}}))
+    with pytest.raises(
+        DataError, match=r"instances\.json: expected annotations as a list of objects with keys, got {'0'"
+    ):
         convert(source, tmp_path / "out")
 
 

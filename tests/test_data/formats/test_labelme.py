@@ -172,6 +172,16 @@ def test_hidden_files_of_macos_and_of_editors_are_no_annotations(tmp_path):
     assert convert(source, tmp_path / "out")[0].train == ["a"]
 
 
+@pytest.mark.parametrize("name", ["../other/a.jpg", "..\\other\\a.jpg"])
+def test_image_beside_the_file_is_not_taken_for_another_that_it_names(tmp_path, name):
+    source = write_labelme(tmp_path / "x", [{"label": "car", "points": SQUARE}], imagePath=name)
+    assert convert(source, tmp_path / "1")[0].train == ["a"]  # the other folder is gone
+    write_image(tmp_path / "other" / "a.jpg")
+    with pytest.raises(DataError, match=r"a\.json: the name fits .*other.a\.jpg and .*x/a\.jpg; use `images`"):
+        convert(source, tmp_path / "2")
+    assert convert(source, tmp_path / "3", images=tmp_path / "other")[0].train == ["a"]
+
+
 def encoded(values, form):
     buffer = io.BytesIO()
     Image.fromarray(values).save(buffer, form)
