@@ -13,7 +13,9 @@ import zipfile
 import zlib
 from xml.etree import ElementTree
 
+import numpy as np
 from mutations import BYTES, ODD_NUMBERS, ODD_TEXTS, TEXT
+from PIL import Image
 
 _DEEP = 3000
 ODD_VALUES = (
@@ -126,6 +128,53 @@ def png_chunk(content, random, _):
     if random.random() < 0.2:
         chunks.insert(int(random.integers(len(chunks))), chunks[int(random.integers(len(chunks)))])
     return content[:8] + b"".join(map(_png_bytes, chunks))
+
+
+def png_depth(content, random, _):
+    """Write an image again: in grey or colours of another depth, or with another order of its palette."""
+    try:
+        image = Image.open(io.BytesIO(content))
+        image.load()
+    except Exception:  # what an earlier mutation has left
+        return content
+    if image.width * image.height > 10_000:
+        return content
+    buffer, options = io.BytesIO(), {}
+    match int(random.integers(5)):
+        case 0 if image.mode == "P":
+            image = image.remap_palette(random.permutation(256).tolist())
+        case 1 if image.mode == "P":
+            image.putpalette(random.bytes(768))
+        case 2:
+            image, options = image.convert("L").quantize(4), {"bits": int(random.choice([2, 4, 8]))}
+        case 3:
+            image = image.convert(str(random.choice(["1", "L", "LA", "RGB", "RGBA"])))
+        case _:
+            image = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * int(random.choice([1, 257])))
+    image.save(buffer, "png", **options)
+    return buffer.getvalue()
+
+
+def json_kind(content, random, _):
+    """Write a number of a JSON document as a text or with a fraction, or make it another; put names into folders."""
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
+        return content
+    kinds = int | float | str
+    places = [(parent, key) for parent, key in _places(document) if isinstance(parent[key], kinds)]
+    if not places:
+        return content
+    parent, key = places[int(random.integers(len(places)))]
+    other, other_key = places[int(random.integers(len(places)))]
+    value = parent[key]
+    if isinstance(value, str):
+        folders = ("left/", "..\\images\\right\\", "./", "/", "C:\\set\\", "._", "e\u0301/", "\u00e9/", "")
+        changed = folders[int(random.integers(len(folders)))] + (value, str(other[other_key]))[int(random.integers(2))]
+    else:
+        changed = (str(value), float(value), value + 0.5, bool(value), other[other_key])[int(random.integers(5))]
+    parent[key] = changed
+    return _dump(document)
 
 
 def zip_member(content, random, others):
@@ -253,10 +302,10 @@ def _zip_bytes(members, random):
     return buffer.getvalue()
 
 
-JSON = (json_value, json_value, json_value, json_duplicate_key, *TEXT)
+JSON = (json_value, json_value, json_value, json_kind, json_kind, json_duplicate_key, *TEXT)
 JSON_LINES = (json_lines, json_lines, *TEXT)
 XML = (xml_value, xml_value, xml_value, xml_entities, *TEXT)
-IMAGE = (png_chunk, png_chunk, png_chunk, *BYTES)
+IMAGE = (png_chunk, png_chunk, png_chunk, png_depth, png_depth, *BYTES)
 NPY = (npy_header, npy_header, *BYTES)
 ZIP = (zip_member, zip_member, zip_member, zip_members, *BYTES)
 TAR = (tar_members, tar_members, tar_members, *BYTES)
