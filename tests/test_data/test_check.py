@@ -161,3 +161,9 @@ def test_set_without_lists_is_refused(root):
         list_file(root, split).unlink()
     with pytest.raises(DataError, match="expected lists in ImageSets/Segmentation"):
         check(root)
+
+
+def test_test_split_whose_list_names_labels_that_do_not_exist_is_an_error(root):
+    list_file(root, "test").write_text("/JPEGImages/v0.png /SegmentationClass/no.png\n")
+    found = [(finding.kind, finding.severity) for finding in check(root) if finding.file == list_file(root, "test")]
+    assert found == [("list-label", "error")]
