@@ -109,8 +109,13 @@ def _reads_back(text: str, *names: str) -> bool:
 def _class_names(lines: list[tuple[int, str]], path: Path | None = None) -> list[str]:
     rows = _table(lines, path)
     if rows is None:
-        split = (_split_color(line) for _, line in lines)
-        return [name for name, color in split if color is None or not is_void(name)]
+        split = [(number, *_split_color(line)) for number, line in lines]
+        if wrong := next((number for number, name, color in split if color is None and _STRUCTURE.match(name)), None):
+            raise DataError(
+                f"{path}:{wrong}: expected one class name per line, got what may be JSON, YAML or other settings; "
+                "write the names into a .txt file, in the order of their ids"
+            )
+        return [name for _, name, color in split if color is None or not is_void(name)]
     names = [row for row in rows if not (is_void(row.name) and (row.color or row.id == IGNORE_LABEL))]
     if any(row.id is not None for row in names):
         names.sort(key=lambda row: -1 if row.id is None else row.id)
@@ -141,6 +146,7 @@ _HEADS = {  # what a column has, by the words of its header
     "r": "red", "red": "red", "g": "green", "green": "green", "b": "blue", "blue": "blue",
     "color": "color", "colour": "color", "rgb": "color", "hex": "color", "colorrgb": "color", "colorhex": "color",
 }  # fmt: skip
+_STRUCTURE = re.compile(r"[\[\]{}]|.*([\[{:]|:\s*\[.*)$|- |<.*>$")  # of JSON, YAML, protobuf and XML
 _NUMBERED = re.compile(r"\d+\s*[,;:\t]\s*[^\d\s#].*")
 
 

@@ -191,3 +191,27 @@ def test_tables_that_may_shift_the_names_are_refused(tmp_path, name, text, messa
 def test_names_that_look_like_a_table_are_read_back(tmp_path, names):
     (tmp_path / "classes.txt").write_text(format_classes(names, tmp_path))
     assert read_classes(tmp_path / "classes.txt") == names
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("path: ../set\nnc: 3\nnames: ['road', 'tree', 'car']\n", 3),  # Ultralytics' data.yaml
+        ("names:\n  0: road\n  1: tree\n", 1),
+        ("classes:\n- road\n- tree\n", 1),
+        ('{\n "0": "road",\n "1": "tree"\n}\n', 1),  # Transformers' id2label.json
+        ('["road", "tree"]', 1),
+        ("item {\n  id: 1\n  name: 'road'\n}\n", 1),  # TensorFlow's label_map.pbtxt
+        ("<annotation>\nroad\n", 1),
+    ],
+)
+def test_settings_of_programs_are_no_lists_of_names(tmp_path, text, line):
+    (tmp_path / "names").write_text(text)
+    with pytest.raises(DataError, match=rf"names:{line}: expected one class name per line, got what may be JSON, YAML"):
+        read_classes(tmp_path / "names")
+
+
+def test_names_with_brackets_and_colons_are_written_so_that_they_are_read(tmp_path):
+    names = ("cell [dead]", "a: b", "{x}", "ends:", "- minus", "<tag>")
+    (tmp_path / "classes.txt").write_text(format_classes(names, tmp_path))
+    assert read_classes(tmp_path / "classes.txt") == names

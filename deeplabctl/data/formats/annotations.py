@@ -185,14 +185,7 @@ def number_classes(
             if name in used and name not in (LABELME_VOID, LABELME_BACKGROUND):
                 what = "void (255)" if meaning == IGNORE_LABEL else f"the class {classes[meaning]}"
                 notes.append(f"{used[name]} outlines of {name!r} are {what}, as `classes` does not name it")
-    spellings: dict[str, list[str]] = defaultdict(list)
-    for name in classes:
-        spellings[" ".join(name.casefold().split())].append(name)
-    notes += [
-        f"{' and '.join(map(repr, names))} are different classes, although their names hardly differ"
-        for names in spellings.values()
-        if len(names) > 1
-    ]
+    notes += similar_names(classes)
     unlisted = ", ".join(f"{count} of {name}" for name, count in sorted(used.items()) if name not in ids)
     if unlisted and settings.unknown == "error":
         raise DataError(
@@ -206,6 +199,18 @@ def number_classes(
     assert outside is not None
     assert unknown is not None
     return NamedClasses(classes, ids, outside, unknown, notes)
+
+
+def similar_names(classes: Sequence[str]) -> list[str]:
+    """Return a note for each group of classes whose names differ in case or spaces only."""
+    spellings: dict[str, list[str]] = defaultdict(list)
+    for name in classes:
+        spellings[" ".join(name.casefold().split())].append(name)
+    return [
+        f"{' and '.join(map(repr, names))} are different classes, although their names hardly differ"
+        for names in spellings.values()
+        if len(names) > 1
+    ]
 
 
 @contextmanager

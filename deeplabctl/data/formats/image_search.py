@@ -1,7 +1,8 @@
 """Find the images that annotations name. A name is a path: what it says of folders must not contradict a file's place.
 
 A file fits a name if one of the two paths, below the folder that is searched, ends with the other: ``left/1.png`` fits
-``data/left/1.png`` and ``1.png``, but not ``right/1.png``. Composed and decomposed letters are the same.
+``data/left/1.png`` and ``1.png``, but not ``right/1.png``. Composed and decomposed letters are the same. A name
+that no file has may be that of a URL: ``a%20b.png`` fits ``a b.png``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
+from urllib.parse import unquote
 
 from deeplabctl.data.formats.annotations import AnnotatedImage
 from deeplabctl.data.images import IMAGE_SUFFIXES
@@ -66,8 +68,11 @@ class ImageSearch:
                 common = _common_end(wanted, place)
                 if common in (len(wanted), len(place)):
                     ranks[path] = max(ranks.get(path, (0, False)), (common, place == wanted))
+        if not ranks and self._beside and (found := self._beside.find(name)):
+            return found
         if not ranks:
-            return self._beside.find(name) if self._beside else []
+            plain = unquote(name)  # as Label Studio writes the names of its uploads
+            return [] if self._by_stem or plain == name else self.find(plain)
         best = [path for path, rank in ranks.items() if rank == max(ranks.values())]
         if len(best) == 1 and ranks[best[0]][0] < len(wanted):
             whole = tuple(map(_composed, best[0].absolute().parts))

@@ -214,19 +214,28 @@ def _mask(shape: dict[str, Any], size: Size, path: Path) -> Mask:
         if kind == "circle":
             radius = math.hypot(x1 - x0, y1 - y0)
             return fill_ellipse(size, (x0, y0), (radius, radius))
-        return _decode_mask(shape["mask"], size, int(x0), int(y0), path)
+        return paste_mask(_decode_mask(shape["mask"], size, points, path), size, int(x0), int(y0))
     raise DataError(f"expected a polygon, a rectangle, a circle or a mask, got {kind!r} with {len(points)} points")
 
 
-def _decode_mask(encoded: str, size: Size, left: int, top: int, path: Path) -> Mask:
-    """Return the mask of a PNG in base64 whose upper left corner lies at (left, top)."""
+def _decode_mask(encoded: Any, size: Size, corners: Sequence[Point], path: Path) -> Mask:
+    """Return the mask of a PNG in base64 that lies between two pixels, its upper left and its lower right one."""
+    if not isinstance(encoded, str):
+        raise DataError(f"expected the mask as a PNG in base64, got {encoded!r:.60}")
+    (left, top), (right, bottom) = corners
     if left < 0 or top < 0:
-        raise DataError(f"expected a mask inside of the image, got its corner at ({left}, {top})")
+        raise DataError(f"expected a mask inside of the image, got its corner at ({left:g}, {top:g})")
+    width, height = right - left + 1, bottom - top + 1
     with open_image(path, io.BytesIO(base64.b64decode(encoded))) as png:
         if png.width > size[1] or png.height > size[0]:
             raise DataError(f"expected a mask inside of the image, got one of {png.width}x{png.height}")
-        part = np.asarray(png.convert("L")) > 0
-    return paste_mask(part, size, left, top)
+        if abs(png.width - width) > 1 or abs(png.height - height) > 1:
+            raise DataError(
+                f"expected a mask of the size between its points, {width:g}x{height:g}, got {png.width}x{png.height}; "
+                "if the shapes were resized, resize their masks too"
+            )
+        mask: Mask = np.asarray(png.convert("L")) > 0
+    return mask
 
 
 def labelme_document(

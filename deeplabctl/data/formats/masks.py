@@ -22,6 +22,7 @@ from deeplabctl.data.formats.annotations import (
     ImportSettings,
     Source,
     is_background,
+    similar_names,
 )
 from deeplabctl.data.formats.image_search import ImageSearch, failing, files_below, not_found
 from deeplabctl.data.images import (
@@ -105,7 +106,7 @@ class Masks:
         unknown = {value: count for value, count in values.items() if value not in ids}
         notes = [f"{len(masks) - len(pairs)} masks have no image: skipped"] if len(masks) > len(pairs) else []
         notes += [f"{left_out} files in folders below {folder} are left out"] if left_out else []
-        notes += search.notes()
+        notes += search.notes() + similar_names(classes)
         if unknown:
             message = _describe_unknown(unknown, first_mask, sum(values.values()), meaning)
             background = next((index for index, name in enumerate(classes) if is_background(name)), None)
@@ -144,6 +145,7 @@ def _read_mask(path: Path, *, reading: str, greys: frozenset[int]) -> tuple[str,
         lossy, mode, colors = is_lossy(opened), opened.mode, _palette(opened)
         if getattr(opened, "is_animated", False) and opened.format != "TIFF":
             raise DataError(f"{path}: expected a mask, got several frames; save it as PNG")
+        _check_transparency(path, opened, reading)
         if mode == "P" and (reading == "colors" or (reading == "binary" and set(colors) == _BLACK_AND_WHITE)):
             mode = "RGB"
         if mode not in ("1", "L", "LA", "P", "F") and not mode.startswith("I"):
@@ -160,6 +162,22 @@ def _read_mask(path: Path, *, reading: str, greys: frozenset[int]) -> tuple[str,
     if reading == "binary" and values.max() <= 1:
         values = values * np.uint8(255)
     return kind, lossy, np.repeat(values.astype(np.uint8)[..., None], 3, axis=2)
+
+
+def _check_transparency(path: Path, image: PIL.Image.Image, reading: str) -> None:
+    """Raise DataError for a mask with colours that nobody sees: programs keep what was drawn below erased pixels.
+
+    Below the transparent background of a drawing is black, or white that is nowhere else.
+    """
+    if not image.has_transparency_data or (image.mode in ("1", "L", "P") and reading == "ids"):
+        return
+    pixels = np.asarray(image.convert("RGBA")).reshape(-1, 4)
+    seen, hidden = pixels[pixels[:, 3] > 0, :3], pixels[pixels[:, 3] == 0, :3]
+    if hidden.any() and not (hidden.min() == 255 and not (seen == 255).all(1).any()):
+        raise DataError(
+            f"{path}: cannot tell what transparent pixels mean that have colours, {len(hidden) / len(pixels):.2%}; "
+            "save the mask without transparency, in the colours that are meant"
+        )
 
 
 def _palette(image: PIL.Image.Image) -> list[Color]:

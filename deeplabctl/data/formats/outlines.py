@@ -28,9 +28,10 @@ _STEPS = ((0, 1), (1, 0), (0, -1), (-1, 0))
 def fill_polygon(size: Size, points: Sequence[Point]) -> Mask:
     """Return the mask (H, W) of a polygon; parts outside of the image are cut off.
 
-    Raises DataError for coordinates that are no places in an image.
+    Raises DataError for coordinates that are no places in an image of this size.
     """
     _check_coordinates(value for point in points for value in point)
+    _check_extent(size, [x for x, _ in points], [y for _, y in points])
     height, width = size
     crossed = np.zeros((height, width + 1), np.bool_)  # where a row's inside begins or ends
     for (x0, y0), (x1, y1) in zip(points, [*points[1:], *points[:1]], strict=True):
@@ -47,11 +48,12 @@ def fill_polygon(size: Size, points: Sequence[Point]) -> Mask:
 def fill_ellipse(size: Size, center: Point, radii: Point, degrees: float = 0.0) -> Mask:
     """Return the mask (H, W) of an ellipse, turned clockwise about its centre.
 
-    Raises DataError for coordinates that are no places in an image, and for negative radii.
+    Raises DataError for coordinates that are no places in an image of this size, and for negative radii.
     """
     _check_coordinates([*center, *radii])
     if min(radii) < 0:
         raise DataError(f"expected an ellipse with radii above 0, got {radii[0]:g} and {radii[1]:g}")
+    _check_extent(size, *([middle - max(radii), middle + max(radii)] for middle in center))
     if min(radii) < 1e-6:
         return np.zeros(size, np.bool_)
     y, x = np.ogrid[: size[0], : size[1]]
@@ -66,6 +68,18 @@ def fill_ellipse(size: Size, center: Point, radii: Point, degrees: float = 0.0) 
 def _check_coordinates(values: Iterable[float]) -> None:
     if (wrong := next((value for value in values if not abs(value) <= _FARTHEST), None)) is not None:
         raise DataError(f"expected coordinates in pixels, got {wrong:g}")
+
+
+def _check_extent(size: Size, x: Sequence[float], y: Sequence[float]) -> None:
+    """Raise DataError for coordinates that belong to another size: all outside of the image, or shares of it."""
+    got = f"got x from {min(x):g} to {max(x):g}, y from {min(y):g} to {max(y):g}"
+    if min(size) > 2 and min(*x, *y) >= 0 and max(*x, *y) <= 1 and any(value % 1 for value in (*x, *y)):
+        raise DataError(f"expected coordinates in pixels, {got}; if these are shares of the size, multiply them by it")
+    if any(max(places) < -1 or min(places) > length + 1 for places, length in ((y, size[0]), (x, size[1]))):
+        raise DataError(
+            f"expected an outline in the image of {size[1]}x{size[0]} pixels, {got}; if the image was resized after it "
+            "was annotated, use the one of before; otherwise remove the outline"
+        )
 
 
 def box_corners(left: float, top: float, right: float, bottom: float, degrees: float = 0.0) -> list[Point]:
@@ -96,7 +110,11 @@ def run_lengths(mask: Mask) -> list[int]:
 
 
 def paste_mask(part: Mask, size: Size, left: int, top: int) -> Mask:
-    """Return the mask (H, W) of a smaller or larger one whose upper left corner lies at (left, top)."""
+    """Return the mask (H, W) of a smaller or larger one whose upper left corner lies at (left, top).
+
+    Raises DataError if nothing of it lies in the image.
+    """
+    _check_extent(size, [left, left + part.shape[1]], [top, top + part.shape[0]])
     mask = np.zeros(size, np.bool_)
     target = mask[max(top, 0) : max(top + part.shape[0], 0), max(left, 0) : max(left + part.shape[1], 0)]
     target[:] = part[max(-top, 0) :, max(-left, 0) :][: target.shape[0], : target.shape[1]]

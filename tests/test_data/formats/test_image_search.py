@@ -189,3 +189,13 @@ def test_images_beside_the_annotations_come_before_those_of_the_folder_above(tmp
     assert search.find("1.png") == [tmp_path / "images" / "1.png"]
     write_image(tmp_path / "train" / "0.png")
     assert len(ImageSearch.beside(tmp_path / "train" / "instances.json", None).find("0.png")) == 2
+
+
+def test_names_of_urls_find_the_files_of_their_characters(tmp_path):
+    for name in ("a b.png", "c:d.png", "e%20f.png", "e f.png"):
+        write_image(tmp_path / "images" / name)
+    search = ImageSearch([tmp_path / "images"])
+    found = {name: [path.name for path in search.find(name)] for name in ("up/a%20b.png", "c%3Ad.png", "e%20f.png")}
+    assert found == {"up/a%20b.png": ["a b.png"], "c%3Ad.png": ["c:d.png"], "e%20f.png": ["e%20f.png"]}
+    assert search.find("gone%20.png") == []
+    assert ImageSearch.beside(tmp_path / "json" / "a.json", None).find("a%20b.png") == [tmp_path / "images" / "a b.png"]

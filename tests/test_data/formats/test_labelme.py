@@ -258,3 +258,14 @@ def test_converter_reads_the_label_again(tmp_path, tolerance):
     for name, label in labels.items():
         agreement = (written_label(tmp_path / "set", name) == label).mean()
         assert agreement == 1 if tolerance == 0 else agreement > 0.99
+
+
+def test_masks_have_the_size_between_their_points(tmp_path):
+    shape = {"label": "lake", "shape_type": "mask", "mask": png_base64(np.ones((3, 4), bool))}
+    source = write_labelme(tmp_path / "x", [shape | {"points": [[1, 2], [4, 4]]}])
+    assert convert(source, tmp_path / "out")[0].pixels == {0: 180, 1: 12}
+    for points, message in (([[1, 2], [8, 8]], "between its points, 8x7, got 4x3"), ([[0, 0], [1, 1]], "2x2, got 4x3")):
+        with pytest.raises(DataError, match=message):
+            convert(write_labelme(tmp_path / "x", [shape | {"points": points}]), tmp_path / "other")
+    with pytest.raises(DataError, match="expected the mask as a PNG in base64, got None"):
+        convert(write_labelme(tmp_path / "x", [shape | {"points": [[1, 2], [4, 4]], "mask": None}]), tmp_path / "none")

@@ -307,3 +307,32 @@ def test_other_values_become_the_background_if_that_is_asked_for(tmp_path, halve
     source = write_masks(tmp_path, np.array([0, 1, 7])[halves])
     convert(source, tmp_path / "out", classes=("background", "car"), unknown="background")
     np.testing.assert_array_equal(written_label(tmp_path / "out"), np.array([0, 1, 0])[halves])
+
+
+def test_colours_below_transparent_pixels_are_no_classes(tmp_path, halves):
+    colors = np.array([[0, 0, 0, 0], [128, 64, 128, 255], [0, 0, 142, 255]])[halves]
+    table = write_palette(tmp_path, "background 0 0 0\nroad 128 64 128\ncar 0 0 142\n")
+    convert(write_masks(tmp_path, colors), tmp_path / "out", palette=table)
+    np.testing.assert_array_equal(written_label(tmp_path / "out"), halves)
+    white = write_palette(tmp_path, "background 255 255 255\nroad 128 64 128\ncar 0 0 142\n")
+    colors[halves == 0, :3] = 255
+    convert(write_masks(tmp_path, colors), tmp_path / "white", palette=white)
+    np.testing.assert_array_equal(written_label(tmp_path / "white"), halves)
+    colors[halves == 2, 3] = 0  # erased
+    with pytest.raises(DataError, match=r"a\.png: cannot tell what transparent pixels mean that have colours, 62\.50%"):
+        convert(write_masks(tmp_path, colors), tmp_path / "erased", palette=white)
+
+
+def test_ids_and_white_that_are_transparent_are_refused(tmp_path, halves):
+    ids = np.stack([halves, np.where(halves == 2, 0, 255)], axis=-1)
+    drawn = np.where(halves[..., None] == 1, [255, 255, 255, 255], [255, 255, 255, 0])
+    for values, classes in ((ids, "abc"), (drawn, "ab")):
+        with pytest.raises(DataError, match="cannot tell what transparent pixels mean"):
+            convert(write_masks(tmp_path, values), tmp_path / "out", classes=tuple(classes))
+
+
+def test_classes_of_a_palette_whose_names_hardly_differ_are_said(tmp_path, halves):
+    source = write_masks(tmp_path, np.array([[0, 215, 255], [0, 0, 0], [9, 9, 9]])[halves])
+    table = write_palette(tmp_path, "Background 0 215 255\nbackground 0 0 0\nbone 9 9 9\n")
+    _, notes = convert(source, tmp_path / "out", palette=table)
+    assert any("'Background' and 'background' are different classes" in str(note) for note in notes)

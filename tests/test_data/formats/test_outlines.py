@@ -11,6 +11,7 @@ from deeplabctl.data.formats.outlines import (
     fill_polygon,
     fill_runs,
     outlines,
+    paste_mask,
 )
 from deeplabctl.data.images import read_label
 from deeplabctl.data.shapes import write_shapes
@@ -59,7 +60,33 @@ def test_hole_of_a_polygon_that_crosses_itself_is_left_out():
 def test_parts_outside_of_the_image_are_cut_off():
     assert fill_polygon((4, 5), [(-9, -9), (99, -9), (99, 99), (-9, 99)]).all()
     assert not fill_polygon((4, 5), [(6, 1), (9, 1), (9, 3)]).any()
-    assert not fill_polygon((4, 5), [(-6, 1), (-2, 1), (-2, 3)]).any()
+    assert not fill_polygon((4, 5), [(-6, 1), (-1, 1), (-1, 3)]).any()
+
+
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [
+        ([(16, 1), (19, 1), (19, 3)], r"an outline in the image of 12x8 pixels, got x from 16 to 19, y from 1 to 3"),
+        ([(-6, 1), (-2, 1), (-2, 3)], r"an outline in the image"),
+        ([(1, 20), (5, 20), (5, 30)], r"an outline in the image"),
+        (
+            [(0.1, 0), (1, 0.25), (0.5, 1)],
+            r"coordinates in pixels, got x from 0.1 to 1, y from 0 to 1; if these are shares",
+        ),
+    ],
+)
+def test_outlines_for_another_size_are_refused(points, message):
+    with pytest.raises(DataError, match=message):
+        fill_polygon((8, 12), points)
+
+
+def test_masks_and_circles_outside_of_the_image_are_refused():
+    for left, top in ((14, 0), (0, 10), (-5, 0)):
+        with pytest.raises(DataError, match="an outline in the image"):
+            paste_mask(np.ones((2, 3), bool), (8, 12), left, top)
+    assert paste_mask(np.ones((2, 3), bool), (8, 12), -2, 7).sum() == 1
+    with pytest.raises(DataError, match="an outline in the image"):
+        fill_ellipse((8, 12), (40, 4), (5, 5))
 
 
 def test_random_polygons_agree_with_a_test_of_every_pixel_centre():
