@@ -173,9 +173,16 @@ def _outline(segmentation: Any) -> Any:
     """Return run lengths, or the polygons that have an area: at least three points."""
     if not isinstance(segmentation, list):
         return segmentation
-    if _is_flat(segmentation):
-        segmentation = [segmentation]  # one polygon, without the list around it
-    return [polygon for polygon in segmentation if polygon and not (_is_flat(polygon) and len(polygon) <= 4)]
+    return [polygon for polygon in _polygons(segmentation) if not (_is_flat(polygon) and len(polygon) in (2, 4))]
+
+
+def _polygons(parts: list[Any]) -> list[Any]:
+    """Return the lists of numbers in lists of any depth; three or more points [x, y] are one polygon."""
+    if _is_flat(parts):
+        return [parts]
+    if len(parts) >= 3 and all(_is_flat(part) and len(part) == 2 for part in parts):
+        return [[value for part in parts for value in part]]
+    return [polygon for part in parts for polygon in (_polygons(part) if isinstance(part, list) else [part])]
 
 
 def _is_flat(values: Any) -> bool:

@@ -321,3 +321,22 @@ def test_class_0_of_another_name_is_a_segment():
     assert [segment["class_id"] for segment in segments(label, ("sky", "road"))] == [0]
     assert segments(label, ("background", "road")) == []
     json.dumps(segments(label, ("sky", "road")))
+
+
+SQUARE, SMALL = [0, 0, 8, 0, 8, 6, 0, 6], [10, 8, 12, 8, 12, 10, 10, 10]
+
+
+@pytest.mark.parametrize(
+    ("outline", "pixels"),
+    [
+        ([[0, 0], [8, 0], [8, 6], [0, 6]], 48),
+        ([[[0, 0], [8, 0], [8, 6], [0, 6]]], 48),
+        ([[SQUARE]], 48),
+        ([[SQUARE, SMALL]], 52),  # two polygons, not one with a line between them
+        ([[[0, 0], [8, 0], [8, 6], [0, 6]], [[10, 8], [12, 8], [12, 10], [10, 10]]], 52),
+        ([SQUARE, [3, 3], [[5, 5]]], 48),
+    ],
+)
+def test_lists_of_points_and_nested_lists_are_polygons(tmp_path, outline, pixels):
+    source = write_coco(tmp_path, [{"category_id": 1, "segmentation": outline}])
+    assert convert(source, tmp_path / "out")[0].pixels == {0: 192 - pixels, 1: pixels}
