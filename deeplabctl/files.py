@@ -12,6 +12,7 @@ import re
 import secrets
 import shutil
 import tempfile
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -198,6 +199,23 @@ def _renameat2(one: Path, other: Path) -> bool:
     function = getattr(ctypes.CDLL(None), "renameat2", None)
     here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
     return function is not None and function(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
+
+
+def file_names(folder: Path) -> list[str]:
+    """Return the sorted names of the files in a folder; none if there is no such folder.
+
+    Not among them are pipes, and what other programs leave: hidden files, as those of macOS that begin with ``._``, and
+    locks of editors.
+    """
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:  # ten times faster than Path objects
+        return sorted(each.name for each in entries if not each.name.startswith((".", "~$")) and each.is_file())
+
+
+def spellings(name: str) -> list[str]:
+    """Return a name, and the same letters composed and decomposed (Unicode's NFC and NFD), as macOS writes names."""
+    return list(dict.fromkeys([name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)]))
 
 
 def read_small_file(path: Path) -> bytes:

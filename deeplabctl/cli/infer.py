@@ -180,17 +180,20 @@ def _segment(
     from deeplabctl.prediction.run import run, segment_images
     from deeplabctl.prediction.settings import resolve
     from deeplabctl.prediction.video import check_videos, segment_videos
-    from deeplabctl.reporting import Note
+    from deeplabctl.reporting import Event, Note
     from deeplabctl.reports.contact_sheet import ContactSheet
     from deeplabctl.weights.fitting import open_network
     from deeplabctl.weights.locating import find_weights
     from deeplabctl.weights.published import DEFAULT_WEIGHTS
 
-    plan = plan_outputs(find_images(inputs), outputs)
+    notes: list[Event] = []
+    plan = plan_outputs(find_images(inputs, notes.append), outputs)
     check_videos([job.source for job in plan.videos])
     if plan.videos and ray is not None:
         raise DataError(f"{plan.videos[0].source} is a video: expected images only with `ray`; leave it out")
     with console.reporter() as report, ExitStack() as stack:
+        for note in notes:
+            report(note)
         path = find_weights(weights, default=DEFAULT_WEIGHTS, report=report, url=weights_url())
         network = open_network(path)
         settings, classes = resolve(request, network.info), network.info.classes
@@ -313,7 +316,7 @@ def _segment_stdin(request: SettingsRequest, weights: str | None, console: Conso
             content = sys.stdin.buffer.read()
         except OSError as error:  # a folder, for example
             raise DataError(f"cannot read stdin: {error.strerror}; add < photo.jpg") from None
-        image = decode_image(content, "stdin")
+        image = decode_image(content, "stdin", say=lambda text: report(Note(text, warning=True)))
         path = find_weights(weights, default=DEFAULT_WEIGHTS, report=report, url=weights_url())
         network = open_network(path)
         report(Note(f"weights: {path}"))

@@ -10,11 +10,12 @@ from pathlib import Path
 from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.dataset import Dataset, Sample
 from deeplabctl.data.findings import LIST_FORMAT, Finding, join_some
-from deeplabctl.data.images import IMAGE_SUFFIXES
+from deeplabctl.data.image_files import IMAGE_SUFFIXES
 from deeplabctl.data.inspection import inspect_samples, void_split_finding
 from deeplabctl.data.layout import CLASS_NAMES, IMAGES, LABELS, LABELS_AUGMENTED
+from deeplabctl.data.palettes import Palettes
 from deeplabctl.errors import DataError
-from deeplabctl.files import is_hidden
+from deeplabctl.files import file_names
 from deeplabctl.reporting import Reporter
 
 
@@ -60,14 +61,17 @@ def check_dataset(dataset: Dataset, report: Reporter) -> Verdict:
     present: set[int] = set()  # label values
     void: set[Path] = set()  # labels without any class
     digests: dict[Path, str] = {}  # of images
+    palettes = Palettes()
     for inspection in inspect_samples(dataset, distinct, report, reuse=False):
         findings += inspection.findings
         if inspection.label is not None:
             present |= set(inspection.label.pixels)
+            palettes.add(inspection.sample.label, inspection.label.pixels, inspection.label.palette)
             if set(inspection.label.pixels) == {IGNORE_LABEL}:
                 void.add(inspection.sample.label)
         if inspection.image is not None:
             digests[inspection.sample.image] = inspection.image.digest
+    findings += [mixed] if (mixed := palettes.finding(len(dataset.classes))) else []
     findings += _void_splits(dataset, samples, void)
     findings += _absent_classes(dataset, present)
     findings += _shared_by_splits(samples, digests)
@@ -166,7 +170,7 @@ def _unlisted_files(dataset: Dataset, samples: dict[str, list[Sample]]) -> Itera
         path = dataset.root / folder
         if not path.is_dir():
             continue
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in suffixes and not is_hidden(file.name))
+        files = [path / name for name in file_names(path) if name.lower().endswith(suffixes)]
         unlisted = [file.name for file in files if file.stem not in stems]
         if unlisted:
             got = f"{len(unlisted):,} of {len(files):,} in none: {join_some(unlisted, 3)}"

@@ -16,8 +16,10 @@ import PIL.Image
 
 from deeplabctl.arrays import Label
 from deeplabctl.classes import IGNORE_LABEL, format_classes
+from deeplabctl.data.findings import join_some
 from deeplabctl.data.formats.annotations import AnnotatedImage, Annotations, naming, whole_number
-from deeplabctl.data.images import IMAGE_SUFFIXES, mask_image, read_image, turn_upright
+from deeplabctl.data.image_files import IMAGE_SUFFIXES, open_image
+from deeplabctl.data.images import mask_image, read_image, turn_upright
 from deeplabctl.data.inspection import ImageFacts, count_values, inspect_image
 from deeplabctl.data.layout import (
     IMAGES,
@@ -76,6 +78,8 @@ def write_dataset(
     written: list[str] = []
     failed: list[str] = []
     empty: list[str] = []
+    turned: list[str] = []  # images whose sizes do not show whether their labels were drawn before EXIF turned them
+    before = False  # whether any label was drawn so
     with new_dataset(out, overwrite=overwrite) as root:
         make_layout(root)
         with task(report, "converting", len(jobs), "images") as advance:
@@ -84,13 +88,24 @@ def write_dataset(
                     failed.append(result)
                     report(Note(result, warning=True))
                 else:
-                    pixels.update(result)
-                    useful = set(result) - {IGNORE_LABEL} and set(result) != {0, IGNORE_LABEL}
+                    values, facts, size = result
+                    if facts.note:
+                        report(Note(f"{name}: {facts.note}", warning=True))
+                    before |= size != (facts.height, facts.width)
+                    if facts.orientation > 1 and facts.stored_size == (facts.height, facts.width):
+                        turned.append(name)
+                    pixels.update(values)
+                    useful = set(values) - {IGNORE_LABEL} and set(values) != {0, IGNORE_LABEL}
                     (written if useful else empty).append(name)
                 advance()
         if not written:
             why = failed[0] if failed else f"their labels have only {annotations.classes[0]} and void"
             raise DataError(f"none of {len(jobs)} images could be converted: {why}")
+        if turned:
+            others = ", although others were drawn before it" if before else ""
+            text = f"{len(turned)} images are turned by EXIF without a change of size: {join_some(turned, 4)}; their"
+            text += f" labels are taken as drawn after the turn{others}: look at them with deeplabctl data preview"
+            report(Note(text, warning=True))
         if empty:
             report(Note(f"{len(empty)} images have only {annotations.classes[0]} and void: left out of the lists"))
         if isinstance(val, Annotations):
@@ -106,16 +121,19 @@ def write_dataset(
     return Conversion(annotations.classes, train_ids, val_ids, pixels, failed)
 
 
-def _try_to_write(root: Path, job: tuple[str, AnnotatedImage]) -> dict[int, int] | str:
-    """Write a sample; returns the number of pixels of each label value, or why it failed."""
+Sampled = tuple[dict[int, int], ImageFacts, tuple[int, ...]]  # pixels of each label value; the label's size, as drawn
+
+
+def _try_to_write(root: Path, job: tuple[str, AnnotatedImage]) -> Sampled | str:
+    """Write a sample; returns what is in it, or why it failed."""
     try:
         return _write_sample(root, *job)
     except DeepLabError as error:
         return str(error)
 
 
-def _write_sample(root: Path, name: str, annotated: AnnotatedImage) -> dict[int, int]:
-    """Write an image and its label; returns the number of pixels of each label value."""
+def _write_sample(root: Path, name: str, annotated: AnnotatedImage) -> Sampled:
+    """Write an image and its label, and return what is in them."""
     path = annotated.image
     if not isinstance(path, Path):
         content = path()
@@ -126,19 +144,20 @@ def _write_sample(root: Path, name: str, annotated: AnnotatedImage) -> dict[int,
                 return _write_sample(root, name, replace(annotated, image=file))
             except DataError as error:
                 raise DataError(f"the image inside of {name}'s annotation: {error}") from None
-    label = _upright_label(annotated, path, inspect_image(path))
-    with PIL.Image.open(path) as opened:
+    facts = inspect_image(path)
+    label, size = _upright_label(annotated, path, facts)
+    with open_image(path) as opened:
         suffix = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png"}.get(opened.format or "")
     if suffix:
         (root / IMAGES / f"{name}{suffix}").write_bytes(path.read_bytes())
     else:
         PIL.Image.fromarray(read_image(path)).save(root / IMAGES / f"{name}.png")
     mask_image(label).save(root / LABELS / f"{name}.png")
-    return count_values(label)
+    return count_values(label), facts, size
 
 
-def _upright_label(annotated: AnnotatedImage, path: Path, facts: ImageFacts) -> Label:
-    """Return the label of the upright image; raises DataError if it was drawn on an image of another size."""
+def _upright_label(annotated: AnnotatedImage, path: Path, facts: ImageFacts) -> tuple[Label, tuple[int, ...]]:
+    """Return the label of the upright image, and the size at which it was drawn; raises DataError for another one."""
     upright = (facts.height, facts.width)
     with naming(f"{path}: the height and width in its annotations"):
         height, width = (
@@ -148,9 +167,10 @@ def _upright_label(annotated: AnnotatedImage, path: Path, facts: ImageFacts) -> 
     _check_size(path, (height, width), facts)  # before an array of it is made
     label = annotated.draw_label((height, width))
     _check_size(path, label.shape, facts)
-    if label.shape == upright:
-        return label
-    return turn_upright(label, facts.orientation)  # drawn by a program that ignores EXIF
+    size = label.shape
+    if size != upright:
+        label = turn_upright(label, facts.orientation)  # drawn by a program that ignores EXIF
+    return label, size
 
 
 def _check_size(path: Path, size: tuple[int, ...], facts: ImageFacts) -> None:

@@ -16,7 +16,7 @@ from deeplabctl.data.findings import Finding, FindingError, join_some
 from deeplabctl.data.layout import CLASS_NAMES, IMAGES, LABELS, LABELS_AUGMENTED, LISTS, SET_SUFFIXES
 from deeplabctl.data.shapes import CLASSES, write_shapes
 from deeplabctl.errors import DataError, OutputError
-from deeplabctl.files import is_hidden, user_cache
+from deeplabctl.files import file_names, spellings, user_cache
 from deeplabctl.reporting import Note, Reporter, silent
 
 SHAPES = "shapes"  # the name of the built-in data set
@@ -60,7 +60,7 @@ class Dataset:
     @property
     def splits(self) -> list[str]:
         """Return the names of the list files."""
-        return [name[:-4] for name in _file_names(self.root / LISTS) if name.endswith(".txt")]
+        return [name[:-4] for name in file_names(self.root / LISTS) if name.endswith(".txt")]
 
     @property
     def training_split(self) -> str:
@@ -111,17 +111,21 @@ class Dataset:
 
     def _sample(self, entry: list[str], label_folders: list[str], path: Path, number: int) -> Sample | Finding:
         if len(entry) == 2:
-            image, label = (self.root / name.replace("\\", "/").lstrip("/") for name in entry)
-            for kind, file in (("image", image), ("label", label)):
-                if not os.path.isfile(file):  # noqa: PTH113
-                    problem = f"the {kind} {file} does not exist"
+            files = []
+            for kind, text in zip(("image", "label"), entry, strict=True):
+                places = [self.root / each for each in spellings(text.replace("\\", "/").lstrip("/"))]
+                file = next((place for place in places if os.path.isfile(place)), None)  # noqa: PTH113
+                if file is None:
+                    problem = f"the {kind} {places[0]} does not exist"
                     return Finding(f"list-{kind}", path, "a file", "none", _FIX_LIST, line=number, problem=problem)
-            return Sample(image.stem, image, label)
+                files.append(file)
+            return Sample(files[0].stem, *files)
         name = entry[0]
         found = self._images.get(_composed(name), [])
         if len(found) != 1:
             expected = f"{self.root / IMAGES / name[:80]}.jpg, .jpeg or .png"
-            kind, problem, got, fix = "list-image", f"no image for {name[:80]!r}", "none", _FIX_LIST
+            kind, problem, fix = "list-image", f"no image for {name[:80]!r}", _FIX_LIST
+            got = self._others[IMAGES].get(_composed(name), "none")
             if found:
                 kind, problem, fix = "image-twice", f"several images for {name[:80]!r}", "remove those that are not it"
                 expected, got = "one", join_some(found)
@@ -134,7 +138,7 @@ class Dataset:
             "list-label",
             path,
             expected,
-            self._other_labels.get(_composed(name), "none"),
+            self._others[LABELS].get(_composed(name), "none"),
             _FIX_LIST,
             line=number,
             problem=f"no label for {name!r}",
@@ -144,22 +148,24 @@ class Dataset:
     def _images(self) -> dict[str, list[str]]:
         """Return the names of the files of images by their ids."""
         found: dict[str, list[str]] = {}
-        for name in _file_names(self.root / IMAGES):
+        for name in file_names(self.root / IMAGES):
             stem, suffix = os.path.splitext(name)  # noqa: PTH122 - faster for 10,000 names
             if suffix.lower() in SET_SUFFIXES:
                 found.setdefault(_composed(stem), []).append(name)
         return found
 
     @cached_property
-    def _other_labels(self) -> dict[str, str]:
-        """Return the names of the files of labels by their ids, for ids without a PNG."""
-        names = reversed(_file_names(self.root / LABELS))
-        return {_composed(os.path.splitext(name)[0]): name for name in names}  # noqa: PTH122
+    def _others(self) -> dict[str, dict[str, str]]:
+        """Return the names of the files in the folders by their ids, for ids without a file of the right kind."""
+        return {
+            folder: {_composed(os.path.splitext(name)[0]): name for name in reversed(file_names(self.root / folder))}  # noqa: PTH122
+            for folder in (IMAGES, LABELS)
+        }
 
     @cached_property
     def _labels(self) -> dict[str, dict[str, str]]:
         return {
-            folder: {_composed(name[:-4]): name for name in _file_names(self.root / folder) if name.endswith(".png")}
+            folder: {_composed(name[:-4]): name for name in file_names(self.root / folder) if name.endswith(".png")}
             for folder in (LABELS, LABELS_AUGMENTED)
         }
 
@@ -283,12 +289,6 @@ def _entries(path: Path) -> Iterator[tuple[int, list[str] | Finding]]:
             )
         elif columns:
             yield number, columns
-
-
-def _file_names(folder: Path) -> list[str]:
-    """Return the sorted names in a folder, without hidden ones, or none if there is no such folder."""
-    names = os.listdir(folder) if folder.is_dir() else []  # noqa: PTH208 - ten times faster than Path objects
-    return sorted(name for name in names if not is_hidden(name))
 
 
 def _composed(name: str) -> str:

@@ -14,11 +14,12 @@ from deeplabctl.classes import IGNORE_LABEL, Color, voc_grey_ids
 from deeplabctl.data.check import Verdict
 from deeplabctl.data.dataset import Dataset
 from deeplabctl.data.findings import LABEL_COLORS, LABEL_GREY_LEVELS, LABEL_ROTATED, LIST_FORMAT, Finding
-from deeplabctl.data.images import decode_colors, mask_image, open_image, read_label, turn_upright, voc_color_ids
+from deeplabctl.data.image_files import open_image
+from deeplabctl.data.images import decode_colors, mask_image, read_label, turn_upright, voc_color_ids
 from deeplabctl.data.inspection import inspect_image
 from deeplabctl.data.layout import CLASS_NAMES, IMAGES, LABELS, LABELS_AUGMENTED, LISTS, new_dataset
 from deeplabctl.errors import DataError, OutputError
-from deeplabctl.files import is_hidden
+from deeplabctl.files import file_names
 from deeplabctl.parallel import map_ahead
 from deeplabctl.reporting import Reporter, task
 
@@ -68,13 +69,7 @@ def write_fixed_copy(
 def _dataset_files(dataset: Dataset, verdict: Verdict) -> list[Path]:
     """Return the files of a data set, relative to its root: those in VOC's folders, and all that the lists name."""
     folders = [dataset.root / folder for folder in (IMAGES, LABELS, LABELS_AUGMENTED, LISTS)]
-    found = {
-        path
-        for folder in folders
-        if folder.is_dir()
-        for path in folder.iterdir()
-        if path.is_file() and not is_hidden(path.name)
-    }
+    found = {folder / name for folder in folders for name in file_names(folder)}
     found |= {path for part in verdict.samples.values() for sample in part for path in (sample.image, sample.label)}
     if (dataset.root / CLASS_NAMES).is_file():
         found.add(dataset.root / CLASS_NAMES)

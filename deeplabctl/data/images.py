@@ -6,33 +6,33 @@ place that takes an image in any form: a path, a Pillow image or an array.
 
 from __future__ import annotations
 
-import errno
 import io
-import os
 import re
-import struct
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import PIL.Image
-from PIL import ImageOps, UnidentifiedImageError
 
 from deeplabctl.arrays import Image, Label
 from deeplabctl.classes import IGNORE_LABEL, Color, voc_palette
-from deeplabctl.data.findings import LABEL_COLORS, Finding, FindingError
+from deeplabctl.data.findings import IMAGE_VALUES, LABEL_COLORS, Finding, FindingError
+from deeplabctl.data.image_files import DAMAGE, damaged, open_image, orientation
+from deeplabctl.data.palettes import palette_of
 from deeplabctl.errors import DataError
 from deeplabctl.files import whole_file
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 _WIDE_GREY_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
-# What Pillow raises for damaged content; RuntimeError by its reader of AVIF.
-_DAMAGE = (OSError, ValueError, TypeError, LookupError, SyntaxError, EOFError, RuntimeError, struct.error)
-_FIX_UNREADABLE = "replace the file, or leave it out"
+_TRANSPOSE = PIL.Image.Transpose
+_TURNS = {
+    2: _TRANSPOSE.FLIP_LEFT_RIGHT, 3: _TRANSPOSE.ROTATE_180, 4: _TRANSPOSE.FLIP_TOP_BOTTOM, 5: _TRANSPOSE.TRANSPOSE,
+    6: _TRANSPOSE.ROTATE_270, 7: _TRANSPOSE.TRANSVERSE, 8: _TRANSPOSE.ROTATE_90,
+}  # fmt: skip
+_PHOTOMETRIC, _PLANAR, _BITS, _SUBFILE, _FORMAT = 262, 284, 258, 254, 339  # tags of TIFF
+_KNOWN = "unsigned values of 8 or 16 bits, or floats between 0 and 1"
 _COLOR_CODE = np.array([1 << 16, 1 << 8, 1])  # turns RGB into one number
 
 
@@ -40,40 +40,54 @@ def as_image(image: str | Path | PIL.Image.Image | np.ndarray[Any, Any]) -> Imag
     """Return an image in any form as (H, W, 3) uint8 RGB.
 
     A path is read by `read_image`, and a Pillow image is converted by the same steps. An array must be (H, W, 3) uint8
-    RGB, which is returned without a copy, or (H, W) uint8 grey. Raises DataError for anything else.
+    RGB, which is returned without a copy, or (H, W) uint8 grey. What had to be assumed becomes Python's warnings.
+    Raises DataError for anything else.
     """
+    said: list[str] = []
     if isinstance(image, str | Path):
-        return read_image(Path(image))
-    if isinstance(image, PIL.Image.Image):
+        array = read_image(Path(image), said.append)
+    elif isinstance(image, PIL.Image.Image):
         name = getattr(image, "filename", "") or "the image"
         try:
-            return _check_array(_to_rgb(image, name))
-        except _DAMAGE as error:
-            raise DataError(f"cannot read {name}: expected a whole image, got {_damaged(error)}; replace it") from None
-    if isinstance(image, np.ndarray):
-        return _check_array(image)
-    raise DataError(
-        f"expected an image as a path, a Pillow image or a numpy array, got {type(image).__name__}; convert it first"
-    )
+            array = to_rgb(image, name, said.append)
+        except DAMAGE as error:
+            raise DataError(f"cannot read {name}: expected a whole image, got {damaged(error)}; replace it") from None
+    elif isinstance(image, np.ndarray):
+        array = image
+    else:
+        raise DataError(
+            "expected an image as a path, a Pillow image or a numpy array, got "
+            f"{type(image).__name__}; convert it first"
+        )
+    for text in said:
+        warnings.warn(text, stacklevel=2)
+    return _check_array(array)
 
 
-def read_image(path: Path) -> Image:
+def _silent(text: str) -> None:
+    """Say nothing."""
+
+
+def read_image(path: Path, say: Callable[[str], object] = _silent) -> Image:
     """Read an image of any kind as (H, W, 3) uint8 RGB, turned upright by its EXIF orientation.
 
     Grey becomes three equal channels, 16 bits are scaled to 8, transparent parts become white, CMYK and palettes are
-    converted, and of several frames the first is taken. Raises DataError with the name of the file.
+    converted, and of several frames the first is taken. ``say`` gets a line on what had to be assumed. Raises
+    DataError with the name of the file.
     """
     with open_image(path) as opened:
-        return _to_rgb(opened, str(path))
+        return to_rgb(opened, str(path), lambda text: say(f"{path}: {text}"))
 
 
-def decode_image(content: bytes, name: str, formats: tuple[str, ...] | None = None) -> Image:
+def decode_image(
+    content: bytes, name: str, formats: tuple[str, ...] | None = None, say: Callable[[str], object] = _silent
+) -> Image:
     """Return an image of any kind from the bytes of its file, as `read_image` does; ``name`` stands in its errors.
 
     Other formats than ``formats``, by Pillow's names, are not tried.
     """
     with open_image(Path(name), io.BytesIO(content), formats) as opened:
-        return _to_rgb(opened, name)
+        return to_rgb(opened, name, lambda text: say(f"{name}: {text}"))
 
 
 def memory_to_read(path: Path) -> int:
@@ -85,31 +99,81 @@ def memory_to_read(path: Path) -> int:
         return 0
 
 
-def _to_rgb(image: PIL.Image.Image, name: str) -> Image:
+def to_rgb(image: PIL.Image.Image, name: str, say: Callable[[str], object]) -> Image:
     """Convert a Pillow image as `read_image` describes."""
+    is_tiff, tags, samples = image.format == "TIFF", getattr(image, "tag_v2", {}), str(getattr(image, "tile", ""))
+    if (bits := max(tags.get(_BITS, (1,)))) > 8 and tags.get(_PLANAR) == 2 and len(tags[_BITS]) > 1:
+        _refuse(name, "interleaved samples, or planes of 8 bits", f"separate planes of {bits} bits", "as RGB")
+    if 2 in tags.get(_FORMAT, ()):
+        _refuse(name, _KNOWN, f"signed values of {bits} bits", "scaled to 0 to 255")
+    if getattr(image, "is_animated", False) and (not is_tiff or _has_other_pages(image)):
+        say(f"several {'pages' if is_tiff else 'frames'}, the first of which is taken")
     image.load()
-    image = ImageOps.exif_transpose(image)
+    turn = orientation(image)
+    if turn > 1 and not is_tiff:  # Pillow turns those itself
+        image = image.transpose(_TURNS[turn])
+    is_black = False  # whether it has no other value; of wide colours, Pillow has dropped the lower bits
     if image.mode in _WIDE_GREY_MODES:
-        image = _to_8_bits(image, name)
+        samples += ";16" if image.mode != "F" else ""
+        is_black = image.getextrema() == (0, 0)
+        image = _to_8_bits(image, name, samples, is_white_zero=tags.get(_PHOTOMETRIC) == 0)
+    if ";16" in samples and not is_black and (brightest := int(np.asarray(image.convert("RGB")).max())) <= 64:
+        say(
+            f"16-bit values that reach only {(brightest + 1) / 256:.1%} of their range: a dark image, or values of "
+            "fewer bits, which must be scaled"
+        )
     if image.has_transparency_data:
         foreground = image.convert("RGBA")
+        if is_tiff:
+            _check_alpha(foreground, name, samples, say)
         image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", foreground.size, "white"), foreground)
     return np.asarray(image.convert("RGB"))
 
 
-def _to_8_bits(image: PIL.Image.Image, name: str) -> PIL.Image.Image:
-    """Scale a grey image of 16 bits, or of floats between 0 and 1, to 8 bits."""
+def _refuse(name: str, expected: str, got: str, how: str) -> NoReturn:
+    fix = f"save it {how} with 8 bits"
+    raise FindingError(Finding(IMAGE_VALUES, Path(name), expected, got, fix, failed="cannot read"))
+
+
+def _has_other_pages(image: PIL.Image.Image) -> bool:
+    """Tell whether a TIFF has pages that are neither smaller versions of the first nor its masks."""
+    try:
+        for number in range(100):
+            image.seek(number)
+            is_part = bool(getattr(image, "tag_v2", {}).get(_SUBFILE, 0) & 5)
+            if is_part == (number == 0):
+                return True
+    except DAMAGE as error:
+        return not isinstance(error, EOFError)
+    finally:
+        image.seek(0)
+    return True
+
+
+def _to_8_bits(image: PIL.Image.Image, name: str, samples: str, *, is_white_zero: bool) -> PIL.Image.Image:
+    """Scale a grey image of 12 or 16 bits, or of floats between 0 and 1, to 8 bits."""
     values = np.asarray(image).astype(np.float64)
-    largest = values.max(initial=0)
-    if image.mode == "F" and largest <= 1:
-        scale = 255.0
-    elif largest <= 65535:
-        scale = 255 / 65535
-    else:
-        raise DataError(
-            f"cannot read {name}: expected grey values up to 65535, got {largest:.0f}; save it with 8 or 16 bits"
-        )
-    return PIL.Image.fromarray(np.clip(np.rint(values * scale), 0, 255).astype(np.uint8))
+    white = 1 if image.mode == "F" else 4095 if "I;12" in samples else 65535
+    known = "I;32" not in samples  # integers that have no white
+    if not (known and values.min(initial=0) >= 0 and values.max(initial=0) <= white):  # nor have numbers that are none
+        got = f"{'floats' if image.mode == 'F' else 'integers'} from {values.min():g} to {values.max():g}"
+        _refuse(name, _KNOWN, got, "scaled to 0 to 255")
+    scaled = np.rint(values * (255 / white)).astype(np.uint8)
+    return PIL.Image.fromarray(255 - scaled if is_white_zero else scaled)
+
+
+def _check_alpha(image: PIL.Image.Image, name: str, samples: str, say: Callable[[str], object]) -> None:
+    """Make an image (RGBA) opaque where its last band has values as an image has them, as near infrared does."""
+    counts = image.getchannel("A").histogram()
+    if counts[255] == sum(counts):
+        return
+    if counts[0] + counts[255] >= sum(counts) / 2:
+        say("a last band that is taken as transparency: what it hides is white")
+        return
+    if "a'" in samples or "a;" in samples:  # the colours were multiplied by it
+        _refuse(name, "bands of colours, or transparency", "a last band of neither", "without that band")
+    say("a last band that is left out, as its values are not those of transparency")
+    image.putalpha(255)
 
 
 def _check_array(array: np.ndarray[Any, Any]) -> Image:
@@ -133,17 +197,24 @@ def _check_array(array: np.ndarray[Any, Any]) -> Image:
 def read_label(path: Path) -> Label:
     """Read a label PNG as (H, W) uint8 class ids: palette PNGs by index, grey ones by value, of any number of bits.
 
-    Raises DataError for an image with colours instead of ids, for ids over 255, and for a JPEG.
+    Raises DataError for an image with colours instead of ids, for ids over 255, a JPEG, and one that EXIF turns.
     """
+    return read_label_and_palette(path)[0]
+
+
+def read_label_and_palette(path: Path) -> tuple[Label, str]:
+    """Read a label as `read_label` does, and its palette for `Palettes`, which tells whether its indices are ids."""
     with open_image(path) as opened:
         if is_lossy(opened):
             raise FindingError(lossy_label(path))
+        check_upright(opened, path)
         ids = stored_values(opened)
         if opened.mode in _WIDE_GREY_MODES:
-            if ids.min() < 0 or ids.max() > 255:
-                got = f"{ids.max():.0f}" if ids.max() > 255 else f"{ids.min():.0f}"
+            if not np.array_equal(ids, np.clip(np.rint(ids), 0, 255)):
+                low, high = ids.min(), ids.max()
+                got = f"{low:g}" if low < 0 else f"{high:g}" if high > 255 else "fractions, or what is no number"
                 raise FindingError(Finding("label-range", path, "class ids up to 255", got, "write 8-bit labels"))
-            return ids.astype(np.uint8)
+            return ids.astype(np.uint8), ""
         if opened.mode not in ("P", "L", "1"):
             raise FindingError(
                 Finding(
@@ -156,7 +227,14 @@ def read_label(path: Path) -> Label:
                     "colours",
                 )
             )
-        return ids.astype(np.uint8)
+        return ids.astype(np.uint8), palette_of(opened)
+
+
+def check_upright(label: PIL.Image.Image, path: Path) -> None:
+    """Raise DataError for a label that EXIF turns: some programs turn it, and others read it as it is stored."""
+    if (turn := orientation(label)) > 1:
+        expected, fix = "a label that is stored upright", "save it as its image is shown, without EXIF"
+        raise FindingError(Finding("label-orientation", path, expected, f"EXIF orientation {turn}", fix))
 
 
 def is_lossy(image: PIL.Image.Image) -> bool:
@@ -180,13 +258,16 @@ def lossy_label(path: Path) -> Finding:
 def stored_values(image: PIL.Image.Image) -> np.ndarray[Any, Any]:
     """Load a Pillow image and return its values as its file has them: of one channel (H, W), of others (H, W, C).
 
-    Pillow spreads grey values of 2 and 4 bits over 0 to 255, as is right for brightness; here they stay 0 to 3 and 15.
+    Pillow spreads grey values of 2 and 4 bits over 0 to 255, as is right for brightness, and turns TIFFs round in which
+    0 is white; here they stay 0 to 3 and 15.
     """
     tiles = getattr(image, "tile", [])[:1]  # there are none after loading
-    raw_modes = re.findall(r"'(L;[24])", str(tiles))
+    raw_mode = re.search(r"'L;([24]?)(I?)", str(tiles))
     image.load()
     values = np.asarray(image)
-    return values // {"L;2": 85, "L;4": 17}[raw_modes[0]] if raw_modes else values
+    if raw_mode is None:
+        return values
+    return (255 - values if raw_mode[2] else values) // {"2": 85, "4": 17, "": 1}[raw_mode[1]]
 
 
 def turn_upright(label: Label, orientation: int) -> Label:
@@ -255,46 +336,3 @@ def write_image(path: Path, image: Image) -> None:
     """Write (H, W, 3) uint8 RGB in the format that the suffix names, whole or not at all."""
     with whole_file(path) as temporary:
         PIL.Image.fromarray(image).save(temporary)
-
-
-@contextmanager
-def open_image(
-    path: Path, content: io.BytesIO | None = None, formats: tuple[str, ...] | None = None
-) -> Iterator[PIL.Image.Image]:
-    """Open an image file with Pillow, or its ``content``; of any format, or of those that are named as Pillow does.
-
-    Raises DataError in one line for damaged content, for more pixels than Pillow's limit against files that would fill
-    the memory (``PIL.Image.MAX_IMAGE_PIXELS``, twice), and for a file that the system refuses to read.
-    """
-    try:
-        # Pillow's remarks on unusual but readable files. Not catch_warnings, which threads leave behind for each other.
-        warnings.filterwarnings("ignore", module=r"PIL\.|deeplabctl\.data\.images")
-        with PIL.Image.open(content or path, formats=formats) as opened:
-            yield opened
-    except UnidentifiedImageError:
-        known = "an image of a known format (JPEG, PNG, WebP, BMP, TIFF)"
-        size = os.path.getsize(path) if content is None else content.getbuffer().nbytes  # noqa: PTH202
-        got = "other content" if size else "an empty file"
-        raise FindingError(Finding("unreadable", path, known, got, _FIX_UNREADABLE, failed="cannot read")) from None
-    except FileNotFoundError:
-        raise DataError(f"cannot read {path}: there is no such file") from None
-    except PIL.Image.DecompressionBombError as error:
-        raise FindingError(_too_large(path, error)) from None
-    except _DAMAGE as error:
-        expected, got = "a whole image", _damaged(error)
-        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # of the system, not of Pillow
-            expected, got = "a file", repr(error.strerror)
-        raise FindingError(Finding("unreadable", path, expected, got, _FIX_UNREADABLE, failed="cannot read")) from None
-
-
-def _too_large(path: Path, error: Exception) -> Finding:
-    """Return the finding of an image with more pixels than Pillow reads, whose number its error tells."""
-    count = re.search(r"(\d+) pixels", str(error))
-    most, got = f"{2 * (PIL.Image.MAX_IMAGE_PIXELS or 0):,}", f"{int(count[1]):,}" if count else "more"
-    fix = "scale it down, or cut it into smaller ones"
-    return Finding("too-large", path, f"at most {most} pixels", got, fix, failed="cannot read")
-
-
-def _damaged(error: Exception) -> str:
-    """Describe what Pillow has found instead of a whole image."""
-    return f"one that is damaged or cut off ({error})"

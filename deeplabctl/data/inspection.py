@@ -23,26 +23,39 @@ import PIL.Image
 from deeplabctl.arrays import Label
 from deeplabctl.classes import IGNORE_LABEL, voc_grey_ids
 from deeplabctl.data.dataset import Dataset, Sample
-from deeplabctl.data.findings import LABEL_GREY_LEVELS, LABEL_ROTATED, Finding, FindingError, join_some
-from deeplabctl.data.images import open_image, read_label
+from deeplabctl.data.findings import (
+    IMAGE_ORIENTATION,
+    IMAGE_VALUES,
+    LABEL_GREY_LEVELS,
+    LABEL_ROTATED,
+    Finding,
+    FindingError,
+    join_some,
+)
+from deeplabctl.data.image_files import open_image, open_regular, orientation
+from deeplabctl.data.images import read_label_and_palette, to_rgb
+from deeplabctl.data.palettes import Palettes
 from deeplabctl.errors import DataError, OutputError
 from deeplabctl.files import user_cache, write_text
 from deeplabctl.parallel import map_ahead
-from deeplabctl.reporting import Reporter, task
+from deeplabctl.reporting import Note, Reporter, task
 
-_EXIF_ORIENTATION = 0x0112
-_CACHE_FORMAT = 4  # of the JSON file and of what it says; raised when a file would be read in another way
+_CACHE_FORMAT = 5  # of the JSON file and of what it says; raised when a file would be read in another way
 
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """Hold what an image file contains: upright size, EXIF orientation, Pillow's mode, and a hash of the bytes."""
+    """Hold what an image file contains: upright size, EXIF orientation, Pillow's mode, a hash of the bytes.
+
+    ``note`` says what had to be assumed to read it.
+    """
 
     height: int
     width: int
     orientation: int  # 1 to 8, as in EXIF; 1 is upright
     mode: str
     digest: str
+    note: str = ""
 
     @property
     def stored_size(self) -> tuple[int, int]:
@@ -51,54 +64,57 @@ class ImageFacts:
 
     def stored(self) -> list[Any]:
         """Return the facts as the cache has them."""
-        return [self.height, self.width, self.orientation, self.mode, self.digest]
+        return [self.height, self.width, self.orientation, self.mode, self.digest, self.note]
 
     @classmethod
-    def of(cls, height: Any, width: Any, orientation: Any, mode: Any, digest: Any) -> ImageFacts:
+    def of(cls, height: Any, width: Any, orientation: Any, mode: Any, digest: Any, note: Any) -> ImageFacts:
         """Read the facts from the cache; raises ValueError or TypeError for a damaged entry."""
-        return cls(int(height), int(width), int(orientation), str(mode), str(digest))
+        return cls(int(height), int(width), int(orientation), str(mode), str(digest), str(note))
 
 
 @dataclass(frozen=True)
 class LabelFacts:
-    """Hold what a label file contains: its size and the number of pixels of each value."""
+    """Hold what a label file contains: its size, the number of pixels of each value, and its palette."""
 
     height: int
     width: int
     pixels: dict[int, int]
+    palette: str = ""  # as `palette_of` returns it
 
     def stored(self) -> list[Any]:
         """Return the facts as the cache has them."""
-        return [self.height, self.width, list(self.pixels.items())]
+        return [self.height, self.width, list(self.pixels.items()), self.palette]
 
     @classmethod
-    def of(cls, height: Any, width: Any, pixels: Any) -> LabelFacts:
+    def of(cls, height: Any, width: Any, pixels: Any, palette: Any) -> LabelFacts:
         """Read the facts from the cache; raises ValueError or TypeError for a damaged entry."""
-        return cls(int(height), int(width), {int(value): int(count) for value, count in pixels})
+        return cls(int(height), int(width), {int(value): int(count) for value, count in pixels}, str(palette))
 
 
 def inspect_image(path: Path) -> ImageFacts:
     """Read an image file completely; raises DataError if it is damaged."""
     try:
-        content = path.read_bytes()
+        with open_regular(path) as file:
+            content = file.read()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from None
+    notes: list[str] = []
     with open_image(path, io.BytesIO(content)) as opened:
-        (width, height), mode = opened.size, opened.mode  # before a draft changes them
-        opened.draft("RGB", (max(1, width // 8), max(1, height // 8)))  # JPEG: all the bytes, fewer pixels
-        opened.load()
-        orientation = opened.getexif().get(_EXIF_ORIENTATION, 1)
-    if orientation not in range(1, 9):
-        orientation = 1
-    if orientation >= 5:
-        width, height = height, width
-    return ImageFacts(height, width, orientation, mode, hashlib.blake2b(content, digest_size=16).hexdigest())
+        (width, height), mode, turn = opened.size, opened.mode, orientation(opened)  # before a draft changes them
+        if opened.format == "JPEG":
+            opened.draft("RGB", (max(1, width // 8), max(1, height // 8)))  # all the bytes, fewer pixels
+            opened.load()
+            height, width = (width, height) if turn >= 5 else (height, width)
+        else:
+            height, width = to_rgb(opened, str(path), notes.append).shape[:2]
+    digest = hashlib.blake2b(content, digest_size=16).hexdigest()
+    return ImageFacts(height, width, turn, mode, digest, "; ".join(notes))
 
 
 def inspect_label(path: Path) -> LabelFacts:
     """Read a label file and count its values; raises DataError as `read_label` does."""
-    label = read_label(path)
-    return LabelFacts(label.shape[0], label.shape[1], count_values(label))
+    label, palette = read_label_and_palette(path)
+    return LabelFacts(label.shape[0], label.shape[1], count_values(label), palette)
 
 
 def count_values(label: Label) -> dict[int, int]:
@@ -118,15 +134,27 @@ class Inspection:
 
 
 def check_samples(dataset: Dataset, samples: Sequence[Sample], report: Reporter) -> list[LabelFacts]:
-    """Inspect the files of these samples and return what the labels contain; raises DataError at the first error."""
-    facts = []
+    """Inspect the files of these samples and return what the labels contain; raises DataError at the first error.
+
+    What had to be assumed of images is reported, a line of a kind.
+    """
+    facts, palettes = [], Palettes()
+    assumed: dict[str, list[Finding]] = {}
     with contextlib.closing(inspect_samples(dataset, samples, report)) as inspections:
         for inspection in inspections:
             for finding in inspection.findings:
                 if finding.severity == "error":
                     raise FindingError(finding)
+                if finding.kind in (IMAGE_ORIENTATION, IMAGE_VALUES):
+                    assumed.setdefault(finding.kind, []).append(finding)
             assert inspection.label is not None  # a label that cannot be read is an error
             facts.append(inspection.label)
+            palettes.add(inspection.sample.label, inspection.label.pixels, inspection.label.palette)
+    if wrong := palettes.finding(len(dataset.classes)):
+        raise FindingError(wrong)
+    for found in assumed.values():
+        others = f" (so are {len(found) - 1} others: {join_some([each.file.name for each in found[1:]], 3)})"
+        report(Note(f"{found[0].text}{others if len(found) > 1 else ''}", warning=True))
     return facts
 
 
@@ -209,6 +237,9 @@ def _check_mode(sample: Sample, image: ImageFacts) -> Iterator[Finding]:
         effect = "transparent parts become white" if image.mode.endswith("A") else "it is converted to 8-bit RGB"
         fix = f"nothing to do if that is intended: {effect}"
         yield Finding("image-mode", sample.image, "8-bit RGB or grey", f"mode {image.mode}", fix, severity="note")
+    if image.note:
+        fix = "look at it with deeplabctl data preview, and save it with 8 bits"
+        yield Finding(IMAGE_VALUES, sample.image, "values that can mean one thing", image.note, fix, severity="note")
 
 
 def _check_sizes(sample: Sample, label: LabelFacts, image: ImageFacts) -> Iterator[Finding]:
@@ -232,7 +263,7 @@ def _check_sizes(sample: Sample, label: LabelFacts, image: ImageFacts) -> Iterat
         )
     elif image.orientation > 1 and expected == image.stored_size:
         yield Finding(
-            "image-orientation",
+            IMAGE_ORIENTATION,
             sample.image,
             "an upright image",
             f"EXIF orientation {image.orientation}, and the sizes do not show whether the label was drawn upright",

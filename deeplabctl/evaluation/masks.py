@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
@@ -13,9 +14,13 @@ import numpy as np
 from deeplabctl.arrays import Label
 from deeplabctl.classes import IGNORE_LABEL, voc_grey_ids
 from deeplabctl.data.dataset import Dataset, Sample
-from deeplabctl.data.images import read_label
+from deeplabctl.data.findings import FindingError
+from deeplabctl.data.images import read_label, read_label_and_palette
+from deeplabctl.data.inspection import count_values
+from deeplabctl.data.palettes import Palettes
 from deeplabctl.errors import DataError
 from deeplabctl.evaluation.scores import ImageScores, SplitScores
+from deeplabctl.files import spellings
 from deeplabctl.parallel import map_ahead
 from deeplabctl.reporting import Note, Reporter, silent, task
 
@@ -65,11 +70,11 @@ def score_masks(
 
     ``has_void`` tells whether any label has void pixels. Masks that are missing, unreadable, of another size than the
     label or out of range (255 too, where the label is not void) are reported, returned as faults and not scored. Raises
-    DataError if there is not one mask.
+    DataError if there is not one mask, and for palettes that show that their indices are not class ids.
     """
     if not folder.is_dir():
         raise DataError(f"masks {folder}: expected a folder of masks, got {'a file' if folder.exists() else 'nothing'}")
-    if not any((folder / f"{sample.id}.png").exists() for sample in samples):
+    if not any(_mask_of(sample, folder).exists() for sample in samples):
         raise DataError(
             f"masks {folder}: expected a mask for each of {len(samples)} images, such as {samples[0].id}.png, got none"
             "; give the folder that holds them, named after the images"
@@ -77,15 +82,19 @@ def score_masks(
     settings = {"data": str(dataset.root), "masks": str(folder)}
     result = MaskScores(SplitScores(dataset.classes, settings, has_void=has_void))
 
+    palettes, lock = Palettes(), Lock()
+
     def score(sample: Sample) -> ImageScores | Fault:
-        path = folder / f"{sample.id}.png"
+        path = _mask_of(sample, folder)
         if not path.exists():
             return Fault(sample.id, "missing", f"mask {path}: there is no such file")
         label = read_label(sample.label)
         try:
-            mask = read_label(path)
+            mask, palette = read_label_and_palette(path)
         except DataError as error:
             return Fault(sample.id, "unreadable", f"mask {str(error).removeprefix('cannot read ')}")
+        with lock:
+            palettes.add(path, count_values(mask), palette)
         return _fault(sample, path, label, mask, len(dataset.classes)) or result.scores.score(sample, label, mask)
 
     with task(report, "scoring masks", len(samples), "masks") as advance:
@@ -97,7 +106,15 @@ def score_masks(
                 result.scores.add(scored)
                 on_image(scored)
             advance()
+    if wrong := palettes.finding(len(dataset.classes)):
+        raise FindingError(wrong)
     return result
+
+
+def _mask_of(sample: Sample, folder: Path) -> Path:
+    """Return the mask of a sample, or where it should be."""
+    places = [folder / f"{name}.png" for name in spellings(sample.id)]
+    return next((place for place in places if place.exists()), places[0])
 
 
 def _fault(sample: Sample, path: Path, label: Label, mask: Label, num_classes: int) -> Fault | None:

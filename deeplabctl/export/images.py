@@ -85,7 +85,7 @@ def _is_dataset(name: str) -> bool:
 def _images(name: str, splits: Sequence[str], report: Reporter) -> ExampleImages:
     """Return the images of a data set's first split of these that it has, or of all; or those of a folder."""
     if name != SHAPES and not _is_dataset(name):
-        return ExampleImages(tuple(find_images([name])), name)
+        return ExampleImages(tuple(find_images([name], report)), name)
     dataset = open_dataset(name, report)
     split = next((split for split in splits if split in dataset.splits), None)
     if split is None:

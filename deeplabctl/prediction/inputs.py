@@ -7,35 +7,40 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from deeplabctl.data.images import IMAGE_SUFFIXES
+from deeplabctl.data.image_files import IMAGE_SUFFIXES, check_regular
 from deeplabctl.errors import DataError
-from deeplabctl.files import is_hidden
+from deeplabctl.files import file_names
+from deeplabctl.reporting import Note, Reporter, silent
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
 _IMAGE_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"jxl ")
 _MATROSKA = b"\x1aE\xdf\xa3"  # WebM, too
 
 
-def find_images(names: Sequence[str]) -> list[Path]:
+def find_images(names: Sequence[str], report: Reporter = silent) -> list[Path]:
     """Return the files that the names stand for, each once; raises DataError for a name without any.
 
     A folder stands for the images in it (not in the folders below; ``DIR/**/*.jpg`` finds those, ``DIR/*.mp4`` the
-    videos).
+    videos). HEIC and AVIF, which are not read from folders, are reported. Raises DataError for a pipe as well.
     """
     found: dict[Path, None] = {}
     for name in names:
         path = Path(name)
         if os.path.isdir(path):  # noqa: PTH112 - which, unlike Path's, raises for no name
             try:
-                entries = sorted(entry for entry in path.iterdir() if not is_hidden(entry.name))
+                entries = [path / entry for entry in file_names(path)]
             except OSError as error:
                 raise DataError(f"cannot read the folder {path}: {error.strerror}") from None
             images = [entry for entry in entries if entry.suffix.lower() in IMAGE_SUFFIXES]
+            passed_over = _passed_over(path, entries)
             if not images:
                 videos = [entry for entry in entries if entry.suffix.lower() in VIDEO_SUFFIXES]
-                got = f"only videos; name them: '{path}/*{videos[0].suffix}'" if videos else "none"
+                got = f"only videos; name them: '{path}/*{videos[0].suffix}'" if videos else passed_over or "none"
                 raise DataError(f"{path}: expected images in this folder ({', '.join(IMAGE_SUFFIXES)}), got {got}")
+            if passed_over:
+                report(Note(f"{path}: passed over {passed_over}", warning=True))
         elif os.path.exists(path):  # noqa: PTH110
+            check_regular(path)
             images = [path]
         else:
             images = sorted(Path(match) for match in glob.glob(name, recursive=True) if os.path.isfile(match))  # noqa: PTH113, PTH207
@@ -43,6 +48,18 @@ def find_images(names: Sequence[str]) -> list[Path]:
                 raise DataError(f"{name}: there is no such file or folder, and as a pattern it matches nothing")
         found |= dict.fromkeys(images)
     return list(found)
+
+
+def _passed_over(folder: Path, files: Sequence[Path]) -> str:
+    """Count the images of a folder that are not read from it, and say what would help; nothing without any."""
+    found = []
+    for suffixes, fix in (
+        ((".heic", ".heif"), "convert them to JPEG, as heif-convert of libheif does, or the package pillow-heif"),
+        ((".avif",), f"name them: '{folder}/*.avif'"),
+    ):
+        if count := sum(file.suffix.lower() in suffixes for file in files):
+            found.append(f"{count} {suffixes[0][1:].upper()} {'file' if count == 1 else 'files'} ({fix})")
+    return " and ".join(found)
 
 
 def is_video(path: Path) -> bool:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
 from deeplabctl.arrays import Label
-from deeplabctl.data.images import memory_to_read, read_image, read_label
+from deeplabctl.data.findings import FindingError
+from deeplabctl.data.images import memory_to_read, read_image, read_label_and_palette
+from deeplabctl.data.palettes import Palettes
 from deeplabctl.errors import DataError, DeepLabError
 from deeplabctl.parallel import map_ahead
 from deeplabctl.prediction.outputs.output import Add, Job, Labelled, Output, Written
@@ -66,6 +68,8 @@ def run(
 
     def take(written: Written, adds: Sequence[Add], *, is_new: bool) -> None:
         nonlocal last
+        if written.note:
+            report(Note(written.note, warning=True))
         if written.error:
             summary.failed.append(written.error)
             report(Note(written.error, warning=True))
@@ -130,8 +134,9 @@ def segment_images(
 
 
 def _read(job: Job) -> Result[Job]:
+    notes: list[str] = []
     try:
-        return Result(job, read_image(job.source))
+        return Result(job, read_image(job.source, notes.append), note="; ".join(notes))
     except DataError as error:
         return Result(job, error=error)
     except MemoryError:
@@ -148,7 +153,7 @@ def _write(result: Result[Job], outputs: Sequence[Output], classes: Sequence[str
         for output in reversed(outputs):
             if output.name in job.files:
                 output.write(job.files[output.name], labelled)
-        return _seen(job, labelled.label, outputs, classes)
+        return replace(_seen(job, labelled.label, outputs, classes), note=result.note)
     except DeepLabError as error:
         return Written(job, error=str(error))
     except MemoryError:
@@ -164,9 +169,13 @@ def _seen(job: Job, label: Label, outputs: Sequence[Output], classes: Sequence[s
 def _from_mask(job: Job, outputs: Sequence[Output], classes: Sequence[str]) -> Written:
     """Return what is seen in the mask of an image that was segmented before; an error if it does not fit."""
     mask = job.files["mask"]
+    palettes = Palettes()
     try:
-        label = read_label(mask)
+        label, palette = read_label_and_palette(mask)
         check_class_ids(mask, count_pixels(label), classes)
+        palettes.add(mask, count_pixels(label), palette)
+        if wrong := palettes.finding(len(classes)):
+            raise FindingError(wrong)
     except DataError as error:
         return Written(job, error=f"{error}; use `overwrite` to segment it again")
     return _seen(job, label, outputs, classes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -59,9 +60,10 @@ def segment_video(segmenter: Segmenter, job: Job, report: Reporter, *, batch_siz
                     writer.write(time, frame)
                 seen.add(time, label)
                 advance()
-    if not seen.count:
-        raise DataError(f"{job.source}: expected a video with frames, got none")
-    return seen.written(job)
+        if not seen.count:
+            raise DataError(f"{job.source}: expected a video with frames, got none")
+        notes = video.notes
+    return replace(seen.written(job), note=f"{job.source}: {'; '.join(notes)}" if notes else "")
 
 
 def written_before(job: Job, classes: Sequence[str]) -> Written:
@@ -71,6 +73,8 @@ def written_before(job: Job, classes: Sequence[str]) -> Written:
         with VideoReader.open(mask) as video:
             for time, frame in video.frames():
                 seen.add(time, frame.to_ndarray(format="gray"))
+            if notes := video.notes:
+                raise DataError(f"{mask}: {'; '.join(notes)}")
         check_class_ids(mask, seen.pixels or {0: 0}, classes)
     except DataError as error:
         return Written(job, error=f"{error}; use `overwrite` to segment it again")

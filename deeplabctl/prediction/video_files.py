@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,17 +44,18 @@ class Timing:
 
 
 class VideoReader:
-    """Read the frames of the first video stream of a file."""
+    """Read the frames of the video stream that players show: the default one or else the first, and no cover image."""
 
     def __init__(self, path: Path, container: av.container.InputContainer) -> None:
         if not container.streams.video:
             raise DataError(f"cannot read {path}: expected a video, got no images in it; leave the file out")
         self._path, self._container = path, container
-        self._stream = container.streams.video[0]
+        self._stream = cast("VideoStream", container.streams.best("video"))
         self._stream.thread_type = "AUTO"
         self.rate = self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
         self.time_base = self._stream.time_base or 1 / self.rate
-        self.aspect = self._stream.sample_aspect_ratio  # of a pixel, as it is stored
+        self.aspect: Fraction | None = self._stream.sample_aspect_ratio or None  # of a pixel; `frames` turns it
+        self._lost, self._first_lost, self._end = 0, Fraction(0), Fraction(0)  # frames; seconds
 
     @classmethod
     @contextmanager
@@ -71,22 +73,94 @@ class VideoReader:
     @property
     def expected_frames(self) -> int:
         """Return how many frames there are, as the file says, or as its length suggests."""
-        length = self._stream.duration and self._stream.duration * self.time_base
-        length = length or (self._container.duration or 0) / 1_000_000
-        return self._stream.frames or max(1, round(length * self.rate))
+        return self._stream.frames or max(1, round(self._length * self.rate))
+
+    @property
+    def _length(self) -> Fraction:
+        """Return the seconds that the frames take, as the file says; 0 where it does not."""
+        stream, container = self._stream.duration or 0, self._container.duration or 0  # which may have a longer sound
+        lengths = (stream * self.time_base, container * Fraction(1, 1_000_000))
+        return min((length for length in lengths if length > 0), default=Fraction(0))
 
     def frames(self) -> Iterator[tuple[Timing, av.VideoFrame]]:
-        """Yield the frames with their times, which grow; raises DataError for a damaged file."""
+        """Yield the frames with their times, which grow; those that are damaged are left out.
+
+        Raises DataError for a file without a frame that can be decoded. `notes` says afterwards what was lost.
+        """
+        usual = max(1, round(1 / self.rate / self.time_base))
+        pts, begin = -usual, None
+        for frame in self._decoded():
+            pts = pts + usual if frame.pts is None else max(frame.pts, pts + 1)
+            if begin is None:
+                begin = pts
+                if self.aspect and _turn(frame)[0]:
+                    self.aspect = 1 / self.aspect
+            time = Timing(pts, frame.duration or usual, self.time_base)
+            self._end = time.end - begin * self.time_base
+            yield time, frame
+
+    def _decoded(self) -> Iterator[av.VideoFrame]:
+        """Yield the frames that are not damaged.
+
+        Where several frames are decoded at once, a damaged one takes others with it: behind it, it goes one by one.
+        """
         import av
 
-        usual = max(1, round(1 / self.rate / self.time_base))
-        pts = -usual
+        done = 0
         try:
             for frame in self._container.decode(self._stream):
-                pts = pts + usual if frame.pts is None else max(frame.pts, pts + 1)
-                yield Timing(pts, frame.duration or usual, self.time_base), frame
+                if frame.is_corrupt:
+                    break
+                yield frame
+                done += 1
+            else:
+                return
+        except av.InvalidDataError:
+            pass
         except (av.FFmpegError, OSError) as error:
             raise _unreadable(self._path, error) from None
+        with VideoReader.open(self._path) as again:
+            again._stream.thread_type = "SLICE"
+            yield from itertools.islice(self._one_by_one(again), done, None)
+
+    def _one_by_one(self, again: VideoReader) -> Iterator[av.VideoFrame]:
+        import av
+
+        packets, reason = again._container.demux(again._stream), "no frame can be decoded"
+        while True:
+            try:
+                for frame in next(packets).decode():
+                    if frame.is_corrupt:
+                        self._lose()
+                    else:
+                        yield cast("av.VideoFrame", frame)
+            except StopIteration:
+                break
+            except av.InvalidDataError as error:
+                reason = str(error)
+                self._lose()
+            except (av.FFmpegError, OSError) as error:
+                raise _unreadable(self._path, error) from None
+        if not self._end:
+            raise _unreadable(self._path, reason)
+
+    def _lose(self) -> None:
+        self._first_lost = self._first_lost if self._lost else self._end
+        self._lost += 1
+
+    @property
+    def notes(self) -> list[str]:
+        """Return, after `frames`, what was chosen among the file's streams, and what was lost, a line each."""
+        found = []
+        others = [each for each in self._container.streams.video if each != self._stream and each.frames != 1]
+        if others:
+            width, height = self._stream.width, self._stream.height
+            found.append(f"{len(others) + 1} video streams: that of {width}x{height} pixels is taken")
+        if self._lost:
+            found.append(f"{self._lost} damaged frames are left out, the first at {float(self._first_lost):.1f} s")
+        if self._end < self._length - max(3 / self.rate, self._length / 50):
+            found.append(f"cut off: frames end after {float(self._end):.1f} of {float(self._length):.1f} s")
+        return found
 
     @staticmethod
     def memory_to_convert(item: tuple[Timing, av.VideoFrame]) -> int:
@@ -95,10 +169,26 @@ class VideoReader:
 
     @staticmethod
     def upright(item: tuple[Timing, av.VideoFrame]) -> tuple[Timing, Image]:
-        """Return a frame as (H, W, 3) uint8 RGB, turned upright as the file says that it is shown."""
+        """Return a frame as (H, W, 3) uint8 RGB, turned and mirrored as the file says that it is shown."""
         time, frame = item
-        turns = round(frame.rotation / 90) % 4  # counterclockwise
-        return time, np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+        is_transposed, down, right = _turn(frame)
+        image = frame.to_ndarray(format="rgb24")
+        image = image.swapaxes(0, 1) if is_transposed else image
+        return time, np.ascontiguousarray(image[::down, ::right])
+
+
+def _turn(frame: av.VideoFrame) -> tuple[bool, int, int]:
+    """Return how a frame is shown: whether rows and columns change places, and then their order, 1 or -1 of each.
+
+    A display matrix (ISO/IEC 14496-12: a b u, c d v, x y w) shows the point (p, q) at (a p + c q + x, b p + d q + y).
+    """
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return False, 1, 1
+    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
+    is_transposed = abs(b) + abs(c) > abs(a) + abs(d)
+    right, down = (c, b) if is_transposed else (a, d)
+    return is_transposed, -1 if down < 0 else 1, -1 if right < 0 else 1
 
 
 class VideoWriter:
@@ -174,5 +264,5 @@ def _stream(
     return cast("VideoStream", stream)
 
 
-def _unreadable(path: Path, error: Exception) -> DataError:
+def _unreadable(path: Path, error: object) -> DataError:
     return DataError(f"cannot read {path}: expected a whole video, got one that is damaged or cut off ({error})")

@@ -18,7 +18,8 @@ from starlette.requests import ClientDisconnect, Request
 
 from deeplabctl.arrays import Image
 from deeplabctl.data.findings import FindingError
-from deeplabctl.data.images import decode_image, open_image
+from deeplabctl.data.image_files import open_image
+from deeplabctl.data.images import decode_image
 from deeplabctl.errors import DataError
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.architecture import PAPER_SIZE

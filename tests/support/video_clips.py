@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 
 
-def write_clip(path, times, *, size=(48, 64), base=Fraction(1, 90000), codec="libx264"):
+def write_clip(path, times, *, size=(48, 64), base=Fraction(1, 90000), codec="libx264", aspect=None):
     """Write a video of frames at these times, in units of ``base``, each of its own brightness, with a white corner."""
     import av
 
@@ -13,6 +13,10 @@ def write_clip(path, times, *, size=(48, 64), base=Fraction(1, 90000), codec="li
         stream = container.add_stream(codec, rate=25)
         stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
         stream.time_base = stream.codec_context.time_base = base
+        if codec == "png":
+            stream.pix_fmt = "rgb24"
+        if aspect:
+            stream.codec_context.sample_aspect_ratio = aspect
         for number, time in enumerate(times):
             image = np.full((*size, 3), number * 7 % 200, np.uint8)
             image[: size[0] // 3, : size[1] // 3] = 255  # upper left
@@ -36,16 +40,17 @@ def read_clip(path):
     return times, images
 
 
-def turn_clockwise(path):
-    """Set the matrix in an MP4's track header that shows its frames turned by 90 degrees clockwise.
+def set_matrix(path, matrix):
+    """Set a, b, c and d of the matrix in an MP4's track header, which says how its frames are shown.
 
     ISO/IEC 14496-12: a point (p, q) is shown at (a p + c q + x, b p + d q + y); the matrix is a b u, c d v, x y w.
     """
     content = bytearray(path.read_bytes())
     header = content.index(b"tkhd")
-    identity = b"".join(number.to_bytes(4, "big") for number in (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30))
-    turned = (0, 1 << 16, 0, (1 << 32) - (1 << 16), 0, 0, 48 << 16, 0, 1 << 30)
+    a, b, c, d = ((number << 16) % (1 << 32) for number in matrix)
+    numbers = [(1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30), (a, b, 0, c, d, 0, 0, 0, 1 << 30)]
+    identity, wanted = (b"".join(number.to_bytes(4, "big") for number in each) for each in numbers)
     place = content.index(identity, header)
-    content[place : place + len(identity)] = b"".join(number.to_bytes(4, "big") for number in turned)
+    content[place : place + len(identity)] = wanted
     path.write_bytes(content)
     return path

@@ -8,6 +8,7 @@ import pytest
 from annotation_files import SIZE, convert, exif_orientation, write_coco, write_image, write_labelme, written_label
 from PIL import Image
 from surroundings import snapshot
+from tiff_files import tiff
 
 from deeplabctl.data.check import check_dataset
 from deeplabctl.data.convert import write_dataset
@@ -231,3 +232,36 @@ def test_any_name_becomes_an_id_that_a_list_and_a_file_system_can_hold(tmp_path)
     ids = ["srv_x_a", "y_a", "image", "image-2", "image-3", "é" * 100, "hidden", "a_b", "image-4", "a_b-2"]
     assert sorted(written.train) == sorted(ids)
     assert [sample.id for sample in open_dataset(tmp_path / "out").samples("train")] == sorted(ids)
+
+
+def test_images_that_exif_turns_without_a_change_of_size_are_named(tmp_path):
+    source = many(tmp_path, 4)
+    write_image(source / "b.jpg", exif=exif_orientation(3))
+    _, notes = convert(source, tmp_path / "out")
+    (note,) = notes
+    assert note.startswith("1 images are turned by EXIF without a change of size: b; their labels are taken as drawn")
+    write_image(source / "c.jpg", size=SIZE, exif=exif_orientation(6))  # whose label has the size before the turn
+    _, notes = convert(source, tmp_path / "out2")
+    assert "as drawn after the turn, although others were drawn before it" in notes[0]
+
+
+@pytest.mark.parametrize("orientation", [1, 6, 8])
+def test_labels_of_tiffs_are_turned_with_them(tmp_path, orientation):
+    source = many(tmp_path, 1)
+    pixels = np.zeros((*SIZE, 3), np.uint8)
+    pixels[:6, :8] = 200  # where the object is, in the stored pixels
+    (source / "a.jpg").write_bytes(tiff(pixels, t274=orientation))
+    shape = {"label": "lake", "points": [[0, 0], [8, 0], [8, 6], [0, 6]], "shape_type": "polygon"}
+    document = json.loads((source / "a.json").read_text()) | {"shapes": [shape]}
+    (source / "a.json").write_text(json.dumps(document))
+    convert(source, tmp_path / "out")
+    image, label = read_image(tmp_path / "out" / "JPEGImages" / "a.png"), written_label(tmp_path / "out")
+    assert image.shape[:2] == label.shape == (SIZE if orientation == 1 else SIZE[::-1])
+    np.testing.assert_array_equal(label == 1, image[..., 0] == 200)
+
+
+def test_conversion_says_what_was_assumed_of_an_image(tmp_path):
+    source = many(tmp_path, 1)
+    page = np.zeros((*SIZE, 3), np.uint8)
+    (source / "a.jpg").write_bytes(tiff(page, page))
+    assert convert(source, tmp_path / "out")[1] == ["a: several pages, the first of which is taken"]

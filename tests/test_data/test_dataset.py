@@ -1,6 +1,7 @@
 """Data sets are found, and the samples of their lists."""
 
 import os
+import shutil
 import unicodedata
 from pathlib import Path
 
@@ -10,9 +11,10 @@ from PIL import Image
 
 from deeplabctl.classes import VOC_CLASSES
 from deeplabctl.data import dataset as module
+from deeplabctl.data.check import check_dataset
 from deeplabctl.data.dataset import name_or_path, open_dataset, spread_evenly
 from deeplabctl.errors import DataError, OutputError
-from deeplabctl.reporting import Note
+from deeplabctl.reporting import Note, silent
 
 
 @pytest.fixture
@@ -238,3 +240,39 @@ def test_user_without_a_home_can_use_a_data_set_of_their_own(tmp_path, monkeypat
     assert name_or_path(dataset) == str(tmp_path / "set")
     with pytest.raises(OutputError, match=r"expected a home folder to draw it in, got none; set \$HOME"):
         open_dataset("shapes", [].append)
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+@pytest.mark.parametrize("spelling", ["NFC", "NFD"])
+def test_letters_may_be_composed_in_the_list_and_decomposed_on_the_disk(root, spelling, columns):
+    other = {"NFC": "NFD", "NFD": "NFC"}[spelling]
+    image, label = (unicodedata.normalize(form, "Br\u00fccke") for form in (spelling, other))
+    shutil.move(root / "JPEGImages" / "t0.png", root / "JPEGImages" / f"{image}.png")
+    shutil.move(root / "SegmentationClass" / "t0.png", root / "SegmentationClass" / f"{label}.png")
+    line = label if columns == 1 else f"JPEGImages/{label}.png SegmentationClass/{image}.png"
+    list_file(root, "train").write_text(f"{line}\n", "utf-8")
+    (sample,) = open_dataset(root).samples("train")
+    assert (sample.image.stem, sample.label.stem) == (image, label)
+    assert sample.image.is_file()
+    assert sample.label.is_file()
+
+
+def test_what_other_programs_leave_is_no_part_of_a_set(root):
+    for folder, name in (("JPEGImages", "._t0.png"), ("SegmentationClass", "._t0.png"), ("JPEGImages", "~$t0.jpg")):
+        (root / folder / name).write_bytes(b"Mac OS X")
+    for name in ("._train.txt", ".#val.txt", "~$val.txt"):
+        (root / "ImageSets" / "Segmentation" / name).write_bytes(b"Mac OS X")
+    os.mkfifo(root / "ImageSets" / "Segmentation" / "pipe.txt")
+    (root / "ImageSets" / "Segmentation" / ".#train.txt").symlink_to("user@host.1234")  # of Emacs: a lock
+    assert open_dataset(root).splits == ["train", "val"]
+    assert [finding.text for finding in check_dataset(open_dataset(root), silent).findings] == []
+
+
+def test_pipe_and_heic_are_no_images_of_a_set(root):
+    (root / "JPEGImages" / "t0.png").unlink()
+    os.mkfifo(root / "JPEGImages" / "t0.png")
+    with pytest.raises(DataError, match=r"no image for 't0': expected .*, got none"):
+        open_dataset(root).samples("train")
+    (root / "JPEGImages" / "t0.heic").write_bytes(b"")
+    with pytest.raises(DataError, match=r"no image for 't0': expected .*, got t0\.heic"):
+        open_dataset(root).samples("train")

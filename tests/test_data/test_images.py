@@ -1,11 +1,9 @@
-import struct
-import zlib
-
 import numpy as np
 import pytest
 from annotation_files import exif_orientation, write_image
 from PIL import Image, ImageOps
 from png_files import blank_png, grey_png
+from tiff_files import tiff
 
 from deeplabctl.classes import VOC_CLASSES, voc_palette
 from deeplabctl.data.images import (
@@ -266,17 +264,6 @@ def test_as_image_refuses_other_arrays_in_one_line_with_shape_and_dtype(array, g
     assert "\n" not in str(caught.value)
 
 
-def test_picture_whose_last_chunks_are_cut_off_is_named(tmp_path, picture):
-    path = tmp_path / "a.png"
-    Image.fromarray(picture).save(path)
-    content, chunk = path.read_bytes(), b"iCCPa\0"  # a profile behind the pixels, without its method and data
-    path.write_bytes(
-        content[:-12] + struct.pack(">I", 2) + chunk + struct.pack(">I", zlib.crc32(chunk)) + content[-12:]
-    )
-    with pytest.raises(DataError, match=r"a\.png: expected a whole image, got one that is damaged"):
-        read_image(path)
-
-
 def test_content_is_decoded_and_encoded_as_the_files_are(tmp_path):
     write_image(tmp_path / "a.jpg", exif=exif_orientation(6))
     content = (tmp_path / "a.jpg").read_bytes()
@@ -310,3 +297,125 @@ def test_colours_become_ids_and_unknown_ones_are_counted():
     found = decode_colors(rgb, {(9, 9, 9): 5, (1, 2, 3): 0})
     np.testing.assert_array_equal(found.label, [[0, 5, 255], [5, 255, 255]])
     assert found.unknown == {(1, 2, 4): 2, (255, 255, 255): 1}
+
+
+RGB = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
+RGB[0, :2] = [[0] * 3, [255] * 3]
+GREY = RGB[..., 0]
+WIDE, WIDE_GREY = RGB.astype(np.uint16) * 257, GREY.astype(np.uint16) * 257
+INFRARED = np.dstack([RGB, np.random.default_rng(1).integers(1, 255, GREY.shape)]).astype(np.uint8)
+
+
+def read_tiff(path, content):
+    """Return the image, and what was said of it."""
+    path.write_bytes(content)
+    said = []
+    return read_image(path, said.append), [text.removeprefix(f"{path}: ") for text in said]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (tiff(RGB, planar=2), RGB),
+        (tiff(WIDE), RGB),
+        (tiff(WIDE_GREY), GREY),
+        (tiff(WIDE_GREY >> 4, bits=12), GREY),
+        (tiff(65535 - WIDE_GREY, photometric=0), GREY),
+        (tiff(1 - (GREY / 255).astype(np.float32), photometric=0), GREY),
+        (tiff(0 * WIDE_GREY), 0 * GREY),
+        (tiff(INFRARED, t338=0), RGB),
+        (tiff(np.dstack([RGB, 0 * GREY + 255]), t338=2), RGB),
+        (tiff(RGB, RGB[:10, :15], t254=(0, 1)), RGB),
+    ],
+    ids=[
+        "planes", "16 bits", "16 bits of grey", "12 bits", "16 bits, 0 is white", "floats, 0 is white", "black",
+        "a band without a meaning", "opaque", "a smaller version",
+    ],
+)  # fmt: skip
+def test_tiff_that_means_one_thing_is_read_without_a_word(tmp_path, content, expected):
+    read, said = read_tiff(tmp_path / "a.tif", content)
+    difference = read.astype(int) - (expected if expected.ndim == 3 else expected[..., None])
+    assert (np.abs(difference).max(), said) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (tiff(WIDE_GREY >> 2), "16-bit values that reach only 25.4% of their range: a dark image, or values of fewer"),
+        (tiff(WIDE_GREY >> 4), "16-bit values that reach only 6.6% of their range"),
+        (tiff(WIDE >> 6), "16-bit values that reach only 1.6% of their range"),
+        (tiff(GREY.astype(np.uint16) // 4), "16-bit values that reach only 0.4% of their range"),
+        (tiff(RGB.astype(np.uint16)), "16-bit values that reach only 0.4% of their range"),
+        (tiff(RGB, RGB), "several pages, the first of which is taken"),
+        (tiff(RGB[:9], RGB, t254=(1, 0)), "several pages, the first of which is taken"),
+        (tiff(INFRARED, t338=2), "a last band that is left out, as its values are not those of transparency"),
+        (tiff(np.dstack([RGB, (np.mgrid[:20, :30][1] > 9) * 255]).astype(np.uint8), t338=2),
+         "a last band that is taken as transparency"),
+    ],
+    ids=[
+        "14 bits", "12 bits", "10 bits", "6 bits", "8 bits", "pages", "a smaller version first", "near infrared",
+        "transparency",
+    ],
+)  # fmt: skip
+def test_tiff_that_can_mean_two_things_is_read_with_a_note(tmp_path, content, text):
+    _, (said,) = read_tiff(tmp_path / "a.tif", content)
+    assert said.startswith(text)
+
+
+def test_near_infrared_is_not_transparency(tmp_path):
+    for content in (tiff(INFRARED, t338=2), tiff(INFRARED), tiff(INFRARED, t338=2, planar=2)):
+        np.testing.assert_array_equal(read_tiff(tmp_path / "a.tif", content)[0], RGB)
+
+
+@pytest.mark.parametrize(
+    ("content", "got"),
+    [
+        (tiff(WIDE, planar=2), "separate planes of 16 bits"),
+        (tiff(GREY.astype(np.float32)), "floats from 0 to 255"),
+        (tiff(GREY.astype(np.float32) / 127.5 - 1), "floats from -1 to 1"),
+        (tiff(np.where(GREY < 9, np.nan, GREY / 255).astype(np.float32)), "floats from nan to nan"),
+        (tiff(GREY.astype(np.int16) - 128), "signed values of 16 bits"),
+        (tiff(GREY.astype(np.int32)), "signed values of 32 bits"),
+        (tiff((GREY >> 1).astype(np.int8)), "signed values of 8 bits"),
+        (tiff(GREY.astype(np.uint32)), "integers from 0 to 255"),
+        (tiff(INFRARED, t338=1), "a last band of neither"),
+    ],
+)
+def test_tiff_of_an_unknown_range_is_refused(tmp_path, content, got):
+    with pytest.raises(DataError, match=f"cannot read .*a.tif: expected .*, got {got}"):
+        read_tiff(tmp_path / "a.tif", content)
+
+
+@pytest.mark.parametrize("format_", ["GIF", "WEBP"])
+def test_of_several_frames_the_first_is_taken_with_a_note(tmp_path, format_):
+    first, second = (Image.new("RGB", (8, 6), color) for color in ("black", "white"))
+    first.save(tmp_path / "a", format_, save_all=True, append_images=[second])
+    read, said = read_tiff(tmp_path / "a", (tmp_path / "a").read_bytes())
+    assert (read.max(), said) == (0, ["several frames, the first of which is taken"])
+
+
+def test_as_image_warns_of_what_it_assumes(tmp_path):
+    (tmp_path / "a.tif").write_bytes(tiff(RGB, RGB))
+    with pytest.warns(UserWarning, match="several pages"):
+        as_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(
+    ("content", "got"),
+    [
+        (tiff(np.array([[1, 2.5]], np.float32)), "fractions"),
+        (tiff(np.array([[1, np.nan]], np.float32)), "no number"),
+        (tiff(np.array([[1, -1]], np.int16)), "-1"),
+        (tiff(GREY, t274=3), "EXIF orientation 3"),
+    ],
+)
+def test_label_without_class_ids_or_turned_by_exif_is_refused(tmp_path, content, got):
+    (tmp_path / "l.tif").write_bytes(content)
+    with pytest.raises(DataError, match=got):
+        read_label(tmp_path / "l.tif")
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_label_in_which_0_is_white_has_the_ids_of_the_file(tmp_path, kind):
+    (tmp_path / "l.tif").write_bytes(tiff(np.array([[0, 1, 20]], kind), photometric=0))
+    assert read_label(tmp_path / "l.tif").tolist() == [[0, 1, 20]]

@@ -6,15 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dataset_damage import with_orientation
 from dataset_files import make_dataset
 from PIL import Image
+from tiff_files import tiff
 
 from deeplabctl.data import inspection
 from deeplabctl.data.dataset import open_dataset
 from deeplabctl.data.images import read_label, write_mask
 from deeplabctl.data.inspection import InspectionCache, check_samples, inspect_image
 from deeplabctl.errors import DataError
-from deeplabctl.reporting import silent
+from deeplabctl.reporting import Note, silent
 
 
 @pytest.fixture
@@ -139,3 +141,32 @@ def test_user_without_a_home_checks_a_data_set_each_time(root, monkeypatch):
     monkeypatch.setattr(inspection, "user_cache", lambda: None)
     assert check(root) == check(root)
     assert not Path("~").exists()
+
+
+def notes(root):
+    dataset, events = open_dataset(root), []
+    check_samples(dataset, dataset.samples("train"), events.append)
+    return [event.text for event in events if isinstance(event, Note)]
+
+
+@pytest.mark.parametrize(("orientation", "size"), [(3, (60, 80)), (2, (60, 80)), (6, (60, 60))])
+def test_training_says_where_sizes_do_not_show_whether_a_label_was_drawn_upright(tmp_path, orientation, size):
+    root = make_dataset(tmp_path / "set", size=size)
+    assert notes(root) == []
+    with_orientation(root / "JPEGImages" / "t1.png", orientation)
+    (said,) = notes(root)
+    assert f"EXIF orientation {orientation}, and the sizes do not show" in said
+    with_orientation(root / "JPEGImages" / "t3.png", orientation)
+    (said,) = notes(root)
+    assert said.endswith("(so are 1 others: t3.png)")
+
+
+def test_training_says_what_was_assumed_of_values(root):
+    image = np.asarray(Image.open(root / "JPEGImages" / "t1.png"))
+    (root / "JPEGImages" / "t1.png").write_bytes(tiff(image.astype(np.uint16)))
+    for _ in range(2):  # the second time from the cache
+        (said,) = notes(root)
+        assert "t1.png: expected values that can mean one thing, got 16-bit values that reach only" in said
+    (root / "JPEGImages" / "t1.png").write_bytes(tiff(image.astype(np.int16)))
+    with pytest.raises(DataError, match=r"t1\.png: .*got signed values|t1\.png: .*got a TIFF of other samples"):
+        check(root)

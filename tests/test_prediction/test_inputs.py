@@ -1,6 +1,7 @@
 """What the names that a user gives stand for."""
 
 import io
+import os
 
 import pytest
 from PIL import Image
@@ -70,3 +71,30 @@ def test_videos_are_known_by_their_content(tmp_path, suffix, codec):
         container.mux(stream.encode(av.VideoFrame(32, 32, "yuv420p")))
         container.mux(stream.encode())
     assert is_video(path.rename(tmp_path / "a.jpg"))
+
+
+def test_hidden_files_and_pipes_of_a_folder_are_left_out(pictures):
+    for name in ("._a.jpg", ".hidden.png", "~$b.jpg"):
+        (pictures / name).write_bytes(b"")
+    os.mkfifo(pictures / "pipe.jpg")
+    assert names(find_images(["in"])) == ["in/a.jpg", "in/b.PNG"]
+
+
+def test_pipe_that_is_named_is_refused(pictures):
+    os.mkfifo(pictures / "pipe")
+    with pytest.raises(DataError, match=r"in/pipe: expected a file, got a pipe; .*infer - reads one image from stdin"):
+        find_images(["in/pipe"])
+
+
+def test_heic_and_avif_of_a_folder_are_counted(pictures):
+    for name in ("x.HEIC", "y.heif", "z.avif"):
+        (pictures / name).write_bytes(b"")
+    events = []
+    assert names(find_images(["in"], events.append)) == ["in/a.jpg", "in/b.PNG"]
+    (note,) = events
+    assert note.text.startswith("in: passed over 2 HEIC files (convert them to JPEG")
+    assert note.text.endswith("and 1 AVIF file (name them: 'in/*.avif')")
+    for name in ("a.jpg", "b.PNG", "clip.mp4"):
+        (pictures / name).unlink()
+    with pytest.raises(DataError, match=r"expected images in this folder.*got 2 HEIC files"):
+        find_images(["in"])

@@ -1,17 +1,19 @@
 """Videos: the frames, times and rotation of what comes out, and nothing half-written."""
 
+import re
 import sys
 from fractions import Fraction
 
 import numpy as np
 import pytest
 from brightness_net import CLASSES, BrightnessNet, expected_label
-from video_clips import read_clip, turn_clockwise, write_clip
+from video_clips import read_clip, set_matrix, write_clip
 
 from deeplabctl.errors import DataError, OutputError
 from deeplabctl.prediction import video as module
 from deeplabctl.prediction.outputs.plan import OutputRequest, plan_outputs
-from deeplabctl.prediction.video import check_videos, segment_video, segment_videos
+from deeplabctl.prediction.video import check_videos, segment_video, segment_videos, written_before
+from deeplabctl.prediction.video_files import VideoReader
 from deeplabctl.render import overlay
 from deeplabctl.reporting import Advanced, Started
 
@@ -103,7 +105,7 @@ def test_containers_and_time_bases_are_kept(tmp_path, name, base, codec):
 
 
 def test_frames_are_turned_upright_as_the_file_says(tmp_path):
-    clip = turn_clockwise(write_clip(tmp_path / "clip.mp4", range(0, 36_000, 3600)))
+    clip = set_matrix(write_clip(tmp_path / "clip.mp4", range(0, 36_000, 3600)), (0, 1, -1, 0))
     result, job, _ = segment(clip, tmp_path / "out")
     assert result.size == (64, 48)
     for mask in read_clip(job.files["mask"])[1]:
@@ -173,3 +175,86 @@ def test_missing_package_is_named(tmp_path, monkeypatch):
     check_videos([])
     with pytest.raises(DataError, match=r"clip\.mp4 is a video, .* pip install 'deeplabctl\[video\]'"):
         check_videos([tmp_path / "clip.mp4"])
+
+
+# a, b, c, d of the display matrix, and how numpy shows the stored frame so; (p, q) goes to (a p + c q, b p + d q).
+SHOWN = {
+    "turned clockwise": ((0, 1, -1, 0), lambda frame: np.rot90(frame, -1)),
+    "turned counterclockwise": ((0, -1, 1, 0), np.rot90),
+    "upside down": ((-1, 0, 0, -1), lambda frame: frame[::-1, ::-1]),
+    "mirrored": ((-1, 0, 0, 1), lambda frame: frame[:, ::-1]),
+    "flipped": ((1, 0, 0, -1), lambda frame: frame[::-1]),
+    "mirrored at the diagonal": ((0, 1, 1, 0), lambda frame: frame.swapaxes(0, 1)),
+    "mirrored at the other diagonal": ((0, -1, -1, 0), lambda frame: frame.swapaxes(0, 1)[::-1, ::-1]),
+    "no matrix": ((0, 0, 0, 0), lambda frame: frame),
+}
+
+
+@pytest.mark.parametrize(("matrix", "shown"), SHOWN.values(), ids=SHOWN)
+def test_frames_are_turned_and_mirrored_as_players_show_them(tmp_path, matrix, shown):
+    clip = write_clip(tmp_path / "clip.mp4", range(0, 10_800, 3600))
+    stored = read_clip(clip)[1]
+    with VideoReader.open(set_matrix(clip, matrix)) as video:
+        for frame, before in zip(video.frames(), stored, strict=True):
+            np.testing.assert_array_equal(VideoReader.upright(frame)[1], shown(before))
+
+
+@pytest.mark.parametrize(("matrix", "aspect"), [((1, 0, 0, 1), Fraction(4, 3)), ((0, 1, -1, 0), Fraction(3, 4))])
+def test_oblong_pixels_are_turned_with_the_frame(tmp_path, matrix, aspect):
+    clip = set_matrix(write_clip(tmp_path / "clip.mp4", range(0, 10_800, 3600), aspect=Fraction(4, 3)), matrix)
+    _, job, _ = segment(clip, tmp_path / "out")
+    import av
+
+    with av.open(str(job.files["overlay"])) as container:
+        assert container.streams.video[0].sample_aspect_ratio == aspect
+
+
+def test_video_that_is_cut_off_says_so(tmp_path):
+    whole = write_clip(tmp_path / "whole.mkv", range(0, 4000, 40), base=Fraction(1, 1000))
+    content = whole.read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(content[: len(content) * 3 // 4])
+    result, job, _ = segment(whole, tmp_path / "out")
+    assert (result.frames, result.note) == (100, "")
+    result, job, _ = segment(tmp_path / "cut.mkv", tmp_path / "out")
+    assert 0 < result.frames < 100
+    assert re.search(r"cut\.mkv: cut off: frames end after \d\.\d of 4\.0 s", result.note)
+    assert len(read_clip(job.files["mask"])[1]) == result.frames
+
+
+def test_one_bad_frame_is_left_out(tmp_path):
+    clip = write_clip(tmp_path / "clip.avi", range(30), base=Fraction(1, 25), codec="png")
+    content = bytearray(clip.read_bytes())
+    begins = [match.start() for match in re.finditer(b"\x89PNG", content)]
+    content[begins[9] : begins[9] + 40] = bytes(40)
+    clip.write_bytes(content)
+    result, job, _ = segment(clip, tmp_path / "out")
+    assert result.frames == 29
+    assert re.search(r"1 damaged frames are left out, the first at 0\.4 s", result.note)
+    assert [round(25 * time) for time in read_clip(job.files["overlay"])[0]] == [n for n in range(30) if n != 9]
+
+
+def test_of_two_streams_one_is_taken_with_a_note(tmp_path):
+    import av
+
+    with av.open(str(tmp_path / "two.mkv"), "w") as container:
+        for size in ((48, 64), (16, 32)):
+            stream = container.add_stream("ffv1", rate=25)
+            stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
+        for number in range(3):
+            for stream in container.streams.video:
+                frame = av.VideoFrame.from_ndarray(np.zeros((stream.height, stream.width, 3), np.uint8), format="rgb24")
+                frame.pts, frame.time_base = number, Fraction(1, 25)
+                container.mux(stream.encode(frame))
+        for stream in container.streams.video:
+            container.mux(stream.encode())
+    result, _, _ = segment(tmp_path / "two.mkv", tmp_path / "out")
+    assert result.size == (48, 64)
+    assert "2 video streams: that of 64x48 pixels is taken" in result.note
+
+
+def test_masks_that_are_cut_off_are_not_taken_for_those_of_before(tmp_path):
+    clip = write_clip(tmp_path / "clip.mp4", range(0, 180_000, 3600))
+    _, job, _ = segment(clip, tmp_path / "out")
+    content = job.files["mask"].read_bytes()
+    job.files["mask"].write_bytes(content[: len(content) // 2])
+    assert "cut off: frames end after" in written_before(job, CLASSES).error

@@ -151,7 +151,8 @@ def stats(
     first split, which a training uses with solver.class_weights = "median".
     """
     from deeplabctl.data.dataset import open_dataset
-    from deeplabctl.data.images import IMAGE_SUFFIXES, write_image
+    from deeplabctl.data.image_files import IMAGE_SUFFIXES
+    from deeplabctl.data.images import write_image
     from deeplabctl.data.stats import count_splits, default_splits
     from deeplabctl.files import check_new_file
     from deeplabctl.reports.data_stats import draw_statistics
@@ -238,7 +239,8 @@ def preview(
     With --augmented also the crops that a training makes of them.
     """
     from deeplabctl.data.dataset import open_dataset
-    from deeplabctl.data.images import IMAGE_SUFFIXES, write_image
+    from deeplabctl.data.image_files import IMAGE_SUFFIXES
+    from deeplabctl.data.images import write_image
     from deeplabctl.data.inspection import check_samples
     from deeplabctl.data.preview import choose_samples, draw_augmented, draw_samples
     from deeplabctl.files import check_new_file

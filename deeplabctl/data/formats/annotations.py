@@ -15,7 +15,7 @@ import numpy as np
 from deeplabctl.arrays import Label, Mask, Size
 from deeplabctl.classes import IGNORE_LABEL, Palette, is_void
 from deeplabctl.errors import DataError
-from deeplabctl.files import is_hidden
+from deeplabctl.files import file_names
 from deeplabctl.reporting import Reporter
 
 BACKGROUND = "background"
@@ -75,13 +75,12 @@ class Source:
     def documents(self) -> Iterator[tuple[Path, Any]]:
         """Yield the path and the content of each JSON file; raises DataError if none of them can be read."""
         if self.path.is_dir():
-            paths = sorted([*self.path.glob("*.json"), *self.path.glob("annotations/*.json")])
+            folders = (self.path, self.path / "annotations")
+            paths = sorted(folder / name for folder in folders for name in file_names(folder) if name.endswith(".json"))
         else:
             paths = [self.path] if self.path.suffix.lower() == ".json" else []
         found = 0
         for path in paths:
-            if path != self.path and is_hidden(path.name):
-                continue
             try:
                 document = self.document(path)
             except DataError as error:

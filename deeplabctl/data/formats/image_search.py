@@ -17,7 +17,7 @@ from typing import NoReturn
 from urllib.parse import unquote
 
 from deeplabctl.data.formats.annotations import AnnotatedImage
-from deeplabctl.data.images import IMAGE_SUFFIXES
+from deeplabctl.data.image_files import IMAGE_SUFFIXES
 from deeplabctl.errors import DataError
 from deeplabctl.files import is_hidden
 

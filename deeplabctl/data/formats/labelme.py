@@ -43,7 +43,8 @@ from deeplabctl.data.formats.outlines import (
     outlines,
     paste_mask,
 )
-from deeplabctl.data.images import decode_image, open_image, read_image
+from deeplabctl.data.image_files import open_image
+from deeplabctl.data.images import decode_image, read_image
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import Reporter
 

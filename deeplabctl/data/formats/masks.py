@@ -25,16 +25,17 @@ from deeplabctl.data.formats.annotations import (
     similar_names,
 )
 from deeplabctl.data.formats.image_search import ImageSearch, failing, files_below, not_found
+from deeplabctl.data.image_files import IMAGE_SUFFIXES, open_image
 from deeplabctl.data.images import (
-    IMAGE_SUFFIXES,
+    check_upright,
     decode_colors,
     is_lossy,
     lossy_label,
-    open_image,
     stored_values,
     voc_color_ids,
 )
 from deeplabctl.data.layout import LABELS
+from deeplabctl.data.palettes import Palettes, palette_of
 from deeplabctl.errors import DataError
 from deeplabctl.parallel import map_ahead
 from deeplabctl.reporting import Note, Reporter, task
@@ -84,6 +85,7 @@ class Masks:
         by_kind: dict[str, set[Color]] = defaultdict(set)
         first_mask: dict[Color, Path] = {}  # in which a value appears
         unreadable: dict[Path, str] = {}
+        palettes = Palettes()
         lossy: list[Path] = []
         with task(report, "reading the values of masks", len(pairs), "masks") as advance:
             paths = [path for _, _, path in pairs]
@@ -91,7 +93,8 @@ class Masks:
                 if isinstance(counted, str):
                     unreadable[path] = counted
                 else:
-                    kind, counts, is_jpeg = counted
+                    kind, counts, is_jpeg, palette = counted
+                    palettes.add(path, [value[0] for value in counts] if palette else (), palette)
                     by_kind[kind] |= set(counts)
                     values.update(counts)
                     first_mask |= {value: path for value in counts if value not in first_mask}
@@ -103,6 +106,8 @@ class Masks:
         if lossy and meaning != "binary":
             raise FindingError(lossy_label(lossy[0]))
         classes, ids = _class_ids(folder, meaning, set(values), settings)
+        if meaning == "ids" and (wrong := palettes.finding(len(classes))):
+            raise FindingError(wrong)
         unknown = {value: count for value, count in values.items() if value not in ids}
         notes = [f"{len(masks) - len(pairs)} masks have no image: skipped"] if len(masks) > len(pairs) else []
         notes += [f"{left_out} files in folders below {folder} are left out"] if left_out else []
@@ -127,29 +132,34 @@ class Masks:
 
 
 class _Read(Protocol):
-    def __call__(self, path: Path) -> tuple[str, bool, Image]: ...
+    def __call__(self, path: Path) -> tuple[str, bool, Image, str]: ...
 
 
 def _draw_label(read: _Read, path: Path, ids: Mapping[Color, int], size: Size) -> Label:
     return decode_colors(read(path)[2], ids).label
 
 
-def _read_mask(path: Path, *, reading: str, greys: frozenset[int]) -> tuple[str, bool, Image]:
-    """Return what kind of mask it is, whether its compression is lossy, and (H, W, 3) uint8 of colours or values.
+def _read_mask(path: Path, *, reading: str, greys: frozenset[int]) -> tuple[str, bool, Image, str]:
+    """Return the kind of a mask, whether its compression is lossy, (H, W, 3) uint8 of colours or values, its palette.
 
     The kinds are "1" (black and white, the values 0 and 1), "L" (grey), "P" (indices), "P1" (indices, 0 being white, of
     black and white) and "RGB". Values are as `stored_values` has them; of a palette with other ``greys`` those that are
-    seen, as black and white of 1 bit.
+    seen, as black and white of 1 bit. With indices comes the palette for `Palettes`; in GIFs, whose writers choose the
+    order, only colours count.
     """
     with open_image(path) as opened:
+        check_upright(opened, path)
         lossy, mode, colors = is_lossy(opened), opened.mode, _palette(opened)
         if getattr(opened, "is_animated", False) and opened.format != "TIFF":
             raise DataError(f"{path}: expected a mask, got several frames; save it as PNG")
         _check_transparency(path, opened, reading)
         if mode == "P" and (reading == "colors" or (reading == "binary" and set(colors) == _BLACK_AND_WHITE)):
             mode = "RGB"
+        if mode == "P" and opened.format == "GIF":
+            shown = np.asarray(opened.convert("RGB"))
+            return "L" if (shown == shown[..., :1]).all() else "RGB", lossy, shown, ""
         if mode not in ("1", "L", "LA", "P", "F") and not mode.startswith("I"):
-            return "RGB", lossy, np.asarray(opened.convert("RGB"))
+            return "RGB", lossy, np.asarray(opened.convert("RGB")), ""
         values = stored_values(opened)
         values = values[..., 0] if mode == "LA" else values
         if reading == "colors" and mode in ("1", "L") and not set(np.unique(values).tolist()) <= greys:
@@ -161,7 +171,12 @@ def _read_mask(path: Path, *, reading: str, greys: frozenset[int]) -> tuple[str,
         kind = "P1" if colors[0] != (0, 0, 0) else "1"
     if reading == "binary" and values.max() <= 1:
         values = values * np.uint8(255)
-    return kind, lossy, np.repeat(values.astype(np.uint8)[..., None], 3, axis=2)
+    return (
+        kind,
+        lossy,
+        np.repeat(values.astype(np.uint8)[..., None], 3, axis=2),
+        palette_of(opened) if kind == "P" else "",
+    )
 
 
 def _check_transparency(path: Path, image: PIL.Image.Image, reading: str) -> None:
@@ -185,10 +200,10 @@ def _palette(image: PIL.Image.Image) -> list[Color]:
     return list(zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True))
 
 
-def _count_values(read: _Read, path: Path) -> tuple[str, dict[Color, int], bool] | str:
-    """Return the kind of a mask, the pixels of each value, and whether it is lossy; or why it cannot be read."""
+def _count_values(read: _Read, path: Path) -> tuple[str, dict[Color, int], bool, str] | str:
+    """Return kind, pixels of each value, whether it is lossy, and palette of a mask; or why it cannot be read."""
     try:
-        kind, lossy, mask = read(path)
+        kind, lossy, mask, palette = read(path)
     except FindingError as error:
         return str(error)
     found = PIL.Image.fromarray(mask).getcolors(_MOST_COLORS)
@@ -197,7 +212,8 @@ def _count_values(read: _Read, path: Path) -> tuple[str, dict[Color, int], bool]
             f"{path}: expected a mask with one colour per class, got more than {_MOST_COLORS:,} colours; a JPEG's "
             "compression does that: use the PNG that it was made from"
         )
-    return kind, {(color[0], color[1], color[2]): count for count, color in found if isinstance(color, tuple)}, lossy
+    pixels = {(color[0], color[1], color[2]): count for count, color in found if isinstance(color, tuple)}
+    return kind, pixels, lossy, palette
 
 
 def _meaning(folder: Path, by_kind: Mapping[str, set[Color]], settings: ImportSettings) -> str:

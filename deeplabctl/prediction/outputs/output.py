@@ -44,6 +44,7 @@ class Written:
     frames: int = 0
     seconds: float = 0.0  # that a video lasts
     error: str = ""
+    note: str = ""  # on what was assumed, or left out
 
     def to_dict(self, classes: Sequence[str]) -> dict[str, Any]:
         """Return the image or the video, its files and its classes as JSON has them."""

@@ -5,7 +5,7 @@ import zlib
 
 import numpy as np
 import pytest
-from annotation_files import SIZE, convert, write_image, written_label
+from annotation_files import SIZE, convert, exif_orientation, write_image, written_label
 from PIL import Image
 
 from deeplabctl.classes import VOC_CLASSES, read_palette
@@ -336,3 +336,39 @@ def test_classes_of_a_palette_whose_names_hardly_differ_are_said(tmp_path, halve
     table = write_palette(tmp_path, "Background 0 215 255\nbackground 0 0 0\nbone 9 9 9\n")
     _, notes = convert(source, tmp_path / "out", palette=table)
     assert any("'Background' and 'background' are different classes" in str(note) for note in notes)
+
+
+@pytest.mark.parametrize("order", [[0, 255], [255, 0]])
+@pytest.mark.parametrize("mode", ["1", "L", "P"])
+def test_gif_masks_are_read_by_their_colours(tmp_path, mode, order):
+    mask = np.zeros(SIZE, np.uint8)
+    mask[2:7, 3:9] = 255
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    write_image(tmp_path / "images" / "a.jpg")
+    if mode == "P":
+        image = Image.fromarray((mask != order[0]).astype(np.uint8))
+        image.putpalette([level for level in order for _ in range(3)])
+    else:
+        image = Image.fromarray(mask).convert(mode)
+    image.save(tmp_path / "masks" / "a_mask.gif")
+    convert(tmp_path / "masks", tmp_path / "out", images=tmp_path / "images", mask_suffix="_mask")
+    np.testing.assert_array_equal(written_label(tmp_path / "out"), mask // 255)
+
+
+def test_mask_that_exif_turns_is_refused(tmp_path):
+    write_image(tmp_path / "images" / "a.jpg")
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(np.zeros(SIZE, np.uint8)).save(tmp_path / "masks" / "a.png", exif=exif_orientation(6))
+    with pytest.raises(DataError, match="expected a label that is stored upright, got EXIF orientation 6"):
+        convert(tmp_path / "masks", tmp_path / "out", images=tmp_path / "images", classes=("a", "b"))
+
+
+def test_hidden_files_are_no_masks_or_images(tmp_path):
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "._a.png").write_bytes(b"Mac OS X")
+    write_image(tmp_path / "images" / "a.png")
+    Image.fromarray(np.ones(SIZE, np.uint8)).save(tmp_path / "masks" / "a.png")
+    written, _ = convert(tmp_path / "masks", tmp_path / "out", images=tmp_path / "images", classes=("a", "b"))
+    assert written.train == ["a"]

@@ -1,0 +1,282 @@
+"""Open image files: Pillow gets what says something of the pixels, and of all metadata only the turn of the image.
+
+Text, profiles and EXIF of any size, of odd types or with wrong checksums are no reason to refuse an image, and cost
+nothing. What the pixels need must be whole.
+"""
+
+from __future__ import annotations
+
+import bisect
+import errno
+import io
+import itertools
+import os
+import re
+import stat
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import PIL.Image
+from PIL import UnidentifiedImageError
+
+from deeplabctl.data.findings import Finding, FindingError
+from deeplabctl.errors import DataError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+# What Pillow raises for damaged content; RuntimeError by its reader of AVIF.
+DAMAGE = (
+    OSError, ValueError, TypeError, LookupError, SyntaxError, EOFError, RuntimeError, AttributeError, AssertionError,
+    ArithmeticError, struct.error, zlib.error,
+)  # fmt: skip
+_FIX_UNREADABLE = "replace the file, or leave it out"
+_TURN = "orientation"  # among what Pillow's ``info`` of an image has: ours
+_TAG = 0x0112  # of the orientation, in EXIF and TIFF
+_LARGEST, _MOST = 1 << 24, 10_000  # bytes of metadata that are looked at; pieces of metadata
+_PNG, _JPEG, _RAW_EXIF = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"Raw profile type exif\0"
+_HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+
+
+@contextmanager
+def open_image(
+    path: Path, content: io.BytesIO | None = None, formats: tuple[str, ...] | None = None
+) -> Iterator[PIL.Image.Image]:
+    """Open an image file with Pillow, or its ``content``; of any format, or of those that are named as Pillow does.
+
+    Raises DataError in one line for damaged content, for more pixels than Pillow's limit against files that would fill
+    the memory (``PIL.Image.MAX_IMAGE_PIXELS``, twice), for a file that the system refuses to read, and for a pipe.
+    """
+    head = b""
+    try:
+        # Pillow's remarks on unusual but readable files. Not catch_warnings, which threads leave behind for each other.
+        warnings.filterwarnings("ignore", module=r"PIL\.|deeplabctl\.data\.image")
+        with ExitStack() as stack:
+            file: BinaryIO = content or stack.enter_context(open_regular(path))
+            head = file.read(12)
+            excerpt, turn = _without_metadata(file, head)
+            with PIL.Image.open(excerpt, formats=formats) as opened:
+                opened.info[_TURN] = turn or _turn_of(opened)
+                yield opened
+    except UnidentifiedImageError:
+        known = "an image of a known format (JPEG, PNG, WebP, BMP, TIFF)"
+        raise FindingError(Finding("unreadable", path, known, *_described(head), failed="cannot read")) from None
+    except FileNotFoundError:
+        raise DataError(f"cannot read {path}: there is no such file") from None
+    except PIL.Image.DecompressionBombError as error:
+        raise FindingError(_too_large(path, error)) from None
+    except DAMAGE as error:
+        expected, got = "a whole image", damaged(error)
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # of the system, not of Pillow
+            expected, got = "a file", repr(error.strerror)
+        raise FindingError(Finding("unreadable", path, expected, got, _FIX_UNREADABLE, failed="cannot read")) from None
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read it; raises DataError as `check_regular` does, and OSError."""
+    check_regular(path)
+    return path.open("rb")
+
+
+def check_regular(path: Path) -> None:
+    """Raise DataError for a pipe or a device, which nobody may ever write to, or end."""
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        kind = "a pipe" if stat.S_ISFIFO(mode) else "a device or a socket"
+        fix = "save it as a file (deeplabctl infer - reads one image from stdin)"
+        raise FindingError(Finding("unreadable", path, "a file", kind, fix, failed="cannot read"))
+
+
+def orientation(image: PIL.Image.Image) -> int:
+    """Return how EXIF turns an image, 1 to 8; 1 for none, or one that cannot be read. Pillow turns TIFFs itself."""
+    if _TURN in image.info:
+        return int(image.info[_TURN])
+    try:
+        turn = image.getexif().get(_TAG, 1)
+    except DAMAGE:
+        return 1
+    return int(turn) if turn in range(1, 9) else 1
+
+
+def damaged(error: Exception) -> str:
+    """Describe what Pillow has found instead of a whole image."""
+    return f"one that is damaged or cut off ({error})"
+
+
+def _described(head: bytes) -> tuple[str, str]:
+    """Return what a file is that Pillow does not know, by its first bytes, and what to do about it."""
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIC:
+        return "HEIC", "convert it to JPEG, as heif-convert of libheif does, or the package pillow-heif"
+    if head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis"):
+        return "AVIF, which this Pillow cannot read", "convert it to JPEG, or pip install 'pillow>=11.3'"
+    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return "a TIFF of other samples", "save it as RGB or grey of 8 or 16 bits, without further bands"
+    return ("other content" if head else "an empty file"), _FIX_UNREADABLE
+
+
+def _too_large(path: Path, error: Exception) -> Finding:
+    """Return the finding of an image with more pixels than Pillow reads, whose number its error tells."""
+    count = re.search(r"(\d+) pixels", str(error))
+    most, got = f"{2 * (PIL.Image.MAX_IMAGE_PIXELS or 0):,}", f"{int(count[1]):,}" if count else "more"
+    fix = "scale it down, or cut it into smaller ones"
+    return Finding("too-large", path, f"at most {most} pixels", got, fix, failed="cannot read")
+
+
+def _turn_of(image: PIL.Image.Image) -> int:
+    """Return the orientation of an image of another format than PNG and JPEG."""
+    turn = getattr(image, "tag_v2", {}).get(_TAG, 1)
+    xmp = image.info.get("xmp", b"")
+    found = _turn_in(image.info.get("exif", b""), xmp if isinstance(xmp, bytes) else b"") or turn
+    return found if found in range(1, 9) else 1
+
+
+def _turn_in(exif: bytes, xmp: bytes = b"") -> int:
+    """Return the orientation that the first directory of EXIF has, or else XMP; 0 for none."""
+    exif = exif.removeprefix(b"Exif\0\0")
+    try:
+        order = {b"II": "<", b"MM": ">"}[exif[:2]]
+        (directory,) = struct.unpack_from(f"{order}I", exif, 4)
+        (count,) = struct.unpack_from(f"{order}H", exif, directory)
+        for entry in range(directory + 2, directory + 2 + 12 * count, 12):
+            tag, kind = struct.unpack_from(f"{order}HH", exif, entry)
+            if tag == _TAG:
+                (turn,) = struct.unpack_from(order + {1: "B", 3: "H", 4: "I"}[kind], exif, entry + 8)
+                return turn if turn in range(1, 9) else 0
+    except (struct.error, KeyError):
+        pass
+    found = re.search(rb'tiff:Orientation(?:="|>)([1-8])', xmp)
+    return int(found[1]) if found else 0
+
+
+class _Excerpt(io.RawIOBase):
+    """Give parts of a file, each its begin and its length, as if they were a whole one."""
+
+    def __init__(self, file: BinaryIO, parts: list[tuple[int, int]]) -> None:
+        super().__init__()
+        self._file, self._parts, self._place = file, parts, 0
+        self._begins = list(itertools.accumulate((length for _, length in parts), initial=0))
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._place = offset + (0, self._place, self._begins[-1])[whence]
+        return self._place
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        index = bisect.bisect_right(self._begins, self._place) - 1
+        if index >= len(self._parts):
+            return 0
+        (begin, length), inside = self._parts[index], self._place - self._begins[index]
+        self._file.seek(begin + inside)
+        content = self._file.read(min(len(buffer), length - inside))
+        buffer[: len(content)] = content
+        self._place += len(content)
+        return len(content)
+
+
+def _without_metadata(file: BinaryIO, head: bytes) -> tuple[BinaryIO, int]:
+    """Return a PNG or JPEG without its metadata, and the orientation in them; another file as it is, and 0."""
+    end = file.seek(0, os.SEEK_END)
+    walk = _png_parts if head.startswith(_PNG) else _jpeg_parts if head.startswith(_JPEG) else None
+    if walk is None:
+        file.seek(0)
+        return file, 0
+    parts, turn = walk(file, end)
+    return io.BufferedReader(_Excerpt(file, parts), 1 << 16), turn
+
+
+def _add(parts: list[tuple[int, int]], begin: int, end: int) -> None:
+    """Add a part of a file, to the last one where it follows that."""
+    if parts and sum(parts[-1]) == begin:
+        begin = parts.pop()[0]
+    parts.append((begin, end - begin))
+
+
+def _counted(dropped: int, parts: list[tuple[int, int]], after: int) -> int:
+    """Count the pieces that are not among the parts; raises ValueError for so many that they are there to cost time."""
+    dropped += sum(parts[-1]) < after
+    if dropped > _MOST:
+        raise ValueError(f"more than {_MOST:,} pieces of metadata")
+    return dropped
+
+
+def _png_parts(file: BinaryIO, end: int) -> tuple[list[tuple[int, int]], int]:
+    """Return the parts of a PNG that are chunks for its pixels, and its orientation.
+
+    An ancillary chunk with a wrong checksum counts as not there, as in libpng.
+    """
+    parts, place, turn, dropped = [(0, len(_PNG))], len(_PNG), 0, 0
+    while place < end:
+        file.seek(place)
+        header = file.read(8)
+        length, kind = struct.unpack(">I4s", header) if len(header) == 8 else (end, b"IDAT")  # cut off: Pillow says so
+        after = place + 12 + length
+        if not kind[:1].islower():
+            if kind == b"IDAT" and after <= end:
+                _check_sum(file, length)
+            _add(parts, place, min(after, end))
+        elif kind in (b"tRNS", b"eXIf", b"iTXt", b"tEXt", b"zTXt") and after <= end:
+            data = file.read(min(length, _LARGEST))
+            whole = length > _LARGEST or struct.pack(">I", zlib.crc32(kind + data)) == file.read(4)
+            if whole and kind == b"tRNS":
+                _add(parts, place, after)
+            elif whole:
+                turn = turn or _turn_in_chunk(kind, data)
+        dropped = _counted(dropped, parts, after)
+        if kind == b"IEND":
+            break
+        place = after
+    return parts, turn
+
+
+def _check_sum(file: BinaryIO, length: int) -> None:
+    """Raise ValueError for pixels with a wrong checksum, which Pillow does not read; libpng refuses them."""
+    found = zlib.crc32(b"IDAT")
+    for begin in range(0, length, 1 << 20):
+        found = zlib.crc32(file.read(min(1 << 20, length - begin)), found)
+    if struct.pack(">I", found) != file.read(4):
+        raise ValueError("wrong checksum of its pixels")
+
+
+def _turn_in_chunk(kind: bytes, data: bytes) -> int:
+    """Return the orientation in a chunk of a PNG: of EXIF, of EXIF as ImageMagick wrote it before, or of XMP."""
+    if kind == b"eXIf":
+        return _turn_in(data)
+    if data.startswith(_RAW_EXIF):
+        text = data[len(_RAW_EXIF) :]
+        try:
+            text = zlib.decompressobj().decompress(text[1:], _LARGEST) if kind == b"zTXt" else text
+            return _turn_in(bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii")))
+        except (zlib.error, ValueError):
+            return 0
+    return _turn_in(b"", data) if data.startswith(b"XML:com.adobe.xmp\0") else 0
+
+
+def _jpeg_parts(file: BinaryIO, end: int) -> tuple[list[tuple[int, int]], int]:
+    """Return the parts of a JPEG without the segments of applications, except JFIF's and Adobe's; its orientation."""
+    parts, place, dropped = [(0, 2)], 2, 0
+    exif = xmp = b""
+    while place < end:
+        file.seek(place)
+        header = file.read(4)
+        marker, length = struct.unpack(">HH", header) if len(header) == 4 else (0, 0)
+        if marker < 0xFFC0 or marker in (0xFFDA, 0xFFFF) or 0xFFD0 <= marker <= 0xFFD9 or length < 2:
+            _add(parts, place, end)  # the pixels, or what Pillow knows how to skip or to refuse
+            break
+        after = place + 2 + length
+        if marker == 0xFFE1 and not exif:
+            data = file.read(length - 2)
+            exif = data if data.startswith(b"Exif\0\0") else exif
+            xmp = data if data.startswith(b"http://ns.adobe.com/xap/") else xmp
+        if not 0xFFE1 <= marker <= 0xFFEF or marker == 0xFFEE or after > end:
+            _add(parts, place, min(after, end))
+        dropped = _counted(dropped, parts, after)
+        place = after
+    return parts, _turn_in(exif, xmp)

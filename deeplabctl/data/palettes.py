@@ -1,0 +1,90 @@
+"""Tell by their palettes whether the indices of labels are class ids: optimizers change the order, colours stay.
+
+Colours that are VOC's, or grey levels that are class ids, at other indices, and labels that contradict each other, show
+that the ids are lost. One palette that all labels of a set share is its own matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import PIL.Image
+
+from deeplabctl.classes import IGNORE_LABEL, Color, voc_palette
+from deeplabctl.data.findings import Finding, join_some
+
+_VOC = voc_palette().tobytes()
+_BLACK_AND_WHITE = {(0, 0, 0), (255, 255, 255)}  # of masks of one object, whatever it is
+_FIX = (
+    "an optimizer may have changed the order: deeplabctl data convert with `format=colors` or `palette` reads the "
+    "colours; if the indices are right, save the labels without palettes"
+)
+
+
+def palette_of(image: PIL.Image.Image) -> str:
+    """Return the palette of an image as hexadecimal digits of RGB, "voc" for VOC's; nothing for one without."""
+    if image.mode != "P":
+        return ""
+    entries = bytes(image.getpalette("RGB") or [])
+    while len(entries) > 3 and entries[-3:] == entries[-6:-3]:  # padding
+        entries = entries[:-3]
+    return "voc" if _VOC.startswith(entries) else entries.hex()
+
+
+def _voc(index: int) -> Color:
+    red, green, blue = _VOC[3 * index : 3 * index + 3]
+    return red, green, blue
+
+
+def _grey(index: int) -> Color:
+    return index, index, index
+
+
+@dataclass
+class Palettes:
+    """Compare the palettes of a set's labels."""
+
+    _seen: dict[tuple[int, Color], Path] = field(default_factory=dict)  # the first label in which an id has a colour
+    _repeated: set[Color] = field(default_factory=set)  # colours of several ids in one label
+    _own: list[Path] = field(default_factory=list)  # labels whose colours are neither VOC's nor grey levels of the ids
+    _entries: set[Color] = field(default_factory=set)  # of their palettes
+
+    def add(self, path: Path, ids: Iterable[int], palette: str) -> None:
+        """Take the values of a label, and what `palette_of` has returned for it."""
+        numbers = _VOC if palette == "voc" else bytes.fromhex(palette)
+        entries = list(zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True))
+        colors = {index: entries[min(index, len(entries) - 1)] for index in ids} if entries else {}
+        is_own = all(any(color != table(index) for index, color in colors.items()) for table in (_voc, _grey))
+        if is_own:
+            self._own.append(path)
+            self._entries.update(entries)
+        values = list(colors.values())
+        self._repeated.update(color for color in values if values.count(color) > 1)
+        for pair in colors.items():
+            self._seen.setdefault(pair, path)
+
+    def finding(self, num_classes: int) -> Finding | None:
+        """Return what is wrong in the labels that were taken, of a set of so many classes."""
+        if not self._own:
+            return None
+        for table, name in ((_voc, "VOC's colours"), (_grey, "the grey levels of class ids")):
+            ids = {table(index): index for index in (*range(num_classes), IGNORE_LABEL)}
+            if self._entries <= ids.keys() and not self._entries <= _BLACK_AND_WHITE:
+                index, color, path = next((i, c, path) for (i, c), path in self._seen.items() if ids.get(c, i) != i)
+                names = join_some([path.name for path in self._own], 3)
+                got = f"{name} at other indices, as {color}, of {ids[color]}, at {index}, in {len(self._own)} ({names})"
+                return Finding("label-palette", path, "palettes in the order of the class ids", got, _FIX)
+        color_of: dict[int, tuple[Color, Path]] = {}
+        id_of: dict[Color, tuple[int, Path]] = {}
+        for (index, color), path in self._seen.items():
+            other, where = color_of.setdefault(index, (color, path))
+            if other != color and not {other, color} <= {_voc(index), _grey(index)}:
+                got = f"{color} at index {index}, which is {other} in {where.name}"
+                return Finding("label-palette", path, "one palette in all labels", got, _FIX)
+            number, where = id_of.setdefault(color, (index, path))
+            if number != index and color not in self._repeated:
+                got = f"{color} at index {index}, which is at {number} in {where.name}"
+                return Finding("label-palette", path, "one palette in all labels", got, _FIX)
+        return None
