@@ -157,7 +157,7 @@ class VideoReader:
             width, height = self._stream.width, self._stream.height
             found.append(f"{len(others) + 1} video streams: that of {width}x{height} pixels is taken")
         if self._lost:
-            found.append(f"{self._lost} damaged frames are left out, the first at {float(self._first_lost):.1f} s")
+            found.append(f"damaged frames are left out, the first at {float(self._first_lost):.1f} s")
         if self._end < self._length - max(3 / self.rate, self._length / 50):
             found.append(f"cut off: frames end after {float(self._end):.1f} of {float(self._length):.1f} s")
         return found

@@ -96,13 +96,13 @@ def test_pictures_are_read_a_few_ahead_and_beside_the_network(photos, tmp_path, 
     lock = threading.Lock()
     reading_beside = threading.Event()
 
-    def read(path):
+    def read(path, say):
         with lock:
             counts["read"] += 1
             counts["most"] = max(counts["most"], counts["read"] - counts["written"])
             if counts["read"] == 3:
                 reading_beside.set()
-        return read_image(path)
+        return read_image(path, say)
 
     def write(self, path, labelled):
         original(self, path, labelled)
