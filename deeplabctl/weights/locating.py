@@ -111,6 +111,8 @@ def _check_kind(path: Path) -> None:
 
 
 def _open_file(path: Path) -> WeightFile:
+    if path.is_fifo():  # which nobody may ever write to
+        raise WeightsError(f"weights {path}: expected a file, got a pipe; save the weights as a file")
     start = _beginning(path)
     for kind in SOURCES:
         if kind.recognises(start):

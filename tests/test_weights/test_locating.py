@@ -4,7 +4,7 @@ import pytest
 
 from deeplabctl.errors import WeightsError
 from deeplabctl.weights.fitting import read_network
-from deeplabctl.weights.locating import find_weights
+from deeplabctl.weights.locating import find_weights, open_weights
 
 
 def make_run(path, age):
@@ -29,3 +29,9 @@ def test_no_weights_name_the_three_ways_to_get_some(tmp_path):
         read_network(find_weights(str(tmp_path / "gone.keras")))
     with pytest.raises(WeightsError, match="expected a run directory"):
         find_weights(str(tmp_path))
+
+
+def test_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(WeightsError, match="pipe: expected a file, got a pipe"):
+        open_weights(tmp_path / "pipe")
