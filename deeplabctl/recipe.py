@@ -38,6 +38,9 @@ class Data:
     root: str = ""  # folder in VOC layout, or "shapes"; empty: the default data set
     split: str = ""  # empty: train_aug if the set has it, else train
     val_split: str = "val"
+    # The working size: images are this many times as large for the network, in training and in prediction; "auto": from
+    # the images.
+    scale: float = limited(1.0, "a number above 0, at most 4", lambda v: 0 < v <= 4, auto=True)
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Solver:
     """Set the solver; names and formulas are Caffe's."""
 
     optimizer: Literal["sgd", "adam"] = "sgd"
-    learning_rate: float = limited(1e-3, "a number above 0", ABOVE_0.holds)
+    learning_rate: float = limited(1e-3, "a number above 0", ABOVE_0.holds, auto=True)  # "auto": the architecture's
     policy: Literal["poly", "step", "fixed"] = "poly"
     power: float = limited(0.9, *AT_LEAST_0)
     gamma: float = limited(0.1, "a factor above 0, at most 1", lambda v: 0 < v <= 1)
@@ -115,7 +118,7 @@ class Evaluation:
     """Set how the network is evaluated."""
 
     pad: Literal["auto", "paper", "tight"] = "auto"  # auto: paper (513) for VOC's classes, tight otherwise
-    # Of the image; the largest of the logits counts; empty: the architecture's.
+    # Of the image; the largest of the logits counts; empty: the architecture's, times data.scale.
     scales: tuple[float, ...] = limited((), "numbers above 0, at most 4", lambda v: all(0 < scale <= 4 for scale in v))
     flip: bool = False  # average with the mirrored image's logits
 

@@ -8,7 +8,7 @@ not use is off by default: scaling, crops around classes, and changes of light a
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,11 @@ class Augment:
     contrast: float = limited(0.0, *SHARE)  # factor as jitter's, about the crop's mean grey
     saturation: float = limited(0.0, *SHARE)  # factor as jitter's, about each pixel's grey
     channel_gain: float = limited(0.0, *SHARE)  # factor as jitter's, of each channel by itself
+
+    def at_scale(self, scale: float) -> Augment:
+        """Return the settings for images that are worked on at ``scale`` times their size."""
+        smallest, largest = self.scale
+        return replace(self, scale=(scale * smallest, scale * largest), scales=tuple(scale * s for s in self.scales))
 
 
 def augment(

@@ -123,7 +123,8 @@ class Architecture:
 
     ``output_stride`` is that of the logits. ``fuses`` says what is made of several scales and of mirrored images: the
     "max" of the scales' logits, then the mean with the mirrored image's (v2), or the mean of all "scores" (v3).
-    ``dropout`` and ``label_stride`` are the authors', for recipes that give none. ``half_pixel``: logits are upsampled
+    ``dropout`` and ``label_stride`` are the authors', for recipes that give none; ``learning_rate`` is that of
+    Adam for small sets. ``half_pixel``: logits are upsampled
     without aligned corners, and images are not padded (torchvision's). ``tile_reach``: pixels that are further away
     have hardly any weight in a result.
     """
@@ -139,6 +140,7 @@ class Architecture:
     preprocessing: Preprocessing = CAFFE_PREPROCESSING
     fuses: Literal["max", "scores"] = "max"
     dropout: float = 0.5
+    learning_rate: float = 1e-4
     label_stride: int = 8
     half_pixel: bool = False
     tile_reach: int = 1 << 20

@@ -101,7 +101,7 @@ def _decoder(deep: str, low_level: str, factor: int) -> list[Operation]:
 
 def v3_network(
     name: str, body: Sequence[Operation], output_stride: int, *, rates: Sequence[int] = (), low_level: str = "",
-    start: str, imagenet: str = "",
+    start: str, imagenet: str = "", learning_rate: float = 1e-4,
 ) -> Architecture:  # fmt: skip
     """Return a network on a body; with a decoder where its row ``low_level`` is named."""
     rows: list[Operation] = [*body, *_head(body[-1].name, rates)]
@@ -111,5 +111,5 @@ def v3_network(
     return Architecture(
         name, table, crf="largefov-v1", imagenet=imagenet, start=start,
         output_stride=DECODER_STRIDE if low_level else output_stride,
-        preprocessing=PREPROCESSING, fuses="scores", dropout=0.1, label_stride=1,
+        preprocessing=PREPROCESSING, fuses="scores", dropout=0.1, learning_rate=learning_rate, label_stride=1,
     )  # fmt: skip

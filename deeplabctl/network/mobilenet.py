@@ -63,7 +63,7 @@ def _body(output_stride: int) -> list[Operation]:
 def _network(name: str, output_stride: int, rates: Sequence[int] = (), low_level: str = "") -> Architecture:
     return v3_network(
         name, _body(output_stride), output_stride, rates=rates, low_level=low_level, start="deeplabv3-mnv2-voc",
-        imagenet="MobileNetV2",
+        imagenet="MobileNetV2", learning_rate=5e-4,
     )  # fmt: skip
 
 

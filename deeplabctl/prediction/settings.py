@@ -161,14 +161,17 @@ def _check(request: SettingsRequest, asked: dict[str, Any]) -> None:
 
 
 def weights_recipe(info: ModelInfo) -> Recipe:
-    """Return the sections [eval] and [crf] of the recipe that the weights were trained with; the rest is default.
+    """Return the sections [data], [eval] and [crf] of the recipe that the weights were trained with.
 
-    What it leaves open, scales and a CRF's parameters, are the architecture's.
+    What it leaves open is the architecture's: a CRF's parameters, and scales, times that of the training.
     """
     stored, architecture = info.provenance.get("recipe") or {}, ARCHITECTURES[info.architecture]
-    found = recipe_from_dict({key: stored[key] for key in ("eval", "crf") if key in stored}, "the weights' recipe")
+    found = recipe_from_dict(
+        {key: stored[key] for key in ("data", "eval", "crf") if key in stored}, "the weights' recipe"
+    )
     if not found.eval.scales:
-        found = found.with_settings(eval={"scales": architecture.scales})
+        scales = tuple(found.data.scale * scale for scale in architecture.scales)
+        found = found.with_settings(eval={"scales": scales})
     return found if "crf" in stored else replace(found, crf=PRESETS[architecture.crf])
 
 

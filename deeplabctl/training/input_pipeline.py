@@ -49,8 +49,8 @@ class TrainingPipeline:
         recipe = plan.recipe
         batch_size = recipe.solver.batch_size * recipe.solver.accumulate
         preprocessing = ARCHITECTURES[recipe.model.architecture].preprocessing
-        num_classes = len(plan.dataset.classes)
-        return cls(plan.samples, recipe.augment, batch_size, recipe.run.seed, preprocessing, num_classes)
+        num_classes, settings = len(plan.dataset.classes), recipe.augment.at_scale(recipe.data.scale)
+        return cls(plan.samples, settings, batch_size, recipe.run.seed, preprocessing, num_classes)
 
     def sample_at(self, position: int) -> Sample:
         """Return the sample at a position of the stream."""

@@ -64,7 +64,7 @@ def prepared(tmp_path, deeplabctl):
 def recipe(architecture):
     if architecture in CAFFES:
         return ["--recipe", architecture]
-    return ["--recipe", "mnv2", "--set", f"model.architecture={architecture}"]
+    return ["--recipe", "own", "--set", f"model.architecture={architecture}"]
 
 
 def weights_of(run):

@@ -6,14 +6,19 @@ import pytest
 from dataset_files import make_dataset
 from run_trainings import after, resume, train_new
 
+from deeplabctl.data.inspection import LabelFacts
 from deeplabctl.errors import DataError, RecipeError, RunError
 from deeplabctl.recipe import read_recipe
 from deeplabctl.reporting import Note, silent
-from deeplabctl.training.plan import plan_resume, plan_training
+from deeplabctl.training.input_pipeline import TrainingPipeline
+from deeplabctl.training.plan import plan_resume, plan_training, working_scale
 from deeplabctl.training.run import TrainingRequest, planned_training
 from deeplabctl.training.run_directory import RunDirectory
 
-TINY = ["model.width=0.05", "model.init=random", "augment.crop_size=33", "solver.batch_size=2", "run.log_every=2"]
+TINY = [
+    "model.architecture=largefov", "model.width=0.05", "model.init=random", "augment.crop_size=33",
+    "solver.batch_size=2", "run.log_every=2", "run.precision=float32",
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -41,22 +46,42 @@ def test_own_is_the_recipe_of_sets_that_are_neither_vocs_nor_the_built_in_one(da
 
 def test_settings_are_those_of_the_recipe_for_the_set_and_not_of_another(dataset):
     architecture = ("model.architecture=resnet101",)
-    refused = r"recipe own: solver\.freeze: resnet101 has no layer 'conv1_1'; solver\.freeze=\[\] trains all layers"
+    refused = r"recipe own: augment\.crop_size: expected 32k \+ 1"
     assert plan_training(None, [*architecture], {"data.root": "shapes"}).recipe_name == "shapes"
     with pytest.raises(RecipeError, match=refused):
-        plan_own(dataset, *architecture, "augment.crop_size=33")
-    assert plan_own(dataset, *architecture, "solver.freeze=[]").recipe_name == "own"
+        plan_own(dataset, *architecture, "augment.crop_size=41")
+    assert plan_own(dataset, *architecture).recipe_name == "own"
 
 
 def test_own_chooses_crop_steps_and_intervals_from_the_set_and_says_so(dataset):
     notes = []
     settings = [setting for setting in TINY if "crop" not in setting]
     plan = plan_training(None, settings, {"data.root": str(dataset)}, report=notes.append)
-    assert plan.recipe.augment.crop_size == 57  # nine tenths of 60
+    assert plan.recipe.data.scale == 1.5
+    assert plan.recipe.augment.crop_size == 81  # nine tenths of 90
     assert plan.recipe.solver.steps == 447  # 400 * sqrt(5) / 2
+    assert plan.recipe.solver.learning_rate == 1e-4  # of largefov
     assert (plan.recipe.run.val_every, plan.recipe.run.save_every) == (45, 45)
     texts = [event.text for event in notes if isinstance(event, Note)]
-    assert "chosen for 5 images of about 80x60: crops of 57 pixels, 447 steps of 2 images" in texts
+    assert (
+        "chosen for 5 images of about 80x60: 1.5 times their size, crops of 81 pixels, 447 steps of 2 images" in texts
+    )
+
+
+@pytest.mark.parametrize(("side", "scale"), [(60, 1.5), (360, 1.5), (400, 1.25), (500, 1.0), (540, 1.0), (3000, 1.0)])
+def test_small_images_are_worked_on_at_up_to_one_and_a_half_times_their_size(side, scale):
+    facts = [LabelFacts(side, 2 * side, {0: 1}), LabelFacts(3 * side, side, {0: 1})]
+    assert working_scale(facts) == scale
+
+
+@pytest.mark.tf
+def test_network_is_applied_at_the_size_that_it_was_trained_at(dataset, tmp_path):
+    from deeplabctl.prediction import load
+
+    plan = plan_own(dataset, "solver.steps=1", "data.scale=1.25")
+    assert TrainingPipeline.of(plan).settings.scale == (0.75 * 1.25, 1.5 * 1.25)
+    train_new(plan, tmp_path / "run")
+    assert load(tmp_path / "run").settings.scales == (1.25,)
 
 
 def test_settings_of_the_user_come_before_what_own_chooses(dataset):
