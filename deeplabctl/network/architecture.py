@@ -123,10 +123,9 @@ class Architecture:
 
     ``output_stride`` is that of the logits. ``fuses`` says what is made of several scales and of mirrored images: the
     "max" of the scales' logits, then the mean with the mirrored image's (v2), or the mean of all "scores" (v3).
-    ``dropout`` and ``label_stride`` are the authors', for recipes that give none; ``learning_rate`` is that of
-    Adam for small sets. ``half_pixel``: logits are upsampled
-    without aligned corners, and images are not padded (torchvision's). ``tile_reach``: pixels that are further away
-    have hardly any weight in a result.
+    ``dropout`` and ``label_stride`` are the authors', for recipes that give none; ``learning_rate`` is Adam's for
+    small sets. ``half_pixel``: logits are upsampled without aligned corners, and images are not padded (torchvision's).
+    ``tile_reach``: pixels that are further away have hardly any weight in a result.
     """
 
     name: str
