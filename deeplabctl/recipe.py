@@ -38,9 +38,8 @@ class Data:
     root: str = ""  # folder in VOC layout, or "shapes"; empty: the default data set
     split: str = ""  # empty: train_aug if the set has it, else train
     val_split: str = "val"
-    # The working size: images are this many times as large for the network, in training and in prediction; "auto": from
-    # the images.
-    scale: float = limited(1.0, "a number above 0, at most 4", lambda v: 0 < v <= 4, auto=True)
+    # The working size: images are this many times as large for the network, in training and in prediction.
+    scale: float = limited(1.0, "a number above 0, at most 4", lambda v: 0 < v <= 4)
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,6 @@ _SAME_SCORE = ("data.root", "run.seed")  # settings that do not change the score
 _LARGEST_CROP = 321  # the papers'
 _SMALLEST_CROP = 33
 _CROP_SHARE = 0.9  # of the shorter side of the images, at the working size
-_WORKING_SIDE = 540  # pixels of the shorter side that smaller images are enlarged to,
-_LARGEST_SCALE = 1.5  # and how much at most
 _STEPS_PER_ROOT = 400  # steps times images in a step, for each square root of an image: 3,831 of 2 for 367 images
 INTERVALS = 10  # validations, checkpoints and previews of a training that does not say how many
 _MOST_STEPS_AT_RISK = 200  # between two checkpoints: minutes of a training on two CPU cores
@@ -232,10 +230,8 @@ def _check_data(recipe: Recipe, dataset: Dataset, unchanged: bool, report: Repor
 
 
 def _fitted(plan: Plan, report: Reporter) -> Plan:
-    """Return a plan with what its recipe leaves to the data set: sizes, and steps unless they will be timed."""
-    recipe, chosen = with_sizes(plan.recipe, plan.facts), []
-    if recipe.data.scale != plan.recipe.data.scale:
-        chosen.append(f"{recipe.data.scale:g} times their size")
+    """Return a plan with what its recipe leaves to the data set: crop size, and steps unless they will be timed."""
+    recipe, chosen = with_crop_size(plan.recipe, plan.facts), []
     if recipe.augment.crop_size != plan.recipe.augment.crop_size:
         chosen.append(f"crops of {recipe.augment.crop_size} pixels")
     if not recipe.run.time:
@@ -272,23 +268,12 @@ def _resolved_init(init: str, report: Reporter, weights_url: str | None = None) 
     return init if init in (RANDOM, IMAGENET) else str(weights_path(Path(init), report, weights_url).resolve())
 
 
-def with_sizes(recipe: Recipe, facts: Sequence[LabelFacts]) -> Recipe:
-    """Return a recipe with a working size and a crop size for the images of the training split, if they are "auto"."""
-    scale, crop_size = recipe.data.scale, recipe.augment.crop_size
-    if scale == AUTO:
-        scale = working_scale(facts)
-    if crop_size == AUTO:
-        crop_size = crop_size_for(facts, ARCHITECTURES[recipe.model.architecture].crop_step, scale)
-    return recipe.with_settings(data={"scale": scale}, augment={"crop_size": crop_size})
-
-
-def working_scale(facts: Sequence[LabelFacts]) -> float:
-    """Return how many times as large to work on images: shorter sides of 540 pixels, at most 1.5 times; in quarters.
-
-    Thin and small objects are found at a larger size; images are never made smaller.
-    """
-    side = median(min(fact.height, fact.width) for fact in facts)
-    return max(1.0, math.floor(4 * min(_WORKING_SIDE / side, _LARGEST_SCALE)) / 4)
+def with_crop_size(recipe: Recipe, facts: Sequence[LabelFacts]) -> Recipe:
+    """Return a recipe with a crop size for the images of the training split, if its own is "auto"."""
+    if recipe.augment.crop_size != AUTO:
+        return recipe
+    step = ARCHITECTURES[recipe.model.architecture].crop_step
+    return recipe.with_settings(augment={"crop_size": crop_size_for(facts, step, recipe.data.scale)})
 
 
 def crop_size_for(facts: Sequence[LabelFacts], step: int, scale: float = 1.0) -> int:

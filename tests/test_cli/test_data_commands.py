@@ -141,7 +141,7 @@ def test_preview_of_crops_takes_their_size_from_all_images_as_a_training_does(de
         options = ("--augmented", "--count", 1, "--seed", seed, "--out", f"{seed}.png")
         assert deeplabctl("data", "preview", "mine", *options)[0] == 0
     assert len({samples[0].id for _, samples, *_ in drawn}) > 2
-    assert {settings.crop_size for _, _, settings, *_ in drawn} == {209}  # nine tenths of 1.5 * 150
+    assert {settings.crop_size for _, _, settings, *_ in drawn} == {129}  # nine tenths of 150, 16k + 1
 
 
 def test_preview_draws_sheets(deeplabctl, root, tmp_path):

@@ -6,12 +6,11 @@ import pytest
 from dataset_files import make_dataset
 from run_trainings import after, resume, train_new
 
-from deeplabctl.data.inspection import LabelFacts
 from deeplabctl.errors import DataError, RecipeError, RunError
 from deeplabctl.recipe import read_recipe
 from deeplabctl.reporting import Note, silent
 from deeplabctl.training.input_pipeline import TrainingPipeline
-from deeplabctl.training.plan import plan_resume, plan_training, working_scale
+from deeplabctl.training.plan import plan_resume, plan_training
 from deeplabctl.training.run import TrainingRequest, planned_training
 from deeplabctl.training.run_directory import RunDirectory
 
@@ -57,21 +56,14 @@ def test_own_chooses_crop_steps_and_intervals_from_the_set_and_says_so(dataset):
     notes = []
     settings = [setting for setting in TINY if "crop" not in setting]
     plan = plan_training(None, settings, {"data.root": str(dataset)}, report=notes.append)
-    assert plan.recipe.data.scale == 1.5
-    assert plan.recipe.augment.crop_size == 81  # nine tenths of 90
+    assert plan.recipe.augment.crop_size == 57  # nine tenths of 60
     assert plan.recipe.solver.steps == 447  # 400 * sqrt(5) / 2
     assert plan.recipe.solver.learning_rate == 1e-4  # of largefov
     assert (plan.recipe.run.val_every, plan.recipe.run.save_every) == (45, 45)
     texts = [event.text for event in notes if isinstance(event, Note)]
     assert (
-        "chosen for 5 images of about 80x60: 1.5 times their size, crops of 81 pixels, 447 steps of 2 images" in texts
+        "chosen for 5 images of about 80x60: crops of 57 pixels, 447 steps of 2 images" in texts
     )
-
-
-@pytest.mark.parametrize(("side", "scale"), [(60, 1.5), (360, 1.5), (400, 1.25), (500, 1.0), (540, 1.0), (3000, 1.0)])
-def test_small_images_are_worked_on_at_up_to_one_and_a_half_times_their_size(side, scale):
-    facts = [LabelFacts(side, 2 * side, {0: 1}), LabelFacts(3 * side, side, {0: 1})]
-    assert working_scale(facts) == scale
 
 
 @pytest.mark.tf
