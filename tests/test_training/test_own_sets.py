@@ -61,9 +61,7 @@ def test_own_chooses_crop_steps_and_intervals_from_the_set_and_says_so(dataset):
     assert plan.recipe.solver.learning_rate == 1e-4  # of largefov
     assert (plan.recipe.run.val_every, plan.recipe.run.save_every) == (45, 45)
     texts = [event.text for event in notes if isinstance(event, Note)]
-    assert (
-        "chosen for 5 images of about 80x60: crops of 57 pixels, 447 steps of 2 images" in texts
-    )
+    assert "chosen for 5 images of about 80x60: crops of 57 pixels, 447 steps of 2 images" in texts
 
 
 @pytest.mark.tf
