@@ -133,6 +133,7 @@ def plan_training(
     else:
         draft = read_recipe(name, overrides, options)
         dataset = open_dataset(draft.data.root or default_data, report)
+    _samples(draft, dataset)  # whose errors are found before weights are downloaded
     usual = RANDOM if is_shapes(dataset) else ARCHITECTURES[draft.model.architecture].start
     init = _resolved_init(draft.model.init or usual, report, weights_url)
     explicit_width = setting_of("model.width", overrides, options) is not None
@@ -203,14 +204,19 @@ def _chosen_at_first(recipe: Recipe, stored: Recipe, timed: bool) -> dict[str, o
     return {name: stored.setting(name) for name in names}
 
 
-def _check_data(recipe: Recipe, dataset: Dataset, unchanged: bool, report: Reporter) -> Plan:
-    """Open and check the data of a resolved recipe."""
+def _samples(recipe: Recipe, dataset: Dataset) -> tuple[list[Sample], list[Sample]]:
+    """Return the samples to train on and to validate, of a recipe whose class weights fit the data set."""
     weights = recipe.solver.class_weights
     if not isinstance(weights, str) and len(weights) != len(dataset.classes):
         raise RecipeError(
             f"solver.class_weights: expected {len(dataset.classes)} numbers, one a class, got {len(weights)}"
         )
-    samples, val_samples = dataset.samples(recipe.data.split), dataset.samples(recipe.data.val_split)
+    return dataset.samples(recipe.data.split or dataset.training_split), dataset.samples(recipe.data.val_split)
+
+
+def _check_data(recipe: Recipe, dataset: Dataset, unchanged: bool, report: Reporter) -> Plan:
+    """Open and check the data of a resolved recipe."""
+    samples, val_samples = _samples(recipe, dataset)
     report(
         Note(
             f"{dataset.name}: {len(samples)} images to train on ({recipe.data.split}), {len(val_samples)} to validate "

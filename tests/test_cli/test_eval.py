@@ -32,7 +32,7 @@ def test_search_for_crf_parameters_is_a_command_of_its_own(arguments, tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["--grid", "v3"], "expected v1 or v2"), (["--grid", "bi_w=x"], "bi_w=x: expected numbers at least 0")],
+    [(["--grid", "v3"], "expected v1 or v2"), (["--grid", "bi_w=x"], "bi_w=x: expected numbers 0 to 1e6")],
 )
 def test_grid_that_cannot_be_read_is_a_usage_error(arguments, message, tmp_path):
     code, _, err = run_without_tensorflow("crf-search", *arguments, cwd=tmp_path)

@@ -55,10 +55,10 @@ def test_picture_that_cannot_be_segmented_is_named_and_the_others_go_on(here, de
 
     read = run.read_image
 
-    def read_image(path):
+    def read_image(path, say):
         if path.name == "b.png":
             raise MemoryError
-        return read(path)
+        return read(path, say)
 
     monkeypatch.setattr(run, "read_image", read_image)
     code, out, err = deeplabctl("infer", "a.png", "b.png", "c.png", "--out", "more", *weights)

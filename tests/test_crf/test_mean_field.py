@@ -218,7 +218,7 @@ def test_noise_takes_no_more_memory_than_is_counted():
         (None, np.ones((4, 5, 256), np.float32), {}, "2 to 255 labels, got 256"),
         (None, np.full((4, 5, 2), -3, np.float32), {}, "expected scores after softmax"),
         (None, np.full((4, 5, 2), np.nan, np.float32), {}, "expected scores after softmax"),
-        (None, None, {"bi_w": -1}, "bi_w: expected at least 0, got -1"),
+        (None, None, {"bi_w": -1}, "bi_w: expected 0 to 1e6, got -1"),
         (None, None, {"bi_rgb_std": 0}, "bi_rgb_std: expected above 0, got 0"),
         (None, None, {"iterations": -1}, "iterations: expected 0 to 1000, got -1"),
         (None, None, {"normalization": "before"}, "expected after or symmetric, got 'before'"),
