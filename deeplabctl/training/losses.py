@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -119,7 +120,7 @@ class Focal(CrossEntropy):
         return missing ** tf.cast(self._gamma, losses.dtype) * losses
 
 
-class _RegionLoss(_PixelLoss):
+class _RegionLoss(_PixelLoss, ABC):
     """Compute a loss of each image and class that is labelled in it; pixels without a weight are left out.
 
     An image's loss is the mean over these classes, with the classes' weights. The loss of a batch is the mean over its
@@ -142,9 +143,9 @@ class _RegionLoss(_PixelLoss):
         loss = tf.math.divide_no_nan(tf.reduce_sum(images * tf.reduce_sum(weights, [1, 2])), total)
         return loss, loss
 
+    @abstractmethod
     def _of_classes(self, probabilities: tf.Tensor, truth: tf.Tensor) -> tf.Tensor:
         """Return the loss of each class, (N, C), of probabilities and 0 or 1, both (N, pixels, C), 0 where void."""
-        raise NotImplementedError
 
 
 class Dice(_RegionLoss):

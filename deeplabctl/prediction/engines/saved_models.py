@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -11,46 +11,12 @@ from deeplabctl.errors import WeightsError
 from deeplabctl.network.keras_model import prepare_gpus
 
 # Those that exports have. None of them reads or writes a file, calls Python, or remembers anything.
-OPERATIONS = frozenset(
-    [
-        "AddN",
-        "AddV2",
-        "ArgMax",
-        "AvgPool",
-        "BatchToSpaceND",
-        "BroadcastTo",
-        "Cast",
-        "ConcatV2",
-        "Const",
-        "Conv2D",
-        "DepthwiseConv2dNative",
-        "FloorDiv",
-        "FloorMod",
-        "Identity",
-        "MaxPool",
-        "Maximum",
-        "Mean",
-        "Mul",
-        "Pack",
-        "Pad",
-        "PartitionedCall",
-        "Placeholder",
-        "RealDiv",
-        "Relu",
-        "Relu6",
-        "Reshape",
-        "ResizeBilinear",
-        "ReverseV2",
-        "Round",
-        "Shape",
-        "Softmax",
-        "SpaceToBatchND",
-        "StatefulPartitionedCall",
-        "StridedSlice",
-        "Sub",
-        "Unpack",
-    ]
-)
+OPERATIONS = frozenset([
+    "AddN", "AddV2", "ArgMax", "AvgPool", "BatchToSpaceND", "BroadcastTo", "Cast", "ConcatV2", "Const", "Conv2D",
+    "DepthwiseConv2dNative", "FloorDiv", "FloorMod", "Identity", "MaxPool", "Maximum", "Mean", "Mul", "Pack", "Pad",
+    "PartitionedCall", "Placeholder", "RealDiv", "Relu", "Relu6", "Reshape", "ResizeBilinear", "ReverseV2", "Round",
+    "Shape", "Softmax", "SpaceToBatchND", "StatefulPartitionedCall", "StridedSlice", "Sub", "Unpack",
+])  # fmt: skip
 
 
 def load_signature(path: Path) -> Callable[..., dict[str, Any]]:
@@ -87,7 +53,7 @@ def _part(graph: Any, outputs: Iterable[str]) -> Any:
     """
     nodes, functions = {node.name: node for node in graph.node}, {f.signature.name: f for f in graph.library.function}
     part, waiting = type(graph)(versions=graph.versions), [output.partition(":")[0] for output in outputs]
-    own, called = secrets.token_hex(8), list[str]()
+    own, called = uuid.uuid4().hex, list[str]()
 
     def take(node: Any) -> None:
         for value in node.attr.values():
