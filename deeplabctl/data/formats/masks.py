@@ -14,7 +14,7 @@ import PIL.Image
 
 from deeplabctl.arrays import Image, Label, Size
 from deeplabctl.classes import IGNORE_LABEL, Color, read_palette
-from deeplabctl.data.findings import FindingError
+from deeplabctl.data.findings import FindingError, join_some
 from deeplabctl.data.formats.annotations import (
     BACKGROUND,
     AnnotatedImage,
@@ -69,11 +69,16 @@ class Masks:
         if settings.palette is None and labelmap.is_file() and settings.format in ("auto", "colors"):
             report(Note(f"palette: {labelmap}"))
             settings = replace(settings, palette=read_palette(labelmap))
-        images_folder = _images_folder(folder, settings)
-        masks, left_out = _masks_in(folder, settings.mask_suffix, images_folder)
-        search = ImageSearch([images_folder], by_stem=True)
-        found = {path: images for name, path in masks if (images := search.find(name)) not in ([], [path])}
-        pairs = [(name, found[path], path) for name, path in masks if path in found]
+        masks, pairs, left_out, other_folders = [], [], 0, []
+        for place, images_folder in _places(folder, settings):
+            names, outside = _masks_in(place, settings.mask_suffix, images_folder)
+            search = ImageSearch([images_folder], by_stem=True)
+            above = place.parent.relative_to(folder).as_posix() + "/" if place != folder else ""
+            found = {path: images for name, path in names if (images := search.find(name)) not in ([], [path])}
+            pairs += [(above + name, found[path], path) for name, path in names if path in found]
+            masks += names
+            left_out += outside
+            other_folders += search.notes()
         if not pairs:
             raise DataError(_no_pairs(folder, settings, masks))
         greys = {color[0] for color in settings.palette.ids() if len(set(color)) == 1} if settings.palette else set()
@@ -111,7 +116,7 @@ class Masks:
         unknown = {value: count for value, count in values.items() if value not in ids}
         notes = [f"{len(masks) - len(pairs)} masks have no image: skipped"] if len(masks) > len(pairs) else []
         notes += [f"{left_out} files in folders below {folder} are left out"] if left_out else []
-        notes += search.notes() + similar_names(classes)
+        notes += other_folders + similar_names(classes)
         if unknown:
             message = _describe_unknown(unknown, first_mask, sum(values.values()), meaning)
             background = next((index for index, name in enumerate(classes) if is_background(name)), None)
@@ -294,6 +299,29 @@ def _images_folder(folder: Path, settings: ImportSettings) -> Path:
         return settings.images
     places = [parent / name for parent in (folder, folder.parent) for name in _IMAGE_FOLDERS]
     return next((place for place in places if place.is_dir() and place != folder), folder)
+
+
+def _places(folder: Path, settings: ImportSettings) -> list[tuple[Path, Path]]:
+    """Return the folders of masks and those of their images: one, or one beside each of several folders of images.
+
+    Raises DataError if there are other folders, too, beside one of these.
+    """
+    images_folder = _images_folder(folder, settings)
+    if images_folder != folder:
+        return [(folder, images_folder)]
+    parents = sorted({path.parent.parent for path in files_below(folder) if path.parent.name in _IMAGE_FOLDERS})
+    pairs = []
+    for parent in parents:
+        images_folder = next(parent / name for name in _IMAGE_FOLDERS if (parent / name).is_dir())
+        others = sorted({path.parent for path in files_below(parent) if path.suffix.lower() in _MASK_SUFFIXES})
+        others = [place for place in others if place != images_folder and images_folder not in place.parents]
+        if len(others) > 1:
+            raise DataError(
+                f"{parent}: expected one folder of masks beside {images_folder.name}, got "
+                f"{join_some([place.name for place in others], 3)}; convert one of them, with `images`"
+            )
+        pairs += [(place, images_folder) for place in others]
+    return pairs or [(folder, folder)]
 
 
 def _masks_in(folder: Path, suffix: str, images_folder: Path) -> tuple[list[tuple[str, Path]], int]:
