@@ -40,6 +40,7 @@ class Augment:
         (), "numbers above 0, at most 16", lambda v: all(0 < scale <= 16 for scale in v)
     )
     mirror: bool = True  # with probability 1/2
+    turns: bool = False  # by 0, 90, 180 or 270 degrees, each equally likely
     shuffle: bool = True  # the samples, differently in each epoch
     # Of crops around a pixel of a class, drawn evenly among those of the image.
     class_crops: float = limited(0.0, "a share of 0 to 1", lambda v: 0 <= v <= 1)
@@ -72,6 +73,7 @@ def augment(
     brightness = 1 + settings.jitter * rng.uniform(-1, 1)
     down, right, flip, around_class, which_class, which_pixel = rng.random(6)
     bend, contrast, saturation, *gains = rng.uniform(-1, 1, 6)
+    turns = int(rng.random() * 4) if settings.turns else 0
     if settings.scales:
         scale = settings.scales[int(chance * len(settings.scales))]
         image, label = rescale_as_opencv(image, label, scale)
@@ -92,7 +94,7 @@ def augment(
     )
     window = np.s_[top : top + size, left : left + size]
     changed, mirror = change.apply(image[window]), settings.mirror and flip < 0.5
-    return prepare_crop(changed, label[window], size, preprocessing, mirror=mirror)
+    return prepare_crop(changed, label[window], size, preprocessing, mirror=mirror, turns=turns)
 
 
 def _corner_around_class(label: Label, size: int, which_class: float, which_pixel: float) -> tuple[int, int] | None:
@@ -145,9 +147,12 @@ class ColorChange:
 
 
 def prepare_crop(
-    image: Image, label: Label, size: int, preprocessing: Preprocessing, *, mirror: bool
+    image: Image, label: Label, size: int, preprocessing: Preprocessing, *, mirror: bool, turns: int = 0
 ) -> tuple[Pixels, Label]:
-    """Preprocess a crop, pad it at the bottom and right to a square of ``size``, and mirror it left to right."""
+    """Preprocess a crop, pad it at the bottom and right to a square of ``size``, mirror it left to right, and turn it.
+
+    ``turns`` counts quarter turns to the left.
+    """
     pixels = preprocessing(image)
     below, beside = size - label.shape[0], size - label.shape[1]
     if below or beside:
@@ -155,6 +160,7 @@ def prepare_crop(
         label = np.pad(label, ((0, below), (0, beside)), constant_values=IGNORE_LABEL)
     if mirror:
         pixels, label = pixels[:, ::-1], label[:, ::-1]
+    pixels, label = np.rot90(pixels, turns), np.rot90(label, turns)
     return np.ascontiguousarray(pixels), np.ascontiguousarray(label)
 
 
