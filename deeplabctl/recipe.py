@@ -40,6 +40,8 @@ class Data:
     val_split: str = "val"
     # The working size: images are this many times as large for the network, in training and in prediction.
     scale: float = limited(1.0, "a number above 0, at most 4", lambda v: 0 < v <= 4)
+    # Before that, images are made smaller whose longer side has more pixels, in training and in prediction; 0: none.
+    max_side: int = limited(0, "0 or at least 64", lambda v: v == 0 or v >= 64, auto=True)
 
 
 @dataclass(frozen=True)

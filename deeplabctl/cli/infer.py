@@ -88,6 +88,7 @@ RayWorkersOption = Annotated[
 
 # Overlay and thumbnail have options of their own.
 _FORMATS = [name for name in choices.OUTPUTS if name not in ("overlay", "thumbnail")]
+_LARGE = 1024  # pixels of the longer side
 if TYPE_CHECKING:
     Format = str
 else:
@@ -197,7 +198,7 @@ def _segment(
         path = find_weights(weights, default=DEFAULT_WEIGHTS, report=report, url=weights_url())
         network = open_network(path)
         settings, classes = resolve(request, network.info), network.info.classes
-        results = _Results(console, classes)
+        results = _Results(console, classes, settings.image_size)
         report(Note(f"weights: {path}"))
         images: Iterable[Written] = ()
         videos: Iterable[Written] = ()
@@ -214,6 +215,9 @@ def _segment(
         page = plan.run_files.get("page")
         pages = [ContactSheet(page, classes, f"{path}; {settings}")] if page else []
         summary = run(plan, images, videos, classes, report, results.show, outputs=pages)
+        if results.longest > _LARGE and not settings.image_size and "recipe" not in network.info.provenance:
+            report(Note(f"{results.longest} pixels are more than most networks know objects at; those trained on VOC's "
+                        "photos see them best at --image-size 513", warning=True))  # fmt: skip
     results.finish(plan, summary, path, with_engine(settings, network.info).to_dict())
     return summary.failed, len(plan.jobs)
 
@@ -224,13 +228,16 @@ class _Results:
 
     console: Console
     classes: tuple[str, ...]
+    image_size: int  # of the settings
+    longest: int = 0  # side of an image
     images: list[dict[str, Any]] = field(default_factory=list)
     videos: list[dict[str, Any]] = field(default_factory=list)
 
     def show(self, written: Written, seconds: float) -> None:
         """Take a result, with the seconds that it took."""
+        self.longest = max(self.longest, *written.size)
         if not self.console.json:
-            self.console.say(_line(written, self.classes))
+            self.console.say(_line(written, self.classes, self.image_size))
         elif written.job.is_video:
             self.videos.append(written.to_dict(self.classes))
         else:
@@ -255,15 +262,17 @@ class _Results:
         )
 
 
-def _line(written: Written, classes: tuple[str, ...]) -> str:
+def _line(written: Written, classes: tuple[str, ...], image_size: int) -> str:
     """Return a result in a line, the files of options of their own behind those of --format."""
+    from deeplabctl.data.working_size import working_size
     from deeplabctl.prediction.outputs import OUTPUTS
 
     job, (height, width) = written.job, written.size
+    computed = working_size(written.size, image_size)
     listed = sorted((output for output in OUTPUTS if output.listed), key=lambda output: output.has_option)
     *others, last = [str(job.files[output.name]) for output in listed if output.name in job.files] or [""]
     files = f"{', '.join(others)} and {last}" if others else last
-    size = f"{width}x{height}"
+    size = f"{width}x{height}" + (f", computed at {computed[1]}x{computed[0]}" if computed != written.size else "")
     if job.is_video:
         size += f", {written.frames} frames, {duration(written.seconds)}"
     shares = ", ".join(f"{found['name']} {found['share']:.1%}" for found in written.to_dict(classes)["classes"])

@@ -115,6 +115,15 @@ class PredictionOptions:
             "Default: float32, or an export's own.",
         ),
     ] = None
+    image_size: Annotated[
+        int | None,
+        option(
+            "Prediction",
+            "--image-size N",
+            "Longer side, in pixels, at which larger images are computed; 0: their own size. Default: as the network "
+            "was trained.",
+        ),
+    ] = None
     tile: Annotated[
         str,
         option(

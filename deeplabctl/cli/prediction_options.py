@@ -36,6 +36,7 @@ def read_settings(options: PredictionOptions, crf: CrfOptions) -> SettingsReques
     return SettingsRequest(
         pad=options.pad, scales=scale_list, flip=options.flip, crf=crf.crf_params or crf.crf or None,
         crf_adaptive=crf.crf_adaptive, precision=options.precision, engine=options.engine, tile=tile_side,
+        image_size=options.image_size,
     )  # fmt: skip
 
 

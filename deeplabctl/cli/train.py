@@ -62,6 +62,14 @@ class TrainingOptions:
             "Side of the training crops, a multiple of 8 plus 1, such as 321. Default: the recipe's.",
         ),
     ] = None
+    image_size: Annotated[
+        int | None,
+        option(
+            "Data",
+            "--image-size N",
+            "Longer side, in pixels, at which larger images are used; 0: their own size. Default: the recipe's.",
+        ),
+    ] = None
     init: Annotated[
         str | None,
         option(

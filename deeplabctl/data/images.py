@@ -22,6 +22,7 @@ from deeplabctl.classes import IGNORE_LABEL, Color, voc_palette
 from deeplabctl.data.findings import IMAGE_VALUES, LABEL_COLORS, Finding, FindingError
 from deeplabctl.data.image_files import DAMAGE, damaged, open_image, orientation
 from deeplabctl.data.palettes import palette_of
+from deeplabctl.data.working_size import resize_image, shrink, working_size
 from deeplabctl.errors import DataError
 from deeplabctl.files import whole_file
 
@@ -77,6 +78,19 @@ def read_image(path: Path, say: Callable[[str], object] = _silent) -> Image:
     """
     with open_image(path) as opened:
         return to_rgb(opened, str(path), lambda text: say(f"{path}: {text}"))
+
+
+def read_working_image(path: Path, max_side: int) -> Image:
+    """Read an image as `read_image` does, at its working size; of a large JPEG only as many pixels as that takes."""
+    with open_image(path) as opened:
+        if opened.format != "JPEG" or max(opened.size) <= max_side or not max_side:
+            return shrink(to_rgb(opened, str(path), _silent), max_side)
+        width, height = opened.size
+        is_turned = orientation(opened) >= 5
+        size = working_size((width, height) if is_turned else (height, width), max_side)
+        height, width = size[::-1] if is_turned else size
+        opened.draft(opened.mode, (2 * width, 2 * height))
+        return resize_image(to_rgb(opened, str(path), _silent), size)
 
 
 def decode_image(

@@ -10,6 +10,7 @@ from deeplabctl.arrays import Image, Label
 from deeplabctl.data.augmentation import Augment, augment
 from deeplabctl.data.dataset import Dataset, Sample
 from deeplabctl.data.images import read_image, read_label
+from deeplabctl.data.working_size import shrink, shrink_label
 from deeplabctl.network.architecture import Preprocessing
 from deeplabctl.render import contact_sheet
 
@@ -27,13 +28,23 @@ def draw_samples(dataset: Dataset, samples: Sequence[Sample], columns: int) -> I
 
 
 def draw_augmented(
-    dataset: Dataset, samples: Sequence[Sample], settings: Augment, preprocessing: Preprocessing, crops: int, seed: int
+    dataset: Dataset,
+    samples: Sequence[Sample],
+    settings: Augment,
+    preprocessing: Preprocessing,
+    crops: int,
+    seed: int,
+    max_side: int = 0,
 ) -> Image:
-    """Draw a row per sample, (H, W, 3) uint8 RGB: the image itself, and ``crops`` crops as augmentation makes them."""
+    """Draw a row per sample, (H, W, 3) uint8 RGB: the image itself, and ``crops`` crops as augmentation makes them.
+
+    Larger images than ``max_side`` are drawn at their working size.
+    """
 
     def cells() -> Iterator[tuple[str, Image, Label]]:
         for number, sample in enumerate(samples):
             image, label = _read(sample)
+            image, label = shrink(image, max_side), shrink_label(label, max_side)
             yield f"{sample.id} {label.shape[1]}x{label.shape[0]}", image, label
             for crop in range(crops):
                 rng = np.random.default_rng((seed, number, crop))

@@ -10,6 +10,7 @@ from deeplabctl.arrays import Image, Label, Scores
 from deeplabctl.crf.params import CrfParams
 from deeplabctl.crf.search_grid import SearchTable, best_point, finer, point_text, points
 from deeplabctl.data.dataset import Dataset, Sample
+from deeplabctl.data.working_size import label_of
 from deeplabctl.errors import DataError, RecipeError
 from deeplabctl.evaluation.metrics import ConfusionMatrix
 from deeplabctl.evaluation.network import read_ahead
@@ -92,9 +93,10 @@ class _Subset:
         matrix = ConfusionMatrix(self._num_classes)
         with task(report, "running the network", len(samples), "images") as advance:
             for _, image, label in read_ahead(samples):
-                coarse = segmenter.coarse_logits(image)
+                small = segmenter.working_image(image)
+                coarse = segmenter.coarse_logits(small)
                 self._coarse.append(coarse)
-                matrix.update(label, segmenter.scores_from(coarse, label.shape).argmax(-1))
+                matrix.update(label, label_of(segmenter.scores_from(coarse, small.shape[:2]), label.shape))
                 advance()
         self.without_crf = matrix.mean_iou()
 
@@ -108,9 +110,11 @@ class _Subset:
         def pairs() -> Iterator[tuple[Image, Scores]]:
             for coarse, (_, image, label) in zip(self._coarse, read_ahead(self._samples), strict=True):
                 labels.append(label)
-                yield image, self._segmenter.scores_from(coarse, label.shape)
+                small = self._segmenter.working_image(image)
+                yield small, self._segmenter.scores_from(coarse, small.shape[:2])
 
         for refined in refine_many(pairs(), params, adaptive=self._segmenter.settings.crf_adaptive):
-            matrix.update(labels.pop(0), refined.argmax(-1))
+            label = labels.pop(0)
+            matrix.update(label, label_of(refined, label.shape))
             advance()
         return matrix.mean_iou()

@@ -26,6 +26,7 @@ class Result(Generic[Item]):
     label: Label | None = None  # (H, W) uint8
     scores: Scores | None = None  # (H, W, C) float32, if they were asked for
     error: DeepLabError | None = None
+    whole: Image | None = None  # the image at its own size, while ``image`` has its working size
     note: str = ""  # on what was assumed to read the image
 
     def found(self) -> Label:

@@ -16,6 +16,7 @@ from deeplabctl.arrays import Image, Label, Scores
 from deeplabctl.crf import CrfParams, refine
 from deeplabctl.crf.mean_field import memory_to_refine
 from deeplabctl.data.images import as_image, write_mask
+from deeplabctl.data.working_size import enlarge, label_of, shrink
 from deeplabctl.errors import DataError, RecipeError
 from deeplabctl.parallel import map_ahead
 from deeplabctl.prediction.engines import engine_class, engines_for
@@ -160,9 +161,9 @@ class Segmenter:
         return self._segment_one(image, scores=False).found()
 
     def _segment_one(self, image: Image, *, scores: bool) -> Result[None]:
-        crf, result = self.settings.crf, Result(None, image)
+        crf, result = self.settings.crf, self._shrink(Result(None, image))
         self._compute([result], scores or crf is not None)
-        return result if crf is None else self._refine(result, crf, scores)
+        return self._enlarge(result if crf is None else self._refine(result, crf, scores), scores)
 
     def labels(
         self, items: Iterable[tuple[Item, Image]], *, batch_size: int | None = None
@@ -187,17 +188,19 @@ class Segmenter:
         crf, classes = self.settings.crf, len(self.info.classes)
         needs_scores = scores or crf is not None
         found = in_batches(
-            results, lambda batch: self._compute(batch, needs_scores), self._kind,
+            map(self._shrink, results), lambda batch: self._compute(batch, needs_scores), self._kind,
             largest=self.largest_batch(batch_size), bytes_of_pixel=4 + needs_scores * 4 * classes,
             on_device=self._forward.engine.on_device,
         )  # fmt: skip
         if crf is None:
-            return found
+            return (self._enlarge(result, scores) for result in found)
 
         def memory(result: Result[Item]) -> int:
             return 0 if result.image is None else memory_to_refine((*result.image.shape[:2], classes))
 
-        return map_ahead(lambda result: self._refine(result, crf, scores), found, ahead=4, size=memory)
+        return map_ahead(
+            lambda result: self._enlarge(self._refine(result, crf, scores), scores), found, ahead=4, size=memory
+        )
 
     def largest_batch(self, asked: int | None = None) -> int:
         """Return how many images are computed together at most; raises RecipeError where the engine cannot do that."""
@@ -220,7 +223,8 @@ class Segmenter:
         """Let the network fill in results of equal kind; in two parts if they take too much memory."""
         images = [cast(Image, result.image) for result in batch]
         try:
-            predicted = self._forward.predict(images, scores=scores)
+            are_small = any(result.whole is not None for result in batch)
+            predicted = self._forward.predict(images, scores=scores or are_small)
         except MemoryError:
             if len(batch) == 1:
                 batch[0].error = too_large(images[0])
@@ -239,6 +243,7 @@ class Segmenter:
         image, scores = cast(Image, result.image), cast(Scores, result.scores)
         try:
             scores = refine(image, scores, crf, adaptive=self.settings.crf_adaptive)
+            keep_scores = keep_scores or result.whole is not None
             result.label, result.scores = scores.argmax(-1).astype(np.uint8), scores if keep_scores else None
         except MemoryError as error:
             size, reason = size_in_words(image), str(error) or "there is not enough memory"
@@ -247,6 +252,26 @@ class Segmenter:
             )
         except ValueError as error:  # the parameters do not fit the image, or the scores are not numbers
             result.error = DataError(f"cannot refine this image of {size_in_words(image)} pixels: {error}")
+        return result
+
+    def working_image(self, image: Image) -> Image:
+        """Return an image at the size at which it is worked on."""
+        return shrink(image, self.settings.image_size)
+
+    def _shrink(self, result: Result[Item]) -> Result[Item]:
+        """Replace the image of a result by a smaller one where it is larger than the settings say."""
+        if (image := result.image) is not None and (small := self.working_image(image)) is not image:
+            result.image, result.whole = small, image
+        return result
+
+    def _enlarge(self, result: Result[Item], keep_scores: bool) -> Result[Item]:
+        """Give a result its own image again, and label and scores of this size."""
+        if (whole := result.whole) is None:
+            return result
+        result.image, result.whole = whole, None
+        if (scores := result.scores) is not None:
+            result.label = label_of(scores, whole.shape[:2])
+            result.scores = enlarge(scores, whole.shape[:2]) if keep_scores else None
         return result
 
     def coarse_logits(self, image: Image) -> list[Scores]:

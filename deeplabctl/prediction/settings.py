@@ -33,17 +33,20 @@ class PredictionSettings:
     crf_adaptive: bool = False  # labels that are weak in the whole image send no messages
     precision: Precision | ExportPrecision = "float32"  # of the network; of an export, its own
     engine: str = "auto"  # "auto": numba on CPUs, TensorFlow on GPUs, or an export's own runtime
+    image_size: int = 0  # the longer side at which larger images are worked on, see `working_size`; 0: their own
     tile: Tile = "auto"  # pixels on a side of the tiles in which an image is computed; "auto": of large images
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON has them."""
         crf = None if self.crf is None else {**asdict(self.crf), "adaptive": self.crf_adaptive}
-        common = {"pad": self.pad, "scales": list(self.scales), "flip": self.flip, "crf": crf}
-        return common | {"precision": self.precision, "engine": self.engine, "tile": self.tile}
+        common = {"pad": self.pad, "image_size": self.image_size, "scales": list(self.scales), "flip": self.flip}
+        return common | {"crf": crf} | {"precision": self.precision, "engine": self.engine, "tile": self.tile}
 
     def __str__(self) -> str:
         """Return the settings in words, without what is off."""
         words = [f"test size {self.pad}"]
+        if self.image_size:
+            words.append(f"images of at most {self.image_size} pixels")
         if self.scales != (1.0,):
             words.append(f"scales {', '.join(f'{scale:g}' for scale in self.scales)}")
         if self.flip:
@@ -74,6 +77,7 @@ class SettingsRequest(TypedDict, total=False):
     precision: Precision | None
     engine: EngineName | None
     tile: Tile | None
+    image_size: int | None
 
 
 def resolve(
@@ -107,9 +111,12 @@ def resolve(
 
 def own_settings(info: ModelInfo) -> PredictionSettings:
     """Return the settings of a network where no recipe says others: its architecture's, or an export's own."""
+    size = weights_recipe(info).data.max_side
     if (export := info.export) is None:
-        return PredictionSettings(scales=ARCHITECTURES[info.architecture].scales)
-    return PredictionSettings("tight", export.scales, export.flip, precision=export.precision, engine=export.runtime)
+        return PredictionSettings(scales=ARCHITECTURES[info.architecture].scales, image_size=size)
+    return PredictionSettings(
+        "tight", export.scales, export.flip, precision=export.precision, engine=export.runtime, image_size=size
+    )
 
 
 def check_export(settings: PredictionSettings, info: ModelInfo) -> PredictionSettings:
@@ -150,6 +157,9 @@ def _check(request: SettingsRequest, asked: dict[str, Any]) -> None:
     tile = asked.get("tile", "auto")
     if not (tile in ("auto", "off") or (isinstance(tile, int) and tile >= 1)):
         raise RecipeError(f"`tile`: expected auto, off or a number of pixels, at least 1, got {tile!r}")
+    size = asked.get("image_size", 0)
+    if not isinstance(size, int) or isinstance(size, bool) or not (size == 0 or size >= 64):
+        raise RecipeError(f"`image_size`: expected 0 or at least 64 pixels, got {size!r}")
     for name in ("flip", "crf_adaptive"):
         if not isinstance(asked.get(name, False), bool):
             raise RecipeError(f"`{name}`: expected True or False, got {asked[name]!r}")
@@ -234,5 +244,7 @@ def expected_score(info: ModelInfo, split: str, images: int, settings: Predictio
         return None
     usual = weights_recipe(info).eval
     if (settings.scales, settings.flip, settings.crf) != (usual.scales, usual.flip, None):
+        return None
+    if settings.image_size != own_settings(info).image_size:
         return None
     return Expect(expect["miou"], expect["tolerance"], expect["images"], expect["source"])

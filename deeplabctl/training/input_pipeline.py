@@ -13,7 +13,8 @@ import numpy.typing as npt
 from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.augmentation import Augment, augment
 from deeplabctl.data.dataset import Sample
-from deeplabctl.data.images import read_image, read_label
+from deeplabctl.data.images import read_label, read_working_image
+from deeplabctl.data.working_size import shrink_label
 from deeplabctl.errors import DataError, DeepLabError
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.architecture import Preprocessing
@@ -41,6 +42,7 @@ class TrainingPipeline:
     seed: int
     preprocessing: Preprocessing
     num_classes: int = IGNORE_LABEL
+    max_side: int = 0  # of an image, see `working_size`
     _failure: DeepLabError | None = field(default=None, init=False)
 
     @classmethod
@@ -50,7 +52,8 @@ class TrainingPipeline:
         batch_size = recipe.solver.batch_size * recipe.solver.accumulate
         preprocessing = ARCHITECTURES[recipe.model.architecture].preprocessing
         num_classes, settings = len(plan.dataset.classes), recipe.augment.at_scale(recipe.data.scale)
-        return cls(plan.samples, settings, batch_size, recipe.run.seed, preprocessing, num_classes)
+        max_side = recipe.data.max_side
+        return cls(plan.samples, settings, batch_size, recipe.run.seed, preprocessing, num_classes, max_side)
 
     def sample_at(self, position: int) -> Sample:
         """Return the sample at a position of the stream."""
@@ -65,7 +68,8 @@ class TrainingPipeline:
         Returns the image (S, S, 3) float32, preprocessed for the network, and its label (S, S) uint8, 255 void.
         """
         sample = self.sample_at(position)
-        image, label = read_image(sample.image), read_label(sample.label)
+        image = read_working_image(sample.image, self.max_side)
+        label = shrink_label(read_label(sample.label), self.max_side)
         if image.shape[:2] != label.shape:
             raise DataError(f"{sample.label}: its size {label.shape} is no longer its image's {image.shape[:2]}")
         wrong = label[(label >= self.num_classes) & (label != IGNORE_LABEL)]

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, cast
 
+from deeplabctl.arrays import Size
 from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.dataset import SHAPES, Dataset, Sample, is_shapes, name_or_path, open_dataset
 from deeplabctl.data.findings import FindingError
 from deeplabctl.data.inspection import LabelFacts, check_samples, void_split_finding
 from deeplabctl.data.stats import median_frequency_weights, sqrt_median_frequency_weights
+from deeplabctl.data.working_size import working_size
 from deeplabctl.errors import RecipeError, RunError
 from deeplabctl.limits import AUTO
 from deeplabctl.network import ARCHITECTURES, Weights
@@ -36,6 +39,8 @@ _SAME_SCORE = ("data.root", "run.seed")  # settings that do not change the score
 _LARGEST_CROP = 321  # the papers'
 _SMALLEST_CROP = 33
 _CROP_SHARE = 0.9  # of the shorter side of the images, at the working size
+_LARGEST_AS_IT_IS, _WORKING_SIDE, _LARGEST_WORKING_SIDE = 1024, 640, 2048  # pixels of images' longer sides
+_SMALLEST_OBJECT = 16  # pixels of a side
 _STEPS_PER_ROOT = 400  # steps times images in a step, for each square root of an image: 3,831 of 2 for 367 images
 INTERVALS = 10  # validations, checkpoints and previews of a training that does not say how many
 _MOST_STEPS_AT_RISK = 200  # between two checkpoints: minutes of a training on two CPU cores
@@ -236,8 +241,10 @@ def _check_data(recipe: Recipe, dataset: Dataset, unchanged: bool, report: Repor
 
 
 def _fitted(plan: Plan, report: Reporter) -> Plan:
-    """Return a plan with what its recipe leaves to the data set: crop size, and steps unless they will be timed."""
-    recipe, chosen = with_crop_size(plan.recipe, plan.facts), []
+    """Return a plan with what its recipe leaves to the data set: sizes, and steps unless they will be timed."""
+    recipe, chosen = with_sizes(plan.recipe, plan.facts), []
+    if recipe.data.max_side not in (0, plan.recipe.data.max_side):
+        chosen.append(f"a working size of {recipe.data.max_side} pixels on the longer side")
     if recipe.augment.crop_size != plan.recipe.augment.crop_size:
         chosen.append(f"crops of {recipe.augment.crop_size} pixels")
     if not recipe.run.time:
@@ -274,20 +281,42 @@ def _resolved_init(init: str, report: Reporter, weights_url: str | None = None) 
     return init if init in (RANDOM, IMAGENET) else str(weights_path(Path(init), report, weights_url).resolve())
 
 
-def with_crop_size(recipe: Recipe, facts: Sequence[LabelFacts]) -> Recipe:
-    """Return a recipe with a crop size for the images of the training split, if its own is "auto"."""
-    if recipe.augment.crop_size != AUTO:
-        return recipe
-    step = ARCHITECTURES[recipe.model.architecture].crop_step
-    return recipe.with_settings(augment={"crop_size": crop_size_for(facts, step, recipe.data.scale)})
+def with_sizes(recipe: Recipe, facts: Sequence[LabelFacts]) -> Recipe:
+    """Return a recipe with sizes for the images of the training split: those to work on and to crop, if "auto"."""
+    if recipe.data.max_side == AUTO:
+        recipe = recipe.with_settings(data={"max_side": max_side_for(facts)})
+    if recipe.augment.crop_size == AUTO:
+        step = ARCHITECTURES[recipe.model.architecture].crop_step
+        sizes = [working_size((fact.height, fact.width), recipe.data.max_side) for fact in facts]
+        recipe = recipe.with_settings(augment={"crop_size": crop_size_for(sizes, step, recipe.data.scale)})
+    return recipe
 
 
-def crop_size_for(facts: Sequence[LabelFacts], step: int, scale: float = 1.0) -> int:
+def max_side_for(facts: Sequence[LabelFacts]) -> int:
+    """Return the longer side at which images with these labels are worked on, 0 for their own size.
+
+    The network's start has seen objects in photos of 500 pixels. Images with more than 1,024 become 640 pixels, or as
+    many as the rarest class needs to cover 16 x 16 pixels where it is seen, at most 2,048.
+    """
+    longest = median(max(fact.height, fact.width) for fact in facts)
+    if longest <= _LARGEST_AS_IT_IS:
+        return 0
+    shares: dict[int, list[float]] = defaultdict(list)  # of the square of the longer side, in each image that has it
+    for fact in facts:
+        for value, count in fact.pixels.items():
+            if value != IGNORE_LABEL:
+                shares[value].append(count / max(fact.height, fact.width) ** 2)
+    smallest = min((median(found) for found in shares.values()), default=1.0)
+    side = min(max(_WORKING_SIDE, math.ceil(_SMALLEST_OBJECT / math.sqrt(smallest))), _LARGEST_WORKING_SIDE)
+    return 0 if side >= longest else side
+
+
+def crop_size_for(sizes: Sequence[Size], step: int, scale: float = 1.0) -> int:
     """Return a crop size for images of these sizes: nine tenths of their median shorter side, at most 321.
 
     ``scale`` is that of the working size. It is ``step`` * k + 1; see `Architecture.crop_step`.
     """
-    side = _CROP_SHARE * scale * median(min(fact.height, fact.width) for fact in facts)
+    side = _CROP_SHARE * scale * median(map(min, sizes))
     smallest, largest = math.ceil((_SMALLEST_CROP - 1) / step), (_LARGEST_CROP - 1) // step
     return step * min(max(round((side - 1) / step), smallest), largest) + 1
 

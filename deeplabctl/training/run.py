@@ -37,6 +37,7 @@ class TrainingRequest:
     data: str | None = _sets("data.root")
     init: str | None = _sets("model.init")
     width: float | None = _sets("model.width")
+    image_size: int | None = _sets("data.max_side")
     crop_size: int | None = _sets("augment.crop_size")
     steps: int | None = _sets("solver.steps")
     time: str | None = _sets("run.time")
@@ -153,6 +154,7 @@ def train(
     time: str | None = None,
     batch_size: int | None = None,
     accumulate: int | None = None,
+    image_size: int | None = None,
     crop_size: int | None = None,
     learning_rate: float | None = None,
     width: float | None = None,
@@ -177,9 +179,10 @@ def train(
         changes = [f"{name}={json.dumps(value)}" for name, value in changes.items()]  # JSON's values are TOML's
     data, init, resume = (None if path is None else str(path) for path in (data, init, resume))
     request = TrainingRequest(
-        recipe=recipe, settings=changes, data=data, init=init, width=width, crop_size=crop_size, steps=steps, time=time,
-        batch_size=batch_size, accumulate=accumulate, learning_rate=learning_rate, precision=precision,
-        strategy=strategy, seed=seed, run_dir=None if run_dir is None else Path(run_dir), resume=resume,
+        recipe=recipe, settings=changes, data=data, init=init, width=width, image_size=image_size, crop_size=crop_size,
+        steps=steps, time=time, batch_size=batch_size, accumulate=accumulate, learning_rate=learning_rate,
+        precision=precision, strategy=strategy, seed=seed, run_dir=None if run_dir is None else Path(run_dir),
+        resume=resume,
     )  # fmt: skip
     report = report or tqdm_reporter()
     with planned_training(request, report) as planned:

@@ -126,7 +126,9 @@ def fit_weights(
     if file.info is not None and len(file.info.classes) == num_classes:
         classes, provenance = file.info.classes, file.info.provenance
     else:
-        classes, provenance = _default_classes(file.path.name, num_classes), file.source
+        classes, provenance = _default_classes(file.path.name, num_classes), {**file.source}
+        if (known := published_as(file.path.name)) is not None and known.max_side:
+            provenance["recipe"] = {"data": {"max_side": known.max_side}}
     info = ModelInfo(classes, architecture, width, provenance)
     return Network(info, weights, new_layers, notes, classes_in_file)
 

@@ -37,6 +37,7 @@ class PublishedWeights:
     bytes: int | None = None
     megabytes: float | None = None  # rounded
     checksum: str | None = None
+    max_side: int = 0  # pixels of the longer side of the images that it was trained on; 0: any
     miou: float | None = None  # percent
     on: str | None = None  # what that was measured on, and how
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from caffe_files import DATA
@@ -164,6 +166,26 @@ def test_settings_of_a_call_are_those_of_a_segmenter_made_with_them(tiny):
     changed = net(rgb, scales=(0.5, 1.0), flip=True, pad="paper")
     np.testing.assert_array_equal(changed.scores, segmenter(tiny, "paper", (0.5, 1.0), True).predict(rgb).scores)
     np.testing.assert_array_equal(net(rgb).scores, segmenter(tiny).predict(rgb).scores)  # and is not changed itself
+
+
+def test_large_images_are_computed_and_refined_at_their_working_size(tiny):
+    rgb = np.load(DATA / "inputs_u8.npz")["97x130"][..., ::-1]
+    large = np.asarray(Image.fromarray(rgb).resize((390, 291)))
+    small = np.asarray(Image.fromarray(large).resize((130, 97), Image.Resampling.BILINEAR))
+    net = segmenter(tiny)
+    for crf in (False, "iterations=2"):
+        scores = net(small, crf=crf).scores
+        found = net(large, image_size=130, crf=crf)
+        assert found.image is large
+        resized = [Image.fromarray(scores[..., index]).resize((390, 291), Image.Resampling.BILINEAR)
+                   for index in range(21)]  # fmt: skip
+        np.testing.assert_array_equal(found.scores, np.stack(resized, -1))
+        np.testing.assert_array_equal(found.label, found.scores.argmax(-1))
+    at_130 = net.with_settings(replace(net.settings, image_size=130))
+    results = list(at_130.segment([Result(0, large), Result(1, small)]))
+    np.testing.assert_array_equal(results[0].found(), at_130.label(large))
+    np.testing.assert_array_equal(results[1].found(), net.label(small))
+    assert results[0].image is large
 
 
 def test_crf_of_a_call_is_refine_on_the_scores(tiny):

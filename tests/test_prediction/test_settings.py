@@ -5,8 +5,14 @@ import pytest
 from deeplabctl.crf.params import PRESETS, CrfParams
 from deeplabctl.errors import RecipeError
 from deeplabctl.prediction import settings as module
-from deeplabctl.prediction.settings import PredictionSettings, expected_score, parse_crf_params, parse_scales
-from deeplabctl.weights.model_info import ModelInfo
+from deeplabctl.prediction.settings import (
+    PredictionSettings,
+    expected_score,
+    own_settings,
+    parse_crf_params,
+    parse_scales,
+)
+from deeplabctl.weights.model_info import ExportFacts, ModelInfo
 
 TRAINED = ModelInfo(
     ("background", "disc"),
@@ -35,6 +41,20 @@ def test_request_comes_before_the_weights_recipe_and_that_before_the_defaults():
     assert resolve(TRAINED, True, pad="tight", scales=(1.0,), flip=False) == PredictionSettings("tight", (1.0,), False)
     assert resolve(FOREIGN) == PredictionSettings("tight", (1.0,), False)
     assert resolve(FOREIGN, is_voc=True).pad == "paper"
+
+
+def test_working_size_is_that_of_the_training_unless_another_is_named():
+    provenance = {"recipe": {"data": {"max_side": 640}}}
+    small = ModelInfo(("background", "disc"), provenance=provenance)
+    assert resolve(small).image_size == own_settings(small).image_size == 640
+    assert resolve(small, image_size=100).image_size == 100
+    assert resolve(small, image_size=0).image_size == 0
+    facts = ExportFacts("onnx", "float32", (1.0,), False)
+    assert resolve(ModelInfo(("background", "disc"), provenance=provenance, export=facts)).image_size == 640
+    assert "images of at most 640 pixels" in str(resolve(small))
+    for wrong in (63, -1, 64.0, True):
+        with pytest.raises(RecipeError, match="`image_size`: expected 0 or at least 64 pixels"):
+            resolve(small, image_size=wrong)
 
 
 def test_crf_has_the_recipes_parameters_unless_others_are_named():
@@ -115,5 +135,5 @@ def test_settings_are_described_in_words_and_as_json():
     assert "test size paper; scales 0.5, 1; with the mirrored image; adaptive CRF with bi_w 4" in str(chosen)
     assert chosen.to_dict()["crf"]["bi_xy_std"] == 49
     assert chosen.to_dict()["crf"]["adaptive"] is True
-    plain = {"pad": "tight", "scales": [1.0], "flip": False, "crf": None, "precision": "float32"}
+    plain = {"pad": "tight", "image_size": 0, "scales": [1.0], "flip": False, "crf": None, "precision": "float32"}
     assert PredictionSettings().to_dict() == plain | {"engine": "auto", "tile": "auto"}

@@ -6,7 +6,8 @@ from dataset_files import make_dataset
 
 from deeplabctl.data.augmentation import Augment
 from deeplabctl.data.dataset import open_dataset
-from deeplabctl.data.images import read_image
+from deeplabctl.data.images import read_image, read_label
+from deeplabctl.data.working_size import shrink, shrink_label
 from deeplabctl.errors import DataError
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.architecture import CAFFE_PREPROCESSING, Preprocessing
@@ -74,6 +75,22 @@ def test_sample_that_cannot_be_read_any_more_is_named(samples):
     pipeline = TrainingPipeline(samples, Augment(crop_size=33), batch_size=5, seed=0, preprocessing=CAFFE_PREPROCESSING)
     with pytest.raises(DataError, match=r"cannot read .*t2\.png"):
         next(pipeline.distributed(tf.distribute.get_strategy(), 0, 1))
+
+
+def test_large_images_and_labels_are_made_smaller_alike(samples):
+    crops = Augment(crop_size=17, mirror=False, shuffle=False)
+    whole, small = (
+        TrainingPipeline(samples, crops, 1, 0, Preprocessing("RGB", (0, 0, 0)), max_side=side) for side in (0, 16)
+    )
+    height, width = read_label(samples[0].label).shape
+    assert max(height, width) > 16
+    pixels, label = small.load(0)
+    expected = shrink_label(read_label(samples[0].label), 16)
+    np.testing.assert_array_equal(label[: expected.shape[0], : expected.shape[1]], expected)
+    np.testing.assert_array_equal(
+        pixels[: expected.shape[0], : expected.shape[1]], shrink(read_image(samples[0].image), 16)
+    )
+    assert (whole.load(0)[1] != label).any()
 
 
 def test_pixels_are_as_the_architecture_of_the_recipe_takes_them(tmp_path, monkeypatch):

@@ -1,10 +1,11 @@
 import pytest
 
+from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.inspection import LabelFacts
 from deeplabctl.limits import AUTO
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.recipe import read_recipe, recipe_from_dict
-from deeplabctl.training.plan import crop_size_for, steps_for, with_intervals, with_steps
+from deeplabctl.training.plan import crop_size_for, max_side_for, steps_for, with_intervals, with_sizes, with_steps
 from deeplabctl.training.timing import steps_within, validations_within
 
 
@@ -19,8 +20,33 @@ from deeplabctl.training.timing import steps_within, validations_within
     ],
 )
 def test_crop_is_nine_tenths_of_the_median_shorter_side_within_limits(sizes, expected):
-    assert crop_size_for([LabelFacts(height, width, {0: height * width}) for height, width in sizes], 8) == expected
+    assert crop_size_for(sizes, 8) == expected
     assert ARCHITECTURES["largefov"].is_crop_size(expected)
+
+
+@pytest.mark.parametrize(
+    ("size", "shares", "expected"),
+    [
+        ((768, 1024), {0: 1.0}, 0),
+        ((3000, 4000), {0: 0.9, 1: 0.1}, 640),
+        ((3000, 4000), {0: 0.75 - 1e-4, 1: 1e-4}, 1600),  # 16 x 16 of 1,600 x 1,600 pixels are a ten-thousandth
+        ((3000, 4000), {0: 0.75 - 1e-6, 1: 1e-6}, 2048),
+        ((1000, 1500), {0: 0.5, 1: 1e-5}, 0),
+        ((3000, 4000), {0: 0.7, IGNORE_LABEL: 1e-6}, 640),
+    ],
+)
+def test_working_size_shows_the_smallest_class(size, shares, expected):
+    pixels = {value: round(share * max(size) ** 2) for value, share in shares.items()}
+    assert max_side_for([LabelFacts(*size, pixels)]) == expected
+
+
+def test_crops_are_chosen_for_the_working_size():
+    facts = [LabelFacts(3000, 4000, {0: 9_000_000, 1: 3_000_000})]
+    recipe = with_sizes(read_recipe("own"), facts)
+    assert (recipe.data.max_side, recipe.augment.crop_size) == (640, 321)
+    recipe = with_sizes(read_recipe("own", ["data.max_side=320"]), facts)
+    assert (recipe.data.max_side, recipe.augment.crop_size) == (320, 209)  # 216, nine tenths of 240, as 16k + 1
+    assert with_sizes(read_recipe("paper-v2"), facts).data.max_side == 0
 
 
 def test_steps_grow_with_the_root_of_the_number_of_images():

@@ -18,6 +18,7 @@ from deeplabctl.classes import VOC_CLASSES
 from deeplabctl.errors import DownloadError, OutputError, WeightsError
 from deeplabctl.files import user_cache
 from deeplabctl.network import ARCHITECTURES
+from deeplabctl.prediction.settings import resolve
 from deeplabctl.reporting import Note, silent
 from deeplabctl.weights import published as module
 from deeplabctl.weights.fitting import fit_weights, open_network
@@ -218,3 +219,4 @@ def test_archive_of_the_model_zoo_is_a_network_with_its_classes(tmp_path):
     info = open_network(path).info
     assert (info.architecture, info.width) == ("deeplabv3-mnv2", 0.5)
     assert (info.classes[0], info.classes[18]) == ("road", "bicycle")
+    assert resolve({}, info).image_size == 2049  # of Cityscapes' images

@@ -247,7 +247,7 @@ def preview(
     from deeplabctl.limits import AUTO
     from deeplabctl.network import ARCHITECTURES
     from deeplabctl.recipe import read_recipe
-    from deeplabctl.training.plan import default_recipe, with_crop_size
+    from deeplabctl.training.plan import default_recipe, with_sizes
 
     if not augmented and (recipe or changes):
         raise typer.BadParameter("only used with --augmented", param_hint="--recipe, --set")
@@ -260,12 +260,12 @@ def preview(
         if augmented:
             name = recipe or default_recipe(dataset)
             settings = read_recipe(name, changes or [])
-            if settings.augment.crop_size == AUTO:  # from all images, as in a training
-                settings = with_crop_size(settings, check_samples(dataset, dataset.samples(shown), report))
+            if AUTO in (settings.augment.crop_size, settings.data.max_side):  # from all images, as in a training
+                settings = with_sizes(settings, check_samples(dataset, dataset.samples(shown), report))
     if augmented:
         preprocessing = ARCHITECTURES[settings.model.architecture].preprocessing
         augmentation = settings.augment.at_scale(settings.data.scale)
-        sheet = draw_augmented(dataset, samples, augmentation, preprocessing, 4, seed)
+        sheet = draw_augmented(dataset, samples, augmentation, preprocessing, 4, seed, settings.data.max_side)
     else:
         sheet = draw_samples(dataset, samples, 4)
     write_image(out, sheet)
