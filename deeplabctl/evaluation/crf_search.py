@@ -10,7 +10,7 @@ from deeplabctl.arrays import Image, Label, Scores
 from deeplabctl.crf.params import CrfParams
 from deeplabctl.crf.search_grid import SearchTable, best_point, finer, point_text, points
 from deeplabctl.data.dataset import Dataset, Sample
-from deeplabctl.data.working_size import label_of
+from deeplabctl.data.working_size import label_of, shrink
 from deeplabctl.errors import DataError, RecipeError
 from deeplabctl.evaluation.metrics import ConfusionMatrix
 from deeplabctl.evaluation.network import read_ahead
@@ -93,7 +93,7 @@ class _Subset:
         matrix = ConfusionMatrix(self._num_classes)
         with task(report, "running the network", len(samples), "images") as advance:
             for _, image, label in read_ahead(samples):
-                small = segmenter.working_image(image)
+                small = shrink(image, segmenter.settings.image_size)
                 coarse = segmenter.coarse_logits(small)
                 self._coarse.append(coarse)
                 matrix.update(label, label_of(segmenter.scores_from(coarse, small.shape[:2]), label.shape))
@@ -110,7 +110,7 @@ class _Subset:
         def pairs() -> Iterator[tuple[Image, Scores]]:
             for coarse, (_, image, label) in zip(self._coarse, read_ahead(self._samples), strict=True):
                 labels.append(label)
-                small = self._segmenter.working_image(image)
+                small = shrink(image, self._segmenter.settings.image_size)
                 yield small, self._segmenter.scores_from(coarse, small.shape[:2])
 
         for refined in refine_many(pairs(), params, adaptive=self._segmenter.settings.crf_adaptive):

@@ -254,14 +254,11 @@ class Segmenter:
             result.error = DataError(f"cannot refine this image of {size_in_words(image)} pixels: {error}")
         return result
 
-    def working_image(self, image: Image) -> Image:
-        """Return an image at the size at which it is worked on."""
-        return shrink(image, self.settings.image_size)
-
     def _shrink(self, result: Result[Item]) -> Result[Item]:
         """Replace the image of a result by a smaller one where it is larger than the settings say."""
-        if (image := result.image) is not None and (small := self.working_image(image)) is not image:
-            result.image, result.whole = small, image
+        if (image := result.image) is not None:
+            small = shrink(image, self.settings.image_size)
+            result.image, result.whole = small, None if small is image else image
         return result
 
     def _enlarge(self, result: Result[Item], keep_scores: bool) -> Result[Item]:
