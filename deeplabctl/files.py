@@ -205,12 +205,16 @@ def file_names(folder: Path) -> list[str]:
     """Return the sorted names of the files in a folder; none if there is no such folder.
 
     Not among them are pipes, and what other programs leave: hidden files, as those of macOS that begin with ``._``, and
-    locks of editors.
+    locks of editors. Links to nothing are, so that reading them is an error.
     """
+
+    def is_file(entry: os.DirEntry[str]) -> bool:
+        return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry))  # noqa: PTH110
+
     if not folder.is_dir():
         return []
     with os.scandir(folder) as entries:  # ten times faster than Path objects
-        return sorted(each.name for each in entries if not each.name.startswith((".", "~$")) and each.is_file())
+        return sorted(each.name for each in entries if not each.name.startswith((".", "~$")) and is_file(each))
 
 
 def spellings(name: str) -> list[str]:

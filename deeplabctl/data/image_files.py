@@ -65,6 +65,9 @@ def open_image(
         known = "an image of a known format (JPEG, PNG, WebP, BMP, TIFF)"
         raise FindingError(Finding("unreadable", path, known, *_described(head), failed="cannot read")) from None
     except FileNotFoundError:
+        if path.is_symlink():
+            got = f"a link to {path.readlink()}, which is not there"
+            raise FindingError(Finding("unreadable", path, "a file", got, _FIX_UNREADABLE, failed="cannot read")) from None
         raise DataError(f"cannot read {path}: there is no such file") from None
     except PIL.Image.DecompressionBombError as error:
         raise FindingError(_too_large(path, error)) from None

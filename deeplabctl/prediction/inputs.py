@@ -13,6 +13,7 @@ from deeplabctl.files import file_names
 from deeplabctl.reporting import Note, Reporter, silent
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
+_ALSO_READ = (".avif", ".gif", ".jp2", ".jfif", ".ppm", ".pgm", ".tga")  # by name only: data sets do not use them
 _IMAGE_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"jxl ")
 _MATROSKA = b"\x1aE\xdf\xa3"  # WebM, too
 
@@ -21,7 +22,7 @@ def find_images(names: Sequence[str], report: Reporter = silent) -> list[Path]:
     """Return the files that the names stand for, each once; raises DataError for a name without any.
 
     A folder stands for the images in it (not in the folders below; ``DIR/**/*.jpg`` finds those, ``DIR/*.mp4`` the
-    videos). HEIC and AVIF, which are not read from folders, are reported. Raises DataError for a pipe as well.
+    videos). Images of other formats, which are not read from folders, are reported. Raises DataError for a pipe as well.
     """
     found: dict[Path, None] = {}
     for name in names:
@@ -52,14 +53,17 @@ def find_images(names: Sequence[str], report: Reporter = silent) -> list[Path]:
 
 def _passed_over(folder: Path, files: Sequence[Path]) -> str:
     """Count the images of a folder that are not read from it, and say what would help; nothing without any."""
-    found = []
-    for suffixes, fix in (
+    kinds = [
         ((".heic", ".heif"), "convert them to JPEG, as heif-convert of libheif does, or the package pillow-heif"),
-        ((".avif",), f"name them: '{folder}/*.avif'"),
-    ):
-        if count := sum(file.suffix.lower() in suffixes for file in files):
-            found.append(f"{count} {suffixes[0][1:].upper()} {'file' if count == 1 else 'files'} ({fix})")
-    return " and ".join(found)
+        ((".dng", ".cr2", ".cr3", ".nef", ".arw", ".jxl", ".psd", ".svg"), "convert them to JPEG or PNG"),
+        *(((suffix,), f"name them: '{folder}/*{suffix}'") for suffix in _ALSO_READ),
+    ]
+    found = []
+    for suffixes, fix in kinds:
+        if those := [file for file in files if file.suffix.lower() in suffixes]:
+            kind = (suffixes[0] if suffixes[0] == ".heic" else those[0].suffix.lower())[1:].upper()
+            found.append(f"{len(those)} {kind} {'file' if len(those) == 1 else 'files'} ({fix})")
+    return ", ".join(found)
 
 
 def is_video(path: Path) -> bool:

@@ -6,6 +6,7 @@ import os
 import pytest
 from PIL import Image
 
+from deeplabctl.data.images import read_image
 from deeplabctl.errors import DataError
 from deeplabctl.prediction.inputs import find_images, is_video
 
@@ -86,14 +87,21 @@ def test_pipe_that_is_named_is_refused(pictures):
         find_images(["in/pipe"])
 
 
-def test_heic_and_avif_of_a_folder_are_counted(pictures):
-    for name in ("x.HEIC", "y.heif", "z.avif"):
+def test_link_to_nothing_is_an_error_of_that_image(pictures):
+    (pictures / "c.jpg").symlink_to("/nowhere/c.jpg")
+    assert names(find_images(["in"])) == ["in/a.jpg", "in/b.PNG", "in/c.jpg"]
+    with pytest.raises(DataError, match="a link to /nowhere/c.jpg, which is not there"):
+        read_image(pictures / "c.jpg")
+
+
+def test_images_of_other_formats_in_a_folder_are_counted(pictures):
+    for name in ("x.HEIC", "y.heif", "z.avif", "a.gif", "b.gif", "c.dng"):
         (pictures / name).write_bytes(b"")
     events = []
     assert names(find_images(["in"], events.append)) == ["in/a.jpg", "in/b.PNG"]
     (note,) = events
     assert note.text.startswith("in: passed over 2 HEIC files (convert them to JPEG")
-    assert note.text.endswith("and 1 AVIF file (name them: 'in/*.avif')")
+    assert "1 DNG file (convert them to JPEG or PNG), 1 AVIF file (name them: 'in/*.avif'), 2 GIF files" in note.text
     for name in ("a.jpg", "b.PNG", "clip.mp4"):
         (pictures / name).unlink()
     with pytest.raises(DataError, match=r"expected images in this folder.*got 2 HEIC files"):

@@ -114,7 +114,10 @@ class Masks:
         if meaning == "ids" and (wrong := palettes.finding(len(classes))):
             raise FindingError(wrong)
         unknown = {value: count for value, count in values.items() if value not in ids}
-        notes = [f"{len(masks) - len(pairs)} masks have no image: skipped"] if len(masks) > len(pairs) else []
+        paired = {path for *_, path in pairs}
+        alone = [path.name for _, path in masks if path not in paired]
+        have = "mask has" if len(alone) == 1 else "masks have"
+        notes = [f"{len(alone)} {have} no image: skipped ({join_some(alone, 3)})"] if alone else []
         notes += [f"{left_out} files in folders below {folder} are left out"] if left_out else []
         notes += other_folders + similar_names(classes)
         if unknown:
