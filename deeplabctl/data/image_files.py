@@ -67,7 +67,9 @@ def open_image(
     except FileNotFoundError:
         if path.is_symlink():
             got = f"a link to {path.readlink()}, which is not there"
-            raise FindingError(Finding("unreadable", path, "a file", got, _FIX_UNREADABLE, failed="cannot read")) from None
+            raise FindingError(
+                Finding("unreadable", path, "a file", got, _FIX_UNREADABLE, failed="cannot read")
+            ) from None
         raise DataError(f"cannot read {path}: there is no such file") from None
     except PIL.Image.DecompressionBombError as error:
         raise FindingError(_too_large(path, error)) from None

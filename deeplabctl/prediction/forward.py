@@ -42,10 +42,11 @@ class NetworkRunner:
         """
         inputs, engine = self._inputs(images), self.engine
         tile = self._tile(inputs, scores=scores)
-        if tile is None:
-            labels, found = engine.predict(inputs, scores=scores)
-        else:
-            labels, found = engine.fuse(engine.coarse_logits(inputs, self._in_tiles(tile)), inputs, scores=scores)
+        with self._source.lock:
+            if tile is None:
+                labels, found = engine.predict(inputs, scores=scores)
+            else:
+                labels, found = engine.fuse(engine.coarse_logits(inputs, self._in_tiles(tile)), inputs, scores=scores)
         own = [np.s_[number, : image.shape[0], : image.shape[1]] for number, image in enumerate(images)]
         return [
             (np.ascontiguousarray(labels[at]), None if found is None else np.ascontiguousarray(found[at])) for at in own

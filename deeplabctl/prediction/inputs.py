@@ -22,7 +22,7 @@ def find_images(names: Sequence[str], report: Reporter = silent) -> list[Path]:
     """Return the files that the names stand for, each once; raises DataError for a name without any.
 
     A folder stands for the images in it (not in the folders below; ``DIR/**/*.jpg`` finds those, ``DIR/*.mp4`` the
-    videos). Images of other formats, which are not read from folders, are reported. Raises DataError for a pipe as well.
+    videos). Images of other formats, which are not read from folders, are reported. Raises DataError for a pipe, too.
     """
     found: dict[Path, None] = {}
     for name in names:

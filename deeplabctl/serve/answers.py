@@ -87,6 +87,7 @@ class Segmentation(BaseModel):
     crf: bool = Field(description="Whether the dense CRF was used.")
     classes: list[Area] = Field(description="The classes in the image, the largest first.")
     seconds: Seconds
+    note: str = Field(description="What had to be assumed to read the image; empty as a rule.")
     mask: str = Field(description="The mask as a palette PNG in base64; pixel value = class id.")
 
 
@@ -134,19 +135,24 @@ def _json(result: Segmented, names: tuple[str, ...]) -> Response:
             if (count := counts[index])
         ],
         seconds=Seconds(waited=round(result.waited, 4), ran=round(result.ran, 4)),
+        note=result.note,
         mask=base64.b64encode(mask_bytes(result.label)).decode("ascii"),
     )
     return JSONResponse(found.model_dump())
 
 
 def _mask(result: Segmented, names: tuple[str, ...]) -> Response:
-    return Response(mask_bytes(result.label), media_type="image/png")
+    return Response(mask_bytes(result.label), media_type="image/png", headers=_note(result))
 
 
 def _overlay(result: Segmented, names: tuple[str, ...]) -> Response:
     content = io.BytesIO()
     PIL.Image.fromarray(overlay_with_legend(result.image, result.label, names)).save(content, format="PNG")
-    return Response(content.getvalue(), media_type="image/png")
+    return Response(content.getvalue(), media_type="image/png", headers=_note(result))
+
+
+def _note(result: Segmented) -> dict[str, str]:
+    return {"x-note": result.note.encode("ascii", "replace").decode()} if result.note else {}
 
 
 # What a segmentation is answered in: a function of the result and the names of the classes. Some take a while.

@@ -1,4 +1,4 @@
-"""Segment the images of requests: a place in the queue, the upload, its check, the turn, the network in one thread."""
+"""Segment the images of requests: a place in the queue, the upload, its check, the turn, the network."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ class Segmented:
     crf: bool
     waited: float  # seconds in the queue
     ran: float  # seconds of decoding, network and CRF
+    note: str = ""  # on what was assumed to read the image
 
 
 class Service:
@@ -133,72 +134,88 @@ async def _disconnected(request: Request) -> None:
 @dataclass
 class _Turn:
     content: bytes
-    crf: bool
     future: Future[Segmented] = field(default_factory=Future)
     submitted: float = field(default_factory=time.monotonic)
     begun: float = 0.0
 
 
 class Worker:
-    """Segment images in the order in which they come, in one thread.
+    """Segment images in two lanes, those with a CRF and those without, each in the order in which they come.
 
-    Requests that wait are handed to `Segmenter.segment` together, those with a CRF and those without apart: it refines
-    several images at once on all cores. The settings of ``segmenter`` have the CRF's parameters. ``done`` is called
-    with each result.
+    So an image does not wait for the CRFs of others, which may take seconds; the network computes for one lane at a
+    time. The settings of ``segmenter`` have the CRF's parameters. ``done`` is called with each result.
     """
 
     def __init__(self, segmenter: Segmenter, done: Callable[[Segmented], None] = lambda segmented: None) -> None:
-        without = replace(segmenter.applied, crf=None, crf_adaptive=False)
-        self._segmenters = {True: segmenter, False: segmenter.with_settings(without)}
-        self._done = done
-        self._queue: deque[_Turn] = deque()
-        self._changed = threading.Condition()
-        self._stopping = False
-        self._batch = available_cpus()
-        self._seconds = 0.0  # of an image, the mean of the last ones
-        self._thread = threading.Thread(target=self._run, name="network", daemon=True)
+        without = segmenter.with_settings(replace(segmenter.applied, crf=None, crf_adaptive=False))
+        self._lanes = {crf: _Lane(each, done, crf=crf) for crf, each in ((True, segmenter), (False, without))}
 
     def warm_up(self) -> None:
         """Run the network and the CRF once: what they compile or load, no request has to wait for."""
-        for segmenter in self._segmenters.values():
-            segmenter.label(np.zeros((33, 33, 3), np.uint8))
+        for lane in self._lanes.values():
+            lane.segmenter.label(np.zeros((33, 33, 3), np.uint8))
 
     def start(self) -> None:
         """Begin to work."""
-        self._thread.start()
+        for lane in self._lanes.values():
+            lane.thread.start()
 
     def stop(self) -> None:
         """Finish what waits, and end."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify()
-        self._thread.join()
+        for lane in self._lanes.values():
+            lane.stop()
 
     @property
     def alive(self) -> bool:
         """Tell whether images are worked on."""
-        return self._thread.is_alive()
+        return all(lane.thread.is_alive() for lane in self._lanes.values())
 
     @property
     def waiting(self) -> int:
         """Return the number of images whose turn has not come."""
-        return len(self._queue)
+        return sum(len(lane.queue) for lane in self._lanes.values())
 
     @property
     def seconds_left(self) -> float:
         """Return an estimate of the seconds that the waiting images take."""
-        return self._seconds * (self.waiting + 1)
+        return max(lane.seconds * (len(lane.queue) + 1) for lane in self._lanes.values())
 
     def submit(self, content: bytes, *, crf: bool) -> Future[Segmented]:
         """Queue the content of an image file; the future raises DataError for one that cannot be segmented.
 
         A future that is cancelled before its turn costs nothing.
         """
-        turn = _Turn(content, crf)
+        return self._lanes[crf].submit(content)
+
+
+class _Lane:
+    """Segment images in the order in which they come, in one thread.
+
+    Requests that wait are handed to `Segmenter.segment` together: with a CRF it refines several images at once on all
+    cores.
+    """
+
+    def __init__(self, segmenter: Segmenter, done: Callable[[Segmented], None], *, crf: bool) -> None:
+        self.segmenter, self._done, self._crf = segmenter, done, crf
+        self.queue: deque[_Turn] = deque()
+        self.seconds = 0.0  # of an image, the mean of the last ones
+        self.batch = available_cpus()
+        self._changed = threading.Condition()
+        self._stopping = False
+        self.thread = threading.Thread(target=self._run, name="CRF" if crf else "network", daemon=True)
+
+    def submit(self, content: bytes) -> Future[Segmented]:
+        turn = _Turn(content)
         with self._changed:
-            self._queue.append(turn)
+            self.queue.append(turn)
             self._changed.notify()
         return turn.future
+
+    def stop(self) -> None:
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        self.thread.join()
 
     def _run(self) -> None:
         while turns := self._next_turns():
@@ -216,36 +233,36 @@ class Worker:
                 turn.future.set_exception(error)
 
     def _next_turns(self) -> list[_Turn]:
-        """Wait for the first in the queue; return it and those behind it with the same CRF, or none at the end."""
+        """Wait for the first in the queue; return it and some behind it, or none at the end."""
         with self._changed:
-            while not self._queue and not self._stopping:
+            while not self.queue and not self._stopping:
                 self._changed.wait()
-            turns: list[_Turn] = []
-            while self._queue and len(turns) < self._batch and self._queue[0].crf == (turns or self._queue)[0].crf:
-                turns.append(self._queue.popleft())
-            return turns
+            return [self.queue.popleft() for _ in range(min(len(self.queue), self.batch))]
 
     def _segment(self, turns: list[_Turn]) -> None:
         def images() -> Iterator[Result[_Turn]]:
             for turn in turns:
                 if not turn.future.done() and (turn.begun or turn.future.set_running_or_notify_cancel()):
                     turn.begun = time.monotonic()
+                    notes: list[str] = []
                     try:
-                        yield Result(turn, decode_upload(turn.content))
+                        image = decode_upload(turn.content, notes.append)
+                        yield Result(turn, image, note="; ".join(notes))
                     except DataError as error:
                         yield Result(turn, error=error)
                     except Exception as error:  # a bug, or a new kind of damage: the others go on
                         turn.future.set_exception(error)
 
         last = time.monotonic()
-        for result in self._segmenters[turns[0].crf].segment(images()):
+        for result in self.segmenter.segment(images()):
             turn = result.item
             if result.error is not None or result.image is None:
                 turn.future.set_exception(result.error)
                 continue
             now = time.monotonic()
-            segmented = Segmented(result.image, result.found(), turn.crf, turn.begun - turn.submitted, now - turn.begun)
-            self._seconds = 0.8 * self._seconds + 0.2 * (now - last) if self._seconds else now - last
+            waited, ran = turn.begun - turn.submitted, now - turn.begun
+            segmented = Segmented(result.image, result.found(), self._crf, waited, ran, result.note)
+            self.seconds = 0.8 * self.seconds + 0.2 * (now - last) if self.seconds else now - last
             last = now
             self._done(segmented)
             turn.future.set_result(segmented)

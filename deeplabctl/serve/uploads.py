@@ -7,7 +7,7 @@ import io
 import math
 import sys
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -183,9 +183,12 @@ def check_image(content: bytes, limits: Limits, architecture: str, pad: str) -> 
     return format_
 
 
-def decode_upload(content: bytes) -> Image:
-    """Return (H, W, 3) uint8 RGB as ``deeplabctl infer`` reads a file with this content; raises DataError."""
+def decode_upload(content: bytes, say: Callable[[str], object]) -> Image:
+    """Return (H, W, 3) uint8 RGB as ``deeplabctl infer`` reads a file with this content; raises DataError.
+
+    ``say`` gets a line on what had to be assumed.
+    """
     try:
-        return decode_image(content, _NAME, tuple(FORMATS))
+        return decode_image(content, _NAME, tuple(FORMATS), say)
     except MemoryError:
         raise DataError(f"there is not enough memory for {_NAME}; make it smaller") from None

@@ -44,6 +44,15 @@ def pictures(photo):
     yield "small.bmp", encoded(picture.resize((1, 2)), "BMP")
 
 
+def test_what_was_assumed_to_read_an_image_is_said(client, photo):
+    content = dict(pictures(photo))["pages.tiff"]
+    expected = "several pages, the first of which is taken"
+    assert expected in client.post("/api/segment", content=content, headers=PNG).json()["note"]
+    assert expected in client.post("/api/segment?format=mask", content=content, headers=PNG).headers["x-note"]
+    assert client.post("/api/segment", content=photo, headers=PNG).json()["note"] == ""
+    assert "x-note" not in client.post("/api/segment?format=mask", content=photo, headers=PNG).headers
+
+
 @pytest.mark.parametrize("crf", [False, True])
 def test_masks_and_overlays_are_those_of_infer_byte_by_byte(client, photo, deeplabctl, tmp_path, crf):
     (tmp_path / "in").mkdir()
@@ -245,7 +254,7 @@ def test_page_names_only_files_that_are_there_and_loads_nothing_from_elsewhere(c
 
 
 def test_bug_is_a_500_in_json_without_its_text(client, photo, monkeypatch):
-    monkeypatch.setattr("deeplabctl.serve.service.decode_upload", lambda content: 1 / 0)
+    monkeypatch.setattr("deeplabctl.serve.service.decode_upload", lambda *given: 1 / 0)
     message = refusal(client.post("/api/segment", content=photo, headers=PNG), 500, "internal_error")
     assert "division" not in message
     monkeypatch.undo()

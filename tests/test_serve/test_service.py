@@ -31,9 +31,9 @@ def closed(monkeypatch):
     """Hold the worker at each picture until the gate is set."""
     gate, decode = threading.Event(), service_module.decode_upload
 
-    def wait_and_decode(content):
+    def wait_and_decode(content, say):
         assert gate.wait(20)
-        return decode(content)
+        return decode(content, say)
 
     monkeypatch.setattr(service_module, "decode_upload", wait_and_decode)
     yield gate
@@ -57,7 +57,7 @@ def test_many_requests_at_once_each_get_their_own_mask(client):
         assert list(pool.map(ask, range(15))) == expected
 
 
-def test_requests_with_and_without_crf_keep_their_order(segmenter, closed):
+def test_requests_with_and_without_crf_keep_the_order_of_their_kind(segmenter, closed):
     finished = []
     worker = Worker(segmenter, lambda segmented: finished.append((segmented.label.shape[0] - 60, segmented.crf)))
     kinds = [True, True, True, False, True, False, False]
@@ -66,11 +66,31 @@ def test_requests_with_and_without_crf_keep_their_order(segmenter, closed):
     worker.start()
     closed.set()
     worker.stop()
-    assert finished == list(enumerate(kinds))
+    for kind in (True, False):
+        assert [number for number, crf in finished if crf is kind] == [n for n, crf in enumerate(kinds) if crf is kind]
     assert not worker.alive
     for number, future in enumerate(futures):
         image = draw_sample(number, 0)[0][: 60 + number, : 70 + number]
         np.testing.assert_array_equal(future.result().image, image)
+
+
+def test_image_without_crf_does_not_wait_for_the_crf_of_others(segmenter, monkeypatch):
+    worker, gate = Worker(segmenter), threading.Event()
+    net = worker._lanes[True].segmenter
+    refine = net._refine
+
+    def slowly(result, crf, keep_scores):
+        assert gate.wait(20)
+        return refine(result, crf, keep_scores)
+
+    monkeypatch.setattr(net, "_refine", slowly)
+    worker.start()
+    refined, plain = worker.submit(png(1), crf=True), worker.submit(png(2), crf=False)
+    assert plain.result(20).label.shape == (62, 72)
+    assert not refined.done()
+    gate.set()
+    assert refined.result(20).crf
+    worker.stop()
 
 
 def test_cancelled_and_damaged_images_do_not_hold_up_the_others(segmenter, closed):
@@ -91,14 +111,14 @@ def test_cancelled_and_damaged_images_do_not_hold_up_the_others(segmenter, close
 @pytest.mark.parametrize("where", ["decoder", "CRF"])
 def test_image_that_fails_in_an_unforeseen_way_fails_alone(segmenter, monkeypatch, where):
     decode, worker = service_module.decode_upload, Worker(segmenter)
-    net = worker._segmenters[True]
+    net = worker._lanes[True].segmenter
     refine = net._refine
 
     def check(height):
         return 1 / 0 if height == 62 else height
 
-    def decode_upload(content):
-        image = decode(content)
+    def decode_upload(content, say):
+        image = decode(content, say)
         assert where == "CRF" or check(len(image))
         return image
 
@@ -108,7 +128,7 @@ def test_image_that_fails_in_an_unforeseen_way_fails_alone(segmenter, monkeypatc
 
     monkeypatch.setattr(service_module, "decode_upload", decode_upload)
     monkeypatch.setattr(net, "_refine", refine_one)
-    worker._batch = 4
+    worker._lanes[True].batch = 4
     futures = [worker.submit(png(number), crf=True) for number in (1, 2, 3, 4)]
     worker.start()
     assert [type(future.exception(20)) for future in futures] == [type(None), ZeroDivisionError, *2 * [type(None)]]
@@ -118,13 +138,13 @@ def test_image_that_fails_in_an_unforeseen_way_fails_alone(segmenter, monkeypatc
 
 def test_future_that_is_cancelled_at_any_moment_leaves_the_worker_at_work(segmenter, monkeypatch):
     worker = Worker(segmenter)
-    worker._batch = 2
+    worker._lanes[False].batch = 2
 
     def fail(images):
         assert last.cancel()  # its turn has not come, as that of the first fails
         raise ZeroDivisionError
 
-    monkeypatch.setattr(worker._segmenters[False], "segment", fail)
+    monkeypatch.setattr(worker._lanes[False].segmenter, "segment", fail)
     first, last = worker.submit(png(1), crf=False), worker.submit(png(2), crf=False)
     monkeypatch.setattr(type(last), "done", lambda future: False)  # it is cancelled after the worker has looked
     worker.start()
