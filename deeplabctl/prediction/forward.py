@@ -38,15 +38,25 @@ class NetworkRunner:
     def predict(self, images: Sequence[Image], *, scores: bool) -> list[tuple[Label, Scores | None]]:
         """Return the label (H, W) uint8, and the scores (H, W, C) if asked for, of images of one padded size.
 
-        Raises MemoryError where there is not enough memory for them.
+        Raises MemoryError where there is not enough memory for them. How much a GPU has shows when it is full: an image
+        is tried in smaller and smaller tiles then.
         """
         inputs, engine = self._inputs(images), self.engine
         tile = self._tile(inputs, scores=scores)
-        with self._source.lock:
-            if tile is None:
-                labels, found = engine.predict(inputs, scores=scores)
-            else:
-                labels, found = engine.fuse(engine.coarse_logits(inputs, self._in_tiles(tile)), inputs, scores=scores)
+        while True:
+            try:
+                with self._source.lock:
+                    if tile is None:
+                        labels, found = engine.predict(inputs, scores=scores)
+                    else:
+                        coarse = engine.coarse_logits(inputs, self._in_tiles(tile))
+                        labels, found = engine.fuse(coarse, inputs, scores=scores)
+                break
+            except MemoryError:
+                tile = (tile or max(inputs.padded)) // 2
+                can_tile = engine.gives_logits and self._settings.tile == "auto" and len(images) == 1
+                if not (engine.on_device and can_tile) or tile < _SMALLEST_TILE:
+                    raise
         own = [np.s_[number, : image.shape[0], : image.shape[1]] for number, image in enumerate(images)]
         return [
             (np.ascontiguousarray(labels[at]), None if found is None else np.ascontiguousarray(found[at])) for at in own

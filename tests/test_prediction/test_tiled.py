@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deeplabctl.errors import RecipeError
+from deeplabctl.errors import DataError, RecipeError
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.prediction import PredictionSettings, Segmenter
 from deeplabctl.prediction import forward as module
@@ -111,3 +111,31 @@ def test_values_of_tile():
             parse_tile(text)
     with pytest.raises(RecipeError, match="`tile`: expected auto"):
         resolve({"tile": 0}, ModelInfo(("a",)))
+
+
+def test_full_gpu_computes_an_image_in_smaller_and_smaller_tiles(monkeypatch):
+    net = segmenter(engine="numba")
+    image, expected = noise(1100, 620), net.predict(noise(1100, 620))
+    engine, sides = net._forward.engine, []
+    logits = engine.logits
+
+    def limited(pixels, **known):
+        sides.append(pixels.shape[1])
+        if max(pixels.shape[1:3]) > 900:
+            raise MemoryError
+        return logits(pixels, **known)
+
+    monkeypatch.setattr(engine, "logits", limited)
+    monkeypatch.setattr(
+        engine, "predict", lambda inputs, scores: engine.fuse(engine.coarse_logits(inputs), inputs, scores=scores)
+    )
+    with pytest.raises(DataError, match="not enough memory"):
+        net.predict(image)  # of the machine
+    monkeypatch.setattr(type(engine), "on_device", True)
+    sides.clear()
+    found = net.predict(image)
+    assert sides[0] == 1105
+    assert max(sides[1:]) <= 900
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
+    with pytest.raises(DataError, match="not enough memory"):
+        net.with_settings(PredictionSettings(engine="numba", tile="off")).predict(image)
