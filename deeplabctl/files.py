@@ -217,9 +217,15 @@ def file_names(folder: Path) -> list[str]:
         return sorted(each.name for each in entries if not each.name.startswith((".", "~$")) and is_file(each))
 
 
-def spellings(name: str) -> list[str]:
-    """Return a name, and the same letters composed and decomposed (Unicode's NFC and NFD), as macOS writes names."""
-    return list(dict.fromkeys([name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)]))
+def composed(name: str) -> str:
+    """Return a name with composed letters (Unicode's NFC), to compare it: macOS writes names with decomposed ones."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def find_file(folder: Path, name: str) -> Path | None:
+    """Return the file of a name in a folder, whether its letters are composed or not; None if there is none."""
+    spellings = (name, composed(name), unicodedata.normalize("NFD", name))
+    return next((path for each in spellings if os.path.isfile(path := folder / each)), None)  # noqa: PTH113
 
 
 def read_small_file(path: Path) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -31,6 +30,7 @@ from deeplabctl.data.layout import (
     write_list,
 )
 from deeplabctl.errors import DataError, DeepLabError
+from deeplabctl.files import composed
 from deeplabctl.parallel import map_ahead
 from deeplabctl.reporting import Note, Reporter, task
 
@@ -188,7 +188,7 @@ def _unique_ids(names: Sequence[str]) -> list[str]:
     An id is the name of a file and a word of a list: only characters that can be printed, no dot at the beginning,
     and no longer than a file name may be.
     """
-    paths = [PurePosixPath(unicodedata.normalize("NFC", name).replace("\\", "/")) for name in names]
+    paths = [PurePosixPath(composed(name).replace("\\", "/")) for name in names]
     paths = [path.with_suffix("") if path.suffix.lower() in IMAGE_SUFFIXES else path for path in paths]
     counts = Counter(path.name for path in paths)
     ids: dict[str, None] = {}

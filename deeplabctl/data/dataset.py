@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,7 +15,7 @@ from deeplabctl.data.findings import Finding, FindingError, join_some
 from deeplabctl.data.layout import CLASS_NAMES, IMAGES, LABELS, LABELS_AUGMENTED, LISTS, SET_SUFFIXES
 from deeplabctl.data.shapes import CLASSES, write_shapes
 from deeplabctl.errors import DataError, OutputError
-from deeplabctl.files import file_names, spellings, user_cache
+from deeplabctl.files import composed, file_names, find_file, user_cache
 from deeplabctl.reporting import Note, Reporter, silent
 
 SHAPES = "shapes"  # the name of the built-in data set
@@ -113,61 +112,42 @@ class Dataset:
         if len(entry) == 2:
             files = []
             for kind, text in zip(("image", "label"), entry, strict=True):
-                places = [self.root / each for each in spellings(text.replace("\\", "/").lstrip("/"))]
-                file = next((place for place in places if os.path.isfile(place)), None)  # noqa: PTH113
+                name = text.replace("\\", "/").lstrip("/")
+                file = find_file(self.root, name)
                 if file is None:
-                    problem = f"the {kind} {places[0]} does not exist"
+                    problem = f"the {kind} {self.root / name} does not exist"
                     return Finding(f"list-{kind}", path, "a file", "none", _FIX_LIST, line=number, problem=problem)
                 files.append(file)
             return Sample(files[0].stem, *files)
-        name = entry[0]
-        found = self._images.get(_composed(name), [])
-        if len(found) != 1:
+        name, key = entry[0], composed(entry[0])
+        images = _of_kind(self._files[IMAGES].get(key, []), SET_SUFFIXES)
+        if not images:
             expected = f"{self.root / IMAGES / name[:80]}.jpg, .jpeg or .png"
-            kind, problem, fix = "list-image", f"no image for {name[:80]!r}", _FIX_LIST
-            got = self._others[IMAGES].get(_composed(name), "none")
-            if found:
-                kind, problem, fix = "image-twice", f"several images for {name[:80]!r}", "remove those that are not it"
-                expected, got = "one", join_some(found)
-            return Finding(kind, path, expected, got, fix, line=number, problem=problem)
+            got, problem = self._files[IMAGES].get(key, ["none"])[0], f"no image for {name[:80]!r}"
+            return Finding("list-image", path, expected, got, _FIX_LIST, line=number, problem=problem)
+        folder, labels = label_folders[0], []
         for folder in label_folders:
-            if file_name := self._labels[folder].get(_composed(name)):
-                return Sample(name, self.root / IMAGES / found[0], self.root / folder / file_name)
-        expected = " or ".join(str(self.root / folder / f"{name}.png") for folder in reversed(label_folders))
-        return Finding(
-            "list-label",
-            path,
-            expected,
-            self._others[LABELS].get(_composed(name), "none"),
-            _FIX_LIST,
-            line=number,
-            problem=f"no label for {name!r}",
-        )
+            if labels := _of_kind(self._files[folder].get(key, []), (".png",)):
+                break
+        else:
+            expected = " or ".join(str(self.root / each / f"{name}.png") for each in reversed(label_folders))
+            got, problem = self._files[LABELS].get(key, ["none"])[0], f"no label for {name!r}"
+            return Finding("list-label", path, expected, got, _FIX_LIST, line=number, problem=problem)
+        for kind, found in (("image", images), ("label", labels)):
+            if len(found) > 1:
+                fix, problem = "remove those that are not it", f"several {kind}s for {name[:80]!r}"
+                return Finding(f"{kind}-twice", path, "one", join_some(found), fix, line=number, problem=problem)
+        return Sample(name, self.root / IMAGES / images[0], self.root / folder / labels[0])
 
     @cached_property
-    def _images(self) -> dict[str, list[str]]:
-        """Return the names of the files of images by their ids."""
-        found: dict[str, list[str]] = {}
-        for name in file_names(self.root / IMAGES):
-            stem, suffix = os.path.splitext(name)  # noqa: PTH122 - faster for 10,000 names
-            if suffix.lower() in SET_SUFFIXES:
-                found.setdefault(_composed(stem), []).append(name)
+    def _files(self) -> dict[str, dict[str, list[str]]]:
+        """Return the names of the files in the folders of images and labels by their ids."""
+        found: dict[str, dict[str, list[str]]] = {}
+        for folder in (IMAGES, LABELS, LABELS_AUGMENTED):
+            by_id = found.setdefault(folder, {})
+            for name in file_names(self.root / folder):
+                by_id.setdefault(composed(os.path.splitext(name)[0]), []).append(name)  # noqa: PTH122 - faster
         return found
-
-    @cached_property
-    def _others(self) -> dict[str, dict[str, str]]:
-        """Return the names of the files in the folders by their ids, for ids without a file of the right kind."""
-        return {
-            folder: {_composed(os.path.splitext(name)[0]): name for name in reversed(file_names(self.root / folder))}  # noqa: PTH122
-            for folder in (IMAGES, LABELS)
-        }
-
-    @cached_property
-    def _labels(self) -> dict[str, dict[str, str]]:
-        return {
-            folder: {_composed(name[:-4]): name for name in file_names(self.root / folder) if name.endswith(".png")}
-            for folder in (LABELS, LABELS_AUGMENTED)
-        }
 
 
 def open_dataset(data: str | Path | None, report: Reporter = silent) -> Dataset:
@@ -243,6 +223,10 @@ def spread_evenly(items: Sequence[Item], count: int) -> list[Item]:
     return [items[index * len(items) // count] for index in range(count)]
 
 
+def _of_kind(names: list[str], suffixes: tuple[str, ...]) -> list[str]:
+    return [name for name in names if name.lower().endswith(suffixes)]
+
+
 def _distinct_ids(images: set[Path]) -> dict[Path, str]:
     """Return an id for each image, different for different images: a name, a path without suffix, or a path."""
     places = {image: PurePath(os.path.abspath(image)) for image in images}  # noqa: PTH100 - which removes ".." as well
@@ -289,8 +273,3 @@ def _entries(path: Path) -> Iterator[tuple[int, list[str] | Finding]]:
             )
         elif columns:
             yield number, columns
-
-
-def _composed(name: str) -> str:
-    """Return a name with composed letters, as a Mac's file names do not have them."""
-    return name if name.isascii() else unicodedata.normalize("NFC", name)

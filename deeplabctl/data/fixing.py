@@ -15,7 +15,14 @@ from deeplabctl.data.check import Verdict
 from deeplabctl.data.dataset import Dataset
 from deeplabctl.data.findings import LABEL_COLORS, LABEL_GREY_LEVELS, LABEL_ROTATED, LIST_FORMAT, Finding
 from deeplabctl.data.image_files import open_image
-from deeplabctl.data.images import decode_colors, mask_image, read_label, turn_upright, voc_color_ids
+from deeplabctl.data.images import (
+    check_transparency,
+    decode_colors,
+    mask_image,
+    read_label,
+    turn_upright,
+    voc_color_ids,
+)
 from deeplabctl.data.inspection import inspect_image
 from deeplabctl.data.layout import CLASS_NAMES, IMAGES, LABELS, LABELS_AUGMENTED, LISTS, new_dataset
 from deeplabctl.errors import DataError, OutputError
@@ -118,6 +125,10 @@ def _fix_label(
 def _ids_of_colors(path: Path, colors: dict[Color, int]) -> Label | None:
     """Return the class ids of a mask in these colours, or None if it has any other colour."""
     with open_image(path) as opened:
+        try:
+            check_transparency(opened, path)
+        except DataError:
+            return None
         decoded = decode_colors(np.asarray(opened.convert("RGB")), colors)
     return None if decoded.unknown else decoded.label
 

@@ -28,6 +28,9 @@ from deeplabctl.data.findings import Finding, FindingError
 from deeplabctl.errors import DataError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+# Images that are not taken from folders: those that can be read if they are named, and others.
+NAMED_SUFFIXES = (".avif", ".gif", ".jp2", ".jfif", ".ppm", ".pgm", ".tga")
+FOREIGN_SUFFIXES = (".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".jxl", ".psd", ".svg")
 # What Pillow raises for damaged content; RuntimeError by its reader of AVIF.
 DAMAGE = (
     OSError, ValueError, TypeError, LookupError, SyntaxError, EOFError, RuntimeError, AttributeError, AssertionError,
@@ -64,20 +67,23 @@ def open_image(
     except UnidentifiedImageError:
         known = "an image of a known format (JPEG, PNG, WebP, BMP, TIFF)"
         raise FindingError(Finding("unreadable", path, known, *_described(head), failed="cannot read")) from None
-    except FileNotFoundError:
-        if path.is_symlink():
-            got = f"a link to {path.readlink()}, which is not there"
-            raise FindingError(
-                Finding("unreadable", path, "a file", got, _FIX_UNREADABLE, failed="cannot read")
-            ) from None
-        raise DataError(f"cannot read {path}: there is no such file") from None
     except PIL.Image.DecompressionBombError as error:
         raise FindingError(_too_large(path, error)) from None
     except DAMAGE as error:
-        expected, got = "a whole image", damaged(error)
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # of the system, not of Pillow
-            expected, got = "a file", repr(error.strerror)
+            raise unreadable(path, error) from None
+        expected, got = "a whole image", damaged(error)
         raise FindingError(Finding("unreadable", path, expected, got, _FIX_UNREADABLE, failed="cannot read")) from None
+
+
+def unreadable(path: Path, error: OSError) -> DataError:
+    """Return the error of a file that the system refuses to read."""
+    got = repr(error.strerror)
+    if isinstance(error, FileNotFoundError):
+        if not path.is_symlink():
+            return DataError(f"cannot read {path}: there is no such file")
+        got = f"a link to {path.readlink()}, which is not there"
+    return FindingError(Finding("unreadable", path, "a file", got, _FIX_UNREADABLE, failed="cannot read"))
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -227,10 +233,10 @@ def _png_parts(file: BinaryIO, end: int) -> tuple[list[tuple[int, int]], int]:
             if kind == b"IDAT" and after <= end:
                 _check_sum(file, length)
             _add(parts, place, min(after, end))
-        elif kind in (b"tRNS", b"eXIf", b"iTXt", b"tEXt", b"zTXt") and after <= end:
+        elif kind in (b"tRNS", b"acTL", b"eXIf", b"iTXt", b"tEXt", b"zTXt") and after <= end:
             data = file.read(min(length, _LARGEST))
             whole = length > _LARGEST or struct.pack(">I", zlib.crc32(kind + data)) == file.read(4)
-            if whole and kind == b"tRNS":
+            if whole and (kind == b"tRNS" or (kind == b"acTL" and int.from_bytes(data[:4]) > 1)):  # several frames
                 _add(parts, place, after)
             elif whole:
                 turn = turn or _turn_in_chunk(kind, data)

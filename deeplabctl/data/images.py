@@ -115,13 +115,14 @@ def memory_to_read(path: Path) -> int:
 
 def to_rgb(image: PIL.Image.Image, name: str, say: Callable[[str], object]) -> Image:
     """Convert a Pillow image as `read_image` describes."""
-    is_tiff, tags, samples = image.format == "TIFF", getattr(image, "tag_v2", {}), str(getattr(image, "tile", ""))
+    is_tiff, tags = image.format == "TIFF", getattr(image, "tag_v2", {})
     if (bits := max(tags.get(_BITS, (1,)))) > 8 and tags.get(_PLANAR) == 2 and len(tags[_BITS]) > 1:
         _refuse(name, "interleaved samples, or planes of 8 bits", f"separate planes of {bits} bits", "as RGB")
     if 2 in tags.get(_FORMAT, ()):
         _refuse(name, _KNOWN, f"signed values of {bits} bits", "scaled to 0 to 255")
-    if getattr(image, "is_animated", False) and (not is_tiff or _has_other_pages(image)):
-        say(f"several {'pages' if is_tiff else 'frames'}, the first of which is taken")
+    if several := _several(image):
+        say(f"{several}, the first of which is taken")
+    samples = str(getattr(image, "tile", ""))  # before loading
     image.load()
     turn = orientation(image)
     if turn > 1 and not is_tiff:  # Pillow turns those itself
@@ -149,8 +150,19 @@ def _refuse(name: str, expected: str, got: str, how: str) -> NoReturn:
     raise FindingError(Finding(IMAGE_VALUES, Path(name), expected, got, fix, failed="cannot read"))
 
 
+def _several(image: PIL.Image.Image) -> str:
+    """Return "several frames" or "several pages" for a file that has those; nothing for one image.
+
+    Pages of a TIFF that are smaller versions of the first, or its masks, do not count.
+    """
+    if not getattr(image, "is_animated", False):
+        return ""
+    if image.format != "TIFF":
+        return "several frames"
+    return "several pages" if _has_other_pages(image) else ""
+
+
 def _has_other_pages(image: PIL.Image.Image) -> bool:
-    """Tell whether a TIFF has pages that are neither smaller versions of the first nor its masks."""
     try:
         for number in range(100):
             image.seek(number)
@@ -211,7 +223,8 @@ def _check_array(array: np.ndarray[Any, Any]) -> Image:
 def read_label(path: Path) -> Label:
     """Read a label PNG as (H, W) uint8 class ids: palette PNGs by index, grey ones by value, of any number of bits.
 
-    Raises DataError for an image with colours instead of ids, for ids over 255, a JPEG, and one that EXIF turns.
+    What is transparent does not count. Raises DataError for an image with colours instead of ids, for ids over 255, a
+    JPEG, several frames, and for one that EXIF turns.
     """
     return read_label_and_palette(path)[0]
 
@@ -221,15 +234,21 @@ def read_label_and_palette(path: Path) -> tuple[Label, str]:
     with open_image(path) as opened:
         if is_lossy(opened):
             raise FindingError(lossy_label(path))
-        check_upright(opened, path)
+        if opened.format == "GIF":
+            got, fix = "a GIF, whose writers choose the order of its colours", "write its class ids as PNG"
+            raise FindingError(Finding("label-palette", path, "a PNG of class ids", got, fix))
+        check_label(opened, path)
         ids = stored_values(opened)
+        if opened.mode == "LA":
+            check_transparency(opened, path)
+            ids = ids[..., 0]
         if opened.mode in _WIDE_GREY_MODES:
             if not np.array_equal(ids, np.clip(np.rint(ids), 0, 255)):
                 low, high = ids.min(), ids.max()
                 got = f"{low:g}" if low < 0 else f"{high:g}" if high > 255 else "fractions, or what is no number"
                 raise FindingError(Finding("label-range", path, "class ids up to 255", got, "write 8-bit labels"))
             return ids.astype(np.uint8), ""
-        if opened.mode not in ("P", "L", "1"):
+        if opened.mode not in ("P", "L", "LA", "1"):
             raise FindingError(
                 Finding(
                     LABEL_COLORS,
@@ -244,11 +263,32 @@ def read_label_and_palette(path: Path) -> tuple[Label, str]:
         return ids.astype(np.uint8), palette_of(opened)
 
 
-def check_upright(label: PIL.Image.Image, path: Path) -> None:
-    """Raise DataError for a label that EXIF turns: some programs turn it, and others read it as it is stored."""
+def check_label(label: PIL.Image.Image, path: Path) -> None:
+    """Raise DataError for a label of several frames, and one that EXIF turns: some programs turn it, others do not.
+
+    Also for grey and alpha of 16 bits, of which Pillow drops those that ids have.
+    """
+    if "LA;16" in str(getattr(label, "tile", "")):
+        fix = "write 8-bit labels"
+        raise FindingError(Finding("label-range", path, "class ids of 8 bits", "16 bits of grey and alpha", fix))
+    if several := _several(label):
+        raise FindingError(Finding("label-frames", path, "one label", several, "save the one that is meant as PNG"))
     if (turn := orientation(label)) > 1:
         expected, fix = "a label that is stored upright", "save it as its image is shown, without EXIF"
         raise FindingError(Finding("label-orientation", path, expected, f"EXIF orientation {turn}", fix))
+
+
+def check_transparency(label: PIL.Image.Image, path: Path) -> None:
+    """Raise DataError for a label with values that nobody sees: programs keep what was drawn below erased pixels.
+
+    Below the transparent background of a drawing is black, or white that is nowhere else.
+    """
+    pixels = np.asarray(label.convert("RGBA")).reshape(-1, 4)
+    seen, hidden = pixels[pixels[:, 3] > 0, :3], pixels[pixels[:, 3] == 0, :3]
+    if hidden.any() and not (hidden.min() == 255 and not (seen == 255).all(1).any()):
+        expected, got = "black below transparent pixels", f"other colours there, {len(hidden) / len(pixels):.2%} of all"
+        fix = "save it without transparency, in the colours that are meant"
+        raise FindingError(Finding("label-transparent", path, expected, got, fix))
 
 
 def is_lossy(image: PIL.Image.Image) -> bool:

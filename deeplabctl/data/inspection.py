@@ -32,15 +32,15 @@ from deeplabctl.data.findings import (
     FindingError,
     join_some,
 )
-from deeplabctl.data.image_files import open_image, open_regular, orientation
+from deeplabctl.data.image_files import open_image, open_regular, orientation, unreadable
 from deeplabctl.data.images import read_label_and_palette, to_rgb
 from deeplabctl.data.palettes import Palettes
-from deeplabctl.errors import DataError, OutputError
+from deeplabctl.errors import OutputError
 from deeplabctl.files import user_cache, write_text
 from deeplabctl.parallel import map_ahead
 from deeplabctl.reporting import Note, Reporter, task
 
-_CACHE_FORMAT = 5  # of the JSON file and of what it says; raised when a file would be read in another way
+_CACHE_FORMAT = 6  # of the JSON file and of what it says; raised when a file would be read in another way
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def inspect_image(path: Path) -> ImageFacts:
         with open_regular(path) as file:
             content = file.read()
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from None
+        raise unreadable(path, error) from None
     notes: list[str] = []
     with open_image(path, io.BytesIO(content)) as opened:
         (width, height), mode, turn = opened.size, opened.mode, orientation(opened)  # before a draft changes them
@@ -320,7 +320,7 @@ class InspectionCache:
         try:
             status = path.stat()
         except OSError as error:
-            raise DataError(f"cannot read {path}: {error.strerror}") from None
+            raise unreadable(path, error) from None
         stamp = [status.st_size, status.st_mtime_ns]
         if key in self._known:
             with contextlib.suppress(ValueError, TypeError, OverflowError):  # damaged: read the file again

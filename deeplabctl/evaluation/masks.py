@@ -20,7 +20,7 @@ from deeplabctl.data.inspection import count_values
 from deeplabctl.data.palettes import Palettes
 from deeplabctl.errors import DataError
 from deeplabctl.evaluation.scores import ImageScores, SplitScores
-from deeplabctl.files import spellings
+from deeplabctl.files import find_file
 from deeplabctl.parallel import map_ahead
 from deeplabctl.reporting import Note, Reporter, silent, task
 
@@ -113,8 +113,7 @@ def score_masks(
 
 def _mask_of(sample: Sample, folder: Path) -> Path:
     """Return the mask of a sample, or where it should be."""
-    places = [folder / f"{name}.png" for name in spellings(sample.id)]
-    return next((place for place in places if place.exists()), places[0])
+    return find_file(folder, f"{sample.id}.png") or folder / f"{sample.id}.png"
 
 
 def _fault(sample: Sample, path: Path, label: Label, mask: Label, num_classes: int) -> Fault | None:

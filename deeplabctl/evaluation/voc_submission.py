@@ -15,7 +15,7 @@ from deeplabctl.data.images import mask_image, read_image
 from deeplabctl.data.layout import IMAGES
 from deeplabctl.errors import DataError
 from deeplabctl.evaluation.network import map_reading
-from deeplabctl.files import file_names, spellings, whole_file
+from deeplabctl.files import composed, file_names, whole_file
 from deeplabctl.prediction.results import Result
 from deeplabctl.prediction.segmenter import Segmenter
 from deeplabctl.reporting import Reporter, task
@@ -48,10 +48,10 @@ def unlabelled_images(dataset: Dataset, split: str) -> list[tuple[str, Path]] | 
     entries = list(dataset.entries(split))
     if not all(isinstance(entry, Finding) and entry.kind == "list-label" for entry in entries):
         return None
-    images = {Path(name).stem: dataset.root / IMAGES / name for name in file_names(dataset.root / IMAGES)}
+    images = {composed(Path(name).stem): dataset.root / IMAGES / name for name in file_names(dataset.root / IMAGES)}
     found = []
     for name in dataset.list_file(split).read_text("utf-8-sig").split():
-        image = next((images[each] for each in spellings(name) if each in images), None)
+        image = images.get(composed(name))
         if image is None:
             raise DataError(f"{dataset.list_file(split)}: no image for {name!r}; fix the list or add the file")
         found.append((name, image))

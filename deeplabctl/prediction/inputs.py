@@ -7,13 +7,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from deeplabctl.data.image_files import IMAGE_SUFFIXES, check_regular
+from deeplabctl.data.image_files import FOREIGN_SUFFIXES, IMAGE_SUFFIXES, NAMED_SUFFIXES, check_regular
 from deeplabctl.errors import DataError
 from deeplabctl.files import file_names
 from deeplabctl.reporting import Note, Reporter, silent
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
-_ALSO_READ = (".avif", ".gif", ".jp2", ".jfif", ".ppm", ".pgm", ".tga")  # by name only: data sets do not use them
 _IMAGE_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"jxl ")
 _MATROSKA = b"\x1aE\xdf\xa3"  # WebM, too
 
@@ -54,9 +53,9 @@ def find_images(names: Sequence[str], report: Reporter = silent) -> list[Path]:
 def _passed_over(folder: Path, files: Sequence[Path]) -> str:
     """Count the images of a folder that are not read from it, and say what would help; nothing without any."""
     kinds = [
-        ((".heic", ".heif"), "convert them to JPEG, as heif-convert of libheif does, or the package pillow-heif"),
-        ((".dng", ".cr2", ".cr3", ".nef", ".arw", ".jxl", ".psd", ".svg"), "convert them to JPEG or PNG"),
-        *(((suffix,), f"name them: '{folder}/*{suffix}'") for suffix in _ALSO_READ),
+        (FOREIGN_SUFFIXES[:2], "convert them to JPEG, as heif-convert of libheif does, or the package pillow-heif"),
+        (FOREIGN_SUFFIXES[2:], "convert them to JPEG or PNG"),
+        *(((suffix,), f"name them: '{folder}/*{suffix}'") for suffix in NAMED_SUFFIXES),
     ]
     found = []
     for suffixes, fix in kinds:

@@ -106,6 +106,25 @@ def image_missing(root):
     image_file(root, "t1").unlink()
 
 
+def image_linked_to_nothing(root):
+    image_file(root, "t1").unlink()
+    image_file(root, "t1").symlink_to("gone.png")
+
+
+def label_linked_to_nothing(root):
+    label_file(root, "t1").unlink()
+    label_file(root, "t1").symlink_to("gone.png")
+
+
+def label_as_gif(root):
+    with Image.open(label_file(root, "t1")) as label:
+        label.save(label_file(root, "t1"), format="GIF")
+
+
+def two_labels_of_one_name(root):
+    label_file(root, "t1").with_suffix(".PNG").write_bytes(label_file(root, "t1").read_bytes())
+
+
 def label_missing(root):
     label_file(root, "v1").unlink()
 

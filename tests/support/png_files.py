@@ -15,6 +15,12 @@ def grey_png(values, bits):
     return _png(header, zlib.compress(lines))
 
 
+def png(values, color_type):
+    """Return a PNG of 16 bits whose samples are these, (H, W, C)."""
+    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, color_type, 0, 0, 0)
+    return _png(header, zlib.compress(b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)))
+
+
 def blank_png(width, height):
     """Return a grey PNG of 1 bit, all black: 20000x20000 pixels take 50 kB."""
     packer = zlib.compressobj(1)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from annotation_files import exif_orientation, write_image
 from PIL import Image, ImageOps
-from png_files import blank_png, grey_png
+from png_files import blank_png, grey_png, png
 from tiff_files import tiff
 
 from deeplabctl.classes import VOC_CLASSES, voc_palette
@@ -386,12 +386,40 @@ def test_tiff_of_an_unknown_range_is_refused(tmp_path, content, got):
         read_tiff(tmp_path / "a.tif", content)
 
 
-@pytest.mark.parametrize("format_", ["GIF", "WEBP"])
+@pytest.mark.parametrize("format_", ["GIF", "WEBP", "PNG"])
 def test_of_several_frames_the_first_is_taken_with_a_note(tmp_path, format_):
     first, second = (Image.new("RGB", (8, 6), color) for color in ("black", "white"))
     first.save(tmp_path / "a", format_, save_all=True, append_images=[second])
     read, said = read_tiff(tmp_path / "a", (tmp_path / "a").read_bytes())
     assert (read.max(), said) == (0, ["several frames, the first of which is taken"])
+
+
+def test_grey_label_with_alpha_is_read_unless_values_are_hidden_or_cut(tmp_path):
+    ids = np.array([[0, 1], [2, 255]], np.uint8)
+    alpha = np.array([[0, 255], [255, 255]], np.uint8)
+    Image.fromarray(np.dstack([ids, alpha])).save(tmp_path / "l.png")
+    np.testing.assert_array_equal(read_label(tmp_path / "l.png"), ids)
+    Image.fromarray(np.dstack([ids, 255 - alpha])).save(tmp_path / "l.png")
+    with pytest.raises(DataError, match=r"expected black below transparent pixels, got other colours there, 75\.00%"):
+        read_label(tmp_path / "l.png")
+    (tmp_path / "l.png").write_bytes(png(np.dstack([ids, alpha]).astype(">u2"), color_type=4))
+    with pytest.raises(DataError, match="expected class ids of 8 bits, got 16 bits"):
+        read_label(tmp_path / "l.png")
+
+
+@pytest.mark.parametrize("color_type", [0, 2, 4, 6])
+def test_twelve_bits_in_a_png_of_sixteen_are_said(tmp_path, color_type):
+    values = np.repeat(np.array([[[0], [4095]]]), {0: 1, 2: 3, 4: 2, 6: 4}[color_type], 2).astype(">u2")
+    _, said = read_tiff(tmp_path / "a.png", png(values, color_type))
+    assert said[0].startswith("16-bit values that reach only 6.")
+
+
+@pytest.mark.parametrize("format_", ["PNG", "TIFF"])
+def test_label_of_several_frames_is_refused(tmp_path, format_):
+    first, second = (Image.new("L", (8, 6), value) for value in (1, 2))
+    first.save(tmp_path / "l.png", format_, save_all=True, append_images=[second])
+    with pytest.raises(DataError, match="expected one label, got several"):
+        read_label(tmp_path / "l.png")
 
 
 def test_as_image_warns_of_what_it_assumes(tmp_path):

@@ -1,14 +1,13 @@
 """Find the images that annotations name. A name is a path: what it says of folders must not contradict a file's place.
 
 A file fits a name if one of the two paths, below the folder that is searched, ends with the other: ``left/1.png`` fits
-``data/left/1.png`` and ``1.png``, but not ``right/1.png``. Composed and decomposed letters are the same. A name
-that no file has may be that of a URL: ``a%20b.png`` fits ``a b.png``.
+``data/left/1.png`` and ``1.png``, but not ``right/1.png``. Composed and decomposed letters are the same, and so are
+``.JPG`` and ``.jpg``. A name that no file has may be that of a URL: ``a%20b.png`` fits ``a b.png``.
 """
 
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,7 +18,7 @@ from urllib.parse import unquote
 from deeplabctl.data.formats.annotations import AnnotatedImage
 from deeplabctl.data.image_files import IMAGE_SUFFIXES
 from deeplabctl.errors import DataError
-from deeplabctl.files import is_hidden
+from deeplabctl.files import composed, is_hidden
 
 Parts = tuple[str, ...]  # of a path, from the folder that is searched
 _USUAL_FOLDERS = ("images", "JPEGImages")
@@ -61,13 +60,14 @@ class ImageSearch:
                 return exact
         if self._files is None:
             self._files = self._list_files()
-        wanted = tuple(map(_composed, parts))
-        ranks: dict[Path, tuple[int, bool]] = {}
+        wanted = _comparable(parts, by_stem=self._by_stem)
+        ranks: dict[Path, tuple[int, bool, bool]] = {}
         for path, places in self._files.get(wanted[-1], {}).items():
             for place in places:
                 common = _common_end(wanted, place)
                 if common in (len(wanted), len(place)):
-                    ranks[path] = max(ranks.get(path, (0, False)), (common, place == wanted))
+                    rank = common, place == wanted, composed(path.name) == composed(parts[-1])
+                    ranks[path] = max(ranks.get(path, rank), rank)
         if not ranks and self._beside and (found := self._beside.find(name)):
             return found
         if not ranks:
@@ -75,7 +75,7 @@ class ImageSearch:
             return [] if self._by_stem or plain == name else self.find(plain)
         best = [path for path, rank in ranks.items() if rank == max(ranks.values())]
         if len(best) == 1 and ranks[best[0]][0] < len(wanted):
-            whole = tuple(map(_composed, best[0].absolute().parts))
+            whole = _comparable(best[0].absolute().parts, by_stem=self._by_stem)
             if self._by_stem or _common_end(wanted, whole) < len(wanted):
                 self._by_a_part[name] = best[0]
         return best
@@ -110,7 +110,7 @@ class ImageSearch:
                     continue
                 else:
                     place = path.relative_to(root).parts
-                place = tuple(map(_composed, place))
+                place = _comparable(place, by_stem=self._by_stem)
                 files[place[-1]].setdefault(path, []).append(place)
         return files
 
@@ -126,8 +126,10 @@ def _parts(name: str) -> Parts:
     return tuple(parts)
 
 
-def _composed(text: str) -> str:
-    return unicodedata.normalize("NFC", text)
+def _comparable(parts: Parts, *, by_stem: bool) -> Parts:
+    """Return the parts of a path with composed letters, and the suffix in small letters."""
+    last = PurePosixPath(composed(parts[-1]))
+    return *map(composed, parts[:-1]), last.name if by_stem else last.stem + last.suffix.lower()
 
 
 def _common_end(one: Parts, other: Parts) -> int:

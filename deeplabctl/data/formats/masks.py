@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,9 +25,10 @@ from deeplabctl.data.formats.annotations import (
     similar_names,
 )
 from deeplabctl.data.formats.image_search import ImageSearch, failing, files_below, not_found
-from deeplabctl.data.image_files import IMAGE_SUFFIXES, open_image
+from deeplabctl.data.image_files import FOREIGN_SUFFIXES, IMAGE_SUFFIXES, NAMED_SUFFIXES, open_image
 from deeplabctl.data.images import (
-    check_upright,
+    check_label,
+    check_transparency,
     decode_colors,
     is_lossy,
     lossy_label,
@@ -70,12 +71,14 @@ class Masks:
             report(Note(f"palette: {labelmap}"))
             settings = replace(settings, palette=read_palette(labelmap))
         masks, pairs, left_out, other_folders = [], [], 0, []
+        others: Counter[str] = Counter()  # suffixes of images of other formats
         for place, images_folder in _places(folder, settings):
             names, outside = _masks_in(place, settings.mask_suffix, images_folder)
             search = ImageSearch([images_folder], by_stem=True)
             above = place.parent.relative_to(folder).as_posix() + "/" if place != folder else ""
             found = {path: images for name, path in names if (images := search.find(name)) not in ([], [path])}
             pairs += [(above + name, found[path], path) for name, path in names if path in found]
+            others.update(_other_suffixes(images_folder, {path for _, path in names}))
             masks += names
             left_out += outside
             other_folders += search.notes()
@@ -119,6 +122,9 @@ class Masks:
         have = "mask has" if len(alone) == 1 else "masks have"
         notes = [f"{len(alone)} {have} no image: skipped ({join_some(alone, 3)})"] if alone else []
         notes += [f"{left_out} files in folders below {folder} are left out"] if left_out else []
+        if others:
+            some = join_some([f"{count} {suffix}" for suffix, count in others.items()])
+            notes.append(f"images of other formats are left out: {some}; convert them to JPEG or PNG")
         notes += other_folders + similar_names(classes)
         if unknown:
             message = _describe_unknown(unknown, first_mask, sum(values.values()), meaning)
@@ -156,11 +162,11 @@ def _read_mask(path: Path, *, reading: str, greys: frozenset[int]) -> tuple[str,
     order, only colours count.
     """
     with open_image(path) as opened:
-        check_upright(opened, path)
+        check_label(opened, path)
         lossy, mode, colors = is_lossy(opened), opened.mode, _palette(opened)
-        if getattr(opened, "is_animated", False) and opened.format != "TIFF":
-            raise DataError(f"{path}: expected a mask, got several frames; save it as PNG")
-        _check_transparency(path, opened, reading)
+        values = stored_values(opened)
+        if opened.has_transparency_data and not (mode in ("1", "L", "P") and reading == "ids"):
+            check_transparency(opened, path)
         if mode == "P" and (reading == "colors" or (reading == "binary" and set(colors) == _BLACK_AND_WHITE)):
             mode = "RGB"
         if mode == "P" and opened.format == "GIF":
@@ -168,7 +174,6 @@ def _read_mask(path: Path, *, reading: str, greys: frozenset[int]) -> tuple[str,
             return "L" if (shown == shown[..., :1]).all() else "RGB", lossy, shown, ""
         if mode not in ("1", "L", "LA", "P", "F") and not mode.startswith("I"):
             return "RGB", lossy, np.asarray(opened.convert("RGB")), ""
-        values = stored_values(opened)
         values = values[..., 0] if mode == "LA" else values
         if reading == "colors" and mode in ("1", "L") and not set(np.unique(values).tolist()) <= greys:
             values = np.asarray(opened.convert("L"))
@@ -185,22 +190,6 @@ def _read_mask(path: Path, *, reading: str, greys: frozenset[int]) -> tuple[str,
         np.repeat(values.astype(np.uint8)[..., None], 3, axis=2),
         palette_of(opened) if kind == "P" else "",
     )
-
-
-def _check_transparency(path: Path, image: PIL.Image.Image, reading: str) -> None:
-    """Raise DataError for a mask with colours that nobody sees: programs keep what was drawn below erased pixels.
-
-    Below the transparent background of a drawing is black, or white that is nowhere else.
-    """
-    if not image.has_transparency_data or (image.mode in ("1", "L", "P") and reading == "ids"):
-        return
-    pixels = np.asarray(image.convert("RGBA")).reshape(-1, 4)
-    seen, hidden = pixels[pixels[:, 3] > 0, :3], pixels[pixels[:, 3] == 0, :3]
-    if hidden.any() and not (hidden.min() == 255 and not (seen == 255).all(1).any()):
-        raise DataError(
-            f"{path}: cannot tell what transparent pixels mean that have colours, {len(hidden) / len(pixels):.2%}; "
-            "save the mask without transparency, in the colours that are meant"
-        )
 
 
 def _palette(image: PIL.Image.Image) -> list[Color]:
@@ -337,6 +326,13 @@ def _masks_in(folder: Path, suffix: str, images_folder: Path) -> tuple[list[tupl
     return [(name.removesuffix(suffix), path) for name, path in names if name.endswith(suffix)], len(files) - len(
         chosen
     )
+
+
+def _other_suffixes(folder: Path, masks: set[Path]) -> Iterator[str]:
+    """Yield the suffix of each image that is not looked for, as its format is not one of data sets."""
+    for path in files_below(folder):
+        if path.suffix.lower() in (*NAMED_SUFFIXES, *FOREIGN_SUFFIXES) and path not in masks:
+            yield path.suffix.lower()
 
 
 def _no_pairs(folder: Path, settings: ImportSettings, masks: list[tuple[str, Path]]) -> str:

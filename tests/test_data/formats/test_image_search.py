@@ -132,6 +132,15 @@ def _write_masks(root, names, suffix=""):
         Image.fromarray(mask).save(path)
 
 
+def test_suffixes_in_capitals_are_the_same_unless_a_file_has_the_very_name(tmp_path):
+    for name in ("left/0.JPG", "left/1.JPG", "right/1.jpg"):
+        write_image(tmp_path / name)
+    search = ImageSearch([tmp_path])
+    assert search.find("0.jpg") == [tmp_path / "left" / "0.JPG"]
+    assert search.find("1.jpg") == [tmp_path / "right" / "1.jpg"]
+    assert search.find("1.Jpg") == [tmp_path / "left" / "1.JPG", tmp_path / "right" / "1.jpg"]
+
+
 def test_masks_in_subfolders_belong_to_the_images_of_the_same_folders(tmp_path):
     for name in ("left/0.png", "right/0.jpg", "1.png"):
         write_image(tmp_path / "images" / name)

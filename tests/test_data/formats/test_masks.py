@@ -249,7 +249,7 @@ def test_gifs_are_masks(tmp_path, mode):
     assert written.classes == ("background", "object")
     np.testing.assert_array_equal(written_label(tmp_path / "out"), mask > 0)
     image.save(source / "a.gif", save_all=True, append_images=[Image.fromarray(255 - mask)])
-    with pytest.raises(DataError, match=r"a\.gif: expected a mask, got several frames"):
+    with pytest.raises(DataError, match=r"a\.gif: expected one label, got several frames"):
         convert(source, tmp_path / "other")
 
 
@@ -319,7 +319,9 @@ def test_colours_below_transparent_pixels_are_no_classes(tmp_path, halves):
     convert(write_masks(tmp_path, colors), tmp_path / "white", palette=white)
     np.testing.assert_array_equal(written_label(tmp_path / "white"), halves)
     colors[halves == 2, 3] = 0  # erased
-    with pytest.raises(DataError, match=r"a\.png: cannot tell what transparent pixels mean that have colours, 62\.50%"):
+    with pytest.raises(
+        DataError, match=r"a\.png: expected black below transparent pixels, got other colours there, 62\.50%"
+    ):
         convert(write_masks(tmp_path, colors), tmp_path / "erased", palette=white)
 
 
@@ -327,8 +329,28 @@ def test_ids_and_white_that_are_transparent_are_refused(tmp_path, halves):
     ids = np.stack([halves, np.where(halves == 2, 0, 255)], axis=-1)
     drawn = np.where(halves[..., None] == 1, [255, 255, 255, 255], [255, 255, 255, 0])
     for values, classes in ((ids, "abc"), (drawn, "ab")):
-        with pytest.raises(DataError, match="cannot tell what transparent pixels mean"):
+        with pytest.raises(DataError, match="expected black below transparent pixels"):
             convert(write_masks(tmp_path, values), tmp_path / "out", classes=tuple(classes))
+
+
+def test_one_mask_that_cannot_be_read_does_not_stop_the_others(tmp_path, halves):
+    source = write_masks(tmp_path, halves)
+    for name in ("b", "c"):
+        write_image(tmp_path / "images" / f"{name}.png", size=halves.shape)
+    (source / "b.png").symlink_to("nowhere.png")
+    Image.fromarray(halves.astype(np.uint8)).save(source / "c.png", save_all=True, append_images=[Image.new("L", SIZE)])
+    written, notes = convert(source, tmp_path / "out", classes=("a", "b", "c"))
+    assert (written.train, len(written.failed)) == (["a"], 2)
+    assert any("b.png: expected a file, got a link to nowhere.png" in note for note in notes)
+    assert any("c.png: expected one label, got several frames" in note for note in notes)
+
+
+def test_images_of_other_formats_are_counted(tmp_path, halves):
+    source = write_masks(tmp_path, halves)
+    for name in ("b.HEIC", "c.gif", "d.gif"):
+        (tmp_path / "images" / name).write_bytes(b"")
+    _, notes = convert(source, tmp_path / "out", classes=("a", "b", "c"))
+    assert notes == ["images of other formats are left out: 1 .heic, 2 .gif; convert them to JPEG or PNG"]
 
 
 def test_classes_of_a_palette_whose_names_hardly_differ_are_said(tmp_path, halves):
