@@ -25,6 +25,7 @@ from deeplabctl.data.images import (
 )
 from deeplabctl.data.inspection import inspect_image
 from deeplabctl.data.layout import CLASS_NAMES, IMAGES, LABELS, LABELS_AUGMENTED, LISTS, new_dataset
+from deeplabctl.data.palettes import palette_colors
 from deeplabctl.errors import DataError, OutputError
 from deeplabctl.files import file_names
 from deeplabctl.parallel import map_ahead
@@ -139,9 +140,8 @@ def _palette_ids(dataset: Dataset, verdict: Verdict) -> dict[Color, int]:
     palettes: set[tuple[Color, ...]] = set()
     for path in {sample.label for part in verdict.samples.values() for sample in part}:
         with contextlib.suppress(DataError), open_image(path) as opened:
-            if opened.mode == "P":
-                values = [*(opened.getpalette("RGB") or []), *[0] * 768]
-                palettes.add(tuple((values[3 * i], values[3 * i + 1], values[3 * i + 2]) for i in ids))
+            if found := palette_colors(opened):
+                palettes.add(tuple([*found, *[(0, 0, 0)] * 256][index] for index in ids))
     colors = palettes.pop() if len(palettes) == 1 else ()
     shared = dict(zip(colors, ids, strict=bool(colors)))
     return shared if len(shared) == len(ids) else voc_color_ids(len(dataset.classes))

@@ -192,59 +192,54 @@ class _Excerpt(io.RawIOBase):
         return len(content)
 
 
+# A piece of a file: where it begins and ends, and the orientation in one that is left out; None for one that is kept.
+Piece = tuple[int, int, int | None]
+
+
 def _without_metadata(file: BinaryIO, head: bytes) -> tuple[BinaryIO, int]:
-    """Return a PNG or JPEG without its metadata, and the orientation in them; another file as it is, and 0."""
+    """Return a PNG or JPEG without its metadata, and the first orientation in them; another file as it is, and 0."""
     end = file.seek(0, os.SEEK_END)
-    walk = _png_parts if head.startswith(_PNG) else _jpeg_parts if head.startswith(_JPEG) else None
+    walk = _png_pieces if head.startswith(_PNG) else _jpeg_pieces if head.startswith(_JPEG) else None
     if walk is None:
         file.seek(0)
         return file, 0
-    parts, turn = walk(file, end)
+    parts: list[tuple[int, int]] = []
+    turn = dropped = 0
+    for begin, after, found in walk(file, end):
+        if found is None:
+            begin = parts.pop()[0] if parts and sum(parts[-1]) == begin else begin
+            parts.append((begin, min(after, end) - begin))
+            continue
+        turn, dropped = turn or found, dropped + 1
+        if dropped > _MOST:  # so many are there to cost time
+            raise ValueError(f"more than {_MOST:,} pieces of metadata")
     return io.BufferedReader(_Excerpt(file, parts), 1 << 16), turn
 
 
-def _add(parts: list[tuple[int, int]], begin: int, end: int) -> None:
-    """Add a part of a file, to the last one where it follows that."""
-    if parts and sum(parts[-1]) == begin:
-        begin = parts.pop()[0]
-    parts.append((begin, end - begin))
-
-
-def _counted(dropped: int, parts: list[tuple[int, int]], after: int) -> int:
-    """Count the pieces that are not among the parts; raises ValueError for so many that they are there to cost time."""
-    dropped += sum(parts[-1]) < after
-    if dropped > _MOST:
-        raise ValueError(f"more than {_MOST:,} pieces of metadata")
-    return dropped
-
-
-def _png_parts(file: BinaryIO, end: int) -> tuple[list[tuple[int, int]], int]:
-    """Return the parts of a PNG that are chunks for its pixels, and its orientation.
+def _png_pieces(file: BinaryIO, end: int) -> Iterator[Piece]:
+    """Yield the chunks of a PNG; those for its pixels are kept.
 
     An ancillary chunk with a wrong checksum counts as not there, as in libpng.
     """
-    parts, place, turn, dropped = [(0, len(_PNG))], len(_PNG), 0, 0
-    while place < end:
+    place, kind = len(_PNG), b""
+    yield 0, place, None
+    while place < end and kind != b"IEND":
         file.seek(place)
         header = file.read(8)
         length, kind = struct.unpack(">I4s", header) if len(header) == 8 else (end, b"IDAT")  # cut off: Pillow says so
         after = place + 12 + length
+        turn: int | None = 0
         if not kind[:1].islower():
             if kind == b"IDAT" and after <= end:
                 _check_sum(file, length)
-            _add(parts, place, min(after, end))
+            turn = None
         elif kind in (b"tRNS", b"acTL", b"eXIf", b"iTXt", b"tEXt", b"zTXt") and after <= end:
             data = file.read(min(length, _LARGEST))
-            whole = length > _LARGEST or struct.pack(">I", zlib.crc32(kind + data)) == file.read(4)
-            if whole and (kind == b"tRNS" or (kind == b"acTL" and int.from_bytes(data[:4]) > 1)):  # several frames
-                _add(parts, place, after)
-            elif whole:
-                turn = turn or _turn_in_chunk(kind, data)
-        dropped = _counted(dropped, parts, after)
-        if kind == b"IEND":
-            break
+            if length > _LARGEST or struct.pack(">I", zlib.crc32(kind + data)) == file.read(4):
+                is_kept = kind == b"tRNS" or (kind == b"acTL" and int.from_bytes(data[:4]) > 1)  # several frames
+                turn = None if is_kept else _turn_in_chunk(kind, data)
+        yield place, after, turn
         place = after
-    return parts, turn
 
 
 def _check_sum(file: BinaryIO, length: int) -> None:
@@ -270,24 +265,23 @@ def _turn_in_chunk(kind: bytes, data: bytes) -> int:
     return _turn_in(b"", data) if data.startswith(b"XML:com.adobe.xmp\0") else 0
 
 
-def _jpeg_parts(file: BinaryIO, end: int) -> tuple[list[tuple[int, int]], int]:
-    """Return the parts of a JPEG without the segments of applications, except JFIF's and Adobe's; its orientation."""
-    parts, place, dropped = [(0, 2)], 2, 0
-    exif = xmp = b""
+def _jpeg_pieces(file: BinaryIO, end: int) -> Iterator[Piece]:
+    """Yield the segments of a JPEG; those of applications are left out, except JFIF's and Adobe's."""
+    place = 2
+    yield 0, place, None
     while place < end:
         file.seek(place)
         header = file.read(4)
         marker, length = struct.unpack(">HH", header) if len(header) == 4 else (0, 0)
         if marker < 0xFFC0 or marker in (0xFFDA, 0xFFFF) or 0xFFD0 <= marker <= 0xFFD9 or length < 2:
-            _add(parts, place, end)  # the pixels, or what Pillow knows how to skip or to refuse
-            break
+            yield place, end, None  # the pixels, or what Pillow knows how to skip or to refuse
+            return
         after = place + 2 + length
-        if marker == 0xFFE1 and not exif:
+        is_kept = not 0xFFE1 <= marker <= 0xFFEF or marker == 0xFFEE or after > end
+        turn = 0
+        if marker == 0xFFE1:
             data = file.read(length - 2)
-            exif = data if data.startswith(b"Exif\0\0") else exif
-            xmp = data if data.startswith(b"http://ns.adobe.com/xap/") else xmp
-        if not 0xFFE1 <= marker <= 0xFFEF or marker == 0xFFEE or after > end:
-            _add(parts, place, min(after, end))
-        dropped = _counted(dropped, parts, after)
+            exif, xmp = (data.startswith(name) for name in (b"Exif\0\0", b"http://ns.adobe.com/xap/"))
+            turn = _turn_in(data) if exif else _turn_in(b"", data) if xmp else 0
+        yield place, after, None if is_kept else turn
         place = after
-    return parts, _turn_in(exif, xmp)

@@ -6,7 +6,8 @@ that the ids are lost. One palette that all labels of a set share is its own mat
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,26 +17,34 @@ from deeplabctl.classes import IGNORE_LABEL, Color, voc_palette
 from deeplabctl.data.findings import Finding, join_some
 
 _VOC = voc_palette().tobytes()
-_BLACK_AND_WHITE = {(0, 0, 0), (255, 255, 255)}  # of masks of one object, whatever it is
+BLACK_AND_WHITE = {(0, 0, 0), (255, 255, 255)}  # of masks of one object, whatever it is
 _FIX = (
     "an optimizer may have changed the order: deeplabctl data convert with `format=colors` or `palette` reads the "
     "colours; if the indices are right, save the labels without palettes"
 )
 
 
+def palette_colors(image: PIL.Image.Image) -> list[Color]:
+    """Return the colours in the palette of an image, padding among them; none for an image without a palette."""
+    numbers = (image.getpalette("RGB") or []) if image.mode == "P" else []
+    return _colors(numbers)
+
+
+def _colors(numbers: Sequence[int]) -> list[Color]:
+    return list(zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True))
+
+
 def palette_of(image: PIL.Image.Image) -> str:
     """Return the palette of an image as hexadecimal digits of RGB, "voc" for VOC's; nothing for one without."""
-    if image.mode != "P":
-        return ""
-    entries = bytes(image.getpalette("RGB") or [])
-    while len(entries) > 3 and entries[-3:] == entries[-6:-3]:  # padding
-        entries = entries[:-3]
-    return "voc" if _VOC.startswith(entries) else entries.hex()
+    colors = palette_colors(image)
+    while len(colors) > 1 and colors[-1] == colors[-2]:  # padding
+        colors.pop()
+    numbers = bytes(itertools.chain(*colors))
+    return "" if not colors else "voc" if _VOC.startswith(numbers) else numbers.hex()
 
 
 def _voc(index: int) -> Color:
-    red, green, blue = _VOC[3 * index : 3 * index + 3]
-    return red, green, blue
+    return _colors(_VOC[3 * index : 3 * index + 3])[0]
 
 
 def _grey(index: int) -> Color:
@@ -53,8 +62,7 @@ class Palettes:
 
     def add(self, path: Path, ids: Iterable[int], palette: str) -> None:
         """Take the values of a label, and what `palette_of` has returned for it."""
-        numbers = _VOC if palette == "voc" else bytes.fromhex(palette)
-        entries = list(zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True))
+        entries = _colors(_VOC if palette == "voc" else bytes.fromhex(palette))
         colors = {index: entries[min(index, len(entries) - 1)] for index in ids} if entries else {}
         is_own = all(any(color != table(index) for index, color in colors.items()) for table in (_voc, _grey))
         if is_own:
@@ -71,7 +79,7 @@ class Palettes:
             return None
         for table, name in ((_voc, "VOC's colours"), (_grey, "the grey levels of class ids")):
             ids = {table(index): index for index in (*range(num_classes), IGNORE_LABEL)}
-            if self._entries <= ids.keys() and not self._entries <= _BLACK_AND_WHITE:
+            if self._entries <= ids.keys() and not self._entries <= BLACK_AND_WHITE:
                 index, color, path = next((i, c, path) for (i, c), path in self._seen.items() if ids.get(c, i) != i)
                 names = join_some([path.name for path in self._own], 3)
                 got = f"{name} at other indices, as {color}, of {ids[color]}, at {index}, in {len(self._own)} ({names})"

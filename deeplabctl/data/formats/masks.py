@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import PIL.Image
@@ -36,13 +35,12 @@ from deeplabctl.data.images import (
     voc_color_ids,
 )
 from deeplabctl.data.layout import LABELS
-from deeplabctl.data.palettes import Palettes, palette_of
+from deeplabctl.data.palettes import BLACK_AND_WHITE, Palettes, palette_colors, palette_of
 from deeplabctl.errors import DataError
 from deeplabctl.parallel import map_ahead
 from deeplabctl.reporting import Note, Reporter, task
 
 _MASK_SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
-_BLACK_AND_WHITE = {(0, 0, 0), (255, 255, 255)}
 _MOST_COLORS = 1024  # a mask with more is a photograph, or was saved as JPEG
 _IMAGE_FOLDERS = ("JPEGImages", "images", "imgs", "Images")  # where images are looked for beside a folder of masks
 
@@ -85,9 +83,7 @@ class Masks:
         if not pairs:
             raise DataError(_no_pairs(folder, settings, masks))
         greys = {color[0] for color in settings.palette.ids() if len(set(color)) == 1} if settings.palette else set()
-        reading = (
-            "colors" if settings.palette else settings.format if settings.format in ("colors", "binary") else "ids"
-        )
+        reading = "colors" if settings.palette else settings.format
         read = partial(_read_mask, reading=reading, greys=frozenset(greys))
         values: Counter[Color] = Counter()
         by_kind: dict[str, set[Color]] = defaultdict(set)
@@ -101,12 +97,12 @@ class Masks:
                 if isinstance(counted, str):
                     unreadable[path] = counted
                 else:
-                    kind, counts, is_jpeg, palette = counted
-                    palettes.add(path, [value[0] for value in counts] if palette else (), palette)
-                    by_kind[kind] |= set(counts)
+                    mask, counts = counted
+                    palettes.add(path, [value[0] for value in counts] if mask.palette else (), mask.palette)
+                    by_kind[mask.kind] |= set(counts)
                     values.update(counts)
                     first_mask |= {value: path for value in counts if value not in first_mask}
-                    lossy += [path] if is_jpeg else []
+                    lossy += [path] if mask.is_lossy else []
                 advance()
         if not values:
             raise DataError(next(iter(unreadable.values())))
@@ -145,72 +141,70 @@ class Masks:
         return Annotations(classes, annotated, notes)
 
 
-class _Read(Protocol):
-    def __call__(self, path: Path) -> tuple[str, bool, Image, str]: ...
-
-
-def _draw_label(read: _Read, path: Path, ids: Mapping[Color, int], size: Size) -> Label:
-    return decode_colors(read(path)[2], ids).label
-
-
-def _read_mask(path: Path, *, reading: str, greys: frozenset[int]) -> tuple[str, bool, Image, str]:
-    """Return the kind of a mask, whether its compression is lossy, (H, W, 3) uint8 of colours or values, its palette.
+@dataclass(frozen=True)
+class _Mask:
+    """Hold (H, W, 3) uint8 of colours or values, what they are, and the palette of indices, for `Palettes`.
 
     The kinds are "1" (black and white, the values 0 and 1), "L" (grey), "P" (indices), "P1" (indices, 0 being white, of
-    black and white) and "RGB". Values are as `stored_values` has them; of a palette with other ``greys`` those that are
-    seen, as black and white of 1 bit. With indices comes the palette for `Palettes`; in GIFs, whose writers choose the
-    order, only colours count.
+    black and white) and "RGB".
+    """
+
+    kind: str
+    pixels: Image
+    is_lossy: bool
+    palette: str = ""
+
+
+def _draw_label(read: Callable[[Path], _Mask], path: Path, ids: Mapping[Color, int], size: Size) -> Label:
+    return decode_colors(read(path).pixels, ids).label
+
+
+def _read_mask(path: Path, *, reading: str, greys: frozenset[int]) -> _Mask:
+    """Read a mask; values are as `stored_values` has them, or as they are seen where the palette has other ``greys``.
+
+    In GIFs, whose writers choose the order of indices, only colours count.
     """
     with open_image(path) as opened:
         check_label(opened, path)
-        lossy, mode, colors = is_lossy(opened), opened.mode, _palette(opened)
+        lossy, mode, colors = is_lossy(opened), opened.mode, palette_colors(opened)
         values = stored_values(opened)
-        if opened.has_transparency_data and not (mode in ("1", "L", "P") and reading == "ids"):
+        if opened.has_transparency_data and not (mode in ("1", "L", "P") and reading not in ("colors", "binary")):
             check_transparency(opened, path)
-        if mode == "P" and (reading == "colors" or (reading == "binary" and set(colors) == _BLACK_AND_WHITE)):
+        if mode == "P" and (reading == "colors" or (reading == "binary" and set(colors) == BLACK_AND_WHITE)):
             mode = "RGB"
         if mode == "P" and opened.format == "GIF":
             shown = np.asarray(opened.convert("RGB"))
-            return "L" if (shown == shown[..., :1]).all() else "RGB", lossy, shown, ""
+            return _Mask("L" if (shown == shown[..., :1]).all() else "RGB", shown, lossy)
         if mode not in ("1", "L", "LA", "P", "F") and not mode.startswith("I"):
-            return "RGB", lossy, np.asarray(opened.convert("RGB")), ""
+            return _Mask("RGB", np.asarray(opened.convert("RGB")), lossy)
         values = values[..., 0] if mode == "LA" else values
         if reading == "colors" and mode in ("1", "L") and not set(np.unique(values).tolist()) <= greys:
             values = np.asarray(opened.convert("L"))
     if not np.array_equal(values, np.clip(np.rint(values), 0, 255)):
         raise DataError(f"{path}: expected grey levels up to 255, got {values.max():g}; save masks with 8 bits")
     kind = mode if mode in ("1", "P") else "L"
-    if mode == "P" and set(colors) == _BLACK_AND_WHITE and values.max() <= 1:
+    if mode == "P" and set(colors) == BLACK_AND_WHITE and values.max() <= 1:
         kind = "P1" if colors[0] != (0, 0, 0) else "1"
     if reading == "binary" and values.max() <= 1:
         values = values * np.uint8(255)
-    return (
-        kind,
-        lossy,
-        np.repeat(values.astype(np.uint8)[..., None], 3, axis=2),
-        palette_of(opened) if kind == "P" else "",
-    )
+    pixels = np.repeat(values.astype(np.uint8)[..., None], 3, axis=2)
+    return _Mask(kind, pixels, lossy, palette_of(opened) if kind == "P" else "")
 
 
-def _palette(image: PIL.Image.Image) -> list[Color]:
-    numbers = (image.getpalette("RGB") or []) if image.mode == "P" else []
-    return list(zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True))
-
-
-def _count_values(read: _Read, path: Path) -> tuple[str, dict[Color, int], bool, str] | str:
-    """Return kind, pixels of each value, whether it is lossy, and palette of a mask; or why it cannot be read."""
+def _count_values(read: Callable[[Path], _Mask], path: Path) -> tuple[_Mask, dict[Color, int]] | str:
+    """Return a mask without its pixels, and how many have each value; or why it cannot be read."""
     try:
-        kind, lossy, mask, palette = read(path)
-    except FindingError as error:
+        mask = read(path)
+    except DataError as error:
         return str(error)
-    found = PIL.Image.fromarray(mask).getcolors(_MOST_COLORS)
+    found = PIL.Image.fromarray(mask.pixels).getcolors(_MOST_COLORS)
     if found is None:
         raise DataError(
             f"{path}: expected a mask with one colour per class, got more than {_MOST_COLORS:,} colours; a JPEG's "
             "compression does that: use the PNG that it was made from"
         )
-    pixels = {(color[0], color[1], color[2]): count for count, color in found if isinstance(color, tuple)}
-    return kind, pixels, lossy, palette
+    counts = {(color[0], color[1], color[2]): count for count, color in found if isinstance(color, tuple)}
+    return replace(mask, pixels=mask.pixels[:0]), counts
 
 
 def _meaning(folder: Path, by_kind: Mapping[str, set[Color]], settings: ImportSettings) -> str:
@@ -228,7 +222,7 @@ def _meaning(folder: Path, by_kind: Mapping[str, set[Color]], settings: ImportSe
             "indices are class ids, or `format=binary` if white is the object"
         )
     others = set().union(*(found for kind, found in by_kind.items() if kind != "1"))
-    is_black_and_white = others <= _BLACK_AND_WHITE and "P" not in by_kind and len(values) > 1
+    is_black_and_white = others <= BLACK_AND_WHITE and "P" not in by_kind and len(values) > 1
     if is_black_and_white and (classes is None or len(classes) == 2):
         if classes and "1" in by_kind and (255, 255, 255) in others:
             raise DataError(
