@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from deeplabctl import choices
@@ -19,6 +20,8 @@ def read_annotations(path: Path, settings: ImportSettings, report: Reporter) -> 
 
     Raises DataError for an unknown format, and for annotations that do not follow theirs.
     """
+    if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises for names that are too long
+        raise DataError(f"{path}: there is no such file or folder")
     source = Source(path)
     for known in FORMATS:
         if type(known) is _CLASSES.get(settings.format) or (settings.format == "auto" and known.recognises(source)):
@@ -29,7 +32,7 @@ def read_annotations(path: Path, settings: ImportSettings, report: Reporter) -> 
     if settings.format != "auto":
         raise DataError(f"unknown format {settings.format!r}: expected one of {', '.join(('auto', *_CLASSES))}")
     *others, last = (known.content for known in FORMATS)
-    got = (
-        "a zip file; unpack it and choose the folder" if path.suffix == ".zip" else "a different kind of file, or none"
-    )
+    got = "a different kind of file; export the annotations as one of these"
+    if path.suffix == ".zip":
+        got = "a zip file; unpack it and choose the folder"
     raise DataError(f"{path}: expected {', '.join(others)} or {last}, got {got}")

@@ -178,11 +178,11 @@ def _outline(segmentation: Any) -> Any:
 
 def _polygons(parts: list[Any]) -> list[Any]:
     """Return the lists of numbers in lists of any depth; three or more points [x, y] are one polygon."""
-    if _is_flat(parts):
+    if not all(isinstance(part, list) for part in parts):  # numbers, or what is checked when it is drawn
         return [parts]
     if len(parts) >= 3 and all(_is_flat(part) and len(part) == 2 for part in parts):
         return [[value for part in parts for value in part]]
-    return [polygon for part in parts for polygon in (_polygons(part) if isinstance(part, list) else [part])]
+    return [polygon for part in parts for polygon in _polygons(part)]
 
 
 def _is_flat(values: Any) -> bool:

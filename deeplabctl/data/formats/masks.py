@@ -62,7 +62,7 @@ class Masks:
     def read(self, source: Source, settings: ImportSettings, report: Reporter) -> Annotations:
         """Read a folder or its SegmentationClass, with the palette of CVAT's labelmap.txt if there is one."""
         if not source.path.is_dir():
-            raise DataError(f"{source}: expected {self.content}, got a file, or none; choose the folder")
+            raise DataError(f"{source}: expected {self.content}, got a file; choose the folder")
         folder = source.path / LABELS if (source.path / LABELS).is_dir() else source.path
         labelmap = source.path / "labelmap.txt"
         if settings.palette is None and labelmap.is_file() and settings.format in ("auto", "colors"):

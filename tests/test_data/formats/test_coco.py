@@ -62,6 +62,7 @@ def test_cocos_classes_can_be_chosen_and_the_others_become_background(tmp_path):
         ({"category_id": 1, "segmentation": {"size": [2, 2], "counts": [4]}}, "expected run lengths of 12x16 pixels"),
         ({"category_id": 1, "segmentation": {"size": [12, 16], "counts": [4]}}, "add up to 12x16 pixels, got 4"),
         ({"category_id": 1, "segmentation": [[1, 2, 3, 4, 5]]}, "annotation 0 of a.jpg: expected pairs of coo"),
+        ({"category_id": 1, "segmentation": [[1, None, 3, 4, 5, 6]]}, "expected pairs of coordinates, got 6 numbers"),
     ],
 )
 def test_damaged_coco_entries_are_named(tmp_path, entry, message):

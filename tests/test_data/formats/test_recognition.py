@@ -24,3 +24,5 @@ def test_other_content_than_annotations_is_named(tmp_path):
         convert(tmp_path / "empty", tmp_path / "out", format="yolo")
     with pytest.raises(DataError, match=r"x\.zip: expected a folder of masks, got a file"):
         convert(tmp_path / "x.zip", tmp_path / "out", format="ids")
+    with pytest.raises(DataError, match=r"gone: there is no such file or folder$"):
+        convert(tmp_path / "gone", tmp_path / "out")
