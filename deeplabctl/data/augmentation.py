@@ -17,7 +17,7 @@ import PIL.Image
 
 from deeplabctl.arrays import Image, Label, Pixels
 from deeplabctl.classes import IGNORE_LABEL, LUMA
-from deeplabctl.limits import SHARE, limited
+from deeplabctl.limits import SHARE, Auto, limited
 from deeplabctl.network.architecture import Preprocessing
 
 _LUMA = np.array(LUMA, np.float32)
@@ -40,7 +40,8 @@ class Augment:
         (), "numbers above 0, at most 16", lambda v: all(0 < scale <= 16 for scale in v)
     )
     mirror: bool = True  # with probability 1/2
-    turns: bool = False  # by 0, 90, 180 or 270 degrees, each equally likely
+    # By 0, 90, 180 or 270 degrees, each equally likely; "auto": unless labels show which side is up.
+    turns: bool | Auto = field(default=False, metadata={"auto": True})
     shuffle: bool = True  # the samples, differently in each epoch
     # Of crops around a pixel of a class, drawn evenly among those of the image.
     class_crops: float = limited(0.0, "a share of 0 to 1", lambda v: 0 <= v <= 1)

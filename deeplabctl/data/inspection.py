@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import PIL.Image
 
 from deeplabctl.arrays import Label
@@ -74,21 +75,24 @@ class ImageFacts:
 
 @dataclass(frozen=True)
 class LabelFacts:
-    """Hold what a label file contains: its size, the number of pixels of each value, and its palette."""
+    """Hold what a label file contains: its size, the number of pixels of each value, its palette, who lies by whom."""
 
     height: int
     width: int
     pixels: dict[int, int]
     palette: str = ""  # as `palette_of` returns it
+    neighbours: tuple[tuple[int, int, int, int], ...] = ()  # as `count_neighbours` returns them
 
     def stored(self) -> list[Any]:
         """Return the facts as the cache has them."""
-        return [self.height, self.width, list(self.pixels.items()), self.palette]
+        return [self.height, self.width, list(self.pixels.items()), self.palette, self.neighbours]
 
     @classmethod
-    def of(cls, height: Any, width: Any, pixels: Any, palette: Any) -> LabelFacts:
+    def of(cls, height: Any, width: Any, pixels: Any, palette: Any, neighbours: Any) -> LabelFacts:
         """Read the facts from the cache; raises ValueError or TypeError for a damaged entry."""
-        return cls(int(height), int(width), {int(value): int(count) for value, count in pixels}, str(palette))
+        counts = {int(value): int(count) for value, count in pixels}
+        pairs = tuple((int(one), int(other), int(above), int(left)) for one, other, above, left in neighbours)
+        return cls(int(height), int(width), counts, str(palette), pairs)
 
 
 def inspect_image(path: Path) -> ImageFacts:
@@ -114,13 +118,31 @@ def inspect_image(path: Path) -> ImageFacts:
 def inspect_label(path: Path) -> LabelFacts:
     """Read a label file and count its values; raises DataError as `read_label` does."""
     label, palette = read_label_and_palette(path)
-    return LabelFacts(label.shape[0], label.shape[1], count_values(label), palette)
+    return LabelFacts(label.shape[0], label.shape[1], count_values(label), palette, count_neighbours(label))
 
 
 def count_values(label: Label) -> dict[int, int]:
     """Return the number of pixels of each value that a label (H, W) uint8 has."""
     counts = PIL.Image.fromarray(label).histogram()
     return {value: count for value, count in enumerate(counts) if count}
+
+
+def count_neighbours(label: Label) -> tuple[tuple[int, int, int, int], ...]:
+    """Return (class, other class, times the first lies above the second, times it lies left of it).
+
+    Pixels a thirty-second of the shorter side apart are compared, so that void borders are stepped over, at up to
+    256 x 256 places or a few more.
+    """
+    shorter = min(label.shape)
+    apart, step = max(1, shorter // 32), max(1, shorter // 256)
+    counts = []
+    for one, other in ((label[:-apart], label[apart:]), (label[:, :-apart], label[:, apart:])):
+        first, second = one[::step, ::step].ravel().astype(np.int64), other[::step, ::step].ravel()
+        differ = (first != second) & (first != IGNORE_LABEL) & (second != IGNORE_LABEL)
+        counts.append(np.bincount(first[differ] * 256 + second[differ], minlength=256 * 256))
+    above, left = counts
+    pairs = np.flatnonzero(above + left)
+    return tuple((int(pair // 256), int(pair % 256), int(above[pair]), int(left[pair])) for pair in pairs)
 
 
 @dataclass(frozen=True)

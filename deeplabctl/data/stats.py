@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -14,6 +15,8 @@ from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.dataset import Dataset
 from deeplabctl.data.inspection import LabelFacts, check_samples
 from deeplabctl.reporting import Reporter
+
+_SAME_WITHIN = 0.06
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,29 @@ def _count_split(split: str, facts: Sequence[LabelFacts], num_classes: int) -> S
         (min(heights), median(heights), max(heights)),
         (min(widths), median(widths), max(widths)),
     )
+
+
+def shows_upright(facts: Sequence[LabelFacts]) -> bool:
+    """Tell whether labels show which side of their images is up, as streets do and views from above do not.
+
+    They do not if it is all the same which of two classes lies above the other, and if classes meet side by side as
+    often as one above the other, within 6 %; of fewer than three classes that is not known.
+    """
+    above: dict[tuple[int, int], int] = defaultdict(int)
+    beside: dict[tuple[int, int], int] = defaultdict(int)
+    for fact in facts:
+        for one, other, times_above, times_left in fact.neighbours:
+            above[one, other] += times_above
+            beside[one, other] += times_left
+    pairs = {(min(pair), max(pair)) for pair in above}
+    of_above, of_beside = (sum(counts.values()) for counts in (above, beside))
+    if len({number for pair in pairs for number in pair}) < 3 or not of_above or not of_beside:
+        return True
+    turned = sum(abs(above[a, b] - above[b, a]) for a, b in pairs) / of_above
+    meetings = (((above[a, b] + above[b, a]) / of_above, (beside[a, b] + beside[b, a]) / of_beside) for a, b in pairs)
+    others = sum(abs(one - other) for one, other in meetings) / 2
+    more = abs(of_above - of_beside) / (of_above + of_beside)
+    return bool(max(turned, others, more) > _SAME_WITHIN)
 
 
 def median_frequency_weights(facts: Sequence[LabelFacts], num_classes: int) -> list[float]:

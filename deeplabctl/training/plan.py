@@ -16,7 +16,7 @@ from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.dataset import SHAPES, Dataset, Sample, is_shapes, name_or_path, open_dataset
 from deeplabctl.data.findings import FindingError
 from deeplabctl.data.inspection import LabelFacts, check_samples, void_split_finding
-from deeplabctl.data.stats import median_frequency_weights, sqrt_median_frequency_weights
+from deeplabctl.data.stats import median_frequency_weights, shows_upright, sqrt_median_frequency_weights
 from deeplabctl.data.working_size import working_size
 from deeplabctl.errors import RecipeError, RunError
 from deeplabctl.limits import AUTO
@@ -242,11 +242,13 @@ def _check_data(recipe: Recipe, dataset: Dataset, unchanged: bool, report: Repor
 
 def _fitted(plan: Plan, report: Reporter) -> Plan:
     """Return a plan with what its recipe leaves to the data set: sizes, and steps unless they will be timed."""
-    recipe, chosen = with_sizes(plan.recipe, plan.facts), []
+    recipe, chosen = fitted_to_images(plan.recipe, plan.facts), []
     if recipe.data.max_side not in (0, plan.recipe.data.max_side):
         chosen.append(f"a working size of {recipe.data.max_side} pixels on the longer side")
     if recipe.augment.crop_size != plan.recipe.augment.crop_size:
         chosen.append(f"crops of {recipe.augment.crop_size} pixels")
+    if recipe.augment.turns and plan.recipe.augment.turns == AUTO:
+        chosen.append("quarter turns, as nothing shows which side is up")
     if not recipe.run.time:
         if recipe.solver.steps == AUTO:
             images = recipe.solver.batch_size * recipe.solver.accumulate
@@ -281,8 +283,10 @@ def _resolved_init(init: str, report: Reporter, weights_url: str | None = None) 
     return init if init in (RANDOM, IMAGENET) else str(weights_path(Path(init), report, weights_url).resolve())
 
 
-def with_sizes(recipe: Recipe, facts: Sequence[LabelFacts]) -> Recipe:
-    """Return a recipe with sizes for the images of the training split: those to work on and to crop, if "auto"."""
+def fitted_to_images(recipe: Recipe, facts: Sequence[LabelFacts]) -> Recipe:
+    """Return a recipe with what is "auto" for the images of the training split: working size, crop size, turns."""
+    if recipe.augment.turns == AUTO:
+        recipe = recipe.with_settings(augment={"turns": not shows_upright(facts)})
     if recipe.data.max_side == AUTO:
         recipe = recipe.with_settings(data={"max_side": max_side_for(facts)})
     if recipe.augment.crop_size == AUTO:

@@ -6,8 +6,14 @@ from PIL import Image
 
 from deeplabctl.data.dataset import open_dataset
 from deeplabctl.data.images import write_mask
-from deeplabctl.data.inspection import LabelFacts
-from deeplabctl.data.stats import count_splits, default_splits, median_frequency_weights, sqrt_median_frequency_weights
+from deeplabctl.data.inspection import LabelFacts, count_neighbours
+from deeplabctl.data.stats import (
+    count_splits,
+    default_splits,
+    median_frequency_weights,
+    shows_upright,
+    sqrt_median_frequency_weights,
+)
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import silent
 
@@ -73,3 +79,23 @@ def test_square_roots_of_the_weights():
 
 def test_labels_without_a_valid_pixel_give_no_weights():
     assert median_frequency_weights([LabelFacts(2, 5, {255: 10})], 3) == [0.0, 0.0, 0.0]
+
+
+def facts_of(*labels):
+    return [LabelFacts(*label.shape, {}, "", count_neighbours(label)) for label in labels]
+
+
+def test_neighbours_by_hand():
+    label = np.array([[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 2, 255]], np.uint8)
+    assert count_neighbours(label) == ((0, 1, 0, 2), (0, 2, 2, 0), (1, 2, 1, 0))
+
+
+def test_places_that_are_the_same_from_all_sides_do_not_show_which_is_up():
+    rng = np.random.default_rng(0)
+    fields = [np.repeat(np.repeat(rng.integers(0, 4, (12, 12)), 9, 0), 9, 1).astype(np.uint8) for _ in range(40)]
+    assert not shows_upright(facts_of(*fields))
+    assert shows_upright(facts_of(*(np.sort(field, axis=0) for field in fields)))  # one class always above another
+    wide = [np.repeat(np.repeat(rng.integers(0, 4, (24, 6)), 5, 0), 20, 1).astype(np.uint8) for _ in range(40)]
+    assert shows_upright(facts_of(*wide))
+    assert shows_upright(facts_of(*(np.minimum(field, 1) for field in fields)))  # of two classes it is not known
+    assert shows_upright([])

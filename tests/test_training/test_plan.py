@@ -5,7 +5,14 @@ from deeplabctl.data.inspection import LabelFacts
 from deeplabctl.limits import AUTO
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.recipe import read_recipe, recipe_from_dict
-from deeplabctl.training.plan import crop_size_for, max_side_for, steps_for, with_intervals, with_sizes, with_steps
+from deeplabctl.training.plan import (
+    crop_size_for,
+    fitted_to_images,
+    max_side_for,
+    steps_for,
+    with_intervals,
+    with_steps,
+)
 from deeplabctl.training.timing import steps_within, validations_within
 
 
@@ -42,11 +49,11 @@ def test_working_size_shows_the_smallest_class(size, shares, expected):
 
 def test_crops_are_chosen_for_the_working_size():
     facts = [LabelFacts(3000, 4000, {0: 9_000_000, 1: 3_000_000})]
-    recipe = with_sizes(read_recipe("own"), facts)
+    recipe = fitted_to_images(read_recipe("own"), facts)
     assert (recipe.data.max_side, recipe.augment.crop_size) == (640, 321)
-    recipe = with_sizes(read_recipe("own", ["data.max_side=320"]), facts)
+    recipe = fitted_to_images(read_recipe("own", ["data.max_side=320"]), facts)
     assert (recipe.data.max_side, recipe.augment.crop_size) == (320, 209)  # 216, nine tenths of 240, as 16k + 1
-    assert with_sizes(read_recipe("paper-v2"), facts).data.max_side == 0
+    assert fitted_to_images(read_recipe("paper-v2"), facts).data.max_side == 0
 
 
 def test_steps_grow_with_the_root_of_the_number_of_images():

@@ -247,7 +247,7 @@ def preview(
     from deeplabctl.limits import AUTO
     from deeplabctl.network import ARCHITECTURES
     from deeplabctl.recipe import read_recipe
-    from deeplabctl.training.plan import default_recipe, with_sizes
+    from deeplabctl.training.plan import default_recipe, fitted_to_images
 
     if not augmented and (recipe or changes):
         raise typer.BadParameter("only used with --augmented", param_hint="--recipe, --set")
@@ -260,8 +260,12 @@ def preview(
         if augmented:
             name = recipe or default_recipe(dataset)
             settings = read_recipe(name, changes or [])
-            if AUTO in (settings.augment.crop_size, settings.data.max_side):  # from all images, as in a training
-                settings = with_sizes(settings, check_samples(dataset, dataset.samples(shown), report))
+            if AUTO in (
+                settings.augment.crop_size,
+                settings.augment.turns,
+                settings.data.max_side,
+            ):  # from all images, as in a training
+                settings = fitted_to_images(settings, check_samples(dataset, dataset.samples(shown), report))
     if augmented:
         preprocessing = ARCHITECTURES[settings.model.architecture].preprocessing
         augmentation = settings.augment.at_scale(settings.data.scale)
