@@ -69,6 +69,19 @@ def test_random_crops_reach_every_offset_and_mirror_half_of_the_time():
     assert 160 < mirrored < 240
 
 
+def test_turns_are_quarters_each_alike_and_change_nothing_else():
+    image, label = coordinates(33, 33)
+    counts = [0, 0, 0, 0]
+    for seed in range(200):
+        settings = {"crop_size": 17, "jitter": 0.1}
+        straight = augment(image, label, Augment(**settings), np.random.default_rng(seed))
+        turned = augment(image, label, Augment(**settings, turns=True), np.random.default_rng(seed))
+        found = [all(map(np.array_equal, (np.rot90(part, k) for part in straight), turned)) for k in range(4)]
+        assert sum(found) == 1
+        counts[found.index(True)] += 1
+    assert min(counts) > 30
+
+
 def test_mirror_off_never_mirrors_and_scale_one_resizes_nothing():
     image, label = coordinates(33, 33)
     for seed in range(20):
