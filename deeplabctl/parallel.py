@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -58,6 +59,33 @@ def map_ahead(
         finally:
             for future, _ in queue:  # of a consumer that stopped early
                 future.cancel()
+
+
+class FairLock:
+    """Let one thread at a time into a block, in the order in which they come.
+
+    Of `threading.Lock` a thread that always comes back can keep the others out.
+    """
+
+    def __init__(self) -> None:
+        self._turns: deque[object] = deque()
+        self._changed = threading.Condition()
+
+    def __enter__(self) -> None:
+        turn = object()
+        with self._changed:
+            self._turns.append(turn)
+            try:
+                self._changed.wait_for(lambda: self._turns[0] is turn)
+            except BaseException:  # Ctrl-C
+                self._turns.remove(turn)
+                self._changed.notify_all()
+                raise
+
+    def __exit__(self, *error: object) -> None:
+        with self._changed:
+            self._turns.popleft()
+            self._changed.notify_all()
 
 
 def available_cpus() -> int:

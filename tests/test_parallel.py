@@ -7,7 +7,7 @@ import time
 import pytest
 
 from deeplabctl import parallel
-from deeplabctl.parallel import available_cpus, available_memory, free_memory, map_ahead
+from deeplabctl.parallel import FairLock, available_cpus, available_memory, free_memory, map_ahead
 
 
 @pytest.fixture
@@ -165,3 +165,32 @@ def test_results_wait_for_room_or_come_promptly():
 
     assert events(prompt=False)[:4] == ["take 0", "take 1", "take 2", "take 3"]
     assert events(prompt=True)[:5] == ["take 0", "take 1", "have 0", "take 2", "have 1"]
+
+
+def test_thread_that_comes_back_to_a_lock_lets_in_those_that_wait():
+    lock, came = FairLock(), []
+
+    def enter(name):
+        with lock:
+            came.append(name)
+
+    with lock:
+        threads = [threading.Thread(target=enter, args=(name,)) for name in "ab"]
+        for waiting, thread in enumerate(threads, 2):
+            thread.start()
+            while len(lock._turns) < waiting:
+                time.sleep(0.001)
+    enter("back")
+    for thread in threads:
+        thread.join()
+    assert came == ["a", "b", "back"]
+
+
+def test_thread_that_is_interrupted_while_it_waits_leaves_its_turn(monkeypatch):
+    lock = FairLock()
+    monkeypatch.setattr(lock._changed, "wait_for", lambda condition: exec("raise KeyboardInterrupt"))
+    with pytest.raises(KeyboardInterrupt):
+        lock.__enter__()
+    monkeypatch.undo()
+    with lock:
+        pass

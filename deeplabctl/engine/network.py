@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -14,7 +13,7 @@ from deeplabctl.engine.workspace import Arena, Use, Workers, padded, placed
 from deeplabctl.network import ARCHITECTURES, Weights
 from deeplabctl.network.ops import Dropout, Node, Norm
 from deeplabctl.network.tiling import tiles
-from deeplabctl.parallel import available_cpus
+from deeplabctl.parallel import FairLock, available_cpus
 
 Means = Mapping[str, Float32]  # of the whole image, by the rows' names
 
@@ -40,7 +39,7 @@ class NumbaNetwork:
         self.architecture, self.workers = ARCHITECTURES[architecture], Workers(threads or available_cpus())
         self._nodes = self.architecture.graph(weights)
         self._layers = {id(node): LAYERS[type(node.op)](node, self.workers) for node in self._nodes[1:]}
-        self._arena, self._front_arena, self._lock = Arena(), Arena(), threading.Lock()
+        self._arena, self._front_arena, self._lock = Arena(), Arena(), FairLock()
         self._front = self._front_length()
 
     def logits(self, image: Pixels, row: str = "", means: Means | None = None) -> Float32:

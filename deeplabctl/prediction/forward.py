@@ -45,12 +45,11 @@ class NetworkRunner:
         tile = self._tile(inputs, scores=scores)
         while True:
             try:
-                with self._source.lock:
-                    if tile is None:
-                        labels, found = engine.predict(inputs, scores=scores)
-                    else:
-                        coarse = engine.coarse_logits(inputs, self._in_tiles(tile))
-                        labels, found = engine.fuse(coarse, inputs, scores=scores)
+                if tile is None:
+                    labels, found = engine.predict(inputs, scores=scores)
+                else:
+                    coarse = engine.coarse_logits(inputs, self._in_tiles(tile))
+                    labels, found = engine.fuse(coarse, inputs, scores=scores)
                 break
             except MemoryError:
                 tile = (tile or max(inputs.padded)) // 2

@@ -53,6 +53,12 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
         "model": answers.Segmentation,
         "description": "The classes in the image, its mask, or the image with the mask over it.",
         "content": {"image/png": {"schema": _IMAGE}},
+        "headers": {
+            "x-note": {
+                "description": "Of a PNG: what had to be assumed to read the image, if anything.",
+                "schema": {"type": "string"},
+            }
+        },
     },
     **{status: {"model": answers.Error, "description": text} for status, text in _REFUSALS.items()},
 }

@@ -142,13 +142,16 @@ class _Turn:
 class Worker:
     """Segment images in two lanes, those with a CRF and those without, each in the order in which they come.
 
-    So an image does not wait for the CRFs of others, which may take seconds; the network computes for one lane at a
-    time. The settings of ``segmenter`` have the CRF's parameters. ``done`` is called with each result.
+    So an image does not wait for the CRFs of others, which may take seconds. Without a CRF one thread hands those that
+    wait to `Segmenter.segment` together; with it each CPU has a thread that takes one after another, as the CRF uses
+    one. They take turns at the network. The settings of ``segmenter`` have the CRF's parameters. ``done`` is called
+    with each result.
     """
 
     def __init__(self, segmenter: Segmenter, done: Callable[[Segmented], None] = lambda segmented: None) -> None:
         without = segmenter.with_settings(replace(segmenter.applied, crf=None, crf_adaptive=False))
-        self._lanes = {crf: _Lane(each, done, crf=crf) for crf, each in ((True, segmenter), (False, without))}
+        self._lanes = {True: _Lane(segmenter, done, threads=available_cpus(), batch=1),
+                       False: _Lane(without, done, threads=1, batch=available_cpus())}  # fmt: skip
 
     def warm_up(self) -> None:
         """Run the network and the CRF once: what they compile or load, no request has to wait for."""
@@ -158,7 +161,8 @@ class Worker:
     def start(self) -> None:
         """Begin to work."""
         for lane in self._lanes.values():
-            lane.thread.start()
+            for thread in lane.threads:
+                thread.start()
 
     def stop(self) -> None:
         """Finish what waits, and end."""
@@ -168,7 +172,7 @@ class Worker:
     @property
     def alive(self) -> bool:
         """Tell whether images are worked on."""
-        return all(lane.thread.is_alive() for lane in self._lanes.values())
+        return all(thread.is_alive() for lane in self._lanes.values() for thread in lane.threads)
 
     @property
     def waiting(self) -> int:
@@ -178,7 +182,7 @@ class Worker:
     @property
     def seconds_left(self) -> float:
         """Return an estimate of the seconds that the waiting images take."""
-        return max(lane.seconds * (len(lane.queue) + 1) for lane in self._lanes.values())
+        return max(lane.seconds * (len(lane.queue) // len(lane.threads) + 1) for lane in self._lanes.values())
 
     def submit(self, content: bytes, *, crf: bool) -> Future[Segmented]:
         """Queue the content of an image file; the future raises DataError for one that cannot be segmented.
@@ -189,20 +193,15 @@ class Worker:
 
 
 class _Lane:
-    """Segment images in the order in which they come, in one thread.
+    """Segment images in the order in which they come, at most ``batch`` in each thread at once."""
 
-    Requests that wait are handed to `Segmenter.segment` together: with a CRF it refines several images at once on all
-    cores.
-    """
-
-    def __init__(self, segmenter: Segmenter, done: Callable[[Segmented], None], *, crf: bool) -> None:
-        self.segmenter, self._done, self._crf = segmenter, done, crf
+    def __init__(self, segmenter: Segmenter, done: Callable[[Segmented], None], *, threads: int, batch: int) -> None:
+        self.segmenter, self._done, self.batch = segmenter, done, batch
         self.queue: deque[_Turn] = deque()
         self.seconds = 0.0  # of an image, the mean of the last ones
-        self.batch = available_cpus()
         self._changed = threading.Condition()
         self._stopping = False
-        self.thread = threading.Thread(target=self._run, name="CRF" if crf else "network", daemon=True)
+        self.threads = [threading.Thread(target=self._run, daemon=True) for _ in range(threads)]
 
     def submit(self, content: bytes) -> Future[Segmented]:
         turn = _Turn(content)
@@ -214,8 +213,9 @@ class _Lane:
     def stop(self) -> None:
         with self._changed:
             self._stopping = True
-            self._changed.notify()
-        self.thread.join()
+            self._changed.notify_all()
+        for thread in self.threads:
+            thread.join()
 
     def _run(self) -> None:
         while turns := self._next_turns():
@@ -253,7 +253,7 @@ class _Lane:
                     except Exception as error:  # a bug, or a new kind of damage: the others go on
                         turn.future.set_exception(error)
 
-        last = time.monotonic()
+        last, crf = time.monotonic(), self.segmenter.settings.crf is not None
         for result in self.segmenter.segment(images()):
             turn = result.item
             if result.error is not None or result.image is None:
@@ -261,7 +261,7 @@ class _Lane:
                 continue
             now = time.monotonic()
             waited, ran = turn.begun - turn.submitted, now - turn.begun
-            segmented = Segmented(result.image, result.found(), self._crf, waited, ran, result.note)
+            segmented = Segmented(result.image, result.found(), crf, waited, ran, result.note)
             self.seconds = 0.8 * self.seconds + 0.2 * (now - last) if self.seconds else now - last
             last = now
             self._done(segmented)

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import io
+import struct
 import sys
 import threading
 import time
@@ -57,7 +58,8 @@ def test_many_requests_at_once_each_get_their_own_mask(client):
         assert list(pool.map(ask, range(15))) == expected
 
 
-def test_requests_with_and_without_crf_keep_the_order_of_their_kind(segmenter, closed):
+def test_requests_with_and_without_crf_keep_the_order_of_their_kind(segmenter, closed, monkeypatch):
+    monkeypatch.setattr(service_module, "available_cpus", lambda: 1)
     finished = []
     worker = Worker(segmenter, lambda segmented: finished.append((segmented.label.shape[0] - 60, segmented.crf)))
     kinds = [True, True, True, False, True, False, False]
@@ -128,11 +130,26 @@ def test_image_that_fails_in_an_unforeseen_way_fails_alone(segmenter, monkeypatc
 
     monkeypatch.setattr(service_module, "decode_upload", decode_upload)
     monkeypatch.setattr(net, "_refine", refine_one)
-    worker._lanes[True].batch = 4
+    worker._lanes[True].batch = 4  # together, as those without a CRF
     futures = [worker.submit(png(number), crf=True) for number in (1, 2, 3, 4)]
     worker.start()
     assert [type(future.exception(20)) for future in futures] == [type(None), ZeroDivisionError, *2 * [type(None)]]
     assert [futures[at].result().label.shape for at in (0, 2, 3)] == [(61, 71), (63, 73), (64, 74)]
+    worker.stop()
+
+
+def test_photos_with_odd_exif_do_not_fail_those_they_are_computed_with(segmenter):
+    worker, files = Worker(segmenter), [png(1)]
+    for kind, count, value in ((12, 1, 38), (99, 1, 38), (2, 2**32 - 1, 38), (12, 1, 2**31)):  # of DateTime
+        entries = struct.pack("<HHHIIHHII", 2, 0x112, 3, 1, 6, 0x132, kind, count, value)  # behind a quarter turn
+        exif = b"Exif\0\0II*\0\x08\0\0\0" + entries + bytes(4) + struct.pack("<d", np.nan)
+        content = io.BytesIO()
+        Image.fromarray(draw_sample(0, 0)[0][:60, :80]).save(content, "JPEG", exif=exif)
+        files.append(content.getvalue())
+    worker._lanes[False].batch = len(files)
+    futures = [worker.submit(file, crf=False) for file in files]
+    worker.start()
+    assert [future.result(20).label.shape for future in futures] == [(61, 71), *[(80, 60)] * 4]
     worker.stop()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -104,7 +103,6 @@ class NetworkSource:
         self.info, self._network = info, network
         self._models: dict[Precision, keras.Model] = {} if model is None else {"float32": model}
         self.engines: dict[tuple[str, str], Engine] = {}  # by name and precision
-        self.lock = threading.Lock()  # of a prediction: engines compute one at a time
         self.usual = None if model is None else "tensorflow"  # the engine of "auto", where it is loaded already
 
     @property

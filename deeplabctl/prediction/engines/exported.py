@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import threading
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ import numpy.typing as npt
 
 from deeplabctl.errors import DeepLabError, WeightsError
 from deeplabctl.network import ARCHITECTURES
-from deeplabctl.parallel import available_cpus
+from deeplabctl.parallel import FairLock, available_cpus
 from deeplabctl.prediction.engines.engine import Engine, Inputs, NetworkSource, Predicted
 from deeplabctl.prediction.engines.saved_models import load_signature
 from deeplabctl.reporting import captured_stderr
@@ -140,7 +139,7 @@ class LiteRuntime(ExportedEngine):
             interpreter = Interpreter(str(path), num_threads=available_cpus())
             interpreter.allocate_tensors()
             self._signature = interpreter.get_signature_runner()
-        self._lock = threading.Lock()
+        self._lock = FairLock()
 
     def _run(self, images: _Images) -> tuple[Any, Any]:
         with self._lock:
