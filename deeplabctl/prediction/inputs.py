@@ -21,7 +21,7 @@ def find_images(names: Sequence[str], report: Reporter = silent) -> list[Path]:
     """Return the files that the names stand for, each once; raises DataError for a name without any.
 
     A folder stands for the images in it (not in the folders below; ``DIR/**/*.jpg`` finds those, ``DIR/*.mp4`` the
-    videos). Images of other formats, which are not read from folders, are reported. Raises DataError for a pipe, too.
+    videos). Videos, and images of other formats, are reported. Raises DataError for a pipe, too.
     """
     found: dict[Path, None] = {}
     for name in names:
@@ -34,8 +34,7 @@ def find_images(names: Sequence[str], report: Reporter = silent) -> list[Path]:
             images = [entry for entry in entries if entry.suffix.lower() in IMAGE_SUFFIXES]
             passed_over = _passed_over(path, entries)
             if not images:
-                videos = [entry for entry in entries if entry.suffix.lower() in VIDEO_SUFFIXES]
-                got = f"only videos; name them: '{path}/*{videos[0].suffix}'" if videos else passed_over or "none"
+                got = passed_over or "none"
                 raise DataError(f"{path}: expected images in this folder ({', '.join(IMAGE_SUFFIXES)}), got {got}")
             if passed_over:
                 report(Note(f"{path}: passed over {passed_over}", warning=True))
@@ -51,16 +50,17 @@ def find_images(names: Sequence[str], report: Reporter = silent) -> list[Path]:
 
 
 def _passed_over(folder: Path, files: Sequence[Path]) -> str:
-    """Count the images of a folder that are not read from it, and say what would help; nothing without any."""
+    """Count the images and videos of a folder that are not read from it, and say what would help; "" without any."""
     kinds = [
         (FOREIGN_SUFFIXES[:2], "convert them to JPEG, as heif-convert of libheif does, or the package pillow-heif"),
         (FOREIGN_SUFFIXES[2:], "convert them to JPEG or PNG"),
-        *(((suffix,), f"name them: '{folder}/*{suffix}'") for suffix in NAMED_SUFFIXES),
+        *(((suffix,), "") for suffix in (*NAMED_SUFFIXES, *VIDEO_SUFFIXES)),
     ]
     found = []
     for suffixes, fix in kinds:
-        if those := [file for file in files if file.suffix.lower() in suffixes]:
-            kind = (suffixes[0] if suffixes[0] == ".heic" else those[0].suffix.lower())[1:].upper()
+        if those := [file.suffix for file in files if file.suffix.lower() in suffixes]:
+            kind = (suffixes[0] if suffixes[0] == ".heic" else those[0])[1:].upper()
+            fix = fix or f"name them: '{folder}/*{those[0]}'"
             found.append(f"{len(those)} {kind} {'file' if len(those) == 1 else 'files'} ({fix})")
     return ", ".join(found)
 

@@ -40,7 +40,7 @@ def test_names_without_a_picture_are_refused(pictures):
     with pytest.raises(DataError, match=r"expected images in this folder.*got none"):
         find_images(["in/empty"])
     (pictures / "empty" / "x.MP4").write_bytes(b"")
-    with pytest.raises(DataError, match=r"got only videos; name them: 'in/empty/\*\.MP4'"):
+    with pytest.raises(DataError, match=r"got 1 MP4 file \(name them: 'in/empty/\*\.MP4'\)"):
         find_images(["in/empty"])
 
 
@@ -95,13 +95,14 @@ def test_link_to_nothing_is_an_error_of_that_image(pictures):
 
 
 def test_images_of_other_formats_in_a_folder_are_counted(pictures):
-    for name in ("x.HEIC", "y.heif", "z.avif", "a.gif", "b.gif", "c.dng"):
+    for name in ("x.HEIC", "y.heif", "z.AVIF", "a.gif", "b.gif", "c.dng"):
         (pictures / name).write_bytes(b"")
     events = []
     assert names(find_images(["in"], events.append)) == ["in/a.jpg", "in/b.PNG"]
     (note,) = events
     assert note.text.startswith("in: passed over 2 HEIC files (convert them to JPEG")
-    assert "1 DNG file (convert them to JPEG or PNG), 1 AVIF file (name them: 'in/*.avif'), 2 GIF files" in note.text
+    assert "1 DNG file (convert them to JPEG or PNG), 1 AVIF file (name them: 'in/*.AVIF'), 2 GIF files" in note.text
+    assert note.text.endswith("1 MP4 file (name them: 'in/*.mp4')")
     for name in ("a.jpg", "b.PNG", "clip.mp4"):
         (pictures / name).unlink()
     with pytest.raises(DataError, match=r"expected images in this folder.*got 2 HEIC files"):

@@ -126,6 +126,20 @@ def test_pictures_are_read_a_few_ahead_and_beside_the_network(photos, tmp_path, 
     assert counts["most"] <= 2 * (2 + module._AHEAD) + 2
 
 
+def test_masks_of_an_earlier_run_that_were_cut_or_reordered_are_not_taken(photos, tmp_path):
+    options = {"formats": ("mask", "coco"), "skip_existing": True}
+    cut, reordered = (Run(photos, tmp_path / "out", **options).plan.images[at].files["mask"] for at in (0, 1))
+    whole = cut.read_bytes()
+    cut.write_bytes(whole[:-9])
+    Image.open(reordered).remap_palette([3, 2, 1, 0]).save(reordered)
+    again = Run(photos, tmp_path / "out", **options)
+    assert again.net.taken == 1
+    assert cut.read_bytes() == whole
+    (failed,) = again.summary.failed
+    assert str(reordered) in failed
+    assert failed.endswith("use `overwrite` to segment it again")
+
+
 def test_interrupted_run_goes_on_with_the_rest_only(photos, tmp_path):
     options = {"formats": ALL, "overlay": True, "contact_sheet": True}
     Run(photos, tmp_path / "whole", **options)
