@@ -28,6 +28,15 @@ First steps
   deeplabctl train --help               # see all options of a command
 """
 
+# Of a command's work, when Ctrl-C ends it.
+_KEPT = {
+    "train": "a run that has begun goes on with deeplabctl train --resume last",
+    "infer": "the files of finished images are whole; go on with --skip-existing",
+    "crf-search": "the table has all points that are done; the same command goes on",
+    "weights": "the same command resumes the download",
+    "prepare-voc": "finished downloads stay; the same command goes on",
+}
+
 app = typer.Typer(
     name="deeplabctl",
     cls=SectionedGroup,
@@ -51,7 +60,7 @@ app.add_typer(data_app, name="data", cls=SectionedGroup)
 for command in (*app.registered_commands, *data_app.registered_commands):
     command.cls = SectionedCommand
     if command.callback is not None:
-        command.callback = with_groups(command.callback)
+        command.callback = with_groups(command.callback, _KEPT.get(command.name or "", "nothing was written"))
 
 
 def _print_version(wanted: bool) -> None:

@@ -21,10 +21,10 @@ from deeplabctl.cli.options import COMMON
 _COLUMN = 24  # characters at most for the names; a longer name gets a line of its own
 
 
-def with_groups(function: Callable[..., None]) -> Callable[..., None]:
+def with_groups(function: Callable[..., None], kept: str) -> Callable[..., None]:
     """Return a command that has an option for each field of the function's parameters that are dataclasses of options.
 
-    A function that takes a `Console` gets its errors printed by it.
+    A function that takes a `Console` gets its errors printed by it, and at Ctrl-C what is ``kept`` of its work.
     """
     signature = inspect.signature(function, eval_str=True)
     groups: dict[str, Any] = {
@@ -48,7 +48,7 @@ def with_groups(function: Callable[..., None]) -> Callable[..., None]:
         if console is None:
             function(**values)
         else:
-            with console.errors():
+            with console.errors(kept):
                 function(**values)
 
     command.__name__, command.__doc__ = function.__name__, function.__doc__

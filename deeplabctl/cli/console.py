@@ -49,13 +49,17 @@ class Console:
             yield PlainReporter()
 
     @contextmanager
-    def errors(self) -> Iterator[None]:
+    def errors(self, kept: str) -> Iterator[None]:
         """Turn the project's own errors into one line and exit code 1; with --debug, let them through.
 
-        So is a name that is too long for the system, which any call may refuse.
+        So is a name that is too long for the system, which any call may refuse. Ctrl-C is a line on what is ``kept``,
+        and exit code 130.
         """
         try:
             yield
+        except KeyboardInterrupt:
+            typer.echo(f"interrupted: {kept}", err=True)
+            raise typer.Exit(130) from None
         except DeepLabError as error:
             if self.debug:
                 raise

@@ -8,6 +8,7 @@ import sys
 import pytest
 import typer
 from annotation_files import write_labelme
+from caffe_files import DATA as CAFFE
 from command_process import run_without_tensorflow
 from dataset_files import make_dataset
 
@@ -119,6 +120,27 @@ def test_signal_ends_a_command_without_leaving_what_is_half_written(tmp_path, nu
         assert [path.name for path in tmp_path.iterdir()] == ["x"]
     else:
         assert process.returncode in (128 + number, -number)
+
+
+def interrupt(*given):
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_is_one_line_and_leaves_whole_files_only(tmp_path, deeplabctl, monkeypatch):
+    write_labelme(tmp_path / "x", [{"label": "lake", "points": [[0, 0], [8, 0], [8, 6]]}])
+    with monkeypatch.context() as patch:
+        patch.setattr("deeplabctl.data.convert._split_randomly", interrupt)
+        assert deeplabctl("data", "convert", "x", "--out", "set", "-q") == (
+            130,
+            "",
+            "interrupted: nothing was written\n",
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+    with monkeypatch.context() as patch:
+        patch.setattr("deeplabctl.weights.fitting.open_network", interrupt)
+        code, out, err = deeplabctl("infer", "x", "-q", "--weights", CAFFE / "lfov_tiny_v2.caffemodel")
+    assert (code, out) == (130, "")
+    assert err == "interrupted: the files of finished images are whole; go on with --skip-existing\n"
 
 
 def test_signals_that_are_ignored_stay_so(deeplabctl, monkeypatch):

@@ -45,9 +45,9 @@ def test_fields_of_a_group_become_options_and_its_errors_are_printed(capsys):
         raise DeepLabError(f"{sizes.width} {sizes.height} {console.quiet}")
 
     with pytest.raises(typer.Exit):
-        with_groups(command)(width=5, height=4, json=False, quiet=True, debug=False)
+        with_groups(command, "")(width=5, height=4, json=False, quiet=True, debug=False)
     assert capsys.readouterr().err == "error: 5 4 True\n"
-    assert list(inspect.signature(with_groups(command)).parameters) == ["width", "height", "json", "quiet", "debug"]
+    assert list(inspect.signature(with_groups(command, "")).parameters) == ["width", "height", "json", "quiet", "debug"]
 
 
 def test_group_lists_its_commands_before_its_options(deeplabctl):
