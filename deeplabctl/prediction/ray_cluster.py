@@ -75,7 +75,8 @@ def on_ray(
         cpus = resources["num_cpus"]
         remote = ray.remote(Worker).options(
             **resources, max_restarts=-1, max_task_retries=_RETRIES, scheduling_strategy="SPREAD",
-            runtime_env={"env_vars": {"TF_NUM_INTRAOP_THREADS": str(cpus), "TF_CPP_MIN_LOG_LEVEL": "2"}},
+            runtime_env={"env_vars": {"TF_NUM_INTRAOP_THREADS": str(cpus), "TF_CPP_MIN_LOG_LEVEL": "2",
+                                      "TF_CUDNN_USE_AUTOTUNE": "0"}},
         )  # fmt: skip
         weights, share = ray.put(network), Share(settings, batch_size, plan.outputs, cpus, folder, places)
         actors = [remote.remote(share) for _ in range(count)]
