@@ -141,6 +141,7 @@ class TrainingStep:
     ) -> tf.Tensor:
         import tensorflow as tf
 
+        plain = tf.autograph.experimental.do_not_convert  # rewriting what has no loop over tensors takes seconds
         moves = [thawed or not trained.first_step for trained in self._optimizer.trained]
         parts = self._recipe.solver.accumulate
         by_part = self._recipe.solver.normalization == "batch"
@@ -163,7 +164,9 @@ class TrainingStep:
             window = slice(part * size, (part + 1) * size)
             inputs = tf.ensure_shape(images[window], (size, *images.shape[1:]))
             own = {stride: whole[part] if by_part else whole for stride, whole in totals.items()}
-            return self._gradients(inputs, labels[window], seeds[window], own, moves)
+            found: tuple[tf.Tensor, list[tf.Tensor]]
+            found = plain(self._gradients)(inputs, labels[window], seeds[window], own, moves)
+            return found
 
         loss, gradients = gradients_of(0)
         for part in tf.range(1, parts) if parts > 1 else ():
@@ -178,7 +181,7 @@ class TrainingStep:
             gradients = [gradient / self._scaling[0] for gradient in gradients]
             accept = self._rescale(gradients)
         computed = iter(gradients)
-        self._optimizer.apply([next(computed) if moving else None for moving in moves], rate, step, accept)
+        plain(self._optimizer.apply)([next(computed) if moving else None for moving in moves], rate, step, accept)
         return loss
 
     def _gradients(
