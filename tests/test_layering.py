@@ -1,6 +1,7 @@
 """Hold the rooms apart: imports point downwards, no two files import each other, heavy packages load late."""
 
 import ast
+import functools
 import graphlib
 import subprocess
 import sys
@@ -120,10 +121,15 @@ def test_no_two_files_import_each_other_in_a_circle():
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError with the files
 
 
+@functools.cache
+def libraries_of(file, types):
+    return packages(walk(FILES[file], types=types))
+
+
 @pytest.mark.parametrize("package", LIBRARIES)
 def test_package_is_imported_in_its_rooms_only(package):
     types = LIBRARIES[package] == {"cli"}  # the other rooms do not even name its types
-    rooms = {room_of(file) for file, tree in FILES.items() if package in packages(walk(tree, types=types))}
+    rooms = {room_of(file) for file in FILES if package in libraries_of(file, types)}
     assert rooms == LIBRARIES[package]
 
 

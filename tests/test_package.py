@@ -143,9 +143,14 @@ def test_evaluate_warns_of_images_that_were_trained_on(trained):
         dl.evaluate(run.path, folder / "set", limit=0)
 
 
-def test_open_dataset_takes_a_text_and_the_built_in_set(tmp_path):
+def test_open_dataset_takes_a_text_and_the_built_in_set(tmp_path, monkeypatch):
+    from functools import partial
+
     from dataset_files import make_dataset
 
+    from deeplabctl.data.shapes import write_shapes
+
+    monkeypatch.setattr("deeplabctl.data.dataset.write_shapes", partial(write_shapes, train=2, val=1))
     root = make_dataset(tmp_path / "set")
     assert dl.open_dataset(str(root)).classes == dl.open_dataset(root).classes
     assert "star" in dl.open_dataset("shapes").classes

@@ -92,10 +92,10 @@ def test_every_cut_is_an_error_or_a_shorter_net(attempt):
 
 
 @pytest.mark.usefixtures("little_memory")
-def test_two_hundred_mutations_end_in_one_line_or_a_net(attempt):
+def test_a_hundred_mutations_end_in_one_line_or_a_net(attempt):
     random = np.random.default_rng(97)
-    errors = [attempt(mutated(TINY.read_bytes(), random)) for _ in range(200)]
-    assert len({text for text in errors if text}) > 100
+    errors = [attempt(mutated(TINY.read_bytes(), random)) for _ in range(100)]
+    assert len({text for text in errors if text}) > 50
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 
@@ -18,7 +19,7 @@ from deeplabctl.engine import layers, microkernel, workspace
 taken = []
 def aligned(size):
     taken.append(size)
-    return guarded(size, at_end={at_end})
+    return guarded(size, at_end=at_end)
 workspace.aligned = layers.aligned = aligned
 workspace.Arena.arrays = lambda self, uses: [aligned(floats) for floats, _, _ in uses]
 {extra}
@@ -30,11 +31,11 @@ for architecture, classes, width in (
     ("deeplabv3-mobilenetv3", 5, 0.1), ("deeplabv3plus-xception65", 3, 0.02),
 ):
     weights = ARCHITECTURES[architecture].random_weights(classes, width, 0)
-    network = NumbaNetwork(architecture, weights, threads={threads})
+    network = NumbaNetwork(architecture, weights, threads=threads)
     for height, wide in {sizes}:
         if architecture == "msc-largefov":  # which takes no other sizes
             height, wide = 8 * (height // 8) + 1, 8 * (wide // 8) + 1
-        image = guarded(height * wide * 3, at_end={at_end}).reshape(height, wide, 3)
+        image = guarded(height * wide * 3, at_end=at_end).reshape(height, wide, 3)
         image[:] = np.random.default_rng(0).normal(0, 60, image.shape)
         logits = network.logits(image)
         full = tuple(8 * (side - 1) + 1 for side in logits.shape[:2])
@@ -44,8 +45,10 @@ assert len(taken) > 100
 """
 
 
-def run(at_end, sizes, threads=1, extra=""):
-    script = SCRIPT.format(support=str(SUPPORT), at_end=at_end, sizes=sizes, threads=threads, extra=extra)
+def run(script, cases, **facts):
+    """Run a script for each (at_end, threads) in one process, whose stderr names the case that ended it."""
+    head = f"import sys\nfor at_end, threads in {cases}:\n    print(at_end, threads, file=sys.stderr, flush=True)\n"
+    script = head + indent(script.format(support=str(SUPPORT), **facts), "    ")
     return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
 
 
@@ -57,17 +60,17 @@ from guarded_memory import guarded
 from deeplabctl.engine import gradients, layers, workspace
 
 def aligned(size):
-    return guarded(size, at_end={at_end})
+    return guarded(size, at_end=at_end)
 gradients.aligned = workspace.aligned = layers.aligned = aligned
 gradients._BLOCK = 36 * 100 * 40
 for count, height, width, incoming, outgoing, dilation in (
     (2, 13, 30, 48, 32, 1), (1, 1, 1, 16, 48, 2), (3, 9, 5, 32, 16, 12), (1, 40, 41, 64, 64, 2)
 ):
     def random(*shape):
-        array = guarded(int(np.prod(shape)), at_end={at_end}).reshape(shape)
+        array = guarded(int(np.prod(shape)), at_end=at_end).reshape(shape)
         array[:] = np.random.default_rng(0).normal(size=shape)
         return array
-    convolutions = gradients.BatchConvolutions({threads})
+    convolutions = gradients.BatchConvolutions(threads)
     images, kernel = random(count, height, width, incoming), random(3, 3, incoming, outgoing)
     result = convolutions.convolve(images, kernel, random(outgoing), dilation, relu=True)
     above = random(*result.shape)
@@ -77,11 +80,8 @@ for count, height, width, incoming, outgoing, dilation in (
 """
 
 
-@pytest.mark.parametrize("at_end", [False, True])
-@pytest.mark.parametrize("threads", [1, 3])
-def test_nothing_is_touched_outside_of_the_arrays_of_batches_and_gradients(at_end, threads):
-    script = BATCHES.format(support=str(SUPPORT), at_end=at_end, threads=threads)
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+def test_nothing_is_touched_outside_of_the_arrays_of_batches_and_gradients():
+    result = run(BATCHES, [(False, 1), (True, 1), (False, 3), (True, 3)])
     assert result.returncode == 0, result.stderr
 
 
@@ -92,9 +92,8 @@ def test_a_guarded_page_ends_the_process():
     assert ended.returncode == -11
 
 
-@pytest.mark.parametrize("at_end", [False, True])
-def test_nothing_is_touched_outside_of_the_arrays(at_end):
-    result = run(at_end, [(1, 1), (18, 45)])
+def test_nothing_is_touched_outside_of_the_arrays():
+    result = run(SCRIPT, [(False, 1), (True, 1)], sizes=[(1, 1), (18, 45)], extra="")
     assert result.returncode == 0, result.stderr
 
 
@@ -104,7 +103,7 @@ def test_nothing_is_touched_outside_of_the_arrays(at_end):
 @pytest.mark.parametrize("tiles", [(4,), (6,)])
 def test_nothing_is_touched_outside_of_the_arrays_with_any_tile(at_end, threads, tiles):
     extra = f"layers.TILES = {tiles}; layers._TRANSFORMS = {{{tiles[0]}: 0}}; layers._LARGER_TILE = 0.01"
-    result = run(at_end, [(1, 1), (2, 9), (33, 20), (61, 130), (97, 8)], threads, extra)
+    result = run(SCRIPT, [(at_end, threads)], sizes=[(1, 1), (2, 9), (33, 20), (61, 130), (97, 8)], extra=extra)
     assert result.returncode == 0, result.stderr
 
 
@@ -113,5 +112,5 @@ def test_nothing_is_touched_outside_of_the_arrays_with_any_tile(at_end, threads,
 @pytest.mark.parametrize(("lanes", "rows"), [(4, 6), (4, 12), (8, 6)])
 def test_nothing_is_touched_outside_of_the_arrays_with_the_vectors_of_other_processors(at_end, lanes, rows):
     extra = f"microkernel.best_simd = lambda: microkernel.simd_of({lanes}, {rows})"
-    result = run(at_end, [(1, 1), (33, 20)], 1, extra)
+    result = run(SCRIPT, [(at_end, 1)], sizes=[(1, 1), (33, 20)], extra=extra)
     assert result.returncode == 0, result.stderr

@@ -246,6 +246,7 @@ def test_infer_and_eval_with_numbas_engine_never_load_tensorflow(tmp_path):
     assert json.loads(out)["settings"]["engine"] == "numba"
 
 
+@pytest.mark.tf
 @pytest.mark.usefixtures("needs_bfloat16")
 def test_precision_of_the_commands_is_tensorflows(tmp_path, deeplabctl, monkeypatch):
     Image.new("RGB", (30, 20), "green").save(tmp_path / "a.png")

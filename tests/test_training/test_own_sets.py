@@ -1,11 +1,13 @@
 """The recipe for a data set of one's own: what it chooses, that it resumes exactly, and that it keeps to a time."""
 
 import time
+from functools import partial
 
 import pytest
 from dataset_files import make_dataset
 from run_trainings import after, resume, train_new
 
+from deeplabctl.data.shapes import write_shapes
 from deeplabctl.errors import DataError, RecipeError, RunError
 from deeplabctl.recipe import read_recipe
 from deeplabctl.reporting import Note, silent
@@ -35,6 +37,13 @@ def weights_of(path):
     return {name: array.tobytes() for name, array in open_weights(path).weights.items()}
 
 
+@pytest.fixture
+def _few_shapes(monkeypatch):
+    """Draw little of the built-in set, which takes seconds."""
+    monkeypatch.setattr("deeplabctl.data.dataset.write_shapes", partial(write_shapes, train=2, val=1))
+
+
+@pytest.mark.usefixtures("_few_shapes")
 def test_own_is_the_recipe_of_sets_that_are_neither_vocs_nor_the_built_in_one(dataset, tmp_path):
     assert plan_own(dataset).recipe_name == "own"
     voc = make_dataset(tmp_path / "voc")
@@ -43,6 +52,7 @@ def test_own_is_the_recipe_of_sets_that_are_neither_vocs_nor_the_built_in_one(da
     assert plan_own("shapes").recipe_name == "shapes"
 
 
+@pytest.mark.usefixtures("_few_shapes")
 def test_settings_are_those_of_the_recipe_for_the_set_and_not_of_another(dataset):
     architecture = ("model.architecture=resnet101",)
     refused = r"recipe own: augment\.crop_size: expected 32k \+ 1"
