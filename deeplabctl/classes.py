@@ -109,13 +109,12 @@ def _reads_back(text: str, *names: str) -> bool:
 def _class_names(lines: list[tuple[int, str]], path: Path | None = None) -> list[str]:
     rows = _table(lines, path)
     if rows is None:
-        split = [(number, *_split_color(line)) for number, line in lines]
-        if wrong := next((number for number, name, color in split if color is None and _STRUCTURE.match(name)), None):
+        rows = _plain_rows(lines)
+        if wrong := next((row.line for row in rows if row.color is None and _STRUCTURE.match(row.name)), None):
             raise DataError(
                 f"{path}:{wrong}: expected one class name per line, got what may be JSON, YAML or other settings; "
                 "write the names into a .txt file, in the order of their ids"
             )
-        return [name for _, name, color in split if color is None or not is_void(name)]
     names = [row for row in rows if not (is_void(row.name) and (row.color or row.id == IGNORE_LABEL))]
     if any(row.id is not None for row in names):
         names.sort(key=lambda row: -1 if row.id is None else row.id)
@@ -134,8 +133,8 @@ class _Row:
 
     line: int
     name: str
-    id: int | None
     color: Color | None
+    id: int | None = None
 
 
 _HEADS = {  # what a column has, by the words of its header
@@ -203,7 +202,7 @@ def _table(lines: list[tuple[int, str]], path: Path | None) -> list[_Row] | None
             raise DataError(f"{path}:{number}: expected a name, with its id and colour, got {line[:80]!r}; complete it")
         if "id" in of and not re.fullmatch(r"[0-9]{1,9}", of["id"]):
             raise DataError(f"{path}:{number}: expected a class id, got {of['id'][:80]!r}; correct the line")
-        rows.append(_Row(number, of["name"], int(of["id"]) if "id" in of else None, known))
+        rows.append(_Row(number, of["name"], known, int(of["id"]) if "id" in of else None))
     return rows
 
 
@@ -250,34 +249,30 @@ def read_palette(path: Path) -> Palette:
     void: list[Color] = []
     taken: dict[Color, str] = {}
     lines = _lines(path, "palette", "one name and colour per line")
-    rows = _table(lines, path)
-    if rows is None:
-        entries = [(number, *_split_color(line, grey=True), line) for number, line in lines]
-    else:
-        texts = dict(lines)
-        entries = [(row.line, row.name, row.color or _grey(row.id), texts[row.line]) for row in rows]
-    for number, name, color, line in entries:
+    texts, rows = dict(lines), _table(lines, path)
+    for row in _plain_rows(lines, grey=True) if rows is None else rows:
+        color = row.color or (None if row.id is None else (row.id, row.id, row.id))
         if color is None or max(color) > 255:
             raise DataError(
-                f"{path}:{number}: expected a name and a colour (road 128 64 128, road #804080, or a grey level: "
-                f"road 128), got {line[:80]!r}; complete the line"
+                f"{path}:{row.line}: expected a name and a colour (road 128 64 128, road #804080, or a grey level: "
+                f"road 128), got {texts[row.line][:80]!r}; complete the line"
             )
         if color in taken:
             raise DataError(
-                f"{path}:{number}: expected different colours for {name!r} and {taken[color]!r}, got {color} for both; "
-                "give each class its own colour"
+                f"{path}:{row.line}: expected different colours for {row.name!r} and {taken[color]!r}, got {color} for "
+                "both; give each class its own colour"
             )
-        taken[color] = name
-        if is_void(name):
+        taken[color] = row.name
+        if is_void(row.name):
             void.append(color)
         else:
-            names.append(name)
+            names.append(row.name)
             colors.append(color)
     return Palette(_check_names(path, names), tuple(colors), tuple(void))
 
 
-def _grey(level: int | None) -> Color | None:
-    return None if level is None else (level, level, level)
+def _plain_rows(lines: list[tuple[int, str]], *, grey: bool = False) -> list[_Row]:
+    return [_Row(number, *_split_color(line, grey=grey)) for number, line in lines]
 
 
 _NUMBERS = r"(\d{1,3})[\s,;]+(\d{1,3})[\s,;]+(\d{1,3})"

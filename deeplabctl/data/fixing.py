@@ -130,8 +130,8 @@ def _ids_of_colors(path: Path, colors: dict[Color, int]) -> Label | None:
             check_transparency(opened, path)
         except DataError:
             return None
-        decoded = decode_colors(np.asarray(opened.convert("RGB")), colors)
-    return None if decoded.unknown else decoded.label
+        label, known = decode_colors(np.asarray(opened.convert("RGB")), colors)
+    return label if known.all() else None
 
 
 def _palette_ids(dataset: Dataset, verdict: Verdict) -> dict[Color, int]:

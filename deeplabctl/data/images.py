@@ -10,14 +10,13 @@ import io
 import re
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 import PIL.Image
 
-from deeplabctl.arrays import Image, Label
+from deeplabctl.arrays import Image, Label, Mask
 from deeplabctl.classes import IGNORE_LABEL, Color, voc_palette
 from deeplabctl.data.findings import IMAGE_VALUES, LABEL_COLORS, Finding, FindingError
 from deeplabctl.data.image_files import DAMAGE, damaged, open_image, orientation
@@ -245,7 +244,7 @@ def read_label_and_palette(path: Path) -> tuple[Label, str]:
         if opened.mode in _WIDE_GREY_MODES:
             if not np.array_equal(ids, np.clip(np.rint(ids), 0, 255)):
                 low, high = ids.min(), ids.max()
-                got = f"{low:g}" if low < 0 else f"{high:g}" if high > 255 else "fractions, or what is no number"
+                got = f"{low:g}" if low < 0 else f"{high:g}" if high > 255 else "fractions or NaN"
                 raise FindingError(Finding("label-range", path, "class ids up to 255", got, "write 8-bit labels"))
             return ids.astype(np.uint8), ""
         if opened.mode not in ("P", "L", "LA", "1"):
@@ -302,11 +301,8 @@ def is_lossy(image: PIL.Image.Image) -> bool:
 
 def lossy_label(path: Path) -> Finding:
     """Return the finding of a label with such a compression."""
-    got, fix = (
-        "a JPEG, whose compression changes the ids at every border",
-        "create it again from its source and save it",
-    )
-    return Finding("label-lossy", path, "a PNG of class ids", got, f"{fix} as PNG")
+    got = "a JPEG, whose compression changes the ids at every border"
+    return Finding("label-lossy", path, "a PNG of class ids", got, "create it again from its source and save it as PNG")
 
 
 def stored_values(image: PIL.Image.Image) -> np.ndarray[Any, Any]:
@@ -335,16 +331,11 @@ def turn_upright(label: Label, orientation: int) -> Label:
     return np.ascontiguousarray(label)
 
 
-@dataclass(frozen=True)
-class DecodedMask:
-    """Hold class ids (H, W), void for unknown colours, and the number of pixels of each unknown colour."""
+def decode_colors(mask: Image, ids: Mapping[Color, int]) -> tuple[Label, Mask]:
+    """Turn a mask in colours, (H, W, 3) uint8 RGB, into class ids (H, W), void where a colour is not in the table.
 
-    label: Label
-    unknown: dict[Color, int]
-
-
-def decode_colors(mask: Image, ids: Mapping[Color, int]) -> DecodedMask:
-    """Turn a mask in colours, (H, W, 3) uint8 RGB, into class ids; only exact colours of the table count."""
+    Also returns where it is.
+    """
     codes = np.array(list(ids)) @ _COLOR_CODE
     order = np.argsort(codes)
     pixels = mask @ _COLOR_CODE
@@ -352,12 +343,7 @@ def decode_colors(mask: Image, ids: Mapping[Color, int]) -> DecodedMask:
     known = codes[order][places] == pixels
     label = np.array(list(ids.values()), np.uint8)[order][places]
     label[~known] = IGNORE_LABEL
-    others, counts = np.unique(pixels[~known], return_counts=True)
-    unknown = {
-        (int(code) >> 16, int(code) >> 8 & 255, int(code) & 255): int(count)
-        for code, count in zip(others, counts, strict=True)
-    }
-    return DecodedMask(label, unknown)
+    return label, known
 
 
 def voc_color_ids(num_classes: int) -> dict[Color, int]:

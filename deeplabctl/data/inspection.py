@@ -14,7 +14,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -63,10 +63,6 @@ class ImageFacts:
         """Return (height, width) before EXIF turns the image."""
         return (self.width, self.height) if self.orientation >= 5 else (self.height, self.width)
 
-    def stored(self) -> list[Any]:
-        """Return the facts as the cache has them."""
-        return [self.height, self.width, self.orientation, self.mode, self.digest, self.note]
-
     @classmethod
     def of(cls, height: Any, width: Any, orientation: Any, mode: Any, digest: Any, note: Any) -> ImageFacts:
         """Read the facts from the cache; raises ValueError or TypeError for a damaged entry."""
@@ -83,14 +79,10 @@ class LabelFacts:
     palette: str = ""  # as `palette_of` returns it
     neighbours: tuple[tuple[int, int, int, int], ...] = ()  # as `count_neighbours` returns them
 
-    def stored(self) -> list[Any]:
-        """Return the facts as the cache has them."""
-        return [self.height, self.width, list(self.pixels.items()), self.palette, self.neighbours]
-
     @classmethod
     def of(cls, height: Any, width: Any, pixels: Any, palette: Any, neighbours: Any) -> LabelFacts:
         """Read the facts from the cache; raises ValueError or TypeError for a damaged entry."""
-        counts = {int(value): int(count) for value, count in pixels}
+        counts = {int(value): int(count) for value, count in dict.items(pixels)}
         pairs = tuple((int(one), int(other), int(above), int(left)) for one, other, above, left in neighbours)
         return cls(int(height), int(width), counts, str(palette), pairs)
 
@@ -350,6 +342,6 @@ class InspectionCache:
                 if then == stamp:
                     return parse(*stored)
         facts = inspect(path)
-        self._known[key] = json.dumps([stamp, facts.stored()])
+        self._known[key] = json.dumps([stamp, astuple(facts)])
         self._changed = True
         return facts

@@ -68,7 +68,7 @@ def read_members(source: Path, wanted: Callable[[PurePosixPath], bool], report: 
             with tarfile.open(fileobj=file, mode="r:*") as tar:
                 for entry in tar:
                     tar.members = []  # type: ignore[attr-defined]  # or it keeps all headers that it has read
-                    _check_path(source, entry)
+                    _check_path(source, entry.name)
                     path = PurePosixPath(entry.name)
                     if wanted(path):
                         yield _member(source, tar, entry, path)
@@ -111,31 +111,25 @@ def _archive_errors(source: Path) -> Iterator[None]:
         ) from None
 
 
-def _check_path(source: Path, entry: tarfile.TarInfo) -> None:
+def _foreign(source: Path, expected: str, got: str) -> DataError:
+    return DataError(f"{source}: expected {expected}, got {got}; this is not the official archive: download that one")
+
+
+def _check_path(source: Path, name: str) -> None:
     """Raise DataError for a member whose path points outside of the archive."""
-    if entry.name.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", entry.name):
-        raise DataError(
-            f"{source}: expected members inside of the archive, got {entry.name!r}, which points outside; this is "
-            "not the official archive: download that one"
-        )
+    if name.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", name):
+        raise _foreign(source, "members inside of the archive", f"{name!r}, which points outside")
 
 
 def _check_size(source: Path, name: object, size: int) -> None:
     """Raise DataError for a member that is too large to be an image, a mask or a list."""
     if size > _LARGEST:
-        raise DataError(
-            f"{source}: expected files of at most {_LARGEST >> 20} MiB, got {name} of {size >> 20} MiB; this is not "
-            "the official archive: download that one"
-        )
+        raise _foreign(source, f"files of at most {_LARGEST >> 20} MiB", f"{name} of {size >> 20} MiB")
 
 
 def _member(source: Path, tar: tarfile.TarFile, entry: tarfile.TarInfo, path: PurePosixPath) -> Member:
     if not entry.isreg():
-        raise DataError(
-            f"{source}: expected a file {entry.name!r}, got a link or a folder; this is not the official "
-            "archive: download that one"
-        )
-
+        raise _foreign(source, f"a file {entry.name!r}", "a link or a folder")
     _check_size(source, path, entry.size)
 
     def read() -> bytes:

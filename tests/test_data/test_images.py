@@ -292,11 +292,11 @@ def test_vocs_colours_are_those_that_its_own_masks_have():
     assert len(ids) == 22
 
 
-def test_colours_become_ids_and_unknown_ones_are_counted():
+def test_colours_become_ids_and_unknown_ones_void():
     rgb = np.array([[[1, 2, 3], [9, 9, 9], [1, 2, 4]], [[9, 9, 9], [255, 255, 255], [1, 2, 4]]], np.uint8)
-    found = decode_colors(rgb, {(9, 9, 9): 5, (1, 2, 3): 0})
-    np.testing.assert_array_equal(found.label, [[0, 5, 255], [5, 255, 255]])
-    assert found.unknown == {(1, 2, 4): 2, (255, 255, 255): 1}
+    label, known = decode_colors(rgb, {(9, 9, 9): 5, (1, 2, 3): 0})
+    np.testing.assert_array_equal(label, [[0, 5, 255], [5, 255, 255]])
+    np.testing.assert_array_equal(known, [[True, True, False], [True, False, False]])
 
 
 RGB = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
@@ -432,7 +432,7 @@ def test_as_image_warns_of_what_it_assumes(tmp_path):
     ("content", "got"),
     [
         (tiff(np.array([[1, 2.5]], np.float32)), "fractions"),
-        (tiff(np.array([[1, np.nan]], np.float32)), "no number"),
+        (tiff(np.array([[1, np.nan]], np.float32)), "fractions or NaN"),
         (tiff(np.array([[1, -1]], np.int16)), "-1"),
         (tiff(GREY, t274=3), "EXIF orientation 3"),
     ],

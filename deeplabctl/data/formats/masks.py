@@ -156,7 +156,7 @@ class _Mask:
 
 
 def _draw_label(read: Callable[[Path], _Mask], path: Path, ids: Mapping[Color, int], size: Size) -> Label:
-    return decode_colors(read(path).pixels, ids).label
+    return decode_colors(read(path).pixels, ids)[0]
 
 
 def _read_mask(path: Path, *, reading: str, greys: frozenset[int]) -> _Mask:
