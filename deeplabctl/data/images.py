@@ -138,10 +138,17 @@ def to_rgb(image: PIL.Image.Image, name: str, say: Callable[[str], object]) -> I
         )
     if image.has_transparency_data:
         foreground = image.convert("RGBA")
-        if is_tiff:
+        if foreground.getchannel("A").getextrema() == (0, 0) and _has_colors(foreground):
+            say("transparency that hides everything, and is left out")  # of programs that do not use that band
+            foreground.putalpha(255)
+        elif is_tiff:
             _check_alpha(foreground, name, samples, say)
         image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", foreground.size, "white"), foreground)
     return np.asarray(image.convert("RGB"))
+
+
+def _has_colors(image: PIL.Image.Image) -> bool:
+    return any(low != high for low, high in image.convert("RGB").getextrema())  # type: ignore[misc]
 
 
 def _refuse(name: str, expected: str, got: str, how: str) -> NoReturn:
@@ -158,21 +165,19 @@ def _several(image: PIL.Image.Image) -> str:
         return ""
     if image.format != "TIFF":
         return "several frames"
-    return "several pages" if _has_other_pages(image) else ""
-
-
-def _has_other_pages(image: PIL.Image.Image) -> bool:
     try:
         for number in range(100):
             image.seek(number)
             is_part = bool(getattr(image, "tag_v2", {}).get(_SUBFILE, 0) & 5)
             if is_part == (number == 0):
-                return True
-    except DAMAGE as error:
-        return not isinstance(error, EOFError)
+                break
+    except EOFError:  # there are no further ones
+        return ""
+    except DAMAGE:
+        pass
     finally:
         image.seek(0)
-    return True
+    return "several pages"
 
 
 def _to_8_bits(image: PIL.Image.Image, name: str, samples: str, *, is_white_zero: bool) -> PIL.Image.Image:

@@ -422,6 +422,16 @@ def test_label_of_several_frames_is_refused(tmp_path, format_):
         read_label(tmp_path / "l.png")
 
 
+@pytest.mark.parametrize("format_", ["PNG", "TIFF"])
+def test_image_of_colours_that_are_all_transparent_is_not_white(tmp_path, format_):
+    Image.fromarray(np.dstack([RGB, np.zeros_like(GREY)])).save(tmp_path / "a", format_)
+    read, said = read_tiff(tmp_path / "a", (tmp_path / "a").read_bytes())
+    assert said == ["transparency that hides everything, and is left out"]
+    np.testing.assert_array_equal(read, RGB)
+    Image.new("RGBA", (8, 6)).save(tmp_path / "a", "PNG")
+    assert read_image(tmp_path / "a").min() == 255
+
+
 def test_as_image_warns_of_what_it_assumes(tmp_path):
     (tmp_path / "a.tif").write_bytes(tiff(RGB, RGB))
     with pytest.warns(UserWarning, match="several pages"):

@@ -317,9 +317,8 @@ def _masks_in(folder: Path, suffix: str, images_folder: Path) -> tuple[list[tupl
         files = [path for path in files if images_folder not in path.parents]
     chosen = [path for path in files if path.parent == folder] or files
     names = [(path.relative_to(folder).with_suffix("").as_posix(), path) for path in chosen]
-    return [(name.removesuffix(suffix), path) for name, path in names if name.endswith(suffix)], len(files) - len(
-        chosen
-    )
+    named = [(name.removesuffix(suffix), path) for name, path in names if name.endswith(suffix)]
+    return named, len(files) - len(chosen)
 
 
 def _other_suffixes(folder: Path, masks: set[Path]) -> Iterator[str]:
