@@ -36,7 +36,6 @@ DAMAGE = (
     OSError, ValueError, TypeError, LookupError, SyntaxError, EOFError, RuntimeError, AttributeError, AssertionError,
     ArithmeticError, struct.error, zlib.error,
 )  # fmt: skip
-_FIX_UNREADABLE = "replace the file, or leave it out"
 _TURN = "orientation"  # among what Pillow's ``info`` of an image has: ours
 _TAG = 0x0112  # of the orientation, in EXIF and TIFF
 _LARGEST, _MOST = 1 << 24, 10_000  # bytes of metadata that are looked at; pieces of metadata
@@ -65,15 +64,16 @@ def open_image(
                 opened.info[_TURN] = turn or _turn_of(opened)
                 yield opened
     except UnidentifiedImageError:
-        known = "an image of a known format (JPEG, PNG, WebP, BMP, TIFF)"
-        raise FindingError(Finding("unreadable", path, known, *_described(head), failed="cannot read")) from None
+        raise _refused(path, "an image of a known format (JPEG, PNG, WebP, BMP, TIFF)", *_described(head)) from None
     except PIL.Image.DecompressionBombError as error:
-        raise FindingError(_too_large(path, error)) from None
+        count = re.search(r"(\d+) pixels", str(error))
+        most, got = f"{2 * (PIL.Image.MAX_IMAGE_PIXELS or 0):,}", f"{int(count[1]):,}" if count else "more"
+        fix = "scale it down, or cut it into smaller ones"
+        raise _refused(path, f"at most {most} pixels", got, fix, kind="too-large") from None
     except DAMAGE as error:
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # of the system, not of Pillow
             raise unreadable(path, error) from None
-        expected, got = "a whole image", damaged(error)
-        raise FindingError(Finding("unreadable", path, expected, got, _FIX_UNREADABLE, failed="cannot read")) from None
+        raise _refused(path, "a whole image", damaged(error)) from None
 
 
 def unreadable(path: Path, error: OSError) -> DataError:
@@ -83,7 +83,13 @@ def unreadable(path: Path, error: OSError) -> DataError:
         if not path.is_symlink():
             return DataError(f"cannot read {path}: there is no such file")
         got = f"a link to {path.readlink()}, which is not there"
-    return FindingError(Finding("unreadable", path, "a file", got, _FIX_UNREADABLE, failed="cannot read"))
+    return _refused(path, "a file", got)
+
+
+def _refused(
+    path: Path, expected: str, got: str, fix: str = "replace the file, or leave it out", kind: str = "unreadable"
+) -> FindingError:
+    return FindingError(Finding(kind, path, expected, got, fix, failed="cannot read"))
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -97,8 +103,7 @@ def check_regular(path: Path) -> None:
     mode = path.stat().st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         kind = "a pipe" if stat.S_ISFIFO(mode) else "a device or a socket"
-        fix = "save it as a file (deeplabctl infer - reads one image from stdin)"
-        raise FindingError(Finding("unreadable", path, "a file", kind, fix, failed="cannot read"))
+        raise _refused(path, "a file", kind, "save it as a file (deeplabctl infer - reads one image from stdin)")
 
 
 def orientation(image: PIL.Image.Image) -> int:
@@ -117,23 +122,15 @@ def damaged(error: Exception) -> str:
     return f"one that is damaged or cut off ({error})"
 
 
-def _described(head: bytes) -> tuple[str, str]:
-    """Return what a file is that Pillow does not know, by its first bytes, and what to do about it."""
+def _described(head: bytes) -> tuple[str, ...]:
+    """Return what a file is that Pillow does not know, by its first bytes, and, for some, what to do about it."""
     if head[4:8] == b"ftyp" and head[8:12] in _HEIC:
         return "HEIC", "convert it to JPEG, as heif-convert of libheif does, or the package pillow-heif"
     if head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis"):
         return "AVIF, which this Pillow cannot read", "convert it to JPEG, or pip install 'pillow>=11.3'"
     if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return "a TIFF of other samples", "save it as RGB or grey of 8 or 16 bits, without further bands"
-    return ("other content" if head else "an empty file"), _FIX_UNREADABLE
-
-
-def _too_large(path: Path, error: Exception) -> Finding:
-    """Return the finding of an image with more pixels than Pillow reads, whose number its error tells."""
-    count = re.search(r"(\d+) pixels", str(error))
-    most, got = f"{2 * (PIL.Image.MAX_IMAGE_PIXELS or 0):,}", f"{int(count[1]):,}" if count else "more"
-    fix = "scale it down, or cut it into smaller ones"
-    return Finding("too-large", path, f"at most {most} pixels", got, fix, failed="cannot read")
+    return ("other content" if head else "an empty file",)
 
 
 def _turn_of(image: PIL.Image.Image) -> int:

@@ -185,7 +185,7 @@ def _to_8_bits(image: PIL.Image.Image, name: str, samples: str, *, is_white_zero
     values = np.asarray(image).astype(np.float64)
     white = 1 if image.mode == "F" else 4095 if "I;12" in samples else 65535
     known = "I;32" not in samples  # integers that have no white
-    if not (known and values.min(initial=0) >= 0 and values.max(initial=0) <= white):  # nor have numbers that are none
+    if not (known and values.min(initial=0) >= 0 and values.max(initial=0) <= white):  # NaN is neither
         got = f"{'floats' if image.mode == 'F' else 'integers'} from {values.min():g} to {values.max():g}"
         _refuse(name, _KNOWN, got, "scaled to 0 to 255")
     scaled = np.rint(values * (255 / white)).astype(np.uint8)

@@ -84,6 +84,7 @@ def test_colours_of_the_sets_own_palette_become_ids(root, tmp_path):
 def test_what_would_need_a_guess_stays_as_it_is(root, tmp_path):
     Image.new("RGB", (80, 60), (1, 2, 3)).save(label_file(root, "t0"))
     Image.new("RGB", (80, 60), (128, 128, 0)).save(label_file(root, "t3"))  # VOC's class 3, of which there is none here
+    Image.new("RGBA", (80, 60), (128, 0, 0, 0)).save(label_file(root, "t4"))  # class 1, erased
     Image.fromarray(np.where(np.arange(4800).reshape(60, 80) % 2, 255, 0).astype(np.uint8)).save(label_file(root, "t1"))
     label = read_label(label_file(root, "t2"))
     label[0, 0] = 99
