@@ -113,6 +113,13 @@ class Masks:
         if meaning == "ids" and (wrong := palettes.finding(len(classes))):
             raise FindingError(wrong)
         unknown = {value: count for value, count in values.items() if value not in ids}
+        numbers = set().union(*(found for kind, found in by_kind.items() if kind != "RGB")) & unknown.keys()
+        if meaning == "colors" and settings.format == "auto" and settings.palette is None and numbers:
+            number, color = min(numbers), max(by_kind["RGB"])
+            raise DataError(
+                f"{folder}: expected class ids in all masks or colours in all, got {_format_value(number)} in "
+                f"{first_mask[number].name} and {_format_value(color)} in {first_mask[color].name}; convert them apart"
+            )
         paired = {path for *_, path in pairs}
         alone = [path.name for _, path in masks if path not in paired]
         have = "mask has" if len(alone) == 1 else "masks have"

@@ -8,7 +8,7 @@ import pytest
 from annotation_files import SIZE, convert, exif_orientation, write_image, written_label
 from PIL import Image
 
-from deeplabctl.classes import VOC_CLASSES, read_palette
+from deeplabctl.classes import VOC_CLASSES, read_palette, voc_palette
 from deeplabctl.data.check import check_dataset
 from deeplabctl.data.dataset import open_dataset
 from deeplabctl.data.images import read_image, read_label
@@ -343,6 +343,15 @@ def test_one_mask_that_cannot_be_read_does_not_stop_the_others(tmp_path, halves)
     assert (written.train, len(written.failed)) == (["a"], 2)
     assert any("b.png: expected a file, got a link to nowhere.png" in note for note in notes)
     assert any("c.png: expected one label, got several frames" in note for note in notes)
+
+
+def test_colours_beside_class_ids_are_refused_whatever_unknown_values_become(tmp_path, halves):
+    source = write_masks(tmp_path, halves)
+    Image.fromarray(voc_palette()[halves]).save(source / "b.png")
+    with pytest.raises(
+        DataError, match=r"or colours in all, got 1 in a\.png and 128 0 0 in b\.png; convert them apart"
+    ):
+        convert(source, tmp_path / "out", classes=VOC_CLASSES, unknown="void")
 
 
 def test_images_of_other_formats_are_counted(tmp_path, halves):
