@@ -121,9 +121,11 @@ def write_export(plan: ExportPlan, report: Reporter = silent) -> ExportedModel:
     Raises OutputError, and leaves nothing behind, where fewer labels agree than must.
     """
     info, request = plan.network.info, plan.request
-    images = plan.images.compared()
+    images = plan.images.compared(plan.settings.image_size)
     facts = ExportFacts(request.format, request.precision, plan.settings.scales, plan.settings.flip)
-    calibration: Sequence[Image] = () if plan.calibration is None else plan.calibration.calibrated()
+    calibration: Sequence[Image] = (
+        () if plan.calibration is None else plan.calibration.calibrated(plan.settings.image_size)
+    )
     if plan.calibration is not None:
         report(Note(f"calibrating on {len(calibration)} images: {plan.calibration.source}"))
     network = Segmenter.from_network(plan.network, plan.settings)

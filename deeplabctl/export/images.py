@@ -9,7 +9,7 @@ from pathlib import Path
 
 from deeplabctl.arrays import Image
 from deeplabctl.data.dataset import SHAPES, open_dataset, spread_evenly
-from deeplabctl.data.images import read_image
+from deeplabctl.data.images import read_working_image
 from deeplabctl.data.layout import LISTS
 from deeplabctl.errors import DataError
 from deeplabctl.network.architecture import PAPER_SIZE
@@ -28,12 +28,13 @@ class ExampleImages:
     files: tuple[Path, ...]
     source: str
 
-    def compared(self) -> list[Image]:
-        """Return images to compare on: every second one cut to another size, odd or even.
+    def compared(self, max_side: int = 0) -> list[Image]:
+        """Return images to compare on, at their working size: every second one cut to another size, odd or even.
 
         Raises DataError for one that cannot be read.
         """
-        images = [_cut(read_image(path), _LARGEST, _LARGEST) for path in spread_evenly(self.files, COMPARED)]
+        files = spread_evenly(self.files, COMPARED)
+        images = [_cut(read_working_image(path, max_side), _LARGEST, _LARGEST) for path in files]
         return [
             _cut(image, max(1, image.shape[0] * 4 // 5 - n), max(1, image.shape[1] * 3 // 4 + n // 2))
             if n % 2
@@ -41,9 +42,9 @@ class ExampleImages:
             for n, image in enumerate(images)
         ]
 
-    def calibrated(self) -> list[Image]:
-        """Return images to calibrate on, all of the size that they have in common, at most 513 pixels."""
-        images = [read_image(path) for path in spread_evenly(self.files, CALIBRATED)]
+    def calibrated(self, max_side: int = 0) -> list[Image]:
+        """Return images to calibrate on, at their working size, and all of one size of at most 513 pixels."""
+        images = [read_working_image(path, max_side) for path in spread_evenly(self.files, CALIBRATED)]
         height, width = (min(PAPER_SIZE, *(image.shape[axis] for image in images)) for axis in (0, 1))
         return [_cut(image, height, width) for image in images]
 

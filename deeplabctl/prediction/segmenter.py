@@ -136,9 +136,9 @@ class Segmenter:
     ) -> Segmentation | list[Segmentation]:
         """Segment an image, or many: paths, PIL images, or arrays (H, W, 3) uint8 RGB or (H, W) uint8 grey.
 
-        ``changes`` are settings for this call: pad, scales, flip, crf (True, parameters, or a text such as
-        "bi_w=5", False for none), crf_adaptive, precision, engine. Raises DataError for an image that cannot be read or
-        segmented, and RecipeError for a setting that is not possible.
+        ``changes`` are settings for this call: pad, scales, flip, crf (True, parameters, or a text such as "bi_w=5",
+        False for none), crf_adaptive, image_size, precision, engine. Raises DataError for an image that cannot be read
+        or segmented, and RecipeError for a setting that is not possible.
         """
         segmenter = self.with_settings(resolve(changes, self.info, before=self.settings))
         if isinstance(images, Iterable) and not isinstance(images, str | Mapping | PillowImage.Image | np.ndarray):
@@ -292,9 +292,9 @@ def load(weights: str | os.PathLike[str] | None = None, **settings: Unpack[Setti
     """Load a network: a run directory, a weight file of any format, an export, or published weights by name.
 
     Without ``weights`` it is the best of the newest run under ./runs. ``settings`` are pad, scales, flip, crf,
-    crf_adaptive, precision and engine, as `Segmenter` takes them at each call; what is not given is as in the recipe
-    that the weights were trained with, and the test size is "tight". Raises WeightsError, and DownloadError for
-    published weights that no address has.
+    crf_adaptive, image_size, precision and engine, as `Segmenter` takes them at each call; what is not given is as in
+    the recipe that the weights were trained with, and the test size is "tight". Raises WeightsError, and DownloadError
+    for published weights that no address has.
     """
     network = open_network(find_weights(None if weights is None else os.fspath(weights)))
     return Segmenter.from_network(network, resolve({"pad": "tight", **settings}, network.info))
