@@ -79,8 +79,8 @@ def _add(**environment):
     return int(hits), Path(folder)
 
 
-def test_damaged_kernels_are_compiled_again(tmp_path):
-    assert _add(NUMBA_CACHE_DIR=str(tmp_path))[0] == 0
+def test_kernels_are_compiled_even_if_numba_is_told_not_to_and_again_if_they_are_damaged(tmp_path):
+    assert _add(NUMBA_CACHE_DIR=str(tmp_path), NUMBA_DISABLE_JIT="1")[0] == 0
     (index,), (code,) = (list(tmp_path.rglob(f"*.{kind}")) for kind in ("nbi", "nbc"))
     index.write_bytes(b"")  # as a power cut leaves it
     assert _add(NUMBA_CACHE_DIR=str(tmp_path))[0] == 0
@@ -111,8 +111,3 @@ def test_kernels_run_without_a_cache_on_a_full_disk(monkeypatch):
 
 def failing(*_):
     raise OSError(errno.ENOSPC, "No space left on device")
-
-
-def test_kernels_are_compiled_even_if_numba_is_told_not_to(tmp_path):
-    _add(NUMBA_CACHE_DIR=str(tmp_path), NUMBA_DISABLE_JIT="1")
-    assert _add(NUMBA_CACHE_DIR=str(tmp_path))[0] == 1

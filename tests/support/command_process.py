@@ -17,7 +17,7 @@ PROGRAM = (
 def run_without_tensorflow(*arguments, cwd, loaded=""):
     """Run the command, which may load numba only if it is named; returns (exit code, stdout, stderr)."""
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=60
+        [sys.executable, "-c", PROGRAM, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=180
     )
     stdout, _, found = done.stdout.rpartition("LOADED")
     assert found.strip() == loaded
@@ -53,5 +53,5 @@ def on_a_terminal(*arguments, **environment):
     except OSError:  # the other end is closed
         pass
     os.close(terminal)
-    process.wait(timeout=60)
+    process.wait(timeout=180)
     return output.decode().replace("\r\n", "\n")

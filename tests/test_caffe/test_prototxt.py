@@ -43,10 +43,10 @@ def test_other_files_are_refused(tmp_path):
 )
 def test_no_text_takes_long(tmp_path, text):
     (tmp_path / "a").write_text(text + "x")
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(WeightsError):
         check_geometry(read_prototxt(tmp_path / "a"))
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
 
 
 @pytest.fixture

@@ -113,7 +113,7 @@ def test_signal_ends_a_command_without_leaving_what_is_half_written(tmp_path, nu
     assert process.stdout.readline() == "half\n"
     for _ in range(times):
         process.send_signal(number)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=120)
     if times == 1:
         assert process.returncode == 128 + number
         assert "Traceback" not in err

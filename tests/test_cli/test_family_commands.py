@@ -20,7 +20,7 @@ from deeplabctl.network import ARCHITECTURES
 pytestmark = pytest.mark.tf
 
 CAFFES = ["aspp-s", "aspp-l", "resnet101", "msc-largefov"]
-QUICK = ["aspp-s", "aspp-l", "msc-largefov", "deeplabv3plus-mnv2"]  # the others compile for a minute, or are like these
+QUICK = ["aspp-l", "msc-largefov", "deeplabv3plus-mnv2"]  # the others compile for a minute, or are like these
 FAMILY = [
     pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow])
     for name in ARCHITECTURES

@@ -47,7 +47,10 @@ def test_task_shows_its_pace_on_a_terminal(tmp_path, monkeypatch):
             for _ in range(4):
                 time.sleep(0.02)
                 report(Advanced(1))
-            time.sleep(0.3)  # for a picture of the bar
+            for _ in range(500):  # until the bar is drawn again
+                if " left" in (tmp_path / "terminal").read_text("utf-8"):
+                    break
+                time.sleep(0.02)
             report(Finished())
     shown = (tmp_path / "terminal").read_text("utf-8")
     assert re.search(r"4/100.*\d images/s, \d:\d\d left", shown)

@@ -25,23 +25,16 @@ def weights_of(path):
 
 @pytest.mark.tf
 def test_same_seed_gives_the_same_bytes_in_every_weight_and_another_seed_others(here, deeplabctl):
-    runs = [("a", 3), ("b", 3), ("c", 4)]
-    for name, seed in runs:
-        code, _, _ = deeplabctl("train", "--data", "set", *SMALL, "--steps", 6, "--seed", seed, "--run-dir", name, "-q")
-        assert code == 0
-    one, same, other = (weights_of(here / name / "last.keras") for name, _ in runs)
+    settings = ["--data", "set", *SMALL, "--steps", 5]
+    recipe = ["--recipe", "a/recipe.toml"]
+    runs = {"a": [*settings, "--seed", 3], "b": recipe, "c": [*recipe, "--seed", 4]}
+    for name, options in runs.items():
+        code, _, err = deeplabctl("train", *options, "--run-dir", name, "-q")
+        assert code == 0, err
+    assert read_recipe("a/recipe.toml").data.root == str(here / "set")
+    one, same, other = (weights_of(here / name / "last.keras") for name in runs)
     assert all(np.array_equal(a, b) for a, b in zip(one, same, strict=True))
     assert any((a != b).any() for a, b in zip(one, other, strict=True))
-
-
-@pytest.mark.tf
-def test_written_recipe_runs_again_to_the_same_bytes(here, deeplabctl):
-    deeplabctl("train", "--data", "set", *SMALL, "--steps", 4, "--run-dir", "a", "-q")
-    assert read_recipe(str(here / "a" / "recipe.toml")).data.root == str(here / "set")
-    code, _, _ = deeplabctl("train", "--recipe", "a/recipe.toml", "--run-dir", "b", "-q")
-    assert code == 0
-    for a, b in zip(weights_of(here / "a" / "last.keras"), weights_of(here / "b" / "last.keras"), strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.tf
@@ -92,7 +85,7 @@ def test_interrupted_training_ends_with_a_model_and_exit_130(here):
             if line.startswith("step 4: val"):
                 break
         process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=180)
     finally:
         process.kill()
     assert process.returncode == 130

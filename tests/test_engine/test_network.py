@@ -113,7 +113,7 @@ def check(architecture, classes, width, height, wide, seed):
 
 
 @pytest.mark.tf
-@pytest.mark.parametrize("case", list(fuzzed(28, 1, 120)), ids=str)
+@pytest.mark.parametrize("case", list(fuzzed(len(ARCHITECTURES), 1, 120)), ids=str)
 def test_logits_are_tensorflows_for_any_size_width_and_number_of_classes(case):
     check(*case, seed=len(str(case)))
 

@@ -7,7 +7,7 @@ import pytest
 from fuzz import run_readers
 from fuzz_readers import READERS
 
-SHARE = 1 / 40  # of the cases in the normal tier
+SHARE = 1 / 80  # of the cases in the normal tier
 NEVER_SOUND = "other files"  # none of them has weights
 ALWAYS_SOUND = ("inspection cache", "predictions", "labelme")  # read again, counted as faults, failing alone
 

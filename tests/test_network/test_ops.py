@@ -120,11 +120,9 @@ def convolved(x, kernel, stride, dilation):
     return total
 
 
-@pytest.mark.parametrize(
-    ("below", "block", "stride", "dilation"),
-    [("pool1", "2a", 1, 1), ("res2c", "3a", 2, 1), ("res4a", "4b1", 1, 2), ("res5b", "5c", 1, 4)],
-)
-def test_bottleneck_block_follows_its_formula(below, block, stride, dilation):
+@pytest.fixture(scope="module")
+def resnet():
+    """Return the weights of a ResNet, and the values of all its rows, in float64."""
     from deeplabctl.network.keras_model import apply_rows, assign_weights, build_model
 
     rng = np.random.default_rng(0)
@@ -137,7 +135,15 @@ def test_bottleneck_block_follows_its_formula(below, block, stride, dilation):
             array += rng.uniform(0, 0.5, array.shape)  # statistics of a trained net are no identity
     model = build_model("resnet101", 3, width=1 / 64, dtype="float64")
     assign_weights(model, weights)
-    values = apply_rows(model, rng.normal(0, 60, (1, 65, 50, 3)), ARCHITECTURES["resnet101"].rows)
+    return weights, apply_rows(model, rng.normal(0, 60, (1, 65, 50, 3)), ARCHITECTURES["resnet101"].rows)
+
+
+@pytest.mark.parametrize(
+    ("below", "block", "stride", "dilation"),
+    [("pool1", "2a", 1, 1), ("res2c", "3a", 2, 1), ("res4a", "4b1", 1, 2), ("res5b", "5c", 1, 4)],
+)
+def test_bottleneck_block_follows_its_formula(resnet, below, block, stride, dilation):
+    weights, values = resnet
 
     def normalized(x, branch, relu, stride=1, dilation=1):
         x = convolved(x, weights[f"res{block}_{branch}/kernel"], stride, dilation)

@@ -88,7 +88,7 @@ def test_items_take_a_quarter_of_the_memory(monkeypatch):
 
 
 def test_two_batches_run_at_a_time_on_a_device():
-    both = threading.Barrier(2, timeout=10)
+    both = threading.Barrier(2, timeout=60)
 
     def compute(batch):
         both.wait()  # passes only if another batch runs meanwhile

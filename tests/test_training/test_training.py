@@ -62,7 +62,7 @@ def whole(tmp_path_factory):
 
 # The stop comes after steps 1, 2 and 3; in the validation that follows step 4; before, in and after the last one.
 @pytest.mark.parametrize(
-    "calls", [2, 5, 13, *(pytest.param(calls, marks=pytest.mark.slow) for calls in (1, 3, 6, 8, 12))]
+    "calls", [5, 13, *(pytest.param(calls, marks=pytest.mark.slow) for calls in (1, 2, 3, 6, 8, 12))]
 )
 def test_stopped_and_resumed_training_ends_with_the_bytes_of_the_uninterrupted_one(whole, tmp_path, calls):
     result = train_new(plan_small(whole / "set"), tmp_path / "run", should_stop=after(calls))
@@ -225,7 +225,7 @@ def test_resumed_training_winds_the_events_for_tensorboard_back(whole, tmp_path,
         assert [step for step, _ in found[tag]] == [step for step, _ in expected[tag]], tag
 
 
-@pytest.mark.parametrize("policy", ["step", "poly"])
+@pytest.mark.parametrize("policy", ["poly", pytest.param("step", marks=pytest.mark.slow)])
 def test_command_line_gives_caffes_weights_after_eight_steps(tmp_path, deeplabctl, policy):
     batch = np.load(DATA / "train_batch.npz")
     root = tmp_path / "set"

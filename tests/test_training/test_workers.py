@@ -49,7 +49,7 @@ def start_workers(folder, *arguments):
 
 
 def finish(workers):
-    outputs = [worker.communicate(timeout=120) for worker in workers]
+    outputs = [worker.communicate(timeout=300) for worker in workers]
     return [worker.returncode for worker in workers], [err for _, err in outputs]
 
 
@@ -88,9 +88,7 @@ def test_two_workers_train_as_one_process_and_resume_together_when_one_was_kille
         assert workers[0].poll() is None, workers[0].communicate()
         time.sleep(0.2)
     workers[1].kill()
-    begin = time.monotonic()
-    _, err = workers[0].communicate(timeout=60)
-    assert time.monotonic() - begin < 60
+    _, err = workers[0].communicate(timeout=120)
     assert workers[0].returncode == 1
     assert "another worker died or cannot be reached" in err.splitlines()[-1]
     workers[1].communicate()
@@ -161,7 +159,7 @@ plan = plan_training("one/recipe.toml")
 with RunDirectory.create(Path("two"), plan.recipe, "set") as run:
     train_plan(plan, run, cluster=cluster)
 """
-    subprocess.run([sys.executable, "-c", script], cwd=folder, check=True, capture_output=True, timeout=120)
+    subprocess.run([sys.executable, "-c", script], cwd=folder, check=True, capture_output=True, timeout=300)
     assert losses_of(folder / "two") == pytest.approx(losses_of(folder / "one"), rel=1e-5)
     for ours, theirs in zip(weights_of("one/last.keras"), weights_of("two/last.keras"), strict=True):
         assert np.abs(ours - theirs).max() <= 1e-5 * np.abs(ours).max()
