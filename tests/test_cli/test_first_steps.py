@@ -16,6 +16,7 @@ def test_train_eval_infer_with_the_defaults_between_them(here, deeplabctl):
     (run,) = (here / "runs").iterdir()
     names = {path.name for path in run.iterdir()}
     assert {"recipe.toml", "run.json", "metrics.jsonl", "log.txt", "best.keras", "last.keras", "previews"} <= names
+    assert {"curves.png", "report.html"} <= names
     assert [path.name for path in sorted((run / "previews").iterdir())] == ["step-000004.png", "step-000008.png"]
     assert "next: deeplabctl eval" in out
     assert "square" in out
