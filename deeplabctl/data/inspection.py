@@ -35,7 +35,7 @@ from deeplabctl.data.findings import (
 )
 from deeplabctl.data.image_files import open_image, open_regular, orientation, unreadable
 from deeplabctl.data.images import read_label_and_palette, to_rgb
-from deeplabctl.data.palettes import Palettes
+from deeplabctl.data.palettes import Palettes, entries_of
 from deeplabctl.errors import OutputError
 from deeplabctl.files import user_cache, write_text
 from deeplabctl.parallel import map_ahead
@@ -83,6 +83,7 @@ class LabelFacts:
     def of(cls, height: Any, width: Any, pixels: Any, palette: Any, neighbours: Any) -> LabelFacts:
         """Read the facts from the cache; raises ValueError or TypeError for a damaged entry."""
         counts = {int(value): int(count) for value, count in dict.items(pixels)}
+        entries_of(palette)  # which raises ValueError
         pairs = tuple((int(one), int(other), int(above), int(left)) for one, other, above, left in neighbours)
         return cls(int(height), int(width), counts, str(palette), pairs)
 

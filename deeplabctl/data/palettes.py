@@ -43,6 +43,11 @@ def palette_of(image: PIL.Image.Image) -> str:
     return "" if not colors else "voc" if _VOC.startswith(numbers) else numbers.hex()
 
 
+def entries_of(palette: str) -> list[Color]:
+    """Return the colours of what `palette_of` has returned; raises ValueError for another text."""
+    return _colors(_VOC if palette == "voc" else bytes.fromhex(palette))
+
+
 def _voc(index: int) -> Color:
     return _colors(_VOC[3 * index : 3 * index + 3])[0]
 
@@ -62,7 +67,7 @@ class Palettes:
 
     def add(self, path: Path, ids: Iterable[int], palette: str) -> None:
         """Take the values of a label, and what `palette_of` has returned for it."""
-        entries = _colors(_VOC if palette == "voc" else bytes.fromhex(palette))
+        entries = entries_of(palette)
         colors = {index: entries[min(index, len(entries) - 1)] for index in ids} if entries else {}
         is_own = all(any(color != table(index) for index, color in colors.items()) for table in (_voc, _grey))
         if is_own:

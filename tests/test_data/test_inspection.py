@@ -111,7 +111,13 @@ def test_damaged_cache_is_replaced(root):
     assert check(root) == first
 
 
-@pytest.mark.parametrize("facts", [[60], [60, "x", []], [60, 80, [["a", 1]]], [60, 80, 7], None, [1e999, 80, []]])
+@pytest.mark.parametrize(
+    "facts",
+    [
+        None, [60], [60, "x", {}, "", []], [60, 80, {"a": 1}, "", []], [60, 80, 7, "", []], [1e999, 80, {}, "", []],
+        [60, 80, {"0": 4800}, "VOC", []], [60, 80, {"0": 4800}, "0000", []],
+    ],
+)  # fmt: skip
 def test_damaged_entry_of_the_cache_is_read_again(root, facts):
     first = check(root)
     path = InspectionCache(root).path
