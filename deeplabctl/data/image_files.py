@@ -227,6 +227,8 @@ def _png_pieces(file: BinaryIO, end: int) -> Iterator[Piece]:
         after = place + 12 + length
         turn: int | None = 0
         if not kind[:1].islower():
+            if length > end:  # for which Pillow would make room
+                raise ValueError("a chunk that is longer than the file")
             if kind == b"IDAT" and after <= end:
                 _check_sum(file, length)
             turn = None

@@ -171,6 +171,14 @@ def test_changed_pixels_are_refused(tmp_path, place):
         read_image(tmp_path / "a.png")
 
 
+def test_chunk_that_claims_gigabytes_is_refused(tmp_path):
+    content = png()
+    place = content.index(b"IDAT")
+    (tmp_path / "a.png").write_bytes(content[: place - 4] + struct.pack(">I", 0x7FFFFFFF) + content[place:])
+    with pytest.raises(DataError, match=r"damaged or cut off \(a chunk that is longer than the file\)"):
+        read_image(tmp_path / "a.png")
+
+
 @pytest.mark.parametrize("turn", [3, 6])
 def test_tiff_is_turned_once(tmp_path, turn):
     (tmp_path / "a.tif").write_bytes(tiff(PIXELS, t274=turn))
