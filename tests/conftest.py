@@ -41,6 +41,7 @@ def _auto_precision(request):
 def _own_home(tmp_path_factory, monkeypatch):
     """Keep the caches and the settings of whoever runs the tests out of them, and published weights where they are."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path_factory.getbasetemp()))  # one list of fonts for all tests
     monkeypatch.setenv("DEEPLABCTL_WEIGHTS_URL", "http://127.0.0.1:9/nowhere")
     for name in ("DEEPLABCTL_DATA", "DEEPLABCTL_WEIGHTS"):
         monkeypatch.delenv(name, raising=False)
