@@ -278,7 +278,7 @@ def test_content_is_decoded_and_encoded_as_the_files_are(tmp_path):
 def test_memory_to_read_comes_from_the_header(tmp_path):
     Image.new("1", (3000, 2000)).save(tmp_path / "a.png")
     assert memory_to_read(tmp_path / "a.png") >= 3 * 3000 * 2000
-    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:100])
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:-20])
     assert memory_to_read(tmp_path / "a.png") >= 3 * 3000 * 2000  # the rest is not looked at
     (tmp_path / "a.png").write_bytes(b"text")
     assert memory_to_read(tmp_path / "a.png") == 0
