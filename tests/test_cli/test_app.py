@@ -133,7 +133,7 @@ def test_ctrl_c_is_one_line_and_leaves_whole_files_only(tmp_path, deeplabctl, mo
         assert deeplabctl("data", "convert", "x", "--out", "set", "-q") == (
             130,
             "",
-            "interrupted: nothing was written\n",
+            "interrupted: files that were written are whole\n",
         )
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
     with monkeypatch.context() as patch:
