@@ -60,7 +60,9 @@ app.add_typer(data_app, name="data", cls=SectionedGroup)
 for command in (*app.registered_commands, *data_app.registered_commands):
     command.cls = SectionedCommand
     if command.callback is not None:
-        command.callback = with_groups(command.callback, _KEPT.get(command.name or "", "files that were written are whole"))
+        command.callback = with_groups(
+            command.callback, _KEPT.get(command.name or "", "files that were written are whole")
+        )
 
 
 def _print_version(wanted: bool) -> None:
