@@ -107,8 +107,8 @@ def test_every_command_has_a_page_with_all_of_its_options(command):
 
 
 def test_every_command_is_in_the_readme():
-    headings = re.findall(r"(?m)^### (.+)$", README.read_text("utf-8"))
-    assert headings == list(dict.fromkeys(name.split()[0] for name in options()))
+    rows = re.findall(r"(?m)^\| \[`([\w-]+)`\]", README.read_text("utf-8"))
+    assert rows == list(dict.fromkeys(name.split()[0] for name in options()))
 
 
 @every_page
