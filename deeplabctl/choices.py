@@ -24,6 +24,7 @@ OUTPUTS = {
     "json": "prediction.outputs.annotation_files:Areas",
     "coco": "prediction.outputs.annotation_files:CocoOutput",
     "labelme": "prediction.outputs.annotation_files:LabelmeOutput",
+    "yolo": "prediction.outputs.annotation_files:YoloOutput",
     "thumbnail": "prediction.outputs.image_files:ContactSheetImage",
 }
 # Formats of annotations, in the order in which they are tried; any folder may be one of masks.
@@ -31,6 +32,7 @@ ANNOTATIONS = {
     "labelme": "data.formats.labelme:Labelme",
     "coco": "data.formats.coco:Coco",
     "cvat": "data.formats.cvat:Cvat",
+    "yolo": "data.formats.yolo:Yolo",
     "colors": "data.formats.masks:Masks",
     "ids": "data.formats.masks:Masks",
     "binary": "data.formats.masks:Masks",

@@ -124,7 +124,7 @@ def infer(
         option(
             "Output",
             f"--format {'|'.join(_FORMATS)}",
-            "What to write, repeatable: mask (PNG), scores (npz) and labelme (outlines) for each image; json "
+            "What to write, repeatable: mask (PNG), scores (npz), labelme and yolo (outlines) for each image; json "
             "(areas, a line for each image) and coco (annotations) for all.",
         ),
     ] = [MASK],  # noqa: B006 - typer only reads it

@@ -35,6 +35,7 @@ from deeplabctl.parallel import map_ahead
 from deeplabctl.reporting import Note, Reporter, task
 
 _LONGEST_ID = 200  # bytes of UTF-8
+_SHARE = 0.2  # of the images, for validation
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Conversion:
     classes: tuple[str, ...]
     train: list[str]  # ids
     val: list[str]
+    test: list[str]
     pixels: Counter[int]  # of each label value
     failed: list[str]  # the reasons, one line per image
 
@@ -53,16 +55,17 @@ def write_dataset(
     out: Path,
     report: Reporter,
     *,
-    val: float | Annotations,
+    val: float | Annotations | None,
     seed: int = 0,
     overwrite: bool = False,
 ) -> Conversion:
     """Write annotated images to ``out`` in VOC layout; images that fail are reported and left out.
 
     The list val gets a share ``val`` of the images, chosen by the seed, or annotations of its own; the list train gets
-    the others. Images whose labels are only class 0 and void, which look like masks of 0 and 255, are written, but are
-    in no list. Raises DataError if no image can be converted, and OutputError if ``out`` must not be written: it may
-    neither hold nor be in what is read.
+    the others. With None, the lists train, val and test are those of the annotations; where these name no images for
+    val, it gets a fifth of those for train. Images whose labels are only class 0 and void, which look like masks of 0
+    and 255, are written, but are in no list. Raises DataError if no image can be converted, and OutputError if ``out``
+    must not be written: it may neither hold nor be in what is read.
     """
     parts = [annotations, val] if isinstance(val, Annotations) else [annotations]
     format_classes(
@@ -108,17 +111,20 @@ def write_dataset(
             report(Note(text, warning=True))
         if empty:
             report(Note(f"{len(empty)} images have only {annotations.classes[0]} and void: left out of the lists"))
+        first = {name for name, _ in jobs[: len(annotations.images)]}
+        splits = {name: image.split or "train" for name, image in jobs}
         if isinstance(val, Annotations):
-            first = {name for name, _ in jobs[: len(annotations.images)]}
-            train_ids = sorted(name for name in written if name in first)
-            val_ids = sorted(name for name in written if name not in first)
-        else:
-            train_ids, val_ids = _split_randomly(sorted(written), val, seed)
-        for split, ids in (("train", train_ids), ("val", val_ids)):
+            splits = {name: "train" if name in first else "val" for name in splits}
+        elif val is not None or "train" not in splits.values():
+            splits = dict.fromkeys(splits, "train")
+        of = {split: sorted(name for name in written if splits[name] == split) for split in ("train", "val", "test")}
+        if not isinstance(val, Annotations) and not of["val"]:
+            of["train"], of["val"] = _split_randomly(of["train"], _SHARE if val is None else val, seed)
+        for split, ids in of.items():
             if ids:
                 write_list(root, split, ids)
         write_class_names(root, annotations.classes)
-    return Conversion(annotations.classes, train_ids, val_ids, pixels, failed)
+    return Conversion(annotations.classes, of["train"], of["val"], of["test"], pixels, failed)
 
 
 Sampled = tuple[dict[int, int], ImageFacts, tuple[int, ...]]  # pixels of each label value; the label's size, as drawn

@@ -43,7 +43,8 @@ def convert(
     source: Annotated[
         Path,
         typer.Argument(
-            metavar="SOURCE", help="Folder of masks or of labelme's files, COCO's JSON, CVAT's XML or its folder."
+            metavar="SOURCE",
+            help="Folder of masks or of labelme's files, COCO's JSON, CVAT's XML, YOLO's data.yaml, or their folder.",
         ),
     ],
     *,
@@ -82,7 +83,16 @@ def convert(
             "Classes", "--unknown", "What colours that are not in the palette, and outlines of other classes, become."
         ),
     ] = "error",
-    val: Annotated[float, option("Splits", "--val", "Share of the images for validation.", min=0.0, max=0.9)] = 0.2,
+    val: Annotated[
+        float | None,
+        option(
+            "Splits",
+            "--val F",
+            "Share of the images for validation. Default: as SOURCE says (train, val, test), else 0.2.",
+            min=0.0,
+            max=0.9,
+        ),
+    ] = None,
     val_source: Annotated[
         Path | None,
         option("Splits", "--val-source SOURCE", "Annotations of the same kind for validation, instead of a share."),
@@ -97,8 +107,8 @@ def convert(
     """Turn annotations of other programs into a data set.
 
     SOURCE: masks in colours (with --palette), of grey levels or class ids, in black and white; COCO's polygons and run
-    lengths; labelme's files; CVAT's "for images 1.1". Nothing is guessed: what is ambiguous is an error that names
-    the option to use.
+    lengths; labelme's files; CVAT's "for images 1.1"; YOLO's outlines. Nothing is guessed: what is ambiguous is an
+    error that names the option to use.
     """
     from dataclasses import replace
 
@@ -120,19 +130,20 @@ def convert(
     )
     with console.reporter() as report:
         annotations = read_annotations(source, settings, report)
-        share: float | Annotations = val
+        share: float | Annotations | None = val
         if val_source is not None:
             share = read_annotations(val_source, replace(settings, classes=annotations.classes), report)
         written = write_dataset(annotations, out, report, val=share, seed=seed, overwrite=overwrite)
     console.table(("class", "pixels", "%"), _rows(written))
     console.say()
-    console.say(f"{out}: {len(written.train)} training and {len(written.val)} validation images")
+    test = f", and {len(written.test)} test images" if written.test else ""
+    console.say(f"{out}: {len(written.train)} training and {len(written.val)} validation images{test}")
     console.say()
     console.say(f"next: deeplabctl data preview {out}")
     console.say(f"      deeplabctl train --data {out}")
     console.document(_document(out, written))
     if written.failed:
-        total = len(written.failed) + len(written.train) + len(written.val)
+        total = len(written.failed) + len(written.train) + len(written.val) + len(written.test)
         print_error(f"{len(written.failed)} of {total} images failed, the first: {written.failed[0]}")
         raise typer.Exit(1)
 
@@ -158,6 +169,7 @@ def _document(out: Path, written: Conversion) -> dict[str, Any]:
         "void_pixels": void,
         "train": len(written.train),
         "val": len(written.val),
+        "test": len(written.test),
         "failed": [with_options(reason) for reason in written.failed],
     }
 

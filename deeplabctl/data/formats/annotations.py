@@ -108,6 +108,7 @@ class AnnotatedImage:
     """Hold an image, as its file or a function that returns its bytes, and what draws its label (H, W) uint8.
 
     ``height`` and ``width`` are those that the annotations give for the image, unchecked; None if they do not.
+    ``split`` is "train", "val" or "test", or empty if the annotations do not say.
     """
 
     name: str
@@ -115,6 +116,7 @@ class AnnotatedImage:
     draw_label: Callable[[Size], Label]
     height: Any = None
     width: Any = None
+    split: str = ""
 
 
 @dataclass

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -25,13 +25,14 @@ _FARTHEST = 1e9  # pixels from the image's corner
 _STEPS = ((0, 1), (1, 0), (0, -1), (-1, 0))
 
 
-def fill_polygon(size: Size, points: Sequence[Point]) -> Mask:
+def fill_polygon(size: Size, points: Sequence[Point], *, from_shares: bool = False) -> Mask:
     """Return the mask (H, W) of a polygon; parts outside of the image are cut off.
 
-    Raises DataError for coordinates that are no places in an image of this size.
+    Raises DataError for coordinates that are no places in an image of this size, also for shares of it, unless the
+    coordinates were made ``from_shares``.
     """
     _check_coordinates(value for point in points for value in point)
-    _check_extent(size, [x for x, _ in points], [y for _, y in points])
+    _check_extent(size, [x for x, _ in points], [y for _, y in points], from_shares=from_shares)
     height, width = size
     crossed = np.zeros((height, width + 1), np.bool_)  # where a row's inside begins or ends
     for (x0, y0), (x1, y1) in zip(points, [*points[1:], *points[:1]], strict=True):
@@ -43,6 +44,11 @@ def fill_polygon(size: Size, points: Sequence[Point]) -> Mask:
             crossed[rows, np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)] ^= True
     inside: Mask = np.logical_xor.accumulate(crossed[:, :width], axis=1)
     return inside
+
+
+def fill_shares(size: Size, points: Sequence[Point]) -> Mask:
+    """Return the mask (H, W) of a polygon whose coordinates are shares of the image's width and height."""
+    return fill_polygon(size, [(x * size[1], y * size[0]) for x, y in points], from_shares=True)
 
 
 def fill_ellipse(size: Size, center: Point, radii: Point, degrees: float = 0.0) -> Mask:
@@ -70,10 +76,11 @@ def _check_coordinates(values: Iterable[float]) -> None:
         raise DataError(f"expected coordinates in pixels, got {wrong:g}")
 
 
-def _check_extent(size: Size, x: Sequence[float], y: Sequence[float]) -> None:
+def _check_extent(size: Size, x: Sequence[float], y: Sequence[float], *, from_shares: bool = False) -> None:
     """Raise DataError for coordinates that belong to another size: all outside of the image, or shares of it."""
     got = f"got x from {min(x):g} to {max(x):g}, y from {min(y):g} to {max(y):g}"
-    if min(size) > 2 and min(*x, *y) >= 0 and max(*x, *y) <= 1 and any(value % 1 for value in (*x, *y)):
+    in_a_pixel = min(size) > 2 and min(*x, *y) >= 0 and max(*x, *y) <= 1
+    if in_a_pixel and not from_shares and any(value % 1 for value in (*x, *y)):
         raise DataError(f"expected coordinates in pixels, {got}; if these are shares of the size, multiply them by it")
     if any(max(places) < -1 or min(places) > length + 1 for places, length in ((y, size[0]), (x, size[1]))):
         raise DataError(
@@ -142,20 +149,52 @@ def outlines(label: Label, tolerance: float = TOLERANCE) -> list[Outline]:
     a pixel to what is around them. With a tolerance of 0 the label is given again exactly, by any program that fills
     the pixels whose centres lie inside.
     """
+    found = [(area, outline) for area, outline, _ in _rings(label, tolerance) if area > 0]
+    return [outline for _, outline in sorted(found, key=lambda entry: -entry[0])]
+
+
+def outlines_with_holes(label: Label, tolerance: float = TOLERANCE) -> list[Outline]:
+    """Return `outlines` for programs that do not draw one over another: those of regions with holes go around them.
+
+    They walk to a hole and back on the same line, which nothing lies in by the even-odd rule.
+    """
+    from scipy import ndimage
+
+    parts: dict[tuple[int, int], int] = {}  # the number of a region in which a pixel is, by class id and part
+    connected = {int(index): ndimage.label(label == index)[0] for index in np.unique(label)}
+    found: list[tuple[float, Outline]] = []
+    holes: list[tuple[tuple[int, int], Floats]] = []
+    for area, outline, (row, column) in _rings(label, tolerance):
+        part = outline.class_id, int(connected[outline.class_id][row, column])
+        if area > 0:
+            parts[part] = len(found)
+            found.append((area, outline))
+        else:
+            holes.append((part, outline.points))
+    for part, hole in holes:
+        if part in parts:
+            area, outline = found[parts[part]]
+            nearest = int(np.argmin(np.sum((outline.points - hole[0]) ** 2, axis=1)))
+            before, after = outline.points[: nearest + 1], outline.points[nearest:]
+            points = np.concatenate([before, hole, hole[:1], after])
+            found[parts[part]] = area, replace(outline, points=points)
+    return [outline for _, outline in sorted(found, key=lambda entry: -entry[0])]
+
+
+def _rings(label: Label, tolerance: float) -> Iterator[tuple[float, Outline, tuple[int, int]]]:
+    """Yield the area, the simplified line and a pixel of each border of a region, then of holes, with areas below 0."""
     height, width = label.shape
     borders = _Borders(label)
     lines: dict[bytes, Floats] = {}
-    found: list[tuple[float, Outline]] = []
-    for class_id, ring in borders.rings():
-        area = _signed_area(ring)
-        if area <= 0:  # the outline of a hole
-            continue
+    rings = [(_signed_area(ring), class_id, ring) for class_id, ring in borders.rings()]
+    for area, class_id, ring in sorted(rings, key=lambda entry: entry[0] <= 0):
         parts = [_shared_line(arc, tolerance, lines) for arc in borders.arcs(ring)]
         points = np.concatenate([part[:-1] for part in parts])
         if len(points) >= 3:
             at_frame = bool(np.any((ring == 0) | (ring == (width, height))))
-            found.append((area, Outline(class_id, points, at_frame)))
-    return [outline for _, outline in sorted(found, key=lambda entry: -entry[0])]
+            (x, y), (right, down) = ring[0].tolist(), (ring[1] - ring[0]).tolist()
+            inside = y - (right < 0 or down < 0), x - (right < 0 or down > 0)  # on the right hand of the first step
+            yield area, Outline(class_id, points, at_frame), inside
 
 
 class _Borders:
@@ -204,6 +243,7 @@ class _Borders:
         """Split a ring where more than two regions meet; an arc has the corners at both of its ends."""
         cuts = np.flatnonzero(self._is_end[ring[:, 1], ring[:, 0]])
         if not cuts.size:
+            ring = np.roll(ring, -int(np.lexsort((ring[:, 0], ring[:, 1]))[0]), axis=0)  # the same for both sides
             return [np.concatenate([ring, ring[:1]])]
         ring = np.roll(ring, -cuts[0], axis=0)
         cuts = np.append(cuts - cuts[0], len(ring))
@@ -223,12 +263,13 @@ def _shared_line(arc: Counts, tolerance: float, lines: dict[bytes, Floats]) -> F
     It runs through the middles of the pixels' sides, which lie on both sides of a slanted border in turn less than
     their corners do.
     """
-    if np.array_equal(arc[0], arc[-1]):
-        return _simplify_closed(_middles(arc), tolerance)
     key, back = arc.tobytes(), arc[::-1].tobytes()
     if back in lines:
         return lines[back][::-1]
-    lines[key] = _simplify(np.concatenate([arc[:1], _middles(arc), arc[-1:]]), tolerance)
+    if np.array_equal(arc[0], arc[-1]):
+        lines[key] = _simplify_closed(_middles(arc), tolerance)
+    else:
+        lines[key] = _simplify(np.concatenate([arc[:1], _middles(arc), arc[-1:]]), tolerance)
     return lines[key]
 
 

@@ -1,4 +1,4 @@
-"""Write what other programs read: areas as JSON Lines, COCO's annotations, labelme's outlines."""
+"""Write what other programs read: areas as JSON Lines, and annotations in their formats."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from deeplabctl.arrays import Label
 from deeplabctl.classes import format_classes
 from deeplabctl.data.formats.coco import coco_file, segments
 from deeplabctl.data.formats.labelme import labelme_document
+from deeplabctl.data.formats.yolo import yolo_settings, yolo_text
 from deeplabctl.files import whole_file, write_text
-from deeplabctl.prediction.outputs.output import Add, Job, Labelled, Output, RunFile
+from deeplabctl.prediction.outputs.output import Add, Job, Labelled, Output, RunFile, ends_with
 
 
 class Areas(Output):
@@ -62,3 +63,23 @@ class LabelmeOutput(Output):
         names = format_classes(classes, path)
         yield lambda written: None
         write_text(path, names)
+
+
+class YoloOutput(Output):
+    """YOLO's text for each image, and the data.yaml for a set in which the images lie in ``images``."""
+
+    name, image_file, run = "yolo", "labels/{stem}.txt", RunFile("data.yaml", "yolo_settings", "YOLO")
+
+    def write(self, path: Path, labelled: Labelled) -> None:
+        """Write the outlines; nothing where all is background."""
+        write_text(path, yolo_text(labelled.label, labelled.classes))
+
+    def is_whole(self, path: Path) -> bool:
+        """Tell whether the text is empty or ends with a line."""
+        return ends_with(path, b"\n") or (path.is_file() and path.stat().st_size == 0)
+
+    @contextmanager
+    def run_writer(self, path: Path, jobs: Sequence[Job], classes: Sequence[str]) -> Iterator[Add]:
+        """Yield nothing to add to."""
+        yield lambda written: None
+        write_text(path, yolo_settings(classes))

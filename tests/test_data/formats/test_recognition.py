@@ -8,9 +8,8 @@ from deeplabctl.errors import DataError
 
 def test_other_content_than_annotations_is_named(tmp_path):
     (tmp_path / "x.zip").write_bytes(b"PK")
-    message = (
-        r"x\.zip: expected labelme's JSON files, COCO's JSON, CVAT's XML or a folder of masks, got a zip.*unpack it"
-    )
+    kinds = r"labelme's JSON files, COCO's JSON, CVAT's XML, YOLO's data\.yaml or a folder of masks"
+    message = rf"x\.zip: expected {kinds}, got a zip.*unpack it"
     with pytest.raises(DataError, match=message):
         convert(tmp_path / "x.zip", tmp_path / "out")
     (tmp_path / "empty").mkdir()
@@ -20,8 +19,10 @@ def test_other_content_than_annotations_is_named(tmp_path):
         convert(tmp_path / "empty", tmp_path / "out", format="labelme")
     with pytest.raises(DataError, match="expected one file of COCO instances, got none"):
         convert(tmp_path / "empty", tmp_path / "out", format="coco")
-    with pytest.raises(DataError, match="unknown format 'yolo': expected one of auto, labelme, coco, cvat, colors"):
-        convert(tmp_path / "empty", tmp_path / "out", format="yolo")
+    with pytest.raises(
+        DataError, match="unknown format 'voc': expected one of auto, labelme, coco, cvat, yolo, colors"
+    ):
+        convert(tmp_path / "empty", tmp_path / "out", format="voc")
     with pytest.raises(DataError, match=r"x\.zip: expected a folder of masks, got a file"):
         convert(tmp_path / "x.zip", tmp_path / "out", format="ids")
     with pytest.raises(DataError, match=r"gone: there is no such file or folder$"):

@@ -1,0 +1,264 @@
+"""YOLO's files for segmentation: a data.yaml, and for each image a text with a class and an outline in each line.
+
+Ultralytics' names of folders hold: the text of ``images/train/a.jpg`` is ``labels/train/a.txt``. Roboflow has
+``train/images`` and ``train/labels``; CVAT lists the images of a split in a text. Coordinates are shares of the size.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from deeplabctl.arrays import Label
+from deeplabctl.classes import IGNORE_LABEL
+from deeplabctl.data.formats.annotations import BACKGROUND, Annotations, ImportSettings, Source, naming, whole_number
+from deeplabctl.data.formats.image_search import ImageSearch, failing, files_below
+from deeplabctl.data.formats.outlines import TOLERANCE, box_corners, fill_shares, outlines_with_holes
+from deeplabctl.data.formats.regions import OutlinedImage, Region, outlined
+from deeplabctl.errors import DataError
+from deeplabctl.files import read_small_file
+from deeplabctl.reporting import Reporter
+
+_SPLITS = {"train": "train", "val": "val", "valid": "val", "test": "test"}  # in a data.yaml: in a data set
+_SLACK = 0.01  # of a share below 0 or above 1
+_LINE = re.compile(r"""((?:'[^']*'|"[^"]*"|[^#]|(?<=\S)#)*)""")  # without a comment
+_ITEM = re.compile(r"""\s*('(?:[^']|'')*'|"(?:[^"\\]|\\.)*"|[^\s,'"][^,]*?)\s*(,|$)""")  # of a list in one line
+
+
+class Yolo:
+    """Read the texts of a data.yaml: of overlapping objects the smaller lies on top, as where Ultralytics trains.
+
+    Lines of five numbers are boxes without an outline: void, below all objects.
+    """
+
+    content = "YOLO's data.yaml"
+
+    def recognises(self, source: Source) -> bool:
+        """Tell whether it is a YAML file, or a folder with one of classes or with texts in its ``labels``."""
+        if not source.path.is_dir():
+            return source.path.suffix.lower() in (".yaml", ".yml")
+        path = _yaml_in(source.path)
+        has_names = path is not None and re.search(rb"^names\s*:", read_small_file(path), re.MULTILINE)
+        return bool(has_names or _texts_below(source.path / "labels"))
+
+    def read(self, source: Source, settings: ImportSettings, report: Reporter) -> Annotations:
+        """Read all texts; one that does not follow the format fails alone."""
+        path = _yaml_in(source.path) if source.path.is_dir() else source.path
+        root = source.path if path is None else path.parent
+        names, parent, places = _read_classes(root) if path is None else _read_yaml(path)
+        counts = Counter[str]()
+        searches: dict[Path, ImageSearch] = {}  # by a split's folder or list
+        images, notes = [], []
+        for split, entry in places:
+            place = _find_place(root, parent, entry)
+            if place is None or place in searches:
+                why = "not there" if place is None else "that of another split, too"
+                notes.append(f"{path}: {split}: {entry} is {why}: left out")
+                continue
+            is_list = place.suffix == ".txt"
+            search = searches[place] = ImageSearch([settings.images or (root if is_list else place)], by_stem=True)
+            for short, name, text in _list_texts(place, root):
+                image = search.image_of(name if settings.images or is_list else short, text)
+                regions: list[Region] = []
+                try:
+                    regions = _read_text(text, names, counts)
+                except DataError as error:
+                    image = failing(str(error))
+                images.append(OutlinedImage(name, image, regions, split=_SPLITS.get(split, "")))
+        where = path or root
+        if not images:
+            raise DataError(f"{where}: expected texts in folders named labels, got none; choose the folder of the set")
+        if counts["boxes"] and not counts["outlines"]:
+            raise DataError(
+                f"{where}: expected outlines, got only boxes, {counts['boxes']} lines of five numbers; export the set "
+                "for segmentation"
+            )
+        annotations = outlined(where, [*names.values()], images, settings, smaller_on_top=True)
+        annotations.notes += [*notes, *(note for search in searches.values() for note in search.notes())]
+        if counts["boxes"]:
+            annotations.notes.append(f"{counts['boxes']} of {counts['lines']} lines are boxes without an outline: void")
+        if counts["points"]:
+            annotations.notes.append(f"{counts['points']} points and outlines of 2 points have no area: skipped")
+        if counts["outlines"] and counts["of 4 corners"] == counts["outlines"]:
+            annotations.notes.append(
+                f"all {counts['outlines']} outlines have 4 corners: they are taken as outlines, not as oriented boxes"
+            )
+        return annotations
+
+
+def _yaml_in(folder: Path) -> Path | None:
+    """Return a folder's data.yaml, or else its only YAML file."""
+    found = sorted(path for path in folder.iterdir() if path.suffix in (".yaml", ".yml") and path.is_file())
+    return next((path for path in found if path.stem == "data"), found[0] if len(found) == 1 else None)
+
+
+def _read_classes(root: Path) -> tuple[dict[int, str], str, list[tuple[str, str]]]:
+    """Return what `_read_yaml` does of a folder with ``images``, ``labels`` and a classes.txt, as Label Studio's."""
+    path = root / "classes.txt"
+    if not path.is_file():
+        raise DataError(f"{root}: expected a data.yaml or a classes.txt with the classes of its labels, got neither")
+    lines = [line.strip() for line in read_small_file(path).decode("utf-8", "replace").splitlines()]
+    return dict(enumerate(line for line in lines if line)), "", [("", "images")]
+
+
+def _read_yaml(path: Path) -> tuple[dict[int, str], str, list[tuple[str, str]]]:
+    """Return the classes of a data.yaml, its ``path``, and the folder, or the list of images, of each split.
+
+    Only what such files have is read of YAML: texts, and lists and tables of texts.
+    """
+    found: dict[str, str] = {}
+    key = ""
+    try:
+        text = read_small_file(path).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {path}: {error}; expected {Yolo.content}") from None
+    for number, whole in enumerate(text.splitlines(), 1):
+        line = (_LINE.match(whole) or [whole])[0].rstrip()
+        if match := re.fullmatch(r"([A-Za-z_]\w*)\s*:(?:\s+(.*))?", line):
+            key = match[1]
+            if key in found:
+                raise DataError(f"{path}:{number}: expected {key} once, got it again; remove one of them")
+            found[key] = match[2] or ""
+        elif line.strip() not in ("", "---", "..."):
+            found[key] = f"{found.get(key, '')}\n{line}"
+    if "kpt_shape" in found:
+        raise DataError(f"{path}: expected outlines, got keypoints (kpt_shape); export the set for segmentation")
+    with naming(f"{path}: names"):
+        names = {whole_number(index): name for index, name in _items(found["names"])}
+        count = whole_number(found.get("nc", len(names)))
+        if not names or sorted(names) != list(range(count)):
+            raise DataError(f"expected {count} classes with the numbers from 0, got {names}")
+    places = []
+    for split in _SPLITS:
+        with naming(f"{path}: {split}"):
+            places += [(split, entry) for _, entry in _items(found.get(split, "")) if entry not in ("", "null", "~")]
+    if not places:
+        raise DataError(f"{path}: expected the folders of images (train, val), got none; complete the file")
+    with naming(f"{path}: path"):
+        return dict(sorted(names.items())), next((entry for _, entry in _items(found.get("path", ""))), ""), places
+
+
+def _items(text: str) -> Iterator[tuple[str, str]]:
+    """Yield what a value of YAML holds, with the keys of a table or the numbers from 0."""
+    flat = " ".join(text.split())
+    if flat[:1] in ("[", "{"):
+        if flat[-1] != {"[": "]", "{": "}"}[flat[0]]:
+            raise DataError(f"expected a list in brackets, got {flat!r:.80}")
+        parts, rest, is_table = [], flat[1:-1], flat[0] == "{"
+        while rest.strip():
+            match = _ITEM.match(rest)
+            if match is None:
+                raise DataError(f"expected texts with commas between them, got {rest!r:.80}")
+            parts.append(match[1])
+            rest = rest[match.end() :]
+    else:
+        parts = [line.strip() for line in text.split("\n") if line.strip()]
+        is_table = "\n" in text and not parts[0].startswith("-")
+        if "\n" in text and not is_table:
+            parts = [part[1:].strip() for part in parts if part.startswith("-")]
+    for number, part in enumerate(parts):
+        key, value = str(number), part
+        if is_table:
+            key, colon, value = part.partition(":")
+            if not colon:
+                raise DataError(f"expected a number, a colon and a text, got {part!r:.80}")
+        yield _text(key), _text(value)
+
+
+def _text(scalar: str) -> str:
+    scalar = scalar.strip()
+    if scalar[:1] == '"':
+        return str(json.loads(scalar))
+    if scalar[:1] == "'":
+        return scalar[1:-1].replace("''", "'")
+    if scalar[:1] in tuple("&*!|>@%`{["):
+        raise DataError(f"expected a plain text, got {scalar!r:.80}")
+    return scalar
+
+
+def _find_place(root: Path, parent: str, entry: str) -> Path | None:
+    """Return the folder or the list of a split, which may have no images, only labels; None if it is not there."""
+    inside = entry.removeprefix("../")  # Roboflow's paths lead out of the folder in which they are
+    for place in (root / parent / entry, root / entry, root / parent / inside, root / inside):
+        if place.exists() or _labels_of(place).is_dir():
+            return place
+    return None
+
+
+def _labels_of(images: Path) -> Path:
+    """Return the path of labels beside that of images: the last folder ``images`` is ``labels``."""
+    parts = [*images.parts]
+    last = next((index for index in reversed(range(len(parts))) if parts[index] == "images"), None)
+    return images if last is None else Path(*parts[:last], "labels", *parts[last + 1 :])
+
+
+def _texts_below(folder: Path) -> list[Path]:
+    return [path for path in files_below(folder) if path.suffix == ".txt" and path.name != "classes.txt"]
+
+
+def _list_texts(place: Path, root: Path) -> Iterator[tuple[str, str, Path]]:
+    """Yield the names of images, from their folder and from the set's, and their texts; not those without a text."""
+    labels = root if place.suffix == ".txt" else _labels_of(place)
+    for text in _texts_in(place, root) if place.suffix == ".txt" else _texts_below(labels):
+        inside = text.parts[len(root.parts) :] if root in text.parents else text.parts[-1:]
+        name = PurePosixPath(*(part for part in inside if part not in ("labels", ".."))).with_suffix("").as_posix()
+        yield text.relative_to(labels).with_suffix("").as_posix(), name, text
+
+
+def _texts_in(listed: Path, root: Path) -> Iterator[Path]:
+    """Yield the texts of the images that a list names; its paths may begin with folders that are not there."""
+    for line in read_small_file(listed).decode("utf-8-sig", "replace").splitlines():
+        parts = PurePosixPath(line.strip().replace("\\", "/")).parts
+        paths = (_labels_of(root.joinpath(*parts[first:])).with_suffix(".txt") for first in range(len(parts)))
+        if text := next((path for path in paths if path.is_file()), None):
+            yield text
+
+
+def _read_text(path: Path, names: dict[int, str], counts: Counter[str]) -> list[Region]:
+    """Return the regions of a text; raises DataError with the line for what is neither an outline nor a box."""
+    regions = []
+    for number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), 1):
+        where = f"{path}:{number}"
+        with naming(where):
+            index, *shares = (float(cell) for cell in line.split()) if line.strip() else [-1.0]
+            if not line.strip():
+                continue
+            counts["lines"] += 1
+            if index not in names:
+                raise DataError(f"expected the number of a class, 0 to {len(names) - 1}, got {line.split()[0]}")
+            if len(shares) % 2 or not shares:
+                raise DataError(f"expected a class and pairs of x and y, got {len(shares) + 1} numbers")
+            if wrong := next((share for share in shares if not -_SLACK <= share <= 1 + _SLACK), None):
+                raise DataError(f"expected shares of the image's width and height, from 0 to 1, got {wrong:g}")
+            kind = {2: "points", 4: "boxes"}.get(len(shares), "outlines")
+            counts.update([kind] + ["of 4 corners"] * (len(shares) == 8))
+            if kind != "points":
+                points = [*zip(shares[::2], shares[1::2], strict=True)]
+                if kind == "boxes":
+                    (x, y), (width, height) = points
+                    points = box_corners(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+                mask = partial(fill_shares, points=points)
+                regions.append(Region(names[int(index)], where, mask, is_below=kind == "boxes"))
+    return regions
+
+
+def yolo_text(label: Label, classes: Sequence[str], tolerance: float = TOLERANCE) -> str:
+    """Return YOLO's text of a label (H, W) uint8: its regions, without void and a class 0 that is the background."""
+    first = int(classes[0] == BACKGROUND)
+    lines = []
+    for outline in outlines_with_holes(label, tolerance):
+        if first <= outline.class_id != IGNORE_LABEL:
+            shares = (outline.points / label.shape[::-1]).ravel().tolist()
+            lines.append(" ".join([str(outline.class_id - first), *(f"{share:.6f}" for share in shares)]))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def yolo_settings(classes: Sequence[str]) -> str:
+    """Return a data.yaml for texts of `yolo_text` in ``labels``, whose images are to lie in ``images``."""
+    names = classes[int(classes[0] == BACKGROUND) :]
+    lines = [f"  {index}: {json.dumps(name, ensure_ascii=False)}\n" for index, name in enumerate(names)]
+    return "".join(["path: .\ntrain: images\nval: images\nnames:\n", *lines])

@@ -1,0 +1,194 @@
+"""YOLO's texts become data sets, and labels become texts."""
+
+import numpy as np
+import pytest
+from annotation_files import SIZE, convert, write_image, written_label
+
+from deeplabctl.data.formats.yolo import yolo_settings, yolo_text
+from deeplabctl.errors import DataError
+
+SQUARE = "0 0 0 0.5 0 0.5 0.5 0 0.5"  # the upper left quarter: 6x8 pixels of 12x16
+
+
+def write_yolo(folder, texts, yaml="train: images\nnames: [car, tree]\n"):
+    """Write images with these texts, by their paths below images and labels; returns the folder."""
+    for name, text in texts.items():
+        write_image(folder / "images" / f"{name}.jpg", shade=len(name) + ord(name[-1]))
+        path = folder / "labels" / f"{name}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (folder / "data.yaml").write_text(yaml)
+    return folder
+
+
+def test_shares_of_the_size_are_outlines_and_the_smaller_lies_on_top(tmp_path):
+    small = "1 0.125 0.25 0.25 0.25 0.25 0.5 0.125 0.5"  # columns 2 and 3, rows 3 to 5
+    written, notes = convert(write_yolo(tmp_path / "x", {"a": f"{small}\n{SQUARE}\n"}), tmp_path / "out")
+    expected = np.zeros(SIZE, int)
+    expected[:6, :8] = 1
+    expected[3:6, 2:4] = 2
+    assert written.classes == ("background", "car", "tree")
+    np.testing.assert_array_equal(written_label(tmp_path / "out"), expected)
+    assert notes == ["all 2 outlines have 4 corners: they are taken as outlines, not as oriented boxes"]
+
+
+def test_boxes_are_void_below_outlines_and_alone_refused(tmp_path):
+    box = "1 0.5 0.5 1 0.5"  # centre and size: rows 3 to 8
+    triangle = "0 0 0 0 1 1 1"
+    _, notes = convert(write_yolo(tmp_path / "x", {"a": f"{box}\n{triangle}\n0 0.5 0.5\n"}), tmp_path / "out")
+    label = written_label(tmp_path / "out")
+    rows, columns = np.indices(SIZE) + 0.5
+    inside = columns / 16 < rows / 12
+    assert (label[inside] == 1).all()
+    assert (label[3:9][~inside[3:9]] == 255).all()
+    assert (label == 0).sum() == (~inside).sum() - (~inside[3:9]).sum()
+    assert notes == [
+        "1 of 3 lines are boxes without an outline: void",
+        "1 points and outlines of 2 points have no area: skipped",
+    ]
+    with pytest.raises(DataError, match="expected outlines, got only boxes, 1 lines of five numbers; export the set"):
+        convert(write_yolo(tmp_path / "boxes", {"a": box}), tmp_path / "no")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("0 10 10 20 10 20 20", r"a\.txt:2: expected shares of the image's width and height, from 0 to 1, got 10"),
+        ("0 0.1 0.1 0.2 0.1 0.2 0.2 0.9", r"a\.txt:2: expected a class and pairs of x and y, got 8 numbers"),
+        ("0 0.5 0.5 0.2 0.2 0.9", r"a\.txt:2: expected a class and pairs of x and y, got 6 numbers"),
+        ("2 0 0 0 1 1 1", r"a\.txt:2: expected the number of a class, 0 to 1, got 2"),
+        ("car 0 0 0 1 1 1", r"a\.txt:2: could not convert"),
+        ("0 0 0 0 nan 1 1", r"a\.txt:2: expected shares"),
+        ("0.5 0 0 0 1 1 1", r"a\.txt:2: expected the number of a class, 0 to 1, got 0\.5"),
+    ],
+)  # fmt: skip
+def test_text_that_does_not_follow_the_format_fails_alone(tmp_path, line, message):
+    source = write_yolo(tmp_path / "x", {"a": f"{SQUARE}\n{line}\n", "b": SQUARE})
+    written, _ = convert(source, tmp_path / "out")
+    assert written.train == ["b"]
+    (failed,) = written.failed
+    with pytest.raises(DataError, match=message):
+        raise DataError(failed)
+
+
+YAMLS = {
+    "a list in a line": "names: ['car', \"big tree\" ]",
+    "a table": "names:\n  0: car # of any colour\n  1: 'big tree'",
+    "a table in any order": "names:\n  1: big tree\n  0: car",
+    "a list": "names:\n- car\n- big tree\nnc: 2",
+    "a table in a line": "nc: 2\nnames: {0: car, 1: big tree}",
+    "a list of several lines": "names: [car,\n  'big tree']",
+}
+
+
+@pytest.mark.parametrize("yaml", YAMLS.values(), ids=YAMLS)
+def test_classes_are_read_as_yaml_writes_them(tmp_path, yaml):
+    yaml = f"# a set\npath: ../x  # here\ntrain: images\nval:\ndownload: |\n  any: text\n{yaml}\n"
+    written, _ = convert(write_yolo(tmp_path / "x", {"a": SQUARE}, yaml), tmp_path / "out")
+    assert written.classes == ("background", "car", "big tree")
+
+
+def test_names_may_have_any_characters(tmp_path):
+    names = ["bird's nest", "# 1, of 2", "café: é", "no", 'a "b" \\ c']
+    source = write_yolo(tmp_path / "x", {"a": SQUARE}, yolo_settings(names))
+    written, _ = convert(source, tmp_path / "out")
+    assert written.classes == ("background", *names)
+
+
+@pytest.mark.parametrize(
+    ("yaml", "message"),
+    [
+        ("names: [car, tree\n", "names: expected a list in brackets"),
+        ("names: [car, tree]\nnc: 3\n", "names: expected 3 classes with the numbers from 0"),
+        ("names: {0: car, 2: tree}\n", "names: expected 2 classes with the numbers from 0"),
+        ("nc: 2\n", "names: expected 'names', got none"),
+        ("names: *other\n", "names: expected a plain text, got"),
+        ("names: [car]\nnames: [tree]\n", r"data\.yaml:3: expected names once"),
+        ("names: [car]\nkpt_shape: [17, 3]\n", "expected outlines, got keypoints"),
+        ("names:\n  car\n", "names: expected a number, a colon and a text"),
+    ],
+)  # fmt: skip
+def test_settings_that_cannot_be_understood_are_refused(tmp_path, yaml, message):
+    source = write_yolo(tmp_path / "x", {"a": SQUARE}, f"train: images\n{yaml}")
+    with pytest.raises(DataError, match=message):
+        convert(source, tmp_path / "out")
+
+
+def test_splits_are_kept_as_roboflow_cvat_and_ultralytics_lay_them_out(tmp_path):
+    tree = SQUARE.replace("0 ", "1 ", 1)
+    texts = {"train": {"a": SQUARE, "b": tree}, "valid": {"a": tree}, "test": {"c": SQUARE}}
+    roboflow, ultralytics, cvat = (tmp_path / name for name in ("roboflow", "ultralytics", "cvat"))
+    for split, labels in texts.items():
+        write_yolo(roboflow / split, labels)
+        for name, text in labels.items():
+            write_yolo(ultralytics, {f"{split}/{name}": text})
+            write_yolo(cvat, {f"{split}/{name}": text})
+        lines = [f"data/images/{split}/{name}.jpg\n" for name in labels]
+        (cvat / f"{split}.txt").write_text("".join(lines))
+    names = "names: [car, tree]\n"
+    folders = "train: ../train/images\nval: ../valid/images\ntest: ../test/images\n"
+    (roboflow / "data.yaml").write_text(folders + names)
+    folders = "path: /elsewhere\ntrain: images/train\nval: images/valid\ntest: images/test\n"
+    (ultralytics / "data.yaml").write_text(folders + names)
+    (cvat / "data.yaml").write_text("path: ./\ntrain: train.txt\nval: valid.txt\ntest: test.txt\n" + names)
+    for source in (roboflow, ultralytics, cvat):
+        written, notes = convert(source, tmp_path / f"{source.name}-out", val=None)
+        assert (written.train, written.val, written.test) == (["b", "train_a"], ["valid_a"], ["c"])
+        labels = [written_label(tmp_path / f"{source.name}-out", name)[0, 0] for name in ("train_a", "valid_a")]
+        assert labels == [1, 2]
+        assert len(notes) == 1  # on outlines of 4 corners
+    written, _ = convert(roboflow, tmp_path / "anew", val=0.5)
+    assert (len(written.train), len(written.val), written.test) == (2, 2, [])
+    (roboflow / "test" / "labels" / "c.txt").unlink()
+    (roboflow / "test" / "labels").rmdir()
+    (roboflow / "test" / "images" / "c.jpg").unlink()
+    (roboflow / "test" / "images").rmdir()
+    _, notes = convert(roboflow, tmp_path / "without", val=None)
+    assert any("test: ../test/images is not there: left out" in note for note in notes)
+
+
+def test_same_folder_for_two_splits_is_split_anew(tmp_path):
+    source = write_yolo(tmp_path / "x", dict.fromkeys("abcde", SQUARE), "train: images\nval: images\nnames: [car]\n")
+    written, notes = convert(source, tmp_path / "out", val=None)
+    assert (len(written.train), len(written.val)) == (4, 1)
+    assert any("val: images is that of another split, too: left out" in note for note in notes)
+
+
+def test_labels_without_their_images_are_paired_with_those_of_another_folder(tmp_path):
+    source = write_yolo(tmp_path / "x", {"train/a": SQUARE}, "train: images/train\nnames: [car]\n")
+    (tmp_path / "x" / "images").rename(tmp_path / "photos")
+    written, _ = convert(source, tmp_path / "out", images=tmp_path / "photos")
+    assert written.train == ["a"]
+
+
+def test_label_studios_folder_has_its_classes_in_a_text(tmp_path):
+    source = write_yolo(tmp_path / "x", {"a": SQUARE})
+    (source / "data.yaml").unlink()
+    with pytest.raises(DataError, match=r"expected a data\.yaml or a classes\.txt with the classes"):
+        convert(source, tmp_path / "no")
+    (source / "classes.txt").write_text("lake\nwood\n")
+    written, _ = convert(source, tmp_path / "out")
+    assert written.classes == ("background", "lake", "wood")
+
+
+def test_text_of_a_ring_walks_around_its_hole():
+    label = np.zeros((6, 6), np.uint8)
+    label[1:5, 1:5] = 1
+    label[2:4, 2:4] = 0
+    (line,) = yolo_text(label, ("background", "ring"), 0).splitlines()
+    index, *shares = line.split()
+    assert index == "0"
+    x, y = np.array(shares, float)[::2] * 6, np.array(shares, float)[1::2] * 6
+    area = abs(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y)) / 2
+    assert area == pytest.approx(4 * 4 - 2 * 2 - 4 / 8 + 4 / 8, abs=1e-4)  # corners are cut: both of the ring and hole
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_texts_are_read_back_as_the_same_label(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    label = rng.choice([0, 1, 2], (9, 13), p=[0.4, 0.4, 0.2]).astype(np.uint8).repeat(1 + seed % 2, 0)
+    names = ("background", "car", "tree") if seed % 3 else ("sky", "car", "tree")
+    source = write_yolo(tmp_path / "x", {"a": yolo_text(label, names, 0)}, yolo_settings(names[int(seed % 3 > 0) :]))
+    write_image(source / "images" / "a.jpg", size=label.shape)
+    convert(source, tmp_path / "out", **({} if seed % 3 else {"classes": names, "outside": "void"}))
+    np.testing.assert_array_equal(written_label(tmp_path / "out"), label)
