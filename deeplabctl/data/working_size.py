@@ -5,12 +5,16 @@ Networks know objects at the sizes of their training: VOC's photos have 500 pixe
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
 import numpy as np
+import numpy.typing as npt
 import PIL.Image
 
-from deeplabctl.arrays import Image, Label, Scores, Size
+from deeplabctl.arrays import Floats, Image, Label, Scores, Size
 
-_ROWS = 512  # of a large image whose scores are compared at once
+_TILE = 128  # pixels of the sides of what is enlarged at once: it stays in a processor's cache
 
 
 def working_size(size: Size, max_side: int) -> Size:
@@ -42,27 +46,74 @@ def shrink_label(label: Label, max_side: int) -> Label:
 
 def enlarge(scores: Scores, size: Size) -> Scores:
     """Return scores (h, w, C) between 0 and 1 in an image's size (H, W), bilinear between the centres of pixels."""
-    channels = [_enlarged(scores[..., index], size) for index in range(scores.shape[-1])]
-    return np.stack(channels, axis=-1)
+    large = np.empty((*size, scores.shape[-1]), np.float32)
+    for tile, rows, columns in _tiles(scores.shape[:2], size):
+        large[tile] = _interpolated(scores, rows, columns)
+    return large
 
 
 def label_of(scores: Scores, size: Size) -> Label:
-    """Return the label (H, W) uint8 that `enlarge` would give, without as much memory."""
-    classes = scores.shape[-1]
-    best = np.full(size, -1, np.float32)
-    label = np.zeros(size, np.uint8)
-    for index in range(classes):
-        if scores[..., index].max() < 0.99 / classes:  # scores add up to 1: it is the largest nowhere, nor in between
-            continue
-        values = _enlarged(scores[..., index], size)
-        for row in range(0, size[0], _ROWS):
-            rows = np.s_[row : row + _ROWS]
-            larger = values[rows] > best[rows]
-            label[rows][larger] = index
-            np.maximum(best[rows], values[rows], out=best[rows])
+    """Return the label (H, W) uint8 that `enlarge` would give, in a fraction of the time and of the memory.
+
+    A score between four pixels is neither above the highest nor below the lowest of theirs. So few classes can be the
+    largest there, mostly one, and only these are enlarged.
+    """
+    lowest = _of_four(np.minimum, scores).max(-1, keepdims=True)
+    possible = _of_four(np.maximum, scores) >= lowest
+    label = np.empty(size, np.uint8)
+    for tile, rows, columns in _tiles(scores.shape[:2], size):
+        here = possible[rows.first[0] : rows.first[-1] + 1, columns.first[0] : columns.first[-1] + 1]
+        classes = np.flatnonzero(here.any((0, 1)))
+        label[tile] = classes[0]
+        if len(classes) > 1:
+            best = _interpolated(scores[..., classes[0], None], rows, columns)
+            for index in classes[1:]:
+                values = _interpolated(scores[..., index, None], rows, columns)
+                label[tile][(values > best)[..., 0]] = index
+                best = np.maximum(best, values)
     return label
 
 
-def _enlarged(values: Scores, size: Size) -> Scores:
-    image = PIL.Image.fromarray(np.ascontiguousarray(values, np.float32))
-    return np.asarray(image.resize((size[1], size[0]), PIL.Image.Resampling.BILINEAR))
+class _Places(NamedTuple):
+    """Say between which two pixels of a smaller image each pixel of a larger one lies, in one direction."""
+
+    first: npt.NDArray[np.intp]
+    second: npt.NDArray[np.intp]
+    share: Floats  # of the second
+
+    def within(self, part: slice) -> _Places:
+        """Return the places of a part of the larger image."""
+        return _Places(self.first[part], self.second[part], self.share[part])
+
+
+def _places(small: int, large: int) -> _Places:
+    center = (np.arange(large) + 0.5) * (small / large) - 0.5
+    first = np.clip(np.floor(center).astype(np.intp), 0, small - 1)
+    return _Places(first, np.minimum(first + 1, small - 1), np.clip(center - first, 0.0, 1.0))
+
+
+def _tiles(small: Size, large: Size) -> Iterator[tuple[tuple[slice, slice], _Places, _Places]]:
+    """Yield parts of the larger image, and the places of their rows and columns."""
+    rows, columns = (_places(*sides) for sides in zip(small, large, strict=True))
+    for top in range(0, large[0], _TILE):
+        for left in range(0, large[1], _TILE):
+            down, across = slice(top, top + _TILE), slice(left, left + _TILE)
+            yield (down, across), rows.within(down), columns.within(across)
+
+
+def _interpolated(scores: Scores, rows: _Places, columns: _Places) -> Scores:
+    """Return scores (h, w, C) at these places: across, then down, rounded to float32 after each."""
+    top, left = rows.first[0], columns.first[0]
+    part = scores[top : rows.second[-1] + 1, left : columns.second[-1] + 1].astype(np.float64)
+    share = columns.share[:, None]
+    across = part[:, columns.first - left] * (1 - share) + part[:, columns.second - left] * share
+    across = across.astype(np.float32)
+    share = rows.share[:, None, None]
+    both: Floats = across[rows.first - top] * (1 - share) + across[rows.second - top] * share
+    return both.astype(np.float32)
+
+
+def _of_four(choose: Callable[[Scores, Scores], Scores], scores: Scores) -> Scores:
+    """Return the lowest or highest score of each pixel, its right and lower neighbour, and the one between these."""
+    across = choose(scores, np.concatenate([scores[:, 1:], scores[:, -1:]], axis=1))
+    return choose(across, np.concatenate([across[1:], across[-1:]]))

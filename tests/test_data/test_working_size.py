@@ -57,6 +57,22 @@ def test_label_is_that_of_the_enlarged_scores():
     assert label_of(two, (1, 6)).tolist() == [[0, 0, 1, 1, 2, 2]]
 
 
+@pytest.mark.parametrize("kind", ["regions", "noise"])
+def test_large_label_of_many_classes_is_that_of_pillow_s_scores(kind):
+    rng = np.random.default_rng(1)
+    logits = rng.normal(size=(4, 5, 21)) * 4 if kind == "regions" else rng.normal(size=(60, 80, 21))
+    small = [Image.fromarray(logits[..., index].astype(np.float32)).resize((80, 60)) for index in range(21)]
+    raised = np.exp(np.stack([np.asarray(channel) for channel in small], -1))
+    scores = (raised / raised.sum(-1, keepdims=True)).astype(np.float32)
+    size = (331, 417)  # more than one tile, and whole in neither direction
+    channels = [Image.fromarray(np.ascontiguousarray(scores[..., index])) for index in range(21)]
+    expected = np.stack([channel.resize(size[::-1], Image.Resampling.BILINEAR) for channel in channels], -1)
+    np.testing.assert_array_equal(enlarge(scores, size), expected)
+    label = label_of(scores, size)
+    np.testing.assert_array_equal(label, expected.argmax(-1))
+    assert len(np.unique(label)) > 8
+
+
 def test_scores_are_interpolated_between_the_centres_of_pixels():
     scores = np.array([[[0.0], [1.0]]], np.float32)
     np.testing.assert_allclose(enlarge(scores, (1, 4))[0, :, 0], [0, 0.25, 0.75, 1], atol=1e-6)
