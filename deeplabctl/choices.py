@@ -25,6 +25,7 @@ OUTPUTS = {
     "coco": "prediction.outputs.annotation_files:CocoOutput",
     "labelme": "prediction.outputs.annotation_files:LabelmeOutput",
     "yolo": "prediction.outputs.annotation_files:YoloOutput",
+    "labelstudio": "prediction.outputs.annotation_files:LabelStudioOutput",
     "thumbnail": "prediction.outputs.image_files:ContactSheetImage",
 }
 # Formats of annotations, in the order in which they are tried; any folder may be one of masks.
@@ -33,6 +34,7 @@ ANNOTATIONS = {
     "coco": "data.formats.coco:Coco",
     "cvat": "data.formats.cvat:Cvat",
     "yolo": "data.formats.yolo:Yolo",
+    "labelstudio": "data.formats.label_studio:LabelStudio",
     "colors": "data.formats.masks:Masks",
     "ids": "data.formats.masks:Masks",
     "binary": "data.formats.masks:Masks",

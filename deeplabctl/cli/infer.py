@@ -125,7 +125,7 @@ def infer(
             "Output",
             f"--format {'|'.join(_FORMATS)}",
             "What to write, repeatable: mask (PNG), scores (npz), labelme and yolo (outlines) for each image; json "
-            "(areas, a line for each image) and coco (annotations) for all.",
+            "(areas, a line for each image), coco and labelstudio (annotations) for all.",
         ),
     ] = [MASK],  # noqa: B006 - typer only reads it
     overlay: Annotated[bool, option("Output", "--overlay", "Also draw the classes over each image.")] = False,

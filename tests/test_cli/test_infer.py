@@ -156,7 +156,7 @@ def test_stdin_that_is_no_picture_and_terminals_are_refused_in_one_line(tmp_path
         (["a.png", "--skip-existing", "--overwrite"], "cannot be used together with --overwrite"),
         (["a.png", "--skip-existing", "--format", "coco"], "--format coco takes skipped images from their masks"),
         (["a.png", "--skip-existing", "--contact-sheet", "--format", "scores"], "--contact-sheet takes skipped images"),
-        (["a.png", "--format", "gif"], "'mask', 'scores', 'json', 'coco', 'labelme', 'yolo'"),
+        (["a.png", "--format", "gif"], "'mask', 'scores', 'json', 'coco', 'labelme', 'yolo', 'labelstudio'"),
         (["a.png", "--batch-size", "0"], "Invalid value for '--batch-size'"),
         (["-", "a.png"], "- is one image from stdin, and cannot be combined with others"),
         (["-", "--json"], "cannot be used with -"),
@@ -174,7 +174,8 @@ def test_options_that_contradict_each_other_are_usage_errors(deeplabctl, argumen
 @pytest.mark.tf
 def test_every_format_is_written_and_annotations_are_converted_back(tmp_path, deeplabctl):
     folder = photos(tmp_path / "photos", 3)
-    formats = [word for name in ("mask", "scores", "json", "coco", "labelme", "yolo") for word in ("--format", name)]
+    names = ("mask", "scores", "json", "coco", "labelme", "yolo", "labelstudio")
+    formats = [word for name in names for word in ("--format", name)]
     code, out, err = deeplabctl(
         "infer", "photos", "--weights", CAFFEMODEL, *formats, "--contact-sheet", "--out", "out", "--json"
     )
@@ -182,7 +183,8 @@ def test_every_format_is_written_and_annotations_are_converted_back(tmp_path, de
     result = json.loads(out)
     assert result["files"] == {
         "areas": "out/areas.jsonl", "coco": "out/coco.json", "class_names": "out/classes.txt", "page": "out/index.html",
-        "yolo_settings": "out/data.yaml",
+        "yolo_settings": "out/data.yaml", "labelstudio": "out/labelstudio.json",
+        "labelstudio_settings": "out/labelstudio.xml",
     }  # fmt: skip
     labels = {}
     for entry, line in zip(result["images"], (tmp_path / "out" / "areas.jsonl").read_text().splitlines(), strict=True):
@@ -193,12 +195,17 @@ def test_every_format_is_written_and_annotations_are_converted_back(tmp_path, de
             assert (best == file["scores"].max(2)).all()
         assert {key: value for key, value in entry.items() if key != "seconds"} == json.loads(line)
         assert sum(found["pixels"] for found in entry["classes"]) == label.size
-    assert deeplabctl("data", "convert", "out/coco.json", "--images", "photos", "--out", "coco")[0] == 0
-    options = ("--images", "photos", "--classes", "out/classes.txt", "--format", "labelme")
-    assert deeplabctl("data", "convert", "out", *options, "--out", "labelme")[0] == 0
-    assert deeplabctl("data", "convert", "out/data.yaml", "--images", "photos", "--out", "yolo")[0] == 0
+    options = ("--images", "photos", "--classes", "out/classes.txt")
+    for form, source in (
+        ("coco", "coco.json"),
+        ("labelme", ""),
+        ("yolo", "data.yaml"),
+        ("labelstudio", "labelstudio.json"),
+    ):
+        assert deeplabctl("data", "convert", f"out/{source}", "--format", form, *options, "--out", form)[0] == 0
     for name, label in labels.items():
-        np.testing.assert_array_equal(read_label(tmp_path / "coco" / "SegmentationClass" / name), label)
+        for form in ("coco", "labelstudio"):
+            assert (read_label(tmp_path / form / "SegmentationClass" / name) == label).all()
         for form in ("labelme", "yolo"):
             outlined = read_label(tmp_path / form / "SegmentationClass" / name)
             assert (outlined == label).mean() > 0.9  # of 40x30 pixels of noise, in regions of a few

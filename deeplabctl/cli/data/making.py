@@ -44,7 +44,8 @@ def convert(
         Path,
         typer.Argument(
             metavar="SOURCE",
-            help="Folder of masks or of labelme's files, COCO's JSON, CVAT's XML, YOLO's data.yaml, or their folder.",
+            help="Folder of masks or of labelme's files; COCO's or Label Studio's JSON, CVAT's XML, YOLO's data.yaml, "
+            "or their folder.",
         ),
     ],
     *,
@@ -107,8 +108,8 @@ def convert(
     """Turn annotations of other programs into a data set.
 
     SOURCE: masks in colours (with --palette), of grey levels or class ids, in black and white; COCO's polygons and run
-    lengths; labelme's files; CVAT's "for images 1.1"; YOLO's outlines. Nothing is guessed: what is ambiguous is an
-    error that names the option to use.
+    lengths; labelme's files; CVAT's "for images 1.1"; YOLO's outlines; Label Studio's brush and shapes. Nothing is
+    guessed: what is ambiguous is an error that names the option to use.
     """
     from dataclasses import replace
 

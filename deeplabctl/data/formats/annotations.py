@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -242,6 +243,25 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"cannot read {path}: expected JSON, got {error}") from None
+
+
+def drawn_classes(label: Label, classes: Sequence[str]) -> list[int]:
+    """Return the class ids in a label (H, W) uint8 without void and a class 0 that is the background."""
+    present = np.flatnonzero(np.bincount(label.ravel(), minlength=256)).tolist()
+    return [index for index in present if index != IGNORE_LABEL and (index or classes[0] != BACKGROUND)]
+
+
+def common_folder(images: Sequence[Path]) -> Path:
+    """Return the folder from which annotations of several images name them."""
+    return Path(os.path.commonpath([image.absolute().parent for image in images])) if images else Path()
+
+
+def path_from(folder: Path, image: Path) -> str:
+    """Return the path of an image from a folder; its whole path from another drive."""
+    try:
+        return Path(os.path.relpath(image.absolute(), folder.absolute())).as_posix()
+    except ValueError:
+        return image.absolute().as_posix()
 
 
 def paint(size: Size, masks: Iterable[tuple[int, Mask]], outside: int) -> Label:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections import Counter, defaultdict
@@ -20,15 +19,17 @@ from deeplabctl.arrays import Label, Mask, Size
 from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.findings import join_some
 from deeplabctl.data.formats.annotations import (
-    BACKGROUND,
     MALFORMED,
     AnnotatedImage,
     Annotations,
     ImportSettings,
     NamedClasses,
     Source,
+    common_folder,
+    drawn_classes,
     naming,
     number_classes,
+    path_from,
     whole_number,
 )
 from deeplabctl.data.formats.image_search import ImageSearch
@@ -293,9 +294,7 @@ def segments(label: Label, classes: Sequence[str]) -> list[Segment]:
 
     The background is a class 0 of that name: readers of COCO's files fill what lies in no segment with it.
     """
-    present = np.flatnonzero(np.bincount(label.ravel(), minlength=256)).tolist()
-    left_out = {IGNORE_LABEL, *([0] if classes[0] == BACKGROUND else [])}
-    return [_segment(label == index, index) for index in present if index not in left_out]
+    return [_segment(label == index, index) for index in drawn_classes(label, classes)]
 
 
 def _segment(mask: Mask, class_id: int) -> Segment:
@@ -318,8 +317,7 @@ class CocoFile:
 
     def add(self, image: Path, size: Size, found: Sequence[Segment]) -> None:
         """Add an image and its segments."""
-        name = Path(os.path.relpath(image.absolute(), self._root)).as_posix()
-        entry = {"id": self._images + 1, "file_name": name, "width": size[1], "height": size[0]}
+        entry = {"id": self._images + 1, "file_name": path_from(self._root, image), "width": size[1], "height": size[0]}
         self._images_file.write(_entry(entry, is_first=self._images == 0))
         self._images += 1
         for segment in found:
@@ -340,12 +338,11 @@ def coco_file(path: Path, classes: Sequence[str], images: Sequence[Path]) -> Ite
 
     Category ids are class ids, so that readers keep the order of the classes.
     """
-    root = Path(os.path.commonpath([image.absolute().parent for image in images])) if images else Path()
     categories = [{"id": index, "name": name} for index, name in enumerate(classes)]
     head = {"info": {"description": "segmented by deeplabctl"}, "categories": categories}
     with path.open("w", encoding="utf-8") as file, tempfile.TemporaryFile("w+", dir=path.parent) as entries:
         file.write(f'{json.dumps(head)[:-1]},\n"annotations": [')
-        yield CocoFile(file, entries, root)
+        yield CocoFile(file, entries, common_folder(images))
         file.write('\n],\n"images": [')
         entries.seek(0)
         shutil.copyfileobj(entries, file)

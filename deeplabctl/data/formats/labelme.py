@@ -31,6 +31,7 @@ from deeplabctl.data.formats.annotations import (
     naming,
     number_classes,
     paint,
+    path_from,
     read_json,
 )
 from deeplabctl.data.formats.image_search import ImageSearch, failing, not_found
@@ -269,16 +270,8 @@ def labelme_document(
         "version": _VERSION,
         "flags": {},
         "shapes": shapes,
-        "imagePath": _path_from(folder, image),
+        "imagePath": path_from(folder, image),
         "imageData": None,
         "imageHeight": label.shape[0],
         "imageWidth": label.shape[1],
     }
-
-
-def _path_from(folder: Path, image: Path) -> str:
-    """Return the path of an image from a folder; its whole path from another drive."""
-    try:
-        return Path(os.path.relpath(image.absolute(), folder.absolute())).as_posix()
-    except ValueError:
-        return image.absolute().as_posix()

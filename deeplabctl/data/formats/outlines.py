@@ -21,6 +21,7 @@ Point = tuple[float, float]  # x, y
 
 TOLERANCE = 0.75  # pixels between a border and its simplified line
 _FARTHEST = 1e9  # pixels from the image's corner
+_SLACK = 0.05  # of the image's size, around it
 # Steps along the borders of pixels: east, south, west, north, as (row, column). A region is on the right hand.
 _STEPS = ((0, 1), (1, 0), (0, -1), (-1, 0))
 
@@ -47,7 +48,12 @@ def fill_polygon(size: Size, points: Sequence[Point], *, from_shares: bool = Fal
 
 
 def fill_shares(size: Size, points: Sequence[Point]) -> Mask:
-    """Return the mask (H, W) of a polygon whose coordinates are shares of the image's width and height."""
+    """Return the mask (H, W) of a polygon whose coordinates are shares of the image's width and height.
+
+    Raises DataError for places that are not in the image, with some slack: they are pixels, or of another image.
+    """
+    if wrong := [value for point in points for value in point if not -_SLACK <= value <= 1 + _SLACK]:
+        raise DataError(f"expected places from 0 to 1 of the image's width and height, got {wrong[0]:g}")
     return fill_polygon(size, [(x * size[1], y * size[0]) for x, y in points], from_shares=True)
 
 

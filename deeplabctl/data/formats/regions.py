@@ -58,10 +58,15 @@ def outlined(
 ) -> Annotations:
     """Return the annotations of images with regions, whose classes are those ``found`` in a source, in this order.
 
-    Of overlapping regions the later lies on top, or the smaller one.
+    Of overlapping regions the later lies on top, or the smaller one. Raises DataError as `number_classes` does, and
+    why the first image failed if nothing is left of any.
     """
     images = list(images)
     used = Counter(region.name for image in images for region in image.regions)
+    if not used:
+        for image in images:
+            if not isinstance(image.image, Path):
+                image.image()
     classes = number_classes(source, found, settings, used)
     annotated = [
         AnnotatedImage(

@@ -24,7 +24,6 @@ from deeplabctl.files import read_small_file
 from deeplabctl.reporting import Reporter
 
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "test": "test"}  # in a data.yaml: in a data set
-_SLACK = 0.01  # of a share below 0 or above 1
 _LINE = re.compile(r"""((?:'[^']*'|"[^"]*"|[^#]|(?<=\S)#)*)""")  # without a comment
 _ITEM = re.compile(r"""\s*('(?:[^']|'')*'|"(?:[^"\\]|\\.)*"|[^\s,'"][^,]*?)\s*(,|$)""")  # of a list in one line
 
@@ -232,8 +231,6 @@ def _read_text(path: Path, names: dict[int, str], counts: Counter[str]) -> list[
                 raise DataError(f"expected the number of a class, 0 to {len(names) - 1}, got {line.split()[0]}")
             if len(shares) % 2 or not shares:
                 raise DataError(f"expected a class and pairs of x and y, got {len(shares) + 1} numbers")
-            if wrong := next((share for share in shares if not -_SLACK <= share <= 1 + _SLACK), None):
-                raise DataError(f"expected shares of the image's width and height, from 0 to 1, got {wrong:g}")
             kind = {2: "points", 4: "boxes"}.get(len(shares), "outlines")
             counts.update([kind] + ["of 4 corners"] * (len(shares) == 8))
             if kind != "points":

@@ -11,6 +11,7 @@ from typing import Any
 from deeplabctl.arrays import Label
 from deeplabctl.classes import format_classes
 from deeplabctl.data.formats.coco import coco_file, segments
+from deeplabctl.data.formats.label_studio import label_studio_file, label_studio_result, label_studio_settings
 from deeplabctl.data.formats.labelme import labelme_document
 from deeplabctl.data.formats.yolo import yolo_settings, yolo_text
 from deeplabctl.files import whole_file, write_text
@@ -83,3 +84,21 @@ class YoloOutput(Output):
         """Yield nothing to add to."""
         yield lambda written: None
         write_text(path, yolo_settings(classes))
+
+
+class LabelStudioOutput(Output):
+    """Label Studio's tasks with predictions, and the labelling settings of a project that takes them."""
+
+    name = "labelstudio"
+    run = RunFile("labelstudio.json", "labelstudio", "Label Studio", images=True, settings="labelstudio.xml")
+
+    def part(self, label: Label, classes: Sequence[str]) -> Any:
+        """Return the regions of an image."""
+        return label_studio_result(label, classes)
+
+    @contextmanager
+    def run_writer(self, path: Path, jobs: Sequence[Job], classes: Sequence[str]) -> Iterator[Add]:
+        """Yield what writes the task of an image."""
+        with whole_file(path) as temporary, label_studio_file(temporary, [job.source for job in jobs]) as add:
+            yield lambda written: add(written.job.source, written.parts[self.name])
+        write_text(path.with_suffix(".xml"), label_studio_settings(classes))

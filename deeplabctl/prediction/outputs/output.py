@@ -71,6 +71,7 @@ class RunFile(NamedTuple):
     words: str
     images: bool = False  # it shows all images; skipped ones are read from masks
     videos: bool = False
+    settings: str = ""  # a second file, in the same folder; in JSON the name has "_settings" behind it
 
 
 class VideoFile(NamedTuple):

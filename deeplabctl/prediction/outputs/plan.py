@@ -83,7 +83,9 @@ def plan_outputs(inputs: Sequence[Path], request: OutputRequest) -> Plan:
     check_folder(request.out)
     outputs, out = request.outputs(), request.out
     jobs = [_video_job(path, outputs, out) if is_video(path) else _image_job(path, outputs, out) for path in inputs]
-    run_files = {output.run.name: out / output.run.file for output in outputs if output.run}
+    of_run = [output.run for output in outputs if output.run]
+    run_files = {run.name: out / run.file for run in of_run}
+    run_files |= {f"{run.name}_settings": out / run.settings for run in of_run if run.settings}
     images, videos = (tuple(job for job in jobs if job.is_video == kind) for kind in (False, True))
     plan = Plan(images, videos, outputs, run_files)
     _check_names(plan, inputs)

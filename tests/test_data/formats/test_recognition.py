@@ -8,7 +8,9 @@ from deeplabctl.errors import DataError
 
 def test_other_content_than_annotations_is_named(tmp_path):
     (tmp_path / "x.zip").write_bytes(b"PK")
-    kinds = r"labelme's JSON files, COCO's JSON, CVAT's XML, YOLO's data\.yaml or a folder of masks"
+    kinds = (
+        r"labelme's JSON files, COCO's JSON, CVAT's XML, YOLO's data\.yaml, Label Studio's JSON or a folder of masks"
+    )
     message = rf"x\.zip: expected {kinds}, got a zip.*unpack it"
     with pytest.raises(DataError, match=message):
         convert(tmp_path / "x.zip", tmp_path / "out")
@@ -20,7 +22,7 @@ def test_other_content_than_annotations_is_named(tmp_path):
     with pytest.raises(DataError, match="expected one file of COCO instances, got none"):
         convert(tmp_path / "empty", tmp_path / "out", format="coco")
     with pytest.raises(
-        DataError, match="unknown format 'voc': expected one of auto, labelme, coco, cvat, yolo, colors"
+        DataError, match="unknown format 'voc': expected one of auto, labelme, coco, cvat, yolo, labelstudio, colors"
     ):
         convert(tmp_path / "empty", tmp_path / "out", format="voc")
     with pytest.raises(DataError, match=r"x\.zip: expected a folder of masks, got a file"):

@@ -53,12 +53,12 @@ def test_boxes_are_void_below_outlines_and_alone_refused(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("0 10 10 20 10 20 20", r"a\.txt:2: expected shares of the image's width and height, from 0 to 1, got 10"),
+        ("0 10 10 20 10 20 20", r"a\.txt:2: expected places from 0 to 1 of the image's width and height, got 10"),
         ("0 0.1 0.1 0.2 0.1 0.2 0.2 0.9", r"a\.txt:2: expected a class and pairs of x and y, got 8 numbers"),
         ("0 0.5 0.5 0.2 0.2 0.9", r"a\.txt:2: expected a class and pairs of x and y, got 6 numbers"),
         ("2 0 0 0 1 1 1", r"a\.txt:2: expected the number of a class, 0 to 1, got 2"),
         ("car 0 0 0 1 1 1", r"a\.txt:2: could not convert"),
-        ("0 0 0 0 nan 1 1", r"a\.txt:2: expected shares"),
+        ("0 0 0 0 nan 1 1", r"a\.txt:2: expected places"),
         ("0.5 0 0 0 1 1 1", r"a\.txt:2: expected the number of a class, 0 to 1, got 0\.5"),
     ],
 )  # fmt: skip
