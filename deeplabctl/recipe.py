@@ -111,7 +111,7 @@ class Run:
     save_every: int = limited(500, *AT_LEAST_1, auto=True)  # steps; "auto": a tenth of all, at most 200
     preview_every: int = limited(1000, *AT_LEAST_1, auto=True)  # steps; "auto": a tenth of all
     # How long the training may take: sets solver.steps once a step has been timed.
-    time: str = limited("", "a time, as 90s, 45m or 1h30m", lambda v: not v or parse_duration(v) > 0)
+    time: str = limited("", "a time such as 90s, 45m or 1h30m", lambda v: not v or parse_duration(v) > 0)
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Expect:
     @property
     def text(self) -> str:
         """Return the score in a line, as percentages."""
-        return f"expected {percent(self.miou)} +- {percent(self.tolerance)} ({self.source})"
+        return f"expected mIoU {percent(self.miou)}, give or take {percent(self.tolerance)} ({self.source})"
 
 
 @dataclass(frozen=True)
@@ -221,7 +221,9 @@ def recipe_from_dict(tree: dict[str, Any], where: str) -> Recipe:
         expected = f"{', '.join(map(str, smaller))} or {largest}" if smaller else str(largest)
         raise RecipeError(f"{where}: solver.label_stride: expected {expected}, got {recipe.solver.label_stride}")
     if recipe.solver.hard_pixels < 1 and recipe.solver.loss in ("dice", "lovasz"):
-        raise RecipeError(f"{where}: solver.hard_pixels: {recipe.solver.loss} is no loss of pixels; leave it out")
+        raise RecipeError(
+            f"{where}: solver.hard_pixels: expected a loss of pixels, got {recipe.solver.loss}; leave it out"
+        )
     names = [conv.name for conv in architecture.convolutions]
     for layer in recipe.solver.freeze:
         if layer not in names:
@@ -271,7 +273,8 @@ def _value(hint: Any, value: object, where: str) -> object:
     if origin is Literal:
         if value not in arguments:
             known = ", ".join(arguments)
-            raise RecipeError(f"{where}: expected one of {known}, got {value!r}{_guess(value, arguments)}")
+            meant = _guess(value, arguments).partition("; there are")[0]  # which are named already
+            raise RecipeError(f"{where}: expected one of {known}, got {value!r}{meant}")
         return value
     if origin is tuple:
         repeated = arguments[-1] is Ellipsis
@@ -313,7 +316,7 @@ def _parse_override(override: str) -> tuple[str, object]:
     name, equals, text = (part.strip() for part in override.partition("="))
     section, dot, key = name.partition(".")
     if not (equals and section and dot and key):
-        raise RecipeError(f"setting {override}: expected SECTION.KEY=VALUE, as in solver.learning_rate=1e-3")
+        raise RecipeError(f"setting {override}: expected SECTION.KEY=VALUE, such as solver.learning_rate=1e-3")
     try:
         return name, tomllib.loads(f"value = {text}")["value"]
     except (tomllib.TOMLDecodeError, ValueError, RecursionError):

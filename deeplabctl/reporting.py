@@ -89,7 +89,7 @@ def describe(event: Event) -> str | None:
         case Trained(logged=True):
             return (
                 f"step {event.step}/{event.steps}  loss {event.loss:.4f}  lr {event.learning_rate:.3g}  "
-                f"{event.images_per_second:.1f} images/s  waiting {event.waiting:.1%}  "
+                f"{event.images_per_second:.1f} images/s  waiting for data {event.waiting:.1%}  "
                 f"{duration(event.seconds_left)} left"
             )
         case Validated():
@@ -115,6 +115,11 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def counted(count: int, what: str) -> str:
+    """Return a number and what it counts, in the plural except for 1."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def percent(share: float | None, absent: str = "-") -> str:

@@ -50,7 +50,7 @@ def test_pipes_get_plain_lines_of_logged_steps(capsys):
         report(event)
     assert capsys.readouterr().err.splitlines() == [
         "hello",
-        "step 1/10  loss 1.2500  lr 0.001  7.5 images/s  waiting 1.0%  1:15 left",
+        "step 1/10  loss 1.2500  lr 0.001  7.5 images/s  waiting for data 1.0%  1:15 left",
         "step 1: val mIoU 0.5000  pixel accuracy 0.7500  predicts 2 of 3 classes  (best so far)",
     ]
 

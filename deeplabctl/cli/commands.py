@@ -72,7 +72,11 @@ class SectionedCommand(TyperCommand):
             f"{word}=" if word in optional and following.startswith("-") else word
             for word, following in pairwise([*args[:end], "--"])
         ]
-        return super().parse_args(ctx, [*words, *args[end:]])
+        try:
+            return super().parse_args(ctx, [*words, *args[end:]])
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ").removesuffix(".")
+            raise
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write arguments and options."""

@@ -47,7 +47,7 @@ def convert_caffe(
     ] = None,
     classes: Annotated[
         Path | None,
-        option(_CONVERSION, "--classes FILE", "Class names, one a line. Default: VOC's names for 21 classes."),
+        option(_CONVERSION, "--classes FILE", "Class names, one per line. Default: VOC's names for 21 classes."),
     ] = None,
     seed: Annotated[
         int,

@@ -110,7 +110,7 @@ def _search(
     from deeplabctl.evaluation.network import open_target
     from deeplabctl.files import check_writable
     from deeplabctl.prediction.engines import engine_class
-    from deeplabctl.reporting import percent
+    from deeplabctl.reporting import counted, percent
     from deeplabctl.weights.locating import open_weights
 
     check_writable(out)
@@ -141,7 +141,7 @@ def _search(
         segmenter = load_segmenter(target.network, prediction, report)
         result = search(segmenter, target.dataset, samples, table, report, rounds=rounds)
     best = point_text(result.best, grid, ", ")
-    console.say(f"best of {result.points} points on {len(samples)} images of {split}: {best}")
+    console.say(f"best of {counted(result.points, 'point')} on {counted(len(samples), 'image')} of {split}: {best}")
     console.say(f"mIoU {percent(result.miou)} on these, {percent(result.without_crf)} without CRF")
     console.say(f"table {table.path}")
     console.say()

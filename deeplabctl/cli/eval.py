@@ -24,7 +24,7 @@ from deeplabctl.cli.options import (
 )
 from deeplabctl.cli.weights import weights_url
 from deeplabctl.errors import OutputError
-from deeplabctl.reporting import percent
+from deeplabctl.reporting import counted, percent
 
 if TYPE_CHECKING:
     from deeplabctl.arrays import Label
@@ -219,7 +219,7 @@ def _score_network(console: Console, request: EvaluationRequest, default_data: s
                     segmenter, target.dataset, request.split, samples, facts, report, on_image=on_image
                 )
             document["settings"] = {"weights": str(target.path), **document["settings"]}
-    what = f"{document['images']} images of {request.split}; {target.settings}"
+    what = f"{counted(document['images'], 'image')} of {request.split}; {target.settings}"
     if images is not None:
         console.say(what)
         console.document(document)
@@ -247,7 +247,11 @@ def _segment(
     from deeplabctl.reporting import Note
 
     root, split = target.dataset.root, request.split
-    report(Note(f"data set: {root}, {len(images)} images of {split}, which has no labels, so there are no scores"))
+    report(
+        Note(
+            f"data set: {root}, {counted(len(images), 'image')} of {split}, which has no labels, so there are no scores"
+        )
+    )
     segmenter = load_segmenter(target.network, target.settings, report)
     with outputs.zip() as add:
         segment_images(segmenter, images, add, report)
@@ -276,11 +280,11 @@ def _score_masks(
         with outputs.images() as on_image:
             result = score_masks(folder, dataset, samples, report, has_void=has_void, on_image=on_image)
     faults = [fault for fault in result.faults if not (allow_missing and fault.kind == "missing")]
-    summary = f"{len(result.faults)} of {len(samples)} masks cannot be scored: {result.counted()}"
+    summary = f"{len(result.faults)} of {counted(len(samples), 'mask')} cannot be scored: {result.counted()}"
     if not faults or (allow_missing and result.scores.images):
         document = result.to_dict()
         document["settings"] = {"split": split, **document["settings"]}
-        what = f"{document['images']} masks of {split}{_absent_classes(document)}"
+        what = f"{counted(document['images'], 'mask')} of {split}{_absent_classes(document)}"
         _print_scores(console, document, result.scores)
         console.say(what)
         if result.faults:

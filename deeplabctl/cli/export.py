@@ -12,6 +12,7 @@ from deeplabctl.choices import EXPORTS, ExportFormat
 from deeplabctl.cli.console import Console, usage_errors
 from deeplabctl.cli.options import FlipOption, OverwriteOption, ScalesOption, option
 from deeplabctl.cli.weights import weights_url
+from deeplabctl.reporting import counted
 
 if TYPE_CHECKING:
     from deeplabctl.export.exporter import ExportedModel, ExportPlan
@@ -140,8 +141,9 @@ def _say(console: Console, exported: ExportedModel) -> None:
         f"width {info.width:g}, {len(info.classes)} classes"
     )
     console.say(
-        f"run by {facts.runtime} on {agreement.images} images ({agreement.source}): {_percent(agreement.labels)} "
-        f"% of {agreement.pixels:,} labels are the network's, scores differ by {agreement.scores:.1g} at most"
+        f"run by {facts.runtime} on {counted(agreement.images, 'image')} ({agreement.source}): "
+        f"{_percent(agreement.labels)} % of {agreement.pixels:,} labels are the network's, "
+        f"scores differ by {agreement.scores:.1g} at most"
     )
     console.say()
     console.say(f"next: deeplabctl infer IMAGE --weights {shlex.quote(str(exported.path))} --overlay")

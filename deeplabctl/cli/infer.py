@@ -20,7 +20,7 @@ from deeplabctl.cli.formatting import with_options
 from deeplabctl.cli.options import CrfOptions, DefaultWeightsOption, ImageOptions, OverwriteOption, option
 from deeplabctl.cli.weights import weights_url
 from deeplabctl.errors import DeepLabError
-from deeplabctl.reporting import duration
+from deeplabctl.reporting import counted, duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -102,7 +102,7 @@ def infer(
         list[str],
         typer.Argument(
             metavar="INPUT",
-            help="Images, folders of images, or patterns in quotes, as '*.jpg'; videos; - for one image from stdin, "
+            help="Images, folders of images, or patterns in quotes ('*.jpg'); videos; - for one image from stdin, "
             "whose mask goes to stdout.",
         ),
     ],
@@ -159,7 +159,7 @@ def infer(
     outputs = OutputRequest(out, tuple(map(str, formats)), overlay, contact_sheet, overwrite, skip_existing)
     failed, total = _segment(inputs, weights, request, outputs, batch_size, _read_ray(ray, ray_workers), console)
     if failed:
-        print_error(f"{len(failed)} of {total} images failed, the first: {with_options(failed[0])}")
+        print_error(f"{len(failed)} of {counted(total, 'image')} failed, the first: {with_options(failed[0])}")
         raise typer.Exit(1)
 
 
@@ -216,8 +216,8 @@ def _segment(
         pages = [ContactSheet(page, classes, f"{path}; {settings}")] if page else []
         summary = run(plan, images, videos, classes, report, results.show, outputs=pages)
         if results.longest > _LARGE and not settings.image_size and "recipe" not in network.info.provenance:
-            report(Note(f"{results.longest} pixels are more than most networks know objects at; those trained on VOC's "
-                        "photos see them best at --image-size 513", warning=True))  # fmt: skip
+            report(Note(f"images of {results.longest} pixels are larger than those that most networks were trained on; "
+                        "networks of VOC's classes find most with --image-size 513", warning=True))  # fmt: skip
     results.finish(plan, summary, path, with_engine(settings, network.info).to_dict())
     return summary.failed, len(plan.jobs)
 

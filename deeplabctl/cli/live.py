@@ -111,7 +111,7 @@ class LiveReporter:
                     f" {_sparkline(self._losses, self._file.encoding)}  ",
                     "lr ", (f"{trained.learning_rate:.2e}", "bold"), "  ",
                     (f"{trained.images_per_second:.1f}", "bold"), " images/s  ",
-                    "waiting ", (f"{trained.waiting:.1%}", "bold"), "  ",
+                    "waiting for data ", (f"{trained.waiting:.1%}", "bold"), "  ",
                     (duration(trained.seconds_left), "bold"), " left",
                 )
             )  # fmt: skip

@@ -82,7 +82,7 @@ def unreadable(path: Path, error: OSError) -> DataError:
     if isinstance(error, FileNotFoundError):
         if not path.is_symlink():
             return DataError(f"cannot read {path}: there is no such file")
-        got = f"a link to {path.readlink()}, which is not there"
+        got = f"a link to {path.readlink()}, which does not exist"
     return _refused(path, "a file", got)
 
 

@@ -19,7 +19,7 @@ from deeplabctl.prediction.results import Result
 from deeplabctl.prediction.segmenter import Segmenter, load
 from deeplabctl.prediction.settings import PredictionSettings, SettingsRequest, expected_score, resolve
 from deeplabctl.recipe import Expect
-from deeplabctl.reporting import Note, Reporter, python_warnings, silent, task
+from deeplabctl.reporting import Note, Reporter, counted, python_warnings, silent, task
 from deeplabctl.weights.fitting import ExportedNetwork, Network, open_network
 from deeplabctl.weights.locating import find_weights
 from deeplabctl.weights.model_info import ModelInfo
@@ -73,7 +73,7 @@ class EvaluationRequest:
         if seen := _trained_on(info, dataset, samples):
             text = f"the weights were trained on {seen} of these {len(samples)} images; this is not a fair score"
             report(Note(text, warning=True))
-        report(Note(f"data set: {dataset.root}, {len(samples)} images of {self.split}"))
+        report(Note(f"data set: {dataset.root}, {counted(len(samples), 'image')} of {self.split}"))
         return samples, facts
 
 

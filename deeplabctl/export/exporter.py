@@ -20,7 +20,7 @@ from deeplabctl.files import check_new_file, check_new_folder, check_writable, h
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.prediction.segmenter import Segmenter
 from deeplabctl.prediction.settings import PredictionSettings, SettingsRequest, resolve
-from deeplabctl.reporting import Note, Reporter, silent, task
+from deeplabctl.reporting import Note, Reporter, counted, silent, task
 from deeplabctl.weights.fitting import Network, open_network, read_network
 from deeplabctl.weights.locating import BEST, LAST, find_weights, open_weights
 from deeplabctl.weights.model_info import ExportFacts, ExportPrecision, ModelInfo
@@ -99,7 +99,9 @@ def plan_export(request: ExportRequest, report: Reporter = silent) -> ExportPlan
     path = find_weights(request.weights, report=report, url=request.weights_url)
     file = open_weights(path)
     if file.info is not None and file.info.export is not None:
-        raise WeightsError(f"weights {path}: expected weights to export, got an export; give those it was made of")
+        raise WeightsError(
+            f"weights {path}: expected weights to export, got an export; give those that it was made from"
+        )
     out = request.out or Path(_name(path) + ("" if request.precision == "float32" else f"-{request.precision}"))
     out = out if request.out else out.with_name(out.name + writer.suffix)
     _check_out(out, writer, overwrite=request.overwrite)
@@ -127,7 +129,7 @@ def write_export(plan: ExportPlan, report: Reporter = silent) -> ExportedModel:
         () if plan.calibration is None else plan.calibration.calibrated(plan.settings.image_size)
     )
     if plan.calibration is not None:
-        report(Note(f"calibrating on {len(calibration)} images: {plan.calibration.source}"))
+        report(Note(f"calibrating on {counted(len(calibration), 'image')}: {plan.calibration.source}"))
     network = Segmenter.from_network(plan.network, plan.settings)
     with _whole(plan) as temporary:
         nodes = ARCHITECTURES[info.architecture].graph(plan.network.weights)
@@ -178,7 +180,7 @@ def _check_agreement(plan: ExportPlan, agreement: Agreement) -> None:
         other = {"int8": "calibrate on other images, use float16", "float16": "use float32"}.get(precision, "")
         raise OutputError(
             f"cannot write {plan.out}: expected {100 * least:g} % of the labels to be the network's, got "
-            f"{100 * agreement.labels:.4g} % on {agreement.images} images ({agreement.source}); nothing was "
+            f"{100 * agreement.labels:.4g} % on {counted(agreement.images, 'image')} ({agreement.source}); nothing was "
             f"written; {other}{', ' if other else ''}or accept fewer: `least_agreement`"
         )
 

@@ -153,8 +153,8 @@ class Writer:
         missing = [name for name in self.packages if find_spec(name) is None]
         if missing:
             raise OutputError(
-                f"cannot write an {EXPORTS[self.format].words}: expected the package {' and '.join(missing)}, which is "
-                f"not installed; install it: pip install 'deeplabctl[{self.format}]'"
+                f"cannot write an {EXPORTS[self.format].words}: it needs {' and '.join(missing)}, which "
+                f"{'is' if len(missing) == 1 else 'are'} not installed; pip install 'deeplabctl[{self.format}]'"
             )
 
 

@@ -20,7 +20,7 @@ from deeplabctl.prediction.outputs.plan import Plan, in_folders
 from deeplabctl.prediction.results import Result
 from deeplabctl.prediction.segmenter import Segmenter, count_pixels
 from deeplabctl.prediction.video import check_class_ids, written_before
-from deeplabctl.reporting import Note, Reporter, duration, task
+from deeplabctl.reporting import Note, Reporter, counted, duration, task
 
 _AHEAD = 4  # images that are read, and that are written, beside those of the threads
 Show = Callable[[Written, float], None]  # with the seconds since the result before
@@ -98,7 +98,9 @@ def run(
                     advance()
         if summary.done > 1:
             seconds = time.monotonic() - begin
-            report(Note(f"{summary.done} images in {duration(seconds)}, {summary.done / seconds:.1f} images/s"))
+            report(
+                Note(f"{counted(summary.done, 'image')} in {duration(seconds)}, {summary.done / seconds:.1f} images/s")
+            )
         old = [job for job in plan.videos if job in plan.done and read_masks]
         before = (written_before(job, classes) for job in old)
         for written, is_new in _in_order(plan.videos, plan.done, iter(videos), before):

@@ -105,7 +105,7 @@ def resolve(
     elif not isinstance(crf, CrfParams):
         crf = None if crf is False else before.crf or recipe.crf
     if "scales" in asked:
-        asked["scales"] = checked_scales(asked["scales"])
+        asked["scales"] = checked_scales(asked["scales"], "`scales`: ")
     return check_export(replace(before, **asked, crf=crf), info)
 
 
@@ -167,7 +167,7 @@ def _check(request: SettingsRequest, asked: dict[str, Any]) -> None:
         raise RecipeError(f"`crf`: expected True or False, CrfParams, or a text such as bi_w=5, got {asked['crf']!r}")
     scales = asked.get("scales", ())
     if isinstance(scales, str) or not isinstance(scales, Iterable):
-        raise RecipeError(f"`scales`: expected numbers in a list, as [0.5, 0.75, 1], got {scales!r}")
+        raise RecipeError(f"`scales`: expected numbers in a list, such as [0.5, 0.75, 1], got {scales!r}")
 
 
 def weights_recipe(info: ModelInfo) -> Recipe:
@@ -204,7 +204,10 @@ def parse_crf_params(text: str, base: CrfParams) -> CrfParams:
             changes[key] = tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:
             changes[key] = value
-    return recipe_from_dict({"crf": {**asdict(base), **changes}}, "CRF parameters").crf
+    try:
+        return recipe_from_dict({"crf": {**asdict(base), **changes}}, "`crf`").crf
+    except RecipeError as error:
+        raise RecipeError(str(error).replace("`crf`: crf.", "").removeprefix("`crf`: ")) from None
 
 
 def parse_scales(text: str) -> tuple[float, ...]:
@@ -212,7 +215,7 @@ def parse_scales(text: str) -> tuple[float, ...]:
     try:
         scales = tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise RecipeError(f"expected numbers separated by commas, as in 0.5,0.75,1, got {text!r}") from None
+        raise RecipeError(f"expected numbers separated by commas, such as 0.5,0.75,1, got {text!r}") from None
     return checked_scales(scales)
 
 
@@ -225,12 +228,15 @@ def parse_tile(text: str) -> Tile:
     return int(text)
 
 
-def checked_scales(scales: Iterable[float]) -> tuple[float, ...]:
+def checked_scales(scales: Iterable[float], where: str = "") -> tuple[float, ...]:
     """Return the scales as floats; raises RecipeError where one is not above 0 and at most 4."""
     numbers = list(scales)
     if not numbers:
-        raise RecipeError("scales: expected numbers above 0, at most 4, got none")
-    return recipe_from_dict({"eval": {"scales": numbers}}, "scales").eval.scales
+        raise RecipeError(f"{where}expected numbers above 0, at most 4, got none")
+    try:
+        return recipe_from_dict({"eval": {"scales": numbers}}, "").eval.scales
+    except RecipeError as error:
+        raise RecipeError(where + str(error).rpartition("eval.scales: ")[2]) from None
 
 
 def expected_score(info: ModelInfo, split: str, images: int, settings: PredictionSettings) -> Expect | None:

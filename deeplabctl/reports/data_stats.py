@@ -9,6 +9,7 @@ from PIL import ImageDraw, ImageFont
 from deeplabctl.arrays import Image
 from deeplabctl.classes import voc_palette
 from deeplabctl.data.stats import SplitCounts, Statistics
+from deeplabctl.reporting import counted
 
 _PAPER, _INK, _PALE_INK, _RULE = (255, 255, 255), (34, 34, 34), (120, 120, 120), (225, 225, 225)
 _SHADES = ((46, 102, 168), (240, 150, 40), (80, 150, 90), (150, 90, 160), (130, 130, 130))  # of the splits
@@ -73,4 +74,4 @@ def _describe(counts: SplitCounts) -> str:
     low = f"{counts.widths[0]}x{counts.heights[0]}"
     high = f"{counts.widths[2]}x{counts.heights[2]}"
     sizes = f"of {low}" if low == high else f"from {low} to {high}"
-    return f"{counts.split}: {counts.images:,} images {sizes} pixels, {counts.void_share:.1%} void"
+    return f"{counts.split}: {counted(counts.images, 'image')} {sizes} pixels, {counts.void_share:.1%} void"

@@ -117,7 +117,7 @@ def error_map(image: Image, label: Label, prediction: Label) -> Image:
 def confusion_image(counts: Counts, classes: Sequence[str]) -> Image:
     """Draw a confusion matrix (C, C): one row per labelled class, as percentages of the row.
 
-    The diagonal is what was right; rows without a pixel are grey.
+    The diagonal is what was found correctly; rows without a pixel are grey.
     """
     cell = 34 if len(classes) <= _MOST_NUMBERS else 12
     font = ImageFont.load_default(13 if len(classes) <= _MOST_NUMBERS else 9)

@@ -25,7 +25,7 @@ class Hosts:
         self._names = []
         for name in names:
             if not _host_of(name):
-                raise RecipeError(f"expected the name of a host, as photos.example.org, got {name!r}")
+                raise RecipeError(f"expected the name of a host such as photos.example.org, got {name!r}")
             self._names.append(_host_of(name))
         self._any_address = any_address
 
@@ -63,5 +63,7 @@ def _is_address(name: str) -> bool:
 
 
 def _refused(what: str, got: str) -> RequestError:
-    message = f"the {what} {got[:80]!r} is none of this service's; whoever runs it can allow a name with --allow-host"
+    message = (
+        f"the {what} {got[:80]!r} is not one of this service's; whoever runs it can allow a name with --allow-host"
+    )
     return RequestError(403, f"{what}_not_allowed", message)

@@ -108,7 +108,7 @@ class Checkpoint:
                 if not isinstance(value, _TYPES.get(name, object)):
                     raise TypeError(f"{name} {value!r}")
             if not all(isinstance(array, np.ndarray) for array in arrays.values()):
-                raise TypeError("an entry that is no array")
+                raise TypeError("an entry that is not an array")
         except _DAMAGED as error:
             raise RunError(f"checkpoint {path}: the file is damaged ({type(error).__name__}: {error})") from None
         return checkpoint

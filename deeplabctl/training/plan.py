@@ -23,7 +23,7 @@ from deeplabctl.limits import AUTO
 from deeplabctl.network import ARCHITECTURES, Weights
 from deeplabctl.network.keras_model import POLICIES, Precision, build_model
 from deeplabctl.recipe import Expect, Recipe, read_recipe, setting_of
-from deeplabctl.reporting import Note, Reporter, silent
+from deeplabctl.reporting import Note, Reporter, counted, silent
 from deeplabctl.reports.run_records import RECIPE, run_facts
 from deeplabctl.training.checkpoint import Checkpoint, check_same_training, fingerprint, last_checkpoint
 from deeplabctl.training.run_directory import CHECKPOINTS
@@ -214,7 +214,7 @@ def _samples(recipe: Recipe, dataset: Dataset) -> tuple[list[Sample], list[Sampl
     weights = recipe.solver.class_weights
     if not isinstance(weights, str) and len(weights) != len(dataset.classes):
         raise RecipeError(
-            f"solver.class_weights: expected {len(dataset.classes)} numbers, one a class, got {len(weights)}"
+            f"solver.class_weights: expected {len(dataset.classes)} numbers, one per class, got {len(weights)}"
         )
     return dataset.samples(recipe.data.split or dataset.training_split), dataset.samples(recipe.data.val_split)
 
@@ -224,8 +224,8 @@ def _check_data(recipe: Recipe, dataset: Dataset, unchanged: bool, report: Repor
     samples, val_samples = _samples(recipe, dataset)
     report(
         Note(
-            f"{dataset.name}: {len(samples)} images to train on ({recipe.data.split}), {len(val_samples)} to validate "
-            f"({recipe.data.val_split}), {len(dataset.classes)} classes"
+            f"{dataset.name}: {counted(len(samples), 'image')} to train on ({recipe.data.split}), {len(val_samples)} "
+            f"to validate ({recipe.data.val_split}), {len(dataset.classes)} classes"
         )
     )
     facts = check_samples(dataset, samples + val_samples, report)
@@ -253,11 +253,11 @@ def _fitted(plan: Plan, report: Reporter) -> Plan:
         if recipe.solver.steps == AUTO:
             images = recipe.solver.batch_size * recipe.solver.accumulate
             recipe = with_steps(recipe, steps_for(len(plan.samples), images))
-            chosen.append(f"{recipe.solver.steps:,} steps of {images} images")
+            chosen.append(f"{counted(recipe.solver.steps, 'step')} of {counted(images, 'image')}")
         recipe = with_intervals(recipe)
     if chosen:
         height, width = (int(median(sizes)) for sizes in zip(*((f.height, f.width) for f in plan.facts), strict=True))
-        report(Note(f"chosen for {len(plan.samples)} images of about {width}x{height}: {', '.join(chosen)}"))
+        report(Note(f"chosen for {counted(len(plan.samples), 'image')} of about {width}x{height}: {', '.join(chosen)}"))
     return dataclasses.replace(plan, recipe=recipe)
 
 

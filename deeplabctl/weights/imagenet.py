@@ -27,7 +27,7 @@ class ImageNet(WeightFile):
         self._name = ARCHITECTURES[architecture].imagenet
         if not self._name:
             raise WeightsError(
-                f"init: there are no ImageNet weights for {architecture} to be had; start from published weights "
+                f"init: there are no ImageNet weights for {architecture}; start from published weights "
                 f"(`init={ARCHITECTURES[architecture].start}`), from a file, or from random weights (`init=random`)"
             )
 

@@ -22,7 +22,7 @@ _WRONG = (
     (rb"\x89PNG", "a PNG image"),
     (rb"GIF8", "a GIF image"),
     (rb"PK\x03\x04", "a zip archive; unpack it first"),
-    (rb"\x1f\x8b", "a gzip archive, but no .tar.gz; unpack it first"),
+    (rb"\x1f\x8b", "a gzip archive, but not a .tar.gz; unpack it first"),
     (rb"BZh|\xfd7zXZ|Rar!|7z\xbc\xaf", "a packed archive; unpack it first"),
     (rb"version https://git-lfs", "a Git LFS pointer, not the file itself; fetch it with: git lfs pull"),
     (
@@ -82,7 +82,7 @@ def weights_path(path: Path, report: Reporter | None = None, url: str | None = N
     if name in published() and not os.path.lexists(path):
         return fetch_published(name, report, url)
     if name in published() and report is not None:
-        report(Note(f"{path} is here, so it is taken, and not the published weights of this name"))
+        report(Note(f"{path} is taken, and not the published weights of the same name"))
     if not os.path.isdir(path) or is_saved_model(path):  # noqa: PTH112 - Path.is_dir raises for names that are too long
         return path
     for name in (BEST, LAST):

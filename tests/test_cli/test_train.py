@@ -143,7 +143,7 @@ def test_wrong_settings_and_starts_are_one_line(tmp_path):
     fails_with_one_line("16k + 1", "train", "--data", "set", "--crop-size", 320, cwd=tmp_path)
     fails_with_one_line("no such file", "train", "--data", "set", "--init", "gone.keras", cwd=tmp_path)
     fails_with_one_line("got width 1", "train", "--data", "set", "--width", 0.5, "--init", "imagenet", cwd=tmp_path)
-    fails_with_one_line("one a class", "train", "--data", "set", "--set", "solver.class_weights=[1]", cwd=tmp_path)
+    fails_with_one_line("one per class", "train", "--data", "set", "--set", "solver.class_weights=[1]", cwd=tmp_path)
 
 
 def test_folder_of_the_user_is_refused_and_its_files_stay(tmp_path):

@@ -136,7 +136,7 @@ def test_score_that_the_recipe_expects_stands_beside_the_result(here, deeplabctl
     save_model(here / "own.keras", segmenter.model, ModelInfo(VOC_CLASSES, width=1 / 32, provenance=provenance))
     code, out, _ = deeplabctl("eval", "--data", "set", "--weights", "own.keras")
     assert code == 0
-    assert "expected 90.00 +- 2.00 (a table); this is " in out
+    assert "expected mIoU 90.00, give or take 2.00 (a table); this is " in out
     assert "test size tight; scales 0.5; with the mirrored image" in out
     expected = scores_of(deeplabctl, "--weights", "own.keras")["expected"]
     assert (expected["miou"], expected["within_tolerance"]) == (0.9, False)

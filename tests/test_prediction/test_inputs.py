@@ -90,7 +90,7 @@ def test_pipe_that_is_named_is_refused(pictures):
 def test_link_to_nothing_is_an_error_of_that_image(pictures):
     (pictures / "c.jpg").symlink_to("/nowhere/c.jpg")
     assert names(find_images(["in"])) == ["in/a.jpg", "in/b.PNG", "in/c.jpg"]
-    with pytest.raises(DataError, match=r"a link to /nowhere/c\.jpg, which is not there"):
+    with pytest.raises(DataError, match=r"a link to /nowhere/c\.jpg, which does not exist"):
         read_image(pictures / "c.jpg")
 
 

@@ -36,7 +36,7 @@ def scored(tmp_path):
         evaluation.add(image)
         extremes.add(image)
     scores = evaluation.to_dict()
-    scores["expected"] = {"text": "expected 1 +- 0 (a <paper>)"}
+    scores["expected"] = {"text": "expected mIoU 1, give or take 0 (a <paper>)"}
     return scores, evaluation, extremes
 
 

@@ -83,7 +83,7 @@ def test_report_shows_the_settings_but_not_the_expected_score(tmp_path):
 
 def test_report_shows_the_expected_score_where_the_run_recorded_one(tmp_path):
     run = make_run(tmp_path / "run", expect={"miou": 0.685, "tolerance": 0.03, "source": "three seeds"})
-    assert "expected 68.50 +- 3.00 (three seeds)" in page_of(run)
+    assert "expected mIoU 68.50, give or take 3.00 (three seeds)" in page_of(run)
 
 
 def test_training_time_is_that_of_the_logged_speed(tmp_path):

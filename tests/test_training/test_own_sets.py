@@ -259,7 +259,7 @@ def test_steps_and_time_together_are_refused_and_so_is_a_time_for_a_run_that_has
 
 @pytest.mark.parametrize("text", ["soon", "45", "1.5h", "-3m", "0m", "m"])
 def test_time_that_is_none_is_refused(dataset, text):
-    with pytest.raises(RecipeError, match=r"run\.time: expected a time, as 90s, 45m or 1h30m"):
+    with pytest.raises(RecipeError, match=r"run\.time: expected a time such as 90s, 45m or 1h30m"):
         plan_own(dataset, **{"run.time": text})
 
 

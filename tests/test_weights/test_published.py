@@ -155,9 +155,7 @@ def test_file_or_run_of_that_name_is_taken_and_a_note_says_so(one, tmp_path, mon
     (tmp_path / "tiny-voc").mkdir()
     (tmp_path / "tiny-voc" / "best.keras").touch()
     assert weights_path(Path("tiny-voc"), notes.append) == Path("tiny-voc/best.keras")
-    assert [note.text for note in notes] == [
-        "tiny-voc is here, so it is taken, and not the published weights of this name"
-    ]
+    assert [note.text for note in notes] == ["tiny-voc is taken, and not the published weights of the same name"]
     assert one[1].asked == []
 
 

@@ -42,7 +42,7 @@ def test_another_width_than_the_files_is_refused(init, found):
 
 
 def test_network_that_imagenets_weights_do_not_fit_is_refused_before_a_download():
-    with pytest.raises(WeightsError, match="no ImageNet weights for deeplabv3plus-xception65 to be had; start from"):
+    with pytest.raises(WeightsError, match="no ImageNet weights for deeplabv3plus-xception65; start from"):
         open_start("imagenet", "deeplabv3plus-xception65")
 
 

@@ -11,6 +11,7 @@ from deeplabctl.choices import AnnotationName
 from deeplabctl.cli.console import Console, print_error
 from deeplabctl.cli.formatting import with_options
 from deeplabctl.cli.options import OverwriteOption, option
+from deeplabctl.reporting import counted
 
 if TYPE_CHECKING:
     from deeplabctl.data.convert import Conversion
@@ -56,7 +57,7 @@ def convert(
         AnnotationName, option("Source", "--format", "What SOURCE is; auto recognises it by its content.")
     ] = "auto",
     mask_suffix: Annotated[
-        str, option("Source", "--mask-suffix TEXT", "Ending of a mask's name after its image's name, as _mask.")
+        str, option("Source", "--mask-suffix TEXT", "Ending of a mask's name after its image's name, such as _mask.")
     ] = "",
     classes: Annotated[
         str | None,
@@ -145,7 +146,7 @@ def convert(
     console.document(_document(out, written))
     if written.failed:
         total = len(written.failed) + len(written.train) + len(written.val) + len(written.test)
-        print_error(f"{len(written.failed)} of {total} images failed, the first: {written.failed[0]}")
+        print_error(f"{len(written.failed)} of {counted(total, 'image')} failed, the first: {written.failed[0]}")
         raise typer.Exit(1)
 
 

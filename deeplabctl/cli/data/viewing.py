@@ -11,6 +11,7 @@ import typer
 from deeplabctl.cli.console import Console, print_error
 from deeplabctl.cli.formatting import with_options
 from deeplabctl.cli.options import OverwriteOption, option
+from deeplabctl.reporting import counted
 
 if TYPE_CHECKING:
     from deeplabctl.data.check import Verdict
@@ -86,10 +87,10 @@ def check(
             verdict = check_dataset(open_dataset(fix), report)
         result |= {"fixed": [{"file": str(entry.file), "what": entry.what} for entry in fixed], "copy": str(fix)}
         result["copy_findings"] = _document(verdict)["findings"]
-        console.say(f"{fix}: {_plural(len(fixed), 'file')} fixed; {_count_findings(verdict)} left")
+        console.say(f"{fix}: {counted(len(fixed), 'file')} fixed; {_count_findings(verdict)} left")
     console.document(result)
     if verdict.errors:
-        errors, first = _plural(verdict.errors, "error"), verdict.findings[0].text
+        errors, first = counted(verdict.errors, "error"), verdict.findings[0].text
         print_error(f"{errors} would stop or spoil a training; the first: {first}")
         raise typer.Exit(1)
 
@@ -121,11 +122,7 @@ def _lines(verdict: Verdict) -> list[str]:
 
 
 def _count_findings(verdict: Verdict) -> str:
-    return f"{_plural(verdict.errors, 'error')}, {_plural(verdict.notes, 'note')}"
-
-
-def _plural(count: int, what: str) -> str:
-    return f"{count:,} {what}" + ("" if count == 1 else "s")
+    return f"{counted(verdict.errors, 'error')}, {counted(verdict.notes, 'note')}"
 
 
 def _with_options(finding: Finding) -> dict[str, Any]:
@@ -200,7 +197,7 @@ def _bar(share: float) -> str:
 def _describe(counts: SplitCounts) -> str:
     width, height = ("/".join(f"{value:g}" for value in side) for side in (counts.widths, counts.heights))
     return (
-        f"{counts.split}: {counts.images:,} images, {counts.void_share:.2%} void; "
+        f"{counts.split}: {counted(counts.images, 'image')}, {counts.void_share:.2%} void; "
         f"width {width}, height {height} (smallest/median/largest)"
     )
 
@@ -273,5 +270,7 @@ def preview(
     else:
         sheet = draw_samples(dataset, samples, 4)
     write_image(out, sheet)
-    console.say(f"{out}: {len(samples)} images of {shown}" + (f", augmented as in {name}" if augmented else ""))
+    console.say(
+        f"{out}: {counted(len(samples), 'image')} of {shown}" + (f", augmented as in {name}" if augmented else "")
+    )
     console.document({"out": str(out), "split": shown, "samples": [sample.id for sample in samples]})

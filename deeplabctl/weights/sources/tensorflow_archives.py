@@ -132,7 +132,7 @@ class TensorFlowArchive(WeightFile):
         elif total > largest:
             wrong = f"expected at most {largest:,} bytes, got {entry.name[:80]!r} of {entry.size:,}"
         if wrong:
-            raise WeightsError(f"weights {self.path}: {wrong}; this is no archive that DeepLab's authors published")
+            raise WeightsError(f"weights {self.path}: {wrong}; this is not an archive that DeepLab's authors published")
 
 
 def _step(index: Path) -> int:
