@@ -12,7 +12,7 @@ UNIT := -m "not tf" --ignore tests/test_cli --ignore tests/test_faults --ignore 
 READY := $(VENV)/.ready-dev
 USER_READY := $(VENV)/.ready
 
-.PHONY: help install install-dev format style check coverage test test-unit test-all demo bench bench-all clean
+.PHONY: help install install-dev format style check coverage test test-unit test-all demo docs bench bench-all clean
 
 help:  ## show this
 	@grep -E '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -64,6 +64,14 @@ test-all: install-dev  ## also the slow tests
 demo: install  ## train, evaluate and segment on the built-in data set (minutes)
 	@DEEPLABCTL="$(CURDIR)/$(BIN)/deeplabctl" sh demo.sh
 
+docs: $(VENV)/.ready-docs  ## the pages as a site, in build/site; fails where a link leads nowhere
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "open build/site/index.html"
+
+$(VENV)/.ready-docs: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	@touch $@
+
 bench: install-dev  ## compare speed with PyTorch, ONNX Runtime and pydensecrf, where they are installed (.[bench])
 	$(BIN)/python benchmarks/rivals/compare.py
 	$(BIN)/python benchmarks/dense_crf.py
@@ -72,4 +80,4 @@ bench-all: bench  ## also measure everything else
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .coverage
+	rm -rf $(VENV) demo build .mypy_cache .ruff_cache .pytest_cache .coverage

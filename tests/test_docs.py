@@ -56,6 +56,15 @@ def test_readme_links_to_every_page():
     assert set((ROOT / "docs" / "images").iterdir()) <= pictures
 
 
+def test_site_has_every_page_and_every_public_name():
+    import deeplabctl as dl
+
+    site = (ROOT / "mkdocs.yml").read_text("utf-8")
+    assert {page.name for page in DOCS} <= set(re.findall(r": ([\w-]+\.md)\n", site))
+    listed = re.findall(r"(?m)^::: deeplabctl\.(\w+)$", (ROOT / "docs" / "api.md").read_text("utf-8"))
+    assert sorted(listed) == sorted(set(dl.__all__) - {"__version__"})
+
+
 @cache
 def options():
     """Return the long options of each command, by its name: "train", "data check", ..."""
@@ -76,7 +85,7 @@ def options():
 
 
 COMMON = {"--json", "--quiet", "--debug", "--help"}
-OTHER_PROGRAMS = r"#SBATCH.*|\bpip .*|\bpytest .*|\b(?:docker|curl) .*"
+OTHER_PROGRAMS = r"#SBATCH.*|\bmkdocs .*|\bpip .*|\bpytest .*|\b(?:docker|curl) .*"
 
 
 def named_options(text):

@@ -1,0 +1,40 @@
+"""Make pages of the site from the repository's own, and lead their links to each other."""
+
+import posixpath
+import re
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).parents[1]
+# Pages outside of docs/, and their names on the site.
+PAGES = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+    "SECURITY.md": "security.md",
+    "benchmarks/NOTES.md": "notes.md",
+    "tests/data/README.md": "fixtures.md",
+}
+SOURCES = {name: source for source, name in PAGES.items()}
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Add the pages that are not in docs/."""
+    for source, name in PAGES.items():
+        files.append(File.generated(config, name, content=(ROOT / source).read_text("utf-8")))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
+    """Write the links of a page, which are paths in the repository, as paths on the site."""
+    name = page.file.src_uri
+    folder = posixpath.dirname(SOURCES.get(name, f"docs/{name}"))
+
+    def on_site(link: re.Match[str]) -> str:
+        target = posixpath.normpath(posixpath.join(folder, link[1]))
+        found = PAGES.get(target, target.removeprefix("docs/"))
+        return f"]({posixpath.relpath(found, posixpath.dirname(name) or '.')}{link[2]})"
+
+    return re.sub(r"\]\((?![a-z]+:|#)([^)#\s]+)((?:#[^)]*)?)\)", on_site, markdown)
