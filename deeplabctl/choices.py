@@ -26,6 +26,8 @@ OUTPUTS = {
     "labelme": "prediction.outputs.annotation_files:LabelmeOutput",
     "yolo": "prediction.outputs.annotation_files:YoloOutput",
     "labelstudio": "prediction.outputs.annotation_files:LabelStudioOutput",
+    "supervisely": "prediction.outputs.annotation_files:SuperviselyOutput",
+    "via": "prediction.outputs.annotation_files:ViaOutput",
     "thumbnail": "prediction.outputs.image_files:ContactSheetImage",
 }
 # Formats of annotations, in the order in which they are tried; any folder may be one of masks.
@@ -35,6 +37,8 @@ ANNOTATIONS = {
     "cvat": "data.formats.cvat:Cvat",
     "yolo": "data.formats.yolo:Yolo",
     "labelstudio": "data.formats.label_studio:LabelStudio",
+    "supervisely": "data.formats.supervisely:Supervisely",
+    "via": "data.formats.via:Via",
     "colors": "data.formats.masks:Masks",
     "ids": "data.formats.masks:Masks",
     "binary": "data.formats.masks:Masks",

@@ -207,7 +207,11 @@ def test_convert_writes_a_set_and_counts_what_failed(deeplabctl, tmp_path):
 @pytest.mark.parametrize(
     ("option", "value", "choices"),
     [
-        ("--format", "voc", "'auto', 'labelme', 'coco', 'cvat', 'yolo', 'labelstudio', 'colors', 'ids', 'binary'"),
+        (
+            "--format",
+            "voc",
+            "'auto', 'labelme', 'coco', 'cvat', 'yolo', 'labelstudio', 'supervisely', 'via', 'colors', 'ids', 'binary'",
+        ),
         ("--outside", "sky", "'background', 'void'"),
         ("--unknown", "sky", "'error', 'void'"),
     ],

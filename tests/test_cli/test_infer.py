@@ -156,7 +156,10 @@ def test_stdin_that_is_no_picture_and_terminals_are_refused_in_one_line(tmp_path
         (["a.png", "--skip-existing", "--overwrite"], "cannot be used together with --overwrite"),
         (["a.png", "--skip-existing", "--format", "coco"], "--format coco takes skipped images from their masks"),
         (["a.png", "--skip-existing", "--contact-sheet", "--format", "scores"], "--contact-sheet takes skipped images"),
-        (["a.png", "--format", "gif"], "'mask', 'scores', 'json', 'coco', 'labelme', 'yolo', 'labelstudio'"),
+        (
+            ["a.png", "--format", "gif"],
+            "'mask', 'scores', 'json', 'coco', 'labelme', 'yolo', 'labelstudio', 'supervisely',",
+        ),
         (["a.png", "--batch-size", "0"], "Invalid value for '--batch-size'"),
         (["-", "a.png"], "- is one image from stdin, and cannot be combined with others"),
         (["-", "--json"], "cannot be used with -"),
@@ -174,7 +177,7 @@ def test_options_that_contradict_each_other_are_usage_errors(deeplabctl, argumen
 @pytest.mark.tf
 def test_every_format_is_written_and_annotations_are_converted_back(tmp_path, deeplabctl):
     folder = photos(tmp_path / "photos", 3)
-    names = ("mask", "scores", "json", "coco", "labelme", "yolo", "labelstudio")
+    names = ("mask", "scores", "json", "coco", "labelme", "yolo", "labelstudio", "supervisely", "via")
     formats = [word for name in names for word in ("--format", name)]
     code, out, err = deeplabctl(
         "infer", "photos", "--weights", CAFFEMODEL, *formats, "--contact-sheet", "--out", "out", "--json"
@@ -184,7 +187,7 @@ def test_every_format_is_written_and_annotations_are_converted_back(tmp_path, de
     assert result["files"] == {
         "areas": "out/areas.jsonl", "coco": "out/coco.json", "class_names": "out/classes.txt", "page": "out/index.html",
         "yolo_settings": "out/data.yaml", "labelstudio": "out/labelstudio.json",
-        "labelstudio_settings": "out/labelstudio.xml",
+        "labelstudio_settings": "out/labelstudio.xml", "supervisely_meta": "out/meta.json", "via": "out/via.json",
     }  # fmt: skip
     labels = {}
     for entry, line in zip(result["images"], (tmp_path / "out" / "areas.jsonl").read_text().splitlines(), strict=True):
@@ -201,12 +204,14 @@ def test_every_format_is_written_and_annotations_are_converted_back(tmp_path, de
         ("labelme", ""),
         ("yolo", "data.yaml"),
         ("labelstudio", "labelstudio.json"),
+        ("supervisely", "meta.json"),
+        ("via", "via.json"),
     ):
         assert deeplabctl("data", "convert", f"out/{source}", "--format", form, *options, "--out", form)[0] == 0
     for name, label in labels.items():
-        for form in ("coco", "labelstudio"):
+        for form in ("coco", "labelstudio", "supervisely"):
             assert (read_label(tmp_path / form / "SegmentationClass" / name) == label).all()
-        for form in ("labelme", "yolo"):
+        for form in ("labelme", "yolo", "via"):
             outlined = read_label(tmp_path / form / "SegmentationClass" / name)
             assert (outlined == label).mean() > 0.9  # of 40x30 pixels of noise, in regions of a few
     assert len(list(folder.iterdir())) == 3

@@ -45,8 +45,8 @@ def convert(
         Path,
         typer.Argument(
             metavar="SOURCE",
-            help="Folder of masks or of labelme's files; COCO's or Label Studio's JSON, CVAT's XML, YOLO's data.yaml, "
-            "or their folder.",
+            help="Folder of masks, of labelme's files, of Supervisely's project; COCO's, Label Studio's or VIA's "
+            "JSON, CVAT's XML, YOLO's data.yaml, or their folder.",
         ),
     ],
     *,
@@ -58,6 +58,9 @@ def convert(
     ] = "auto",
     mask_suffix: Annotated[
         str, option("Source", "--mask-suffix TEXT", "Ending of a mask's name after its image's name, such as _mask.")
+    ] = "",
+    attribute: Annotated[
+        str, option("Source", "--attribute NAME", "Of VIA's regions: their class, if they have several attributes.")
     ] = "",
     classes: Annotated[
         str | None,
@@ -109,8 +112,8 @@ def convert(
     """Turn annotations of other programs into a data set.
 
     SOURCE: masks in colours (with --palette), of grey levels or class ids, in black and white; COCO's polygons and run
-    lengths; labelme's files; CVAT's "for images 1.1"; YOLO's outlines; Label Studio's brush and shapes. Nothing is
-    guessed: what is ambiguous is an error that names the option to use.
+    lengths; labelme's files; CVAT's "for images 1.1"; YOLO's, Label Studio's, Supervisely's and VIA's outlines and
+    masks. Nothing is guessed: what is ambiguous is an error that names the option to use.
     """
     from dataclasses import replace
 
@@ -129,6 +132,7 @@ def convert(
         outside=outside,
         unknown=unknown,
         mask_suffix=mask_suffix,
+        attribute=attribute,
     )
     with console.reporter() as report:
         annotations = read_annotations(source, settings, report)

@@ -58,6 +58,7 @@ class ImportSettings:
     outside: Literal["background", "void"] = "background"  # what pixels outside of all outlines become
     unknown: Literal["error", "void", "background"] = "error"  # what colours and outlines of no class become
     mask_suffix: str = ""  # what a mask's name has after that of its image
+    attribute: str = ""  # of VIA's regions: their class, if they have several attributes
 
     @property
     def class_names(self) -> tuple[str, ...] | None:

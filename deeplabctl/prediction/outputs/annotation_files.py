@@ -13,6 +13,8 @@ from deeplabctl.classes import format_classes
 from deeplabctl.data.formats.coco import coco_file, segments
 from deeplabctl.data.formats.label_studio import label_studio_file, label_studio_result, label_studio_settings
 from deeplabctl.data.formats.labelme import labelme_document
+from deeplabctl.data.formats.supervisely import supervisely_document, supervisely_meta
+from deeplabctl.data.formats.via import via_file, via_regions
 from deeplabctl.data.formats.yolo import yolo_settings, yolo_text
 from deeplabctl.files import whole_file, write_text
 from deeplabctl.prediction.outputs.output import Add, Job, Labelled, Output, RunFile, ends_with
@@ -102,3 +104,36 @@ class LabelStudioOutput(Output):
         with whole_file(path) as temporary, label_studio_file(temporary, [job.source for job in jobs]) as add:
             yield lambda written: add(written.job.source, written.parts[self.name])
         write_text(path.with_suffix(".xml"), label_studio_settings(classes))
+
+
+class SuperviselyOutput(Output):
+    """Supervisely's annotations of each image, and the meta.json of the project, whose images lie in dataset/img."""
+
+    name, image_file, end = "supervisely", "dataset/ann/{name}.json", b"}\n"
+    run = RunFile("meta.json", "supervisely_meta", "Supervisely")
+
+    def write(self, path: Path, labelled: Labelled) -> None:
+        """Write the bitmaps."""
+        write_text(path, json.dumps(supervisely_document(labelled.label, labelled.classes)) + "\n")
+
+    @contextmanager
+    def run_writer(self, path: Path, jobs: Sequence[Job], classes: Sequence[str]) -> Iterator[Add]:
+        """Yield nothing to add to."""
+        yield lambda written: None
+        write_text(path, json.dumps(supervisely_meta(classes)) + "\n")
+
+
+class ViaOutput(Output):
+    """A project of VIA with the outlines of all images."""
+
+    name, run = "via", RunFile("via.json", "via", "VIA", images=True)
+
+    def part(self, label: Label, classes: Sequence[str]) -> Any:
+        """Return the regions of an image."""
+        return via_regions(label, classes)
+
+    @contextmanager
+    def run_writer(self, path: Path, jobs: Sequence[Job], classes: Sequence[str]) -> Iterator[Add]:
+        """Yield what writes the regions of an image."""
+        with whole_file(path) as temporary, via_file(temporary, classes, [job.source for job in jobs]) as add:
+            yield lambda written: add(written.job.source, written.parts[self.name])

@@ -85,7 +85,7 @@ class VideoFile(NamedTuple):
 class Output:
     """Describe an output; what has no name or no method here is left out of it.
 
-    Files of images are named after them, ``{stem}``; all files are written whole or not at all.
+    Files of images are named after them, ``{stem}`` or the whole ``{name}``; all files are written whole or not at all.
     """
 
     name: ClassVar[str]  # in --format and in JSON

@@ -123,7 +123,9 @@ def in_folders(plan: Plan) -> Iterator[None]:
 
 
 def _image_job(image: Path, outputs: Sequence[Output], out: Path) -> Job:
-    files = {each.name: out / each.image_file.format(stem=image.stem) for each in outputs if each.image_file}
+    files = {
+        each.name: out / each.image_file.format(stem=image.stem, name=image.name) for each in outputs if each.image_file
+    }
     return Job(image, files, tuple(each.name for each in OUTPUTS if each.image_file and each.listed))
 
 

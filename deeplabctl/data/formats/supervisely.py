@@ -1,0 +1,173 @@
+"""Supervisely's projects: read bitmaps, polygons and rectangles, and write labels as bitmaps.
+
+A project has a meta.json with the classes, and folders of data sets with ``img`` and ``ann``: the annotations of
+``img/a.jpg`` are ``ann/a.jpg.json``. Corners of whole numbers are pixels, which the object has; others are places.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+
+from deeplabctl.arrays import Label, Mask, Size
+from deeplabctl.classes import voc_palette
+from deeplabctl.data.formats.annotations import (
+    BACKGROUND,
+    MALFORMED,
+    Annotations,
+    ImportSettings,
+    Source,
+    drawn_classes,
+    naming,
+    read_json,
+    whole_number,
+)
+from deeplabctl.data.formats.image_search import ImageSearch, failing, files_below
+from deeplabctl.data.formats.outlines import Point, fill_polygon, paste_mask
+from deeplabctl.data.formats.regions import OutlinedImage, Region, outlined
+from deeplabctl.data.image_files import IMAGE_SUFFIXES, open_image
+from deeplabctl.errors import DataError
+from deeplabctl.reporting import Reporter
+
+_META = "meta.json"
+_WITHOUT_AREA = ("point", "line", "polyline", "graph", "cuboid", "cuboid_2d")
+_MOST_BYTES = 1 << 20  # of a compressed bitmap, beside a byte for each pixel
+
+
+class Supervisely:
+    """Read a project's folder: later objects lie on top; classes are in the order of meta.json."""
+
+    content = "Supervisely's project"
+
+    def recognises(self, source: Source) -> bool:
+        """Tell whether it is a folder with a meta.json of classes, or this file."""
+        path = source.path / _META if source.path.is_dir() else source.path
+        return path.name == _META and path.is_file() and bool(_titles(path))
+
+    def read(self, source: Source, settings: ImportSettings, report: Reporter) -> Annotations:
+        """Read all annotations; one that does not follow the format fails alone."""
+        root = source.path if source.path.is_dir() else source.path.parent
+        paths = [path for path in files_below(root) if path.parent.name == "ann" and path.suffix == ".json"]
+        titles = _titles(root / _META)
+        if not paths or titles is None:
+            what = f"a {_META} with classes" if paths else "folders named ann with JSON files"
+            raise DataError(f"{root}: expected {what}, got none; choose the folder of the project")
+        searches: dict[tuple[Path, bool], ImageSearch] = {}
+        counts = Counter[str]()
+        images = []
+        for path in paths:
+            folder, by_stem = path.parent.parent, not path.stem.lower().endswith(IMAGE_SUFFIXES)
+            place = settings.images or folder / "img"
+            search = searches.setdefault((place, by_stem), ImageSearch([place], by_stem=by_stem))
+            name = (folder.relative_to(root) / path.stem).as_posix()
+            image = search.image_of(name if settings.images else path.stem, path)
+            regions: list[Region] = []
+            size: tuple[Any, Any] = None, None
+            try:
+                document = read_json(path)
+                with naming(str(path)):
+                    size = document["size"]["height"], document["size"]["width"]
+                    for number, entry in enumerate(document["objects"], 1):
+                        kind = entry.get("geometryType") or ("bitmap" if entry.get("bitmap") else "polygon")
+                        where = f"{path}: object {number} ({entry['classTitle']})"
+                        if kind in _WITHOUT_AREA:
+                            counts["without area"] += 1
+                        else:
+                            regions.append(Region(str(entry["classTitle"]), where, partial(_mask, entry, kind, path)))
+            except DataError as error:
+                image = failing(str(error))
+            images.append(OutlinedImage(name, image, regions, *size))
+        annotations = outlined(root, titles, images, settings)
+        annotations.notes += [note for search in searches.values() for note in search.notes()]
+        if counts["without area"]:
+            annotations.notes.append(f"{counts['without area']} points, lines and cuboids have no area: skipped")
+        return annotations
+
+
+def _titles(meta: Path) -> list[str] | None:
+    """Return the classes of a meta.json, or None if it is none of Supervisely's."""
+    try:
+        return [str(entry["title"]) for entry in read_json(meta)["classes"]]
+    except (*MALFORMED, DataError):
+        return None
+
+
+def _mask(entry: dict[str, Any], kind: str, path: Path, size: Size) -> Mask:
+    if kind == "bitmap":
+        left, top = (whole_number(value) for value in entry["bitmap"]["origin"])
+        return paste_mask(_decode(entry["bitmap"]["data"], size, path), size, left, top)
+    exterior = [(float(x), float(y)) for x, y in entry["points"]["exterior"]]
+    holes = entry["points"].get("interior") or []
+    if kind == "rectangle" and len(exterior) == 2:
+        (x0, y0), (x1, y1) = exterior
+        exterior, holes = [(x0, y0), (x1, y0), (x1, y1), (x0, y1)], []
+    elif kind != "polygon" or len(exterior) < 3:
+        raise DataError(f"expected a bitmap, a polygon or a rectangle, got {kind!r} with {len(exterior)} points")
+    mask = _fill(size, exterior)
+    for hole in holes:
+        mask &= ~_fill(size, [(float(x), float(y)) for x, y in hole])
+    return mask
+
+
+def _fill(size: Size, points: list[Point]) -> Mask:
+    """Fill an outline; corners of whole numbers are pixels, and so the outline is filled with them, as OpenCV does."""
+    if not all(value == int(value) for point in points for value in point):
+        return fill_polygon(size, points)
+    mask = fill_polygon(size, [(x + 0.5, y + 0.5) for x, y in points], from_shares=True)
+    for (x0, y0), (x1, y1) in zip(points, [*points[1:], *points[:1]], strict=True):
+        steps = int(max(abs(x1 - x0), abs(y1 - y0))) + 1
+        if steps > 4 * max(size):
+            raise DataError(
+                f"expected an outline in the image of {size[1]}x{size[0]} pixels, got one of {steps} pixels"
+            )
+        columns, rows = (np.rint(np.linspace(*ends, steps)).astype(int) for ends in ((x0, x1), (y0, y1)))
+        inside = (columns >= 0) & (columns < size[1]) & (rows >= 0) & (rows < size[0])
+        mask[rows[inside], columns[inside]] = True
+    return mask
+
+
+def _decode(text: str, size: Size, path: Path) -> Mask:
+    """Return the mask of a PNG, perhaps compressed once more, in base64: where it is not transparent, or not 0."""
+    data = base64.b64decode(text)
+    if not data.startswith(b"\x89PNG"):
+        data = zlib.decompressobj().decompress(data, size[0] * size[1] + _MOST_BYTES)
+    with open_image(path, io.BytesIO(data)) as png:
+        if png.width > size[1] or png.height > size[0]:
+            raise DataError(f"expected a bitmap inside of the image, got one of {png.width}x{png.height}")
+        shown = png.convert("RGBA").getchannel("A") if png.has_transparency_data else png.convert("L")
+    mask: Mask = np.asarray(shown) > 0
+    return mask
+
+
+def supervisely_document(label: Label, classes: Sequence[str]) -> dict[str, Any]:
+    """Return the annotations of a label (H, W) uint8: a bitmap for each class, without void and background."""
+    objects = []
+    for index in drawn_classes(label, classes):
+        rows, columns = (np.flatnonzero((label == index).any(axis)) for axis in (1, 0))
+        (top, bottom), (left, right) = (ends[[0, -1]].tolist() for ends in (rows, columns))
+        bitmap = PIL.Image.fromarray((label[top : bottom + 1, left : right + 1] == index).astype(np.uint8))
+        bitmap.putpalette([0, 0, 0, 255, 255, 255])
+        png = io.BytesIO()
+        bitmap.save(png, "PNG", transparency=0)
+        data = base64.b64encode(zlib.compress(png.getvalue())).decode()
+        parts = {"geometryType": "bitmap", "bitmap": {"data": data, "origin": [left, top]}}
+        objects.append({"classTitle": classes[index], "description": "", "tags": [], **parts})
+    size = {"height": label.shape[0], "width": label.shape[1]}
+    return {"description": "", "tags": [], "size": size, "objects": objects}
+
+
+def supervisely_meta(classes: Sequence[str]) -> dict[str, Any]:
+    """Return the meta.json of a project with such annotations, with VOC's colours."""
+    colors = ["#{:02X}{:02X}{:02X}".format(*color) for color in voc_palette()[: len(classes)].tolist()]
+    named = zip(classes, colors, strict=True)
+    entries = [{"title": name, "shape": "bitmap", "color": color} for name, color in named]
+    return {"classes": entries[int(classes[0] == BACKGROUND) :], "tags": []}

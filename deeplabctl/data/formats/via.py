@@ -1,0 +1,227 @@
+"""VGG Image Annotator's regions: read projects, exports in JSON and in CSV, of version 1 and 2, and write projects.
+
+Coordinates are pixels. Nothing says how large the image was: only the number of its file's bytes.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from deeplabctl.arrays import Label, Mask, Size
+from deeplabctl.classes import IGNORE_LABEL, is_void
+from deeplabctl.data.findings import join_some
+from deeplabctl.data.formats.annotations import (
+    BACKGROUND,
+    Annotations,
+    ImportSettings,
+    Source,
+    common_folder,
+    is_background,
+    naming,
+    path_from,
+)
+from deeplabctl.data.formats.image_search import ImageSearch, failing
+from deeplabctl.data.formats.outlines import TOLERANCE, box_corners, fill_ellipse, fill_polygon, outlines_with_holes
+from deeplabctl.data.formats.regions import OutlinedImage, Region, outlined
+from deeplabctl.errors import DataError
+from deeplabctl.reporting import Reporter
+
+_WITHOUT_AREA = ("point", "polyline")
+_CLASS = "class"  # the attribute that is written
+
+
+class Via:
+    """Read the regions of a file: later ones lie on top; classes are in alphabetical order."""
+
+    content = "VIA's regions"
+
+    def recognises(self, source: Source) -> bool:
+        """Tell whether a document has images with regions, or a CSV the columns of regions."""
+        if source.path.suffix.lower() == ".csv":
+            return b"region_shape_attributes" in source.path.read_bytes()[:1000]
+        return any(_images(document) is not None for _, document in source.documents())
+
+    def read(self, source: Source, settings: ImportSettings, report: Reporter) -> Annotations:
+        """Read the images of one file; raises DataError if several attributes of regions may be their class."""
+        if source.path.suffix.lower() == ".csv":
+            path, entries = source.path, _read_csv(source.path)
+        else:
+            documents = ((path, _images(document)) for path, document in source.documents())
+            found = [(path, each) for path, each in documents if each is not None]
+            if len(found) != 1 or source.damaged:
+                names = ", ".join(path.name for path in [*(path for path, _ in found), *source.damaged]) or "none"
+                raise DataError(f"{source}: expected one file of {self.content}, got {names}; choose the file itself")
+            path, entries = found[0]
+        with naming(f"{path}: expected {self.content}"):
+            listed = [(str(entry["filename"]), entry.get("size"), _regions(entry)) for entry in entries]
+            attributes = [attributes for _, _, regions in listed for _, attributes in regions]
+        name_of = _names(path, attributes, settings)
+        search = ImageSearch.beside(path, settings.images)
+        images, changed, without_area = list[OutlinedImage](), [], 0
+        for name, size, regions in listed:
+            image = search.image_of(name, f"{path}: {name}")
+            if isinstance(image, Path) and isinstance(size, int) and size not in (-1, 0, image.stat().st_size):
+                changed.append(name)
+            drawn = []
+            try:
+                for number, (shape, named) in enumerate(regions, 1):
+                    where = f"{path}: region {number} of {name}"
+                    if _has_area(shape):
+                        with naming(where):
+                            drawn.append(Region(name_of(named), where, partial(_mask, shape)))
+            except DataError as error:
+                image = failing(str(error))
+            without_area += sum(not _has_area(shape) for shape, _ in regions)
+            images.append(OutlinedImage(name, image, drawn))
+        found_names = sorted({region.name for image in images for region in image.regions})
+        annotations = outlined(path, found_names, images, settings)
+        annotations.notes += search.notes()
+        if without_area:
+            annotations.notes.append(f"{without_area} points, lines and polygons of 2 points have no area: skipped")
+        if changed:
+            annotations.notes.append(
+                f"{len(changed)} image files have not the number of bytes of when they were annotated: "
+                f"{join_some(changed, 4)}; if they were resized since, the outlines are wrong: look at them with "
+                "deeplabctl data preview"
+            )
+        return annotations
+
+
+def _images(document: Any) -> list[dict[str, Any]] | None:
+    """Return the images of a project or an export, or None for other documents."""
+    if isinstance(document, dict) and {"project", "file", "metadata", "view"} <= document.keys():
+        raise DataError("expected regions of VIA 1 or 2, got a project of VIA 3; annotate with VIA 2")
+    images = document.get("_via_img_metadata", document) if isinstance(document, dict) else None
+    if not isinstance(images, dict) or not images:
+        return None
+    is_via = all(isinstance(image, dict) and {"filename", "regions"} <= image.keys() for image in images.values())
+    return [*images.values()] if is_via else None
+
+
+def _read_csv(path: Path) -> list[dict[str, Any]]:
+    """Return the images of a CSV export, as JSON has them."""
+    images: dict[tuple[str, str], dict[str, Any]] = {}
+    with naming(f"{path}: expected {Via.content}"), path.open(encoding="utf-8-sig", newline="") as file:
+        for row in csv.DictReader(file):
+            name, size = row.get("filename") or row["#filename"], row["file_size"]
+            image = images.setdefault((name, size), {"filename": name, "size": int(size), "regions": []})
+            if row["region_shape_attributes"] not in ("", "{}"):
+                shape, named = (json.loads(row[f"region{key}_attributes"]) for key in ("_shape", ""))
+                image["regions"].append({"shape_attributes": shape, "region_attributes": named})
+    return [*images.values()]
+
+
+def _regions(image: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Return the shape and the attributes of each region of an image; version 1 numbers them by keys."""
+    regions = image["regions"]
+    regions = regions.values() if isinstance(regions, dict) else regions
+    return [(dict(region["shape_attributes"]), dict(region.get("region_attributes") or {})) for region in regions]
+
+
+def _names(
+    path: Path, attributes: Sequence[dict[str, Any]], settings: ImportSettings
+) -> Callable[[dict[str, Any]], str]:
+    """Return what gives the class of a region by its attributes; raises DataError if that would be a guess."""
+    keys = dict.fromkeys(key for named in attributes for key, value in named.items() if value not in ("", {}))
+    if settings.attribute:
+        keys = dict.fromkeys([settings.attribute])
+    if not keys:
+        only = [name for name in settings.class_names or () if not (is_background(name) or is_void(name))]
+        if len(only) != 1:
+            raise DataError(
+                f"{path}: expected regions with an attribute that is their class, got none; use `classes` to name "
+                "background and one class, if all are of this"
+            )
+        return lambda named: only[0]
+    if len(keys) > 1:
+        raise DataError(
+            f"{path}: expected regions with one attribute, their class, got {', '.join(keys)}; use `attribute` to say "
+            "which is the class"
+        )
+    (key,) = keys
+
+    def name_of(named: dict[str, Any]) -> str:
+        value = named.get(key, "")
+        chosen = [name for name, is_set in value.items() if is_set] if isinstance(value, dict) else [str(value).strip()]
+        if len(chosen) != 1 or not chosen[0]:
+            raise DataError(f"expected one {key}, got {' and '.join(filter(None, chosen)) or 'none'}")
+        return chosen[0]
+
+    return name_of
+
+
+def _has_area(shape: dict[str, Any]) -> bool:
+    is_line = shape.get("name") == "polygon" and len(shape.get("all_points_x", "xyz")) < 3
+    return shape.get("name") not in _WITHOUT_AREA and not is_line
+
+
+def _mask(shape: dict[str, Any], size: Size) -> Mask:
+    def numbers(*keys: str) -> list[float]:
+        return [float(shape[key]) for key in keys]
+
+    if shape["name"] in ("polygon", "polyline"):
+        points = zip(shape["all_points_x"], shape["all_points_y"], strict=True)
+        return fill_polygon(size, [(float(x), float(y)) for x, y in points])
+    if shape["name"] == "rect":
+        left, top, width, height = numbers("x", "y", "width", "height")
+        return fill_polygon(size, box_corners(left, top, left + width, top + height))
+    if shape["name"] == "circle":
+        x, y, radius = numbers("cx", "cy", "r")
+        return fill_ellipse(size, (x, y), (radius, radius))
+    if shape["name"] == "ellipse":
+        x, y, across, down = numbers("cx", "cy", "rx", "ry")
+        return fill_ellipse(size, (x, y), (across, down), math.degrees(float(shape.get("theta") or 0)))
+    raise DataError(f"expected a polygon, a rectangle, a circle or an ellipse, got {shape['name']!r:.40}")
+
+
+def via_regions(label: Label, classes: Sequence[str], tolerance: float = TOLERANCE) -> list[dict[str, Any]]:
+    """Return the regions of a label (H, W) uint8 as polygons, without void and a class 0 that is the background."""
+    return [
+        {
+            "shape_attributes": {
+                "name": "polygon",
+                "all_points_x": outline.points[:, 0].tolist(),
+                "all_points_y": outline.points[:, 1].tolist(),
+            },
+            "region_attributes": {_CLASS: classes[outline.class_id]},
+        }
+        for outline in outlines_with_holes(label, tolerance)
+        if outline.class_id != IGNORE_LABEL and (outline.class_id or classes[0] != BACKGROUND)
+    ]
+
+
+@contextmanager
+def via_file(
+    path: Path, classes: Sequence[str], images: Sequence[Path]
+) -> Iterator[Callable[[Path, list[dict[str, Any]]], None]]:
+    """Yield what writes the regions of an image into a project that VIA 2 loads."""
+    root, ids = common_folder(images), list[str]()
+    options = dict.fromkeys(classes[int(classes[0] == BACKGROUND) :], "")
+    attribute = {"type": "dropdown", "description": "", "options": options, "default_options": {}}
+    head = {
+        "_via_settings": {
+            "ui": {"image": {"region_label": _CLASS, "region_color": _CLASS}},
+            "core": {"buffer_size": 18, "filepath": {}, "default_filepath": f"{root.as_posix()}/"},
+            "project": {"name": path.stem},
+        },
+        "_via_attributes": {"region": {_CLASS: attribute}, "file": {}},
+        "_via_data_format_version": "2.0.10",
+    }
+    with path.open("w", encoding="utf-8") as file:
+
+        def add(image: Path, regions: list[dict[str, Any]]) -> None:
+            name, size = path_from(root, image), image.stat().st_size
+            entry = {"filename": name, "size": size, "regions": regions, "file_attributes": {}}
+            file.write((",\n" if ids else "\n") + json.dumps(f"{name}{size}") + ": " + json.dumps(entry))
+            ids.append(f"{name}{size}")
+
+        file.write(json.dumps(head)[:-1] + ',\n"_via_img_metadata": {')
+        yield add
+        file.write(f'\n}},\n"_via_image_id_list": {json.dumps(ids)}}}\n')
