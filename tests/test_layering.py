@@ -38,7 +38,7 @@ RANK = {name: rank for rank, names in enumerate(reversed(ROOMS)) for name in nam
 WEB = ("fastapi", "prometheus_client", "pydantic", "python_multipart", "starlette", "uvicorn")
 # The rooms that may import these packages at all, under TYPE_CHECKING apart.
 LIBRARIES = {
-    "tensorflow": {"cli", "training", "export", "prediction", "network"},
+    "tensorflow": {"training", "export", "prediction", "network"},
     "keras": {"weights", "network"},
     "numba": {"engine", "jit", "vectors"},
     "llvmlite": {"engine", "vectors"},

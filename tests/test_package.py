@@ -1,13 +1,16 @@
 """The public names: what ``import deeplabctl as dl`` shows, and that they do what the commands do."""
 
 import ast
+import io
 import json
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 from caffe_files import DATA, TINY
 
@@ -15,6 +18,7 @@ import deeplabctl as dl
 from deeplabctl.reporting import Trained
 
 SOURCE = ast.parse(Path(dl.__file__).read_text())
+QUIET_NOT_ASKED = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
 SMALL = {
     "recipe": "shapes", "width": 0.05, "crop_size": 33, "batch_size": 2, "steps": 3, "precision": "float32", "seed": 3,
 }  # fmt: skip
@@ -154,3 +158,21 @@ def test_open_dataset_takes_a_text_and_the_built_in_set(tmp_path, monkeypatch):
     root = make_dataset(tmp_path / "set")
     assert dl.open_dataset(str(root)).classes == dl.open_dataset(root).classes
     assert "star" in dl.open_dataset("shapes").classes
+
+
+@pytest.mark.tf
+def test_results_show_themselves_in_a_notebook(trained):
+    folder, run = trained
+    best = f"best val mIoU {100 * run.scores['miou']:.2f} at step 3"
+    assert repr(run) == f"<TrainedRun {folder / 'run'}: 3 steps, {best}>"
+    result = dl.load(TINY)(np.zeros((40, 50, 3), np.uint8))
+    with PIL.Image.open(io.BytesIO(result._repr_png_())) as shown:
+        assert shown.format == "PNG"
+        np.testing.assert_array_equal(np.asarray(shown), np.asarray(result.overlay()))
+
+
+@pytest.mark.tf
+def test_tensorflow_writes_nothing_to_stderr_when_python_loads_it():
+    script = f"import deeplabctl as dl; dl.load({str(TINY)!r}).model; dl.build_model('largefov', num_classes=3)"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=QUIET_NOT_ASKED)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")

@@ -83,6 +83,7 @@ def _options(
 def main() -> None:
     """Run the command line; a reader that closes the pipe early (``| head``) ends it quietly."""
     os.environ.pop("NUMBA_NUM_THREADS", None)  # of threads that no kernel of ours uses: at 0, numba does not load
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
     with standard_streams():
         for stream in (sys.stdout, sys.stderr):

@@ -78,7 +78,7 @@ def convert_caffe(
     if converted.checked_layers is not None:
         console.say(f"{prototxt}: {converted.checked_layers} layers have the geometry of {converted.info.architecture}")
 
-    from deeplabctl.cli.tensorflow_startup import start_tensorflow
+    from deeplabctl.network.tensorflow_startup import start_tensorflow
 
     start_tensorflow()
     write_conversion(converted)

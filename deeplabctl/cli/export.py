@@ -125,8 +125,8 @@ def export(
 
 def _load(plan: ExportPlan) -> None:
     """Load TensorFlow, if it writes the format or computes the network, without what it writes to the terminal."""
-    from deeplabctl.cli.tensorflow_startup import start_tensorflow
     from deeplabctl.export.formats import WRITERS
+    from deeplabctl.network.tensorflow_startup import start_tensorflow
     from deeplabctl.prediction.engines import engine_class
 
     if WRITERS[plan.request.format].loads_tensorflow or engine_class(plan.settings, plan.network.info).loads_tensorflow:

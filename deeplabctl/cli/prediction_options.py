@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import typer
@@ -49,8 +50,10 @@ def load_segmenter(network: Network | ExportedNetwork, settings: PredictionSetti
 
     segmenter = Segmenter.from_network(network, settings)
     if segmenter.engine_class.loads_tensorflow:
-        from deeplabctl.cli.tensorflow_startup import start_tensorflow
+        from deeplabctl.network.tensorflow_startup import start_tensorflow
 
+        # Images have many sizes: cuDNN chooses its algorithms by rules, and does not try all of them for each size.
+        os.environ.setdefault("TF_CUDNN_USE_AUTOTUNE", "0")
         start_tensorflow()
     elif segmenter.engine_class.kernels:
         start_without_blas()

@@ -167,7 +167,7 @@ def train(options: TrainingOptions, console: Console) -> None:
 
 def _train(planned: PlannedTraining, worker: Worker | None, report: Reporter) -> tuple[TrainedRun, int]:
     """Load TensorFlow and train; returns the result and the exit code."""
-    from deeplabctl.cli.tensorflow_startup import tensorflow_startup
+    from deeplabctl.network.tensorflow_startup import tensorflow_startup
     from deeplabctl.reporting import Note
     from deeplabctl.training.loop import train_plan
     from deeplabctl.training.signals import StopRequest, stop_signals

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
@@ -12,6 +11,7 @@ from deeplabctl.network import ARCHITECTURES, Weights, layer_of, part_of
 from deeplabctl.network.architecture import Rows
 from deeplabctl.network.ops import Norm, Operation
 from deeplabctl.network.ops.operation import Convolve, ForwardPass, fold
+from deeplabctl.network.tensorflow_startup import start_tensorflow
 
 if TYPE_CHECKING:
     import keras
@@ -21,20 +21,6 @@ Precision = Literal["float32", "bfloat16", "float16"]  # the number formats that
 
 # Keras' policies: variables stay float32, and so do the loss and the updates of a training.
 POLICIES: dict[Precision, str] = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
-
-
-def prepare_gpus() -> None:
-    """Let TensorFlow take memory of GPUs as it needs it, and compute float32 in float32 there, not in TF32's 10 bits.
-
-    Nothing is done without a GPU. The memory is as it was where TensorFlow has started its devices before.
-    """
-    import tensorflow as tf
-
-    if gpus := tf.config.list_physical_devices("GPU"):
-        tf.config.experimental.enable_tensor_float_32_execution(False)
-        with suppress(RuntimeError):
-            for gpu in gpus:
-                tf.config.experimental.set_memory_growth(gpu, True)
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -54,9 +40,9 @@ def build_model(
     W. The variables are those of `Architecture.weight_shapes`, all zero: `assign_weights` gives them values. ``dtype``
     may be a Keras policy: with "mixed_bfloat16" the variables are float32 and all results, also the logits, bfloat16.
     """
+    start_tensorflow()
     import keras
 
-    prepare_gpus()
     table = ARCHITECTURES[architecture]
     outgoing = table.channels(num_classes, width)
     images = keras.Input((None, None, 3), name="image", dtype=keras.DTypePolicy(dtype).variable_dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -58,6 +59,12 @@ class Segmentation:
         height, width = self.label.shape
         seen = ", ".join(f"{name} {share:.1%}" for name, share in self.areas.items())
         return f"<Segmentation of {width}x{height} pixels: {seen}>"
+
+    def _repr_png_(self) -> bytes:
+        """Return the overlay with its legend as a PNG, which notebooks show."""
+        drawn = io.BytesIO()
+        self.overlay().save(drawn, "PNG")
+        return drawn.getvalue()
 
     @property
     def areas(self) -> dict[str, float]:

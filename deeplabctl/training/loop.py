@@ -15,7 +15,7 @@ import numpy as np
 from deeplabctl.errors import DataError, RunError
 from deeplabctl.network.keras_model import assign_weights, can_compute, is_out_of_memory
 from deeplabctl.prediction.engines import report_compiling, training_engine
-from deeplabctl.reporting import Note, Reporter, Trained, silent, task
+from deeplabctl.reporting import Note, Reporter, Trained, counted, percent, silent, task
 from deeplabctl.training.checkpoint import Checkpoint, Progress
 from deeplabctl.training.cluster import Cluster, best_precision, check_workers_agree
 from deeplabctl.training.input_pipeline import TrainingPipeline
@@ -41,6 +41,11 @@ class TrainedRun:
     stopped: bool = False  # asked to, before its last step
     first_step: int = 0  # where this process began: 0, or where it was resumed
     finished_before: bool = False  # a run to resume that had no steps left
+
+    def __repr__(self) -> str:
+        """Return the directory, the steps and the best validation, in a line."""
+        best = f"best val mIoU {percent(self.scores['miou'])} at step {self.best_step}" if self.scores else "no scores"
+        return f"<TrainedRun {self.path or 'of a worker'}: {counted(self.steps, 'step')}, {best}>"
 
 
 def train_plan(

@@ -198,9 +198,12 @@ def train(
             planned.opened(report) as (run, report_and_log),
         ):
             report_and_log(Note("starting TensorFlow"))
-            from deeplabctl.training.cluster import Cluster
+            from deeplabctl.network.tensorflow_startup import tensorflow_startup
 
-            cluster = Cluster.of_kind(kind, batch_size)
+            with tensorflow_startup(run.log if run else lambda text: None):
+                from deeplabctl.training.cluster import Cluster
+
+                cluster = Cluster.of_kind(kind, batch_size)
             return train_plan(
                 planned.plan, run, report_and_log, should_stop, checkpoint=planned.checkpoint, cluster=cluster
             )

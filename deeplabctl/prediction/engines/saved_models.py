@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deeplabctl.errors import WeightsError
-from deeplabctl.network.keras_model import prepare_gpus
+from deeplabctl.network.tensorflow_startup import start_tensorflow
 
 # Those that exports have. None of them reads or writes a file, calls Python, or remembers anything.
 OPERATIONS = frozenset([
@@ -25,10 +25,10 @@ def load_signature(path: Path) -> Callable[..., dict[str, Any]]:
     It is built of the operations on the way to its outputs. TensorFlow's own loader would also run what the file wants
     to be run when it is loaded. Raises WeightsError for an operation that no export has.
     """
+    start_tensorflow()
     import tensorflow as tf
     from tensorflow.core.protobuf import saved_model_pb2
 
-    prepare_gpus()
     content = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes()).meta_graphs[0]
     signature = content.signature_def["serving_default"]
     outputs = {name: signature.outputs[name].name for name in ("label", "scores")}

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import os
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from deeplabctl.errors import DeepLabError
-from deeplabctl.network.keras_model import prepare_gpus
 from deeplabctl.reporting import captured_stderr
 
 
 def start_tensorflow() -> None:
     """Import TensorFlow and start its device; raises DeepLabError with what it wrote if it does not start.
 
-    Images have many sizes: cuDNN chooses its algorithms by rules, and does not try all of them for each size.
+    Where TensorFlow is loaded already, only its GPUs are prepared.
     """
-    os.environ.setdefault("TF_CUDNN_USE_AUTOTUNE", "0")
+    if "tensorflow" in sys.modules:
+        prepare_gpus()
+        return
     with tensorflow_startup():
         pass
 
@@ -28,7 +29,6 @@ def tensorflow_startup(log: Callable[[str], None] = lambda text: None) -> Iterat
     The block is for what must come before TensorFlow does anything else, as several workers' strategy must. No
     environment variable stops all of the lines that TensorFlow writes. Raises DeepLabError with them if it fails.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with captured_stderr() as captured:
         try:
             import tensorflow as tf
@@ -36,7 +36,23 @@ def tensorflow_startup(log: Callable[[str], None] = lambda text: None) -> Iterat
             prepare_gpus()
             yield
             tf.constant(0.0).numpy()  # starts the device, which writes lines too
+        except DeepLabError:
+            raise
         except Exception as error:
             raise DeepLabError(f"TensorFlow did not start: {error}; it wrote: {captured()[-2000:]}") from error
         if text := captured().strip():
             log(f"TensorFlow while starting:\n{text}")
+
+
+def prepare_gpus() -> None:
+    """Let TensorFlow take memory of GPUs as it needs it, and compute float32 in float32 there, not in TF32's 10 bits.
+
+    Nothing is done without a GPU. The memory is as it was where TensorFlow has started its devices before.
+    """
+    import tensorflow as tf
+
+    if gpus := tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.enable_tensor_float_32_execution(False)
+        with suppress(RuntimeError):
+            for gpu in gpus:
+                tf.config.experimental.set_memory_growth(gpu, True)
