@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
@@ -44,12 +45,22 @@ Examples
 """
 _PACKAGES = ("fastapi", "prometheus_client", "python_multipart", "uvicorn")
 _LIMITS = "Limits"
+_OWN_PATHS = ("api", "examples", "healthz", "metrics", "openapi.json", "page")
 
 
 def _checked_crf(value: str | None) -> str | None:
     if value not in (None, "", "on", "off"):
         raise typer.BadParameter(f"expected on, off or nothing after it, got {value!r}")
     return value
+
+
+def _checked_root(value: str) -> str:
+    root = value.rstrip("/")
+    if not re.fullmatch(r"(/(?!\.)[\w.~-]+)*", root, re.ASCII):
+        raise typer.BadParameter(f"expected a path as /photos, got {value!r}")
+    if root.partition("/")[2].partition("/")[0] in _OWN_PATHS:
+        raise typer.BadParameter(f"{root} is a path of the service itself; choose another")
+    return root
 
 
 @dataclass(frozen=True)
@@ -88,6 +99,15 @@ def serve(
             "Name under which the service is asked for, besides those of this machine; repeatable, * stands for any.",
         ),
     ] = [],  # noqa: B006 - typer only reads it
+    root_path: Annotated[
+        str,
+        option(
+            "Address",
+            "--root-path PATH",
+            "Path under which a proxy shows the service, as /photos.",
+            callback=_checked_root,
+        ),
+    ] = "",
     pad: PadOption = "tight",
     scales: ScalesOption = None,
     flip: FlipOption = None,
@@ -153,7 +173,8 @@ def serve(
         service = _load(network, settings, limits, path, crf != _CrfOptions() and not is_off, report)
         if server.is_public(bound):
             report(Note("other machines can reach this address; there is neither a login nor TLS", warning=True))
-    server.run(build_application(service, hosts), bound, limits, lambda: _announce(console, bound, service))
+    app = build_application(service, hosts, root_path)
+    server.run(app, bound, limits, lambda: _announce(console, bound, service))
 
 
 def _check_packages() -> None:

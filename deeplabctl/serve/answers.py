@@ -62,7 +62,7 @@ class Model(BaseModel):
     crf: bool = Field(description="Whether the dense CRF is used by default.")
     offers_crf: bool = Field(description="Whether it can be asked for.")
     limits: LimitFacts
-    examples: list[str] = Field(description="Paths of images to try.")
+    examples: list[str] = Field(description="Addresses of images to try, relative to the page.")
 
 
 class Area(ClassFacts):
@@ -113,7 +113,7 @@ def describe_model(service: Service) -> Model:
         limits=LimitFacts(
             max_pixels=limits.max_pixels, max_body=limits.max_body, queue=limits.queue, formats=list(FORMATS.values())
         ),
-        examples=[f"/examples/{number}" for number in range(len(service.examples))],
+        examples=[f"examples/{number}" for number in range(len(service.examples))],
     )
 
 

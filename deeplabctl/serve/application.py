@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, RedirectResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -80,8 +80,11 @@ _SECURITY_HEADERS = {
 _SECURITY = [(name.encode(), value.encode()) for name, value in _SECURITY_HEADERS.items()]
 
 
-def build_application(service: Service, hosts: Hosts) -> FastAPI:
-    """Return the application of a service under its names; its network runs from the application's start to its end."""
+def build_application(service: Service, hosts: Hosts, root_path: str = "") -> FastAPI:
+    """Return the application of a service under its names; its network runs from the application's start to its end.
+
+    ``root_path`` is where a proxy shows it, as "/photos", whether the proxy passes that on or takes it off.
+    """
 
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
@@ -91,12 +94,12 @@ def build_application(service: Service, hosts: Hosts) -> FastAPI:
 
     app = FastAPI(
         title="deeplabctl serve", version=__version__, description=_DESCRIPTION, lifespan=running, docs_url=None,
-        redoc_url=None,
+        redoc_url=None, servers=[{"url": root_path}] if root_path else None,
     )  # fmt: skip
     _add_api(app, service)
     _add_state(app, service)
     _add_page(app, service)
-    app.add_middleware(_Middleware, metrics=service.metrics, hosts=hosts)
+    app.add_middleware(_Middleware, metrics=service.metrics, hosts=hosts, root_path=root_path)
     for kind in (RequestError, RequestValidationError, HTTPException, ClientDisconnect, Exception):
         app.add_exception_handler(kind, _answer_error)
     return app
@@ -200,11 +203,12 @@ def _refusal_answer(refusal: RequestError, headers: Mapping[str, str] = MappingP
 class _Middleware:
     """Check for whom a request is, add headers that let a page load nothing from elsewhere, count answers by route.
 
-    HEAD is answered as GET, without the body, and a whole URL as its path, as HTTP/1.1 wants both.
+    HEAD is answered as GET, without the body, and a whole URL as its path, as HTTP/1.1 wants both. The prefix of a
+    proxy is taken off.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, hosts: Hosts) -> None:
-        self._app, self._metrics, self._hosts = app, metrics, hosts
+    def __init__(self, app: ASGIApp, metrics: Metrics, hosts: Hosts, root_path: str) -> None:
+        self._app, self._metrics, self._hosts, self._root = app, metrics, hosts, root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request."""
@@ -216,9 +220,14 @@ class _Middleware:
         if url := _URL.fullmatch(scope["path"]):
             headers[b"host"] = url[1].encode()
             scope = {**scope, "path": url[2] or "/"}
+        is_root = bool(self._root) and scope["path"] == self._root
+        if self._root and scope["path"].startswith(f"{self._root}/"):
+            scope = {**scope, "path": scope["path"].removeprefix(self._root)}
         app = self._app
         if refusal := self._hosts.refusal(method, headers):
             app = _refusal_answer(refusal)
+        elif is_root:  # the page's addresses are relative, so it needs the slash
+            app = RedirectResponse(f"{self._root}/", 308)
         elif method == "HEAD":
             scope = {**scope, "method": "GET"}
 

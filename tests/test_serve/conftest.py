@@ -38,9 +38,9 @@ def serve(segmenter):
 
     with ExitStack() as stack:
 
-        def start(examples=(), uses_crf=False, network=segmenter, hosts=Hosts(), **limits):  # noqa: B008
+        def start(examples=(), uses_crf=False, network=segmenter, hosts=Hosts(), root_path="", **limits):  # noqa: B008
             service = Service(network, Limits(**limits), name="tiny", examples=examples, uses_crf=uses_crf)
-            app = build_application(service, hosts)
+            app = build_application(service, hosts, root_path)
             client = TestClient(app, "http://127.0.0.1", raise_server_exceptions=False)
             stack.enter_context(client)
             client.service = service

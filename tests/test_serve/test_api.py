@@ -5,6 +5,7 @@ import io
 import json
 import re
 from dataclasses import replace
+from urllib.parse import urljoin
 
 import numpy as np
 import pytest
@@ -228,17 +229,26 @@ def test_service_without_crf_refuses_it_and_the_page_can_tell(serve, segmenter, 
         assert client.post(f"/api/segment?format=mask{query}", content=photo, headers=PNG).content == expected
 
 
-def test_page_names_only_files_that_are_there_and_loads_nothing_from_elsewhere(client):
-    page = client.get("/").text
-    names = set(re.findall(r'(?:src|href)="(/page/[^"]+)"', page))
-    assert names >= {"/page/app.js", "/page/style.css", "/page/icon.svg"}
+@pytest.mark.parametrize(("root_path", "page_address"), [("", "/"), ("/photos", "/photos/"), ("/photos", "/")])
+def test_page_names_only_files_that_are_there_and_loads_nothing_from_elsewhere(serve, root_path, page_address):
+    from deeplabctl.serve.examples import Example
+
+    client = serve(root_path=root_path, examples=[Example(b"1", "image/png")])
+    page = client.get(page_address).text
+    names = {urljoin(page_address, name) for name in re.findall(r'(?:src|href)="([^"#]+)"', page)}
+    assert names >= {page_address + name for name in ("page/app.js", "page/style.css", "page/icon.svg", "openapi.json")}
     seen = ""
     while names:
         name = names.pop()
         answer = client.get(name)
         assert answer.status_code == 200, name
         seen += answer.text
-        names |= {f"/page/{found}" for found in re.findall(r'from "\./([^"]+)"', answer.text)}
+        if name.endswith(".js"):
+            names |= {urljoin(name, found) for found in re.findall(r'from "([^"]+)"', answer.text)}
+            names |= {urljoin(page_address, found) for found in re.findall(r'fetch\("([^"]+)"', answer.text)}
+        if name.endswith("/api/model"):
+            names |= {urljoin(page_address, found) for found in answer.json()["examples"]}
+    assert '"examples":["examples/0"]' in seen
     assert set(re.findall(r"https?://[\w.]+", page + seen)) <= {"http://www.w3.org"}  # the name space of SVG
     for path in (
         "/page/../server.py",
@@ -251,6 +261,21 @@ def test_page_names_only_files_that_are_there_and_loads_nothing_from_elsewhere(c
         answer = client.get(path)
         assert answer.status_code == 404, path
         assert json.loads(answer.text)["error"]["code"] == "not_found"
+
+
+@pytest.mark.parametrize("proxied", ["/lab/photos", ""])
+def test_service_answers_under_the_path_of_a_proxy_that_passes_it_on_or_takes_it_off(serve, photo, proxied):
+    client, plain = serve(root_path="/lab/photos"), serve()
+    expected = plain.post("/api/segment?format=mask", content=photo, headers=PNG).content
+    assert client.post(f"{proxied}/api/segment?format=mask", content=photo, headers=PNG).content == expected
+    assert client.head(f"{proxied}/").headers["content-length"] == plain.head("/").headers["content-length"]
+    assert client.get(f"{proxied}/openapi.json").json()["servers"] == [{"url": "/lab/photos"}]
+    assert 'route="/api/segment"' in client.get(f"{proxied}/metrics").text
+    answer = client.get("/lab/photos", follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (308, "/lab/photos/")
+    for path in ("/lab", "/lab/photosx/", "/lab/photos/lab/photos/api/model"):
+        assert client.get(path).status_code == 404, path
+    assert plain.get("/lab/photos/").status_code == 404
 
 
 def test_bug_is_a_500_in_json_without_its_text(client, photo, monkeypatch):

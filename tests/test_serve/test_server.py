@@ -38,6 +38,9 @@ def test_port_weights_and_options_are_checked_before_anything_is_loaded(tmp_path
         ("--timeout", "0"),
         ("--allow-host", "http://a"),
         ("--crf", "maybe"),
+        ("--root-path", "photos"),
+        ("--root-path", "/a/../b"),
+        ("--root-path", "/api"),
     ):
         code, _, err = run_without_tensorflow("serve", *OPTIONS, option, value, cwd=tmp_path)
         assert code == 2

@@ -280,7 +280,7 @@ def test_examples_are_of_the_validation_split_where_the_data_set_is_there(tmp_pa
     files = {path.stem: path.read_bytes() for path in (tmp_path / "set/JPEGImages").iterdir()}
     assert [example.content for example in examples] == [files[name] for name in names[:6]]
     client = serve(examples=examples)
-    assert client.get("/api/model").json()["examples"] == [f"/examples/{number}" for number in range(6)]
+    assert client.get("/api/model").json()["examples"] == [f"examples/{number}" for number in range(6)]
     answer = client.get("/examples/5")
     assert (answer.content, answer.headers["content-type"]) == (files[names[5]], examples[5].media_type)
     refused = find_examples(ModelInfo(("a", "b"), provenance=facts), Limits(max_pixels=100), "tight")

@@ -13,10 +13,10 @@ let opened = 0; // files so far
 let running = new AbortController();
 
 async function start() {
-  element("origin").textContent = location.origin;
+  element("segment").textContent = new URL("api/segment", location);
   listen();
   try {
-    model = await answer(await fetch("/api/model"));
+    model = await answer(await fetch("api/model"));
   } catch (error) {
     return complain(error);
   }
@@ -106,7 +106,7 @@ async function segment() {
 }
 
 async function ask(blob, used, signal) {
-  const response = await fetch(`/api/segment?crf=${used}`, {
+  const response = await fetch(`api/segment?crf=${used}`, {
     method: "POST", body: blob, signal, headers: { "content-type": blob.type },
   });
   const facts = await answer(response);
