@@ -6,14 +6,16 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.dataset import Dataset, Sample
 from deeplabctl.data.findings import LIST_FORMAT, Finding, join_some
 from deeplabctl.data.image_files import IMAGE_SUFFIXES
-from deeplabctl.data.inspection import inspect_samples, void_split_finding
+from deeplabctl.data.inspection import LabelFacts, inspect_samples, void_split_finding
 from deeplabctl.data.layout import CLASS_NAMES, IMAGES, LABELS, LABELS_AUGMENTED
 from deeplabctl.data.palettes import Palettes
+from deeplabctl.data.stats import LARGEST_AS_IT_IS, max_side_for
 from deeplabctl.errors import DataError
 from deeplabctl.files import file_names
 from deeplabctl.reporting import Reporter
@@ -62,10 +64,13 @@ def check_dataset(dataset: Dataset, report: Reporter) -> Verdict:
     void: set[Path] = set()  # labels without any class
     digests: dict[Path, str] = {}  # of images
     palettes = Palettes()
+    trained = set(samples.get(dataset.training_split, []))
+    facts: list[LabelFacts] = []  # of the labels to train on
     for inspection in inspect_samples(dataset, distinct, report, reuse=False):
         findings += inspection.findings
         if inspection.label is not None:
             present |= set(inspection.label.pixels)
+            facts += [inspection.label] if inspection.sample in trained else []
             palettes.add(inspection.sample.label, inspection.label.pixels, inspection.label.palette)
             if set(inspection.label.pixels) == {IGNORE_LABEL}:
                 void.add(inspection.sample.label)
@@ -75,6 +80,7 @@ def check_dataset(dataset: Dataset, report: Reporter) -> Verdict:
     findings += _void_splits(dataset, samples, void)
     findings += _absent_classes(dataset, present)
     findings += _shared_by_splits(samples, digests)
+    findings += _large_images(dataset, facts)
     findings += _unlisted_files(dataset, samples)
     findings = list(dict.fromkeys(findings))  # an unreadable image may have two labels
     findings.sort(key=lambda finding: finding.severity != "error")  # stable
@@ -161,6 +167,19 @@ def _shared_by_splits(samples: dict[str, list[Sample]], digests: dict[Path, str]
                 )
         for split, sample in readable:
             first.setdefault(digests[sample.image], (split, sample))
+
+
+def _large_images(dataset: Dataset, facts: list[LabelFacts]) -> Iterator[Finding]:
+    """Find images that a network of this data set will see at a smaller size."""
+    longest = round(median(max(fact.height, fact.width) for fact in facts)) if facts else 0
+    if longest > LARGEST_AS_IT_IS:
+        side = max_side_for(facts) or longest
+        fix = f"nothing to do: the recipe own works at {side:,} pixels (data.max_side), which the smallest objects need"
+        fix += (
+            f", and masks have the images' own size; deeplabctl data convert with `max_side={side}` makes files of it"
+        )
+        expected, got = f"images of up to {LARGEST_AS_IT_IS:,} pixels a side", f"mostly {longest:,}"
+        yield Finding("image-large", dataset.root / IMAGES, expected, got, fix, severity="note")
 
 
 def _unlisted_files(dataset: Dataset, samples: dict[str, list[Sample]]) -> Iterator[Finding]:

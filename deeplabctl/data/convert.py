@@ -18,7 +18,7 @@ from deeplabctl.classes import IGNORE_LABEL, format_classes
 from deeplabctl.data.findings import join_some
 from deeplabctl.data.formats.annotations import AnnotatedImage, Annotations, naming, whole_number
 from deeplabctl.data.image_files import IMAGE_SUFFIXES, open_image
-from deeplabctl.data.images import mask_image, read_image, turn_upright
+from deeplabctl.data.images import mask_image, read_image, read_working_image, turn_upright
 from deeplabctl.data.inspection import ImageFacts, count_values, inspect_image
 from deeplabctl.data.layout import (
     IMAGES,
@@ -29,12 +29,14 @@ from deeplabctl.data.layout import (
     write_class_names,
     write_list,
 )
+from deeplabctl.data.working_size import shrink_label
 from deeplabctl.errors import DataError, DeepLabError
 from deeplabctl.files import composed
 from deeplabctl.parallel import map_ahead
 from deeplabctl.reporting import Note, Reporter, task
 
 _LONGEST_ID = 200  # bytes of UTF-8
+_QUALITY = 95  # of JPEGs that are written smaller
 _SHARE = 0.2  # of the images, for validation
 
 
@@ -57,6 +59,7 @@ def write_dataset(
     *,
     val: float | Annotations | None,
     seed: int = 0,
+    max_side: int = 0,
     overwrite: bool = False,
 ) -> Conversion:
     """Write annotated images to ``out`` in VOC layout; images that fail are reported and left out.
@@ -64,7 +67,8 @@ def write_dataset(
     The list val gets a share ``val`` of the images, chosen by the seed, or annotations of its own; the list train gets
     the others. With None, the lists train, val and test are those of the annotations; where these name no images for
     val, it gets a fifth of those for train. Images whose labels are only class 0 and void, which look like masks of 0
-    and 255, are written, but are in no list. Raises DataError if no image can be converted, and OutputError if ``out``
+    and 255, are written, but are in no list. Larger images than ``max_side``, and their labels, are written at their
+    working size. Raises DataError if no image can be converted, and OutputError if ``out``
     must not be written: it may neither hold nor be in what is read.
     """
     parts = [annotations, val] if isinstance(val, Annotations) else [annotations]
@@ -86,7 +90,7 @@ def write_dataset(
     with new_dataset(out, overwrite=overwrite) as root:
         make_layout(root)
         with task(report, "converting", len(jobs), "images") as advance:
-            for (name, _), result in zip(jobs, map_ahead(partial(_try_to_write, root), jobs), strict=True):
+            for (name, _), result in zip(jobs, map_ahead(partial(_try_to_write, root, max_side), jobs), strict=True):
                 if isinstance(result, str):
                     failed.append(result)
                     report(Note(result, warning=True))
@@ -130,15 +134,15 @@ def write_dataset(
 Sampled = tuple[dict[int, int], ImageFacts, tuple[int, ...]]  # pixels of each label value; the label's size, as drawn
 
 
-def _try_to_write(root: Path, job: tuple[str, AnnotatedImage]) -> Sampled | str:
+def _try_to_write(root: Path, max_side: int, job: tuple[str, AnnotatedImage]) -> Sampled | str:
     """Write a sample; returns what is in it, or why it failed."""
     try:
-        return _write_sample(root, *job)
+        return _write_sample(root, max_side, *job)
     except DeepLabError as error:
         return str(error)
 
 
-def _write_sample(root: Path, name: str, annotated: AnnotatedImage) -> Sampled:
+def _write_sample(root: Path, max_side: int, name: str, annotated: AnnotatedImage) -> Sampled:
     """Write an image and its label, and return what is in them."""
     path = annotated.image
     if not isinstance(path, Path):
@@ -147,14 +151,17 @@ def _write_sample(root: Path, name: str, annotated: AnnotatedImage) -> Sampled:
             file = Path(folder, "image")
             file.write_bytes(content)
             try:
-                return _write_sample(root, name, replace(annotated, image=file))
+                return _write_sample(root, max_side, name, replace(annotated, image=file))
             except DataError as error:
                 raise DataError(f"the image inside of {name}'s annotation: {error}") from None
     facts = inspect_image(path)
     label, size = _upright_label(annotated, path, facts)
     with open_image(path) as opened:
         suffix = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png"}.get(opened.format or "")
-    if suffix:
+    if 0 < max_side < max(label.shape):
+        label, small = shrink_label(label, max_side), PIL.Image.fromarray(read_working_image(path, max_side))
+        small.save(root / IMAGES / f"{name}{suffix or '.png'}", quality=_QUALITY, subsampling=0)
+    elif suffix:
         (root / IMAGES / f"{name}{suffix}").write_bytes(path.read_bytes())
     else:
         PIL.Image.fromarray(read_image(path)).save(root / IMAGES / f"{name}.png")

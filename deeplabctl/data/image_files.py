@@ -7,6 +7,7 @@ nothing. What the pixels need must be whole.
 from __future__ import annotations
 
 import bisect
+import contextlib
 import errno
 import io
 import itertools
@@ -27,10 +28,11 @@ from PIL import UnidentifiedImageError
 from deeplabctl.data.findings import Finding, FindingError
 from deeplabctl.errors import DataError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+SAVED_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")  # of images that are written
+IMAGE_SUFFIXES = (*SAVED_SUFFIXES, ".avif", ".heic", ".heif")
 # Images that are not taken from folders: those that can be read if they are named, and others.
-NAMED_SUFFIXES = (".avif", ".gif", ".jp2", ".jfif", ".ppm", ".pgm", ".tga")
-FOREIGN_SUFFIXES = (".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".jxl", ".psd", ".svg")
+NAMED_SUFFIXES = (".gif", ".jp2", ".jfif", ".ppm", ".pgm", ".tga")
+FOREIGN_SUFFIXES = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".jxl", ".psd", ".svg")
 # What Pillow raises for damaged content; RuntimeError by its reader of AVIF.
 DAMAGE = (
     OSError, ValueError, TypeError, LookupError, SyntaxError, EOFError, RuntimeError, AttributeError, AssertionError,
@@ -40,6 +42,7 @@ _TURN = "orientation"  # among what Pillow's ``info`` of an image has: ours
 _TAG = 0x0112  # of the orientation, in EXIF and TIFF
 _LARGEST, _MOST = 1 << 24, 10_000  # bytes of metadata that are looked at; pieces of metadata
 _PNG, _JPEG, _RAW_EXIF = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"Raw profile type exif\0"
+_INSTALL = "pip install 'deeplabctl[heif]'"
 _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
@@ -60,6 +63,8 @@ def open_image(
             file: BinaryIO = content or stack.enter_context(open_regular(path))
             head = file.read(12)
             excerpt, turn = _without_metadata(file, head)
+            if _is_heic(head):
+                _learn_heic()
             with PIL.Image.open(excerpt, formats=formats) as opened:
                 opened.info[_TURN] = turn or _turn_of(opened)
                 yield opened
@@ -124,20 +129,34 @@ def damaged(error: Exception) -> str:
 
 def _described(head: bytes) -> tuple[str, ...]:
     """Return what a file is that Pillow does not know, by its first bytes, and, for some, what to do about it."""
-    if head[4:8] == b"ftyp" and head[8:12] in _HEIC:
-        return "HEIC", "convert it to JPEG, as heif-convert of libheif does, or the package pillow-heif"
+    if _is_heic(head):
+        is_known = "HEIF" in PIL.Image.OPEN
+        return "HEIC", "convert it to JPEG" if is_known else f"{_INSTALL}, or convert it to JPEG"
     if head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis"):
-        return "AVIF, which this Pillow cannot read", "convert it to JPEG, or pip install 'pillow>=11.3'"
+        return "AVIF, which this Pillow cannot read", f"{_INSTALL}, or convert it to JPEG"
     if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return "a TIFF of other samples", "save it as RGB or grey of 8 or 16 bits, without further bands"
     return ("other content" if head else "an empty file",)
+
+
+def _is_heic(head: bytes) -> bool:
+    return head[4:8] == b"ftyp" and head[8:12] in _HEIC
+
+
+def _learn_heic() -> None:
+    """Let Pillow read HEIC, if pillow-heif is installed; it turns images itself."""
+    if "HEIF" not in PIL.Image.OPEN:
+        with contextlib.suppress(ImportError):
+            import pillow_heif
+
+            pillow_heif.register_heif_opener()
 
 
 def _turn_of(image: PIL.Image.Image) -> int:
     """Return the orientation of an image of another format than PNG and JPEG."""
     turn = getattr(image, "tag_v2", {}).get(_TAG, 1)
     xmp = image.info.get("xmp", b"")
-    found = _turn_in(image.info.get("exif", b""), xmp if isinstance(xmp, bytes) else b"") or turn
+    found = _turn_in(image.info.get("exif") or b"", xmp if isinstance(xmp, bytes) else b"") or turn
     return found if found in range(1, 9) else 1
 
 

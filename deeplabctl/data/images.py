@@ -301,7 +301,11 @@ def is_lossy(image: PIL.Image.Image) -> bool:
     if image.format == "WEBP" and file is not None:
         file.seek(0)
         return b"VP8 " in file.read(4096)
-    return image.format in ("JPEG", "MPO", "AVIF") or image.info.get("compression") in ("jpeg", "tiff_jpeg", "webp")
+    return image.format in ("JPEG", "MPO", "AVIF", "HEIF") or image.info.get("compression") in (
+        "jpeg",
+        "tiff_jpeg",
+        "webp",
+    )
 
 
 def lossy_label(path: Path) -> Finding:

@@ -17,6 +17,8 @@ from deeplabctl.data.inspection import LabelFacts, check_samples
 from deeplabctl.reporting import Reporter
 
 _SAME_WITHIN = 0.06
+LARGEST_AS_IT_IS, _WORKING_SIDE, _LARGEST_WORKING_SIDE = 1024, 640, 2048  # pixels of images' longer sides
+_SMALLEST_OBJECT = 16  # pixels of a side
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,25 @@ def shows_upright(facts: Sequence[LabelFacts]) -> bool:
     others = sum(abs(one - other) for one, other in meetings) / 2
     more = abs(of_above - of_beside) / (of_above + of_beside)
     return bool(max(turned, others, more) > _SAME_WITHIN)
+
+
+def max_side_for(facts: Sequence[LabelFacts]) -> int:
+    """Return the longer side at which images with these labels are worked on, 0 for their own size.
+
+    The network's start has seen objects in photos of 500 pixels. Images with more than 1,024 become 640 pixels, or as
+    many as the rarest class needs to cover 16 x 16 pixels where it is seen, at most 2,048.
+    """
+    longest = median(max(fact.height, fact.width) for fact in facts)
+    if longest <= LARGEST_AS_IT_IS:
+        return 0
+    shares: dict[int, list[float]] = defaultdict(list)  # of the square of the longer side, in each image that has it
+    for fact in facts:
+        for value, count in fact.pixels.items():
+            if value != IGNORE_LABEL:
+                shares[value].append(count / max(fact.height, fact.width) ** 2)
+    smallest = min((median(found) for found in shares.values()), default=1.0)
+    side = min(max(_WORKING_SIDE, math.ceil(_SMALLEST_OBJECT / math.sqrt(smallest))), _LARGEST_WORKING_SIDE)
+    return 0 if side >= longest else side
 
 
 def median_frequency_weights(facts: Sequence[LabelFacts], num_classes: int) -> list[float]:

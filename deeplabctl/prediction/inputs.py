@@ -52,14 +52,13 @@ def find_images(names: Sequence[str], report: Reporter = silent) -> list[Path]:
 def _passed_over(folder: Path, files: Sequence[Path]) -> str:
     """Count the images and videos of a folder that are not read from it, and say what would help; "" without any."""
     kinds = [
-        (FOREIGN_SUFFIXES[:2], "convert them to JPEG, as heif-convert of libheif does, or the package pillow-heif"),
-        (FOREIGN_SUFFIXES[2:], "convert them to JPEG or PNG"),
+        (FOREIGN_SUFFIXES, "convert them to JPEG or PNG"),
         *(((suffix,), "") for suffix in (*NAMED_SUFFIXES, *VIDEO_SUFFIXES)),
     ]
     found = []
     for suffixes, fix in kinds:
         if those := [file.suffix for file in files if file.suffix.lower() in suffixes]:
-            kind = (suffixes[0] if suffixes[0] == ".heic" else those[0])[1:].upper()
+            kind = those[0][1:].upper()
             fix = fix or f"name them: '{folder}/*{those[0]}'"
             found.append(f"{len(those)} {kind} {'file' if len(those) == 1 else 'files'} ({fix})")
     return ", ".join(found)

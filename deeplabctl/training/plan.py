@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.dataset import SHAPES, Dataset, Sample, is_shapes, name_or_path, open_dataset
 from deeplabctl.data.findings import FindingError
 from deeplabctl.data.inspection import LabelFacts, check_samples, void_split_finding
-from deeplabctl.data.stats import median_frequency_weights, shows_upright, sqrt_median_frequency_weights
+from deeplabctl.data.stats import max_side_for, median_frequency_weights, shows_upright, sqrt_median_frequency_weights
 from deeplabctl.data.working_size import working_size
 from deeplabctl.errors import RecipeError, RunError
 from deeplabctl.limits import AUTO
@@ -39,8 +38,6 @@ _SAME_SCORE = ("data.root", "run.seed")  # settings that do not change the score
 _LARGEST_CROP = 321  # the papers'
 _SMALLEST_CROP = 33
 _CROP_SHARE = 0.9  # of the shorter side of the images, at the working size
-_LARGEST_AS_IT_IS, _WORKING_SIDE, _LARGEST_WORKING_SIDE = 1024, 640, 2048  # pixels of images' longer sides
-_SMALLEST_OBJECT = 16  # pixels of a side
 _STEPS_PER_ROOT = 400  # steps times images in a step, for each square root of an image: 3,831 of 2 for 367 images
 INTERVALS = 10  # validations, checkpoints and previews of a training that does not say how many
 _MOST_STEPS_AT_RISK = 200  # between two checkpoints: minutes of a training on two CPU cores
@@ -294,25 +291,6 @@ def fitted_to_images(recipe: Recipe, facts: Sequence[LabelFacts]) -> Recipe:
         sizes = [working_size((fact.height, fact.width), recipe.data.max_side) for fact in facts]
         recipe = recipe.with_settings(augment={"crop_size": crop_size_for(sizes, step, recipe.data.scale)})
     return recipe
-
-
-def max_side_for(facts: Sequence[LabelFacts]) -> int:
-    """Return the longer side at which images with these labels are worked on, 0 for their own size.
-
-    The network's start has seen objects in photos of 500 pixels. Images with more than 1,024 become 640 pixels, or as
-    many as the rarest class needs to cover 16 x 16 pixels where it is seen, at most 2,048.
-    """
-    longest = median(max(fact.height, fact.width) for fact in facts)
-    if longest <= _LARGEST_AS_IT_IS:
-        return 0
-    shares: dict[int, list[float]] = defaultdict(list)  # of the square of the longer side, in each image that has it
-    for fact in facts:
-        for value, count in fact.pixels.items():
-            if value != IGNORE_LABEL:
-                shares[value].append(count / max(fact.height, fact.width) ** 2)
-    smallest = min((median(found) for found in shares.values()), default=1.0)
-    side = min(max(_WORKING_SIDE, math.ceil(_SMALLEST_OBJECT / math.sqrt(smallest))), _LARGEST_WORKING_SIDE)
-    return 0 if side >= longest else side
 
 
 def crop_size_for(sizes: Sequence[Size], step: int, scale: float = 1.0) -> int:

@@ -173,3 +173,12 @@ def test_test_split_whose_list_names_labels_that_do_not_exist_is_an_error(root):
     list_file(root, "test").write_text("/JPEGImages/v0.png /SegmentationClass/no.png\n")
     found = [(finding.kind, finding.severity) for finding in check(root) if finding.file == list_file(root, "test")]
     assert found == [("list-label", "error")]
+
+
+def test_size_at_which_large_photos_are_worked_on_is_said(tmp_path):
+    root = make_dataset(tmp_path / "large", train=2, val=1, size=(900, 1200))
+    (finding,) = check(root)  # the square covers 22 x 26 pixels: 16 x 16 of them need 16 / sqrt(572) of 1,200
+    assert (finding.kind, finding.severity) == ("image-large", "note")
+    assert "expected images of up to 1,024 pixels a side, got mostly 1,200" in finding.text
+    assert "the recipe own works at 803 pixels (data.max_side)" in finding.text
+    assert "data convert with `max_side=803`" in finding.text

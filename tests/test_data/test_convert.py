@@ -54,6 +54,26 @@ def test_validation_can_have_annotations_of_its_own(tmp_path):
     assert (written_label(tmp_path / "out", "a") == 1).sum() == (written_label(tmp_path / "out", "b") == 2).sum() == 48
 
 
+def test_large_photos_are_written_smaller_with_their_labels(tmp_path):
+    source = tmp_path / "x"
+    write_labelme(source, [{"label": "lake", "points": [[0, 0], [400, 0], [400, 600], [0, 600]]}], name="a")
+    write_labelme(source, [{"label": "lake", "points": [[0, 0], [4, 0], [4, 6], [0, 6]]}], name="b")
+    document = json.loads((source / "a.json").read_text()) | {"imageHeight": 600, "imageWidth": 800}
+    (source / "a.json").write_text(json.dumps(document | {"imageData": None}))
+    photo = np.zeros((600, 800, 3), np.uint8)
+    photo[:, :400] = 200
+    Image.fromarray(photo).save(source / "a.jpg", quality=95)
+    before = (source / "b.jpg").read_bytes()
+    convert(source, tmp_path / "out", max_side=64)
+    small = read_image(tmp_path / "out" / "JPEGImages" / "a.jpg")
+    assert small.shape == (48, 64, 3)
+    assert (small[:, :30] > 190).all()
+    assert (small[:, 34:] < 10).all()
+    expected = np.repeat([[1] * 32 + [0] * 32], 48, 0)
+    assert np.abs(written_label(tmp_path / "out").astype(int) - expected)[:, [*range(31), *range(33, 64)]].max() == 0
+    assert (tmp_path / "out" / "JPEGImages" / "b.jpg").read_bytes() == before  # small ones stay as they are
+
+
 def test_one_bad_image_is_named_and_the_others_are_converted(tmp_path):
     source = many(tmp_path, 4)
     (source / "b.jpg").write_bytes(b"")

@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+import sys
 import time
 import zlib
 from pathlib import Path
@@ -202,7 +203,7 @@ def test_device_is_refused():
 @pytest.mark.parametrize(
     ("head", "got"),
     [
-        (b"\0\0\0\x18ftypheic\0\0\0\0", r"got HEIC; convert it to JPEG, as heif-convert of libheif does"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", r"got HEIC; (pip install 'deeplabctl\[heif\]', or )?convert it to JPEG"),
         (tiff(PIXELS / 255.0), "got a TIFF of other samples; save it as RGB or grey of 8 or 16 bits"),
         (tiff(np.zeros((4, 4, 5), np.uint8), photometric=1, t338=[0] * 4), "got a TIFF of other samples"),
     ],
@@ -211,3 +212,29 @@ def test_formats_that_are_not_read_are_named(tmp_path, head, got):
     (tmp_path / "a.jpg").write_bytes(head)
     with pytest.raises(DataError, match=got):
         read_image(tmp_path / "a.jpg")
+
+
+def test_heic_is_read_and_its_loss_is_known(tmp_path):
+    heif = pytest.importorskip("pillow_heif", reason="pillow-heif is not installed")
+    photo = Image.fromarray(np.repeat(np.repeat(np.uint8([[[200, 20, 20], [20, 20, 200]]]), 48, 0), 32, 1))
+    heif.from_pillow(photo).save(tmp_path / "a.heic", quality=90)
+    (tmp_path / "a.heic").rename(tmp_path / "a.jpg")  # the content counts
+    found = read_image(tmp_path / "a.jpg")
+    assert found.shape == (48, 64, 3)
+    assert np.abs(found[24, [10, 50]].astype(int) - [[200, 20, 20], [20, 20, 200]]).max() < 12
+    facts = inspect_image(tmp_path / "a.jpg")
+    assert (facts.height, facts.width, facts.orientation) == (48, 64, 1)
+    with pytest.raises(DataError, match="whose compression changes the ids"):
+        read_label(tmp_path / "a.jpg")
+    (tmp_path / "b.heic").write_bytes((tmp_path / "a.jpg").read_bytes()[:300])
+    with pytest.raises(DataError, match=r"b\.heic: expected"):
+        read_image(tmp_path / "b.heic")
+
+
+def test_heic_without_its_package_names_the_line_that_installs_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    monkeypatch.setattr(Image, "OPEN", {name: value for name, value in Image.OPEN.items() if name != "HEIF"})
+    monkeypatch.setattr(Image, "ID", [name for name in Image.ID if name != "HEIF"])
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0")
+    with pytest.raises(DataError, match=r"got HEIC; pip install 'deeplabctl\[heif\]', or convert it to JPEG"):
+        read_image(tmp_path / "a.heic")

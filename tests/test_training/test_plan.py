@@ -2,13 +2,13 @@ import pytest
 
 from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.inspection import LabelFacts
+from deeplabctl.data.stats import max_side_for
 from deeplabctl.limits import AUTO
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.recipe import read_recipe, recipe_from_dict
 from deeplabctl.training.plan import (
     crop_size_for,
     fitted_to_images,
-    max_side_for,
     steps_for,
     with_intervals,
     with_steps,

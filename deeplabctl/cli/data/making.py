@@ -105,6 +105,10 @@ def convert(
     seed: Annotated[
         int, option("Splits", "--seed", "Different seeds choose different images for validation.", min=0)
     ] = 0,
+    max_side: Annotated[
+        int | None,
+        option("Output", "--max-side N", "Make images with a longer side of more than N pixels smaller.", min=64),
+    ] = None,
     out: Annotated[Path, option("Output", "--out DIR", "Folder to make, in VOC layout.")],
     overwrite: OverwriteOption = False,
     console: Console,
@@ -139,7 +143,9 @@ def convert(
         share: float | Annotations | None = val
         if val_source is not None:
             share = read_annotations(val_source, replace(settings, classes=annotations.classes), report)
-        written = write_dataset(annotations, out, report, val=share, seed=seed, overwrite=overwrite)
+        written = write_dataset(
+            annotations, out, report, val=share, seed=seed, max_side=max_side or 0, overwrite=overwrite
+        )
     console.table(("class", "pixels", "%"), _rows(written))
     console.say()
     test = f", and {len(written.test)} test images" if written.test else ""

@@ -148,14 +148,14 @@ def stats(
     first split, which a training uses with solver.class_weights = "median".
     """
     from deeplabctl.data.dataset import open_dataset
-    from deeplabctl.data.image_files import IMAGE_SUFFIXES
+    from deeplabctl.data.image_files import SAVED_SUFFIXES
     from deeplabctl.data.images import write_image
     from deeplabctl.data.stats import count_splits, default_splits
     from deeplabctl.files import check_new_file
     from deeplabctl.reports.data_stats import draw_statistics
 
     if out is not None:
-        check_new_file(out, overwrite=overwrite, suffixes=IMAGE_SUFFIXES)
+        check_new_file(out, overwrite=overwrite, suffixes=SAVED_SUFFIXES)
     with console.reporter() as report:
         dataset = open_dataset(data, report)
         counted = count_splits(dataset, split or default_splits(dataset), report)
@@ -236,7 +236,7 @@ def preview(
     With --augmented also the crops that a training makes of them.
     """
     from deeplabctl.data.dataset import open_dataset
-    from deeplabctl.data.image_files import IMAGE_SUFFIXES
+    from deeplabctl.data.image_files import SAVED_SUFFIXES
     from deeplabctl.data.images import write_image
     from deeplabctl.data.inspection import check_samples
     from deeplabctl.data.preview import choose_samples, draw_augmented, draw_samples
@@ -248,7 +248,7 @@ def preview(
 
     if not augmented and (recipe or changes):
         raise typer.BadParameter("only used with --augmented", param_hint="--recipe, --set")
-    check_new_file(out, overwrite=overwrite, suffixes=IMAGE_SUFFIXES)
+    check_new_file(out, overwrite=overwrite, suffixes=SAVED_SUFFIXES)
     with console.reporter() as report:
         dataset = open_dataset(data, report)
         shown = split or dataset.training_split

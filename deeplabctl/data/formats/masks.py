@@ -24,7 +24,7 @@ from deeplabctl.data.formats.annotations import (
     similar_names,
 )
 from deeplabctl.data.formats.image_search import ImageSearch, failing, files_below, not_found
-from deeplabctl.data.image_files import FOREIGN_SUFFIXES, IMAGE_SUFFIXES, NAMED_SUFFIXES, open_image
+from deeplabctl.data.image_files import FOREIGN_SUFFIXES, IMAGE_SUFFIXES, NAMED_SUFFIXES, SAVED_SUFFIXES, open_image
 from deeplabctl.data.images import (
     check_label,
     check_transparency,
@@ -40,7 +40,7 @@ from deeplabctl.errors import DataError
 from deeplabctl.parallel import map_ahead
 from deeplabctl.reporting import Note, Reporter, task
 
-_MASK_SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
+_MASK_SUFFIXES = (*SAVED_SUFFIXES, ".gif")
 _MOST_COLORS = 1024  # a mask with more is a photograph, or was saved as JPEG
 _IMAGE_FOLDERS = ("JPEGImages", "images", "imgs", "Images")  # where images are looked for beside a folder of masks
 

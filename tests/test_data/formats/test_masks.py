@@ -356,10 +356,10 @@ def test_colours_beside_class_ids_are_refused_whatever_unknown_values_become(tmp
 
 def test_images_of_other_formats_are_counted(tmp_path, halves):
     source = write_masks(tmp_path, halves)
-    for name in ("b.HEIC", "c.gif", "d.gif"):
+    for name in ("b.DNG", "c.gif", "d.gif"):
         (tmp_path / "images" / name).write_bytes(b"")
     _, notes = convert(source, tmp_path / "out", classes=("a", "b", "c"))
-    assert notes == ["images of other formats are left out: 1 .heic, 2 .gif; convert them to JPEG or PNG"]
+    assert notes == ["images of other formats are left out: 1 .dng, 2 .gif; convert them to JPEG or PNG"]
 
 
 def test_classes_of_a_palette_whose_names_hardly_differ_are_said(tmp_path, halves):
