@@ -22,6 +22,7 @@ OUTPUTS = {
     "overlay": "prediction.outputs.image_files:Overlay",
     "scores": "prediction.outputs.image_files:ScoresFile",
     "json": "prediction.outputs.annotation_files:Areas",
+    "csv": "prediction.outputs.annotation_files:Table",
     "coco": "prediction.outputs.annotation_files:CocoOutput",
     "labelme": "prediction.outputs.annotation_files:LabelmeOutput",
     "yolo": "prediction.outputs.annotation_files:YoloOutput",

@@ -125,7 +125,7 @@ def infer(
             "Output",
             f"--format {'|'.join(_FORMATS)}",
             "What to write, repeatable: mask (PNG), scores (npz), labelme, yolo and supervisely (annotations) for each "
-            "image; json (areas, a line for each image), coco, labelstudio and via (annotations) for all.",
+            "image; json and csv (areas), coco, labelstudio and via (annotations) for all.",
         ),
     ] = [MASK],  # noqa: B006 - typer only reads it
     overlay: Annotated[bool, option("Output", "--overlay", "Also draw the classes over each image.")] = False,

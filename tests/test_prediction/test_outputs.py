@@ -11,7 +11,7 @@ from PIL import Image
 from deeplabctl.errors import OutputError
 from deeplabctl.prediction.outputs import OUTPUTS
 from deeplabctl.prediction.outputs.image_files import ScoresFile
-from deeplabctl.prediction.outputs.output import Labelled, ends_with
+from deeplabctl.prediction.outputs.output import Job, Labelled, Written, ends_with
 from deeplabctl.prediction.outputs.plan import OutputRequest, in_folders, plan_outputs
 
 ALL = ("mask", "scores", "labelme", "json", "coco")
@@ -157,3 +157,16 @@ def test_scores_are_within_half_a_step_of_65535(tmp_path):
     content = (tmp_path / "a.npz").read_bytes()
     write_scores(tmp_path / "a.npz", scores)
     assert (tmp_path / "a.npz").read_bytes() == content
+
+
+def test_table_has_a_line_for_each_class_of_each_image(tmp_path):
+    table = next(each for each in OUTPUTS if each.name == "csv")
+    jobs = [Job(Path(name), {}, ()) for name in ("a.jpg", "b, c.jpg")]
+    with table.run_writer(tmp_path / "areas.csv", jobs, ("sky", "a tree")) as add:
+        add(Written(jobs[0], (2, 8), {1: 15, 0: 1}))
+        add(Written(jobs[1], (1, 3), {0: 3}))
+    assert (tmp_path / "areas.csv").read_bytes() == (
+        b"file,width,height,class,pixels,percent\n"
+        b"a.jpg,8,2,sky,1,6.2500\na.jpg,8,2,a tree,15,93.7500\n"
+        b'"b, c.jpg",3,1,sky,3,100.0000\n"b, c.jpg",3,1,a tree,0,0.0000\n'
+    )

@@ -1,7 +1,8 @@
-"""Write what other programs read: areas as JSON Lines, and annotations in their formats."""
+"""Write what other programs read: areas as JSON Lines and as a table, and annotations in their formats."""
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from deeplabctl.data.formats.supervisely import supervisely_document, supervisel
 from deeplabctl.data.formats.via import via_file, via_regions
 from deeplabctl.data.formats.yolo import yolo_settings, yolo_text
 from deeplabctl.files import whole_file, write_text
-from deeplabctl.prediction.outputs.output import Add, Job, Labelled, Output, RunFile, ends_with
+from deeplabctl.prediction.outputs.output import Add, Job, Labelled, Output, RunFile, Written, ends_with
 
 
 class Areas(Output):
@@ -30,6 +31,28 @@ class Areas(Output):
         """Yield what writes a line."""
         with whole_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
             yield lambda written: file.write(json.dumps(written.to_dict(classes)) + "\n")
+
+
+class Table(Output):
+    """A CSV file: for each image or video a line for each class, also for those that are not in it."""
+
+    name, run = "csv", RunFile("areas.csv", "table", "table", images=True, videos=True)
+
+    @contextmanager
+    def run_writer(self, path: Path, jobs: Sequence[Job], classes: Sequence[str]) -> Iterator[Add]:
+        """Yield what writes the lines of an image."""
+        with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+            table = csv.writer(file, lineterminator="\n")
+            table.writerow(["file", "width", "height", "class", "pixels", "percent"])
+
+            def add(written: Written) -> None:
+                total = max(sum(written.pixels.values()), 1)
+                for index, name in enumerate(classes):
+                    count = written.pixels.get(index, 0)
+                    cells = [written.job.source, *written.size[::-1], name, count, f"{100 * count / total:.4f}"]
+                    table.writerow(cells)
+
+            yield add
 
 
 class CocoOutput(Output):
