@@ -16,7 +16,7 @@ import PIL.Image
 from deeplabctl.arrays import Label
 from deeplabctl.classes import IGNORE_LABEL, format_classes
 from deeplabctl.data.findings import join_some
-from deeplabctl.data.formats.annotations import AnnotatedImage, Annotations, naming, whole_number
+from deeplabctl.data.formats.annotations import AnnotatedImage, Annotations, is_background, naming, whole_number
 from deeplabctl.data.image_files import IMAGE_SUFFIXES, open_image
 from deeplabctl.data.images import mask_image, read_image, read_working_image, turn_upright
 from deeplabctl.data.inspection import ImageFacts, count_values, inspect_image
@@ -31,7 +31,7 @@ from deeplabctl.data.layout import (
 )
 from deeplabctl.data.working_size import shrink_label
 from deeplabctl.errors import DataError, DeepLabError
-from deeplabctl.files import composed
+from deeplabctl.files import composed, file_names
 from deeplabctl.parallel import map_ahead
 from deeplabctl.reporting import Note, Reporter, task
 
@@ -80,11 +80,14 @@ def write_dataset(
     check_outside(out, [*(source for part in parts for source in part.sources), *files])
     for note in (note for part in parts for note in part.notes):
         report(Note(note))
+    if alone := _unannotated(parts):
+        report(Note(f"{len(alone)} images have no annotation: left out ({join_some(alone, 4)})"))
     jobs = list(zip(_unique_ids([image.name for image in images]), images, strict=True))
     pixels: Counter[int] = Counter()
     written: list[str] = []
     failed: list[str] = []
     empty: list[str] = []
+    blank: list[str] = []
     turned: list[str] = []  # images whose sizes do not show whether their labels were drawn before EXIF turned them
     before = False  # whether any label was drawn so
     with new_dataset(out, overwrite=overwrite) as root:
@@ -104,6 +107,7 @@ def write_dataset(
                     pixels.update(values)
                     useful = set(values) - {IGNORE_LABEL} and set(values) != {0, IGNORE_LABEL}
                     (written if useful else empty).append(name)
+                    blank += [name] if set(values) == {0} else []
                 advance()
         if not written:
             why = failed[0] if failed else f"their labels have only {annotations.classes[0]} and void"
@@ -114,7 +118,11 @@ def write_dataset(
             text += f" labels are taken as drawn after the turn{others}: look at them with deeplabctl data preview"
             report(Note(text, warning=True))
         if empty:
-            report(Note(f"{len(empty)} images have only {annotations.classes[0]} and void: left out of the lists"))
+            have = f"{len(empty)} images have only {annotations.classes[0]} and void"
+            report(Note(f"{have}: left out of the lists ({join_some(empty, 4)})"))
+        if blank and is_background(annotations.classes[0]):
+            have = f"{len(blank)} images are all {annotations.classes[0]} ({join_some(blank, 4)})"
+            report(Note(f"{have}: leave them out if nobody annotated them"))
         first = {name for name, _ in jobs[: len(annotations.images)]}
         splits = {name: image.split or "train" for name, image in jobs}
         if isinstance(val, Annotations):
@@ -129,6 +137,20 @@ def write_dataset(
                 write_list(root, split, ids)
         write_class_names(root, annotations.classes)
     return Conversion(annotations.classes, of["train"], of["val"], of["test"], pixels, failed)
+
+
+def _unannotated(parts: Sequence[Annotations]) -> list[str]:
+    """Return the images beside those with annotations, in the same folders, that have none."""
+    images = [image for part in parts for image in part.images]
+    taken = {image.image for image in images} | {path for part in parts for path in part.sources}
+    failed = {PurePosixPath(image.name).name for image in images if not isinstance(image.image, Path)}
+    folders = dict.fromkeys(image.image.parent for image in images if isinstance(image.image, Path))
+    beside = [folder / name for folder in folders for name in file_names(folder)]
+    return [
+        str(path)
+        for path in beside
+        if path.suffix.lower() in IMAGE_SUFFIXES and path not in taken and not {path.name, path.stem} & failed
+    ]
 
 
 Sampled = tuple[dict[int, int], ImageFacts, tuple[int, ...]]  # pixels of each label value; the label's size, as drawn

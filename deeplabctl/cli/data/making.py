@@ -79,6 +79,12 @@ def convert(
             "7 for a grey level.",
         ),
     ] = None,
+    rename: Annotated[
+        list[str] | None,
+        option(
+            "Classes", "--rename OLD=NEW", "Another name for a class, repeatable; two of one name become one class."
+        ),
+    ] = None,
     outside: Annotated[
         Literal["background", "void"], option("Classes", "--outside", "What pixels outside of all outlines become.")
     ] = "background",
@@ -135,6 +141,7 @@ def convert(
         classes=None if classes is None else parse_class_names(classes),
         outside=outside,
         unknown=unknown,
+        rename=dict(map(_pair, rename or ())),
         mask_suffix=mask_suffix,
         attribute=attribute,
     )
@@ -158,6 +165,13 @@ def convert(
         total = len(written.failed) + len(written.train) + len(written.val) + len(written.test)
         print_error(f"{len(written.failed)} of {counted(total, 'image')} failed, the first: {written.failed[0]}")
         raise typer.Exit(1)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    old, sign, new = (part.strip() for part in text.partition("="))
+    if not (old and sign and new):
+        raise typer.BadParameter(f"expected the old and the new name, as Car=car, got {text!r}", param_hint="--rename")
+    return old, new
 
 
 def _named_counts(written: Conversion) -> list[tuple[str, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections import defaultdict
@@ -15,6 +16,7 @@ import numpy as np
 
 from deeplabctl.arrays import Label, Mask, Size
 from deeplabctl.classes import IGNORE_LABEL, Palette, is_void
+from deeplabctl.data.findings import join_some
 from deeplabctl.errors import DataError
 from deeplabctl.files import file_names
 from deeplabctl.reporting import Reporter
@@ -57,6 +59,7 @@ class ImportSettings:
     classes: tuple[str, ...] | None = None  # class names in the order of their ids
     outside: Literal["background", "void"] = "background"  # what pixels outside of all outlines become
     unknown: Literal["error", "void", "background"] = "error"  # what colours and outlines of no class become
+    rename: Mapping[str, str] = field(default_factory=dict)  # names of classes: what they become
     mask_suffix: str = ""  # what a mask's name has after that of its image
     attribute: str = ""  # of VIA's regions: their class, if they have several attributes
 
@@ -152,21 +155,27 @@ def is_background(name: str) -> bool:
 
 
 def number_classes(
-    source: Path, found: Sequence[str], settings: ImportSettings, used: Mapping[str, int]
+    source: Path, found: Sequence[str], settings: ImportSettings, used: Iterable[tuple[str, str]]
 ) -> NamedClasses:
     """Assign ids to the classes of the settings, or else to those ``found`` in a source, in their order.
 
-    The background comes first unless pixels outside of all outlines are void. ``used`` are the names that outlines
-    have, and how many have each. Names of void, which no class of the settings has, are void. Raises DataError for
-    fewer than 2 classes, if no class is what lies outside, and for outlines of other classes, unless the settings say
-    what these become.
+    The background comes first unless pixels outside of all outlines are void. ``used`` are the name of each outline and
+    the image that it is in. Names of void, which no class of the settings has, are void. Raises DataError for fewer
+    than 2 classes, if no class is what lies outside, and for outlines of other classes, unless the settings say what
+    these become.
     """
-    found = list(dict.fromkeys([*found, *used]))
+    rename = settings.rename
+    images: dict[str, list[str]] = defaultdict(list)
+    for name, image in used:
+        images[rename.get(name, name)].append(image)
+    known = {*found, *images, *(settings.class_names or ())}
+    found = list(dict.fromkeys([*(rename.get(name, name) for name in found), *images]))
     classes = settings.class_names
     if classes is None:
         others = [name for name in found if not (is_background(name) or is_void(name))]
         no_background = settings.outside == "void" and not any(map(is_background, found))
         classes = tuple(others) if no_background else (BACKGROUND, *others)
+    classes = tuple(dict.fromkeys(rename.get(name, name) for name in classes))
     if not 2 <= len(classes) <= IGNORE_LABEL:
         names = ", ".join(classes) or "none"
         raise DataError(
@@ -180,20 +189,26 @@ def number_classes(
             f"{source}: expected a class named {BACKGROUND} for pixels outside all outlines, got {', '.join(ids)}; add "
             f"it to `classes`, or use `{option}=void`"
         )
-    notes = []
+    notes = [
+        f"no outline is of {old!r}: nothing becomes {new!r}"
+        for old, new in rename.items()
+        if old not in known and new not in images
+    ]
     for name in [name for name in found if name not in ids]:
         meaning = IGNORE_LABEL if is_void(name) else background if is_background(name) else None
         if meaning is not None:
             ids[name] = meaning
-            if name in used and name not in (LABELME_VOID, LABELME_BACKGROUND):
+            if name in images and name not in (LABELME_VOID, LABELME_BACKGROUND):
                 what = "void (255)" if meaning == IGNORE_LABEL else f"the class {classes[meaning]}"
-                notes.append(f"{used[name]} outlines of {name!r} are {what}, as `classes` does not name it")
-    notes += similar_names(classes)
-    unlisted = ", ".join(f"{count} of {name}" for name, count in sorted(used.items()) if name not in ids)
+                notes.append(f"{len(images[name])} outlines of {name!r} are {what}, as `classes` does not name it")
+    notes += similar_names(classes, images)
+    unlisted = ", ".join(
+        f"{len(where)} of {name} ({_some(where)})" for name, where in sorted(images.items()) if name not in ids
+    )
     if unlisted and settings.unknown == "error":
         raise DataError(
             f"{source}: expected outlines of {', '.join(classes[:20])}, got others: {unlisted}; add these to "
-            "`classes`, or use `unknown=background` or `unknown=void`"
+            "`classes`, or use `rename`, `unknown=background` or `unknown=void`"
         )
     if unlisted:
         notes.append(f"outlines that are not of the classes become {settings.unknown}: {unlisted}")
@@ -201,19 +216,40 @@ def number_classes(
     unknown = background if settings.unknown == "background" else IGNORE_LABEL
     assert outside is not None
     assert unknown is not None
+    ids |= {old: ids.get(new, unknown) for old, new in rename.items()}
     return NamedClasses(classes, ids, outside, unknown, notes)
 
 
-def similar_names(classes: Sequence[str]) -> list[str]:
-    """Return a note for each group of classes whose names differ in case or spaces only."""
-    spellings: dict[str, list[str]] = defaultdict(list)
-    for name in classes:
-        spellings[" ".join(name.casefold().split())].append(name)
+def similar_names(classes: Sequence[str], images: Mapping[str, Sequence[str]] | None = None) -> list[str]:
+    """Return a note for each two classes whose names differ in case or spaces, or as by a slip of the keys.
+
+    ``images`` are those in which each outline of a class is.
+    """
+
+    def described(name: str) -> str:
+        where = (images or {}).get(name)
+        return f"{name!r} ({len(where)} in {_some(where)})" if where else repr(name)
+
     return [
-        f"{' and '.join(map(repr, names))} are different classes, although their names hardly differ"
-        for names in spellings.values()
-        if len(names) > 1
+        f"{described(one)} and {described(other)} are different classes, although their names hardly differ; use "
+        f"`rename` to make them one"
+        for one, other in itertools.combinations(classes, 2)
+        if _is_like(one, other)
     ]
+
+
+def _is_like(one: str, other: str) -> bool:
+    """Tell whether two names are the same but for case, spaces and signs, or one slip in five letters or more."""
+    short, long = sorted(("".join(filter(str.isalnum, name.casefold())) for name in (one, other)), key=len)
+    digits = [[*filter(str.isdigit, name)] for name in (short, long)]
+    if short == long or len(short) < 5 or len(long) > len(short) + 1 or digits[0] != digits[1]:
+        return short == long
+    slips = {long[:at] + long[at + 1 :] for at in range(len(long))}  # a letter too many, and two in the wrong order
+    return short in slips | {long[:at] + long[at : at + 2][::-1] + long[at + 2 :] for at in range(len(long))}
+
+
+def _some(images: Sequence[str]) -> str:
+    return join_some(list(dict.fromkeys(images)), 3)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -97,7 +97,7 @@ def _read_instances(path: Path, document: dict[str, Any], settings: ImportSettin
     _check_ids(path, "image", [(each.number, each.image) for each in objects], images)
     _check_ids(path, "category", [(each.number, each.category) for each in objects], names)
     found = [names[key] for key in sorted(names, key=lambda key: (isinstance(key, str), key))]
-    classes = number_classes(path, found, settings, Counter(names[each.category] for each in objects))
+    classes = number_classes(path, found, settings, [(names[each.category], images[each.image]) for each in objects])
     by_image: dict[int | str, list[_Object]] = defaultdict(list)
     for each in objects:
         by_image[each.image].append(each)

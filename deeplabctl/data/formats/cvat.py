@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
@@ -48,10 +47,15 @@ class Cvat:
         if root.tag != "annotations" or root.find("track") is not None or not images:
             got = "tracks of a video" if root.find("track") is not None else f"<{root.tag}> without images"
             raise DataError(f'{path}: expected CVAT\'s <image>s, got {got}; export the task as "CVAT for images 1.1"')
-        used = Counter(element.get("label", "") for image in images for element in image if element.tag in _WITH_AREA)
+        used = [
+            (element.get("label", ""), image.get("name", ""))
+            for image in images
+            for element in image
+            if element.tag in _WITH_AREA
+        ]
         labels = [label for label in root.iter("label") if label.find("parent") is None]  # not the parts of skeletons
         named = [label.findtext("name", "") for label in labels if label.findtext("type") not in _WITHOUT_AREA]
-        classes = number_classes(path, [*filter(None, named)] or sorted(used), settings, used)
+        classes = number_classes(path, [*filter(None, named)] or sorted({name for name, _ in used}), settings, used)
         search = ImageSearch.beside(path, settings.images)
         names = [(image.get("name", ""), image.get("subset", "")) for image in images]
         in_subsets = any(search.find(f"{subset}/{name}") for name, subset in names if subset)

@@ -6,7 +6,6 @@ import base64
 import io
 import math
 import os
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -78,10 +77,9 @@ class Labelme:
         if not files:
             nothing = f"{source}: expected labelme's JSON files, got none; choose the folder that contains them"
             raise DataError(next(iter(failed.values()), nothing))
-        shapes = [shape for file in files for shape in file.shapes]
-        used = Counter(label for label, has_area in shapes if has_area)
-        classes = number_classes(files[0].path.parent, sorted(used), settings, used)
-        if without_area := sum(not has_area for _, has_area in shapes):
+        used = [(label, file.path.name) for file in files for label, has_area in file.shapes if has_area]
+        classes = number_classes(files[0].path.parent, sorted({label for label, _ in used}), settings, used)
+        if without_area := sum(not has_area for file in files for _, has_area in file.shapes):
             classes.notes.append(f"{without_area} lines, points and polygons of 2 points have no area: skipped")
         searches: dict[Path, ImageSearch] = {}  # by folder
         annotated = []

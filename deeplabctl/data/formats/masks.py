@@ -112,6 +112,9 @@ class Masks:
         classes, ids = _class_ids(folder, meaning, set(values), settings)
         if meaning == "ids" and (wrong := palettes.finding(len(classes))):
             raise FindingError(wrong)
+        names = [settings.rename.get(name, name) for name in classes]
+        classes = tuple(dict.fromkeys(names))
+        ids = {value: index if index == IGNORE_LABEL else classes.index(names[index]) for value, index in ids.items()}
         unknown = {value: count for value, count in values.items() if value not in ids}
         numbers = set().union(*(found for kind, found in by_kind.items() if kind != "RGB")) & unknown.keys()
         if meaning == "colors" and settings.format == "auto" and settings.palette is None and numbers:
@@ -145,7 +148,7 @@ class Masks:
             if len(images) > 1 or path in unreadable:
                 image = failing(unreadable.get(path) or not_found(images, path))
             annotated.append(AnnotatedImage(name, image, partial(_draw_label, read, path, ids)))
-        return Annotations(classes, annotated, notes)
+        return Annotations(classes, annotated, notes, [path for _, path in masks])
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -62,7 +61,7 @@ def outlined(
     why the first image failed if nothing is left of any.
     """
     images = list(images)
-    used = Counter(region.name for image in images for region in image.regions)
+    used = [(region.name, image.name) for image in images for region in image.regions]
     if not used:
         for image in images:
             if not isinstance(image.image, Path):

@@ -41,7 +41,9 @@ def test_cocos_classes_can_be_chosen_and_the_others_become_background(tmp_path):
             {"category_id": 1, "bbox": [1, 7, 3, 4], "segmentation": []},
         ],
     )
-    with pytest.raises(DataError, match="expected outlines of background, car, got others: 1 of tree; add these to"):
+    with pytest.raises(
+        DataError, match="expected outlines of background, car, got others: 1 of tree .a.jpg.; add these to"
+    ):
         convert(source, tmp_path / "out", classes=("background", "car"))
     written, notes = convert(source, tmp_path / "out", classes=("background", "car"), unknown="background")
     assert (written_label(tmp_path / "out") == 1).sum() == 48
