@@ -81,7 +81,7 @@ def write_dataset(
     for note in (note for part in parts for note in part.notes):
         report(Note(note))
     if alone := _unannotated(parts):
-        report(Note(f"{len(alone)} images have no annotation: left out ({join_some(alone, 4)})"))
+        report(Note(f"images without an annotation: {len(alone)} left out ({join_some(alone, 4)})"))
     jobs = list(zip(_unique_ids([image.name for image in images]), images, strict=True))
     pixels: Counter[int] = Counter()
     written: list[str] = []
@@ -118,11 +118,11 @@ def write_dataset(
             text += f" labels are taken as drawn after the turn{others}: look at them with deeplabctl data preview"
             report(Note(text, warning=True))
         if empty:
-            have = f"{len(empty)} images have only {annotations.classes[0]} and void"
-            report(Note(f"{have}: left out of the lists ({join_some(empty, 4)})"))
+            have = f"images with only {annotations.classes[0]} and void: {len(empty)}"
+            report(Note(f"{have} left out of the lists ({join_some(empty, 4)})"))
         if blank and is_background(annotations.classes[0]):
-            have = f"{len(blank)} images are all {annotations.classes[0]} ({join_some(blank, 4)})"
-            report(Note(f"{have}: leave them out if nobody annotated them"))
+            have = f"images that are all {annotations.classes[0]}: {len(blank)} ({join_some(blank, 4)})"
+            report(Note(f"{have}; leave them out if nobody annotated them"))
         first = {name for name, _ in jobs[: len(annotations.images)]}
         splits = {name: image.split or "train" for name, image in jobs}
         if isinstance(val, Annotations):

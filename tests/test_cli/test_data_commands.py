@@ -214,6 +214,7 @@ def test_convert_writes_a_set_and_counts_what_failed(deeplabctl, tmp_path):
         ),
         ("--outside", "sky", "'background', 'void'"),
         ("--unknown", "sky", "'error', 'void'"),
+        ("--rename", "Car", "expected the old and the new name, as Car=car, got 'Car'"),
     ],
 )
 def test_convert_names_the_choices_of_an_option(deeplabctl, option, value, choices):

@@ -94,7 +94,7 @@ def test_labels_with_only_void_and_background_are_left_out_of_the_lists(tmp_path
     write_labelme(source, [{"label": "__ignore__", "points": [[0, 0], [8, 0], [8, 6]]}], name="b")
     written, notes = convert(source, tmp_path / "out")
     assert written.train == ["a", "c"]
-    assert "1 images have only background and void: left out of the lists" in notes
+    assert "images with only background and void: 1 left out of the lists (b)" in notes
     assert check_dataset(open_dataset(tmp_path / "out"), silent).errors == 0
 
 

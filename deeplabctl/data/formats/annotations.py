@@ -19,7 +19,7 @@ from deeplabctl.classes import IGNORE_LABEL, Palette, is_void
 from deeplabctl.data.findings import join_some
 from deeplabctl.errors import DataError
 from deeplabctl.files import file_names
-from deeplabctl.reporting import Reporter
+from deeplabctl.reporting import Reporter, counted
 
 BACKGROUND = "background"
 LABELME_BACKGROUND, LABELME_VOID = "_background_", "__ignore__"  # labelme's own names for class 0 and void
@@ -228,7 +228,7 @@ def similar_names(classes: Sequence[str], images: Mapping[str, Sequence[str]] | 
 
     def described(name: str) -> str:
         where = (images or {}).get(name)
-        return f"{name!r} ({len(where)} in {_some(where)})" if where else repr(name)
+        return f"{name!r} ({counted(len(where), 'outline')}: {_some(where)})" if where else repr(name)
 
     return [
         f"{described(one)} and {described(other)} are different classes, although their names hardly differ; use "

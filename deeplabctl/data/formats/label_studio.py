@@ -91,13 +91,15 @@ class LabelStudio:
         annotations = outlined(tasks[0][0], found, images, settings)
         annotations.notes += [note for search in searches.values() for note in search.notes()]
         if left_out:
-            annotations.notes.append(f"{len(left_out)} tasks have no annotation: left out ({join_some(left_out, 4)})")
+            annotations.notes.append(
+                f"tasks without an annotation: {len(left_out)} left out ({join_some(left_out, 4)})"
+            )
         for what, text in (
-            ("predictions", "tasks have no annotation, but a prediction: it is taken"),
-            ("truths", "tasks have several annotations: the one that is the ground truth is taken"),
-            ("without area", "keypoints, vectors and open polygons have no area: skipped"),
+            ("predictions", "nobody annotated anything: the predictions of {} tasks are taken"),
+            ("truths", "tasks with several annotations, {}: those that are the ground truth are taken"),
+            ("without area", "keypoints, vectors and open polygons have no area: {} skipped"),
         ):
-            annotations.notes += [f"{counts[what]} {text}"] if counts[what] else []
+            annotations.notes += [text.format(counts[what])] if counts[what] else []
         return annotations
 
 

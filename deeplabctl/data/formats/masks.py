@@ -112,9 +112,9 @@ class Masks:
         classes, ids = _class_ids(folder, meaning, set(values), settings)
         if meaning == "ids" and (wrong := palettes.finding(len(classes))):
             raise FindingError(wrong)
-        names = [settings.rename.get(name, name) for name in classes]
-        classes = tuple(dict.fromkeys(names))
-        ids = {value: index if index == IGNORE_LABEL else classes.index(names[index]) for value, index in ids.items()}
+        renamed = [settings.rename.get(name, name) for name in classes]
+        classes = tuple(dict.fromkeys(renamed))
+        ids = {value: index if index == IGNORE_LABEL else classes.index(renamed[index]) for value, index in ids.items()}
         unknown = {value: count for value, count in values.items() if value not in ids}
         numbers = set().union(*(found for kind, found in by_kind.items() if kind != "RGB")) & unknown.keys()
         if meaning == "colors" and settings.format == "auto" and settings.palette is None and numbers:

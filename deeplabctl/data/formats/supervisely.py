@@ -89,7 +89,7 @@ class Supervisely:
         annotations = outlined(root, titles, images, settings)
         annotations.notes += [note for search in searches.values() for note in search.notes()]
         if counts["without area"]:
-            annotations.notes.append(f"{counts['without area']} points, lines and cuboids have no area: skipped")
+            annotations.notes.append(f"points, lines and cuboids have no area: {counts['without area']} skipped")
         return annotations
 
 

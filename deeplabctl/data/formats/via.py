@@ -84,11 +84,11 @@ class Via:
         annotations = outlined(path, found_names, images, settings)
         annotations.notes += search.notes()
         if without_area:
-            annotations.notes.append(f"{without_area} points, lines and polygons of 2 points have no area: skipped")
+            annotations.notes.append(f"points, lines and polygons of 2 points have no area: {without_area} skipped")
         if changed:
             annotations.notes.append(
-                f"{len(changed)} image files have not the number of bytes of when they were annotated: "
-                f"{join_some(changed, 4)}; if they were resized since, the outlines are wrong: look at them with "
+                f"image files of another number of bytes than when they were annotated: {len(changed)} "
+                f"({join_some(changed, 4)}); if they were resized since, the outlines are wrong: look at them with "
                 "deeplabctl data preview"
             )
         return annotations

@@ -73,18 +73,18 @@ class Yolo:
             raise DataError(f"{where}: expected texts in folders named labels, got none; choose the folder of the set")
         if counts["boxes"] and not counts["outlines"]:
             raise DataError(
-                f"{where}: expected outlines, got only boxes, {counts['boxes']} lines of five numbers; export the set "
-                "for segmentation"
+                f"{where}: expected outlines, got only boxes: lines of five numbers, {counts['boxes']} of them; export "
+                "the set for segmentation"
             )
         annotations = outlined(where, [*names.values()], images, settings, smaller_on_top=True)
         annotations.notes += [*notes, *(note for search in searches.values() for note in search.notes())]
         if counts["boxes"]:
-            annotations.notes.append(f"{counts['boxes']} of {counts['lines']} lines are boxes without an outline: void")
+            annotations.notes.append(f"boxes without an outline: {counts['boxes']} of {counts['lines']} lines, void")
         if counts["points"]:
-            annotations.notes.append(f"{counts['points']} points and outlines of 2 points have no area: skipped")
+            annotations.notes.append(f"points and outlines of 2 points have no area: {counts['points']} skipped")
         if counts["outlines"] and counts["of 4 corners"] == counts["outlines"]:
             annotations.notes.append(
-                f"all {counts['outlines']} outlines have 4 corners: they are taken as outlines, not as oriented boxes"
+                f"outlines of 4 corners, all {counts['outlines']}: taken as outlines, not as oriented boxes"
             )
         return annotations
 

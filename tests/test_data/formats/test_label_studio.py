@@ -89,7 +89,10 @@ def test_regions_are_percent_of_the_size_and_the_later_lies_on_top(tmp_path):
     expected[9, 10:15] = expected[8, 12] = expected[10, 12] = 2  # at (12.5, 9.5), radii 2.08 and 1.08
     expected[10:, 3] = 3
     np.testing.assert_array_equal(written_label(tmp_path / "out"), expected)
-    assert notes == ["2 keypoints, vectors and open polygons have no area: skipped"]
+    assert notes == [
+        "keypoints, vectors and open polygons have no area: 2 skipped",
+        f"images without an annotation: 1 left out ({tmp_path / 'images' / 'b.jpg'})",
+    ]
 
 
 def test_label_may_stand_in_a_result_of_its_own(tmp_path):
@@ -145,7 +148,7 @@ def test_several_annotations_of_a_task_are_refused_unless_one_is_the_ground_trut
     written, notes = convert(write_tasks(tmp_path, *tasks), tmp_path / "2")
     assert written_label(tmp_path / "2", "a")[0, 0] == 2
     assert written.classes == ("background", "lake", "wood")
-    assert notes == ["1 tasks have several annotations: the one that is the ground truth is taken"]
+    assert notes == ["tasks with several annotations, 1: those that are the ground truth are taken"]
     tasks[0]["annotations"] = annotations(HALF, WOOD, extra=[{"was_cancelled": True}, {}])
     written, notes = convert(write_tasks(tmp_path, *tasks), tmp_path / "3")
     assert (len(written.train), notes) == (2, [])
@@ -155,10 +158,10 @@ def test_predictions_count_only_where_nobody_annotated_anything(tmp_path):
     predicted = task(number=1) | {"annotations": [], "predictions": annotations(WOOD)}
     written, notes = convert(write_tasks(tmp_path, predicted, task(HALF, name="b.jpg", number=2)), tmp_path / "1")
     assert (written.train, written.classes) == (["b"], ("background", "lake"))
-    assert "1 tasks have no annotation: left out (a.jpg)" in notes
+    assert "tasks without an annotation: 1 left out (a.jpg)" in notes
     written, notes = convert(write_tasks(tmp_path, predicted), tmp_path / "2")
     assert written.train == ["a"]
-    assert "1 tasks have no annotation, but a prediction: it is taken" in notes
+    assert "nobody annotated anything: the predictions of 1 tasks are taken" in notes
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,9 @@ def test_labelmes_background_is_the_class_background_in_every_case(tmp_path):
     written, _ = convert(source, tmp_path / "void", outside="void")
     assert written.classes == ("background", "lake")
     assert written.pixels == {0: 48, 1: 48, 255: 96}
-    with pytest.raises(DataError, match=r"got others: 1 of _background_; .* `unknown=background` or `unknown=void`"):
+    with pytest.raises(
+        DataError, match=r"got others: 1 of _background_ .a.json.; .* `unknown=background` or `unknown=void`"
+    ):
         convert(source, tmp_path / "others", classes=("wood", "lake"), outside="void")
     written, _ = convert(source, tmp_path / "others", classes=("wood", "lake"), outside="void", unknown="void")
     assert written.pixels == {1: 48, 255: 144}

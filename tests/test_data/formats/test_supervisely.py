@@ -67,7 +67,7 @@ def test_corners_of_whole_numbers_are_pixels_of_the_object_and_others_are_places
     expected[2:4, 3:6] = 1
     expected[6:9, 9:12] = 2  # y up to 9.5 does not reach the centres of row 9, 9.5, as a bottom does not belong to it
     np.testing.assert_array_equal(written_label(tmp_path / "out"), expected)
-    assert notes == ["1 points, lines and cuboids have no area: skipped"]
+    assert notes == ["points, lines and cuboids have no area: 1 skipped"]
 
 
 def test_pixels_of_a_slanted_outline_belong_to_it(tmp_path):

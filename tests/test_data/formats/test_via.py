@@ -50,7 +50,7 @@ def test_shapes_lie_on_one_another_in_their_order(tmp_path, project):
     expected[3, 11:14] = expected[2:5, 12] = 2
     expected[6:11, 4] = expected[8, 3:6] = 2  # turned by a quarter
     np.testing.assert_array_equal(written_label(tmp_path / "out"), expected)
-    assert notes == ["2 points, lines and polygons of 2 points have no area: skipped"]
+    assert notes == ["points, lines and polygons of 2 points have no area: 2 skipped"]
 
 
 def test_exports_of_version_1_and_csv_are_the_same(tmp_path):
@@ -115,7 +115,7 @@ def test_file_of_another_number_of_bytes_is_said(tmp_path):
     source = write_via(tmp_path, {"a.jpg": [SQUARE], "b.jpg": [SQUARE]})
     write_image(tmp_path / "b.jpg", size=(24, 32))
     _, notes = convert(source, tmp_path / "out")
-    assert notes[0].startswith("1 image files have not the number of bytes of when they were annotated: b.jpg; if they")
+    assert notes[0].startswith("image files of another number of bytes than when they were annotated: 1 (b.jpg); if")
 
 
 def test_projects_of_version_3_are_refused(tmp_path):

@@ -29,7 +29,7 @@ def test_shares_of_the_size_are_outlines_and_the_smaller_lies_on_top(tmp_path):
     expected[3:6, 2:4] = 2
     assert written.classes == ("background", "car", "tree")
     np.testing.assert_array_equal(written_label(tmp_path / "out"), expected)
-    assert notes == ["all 2 outlines have 4 corners: they are taken as outlines, not as oriented boxes"]
+    assert notes == ["outlines of 4 corners, all 2: taken as outlines, not as oriented boxes"]
 
 
 def test_boxes_are_void_below_outlines_and_alone_refused(tmp_path):
@@ -43,10 +43,10 @@ def test_boxes_are_void_below_outlines_and_alone_refused(tmp_path):
     assert (label[3:9][~inside[3:9]] == 255).all()
     assert (label == 0).sum() == (~inside).sum() - (~inside[3:9]).sum()
     assert notes == [
-        "1 of 3 lines are boxes without an outline: void",
-        "1 points and outlines of 2 points have no area: skipped",
+        "boxes without an outline: 1 of 3 lines, void",
+        "points and outlines of 2 points have no area: 1 skipped",
     ]
-    with pytest.raises(DataError, match="expected outlines, got only boxes, 1 lines of five numbers; export the set"):
+    with pytest.raises(DataError, match="expected outlines, got only boxes: lines of five numbers, 1 of them; export"):
         convert(write_yolo(tmp_path / "boxes", {"a": box}), tmp_path / "no")
 
 
