@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -140,6 +141,8 @@ def serve(
 ) -> None:  # fmt: skip
     """Serve a page and an API that segment images.
 
+    With $DEEPLABCTL_API_KEY, only requests that bring this key are answered, and the page asks for it.
+
     Ends with exit code 0 at Ctrl-C or SIGTERM, after running requests are completed; a second one ends it at once.
     """
     from deeplabctl.cli.prediction_options import read_settings
@@ -160,6 +163,7 @@ def serve(
     from deeplabctl.serve import server
     from deeplabctl.serve.application import build_application
     from deeplabctl.serve.hosts import Hosts
+    from deeplabctl.serve.keys import Key
     from deeplabctl.serve.uploads import Limits
 
     limits = Limits(max_pixels, int(max_body * (1 << 20)), queue, timeout, connections)
@@ -168,12 +172,16 @@ def serve(
         bound = server.bind(host, port)
         with usage_errors("--allow-host"):
             hosts = Hosts([host, *allow_host], any_address=server.is_public(bound))
+        with usage_errors("$DEEPLABCTL_API_KEY"):
+            secret = os.environ.get("DEEPLABCTL_API_KEY", "")
+            key = Key(secret)
         network = open_network(path)
         settings = resolve(request, network.info)
         service = _load(network, settings, limits, path, crf != _CrfOptions() and not is_off, report)
         if server.is_public(bound):
-            report(Note("other machines can reach this address; there is neither a login nor TLS", warning=True))
-    app = build_application(service, hosts, root_path)
+            lacks = "the key and images travel without TLS" if secret else "there is neither a login nor TLS"
+            report(Note(f"other machines can reach this address; {lacks}", warning=True))
+    app = build_application(service, hosts, root_path, key)
     server.run(app, bound, limits, lambda: _announce(console, bound, service))
 
 

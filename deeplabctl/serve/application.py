@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deeplabctl.serve import answers
 from deeplabctl.serve.hosts import Hosts
+from deeplabctl.serve.keys import Key
 from deeplabctl.serve.metrics import CONTENT_TYPE, Metrics
 from deeplabctl.serve.service import Service
 from deeplabctl.serve.uploads import FIELD, FORMATS, RequestError
@@ -40,6 +41,7 @@ _BODY = {
     },
 }
 _REFUSALS = {
+    401: "The service has a key, and the request has another or none.",
     403: "The request is for another host, or from a page of another site.",
     408: "The request did not arrive in time.",
     413: "The request is too large.",
@@ -77,13 +79,15 @@ _SECURITY_HEADERS = {
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
 }
+_NO_KEY = Key()
 _SECURITY = [(name.encode(), value.encode()) for name, value in _SECURITY_HEADERS.items()]
 
 
-def build_application(service: Service, hosts: Hosts, root_path: str = "") -> FastAPI:
+def build_application(service: Service, hosts: Hosts, root_path: str = "", key: Key = _NO_KEY) -> FastAPI:
     """Return the application of a service under its names; its network runs from the application's start to its end.
 
-    ``root_path`` is where a proxy shows it, as "/photos", whether the proxy passes that on or takes it off.
+    Who has the ``key`` is answered. ``root_path`` is where a proxy shows it, as "/photos", whether the proxy passes
+    that on or takes it off.
     """
 
     @asynccontextmanager
@@ -99,7 +103,7 @@ def build_application(service: Service, hosts: Hosts, root_path: str = "") -> Fa
     _add_api(app, service)
     _add_state(app, service)
     _add_page(app, service)
-    app.add_middleware(_Middleware, metrics=service.metrics, hosts=hosts, root_path=root_path)
+    app.add_middleware(_Middleware, metrics=service.metrics, hosts=hosts, root_path=root_path, key=key)
     for kind in (RequestError, RequestValidationError, HTTPException, ClientDisconnect, Exception):
         app.add_exception_handler(kind, _answer_error)
     return app
@@ -195,20 +199,22 @@ def _refusal_answer(refusal: RequestError, headers: Mapping[str, str] = MappingP
     headers = dict(headers)
     if refusal.retry_after is not None:
         headers["retry-after"] = str(refusal.retry_after)
-    if refusal.status in (403, 408, 413):  # the rest of the body is not read
+    if refusal.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    if refusal.status in (401, 403, 408, 413):  # the rest of the body is not read
         headers["connection"] = "close"
     return JSONResponse(answers.describe_error(refusal).model_dump(), refusal.status, headers)
 
 
 class _Middleware:
-    """Check for whom a request is, add headers that let a page load nothing from elsewhere, count answers by route.
+    """Check for whom a request is, and its key; add headers that let a page load nothing from elsewhere; count answers.
 
     HEAD is answered as GET, without the body, and a whole URL as its path, as HTTP/1.1 wants both. The prefix of a
     proxy is taken off.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, hosts: Hosts, root_path: str) -> None:
-        self._app, self._metrics, self._hosts, self._root = app, metrics, hosts, root_path
+    def __init__(self, app: ASGIApp, metrics: Metrics, hosts: Hosts, root_path: str, key: Key) -> None:
+        self._app, self._metrics, self._hosts, self._root, self._key = app, metrics, hosts, root_path, key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request."""
@@ -224,7 +230,7 @@ class _Middleware:
         if self._root and scope["path"].startswith(f"{self._root}/"):
             scope = {**scope, "path": scope["path"].removeprefix(self._root)}
         app = self._app
-        if refusal := self._hosts.refusal(method, headers):
+        if refusal := self._hosts.refusal(method, headers) or self._key.refusal(scope["path"], headers):
             app = _refusal_answer(refusal)
         elif is_root:  # the page's addresses are relative, so it needs the slash
             app = RedirectResponse(f"{self._root}/", 308)

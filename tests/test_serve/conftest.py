@@ -33,14 +33,15 @@ def serve(segmenter):
 
     from deeplabctl.serve.application import build_application
     from deeplabctl.serve.hosts import Hosts
+    from deeplabctl.serve.keys import Key
     from deeplabctl.serve.service import Service
     from deeplabctl.serve.uploads import Limits
 
     with ExitStack() as stack:
 
-        def start(examples=(), uses_crf=False, network=segmenter, hosts=Hosts(), root_path="", **limits):  # noqa: B008
+        def start(examples=(), uses_crf=False, network=segmenter, hosts=Hosts(), root_path="", key="", **limits):  # noqa: B008
             service = Service(network, Limits(**limits), name="tiny", examples=examples, uses_crf=uses_crf)
-            app = build_application(service, hosts, root_path)
+            app = build_application(service, hosts, root_path, Key(key))
             client = TestClient(app, "http://127.0.0.1", raise_server_exceptions=False)
             stack.enter_context(client)
             client.service = service

@@ -245,7 +245,7 @@ def test_page_names_only_files_that_are_there_and_loads_nothing_from_elsewhere(s
         seen += answer.text
         if name.endswith(".js"):
             names |= {urljoin(name, found) for found in re.findall(r'from "([^"]+)"', answer.text)}
-            names |= {urljoin(page_address, found) for found in re.findall(r'fetch\("([^"]+)"', answer.text)}
+            names |= {urljoin(page_address, found) for found in re.findall(r'request\("([^"]+)"', answer.text)}
         if name.endswith("/api/model"):
             names |= {urljoin(page_address, found) for found in answer.json()["examples"]}
     assert '"examples":["examples/0"]' in seen

@@ -1,3 +1,4 @@
+import { request } from "./key.js";
 import { Legend, percentage } from "./legend.js";
 import { prepare } from "./photo.js";
 import { decodeMask } from "./png.js";
@@ -16,7 +17,7 @@ async function start() {
   element("segment").textContent = new URL("api/segment", location);
   listen();
   try {
-    model = await answer(await fetch("api/model"));
+    model = await answer(await request("api/model"));
   } catch (error) {
     return complain(error);
   }
@@ -51,13 +52,13 @@ function listen() {
 
 function exampleButton(path, index) {
   const [item, button, image] = ["li", "button", "img"].map((name) => document.createElement(name));
-  image.src = path;
+  const file = request(path).then((response) => response.blob());
+  file.then((blob) => { image.src = URL.createObjectURL(blob); }, complain);
   image.alt = `Example ${index + 1}`;
   button.type = "button";
   button.addEventListener("click", async () => {
     try {
-      const response = await fetch(path);
-      const blob = await response.blob();
+      const blob = await file;
       await open(new File([blob], `example-${index + 1}`, { type: blob.type }));
     } catch (error) {
       complain(error);
@@ -106,7 +107,7 @@ async function segment() {
 }
 
 async function ask(blob, used, signal) {
-  const response = await fetch(`api/segment?crf=${used}`, {
+  const response = await request(`api/segment?crf=${used}`, {
     method: "POST", body: blob, signal, headers: { "content-type": blob.type },
   });
   const facts = await answer(response);
