@@ -1,5 +1,6 @@
 """The pages: links lead somewhere, options and tests exist, Python examples run, and the tables of rooms are true."""
 
+import json
 import re
 import runpy
 import shutil
@@ -206,7 +207,9 @@ def demo(tmp_path_factory):
 
 
 @pytest.mark.tf
-@pytest.mark.parametrize("page", [README, ROOT / "docs" / "python.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [README, *(ROOT / "docs" / name for name in ("python.md", "own-loop.md"))], ids=lambda page: page.name
+)
 def test_python_examples_run(page, demo, tmp_path, monkeypatch):
     shutil.copytree(demo, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
@@ -216,6 +219,20 @@ def test_python_examples_run(page, demo, tmp_path, monkeypatch):
     namespace = {"__name__": page.stem}
     for number, block in enumerate(blocks, start=1):
         exec(compile(block, f"{page.name}, example {number}", "exec"), namespace)
+
+
+@pytest.mark.tf
+def test_notebook_runs_from_its_first_cell_to_its_last(demo, tmp_path, monkeypatch):
+    shutil.copytree(demo, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    cells = json.loads((ROOT / "docs" / "notebook.ipynb").read_text("utf-8"))["cells"]
+    namespace = {}
+    for number, cell in enumerate((cell for cell in cells if cell["cell_type"] == "code"), start=1):
+        assert cell["execution_count"] == number  # it was run as a whole
+        code = re.sub(r"steps=\d+", "steps=2", "".join(cell["source"]))
+        exec(compile(code, f"notebook.ipynb, cell {number}", "exec"), namespace)
+    assert namespace["scores"]["images"] == 20
 
 
 def test_published_weights_of_the_page_are_those_of_the_table():

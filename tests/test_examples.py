@@ -9,6 +9,7 @@ options make an example shorter, do warnings.
 import contextlib
 import io
 import re
+import runpy
 import shutil
 import signal
 import sys
@@ -28,11 +29,19 @@ RUN = "runs/20261125-223844-largefov-shapes"
 NOT_RUN = (
     "pip ", "docker ",
     "curl ", "deeplabctl serve",  # tests/test_serve
+    "python ",  # docs/tutorial/photos.py, which draw() runs
     "deeplabctl infer photos --ray",  # tests/test_prediction/test_ray_actors.py
 )  # fmt: skip
 # Options that make an example short, or let it end well with a network that is hardly trained.
 SHORTER = {
     "deeplabctl train --resume": [],
+    "deeplabctl train --data dishes": [
+        "--init=random",
+        "--width=0.1",
+        "--steps=2",
+        "--set=run.val_every=1",
+        "--set=run.log_every=1",
+    ],
     "deeplabctl train": ["--steps=12", "--width=0.05", "--set=run.val_every=3", "--set=run.log_every=1"],
     "deeplabctl data prepare-voc": ["--any-counts"],
     "deeplabctl crf-search": ["--images=2"],
@@ -182,6 +191,16 @@ def color_masks():
         Image.fromarray(mask).save(f"{folder}/street.png")
 
 
+def draw(folder, photos):
+    """Draw the photos of the tutorial, with outlines."""
+    runpy.run_path(str(ROOT / "docs" / "tutorial" / "photos.py"))["main"](Path(folder), photos)
+
+
+def draw_annotated():
+    shutil.rmtree("annotated", ignore_errors=True)
+    draw("annotated", 10)
+
+
 def copy_photos():
     Path("photos").mkdir()
     for number in (1, 2):
@@ -217,7 +236,9 @@ BEFORE = {
     "deeplabctl data check camvid": lambda: camvid(Path("camvid")),
     "deeplabctl data check damaged": damage,
     "deeplabctl data prepare-voc": write_archives,
+    "deeplabctl data convert annotated --out dishes": draw_annotated,
     "deeplabctl data convert annotated": annotate,
+    "deeplabctl infer unseen": lambda: draw("unseen", 3),
     "deeplabctl data convert street-masks": color_masks,
     "deeplabctl data shapes new": lambda: shutil.rmtree("new"),
 }
