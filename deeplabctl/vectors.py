@@ -1,7 +1,8 @@
 """Give the kernels vectors of float32: LLVM does not vectorize their short loops over the labels.
 
 Inside a kernel, ``load`` reads a vector from an array and ``store`` writes one; vectors and numbers have + - *;
-``maximum``, ``clipped`` and ``exp2`` work lane by lane, ``largest`` and ``total`` reduce a vector to a number. A vector
+``maximum``, ``clipped``, ``where_inside`` and ``exp2`` work lane by lane, ``largest`` and ``total`` reduce a vector to
+a number. An array of uint16 holds bfloat16: the upper halves of float32, to which ``store`` rounds. A vector
 is one to three registers of eight lanes, as many as the tuple ``width`` has members. It works on any CPU: LLVM splits
 registers that are too wide. Numba loads with this module: import it inside functions only.
 """
@@ -26,6 +27,7 @@ from numpy.polynomial import Chebyshev, Polynomial
 LANES = 8  # of a register on most CPUs
 FLOAT, INT = ir.FloatType(), ir.IntType(32)
 FLOATS, INTS = ir.VectorType(FLOAT, LANES), ir.VectorType(INT, LANES)
+HALVES = ir.VectorType(ir.IntType(16), LANES)
 FUSED = ("contract",)  # a * b + c may be rounded once
 MANTISSA = 23  # bits
 ROUNDING = 1.5 * 2**MANTISSA  # a number added to it is rounded to an integer, in the lowest bits of the sum
@@ -75,12 +77,15 @@ for _operator, _instruction in ((operator.add, "fadd"), (operator.sub, "fsub"), 
 
 @intrinsic
 def load(typing: Any, array: Any, index: Any, width: Any) -> Any:
-    """Read a vector from a C-contiguous float32 array, starting at a flat index."""
+    """Read a vector from a C-contiguous array, starting at a flat index."""
 
     def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         loaded = [builder.load(at) for at in _addresses(context, builder, array, values[0], values[1], len(width))]
         for register in loaded:
-            register.align = 4
+            register.align = array.dtype.bitwidth // 8
+        if array.dtype == types.uint16:
+            halves = (builder.shl(builder.zext(register, INTS), _all_ints(16)) for register in loaded)
+            loaded = [builder.bitcast(half, FLOATS) for half in halves]
         return _vector(builder, loaded)
 
     return Vector(len(width))(array, types.intp, width), lower
@@ -88,13 +93,15 @@ def load(typing: Any, array: Any, index: Any, width: Any) -> Any:
 
 @intrinsic
 def store(typing: Any, array: Any, index: Any, vector: Any) -> Any:
-    """Write a vector to a C-contiguous float32 array, starting at a flat index."""
+    """Write a vector to a C-contiguous array, starting at a flat index."""
 
     def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         registers = _registers(builder, values[2], vector.registers)
         addresses = _addresses(context, builder, array, values[0], values[1], vector.registers)
+        if array.dtype == types.uint16:
+            registers = [_upper_half(builder, register) for register in registers]
         for register, at in zip(registers, addresses, strict=True):
-            builder.store(register, at).align = 4
+            builder.store(register, at).align = array.dtype.bitwidth // 8
         return context.get_dummy_value()
 
     return types.void(array, types.intp, vector), lower
@@ -123,6 +130,22 @@ def clipped(typing: Any, vector: Any, limits: Any) -> Any:
         return _vector(builder, registers)
 
     return vector(vector, limits), lower
+
+
+@intrinsic
+def where_inside(typing: Any, vector: Any, value: Any, limits: Any) -> Any:
+    """Return the lanes of a vector, and 0 where another's are at two limits or beyond; a limit of NaN is none."""
+
+    def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        registers, others = (_registers(builder, each, vector.registers) for each in values[:2])
+        for index, sign in enumerate(("<=", ">=")):
+            limit = _registers(builder, builder.extract_value(values[2], index), 1)[0]
+            pairs = zip(registers, others, strict=True)
+            zero = _all_lanes(0.0)
+            registers = [builder.select(builder.fcmp_ordered(sign, other, limit), zero, one) for one, other in pairs]
+        return _vector(builder, registers)
+
+    return vector(vector, value, limits), lower
 
 
 @intrinsic
@@ -168,12 +191,24 @@ def _exp2(builder: Any, x: Any) -> Any:
     power = _all_lanes(EXP2[-1])
     for coefficient in EXP2[-2::-1]:
         power = builder.fadd(builder.fmul(power, rest, flags=FUSED), _all_lanes(coefficient), flags=FUSED)
-    exponents = builder.shl(builder.bitcast(shifted, INTS), ir.Constant(INTS, [MANTISSA] * LANES))
+    exponents = builder.shl(builder.bitcast(shifted, INTS), _all_ints(MANTISSA))
     return builder.bitcast(builder.add(builder.bitcast(power, INTS), exponents), FLOATS)
 
 
 def _all_lanes(value: float) -> Any:
     return ir.Constant(FLOATS, [value] * LANES)
+
+
+def _all_ints(value: int) -> Any:
+    return ir.Constant(INTS, [value] * LANES)
+
+
+def _upper_half(builder: Any, register: Any) -> Any:
+    """Return the nearest numbers of 16 bits, and of two the even one; no NaN of a computation becomes a number."""
+    bits = builder.bitcast(register, INTS)
+    is_odd = builder.and_(builder.lshr(bits, _all_ints(16)), _all_ints(1))
+    rounded = builder.add(builder.add(bits, _all_ints(2**15 - 1)), is_odd)
+    return builder.trunc(builder.lshr(rounded, _all_ints(16)), HALVES)
 
 
 def _registers(builder: Any, value: Any, count: int) -> list[Any]:
@@ -195,7 +230,8 @@ def _vector(builder: Any, registers: list[Any]) -> Any:
 
 def _addresses(context: Any, builder: Any, kind: Any, array: Any, index: Any, count: int) -> list[Any]:
     data = context.make_array(kind)(context, builder, array).data
-    first = builder.bitcast(builder.gep(data, [index]), FLOATS.as_pointer())
+    registers = HALVES if kind.dtype == types.uint16 else FLOATS
+    first = builder.bitcast(builder.gep(data, [index]), registers.as_pointer())
     return [builder.gep(first, [ir.Constant(INT, i)]) for i in range(count)]
 
 

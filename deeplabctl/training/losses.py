@@ -22,11 +22,17 @@ class Loss(Protocol):
 
     It takes logits (N, h, w, C) and labels (N, S, S) of all pixels, integers with 255 void, and itself chooses the
     pixels that it compares; ``solver.label_stride`` is the distance between them. ``half_pixel`` says how logits are
-    upsampled; see `Architecture`.
+    upsampled; see `Architecture`. Numba's kernels may compute it on a number of ``threads``; with 0 TensorFlow does.
     """
 
     def __init__(
-        self, solver: Solver, class_weights: Sequence[float], dtype: tf.DType, *, half_pixel: bool = False
+        self,
+        solver: Solver,
+        class_weights: Sequence[float],
+        dtype: tf.DType,
+        *,
+        half_pixel: bool = False,
+        threads: int = 0,
     ) -> None: ...
 
     def weights(self, labels: tf.Tensor) -> tf.Tensor:
@@ -48,11 +54,17 @@ class _PixelLoss:
     """
 
     def __init__(
-        self, solver: Solver, class_weights: Sequence[float], dtype: tf.DType, *, half_pixel: bool = False
+        self,
+        solver: Solver,
+        class_weights: Sequence[float],
+        dtype: tf.DType,
+        *,
+        half_pixel: bool = False,
+        threads: int = 0,
     ) -> None:
         import tensorflow as tf
 
-        self._half_pixel = half_pixel
+        self._half_pixel, self._threads = half_pixel, threads
         self._stride, self._hard_share, self._gamma = solver.label_stride, solver.hard_pixels, solver.focal_gamma
         self._class_weights = tf.constant(class_weights, dtype)
 
@@ -93,6 +105,9 @@ class CrossEntropy(_PixelLoss):
         import tensorflow as tf
 
         known, weights = self._compared(labels)
+        if self._threads and self._is_plain and known.shape[1:] != logits.shape[1:3]:
+            loss, reported = self._sums(logits, known, weights)
+            return tf.math.divide_no_nan(loss, total), tf.math.divide_no_nan(reported, total)
         losses = self._of_pixels(self._upsampled(logits, known), known)
         if self._hard_share < 1:
             weights = tf.where(_hardest(losses, weights > 0, self._hard_share), weights, 0)
@@ -103,6 +118,28 @@ class CrossEntropy(_PixelLoss):
         # tf.minimum keeps NaN, so that a diverged step is seen.
         return loss, tf.reduce_sum(weights * tf.minimum(losses, worst)) / divisor
 
+    @property
+    def _is_plain(self) -> bool:
+        """Tell whether it is a sum over all pixels."""
+        return self._hard_share == 1
+
+    def _sums(self, logits: tf.Tensor, known: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return ``sum(w * -log p)``, and the same with the losses clamped, by numba's kernels."""
+        import tensorflow as tf
+
+        from deeplabctl.engine.cross_entropy import UpsampledCrossEntropy
+
+        compute = UpsampledCrossEntropy(self._threads, half_pixel=self._half_pixel)
+
+        def cross_entropy(logits: tf.Tensor) -> Any:
+            formats = [tf.float32, tf.float32]
+            sums, gradient = tf.numpy_function(compute, [logits, known, weights], formats, stateful=False)
+            gradient = tf.ensure_shape(gradient, logits.shape)
+            return tf.ensure_shape(sums, (2,)), lambda above: above[0] * gradient
+
+        loss, reported = tf.unstack(tf.custom_gradient(cross_entropy)(logits))
+        return loss, reported
+
     def _of_pixels(self, logits: tf.Tensor, known: tf.Tensor) -> tf.Tensor:
         import tensorflow as tf
 
@@ -111,6 +148,8 @@ class CrossEntropy(_PixelLoss):
 
 class Focal(CrossEntropy):
     """Compute the focal loss, ``(1 - p) ** focal_gamma * -log p`` (arXiv 1708.02002, equation 4)."""
+
+    _is_plain = False
 
     def _of_pixels(self, logits: tf.Tensor, known: tf.Tensor) -> tf.Tensor:
         import tensorflow as tf

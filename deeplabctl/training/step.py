@@ -16,9 +16,9 @@ from deeplabctl.parallel import available_cpus
 from deeplabctl.prediction.engines import training_engine
 from deeplabctl.recipe import Recipe
 from deeplabctl.training.cluster import Cluster
+from deeplabctl.training.convolutions import TrainingConvolutions
 from deeplabctl.training.losses import LOSSES
 from deeplabctl.training.optimizers import Optimizer, learning_rate, trained_variables
-from deeplabctl.training.winograd import WinogradConvolution
 
 if TYPE_CHECKING:
     import keras
@@ -56,9 +56,11 @@ class TrainingStep:
         self._architecture = ARCHITECTURES[recipe.model.architecture]
         self._cluster = cluster or Cluster()
         self._dtype = tf.as_dtype(model.layers[-1].variable_dtype)
-        half_pixel = self._architecture.half_pixel
-        self._loss = LOSSES[recipe.solver.loss](recipe.solver, class_weights, self._dtype, half_pixel=half_pixel)
-        self._convolve = self._winograd_convolution()
+        threads = self._threads_of_kernels()
+        self._loss = LOSSES[recipe.solver.loss](
+            recipe.solver, class_weights, self._dtype, half_pixel=self._architecture.half_pixel, threads=threads
+        )
+        self._convolve = TrainingConvolutions(threads) if threads else None
         self._scaling: list[tf.Variable] = []  # the loss's scale, and the steps since it changed
         with self._cluster.scope():
             self._optimizer = Optimizer(trained_variables(model, recipe, new_layers), recipe.solver)
@@ -108,12 +110,16 @@ class TrainingStep:
         """Tell whether float16 gradients overflow even where the loss is not scaled up."""
         return bool(self._scaling) and float(self._scaling[0]) <= 1 and float(self._scaling[1]) == 0
 
-    def _winograd_convolution(self) -> WinogradConvolution | None:
-        """Return what computes the convolutions in place of TensorFlow: numba's kernels, on one CPU in float32."""
+    def _threads_of_kernels(self) -> int:
+        """Return on how many threads numba's kernels compute parts of the step: on one CPU; 0 if TensorFlow does all.
+
+        They know float32 and bfloat16, and losses in float32.
+        """
         engine = training_engine(self._recipe.run.engine)
         one_cpu = self._cluster.replicas == 1 and not self._cluster.gpus
-        is_float32 = self._model.layers[-1].compute_dtype == "float32"
-        return WinogradConvolution(available_cpus()) if engine.trains and one_cpu and is_float32 else None
+        formats = self._model.layers[-1].compute_dtype, self._dtype.name
+        is_known = formats in (("float32", "float32"), ("bfloat16", "float32"))
+        return available_cpus() if engine.trains and one_cpu and is_known else 0
 
     def _variables(self) -> dict[str, tf.Variable]:
         found = {f"weights/{name}": variable.value for name, variable in model_variables(self._model).items()}

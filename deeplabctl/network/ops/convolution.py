@@ -184,44 +184,42 @@ class Convolution(Operation):
         return drop_units(x, f"{self.name}_dropout", forward) if self.dropout else x
 
     def _convolve(self, x: tf.Tensor, forward: ForwardPass) -> tf.Tensor:
-        """Return the convolution, and the norm that follows it; the stride may be another than the layer's.
+        """Return the convolution with its norm and activation; the stride may be another than the layer's.
 
         A norm goes into the kernel first where its table says so, and in a smaller format than the variables': float16
         would overflow before it.
         """
-        import keras
         import tensorflow as tf
 
         layer, norm = forward.layers[self.name], forward.norms.get(self.name)
-        convolve = self._replacement(layer, x, forward)
-        if norm is None and convolve is not None:
-            relu = layer.activation is keras.activations.relu
-            bias = None if layer.bias is None else tf.convert_to_tensor(layer.bias)
-            return convolve(x, tf.convert_to_tensor(layer.kernel), bias, layer.dilation_rate[0], relu)
+        own, is_own_stride = self._replacement(layer, x, forward), layer.strides == (self.stride, self.stride)
         slow = self._is_slow(layer)
-        if norm is None and not slow and layer.strides == (self.stride, self.stride):
+        if norm is None and own is None and not slow and is_own_stride:
             return layer(x)
         kernel, bias, scale = tf.convert_to_tensor(layer.kernel), layer.bias, None
         if norm is not None:
             scale, bias = norm.affine(forward.layers[norm.name], bias)
             if norm.in_kernel or layer.compute_dtype != layer.variable_dtype:
                 kernel, scale = self.scaled_kernel(kernel, tf.cast(scale, kernel.dtype)), None
-        x, kernel = (tf.cast(value, layer.compute_dtype) for value in (x, kernel))
-        if convolve is not None:
-            x = convolve(x, kernel, None, layer.dilation_rate[0], False)
+        x = tf.cast(x, layer.compute_dtype)
+        if own is not None and scale is None:
+            return own(self, layer, x, kernel, bias, self.activation if norm is None else norm.activation)
+        if own is not None:
+            x = own(self, layer, x, kernel, None, LINEAR)
         elif slow:
-            x = atrous_convolution(x, kernel, layer.dilation_rate[0])
+            x = atrous_convolution(x, tf.cast(kernel, x.dtype), layer.dilation_rate[0])
         else:
-            padding = layer.padding.upper() if layer.strides == (self.stride, self.stride) else "SAME"
-            x = self._forward_product(x, kernel, padding)
+            padding = layer.padding.upper() if is_own_stride else "SAME"
+            x = self.forward_product(x, tf.cast(kernel, x.dtype), padding)
         x = x if scale is None else x * tf.cast(scale, x.dtype)
-        return layer.activation(x if bias is None else x + tf.cast(bias, x.dtype))
+        x = x if bias is None else x + tf.cast(bias, x.dtype)
+        return layer.activation(x) if norm is None else norm.activation.apply(x, norm.name, forward.layers)
 
     def _replacement(self, layer: keras.Layer, x: tf.Tensor, forward: ForwardPass) -> Convolve | None:
         """Return what computes this convolution in place of TensorFlow, if anything does."""
-        convolve = forward.convolve
-        is_own = convolve is not None and layer.strides == (self.stride, self.stride)
-        return convolve if convolve is not None and is_own and convolve.computes(layer, x.shape) else None
+        own = forward.convolve
+        is_possible = None not in x.shape and layer.strides == (self.stride, self.stride)
+        return own if own is not None and is_possible and own.computes(self, layer, x.shape) else None
 
     def _is_slow(self, layer: keras.Layer) -> bool:
         return is_slow_in_tensorflow(layer)
@@ -232,7 +230,7 @@ class Convolution(Operation):
 
         return tf.nn.conv2d(x, kernel, self.stride, padding, dilations=self.dilation, name=self.name)
 
-    def _forward_product(self, x: tf.Tensor, kernel: tf.Tensor, padding: str) -> tf.Tensor:
+    def forward_product(self, x: tf.Tensor, kernel: tf.Tensor, padding: str) -> tf.Tensor:
         """Convolve without bias in a forward pass; a dilated one is rounded otherwise than by `_product`."""
         import tensorflow as tf
 

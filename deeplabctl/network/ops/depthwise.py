@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deeplabctl.network.ops.convolution import Convolution
-from deeplabctl.network.ops.operation import KERNEL, ForwardPass, Shapes, gaussian
+from deeplabctl.network.ops.operation import KERNEL, Shapes, gaussian
 
 if TYPE_CHECKING:
     import keras
@@ -71,9 +71,6 @@ class DepthwiseConvolution(Convolution):
         """Return a kernel, an array or a tensor, times the factor of each channel."""
         return kernel * scale[:, None]
 
-    def _replacement(self, layer: keras.Layer, x: tf.Tensor, forward: ForwardPass) -> None:
-        return None
-
     def _is_slow(self, layer: keras.Layer) -> bool:
         return False
 
@@ -86,7 +83,8 @@ class DepthwiseConvolution(Convolution):
             x, padding = tf.pad(x, padding), "VALID"
         return tf.nn.depthwise_conv2d(x, kernel, strides, padding, dilations=dilations, name=self.name)
 
-    def _forward_product(self, x: tf.Tensor, kernel: tf.Tensor, padding: str) -> tf.Tensor:
+    def forward_product(self, x: tf.Tensor, kernel: tf.Tensor, padding: str) -> tf.Tensor:
+        """Convolve without bias, in a forward pass."""
         return self._product(x, kernel, padding)
 
     def _onnx_kernel(self, kernel: Float32) -> Float32:

@@ -68,8 +68,8 @@ class Norm(Operation):
         return [norm, *self.activation.layers(self.name, dtype)]
 
     def compute(self, inputs: list[tf.Tensor], forward: ForwardPass) -> tf.Tensor:
-        """Apply the activation: the convolution below has applied the norm."""
-        return self.activation.apply(inputs[0], self.name, forward.layers)
+        """Return its input: the convolution below has applied the norm and its activation."""
+        return inputs[0]
 
     def affine(self, layer: keras.Layer, bias: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the factor and the term, float64, that its layer is to the sums of a convolution with a bias."""

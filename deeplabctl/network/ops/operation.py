@@ -18,6 +18,9 @@ from deeplabctl.arrays import Float32, Size
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
+
+    from deeplabctl.network.ops.activation import Activation
+    from deeplabctl.network.ops.convolution import Convolution
 INPUT = "data"  # the name under which operations take the image
 KERNEL, BIAS = "kernel", "bias"
 
@@ -74,13 +77,16 @@ class OnnxGraph(Protocol):
 
 
 class Convolve(Protocol):
-    """Compute convolutions of stride 1 and their gradients in place of TensorFlow, with zero padding (same size)."""
+    """Compute convolutions, or their gradients, in place of TensorFlow."""
 
-    def computes(self, layer: keras.Layer, shape: tf.TensorShape) -> bool:
-        """Tell whether it computes a layer of images (N, H, W, I)."""
+    def computes(self, row: Convolution, layer: keras.Layer, shape: tf.TensorShape) -> bool:
+        """Tell whether it computes a row, which has a Keras layer, of images (N, H, W, I)."""
 
-    def __call__(self, x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None, dilation: int, relu: bool) -> tf.Tensor:
-        """Convolve (N, H, W, I) with a kernel (k, k, I, O), add the bias (O,), and apply a ReLU if asked for."""
+    def __call__(
+        self, row: Convolution, layer: keras.Layer, x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None,
+        activation: Activation,
+    ) -> tf.Tensor:  # fmt: skip
+        """Convolve (N, H, W, I) with a float32 kernel, add the bias (O,), and apply the activation."""
 
 
 class FollowingNorm(Protocol):
@@ -89,6 +95,10 @@ class FollowingNorm(Protocol):
     @property
     def name(self) -> str:
         """Return the name of its row and of its Keras layer."""
+
+    @property
+    def activation(self) -> Activation:
+        """Return the activation on it."""
 
     @property
     def in_kernel(self) -> bool:
