@@ -17,7 +17,6 @@ import threading
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from deeplabctl.arrays import Float32, Int32, Size
 from deeplabctl.engine.convolution import ZERO
@@ -79,10 +78,10 @@ class UpsampledCrossEntropy:
             image, (first, last) = parts[part]
             base, end = rows[0][first], rows[1][last - 1] + 1
             gradient = np.zeros((end - base, width, classes), np.float32)
+            own = (array[image].reshape(-1) for array in (logits, labels, weights))
             sums[part] = losses_of_band(
-                logits[image].reshape(-1), labels[image].reshape(-1), weights[image].reshape(-1), (width, classes, step),
-                rows, columns, (first, last), base, work, gradient.reshape(-1), vector,
-            )  # fmt: skip
+                *own, (width, classes, step), rows, columns, (first, last), base, work, gradient.reshape(-1), vector
+            )
             found[part] = base, gradient
 
         with self._lock:

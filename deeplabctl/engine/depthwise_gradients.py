@@ -111,7 +111,6 @@ def gradients_of_band(
     least_and_most = np.float32(limits[0]), np.float32(limits[1])
     gradients = channels // LINE * image_floats
     work[:row] = ZERO
-    above_image, above_result = max(0, top - first * stride), max(0, dilation - first)
     for y in range(max(0, first * stride - top), min(height, (last - 1) * stride - top + reach + 1)):
         to = ((y - first * stride + top) * wide + left) * LINE
         for x in range(min(width, wide - left)):
@@ -190,9 +189,7 @@ def add_row(
 
 
 @kernel
-def add_strided_row(
-    work: Float32, at: int, columns: int, weights: Float32, taps: int, channels: int, to: int
-) -> None:
+def add_strided_row(work: Float32, at: int, columns: int, weights: Float32, taps: int, channels: int, to: int) -> None:
     """Add the same for stride 2: every other pixel has two gradients on its sides, the others have one."""
     a, b = load(weights, taps, (0, 0)), load(weights, taps + channels, (0, 0))
     d = load(weights, taps + 2 * channels, (0, 0))

@@ -83,7 +83,7 @@ def train_plan(
             "use `precision=float32`, or `precision=auto` for the fastest one"
         )
     report(Note(f"computing in {plan.recipe.run.precision} on {cluster.device}"))
-    if plan.recipe.run.precision == "float32":
+    if plan.recipe.run.precision in ("float32", "bfloat16"):
         report_compiling(training_engine(plan.recipe.run.engine), report)
     cluster.check_batch(plan.recipe.solver.batch_size)
     try:
