@@ -78,7 +78,7 @@ class UpsampledCrossEntropy:
             image, (first, last) = parts[part]
             base, end = rows[0][first], rows[1][last - 1] + 1
             gradient = np.zeros((end - base, width, classes), np.float32)
-            own = (array[image].reshape(-1) for array in (logits, labels, weights))
+            own = logits[image].reshape(-1), labels[image].reshape(-1), weights[image].reshape(-1)
             sums[part] = losses_of_band(
                 *own, (width, classes, step), rows, columns, (first, last), base, work, gradient.reshape(-1), vector
             )

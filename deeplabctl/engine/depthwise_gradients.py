@@ -83,7 +83,7 @@ class DepthwiseGradients:
             image, band = parts[part]
             read, values, above, written = (array[image] for array in arrays)
             gradients_of_band(
-                read, values, above, kernel.reshape(-1), (height, width, rows, columns), channels, tuple(window),
+                read, values, above, kernel.reshape(-1), (height, width, rows, columns), channels, window,
                 limits, band, work, image_floats, gradient_floats, row, written, sums[part].reshape(-1),
             )  # fmt: skip
 
@@ -96,7 +96,7 @@ class DepthwiseGradients:
 @kernel
 def gradients_of_band(
     images: Any, values: Any, above: Any, weights: Float32, size: tuple[int, int, int, int], channels: int,
-    window: tuple[int, int, int, int], limits: Limits, band: tuple[int, int], work: Float32, image_floats: int,
+    window: Window, limits: Limits, band: tuple[int, int], work: Float32, image_floats: int,
     gradient_floats: int, row: int, of_images: Any, sums: Float32,
 ) -> None:  # fmt: skip
     """Write the gradient of the images' rows that belong to a band of the result's, and the sums over the band.

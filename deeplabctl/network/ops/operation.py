@@ -18,9 +18,6 @@ from deeplabctl.arrays import Float32, Size
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
-
-    from deeplabctl.network.ops.activation import Activation
-    from deeplabctl.network.ops.convolution import Convolution
 INPUT = "data"  # the name under which operations take the image
 KERNEL, BIAS = "kernel", "bias"
 
@@ -79,13 +76,12 @@ class OnnxGraph(Protocol):
 class Convolve(Protocol):
     """Compute convolutions, or their gradients, in place of TensorFlow."""
 
-    def computes(self, row: Convolution, layer: keras.Layer, shape: tf.TensorShape) -> bool:
-        """Tell whether it computes a row, which has a Keras layer, of images (N, H, W, I)."""
+    def computes(self, row: Any, layer: keras.Layer, shape: tf.TensorShape) -> bool:
+        """Tell whether it computes a row, a `Convolution` that has a Keras layer, of images (N, H, W, I)."""
 
     def __call__(
-        self, row: Convolution, layer: keras.Layer, x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None,
-        activation: Activation,
-    ) -> tf.Tensor:  # fmt: skip
+        self, row: Any, layer: keras.Layer, x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None, activation: Any
+    ) -> tf.Tensor:
         """Convolve (N, H, W, I) with a float32 kernel, add the bias (O,), and apply the activation."""
 
 
@@ -97,8 +93,8 @@ class FollowingNorm(Protocol):
         """Return the name of its row and of its Keras layer."""
 
     @property
-    def activation(self) -> Activation:
-        """Return the activation on it."""
+    def activation(self) -> Any:
+        """Return the `Activation` on it."""
 
     @property
     def in_kernel(self) -> bool:
