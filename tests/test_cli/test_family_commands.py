@@ -127,7 +127,7 @@ def losses_of(run):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "architecture, precision",
+    ("architecture", "precision"),
     [*((name, "float32") for name in ARCHITECTURES if name != "largefov"), ("deeplabv3plus-mnv2", "bfloat16")],
 )
 def test_training_that_is_killed_and_resumed_ends_with_the_same_bytes(
