@@ -6,14 +6,16 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import PIL.Image
-from PIL import ImageDraw, ImageFont
+from PIL import ImageDraw
 
 from deeplabctl.arrays import Image, Label, Mask
 from deeplabctl.classes import IGNORE_LABEL, voc_palette
+from deeplabctl.lettering import Font, drawable_name, font
 
 _OPACITY = 0.6
 _PANEL = 640  # pixels of the longer side
 _GAP = 6  # pixels between panels and around texts
+_LARGEST_TEXT = 28  # pixels, in a picture of a screen's width
 _PAPER, _INK = (255, 255, 255), (34, 34, 34)
 
 
@@ -41,26 +43,27 @@ def with_legend(picture: Image, labels: Sequence[Label], classes: Sequence[str])
     """Add a strip below a picture with the classes (and void) that appear in the labels, largest first."""
     counts = np.sum([np.bincount(label.ravel(), minlength=256) for label in labels], axis=0)
     present = [index for index in np.argsort(-counts, kind="stable") if counts[index]]
-    entries = [("void" if index == IGNORE_LABEL else classes[index], voc_palette()[index]) for index in present]
+    names = ["void" if index == IGNORE_LABEL else drawable_name(int(index), classes[index]) for index in present]
     box = _font_size(picture.shape[1])
-    font = ImageFont.load_default(box)
-    widths = [box + 2 * _GAP + round(font.getlength(name)) + _GAP for name, _ in entries]
-    width = max(picture.shape[1], max(widths) + _GAP)
+    gap = _GAP * max(box, _LARGEST_TEXT) // _LARGEST_TEXT
+    letters = font(box)
+    widths = [box + 2 * gap + round(letters.getlength(name)) + gap for name in names]
+    width = max(picture.shape[1], max(widths) + gap)
     lines: list[list[int]] = [[]]
     for index, wide in enumerate(widths):
-        if lines[-1] and _GAP + sum(widths[i] for i in lines[-1]) + wide > width:
+        if lines[-1] and gap + sum(widths[i] for i in lines[-1]) + wide > width:
             lines.append([])
         lines[-1].append(index)
-    line_height = box + 2 * _GAP
-    canvas = PIL.Image.new("RGB", (width, picture.shape[0] + len(lines) * line_height + _GAP), _PAPER)
+    line_height = box + 2 * gap
+    canvas = PIL.Image.new("RGB", (width, picture.shape[0] + len(lines) * line_height + gap), _PAPER)
     canvas.paste(PIL.Image.fromarray(picture), ((width - picture.shape[1]) // 2, 0))
     draw = ImageDraw.Draw(canvas)
     for row, line in enumerate(lines):
-        x, y = _GAP, picture.shape[0] + _GAP + row * line_height
+        x, y = gap, picture.shape[0] + gap + row * line_height
         for index in line:
-            name, color = entries[index]
-            draw.rectangle((x, y, x + box, y + box), fill=tuple(map(int, color)), outline=_INK)
-            draw.text((x + box + _GAP, y + box / 2), name, _INK, font, anchor="lm")
+            color = tuple(map(int, voc_palette()[present[index]]))
+            draw.rectangle((x, y, x + box, y + box), fill=color, outline=_INK, width=max(1, box // _LARGEST_TEXT))
+            draw.text((x + box + gap, y + box / 2), names[index], _INK, letters, anchor="lm")
             x += widths[index]
     return np.asarray(canvas)
 
@@ -75,13 +78,13 @@ def panels(rows: Iterable[tuple[Image, Label, Label]], classes: Sequence[str]) -
     cell_height = max(image.shape[0] for image, _, _ in rows)
     cell_width = max(image.shape[1] for image, _, _ in rows)
     text_size = _font_size(3 * cell_width)
-    font = ImageFont.load_default(text_size)
+    letters = font(text_size)
     top = text_size + 2 * _GAP
     size = (3 * cell_width + 4 * _GAP, top + len(rows) * (cell_height + _GAP))
     canvas = PIL.Image.new("RGB", size, _PAPER)
     draw = ImageDraw.Draw(canvas)
     for column, title in enumerate(titles):
-        draw.text((_GAP + column * (cell_width + _GAP), top / 2), title, _INK, font, anchor="lm")
+        draw.text((_GAP + column * (cell_width + _GAP), top / 2), title, _INK, letters, anchor="lm")
     for number, (image, label, prediction) in enumerate(rows):
         pictures = (image, overlay(image, label, classes), overlay(image, prediction, classes))
         for column, picture in enumerate(pictures):
@@ -101,7 +104,7 @@ def contact_sheet(
     scaled = [(caption, *_fit(image, label, width)) for caption, image, label in cells]
     height = max(image.shape[0] for _, image, _ in scaled)
     text_size = _font_size(columns * width // 2)
-    font = ImageFont.load_default(text_size)
+    letters = font(text_size)
     row_height = height + text_size + 3 * _GAP
     rows = -(-len(scaled) // columns)
     columns = min(columns, len(scaled))
@@ -112,7 +115,7 @@ def contact_sheet(
         x, y = _GAP + column * (width + _GAP), _GAP + row * row_height
         drawn = PIL.Image.fromarray(overlay(image, label, classes))
         canvas.paste(drawn, (x + (width - drawn.width) // 2, y + height - drawn.height))
-        draw.text((x + width / 2, y + height + _GAP), _shorten(caption, font, width), _INK, font, anchor="ma")
+        draw.text((x + width / 2, y + height + _GAP), _shorten(caption, letters, width), _INK, letters, anchor="ma")
     return with_legend(np.asarray(canvas), [label for _, _, label in scaled], classes)
 
 
@@ -139,10 +142,10 @@ def _fit(image: Image, label: Label, width: int) -> tuple[Image, Label]:
     return np.asarray(small), np.asarray(PIL.Image.fromarray(label).resize(size, PIL.Image.Resampling.NEAREST))
 
 
-def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+def _shorten(text: str, letters: Font, width: int) -> str:
     """Remove the middle of a text until it fits."""
     short, keep = text, len(text)
-    while font.getlength(short) > width and keep > 4:
+    while letters.getlength(short) > width and keep > 4:
         keep -= 2
         short = f"{text[: keep // 2]}...{text[-(keep // 2) :]}"
     return short
@@ -157,5 +160,5 @@ def _borders(label: Label) -> Mask:
 
 
 def _font_size(width: int) -> int:
-    """Return a text size that suits a picture of this width."""
-    return int(np.clip(width / 36, 11, 28))
+    """Return a text size that suits a picture of this width, also one of a camera that is shown smaller."""
+    return int(np.clip(width / 36, 11, max(_LARGEST_TEXT, width / 80)))

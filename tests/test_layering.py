@@ -29,7 +29,7 @@ ROOMS = [
     ["network"],
     ["jit", "vectors"],
     ["render"],
-    ["downloads", "files", "classes"],
+    ["downloads", "files", "classes", "lettering"],
     ["arrays", "choices", "errors", "limits", "parallel", "reporting"],
     ["version"],
 ]

@@ -42,6 +42,15 @@ def test_legend_of_many_classes_wraps_and_stays_readable_on_a_tiny_picture():
     assert drawn.shape[0] > 200 * 11
 
 
+def test_legend_of_a_camera_s_photo_can_be_read_where_the_photo_is_shown_smaller():
+    label = np.zeros((30, 4000), np.uint8)
+    label[:, 2000:] = 2
+    drawn = with_legend(np.zeros((30, 4000, 3), np.uint8), [label], CLASSES)
+    assert drawn.shape[0] - 30 >= 4000 / 80  # the height of letters is an eightieth of the width, or more
+    small = with_legend(np.zeros((30, 1000, 3), np.uint8), [label], CLASSES)
+    assert 27 <= small.shape[0] - 30 <= 60
+
+
 def test_panels_put_image_label_and_prediction_side_by_side():
     image, label = halves()
     drawn = panels([(image, label, np.zeros_like(label)), (image[:20], label[:20], label[:20])], CLASSES)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,15 +22,18 @@ if TYPE_CHECKING:
 
 CURVES = "curves.png"
 
-_WIDTH, _PANELS, _LINE = 10.0, 6.4, 0.27  # inches: the image, the height of its panels, and of a line above them
+WIDE, NARROW = 10.0, 4.6  # inches: images for screens, and for phones
+_PANELS, _LINE = 6.4, 0.27  # inches: the height of the panels, and of a line above them
 _DPI = 200
-_LEFT = 0.075  # of the width: where the panels begin
+_LEFT = 0.75  # inches: where the panels begin
+_LETTER = 0.08  # inches of a title, at least for what titles have
 _FONT = "DejaVu Sans"  # matplotlib brings it along
 _FEWEST_TO_SMOOTH = 15  # points; fewer are drawn as they are
 _MOST_DOTS = 60  # points; more are a line without dots
 _FROM_ZERO = 2 / 3  # of the largest value: a smallest value below it begins the scale at 0
 _LOG_BELOW = 1 / 8  # of the largest value: a median below it needs a log scale
 _WIDEST_COLUMN = 50  # letters, where the legend has two columns
+_LEAST_SPAN = 10.0  # % of mean IoU that the scale covers: smaller changes look small
 _ROUND = (1, 2, 5, 10)  # steps between ticks, times a power of 10
 
 
@@ -86,7 +90,7 @@ def draw_curves(run: Path) -> None:
         temporary.write_bytes(png)
 
 
-def curves_png(runs: Sequence[tuple[str, Metrics]], theme: Theme = LIGHT) -> bytes:
+def curves_png(runs: Sequence[tuple[str, Metrics]], theme: Theme = LIGHT, width: float = WIDE) -> bytes:
     """Return a PNG with the curves of one run, or of several in a colour each.
 
     A run is a name, which may be empty for one run, and its metrics. The user's settings of matplotlib have no effect.
@@ -94,10 +98,10 @@ def curves_png(runs: Sequence[tuple[str, Metrics]], theme: Theme = LIGHT) -> byt
     from matplotlib import style
 
     with style.context("default"):
-        return _drawn(runs, theme)
+        return _drawn(runs, theme, width)
 
 
-def _drawn(runs: Sequence[tuple[str, Metrics]], theme: Theme) -> bytes:
+def _drawn(runs: Sequence[tuple[str, Metrics]], theme: Theme, width: float) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -106,14 +110,16 @@ def _drawn(runs: Sequence[tuple[str, Metrics]], theme: Theme) -> bytes:
         _Run(name, metrics, theme.lines[index % count], _DASHES[index // count % len(_DASHES)])
         for index, (name, metrics) in enumerate(runs)
     ]
-    columns = 2 if max(len(run.caption) for run in drawn) <= _WIDEST_COLUMN else 1
+    columns = 2 if max(len(run.caption) for run in drawn) <= _WIDEST_COLUMN and width == WIDE else 1
     head = 0.25 + _LINE * math.ceil(len(runs) / columns) if drawn[0].name else 0.0  # inches
     height = head + _PANELS
-    figure = Figure(figsize=(_WIDTH, height), dpi=_DPI, facecolor=theme.paper)
+    left = _LEFT / width
+    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor=theme.paper)
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(
-        3, 1, height_ratios=(3, 3, 1), hspace=0.3,
-        left=_LEFT, right=0.975, top=1 - (head + 0.35) / height, bottom=0.55 / height,
+        3, 1, height_ratios=(3, 3, 1), hspace=0.3 if width == WIDE else 0.4,
+        left=left, right=1 - 0.25 / width, bottom=0.55 / height,
+        top=1 - (head + (0.35 if width == WIDE else 0.55)) / height,
     )  # fmt: skip
     loss, miou, rate = (figure.add_subplot(grid[row]) for row in range(3))
     end = max([run.metrics.last_step for run in drawn] + [1])
@@ -127,10 +133,16 @@ def _drawn(runs: Sequence[tuple[str, Metrics]], theme: Theme) -> bytes:
     rate.set_xlabel("step", fontfamily=_FONT, fontsize=10, color=theme.soft)
     if len(drawn) == 1:
         _text(
-            figure, _LEFT, 1 - head / 2 / height, _shortened(drawn[0].name, 80), theme, fontsize=13, fontweight="bold"
+            figure,
+            left,
+            1 - head / 2 / height,
+            _shortened(drawn[0].name, int(8 * width)),
+            theme,
+            fontsize=13,
+            fontweight="bold",
         )
     else:
-        _draw_legend(figure, drawn, columns, height, theme)
+        _draw_legend(figure, drawn, columns, theme)
     png = BytesIO()
     figure.savefig(png, format="png", dpi=_DPI)
     return png.getvalue()
@@ -178,7 +190,7 @@ def _draw_miou(axes: Axes, runs: Sequence[_Run], theme: Theme) -> None:
     values = 100 * np.concatenate([values for _, values in points])
     if len(values):
         low, high = float(values.min()), max(float(values.max()), 1.0)
-        low = 0.0 if low < _FROM_ZERO * high or low == high else low - 0.1 * (high - low)
+        low = 0.0 if low < _FROM_ZERO * high or low == high else min(low - 0.1 * (high - low), high - _LEAST_SPAN)
         axes.set_ylim(low, high + 0.2 * (high - low))  # with room for the name of the best
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=_ROUND))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -249,12 +261,16 @@ def _prepare(axes: Axes, end: int, theme: Theme) -> None:
     axes.set_axisbelow(True)
     axes.tick_params(colors=theme.soft, length=0, labelsize=9.5, labelfontfamily=_FONT)
     axes.set_xlim(0, end * 1.01)
-    axes.xaxis.set_major_locator(MaxNLocator(10, integer=True, steps=_ROUND))
+    wide = axes.figure.get_figwidth() == WIDE  # type: ignore[union-attr]
+    axes.xaxis.set_major_locator(MaxNLocator(10 if wide else 4, integer=True, steps=_ROUND))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 
 def _title(axes: Axes, text: str, theme: Theme) -> None:
-    axes.set_title(text, loc="left", fontsize=10.5, color=theme.ink, fontfamily=_FONT)
+    width = axes.figure.get_figwidth() - _LEFT  # type: ignore[union-attr]
+    axes.set_title(
+        "\n".join(wrap(text, int(width / _LETTER))), loc="left", fontsize=10.5, color=theme.ink, fontfamily=_FONT
+    )
 
 
 def _say_empty(axes: Axes, text: str, theme: Theme) -> None:
@@ -265,15 +281,17 @@ def _say_empty(axes: Axes, text: str, theme: Theme) -> None:
     )  # fmt: skip
 
 
-def _draw_legend(figure: Figure, runs: Sequence[_Run], columns: int, height: float, theme: Theme) -> None:
+def _draw_legend(figure: Figure, runs: Sequence[_Run], columns: int, theme: Theme) -> None:
     """Write the names of the runs above the panels, each with its line."""
     from matplotlib.lines import Line2D
 
+    width, height = figure.get_size_inches()
     for index, run in enumerate(runs):
         row, column = divmod(index, columns)
-        x, y = _LEFT + 0.46 * column, 1 - (0.15 + _LINE * (row + 0.5)) / height
-        figure.add_artist(Line2D([x, x + 0.03], [y, y], lw=2.6, **run.style))
-        _text(figure, x + 0.04, y, run.caption, theme, fontsize=10)
+        x, y = _LEFT / width + 0.46 * column, 1 - (0.15 + _LINE * (row + 0.5)) / height
+        figure.add_artist(Line2D([x, x + 0.3 / width], [y, y], lw=2.6, **run.style))
+        caption = run.caption if width == WIDE else _shortened(run.caption, 40)
+        _text(figure, x + 0.4 / width, y, caption, theme, fontsize=10)
 
 
 def _text(figure: Figure, x: float, y: float, text: str, theme: Theme, **style: Any) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import PIL.Image
-from PIL import ImageDraw, ImageFont
+from PIL import ImageDraw
 
 from deeplabctl.arrays import Image
 from deeplabctl.classes import voc_palette
 from deeplabctl.data.stats import SplitCounts, Statistics
+from deeplabctl.lettering import drawable_name, font
 from deeplabctl.reporting import counted
 
 _PAPER, _INK, _PALE_INK, _RULE = (255, 255, 255), (34, 34, 34), (120, 120, 120), (225, 225, 225)
@@ -19,34 +20,34 @@ _BAR, _PANEL = 14, 360  # height of a bar, width of a panel of bars
 
 def draw_statistics(name: str, statistics: Statistics) -> Image:
     """Draw a chart, (H, W, 3) uint8 RGB: a row per class with a bar per split."""
-    font, title = ImageFont.load_default(_TEXT), ImageFont.load_default(_TITLE)
-    splits = statistics.splits
-    names = max(font.getlength(text) for text in (*statistics.classes, "class"))
+    letters = font(_TEXT)
+    splits, classes = statistics.splits, [drawable_name(*named) for named in enumerate(statistics.classes)]
+    names = max(letters.getlength(text) for text in (*classes, "class"))
     left = round(_GAP * 3 + _BAR + names)
-    number = round(font.getlength("100.00 % ")) + _GAP
+    number = round(letters.getlength("100.00 % ")) + _GAP
     columns = [left, left + _PANEL + number + 2 * _GAP]
     weight = columns[1] + _PANEL + number + 2 * _GAP
     row = len(splits) * _BAR + _GAP
     head = _GAP + _TITLE + _GAP + len(splits) * (_TEXT + 6) + 2 * _GAP + _TEXT + _GAP
-    width = weight + round(font.getlength("median-frequency")) + 2 * _GAP
+    width = weight + round(letters.getlength("median-frequency")) + 2 * _GAP
     canvas = PIL.Image.new("RGB", (width, head + row * len(statistics.classes) + 2 * _GAP), _PAPER)
     draw = ImageDraw.Draw(canvas)
-    draw.text((_GAP, _GAP), name, _INK, title)
+    draw.text((_GAP, _GAP), name, _INK, font(_TITLE))
     for index, counts in enumerate(splits):
         y = 2 * _GAP + _TITLE + index * (_TEXT + 6)
         draw.rectangle((_GAP, y + 2, _GAP + _BAR, y + 2 + _BAR), fill=_SHADES[index % len(_SHADES)])
-        draw.text((_GAP * 2 + _BAR, y), _describe(counts), _INK, font)
+        draw.text((_GAP * 2 + _BAR, y), _describe(counts), _INK, letters)
     y = head - _TEXT - _GAP
     for x, text in zip((*columns, weight), ("share of the pixels", "share of the images", "weight"), strict=True):
-        draw.text((x, y), text, _PALE_INK, font)
-    for class_id, class_name in enumerate(statistics.classes):
+        draw.text((x, y), text, _PALE_INK, letters)
+    for class_id, class_name in enumerate(classes):
         y = head + class_id * row
         middle = y + (row - _GAP) / 2
         draw.line((_GAP, y - _GAP / 2, width - _GAP, y - _GAP / 2), fill=_RULE)
         color = tuple(map(int, voc_palette()[class_id]))
         draw.rectangle((_GAP, middle - _BAR / 2, _GAP + _BAR, middle + _BAR / 2), fill=color, outline=_INK)
-        draw.text((_GAP * 2 + _BAR, middle), class_name, _INK, font, anchor="lm")
-        draw.text((weight, middle), f"{statistics.weights[class_id]:.3g}", _INK, font, anchor="lm")
+        draw.text((_GAP * 2 + _BAR, middle), class_name, _INK, letters, anchor="lm")
+        draw.text((weight, middle), f"{statistics.weights[class_id]:.3g}", _INK, letters, anchor="lm")
         for index, counts in enumerate(splits):
             shares = (counts.shares[class_id], counts.images_with[class_id] / max(counts.images, 1))
             tops = (max(max(other.shares) for other in splits), 1.0)
@@ -67,7 +68,7 @@ def _bar(
     if length:
         draw.rectangle((x, y + 1, x + length, y + _BAR - 2), fill=color)
     text = f"{share:.2%}" if share else "none"
-    draw.text((x + length + 5, y + _BAR / 2), text, _PALE_INK, ImageFont.load_default(_BAR - 2), anchor="lm")
+    draw.text((x + length + 5, y + _BAR / 2), text, _PALE_INK, font(_BAR - 2), anchor="lm")
 
 
 def _describe(counts: SplitCounts) -> str:

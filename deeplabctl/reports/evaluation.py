@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image as PillowImage
-from PIL import ImageDraw, ImageFont
+from PIL import ImageDraw
 
 from deeplabctl.arrays import Counts, Image, Label
 from deeplabctl.classes import IGNORE_LABEL
@@ -20,6 +20,7 @@ from deeplabctl.data.images import read_image, read_label, write_image
 from deeplabctl.evaluation.metrics import Curve
 from deeplabctl.evaluation.scores import Extremes, RankedImage, SplitScores, class_columns
 from deeplabctl.files import check_folder, check_new_file, check_writable, write_text
+from deeplabctl.lettering import Font, drawable_name, font
 from deeplabctl.render import overlay
 from deeplabctl.reports.page import (
     cards,
@@ -42,6 +43,7 @@ _CHART = (460, 230, 40)  # width, height and margin of a curve
 _WRONG = np.array((222, 45, 38), np.float32)
 _INK, _PAPER, _EMPTY = (34, 34, 34), (255, 255, 255), (232, 232, 232)
 _FULL = np.array((8, 69, 148), np.float32)  # of a cell that holds all of its row
+_MOST_MISTAKES = 10
 _MOST_NUMBERS = 40  # classes up to which cells have room for their numbers
 
 
@@ -79,7 +81,8 @@ def render_report(
         "expected": f"<p class=note>{escape(expected['text'])}</p>" if expected else "",
         "classes": class_table(scores["classes"]),
         "curves": "".join(_chart(curve) for metric in split_scores.metrics if (curve := metric.curve())),
-        "confusion": inline_image(confusion_image(split_scores.matrix.counts, split_scores.classes), "PNG"),
+        "mistakes": _mistakes(split_scores.matrix.counts, split_scores.classes),
+        "confusion": _confusion(split_scores.matrix.counts, split_scores.classes),
         "worst": _rows(extremes.worst(), split_scores.classes),
         "best": _rows(extremes.best(), split_scores.classes) or "<p class=note>All images are shown above.</p>",
         "legend": legend(split_scores.classes),
@@ -103,6 +106,43 @@ def class_table(classes: Sequence[Mapping[str, Any]]) -> str:
     return table(["class", "", *(f"{name} %" for name in columns.values()), "pixels"], rows)
 
 
+def _mistakes(counts: Counts, classes: Sequence[str]) -> str:
+    """Return a table of the pairs of classes with the most wrong pixels."""
+    wrong = counts - np.diag(np.diag(counts))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:_MOST_MISTAKES]
+    pairs = [divmod(int(place), len(classes)) for place in order if wrong.flat[place]]
+    rows = [
+        [
+            f"{swatch(label)}{escape(classes[label])}",
+            f"{swatch(guess)}{escape(classes[guess])}",
+            percent(float(wrong[label, guess] / counts[label].sum())),
+            f"{wrong[label, guess]:,}",
+        ]
+        for label, guess in pairs
+    ]
+    return table(["labelled", "predicted", "% of the class", "pixels"], rows) if rows else "<p class=note>None.</p>"
+
+
+def _confusion(counts: Counts, classes: Sequence[str]) -> str:
+    """Return the confusion matrix as a table, or, where it has too many cells for that, as an image."""
+    if len(classes) > _MOST_NUMBERS:
+        image = inline_image(confusion_image(counts, classes), "PNG")
+        return f"<div class=scroll><img alt='confusion matrix' src='{image}'></div>"
+    head = "".join(f"<th scope=col><span>{escape(name)}</span></th>" for name in classes)
+    rows = []
+    for index, (name, row) in enumerate(zip(classes, counts, strict=True)):
+        shares = [100 * count / max(int(row.sum()), 1) for count in row.tolist()]
+        cells = "".join(_cell(share, is_right=index == column) for column, share in enumerate(shares))
+        rows.append(f"<tr><th scope=row>{swatch(index)}{escape(name)}</th>{cells}</tr>")
+    return f"<div class=scroll><table class=matrix><tr><td></td>{head}</tr>{''.join(rows)}</table></div>"
+
+
+def _cell(share: float, *, is_right: bool) -> str:
+    text = f"{share:.0f}".removeprefix("0")
+    shade = f" style='--share:{text}%'" if text else ""
+    return f"<td{' class=right' if is_right else ''}{shade}>{text}</td>"
+
+
 def error_map(image: Image, label: Label, prediction: Label) -> Image:
     """Return the image in pale grey, (H, W, 3) uint8, with wrong pixels in red and void in white."""
     grey = image.astype(np.float32).mean(-1, keepdims=True)
@@ -120,22 +160,21 @@ def confusion_image(counts: Counts, classes: Sequence[str]) -> Image:
     The diagonal is what was found correctly; rows without a pixel are grey.
     """
     cell = 34 if len(classes) <= _MOST_NUMBERS else 12
-    font = ImageFont.load_default(13 if len(classes) <= _MOST_NUMBERS else 9)
-    small = ImageFont.load_default(11)
-    names = [name if len(name) <= 24 else f"{name[:23]}…" for name in classes]
+    letters, small = font(13 if len(classes) <= _MOST_NUMBERS else 9), font(12)
+    names = [name if len(name) <= 24 else f"{name[:23]}…" for name in map(drawable_name, range(len(classes)), classes)]
     margin = 12
-    side = round(max(font.getlength(name) for name in names)) + 2 * margin
+    side = round(max(letters.getlength(name) for name in names)) + 2 * margin
     size = side + cell * len(classes) + margin
     canvas = PillowImage.new("RGB", (size + 18, size + 18), _PAPER)
     draw = ImageDraw.Draw(canvas)
-    draw.text((18 + side, 9), "predicted", _INK, font, anchor="lm")
-    _draw_upright(canvas, "labelled", (9, 18 + side), font, below=True)
+    draw.text((18 + side, 9), "predicted", _INK, letters, anchor="lm")
+    _draw_upright(canvas, "labelled", (9, 18 + side), letters, below=True)
     left = top = 18 + side
     totals = counts.sum(1)
     for row, name in enumerate(names):
         y = top + row * cell
-        draw.text((left - margin / 2, y + cell / 2), name, _INK, font, anchor="rm")
-        _draw_upright(canvas, name, (left + row * cell + cell // 2, top - margin // 2), font)
+        draw.text((left - margin / 2, y + cell / 2), name, _INK, letters, anchor="rm")
+        _draw_upright(canvas, name, (left + row * cell + cell // 2, top - margin // 2), letters)
         for column in range(len(names)):
             x = left + column * cell
             share = counts[row, column] / totals[row] if totals[row] else 0.0
@@ -178,9 +217,9 @@ def _chart(curve: Curve) -> str:
         for at, score in known
     )
     return (
-        f"<h2>{curve.title}</h2><svg viewBox='0 0 {wide} {high}' role=img>{''.join(lines)}"
+        f"<section><h3>{curve.title}</h3><svg viewBox='0 0 {wide} {high}' role=img>{''.join(lines)}"
         f"<polyline points='{line}'/>{dots}"
-        f"<text x={wide / 2} y={high - 4} text-anchor=middle>{curve.caption}</text></svg>"
+        f"<text x={wide / 2} y={high - 4} text-anchor=middle>{curve.caption}</text></svg></section>"
     )
 
 
@@ -205,13 +244,12 @@ def _rows(ranked: Sequence[RankedImage], classes: Sequence[str]) -> str:
 
 
 def _draw_upright(
-    canvas: PillowImage.Image, text: str, at: tuple[int, int], font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-    *, below: bool = False,
+    canvas: PillowImage.Image, text: str, at: tuple[int, int], letters: Font, *, below: bool = False
 ) -> None:  # fmt: skip
     """Draw a text from below to above, centred on ``at`` across; it ends there, or (below) begins."""
-    length, height = round(font.getlength(text)) + 2, 18
+    length, height = round(letters.getlength(text)) + 2, 18
     strip = PillowImage.new("RGB", (length, height), _PAPER)
-    ImageDraw.Draw(strip).text((0, height / 2), text, _INK, font, anchor="lm")
+    ImageDraw.Draw(strip).text((0, height / 2), text, _INK, letters, anchor="lm")
     turned = strip.transpose(PillowImage.Transpose.ROTATE_90)
     canvas.paste(turned, (at[0] - height // 2, at[1] if below else at[1] - length))
 

@@ -13,7 +13,7 @@ from deeplabctl.errors import DataError
 from deeplabctl.files import write_text
 from deeplabctl.recipe import Expect
 from deeplabctl.reporting import duration
-from deeplabctl.reports.curves import DARK, curves_png
+from deeplabctl.reports.curves import DARK, LIGHT, NARROW, WIDE, curves_png
 from deeplabctl.reports.evaluation import class_table
 from deeplabctl.reports.page import (
     DASH,
@@ -65,12 +65,16 @@ def render_training_report(results: RunResults) -> str:
 
 
 def inline_curves(runs: Sequence[tuple[str, Metrics]]) -> str:
-    """Return the curves of one or several runs as HTML, for light and for dark pages."""
-    light, dark = (data_uri(png, "PNG") for png in (curves_png(runs), curves_png(runs, DARK)))
-    return (
-        f"<div class=scroll><picture><source media='(prefers-color-scheme: dark)' srcset='{dark}'>"
-        f"<img class='picture curves' alt='curves of loss, mean IoU and learning rate' src='{light}'></picture></div>"
+    """Return the curves of one or several runs as HTML, for light and for dark pages, for screens and for phones."""
+    drawings = [(width, theme) for width in (NARROW, WIDE) for theme in (DARK, LIGHT)]
+    *others, last = (data_uri(curves_png(runs, theme, width), "PNG") for width, theme in drawings)
+    phone, dark = "(max-width: 760px)", "(prefers-color-scheme: dark)"
+    sources = "".join(
+        f"<source media='{media}' srcset='{png}'>"
+        for media, png in zip((f"{phone} and {dark}", phone, dark), others, strict=True)
     )
+    words = "curves of loss, mean IoU and learning rate"
+    return f"<picture>{sources}<img class='picture curves' alt='{words}' src='{last}'></picture>"
 
 
 def _headlines(results: RunResults) -> list[tuple[str, str]]:
@@ -104,10 +108,11 @@ def _classes(results: RunResults) -> str:
 def _run_facts(results: RunResults) -> dict[str, Any]:
     facts, earlier = results.facts, results.facts.get("earlier")
     versions, argv = facts.get("versions"), facts.get("argv")
+    began = earlier[0] if isinstance(earlier, list) and earlier and isinstance(earlier[0], dict) else facts
     shown = {
         "status": results.status,
         "error": facts.get("error"),
-        "started": facts.get("started"),
+        "started": began.get("started"),
         "resumed": f"{len(earlier)} times" if isinstance(earlier, list) else None,
         "training time": results.seconds and f"{duration(results.seconds)}, without validations",
         "device": facts.get("device"),
@@ -115,9 +120,14 @@ def _run_facts(results: RunResults) -> dict[str, Any]:
         "python": facts.get("python"),
         **(versions if isinstance(versions, dict) else {}),
         "git": facts.get("git"),
-        "command": shlex.join(map(str, argv)) if isinstance(argv, list) and argv else None,
+        "command": _command(began.get("argv")),
+        "resumed with": None if began is facts else _command(argv),
     }
     return {key: value for key, value in shown.items() if value is not None}
+
+
+def _command(argv: Any) -> str | None:
+    return shlex.join(map(str, argv)) if isinstance(argv, list) and argv else None
 
 
 def _previews(files: Sequence[Path]) -> str:

@@ -9,7 +9,7 @@ from run_files import LINES, make_run, train_line, validation_line
 from scipy.ndimage import gaussian_filter1d
 
 from deeplabctl.errors import OutputError
-from deeplabctl.reports.curves import DARK, LIGHT, curves_png, draw_curves, needs_log_scale, smoothed
+from deeplabctl.reports.curves import DARK, LIGHT, NARROW, WIDE, curves_png, draw_curves, needs_log_scale, smoothed
 from deeplabctl.reports.run_records import Metrics
 
 
@@ -110,6 +110,23 @@ def test_metrics_without_a_curve_still_give_a_picture(lines):
 def test_any_name_can_be_drawn(name):
     for runs in ([(name, metrics())], [(name, metrics()), (name, metrics([]))]):
         assert pixels(curves_png(runs)).shape[1] == 2000
+
+
+def test_a_small_gain_of_mean_iou_looks_small():
+    lines = [train_line(1), train_line(100), *(validation_line(10 * n, 0.672 + 0.0004 * n) for n in range(11))]
+    picture = pixels(curves_png([("", metrics(lines))]))
+    middle = picture[int(0.45 * len(picture)) : int(0.75 * len(picture))]
+    marked = where(middle, LIGHT.lines[0])
+    assert np.ptp(marked[:, 0]) < 0.15 * len(middle)  # of 0.4 % of mean IoU
+
+
+def test_narrow_curves_are_as_high_and_have_no_more_than_their_width():
+    runs = [("a run of a long name, " * 4, metrics()), ("b", metrics())]
+    for drawn in (runs[:1], runs):
+        narrow, wide = (pixels(curves_png(drawn, LIGHT, width)) for width in (NARROW, WIDE))
+        assert narrow.shape[1] == pytest.approx(200 * NARROW, abs=1)
+        assert len(narrow) == len(wide)
+        assert (narrow[:, -20:] == 255).all()  # nothing is cut off
 
 
 def test_each_run_has_a_colour_of_its_own():

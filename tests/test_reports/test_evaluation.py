@@ -45,7 +45,7 @@ def test_report_asks_nothing_of_any_server_and_holds_its_pictures(scored):
     assert 'http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:' in page
     assert re.findall(r"https?:|//[a-z]|url\(|@import", re.sub("base64,[^'\"]*", "", page)) == []
     sources = re.findall(r"""src=["']([^"']{0,30})""", page)
-    assert len(sources) == 1 + 2 * 4  # the confusion matrix, and four pictures of the worst and of the best image
+    assert len(sources) == 2 * 4  # four pictures of the worst and of the best image
     assert all(source.startswith("data:image/") for source in sources)
     assert "<script" not in page
     assert "<link" not in page
@@ -73,6 +73,27 @@ def test_report_shows_every_score_and_the_worst_image_before_the_best(scored):
         assert f"{100 * scores[key]:.2f}" in page
     assert page.index("v1 <small>") < page.index("Best images") < page.index("v0 <small>")
     assert page.count("<circle") == sum(miou is not None for miou in scores["trimap"]["miou"]) == BANDS
+
+
+def test_confusion_matrix_of_the_page_has_shares_of_rows_and_its_mistakes_come_first(scored):
+    scores, evaluation, extremes = scored
+    counts = evaluation.matrix.counts
+    counts[...] = [[90, 10, 0], [1, 199, 0], [0, 25, 25]]
+    page = render_report(scores, evaluation, extremes, "t", "s")
+    matrix = page[page.index("<table class=matrix>") :].partition("</table>")[0]
+    cells = re.findall(r"<td( class=right)?(?: style='--share:(\d+)%')?>(\d*)</td>", matrix)[1:]
+    assert [text for _, _, text in cells] == ["90", "10", "", "", "100", "", "", "50", "50"]  # 0.5 % is left out
+    assert all(share == text for _, share, text in cells)
+    assert [bool(right) for right, _, _ in cells] == np.eye(3, dtype=bool).ravel().tolist()
+    mistakes = page[page.index("Most frequent mistakes") : page.index("Confusion matrix")]
+    assert re.findall(r"<td>([\d.]+)</td><td>(\d+)</td>", mistakes) == [("50.00", "25"), ("10.00", "10"), ("0.50", "1")]
+
+
+def test_confusion_matrix_of_many_classes_is_an_image(scored):
+    many = SplitScores(tuple(f"class {number}" for number in range(60)), {})
+    page = render_report({**many.to_dict(), "expected": None}, many, Extremes(2), "t", "s")
+    assert "<table class=matrix>" not in page
+    assert "alt='confusion matrix' src='data:image/png" in page
 
 
 def test_report_of_an_image_all_void_has_dashes_and_no_curve(tmp_path):

@@ -17,7 +17,7 @@ def test_report_loads_nothing_and_holds_its_pictures(tmp_path):
     assert 'http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:' in page
     assert re.findall(r"https?:|//[a-z]|url\(|@import", re.sub(r"base64,[^'\"]*", "", page)) == []
     sources = re.findall(r"src(?:set)?=[\"']([^\"']{0,30})", page)
-    assert len(sources) == 4  # curves for light and for dark pages, and two previews
+    assert len(sources) == 6  # curves for light and for dark pages, for screens and for phones, and two previews
     assert all(source.startswith("data:image/") for source in sources)
     assert "<script" not in page
     assert "<link" not in page
@@ -42,6 +42,19 @@ def test_report_escapes_what_comes_from_outside(tmp_path):
     ):  # fmt: skip
         assert text in body
     assert not re.search(r"<(i|u|w|em|q|dd|cite|kbd|var)>|<s>|<b>disc", body)
+
+
+def test_report_of_a_resumed_run_has_the_command_that_began_it_and_the_last(tmp_path):
+    first = {"argv": ["deeplabctl", "train", "--data", "set"], "started": "monday", "status": "interrupted"}
+    again = {"argv": ["deeplabctl", "train", "--resume", "run", "--steps", "50"], "started": "tuesday"}
+    last = ["deeplabctl", "train", "--resume", "run"]
+    page = page_of(make_run(tmp_path / "run", argv=last, started="wednesday", earlier=[first, again]))
+    rows = dict(re.findall(r"<td>([a-z ]+)</td><td>([^<]*)</td>", page))
+    assert (rows["command"], rows["started"]) == ("deeplabctl train --data set", "monday")
+    assert (rows["resumed"], rows["resumed with"]) == ("2 times", "deeplabctl train --resume run")
+    page = page_of(make_run(tmp_path / "other", argv=last))
+    assert "resumed with" not in page
+    assert "<td>command</td><td>deeplabctl train --resume run</td>" in page
 
 
 def test_report_shows_the_classes_of_the_best_validation(tmp_path):
