@@ -38,6 +38,13 @@ def tensorflow_startup(log: Callable[[str], None] = lambda text: None) -> Iterat
             tf.constant(0.0).numpy()  # starts the device, which writes lines too
         except DeepLabError:
             raise
+        except ModuleNotFoundError as error:
+            if error.name != "tensorflow":
+                raise
+            raise DeepLabError(
+                "TensorFlow is not installed, and this needs it: pip install tensorflow (infer and serve do without "
+                "it, with `engine=numba` or an ONNX file)"
+            ) from None
         except Exception as error:
             raise DeepLabError(f"TensorFlow did not start: {error}; it wrote: {captured()[-2000:]}") from error
         if text := captured().strip():

@@ -14,6 +14,7 @@ from deeplabctl.weights.sources import SOURCES
 from deeplabctl.weights.sources.exports import is_saved_model
 from deeplabctl.weights.weight_file import ZIP, Beginning, WeightFile
 
+_SUFFIXES = (".caffemodel", ".h5", ".keras", ".onnx", ".pb", ".pth", ".safetensors", ".tflite")  # in a folder
 BEST, LAST = "best.keras", "last.keras"  # the model files of a run directory
 
 # What people give instead of a weight file, by its first bytes, and what to do then.
@@ -72,7 +73,9 @@ def find_weights(
 
 
 def weights_path(path: Path, report: Reporter | None = None, url: str | None = None) -> Path:
-    """Return the weight file at a path: the path itself, also a SavedModel's, or the best file of a run directory.
+    """Return the weight file at a path: the path itself, also a SavedModel's, or that in a folder.
+
+    Of a run directory it is the best file; any other folder must have one weight file or export.
 
     Where there is nothing at the path, it may be the name of published weights. These are fetched into the user's cache
     unless they are there, from ``url`` instead of their own addresses if it is given; the progress goes to ``report``,
@@ -88,7 +91,11 @@ def weights_path(path: Path, report: Reporter | None = None, url: str | None = N
     for name in (BEST, LAST):
         if (path / name).is_file():
             return path / name
-    raise WeightsError(f"weights {path}: expected a run directory with {BEST} or a SavedModel, got another folder")
+    found = [each for each in sorted(path.glob("*")) if each.suffix in _SUFFIXES or is_saved_model(each)]
+    if len(found) == 1:
+        return found[0]
+    got = f"{len(found)} ({', '.join(each.name for each in found[:5])}); name one" if found else "another folder"
+    raise WeightsError(f"weights {path}: expected a run directory with {BEST}, or one weight file in it, got {got}")
 
 
 def fetch_published(name: str, report: Reporter | None = None, url: str | None = None) -> Path:

@@ -4,11 +4,14 @@ import json
 import re
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from caffe_files import DATA
 from command_process import fails_with_one_line, run_without_tensorflow
+from png_files import blank_png
 from served import Served, head, rest_of
 
 WEIGHTS = DATA / "lfov_tiny_v2.caffemodel"
@@ -109,3 +112,34 @@ def test_command_of_the_container_serves_all_addresses(tmp_path):
     assert re.findall(r"(?m)^USER (.+)$", text) == ["app"]
     with Served(tmp_path / "a", *OPTIONS, *options, "--port", "0") as served:
         assert served.url.startswith("http://0.0.0.0:")
+
+
+def test_container_has_what_infer_and_serve_need_without_tensorflow(tmp_path):
+    root = Path(__file__).parents[2]
+    command = re.search(r"(?s)\nRUN python -c (.*?)\\\n +> /wheels", (root / "Dockerfile").read_text())[1]
+    code = f'exec "$0" -c {command}'
+    found = subprocess.run(["sh", "-c", code, sys.executable], cwd=root, capture_output=True, text=True, check=True)
+    names = {re.match(r"[\w-]+", line)[0] for line in found.stdout.splitlines()}
+    assert names == {
+        "fastapi", "h5py", "llvmlite", "numba", "numpy", "onnxruntime", "pillow", "platformdirs", "prometheus-client",
+        "python-multipart", "rich", "scipy", "tomli-w", "tqdm", "typer", "uvicorn",
+    }  # fmt: skip
+    (tmp_path / "photo.png").write_bytes(blank_png(33, 33))
+    lacking = (
+        "import sys\n"
+        "class Lacking:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name in ('tensorflow', 'keras', 'matplotlib'):\n"
+        "            raise ModuleNotFoundError(f'No module named {name}', name=name)\n"
+        "sys.meta_path.insert(0, Lacking())\n"
+        "sys.argv[0] = 'deeplabctl'\n"
+        "from deeplabctl.cli.app import main\n"
+        "main()\n"
+    )
+    command = [sys.executable, "-c", lacking, "infer", "photo.png", *map(str, OPTIONS)]
+    done = subprocess.run([*command, "--overlay"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    command[-1] = "tensorflow"
+    done = subprocess.run([*command, "--overwrite"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: TensorFlow is not installed"), done.stderr

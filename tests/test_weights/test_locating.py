@@ -35,3 +35,18 @@ def test_pipe_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(WeightsError, match="pipe: expected a file, got a pipe"):
         open_weights(tmp_path / "pipe")
+
+
+def test_folder_with_one_weight_file_or_export_stands_for_it(tmp_path):
+    (tmp_path / "notes.txt").write_text("not weights")
+    (tmp_path / "net.onnx").write_bytes(b"")
+    assert find_weights(str(tmp_path)) == tmp_path / "net.onnx"
+    saved = tmp_path / "other" / "net"
+    saved.mkdir(parents=True)
+    (saved / "saved_model.pb").write_bytes(b"")
+    assert find_weights(str(saved.parent)) == saved
+    (tmp_path / "net.keras").write_bytes(b"")
+    with pytest.raises(WeightsError, match=r"one weight file in it, got 2 \(net.keras, net.onnx\); name one"):
+        find_weights(str(tmp_path))
+    (tmp_path / "best.keras").write_bytes(b"")
+    assert find_weights(str(tmp_path)) == tmp_path / "best.keras"
