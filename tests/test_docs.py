@@ -1,5 +1,6 @@
 """The pages: links lead somewhere, options and tests exist, Python examples run, and the tables of rooms are true."""
 
+import ast
 import json
 import re
 import runpy
@@ -64,6 +65,25 @@ def test_site_has_every_page_and_every_public_name():
     assert {page.name for page in DOCS} <= set(re.findall(r": ([\w-]+\.md)\n", site))
     listed = re.findall(r"(?m)^::: deeplabctl\.(\w+)$", (ROOT / "docs" / "api.md").read_text("utf-8"))
     assert sorted(listed) == sorted(set(dl.__all__) - {"__version__"})
+
+
+def said_by_the_package():
+    """Return all texts of the package's source, with a line end wherever a value comes in."""
+    for path in (ROOT / "deeplabctl").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                yield "".join(part.value if isinstance(part, ast.Constant) else "\n" for part in node.values)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+def test_faults_are_headed_by_messages_that_the_package_has():
+    known = "\n".join(said_by_the_package())
+    headings = re.findall(r"(?m)^### (.*)$", (ROOT / "docs" / "faults.md").read_text("utf-8"))
+    assert len(headings) > 20
+    for heading in headings:
+        parts = [part.strip() for part in heading.strip("`").split("...")]
+        assert all(part in known for part in parts), heading
 
 
 @cache
