@@ -129,6 +129,9 @@ def write_dataset(
             splits = {name: "train" if name in first else "val" for name in splits}
         elif val is not None or "train" not in splits.values():
             splits = dict.fromkeys(splits, "train")
+        if len(set(splits.values())) > 1 and not isinstance(val, Annotations):
+            numbers = ", ".join(f"{split} {count}" for split, count in Counter(splits.values()).items())
+            report(Note(f"splits as in the source: {numbers}; use `val` for others"))
         of = {split: sorted(name for name in written if splits[name] == split) for split in ("train", "val", "test")}
         if not isinstance(val, Annotations) and not of["val"]:
             of["train"], of["val"] = _split_randomly(of["train"], _SHARE if val is None else val, seed)

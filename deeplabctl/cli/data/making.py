@@ -59,6 +59,10 @@ def convert(
     mask_suffix: Annotated[
         str, option("Source", "--mask-suffix TEXT", "Ending of a mask's name after its image's name, such as _mask.")
     ] = "",
+    image_suffix: Annotated[
+        str,
+        option("Source", "--image-suffix TEXT", "Ending of an image's name that its mask's has not, as _leftImg8bit."),
+    ] = "",
     attribute: Annotated[
         str, option("Source", "--attribute NAME", "Of VIA's regions: their class, if they have several attributes.")
     ] = "",
@@ -143,6 +147,7 @@ def convert(
         unknown=unknown,
         rename=dict(map(_pair, rename or ())),
         mask_suffix=mask_suffix,
+        image_suffix=image_suffix,
         attribute=attribute,
     )
     with console.reporter() as report:

@@ -3,32 +3,48 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import NoReturn
 
 from deeplabctl import choices
-from deeplabctl.data.formats.annotations import AnnotationFormat, Annotations, ImportSettings, Source
+from deeplabctl.data.formats.annotations import AnnotatedImage, AnnotationFormat, Annotations, ImportSettings, Source
 from deeplabctl.data.formats.image_search import refuse_shared
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import Reporter
 
 _CLASSES: dict[str, type[AnnotationFormat]] = choices.load_classes(choices.ANNOTATIONS)
 FORMATS: tuple[AnnotationFormat, ...] = tuple(kind() for kind in dict.fromkeys(_CLASSES.values()))  # in that order
+_ANY_FOLDER = FORMATS[-1]  # of masks
+_SPLIT = re.compile(r"(train|val|test)(ing|id|idation)?\d*")  # as folders and subsets are named
 
 
 def read_annotations(path: Path, settings: ImportSettings, report: Reporter) -> Annotations:
     """Read annotations in the format that the settings name, or that their content shows.
 
-    Raises DataError for an unknown format, and for annotations that do not follow theirs.
+    Folders that are named as splits (``train``, ``valid``, ``test``) and files of COCO's (``instances_train.json``) are
+    read together; so are images in such folders. Raises DataError for an unknown format, and for annotations that do
+    not follow theirs.
     """
     if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises for names that are too long
         raise DataError(f"{path}: there is no such file or folder")
-    source = Source(path)
-    for known in FORMATS:
-        if type(known) is _CLASSES.get(settings.format) or (settings.format == "auto" and known.recognises(source)):
-            annotations = known.read(source, settings, report)
-            annotations.images = refuse_shared(annotations.images)
-            annotations.sources += [path] if settings.images is None else [path, settings.images]
-            return annotations
+    known, parts = _format_of(path, settings), _parts(path)
+    kinds = {_format_of(part, settings) for part in parts}
+    of_parts = kinds.pop() if len(kinds) == 1 else None
+    if of_parts and of_parts is not _ANY_FOLDER and (known in (None, _ANY_FOLDER) or not next(iter(parts)).is_dir()):
+        annotations = _read_parts(of_parts, parts, settings, report)
+    elif known:
+        annotations = known.read(Source(path), settings, report)
+    else:
+        _refuse(path, settings)
+    annotations.images = _split_by_folders(refuse_shared(annotations.images))
+    annotations.sources += [path] if settings.images is None else [path, settings.images]
+    return annotations
+
+
+def _refuse(path: Path, settings: ImportSettings) -> NoReturn:
     if settings.format != "auto":
         raise DataError(f"unknown format {settings.format!r}: expected one of {', '.join(('auto', *_CLASSES))}")
     *others, last = (known.content for known in FORMATS)
@@ -36,3 +52,55 @@ def read_annotations(path: Path, settings: ImportSettings, report: Reporter) -> 
     if path.suffix == ".zip":
         got = "a zip file; unpack it and choose the folder"
     raise DataError(f"{path}: expected {', '.join(others)} or {last}, got {got}")
+
+
+def _format_of(path: Path, settings: ImportSettings) -> AnnotationFormat | None:
+    source, kind = Source(path), _CLASSES.get(settings.format)
+    is_auto = settings.format == "auto"
+    return next((known for known in FORMATS if type(known) is kind or (is_auto and known.recognises(source))), None)
+
+
+def _split_of(name: str) -> str:
+    """Return the split that a folder or a subset is named after, or nothing."""
+    match = _SPLIT.fullmatch(name.casefold())
+    return match[1] if match else ""
+
+
+def _parts(path: Path) -> dict[Path, str]:
+    """Return the folders, or COCO's files, that a folder has for each of several splits."""
+    if not path.is_dir():
+        return {}
+    files = [file for place in (path, path / "annotations") for file in sorted(place.glob("instances_*.json"))]
+    for places in (files, [place for place in sorted(path.iterdir()) if place.is_dir()]):
+        splits = {place: split for place in places if (split := _split_of(place.stem.removeprefix("instances_")))}
+        if "train" in splits.values() and 1 < len(splits) == len(set(splits.values())):
+            return splits
+    return {}
+
+
+def _read_parts(
+    known: AnnotationFormat, parts: dict[Path, str], settings: ImportSettings, report: Reporter
+) -> Annotations:
+    """Read the annotations of all splits; the classes are those for training."""
+    whole: Annotations | None = None
+    for part, split in sorted(parts.items(), key=lambda entry: entry[1] != "train"):
+        read = known.read(Source(part), settings, report)
+        above = f"{part.name}/" if part.is_dir() else ""
+        read.images = [replace(image, name=above + image.name, split=split) for image in read.images]
+        if whole is None:
+            whole, settings = read, replace(settings, classes=read.classes)
+        else:
+            whole.images += read.images
+            whole.notes += read.notes
+            whole.sources += read.sources
+    assert whole is not None
+    return whole
+
+
+def _split_by_folders(images: Sequence[AnnotatedImage]) -> list[AnnotatedImage]:
+    """Return the images with the split that the name of each has as a folder, if all have one."""
+    folders = [PurePosixPath(image.name.replace("\\", "/")).parts[:-1] for image in images]
+    splits = [{split for folder in above if (split := _split_of(folder))} for above in folders]
+    if any(image.split for image in images) or any(len(found) != 1 for found in splits):
+        return [*images]
+    return [replace(image, split=found.pop()) for image, found in zip(images, splits, strict=True)]

@@ -61,6 +61,7 @@ class ImportSettings:
     unknown: Literal["error", "void", "background"] = "error"  # what colours and outlines of no class become
     rename: Mapping[str, str] = field(default_factory=dict)  # names of classes: what they become
     mask_suffix: str = ""  # what a mask's name has after that of its image
+    image_suffix: str = ""  # what an image's name has after what its mask's name begins with
     attribute: str = ""  # of VIA's regions: their class, if they have several attributes
 
     @property

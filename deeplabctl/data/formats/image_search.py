@@ -27,13 +27,15 @@ _USUAL_FOLDERS = ("images", "JPEGImages")
 class ImageSearch:
     """Find files by their names in folders and all folders below them, or in those beside a file of annotations.
 
-    With ``by_stem``, names are without suffixes, and only image files are found. Nothing outside of the folders is
+    With ``by_stem``, names are without suffixes, and only image files are found, whose names have ``suffix`` behind
+    what is searched. Nothing outside of the folders is
     read: of a name that leads out of them only what follows counts.
     """
 
-    def __init__(self, folders: Sequence[Path], *, by_stem: bool = False) -> None:
+    def __init__(self, folders: Sequence[Path], *, by_stem: bool = False, suffix: str = "") -> None:
         self._roots = list({folder.resolve(): folder for folder in reversed(folders) if folder.is_dir()}.values())[::-1]
         self._by_stem = by_stem
+        self._suffix = suffix
         self._beside: ImageSearch | None = None  # where to find what these folders do not have
         self._files: dict[str, dict[Path, list[Parts]]] | None = None  # last part of a name: file: its parts from roots
         self._by_a_part: dict[str, Path] = {}  # names that say more of folders than could be compared
@@ -103,9 +105,9 @@ class ImageSearch:
         for root in self._roots:
             for path in files_below(root):
                 if self._by_stem:
-                    if path.suffix.lower() not in IMAGE_SUFFIXES:
+                    if path.suffix.lower() not in IMAGE_SUFFIXES or not path.stem.endswith(self._suffix):
                         continue
-                    place = path.relative_to(root).with_suffix("").parts
+                    place = path.relative_to(root).with_name(path.stem.removesuffix(self._suffix) or path.stem).parts
                 elif path.suffix.lower() == ".json":  # labelme's own example names itself
                     continue
                 else:

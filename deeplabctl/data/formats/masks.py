@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ import numpy as np
 import PIL.Image
 
 from deeplabctl.arrays import Image, Label, Size
-from deeplabctl.classes import IGNORE_LABEL, Color, read_palette
+from deeplabctl.classes import IGNORE_LABEL, Color, read_classes, read_palette
 from deeplabctl.data.findings import FindingError, join_some
 from deeplabctl.data.formats.annotations import (
     BACKGROUND,
@@ -68,13 +69,21 @@ class Masks:
         if settings.palette is None and labelmap.is_file() and settings.format in ("auto", "colors"):
             report(Note(f"palette: {labelmap}"))
             settings = replace(settings, palette=read_palette(labelmap))
+        if settings.class_names is None and (named := _roboflow_classes(source.path)):
+            report(Note(f"classes: {named[0]}"))
+            settings = replace(settings, classes=named[1], mask_suffix=settings.mask_suffix or "_mask")
+            settings = replace(settings, format="ids" if settings.format == "auto" else settings.format)
         masks, pairs, left_out, other_folders = [], [], 0, []
         others: Counter[str] = Counter()  # suffixes of images of other formats
         for place, images_folder in _places(folder, settings):
             names, outside = _masks_in(place, settings.mask_suffix, images_folder)
-            search = ImageSearch([images_folder], by_stem=True)
+            search = ImageSearch([images_folder], by_stem=True, suffix=settings.image_suffix)
             above = place.parent.relative_to(folder).as_posix() + "/" if place != folder else ""
             found = {path: images for name, path in names if (images := search.find(name)) not in ([], [path])}
+            if place == images_folder and (beside := _pngs_beside(names, search)):
+                names = [(name, path) for name, path in names if path.suffix.lower() in (".png", ".gif")]
+                found |= beside
+                other_folders.append(f"masks are the PNG files beside images of the same name: {len(beside)}")
             pairs += [(above + name, found[path], path) for name, path in names if path in found]
             others.update(_other_suffixes(images_folder, {path for _, path in names}))
             masks += names
@@ -331,6 +340,27 @@ def _masks_in(folder: Path, suffix: str, images_folder: Path) -> tuple[list[tupl
     return named, len(files) - len(chosen)
 
 
+def _pngs_beside(names: list[tuple[str, Path]], search: ImageSearch) -> dict[Path, list[Path]]:
+    """Return the images of masks in one folder: a PNG is the mask of a file of the same name and another format."""
+    found = {}
+    for name, path in names:
+        images = [image for image in search.find(name) if image != path]
+        is_same = len(images) == 1 and images[0].stem == path.stem
+        if is_same and path.suffix.lower() == ".png" != images[0].suffix.lower():
+            found[path] = images
+    return found
+
+
+def _roboflow_classes(folder: Path) -> tuple[Path, tuple[str, ...]] | None:
+    """Return the classes of Roboflow's masks, which end in _mask, and their file; there is one in each folder."""
+    paths = [path for path in files_below(folder) if path.name == "_classes.csv"]
+    classes = {read_classes(path): path for path in paths}
+    if len(classes) > 1:
+        one, other = [*classes.values()][:2]
+        raise DataError(f"{other}: expected the classes of {one}, got others; convert the folders apart")
+    return next(((path, names) for names, path in classes.items()), None)
+
+
 def _other_suffixes(folder: Path, masks: set[Path]) -> Iterator[str]:
     """Yield the suffix of each image that is not looked for, as its format is not one of data sets."""
     for path in files_below(folder):
@@ -355,7 +385,20 @@ def _no_pairs(folder: Path, settings: ImportSettings, masks: list[tuple[str, Pat
         path, name = pair
         got = f"{path.name} and {images[name].name}, for example"
         return f"{expected}, got {got}; use `mask_suffix={path.stem.removeprefix(name)}`"
+    if ends := _different_ends(masks[0][1].stem, images):
+        got = f"{masks[0][1].name} and {images[ends[0]].name}, for example"
+        return f"{expected}, got {got}; use `image_suffix={ends[1]}` and `mask_suffix={ends[2]}`"
     if set(images) <= {path.stem for _, path in masks}:
         where = settings.images or ", ".join(_IMAGE_FOLDERS)
         return f"{expected}, got no images in {where}; use `images` to name a folder"
     return f"{expected}, got {masks[0][1].name} and {images[min(images)].name}, for example; rename them"
+
+
+def _different_ends(mask: str, images: Mapping[str, Path]) -> tuple[str, str, str] | None:
+    """Return an image whose name begins as a mask's up to a sign, and what each has behind that."""
+    ends = [match.start() for match in re.finditer(r"[_\-. ]", mask)]
+    for end in reversed(ends):
+        name = next((name for name in sorted(images) if name.startswith(mask[: end + 1]) and end), None)
+        if name is not None:
+            return name, name[end:], mask[end:]
+    return None

@@ -1,0 +1,149 @@
+"""Folders as other programs lay them out: splits, and masks and images whose names differ."""
+
+import json
+
+import numpy as np
+import pytest
+from annotation_files import SIZE, convert, write_coco, write_image, write_labelme, written_label
+from PIL import Image
+
+from deeplabctl.data.dataset import open_dataset
+from deeplabctl.errors import DataError
+
+LEFT = {"category_id": 1, "segmentation": [[0, 0, 8, 0, 8, 12, 0, 12]]}
+CLASSES = ("background", "car", "tree")
+
+
+def write_mask(path, value=1):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mask = np.zeros(SIZE, np.uint8)
+    mask[:, :8] = value
+    Image.fromarray(mask).save(path)
+
+
+def lists(written):
+    return written.train, written.val, written.test
+
+
+def test_roboflows_masks_have_their_classes_and_splits(tmp_path):
+    """Images, masks that end in _mask, and _classes.csv, in one folder for each split."""
+    for split, name in (("train", "a"), ("train", "b"), ("valid", "c"), ("test", "d")):
+        folder = tmp_path / "set" / split
+        write_image(folder / f"{name}_jpg.rf.3f2a9c{name}.jpg", shade=ord(name))
+        write_mask(folder / f"{name}_jpg.rf.3f2a9c{name}_mask.png", 2 if name == "b" else 1)
+        (folder / "_classes.csv").write_text("Pixel Value, Class\n0, background\n1, leaf\n2, stem\n")
+    written, notes = convert(tmp_path / "set", tmp_path / "out", val=None)
+    assert written.classes == ("background", "leaf", "stem")
+    assert lists(written) == (["a_jpg.rf.3f2a9ca", "b_jpg.rf.3f2a9cb"], ["c_jpg.rf.3f2a9cc"], ["d_jpg.rf.3f2a9cd"])
+    assert written_label(tmp_path / "out", "b_jpg.rf.3f2a9cb")[0, [0, 8]].tolist() == [2, 0]
+    assert open_dataset(tmp_path / "out").splits == ["test", "train", "val"]
+    assert notes == [
+        f"classes: {tmp_path / 'set' / 'valid' / '_classes.csv'}",
+        "splits as in the source: train 2, val 1, test 1; use `val` for others",
+    ]
+    written, _ = convert(tmp_path / "set", tmp_path / "half", val=0.5)
+    assert (len(written.train), len(written.val), written.test) == (2, 2, [])
+    (tmp_path / "set" / "test" / "_classes.csv").write_text("Pixel Value, Class\n0, background\n1, stem\n2, leaf\n")
+    with pytest.raises(DataError, match=r"_classes\.csv: expected the classes of .*_classes\.csv, got others"):
+        convert(tmp_path / "set", tmp_path / "no")
+
+
+def test_roboflows_coco_files_of_splits_are_read_together(tmp_path):
+    for split, name in (("train", "a"), ("valid", "b"), ("test", "c")):
+        write_coco(tmp_path / "set" / split, [LEFT], images=[f"{name}.jpg"])
+        (tmp_path / "set" / split / "instances.json").rename(tmp_path / "set" / split / "_annotations.coco.json")
+    written, _ = convert(tmp_path / "set", tmp_path / "out", val=None)
+    assert lists(written) == (["a"], ["b"], ["c"])
+    assert written.classes == ("background", "car", "tree")
+    assert written.pixels == {0: 288, 1: 288}
+
+
+def test_cvats_coco_files_of_subsets_are_read_together(tmp_path):
+    for subset, name in (("Train", "a"), ("Validation", "a")):
+        write_coco(tmp_path / subset, [LEFT], images=[f"{subset}/{name}.jpg"])
+        (tmp_path / "set" / "annotations").mkdir(parents=True, exist_ok=True)
+        (tmp_path / subset / "instances.json").rename(tmp_path / "set" / "annotations" / f"instances_{subset}.json")
+        write_image(tmp_path / "set" / "images" / subset / f"{name}.jpg", shade=len(subset))
+    written, notes = convert(tmp_path / "set", tmp_path / "out", val=None)
+    assert lists(written) == (["Train_a"], ["Validation_a"], [])
+    assert notes == ["splits as in the source: train 1, val 1; use `val` for others"]
+
+
+def test_subsets_of_cvats_xml_are_splits(tmp_path):
+    images = "".join(
+        f'<image name="{name}.jpg" subset="{subset}" width="16" height="12">'
+        '<box label="car" xtl="0" ytl="0" xbr="8" ybr="6"/></image>'
+        for name, subset in (("a", "Train"), ("b", "Validation"))
+    )
+    for name in ("Train/a.jpg", "Validation/b.jpg"):
+        write_image(tmp_path / "images" / name, shade=len(name))
+    (tmp_path / "annotations.xml").write_text(f"<annotations>{images}</annotations>")
+    written, _ = convert(tmp_path, tmp_path / "out", val=None)
+    assert lists(written) == (["a"], ["b"], [])
+
+
+def test_images_and_labels_may_have_folders_of_splits_in_them(tmp_path):
+    for split, name in (("train", "a"), ("train", "b"), ("val", "a")):
+        write_image(tmp_path / "set" / "images" / split / f"{name}.jpg", shade=len(split) + ord(name))
+        write_mask(tmp_path / "set" / "labels" / split / f"{name}.png")
+    for source in (tmp_path / "set", tmp_path / "set" / "labels"):
+        written, _ = convert(source, tmp_path / "out", classes=CLASSES, val=None, overwrite=True)
+        assert (len(written.train), len(written.val)) == (2, 1)
+        assert written.val == ["labels_val_a" if source.name == "set" else "val_a"]
+
+
+def test_folders_of_labelmes_files_keep_their_splits_and_one_folder_alone_is_none(tmp_path):
+    shape = {"label": "lake", "points": [[0, 0], [8, 0], [8, 6]]}
+    for split in ("train", "test"):
+        for name in "abcde":
+            (tmp_path / "set" / split).mkdir(parents=True, exist_ok=True)
+            write_labelme(tmp_path / "set" / split, [shape], name=name)
+    written, _ = convert(tmp_path / "set", tmp_path / "out", val=None)
+    assert (len(written.train), len(written.val), len(written.test)) == (4, 1, 5)
+    written, _ = convert(tmp_path / "set" / "test", tmp_path / "alone", val=None)
+    assert (len(written.train), len(written.val), len(written.test)) == (4, 1, 0)
+
+
+def test_cityscapes_images_have_a_suffix_too(tmp_path):
+    for split, city in (("train", "aachen"), ("val", "bonn")):
+        stem = f"{split}/{city}/{city}_000000_000019"
+        write_image(tmp_path / "leftImg8bit" / f"{stem}_leftImg8bit.png", shade=len(city))
+        write_mask(tmp_path / "gtFine" / f"{stem}_gtFine_labelIds.png", 1)
+        write_mask(tmp_path / "gtFine" / f"{stem}_gtFine_instanceIds.png", 7)
+        (tmp_path / "gtFine" / f"{stem}_gtFine_polygons.json").write_text(json.dumps({"imgWidth": 16, "objects": []}))
+    settings = {"images": tmp_path / "leftImg8bit", "classes": CLASSES}
+    message = "use `image_suffix=_leftImg8bit` and `mask_suffix=_gtFine_instanceIds`"
+    with pytest.raises(DataError, match=message):
+        convert(tmp_path / "gtFine", tmp_path / "out", **settings)
+    settings |= {"image_suffix": "_leftImg8bit", "mask_suffix": "_gtFine_labelIds"}
+    written, notes = convert(tmp_path / "gtFine", tmp_path / "out", val=None, **settings)
+    assert lists(written) == (["aachen_000000_000019"], ["bonn_000000_000019"], [])
+    assert written.pixels == {0: 192, 1: 192}
+    assert notes == ["splits as in the source: train 1, val 1; use `val` for others"]
+
+
+def test_drives_names_are_understood_by_the_message(tmp_path):
+    write_image(tmp_path / "images" / "21_training.tif")
+    write_mask(tmp_path / "1st_manual" / "21_manual1.gif")
+    with pytest.raises(DataError, match="use `image_suffix=_training` and `mask_suffix=_manual1`"):
+        convert(tmp_path / "1st_manual", tmp_path / "out", images=tmp_path / "images", classes=CLASSES)
+    settings = {"images": tmp_path / "images", "image_suffix": "_training", "mask_suffix": "_manual1"}
+    written, _ = convert(tmp_path / "1st_manual", tmp_path / "out", classes=CLASSES, format="ids", **settings)
+    assert written.train == ["21"]
+
+
+def test_photo_and_mask_of_one_name_may_lie_in_one_folder(tmp_path):
+    for name in ("a", "b", "c"):
+        write_image(tmp_path / "x" / f"{name}.jpg", shade=ord(name))
+        write_mask(tmp_path / "x" / f"{name}.png", 2)
+    (tmp_path / "x" / "c.png").unlink()
+    written, notes = convert(tmp_path / "x", tmp_path / "out", classes=CLASSES)
+    assert written.train == ["a", "b"]
+    assert written_label(tmp_path / "out", "b")[0, [0, 8]].tolist() == [2, 0]
+    assert notes == [
+        "masks are the PNG files beside images of the same name: 2",
+        f"images without an annotation: 1 left out ({tmp_path / 'x' / 'c.jpg'})",
+    ]
+    write_image(tmp_path / "x" / "b.bmp")  # two images of one mask
+    with pytest.raises(DataError, match=r"the name fits .*b\.bmp and .*b\.jpg"):
+        raise DataError(convert(tmp_path / "x", tmp_path / "again", classes=CLASSES)[0].failed[0])
