@@ -130,7 +130,8 @@ def write_dataset(
         elif val is not None or "train" not in splits.values():
             splits = dict.fromkeys(splits, "train")
         if len(set(splits.values())) > 1 and not isinstance(val, Annotations):
-            numbers = ", ".join(f"{split} {count}" for split, count in Counter(splits.values()).items())
+            counts = Counter(splits.values())
+            numbers = ", ".join(f"{split} {counts[split]}" for split in ("train", "val", "test") if counts[split])
             report(Note(f"splits as in the source: {numbers}; use `val` for others"))
         of = {split: sorted(name for name in written if splits[name] == split) for split in ("train", "val", "test")}
         if not isinstance(val, Annotations) and not of["val"]:
