@@ -66,7 +66,7 @@ demo: install  ## train, evaluate and segment on the built-in data set (minutes)
 
 docs: $(VENV)/.ready-docs  ## the pages as a site, in build/site; fails where a link leads nowhere
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
-	@echo "open build/site/index.html"
+	@echo "open build/site/index.html; with the search: $(BIN)/mkdocs serve"
 
 $(VENV)/.ready-docs: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
