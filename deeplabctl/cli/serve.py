@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,10 +28,16 @@ from deeplabctl.errors import DeepLabError
 
 if TYPE_CHECKING:
     import socket
+    import threading
+    from collections.abc import Callable
     from pathlib import Path
+
+    from fastapi import FastAPI
 
     from deeplabctl.prediction.settings import PredictionSettings
     from deeplabctl.reporting import Reporter
+    from deeplabctl.serve.hosts import Hosts
+    from deeplabctl.serve.keys import Key
     from deeplabctl.serve.service import Service
     from deeplabctl.serve.uploads import Limits
     from deeplabctl.weights.fitting import ExportedNetwork, Network
@@ -100,6 +106,10 @@ def serve(
             "Name under which the service is asked for, besides those of this machine; repeatable, * stands for any.",
         ),
     ] = [],  # noqa: B006 - typer only reads it
+    workers: Annotated[
+        int,
+        option("Address", "--workers N", "Processes on the port, each with its network and share of CPUs.", min=1),
+    ] = 1,
     root_path: Annotated[
         str,
         option(
@@ -161,10 +171,10 @@ def serve(
         request["crf"] = False
     _check_packages()
     from deeplabctl.serve import server
-    from deeplabctl.serve.application import build_application
     from deeplabctl.serve.hosts import Hosts
     from deeplabctl.serve.keys import Key
     from deeplabctl.serve.uploads import Limits
+    from deeplabctl.serve.workers import Workers
 
     limits = Limits(max_pixels, int(max_body * (1 << 20)), queue, timeout, connections)
     with console.reporter() as report:
@@ -177,12 +187,64 @@ def serve(
             key = Key(secret)
         network = open_network(path)
         settings = resolve(request, network.info)
-        service = _load(network, settings, limits, path, crf != _CrfOptions() and not is_off, report)
+        report(Note(f"weights: {path}"))
+        job = _Job(path, settings, limits, crf != _CrfOptions() and not is_off, hosts, root_path, key, console)
+        if workers == 1:
+            service = job.load(network, report)
         if server.is_public(bound):
             lacks = "the key and images travel without TLS" if secret else "there is neither a login nor TLS"
             report(Note(f"other machines can reach this address; {lacks}", warning=True))
-    app = build_application(service, hosts, root_path, key)
-    server.run(app, bound, limits, lambda: _announce(console, bound, service))
+    url = server.url_of(bound)
+    if workers == 1:
+        server.run(job.application(service), bound, limits, lambda: _announce(console, url, _facts(service)))
+        return
+    with console.reporter() as report:
+        Workers(workers, bound, job, report).run(lambda facts: _announce(console, url, facts, workers))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Hold what a process that answers requests needs; it is handed over to those that the command starts."""
+
+    path: Path
+    settings: PredictionSettings
+    limits: Limits
+    uses_crf: bool
+    hosts: Hosts
+    root_path: str
+    key: Key
+    console: Console
+
+    def __call__(
+        self, number: int, bound: socket.socket, ready: Callable[[dict[str, Any]], None], ended: threading.Event
+    ) -> None:
+        """Load the network in a worker's process, and answer requests; see `Workers`."""
+        from deeplabctl.serve import server
+        from deeplabctl.weights.fitting import open_network
+
+        with (self.console if number == 0 else Console(quiet=True)).reporter() as report:
+            service = self.load(open_network(self.path), report)
+        server.run(self.application(service), bound, self.limits, lambda: ready(_facts(service)), ended)
+
+    def load(self, network: Network | ExportedNetwork, report: Reporter) -> Service:
+        """Load the network once, with the CRF for who asks for it, and run both, so that no request waits for that."""
+        from deeplabctl.cli.prediction_options import load_segmenter
+        from deeplabctl.serve.examples import find_examples
+        from deeplabctl.serve.service import Service
+        from deeplabctl.weights.locating import BEST, LAST
+
+        segmenter = load_segmenter(network, self.settings, report)
+        examples = find_examples(network.info, self.limits, self.settings.pad)
+        name = self.path.resolve().parent.name if self.path.name in (BEST, LAST) else self.path.name
+        service = Service(segmenter, self.limits, name=name, uses_crf=self.uses_crf, examples=examples)
+        service.worker.warm_up()
+        return service
+
+    def application(self, service: Service) -> FastAPI:
+        """Return the application of the service."""
+        from deeplabctl.serve.application import build_application
+
+        return build_application(service, self.hosts, self.root_path, self.key)
 
 
 def _check_packages() -> None:
@@ -191,34 +253,12 @@ def _check_packages() -> None:
         raise DeepLabError(f"serve needs the package {missing[0]}: pip install 'deeplabctl[serve]'")
 
 
-def _load(
-    network: Network | ExportedNetwork,
-    settings: PredictionSettings,
-    limits: Limits,
-    path: Path,
-    uses_crf: bool,
-    report: Reporter,
-) -> Service:
-    """Load the network once, with the CRF for those who ask for it, and run both, so that no request waits for that."""
-    from deeplabctl.cli.prediction_options import load_segmenter
-    from deeplabctl.reporting import Note
-    from deeplabctl.serve.examples import find_examples
-    from deeplabctl.serve.service import Service
-    from deeplabctl.weights.locating import BEST, LAST
-
-    report(Note(f"weights: {path}"))
-    segmenter = load_segmenter(network, settings, report)
-    examples = find_examples(network.info, limits, settings.pad)
-    name = path.resolve().parent.name if path.name in (BEST, LAST) else path.name
-    service = Service(segmenter, limits, name=name, uses_crf=uses_crf, examples=examples)
-    service.worker.warm_up()
-    return service
-
-
-def _announce(console: Console, bound: socket.socket, service: Service) -> None:
+def _facts(service: Service) -> dict[str, Any]:
     from deeplabctl.serve.answers import describe_model
-    from deeplabctl.serve.server import url_of
 
-    url = url_of(bound)
-    console.say(f"serving {url} (Ctrl-C ends it)")
-    console.document({"url": url, **describe_model(service).model_dump()})
+    return describe_model(service).model_dump()
+
+
+def _announce(console: Console, url: str, facts: dict[str, Any], workers: int = 1) -> None:
+    console.say(f"serving {url}{f' with {workers} workers' if workers > 1 else ''} (Ctrl-C ends it)")
+    console.document({"url": url, **facts})

@@ -8,6 +8,7 @@ import logging
 import math
 import signal
 import socket
+import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
@@ -64,15 +65,24 @@ def is_public(bound: socket.socket) -> bool:
     return not host.startswith("127.") and host != "::1"
 
 
-def run(app: FastAPI, bound: socket.socket, limits: Limits, ready: Callable[[], None]) -> None:
-    """Serve until SIGINT or SIGTERM, then finish what runs; ``ready`` is called when requests are answered."""
+def run(
+    app: FastAPI,
+    bound: socket.socket,
+    limits: Limits,
+    ready: Callable[[], None],
+    ended: threading.Event | None = None,
+) -> None:
+    """Serve until SIGINT or SIGTERM, or ``ended`` instead of signals; then finish what runs.
+
+    ``ready`` is called when requests are answered.
+    """
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of what others send
     protocol: Any = partial(GuardedProtocol, limits=limits)
     config = uvicorn.Config(
         app, http=protocol, ws="none", lifespan="on", log_config=None, log_level="error", access_log=False,
         server_header=False, proxy_headers=False, timeout_graceful_shutdown=math.ceil(limits.timeout),
     )  # fmt: skip
-    _Server(config, ready).run(sockets=[bound])
+    _Server(config, ready, ended).run(sockets=[bound])
 
 
 class GuardedProtocol(H11Protocol):
@@ -177,9 +187,9 @@ class _Connection(h11.Connection):
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None], ended: threading.Event | None) -> None:
         super().__init__(config)
-        self._ready = ready
+        self._ready, self._ended = ready, ended
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -188,12 +198,17 @@ class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         """Handle signals, and do not raise them again at the end as uvicorn does: that it ends was asked for."""
-        before = {number: signal.signal(number, self.handle_exit) for number in _SIGNALS}
+        signals = _SIGNALS if self._ended is None else ()
+        before = {number: signal.signal(number, self.handle_exit) for number in signals}
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Tell, ten times a second, whether to end."""
+        return await super().on_tick(counter) or (self._ended is not None and self._ended.is_set())
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to end; a second signal ends the process at once."""
