@@ -20,7 +20,7 @@ run infer new/JPEGImages --overlay
 
 printf '\nOpen this page in a browser:\n'
 find "$PWD/runs" -name report.html
-printf '\nLook at these pictures:\n'
+printf '\nLook at these images:\n'
 find "$PWD/runs" -name curves.png
 find "$PWD/runs" -name 'step-*.png' | sort | tail -n 1
 find "$PWD/masks" -name '*_overlay.png' | sort

@@ -115,7 +115,7 @@ def serve(
         option(
             "Address",
             "--root-path PATH",
-            "Path under which a proxy shows the service, as /photos.",
+            "Path under which a proxy shows the service, such as /photos.",
             callback=_checked_root,
         ),
     ] = "",
