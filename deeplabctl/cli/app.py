@@ -13,10 +13,11 @@ from typing import Annotated
 
 import typer
 
-from deeplabctl.cli import convert_caffe, crf_search, export, infer, report, serve, train, weights
+from deeplabctl.cli import convert_caffe, crf_search, export, infer, recipes, report, serve, train, weights
 from deeplabctl.cli import eval as evaluation
 from deeplabctl.cli.commands import SectionedCommand, SectionedGroup, with_groups
 from deeplabctl.cli.data import app as data_app
+from deeplabctl.cli.json_output import error_document, note_error
 from deeplabctl.cli.streams import standard_streams
 from deeplabctl.version import __version__
 
@@ -56,6 +57,7 @@ app.command("crf-search", epilog=crf_search.EXAMPLES)(crf_search.crf_search)
 app.command("export", epilog=export.EXAMPLES, no_args_is_help=True)(export.export)
 app.command("convert-caffe", epilog=convert_caffe.EXAMPLES, no_args_is_help=True)(convert_caffe.convert_caffe)
 app.command("weights", epilog=weights.EXAMPLES)(weights.weights)
+app.command("recipes", epilog=recipes.EXAMPLES)(recipes.recipes)
 app.add_typer(data_app, name="data", cls=SectionedGroup)
 for command in (*app.registered_commands, *data_app.registered_commands):
     command.cls = SectionedCommand
@@ -91,11 +93,16 @@ def main() -> None:
                 # Names may have bytes that are no characters, or characters that the stream's encoding lacks.
                 stream.reconfigure(errors="backslashreplace")
         try:
-            with _cleaning_up():
+            with error_document(wanted=_wants_json()), _cleaning_up():
                 app(color=False if plain else None)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(1) from None
+
+
+def _wants_json() -> bool:
+    words = sys.argv[1:]
+    return "--json" in words[: words.index("--") if "--" in words else None]
 
 
 @contextmanager
@@ -105,10 +112,11 @@ def _cleaning_up() -> Iterator[None]:
     def end(number: int, frame: FrameType | None) -> None:
         for each in installed:
             signal.signal(each, signal.SIG_DFL)
+        note_error(f"ended by {signal.Signals(number).name}")
         raise SystemExit(128 + number)
 
-    # Under nohup SIGHUP stays ignored.
-    installed = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) == signal.SIG_DFL]
+    known = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]  # Windows has no SIGHUP
+    installed = [each for each in known if signal.getsignal(each) == signal.SIG_DFL]  # under nohup it stays ignored
     for number in installed:
         signal.signal(number, end)
     try:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from itertools import pairwise
 from typing import Any, get_type_hints
@@ -16,7 +17,11 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from deeplabctl.cli.console import Console
+from deeplabctl.cli.guesses import guess_command, guess_option
+from deeplabctl.cli.json_output import note_error
 from deeplabctl.cli.options import COMMON
+
+_UsageError: type[Any] = typer.BadParameter.__mro__[1]  # of which typer names only this kind
 
 _COLUMN = 24  # characters at most for the names; a longer name gets a line of its own
 
@@ -77,6 +82,12 @@ class SectionedCommand(TyperCommand):
         except typer.BadParameter as error:
             error.message = error.message.removeprefix("Value error, ").removesuffix(".")
             raise
+        except _UsageError as error:
+            if (name := getattr(error, "option_name", None)) and error.message.startswith("No such option"):
+                known = [word for each in self.params for word in (*each.opts, each.metavar or "")]
+                if guess := guess_option(name, known):
+                    error.message, error.possibilities = f"no such option {name}; did you mean {guess}?", None
+            raise
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write arguments and options."""
@@ -103,6 +114,25 @@ class SectionedCommand(TyperCommand):
 class SectionedGroup(TyperGroup):
     """Write a group's commands before its options."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the words before the command."""
+        with _noting_usage_errors():
+            return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        with _noting_usage_errors():
+            return super().invoke(ctx)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command that the first word names."""
+        try:
+            return super().resolve_command(ctx, args)
+        except _UsageError as error:
+            if guess := guess_command(args[0]):
+                error.message = f"no such command {args[0]!r}; did you mean {guess}?"
+            raise
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write commands and options."""
         commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
@@ -119,6 +149,15 @@ class SectionedGroup(TyperGroup):
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """Write the examples."""
         _write_epilog(formatter, self.epilog)
+
+
+@contextmanager
+def _noting_usage_errors() -> Iterator[None]:
+    try:
+        yield
+    except _UsageError as error:
+        note_error(error.format_message())
+        raise
 
 
 def _write_sections(formatter: Any, sections: dict[str, list[tuple[str, str]]]) -> None:

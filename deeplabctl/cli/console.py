@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 
 from deeplabctl.cli.formatting import describe, with_options
+from deeplabctl.cli.json_output import note_error, only_documents, print_document
 from deeplabctl.cli.options import COMMON, option
 from deeplabctl.errors import DeepLabError, RecipeError, printable
 from deeplabctl.reporting import Advanced, Event, Finished, Note, Reporter, Started, pace
@@ -56,8 +56,10 @@ class Console:
         and exit code 130.
         """
         try:
-            yield
+            with only_documents() if self.json else nullcontext():
+                yield
         except KeyboardInterrupt:
+            note_error(f"interrupted: {kept}")
             typer.echo(f"interrupted: {kept}", err=True)
             raise typer.Exit(130) from None
         except DeepLabError as error:
@@ -107,7 +109,7 @@ class Console:
     def document(self, result: dict[str, Any]) -> None:
         """Print the result as JSON if that was asked for."""
         if self.json:
-            typer.echo(json.dumps(result, indent=1))
+            print_document(result)
 
 
 class PlainReporter:
@@ -149,8 +151,10 @@ def usage_errors(option: str) -> Iterator[None]:
 
 def print_error(message: str) -> None:
     """Print an error as one line on stderr."""
+    line = " ".join(with_options(printable(message, keep="\n")).split())
+    note_error(line)
     typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
-    typer.echo(" ".join(with_options(printable(message, keep="\n")).split()), err=True)
+    typer.echo(line, err=True)
 
 
 def _warnings_only(event: Event) -> None:

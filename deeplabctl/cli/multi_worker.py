@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+from deeplabctl.cli.json_output import leave_document_to_child
 from deeplabctl.errors import DeepLabError
 
 _LIFELINE = "DEEPLABCTL_LIFELINE"  # the descriptor of a pipe that closes when the parent process dies
@@ -123,4 +124,5 @@ def run_worker(worker: Worker) -> int:
             f"{worker} was ended by {name}{', as happens when' if name == 'SIGABRT' else '; perhaps'} another "
             "worker died or cannot be reached; check the others, then start all workers again with --resume"
         )
+    leave_document_to_child()
     return code

@@ -45,6 +45,15 @@ CrfParamsOption = Annotated[
     ),
 ]
 OverwriteOption = Annotated[bool, option("Output", "--overwrite", "Replace files that exist.")]
+
+
+def complete_weights(incomplete: str) -> list[str]:
+    """Return the names of published weights that begin so, for the shell; files are what it completes itself."""
+    from deeplabctl.weights.published import published
+
+    return [name for name in published() if name.startswith(incomplete)]
+
+
 WeightsOption = Annotated[
     str | None,
     option(
@@ -53,6 +62,7 @@ WeightsOption = Annotated[
         "Weight file of any format, run directory, export, or published weights (deeplabctl weights lists them). "
         "Default: the best weights of the newest run in ./runs.",
         envvar="DEEPLABCTL_WEIGHTS",
+        autocompletion=complete_weights,
     ),
 ]
 DefaultWeightsOption = Annotated[
@@ -63,6 +73,7 @@ DefaultWeightsOption = Annotated[
         "Weight file of any format, run directory, export, or published weights (deeplabctl weights lists them). "
         "Default: the best weights of the newest run in ./runs, else the published deeplabv3-mnv2-voc.",
         envvar="DEEPLABCTL_WEIGHTS",
+        autocompletion=complete_weights,
     ),
 ]
 EvaluationDataOption = Annotated[

@@ -17,7 +17,8 @@ from deeplabctl import recipes
 from deeplabctl.cli.console import Console
 from deeplabctl.cli.formatting import describe, score_table
 from deeplabctl.cli.multi_worker import Worker, is_worker_process, limited_wait, run_worker, worker_from_environment
-from deeplabctl.cli.options import Strategy, TrainingPrecision, option
+from deeplabctl.cli.options import Strategy, TrainingPrecision, complete_weights, option
+from deeplabctl.cli.recipes import complete_recipe
 from deeplabctl.cli.weights import weights_url
 from deeplabctl.errors import RunError
 from deeplabctl.reporting import duration, percent
@@ -76,6 +77,7 @@ class TrainingOptions:
             "Network",
             "--init FILE|RUN|NAME|imagenet|random",
             "Weights to start from; NAME: published ones. Default: random for shapes, else imagenet or the network's.",
+            autocompletion=complete_weights,
         ),
     ] = None
     width: Annotated[
@@ -88,6 +90,7 @@ class TrainingOptions:
             "--recipe NAME|FILE.toml",
             f"Settings of the training: {', '.join(recipes.names())}, or a file. "
             "Default: shapes for that data set, paper-v2 for VOC's classes, else own.",
+            autocompletion=complete_recipe,
         ),
     ] = None
     settings: Annotated[

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deeplabctl.cli.console import Console
+from deeplabctl.cli.options import complete_weights
 
 if TYPE_CHECKING:
     from deeplabctl.weights.published import PublishedWeights
@@ -32,7 +33,8 @@ def weights_url() -> str | None:
 
 def weights(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME", help="Weights to fetch. Default: list all.")
+        list[str] | None,
+        typer.Argument(metavar="NAME", help="Weights to fetch. Default: list all.", autocompletion=complete_weights),
     ] = None,
     *,
     console: Console,

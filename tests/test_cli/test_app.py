@@ -35,7 +35,7 @@ def test_every_command_has_help(path, tmp_path):
 
 @pytest.mark.parametrize(
     "path",
-    [path for path in COMMANDS if path[-1] not in ("train", "eval", "crf-search", "serve", "weights")],
+    [path for path in COMMANDS if path[-1] not in ("train", "eval", "crf-search", "serve", "weights", "recipes")],
     ids=" ".join,
 )
 def test_commands_that_need_arguments_print_their_help_without_any(path, tmp_path):

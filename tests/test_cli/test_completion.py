@@ -16,6 +16,11 @@ from command_process import PROGRAM, run_without_tensorflow
         ("deeplabctl data prep", {"prepare-voc"}),
         ("deeplabctl serve --max-", {"--max-pixels", "--max-body"}),
         ("deeplabctl infer a.jpg --engine ", {"auto", "tensorflow", "numba"}),
+        ("deeplabctl train --recipe paper", {"paper-v1", "paper-v2"}),
+        ("deeplabctl recipes ca", {"camvid", "camvid-long"}),
+        ("deeplabctl infer a.jpg --weights deeplabv3-mnv2-v", {"deeplabv3-mnv2-voc"}),
+        ("deeplabctl weights deeplabv3-mnv2-v", {"deeplabv3-mnv2-voc"}),
+        ("deeplabctl train --init deeplabv3-mnv2-v", {"deeplabv3-mnv2-voc"}),
     ],
 )
 def test_commands_options_and_choices_are_completed(words, expected, tmp_path, monkeypatch):
