@@ -67,7 +67,8 @@ class LabelStudio:
             raise DataError(f"{source}: expected {self.content}, got {got}; choose the file")
         if any("data" not in task for _, task in tasks):
             raise DataError(f"{tasks[0][0]}: expected tasks with data, got JSON-MIN; export the project as JSON")
-        is_annotated = any(_finished(task) for _, task in tasks)
+        with naming(f"{tasks[0][0]}: expected {self.content}"):
+            is_annotated = any([_finished(task) for _, task in tasks])
         counts = Counter[str]()
         searches: dict[Path, ImageSearch] = {}
         images, left_out = [], []
@@ -77,7 +78,7 @@ class LabelStudio:
             name = str(task.get("id"))
             try:
                 with naming(where):
-                    name = _image_name(task["data"])
+                    name = _image_name(task["data"], task.get("file_upload"))
                     result = _result(task, counts, is_annotated=is_annotated)
                     if result is None:
                         left_out.append(name)
@@ -133,8 +134,8 @@ def _result(task: dict[str, Any], counts: Counter[str], *, is_annotated: bool) -
     return found[0]["result"] if found else None
 
 
-def _image_name(data: dict[str, Any]) -> str:
-    """Return the path of a task's image, without what addresses have around it."""
+def _image_name(data: dict[str, Any], uploaded: Any) -> str:
+    """Return the path of a task's image, without what addresses have around it, or the name of an uploaded file."""
     names = []
     for address in data.values():
         if isinstance(address, str):
@@ -145,6 +146,8 @@ def _image_name(data: dict[str, Any]) -> str:
                 name = unquote(urlsplit(address).path).lstrip("/")
             names.append(re.sub(r"^/?data/upload/(\d+/)?", "", name))
     found = [name for name in names if name.lower().endswith((*IMAGE_SUFFIXES, *NAMED_SUFFIXES))]
+    if not found and isinstance(uploaded, str):
+        return uploaded
     if len(found) != 1:
         raise DataError(f"expected one image in the data of the task, got {', '.join(found) or 'none'}")
     return found[0]

@@ -158,7 +158,8 @@ def _names(
 
 
 def _has_area(shape: dict[str, Any]) -> bool:
-    is_line = shape.get("name") == "polygon" and len(shape.get("all_points_x", "xyz")) < 3
+    points = shape.get("all_points_x")
+    is_line = shape.get("name") == "polygon" and isinstance(points, list) and len(points) < 3
     return shape.get("name") not in _WITHOUT_AREA and not is_line
 
 

@@ -172,11 +172,13 @@ def test_predictions_count_only_where_nobody_annotated_anything(tmp_path):
         {"image": "/data/local-files/?d=my%20photos/images/b.jpg&x=1"},
         {"image": "s3://bucket/images/b.jpg"},
         {"image": "https://host/images/b.jpg?signature=a/b.png"},
+        {"image": "/image2"},
         {"image": "C:\\photos\\images\\b.jpg"},
     ],
 )
 def test_image_is_found_by_the_address_in_the_task(tmp_path, data):
-    written, _ = convert(write_tasks(tmp_path, task(HALF) | {"data": data}), tmp_path / "out")
+    uploaded = {"file_upload": "0f5a2b1c-b.jpg" if data == {"image": "/image2"} else None}
+    written, _ = convert(write_tasks(tmp_path, task(HALF) | {"data": data} | uploaded), tmp_path / "out")
     (name,) = written.train
     assert name.endswith("b")
     copy = tmp_path / "out" / "JPEGImages" / f"{name}.jpg"

@@ -101,6 +101,7 @@ def test_regions_without_attributes_need_one_class(tmp_path):
         (region("cube", x=1), "region 1 of a.jpg: expected a polygon, a rectangle, a circle or an ellipse, got 'cube'"),
         (region("rect", x=1), "region 1 of a.jpg: expected 'y', got none"),
         (region("polygon", all_points_x=[0, 1, 2], all_points_y=[0, 1]), "region 1 of a.jpg"),
+        (region("polygon", all_points_x=1.5, all_points_y=[0, 1]), "region 1 of a.jpg"),
         (region("rect", x=90, y=0, width=1, height=1), "region 1 of a.jpg: expected an outline in the image of 16x12"),
     ],
 )  # fmt: skip
