@@ -68,7 +68,7 @@ class LabelStudio:
         if any("data" not in task for _, task in tasks):
             raise DataError(f"{tasks[0][0]}: expected tasks with data, got JSON-MIN; export the project as JSON")
         with naming(f"{tasks[0][0]}: expected {self.content}"):
-            is_annotated = any([_finished(task) for _, task in tasks])
+            is_annotated = any(_finished(task) for _, task in tasks)
         counts = Counter[str]()
         searches: dict[Path, ImageSearch] = {}
         images, left_out = [], []
@@ -85,7 +85,7 @@ class LabelStudio:
                         continue
                     regions, size = _regions(result, f"{where} ({name})", counts)
                 known = name if search.find(name) else re.sub(r"(^|/)[0-9a-f]{8}-(?=[^/]+$)", r"\1", name)  # uploads
-                images.append(OutlinedImage(name, search.image_of(known, f"{where}: {name}"), regions, *size))
+                images.append(OutlinedImage(known, search.image_of(known, f"{where}: {name}"), regions, *size))
             except DataError as error:
                 images.append(OutlinedImage(name, failing(str(error))))
         found = sorted({region.name for image in images for region in image.regions})
