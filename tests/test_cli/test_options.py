@@ -71,3 +71,16 @@ def test_names_that_are_too_long_are_refused_in_one_line(here, deeplabctl, argum
     assert err.splitlines()[-1].startswith("error: ")
     assert sum(line.startswith("error: ") for line in err.splitlines()) == 1
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--engine", "xyz"], "Error: Invalid value for '--engine': 'xyz' is not one of 'auto', 'numba', 'tensorflow'"),
+        (["--scales", "9"], "Error: Invalid value for --scales: expected numbers above 0, at most 4, got (9.0,)"),
+        (["--crf-params", "bi_w=-1"], "Error: Invalid value for --crf-params: bi_w: expected 0 to 1e6, got -1.0"),
+    ],
+)
+def test_usage_errors_say_once_what_is_wrong(deeplabctl, options, said):
+    code, _, err = deeplabctl("infer", "x.jpg", *options)
+    assert (code, err.splitlines()[-1]) == (2, said)
