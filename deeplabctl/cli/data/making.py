@@ -61,7 +61,9 @@ def convert(
     ] = "",
     image_suffix: Annotated[
         str,
-        option("Source", "--image-suffix TEXT", "Ending of an image's name that its mask's has not, as _leftImg8bit."),
+        option(
+            "Source", "--image-suffix TEXT", "Ending of an image's name that its mask's has not, such as _leftImg8bit."
+        ),
     ] = "",
     attribute: Annotated[
         str, option("Source", "--attribute NAME", "Of VIA's regions: their class, if they have several attributes.")
