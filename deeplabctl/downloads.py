@@ -5,7 +5,6 @@ A file grows as NAME.part and gets its name after its checks. Of two processes t
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import http.client
 import os
@@ -20,6 +19,7 @@ from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from deeplabctl.errors import DeepLabError, DownloadError, OutputError
+from deeplabctl.locks import lock
 from deeplabctl.reporting import Note, Reporter, task
 
 _MEGABYTE = 1 << 20
@@ -252,11 +252,9 @@ def _is_at(path: Path, file: BinaryIO) -> bool:
 def _lock(file: BinaryIO, note: str, report: Reporter) -> None:
     """Lock a file until it is closed."""
     with suppress(OSError):
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
+        if not lock(file.fileno()):
             report(Note(note))
-            fcntl.flock(file, fcntl.LOCK_EX)
+            lock(file.fileno(), wait=True)
 
 
 def _part_of(target: Path) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import fcntl
 import glob
 import os
 import re
@@ -18,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deeplabctl.errors import OutputError
+from deeplabctl.locks import lock
 
 _LARGEST = 16 << 20  # bytes
 _BLOCK = 4096  # bytes that a disk gives a file at a time
@@ -117,8 +117,7 @@ def locked_folder(folder: Path, *, alone: bool = False) -> Iterator[bool]:
     descriptor = -1
     try:
         descriptor = os.open(folder, os.O_RDONLY)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
-        is_locked = True
+        is_locked = lock(descriptor, shared=not alone, wait=not alone)
     except OSError:
         is_locked = False
     try:

@@ -108,10 +108,20 @@ def limit_cpus(count: int) -> None:
 
 def available_memory() -> int:
     """Return the bytes of memory that this process may use: the machine's, or what its control groups allow."""
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    limits = [_installed_memory()]
     for folder in _control_groups():
         limits += _numbers(folder / "memory.max")
     return min(limits)
+
+
+def _installed_memory() -> int:
+    if hasattr(os, "sysconf"):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    import ctypes
+
+    kilobytes = ctypes.c_ulonglong()
+    ctypes.windll.kernel32.GetPhysicallyInstalledSystemMemory(ctypes.byref(kilobytes))  # type: ignore[attr-defined]
+    return kilobytes.value << 10
 
 
 def free_memory() -> int:

@@ -30,7 +30,7 @@ ROOMS = [
     ["jit", "vectors"],
     ["render"],
     ["downloads", "files", "classes", "lettering"],
-    ["arrays", "choices", "errors", "limits", "parallel", "reporting"],
+    ["arrays", "choices", "errors", "limits", "locks", "parallel", "reporting"],
     ["version"],
 ]
 RANK = {name: rank for rank, names in enumerate(reversed(ROOMS)) for name in names}

@@ -103,7 +103,7 @@ def _search(
 ) -> None:
     """Search, print the best parameters, and leave the table; what is not searched is as ``--crf`` has it."""
     from deeplabctl.cli.prediction_options import load_segmenter
-    from deeplabctl.crf.search_grid import SearchTable, point_text
+    from deeplabctl.crf.search_grid import SearchTable, at_border, point_text
     from deeplabctl.data.dataset import spread_evenly
     from deeplabctl.errors import WeightsError
     from deeplabctl.evaluation.crf_search import samples_sha256, search
@@ -143,11 +143,16 @@ def _search(
     best = point_text(result.best, grid, ", ")
     console.say(f"best of {counted(result.points, 'point')} on {counted(len(samples), 'image')} of {split}: {best}")
     console.say(f"mIoU {percent(result.miou)} on these, {percent(result.without_crf)} without CRF")
+    border = at_border(result.best, grid, table.rows)
+    if border:
+        console.say(f"{', '.join(border)}: at the border of the grid; a wider one (--grid) may be better")
     console.say(f"table {table.path}")
     console.say()
     console.say(f"next: {_evaluation(request, target.path, table.path)}")
     scores = {"miou": result.miou, "without_crf": result.without_crf, "points": result.points, "images": len(samples)}
-    console.document({"best": asdict(result.best), **scores, "table": str(table.path), "settings": settings})
+    console.document(
+        {"best": asdict(result.best), **scores, "at_border": border, "table": str(table.path), "settings": settings}
+    )
 
 
 def _evaluation(request: EvaluationRequest, weights: Path, table: Path) -> str:

@@ -237,7 +237,8 @@ class _Results:
         """Take a result, with the seconds that it took."""
         self.longest = max(self.longest, *written.size)
         if not self.console.json:
-            self.console.say(_line(written, self.classes, self.image_size))
+            if not self.console.quiet:
+                self.console.say(_line(written, self.classes, self.image_size))
         elif written.job.is_video:
             self.videos.append(written.to_dict(self.classes))
         else:
@@ -247,7 +248,7 @@ class _Results:
         """Print the files of the run, or the JSON document."""
         files = {name: str(path) for name, path in plan.run_files.items()}
         for output in plan.outputs:
-            if output.run:
+            if output.run and not self.console.quiet:
                 self.console.say(f"{output.run.words} {files[output.run.name]}")
         self.console.document(
             {

@@ -65,10 +65,15 @@ def _report_one(console: Console, run: Path) -> None:
 def _compare(console: Console, runs: list[Path], out: Path, *, overwrite: bool) -> None:
     from deeplabctl.reporting import Note
     from deeplabctl.reports.comparison import CURVES, HEADERS, PAGE, Comparison, check_comparison, write_comparison
+    from deeplabctl.reports.run_records import has_metrics
 
     check_comparison(out, overwrite=overwrite)
-    comparison = Comparison.read(runs)
+    found = [run for run in runs if not run.exists() or has_metrics(run)]
+    comparison = Comparison.read(found or runs)
     with console.reporter() as notify:
+        for run in runs:
+            if found and run not in found:
+                notify(Note(f"{run}: passed over, as it has no records of a training"))
         if comparison.note is not None:
             notify(Note(comparison.note))
     write_comparison(comparison, out)

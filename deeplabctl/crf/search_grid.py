@@ -90,6 +90,17 @@ def finer(grid: Grid, best: CrfParams, level: int) -> list[CrfParams]:
     return [point for point in points(near, best) if point != best]
 
 
+def at_border(point: CrfParams, grid: Grid, tried: Iterable[CrfParams]) -> list[str]:
+    """Return the searched axes on which a point has the lowest or the highest value tried, and could be beyond it."""
+    points_tried = list(tried)
+    found = []
+    for axis, values in grid.items():
+        value, all_values = getattr(point, axis), [getattr(each, axis) for each in points_tried]
+        if len(values) > 1 and value in (min(all_values), max(all_values)):
+            found.append(axis)
+    return found
+
+
 def point_text(point: CrfParams, axes: Iterable[str], between: str) -> str:
     """Return the searched parameters of a point in words."""
     return between.join(f"{axis} {getattr(point, axis):g}" for axis in axes)

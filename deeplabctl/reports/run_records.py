@@ -36,6 +36,12 @@ def append_metrics(run: Path, kind: str, **values: Any) -> None:
         raise OutputError(f"cannot write {path}: {error.strerror}") from error
 
 
+def has_metrics(run: Path) -> bool:
+    """Tell whether a folder has metrics of a training, as one that failed at its start has not."""
+    path = run / METRICS_LOG
+    return path.is_file() and path.stat().st_size > 0
+
+
 def rewind_metrics(run: Path, step: int, *, keep_validation: bool) -> None:
     """Cut a run's metrics back to what they were after ``step``, with that step's validation or without.
 

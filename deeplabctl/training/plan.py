@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, cast
 
+from deeplabctl import recipes
 from deeplabctl.arrays import Size
 from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.dataset import SHAPES, Dataset, Sample, is_shapes, name_or_path, open_dataset
@@ -17,7 +18,7 @@ from deeplabctl.data.findings import FindingError
 from deeplabctl.data.inspection import LabelFacts, check_samples, void_split_finding
 from deeplabctl.data.stats import max_side_for, median_frequency_weights, shows_upright, sqrt_median_frequency_weights
 from deeplabctl.data.working_size import working_size
-from deeplabctl.errors import RecipeError, RunError
+from deeplabctl.errors import DataError, RecipeError, RunError
 from deeplabctl.limits import AUTO
 from deeplabctl.network import ARCHITECTURES, Weights
 from deeplabctl.network.keras_model import POLICIES, Precision, build_model
@@ -135,6 +136,12 @@ def plan_training(
     else:
         draft = read_recipe(name, overrides, options)
         dataset = open_dataset(draft.data.root or default_data, report)
+        named = draft.data.root or default_data or name == SHAPES or name not in recipes.names()
+        if not named and name_or_path(dataset) == SHAPES:
+            raise DataError(
+                f"recipe {name}: expected VOC 2012 in ./VOCdevkit/VOC2012 or ./data/VOCdevkit/VOC2012, or a data set "
+                f"by name, got neither; give the data set (`data=DIR`), or ask for the built-in one (`data={SHAPES}`)"
+            )
     _samples(draft, dataset)  # whose errors are found before weights are downloaded
     usual = RANDOM if is_shapes(dataset) else ARCHITECTURES[draft.model.architecture].start
     init = _resolved_init(draft.model.init or usual, report, weights_url)

@@ -16,12 +16,11 @@ tensorboard/     the same scalars and previews, where the package tensorboard is
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import importlib.metadata
 import json
 import platform
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Sequence
@@ -29,8 +28,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from deeplabctl.errors import OutputError, RunError
+from deeplabctl.errors import DeepLabError, OutputError, RunError
 from deeplabctl.files import unfinished_target, write_text
+from deeplabctl.locks import lock
 from deeplabctl.recipe import Recipe
 from deeplabctl.recipe import write_recipe as recipe_text
 from deeplabctl.reporting import Note, Reporter, silent
@@ -39,7 +39,7 @@ from deeplabctl.weights.locating import BEST, LAST
 
 CHECKPOINTS = "checkpoints"
 _LOCK = ".lock"
-_HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # EACCES where flock is made of fcntl's locks
+_STARTED = "device"  # a fact that is recorded when the steps begin
 
 # What a training writes whole or not at all: a killed one may leave them under temporary names.
 _WRITTEN = re.compile(
@@ -58,6 +58,7 @@ class RunDirectory:
         self.path = path
         self._lock = lock
         self._facts: dict[str, Any] = {}
+        self._is_new = False  # made by this process
 
     @classmethod
     def create(
@@ -75,6 +76,7 @@ class RunDirectory:
                 raise RunError(f"{folder}: expected a path in UTF-8 for a training, got other bytes; rename the folder")
         if path is not None:
             check_new_run(path)
+        is_new = path is None or not path.exists()
         try:
             number = 1
             while path is None and not _made(chosen):
@@ -83,15 +85,16 @@ class RunDirectory:
             chosen.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise _cannot_be_written(chosen, error) from None
-        lock = _lock(chosen, report)
+        held = _lock(chosen, report)
         try:
             _check_empty(chosen)  # again, as another training may have begun and ended in it
-            run = cls(chosen, lock)
+            run = cls(chosen, held)
+            run._is_new = is_new
             run.remove_unfinished()
             run.write_recipe(recipe)
             run._begin(argv, recipe)
         except BaseException:
-            lock.close()
+            held.close()
             raise
         return run
 
@@ -162,6 +165,8 @@ class RunDirectory:
             with contextlib.suppress(OutputError):  # a full disk must not hide what went wrong
                 self.record(status=status, error=None if error is None else f"{kind.__name__ if kind else ''}: {error}")
         self._lock.close()
+        if self._is_new and isinstance(error, DeepLabError) and _STARTED not in self._facts:
+            shutil.rmtree(self.path, ignore_errors=True)  # it failed before its first step: there is nothing in it
 
     def record(self, **facts: Any) -> None:
         """Add facts to run.json."""
@@ -229,20 +234,21 @@ def _lock(path: Path, report: Reporter) -> IO[str]:
     runs in the directory, or it cannot be written.
     """
     try:
-        lock = (path / _LOCK).open("a")
+        opened = (path / _LOCK).open("a")
     except OSError as error:
         raise _cannot_be_written(path, error) from None
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        is_free = lock(opened.fileno())
     except OSError as error:
-        if error.errno in _HELD:
-            lock.close()
-            raise RunError(
-                f"run directory {path}: another training is running in it; wait for it, or choose another `run_dir`"
-            ) from None
+        is_free = True
         text = f"its file system has no locks ({error.strerror}); do not start another training in it"
         report(Note(f"run directory {path}: {text}", warning=True))
-    return lock
+    if not is_free:
+        opened.close()
+        raise RunError(
+            f"run directory {path}: another training is running in it; wait for it, or choose another `run_dir`"
+        )
+    return opened
 
 
 def _cannot_be_written(path: Path, error: OSError) -> RunError:

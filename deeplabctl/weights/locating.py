@@ -82,6 +82,11 @@ def weights_path(path: Path, report: Reporter | None = None, url: str | None = N
     or is shown by tqdm. Raises DownloadError, OutputError and WeightsError as `PublishedWeights.fetch` does.
     """
     name = str(path)
+    if address := re.match(r"(https?|ftp|s3|gs):/", name):
+        raise WeightsError(
+            f"weights {name.replace(':/', '://', 1)}: expected a file, got an address ({address[1]}); download it, and "
+            "name the file"
+        )
     if name in published() and not os.path.lexists(path):
         return fetch_published(name, report, url)
     if name in published() and report is not None:

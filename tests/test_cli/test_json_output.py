@@ -151,3 +151,27 @@ def test_all_guesses_exist():
     names = {" ".join(path) for path in COMMANDS}
     assert all(text.split(",")[0] in names or text.startswith("--") for text in _COMMANDS)
     assert isinstance(typer.BadParameter("x"), _UsageError)
+
+
+def test_quiet_infer_prints_nothing(deeplabctl, tmp_path):
+    Image.new("RGB", (40, 30), "green").save(tmp_path / "a.png")
+    words = ("infer", "a.png", "--weights", WEIGHTS, "--engine", "numba", "--format", "json")
+    assert deeplabctl(*words)[1]
+    assert deeplabctl(*words, "--quiet", "--overwrite") == (0, "", "")
+    assert (tmp_path / "masks" / "areas.jsonl").exists()
+
+
+def test_addresses_as_weights_are_refused_in_a_line(deeplabctl, tmp_path):
+    Image.new("RGB", (40, 30), "green").save(tmp_path / "a.png")
+    code, _, err = deeplabctl("infer", "a.png", "--weights", "https://a.org/b")
+    assert (code, err) == (
+        1,
+        "error: weights https://a.org/b: expected a file, got an address (https); download it, and name the file\n",
+    )
+
+
+def test_recipes_of_papers_do_not_fall_back_to_shapes(deeplabctl, tmp_path):
+    code, _, err = deeplabctl("train", "--recipe", "paper-v2", "--init", "random")
+    assert code == 1
+    assert err.splitlines()[-1].startswith("error: recipe paper-v2: expected VOC 2012 in")
+    assert not (tmp_path / "runs").exists()

@@ -67,6 +67,15 @@ def test_runs_of_different_classes_are_noted_unless_quiet(two, deeplabctl):
     assert err == ""
 
 
+def test_folders_without_records_are_passed_over_among_several(two, deeplabctl):
+    make_run(two / "failed", [])
+    code, out, err = deeplabctl("report", "one", "failed", "two", "--json")
+    assert code == 0
+    assert [run["run"] for run in json.loads(out)["runs"]] == ["one", "two"]
+    assert err == "failed: passed over, as it has no records of a training\n"
+    assert deeplabctl("report", "one", "typo", "two", "--overwrite")[0] == 1
+
+
 def test_folders_that_are_not_runs_are_one_line(two):
     fails_with_one_line("gone: expected a run directory with a recipe.toml", "report", "gone", cwd=two)
     fails_with_one_line("gone: expected a run directory with a recipe.toml", "report", "one", "gone", cwd=two)

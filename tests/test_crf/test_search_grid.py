@@ -1,9 +1,10 @@
 import dataclasses
+from dataclasses import replace
 
 import pytest
 
 from deeplabctl.crf.params import CrfParams
-from deeplabctl.crf.search_grid import GRIDS, SearchTable, best_of_table, finer, parse_grid, points
+from deeplabctl.crf.search_grid import GRIDS, SearchTable, at_border, best_of_table, finer, parse_grid, points
 from deeplabctl.errors import RecipeError, RunError
 
 BASE = CrfParams(pos_w=2.0, iterations=3, normalization="symmetric")
@@ -126,3 +127,17 @@ def test_table_of_another_search_is_refused_with_the_difference(tmp_path):
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(RecipeError, match="expected the table of a search"):
         best_of_table(tmp_path / "other.csv")
+
+
+def test_best_point_at_the_border_of_what_was_tried_is_named():
+    grid = {"bi_w": (3, 4, 5), "bi_xy_std": (50,), "bi_rgb_std": (3, 4, 5)}
+    tried = points(grid, BASE)
+
+    def borders(bi_w, bi_rgb_std, also=()):
+        best = replace(BASE, bi_w=bi_w, bi_xy_std=50, bi_rgb_std=bi_rgb_std)
+        return at_border(best, grid, [*tried, *also])
+
+    assert borders(4, 4) == []
+    assert borders(5, 4) == ["bi_w"]
+    assert borders(3, 5) == ["bi_w", "bi_rgb_std"]
+    assert borders(5, 4, [replace(BASE, bi_w=5.5, bi_xy_std=50, bi_rgb_std=4)]) == []  # a finer round went beyond

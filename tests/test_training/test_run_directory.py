@@ -150,3 +150,19 @@ def test_paths_that_are_not_utf8_are_refused_before_a_run_begins(tmp_path, part)
     with pytest.raises(RunError, match=r"a \\udcff: expected a path in UTF-8 for a training"):
         RunDirectory.create(tmp_path / (odd if part == "run" else "run"), recipe, "set")
     assert not list(tmp_path.iterdir())
+
+
+def test_start_that_fails_leaves_no_directory_of_its_own(tmp_path):
+    def fail(path, **facts):
+        run = RunDirectory.create(path, RECIPE, "set")
+        run.record(**facts)
+        with pytest.raises(RunError, match="no GPU"), run:
+            raise RunError("no GPU")
+
+    fail(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    fail(tmp_path / "begun", device="CPU")
+    assert (tmp_path / "begun" / "run.json").exists()
+    (tmp_path / "mine").mkdir()
+    fail(tmp_path / "mine")
+    assert (tmp_path / "mine").exists()
