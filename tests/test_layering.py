@@ -55,6 +55,7 @@ LIBRARIES = {
     "onnxruntime": {"export", "prediction"},
     "ai_edge_litert": {"prediction"},
     "ray": {"prediction"},
+    "huggingface_hub": {"weights"},
 }
 # Those that may import some of them at module level: their files are themselves imported inside functions.
 COMPILER = {"numba", "llvmlite"}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from deeplabctl.cli.console import Console
-from deeplabctl.cli.options import complete_weights
+from deeplabctl.cli.options import complete_weights, option
+from deeplabctl.errors import WeightsError
 
 if TYPE_CHECKING:
     from deeplabctl.weights.published import PublishedWeights
@@ -20,6 +22,9 @@ Examples
 
   # fetch a file, for machines without a network, say; prints its path
   deeplabctl weights deeplabv3-mnv2-voc
+
+  # publish a network of your own on the Hugging Face hub, with a model card; --dry-run only writes the card
+  deeplabctl weights push runs/mine user/name --licence cc-by-4.0
 
   # a name is taken wherever weights are, and fetched then
   deeplabctl infer photo.jpg --weights deeplabv3-mnv2-voc
@@ -34,19 +39,37 @@ def weights_url() -> str | None:
 def weights(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME", help="Weights to fetch. Default: list all.", autocompletion=complete_weights),
+        typer.Argument(
+            metavar="NAME",
+            help="Weights to fetch, or: push FILE USER/NAME, to publish. Default: list all.",
+            autocompletion=complete_weights,
+        ),
     ] = None,
     *,
+    licence: Annotated[
+        str | None,
+        option("Publishing", "--licence NAME", "Licence of what is pushed, by the hub's name, as cc-by-4.0."),
+    ] = None,
+    dry_run: Annotated[
+        bool, option("Publishing", "--dry-run", "Only write the card, NAME.card.md, into the working directory.")
+    ] = False,
     console: Console,
 ) -> None:
-    """List published weights, or fetch some.
+    """List published weights, fetch some, or publish your own on the Hugging Face hub.
 
     They go to the user's cache folder. Each file is checked; an interrupted download is resumed. With
     $DEEPLABCTL_WEIGHTS_URL, files come from that address alone.
     """
-    from deeplabctl.errors import WeightsError
     from deeplabctl.weights.locating import fetch_published
     from deeplabctl.weights.published import guess_name, published
+
+    if names and names[0] == "push":
+        if len(names) != 3:
+            raise typer.BadParameter("expected push FILE USER/NAME", param_hint="NAME")
+        _push(console, names[1], names[2], licence, dry_run)
+        return
+    if licence is not None or dry_run:
+        raise typer.BadParameter("only push takes them", param_hint="--licence and --dry-run")
 
     known = published()
     if unknown := [name for name in names or () if name not in known]:
@@ -60,6 +83,41 @@ def weights(
     for path in paths.values():
         console.say(str(path))
     console.document({name: str(path) for name, path in paths.items()})
+
+
+def _push(console: Console, weights: str, repo: str, licence: str | None, dry_run: bool) -> None:
+    """Publish a model file with its card."""
+    from deeplabctl.downloads import checksum
+    from deeplabctl.files import write_text
+    from deeplabctl.reporting import Note
+    from deeplabctl.weights import hub
+    from deeplabctl.weights.locating import find_weights, open_weights
+    from deeplabctl.weights.model_card import model_card
+    from deeplabctl.weights.sources.model_files import ModelFile
+
+    hub.check_repo(repo)
+    with console.reporter() as report:
+        path = find_weights(weights, report=report, url=weights_url())
+        file = open_weights(path)
+        if not isinstance(file, ModelFile) or file.info is None:
+            raise WeightsError(
+                f"weights {path}: expected a model file of deeplabctl, which knows its classes, got a {file.words}; "
+                "make one with deeplabctl convert-caffe"
+            )
+        size = path.stat().st_size
+        card = model_card(file.info, path.name, size, checksum(path, "sha256", report), repo, licence)
+        if licence is None:
+            report(Note("the card names no licence, so nobody may use the weights: give --licence", warning=True))
+        if dry_run:
+            local = Path(f"{repo.partition('/')[2]}.card.md")
+            write_text(local, card)
+            console.say(f"{local}: the card of {path.name}, {size / 1e6:.1f} MB; nothing was sent")
+            console.document({"card": str(local), "file": str(path), "repository": repo, "address": None})
+            return
+        report(Note(f"sending {path.name}, {size / 1e6:.1f} MB, to {repo}"))
+        address = hub.upload({path.name: path, "README.md": card.encode()}, repo, f"Add {path.name}")
+    console.say(f"{address}: deeplabctl infer IMAGE --weights hf://{repo}")
+    console.document({"card": None, "file": str(path), "repository": repo, "address": address})
 
 
 def _list(console: Console, known: list[PublishedWeights]) -> None:

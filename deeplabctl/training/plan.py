@@ -284,7 +284,7 @@ def _resolve(recipe: Recipe, dataset: Dataset, init: str, *, explicit_width: boo
 
 
 def _resolved_init(init: str, report: Reporter, weights_url: str | None = None) -> str:
-    return init if init in (RANDOM, IMAGENET) else str(weights_path(Path(init), report, weights_url).resolve())
+    return init if init in (RANDOM, IMAGENET) else str(weights_path(Path(init), report, weights_url).absolute())
 
 
 def fitted_to_images(recipe: Recipe, facts: Sequence[LabelFacts]) -> Recipe:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from deeplabctl.errors import WeightsError
 from deeplabctl.reporting import Note, Reporter, tqdm_reporter
+from deeplabctl.weights import hub
 from deeplabctl.weights.published import checked_base, guess_name, published
 from deeplabctl.weights.sources import SOURCES
 from deeplabctl.weights.sources.exports import is_saved_model
 from deeplabctl.weights.weight_file import ZIP, Beginning, WeightFile
 
-_SUFFIXES = (".caffemodel", ".h5", ".keras", ".onnx", ".pb", ".pth", ".safetensors", ".tflite")  # in a folder
 BEST, LAST = "best.keras", "last.keras"  # the model files of a run directory
 
 # What people give instead of a weight file, by its first bytes, and what to do then.
@@ -79,7 +79,8 @@ def weights_path(path: Path, report: Reporter | None = None, url: str | None = N
 
     Where there is nothing at the path, it may be the name of published weights. These are fetched into the user's cache
     unless they are there, from ``url`` instead of their own addresses if it is given; the progress goes to ``report``,
-    or is shown by tqdm. Raises DownloadError, OutputError and WeightsError as `PublishedWeights.fetch` does.
+    or is shown by tqdm; hf://user/name is on the Hugging Face hub. Raises DownloadError, OutputError and
+    WeightsError as `PublishedWeights.fetch` does.
     """
     name = str(path)
     if address := re.match(r"(https?|ftp|s3|gs):/", name):
@@ -87,6 +88,8 @@ def weights_path(path: Path, report: Reporter | None = None, url: str | None = N
             f"weights {name.replace(':/', '://', 1)}: expected a file, got an address ({address[1]}); download it, and "
             "name the file"
         )
+    if (place := hub.HubAddress.read(name)) is not None:
+        return hub.fetch(place, report or tqdm_reporter())
     if name in published() and not os.path.lexists(path):
         return fetch_published(name, report, url)
     if name in published() and report is not None:
@@ -96,7 +99,7 @@ def weights_path(path: Path, report: Reporter | None = None, url: str | None = N
     for name in (BEST, LAST):
         if (path / name).is_file():
             return path / name
-    found = [each for each in sorted(path.glob("*")) if each.suffix in _SUFFIXES or is_saved_model(each)]
+    found = [each for each in sorted(path.glob("*")) if each.suffix in hub.SUFFIXES or is_saved_model(each)]
     if len(found) == 1:
         return found[0]
     got = f"{len(found)} ({', '.join(each.name for each in found[:5])}); name one" if found else "another folder"

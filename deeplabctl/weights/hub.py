@@ -1,0 +1,155 @@
+"""Fetch weights from the Hugging Face hub by hf://user/name, and publish a model file there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from deeplabctl.errors import DownloadError, WeightsError
+from deeplabctl.reporting import Note, Reporter
+
+# Of several files of weights in a repository the first of these, else the only one with such a suffix.
+PREFERRED = ("best.keras", "model.safetensors")
+SUFFIXES = (".caffemodel", ".h5", ".keras", ".onnx", ".pb", ".pth", ".safetensors", ".tflite")
+_BESIDE = "config.json"  # states the output stride of transformers' networks
+_REPO = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
+_ADDRESS = re.compile(rf"hf:/{{1,2}}({_REPO})(?:@([\w.-]+))?(?:/([^@]+))?", re.ASCII)  # a Path has one slash
+
+
+@dataclass(frozen=True)
+class HubAddress:
+    """Hold the parts of hf://user/name[@revision][/file]; None for what is not said."""
+
+    repo: str
+    revision: str | None
+    file: str | None
+
+    @classmethod
+    def read(cls, text: str) -> HubAddress | None:
+        """Return the parts of an address, None for a text that is none; raises WeightsError for one that is wrong."""
+        if not text.startswith("hf:/"):
+            return None
+        found = _ADDRESS.fullmatch(text.rstrip("/"))
+        if found is None or ".." in PurePosixPath(found[3] or "").parts:
+            raise WeightsError(
+                f"weights {text}: expected hf://USER/NAME, hf://USER/NAME/FILE or hf://USER/NAME@REVISION"
+            )
+        return cls(found[1], found[2], found[3])
+
+    def __str__(self) -> str:
+        revision, file = f"@{self.revision}" if self.revision else "", f"/{self.file}" if self.file else ""
+        return f"hf://{self.repo}{revision}{file}"
+
+
+def fetch(address: HubAddress, report: Reporter) -> Path:
+    """Return the file of an address in the hub's cache on this machine, fetched if it is not there.
+
+    Without a connection, what the cache has of the address is taken. Nothing of a file is run: it is read as any weight
+    file. Raises WeightsError where the repository has no such file, and DownloadError if it cannot be fetched.
+    """
+    hub = _package(f"weights {address}")
+    with _one_line(f"weights {address}"):
+        try:
+            info = hub.HfApi(library_name="deeplabctl").model_info(address.repo, revision=address.revision)
+        except Exception as error:  # of whatever the package uses for HTTP
+            if isinstance(error, hub.errors.HfHubHTTPError) and not isinstance(error, hub.errors.OfflineModeIsEnabled):
+                raise
+            return _cached(hub, address, report, error)
+    file = chosen(address, [each.rfilename for each in info.siblings or ()])
+    pin = "" if address.revision else f" (hf://{address.repo}@{info.sha[:12]} stays the same)"
+    report(Note(f"taking {file} of hf://{address.repo}{pin}"))
+    with _one_line(f"weights {address}"):
+        for name in (_BESIDE, file):
+            if name == file or any(each.rfilename == name for each in info.siblings or ()):
+                path = Path(
+                    hub.hf_hub_download(address.repo, name, revision=address.revision, library_name="deeplabctl")
+                )
+    return path
+
+
+def check_repo(repo: str) -> None:
+    """Raise WeightsError for what is not the name of a repository."""
+    if not re.fullmatch(_REPO, repo, re.ASCII):
+        raise WeightsError(f"expected a repository USER/NAME, got {repo!r}")
+
+
+def upload(files: dict[str, Path | bytes], repo: str, message: str) -> str:
+    """Add files to a model repository, which is made if it is not there, in one commit; returns its web address.
+
+    The user's token is that of the hub's own programs (hf auth login, or $HF_TOKEN). Raises DownloadError.
+    """
+    hub = _package(f"repository {repo}")
+    operations = [hub.CommitOperationAdd(name, content) for name, content in files.items()]
+    with _one_line(f"repository {repo}"):
+        api = hub.HfApi(library_name="deeplabctl")
+        api.create_repo(repo, exist_ok=True)
+        api.create_commit(repo, operations, commit_message=message)
+    return f"{hub.constants.ENDPOINT}/{repo}"
+
+
+def _cached(hub: Any, address: HubAddress, report: Reporter, error: Exception) -> Path:
+    """Return the file from the cache; raises DownloadError, with the first error, for what is not in it."""
+    try:
+        folder = Path(hub.snapshot_download(address.repo, revision=address.revision, local_files_only=True))
+    except Exception:  # it is not there, or was begun only
+        raise error from None
+    found = [each.relative_to(folder).as_posix() for each in folder.rglob("*") if each.is_file()]
+    file = chosen(address, sorted(found))
+    report(Note(f"the hub cannot be reached: taking {file} of hf://{address.repo} from the cache"))
+    return folder / file
+
+
+def chosen(address: HubAddress, names: Iterable[str]) -> str:
+    """Return which file of a repository an address stands for; raises WeightsError where that is not clear."""
+    names = list(names)
+    if address.file is not None:
+        if address.file not in names:
+            raise WeightsError(f"weights {address}: there is no such file in the repository: it has {_listed(names)}")
+        return address.file
+    found = [name for name in names if name.endswith(SUFFIXES)]
+    preferred = [name for name in PREFERRED if name in found]
+    if not preferred and len(found) != 1:
+        which = f"which of {_listed(found)}? Add it" if found else f"no file of weights among {_listed(names)}"
+        raise WeightsError(f"weights {address}: expected one file of weights: {which} (hf://USER/NAME/FILE)")
+    return (preferred or found)[0]
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") or "nothing"
+
+
+def _package(what: str) -> Any:
+    if find_spec("huggingface_hub") is None:
+        raise WeightsError(f"{what}: this needs the package huggingface_hub: pip install 'deeplabctl[hub]'")
+    import huggingface_hub
+    import huggingface_hub.constants
+    import huggingface_hub.errors
+    from huggingface_hub.utils import disable_progress_bars
+
+    disable_progress_bars()
+    return huggingface_hub
+
+
+@contextmanager
+def _one_line(what: str) -> Iterator[None]:
+    """Raise what the hub's package raises as a DownloadError of one line: its errors are of several libraries."""
+    try:
+        yield
+    except (DownloadError, WeightsError):
+        raise
+    except Exception as error:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        reason = {
+            401: "there is no such repository or revision, or it is private: hf auth login, or set $HF_TOKEN",
+            403: "the token may not do this",
+            404: "there is no such repository or revision",
+        }.get(status or 0)
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        why = reason or f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]
+        failure = "the hub refuses it" if status else "the hub cannot be reached"
+        raise DownloadError(f"{what}: {failure} ({why})") from None
