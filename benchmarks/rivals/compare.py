@@ -1,7 +1,8 @@
-"""Compare deeplabctl with PyTorch and ONNX Runtime: the same weights, the same pictures, in turns, as ratios.
+"""Compare deeplabctl with PyTorch and runtimes: the same weights, the same images, in turns, as ratios.
 
 pip install 'deeplabctl[bench]'
-python benchmarks/rivals/compare.py [--threads 1 2] [--sizes 321 513] [--rounds 5] [--parts predict train]
+python benchmarks/rivals/compare.py [--architecture deeplabv3-mnv2] [--threads 1 2] [--sizes 321 513] [--rounds 5]
+    [--parts predict train]
 
 Every program has a process of its own; they run in turns, one at a time. A figure is a median over the rounds; the
 first one does not count. Programs that are not installed are left out.
@@ -27,12 +28,17 @@ from prediction_engine import processor  # noqa: E402
 
 PREDICTION = [
     "deeplabctl-numba:float32", "deeplabctl-tensorflow:float32", "pytorch:float32", "pytorch:bfloat16", "onnxruntime",
+    "openvino", "litert",
 ]  # fmt: skip
+EXPORTED = "onnxruntime", "openvino", "litert"
 TRAINING = [
     "deeplabctl-numba:float32", "deeplabctl-tensorflow:float32", "pytorch:float32",
     "deeplabctl-tensorflow:bfloat16", "pytorch:bfloat16",
 ]  # fmt: skip
-PACKAGES = {"pytorch": "torch", "onnxruntime": "onnxruntime", "deeplabctl-tensorflow": "tensorflow"}
+PACKAGES = {
+    "pytorch": "torch", "onnxruntime": "onnxruntime", "openvino": "openvino", "litert": "ai-edge-litert",
+    "deeplabctl-tensorflow": "tensorflow",
+}  # fmt: skip
 SIDE = 2048  # of the products, as in worker.py
 
 
@@ -56,8 +62,9 @@ def has_package(name: str) -> bool:
 class Worker:
     """Run a program's tasks in a process of its own."""
 
-    def __init__(self, program: str, threads: int, model: Path) -> None:
-        command = [sys.executable, str(HERE / "worker.py"), program, "--threads", str(threads), "--model", str(model)]
+    def __init__(self, program: str, threads: int, architecture: str, model: Path = Path()) -> None:
+        command = [sys.executable, str(HERE / "worker.py"), program, "--threads", str(threads)]
+        command += ["--architecture", architecture, "--model", str(model)]
         limits = {name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
         environment = os.environ | limits | {"TF_CPP_MIN_LOG_LEVEL": "3"}
         self.process = subprocess.Popen(
@@ -109,12 +116,13 @@ def table(answers: dict[str, list[dict[str, Any]]], notes: dict[str, str], base:
         )
 
 
-def predictions(threads: int, sizes: Sequence[int], rounds: int, model: Path, folder: Path) -> None:
-    """Compare predictions from a picture to its label."""
-    programs = [name for name in PREDICTION if is_installed(name) and (name != "onnxruntime" or model.exists())]
-    workers = {name: Worker(name, threads, model) for name in programs}
+def predictions(threads: int, architecture: str, sizes: Sequence[int], rounds: int, folder: Path) -> None:
+    """Compare predictions from an image to its label."""
+    model = folder / "net.onnx"
+    programs = [name for name in PREDICTION if is_installed(name) and (name not in EXPORTED or model.exists())]
+    workers = {name: Worker(name, threads, architecture, model) for name in programs}
     for size in sizes:
-        print(f"prediction {size}x{size}, {threads} thread(s), relative to deeplabctl:")
+        print(f"{architecture}, prediction {size}x{size}, {threads} thread(s), relative to deeplabctl:")
         labels, notes, answers = {}, {}, {name: [] for name in workers}
         for round_ in range(rounds + 1):
             for name, worker in workers.items():
@@ -129,12 +137,12 @@ def predictions(threads: int, sizes: Sequence[int], rounds: int, model: Path, fo
         worker.end()
 
 
-def training(threads: int, rounds: int) -> None:
+def training(threads: int, architecture: str, rounds: int) -> None:
     """Compare training steps at crop 321 with 4 images."""
     for precision in ("float32", "bfloat16"):
         programs = [name for name in TRAINING if name.endswith(precision) and is_installed(name)]
-        workers = {name: Worker(name, threads, Path()) for name in programs}
-        print(f"training step, crop 321, 4 images, {precision}, {threads} thread(s), relative to the last:")
+        workers = {name: Worker(name, threads, architecture) for name in programs}
+        print(f"{architecture}, training step, crop 321, 4 images, {precision}, {threads} thread(s), relative to the last:")
         table(in_turns(workers, rounds, train=321, batch=4), {}, programs[-1])
         for worker in workers.values():
             worker.end()
@@ -144,23 +152,24 @@ def roof(threads: int) -> None:
     """Print how fast the processor multiplies large matrices: what no direct convolution exceeds."""
     if not is_installed("pytorch"):
         return
-    worker = Worker("pytorch:float32", threads, Path())
+    worker = Worker("pytorch:float32", threads, "largefov")
     for precision in ("float32", "bfloat16"):
         best = min(worker.run(product=precision)["seconds"] for _ in range(6))
         print(f"product of matrices, {precision}, {threads} thread(s): {2 * SIDE**3 / best / 1e9:,.0f} GFLOP/s")
     worker.end()
 
 
-def export(folder: Path) -> Path:
-    """Write the network as an ONNX model, in a process of its own."""
-    program = [sys.executable, str(HERE / "worker.py"), "export", "--threads", "2", "--model"]
-    subprocess.run([*program, str(folder / "net.onnx")], check=True, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"})
-    return folder / "net.onnx"
+def export(folder: Path, architecture: str) -> None:
+    """Write the network as models of runtimes, in a process of its own."""
+    command = [sys.executable, str(HERE / "worker.py"), "export", "--threads", "2", "--architecture", architecture]
+    command += ["--model", str(folder / "net.onnx")]
+    subprocess.run(command, check=True, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"})
 
 
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--architecture", default="largefov")
     parser.add_argument("--threads", type=int, nargs="+", default=[2])
     parser.add_argument("--sizes", type=int, nargs="+", default=[321, 513])
     parser.add_argument("--rounds", type=int, default=5)
@@ -168,19 +177,20 @@ def main() -> None:
         "--parts", nargs="+", choices=["roof", "predict", "train"], default=["roof", "predict", "train"]
     )
     options = parser.parse_args()
-    names = ("tensorflow", "torch", "onnxruntime", "numba", "numpy")
+    names = ("tensorflow", "torch", "onnxruntime", "openvino", "ai-edge-litert", "numba", "numpy")
     versions = [f"{name} {version(name)}" for name in names if has_package(name)]
     print(f"{processor()}; {', '.join(versions)}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        model = export(folder) if "predict" in options.parts and is_installed("onnxruntime") else folder / "none"
+        if "predict" in options.parts and any(is_installed(name) for name in EXPORTED):
+            export(folder, options.architecture)
         for threads in options.threads:
             if "roof" in options.parts:
                 roof(threads)
             if "predict" in options.parts:
-                predictions(threads, options.sizes, options.rounds, model, folder)
+                predictions(threads, options.architecture, options.sizes, options.rounds, folder)
             if "train" in options.parts:
-                training(threads, options.rounds)
+                training(threads, options.architecture, options.rounds)
 
 
 if __name__ == "__main__":
