@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 # Engines of prediction; "auto" takes the first one that will do.
 ENGINES = {
+    "onnxruntime": "prediction.engines.onnx:OnnxEngine",
     "numba": "prediction.engines.numba:NumbaEngine",
     "tensorflow": "prediction.engines.tensorflow:TensorFlowEngine",
 }

@@ -51,7 +51,7 @@ LIBRARIES = {
     "rich": {"cli"},
     **{name: {"serve"} for name in WEB},
     "av": {"prediction"},
-    "onnx": {"export"},
+    "onnx": {"export", "prediction", "network"},
     "onnxruntime": {"export", "prediction"},
     "ai_edge_litert": {"prediction"},
     "ray": {"prediction"},

@@ -27,8 +27,8 @@ sys.path.insert(0, str(HERE.parent))
 from prediction_engine import processor  # noqa: E402
 
 PREDICTION = [
-    "deeplabctl-numba:float32", "deeplabctl-tensorflow:float32", "pytorch:float32", "pytorch:bfloat16", "onnxruntime",
-    "openvino", "litert",
+    "deeplabctl-numba:float32", "deeplabctl-onnxruntime:float32", "deeplabctl-tensorflow:float32", "pytorch:float32",
+    "pytorch:bfloat16", "onnxruntime", "openvino", "litert",
 ]  # fmt: skip
 EXPORTED = "onnxruntime", "openvino", "litert"
 TRAINING = [
@@ -37,7 +37,7 @@ TRAINING = [
 ]  # fmt: skip
 PACKAGES = {
     "pytorch": "torch", "onnxruntime": "onnxruntime", "openvino": "openvino", "litert": "ai-edge-litert",
-    "deeplabctl-tensorflow": "tensorflow",
+    "deeplabctl-tensorflow": "tensorflow", "deeplabctl-onnxruntime": "onnxruntime",
 }  # fmt: skip
 SIDE = 2048  # of the products, as in worker.py
 
@@ -142,7 +142,7 @@ def training(threads: int, architecture: str, rounds: int) -> None:
     for precision in ("float32", "bfloat16"):
         programs = [name for name in TRAINING if name.endswith(precision) and is_installed(name)]
         workers = {name: Worker(name, threads, architecture) for name in programs}
-        print(f"{architecture}, training step, crop 321, 4 images, {precision}, {threads} thread(s), relative to the last:")
+        print(f"{architecture}, training step, 4 crops of 321, {precision}, {threads} thread(s), relative to the last:")
         table(in_turns(workers, rounds, train=321, batch=4), {}, programs[-1])
         for worker in workers.values():
             worker.end()

@@ -41,14 +41,16 @@ def read_settings(options: PredictionOptions, crf: CrfOptions) -> SettingsReques
     )  # fmt: skip
 
 
-def load_segmenter(network: Network | ExportedNetwork, settings: PredictionSettings, report: Reporter) -> Segmenter:
-    """Load what computes a network, and the CRF's kernels, with notes of what takes a while."""
+def load_segmenter(
+    network: Network | ExportedNetwork, settings: PredictionSettings, report: Reporter, images: int = 1
+) -> Segmenter:
+    """Load what computes a network on a number of images, and the CRF's kernels, with notes of what takes a while."""
     from deeplabctl.jit import are_compiled, start_without_blas
-    from deeplabctl.prediction.engines import report_compiling
+    from deeplabctl.prediction.engines import report_compiling, with_engine
     from deeplabctl.prediction.segmenter import Segmenter
     from deeplabctl.reporting import Note
 
-    segmenter = Segmenter.from_network(network, settings)
+    segmenter = Segmenter.from_network(network, with_engine(settings, network.info, images=images))
     if segmenter.engine_class.loads_tensorflow:
         from deeplabctl.network.tensorflow_startup import start_tensorflow
 

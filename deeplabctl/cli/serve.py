@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any
@@ -233,7 +234,7 @@ class _Job:
         from deeplabctl.serve.service import Service
         from deeplabctl.weights.locating import BEST, LAST
 
-        segmenter = load_segmenter(network, self.settings, report)
+        segmenter = load_segmenter(network, self.settings, report, images=sys.maxsize)
         examples = find_examples(network.info, self.limits, self.settings.pad)
         name = self.path.resolve().parent.name if self.path.name in (BEST, LAST) else self.path.name
         service = Service(segmenter, self.limits, name=name, uses_crf=self.uses_crf, examples=examples)

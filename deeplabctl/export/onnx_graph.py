@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
-from deeplabctl.arrays import Float32
 from deeplabctl.network import Architecture, Preprocessing
 from deeplabctl.network.ops import Node
+from deeplabctl.network.ops.onnx_graph import OnnxGraph, Value, make_model
+from deeplabctl.network.ops.operation import export_nodes
 from deeplabctl.network.ops.resize import onnx_resize
 from deeplabctl.prediction.engines.engine import Inputs
 from deeplabctl.prediction.settings import PredictionSettings
-from deeplabctl.version import __version__
 
 if TYPE_CHECKING:
     import onnx
 
-_OPSET, _IR_VERSION = 17, 8  # of the year 2022: runtimes of that year and all later ones read them
 _LAST = -(1 << 62)  # as the end of a slice backwards
-
-Value = str  # the name of a tensor
 
 
 def build_onnx(
@@ -36,7 +32,7 @@ def build_onnx(
     import onnx
     from onnx import TensorProto, helper
 
-    graph = _Graph(half=half)
+    graph = OnnxGraph(half=half)
     how = Inputs((), (1, 1), PredictionSettings(scales=tuple(scales), flip=flip), architecture)
     step = graph.ints(architecture.padded_step)
     size = graph.add("Slice", graph.add("Shape", "image"), graph.ints(1), graph.ints(3))
@@ -47,7 +43,7 @@ def build_onnx(
     coarse = []
     for number, scale in enumerate(scales):
         images = inputs if scale == 1 else onnx_resize(graph, inputs, _scaled(graph, steps, scale, step))
-        coarse.append(_network(graph, nodes, images, number))
+        coarse.append(export_nodes(graph, nodes, images, number))
     grid = graph.add("Add", graph.add("Div", last, graph.ints(architecture.output_stride)), graph.ints(1))
     if how.averages_scores:
         coarse = [
@@ -74,58 +70,12 @@ def build_onnx(
         helper.make_tensor_value_info("label", TensorProto.UINT8, ["n", "height", "width"]),
         helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n", "height", "width", nodes[-1].channels]),
     ]
-    made = helper.make_graph(graph.nodes, architecture.name, [image], outputs, graph.initializers)
-    model = helper.make_model(
-        made, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION, producer_name="deeplabctl",
-        producer_version=__version__,
-    )  # fmt: skip
+    model = make_model(graph, architecture.name, [image], outputs)
     onnx.checker.check_model(model)
     return model
 
 
-class _Graph:
-    """Collect nodes and constants; a node's result has the node's name."""
-
-    def __init__(self, *, half: bool) -> None:
-        self._half = half
-        self.nodes: list[Any] = []
-        self.initializers: list[Any] = []
-        self._constants: dict[str, Value] = {}
-
-    def add(self, kind: str, *inputs: Value, name: str = "", **attributes: Any) -> Value:
-        """Add a node with one result; returns its name."""
-        from onnx import helper
-
-        name = name or f"{kind.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
-        return name
-
-    def array(self, name: str, values: npt.NDArray[Any]) -> Value:
-        """Add a constant, once for each name."""
-        from onnx import numpy_helper
-
-        if name not in self._constants:
-            self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
-            self._constants[name] = name
-        return name
-
-    def kernel(self, name: str, values: Float32) -> Value:
-        """Add the weights of a kernel, once for each name; with ``half`` as float16, which become float32 when used."""
-        stored = self.array(name, values.astype(np.float16 if self._half else np.float32))
-        return self.floats(stored) if self._half else stored
-
-    def floats(self, values: Value) -> Value:
-        """Add a cast to float32."""
-        from onnx import TensorProto
-
-        return self.add("Cast", values, to=TensorProto.FLOAT)
-
-    def ints(self, *values: int) -> Value:
-        """Add integers, as sizes and axes are."""
-        return self.array(f"ints_{'_'.join(map(str, values))}", np.array(values, np.int64))
-
-
-def _preprocessed(graph: _Graph, preprocessing: Preprocessing, size: Value, full: Value, *, flip: bool) -> Value:
+def _preprocessed(graph: OnnxGraph, preprocessing: Preprocessing, size: Value, full: Value, *, flip: bool) -> Value:
     """Return the network's input (N or 2N, 3, H, W): preprocessed, the mirrored images last, padded."""
     pixels = preprocessing.export_onnx(graph, graph.add("Transpose", "image", perm=[0, 3, 1, 2]))
     if flip:
@@ -136,11 +86,11 @@ def _preprocessed(graph: _Graph, preprocessing: Preprocessing, size: Value, full
     return graph.add("Pad", pixels, missing, *value)
 
 
-def _mirrored(graph: _Graph, images: Value) -> Value:
+def _mirrored(graph: OnnxGraph, images: Value) -> Value:
     return graph.add("Slice", images, graph.ints(-1), graph.ints(_LAST), graph.ints(3), graph.ints(-1))
 
 
-def _unmirrored(graph: _Graph, values: Value) -> Value:
+def _unmirrored(graph: OnnxGraph, values: Value) -> Value:
     """Return the mean of the images' logits or scores and the mirrored images', mirrored back."""
     count = graph.add("Slice", graph.add("Shape", "image"), graph.ints(0), graph.ints(1))
     twice = graph.add("Add", count, count)
@@ -149,7 +99,7 @@ def _unmirrored(graph: _Graph, values: Value) -> Value:
     return graph.add("Div", graph.add("Add", images, mirrored), graph.array("two", np.array(2, np.float32)))
 
 
-def _scaled(graph: _Graph, steps: Value, scale: float, step: Value) -> Value:
+def _scaled(graph: OnnxGraph, steps: Value, scale: float, step: Value) -> Value:
     """Return the size at a scale, as `scaled_size` does: whole steps; in float64, halves to even numbers."""
     from onnx import TensorProto
 
@@ -159,17 +109,8 @@ def _scaled(graph: _Graph, steps: Value, scale: float, step: Value) -> Value:
     return graph.add("Add", graph.add("Mul", whole, step), graph.ints(1))
 
 
-def _cropped(graph: _Graph, images: Value, size: Value) -> Value:
+def _cropped(graph: OnnxGraph, images: Value, size: Value) -> Value:
     return graph.add("Slice", images, graph.ints(0, 0), size, graph.ints(2, 3))
-
-
-def _network(graph: _Graph, nodes: Sequence[Node], images: Value, number: int) -> Value:
-    """Return the logits of images; ``number`` tells the scales' nodes apart, which share their weights."""
-    values = {id(nodes[0]): images}
-    for node in nodes[1:]:
-        name = node.name if number == 0 else f"{node.name}/{number + 1}"
-        values[id(node)] = node.op.export_onnx(graph, [values[id(below)] for below in node.inputs], node.arrays, name)
-    return values[id(nodes[-1])]
 
 
 def nodes_of(model: onnx.ModelProto, layers: set[str]) -> list[str]:

@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from deeplabctl.arrays import Image, Pixels
 from deeplabctl.network.ops.convolution import Convolution
-from deeplabctl.network.ops.operation import INPUT, KERNEL, Field, Input, Node, OnnxGraph, Operation, Shapes, fold
+from deeplabctl.network.ops.onnx_graph import OnnxGraph
+from deeplabctl.network.ops.operation import INPUT, KERNEL, Field, Input, Node, Operation, Shapes, fold
 from deeplabctl.network.ops.resize import resize
 
 if TYPE_CHECKING:

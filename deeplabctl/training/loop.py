@@ -84,7 +84,7 @@ def train_plan(
         )
     report(Note(f"computing in {plan.recipe.run.precision} on {cluster.device}"))
     if plan.recipe.run.precision in ("float32", "bfloat16"):
-        report_compiling(training_engine(plan.recipe.run.engine), report)
+        report_compiling(training_engine(plan.recipe.run.engine, plan.recipe.model.architecture), report)
     cluster.check_batch(plan.recipe.solver.batch_size)
     try:
         check_workers_agree(cluster, plan, 0, 0)  # of options; the step and the weights are not known yet

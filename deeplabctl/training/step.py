@@ -115,7 +115,7 @@ class TrainingStep:
 
         They know float32 and bfloat16, and losses in float32.
         """
-        engine = training_engine(self._recipe.run.engine)
+        engine = training_engine(self._recipe.run.engine, self._architecture.name)
         one_cpu = self._cluster.replicas == 1 and not self._cluster.gpus
         formats = self._model.layers[-1].compute_dtype, self._dtype.name
         is_known = formats in (("float32", "float32"), ("bfloat16", "float32"))

@@ -1,6 +1,7 @@
 """Two engines, one result: TensorFlow's graphs are the reference of the kernels that numba compiles."""
 
 import json
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -71,7 +72,10 @@ def test_network_with_an_operation_that_numba_lacks_is_tensorflows(monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"engine": "torch"}, "`engine`: expected auto or numba or tensorflow for largefov, got 'torch'"),
+        (
+            {"engine": "torch"},
+            "`engine`: expected auto or onnxruntime or numba or tensorflow for largefov, got 'torch'",
+        ),
         ({"precision": "int8"}, "`precision`: expected float32 or bfloat16 or float16, got 'int8'"),
         ({"precision": "int8", "engine": "numba"}, "`precision`: expected float32 or bfloat16 or float16, got 'int8'"),
     ],
@@ -122,12 +126,12 @@ def segmenter_of(architecture, classes, width, seed, settings):
     return Segmenter.from_network(network, settings)
 
 
-def check(architecture, classes, width, shape, seed, **settings):
-    """Compare the engines: labels where the first two scores differ by more than the engines' logits, and scores."""
+def check(engine, architecture, classes, width, shape, seed, **settings):
+    """Compare an engine with TensorFlow: scores, and labels where the first two differ by more than the logits."""
     image = np.random.default_rng(seed).integers(0, 256, (*shape, 3)).astype(np.uint8)
-    numbas = segmenter_of(architecture, classes, width, seed, PredictionSettings(engine="numba", **settings))
-    reference = numbas.with_settings(PredictionSettings(engine="tensorflow", **settings))
-    found, expected = numbas.predict(image), reference.predict(image)
+    segmenter = segmenter_of(architecture, classes, width, seed, PredictionSettings(engine=engine, **settings))
+    reference = segmenter.with_settings(PredictionSettings(engine="tensorflow", **settings))
+    found, expected = segmenter.predict(image), reference.predict(image)
     largest = max(np.abs(logits).max() for logits in reference.coarse_logits(image))
     limit = 4 * (RESNETS if architecture == "resnet101" else CAFFES) * largest
     logs = [np.log(np.maximum(scores, LEAST)) for scores in (found.scores, expected.scores)]
@@ -136,7 +140,7 @@ def check(architecture, classes, width, shape, seed, **settings):
     sure = best[..., -1] - best[..., -2] > limit
     np.testing.assert_array_equal(found.label[sure], expected.label[sure])
     assert np.mean(found.label == expected.label) > 0.999
-    np.testing.assert_array_equal(numbas.label(image), found.label)
+    np.testing.assert_array_equal(segmenter.label(image), found.label)
     of_label = np.take_along_axis(found.scores, found.label[..., None].astype(int), -1)[..., 0]
     np.testing.assert_array_equal(of_label, found.scores.max(-1))  # rounding makes some scores equal
 
@@ -157,9 +161,12 @@ CASES = [
 
 
 @pytest.mark.tf
+@pytest.mark.parametrize("engine", ["numba", "onnxruntime"])
 @pytest.mark.parametrize(("architecture", "classes", "width", "shape", "settings"), CASES, ids=str)
-def test_engines_agree(architecture, classes, width, shape, settings):
-    check(architecture, classes, width, shape, 3, **settings)
+def test_engines_agree(architecture, classes, width, shape, settings, engine):
+    if engine == "onnxruntime":
+        pytest.importorskip("onnxruntime")
+    check(engine, architecture, classes, width, shape, 3, **settings)
 
 
 def fuzzed(count):
@@ -176,7 +183,29 @@ def fuzzed(count):
 @pytest.mark.slow
 @pytest.mark.parametrize(("architecture", "classes", "width", "shape", "settings"), list(fuzzed(60)), ids=str)
 def test_engines_agree_for_many_sizes_and_settings(architecture, classes, width, shape, settings):
-    check(architecture, classes, width, shape, 5, **settings)
+    check("numba", architecture, classes, width, shape, 5, **settings)
+    check("onnxruntime", architecture, classes, width, shape, 5, **settings)
+
+
+@pytest.mark.usefixtures("_cpu")
+def test_onnx_runtime_is_for_many_images_of_depthwise_networks(monkeypatch):
+    pytest.importorskip("onnxruntime")
+
+    def chosen(architecture, images):
+        return with_engine(PredictionSettings(), ModelInfo(("a",), architecture), images=images).engine
+
+    assert chosen("deeplabv3plus-mnv2", 100) == "onnxruntime"
+    assert chosen("deeplabv3plus-mnv2", 1) == "numba"
+    assert chosen("largefov", 100) == "numba"
+    monkeypatch.setattr("deeplabctl.prediction.engines.onnx.find_spec", lambda package: None)
+    assert chosen("deeplabv3plus-mnv2", 100) == "numba"
+
+
+def test_onnx_runtime_that_is_not_installed_is_named_with_its_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    segmenter = segmenter_of("deeplabv3-mnv2", 3, 0.2, 1, PredictionSettings(engine="onnxruntime"))
+    with pytest.raises(RecipeError, match=r"pip install 'deeplabctl\[onnx\]', or use engine=numba"):
+        segmenter.label(np.zeros((20, 20, 3), np.uint8))
 
 
 @pytest.mark.tf

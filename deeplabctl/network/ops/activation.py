@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     import tensorflow as tf
 
-    from deeplabctl.network.ops.operation import OnnxGraph
+    from deeplabctl.network.ops.onnx_graph import OnnxGraph
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from deeplabctl.arrays import Float32, Size
-from deeplabctl.network.ops.operation import Field, ForwardPass, OnnxGraph, Operation
+from deeplabctl.network.ops.onnx_graph import OnnxGraph
+from deeplabctl.network.ops.operation import Field, ForwardPass, Operation
 
 if TYPE_CHECKING:
     import tensorflow as tf

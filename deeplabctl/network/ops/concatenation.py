@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from deeplabctl.arrays import Float32, Size
-from deeplabctl.network.ops.operation import ForwardPass, Node, OnnxGraph, Operation, equal_size
+from deeplabctl.network.ops.onnx_graph import OnnxGraph
+from deeplabctl.network.ops.operation import ForwardPass, Node, Operation, equal_size
 
 if TYPE_CHECKING:
     import keras

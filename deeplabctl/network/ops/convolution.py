@@ -13,6 +13,7 @@ import numpy.typing as npt
 from deeplabctl.arrays import Float32, Size
 from deeplabctl.network.ops.activation import LINEAR, RELU, Activation
 from deeplabctl.network.ops.dropout import drop_units
+from deeplabctl.network.ops.onnx_graph import OnnxGraph
 from deeplabctl.network.ops.operation import (
     BIAS,
     KERNEL,
@@ -21,7 +22,6 @@ from deeplabctl.network.ops.operation import (
     Field,
     ForwardPass,
     Node,
-    OnnxGraph,
     Operation,
     Shapes,
     differences,

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deeplabctl.arrays import Float32, Size
+from deeplabctl.network.ops.onnx_graph import OnnxGraph
 
 if TYPE_CHECKING:
     import keras
@@ -54,23 +55,16 @@ class Node:
         return self.op.name
 
 
-class OnnxGraph(Protocol):
-    """Collect the nodes of an ONNX graph; values are names of tensors (N, C, H, W)."""
+def export_nodes(graph: OnnxGraph, nodes: Sequence[Node], images: str, number: int = 0) -> str:
+    """Add a network's nodes to a graph; returns the logits (N, C, h, w) of ``images`` (N, 3, H, W).
 
-    def add(self, kind: str, *inputs: str, name: str = "", **attributes: Any) -> str:
-        """Add a node with one result; returns its name."""
-
-    def array(self, name: str, values: npt.NDArray[Any]) -> str:
-        """Add a constant, once for each name."""
-
-    def kernel(self, name: str, values: Float32) -> str:
-        """Add the weights of a kernel, once for each name, in the format in which the file stores them."""
-
-    def floats(self, values: str) -> str:
-        """Add a cast to float32."""
-
-    def ints(self, *values: int) -> str:
-        """Add integers, as sizes and axes are."""
+    ``number`` tells the nodes of several scales apart, which share their weights.
+    """
+    values = {id(nodes[0]): images}
+    for node in nodes[1:]:
+        name = node.name if number == 0 else f"{node.name}/{number + 1}"
+        values[id(node)] = node.op.export_onnx(graph, [values[id(below)] for below in node.inputs], node.arrays, name)
+    return values[id(nodes[-1])]
 
 
 class Convolve(Protocol):

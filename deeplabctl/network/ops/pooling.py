@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from deeplabctl.arrays import Float32, Size
+from deeplabctl.network.ops.onnx_graph import OnnxGraph
 from deeplabctl.network.ops.operation import (
     CaffeSettings,
     Field,
     ForwardPass,
-    OnnxGraph,
     Operation,
     differences,
     shown,

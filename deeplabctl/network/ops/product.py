@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from deeplabctl.arrays import Float32
-from deeplabctl.network.ops.operation import ForwardPass, OnnxGraph, Operation
+from deeplabctl.network.ops.onnx_graph import OnnxGraph
+from deeplabctl.network.ops.operation import ForwardPass, Operation
 
 if TYPE_CHECKING:
     import keras

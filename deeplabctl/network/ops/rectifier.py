@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from deeplabctl.arrays import Float32
 from deeplabctl.network.ops.activation import RELU, Activation
-from deeplabctl.network.ops.operation import ForwardPass, OnnxGraph, Operation
+from deeplabctl.network.ops.onnx_graph import OnnxGraph
+from deeplabctl.network.ops.operation import ForwardPass, Operation
 
 if TYPE_CHECKING:
     import keras

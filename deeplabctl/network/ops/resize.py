@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from deeplabctl.arrays import Float32, Size
-from deeplabctl.network.ops.operation import CaffeSettings, Field, ForwardPass, OnnxGraph, Operation, differences
+from deeplabctl.network.ops.onnx_graph import OnnxGraph
+from deeplabctl.network.ops.operation import CaffeSettings, Field, ForwardPass, Operation, differences
 
 if TYPE_CHECKING:
     import tensorflow as tf

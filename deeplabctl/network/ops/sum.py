@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from deeplabctl.arrays import Float32, Size
 from deeplabctl.network.ops.activation import LINEAR, Activation
-from deeplabctl.network.ops.operation import CaffeSettings, ForwardPass, OnnxGraph, Operation, differences, equal_size
+from deeplabctl.network.ops.onnx_graph import OnnxGraph
+from deeplabctl.network.ops.operation import CaffeSettings, ForwardPass, Operation, differences, equal_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -154,6 +154,7 @@ class Engine(ABC):
     loads_tensorflow: ClassVar[bool] = False
     uses_gpu: ClassVar[bool] = False  # where there is one
     trains: ClassVar[bool] = False  # its kernels can compute the convolutions of a training step
+    starts_slowly: ClassVar[bool] = False  # so that it pays for many images only
     follows_model: ClassVar[bool] = False  # computes with the weights that a Keras model has now, not with a copy
     on_device: bool = False  # a GPU computes, for which images are put together
 
@@ -167,8 +168,8 @@ class Engine(ABC):
         return True
 
     @classmethod
-    def is_usual(cls) -> bool:
-        """Tell whether "auto" may choose this engine on this machine."""
+    def is_usual(cls, architecture: str) -> bool:
+        """Tell whether "auto" may choose this engine for a network on this machine."""
         return True
 
     @abstractmethod

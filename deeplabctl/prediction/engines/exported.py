@@ -88,20 +88,11 @@ class ExportedEngine(Engine):
     def _errors(self) -> Iterator[None]:
         """Turn what a runtime raises into MemoryError or WeightsError.
 
-        They raise exceptions of their own, and plain ones. The graph is as it was exported, or was not read at all, so
-        this is another version of the runtime, or a machine without enough memory.
+        The graph is as it was exported, or was not read at all, so this is another version of the runtime, or a machine
+        without enough memory.
         """
-        try:
+        with runtime_errors(f"weights {self._path}: {self.name}", "export it again"):
             yield
-        except (DeepLabError, MemoryError):
-            raise
-        except Exception as error:
-            text = str(error)
-            if any(word in text.lower() for word in _OUT_OF_MEMORY):
-                raise MemoryError from None
-            raise WeightsError(
-                f"weights {self._path}: {self.name} cannot run it: {text[:500]}; export it again"
-            ) from error
 
 
 class OnnxRuntime(ExportedEngine):
@@ -165,6 +156,20 @@ class SavedModelRuntime(ExportedEngine):
 
 
 EXPORTED: tuple[type[ExportedEngine], ...] = (OnnxRuntime, LiteRuntime, SavedModelRuntime)
+
+
+@contextmanager
+def runtime_errors(what: str, advice: str) -> Iterator[None]:
+    """Turn what runtimes raise, exceptions of their own and plain ones, into MemoryError or WeightsError."""
+    try:
+        yield
+    except (DeepLabError, MemoryError):
+        raise
+    except Exception as error:
+        text = str(error)
+        if any(word in text.lower() for word in _OUT_OF_MEMORY):
+            raise MemoryError from None
+        raise WeightsError(f"{what} cannot run it: {text[:500]}; {advice}") from error
 
 
 @contextmanager

@@ -36,7 +36,7 @@ class NumbaEngine(Engine):
         return has_kernels(info.architecture)
 
     @classmethod
-    def is_usual(cls) -> bool:
+    def is_usual(cls, architecture: str) -> bool:
         """Tell whether this is a CPU on which the kernels were measured, without a GPU that TensorFlow can use."""
         return platform.machine() in _MEASURED and not has_gpu()
 
