@@ -104,7 +104,7 @@ EngineOption = Annotated[
     option(
         "Prediction",
         "--engine",
-        "What computes the network: auto takes numba or ONNX Runtime on CPUs, without TensorFlow, and TensorFlow on GPUs.",
+        "What computes the network: auto takes numba or onnxruntime on CPUs, without TensorFlow, else tensorflow.",
     ),
 ]
 

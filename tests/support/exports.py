@@ -11,7 +11,7 @@ from deeplabctl.export.exporter import ExportPlan, ExportRequest
 from deeplabctl.export.images import ExampleImages
 from deeplabctl.export.onnx_graph import build_onnx
 from deeplabctl.network import ARCHITECTURES
-from deeplabctl.network.ops import Norm
+from deeplabctl.network.ops import LINEAR, Norm
 from deeplabctl.prediction.settings import PredictionSettings
 from deeplabctl.weights.fitting import Network
 from deeplabctl.weights.model_info import ExportFacts, ModelInfo
@@ -40,11 +40,13 @@ def settled_network(architecture, width=0.1):
     model = build_model(architecture, len(CLASSES), width=width)
     assign_weights(model, {name: np.ones_like(array) if "gamma" in name else array for name, array in weights.items()})
     norms = {above.name: row for above, row in pairwise(table.rows) if isinstance(row, Norm)}
-    forward = ForwardPass({layer.name: layer for layer in model.layers}, norms)
+    layers = {layer.name: layer for layer in model.layers}
+    forward = ForwardPass(layers, norms)
+    linear = ForwardPass(layers, {name: dataclasses.replace(norm, activation=LINEAR) for name, norm in norms.items()})
     pixels = np.stack([table.preprocessing(smooth(97, 129, seed)) for seed in range(4)])
 
     def compute(row, inputs):
-        values = row.compute(inputs, forward)
+        values = row.compute(inputs, linear)
         if row.name not in norms and not row.is_classifier:
             return values
         mean, variance = (found.numpy() for found in tf.nn.moments(values, [0, 1, 2]))

@@ -62,8 +62,8 @@ def _session(nodes: Sequence[Node]) -> onnxruntime.InferenceSession:
         from onnx import TensorProto, helper
     except ImportError as error:
         raise RecipeError(
-            f"`engine`: onnxruntime needs packages that are not installed ({error}); pip install 'deeplabctl[onnx]', or "
-            "use engine=numba"
+            f"`engine`: onnxruntime needs packages that are not installed ({error}); pip install 'deeplabctl[onnx]', "
+            "or use engine=numba"
         ) from None
     graph = OnnxGraph()
     logits = export_nodes(graph, nodes, graph.add("Transpose", "pixels", perm=[0, 3, 1, 2]))
