@@ -6,10 +6,11 @@ import csv
 import itertools
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +56,82 @@ def voc_grey_ids(num_classes: int) -> dict[int, set[int]]:
     return found
 
 
+class ClassNames(tuple[str, ...]):
+    """Hold class names and the colours that a palette gives them; equal to a tuple of the names."""
+
+    colors: tuple[Color, ...]  # RGB, one per class; empty without a palette
+
+    def __new__(cls, names: Iterable[str], colors: Iterable[Color] = ()) -> Self:
+        """Take the names and the colours."""
+        made = super().__new__(cls, names)
+        made.colors = tuple(colors)
+        return made
+
+
+def colored_names(names: Iterable[str], colors: Iterable[Color | None]) -> ClassNames:
+    """Return the names with these colours; without, if some are missing, or all are grey levels of masks."""
+    every = list(colors)
+    known = [color for color in every if color is not None]
+    has_colors = len(known) == len(every) and any(len(set(color)) > 1 for color in known)
+    return ClassNames(names, known if has_colors else ())
+
+
+def renamed_classes(classes: Sequence[str], rename: Mapping[str, str]) -> ClassNames:
+    """Return the classes under their new names; those that become one have the colour of the first."""
+    names = [rename.get(name, name) for name in classes]
+    firsts = {name: index for index, name in reversed(list(enumerate(names)))}
+    order = sorted(firsts.values())
+    colors = getattr(classes, "colors", ())
+    return ClassNames((names[index] for index in order), (colors[index] for index in order) if colors else ())
+
+
+def class_colors(classes: Sequence[str]) -> npt.NDArray[np.uint8]:
+    """Return the colours of classes, (256, 3) uint8 RGB by the values of labels.
+
+    They are those of their palette, VOC's if they are VOC's classes, and else those of `distinct_colors`, with black
+    for a background that comes first.
+    """
+    if tuple(classes) == VOC_CLASSES:
+        return voc_palette()
+    colors = distinct_colors().copy()
+    if given := getattr(classes, "colors", ()):
+        colors[: len(given)] = given
+    elif classes and classes[0] == "background":
+        colors[0] = 0
+    return colors
+
+
+@cache
+def distinct_colors() -> npt.NDArray[np.uint8]:
+    """Return colours (256, 3) uint8 RGB that can be told apart, the first ones best, and seen on white and on black.
+
+    Each is the farthest of all from those before it, in CIELAB. None is one of VOC's; the last is VOC's of void.
+    """
+    levels = np.arange(21, 256, 26)  # which VOC's map does not have
+    found = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), -1).reshape(-1, 3)
+    linear = np.where(found / 255 <= 0.04045, found / 255 / 12.92, ((found / 255 + 0.055) / 1.055) ** 2.4)
+    luminance = linear @ (0.2126, 0.7152, 0.0722)
+    keep = (luminance > 0.12) & (luminance < 0.6)  # a contrast of 1.6 to white and 3 to black, as WCAG counts it
+    keep &= found.min(-1) < found.max(-1)  # grey is what images have
+    found, linear = found[keep], linear[keep]
+    xyz = linear @ np.array([[0.4124, 0.2126, 0.0193], [0.3576, 0.7152, 0.1192], [0.1805, 0.0722, 0.9505]])
+    root = np.cbrt(xyz / (0.9505, 1.0, 1.089))
+    lab = np.stack([116 * root[:, 1], 500 * (root[:, 0] - root[:, 1]), 200 * (root[:, 1] - root[:, 2])], -1)
+    chosen = [int(np.argmax(found @ (1, -1, -1)))]  # red
+    apart = np.full(len(lab), np.inf)
+    while len(chosen) < IGNORE_LABEL:
+        apart = np.minimum(apart, ((lab - lab[chosen[-1]]) ** 2).sum(-1))
+        chosen.append(int(np.argmax(apart)))
+    colors = np.concatenate([found[chosen], voc_palette()[IGNORE_LABEL:]]).astype(np.uint8)
+    colors.setflags(write=False)
+    return colors
+
+
+def hex_color(color: Iterable[int]) -> str:
+    """Return a colour as pages have it: "#804080"."""
+    return "#" + bytes(map(int, color)).hex()
+
+
 @dataclass(frozen=True)
 class Palette:
     """Hold class names and the colour of each in masks; a grey level counts as a colour of three equal channels."""
@@ -68,21 +145,27 @@ class Palette:
         return dict(zip(self.colors, range(len(self.colors)), strict=True)) | dict.fromkeys(self.void, IGNORE_LABEL)
 
 
-def read_classes(path: Path) -> tuple[str, ...]:
+def read_classes(path: Path) -> ClassNames:
     """Read a ``classes.txt``: one name per line, the first is class 0; empty lines and ``#`` comments are skipped.
 
-    A palette file is also accepted: the colours beside the names and the entries for void are skipped. So is a table
+    The colours of a palette file are kept if all names have some; its entries for void are skipped. So is a table
     with ids (``0,background``), in their order, and a header (``id,name``; ``name,r,g,b``).
     """
-    return _check_names(path, _class_names(_lines(path, "class names", "one name per line"), path))
+    rows = _class_rows(_lines(path, "class names", "one name per line"), path)
+    return colored_names(_check_names(path, [row.name for row in rows]), [row.color for row in rows])
 
 
 def format_classes(names: Sequence[str], where: Path) -> str:
     """Return the text of a ``classes.txt`` that `read_classes` reads back as these names.
 
-    A name that would be read as something else, as "#1 ship" or "lane 1 2 3", stands behind its colour in VOC's map.
+    Names with colours stand behind these. A name that would be read as something else, as "#1 ship" or "lane 1 2 3",
+    stands behind its colour in VOC's map.
     Raises DataError for one that no line can hold, which comes from ``where``.
     """
+    if colors := getattr(names, "colors", ()):
+        text = "".join(f"{' '.join(map(str, color))} {name}\n" for color, name in zip(colors, names, strict=True))
+        if _reads_back(text, *names):
+            return text
     lines = []
     for index, name in enumerate(names):
         red, green, blue = voc_palette()[index % 256]
@@ -101,12 +184,12 @@ def format_classes(names: Sequence[str], where: Path) -> str:
 
 def _reads_back(text: str, *names: str) -> bool:
     try:
-        return _class_names(_numbered_lines(text.encode("utf-8"))) == [*names]
+        return [row.name for row in _class_rows(_numbered_lines(text.encode("utf-8")))] == [*names]
     except (UnicodeEncodeError, DataError):  # half of a character, as JSON can hold it; what may be a header
         return False
 
 
-def _class_names(lines: list[tuple[int, str]], path: Path | None = None) -> list[str]:
+def _class_rows(lines: list[tuple[int, str]], path: Path | None = None) -> list[_Row]:
     rows = _table(lines, path)
     if rows is None:
         rows = _plain_rows(lines)
@@ -124,7 +207,7 @@ def _class_names(lines: list[tuple[int, str]], path: Path | None = None) -> list
                     f"{path}:{row.line}: expected the class ids 0 to {len(names) - 1}, each once, got {row.id} for "
                     f"{row.name!r} and none for {index}; name all classes, or number them anew"
                 )
-    return [row.name for row in names]
+    return names
 
 
 @dataclass(frozen=True)
@@ -268,7 +351,7 @@ def read_palette(path: Path) -> Palette:
         else:
             names.append(row.name)
             colors.append(color)
-    return Palette(_check_names(path, names), tuple(colors), tuple(void))
+    return Palette(colored_names(_check_names(path, names), colors), tuple(colors), tuple(void))
 
 
 def _plain_rows(lines: list[tuple[int, str]], *, grey: bool = False) -> list[_Row]:

@@ -9,7 +9,7 @@ import PIL.Image
 from PIL import ImageDraw
 
 from deeplabctl.arrays import Image, Label, Mask
-from deeplabctl.classes import IGNORE_LABEL, voc_palette
+from deeplabctl.classes import IGNORE_LABEL, class_colors
 from deeplabctl.lettering import Font, drawable_name, font
 
 _OPACITY = 0.6
@@ -24,7 +24,7 @@ def overlay(image: Image, label: Label, classes: Sequence[str]) -> Image:
 
     Class 0 stays clear if its name is "background"; void gets a grey tint.
     """
-    colors = voc_palette()[label].astype(np.float32)
+    colors = class_colors(classes)[label].astype(np.float32)
     opacity = np.full(256, _OPACITY, np.float32)
     if classes[0] == "background":
         opacity[0] = 0
@@ -61,7 +61,7 @@ def with_legend(picture: Image, labels: Sequence[Label], classes: Sequence[str])
     for row, line in enumerate(lines):
         x, y = gap, picture.shape[0] + gap + row * line_height
         for index in line:
-            color = tuple(map(int, voc_palette()[present[index]]))
+            color = tuple(map(int, class_colors(classes)[present[index]]))
             draw.rectangle((x, y, x + box, y + box), fill=color, outline=_INK, width=max(1, box // _LARGEST_TEXT))
             draw.text((x + box + gap, y + box / 2), names[index], _INK, letters, anchor="lm")
             x += widths[index]

@@ -2,15 +2,20 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from deeplabctl.classes import (
     VOC_CLASSES,
+    ClassNames,
+    class_colors,
+    distinct_colors,
     format_classes,
     parse_class_names,
     read_classes,
     read_palette,
+    renamed_classes,
     voc_grey_ids,
     voc_palette,
 )
@@ -215,3 +220,50 @@ def test_names_with_brackets_and_colons_are_written_so_that_they_are_read(tmp_pa
     names = ("cell [dead]", "a: b", "{x}", "ends:", "- minus", "<tag>")
     (tmp_path / "classes.txt").write_text(format_classes(names, tmp_path))
     assert read_classes(tmp_path / "classes.txt") == names
+
+
+def test_default_colours_can_be_told_apart_and_seen_on_white_and_on_black():
+    colors = distinct_colors()
+    assert len({tuple(color) for color in colors.tolist()}) == 256
+    assert not {tuple(color) for color in colors[:255].tolist()} & {tuple(color) for color in voc_palette().tolist()}
+    shares = colors[:255] / 255
+    linear = np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
+    luminance = linear @ (0.2126, 0.7152, 0.0722)
+    assert (1.05 / (luminance + 0.05)).min() > 1.6  # WCAG's contrast to white
+    assert ((luminance + 0.05) / 0.05).min() > 3  # and to black
+    first = colors[:12].astype(int)
+    apart = np.abs(first[:, None] - first[None]).sum(-1)[~np.eye(12, dtype=bool)]
+    assert apart.min() > 100
+
+
+def test_colours_of_a_palette_are_kept_and_written(tmp_path):
+    path = tmp_path / "classes.txt"
+    path.write_text("sky 70 130 180\nroad #804080\ntree 2 107 142 35\nvoid 0 0 0\n")
+    names = read_classes(path)
+    assert names == ("sky", "road", "tree 2")
+    assert names.colors == ((70, 130, 180), (128, 64, 128), (107, 142, 35))
+    np.testing.assert_array_equal(class_colors(names)[:3], names.colors)
+    np.testing.assert_array_equal(class_colors(names)[255], voc_palette()[255])
+    path.write_text(format_classes(names, path))
+    assert (read_classes(path), read_classes(path).colors) == (names, names.colors)
+    (tmp_path / "classes.csv").write_text("id,name,r,g,b\n1,road,1,2,3\n0,sky,4,5,6\n")
+    assert read_classes(tmp_path / "classes.csv").colors == ((4, 5, 6), (1, 2, 3))
+
+
+@pytest.mark.parametrize("text", ["sky\nroad 1 2 3\n", "sky 0 0 0\nroad 7 7 7\n"])
+def test_some_colours_only_or_grey_levels_of_masks_are_no_palette(tmp_path, text):
+    (tmp_path / "classes.txt").write_text(text)
+    assert read_classes(tmp_path / "classes.txt").colors == ()
+
+
+def test_voc_keeps_its_colours_and_a_first_background_is_black():
+    np.testing.assert_array_equal(class_colors(VOC_CLASSES), voc_palette())
+    assert class_colors(("background", "car"))[0].tolist() == [0, 0, 0]
+    assert class_colors(("road", "car"))[0].max() > 100
+
+
+def test_renamed_classes_keep_their_colours():
+    names = ClassNames(("sky", "car", "truck", "tree"), ((1, 2, 3), (4, 5, 6), (7, 8, 9), (0, 1, 2)))
+    found = renamed_classes(names, {"car": "vehicle", "truck": "vehicle"})
+    assert (found, found.colors) == (("sky", "vehicle", "tree"), ((1, 2, 3), (4, 5, 6), (0, 1, 2)))
+    assert renamed_classes(("a", "b"), {"b": "a"}).colors == ()

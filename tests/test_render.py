@@ -2,7 +2,7 @@ import tracemalloc
 
 import numpy as np
 
-from deeplabctl.classes import voc_palette
+from deeplabctl.classes import VOC_CLASSES, class_colors
 from deeplabctl.render import overlay, panels, with_legend
 
 CLASSES = ("background", "disc", "square")
@@ -18,13 +18,16 @@ def test_overlay_leaves_background_clear_and_mixes_the_classes_colour():
     image, label = halves()
     drawn = overlay(image, label, CLASSES)
     np.testing.assert_array_equal(drawn[:, :29], image[:, :29])
-    np.testing.assert_allclose(drawn[20, 45], 0.4 * 100 + 0.6 * voc_palette()[2], atol=0.5)
+    np.testing.assert_allclose(drawn[20, 45], 0.4 * 100 + 0.6 * class_colors(CLASSES)[2], atol=0.5)
     assert (drawn[:, 29] == 255).all()  # the border
 
 
 def test_overlay_colours_class_zero_if_it_is_not_background():
     image, label = halves()
-    assert (overlay(image, label, ("sky", "road", "tree"))[:, :29] == 40).all()
+    classes = ("sky", "road", "tree")
+    expected = np.rint(0.4 * 100 + 0.6 * class_colors(classes)[0])
+    assert (overlay(image, label, classes)[:, :29] == expected).all()
+    assert (overlay(image, label, (*VOC_CLASSES[1:3], "x"))[:, :29] != 100).any()
 
 
 def test_legend_stands_below_and_shows_the_colours_of_present_classes_only():
@@ -32,8 +35,8 @@ def test_legend_stands_below_and_shows_the_colours_of_present_classes_only():
     drawn = with_legend(image, [label], CLASSES)
     np.testing.assert_array_equal(drawn[:40, (drawn.shape[1] - 60) // 2 :][:, :60], image)
     strip = drawn[40:].reshape(-1, 3).tolist()
-    assert voc_palette()[2].tolist() in strip
-    assert voc_palette()[1].tolist() not in strip
+    assert class_colors(CLASSES)[2].tolist() in strip
+    assert class_colors(CLASSES)[1].tolist() not in strip
 
 
 def test_legend_of_many_classes_wraps_and_stays_readable_on_a_tiny_picture():
@@ -73,5 +76,5 @@ def test_panels_of_large_pictures_are_scaled_down_and_held_one_row_at_a_time():
     tracemalloc.stop()
     assert drawn.shape[1] == 3 * 640 + 4 * 6
     assert drawn.shape[0] < 4 * (480 + 6) + 150
-    assert (drawn == np.rint(0.6 * voc_palette()[2])).all(-1).any()  # labels keep their values
+    assert (drawn == np.rint(0.6 * class_colors(CLASSES)[2].astype(float))).all(-1).any()  # labels keep their values
     assert peak < 6 * image.nbytes

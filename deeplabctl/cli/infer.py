@@ -333,7 +333,7 @@ def _segment_stdin(request: SettingsRequest, weights: str | None, console: Conso
         network = open_network(path)
         report(Note(f"weights: {path}"))
         segmenter = load_segmenter(network, resolve(request, network.info), report)
-        sys.stdout.buffer.write(mask_bytes(segmenter.label(image)))
+        sys.stdout.buffer.write(mask_bytes(segmenter.label(image), segmenter.info.classes))
         sys.stdout.buffer.flush()
 
 

@@ -63,7 +63,7 @@ def check_dataset(dataset: Dataset, report: Reporter) -> Verdict:
     present: set[int] = set()  # label values
     void: set[Path] = set()  # labels without any class
     digests: dict[Path, str] = {}  # of images
-    palettes = Palettes()
+    palettes = Palettes(dataset.classes)
     trained = set(samples.get(dataset.training_split, []))
     facts: list[LabelFacts] = []  # of the labels to train on
     for inspection in inspect_samples(dataset, distinct, report, reuse=False):

@@ -93,7 +93,9 @@ def write_dataset(
     with new_dataset(out, overwrite=overwrite) as root:
         make_layout(root)
         with task(report, "converting", len(jobs), "images") as advance:
-            for (name, _), result in zip(jobs, map_ahead(partial(_try_to_write, root, max_side), jobs), strict=True):
+            for (name, _), result in zip(
+                jobs, map_ahead(partial(_try_to_write, root, max_side, annotations.classes), jobs), strict=True
+            ):
                 if isinstance(result, str):
                     failed.append(result)
                     report(Note(result, warning=True))
@@ -160,15 +162,15 @@ def _unannotated(parts: Sequence[Annotations]) -> list[str]:
 Sampled = tuple[dict[int, int], ImageFacts, tuple[int, ...]]  # pixels of each label value; the label's size, as drawn
 
 
-def _try_to_write(root: Path, max_side: int, job: tuple[str, AnnotatedImage]) -> Sampled | str:
+def _try_to_write(root: Path, max_side: int, classes: Sequence[str], job: tuple[str, AnnotatedImage]) -> Sampled | str:
     """Write a sample; returns what is in it, or why it failed."""
     try:
-        return _write_sample(root, max_side, *job)
+        return _write_sample(root, max_side, classes, *job)
     except DeepLabError as error:
         return str(error)
 
 
-def _write_sample(root: Path, max_side: int, name: str, annotated: AnnotatedImage) -> Sampled:
+def _write_sample(root: Path, max_side: int, classes: Sequence[str], name: str, annotated: AnnotatedImage) -> Sampled:
     """Write an image and its label, and return what is in them."""
     path = annotated.image
     if not isinstance(path, Path):
@@ -177,7 +179,7 @@ def _write_sample(root: Path, max_side: int, name: str, annotated: AnnotatedImag
             file = Path(folder, "image")
             file.write_bytes(content)
             try:
-                return _write_sample(root, max_side, name, replace(annotated, image=file))
+                return _write_sample(root, max_side, classes, name, replace(annotated, image=file))
             except DataError as error:
                 raise DataError(f"the image inside of {name}'s annotation: {error}") from None
     facts = inspect_image(path)
@@ -191,7 +193,7 @@ def _write_sample(root: Path, max_side: int, name: str, annotated: AnnotatedImag
         (root / IMAGES / f"{name}{suffix}").write_bytes(path.read_bytes())
     else:
         PIL.Image.fromarray(read_image(path)).save(root / IMAGES / f"{name}.png")
-    mask_image(label).save(root / LABELS / f"{name}.png")
+    mask_image(label, classes).save(root / LABELS / f"{name}.png")
     return count_values(label), facts, size
 
 

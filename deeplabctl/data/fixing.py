@@ -119,7 +119,7 @@ def _fix_label(
         label = turn_upright(read_label(path), inspect_image(images[finding.file]).orientation)
     if label is None:
         return ""
-    mask_image(label).save(path)
+    mask_image(label, dataset.classes).save(path)
     return _LABEL_FIXES[finding.kind]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,7 +17,7 @@ import numpy as np
 import PIL.Image
 
 from deeplabctl.arrays import Image, Label, Mask
-from deeplabctl.classes import IGNORE_LABEL, Color, voc_palette
+from deeplabctl.classes import IGNORE_LABEL, VOC_CLASSES, Color, class_colors, voc_palette
 from deeplabctl.data.findings import IMAGE_VALUES, LABEL_COLORS, Finding, FindingError
 from deeplabctl.data.image_files import DAMAGE, damaged, open_image, orientation
 from deeplabctl.data.palettes import palette_of
@@ -361,23 +361,23 @@ def voc_color_ids(num_classes: int) -> dict[Color, int]:
     return {tuple(colors[index]): index for index in (*range(num_classes), IGNORE_LABEL)}
 
 
-def write_mask(path: Path, label: Label) -> None:
-    """Write (H, W) uint8 class ids as an 8-bit palette PNG in VOC's colours, whole or not at all."""
+def write_mask(path: Path, label: Label, classes: Sequence[str] = VOC_CLASSES) -> None:
+    """Write (H, W) uint8 class ids as an 8-bit palette PNG in the colours of the classes, whole or not at all."""
     with whole_file(path) as temporary:
-        mask_image(label).save(temporary, format="PNG")
+        mask_image(label, classes).save(temporary, format="PNG")
 
 
-def mask_bytes(label: Label) -> bytes:
+def mask_bytes(label: Label, classes: Sequence[str] = VOC_CLASSES) -> bytes:
     """Return (H, W) uint8 class ids as the content of the file that `write_mask` writes."""
     content = io.BytesIO()
-    mask_image(label).save(content, format="PNG")
+    mask_image(label, classes).save(content, format="PNG")
     return content.getvalue()
 
 
-def mask_image(label: Label) -> PIL.Image.Image:
-    """Return (H, W) uint8 class ids as a Pillow image of mode P with VOC's palette."""
+def mask_image(label: Label, classes: Sequence[str] = VOC_CLASSES) -> PIL.Image.Image:
+    """Return (H, W) uint8 class ids as a Pillow image of mode P, whose palette has the colours of the classes."""
     mask = PIL.Image.fromarray(label)
-    mask.putpalette(voc_palette().tobytes())  # turns mode L into P, the values stay
+    mask.putpalette(class_colors(classes).tobytes())  # turns mode L into P, the values stay
     return mask
 
 

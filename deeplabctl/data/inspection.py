@@ -153,7 +153,7 @@ def check_samples(dataset: Dataset, samples: Sequence[Sample], report: Reporter)
 
     What had to be assumed of images is reported, a line of a kind.
     """
-    facts, palettes = [], Palettes()
+    facts, palettes = [], Palettes(dataset.classes)
     assumed: dict[str, list[Finding]] = {}
     with contextlib.closing(inspect_samples(dataset, samples, report)) as inspections:
         for inspection in inspections:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import PIL.Image
 
-from deeplabctl.classes import IGNORE_LABEL, Color, voc_palette
+from deeplabctl.classes import IGNORE_LABEL, VOC_CLASSES, Color, class_colors, distinct_colors, voc_palette
 from deeplabctl.data.findings import Finding, join_some
 
 _VOC = voc_palette().tobytes()
@@ -58,18 +58,27 @@ def _grey(index: int) -> Color:
 
 @dataclass
 class Palettes:
-    """Compare the palettes of a set's labels."""
+    """Compare the palettes of a set's labels; those of its ``classes``, and those by default, are right."""
 
+    classes: Sequence[str] = VOC_CLASSES
     _seen: dict[tuple[int, Color], Path] = field(default_factory=dict)  # the first label in which an id has a colour
     _repeated: set[Color] = field(default_factory=set)  # colours of several ids in one label
     _own: list[Path] = field(default_factory=list)  # labels whose colours are neither VOC's nor grey levels of the ids
     _entries: set[Color] = field(default_factory=set)  # of their palettes
 
+    def _right(self, index: int) -> tuple[Color, ...]:
+        """Return the colours that an id may have: VOC's, its grey level, that of its class, the one by default."""
+        tables = (class_colors(self.classes), distinct_colors())
+        return _voc(index), _grey(index), *(_colors(table[index].tolist())[0] for table in tables)
+
     def add(self, path: Path, ids: Iterable[int], palette: str) -> None:
         """Take the values of a label, and what `palette_of` has returned for it."""
         entries = entries_of(palette)
         colors = {index: entries[min(index, len(entries) - 1)] for index in ids} if entries else {}
-        is_own = all(any(color != table(index) for index, color in colors.items()) for table in (_voc, _grey))
+        tables = zip(*(self._right(index) for index in colors), strict=True)
+        is_own = bool(colors) and all(
+            any(color != right for color, right in zip(colors.values(), table, strict=True)) for table in tables
+        )
         if is_own:
             self._own.append(path)
             self._entries.update(entries)
@@ -82,8 +91,9 @@ class Palettes:
         """Return what is wrong in the labels that were taken, of a set of so many classes."""
         if not self._own:
             return None
-        for table, name in ((_voc, "VOC's colours"), (_grey, "the grey levels of class ids")):
-            ids = {table(index): index for index in (*range(num_classes), IGNORE_LABEL)}
+        tables = ("VOC's colours", "the grey levels of class ids", "the colours of the classes")
+        for number, name in enumerate(tables):
+            ids = {self._right(index)[number]: index for index in (*range(num_classes), IGNORE_LABEL)}
             if self._entries <= ids.keys() and not self._entries <= BLACK_AND_WHITE:
                 index, color, path = next((i, c, path) for (i, c), path in self._seen.items() if ids.get(c, i) != i)
                 names = join_some([path.name for path in self._own], 3)
@@ -93,7 +103,7 @@ class Palettes:
         id_of: dict[Color, tuple[int, Path]] = {}
         for (index, color), path in self._seen.items():
             other, where = color_of.setdefault(index, (color, path))
-            if other != color and not {other, color} <= {_voc(index), _grey(index)}:
+            if other != color and not {other, color} <= {*self._right(index)}:
                 got = f"{color} at index {index}, which is {other} in {where.name}"
                 return Finding("label-palette", path, "one palette in all labels", got, _FIX)
             number, where = id_of.setdefault(color, (index, path))

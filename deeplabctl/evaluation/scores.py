@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy.typing as npt
 
 from deeplabctl.arrays import Label
-from deeplabctl.classes import IGNORE_LABEL
+from deeplabctl.classes import IGNORE_LABEL, hex_color
 from deeplabctl.data.dataset import Sample
 from deeplabctl.data.inspection import LabelFacts
 from deeplabctl.evaluation.boundaries import BoundaryF1, Trimap
@@ -50,7 +50,7 @@ class SplitScores:
         *,
         has_void: bool = True,
     ) -> None:
-        self.classes, self.settings, self.images = tuple(classes), dict(settings), 0
+        self.classes, self.settings, self.images = classes, dict(settings), 0
         self.metrics = [kind(len(classes), has_void=has_void) for kind in kinds]
 
     @property
@@ -88,6 +88,8 @@ class SplitScores:
     def to_dict(self) -> dict[str, Any]:
         """Return all scores as JSON has them: fractions, and null for a class that is absent."""
         classes: list[dict[str, Any]] = [{"name": name} for name in self.classes]
+        for entry, color in zip(classes, getattr(self.classes, "colors", ()), strict=False):
+            entry["color"] = hex_color(color)
         totals: dict[str, Any] = {}
         settings = dict(self.settings)
         for metric in self.metrics:

@@ -171,7 +171,7 @@ def _seen(job: Job, label: Label, outputs: Sequence[Output], classes: Sequence[s
 def _from_mask(job: Job, outputs: Sequence[Output], classes: Sequence[str]) -> Written:
     """Return what is seen in the mask of an image that was segmented before; an error if it does not fit."""
     mask = job.files["mask"]
-    palettes = Palettes()
+    palettes = Palettes(classes)
     try:
         label, palette = read_label_and_palette(mask)
         check_class_ids(mask, count_pixels(label), classes)

@@ -77,8 +77,8 @@ class Segmentation:
         return PillowImage.fromarray(draw(self.image, self.label, self.classes))
 
     def save(self, path: str | Path) -> None:
-        """Write the label as an 8-bit palette PNG in VOC's colours, whole or not at all; pixel value = class id."""
-        write_mask(Path(path), self.label)
+        """Write the label as an 8-bit palette PNG in the classes' colours; pixel value = class id."""
+        write_mask(Path(path), self.label, self.classes)
 
 
 def count_pixels(label: Label) -> dict[int, int]:

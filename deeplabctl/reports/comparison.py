@@ -162,7 +162,7 @@ def _class_table(comparison: Comparison) -> str:
         return f"<p class=note>{escape(comparison.note.capitalize())}.</p>"
     rows = [
         [
-            f"{swatch(index)}{escape(name)}",
+            f"{swatch(comparison.classes, index)}{escape(name)}",
             *(_marked(iou, max((i for i in ious if i is not None), default=None)) for iou in ious),
         ]
         for index, (name, ious) in enumerate(comparison.class_ious().items())

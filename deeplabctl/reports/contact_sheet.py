@@ -40,7 +40,8 @@ class ContactSheet:
         if target := files.get("overlay") or files.get("mask"):
             image = f'<a href="{self._link(target)}">{image}</a>'
         shown = " ".join(
-            f"<span>{swatch(index)}{escape(self._classes[index])} {share:.1%}</span>" for index, share in areas
+            f"<span>{swatch(self._classes, index)}{escape(self._classes[index])} {share:.1%}</span>"
+            for index, share in areas
         )
         shown += f"<span>{more}</span>"
         name = escape(result.job.source.name)

@@ -7,7 +7,7 @@ import PIL.Image
 from PIL import ImageDraw
 
 from deeplabctl.arrays import Image
-from deeplabctl.classes import voc_palette
+from deeplabctl.classes import class_colors
 from deeplabctl.data.stats import SplitCounts, Statistics
 from deeplabctl.lettering import drawable_name, font
 from deeplabctl.reporting import counted
@@ -44,7 +44,7 @@ def draw_statistics(name: str, statistics: Statistics) -> Image:
         y = head + class_id * row
         middle = y + (row - _GAP) / 2
         draw.line((_GAP, y - _GAP / 2, width - _GAP, y - _GAP / 2), fill=_RULE)
-        color = tuple(map(int, voc_palette()[class_id]))
+        color = tuple(map(int, class_colors(statistics.classes)[class_id]))
         draw.rectangle((_GAP, middle - _BAR / 2, _GAP + _BAR, middle + _BAR / 2), fill=color, outline=_INK)
         draw.text((_GAP * 2 + _BAR, middle), class_name, _INK, letters, anchor="lm")
         draw.text((weight, middle), f"{statistics.weights[class_id]:.3g}", _INK, letters, anchor="lm")

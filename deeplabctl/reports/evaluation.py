@@ -15,7 +15,7 @@ from PIL import Image as PillowImage
 from PIL import ImageDraw
 
 from deeplabctl.arrays import Counts, Image, Label
-from deeplabctl.classes import IGNORE_LABEL
+from deeplabctl.classes import IGNORE_LABEL, ClassNames
 from deeplabctl.data.images import read_image, read_label, write_image
 from deeplabctl.evaluation.metrics import Curve
 from deeplabctl.evaluation.scores import Extremes, RankedImage, SplitScores, class_columns
@@ -94,9 +94,11 @@ def render_report(
 def class_table(classes: Sequence[Mapping[str, Any]]) -> str:
     """Return the table of the classes' scores, from `SplitScores.to_dict`."""
     columns = class_columns(classes)
+    codes = [bytes.fromhex(entry["color"][1:]) for entry in classes if entry.get("color")]
+    names = ClassNames((entry["name"] for entry in classes), ((code[0], code[1], code[2]) for code in codes))
     rows = [
         [
-            f"{swatch(index)}{escape(entry['name'])}",
+            f"{swatch(names, index)}{escape(entry['name'])}",
             f"<div class=bar><i style='width:{100 * (entry['iou'] or 0.0):.1f}%'></i></div>",
             *(percent(entry.get(key)) for key in columns),
             f"{entry['pixels']:,}",
@@ -113,8 +115,8 @@ def _mistakes(counts: Counts, classes: Sequence[str]) -> str:
     pairs = [divmod(int(place), len(classes)) for place in order if wrong.flat[place]]
     rows = [
         [
-            f"{swatch(label)}{escape(classes[label])}",
-            f"{swatch(guess)}{escape(classes[guess])}",
+            f"{swatch(classes, label)}{escape(classes[label])}",
+            f"{swatch(classes, guess)}{escape(classes[guess])}",
             percent(float(wrong[label, guess] / counts[label].sum())),
             f"{wrong[label, guess]:,}",
         ]
@@ -133,7 +135,7 @@ def _confusion(counts: Counts, classes: Sequence[str]) -> str:
     for index, (name, row) in enumerate(zip(classes, counts, strict=True)):
         shares = [100 * count / max(int(row.sum()), 1) for count in row.tolist()]
         cells = "".join(_cell(share, is_right=index == column) for column, share in enumerate(shares))
-        rows.append(f"<tr><th scope=row>{swatch(index)}{escape(name)}</th>{cells}</tr>")
+        rows.append(f"<tr><th scope=row>{swatch(classes, index)}{escape(name)}</th>{cells}</tr>")
     return f"<div class=scroll><table class=matrix><tr><td></td>{head}</tr>{''.join(rows)}</table></div>"
 
 

@@ -18,7 +18,7 @@ from PIL import Image as PillowImage
 
 from deeplabctl import reporting
 from deeplabctl.arrays import Image
-from deeplabctl.classes import voc_palette
+from deeplabctl.classes import class_colors, hex_color
 
 DASH = "–"  # noqa: RUF001 - a dash in a table: there is no such number
 
@@ -53,16 +53,15 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return f"<div class=scroll><table><tr>{head}</tr>{body}</table></div>"
 
 
-def swatch(class_id: int) -> str:
+def swatch(classes: Sequence[str], class_id: int) -> str:
     """Return a small square in the colour of a class."""
-    red, green, blue = voc_palette()[class_id]
-    return f"<s style='background:rgb({red},{green},{blue})'></s>"
+    return f"<s style='background:{hex_color(class_colors(classes)[class_id])}'></s>"
 
 
 def legend(classes: Sequence[str], ids: Iterable[int] | None = None) -> str:
     """Return the names of the classes, or of those with these ids, with their colours."""
     shown = range(len(classes)) if ids is None else ids
-    return "".join(f"<span>{swatch(index)}{escape(classes[index])}</span>" for index in shown)
+    return "".join(f"<span>{swatch(classes, index)}{escape(classes[index])}</span>" for index in shown)
 
 
 def settings_table(settings: Mapping[str, Any]) -> str:

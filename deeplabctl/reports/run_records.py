@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from deeplabctl.errors import OutputError, RunError
 from deeplabctl.files import write_text
 
 RECIPE, FACTS, METRICS_LOG, PREVIEWS = "recipe.toml", "run.json", "metrics.jsonl", "previews"  # of a run directory
+_COLOR = re.compile(r"#[0-9a-f]{6}")
 _TRAIN, _VALIDATION = "train", "validation"  # the kinds of lines
 
 
@@ -260,6 +262,7 @@ def _class_scores(entry: dict[str, Any]) -> dict[str, Any]:
     pixels = number(entry, "pixels")
     return {
         "name": str(entry.get("name", "")),
+        "color": color if isinstance(color := entry.get("color"), str) and _COLOR.fullmatch(color) else None,
         "iou": _known(number(entry, "iou")),
         "accuracy": _known(number(entry, "accuracy")),
         "pixels": int(pixels) if math.isfinite(pixels) else 0,

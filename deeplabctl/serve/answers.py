@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import PIL.Image
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
-from deeplabctl.classes import IGNORE_LABEL, voc_palette
+from deeplabctl.classes import IGNORE_LABEL, class_colors, hex_color
 from deeplabctl.data.images import mask_bytes
 from deeplabctl.render import overlay_with_legend
 from deeplabctl.serve.service import Segmented, Service
@@ -106,7 +106,10 @@ def describe_model(service: Service) -> Model:
         weights=service.name,
         architecture=info.architecture,
         width=info.width,
-        classes=[ClassFacts(id=index, name=name, color=_color(index)) for index, name in enumerate(info.classes)],
+        classes=[
+            ClassFacts(id=index, name=name, color=_color(info.classes, index))
+            for index, name in enumerate(info.classes)
+        ],
         settings=service.settings.to_dict(),
         crf=service.uses_crf,
         offers_crf=service.offers_crf,
@@ -130,19 +133,19 @@ def _json(result: Segmented, names: tuple[str, ...]) -> Response:
         height=height,
         crf=result.crf,
         classes=[
-            Area(id=index, name=names[index], color=_color(index), pixels=count, share=count / counts.sum())
+            Area(id=index, name=names[index], color=_color(names, index), pixels=count, share=count / counts.sum())
             for index in map(int, np.argsort(-counts, kind="stable"))
             if (count := counts[index])
         ],
         seconds=Seconds(waited=round(result.waited, 4), ran=round(result.ran, 4)),
         note=result.note,
-        mask=base64.b64encode(mask_bytes(result.label)).decode("ascii"),
+        mask=base64.b64encode(mask_bytes(result.label, names)).decode("ascii"),
     )
     return JSONResponse(found.model_dump())
 
 
 def _mask(result: Segmented, names: tuple[str, ...]) -> Response:
-    return Response(mask_bytes(result.label), media_type="image/png", headers=_note(result))
+    return Response(mask_bytes(result.label, names), media_type="image/png", headers=_note(result))
 
 
 def _overlay(result: Segmented, names: tuple[str, ...]) -> Response:
@@ -163,6 +166,5 @@ ANSWERS: dict[str, Callable[[Segmented, tuple[str, ...]], Response]] = {
 }
 
 
-def _color(class_id: int) -> str:
-    red, green, blue = voc_palette()[class_id]
-    return f"#{red:02x}{green:02x}{blue:02x}"
+def _color(classes: Sequence[str], class_id: int) -> str:
+    return hex_color(class_colors(classes)[class_id])

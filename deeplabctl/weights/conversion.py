@@ -129,7 +129,7 @@ def plan_conversion(
             f"`classes`: expected {network.classes_in_file} names, as many as the classifier of {file.path} has, "
             f"got {len(classes)}"
         )
-    names = network.info.classes if classes is None else tuple(classes)
+    names = network.info.classes if classes is None else classes if isinstance(classes, tuple) else tuple(classes)
     provenance = file.source | {"new_layers": network.new_layers, "seed": seed, "sha256": file.sha256}
     info = dataclasses.replace(network.info, classes=names, provenance=provenance)
     checked_layers = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import zipfile
 from dataclasses import asdict, dataclass, field
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from deeplabctl.choices import EXPORTS, ExportFormat
-from deeplabctl.classes import IGNORE_LABEL, voc_palette
+from deeplabctl.classes import IGNORE_LABEL, ClassNames, class_colors, voc_palette
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE
 
@@ -69,7 +70,7 @@ class ModelInfo:
 
     def to_json(self) -> str:
         """Return the JSON that a file stores, with scales, palette and preprocessing for other readers."""
-        palette = voc_palette()[: len(self.classes)].tolist()
+        palette = class_colors(self.classes)[: len(self.classes)].tolist()
         network = ARCHITECTURES[self.architecture]
         preprocessing = network.preprocessing.to_dict()
         facts = asdict(self) | {"scales": network.scales, "palette": palette, "preprocessing": preprocessing}
@@ -88,6 +89,7 @@ class ModelInfo:
                 raise ValueError(f"expected 1 to {IGNORE_LABEL} names of classes")
             if not 0 < (width := float(_of_kind(stored["width"], int | float))) <= _WIDEST:
                 raise ValueError(f"a width of {width:g}")
+            names = _colored(classes, stored.get("palette"))
             provenance = dict(_of_kind(stored["provenance"], dict))
             _check_provenance(provenance)
             export = ExportFacts.from_dict(stored["export"]) if "export" in stored else None
@@ -98,7 +100,7 @@ class ModelInfo:
                 f"weights {path}: expected one of the architectures {', '.join(ARCHITECTURES)}, got {architecture!r}; "
                 "a newer version of deeplabctl wrote the file"
             )
-        return cls(tuple(classes), architecture, width, provenance, export)
+        return cls(names, architecture, width, provenance, export)
 
 
 def info_entry(archive: zipfile.ZipFile) -> bytes:
@@ -111,6 +113,17 @@ def info_entry(archive: zipfile.ZipFile) -> bytes:
 def damaged(path: Path, error: Exception) -> WeightsError:
     """Return the error to raise for a file whose facts cannot be read."""
     return WeightsError(f"weights {path}: the file is damaged ({type(error).__name__}: {error})")
+
+
+def _colored(classes: list[str], palette: Any) -> tuple[str, ...]:
+    """Return class names with the palette of a file, if that is one of their own; raises ValueError for another one."""
+    if palette is None or palette in (each[: len(classes)].tolist() for each in (voc_palette(), class_colors(classes))):
+        return tuple(classes)
+    colors = [tuple(color) for color in _of_kind(palette, list)]
+    if len(colors) != len(classes) or not all(len(color) == 3 for color in colors):
+        raise ValueError("a palette of another number of colours")
+    bytes(itertools.chain(*colors))  # raises for other numbers
+    return ClassNames(classes, colors)
 
 
 def _of_kind(value: Any, kind: Any) -> Any:

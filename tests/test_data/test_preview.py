@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from dataset_files import make_dataset
 
-from deeplabctl.classes import voc_palette
+from deeplabctl.classes import class_colors, voc_palette
 from deeplabctl.data.augmentation import Augment
 from deeplabctl.data.dataset import open_dataset
 from deeplabctl.data.preview import choose_samples, draw_augmented, draw_samples
 from deeplabctl.network.architecture import CAFFE_PREPROCESSING
 from deeplabctl.render import contact_sheet, overlay
+
+CLASSES = ("background", "disc", "square")  # of `make_dataset`
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def test_sheet_shows_labels_over_images_in_rows_and_columns():
     row = next(y for y in range(70, drawn.shape[0]) if (drawn[y, 6:126] == expected[0]).all())
     np.testing.assert_array_equal(drawn[row : row + 60, 6:126], expected)
     assert (drawn[row : row + 60, 132:252] == 255).all()  # no fourth
-    assert (drawn[row + 60 :].reshape(-1, 3) == voc_palette()[1]).all(-1).any()  # the legend
+    assert (drawn[row + 60 :].reshape(-1, 3) == class_colors(CLASSES)[1]).all(-1).any()  # the legend
 
 
 def test_large_images_are_scaled_and_labels_keep_their_values(dataset):
@@ -46,7 +48,7 @@ def test_large_images_are_scaled_and_labels_keep_their_values(dataset):
     label[:, 450:] = 2
     drawn = contact_sheet([("a", np.zeros((600, 900, 3), np.uint8), label)], 1, ("background", "x", "y"), width=90)
     colors = {tuple(pixel) for pixel in drawn[6:66, 6:96].reshape(-1, 3).tolist()}
-    mixed = tuple(np.rint(0.6 * voc_palette()[2]).astype(int).tolist())
+    mixed = tuple(np.rint(0.6 * class_colors(CLASSES)[2]).astype(int).tolist())
     assert colors == {(0, 0, 0), mixed, (255, 255, 255)}  # image, class 2 over it, border: nothing between 0 and 2
 
 

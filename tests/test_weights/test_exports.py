@@ -6,6 +6,7 @@ import pytest
 from exports import CLASSES, small_network, write_lookalike, write_onnx
 from tiny_weights import read_weights
 
+from deeplabctl.classes import class_colors
 from deeplabctl.errors import WeightsError
 from deeplabctl.weights.fitting import open_network
 from deeplabctl.weights.locating import open_weights
@@ -44,7 +45,7 @@ def test_plain_readers_find_the_facts(exported):
         text = (path / "assets" / "deeplabctl.json").read_text()
     facts = json.loads(text)
     assert facts["classes"] == list(CLASSES)
-    assert facts["palette"][:2] == [[0, 0, 0], [128, 0, 0]]
+    assert facts["palette"] == class_colors(CLASSES)[: len(CLASSES)].tolist()
     assert facts["preprocessing"] == {"channels": "BGR", "mean": [104.008, 116.669, 122.675], "scale": 1}
     assert facts["export"]["precision"] == "float32"
     assert info.export is not None

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from tiny_weights import read_weights
 
+from deeplabctl.classes import VOC_CLASSES, ClassNames, voc_palette
 from deeplabctl.errors import WeightsError
 from deeplabctl.weights.locating import open_weights
 from deeplabctl.weights.model_info import ModelInfo
@@ -50,3 +51,25 @@ def test_facts_of_other_types_are_refused_in_one_line(odd):
     with pytest.raises(WeightsError, match=r"net\.keras: the file is damaged") as caught:
         ModelInfo.from_json(json.dumps(facts).encode(), Path("net.keras"))
     assert "\n" not in str(caught.value)
+
+
+def test_colours_of_classes_are_kept_in_model_files_and_those_by_default_are_not_taken_for_them():
+    names = ClassNames(("sky", "road"), ((70, 130, 180), (128, 64, 128)))
+    stored = ModelInfo(names).to_json()
+    assert json.loads(stored)["palette"] == [[70, 130, 180], [128, 64, 128]]
+    found = ModelInfo.from_json(stored.encode(), Path("a.keras")).classes
+    assert (found, found.colors) == (names, names.colors)
+    for classes in (VOC_CLASSES, ("sky", "road")):
+        text = ModelInfo(classes).to_json()
+        assert not hasattr(ModelInfo.from_json(text.encode(), Path("a.keras")).classes, "colors")
+    older = json.loads(ModelInfo(("sky", "road")).to_json()) | {"palette": voc_palette()[:2].tolist()}
+    assert not hasattr(ModelInfo.from_json(json.dumps(older).encode(), Path("a.keras")).classes, "colors")
+
+
+@pytest.mark.parametrize(
+    "palette", [[[0, 0, 0]], [[0, 0], [1, 1, 1]], [[0, 0, 300], [1, 1, 1]], "red", [[0, 0, 0.5], [1, 1, 1]]]
+)
+def test_damaged_palette_of_a_model_file_is_refused(palette):
+    text = json.dumps(json.loads(ModelInfo(("sky", "road")).to_json()) | {"palette": palette})
+    with pytest.raises(WeightsError, match="the file is damaged"):
+        ModelInfo.from_json(text.encode(), Path("a.keras"))

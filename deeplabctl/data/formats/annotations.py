@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from deeplabctl.arrays import Label, Mask, Size
-from deeplabctl.classes import IGNORE_LABEL, Palette, is_void
+from deeplabctl.classes import IGNORE_LABEL, Palette, is_void, renamed_classes
 from deeplabctl.data.findings import join_some
 from deeplabctl.errors import DataError
 from deeplabctl.files import file_names
@@ -176,7 +176,7 @@ def number_classes(
         others = [name for name in found if not (is_background(name) or is_void(name))]
         no_background = settings.outside == "void" and not any(map(is_background, found))
         classes = tuple(others) if no_background else (BACKGROUND, *others)
-    classes = tuple(dict.fromkeys(rename.get(name, name) for name in classes))
+    classes = renamed_classes(classes, rename)
     if not 2 <= len(classes) <= IGNORE_LABEL:
         names = ", ".join(classes) or "none"
         raise DataError(

@@ -13,7 +13,7 @@ import numpy as np
 import PIL.Image
 
 from deeplabctl.arrays import Image, Label, Size
-from deeplabctl.classes import IGNORE_LABEL, Color, read_classes, read_palette
+from deeplabctl.classes import IGNORE_LABEL, Color, read_classes, read_palette, renamed_classes
 from deeplabctl.data.findings import FindingError, join_some
 from deeplabctl.data.formats.annotations import (
     BACKGROUND,
@@ -122,7 +122,7 @@ class Masks:
         if meaning == "ids" and (wrong := palettes.finding(len(classes))):
             raise FindingError(wrong)
         renamed = [settings.rename.get(name, name) for name in classes]
-        classes = tuple(dict.fromkeys(renamed))
+        classes = renamed_classes(classes, settings.rename)
         ids = {value: index if index == IGNORE_LABEL else classes.index(renamed[index]) for value, index in ids.items()}
         unknown = {value: count for value, count in values.items() if value not in ids}
         numbers = set().union(*(found for kind, found in by_kind.items() if kind != "RGB")) & unknown.keys()

@@ -26,7 +26,7 @@ class Mask(Output):
 
     def write(self, path: Path, labelled: Labelled) -> None:
         """Write the mask."""
-        write_mask(path, labelled.label)
+        write_mask(path, labelled.label, labelled.classes)
 
 
 class Overlay(Output):

@@ -46,7 +46,10 @@ def test_coloured_masks_become_ids_by_the_palette_file(tmp_path, halves):
     written, _ = convert(source, tmp_path / "out", palette=table)
     assert written.classes == ("ground", "road")
     np.testing.assert_array_equal(written_label(tmp_path / "out"), np.array([0, 1, 255])[halves])
-    assert (tmp_path / "out" / "classes.txt").read_text() == "ground\nroad\n"
+    assert (tmp_path / "out" / "classes.txt").read_text() == "10 20 30 ground\n128 64 128 road\n"
+    assert open_dataset(tmp_path / "out").classes.colors == ((10, 20, 30), (128, 64, 128))
+    with Image.open(tmp_path / "out" / "SegmentationClass" / "a.png") as mask:
+        assert mask.getpalette()[:6] == [10, 20, 30, 128, 64, 128]
     assert read_image(tmp_path / "out" / "JPEGImages" / "a.jpg").shape == (*SIZE, 3)
     assert open_dataset(tmp_path / "out").classes == ("ground", "road")
     assert check_dataset(open_dataset(tmp_path / "out"), silent).errors == 0
