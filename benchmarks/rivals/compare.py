@@ -33,7 +33,7 @@ PREDICTION = [
 EXPORTED = "onnxruntime", "openvino", "litert"
 TRAINING = [
     "deeplabctl-numba:float32", "deeplabctl-tensorflow:float32", "pytorch:float32",
-    "deeplabctl-tensorflow:bfloat16", "pytorch:bfloat16",
+    "deeplabctl-numba:bfloat16", "deeplabctl-tensorflow:bfloat16", "pytorch:bfloat16",
 ]  # fmt: skip
 PACKAGES = {
     "pytorch": "torch", "onnxruntime": "onnxruntime", "openvino": "openvino", "litert": "ai-edge-litert",

@@ -11,6 +11,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -50,8 +51,11 @@ def deeplabctl(engine: str, precision: str, threads: int, architecture: str) -> 
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
     network = Network(ModelInfo(VOC_CLASSES, architecture=architecture), weights, [], [], 21)
-    segmenter = Segmenter.from_network(network, PredictionSettings(engine=engine, precision=precision))
     steps = {}
+
+    @cache
+    def segmenter() -> Segmenter:
+        return Segmenter.from_network(network, PredictionSettings(engine=engine, precision=precision))
 
     def train(size: int, count: int) -> float:
         import tensorflow as tf
@@ -74,7 +78,7 @@ def deeplabctl(engine: str, precision: str, threads: int, architecture: str) -> 
             steps["step"], steps["data"] = TrainingStep(model, recipe, [1.0] * 21), tensors
         return steps["step"](*steps["data"], 0)
 
-    return {"predict": segmenter.label, "train": train}
+    return {"predict": lambda image: segmenter().label(image), "train": train}
 
 
 def torch(precision: str, threads: int, architecture: str) -> dict[str, Callable]:
