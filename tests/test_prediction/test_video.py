@@ -166,7 +166,7 @@ def test_finished_videos_are_skipped(tmp_path):
 
 def test_formats_of_pictures_are_refused_for_videos(tmp_path):
     clip = write_clip(tmp_path / "clip.mp4", range(0, 36_000, 3600))
-    with pytest.raises(OutputError, match="is a video: expected the formats mask and json, got coco"):
+    with pytest.raises(OutputError, match="is a video: expected the format mask or json or csv, got coco"):
         plan(tmp_path / "out", clip, formats=("mask", "coco"))
 
 
