@@ -61,7 +61,7 @@ def write_results(
     """Write all files, each whole or not at all. ``scores`` is `SplitScores.to_dict` and what is known beside it."""
     write_text(out / SCORES, json.dumps(scores, indent=1) + "\n")
     keys = list(scores["classes"][0])
-    write_text(out / CLASSES, _csv([keys, *([entry[key] for key in keys] for entry in scores["classes"])]))
+    write_text(out / CLASSES, _csv([keys, *([_percent(entry[key]) for key in keys] for entry in scores["classes"])]))
     counts = split_scores.matrix.counts
     rows = ([name, *row.tolist()] for name, row in zip(split_scores.classes, counts, strict=True))
     write_text(out / CONFUSION, _csv([["labelled\\predicted", *split_scores.classes], *rows]))
@@ -254,6 +254,11 @@ def _draw_upright(
     ImageDraw.Draw(strip).text((0, height / 2), text, _INK, letters, anchor="lm")
     turned = strip.transpose(PillowImage.Transpose.ROTATE_90)
     canvas.paste(turned, (at[0] - height // 2, at[1] if below else at[1] - length))
+
+
+def _percent(value: Any) -> Any:
+    """Return a share as a percentage; counts and names as they are."""
+    return f"{100 * value:.4f}" if isinstance(value, float) else value
 
 
 def _csv(rows: Iterable[Sequence[Any]]) -> str:

@@ -234,7 +234,7 @@ def test_results_are_written_and_nothing_is_overwritten_without_a_word(masks, de
     scores = json.loads((folder / "scores.json").read_text())
     rows = list(csv.DictReader((folder / "classes.csv").read_text().splitlines()))
     assert [row["name"] for row in rows] == ["background", "disc", "square"]
-    assert float(rows[0]["iou"]) == scores["classes"][0]["iou"]
+    assert rows[0]["iou"] == f"{100 * scores['classes'][0]['iou']:.4f}"
     matrix = [row[1:] for row in csv.reader((folder / "confusion.csv").read_text().splitlines())][1:]
     assert sum(int(count) for row in matrix for count in row) == sum(entry["pixels"] for entry in scores["classes"])
     (folder / "report.html").write_text("mine")
