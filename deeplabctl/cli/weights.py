@@ -23,7 +23,7 @@ Examples
   # fetch a file, for machines without a network, say; prints its path
   deeplabctl weights deeplabv3-mnv2-voc
 
-  # publish a network of your own on the Hugging Face hub, with a model card; --dry-run only writes the card
+  # publish a network on the Hugging Face hub; --dry-run only writes its card
   deeplabctl weights push runs/mine user/name --licence cc-by-4.0
 
   # a name is taken wherever weights are, and fetched then
@@ -55,7 +55,7 @@ def weights(
     ] = False,
     console: Console,
 ) -> None:
-    """List published weights, fetch some, or publish your own on the Hugging Face hub.
+    """List published weights, fetch some, or publish your own.
 
     They go to the user's cache folder. Each file is checked; an interrupted download is resumed. With
     $DEEPLABCTL_WEIGHTS_URL, files come from that address alone.

@@ -37,9 +37,10 @@ def test_data_set_is_written_and_the_lost_lines_are_said(tmp_path, redirection, 
 def test_masks_are_written_to_the_last_and_the_lost_lines_are_said(tmp_path, redirection, reason):
     for name in ("a.png", "b.png"):
         Image.new("RGB", (9, 9), "red").save(tmp_path / name)
-    options = ("--weights", WEIGHTS, "--engine", "numba", "--quiet")
+    options = ("--weights", WEIGHTS, "--engine", "numba")
     code, _, err = run(redirection, "infer", "a.png", "b.png", *options, cwd=tmp_path)
-    assert (code, err) == (1, f"error: cannot write to stdout: {reason}; what goes to files is complete\n")
+    assert code == 1
+    assert err.splitlines()[-1] == f"error: cannot write to stdout: {reason}; what goes to files is complete"
     assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == ["a.png", "b.png"]
 
 

@@ -90,9 +90,7 @@ def test_annotated_images_become_a_network_that_predicts_their_classes(deeplabct
     assert [entry["name"] for entry in json.loads(out)["classes"]] == NAMES
     assert json.loads(out)["images"] == 2
 
-    code, out, _ = deeplabctl(
-        "infer", "annotated/images" if write is coco_file else "annotated", "--weights", "run", "-q"
-    )
+    code, out, _ = deeplabctl("infer", "annotated/images" if write is coco_file else "annotated", "--weights", "run")
     assert code == 0
     masks = sorted((tmp_path / "masks").iterdir())
     assert [path.name for path in masks] == [f"s{number}.png" for number in range(8)]

@@ -9,6 +9,7 @@ import pytest
 from exports import CLASSES, export_plan, noise, write_onnx
 from PIL import Image
 
+from deeplabctl.classes import class_colors
 from deeplabctl.export.exporter import write_export
 
 pytest.importorskip("onnxruntime")
@@ -33,7 +34,7 @@ def test_onnx_example_writes_a_palette_mask(tmp_path):
     assert sum(shares.values()) == pytest.approx(1)
     with Image.open(tmp_path / "mask.png") as mask:
         assert (mask.mode, mask.size) == ("P", (50, 37))
-        assert mask.getpalette()[3:6] == [128, 0, 0]
+        assert mask.getpalette()[:6] == [0, 0, 0, *class_colors(CLASSES)[1]]
 
 
 @pytest.mark.tf

@@ -54,7 +54,13 @@ def convert(
         Path | None, option("Source", "--images DIR", "Folder of the images. Default: found from the annotations.")
     ] = None,
     form: Annotated[
-        AnnotationName, option("Source", "--format", "What SOURCE is; auto recognises it by its content.")
+        AnnotationName,
+        option(
+            "Source",
+            "--format NAME",
+            "What SOURCE is: labelme, coco, cvat, yolo, labelstudio, supervisely, via; or masks of colors, ids, or "
+            "binary ones; auto recognises it by its content.",
+        ),
     ] = "auto",
     mask_suffix: Annotated[
         str, option("Source", "--mask-suffix TEXT", "Ending of a mask's name after its image's name, such as _mask.")
