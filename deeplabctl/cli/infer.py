@@ -142,7 +142,7 @@ def infer(
 ) -> None:
     """Segment images and videos.
 
-    Writes a mask for each image: a PNG of its size whose pixel values are class ids, shown in VOC's colours.
+    Writes a mask for each image: a PNG of its size whose pixel values are class ids, shown in the classes' colours.
     """
     from deeplabctl.cli.prediction_options import read_settings
 

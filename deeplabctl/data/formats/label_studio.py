@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deeplabctl.arrays import Label, Mask, Size
-from deeplabctl.classes import voc_palette
+from deeplabctl.classes import class_colors
 from deeplabctl.data.findings import join_some
 from deeplabctl.data.formats.annotations import (
     Annotations,
@@ -290,10 +290,10 @@ def label_studio_file(path: Path, images: Sequence[Path]) -> Iterator[Callable[[
 
 
 def label_studio_settings(classes: Sequence[str]) -> str:
-    """Return the labelling settings, XML, of a project that takes these tasks, with VOC's colours."""
+    """Return the labelling settings, XML, of a project that takes these tasks, with the classes' colours."""
     lines = [
         f"    <Label value={quoteattr(name)} background={quoteattr('#{:02x}{:02x}{:02x}'.format(*color))}/>"
-        for name, color in zip(classes, voc_palette()[: len(classes)].tolist(), strict=True)
+        for name, color in zip(classes, class_colors(classes)[: len(classes)].tolist(), strict=True)
     ]
     head = f'  <Image name="{_TO}" value="${_TO}"/>\n  <BrushLabels name="{_FROM}" toName="{_TO}">'
     return "\n".join(["<View>", head, *lines, "  </BrushLabels>", "</View>", ""])

@@ -19,7 +19,7 @@ import numpy as np
 import PIL.Image
 
 from deeplabctl.arrays import Label, Mask, Size
-from deeplabctl.classes import voc_palette
+from deeplabctl.classes import class_colors
 from deeplabctl.data.formats.annotations import (
     BACKGROUND,
     MALFORMED,
@@ -166,8 +166,8 @@ def supervisely_document(label: Label, classes: Sequence[str]) -> dict[str, Any]
 
 
 def supervisely_meta(classes: Sequence[str]) -> dict[str, Any]:
-    """Return the meta.json of a project with such annotations, with VOC's colours."""
-    colors = ["#{:02X}{:02X}{:02X}".format(*color) for color in voc_palette()[: len(classes)].tolist()]
+    """Return the meta.json of a project with such annotations, with the classes' colours."""
+    colors = ["#{:02X}{:02X}{:02X}".format(*color) for color in class_colors(classes)[: len(classes)].tolist()]
     named = zip(classes, colors, strict=True)
     entries = [{"title": name, "shape": "bitmap", "color": color} for name, color in named]
     return {"classes": entries[int(classes[0] == BACKGROUND) :], "tags": []}
