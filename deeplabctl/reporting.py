@@ -165,7 +165,8 @@ def tqdm_reporter() -> Reporter:
                 bars[-1].update(parts)
             case Finished():
                 bars.pop().close()
-            case Trained(step):
+            case Trained(step, steps):
+                bars[0].total = steps
                 bars[0].update(step - bars[0].n)
                 bars[0].set_postfix(loss=f"{event.loss:.4f}", lr=f"{event.learning_rate:.3g}")
             case Validated():

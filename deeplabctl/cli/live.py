@@ -86,7 +86,7 @@ class LiveReporter:
                 self._progress.remove_task(self._tasks.pop())
             case Trained():
                 self._trained = event
-                self._progress.update(self._tasks[0], completed=event.step)
+                self._progress.update(self._tasks[0], completed=event.step, total=event.steps)
                 if event.logged:
                     self._losses = [*self._losses, event.loss][-_HISTORY:]
             case Validated():

@@ -6,7 +6,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from deeplabctl.training.recorder import Recorder
 from deeplabctl.training.run_directory import RunDirectory
 from deeplabctl.training.signals import TrainingStopped
 from deeplabctl.training.step import TrainingStep
-from deeplabctl.training.timing import fit_to_time
+from deeplabctl.training.timing import TimeLimit, fit_to_time
 from deeplabctl.training.validation import Validator
 
 
@@ -88,12 +88,13 @@ def train_plan(
     cluster.check_batch(plan.recipe.solver.batch_size)
     try:
         check_workers_agree(cluster, plan, 0, 0)  # of options; the step and the weights are not known yet
+        limit = None
         if plan.recipe.run.time:
-            plan = fit_to_time(plan, cluster, report, should_stop)
+            plan, limit = fit_to_time(plan, cluster, report, should_stop)
             if run is not None:
                 run.record(timed=True)
                 run.write_recipe(plan.recipe)
-        result = _Training(plan, recorder, report, checkpoint, cluster).run(should_stop)
+        result = _Training(plan, recorder, report, checkpoint, cluster, limit).run(should_stop)
     except TrainingStopped:
         report(Note(f"stopped before the first step; {recorder.how_to_resume}"))
         result = TrainedRun(recorder.path, 0, time.perf_counter() - begin, {}, 0, stopped=True)
@@ -120,10 +121,17 @@ class _Training:
     """Hold the parts of a running training."""
 
     def __init__(
-        self, plan: Plan, recorder: Recorder, report: Reporter, checkpoint: Checkpoint | None, cluster: Cluster
+        self,
+        plan: Plan,
+        recorder: Recorder,
+        report: Reporter,
+        checkpoint: Checkpoint | None,
+        cluster: Cluster,
+        limit: TimeLimit | None,
     ) -> None:
         recipe = plan.recipe
         self.plan, self.recipe, self.recorder, self.report, self.cluster = plan, recipe, recorder, report, cluster
+        self.limit = limit
         self.batch_size = recipe.solver.batch_size * recipe.solver.accumulate
         self.pipeline = TrainingPipeline.of(plan)
         self.saved = plan.build_model("float32")  # what is validated and saved, in this process alone
@@ -149,22 +157,22 @@ class _Training:
             report(Note(f"{text}; the frozen layers are never trained", warning=True))
         self.validator = Validator(plan, self.saved, cluster, report)
         self.averages = StepAverages(recipe.run.log_every, self.progress.losses)
+        self.batches = self._batches()
         self.saved_step = -1
 
     def run(self, should_stop: Callable[[], bool]) -> TrainedRun:
         """Run the steps that are left."""
-        solver, settings, progress = self.recipe.solver, self.recipe.run, self.progress
+        progress = self.progress
         begin, first_step = time.perf_counter(), progress.step
-        with task(self.report, "training", solver.steps, "steps", progress.step):
+        with task(self.report, "training", self.recipe.solver.steps, "steps", progress.step):
             stopped = not progress.validated and self._validate_if_due(should_stop)
-            batches = self.pipeline.distributed(self.cluster.strategy, progress.step, solver.steps)
             while not stopped and not self._is_finished():
-                self._train_step(batches)
-                if self.cluster.any(should_stop()) and progress.step < solver.steps:
+                self._train_step()
+                if self.cluster.any(should_stop()) and progress.step < self.recipe.solver.steps:
                     stopped = True
                 else:
                     stopped = self._validate_if_due(should_stop)
-                if stopped or self._is_finished() or progress.step % settings.save_every == 0:
+                if stopped or self._is_finished() or progress.step % self.recipe.run.save_every == 0:
                     self._save()
             if self.saved_step != progress.step and not stopped:
                 self._save()
@@ -180,12 +188,16 @@ class _Training:
         solver, progress = self.recipe.solver, self.progress
         return progress.step >= solver.steps or progress.is_out_of_patience(solver.patience)
 
-    def _train_step(self, batches: Iterator[Any]) -> None:
+    def _batches(self) -> Iterator[Any]:
+        """Return the batches that are left."""
+        return self.pipeline.distributed(self.cluster.strategy, self.progress.step, self.recipe.solver.steps)
+
+    def _train_step(self) -> None:
         """Train on the next batch, and report it."""
         progress = self.progress
         before = time.perf_counter()
         try:
-            images, labels, positions = next(batches)
+            images, labels, positions = next(self.batches)
         except DataError as error:
             raise self._saved(error) from None
         received = time.perf_counter()
@@ -218,6 +230,8 @@ class _Training:
         except DataError as error:
             raise self._saved(error) from None
         progress.validated = True
+        if validation_due and not last:
+            self._fit_to_limit()
         return False
 
     def _validate(self, should_stop: Callable[[], bool]) -> None:
@@ -228,6 +242,22 @@ class _Training:
             info = self.plan.model_info(self.progress.step, scores.matrix.mean_iou())
             self.recorder.save_best(self.saved, info)
         self.recorder.validation(self.validator.report(scores, self.progress, best=best))
+
+    def _fit_to_limit(self) -> None:
+        """Change the number of steps where the time of the training is no longer enough for it, or is for more."""
+        if self.limit is None:
+            return
+        planned, seconds = self.recipe.solver.steps, self.averages.step_seconds
+        recipe = self.limit.refitted(self.progress.step, planned, seconds, self.validator, self.cluster)
+        if recipe is None:
+            return
+        self.recipe, self.plan = recipe, replace(self.plan, recipe=recipe)
+        self.step.follow(recipe)
+        self.batches = self._batches()
+        steps = recipe.solver.steps
+        self.report(Note(f"a step takes {seconds:.2f} s by now: {steps:,} steps fit into the time, not {planned:,}"))
+        self._save()  # with these steps, before the run's recipe has them: a resumed run takes the checkpoint's
+        self.recorder.write_recipe(recipe)
 
     def _publish(self) -> None:
         """Give the saved network the weights of this step; raises RunError where one is not finite."""

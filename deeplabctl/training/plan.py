@@ -40,6 +40,7 @@ _LARGEST_CROP = 321  # the papers'
 _SMALLEST_CROP = 33
 _CROP_SHARE = 0.9  # of the shorter side of the images, at the working size
 _STEPS_PER_ROOT = 400  # steps times images in a step, for each square root of an image: 3,831 of 2 for 367 images
+_FITTED = "steps", "step_size", "warmup_steps"  # settings of the solver that a timing fits, see `with_steps`
 INTERVALS = 10  # validations, checkpoints and previews of a training that does not say how many
 _MOST_STEPS_AT_RISK = 200  # between two checkpoints: minutes of a training on two CPU cores
 _WARMUP_SHARE = 10  # the warm-up is at most a tenth of the steps
@@ -166,11 +167,13 @@ def plan_resume(
     Raises RunError for settings or data that would make it another training.
     """
     overrides, options = list(overrides), _given(options)
-    stored = read_recipe(str(run / RECIPE))
+    stored, timed = read_recipe(str(run / RECIPE)), bool(run_facts(run).get("timed"))
+    checkpoint = last_checkpoint(run / CHECKPOINTS, report)
+    fitted = {name: checkpoint.recipe["solver"][name] for name in _FITTED} if timed and checkpoint else {}
+    stored = stored.with_settings(solver=fitted)
     if setting_of("run.time", overrides, options) is not None and not stored.run.time:
         raise RunError("`time`: a resumed run keeps its number of steps; leave it out")
     if name is not None:
-        timed = bool(run_facts(run).get("timed"))
         chosen = {
             name: value
             for name, value in _chosen_at_first(read_recipe(name, overrides, options), stored, timed).items()
@@ -181,7 +184,7 @@ def plan_resume(
             report=report,
         )  # fmt: skip
     else:
-        recipe = read_recipe(str(run / RECIPE), overrides, options)
+        recipe = read_recipe(str(run / RECIPE), overrides, options).with_settings(solver=fitted)
         if options.get("model.init"):
             recipe = recipe.with_settings(model={"init": _resolved_init(recipe.model.init, report, weights_url)})
         dataset = open_dataset(recipe.data.root, report)
@@ -190,7 +193,6 @@ def plan_resume(
             plan = dataclasses.replace(plan, expect=Expect(**expect))
     if plan.recipe.run.precision == "auto":
         plan = plan.with_settings(run={"precision": stored.run.precision})
-    checkpoint = last_checkpoint(run / CHECKPOINTS, report)
     if checkpoint is not None:
         check_same_training(checkpoint, plan.recipe, plan.fingerprint, run)
     return plan, checkpoint
@@ -209,7 +211,7 @@ def _chosen_at_first(recipe: Recipe, stored: Recipe, timed: bool) -> dict[str, o
         return {"run.time": stored.run.time}
     names = recipe.auto_settings()
     if timed or recipe.run.time or "solver.steps" in names:
-        names += ["solver.steps", "solver.step_size", "solver.warmup_steps"]
+        names += [f"solver.{name}" for name in _FITTED]
     return {name: stored.setting(name) for name in names}
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from deeplabctl.arrays import Image
 from deeplabctl.data.images import write_image
 from deeplabctl.errors import DeepLabError
+from deeplabctl.recipe import Recipe
 from deeplabctl.reporting import Trained, Validated
 from deeplabctl.reports.curves import draw_curves
 from deeplabctl.reports.run_records import PREVIEWS, Metrics, append_metrics, rewind_metrics
@@ -55,6 +56,11 @@ class Recorder:
             for line in Metrics.read(self._run.path).train:
                 if line["step"] == step and not keep_validation:  # it was dropped with the validation
                     self._board.write(step, _scalars("train", line))
+
+    def write_recipe(self, recipe: Recipe) -> None:
+        """Replace the recipe of the run."""
+        if self._run:
+            self._run.write_recipe(recipe)
 
     def save(self, checkpoint: Checkpoint, model: keras.Model, info: ModelInfo) -> None:
         """Write a checkpoint and the last model."""

@@ -85,6 +85,10 @@ class TrainingStep:
         thawed = step >= solver.freeze_steps  # a graph each
         return float(self._graph(images, labels, positions, rate, tf.constant(step, tf.int64), thawed))
 
+    def follow(self, recipe: Recipe) -> None:
+        """Go on with the learning rates of a recipe that differs in its number of steps only."""
+        self._recipe = recipe
+
     def weights(self) -> Weights:
         """Return the weights to validate and to save: averages where the recipe asks for them."""
         variables = {name: variable.value for name, variable in model_variables(self._model).items()}

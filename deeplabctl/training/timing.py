@@ -15,7 +15,7 @@ from deeplabctl.errors import RunError
 from deeplabctl.limits import AUTO
 from deeplabctl.network.keras_model import assign_weights
 from deeplabctl.parallel import available_cpus
-from deeplabctl.recipe import parse_duration
+from deeplabctl.recipe import Recipe, parse_duration
 from deeplabctl.reporting import Note, Reporter, silent
 from deeplabctl.training.cluster import Cluster
 from deeplabctl.training.input_pipeline import TrainingPipeline
@@ -31,6 +31,7 @@ _TIMING_SHARE = 0.03  # of the time, for these images
 _RESERVE = 0.03  # share of the time for checkpoints, the report, and a machine that slows down
 _VALIDATION_SHARE = 0.1  # of the time, unless two validations take more
 _FEWEST_STEPS = 10
+_DEVIATION = 0.05  # share of the steps
 
 
 @dataclass(frozen=True)
@@ -45,15 +46,39 @@ class Timing:
     preview: float
 
 
-def fit_to_time(plan: Plan, cluster: Cluster, report: Reporter, should_stop: Callable[[], bool]) -> Plan:
+@dataclass(frozen=True)
+class TimeLimit:
+    """Hold the time at which a training has to end, to fit its steps again where its machine turns out otherwise."""
+
+    recipe: Recipe  # whose number of steps and intervals may be "auto"
+    end: float  # as time.perf_counter() gives it
+
+    def refitted(
+        self, step: int, steps: int, step_seconds: float, validator: Validator, cluster: Cluster
+    ) -> Recipe | None:
+        """Return the recipe with the steps that fit after ``step``, a step having taken ``step_seconds`` of late.
+
+        None where they differ by less than a twentieth from the ``steps`` that were planned.
+        """
+        left, validation = self.end - time.perf_counter(), validator.seconds
+        fitting = step + _chiefs(steps_within(left, step_seconds, validation, self.recipe.run.val_every), cluster)
+        if abs(fitting - steps) < _DEVIATION * steps:
+            return None
+        seconds = left + step * step_seconds
+        return with_steps(self.recipe, fitting, _chiefs(validations_within(seconds, validation), cluster))
+
+
+def fit_to_time(
+    plan: Plan, cluster: Cluster, report: Reporter, should_stop: Callable[[], bool]
+) -> tuple[Plan, TimeLimit]:
     """Return the plan with the steps that fit into ``run.time``, which is counted from this call, and without it.
 
     Nothing is trained: a network of its own is timed and thrown away. Of several workers the chief's times count.
     Raises RunError for a time that is too short, TrainingStopped if it was asked to stop.
     """
     begin = time.perf_counter()
-    recipe = plan.recipe
-    budget = parse_duration(recipe.run.time)
+    recipe = plan.recipe.with_settings(run={"time": ""})
+    budget = parse_duration(plan.recipe.run.time)
     report(Note("timing some steps and some images of the validation"))
     timing = _measure(plan, cluster, budget, should_stop)
     before = time.perf_counter() - begin + timing.start + timing.compiling
@@ -74,11 +99,12 @@ def fit_to_time(plan: Plan, cluster: Cluster, report: Reporter, should_stop: Cal
         elif timing.validation > _FEWEST_STEPS * timing.step:
             advice = "validate fewer images (data.val_split), or smaller ones"
         raise RunError(
-            f"run.time: expected enough for {_FEWEST_STEPS} steps, got {recipe.run.time}; {found}, and timing "
+            f"run.time: expected enough for {_FEWEST_STEPS} steps, got {plan.recipe.run.time}; {found}, and timing "
             f"and start took {before:.0f} s; give more time, or {advice}"
         )
-    report(Note(f"{found}: {steps:,} steps fit into {recipe.run.time}"))
-    return replace(plan, recipe=with_steps(recipe, steps, validations).with_settings(run={"time": ""}))
+    report(Note(f"{found}: {steps:,} steps fit into {plan.recipe.run.time}"))
+    limit = TimeLimit(recipe, begin + (1 - _RESERVE) * budget)
+    return replace(plan, recipe=with_steps(recipe, steps, validations)), limit
 
 
 def validations_within(seconds: float, validation_seconds: float) -> int:

@@ -2,6 +2,7 @@
 
 import time
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 from dataset_files import make_dataset
@@ -9,10 +10,13 @@ from run_trainings import after, resume, train_new
 
 from deeplabctl.data.shapes import write_shapes
 from deeplabctl.errors import DataError, RecipeError, RunError
+from deeplabctl.limits import AUTO
 from deeplabctl.recipe import read_recipe
 from deeplabctl.reporting import Note, silent
+from deeplabctl.training import timing
+from deeplabctl.training.cluster import Cluster
 from deeplabctl.training.input_pipeline import TrainingPipeline
-from deeplabctl.training.plan import plan_resume, plan_training
+from deeplabctl.training.plan import plan_resume, plan_training, with_steps
 from deeplabctl.training.run import TrainingRequest, planned_training
 from deeplabctl.training.run_directory import RunDirectory
 
@@ -162,9 +166,8 @@ def test_image_that_vanishes_while_steps_are_timed_is_named(dataset, tmp_path):
 @pytest.fixture
 def timing_of_a_machine(monkeypatch):
     """Make a step take 2 s and a validation 2 s, whatever this machine does meanwhile."""
-    from deeplabctl.training import timing
-
     monkeypatch.setattr(timing, "_measure", lambda *_: timing.Timing(0.0, 1.0, 2.0, 0.01, 2.0, 0.1))
+    monkeypatch.setattr(timing.TimeLimit, "refitted", lambda *_: None)
 
 
 @pytest.mark.tf
@@ -183,6 +186,45 @@ def test_time_sets_steps_that_fit_and_the_run_repeats_them(dataset, tmp_path):
     assert plan_resume(tmp_path / "run")[0].recipe == recipe
     named = plan_resume(tmp_path / "run", "own", TINY, {"data.root": str(dataset)})[0].recipe
     assert named == recipe
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize(
+    ("left", "step_seconds", "steps"),
+    [
+        (870, 0.4, 20 + 1975),  # 161 steps were planned beside other work; 8 validations of 10 s take a tenth
+        (870, 5.4, None),  # nearly as planned
+        (100, 2.0, 20 + 40),  # the machine has become slower
+        (-5, 2.0, 21),  # the next step is the last one
+    ],
+)
+def test_steps_are_fitted_again_to_the_time_that_is_left(left, step_seconds, steps):
+    recipe, cluster = read_recipe("own"), Cluster()
+    limit = timing.TimeLimit(recipe, time.perf_counter() + left)
+    recipe = limit.refitted(20, 161, step_seconds, SimpleNamespace(seconds=10.0), cluster)
+    if steps is None:
+        assert recipe is None
+    else:
+        assert abs(recipe.solver.steps - steps) <= 2
+        assert recipe.run.val_every != AUTO
+
+
+@pytest.mark.tf
+def test_steps_that_are_fitted_again_are_those_of_the_run_and_of_a_resumed_one(dataset, tmp_path, monkeypatch):
+    more = iter([with_steps(plan_own(dataset, **{"run.time": "1m"}).recipe.with_settings(run={"time": ""}), 14, 2)])
+    monkeypatch.setattr(timing, "_measure", lambda *_: timing.Timing(0.0, 1.0, 5.0, 0.01, 0.5, 0.1))
+    monkeypatch.setattr(timing.TimeLimit, "refitted", lambda *_: next(more, None))
+    notes = []
+    plan = plan_own(dataset, **{"run.time": "1m", "run.precision": "float32"})
+    result = train_new(plan, tmp_path / "run", report=notes.append)
+    assert result.steps == 14
+    assert any("14 steps fit into the time, not " in event.text for event in notes if isinstance(event, Note))
+    recipe = tmp_path / "run" / "recipe.toml"
+    assert read_recipe(str(recipe)).solver.steps == 14
+    recipe.write_text(recipe.read_text().replace("steps = 14", "steps = 11"))  # killed before it was written
+    for name, overrides in ((None, []), ("own", [*TINY, "run.precision=float32"])):
+        again, checkpoint = plan_resume(tmp_path / "run", name, overrides, {"data.root": str(dataset)})
+        assert (again.recipe.solver.steps, checkpoint.progress.step) == (14, 14)
 
 
 @pytest.mark.tf
