@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -149,7 +150,8 @@ def read_classes(path: Path) -> ClassNames:
     """Read a ``classes.txt``: one name per line, the first is class 0; empty lines and ``#`` comments are skipped.
 
     The colours of a palette file are kept if all names have some; its entries for void are skipped. So is a table
-    with ids (``0,background``), in their order, and a header (``id,name``; ``name,r,g,b``).
+    with ids (``0,background``), in their order, a header (``id,name``; ``name,r,g,b``), and JSON: names with colours or
+    ids, ids with names, or a list of names.
     """
     rows = _class_rows(_lines(path, "class names", "one name per line"), path)
     return colored_names(_check_names(path, [row.name for row in rows]), [row.color for row in rows])
@@ -239,6 +241,8 @@ def _table(lines: list[tuple[int, str]], path: Path | None) -> list[_Row] | None
     """
     if not lines:
         return None
+    if (rows := _json_rows(lines)) is not None:
+        return rows
     is_csv = path is not None and path.suffix.lower() in (".csv", ".tsv")
     first, where = lines[0][1], f"{path}:{lines[0][0]}"
     separator = next((each for each in "\t;," if each in first), ",")
@@ -289,6 +293,33 @@ def _table(lines: list[tuple[int, str]], path: Path | None) -> list[_Row] | None
     return rows
 
 
+def _json_rows(lines: list[tuple[int, str]]) -> list[_Row] | None:
+    """Return the rows of {name: colour or id}, of {id: name} and of a list of names in JSON; None for other content."""
+    try:
+        pairs = json.loads("\n".join(text for _, text in lines), object_pairs_hook=lambda found: [*found])
+    except (ValueError, RecursionError):
+        return None
+    rows = []
+    for pair in pairs if isinstance(pairs, list) else [None]:
+        match (pair, None) if isinstance(pair, str) else pair:
+            case (str(number), str(name)) if number.isdecimal():
+                row = _Row(lines[0][0], name.strip(), None, int(number))
+            case (str(name), int(number)) if not isinstance(number, bool) and number >= 0:
+                row = _Row(lines[0][0], name.strip(), None, number)
+            case (str(name), [int(red), int(green), int(blue)]):
+                row = _Row(lines[0][0], name.strip(), (red, green, blue))
+            case (str(name), str(text)) if color := _split_color(f"x {text}")[1]:
+                row = _Row(lines[0][0], name.strip(), color)
+            case (str(name), None):
+                row = _Row(lines[0][0], name.strip(), None)
+            case _:
+                return None
+        if not row.name or not all(0 <= value < 256 for value in row.color or ()):
+            return None
+        rows.append(row)
+    return rows
+
+
 def _name_columns(heads: list[str], columns: list[list[str]]) -> list[str]:
     """Return what each column of a table has, by its header, or by its numbers; nothing if that is not clear."""
     is_number = [all(re.fullmatch(r"[0-9]{1,3}", cell) for cell in column) for column in columns]
@@ -324,8 +355,9 @@ def read_palette(path: Path) -> Palette:
     """Read a palette file: one name and colour per line, in the order of the class ids.
 
     A colour is ``128 64 128``, ``128,64,128`` or ``#804080`` after the name, or three numbers before it; a single
-    number is a grey level. The names void, ignore and unlabeled stand for void (255). CVAT's ``labelmap.txt`` and
-    CamVid's ``label_colors.txt`` are such files. Raises DataError with the line number.
+    number is a grey level. In JSON a colour is ``[128, 64, 128]`` or ``"#804080"``. The names void, ignore and
+    unlabeled stand for void (255). CVAT's ``labelmap.txt`` and CamVid's ``label_colors.txt`` are such files.
+    Raises DataError with the line number.
     """
     names: list[str] = []
     colors: list[Color] = []

@@ -204,8 +204,10 @@ def test_names_that_look_like_a_table_are_read_back(tmp_path, names):
         ("path: ../set\nnc: 3\nnames: ['road', 'tree', 'car']\n", 3),  # Ultralytics' data.yaml
         ("names:\n  0: road\n  1: tree\n", 1),
         ("classes:\n- road\n- tree\n", 1),
-        ('{\n "0": "road",\n "1": "tree"\n}\n', 1),  # Transformers' id2label.json
-        ('["road", "tree"]', 1),
+        ('{"categories": ["road", "tree"]}', 1),
+        ('{"road": [0, 0, 256], "tree": [1, 2, 3]}', 1),
+        ('{"road": [0, 0], "tree": [1, 2]}', 1),
+        ('{"road": [1, 2, 3],', 1),
         ("item {\n  id: 1\n  name: 'road'\n}\n", 1),  # TensorFlow's label_map.pbtxt
         ("<annotation>\nroad\n", 1),
     ],
@@ -214,6 +216,30 @@ def test_settings_of_programs_are_no_lists_of_names(tmp_path, text, line):
     (tmp_path / "names").write_text(text)
     with pytest.raises(DataError, match=rf"names:{line}: expected one class name per line, got what may be JSON, YAML"):
         read_classes(tmp_path / "names")
+
+
+COLORS = ((0, 0, 0), (128, 64, 128))
+
+
+@pytest.mark.parametrize(
+    ("text", "colors"),
+    [
+        ('{"1": "road",\n "0": "sky"}', ()),  # Transformers' id2label.json
+        ('{"road": 1, "sky": 0}', ()),  # its label2id
+        ('["sky", "road"]', ()),
+        ('{"sky": [0, 0, 0], "road": [128, 64, 128]}', COLORS),
+        ('{"sky": "#000000", "road": "#804080", "void": [255, 255, 255]}', COLORS),
+    ],
+)
+def test_names_in_json_are_read_with_their_colours(tmp_path, text, colors):
+    path = tmp_path / "classes.json"
+    path.write_text(text)
+    classes = read_classes(path)
+    assert (classes, classes.colors) == (("sky", "road"), colors)
+    if colors:
+        palette = read_palette(path)
+        assert (palette.names, palette.colors) == (("sky", "road"), colors)
+        assert palette.void == (((255, 255, 255),) if "void" in text else ())
 
 
 def test_names_with_brackets_and_colons_are_written_so_that_they_are_read(tmp_path):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
+import re
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -89,11 +90,12 @@ def write_dataset(
     empty: list[str] = []
     blank: list[str] = []
     turned: list[str] = []  # images whose sizes do not show whether their labels were drawn before EXIF turned them
+    assumed: dict[str, list[tuple[str, str]]] = defaultdict(list)  # of images with each note: name and note
     before = False  # whether any label was drawn so
     with new_dataset(out, overwrite=overwrite) as root:
         make_layout(root)
         with task(report, "converting", len(jobs), "images") as advance:
-            for (name, _), result in zip(
+            for (name, image), result in zip(
                 jobs, map_ahead(partial(_try_to_write, root, max_side, annotations.classes), jobs), strict=True
             ):
                 if isinstance(result, str):
@@ -102,9 +104,10 @@ def write_dataset(
                 else:
                     values, facts, size = result
                     if facts.note:
-                        report(Note(f"{name}: {facts.note}", warning=True))
+                        assumed[re.sub(r"[\d.]+", "", facts.note)].append((name, facts.note))
                     before |= size != (facts.height, facts.width)
-                    if facts.orientation > 1 and facts.stored_size == (facts.height, facts.width):
+                    says_nothing = None in (image.height, image.width) or facts.stored_size == size
+                    if facts.orientation > 1 and size == (facts.height, facts.width) and says_nothing:
                         turned.append(name)
                     pixels.update(values)
                     useful = set(values) - {IGNORE_LABEL} and set(values) != {0, IGNORE_LABEL}
@@ -114,11 +117,14 @@ def write_dataset(
         if not written:
             why = failed[0] if failed else f"their labels have only {annotations.classes[0]} and void"
             raise DataError(f"none of {len(jobs)} images could be converted: {why}")
+        for (name, note), *more in assumed.values():
+            others = f" (and {len(more)} others: {join_some([other for other, _ in more], 4)})" if more else ""
+            report(Note(f"{name}{others}: {note}", warning=True))
         if turned:
             others = ", although others were drawn before it" if before else ""
-            text = f"{len(turned)} images are turned by EXIF without a change of size: {join_some(turned, 4)}; their"
-            text += f" labels are taken as drawn after the turn{others}: look at them with deeplabctl data preview"
-            report(Note(text, warning=True))
+            text = f"{len(turned)} images are turned by EXIF, and no size says whether their labels are: "
+            text += f"{join_some(turned, 4)}; they are taken as drawn after the turn{others}: look at them with "
+            report(Note(f"{text}deeplabctl data preview", warning=True))
         if empty:
             have = f"images with only {annotations.classes[0]} and void: {len(empty)}"
             report(Note(f"{have} left out of the lists ({join_some(empty, 4)})"))

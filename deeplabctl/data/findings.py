@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -64,6 +65,11 @@ class FindingError(DataError):
         self.finding = finding
 
 
-def join_some(values: list[str], limit: int = 8) -> str:
-    """Return the first values with commas between them: "a, b, c, ..."."""
-    return ", ".join(values[:limit]) + (", ..." if len(values) > limit else "")
+def join_some(values: Sequence[str], limit: int = 8) -> str:
+    """Return the first values with commas between them: "a, b, c, ..."; those with commas in them are in quotes."""
+    return ", ".join(map(quoted, values[:limit])) + (", ..." if len(values) > limit else "")
+
+
+def quoted(text: str) -> str:
+    """Return a text, in quotes if a list would not show where it ends."""
+    return repr(text) if "," in text else text

@@ -31,7 +31,7 @@ _TURNS = {
     2: _TRANSPOSE.FLIP_LEFT_RIGHT, 3: _TRANSPOSE.ROTATE_180, 4: _TRANSPOSE.FLIP_TOP_BOTTOM, 5: _TRANSPOSE.TRANSPOSE,
     6: _TRANSPOSE.ROTATE_270, 7: _TRANSPOSE.TRANSVERSE, 8: _TRANSPOSE.ROTATE_90,
 }  # fmt: skip
-_PHOTOMETRIC, _PLANAR, _BITS, _SUBFILE, _FORMAT = 262, 284, 258, 254, 339  # tags of TIFF
+_PHOTOMETRIC, _PLANAR, _BITS, _SUBFILE, _FORMAT, _MAX_SAMPLE = 262, 284, 258, 254, 339, 281  # tags of TIFF
 _KNOWN = "unsigned values of 8 or 16 bits, or floats between 0 and 1"
 _COLOR_CODE = np.array([1 << 16, 1 << 8, 1])  # turns RGB into one number
 
@@ -130,7 +130,7 @@ def to_rgb(image: PIL.Image.Image, name: str, say: Callable[[str], object]) -> I
     if image.mode in _WIDE_GREY_MODES:
         samples += ";16" if image.mode != "F" else ""
         is_black = image.getextrema() == (0, 0)
-        image = _to_8_bits(image, name, samples, is_white_zero=tags.get(_PHOTOMETRIC) == 0)
+        image = _to_8_bits(image, name, samples, tags)
     if ";16" in samples and not is_black and (brightest := int(np.asarray(image.convert("RGB")).max())) <= 64:
         say(
             f"16-bit values that reach only {(brightest + 1) / 256:.1%} of their range: a dark image, or values of "
@@ -180,16 +180,18 @@ def _several(image: PIL.Image.Image) -> str:
     return "several pages"
 
 
-def _to_8_bits(image: PIL.Image.Image, name: str, samples: str, *, is_white_zero: bool) -> PIL.Image.Image:
-    """Scale a grey image of 12 or 16 bits, or of floats between 0 and 1, to 8 bits."""
+def _to_8_bits(image: PIL.Image.Image, name: str, samples: str, tags: Mapping[int, Any]) -> PIL.Image.Image:
+    """Scale a grey image of 10 to 16 bits, or of floats between 0 and 1, to 8 bits."""
     values = np.asarray(image).astype(np.float64)
     white = 1 if image.mode == "F" else 4095 if "I;12" in samples else 65535
+    if white == 65535 and tags.get(_MAX_SAMPLE, ()) in [(1023,), (4095,), (16383,)]:  # others are what the image has
+        white = tags[_MAX_SAMPLE][0]
     known = "I;32" not in samples  # integers that have no white
     if not (known and values.min(initial=0) >= 0 and values.max(initial=0) <= white):  # NaN is neither
         got = f"{'floats' if image.mode == 'F' else 'integers'} from {values.min():g} to {values.max():g}"
         _refuse(name, _KNOWN, got, "scaled to 0 to 255")
     scaled = np.rint(values * (255 / white)).astype(np.uint8)
-    return PIL.Image.fromarray(255 - scaled if is_white_zero else scaled)
+    return PIL.Image.fromarray(255 - scaled if tags.get(_PHOTOMETRIC) == 0 else scaled)
 
 
 def _check_alpha(image: PIL.Image.Image, name: str, samples: str, say: Callable[[str], object]) -> None:

@@ -1,6 +1,7 @@
 """Write sound data sets and annotations for the fuzz, read changed ones, and check what is made of them."""
 
 import base64
+import csv
 import io
 import json
 import shutil
@@ -19,6 +20,8 @@ from deeplabctl.data.dataset import open_dataset
 from deeplabctl.data.fixing import write_fixed_copy
 from deeplabctl.data.formats import read_annotations
 from deeplabctl.data.formats.annotations import ImportSettings
+from deeplabctl.data.formats.label_studio import pack
+from deeplabctl.data.formats.supervisely import supervisely_document, supervisely_meta
 from deeplabctl.data.images import mask_image, read_image, read_label
 from deeplabctl.data.inspection import InspectionCache, check_samples, inspect_image, inspect_label
 from deeplabctl.data.preview import draw_samples
@@ -210,9 +213,97 @@ def write_cvat_set(folder):
     )
 
 
+def write_yolo_set(folder):
+    for number, part in enumerate(("train/a", "train/b", "val/c")):
+        write_image(folder / "images" / f"{part}.png", shade=90 + number)
+    (folder / "labels" / "train").mkdir(parents=True)
+    (folder / "labels" / "val").mkdir()
+    (folder / "labels" / "train" / "a.txt").write_text("0 .1 .1 .6 .1 .6 .7\n1 0.5 0.5 0.9 0.5 0.9 0.9 0.5 0.9\n")
+    (folder / "labels" / "train" / "b.txt").write_text("1 0.2 0.2 0.7 0.2 0.7 0.8 0.2 0.9\n0 0.5 0.5 0.25 0.25\n")
+    (folder / "labels" / "val" / "c.txt").write_text("0 0.25 0.25 0.75 0.25 0.5 0.75\n")
+    (folder / "data.yaml").write_text(
+        "path: .  # of the set\ntrain: images/train\nval: images/val\nnc: 2\nnames:\n  0: car\n  1: 'a tree'\n"
+    )
+
+
+def write_label_studio_set(folder):
+    places = {"original_width": 16, "original_height": 12, "image_rotation": 0}
+    box = {"x": 20, "y": 25.5, "width": 30, "height": 50, "rotation": 30}
+    corners = {"points": [[10, 10], [60, 10], [60.5, 70]], "closed": True}
+    mask = np.zeros((12, 16), bool)
+    mask[3:8, 4:11] = True
+    shapes = (
+        ("brushlabels", {"format": "rle", "rle": pack(mask), "brushlabels": ["car"]}),
+        ("polygonlabels", corners | {"polygonlabels": ["a tree"]}),
+        ("rectanglelabels", box | {"rectanglelabels": ["car"]}),
+        ("ellipselabels", {"x": 50, "y": 50, "radiusX": 20, "radiusY": 30, "ellipselabels": ["a tree"]}),
+    )
+    results = [{"id": kind[:5], "type": kind, **places, "value": value} for kind, value in shapes]
+    tasks = []
+    for number, (name, result) in enumerate((("a b.png", results[:2]), ("b.png", results[2:])), 1):
+        write_image(folder / "images" / name, shade=90 + number)
+        address = f"/data/local-files/?d=images/{name.replace(' ', '%20')}"
+        done = [{"id": number, "was_cancelled": False, "ground_truth": False, "result": result}]
+        tasks.append({"id": number, "annotations": done, "predictions": [], "data": {"image": address}})
+    (folder / "project.json").write_text(json.dumps(tasks))
+
+
+def write_supervisely_set(folder):
+    label = np.zeros((12, 16), np.uint8)
+    label[3:8, 4:11] = 1
+    polygon = {"exterior": [[2, 2], [9, 2], [9, 9]], "interior": [[[5, 4], [6, 4], [6, 5]]]}
+    box = {"exterior": [[1, 1], [5, 6]], "interior": []}
+    outlines = [
+        {"classTitle": "a tree", "geometryType": kind, "points": points, "tags": []}
+        for kind, points in (("polygon", polygon), ("rectangle", box))
+    ]
+    bitmaps = supervisely_document(label, ("background", "car"))
+    documents = {"a.png": bitmaps, "b.png": {"size": {"height": 12, "width": 16}, "objects": outlines}}
+    (folder / "day 1" / "ann").mkdir(parents=True)
+    for number, (name, document) in enumerate(documents.items()):
+        write_image(folder / "day 1" / "img" / name, shade=90 + number)
+        (folder / "day 1" / "ann" / f"{name}.json").write_text(json.dumps(document))
+    (folder / "meta.json").write_text(json.dumps(supervisely_meta(("background", "car", "a tree"))))
+
+
+def write_via_set(folder):
+    shapes = (
+        {"name": "polygon", "all_points_x": [2, 9, 9.5], "all_points_y": [2, 2, 9]},
+        {"name": "rect", "x": 1, "y": 1, "width": 5, "height": 6},
+        {"name": "circle", "cx": 8, "cy": 6, "r": 3.5},
+        {"name": "ellipse", "cx": 8, "cy": 6, "rx": 3, "ry": 2, "theta": 0.5},
+    )
+    regions = [
+        {"shape_attributes": shape, "region_attributes": {"class": ("car", "a tree")[number % 2]}}
+        for number, shape in enumerate(shapes)
+    ]
+    images = {}
+    for name, part in (("a.png", regions[:2]), ("b.png", regions[2:])):
+        size = write_image(folder / "images" / name, shade=ord(name[0])).stat().st_size
+        images[f"{name}{size}"] = {"filename": name, "size": size, "regions": part, "file_attributes": {}}
+    (folder / "via.json").write_text(json.dumps({"_via_settings": {}, "_via_img_metadata": images}))
+    header = "filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes"
+    rows = [
+        [image["filename"], image["size"], "{}", len(image["regions"]), number, *map(json.dumps, region.values())]
+        for image in images.values()
+        for number, region in enumerate(image["regions"])
+    ]
+    with (folder / "via.csv").open("w", newline="") as file:
+        file.write(f"{header}\n")
+        csv.writer(file).writerows(rows)
+
+
+def convert_file(folder, path, out):
+    """Convert the changed file itself, in place of the folder that it is in."""
+    convert_set(path, path, out)
+
+
 def convert_set(folder, path, out):
     """Convert with the classes that the file names, and with those that are given."""
-    for settings in (ImportSettings(), ImportSettings(classes=("background", "car", "tree"), outside="void")):
+    for settings in (
+        ImportSettings(),
+        ImportSettings(classes=("background", "car", "tree"), outside="void", rename={"a tree": "tree"}),
+    ):
         _convert(folder, settings, out)
         shutil.rmtree(out)
 

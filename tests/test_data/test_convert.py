@@ -259,7 +259,9 @@ def test_images_that_exif_turns_without_a_change_of_size_are_named(tmp_path):
     write_image(source / "b.jpg", exif=exif_orientation(3))
     _, notes = convert(source, tmp_path / "out")
     (note,) = notes
-    assert note.startswith("1 images are turned by EXIF without a change of size: b; their labels are taken as drawn")
+    assert note.startswith(
+        "1 images are turned by EXIF, and no size says whether their labels are: b; they are taken as"
+    )
     write_image(source / "c.jpg", size=SIZE, exif=exif_orientation(6))  # whose label has the size before the turn
     _, notes = convert(source, tmp_path / "out2")
     assert "as drawn after the turn, although others were drawn before it" in notes[0]
@@ -285,3 +287,27 @@ def test_conversion_says_what_was_assumed_of_an_image(tmp_path):
     page = np.zeros((*SIZE, 3), np.uint8)
     (source / "a.jpg").write_bytes(tiff(page, page))
     assert convert(source, tmp_path / "out")[1] == ["a: several pages, the first of which is taken"]
+
+
+def test_several_images_of_which_the_same_was_assumed_are_one_line(tmp_path):
+    source = many(tmp_path, 3)
+    page = np.zeros((*SIZE, 3), np.uint8)
+    for shade, name in enumerate("abc"):
+        (source / f"{name}.jpg").write_bytes(tiff(page + np.uint8(shade), page))
+    assert convert(source, tmp_path / "out")[1] == [
+        "a (and 2 others: b, c): several pages, the first of which is taken"
+    ]
+
+
+def test_a_turned_image_whose_size_the_annotations_do_not_say_is_named(tmp_path):
+    source = many(tmp_path, 1)
+    write_image(source / "a.jpg", exif=exif_orientation(6))
+    document = json.loads((source / "a.json").read_text())
+    (source / "a.json").write_text(json.dumps(document | {"imageHeight": None, "imageWidth": None}))
+    (note,) = convert(source, tmp_path / "out")[1]
+    assert note.startswith("1 images are turned by EXIF, and no size says whether their labels are: a;")
+
+
+def test_new_names_that_are_renamed_themselves_are_refused(tmp_path):
+    with pytest.raises(DataError, match="`rename`: expected new names that are not renamed themselves, got lake"):
+        convert(many(tmp_path, 1), tmp_path / "out", rename={"lake": "sea", "pond": "lake"})

@@ -320,6 +320,7 @@ def read_tiff(path, content):
         (tiff(WIDE), RGB),
         (tiff(WIDE_GREY), GREY),
         (tiff(WIDE_GREY >> 4, bits=12), GREY),
+        (tiff(WIDE_GREY >> 4, t281=4095), GREY),
         (tiff(65535 - WIDE_GREY, photometric=0), GREY),
         (tiff(1 - (GREY / 255).astype(np.float32), photometric=0), GREY),
         (tiff(0 * WIDE_GREY), 0 * GREY),
@@ -328,8 +329,8 @@ def read_tiff(path, content):
         (tiff(RGB, RGB[:10, :15], t254=(0, 1)), RGB),
     ],
     ids=[
-        "planes", "16 bits", "16 bits of grey", "12 bits", "16 bits, 0 is white", "floats, 0 is white", "black",
-        "a band without a meaning", "opaque", "a smaller version",
+        "planes", "16 bits", "16 bits of grey", "12 bits", "12 of 16 bits", "16 bits, 0 is white", "floats, 0 is white",
+        "black", "a band without a meaning", "opaque", "a smaller version",
     ],
 )  # fmt: skip
 def test_tiff_that_means_one_thing_is_read_without_a_word(tmp_path, content, expected):
@@ -342,6 +343,7 @@ def test_tiff_that_means_one_thing_is_read_without_a_word(tmp_path, content, exp
     ("content", "text"),
     [
         (tiff(WIDE_GREY >> 2), "16-bit values that reach only 25.4% of their range: a dark image, or values of fewer"),
+        (tiff(WIDE_GREY >> 4, t281=4000), "16-bit values that reach only 6.6% of their range"),
         (tiff(WIDE_GREY >> 4), "16-bit values that reach only 6.6% of their range"),
         (tiff(WIDE >> 6), "16-bit values that reach only 1.6% of their range"),
         (tiff(GREY.astype(np.uint16) // 4), "16-bit values that reach only 0.4% of their range"),
@@ -353,8 +355,8 @@ def test_tiff_that_means_one_thing_is_read_without_a_word(tmp_path, content, exp
          "a last band that is taken as transparency"),
     ],
     ids=[
-        "14 bits", "12 bits", "10 bits", "6 bits", "8 bits", "pages", "a smaller version first", "near infrared",
-        "transparency",
+        "14 bits", "another maximum", "12 bits", "10 bits", "6 bits", "8 bits", "pages", "a smaller version first",
+        "near infrared", "transparency",
     ],
 )  # fmt: skip
 def test_tiff_that_can_mean_two_things_is_read_with_a_note(tmp_path, content, text):

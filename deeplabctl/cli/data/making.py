@@ -153,7 +153,7 @@ def convert(
         classes=None if classes is None else parse_class_names(classes),
         outside=outside,
         unknown=unknown,
-        rename=dict(map(_pair, rename or ())),
+        rename=_pairs(rename or []),
         mask_suffix=mask_suffix,
         image_suffix=image_suffix,
         attribute=attribute,
@@ -180,11 +180,17 @@ def convert(
         raise typer.Exit(1)
 
 
-def _pair(text: str) -> tuple[str, str]:
-    old, sign, new = (part.strip() for part in text.partition("="))
-    if not (old and sign and new):
-        raise typer.BadParameter(f"expected the old and the new name, as Car=car, got {text!r}", param_hint="--rename")
-    return old, new
+def _pairs(texts: list[str]) -> dict[str, str]:
+    """Return the new names by the old ones."""
+    pairs: dict[str, str] = {}
+    for text in texts:
+        old, sign, new = (part.strip() for part in text.partition("="))
+        wrong = "" if old and sign and new else f"the old and the new name, as Car=car, got {text!r}"
+        if not wrong and pairs.setdefault(old, new) != new:
+            wrong = f"one new name for {old!r}, got {pairs[old]!r} and {new!r}"
+        if wrong:
+            raise typer.BadParameter(f"expected {wrong}", param_hint="--rename")
+    return pairs
 
 
 def _named_counts(written: Conversion) -> list[tuple[str, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -11,7 +12,7 @@ from typing import NoReturn
 
 from deeplabctl import choices
 from deeplabctl.data.formats.annotations import AnnotatedImage, AnnotationFormat, Annotations, ImportSettings, Source
-from deeplabctl.data.formats.image_search import refuse_shared
+from deeplabctl.data.formats.image_search import failing
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import Reporter
 
@@ -39,7 +40,7 @@ def read_annotations(path: Path, settings: ImportSettings, report: Reporter) -> 
         annotations = known.read(Source(path), settings, report)
     else:
         _refuse(path, settings)
-    annotations.images = _split_by_folders(refuse_shared(annotations.images))
+    annotations.images = _split_by_folders(_refuse_shared(annotations.images))
     annotations.sources += [path] if settings.images is None else [path, settings.images]
     return annotations
 
@@ -95,6 +96,21 @@ def _read_parts(
             whole.sources += read.sources
     assert whole is not None
     return whole
+
+
+def _refuse_shared(images: Sequence[AnnotatedImage]) -> list[AnnotatedImage]:
+    """Let the images fail that several annotations name: at most one of these labels is theirs."""
+    names: dict[Path, list[str]] = defaultdict(list)
+    for image in images:
+        if isinstance(image.image, Path):
+            names[image.image].append(image.name)
+    message = "{path}: expected one label for each image, got those of {names}; leave out those of other images"
+    return [
+        replace(image, image=failing(message.format(path=image.image, names=" and ".join(names[image.image][:3]))))
+        if isinstance(image.image, Path) and len(names[image.image]) > 1
+        else image
+        for image in images
+    ]
 
 
 def _split_by_folders(images: Sequence[AnnotatedImage]) -> list[AnnotatedImage]:

@@ -1,14 +1,17 @@
-"""Define an annotation format, what its reader returns, and what readers share."""
+"""Define an annotation format, what its reader returns, and what readers share: from names of classes to labels."""
 
 from __future__ import annotations
 
+import csv
 import itertools
 import json
 import os
-from collections import defaultdict
+import zlib
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -16,7 +19,8 @@ import numpy as np
 
 from deeplabctl.arrays import Label, Mask, Size
 from deeplabctl.classes import IGNORE_LABEL, Palette, is_void, renamed_classes
-from deeplabctl.data.findings import join_some
+from deeplabctl.data.findings import join_some, quoted
+from deeplabctl.data.formats.image_search import ImageSearch, failing
 from deeplabctl.errors import DataError
 from deeplabctl.files import file_names
 from deeplabctl.reporting import Reporter, counted
@@ -25,7 +29,9 @@ BACKGROUND = "background"
 LABELME_BACKGROUND, LABELME_VOID = "_background_", "__ignore__"  # labelme's own names for class 0 and void
 
 # What a document of another program raises where it does not follow its format.
-MALFORMED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
+MALFORMED = (
+    LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, csv.Error, zlib.error,
+)  # fmt: skip
 
 
 class AnnotationFormat(Protocol):
@@ -63,6 +69,11 @@ class ImportSettings:
     mask_suffix: str = ""  # what a mask's name has after that of its image
     image_suffix: str = ""  # what an image's name has after what its mask's name begins with
     attribute: str = ""  # of VIA's regions: their class, if they have several attributes
+
+    def __post_init__(self) -> None:
+        """Raise DataError for new names that are old ones of others, or their own: what comes first would matter."""
+        if twice := sorted({*self.rename} & {*self.rename.values()}):
+            raise DataError(f"`rename`: expected new names that are not renamed themselves, got {join_some(twice)}")
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -135,6 +146,120 @@ class Annotations:
     sources: list[Path] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Hold an object: the name of its class, where it stands in the annotations, and what draws its mask.
+
+    A region that ``is_below`` all others is void: its class is somewhere in it.
+    """
+
+    name: str
+    where: str
+    mask: Callable[[Size], Mask]
+    is_below: bool = False
+
+
+@dataclass
+class OutlinedImage:
+    """Hold an image by its name, as its file or a function that raises DataError, and the regions in it."""
+
+    name: str
+    file: Path | Callable[[], bytes]
+    height: Any = None
+    width: Any = None
+    split: str = ""  # "train", "val" or "test", if the annotations say
+    regions: list[Region] = field(default_factory=list)
+    check: Callable[[], None] | None = None  # raises DataError if the file is not the image that was annotated
+    is_listed: bool = True  # else it is left out
+
+
+class Outlines:
+    """Collect the images of a source with the regions in them, and what is to be said of them."""
+
+    def __init__(self, settings: ImportSettings) -> None:
+        self._settings = settings
+        self._images: list[OutlinedImage] = []
+        self._searches: dict[tuple[Path, bool, bool], ImageSearch] = {}
+        self.without_area = 0  # shapes that are left out
+        self.notes: list[str] = []
+
+    def search(self, place: Path, *, by_stem: bool = False) -> ImageSearch:
+        """Return what finds images in the folder of the settings, or else in this one."""
+        place = self._settings.images or place
+        return self._searches.setdefault((place, by_stem, False), ImageSearch([place], by_stem=by_stem))
+
+    def search_beside(self, annotations: Path) -> ImageSearch:
+        """Return what finds images in the folder of the settings, or else in those beside a file."""
+        folder = annotations.parent
+        return self._searches.setdefault((folder, False, True), ImageSearch.beside(annotations, self._settings.images))
+
+    @contextmanager
+    def image(
+        self, name: str, file: Path | Callable[[], bytes], height: Any = None, width: Any = None
+    ) -> Iterator[OutlinedImage]:
+        """Yield an image to which regions are added; a DataError meanwhile is why it fails."""
+        image = OutlinedImage(name, file, height, width)
+        try:
+            yield image
+        except DataError as error:
+            image.file, image.regions = failing(str(error)), []
+        if image.is_listed:
+            self._images.append(image)
+
+    def annotations(
+        self, source: Path, found: Sequence[str] | None = None, *, smaller_on_top: bool = False
+    ) -> Annotations:
+        """Return the images' annotations; their classes are those ``found``, in this order, or else in that of letters.
+
+        Of overlapping regions the later lies on top, or the smaller one. Raises DataError as `number_classes` does, and
+        why the first image failed if nothing is left of any.
+        """
+        used = [(region.name, image.name) for image in self._images for region in image.regions]
+        if not used:
+            for image in self._images:
+                if not isinstance(image.file, Path):
+                    image.file()
+        found = sorted({name for name, _ in used}) if found is None else found
+        classes = number_classes(source, found, self._settings, used)
+        several = [f"{count} of {name!r}" for name, count in Counter(found).items() if count > 1]
+        notes = [f"classes of one name are one class: {join_some(several)}"] if several else []
+        notes += classes.notes + [note for search in self._searches.values() for note in search.notes()] + self.notes
+        if self.without_area:
+            notes.append(f"lines, points and other shapes without an area: {self.without_area} skipped")
+        drawn = [
+            AnnotatedImage(
+                image.name,
+                image.file,
+                partial(_draw_regions, image, classes, smaller_on_top),
+                image.height,
+                image.width,
+                image.split,
+            )
+            for image in self._images
+        ]
+        return Annotations(classes.names, drawn, notes)
+
+
+def _draw_regions(image: OutlinedImage, classes: NamedClasses, smaller_on_top: bool, size: Size) -> Label:
+    """Draw the regions of an image; their areas are counted in pixels, and those below others are void."""
+    if image.check:
+        image.check()
+    label = np.full(size, classes.outside, np.uint8)
+    lowest = size[0] * size[1]
+    top = np.full(size, 2 * lowest, np.int64) if smaller_on_top else None  # the area of what lies on top
+    for region in sorted(image.regions, key=lambda region: not region.is_below):
+        with naming(region.where):
+            mask, class_id = region.mask(size), classes.id_of(region.name)
+        if region.is_below and class_id == classes.outside:
+            continue
+        if top is not None:
+            area = int(np.count_nonzero(mask)) + lowest * region.is_below
+            mask = mask & (area <= top)
+            top[mask] = area
+        label[mask] = IGNORE_LABEL if region.is_below else class_id
+    return label
+
+
 @dataclass(frozen=True)
 class NamedClasses:
     """Hold the class names, the label of each name of outlines, and what lies ``outside`` of all of them."""
@@ -178,17 +303,17 @@ def number_classes(
         classes = tuple(others) if no_background else (BACKGROUND, *others)
     classes = renamed_classes(classes, rename)
     if not 2 <= len(classes) <= IGNORE_LABEL:
-        names = ", ".join(classes) or "none"
+        got = f"{len(classes)} ({join_some(classes)})"
         raise DataError(
-            f"{source}: expected outlines of 2 to {IGNORE_LABEL} classes, got {names}; use `classes` to name them"
+            f"{source}: expected outlines of 2 to {IGNORE_LABEL} classes, got {got}; use `classes` to name them"
         )
     ids = {name: index for index, name in enumerate(classes)}
     background = ids.get(BACKGROUND, next((index for name, index in ids.items() if is_background(name)), None))
     if background is None and "background" in (settings.outside, settings.unknown):
         option = "outside" if settings.outside == "background" else "unknown"
         raise DataError(
-            f"{source}: expected a class named {BACKGROUND} for pixels outside all outlines, got {', '.join(ids)}; add "
-            f"it to `classes`, or use `{option}=void`"
+            f"{source}: expected a class named {BACKGROUND} for pixels outside all outlines, got {join_some(classes)}; "
+            f"add it to `classes`, or use `{option}=void`"
         )
     notes = [
         f"no outline is of {old!r}: nothing becomes {new!r}"
@@ -204,11 +329,11 @@ def number_classes(
                 notes.append(f"{len(images[name])} outlines of {name!r} are {what}, as `classes` does not name it")
     notes += similar_names(classes, images)
     unlisted = ", ".join(
-        f"{len(where)} of {name} ({_some(where)})" for name, where in sorted(images.items()) if name not in ids
+        f"{len(where)} of {quoted(name)} ({_some(where)})" for name, where in sorted(images.items()) if name not in ids
     )
     if unlisted and settings.unknown == "error":
         raise DataError(
-            f"{source}: expected outlines of {', '.join(classes[:20])}, got others: {unlisted}; add these to "
+            f"{source}: expected outlines of {join_some(classes, 20)}, got others: {unlisted}; add these to "
             "`classes`, or use `rename`, `unknown=background` or `unknown=void`"
         )
     if unlisted:
@@ -300,11 +425,3 @@ def path_from(folder: Path, image: Path) -> str:
         return Path(os.path.relpath(image.absolute(), folder.absolute())).as_posix()
     except ValueError:
         return image.absolute().as_posix()
-
-
-def paint(size: Size, masks: Iterable[tuple[int, Mask]], outside: int) -> Label:
-    """Draw (class id, mask) in their order, later ones on top; pixels outside of all masks become ``outside``."""
-    label = np.full(size, outside, np.uint8)
-    for class_id, mask in masks:
-        label[mask] = class_id
-    return label

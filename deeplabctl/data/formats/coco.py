@@ -9,30 +9,25 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
 from deeplabctl.arrays import Label, Mask, Size
-from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.findings import join_some
 from deeplabctl.data.formats.annotations import (
     MALFORMED,
-    AnnotatedImage,
     Annotations,
     ImportSettings,
-    NamedClasses,
+    Outlines,
+    Region,
     Source,
     common_folder,
     drawn_classes,
-    naming,
-    number_classes,
     path_from,
     whole_number,
 )
-from deeplabctl.data.formats.image_search import ImageSearch
 from deeplabctl.data.formats.outlines import box_corners, fill_polygon, fill_runs, run_lengths
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import Reporter
@@ -56,7 +51,7 @@ class Coco:
         """Read a document, with classes in the order of the category ids."""
         paths = [path for path, document in source.documents() if _is_coco(document)]
         if len(paths) != 1 or source.damaged:
-            names = ", ".join(path.name for path in [*paths, *source.damaged]) or "none"
+            names = join_some([path.name for path in [*paths, *source.damaged]]) or "none"
             raise DataError(f"{source}: expected one file of COCO instances, got {names}; choose the file itself")
         return _read_instances(paths[0], source.document(paths[0]), settings)
 
@@ -65,7 +60,7 @@ def _is_coco(document: Any) -> bool:
     return isinstance(document, dict) and {"annotations", "images"} <= document.keys() and "shapes" not in document
 
 
-@dataclass
+@dataclass(slots=True)
 class _Object:
     """Hold what is needed of an annotation; its outline is checked when it is drawn."""
 
@@ -75,6 +70,10 @@ class _Object:
     is_crowd: bool
     outline: Any  # polygons, or run lengths
     box: Any  # in place of an outline
+
+    def mask(self, size: Size) -> Mask:
+        """Draw it."""
+        return _mask(self.outline, size) if self.box is None else _box(self.box, size)
 
 
 def _read_instances(path: Path, document: dict[str, Any], settings: ImportSettings) -> Annotations:
@@ -96,24 +95,25 @@ def _read_instances(path: Path, document: dict[str, Any], settings: ImportSettin
             raise DataError(f"{path}: expected each image once, got {name!r} with ids {first[name]!r} and {key!r}")
     _check_ids(path, "image", [(each.number, each.image) for each in objects], images)
     _check_ids(path, "category", [(each.number, each.category) for each in objects], names)
-    found = [names[key] for key in sorted(names, key=lambda key: (isinstance(key, str), key))]
-    classes = number_classes(path, found, settings, [(names[each.category], images[each.image]) for each in objects])
     by_image: dict[int | str, list[_Object]] = defaultdict(list)
     for each in objects:
         by_image[each.image].append(each)
-    search = ImageSearch.beside(path, settings.images)
-    annotated = []
+    outlines = Outlines(settings)
+    search = outlines.search_beside(path)
     for key, name in images.items():
-        file = search.image_of(name, f"{path}: {name}")
-        draw = partial(_draw_label, path, name, by_image[key], names, classes)
-        annotated.append(AnnotatedImage(name, file, draw, entries[key].get("height"), entries[key].get("width")))
-    notes = classes.notes + search.notes()
+        size = entries[key].get("height"), entries[key].get("width")
+        with outlines.image(name, search.image_of(name, f"{path}: {name}"), *size) as image:
+            for each in by_image[key]:
+                where, is_below = f"{path}: annotation {each.number} of {name}", each.is_crowd or each.box is not None
+                image.regions.append(Region(names[each.category], where, each.mask, is_below))
     if boxes := sum(each.box is not None for each in objects):
-        notes.append(f"{boxes} of {len(document['annotations'])} annotations are boxes without an outline: void")
+        total = len(document["annotations"])
+        outlines.notes.append(f"{boxes} of {total} annotations are boxes without an outline: void")
     if without_area:
         numbers = join_some([str(number) for number in without_area])
-        notes.append(f"{len(without_area)} annotations have no area: skipped ({numbers})")
-    return Annotations(classes.names, annotated, notes)
+        outlines.notes.append(f"{len(without_area)} annotations have no area: skipped ({numbers})")
+    found = [names[key] for key in sorted(names, key=lambda key: (isinstance(key, str), key))]
+    return outlines.annotations(path, found, smaller_on_top=True)
 
 
 def _id(value: Any) -> int | str:
@@ -162,7 +162,8 @@ def _read_objects(entries: list[dict[str, Any]]) -> tuple[list[_Object], list[An
             raise DataError(f"iscrowd of annotation {number}: {error}") from None
         segmentation, box = entry.get("segmentation"), entry.get("bbox")
         outline = _outline(segmentation)
-        is_box = box and not (any(segmentation) if isinstance(segmentation, list) else segmentation)
+        has_outline = any(segmentation) if isinstance(segmentation, list) else segmentation
+        is_box = box and not has_outline and not (isinstance(box, list) and len(box) == 4 and 0 in box[2:])
         if outline or is_box:
             objects.append(_Object(number, image, category, bool(is_crowd), outline, box if is_box else None))
         else:
@@ -200,32 +201,6 @@ def _check_ids(path: Path, what: str, used: Sequence[tuple[Any, int | str]], kno
             f"{path}: expected annotations with the {what} ids of the file, {have}, got {ids} in {len(wrong)} of them "
             f"(ids {numbers}); export it again, or remove these"
         )
-
-
-def _draw_label(
-    path: Path,
-    name: str,
-    objects: list[_Object],
-    categories: Mapping[int | str, str],
-    classes: NamedClasses,
-    size: Size,
-) -> Label:
-    """Draw the objects of an image: the smaller on top, counted in pixels, as ``area`` may say anything."""
-    label = np.full(size, classes.outside, np.uint8)
-    lowest = size[0] * size[1]
-    top = np.full(size, 2 * lowest, np.int64)  # the area of what lies on top
-    for each in objects:
-        with naming(f"{path}: annotation {each.number} of {name}"):
-            mask = _mask(each.outline, size) if each.box is None else _box(each.box, size)
-            class_id = classes.id_of(categories[each.category])
-            if each.box is not None and class_id == classes.outside:
-                continue
-            is_below = each.is_crowd or each.box is not None
-            area = int(np.count_nonzero(mask)) + lowest * is_below
-            mask &= area <= top
-            label[mask] = IGNORE_LABEL if is_below else class_id
-            top[mask] = area
-    return label
 
 
 def _box(box: Any, size: Size) -> Mask:

@@ -6,18 +6,8 @@ from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
-from deeplabctl.arrays import Label, Mask, Size
-from deeplabctl.data.formats.annotations import (
-    AnnotatedImage,
-    Annotations,
-    ImportSettings,
-    NamedClasses,
-    Source,
-    naming,
-    number_classes,
-    paint,
-)
-from deeplabctl.data.formats.image_search import ImageSearch
+from deeplabctl.arrays import Mask, Size
+from deeplabctl.data.formats.annotations import Annotations, ImportSettings, Outlines, Region, Source, naming
 from deeplabctl.data.formats.outlines import box_corners, fill_ellipse, fill_polygon, fill_runs, paste_mask
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import Reporter
@@ -47,56 +37,42 @@ class Cvat:
         if root.tag != "annotations" or root.find("track") is not None or not images:
             got = "tracks of a video" if root.find("track") is not None else f"<{root.tag}> without images"
             raise DataError(f'{path}: expected CVAT\'s <image>s, got {got}; export the task as "CVAT for images 1.1"')
-        used = [
-            (element.get("label", ""), image.get("name", ""))
-            for image in images
-            for element in image
-            if element.tag in _WITH_AREA
-        ]
         labels = [label for label in root.iter("label") if label.find("parent") is None]  # not the parts of skeletons
         named = [label.findtext("name", "") for label in labels if label.findtext("type") not in _WITHOUT_AREA]
-        classes = number_classes(path, [*filter(None, named)] or sorted({name for name, _ in used}), settings, used)
-        search = ImageSearch.beside(path, settings.images)
+        outlines = Outlines(settings)
+        search = outlines.search_beside(path)
         names = [(image.get("name", ""), image.get("subset", "")) for image in images]
         in_subsets = any(search.find(f"{subset}/{name}") for name, subset in names if subset)
         if not in_subsets and any(search.has(name) for name, _ in names):
             names = [(name, "") for name, _ in names]  # of a task: its images lie in one folder
-        annotated = []
-        for image, (name, subset) in zip(images, names, strict=True):
+        for element, (name, subset) in zip(images, names, strict=True):
             name = f"{subset}/{name}" if subset else name
-            file, draw = search.image_of(name, f"{path}: {name}"), partial(_draw_label, path, image, classes)
-            annotated.append(AnnotatedImage(name, file, draw, image.get("height"), image.get("width")))
-        notes = classes.notes + search.notes()
-        if without_area := sum(not _has_area(element) for image in images for element in image):
-            notes.append(f"{without_area} lines, points, tags, cuboids and skeletons have no area: skipped")
-        return Annotations(classes.names, annotated, notes)
+            file = search.image_of(name, f"{path}: {name}")
+            with outlines.image(name, file, element.get("height"), element.get("width")) as image:
+                shapes = [shape for shape in element if _has_area(shape)]
+                outlines.without_area += len(element) - len(shapes)
+                for shape in sorted(shapes, key=partial(_order, path, name)):  # of equal order: as in the file
+                    label = shape.get("label", "")
+                    image.regions.append(Region(label, _where(path, name, shape), partial(_mask, shape)))
+        return outlines.annotations(path, [*filter(None, named)] or None)
 
 
-def _has_area(element: ElementTree.Element) -> bool:
-    is_line = element.tag == "polygon" and element.get("points", ";;").count(";") < 2
-    return element.tag not in _WITHOUT_AREA and not is_line
+def _where(path: Path, name: str, shape: ElementTree.Element) -> str:
+    return f"{path}: {shape.tag} {shape.get('label')!r} of {name}"
+
+
+def _order(path: Path, name: str, shape: ElementTree.Element) -> int:
+    with naming(_where(path, name, shape)):
+        return int(shape.get("z_order", 0))
+
+
+def _has_area(shape: ElementTree.Element) -> bool:
+    is_line = shape.tag == "polygon" and shape.get("points", ";;").count(";") < 2
+    return shape.tag in _WITH_AREA and not is_line
 
 
 def _xml_file(source: Source) -> Path:
     return source.path / "annotations.xml" if source.path.is_dir() else source.path
-
-
-def _draw_label(path: Path, image: ElementTree.Element, classes: NamedClasses, size: Size) -> Label:
-    """Draw the objects of an image."""
-
-    def where(element: ElementTree.Element) -> str:
-        return f"{path}: {element.tag} {element.get('label')!r} of {image.get('name')}"
-
-    def order(element: ElementTree.Element) -> int:
-        with naming(where(element)):
-            return int(element.get("z_order", 0))
-
-    def drawn(element: ElementTree.Element) -> tuple[int, Mask]:
-        with naming(where(element)):
-            return classes.id_of(element.get("label", "")), _mask(element, size)
-
-    elements = sorted((element for element in image if element.tag in _WITH_AREA), key=order)
-    return paint(size, map(drawn, elements), classes.outside)  # of equal order: as in the file
 
 
 def _mask(element: ElementTree.Element, size: Size) -> Mask:

@@ -10,12 +10,10 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 from urllib.parse import unquote
 
-from deeplabctl.data.formats.annotations import AnnotatedImage
 from deeplabctl.data.image_files import IMAGE_SUFFIXES
 from deeplabctl.errors import DataError
 from deeplabctl.files import composed, is_hidden
@@ -171,18 +169,3 @@ def failing(message: str) -> Callable[..., NoReturn]:
         raise DataError(message)
 
     return fail
-
-
-def refuse_shared(images: Sequence[AnnotatedImage]) -> list[AnnotatedImage]:
-    """Let the images fail that several annotations name: at most one of these labels is theirs."""
-    names: dict[Path, list[str]] = defaultdict(list)
-    for image in images:
-        if isinstance(image.image, Path):
-            names[image.image].append(image.name)
-    message = "{path}: expected one label for each image, got those of {names}; leave out those of other images"
-    return [
-        replace(image, image=failing(message.format(path=image.image, names=" and ".join(names[image.image][:3]))))
-        if isinstance(image.image, Path) and len(names[image.image]) > 1
-        else image
-        for image in images
-    ]

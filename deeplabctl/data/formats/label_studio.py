@@ -26,6 +26,8 @@ from deeplabctl.data.findings import join_some
 from deeplabctl.data.formats.annotations import (
     Annotations,
     ImportSettings,
+    Outlines,
+    Region,
     Source,
     common_folder,
     drawn_classes,
@@ -33,9 +35,8 @@ from deeplabctl.data.formats.annotations import (
     path_from,
     whole_number,
 )
-from deeplabctl.data.formats.image_search import ImageSearch, failing
+from deeplabctl.data.formats.image_search import failing
 from deeplabctl.data.formats.outlines import box_corners, fill_ellipse, fill_polygon, fill_shares
-from deeplabctl.data.formats.regions import OutlinedImage, Region, outlined
 from deeplabctl.data.image_files import IMAGE_SUFFIXES, NAMED_SUFFIXES
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import Reporter
@@ -70,38 +71,32 @@ class LabelStudio:
         with naming(f"{tasks[0][0]}: expected {self.content}"):
             is_annotated = any(_finished(task) for _, task in tasks)
         counts = Counter[str]()
-        searches: dict[Path, ImageSearch] = {}
-        images, left_out = [], []
+        outlines = Outlines(settings)
+        left_out = []
         for path, task in tasks:
             where = f"{path}: task {task.get('id', '')}".rstrip()
-            search = searches.setdefault(path, ImageSearch.beside(path, settings.images))
-            name = str(task.get("id"))
-            try:
-                with naming(where):
-                    name = _image_name(task["data"], task.get("file_upload"))
-                    result = _result(task, counts, is_annotated=is_annotated)
-                    if result is None:
-                        left_out.append(name)
-                        continue
-                    regions, size = _regions(result, f"{where} ({name})", counts)
-                known = name if search.find(name) else re.sub(r"(^|/)[0-9a-f]{8}-(?=[^/]+$)", r"\1", name)  # uploads
-                images.append(OutlinedImage(known, search.image_of(known, f"{where}: {name}"), regions, *size))
-            except DataError as error:
-                images.append(OutlinedImage(name, failing(str(error))))
-        found = sorted({region.name for image in images for region in image.regions})
-        annotations = outlined(tasks[0][0], found, images, settings)
-        annotations.notes += [note for search in searches.values() for note in search.notes()]
+            search = outlines.search_beside(path)
+            with outlines.image(str(task.get("id")), failing(where)) as image, naming(where):
+                image.name = name = _image_name(task["data"], task.get("file_upload"))
+                result = _result(task, counts, is_annotated=is_annotated)
+                if result is None:
+                    left_out.append(name)
+                    image.is_listed = False
+                    continue
+                image.regions, (image.height, image.width) = _regions(result, f"{where} ({name})", counts)
+                if not search.find(name):
+                    image.name = re.sub(r"(^|/)[0-9a-f]{8}-(?=[^/]+$)", r"\1", name)  # of uploads
+                image.file = search.image_of(image.name, f"{where}: {name}")
         if left_out:
-            annotations.notes.append(
-                f"tasks without an annotation: {len(left_out)} left out ({join_some(left_out, 4)})"
+            outlines.notes.append(f"tasks without an annotation: {len(left_out)} left out ({join_some(left_out, 4)})")
+        outlines.without_area = counts["without area"]
+        if number := counts["predictions"]:
+            outlines.notes.append(f"nobody annotated anything: the predictions of {number} tasks are taken")
+        if number := counts["truths"]:
+            outlines.notes.append(
+                f"tasks with several annotations, {number}: those that are the ground truth are taken"
             )
-        for what, text in (
-            ("predictions", "nobody annotated anything: the predictions of {} tasks are taken"),
-            ("truths", "tasks with several annotations, {}: those that are the ground truth are taken"),
-            ("without area", "keypoints, vectors and open polygons have no area: {} skipped"),
-        ):
-            annotations.notes += [text.format(counts[what])] if counts[what] else []
-        return annotations
+        return outlines.annotations(tasks[0][0])
 
 
 def _is_tasks(document: Any) -> bool:
@@ -159,8 +154,12 @@ def _regions(result: list[dict[str, Any]], where: str, counts: Counter[str]) -> 
     sizes = set()
     for item in result:
         value = merged.setdefault(item.get("id", len(merged)), {})
-        kind = str(item["type"]).removesuffix("labels")
-        value.update(item.get("value") or {}, **({"kind": kind} if kind in (*_WITH_AREA, *_WITHOUT_AREA) else {}))
+        kind, own = str(item["type"]).removesuffix("labels"), dict(item.get("value") or {})
+        if kind in (*_WITH_AREA, *_WITHOUT_AREA, ""):
+            own |= {"kind": kind} if kind else {}
+            if any(value.get(key, each) != each for key, each in own.items()):
+                raise DataError(f"region {item['id']}: expected one shape and one label, got others in a second result")
+        value.update(own)
         if kind in _WITH_AREA:
             sizes.add((whole_number(item["original_height"]), whole_number(item["original_width"])))
             if whole_number(item.get("image_rotation") or 0) % 360 or item.get("item_index"):
@@ -186,6 +185,9 @@ def _drawing(value: dict[str, Any]) -> Callable[[Size], Mask]:
     """Return what draws the mask of a region."""
 
     def draw(size: Size) -> Mask:
+        percent = [float(value[key]) for key in ("width", "height", "radiusX", "radiusY") if key in value]
+        if value["kind"] in ("rectangle", "ellipse") and not max(percent) <= 105:
+            raise DataError(f"expected percent of the image's width and height, got {max(percent):g}")
         if value["kind"] == "brush":
             return unpack(bytes(list(value["rle"])), 4 * size[0] * size[1]).reshape(*size, 4)[..., 3] > 0
         if value["kind"] == "polygon":

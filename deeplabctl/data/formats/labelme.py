@@ -6,8 +6,7 @@ import base64
 import io
 import math
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,18 +21,15 @@ from deeplabctl.data.formats.annotations import (
     LABELME_BACKGROUND,
     LABELME_VOID,
     MALFORMED,
-    AnnotatedImage,
     Annotations,
     ImportSettings,
-    NamedClasses,
+    Outlines,
+    Region,
     Source,
-    naming,
-    number_classes,
-    paint,
     path_from,
     read_json,
 )
-from deeplabctl.data.formats.image_search import ImageSearch, failing, not_found
+from deeplabctl.data.formats.image_search import failing, not_found
 from deeplabctl.data.formats.outlines import (
     TOLERANCE,
     Point,
@@ -67,84 +63,64 @@ class Labelme:
 
     def read(self, source: Source, settings: ImportSettings, report: Reporter) -> Annotations:
         """Read all documents with shapes; those that do not follow the format fail alone."""
-        files, failed = [], dict(source.damaged)
+        outlines = Outlines(settings)
+        paths, failed = [], {}
         for path, document in source.documents():
-            try:
-                files += [_File.of(path, document)] if _has_shapes(document) else []
-            except DataError as error:
-                failed[path] = str(error)
+            if _has_shapes(document):
+                try:
+                    self._read_document(path, document, outlines, settings)
+                    paths.append(path)
+                except DataError as error:
+                    failed[path] = str(error)
         failed |= source.damaged
-        if not files:
+        if not paths:
             nothing = f"{source}: expected labelme's JSON files, got none; choose the folder that contains them"
             raise DataError(next(iter(failed.values()), nothing))
-        used = [(label, file.path.name) for file in files for label, has_area in file.shapes if has_area]
-        classes = number_classes(files[0].path.parent, sorted({label for label, _ in used}), settings, used)
-        if without_area := sum(not has_area for file in files for _, has_area in file.shapes):
-            classes.notes.append(f"{without_area} lines, points and polygons of 2 points have no area: skipped")
-        searches: dict[Path, ImageSearch] = {}  # by folder
-        annotated = []
-        for file in files:
-            folder = settings.images or file.path.parent
-            search = searches.setdefault(folder, ImageSearch([folder]))
-            named = file.path.parent / file.image_path.replace("\\", "/")
-            image = search.image_of(file.image_path, named)
-            on_disk = image if isinstance(image, Path) else None
-            if settings.images is None and on_disk and os.path.isfile(named) and not named.samefile(on_disk):  # noqa: PTH113
-                image, on_disk = failing(not_found([named, on_disk], file.path)), None
-            if on_disk is None and file.has_image:
-                image = file.image_inside
-            draw = partial(_draw_label, file, classes, on_disk)
-            annotated.append(AnnotatedImage(file.path.stem, image, draw, file.height, file.width))
         for path, why in failed.items():
-            annotated.append(AnnotatedImage(path.stem, failing(why), failing(why)))
-        notes = classes.notes + [note for search in searches.values() for note in search.notes()]
-        return Annotations(classes.names, annotated, notes)
+            with outlines.image(path.stem, failing(why)):
+                pass
+        return outlines.annotations(paths[0].parent)
+
+    def _read_document(
+        self, path: Path, document: dict[str, Any], outlines: Outlines, settings: ImportSettings
+    ) -> None:
+        """Add the image of a document, without the content that it may have of it."""
+        try:
+            shapes = [(_label(shape), shape) for shape in document["shapes"]]
+        except KeyError as error:
+            raise DataError(f"{path}: expected labelme's shapes with labels, got one without {error}") from None
+        except (*MALFORMED, DataError) as error:
+            raise DataError(f"{path}: expected labelme's shapes with labels, got {error}") from None
+        image_path = str(document.get("imagePath") or path.with_suffix(".jpg").name)
+        named = path.parent / image_path.replace("\\", "/")
+        file = outlines.search(path.parent).image_of(image_path, named)
+        on_disk = file if isinstance(file, Path) else None
+        if settings.images is None and on_disk and os.path.isfile(named) and not named.samefile(on_disk):  # noqa: PTH113
+            file, on_disk = failing(not_found([named, on_disk], path)), None
+        has_image = bool(document.get("imageData"))
+        if on_disk is None and has_image:
+            file = partial(_image_inside, path)
+        size = document.get("imageHeight") or None, document.get("imageWidth") or None
+        with outlines.image(path.stem, file, *size) as image:
+            if on_disk and has_image:
+                image.check = partial(_check_image, path, on_disk)
+            for number, (label, shape) in enumerate(shapes, 1):
+                if _has_area(shape):
+                    draw = partial(_mask, shape, path)
+                    image.regions.append(Region(label, f"{path}: shape {number} ({label})", draw))
+                else:
+                    outlines.without_area += 1
 
 
 def _has_shapes(document: Any) -> bool:
     return isinstance(document, dict) and ("shapes" in document or "imagePath" in document)
 
 
-@dataclass(frozen=True)
-class _File:
-    """Hold what is needed of a document before its image is converted; it is read again then, and whole."""
-
-    path: Path
-    shapes: list[tuple[str, bool]]  # label, whether it has an area
-    image_path: str
-    has_image: bool  # inside of the document
-    height: Any
-    width: Any
-
-    @classmethod
-    def of(cls, path: Path, document: dict[str, Any]) -> _File:
-        """Keep what is needed of a document; raises DataError with the file for what does not follow the format."""
-        try:
-            shapes = [(_label(shape), _has_area(shape)) for shape in document["shapes"]]
-        except KeyError as error:
-            raise DataError(f"{path}: expected labelme's shapes with labels, got one without {error}") from None
-        except (*MALFORMED, DataError) as error:
-            raise DataError(f"{path}: expected labelme's shapes with labels, got {error}") from None
-        name = str(document.get("imagePath") or path.with_suffix(".jpg").name)
-        size = document.get("imageHeight") or None, document.get("imageWidth") or None
-        return cls(path, shapes, name, bool(document.get("imageData")), *size)
-
-    def read(self) -> dict[str, Any]:
-        """Read the document again."""
-        document = read_json(self.path)
-        if not _has_shapes(document) or _File.of(self.path, document) != self:
-            raise DataError(f"{self.path}: it has changed since it was read; convert it again")
-        return dict(document)
-
-    def image_inside(self) -> bytes:
-        """Return the content of the image inside of the document."""
-        return _image_inside(self.path, self.read())
-
-
-def _image_inside(path: Path, document: dict[str, Any]) -> bytes:
+def _image_inside(path: Path) -> bytes:
+    """Return the content of the image inside of a document, which is read again for it."""
     try:
-        return base64.b64decode(document["imageData"], validate=True)
-    except (ValueError, TypeError) as error:
+        return base64.b64decode(read_json(path)["imageData"], validate=True)
+    except MALFORMED as error:
         raise DataError(f"{path}: expected imageData in base64, got {error}") from None
 
 
@@ -162,12 +138,12 @@ def _has_area(shape: dict[str, Any]) -> bool:
     return not (kind in _POLYGONS and isinstance(points, list) and len(points) < (2 if kind == "rectangle" else 3))
 
 
-def _check_image(path: Path, document: dict[str, Any], file: Path) -> None:
+def _check_image(path: Path, file: Path) -> None:
     """Raise DataError if the image inside of a document, which labelme shows, is not that of its file.
 
     labelme may have encoded it again, as JPEG: the means of blocks are compared.
     """
-    content, on_disk = _image_inside(path, document), file.read_bytes()
+    content, on_disk = _image_inside(path), file.read_bytes()
     if content == on_disk:
         return
     inside, outside = decode_image(content, f"{path}: imageData"), read_image(file)
@@ -187,22 +163,7 @@ def _check_image(path: Path, document: dict[str, Any], file: Path) -> None:
     )
 
 
-def _draw_label(file: _File, classes: NamedClasses, image: Path | None, size: Size) -> Label:
-    """Draw the shapes of a document, if its image is that of the file."""
-    document = file.read()
-    if file.has_image and image is not None:
-        _check_image(file.path, document, image)
-
-    def masks() -> Iterator[tuple[int, Mask]]:
-        for number, shape in enumerate(document["shapes"], 1):
-            if _has_area(shape):
-                with naming(f"{file.path}: shape {number} ({shape['label']})"):
-                    yield classes.id_of(_label(shape)), _mask(shape, size, file.path)
-
-    return paint(size, masks(), classes.outside)
-
-
-def _mask(shape: dict[str, Any], size: Size, path: Path) -> Mask:
+def _mask(shape: dict[str, Any], path: Path, size: Size) -> Mask:
     points: list[Point] = [(float(x), float(y)) for x, y in shape["points"]]
     kind = shape.get("shape_type") or "polygon"
     if kind in _POLYGONS and len(points) >= 3:

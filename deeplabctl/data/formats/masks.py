@@ -98,6 +98,7 @@ class Masks:
         by_kind: dict[str, set[Color]] = defaultdict(set)
         first_mask: dict[Color, Path] = {}  # in which a value appears
         unreadable: dict[Path, str] = {}
+        sizes: dict[Path, Size] = {}
         palettes = Palettes()
         lossy: list[Path] = []
         with task(report, "reading the values of masks", len(pairs), "masks") as advance:
@@ -106,7 +107,7 @@ class Masks:
                 if isinstance(counted, str):
                     unreadable[path] = counted
                 else:
-                    mask, counts = counted
+                    mask, sizes[path], counts = counted
                     palettes.add(path, [value[0] for value in counts] if mask.palette else (), mask.palette)
                     by_kind[mask.kind] |= set(counts)
                     values.update(counts)
@@ -156,7 +157,8 @@ class Masks:
             image: Path | Callable[[], bytes] = images[0]
             if len(images) > 1 or path in unreadable:
                 image = failing(unreadable.get(path) or not_found(images, path))
-            annotated.append(AnnotatedImage(name, image, partial(_draw_label, read, path, ids)))
+            height, width = sizes.get(path, (None, None))
+            annotated.append(AnnotatedImage(name, image, partial(_draw_label, read, path, ids), height, width))
         return Annotations(classes, annotated, notes, [path for _, path in masks])
 
 
@@ -210,8 +212,8 @@ def _read_mask(path: Path, *, reading: str, greys: frozenset[int]) -> _Mask:
     return _Mask(kind, pixels, lossy, palette_of(opened) if kind == "P" else "")
 
 
-def _count_values(read: Callable[[Path], _Mask], path: Path) -> tuple[_Mask, dict[Color, int]] | str:
-    """Return a mask without its pixels, and how many have each value; or why it cannot be read."""
+def _count_values(read: Callable[[Path], _Mask], path: Path) -> tuple[_Mask, Size, dict[Color, int]] | str:
+    """Return a mask without its pixels, its size, and how many have each value; or why it cannot be read."""
     try:
         mask = read(path)
     except DataError as error:
@@ -223,7 +225,8 @@ def _count_values(read: Callable[[Path], _Mask], path: Path) -> tuple[_Mask, dic
             "compression does that: use the PNG that it was made from"
         )
     counts = {(color[0], color[1], color[2]): count for count, color in found if isinstance(color, tuple)}
-    return replace(mask, pixels=mask.pixels[:0]), counts
+    height, width = mask.pixels.shape[:2]
+    return replace(mask, pixels=mask.pixels[:0]), (height, width), counts
 
 
 def _meaning(folder: Path, by_kind: Mapping[str, set[Color]], settings: ImportSettings) -> str:

@@ -33,7 +33,7 @@ def fill_polygon(size: Size, points: Sequence[Point], *, from_shares: bool = Fal
     coordinates were made ``from_shares``.
     """
     _check_coordinates(value for point in points for value in point)
-    _check_extent(size, [x for x, _ in points], [y for _, y in points], from_shares=from_shares)
+    _check_extent(size, [x for x, _ in points], [y for _, y in points], from_shares=from_shares, farthest=1)
     height, width = size
     crossed = np.zeros((height, width + 1), np.bool_)  # where a row's inside begins or ends
     for (x0, y0), (x1, y1) in zip(points, [*points[1:], *points[:1]], strict=True):
@@ -82,13 +82,21 @@ def _check_coordinates(values: Iterable[float]) -> None:
         raise DataError(f"expected coordinates in pixels, got {wrong:g}")
 
 
-def _check_extent(size: Size, x: Sequence[float], y: Sequence[float], *, from_shares: bool = False) -> None:
-    """Raise DataError for coordinates that belong to another size: all outside of the image, or shares of it."""
+def _check_extent(
+    size: Size, x: Sequence[float], y: Sequence[float], *, from_shares: bool = False, farthest: float = math.inf
+) -> None:
+    """Raise DataError for coordinates that belong to another size.
+
+    They are shares of it, all outside of the image, or one is more than ``farthest`` times its side away from it.
+    """
     got = f"got x from {min(x):g} to {max(x):g}, y from {min(y):g} to {max(y):g}"
     in_a_pixel = min(size) > 2 and min(*x, *y) >= 0 and max(*x, *y) <= 1
     if in_a_pixel and not from_shares and any(value % 1 for value in (*x, *y)):
         raise DataError(f"expected coordinates in pixels, {got}; if these are shares of the size, multiply them by it")
-    if any(max(places) < -1 or min(places) > length + 1 for places, length in ((y, size[0]), (x, size[1]))):
+    if any(
+        high < -1 or low > length + 1 or max(-low, high - length) > max(farthest * length, 1)
+        for low, high, length in ((min(y), max(y), size[0]), (min(x), max(x), size[1]))
+    ):
         raise DataError(
             f"expected an outline in the image of {size[1]}x{size[0]} pixels, {got}; if the image was resized after it "
             "was annotated, use the one of before; otherwise remove the outline"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import io
 import zlib
-from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -25,15 +24,16 @@ from deeplabctl.data.formats.annotations import (
     MALFORMED,
     Annotations,
     ImportSettings,
+    Outlines,
+    Region,
     Source,
     drawn_classes,
     naming,
     read_json,
     whole_number,
 )
-from deeplabctl.data.formats.image_search import ImageSearch, failing, files_below
+from deeplabctl.data.formats.image_search import files_below
 from deeplabctl.data.formats.outlines import Point, fill_polygon, paste_mask
-from deeplabctl.data.formats.regions import OutlinedImage, Region, outlined
 from deeplabctl.data.image_files import IMAGE_SUFFIXES, open_image
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import Reporter
@@ -61,36 +61,24 @@ class Supervisely:
         if not paths or titles is None:
             what = f"a {_META} with classes" if paths else "folders named ann with JSON files"
             raise DataError(f"{root}: expected {what}, got none; choose the folder of the project")
-        searches: dict[tuple[Path, bool], ImageSearch] = {}
-        counts = Counter[str]()
-        images = []
+        outlines = Outlines(settings)
         for path in paths:
             folder, by_stem = path.parent.parent, not path.stem.lower().endswith(IMAGE_SUFFIXES)
-            place = settings.images or folder / "img"
-            search = searches.setdefault((place, by_stem), ImageSearch([place], by_stem=by_stem))
             name = (folder.relative_to(root) / path.stem).as_posix()
-            image = search.image_of(name if settings.images else path.stem, path)
-            regions: list[Region] = []
-            size: tuple[Any, Any] = None, None
-            try:
+            search = outlines.search(folder / "img", by_stem=by_stem)
+            with outlines.image(name, search.image_of(name if settings.images else path.stem, path)) as image:
                 document = read_json(path)
                 with naming(str(path)):
-                    size = document["size"]["height"], document["size"]["width"]
+                    image.height, image.width = document["size"]["height"], document["size"]["width"]
                     for number, entry in enumerate(document["objects"], 1):
                         kind = entry.get("geometryType") or ("bitmap" if entry.get("bitmap") else "polygon")
                         where = f"{path}: object {number} ({entry['classTitle']})"
                         if kind in _WITHOUT_AREA:
-                            counts["without area"] += 1
+                            outlines.without_area += 1
                         else:
-                            regions.append(Region(str(entry["classTitle"]), where, partial(_mask, entry, kind, path)))
-            except DataError as error:
-                image = failing(str(error))
-            images.append(OutlinedImage(name, image, regions, *size))
-        annotations = outlined(root, titles, images, settings)
-        annotations.notes += [note for search in searches.values() for note in search.notes()]
-        if counts["without area"]:
-            annotations.notes.append(f"points, lines and cuboids have no area: {counts['without area']} skipped")
-        return annotations
+                            draw = partial(_mask, entry, kind, path)
+                            image.regions.append(Region(str(entry["classTitle"]), where, draw))
+        return outlines.annotations(root, titles)
 
 
 def _titles(meta: Path) -> list[str] | None:
@@ -105,13 +93,15 @@ def _mask(entry: dict[str, Any], kind: str, path: Path, size: Size) -> Mask:
     if kind == "bitmap":
         left, top = (whole_number(value) for value in entry["bitmap"]["origin"])
         return paste_mask(_decode(entry["bitmap"]["data"], size, path), size, left, top)
+    if kind not in ("polygon", "rectangle"):
+        raise DataError(f"expected a bitmap, a polygon or a rectangle, got {kind!r:.40}")
     exterior = [(float(x), float(y)) for x, y in entry["points"]["exterior"]]
     holes = entry["points"].get("interior") or []
     if kind == "rectangle" and len(exterior) == 2:
         (x0, y0), (x1, y1) = exterior
         exterior, holes = [(x0, y0), (x1, y0), (x1, y1), (x0, y1)], []
     elif kind != "polygon" or len(exterior) < 3:
-        raise DataError(f"expected a bitmap, a polygon or a rectangle, got {kind!r} with {len(exterior)} points")
+        raise DataError(f"expected a polygon of 3 points or more, or a rectangle of 2, got {kind} of {len(exterior)}")
     mask = _fill(size, exterior)
     for hole in holes:
         mask &= ~_fill(size, [(float(x), float(y)) for x, y in hole])

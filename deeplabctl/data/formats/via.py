@@ -21,15 +21,15 @@ from deeplabctl.data.formats.annotations import (
     BACKGROUND,
     Annotations,
     ImportSettings,
+    Outlines,
+    Region,
     Source,
     common_folder,
     is_background,
     naming,
     path_from,
 )
-from deeplabctl.data.formats.image_search import ImageSearch, failing
 from deeplabctl.data.formats.outlines import TOLERANCE, box_corners, fill_ellipse, fill_polygon, outlines_with_holes
-from deeplabctl.data.formats.regions import OutlinedImage, Region, outlined
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import Reporter
 
@@ -44,60 +44,57 @@ class Via:
 
     def recognises(self, source: Source) -> bool:
         """Tell whether a document has images with regions, or a CSV the columns of regions."""
-        if source.path.suffix.lower() == ".csv":
-            return b"region_shape_attributes" in source.path.read_bytes()[:1000]
-        return any(_images(document) is not None for _, document in source.documents())
+        if _is_csv(source.path):
+            with source.path.open("rb") as file:
+                return b"region_shape_attributes" in file.read(1000)
+        return any(_images(*entry) is not None for entry in source.documents())
 
     def read(self, source: Source, settings: ImportSettings, report: Reporter) -> Annotations:
         """Read the images of one file; raises DataError if several attributes of regions may be their class."""
-        if source.path.suffix.lower() == ".csv":
+        if _is_csv(source.path):
             path, entries = source.path, _read_csv(source.path)
         else:
-            documents = ((path, _images(document)) for path, document in source.documents())
+            documents = ((path, _images(path, document)) for path, document in source.documents())
             found = [(path, each) for path, each in documents if each is not None]
             if len(found) != 1 or source.damaged:
-                names = ", ".join(path.name for path in [*(path for path, _ in found), *source.damaged]) or "none"
+                names = join_some([path.name for path in [*(path for path, _ in found), *source.damaged]]) or "none"
                 raise DataError(f"{source}: expected one file of {self.content}, got {names}; choose the file itself")
             path, entries = found[0]
         with naming(f"{path}: expected {self.content}"):
             listed = [(str(entry["filename"]), entry.get("size"), _regions(entry)) for entry in entries]
             attributes = [attributes for _, _, regions in listed for _, attributes in regions]
         name_of = _names(path, attributes, settings)
-        search = ImageSearch.beside(path, settings.images)
-        images, changed, without_area = list[OutlinedImage](), [], 0
+        outlines, changed = Outlines(settings), []
+        search = outlines.search_beside(path)
         for name, size, regions in listed:
-            image = search.image_of(name, f"{path}: {name}")
-            if isinstance(image, Path) and isinstance(size, int) and size not in (-1, 0, image.stat().st_size):
+            file = search.image_of(name, f"{path}: {name}")
+            if isinstance(file, Path) and isinstance(size, int) and size not in (-1, 0, file.stat().st_size):
                 changed.append(name)
-            drawn = []
-            try:
+            with outlines.image(name, file) as image:
                 for number, (shape, named) in enumerate(regions, 1):
                     where = f"{path}: region {number} of {name}"
-                    if _has_area(shape):
-                        with naming(where):
-                            drawn.append(Region(name_of(named), where, partial(_mask, shape)))
-            except DataError as error:
-                image = failing(str(error))
-            without_area += sum(not _has_area(shape) for shape, _ in regions)
-            images.append(OutlinedImage(name, image, drawn))
-        found_names = sorted({region.name for image in images for region in image.regions})
-        annotations = outlined(path, found_names, images, settings)
-        annotations.notes += search.notes()
-        if without_area:
-            annotations.notes.append(f"points, lines and polygons of 2 points have no area: {without_area} skipped")
+                    with naming(where):
+                        if _has_area(shape):
+                            image.regions.append(Region(name_of(named), where, partial(_mask, shape)))
+                        else:
+                            outlines.without_area += 1
         if changed:
-            annotations.notes.append(
+            outlines.notes.append(
                 f"image files of another number of bytes than when they were annotated: {len(changed)} "
                 f"({join_some(changed, 4)}); if they were resized since, the outlines are wrong: look at them with "
                 "deeplabctl data preview"
             )
-        return annotations
+        return outlines.annotations(path)
 
 
-def _images(document: Any) -> list[dict[str, Any]] | None:
+def _is_csv(path: Path) -> bool:
+    return path.suffix.lower() == ".csv" and path.is_file()
+
+
+def _images(path: Path, document: Any) -> list[dict[str, Any]] | None:
     """Return the images of a project or an export, or None for other documents."""
     if isinstance(document, dict) and {"project", "file", "metadata", "view"} <= document.keys():
-        raise DataError("expected regions of VIA 1 or 2, got a project of VIA 3; annotate with VIA 2")
+        raise DataError(f"{path}: expected regions of VIA 1 or 2, got a project of VIA 3; annotate with VIA 2")
     images = document.get("_via_img_metadata", document) if isinstance(document, dict) else None
     if not isinstance(images, dict) or not images:
         return None
@@ -108,6 +105,7 @@ def _images(document: Any) -> list[dict[str, Any]] | None:
 def _read_csv(path: Path) -> list[dict[str, Any]]:
     """Return the images of a CSV export, as JSON has them."""
     images: dict[tuple[str, str], dict[str, Any]] = {}
+    csv.field_size_limit(max(path.stat().st_size, csv.field_size_limit()))  # of outlines with many points
     with naming(f"{path}: expected {Via.content}"), path.open(encoding="utf-8-sig", newline="") as file:
         for row in csv.DictReader(file):
             name, size = row.get("filename") or row["#filename"], row["file_size"]
@@ -142,8 +140,8 @@ def _names(
         return lambda named: only[0]
     if len(keys) > 1:
         raise DataError(
-            f"{path}: expected regions with one attribute, their class, got {', '.join(keys)}; use `attribute` to say "
-            "which is the class"
+            f"{path}: expected regions with one attribute, their class, got {join_some([*keys])}; use `attribute` to "
+            "say which is the class"
         )
     (key,) = keys
 

@@ -7,18 +7,27 @@ Ultralytics' names of folders hold: the text of ``images/train/a.jpg`` is ``labe
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from deeplabctl.arrays import Label
+from deeplabctl.arrays import Label, Mask, Size
 from deeplabctl.classes import IGNORE_LABEL
-from deeplabctl.data.formats.annotations import BACKGROUND, Annotations, ImportSettings, Source, naming, whole_number
-from deeplabctl.data.formats.image_search import ImageSearch, failing, files_below
+from deeplabctl.data.formats.annotations import (
+    BACKGROUND,
+    Annotations,
+    ImportSettings,
+    Outlines,
+    Region,
+    Source,
+    naming,
+    whole_number,
+)
+from deeplabctl.data.formats.image_search import files_below
 from deeplabctl.data.formats.outlines import TOLERANCE, box_corners, fill_shares, outlines_with_holes
-from deeplabctl.data.formats.regions import OutlinedImage, Region, outlined
 from deeplabctl.errors import DataError
 from deeplabctl.files import read_small_file
 from deeplabctl.reporting import Reporter
@@ -49,44 +58,43 @@ class Yolo:
         path = _yaml_in(source.path) if source.path.is_dir() else source.path
         root = source.path if path is None else path.parent
         names, parent, places = _read_classes(root) if path is None else _read_yaml(path)
+        where = path or root
         counts = Counter[str]()
-        searches: dict[Path, ImageSearch] = {}  # by a split's folder or list
-        images, notes = [], []
+        outlines = Outlines(settings)
+        taken: set[Path] = set()  # the folders or lists of splits
         for split, entry in places:
             place = _find_place(root, parent, entry)
-            if place is None or place in searches:
+            if place is None or place in taken:
                 why = "not there" if place is None else "that of another split, too"
-                notes.append(f"{path}: {split}: {entry} is {why}: left out")
+                outlines.notes.append(f"{where}: {split}: {entry} is {why}: left out")
                 continue
+            taken.add(place)
             is_list = place.suffix == ".txt"
-            search = searches[place] = ImageSearch([settings.images or (root if is_list else place)], by_stem=True)
-            for short, name, text in _list_texts(place, root):
-                image = search.image_of(name if settings.images or is_list else short, text)
-                regions: list[Region] = []
-                try:
-                    regions = _read_text(text, names, counts)
-                except DataError as error:
-                    image = failing(str(error))
-                images.append(OutlinedImage(name, image, regions, split=_SPLITS.get(split, "")))
-        where = path or root
-        if not images:
-            raise DataError(f"{where}: expected texts in folders named labels, got none; choose the folder of the set")
+            search = outlines.search(root if is_list else place, by_stem=True)
+            texts = list(_list_texts(place, root))
+            if not texts:
+                outlines.notes.append(f"{where}: {split}: {entry} has no texts: left out")
+            for short, name, text in texts:
+                file = search.image_of(name if settings.images or is_list else short, text)
+                with outlines.image(name, file) as image:
+                    image.split = _SPLITS.get(split, "")
+                    image.regions += _read_text(text, names, counts)
+        if not counts["texts"]:
+            why = f" ({'; '.join(outlines.notes)})" if outlines.notes else ""
+            raise DataError(f"{where}: expected texts in folders named labels, got none{why}; choose the set's folder")
         if counts["boxes"] and not counts["outlines"]:
             raise DataError(
                 f"{where}: expected outlines, got only boxes: lines of five numbers, {counts['boxes']} of them; export "
                 "the set for segmentation"
             )
-        annotations = outlined(where, [*names.values()], images, settings, smaller_on_top=True)
-        annotations.notes += [*notes, *(note for search in searches.values() for note in search.notes())]
+        outlines.without_area = counts["points"]
         if counts["boxes"]:
-            annotations.notes.append(f"boxes without an outline: {counts['boxes']} of {counts['lines']} lines, void")
-        if counts["points"]:
-            annotations.notes.append(f"points and outlines of 2 points have no area: {counts['points']} skipped")
+            outlines.notes.append(f"boxes without an outline: {counts['boxes']} of {counts['lines']} lines, void")
         if counts["outlines"] and counts["of 4 corners"] == counts["outlines"]:
-            annotations.notes.append(
+            outlines.notes.append(
                 f"outlines of 4 corners, all {counts['outlines']}: taken as outlines, not as oriented boxes"
             )
-        return annotations
+        return outlines.annotations(where, [*names.values()], smaller_on_top=True)
 
 
 def _yaml_in(folder: Path) -> Path | None:
@@ -100,8 +108,17 @@ def _read_classes(root: Path) -> tuple[dict[int, str], str, list[tuple[str, str]
     path = root / "classes.txt"
     if not path.is_file():
         raise DataError(f"{root}: expected a data.yaml or a classes.txt with the classes of its labels, got neither")
-    lines = [line.strip() for line in read_small_file(path).decode("utf-8", "replace").splitlines()]
-    return dict(enumerate(line for line in lines if line)), "", [("", "images")]
+    names = [line.strip() for line in _read(path).rstrip().splitlines()]
+    if "" in names:
+        raise DataError(f"{path}:{names.index('') + 1}: expected the name of class {names.index('')}, got none")
+    return dict(enumerate(names)), "", [("", "images")]
+
+
+def _read(path: Path) -> str:
+    try:
+        return read_small_file(path).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {path}: expected text in UTF-8, got {error}") from None
 
 
 def _read_yaml(path: Path) -> tuple[dict[int, str], str, list[tuple[str, str]]]:
@@ -111,11 +128,7 @@ def _read_yaml(path: Path) -> tuple[dict[int, str], str, list[tuple[str, str]]]:
     """
     found: dict[str, str] = {}
     key = ""
-    try:
-        text = read_small_file(path).decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path}: {error}; expected {Yolo.content}") from None
-    for number, whole in enumerate(text.splitlines(), 1):
+    for number, whole in enumerate(_read(path).splitlines(), 1):
         line = (_LINE.match(whole) or [whole])[0].rstrip()
         if match := re.fullmatch(r"([A-Za-z_]\w*)\s*:(?:\s+(.*))?", line):
             key = match[1]
@@ -127,6 +140,8 @@ def _read_yaml(path: Path) -> tuple[dict[int, str], str, list[tuple[str, str]]]:
     if "kpt_shape" in found:
         raise DataError(f"{path}: expected outlines, got keypoints (kpt_shape); export the set for segmentation")
     with naming(f"{path}: names"):
+        if not re.match(r"\s*[\[{]|\n", found["names"]):
+            raise DataError(f"expected a list or a table, got {found['names']!r:.80}")
         names = {whole_number(index): name for index, name in _items(found["names"])}
         count = whole_number(found.get("nc", len(names)))
         if not names or sorted(names) != list(range(count)):
@@ -158,7 +173,9 @@ def _items(text: str) -> Iterator[tuple[str, str]]:
         parts = [line.strip() for line in text.split("\n") if line.strip()]
         is_table = "\n" in text and not parts[0].startswith("-")
         if "\n" in text and not is_table:
-            parts = [part[1:].strip() for part in parts if part.startswith("-")]
+            if wrong := next((part for part in parts if not part.startswith("-")), None):
+                raise DataError(f"expected a list of texts, one per line, got {wrong!r:.80}")
+            parts = [part[1:].strip() for part in parts]
     for number, part in enumerate(parts):
         key, value = str(number), part
         if is_table:
@@ -181,9 +198,10 @@ def _text(scalar: str) -> str:
 
 def _find_place(root: Path, parent: str, entry: str) -> Path | None:
     """Return the folder or the list of a split, which may have no images, only labels; None if it is not there."""
+    entry, parent = entry.replace("\\", "/"), parent.replace("\\", "/")
     inside = entry.removeprefix("../")  # Roboflow's paths lead out of the folder in which they are
-    for place in (root / parent / entry, root / entry, root / parent / inside, root / inside):
-        if place.exists() or _labels_of(place).is_dir():
+    for place in (root / parent / inside, root / inside, root / parent / entry, root / entry):
+        if os.path.exists(place) or os.path.isdir(_labels_of(place)):  # noqa: PTH110, PTH112 - names that are too long
             return place
     return None
 
@@ -217,30 +235,32 @@ def _texts_in(listed: Path, root: Path) -> Iterator[Path]:
             yield text
 
 
-def _read_text(path: Path, names: dict[int, str], counts: Counter[str]) -> list[Region]:
-    """Return the regions of a text; raises DataError with the line for what is neither an outline nor a box."""
-    regions = []
-    for number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), 1):
-        where = f"{path}:{number}"
+def _read_text(path: Path, names: dict[int, str], counts: Counter[str]) -> Iterator[Region]:
+    """Yield the regions of a text; raises DataError with the line for what is neither an outline nor a box."""
+    counts["texts"] += 1
+    for number, line in enumerate(_read(path).splitlines(), 1):
+        where, cells = f"{path}:{number}", line.split()
+        if not cells:
+            continue
         with naming(where):
-            index, *shares = (float(cell) for cell in line.split()) if line.strip() else [-1.0]
-            if not line.strip():
-                continue
             counts["lines"] += 1
-            if index not in names:
-                raise DataError(f"expected the number of a class, 0 to {len(names) - 1}, got {line.split()[0]}")
-            if len(shares) % 2 or not shares:
-                raise DataError(f"expected a class and pairs of x and y, got {len(shares) + 1} numbers")
-            kind = {2: "points", 4: "boxes"}.get(len(shares), "outlines")
-            counts.update([kind] + ["of 4 corners"] * (len(shares) == 8))
-            if kind != "points":
-                points = [*zip(shares[::2], shares[1::2], strict=True)]
-                if kind == "boxes":
-                    (x, y), (width, height) = points
-                    points = box_corners(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-                mask = partial(fill_shares, points=points)
-                regions.append(Region(names[int(index)], where, mask, is_below=kind == "boxes"))
-    return regions
+            if (index := float(cells[0])) not in names:
+                raise DataError(f"expected the number of a class, 0 to {len(names) - 1}, got {cells[0]}")
+            if len(cells) % 2 == 0 or len(cells) == 1:
+                raise DataError(f"expected a class and pairs of x and y, got {len(cells)} numbers")
+        kind = {3: "points", 5: "boxes"}.get(len(cells), "outlines")
+        counts.update([kind] + ["of 4 corners"] * (len(cells) == 9))
+        if kind != "points":
+            yield Region(names[int(index)], where, partial(_fill, line), is_below=kind == "boxes")
+
+
+def _fill(line: str, size: Size) -> Mask:
+    _, *shares = map(float, line.split())
+    points = [*zip(shares[::2], shares[1::2], strict=True)]
+    if len(points) == 2:
+        (x, y), (width, height) = points
+        points = box_corners(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+    return fill_shares(size, points)
 
 
 def yolo_text(label: Label, classes: Sequence[str], tolerance: float = TOLERANCE) -> str:

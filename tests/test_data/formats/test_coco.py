@@ -210,9 +210,10 @@ def test_box_without_an_outline_is_void_below_all_objects(tmp_path, empty):
 
 def test_what_has_neither_area_nor_box_is_skipped_and_named(tmp_path):
     entries = [{"category_id": 1, "segmentation": OUTLINE}, {"category_id": 3, "segmentation": [[1, 1, 3, 3]]}]
-    written, notes = convert(write_coco(tmp_path, [*entries, {"category_id": 3}]), tmp_path / "out")
+    entries += [{"category_id": 3}, {"category_id": 3, "bbox": [0, 0, 0, 0]}, {"category_id": 3, "bbox": [4, 2, 8, 0]}]
+    written, notes = convert(write_coco(tmp_path, entries), tmp_path / "out")
     assert written.pixels == {0: 144, 1: 48}
-    assert notes == ["2 annotations have no area: skipped (1, 2)"]
+    assert notes == ["4 annotations have no area: skipped (1, 2, 3, 4)"]
 
 
 @pytest.mark.parametrize("name", ["void", "Ignore", "unlabeled"])

@@ -32,7 +32,7 @@ def test_cvats_shapes_lie_on_one_another_by_z_order(tmp_path):
     expected[3, 10:15] = expected[2, 12] = expected[4, 12] = 2
     expected[9, 3] = expected[10, 1] = expected[10, 2] = 2  # 0 0 1 / 1 1 0 from (1, 9)
     np.testing.assert_array_equal(written_label(tmp_path / "out"), expected)
-    assert notes == ["1 lines, points, tags, cuboids and skeletons have no area: skipped"]
+    assert notes == ["lines, points and other shapes without an area: 1 skipped"]
     assert written.train == ["a", "b"]
 
 
@@ -98,4 +98,4 @@ def test_parts_of_skeletons_and_labels_without_an_area_are_no_classes(tmp_path):
     written, notes = convert(tmp_path / "annotations.xml", tmp_path / "out")
     assert written.classes == ("background", "car")
     assert written.pixels == {0: 144, 1: 48}
-    assert notes == ["2 lines, points, tags, cuboids and skeletons have no area: skipped"]
+    assert notes == ["lines, points and other shapes without an area: 2 skipped"]

@@ -90,7 +90,7 @@ def test_regions_are_percent_of_the_size_and_the_later_lies_on_top(tmp_path):
     expected[10:, 3] = 3
     np.testing.assert_array_equal(written_label(tmp_path / "out"), expected)
     assert notes == [
-        "keypoints, vectors and open polygons have no area: 2 skipped",
+        "lines, points and other shapes without an area: 2 skipped",
         f"images without an annotation: 1 left out ({tmp_path / 'images' / 'b.jpg'})",
     ]
 
@@ -120,6 +120,9 @@ BRUSH = {"format": "rle", "rle": pack(np.ones((6, 8), bool))}
         ([{**HALF, "value": {**HALF["value"], "polygonlabels": ["a", "b"]}}], "expected one label, got a, b"),
         ([{**HALF, "value": {"points": HALF["value"]["points"]}}], "region r1: expected one label, got none"),
         ([region("bitmask", {"imageDataURL": "data:"})], "got a bitmask"),
+        ([HALF, region("rectangle", {"x": 1, "y": 1, "width": 9, "height": 9})], "r1: expected one shape and one label"),
+        ([region("rectangle", {"x": 1, "y": 1, "width": 200, "height": 9})], "expected percent of the image's width"),
+        ([region("ellipse", {"x": 50, "y": 50, "radiusX": 9, "radiusY": 150})], "expected percent of the image's"),
         ([{**HALF, "item_index": 1}], "expected regions of one image"),
         ([{"value": {}}], "expected 'type', got none"),
     ],

@@ -47,7 +47,7 @@ def test_labelmes_shapes_are_drawn_in_their_order(tmp_path):
     expected[10:, :3] = 255
     expected[0, :2] = 0
     np.testing.assert_array_equal(written_label(tmp_path / "out"), expected)
-    assert notes == ["1 lines, points and polygons of 2 points have no area: skipped"]
+    assert notes == ["lines, points and other shapes without an area: 1 skipped"]
 
 
 def test_image_inside_of_labelmes_file_is_used_if_its_own_file_is_missing(tmp_path):
@@ -85,7 +85,7 @@ def test_labelmes_background_is_the_class_background_in_every_case(tmp_path):
     assert written.classes == ("background", "lake")
     assert written.pixels == {0: 48, 1: 48, 255: 96}
     with pytest.raises(
-        DataError, match=r"got others: 1 of _background_ .a.json.; .* `unknown=background` or `unknown=void`"
+        DataError, match=r"got others: 1 of _background_ .a.; .* `unknown=background` or `unknown=void`"
     ):
         convert(source, tmp_path / "others", classes=("wood", "lake"), outside="void")
     written, _ = convert(source, tmp_path / "others", classes=("wood", "lake"), outside="void", unknown="void")
@@ -144,7 +144,7 @@ def test_one_shape_without_an_area_costs_no_other(tmp_path):
     written, notes = convert(write_labelme(tmp_path / "x", shapes), tmp_path / "out")
     assert written.classes == ("background", "car")
     assert written.pixels == {0: 144, 1: 48}
-    assert notes == ["1 lines, points and polygons of 2 points have no area: skipped"]
+    assert notes == ["lines, points and other shapes without an area: 1 skipped"]
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def test_names_that_hardly_differ_are_said_with_their_numbers_and_files(tmp_path
     written, notes = convert(slips(tmp_path), tmp_path / "out")
     assert written.classes == ("background", "building", "buildng")
     (note,) = notes
-    assert note.startswith("'building' (2 outlines: a.json, b.json) and 'buildng' (1 outline: a.json) are different")
+    assert note.startswith("'building' (2 outlines: a, b) and 'buildng' (1 outline: a) are different")
     assert note.endswith("use `rename` to make them one")
 
 
@@ -70,9 +70,16 @@ def test_classes_of_masks_become_one(tmp_path):
 
 
 def test_outlines_that_no_class_takes_are_said_with_their_files(tmp_path):
-    message = r"got others: 2 of building \(a\.json, b\.json\), 1 of buildng \(a\.json\); add these to `classes`"
+    message = r"got others: 2 of building \(a, b\), 1 of buildng \(a\); add these to `classes`"
     with pytest.raises(DataError, match=message):
         convert(slips(tmp_path), tmp_path / "out", classes=("background", "road"))
+
+
+def test_names_with_commas_are_in_quotes_in_lists(tmp_path):
+    shapes = [{"label": name, "points": [[0, 0], [8, 0], [8, 6]]} for name in ("bus, car", "tree")]
+    message = "expected outlines of background, 'a, b', got others: 1 of 'bus, car' .a., 1 of tree .a.;"
+    with pytest.raises(DataError, match=message):
+        convert(write_labelme(tmp_path / "x", shapes), tmp_path / "out", classes=("background", "a, b"))
 
 
 def test_images_that_nobody_annotated_are_named(tmp_path):

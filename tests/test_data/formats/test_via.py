@@ -50,7 +50,7 @@ def test_shapes_lie_on_one_another_in_their_order(tmp_path, project):
     expected[3, 11:14] = expected[2:5, 12] = 2
     expected[6:11, 4] = expected[8, 3:6] = 2  # turned by a quarter
     np.testing.assert_array_equal(written_label(tmp_path / "out"), expected)
-    assert notes == ["points, lines and polygons of 2 points have no area: 2 skipped"]
+    assert notes == ["lines, points and other shapes without an area: 2 skipped"]
 
 
 def test_exports_of_version_1_and_csv_are_the_same(tmp_path):
@@ -102,6 +102,7 @@ def test_regions_without_attributes_need_one_class(tmp_path):
         (region("rect", x=1), "region 1 of a.jpg: expected 'y', got none"),
         (region("polygon", all_points_x=[0, 1, 2], all_points_y=[0, 1]), "region 1 of a.jpg"),
         (region("polygon", all_points_x=1.5, all_points_y=[0, 1]), "region 1 of a.jpg"),
+        (region("rect", x=1, y=1, width=40, height=1), "an outline in the image of 16x12 pixels, got x from 1 to 41"),
         (region("rect", x=90, y=0, width=1, height=1), "region 1 of a.jpg: expected an outline in the image of 16x12"),
     ],
 )  # fmt: skip
@@ -121,7 +122,7 @@ def test_file_of_another_number_of_bytes_is_said(tmp_path):
 
 def test_projects_of_version_3_are_refused(tmp_path):
     (tmp_path / "via.json").write_text('{"project": {}, "config": {}, "file": {}, "metadata": {}, "view": {}}')
-    with pytest.raises(DataError, match="got a project of VIA 3"):
+    with pytest.raises(DataError, match=r"via\.json: .* got a project of VIA 3"):
         convert(tmp_path / "via.json", tmp_path / "out")
 
 
@@ -142,3 +143,19 @@ def test_projects_are_read_back_as_the_same_labels(tmp_path, names):
     assert (written.classes, notes) == (names, [])
     for name, label in labels.items():
         np.testing.assert_array_equal(written_label(tmp_path / "out", name), label)
+
+
+def test_outlines_of_any_length_in_csv_are_read(tmp_path):
+    write_image(tmp_path / "a.jpg")
+    around = [0] * 20_000 + [8, 8, 0], [0] * 20_001 + [6, 6]  # 160,000 characters, more than csv takes by itself
+    shape = {"name": "polygon", "all_points_x": around[0], "all_points_y": around[1]}
+    with (tmp_path / "via.csv").open("w", newline="") as file:
+        file.write("filename,file_size,region_count,region_id,region_shape_attributes,region_attributes\n")
+        csv.writer(file).writerow(["a.jpg", -1, 1, 0, json.dumps(shape), '{"class": "lake"}'])
+    assert convert(tmp_path / "via.csv", tmp_path / "out")[0].pixels == {0: 144, 1: 48}
+
+
+def test_a_folder_may_be_named_like_a_file(tmp_path):
+    write_image(tmp_path / "a.csv" / "a.png")
+    with pytest.raises(DataError, match="expected masks that are named after their images"):
+        convert(tmp_path / "a.csv", tmp_path / "out")

@@ -44,7 +44,7 @@ def test_boxes_are_void_below_outlines_and_alone_refused(tmp_path):
     assert (label == 0).sum() == (~inside).sum() - (~inside[3:9]).sum()
     assert notes == [
         "boxes without an outline: 1 of 3 lines, void",
-        "points and outlines of 2 points have no area: 1 skipped",
+        "lines, points and other shapes without an area: 1 skipped",
     ]
     with pytest.raises(DataError, match="expected outlines, got only boxes: lines of five numbers, 1 of them; export"):
         convert(write_yolo(tmp_path / "boxes", {"a": box}), tmp_path / "no")
@@ -102,7 +102,9 @@ def test_names_may_have_any_characters(tmp_path):
         ("names: [car, tree]\nnc: 3\n", "names: expected 3 classes with the numbers from 0"),
         ("names: {0: car, 2: tree}\n", "names: expected 2 classes with the numbers from 0"),
         ("nc: 2\n", "names: expected 'names', got none"),
-        ("names: *other\n", "names: expected a plain text, got"),
+        ("names: [*other, car]\n", "names: expected a plain text, got"),
+        ("names: 2\n", "names: expected a list or a table, got '2'"),
+        ("names:\n- car\n  and\n- tree\n", "names: expected a list of texts, one per line, got 'and'"),
         ("names: [car]\nnames: [tree]\n", r"data\.yaml:3: expected names once"),
         ("names: [car]\nkpt_shape: [17, 3]\n", "expected outlines, got keypoints"),
         ("names:\n  car\n", "names: expected a number, a colon and a text"),
@@ -192,3 +194,51 @@ def test_texts_are_read_back_as_the_same_label(tmp_path, seed):
     write_image(source / "images" / "a.jpg", size=label.shape)
     convert(source, tmp_path / "out", **({} if seed % 3 else {"classes": names, "outside": "void"}))
     np.testing.assert_array_equal(written_label(tmp_path / "out"), label)
+
+
+def test_bytes_and_paths_as_windows_writes_them_are_read(tmp_path):
+    source = write_yolo(tmp_path / "x", {"train/a": SQUARE, "val/b": SQUARE})
+    (source / "labels" / "train" / "a.txt").write_bytes(f"\ufeff{SQUARE}\r\n".encode())
+    yaml = "\ufefftrain: ..\\x\\images\\train\r\nval: .\\images\\val\r\nnames: [car, tree]\r\n"
+    (source / "data.yaml").write_bytes(yaml.encode())
+    written, _ = convert(source, tmp_path / "out", val=None)
+    assert (written.train, written.val) == (["a"], ["b"])
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("\ufeffcar\r\ntree\r\n\r\n".encode(), "car tree"),
+        (b"car\n\ntree\n", r"classes\.txt:2: expected the name of class 1, got none"),
+        ("caf\xe9\ntree\n".encode("latin-1"), r"cannot read .*classes\.txt: expected text in UTF-8, got"),
+    ],
+)
+def test_lines_of_classes_txt_are_the_numbers_of_classes(tmp_path, content, expected):
+    source = write_yolo(tmp_path / "x", {"a": SQUARE})
+    (source / "data.yaml").unlink()
+    (source / "classes.txt").write_bytes(content)
+    if b"car\r" in content:
+        assert convert(source, tmp_path / "out")[0].classes == ("background", *expected.split())
+    else:
+        with pytest.raises(DataError, match=expected):
+            convert(source, tmp_path / "out")
+
+
+def test_splits_without_texts_and_equal_names_are_said(tmp_path):
+    yaml = "train: images/train\nval: images/val\nnames: [car, car]\n"
+    source = write_yolo(tmp_path / "x", {"train/a": SQUARE}, yaml)
+    write_image(source / "images" / "val" / "b.jpg", shade=7)
+    written, notes = convert(source, tmp_path / "out")
+    assert written.classes == ("background", "car")
+    assert notes[:2] == [
+        "classes of one name are one class: 2 of 'car'",
+        f"{source / 'data.yaml'}: val: images/val has no texts: left out",
+    ]
+    (source / "labels" / "train" / "a.txt").unlink()
+    with pytest.raises(DataError, match=r"got none .*train: images/train has no texts"):
+        convert(source, tmp_path / "out", overwrite=True)
+
+
+def test_paths_that_no_system_has_are_not_there(tmp_path):
+    source = write_yolo(tmp_path / "x", {"a": SQUARE}, f"train: images\nval: {'x' * 300}\nnames: [car, tree]\n")
+    assert "is not there: left out" in convert(source, tmp_path / "out")[1][0]
