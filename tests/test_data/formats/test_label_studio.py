@@ -120,7 +120,7 @@ BRUSH = {"format": "rle", "rle": pack(np.ones((6, 8), bool))}
         ([{**HALF, "value": {**HALF["value"], "polygonlabels": ["a", "b"]}}], "expected one label, got a, b"),
         ([{**HALF, "value": {"points": HALF["value"]["points"]}}], "region r1: expected one label, got none"),
         ([region("bitmask", {"imageDataURL": "data:"})], "got a bitmask"),
-        ([HALF, region("rectangle", {"x": 1, "y": 1, "width": 9, "height": 9})], "r1: expected one shape and one label"),
+        ([HALF, region("rectangle", {"x": 1, "y": 1, "width": 9, "height": 9})], "r1: expected one shape and one"),
         ([region("rectangle", {"x": 1, "y": 1, "width": 200, "height": 9})], "expected percent of the image's width"),
         ([region("ellipse", {"x": 50, "y": 50, "radiusX": 9, "radiusY": 150})], "expected percent of the image's"),
         ([{**HALF, "item_index": 1}], "expected regions of one image"),
