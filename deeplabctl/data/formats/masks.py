@@ -388,7 +388,7 @@ def _no_pairs(folder: Path, settings: ImportSettings, masks: list[tuple[str, Pat
         path, name = pair
         got = f"{path.name} and {images[name].name}, for example"
         return f"{expected}, got {got}; use `mask_suffix={path.stem.removeprefix(name)}`"
-    if ends := _different_ends(masks[0][1].stem, images):
+    if images_folder != folder and (ends := _different_ends(masks[0][1].stem, images)):
         got = f"{masks[0][1].name} and {images[ends[0]].name}, for example"
         return f"{expected}, got {got}; use `image_suffix={ends[1]}` and `mask_suffix={ends[2]}`"
     if set(images) <= {path.stem for _, path in masks}:

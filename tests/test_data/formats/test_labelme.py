@@ -98,7 +98,7 @@ def test_large_sets_with_images_inside_are_not_held_in_memory(tmp_path):
     values = np.random.default_rng(0).integers(0, 255, (*SIZE, 3)).astype(np.uint8)
     shape = {"label": "lake", "points": [[0, 0], [8, 0], [8, 6]]}
     more = {"imageData": png_base64(values), "other": "x" * (1 << 20)}
-    for number in range(64):
+    for number in range(40):
         write_labelme(tmp_path / "x", [shape], name=f"a{number}", imagePath="gone.jpg", **more)
     tracemalloc.start()
     annotations = read_annotations(tmp_path / "x", ImportSettings(), silent)

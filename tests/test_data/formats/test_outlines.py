@@ -245,8 +245,8 @@ def test_simplified_outlines_agree_and_leave_no_gaps(shapes):
         assert not (again == NOTHING).any()
         points = sum(len(outline.points) for outline in outlines(label))
         assert points < sum(len(outline.points) for outline in outlines(label, 0)) / 3
-        larger = label.repeat(4, 0).repeat(4, 1)
-        assert (drawn(larger, 0.75) == larger).mean() > 0.995
+    larger = shapes[0].repeat(4, 0).repeat(4, 1)
+    assert (drawn(larger, 0.75) == larger).mean() > 0.995
 
 
 def test_regions_of_noise_fit_together_when_simplified():
