@@ -62,7 +62,7 @@ def compare(segmenter: Segmenter, photos: list[Path], out: Path) -> None:
     for number in range(ROUNDS + 1):
         begin = time.perf_counter()
         for image in images:
-            segmenter.coarse_logits(image)
+            segmenter.runner.coarse_logits(image)
         forward = time.perf_counter()
         for _ in segmenter.labels(enumerate(images)):
             pass

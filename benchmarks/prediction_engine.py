@@ -53,7 +53,7 @@ def compare(threads: int, sizes: list[int], repetitions: int) -> None:
     engines = [segmenter, segmenter.with_settings(PredictionSettings(engine="tensorflow"))]
     for size in sizes:
         image = noise(size)
-        logits = [engine.coarse_logits(image)[0] for engine in engines]
+        logits = [engine.runner.coarse_logits(image)[0] for engine in engines]
         labels = [engine.label(image) for engine in engines]
         error = np.abs(logits[0] - logits[1]).max() / np.abs(logits[1]).max()
         times: list[list[float]] = [[], []]

@@ -22,7 +22,7 @@ def test_kernels_run_without_scipys_linear_algebra_which_can_be_imported_later()
         "start_without_blas()\n"
         "from deeplabctl.engine.row_kernels import add\n"
         "one, total = np.ones(16, np.float32), np.zeros(16, np.float32)\n"
-        "add(one, one, (np.float32(0), np.float32(9)), 0, 1, total)\n"
+        "add(one, one, (np.float32(0), np.float32(9)), total, 0, 1)\n"
         "assert (total == 2).all() and 'scipy.linalg' not in sys.modules\n"
         "from scipy.linalg import inv"
     )
@@ -64,7 +64,7 @@ _ADD = (
     "import numpy as np\n"
     "from deeplabctl.engine.row_kernels import add\n"
     "one, total = np.ones(16, np.float32), np.zeros(16, np.float32)\n"
-    "add(one, one, (np.float32(0), np.float32(9)), 0, 1, total)\n"
+    "add(one, one, (np.float32(0), np.float32(9)), total, 0, 1)\n"
     "assert (total == 2).all()\n"
     "print(sum(add.stats.cache_hits.values()), add._cache.cache_path)"
 )

@@ -46,7 +46,7 @@ class Network(torch.nn.Module):
                 before = [1 - side % 2 for side in x.shape[2:]]  # an even side has none before
                 x = F.pad(x, (1 - before[1], 1, 1 - before[0], 1))
                 pad = 0
-            groups = row.groups(len(own["kernel"]))
+            groups = len(own["kernel"]) if row.is_depthwise else 1
             x = F.conv2d(x, own["kernel"], own.get("bias"), row.stride, pad, row.dilation, groups)
             x = ACTIVATIONS[row.activation.keras](x)
             return F.dropout(x, self.table.dropout, self.training) if row.dropout else x

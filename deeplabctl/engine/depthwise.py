@@ -29,7 +29,7 @@ def pack_depthwise(weights: Float32) -> Float32:
 @kernel
 def convolve_depthwise(
     image: Float32, shape: tuple[int, int, int], weights: Float32, bias: Float32, limits: Limits, window: Window,
-    out_width: int, first: int, last: int, result: Float32,
+    out_width: int, result: Float32, first: int, last: int,
 ) -> None:  # fmt: skip
     """Write the rows first:last of the result."""
     height, width, depth = shape

@@ -17,6 +17,7 @@ from __future__ import annotations
 import itertools
 import math
 import threading
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -79,12 +80,8 @@ class BatchConvolutions:
         """Return the gradient with respect to the images, given that of the result."""
         _, _, incoming, outgoing = kernel.shape
         turned = np.empty((KERNEL_SIZE, KERNEL_SIZE, outgoing, incoming), np.float32)
-
-        def turn(outputs: Size, work: Float32) -> None:
-            turn_kernel(kernel, *outputs, turned)
-
         with self._lock:
-            self._workers.run(turn, self._workers.ranges(outgoing))
+            self._workers.run_ranges(partial(turn_kernel, kernel, turned), outgoing)
             return self._convolve(gradient, turned, np.zeros(incoming, np.float32), dilation, False)
 
     def gradient_of_kernel(self, images: Batch, gradient: Batch, dilation: int) -> Float32:
@@ -168,11 +165,7 @@ class BatchConvolutions:
         """Return the kernel's gradient (3, 3, I, O) from the sums."""
         incoming = sums.shape[1]
         result, g = _array((KERNEL_SIZE, KERNEL_SIZE, incoming, outgoing)), matrices(_TILE)[2].astype(np.float32)
-
-        def transform(rows: Size, work: Float32) -> None:
-            kernel_of_sums(sums, g, outgoing, *rows, result)
-
-        self._workers.run(transform, self._workers.ranges(incoming))
+        self._workers.run_ranges(partial(kernel_of_sums, sums, g, outgoing, result), incoming)
         return result
 
 
@@ -182,7 +175,7 @@ def _array(shape: tuple[int, ...]) -> Float32:
 
 
 @kernel
-def turn_kernel(weights: Float32, first: int, last: int, turned: Float32) -> None:
+def turn_kernel(weights: Float32, turned: Float32, first: int, last: int) -> None:
     """Write the outputs first:last of a kernel (side, side, in, out), rotated by 180 degrees, as its inputs."""
     side, _, incoming, _ = weights.shape
     for i in range(side):
@@ -266,7 +259,7 @@ def add_rows(
 
 
 @kernel
-def kernel_of_sums(sums: Float32, g: Float32, outputs: int, first: int, last: int, result: Float32) -> None:
+def kernel_of_sums(sums: Float32, g: Float32, outputs: int, result: Float32, first: int, last: int) -> None:
     """Transform the sums of the rows first:last to a kernel's gradient (3, 3, depth, outputs)."""
     n, wide = len(g), sums.shape[2]
     halves = np.zeros((3, wide), np.float32)

@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from deeplabctl.arrays import LINE, Float32, Size, aligned
 from deeplabctl.engine.winograd import KERNEL_SIZE, TILES, multiplications, tile_starts
 from deeplabctl.engine.workspace import Workers, padded
-from deeplabctl.network.ops import (
-    BIAS,
-    HARD_SWISH,
-    KERNEL,
-    LINEAR,
-    Activation,
-    Broadcast,
-    Concatenation,
-    Convolution,
-    DepthwiseConvolution,
-    ImageMean,
-    Input,
-    Node,
-    Operation,
-    Pooling,
-    Product,
-    Rectifier,
-    Resize,
-    Sum,
-)
+from deeplabctl.network import ops
+from deeplabctl.network.ops import BIAS, KERNEL, Convolution, Node
 from deeplabctl.network.ops.convolution import SCALE
 
 if TYPE_CHECKING:
@@ -47,8 +31,30 @@ _LARGE_KERNEL = 4 << 20  # floats: it does not stay in the caches, and must not 
 _PIXELS_OF_BLOCK = 128 << 10  # floats
 
 
-class ConvolutionLayer:
-    """Compute a convolution of images of any size."""
+class Layer(ABC):
+    """Compute one operation of images [height][width][depth] of any size, with ``workers``."""
+
+    def __init__(self, node: Node, workers: Workers) -> None:
+        self._node, self._op, self._depth, self._workers = node, cast(Any, node.op), depth(node), workers
+
+    @abstractmethod
+    def compute(self, images: Sequence[Float32], sizes: Sequence[Size], result: Float32) -> None:
+        """Write the result of images of these sizes."""
+
+    def _apply_gate(self, floats: Float32, result: Float32) -> bool:
+        """Apply the activation if it is relu6(x + 3) / 6, or x times that; returns whether it is."""
+        from deeplabctl.engine.row_kernels import apply_gate
+
+        activation = self._op.activation
+        if activation.is_hard:
+            self._workers.run_ranges(
+                partial(apply_gate, floats, activation is ops.HARD_SWISH, result), floats.size // LINE
+            )
+        return bool(activation.is_hard)
+
+
+class ConvolutionLayer(Layer):
+    """Compute a convolution: by tiles, or pixel by pixel."""
 
     def __init__(
         self,
@@ -59,10 +65,9 @@ class ConvolutionLayer:
     ) -> None:
         from deeplabctl.engine.microkernel import REGISTERS, best_simd
 
-        assert isinstance(node.op, Convolution)
-        self._op, self._kernel, self._channels = node.op, node.arrays[KERNEL], node.channels
-        self._depth, self._simd, self._workers = depth(node.inputs[0]), best_simd(), workers
-        self._tiles, self._allocate = tiles or TILES, allocate
+        super().__init__(node, workers)
+        self._kernel, self._channels, self._depth = node.arrays[KERNEL], node.channels, depth(node.inputs[0])
+        self._simd, self._tiles, self._allocate = best_simd(), tiles or TILES, allocate
         self._width = REGISTERS * len(self._simd.lanes)
         self._panels = -(-padded(node.channels) // self._width)  # zeros too: the next layer reads them
         self._affine = self._packed_affine(node.arrays[SCALE], node.arrays[BIAS], len(self._simd.lanes))
@@ -86,7 +91,6 @@ class ConvolutionLayer:
         return min(costs, key=lambda m: costs[m])
 
     def compute(self, images: Sequence[Float32], sizes: Sequence[Size], result: Float32) -> None:
-        """Convolve an image [height][width][depth]."""
         before = sizes[0]
         m = self.tile(before)
         if m not in self._packed:
@@ -95,9 +99,7 @@ class ConvolutionLayer:
             self._by_pixels(images[0], before, result)
         else:
             self._by_tiles(m, images[0], before, result)
-        if self._op.activation.is_hard:
-            floats = result[: math.prod(self._op.size(sizes)) * padded(self._channels)]
-            gate(self._op.activation, self._workers, floats, floats)
+        self._apply_gate(result[: math.prod(self._op.size(sizes)) * padded(self._channels)], result)
 
     def _pack(self, m: int) -> Float32:
         from deeplabctl.engine.convolution import pack_kernel
@@ -114,10 +116,9 @@ class ConvolutionLayer:
             missing = [(0, there - here) for here, there in zip(kernel.shape[2:], shape, strict=True)]
             kernel = np.pad(kernel, ((0, 0), (0, 0), *missing))
 
-        def pack(panels: tuple[int, int], work: Float32) -> None:
-            pack_transformed(kernel.reshape(-1), self._depth, self._panels, *panels, packed, (0,) * m, self._simd)
-
-        self._workers.run(pack, self._workers.ranges(self._panels))
+        flat = kernel.reshape(-1)
+        pack = partial(pack_transformed, flat, self._depth, self._panels, packed, (0,) * m, self._simd)
+        self._workers.run_ranges(pack, self._panels)
         return packed
 
     def _packed_affine(self, scale: Float32, bias: Float32, lanes: int) -> Float32:
@@ -183,178 +184,116 @@ class ConvolutionLayer:
         ]
 
 
-class DepthwiseLayer:
-    """Compute a depthwise convolution of images of any size."""
+class DepthwiseLayer(Layer):
+    """Compute a depthwise convolution."""
 
     def __init__(self, node: Node, workers: Workers) -> None:
         from deeplabctl.engine.depthwise import pack_depthwise
 
-        assert isinstance(node.op, DepthwiseConvolution)
-        self._op, self._depth, self._workers = node.op, depth(node), workers
+        super().__init__(node, workers)
         constants = node.op.constants(node.arrays)
         self._weights, self._bias = pack_depthwise(constants[KERNEL]), np.zeros(self._depth, np.float32)
         self._bias[: node.channels] = constants[BIAS]
 
     def compute(self, images: Sequence[Float32], sizes: Sequence[Size], result: Float32) -> None:
-        """Convolve an image [height][width][depth]."""
         from deeplabctl.engine.depthwise import convolve_depthwise
 
         op, shape = self._op, (*sizes[0], self._depth)
         window, limits, (height, width) = window_of(op, sizes[0]), limits_of(op.activation), op.size(sizes)
 
-        def convolve(rows: tuple[int, int], work: Float32) -> None:
-            convolve_depthwise(images[0], shape, self._weights, self._bias, limits, window, width, *rows, result)
-
-        self._workers.run(convolve, self._workers.ranges(height))
-        if op.activation.is_hard:
-            floats = result[: height * width * self._depth]
-            gate(op.activation, self._workers, floats, floats)
+        convolve = partial(
+            convolve_depthwise, images[0], shape, self._weights, self._bias, limits, window, width, result
+        )
+        self._workers.run_ranges(convolve, height)
+        self._apply_gate(result[: height * width * self._depth], result)
 
 
-class PoolingLayer:
-    """Pool images of any size."""
-
-    def __init__(self, node: Node, workers: Workers) -> None:
-        assert isinstance(node.op, Pooling)
-        self._op, self._depth, self._workers = node.op, depth(node), workers
+class PoolingLayer(Layer):
+    """Pool an image."""
 
     def compute(self, images: Sequence[Float32], sizes: Sequence[Size], result: Float32) -> None:
-        """Pool an image [height][width][depth]."""
         from deeplabctl.engine.row_kernels import pool
 
         height, width = self._op.size(sizes)
         shape, is_max, stride = (*sizes[0], self._depth), self._op.kind == "max", self._op.stride
-
-        def run(rows: tuple[int, int], work: Float32) -> None:
-            pool(images[0], shape, stride, is_max, *rows, width, result)
-
-        self._workers.run(run, self._workers.ranges(height))
+        self._workers.run_ranges(partial(pool, images[0], shape, stride, is_max, width, result), height)
 
 
-class SumLayer:
-    """Add images."""
-
-    def __init__(self, node: Node, workers: Workers) -> None:
-        assert isinstance(node.op, Sum)
-        self._activation, self._depth, self._workers = node.op.activation, depth(node), workers
+class SumLayer(Layer):
+    """Add images, in their order."""
 
     def compute(self, images: Sequence[Float32], sizes: Sequence[Size], result: Float32) -> None:
-        """Add images, in their order."""
         from deeplabctl.engine.row_kernels import add
 
-        total, lines = images[0], math.prod(sizes[0]) * self._depth // LINE
+        total = images[0]
         for number, other in enumerate(images[1:], 2):
-            limits = limits_of(self._activation if number == len(images) else LINEAR)
-
-            def run(lines: tuple[int, int], work: Float32, a: Float32 = total, b: Float32 = other,
-                    limits: Limits = limits) -> None:  # fmt: skip
-                add(a, b, limits, *lines, result)
-
-            self._workers.run(run, self._workers.ranges(lines))
+            limits = limits_of(self._op.activation if number == len(images) else ops.LINEAR)
+            run = partial(add, total, other, limits, result)
+            self._workers.run_ranges(run, math.prod(sizes[0]) * self._depth // LINE)
             total = result
 
 
-class RectifierLayer:
+class RectifierLayer(Layer):
     """Apply an activation."""
 
-    def __init__(self, node: Node, workers: Workers) -> None:
-        assert isinstance(node.op, Rectifier)
-        self._activation, self._depth, self._workers = node.op.activation, depth(node), workers
-
     def compute(self, images: Sequence[Float32], sizes: Sequence[Size], result: Float32) -> None:
-        """Apply it to an image."""
         from deeplabctl.engine.row_kernels import clip
 
         floats = math.prod(sizes[0]) * self._depth
-        if self._activation.is_hard:
-            gate(self._activation, self._workers, images[0][:floats], result)
-            return
-        limits = limits_of(self._activation)
-
-        def run(lines: tuple[int, int], work: Float32) -> None:
-            clip(images[0], limits, *lines, result)
-
-        self._workers.run(run, self._workers.ranges(floats // LINE))
+        if not self._apply_gate(images[0][:floats], result):
+            self._workers.run_ranges(partial(clip, images[0], limits_of(self._op.activation), result), floats // LINE)
 
 
-class ImageMeanLayer:
+class ImageMeanLayer(Layer):
     """Take the mean of each channel."""
 
-    def __init__(self, node: Node, workers: Workers) -> None:
-        self._depth, self._workers = depth(node), workers
-
     def compute(self, images: Sequence[Float32], sizes: Sequence[Size], result: Float32) -> None:
-        """Take the mean of an image [height][width][depth]."""
         from deeplabctl.engine.row_kernels import average
 
-        shape = (*sizes[0], self._depth)
-
-        def run(lines: tuple[int, int], work: Float32) -> None:
-            average(images[0], shape, *lines, result)
-
-        self._workers.run(run, self._workers.ranges(self._depth // LINE))
+        self._workers.run_ranges(partial(average, images[0], (*sizes[0], self._depth), result), self._depth // LINE)
 
 
-class ProductLayer:
-    """Multiply images by a gate for each channel."""
-
-    def __init__(self, node: Node, workers: Workers) -> None:
-        self._depth, self._workers = depth(node), workers
+class ProductLayer(Layer):
+    """Multiply an image by the second one (1, 1, depth), a gate for each channel."""
 
     def compute(self, images: Sequence[Float32], sizes: Sequence[Size], result: Float32) -> None:
-        """Multiply an image [height][width][depth] by the second (1, 1, depth)."""
         from deeplabctl.engine.row_kernels import multiply_channels
 
-        def run(pixels: tuple[int, int], work: Float32) -> None:
-            multiply_channels(images[0], images[1], self._depth, *pixels, result)
+        self._workers.run_ranges(
+            partial(multiply_channels, images[0], images[1], self._depth, result), math.prod(sizes[0])
+        )
 
-        self._workers.run(run, self._workers.ranges(math.prod(sizes[0])))
 
-
-class ConcatenationLayer:
+class ConcatenationLayer(Layer):
     """Put the channels of images one after another."""
 
-    def __init__(self, node: Node, workers: Workers) -> None:
-        self._inputs, self._depth, self._workers = node.inputs, depth(node), workers
-
     def compute(self, images: Sequence[Float32], sizes: Sequence[Size], result: Float32) -> None:
-        """Copy the channels of images [height][width][depth]."""
         from deeplabctl.engine.row_kernels import copy_channels
 
-        def run(pixels: tuple[int, int], work: Float32) -> None:
+        def run(first: int, last: int) -> None:
             start = 0
-            for image, below in zip(images, self._inputs, strict=True):
-                stop = self._depth if below is self._inputs[-1] else start + below.channels
-                copy_channels(image, depth(below), below.channels, start, stop, self._depth, *pixels, result)
+            for image, below in zip(images, self._node.inputs, strict=True):
+                stop = self._depth if below is self._node.inputs[-1] else start + below.channels
+                copy_channels(image, depth(below), below.channels, start, stop, self._depth, result, first, last)
                 start = stop
 
-        self._workers.run(run, self._workers.ranges(math.prod(sizes[0])))
+        self._workers.run_ranges(run, math.prod(sizes[0]))
 
 
-class BroadcastLayer:
-    """Give a pixel to every place of an image."""
-
-    def __init__(self, node: Node, workers: Workers) -> None:
-        self._depth, self._workers = depth(node), workers
+class BroadcastLayer(Layer):
+    """Copy an image (1, 1, depth) to each pixel of the size of the second."""
 
     def compute(self, images: Sequence[Float32], sizes: Sequence[Size], result: Float32) -> None:
-        """Copy an image (1, 1, depth) to each pixel of the size of the second."""
         from deeplabctl.engine.row_kernels import copy_channels
 
-        def run(pixels: tuple[int, int], work: Float32) -> None:
-            copy_channels(images[0], 0, self._depth, 0, self._depth, self._depth, *pixels, result)
-
-        self._workers.run(run, self._workers.ranges(math.prod(sizes[1])))
+        run = partial(copy_channels, images[0], 0, self._depth, 0, self._depth, self._depth, result)
+        self._workers.run_ranges(run, math.prod(sizes[1]))
 
 
-class ResizeLayer:
-    """Resize images with aligned corners."""
-
-    def __init__(self, node: Node, workers: Workers) -> None:
-        self._op, self._depth, self._workers = node.op, depth(node), workers
+class ResizeLayer(Layer):
+    """Resize an image with aligned corners."""
 
     def compute(self, images: Sequence[Float32], sizes: Sequence[Size], result: Float32) -> None:
-        """Resize an image [height][width][depth]."""
         from deeplabctl.engine.row_kernels import resize_rows
 
         size = self._op.size(sizes)
@@ -362,41 +301,20 @@ class ResizeLayer:
             array[: math.prod(shape) * self._depth].reshape(*shape, self._depth)
             for array, shape in ((images[0], sizes[0]), (result, size))
         )
-
-        def resize(rows: tuple[int, int], work: Float32) -> None:
-            resize_rows(old, size, *rows, new, False, False)
-
-        self._workers.run(resize, self._workers.ranges(size[0]))
-
-
-class Layer(Protocol):
-    """Compute one operation."""
-
-    def compute(self, images: Sequence[Float32], sizes: Sequence[Size], result: Float32) -> None:
-        """Write the result of images [height][width][depth] of these sizes."""
+        self._workers.run_ranges(partial(resize_rows, old, size, new, False, False), size[0])
 
 
 # What computes an operation; `NumbaEngine` does not compute a network with another one.
-LAYERS: dict[type[Operation], Callable[[Node, Workers], Layer]] = {
-    Convolution: ConvolutionLayer, DepthwiseConvolution: DepthwiseLayer, Pooling: PoolingLayer, Sum: SumLayer,
-    Rectifier: RectifierLayer, ImageMean: ImageMeanLayer, Product: ProductLayer, Concatenation: ConcatenationLayer,
-    Broadcast: BroadcastLayer, Resize: ResizeLayer,
+LAYERS: dict[type[ops.Operation], type[Layer]] = {
+    Convolution: ConvolutionLayer, ops.DepthwiseConvolution: DepthwiseLayer, ops.Pooling: PoolingLayer,
+    ops.Sum: SumLayer, ops.Rectifier: RectifierLayer, ops.ImageMean: ImageMeanLayer, ops.Product: ProductLayer,
+    ops.Concatenation: ConcatenationLayer, ops.Broadcast: BroadcastLayer, ops.Resize: ResizeLayer,
 }  # fmt: skip
 
 
-def limits_of(activation: Activation) -> Limits:
+def limits_of(activation: ops.Activation) -> Limits:
     """Return the least and the most that a result may be."""
     return np.float32(activation.least), np.float32(activation.most)
-
-
-def gate(activation: Activation, workers: Workers, floats: Float32, result: Float32) -> None:
-    """Apply relu6(x + 3) / 6, or x times that."""
-    from deeplabctl.engine.row_kernels import apply_gate
-
-    def run(lines: tuple[int, int], work: Float32) -> None:
-        apply_gate(floats, activation is HARD_SWISH, *lines, result)
-
-    workers.run(run, workers.ranges(floats.size // LINE))
 
 
 def window_of(op: Convolution, before: Size) -> Window:
@@ -406,4 +324,4 @@ def window_of(op: Convolution, before: Size) -> Window:
 
 def depth(node: Node) -> int:
     """Return the channels that the array of a result has room for; the image has its own."""
-    return node.channels if isinstance(node.op, Input) else padded(node.channels)
+    return node.channels if isinstance(node.op, ops.Input) else padded(node.channels)

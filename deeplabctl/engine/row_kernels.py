@@ -9,6 +9,7 @@ are the classes, padded to whole vectors of `LANES`. Numba loads with this modul
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,8 +29,8 @@ HALF, LOG2_E = np.float32(0.5), np.float32(np.log2(np.e))
 
 @kernel
 def pool(
-    image: Float32, shape: tuple[int, int, int], stride: int, is_max: bool, first: int, last: int, out_width: int,
-    result: Float32,
+    image: Float32, shape: tuple[int, int, int], stride: int, is_max: bool, out_width: int, result: Float32,
+    first: int, last: int,
 ) -> None:  # fmt: skip
     """Pool the rows first:last of the result: windows of 3x3 pixels with pad 1, clipped to the image.
 
@@ -57,21 +58,21 @@ def pool(
 
 
 @kernel
-def add(a: Float32, b: Float32, limits: Limits, first: int, last: int, result: Float32) -> None:
+def add(a: Float32, b: Float32, limits: Limits, result: Float32, first: int, last: int) -> None:
     """Write a + b, between the limits, for the lines first:last of floats."""
     for i in range(first * LINE, last * LINE, LINE):
         store(result, i, clipped(load(a, i, (0, 0)) + load(b, i, (0, 0)), limits))
 
 
 @kernel
-def clip(image: Float32, limits: Limits, first: int, last: int, result: Float32) -> None:
+def clip(image: Float32, limits: Limits, result: Float32, first: int, last: int) -> None:
     """Write what is between the limits, for the lines first:last of floats."""
     for i in range(first * LINE, last * LINE, LINE):
         store(result, i, clipped(load(image, i, (0, 0)), limits))
 
 
 @kernel
-def apply_gate(image: Float32, is_product: bool, first: int, last: int, result: Float32) -> None:
+def apply_gate(image: Float32, is_product: bool, result: Float32, first: int, last: int) -> None:
     """Write relu6(x + 3) / 6, or x times that, for the lines first:last of floats."""
     for i in range(first * LINE, last * LINE, LINE):
         x = load(image, i, (0, 0))
@@ -80,7 +81,7 @@ def apply_gate(image: Float32, is_product: bool, first: int, last: int, result: 
 
 
 @kernel
-def multiply_channels(image: Float32, gate: Float32, depth: int, first: int, last: int, result: Float32) -> None:
+def multiply_channels(image: Float32, gate: Float32, depth: int, result: Float32, first: int, last: int) -> None:
     """Write the pixels first:last times the gate of each channel."""
     for p in range(first * depth, last * depth, depth):
         for c in range(0, depth, LINE):
@@ -89,7 +90,7 @@ def multiply_channels(image: Float32, gate: Float32, depth: int, first: int, las
 
 @kernel
 def copy_channels(
-    image: Float32, step: int, channels: int, start: int, stop: int, depth: int, first: int, last: int, result: Float32
+    image: Float32, step: int, channels: int, start: int, stop: int, depth: int, result: Float32, first: int, last: int
 ) -> None:
     """Copy the pixels first:last, ``step`` floats from each other, to channels start:stop of a depth.
 
@@ -103,7 +104,7 @@ def copy_channels(
 
 
 @kernel
-def average(image: Float32, shape: tuple[int, int, int], first: int, last: int, result: Float32) -> None:
+def average(image: Float32, shape: tuple[int, int, int], result: Float32, first: int, last: int) -> None:
     """Write the mean of the lines first:last of channels over the image; rows are summed first, to be rounded less."""
     height, width, depth = shape
     count = (last - first) * LINE
@@ -122,7 +123,7 @@ def average(image: Float32, shape: tuple[int, int, int], first: int, last: int, 
 
 @kernel
 def resize_rows(
-    pixels: Float32, size: Size, first: int, last: int, result: Float32, is_larger: bool, half_pixel: bool
+    pixels: Float32, size: Size, result: Float32, is_larger: bool, half_pixel: bool, first: int, last: int
 ) -> None:
     """Resize (h, w, lanes) to the rows first:last of a result (H, W, lanes).
 
@@ -138,7 +139,7 @@ def resize_rows(
 @kernel
 def fuse_rows(
     logits: Float32, shapes: Int64, lanes: int, is_flipped: bool, full: Size, classes: int, half_pixel: bool,
-    first: int, last: int, label: Label, scores: Float32,
+    label: Label, scores: Float32, first: int, last: int,
 ) -> None:  # fmt: skip
     """Write the rows first:last of the label (H, W), and of the scores (H, W, C) if they are not empty.
 
@@ -172,7 +173,7 @@ def fuse_rows(
 @kernel
 def average_rows(
     logits: Float32, shapes: Int64, lanes: int, is_flipped: bool, full: Size, classes: int, half_pixel: bool,
-    first: int, last: int, label: Label, scores: Float32,
+    label: Label, scores: Float32, first: int, last: int,
 ) -> None:  # fmt: skip
     """Do as `fuse_rows`, but the mean of the scores of all scales and of both images counts."""
     width, scales = label.shape[1], len(shapes)
@@ -271,12 +272,7 @@ def resized(images: Sequence[Float32], size: Size, workers: Workers, *, half_pix
     channels = images[0].shape[2]
     result = np.zeros((*size, padded(channels)), np.float32)
     for number, image in enumerate(images):
-        wide = _widened(image)
-
-        def resize(rows: tuple[int, int], work: Float32, wide: Float32 = wide, is_larger: bool = number > 0) -> None:
-            resize_rows(wide, size, *rows, result, is_larger, half_pixel)
-
-        workers.run(resize, workers.ranges(size[0]))
+        workers.run_ranges(partial(resize_rows, _widened(image), size, result, number > 0, half_pixel), size[0])
     return result[..., :channels]
 
 
@@ -295,12 +291,8 @@ def fused(
     flat = np.concatenate([_widened(logits).ravel() for image in coarse for logits in image])
     label = np.zeros(size, np.uint8)
     scores = np.zeros((*size, classes) if with_scores else (0, 0, 0), np.float32)
-    fuse_some = average_rows if averages else fuse_rows
-
-    def fuse(rows: tuple[int, int], work: Float32) -> None:
-        fuse_some(flat, shapes, padded(classes), len(coarse) > 1, full, classes, half_pixel, *rows, label, scores)
-
-    workers.run(fuse, workers.ranges(size[0]))
+    how = shapes, padded(classes), len(coarse) > 1, full, classes, half_pixel
+    workers.run_ranges(partial(average_rows if averages else fuse_rows, flat, *how, label, scores), size[0])
     return label, scores
 
 

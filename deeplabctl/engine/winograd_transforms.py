@@ -111,7 +111,7 @@ def transform_back(
 
 @kernel
 def pack_transformed(
-    weights: Float32, depth: int, panels: int, first: int, last: int, packed: Float32, tile: Any, simd: Simd
+    weights: Float32, depth: int, panels: int, packed: Float32, tile: Any, simd: Simd, first: int, last: int
 ) -> None:
     """Transform the outputs of the panels first:last of a flat 3x3 kernel: [n * n][panels][depth][width].
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,28 +25,20 @@ class Buffers:
     """Lend flat arrays; what is given back is lent again."""
 
     def __init__(self) -> None:
-        self._free: list[Float32] = []
+        self._free: list[Float32] = []  # the smallest first
 
     def take(self, size: int) -> Float32:
         """Return an array of at least ``size`` floats, with what its last use left in it."""
-        fitting = [array for array in self._free if array.size >= size]
-        if fitting:
-            chosen = min(fitting, key=lambda array: array.size)
-        elif self._free:  # it will not be needed beside a larger one
-            self.drop(max(self._free, key=lambda array: array.size))
-            return aligned(size)
-        else:
-            return aligned(size)
-        self.drop(chosen)
-        return chosen
+        place = bisect.bisect_left(self._free, size, key=len)
+        if place < len(self._free):
+            return self._free.pop(place)
+        if self._free:  # the largest will not be needed beside a larger one
+            self._free.pop()
+        return aligned(size)
 
     def give(self, array: Float32) -> None:
         """Take an array back."""
-        self._free.append(array)
-
-    def drop(self, array: Float32) -> None:
-        """Forget a free array."""
-        self._free = [other for other in self._free if other is not array]
+        bisect.insort(self._free, array, key=len)
 
 
 class Arena:
@@ -129,7 +122,8 @@ class Workers:
                 if not other.cancel():  # it has begun
                     other.result()
 
-    def ranges(self, count: int) -> list[tuple[int, int]]:
-        """Split range(count) into ranges first:last, some for each thread."""
+    def run_ranges(self, function: Callable[[int, int], None], count: int) -> None:
+        """Call a function with (first, last) of ranges that split range(count), some for each thread."""
         pieces = min(count, self.pieces)
-        return list(itertools.pairwise(count * i // pieces for i in range(pieces + 1)))
+        ranges = itertools.pairwise(count * i // pieces for i in range(pieces + 1))
+        self.run(lambda bounds, work: function(*bounds), ranges)

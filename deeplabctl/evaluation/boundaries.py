@@ -55,7 +55,6 @@ class Trimap(Metric):
         self.counts = np.zeros((BANDS, num_classes, num_classes), np.int64)
 
     def update(self, label: Label, prediction: Label) -> None:
-        """Add an image whose ids are in range."""
         band = band_of(label, has_void=self.has_void)
         near = np.flatnonzero((band > 0) & (band <= BANDS))
         rows, columns = label.ravel()[near].astype(np.int64), prediction.ravel()[near]
@@ -77,7 +76,6 @@ class Trimap(Metric):
         return sums
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the mean IoU and the pixels of each width."""
         trimap = {
             "around": "void" if self.has_void else "boundaries",
             "widths": list(range(1, BANDS + 1)),
@@ -87,19 +85,16 @@ class Trimap(Metric):
         return {"trimap": trimap}
 
     def conventions(self) -> dict[str, str]:
-        """Return what a width means."""
         around_void = "width w: the pixels that void dilated by a square of 2w + 1 reaches (as the script of arXiv "
         between = "width 1: the pixels beside one of another class; each further one dilates that by a pixel"
         return {"trimap": f"{around_void}1606.00915)" if self.has_void else between}
 
     def line(self) -> str:
-        """Return the scores of a few widths."""
         scores = self.mean_iou()
         shown = ", ".join(f"{width} px {percent(as_json(scores[width - 1]))}" for width in _SHOWN_WIDTHS)
         return f"mIoU within a trimap around {self._around}: {shown}"
 
     def curve(self) -> Curve:
-        """Return the mean IoU over the width."""
         points = [(width, as_json(score)) for width, score in enumerate(self.mean_iou(), 1)]
         caption = f"width of the trimap around {self._around}, pixels"
         return Curve("Mean IoU near boundaries", caption, "px", (1, 10, 20, 30, 40), points)
@@ -147,7 +142,6 @@ class BoundaryF1(Metric):
         self.counts = np.zeros((2, num_classes + 1))
 
     def update(self, label: Label, prediction: Label) -> None:
-        """Add an image whose ids are in range."""
         f1 = boundary_f1(label, prediction, self.num_classes)
         present = np.flatnonzero(~np.isnan(f1))
         if present.size:
@@ -157,15 +151,12 @@ class BoundaryF1(Metric):
             self.counts[1, -1] += 1
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the mean over the images."""
         return {"boundary_f1": as_json(self._means()[-1])}
 
     def of_classes(self) -> dict[str, Floats | Counts]:
-        """Return the mean of each class; NaN for a class in no label."""
         return {"boundary_f1": self._means()[:-1]}
 
     def conventions(self) -> dict[str, str]:
-        """Return how it is averaged."""
         tolerance = f"Csurka et al. 2013, tolerance {BF_TOLERANCE:g} of the diagonal"
         mean = "mean over the classes of an image's label, then over the images (as SegNet)"
         return {"boundary_f1": f"{tolerance}; {mean}"}

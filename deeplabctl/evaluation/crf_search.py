@@ -94,9 +94,9 @@ class _Subset:
         with task(report, "running the network", len(samples), "images") as advance:
             for _, image, label in read_ahead(samples):
                 small = shrink(image, segmenter.settings.image_size)
-                coarse = segmenter.coarse_logits(small)
+                coarse = segmenter.runner.coarse_logits(small)
                 self._coarse.append(coarse)
-                matrix.update(label, label_of(segmenter.scores_from(coarse, small.shape[:2]), label.shape))
+                matrix.update(label, label_of(segmenter.runner.scores_from(coarse, small.shape[:2]), label.shape))
                 advance()
         self.without_crf = matrix.mean_iou()
 
@@ -111,7 +111,7 @@ class _Subset:
             for coarse, (_, image, label) in zip(self._coarse, read_ahead(self._samples), strict=True):
                 labels.append(label)
                 small = shrink(image, self._segmenter.settings.image_size)
-                yield small, self._segmenter.scores_from(coarse, small.shape[:2])
+                yield small, self._segmenter.runner.scores_from(coarse, small.shape[:2])
 
         for refined in refine_many(pairs(), params, adaptive=self._segmenter.settings.crf_adaptive):
             label = labels.pop(0)

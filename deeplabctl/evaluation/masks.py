@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -24,11 +24,7 @@ from deeplabctl.files import find_file
 from deeplabctl.parallel import map_ahead
 from deeplabctl.reporting import Note, Reporter, silent, task
 
-Kind = Literal["missing", "unreadable", "size", "range"]
-
-_KINDS: dict[Kind, str] = {
-    "missing": "missing", "unreadable": "unreadable", "size": "of another size", "range": "out of range",
-}  # fmt: skip
+_KINDS = {"missing": "missing", "unreadable": "unreadable", "size": "of another size", "range": "out of range"}
 
 
 @dataclass(frozen=True)
@@ -36,7 +32,7 @@ class Fault:
     """Say what is wrong with a mask."""
 
     id: str
-    kind: Kind
+    kind: str  # of `_KINDS`
     text: str
 
 

@@ -142,16 +142,13 @@ class ConfusionMatrix(Metric):
         return sums
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the means as JSON has them."""
         means = (self.mean_iou(), self.pixel_accuracy(), self.mean_accuracy(), self.fw_iou())
         return {key: as_json(value) for key, value in zip(self.totals, means, strict=True)}
 
     def of_classes(self) -> dict[str, Floats | Counts]:
-        """Return IoU, accuracy and labelled pixels of each class."""
         return {"iou": self.iou(), "accuracy": self.accuracy(), "pixels": self.pixels()}
 
     def conventions(self) -> dict[str, str]:
-        """Return what becomes of absent classes."""
         return {"absent_classes": "classes in neither labels nor predictions are left out of the means"}
 
 

@@ -186,8 +186,7 @@ def score_network(
 
 def read_ahead(samples: Sequence[Sample]) -> Iterator[tuple[Sample, Image, Label]]:
     """Yield (sample, image, label) in order, read by threads a few samples ahead of their use."""
-    for sample, (image, label) in zip(samples, map_reading(_read, samples), strict=True):
-        yield sample, image, label
+    return map_reading(_read, samples)
 
 
 def map_reading(read: Callable[[Item], Read], items: Iterable[Item]) -> Iterator[Read]:
@@ -195,14 +194,14 @@ def map_reading(read: Callable[[Item], Read], items: Iterable[Item]) -> Iterator
     return map_ahead(read, items, workers=min(available_cpus(), READERS), ahead=4)
 
 
-def _read(sample: Sample) -> tuple[Image, Label]:
+def _read(sample: Sample) -> tuple[Sample, Image, Label]:
     image, label = read_image(sample.image), read_label(sample.label)
     if image.shape[:2] != label.shape:
         raise DataError(
             f"label {sample.label}: expected the size of its image {sample.image.name}, "
             f"{image.shape[1]}x{image.shape[0]}, got {label.shape[1]}x{label.shape[0]}"
         )
-    return image, label
+    return sample, image, label
 
 
 def _trained_on(info: ModelInfo, dataset: Dataset, samples: list[Sample]) -> int:

@@ -12,8 +12,7 @@ from deeplabctl.network.ops import Node
 from deeplabctl.network.ops.onnx_graph import OnnxGraph, Value, make_model
 from deeplabctl.network.ops.operation import export_nodes
 from deeplabctl.network.ops.resize import onnx_resize
-from deeplabctl.prediction.engines.engine import Inputs
-from deeplabctl.prediction.settings import PredictionSettings
+from deeplabctl.prediction.engines.engine import Fusion
 
 if TYPE_CHECKING:
     import onnx
@@ -33,7 +32,7 @@ def build_onnx(
     from onnx import TensorProto, helper
 
     graph = OnnxGraph(half=half)
-    how = Inputs((), (1, 1), PredictionSettings(scales=tuple(scales), flip=flip), architecture)
+    how = Fusion.of(architecture, scales, flip=flip)
     step = graph.ints(architecture.padded_step)
     size = graph.add("Slice", graph.add("Shape", "image"), graph.ints(1), graph.ints(3))
     steps = graph.add("Div", graph.add("Add", size, graph.ints(architecture.padded_step - 2)), step)
@@ -45,24 +44,24 @@ def build_onnx(
         images = inputs if scale == 1 else onnx_resize(graph, inputs, _scaled(graph, steps, scale, step))
         coarse.append(export_nodes(graph, nodes, images, number))
     grid = graph.add("Add", graph.add("Div", last, graph.ints(architecture.output_stride)), graph.ints(1))
-    if how.averages_scores:
+    if how.averages:
         coarse = [
-            onnx_resize(graph, logits, grid, half_pixel=architecture.half_pixel) if scale < 1 else logits
+            onnx_resize(graph, logits, grid, half_pixel=how.half_pixel) if scale < 1 else logits
             for logits, scale in zip(coarse, scales, strict=True)
         ]
-    elif how.fuses_coarse:
+    elif how.on_grid:
         coarse = [graph.add("Max", *(onnx_resize(graph, logits, grid) for logits in coarse))]
     upsampled = [
-        _cropped(graph, onnx_resize(graph, logits, full, half_pixel=architecture.half_pixel), size) for logits in coarse
+        _cropped(graph, onnx_resize(graph, logits, full, half_pixel=how.half_pixel), size) for logits in coarse
     ]
-    if how.averages_scores:
+    if how.averages:
         upsampled = [graph.add("Softmax", logits, axis=1) for logits in upsampled]
-    fused = upsampled[0] if len(upsampled) == 1 else graph.add("Mean" if how.averages_scores else "Max", *upsampled)
+    fused = upsampled[0] if len(upsampled) == 1 else graph.add("Mean" if how.averages else "Max", *upsampled)
     fused = _unmirrored(graph, fused) if flip else fused
-    fused = graph.add("Transpose", fused, perm=[0, 2, 3, 1], name="scores" if how.averages_scores else "")
+    fused = graph.add("Transpose", fused, perm=[0, 2, 3, 1], name="scores" if how.averages else "")
     label = graph.add("ArgMax", fused, axis=-1, keepdims=0)
     graph.add("Cast", label, to=TensorProto.UINT8, name="label")
-    if not how.averages_scores:
+    if not how.averages:
         graph.add("Softmax", fused, axis=-1, name="scores")
 
     image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", "height", "width", 3])

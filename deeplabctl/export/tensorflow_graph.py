@@ -9,9 +9,8 @@ import numpy as np
 
 from deeplabctl.network import Architecture
 from deeplabctl.network.ops import KERNEL, Node, resize
-from deeplabctl.prediction.engines.engine import Inputs
-from deeplabctl.prediction.engines.tensorflow import Fusion, fuse_logits
-from deeplabctl.prediction.settings import PredictionSettings
+from deeplabctl.prediction.engines.engine import Fusion
+from deeplabctl.prediction.engines.tensorflow import fuse_logits
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -29,7 +28,7 @@ def build_function(
 
     stride, preprocessing = architecture.output_stride, architecture.preprocessing
     step = architecture.padded_step
-    how = Fusion.of(Inputs((), (1, 1), PredictionSettings(scales=tuple(scales), flip=flip), architecture), scores=True)
+    how = Fusion.of(architecture, scales, flip=flip)
 
     def segment(image: tf.Tensor) -> dict[str, tf.Tensor]:
         shape = tf.shape(image)
@@ -45,7 +44,7 @@ def build_function(
             _network(nodes, constants, inputs if scale == 1 else resize(inputs, _scaled(steps, scale, step)))
             for scale in scales
         ]
-        label, scores = fuse_logits(coarse, tf.stack([full, size, (full - 1) // stride + 1]), how)
+        label, scores = fuse_logits(coarse, tf.stack([full, size, (full - 1) // stride + 1]), how, scores=True)
         return {"label": label, "scores": scores}
 
     signature = [tf.TensorSpec((None, None, None, 3), tf.uint8, name="image")]

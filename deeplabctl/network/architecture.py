@@ -168,14 +168,8 @@ class Architecture:
     @cached_property
     def inputs(self) -> dict[str, tuple[str, ...]]:
         """Return the names of the rows whose results each row takes, in prediction."""
-        found: dict[str, tuple[str, ...]] = {}
-
-        def add(row: Operation, inputs: list[str]) -> str:
-            found[row.name] = tuple(inputs)
-            return row.name
-
-        fold(self.prediction_rows, INPUT, add)
-        return found
+        above = (INPUT, *(row.name for row in self.prediction_rows))
+        return {row.name: row.inputs or (name,) for row, name in zip(self.prediction_rows, above, strict=False)}
 
     @cached_property
     def image_means(self) -> dict[str, str]:
@@ -225,17 +219,12 @@ class Architecture:
         """Return the facts of every array of weights by its name, "layer/part", in the table's order."""
         outgoing = self.channels(num_classes, width)
         found: dict[str, Parameter] = {}
-        kernels = 0
-
-        def add(row: Operation, inputs: list[int]) -> int:
-            nonlocal kernels
-            parts = row.parts(inputs[0], outgoing[row.name])
-            number = kernels if KERNEL in parts else kernels - 1
-            found.update({f"{row.name}/{part}": Parameter(row, part, shape, number) for part, shape in parts.items()})
-            kernels += KERNEL in parts
-            return outgoing[row.name]
-
-        fold(self.rows, outgoing[INPUT], add)
+        above, number = INPUT, -1
+        for row in self.rows:
+            parts = row.parts(outgoing[(*row.inputs, above)[0]], outgoing[row.name])
+            number += KERNEL in parts
+            found |= {f"{row.name}/{part}": Parameter(row, part, shape, number) for part, shape in parts.items()}
+            above = row.name
         return found
 
     def weight_shapes(self, num_classes: int, width: float = 1.0) -> Shapes:
@@ -250,30 +239,18 @@ class Architecture:
         """Return the nodes of prediction in an order in which they can be computed, the image first."""
         image = Node(Input(), (), 3)
         found = fold(self.prediction_rows, image, lambda row, inputs: row.node(tuple(inputs), weights))
-        *_, last = found.values()
-        needed: dict[int, Node] = {}
-        waiting = [last]
-        while waiting:
-            now = waiting.pop()
-            if id(now) not in needed:
-                needed[id(now)] = now
-                waiting += now.inputs
-        return [node for node in dict.fromkeys(found.values()) if id(node) in needed]  # one node may be two rows
+        *_, last = nodes = list(dict.fromkeys(found.values()))  # one node may be two rows
+        needed = {last}
+        for node in reversed(nodes):
+            needed |= set(node.inputs if node in needed else ())
+        return [node for node in nodes if node in needed]
 
     def most_values(self, width: float) -> float:
         """Return the most values for each pixel of the image that a row reads and writes at once, except the first."""
         outgoing, fields = self.channels(2, width), self.fields
         taken = {name: count / fields[name].stride ** 2 for name, count in outgoing.items()}
-        most = 0.0
-
-        def values(row: Operation, inputs: list[str]) -> str:
-            nonlocal most
-            if row is not self.prediction_rows[0]:
-                most = max(most, sum(taken[name] for name in (*inputs, row.name)))
-            return row.name
-
-        fold(self.prediction_rows, INPUT, values)
-        return most
+        _, *later = self.inputs.items()
+        return max(sum(taken[name] for name in (*inputs, row)) for row, inputs in later)
 
     @cached_property
     def grid(self) -> int:

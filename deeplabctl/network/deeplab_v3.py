@@ -10,21 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from deeplabctl.network import ops
 from deeplabctl.network.architecture import Architecture, Preprocessing, Rows
-from deeplabctl.network.ops import (
-    LINEAR,
-    RELU,
-    Activation,
-    Broadcast,
-    Concatenation,
-    Convolution,
-    DepthwiseConvolution,
-    Dropout,
-    ImageMean,
-    Norm,
-    Operation,
-    Resize,
-)
+from deeplabctl.network.ops import LINEAR, RELU, Activation, Convolution, DepthwiseConvolution, Norm, Operation
 from deeplabctl.network.ops.convolution import constant
 
 PREPROCESSING = Preprocessing("RGB", (1.0, 1.0, 1.0), scale=2 / 255)
@@ -53,6 +41,7 @@ def normalized(
     name: str,
     channels: int = 0,
     *,
+    norm: str = "",
     depthwise: bool = False,
     epsilon: float = HEAD_EPSILON,
     activation: Activation = RELU,
@@ -62,7 +51,8 @@ def normalized(
     """Return a convolution without bias, and its norm with an activation; ``gamma`` is that of a random start."""
     shared = {"bias": False, "activation": LINEAR, "first_std": 0.0, **settings}
     convolution = DepthwiseConvolution(name, **shared) if depthwise else Convolution(name, channels, **shared)
-    return [convolution, Norm(f"{name}_BatchNorm", activation, gamma, epsilon, trained=True, in_kernel=True)]
+    norm = norm or f"{name}_BatchNorm"
+    return [convolution, Norm(norm, activation, gamma, epsilon, trained=True, in_kernel=True)]
 
 
 def _separable(name: str, dilation: int = 1, inputs: tuple[str, ...] = ()) -> list[Operation]:
@@ -78,10 +68,11 @@ def _head(body: str, rates: Sequence[int]) -> list[Operation]:
     branches += [_separable(f"aspp{number}", rate, (body,)) for number, rate in enumerate(rates, 1)]
     ends = [branch[-1].name for branch in branches]
     return [
-        ImageMean("image_pooling_mean", inputs=(body,)), *pooled, *(row for branch in branches for row in branch),
-        Broadcast("image_pooling_map", inputs=(pooled[-1].name, ends[0])),
-        Concatenation("concat", inputs=("image_pooling_map", *ends)),
-        *normalized("concat_projection", _CHANNELS, kernel=1, widths=constant), Dropout("concat_projection_dropout"),
+        ops.ImageMean("image_pooling_mean", inputs=(body,)), *pooled, *(row for branch in branches for row in branch),
+        ops.Broadcast("image_pooling_map", inputs=(pooled[-1].name, ends[0])),
+        ops.Concatenation("concat", inputs=("image_pooling_map", *ends)),
+        *normalized("concat_projection", _CHANNELS, kernel=1, widths=constant),
+        ops.Dropout("concat_projection_dropout"),
     ]  # fmt: skip
 
 
@@ -92,8 +83,8 @@ def _decoder(deep: str, low_level: str, factor: int) -> list[Operation]:
     )
     return [
         *projected,
-        Resize("decoder_resize", factor, inputs=(deep, projected[-1].name)),
-        Concatenation("decoder_concat", inputs=("decoder_resize", projected[-1].name)),
+        ops.Resize("decoder_resize", factor, inputs=(deep, projected[-1].name)),
+        ops.Concatenation("decoder_concat", inputs=("decoder_resize", projected[-1].name)),
         *_separable("decoder_decoder_conv0"),
         *_separable("decoder_decoder_conv1"),
     ]

@@ -8,10 +8,9 @@ largest stride, so that all poolings, and all enlargements of their results, fal
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
 
 import numpy as np
 
@@ -70,17 +69,13 @@ def tiles(size: tuple[int, int], results: tuple[int, int], field: Field, side: i
     yield from ((line, column) for line in lines for column in columns)
 
 
-class Values(Protocol):
-    """Compute a network for tiles."""
-
-    def __call__(self, pixels: Float32, row: str = "", means: Mapping[str, Float32] | None = None) -> Float32:
-        """Return the values (N, h, w, C) of a row, else the logits, where the means of the whole image are known."""
-
-
-def in_tiles(values: Values, images: Float32, architecture: Architecture, field: Field, side: int) -> Float32:
+def in_tiles(
+    values: Callable[..., Float32], images: Float32, architecture: Architecture, field: Field, side: int
+) -> Float32:
     """Return the logits (N, h, w, C) of images (N, H, W, 3) of padded sizes, computed tile by tile.
 
-    ``field`` is that of the logits. Each mean of the whole image takes a pass of its own, before.
+    ``values`` computes a tile, as `Engine.logits` does. ``field`` is that of the logits. Each mean of the whole image
+    takes a pass of its own, before.
     """
     means: dict[str, Float32] = {}
     for name, row in architecture.image_means.items():

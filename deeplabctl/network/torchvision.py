@@ -9,26 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from deeplabctl.network import ops
 from deeplabctl.network.architecture import Architecture, Preprocessing
-from deeplabctl.network.deeplab_v3 import AtrousStrides
-from deeplabctl.network.ops import (
-    HARD_SIGMOID,
-    HARD_SWISH,
-    LINEAR,
-    RELU,
-    Activation,
-    Broadcast,
-    Concatenation,
-    Convolution,
-    DepthwiseConvolution,
-    Dropout,
-    ImageMean,
-    Norm,
-    Operation,
-    Pooling,
-    Product,
-    Sum,
-)
+from deeplabctl.network.deeplab_v3 import AtrousStrides, normalized
+from deeplabctl.network.ops import HARD_SIGMOID, HARD_SWISH, LINEAR, RELU, Activation, Convolution, Operation, Sum
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _PREPROCESSING = Preprocessing(
@@ -58,28 +42,15 @@ _MOBILENET_BLOCKS: tuple[tuple[int, int, int, int, Activation, int, int], ...] =
 )
 
 
-def _normalized(
-    name: str,
-    norm: str,
-    channels: int,
-    *,
-    depthwise: bool = False,
-    activation: Activation = RELU,
-    epsilon: float = 1e-5,
-    gamma: float = 0.0,
-    **settings: Any,
-) -> list[Operation]:
-    """Return a convolution without bias, and its norm with an activation; ``gamma`` is that of a random start."""
-    gamma = gamma or (2.0 if activation is HARD_SWISH else 1.0)  # near 0 it halves values
-    shared = {"bias": False, "activation": LINEAR, "first_std": 0.0, **settings}
-    convolution = DepthwiseConvolution(name, **shared) if depthwise else Convolution(name, channels, **shared)
-    return [convolution, Norm(norm, activation, gamma, epsilon, trained=True, in_kernel=True)]
+def _normalized(name: str, norm: str, channels: int, **settings: Any) -> list[Operation]:
+    gamma = 2.0 if settings.get("activation") is HARD_SWISH else 1.0  # near 0 it halves values
+    return normalized(name, channels, norm=norm, **{"gamma": gamma, **settings})
 
 
 def _resnet(*blocks: int) -> list[Operation]:
     rows = [
         *_normalized("backbone_conv1", "backbone_bn1", 64, kernel=7, stride=2),
-        Pooling("backbone_maxpool", "max", 2, rounds_up=False),
+        ops.Pooling("backbone_maxpool", "max", 2, rounds_up=False),
     ]
     atrous = AtrousStrides(8, 4)
     for layer, count in enumerate(blocks, 1):
@@ -132,10 +103,10 @@ def _mobilenet() -> list[Operation]:
 
 def _squeeze_and_excite(name: str, below: str, squeezed: int, channels: int) -> list[Operation]:
     return [
-        ImageMean(f"{name}_mean", inputs=(below,)),
+        ops.ImageMean(f"{name}_mean", inputs=(below,)),
         Convolution(f"{name}_fc1", squeezed, kernel=1),
         Convolution(f"{name}_fc2", channels, kernel=1, activation=HARD_SIGMOID),
-        Product(name, inputs=(below, f"{name}_fc2")),
+        ops.Product(name, inputs=(below, f"{name}_fc2")),
     ]
 
 
@@ -146,12 +117,12 @@ def _head(body: str) -> list[Operation]:
         rows += _normalized(f"{convs}_{number}_0", f"{convs}_{number}_1", 256, dilation=rate, inputs=(body,))
     return [
         *rows,
-        ImageMean(f"{convs}_4_0", inputs=(body,)),
+        ops.ImageMean(f"{convs}_4_0", inputs=(body,)),
         *_normalized(f"{convs}_4_1", f"{convs}_4_2", 256, kernel=1),
-        Broadcast(f"{convs}_4", inputs=(f"{convs}_4_2", f"{convs}_0_1")),
-        Concatenation(convs, inputs=(*(f"{convs}_{number}_1" for number in range(4)), f"{convs}_4")),
+        ops.Broadcast(f"{convs}_4", inputs=(f"{convs}_4_2", f"{convs}_0_1")),
+        ops.Concatenation(convs, inputs=(*(f"{convs}_{number}_1" for number in range(4)), f"{convs}_4")),
         *_normalized("classifier_0_project_0", "classifier_0_project_1", 256, kernel=1),
-        Dropout("classifier_0_project_3"),
+        ops.Dropout("classifier_0_project_3"),
         *_normalized("classifier_1", "classifier_2", 256),
         Convolution.to_classes("classifier_4"),
     ]

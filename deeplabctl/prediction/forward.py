@@ -62,7 +62,10 @@ class NetworkRunner:
         ]
 
     def coarse_logits(self, image: Image) -> list[Float32]:
-        """Return the logits (1 or 2, h, w, C) of each scale; raises DataError where there is not enough memory."""
+        """Return the logits (1 or 2, h, w, C) of each scale; raises DataError where there is not enough memory.
+
+        At output stride 8 they take a fiftieth of the memory of an image's scores, which `scores_from` makes of them.
+        """
         inputs = self._inputs([image])
         try:
             tile = self._tile(inputs)

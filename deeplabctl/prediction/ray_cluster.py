@@ -104,7 +104,11 @@ def _shared_places(network: Network | ExportedNetwork, plan: Plan) -> Iterator[t
     try:
         if files:
             mark = temporary_name(files[0].absolute())
-            _make(mark)
+            try:
+                mark.parent.mkdir(parents=True, exist_ok=True)
+                mark.touch()
+            except OSError as error:
+                raise OutputError(f"cannot write {mark.parent}: {error.strerror}; choose another `out`") from None
             places.append(mark)
         is_relative = any(not path.is_absolute() for path in (*inputs, *files))
         yield (Path.cwd() if is_relative else None), tuple(places)
@@ -112,24 +116,14 @@ def _shared_places(network: Network | ExportedNetwork, plan: Plan) -> Iterator[t
         remove_unfinished(files)
 
 
-def _make(mark: Path) -> None:
-    try:
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.touch()
-    except OSError as error:
-        raise OutputError(f"cannot write {mark.parent}: {error.strerror}; choose another `out`") from None
-
-
 @contextmanager
 def _joined(address: str) -> Iterator[None]:
     """Start Ray, or join it, and leave it at the end; its messages stay in its own logs."""
     import ray
 
-    options: dict[str, Any] = {"address": address}
+    options: dict[str, Any] = {}
     if address == "local":
-        options |= {
-            "num_cpus": available_cpus(), "object_store_memory": _OBJECT_STORE, "include_dashboard": False,
-        }  # fmt: skip
+        options = {"num_cpus": available_cpus(), "object_store_memory": _OBJECT_STORE, "include_dashboard": False}
     else:
         _check_reachable(address)
     in_main = threading.current_thread() is threading.main_thread()
@@ -137,7 +131,7 @@ def _joined(address: str) -> Iterator[None]:
     try:
         with captured_stderr() as captured:
             try:
-                ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+                ray.init(address, **options, log_to_driver=False, logging_level=logging.ERROR)
             except (ImportError, OSError, RuntimeError, ValueError) as error:
                 said = " ".join(f"{error} {captured()[-500:]}".split())
                 where = "start Ray here" if address == "local" else f"join Ray at {address}"

@@ -111,7 +111,7 @@ class Segmenter:
         self._source = model if isinstance(model, NetworkSource) else NetworkSource(info, model=model)
         self.engine_class = engine_class(self.settings, info, self._source.usual)
         self.applied = replace(self.settings, engine=self.engine_class.name)  # not "auto" here
-        self._forward = NetworkRunner(self._source, self.applied)
+        self.runner = NetworkRunner(self._source, self.applied)  # without the CRF, at the image's own size
 
     @property
     def model(self) -> keras.Model:
@@ -197,7 +197,7 @@ class Segmenter:
         found = in_batches(
             map(self._shrink, results), lambda batch: self._compute(batch, needs_scores), self._kind,
             largest=self.largest_batch(batch_size), bytes_of_pixel=4 + needs_scores * 4 * classes,
-            on_device=self._forward.engine.on_device,
+            on_device=self.runner.engine.on_device,
         )  # fmt: skip
         if crf is None:
             return (self._enlarge(result, scores) for result in found)
@@ -212,7 +212,7 @@ class Segmenter:
     def largest_batch(self, asked: int | None = None) -> int:
         """Return how many images are computed together at most; raises RecipeError where the engine cannot do that."""
         if self.engine_class.batches:
-            together = self._forward.engine.on_device and not isinstance(self.settings.tile, int)
+            together = self.runner.engine.on_device and not isinstance(self.settings.tile, int)
             return asked or (_GPU_BATCH if together else 1)
         if (asked or 1) > 1:
             others = [f"use `engine={other.name}`" for other in engines_for(self.info) if other.batches]
@@ -224,14 +224,14 @@ class Segmenter:
 
     def _kind(self, image: Image) -> Hashable:
         """Return what images must have in common to be computed together: the padded size; if mirrored, the size."""
-        return self._forward.padded(image), image.shape if self.settings.flip else None
+        return self.runner.padded(image), image.shape if self.settings.flip else None
 
     def _compute(self, batch: Sequence[Result[Item]], scores: bool) -> None:
         """Let the network fill in results of equal kind; in two parts if they take too much memory."""
         images = [cast(Image, result.image) for result in batch]
         try:
             are_small = any(result.whole is not None for result in batch)
-            predicted = self._forward.predict(images, scores=scores or are_small)
+            predicted = self.runner.predict(images, scores=scores or are_small)
         except MemoryError:
             if len(batch) == 1:
                 batch[0].error = too_large(images[0])
@@ -278,21 +278,9 @@ class Segmenter:
             result.scores = enlarge(scores, whole.shape[:2]) if keep_scores else None
         return result
 
-    def coarse_logits(self, image: Image) -> list[Scores]:
-        """Return the logits as the network gives them, one array (1 or 2, h, w, C) for each scale.
-
-        At output stride 8 they take a fiftieth of the memory of an image's scores, which `scores_from` makes of them at
-        any time. Raises DataError as `predict` does.
-        """
-        return self._forward.coarse_logits(image)
-
-    def scores_from(self, coarse: Sequence[Scores], shape: tuple[int, int]) -> Scores:
-        """Return the network's scores (H, W, C), before any CRF, of an image of this shape from its coarse logits."""
-        return self._forward.scores_from(coarse, shape)
-
     def prepare(self) -> None:
         """Load what computes the network now, and not at the first image; raises DeepLabError if it cannot be."""
-        _ = self._forward.engine
+        _ = self.runner.engine
 
 
 def load(weights: str | os.PathLike[str] | None = None, **settings: Unpack[SettingsRequest]) -> Segmenter:

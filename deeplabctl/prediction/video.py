@@ -17,7 +17,7 @@ from deeplabctl.prediction.outputs import OUTPUTS
 from deeplabctl.prediction.outputs.output import Job, VideoFile, Written
 from deeplabctl.prediction.results import Result
 from deeplabctl.prediction.segmenter import Segmenter, count_pixels
-from deeplabctl.prediction.video_files import Timing, VideoReader, VideoWriter
+from deeplabctl.prediction.video_files import Timing, VideoReader, Write
 from deeplabctl.reporting import Reporter, task
 
 _AHEAD = 2  # frames that are converted, and that are drawn, beside those of the threads
@@ -49,15 +49,15 @@ def segment_video(segmenter: Segmenter, job: Job, report: Reporter, *, batch_siz
         found = segmenter.segment((Result(time, image) for time, image in read), batch_size=batch_size)
         draw = partial(_draw, files=[file for file, _ in files], classes=classes)
         drawn = map_ahead(draw, found, ahead=_AHEAD, size=_memory_to_draw, room=_ROOM)
-        writers: list[VideoWriter] = []
+        writers: list[Write] = []
         with task(report, f"segmenting {job.source.name}", video.expected_frames, "frames") as advance:
             for time, label, frames in drawn:
                 if not writers:
                     writers = [stack.enter_context(file.writer(path, video, *label.shape)) for file, path in files]
                 elif label.shape != seen.size:
                     raise DataError(f"{job.source}: expected frames of one size, got another in frame {seen.count + 1}")
-                for writer, frame in zip(writers, frames, strict=True):
-                    writer.write(time, frame)
+                for write, frame in zip(writers, frames, strict=True):
+                    write(time, frame)
                 seen.add(time, label)
                 advance()
         if not seen.count:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 
-from deeplabctl.arrays import Image, Label
+from deeplabctl.arrays import Image, Label, Size
 from deeplabctl.errors import DataError
 from deeplabctl.files import whole_file
 
 if TYPE_CHECKING:
     import av
-    from av.container import OutputContainer
     from av.video.stream import VideoStream
 
 _BT709 = 1  # of the primaries, the transfer function and the matrix of colours, as H.264 numbers them
@@ -41,6 +40,9 @@ class Timing:
     def end(self) -> Fraction:
         """Return the seconds at which it disappears."""
         return (self.pts + self.duration) * self.base
+
+
+Write = Callable[[Timing, Image | Label], None]  # a frame, (H, W, 3) uint8 RGB or (H, W) uint8 values, with its time
 
 
 class VideoReader:
@@ -191,77 +193,56 @@ def _turn(frame: av.VideoFrame) -> tuple[bool, int, int]:
     return is_transposed, -1 if down < 0 else 1, -1 if right < 0 else 1
 
 
-class VideoWriter:
-    """Write frames, each with its time, to a stream of a file that is being written."""
-
-    def __init__(self, container: OutputContainer, stream: VideoStream, source: str) -> None:
-        self._container, self._stream, self._source = container, stream, source
-
-    def write(self, time: Timing, pixels: Image | Label) -> None:
-        """Write a frame: (H, W, 3) uint8 RGB, or (H, W) uint8 values."""
-        import av
-
-        stream = self._stream
-        edges = [(0, stream.height - pixels.shape[0]), (0, stream.width - pixels.shape[1])]
-        pixels = np.pad(pixels, edges + [(0, 0)] * (pixels.ndim - 2), mode="edge")
-        frame = av.VideoFrame.from_ndarray(pixels, format=self._source)
-        if self._source != stream.pix_fmt:
-            frame = frame.reformat(format=stream.pix_fmt, dst_colorspace="ITU709", dst_color_range="MPEG")
-        frame.pts, frame.duration, frame.time_base = time.pts, time.duration, time.base
-        self._container.mux(stream.encode(frame))
-
-    def finish(self) -> None:
-        """Write what the encoder holds back."""
-        self._container.mux(self._stream.encode())
-
-
 @contextmanager
-def overlay_writer(path: Path, video: VideoReader, height: int, width: int) -> Iterator[VideoWriter]:
-    """Yield a writer of RGB frames as H.264 in MP4, which plays everywhere; odd sides grow by a pixel.
+def overlay_writer(path: Path, video: VideoReader, height: int, width: int) -> Iterator[Write]:
+    """Yield what writes RGB frames as H.264 in MP4, which plays everywhere; odd sides grow by a pixel.
 
     The file is there, whole, when the block ends without an error. Raises OutputError where the system refuses.
     """
     import av
 
     codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"  # FFmpeg's own, in builds without the other
-    with whole_file(path) as temporary, av.open(str(temporary), "w", options={"movflags": "+faststart"}) as container:
-        options = {"crf": "18", "preset": "veryfast"} if codec == "libx264" else {"qscale": "3"}
-        stream = _stream(container, codec, video, height + height % 2, width + width % 2, "yuv420p", options)
-        context = stream.codec_context
+    options = {"crf": "18", "preset": "veryfast"} if codec == "libx264" else {"qscale": "3"}
+    size, movie = (height + height % 2, width + width % 2), {"movflags": "+faststart"}
+    with _writer(path, video, codec, size, ("rgb24", "yuv420p"), options, movie) as (write, context):
         context.color_range, context.colorspace = 1, _BT709
         context.color_primaries = context.color_trc = _BT709
-        writer = VideoWriter(container, stream, "rgb24")
-        yield writer
-        writer.finish()
+        yield write
 
 
 @contextmanager
-def lossless_writer(path: Path, video: VideoReader, height: int, width: int) -> Iterator[VideoWriter]:
-    """Yield a writer of class ids as grey values: lossless, FFV1 in Matroska, whose times are in milliseconds."""
+def lossless_writer(path: Path, video: VideoReader, height: int, width: int) -> Iterator[Write]:
+    """Yield what writes class ids as grey values: lossless, FFV1 in Matroska, whose times are in milliseconds."""
+    with _writer(path, video, "ffv1", (height, width), ("gray", "gray"), {"level": "3"}, {}) as (write, _):
+        yield write
+
+
+@contextmanager
+def _writer(
+    path: Path, video: VideoReader, codec: str, size: Size, formats: tuple[str, str], options: dict[str, str],
+    container_options: dict[str, str],
+) -> Iterator[tuple[Write, Any]]:  # fmt: skip
+    """Yield what writes frames, and the encoder; ``formats`` are those of the frames' pixels and of the video's."""
     import av
 
-    with whole_file(path) as temporary, av.open(str(temporary), "w") as container:
-        stream = _stream(container, "ffv1", video, height, width, "gray", {"level": "3"})
-        writer = VideoWriter(container, stream, "gray")
-        yield writer
-        writer.finish()
+    with whole_file(path) as temporary, av.open(str(temporary), "w", options=container_options) as container:
+        stream: Any = container.add_stream(codec, rate=video.rate, options=options)
+        (stream.height, stream.width), stream.pix_fmt = size, formats[1]
+        stream.time_base = stream.codec_context.time_base = video.time_base
+        if video.aspect:
+            stream.codec_context.sample_aspect_ratio = video.aspect
 
+        def write(time: Timing, pixels: Image | Label) -> None:
+            edges = [(0, stream.height - pixels.shape[0]), (0, stream.width - pixels.shape[1])]
+            pixels = np.pad(pixels, edges + [(0, 0)] * (pixels.ndim - 2), mode="edge")
+            frame = av.VideoFrame.from_ndarray(pixels, format=formats[0])
+            if formats[0] != formats[1]:
+                frame = frame.reformat(format=formats[1], dst_colorspace="ITU709", dst_color_range="MPEG")
+            frame.pts, frame.duration, frame.time_base = time.pts, time.duration, time.base
+            container.mux(stream.encode(frame))
 
-def _stream(
-    container: OutputContainer,
-    codec: str,
-    video: VideoReader,
-    height: int,
-    width: int,
-    pixel_format: str,
-    options: dict[str, str],
-) -> VideoStream:
-    stream: Any = container.add_stream(codec, rate=video.rate, options=options)
-    stream.height, stream.width, stream.pix_fmt = height, width, pixel_format
-    stream.time_base = stream.codec_context.time_base = video.time_base
-    if video.aspect:
-        stream.codec_context.sample_aspect_ratio = video.aspect
-    return cast("VideoStream", stream)
+        yield write, stream.codec_context
+        container.mux(stream.encode())  # what the encoder holds back
 
 
 def _unreadable(path: Path, error: object) -> DataError:

@@ -263,7 +263,7 @@ def test_activations_on_their_own_are_their_formulas_and_keep_nan(activation):
     from deeplabctl.engine.row_kernels import clip
 
     result = np.zeros(16, np.float32)
-    clip(np.full(16, np.nan, np.float32), (np.float32(0), np.float32(6)), 0, 1, result)
+    clip(np.full(16, np.nan, np.float32), (np.float32(0), np.float32(6)), result, 0, 1)
     assert np.isnan(result).all()
 
 

@@ -38,8 +38,8 @@ def test_every_blob_is_caffes(net, size):
 @pytest.mark.parametrize(("net", "size"), NETS_AND_SIZES)
 def test_scales_their_maximum_and_every_label_are_caffes(net, size):
     from deeplabctl.network import ARCHITECTURES
-    from deeplabctl.prediction.engines.engine import NetworkSource
-    from deeplabctl.prediction.engines.tensorflow import Fusion, TensorFlowEngine, fused_logits
+    from deeplabctl.prediction.engines.engine import Fusion, NetworkSource
+    from deeplabctl.prediction.engines.tensorflow import TensorFlowEngine, fused_logits
     from deeplabctl.weights.model_info import ModelInfo
 
     expected = blobs(f"fwd_{net}_{size}.npz")
@@ -49,7 +49,7 @@ def test_scales_their_maximum_and_every_label_are_caffes(net, size):
     sizes = [[ARCHITECTURES[model.name].scaled_size(side, scale) for side in image.shape[1:3]] for scale in scales]
     coarse = [engine.logits(engine.resize(image, size) if scale != 1 else image)
               for scale, size in zip(scales, sizes, strict=True)]  # fmt: skip
-    how = Fusion(flip=False, fuses_coarse=len(scales) > 1, scores=False)
+    how = Fusion(scales, on_grid=len(scales) > 1)
     names = ["fc1_voc12", "fc1_voc12_res075", "fc1_voc12_res05"] if len(scales) > 1 else ["fc8_voc12"]
     for name, logits in zip(names, coarse, strict=True):
         assert deviation(logits, expected[name]) < RESNET, name

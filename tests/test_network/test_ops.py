@@ -97,13 +97,10 @@ def test_atrous_convolution_is_a_correlation_with_zeros_between_the_taps(height,
 def test_only_a_large_dilation_on_a_cpu_is_slow_in_tensorflow(monkeypatch):
     import tensorflow as tf
 
-    from deeplabctl.network.keras_model import build_model
-    from deeplabctl.network.ops.convolution import is_slow_in_tensorflow
-
-    model = build_model("largefov", 2, width=1 / 32)
     for devices, slow in (([], ["fc6"]), (["a GPU"], [])):
         monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind, devices=devices: devices)
-        assert [layer.name for layer in model.layers if is_slow_in_tensorflow(layer)] == slow
+        convolutions = ARCHITECTURES["largefov"].convolutions
+        assert [row.name for row in convolutions if row.is_slow_in_tensorflow()] == slow
 
 
 def convolved(x, kernel, stride, dilation):

@@ -132,7 +132,7 @@ def check(engine, architecture, classes, width, shape, seed, **settings):
     segmenter = segmenter_of(architecture, classes, width, seed, PredictionSettings(engine=engine, **settings))
     reference = segmenter.with_settings(PredictionSettings(engine="tensorflow", **settings))
     found, expected = segmenter.predict(image), reference.predict(image)
-    largest = max(np.abs(logits).max() for logits in reference.coarse_logits(image))
+    largest = max(np.abs(logits).max() for logits in reference.runner.coarse_logits(image))
     limit = 4 * (RESNETS if architecture == "resnet101" else CAFFES) * largest
     logs = [np.log(np.maximum(scores, LEAST)) for scores in (found.scores, expected.scores)]
     np.testing.assert_allclose(*logs, atol=max(limit, 2e-6))
@@ -233,9 +233,9 @@ def test_numba_on_a_keras_model_computes_with_its_weights():
 def test_scores_made_later_from_coarse_logits_are_those_of_the_prediction():
     rgb = np.load(DATA / "inputs_u8.npz")["97x130"][..., ::-1]
     segmenter = dl.load(fixture(NETS["tiny"]), scales=(0.5, 1.0), flip=True, engine="numba")
-    coarse = segmenter.coarse_logits(rgb)
+    coarse = segmenter.runner.coarse_logits(rgb)
     assert [logits.shape[0] for logits in coarse] == [2, 2]
-    np.testing.assert_array_equal(segmenter.scores_from(coarse, rgb.shape[:2]), segmenter.predict(rgb).scores)
+    np.testing.assert_array_equal(segmenter.runner.scores_from(coarse, rgb.shape[:2]), segmenter.predict(rgb).scores)
 
 
 def test_prediction_of_a_mirrored_image_is_the_mirrored_prediction_with_flip_only():
@@ -248,7 +248,7 @@ def test_prediction_of_a_mirrored_image_is_the_mirrored_prediction_with_flip_onl
 
 def test_image_that_there_is_no_memory_for_is_an_error(monkeypatch):
     segmenter = dl.load(fixture(NETS["tiny"]), engine="numba")
-    least = segmenter._forward.engine.least_memory(1, 401, 305)
+    least = segmenter.runner.engine.least_memory(1, 401, 305)
     assert least >= 401 * 305 * 4 * 16 * 2
     monkeypatch.setattr("deeplabctl.prediction.forward.available_memory", lambda: least - 1)
     with pytest.raises(DataError, match="not enough memory to segment this image of 300x400 pixels"):

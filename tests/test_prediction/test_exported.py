@@ -80,7 +80,7 @@ def test_export_has_no_keras_model_and_no_logits(onnx):
     with pytest.raises(WeightsError, match=r"net\.onnx: expected weights for a Keras model, got an export"):
         net.model  # noqa: B018
     with pytest.raises(WeightsError, match=r"net\.onnx: expected a network that gives its logits, got an ONNX file"):
-        net.coarse_logits(noise(9, 9))
+        net.runner.coarse_logits(noise(9, 9))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_missing_package_is_named_with_the_command_that_installs_it(tmp_path, mo
 
 def test_image_that_there_is_no_memory_for_is_an_error(onnx, monkeypatch):
     net = dl.load(onnx)
-    least = net._forward.engine.least_memory(1, 401, 305)
+    least = net.runner.engine.least_memory(1, 401, 305)
     assert least >= 401 * 305 * 4 * 3 * 2  # conv1_2 reads and writes three channels
     monkeypatch.setattr("deeplabctl.prediction.forward.available_memory", lambda: least - 1)
     with pytest.raises(DataError, match="not enough memory to segment this image of 300x400 pixels"):
@@ -133,7 +133,7 @@ def test_what_a_runtime_raises_becomes_one_line(onnx, monkeypatch, outcome, erro
             raise outcome
         return outcome
 
-    monkeypatch.setattr(net._forward.engine, "_run", run)
+    monkeypatch.setattr(net.runner.engine, "_run", run)
     with pytest.raises(error, match=text) as caught:
         net.label(noise(9, 9))
     assert "\n" not in str(caught.value)

@@ -119,9 +119,9 @@ def test_scaled_sizes_are_8k_plus_1_and_those_of_the_original_nets(size, scale, 
 def test_scores_made_later_from_coarse_logits_are_those_of_the_prediction(tiny, pad, scales, flip):
     rgb = np.load(DATA / "inputs_u8.npz")["97x130"][..., ::-1]
     whole = segmenter(tiny, pad, scales, flip)
-    coarse = whole.coarse_logits(rgb)
+    coarse = whole.runner.coarse_logits(rgb)
     assert len(coarse) == len(scales)
-    np.testing.assert_allclose(whole.scores_from(coarse, rgb.shape[:2]), whole.predict(rgb).scores, atol=1e-6)
+    np.testing.assert_allclose(whole.runner.scores_from(coarse, rgb.shape[:2]), whole.predict(rgb).scores, atol=1e-6)
 
 
 @pytest.mark.parametrize("crf", [None, "fake"])
@@ -245,11 +245,11 @@ def test_image_that_there_is_no_memory_for_fails_alone(tiny, crf, monkeypatch):
 
     monkeypatch.setattr("deeplabctl.prediction.segmenter.refine", lambda image, scores, params, *, adaptive: scores)
     net = segmenter(tiny, crf=CrfParams() if crf else None)
-    least = net._forward.engine.least_memory(1, 401, 305)
+    least = net.runner.engine.least_memory(1, 401, 305)
     assert least == 401 * 305 * 2 * 2 * 4  # two channels are read and two written, at width 1 / 32
     monkeypatch.setattr("deeplabctl.prediction.forward.available_memory", lambda: least - 1)
     assert_only_large_fails(net, "not enough memory to segment this image of 300x400 pixels")
-    for ask in (net.label, net.predict, net, net.coarse_logits, lambda image: list(net.labels([(0, image)]))):
+    for ask in (net.label, net.predict, net, net.runner.coarse_logits, lambda image: list(net.labels([(0, image)]))):
         with pytest.raises(DataError, match="make it smaller, or run the network at a smaller scale: `scales="):
             ask(LARGE)
 
@@ -266,7 +266,7 @@ def test_image_that_there_is_no_memory_to_refine_fails_alone_and_says_what_took_
 
 def test_scores_count_as_memory(tiny, monkeypatch):
     net = segmenter(tiny)
-    least = net._forward.engine.least_memory(1, 401, 305)
+    least = net.runner.engine.least_memory(1, 401, 305)
     monkeypatch.setattr("deeplabctl.prediction.forward.available_memory", lambda: least)
     assert net.label(LARGE).shape == (400, 300)
     with pytest.raises(DataError, match="not enough memory to segment this image"):

@@ -18,9 +18,9 @@ def test_images_of_equal_padded_size_are_computed_together_with_the_same_result(
     images = [rng.integers(0, 256, (*size, 3)).astype(np.uint8) for size in sizes]
     net = segmenter(tiny, scales=scales, flip=flip)
     batches = []
-    predict = net._forward.predict
+    predict = net.runner.predict
     monkeypatch.setattr(
-        net._forward, "predict", lambda images, **options: batches.append(len(images)) or predict(images, **options)
+        net.runner, "predict", lambda images, **options: batches.append(len(images)) or predict(images, **options)
     )
     found = list(net.segment(map(Result, range(8), images), scores=True, batch_size=3))
     assert max(batches) == 3
@@ -46,7 +46,7 @@ def test_batch_that_does_not_fit_is_computed_in_parts(tiny, monkeypatch):
     images = [np.full((33, 33, 3), number * 40, np.uint8) for number in range(5)]
     net = segmenter(tiny)
     expected = [net.label(image) for image in images]
-    engine, sizes = net._forward.engine, []
+    engine, sizes = net.runner.engine, []
     together = engine.predict
 
     def predict(inputs, **options):

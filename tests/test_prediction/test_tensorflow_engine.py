@@ -7,14 +7,14 @@ from caffe_files import DATA, fixture
 from deeplabctl.classes import VOC_CLASSES
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.prediction import PredictionSettings
-from deeplabctl.prediction.engines.engine import Inputs, NetworkSource
-from deeplabctl.prediction.engines.tensorflow import Fusion, TensorFlowEngine, fused_logits
+from deeplabctl.prediction.engines.engine import Fusion, Inputs, NetworkSource
+from deeplabctl.prediction.engines.tensorflow import TensorFlowEngine, fused_logits
 from deeplabctl.weights.model_info import ModelInfo
 
 pytestmark = pytest.mark.tf
 
 NETS = {"slim": "lfov_slim_v1.caffemodel", "tiny": "lfov_tiny_v2.caffemodel"}
-LOGITS = Fusion(flip=False, fuses_coarse=False, scores=False)
+LOGITS = Fusion()
 
 
 def engine_of(model):

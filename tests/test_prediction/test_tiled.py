@@ -53,14 +53,14 @@ def test_tiles_give_what_the_whole_image_does(engine, architecture, settings, mo
     assert clear.any()
     np.testing.assert_array_equal(found.label[clear], expected.label[clear])
     np.testing.assert_array_equal(in_tiles.label(image), found.label)
-    for coarse, other in zip(in_tiles.coarse_logits(image), whole.coarse_logits(image), strict=True):
+    for coarse, other in zip(in_tiles.runner.coarse_logits(image), whole.runner.coarse_logits(image), strict=True):
         np.testing.assert_allclose(coarse, other, atol=1e-5 * np.abs(other).max())
 
 
 def test_gates_of_tiles_are_made_of_means_of_the_whole_image():
     whole, in_tiles = (segmenter("deeplabv3-mobilenetv3", engine="numba", tile=tile) for tile in ("off", 128))
     image = noise(600, 310)
-    expected, found = (net.coarse_logits(image)[0] for net in (whole, in_tiles))
+    expected, found = (net.runner.coarse_logits(image)[0] for net in (whole, in_tiles))
     np.testing.assert_allclose(found, expected, atol=2e-5 * np.abs(expected).max())
 
 
@@ -71,12 +71,12 @@ def test_tiles_of_a_network_that_sees_further_than_their_margin_are_nearly_the_w
 
 
 def tile_side(net, shape):
-    return net._forward._tile(net._forward._inputs([np.zeros((*shape, 3), np.uint8)]))
+    return net.runner._tile(net.runner._inputs([np.zeros((*shape, 3), np.uint8)]))
 
 
 def test_auto_takes_tiles_that_the_memory_has_room_for(monkeypatch):
     net, shape = segmenter(engine="numba", tile="auto"), (801, 1601)
-    engine = net._forward.engine
+    engine = net.runner.engine
     needed = engine.least_memory(1, *shape)
 
     def chosen(memory, net=net):
@@ -99,7 +99,7 @@ def test_auto_takes_tiles_that_the_memory_has_room_for(monkeypatch):
 def test_memory_of_tiles_is_known_for_any_side_of_networks_that_take_some_sizes_only(side, monkeypatch):
     net = segmenter("msc-largefov", engine="numba", tile=side)
     for size in (1601, 201):
-        whole = net._forward.engine.least_memory(1, size, size)
+        whole = net.runner.engine.least_memory(1, size, size)
         monkeypatch.setattr(module, "available_memory", lambda whole=whole: whole)
         assert tile_side(net, (size, size)) == side
 
@@ -116,7 +116,7 @@ def test_values_of_tile():
 def test_full_gpu_computes_an_image_in_smaller_and_smaller_tiles(monkeypatch):
     net = segmenter(engine="numba")
     image, expected = noise(1100, 620), net.predict(noise(1100, 620))
-    engine, sides = net._forward.engine, []
+    engine, sides = net.runner.engine, []
     logits = engine.logits
 
     def limited(pixels, **known):

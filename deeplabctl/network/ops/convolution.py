@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from deeplabctl.arrays import Float32, Size
-from deeplabctl.network.ops.activation import LINEAR, RELU, Activation
-from deeplabctl.network.ops.dropout import drop_units
+from deeplabctl.network.ops.activation import LINEAR, RELU, Activation, drop_units
 from deeplabctl.network.ops.onnx_graph import OnnxGraph
 from deeplabctl.network.ops.operation import (
     BIAS,
@@ -78,6 +77,8 @@ class Convolution(Operation):
     same: bool = False
     widths: Widths = scaled
 
+    kernel_axes: ClassVar[tuple[int, ...]] = 3, 2, 0, 1  # as ONNX orders them: outputs, inputs, height, width
+    is_depthwise: ClassVar[bool] = False
     caffe_type: ClassVar[str] = "convolution"
     caffe_settings: ClassVar[str] = "convolution_param"
 
@@ -88,7 +89,6 @@ class Convolution(Operation):
 
     @property
     def is_classifier(self) -> bool:
-        """Tell whether it gives the classes' logits."""
         return self.classifier
 
     @property
@@ -106,29 +106,22 @@ class Convolution(Operation):
         return self.stride > 1 and self.kernel > 1 and not self.same
 
     def channels_of(self, inputs: Sequence[int], num_classes: int, width: float) -> int:
-        """Return the channels of the result."""
         return num_classes if self.classifier else self.widths(self.channels, inputs[0], width)
 
     def parts(self, incoming: int, outgoing: int) -> Shapes:
-        """Return the shapes of the kernel, HWIO, and of the bias."""
         bias = {BIAS: (outgoing,)} if self.bias else {}
         return {KERNEL: (self.kernel, self.kernel, incoming, outgoing), **bias}
 
     def multipliers(self, part: str) -> tuple[float, float]:
-        """Return Caffe's ``lr_mult`` and ``decay_mult``."""
         return self.lr_multipliers[part == BIAS], self.decay_multipliers[part == BIAS]
 
     def size(self, inputs: Sequence[Size]) -> Size:
-        """Return the size of the result."""
         reach = self.dilation * (self.kernel - 1)
         height, width = ((length + 2 * self.pad - reach - 1) // self.stride + 1 for length in inputs[0])
         return height, width
 
     def field(self, inputs: Sequence[Field]) -> Field:
-        """Return the field of a kernel."""
-        stride = inputs[0].stride * self.stride
-        reach = inputs[0].reach + self.pad * inputs[0].stride
-        return replace(inputs[0], stride=stride, reach=reach, grid=max(inputs[0].grid, stride))
+        return inputs[0].through(self.stride, self.pad)
 
     def new_array(self, part: str, shape: Sequence[int], seed: int, number: int) -> npt.NDArray[Any]:
         """Draw a gaussian kernel as the original prototxt says, or by He's rule; biases are 0."""
@@ -158,22 +151,22 @@ class Convolution(Operation):
         return kernel.astype(np.float32)
 
     def keras_layers(self, outgoing: int, dropout: float, dtype: str) -> list[keras.Layer]:
-        """Return Conv2D with its activation, ZeroPadding2D before and Dropout after it where they are needed."""
         from keras import layers
 
         # Keras' "same" with a stride pads as much as the size asks for, Caffe always the same.
         padded = self.is_padded
         found = [layers.ZeroPadding2D(self.pad, dtype=dtype, name=f"{self.name}_pad")] if padded else []
-        found.append(
-            layers.Conv2D(
-                outgoing, self.kernel, strides=self.stride, padding="valid" if padded else "same",
-                dilation_rate=self.dilation, activation=self.activation.keras, use_bias=self.bias,
-                kernel_initializer="zeros", dtype=dtype, name=self.name,
-            )
+        layer = self._keras_layer(
+            outgoing, strides=self.stride, padding="valid" if padded else "same", dilation_rate=self.dilation,
+            activation=self.activation.keras, use_bias=self.bias, dtype=dtype, name=self.name,
         )  # fmt: skip
-        if self.dropout:
-            found.append(layers.Dropout(dropout, dtype=dtype, name=f"{self.name}_dropout"))
-        return found
+        after = [layers.Dropout(dropout, dtype=dtype, name=f"{self.name}_dropout")] if self.dropout else []
+        return [*found, layer, *after]
+
+    def _keras_layer(self, outgoing: int, **settings: Any) -> keras.Layer:
+        from keras import layers
+
+        return layers.Conv2D(outgoing, self.kernel, kernel_initializer="zeros", **settings)
 
     def compute(self, inputs: list[tf.Tensor], forward: ForwardPass) -> tf.Tensor:
         """Convolve, apply the norm that follows, and drop units."""
@@ -193,7 +186,7 @@ class Convolution(Operation):
 
         layer, norm = forward.layers[self.name], forward.norms.get(self.name)
         own, is_own_stride = self._replacement(layer, x, forward), layer.strides == (self.stride, self.stride)
-        slow = self._is_slow(layer)
+        slow = self.is_slow_in_tensorflow()
         if norm is None and own is None and not slow and is_own_stride:
             return layer(x)
         kernel, bias, scale = tf.convert_to_tensor(layer.kernel), layer.bias, None
@@ -221,8 +214,11 @@ class Convolution(Operation):
         is_possible = None not in x.shape and layer.strides == (self.stride, self.stride)
         return own if own is not None and is_possible and own.computes(self, layer, x.shape) else None
 
-    def _is_slow(self, layer: keras.Layer) -> bool:
-        return is_slow_in_tensorflow(layer)
+    def is_slow_in_tensorflow(self) -> bool:
+        """Tell whether `atrous_convolution` is faster: on a CPU for dilation 12 (fc6), not for 2."""
+        import tensorflow as tf
+
+        return self.dilation > 2 and not tf.config.list_physical_devices("GPU")
 
     def _product(self, x: tf.Tensor, kernel: tf.Tensor, padding: Any) -> tf.Tensor:
         """Convolve without bias."""
@@ -247,16 +243,14 @@ class Convolution(Operation):
         would differ from Caffe's by up to twice as much.
         """
         kernel = weights[f"{self.name}/{KERNEL}"]
-        outgoing = self.outputs(kernel)
+        outgoing = kernel.shape[self.kernel_axes[0]]
         bias = weights[f"{self.name}/{BIAS}"] if self.bias else np.zeros(outgoing, np.float32)
         return Node(self, inputs, outgoing, {KERNEL: kernel, SCALE: np.ones(outgoing, np.float32), BIAS: bias})
 
     def constants(self, arrays: Mapping[str, Float32]) -> dict[str, Float32]:
-        """Return the kernel with the scale in it, and the bias."""
         return {KERNEL: self.scaled_kernel(arrays[KERNEL], arrays[SCALE]), BIAS: arrays[BIAS]}
 
     def export_tensorflow(self, inputs: list[tf.Tensor], constants: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """Convolve."""
         zeros = [self.pad, self.pad]
         padding: Any = [[0, 0], zeros, zeros, [0, 0]] if self.is_padded else "SAME"
         x = self._product(inputs[0], constants[KERNEL], padding)
@@ -265,27 +259,16 @@ class Convolution(Operation):
     def export_onnx(self, graph: OnnxGraph, inputs: list[str], arrays: Mapping[str, Float32], name: str) -> str:
         """Add Conv, whose weights the scales share."""
         constants = self.constants(arrays)
-        kernel = graph.kernel(f"{self.name}/{KERNEL}", self._onnx_kernel(constants[KERNEL]))
+        kernel = graph.kernel(f"{self.name}/{KERNEL}", constants[KERNEL].transpose(self.kernel_axes))
         same = self.same and self.stride > 1
         zeros: dict[str, Any] = {"auto_pad": "SAME_UPPER"} if same else {"pads": [self.pad] * 4}
         bias = graph.array(f"{self.name}/{BIAS}", constants[BIAS])
         total = graph.add(
             "Conv", inputs[0], kernel, bias, name=f"{name}/sum", kernel_shape=[self.kernel] * 2,
-            strides=[self.stride] * 2, dilations=[self.dilation] * 2, **zeros, group=self.groups(len(constants[BIAS])),
+            strides=[self.stride] * 2, dilations=[self.dilation] * 2, **zeros,
+            group=len(constants[BIAS]) if self.is_depthwise else 1,
         )  # fmt: skip
         return self.activation.export_onnx(graph, total, name)
-
-    def _onnx_kernel(self, kernel: Float32) -> Float32:
-        """Return a kernel as (out, in, height, width)."""
-        return kernel.transpose(3, 2, 0, 1)
-
-    def outputs(self, kernel: Float32) -> int:
-        """Return the channels that a kernel gives."""
-        return int(kernel.shape[3])
-
-    def groups(self, outgoing: int) -> int:
-        """Return the groups of channels that are convolved apart from each other."""
-        return 1
 
     def caffe_differences(self, settings: CaffeSettings, outputs: int | None) -> list[str]:
         """Compare the window, and the channels where they are known and not a template's place for them."""
@@ -301,12 +284,54 @@ class Convolution(Operation):
         )
 
 
-def is_slow_in_tensorflow(layer: keras.Layer) -> bool:
-    """Tell whether `atrous_convolution` is faster than the layer: on a CPU for dilation 12 (fc6), not for 2."""
-    import tensorflow as tf
+@dataclass(frozen=True)
+class DepthwiseConvolution(Convolution):
+    """Describe a depthwise convolution: every channel has a kernel of its own (arXiv 1704.04861, section 3.1).
 
-    dilated = getattr(layer, "dilation_rate", (1, 1))[0] > 2
-    return dilated and not tf.config.list_physical_devices("GPU")
+    The kernel (height, width, channels, 1) does not decay, as in TF-Slim.
+    """
+
+    channels: int = 0  # those of the input
+    decay_multipliers: tuple[float, float] = (0.0, 0.0)
+
+    kernel_axes: ClassVar[tuple[int, ...]] = 2, 3, 0, 1
+    is_depthwise: ClassVar[bool] = True
+
+    def channels_of(self, inputs: Sequence[int], num_classes: int, width: float) -> int:
+        return inputs[0]
+
+    def parts(self, incoming: int, outgoing: int) -> Shapes:
+        return {**super().parts(incoming, outgoing), KERNEL: (self.kernel, self.kernel, incoming, 1)}
+
+    def new_array(self, part: str, shape: Sequence[int], seed: int, number: int) -> npt.NDArray[Any]:
+        std = math.sqrt(2 / self.kernel**2)
+        return gaussian(shape, std, seed, number) if part == KERNEL else np.zeros(shape, np.float32)
+
+    def random_array(self, part: str, shape: Sequence[int], seed: int, number: int) -> npt.NDArray[Any]:
+        return self.new_array(part, shape, seed, number)
+
+    def _keras_layer(self, outgoing: int, **settings: Any) -> keras.Layer:
+        from keras import layers
+
+        return layers.DepthwiseConv2D(self.kernel, depthwise_initializer="zeros", **settings)
+
+    def scaled_kernel(self, kernel: Any, scale: Any) -> Any:
+        return kernel * scale[:, None]
+
+    def is_slow_in_tensorflow(self) -> bool:
+        return False
+
+    def _product(self, x: tf.Tensor, kernel: tf.Tensor, padding: Any) -> tf.Tensor:
+        """Convolve without bias."""
+        import tensorflow as tf
+
+        strides, dilations = [1, self.stride, self.stride, 1], [self.dilation] * 2
+        if padding not in ("SAME", "VALID"):  # TensorFlow 2.21 loses such padding where it fuses the bias, and aborts
+            x, padding = tf.pad(x, padding), "VALID"
+        return tf.nn.depthwise_conv2d(x, kernel, strides, padding, dilations=dilations, name=self.name)
+
+    def forward_product(self, x: tf.Tensor, kernel: tf.Tensor, padding: str) -> tf.Tensor:
+        return self._product(x, kernel, padding)
 
 
 def atrous_convolution(x: tf.Tensor, kernel: tf.Tensor, dilation: int) -> tf.Tensor:

@@ -49,7 +49,6 @@ class Norm(Operation):
         return re.sub("^bn", "scale", self.name)
 
     def parts(self, incoming: int, outgoing: int) -> Shapes:
-        """Return the shapes of factors, terms, means and variances."""
         return dict.fromkeys(NORM_PARTS, (outgoing,))
 
     def multipliers(self, part: str) -> tuple[float, float]:
@@ -61,7 +60,6 @@ class Norm(Operation):
         return np.full(shape, {GAMMA: self.first_gamma, VARIANCE: 1.0}.get(part, 0.0), np.float32)
 
     def keras_layers(self, outgoing: int, dropout: float, dtype: str) -> list[keras.Layer]:
-        """Return BatchNormalization, and the activation."""
         from keras import layers
 
         norm = layers.BatchNormalization(epsilon=self.epsilon, trainable=False, dtype=dtype, name=self.name)
@@ -90,5 +88,4 @@ class Norm(Operation):
         return replace(below, op=replace(below.op, name=self.name, activation=self.activation), arrays=arrays)
 
     def caffe_differences(self, settings: CaffeSettings, outputs: int | None) -> list[str]:
-        """Compare the epsilon."""
         return differences(("eps", _CAFFE_EPSILON, settings.values("eps", _CAFFE_EPSILON)))

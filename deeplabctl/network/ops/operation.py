@@ -7,7 +7,7 @@ above. Everything that is computed of a network is one loop over its operations,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
@@ -38,6 +38,11 @@ class Field:
     reach: int
     grid: int
     whole: bool = False
+
+    def through(self, stride: int, pad: int) -> Field:
+        """Return the field of windows on these values, with a stride and ``pad`` values on each side of the centre."""
+        strides, reach = self.stride * stride, self.reach + pad * self.stride
+        return replace(self, stride=strides, reach=reach, grid=max(self.grid, strides))
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,25 +84,6 @@ class Convolve(Protocol):
         """Convolve (N, H, W, I) with a float32 kernel, add the bias (O,), and apply the activation."""
 
 
-class FollowingNorm(Protocol):
-    """Apply a norm to the sums of the convolution below it."""
-
-    @property
-    def name(self) -> str:
-        """Return the name of its row and of its Keras layer."""
-
-    @property
-    def activation(self) -> Any:
-        """Return the `Activation` on it."""
-
-    @property
-    def in_kernel(self) -> bool:
-        """Tell whether the factor goes into the kernel."""
-
-    def affine(self, layer: keras.Layer, bias: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the factor and the term, float64, that its layer is to the sums of a convolution with a bias."""
-
-
 @dataclass
 class ForwardPass:
     """Hold what a forward pass through a Keras model needs beside the images.
@@ -106,7 +92,7 @@ class ForwardPass:
     """
 
     layers: Mapping[str, keras.Layer]
-    norms: Mapping[str, FollowingNorm]  # of a convolution, the norm that follows it
+    norms: Mapping[str, Any]  # of a convolution, the `Norm` that follows it
     seeds: tf.Tensor | None = None
     convolve: Convolve | None = None
     dropouts: int = 0  # so far
@@ -202,11 +188,11 @@ class Operation:
 
     def compute(self, inputs: list[tf.Tensor], forward: ForwardPass) -> tf.Tensor:
         """Compute it with the layers of a Keras model, as `keras_layers` do but faster on a CPU, and with dropout."""
-        raise TypeError(self.name)
+        return forward.layers[self.name](inputs[0] if len(inputs) == 1 else inputs)
 
     def node(self, inputs: tuple[Node, ...], weights: Mapping[str, npt.NDArray[Any]]) -> Node:
         """Return its node in the graph of prediction."""
-        return Node(self, inputs, inputs[0].channels)
+        return Node(self, inputs, self.channels_of([below.channels for below in inputs], 0, 1.0))
 
     def constants(self, arrays: Mapping[str, Float32]) -> dict[str, Float32]:
         """Return the weights that an export has of its node's arrays."""
@@ -230,13 +216,6 @@ class Input(Operation):
     """Stand for the image in a graph."""
 
     name: str = INPUT
-
-
-def equal_size(name: str, sizes: Sequence[Size]) -> Size:
-    """Return the size that all inputs have; raises ValueError for others."""
-    if len(set(sizes)) > 1:
-        raise ValueError(f"{name}: expected inputs of one size, got {list(sizes)}")
-    return sizes[0]
 
 
 def fold(operations: Iterable[Operation], data: T, compute: Callable[[Operation, list[T]], T]) -> dict[str, T]:

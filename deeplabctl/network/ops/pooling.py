@@ -1,4 +1,4 @@
-"""The pooling of 3x3 windows with pad 1: as Caffe computes it, sizes rounded up, or rounded down."""
+"""The pooling of 3x3 windows with pad 1, sizes rounded up as Caffe does it or down, and that of the whole image."""
 
 from __future__ import annotations
 
@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from deeplabctl.arrays import Float32, Size
 from deeplabctl.network.ops.onnx_graph import OnnxGraph
-from deeplabctl.network.ops.operation import (
-    CaffeSettings,
-    Field,
-    ForwardPass,
-    Operation,
-    differences,
-    shown,
-)
+from deeplabctl.network.ops.operation import CaffeSettings, Field, ForwardPass, Operation, differences, shown
 
 if TYPE_CHECKING:
     import keras
@@ -46,18 +39,14 @@ class Pooling(Operation):
         return 2 if self.stride == 2 and self.rounds_up else 1
 
     def size(self, inputs: Sequence[Size]) -> Size:
-        """Return Caffe's size: rounded up, and clipped; or that rounded down."""
         more = self._after - 1
         height, width = (length if self.stride == 1 else (length - 1 + more) // 2 + 1 for length in inputs[0])
         return height, width
 
     def field(self, inputs: Sequence[Field]) -> Field:
-        """Return the field of a window."""
-        stride, reach = inputs[0].stride * self.stride, inputs[0].reach + inputs[0].stride
-        return replace(inputs[0], stride=stride, reach=reach, grid=max(inputs[0].grid, stride))
+        return inputs[0].through(self.stride, _PAD)
 
     def keras_layers(self, outgoing: int, dropout: float, dtype: str) -> list[keras.Layer]:
-        """Return the pooling, after ZeroPadding2D where it needs zeros."""
         from keras import layers
 
         if self.kind == "max" and self.stride == 1:
@@ -69,7 +58,6 @@ class Pooling(Operation):
         ]
 
     def compute(self, inputs: list[tf.Tensor], forward: ForwardPass) -> tf.Tensor:
-        """Pool."""
         x = inputs[0]
         for name in (f"{self.name}_pad", self.name):
             x = forward.layers[name](x) if name in forward.layers else x
@@ -86,7 +74,6 @@ class Pooling(Operation):
         return pool(padded, _WINDOW, self.stride, "VALID")
 
     def export_onnx(self, graph: OnnxGraph, inputs: list[str], arrays: Mapping[str, Float32], name: str) -> str:
-        """Add MaxPool or AveragePool."""
         shape: dict[str, Any] = {
             "kernel_shape": [_WINDOW] * 2, "strides": [self.stride] * 2, "pads": [_PAD, _PAD, self._after, self._after]
         }  # fmt: skip
@@ -95,7 +82,6 @@ class Pooling(Operation):
         return graph.add("AveragePool", *inputs, name=name, count_include_pad=1, **shape)
 
     def caffe_differences(self, settings: CaffeSettings, outputs: int | None) -> list[str]:
-        """Compare the method, how sizes are rounded, and the window."""
         method = settings.values("pool", "MAX")[-1]
         if isinstance(method, dict) or _CAFFE_METHODS.get(method) != self.kind:
             return [f"expected {self.kind} pooling, got {shown(method)}"]
@@ -107,3 +93,33 @@ class Pooling(Operation):
             ("pad", _PAD, settings.extents(["pad"], "pad", 0)),
             ("stride", self.stride, settings.extents(["stride"], "stride", 1)),
         )
+
+
+@dataclass(frozen=True)
+class ImageMean(Operation):
+    """Describe the mean of each channel, (N, 1, 1, C).
+
+    It is image pooling (arXiv 1706.05587, section 3.3), and the squeeze of arXiv 1709.01507.
+    """
+
+    takes_image_mean = True
+
+    def size(self, inputs: Sequence[Size]) -> Size:
+        return 1, 1
+
+    def field(self, inputs: Sequence[Field]) -> Field:
+        """Return the field of the input, and the whole image."""
+        return replace(inputs[0], whole=True)
+
+    def keras_layers(self, outgoing: int, dropout: float, dtype: str) -> list[keras.Layer]:
+        from keras import layers
+
+        return [layers.GlobalAveragePooling2D(keepdims=True, dtype=dtype, name=self.name)]
+
+    def export_tensorflow(self, inputs: list[tf.Tensor], constants: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        import tensorflow as tf
+
+        return tf.reduce_mean(inputs[0], [1, 2], keepdims=True)
+
+    def export_onnx(self, graph: OnnxGraph, inputs: list[str], arrays: Mapping[str, Float32], name: str) -> str:
+        return graph.add("GlobalAveragePool", inputs[0], name=name)

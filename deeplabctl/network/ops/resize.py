@@ -27,7 +27,6 @@ class Resize(Operation):
     caffe_settings: ClassVar[str] = "interp_param"
 
     def size(self, inputs: Sequence[Size]) -> Size:
-        """Return the enlarged size."""
         if len(inputs) > 1:
             return inputs[1]
         height, width = (self.factor * (length - 1) + 1 for length in inputs[0])
@@ -52,7 +51,6 @@ class Resize(Operation):
         return tf.cast(self.export_tensorflow(inputs, {}), inputs[0].dtype)
 
     def export_tensorflow(self, inputs: list[tf.Tensor], constants: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """Enlarge."""
         import tensorflow as tf
 
         if len(inputs) > 1:
@@ -60,7 +58,6 @@ class Resize(Operation):
         return resize(inputs[0], self.factor * (tf.shape(inputs[0])[1:3] - 1) + 1)
 
     def export_onnx(self, graph: OnnxGraph, inputs: list[str], arrays: Mapping[str, Float32], name: str) -> str:
-        """Enlarge."""
         if len(inputs) > 1:
             return onnx_resize(
                 graph, inputs[0], graph.add("Slice", graph.add("Shape", inputs[1]), graph.ints(2), graph.ints(4))
@@ -71,7 +68,6 @@ class Resize(Operation):
         return onnx_resize(graph, inputs[0], graph.add("Add", larger, one))
 
     def caffe_differences(self, settings: CaffeSettings, outputs: int | None) -> list[str]:
-        """Compare the factor."""
         return differences(("zoom_factor", self.factor, settings.values("zoom_factor", None)))
 
 

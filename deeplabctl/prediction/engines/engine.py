@@ -6,14 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from deeplabctl.arrays import Float32, Image, Size
 from deeplabctl.errors import RecipeError, WeightsError
-from deeplabctl.network import Architecture, Weights
+from deeplabctl.network import ARCHITECTURES, Architecture, Weights
 from deeplabctl.network.keras_model import (
     POLICIES,
     Precision,
@@ -32,6 +32,29 @@ if TYPE_CHECKING:
     import keras
 
 Predicted = tuple[npt.NDArray[np.uint8], Float32 | None]  # labels (N, H, W), and scores (N, H, W, C) if asked for
+
+
+class Fusion(NamedTuple):
+    """Say how the logits of scales and of mirrored images become one.
+
+    The largest of the scales counts, and then the mean with the mirrored image; or the mean of all scores, where logits
+    of a scale below 1 go by way of the first scale's grid, as in the authors' program of v3.
+    """
+
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    averages: bool = False  # scores
+    on_grid: bool = False  # the scales are fused on the logits' grid, as such nets are trained, and then upsampled
+    half_pixel: bool = False
+
+    @classmethod
+    def of(cls, architecture: Architecture, scales: Sequence[float], *, flip: bool) -> Fusion:
+        """Return what a network does."""
+        is_several = len(scales) > 1
+        averages, on_grid = architecture.fuses == "scores", len(architecture.scales) > 1
+        return cls(
+            tuple(scales), flip, averages and (is_several or flip), on_grid and is_several, architecture.half_pixel
+        )
 
 
 @dataclass(frozen=True)
@@ -64,14 +87,9 @@ class Inputs:
         return self.architecture.cells(self.padded[0]), self.architecture.cells(self.padded[1])
 
     @property
-    def fuses_coarse(self) -> bool:
-        """Tell whether the scales are fused on that grid, as such nets are trained."""
-        return len(self.architecture.scales) > 1 and len(self.settings.scales) > 1
-
-    @property
-    def averages_scores(self) -> bool:
-        """Tell whether the mean of the scores of scales and mirrored images counts, not their largest logits."""
-        return self.architecture.fuses == "scores" and (len(self.settings.scales) > 1 or self.settings.flip)
+    def fusion(self) -> Fusion:
+        """Return how their logits become one."""
+        return Fusion.of(self.architecture, self.settings.scales, flip=self.settings.flip)
 
     @property
     def count(self) -> int:
@@ -147,7 +165,7 @@ class Engine(ABC):
     """
 
     name: ClassVar[str]  # in settings
-    precisions: ClassVar[tuple[str, ...]]  # number formats that it computes in
+    precisions: ClassVar[Mapping[str, int]]  # number formats that it computes in, and the bytes of a value
     batches: ClassVar[bool] = False  # computes several images at once
     gives_logits: ClassVar[bool] = True  # so that images can be computed in tiles
     kernels: ClassVar[str] = ""  # room of the kernels that numba compiles for it
@@ -158,9 +176,10 @@ class Engine(ABC):
     follows_model: ClassVar[bool] = False  # computes with the weights that a Keras model has now, not with a copy
     on_device: bool = False  # a GPU computes, for which images are put together
 
-    @abstractmethod
     def __init__(self, source: NetworkSource, precision: str) -> None:
         """Build or load what computes the network; raises DeepLabError where that is not possible."""
+        self._architecture = ARCHITECTURES[source.info.architecture]
+        self._bytes_of_pixel = self.precisions[precision] * self._architecture.most_values(source.info.width)
 
     @classmethod
     def computes(cls, info: ModelInfo) -> bool:
@@ -172,9 +191,9 @@ class Engine(ABC):
         """Tell whether "auto" may choose this engine for a network on this machine."""
         return True
 
-    @abstractmethod
     def least_memory(self, count: int, height: int, width: int) -> int:
         """Return bytes that arrays (N, H, W, 3) take at least: the most that a layer reads and writes."""
+        return int(self._bytes_of_pixel * count * height * width)
 
     @abstractmethod
     def predict(self, inputs: Inputs, *, scores: bool) -> Predicted:
@@ -195,9 +214,7 @@ class Engine(ABC):
     def fuse(self, coarse: Sequence[Float32], inputs: Inputs, *, scores: bool) -> Predicted:
         """Return labels and scores of images from their logits (N or 2N, h, w, C) at every scale.
 
-        They are upsampled to the padded size and cropped. The largest of the scales counts, and then the mean with the
-        mirrored image; or the mean of all scores, as `Architecture.fuses` says. Logits of a scale below 1 go by way of
-        the first scale's grid then, as in the authors' program of v3.
+        They are upsampled to the padded size, cropped, and fused as `Fusion` says.
         """
 
     def coarse_logits(self, inputs: Inputs, logits: Callable[[Float32], Float32] | None = None) -> list[Float32]:

@@ -3,35 +3,45 @@
 from __future__ import annotations
 
 import platform
+import uuid
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
 from deeplabctl.errors import DeepLabError, WeightsError
-from deeplabctl.network import ARCHITECTURES
+from deeplabctl.network.tensorflow_startup import start_tensorflow
 from deeplabctl.parallel import FairLock, available_cpus
 from deeplabctl.prediction.engines.engine import Engine, Inputs, NetworkSource, Predicted
-from deeplabctl.prediction.engines.saved_models import load_signature
 from deeplabctl.reporting import captured_stderr
-from deeplabctl.weights.model_info import ExportFacts, ExportPrecision, ModelInfo
+from deeplabctl.weights.model_info import ExportFacts, ModelInfo
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 _OUT_OF_MEMORY = ("alloc", "out of memory", "oom", "resource_exhausted")  # in the errors of native code
-_WEIGHT_BYTES = {"float32": 4, "float16": 4, "int8": 1}  # of a value between two layers
+# Of SavedModels. None of them reads or writes a file, calls Python, or remembers anything.
+_SAVED_OPERATIONS = frozenset([
+    "AddN", "AddV2", "ArgMax", "AvgPool", "BatchToSpaceND", "BroadcastTo", "Cast", "ConcatV2", "Const", "Conv2D",
+    "DepthwiseConv2dNative", "FloorDiv", "FloorMod", "Identity", "MaxPool", "Maximum", "Mean", "Mul", "Pack", "Pad",
+    "PartitionedCall", "Placeholder", "RealDiv", "Relu", "Relu6", "Reshape", "ResizeBilinear", "ReverseV2", "Round",
+    "Shape", "Softmax", "SpaceToBatchND", "StatefulPartitionedCall", "StridedSlice", "Sub", "Unpack",
+])  # fmt: skip
 _Images = npt.NDArray[np.uint8]  # (N, H, W, 3) RGB
 
 
 class ExportedEngine(Engine):
     """Compute labels and scores by an exported graph: padding, scales and the mirrored image are inside."""
 
-    precisions = get_args(ExportPrecision)
+    precisions: ClassVar = {"float32": 4, "float16": 4, "int8": 1}  # only weights are float16
     gives_logits = False
 
     def __init__(self, source: NetworkSource, precision: str) -> None:
+        super().__init__(source, precision)
         assert source.info.export is not None
         self._path, self._info, self._export = source.exported_file, source.info, source.info.export
         with self._errors():
@@ -39,7 +49,6 @@ class ExportedEngine(Engine):
 
     @classmethod
     def computes(cls, info: ModelInfo) -> bool:
-        """Tell whether this is the runtime of an export."""
         return info.export is not None and info.export.runtime == cls.name
 
     @abstractmethod
@@ -51,7 +60,6 @@ class ExportedEngine(Engine):
         """Return labels (N, H, W) and scores (N, H, W, C) of images."""
 
     def predict(self, inputs: Inputs, *, scores: bool) -> Predicted:
-        """Return the label and the scores of an image."""
         images = np.stack(inputs.images)
         with self._errors():
             labels, found = self._run(images)
@@ -79,11 +87,6 @@ class ExportedEngine(Engine):
 
     resize = fuse = logits
 
-    def least_memory(self, count: int, height: int, width: int) -> int:
-        """Return bytes that arrays take at least."""
-        values = ARCHITECTURES[self._info.architecture].most_values(self._info.width) * count * height * width
-        return int(_WEIGHT_BYTES[self._export.precision] * values)
-
     @contextmanager
     def _errors(self) -> Iterator[None]:
         """Turn what a runtime raises into MemoryError or WeightsError.
@@ -102,19 +105,27 @@ class OnnxRuntime(ExportedEngine):
 
     def _load(self, path: Path, export: ExportFacts) -> None:
         with _installed_by("onnx", path):
-            import onnxruntime as ort
+            import onnxruntime  # noqa: F401
 
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = available_cpus()
-        options.log_severity_level = 4  # what is fatal; errors are raised
         # Slower, and where several scales share kernels, onnxruntime cannot do it.
-        if export.precision == "int8" and len(export.scales) == 1 and clips_int8():
-            options.add_session_config_entry("session.x64quantprecision", "1")
-        self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        is_exact = export.precision == "int8" and len(export.scales) == 1 and clips_int8()
+        self._session = start_session(path, {"session.x64quantprecision": "1"} if is_exact else {})
 
     def _run(self, images: _Images) -> tuple[Any, Any]:
         labels, scores = self._session.run(["label", "scores"], {"image": images})
         return labels, scores
+
+
+def start_session(model: Path | bytes, entries: Mapping[str, str]) -> onnxruntime.InferenceSession:
+    """Return what runs an ONNX model on CPUs, with entries of a session's configuration."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = available_cpus()
+    options.log_severity_level = 4  # what is fatal; errors are raised
+    for entry in entries.items():
+        options.add_session_config_entry(*entry)
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 class LiteRuntime(ExportedEngine):
@@ -146,7 +157,7 @@ class SavedModelRuntime(ExportedEngine):
     uses_gpu = True
 
     def _load(self, path: Path, export: ExportFacts) -> None:
-        self._function = load_signature(path)
+        self._function = _load_signature(path)
 
     def _run(self, images: _Images) -> tuple[Any, Any]:
         import tensorflow as tf
@@ -190,3 +201,60 @@ def clips_int8(processor: Path = Path("/proc/cpuinfo")) -> bool:
         return platform.machine() in ("x86_64", "AMD64") and "vnni" not in processor.read_text()
     except OSError:  # not Linux
         return True
+
+
+def _load_signature(path: Path) -> Callable[..., dict[str, Any]]:
+    """Return the function of a SavedModel's serving signature: what it computes, and nothing else of it.
+
+    Such a folder is a program, which may also write files. The function is built of the operations on the way to its
+    outputs. TensorFlow's own loader would also run what the file wants to be run when it is loaded. Raises WeightsError
+    for an operation that no export has.
+    """
+    start_tensorflow()
+    import tensorflow as tf
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    content = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes()).meta_graphs[0]
+    signature = content.signature_def["serving_default"]
+    outputs = {name: signature.outputs[name].name for name in ("label", "scores")}
+    graph = _part(content.graph_def, outputs.values())
+    found = {node.op for part in (graph.node, *(one.node_def for one in graph.library.function)) for node in part}
+    if others := found - _SAVED_OPERATIONS:
+        raise WeightsError(
+            f"weights {path}: expected the operations of an export only, got "
+            f"{', '.join(sorted(others))[:200]}: another program wrote or changed it; export it again"
+        )
+    wrapped = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
+    tensor = wrapped.graph.as_graph_element
+    image = tensor(signature.inputs["image"].name)
+    function: Callable[..., dict[str, Any]] = wrapped.prune(image, {name: tensor(at) for name, at in outputs.items()})
+    return function
+
+
+def _part(graph: Any, outputs: Iterable[str]) -> Any:
+    """Return the nodes of a GraphDef that the outputs need, with the functions that these call, under new names.
+
+    A process knows each name of a function once, and the functions of two files may have the same names.
+    """
+    nodes, functions = {node.name: node for node in graph.node}, {f.signature.name: f for f in graph.library.function}
+    part, waiting = type(graph)(versions=graph.versions), [output.partition(":")[0] for output in outputs]
+    own, called = uuid.uuid4().hex, list[str]()
+
+    def take(node: Any) -> None:
+        for value in node.attr.values():
+            for one in (*([value.func] if value.HasField("func") else []), *value.list.func):
+                called.append(one.name)
+                one.name += own
+
+    while waiting:
+        if (node := nodes.pop(waiting.pop(), None)) is not None:
+            take(node)
+            part.node.append(node)
+            waiting += [name.removeprefix("^").partition(":")[0] for name in node.input]
+    while called:
+        if (function := functions.pop(called.pop(), None)) is not None:
+            for node in function.node_def:
+                take(node)
+            function.signature.name += own
+            part.library.function.append(function)
+    return part

@@ -6,6 +6,7 @@ import functools
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -23,16 +24,16 @@ class NumbaEngine(Engine):
     """Compute one image at a time; a label without scores is found without writing any."""
 
     name = "numba"
-    precisions = ("float32",)
+    precisions: ClassVar = {"float32": 4}
     kernels = "engine"
     trains = True
 
     def __init__(self, source: NetworkSource, precision: str) -> None:
+        super().__init__(source, precision)
         self._network = NumbaNetwork(source.info.architecture, source.weights())
 
     @classmethod
     def computes(cls, info: ModelInfo) -> bool:
-        """Tell whether there are kernels for all operations of a network."""
         return has_kernels(info.architecture)
 
     @classmethod
@@ -45,34 +46,31 @@ class NumbaEngine(Engine):
         return self._network.least_memory(height, width)
 
     def predict(self, inputs: Inputs, *, scores: bool) -> Predicted:
-        """Return the label and the scores of an image."""
         return self.fuse(self.coarse_logits(inputs), inputs, scores=scores)
 
     def resize(self, pixels: Float32, size: Size) -> Float32:
-        """Return arrays in another size."""
         return self._resized(pixels, size)
 
     def logits(self, pixels: Float32, row: str = "", means: Mapping[str, Float32] | None = None) -> Float32:
-        """Return the logits of arrays, or the values of another row, where the means of the whole image are known."""
         known = [{name: mean[at] for name, mean in (means or {}).items()} for at in range(len(pixels))]
         return np.stack([self._network.logits(image, row, own) for image, own in zip(pixels, known, strict=True)])
 
     def fuse(self, coarse: Sequence[Float32], inputs: Inputs, *, scores: bool) -> Predicted:
-        """Return the label and the scores of an image from its logits."""
         from deeplabctl.engine.row_kernels import fused, resized
 
-        workers, half_pixel, averages = self._network.workers, inputs.architecture.half_pixel, inputs.averages_scores
-        if averages:
+        workers, how = self._network.workers, inputs.fusion
+        if how.averages:
             coarse = [
-                self._resized(logits, inputs.grid, half_pixel=half_pixel) if scale < 1 else logits
-                for scale, logits in zip(inputs.settings.scales, coarse, strict=True)
+                self._resized(logits, inputs.grid, half_pixel=how.half_pixel) if scale < 1 else logits
+                for scale, logits in zip(how.scales, coarse, strict=True)
             ]
         images = [list(logits) for logits in zip(*coarse, strict=True)]  # the image, and the mirrored one
-        if inputs.fuses_coarse:
+        if how.on_grid:
             images = [[resized(image, inputs.grid, workers)] for image in images]
         label, found = fused(
-            images, inputs.padded, inputs.size, workers, with_scores=scores, half_pixel=half_pixel, averages=averages
-        )
+            images, inputs.padded, inputs.size, workers, with_scores=scores, half_pixel=how.half_pixel,
+            averages=how.averages,
+        )  # fmt: skip
         return label[None], found[None] if scores else None
 
     def _resized(self, images: Float32, size: Size, *, half_pixel: bool = False) -> Float32:

@@ -12,9 +12,8 @@ from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.ops import DepthwiseConvolution, Node
 from deeplabctl.network.ops.onnx_graph import OnnxGraph, make_model
 from deeplabctl.network.ops.operation import export_nodes
-from deeplabctl.parallel import available_cpus
-from deeplabctl.prediction.engines.engine import NetworkSource
-from deeplabctl.prediction.engines.exported import runtime_errors
+from deeplabctl.prediction.engines.engine import Engine, NetworkSource
+from deeplabctl.prediction.engines.exported import runtime_errors, start_session
 from deeplabctl.prediction.engines.numba import NumbaEngine
 
 if TYPE_CHECKING:
@@ -29,12 +28,12 @@ class OnnxEngine(NumbaEngine):
     name = "onnxruntime"
     trains = False
     starts_slowly = True  # its packages take half a second to load
+    least_memory = Engine.least_memory
 
     def __init__(self, source: NetworkSource, precision: str) -> None:
         super().__init__(source, precision)
         with runtime_errors("engine onnxruntime", "use engine=numba"):
-            self._session = _session(ARCHITECTURES[source.info.architecture].graph(source.weights()))
-        self._values = ARCHITECTURES[source.info.architecture].most_values(source.info.width)
+            self._session = _session(self._architecture.graph(source.weights()))
 
     @classmethod
     def is_usual(cls, architecture: str) -> bool:
@@ -42,12 +41,7 @@ class OnnxEngine(NumbaEngine):
         is_depthwise = any(isinstance(row, DepthwiseConvolution) for row in ARCHITECTURES[architecture].prediction_rows)
         return is_depthwise and all(map(find_spec, _PACKAGES)) and super().is_usual(architecture)
 
-    def least_memory(self, count: int, height: int, width: int) -> int:
-        """Return bytes that arrays take at least."""
-        return int(4 * self._values * count * height * width)
-
     def logits(self, pixels: Float32, row: str = "", means: Mapping[str, Float32] | None = None) -> Float32:
-        """Return the logits of arrays, or the values of another row, where the means of the whole image are known."""
         if row or means:
             return super().logits(pixels, row, means)
         with runtime_errors("engine onnxruntime", "use engine=numba"):
@@ -58,7 +52,7 @@ class OnnxEngine(NumbaEngine):
 def _session(nodes: Sequence[Node]) -> onnxruntime.InferenceSession:
     """Return what computes ``logits`` (N, h, w, C) of ``pixels`` (N, H, W, 3)."""
     try:
-        import onnxruntime as ort
+        import onnxruntime  # noqa: F401
         from onnx import TensorProto, helper
     except ImportError as error:
         raise RecipeError(
@@ -70,9 +64,5 @@ def _session(nodes: Sequence[Node]) -> onnxruntime.InferenceSession:
     graph.add("Transpose", logits, perm=[0, 2, 3, 1], name="logits")
     shapes: dict[str, list[Any]] = {"pixels": ["n", "H", "W", 3], "logits": ["n", "h", "w", nodes[-1].channels]}
     pixels, logits = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items())
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = available_cpus()
-    options.log_severity_level = 4  # what is fatal; errors are raised
-    options.add_session_config_entry("session.force_spinning_stop", "1")  # its threads slow the label's kernels down
     model = make_model(graph, "network", [pixels], [logits]).SerializeToString()
-    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return start_session(model, {"session.force_spinning_stop": "1"})  # its threads slow the label's kernels down

@@ -28,7 +28,6 @@ class Areas(Output):
 
     @contextmanager
     def run_writer(self, path: Path, jobs: Sequence[Job], classes: Sequence[str]) -> Iterator[Add]:
-        """Yield what writes a line."""
         with whole_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
             yield lambda written: file.write(json.dumps(written.to_dict(classes)) + "\n")
 
@@ -40,7 +39,6 @@ class Table(Output):
 
     @contextmanager
     def run_writer(self, path: Path, jobs: Sequence[Job], classes: Sequence[str]) -> Iterator[Add]:
-        """Yield what writes the lines of an image."""
         with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
             table = csv.writer(file, lineterminator="\n")
             table.writerow(["file", "width", "height", "class", "pixels", "percent"])
@@ -61,12 +59,10 @@ class CocoOutput(Output):
     name, run = "coco", RunFile("coco.json", "coco", "COCO", images=True)
 
     def part(self, label: Label, classes: Sequence[str]) -> Any:
-        """Return the segments of an image."""
         return segments(label, classes)
 
     @contextmanager
     def run_writer(self, path: Path, jobs: Sequence[Job], classes: Sequence[str]) -> Iterator[Add]:
-        """Yield what writes the annotations of an image."""
         with whole_file(path) as temporary, coco_file(temporary, classes, [job.source for job in jobs]) as document:
             yield lambda written: document.add(written.job.source, written.size, written.parts[self.name])
 
@@ -78,17 +74,12 @@ class LabelmeOutput(Output):
     run = RunFile("classes.txt", "class_names", "class names")
 
     def write(self, path: Path, labelled: Labelled) -> None:
-        """Write the outlines."""
         source = labelled.job.source
         document = labelme_document(labelled.label, labelled.classes, source, path.parent)
         write_text(path, json.dumps(document) + "\n")
 
-    @contextmanager
-    def run_writer(self, path: Path, jobs: Sequence[Job], classes: Sequence[str]) -> Iterator[Add]:
-        """Yield nothing to add to; the names are checked before any work."""
-        names = format_classes(classes, path)
-        yield lambda written: None
-        write_text(path, names)
+    def run_text(self, path: Path, classes: Sequence[str]) -> str:
+        return format_classes(classes, path)
 
 
 class YoloOutput(Output):
@@ -97,18 +88,14 @@ class YoloOutput(Output):
     name, image_file, run = "yolo", "labels/{stem}.txt", RunFile("data.yaml", "yolo_settings", "YOLO")
 
     def write(self, path: Path, labelled: Labelled) -> None:
-        """Write the outlines; nothing where all is background."""
         write_text(path, yolo_text(labelled.label, labelled.classes))
 
     def is_whole(self, path: Path) -> bool:
         """Tell whether the text is empty or ends with a line."""
         return ends_with(path, b"\n") or (path.is_file() and path.stat().st_size == 0)
 
-    @contextmanager
-    def run_writer(self, path: Path, jobs: Sequence[Job], classes: Sequence[str]) -> Iterator[Add]:
-        """Yield nothing to add to."""
-        yield lambda written: None
-        write_text(path, yolo_settings(classes))
+    def run_text(self, path: Path, classes: Sequence[str]) -> str:
+        return yolo_settings(classes)
 
 
 class LabelStudioOutput(Output):
@@ -118,12 +105,10 @@ class LabelStudioOutput(Output):
     run = RunFile("labelstudio.json", "labelstudio", "Label Studio", images=True, settings="labelstudio.xml")
 
     def part(self, label: Label, classes: Sequence[str]) -> Any:
-        """Return the regions of an image."""
         return label_studio_result(label, classes)
 
     @contextmanager
     def run_writer(self, path: Path, jobs: Sequence[Job], classes: Sequence[str]) -> Iterator[Add]:
-        """Yield what writes the task of an image."""
         with whole_file(path) as temporary, label_studio_file(temporary, [job.source for job in jobs]) as add:
             yield lambda written: add(written.job.source, written.parts[self.name])
         write_text(path.with_suffix(".xml"), label_studio_settings(classes))
@@ -136,14 +121,10 @@ class SuperviselyOutput(Output):
     run = RunFile("meta.json", "supervisely_meta", "Supervisely")
 
     def write(self, path: Path, labelled: Labelled) -> None:
-        """Write the bitmaps."""
         write_text(path, json.dumps(supervisely_document(labelled.label, labelled.classes)) + "\n")
 
-    @contextmanager
-    def run_writer(self, path: Path, jobs: Sequence[Job], classes: Sequence[str]) -> Iterator[Add]:
-        """Yield nothing to add to."""
-        yield lambda written: None
-        write_text(path, json.dumps(supervisely_meta(classes)) + "\n")
+    def run_text(self, path: Path, classes: Sequence[str]) -> str:
+        return json.dumps(supervisely_meta(classes)) + "\n"
 
 
 class ViaOutput(Output):
@@ -152,11 +133,9 @@ class ViaOutput(Output):
     name, run = "via", RunFile("via.json", "via", "VIA", images=True)
 
     def part(self, label: Label, classes: Sequence[str]) -> Any:
-        """Return the regions of an image."""
         return via_regions(label, classes)
 
     @contextmanager
     def run_writer(self, path: Path, jobs: Sequence[Job], classes: Sequence[str]) -> Iterator[Add]:
-        """Yield what writes the regions of an image."""
         with whole_file(path) as temporary, via_file(temporary, classes, [job.source for job in jobs]) as add:
             yield lambda written: add(written.job.source, written.parts[self.name])

@@ -25,7 +25,6 @@ class Mask(Output):
     video = VideoFile("{stem}_masks.mkv", lossless_writer, lambda image, label, classes: label)
 
     def write(self, path: Path, labelled: Labelled) -> None:
-        """Write the mask."""
         write_mask(path, labelled.label, labelled.classes)
 
 
@@ -37,7 +36,6 @@ class Overlay(Output):
     has_option = True
 
     def write(self, path: Path, labelled: Labelled) -> None:
-        """Write the overlay with a legend."""
         write_image(path, overlay_with_legend(labelled.image, labelled.label, labelled.classes))
 
 
@@ -50,14 +48,12 @@ class ScoresFile(Output):
     name, image_file, needs_scores = "scores", "{stem}.npz", True
 
     def write(self, path: Path, labelled: Labelled) -> None:
-        """Write the scores."""
         assert labelled.scores is not None
         steps = np.rint(labelled.scores * _STEPS).astype(np.uint16)
         with whole_file(path) as temporary:
             np.savez_compressed(temporary, scores=steps, classes=np.array(list(labelled.classes)))
 
     def is_whole(self, path: Path) -> bool:
-        """Tell whether the archive has its table of contents, which is at its end."""
         try:
             return zipfile.is_zipfile(path)
         except OSError:
@@ -72,5 +68,4 @@ class ContactSheetImage(Output):
     run = RunFile("index.html", "page", "contact sheet", images=True)
 
     def write(self, path: Path, labelled: Labelled) -> None:
-        """Write the small overlay."""
         write_image(path, thumbnail(labelled.image, labelled.label, labelled.classes, THUMBNAIL))

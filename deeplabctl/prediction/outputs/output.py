@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from deeplabctl.arrays import Image, Label, Scores
-from deeplabctl.prediction.video_files import VideoReader, VideoWriter
+from deeplabctl.files import write_text
+from deeplabctl.prediction.video_files import VideoReader, Write
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +79,7 @@ class VideoFile(NamedTuple):
     """Describe the file of a video."""
 
     file: str  # named after the video, {stem}
-    writer: Callable[[Path, VideoReader, int, int], AbstractContextManager[VideoWriter]]  # of frames (height, width)
+    writer: Callable[[Path, VideoReader, int, int], AbstractContextManager[Write]]  # of frames (height, width)
     frame: Callable[[Image, Label, Sequence[str]], Image | Label]  # of an image, its label and the classes
 
 
@@ -106,7 +107,14 @@ class Output:
     @contextmanager
     def run_writer(self, path: Path, jobs: Sequence[Job], classes: Sequence[str]) -> Iterator[Add]:
         """Yield what adds images and videos, in order, to the file of the run, which is there when the block ends."""
+        text = self.run_text(path, classes)
         yield lambda written: None
+        if text:
+            write_text(path, text)
+
+    def run_text(self, path: Path, classes: Sequence[str]) -> str:
+        """Return the text of the run's file where it depends on the classes only, before any work."""
+        return ""
 
     def is_whole(self, path: Path) -> bool:
         """Tell whether the file of an image is there to its end, without reading all of it.
