@@ -5,17 +5,18 @@ A network is a table of rows, listed in `ARCHITECTURES`; an operation is a file 
 
 from deeplabctl.arrays import Image, Pixels
 from deeplabctl.network.architecture import Architecture, Parameter, Preprocessing, Weights, layer_of, part_of
-from deeplabctl.network.mobilenet import (
+from deeplabctl.network.deeplab_v3 import (
     DEEPLABV3_MNV2,
     DEEPLABV3_MNV2_OS8,
     DEEPLABV3PLUS_MNV2,
     DEEPLABV3PLUS_MNV2_OS8,
+    DEEPLABV3PLUS_XCEPTION65,
+    DEEPLABV3PLUS_XCEPTION65_OS8,
 )
 from deeplabctl.network.ops.operation import Shapes
 from deeplabctl.network.resnet import RESNET101
 from deeplabctl.network.torchvision import DEEPLABV3_MOBILENETV3, DEEPLABV3_RESNET50, DEEPLABV3_RESNET101
 from deeplabctl.network.vgg import ASPP_L, ASPP_S, LARGEFOV, MSC_LARGEFOV
-from deeplabctl.network.xception import DEEPLABV3PLUS_XCEPTION65, DEEPLABV3PLUS_XCEPTION65_OS8
 
 ARCHITECTURES = {
     network.name: network

@@ -1,24 +1,30 @@
-"""What the networks of DeepLab v3 and v3+ share in the authors' TensorFlow program (arXiv 1706.05587, 1802.02611).
+"""DeepLab v3 and v3+ as in the authors' TensorFlow program, on MobileNet v2 and on Xception-65.
 
-Layers have TensorFlow's scopes as names, with "_" for "/"; the norm of a convolution has ``_BatchNorm`` after that.
-The means and variances of norms stay as they are, and gamma and beta are trained: the program's own setting for small
-batches (``fine_tune_batch_norm=False``).
+Papers: arXiv 1706.05587, 1802.02611 (section 3.2 and Figure 4), 1801.04381. Row names are the program's scopes, without
+the network's own and ``xception_module``, and with "_" for "/"; the norm of a convolution has ``_BatchNorm`` after
+that. The means and variances of norms stay as they are, and gamma and beta are trained: the program's own setting for
+small batches (``fine_tune_batch_norm=False``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from deeplabctl.network import ops
 from deeplabctl.network.architecture import Architecture, Preprocessing, Rows
-from deeplabctl.network.ops import LINEAR, RELU, Activation, Convolution, DepthwiseConvolution, Norm, Operation
+from deeplabctl.network.ops import LINEAR, RELU, Activation, Convolution, Operation
 from deeplabctl.network.ops.convolution import constant
 
 PREPROCESSING = Preprocessing("RGB", (1.0, 1.0, 1.0), scale=2 / 255)
 HEAD_EPSILON = 1e-5
 DECODER_STRIDE = 4
 _CHANNELS, _LOW_LEVEL_CHANNELS = 256, 48
+_MOBILENET_LOW_LEVEL = "expanded_conv_2_depthwise_BatchNorm"  # stride 4
+_MIDDLE_UNITS = 16  # of Xception
+# Of a random start: on sums of values that no activation has halved, and on what is added to a shortcut.
+_FIRST_GAMMA, _FIRST_GAMMA_OF_ADDED = 0.7, 0.25
 
 
 class AtrousStrides:
@@ -50,9 +56,12 @@ def normalized(
 ) -> list[Operation]:
     """Return a convolution without bias, and its norm with an activation; ``gamma`` is that of a random start."""
     shared = {"bias": False, "activation": LINEAR, "first_std": 0.0, **settings}
-    convolution = DepthwiseConvolution(name, **shared) if depthwise else Convolution(name, channels, **shared)
+    convolution = ops.DepthwiseConvolution(name, **shared) if depthwise else Convolution(name, channels, **shared)
     norm = norm or f"{name}_BatchNorm"
-    return [convolution, Norm(norm, activation, gamma, epsilon, trained=True, in_kernel=True)]
+    return [convolution, ops.Norm(norm, activation, gamma, epsilon, trained=True, in_kernel=True)]
+
+
+_in_body = partial(normalized, epsilon=1e-3)
 
 
 def _separable(name: str, dilation: int = 1, inputs: tuple[str, ...] = ()) -> list[Operation]:
@@ -90,7 +99,7 @@ def _decoder(deep: str, low_level: str, factor: int) -> list[Operation]:
     ]
 
 
-def v3_network(
+def _v3_network(
     name: str, body: Sequence[Operation], output_stride: int, *, rates: Sequence[int] = (), low_level: str = "",
     start: str, imagenet: str = "", learning_rate: float = 1e-4,
 ) -> Architecture:  # fmt: skip
@@ -104,3 +113,115 @@ def v3_network(
         output_stride=DECODER_STRIDE if low_level else output_stride,
         preprocessing=PREPROCESSING, fuses="scores", dropout=0.1, learning_rate=learning_rate, label_stride=1,
     )  # fmt: skip
+
+
+_EXPANSION = 6
+# Of each group of MobileNet's blocks: channels, blocks, stride of the first.
+_GROUPS = ((16, 1, 1), (24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1))
+
+
+def divisible(value: float, divisor: int) -> int:
+    """Return the nearest multiple of a divisor, and no less than nine tenths of the value."""
+    nearest = max(divisor, int(value + divisor / 2) // divisor * divisor)
+    return nearest + divisor if nearest < 0.9 * value else nearest
+
+
+def multiplied(channels: int, incoming: int, width: float) -> int:
+    """Return the channels at a depth multiplier: multiples of 8 for 1.0 only."""
+    return divisible(channels * width, 8 if width == 1 else 1)
+
+
+def expanded(channels: int, incoming: int, width: float) -> int:
+    """Return six times the channels of the input, as a multiple of 8."""
+    return divisible(_EXPANSION * incoming, 8)
+
+
+def _mobilenet(output_stride: int) -> list[Operation]:
+    rows = _in_body("Conv", 32, stride=2, widths=multiplied, activation=ops.RELU6, same=True)
+    atrous, channels, number = AtrousStrides(output_stride, 2), 32, 0
+    for outgoing, blocks, first_stride in _GROUPS:
+        for block in range(blocks):
+            name = f"expanded_conv_{number}" if number else "expanded_conv"
+            stride, dilation = atrous.next(first_stride if block == 0 else 1)
+            below = rows[-1].name
+            if number:
+                rows += _in_body(f"{name}_expand", kernel=1, widths=expanded, activation=ops.RELU6, gamma=_FIRST_GAMMA)
+            rows += _in_body(
+                f"{name}_depthwise", depthwise=True, stride=stride, dilation=dilation, activation=ops.RELU6, same=True
+            )
+            rows += _in_body(f"{name}_project", outgoing, kernel=1, widths=multiplied, activation=LINEAR)
+            if stride == 1 and outgoing == channels:
+                rows.append(ops.Sum(name, inputs=(below, rows[-1].name)))
+            channels, number = outgoing, number + 1
+    return rows
+
+
+def _on_mobilenet(name: str, output_stride: int, rates: Sequence[int] = (), low_level: str = "") -> Architecture:
+    return _v3_network(
+        name, _mobilenet(output_stride), output_stride, rates=rates, low_level=low_level, start="deeplabv3-mnv2-voc",
+        imagenet="MobileNetV2", learning_rate=5e-4,
+    )  # fmt: skip
+
+
+DEEPLABV3_MNV2 = _on_mobilenet("deeplabv3-mnv2", 16)
+DEEPLABV3_MNV2_OS8 = _on_mobilenet("deeplabv3-mnv2-os8", 8)
+DEEPLABV3PLUS_MNV2 = _on_mobilenet("deeplabv3plus-mnv2", 16, (6, 12, 18), _MOBILENET_LOW_LEVEL)
+DEEPLABV3PLUS_MNV2_OS8 = _on_mobilenet("deeplabv3plus-mnv2-os8", 8, (12, 24, 36), _MOBILENET_LOW_LEVEL)
+
+
+def _unit(
+    name: str, below: str, channels: Sequence[int], stride: int, dilation: int, shortcut: str
+) -> list[Operation]:  # fmt: skip
+    """Return three separable convolutions, the last with the stride, and a shortcut: "conv", "sum" or none.
+
+    A ReLU is before each of them; without a shortcut it is after both halves of each.
+    """
+    rows: list[Operation] = []
+    activation = LINEAR if shortcut else RELU
+    for number, outgoing in enumerate(channels, 1):
+        convolution, source = f"{name}_separable_conv{number}", rows[-1].name if rows else below
+        if shortcut:
+            rows.append(ops.Rectifier(f"{convolution}_relu", inputs=(source,)))
+            source = rows[-1].name
+        rows += _in_body(
+            f"{convolution}_depthwise", depthwise=True, stride=stride if number == len(channels) else 1,
+            dilation=dilation, activation=activation, inputs=(source,),
+        )  # fmt: skip
+        gamma = 1.0 if not shortcut else _FIRST_GAMMA if number < len(channels) else _FIRST_GAMMA_OF_ADDED
+        rows += _in_body(f"{convolution}_pointwise", outgoing, kernel=1, activation=activation, gamma=gamma)
+    last, added = rows[-1].name, below
+    if shortcut == "conv":
+        rows += _in_body(f"{name}_shortcut", channels[-1], kernel=1, stride=stride, activation=LINEAR, inputs=(below,))
+        added = rows[-1].name
+    return [*rows, ops.Sum(name, inputs=(last, added))] if shortcut else rows
+
+
+def _xception(output_stride: int) -> list[Operation]:
+    rows = [
+        *_in_body("entry_flow_conv1_1", 32, stride=2),
+        *_in_body("entry_flow_conv1_2", 64),
+    ]
+    atrous = AtrousStrides(output_stride, 2)
+
+    def add(name: str, channels: Sequence[int], stride: int, shortcut: str) -> None:
+        rows.extend(_unit(name, rows[-1].name, channels, *atrous.next(stride), shortcut))
+
+    for block, channels in enumerate((128, 256, 728), 1):
+        add(f"entry_flow_block{block}_unit_1", [channels] * 3, 2, "conv")
+    for unit in range(1, _MIDDLE_UNITS + 1):
+        add(f"middle_flow_block1_unit_{unit}", [728] * 3, 1, "sum")
+    add("exit_flow_block1_unit_1", [728, 1024, 1024], 2, "conv")
+    add("exit_flow_block2_unit_1", [1536, 1536, 2048], 1, "")
+    return rows
+
+
+def _on_xception(name: str, output_stride: int, rates: Sequence[int]) -> Architecture:
+    low_level = "entry_flow_block2_unit_1_separable_conv2_pointwise_BatchNorm"  # stride 4, before a ReLU
+    return _v3_network(
+        name, _xception(output_stride), output_stride, rates=rates, low_level=low_level,
+        start="deeplabv3plus-xception65-trainaug-voc",
+    )  # fmt: skip
+
+
+DEEPLABV3PLUS_XCEPTION65 = _on_xception("deeplabv3plus-xception65", 16, (6, 12, 18))
+DEEPLABV3PLUS_XCEPTION65_OS8 = _on_xception("deeplabv3plus-xception65-os8", 8, (12, 24, 36))
