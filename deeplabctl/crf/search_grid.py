@@ -6,12 +6,10 @@ from coarse to fine (arXiv 1412.7062, section 5.1, and 1606.00915, section 4.1.3
 
 from __future__ import annotations
 
-import csv
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from io import StringIO
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
@@ -90,15 +88,11 @@ def finer(grid: Grid, best: CrfParams, level: int) -> list[CrfParams]:
     return [point for point in points(near, best) if point != best]
 
 
-def at_border(point: CrfParams, grid: Grid, tried: Iterable[CrfParams]) -> list[str]:
+def at_border(point: CrfParams, grid: Grid, tried: Collection[CrfParams]) -> list[str]:
     """Return the searched axes on which a point has the lowest or the highest value tried, and could be beyond it."""
-    points_tried = list(tried)
-    found = []
-    for axis, values in grid.items():
-        value, all_values = getattr(point, axis), [getattr(each, axis) for each in points_tried]
-        if len(values) > 1 and value in (min(all_values), max(all_values)):
-            found.append(axis)
-    return found
+    values_tried = {axis: sorted(getattr(each, axis) for each in tried) for axis in grid}
+    ends = {axis: (values[0], values[-1]) for axis, values in values_tried.items()}
+    return [axis for axis, values in grid.items() if len(values) > 1 and getattr(point, axis) in ends[axis]]
 
 
 def point_text(point: CrfParams, axes: Iterable[str], between: str) -> str:
@@ -131,13 +125,10 @@ class SearchTable:
     def add(self, point: CrfParams, miou: float) -> None:
         """Add a row and write the table."""
         self.rows[point] = miou
-        text = StringIO()
-        text.write(f"# {json.dumps(self._head)}\n")
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([*self.grid, "miou"])
+        lines = [f"# {json.dumps(self._head)}", ",".join([*self.grid, "miou"])]
         for params, score in self.rows.items():
-            writer.writerow([repr(getattr(params, axis)) for axis in self.grid] + [repr(score)])
-        write_text(self.path, text.getvalue())
+            lines.append(",".join(map(repr, [*(getattr(params, axis) for axis in self.grid), score])))
+        write_text(self.path, "\n".join(lines) + "\n")
 
     def best(self) -> tuple[CrfParams, float]:
         """Return the row with the highest mean IoU."""

@@ -230,15 +230,7 @@ def pack_kernel(weights: Float32, depth: int, width: int, packed: Float32) -> No
 
 @kernel
 def gather(
-    image: Float32,
-    shape: Extent,
-    y: int,
-    x: int,
-    side: int,
-    dilation: int,
-    work: Float32,
-    destination: int,
-    simd: Simd,
+    image: Float32, shape: Extent, y: int, x: int, side: int, dilation: int, work: Float32, destination: int, simd: Simd
 ) -> None:
     """Copy the pixels under a kernel, from (y, x) on, to a row of a group."""
     height, width, depth = shape[0], shape[1], shape[2]

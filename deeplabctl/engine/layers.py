@@ -57,11 +57,7 @@ class ConvolutionLayer(Layer):
     """Compute a convolution: by tiles, or pixel by pixel."""
 
     def __init__(
-        self,
-        node: Node,
-        workers: Workers,
-        tiles: Sequence[int] = (),
-        allocate: Callable[[int], Float32] = aligned,
+        self, node: Node, workers: Workers, tiles: Sequence[int] = (), allocate: Callable[[int], Float32] = aligned
     ) -> None:
         from deeplabctl.engine.microkernel import REGISTERS, best_simd
 

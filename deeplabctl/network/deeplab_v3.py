@@ -197,10 +197,7 @@ def _unit(
 
 
 def _xception(output_stride: int) -> list[Operation]:
-    rows = [
-        *_in_body("entry_flow_conv1_1", 32, stride=2),
-        *_in_body("entry_flow_conv1_2", 64),
-    ]
+    rows = [*_in_body("entry_flow_conv1_1", 32, stride=2), *_in_body("entry_flow_conv1_2", 64)]
     atrous = AtrousStrides(output_stride, 2)
 
     def add(name: str, channels: Sequence[int], stride: int, shortcut: str) -> None:

@@ -198,11 +198,7 @@ def _wait(checks: list[Any], report: Reporter) -> None:
 
 
 def _results(
-    actors: Sequence[Any],
-    weights: Any,
-    jobs: Sequence[Job],
-    running: deque[tuple[list[Job], Any]],
-    report: Reporter,
+    actors: Sequence[Any], weights: Any, jobs: Sequence[Job], running: deque[tuple[list[Job], Any]], report: Reporter
 ) -> Iterator[Written]:
     """Yield results in order; ``running`` takes the tasks in flight, at most a few for each actor."""
     import ray

@@ -48,7 +48,7 @@ def segment_video(segmenter: Segmenter, job: Job, report: Reporter, *, batch_siz
         read = map_ahead(video.upright, video.frames(), ahead=_AHEAD, size=video.memory_to_convert, room=_ROOM)
         found = segmenter.segment((Result(time, image) for time, image in read), batch_size=batch_size)
         draw = partial(_draw, files=[file for file, _ in files], classes=classes)
-        drawn = map_ahead(draw, found, ahead=_AHEAD, size=_memory_to_draw, room=_ROOM)
+        drawn = map_ahead(draw, found, ahead=_AHEAD, size=lambda result: 48 * result.pixels, room=_ROOM)  # in floats
         writers: list[Write] = []
         with task(report, f"segmenting {job.source.name}", video.expected_frames, "frames") as advance:
             for time, label, frames in drawn:
@@ -95,10 +95,6 @@ class _Seen:
     def written(self, job: Job) -> Written:
         pixels, seconds = dict(self.pixels.most_common()), round(float(self.end), 3)
         return Written(job, self.size, pixels, frames=self.count, seconds=seconds)
-
-
-def _memory_to_draw(result: Result[Timing]) -> int:
-    return 48 * result.pixels  # in floats
 
 
 def _draw(
