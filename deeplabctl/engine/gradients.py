@@ -40,7 +40,7 @@ Batch = npt.NDArray[np.float32]  # (N, H, W, C)
 
 _TILE = TILES[0]
 _VALUES = (_TILE + KERNEL_SIZE - 1) ** 2  # of a tile
-_BLOCK = 16 << 20  # floats that the values of a block of tiles take
+BLOCK = 16 << 20  # floats that the values of a block of tiles take
 
 # What the other parts cost, in products per channel, output or tile, and of a call; measured.
 _TRANSFORMS, _PACKING, _CALL, _SHARE_OF_PEAK = 20, 60, 100e6, 0.75
@@ -116,7 +116,7 @@ class BatchConvolutions:
         shape, tile, simd = (height, width, incoming, outgoing), (0,) * _TILE, self._simd
         tops, lefts = (tile_starts(length, dilation, _TILE) for length in (height, width))
         each = len(tops) * len(lefts)
-        block = min(number * each, max(1, _BLOCK // (_VALUES * (incoming + panels * panel_width))))
+        block = min(number * each, max(1, BLOCK // (_VALUES * (incoming + panels * panel_width))))
         value_stride, gradient_stride = odd_lines(block * incoming), odd_lines(block * panels * panel_width)
         edge, parts = _VALUES * LINE, self._workers.pieces + number  # the most of a block
         values = self._buffers.take(_VALUES * value_stride + parts * edge)

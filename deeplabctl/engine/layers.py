@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 BY_PIXELS = 0  # in place of a tile's side: a convolution pixel by pixel
 
 # What a transform of a tile and a copy of a pixel cost, in products per channel or output; measured.
-_TRANSFORMS, _COPIES = {4: 20, 6: 40}, 10
-_LARGER_TILE = 1.2  # F(6) must be so much cheaper than F(4), whose error is a fourth
+TRANSFORMS, _COPIES = {4: 20, 6: 40}, 10
+LARGER_TILE = 1.2  # F(6) must be so much cheaper than F(4), whose error is a fourth
 
 _TILES_OF_BLOCK, _TILES_OF_LARGE_BLOCK = 42, 168
 _LARGE_KERNEL = 4 << 20  # floats: it does not stay in the caches, and must not be read again and again
@@ -81,8 +81,8 @@ class ConvolutionLayer(Layer):
         costs = {BY_PIXELS: side**2 * math.prod(self._op.size([before])) * (1 + _COPIES / outgoing)}
         if side == KERNEL_SIZE and self._op.stride == 1 and self._depth == padded(incoming):
             for m in self._tiles:
-                transforms = _TRANSFORMS[m] * (1 / incoming + 1 / outgoing)
-                larger = _LARGER_TILE if m > TILES[0] else 1
+                transforms = TRANSFORMS[m] * (1 / incoming + 1 / outgoing)
+                larger = LARGER_TILE if m > TILES[0] else 1
                 costs[m] = multiplications(*before, self._op.dilation, m) * (1 + transforms) * larger
         return min(costs, key=lambda m: costs[m])
 

@@ -46,12 +46,12 @@ class SplitScores:
         self,
         classes: Sequence[str],
         settings: Mapping[str, Any],
-        kinds: Iterable[type[Metric]] = METRICS,
+        kinds: Iterable[type[Metric]] | None = None,  # None: all
         *,
         has_void: bool = True,
     ) -> None:
         self.classes, self.settings, self.images = classes, dict(settings), 0
-        self.metrics = [kind(len(classes), has_void=has_void) for kind in kinds]
+        self.metrics = [kind(len(classes), has_void=has_void) for kind in (METRICS if kinds is None else kinds)]
 
     @property
     def matrix(self) -> ConfusionMatrix:

@@ -19,7 +19,7 @@ from deeplabctl.prediction.engines import build_engine
 from deeplabctl.prediction.engines.engine import Engine, Inputs, NetworkSource
 from deeplabctl.prediction.settings import PredictionSettings
 
-_TILES_MEMORY = 3 << 30  # bytes of a tile's layers that "auto" allows: 3 GiB, and no more than a quarter of all
+TILES_MEMORY = 3 << 30  # bytes of a tile's layers that "auto" allows: 3 GiB, and no more than a quarter of all
 _SMALLEST_TILE = 256  # pixels of a side of "auto": smaller ones are mostly margin
 
 
@@ -115,7 +115,7 @@ class NetworkRunner:
         if self._settings.tile != "auto":
             return self._settings.tile
         needed = self.engine.least_memory(inputs.count, *inputs.padded)
-        room = min(_TILES_MEMORY, available_memory() // 4)
+        room = min(TILES_MEMORY, available_memory() // 4)
         if len(inputs.images) > 1 or needed * max(self._settings.scales) ** 2 <= room:
             return None
         side = int(math.sqrt(room * math.prod(inputs.padded) / needed)) - 2 * margin(self._field)

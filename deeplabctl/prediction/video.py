@@ -21,7 +21,7 @@ from deeplabctl.prediction.video_files import Timing, VideoReader, Write
 from deeplabctl.reporting import Reporter, task
 
 _AHEAD = 2  # frames that are converted, and that are drawn, beside those of the threads
-_ROOM = 1 << 30  # bytes that both may take: more frames would only wait, for the network or the file
+ROOM = 1 << 30  # bytes that both may take: more frames would only wait, for the network or the file
 
 
 def segment_videos(
@@ -45,10 +45,10 @@ def segment_video(segmenter: Segmenter, job: Job, report: Reporter, *, batch_siz
     files = [(each.video, job.files[each.name]) for each in OUTPUTS if each.video and each.name in job.files]
     with ExitStack() as stack:
         video = stack.enter_context(VideoReader.open(job.source))
-        read = map_ahead(video.upright, video.frames(), ahead=_AHEAD, size=video.memory_to_convert, room=_ROOM)
+        read = map_ahead(video.upright, video.frames(), ahead=_AHEAD, size=video.memory_to_convert, room=ROOM)
         found = segmenter.segment((Result(time, image) for time, image in read), batch_size=batch_size)
         draw = partial(_draw, files=[file for file, _ in files], classes=classes)
-        drawn = map_ahead(draw, found, ahead=_AHEAD, size=lambda result: 48 * result.pixels, room=_ROOM)  # in floats
+        drawn = map_ahead(draw, found, ahead=_AHEAD, size=lambda result: 48 * result.pixels, room=ROOM)  # in floats
         writers: list[Write] = []
         with task(report, f"segmenting {job.source.name}", video.expected_frames, "frames") as advance:
             for time, label, frames in drawn:

@@ -60,7 +60,7 @@ def test_results_and_gradients_are_the_literal_ones(case):
 def test_sums_over_many_blocks_of_tiles_are_the_same(monkeypatch):
     images, _, _, above = problem((3, 20, 31, 32, 64, 2))
     whole = BatchConvolutions(1).gradient_of_kernel(images, above, 2)
-    monkeypatch.setattr("deeplabctl.engine.gradients._BLOCK", 36 * (32 + 64) * 7)  # 7 tiles a block
+    monkeypatch.setattr("deeplabctl.engine.gradients.BLOCK", 36 * (32 + 64) * 7)  # 7 tiles a block
     assert error(BatchConvolutions(1).gradient_of_kernel(images, above, 2), whole) < 3e-6
 
 

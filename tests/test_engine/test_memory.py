@@ -62,7 +62,7 @@ from deeplabctl.engine import gradients, layers, workspace
 def aligned(size):
     return guarded(size, at_end=at_end)
 gradients.aligned = workspace.aligned = layers.aligned = aligned
-gradients._BLOCK = 36 * 100 * 40
+gradients.BLOCK = 36 * 100 * 40
 for count, height, width, incoming, outgoing, dilation in (
     (2, 13, 30, 48, 32, 1), (1, 1, 1, 16, 48, 2), (3, 9, 5, 32, 16, 12), (1, 40, 41, 64, 64, 2)
 ):
@@ -102,7 +102,7 @@ def test_nothing_is_touched_outside_of_the_arrays():
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("tiles", [(4,), (6,)])
 def test_nothing_is_touched_outside_of_the_arrays_with_any_tile(at_end, threads, tiles):
-    extra = f"layers.TILES = {tiles}; layers._TRANSFORMS = {{{tiles[0]}: 0}}; layers._LARGER_TILE = 0.01"
+    extra = f"layers.TILES = {tiles}; layers.TRANSFORMS = {{{tiles[0]}: 0}}; layers.LARGER_TILE = 0.01"
     result = run(SCRIPT, [(at_end, threads)], sizes=[(1, 1), (2, 9), (33, 20), (61, 130), (97, 8)], extra=extra)
     assert result.returncode == 0, result.stderr
 

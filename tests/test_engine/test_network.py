@@ -52,7 +52,7 @@ def test_images_that_direct_paths_do_not_take_are_refused():
 @pytest.mark.parametrize("m", [4, 6])
 def test_logits_are_caffes_with_either_tile_in_all_layers(m, monkeypatch):
     monkeypatch.setattr("deeplabctl.engine.layers.TILES", (m,))
-    monkeypatch.setattr("deeplabctl.engine.layers._TRANSFORMS", {m: 0})
+    monkeypatch.setattr("deeplabctl.engine.layers.TRANSFORMS", {m: 0})
     image = np.load(DATA / "inputs_u8.npz")["97x130"].astype(np.float32) - MEAN
     expected = np.load(DATA / "fwd_slim_97x130.npz")["fc8_voc12"][0].transpose(1, 2, 0)
     logits = NumbaNetwork("largefov", read_blobs(fixture(NETS["slim"]))).logits(image)

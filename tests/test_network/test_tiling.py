@@ -1,5 +1,7 @@
 """Tiles: what a value sees, and that tiles cover an image with as many pixels around as their results need."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -62,13 +64,16 @@ def test_tiles_are_the_pieces_of_both_sides():
     assert {column for _, column in found} == set(pieces(60, 9, Field(8, 25, 8), 64))
 
 
-@pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if name != "msc-largefov"])
-@pytest.mark.parametrize("size", [(401, 305), (394, 129), (130, 700)])
+SIZES = [(401, 305), (394, 129), (130, 700)]
+EACH_ONCE = zip([name for name in ARCHITECTURES if name != "msc-largefov"], itertools.cycle(SIZES))  # noqa: B905
+
+
+@pytest.mark.parametrize(("architecture", "size"), [*EACH_ONCE, *(("deeplabv3plus-mnv2", size) for size in SIZES)])
 def test_first_layers_in_tiles_give_the_logits_of_the_whole_image(architecture, size, monkeypatch):
     network = engine.NumbaNetwork(architecture, ARCHITECTURES[architecture].random_weights(3, 0.05, 0))
     image = np.random.default_rng(0).normal(0, 50, (*size, 3)).astype(np.float32)
     whole = network.logits(image)
-    monkeypatch.setattr(engine, "_TILE", 64)
+    monkeypatch.setattr(engine, "TILE", 64)
     calls = []
     compute = network._compute
     monkeypatch.setattr(network, "_compute", lambda *arguments: calls.append(1) or compute(*arguments))

@@ -89,7 +89,7 @@ def test_auto_takes_tiles_that_the_memory_has_room_for(monkeypatch):
     assert chosen(2 * engine.least_memory(1, 705, 705)) == 256
     assert chosen(needed, net.with_settings(PredictionSettings(engine="numba", tile="off"))) is None
     assert chosen(1 << 50, net.with_settings(PredictionSettings(engine="numba", tile=300))) == 300
-    monkeypatch.setattr(module, "_TILES_MEMORY", needed - 1)
+    monkeypatch.setattr(module, "TILES_MEMORY", needed - 1)
     assert chosen(1 << 50) is not None
     with pytest.raises(MemoryError):
         chosen(1000)

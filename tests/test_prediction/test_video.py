@@ -74,7 +74,7 @@ def test_frames_that_wait_do_not_grow_with_the_cores(tmp_path, monkeypatch):
     monkeypatch.setattr(module.VideoReader, "upright", staticmethod(read))
     monkeypatch.setattr(module, "task", lambda *arguments: nullcontext(advance))
     monkeypatch.setattr("deeplabctl.parallel.available_cpus", lambda: 16)
-    monkeypatch.setattr(module, "_ROOM", 1)  # for one frame, whatever it takes
+    monkeypatch.setattr(module, "ROOM", 1)  # for one frame, whatever it takes
     assert segment(clip, tmp_path / "out")[0].frames == 60
     assert counts["most"] <= 4
 
