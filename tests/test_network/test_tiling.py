@@ -65,7 +65,7 @@ def test_tiles_are_the_pieces_of_both_sides():
 
 
 SIZES = [(401, 305), (394, 129), (130, 700)]
-EACH_ONCE = zip([name for name in ARCHITECTURES if name != "msc-largefov"], itertools.cycle(SIZES))  # noqa: B905
+EACH_ONCE = zip([name for name in ARCHITECTURES if name != "msc-largefov"], itertools.cycle(SIZES))
 
 
 @pytest.mark.parametrize(("architecture", "size"), [*EACH_ONCE, *(("deeplabv3plus-mnv2", size) for size in SIZES)])
