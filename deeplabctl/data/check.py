@@ -157,14 +157,10 @@ def _shared_by_splits(samples: dict[str, list[Sample]], digests: dict[Path, str]
         for split, sample in readable:
             earlier, other = first.get(digests[sample.image], (split, sample))
             if not earlier.startswith(kind):
-                yield Finding(
-                    "split-overlap",
-                    sample.image,
-                    f"an image of {split} that is not in {earlier}",
-                    f"the content of {other.image.name} of {earlier}",
-                    "remove it from one of the two lists, or the scores include images that were trained on",
-                    severity="note",
-                )
+                expected = f"an image of {split} that is not in {earlier}"
+                got = f"the content of {other.image.name} of {earlier}"
+                fix = "remove it from one of the two lists, or the scores include images that were trained on"
+                yield Finding("split-overlap", sample.image, expected, got, fix, severity="note")
         for split, sample in readable:
             first.setdefault(digests[sample.image], (split, sample))
 

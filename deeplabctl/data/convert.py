@@ -17,7 +17,8 @@ import PIL.Image
 from deeplabctl.arrays import Label
 from deeplabctl.classes import IGNORE_LABEL, format_classes
 from deeplabctl.data.findings import join_some
-from deeplabctl.data.formats.annotations import AnnotatedImage, Annotations, is_background, naming, whole_number
+from deeplabctl.data.formats.annotations import AnnotatedImage, Annotations, is_background
+from deeplabctl.data.formats.documents import naming, whole_number
 from deeplabctl.data.image_files import IMAGE_SUFFIXES, open_image
 from deeplabctl.data.images import mask_image, read_image, read_working_image, turn_upright
 from deeplabctl.data.inspection import ImageFacts, count_values, inspect_image

@@ -260,16 +260,8 @@ def _entries(path: Path) -> Iterator[tuple[int, list[str] | Finding]]:
     for number, line in enumerate(text.splitlines(), start=1):
         columns = line.split()
         if len(columns) > 2:
-            yield (
-                number,
-                Finding(
-                    "list-line",
-                    path,
-                    "an image id, or an image and a label path",
-                    f"{len(columns)} columns: {line[:80]!r}",
-                    "rename files with spaces in their names",
-                    line=number,
-                ),
-            )
+            wanted, got = "an image id, or an image and a label path", f"{len(columns)} columns: {line[:80]!r}"
+            fix = "rename files with spaces in their names"
+            yield number, Finding("list-line", path, wanted, got, fix, line=number)
         elif columns:
             yield number, columns

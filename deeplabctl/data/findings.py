@@ -45,16 +45,8 @@ class Finding:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the entry of the finding in JSON."""
-        return {
-            "kind": self.kind,
-            "severity": self.severity,
-            "file": str(self.file),
-            "line": self.line,
-            "expected": self.expected,
-            "got": self.got,
-            "fix": self.fix,
-            "text": self.text,
-        }
+        keys = ("kind", "severity", "file", "line", "expected", "got", "fix", "text")
+        return {key: getattr(self, key) for key in keys} | {"file": str(self.file)}
 
 
 class FindingError(DataError):

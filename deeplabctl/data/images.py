@@ -255,17 +255,12 @@ def read_label_and_palette(path: Path) -> tuple[Label, str]:
                 raise FindingError(Finding("label-range", path, "class ids up to 255", got, "write 8-bit labels"))
             return ids.astype(np.uint8), ""
         if opened.mode not in ("P", "L", "LA", "1"):
-            raise FindingError(
-                Finding(
-                    LABEL_COLORS,
-                    path,
-                    "one channel of class ids (palette or grey PNG)",
-                    f"{opened.mode} colours",
-                    "write each pixel's class id instead of its colour: deeplabctl data check with `fix` does it "
-                    "for VOC's colours and the set's palette PNGs, deeplabctl data convert with `palette` for any "
-                    "colours",
-                )
+            expected, got = "one channel of class ids (palette or grey PNG)", f"{opened.mode} colours"
+            fix = (
+                "write each pixel's class id instead of its colour: deeplabctl data check with `fix` does it for VOC's "
+                "colours and the set's palette PNGs, deeplabctl data convert with `palette` for any colours"
             )
+            raise FindingError(Finding(LABEL_COLORS, path, expected, got, fix))
         return ids.astype(np.uint8), palette_of(opened)
 
 
@@ -303,11 +298,8 @@ def is_lossy(image: PIL.Image.Image) -> bool:
     if image.format == "WEBP" and file is not None:
         file.seek(0)
         return b"VP8 " in file.read(4096)
-    return image.format in ("JPEG", "MPO", "AVIF", "HEIF") or image.info.get("compression") in (
-        "jpeg",
-        "tiff_jpeg",
-        "webp",
-    )
+    compression = image.info.get("compression")
+    return image.format in ("JPEG", "MPO", "AVIF", "HEIF") or compression in ("jpeg", "tiff_jpeg", "webp")
 
 
 def lossy_label(path: Path) -> Finding:

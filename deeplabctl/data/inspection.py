@@ -223,24 +223,15 @@ def _check_values(sample: Sample, label: LabelFacts, num_classes: int) -> Iterat
     valid = f"class ids 0 to {num_classes - 1}, or {IGNORE_LABEL} for void"
     wrong = sorted(value for value in values if value >= num_classes and value != IGNORE_LABEL)
     if values == {0, IGNORE_LABEL}:
-        yield Finding(
-            "label-binary",
-            file,
-            valid,
-            "only 0 and 255",
-            "write 1 for the object (deeplabctl data convert does), or remove a sample without any object from the "
-            "list",
-            problem="a 0/255 mask, but 255 means void and would not be trained on",
+        fix = (
+            "write 1 for the object (deeplabctl data convert does), or remove a sample without any object from the list"
         )
+        problem = "a 0/255 mask, but 255 means void and would not be trained on"
+        yield Finding("label-binary", file, valid, "only 0 and 255", fix, problem=problem)
     elif wrong and values <= voc_grey_ids(num_classes).keys():
-        yield Finding(
-            LABEL_GREY_LEVELS,
-            file,
-            valid,
-            _join_values(wrong),
-            "use the palette PNG itself, or write its indices (Pillow reads them in mode 'P')",
-            problem=f"a palette's colours turned into grey levels ({_join_values(values)})",
-        )
+        fix = "use the palette PNG itself, or write its indices (Pillow reads them in mode 'P')"
+        problem = f"a palette's colours turned into grey levels ({_join_values(values)})"
+        yield Finding(LABEL_GREY_LEVELS, file, valid, _join_values(wrong), fix, problem=problem)
     elif wrong:
         fix = "correct the label (ids, not grey levels of colours), or name all classes in classes.txt"
         yield Finding("label-range", file, valid, _join_values(wrong), fix)
@@ -259,32 +250,21 @@ def _check_mode(sample: Sample, image: ImageFacts) -> Iterator[Finding]:
 
 def _check_sizes(sample: Sample, label: LabelFacts, image: ImageFacts) -> Iterator[Finding]:
     """Find labels that do not fit their images, and those whose sizes cannot tell."""
-    size, expected = (label.height, label.width), (image.height, image.width)
-    if size != expected and size == image.stored_size:
-        yield Finding(
-            LABEL_ROTATED,
-            sample.label,
-            f"the size of its upright image {sample.image.name}, {_format_size(expected)}",
-            f"{_format_size(size)}, the size before EXIF orientation {image.orientation} turns {sample.image.name}",
-            "draw labels on the upright images; deeplabctl data check with `fix` turns it",
-        )
-    elif size != expected:
-        yield Finding(
-            "label-size",
-            sample.label,
-            f"the size of its image {sample.image.name}, {_format_size(expected)}",
-            _format_size(size),
-            "draw labels on the upright images, at their size",
-        )
-    elif image.orientation > 1 and expected == image.stored_size:
-        yield Finding(
-            IMAGE_ORIENTATION,
-            sample.image,
-            "an upright image",
-            f"EXIF orientation {image.orientation}, and the sizes do not show whether the label was drawn upright",
-            "look at it with deeplabctl data preview: the label must fit the image",
-            severity="note",
-        )
+    size, upright, name = (label.height, label.width), (image.height, image.width), sample.image.name
+    got, turn = _format_size(size), f"EXIF orientation {image.orientation}"
+    if size != upright and size == image.stored_size:
+        expected = f"the size of its upright image {name}, {_format_size(upright)}"
+        got = f"{got}, the size before {turn} turns {name}"
+        fix = "draw labels on the upright images; deeplabctl data check with `fix` turns it"
+        yield Finding(LABEL_ROTATED, sample.label, expected, got, fix)
+    elif size != upright:
+        expected = f"the size of its image {name}, {_format_size(upright)}"
+        fix = "draw labels on the upright images, at their size"
+        yield Finding("label-size", sample.label, expected, got, fix)
+    elif image.orientation > 1 and upright == image.stored_size:
+        got = f"{turn}, and the sizes do not show whether the label was drawn upright"
+        fix = "look at it with deeplabctl data preview: the label must fit the image"
+        yield Finding(IMAGE_ORIENTATION, sample.image, "an upright image", got, fix, severity="note")
 
 
 def _format_size(size: tuple[int, int]) -> str:

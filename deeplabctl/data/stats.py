@@ -64,10 +64,8 @@ class Statistics:
                     "height": dict(zip(("min", "median", "max"), counts.heights, strict=True)),
                     "width": dict(zip(("min", "median", "max"), counts.widths, strict=True)),
                     "classes": [
-                        {"name": name, "pixels": pixels, "share": share, "images": images}
-                        for name, pixels, share, images in zip(
-                            self.classes, counts.pixels, counts.shares, counts.images_with, strict=True
-                        )
+                        dict(zip(("name", "pixels", "share", "images"), row, strict=True))
+                        for row in zip(self.classes, counts.pixels, counts.shares, counts.images_with, strict=True)
                     ],
                 }
                 for counts in self.splits

@@ -11,7 +11,8 @@ from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 from deeplabctl import choices
-from deeplabctl.data.formats.annotations import AnnotatedImage, AnnotationFormat, Annotations, ImportSettings, Source
+from deeplabctl.data.formats.annotations import AnnotatedImage, AnnotationFormat, Annotations, ImportSettings
+from deeplabctl.data.formats.documents import Source
 from deeplabctl.data.formats.image_search import failing
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import Reporter

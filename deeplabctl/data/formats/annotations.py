@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
-import json
-import os
-import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,18 +16,13 @@ import numpy as np
 from deeplabctl.arrays import Label, Mask, Size
 from deeplabctl.classes import IGNORE_LABEL, Palette, is_void, renamed_classes
 from deeplabctl.data.findings import join_some, quoted
+from deeplabctl.data.formats.documents import Source, naming
 from deeplabctl.data.formats.image_search import ImageSearch, failing
 from deeplabctl.errors import DataError
-from deeplabctl.files import file_names
 from deeplabctl.reporting import Reporter, counted
 
 BACKGROUND = "background"
 LABELME_BACKGROUND, LABELME_VOID = "_background_", "__ignore__"  # labelme's own names for class 0 and void
-
-# What a document of another program raises where it does not follow its format.
-MALFORMED = (
-    LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, csv.Error, zlib.error,
-)  # fmt: skip
 
 
 class AnnotationFormat(Protocol):
@@ -79,45 +70,6 @@ class ImportSettings:
     def class_names(self) -> tuple[str, ...] | None:
         """Return the class names, from the palette if they are not given, or None."""
         return self.classes or (self.palette.names if self.palette else None)
-
-
-class Source:
-    """Give the JSON documents of a file, or of a folder and its ``annotations``; only the last one stays in memory."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.damaged: dict[Path, str] = {}  # files that are not JSON, and why
-        self._last: tuple[Path, Any] | None = None
-
-    def documents(self) -> Iterator[tuple[Path, Any]]:
-        """Yield the path and the content of each JSON file; raises DataError if none of them can be read."""
-        if self.path.is_dir():
-            folders = (self.path, self.path / "annotations")
-            paths = sorted(folder / name for folder in folders for name in file_names(folder) if name.endswith(".json"))
-        else:
-            paths = [self.path] if self.path.suffix.lower() == ".json" else []
-        found = 0
-        for path in paths:
-            try:
-                document = self.document(path)
-            except DataError as error:
-                self.damaged[path] = str(error)
-                continue
-            found += 1
-            yield path, document
-        if self.damaged and not found:
-            raise DataError(next(iter(self.damaged.values())))
-
-    def document(self, path: Path) -> Any:
-        """Return the content of a JSON file."""
-        if self._last is None or self._last[0] != path:
-            self._last = None  # not two of them at a time
-            self._last = path, read_json(path)
-        return self._last[1]
-
-    def __str__(self) -> str:
-        """Return the path, as messages show it."""
-        return str(self.path)
 
 
 @dataclass(frozen=True)
@@ -226,17 +178,10 @@ class Outlines:
         notes += classes.notes + [note for search in self._searches.values() for note in search.notes()] + self.notes
         if self.without_area:
             notes.append(f"lines, points and other shapes without an area: {self.without_area} skipped")
-        drawn = [
-            AnnotatedImage(
-                image.name,
-                image.file,
-                partial(_draw_regions, image, classes, smaller_on_top),
-                image.height,
-                image.width,
-                image.split,
-            )
-            for image in self._images
-        ]
+        drawn = []
+        for image in self._images:
+            draw, size = partial(_draw_regions, image, classes, smaller_on_top), (image.height, image.width)
+            drawn.append(AnnotatedImage(image.name, image.file, draw, *size, image.split))
         return Annotations(classes.names, drawn, notes)
 
 
@@ -378,50 +323,7 @@ def _some(images: Sequence[str]) -> str:
     return join_some(list(dict.fromkeys(images)), 3)
 
 
-@contextmanager
-def naming(where: str) -> Iterator[None]:
-    """Turn what a malformed part of a document raises into a DataError that names the part."""
-    try:
-        yield
-    except KeyError as error:
-        raise DataError(f"{where}: expected {error}, got none") from None
-    except (*MALFORMED, DataError) as error:
-        raise DataError(f"{where}: {error}") from None
-
-
-def whole_number(value: Any) -> int:
-    """Return a value of a document as a whole number; raises DataError for anything else."""
-    try:
-        number = int(value)
-        if isinstance(value, str) or number == value:
-            return number
-    except MALFORMED:
-        pass
-    raise DataError(f"expected a whole number, got {value!r:.80}")
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON document; raises DataError for anything else."""
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"cannot read {path}: expected JSON, got {error}") from None
-
-
 def drawn_classes(label: Label, classes: Sequence[str]) -> list[int]:
     """Return the class ids in a label (H, W) uint8 without void and a class 0 that is the background."""
     present = np.flatnonzero(np.bincount(label.ravel(), minlength=256)).tolist()
     return [index for index in present if index != IGNORE_LABEL and (index or classes[0] != BACKGROUND)]
-
-
-def common_folder(images: Sequence[Path]) -> Path:
-    """Return the folder from which annotations of several images name them."""
-    return Path(os.path.commonpath([image.absolute().parent for image in images])) if images else Path()
-
-
-def path_from(folder: Path, image: Path) -> str:
-    """Return the path of an image from a folder; its whole path from another drive."""
-    try:
-        return Path(os.path.relpath(image.absolute(), folder.absolute())).as_posix()
-    except ValueError:
-        return image.absolute().as_posix()

@@ -16,18 +16,8 @@ import numpy as np
 
 from deeplabctl.arrays import Label, Mask, Size
 from deeplabctl.data.findings import join_some
-from deeplabctl.data.formats.annotations import (
-    MALFORMED,
-    Annotations,
-    ImportSettings,
-    Outlines,
-    Region,
-    Source,
-    common_folder,
-    drawn_classes,
-    path_from,
-    whole_number,
-)
+from deeplabctl.data.formats.annotations import Annotations, ImportSettings, Outlines, Region, drawn_classes
+from deeplabctl.data.formats.documents import MALFORMED, Entries, Source, common_folder, path_from, whole_number
 from deeplabctl.data.formats.outlines import box_corners, fill_polygon, fill_runs, run_lengths
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import Reporter
@@ -287,24 +277,21 @@ class CocoFile:
     """Write the annotations of images as they come, and the images after all annotations; ids count from 1."""
 
     def __init__(self, file: TextIO, images: TextIO, root: Path) -> None:
-        self._file, self._images_file, self._root = file, images, root
-        self._images = self._annotations = 0
+        self._annotations, self._images, self._root = Entries(file), Entries(images), root
 
     def add(self, image: Path, size: Size, found: Sequence[Segment]) -> None:
         """Add an image and its segments."""
-        entry = {"id": self._images + 1, "file_name": path_from(self._root, image), "width": size[1], "height": size[0]}
-        self._images_file.write(_entry(entry, is_first=self._images == 0))
-        self._images += 1
+        entry = {"id": self._images.count + 1, "file_name": path_from(self._root, image)}
+        self._images.add(json.dumps({**entry, "width": size[1], "height": size[0]}))
         for segment in found:
             annotation = {
-                "id": self._annotations + 1,
-                "image_id": self._images,
+                "id": self._annotations.count + 1,
+                "image_id": self._images.count,
                 "category_id": segment["class_id"],
                 "iscrowd": 0,
                 **{key: segment[key] for key in ("area", "bbox", "segmentation")},
             }
-            self._file.write(_entry(annotation, is_first=self._annotations == 0))
-            self._annotations += 1
+            self._annotations.add(json.dumps(annotation))
 
 
 @contextmanager
@@ -322,7 +309,3 @@ def coco_file(path: Path, classes: Sequence[str], images: Sequence[Path]) -> Ite
         entries.seek(0)
         shutil.copyfileobj(entries, file)
         file.write("\n]}\n")
-
-
-def _entry(value: dict[str, Any], *, is_first: bool) -> str:
-    return ("\n" if is_first else ",\n") + json.dumps(value)

@@ -7,7 +7,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from deeplabctl.arrays import Mask, Size
-from deeplabctl.data.formats.annotations import Annotations, ImportSettings, Outlines, Region, Source, naming
+from deeplabctl.data.formats.annotations import Annotations, ImportSettings, Outlines, Region
+from deeplabctl.data.formats.documents import Source, naming
 from deeplabctl.data.formats.outlines import box_corners, fill_ellipse, fill_polygon, fill_runs, paste_mask
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import Reporter

@@ -23,18 +23,8 @@ import numpy.typing as npt
 from deeplabctl.arrays import Label, Mask, Size
 from deeplabctl.classes import class_colors
 from deeplabctl.data.findings import join_some
-from deeplabctl.data.formats.annotations import (
-    Annotations,
-    ImportSettings,
-    Outlines,
-    Region,
-    Source,
-    common_folder,
-    drawn_classes,
-    naming,
-    path_from,
-    whole_number,
-)
+from deeplabctl.data.formats.annotations import Annotations, ImportSettings, Outlines, Region, drawn_classes
+from deeplabctl.data.formats.documents import Entries, Source, common_folder, naming, path_from, whole_number
 from deeplabctl.data.formats.image_search import failing
 from deeplabctl.data.formats.outlines import box_corners, fill_ellipse, fill_polygon, fill_shares
 from deeplabctl.data.image_files import IMAGE_SUFFIXES, NAMED_SUFFIXES
@@ -276,15 +266,14 @@ def label_studio_result(label: Label, classes: Sequence[str]) -> list[dict[str, 
 @contextmanager
 def label_studio_file(path: Path, images: Sequence[Path]) -> Iterator[Callable[[Path, list[dict[str, Any]]], None]]:
     """Yield what writes the task of an image: its address in local storage, and its regions as a prediction."""
-    root, between = common_folder(images), "\n"
+    root = common_folder(images)
     with path.open("w", encoding="utf-8") as file:
+        tasks = Entries(file)
 
         def add(image: Path, result: list[dict[str, Any]]) -> None:
-            nonlocal between
             address = f"/data/local-files/?d={quote(path_from(root, image))}"
             task = {"data": {_TO: address}, "predictions": [{"model_version": "deeplabctl", "result": result}]}
-            file.write(between + json.dumps(task))
-            between = ",\n"
+            tasks.add(json.dumps(task))
 
         file.write("[")
         yield add

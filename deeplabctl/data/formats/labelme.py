@@ -20,15 +20,12 @@ from deeplabctl.data.formats.annotations import (
     BACKGROUND,
     LABELME_BACKGROUND,
     LABELME_VOID,
-    MALFORMED,
     Annotations,
     ImportSettings,
     Outlines,
     Region,
-    Source,
-    path_from,
-    read_json,
 )
+from deeplabctl.data.formats.documents import MALFORMED, Source, path_from, read_json
 from deeplabctl.data.formats.image_search import failing, not_found
 from deeplabctl.data.formats.outlines import (
     TOLERANCE,

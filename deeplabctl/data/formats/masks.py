@@ -20,10 +20,10 @@ from deeplabctl.data.formats.annotations import (
     AnnotatedImage,
     Annotations,
     ImportSettings,
-    Source,
     is_background,
     similar_names,
 )
+from deeplabctl.data.formats.documents import Source
 from deeplabctl.data.formats.image_search import ImageSearch, failing, files_below, not_found
 from deeplabctl.data.image_files import FOREIGN_SUFFIXES, IMAGE_SUFFIXES, NAMED_SUFFIXES, SAVED_SUFFIXES, open_image
 from deeplabctl.data.images import (

@@ -19,19 +19,8 @@ import PIL.Image
 
 from deeplabctl.arrays import Label, Mask, Size
 from deeplabctl.classes import class_colors
-from deeplabctl.data.formats.annotations import (
-    BACKGROUND,
-    MALFORMED,
-    Annotations,
-    ImportSettings,
-    Outlines,
-    Region,
-    Source,
-    drawn_classes,
-    naming,
-    read_json,
-    whole_number,
-)
+from deeplabctl.data.formats.annotations import BACKGROUND, Annotations, ImportSettings, Outlines, Region, drawn_classes
+from deeplabctl.data.formats.documents import MALFORMED, Source, naming, read_json, whole_number
 from deeplabctl.data.formats.image_search import files_below
 from deeplabctl.data.formats.outlines import Point, fill_polygon, paste_mask
 from deeplabctl.data.image_files import IMAGE_SUFFIXES, open_image

@@ -17,18 +17,8 @@ from typing import Any
 from deeplabctl.arrays import Label, Mask, Size
 from deeplabctl.classes import IGNORE_LABEL, is_void
 from deeplabctl.data.findings import join_some
-from deeplabctl.data.formats.annotations import (
-    BACKGROUND,
-    Annotations,
-    ImportSettings,
-    Outlines,
-    Region,
-    Source,
-    common_folder,
-    is_background,
-    naming,
-    path_from,
-)
+from deeplabctl.data.formats.annotations import BACKGROUND, Annotations, ImportSettings, Outlines, Region, is_background
+from deeplabctl.data.formats.documents import Entries, Source, common_folder, naming, path_from
 from deeplabctl.data.formats.outlines import TOLERANCE, box_corners, fill_ellipse, fill_polygon, outlines_with_holes
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import Reporter
@@ -214,11 +204,12 @@ def via_file(
         "_via_data_format_version": "2.0.10",
     }
     with path.open("w", encoding="utf-8") as file:
+        entries = Entries(file)
 
         def add(image: Path, regions: list[dict[str, Any]]) -> None:
             name, size = path_from(root, image), image.stat().st_size
             entry = {"filename": name, "size": size, "regions": regions, "file_attributes": {}}
-            file.write((",\n" if ids else "\n") + json.dumps(f"{name}{size}") + ": " + json.dumps(entry))
+            entries.add(f"{json.dumps(f'{name}{size}')}: {json.dumps(entry)}")
             ids.append(f"{name}{size}")
 
         file.write(json.dumps(head)[:-1] + ',\n"_via_img_metadata": {')

@@ -16,16 +16,8 @@ from pathlib import Path, PurePosixPath
 
 from deeplabctl.arrays import Label, Mask, Size
 from deeplabctl.classes import IGNORE_LABEL
-from deeplabctl.data.formats.annotations import (
-    BACKGROUND,
-    Annotations,
-    ImportSettings,
-    Outlines,
-    Region,
-    Source,
-    naming,
-    whole_number,
-)
+from deeplabctl.data.formats.annotations import BACKGROUND, Annotations, ImportSettings, Outlines, Region
+from deeplabctl.data.formats.documents import Source, naming, whole_number
 from deeplabctl.data.formats.image_search import files_below
 from deeplabctl.data.formats.outlines import TOLERANCE, box_corners, fill_shares, outlines_with_holes
 from deeplabctl.errors import DataError

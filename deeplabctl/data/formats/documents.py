@@ -1,0 +1,115 @@
+"""Documents of other programs: read JSON, say what is wrong in a part of it, and write entries as they come."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from deeplabctl.errors import DataError
+from deeplabctl.files import file_names
+
+# What a document of another program raises where it does not follow its format.
+MALFORMED = (
+    LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, csv.Error, zlib.error,
+)  # fmt: skip
+
+
+class Source:
+    """Give the JSON documents of a file, or of a folder and its ``annotations``; only the last one stays in memory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.damaged: dict[Path, str] = {}  # files that are not JSON, and why
+        self._last: tuple[Path, Any] | None = None
+
+    def documents(self) -> Iterator[tuple[Path, Any]]:
+        """Yield the path and the content of each JSON file; raises DataError if none of them can be read."""
+        if self.path.is_dir():
+            folders = (self.path, self.path / "annotations")
+            paths = sorted(folder / name for folder in folders for name in file_names(folder) if name.endswith(".json"))
+        else:
+            paths = [self.path] if self.path.suffix.lower() == ".json" else []
+        found = 0
+        for path in paths:
+            try:
+                document = self.document(path)
+            except DataError as error:
+                self.damaged[path] = str(error)
+                continue
+            found += 1
+            yield path, document
+        if self.damaged and not found:
+            raise DataError(next(iter(self.damaged.values())))
+
+    def document(self, path: Path) -> Any:
+        """Return the content of a JSON file."""
+        if self._last is None or self._last[0] != path:
+            self._last = None  # not two of them at a time
+            self._last = path, read_json(path)
+        return self._last[1]
+
+    def __str__(self) -> str:
+        """Return the path, as messages show it."""
+        return str(self.path)
+
+
+@contextmanager
+def naming(where: str) -> Iterator[None]:
+    """Turn what a malformed part of a document raises into a DataError that names the part."""
+    try:
+        yield
+    except KeyError as error:
+        raise DataError(f"{where}: expected {error}, got none") from None
+    except (*MALFORMED, DataError) as error:
+        raise DataError(f"{where}: {error}") from None
+
+
+def whole_number(value: Any) -> int:
+    """Return a value of a document as a whole number; raises DataError for anything else."""
+    try:
+        number = int(value)
+        if isinstance(value, str) or number == value:
+            return number
+    except MALFORMED:
+        pass
+    raise DataError(f"expected a whole number, got {value!r:.80}")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON document; raises DataError for anything else."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"cannot read {path}: expected JSON, got {error}") from None
+
+
+def common_folder(images: Sequence[Path]) -> Path:
+    """Return the folder from which annotations of several images name them."""
+    return Path(os.path.commonpath([image.absolute().parent for image in images])) if images else Path()
+
+
+def path_from(folder: Path, image: Path) -> str:
+    """Return the path of an image from a folder; its whole path from another drive."""
+    try:
+        return Path(os.path.relpath(image.absolute(), folder.absolute())).as_posix()
+    except ValueError:
+        return image.absolute().as_posix()
+
+
+class Entries:
+    """Write the entries of a list or an object of JSON, with commas between them."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self.count = 0
+
+    def add(self, text: str) -> None:
+        """Write an entry; ``count`` has its number afterwards, from 1."""
+        self._file.write(f",\n{text}" if self.count else f"\n{text}")
+        self.count += 1
