@@ -60,7 +60,7 @@ def test_hole_of_a_polygon_that_crosses_itself_is_left_out():
 def test_parts_outside_of_the_image_are_cut_off():
     assert fill_polygon((4, 5), [(-4, -4), (10, -4), (10, 8), (-4, 8)]).all()
     assert not fill_polygon((4, 5), [(6, 1), (9, 1), (9, 3)]).any()
-    assert not fill_polygon((4, 5), [(-6, 1), (-1, 1), (-1, 3)]).any()
+    assert not fill_polygon((4, 5), [(-4, 1), (-1, 1), (-1, 3)]).any()
 
 
 @pytest.mark.parametrize(
