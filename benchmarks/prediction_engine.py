@@ -74,7 +74,7 @@ def compare(threads: int, sizes: list[int], repetitions: int) -> None:
 def cold_start(repetitions: int) -> None:
     """Print the seconds of the command `infer` on one picture, in a process of its own, with kernels compiled."""
     from deeplabctl.network.keras_model import assign_weights, build_model
-    from deeplabctl.weights.sources.model_files import save_model
+    from deeplabctl.weights.sources.keras_files import save_model
 
     with tempfile.TemporaryDirectory() as folder:
         model = build_model("largefov", 21)

@@ -23,9 +23,9 @@ from deeplabctl.locks import lock
 from deeplabctl.reporting import Note, Reporter, task
 
 _MEGABYTE = 1 << 20
-_LARGEST = 4 << 30  # bytes of a file of unknown size
+LARGEST = 4 << 30  # bytes of a file of unknown size
 _TIMEOUT = 30.0  # seconds without data
-_PAUSE = 1.0  # seconds before a connection that was cut is tried again
+PAUSE = 1.0  # seconds before a connection that was cut is tried again
 _KINDS = {32: "md5", 64: "sha256", 96: "sha384"}  # of checksums, by their length
 
 
@@ -102,16 +102,14 @@ class _Part:
 
     def fetch_repeatedly(self, address: str, attempts: int, report: Reporter) -> None:
         """Download what is missing; after a cut that left more than there was, go on from there."""
-        for left in range(attempts - 1, -1, -1):
-            begun = self.size
-            try:
-                self._fetch(address, report)
-            except (ConnectionError, TimeoutError, http.client.HTTPException):
-                if not left or self.size <= begun:
-                    raise
-                time.sleep(_PAUSE)
-            else:
-                return
+        begun = self.size
+        try:
+            self._fetch(address, report)
+        except (ConnectionError, TimeoutError, http.client.HTTPException):
+            if attempts <= 1 or self.size <= begun:
+                raise
+            time.sleep(PAUSE)
+            self.fetch_repeatedly(address, attempts - 1, report)
 
     def _fetch(self, address: str, report: Reporter) -> None:
         """Download what is missing; a server without ranges, or with a new file, sends all of it again."""
@@ -143,13 +141,10 @@ class _Part:
     def _expected(self, begun: int, length: int | None) -> int:
         """Return the size of the whole file by what is still to come; a limit where nothing tells it."""
         size = self._file.size
-        if length is None:
-            return size or _LARGEST
-        total = begun + length
-        if size is not None and total != size:
-            raise DownloadError(f"a different file, of {total:,} bytes, expected {size:,}")
-        if total > _LARGEST:
-            raise DownloadError(f"a different file, of {total:,} bytes, expected at most {_LARGEST:,}")
+        total = (size or LARGEST) if length is None else begun + length
+        if total > LARGEST or (size is not None and total != size):
+            expected = f"at most {LARGEST:,}" if size is None else f"{size:,}"
+            raise DownloadError(f"a different file, of {total:,} bytes, expected {expected}")
         return total
 
     def _range(self, address: str) -> tuple[dict[str, str], int]:
@@ -235,7 +230,10 @@ def _locked_part(target: Path, report: Reporter) -> Iterator[BinaryIO | None]:
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror}; choose another folder") from None
         with opened:
-            _lock(opened, f"waiting for another process that downloads {target.name}", report)
+            with suppress(OSError):
+                if not lock(opened.fileno()):
+                    report(Note(f"waiting for another process that downloads {target.name}"))
+                    lock(opened.fileno(), wait=True)
             if _is_at(path, opened):  # and not renamed or removed by the process that had the lock
                 yield opened
                 return
@@ -247,14 +245,6 @@ def _is_at(path: Path, file: BinaryIO) -> bool:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
         return False
-
-
-def _lock(file: BinaryIO, note: str, report: Reporter) -> None:
-    """Lock a file until it is closed."""
-    with suppress(OSError):
-        if not lock(file.fileno()):
-            report(Note(note))
-            lock(file.fileno(), wait=True)
 
 
 def _part_of(target: Path) -> Path:

@@ -181,7 +181,7 @@ def sync(folder: Path) -> None:
 
 def _exchange(one: Path, other: Path) -> None:
     """Exchange two folders: at once where the system can, so that a process that is killed leaves both names."""
-    if _renameat2(one, other):
+    if renameat2(one, other):
         return
     aside = other.with_name(f".{other.name}.{secrets.token_hex(4)}")
     other.rename(aside)
@@ -193,7 +193,7 @@ def _exchange(one: Path, other: Path) -> None:
     aside.rename(one)
 
 
-def _renameat2(one: Path, other: Path) -> bool:
+def renameat2(one: Path, other: Path) -> bool:
     """Exchange two names by Linux' renameat2; False where system or file system do not have that."""
     function = getattr(ctypes.CDLL(None), "renameat2", None)
     here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE

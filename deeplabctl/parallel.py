@@ -16,7 +16,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _limit: int | None = None  # of `limit_cpus`
-_MEMORY, _OWN_CGROUPS, _CGROUPS = Path("/proc/meminfo"), Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+MEMORY, OWN_CGROUPS, CGROUPS = Path("/proc/meminfo"), Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
 def map_ahead(
@@ -100,8 +100,8 @@ def available_cpus() -> int:
     return min(counts) if _limit is None else min(*counts, _limit)
 
 
-def limit_cpus(count: int) -> None:
-    """Let this process take no more CPUs than these from now on: others on the machine have been given theirs."""
+def limit_cpus(count: int | None) -> None:
+    """Let this process take no more CPUs than these from now on, as others have been given theirs; None lifts that."""
     global _limit
     _limit = count
 
@@ -127,7 +127,7 @@ def _installed_memory() -> int:
 def free_memory() -> int:
     """Return the bytes of memory that are free, or cache files only, on the machine and in its control groups."""
     counts = [available_memory()]
-    kibibytes = _named_numbers(_MEMORY)
+    kibibytes = _named_numbers(MEMORY)
     counts += [kibibytes["MemAvailable:"] << 10] if "MemAvailable:" in kibibytes else []
     for folder in _control_groups():
         limits, used = _numbers(folder / "memory.max"), _numbers(folder / "memory.current")
@@ -143,14 +143,14 @@ def _control_groups() -> Iterator[Path]:
     In a container the path of a group may be that of its host, which is not there; the container's is the root then.
     """
     try:
-        lines = _OWN_CGROUPS.read_text().splitlines()
+        lines = OWN_CGROUPS.read_text().splitlines()
     except OSError:  # not Linux
         return
     for line in lines:
         number, _, path = line.split(":", 2)
         if number == "0":
             group = Path(*(part for part in Path(path).parts if part not in ("/", "..")))
-            yield from (_CGROUPS / folder for folder in (group, *group.parents))
+            yield from (CGROUPS / folder for folder in (group, *group.parents))
 
 
 def _named_numbers(path: Path) -> dict[str, int]:

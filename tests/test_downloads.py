@@ -2,10 +2,11 @@
 
 import errno
 import hashlib
+import io
 import subprocess
 import sys
 import threading
-from unittest import mock
+from pathlib import Path
 
 import pytest
 from web_host import web_host
@@ -24,7 +25,7 @@ NOWHERE = "http://127.0.0.1:9/a.tar"
 
 @pytest.fixture
 def host(monkeypatch):
-    monkeypatch.setattr(downloads, "_PAUSE", 0.0)
+    monkeypatch.setattr(downloads, "PAUSE", 0.0)
     with web_host(**{"a.tar": CONTENT}) as serving:
         yield serving
 
@@ -203,7 +204,7 @@ def test_redirections_are_followed_to_the_web_only(host, tmp_path):
 
 
 def test_file_of_another_size_is_refused_before_it_fills_the_disk(host, tmp_path, monkeypatch):
-    monkeypatch.setattr(downloads, "_LARGEST", 8 << 20)
+    monkeypatch.setattr(downloads, "LARGEST", 8 << 20)
     for size, way, message in (
         (len(CONTENT), "large", f"of {1 << 40:,} bytes, expected {len(CONTENT):,}"),
         (None, "large", f"of {1 << 40:,} bytes, expected at most {8 << 20:,}"),
@@ -223,20 +224,17 @@ def test_folder_that_cannot_be_written_is_named(host, tmp_path):
         download(archive(host, "whole"), tmp_path / "cache" / "x" / "a.tar", silent)
 
 
-def test_full_disk_leaves_what_was_downloaded(host, tmp_path):
-    save = downloads._Part._save
+def test_full_disk_leaves_what_was_downloaded(host, tmp_path, monkeypatch):
+    class Full(io.FileIO):
+        def write(self, block):
+            if self.tell() + len(block) > 2 << 20:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(block)
 
-    def fill(self, read, *args):
-        blocks = iter([read(1 << 20)])
-        self._opened = mock.Mock(wraps=self._opened)
-        self._opened.flush.side_effect = [None, OSError(errno.ENOSPC, "No space left on device")]
-        return save(self, lambda count: next(blocks, None) or read(count), *args)
-
-    with (
-        mock.patch.object(downloads._Part, "_save", fill),
-        pytest.raises(OutputError, match=r"a\.tar\.part: No space left on device; run it again to resume"),
-    ):
+    monkeypatch.setattr(Path, "open", lambda path, mode: Full(path, "r+"))
+    with pytest.raises(OutputError, match=r"a\.tar\.part: No space left on device; run it again to resume"):
         download(archive(host, "whole"), tmp_path / "a.tar", silent)
+    monkeypatch.undo()
     assert (tmp_path / "a.tar.part").read_bytes() == CONTENT[: 2 << 20]
     download(archive(host, "whole"), tmp_path / "a.tar", silent)
     assert host.asked[-1] == ("whole", 2 << 20)

@@ -130,7 +130,7 @@ def test_folder_that_another_process_has_filled_meanwhile_is_kept(tmp_path):
 @pytest.mark.parametrize("at_once", [True, False])
 def test_folder_is_exchanged_at_once_or_by_renames(tmp_path, monkeypatch, at_once):
     if not at_once:
-        monkeypatch.setattr(files, "_renameat2", lambda one, other: False)
+        monkeypatch.setattr(files, "renameat2", lambda one, other: False)
     write_text(tmp_path / "set" / "old", "old")
     with whole_folder(tmp_path / "set", overwrite=True) as folder:
         (folder / "new").touch()
@@ -140,7 +140,7 @@ def test_folder_is_exchanged_at_once_or_by_renames(tmp_path, monkeypatch, at_onc
 
 @pytest.mark.parametrize("renames", [0, 1])
 def test_folder_that_cannot_be_replaced_stays(tmp_path, monkeypatch, renames):
-    monkeypatch.setattr(files, "_renameat2", lambda one, other: False)
+    monkeypatch.setattr(files, "renameat2", lambda one, other: False)
     done, real = [], os.rename
 
     def rename(source, target):

@@ -29,7 +29,7 @@ ROOMS = [
     ["network"],
     ["jit", "vectors"],
     ["render"],
-    ["downloads", "files", "classes", "lettering"],
+    ["downloads", "files", "classes", "damage", "lettering"],
     ["arrays", "choices", "errors", "limits", "locks", "parallel", "reporting"],
     ["version"],
 ]

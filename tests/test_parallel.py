@@ -13,8 +13,8 @@ from deeplabctl.parallel import FairLock, available_cpus, available_memory, free
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
     """Stand on a machine of 64 CPUs whose control groups are the files that the test writes."""
-    monkeypatch.setattr(parallel, "_OWN_CGROUPS", tmp_path / "own")
-    monkeypatch.setattr(parallel, "_CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(parallel, "OWN_CGROUPS", tmp_path / "own")
+    monkeypatch.setattr(parallel, "CGROUPS", tmp_path / "cgroup")
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
 
@@ -25,7 +25,8 @@ def machine(tmp_path, monkeypatch):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
 
-    return write
+    yield write
+    parallel.limit_cpus(None)
 
 
 def test_cpus_are_those_of_the_affinity_mask(machine, monkeypatch):
@@ -35,9 +36,8 @@ def test_cpus_are_those_of_the_affinity_mask(machine, monkeypatch):
     assert available_cpus() == 3
 
 
-def test_process_can_be_given_fewer_cpus(machine, monkeypatch):
+def test_process_can_be_given_fewer_cpus(machine):
     machine("0::/\n", {"cpu.max": "max 100000\n"})
-    monkeypatch.setattr(parallel, "_limit", None)
     parallel.limit_cpus(2)
     assert available_cpus() == 2
     parallel.limit_cpus(100)
@@ -119,7 +119,7 @@ def test_items_wait_for_room_that_does_not_grow_with_the_machine(machine):
 
 
 def test_memory_is_free_that_neither_the_machine_nor_a_group_uses(machine, tmp_path, monkeypatch):
-    monkeypatch.setattr(parallel, "_MEMORY", tmp_path / "meminfo")
+    monkeypatch.setattr(parallel, "MEMORY", tmp_path / "meminfo")
     (tmp_path / "meminfo").write_text("MemTotal:  900 kB\nMemAvailable:  500 kB\nHugePages_Total: 0\n")
     machine("0::/x\n", {"x/memory.max": "max\n", "x/memory.current": "300000\n"})
     assert free_memory() == 500 << 10

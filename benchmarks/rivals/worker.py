@@ -142,7 +142,7 @@ def export(path: Path, architecture: str) -> None:
     from deeplabctl.cli.app import app
     from deeplabctl.network.keras_model import assign_weights, build_model
     from deeplabctl.weights.model_info import ModelInfo
-    from deeplabctl.weights.sources.model_files import save_model
+    from deeplabctl.weights.sources.keras_files import save_model
 
     model = build_model(architecture, 21)
     assign_weights(model, ARCHITECTURES[architecture].random_weights(21, 1.0, 0))

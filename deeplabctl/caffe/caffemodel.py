@@ -15,9 +15,21 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from deeplabctl.caffe.hdf5 import is_hdf5, kind_of_hdf5, read_hdf5
-from deeplabctl.caffe.net import CaffeLayer, CaffeNet
-from deeplabctl.caffe.wire import BYTES, DOUBLE, FIXED32, FIXED64, FLOAT, MAX_TEXT, VARINT, Field, WireFile, signed
+from deeplabctl.caffe.net import CONVOLUTION, INNER_PRODUCT, CaffeLayer, CaffeNet
+from deeplabctl.caffe.wire import (
+    BYTES,
+    DOUBLE,
+    DOUBLES,
+    FLOAT,
+    FLOATS,
+    INTEGERS,
+    MAX_TEXT,
+    VARINT,
+    Field,
+    WireFile,
+    signed,
+)
+from deeplabctl.damage import DAMAGED, check_claim, refusing
 from deeplabctl.errors import WeightsError
 
 MAX_AXES = 32  # kMaxBlobAxes in blob.hpp
@@ -31,30 +43,20 @@ class Layout(NamedTuple):
     name: int
     type: int
     blobs: int
+    texts: tuple[int, ...]  # of V1 name, bottom and top; of V2 type as well
 
 
+LAYOUTS = {2: Layout("V1", 4, 5, 6, (2, 3, 4)), 100: Layout("V2", 1, 2, 7, (1, 2, 3, 4))}  # by NetParameter's field
 CONVOLUTION_PARAM, DILATION = 106, 18  # of V2's LayerParameter, and of ConvolutionParameter
+BLOB = {**dict.fromkeys((1, 2, 3, 4), (VARINT,)), 5: FLOATS, 7: (BYTES,), 8: DOUBLES}  # dimensions, data, shape, data
 
-LAYOUTS = {2: Layout("V1", 4, 5, 6), 100: Layout("V2", 1, 2, 7)}  # by the number of NetParameter's repeated field
-
-# V1LayerParameter.LayerType under V2's names. From 39 on the DeepLab fork's own; BVLC's 39 is Deconvolution.
-V1_TYPES = {
-    0: "None", 1: "Accuracy", 2: "BNLL", 3: "Concat", 4: "Convolution", 5: "Data", 6: "Dropout", 7: "EuclideanLoss",
-    8: "Flatten", 9: "HDF5Data", 10: "HDF5Output", 11: "Im2col", 12: "ImageData", 13: "InfogainLoss",
-    14: "InnerProduct", 15: "LRN", 16: "MultinomialLogisticLoss", 17: "Pooling", 18: "ReLU", 19: "Sigmoid",
-    20: "Softmax", 21: "SoftmaxWithLoss", 22: "Split", 23: "TanH", 24: "WindowData", 25: "Eltwise", 26: "Power",
-    27: "SigmoidCrossEntropyLoss", 28: "HingeLoss", 29: "MemoryData", 30: "ArgMax", 31: "Threshold", 32: "DummyData",
-    33: "Slice", 34: "MVN", 35: "AbsVal", 36: "Silence", 37: "ContrastiveLoss", 38: "Exp", 39: "ImageSegData",
-    40: "SegAccuracy", 41: "Interp", 42: "Padding", 45: "DenseCRF",
-}  # fmt: skip
-
-
-FIELDS_LOOKED_AT = 64
+V1_TYPES = {4: CONVOLUTION, 14: INNER_PRODUCT}  # V1LayerParameter.LayerType, as V2 names those with weights
 
 # Of NetParameter: name, layers, input, force_backward, state, debug_info, input_shape, layer.
 NET_FIELDS = {1: BYTES, 2: BYTES, 3: BYTES, 5: VARINT, 6: BYTES, 7: VARINT, 8: BYTES, 100: BYTES}
-NET_TEXTS = {1, 3}
-LAYER_TEXTS = {2: {2, 3, 4}, 100: {1, 2, 3, 4}}  # bottom, top and name of V1; name, type, bottom and top of V2
+NET_TEXTS = (1, 3)
+SOLVER_FIELDS = {1: VARINT, 2: BYTES, 3: BYTES, 4: VARINT}  # of SolverState: iter, learned_net, history, current_step
+FIELDS_LOOKED_AT = 64
 
 
 def read_caffemodel(path: str | Path) -> CaffeNet:
@@ -63,22 +65,19 @@ def read_caffemodel(path: str | Path) -> CaffeNet:
     Blobs of the binary formats are read-only views of the file, which stays mapped as long as one of them lives;
     ``diff`` fields are not read, and no value is checked (`net_weights` refuses NaN). Where a blob has both
     forms, legacy dimensions go before ``shape`` and double data before float data, as in Caffe. Raises WeightsError,
-    in one line, for a damaged file and for a file without a net's weights: a solver state and a mean image are named
-    as such.
+    in one line, for a damaged file and for a file without a net's weights: a solver state is named as such.
     """
     path = Path(path)
     if is_hdf5(path):
         return read_hdf5(path)
     wire = WireFile(path)
-    if other := _what_else(wire):
-        raise WeightsError(f"weights {path}: {other}")
-    try:
-        return _net(wire)
-    except WeightsError as error:
-        if _begins_like_net(wire):
-            raise
-        reason = str(error).removeprefix(f"weights {path}: ")
-        raise WeightsError(f"weights {path}: this does not begin like a .caffemodel; read as one, {reason}") from None
+    if state := _solver_state(wire):
+        iteration, net = state
+        raise WeightsError(
+            f"weights {path}: this is a solver state of iteration {iteration} for the net {net or '(not named)'}; "
+            "give the .caffemodel beside it"
+        )
+    return _net(wire)
 
 
 def caffe_kind(path: str | Path) -> Literal["net", "solver"] | None:
@@ -118,59 +117,35 @@ def _net(wire: WireFile) -> CaffeNet:
 
 
 def _layer(wire: WireFile, layer: Field, layout: Layout) -> CaffeLayer:
-    name = type_ = ""
-    blobs: list[Field] = []
-    dilations: tuple[int, ...] = ()
-    for field in wire.fields(layer.start, layer.end):
-        if field.kind == BYTES:
-            if field.number == layout.name:
-                name = wire.text(field)
-            elif field.number == layout.type:
-                type_ = wire.text(field)
-            elif field.number == layout.blobs:
-                blobs.append(field)
-            elif (layout.version, field.number) == ("V2", CONVOLUTION_PARAM):
-                dilations = _dilations(wire, field)
-            elif field.number == 1:  # V1's field 1 is a layer of Caffe before 2014 (V0)
-                raise WeightsError(
-                    f"weights {wire.path}: expected V1 or V2 layers, got V0 ones of Caffe before 2014; "
-                    "run Caffe's upgrade_net_proto_binary on it"
-                )
-        elif field.kind == VARINT and (layout.version, field.number) == ("V1", layout.type):
-            type_ = V1_TYPES.get(field.value, f"V1 type {signed(field.value, 32)}")
-    arrays = tuple(_blob(wire, blob, f"{name}, blob {n}") for n, blob in enumerate(blobs))
-    return CaffeLayer(name, type_, arrays, dilations)
+    numbers = {layout.name: (BYTES,), layout.type: (BYTES, VARINT), layout.blobs: (BYTES,), CONVOLUTION_PARAM: (BYTES,)}
+    fields = wire.message(layer, numbers)
+    name = "".join(map(wire.text, fields[layout.name][-1:]))
+    type_ = ""
+    for field in fields[layout.type]:
+        type_ = wire.text(field) if field.kind == BYTES else V1_TYPES.get(field.value, f"V1 type {field.value}")
+    arrays = tuple(_blob(wire, blob, f"{name}, blob {n}") for n, blob in enumerate(fields[layout.blobs]))
+    settings = fields[CONVOLUTION_PARAM] if layout.version == "V2" else []
+    return CaffeLayer(name, type_, arrays, tuple(_integers(wire, settings, DILATION)))
 
 
-def _dilations(wire: WireFile, settings: Field) -> tuple[int, ...]:
-    """Return the dilations of a ConvolutionParameter, at most one for each axis."""
-    found: list[int] = []
-    for field in wire.fields(settings.start, settings.end):
-        if field.number == DILATION and field.kind in (BYTES, VARINT):
-            values = [field.value] if field.kind == VARINT else islice(wire.integers(field), MAX_AXES)
-            found += values
-    return tuple(found[:MAX_AXES])
+def _integers(wire: WireFile, messages: list[Field], number: int) -> list[int]:
+    """Return the numbers of a repeated field, of a message that may have been given in parts; one too many at most."""
+    fields = (field for message in messages for field in wire.message(message, {number: INTEGERS})[number])
+    return list(islice((value for field in fields for value in wire.integers(field)), MAX_AXES + 1))
 
 
 def _blob(wire: WireFile, blob: Field, where: str) -> npt.NDArray[Any]:
-    legacy: dict[int, int] = {}
-    dims: list[int] = []
-    floats: list[npt.NDArray[Any]] = []
-    doubles: list[npt.NDArray[Any]] = []
-    for field in wire.fields(blob.start, blob.end):
-        if field.number <= 4 and field.kind == VARINT:
-            legacy[field.number] = signed(field.value, 32)
-        elif field.number == 5 and field.kind in (BYTES, FIXED32):
-            floats.append(wire.array(field, FLOAT))
-        elif field.number == 8 and field.kind in (BYTES, FIXED64):
-            doubles.append(wire.array(field, DOUBLE))
-        elif field.number == 7 and field.kind == BYTES:  # a shape given twice is merged: its dimensions follow on
-            _add_dims(wire, field, dims, where)
-    shape = tuple(legacy.get(axis, 0) for axis in (1, 2, 3, 4)) if legacy else tuple(dims)
-    parts = doubles if any(part.size for part in doubles) else floats
-    count = sum(part.size for part in parts)
+    fields = wire.message(blob, BLOB)
+    legacy = {axis: signed(fields[axis][-1].value, 32) for axis in (1, 2, 3, 4) if fields[axis]}
+    dims = [legacy.get(axis, 0) for axis in (1, 2, 3, 4)] if legacy else _integers(wire, fields[7], 1)
+    shape = tuple(dims)
+    if len(shape) > MAX_AXES:
+        raise WeightsError(f"weights {wire.path}: layer {where}: expected {MAX_AXES} axes at most")
     if min(shape, default=0) < 0 or prod(max(dim, 1) for dim in shape) > MAX_COUNT:
         raise WeightsError(f"weights {wire.path}: layer {where}: expected dimensions of a blob, got {shape}")
+    floats, doubles = ([wire.array(part, dtype) for part in fields[n]] for n, dtype in ((5, FLOAT), (8, DOUBLE)))
+    parts = doubles if any(part.size for part in doubles) else floats
+    count = sum(part.size for part in parts)
     if prod(shape) != count:
         raise WeightsError(
             f"weights {wire.path}: layer {where}: expected {prod(shape)} values for the shape {shape}, got {count}; "
@@ -180,81 +155,29 @@ def _blob(wire: WireFile, blob: Field, where: str) -> npt.NDArray[Any]:
     return values.reshape(shape)
 
 
-def _add_dims(wire: WireFile, shape: Field, dims: list[int], where: str) -> None:
-    for field in wire.fields(shape.start, shape.end):
-        if field.number == 1 and field.kind in (BYTES, VARINT):
-            for dim in wire.integers(field):
-                dims.append(dim)
-                if len(dims) > MAX_AXES:
-                    raise WeightsError(f"weights {wire.path}: layer {where}: expected {MAX_AXES} axes at most")
-
-
-def _what_else(wire: WireFile) -> str | None:
-    """Describe which other message of Caffe a file holds and what to do; None for a net."""
-    if state := _solver_state(wire):
-        iteration, net = state
-        return (
-            f"this is a solver state of iteration {iteration} for the net {net or '(not named)'}; "
-            "give the .caffemodel beside it"
-        )
-    seen = {(field.number, field.kind) for field in _beginning(wire)}
-    if {(number, VARINT) for number in (1, 2, 3, 4)} <= seen and seen & {(5, BYTES), (5, FIXED32)}:
-        return "this is a mean image (.binaryproto), not weights; give the .caffemodel"
-    return None
-
-
 def _begins_like_net(wire: WireFile) -> bool:
     """Tell whether a first layer with a readable name, type, bottom or top follows fields that a net may have."""
-    try:
-        for field in islice(wire.fields(), FIELDS_LOOKED_AT):
-            if NET_FIELDS.get(field.number, field.kind) != field.kind:
-                return False
-            if field.number in NET_TEXTS and not _is_text(wire, field):
-                return False
-            if field.number in LAYER_TEXTS:
-                return _is_layer(wire, field.start, field.end, LAYER_TEXTS[field.number])
-    except WeightsError:
-        return _is_cut_off_in_first_layer(wire)
-    return False
-
-
-def _is_layer(wire: WireFile, start: int, end: int, texts: set[int]) -> bool:
-    found = False
-    for field in _beginning(wire, start, end):
-        if field.number in texts:
-            if field.kind != BYTES or not _is_text(wire, field):
-                return False
-            found = found or field.start < field.end
-    return found
-
-
-def _is_cut_off_in_first_layer(wire: WireFile) -> bool:
-    """Tell whether the fields that can be read are followed by a layer that goes beyond the end of the file."""
-    after = max((field.end for field in _beginning(wire)), default=0)
-    for tag, texts in ((b"\x12", LAYER_TEXTS[2]), (b"\xa2\x06", LAYER_TEXTS[100])):
-        if wire.buffer[after : after + len(tag)] == tag:
-            after += len(tag)
-            while after < wire.size and wire.buffer[after] >= 0x80:
-                after += 1
-            return _is_layer(wire, after + 1, wire.size, texts)
+    for field in _beginning(wire):
+        if NET_FIELDS.get(field.number, field.kind) != field.kind:
+            return False
+        if field.number in NET_TEXTS and not _is_text(wire, field):
+            return False
+        if layout := LAYOUTS.get(field.number):
+            inside = [each for each in _beginning(wire, field.start, field.end) if each.number in layout.texts]
+            return any(each.start < each.end for each in inside) and all(_is_text(wire, each) for each in inside)
     return False
 
 
 def _solver_state(wire: WireFile) -> tuple[int, str] | None:
-    """Return the iteration and the net's file of a SolverState: 1 iter, 2 learned_net, 3 history, 4 current_step."""
-    kinds = {1: VARINT, 2: BYTES, 3: BYTES, 4: VARINT}
-    iteration, net, others = None, "", False
-    for field in _beginning(wire):
-        if kinds.get(field.number) != field.kind:
-            return None
-        if field.number == 1:
-            iteration = signed(field.value, 32)
-        elif field.number == 2:
-            net = wire.text(field)
-            if "\ufffd" in net:  # TensorFlow's SavedModel has a message here
-                return None
-        others = others or field.number in (2, 3)
-    return (iteration, net) if iteration is not None and others else None
+    """Return the iteration and the net's file of a solver state; None for any other file."""
+    fields = list(_beginning(wire))
+    if any(SOLVER_FIELDS.get(field.number) != field.kind for field in fields):
+        return None
+    iteration = next((signed(field.value, 32) for field in reversed(fields) if field.number == 1), None)
+    nets = [wire.text(field) for field in fields if field.number == 2]
+    if iteration is None or not any(field.kind == BYTES for field in fields) or any("\ufffd" in net for net in nets):
+        return None  # as TensorFlow's SavedModel, which has a message for field 2
+    return iteration, "".join(nets[-1:])
 
 
 def _beginning(wire: WireFile, start: int = 0, end: int | None = None) -> Iterator[Field]:
@@ -266,4 +189,76 @@ def _beginning(wire: WireFile, start: int = 0, end: int | None = None) -> Iterat
 
 
 def _is_text(wire: WireFile, field: Field) -> bool:
-    return field.end <= field.start + MAX_TEXT and "\ufffd" not in wire.text(field)
+    return field.kind == BYTES and field.end <= field.start + MAX_TEXT and "\ufffd" not in wire.text(field)
+
+
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
+def is_hdf5(path: Path) -> bool:
+    """Tell whether a file begins with HDF5's signature."""
+    try:
+        if not path.is_file():  # reading a pipe would take its bytes away
+            return False
+        with path.open("rb") as file:
+            return file.read(len(SIGNATURE)) == SIGNATURE
+    except OSError:
+        return False
+
+
+def kind_of_hdf5(path: Path) -> Literal["net", "solver"] | None:
+    """Return 'net' for a ``.caffemodel.h5``, 'solver' for a ``.solverstate.h5``; None for others, as Keras' are."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            if "iter" in file and "history" in file:
+                return "solver"
+            inside = isinstance(file.get("data", getlink=True), h5py.HardLink)
+            found = inside and file["data"].visititems(lambda name, _: True if name.endswith("/0") else None)
+    except DAMAGED:
+        return None
+    return "net" if found else None
+
+
+def read_hdf5(path: Path) -> CaffeNet:
+    """Read a net's weights; ``diff`` and links to other files are left out.
+
+    Raises WeightsError for damaged files and for HDF5 files of other programs.
+    """
+    import h5py
+
+    kind = kind_of_hdf5(path)
+    if kind == "solver":
+        raise WeightsError(f"weights {path}: this is a solver state; give the .caffemodel.h5 beside it")
+    if kind is None:
+        raise WeightsError(f"weights {path}: expected Caffe's HDF5 layout (data/<layer>/0), got another HDF5 file")
+    found: dict[str, dict[str, Any]] = {}
+
+    def visit(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            layer, _, index = name.rpartition("/")
+            found.setdefault(layer, {})[index] = item
+        else:
+            found.setdefault(name, {})
+
+    with refusing(path), h5py.File(path, "r") as file:
+        file["data"].visititems(visit)  # hard links only: nothing outside the file
+        check_claim(path, sum(blob.nbytes for blobs in found.values() for blob in blobs.values()))
+        layers = [CaffeLayer(name, "", tuple(_blobs(path, name, blobs))) for name, blobs in found.items()]
+    return CaffeNet(path, "", "HDF5", tuple(layers))
+
+
+def _blobs(path: Path, layer: str, datasets: dict[str, Any]) -> list[npt.NDArray[Any]]:
+    expected = [str(index) for index in range(len(datasets))]
+    if set(datasets) != set(expected):
+        raise WeightsError(f"weights {path}: layer {layer}: expected blobs {expected}, got {sorted(datasets)}")
+    blobs = []
+    for index in expected:
+        dataset = datasets[index]
+        if dataset.dtype.kind != "f" or dataset.external or dataset.is_virtual:
+            raise WeightsError(
+                f"weights {path}: layer {layer}, blob {index}: expected floats in the file itself, got {dataset.dtype}"
+            )
+        blobs.append(np.asarray(dataset[()], np.float64 if dataset.dtype.itemsize > 4 else np.float32))
+    return blobs

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deeplabctl.errors import WeightsError
-from deeplabctl.network import Shapes, Weights
+from deeplabctl.network import Weights
 
 CONVOLUTION, INNER_PRODUCT, BATCH_NORM, SCALE_LAYER = "Convolution", "InnerProduct", "BatchNorm", "Scale"
 
@@ -68,11 +68,6 @@ def net_weights(net: CaffeNet, dtype: npt.DTypeLike = np.float32) -> Weights:
                 blob = np.asarray(blob, np.float64) / total if total else np.zeros(blob.shape)
             found[name] = _finite(blob, net, layer, index, dtype)
     return found
-
-
-def net_shapes(net: CaffeNet) -> Shapes:
-    """Return the shapes of the weights that `net_weights` returns, without reading any values."""
-    return {name: blob.shape for layer in _layers(net) for name, blob in _parts(net, layer).items()}
 
 
 def net_dilations(net: CaffeNet) -> dict[str, tuple[int, ...]]:

@@ -31,11 +31,9 @@ TOKEN = re.compile(
     |(?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')
     |(?P<number>-?(?:0[xX][0-9a-fA-F]+|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?[fF]?|inf(?:inity)?|nan)(?![\w.]))
     |(?P<word>[A-Za-z_]\w*|\$\{\w+\})  # ${NUM_LABELS}: the authors' files are templates, filled in by a script
-    |(?P<mark>[{}<>\[\]:,;])""",
+    |(?P<mark>[{}<>\[\]:,;])|(?P<other>(?s:.)[^\n]{0,19})""",
     re.VERBOSE | re.ASCII,
 )
-ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{1,2})|([0-7]{1,3})|(.))", re.DOTALL)
-ESCAPED = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"a": b"\a", b"b": b"\b", b"f": b"\f", b"v": b"\v"}
 
 Value: TypeAlias = "str | int | float | Message"
 
@@ -248,7 +246,7 @@ def _line(layer: Message) -> str:
 class _Parser:
     def __init__(self, text: str, source: str) -> None:
         self.source = source
-        self.tokens = self._split(text)
+        self.tokens = _split(text)
         self.token = next(self.tokens)
 
     def message(self, closing: str, depth: int, line: int) -> Message:
@@ -260,86 +258,65 @@ class _Parser:
             if self.token.kind not in ("word", "number") or not self.token.text.isidentifier():  # `inf` names a field
                 raise self._error("the name of a field" + ("" if closing == "end" else f" or {closing}"))
             values = message.setdefault(self._take(), [])
-            if colon := self._is(":"):
-                self._take()
-            values.extend(self._values(depth, colon))
-            if self._is(",", ";"):
-                self._take()
+            colon = self._skip(":")
+            if not self._skip("["):
+                values.append(self._value(depth, colon))
+            elif not self._skip("]"):
+                values.append(self._value(depth, colon))
+                while self._skip(","):
+                    values.append(self._value(depth, colon))
+                if not self._skip("]"):
+                    raise self._error(", or ]")
+            self._skip(",", ";")
         if closing != "end":
             self._take()
         return message
 
-    def _values(self, depth: int, colon: bool) -> list[Value]:
-        if not self._is("["):
-            return [self._value(depth, colon)]
-        self._take()
-        values: list[Value] = []
-        while not self._is("]"):
-            values.append(self._value(depth, colon))
-            if not self._is(","):
-                break
-            self._take()
-        if not self._is("]"):
-            raise self._error(", or ]")
-        self._take()
-        return values
-
     def _value(self, depth: int, colon: bool) -> Value:
-        line = self.token.line
-        if self._is("{", "<"):
-            return self.message("}" if self._take() == "{" else ">", depth + 1, line)
+        kind, text, line = self.token
+        if self._skip("{", "<"):
+            return self.message("}" if text == "{" else ">", depth + 1, line)
         if not colon:
             raise self._error(": or {")
-        if self.token.kind == "string":
-            parts = b""
+        if kind == "string":
+            parts = ""
             while self.token.kind == "string":
-                parts += ESCAPE.sub(_unescape, self._take()[1:-1].encode())
-            return parts.decode("utf-8", "replace")
-        if self.token.kind == "number":
-            return self._number()
-        if self.token.kind == "word":
+                parts += re.sub(r"(?s)\\(.)", r"\1", self._take()[1:-1])  # quotes; layers have no other escapes
+            return parts
+        if kind not in ("number", "word"):
+            raise self._error("a value")
+        if kind == "word":
             return self._take()
-        raise self._error("a value")
-
-    def _number(self) -> int | float:
-        text = self.token.text
         if len(text) > MAX_NUMBER:
             raise self._error(f"a number of at most {MAX_NUMBER} characters")
         self._take()
-        if re.fullmatch(r"-?0[xX][0-9a-fA-F]+", text):
-            return int(text, 16)
-        if re.fullmatch(r"-?\d+", text):
-            return int(text, 8 if re.fullmatch(r"-?0[0-7]+", text) else 10)
+        if re.fullmatch(r"-?(0[xX].+|\d+)", text):
+            return int(text, 16 if "x" in text.lower() else 8 if re.fullmatch(r"-?0[0-7]+", text) else 10)
         return float(text if "n" in text else text.rstrip("fF"))  # inf and nan keep their last letter
 
-    def _is(self, *marks: str) -> bool:
-        return self.token.kind == "mark" and self.token.text in marks
+    def _skip(self, *marks: str) -> bool:
+        """Take one of these marks, if one comes next."""
+        is_next = self.token.kind == "mark" and self.token.text in marks
+        if is_next:
+            self._take()
+        return is_next
 
     def _take(self) -> str:
         text = self.token.text
         self.token = next(self.tokens)
+        if self.token.kind == "other":
+            raise self._error("a name, a value or a bracket")
         return text
 
     def _error(self, expected: str) -> WeightsError:
         got = "the end of the file" if self.token.kind == "end" else repr(self.token.text[:40])
         return WeightsError(f"prototxt {self.source}:{self.token.line}: expected {expected}, got {got}")
 
-    def _split(self, text: str) -> Iterator[Token]:
-        position, line = 0, 1
-        while position < len(text):
-            match = TOKEN.match(text, position)
-            if not match:
-                self.token = Token("other", text[position : position + 20].splitlines()[0], line)
-                raise self._error("a name, a value or a bracket")
-            position = match.end()
-            if match.lastgroup != "space":
-                yield Token(str(match.lastgroup), match.group(), line)
-            line += match.group().count("\n")
-        yield Token("end", "end", line)
 
-
-def _unescape(match: re.Match[bytes]) -> bytes:
-    hexadecimal, octal, char = match.groups()
-    if char is not None:
-        return ESCAPED.get(char, char)
-    return bytes([int(hexadecimal, 16) if hexadecimal else int(octal, 8) & 0xFF])
+def _split(text: str) -> Iterator[Token]:
+    line = 1
+    for match in TOKEN.finditer(text):
+        if match.lastgroup != "space":
+            yield Token(str(match.lastgroup), match.group(), line)
+        line += match.group().count("\n")
+    yield Token("end", "end", line)

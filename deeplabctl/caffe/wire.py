@@ -7,7 +7,7 @@ views of the file, and only the fields that are asked for are read. Source: prot
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,15 +16,16 @@ import numpy.typing as npt
 
 from deeplabctl.errors import WeightsError
 
-VARINT, FIXED64, BYTES, GROUP, END_GROUP, FIXED32 = range(6)
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # of the others, groups, no format here has any
 WIDTH = {FIXED64: 8, FIXED32: 4}
+INTEGERS, FLOATS, DOUBLES = (BYTES, VARINT), (BYTES, FIXED32), (BYTES, FIXED64)  # packed, or one by one
 
 FLOAT, DOUBLE = np.dtype("<f4"), np.dtype("<f8")
 
 MAX_VARINT = 10  # bytes
 MAX_TAG = 0xFFFFFFFF
-MAX_DEPTH = 100  # of nested groups, as in protobuf itself
 MAX_TEXT = 256  # bytes of a name that are shown; real names are shorter
+MAX_FIELDS = 500_000  # of a file: the graph of the largest network has a fifth of it
 
 
 class Field(NamedTuple):
@@ -56,24 +57,37 @@ class WireFile:
             with path.open("rb") as file:
                 if path.stat().st_size == 0:
                     raise WeightsError(f"weights {path}: the file is empty; get it again")
-                self.buffer = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                self.buffer = memoryview(self._map)
         except OSError as error:
             raise WeightsError(f"weights {path}: cannot be read ({error.strerror or error})") from None
         self.size = len(self.buffer)
+        self._left = MAX_FIELDS
 
     def fields(self, start: int = 0, end: int | None = None) -> Iterator[Field]:
-        """Yield the fields of the message between two offsets; groups, which Caffe never had, are skipped.
+        """Yield the fields of the message between two offsets.
 
-        Raises WeightsError, with the offset, for bytes that are not a message.
+        Raises WeightsError, with the offset, for bytes that are not a message, and for more fields than weights have.
         """
         end = self.size if end is None else end
         while start < end:
-            field = self._field(start, end)
-            start = self._after_group(field, end) if field.kind == GROUP else field.end
-            if field.kind == END_GROUP:
-                raise self.damaged(field.position, "a group ends that never began")
-            if field.kind != GROUP:
-                yield field
+            self.count(start)
+            yield (field := self._field(start, end))
+            start = field.end
+
+    def message(self, field: Field, kinds: Mapping[int, tuple[int, ...]]) -> Mapping[int, list[Field]]:
+        """Return the fields of a message by their numbers: those in ``kinds``, where they are of such a kind."""
+        found: dict[int, list[Field]] = {number: [] for number in kinds}
+        for inside in self.fields(field.start, field.end):
+            if inside.kind in kinds.get(inside.number, ()):
+                found[inside.number].append(inside)
+        return found
+
+    def count(self, position: int, more: int = 1) -> None:
+        """Count fields or entries; raises WeightsError for too many."""
+        self._left -= more
+        if self._left < 0:
+            raise self.damaged(position, f"expected at most {MAX_FIELDS} fields")
 
     def array(self, field: Field, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         """View the numbers of a packed field, or of a run of fixed ones, as a read-only one-dimensional array."""
@@ -91,6 +105,10 @@ class WireFile:
             value, at = self.varint(at, field.end)
             yield signed(value, 64)
 
+    def has(self, content: bytes, end: int | None = None) -> bool:
+        """Tell whether bytes are anywhere in the file, or before ``end``."""
+        return self._map.find(content, 0, self.size if end is None else end) >= 0
+
     def text(self, field: Field) -> str:
         """Return a text, at most 256 bytes of it, with U+FFFD for what cannot be printed on one line."""
         raw = bytes(self.buffer[field.start : min(field.end, field.start + MAX_TEXT)])
@@ -105,13 +123,11 @@ class WireFile:
     def _field(self, position: int, end: int) -> Field:
         tag, start = self.varint(position, end)
         number, kind = tag >> 3, tag & 7
-        if number == 0 or tag > MAX_TAG or kind > FIXED32:
+        if number == 0 or tag > MAX_TAG or kind not in (VARINT, FIXED64, BYTES, FIXED32):
             raise self.damaged(position, f"expected the tag of a field, got {tag:#x}")
         if kind == VARINT:
             value, after = self.varint(start, end)
             return Field(number, kind, position, start, after, value)
-        if kind in (GROUP, END_GROUP):
-            return Field(number, kind, position, start, start)
         if kind == BYTES:
             length, start = self.varint(start, end)
         else:
@@ -147,18 +163,6 @@ class WireFile:
                 return position + (done + first) * step
             done, block = done + len(other), block * 4
         return position + len(tags) * step
-
-    def _after_group(self, group: Field, end: int) -> int:
-        field, unclosed = group, [group.number]
-        while unclosed:
-            field = self._field(field.end, end)
-            if field.kind == GROUP:
-                unclosed.append(field.number)
-            elif field.kind == END_GROUP and field.number != unclosed.pop():
-                raise self.damaged(field.position, "groups end in the wrong order")
-            if len(unclosed) > MAX_DEPTH:
-                raise self.damaged(field.position, f"groups are nested more than {MAX_DEPTH} deep")
-        return field.end
 
 
 def signed(value: int, bits: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -158,7 +159,7 @@ def _say(console: Console, exported: ExportedModel) -> None:
             "classes": list(info.classes),
             "scales": list(facts.scales),
             "flip": facts.flip,
-            "agreement": agreement.to_dict(),
+            "agreement": asdict(agreement),
         }
     )
 

@@ -91,9 +91,10 @@ def _push(console: Console, weights: str, repo: str, licence: str | None, dry_ru
     from deeplabctl.files import write_text
     from deeplabctl.reporting import Note
     from deeplabctl.weights import hub
+    from deeplabctl.weights.fitting import read_network
+    from deeplabctl.weights.hub import model_card
     from deeplabctl.weights.locating import find_weights, open_weights
-    from deeplabctl.weights.model_card import model_card
-    from deeplabctl.weights.sources.model_files import ModelFile
+    from deeplabctl.weights.sources.keras_files import ModelFile
 
     hub.check_repo(repo)
     with console.reporter() as report:
@@ -104,6 +105,7 @@ def _push(console: Console, weights: str, repo: str, licence: str | None, dry_ru
                 f"weights {path}: expected a model file of deeplabctl, which knows its classes, got a {file.words}; "
                 "make one with deeplabctl convert-caffe"
             )
+        read_network(file)  # all of it can be read, and fits
         size = path.stat().st_size
         card = model_card(file.info, path.name, size, checksum(path, "sha256", report), repo, licence)
         if licence is None:
@@ -116,7 +118,7 @@ def _push(console: Console, weights: str, repo: str, licence: str | None, dry_ru
             return
         report(Note(f"sending {path.name}, {size / 1e6:.1f} MB, to {repo}"))
         address = hub.upload({path.name: path, "README.md": card.encode()}, repo, f"Add {path.name}")
-    console.say(f"{address}: deeplabctl infer IMAGE --weights hf://{repo}")
+    console.say(f"{address}: deeplabctl infer IMAGE --weights {hub.pushed(repo, path.name)}")
     console.document({"card": None, "file": str(path), "repository": repo, "address": address})
 
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from deeplabctl import choices
 from deeplabctl.arrays import Image
-from deeplabctl.errors import OutputError, RecipeError, WeightsError
+from deeplabctl.data.dataset import SHAPES, open_dataset, spread_evenly
+from deeplabctl.data.images import read_working_image
+from deeplabctl.data.layout import LISTS
+from deeplabctl.errors import DataError, OutputError, RecipeError, WeightsError
 from deeplabctl.export.formats import WRITERS, Graph, Writer
-from deeplabctl.export.images import ExampleImages, images_to_calibrate, images_to_compare
 from deeplabctl.files import check_new_file, check_new_folder, check_writable, has_content, whole_file, whole_folder
 from deeplabctl.network import ARCHITECTURES
+from deeplabctl.network.architecture import PAPER_SIZE
+from deeplabctl.prediction.inputs import find_images
 from deeplabctl.prediction.segmenter import Segmenter
 from deeplabctl.prediction.settings import PredictionSettings, SettingsRequest, resolve
 from deeplabctl.reporting import Note, Reporter, counted, silent, task
@@ -40,10 +43,6 @@ class Agreement:
     images: int
     source: str  # of the images
     engine: str  # that computed the network, in float32
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON has it."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -110,9 +109,7 @@ def plan_export(request: ExportRequest, report: Reporter = silent) -> ExportPlan
     info = dataclasses.replace(network.info, provenance=network.info.provenance | source)
     wanted = SettingsRequest(pad="tight", scales=request.scales, flip=request.flip, crf=False)
     settings = resolve(wanted, info)
-    calibration = None
-    if request.precision == "int8":
-        calibration = images_to_calibrate(info, request.calibrate, report)
+    calibration = images_to_calibrate(info, request.calibrate, report) if request.precision == "int8" else None
     images = images_to_compare(info, request.images, report)
     return ExportPlan(request, path, dataclasses.replace(network, info=info), settings, out, images, calibration)
 
@@ -125,21 +122,21 @@ def write_export(plan: ExportPlan, report: Reporter = silent) -> ExportedModel:
     info, request = plan.network.info, plan.request
     images = plan.images.compared(plan.settings.image_size)
     facts = ExportFacts(request.format, request.precision, plan.settings.scales, plan.settings.flip)
-    calibration: Sequence[Image] = (
-        () if plan.calibration is None else plan.calibration.calibrated(plan.settings.image_size)
-    )
+    calibration: Sequence[Image] = ()
     if plan.calibration is not None:
+        calibration = plan.calibration.calibrated(plan.settings.image_size)
         report(Note(f"calibrating on {counted(len(calibration), 'image')}: {plan.calibration.source}"))
     network = Segmenter.from_network(plan.network, plan.settings)
-    with _whole(plan) as temporary:
+    writer = WRITERS[request.format]
+    with whole_folder(plan.out, overwrite=request.overwrite) if writer.is_folder else whole_file(plan.out) as temporary:
         nodes = ARCHITECTURES[info.architecture].graph(plan.network.weights)
-        WRITERS[request.format].write(Graph(info.architecture, nodes, facts, calibration), temporary)
+        writer.write(Graph(info.architecture, nodes, facts, calibration), temporary)
         file = EXPORTS[request.format](temporary)
         info = file.write_facts(dataclasses.replace(info, export=facts))
         exported = Segmenter.from_network(open_network(temporary))
         agreement = compare(network, exported, images, plan.images.source, report)
         _check_agreement(plan, agreement)
-        facts = dataclasses.replace(facts, agreement=agreement.to_dict())
+        facts = dataclasses.replace(facts, agreement=asdict(agreement))
         info = file.write_facts(dataclasses.replace(info, export=facts))
         assert open_weights(temporary).info == info
         size = sum(file.stat().st_size for file in (temporary, *temporary.rglob("*")) if file.is_file())
@@ -166,15 +163,8 @@ def _check_out(out: Path, writer: Writer, *, overwrite: bool) -> None:
         check_writable(out.absolute().parent)
 
 
-def _whole(plan: ExportPlan) -> AbstractContextManager[Path]:
-    if WRITERS[plan.request.format].is_folder:
-        return whole_folder(plan.out, overwrite=plan.request.overwrite)
-    return whole_file(plan.out)
-
-
 def _check_agreement(plan: ExportPlan, agreement: Agreement) -> None:
-    precision = plan.request.precision
-    least = plan.request.least_agreement
+    precision, least = plan.request.precision, plan.request.least_agreement
     least = LEAST_AGREEMENT[precision] if least is None else least
     if not agreement.labels >= least:
         other = {"int8": "calibrate on other images, use float16", "float16": "use float32"}.get(precision, "")
@@ -200,3 +190,84 @@ def compare(
             largest = max(largest, difference if np.isfinite(difference) else np.inf)
             advance()
     return Agreement(equal / pixels, largest, pixels, len(images), source, network.applied.engine)
+
+
+COMPARED, CALIBRATED = 8, 32  # images, at most
+_LARGEST = 1024  # pixels of a side; larger images are cut
+
+
+@dataclass(frozen=True)
+class ExampleImages:
+    """Name image files, and where they are from in words."""
+
+    files: tuple[Path, ...]
+    source: str
+
+    def compared(self, max_side: int = 0) -> list[Image]:
+        """Return images to compare on, at their working size: every second one cut to another size, odd or even.
+
+        Raises DataError for one that cannot be read.
+        """
+        files = spread_evenly(self.files, COMPARED)
+        images = [_cut(read_working_image(path, max_side), _LARGEST, _LARGEST) for path in files]
+        for n in range(1, len(images), 2):
+            height, width = images[n].shape[:2]
+            images[n] = _cut(images[n], max(1, height * 4 // 5 - n), max(1, width * 3 // 4 + n // 2))
+        return images
+
+    def calibrated(self, max_side: int = 0) -> list[Image]:
+        """Return images to calibrate on, at their working size, and all of one size of at most 513 pixels."""
+        images = [read_working_image(path, max_side) for path in spread_evenly(self.files, CALIBRATED)]
+        height, width = (min(PAPER_SIZE, *(image.shape[axis] for image in images)) for axis in (0, 1))
+        return [_cut(image, height, width) for image in images]
+
+
+def images_to_compare(info: ModelInfo, given: str | None, report: Reporter) -> ExampleImages:
+    """Return the given images, else validation images of the training's data set, else those of the built-in one.
+
+    ``given`` is a data set in VOC layout, "shapes", or images as `find_images` takes them. Raises DataError.
+    """
+    return _images(given or _trained_on(info) or SHAPES, ("val",), report)
+
+
+def images_to_calibrate(info: ModelInfo, given: str | None, report: Reporter) -> ExampleImages:
+    """Return the given images, of a data set its training split; by default those that the weights were trained on.
+
+    Raises DataError where there are none.
+    """
+    trained_on = _trained_on(info)
+    if given is None and trained_on is None:
+        raise DataError(
+            "calibration: expected the data set that the weights were trained on, which is not known or no longer "
+            "there; name one, or a folder of images: `calibrate`"
+        )
+    split = info.provenance.get("split") if given is None else None
+    splits = tuple(name for name in (split, "train_aug", "train") if isinstance(name, str))
+    return _images(given or trained_on or SHAPES, splits, report)
+
+
+def _trained_on(info: ModelInfo) -> str | None:
+    """Return the data set that the weights were trained on, where it is still there."""
+    data = info.provenance.get("data")
+    return data if isinstance(data, str) and (data == SHAPES or _is_dataset(data)) else None
+
+
+def _is_dataset(name: str) -> bool:
+    return os.path.isdir(Path(name) / LISTS)  # noqa: PTH112 - Path.is_dir raises for names that are too long
+
+
+def _images(name: str, splits: Sequence[str], report: Reporter) -> ExampleImages:
+    """Return the images of a data set's first split of these that it has, or of all; or those of a folder."""
+    if name != SHAPES and not _is_dataset(name):
+        return ExampleImages(tuple(find_images([name], report)), name)
+    dataset = open_dataset(name, report)
+    split = next((split for split in splits if split in dataset.splits), None)
+    if split is None:
+        raise DataError(f"data set {name}: expected the split {splits[-1]}, got {', '.join(dataset.splits) or 'none'}")
+    return ExampleImages(tuple(sample.image for sample in dataset.samples(split)), f"{split} of {name}")
+
+
+def _cut(image: Image, height: int, width: int) -> Image:
+    """Return the middle of an image, at most of this size."""
+    top, left = (max(0, side - most) // 2 for side, most in zip(image.shape[:2], (height, width), strict=True))
+    return image[top : top + height, left : left + width]

@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from deeplabctl.damage import DAMAGED
 from deeplabctl.data.dataset import Sample
 from deeplabctl.data.inspection import LabelFacts
 from deeplabctl.errors import RunError
 from deeplabctl.files import whole_file
 from deeplabctl.recipe import Recipe
 from deeplabctl.reporting import Note, Reporter, silent
-from deeplabctl.weights.weight_file import DAMAGED_ZIP
 
 _KEPT = 2  # checkpoints: the newest, and the one before it in case the disk damages that
 _COUNTERS = "progress"
@@ -37,7 +37,7 @@ _TYPES: dict[str, type | UnionType] = {
     "step": int, "losses": list, "best": dict | None, "best_step": int, "validations_without_gain": int,
 }  # fmt: skip
 # What numpy raises for the headers of damaged arrays, and for sizes beyond the memory, beside what zipfile does.
-_DAMAGED = (*DAMAGED_ZIP, SyntaxError, TokenError, MemoryError)
+_DAMAGED = (*DAMAGED, SyntaxError, TokenError)
 
 # Settings that may change, as they do not change what is computed. The split's fingerprint stands for data.root.
 _MAY_CHANGE = (

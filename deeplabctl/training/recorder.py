@@ -21,7 +21,7 @@ from deeplabctl.training.run_directory import CHECKPOINTS, RunDirectory
 from deeplabctl.training.tensorboard_events import TensorBoardEvents
 from deeplabctl.weights.locating import BEST, LAST
 from deeplabctl.weights.model_info import ModelInfo
-from deeplabctl.weights.sources.model_files import save_model
+from deeplabctl.weights.sources.keras_files import save_model
 
 if TYPE_CHECKING:
     import keras

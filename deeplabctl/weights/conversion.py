@@ -22,7 +22,7 @@ from deeplabctl.reporting import Reporter
 from deeplabctl.weights.fitting import Network, fit_weights
 from deeplabctl.weights.locating import open_weights, weights_path
 from deeplabctl.weights.model_info import ModelInfo
-from deeplabctl.weights.sources.model_files import save_model
+from deeplabctl.weights.sources.keras_files import save_model
 from deeplabctl.weights.weight_file import WeightFile
 
 
@@ -42,11 +42,6 @@ class ConvertedModel(os.PathLike[str]):
     __fspath__ = __str__
 
     @property
-    def format(self) -> str:
-        """Return the kind of the source, in words."""
-        return self.file.words
-
-    @property
     def info(self) -> ModelInfo:
         """Return the facts of the model file."""
         return self.network.info
@@ -55,16 +50,6 @@ class ConvertedModel(os.PathLike[str]):
     def parameters(self) -> int:
         """Return the number of all weights."""
         return sum(array.size for array in self.network.weights.values())
-
-    @property
-    def new_layers(self) -> list[str]:
-        """Return the layers that are not in the source: they are random."""
-        return self.network.new_layers
-
-    @property
-    def notes(self) -> list[str]:
-        """Return what was done to the layers of the source, in words."""
-        return self.network.notes
 
 
 def convert(
@@ -121,6 +106,11 @@ def plan_conversion(
     if isinstance(classes, str | os.PathLike):
         classes = read_classes(Path(classes))
     file = open_weights(source)
+    if architecture is not None and (other := file.contradicts(architecture)):
+        raise WeightsError(
+            f"`architecture`: expected {other}, whose dilations {file.path} states, got {architecture}, which computes "
+            "something else with the same weights"
+        )
     network = fit_weights(
         file, architecture=architecture, num_classes=None if classes is None else len(classes), seed=seed
     )

@@ -25,7 +25,7 @@ from deeplabctl.network import ARCHITECTURES, Parameter, Weights, layer_of, part
 from deeplabctl.network.ops import BIAS, KERNEL
 from deeplabctl.weights.locating import open_weights
 from deeplabctl.weights.model_info import ModelInfo
-from deeplabctl.weights.published import published_as
+from deeplabctl.weights.published import PublishedWeights, published_as
 from deeplabctl.weights.weight_file import WeightFile
 
 _VGG_SHAPES = {"fc6": [(25088, 4096), (4096,)], "fc7": [(4096, 4096), (4096,)]}  # [kernel (in, out), bias]
@@ -73,10 +73,9 @@ def read_network(source: WeightFile | str | os.PathLike[str]) -> Network:
     file = source if isinstance(source, WeightFile) else open_weights(source)
     network = fit_weights(file)
     if network.classes_in_file is None:
-        found = ", ".join(dict.fromkeys(map(layer_of, file.weights)))
         raise WeightsError(
             f"weights {file.path}: expected a whole network, got layers without a classifier "
-            f"({found}); train one from them: deeplabctl train with `init=FILE`"
+            f"({', '.join(_layers(file.weights))}); train one from them: deeplabctl train with `init=FILE`"
         )
     if file.info is not None and len(file.info.classes) != network.classes_in_file:
         raise WeightsError(
@@ -106,9 +105,8 @@ def fit_weights(
     classes, else numbers. Raises WeightsError, with an entry for each layer that does not fit, for other shapes,
     unknown layers and numbers that are not finite.
     """
-    given = file.weights  # before the shapes, for which the arrays may have to be read as well
     asked, architecture = architecture, architecture or file.architecture()
-    weights, notes = _map_layers(given, architecture, seed, file.path)
+    weights, notes = _map_layers(file.weights, architecture, seed, file.path)
     if asked is None and (strides := file.output_strides(architecture)):
         others = [f"{name} computes at {stride}" for name, stride in strides.items() if name != architecture]
         notes.append(
@@ -116,18 +114,17 @@ def fit_weights(
             f"{', '.join(others)} with the same weights (`architecture`)"
         )
     classes_in_file = _classes_of(weights, architecture, file.path)
-    if num_classes is None:
-        num_classes = classes_in_file or len(VOC_CLASSES)
-    if width is None:
-        width = file.width(architecture)
+    num_classes = num_classes or classes_in_file or len(VOC_CLASSES)
+    width = file.width(architecture) if width is None else width
     weights, widened = _with_new_branches(weights, architecture, num_classes, width)
     notes += widened
     weights, new_layers = _complete(weights, architecture, num_classes, width, seed, file.path)
     if file.info is not None and len(file.info.classes) == num_classes:
         classes, provenance = file.info.classes, file.info.provenance
     else:
-        classes, provenance = _default_classes(file.path.name, num_classes), {**file.source}
-        if (known := published_as(file.path.name)) is not None and known.max_side:
+        known = published_as(file.path.name)
+        classes, provenance = _default_classes(known, num_classes), {**file.source}
+        if known is not None and known.max_side:
             provenance["recipe"] = {"data": {"max_side": known.max_side}}
     info = ModelInfo(classes, architecture, width, provenance)
     return Network(info, weights, new_layers, notes, classes_in_file)
@@ -152,25 +149,27 @@ def _map_layers(weights: Weights, architecture: str, seed: int, path: Path) -> t
     notes: list[str] = []
     if weights.get("fc6/kernel", np.empty(0)).ndim == 2:  # fully connected, as VGG-16's is
         weights, notes = _vgg_to_deeplab(weights, architecture, seed, str(path))
-    known = {layer_of(name) for name in ARCHITECTURES[architecture].parameters(1)}
-    left_out = _LEFT_OUT.get(ARCHITECTURES[architecture].classifiers[0], re.compile(""))
-    layers = dict.fromkeys(map(layer_of, weights))
-    if outside := [name for name in layers if left_out.fullmatch(name)]:
+    known, classifiers = _layers(ARCHITECTURES[architecture].parameters(1)), ARCHITECTURES[architecture].classifiers
+    left_out = _LEFT_OUT.get(classifiers[0], re.compile(""))
+    if outside := [name for name in _layers(weights) if left_out.fullmatch(name)]:
         notes.append(f"left out: {', '.join(outside)}")
         weights = {name: array for name, array in weights.items() if layer_of(name) not in outside}
-        layers = dict.fromkeys(map(layer_of, weights))
-    others = [name for name in layers if name not in known]
-    missing = [name for name in ARCHITECTURES[architecture].classifiers if name not in layers]
-    renamed = _other_classifiers(weights, architecture, missing, others)
-    if renamed:
+    others = [name for name in _layers(weights) if name not in known]
+    missing = [name for name in classifiers if name not in _layers(weights)]
+    if renamed := _other_classifiers(weights, architecture, missing, others):
         weights = {f"{renamed.get(layer_of(name), layer_of(name))}/{part_of(name)}": array
                    for name, array in weights.items()}  # fmt: skip
         notes += [f"{old} is used as the classifier {new}" for old, new in renamed.items()]
-    elif len(missing) == len(ARCHITECTURES[architecture].classifiers) > 1 and len(others) == 1:
+    elif len(missing) == len(classifiers) > 1 and len(others) == 1:
         count = weights.get(f"{others[0]}/{KERNEL}", np.empty(0)).shape[-1]
         weights = {name: array for name, array in weights.items() if layer_of(name) != others[0]}
         notes.append(f"{others[0]}, a classifier of {count} classes, is left out")
     return weights, notes
+
+
+def _layers(weights: Mapping[str, object]) -> list[str]:
+    """Return the layers of weights, in their order."""
+    return list(dict.fromkeys(map(layer_of, weights)))
 
 
 def _other_classifiers(weights: Weights, architecture: str, missing: list[str], others: list[str]) -> dict[str, str]:
@@ -195,7 +194,7 @@ def _with_new_branches(given: Weights, architecture: str, num_classes: int, widt
     """
     table, found, notes = ARCHITECTURES[architecture], dict(given), []
     shapes, channels = table.weight_shapes(num_classes, width), table.channels(num_classes, width)
-    missing = set(map(layer_of, shapes)) - set(map(layer_of, given))
+    missing = {*_layers(shapes)} - {*_layers(given)}
     for row, inputs in table.inputs.items():
         name, branches = f"{row}/{KERNEL}", table.inputs.get(inputs[0], ())
         array = found.get(name)
@@ -217,33 +216,30 @@ def _complete(
     facts = ARCHITECTURES[architecture].parameters(num_classes, width)
     if num_classes > IGNORE_LABEL:
         raise WeightsError(f"weights {path}: expected at most {IGNORE_LABEL} classes, got {num_classes}")
-    in_file, in_network = set(map(layer_of, given)), dict.fromkeys(map(layer_of, facts))
-    wrong = [f"+ {layer} (unexpected)" for layer in dict.fromkeys(map(layer_of, given)) if layer not in in_network]
+    in_file, in_network = _layers(given), _layers(facts)
+    wrong = [f"+ {layer} (unexpected)" for layer in in_file if layer not in in_network]
     wrong += [f"+ {name} (unexpected)" for name in given if name not in facts and layer_of(name) in in_network]
     new = [layer for layer in in_network if layer not in in_file or _has_other_classes(layer, given, facts)]
-    norms, inputs = (
-        [layer for layer in in_network if f"{layer}/{KERNEL}" not in facts],
-        ARCHITECTURES[architecture].inputs,
-    )
-    if in_file.isdisjoint(norms) and (lost := [norm for norm in norms if inputs[norm][0] in in_file]):
+    norms = [layer for layer in in_network if f"{layer}/{KERNEL}" not in facts]
+    inputs = ARCHITECTURES[architecture].inputs
+    if not {*in_file} & {*norms} and (lost := [norm for norm in norms if inputs[norm][0] in in_file]):
         wrong.append(
             f"- {lost[0]} and all other norms (missing); they may be folded into the kernels: take a file with them"
         )
     weights: Weights = {}
     for name, parameter in facts.items():
-        array = given.get(name)
-        if layer_of(name) in new:
+        array, layer = given.get(name), layer_of(name)
+        if layer in new:
             weights[name] = parameter.new_array(seed)
         elif array is None and parameter.part == BIAS:  # Caffe's bias_term: false
             weights[name] = np.zeros(parameter.shape, np.float32)
         elif array is None:
             wrong.append(f"- {name} (missing)")
         elif array.shape != parameter.shape:
-            what = layer_of(name) if parameter.part in (KERNEL, BIAS) else name
+            what = layer if parameter.part in (KERNEL, BIAS) else name
             wrong.append(f"- {what}: expected {parameter.shape}, got {array.shape}")
         elif not np.isfinite(array).all():
-            what = layer_of(name)
-            wrong.append(f"- {what}: expected finite numbers, got some that are not; the training had diverged")
+            wrong.append(f"- {layer}: expected finite numbers, got some that are not; the training had diverged")
         else:
             weights[name] = array
     if wrong or len(new) == len(in_network):
@@ -261,8 +257,7 @@ def _has_other_classes(layer: str, given: Weights, facts: Mapping[str, Parameter
     return kernel.shape[-1:] != parameter.shape[-1:]
 
 
-def _default_classes(file: str, count: int) -> tuple[str, ...]:
-    known = published_as(file)
+def _default_classes(known: PublishedWeights | None, count: int) -> tuple[str, ...]:
     if known is not None and len(known.class_names) == count:
         return known.class_names
     return VOC_CLASSES if count == len(VOC_CLASSES) else tuple(f"class {number}" for number in range(count))
@@ -274,12 +269,10 @@ def _vgg_to_deeplab(weights: Weights, architecture: str, seed: int, source: str)
     ``seed`` chooses the filters, for each branch of ASPP others. A network without fc6 takes the convolutions alone.
     Raises WeightsError for fully connected layers of other shapes.
     """
-    found = {
-        name: [weights[key] for key in (f"{name}/kernel", f"{name}/bias") if key in weights] for name in _VGG_SHAPES
-    }
+    parts = (KERNEL, BIAS)
+    found = {name: [weights[f"{name}/{part}"] for part in parts if f"{name}/{part}" in weights] for name in _VGG_SHAPES}
     for name, expected in _VGG_SHAPES.items():
-        shapes = [array.shape for array in found[name]]
-        if shapes != expected:
+        if (shapes := [array.shape for array in found[name]]) != expected:
             raise WeightsError(
                 f"weights {source}: layer {name}: expected VGG-16's {expected[0]}, "
                 f"got {shapes[0] if shapes else 'no such layer'}"

@@ -1,7 +1,9 @@
-"""Fetch weights from the Hugging Face hub by hf://user/name, and publish a model file there."""
+"""Fetch weights from the Hugging Face hub by hf://user/name, and publish a model file there with its card."""
 
 from __future__ import annotations
 
+import errno
+import json
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,12 +13,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from deeplabctl.errors import DownloadError, WeightsError
+from deeplabctl.network import ARCHITECTURES
 from deeplabctl.reporting import Note, Reporter
+from deeplabctl.version import __version__
+from deeplabctl.weights.model_info import ModelInfo
 
 # Of several files of weights in a repository the first of these, else the only one with such a suffix.
 PREFERRED = ("best.keras", "model.safetensors")
 SUFFIXES = (".caffemodel", ".h5", ".keras", ".onnx", ".pb", ".pth", ".safetensors", ".tflite")
 _BESIDE = "config.json"  # states the output stride of transformers' networks
+_OF_THE_DISK = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT)
 _REPO = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
 _ADDRESS = re.compile(rf"hf:/{{1,2}}({_REPO})(?:@([\w.-]+))?(?:/([^@]+))?", re.ASCII)  # a Path has one slash
 
@@ -64,12 +70,16 @@ def fetch(address: HubAddress, report: Reporter) -> Path:
     pin = "" if address.revision else f" (hf://{address.repo}@{info.sha[:12]} stays the same)"
     report(Note(f"taking {file} of hf://{address.repo}{pin}"))
     with _one_line(f"weights {address}"):
-        for name in (_BESIDE, file):
-            if name == file or any(each.rfilename == name for each in info.siblings or ()):
-                path = Path(
-                    hub.hf_hub_download(address.repo, name, revision=address.revision, library_name="deeplabctl")
-                )
-    return path
+        beside = str(PurePosixPath(file).with_name(_BESIDE))
+        wanted = [file, *([beside] if any(each.rfilename == beside for each in info.siblings or ()) else [])]
+        facts = {"revision": address.revision, "library_name": "deeplabctl"}
+        paths = [Path(hub.hf_hub_download(address.repo, name, **facts)) for name in wanted]
+    return paths[0]
+
+
+def pushed(repo: str, file: str) -> str:
+    """Return the address of a file in a repository: without its name where it is what the repository stands for."""
+    return f"hf://{repo}" if file == PREFERRED[0] else f"hf://{repo}/{file}"
 
 
 def check_repo(repo: str) -> None:
@@ -151,5 +161,66 @@ def _one_line(what: str) -> Iterator[None]:
         }.get(status or 0)
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         why = reason or f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]
-        failure = "the hub refuses it" if status else "the hub cannot be reached"
+        local = isinstance(error, OSError) and error.errno in _OF_THE_DISK
+        failure = "the hub's cache cannot be written" if local else "the hub cannot be reached"
+        failure = "the hub refuses it" if status else failure
         raise DownloadError(f"{what}: {failure} ({why})") from None
+
+
+def model_card(info: ModelInfo, file: str, size: int, sha256: str, repo: str, licence: str | None) -> str:
+    """Return the card of a file of ``size`` bytes that goes to a repository USER/NAME.
+
+    Paths of the machine that trained it are left out, but for the name of the data set's folder.
+    """
+    facts, network = info.provenance, ARCHITECTURES[info.architecture]
+    recipe: dict[str, Any] = facts.get("recipe") or {}
+    data = re.split(r"[/\\]", str(facts.get("data") or "").rstrip("/\\"))[-1]
+    preprocessing = network.preprocessing.to_dict()
+    miou = facts.get("val_miou")
+    lines = ["---", *_front_matter(repo, licence, data, miou), "---", "", f"# {repo.partition('/')[2]}", ""]
+    lines += [
+        f"Semantic segmentation: a class for every pixel, of {len(info.classes)}. `{file}` is a Keras 3 archive.", "",
+        "    pip install 'deeplabctl[hub]'", f"    deeplabctl infer photo.jpg --weights {pushed(repo, file)}", "",
+        "Without deeplabctl, `keras.saving.load_model` opens it.", "", "| fact | value |", "|---|---|",
+    ]  # fmt: skip
+    rows = {
+        "architecture": info.architecture,
+        "width": f"{info.width:g}",
+        "file": f"{size:,} bytes, sha256 `{sha256}`",
+        "classes": ", ".join(f"{index} {name}" for index, name in enumerate(info.classes)),
+        "input": ", ".join(f"{key} {json.dumps(value)}" for key, value in preprocessing.items()),
+        "trained on": data and f"{data}, split {facts.get('split')}",
+        "steps": facts.get("step"),
+        "mIoU": None if miou is None else f"{100 * float(miou):.2f} %, on the validation split, in training",
+        "written by": f"deeplabctl {__version__}",
+    }
+    lines += [f"| {name} | {_cell(value)} |" for name, value in rows.items() if value not in (None, "")]
+    if recipe:
+        lines += ["", "## Recipe", ""]
+        for section, values in recipe.items():
+            shown = values.items() if isinstance(values, dict) else ()
+            lines.append(f"    [{section}]")
+            lines += [f"    {key} = {json.dumps(value)}" for key, value in shown if not _is_path(value)]
+    return "\n".join(lines) + "\n"
+
+
+def _front_matter(repo: str, licence: str | None, data: str, miou: Any) -> list[str]:
+    """Return the lines that the hub reads, in YAML, of which JSON's texts are a part."""
+    lines = [f"license: {json.dumps(licence)}"] if licence else []
+    lines += ["library_name: keras", "pipeline_tag: image-segmentation", "tags:"]
+    lines += ["- deeplab", "- deeplabctl", "- semantic-segmentation"]
+    if miou is None:
+        return lines
+    return [
+        *lines, "model-index:", f"- name: {json.dumps(repo)}", "  results:", "  - task:",
+        "      type: image-segmentation", "    dataset:", f"      name: {json.dumps(data)}",
+        f"      type: {json.dumps(data)}", "    metrics:", "    - type: mean_iou", f"      value: {float(miou):.4f}",
+    ]  # fmt: skip
+
+
+def _cell(value: Any) -> str:
+    return str(value).replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and ("/" in value or "\\" in value)

@@ -7,6 +7,7 @@ import re
 import zipfile
 from pathlib import Path
 
+from deeplabctl.damage import DAMAGED
 from deeplabctl.errors import WeightsError
 from deeplabctl.reporting import Note, Reporter, tqdm_reporter
 from deeplabctl.weights import hub
@@ -82,7 +83,7 @@ def weights_path(path: Path, report: Reporter | None = None, url: str | None = N
     or is shown by tqdm; hf://user/name is on the Hugging Face hub. Raises DownloadError, OutputError and
     WeightsError as `PublishedWeights.fetch` does.
     """
-    name = str(path)
+    name = path.as_posix()
     if address := re.match(r"(https?|ftp|s3|gs):/", name):
         raise WeightsError(
             f"weights {name.replace(':/', '://', 1)}: expected a file, got an address ({address[1]}); download it, and "
@@ -155,7 +156,7 @@ def _beginning(path: Path) -> Beginning:
     try:
         with zipfile.ZipFile(path) as archive:
             return Beginning(path, head, frozenset(archive.namelist()))
-    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError):
+    except DAMAGED:
         raise _wrong(path, "a zip archive that is damaged or cut off; get it again") from None
 
 

@@ -11,12 +11,13 @@ from typing import Any, Literal, get_args
 
 from deeplabctl.choices import EXPORTS, ExportFormat
 from deeplabctl.classes import IGNORE_LABEL, ClassNames, class_colors, voc_palette
+from deeplabctl.damage import refusing
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE
 
 ExportPrecision = Literal["float32", "float16", "int8"]  # of the weights; int8 also of what the layers compute
 INFO_ENTRY = "deeplabctl.json"  # in our own .keras archives and exports, beside the entries of the format
-LARGEST_INFO = 16 << 20  # bytes of that entry, which has some thousands
+LARGEST_INFO = 2 << 20  # bytes of that entry, which has some thousands
 _WIDEST = 1e4
 
 
@@ -81,7 +82,7 @@ class ModelInfo:
     @classmethod
     def from_json(cls, text: bytes, path: Path) -> ModelInfo:
         """Read the text of `to_json`; raises WeightsError, which names the file, for any other text."""
-        try:
+        with refusing(path):
             stored = json.loads(text)
             json.dumps(stored, ensure_ascii=False, allow_nan=False).encode()  # no halves of characters, no NaN
             classes, architecture = _of_kind(stored["classes"], list), _of_kind(stored["architecture"], str)
@@ -93,8 +94,6 @@ class ModelInfo:
             provenance = dict(_of_kind(stored["provenance"], dict))
             _check_provenance(provenance)
             export = ExportFacts.from_dict(stored["export"]) if "export" in stored else None
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-            raise damaged(path, error) from None
         if architecture not in ARCHITECTURES:
             raise WeightsError(
                 f"weights {path}: expected one of the architectures {', '.join(ARCHITECTURES)}, got {architecture!r}; "
@@ -108,11 +107,6 @@ def info_entry(archive: zipfile.ZipFile) -> bytes:
     if (size := archive.getinfo(INFO_ENTRY).file_size) > LARGEST_INFO:
         raise ValueError(f"{INFO_ENTRY} of {size} bytes")
     return archive.read(INFO_ENTRY)
-
-
-def damaged(path: Path, error: Exception) -> WeightsError:
-    """Return the error to raise for a file whose facts cannot be read."""
-    return WeightsError(f"weights {path}: the file is damaged ({type(error).__name__}: {error})")
 
 
 def _colored(classes: list[str], palette: Any) -> tuple[str, ...]:
@@ -135,8 +129,9 @@ def _of_kind(value: Any, kind: Any) -> Any:
 
 def _check_provenance(provenance: dict[str, Any]) -> None:
     """Raise ValueError or TypeError where the facts of a training are not what one writes."""
-    for name in ("data", "split"):
-        _of_kind(provenance.get(name) or "", str)
+    for name, kind in {"data": str, "split": str, "val_miou": int | float}.items():
+        if provenance.get(name) is not None:
+            _of_kind(provenance[name], kind)
     recipe, expect = provenance.get("recipe") or {}, provenance.get("expect") or {}
     for name, section in _of_kind(recipe, dict).items():
         _of_kind(section, dict if name in ("data", "eval", "crf") else dict | str)

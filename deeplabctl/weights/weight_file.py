@@ -1,27 +1,22 @@
-"""Hold a weight file that was opened: what it is, and, read when they are asked for, its facts, shapes and arrays."""
+"""Hold a weight file that was opened: what it is, and, read when they are asked for, its facts and arrays."""
 
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
-from deeplabctl.caffe.hdf5 import MAX_EXPANSION
+from deeplabctl.damage import refusing
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE, Shapes, Weights, layer_of
 from deeplabctl.network.ops import KERNEL
 from deeplabctl.weights.model_info import ModelInfo
 
 ZIP = b"PK\x03\x04"
-HDF5 = b"\x89HDF\r\n\x1a\n"
-
-# What zipfile and json raise for an archive that is damaged, cut off, compressed in another way or encrypted.
-DAMAGED_ZIP = (zipfile.BadZipFile, OSError, zlib.error, RuntimeError, ValueError, KeyError, TypeError, EOFError)
 
 
 class Beginning(NamedTuple):
@@ -41,26 +36,30 @@ class WeightFile(ABC):
     """
 
     words: str  # what the file is
+    refused: ClassVar[str] = "the file is damaged"  # if it cannot be read
+    entries: ClassVar[frozenset[str]] = frozenset()  # that a zip archive of this kind has, among others
+    begins: ClassVar[re.Pattern[bytes] | None] = None  # as a file of this kind does that is no such archive
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @classmethod
     def recognises(cls, start: Beginning) -> bool:
-        """Tell whether a file that begins like this is of this kind; a damaged one may be. Each of `SOURCES` has it."""
-        return False
+        """Tell whether a file that begins like this is of this kind; a damaged one may be."""
+        if cls.entries:
+            return cls.entries <= start.entries
+        return cls.begins is not None and cls.begins.match(start.head) is not None
 
     @cached_property
     def weights(self) -> Weights:
         """Return all arrays; raises WeightsError for an export, which has none that can be read."""
-        return self._read_weights()
+        with refusing(self.path, self.refused):
+            return self._read_weights()
 
-    @cached_property
+    @property
     def shapes(self) -> Shapes:
-        """Return the shapes of the arrays, which are read for that only where the format leaves no other way."""
-        if "weights" in vars(self):  # read before
-            return {name: array.shape for name, array in self.weights.items()}
-        return self._read_shapes()
+        """Return the shapes of the arrays."""
+        return {name: array.shape for name, array in self.weights.items()}
 
     @cached_property
     def dilations(self) -> Mapping[str, tuple[int, ...]]:
@@ -70,7 +69,8 @@ class WeightFile(ABC):
     @cached_property
     def info(self) -> ModelInfo | None:
         """Return the facts that deeplabctl wrote into its own model files and exports; None for other files."""
-        return self._read_info()
+        with refusing(self.path):
+            return self._read_info()
 
     def release(self) -> None:
         """Let go of the arrays, which are read again if they are asked for."""
@@ -78,9 +78,6 @@ class WeightFile(ABC):
 
     @abstractmethod
     def _read_weights(self) -> Weights: ...
-
-    def _read_shapes(self) -> Shapes:
-        return {name: array.shape for name, array in self.weights.items()}
 
     def _read_info(self) -> ModelInfo | None:
         return None
@@ -117,6 +114,14 @@ class WeightFile(ABC):
         strides = {name: ARCHITECTURES[name].grid for name in _twins(architecture)}
         several = len(set(strides.values())) == len(strides) > 1
         return strides if several and self.info is None and not self.dilations else {}
+
+    def contradicts(self, architecture: str) -> str:
+        """Return the twin of an architecture whose dilations the file states, where those are not its own; else ""."""
+        twins = _twins(architecture)
+        fitting = [name for name in twins if self._has_dilations_of(name)]
+        if architecture in fitting or len({ARCHITECTURES[name].grid for name in twins}) == len(twins):
+            return ""  # of one that is trained at several output strides, each can be meant
+        return next(iter(fitting), "")
 
     def _has_dilations_of(self, architecture: str) -> bool:
         """Tell whether the stated dilations are all the architecture's, and one at least above 1 is stated."""
@@ -157,12 +162,6 @@ class WeightFile(ABC):
         """Return the checksum of the file with the arrays."""
         with self.content.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def check_claim(path: Path, claimed: int, size: int) -> None:
-    """Raise WeightsError for a file of a size whose arrays claim far more bytes, as those that share their numbers."""
-    if claimed > MAX_EXPANSION * size:
-        raise WeightsError(f"weights {path}: the file is damaged: it claims {claimed} bytes of weights")
 
 
 def _twins(architecture: str) -> list[str]:

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from deeplabctl.export.exporter import ExportPlan, ExportRequest
-from deeplabctl.export.images import ExampleImages
+from deeplabctl.export.exporter import ExampleImages, ExportPlan, ExportRequest
 from deeplabctl.export.onnx_graph import build_onnx
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.ops import LINEAR, Norm

@@ -13,7 +13,7 @@ from unittest import mock
 
 from deeplabctl import files
 
-REAL_OPEN, EXCHANGE = builtins.open, files._renameat2
+REAL_OPEN, EXCHANGE = builtins.open, files.renameat2
 REAL = {name: getattr(os, name) for name in ("open", "rename", "replace", "mkdir", "fsync")}
 
 
@@ -61,7 +61,7 @@ class FailingDisk:
             mock.patch.object(os, "rename", self._renamer("rename")),
             mock.patch.object(os, "replace", self._renamer("replace")),
             mock.patch.object(os, "mkdir", self._mkdir),
-            mock.patch.object(files, "_renameat2", self._exchange),
+            mock.patch.object(files, "renameat2", self._exchange),
         ):
             yield self
 

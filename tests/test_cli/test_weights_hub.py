@@ -1,6 +1,7 @@
 """Weights on the Hugging Face hub: hf://user/name, and weights push; the hub is one on this machine."""
 
 import json
+import zipfile
 from importlib.util import find_spec
 
 import pytest
@@ -10,8 +11,7 @@ from fake_hub import SHA, fake_hub
 
 from deeplabctl.errors import WeightsError
 from deeplabctl.weights import hub as hub_files
-from deeplabctl.weights.hub import HubAddress
-from deeplabctl.weights.model_card import model_card
+from deeplabctl.weights.hub import HubAddress, model_card
 from deeplabctl.weights.model_info import ModelInfo
 
 TRAINED = {
@@ -118,15 +118,11 @@ def test_card_says_what_the_file_knows_and_no_paths_of_the_machine():
 
 @pytest.fixture
 def model(tmp_path):
-    """Return an archive with the facts of a model file; what else is in it, push does not read."""
-    import zipfile
+    """Return a small model file."""
+    from fuzz_weights import write_keras_files
 
-    path = tmp_path / "best.keras"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("metadata.json", "{}")
-        archive.writestr("config.json", "{}")
-        archive.writestr("deeplabctl.json", ModelInfo(("leaf", "sky"), "deeplabv3-mnv2", provenance=TRAINED).to_json())
-    return path
+    write_keras_files(tmp_path)
+    return (tmp_path / "net.keras").rename(tmp_path / "best.keras")
 
 
 def test_dry_run_writes_the_card_and_sends_nothing(deeplabctl, model, monkeypatch):
@@ -141,7 +137,16 @@ def test_dry_run_writes_the_card_and_sends_nothing(deeplabctl, model, monkeypatc
     assert json.loads(out) == {
         "card": "leaves.card.md", "file": str(model), "repository": "user/leaves", "address": None,
     }  # fmt: skip
+    other = model.rename(model.with_name("leaf.keras"))  # beside which the repository may have a best.keras
+    assert deeplabctl("weights", "push", other, "user/leaves", "--dry-run", "--licence", "mit")[0] == 0
+    assert "--weights hf://user/leaves/leaf.keras\n" in (model.parent / "leaves.card.md").read_text()
+    model = other
+    broken = model.with_name("broken.keras")
+    with zipfile.ZipFile(model) as whole, zipfile.ZipFile(broken, "w") as archive:
+        for name in ("metadata.json", "config.json", "deeplabctl.json"):
+            archive.writestr(name, whole.read(name))
     for arguments, message in {
+        ("push", str(broken), "user/leaves", "--dry-run"): "broken.keras: the file is damaged",
         ("push", str(model)): "expected push FILE USER/NAME",
         ("--dry-run",): "only push takes them",
         ("push", str(model), "leaves", "--dry-run"): "expected a repository USER/NAME, got 'leaves'",

@@ -119,7 +119,7 @@ def test_table_of_a_search_in_another_number_format_is_not_continued(here, deepl
 
 
 def test_search_takes_from_the_recipe_what_it_does_not_search(here, deeplabctl, monkeypatch, segmenter):
-    from deeplabctl.weights.sources.model_files import save_model
+    from deeplabctl.weights.sources.keras_files import save_model
 
     monkeypatch.setattr(
         "deeplabctl.crf.refine_many", lambda pairs, params, **options: (fake_refine(*pair, params) for pair in pairs)

@@ -127,7 +127,7 @@ def test_eval_writes_report_and_the_file_for_the_voc_server_and_overwrites_nothi
 
 
 def test_score_that_the_recipe_expects_stands_beside_the_result(here, deeplabctl, segmenter):
-    from deeplabctl.weights.sources.model_files import save_model
+    from deeplabctl.weights.sources.keras_files import save_model
 
     provenance = {
         "recipe": {"data": {"val_split": "val"}, "eval": {"pad": "tight", "scales": [0.5], "flip": True}},

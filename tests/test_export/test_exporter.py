@@ -11,7 +11,7 @@ from exports import CLASSES, export_plan, noise, settled_network, small_network,
 import deeplabctl as dl
 from deeplabctl import choices
 from deeplabctl.errors import DeepLabError, OutputError, RecipeError, WeightsError
-from deeplabctl.export import ExportRequest, exporter, formats
+from deeplabctl.export import ExportRequest, formats
 from deeplabctl.export.exporter import plan_export, write_export
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.prediction import PredictionSettings, Segmenter
@@ -35,7 +35,7 @@ def test_onnx_file_is_kept_with_what_was_found(tmp_path):
     assert exported.bytes == (tmp_path / "net.onnx").stat().st_size
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
     facts = json.loads(session.get_modelmeta().custom_metadata_map["deeplabctl.json"])
-    assert facts["export"]["agreement"] == exported.agreement.to_dict()
+    assert facts["export"]["agreement"] == dataclasses.asdict(exported.agreement)
     assert facts["classes"] == list(CLASSES)
     assert [(one.name, one.type, one.shape) for one in (*session.get_inputs(), *session.get_outputs())] == [
         ("image", "tensor(uint8)", ["n", "height", "width", 3]),
@@ -235,7 +235,10 @@ def test_names_of_exports_are_those_of_the_runs_and_the_weights(tmp_path, monkey
     assert plan_export(ExportRequest("onnx", str(TINY), images=images)).out.name == f"{stem}.onnx"
     half = ExportRequest("savedmodel", str(TINY), "float16", images=images)
     assert plan_export(half).out.name == f"{stem}-float16.savedmodel"
-    assert exporter._name(tmp_path / "runs" / "mine" / "best.keras") == "mine"
+    run = tmp_path / "runs" / "mine"
+    run.mkdir(parents=True)
+    (run / "best.keras").write_bytes(TINY.read_bytes())  # the content tells what it is
+    assert plan_export(ExportRequest("onnx", str(run), images=images)).out.name == "mine.onnx"
 
 
 def test_formats_are_the_same_everywhere():

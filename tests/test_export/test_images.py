@@ -6,7 +6,7 @@ from PIL import Image
 
 from deeplabctl.data.dataset import open_dataset
 from deeplabctl.errors import DataError
-from deeplabctl.export.images import ExampleImages, images_to_calibrate, images_to_compare
+from deeplabctl.export.exporter import ExampleImages, images_to_calibrate, images_to_compare
 from deeplabctl.reporting import silent
 from deeplabctl.weights.model_info import ModelInfo
 
@@ -38,7 +38,7 @@ def test_given_set_and_folder_come_first(trained, tmp_path):
 
 def test_built_in_images_are_compared_on_where_nothing_is_known_but_never_calibrated_on(tmp_path, monkeypatch):
     built_in = open_dataset(make_dataset(tmp_path / "set"))
-    monkeypatch.setattr("deeplabctl.export.images.open_dataset", lambda name, report: {"shapes": built_in}[name])
+    monkeypatch.setattr("deeplabctl.export.exporter.open_dataset", lambda name, report: {"shapes": built_in}[name])
     assert images_to_compare(ModelInfo(CLASSES), None, silent).source == "val of shapes"
     for provenance in ({}, {"data": "/nowhere", "split": "train"}, {"data": 3}):
         with pytest.raises(DataError, match="calibration: expected the data set that the weights were trained on"):

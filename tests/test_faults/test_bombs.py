@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from annotation_files import write_coco, write_image, write_labelme
 from bombs import HUGE, jpeg, png, read_in_little_memory, sparse, tar_header, tar_of_zeros, zeros, zipped
+from caffe_bytes import block
 from voc_archives import sbd_files, voc_files, write_tar
 
 MOST = 400 << 20  # bytes that a reader may take before it refuses
@@ -104,6 +105,9 @@ def weights(folder):
     yield reader, folder / "zoo.tar.gz"
     (folder / "header.tar.gz").write_bytes(gzip.compress(tar_header("././@PaxHeader", 1 << 34, b"x")))
     yield reader, folder / "header.tar.gz"
+    layer = block(1, "conv1_1") + block(2, "Convolution")
+    (folder / "net.caffemodel").write_bytes(block(1, "net") + block(100, layer + b"\x3a\x00" * (1 << 20)))  # blobs
+    yield reader, folder / "net.caffemodel"
     (folder / "net.pkl").write_bytes(b"\x80\x04}\x8e" + (1 << 36).to_bytes(8, "little"))
     yield reader, folder / "net.pkl"
 

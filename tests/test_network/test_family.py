@@ -123,7 +123,7 @@ def test_model_file_opens_in_plain_keras_with_its_scales_in_the_facts(tmp_path, 
     from deeplabctl.network.keras_model import assign_weights, build_model
     from deeplabctl.weights.fitting import read_network
     from deeplabctl.weights.model_info import ModelInfo
-    from deeplabctl.weights.sources.model_files import save_model
+    from deeplabctl.weights.sources.keras_files import save_model
 
     model = build_model(architecture, 3, width=1 / 64)
     weights = ARCHITECTURES[architecture].random_weights(3, 1 / 64, seed=1)

@@ -108,7 +108,7 @@ def test_model_file_opens_in_plain_keras_with_the_same_logits(tmp_path):
     from deeplabctl.prediction.segmenter import Segmenter
     from deeplabctl.weights.fitting import read_network
     from deeplabctl.weights.model_info import ModelInfo
-    from deeplabctl.weights.sources.model_files import save_model
+    from deeplabctl.weights.sources.keras_files import save_model
 
     model = caffe_net("tiny")
     info = ModelInfo(tuple(f"class {index}" for index in range(21)), width=1 / 32, provenance={"source": "a test"})

@@ -5,8 +5,8 @@ import pytest
 
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import ARCHITECTURES
-from deeplabctl.weights.imagenet import ImageNet
 from deeplabctl.weights.published import published
+from deeplabctl.weights.starting import ImageNet
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -11,8 +11,7 @@ from deeplabctl.network import ARCHITECTURES
 from deeplabctl.weights.fitting import fit_weights, open_network
 from deeplabctl.weights.locating import open_weights
 from deeplabctl.weights.sources.frozen_graphs import FrozenGraph
-from deeplabctl.weights.sources.tensorflow_checkpoints import TensorFlowCheckpoint
-from deeplabctl.weights.sources.tensorflow_names import weights_of_variables
+from deeplabctl.weights.sources.tensorflow_checkpoints import TensorFlowCheckpoint, weights_of_variables
 
 OS8 = {
     f"MobilenetV2/expanded_conv_{block}/depthwise/depthwise_weights": 4 if block > 13 else 2 for block in range(7, 17)

@@ -85,12 +85,6 @@ def test_weights_that_are_not_finite_or_of_too_many_classes_are_refused():
         fit_weights(weight_file(ARCHITECTURES["largefov"].random_weights(300, 0.05, 0)))
 
 
-def test_file_is_read_once(monkeypatch):
-    file = weight_file(ARCHITECTURES["largefov"].random_weights(9, 0.1, seed=1))
-    monkeypatch.setattr(type(file), "_read_shapes", lambda file: pytest.fail("the shapes are those of the weights"))
-    assert fit_weights(file).classes_in_file == 9
-
-
 def test_kernels_without_their_norms_are_refused():
     found = ARCHITECTURES["deeplabv3-mnv2"].random_weights(21, 0.25, seed=1)
     kernels = {name: array for name, array in found.items() if "BatchNorm" not in name}

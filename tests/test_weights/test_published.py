@@ -129,7 +129,7 @@ def test_without_a_published_checksum_that_of_the_first_file_is_kept(one):
 
 
 def test_cut_connection_is_tried_again(one, monkeypatch):
-    monkeypatch.setattr("deeplabctl.downloads._PAUSE", 0.0)
+    monkeypatch.setattr("deeplabctl.downloads.PAUSE", 0.0)
     _, host, _ = one
     with pytest.raises(DownloadError, match="connection ended"):
         weights_path(Path("tiny-voc"), silent, f"{host.base}/cut")

@@ -13,8 +13,7 @@ from deeplabctl.errors import WeightsError
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.weights.fitting import fit_weights, open_network
 from deeplabctl.weights.locating import open_weights
-from deeplabctl.weights.sources.safetensors import SafetensorsFile
-from deeplabctl.weights.sources.torch_files import TorchFile
+from deeplabctl.weights.sources.torch_files import SafetensorsFile, TorchFile
 from deeplabctl.weights.sources.torch_names import weights_of_tensors
 
 NORM_PARTS = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
@@ -149,7 +148,7 @@ def entry(**changes):
         (header_of(entry(dtype="F4")), "is of F4"),
         (header_of(entry(shape=None)), "TypeError"),
         (header_of('{"a": 3}'), "TypeError"),
-        (header_of('{"__metadata__": {}} x'), "JSONDecodeError"),
+        (header_of('{"__metadata__": {}} x'), "Extra data"),
         (header_of('{"a":' + "[" * 100_000), "RecursionError"),
         (header_of("{}"), "got others: none"),
         (struct.pack("<Q", 1 << 31) + b"{", "a header of 2147483648 bytes in a file of 9"),
@@ -176,6 +175,6 @@ def test_cut_files_are_one_line(tmp_path):
     whole = safetensors(transformers_tensors("mnv2_dm10", narrow=16))
     for size in (9, 100, 5000, 40_000, len(whole) - 1):
         (tmp_path / "a").write_bytes(whole[:size])
-        with pytest.raises(WeightsError, match=r"damaged or cut off at byte \d+") as caught:
+        with pytest.raises(WeightsError, match=r"is damaged") as caught:
             open_network(tmp_path / "a")
         assert "\n" not in str(caught.value)

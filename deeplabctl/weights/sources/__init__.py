@@ -5,14 +5,12 @@ from __future__ import annotations
 from deeplabctl.weights.sources.caffemodels import CaffeModel
 from deeplabctl.weights.sources.exports import EXPORTS
 from deeplabctl.weights.sources.frozen_graphs import FrozenGraph
-from deeplabctl.weights.sources.keras_files import KerasArchive, KerasHdf5
-from deeplabctl.weights.sources.model_files import ModelFile
+from deeplabctl.weights.sources.keras_files import KerasArchive, KerasHdf5, ModelFile
 from deeplabctl.weights.sources.pickles import WeightPickle
-from deeplabctl.weights.sources.safetensors import SafetensorsFile
 from deeplabctl.weights.sources.tensorflow_archives import TensorFlowArchive
 from deeplabctl.weights.sources.tensorflow_checkpoints import TensorFlowCheckpoint
 from deeplabctl.weights.sources.tflite_graphs import TFLiteWeights
-from deeplabctl.weights.sources.torch_files import TorchFile
+from deeplabctl.weights.sources.torch_files import SafetensorsFile, TorchFile
 from deeplabctl.weights.weight_file import WeightFile
 
 # The first that recognises a file is its kind: our model files are Keras archives too, and Caffe's HDF5 files HDF5.

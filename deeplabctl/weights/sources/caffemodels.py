@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 
-from deeplabctl.caffe import CaffeNet, caffe_kind, net_dilations, net_shapes, net_weights, read_caffemodel
-from deeplabctl.network import Shapes, Weights
+from deeplabctl.caffe import CaffeNet, caffe_kind, net_dilations, net_weights, read_caffemodel
+from deeplabctl.network import Weights
 from deeplabctl.weights.weight_file import Beginning, WeightFile
 
 
@@ -34,9 +34,6 @@ class CaffeModel(WeightFile):
                     kernel = kernel.reshape(out, 512, 7, 7).transpose(0, 2, 3, 1).reshape(out, incoming)
                 weights[name] = kernel.T
         return weights
-
-    def _read_shapes(self) -> Shapes:
-        return {name: shape[::-1] if len(shape) == 2 else shape for name, shape in net_shapes(self.net).items()}
 
     @cached_property
     def dilations(self) -> Mapping[str, tuple[int, ...]]:

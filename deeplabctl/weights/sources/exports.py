@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import re
 import zipfile
 from abc import abstractmethod
 from pathlib import Path
@@ -17,23 +18,16 @@ from typing import ClassVar, NoReturn
 
 from deeplabctl import choices
 from deeplabctl.caffe.wire import BYTES, VARINT, WireFile
+from deeplabctl.damage import DAMAGED, refusing
 from deeplabctl.errors import WeightsError
-from deeplabctl.weights.model_info import INFO_ENTRY, LARGEST_INFO, ModelInfo, damaged, info_entry
-from deeplabctl.weights.weight_file import DAMAGED_ZIP, Beginning, WeightFile
+from deeplabctl.weights.model_info import INFO_ENTRY, LARGEST_INFO, ModelInfo, info_entry
+from deeplabctl.weights.weight_file import Beginning, WeightFile
 
 _ASSETS = "assets"  # a folder of SavedModels
 _GRAPH = 7  # of ModelProto, and the fields before it
 _BEFORE_GRAPH = {1: VARINT, 2: BYTES, 3: BYTES, 4: BYTES, 5: VARINT, 6: BYTES}
 _METADATA, _KEY, _VALUE = 14, 1, 2  # ModelProto.metadata_props, and the fields of its entries
-
-# ONNX's messages that may have tensors in them, by the numbers of their fields, and a tensor's fields for other files.
-_ONNX_TENSORS = {
-    "model": {7: "graph", 20: "training", 25: "function"}, "training": {1: "graph", 2: "graph"},
-    "function": {7: "node", 11: "attribute"}, "graph": {1: "node", 5: "tensor", 15: "sparse"},
-    "node": {5: "attribute"}, "sparse": {1: "tensor", 2: "tensor"}, "tensor": {},
-    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
-}  # fmt: skip
-_EXTERNAL, _DEEPEST = (13, 14), 50  # external_data, data_location
+_EXTERNAL = b"location"  # the key under which a tensor names another file; no name of our graphs has it
 
 
 class Export(WeightFile):
@@ -56,10 +50,7 @@ class Export(WeightFile):
 
         Raises WeightsError for a file that another program wrote or changed, and for a damaged one.
         """
-        try:
-            text, checksums = self._read_facts()
-        except OSError as error:
-            raise WeightsError(f"weights {self.path}: cannot be read ({error.strerror or error})") from None
+        text, checksums = self._read_facts()
         if text is None:
             raise WeightsError(
                 f"weights {self.path}: expected the {self.words} that deeplabctl export writes, got one without its "
@@ -67,7 +58,7 @@ class Export(WeightFile):
             )
         info = ModelInfo.from_json(text, self.path)
         if info.export is None or info.export.format != self.format:
-            raise damaged(self.path, ValueError("facts of another file"))
+            raise ValueError("facts of another file")
         for name in info.export.sha256.keys() | checksums.keys():
             if info.export.sha256.get(name) != checksums.get(name):
                 raise WeightsError(
@@ -120,7 +111,7 @@ class SavedModel(Export):
         if not facts.is_file():
             return None, checksums
         if facts.stat().st_size > LARGEST_INFO:
-            raise damaged(self.path, ValueError(f"{INFO_ENTRY} of {facts.stat().st_size} bytes"))
+            raise ValueError(f"{INFO_ENTRY} of {facts.stat().st_size} bytes")
         return facts.read_bytes(), checksums
 
     def _write_facts(self, text: str) -> None:
@@ -162,31 +153,16 @@ class OnnxFile(_GraphFile):
             return False
         wire, at = WireFile(start.path), 0
         try:
-            while at < wire.size:
-                tag, _ = wire.varint(at, wire.size)
-                number = tag >> 3
-                if number == _GRAPH or _BEFORE_GRAPH.get(number) != tag & 7:
-                    return number == _GRAPH and tag & 7 == BYTES
+            while (tag := wire.varint(at, wire.size)[0]) >> 3 != _GRAPH:
+                if _BEFORE_GRAPH.get(tag >> 3) != tag & 7:
+                    return False
                 at = next(wire.fields(at)).end
-        except (WeightsError, StopIteration):
-            pass
-        return False
+        except WeightsError:
+            return False
+        return tag & 7 == BYTES
 
     def _leads_elsewhere(self) -> bool:
-        wire = WireFile(self.path)
-
-        def search(message: str, start: int, end: int, depth: int) -> bool:
-            if depth > _DEEPEST:
-                raise wire.damaged(start, f"expected graphs at most {_DEEPEST} deep")
-            for field in wire.fields(start, end):
-                below = _ONNX_TENSORS[message].get(field.number)
-                if message == "tensor" and field.number in _EXTERNAL and (field.kind == BYTES or field.value):
-                    return True
-                if below and field.kind == BYTES and search(below, field.start, field.end, depth + 1):
-                    return True
-            return False
-
-        return search("model", 0, wire.size, 0)
+        return WireFile(self.path).has(_EXTERNAL, self._ending()[0])
 
     def _ending(self) -> tuple[int | None, bytes | None]:
         wire = WireFile(self.path)
@@ -208,11 +184,7 @@ class TFLiteFile(_GraphFile):
     """Hold a TFLite file."""
 
     words, format = choices.EXPORTS["tflite"].words, "tflite"
-
-    @classmethod
-    def recognises(cls, start: Beginning) -> bool:
-        """Tell whether the magic bytes follow the four of an offset."""
-        return start.head[4:8] == b"TFL3"
+    begins = re.compile(rb"(?s).{4}TFL3")  # after an offset
 
     @property
     def has_facts(self) -> bool:
@@ -223,15 +195,12 @@ class TFLiteFile(_GraphFile):
         try:
             with zipfile.ZipFile(self.path) as archive:
                 entries = archive.infolist()
-        except (*DAMAGED_ZIP, NotImplementedError):
+        except DAMAGED:
             return None, None
         if [entry.filename for entry in entries] != [INFO_ENTRY] or entries[0].header_offset <= 0:
             return None, None
-        try:
-            with zipfile.ZipFile(self.path) as archive:
-                return entries[0].header_offset, info_entry(archive)
-        except DAMAGED_ZIP as error:
-            raise damaged(self.path, error) from None
+        with refusing(self.path), zipfile.ZipFile(self.path) as archive:
+            return entries[0].header_offset, info_entry(archive)
 
     def _append(self, text: str) -> None:
         with zipfile.ZipFile(self.path, "a") as archive:

@@ -7,7 +7,7 @@ convolution is one between two operations that move pixels to the batch and back
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from itertools import islice
 from typing import Any, NamedTuple
@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from deeplabctl.caffe.wire import BYTES, FIXED32, FLOAT, VARINT, Field, WireFile
+from deeplabctl.caffe.wire import BYTES, FLOAT, FLOATS, INTEGERS, VARINT, Field, WireFile
+from deeplabctl.damage import check_claim
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import Weights
-from deeplabctl.weights.sources.tensorflow_checkpoints import sizes_of_shape
-from deeplabctl.weights.sources.tensorflow_names import layer_of_scope, weights_of_variables
-from deeplabctl.weights.weight_file import Beginning, WeightFile, check_claim
+from deeplabctl.weights.sources.tensorflow_checkpoints import layer_of_scope, sizes_of_shape, weights_of_variables
+from deeplabctl.weights.weight_file import Beginning, WeightFile
 
 _NODE = 1  # of GraphDef
 _NAME, _OPERATION, _INPUT, _ATTRIBUTE = 1, 2, 3, 5  # of NodeDef
@@ -28,8 +28,11 @@ _KEY, _VALUE = 1, 2  # of its attributes
 _LIST, _TENSOR = 1, 8  # of AttrValue
 _LIST_INTEGERS = 3
 _TYPE, _SHAPE, _CONTENT, _FLOATS, _INTEGERS = 1, 2, 4, 5, 7  # of TensorProto
+_NODE_FIELDS = dict.fromkeys((_NAME, _OPERATION, _INPUT, _ATTRIBUTE), (BYTES,))
+_ENTRY_FIELDS = dict.fromkeys((_KEY, _VALUE), (BYTES,))
+_TENSOR_FIELDS = {_TYPE: (VARINT,), _SHAPE: (BYTES,), _CONTENT: (BYTES,), _FLOATS: FLOATS, _INTEGERS: INTEGERS}
 _DTYPES = {1: FLOAT, 3: np.dtype("<i4")}
-_MOST_AXES, _MOST_NODES = 32, 100_000
+_MOST_AXES = 32
 _CONVOLUTIONS = ("Conv2D", "DepthwiseConv2dNative")
 
 
@@ -67,9 +70,7 @@ class FrozenGraph(WeightFile):
                 nodes[name] = node
                 if node.value is not None:
                     claimed += node.value.size * FLOAT.itemsize
-                    check_claim(self.path, claimed, wire.size)
-                if len(nodes) > _MOST_NODES:
-                    raise wire.damaged(field.position, f"expected at most {_MOST_NODES} nodes")
+                    check_claim(self.path, claimed)
         return nodes
 
     def _read_weights(self) -> Weights:
@@ -100,64 +101,37 @@ class FrozenGraph(WeightFile):
 
 def _node(wire: WireFile, node: Field) -> tuple[str, _Node]:
     """Return the name and the content of a NodeDef."""
-    name, operation, value = "", "", None
-    inputs: list[str] = []
-    dilations: tuple[int, ...] = ()
-    for field in wire.fields(node.start, node.end):
-        if field.kind != BYTES:
-            continue
-        if field.number == _NAME:
-            name = wire.text(field)
-        elif field.number == _OPERATION:
-            operation = wire.text(field)
-        elif field.number == _INPUT:
-            inputs.append(wire.text(field).removesuffix(":0"))
-        elif field.number == _ATTRIBUTE:
-            entry = {part.number: part for part in wire.fields(field.start, field.end) if part.kind == BYTES}
-            if not {_KEY, _VALUE} <= entry.keys():
-                continue
-            key, content = wire.text(entry[_KEY]), entry[_VALUE]
+    fields = wire.message(node, _NODE_FIELDS)
+    name, operation = ("".join(map(wire.text, fields[number][-1:])) for number in (_NAME, _OPERATION))
+    inputs = tuple(wire.text(field).removesuffix(":0") for field in fields[_INPUT])
+    value, dilations = None, list[int]()
+    for field in fields[_ATTRIBUTE]:
+        entry = wire.message(field, _ENTRY_FIELDS)
+        key = "".join(map(wire.text, entry[_KEY][-1:]))
+        for content in entry[_VALUE][-1:]:
             if key == "value" and operation == "Const":
-                value = next((_array(wire, tensor, name) for tensor in _inside(wire, content, _TENSOR)), None)
-            elif key == "dilations":
-                dilations = _numbers(wire, content)[1:3]
-    return name, _Node(operation, tuple(inputs), value, dilations)
-
-
-def _inside(wire: WireFile, message: Field, number: int) -> Iterator[Field]:
-    for field in wire.fields(message.start, message.end):
-        if field.kind == BYTES and field.number == number:
-            yield field
-
-
-def _numbers(wire: WireFile, attribute: Field) -> tuple[int, ...]:
-    """Return the numbers of an attribute that is a list of them: of batch, height, width and channels."""
-    numbers: list[int] = []
-    for values in _inside(wire, attribute, _LIST):
-        for field in wire.fields(values.start, values.end):
-            if field.number == _LIST_INTEGERS:
-                numbers += [field.value] if field.kind == VARINT else islice(wire.integers(field), 4)
-    return tuple(numbers)
+                tensors = wire.message(content, {_TENSOR: (BYTES,)})[_TENSOR]
+                value = _array(wire, tensors[0], name) if tensors else None
+            elif key == "dilations":  # of batch, height, width and channels
+                for values in wire.message(content, {_LIST: (BYTES,)})[_LIST]:
+                    for numbers in wire.message(values, {_LIST_INTEGERS: INTEGERS})[_LIST_INTEGERS]:
+                        dilations += islice(wire.integers(numbers), 4)
+    return name, _Node(operation, inputs, value, tuple(dilations[1:3]))
 
 
 def _array(wire: WireFile, tensor: Field, name: str) -> npt.NDArray[Any] | None:
     """Return the numbers of a TensorProto; None for other types. One number may stand for equal ones."""
-    kind, shape, parts = 0, list[int](), list[npt.NDArray[Any]]()
-    for field in wire.fields(tensor.start, tensor.end):
-        if field.number == _TYPE and field.kind == VARINT:
-            kind = field.value
-        elif field.number == _SHAPE and field.kind == BYTES:
-            shape += sizes_of_shape(wire, field)
-        elif field.number == _CONTENT and field.kind == BYTES and kind in _DTYPES:
-            parts.append(wire.array(field, _DTYPES[kind]))
-        elif field.number == _FLOATS and field.kind in (BYTES, FIXED32):
-            parts.append(wire.array(field, FLOAT))
-        elif field.number == _INTEGERS and field.kind in (BYTES, VARINT):
-            numbers = [field.value] if field.kind == VARINT else list(islice(wire.integers(field), 8))
-            parts.append(np.array([number & 0x7FFFFFFF for number in numbers], "<i4"))
-    if kind not in _DTYPES:
+    fields = wire.message(tensor, _TENSOR_FIELDS)
+    dtype = _DTYPES.get(fields[_TYPE][-1].value if fields[_TYPE] else 0)
+    if dtype is None:
         return None
-    values = parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, _DTYPES[kind]), *parts])
+    shape = [size for field in fields[_SHAPE] for size in sizes_of_shape(wire, field)]
+    parts = [np.empty(0, dtype), *(wire.array(field, dtype) for field in fields[_CONTENT])]
+    parts += [wire.array(field, FLOAT) for field in fields[_FLOATS]]
+    numbers = [number for field in fields[_INTEGERS] for number in islice(wire.integers(field), 8)]
+    parts.append(np.array([number & 0x7FFFFFFF for number in numbers], "<i4"))
+    parts = [part for part in parts if part.size] or parts[:1]
+    values = parts[0] if len(parts) == 1 else np.concatenate(parts)  # one part stays a view of the file
     count = math.prod(shape)
     if len(shape) > _MOST_AXES or count > wire.size or len(values) not in (1, count):
         raise wire.damaged(tensor.position, f"constant {name[:80]} of shape {shape[:8]} has {len(values)} numbers")

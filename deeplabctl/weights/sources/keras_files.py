@@ -1,6 +1,8 @@
-"""Read the weights of Keras' files: networks of keras.applications, bonlime's DeepLab v3+, and our own networks.
+"""Read the weights of Keras' files: networks of keras.applications, bonlime's DeepLab v3+, and our own model files.
 
-Our names of their layers, and the differences between Keras' ResNet-101 and ours, are below the readers.
+A model file is an ordinary Keras 3 archive, float32, that plain ``keras.saving.load_model`` opens without deeplabctl,
+with one more zip entry, ``deeplabctl.json`` (see `ModelInfo`). Our names of Keras' layers, and the differences between
+its ResNet-101 and ours, are below the readers.
 """
 
 from __future__ import annotations
@@ -9,28 +11,27 @@ import json
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from deeplabctl.caffe.hdf5 import MAX_EXPANSION
+from deeplabctl.caffe.caffemodel import SIGNATURE
+from deeplabctl.damage import DAMAGED, check_claim
 from deeplabctl.errors import WeightsError
-from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE, Shapes, Weights, layer_of
+from deeplabctl.files import whole_file
+from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE, Weights, layer_of
 from deeplabctl.network.ops.norm import NORM_EPSILON, NORM_PARTS
-from deeplabctl.weights.weight_file import DAMAGED_ZIP, HDF5, ZIP, Beginning, WeightFile, check_claim
+from deeplabctl.weights.model_info import INFO_ENTRY, ModelInfo, info_entry
+from deeplabctl.weights.weight_file import ZIP, WeightFile
 
 if TYPE_CHECKING:
     import keras
 
-T = TypeVar("T")
-
-# What h5py raises for damaged files.
-_DAMAGED_HDF5 = (OSError, KeyError, TypeError, ValueError, RuntimeError, MemoryError, AssertionError)
-_LARGEST_CONFIG = 16 << 20  # bytes; that of ResNet-101 has some hundred thousands
+_LARGEST_CONFIG = 4 << 20  # bytes; that of ResNet-101 has some hundred thousands
 _PARTS = {2: ("kernel", "bias"), 1: ("kernel",), 4: NORM_PARTS}  # by the number of a layer's arrays
 
 
@@ -38,51 +39,33 @@ class KerasArchive(WeightFile):
     """Hold a ``.keras`` file of VGG-16, ResNet-101 or MobileNet v2, with or without classifiers, or of DeepLab v3+."""
 
     words = "Keras model file (.keras)"
-
-    @classmethod
-    def recognises(cls, start: Beginning) -> bool:
-        """Tell whether it is a zip archive with a configuration and weights."""
-        return {"config.json", "model.weights.h5"} <= start.entries
-
-    def _read_weights(self) -> Weights:
-        return self._read(lambda dataset: dataset[()])
-
-    def _read_shapes(self) -> Shapes:
-        return self._read(lambda dataset: dataset.shape)
+    entries = frozenset({"config.json", "model.weights.h5"})
 
     @cached_property
     def dilations(self) -> Mapping[str, tuple[int, ...]]:
         """Return the dilations of our own networks' layers that plain Keras saved; none where all are 1."""
-        found = {layer["name"]: layer["dilations"] for layer in _config_layers(self.path) if layer["dilations"]}
+        found = {name: dilations for _, name, dilations in _config_layers(self.path) if dilations}
         return found if any(max(dilations) > 1 for dilations in found.values()) else {}
 
-    def _read(self, read: Callable[[Any], T]) -> dict[str, T]:
-        """Return what ``read`` makes of the dataset of each array."""
+    def _read_weights(self) -> Weights:
         import h5py
 
-        try:
-            names = _names_in_config(self.path)
-            with _hdf5_file(self.path) as file, h5py.File(file) as root:
-                if "layers" in root and isinstance(root["layers"], h5py.Group):
-                    layers = _keras3_layers(root["layers"], names)
-                else:
-                    layers = _legacy_layers(root.get("model_weights", root))
-                found = _with_names(layers, self.path)
-                _check_datasets(self.path, root, found)
-                return _without_biases({name: read(dataset) for name, dataset in found.items()})
-        except _DAMAGED_HDF5 as error:
-            raise WeightsError(f"weights {self.path}: the HDF5 file cannot be read ({error})") from None
+        names = _names_in_config(self.path)
+        with _hdf5_file(self.path) as file, h5py.File(file) as root:
+            if "layers" in root and isinstance(root["layers"], h5py.Group):
+                layers = _keras3_layers(root["layers"], names)
+            else:
+                layers = _legacy_layers(root.get("model_weights", root))
+            found = _with_names(layers, self.path)
+            _check_datasets(self.path, root, found)
+            return _without_biases({name: dataset[()] for name, dataset in found.items()})
 
 
 class KerasHdf5(KerasArchive):
     """Hold an HDF5 file of Keras: the same networks, of Keras 3 or older ones."""
 
     words = "Keras weights (HDF5)"
-
-    @classmethod
-    def recognises(cls, start: Beginning) -> bool:
-        """Tell whether it is an HDF5 file; Caffe's are recognised before."""
-        return start.head.startswith(HDF5)
+    entries, begins = frozenset(), re.compile(re.escape(SIGNATURE))  # Caffe's HDF5 files are recognised before
 
 
 class _Layer(NamedTuple):
@@ -98,12 +81,12 @@ def _check_datasets(path: Path, root: Any, found: dict[str, Any]) -> None:
         if dataset.file != root or dataset.external or dataset.is_virtual or dataset.dtype.kind != "f":
             layer = layer_of(name)
             raise WeightsError(f"weights {path}: layer {layer}: expected floats in the file itself, got others")
-    check_claim(path, claimed, path.stat().st_size)
+    check_claim(path, claimed)
 
 
 def _with_names(layers: Sequence[_Layer], path: Path) -> dict[str, Any]:
     """Return the datasets by our names: by the names that the file gives, else by the order of the layers."""
-    names = [_our_name(layer.name) or _top_name(layer.name, layer.datasets[0].shape) for layer in layers]
+    names = [_our_name(layer.name, layer.datasets[0].shape) for layer in layers]
     if not all(names):
         kinds = [[layer for layer in layers if layer.datasets[0].ndim == axes] for axes in (4, 1, 2)]
         ordered = _in_order(*map(len, kinds))
@@ -115,6 +98,8 @@ def _with_names(layers: Sequence[_Layer], path: Path) -> dict[str, Any]:
                 f"{convs} convolutions, {norms} norms and {dense} dense layers"
             )
         layers, names = [layer for kind in kinds for layer in kind], [name for part in ordered for name in part]
+    if len(set(names)) < len(names):
+        raise ValueError("several of its layers have one name")
     return {
         f"{name}/{part}": dataset
         for name, layer in zip(names, layers, strict=True)
@@ -125,10 +110,8 @@ def _with_names(layers: Sequence[_Layer], path: Path) -> dict[str, Any]:
 def _keras3_layers(group: Any, names: dict[str, str]) -> list[_Layer]:
     """Return the layers with arrays in their order: conv2d, conv2d_1, ..., then dense, dense_1, ..."""
 
-    def order(name: str) -> tuple[str, int]:
-        match = re.fullmatch(r"(.*?)_?(\d+)?", name)
-        assert match is not None
-        return match[1], int(match[2] or 0)
+    def order(name: str) -> Any:
+        return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
     found = []
     for key in sorted(group, key=order):
@@ -153,7 +136,7 @@ def _legacy_layers(group: Any) -> list[_Layer]:
     return found
 
 
-def _config_layers(path: Path) -> list[dict[str, Any]]:
+def _config_layers(path: Path) -> list[tuple[str, str, tuple[int, ...]]]:
     """Return the class, the name and the dilations of each layer of a ``.keras`` archive's configuration.
 
     A configuration that cannot be read has none.
@@ -163,15 +146,9 @@ def _config_layers(path: Path) -> list[dict[str, Any]]:
             if archive.getinfo("config.json").file_size > _LARGEST_CONFIG:
                 return []
             layers = json.loads(archive.read("config.json"))["config"]["layers"]
-        return [
-            {
-                "class": str(layer["class_name"]),
-                "name": str(layer["config"]["name"]),
-                "dilations": tuple(map(int, layer["config"].get("dilation_rate") or ())),
-            }
-            for layer in layers
-        ]
-    except (*DAMAGED_ZIP, RecursionError, AttributeError, OverflowError):
+        facts = [(str(layer["class_name"]), layer["config"]) for layer in layers]
+        return [(kind, str(one["name"]), tuple(map(int, one.get("dilation_rate") or ()))) for kind, one in facts]
+    except DAMAGED:
         return []
 
 
@@ -182,9 +159,9 @@ def _names_in_config(path: Path) -> dict[str, str]:
     """
     counts: Counter[str] = Counter()
     names: dict[str, str] = {}
-    for layer in _config_layers(path):
-        key = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", layer["class"]).lower()
-        names[f"{key}_{counts[key]}" if counts[key] else key] = layer["name"]
+    for kind, name, _ in _config_layers(path):
+        key = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind).lower()
+        names[f"{key}_{counts[key]}" if counts[key] else key] = name
         counts[key] += 1
     return names
 
@@ -194,18 +171,9 @@ def _hdf5_file(path: Path) -> BinaryIO:
     file = path.open("rb")
     if file.read(len(ZIP)) != ZIP:
         return file
-    with file:
-        try:
-            archive = zipfile.ZipFile(file)
-            if (size := archive.getinfo("model.weights.h5").file_size) > MAX_EXPANSION * path.stat().st_size:
-                raise ValueError(f"model.weights.h5 of {size} bytes")
-            return BytesIO(archive.read("model.weights.h5"))
-        except DAMAGED_ZIP as error:
-            raise _damaged(path, error) from None
-
-
-def _damaged(path: Path, error: Exception) -> WeightsError:
-    return WeightsError(f"weights {path}: the file is damaged ({error}); get it again")
+    with file, zipfile.ZipFile(file) as archive:
+        check_claim(path, archive.getinfo("model.weights.h5").file_size)
+        return BytesIO(archive.read("model.weights.h5"))
 
 
 def weights_of_model(model: keras.Model) -> Weights:
@@ -213,7 +181,7 @@ def weights_of_model(model: keras.Model) -> Weights:
     found: Weights = {}
     for layer in model.layers:
         arrays = layer.get_weights()
-        name = arrays and (_our_name(layer.name) or _top_name(layer.name, arrays[0].shape))
+        name = arrays and _our_name(layer.name, arrays[0].shape)
         found |= {f"{name}/{variable.name}": array for variable, array in zip(layer.weights, arrays, strict=True)}
     return _without_biases(found)
 
@@ -244,8 +212,13 @@ _RESNET_BRANCHES = {"0": "branch1", "1": "branch2a", "2": "branch2b", "3": "bran
 _RESNET_EPSILON = 1.001e-5  # of Keras' ResNet
 
 
-def _our_name(name: str) -> str:
-    """Return our name of a layer of our networks or of Keras'; "" for any other."""
+def _our_name(name: str, kernel: Sequence[int] = ()) -> str:
+    """Return our name of a layer of our networks or of Keras'; "" for any other.
+
+    The inputs of Keras' ImageNet classifier, ``predictions``, tell whose it is; by any others it is VGG-16's.
+    """
+    if name == "predictions" and kernel:
+        return _RESNET_TOP if kernel[0] == 2048 else _MOBILENET_TOP if kernel[0] in _MOBILENET_TOP_INPUTS else "fc8"
     if name in _known():
         return name
     if match := re.fullmatch(r"block(\d)_conv(\d)", name):
@@ -277,15 +250,8 @@ def _in_order(convs: int, norms: int, dense: int) -> tuple[list[str], list[str],
     return None
 
 
-def _top_name(name: str, kernel: Sequence[int]) -> str:
-    """Return our name of Keras' ImageNet classifier, ``predictions``, by its inputs: that of VGG-16 if by no others."""
-    if name != "predictions":
-        return ""
-    return _RESNET_TOP if kernel[0] == 2048 else _MOBILENET_TOP if kernel[0] in _MOBILENET_TOP_INPUTS else "fc8"
-
-
-def _without_biases(weights: Mapping[str, Any]) -> dict[str, Any]:
-    """Move the biases of convolutions into the norms that follow them; weights are arrays or shapes.
+def _without_biases(weights: Weights) -> Weights:
+    """Move the biases of convolutions into the norms that follow them.
 
     ``gamma * (x + bias - mean) / sqrt(variance + epsilon)``: the bias goes into the mean, and the difference between
     Keras' epsilon and ours into the variance.
@@ -297,11 +263,9 @@ def _without_biases(weights: Mapping[str, Any]) -> dict[str, Any]:
         mean, variance = f"{norm}/moving_mean", f"{norm}/moving_variance"
         if part != "bias" or mean not in weights:
             continue
-        bias = found.pop(name)
-        if isinstance(bias, np.ndarray):
-            found[mean] = np.asarray(found[mean] - bias, np.float32)
-            widened = found[variance].astype(np.float64) + (_RESNET_EPSILON - NORM_EPSILON)
-            found[variance] = widened.astype(np.float32)
+        found[mean] = np.asarray(found[mean] - found.pop(name), np.float32)
+        widened = found[variance].astype(np.float64) + (_RESNET_EPSILON - NORM_EPSILON)
+        found[variance] = widened.astype(np.float32)
     return found
 
 
@@ -317,3 +281,22 @@ def _resnet_order() -> list[str]:
 @cache
 def _known() -> frozenset[str]:
     return frozenset(layer_of(name) for network in ARCHITECTURES.values() for name in network.weight_shapes(1))
+
+
+class ModelFile(KerasArchive):
+    """Hold a model file that deeplabctl wrote."""
+
+    words = "deeplabctl model file (.keras)"
+    entries = frozenset({INFO_ENTRY})
+
+    def _read_info(self) -> ModelInfo:
+        with zipfile.ZipFile(self.path) as archive:
+            return ModelInfo.from_json(info_entry(archive), self.path)
+
+
+def save_model(path: Path, model: keras.Model, info: ModelInfo) -> None:
+    """Write a model file whole or not at all."""
+    with whole_file(path) as temporary:
+        model.save(temporary)
+        with zipfile.ZipFile(temporary, "a") as archive:
+            archive.writestr(INFO_ENTRY, info.to_json())

@@ -16,14 +16,13 @@ import numpy as np
 
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import Weights
-from deeplabctl.weights.sources.tensorflow_names import weights_of_variables
-from deeplabctl.weights.weight_file import Beginning, WeightFile
+from deeplabctl.weights.sources.tensorflow_checkpoints import weights_of_variables
+from deeplabctl.weights.weight_file import WeightFile
 
-_BEGINNING = re.compile(rb"\x80[\x02-\x05]|\(dp?\d*\n|\(lp?\d*\n|ccopy_reg|\}q")
-_MOST_OPERATIONS = 5_000_000
+_MOST_OPERATIONS = 500_000
 
 
-class PickleError(Exception):
+class PickleError(ValueError):
     """Say why a pickle is refused."""
 
 
@@ -73,23 +72,14 @@ class WeightPickle(WeightFile):
     """Hold a pickled dictionary of names and arrays, of Python 2 or 3, named as the variables of TensorFlow's ports."""
 
     words = "weight pickle"
-
-    @classmethod
-    def recognises(cls, start: Beginning) -> bool:
-        """Tell whether it begins as pickles of dictionaries, lists and objects do."""
-        return _BEGINNING.match(start.head) is not None
+    refused = "the pickle is refused"
+    begins = re.compile(rb"\x80[\x02-\x05]|\(dp?\d*\n|\(lp?\d*\n|ccopy_reg|\}q")  # dictionaries, lists and objects
 
     def _read_weights(self) -> Weights:
-        try:
-            with self.path.open("rb") as file:
-                loaded = read_pickle(mapped(file), _ARRAYS)
-            if isinstance(loaded, dict) and all(isinstance(name, str) for name in loaded):
-                loaded = {name: _array(value) for name, value in loaded.items()}
-        except OSError as error:
-            raise WeightsError(f"weights {self.path}: cannot be read ({error.strerror})") from None
-        except (PickleError, ValueError, TypeError, IndexError, AttributeError, MemoryError) as error:
-            reason = str(error) or type(error).__name__
-            raise WeightsError(f"weights {self.path}: the pickle is refused: {reason[:300]}") from None
+        with self.path.open("rb") as file:
+            loaded = read_pickle(mapped(file), _ARRAYS)
+        if isinstance(loaded, dict) and all(isinstance(name, str) for name in loaded):
+            loaded = {name: _array(value) for name, value in loaded.items()}
         if not isinstance(loaded, dict) or not all(isinstance(value, np.ndarray) for value in loaded.values()):
             raise WeightsError(
                 f"weights {self.path}: expected a pickled dictionary of names and arrays, got {type(loaded).__name__}"

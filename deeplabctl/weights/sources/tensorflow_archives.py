@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
-from deeplabctl.caffe.hdf5 import MAX_EXPANSION
+from deeplabctl.damage import MAX_EXPANSION
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import Weights
 from deeplabctl.weights.sources.frozen_graphs import FrozenGraph
@@ -52,6 +52,7 @@ class TensorFlowArchive(WeightFile):
     """Hold an archive with a checkpoint, which is preferred, or a frozen graph."""
 
     words = "TensorFlow archive (.tar.gz)"
+    refused = "the archive is damaged or cut off"
 
     @classmethod
     def recognises(cls, start: Beginning) -> bool:
@@ -65,24 +66,13 @@ class TensorFlowArchive(WeightFile):
         return header[_MAGIC_AT:].startswith(_MAGIC)
 
     def _read_weights(self) -> Weights:
-        try:
-            with TemporaryDirectory(prefix="deeplabctl-") as folder:
-                return self._read_in(folder)
-        except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, RecursionError) as error:
-            raise WeightsError(
-                f"weights {self.path}: the archive is damaged or cut off ({str(error)[:200]}); get it again"
-            ) from None
-        except OSError as error:
-            raise WeightsError(f"weights {self.path}: cannot be unpacked ({error.strerror or error})") from None
-
-    def _read_in(self, folder: str) -> Weights:
-        """Return arrays whose file stays mapped when the folder is removed."""
-        file = self._unpack(Path(folder))
-        try:
-            self._dilations = file.dilations
-            weights = file.weights
-        except WeightsError as error:
-            raise WeightsError(str(error).replace(folder, str(self.path))) from None
+        with TemporaryDirectory(prefix="deeplabctl-") as folder:
+            file = self._unpack(Path(folder))
+            try:
+                self._dilations = file.dilations
+                weights = file.weights  # whose file stays mapped when the folder is removed
+            except WeightsError as error:
+                raise WeightsError(str(error).replace(folder, str(self.path))) from None
         self.words = f"{type(self).words}, {file.words} {file.path.name}"
         return weights
 
@@ -95,7 +85,7 @@ class TensorFlowArchive(WeightFile):
         """Write what may have weights into a folder, and return the file that is read."""
         names: list[str] = []
         total = 0
-        largest = min(_LARGEST, MAX_EXPANSION * self.path.stat().st_size)
+        largest = min(_LARGEST, 2 * MAX_EXPANSION * self.path.stat().st_size)  # with the rest of tar's blocks
         with (
             self.path.open("rb") as packed,
             _Unpacked(fileobj=packed) as unpacked,

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from deeplabctl.caffe.wire import BYTES, DOUBLE, FIXED32, FIXED64, FLOAT, VARINT, Field, WireFile
+from deeplabctl.caffe.wire import BYTES, DOUBLE, DOUBLES, FLOAT, FLOATS, VARINT, Field, WireFile
 from deeplabctl.errors import WeightsError
-from deeplabctl.network import Weights
-from deeplabctl.weights.sources.tensorflow_names import weights_of_variables
+from deeplabctl.network import Weights, layer_of
+from deeplabctl.network.ops.norm import NORM_PARTS
 from deeplabctl.weights.weight_file import Beginning, WeightFile
 
 MAGIC = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"  # at the end of a table
@@ -28,8 +28,9 @@ _FOOTER = 48  # bytes: two block handles, padding, magic
 _TRAILER = 5  # bytes after a block: its compression and a checksum
 _MOST_SHARDS, _MOST_AXES = 1000, 32
 _DTYPES: dict[int, np.dtype[Any]] = {1: np.dtype("<f4"), 2: np.dtype("<f8"), 3: np.dtype("<i4"), 9: np.dtype("<i8")}
+_ENTRY = {1: (VARINT,), 2: (BYTES,), 3: (VARINT,), 4: (VARINT,), 5: (VARINT,)}  # of BundleEntryProto, see below
 _META, _DATA = 1, 2  # of V1's SavedTensorSlices
-_FLOATS, _DOUBLES = 5, 6  # of TensorProto; other types are counters, which are left out
+_NUMBERS = {5: FLOATS, 6: DOUBLES}  # of TensorProto; other types are counters, which are left out
 
 Variables = dict[str, npt.NDArray[Any]]
 
@@ -93,14 +94,9 @@ def _read_v2(prefix: Path) -> Variables:
 
 def _variable(index: WireFile, files: list[WireFile], start: int, end: int, name: str) -> npt.NDArray[Any] | None:
     """Return the array of a BundleEntryProto: 1 dtype, 2 shape, 3 shard, 4 offset, 5 size; None for texts and such."""
-    numbers = {1: 0, 3: 0, 4: 0, 5: 0}
-    shape: list[int] = []
-    for field in index.fields(start, end):
-        if field.kind == VARINT and field.number in numbers:
-            numbers[field.number] = field.value
-        elif field.kind == BYTES and field.number == 2:
-            shape += sizes_of_shape(index, field)
-    kind, shard, offset, size = numbers.values()
+    fields = index.message(Field(0, BYTES, start, start, end), _ENTRY)
+    kind, shard, offset, size = (fields[number][-1].value if fields[number] else 0 for number in (1, 3, 4, 5))
+    shape = [size for field in fields[2] for size in sizes_of_shape(index, field)]
     dtype = _DTYPES.get(kind)
     if dtype is None or len(shape) > _MOST_AXES or 0 in shape:
         return None
@@ -115,11 +111,11 @@ def _read_v1(path: Path) -> Variables:
     shapes: dict[str, list[int]] = {}
     arrays: Variables = {}
     for _, (start, end) in _table_entries(wire):
-        for field in wire.fields(start, end):
-            if field.kind == BYTES and field.number == _META:
-                shapes |= _shapes(wire, field)
-            elif field.kind == BYTES and field.number == _DATA:
-                arrays |= _numbers(wire, field)
+        fields = wire.message(Field(0, BYTES, start, start, end), {_META: (BYTES,), _DATA: (BYTES,)})
+        for meta in fields[_META]:
+            shapes |= _shapes(wire, meta)
+        for data in fields[_DATA]:
+            arrays |= _numbers(wire, data)
     for name, values in arrays.items():
         shape = shapes.get(name)
         if shape is None or math.prod(shape) != values.size:
@@ -136,41 +132,28 @@ def _read_v1(path: Path) -> Variables:
 def _shapes(wire: WireFile, meta: Field) -> dict[str, list[int]]:
     """Return the shapes of a SavedTensorSliceMeta: 1 tensor { 1 name, 2 shape }."""
     found = {}
-    for tensor in wire.fields(meta.start, meta.end):
-        if tensor.kind != BYTES or tensor.number != 1:
-            continue
-        name, shape = "", list[int]()
-        for field in wire.fields(tensor.start, tensor.end):
-            if field.kind == BYTES and field.number == 1:
-                name = wire.text(field)
-            elif field.kind == BYTES and field.number == 2:
-                shape += sizes_of_shape(wire, field)
+    for tensor in wire.message(meta, {1: (BYTES,)})[1]:
+        fields = wire.message(tensor, {1: (BYTES,), 2: (BYTES,)})
+        shape = [size for field in fields[2] for size in sizes_of_shape(wire, field)]
         if len(shape) > _MOST_AXES:
             raise wire.damaged(tensor.position, f"a variable has {len(shape)} axes")
-        found[name] = shape
+        found["".join(map(wire.text, fields[1][-1:]))] = shape
     return found
 
 
 def _numbers(wire: WireFile, data: Field) -> Variables:
     """Return {name: numbers} of a SavedSlice: 1 name, 3 TensorProto; nothing for numbers that are not floats."""
-    name, parts = "", []
-    for field in wire.fields(data.start, data.end):
-        if field.kind == BYTES and field.number == 1:
-            name = wire.text(field)
-        elif field.kind == BYTES and field.number == 3:
-            for values in wire.fields(field.start, field.end):
-                if values.number == _FLOATS and values.kind in (BYTES, FIXED32):
-                    parts.append(wire.array(values, FLOAT))
-                elif values.number == _DOUBLES and values.kind in (BYTES, FIXED64):
-                    parts.append(wire.array(values, DOUBLE))
-    return {name: np.concatenate(parts)} if parts else {}
+    fields, parts = wire.message(data, {1: (BYTES,), 3: (BYTES,)}), []
+    for tensor in fields[3]:
+        values = wire.message(tensor, _NUMBERS)
+        parts += [wire.array(field, dtype) for n, dtype in ((5, FLOAT), (6, DOUBLE)) for field in values[n]]
+    return {"".join(map(wire.text, fields[1][-1:])): np.concatenate(parts)} if parts else {}
 
 
 def sizes_of_shape(wire: WireFile, shape: Field) -> Iterator[int]:
     """Yield the sizes of a TensorShapeProto: 2 dim { 1 size }."""
-    for dim in wire.fields(shape.start, shape.end):
-        if dim.kind == BYTES and dim.number == 2:
-            yield next((size.value for size in wire.fields(dim.start, dim.end) if size.number == 1), 0)
+    for dim in wire.message(shape, {2: (BYTES,)})[2]:
+        yield next((size.value for size in wire.fields(dim.start, dim.end) if size.number == 1), 0)
 
 
 def _table_entries(file: WireFile) -> Iterator[tuple[bytes, tuple[int, int]]]:
@@ -206,6 +189,7 @@ def _block(file: WireFile, start: int, end: int) -> Iterator[tuple[bytes, tuple[
     key, position = b"", start
     while position < end:
         at = position
+        file.count(at)
         shared, position = file.varint(position, end)
         own, position = file.varint(position, end)
         length, position = file.varint(position, end)
@@ -214,3 +198,40 @@ def _block(file: WireFile, start: int, end: int) -> Iterator[tuple[bytes, tuple[
         key = key[:shared] + bytes(file.buffer[position : position + own])
         yield key, (position + own, position + own + length)
         position += own + length
+
+
+_PARTS = {"w": "kernel", "weights": "kernel", "depthwise_weights": "kernel", "b": "bias", "biases": "bias"}
+_PARTS |= {name: name for name in NORM_PARTS}
+
+# What our names leave out of a scope: that of the network, and a level of Xception's without a second branch.
+_LEFT_OUT = re.compile("^(MobilenetV2|xception_65)/|/xception_module(?=/)")
+
+
+def layer_of_scope(scope: str) -> str:
+    """Return our name of a scope: ``expanded_conv_1_expand`` of ``MobilenetV2/expanded_conv_1/expand``."""
+    return _LEFT_OUT.sub("", scope).replace("/", "_")
+
+
+def weights_of_variables(variables: Mapping[str, npt.NDArray[Any]], path: Path) -> Weights:
+    """Rename ``conv1_1/w``, ``MobilenetV2/Conv/weights`` and the like; optimizers' slots and counters are left out."""
+    weights: Weights = {}
+    for name, values in variables.items():
+        scope, _, part = name.removesuffix(":0").rpartition("/")
+        if part in _PARTS and scope:
+            ours = f"{layer_of_scope(scope)}/{_PARTS[part]}"
+            if ours in weights:
+                raise WeightsError(f"weights {path}: variable {name[:80]}: expected one {ours[:80]}, got several")
+            weights[ours] = np.asarray(values, np.float32)
+    for layer in dict.fromkeys(map(layer_of, weights)):
+        if f"{layer}/gamma" in weights or f"{layer}/moving_mean" in weights:
+            continue
+        kernel, bias = (weights.get(f"{layer}/{part}", np.empty(0)) for part in ("kernel", "bias"))
+        if kernel.ndim != 4 or (f"{layer}/bias" in weights and bias.shape != kernel.shape[-1:]):
+            raise WeightsError(
+                f"weights {path}: layer {layer}: expected a kernel (height, width, in, out) and its bias, got "
+                f"{kernel.shape} and {bias.shape}"
+            )
+    if not weights:
+        some = ", ".join(sorted(variables)[:4]) or "nothing"
+        raise WeightsError(f"weights {path}: expected variables named like conv1_1/w and conv1_1/b, got {some}")
+    return weights

@@ -17,13 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from deeplabctl.caffe.wire import MAX_TEXT, WireFile
+from deeplabctl.damage import check_claim
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import ARCHITECTURES, Weights
 from deeplabctl.network.ops import Norm
 from deeplabctl.weights.sources.exports import TFLiteFile
-from deeplabctl.weights.sources.pickles import mapped
-from deeplabctl.weights.sources.tensorflow_names import layer_of_scope
-from deeplabctl.weights.weight_file import Beginning, WeightFile, check_claim
+from deeplabctl.weights.sources.tensorflow_checkpoints import layer_of_scope
+from deeplabctl.weights.weight_file import Beginning, WeightFile
 
 _SCOPE = b"MobilenetV2/"  # in the names of tensors
 _CODES, _SUBGRAPHS, _BUFFERS = 1, 2, 4  # of Model
@@ -58,6 +58,7 @@ class _Table(NamedTuple):
     def tables(self, field: int) -> list[_Table]:
         """Return the tables of a vector."""
         places, start = self.array(field, "<u4"), self._vector(field)
+        self.wire.count(start, len(places))
         return [_Table(self.wire, start + 4 * index + int(place)) for index, place in enumerate(places)]
 
     def array(self, field: int, dtype: str) -> npt.NDArray[Any]:
@@ -108,10 +109,9 @@ class TFLiteWeights(WeightFile):
     @classmethod
     def recognises(cls, start: Beginning) -> bool:
         """Tell whether a graph has tensors of MobileNet v2, and is not an export of ours."""
-        if start.head[4:8] != b"TFL3" or TFLiteFile(start.path).has_facts:
+        if not TFLiteFile.recognises(start) or TFLiteFile(start.path).has_facts:
             return False
-        with start.path.open("rb") as file:
-            return mapped(file).find(_SCOPE) >= 0
+        return WireFile(start.path).has(_SCOPE)
 
     @cached_property
     def _convolutions(self) -> dict[str, _Convolution]:
@@ -138,7 +138,7 @@ class TFLiteWeights(WeightFile):
                 outputs = values.shape[3 if codes[code] == _DEPTHWISE else 0]
                 biases = np.zeros(outputs, np.float32) if bias is None else _floats(bias, buffers)
                 claimed += values.nbytes + biases.nbytes
-                check_claim(self.path, claimed, wire.size)
+                check_claim(self.path, claimed)
                 options, place = operator.table(_OPTIONS), _DILATION[codes[code]]
                 width, height = (options.number(place + each, "<i", 1) if options else 1 for each in (0, 1))
                 found[layer] = _Convolution(np.ascontiguousarray(values.transpose(1, 2, 3, 0)), biases, (height, width))

@@ -1,15 +1,20 @@
-"""Read PyTorch's files of tensors (``.pth``, ``torch.save``), without PyTorch or calling anything.
+"""Read PyTorch's files of tensors (``.pth`` of ``torch.save``, ``.safetensors``), without calling anything.
 
-A new file is a zip archive: a pickle ``data.pkl`` that names storages, and an entry ``data/KEY`` for each. An old one
+A new .pth is a zip archive: a pickle ``data.pkl`` that names storages, and an entry ``data/KEY`` for each. An old one
 (before 1.6) is a sequence of pickles (a magic number, a version, the sizes of types, the object, the storages' keys),
-and then, for each key, a number of elements and the elements themselves.
+and then, for each key, a number of elements and the elements themselves. A .safetensors has the length of a header
+(8 bytes, little-endian), the header, a JSON object {name: {dtype, shape, data_offsets}}, and the numbers. Source:
+github.com/huggingface/safetensors, "Format".
 """
 
 from __future__ import annotations
 
+import json
+import math
+import re
 import zipfile
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -17,13 +22,12 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from deeplabctl.errors import WeightsError
+from deeplabctl.caffe.wire import WireFile
+from deeplabctl.damage import check_claim
 from deeplabctl.network import Weights
 from deeplabctl.weights.sources.pickles import Built, Named, PickleError, mapped, read_pickle
 from deeplabctl.weights.sources.torch_names import from_bfloat16, stated_dilations, weights_of_tensors
-from deeplabctl.weights.weight_file import DAMAGED_ZIP, ZIP, Beginning, WeightFile, check_claim
-
-_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # a pickle of the number with which an old .pth begins
+from deeplabctl.weights.weight_file import ZIP, Beginning, WeightFile
 
 # Storage classes by their names; bfloat16 as integers.
 _DTYPES = {
@@ -35,10 +39,6 @@ _PARAMETER = ("torch._utils", "_rebuild_parameter")
 _ORDERED_DICT = ("collections", "OrderedDict")
 _INSIDE = ("state_dict", "model", "model_state_dict")  # under which training programs put the tensors
 _ALLOWED = {_REBUILD, _PARAMETER, _ORDERED_DICT, *(("torch", name) for name in _DTYPES)}
-_MOST_KEYS = 100_000
-
-# What reading a damaged file can raise.
-_DAMAGED = (*DAMAGED_ZIP, PickleError, IndexError, OverflowError, AttributeError, MemoryError)
 
 
 class _Storage(NamedTuple):
@@ -53,11 +53,13 @@ class TorchFile(WeightFile):
     """Hold a ``.pth`` file with the ``state_dict`` of a network."""
 
     words = "PyTorch file (.pth)"
+    refused = "the PyTorch file is refused"
+    begins = re.compile(re.escape(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."))  # a pickle of an old one's magic number
 
     @classmethod
     def recognises(cls, start: Beginning) -> bool:
-        """Tell whether it is a zip archive with a pickle, or begins with the number of an older file."""
-        return any(name.endswith("data.pkl") for name in start.entries) or start.head.startswith(_MAGIC)
+        """Tell whether it is a zip archive with a pickle, or begins as it must."""
+        return super().recognises(start) or any(name.endswith("data.pkl") for name in start.entries)
 
     @cached_property
     def dilations(self) -> Mapping[str, tuple[int, ...]]:
@@ -68,28 +70,17 @@ class TorchFile(WeightFile):
         """Return the weights; floats of half precision become float32.
 
         Nothing that the file names is called: whatever is not a tensor, a dictionary, a list or a number is refused.
-        Raises WeightsError, in one line, for that and for damaged files.
         """
-        try:
-            with self.path.open("rb") as file:
-                if file.read(len(ZIP)) == ZIP:
-                    tree, load = _read_zip(file, self.path.stat().st_size)
-                else:
-                    tree, load = _read_legacy(file)
-                tensors = _tensors(tree, load, self.path)
-        except OSError as error:
-            raise WeightsError(f"weights {self.path}: cannot be read ({error.strerror or error})") from None
-        except _DAMAGED as error:
-            reason = str(error) or type(error).__name__
-            raise WeightsError(f"weights {self.path}: the PyTorch file is refused: {reason[:300]}") from None
-        return weights_of_tensors(tensors, self.path)
+        with self.path.open("rb") as file:
+            tree, read = _read_zip(file) if file.read(len(ZIP)) == ZIP else _read_legacy(file)
+            return weights_of_tensors(_tensors(tree, read, self.path), self.path)
 
 
-Loader = Callable[[_Storage], npt.NDArray[Any]]
+Reader = Callable[[str], bytes]  # of the content of a storage, by its key; raises KeyError for one that is not there
 
 
-def _read_zip(file: BinaryIO, size: int) -> tuple[Any, Loader]:
-    archive = zipfile.ZipFile(file)
+def _read_zip(file: BinaryIO) -> tuple[Any, Reader]:
+    archive, size = zipfile.ZipFile(file), file.seek(0, 2)
     entries = {info.filename: info for info in archive.infolist()}
     name = next(name for name in entries if name == "data.pkl" or name.endswith("/data.pkl"))
     folder = name.removesuffix("data.pkl")
@@ -97,19 +88,11 @@ def _read_zip(file: BinaryIO, size: int) -> tuple[Any, Loader]:
         raise PickleError("its entries are compressed; PyTorch's are not")
     if f"{folder}byteorder" in entries and archive.read(f"{folder}byteorder").strip() != b"little":
         raise PickleError("its numbers are big-endian; save it on another machine")
-    contents: dict[str, bytes] = {}
-
-    def load(storage: _Storage) -> npt.NDArray[Any]:
-        if storage.key not in contents:
-            if f"{folder}data/{storage.key}" not in entries:
-                raise PickleError(f"storage {storage.key[:40]} is missing")
-            contents[storage.key] = archive.read(f"{folder}data/{storage.key}")
-        return _elements(storage, contents[storage.key])
-
-    return read_pickle(BytesIO(archive.read(name)), _ALLOWED, _persistent), load
+    tree = read_pickle(BytesIO(archive.read(name)), _ALLOWED, _persistent)
+    return tree, cache(lambda key: archive.read(f"{folder}data/{key}"))
 
 
-def _read_legacy(file: BinaryIO) -> tuple[Any, Loader]:
+def _read_legacy(file: BinaryIO) -> tuple[Any, Reader]:
     content = mapped(file)
     for _ in range(3):  # the magic number, the version of the format, sizes of types
         read_pickle(content, _ALLOWED)
@@ -121,9 +104,9 @@ def _read_legacy(file: BinaryIO) -> tuple[Any, Loader]:
 
     tree = read_pickle(content, _ALLOWED, persistent)
     keys = read_pickle(content, _ALLOWED)
-    if not isinstance(keys, list) or len(keys) > _MOST_KEYS:
+    if not isinstance(keys, list):
         raise PickleError("expected a list of storages")
-    places: dict[str, tuple[int, int]] = {}
+    places: dict[str, slice] = {}
     position = content.tell()
     for key in keys:
         storage = used.get(str(key))
@@ -135,16 +118,9 @@ def _read_legacy(file: BinaryIO) -> tuple[Any, Loader]:
             raise PickleError(
                 f"storage {storage.key[:40]}: expected {storage.size} numbers; the file is damaged or cut off"
             )
-        places[storage.key] = (position + 8, size)
+        places[storage.key] = slice(position + 8, position + 8 + size)
         position += 8 + size
-
-    def load(storage: _Storage) -> npt.NDArray[Any]:
-        if storage.key not in places:
-            raise PickleError(f"storage {storage.key[:40]} is missing")
-        start, size = places[storage.key]
-        return _elements(storage, content[start : start + size])
-
-    return tree, load
+    return tree, lambda key: content[places[key]]
 
 
 def _persistent(value: Any) -> _Storage:
@@ -166,18 +142,18 @@ def _elements(storage: _Storage, content: bytes) -> npt.NDArray[Any]:
     return values.astype(np.float32) if storage.type == "HalfStorage" else values
 
 
-def _tensors(tree: Any, load: Loader, path: Path) -> dict[str, npt.NDArray[Any]]:
+def _tensors(tree: Any, read: Reader, path: Path) -> dict[str, npt.NDArray[Any]]:
     tree = _mapping(tree)
     for key in _INSIDE:
         if key in tree and not (isinstance(tree[key], Built) and tree[key].function != _ORDERED_DICT):
             tree = _mapping(tree[key])
-    found, claimed, size = {}, 0, path.stat().st_size
+    found, claimed = {}, 0
     for name, value in tree.items():
         if not isinstance(name, str) or not isinstance(value, Built):
             raise PickleError(f"expected names and tensors, got {str(name)[:40]!r}: {type(value).__name__}")
-        found[name] = _tensor(value, load, name)
+        found[name] = _tensor(value, read, name)
         claimed += found[name].nbytes
-        check_claim(path, claimed, size)
+        check_claim(path, claimed)
     return found
 
 
@@ -189,7 +165,7 @@ def _mapping(value: Any) -> dict[Any, Any]:
     raise PickleError(f"expected a dictionary of names and tensors, got {type(value).__name__}")
 
 
-def _tensor(value: Built, load: Loader, name: str) -> npt.NDArray[Any]:
+def _tensor(value: Built, read: Reader, name: str) -> npt.NDArray[Any]:
     """Return the view of a storage that a tensor is."""
     if value.function == _PARAMETER and value.arguments and isinstance(value.arguments[0], Built):
         value = value.arguments[0]
@@ -203,10 +179,47 @@ def _tensor(value: Built, load: Loader, name: str) -> npt.NDArray[Any]:
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
     if len(shape) > 8 or count > storage.size or (count and last >= storage.size):
         raise PickleError(f"tensor {name[:80]} of sizes {shape} lies outside its storage of {storage.size} numbers")
-    elements = load(storage)
+    elements = _elements(storage, read(storage.key))
     if not count:
         return np.empty(shape, elements.dtype)
     view = np.lib.stride_tricks.as_strided(
         elements[offset:], shape, [stride * elements.itemsize for stride in strides], writeable=False
     )
     return np.array(view)
+
+
+_LENGTH = 8  # bytes
+_LARGEST_HEADER = 2 << 20  # bytes; those of our networks have some ten thousands
+_MOST_AXES = 8
+_CODES = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
+    "U8": "u1", "BOOL": "u1",
+}  # fmt: skip
+
+
+class SafetensorsFile(TorchFile):
+    """Hold the tensors of transformers' DeepLab v3, or of others that a ``.pth`` may have."""
+
+    words, refused = "safetensors file", WeightFile.refused
+    begins = re.compile(rb"(?s).{4}\0{4}\{")  # a JSON object, after a length of fewer than 2^32 bytes
+
+    def _read_weights(self) -> Weights:
+        wire = WireFile(self.path)
+        size = int.from_bytes(wire.buffer[:_LENGTH], "little")
+        begin = _LENGTH + size
+        if size > _LARGEST_HEADER or begin > wire.size:
+            raise wire.damaged(0, f"a header of {size} bytes in a file of {wire.size}")
+        header = json.loads(bytes(wire.buffer[_LENGTH:begin]))
+        facts = {str(name): entry for name, entry in header.items() if name != "__metadata__"}
+        tensors, after = dict[str, npt.NDArray[Any]](), begin
+        for name, entry in sorted(facts.items(), key=lambda item: item[1]["data_offsets"][0]):
+            dtype, shape = str(entry["dtype"]), [int(size) for size in entry["shape"]]
+            start, end = (begin + int(offset) for offset in entry["data_offsets"])
+            if dtype not in _CODES or len(shape) > _MOST_AXES or min([1, *shape]) < 0:
+                raise ValueError(f"tensor {name[:80]} is of {dtype[:20]} and shape {shape[:_MOST_AXES]}")
+            size = math.prod(shape) * np.dtype(_CODES[dtype]).itemsize
+            if not after <= start <= end <= wire.size or end - start != size:
+                raise ValueError(f"tensor {name[:80]} of shape {shape} has the bytes {start} to {end} of the file")
+            values = np.ndarray(tuple(shape), _CODES[dtype], wire.buffer, start)
+            tensors[name], after = from_bfloat16(values) if dtype == "BF16" else values, end
+        return weights_of_tensors(tensors, self.path)
