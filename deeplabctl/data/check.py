@@ -15,7 +15,7 @@ from deeplabctl.data.image_files import IMAGE_SUFFIXES
 from deeplabctl.data.inspection import LabelFacts, inspect_samples, void_split_finding
 from deeplabctl.data.layout import CLASS_NAMES, IMAGES, LABELS, LABELS_AUGMENTED
 from deeplabctl.data.palettes import Palettes
-from deeplabctl.data.stats import LARGEST_AS_IT_IS, max_side_for
+from deeplabctl.data.stats import LARGEST_AS_IT_IS, WORKING_SIDE, max_side_for
 from deeplabctl.errors import DataError
 from deeplabctl.files import file_names
 from deeplabctl.reporting import Reporter
@@ -167,14 +167,16 @@ def _shared_by_splits(samples: dict[str, list[Sample]], digests: dict[Path, str]
 
 def _large_images(dataset: Dataset, facts: list[LabelFacts]) -> Iterator[Finding]:
     """Find images that a network of this data set will see at a smaller size."""
-    longest = round(median(max(fact.height, fact.width) for fact in facts)) if facts else 0
+    sides = [max(fact.height, fact.width) for fact in facts]
+    longest = round(median(sides)) if sides else 0
     if longest > LARGEST_AS_IT_IS:
-        side = max_side_for(facts) or longest
-        fix = f"nothing to do: the recipe own works at {side:,} pixels (data.max_side), which the smallest objects need"
-        fix += (
-            f", and masks have the images' own size; deeplabctl data convert with `max_side={side}` makes files of it"
-        )
-        expected, got = f"images of up to {LARGEST_AS_IT_IS:,} pixels a side", f"mostly {longest:,}"
+        larger = sum(side > LARGEST_AS_IT_IS for side in sides)
+        expected = f"images of up to {LARGEST_AS_IT_IS:,} pixels a side"
+        got = f"mostly {longest:,}: {larger:,} of the {len(sides):,} to train on are larger"
+        side = max_side_for(facts)
+        size = f"{side:,} pixels (data.max_side)" if side else "their own size"
+        why = "" if side == WORKING_SIDE else ", which the smallest objects need"
+        fix = f"nothing to do: the recipe own works at {size}{why}, and masks have the images' own size"
         yield Finding("image-large", dataset.root / IMAGES, expected, got, fix, severity="note")
 
 

@@ -17,7 +17,7 @@ from deeplabctl.data.inspection import LabelFacts, check_samples
 from deeplabctl.reporting import Reporter
 
 _SAME_WITHIN = 0.06
-LARGEST_AS_IT_IS, _WORKING_SIDE, _LARGEST_WORKING_SIDE = 1024, 640, 2048  # pixels of images' longer sides
+LARGEST_AS_IT_IS, WORKING_SIDE, _LARGEST_WORKING_SIDE = 1024, 640, 2048  # pixels of images' longer sides
 _SMALLEST_OBJECT = 16  # pixels of a side
 
 
@@ -144,7 +144,7 @@ def max_side_for(facts: Sequence[LabelFacts]) -> int:
             if value != IGNORE_LABEL:
                 shares[value].append(count / max(fact.height, fact.width) ** 2)
     smallest = min((median(found) for found in shares.values()), default=1.0)
-    side = min(max(_WORKING_SIDE, math.ceil(_SMALLEST_OBJECT / math.sqrt(smallest))), _LARGEST_WORKING_SIDE)
+    side = min(max(WORKING_SIDE, math.ceil(_SMALLEST_OBJECT / math.sqrt(smallest))), _LARGEST_WORKING_SIDE)
     return 0 if side >= longest else side
 
 

@@ -13,6 +13,8 @@ import numpy.typing as npt
 from deeplabctl.arrays import Counts, Floats
 from deeplabctl.classes import IGNORE_LABEL
 
+_BLOCK = 1 << 16  # pixels that are counted at once: they stay in a processor's cache
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -97,14 +99,19 @@ class ConfusionMatrix(Metric):
         """
         if label.shape != prediction.shape:
             raise ValueError(f"label {label.shape} and prediction {prediction.shape} differ in shape")
-        valid = label != IGNORE_LABEL
-        rows, columns = label[valid].astype(np.int64), prediction[valid].astype(np.int64)
-        for what, ids in (("label", rows), ("prediction", columns)):
-            if ids.size and not 0 <= ids.min() <= ids.max() < self.num_classes:
-                wrong = ids[(ids < 0) | (ids >= self.num_classes)][0]
-                raise ValueError(f"{what}: expected class ids 0 to {self.num_classes - 1}, got {wrong}")
-        pairs = np.bincount(rows * self.num_classes + columns, minlength=self.num_classes**2)
-        self.counts += pairs.reshape(self.num_classes, self.num_classes)
+        counts = np.zeros(self.num_classes**2, np.int64)
+        flat_label, flat_prediction = label.ravel(), prediction.ravel()
+        for start in range(0, label.size, _BLOCK):
+            ids = flat_label[start : start + _BLOCK]
+            valid = ids != IGNORE_LABEL
+            rows = ids[valid].astype(np.int64)
+            columns = flat_prediction[start : start + _BLOCK][valid].astype(np.int64)
+            for what, found in (("label", rows), ("prediction", columns)):
+                if found.size and not 0 <= found.min() <= found.max() < self.num_classes:
+                    wrong = found[(found < 0) | (found >= self.num_classes)][0]
+                    raise ValueError(f"{what}: expected class ids 0 to {self.num_classes - 1}, got {wrong}")
+            counts += np.bincount(rows * self.num_classes + columns, minlength=counts.size)
+        self.counts += counts.reshape(self.counts.shape)
 
     def iou(self) -> Floats:
         """Return (C,) intersection over union; NaN for a class in neither labels nor predictions."""

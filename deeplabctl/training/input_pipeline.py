@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from deeplabctl.arrays import Image, Label
 from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.augmentation import Augment, augment
 from deeplabctl.data.dataset import Sample
@@ -18,7 +19,7 @@ from deeplabctl.data.working_size import shrink_label
 from deeplabctl.errors import DataError, DeepLabError
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.architecture import Preprocessing
-from deeplabctl.parallel import available_cpus
+from deeplabctl.parallel import available_cpus, available_memory
 from deeplabctl.training.plan import Plan
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 # What a random number is drawn for: the numbers of one purpose never depend on those of another.
 _ORDER, _AUGMENT = 1, 2
+_KEPT_BYTES = 1 << 30  # of samples at their working size: 1 GiB, and no more than a sixteenth of all memory
 
 
 @dataclass
@@ -34,6 +36,9 @@ class TrainingPipeline:
 
     The sample at position p (``step * batch_size + i``) of the endless stream and what augmentation makes of it are
     functions of (seed, p): epochs are shuffled one by one, batches run over their ends, as Caffe's do.
+
+    Samples that were made smaller are kept while there is room: reading a photo of 12 megapixels takes longer than all
+    else that is done to it.
     """
 
     samples: Sequence[Sample]
@@ -44,6 +49,7 @@ class TrainingPipeline:
     num_classes: int = IGNORE_LABEL
     max_side: int = 0  # of an image, see `working_size`
     _failure: DeepLabError | None = field(default=None, init=False)
+    _kept: dict[Sample, tuple[Image, Label]] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def of(cls, plan: Plan) -> Self:
@@ -68,16 +74,29 @@ class TrainingPipeline:
         Returns the image (S, S, 3) float32, preprocessed for the network, and its label (S, S) uint8, 255 void.
         """
         sample = self.sample_at(position)
-        image = read_working_image(sample.image, self.max_side)
-        label = shrink_label(read_label(sample.label), self.max_side)
+        image, label = self._kept.get(sample) or self._read(sample)
+        rng = np.random.default_rng((self.seed, _AUGMENT, position))
+        return augment(image, label, self.settings, rng, self.preprocessing)
+
+    def _read(self, sample: Sample) -> tuple[Image, Label]:
+        """Read a sample at its working size, and keep it if that is smaller than its own."""
+        image, whole = read_working_image(sample.image, self.max_side), read_label(sample.label)
+        label = shrink_label(whole, self.max_side)
         if image.shape[:2] != label.shape:
             raise DataError(f"{sample.label}: its size {label.shape} is no longer its image's {image.shape[:2]}")
         wrong = label[(label >= self.num_classes) & (label != IGNORE_LABEL)]
         if wrong.size:
             expected = f"class ids 0 to {self.num_classes - 1} or 255"
             raise DataError(f"{sample.label}: expected {expected}, got {wrong[0]}; it has changed since it was checked")
-        rng = np.random.default_rng((self.seed, _AUGMENT, position))
-        return augment(image, label, self.settings, rng, self.preprocessing)
+        if label.shape != whole.shape and len(self._kept) < _places(image, label):
+            self._kept[sample] = image, label
+        return image, label
+
+    @property
+    def kept_share(self) -> float:
+        """Return the share of the samples that are kept once all were read, judging by the first."""
+        kept = next(iter(self._kept.values()), None)
+        return 0.0 if kept is None else min(1.0, _places(*kept) / len(self.samples))
 
     def positions(self, step: int) -> range:
         """Return the positions in the stream of a step's samples."""
@@ -143,3 +162,8 @@ class TrainingPipeline:
 @lru_cache(maxsize=4)
 def _permutation(seed: int, epoch: int, size: int) -> npt.NDArray[np.int64]:
     return np.random.default_rng((seed, _ORDER, epoch)).permutation(size)
+
+
+def _places(image: Image, label: Label) -> int:
+    """Return how many samples of this size are kept."""
+    return min(_KEPT_BYTES, available_memory() // 16) // (image.nbytes + label.nbytes)

@@ -38,7 +38,7 @@ _DEVIATION = 0.05  # share of the steps
 class Timing:
     """Hold the seconds of a training's parts."""
 
-    start: float  # to read the initial weights
+    start: float  # to read the initial weights, and large photos for the first time
     compiling: float  # the first step, and that in which layers are frozen no longer
     step: float
     loading: float  # the part of it to read and augment its images
@@ -149,9 +149,10 @@ def _measure(plan: Plan, cluster: Cluster, budget: float, should_stop: Callable[
     validator = Validator(plan, plan.build_model("float32"), cluster, silent)
     image = _seconds_of_an_image(validator, plan, cluster, budget, should_stop)
     validation = image * math.ceil(len(plan.val_samples) / cluster.workers)
-    loading, computing = _seconds_to_load(pipeline) / cluster.workers, median(seconds[1:])
+    first, loading = (part / cluster.workers for part in _seconds_to_load(pipeline))
+    computing = median(seconds[1:])
     return Timing(
-        start,
+        start + first,
         seconds[0] * (2 if solver.freeze and solver.freeze_steps else 1),
         max(loading, computing) if cluster.gpus else loading + computing,  # on a CPU they take turns
         loading,
@@ -160,14 +161,24 @@ def _measure(plan: Plan, cluster: Cluster, budget: float, should_stop: Callable[
     )
 
 
-def _seconds_to_load(pipeline: TrainingPipeline) -> float:
-    """Return what reading and augmenting the images of a step takes, on all CPUs: steps find their first ones ready."""
-    seconds = []
-    for position in pipeline.positions(2 * _TIMED_STEPS)[:_TIMED_CROPS]:
+def _seconds_to_load(pipeline: TrainingPipeline) -> tuple[float, float]:
+    """Return what reading takes once, of photos that are kept, and reading and augmenting the images of each step.
+
+    On all CPUs: steps find their first images ready.
+    """
+    positions = pipeline.positions(2 * _TIMED_STEPS)[:_TIMED_CROPS]
+
+    def load() -> float:
         begin = time.perf_counter()
-        pipeline.load(position)
-        seconds.append(time.perf_counter() - begin)
-    return sum(seconds) / len(seconds) * pipeline.batch_size / available_cpus()
+        for position in positions:
+            pipeline.load(position)
+        return (time.perf_counter() - begin) / len(positions) / available_cpus()
+
+    once = load()
+    kept = pipeline.kept_share
+    again = load() if kept else once
+    saved = kept * (once - again)
+    return saved * len(pipeline.samples), (once - saved) * pipeline.batch_size
 
 
 def _seconds_of_an_image(

@@ -179,6 +179,6 @@ def test_size_at_which_large_photos_are_worked_on_is_said(tmp_path):
     root = make_dataset(tmp_path / "large", train=2, val=1, size=(900, 1200))
     (finding,) = check(root)  # the square covers 22 x 26 pixels: 16 x 16 of them need 16 / sqrt(572) of 1,200
     assert (finding.kind, finding.severity) == ("image-large", "note")
-    assert "expected images of up to 1,024 pixels a side, got mostly 1,200" in finding.text
-    assert "the recipe own works at 803 pixels (data.max_side)" in finding.text
-    assert "data convert with `max_side=803`" in finding.text
+    expected = "expected images of up to 1,024 pixels a side, got mostly 1,200: 2 of the 2 to train on are larger; "
+    assert expected in finding.text
+    assert "the recipe own works at 803 pixels (data.max_side), which the smallest objects need" in finding.text

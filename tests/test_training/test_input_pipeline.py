@@ -11,6 +11,7 @@ from deeplabctl.data.working_size import shrink, shrink_label
 from deeplabctl.errors import DataError
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.architecture import CAFFE_PREPROCESSING, Preprocessing
+from deeplabctl.training import input_pipeline
 from deeplabctl.training.input_pipeline import TrainingPipeline
 from deeplabctl.training.plan import plan_training
 
@@ -91,6 +92,35 @@ def test_large_images_and_labels_are_made_smaller_alike(samples):
         pixels[: expected.shape[0], : expected.shape[1]], shrink(read_image(samples[0].image), 16)
     )
     assert (whole.load(0)[1] != label).any()
+
+
+@pytest.mark.parametrize("room", [0, 2, 5])
+def test_samples_that_were_made_smaller_are_read_once_while_there_is_room(samples, monkeypatch, room):
+    read = []
+
+    def counting(path):
+        read.append(path)
+        return read_label(path)
+
+    monkeypatch.setattr(input_pipeline, "read_label", counting)
+    width, height = 16, max(1, round(16 * min(size := read_label(samples[0].label).shape) / max(size)))
+    monkeypatch.setattr(input_pipeline, "_KEPT_BYTES", room * 4 * width * height)
+
+    def loaded(pipeline):
+        return [[part.tobytes() for part in pipeline.load(position)] for position in range(10)]
+
+    rgb, crops = Preprocessing("RGB", (0, 0, 0)), Augment(crop_size=17, scale=(0.75, 1.25), jitter=0.1)
+    pipeline = TrainingPipeline(samples, crops, 1, 0, rgb, max_side=16)
+    found = loaded(pipeline)
+    assert (len(read), pipeline.kept_share) == (10 - room, room / 5)
+    monkeypatch.setattr(input_pipeline, "_KEPT_BYTES", 0)
+    assert found == loaded(TrainingPipeline(samples, crops, 1, 0, rgb, max_side=16))
+
+
+def test_samples_of_their_own_size_are_read_each_time(samples):
+    pipeline = TrainingPipeline(samples, Augment(crop_size=17), 1, 0, Preprocessing("RGB", (0, 0, 0)))
+    pipeline.load(0)
+    assert pipeline.kept_share == 0
 
 
 def test_pixels_are_as_the_architecture_of_the_recipe_takes_them(tmp_path, monkeypatch):
