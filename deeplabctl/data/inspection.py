@@ -201,11 +201,11 @@ def _inspect(cache: InspectionCache, sample: Sample, num_classes: int) -> Inspec
     findings: list[Finding] = []
     label, image = None, None
     try:
-        label = cache.label_facts(sample.label)
+        label = cache.recall("label", sample.label, inspect_label, LabelFacts.of)
     except FindingError as error:
         findings.append(error.finding)
     try:
-        image = cache.image_facts(sample.image)
+        image = cache.recall("image", sample.image, inspect_image, ImageFacts.of)
     except FindingError as error:
         findings.append(error.finding)
     if label is not None:
@@ -296,22 +296,15 @@ class InspectionCache:
                 if stored["format"] == _CACHE_FORMAT and isinstance(stored["files"], dict):
                     self._known = stored["files"]
 
-    def label_facts(self, path: Path) -> LabelFacts:
-        """Return what a label file contains; raises DataError if it cannot be read."""
-        return self._recall(f"label {path}", path, inspect_label, LabelFacts.of)
-
-    def image_facts(self, path: Path) -> ImageFacts:
-        """Return what an image file contains; raises DataError if it cannot be read."""
-        return self._recall(f"image {path}", path, inspect_image, ImageFacts.of)
-
     def save(self) -> None:
         """Write the facts for the next time; a cache folder that cannot be written only costs time."""
         if self._changed and self.path:
             with contextlib.suppress(OutputError):
                 write_text(self.path, json.dumps({"format": _CACHE_FORMAT, "files": self._known}))
 
-    def _recall(self, key: str, path: Path, inspect: Callable[[Path], Facts], parse: Callable[..., Facts]) -> Facts:
-        """Return the facts of a file, reading it only if it has changed."""
+    def recall(self, kind: str, path: Path, inspect: Callable[[Path], Facts], parse: Callable[..., Facts]) -> Facts:
+        """Return the facts of a file, reading it only if it has changed; raises DataError if it cannot be read."""
+        key = f"{kind} {path}"
         try:
             status = path.stat()
         except OSError as error:

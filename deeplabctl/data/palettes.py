@@ -48,14 +48,6 @@ def entries_of(palette: str) -> list[Color]:
     return _colors(_VOC if palette == "voc" else bytes.fromhex(palette))
 
 
-def _voc(index: int) -> Color:
-    return _colors(_VOC[3 * index : 3 * index + 3])[0]
-
-
-def _grey(index: int) -> Color:
-    return index, index, index
-
-
 @dataclass
 class Palettes:
     """Compare the palettes of a set's labels; those of its ``classes``, and those by default, are right."""
@@ -68,8 +60,9 @@ class Palettes:
 
     def _right(self, index: int) -> tuple[Color, ...]:
         """Return the colours that an id may have: VOC's, its grey level, that of its class, the one by default."""
-        tables = (class_colors(self.classes), distinct_colors())
-        return _voc(index), _grey(index), *(_colors(table[index].tolist())[0] for table in tables)
+        tables = (voc_palette(), class_colors(self.classes), distinct_colors())
+        voc, own, default = (_colors(table[index].tolist())[0] for table in tables)
+        return voc, (index, index, index), own, default
 
     def add(self, path: Path, ids: Iterable[int], palette: str) -> None:
         """Take the values of a label, and what `palette_of` has returned for it."""
