@@ -9,6 +9,7 @@ from typing import Any, TypeVar, Unpack
 
 from deeplabctl.arrays import Image, Label
 from deeplabctl.data.dataset import SHAPES, Dataset, Sample, name_or_path, open_dataset
+from deeplabctl.data.findings import join_some
 from deeplabctl.data.images import read_image, read_label
 from deeplabctl.data.inspection import LabelFacts, check_samples
 from deeplabctl.errors import DataError
@@ -57,8 +58,8 @@ class EvaluationRequest:
         if len(dataset.classes) != len(info.classes):
             raise DataError(
                 f"data set {dataset.root}: expected the {len(info.classes)} classes that the weights know "
-                f"({', '.join(info.classes[:4])}, ...), got {len(dataset.classes)} "
-                f"({', '.join(dataset.classes[:4])}, ...); name the data set that the weights are for: `data`"
+                f"({join_some(info.classes, 4)}), got {len(dataset.classes)} "
+                f"({join_some(dataset.classes, 4)}); name the data set that the weights are for: `data`"
             )
         if dataset.classes != info.classes:
             report(Note("the data set and the weights name their classes differently; scoring by number", warning=True))

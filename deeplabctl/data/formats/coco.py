@@ -6,11 +6,11 @@ import json
 import shutil
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 
@@ -50,20 +50,15 @@ def _is_coco(document: Any) -> bool:
     return isinstance(document, dict) and {"annotations", "images"} <= document.keys() and "shapes" not in document
 
 
-@dataclass(slots=True)
-class _Object:
+class _Object(NamedTuple):
     """Hold what is needed of an annotation; its outline is checked when it is drawn."""
 
     number: Any  # its own id, for messages
     image: int | str
     category: int | str
     is_crowd: bool
-    outline: Any  # polygons, or run lengths
-    box: Any  # in place of an outline
-
-    def mask(self, size: Size) -> Mask:
-        """Draw it."""
-        return _mask(self.outline, size) if self.box is None else _box(self.box, size)
+    is_box: bool  # without an outline
+    mask: Callable[[Size], Mask]
 
 
 def _read_instances(path: Path, document: dict[str, Any], settings: ImportSettings) -> Annotations:
@@ -94,9 +89,9 @@ def _read_instances(path: Path, document: dict[str, Any], settings: ImportSettin
         size = entries[key].get("height"), entries[key].get("width")
         with outlines.image(name, search.image_of(name, f"{path}: {name}"), *size) as image:
             for each in by_image[key]:
-                where, is_below = f"{path}: annotation {each.number} of {name}", each.is_crowd or each.box is not None
-                image.regions.append(Region(names[each.category], where, each.mask, is_below))
-    if boxes := sum(each.box is not None for each in objects):
+                where = f"{path}: annotation {each.number} of {name}"
+                image.regions.append(Region(names[each.category], where, each.mask, each.is_crowd or each.is_box))
+    if boxes := sum(each.is_box for each in objects):
         total = len(document["annotations"])
         outlines.notes.append(f"{boxes} of {total} annotations are boxes without an outline: void")
     if without_area:
@@ -153,9 +148,10 @@ def _read_objects(entries: list[dict[str, Any]]) -> tuple[list[_Object], list[An
         segmentation, box = entry.get("segmentation"), entry.get("bbox")
         outline = _outline(segmentation)
         has_outline = any(segmentation) if isinstance(segmentation, list) else segmentation
-        is_box = box and not has_outline and not (isinstance(box, list) and len(box) == 4 and 0 in box[2:])
+        is_box = bool(box) and not has_outline and not (isinstance(box, list) and len(box) == 4 and 0 in box[2:])
         if outline or is_box:
-            objects.append(_Object(number, image, category, bool(is_crowd), outline, box if is_box else None))
+            mask = partial(_box, box) if is_box else partial(_mask, outline)
+            objects.append(_Object(number, image, category, bool(is_crowd), is_box, mask))
         else:
             without_area.append(number)
     return objects, without_area
