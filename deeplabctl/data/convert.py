@@ -239,7 +239,7 @@ def _unique_ids(names: Sequence[str]) -> list[str]:
     paths = [PurePosixPath(composed(name).replace("\\", "/")) for name in names]
     paths = [path.with_suffix("") if path.suffix.lower() in IMAGE_SUFFIXES else path for path in paths]
     counts = Counter(path.name for path in paths)
-    ids: dict[str, None] = {}
+    ids: dict[str, str] = {}  # by their names in small letters, as some systems take "A" and "a" for one file
     for path in paths:
         parts = [part for part in path.parts if not part.startswith("/") and part != ".."]
         text = "_".join(parts if counts[path.name] > 1 else parts[-1:])
@@ -247,8 +247,9 @@ def _unique_ids(names: Sequence[str]) -> list[str]:
         name = "_".join(plain.split()).lstrip(".") or "image"
         name = name.encode()[-_LONGEST_ID:].decode("utf-8", "ignore")
         candidates = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
-        ids[next(candidate for candidate in candidates if candidate not in ids)] = None
-    return list(ids)
+        name = next(candidate for candidate in candidates if candidate.casefold() not in ids)
+        ids[name.casefold()] = name
+    return list(ids.values())
 
 
 def _split_randomly(ids: Sequence[str], val_share: float, seed: int) -> tuple[list[str], list[str]]:

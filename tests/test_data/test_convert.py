@@ -254,6 +254,13 @@ def test_any_name_becomes_an_id_that_a_list_and_a_file_system_can_hold(tmp_path)
     assert [sample.id for sample in open_dataset(tmp_path / "out").samples("train")] == sorted(ids)
 
 
+def test_ids_differ_in_more_than_case(tmp_path):
+    shape = {"label": "lake", "points": [[0, 0], [8, 0], [8, 6]]}
+    for name in ("A", "a"):
+        write_labelme(tmp_path / "x", [shape], name=name)
+    assert sorted(convert(tmp_path / "x", tmp_path / "out")[0].train) == ["A", "a-2"]
+
+
 def test_images_that_exif_turns_without_a_change_of_size_are_named(tmp_path):
     source = many(tmp_path, 4)
     write_image(source / "b.jpg", exif=exif_orientation(3))
