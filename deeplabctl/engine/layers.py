@@ -41,16 +41,12 @@ class Layer(ABC):
     def compute(self, images: Sequence[Float32], sizes: Sequence[Size], result: Float32) -> None:
         """Write the result of images of these sizes."""
 
-    def _apply_gate(self, floats: Float32, result: Float32) -> bool:
-        """Apply the activation if it is relu6(x + 3) / 6, or x times that; returns whether it is."""
+    def _apply_gate(self, floats: Float32, result: Float32) -> None:
+        """Apply relu6(x + 3) / 6, or x times that."""
         from deeplabctl.engine.row_kernels import apply_gate
 
-        activation = self._op.activation
-        if activation.is_hard:
-            self._workers.run_ranges(
-                partial(apply_gate, floats, activation is ops.HARD_SWISH, result), floats.size // LINE
-            )
-        return bool(activation.is_hard)
+        is_product = self._op.activation is ops.HARD_SWISH
+        self._workers.run_ranges(partial(apply_gate, floats, is_product, result), floats.size // LINE)
 
 
 class ConvolutionLayer(Layer):
@@ -95,7 +91,8 @@ class ConvolutionLayer(Layer):
             self._by_pixels(images[0], before, result)
         else:
             self._by_tiles(m, images[0], before, result)
-        self._apply_gate(result[: math.prod(self._op.size(sizes)) * padded(self._channels)], result)
+        if self._op.activation.is_hard:
+            self._apply_gate(result[: math.prod(self._op.size(sizes)) * padded(self._channels)], result)
 
     def _pack(self, m: int) -> Float32:
         from deeplabctl.engine.convolution import pack_kernel
@@ -201,7 +198,8 @@ class DepthwiseLayer(Layer):
             convolve_depthwise, images[0], shape, self._weights, self._bias, limits, window, width, result
         )
         self._workers.run_ranges(convolve, height)
-        self._apply_gate(result[: height * width * self._depth], result)
+        if op.activation.is_hard:
+            self._apply_gate(result[: height * width * self._depth], result)
 
 
 class PoolingLayer(Layer):
@@ -236,7 +234,9 @@ class RectifierLayer(Layer):
         from deeplabctl.engine.row_kernels import clip
 
         floats = math.prod(sizes[0]) * self._depth
-        if not self._apply_gate(images[0][:floats], result):
+        if self._op.activation.is_hard:
+            self._apply_gate(images[0][:floats], result)
+        else:
             self._workers.run_ranges(partial(clip, images[0], limits_of(self._op.activation), result), floats // LINE)
 
 

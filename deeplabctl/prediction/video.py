@@ -47,7 +47,7 @@ def segment_video(segmenter: Segmenter, job: Job, report: Reporter, *, batch_siz
         video = stack.enter_context(VideoReader.open(job.source))
         read = map_ahead(video.upright, video.frames(), ahead=_AHEAD, size=video.memory_to_convert, room=ROOM)
         found = segmenter.segment((Result(time, image) for time, image in read), batch_size=batch_size)
-        draw = partial(_draw, files=[file for file, _ in files], classes=classes)
+        draw = partial(_draw, source=job.source, files=[file for file, _ in files], classes=classes)
         drawn = map_ahead(draw, found, ahead=_AHEAD, size=lambda result: 48 * result.pixels, room=ROOM)  # in floats
         writers: list[Write] = []
         with task(report, f"segmenting {job.source.name}", video.expected_frames, "frames") as advance:
@@ -98,10 +98,10 @@ class _Seen:
 
 
 def _draw(
-    result: Result[Timing], files: Sequence[VideoFile], classes: Sequence[str]
+    result: Result[Timing], source: Path, files: Sequence[VideoFile], classes: Sequence[str]
 ) -> tuple[Timing, Label, list[Image | Label]]:
     if result.error is not None or result.image is None:
-        raise DataError(f"frame at {float(result.item.begin):.2f} s: {result.error}")
+        raise DataError(f"{source}: frame at {float(result.item.begin):.2f} s: {result.error}")
     label = result.found()
     return result.item, label, [file.frame(result.image, label, classes) for file in files]
 

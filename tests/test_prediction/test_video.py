@@ -136,6 +136,19 @@ class Failing(BrightnessNet):
             yield outcome
 
 
+def test_error_of_a_frame_names_the_video_and_the_time(tmp_path):
+    class Full(BrightnessNet):
+        def segment(self, results, **options):
+            for result in super().segment(results, **options):
+                result.error = DataError("no memory") if self.taken == 3 else None
+                yield result
+
+    job = plan(tmp_path / "out", write_clip(tmp_path / "clip.mp4", range(0, 10 * 3600, 3600))).videos
+    (failed,) = segment_videos(Full(), job, lambda event: None)
+    assert re.fullmatch(r".*clip\.mp4: frame at 0\.\d+ s: no memory", failed.error)
+    assert not list((tmp_path / "out").glob("*"))
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(143), DataError("no memory")])
 def test_interrupted_video_leaves_nothing(tmp_path, error):
     clip = write_clip(tmp_path / "clip.mp4", range(0, 180_000, 3600))
