@@ -49,7 +49,7 @@ def download(
     target: Path,
     report: Reporter,
     *,
-    check: Callable[[Path], None] = lambda path: None,
+    check: Callable[[Path], object] = lambda path: None,
     attempts: int = 1,
 ) -> None:
     """Download a file to ``target`` unless it exists; an interrupted download is resumed.
@@ -183,7 +183,7 @@ class _Part:
             done += len(block)
         return done
 
-    def check(self, check: Callable[[Path], None], report: Reporter) -> None:
+    def check(self, check: Callable[[Path], object], report: Reporter) -> None:
         """Raise DownloadError for content that is not the file's."""
         if self._file.checksum and (found := checksum(self._path, self._file.kind, report)) != self._file.checksum:
             raise DownloadError(f"a different file, with {self._file.kind} {found}")

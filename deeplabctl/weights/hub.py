@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import re
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,6 @@ from deeplabctl.weights.model_info import ModelInfo
 PREFERRED = ("best.keras", "model.safetensors")
 SUFFIXES = (".caffemodel", ".h5", ".keras", ".onnx", ".pb", ".pth", ".safetensors", ".tflite")
 _BESIDE = "config.json"  # states the output stride of transformers' networks
-_OF_THE_DISK = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT)
 _REPO = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
 _ADDRESS = re.compile(rf"hf:/{{1,2}}({_REPO})(?:@([\w.-]+))?(?:/([^@]+))?", re.ASCII)  # a Path has one slash
 
@@ -149,7 +149,9 @@ def _package(what: str) -> Any:
 def _one_line(what: str) -> Iterator[None]:
     """Raise what the hub's package raises as a DownloadError of one line: its errors are of several libraries."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # such as that the disk is full, which the error says
+            yield
     except (DownloadError, WeightsError):
         raise
     except Exception as error:
@@ -161,7 +163,7 @@ def _one_line(what: str) -> Iterator[None]:
         }.get(status or 0)
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         why = reason or f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]
-        local = isinstance(error, OSError) and error.errno in _OF_THE_DISK
+        local = isinstance(error, OSError) and (error.filename or error.errno in (errno.ENOSPC, errno.EDQUOT))
         failure = "the hub's cache cannot be written" if local else "the hub cannot be reached"
         failure = "the hub refuses it" if status else failure
         raise DownloadError(f"{what}: {failure} ({why})") from None

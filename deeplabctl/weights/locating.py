@@ -109,7 +109,7 @@ def weights_path(path: Path, report: Reporter | None = None, url: str | None = N
 
 def fetch_published(name: str, report: Reporter | None = None, url: str | None = None) -> Path:
     """Return the file of published weights, whatever has their name here; the rest is as for `weights_path`."""
-    return published()[name].fetch(report or tqdm_reporter(), _check_kind, checked_base(url))
+    return published()[name].fetch(report or tqdm_reporter(), _open_file, checked_base(url))
 
 
 def open_weights(path: str | os.PathLike[str]) -> WeightFile:
@@ -119,11 +119,6 @@ def open_weights(path: str | os.PathLike[str]) -> WeightFile:
     WeightsError, which says what the file is, for a file without weights, and what `weights_path` raises.
     """
     return _open_file(weights_path(Path(path)))
-
-
-def _check_kind(path: Path) -> None:
-    """Raise WeightsError for a file that is not of any kind."""
-    _open_file(path)
 
 
 def _open_file(path: Path) -> WeightFile:

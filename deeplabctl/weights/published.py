@@ -63,7 +63,7 @@ class PublishedWeights:
         megabytes = self.megabytes if self.bytes is None else self.bytes / 1e6
         return "unknown size" if megabytes is None else f"{megabytes:.1f} MB"
 
-    def fetch(self, report: Reporter, check: Callable[[Path], None], base: str | None = None) -> Path:
+    def fetch(self, report: Reporter, check: Callable[[Path], object], base: str | None = None) -> Path:
         """Return the file, which is downloaded if it is not in the cache; a file put there by hand is checked.
 
         ``check`` raises DeepLabError for a file that holds no weights; ``base`` is an address whose files count instead
@@ -89,7 +89,7 @@ class PublishedWeights:
             raise WeightsError(f"weights {path}: cannot be read ({error.strerror})") from None
         return path
 
-    def _verify(self, path: Path, report: Reporter, check: Callable[[Path], None]) -> None:
+    def _verify(self, path: Path, report: Reporter, check: Callable[[Path], object]) -> None:
         """Raise WeightsError for a file that is not the published one, or, without a checksum, not the first one."""
         size, sums = path.stat().st_size, path.with_name(f"{path.name}.sha256")
         kept = sums.read_text("utf-8", "replace").split() if sums.exists() else []
