@@ -119,7 +119,7 @@ def _net(wire: WireFile) -> CaffeNet:
 def _layer(wire: WireFile, layer: Field, layout: Layout) -> CaffeLayer:
     numbers = {layout.name: (BYTES,), layout.type: (BYTES, VARINT), layout.blobs: (BYTES,), CONVOLUTION_PARAM: (BYTES,)}
     fields = wire.message(layer, numbers)
-    name = "".join(map(wire.text, fields[layout.name][-1:]))
+    name = wire.last_text(fields[layout.name])
     type_ = ""
     for field in fields[layout.type]:
         type_ = wire.text(field) if field.kind == BYTES else V1_TYPES.get(field.value, f"V1 type {field.value}")

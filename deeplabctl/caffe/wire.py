@@ -114,6 +114,10 @@ class WireFile:
         raw = bytes(self.buffer[field.start : min(field.end, field.start + MAX_TEXT)])
         return "".join(char if char.isprintable() else "\ufffd" for char in raw.decode("utf-8", "replace"))
 
+    def last_text(self, fields: list[Field]) -> str:
+        """Return the text of a field that a message has once: the last; "" without any."""
+        return self.text(fields[-1]) if fields else ""
+
     def damaged(self, position: int, what: str) -> WeightsError:
         """Return the error to raise for bytes that cannot be read."""
         return WeightsError(

@@ -102,12 +102,12 @@ class FrozenGraph(WeightFile):
 def _node(wire: WireFile, node: Field) -> tuple[str, _Node]:
     """Return the name and the content of a NodeDef."""
     fields = wire.message(node, _NODE_FIELDS)
-    name, operation = ("".join(map(wire.text, fields[number][-1:])) for number in (_NAME, _OPERATION))
+    name, operation = (wire.last_text(fields[number]) for number in (_NAME, _OPERATION))
     inputs = tuple(wire.text(field).removesuffix(":0") for field in fields[_INPUT])
     value, dilations = None, list[int]()
     for field in fields[_ATTRIBUTE]:
         entry = wire.message(field, _ENTRY_FIELDS)
-        key = "".join(map(wire.text, entry[_KEY][-1:]))
+        key = wire.last_text(entry[_KEY])
         for content in entry[_VALUE][-1:]:
             if key == "value" and operation == "Const":
                 tensors = wire.message(content, {_TENSOR: (BYTES,)})[_TENSOR]

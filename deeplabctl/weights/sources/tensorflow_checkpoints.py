@@ -137,7 +137,7 @@ def _shapes(wire: WireFile, meta: Field) -> dict[str, list[int]]:
         shape = [size for field in fields[2] for size in sizes_of_shape(wire, field)]
         if len(shape) > _MOST_AXES:
             raise wire.damaged(tensor.position, f"a variable has {len(shape)} axes")
-        found["".join(map(wire.text, fields[1][-1:]))] = shape
+        found[wire.last_text(fields[1])] = shape
     return found
 
 
@@ -147,7 +147,7 @@ def _numbers(wire: WireFile, data: Field) -> Variables:
     for tensor in fields[3]:
         values = wire.message(tensor, _NUMBERS)
         parts += [wire.array(field, dtype) for n, dtype in ((5, FLOAT), (6, DOUBLE)) for field in values[n]]
-    return {"".join(map(wire.text, fields[1][-1:])): np.concatenate(parts)} if parts else {}
+    return {wire.last_text(fields[1]): np.concatenate(parts)} if parts else {}
 
 
 def sizes_of_shape(wire: WireFile, shape: Field) -> Iterator[int]:
