@@ -301,22 +301,24 @@ def _json_rows(lines: list[tuple[int, str]]) -> list[_Row] | None:
         return None
     rows = []
     for pair in pairs if isinstance(pairs, list) else [None]:
+        color: Color | None = None
+        number: int | None = None
         match (pair, None) if isinstance(pair, str) else pair:
-            case (str(number), str(name)) if number.isdecimal():
-                row = _Row(lines[0][0], name.strip(), None, int(number))
+            case (str(key), str(name)) if key.isdecimal():
+                number = int(key)
             case (str(name), int(number)) if not isinstance(number, bool) and number >= 0:
-                row = _Row(lines[0][0], name.strip(), None, number)
-            case (str(name), [int(red), int(green), int(blue)]):
-                row = _Row(lines[0][0], name.strip(), (red, green, blue))
+                pass
+            case (str(name), [int(red), int(green), int(blue)]) if max(red, green, blue) < 256:
+                color = red, green, blue
             case (str(name), str(text)) if color := _split_color(f"x {text}")[1]:
-                row = _Row(lines[0][0], name.strip(), color)
+                pass
             case (str(name), None):
-                row = _Row(lines[0][0], name.strip(), None)
+                pass
             case _:
                 return None
-        if not row.name or not all(0 <= value < 256 for value in row.color or ()):
+        if not name.strip() or min(color or (0,)) < 0:
             return None
-        rows.append(row)
+        rows.append(_Row(lines[0][0], name.strip(), color, number))
     return rows
 
 
