@@ -34,6 +34,7 @@ _KEPT = {
     "train": "a run that has begun goes on with deeplabctl train --resume last",
     "infer": "the files of finished images are whole; go on with --skip-existing",
     "crf-search": "the table has all points that are done; the same command goes on",
+    "serve": "it had not begun to answer",
     "weights": "the same command resumes the download",
     "prepare-voc": "finished downloads stay; the same command goes on",
 }

@@ -10,7 +10,7 @@ import typer
 
 from deeplabctl.cli.console import Console
 from deeplabctl.cli.formatting import with_options
-from deeplabctl.cli.options import OverwriteOption, option
+from deeplabctl.cli.options import OUTPUT, OverwriteOption, section
 from deeplabctl.cli.weights import weights_url
 
 EXAMPLES = """
@@ -21,7 +21,7 @@ Examples
   # writes train_iter_8000.keras, which eval, infer and train --init take
   deeplabctl convert-caffe train_iter_8000.caffemodel
 """
-_CONVERSION = "Conversion"  # a panel of the help
+CONVERSION = section("Conversion")
 
 
 def convert_caffe(
@@ -35,28 +35,22 @@ def convert_caffe(
     ],
     architecture: Annotated[
         str | None,
-        option(
-            _CONVERSION,
-            "--architecture NAME",
-            "Architecture, as in a recipe. Default: the one that the layers in MODEL belong to.",
+        CONVERSION(
+            "--architecture NAME", "Architecture, as in a recipe. Default: the one that the layers in MODEL belong to."
         ),
     ] = None,
     prototxt: Annotated[
-        Path | None,
-        option(_CONVERSION, "--prototxt FILE", "Also check that this net definition has the same geometry."),
+        Path | None, CONVERSION("--prototxt FILE", "Also check that this net definition has the same geometry.")
     ] = None,
     classes: Annotated[
-        Path | None,
-        option(_CONVERSION, "--classes FILE", "Class names, one per line. Default: VOC's names for 21 classes."),
+        Path | None, CONVERSION("--classes FILE", "Class names, one per line. Default: VOC's names for 21 classes.")
     ] = None,
     seed: Annotated[
-        int,
-        option(_CONVERSION, "--seed N", "Seed for the layers that MODEL lacks, and for the choice of filters.", min=0),
+        int, CONVERSION("--seed N", "Seed for the layers that MODEL lacks, and for the choice of filters.", min=0)
     ] = 0,
-    inspect: Annotated[bool, option(_CONVERSION, "--inspect", "Only show what MODEL contains.")] = False,
+    inspect: Annotated[bool, CONVERSION("--inspect", "Only show what MODEL contains.")] = False,
     out: Annotated[
-        Path | None,
-        option("Output", "--out FILE.keras", "File to write. Default: MODEL's name with .keras, in this folder."),
+        Path | None, OUTPUT("--out FILE.keras", "File to write. Default: MODEL's name with .keras, in this folder.")
     ] = None,
     overwrite: OverwriteOption = False,
     *,

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 from deeplabctl.cli.console import Console, usage_errors
 from deeplabctl.cli.options import (
+    DATA,
+    OUTPUT,
     CrfAdaptiveOption,
     CrfOptions,
     CrfParamsOption,
@@ -18,7 +20,7 @@ from deeplabctl.cli.options import (
     OverwriteOption,
     PredictionOptions,
     WeightsOption,
-    option,
+    section,
 )
 from deeplabctl.cli.weights import weights_url
 
@@ -36,6 +38,7 @@ Examples
   deeplabctl crf-search --grid bi_w=3:6 --grid bi_rgb_std=3:2:9 --out search
   deeplabctl eval --crf-params search/crf-search.csv
 """
+SEARCH = section("Search")
 
 _TABLE = "crf-search.csv"
 
@@ -45,20 +48,16 @@ def crf_search(
     data: EvaluationDataOption = None,
     split: Annotated[
         str,
-        option(
-            "Data",
+        DATA(
             "--split NAME",
             "Images to search on: a list in ImageSets/Segmentation, without .txt. Not one that you report scores for.",
         ),
     ] = "train",
     limit: LimitOption = None,
-    images: Annotated[
-        int, option("Data", "--images N", "Number of images to use, spread evenly over the split.", min=1)
-    ] = 100,
+    images: Annotated[int, DATA("--images N", "Number of images to use, spread evenly over the split.", min=1)] = 100,
     grid: Annotated[
         list[str] | None,
-        option(
-            "Search",
+        SEARCH(
             "--grid v1|v2|KEY=FIRST:STEP:LAST",
             "Values to try: those of the first or the second paper, and changes (also of pos_w and "
             "pos_xy_std, which the papers fix); may be repeated. Default: v2.",
@@ -66,19 +65,15 @@ def crf_search(
     ] = None,
     rounds: Annotated[
         int,
-        option(
-            "Search",
-            "--rounds N",
-            "Rounds: each after the first searches around the best values at half the step.",
-            min=1,
-            max=4,
+        SEARCH(
+            "--rounds N", "Rounds: each after the first searches around the best values at half the step.", min=1, max=4
         ),
     ] = 2,
     crf_params: CrfParamsOption = None,
     crf_adaptive: CrfAdaptiveOption = False,
     weights: WeightsOption = None,
     prediction: PredictionOptions,
-    out: Annotated[Path, option("Output", "--out DIR", f"Folder of the table, {_TABLE}.")] = Path(),
+    out: Annotated[Path, OUTPUT("--out DIR", f"Folder of the table, {_TABLE}.")] = Path(),
     overwrite: OverwriteOption = False,
     console: Console,
 ) -> None:

@@ -14,13 +14,15 @@ import typer
 from deeplabctl.cli.console import Console, print_error
 from deeplabctl.cli.formatting import score_table
 from deeplabctl.cli.options import (
+    DATA,
+    OUTPUT,
     CrfOptions,
     EvaluationDataOption,
     LimitOption,
     OverwriteOption,
     PredictionOptions,
     WeightsOption,
-    option,
+    section,
 )
 from deeplabctl.cli.weights import weights_url
 from deeplabctl.errors import OutputError
@@ -46,6 +48,7 @@ Examples
   # masks that another program made
   deeplabctl eval --pred-dir masks --data VOCdevkit/VOC2012
 """
+MASKS = section("Masks of another program")
 
 
 def _name_new_command(used: bool) -> None:
@@ -59,7 +62,7 @@ def evaluate(
     context: typer.Context,
     data: EvaluationDataOption = None,
     split: Annotated[
-        str, option("Data", "--split NAME", "Images to score: a list in ImageSets/Segmentation, without .txt.")
+        str, DATA("--split NAME", "Images to score: a list in ImageSets/Segmentation, without .txt.")
     ] = "val",
     limit: LimitOption = None,
     weights: WeightsOption = None,
@@ -79,22 +82,14 @@ def evaluate(
     ] = False,
     pred_dir: Annotated[
         Path | None,
-        option(
-            "Masks of another program",
-            "--pred-dir DIR",
-            "Score the masks <id>.png in this folder instead of a network. Needs --data.",
-        ),
+        MASKS("--pred-dir DIR", "Score the masks <id>.png in this folder instead of a network. Needs --data."),
     ] = None,
-    allow_missing: Annotated[
-        bool, option("Masks of another program", "--allow-missing", "Leave out masks that are missing or faulty.")
-    ] = False,
+    allow_missing: Annotated[bool, MASKS("--allow-missing", "Leave out masks that are missing or faulty.")] = False,
     out: Annotated[
-        Path | None,
-        option("Output", "--out DIR", "Write report.html, scores.json, CSV tables and the confusion matrix."),
+        Path | None, OUTPUT("--out DIR", "Write report.html, scores.json, CSV tables and the confusion matrix.")
     ] = None,
     voc_zip: Annotated[
-        Path | None,
-        option("Output", "--voc-zip FILE", "Write the predictions as the VOC evaluation server takes them."),
+        Path | None, OUTPUT("--voc-zip FILE", "Write the predictions as the VOC evaluation server takes them.")
     ] = None,
     overwrite: OverwriteOption = False,
     console: Console,

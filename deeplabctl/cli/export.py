@@ -11,7 +11,7 @@ import typer
 
 from deeplabctl.choices import EXPORTS, ExportFormat
 from deeplabctl.cli.console import Console, usage_errors
-from deeplabctl.cli.options import FlipOption, OverwriteOption, ScalesOption, option
+from deeplabctl.cli.options import OUTPUT, FlipOption, OverwriteOption, ScalesOption, section
 from deeplabctl.cli.weights import weights_url
 from deeplabctl.reporting import counted
 
@@ -29,6 +29,8 @@ Examples
   # exports are weights
   deeplabctl infer photos --weights mine.onnx
 """
+COMPARISON = section("Comparison")
+EXPORT = section("Export")
 
 
 def export(
@@ -43,21 +45,16 @@ def export(
     ] = None,
     to: Annotated[
         ExportFormat | None,
-        option("Export", "--to", "Format: a TensorFlow SavedModel (a folder), ONNX, or TFLite, which LiteRT runs."),
+        EXPORT("--to", "Format: a TensorFlow SavedModel (a folder), ONNX, or TFLite, which LiteRT runs."),
     ] = None,
-    float16: Annotated[bool, option("Export", "--float16", "Store the weights as float16: half the size.")] = False,
+    float16: Annotated[bool, EXPORT("--float16", "Store the weights as float16: half the size.")] = False,
     int8: Annotated[
         bool,
-        option(
-            "Export",
-            "--int8",
-            "Store and compute in int8, calibrated on images: a quarter of the size. Not for SavedModel.",
-        ),
+        EXPORT("--int8", "Store and compute in int8, calibrated on images: a quarter of the size. Not for SavedModel."),
     ] = False,
     calibrate: Annotated[
         str | None,
-        option(
-            "Export",
+        EXPORT(
             "--calibrate DATA|DIR",
             "Images for --int8: a data set, of which the training split is used, or a folder. Default: what "
             "the weights were trained on.",
@@ -67,8 +64,7 @@ def export(
     flip: FlipOption = None,
     images: Annotated[
         str | None,
-        option(
-            "Comparison",
+        COMPARISON(
             "--images DATA|DIR",
             "Images on which the export is compared with the network: a data set, of which val is used, or a folder. "
             "Default: the data set that the weights were trained on, else the built-in one.",
@@ -76,8 +72,7 @@ def export(
     ] = None,
     least_agreement: Annotated[
         float | None,
-        option(
-            "Comparison",
+        COMPARISON(
             "--least-agreement SHARE",
             "Share of the labels that must be the network's. Default: 0.9999, with float16 0.999, with int8 0.99.",
             min=0,
@@ -86,8 +81,7 @@ def export(
     ] = None,
     out: Annotated[
         Path | None,
-        option(
-            "Output",
+        OUTPUT(
             "--out PATH",
             "File or, for a SavedModel, folder to write. Default: the name of the weights, in this folder.",
         ),

@@ -17,7 +17,15 @@ import typer
 from deeplabctl import choices
 from deeplabctl.cli.console import Console, print_error
 from deeplabctl.cli.formatting import with_options
-from deeplabctl.cli.options import CrfOptions, DefaultWeightsOption, ImageOptions, OverwriteOption, option
+from deeplabctl.cli.options import (
+    OUTPUT,
+    PREDICTION,
+    CrfOptions,
+    DefaultWeightsOption,
+    ImageOptions,
+    OverwriteOption,
+    section,
+)
 from deeplabctl.cli.weights import weights_url
 from deeplabctl.errors import DeepLabError
 from deeplabctl.reporting import counted, duration
@@ -54,6 +62,7 @@ Examples
   # in a pipe
   deeplabctl infer - < photo.jpg > mask.png
 """
+CLUSTER = section("Cluster")
 
 
 def _checked_address(address: str | None) -> str | None:
@@ -67,8 +76,7 @@ def _checked_address(address: str | None) -> str | None:
 
 RayOption = Annotated[
     str | None,
-    option(
-        "Cluster",
+    CLUSTER(
         "--ray [ADDRESS]",
         "Spread the images over a Ray cluster: auto, HOST:PORT or ray://HOST:PORT; local starts Ray on "
         "this machine. Without an address: $RAY_ADDRESS, else local.",
@@ -77,8 +85,7 @@ RayOption = Annotated[
 ]
 RayWorkersOption = Annotated[
     int | None,
-    option(
-        "Cluster",
+    CLUSTER(
         "--ray-workers N",
         "Networks in the cluster, which divide its CPUs. Default: one for each machine, or for each GPU.",
         min=1,
@@ -110,31 +117,25 @@ def infer(
     prediction: ImageOptions,
     batch_size: Annotated[
         int | None,
-        option(
-            "Prediction",
+        PREDICTION(
             "--batch-size N",
             "Images of equal size that TensorFlow computes together. Default: 8 on GPUs, else 1.",
             min=1,
         ),
     ] = None,
     crf: CrfOptions,
-    out: Annotated[Path, option("Output", "--out DIR", "Folder for the results.")] = Path("masks"),
+    out: Annotated[Path, OUTPUT("--out DIR", "Folder for the results.")] = Path("masks"),
     formats: Annotated[
         list[Format],
-        option(
-            "Output",
+        OUTPUT(
             f"--format {'|'.join(_FORMATS)}",
             "What to write, repeatable: mask (PNG), scores (npz), labelme, yolo and supervisely (annotations) for each "
             "image; json and csv (areas), coco, labelstudio and via (annotations) for all.",
         ),
     ] = [MASK],  # noqa: B006 - typer only reads it
-    overlay: Annotated[bool, option("Output", "--overlay", "Also draw the classes over each image.")] = False,
-    contact_sheet: Annotated[
-        bool, option("Output", "--contact-sheet", "Also make a page of all results, index.html.")
-    ] = False,
-    skip_existing: Annotated[
-        bool, option("Output", "--skip-existing", "Skip images whose files are all there.")
-    ] = False,
+    overlay: Annotated[bool, OUTPUT("--overlay", "Also draw the classes over each image.")] = False,
+    contact_sheet: Annotated[bool, OUTPUT("--contact-sheet", "Also make a page of all results, index.html.")] = False,
+    skip_existing: Annotated[bool, OUTPUT("--skip-existing", "Skip images whose files are all there.")] = False,
     overwrite: OverwriteOption = False,
     ray: RayOption = None,
     ray_workers: RayWorkersOption = None,

@@ -65,7 +65,7 @@ def error_document(*, wanted: bool) -> Iterator[None]:
         if wanted and code and not _output.is_printed:
             message = f"{type(error).__name__}: {error}"
             if isinstance(error, SystemExit):
-                message = _output.error or f"ended with exit code {code}"
+                message = _output.error or ("interrupted" if code == 130 else f"ended with exit code {code}")
             print_document({"error": {"message": message, "exit_code": code}})
         raise
 

@@ -5,7 +5,9 @@ An option's ``rich_help_panel`` is the section of the help that it stands in (de
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import typer
@@ -21,6 +23,13 @@ def option(section: str, name: str, text: str, **settings: Any) -> Any:
     return typer.Option(*name.split(","), metavar=metavar or None, help=text, rich_help_panel=section, **settings)
 
 
+def section(title: str) -> Callable[..., Any]:
+    """Return the `option` of a section."""
+    return partial(option, title)
+
+
+DATA, NETWORK, PREDICTION, CRF, OUTPUT = map(section, ("Data", "Network", "Prediction", "Dense CRF", "Output"))
+
 # The choices of the recipe's settings of these names, for typer; their own modules load numpy.
 Pad = Literal["paper", "tight"]
 TrainingPrecision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -28,23 +37,17 @@ PredictionPrecision = Literal["float32", "bfloat16", "float16"]
 Strategy = Literal["auto", "single", "mirrored", "multi-worker"]
 
 CrfAdaptiveOption = Annotated[
-    bool,
-    option(
-        "Dense CRF",
-        "--crf-adaptive",
-        "A faster CRF, with or without --crf: skip classes that are weak in the whole image.",
-    ),
+    bool, CRF("--crf-adaptive", "A faster CRF, with or without --crf: skip classes that are weak in the whole image.")
 ]
 CrfParamsOption = Annotated[
     str | None,
-    option(
-        "Dense CRF",
+    CRF(
         "--crf-params PRESET|TABLE|KEY=VALUE,...",
         "Parameters of the CRF: a preset's name, the table of crf-search, or changes, as "
         "bi_w=5,bi_rgb_std=3. Default: those of the weights' recipe.",
     ),
 ]
-OverwriteOption = Annotated[bool, option("Output", "--overwrite", "Replace files that exist.")]
+OverwriteOption = Annotated[bool, OUTPUT("--overwrite", "Replace files that exist.")]
 
 
 def complete_weights(incomplete: str) -> list[str]:
@@ -54,55 +57,40 @@ def complete_weights(incomplete: str) -> list[str]:
     return [name for name in published() if name.startswith(incomplete)]
 
 
-WeightsOption = Annotated[
-    str | None,
-    option(
-        "Network",
+def _weights_option(default: str) -> Any:
+    return NETWORK(
         "--weights FILE|RUN|NAME",
         "Weight file of any format, run directory, export, or published weights (deeplabctl weights lists them). "
-        "Default: the best weights of the newest run in ./runs.",
+        f"Default: the best weights of the newest run in ./runs{default}.",
         envvar="DEEPLABCTL_WEIGHTS",
         autocompletion=complete_weights,
-    ),
-]
-DefaultWeightsOption = Annotated[
-    str | None,
-    option(
-        "Network",
-        "--weights FILE|RUN|NAME",
-        "Weight file of any format, run directory, export, or published weights (deeplabctl weights lists them). "
-        "Default: the best weights of the newest run in ./runs, else the published deeplabv3-mnv2-voc.",
-        envvar="DEEPLABCTL_WEIGHTS",
-        autocompletion=complete_weights,
-    ),
-]
+    )
+
+
+WeightsOption = Annotated[str | None, _weights_option("")]
+DefaultWeightsOption = Annotated[str | None, _weights_option(", else the published deeplabv3-mnv2-voc")]
 EvaluationDataOption = Annotated[
     str | None,
-    option(
-        "Data",
+    DATA(
         "--data DIR|shapes",
         "Data set in VOC layout, or shapes, the built-in one. Default: what the weights were trained on.",
     ),
 ]
-LimitOption = Annotated[int | None, option("Data", "--limit N", "Score only the first N images.", min=1)]
+LimitOption = Annotated[int | None, DATA("--limit N", "Score only the first N images.", min=1)]
 
 PAD_HELP = "Pad images with zeros: paper to 513x513, tight only to the next multiple of its stride plus 1."
-PadOption = Annotated[Pad, option("Prediction", "--pad", PAD_HELP)]
+PadOption = Annotated[Pad, PREDICTION("--pad", PAD_HELP)]
 ScalesOption = Annotated[
     str | None,
-    option(
-        "Prediction",
+    PREDICTION(
         "--scales 0.5,0.75,1",
         "Run at several scales of the image, and take the maximum of the logits, or v3's mean of the scores.",
     ),
 ]
-FlipOption = Annotated[
-    bool | None, option("Prediction", "--flip/--no-flip", "Average the logits with the mirrored image's.")
-]
+FlipOption = Annotated[bool | None, PREDICTION("--flip/--no-flip", "Average the logits with the mirrored image's.")]
 EngineOption = Annotated[
     EngineName,
-    option(
-        "Prediction",
+    PREDICTION(
         "--engine",
         "What computes the network: auto takes numba or onnxruntime on CPUs, without TensorFlow, else tensorflow.",
     ),
@@ -113,14 +101,13 @@ EngineOption = Annotated[
 class PredictionOptions:
     """Say how a network is applied to the images of a data set."""
 
-    pad: Annotated[Pad | None, option("Prediction", "--pad", f"{PAD_HELP} Default: paper for VOC.")] = None
+    pad: Annotated[Pad | None, PREDICTION("--pad", f"{PAD_HELP} Default: paper for VOC.")] = None
     scales: ScalesOption = None
     flip: FlipOption = None
     engine: EngineOption = "auto"
     precision: Annotated[
         PredictionPrecision | None,
-        option(
-            "Prediction",
+        PREDICTION(
             "--precision",
             "Number format of the network, with TensorFlow: bfloat16 is for new CPUs, float16 for GPUs. "
             "Default: float32, or an export's own.",
@@ -128,8 +115,7 @@ class PredictionOptions:
     ] = None
     image_size: Annotated[
         int | None,
-        option(
-            "Prediction",
+        PREDICTION(
             "--image-size N",
             "Longer side, in pixels, at which larger images are computed; 0: their own size. Default: as the network "
             "was trained.",
@@ -137,8 +123,7 @@ class PredictionOptions:
     ] = None
     tile: Annotated[
         str,
-        option(
-            "Prediction",
+        PREDICTION(
             "--tile auto|N|off",
             "Compute an image in tiles of NxN pixels; auto does so for images that take too much memory.",
         ),
@@ -156,6 +141,6 @@ class ImageOptions(PredictionOptions):
 class CrfOptions:
     """Say whether the dense CRF is used, and how."""
 
-    crf: Annotated[bool, option("Dense CRF", "--crf", "Sharpen the result with the dense CRF.")] = False
+    crf: Annotated[bool, CRF("--crf", "Sharpen the result with the dense CRF.")] = False
     crf_adaptive: CrfAdaptiveOption = False
     crf_params: CrfParamsOption = None

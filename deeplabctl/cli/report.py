@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deeplabctl.cli.console import Console
-from deeplabctl.cli.options import OverwriteOption, option
+from deeplabctl.cli.options import OUTPUT, OverwriteOption
 from deeplabctl.reporting import percent
 
 if TYPE_CHECKING:
@@ -27,9 +27,7 @@ Examples
 def report(
     context: typer.Context,
     runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run directory, or several to compare.")],
-    out: Annotated[Path, option("Output", "--out DIR", "Folder for the comparison of several runs.")] = Path(
-        "comparison"
-    ),
+    out: Annotated[Path, OUTPUT("--out DIR", "Folder for the comparison of several runs.")] = Path("comparison"),
     overwrite: OverwriteOption = False,
     *,
     console: Console,

@@ -13,6 +13,7 @@ import typer
 
 from deeplabctl.cli.console import Console, usage_errors
 from deeplabctl.cli.options import (
+    CRF,
     CrfAdaptiveOption,
     CrfOptions,
     CrfParamsOption,
@@ -22,7 +23,7 @@ from deeplabctl.cli.options import (
     PadOption,
     PredictionOptions,
     ScalesOption,
-    option,
+    section,
 )
 from deeplabctl.cli.weights import weights_url
 from deeplabctl.errors import DeepLabError
@@ -51,8 +52,9 @@ Examples
   # another file, for all machines of the network
   deeplabctl serve --weights best.keras --host 0.0.0.0 --port 8080
 """
+ADDRESS = section("Address")
 _PACKAGES = ("fastapi", "prometheus_client", "python_multipart", "uvicorn")
-_LIMITS = "Limits"
+LIMITS = section("Limits")
 _OWN_PATHS = ("api", "examples", "healthz", "metrics", "openapi.json", "page")
 
 
@@ -77,8 +79,7 @@ class _CrfOptions:
 
     crf: Annotated[
         str | None,
-        option(
-            "Dense CRF",
+        CRF(
             "--crf [on|off]",
             "Sharpen results where a request does not say; off: never. Default: where a request asks for it.",
             callback=_checked_crf,
@@ -91,33 +92,22 @@ class _CrfOptions:
 def serve(
     *,
     weights: DefaultWeightsOption = None,
-    host: Annotated[
-        str,
-        option("Address", "--host ADDRESS", "Address to listen on."),
-    ] = "127.0.0.1",
-    port: Annotated[
-        int,
-        option("Address", "--port N", "Port to listen on; 0 chooses a free one.", min=0, max=65535),
-    ] = 8000,
+    host: Annotated[str, ADDRESS("--host ADDRESS", "Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, ADDRESS("--port N", "Port to listen on; 0 chooses a free one.", min=0, max=65535)] = 8000,
     allow_host: Annotated[
         list[str],
-        option(
-            "Address",
+        ADDRESS(
             "--allow-host NAME",
             "Name under which the service is asked for, besides those of this machine; repeatable, * stands for any.",
         ),
     ] = [],  # noqa: B006 - typer only reads it
     workers: Annotated[
-        int,
-        option("Address", "--workers N", "Processes on the port, each with its network and share of CPUs.", min=1),
+        int, ADDRESS("--workers N", "Processes on the port, each with its network and share of CPUs.", min=1)
     ] = 1,
     root_path: Annotated[
         str,
-        option(
-            "Address",
-            "--root-path PATH",
-            "Path under which a proxy shows the service, such as /photos.",
-            callback=_checked_root,
+        ADDRESS(
+            "--root-path PATH", "Path under which a proxy shows the service, such as /photos.", callback=_checked_root
         ),
     ] = "",
     pad: PadOption = "tight",
@@ -125,31 +115,20 @@ def serve(
     flip: FlipOption = None,
     engine: EngineOption = "auto",
     crf: _CrfOptions,
-    max_pixels: Annotated[
-        int, option(_LIMITS, "--max-pixels N", "Pixels of an image.", min=1)
-    ] = 4_000_000,
-    max_body: Annotated[
-        float, option(_LIMITS, "--max-body MIB", "Size of a request.", min=0.001)
-    ] = 20,
-    queue: Annotated[
-        int,
-        option(_LIMITS, "--queue N", "Requests that upload, wait or run at the same time.", min=1),
-    ] = 16,
+    max_pixels: Annotated[int, LIMITS("--max-pixels N", "Pixels of an image.", min=1)] = 4_000_000,
+    max_body: Annotated[float, LIMITS("--max-body MIB", "Size of a request.", min=0.001)] = 20,
+    queue: Annotated[int, LIMITS("--queue N", "Requests that upload, wait or run at the same time.", min=1)] = 16,
     timeout: Annotated[
         float,
-        option(
-            _LIMITS,
+        LIMITS(
             "--timeout SECONDS",
             "Time for a request to arrive, for its turn to come, and for its answer to be read.",
             min=1,
         ),
     ] = 60,
-    connections: Annotated[
-        int,
-        option(_LIMITS, "--connections N", "Simultaneous connections.", min=1),
-    ] = 256,
+    connections: Annotated[int, LIMITS("--connections N", "Simultaneous connections.", min=1)] = 256,
     console: Console,
-) -> None:  # fmt: skip
+) -> None:
     """Serve a page and an API that segment images.
 
     With $DEEPLABCTL_API_KEY, only requests that bring this key are answered, and the page asks for it.
@@ -224,10 +203,10 @@ class _Job:
         from deeplabctl.weights.fitting import open_network
 
         with (self.console if number == 0 else Console(quiet=True)).reporter() as report:
-            service = self.load(open_network(self.path), report)
+            service = self.load(open_network(self.path), report, f"{number + 1}")
         server.run(self.application(service), bound, self.limits, lambda: ready(_facts(service)), ended)
 
-    def load(self, network: Network | ExportedNetwork, report: Reporter) -> Service:
+    def load(self, network: Network | ExportedNetwork, report: Reporter, worker: str = "") -> Service:
         """Load the network once, with the CRF for who asks for it, and run both, so that no request waits for that."""
         from deeplabctl.cli.prediction_options import load_segmenter
         from deeplabctl.serve.examples import find_examples
@@ -237,7 +216,7 @@ class _Job:
         segmenter = load_segmenter(network, self.settings, report, images=sys.maxsize)
         examples = find_examples(network.info, self.limits, self.settings.pad)
         name = self.path.resolve().parent.name if self.path.name in (BEST, LAST) else self.path.name
-        service = Service(segmenter, self.limits, name=name, uses_crf=self.uses_crf, examples=examples)
+        service = Service(segmenter, self.limits, name=name, uses_crf=self.uses_crf, examples=examples, worker=worker)
         service.worker.warm_up()
         return service
 

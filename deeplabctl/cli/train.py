@@ -17,7 +17,7 @@ from deeplabctl import recipes
 from deeplabctl.cli.console import Console
 from deeplabctl.cli.formatting import describe, score_table
 from deeplabctl.cli.multi_worker import Worker, is_worker_process, limited_wait, run_worker, worker_from_environment
-from deeplabctl.cli.options import Strategy, TrainingPrecision, complete_weights, option
+from deeplabctl.cli.options import DATA, NETWORK, OUTPUT, Strategy, TrainingPrecision, complete_weights, section
 from deeplabctl.cli.recipes import complete_recipe
 from deeplabctl.cli.weights import weights_url
 from deeplabctl.errors import RunError
@@ -40,6 +40,8 @@ Examples
   # the second paper's training
   deeplabctl train --data VOCdevkit/VOC2012 --recipe paper-v2
 """
+HARDWARE = section("Hardware")
+TRAINING = section("Training")
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,7 @@ class TrainingOptions:
 
     data: Annotated[
         str | None,
-        option(
-            "Data",
+        DATA(
             "--data DIR|shapes",
             "Data set in VOC layout, or shapes, the built-in one. Default: $DEEPLABCTL_DATA, else "
             "VOCdevkit/VOC2012 in . or ./data, else shapes.",
@@ -57,36 +58,31 @@ class TrainingOptions:
     ] = None
     crop_size: Annotated[
         int | None,
-        option(
-            "Data",
-            "--crop-size N",
-            "Side of the training crops, a multiple of 8 plus 1, such as 321. Default: the recipe's.",
+        DATA(
+            "--crop-size N", "Side of the training crops, a multiple of 8 plus 1, such as 321. Default: the recipe's."
         ),
     ] = None
     image_size: Annotated[
         int | None,
-        option(
-            "Data",
+        DATA(
             "--image-size N",
             "Longer side, in pixels, at which larger images are used; 0: their own size. Default: the recipe's.",
         ),
     ] = None
     init: Annotated[
         str | None,
-        option(
-            "Network",
+        NETWORK(
             "--init FILE|RUN|NAME|imagenet|random",
             "Weights to start from; NAME: published ones. Default: random for shapes, else imagenet or the network's.",
             autocompletion=complete_weights,
         ),
     ] = None
     width: Annotated[
-        float | None, option("Network", "--width X", "Number of channels relative to the papers' network (1.0).")
+        float | None, NETWORK("--width X", "Number of channels relative to the papers' network (1.0).")
     ] = None
     recipe: Annotated[
         str | None,
-        option(
-            "Training",
+        TRAINING(
             "--recipe NAME|FILE.toml",
             f"Settings of the training: {', '.join(recipes.names())}, or a file. "
             "Default: shapes for that data set, paper-v2 for VOC's classes, else own.",
@@ -95,52 +91,43 @@ class TrainingOptions:
     ] = None
     settings: Annotated[
         list[str] | None,
-        option(
-            "Training", "--set KEY=VALUE", "Change a setting of the recipe, such as solver.power=0.9; may be repeated."
-        ),
+        TRAINING("--set KEY=VALUE", "Change a setting of the recipe, such as solver.power=0.9; may be repeated."),
     ] = None
-    steps: Annotated[int | None, option("Training", "--steps N", "Number of steps.")] = None
+    steps: Annotated[int | None, TRAINING("--steps N", "Number of steps.")] = None
     time: Annotated[
         str | None,
-        option(
-            "Training",
+        TRAINING(
             "--time TIME",
             "How long the training may take here, such as 45m or 1h30m; some steps are timed first, to set their "
             "number.",
         ),
     ] = None
-    batch_size: Annotated[int | None, option("Training", "--batch-size N", "Images in a batch.")] = None
+    batch_size: Annotated[int | None, TRAINING("--batch-size N", "Images in a batch.")] = None
     accumulate: Annotated[
-        int | None,
-        option("Training", "--accumulate N", "Batches in a step: the gradients of one large batch, in less memory."),
+        int | None, TRAINING("--accumulate N", "Batches in a step: the gradients of one large batch, in less memory.")
     ] = None
-    learning_rate: Annotated[float | None, option("Training", "--learning-rate X", "Base learning rate.")] = None
+    learning_rate: Annotated[float | None, TRAINING("--learning-rate X", "Base learning rate.")] = None
     seed: Annotated[
-        int | None, option("Training", "--seed N", "Seed of the random numbers: the same seed gives the same weights.")
+        int | None, TRAINING("--seed N", "Seed of the random numbers: the same seed gives the same weights.")
     ] = None
     precision: Annotated[
         TrainingPrecision | None,
-        option(
-            "Hardware",
-            "--precision",
-            "Number format of the forward and backward pass. Default: auto, the fastest on this machine.",
+        HARDWARE(
+            "--precision", "Number format of the forward and backward pass. Default: auto, the fastest on this machine."
         ),
     ] = None
     strategy: Annotated[
         Strategy | None,
-        option(
-            "Hardware",
+        HARDWARE(
             "--strategy",
             "Devices to train on. Default: auto, all GPUs of this machine, and all machines in $TF_CONFIG.",
         ),
     ] = None
     run_dir: Annotated[
         Path | None,
-        option("Output", "--run-dir DIR", "Folder for this run's results, new or empty. Default: a new one in ./runs."),
+        OUTPUT("--run-dir DIR", "Folder for this run's results, new or empty. Default: a new one in ./runs."),
     ] = None
-    resume: Annotated[str | None, option("Output", "--resume RUN|last", "Continue a run from its last checkpoint.")] = (
-        None
-    )
+    resume: Annotated[str | None, OUTPUT("--resume RUN|last", "Continue a run from its last checkpoint.")] = None
 
 
 def train(options: TrainingOptions, console: Console) -> None:

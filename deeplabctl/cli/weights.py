@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deeplabctl.cli.console import Console
-from deeplabctl.cli.options import complete_weights, option
+from deeplabctl.cli.options import complete_weights, section
 from deeplabctl.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ Examples
   # a name is taken wherever weights are, and fetched then
   deeplabctl infer photo.jpg --weights deeplabv3-mnv2-voc
 """
+PUBLISHING = section("Publishing")
 
 
 def weights_url() -> str | None:
@@ -47,11 +48,10 @@ def weights(
     ] = None,
     *,
     licence: Annotated[
-        str | None,
-        option("Publishing", "--licence NAME", "Licence of what is pushed, by the hub's name, as cc-by-4.0."),
+        str | None, PUBLISHING("--licence NAME", "Licence of what is pushed, by the hub's name, as cc-by-4.0.")
     ] = None,
     dry_run: Annotated[
-        bool, option("Publishing", "--dry-run", "Only write the card, NAME.card.md, into the working directory.")
+        bool, PUBLISHING("--dry-run", "Only write the card, NAME.card.md, into the working directory.")
     ] = False,
     console: Console,
 ) -> None:

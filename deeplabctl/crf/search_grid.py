@@ -28,6 +28,7 @@ GRIDS: dict[str, Grid] = {
     "v2": {"bi_w": (3, 4, 5, 6), "bi_xy_std": tuple(range(30, 101, 10)), "bi_rgb_std": (3, 4, 5, 6)},
 }
 _LIMITS = limits(CrfParams)
+_MIOU = "miou %"  # the last column
 
 
 def parse_grid(texts: Sequence[str]) -> Grid:
@@ -125,9 +126,10 @@ class SearchTable:
     def add(self, point: CrfParams, miou: float) -> None:
         """Add a row and write the table."""
         self.rows[point] = miou
-        lines = [f"# {json.dumps(self._head)}", ",".join([*self.grid, "miou"])]
+        lines = [f"# {json.dumps(self._head)}", ",".join([*self.grid, _MIOU])]
         for params, score in self.rows.items():
-            lines.append(",".join(map(repr, [*(getattr(params, axis) for axis in self.grid), score])))
+            point = [repr(getattr(params, axis)) for axis in self.grid]
+            lines.append(",".join([*point, f"{100 * score:.12g}"]))
         write_text(self.path, "\n".join(lines) + "\n")
 
     def best(self) -> tuple[CrfParams, float]:
@@ -159,22 +161,25 @@ def _read_table(path: Path) -> tuple[dict[str, Any], dict[CrfParams, float]]:
         first, columns, *lines = read_small_file(path).decode("utf-8").splitlines()
         head = json.loads(first.removeprefix("# "))
         *axes, last = columns.split(",")
-        if not set(axes) <= set(AXES) or last != "miou":
-            raise ValueError(f"expected columns of {', '.join(AXES)}, and miou, got {columns!r}")
+        if not set(axes) <= set(AXES) or last not in (_MIOU, "miou"):
+            raise ValueError(f"expected columns of {', '.join(AXES)}, and {_MIOU}, got {columns!r}")
         if sorted([*axes, *head["fixed"]]) != sorted(asdict(CrfParams())):
             raise ValueError(f"the columns {', '.join(axes)} and the settings do not give all of the CRF's parameters")
-        return head, dict(_rows(lines, axes, CrfParams(**head["fixed"])))
+        scale = 100 if last == _MIOU else 1  # older tables have fractions
+        return head, dict(_rows(lines, axes, CrfParams(**head["fixed"]), scale))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecipeError(
             f"{path}: expected the table of a search (a comment with its settings, then a column for each parameter, "
-            f"and miou): {error}"
+            f"and {_MIOU}): {error}"
         ) from None
 
 
-def _rows(lines: Sequence[str], axes: Sequence[str], base: CrfParams) -> Iterator[tuple[CrfParams, float]]:
+def _rows(
+    lines: Sequence[str], axes: Sequence[str], base: CrfParams, scale: int
+) -> Iterator[tuple[CrfParams, float]]:
     for line in lines:
         *point, miou = (float(word) for word in line.split(","))
-        yield _changed(base, axes, point), miou
+        yield _changed(base, axes, point), miou / scale
 
 
 def _changed(base: CrfParams, axes: Iterable[str], values: Iterable[float]) -> CrfParams:

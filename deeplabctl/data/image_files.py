@@ -63,13 +63,13 @@ def open_image(
             file: BinaryIO = content or stack.enter_context(open_regular(path))
             head = file.read(12)
             excerpt, turn = _without_metadata(file, head)
-            if _is_heic(head):
+            if formats is None and _is_heic(head):
                 _learn_heic()
             with PIL.Image.open(excerpt, formats=formats) as opened:
                 opened.info[_TURN] = turn or _turn_of(opened)
                 yield opened
     except UnidentifiedImageError:
-        raise _refused(path, "an image of a known format (JPEG, PNG, WebP, BMP, TIFF)", *_described(head)) from None
+        raise _refused(path, "an image of a known format (JPEG, PNG, WebP, BMP, TIFF)", *_described(head, formats)) from None
     except PIL.Image.DecompressionBombError as error:
         count = re.search(r"(\d+) pixels", str(error))
         most, got = f"{2 * (PIL.Image.MAX_IMAGE_PIXELS or 0):,}", f"{int(count[1]):,}" if count else "more"
@@ -127,13 +127,14 @@ def damaged(error: Exception) -> str:
     return f"one that is damaged or cut off ({error})"
 
 
-def _described(head: bytes) -> tuple[str, ...]:
+def _described(head: bytes, formats: tuple[str, ...] | None) -> tuple[str, ...]:
     """Return what a file is that Pillow does not know, by its first bytes, and, for some, what to do about it."""
-    if _is_heic(head):
-        is_known = "HEIF" in PIL.Image.OPEN
-        return "HEIC", "convert it to JPEG" if is_known else f"{_INSTALL}, or convert it to JPEG"
-    if head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis"):
-        return "AVIF, which this Pillow cannot read", f"{_INSTALL}, or convert it to JPEG"
+    is_avif = head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis")
+    if is_avif or _is_heic(head):
+        got, fix = "AVIF" if is_avif else "HEIC", "convert it to JPEG"
+        if formats is not None or (not is_avif and "HEIF" in PIL.Image.OPEN):  # what is installed is no reason
+            return got, fix
+        return f"{got}, which this Pillow cannot read" if is_avif else got, f"{_INSTALL}, or {fix}"
     if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return "a TIFF of other samples", "save it as RGB or grey of 8 or 16 bits, without further bands"
     return ("other content" if head else "an empty file",)

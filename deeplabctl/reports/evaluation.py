@@ -122,21 +122,22 @@ def _mistakes(counts: Counts, classes: Sequence[str]) -> str:
         ]
         for label, guess in pairs
     ]
-    return table(["labelled", "predicted", "% of the class", "pixels"], rows) if rows else "<p class=note>None.</p>"
+    headers = ["labelled", "predicted", "% of the class", "pixels"]
+    return f"<div class=pairs>{table(headers, rows)}</div>" if rows else "<p class=note>None.</p>"
 
 
 def _confusion(counts: Counts, classes: Sequence[str]) -> str:
     """Return the confusion matrix as a table, or, where it has too many cells for that, as an image."""
     if len(classes) > _MOST_NUMBERS:
         image = inline_image(confusion_image(counts, classes), "PNG")
-        return f"<div class=scroll><img alt='confusion matrix' src='{image}'></div>"
+        return f"<div class=scroll tabindex=0><img alt='confusion matrix' src='{image}'></div>"
     head = "".join(f"<th scope=col><span>{escape(name)}</span></th>" for name in classes)
     rows = []
     for index, (name, row) in enumerate(zip(classes, counts, strict=True)):
         shares = [100 * count / max(int(row.sum()), 1) for count in row.tolist()]
         cells = "".join(_cell(share, is_right=index == column) for column, share in enumerate(shares))
         rows.append(f"<tr><th scope=row>{swatch(classes, index)}{escape(name)}</th>{cells}</tr>")
-    return f"<div class=scroll><table class=matrix><tr><td></td>{head}</tr>{''.join(rows)}</table></div>"
+    return f"<div class=scroll tabindex=0><table class=matrix><tr><td></td>{head}</tr>{''.join(rows)}</table></div>"
 
 
 def _cell(share: float, *, is_right: bool) -> str:
@@ -219,7 +220,7 @@ def _chart(curve: Curve) -> str:
         for at, score in known
     )
     return (
-        f"<section><h3>{curve.title}</h3><svg viewBox='0 0 {wide} {high}' role=img>{''.join(lines)}"
+        f"<section><h3>{curve.title}</h3><svg viewBox='0 0 {wide} {high}' role=img aria-label='{curve.title}'>{''.join(lines)}"
         f"<polyline points='{line}'/>{dots}"
         f"<text x={wide / 2} y={high - 4} text-anchor=middle>{curve.caption}</text></svg></section>"
     )

@@ -50,7 +50,7 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table whose cells are HTML; the first column is text, the others are numbers."""
     head = "".join(f"<th>{header}</th>" for header in headers)
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<div class=scroll><table><tr>{head}</tr>{body}</table></div>"
+    return f"<div class=scroll tabindex=0><table><tr>{head}</tr>{body}</table></div>"
 
 
 def swatch(classes: Sequence[str], class_id: int) -> str:

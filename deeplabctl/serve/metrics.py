@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import prometheus_client as prometheus
 
@@ -12,9 +12,13 @@ _SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
 
 
 class Metrics:
-    """Hold the counters of one service; ``waiting`` and ``places`` return the present lengths of its queue."""
+    """Hold the counters of one service; ``waiting`` and ``places`` return the present lengths of its queue.
 
-    def __init__(self, waiting: Callable[[], int], places: Callable[[], int]) -> None:
+    With a ``worker``, all numbers have its name as a label: who asks gets those of any of the workers.
+    """
+
+    def __init__(self, waiting: Callable[[], int], places: Callable[[], int], worker: str = "") -> None:
+        self._worker = worker
         registry = self._registry = prometheus.CollectorRegistry()
         self._requests = prometheus.Counter(
             "deeplabctl_requests", "Requests.", ("method", "route", "status"), registry=registry
@@ -51,4 +55,13 @@ class Metrics:
 
     def text(self) -> bytes:
         """Return all numbers, as Prometheus reads them."""
-        return prometheus.generate_latest(self._registry)
+        return prometheus.generate_latest(self)  # type: ignore[arg-type] - it only calls `collect`
+
+    def collect(self) -> Iterator[prometheus.Metric]:
+        """Yield all numbers, with their labels."""
+        for metric in self._registry.collect():
+            if self._worker:
+                metric.samples = [
+                    each._replace(labels={**each.labels, "worker": self._worker}) for each in metric.samples
+                ]
+            yield metric

@@ -43,7 +43,7 @@ class Service:
 
     The settings of ``segmenter`` have the parameters of the CRF for requests that ask for one, or no CRF, and then such
     requests are refused; ``uses_crf`` says whether requests that do not say get one. ``name`` is that of the weights,
-    as people see it.
+    as people see it, ``worker`` that of one of several processes.
     """
 
     def __init__(
@@ -54,11 +54,12 @@ class Service:
         name: str,
         uses_crf: bool = False,
         examples: Sequence[Example] = (),
+        worker: str = "",
     ) -> None:
         self.info, self.settings = segmenter.info, segmenter.applied
         self.limits, self.name, self.uses_crf, self.examples = limits, name, uses_crf, examples
         self.offers_crf = self.settings.crf is not None
-        self.metrics = Metrics(lambda: self.worker.waiting, lambda: self._places)
+        self.metrics = Metrics(lambda: self.worker.waiting, lambda: self._places, worker)
         self.worker = Worker(segmenter, self._count)
         self._places = 0
         self._uploads: list[Upload] = []  # that run, the oldest first

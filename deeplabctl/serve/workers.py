@@ -44,7 +44,7 @@ class Workers:
         self._bound, self._work, self._report = bound, work, report
         self._workers: list[_Worker | None] = [None] * count
         self._failures, self._due = [0] * count, [0.0] * count
-        self._signals = 0
+        self._signals: list[int] = []
         self._all_answer = False
 
     def run(self, ready: Callable[[Facts], None]) -> None:
@@ -65,9 +65,11 @@ class Workers:
             self._stop()
             for number, handler in before.items():
                 signal.signal(number, handler)
+        if not self._all_answer:  # nothing was served yet: the command is interrupted as any other
+            signal.raise_signal(self._signals[0])
 
     def _count_signal(self, number: int, frame: FrameType | None) -> None:
-        self._signals += 1
+        self._signals.append(number)
 
     def _start_missing(self) -> None:
         """Start the workers that are due; the first alone, as it may compile what all others only load."""
@@ -125,7 +127,7 @@ class Workers:
             if worker.facts is None:
                 worker.process.kill()
         while any(worker.process.is_alive() for worker in workers):
-            if self._signals > 1:
+            if len(self._signals) > 1:
                 for worker in workers:
                     worker.process.kill()
             wait([worker.process.sentinel for worker in workers if worker.process.is_alive()], timeout=_TICK)

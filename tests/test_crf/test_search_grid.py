@@ -91,7 +91,7 @@ def test_table_has_a_column_for_each_axis(tmp_path):
     for index, point in enumerate(points(grid, BASE)):
         table.add(point, 0.5 + index / 4)
     head, *lines = (tmp_path / "table.csv").read_text().splitlines()
-    assert lines == ["bi_w,bi_xy_std,bi_rgb_std,pos_w,miou", "3.0,50.0,3.0,1.0,0.5", "3.0,50.0,3.0,2.0,0.75"]
+    assert lines == ["bi_w,bi_xy_std,bi_rgb_std,pos_w,miou %", "3.0,50.0,3.0,1.0,50", "3.0,50.0,3.0,2.0,75"]
     assert '"pos_w"' not in head
     assert best_of_table(tmp_path / "table.csv") == at(3, 50, 3, pos_w=2)
     with pytest.raises(RunError, match="the table of another search"):
@@ -103,11 +103,14 @@ def test_table_has_a_column_for_each_axis(tmp_path):
 
 def test_table_is_continued_and_has_the_best_parameters(tmp_path):
     table = SearchTable(tmp_path / "table.csv", BASE, GRIDS["v2"], {"weights": "a", "images": 3})
-    table.add(at(3, 30, 3.5), 0.1 + 0.2)
+    table.add(at(3, 30, 3.5), 0.3125)
     table.add(at(4, 30, 3.5), 0.25)
     again = SearchTable(tmp_path / "table.csv", BASE, GRIDS["v2"], {"weights": "a", "images": 3})
-    assert again.rows == {at(3, 30, 3.5): 0.1 + 0.2, at(4, 30, 3.5): 0.25}
+    assert again.rows == {at(3, 30, 3.5): 0.3125, at(4, 30, 3.5): 0.25}
     assert best_of_table(tmp_path / "table.csv") == at(3, 30, 3.5)
+    text = (tmp_path / "table.csv").read_text()
+    (tmp_path / "old.csv").write_text(text.replace("miou %", "miou").replace("31.25", "0.3125").replace(",25\n", ",0.25\n"))
+    assert SearchTable(tmp_path / "old.csv", BASE, GRIDS["v2"], {"weights": "a", "images": 3}).rows == again.rows
     assert SearchTable(tmp_path / "table.csv", BASE, GRIDS["v2"], {"weights": "b"}, overwrite=True).rows == {}
 
 

@@ -1,4 +1,4 @@
-import { request } from "./key.js";
+import { hasKey, request } from "./key.js";
 import { Legend, percentage } from "./legend.js";
 import { prepare } from "./photo.js";
 import { decodeMask } from "./png.js";
@@ -21,6 +21,8 @@ async function start() {
   } catch (error) {
     return complain(error);
   }
+  element("with-key").hidden = !hasKey();
+  element("metrics").hidden = hasKey(); // a link cannot bring the key
   crf.checked = model.crf;
   crf.closest("label").hidden = !model.offers_crf;
   element("facts").textContent = `${model.weights}, ${model.architecture}, ${model.classes.length} classes`;

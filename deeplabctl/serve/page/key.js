@@ -3,6 +3,10 @@
 const KEPT = `deeplabctl key of ${location.pathname}`;
 let asking = null; // while people are asked
 
+export function hasKey() {
+  return localStorage.getItem(KEPT) !== null;
+}
+
 export async function request(path, options = {}) {
   for (;;) {
     const key = localStorage.getItem(KEPT);
