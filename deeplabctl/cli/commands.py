@@ -63,7 +63,18 @@ def with_groups(function: Callable[..., None], kept: str) -> Callable[..., None]
     return command
 
 
-class SectionedCommand(TyperCommand):
+class _WithExamples:
+    epilog: str | None
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Write the examples: a text whose first line is a title and whose others stay as they are."""
+        if self.epilog:
+            title, *lines = inspect.cleandoc(self.epilog).splitlines()
+            with formatter.section(_title(title)):
+                formatter.write("".join(f"{line}\n" for line in lines))
+
+
+class SectionedCommand(_WithExamples, TyperCommand):
     """Write arguments first, then a section for each ``rich_help_panel``, in the order of the parameters.
 
     An option whose metavar is in brackets is empty where no value follows it, but another option or nothing.
@@ -106,12 +117,8 @@ class SectionedCommand(TyperCommand):
             sections.setdefault(section or "Options", []).append(record)
         _write_sections(formatter, sections)
 
-    def format_epilog(self, ctx: Any, formatter: Any) -> None:
-        """Write the examples."""
-        _write_epilog(formatter, self.epilog)
 
-
-class SectionedGroup(TyperGroup):
+class SectionedGroup(_WithExamples, TyperGroup):
     """Write a group's commands before its options."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -146,10 +153,6 @@ class SectionedGroup(TyperGroup):
         _write_sections(formatter, {"Commands": rows})
         _write_sections(formatter, {"Options": [record for record in records if record is not None]})
 
-    def format_epilog(self, ctx: Any, formatter: Any) -> None:
-        """Write the examples."""
-        _write_epilog(formatter, self.epilog)
-
 
 @contextmanager
 def _noting_usage_errors() -> Iterator[None]:
@@ -168,14 +171,6 @@ def _write_sections(formatter: Any, sections: dict[str, list[tuple[str, str]]]) 
         if rows:
             with formatter.section(_title(title)):
                 formatter.write_dl([(_colored(name.ljust(width)), text) for name, text in rows], col_max=_COLUMN)
-
-
-def _write_epilog(formatter: Any, epilog: str | None) -> None:
-    """Write a text whose first line is a title and whose others stay as they are."""
-    if epilog:
-        title, *lines = inspect.cleandoc(epilog).splitlines()
-        with formatter.section(_title(title)):
-            formatter.write("".join(f"{line}\n" for line in lines))
 
 
 # `typer.echo` takes the colours out again where the help does not go to a terminal.

@@ -132,6 +132,8 @@ def _search(
         }
         if prediction.precision != "float32":
             settings["precision"] = prediction.precision
+        if request.settings.get("image_size") is not None:
+            settings["image_size"] = prediction.image_size
         table = SearchTable(out / _TABLE, cast("CrfParams", prediction.crf), grid, settings, overwrite=overwrite)
         segmenter = load_segmenter(target.network, prediction, report)
         result = search(segmenter, target.dataset, samples, table, report, rounds=rounds)
@@ -152,20 +154,20 @@ def _search(
 
 def _evaluation(request: EvaluationRequest, weights: Path, table: Path) -> str:
     """Return the command that scores a network with the parameters found, predicting as the search did."""
-    words = ["deeplabctl", "eval", "--weights", str(weights)]
     asked = request.settings
-    if request.data is not None:
-        words += ["--data", request.data]
-    if (pad := asked.get("pad")) is not None:
-        words += ["--pad", pad]
-    if (scales := asked.get("scales")) is not None:
-        words += ["--scales", ",".join(f"{scale:g}" for scale in scales)]
-    if (flip := asked.get("flip")) is not None:
-        words.append("--flip" if flip else "--no-flip")
-    options = ("engine", asked.get("engine")), ("precision", asked.get("precision")), ("tile", asked.get("tile"))
-    for name, value in options:
+    options = {
+        "weights": weights,
+        "data": request.data,
+        "pad": asked.get("pad"),
+        "scales": ",".join(f"{scale:g}" for scale in asked.get("scales") or ()) or None,
+        "flip": asked.get("flip") or None,
+        "no_flip": asked.get("flip") is False or None,
+        **{name: asked.get(name) for name in ("engine", "precision", "image_size", "tile")},
+        "crf_adaptive": asked.get("crf_adaptive") or None,
+        "crf_params": table,
+    }
+    words = ["deeplabctl", "eval"]
+    for name, value in options.items():
         if value not in (None, "auto"):
-            words += [f"--{name}", str(value)]
-    if asked.get("crf_adaptive"):
-        words.append("--crf-adaptive")
-    return shlex.join([*words, "--crf-params", str(table)])
+            words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+    return shlex.join(words)

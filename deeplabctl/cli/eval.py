@@ -51,12 +51,6 @@ Examples
 MASKS = section("Masks of another program")
 
 
-def _name_new_command(used: bool) -> None:
-    if used:
-        print_error("the search for CRF parameters is now a command: see deeplabctl crf-search --help")
-        raise typer.Exit(2)
-
-
 def evaluate(
     *,
     context: typer.Context,
@@ -68,18 +62,6 @@ def evaluate(
     weights: WeightsOption = None,
     prediction: PredictionOptions,
     crf: CrfOptions,
-    crf_search: Annotated[
-        bool,
-        typer.Option(
-            "--crf-search",
-            "--crf-grid",
-            "--crf-images",
-            "--crf-rounds",
-            hidden=True,
-            is_eager=True,
-            callback=_name_new_command,
-        ),
-    ] = False,
     pred_dir: Annotated[
         Path | None,
         MASKS("--pred-dir DIR", "Score the masks <id>.png in this folder instead of a network. Needs --data."),

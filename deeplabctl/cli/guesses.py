@@ -12,6 +12,7 @@ _OPTIONS = {
         "--init",
     ],
     "--config --config-file --cfg -c": ["--recipe"],
+    "--crf-search --crf-grid --crf-images --crf-rounds": ["deeplabctl crf-search"],
     "--dataset --data-dir --data-path --data-root --dataset-dir --root -d": ["--data"],
     "--device --gpu --gpus": ["$CUDA_VISIBLE_DEVICES"],
     "--epochs --iterations --iters --max-iter --max-steps --num-epochs --num-steps -e": ["--steps"],
@@ -47,7 +48,7 @@ def guess_option(name: str, known: Sequence[str]) -> str | None:
                 word = text.split()[0]
                 if word in known:
                     return f"INPUT, without {name}" if word == "INPUT" else text
-                if word.startswith("$"):
+                if word.startswith("$") or word == "deeplabctl":
                     return text
     return _guess_setting(name) if "--set" in known else None
 

@@ -174,9 +174,7 @@ def _read_table(path: Path) -> tuple[dict[str, Any], dict[CrfParams, float]]:
         ) from None
 
 
-def _rows(
-    lines: Sequence[str], axes: Sequence[str], base: CrfParams, scale: int
-) -> Iterator[tuple[CrfParams, float]]:
+def _rows(lines: Sequence[str], axes: Sequence[str], base: CrfParams, scale: int) -> Iterator[tuple[CrfParams, float]]:
     for line in lines:
         *point, miou = (float(word) for word in line.split(","))
         yield _changed(base, axes, point), miou / scale

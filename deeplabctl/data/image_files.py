@@ -69,7 +69,9 @@ def open_image(
                 opened.info[_TURN] = turn or _turn_of(opened)
                 yield opened
     except UnidentifiedImageError:
-        raise _refused(path, "an image of a known format (JPEG, PNG, WebP, BMP, TIFF)", *_described(head, formats)) from None
+        raise _refused(
+            path, "an image of a known format (JPEG, PNG, WebP, BMP, TIFF)", *_described(head, formats)
+        ) from None
     except PIL.Image.DecompressionBombError as error:
         count = re.search(r"(\d+) pixels", str(error))
         most, got = f"{2 * (PIL.Image.MAX_IMAGE_PIXELS or 0):,}", f"{int(count[1]):,}" if count else "more"

@@ -220,7 +220,8 @@ def _chart(curve: Curve) -> str:
         for at, score in known
     )
     return (
-        f"<section><h3>{curve.title}</h3><svg viewBox='0 0 {wide} {high}' role=img aria-label='{curve.title}'>{''.join(lines)}"
+        f"<section><h3>{curve.title}</h3><svg viewBox='0 0 {wide} {high}' role=img aria-label='{curve.title}'>"
+        f"{''.join(lines)}"
         f"<polyline points='{line}'/>{dots}"
         f"<text x={wide / 2} y={high - 4} text-anchor=middle>{curve.caption}</text></svg></section>"
     )

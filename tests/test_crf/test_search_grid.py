@@ -109,7 +109,9 @@ def test_table_is_continued_and_has_the_best_parameters(tmp_path):
     assert again.rows == {at(3, 30, 3.5): 0.3125, at(4, 30, 3.5): 0.25}
     assert best_of_table(tmp_path / "table.csv") == at(3, 30, 3.5)
     text = (tmp_path / "table.csv").read_text()
-    (tmp_path / "old.csv").write_text(text.replace("miou %", "miou").replace("31.25", "0.3125").replace(",25\n", ",0.25\n"))
+    (tmp_path / "old.csv").write_text(
+        text.replace("miou %", "miou").replace("31.25", "0.3125").replace(",25\n", ",0.25\n")
+    )
     assert SearchTable(tmp_path / "old.csv", BASE, GRIDS["v2"], {"weights": "a", "images": 3}).rows == again.rows
     assert SearchTable(tmp_path / "table.csv", BASE, GRIDS["v2"], {"weights": "b"}, overwrite=True).rows == {}
 
