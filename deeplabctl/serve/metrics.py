@@ -55,7 +55,7 @@ class Metrics:
 
     def text(self) -> bytes:
         """Return all numbers, as Prometheus reads them."""
-        return prometheus.generate_latest(self)  # type: ignore[arg-type] - it only calls `collect`
+        return prometheus.generate_latest(self)  # which only calls `collect`
 
     def collect(self) -> Iterator[prometheus.Metric]:
         """Yield all numbers, with their labels."""

@@ -71,7 +71,7 @@ def test_crf_search_names_the_evaluation_that_predicts_as_it_did(here, deeplabct
     )
     shutil.copyfile(CAFFEMODEL, "net.caffemodel")
     grid = ["--grid", "bi_w=3", "--grid", "bi_xy_std=50", "--grid", "bi_rgb_std=3", "--rounds", 1]
-    prediction = "--pad tight --scales 1,1.25 --flip --engine tensorflow --tile off --crf-adaptive"
+    prediction = "--pad tight --scales 1,1.25 --flip --engine tensorflow --image-size 64 --tile off --crf-adaptive"
     options = f"--weights net.caffemodel --data set {prediction}"
     search = [*grid, "--images", 1, "--out", "a folder"]
     code, out, _ = deeplabctl("crf-search", *options.split(), *SPLIT, *search)

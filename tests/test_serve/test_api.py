@@ -139,6 +139,11 @@ def test_wrong_types_are_refused(client, photo):
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n%%EOF\n"  # for which Pillow starts gs
     )
     refusal(post(content=postscript, headers=PNG), 415, "unsupported_type")
+    for kind in ("heic", "avif"):
+        message = refusal(
+            post(content=b"\0\0\0\x18ftyp%s\0\0\0\0" % kind.encode(), headers=PNG), 415, "unsupported_type"
+        )
+        assert message.endswith(f"got {kind.upper()}; convert it to JPEG")
     refusal(post(content=encoded(Image.new("P", (9, 9)), "GIF"), headers=PNG), 415, "unsupported_type")
     refusal(post(content=b"", headers=PNG), 422, "missing_picture")
     refusal(post(files={"photo": photo}), 422, "missing_picture")

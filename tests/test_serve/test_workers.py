@@ -1,15 +1,18 @@
 """Several processes on one port: all answer, one that is killed is replaced, and all end together."""
 
+import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 from caffe_files import DATA
 from command_process import fails_with_one_line
-from served import Served, head, rest_of
+from served import PROGRAM, Served, head, rest_of
 
 OPTIONS = ("--weights", DATA / "lfov_tiny_v2.caffemodel", "--engine", "numba", "--workers", 2)
 
@@ -66,6 +69,8 @@ def test_worker_that_is_killed_is_replaced_while_the_others_answer(masks, photo,
     assert {number for number, _ in lines} == {"1", "2"}
     assert mask(photo) == expected
     assert "Traceback" not in served.errors()
+    numbers = [line for line in served.get("/metrics").decode().splitlines() if not line.startswith("#")]
+    assert all(re.search(r'\bworker="[12]"', line) for line in numbers)
 
 
 @pytest.mark.parametrize("to_all", [False, True])
@@ -100,6 +105,14 @@ def test_second_signal_and_the_end_of_the_command_end_all_at_once(tmp_path, phot
         assert served.process.wait(30) != 1
         running.close()
         wait_until(lambda: all(map(is_gone, pids)))
+
+
+def test_signal_before_they_answer_ends_the_command_as_any_other(tmp_path):
+    command = [sys.executable, "-c", PROGRAM, "serve", "--port", "0", "--json", *map(str, OPTIONS)]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr.readline().startswith("weights: ")
+        process.send_signal(signal.SIGTERM)
+        assert json.loads(process.stdout.read())["error"]["exit_code"] == process.wait(60) == 143
 
 
 def test_what_no_worker_can_do_is_one_line(tmp_path):
