@@ -22,6 +22,7 @@ from deeplabctl.cli.options import (
     OverwriteOption,
     PredictionOptions,
     WeightsOption,
+    is_given,
     section,
 )
 from deeplabctl.cli.weights import weights_url
@@ -85,8 +86,7 @@ def evaluate(
     from deeplabctl.evaluation.network import EvaluationRequest
 
     for name in ("allow_missing",) if pred_dir is None else _OF_NETWORKS:
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
+        if is_given(context, name):
             text = "needs --pred-dir" if pred_dir is None else "has no effect with --pred-dir"
             raise typer.BadParameter(text, param_hint=f"--{name.replace('_', '-')}")
     settings = read_settings(prediction, crf)
@@ -96,10 +96,10 @@ def evaluate(
     if pred_dir is not None and labels is None:
         raise typer.BadParameter("needs the data set with the labels: --data DIR", param_hint="--pred-dir")
     outputs = _Outputs(out, voc_zip, split, overwrite)
-    if pred_dir is not None and labels is not None:
-        _score_masks(console, pred_dir, labels, request, outputs, allow_missing=allow_missing)
-    else:
+    if pred_dir is None or labels is None:
         _score_network(console, request, default_data, outputs)
+    else:
+        _score_masks(console, pred_dir, labels, request, outputs, allow_missing=allow_missing)
 
 
 class _Outputs:
@@ -291,8 +291,6 @@ def _print_scores(console: Console, document: dict[str, Any], scores: SplitScore
 def _absent_classes(document: dict[str, Any]) -> str:
     """Return how many classes the means leave out, as the end of a line; nothing if there are none."""
     absent = sum(entry["iou"] is None for entry in document["classes"])
-    if not absent:
-        return ""
-    classes = "1 class" if absent == 1 else f"{absent} classes"
-    verb = "is" if absent == 1 else "are"
-    return f"; {classes} in neither labels nor predictions {verb} left out of the means"
+    which = "in neither labels nor predictions"
+    words = f"1 class {which} is" if absent == 1 else f"{absent} classes {which} are"
+    return f"; {words} left out of the means" if absent else ""

@@ -42,14 +42,13 @@ _COMMANDS = {
 
 def guess_option(name: str, known: Sequence[str]) -> str | None:
     """Return what an option that a command lacks may mean, of its ``known`` options, arguments' names among them."""
-    for names, meant in _OPTIONS.items():
-        if name in names.split():
-            for text in meant:
-                word = text.split()[0]
-                if word in known:
-                    return f"INPUT, without {name}" if word == "INPUT" else text
-                if word.startswith("$") or word == "deeplabctl":
-                    return text
+    meant = next((meant for names, meant in _OPTIONS.items() if name in names.split()), [])
+    for text in meant:
+        word = text.split()[0]
+        if word in known:
+            return f"INPUT, without {name}" if word == "INPUT" else text
+        if word.startswith("$") or word == "deeplabctl":
+            return text
     return _guess_setting(name) if "--set" in known else None
 
 

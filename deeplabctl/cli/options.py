@@ -23,6 +23,12 @@ def option(section: str, name: str, text: str, **settings: Any) -> Any:
     return typer.Option(*name.split(","), metavar=metavar or None, help=text, rich_help_panel=section, **settings)
 
 
+def is_given(context: typer.Context, name: str) -> bool:
+    """Tell whether an option stands on the command line, and has not its default or an environment variable's value."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def section(title: str) -> Callable[..., Any]:
     """Return the `option` of a section."""
     return partial(option, title)

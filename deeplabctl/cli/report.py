@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deeplabctl.cli.console import Console
-from deeplabctl.cli.options import OUTPUT, OverwriteOption
+from deeplabctl.cli.options import OUTPUT, OverwriteOption, is_given
 from deeplabctl.reporting import percent
 
 if TYPE_CHECKING:
@@ -38,8 +38,7 @@ def report(
     comparison.html, with all curves in one image and tables of scores and of the settings that differ.
     """
     if len(runs) == 1:
-        source = context.get_parameter_source("out")
-        if source is not None and source.name == "COMMANDLINE":
+        if is_given(context, "out"):
             raise typer.BadParameter("expected several runs; a single run keeps its report", param_hint="--out")
         _report_one(console, runs[0])
     else:

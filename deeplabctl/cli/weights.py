@@ -110,16 +110,16 @@ def _push(console: Console, weights: str, repo: str, licence: str | None, dry_ru
         card = model_card(file.info, path.name, size, checksum(path, "sha256", report), repo, licence)
         if licence is None:
             report(Note("the card names no licence, so nobody may use the weights: give --licence", warning=True))
+        local = address = None
         if dry_run:
-            local = Path(f"{repo.partition('/')[2]}.card.md")
-            write_text(local, card)
+            local = f"{repo.partition('/')[2]}.card.md"
+            write_text(Path(local), card)
             console.say(f"{local}: the card of {path.name}, {size / 1e6:.1f} MB; nothing was sent")
-            console.document({"card": str(local), "file": str(path), "repository": repo, "address": None})
-            return
-        report(Note(f"sending {path.name}, {size / 1e6:.1f} MB, to {repo}"))
-        address = hub.upload({path.name: path, "README.md": card.encode()}, repo, f"Add {path.name}")
-    console.say(f"{address}: deeplabctl infer IMAGE --weights {hub.pushed(repo, path.name)}")
-    console.document({"card": None, "file": str(path), "repository": repo, "address": address})
+        else:
+            report(Note(f"sending {path.name}, {size / 1e6:.1f} MB, to {repo}"))
+            address = hub.upload({path.name: path, "README.md": card.encode()}, repo, f"Add {path.name}")
+            console.say(f"{address}: deeplabctl infer IMAGE --weights {hub.pushed(repo, path.name)}")
+    console.document({"card": local, "file": str(path), "repository": repo, "address": address})
 
 
 def _list(console: Console, known: list[PublishedWeights]) -> None:

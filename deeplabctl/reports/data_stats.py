@@ -57,11 +57,7 @@ def draw_statistics(name: str, statistics: Statistics) -> Image:
 
 
 def _bar(
-    draw: ImageDraw.ImageDraw,
-    corner: tuple[int, int],
-    share: float,
-    top: float,
-    color: tuple[int, int, int],
+    draw: ImageDraw.ImageDraw, corner: tuple[int, int], share: float, top: float, color: tuple[int, int, int]
 ) -> None:
     x, y = corner
     length = max(round(_PANEL * share / top), int(share > 0))

@@ -66,11 +66,7 @@ def is_public(bound: socket.socket) -> bool:
 
 
 def run(
-    app: FastAPI,
-    bound: socket.socket,
-    limits: Limits,
-    ready: Callable[[], None],
-    ended: threading.Event | None = None,
+    app: FastAPI, bound: socket.socket, limits: Limits, ready: Callable[[], None], ended: threading.Event | None = None
 ) -> None:
     """Serve until SIGINT or SIGTERM, or ``ended`` instead of signals; then finish what runs.
 
