@@ -38,8 +38,7 @@ if TYPE_CHECKING:
 
     from deeplabctl.prediction.settings import PredictionSettings
     from deeplabctl.reporting import Reporter
-    from deeplabctl.serve.hosts import Hosts
-    from deeplabctl.serve.keys import Key
+    from deeplabctl.serve.access import Hosts, Key
     from deeplabctl.serve.service import Service
     from deeplabctl.serve.uploads import Limits
     from deeplabctl.weights.fitting import ExportedNetwork, Network
@@ -151,8 +150,7 @@ def serve(
         request["crf"] = False
     _check_packages()
     from deeplabctl.serve import server
-    from deeplabctl.serve.hosts import Hosts
-    from deeplabctl.serve.keys import Key
+    from deeplabctl.serve.access import Hosts, Key
     from deeplabctl.serve.uploads import Limits
     from deeplabctl.serve.workers import Workers
 

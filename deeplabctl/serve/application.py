@@ -19,8 +19,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deeplabctl.serve import answers
-from deeplabctl.serve.hosts import Hosts
-from deeplabctl.serve.keys import Key
+from deeplabctl.serve.access import Hosts, Key
 from deeplabctl.serve.metrics import CONTENT_TYPE, Metrics
 from deeplabctl.serve.service import Service
 from deeplabctl.serve.uploads import FIELD, FORMATS, RequestError

@@ -31,9 +31,8 @@ def serve(segmenter):
 
     from fastapi.testclient import TestClient
 
+    from deeplabctl.serve.access import Hosts, Key
     from deeplabctl.serve.application import build_application
-    from deeplabctl.serve.hosts import Hosts
-    from deeplabctl.serve.keys import Key
     from deeplabctl.serve.service import Service
     from deeplabctl.serve.uploads import Limits
 

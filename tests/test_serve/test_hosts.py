@@ -19,7 +19,7 @@ def refused(hosts, method="GET", **headers):
 
 @pytest.fixture
 def hosts():
-    from deeplabctl.serve.hosts import Hosts
+    from deeplabctl.serve.access import Hosts
 
     return Hosts
 

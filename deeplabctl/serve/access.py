@@ -1,7 +1,11 @@
-"""Know the names of the service, so that no other site leads browsers here: by a name of its own, or from its pages."""
+"""Answer who may ask: by a name of the service, and with its key, where whoever runs it has set one.
+
+So no other site leads browsers here, by a name of its own or from its pages.
+"""
 
 from __future__ import annotations
 
+import hmac
 import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
@@ -12,6 +16,7 @@ from deeplabctl.serve.uploads import RequestError
 
 _AUTHORITY = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:\[\]@/\\?#]+)(:\d*)?")
 _READING = ("GET", "HEAD", "OPTIONS")
+_OPEN = ("/", "/healthz", "/openapi.json")  # and the files of the page: all that is the same for everybody
 
 
 class Hosts:
@@ -67,3 +72,23 @@ def _refused(what: str, got: str) -> RequestError:
         f"the {what} {got[:80]!r} is not one of this service's; whoever runs it can allow a name with --allow-host"
     )
     return RequestError(403, f"{what}_not_allowed", message)
+
+
+class Key:
+    """Hold the key that requests must bring; the empty one is brought by all."""
+
+    def __init__(self, key: str = "") -> None:
+        if not (key.isascii() and key.isprintable()) or " " in key:
+            raise RecipeError("expected a key of printable ASCII characters without spaces, got others")
+        self._key = key.encode()
+
+    def refusal(self, path: str, headers: Mapping[bytes, bytes]) -> RequestError | None:
+        """Return why a request is refused: it needs the key and has another or none; or None."""
+        if not self._key or path in _OPEN or path.startswith("/page/"):
+            return None
+        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+        given = token.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key", b"")
+        if hmac.compare_digest(given, self._key):  # in a time that does not tell how much of it is right
+            return None
+        message = "the key is not that of this service" if given else "this service needs a key"
+        return RequestError(401, "wrong_key", f"{message}; send the header `Authorization: Bearer KEY`")
