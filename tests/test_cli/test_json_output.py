@@ -146,9 +146,10 @@ def test_what_other_programs_call_it_is_guessed(words, guess, deeplabctl):
 
 def test_all_guesses_exist():
     options = {word for command in COMMANDS.values() for each in command.params for word in each.opts} | {"INPUT"}
-    for meant in _OPTIONS.values():
-        assert all(text.split()[0] in options or text.startswith("$") for text in meant)
     names = {" ".join(path) for path in COMMANDS}
+    known = options | {f"deeplabctl {name}" for name in names}
+    for meant in _OPTIONS.values():
+        assert all(text in known or text.split()[0] in options or text.startswith("$") for text in meant)
     assert all(text.split(",")[0] in names or text.startswith("--") for text in _COMMANDS)
     assert isinstance(typer.BadParameter("x"), _UsageError)
 
