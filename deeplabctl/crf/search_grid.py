@@ -128,8 +128,8 @@ class SearchTable:
         self.rows[point] = miou
         lines = [f"# {json.dumps(self._head)}", ",".join([*self.grid, _MIOU])]
         for params, score in self.rows.items():
-            point = [repr(getattr(params, axis)) for axis in self.grid]
-            lines.append(",".join([*point, f"{100 * score:.12g}"]))
+            words = [repr(getattr(params, axis)) for axis in self.grid]
+            lines.append(",".join([*words, f"{100 * score:.12g}"]))
         write_text(self.path, "\n".join(lines) + "\n")
 
     def best(self) -> tuple[CrfParams, float]:
