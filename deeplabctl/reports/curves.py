@@ -97,22 +97,8 @@ def curves_png(runs: Sequence[tuple[str, Metrics]], theme: Theme = LIGHT, width:
     """
     from matplotlib import style
 
-    with style.context(["default", _style(theme)]):
+    with style.context("default"):
         return _drawn(runs, theme, width)
-
-
-def _style(theme: Theme) -> dict[str, Any]:
-    """Return matplotlib's settings; the colour of text is that of what is beside the curves."""
-    return {
-        "font.family": _FONT, "text.color": theme.soft, "figure.facecolor": theme.paper,
-        "axes.facecolor": theme.paper, "axes.edgecolor": theme.grid, "axes.axisbelow": True, "axes.grid": True,
-        "axes.spines.left": False, "axes.spines.right": False, "axes.spines.top": False,
-        "axes.labelcolor": theme.soft, "axes.labelsize": 10,
-        "axes.titlecolor": theme.ink, "axes.titlesize": 10.5, "axes.titlelocation": "left",
-        "grid.color": theme.grid, "grid.linewidth": 0.8,
-        "xtick.color": theme.soft, "xtick.labelsize": 9.5, "xtick.major.size": 0,
-        "ytick.color": theme.soft, "ytick.labelsize": 9.5, "ytick.major.size": 0,
-    }  # fmt: skip
 
 
 def _drawn(runs: Sequence[tuple[str, Metrics]], theme: Theme, width: float) -> bytes:
@@ -128,7 +114,7 @@ def _drawn(runs: Sequence[tuple[str, Metrics]], theme: Theme, width: float) -> b
     head = 0.25 + _LINE * math.ceil(len(runs) / columns) if drawn[0].name else 0.0  # inches
     height = head + _PANELS
     left = _LEFT / width
-    figure = Figure(figsize=(width, height), dpi=_DPI)
+    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor=theme.paper)
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(
         3, 1, height_ratios=(3, 3, 1), hspace=0.3 if width == WIDE else 0.4,
@@ -138,16 +124,23 @@ def _drawn(runs: Sequence[tuple[str, Metrics]], theme: Theme, width: float) -> b
     loss, miou, rate = (figure.add_subplot(grid[row]) for row in range(3))
     end = max([run.metrics.last_step for run in drawn] + [1])
     for axes in (loss, miou, rate):
-        _prepare(axes, end)
-    _draw_loss(loss, drawn)
+        _prepare(axes, end, theme)
+    _draw_loss(loss, drawn, theme)
     _draw_miou(miou, drawn, theme)
-    _draw_rate(rate, drawn)
+    _draw_rate(rate, drawn, theme)
     loss.tick_params(labelbottom=False)
     miou.tick_params(labelbottom=False)
-    rate.set_xlabel("step")
+    rate.set_xlabel("step", fontfamily=_FONT, fontsize=10, color=theme.soft)
     if len(drawn) == 1:
-        name = _shortened(drawn[0].name, int(8 * width))
-        _text(figure, left, 1 - head / 2 / height, name, theme, fontsize=13, fontweight="bold")
+        _text(
+            figure,
+            left,
+            1 - head / 2 / height,
+            _shortened(drawn[0].name, int(8 * width)),
+            theme,
+            fontsize=13,
+            fontweight="bold",
+        )
     else:
         _draw_legend(figure, drawn, columns, theme)
     png = BytesIO()
@@ -172,9 +165,9 @@ def needs_log_scale(values: Floats) -> bool:
     return bool(values.min() > 0 and np.median(values) < _LOG_BELOW * values.max())
 
 
-def _draw_loss(axes: Axes, runs: Sequence[_Run]) -> None:
+def _draw_loss(axes: Axes, runs: Sequence[_Run], theme: Theme) -> None:
     points = [_points(run.metrics.train, "loss") for run in runs]
-    title = f"training loss, cross-entropy per pixel{_scale(axes, points)}"
+    title = f"training loss, cross-entropy per pixel{_scale(axes, points, theme)}"
     for run, (steps, values) in zip(runs, points, strict=True):
         if len(values) < _FEWEST_TO_SMOOTH:
             axes.plot(steps, values, lw=2, marker="o", ms=4, **run.style)
@@ -184,7 +177,7 @@ def _draw_loss(axes: Axes, runs: Sequence[_Run]) -> None:
         axes.plot(steps, smooth, lw=2.2, **run.style)
     if any(len(values) >= _FEWEST_TO_SMOOTH for _, values in points):
         title += " (thin: as logged, bold: smoothed)"
-    _title(axes, title)
+    _title(axes, title, theme)
 
 
 def _draw_miou(axes: Axes, runs: Sequence[_Run], theme: Theme) -> None:
@@ -202,11 +195,11 @@ def _draw_miou(axes: Axes, runs: Sequence[_Run], theme: Theme) -> None:
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=_ROUND))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     else:
-        _say_empty(axes, "no validation yet")
+        _say_empty(axes, "no validation yet", theme)
     for run in runs:
         if run.metrics.best is not None:
             _mark_best(axes, run.metrics.best, run.color if len(runs) > 1 else theme.best, theme, named=len(runs) == 1)
-    _title(axes, "mean IoU of the validations, %")
+    _title(axes, "mean IoU of the validations, %", theme)
 
 
 def _mark_best(axes: Axes, best: dict[str, Any], color: str, theme: Theme, *, named: bool) -> None:
@@ -217,13 +210,13 @@ def _mark_best(axes: Axes, best: dict[str, Any], color: str, theme: Theme, *, na
         axes.annotate(
             f"best {miou:.2f} at step {step:,}", (step, miou), (0, 10), textcoords="offset points",
             ha="left" if share < 0.15 else "right" if share > 0.85 else "center",
-            fontsize=10, fontweight="bold", color=color,
+            fontfamily=_FONT, fontsize=10, fontweight="bold", color=color,
         )  # fmt: skip
 
 
-def _draw_rate(axes: Axes, runs: Sequence[_Run]) -> None:
+def _draw_rate(axes: Axes, runs: Sequence[_Run], theme: Theme) -> None:
     points = [_points(run.metrics.train, "learning_rate") for run in runs]
-    _title(axes, f"learning rate{_scale(axes, points)}")
+    _title(axes, f"learning rate{_scale(axes, points, theme)}", theme)
     for run, (steps, values) in zip(runs, points, strict=True):
         axes.plot(steps, values, lw=1.6, marker="o" if len(values) == 1 else "", ms=4, **run.style)
 
@@ -235,13 +228,13 @@ def _points(entries: Sequence[dict[str, Any]], key: str) -> tuple[Floats, Floats
     return array[:, 0], array[:, 1]
 
 
-def _scale(axes: Axes, points: Sequence[tuple[Floats, Floats]]) -> str:
+def _scale(axes: Axes, points: Sequence[tuple[Floats, Floats]], theme: Theme) -> str:
     """Choose the scale for the values of all runs, and return what the title says of it."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     values = np.concatenate([values for _, values in points])
     if not len(values):
-        _say_empty(axes, "nothing logged yet")
+        _say_empty(axes, "nothing logged yet", theme)
         return ""
     low, high = float(values.min()), float(values.max())
     log = needs_log_scale(values)
@@ -257,23 +250,35 @@ def _scale(axes: Axes, points: Sequence[tuple[Floats, Floats]]) -> str:
     return ", log scale" if log else ""
 
 
-def _prepare(axes: Axes, end: int) -> None:
+def _prepare(axes: Axes, end: int, theme: Theme) -> None:
     from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
+    axes.set_facecolor(theme.paper)
+    for side in ("top", "left", "right"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(theme.grid)
+    axes.grid(color=theme.grid, lw=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=theme.soft, length=0, labelsize=9.5, labelfontfamily=_FONT)
     axes.set_xlim(0, end * 1.01)
     wide = axes.figure.get_figwidth() == WIDE  # type: ignore[union-attr]
     axes.xaxis.set_major_locator(MaxNLocator(10 if wide else 4, integer=True, steps=_ROUND))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 
-def _title(axes: Axes, text: str) -> None:
+def _title(axes: Axes, text: str, theme: Theme) -> None:
     width = axes.figure.get_figwidth() - _LEFT  # type: ignore[union-attr]
-    axes.set_title("\n".join(wrap(text, int(width / _LETTER))))
+    axes.set_title(
+        "\n".join(wrap(text, int(width / _LETTER))), loc="left", fontsize=10.5, color=theme.ink, fontfamily=_FONT
+    )
 
 
-def _say_empty(axes: Axes, text: str) -> None:
+def _say_empty(axes: Axes, text: str, theme: Theme) -> None:
     axes.set_yticks([])
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=11)
+    axes.text(
+        0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=theme.soft, fontfamily=_FONT,
+        fontsize=11,
+    )  # fmt: skip
 
 
 def _draw_legend(figure: Figure, runs: Sequence[_Run], columns: int, theme: Theme) -> None:
@@ -290,7 +295,7 @@ def _draw_legend(figure: Figure, runs: Sequence[_Run], columns: int, theme: Them
 
 
 def _text(figure: Figure, x: float, y: float, text: str, theme: Theme, **style: Any) -> None:
-    figure.text(x, y, _drawable(text), va="center", color=theme.ink, parse_math=False, **style)
+    figure.text(x, y, _drawable(text), va="center", color=theme.ink, fontfamily=_FONT, parse_math=False, **style)
 
 
 def _shortened(name: str, letters: int) -> str:
