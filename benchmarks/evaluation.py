@@ -1,11 +1,11 @@
 """Measure eval: against the bare forward pass, its memory over 1,449 images, and the scoring of 1,449 masks.
 
-python benchmarks/evaluation.py [images]     # of each pass that is compared; 8 by default
+python benchmarks/evaluation.py [--compared 8] [--architecture largefov] [--width 1.0] [--engine auto]
 """
 
+import argparse
 import os
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -18,8 +18,12 @@ from deeplabctl.cli.tensorflow_startup import start_tensorflow
 from deeplabctl.data.dataset import Dataset, Sample
 from deeplabctl.data.images import read_image, write_mask
 from deeplabctl.evaluation.masks import score_masks
+from deeplabctl.evaluation.network import score_network
+from deeplabctl.evaluation.scores import METRICS
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.parallel import available_cpus
+from deeplabctl.prediction import PredictionSettings, Segmenter
+from deeplabctl.weights.fitting import Network
 from deeplabctl.weights.model_info import ModelInfo
 
 VOC_VAL = 1449  # images
@@ -48,52 +52,44 @@ def make_samples(folder: Path, count: int = 24) -> list[Sample]:
     return samples
 
 
-def make_segmenter(width: float, pad: str):
-    """Build a random net of VOC's classes."""
-    from deeplabctl.network.keras_model import assign_weights, build_model
-    from deeplabctl.prediction import PredictionSettings, Segmenter
+def make_segmenter(architecture: str, width: float, engine: str) -> Segmenter:
+    """Build a network of VOC's classes with random weights."""
+    info = ModelInfo(VOC_CLASSES, architecture, width)
+    network = Network(info, ARCHITECTURES[architecture].random_weights(21, width, 0), [], [], 21)
+    segmenter = Segmenter.from_network(network, PredictionSettings(engine=engine))
+    if segmenter.engine_class.loads_tensorflow:
+        start_tensorflow()
+    return segmenter
 
-    model = build_model("largefov", 21, width=width)
-    assign_weights(model, ARCHITECTURES["largefov"].random_weights(21, width, 0))
-    return Segmenter(model, ModelInfo(VOC_CLASSES, width=width), PredictionSettings(pad))
 
-
-def compare(dataset: Dataset, samples: list[Sample], width: float) -> None:
+def compare(dataset: Dataset, samples: list[Sample], segmenter: Segmenter) -> None:
     """Print images a second of the bare forward pass and of the evaluation, alternating, and their ratio."""
-    from deeplabctl.evaluation.network import score_network
-    from deeplabctl.evaluation.scores import METRICS
-
-    segmenter = make_segmenter(width, "paper")
     image = read_image(samples[0].image)
-    prepared = segmenter._prepared(image)
     forward, whole = [], []
     segmenter.label(image)
     for _ in range(ROUNDS):
         begin = time.perf_counter()
         for _ in samples:
-            segmenter._label(*prepared, image.shape[:2]).numpy()
+            segmenter.runner.coarse_logits(image)
         forward.append(time.perf_counter() - begin)
         begin = time.perf_counter()
         score_network(segmenter, dataset, samples, kinds=METRICS)
         whole.append(time.perf_counter() - begin)
     ratio = statistics.median(bare / all_ for bare, all_ in zip(forward, whole, strict=True))
     speeds = [len(samples) / statistics.median(times) for times in (forward, whole)]
-    print(f"width {width:g} at 513x513, {len(samples)} images: bare forward pass {speeds[0]:.2f} images/s")
+    print(f"{segmenter.applied.engine}, {len(samples)} images: bare forward pass {speeds[0]:.2f} images/s")
     print(f"eval with trimap and boundary F1: {speeds[1]:.2f} images/s, {ratio:.3f} of it")
 
 
-def memory(dataset: Dataset, samples: list[Sample]) -> None:
+def memory(dataset: Dataset, samples: list[Sample], segmenter: Segmenter) -> None:
     """Print the resident memory on the way through 1,449 images."""
-    from deeplabctl.evaluation.network import score_network
-    from deeplabctl.evaluation.scores import METRICS
-
     seen: list[int] = []
 
     def note(image: object) -> None:
         seen.append(int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") >> 20)
 
     many = (samples * (VOC_VAL // len(samples) + 1))[:VOC_VAL]
-    score_network(make_segmenter(1 / 16, "tight"), dataset, many, kinds=METRICS, on_image=note)
+    score_network(segmenter, dataset, many, kinds=METRICS, on_image=note)
     at = [100, 400, 700, 1000, 1300, VOC_VAL]
     print(f"resident memory after {', '.join(map(str, at))} images: {', '.join(str(seen[n - 1]) for n in at)} MiB")
 
@@ -109,16 +105,20 @@ def masks(dataset: Dataset, samples: list[Sample], folder: Path) -> None:
 
 def main() -> None:
     """Print all of it, with the machine's load."""
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 8
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--compared", type=int, default=8)
+    parser.add_argument("--architecture", default="largefov")
+    parser.add_argument("--width", type=float, default=1.0)
+    parser.add_argument("--engine", default="auto")
+    options = parser.parse_args()
     print(f"load of the machine before: {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         dataset, samples = Dataset(folder, VOC_CLASSES), make_samples(folder)
         masks(dataset, samples, folder / "masks")
-        start_tensorflow()
-        memory(dataset, samples)
-        compare(dataset, (samples * 4)[: 4 * count], 0.25)
-        compare(dataset, (samples * (count // 24 + 1))[:count], 1.0)
+        memory(dataset, samples, make_segmenter("largefov", 1 / 16, options.engine))
+        segmenter = make_segmenter(options.architecture, options.width, options.engine)
+        compare(dataset, (samples * (options.compared // 24 + 1))[: options.compared], segmenter)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Measure infer: against the bare forward passes at the same sizes, and its memory over many photos of mixed sizes.
 
-python benchmarks/infer.py [--photos 200] [--compared 16] [--width 1.0] [--engine auto]
+python benchmarks/infer.py [--photos 200] [--compared 16] [--architecture largefov] [--width 1.0] [--engine auto]
 """
 
 import argparse
@@ -84,15 +84,18 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--photos", type=int, default=200)
     parser.add_argument("--compared", type=int, default=16)
+    parser.add_argument("--architecture", default="largefov")
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--engine", default="auto")
     options = parser.parse_args()
-    info = ModelInfo(VOC_CLASSES, width=options.width)
-    network = Network(info, ARCHITECTURES["largefov"].random_weights(21, options.width, 0), [], [], 21)
+    info = ModelInfo(VOC_CLASSES, options.architecture, options.width)
+    network = Network(info, ARCHITECTURES[options.architecture].random_weights(21, options.width, 0), [], [], 21)
     segmenter = Segmenter.from_network(network, PredictionSettings(engine=options.engine))
     if segmenter.engine_class.loads_tensorflow:
         start_tensorflow()
-    print(f"engine {segmenter.applied.engine}, {available_cpus()} CPUs, width {options.width:g}")
+    print(
+        f"engine {segmenter.applied.engine}, {available_cpus()} CPUs, {options.architecture}, width {options.width:g}"
+    )
     with tempfile.TemporaryDirectory() as folder:
         photos = make_photos(Path(folder), max(options.photos, options.compared))
         compare(segmenter, photos[: options.compared], Path(folder, "masks"))

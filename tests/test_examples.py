@@ -249,8 +249,13 @@ def of(command, table, default):
     return next((entry for start, entry in table.items() if command.startswith(start)), default)
 
 
+SLOW = {"docs/tutorial.md"}  # which trains a network of full width
+
+
 @pytest.mark.tf
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=pytest.mark.slow) if page in SLOW else page for page in PAGES]
+)
 def test_examples_of_a_page_print_what_stands_there(page, story, printed, tmp_path, monkeypatch):
     here = tmp_path / "here"
     shutil.copytree(story, here)

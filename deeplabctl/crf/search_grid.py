@@ -101,6 +101,10 @@ def point_text(point: CrfParams, axes: Iterable[str], between: str) -> str:
     return between.join(f"{axis} {getattr(point, axis):g}" for axis in axes)
 
 
+def _percent(miou: float) -> str:
+    return f"{100 * miou:.12g}"
+
+
 class SearchTable:
     """Keep the mean IoU of each point in a CSV file, written whole after each point, so that a search can be resumed.
 
@@ -124,12 +128,12 @@ class SearchTable:
                     )
 
     def add(self, point: CrfParams, miou: float) -> None:
-        """Add a row and write the table."""
-        self.rows[point] = miou
+        """Add a row and write the table; the row has the score that is read back, so that ties stay ties."""
+        self.rows[point] = float(_percent(miou)) / 100
         lines = [f"# {json.dumps(self._head)}", ",".join([*self.grid, _MIOU])]
         for params, score in self.rows.items():
             words = [repr(getattr(params, axis)) for axis in self.grid]
-            lines.append(",".join([*words, f"{100 * score:.12g}"]))
+            lines.append(",".join([*words, _percent(score)]))
         write_text(self.path, "\n".join(lines) + "\n")
 
     def best(self) -> tuple[CrfParams, float]:
