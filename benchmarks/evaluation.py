@@ -14,13 +14,13 @@ import numpy as np
 from PIL import Image
 
 from deeplabctl.classes import VOC_CLASSES
-from deeplabctl.cli.tensorflow_startup import start_tensorflow
 from deeplabctl.data.dataset import Dataset, Sample
 from deeplabctl.data.images import read_image, write_mask
 from deeplabctl.evaluation.masks import score_masks
 from deeplabctl.evaluation.network import score_network
 from deeplabctl.evaluation.scores import METRICS
 from deeplabctl.network import ARCHITECTURES
+from deeplabctl.network.tensorflow_startup import start_tensorflow
 from deeplabctl.parallel import available_cpus
 from deeplabctl.prediction import PredictionSettings, Segmenter
 from deeplabctl.weights.fitting import Network

@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image
 
 from deeplabctl.classes import VOC_CLASSES
-from deeplabctl.cli.tensorflow_startup import start_tensorflow
 from deeplabctl.data.images import read_image
 from deeplabctl.network import ARCHITECTURES
+from deeplabctl.network.tensorflow_startup import start_tensorflow
 from deeplabctl.parallel import available_cpus
 from deeplabctl.prediction import PredictionSettings, Segmenter
 from deeplabctl.prediction.outputs.plan import OutputRequest, plan_outputs
