@@ -82,7 +82,8 @@ def test_interruptions_are_documents(path, deeplabctl, monkeypatch):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_in_the_middle_leaves_one_document(tmp_path, number):
     program = (
-        "import time\n"
+        "import signal, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # jobs in the background ignore it
         "from deeplabctl.data import shapes\n"
         "shapes.place_shapes = lambda *_: print('half', flush=True) or time.sleep(60)\n"
         "from deeplabctl.cli.app import main\n"
