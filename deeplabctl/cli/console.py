@@ -81,6 +81,12 @@ class Console:
         if not self.json:
             typer.echo(printable(text, keep="\n"))
 
+    def next(self, *commands: str) -> None:
+        """Print what may be done with the result, after an empty line, unless JSON was asked for."""
+        self.say()
+        for place, command in enumerate(commands):
+            self.say(f"{'     ' if place else 'next:'} deeplabctl {command}")
+
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> None:
         """Print a table, unless JSON was asked for; the first ``texts`` columns are text, the others are numbers."""
         if self.json:

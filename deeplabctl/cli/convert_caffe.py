@@ -85,11 +85,9 @@ def convert_caffe(
         console.say(f"not in the file, so initialized at random (seed {seed}): {new}")
     console.say(f"{converted.path}: {converted.parameters:,} parameters, read back and equal to the source")
     console.say(f"{len(info.classes)} classes: {', '.join(info.classes[:5])}{', ...' if len(info.classes) > 5 else ''}")
-    console.say()
-    if converted.network.new_layers:
-        console.say(f"next: deeplabctl train --data DIR --init {shlex.quote(str(converted.path))}")
-    else:
-        console.say(f"next: deeplabctl infer IMAGE --weights {shlex.quote(str(converted.path))} --overlay")
+    path = shlex.quote(str(converted.path))
+    is_complete = not converted.network.new_layers
+    console.next(f"infer IMAGE --weights {path} --overlay" if is_complete else f"train --data DIR --init {path}")
     console.document(
         {
             "model": str(converted.path),

@@ -144,8 +144,7 @@ def _search(
     if border:
         console.say(f"{', '.join(border)}: at the border of the grid; a wider one (--grid) may be better")
     console.say(f"table {table.path}")
-    console.say()
-    console.say(f"next: {_evaluation(request, target.path, table.path)}")
+    console.next(_evaluation(request, target.path, table.path))
     scores = {"miou": result.miou, "without_crf": result.without_crf, "points": result.points, "images": len(samples)}
     console.document(
         {"best": asdict(result.best), **scores, "at_border": border, "table": str(table.path), "settings": settings}
@@ -166,7 +165,7 @@ def _evaluation(request: EvaluationRequest, weights: Path, table: Path) -> str:
         "crf_adaptive": asked.get("crf_adaptive") or None,
         "crf_params": table,
     }
-    words = ["deeplabctl", "eval"]
+    words = ["eval"]
     for name, value in options.items():
         if value not in (None, "auto"):
             words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]

@@ -140,8 +140,7 @@ def _say(console: Console, exported: ExportedModel) -> None:
         f"{_percent(agreement.labels)} % of {agreement.pixels:,} labels are the network's, "
         f"scores differ by {agreement.scores:.1g} at most"
     )
-    console.say()
-    console.say(f"next: deeplabctl infer IMAGE --weights {shlex.quote(str(exported.path))} --overlay")
+    console.next(f"infer IMAGE --weights {shlex.quote(str(exported.path))} --overlay")
     console.document(
         {
             "model": str(exported.path),

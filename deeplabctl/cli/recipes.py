@@ -40,8 +40,7 @@ def recipes(
     if name is None:
         known = {each: _first_sentence(each) for each in packaged.names()}
         console.table(("recipe", "what it is"), list(known.items()), texts=2)
-        console.say()
-        console.say("next: deeplabctl train --recipe NAME")
+        console.next("train --recipe NAME")
         console.document(known)
     elif name in packaged.names():
         console.say(packaged.text(name).rstrip("\n"))

@@ -229,12 +229,10 @@ def _print_run(console: Console, run: TrainedRun, expect: Expect | None) -> None
     for name, path in (("model", model), ("previews", run.path / PREVIEWS), ("report", run.path / REPORT)):
         if path.exists():
             console.say(f"{name:8} {path}")
-    console.say()
     commands = [f"train --resume {named}"] if run.stopped else []
     if run.steps:
         commands += [f"eval --weights {named}", f"infer IMAGE --weights {named} --overlay"]
-    for place, command in enumerate(commands):
-        console.say(f"{'     ' if place else 'next:'} deeplabctl {command}")
+    console.next(*commands)
     console.document(
         {
             "run": str(run.path),

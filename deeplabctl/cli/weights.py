@@ -132,8 +132,7 @@ def _list(console: Console, known: list[PublishedWeights]) -> None:
         for one in known
     ]  # fmt: skip
     console.table(("name", "network", "classes", "published mIoU %", "licence", "", "size"), rows, texts=6)
-    console.say()
-    console.say("next: deeplabctl infer IMAGE --weights NAME")
+    console.next("infer IMAGE --weights NAME")
     console.document(
         {
             one.name: {

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from deeplabctl.choices import AnnotationName
 from deeplabctl.cli.console import Console, print_error
 from deeplabctl.cli.formatting import with_options
-from deeplabctl.cli.options import OverwriteOption, option
+from deeplabctl.cli.options import OUTPUT, OverwriteOption, section
 from deeplabctl.reporting import counted
 
 if TYPE_CHECKING:
     from deeplabctl.data.convert import Conversion
-    from deeplabctl.data.formats.annotations import Annotations
+    from deeplabctl.data.formats.annotations import Annotations, ImportSettings
 
 CONVERT_EXAMPLES = """
 Examples
@@ -40,6 +41,75 @@ Examples
 """
 
 
+CLASSES = section("Classes")
+IMAGES = section("Images")
+SOURCE = section("Source")
+SPLITS = section("Splits")
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """Say what the annotations are and what they mean."""
+
+    images: Annotated[
+        Path | None, SOURCE("--images DIR", "Folder of the images. Default: found from the annotations.")
+    ] = None
+    form: Annotated[
+        AnnotationName,
+        SOURCE(
+            "--format NAME",
+            "What SOURCE is: labelme, coco, cvat, yolo, labelstudio, supervisely, via; or masks of colors, ids, or "
+            "binary ones; auto recognises it by its content.",
+        ),
+    ] = "auto"
+    mask_suffix: Annotated[
+        str, SOURCE("--mask-suffix TEXT", "Ending of a mask's name after its image's name, such as _mask.")
+    ] = ""
+    image_suffix: Annotated[
+        str, SOURCE("--image-suffix TEXT", "Ending of an image's name that its mask's has not, such as _leftImg8bit.")
+    ] = ""
+    attribute: Annotated[
+        str, SOURCE("--attribute NAME", "Of VIA's regions: their class, if they have several attributes.")
+    ] = ""
+    classes: Annotated[
+        str | None,
+        CLASSES(
+            "--classes FILE|NAMES",
+            "Class names in the order of their ids: a file with one name per line, a,b,c or voc.",
+        ),
+    ] = None
+    palette: Annotated[
+        Path | None,
+        CLASSES(
+            "--palette FILE",
+            "Names and colours of the classes in masks, one per line: road 128 64 128, road #804080, or road "
+            "7 for a grey level.",
+        ),
+    ] = None
+    rename: Annotated[
+        list[str] | None,
+        CLASSES("--rename OLD=NEW", "Another name for a class, repeatable; two of one name become one class."),
+    ] = None
+    outside: Annotated[
+        Literal["background", "void"], CLASSES("--outside", "What pixels outside of all outlines become.")
+    ] = "background"
+    unknown: Annotated[
+        Literal["error", "void", "background"],
+        CLASSES("--unknown", "What colours that are not in the palette, and outlines of other classes, become."),
+    ] = "error"
+
+    def read(self) -> ImportSettings:
+        """Return the settings, with the files that they name read."""
+        from deeplabctl.classes import parse_class_names, read_palette
+        from deeplabctl.data.formats.annotations import ImportSettings
+
+        palette = None if self.palette is None else read_palette(self.palette)
+        classes = None if self.classes is None else parse_class_names(self.classes)
+        same = {name: getattr(self, name) for name in
+                ("images", "outside", "unknown", "mask_suffix", "image_suffix", "attribute")}  # fmt: skip
+        return ImportSettings(self.form, palette=palette, classes=classes, rename=_pairs(self.rename or []), **same)
+
+
 def convert(
     source: Annotated[
         Path,
@@ -50,66 +120,10 @@ def convert(
         ),
     ],
     *,
-    images: Annotated[
-        Path | None, option("Source", "--images DIR", "Folder of the images. Default: found from the annotations.")
-    ] = None,
-    form: Annotated[
-        AnnotationName,
-        option(
-            "Source",
-            "--format NAME",
-            "What SOURCE is: labelme, coco, cvat, yolo, labelstudio, supervisely, via; or masks of colors, ids, or "
-            "binary ones; auto recognises it by its content.",
-        ),
-    ] = "auto",
-    mask_suffix: Annotated[
-        str, option("Source", "--mask-suffix TEXT", "Ending of a mask's name after its image's name, such as _mask.")
-    ] = "",
-    image_suffix: Annotated[
-        str,
-        option(
-            "Source", "--image-suffix TEXT", "Ending of an image's name that its mask's has not, such as _leftImg8bit."
-        ),
-    ] = "",
-    attribute: Annotated[
-        str, option("Source", "--attribute NAME", "Of VIA's regions: their class, if they have several attributes.")
-    ] = "",
-    classes: Annotated[
-        str | None,
-        option(
-            "Classes",
-            "--classes FILE|NAMES",
-            "Class names in the order of their ids: a file with one name per line, a,b,c or voc.",
-        ),
-    ] = None,
-    palette: Annotated[
-        Path | None,
-        option(
-            "Classes",
-            "--palette FILE",
-            "Names and colours of the classes in masks, one per line: road 128 64 128, road #804080, or road "
-            "7 for a grey level.",
-        ),
-    ] = None,
-    rename: Annotated[
-        list[str] | None,
-        option(
-            "Classes", "--rename OLD=NEW", "Another name for a class, repeatable; two of one name become one class."
-        ),
-    ] = None,
-    outside: Annotated[
-        Literal["background", "void"], option("Classes", "--outside", "What pixels outside of all outlines become.")
-    ] = "background",
-    unknown: Annotated[
-        Literal["error", "void", "background"],
-        option(
-            "Classes", "--unknown", "What colours that are not in the palette, and outlines of other classes, become."
-        ),
-    ] = "error",
+    options: ImportOptions,
     val: Annotated[
         float | None,
-        option(
-            "Splits",
+        SPLITS(
             "--val F",
             "Share of the images for validation. Default: as SOURCE says (train, val, test), else 0.2.",
             min=0.0,
@@ -118,16 +132,13 @@ def convert(
     ] = None,
     val_source: Annotated[
         Path | None,
-        option("Splits", "--val-source SOURCE", "Annotations of the same kind for validation, instead of a share."),
+        SPLITS("--val-source SOURCE", "Annotations of the same kind for validation, instead of a share."),
     ] = None,
-    seed: Annotated[
-        int, option("Splits", "--seed", "Different seeds choose different images for validation.", min=0)
-    ] = 0,
+    seed: Annotated[int, SPLITS("--seed", "Different seeds choose different images for validation.", min=0)] = 0,
     max_side: Annotated[
-        int | None,
-        option("Output", "--max-side N", "Make images with a longer side of more than N pixels smaller.", min=64),
+        int | None, OUTPUT("--max-side N", "Make images with a longer side of more than N pixels smaller.", min=64)
     ] = None,
-    out: Annotated[Path, option("Output", "--out DIR", "Folder to make, in VOC layout.")],
+    out: Annotated[Path, OUTPUT("--out DIR", "Folder to make, in VOC layout.")],
     overwrite: OverwriteOption = False,
     console: Console,
 ) -> None:
@@ -137,27 +148,12 @@ def convert(
     lengths; labelme's files; CVAT's "for images 1.1"; YOLO's, Label Studio's, Supervisely's and VIA's outlines and
     masks. Nothing is guessed: what is ambiguous is an error that names the option to use.
     """
-    from dataclasses import replace
-
-    from deeplabctl.classes import parse_class_names, read_palette
     from deeplabctl.data.convert import write_dataset
     from deeplabctl.data.formats import read_annotations
-    from deeplabctl.data.formats.annotations import ImportSettings
     from deeplabctl.data.layout import check_new_dataset
 
     check_new_dataset(out, overwrite=overwrite)
-    settings = ImportSettings(
-        format=form,
-        images=images,
-        palette=None if palette is None else read_palette(palette),
-        classes=None if classes is None else parse_class_names(classes),
-        outside=outside,
-        unknown=unknown,
-        rename=_pairs(rename or []),
-        mask_suffix=mask_suffix,
-        image_suffix=image_suffix,
-        attribute=attribute,
-    )
+    settings = options.read()
     with console.reporter() as report:
         annotations = read_annotations(source, settings, report)
         share: float | Annotations | None = val
@@ -166,14 +162,27 @@ def convert(
         written = write_dataset(
             annotations, out, report, val=share, seed=seed, max_side=max_side or 0, overwrite=overwrite
         )
-    console.table(("class", "pixels", "%"), _rows(written))
+    counts = _named_counts(written)
+    total = max(sum(written.pixels.values()), 1)
+    console.table(
+        ("class", "pixels", "%"), [[name, f"{count:,}", f"{100 * count / total:.2f}"] for name, count in counts]
+    )
     console.say()
     test = f", and {len(written.test)} test images" if written.test else ""
     console.say(f"{out}: {len(written.train)} training and {len(written.val)} validation images{test}")
-    console.say()
-    console.say(f"next: deeplabctl data preview {out}")
-    console.say(f"      deeplabctl train --data {out}")
-    console.document(_document(out, written))
+    console.next(f"data preview {out}", f"train --data {out}")
+    *classes, (_, void) = counts
+    console.document(
+        {
+            "root": str(out),
+            "classes": [{"name": name, "pixels": count} for name, count in classes],
+            "void_pixels": void,
+            "train": len(written.train),
+            "val": len(written.val),
+            "test": len(written.test),
+            "failed": [with_options(reason) for reason in written.failed],
+        }
+    )
     if written.failed:
         total = len(written.failed) + len(written.train) + len(written.val) + len(written.test)
         print_error(f"{len(written.failed)} of {counted(total, 'image')} failed, the first: {written.failed[0]}")
@@ -201,39 +210,21 @@ def _named_counts(written: Conversion) -> list[tuple[str, int]]:
     return [*counts, ("void", written.pixels[IGNORE_LABEL])]
 
 
-def _rows(written: Conversion) -> list[list[str]]:
-    total = max(sum(written.pixels.values()), 1)
-    return [[name, f"{count:,}", f"{100 * count / total:.2f}"] for name, count in _named_counts(written)]
-
-
-def _document(out: Path, written: Conversion) -> dict[str, Any]:
-    *classes, (_, void) = _named_counts(written)
-    return {
-        "root": str(out),
-        "classes": [{"name": name, "pixels": count} for name, count in classes],
-        "void_pixels": void,
-        "train": len(written.train),
-        "val": len(written.val),
-        "test": len(written.test),
-        "failed": [with_options(reason) for reason in written.failed],
-    }
-
-
 def prepare_voc(
     voc: Annotated[
         Path | None,
-        option("Source", "--voc TAR|DIR", "VOCtrainval_11-May-2012.tar, or the folder to which it was unpacked."),
+        SOURCE("--voc TAR|DIR", "VOCtrainval_11-May-2012.tar, or the folder to which it was unpacked."),
     ] = None,
     sbd: Annotated[
-        Path | None, option("Source", "--sbd TGZ|DIR", "SBD's benchmark.tgz, or the folder to which it was unpacked.")
+        Path | None, SOURCE("--sbd TGZ|DIR", "SBD's benchmark.tgz, or the folder to which it was unpacked.")
     ] = None,
     download: Annotated[
-        bool, option("Source", "--download", "Download a missing archive (2.0 and 1.4 GB), and check its md5.")
+        bool, SOURCE("--download", "Download a missing archive (2.0 and 1.4 GB), and check its md5.")
     ] = False,
     any_counts: Annotated[
-        bool, option("Source", "--any-counts", "Continue if the lists' lengths differ from the papers'.")
+        bool, SOURCE("--any-counts", "Continue if the lists' lengths differ from the papers'.")
     ] = False,
-    out: Annotated[Path, option("Output", "--out DIR", "Folder to make, or VOC's unpacked folder to complete.")] = Path(
+    out: Annotated[Path, OUTPUT("--out DIR", "Folder to make, or VOC's unpacked folder to complete.")] = Path(
         "VOCdevkit", "VOC2012"
     ),
     overwrite: OverwriteOption = False,
@@ -270,17 +261,15 @@ def prepare_voc(
                 fetch(archive, target, report)
         counts = prepare(voc, sbd, out, report, any_counts=any_counts, overwrite=overwrite)
     console.say(f"{out}: " + ", ".join(f"{split} {count:,}" for split, count in counts.items()) + " images")
-    console.say()
-    console.say(f"next: deeplabctl data check {out}")
-    console.say(f"      deeplabctl train --data {out}")
+    console.next(f"data check {out}", f"train --data {out}")
     console.document({"root": str(out), "counts": counts})
 
 
 def shapes(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make.")],
-    train: Annotated[int, option("Images", "--train", "Training images.", min=1)] = 240,
-    val: Annotated[int, option("Images", "--val", "Validation images.", min=1)] = 60,
-    seed: Annotated[int, option("Images", "--seed", "Different seeds draw different images.", min=0)] = 0,
+    train: Annotated[int, IMAGES("--train", "Training images.", min=1)] = 240,
+    val: Annotated[int, IMAGES("--val", "Validation images.", min=1)] = 60,
+    seed: Annotated[int, IMAGES("--seed", "Different seeds draw different images.", min=0)] = 0,
     overwrite: OverwriteOption = False,
     *,
     console: Console,

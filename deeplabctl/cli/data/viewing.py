@@ -10,7 +10,7 @@ import typer
 
 from deeplabctl.cli.console import Console, print_error
 from deeplabctl.cli.formatting import with_options
-from deeplabctl.cli.options import OverwriteOption, option
+from deeplabctl.cli.options import OUTPUT, OverwriteOption, section
 from deeplabctl.reporting import counted
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ Examples
   # the crops that a training makes of them
   deeplabctl data preview mine --augmented --out crops.png
 """
+AUGMENTATION = section("Augmentation")
+IMAGES = section("Images")
 _SHOWN = 10  # findings of a kind in the text; JSON has them all
 _BAR = 24  # characters
 
@@ -49,8 +51,7 @@ def check(
     data: DataArgument,
     fix: Annotated[
         Path | None,
-        option(
-            "Output",
+        OUTPUT(
             "--fix DIR",
             "Write a copy of the data set, and fix there what needs no guessing: labels in the palette's "
             "colours, labels that EXIF turned, line ends of lists. The data set itself is never changed.",
@@ -135,9 +136,9 @@ def stats(
     data: DataArgument,
     split: Annotated[
         list[str] | None,
-        option("Images", "--split NAME", "Split to count; may be repeated. Default: those that train uses."),
+        IMAGES("--split NAME", "Split to count; may be repeated. Default: those that train uses."),
     ] = None,
-    out: Annotated[Path | None, option("Output", "--out PNG", "Also draw a chart into this file.")] = None,
+    out: Annotated[Path | None, OUTPUT("--out PNG", "Also draw a chart into this file.")] = None,
     overwrite: OverwriteOption = False,
     *,
     console: Console,
@@ -204,29 +205,26 @@ def _describe(counts: SplitCounts) -> str:
 
 def preview(
     data: DataArgument,
-    split: Annotated[
-        str | None, option("Images", "--split NAME", "Split to show. Default: the training split.")
-    ] = None,
+    split: Annotated[str | None, IMAGES("--split NAME", "Split to show. Default: the training split.")] = None,
     count: Annotated[
-        int | None, option("Images", "--count", "Number of images. Default: 12, or 4 with --augmented.", min=1)
+        int | None, IMAGES("--count", "Number of images. Default: 12, or 4 with --augmented.", min=1)
     ] = None,
-    seed: Annotated[int, option("Images", "--seed", "Each seed chooses other images.", min=0)] = 0,
+    seed: Annotated[int, IMAGES("--seed", "Each seed chooses other images.", min=0)] = 0,
     augmented: Annotated[
-        bool, option("Augmentation", "--augmented", "Show four crops of each image as augmentation makes them.")
+        bool, AUGMENTATION("--augmented", "Show four crops of each image as augmentation makes them.")
     ] = False,
     recipe: Annotated[
         str | None,
-        option("Augmentation", "--recipe NAME|FILE", "Recipe whose augmentation is shown. Default: as train."),
+        AUGMENTATION("--recipe NAME|FILE", "Recipe whose augmentation is shown. Default: as train."),
     ] = None,
     changes: Annotated[
         list[str] | None,
-        option(
-            "Augmentation",
+        AUGMENTATION(
             "--set KEY=VALUE",
             "Change a setting of the recipe, such as augment.scale=[0.5,1.5]; may be repeated.",
         ),
     ] = None,
-    out: Annotated[Path, option("Output", "--out PNG", "File to draw.")] = Path("preview.png"),
+    out: Annotated[Path, OUTPUT("--out PNG", "File to draw.")] = Path("preview.png"),
     overwrite: OverwriteOption = False,
     *,
     console: Console,
