@@ -8,7 +8,7 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 # What infer and serve need. The rest is for training: TensorFlow alone takes 1.9 GB.
 RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
         more = project['optional-dependencies']; \
-        needed = [*project['dependencies'], *more['serve'], *(each for each in more['onnx'] if 'runtime' in each)]; \
+        needed = [*project['dependencies'], *more['serve']]; \
         print(*(each for each in needed if not each.startswith(('tensorflow', 'keras', 'matplotlib'))), sep='\n')" \
     > /wheels/requirements.txt
 

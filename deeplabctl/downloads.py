@@ -5,7 +5,6 @@ A file grows as NAME.part and gets its name after its checks. Of two processes t
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import os
 import time
@@ -19,6 +18,7 @@ from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from deeplabctl.errors import DeepLabError, DownloadError, OutputError
+from deeplabctl.files import checksum
 from deeplabctl.locks import lock
 from deeplabctl.reporting import Note, Reporter, task
 
@@ -202,17 +202,6 @@ class _Part:
         """Begin anew the next time."""
         self._path.unlink(missing_ok=True)
         self._origin.unlink(missing_ok=True)
-
-
-def checksum(path: Path, kind: str, report: Reporter) -> str:
-    """Return a checksum of a file, in hexadecimal digits."""
-    digest = hashlib.new(kind, usedforsecurity=False)
-    size = path.stat().st_size // _MEGABYTE
-    with task(report, f"checking the {kind}", size, "MB") as advance, path.open("rb") as file:
-        while block := file.read(_MEGABYTE):
-            digest.update(block)
-            advance(len(block) // _MEGABYTE)
-    return digest.hexdigest()
 
 
 @contextmanager

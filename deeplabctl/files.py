@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import errno
 import glob
+import hashlib
 import os
 import re
 import secrets
@@ -18,9 +19,11 @@ from pathlib import Path
 
 from deeplabctl.errors import OutputError
 from deeplabctl.locks import lock
+from deeplabctl.reporting import Reporter, task
 
 _LARGEST = 16 << 20  # bytes
 _BLOCK = 4096  # bytes that a disk gives a file at a time
+_MEGABYTE = 1 << 20
 
 
 def check_new_file(path: Path, *, overwrite: bool, suffixes: Sequence[str] = ()) -> None:
@@ -259,3 +262,14 @@ def user_cache() -> Path | None:
     except RuntimeError:  # of the pathlib of Python
         return None
     return path if path.is_absolute() else None
+
+
+def checksum(path: Path, kind: str, report: Reporter) -> str:
+    """Return a checksum of a file, in hexadecimal digits."""
+    digest = hashlib.new(kind, usedforsecurity=False)
+    size = path.stat().st_size // _MEGABYTE
+    with task(report, f"checking the {kind}", size, "MB") as advance, path.open("rb") as file:
+        while block := file.read(_MEGABYTE):
+            digest.update(block)
+            advance(len(block) // _MEGABYTE)
+    return digest.hexdigest()

@@ -14,10 +14,13 @@ from typing import Any, TypeVar, cast
 from deeplabctl.files import user_cache
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+_without_blas = False  # see `leave_out_blas`
 
 
 def kernel(function: Function) -> Function:
     """Return a function that numba compiles at its first call, to run without the GIL; numba loads here."""
+    if _without_blas:
+        _load_without_blas()
     import numba
 
     users_own = numba.config.CACHE_DIR  # $NUMBA_CACHE_DIR; kernels of other code must not be cached in our folder
@@ -110,12 +113,17 @@ def _with_checksum(path: str) -> bytes | None:
     return content[32:] if hashlib.sha256(content[32:]).digest() == content[:32] else None
 
 
-def start_without_blas() -> None:
-    """Load numba without SciPy's linear algebra, which takes 0.15 s of a command: no kernel of ours calls it.
+def leave_out_blas() -> None:
+    """Let numba load without SciPy's linear algebra, which takes 0.15 s of a command: no kernel of ours calls it.
 
     Numba imports it at its first kernel, and goes on without it where it is missing. For a process of our own only: in
     this one, numba cannot compile ``numpy.dot`` any more.
     """
+    global _without_blas
+    _without_blas = True
+
+
+def _load_without_blas() -> None:
     if "scipy.linalg" in sys.modules or "numba.np.arraymath" in sys.modules:
         return
     sys.modules["scipy.linalg"] = None  # type: ignore[assignment]

@@ -18,8 +18,8 @@ def test_numba_loads_when_a_crf_runs_and_not_earlier():
 def test_kernels_run_without_scipys_linear_algebra_which_can_be_imported_later():
     script = (
         "import sys, numpy as np\n"
-        "from deeplabctl.jit import start_without_blas\n"
-        "start_without_blas()\n"
+        "from deeplabctl.jit import leave_out_blas\n"
+        "leave_out_blas()\n"
         "from deeplabctl.engine.row_kernels import add\n"
         "one, total = np.ones(16, np.float32), np.zeros(16, np.float32)\n"
         "add(one, one, (np.float32(0), np.float32(9)), total, 0, 1)\n"

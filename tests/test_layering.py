@@ -28,7 +28,7 @@ ROOMS = [
     ["crf", "caffe"],
     ["network"],
     ["jit", "vectors"],
-    ["render"],
+    ["render", "interpolation"],
     ["downloads", "files", "classes", "damage", "lettering"],
     ["arrays", "choices", "errors", "limits", "locks", "parallel", "reporting"],
     ["version"],

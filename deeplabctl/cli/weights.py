@@ -87,8 +87,7 @@ def weights(
 
 def _push(console: Console, weights: str, repo: str, licence: str | None, dry_run: bool) -> None:
     """Publish a model file with its card."""
-    from deeplabctl.downloads import checksum
-    from deeplabctl.files import write_text
+    from deeplabctl.files import checksum, write_text
     from deeplabctl.reporting import Note
     from deeplabctl.weights import hub
     from deeplabctl.weights.fitting import read_network

@@ -149,12 +149,12 @@ class Writer:
     write: Callable[[Graph, Path], None]
 
     def check_packages(self) -> None:
-        """Raise OutputError, which names the extra, where a package is missing."""
+        """Raise OutputError, which names the packages that are missing."""
         missing = [name for name in self.packages if find_spec(name) is None]
         if missing:
             raise OutputError(
                 f"cannot write an {EXPORTS[self.format].words}: it needs {' and '.join(missing)}, which "
-                f"{'is' if len(missing) == 1 else 'are'} not installed; pip install 'deeplabctl[{self.format}]'"
+                f"{'is' if len(missing) == 1 else 'are'} not installed; pip install {' '.join(missing)}"
             )
 
 

@@ -17,8 +17,9 @@ from deeplabctl.arrays import Image, Label, Scores
 from deeplabctl.crf import CrfParams, refine
 from deeplabctl.crf.mean_field import memory_to_refine
 from deeplabctl.data.images import as_image, write_mask
-from deeplabctl.data.working_size import enlarge, label_of, shrink
+from deeplabctl.data.working_size import shrink
 from deeplabctl.errors import DataError, RecipeError
+from deeplabctl.interpolation import enlarge, label_of
 from deeplabctl.parallel import map_ahead
 from deeplabctl.prediction.engines import engine_class, engines_for
 from deeplabctl.prediction.engines.engine import NetworkSource
@@ -104,11 +105,16 @@ class Segmenter:
     """
 
     def __init__(
-        self, model: keras.Model | NetworkSource, info: ModelInfo, settings: PredictionSettings | None = None
+        self,
+        model: keras.Model | NetworkSource,
+        info: ModelInfo,
+        settings: PredictionSettings | None = None,
+        *,
+        images: int = 1,
     ) -> None:
         self.info = info
         self.settings = own_settings(info) if settings is None else check_export(settings, info)
-        self._source = model if isinstance(model, NetworkSource) else NetworkSource(info, model=model)
+        self._source = model if isinstance(model, NetworkSource) else NetworkSource(info, model=model, images=images)
         self.engine_class = engine_class(self.settings, info, self._source.usual)
         self.applied = replace(self.settings, engine=self.engine_class.name)  # not "auto" here
         self.runner = NetworkRunner(self._source, self.applied)  # without the CRF, at the image's own size
@@ -119,9 +125,14 @@ class Segmenter:
         return self._source.model()
 
     @classmethod
-    def from_network(cls, network: Network | ExportedNetwork, settings: PredictionSettings | None = None) -> Self:
-        """Take a network that was read already; TensorFlow is loaded only by an engine that needs it."""
-        return cls(NetworkSource(network.info, network), network.info, settings)
+    def from_network(
+        cls, network: Network | ExportedNetwork, settings: PredictionSettings | None = None, *, images: int = 1
+    ) -> Self:
+        """Take a network that was read already, for about so many images.
+
+        TensorFlow is loaded only by an engine that needs it.
+        """
+        return cls(NetworkSource(network.info, network, images=images), network.info, settings)
 
     def __repr__(self) -> str:
         """Return the network and the settings, in a line."""

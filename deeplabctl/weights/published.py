@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from deeplabctl.classes import VOC_CLASSES
-from deeplabctl.downloads import WebFile, checksum, download
 from deeplabctl.errors import OutputError, WeightsError
-from deeplabctl.files import user_cache
+from deeplabctl.files import checksum, user_cache
 from deeplabctl.reporting import Note, Reporter
 
 DEFAULT_WEIGHTS = "deeplabv3-mnv2-voc"  # of a user who has none
@@ -72,6 +71,8 @@ class PublishedWeights:
         """
         path = self.path
         if not path.exists():
+            from deeplabctl.downloads import WebFile, download  # http takes 0.03 s to load
+
             report(Note(f"fetching the weights {self.name}, {self.size}, into {path.parent}"))
             addresses = self.addresses if base is None else (base,)
             web = WebFile(

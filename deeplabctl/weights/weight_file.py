@@ -111,9 +111,10 @@ class WeightFile(ABC):
 
     def output_strides(self, architecture: str) -> dict[str, int]:
         """Return the output stride of the body of an architecture and its twins, if the file states none of them."""
+        if self.info is not None or self.dilations:
+            return {}
         strides = {name: ARCHITECTURES[name].grid for name in _twins(architecture)}
-        several = len(set(strides.values())) == len(strides) > 1
-        return strides if several and self.info is None and not self.dilations else {}
+        return strides if len(set(strides.values())) == len(strides) > 1 else {}
 
     def contradicts(self, architecture: str) -> str:
         """Return the twin of an architecture whose dilations the file states, where those are not its own; else ""."""

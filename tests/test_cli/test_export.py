@@ -12,8 +12,6 @@ from exports import CLASSES, write_images, write_onnx
 
 from deeplabctl.data.images import read_label
 
-pytest.importorskip("onnxruntime")
-
 
 @pytest.fixture
 def images(here):

@@ -1,4 +1,5 @@
 import numpy as np
+import onnxruntime
 import pytest
 from caffe_files import DATA, fixture, read_blobs
 from exports import noise, small_network
@@ -6,8 +7,6 @@ from exports import noise, small_network
 from deeplabctl.export.onnx_graph import build_onnx, nodes_of
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.prediction import PredictionSettings, Segmenter
-
-onnxruntime = pytest.importorskip("onnxruntime")
 
 
 def session(network, scales=(1.0,), flip=False, half=False):

@@ -12,8 +12,6 @@ from PIL import Image
 from deeplabctl.classes import class_colors
 from deeplabctl.export.exporter import write_export
 
-pytest.importorskip("onnxruntime")
-
 PAGE = Path(__file__).parents[2] / "docs" / "export.md"
 EXAMPLES = re.findall(r"(?ms)^```python\n(.*?)^```$", PAGE.read_text("utf-8"))
 

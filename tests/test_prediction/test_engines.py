@@ -1,6 +1,7 @@
 """Two engines, one result: TensorFlow's graphs are the reference of the kernels that numba compiles."""
 
 import json
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -120,10 +121,10 @@ def test_every_label_is_caffes(net, size):
     assert other.sum() <= 1
 
 
-def segmenter_of(architecture, classes, width, seed, settings):
+def segmenter_of(architecture, classes, width, seed, settings, images=1):
     info = ModelInfo(tuple(map(str, range(classes))), architecture, width)
     network = Network(info, ARCHITECTURES[architecture].random_weights(classes, width, seed), [], [], classes)
-    return Segmenter.from_network(network, settings)
+    return Segmenter.from_network(network, settings, images=images)
 
 
 def check(engine, architecture, classes, width, shape, seed, **settings):
@@ -164,8 +165,6 @@ CASES = [
 @pytest.mark.parametrize("engine", ["numba", "onnxruntime"])
 @pytest.mark.parametrize(("architecture", "classes", "width", "shape", "settings"), CASES, ids=str)
 def test_engines_agree(architecture, classes, width, shape, settings, engine):
-    if engine == "onnxruntime":
-        pytest.importorskip("onnxruntime")
     check(engine, architecture, classes, width, shape, 3, **settings)
 
 
@@ -188,24 +187,41 @@ def test_engines_agree_for_many_sizes_and_settings(architecture, classes, width,
 
 
 @pytest.mark.usefixtures("_cpu")
-def test_onnx_runtime_is_for_many_images_of_depthwise_networks(monkeypatch):
-    pytest.importorskip("onnxruntime")
+def test_onnx_runtime_is_for_depthwise_networks():
+    def chosen(architecture):
+        return with_engine(PredictionSettings(), ModelInfo(("a",), architecture)).engine
 
-    def chosen(architecture, images):
-        return with_engine(PredictionSettings(), ModelInfo(("a",), architecture), images=images).engine
-
-    assert chosen("deeplabv3plus-mnv2", 100) == "onnxruntime"
-    assert chosen("deeplabv3plus-mnv2", 1) == "numba"
-    assert chosen("largefov", 100) == "numba"
-    monkeypatch.setattr("deeplabctl.prediction.engines.onnx.find_spec", lambda package: None)
-    assert chosen("deeplabv3plus-mnv2", 100) == "numba"
+    assert chosen("deeplabv3plus-mnv2") == "onnxruntime"
+    assert chosen("largefov") == "numba"
 
 
-def test_onnx_runtime_that_is_not_installed_is_named_with_its_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    segmenter = segmenter_of("deeplabv3-mnv2", 3, 0.2, 1, PredictionSettings(engine="onnxruntime"))
-    with pytest.raises(RecipeError, match=r"pip install 'deeplabctl\[onnx\]', or use engine=numba"):
-        segmenter.label(np.zeros((20, 20, 3), np.uint8))
+def test_few_images_are_segmented_without_numba_and_tensorflow():
+    script = (
+        "import sys, numpy as np\n"
+        "from deeplabctl.network import ARCHITECTURES\n"
+        "from deeplabctl.prediction import PredictionSettings, Segmenter\n"
+        "from deeplabctl.weights.fitting import Network\n"
+        "from deeplabctl.weights.model_info import ModelInfo\n"
+        "info = ModelInfo(('a', 'b', 'c'), 'deeplabv3-mnv2', 0.2)\n"
+        "network = Network(info, ARCHITECTURES[info.architecture].random_weights(3, 0.2, 0), [], [], 3)\n"
+        "net = Segmenter.from_network(network, PredictionSettings(engine='onnxruntime', image_size=64))\n"
+        "image = np.random.default_rng(0).integers(0, 256, (70, 101, 3)).astype(np.uint8)\n"
+        "assert net.label(image).shape == net.predict(image).label.shape == (70, 101)\n"
+        "print(*{'numba', 'llvmlite', 'tensorflow'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert done.stdout == "\n"
+
+
+@pytest.mark.parametrize("architecture", ["deeplabv3-mnv2", "deeplabv3-mobilenetv3"])
+def test_labels_of_few_images_are_those_of_many(architecture):
+    settings = PredictionSettings(engine="onnxruntime")
+    few, many = (segmenter_of(architecture, 9, 0.2, 1, settings, images=images) for images in (1, 16))
+    for size in ((70, 101), (33, 65), (1, 1)):
+        image = np.random.default_rng(2).integers(0, 256, (*size, 3)).astype(np.uint8)
+        np.testing.assert_array_equal(few.label(image), many.label(image))
+        np.testing.assert_allclose(few.predict(image).scores, many.predict(image).scores, atol=2e-6)
+    assert (few.runner.engine.kernels, many.runner.engine.kernels) == ("", "engine")
 
 
 @pytest.mark.tf

@@ -14,8 +14,6 @@ from deeplabctl.weights.sources.caffemodels import CaffeModel
 from deeplabctl.weights.sources.exports import EXPORTS
 from deeplabctl.weights.starting import start_weights
 
-pytest.importorskip("onnx")
-
 
 @pytest.fixture(params=EXPORTS)
 def exported(request, tmp_path):

@@ -16,8 +16,6 @@ from deeplabctl.weights.model_info import ModelInfo
 
 ENGINES: tuple[type[Engine], ...] = tuple(choices.load_classes(choices.ENGINES).values())
 
-_MANY = 16  # images, for which an engine that takes half a second to load pays
-
 
 def engines_for(info: ModelInfo) -> tuple[type[Engine], ...]:
     """Return what can compute a network: the runtime of an export, or engines that have all its operations."""
@@ -25,14 +23,12 @@ def engines_for(info: ModelInfo) -> tuple[type[Engine], ...]:
     return tuple(engine for engine in engines if engine.computes(info))
 
 
-def engine_class(
-    settings: PredictionSettings, info: ModelInfo, usual: str | None = None, *, images: int = 1
-) -> type[Engine]:
+def engine_class(settings: PredictionSettings, info: ModelInfo, usual: str | None = None) -> type[Engine]:
     """Return what computes a network: the engine that the settings name, or, for "auto", the first one that will do.
 
     It computes in the settings' number format; and it is ``usual``, or, if that is None or does not, usual on this
-    machine, and does not start slowly unless there are many ``images``. Nothing is loaded to find out. Raises
-    RecipeError for an engine that is unknown or cannot compute this network, and for a format that the engine lacks.
+    machine. Nothing is loaded to find out. Raises RecipeError for an engine that is unknown or cannot compute this
+    network, and for a format that the engine lacks.
     """
     engines = {engine.name: engine for engine in engines_for(info)}
     if settings.engine not in ("auto", *engines):
@@ -45,7 +41,6 @@ def engine_class(
         raise RecipeError(f"`precision`: expected {' or '.join(known)}, got {settings.precision!r}")
     if settings.engine == "auto":
         preferred = [engine for engine in able if engine.name == usual]
-        able = [engine for engine in able if images >= _MANY or not engine.starts_slowly]
         return (preferred or [engine for engine in able if engine.is_usual(info.architecture)] or able)[0]
     named = engines[settings.engine]
     if named not in able:
@@ -56,11 +51,9 @@ def engine_class(
     return named
 
 
-def with_engine(
-    settings: PredictionSettings, info: ModelInfo, usual: str | None = None, *, images: int = 1
-) -> PredictionSettings:
+def with_engine(settings: PredictionSettings, info: ModelInfo, usual: str | None = None) -> PredictionSettings:
     """Return the settings with the name of the engine that `engine_class` chooses."""
-    return replace(settings, engine=engine_class(settings, info, usual, images=images).name)
+    return replace(settings, engine=engine_class(settings, info, usual).name)
 
 
 def training_engine(name: str, architecture: str) -> type[Engine]:
@@ -79,7 +72,7 @@ def build_engine(source: NetworkSource, settings: PredictionSettings) -> Engine:
     return source.engines[key]
 
 
-def report_compiling(engine: type[Engine], report: Reporter) -> None:
+def report_compiling(engine: Engine | type[Engine], report: Reporter) -> None:
     """Say that the kernels of an engine will be compiled first, where they are not compiled yet.
 
     And say which device is taken, where there may be a GPU.

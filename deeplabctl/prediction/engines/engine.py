@@ -116,9 +116,15 @@ class NetworkSource:
     """
 
     def __init__(
-        self, info: ModelInfo, network: Network | ExportedNetwork | None = None, model: keras.Model | None = None
+        self,
+        info: ModelInfo,
+        network: Network | ExportedNetwork | None = None,
+        model: keras.Model | None = None,
+        *,
+        images: int = 1,
     ) -> None:
         self.info, self._network = info, network
+        self.images = images  # that will be computed, about: for many it pays to load more
         self._models: dict[Precision, keras.Model] = {} if model is None else {"float32": model}
         self.engines: dict[tuple[str, str], Engine] = {}  # by name and precision
         self.usual = None if model is None else "tensorflow"  # the engine of "auto", where it is loaded already
@@ -168,11 +174,10 @@ class Engine(ABC):
     precisions: ClassVar[Mapping[str, int]]  # number formats that it computes in, and the bytes of a value
     batches: ClassVar[bool] = False  # computes several images at once
     gives_logits: ClassVar[bool] = True  # so that images can be computed in tiles
-    kernels: ClassVar[str] = ""  # room of the kernels that numba compiles for it
+    kernels: str = ""  # room of the kernels that numba compiles for it
     loads_tensorflow: ClassVar[bool] = False
     uses_gpu: ClassVar[bool] = False  # where there is one
     trains: ClassVar[bool] = False  # its kernels can compute the convolutions of a training step
-    starts_slowly: ClassVar[bool] = False  # so that it pays for many images only
     follows_model: ClassVar[bool] = False  # computes with the weights that a Keras model has now, not with a copy
     on_device: bool = False  # a GPU computes, for which images are put together
 

@@ -104,7 +104,7 @@ class OnnxRuntime(ExportedEngine):
     name = "onnxruntime"
 
     def _load(self, path: Path, export: ExportFacts) -> None:
-        with _installed_by("onnx", path):
+        with _installed("onnxruntime", path):
             import onnxruntime  # noqa: F401
 
         # Slower, and where several scales share kernels, onnxruntime cannot do it.
@@ -134,7 +134,7 @@ class LiteRuntime(ExportedEngine):
     name = "litert"
 
     def _load(self, path: Path, export: ExportFacts) -> None:
-        with _installed_by("tflite", path):
+        with _installed("ai-edge-litert", path):
             from ai_edge_litert.interpreter import Interpreter
 
         with captured_stderr():  # a line about its delegate
@@ -184,14 +184,14 @@ def runtime_errors(what: str, advice: str) -> Iterator[None]:
 
 
 @contextmanager
-def _installed_by(extra: str, path: Path) -> Iterator[None]:
-    """Turn the error of an import of a runtime into one that names this package's extra."""
+def _installed(package: str, path: Path) -> Iterator[None]:
+    """Turn the error of an import of a runtime into one that names its package."""
     try:
         yield
     except ImportError as error:
         raise WeightsError(
             f"weights {path}: expected the package that runs it, which is not installed ({error}); "
-            f"install it: pip install 'deeplabctl[{extra}]'"
+            f"install it: pip install {package}"
         ) from None
 
 

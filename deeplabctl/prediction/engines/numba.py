@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import platform
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
@@ -30,7 +31,11 @@ class NumbaEngine(Engine):
 
     def __init__(self, source: NetworkSource, precision: str) -> None:
         super().__init__(source, precision)
-        self._network = NumbaNetwork(source.info.architecture, source.weights())
+        self._weights = source.weights()
+
+    @cached_property
+    def _network(self) -> NumbaNetwork:
+        return NumbaNetwork(self._architecture.name, self._weights)
 
     @classmethod
     def computes(cls, info: ModelInfo) -> bool:

@@ -3,43 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from deeplabctl.arrays import Float32
-from deeplabctl.errors import RecipeError
+from deeplabctl.interpolation import CORNERS, HALF_PIXELS, enlarge, label_of
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.ops import DepthwiseConvolution, Node
 from deeplabctl.network.ops.onnx_graph import OnnxGraph, make_model
 from deeplabctl.network.ops.operation import export_nodes
-from deeplabctl.prediction.engines.engine import Engine, NetworkSource
+from deeplabctl.prediction.engines.engine import Engine, Inputs, NetworkSource, Predicted
 from deeplabctl.prediction.engines.exported import runtime_errors, start_session
-from deeplabctl.prediction.engines.numba import NumbaEngine
+from deeplabctl.prediction.engines.numba import NumbaEngine, has_gpu
 
 if TYPE_CHECKING:
     import onnxruntime
 
-_PACKAGES = "onnx", "onnxruntime"
+_MANY = 16  # images, for which it pays to load the kernels
 
 
 class OnnxEngine(NumbaEngine):
-    """Compute logits by ONNX Runtime; labels and scores are made of them by numba's kernels, and tiles altogether."""
+    """Compute logits by ONNX Runtime, and labels and scores by numba's kernels, or, of few images, in numpy.
+
+    Numpy takes longer for an image, and half a second less until the first one; the labels are the same. Tiles, scales
+    and mirrored images always need the kernels.
+    """
 
     name = "onnxruntime"
     trains = False
-    starts_slowly = True  # its packages take half a second to load
     least_memory = Engine.least_memory
 
     def __init__(self, source: NetworkSource, precision: str) -> None:
         super().__init__(source, precision)
+        self.kernels = super().kernels if source.images >= _MANY else ""
         with runtime_errors("engine onnxruntime", "use engine=numba"):
-            self._session = _session(self._architecture.graph(source.weights()))
+            self._session = _session(self._architecture.graph(self._weights))
 
     @classmethod
     def is_usual(cls, architecture: str) -> bool:
-        """Tell whether it is installed, and faster than numba's kernels: in networks of depthwise convolutions."""
+        """Tell whether it is faster than the others: in networks of depthwise convolutions, without a GPU."""
         is_depthwise = any(isinstance(row, DepthwiseConvolution) for row in ARCHITECTURES[architecture].prediction_rows)
-        return is_depthwise and all(map(find_spec, _PACKAGES)) and super().is_usual(architecture)
+        return is_depthwise and not has_gpu()
 
     def logits(self, pixels: Float32, row: str = "", means: Mapping[str, Float32] | None = None) -> Float32:
         if row or means:
@@ -48,17 +53,24 @@ class OnnxEngine(NumbaEngine):
             logits: Float32 = self._session.run(["logits"], {"pixels": pixels})[0]
         return logits
 
+    def fuse(self, coarse: Sequence[Float32], inputs: Inputs, *, scores: bool) -> Predicted:
+        how = inputs.fusion
+        if self.kernels or len(how.scales) > 1 or how.flip:
+            return super().fuse(coarse, inputs, scores=scores)
+        (logits,), rule = coarse[0], HALF_PIXELS if how.half_pixel else CORNERS
+        if not scores:
+            return label_of(logits, inputs.padded, rule, inputs.size)[None], None
+        found = enlarge(logits, inputs.padded, rule, inputs.size)
+        label = found.argmax(-1).astype(np.uint8)
+        found = np.exp(found - found.max(-1, keepdims=True))
+        found /= found.sum(-1, keepdims=True)
+        return label[None], found[None]
+
 
 def _session(nodes: Sequence[Node]) -> onnxruntime.InferenceSession:
     """Return what computes ``logits`` (N, h, w, C) of ``pixels`` (N, H, W, 3)."""
-    try:
-        import onnxruntime  # noqa: F401
-        from onnx import TensorProto, helper
-    except ImportError as error:
-        raise RecipeError(
-            f"`engine`: onnxruntime needs packages that are not installed ({error}); pip install 'deeplabctl[onnx]', "
-            "or use engine=numba"
-        ) from None
+    from onnx import TensorProto, helper
+
     graph = OnnxGraph()
     logits = export_nodes(graph, nodes, graph.add("Transpose", "pixels", perm=[0, 3, 1, 2]))
     graph.add("Transpose", logits, perm=[0, 2, 3, 1], name="logits")
