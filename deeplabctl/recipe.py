@@ -107,7 +107,7 @@ class Run:
     engine: EngineName = "auto"  # of validations, and of float32 steps on CPUs
     strategy: Literal["auto", "single", "mirrored", "multi-worker"] = "auto"
     log_every: int = limited(20, *AT_LEAST_1)  # steps
-    val_every: int = limited(1000, *AT_LEAST_1, auto=True)  # steps; "auto": a tenth; with a time: `validations_within`
+    val_every: int = limited(1000, *AT_LEAST_1, auto=True)  # steps; "auto": a tenth, or as many as images to validate
     save_every: int = limited(500, *AT_LEAST_1, auto=True)  # steps; "auto": a tenth of all, at most 200
     preview_every: int = limited(1000, *AT_LEAST_1, auto=True)  # steps; "auto": a tenth of all
     # How long the training may take: sets solver.steps once a step has been timed.

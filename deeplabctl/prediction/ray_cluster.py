@@ -7,6 +7,7 @@ import os
 import platform
 import signal
 import socket
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -303,7 +304,7 @@ class Worker:
             if share.folder is not None:
                 os.chdir(share.folder)
             limit_cpus(share.cpus)
-            segmenter = Segmenter.from_network(network, share.settings)
+            segmenter = Segmenter.from_network(network, share.settings, images=sys.maxsize)
             segmenter.largest_batch(share.batch_size)
             segmenter.prepare()
             self._segmenter = segmenter

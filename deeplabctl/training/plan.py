@@ -256,11 +256,15 @@ def _fitted(plan: Plan, report: Reporter) -> Plan:
     if recipe.augment.turns and plan.recipe.augment.turns == AUTO:
         chosen.append("quarter turns, as nothing shows which side is up")
     if not recipe.run.time:
-        if recipe.solver.steps == AUTO:
+        if (steps := recipe.solver.steps) == AUTO:
             images = recipe.solver.batch_size * recipe.solver.accumulate
-            recipe = with_steps(recipe, steps_for(len(plan.samples), images))
-            chosen.append(f"{counted(recipe.solver.steps, 'step')} of {counted(images, 'image')}")
-        recipe = with_intervals(recipe)
+            steps = steps_for(len(plan.samples), images)
+            chosen.append(f"{counted(steps, 'step')} of {counted(images, 'image')}")
+        # An image to validate takes about a third of a step.
+        validations = min(INTERVALS, max(1, steps // len(plan.val_samples)))
+        if recipe.solver.steps == AUTO:
+            recipe = with_steps(recipe, steps, validations)
+        recipe = with_intervals(recipe, validations)
     if chosen:
         height, width = (int(median(sizes)) for sizes in zip(*((f.height, f.width) for f in plan.facts), strict=True))
         report(Note(f"chosen for {counted(len(plan.samples), 'image')} of about {width}x{height}: {', '.join(chosen)}"))

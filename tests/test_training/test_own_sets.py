@@ -77,6 +77,11 @@ def test_settings_are_those_of_the_recipe_for_the_set_and_not_of_another(dataset
     assert plan_own(dataset, *architecture).recipe_name == "own"
 
 
+@pytest.mark.parametrize(("steps", "every"), [(2, 2), (9, 3), (60, 6)])
+def test_short_training_validates_no_more_images_than_it_has_steps(dataset, steps, every):
+    assert plan_own(dataset, **{"solver.steps": steps}).recipe.run.val_every == every  # 3 images
+
+
 def test_own_chooses_crop_steps_and_intervals_from_the_set_and_says_so(dataset):
     notes = []
     settings = [setting for setting in TINY if "crop" not in setting]
