@@ -69,7 +69,7 @@ def predict(architecture: str, engine: str) -> dict[str, float]:
     weights = ARCHITECTURES[architecture].random_weights(CLASSES, 1.0, 0)
     network = Network(ModelInfo(VOC_CLASSES, architecture), weights, [], [], CLASSES)
     settings = PredictionSettings(scales=ARCHITECTURES[architecture].scales, engine=engine)
-    found = seconds_of(Segmenter.from_network(network, settings, images=100).label, noise(513))
+    found = seconds_of(Segmenter.from_network(network, settings).label, noise(513))
     return {"seconds": found, "megabytes": megabytes()}
 
 

@@ -56,7 +56,7 @@ def make_segmenter(architecture: str, width: float, engine: str) -> Segmenter:
     """Build a network of VOC's classes with random weights."""
     info = ModelInfo(VOC_CLASSES, architecture, width)
     network = Network(info, ARCHITECTURES[architecture].random_weights(21, width, 0), [], [], 21)
-    segmenter = Segmenter.from_network(network, PredictionSettings(engine=engine), images=100)
+    segmenter = Segmenter.from_network(network, PredictionSettings(engine=engine))
     if segmenter.engine_class.loads_tensorflow:
         start_tensorflow()
     return segmenter

@@ -90,7 +90,7 @@ def main() -> None:
     options = parser.parse_args()
     info = ModelInfo(VOC_CLASSES, options.architecture, options.width)
     network = Network(info, ARCHITECTURES[options.architecture].random_weights(21, options.width, 0), [], [], 21)
-    segmenter = Segmenter.from_network(network, PredictionSettings(engine=options.engine), images=options.photos)
+    segmenter = Segmenter.from_network(network, PredictionSettings(engine=options.engine))
     if segmenter.engine_class.loads_tensorflow:
         start_tensorflow()
     print(

@@ -55,7 +55,7 @@ def deeplabctl(engine: str, precision: str, threads: int, architecture: str) -> 
 
     @cache
     def segmenter() -> Segmenter:
-        return Segmenter.from_network(network, PredictionSettings(engine=engine, precision=precision), images=100)
+        return Segmenter.from_network(network, PredictionSettings(engine=engine, precision=precision))
 
     def train(size: int, count: int) -> float:
         import tensorflow as tf

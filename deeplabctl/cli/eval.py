@@ -190,7 +190,7 @@ def _score_network(console: Console, request: EvaluationRequest, default_data: s
             document = _segment(target, request, images[: request.limit], outputs, report)
         else:
             samples, facts = request.samples(target.network.info, target.dataset, report)
-            segmenter = load_segmenter(target.network, target.settings, report, len(samples))
+            segmenter = load_segmenter(target.network, target.settings, report)
             with outputs.images() as on_image:
                 document, scores = score_split(
                     segmenter, target.dataset, request.split, samples, facts, report, on_image=on_image
@@ -229,7 +229,7 @@ def _segment(
             f"data set: {root}, {counted(len(images), 'image')} of {split}, which has no labels, so there are no scores"
         )
     )
-    segmenter = load_segmenter(target.network, target.settings, report, len(images))
+    segmenter = load_segmenter(target.network, target.settings, report)
     with outputs.zip() as add:
         segment_images(segmenter, images, add, report)
     settings = {"weights": str(target.path), "split": split, "data": str(root), **segmenter.applied.to_dict()}

@@ -209,8 +209,7 @@ def _segment(
             spread = on_ray(network, settings, plan, ray, report, batch_size=batch_size)
             settings, images = stack.enter_context(spread)
         elif plan.todo or plan.videos_todo:
-            count = sys.maxsize if plan.videos_todo else len(plan.todo)
-            segmenter = load_segmenter(network, settings, report, count)
+            segmenter = load_segmenter(network, settings, report)
             segmenter.largest_batch(batch_size)  # refused before any work
             images = segment_images(segmenter, plan.todo, plan.outputs, batch_size=batch_size)
             videos = segment_videos(segmenter, plan.videos_todo, report, batch_size=batch_size)

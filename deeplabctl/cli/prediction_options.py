@@ -41,16 +41,14 @@ def read_settings(options: PredictionOptions, crf: CrfOptions) -> SettingsReques
     )  # fmt: skip
 
 
-def load_segmenter(
-    network: Network | ExportedNetwork, settings: PredictionSettings, report: Reporter, images: int = 1
-) -> Segmenter:
-    """Load what computes a network on a number of images, and the CRF's kernels, with notes of what takes a while."""
+def load_segmenter(network: Network | ExportedNetwork, settings: PredictionSettings, report: Reporter) -> Segmenter:
+    """Load what computes a network, and the CRF's kernels, with notes of what takes a while."""
     from deeplabctl.jit import are_compiled, leave_out_blas
     from deeplabctl.prediction.engines import report_compiling
     from deeplabctl.prediction.segmenter import Segmenter
     from deeplabctl.reporting import Note
 
-    segmenter = Segmenter.from_network(network, settings, images=images)
+    segmenter = Segmenter.from_network(network, settings)
     if segmenter.engine_class.loads_tensorflow:
         from deeplabctl.network.tensorflow_startup import start_tensorflow
 
@@ -58,12 +56,12 @@ def load_segmenter(
         os.environ.setdefault("TF_CUDNN_USE_AUTOTUNE", "0")
         start_tensorflow()
     leave_out_blas()
-    segmenter.prepare()
-    report_compiling(segmenter.runner.engine, report)
+    report_compiling(segmenter.engine_class, settings, report)
     if settings.crf is not None:
         from deeplabctl.crf import compile_kernels
 
         if not are_compiled("crf"):
             report(Note("compiling the dense CRF (once on this machine, about 10 s)"))
         compile_kernels()
+    segmenter.prepare()
     return segmenter

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any
@@ -211,7 +210,7 @@ class _Job:
         from deeplabctl.serve.service import Service
         from deeplabctl.weights.locating import BEST, LAST
 
-        segmenter = load_segmenter(network, self.settings, report, images=sys.maxsize)
+        segmenter = load_segmenter(network, self.settings, report)
         examples = find_examples(network.info, self.limits, self.settings.pad)
         name = self.path.resolve().parent.name if self.path.name in (BEST, LAST) else self.path.name
         service = Service(segmenter, self.limits, name=name, uses_crf=self.uses_crf, examples=examples, worker=worker)

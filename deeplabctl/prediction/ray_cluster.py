@@ -7,7 +7,6 @@ import os
 import platform
 import signal
 import socket
-import sys
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -304,7 +303,7 @@ class Worker:
             if share.folder is not None:
                 os.chdir(share.folder)
             limit_cpus(share.cpus)
-            segmenter = Segmenter.from_network(network, share.settings, images=sys.maxsize)
+            segmenter = Segmenter.from_network(network, share.settings)
             segmenter.largest_batch(share.batch_size)
             segmenter.prepare()
             self._segmenter = segmenter

@@ -105,16 +105,11 @@ class Segmenter:
     """
 
     def __init__(
-        self,
-        model: keras.Model | NetworkSource,
-        info: ModelInfo,
-        settings: PredictionSettings | None = None,
-        *,
-        images: int = 1,
+        self, model: keras.Model | NetworkSource, info: ModelInfo, settings: PredictionSettings | None = None
     ) -> None:
         self.info = info
         self.settings = own_settings(info) if settings is None else check_export(settings, info)
-        self._source = model if isinstance(model, NetworkSource) else NetworkSource(info, model=model, images=images)
+        self._source = model if isinstance(model, NetworkSource) else NetworkSource(info, model=model)
         self.engine_class = engine_class(self.settings, info, self._source.usual)
         self.applied = replace(self.settings, engine=self.engine_class.name)  # not "auto" here
         self.runner = NetworkRunner(self._source, self.applied)  # without the CRF, at the image's own size
@@ -125,14 +120,9 @@ class Segmenter:
         return self._source.model()
 
     @classmethod
-    def from_network(
-        cls, network: Network | ExportedNetwork, settings: PredictionSettings | None = None, *, images: int = 1
-    ) -> Self:
-        """Take a network that was read already, for about so many images.
-
-        TensorFlow is loaded only by an engine that needs it.
-        """
-        return cls(NetworkSource(network.info, network, images=images), network.info, settings)
+    def from_network(cls, network: Network | ExportedNetwork, settings: PredictionSettings | None = None) -> Self:
+        """Take a network that was read already; TensorFlow is loaded only by an engine that needs it."""
+        return cls(NetworkSource(network.info, network), network.info, settings)
 
     def __repr__(self) -> str:
         """Return the network and the settings, in a line."""

@@ -15,6 +15,7 @@ import numpy as np
 from deeplabctl.errors import DataError, RunError
 from deeplabctl.network.keras_model import assign_weights, can_compute, is_out_of_memory
 from deeplabctl.prediction.engines import report_compiling, training_engine
+from deeplabctl.prediction.settings import PredictionSettings
 from deeplabctl.reporting import Note, Reporter, Trained, counted, percent, silent, task
 from deeplabctl.training.checkpoint import Checkpoint, Progress
 from deeplabctl.training.cluster import Cluster, best_precision, check_workers_agree
@@ -84,7 +85,8 @@ def train_plan(
         )
     report(Note(f"computing in {plan.recipe.run.precision} on {cluster.device}"))
     if plan.recipe.run.precision in ("float32", "bfloat16"):
-        report_compiling(training_engine(plan.recipe.run.engine, plan.recipe.model.architecture), report)
+        engine = training_engine(plan.recipe.run.engine, plan.recipe.model.architecture)
+        report_compiling(engine, PredictionSettings(), report)
     cluster.check_batch(plan.recipe.solver.batch_size)
     try:
         check_workers_agree(cluster, plan, 0, 0)  # of options; the step and the weights are not known yet

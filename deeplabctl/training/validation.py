@@ -39,7 +39,7 @@ class Validator:
         pad, engine = None if recipe.pad == "auto" else recipe.pad, plan.recipe.run.engine
         request = SettingsRequest(pad=pad, scales=recipe.scales or None, flip=recipe.flip, engine=engine)
         settings = with_engine(resolve(request, info, is_voc=plan.dataset.is_voc), info)
-        self._model, self._segmenter = model, Segmenter(model, info, settings, images=len(plan.val_samples))
+        self._model, self._segmenter = model, Segmenter(model, info, settings)
         self.seconds = 0.0  # that the last one took
         self._missed: list[str] = []  # the classes of the last warning
 
@@ -55,8 +55,8 @@ class Validator:
         segmenter = self._segmenter
         if segmenter.engine_class.follows_model:
             return segmenter
-        report_compiling(segmenter.engine_class, self._report)
-        return Segmenter(self._model, segmenter.info, segmenter.settings, images=len(self._plan.val_samples))
+        report_compiling(segmenter.engine_class, segmenter.settings, self._report)
+        return Segmenter(self._model, segmenter.info, segmenter.settings)
 
     def score(self, should_stop: Callable[[], bool], samples: Sequence[Sample] | None = None) -> SplitScores:
         """Return the scores of the split, or of these samples of it.

@@ -15,7 +15,9 @@ from plain_resizing import linear
 import deeplabctl as dl
 from deeplabctl.engine.network import NumbaNetwork
 from deeplabctl.engine.row_kernels import fused
+from deeplabctl.engine.workspace import Workers
 from deeplabctl.errors import DataError, RecipeError
+from deeplabctl.interpolation import CORNERS, HALF_PIXELS, enlarge, label_of
 from deeplabctl.network import ARCHITECTURES, preprocess
 from deeplabctl.network.ops import Sum
 from deeplabctl.prediction import PredictionSettings, Segmenter
@@ -121,10 +123,10 @@ def test_every_label_is_caffes(net, size):
     assert other.sum() <= 1
 
 
-def segmenter_of(architecture, classes, width, seed, settings, images=1):
+def segmenter_of(architecture, classes, width, seed, settings):
     info = ModelInfo(tuple(map(str, range(classes))), architecture, width)
     network = Network(info, ARCHITECTURES[architecture].random_weights(classes, width, seed), [], [], classes)
-    return Segmenter.from_network(network, settings, images=images)
+    return Segmenter.from_network(network, settings)
 
 
 def check(engine, architecture, classes, width, shape, seed, **settings):
@@ -195,7 +197,7 @@ def test_onnx_runtime_is_for_depthwise_networks():
     assert chosen("largefov") == "numba"
 
 
-def test_few_images_are_segmented_without_numba_and_tensorflow():
+def test_onnx_runtime_needs_neither_numba_nor_tensorflow():
     script = (
         "import sys, numpy as np\n"
         "from deeplabctl.network import ARCHITECTURES\n"
@@ -213,15 +215,21 @@ def test_few_images_are_segmented_without_numba_and_tensorflow():
     assert done.stdout == "\n"
 
 
-@pytest.mark.parametrize("architecture", ["deeplabv3-mnv2", "deeplabv3-mobilenetv3"])
-def test_labels_of_few_images_are_those_of_many(architecture):
-    settings = PredictionSettings(engine="onnxruntime")
-    few, many = (segmenter_of(architecture, 9, 0.2, 1, settings, images=images) for images in (1, 16))
-    for size in ((70, 101), (33, 65), (1, 1)):
-        image = np.random.default_rng(2).integers(0, 256, (*size, 3)).astype(np.uint8)
-        np.testing.assert_array_equal(few.label(image), many.label(image))
-        np.testing.assert_allclose(few.predict(image).scores, many.predict(image).scores, atol=2e-6)
-    assert (few.runner.engine.kernels, many.runner.engine.kernels) == ("", "engine")
+@pytest.mark.parametrize("half_pixel", [False, True])
+def test_labels_in_numpy_are_those_of_the_kernels(half_pixel):
+    random = np.random.default_rng(2)
+    workers, rule = Workers(1), HALF_PIXELS if half_pixel else CORNERS
+    for small, full, size in (((9, 13), (65, 97), (60, 90)), ((1, 1), (1, 1), (1, 1)), ((40, 3), (313, 17), (313, 9))):
+        logits = (random.normal(size=(*small, 11)) * 3).astype(np.float32)
+        for values in (logits, np.round(logits)):  # with ties
+            label, scores = fused([[values]], full, size, workers, with_scores=True, half_pixel=half_pixel)
+            assert np.mean(label_of(values, full, rule, size) != label) < 1e-3  # without fused multiply-adds: ties
+            large = np.exp(enlarge(values, full, rule, size))
+            np.testing.assert_allclose(large / large.sum(-1, keepdims=True), scores, atol=2e-6)
+
+
+def test_label_of_values_that_are_no_numbers_is_no_error():
+    assert label_of(np.full((3, 4, 2), np.nan, np.float32), (9, 12)).shape == (9, 12)
 
 
 @pytest.mark.tf

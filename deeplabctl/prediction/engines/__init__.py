@@ -72,7 +72,7 @@ def build_engine(source: NetworkSource, settings: PredictionSettings) -> Engine:
     return source.engines[key]
 
 
-def report_compiling(engine: Engine | type[Engine], report: Reporter) -> None:
+def report_compiling(engine: type[Engine], settings: PredictionSettings, report: Reporter) -> None:
     """Say that the kernels of an engine will be compiled first, where they are not compiled yet.
 
     And say which device is taken, where there may be a GPU.
@@ -81,5 +81,5 @@ def report_compiling(engine: Engine | type[Engine], report: Reporter) -> None:
         taken = "a GPU" if has_gpu() and engine.uses_gpu else "the CPU"
         found = "finds a GPU" if has_gpu() else "finds no GPU that it can use, though there is a device of one"
         report(Note(f"{engine.name} computes on {taken}: TensorFlow {found}"))
-    if engine.kernels and not are_compiled(engine.kernels):
+    if (room := engine.kernels(settings)) and not are_compiled(room):
         report(Note("compiling the network's kernels (once on this machine, about 20 s)"))

@@ -116,15 +116,9 @@ class NetworkSource:
     """
 
     def __init__(
-        self,
-        info: ModelInfo,
-        network: Network | ExportedNetwork | None = None,
-        model: keras.Model | None = None,
-        *,
-        images: int = 1,
+        self, info: ModelInfo, network: Network | ExportedNetwork | None = None, model: keras.Model | None = None
     ) -> None:
         self.info, self._network = info, network
-        self.images = images  # that will be computed, about: for many it pays to load more
         self._models: dict[Precision, keras.Model] = {} if model is None else {"float32": model}
         self.engines: dict[tuple[str, str], Engine] = {}  # by name and precision
         self.usual = None if model is None else "tensorflow"  # the engine of "auto", where it is loaded already
@@ -174,7 +168,6 @@ class Engine(ABC):
     precisions: ClassVar[Mapping[str, int]]  # number formats that it computes in, and the bytes of a value
     batches: ClassVar[bool] = False  # computes several images at once
     gives_logits: ClassVar[bool] = True  # so that images can be computed in tiles
-    kernels: str = ""  # room of the kernels that numba compiles for it
     loads_tensorflow: ClassVar[bool] = False
     uses_gpu: ClassVar[bool] = False  # where there is one
     trains: ClassVar[bool] = False  # its kernels can compute the convolutions of a training step
@@ -195,6 +188,11 @@ class Engine(ABC):
     def is_usual(cls, architecture: str) -> bool:
         """Tell whether "auto" may choose this engine for a network on this machine."""
         return True
+
+    @classmethod
+    def kernels(cls, settings: PredictionSettings) -> str:
+        """Return the room of the kernels that numba compiles for predictions with these settings; "" for none."""
+        return ""
 
     def least_memory(self, count: int, height: int, width: int) -> int:
         """Return bytes that arrays (N, H, W, 3) take at least: the most that a layer reads and writes."""

@@ -14,6 +14,7 @@ import numpy as np
 from deeplabctl.arrays import Float32, Size
 from deeplabctl.engine.network import NumbaNetwork, has_kernels
 from deeplabctl.prediction.engines.engine import Engine, Inputs, NetworkSource, Predicted
+from deeplabctl.prediction.settings import PredictionSettings
 from deeplabctl.reporting import captured_stderr
 from deeplabctl.weights.model_info import ModelInfo
 
@@ -26,7 +27,6 @@ class NumbaEngine(Engine):
 
     name = "numba"
     precisions: ClassVar = {"float32": 4}
-    kernels = "engine"
     trains = True
 
     def __init__(self, source: NetworkSource, precision: str) -> None:
@@ -45,6 +45,10 @@ class NumbaEngine(Engine):
     def is_usual(cls, architecture: str) -> bool:
         """Tell whether this is a CPU on which the kernels were measured, without a GPU that TensorFlow can use."""
         return platform.machine() in _MEASURED and not has_gpu()
+
+    @classmethod
+    def kernels(cls, settings: PredictionSettings) -> str:
+        return "engine"
 
     def least_memory(self, count: int, height: int, width: int) -> int:
         """Return bytes that arrays take at least, which are computed one after another."""

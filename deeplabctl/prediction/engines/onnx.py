@@ -16,18 +16,16 @@ from deeplabctl.network.ops.operation import export_nodes
 from deeplabctl.prediction.engines.engine import Engine, Inputs, NetworkSource, Predicted
 from deeplabctl.prediction.engines.exported import runtime_errors, start_session
 from deeplabctl.prediction.engines.numba import NumbaEngine, has_gpu
+from deeplabctl.prediction.settings import PredictionSettings
 
 if TYPE_CHECKING:
     import onnxruntime
 
-_MANY = 16  # images, for which it pays to load the kernels
-
 
 class OnnxEngine(NumbaEngine):
-    """Compute logits by ONNX Runtime, and labels and scores by numba's kernels, or, of few images, in numpy.
+    """Compute logits by ONNX Runtime, and labels and scores of them in numpy.
 
-    Numpy takes longer for an image, and half a second less until the first one; the labels are the same. Tiles, scales
-    and mirrored images always need the kernels.
+    Only tiles, scales and mirrored images need numba's kernels, whose labels are the same.
     """
 
     name = "onnxruntime"
@@ -36,9 +34,13 @@ class OnnxEngine(NumbaEngine):
 
     def __init__(self, source: NetworkSource, precision: str) -> None:
         super().__init__(source, precision)
-        self.kernels = super().kernels if source.images >= _MANY else ""
         with runtime_errors("engine onnxruntime", "use engine=numba"):
             self._session = _session(self._architecture.graph(self._weights))
+
+    @classmethod
+    def kernels(cls, settings: PredictionSettings) -> str:
+        is_plain = len(settings.scales) == 1 and not settings.flip and not isinstance(settings.tile, int)
+        return "" if is_plain else super().kernels(settings)
 
     @classmethod
     def is_usual(cls, architecture: str) -> bool:
@@ -55,7 +57,7 @@ class OnnxEngine(NumbaEngine):
 
     def fuse(self, coarse: Sequence[Float32], inputs: Inputs, *, scores: bool) -> Predicted:
         how = inputs.fusion
-        if self.kernels or len(how.scales) > 1 or how.flip:
+        if len(how.scales) > 1 or how.flip:
             return super().fuse(coarse, inputs, scores=scores)
         (logits,), rule = coarse[0], HALF_PIXELS if how.half_pixel else CORNERS
         if not scores:
@@ -77,4 +79,4 @@ def _session(nodes: Sequence[Node]) -> onnxruntime.InferenceSession:
     shapes: dict[str, list[Any]] = {"pixels": ["n", "H", "W", 3], "logits": ["n", "h", "w", nodes[-1].channels]}
     pixels, logits = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items())
     model = make_model(graph, "network", [pixels], [logits]).SerializeToString()
-    return start_session(model, {"session.force_spinning_stop": "1"})  # its threads slow the label's kernels down
+    return start_session(model, {"session.force_spinning_stop": "1"})  # threads that wait slow others down
