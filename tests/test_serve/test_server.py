@@ -121,8 +121,8 @@ def test_container_has_what_infer_and_serve_need_without_tensorflow(tmp_path):
     found = subprocess.run(["sh", "-c", code, sys.executable], cwd=root, capture_output=True, text=True, check=True)
     names = {re.match(r"[\w-]+", line)[0] for line in found.stdout.splitlines()}
     assert names == {
-        "fastapi", "h5py", "llvmlite", "numba", "numpy", "onnxruntime", "pillow", "platformdirs", "prometheus-client",
-        "python-multipart", "rich", "scipy", "tomli-w", "tqdm", "typer", "uvicorn",
+        "fastapi", "h5py", "llvmlite", "numba", "numpy", "onnx", "onnxruntime", "pillow", "platformdirs",
+        "prometheus-client", "python-multipart", "rich", "scipy", "tomli-w", "tqdm", "typer", "uvicorn",
     }  # fmt: skip
     (tmp_path / "photo.png").write_bytes(blank_png(33, 33))
     lacking = (
