@@ -26,14 +26,14 @@ _SMALLEST_TILE = 256  # pixels of a side of "auto": smaller ones are mostly marg
 class NetworkRunner:
     """Run a network with settings whose engine is not "auto"; the engine is built at its first use."""
 
-    def __init__(self, source: NetworkSource, settings: PredictionSettings) -> None:
-        self._source, self._settings = source, settings
+    def __init__(self, source: NetworkSource, settings: PredictionSettings, *, on_one_cpu: bool = False) -> None:
+        self._source, self._settings, self._on_one_cpu = source, settings, on_one_cpu
         self._architecture = ARCHITECTURES[source.info.architecture]
 
     @property
     def engine(self) -> Engine:
         """Return what computes the network; raises DeepLabError where it cannot be built."""
-        return build_engine(self._source, self._settings)
+        return build_engine(self._source, self._settings, on_one_cpu=self._on_one_cpu)
 
     def predict(self, images: Sequence[Image], *, scores: bool) -> list[tuple[Label, Scores | None]]:
         """Return the label (H, W) uint8, and the scores (H, W, C) if asked for, of images of one padded size.
@@ -80,6 +80,10 @@ class NetworkRunner:
         assert found is not None
         scores: Scores = found[0]
         return scores
+
+    def memory(self, size: Size) -> int:
+        """Return the bytes that an image of a size takes at least while it is computed."""
+        return self.engine.least_memory(1, *Inputs((), size, self._settings, self._architecture).padded)
 
     def padded(self, image: Image) -> Size:
         """Return the size to which an image is padded."""

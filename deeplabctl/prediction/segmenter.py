@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,10 +18,10 @@ from deeplabctl.arrays import Image, Label, Scores
 from deeplabctl.crf import CrfParams, refine
 from deeplabctl.crf.mean_field import memory_to_refine
 from deeplabctl.data.images import as_image, write_mask
-from deeplabctl.data.working_size import shrink
+from deeplabctl.data.working_size import shrink, working_size
 from deeplabctl.errors import DataError, RecipeError
 from deeplabctl.interpolation import enlarge, label_of
-from deeplabctl.parallel import map_ahead
+from deeplabctl.parallel import available_cpus, map_ahead
 from deeplabctl.prediction.engines import engine_class, engines_for
 from deeplabctl.prediction.engines.engine import NetworkSource
 from deeplabctl.prediction.forward import NetworkRunner, size_in_words, too_large
@@ -169,8 +170,14 @@ class Segmenter:
         return self._segment_one(image, scores=False).found()
 
     def _segment_one(self, image: Image, *, scores: bool) -> Result[None]:
-        crf, result = self.settings.crf, self._shrink(Result(None, image))
-        self._compute([result], scores or crf is not None)
+        return self._segmented(Result(None, image), self.runner, scores)
+
+    def _segmented(self, result: Result[Item], runner: NetworkRunner, scores: bool) -> Result[Item]:
+        """Give a result its label, and scores if asked for, or an error."""
+        if result.error is not None:
+            return result
+        crf, result = self.settings.crf, self._shrink(result)
+        self._compute([result], scores or crf is not None, runner)
         return self._enlarge(result if crf is None else self._refine(result, crf, scores), scores)
 
     def labels(
@@ -189,26 +196,46 @@ class Segmenter:
         """Yield results in order, with labels, and scores if asked for, of their images, or with the errors instead.
 
         Results that have an error come back unchanged. A dense CRF refines images at once on all cores. An engine that
-        can do so computes images of equal padded size (with ``flip``, of equal size) together, up to ``batch_size``: by
-        default 8 on GPUs, else 1. The scores of an image that is computed with others differ by rounding errors only.
-        Raises RecipeError as `largest_batch` does. Images are taken a few ahead of their results.
+        can do so computes images at once, each on a core; or images of equal padded size (with ``flip``, of equal size)
+        together, up to ``batch_size``: by default 8 on GPUs, else 1. The scores of an image that is computed with
+        others differ by rounding errors only. Raises RecipeError as `largest_batch` does. Images are taken a few ahead
+        of their results.
         """
-        crf, classes = self.settings.crf, len(self.info.classes)
+        crf, classes, largest = self.settings.crf, len(self.info.classes), self.largest_batch(batch_size)
+        if self.engine_class.in_threads and not self.engine_class.kernels(self.settings) and available_cpus() > 1:
+            first = list(itertools.islice(results := iter(results), 2))
+            results = itertools.chain(first, results)
+            if len(first) > 1:
+                return self._segment_in_threads(results, scores)
         needs_scores = scores or crf is not None
         found = in_batches(
-            map(self._shrink, results), lambda batch: self._compute(batch, needs_scores), self._kind,
-            largest=self.largest_batch(batch_size), bytes_of_pixel=4 + needs_scores * 4 * classes,
+            map(self._shrink, results), lambda batch: self._compute(batch, needs_scores, self.runner), self._kind,
+            largest=largest, bytes_of_pixel=4 + needs_scores * 4 * classes,
             on_device=self.runner.engine.on_device,
         )  # fmt: skip
         if crf is None:
             return (self._enlarge(result, scores) for result in found)
 
+        return map_ahead(
+            lambda result: self._enlarge(self._refine(result, crf, scores), scores), found, ahead=4,
+            size=self._memory_to_refine,
+        )  # fmt: skip
+
+    def _segment_in_threads(self, results: Iterable[Result[Item]], scores: bool) -> Iterator[Result[Item]]:
+        runner = NetworkRunner(self._source, self.applied, on_one_cpu=True)
+
         def memory(result: Result[Item]) -> int:
-            return 0 if result.image is None else memory_to_refine((*result.image.shape[:2], classes))
+            if result.image is None:
+                return 0
+            size = working_size(result.image.shape[:2], self.settings.image_size)
+            return runner.memory(size) + (self._memory_to_refine(result) if self.settings.crf else 0)
 
         return map_ahead(
-            lambda result: self._enlarge(self._refine(result, crf, scores), scores), found, ahead=4, size=memory
+            lambda result: self._segmented(result, runner, scores), results, ahead=2, size=memory, prompt=True
         )
+
+    def _memory_to_refine(self, result: Result[Item]) -> int:
+        return 0 if result.image is None else memory_to_refine((*result.image.shape[:2], len(self.info.classes)))
 
     def largest_batch(self, asked: int | None = None) -> int:
         """Return how many images are computed together at most; raises RecipeError where the engine cannot do that."""
@@ -227,19 +254,19 @@ class Segmenter:
         """Return what images must have in common to be computed together: the padded size; if mirrored, the size."""
         return self.runner.padded(image), image.shape if self.settings.flip else None
 
-    def _compute(self, batch: Sequence[Result[Item]], scores: bool) -> None:
+    def _compute(self, batch: Sequence[Result[Item]], scores: bool, runner: NetworkRunner) -> None:
         """Let the network fill in results of equal kind; in two parts if they take too much memory."""
         images = [cast(Image, result.image) for result in batch]
         try:
             are_small = any(result.whole is not None for result in batch)
-            predicted = self.runner.predict(images, scores=scores or are_small)
+            predicted = runner.predict(images, scores=scores or are_small)
         except MemoryError:
             if len(batch) == 1:
                 batch[0].error = too_large(images[0])
             else:
                 half = len(batch) // 2
-                self._compute(batch[:half], scores)
-                self._compute(batch[half:], scores)
+                self._compute(batch[:half], scores, runner)
+                self._compute(batch[half:], scores, runner)
             return
         for result, (label, found) in zip(batch, predicted, strict=True):
             result.label, result.scores = label, found

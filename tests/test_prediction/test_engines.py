@@ -13,6 +13,7 @@ from PIL import Image
 from plain_resizing import linear
 
 import deeplabctl as dl
+from deeplabctl.crf import CrfParams
 from deeplabctl.engine.network import NumbaNetwork
 from deeplabctl.engine.row_kernels import fused
 from deeplabctl.engine.workspace import Workers
@@ -23,6 +24,7 @@ from deeplabctl.network.ops import Sum
 from deeplabctl.prediction import PredictionSettings, Segmenter
 from deeplabctl.prediction.engines import with_engine
 from deeplabctl.prediction.engines.numba import NumbaEngine, has_gpu, may_have_gpu
+from deeplabctl.prediction.results import Result
 from deeplabctl.weights.fitting import Network, read_network
 from deeplabctl.weights.model_info import ModelInfo
 
@@ -213,6 +215,26 @@ def test_onnx_runtime_needs_neither_numba_nor_tensorflow():
     )
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert done.stdout == "\n"
+
+
+@pytest.mark.parametrize("crf", [None, CrfParams(iterations=1)])
+def test_images_at_once_in_threads_are_segmented_as_each_alone(crf, monkeypatch):
+    monkeypatch.setattr("deeplabctl.prediction.segmenter.available_cpus", lambda: 4)
+    settings = PredictionSettings(engine="onnxruntime", crf=crf, image_size=64)
+    segmenter = segmenter_of("deeplabv3-mnv2", 5, 0.2, 1, settings)
+    random = np.random.default_rng(0)
+    images = [random.integers(0, 256, (30 + number, 41, 3)).astype(np.uint8) for number in range(5)]
+    images.append(random.integers(0, 256, (90, 70, 3)).astype(np.uint8))  # which is made smaller
+    failed = Result(9, error=DataError("unreadable"))
+    found = list(segmenter.segment([failed, *map(Result, range(6), images)], scores=True))
+    assert found[0] is failed
+    for result, image in zip(found[1:], images, strict=True):
+        label, scores = segmenter.predict(image)
+        np.testing.assert_array_equal(result.found(), label)
+        np.testing.assert_array_equal(result.scores, scores)
+        np.testing.assert_array_equal(result.image, image)
+    assert len(segmenter._source.engines) == 2
+    assert len(list(segmenter.segment([Result(0, images[0])]))) == 1
 
 
 @pytest.mark.parametrize("half_pixel", [False, True])

@@ -64,11 +64,14 @@ def training_engine(name: str, architecture: str) -> type[Engine]:
     return next(engine for engine in usual if engine.trains or engine.follows_model)
 
 
-def build_engine(source: NetworkSource, settings: PredictionSettings) -> Engine:
+def build_engine(source: NetworkSource, settings: PredictionSettings, *, on_one_cpu: bool = False) -> Engine:
     """Return the engine that the settings name, built at its first use; raises DeepLabError where that fails."""
-    key = settings.engine, settings.precision
+    key = settings.engine, settings.precision, on_one_cpu
     if key not in source.engines:
-        source.engines[key] = engine_class(settings, source.info)(source, settings.precision)
+        if on_one_cpu:
+            source.engines[key] = build_engine(source, settings).on_one_cpu()
+        else:
+            source.engines[key] = engine_class(settings, source.info)(source, settings.precision)
     return source.engines[key]
 
 

@@ -120,7 +120,7 @@ class NetworkSource:
     ) -> None:
         self.info, self._network = info, network
         self._models: dict[Precision, keras.Model] = {} if model is None else {"float32": model}
-        self.engines: dict[tuple[str, str], Engine] = {}  # by name and precision
+        self.engines: dict[tuple[str, str, bool], Engine] = {}  # by name, precision, and whether on one CPU
         self.usual = None if model is None else "tensorflow"  # the engine of "auto", where it is loaded already
 
     @property
@@ -172,6 +172,7 @@ class Engine(ABC):
     uses_gpu: ClassVar[bool] = False  # where there is one
     trains: ClassVar[bool] = False  # its kernels can compute the convolutions of a training step
     follows_model: ClassVar[bool] = False  # computes with the weights that a Keras model has now, not with a copy
+    in_threads: ClassVar[bool] = False  # is faster with many images at once, each on a CPU
     on_device: bool = False  # a GPU computes, for which images are put together
 
     def __init__(self, source: NetworkSource, precision: str) -> None:
@@ -197,6 +198,10 @@ class Engine(ABC):
     def least_memory(self, count: int, height: int, width: int) -> int:
         """Return bytes that arrays (N, H, W, 3) take at least: the most that a layer reads and writes."""
         return int(self._bytes_of_pixel * count * height * width)
+
+    def on_one_cpu(self) -> Engine:
+        """Return an engine that computes on one CPU, in several threads at once, where this one is ``in_threads``."""
+        return self
 
     @abstractmethod
     def predict(self, inputs: Inputs, *, scores: bool) -> Predicted:

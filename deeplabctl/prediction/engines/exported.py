@@ -109,19 +109,19 @@ class OnnxRuntime(ExportedEngine):
 
         # Slower, and where several scales share kernels, onnxruntime cannot do it.
         is_exact = export.precision == "int8" and len(export.scales) == 1 and clips_int8()
-        self._session = start_session(path, {"session.x64quantprecision": "1"} if is_exact else {})
+        self._session = start_session(path, {"session.x64quantprecision": "1"} if is_exact else {}, available_cpus())
 
     def _run(self, images: _Images) -> tuple[Any, Any]:
         labels, scores = self._session.run(["label", "scores"], {"image": images})
         return labels, scores
 
 
-def start_session(model: Path | bytes, entries: Mapping[str, str]) -> onnxruntime.InferenceSession:
-    """Return what runs an ONNX model on CPUs, with entries of a session's configuration."""
+def start_session(model: Path | bytes, entries: Mapping[str, str], threads: int) -> onnxruntime.InferenceSession:
+    """Return what runs an ONNX model on some CPUs, with entries of a session's configuration."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
-    options.intra_op_num_threads = available_cpus()
+    options.intra_op_num_threads = threads
     options.log_severity_level = 4  # what is fatal; errors are raised
     for entry in entries.items():
         options.add_session_config_entry(*entry)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.ops import DepthwiseConvolution, Node
 from deeplabctl.network.ops.onnx_graph import OnnxGraph, make_model
 from deeplabctl.network.ops.operation import export_nodes
+from deeplabctl.parallel import available_cpus
 from deeplabctl.prediction.engines.engine import Engine, Inputs, NetworkSource, Predicted
 from deeplabctl.prediction.engines.exported import runtime_errors, start_session
 from deeplabctl.prediction.engines.numba import NumbaEngine, has_gpu
@@ -30,12 +32,12 @@ class OnnxEngine(NumbaEngine):
 
     name = "onnxruntime"
     trains = False
+    in_threads = True
     least_memory = Engine.least_memory
 
     def __init__(self, source: NetworkSource, precision: str) -> None:
         super().__init__(source, precision)
-        with runtime_errors("engine onnxruntime", "use engine=numba"):
-            self._session = _session(self._architecture.graph(self._weights))
+        self._session = self._start(available_cpus())
 
     @classmethod
     def kernels(cls, settings: PredictionSettings) -> str:
@@ -48,12 +50,21 @@ class OnnxEngine(NumbaEngine):
         is_depthwise = any(isinstance(row, DepthwiseConvolution) for row in ARCHITECTURES[architecture].prediction_rows)
         return is_depthwise and not has_gpu()
 
+    def on_one_cpu(self) -> Engine:
+        engine = copy(self)
+        engine._session = self._start(1)
+        return engine
+
     def logits(self, pixels: Float32, row: str = "", means: Mapping[str, Float32] | None = None) -> Float32:
         if row or means:
             return super().logits(pixels, row, means)
         with runtime_errors("engine onnxruntime", "use engine=numba"):
             logits: Float32 = self._session.run(["logits"], {"pixels": pixels})[0]
         return logits
+
+    def _start(self, threads: int) -> onnxruntime.InferenceSession:
+        with runtime_errors("engine onnxruntime", "use engine=numba"):
+            return _session(self._architecture.graph(self._weights), threads)
 
     def fuse(self, coarse: Sequence[Float32], inputs: Inputs, *, scores: bool) -> Predicted:
         how = inputs.fusion
@@ -69,7 +80,7 @@ class OnnxEngine(NumbaEngine):
         return label[None], found[None]
 
 
-def _session(nodes: Sequence[Node]) -> onnxruntime.InferenceSession:
+def _session(nodes: Sequence[Node], threads: int) -> onnxruntime.InferenceSession:
     """Return what computes ``logits`` (N, h, w, C) of ``pixels`` (N, H, W, 3)."""
     from onnx import TensorProto, helper
 
@@ -79,4 +90,5 @@ def _session(nodes: Sequence[Node]) -> onnxruntime.InferenceSession:
     shapes: dict[str, list[Any]] = {"pixels": ["n", "H", "W", 3], "logits": ["n", "h", "w", nodes[-1].channels]}
     pixels, logits = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items())
     model = make_model(graph, "network", [pixels], [logits]).SerializeToString()
-    return start_session(model, {"session.force_spinning_stop": "1"})  # threads that wait slow others down
+    entries = {"session.force_spinning_stop": "1"}  # threads that wait slow others down
+    return start_session(model, entries, threads)
