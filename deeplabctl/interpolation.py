@@ -51,16 +51,16 @@ def _across_first(values: Float32, rows: Places, columns: Places) -> Float32:
 
 def _between_corners(small: int, large: int) -> Places:
     step = np.float32(small - 1) / np.float32(large - 1) if large > 1 else np.float32(0)
-    return _single_places(step * np.arange(large, dtype=np.float32), small)
+    return _float32_places(step * np.arange(large, dtype=np.float32), small)
 
 
 def _between_half_pixels(small: int, large: int) -> Places:
     step = np.float32(small) / np.float32(large)
     at = step * (np.arange(large, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5)
-    return _single_places(np.maximum(at, np.float32(0)), small)
+    return _float32_places(np.maximum(at, np.float32(0)), small)
 
 
-def _single_places(at: Float32, small: int) -> Places:
+def _float32_places(at: Float32, small: int) -> Places:
     first = np.minimum(at.astype(np.intp), small - 1)
     return Places(first, np.minimum(first + 1, small - 1), at - first.astype(np.float32))
 
