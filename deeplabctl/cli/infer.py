@@ -95,7 +95,6 @@ RayWorkersOption = Annotated[
 
 # Overlay and thumbnail have options of their own.
 _FORMATS = [name for name in choices.OUTPUTS if name not in ("overlay", "thumbnail")]
-_LARGE = 1024  # pixels of the longer side
 if TYPE_CHECKING:
     Format = str
 else:
@@ -180,7 +179,7 @@ def _segment(
     from deeplabctl.prediction.inputs import find_images
     from deeplabctl.prediction.outputs.plan import plan_outputs
     from deeplabctl.prediction.run import run, segment_images
-    from deeplabctl.prediction.settings import resolve
+    from deeplabctl.prediction.settings import resolve, unknown_size
     from deeplabctl.prediction.video import check_videos, segment_videos
     from deeplabctl.reporting import Event, Note
     from deeplabctl.reports.contact_sheet import ContactSheet
@@ -216,9 +215,8 @@ def _segment(
         page = plan.run_files.get("page")
         pages = [ContactSheet(page, classes, f"{path}; {settings}")] if page else []
         summary = run(plan, images, videos, classes, report, results.show, outputs=pages)
-        if results.longest > _LARGE and not settings.image_size and "recipe" not in network.info.provenance:
-            report(Note(f"images of {results.longest} pixels are larger than those that most networks were trained on; "
-                        "networks of VOC's classes find most with --image-size 513", warning=True))  # fmt: skip
+        if warning := unknown_size(results.longest, settings, network.info):
+            report(Note(warning, warning=True))
     results.finish(plan, summary, path, with_engine(settings, network.info).to_dict())
     return summary.failed, len(plan.jobs)
 

@@ -20,6 +20,7 @@ from deeplabctl.weights.model_info import ExportPrecision, ModelInfo
 
 Pad = Literal["paper", "tight"]
 Tile = int | Literal["auto", "off"]
+_LARGE = 1024  # pixels of the longer side
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class PredictionSettings:
     crf: CrfParams | None = None  # refine the scores with the dense CRF
     crf_adaptive: bool = False  # labels that are weak in the whole image send no messages
     precision: Precision | ExportPrecision = "float32"  # of the network; of an export, its own
-    engine: str = "auto"  # "auto": numba on CPUs, TensorFlow on GPUs, or an export's own runtime
+    engine: str = "auto"  # "auto": the usual one, see `Engine.is_usual`, or an export's own runtime
     image_size: int = 0  # the longer side at which larger images are worked on, see `working_size`; 0: their own
     tile: Tile = "auto"  # pixels on a side of the tiles in which an image is computed; "auto": of large images
 
@@ -117,6 +118,27 @@ def own_settings(info: ModelInfo) -> PredictionSettings:
     return PredictionSettings(
         "tight", export.scales, export.flip, precision=export.precision, engine=export.runtime, image_size=size
     )
+
+
+def unknown_size(side: int, settings: PredictionSettings, info: ModelInfo) -> str:
+    """Return what is to be said of images of a longer side, in pixels, which the network may not know; "" for others.
+
+    That is, of more than twice those of the training, or, where these are not known, of more than 1,024.
+    """
+    trained = info.provenance.get("image_side")
+    if settings.image_size:
+        return ""
+    if isinstance(trained, int) and side > 2 * trained > 0:
+        return (
+            f"images of {side} pixels are larger than those that the network was trained on, of {trained}; if they "
+            f"show the same in more pixels, use `image_size={trained}`"
+        )
+    if side > _LARGE and "recipe" not in info.provenance:
+        return (
+            f"images of {side} pixels are larger than those that most networks were trained on; networks of VOC's "
+            "classes find most with `image_size=513`"
+        )
+    return ""
 
 
 def check_export(settings: PredictionSettings, info: ModelInfo) -> PredictionSettings:

@@ -101,6 +101,7 @@ class Plan:
             "source": f"trained by deeplabctl from {recipe.model.init}",
             "data": recipe.data.root,
             "split": recipe.data.split,
+            "image_side": int(median(max(fact.height, fact.width) for fact in self.facts)),  # pixels, the longer one
             "step": step,
             "val_miou": miou,
             "recipe": dataclasses.asdict(recipe),

@@ -11,6 +11,7 @@ from deeplabctl.prediction.settings import (
     own_settings,
     parse_crf_params,
     parse_scales,
+    unknown_size,
 )
 from deeplabctl.weights.model_info import ExportFacts, ModelInfo
 
@@ -55,6 +56,24 @@ def test_working_size_is_that_of_the_training_unless_another_is_named():
     for wrong in (63, -1, 64.0, True):
         with pytest.raises(RecipeError, match="`image_size`: expected 0 or at least 64 pixels"):
             resolve(small, image_size=wrong)
+
+
+@pytest.mark.parametrize(
+    ("provenance", "side", "size", "expected"),
+    [
+        ({"image_side": 640, "recipe": {}}, 4000, 0, "use `image_size=640`"),
+        ({"image_side": 640, "recipe": {}}, 1280, 0, ""),
+        ({"image_side": 640, "recipe": {}}, 4000, 640, ""),
+        ({"recipe": {}}, 4000, 0, ""),  # of an older training
+        ({"image_side": "640", "recipe": {}}, 4000, 0, ""),
+        ({}, 1025, 0, "with `image_size=513`"),
+        ({}, 1024, 0, ""),
+    ],
+)
+def test_images_that_are_larger_than_those_of_the_training_are_said(provenance, side, size, expected):
+    said = unknown_size(side, PredictionSettings(image_size=size), ModelInfo(("a", "b"), provenance=provenance))
+    assert bool(said) == bool(expected)
+    assert expected in said
 
 
 def test_crf_has_the_recipes_parameters_unless_others_are_named():
