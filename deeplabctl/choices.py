@@ -25,6 +25,7 @@ OUTPUTS = {
     "json": "prediction.outputs.annotation_files:Areas",
     "csv": "prediction.outputs.annotation_files:Table",
     "coco": "prediction.outputs.annotation_files:CocoOutput",
+    "cvat": "prediction.outputs.annotation_files:CvatOutput",
     "labelme": "prediction.outputs.annotation_files:LabelmeOutput",
     "yolo": "prediction.outputs.annotation_files:YoloOutput",
     "labelstudio": "prediction.outputs.annotation_files:LabelStudioOutput",

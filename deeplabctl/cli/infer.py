@@ -127,9 +127,9 @@ def infer(
     formats: Annotated[
         list[Format],
         OUTPUT(
-            f"--format {'|'.join(_FORMATS)}",
+            "--format NAME",
             "What to write, repeatable: mask (PNG), scores (npz), labelme, yolo and supervisely (annotations) for each "
-            "image; json and csv (areas), coco, labelstudio and via (annotations) for all.",
+            "image; json and csv (areas), coco, cvat, labelstudio and via (annotations) for all.",
         ),
     ] = [MASK],  # noqa: B006 - typer only reads it
     overlay: Annotated[bool, OUTPUT("--overlay", "Also draw the classes over each image.")] = False,

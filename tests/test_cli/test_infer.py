@@ -158,7 +158,7 @@ def test_stdin_that_is_no_picture_and_terminals_are_refused_in_one_line(tmp_path
         (["a.png", "--skip-existing", "--contact-sheet", "--format", "scores"], "--contact-sheet takes skipped images"),
         (
             ["a.png", "--format", "gif"],
-            "'mask', 'scores', 'json', 'csv', 'coco', 'labelme', 'yolo', 'labelstudio', 'supervisely',",
+            "'mask', 'scores', 'json', 'csv', 'coco', 'cvat', 'labelme', 'yolo', 'labelstudio',",
         ),
         (["a.png", "--batch-size", "0"], "Invalid value for '--batch-size'"),
         (["-", "a.png"], "- is one image from stdin, and cannot be combined with others"),
@@ -177,7 +177,7 @@ def test_options_that_contradict_each_other_are_usage_errors(deeplabctl, argumen
 @pytest.mark.tf
 def test_every_format_is_written_and_annotations_are_converted_back(tmp_path, deeplabctl):
     folder = photos(tmp_path / "photos", 3)
-    names = ("mask", "scores", "json", "csv", "coco", "labelme", "yolo", "labelstudio", "supervisely", "via")
+    names = ("mask", "scores", "json", "csv", "coco", "cvat", "labelme", "yolo", "labelstudio", "supervisely", "via")
     formats = [word for name in names for word in ("--format", name)]
     code, out, err = deeplabctl(
         "infer", "photos", "--weights", CAFFEMODEL, *formats, "--contact-sheet", "--out", "out", "--json"
@@ -185,7 +185,7 @@ def test_every_format_is_written_and_annotations_are_converted_back(tmp_path, de
     assert code == 0, err
     result = json.loads(out)
     assert result["files"] == {
-        "areas": "out/areas.jsonl", "table": "out/areas.csv", "coco": "out/coco.json",
+        "areas": "out/areas.jsonl", "table": "out/areas.csv", "coco": "out/coco.json", "cvat": "out/cvat.xml",
         "class_names": "out/classes.txt", "page": "out/index.html",
         "yolo_settings": "out/data.yaml", "labelstudio": "out/labelstudio.json",
         "labelstudio_settings": "out/labelstudio.xml", "supervisely_meta": "out/meta.json", "via": "out/via.json",
@@ -202,6 +202,7 @@ def test_every_format_is_written_and_annotations_are_converted_back(tmp_path, de
     options = ("--images", "photos", "--classes", "out/classes.txt")
     for form, source in (
         ("coco", "coco.json"),
+        ("cvat", "cvat.xml"),
         ("labelme", ""),
         ("yolo", "data.yaml"),
         ("labelstudio", "labelstudio.json"),
@@ -210,7 +211,7 @@ def test_every_format_is_written_and_annotations_are_converted_back(tmp_path, de
     ):
         assert deeplabctl("data", "convert", f"out/{source}", "--format", form, *options, "--out", form)[0] == 0
     for name, label in labels.items():
-        for form in ("coco", "labelstudio", "supervisely"):
+        for form in ("coco", "cvat", "labelstudio", "supervisely"):
             assert (read_label(tmp_path / form / "SegmentationClass" / name) == label).all()
         for form in ("labelme", "yolo", "via"):
             outlined = read_label(tmp_path / form / "SegmentationClass" / name)

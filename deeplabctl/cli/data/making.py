@@ -71,6 +71,10 @@ class ImportOptions:
     attribute: Annotated[
         str, SOURCE("--attribute NAME", "Of VIA's regions: their class, if they have several attributes.")
     ] = ""
+    crowds: Annotated[
+        Literal["auto", "void", "objects"],
+        SOURCE("--crowds", "Of COCO: what annotations with iscrowd 1 become; auto is void, if they are few."),
+    ] = "auto"
     classes: Annotated[
         str | None,
         CLASSES(
@@ -106,7 +110,7 @@ class ImportOptions:
         palette = None if self.palette is None else read_palette(self.palette)
         classes = None if self.classes is None else parse_class_names(self.classes)
         same = {name: getattr(self, name) for name in
-                ("images", "outside", "unknown", "mask_suffix", "image_suffix", "attribute")}  # fmt: skip
+                ("images", "outside", "unknown", "mask_suffix", "image_suffix", "attribute", "crowds")}  # fmt: skip
         return ImportSettings(self.form, palette=palette, classes=classes, rename=_pairs(self.rename or []), **same)
 
 
@@ -152,6 +156,8 @@ def convert(
     from deeplabctl.data.formats import read_annotations
     from deeplabctl.data.layout import check_new_dataset
 
+    if val is not None and val_source is not None:
+        raise typer.BadParameter("use one of them", param_hint="--val, --val-source")
     check_new_dataset(out, overwrite=overwrite)
     settings = options.read()
     with console.reporter() as report:

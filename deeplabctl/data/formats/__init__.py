@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 from deeplabctl import choices
+from deeplabctl.data.findings import join_some
 from deeplabctl.data.formats.annotations import AnnotatedImage, AnnotationFormat, Annotations, ImportSettings
 from deeplabctl.data.formats.documents import Source
 from deeplabctl.data.formats.image_search import failing
@@ -20,6 +21,14 @@ from deeplabctl.reporting import Reporter
 _CLASSES: dict[str, type[AnnotationFormat]] = choices.load_classes(choices.ANNOTATIONS)
 FORMATS: tuple[AnnotationFormat, ...] = tuple(kind() for kind in dict.fromkeys(_CLASSES.values()))  # in that order
 _ANY_FOLDER = FORMATS[-1]  # of masks
+_OF_MASKS = ("colors", "ids", "binary")
+_OWN_SETTINGS = {  # which mean nothing in other formats
+    "attribute": ("via",),
+    "crowds": ("coco",),
+    "image_suffix": _OF_MASKS,
+    "mask_suffix": _OF_MASKS,
+    "outside": tuple(name for name in _CLASSES if name not in _OF_MASKS),
+}
 _SPLIT = re.compile(r"(train|val|test)(ing|id|idation)?\d*")  # as folders and subsets are named
 
 
@@ -36,14 +45,27 @@ def read_annotations(path: Path, settings: ImportSettings, report: Reporter) -> 
     kinds = {_format_of(part, settings) for part in parts}
     of_parts = kinds.pop() if len(kinds) == 1 else None
     if of_parts and of_parts is not _ANY_FOLDER and (known in (None, _ANY_FOLDER) or not next(iter(parts)).is_dir()):
+        _check_settings(path, of_parts, settings)
         annotations = _read_parts(of_parts, parts, settings, report)
     elif known:
+        _check_settings(path, known, settings)
         annotations = known.read(Source(path), settings, report)
     else:
         _refuse(path, settings)
     annotations.images = _split_by_folders(_refuse_shared(annotations.images))
     annotations.sources += [path] if settings.images is None else [path, settings.images]
     return annotations
+
+
+def _check_settings(path: Path, known: AnnotationFormat, settings: ImportSettings) -> None:
+    """Raise DataError for settings that the format does not have: they would do nothing."""
+    for name, formats in _OWN_SETTINGS.items():
+        value = getattr(settings, name)
+        if value != getattr(ImportSettings, name) and type(known) not in {_CLASSES[each] for each in formats}:
+            raise DataError(
+                f"`{name}` says nothing about {path}, which is {known.content}: it is for {join_some(formats, 9)}; "
+                "remove it, or choose another `format`"
+            )
 
 
 def _refuse(path: Path, settings: ImportSettings) -> NoReturn:
@@ -75,7 +97,7 @@ def _parts(path: Path) -> dict[Path, str]:
     files = [file for place in (path, path / "annotations") for file in sorted(place.glob("instances_*.json"))]
     for places in (files, [place for place in sorted(path.iterdir()) if place.is_dir()]):
         splits = {place: split for place in places if (split := _split_of(place.stem.removeprefix("instances_")))}
-        if "train" in splits.values() and 1 < len(splits) == len(set(splits.values())):
+        if "train" in splits.values() and len(splits) == len(set(splits.values())):
             return splits
     return {}
 

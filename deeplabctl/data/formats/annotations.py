@@ -60,6 +60,7 @@ class ImportSettings:
     mask_suffix: str = ""  # what a mask's name has after that of its image
     image_suffix: str = ""  # what an image's name has after what its mask's name begins with
     attribute: str = ""  # of VIA's regions: their class, if they have several attributes
+    crowds: Literal["auto", "void", "objects"] = "auto"  # what COCO's crowds become; auto: void, if they are few
 
     def __post_init__(self) -> None:
         """Raise DataError for new names that are old ones of others, or their own: what comes first would matter."""

@@ -29,6 +29,7 @@ class Coco:
     """Read the instances of one JSON file: of overlapping objects the smaller lies on top.
 
     Crowds become void, and so do boxes without an outline, as something of their class is in them. Below all objects.
+    Some programs write all masks as crowds: if most annotations are crowds, the settings must say what they become.
     """
 
     content = "COCO's JSON"
@@ -84,15 +85,27 @@ def _read_instances(path: Path, document: dict[str, Any], settings: ImportSettin
     for each in objects:
         by_image[each.image].append(each)
     outlines = Outlines(settings)
+    total, crowds = len(document["annotations"]), sum(each.is_crowd for each in objects)
+    if crowds and settings.crowds == "auto":
+        masks = "masks of objects, as Datumaro (CVAT) and supervision write them"
+        if 2 * crowds > total:
+            raise DataError(
+                f"{path}: cannot tell what {crowds} of {total} annotations are, whose iscrowd is 1: crowds of objects, "
+                f"as in COCO, or {masks}; use `crowds=void` or `crowds=objects`"
+            )
+        outlines.notes.append(
+            f"{crowds} of {total} annotations are crowds (iscrowd is 1): void; if they are {masks}, use "
+            "`crowds=objects`"
+        )
     search = outlines.search_beside(path)
     for key, name in images.items():
         size = entries[key].get("height"), entries[key].get("width")
         with outlines.image(name, search.image_of(name, f"{path}: {name}"), *size) as image:
             for each in by_image[key]:
                 where = f"{path}: annotation {each.number} of {name}"
-                image.regions.append(Region(names[each.category], where, each.mask, each.is_crowd or each.is_box))
+                is_below = each.is_box or (each.is_crowd and settings.crowds != "objects")
+                image.regions.append(Region(names[each.category], where, each.mask, is_below))
     if boxes := sum(each.is_box for each in objects):
-        total = len(document["annotations"])
         outlines.notes.append(f"{boxes} of {total} annotations are boxes without an outline: void")
     if without_area:
         numbers = join_some([str(number) for number in without_area])

@@ -1,19 +1,33 @@
-"""CVAT's own XML, "CVAT for images 1.1": read polygons, boxes, ellipses and masks."""
+"""CVAT's own XML, "CVAT for images 1.1": read polygons, boxes, ellipses and masks, and write labels as masks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
+from itertools import count
 from pathlib import Path
 from xml.etree import ElementTree
 
-from deeplabctl.arrays import Mask, Size
-from deeplabctl.data.formats.annotations import Annotations, ImportSettings, Outlines, Region
-from deeplabctl.data.formats.documents import Source, naming
-from deeplabctl.data.formats.outlines import box_corners, fill_ellipse, fill_polygon, fill_runs, paste_mask
+import numpy as np
+
+from deeplabctl.arrays import Label, Mask, Size
+from deeplabctl.classes import class_colors
+from deeplabctl.data.formats.annotations import BACKGROUND, Annotations, ImportSettings, Outlines, Region, drawn_classes
+from deeplabctl.data.formats.documents import Source, common_folder, naming, path_from
+from deeplabctl.data.formats.outlines import (
+    box_corners,
+    fill_ellipse,
+    fill_polygon,
+    fill_runs,
+    paste_mask,
+    run_lengths,
+)
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import Reporter
 
 _WITH_AREA = ("polygon", "box", "ellipse", "mask")
+_HEAD = 200  # bytes of a file that show what it is
 _WITHOUT_AREA = ("polyline", "points", "tag", "cuboid", "skeleton")
 
 
@@ -23,7 +37,7 @@ class Cvat:
     content = "CVAT's XML"
 
     def recognises(self, source: Source) -> bool:
-        """Tell whether there is an XML file, or one of CVAT's name in the folder."""
+        """Tell whether there is an XML file, or one of CVAT's in the folder."""
         path = _xml_file(source)
         return path.suffix == ".xml" and path.is_file()
 
@@ -73,7 +87,17 @@ def _has_area(shape: ElementTree.Element) -> bool:
 
 
 def _xml_file(source: Source) -> Path:
-    return source.path / "annotations.xml" if source.path.is_dir() else source.path
+    """Return the file, or that of a folder: of CVAT's name, or else the only one that begins as CVAT's do."""
+    path = source.path / "annotations.xml"
+    if not source.path.is_dir() or path.is_file():
+        return path if source.path.is_dir() else source.path
+    found = [each for each in source.path.glob("*.xml") if _begins_as_cvats(each)]
+    return found[0] if len(found) == 1 else path
+
+
+def _begins_as_cvats(path: Path) -> bool:
+    with path.open("rb") as file:
+        return b"<annotations" in file.read(_HEAD)
 
 
 def _mask(element: ElementTree.Element, size: Size) -> Mask:
@@ -92,3 +116,42 @@ def _mask(element: ElementTree.Element, size: Size) -> Mask:
         raise DataError(f"expected a mask within {size[1]}x{size[0]} pixels, got one of {width}x{height}")
     part = fill_runs([int(run) for run in element.attrib["rle"].split(",")], (height, width), by_columns=False)
     return paste_mask(part, size, corner_x, corner_y)
+
+
+def cvat_shapes(label: Label, classes: Sequence[str]) -> list[dict[str, str]]:
+    """Return the attributes of a mask for each class in a label (H, W) uint8, without void and the background."""
+    shapes = []
+    for index in drawn_classes(label, classes):
+        rows, columns = (np.flatnonzero((label == index).any(axis)) for axis in (1, 0))
+        (top, bottom), (left, right) = (ends[[0, -1]].tolist() for ends in (rows, columns))
+        part = label[top : bottom + 1, left : right + 1] == index
+        place = {"left": left, "top": top, "width": right - left + 1, "height": bottom - top + 1, "z_order": 0}
+        runs = ", ".join(map(str, run_lengths(part.T)))  # by rows
+        shapes.append({"label": classes[index], "rle": runs} | {key: str(value) for key, value in place.items()})
+    return shapes
+
+
+@contextmanager
+def cvat_file(
+    path: Path, classes: Sequence[str], images: Sequence[Path]
+) -> Iterator[Callable[[Path, Size, list[dict[str, str]]], None]]:
+    """Yield what writes an image with its masks, for a task with these labels whose images are in one folder."""
+    root, numbers = common_folder(images), count()
+    labels = ElementTree.Element("labels")
+    for name, color in [*zip(classes, class_colors(classes).tolist(), strict=False)][int(classes[0] == BACKGROUND) :]:
+        label = ElementTree.SubElement(labels, "label")
+        ElementTree.SubElement(label, "name").text = name
+        ElementTree.SubElement(label, "color").text = "#{:02x}{:02x}{:02x}".format(*color)
+    with path.open("w", encoding="utf-8") as file:
+
+        def add(image: Path, size: Size, shapes: list[dict[str, str]]) -> None:
+            named = {"id": str(next(numbers)), "name": path_from(root, image)}
+            element = ElementTree.Element("image", named | {"width": str(size[1]), "height": str(size[0])})
+            for shape in shapes:
+                ElementTree.SubElement(element, "mask", {"source": "auto", "occluded": "0"} | shape)
+            file.write(ElementTree.tostring(element, "unicode") + "\n")
+
+        head = f"<version>1.1</version>\n<meta><task>{ElementTree.tostring(labels, 'unicode')}</task></meta>"
+        file.write(f'<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n{head}\n')
+        yield add
+        file.write("</annotations>\n")

@@ -375,7 +375,9 @@ def _no_pairs(folder: Path, settings: ImportSettings, masks: list[tuple[str, Pat
     """Say why no mask has an image, with a guess at the suffix of masks."""
     expected = f"{folder}: expected masks that are named after their images"
     if not masks:
-        return f"{expected}, got no image file in this folder"
+        others = Counter(path.suffix for path in files_below(folder))
+        but = ", but " + join_some([f"{count} {suffix}" for suffix, count in others.most_common()]) if others else ""
+        return f"{expected}, got no image file in this folder{but}"
     images_folder = _images_folder(folder, settings)
     images = {path.stem: path for path in files_below(images_folder) if path.suffix.lower() in IMAGE_SUFFIXES}
     pairs = (

@@ -142,6 +142,8 @@ def _read_yaml(path: Path) -> tuple[dict[int, str], str, list[tuple[str, str]]]:
     for split in _SPLITS:
         with naming(f"{path}: {split}"):
             places += [(split, entry) for _, entry in _items(found.get(split, "")) if entry not in ("", "null", "~")]
+    if not places and _texts_below(path.parent / "labels"):  # as supervision writes it
+        places = [("", "images")]
     if not places:
         raise DataError(f"{path}: expected the folders of images (train, val), got none; complete the file")
     with naming(f"{path}: path"):

@@ -12,6 +12,7 @@ from typing import Any
 from deeplabctl.arrays import Label
 from deeplabctl.classes import format_classes
 from deeplabctl.data.formats.coco import coco_file, segments
+from deeplabctl.data.formats.cvat import cvat_file, cvat_shapes
 from deeplabctl.data.formats.label_studio import label_studio_file, label_studio_result, label_studio_settings
 from deeplabctl.data.formats.labelme import labelme_document
 from deeplabctl.data.formats.supervisely import supervisely_document, supervisely_meta
@@ -65,6 +66,20 @@ class CocoOutput(Output):
     def run_writer(self, path: Path, jobs: Sequence[Job], classes: Sequence[str]) -> Iterator[Add]:
         with whole_file(path) as temporary, coco_file(temporary, classes, [job.source for job in jobs]) as document:
             yield lambda written: document.add(written.job.source, written.size, written.parts[self.name])
+
+
+class CvatOutput(Output):
+    """CVAT's XML with a mask for each class in an image, named as in COCO's file."""
+
+    name, run = "cvat", RunFile("cvat.xml", "cvat", "CVAT", images=True)
+
+    def part(self, label: Label, classes: Sequence[str]) -> Any:
+        return cvat_shapes(label, classes)
+
+    @contextmanager
+    def run_writer(self, path: Path, jobs: Sequence[Job], classes: Sequence[str]) -> Iterator[Add]:
+        with whole_file(path) as temporary, cvat_file(temporary, classes, [job.source for job in jobs]) as add:
+            yield lambda written: add(written.job.source, written.size, written.parts[self.name])
 
 
 class LabelmeOutput(Output):

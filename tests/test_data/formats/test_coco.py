@@ -32,6 +32,25 @@ def test_cocos_polygons_runs_and_crowds_are_drawn_smaller_ones_on_top(tmp_path):
     np.testing.assert_array_equal(written_label(tmp_path / "out"), expected)
 
 
+def test_crowds_are_said_and_refused_where_most_annotations_are_crowds_unless_the_user_says_what_they_are(tmp_path):
+    """Datumaro and supervision write masks of single objects as crowds."""
+    square = {"category_id": 3, "segmentation": [[0, 0, 8, 0, 8, 6, 0, 6]]}  # 48 pixels
+    crowd = {"category_id": 1, "iscrowd": 1, "segmentation": {"size": [12, 16], "counts": [12 * 14, 24]}}
+    source = write_coco(tmp_path, [square, crowd])
+    written, notes = convert(source, tmp_path / "few")
+    assert written.pixels == {0: 120, 2: 48, 255: 24}
+    text = "1 of 2 annotations are crowds (iscrowd is 1): void; if they are masks of objects, as Datumaro (CVAT) and "
+    assert notes == [text + "supervision write them, use `crowds=objects`"]
+    source = write_coco(tmp_path, [square, crowd, crowd])
+    with pytest.raises(
+        DataError, match=r"cannot tell what 2 of 3 annotations are, .*`crowds=void` or `crowds=objects`"
+    ):
+        convert(source, tmp_path / "most")
+    for crowds, value in (("void", 255), ("objects", 1)):
+        written, notes = convert(source, tmp_path / crowds, crowds=crowds)
+        assert (written.pixels, notes) == ({0: 120, 2: 48, value: 24}, [])
+
+
 def test_cocos_classes_can_be_chosen_and_the_others_become_background(tmp_path):
     source = write_coco(
         tmp_path,

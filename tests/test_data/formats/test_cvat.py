@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from annotation_files import SIZE, convert, write_image, written_label
 
+from deeplabctl.data.formats.cvat import cvat_file, cvat_shapes
 from deeplabctl.errors import DataError
 
 CVAT = """<?xml version="1.0" encoding="utf-8"?>
@@ -34,6 +35,18 @@ def test_cvats_shapes_lie_on_one_another_by_z_order(tmp_path):
     np.testing.assert_array_equal(written_label(tmp_path / "out"), expected)
     assert notes == ["lines, points and other shapes without an area: 1 skipped"]
     assert written.train == ["a", "b"]
+
+
+def test_the_only_xml_of_cvats_in_a_folder_is_found_by_its_content(tmp_path):
+    write_image(tmp_path / "images" / "day 1" / "a.jpg")
+    write_image(tmp_path / "images" / "b.jpg")
+    (tmp_path / "train.xml").write_text(CVAT)  # as Datumaro names it
+    (tmp_path / "a.xml").write_text("<annotation><folder>VOC</folder></annotation>")
+    written, _ = convert(tmp_path, tmp_path.parent / "out")
+    assert written.train == ["a", "b"]
+    (tmp_path / "test.xml").write_text(CVAT)
+    with pytest.raises(DataError, match="named after their images"):
+        convert(tmp_path, tmp_path.parent / "two")
 
 
 def test_cvats_videos_and_other_xml_are_refused_with_what_to_export(tmp_path):
@@ -99,3 +112,23 @@ def test_parts_of_skeletons_and_labels_without_an_area_are_no_classes(tmp_path):
     assert written.classes == ("background", "car")
     assert written.pixels == {0: 144, 1: 48}
     assert notes == ["lines, points and other shapes without an area: 2 skipped"]
+
+
+def test_a_label_becomes_masks_and_these_the_label(tmp_path):
+    label = np.zeros(SIZE, np.uint8)
+    label[2:4, 3:6] = 1
+    label[2, 4] = 255
+    label[3, 5] = 2
+    shapes = cvat_shapes(label, ("background", "a <car>", "tree"))
+    assert shapes[0] == {
+        "label": "a <car>", "rle": "0, 1, 1, 3, 1", "left": "3", "top": "2", "width": "3", "height": "2",
+        "z_order": "0",
+    }  # fmt: skip
+    assert (shapes[1]["rle"], len(shapes)) == ("0, 1", 2)
+    image = write_image(tmp_path / "photos" / "a&b.jpg")
+    with cvat_file(tmp_path / "cvat.xml", ("background", "a <car>", "tree"), [image]) as add:
+        add(image, SIZE, shapes)
+    written, _ = convert(tmp_path / "cvat.xml", tmp_path / "out", images=tmp_path / "photos")
+    assert written.classes == ("background", "a <car>", "tree")
+    label[2, 4] = 0  # void is in no mask
+    np.testing.assert_array_equal(written_label(tmp_path / "out", "a&b"), label)

@@ -58,6 +58,18 @@ def test_roboflows_coco_files_of_splits_are_read_together(tmp_path):
     assert written.pixels == {0: 288, 1: 288}
 
 
+def test_a_folder_of_one_split_and_instances_beside_other_files_of_coco_are_read(tmp_path):
+    write_coco(tmp_path / "set" / "train", [LEFT])
+    written, _ = convert(tmp_path / "set", tmp_path / "out", val=None)
+    assert lists(written) == (["a"], [], [])
+    (tmp_path / "coco").mkdir()
+    write_coco(tmp_path / "coco", [LEFT]).rename(tmp_path / "coco" / "instances_train.json")
+    stuff = write_coco(tmp_path / "coco", [])
+    stuff.rename(tmp_path / "coco" / "stuff_train.json")
+    written, _ = convert(tmp_path / "coco", tmp_path / "out", val=None, overwrite=True)
+    assert written.pixels == {0: 96, 1: 96}
+
+
 def test_cvats_coco_files_of_subsets_are_read_together(tmp_path):
     for subset, name in (("Train", "a"), ("Validation", "a")):
         write_coco(tmp_path / subset, [LEFT], images=[f"{subset}/{name}.jpg"])

@@ -1,9 +1,27 @@
 """The format of annotations is recognised by their content."""
 
 import pytest
-from annotation_files import convert
+from annotation_files import convert, write_coco
 
 from deeplabctl.errors import DataError
+
+
+def test_settings_of_other_formats_are_refused(tmp_path):
+    """They would do nothing."""
+    left, right = ([[x, 0, x + 8, 0, x + 8, 12, x, 12]] for x in (0, 8))
+    source = write_coco(tmp_path, [{"category_id": 1, "segmentation": left}, {"category_id": 3, "segmentation": right}])
+    wrong = {"attribute": "kind", "mask_suffix": "_mask", "image_suffix": "_rgb"}
+    for name, value in wrong.items():
+        with pytest.raises(DataError, match=rf"`{name}` says nothing about .*instances\.json, which is COCO's JSON"):
+            convert(source, tmp_path / "out", **{name: value})
+    with pytest.raises(DataError, match=r"`attribute` says .* it is for via; remove it, or choose another `format`$"):
+        convert(source, tmp_path / "out", attribute="kind")
+    masks = tmp_path / "images"  # a folder of images is one of masks
+    for name, value in {"outside": "void", "crowds": "void"}.items():
+        with pytest.raises(DataError, match=rf"`{name}` says nothing about .*images, which is a folder of masks"):
+            convert(masks, tmp_path / "out", **{name: value})
+    written, _ = convert(source, tmp_path / "out", outside="void", crowds="objects")
+    assert written.pixels == {0: 96, 1: 96}
 
 
 def test_other_content_than_annotations_is_named(tmp_path):
@@ -15,6 +33,10 @@ def test_other_content_than_annotations_is_named(tmp_path):
         convert(tmp_path / "x.zip", tmp_path / "out")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="named after their images, got no image file in this folder"):
+        convert(tmp_path / "empty", tmp_path / "out")
+    for name in ("a.xml", "b.xml", "c.txt"):
+        (tmp_path / "empty" / name).write_text("?")
+    with pytest.raises(DataError, match=r"got no image file in this folder, but 2 \.xml, 1 \.txt$"):
         convert(tmp_path / "empty", tmp_path / "out")
     with pytest.raises(DataError, match="expected labelme's JSON files"):
         convert(tmp_path / "empty", tmp_path / "out", format="labelme")

@@ -32,6 +32,15 @@ def test_shares_of_the_size_are_outlines_and_the_smaller_lies_on_top(tmp_path):
     assert notes == ["outlines of 4 corners, all 2: taken as outlines, not as oriented boxes"]
 
 
+def test_a_data_yaml_that_names_no_folders_means_those_beside_it(tmp_path):
+    source = write_yolo(tmp_path / "x", {"a": SQUARE}, yaml="nc: 1\nnames: [car]\n")  # as supervision writes it
+    written, _ = convert(source, tmp_path / "out")
+    assert written.pixels == {0: 144, 1: 48}
+    (source / "labels" / "a.txt").unlink()
+    with pytest.raises(DataError, match=r"data\.yaml: expected the folders of images \(train, val\), got none"):
+        convert(source, tmp_path / "none")
+
+
 def test_boxes_are_void_below_outlines_and_alone_refused(tmp_path):
     box = "1 0.5 0.5 1 0.5"  # centre and size: rows 3 to 8
     triangle = "0 0 0 0 1 1 1"
