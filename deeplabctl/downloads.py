@@ -18,8 +18,7 @@ from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from deeplabctl.errors import DeepLabError, DownloadError, OutputError
-from deeplabctl.files import checksum
-from deeplabctl.locks import lock
+from deeplabctl.files import checksum, lock
 from deeplabctl.reporting import Note, Reporter, task
 
 _MEGABYTE = 1 << 20

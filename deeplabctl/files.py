@@ -1,4 +1,4 @@
-"""Write files and folders whole or not at all: under a temporary name beside the target, then renamed."""
+"""Write files and folders whole or not at all: under a temporary name beside the target, then renamed; lock them."""
 
 from __future__ import annotations
 
@@ -11,19 +11,22 @@ import os
 import re
 import secrets
 import shutil
+import sys
 import tempfile
+import time
 import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from deeplabctl.errors import OutputError
-from deeplabctl.locks import lock
 from deeplabctl.reporting import Reporter, task
 
 _LARGEST = 16 << 20  # bytes
 _BLOCK = 4096  # bytes that a disk gives a file at a time
 _MEGABYTE = 1 << 20
+_FAR = 1 << 30  # Windows lets nobody else read a locked byte: one beyond the content
+_HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # EACCES where flock is made of fcntl's locks, and on Windows
 
 
 def check_new_file(path: Path, *, overwrite: bool, suffixes: Sequence[str] = ()) -> None:
@@ -108,6 +111,45 @@ def unfinished_target(path: Path) -> Path | None:
     """Return the file whose `whole_file` a path is, as a killed process leaves it; None for any other name."""
     name = re.fullmatch(r"\.(.+)\.[0-9a-f]{8}(\.[^.]*)?", path.name)
     return path.with_name(name[1] + (name[2] or "")) if name else None
+
+
+def lock(descriptor: int, *, shared: bool = False, wait: bool = False) -> bool:
+    """Lock an open file or folder; returns False if another process holds it, and ``wait`` does not say to wait.
+
+    On Windows all locks are exclusive, and folders cannot be opened. Raises OSError where the file system has no locks.
+    """
+    try:
+        if sys.platform == "win32":
+            _lock_on_windows(descriptor, wait)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+    except OSError as error:
+        if error.errno in _HELD:
+            return False
+        raise
+    return True
+
+
+def _lock_on_windows(descriptor: int, wait: bool) -> None:
+    import msvcrt
+
+    locking, without_waiting = getattr(msvcrt, "locking"), getattr(msvcrt, "LK_NBLCK")  # noqa: B009 - only Windows'
+    place = os.lseek(descriptor, 0, os.SEEK_CUR)
+    try:
+        os.lseek(descriptor, _FAR, os.SEEK_SET)
+        while True:
+            try:
+                locking(descriptor, without_waiting, 1)
+            except OSError as error:
+                if not wait or error.errno not in _HELD:
+                    raise
+                time.sleep(0.5)
+            else:
+                return
+    finally:
+        os.lseek(descriptor, place, os.SEEK_SET)
 
 
 @contextmanager

@@ -1,17 +1,22 @@
-"""Draw labels over images: overlays with a legend, and rows of panels. Pillow only."""
+"""Draw labels over images: overlays with a legend, and rows of panels, with names of any script. Pillow only."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
-from PIL import ImageDraw
+from PIL import ImageDraw, ImageFont
 
 from deeplabctl.arrays import Image, Label, Mask
 from deeplabctl.classes import IGNORE_LABEL, class_colors
-from deeplabctl.lettering import Font, drawable_name, font
 
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+_DEJAVU = Path("mpl-data", "fonts", "ttf", "DejaVuSans.ttf")  # in matplotlib: Latin, Greek, Cyrillic, Arabic, ...
+_NO_LETTER = "\U0010ffff"  # for which fonts draw what they draw for letters that they do not have
 _OPACITY = 0.6
 _PANEL = 640  # pixels of the longer side
 _GAP = 6  # pixels between panels and around texts
@@ -162,3 +167,27 @@ def _borders(label: Label) -> Mask:
 def _font_size(width: int) -> int:
     """Return a text size that suits a picture of this width, also one of a camera that is shown smaller."""
     return int(np.clip(width / 36, 11, max(_LARGEST_TEXT, width / 80)))
+
+
+@cache
+def font(size: int) -> Font:
+    """Return a font of this size in pixels: matplotlib's DejaVu Sans, or else the one that Pillow has."""
+    matplotlib = find_spec("matplotlib")  # which this does not import
+    if matplotlib is not None and matplotlib.origin is not None:
+        file = Path(matplotlib.origin).parent / _DEJAVU
+        if file.is_file():
+            return ImageFont.truetype(str(file), size)
+    return ImageFont.load_default(size)
+
+
+def drawable_name(class_id: int, name: str) -> str:
+    """Return the name of a class, or its number where the font lacks a letter, as those of Chinese."""
+    return name if all(map(_has, name)) else f"class {class_id}"
+
+
+@cache
+def _has(letter: str) -> bool:
+    if letter.isspace() or letter.isascii():
+        return True
+    drawn, missing = (font(24).getmask(text) for text in (letter, _NO_LETTER))
+    return drawn.size != missing.size or bytes(drawn) != bytes(missing)

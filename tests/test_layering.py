@@ -29,8 +29,8 @@ ROOMS = [
     ["network"],
     ["jit", "vectors"],
     ["render", "interpolation"],
-    ["downloads", "files", "classes", "damage", "lettering"],
-    ["arrays", "choices", "errors", "limits", "locks", "parallel", "reporting"],
+    ["downloads", "files", "classes", "damage"],
+    ["arrays", "choices", "errors", "limits", "parallel", "reporting"],
     ["version"],
 ]
 RANK = {name: rank for rank, names in enumerate(reversed(ROOMS)) for name in names}

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import ImageFont
 
-from deeplabctl import lettering
-from deeplabctl.lettering import drawable_name, font
+from deeplabctl import render
+from deeplabctl.render import drawable_name, font
 
 
 @pytest.mark.parametrize("name", ["road", "Straße", "дорога", "δρόμος", "طريق", "đường"])
@@ -21,13 +21,13 @@ def test_names_with_letters_that_the_font_lacks_become_numbers(name):
 
 
 def test_without_matplotlib_pillow_s_own_font_is_taken(monkeypatch):
-    monkeypatch.setattr(lettering, "find_spec", lambda name: None)
-    for function in (font, lettering._has):
+    monkeypatch.setattr(render, "find_spec", lambda name: None)
+    for function in (font, render._has):
         function.cache_clear()
     try:
         assert font(20).getname() == ImageFont.load_default(20).getname()
         assert (drawable_name(1, "road"), drawable_name(1, "道路")) == ("road", "class 1")
         assert np.asarray(font(20).getmask("road")).size
     finally:
-        for function in (font, lettering._has):
+        for function in (font, render._has):
             function.cache_clear()

@@ -9,7 +9,7 @@ import types
 import pytest
 from caffe_files import DATA as CAFFE
 
-from deeplabctl.locks import lock
+from deeplabctl.files import lock
 
 # Of the modules and names that Windows lacks, those that our own code must not need; other packages' modules look at
 # sys.platform while they load, so what they would load from Windows is not simulated.
@@ -61,7 +61,7 @@ def test_simulation_lacks_what_windows_lacks(tmp_path):
 def test_package_and_its_modules_are_imported(tmp_path):
     on_windows(
         "import deeplabctl as dl, pkgutil, importlib\n"
-        "for name in ('files', 'downloads', 'locks', 'parallel', 'cli.app', 'training.run', 'training.run_directory', "
+        "for name in ('files', 'downloads', 'parallel', 'cli.app', 'training.run', 'training.run_directory', "
         "'prediction.run', 'serve.uploads', 'reports.comparison', 'weights.locating', 'data.convert'):\n"
         "    importlib.import_module(f'deeplabctl.{name}')\n"
         "dl.CrfParams, dl.ConfusionMatrix\n",
@@ -95,7 +95,7 @@ def test_locks_of_windows_are_of_a_byte_beyond_the_content(tmp_path, monkeypatch
             raise OSError(errno.EACCES, "held")
 
     monkeypatch.setitem(sys.modules, "msvcrt", types.SimpleNamespace(locking=locking, LK_NBLCK=2))
-    monkeypatch.setattr("deeplabctl.locks.sys", types.SimpleNamespace(platform="win32"))
+    monkeypatch.setattr("deeplabctl.files.sys", types.SimpleNamespace(platform="win32"))
     (tmp_path / "a").write_bytes(b"abc")
     with (tmp_path / "a").open("r+b") as file:
         file.seek(2)

@@ -20,8 +20,7 @@ from deeplabctl.data.images import read_image, read_label, write_image
 from deeplabctl.evaluation.metrics import Curve
 from deeplabctl.evaluation.scores import Extremes, RankedImage, SplitScores, class_columns
 from deeplabctl.files import check_folder, check_new_file, check_writable, write_text
-from deeplabctl.lettering import Font, drawable_name, font
-from deeplabctl.render import overlay
+from deeplabctl.render import Font, drawable_name, font, overlay
 from deeplabctl.reports.page import (
     cards,
     inline_image,

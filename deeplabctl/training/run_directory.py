@@ -29,8 +29,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from deeplabctl.errors import DeepLabError, OutputError, RunError
-from deeplabctl.files import unfinished_target, write_text
-from deeplabctl.locks import lock
+from deeplabctl.files import lock, unfinished_target, write_text
 from deeplabctl.recipe import Recipe
 from deeplabctl.recipe import write_recipe as recipe_text
 from deeplabctl.reporting import Note, Reporter, silent

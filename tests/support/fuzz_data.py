@@ -24,10 +24,10 @@ from deeplabctl.data.formats.label_studio import pack
 from deeplabctl.data.formats.supervisely import supervisely_document, supervisely_meta
 from deeplabctl.data.images import mask_image, read_image, read_label
 from deeplabctl.data.inspection import InspectionCache, check_samples, inspect_image, inspect_label
-from deeplabctl.data.preview import draw_samples
 from deeplabctl.errors import DeepLabError
 from deeplabctl.evaluation.masks import score_masks
 from deeplabctl.reporting import silent
+from deeplabctl.reports.data_sets import draw_samples
 from deeplabctl.training.checkpoint import fingerprint
 
 

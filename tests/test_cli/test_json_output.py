@@ -11,9 +11,8 @@ from caffe_files import DATA as CAFFE
 from PIL import Image
 
 from deeplabctl.cli.app import app, main
-from deeplabctl.cli.commands import _UsageError
+from deeplabctl.cli.commands import _COMMANDS, _OPTIONS, _UsageError
 from deeplabctl.cli.console import Console
-from deeplabctl.cli.guesses import _COMMANDS, _OPTIONS
 from deeplabctl.cli.json_output import print_document
 
 

@@ -153,7 +153,7 @@ def stats(
     from deeplabctl.data.images import write_image
     from deeplabctl.data.stats import count_splits, default_splits
     from deeplabctl.files import check_new_file
-    from deeplabctl.reports.data_stats import draw_statistics
+    from deeplabctl.reports.data_sets import draw_statistics
 
     if out is not None:
         check_new_file(out, overwrite=overwrite, suffixes=SAVED_SUFFIXES)
@@ -237,11 +237,11 @@ def preview(
     from deeplabctl.data.image_files import SAVED_SUFFIXES
     from deeplabctl.data.images import write_image
     from deeplabctl.data.inspection import check_samples
-    from deeplabctl.data.preview import choose_samples, draw_augmented, draw_samples
     from deeplabctl.files import check_new_file
     from deeplabctl.limits import AUTO
     from deeplabctl.network import ARCHITECTURES
     from deeplabctl.recipe import read_recipe
+    from deeplabctl.reports.data_sets import choose_samples, draw_augmented, draw_samples
     from deeplabctl.training.plan import default_recipe, fitted_to_images
 
     if not augmented and (recipe or changes):

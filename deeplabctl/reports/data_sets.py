@@ -1,21 +1,72 @@
-"""Draw the statistics of a data set: for each class and split its share of the pixels and of the images."""
+"""Draw data sets: images with their labels, as stored and after augmentation, and the statistics of classes."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import PIL.Image
 from PIL import ImageDraw
 
-from deeplabctl.arrays import Image
+from deeplabctl.arrays import Image, Label
 from deeplabctl.classes import class_colors
+from deeplabctl.data.augmentation import Augment, augment
+from deeplabctl.data.dataset import Dataset, Sample
+from deeplabctl.data.images import read_image, read_label
 from deeplabctl.data.stats import SplitCounts, Statistics
-from deeplabctl.lettering import drawable_name, font
+from deeplabctl.data.working_size import shrink, shrink_label
+from deeplabctl.network.architecture import Preprocessing
+from deeplabctl.render import contact_sheet, drawable_name, font
 from deeplabctl.reporting import counted
 
 _PAPER, _INK, _PALE_INK, _RULE = (255, 255, 255), (34, 34, 34), (120, 120, 120), (225, 225, 225)
 _SHADES = ((46, 102, 168), (240, 150, 40), (80, 150, 90), (150, 90, 160), (130, 130, 130))  # of the splits
 _TEXT, _TITLE, _GAP = 15, 22, 10  # pixels
 _BAR, _PANEL = 14, 360  # height of a bar, width of a panel of bars
+
+
+def choose_samples(samples: Sequence[Sample], count: int, seed: int) -> list[Sample]:
+    """Choose ``count`` random samples, or all if there are fewer, and keep their order."""
+    chosen = np.random.default_rng(seed).permutation(len(samples))[:count]
+    return [samples[index] for index in sorted(chosen.tolist())]
+
+
+def draw_samples(dataset: Dataset, samples: Sequence[Sample], columns: int) -> Image:
+    """Draw a sheet of images with their labels laid over them, (H, W, 3) uint8 RGB."""
+    cells = ((sample.id, *_read(sample)) for sample in samples)  # one is in memory at a time
+    return contact_sheet(cells, columns, dataset.classes)
+
+
+def draw_augmented(
+    dataset: Dataset,
+    samples: Sequence[Sample],
+    settings: Augment,
+    preprocessing: Preprocessing,
+    crops: int,
+    seed: int,
+    max_side: int = 0,
+) -> Image:
+    """Draw a row per sample, (H, W, 3) uint8 RGB: the image itself, and ``crops`` crops as augmentation makes them.
+
+    Larger images than ``max_side`` are drawn at their working size.
+    """
+
+    def cells() -> Iterator[tuple[str, Image, Label]]:
+        for number, sample in enumerate(samples):
+            image, label = _read(sample)
+            image, label = shrink(image, max_side), shrink_label(label, max_side)
+            yield f"{sample.id} {label.shape[1]}x{label.shape[0]}", image, label
+            for crop in range(crops):
+                rng = np.random.default_rng((seed, number, crop))
+                pixels, cropped = augment(image, label, settings, rng, preprocessing)
+                size = f"{settings.crop_size}x{settings.crop_size}"
+                yield f"crop {crop + 1}, {size}", preprocessing.undo(pixels), cropped
+
+    return contact_sheet(cells(), crops + 1, dataset.classes, width=240)
+
+
+def _read(sample: Sample) -> tuple[Image, Label]:
+    return read_image(sample.image), read_label(sample.label)
 
 
 def draw_statistics(name: str, statistics: Statistics) -> Image:

@@ -1,4 +1,4 @@
-"""Sheets of images with their labels."""
+"""Sheets of images with their labels, and the chart of statistics."""
 
 import tracemalloc
 
@@ -9,9 +9,10 @@ from dataset_files import make_dataset
 from deeplabctl.classes import class_colors, voc_palette
 from deeplabctl.data.augmentation import Augment
 from deeplabctl.data.dataset import open_dataset
-from deeplabctl.data.preview import choose_samples, draw_augmented, draw_samples
+from deeplabctl.data.stats import SplitCounts, Statistics
 from deeplabctl.network.architecture import CAFFE_PREPROCESSING
 from deeplabctl.render import contact_sheet, overlay
+from deeplabctl.reports.data_sets import choose_samples, draw_augmented, draw_samples, draw_statistics
 
 CLASSES = ("background", "disc", "square")  # of `make_dataset`
 
@@ -88,3 +89,17 @@ def test_sheet_holds_one_large_image_at_a_time():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 5 * large.nbytes
+
+
+def test_chart_has_a_bar_for_each_split_as_long_as_its_share_of_the_largest():
+    train = SplitCounts("train", 2, [20, 10, 0], [2, 2, 0], 5, (4, 5.0, 6), (5, 5.0, 5))
+    val = SplitCounts("val", 1, [0, 0, 20], [0, 0, 1], 0, (4, 4.0, 4), (5, 5.0, 5))
+
+    def lengths(*splits):
+        drawn = draw_statistics("set", Statistics(("background", "disc", "square"), list(splits), [0.5, 1.0, 0.0]))
+        blue = (drawn == (46, 102, 168)).all(-1)[80:]  # the first split's; without the key above
+        return sorted({int(row.sum()) for row in blue if row.any()})
+
+    # Background: 2/3 of the pixels and every image; disc: 1/3 and every image. The largest share has 360 pixels.
+    assert lengths(train) == [pytest.approx(180 + 360, abs=3), pytest.approx(360 + 360, abs=3)]
+    assert lengths(train, val) == [pytest.approx(120 + 360, abs=3), pytest.approx(240 + 360, abs=3)]
