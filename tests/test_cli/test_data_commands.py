@@ -130,13 +130,15 @@ def test_stats_print_a_table_with_bars_and_draw_a_chart(deeplabctl, root, tmp_pa
 
 
 def test_preview_of_crops_takes_their_size_from_all_images_as_a_training_does(deeplabctl, tmp_path, monkeypatch):
-    from deeplabctl.data import preview
+    from deeplabctl.reports import data_sets
 
     mine = make_dataset(tmp_path / "mine", train=9, size=(150, 200))
     make_dataset(mine, train=3, size=(60, 60))  # in place of the first three
     (mine / "ImageSets" / "Segmentation" / "train.txt").write_text("".join(f"t{number}\n" for number in range(9)))
     drawn = []
-    monkeypatch.setattr(preview, "draw_augmented", lambda *given: drawn.append(given) or np.zeros((1, 1, 3), np.uint8))
+    monkeypatch.setattr(
+        data_sets, "draw_augmented", lambda *given: drawn.append(given) or np.zeros((1, 1, 3), np.uint8)
+    )
     for seed in range(5):
         options = ("--augmented", "--count", 1, "--seed", seed, "--out", f"{seed}.png")
         assert deeplabctl("data", "preview", "mine", *options)[0] == 0
