@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from deeplabctl.arrays import Label, Mask, Size
-from deeplabctl.classes import class_colors
+from deeplabctl.classes import class_colors, hex_color
 from deeplabctl.data.formats.annotations import BACKGROUND, Annotations, ImportSettings, Outlines, Region, drawn_classes
 from deeplabctl.data.formats.documents import Source, common_folder, naming, path_from
 from deeplabctl.data.formats.outlines import (
@@ -91,7 +91,7 @@ def _xml_file(source: Source) -> Path:
     path = source.path / "annotations.xml"
     if not source.path.is_dir() or path.is_file():
         return path if source.path.is_dir() else source.path
-    found = [each for each in source.path.glob("*.xml") if _begins_as_cvats(each)]
+    found = [each for each in source.path.glob("*.xml") if each.is_file() and _begins_as_cvats(each)]
     return found[0] if len(found) == 1 else path
 
 
@@ -141,7 +141,7 @@ def cvat_file(
     for name, color in [*zip(classes, class_colors(classes).tolist(), strict=False)][int(classes[0] == BACKGROUND) :]:
         label = ElementTree.SubElement(labels, "label")
         ElementTree.SubElement(label, "name").text = name
-        ElementTree.SubElement(label, "color").text = "#{:02x}{:02x}{:02x}".format(*color)
+        ElementTree.SubElement(label, "color").text = hex_color(color)
     with path.open("w", encoding="utf-8") as file:
 
         def add(image: Path, size: Size, shapes: list[dict[str, str]]) -> None:
