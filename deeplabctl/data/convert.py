@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import PIL.Image
 
-from deeplabctl.arrays import Label
+from deeplabctl.arrays import Label, Size
 from deeplabctl.classes import IGNORE_LABEL, format_classes
 from deeplabctl.data.findings import join_some
 from deeplabctl.data.formats.annotations import AnnotatedImage, Annotations, is_background
@@ -40,6 +40,7 @@ from deeplabctl.reporting import Note, Reporter, task
 _LONGEST_ID = 200  # bytes of UTF-8
 _QUALITY = 95  # of JPEGs that are written smaller
 _SHARE = 0.2  # of the images, for validation
+SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -74,82 +75,109 @@ def write_dataset(
     must not be written: it may neither hold nor be in what is read.
     """
     parts = [annotations, val] if isinstance(val, Annotations) else [annotations]
-    format_classes(
-        annotations.classes, (annotations.sources or [out])[0]
-    )  # names that cannot be written are refused first
+    sources = [source for part in parts for source in part.sources]
+    format_classes(annotations.classes, (sources or [out])[0])  # names that cannot be written are refused first
     images = [image for part in parts for image in part.images]
-    files = [image.image for image in images if isinstance(image.image, Path)]
-    check_outside(out, [*(source for part in parts for source in part.sources), *files])
+    check_outside(out, [*sources, *(image.image for image in images if isinstance(image.image, Path))])
     for note in (note for part in parts for note in part.notes):
         report(Note(note))
     if alone := _unannotated(parts):
         report(Note(f"images without an annotation: {len(alone)} left out ({join_some(alone, 4)})"))
-    jobs = list(zip(_unique_ids([image.name for image in images]), images, strict=True))
-    pixels: Counter[int] = Counter()
-    written: list[str] = []
-    failed: list[str] = []
-    empty: list[str] = []
-    blank: list[str] = []
-    turned: list[str] = []  # images whose sizes do not show whether their labels were drawn before EXIF turned them
-    assumed: dict[str, list[tuple[str, str]]] = defaultdict(list)  # of images with each note: name and note
-    before = False  # whether any label was drawn so
+    jobs = dict(zip(_unique_ids([image.name for image in images]), images, strict=True))
     with new_dataset(out, overwrite=overwrite) as root:
         make_layout(root)
-        with task(report, "converting", len(jobs), "images") as advance:
-            for (name, image), result in zip(
-                jobs, map_ahead(partial(_try_to_write, root, max_side, annotations.classes), jobs), strict=True
-            ):
-                if isinstance(result, str):
-                    failed.append(result)
-                    report(Note(result, warning=True))
-                else:
-                    values, facts, size = result
-                    if facts.note:
-                        assumed[re.sub(r"[\d.]+", "", facts.note)].append((name, facts.note))
-                    before |= size != (facts.height, facts.width)
-                    says_nothing = None in (image.height, image.width) or facts.stored_size == size
-                    if facts.orientation > 1 and size == (facts.height, facts.width) and says_nothing:
-                        turned.append(name)
-                    pixels.update(values)
-                    useful = set(values) - {IGNORE_LABEL} and set(values) != {0, IGNORE_LABEL}
-                    (written if useful else empty).append(name)
-                    blank += [name] if set(values) == {0} else []
-                advance()
-        if not written:
-            why = failed[0] if failed else f"their labels have only {annotations.classes[0]} and void"
-            raise DataError(f"none of {len(jobs)} images could be converted: {why}")
-        for (name, note), *more in assumed.values():
-            others = f" (and {len(more)} others: {join_some([other for other, _ in more], 4)})" if more else ""
-            report(Note(f"{name}{others}: {note}", warning=True))
-        if turned:
-            others = ", although others were drawn before it" if before else ""
-            text = f"{len(turned)} images are turned by EXIF, and no size says whether their labels are: "
-            text += f"{join_some(turned, 4)}; they are taken as drawn after the turn{others}: look at them with "
-            report(Note(f"{text}deeplabctl data preview", warning=True))
-        if empty:
-            have = f"images with only {annotations.classes[0]} and void: {len(empty)}"
-            report(Note(f"{have} left out of the lists ({join_some(empty, 4)})"))
-        if blank and is_background(annotations.classes[0]):
-            have = f"images that are all {annotations.classes[0]}: {len(blank)} ({join_some(blank, 4)})"
-            report(Note(f"{have}; leave them out if nobody annotated them"))
-        first = {name for name, _ in jobs[: len(annotations.images)]}
-        splits = {name: image.split or "train" for name, image in jobs}
+        written = _write_samples(root, jobs, annotations.classes, max_side, report)
+        written.say(annotations.classes[0], report)
         if isinstance(val, Annotations):
-            splits = {name: "train" if name in first else "val" for name in splits}
-        elif val is not None or "train" not in splits.values():
-            splits = dict.fromkeys(splits, "train")
-        if len(set(splits.values())) > 1 and not isinstance(val, Annotations):
-            counts = Counter(splits.values())
-            numbers = ", ".join(f"{split} {counts[split]}" for split in ("train", "val", "test") if counts[split])
-            report(Note(f"splits as in the source: {numbers}; use `val` for others"))
-        of = {split: sorted(name for name in written if splits[name] == split) for split in ("train", "val", "test")}
+            first = len(annotations.images)
+            splits = {name: "train" if place < first else "val" for place, name in enumerate(jobs)}
+        else:
+            splits = _splits_of(jobs, val, report)
+        of = {split: sorted(name for name in written.listed if splits[name] == split) for split in SPLITS}
         if not isinstance(val, Annotations) and not of["val"]:
             of["train"], of["val"] = _split_randomly(of["train"], _SHARE if val is None else val, seed)
         for split, ids in of.items():
             if ids:
                 write_list(root, split, ids)
         write_class_names(root, annotations.classes)
-    return Conversion(annotations.classes, of["train"], of["val"], of["test"], pixels, failed)
+    return Conversion(annotations.classes, of["train"], of["val"], of["test"], written.pixels, written.failed)
+
+
+@dataclass
+class _Written:
+    """Hold what is known of the images that were written, by their ids, and why others failed."""
+
+    pixels: Counter[int] = field(default_factory=Counter)  # of each label value
+    listed: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)  # without any object: in no list
+    blank: list[str] = field(default_factory=list)  # that are all of class 0
+    turned: list[str] = field(default_factory=list)  # whose sizes do not show whether labels were drawn before EXIF
+    any_before: bool = False  # whether any label was
+    assumed: dict[str, list[tuple[str, str]]] = field(default_factory=dict)  # ids and notes, by the notes' kind
+
+    def add(self, name: str, image: AnnotatedImage, values: dict[int, int], facts: ImageFacts, size: Size) -> None:
+        """Add an image, with the size at which its label was drawn."""
+        if facts.note:
+            self.assumed.setdefault(re.sub(r"[\d.]+", "", facts.note), []).append((name, facts.note))
+        is_upright = size == (facts.height, facts.width)
+        self.any_before |= not is_upright
+        says_nothing = None in (image.height, image.width) or facts.stored_size == size
+        if facts.orientation > 1 and is_upright and says_nothing:
+            self.turned.append(name)
+        self.pixels.update(values)
+        useful = set(values) - {IGNORE_LABEL} and set(values) != {0, IGNORE_LABEL}
+        (self.listed if useful else self.empty).append(name)
+        self.blank += [name] if set(values) == {0} else []
+
+    def say(self, first_class: str, report: Reporter) -> None:
+        """Report what is worth knowing; raises DataError if nothing was written that a list can have."""
+        if not self.listed:
+            why = self.failed[0] if self.failed else f"their labels have only {first_class} and void"
+            raise DataError(f"none of {len(self.failed) + len(self.empty)} images could be converted: {why}")
+        for (name, note), *more in self.assumed.values():
+            others = f" (and {len(more)} others: {join_some([other for other, _ in more], 4)})" if more else ""
+            report(Note(f"{name}{others}: {note}", warning=True))
+        if self.turned:
+            others = ", although others were drawn before it" if self.any_before else ""
+            text = f"{len(self.turned)} images are turned by EXIF, and no size says whether their labels are: "
+            text += f"{join_some(self.turned, 4)}; they are taken as drawn after the turn{others}: look at them with "
+            report(Note(f"{text}deeplabctl data preview", warning=True))
+        if self.empty:
+            have = f"images with only {first_class} and void: {len(self.empty)}"
+            report(Note(f"{have} left out of the lists ({join_some(self.empty, 4)})"))
+        if self.blank and is_background(first_class):
+            have = f"images that are all {first_class}: {len(self.blank)} ({join_some(self.blank, 4)})"
+            report(Note(f"{have}; leave them out if nobody annotated them"))
+
+
+def _write_samples(
+    root: Path, jobs: Mapping[str, AnnotatedImage], classes: Sequence[str], max_side: int, report: Reporter
+) -> _Written:
+    """Write images and labels, each in its turn; those that fail are reported."""
+    written = _Written()
+    with task(report, "converting", len(jobs), "images") as advance:
+        results = map_ahead(partial(_try_to_write, root, max_side, classes), jobs.items())
+        for (name, image), result in zip(jobs.items(), results, strict=True):
+            if isinstance(result, str):
+                written.failed.append(result)
+                report(Note(result, warning=True))
+            else:
+                written.add(name, image, *result)
+            advance()
+    return written
+
+
+def _splits_of(jobs: Mapping[str, AnnotatedImage], val: float | None, report: Reporter) -> dict[str, str]:
+    """Return the splits of the source, which are reported; with a share, or without any for training, all are one."""
+    splits = {name: image.split or "train" for name, image in jobs.items()}
+    if val is not None or "train" not in splits.values():
+        return dict.fromkeys(splits, "train")
+    if len(set(splits.values())) > 1:
+        counts = Counter(splits.values())
+        numbers = ", ".join(f"{split} {counts[split]}" for split in SPLITS if counts[split])
+        report(Note(f"splits as in the source: {numbers}; use `val` for others"))
+    return splits
 
 
 def _unannotated(parts: Sequence[Annotations]) -> list[str]:
@@ -166,7 +194,7 @@ def _unannotated(parts: Sequence[Annotations]) -> list[str]:
     ]
 
 
-Sampled = tuple[dict[int, int], ImageFacts, tuple[int, ...]]  # pixels of each label value; the label's size, as drawn
+Sampled = tuple[dict[int, int], ImageFacts, Size]  # pixels of each label value; the label's size, as drawn
 
 
 def _try_to_write(root: Path, max_side: int, classes: Sequence[str], job: tuple[str, AnnotatedImage]) -> Sampled | str:
@@ -204,7 +232,7 @@ def _write_sample(root: Path, max_side: int, classes: Sequence[str], name: str, 
     return count_values(label), facts, size
 
 
-def _upright_label(annotated: AnnotatedImage, path: Path, facts: ImageFacts) -> tuple[Label, tuple[int, ...]]:
+def _upright_label(annotated: AnnotatedImage, path: Path, facts: ImageFacts) -> tuple[Label, Size]:
     """Return the label of the upright image, and the size at which it was drawn; raises DataError for another one."""
     upright = (facts.height, facts.width)
     with naming(f"{path}: the height and width in its annotations"):
@@ -221,7 +249,7 @@ def _upright_label(annotated: AnnotatedImage, path: Path, facts: ImageFacts) -> 
     return label, size
 
 
-def _check_size(path: Path, size: tuple[int, ...], facts: ImageFacts) -> None:
+def _check_size(path: Path, size: Size, facts: ImageFacts) -> None:
     if size not in ((facts.height, facts.width), facts.stored_size):
         expected, got = f"{facts.width}x{facts.height}", f"{size[1]}x{size[0]}"
         raise DataError(

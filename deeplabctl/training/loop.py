@@ -73,16 +73,7 @@ def train_plan(
     if run is not None:
         facts = {} if plan.recipe_name is None else {"recipe": plan.recipe_name}
         run.record(device=cluster.device, expect=asdict(plan.expect) if plan.expect else None, **facts)
-    if plan.recipe.run.precision == "auto":
-        best = best_precision(cluster.gpus)
-        plan = plan.with_settings(run={"precision": best if can_compute(best) else "float32"})
-        if run is not None:
-            run.write_recipe(plan.recipe)
-    elif not can_compute(plan.recipe.run.precision):
-        raise RunError(
-            f"run.precision: expected a format that TensorFlow can compute in here, got {plan.recipe.run.precision}; "
-            "use `precision=float32`, or `precision=auto` for the fastest one"
-        )
+    plan = _with_precision(plan, run, cluster)
     report(Note(f"computing in {plan.recipe.run.precision} on {cluster.device}"))
     if plan.recipe.run.precision in ("float32", "bfloat16"):
         engine = training_engine(plan.recipe.run.engine, plan.recipe.model.architecture)
@@ -102,12 +93,7 @@ def train_plan(
         result = TrainedRun(recorder.path, 0, time.perf_counter() - begin, {}, 0, stopped=True)
     except tf.errors.OpError as error:
         if is_out_of_memory(error):
-            same = " (the same result)" if plan.recipe.solver.hard_pixels == 1 else ""
-            raise RunError(
-                f"out of memory with batches of {plan.recipe.solver.batch_size} images; halve solver.batch_size and "
-                f"double solver.accumulate{same}, or lower augment.crop_size; TensorFlow: "
-                f"{str(error).splitlines()[0][:200]}"
-            ) from error
+            raise _out_of_memory(plan, error) from error
         if cluster.workers == 1:
             raise
         raise RunError(
@@ -117,6 +103,31 @@ def train_plan(
     if result.stopped and run is not None:
         run.record(status="interrupted")
     return result
+
+
+def _with_precision(plan: Plan, run: RunDirectory | None, cluster: Cluster) -> Plan:
+    """Return the plan with the precision that "auto" is here; raises RunError for one that cannot be computed in."""
+    precision = plan.recipe.run.precision
+    if precision == "auto":
+        best = best_precision(cluster.gpus)
+        plan = plan.with_settings(run={"precision": best if can_compute(best) else "float32"})
+        if run is not None:
+            run.write_recipe(plan.recipe)
+    elif not can_compute(precision):
+        raise RunError(
+            f"run.precision: expected a format that TensorFlow can compute in here, got {precision}; "
+            "use `precision=float32`, or `precision=auto` for the fastest one"
+        )
+    return plan
+
+
+def _out_of_memory(plan: Plan, error: Exception) -> RunError:
+    solver = plan.recipe.solver
+    same = " (the same result)" if solver.hard_pixels == 1 else ""
+    return RunError(
+        f"out of memory with batches of {solver.batch_size} images; halve solver.batch_size and double "
+        f"solver.accumulate{same}, or lower augment.crop_size; TensorFlow: {str(error).splitlines()[0][:200]}"
+    )
 
 
 class _Training:

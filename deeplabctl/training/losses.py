@@ -18,22 +18,10 @@ if TYPE_CHECKING:
 
 
 class Loss(Protocol):
-    """Say what a loss is: it is made of the solver's settings, the weight of each class and the dtype to compute in.
+    """Say what a loss is: it takes logits (N, h, w, C) and labels (N, S, S) of all pixels, integers with 255 void.
 
-    It takes logits (N, h, w, C) and labels (N, S, S) of all pixels, integers with 255 void, and itself chooses the
-    pixels that it compares; ``solver.label_stride`` is the distance between them. ``half_pixel`` says how logits are
-    upsampled; see `Architecture`. Numba's kernels may compute it on a number of ``threads``; with 0 TensorFlow does.
+    It chooses the pixels that it compares itself. What it is made of says `_PixelLoss`.
     """
-
-    def __init__(
-        self,
-        solver: Solver,
-        class_weights: Sequence[float],
-        dtype: tf.DType,
-        *,
-        half_pixel: bool = False,
-        threads: int = 0,
-    ) -> None: ...
 
     def weights(self, labels: tf.Tensor) -> tf.Tensor:
         """Return how much each compared pixel counts, (N, h, w): the weight of its class, or 0 for void."""
@@ -49,8 +37,10 @@ class Loss(Protocol):
 class _PixelLoss:
     """Choose the pixels that are compared, and their weights.
 
-    Every ``label_stride``-th pixel of the label is compared. At the stride of the logits pixel ``stride * i`` lies on
-    their cell i; at a smaller one the logits are upsampled to the compared pixels, as in prediction.
+    Every ``solver.label_stride``-th pixel of the label is compared. At the stride of the logits pixel ``stride * i``
+    lies on their cell i; at a smaller one the logits are upsampled to the compared pixels, as in prediction;
+    ``half_pixel`` says how, see `Architecture`. Losses are computed in ``dtype``, by numba's kernels on a number of
+    ``threads`` if they can; with 0 by TensorFlow.
     """
 
     def __init__(
@@ -217,7 +207,7 @@ class Lovasz(_RegionLoss):
 class _Sum:
     """Add two losses."""
 
-    def __init__(self, first: type[Loss], second: type[Loss], *settings: Any, **options: Any) -> None:
+    def __init__(self, first: Callable[..., Loss], second: Callable[..., Loss], *settings: Any, **options: Any) -> None:
         self._losses = first(*settings, **options), second(*settings, **options)
 
     def weights(self, labels: tf.Tensor) -> tf.Tensor:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,18 +36,15 @@ class Coco:
 
     def recognises(self, source: Source) -> bool:
         """Tell whether a document has images and annotations."""
-        return any(_is_coco(document) for _, document in source.documents())
+        return any(_is_coco(*entry) for entry in source.documents())
 
     def read(self, source: Source, settings: ImportSettings, report: Reporter) -> Annotations:
         """Read a document, with classes in the order of the category ids."""
-        paths = [path for path, document in source.documents() if _is_coco(document)]
-        if len(paths) != 1 or source.damaged:
-            names = join_some([path.name for path in [*paths, *source.damaged]]) or "none"
-            raise DataError(f"{source}: expected one file of COCO instances, got {names}; choose the file itself")
-        return _read_instances(paths[0], source.document(paths[0]), settings)
+        path = source.only("COCO instances", _is_coco)
+        return _read_instances(path, source.document(path), settings)
 
 
-def _is_coco(document: Any) -> bool:
+def _is_coco(_path: Path, document: Any) -> bool:
     return isinstance(document, dict) and {"annotations", "images"} <= document.keys() and "shapes" not in document
 
 
@@ -282,39 +279,37 @@ def _segment(mask: Mask, class_id: int) -> Segment:
     }
 
 
-class CocoFile:
-    """Write the annotations of images as they come, and the images after all annotations; ids count from 1."""
-
-    def __init__(self, file: TextIO, images: TextIO, root: Path) -> None:
-        self._annotations, self._images, self._root = Entries(file), Entries(images), root
-
-    def add(self, image: Path, size: Size, found: Sequence[Segment]) -> None:
-        """Add an image and its segments."""
-        entry = {"id": self._images.count + 1, "file_name": path_from(self._root, image)}
-        self._images.add(json.dumps({**entry, "width": size[1], "height": size[0]}))
-        for segment in found:
-            annotation = {
-                "id": self._annotations.count + 1,
-                "image_id": self._images.count,
-                "category_id": segment["class_id"],
-                "iscrowd": 0,
-                **{key: segment[key] for key in ("area", "bbox", "segmentation")},
-            }
-            self._annotations.add(json.dumps(annotation))
-
-
 @contextmanager
-def coco_file(path: Path, classes: Sequence[str], images: Sequence[Path]) -> Iterator[CocoFile]:
-    """Yield what writes a COCO document of these images, which it names by their paths from their common folder.
+def coco_file(
+    path: Path, classes: Sequence[str], images: Sequence[Path]
+) -> Iterator[Callable[[Path, Size, Sequence[Segment]], None]]:
+    """Yield what adds an image, its size and its segments to a COCO document, which has the images after all segments.
 
-    Category ids are class ids, so that readers keep the order of the classes.
+    Images are named by their paths from their common folder. Category ids are class ids, so that readers keep the
+    order of the classes; other ids count from 1.
     """
+    root = common_folder(images)
     categories = [{"id": index, "name": name} for index, name in enumerate(classes)]
     head = {"info": {"description": "segmented by deeplabctl"}, "categories": categories}
-    with path.open("w", encoding="utf-8") as file, tempfile.TemporaryFile("w+", dir=path.parent) as entries:
+    with path.open("w", encoding="utf-8") as file, tempfile.TemporaryFile("w+", dir=path.parent) as last:
+        annotations, entries = Entries(file), Entries(last)
+
+        def add(image: Path, size: Size, found: Sequence[Segment]) -> None:
+            entry = {"id": entries.count + 1, "file_name": path_from(root, image)}
+            entries.add(json.dumps({**entry, "width": size[1], "height": size[0]}))
+            for segment in found:
+                annotation = {
+                    "id": annotations.count + 1,
+                    "image_id": entries.count,
+                    "category_id": segment["class_id"],
+                    "iscrowd": 0,
+                    **{key: segment[key] for key in ("area", "bbox", "segmentation")},
+                }
+                annotations.add(json.dumps(annotation))
+
         file.write(f'{json.dumps(head)[:-1]},\n"annotations": [')
-        yield CocoFile(file, entries, common_folder(images))
+        yield add
         file.write('\n],\n"images": [')
-        entries.seek(0)
-        shutil.copyfileobj(entries, file)
+        last.seek(0)
+        shutil.copyfileobj(last, file)
         file.write("\n]}\n")

@@ -6,11 +6,12 @@ import csv
 import json
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from deeplabctl.data.findings import join_some
 from deeplabctl.errors import DataError
 from deeplabctl.files import file_names
 
@@ -53,6 +54,14 @@ class Source:
             self._last = None  # not two of them at a time
             self._last = path, read_json(path)
         return self._last[1]
+
+    def only(self, kind: str, is_of_kind: Callable[[Path, Any], bool]) -> Path:
+        """Return the one file of a kind; raises DataError if there is none, are several, or one may be damaged."""
+        paths = [path for path, document in self.documents() if is_of_kind(path, document)]
+        if len(paths) != 1 or self.damaged:
+            names = join_some([path.name for path in [*paths, *self.damaged]]) or "none"
+            raise DataError(f"{self}: expected one file of {kind}, got {names}; choose the file itself")
+        return paths[0]
 
     def __str__(self) -> str:
         """Return the path, as messages show it."""

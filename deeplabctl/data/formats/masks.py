@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -65,85 +65,26 @@ class Masks:
         if not source.path.is_dir():
             raise DataError(f"{source}: expected {self.content}, got a file; choose the folder")
         folder = source.path / LABELS if (source.path / LABELS).is_dir() else source.path
-        labelmap = source.path / "labelmap.txt"
-        if settings.palette is None and labelmap.is_file() and settings.format in ("auto", "colors"):
-            report(Note(f"palette: {labelmap}"))
-            settings = replace(settings, palette=read_palette(labelmap))
-        if settings.class_names is None and (named := _roboflow_classes(source.path)):
-            report(Note(f"classes: {named[0]}"))
-            settings = replace(settings, classes=named[1], mask_suffix=settings.mask_suffix or "_mask")
-            settings = replace(settings, format="ids" if settings.format == "auto" else settings.format)
-        masks, pairs, left_out, other_folders = [], [], 0, []
-        others: Counter[str] = Counter()  # suffixes of images of other formats
-        for place, images_folder in _places(folder, settings):
-            names, outside = _masks_in(place, settings.mask_suffix, images_folder)
-            search = ImageSearch([images_folder], by_stem=True, suffix=settings.image_suffix)
-            above = place.parent.relative_to(folder).as_posix() + "/" if place != folder else ""
-            found = {path: images for name, path in names if (images := search.find(name)) not in ([], [path])}
-            if place == images_folder and (beside := _pngs_beside(names, search)):
-                names = [(name, path) for name, path in names if path.suffix.lower() in (".png", ".gif")]
-                found |= beside
-                other_folders.append(f"masks are the PNG files beside images of the same name: {len(beside)}")
-            pairs += [(above + name, found[path], path) for name, path in names if path in found]
-            others.update(_other_suffixes(images_folder, {path for _, path in names}))
-            masks += names
-            left_out += outside
-            other_folders += search.notes()
-        if not pairs:
-            raise DataError(_no_pairs(folder, settings, masks))
+        settings = _with_files_beside(source.path, settings, report)
+        found = _pair(folder, settings)
         greys = {color[0] for color in settings.palette.ids() if len(set(color)) == 1} if settings.palette else set()
         reading = "colors" if settings.palette else settings.format
         read = partial(_read_mask, reading=reading, greys=frozenset(greys))
-        values: Counter[Color] = Counter()
-        by_kind: dict[str, set[Color]] = defaultdict(set)
-        first_mask: dict[Color, Path] = {}  # in which a value appears
-        unreadable: dict[Path, str] = {}
-        sizes: dict[Path, Size] = {}
-        palettes = Palettes()
-        lossy: list[Path] = []
-        with task(report, "reading the values of masks", len(pairs), "masks") as advance:
-            paths = [path for _, _, path in pairs]
-            for path, counted in zip(paths, map_ahead(partial(_count_values, read), paths), strict=True):
-                if isinstance(counted, str):
-                    unreadable[path] = counted
-                else:
-                    mask, sizes[path], counts = counted
-                    palettes.add(path, [value[0] for value in counts] if mask.palette else (), mask.palette)
-                    by_kind[mask.kind] |= set(counts)
-                    values.update(counts)
-                    first_mask |= {value: path for value in counts if value not in first_mask}
-                    lossy += [path] if mask.is_lossy else []
-                advance()
-        if not values:
-            raise DataError(next(iter(unreadable.values())))
-        meaning = _meaning(folder, by_kind, settings)
-        if lossy and meaning != "binary":
-            raise FindingError(lossy_label(lossy[0]))
-        classes, ids = _class_ids(folder, meaning, set(values), settings)
-        if meaning == "ids" and (wrong := palettes.finding(len(classes))):
+        values = _read_values([path for *_, path in found.pairs], read, report)
+        meaning = _meaning(folder, values.by_kind, settings)
+        if values.lossy and meaning != "binary":
+            raise FindingError(lossy_label(values.lossy[0]))
+        classes, ids = _class_ids(folder, meaning, set(values.counts), settings)
+        if meaning == "ids" and (wrong := values.palettes.finding(len(classes))):
             raise FindingError(wrong)
         renamed = [settings.rename.get(name, name) for name in classes]
         classes = renamed_classes(classes, settings.rename)
         ids = {value: index if index == IGNORE_LABEL else classes.index(renamed[index]) for value, index in ids.items()}
-        unknown = {value: count for value, count in values.items() if value not in ids}
-        numbers = set().union(*(found for kind, found in by_kind.items() if kind != "RGB")) & unknown.keys()
-        if meaning == "colors" and settings.format == "auto" and settings.palette is None and numbers:
-            number, color = min(numbers), max(by_kind["RGB"])
-            raise DataError(
-                f"{folder}: expected class ids in all masks or colours in all, got {_format_value(number)} in "
-                f"{first_mask[number].name} and {_format_value(color)} in {first_mask[color].name}; convert them apart"
-            )
-        paired = {path for *_, path in pairs}
-        alone = [path.name for _, path in masks if path not in paired]
-        have = "mask has" if len(alone) == 1 else "masks have"
-        notes = [f"{len(alone)} {have} no image: skipped ({join_some(alone, 3)})"] if alone else []
-        notes += [f"{left_out} files in folders below {folder} are left out"] if left_out else []
-        if others:
-            some = join_some([f"{count} {suffix}" for suffix, count in others.items()])
-            notes.append(f"images of other formats are left out: {some}; convert them to JPEG or PNG")
-        notes += other_folders + similar_names(classes)
-        if unknown:
-            message = _describe_unknown(unknown, first_mask, sum(values.values()), meaning)
+        notes = [*found.notes, *similar_names(classes)]
+        if unknown := {value: count for value, count in values.counts.items() if value not in ids}:
+            if meaning == "colors" and settings.format == "auto" and settings.palette is None:
+                _check_one_kind(folder, values, unknown)
+            message = _describe_unknown(unknown, values, meaning)
             background = next((index for index, name in enumerate(classes) if is_background(name)), None)
             if settings.unknown == "error" or (settings.unknown == "background" and background is None):
                 raise DataError(message)
@@ -153,13 +94,112 @@ class Masks:
         if meaning == "binary":
             read = partial(_read_mask, reading="binary", greys=frozenset())
         annotated = []
-        for name, images, path in pairs:
+        for name, images, path in found.pairs:
             image: Path | Callable[[], bytes] = images[0]
-            if len(images) > 1 or path in unreadable:
-                image = failing(unreadable.get(path) or not_found(images, path))
-            height, width = sizes.get(path, (None, None))
+            if len(images) > 1 or path in values.unreadable:
+                image = failing(values.unreadable.get(path) or not_found(images, path))
+            height, width = values.sizes.get(path, (None, None))
             annotated.append(AnnotatedImage(name, image, partial(_draw_label, read, path, ids), height, width))
-        return Annotations(classes, annotated, notes, [path for _, path in masks])
+        return Annotations(classes, annotated, notes, [path for _, path in found.masks])
+
+
+def _with_files_beside(folder: Path, settings: ImportSettings, report: Reporter) -> ImportSettings:
+    """Return the settings with the palette of CVAT's labelmap.txt, and the classes of Roboflow's _classes.csv."""
+    labelmap = folder / "labelmap.txt"
+    if settings.palette is None and labelmap.is_file() and settings.format in ("auto", "colors"):
+        report(Note(f"palette: {labelmap}"))
+        settings = replace(settings, palette=read_palette(labelmap))
+    if settings.class_names is None and (named := _roboflow_classes(folder)):
+        report(Note(f"classes: {named[0]}"))
+        settings = replace(settings, classes=named[1], mask_suffix=settings.mask_suffix or "_mask")
+        settings = replace(settings, format="ids" if settings.format == "auto" else settings.format)
+    return settings
+
+
+@dataclass
+class _Pairs:
+    """Hold the masks that were found, those with images, and what is to be said of the others."""
+
+    masks: list[tuple[str, Path]] = field(default_factory=list)  # name of the image, mask
+    pairs: list[tuple[str, list[Path], Path]] = field(default_factory=list)  # name, images that fit it, mask
+    notes: list[str] = field(default_factory=list)
+
+
+def _pair(folder: Path, settings: ImportSettings) -> _Pairs:
+    """Find masks and their images; raises DataError if no mask has one."""
+    found, left_out, of_places = _Pairs(), 0, list[str]()
+    others: Counter[str] = Counter()  # suffixes of images of other formats
+    for place, images_folder in _places(folder, settings):
+        names, outside = _masks_in(place, settings.mask_suffix, images_folder)
+        search = ImageSearch([images_folder], by_stem=True, suffix=settings.image_suffix)
+        above = place.parent.relative_to(folder).as_posix() + "/" if place != folder else ""
+        images_of = {path: images for name, path in names if (images := search.find(name)) not in ([], [path])}
+        if place == images_folder and (beside := _pngs_beside(names, search)):
+            names = [(name, path) for name, path in names if path.suffix.lower() in (".png", ".gif")]
+            images_of |= beside
+            of_places.append(f"masks are the PNG files beside images of the same name: {len(beside)}")
+        found.pairs += [(above + name, images_of[path], path) for name, path in names if path in images_of]
+        others.update(_other_suffixes(images_folder, {path for _, path in names}))
+        found.masks += names
+        left_out += outside
+        of_places += search.notes()
+    if not found.pairs:
+        raise DataError(_no_pairs(folder, settings, found.masks))
+    paired = {path for *_, path in found.pairs}
+    if alone := [path.name for _, path in found.masks if path not in paired]:
+        have = "mask has" if len(alone) == 1 else "masks have"
+        found.notes.append(f"{len(alone)} {have} no image: skipped ({join_some(alone, 3)})")
+    if left_out:
+        found.notes.append(f"{left_out} files in folders below {folder} are left out")
+    if others:
+        some = join_some([f"{count} {suffix}" for suffix, count in others.items()])
+        found.notes.append(f"images of other formats are left out: {some}; convert them to JPEG or PNG")
+    found.notes += of_places
+    return found
+
+
+@dataclass
+class _Values:
+    """Hold what all masks have."""
+
+    counts: Counter[Color] = field(default_factory=Counter)  # pixels of each value
+    by_kind: dict[str, set[Color]] = field(default_factory=lambda: defaultdict(set))
+    first_mask: dict[Color, Path] = field(default_factory=dict)  # in which a value appears
+    unreadable: dict[Path, str] = field(default_factory=dict)  # and why
+    sizes: dict[Path, Size] = field(default_factory=dict)
+    palettes: Palettes = field(default_factory=Palettes)
+    lossy: list[Path] = field(default_factory=list)
+
+
+def _read_values(paths: Sequence[Path], read: Callable[[Path], _Mask], report: Reporter) -> _Values:
+    """Read all masks; raises DataError if none of them can be."""
+    found = _Values()
+    with task(report, "reading the values of masks", len(paths), "masks") as advance:
+        for path, counted in zip(paths, map_ahead(partial(_count_values, read), paths), strict=True):
+            if isinstance(counted, str):
+                found.unreadable[path] = counted
+            else:
+                mask, found.sizes[path], counts = counted
+                found.palettes.add(path, [value[0] for value in counts] if mask.palette else (), mask.palette)
+                found.by_kind[mask.kind] |= set(counts)
+                found.counts.update(counts)
+                found.first_mask |= {value: path for value in counts if value not in found.first_mask}
+                found.lossy += [path] if mask.is_lossy else []
+            advance()
+    if not found.counts:
+        raise DataError(next(iter(found.unreadable.values())))
+    return found
+
+
+def _check_one_kind(folder: Path, values: _Values, unknown: Mapping[Color, int]) -> None:
+    """Raise DataError if values without a class are the class ids of some masks among others in colours."""
+    if numbers := set().union(*(found for kind, found in values.by_kind.items() if kind != "RGB")) & unknown.keys():
+        number, color = min(numbers), max(values.by_kind["RGB"])
+        raise DataError(
+            f"{folder}: expected class ids in all masks or colours in all, got {_format_value(number)} in "
+            f"{values.first_mask[number].name} and {_format_value(color)} in {values.first_mask[color].name}; convert "
+            "them apart"
+        )
 
 
 @dataclass(frozen=True)
@@ -287,13 +327,14 @@ def _class_ids(
     return classes, voc_color_ids(len(classes))
 
 
-def _describe_unknown(unknown: dict[Color, int], first_mask: dict[Color, Path], total: int, meaning: str) -> str:
+def _describe_unknown(unknown: Mapping[Color, int], values: _Values, meaning: str) -> str:
     """Name the most frequent values without a class, with their shares of all pixels."""
     most = sorted(unknown, key=lambda value: -unknown[value])
+    total = sum(values.counts.values())
     some = ", ".join(f"{_format_value(value)} ({unknown[value] / total:.2%})" for value in most[:6])
     fix = "use `palette` to name them, or `unknown=void`"
     expected = "class ids of the given classes" if meaning == "ids" else "values of the palette"
-    return f"{first_mask[most[0]]}: expected {expected}, got {len(unknown)} others in all masks: {some}; {fix}"
+    return f"{values.first_mask[most[0]]}: expected {expected}, got {len(unknown)} others in all masks: {some}; {fix}"
 
 
 def _format_value(value: Color) -> str:

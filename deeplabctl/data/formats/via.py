@@ -37,19 +37,15 @@ class Via:
         if _is_csv(source.path):
             with source.path.open("rb") as file:
                 return b"region_shape_attributes" in file.read(1000)
-        return any(_images(*entry) is not None for entry in source.documents())
+        return any(_is_via(*entry) for entry in source.documents())
 
     def read(self, source: Source, settings: ImportSettings, report: Reporter) -> Annotations:
         """Read the images of one file; raises DataError if several attributes of regions may be their class."""
         if _is_csv(source.path):
             path, entries = source.path, _read_csv(source.path)
         else:
-            documents = ((path, _images(path, document)) for path, document in source.documents())
-            found = [(path, each) for path, each in documents if each is not None]
-            if len(found) != 1 or source.damaged:
-                names = join_some([path.name for path in [*(path for path, _ in found), *source.damaged]]) or "none"
-                raise DataError(f"{source}: expected one file of {self.content}, got {names}; choose the file itself")
-            path, entries = found[0]
+            path = source.only(self.content, _is_via)
+            entries = _images(path, source.document(path))
         with naming(f"{path}: expected {self.content}"):
             listed = [(str(entry["filename"]), entry.get("size"), _regions(entry)) for entry in entries]
             attributes = [attributes for _, _, regions in listed for _, attributes in regions]
@@ -81,15 +77,19 @@ def _is_csv(path: Path) -> bool:
     return path.suffix.lower() == ".csv" and path.is_file()
 
 
-def _images(path: Path, document: Any) -> list[dict[str, Any]] | None:
-    """Return the images of a project or an export, or None for other documents."""
+def _is_via(path: Path, document: Any) -> bool:
+    return bool(_images(path, document))
+
+
+def _images(path: Path, document: Any) -> list[dict[str, Any]]:
+    """Return the images of a project or an export, none for other documents."""
     if isinstance(document, dict) and {"project", "file", "metadata", "view"} <= document.keys():
         raise DataError(f"{path}: expected regions of VIA 1 or 2, got a project of VIA 3; annotate with VIA 2")
     images = document.get("_via_img_metadata", document) if isinstance(document, dict) else None
-    if not isinstance(images, dict) or not images:
-        return None
+    if not isinstance(images, dict):
+        return []
     is_via = all(isinstance(image, dict) and {"filename", "regions"} <= image.keys() for image in images.values())
-    return [*images.values()] if is_via else None
+    return [*images.values()] if is_via else []
 
 
 def _read_csv(path: Path) -> list[dict[str, Any]]:

@@ -64,8 +64,8 @@ class CocoOutput(Output):
 
     @contextmanager
     def run_writer(self, path: Path, jobs: Sequence[Job], classes: Sequence[str]) -> Iterator[Add]:
-        with whole_file(path) as temporary, coco_file(temporary, classes, [job.source for job in jobs]) as document:
-            yield lambda written: document.add(written.job.source, written.size, written.parts[self.name])
+        with whole_file(path) as temporary, coco_file(temporary, classes, [job.source for job in jobs]) as add:
+            yield lambda written: add(written.job.source, written.size, written.parts[self.name])
 
 
 class CvatOutput(Output):
