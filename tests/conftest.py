@@ -4,6 +4,7 @@ import os
 import sys
 
 import pytest
+from small_training import shallow_network, without_curves
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -54,6 +55,20 @@ def needs_bfloat16():
 
     if not can_compute("bfloat16"):
         pytest.skip("bfloat16 cannot be computed here")
+
+
+@pytest.fixture
+def shallow():
+    """Leave "largefov" few of its convolutions, for trainings in this process."""
+    with shallow_network():
+        yield
+
+
+@pytest.fixture
+def no_curves():
+    """Draw no curves of trainings in this process."""
+    with without_curves():
+        yield
 
 
 @pytest.fixture

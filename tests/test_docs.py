@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from dataset_files import draw_few_shapes
+from small_training import without_curves
 
 ROOT = Path(__file__).parents[1]
 README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
@@ -216,7 +218,8 @@ def demo(tmp_path_factory):
     from deeplabctl.data.shapes import write_shapes
 
     folder = tmp_path_factory.mktemp("demo")
-    with pytest.MonkeyPatch.context() as patch:
+    with without_curves(), pytest.MonkeyPatch.context() as patch:
+        draw_few_shapes(patch, train=12, val=21)
         patch.chdir(folder)
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         write_shapes(Path("new"), train=1, val=1, seed=2026)
@@ -226,7 +229,12 @@ def demo(tmp_path_factory):
     return folder
 
 
+def with_few_steps(code):
+    return re.sub(r"steps=\d+", "steps=2", code)
+
+
 @pytest.mark.tf
+@pytest.mark.usefixtures("no_curves")
 @pytest.mark.parametrize(
     "page", [README, *(ROOT / "docs" / name for name in ("python.md", "own-loop.md"))], ids=lambda page: page.name
 )
@@ -238,7 +246,7 @@ def test_python_examples_run(page, demo, tmp_path, monkeypatch):
     assert blocks
     namespace = {"__name__": page.stem}
     for number, block in enumerate(blocks, start=1):
-        exec(compile(block, f"{page.name}, example {number}", "exec"), namespace)
+        exec(compile(with_few_steps(block), f"{page.name}, example {number}", "exec"), namespace)
 
 
 @pytest.mark.tf
@@ -250,7 +258,7 @@ def test_notebook_runs_from_its_first_cell_to_its_last(demo, tmp_path, monkeypat
     namespace = {}
     for number, cell in enumerate((cell for cell in cells if cell["cell_type"] == "code"), start=1):
         assert cell["execution_count"] == number  # it was run as a whole
-        code = re.sub(r"steps=\d+", "steps=2", "".join(cell["source"]))
+        code = with_few_steps("".join(cell["source"]))
         exec(compile(code, f"notebook.ipynb, cell {number}", "exec"), namespace)
     assert namespace["scores"]["images"] == 20
 

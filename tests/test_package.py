@@ -13,6 +13,8 @@ import numpy as np
 import PIL.Image
 import pytest
 from caffe_files import DATA, TINY
+from dataset_files import draw_few_shapes, make_dataset
+from small_training import without_curves
 
 import deeplabctl as dl
 from deeplabctl.reporting import Trained
@@ -50,14 +52,14 @@ def test_names_for_type_checkers_are_those_that_load():
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """Train in a few steps, from Python."""
-    from dataset_files import make_dataset
-
     folder = tmp_path_factory.mktemp("trained")
     make_dataset(folder / "set", train=4, val=3)
-    return folder, dl.train(folder / "set", **SMALL, run_dir=folder / "run", report=dl.silent)
+    with without_curves():
+        return folder, dl.train(folder / "set", **SMALL, run_dir=folder / "run", report=dl.silent)
 
 
 @pytest.mark.tf
+@pytest.mark.usefixtures("no_curves")
 def test_train_returns_the_run_and_the_scores_and_gives_the_bytes_of_the_command(trained, deeplabctl, tmp_path):
     folder, run = trained
     assert run.path == folder / "run"
@@ -122,6 +124,7 @@ def test_convert_writes_a_model_file_that_load_takes(tmp_path):
 
 
 @pytest.mark.tf
+@pytest.mark.usefixtures("no_curves")
 def test_interrupted_training_keeps_its_steps_and_resumes(trained, tmp_path):
     folder, _ = trained
 
@@ -148,13 +151,7 @@ def test_evaluate_warns_of_images_that_were_trained_on(trained):
 
 
 def test_open_dataset_takes_a_text_and_the_built_in_set(tmp_path, monkeypatch):
-    from functools import partial
-
-    from dataset_files import make_dataset
-
-    from deeplabctl.data.shapes import write_shapes
-
-    monkeypatch.setattr("deeplabctl.data.dataset.write_shapes", partial(write_shapes, train=2, val=1))
+    draw_few_shapes(monkeypatch)
     root = make_dataset(tmp_path / "set")
     assert dl.open_dataset(str(root)).classes == dl.open_dataset(root).classes
     assert "star" in dl.open_dataset("shapes").classes

@@ -69,7 +69,7 @@ class TrainingStep:
                     tf.Variable(start, trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
                     for start in (_FIRST_SCALE, 0.0)
                 ]
-        self._graph = tf.function(self._on_all_replicas)
+        self._graph = tf.function(self._on_all_replicas, autograph=False)  # rewriting the code takes seconds
 
     def __call__(self, images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, step: int) -> float:
         """Update the model and return the loss that it had.
@@ -151,7 +151,6 @@ class TrainingStep:
     ) -> tf.Tensor:
         import tensorflow as tf
 
-        plain = tf.autograph.experimental.do_not_convert  # rewriting what has no loop over tensors takes seconds
         moves = [thawed or not trained.first_step for trained in self._optimizer.trained]
         parts = self._recipe.solver.accumulate
         by_part = self._recipe.solver.normalization == "batch"
@@ -174,15 +173,16 @@ class TrainingStep:
             window = slice(part * size, (part + 1) * size)
             inputs = tf.ensure_shape(images[window], (size, *images.shape[1:]))
             own = {stride: whole[part] if by_part else whole for stride, whole in totals.items()}
-            found: tuple[tf.Tensor, list[tf.Tensor]]
-            found = plain(self._gradients)(inputs, labels[window], seeds[window], own, moves)
-            return found
+            return self._gradients(inputs, labels[window], seeds[window], own, moves)
+
+        def add(part: tf.Tensor, loss: tf.Tensor, gradients: list[tf.Tensor]) -> tuple[tf.Tensor, ...]:
+            part_loss, part_gradients = gradients_of(part)
+            return part + 1, loss + part_loss, [a + b for a, b in zip(gradients, part_gradients, strict=True)]
 
         loss, gradients = gradients_of(0)
-        for part in tf.range(1, parts) if parts > 1 else ():
-            part_loss, part_gradients = gradients_of(part)
-            loss += part_loss
-            gradients = [whole + added for whole, added in zip(gradients, part_gradients, strict=True)]
+        if parts > 1:
+            first = (tf.constant(1), loss, gradients)
+            _, loss, gradients = tf.while_loop(lambda part, *_: part < parts, add, first)
         loss, gradients = summed([loss, gradients])
         if by_part:
             loss, gradients = loss / parts, [gradient / parts for gradient in gradients]
@@ -191,7 +191,7 @@ class TrainingStep:
             gradients = [gradient / self._scaling[0] for gradient in gradients]
             accept = self._rescale(gradients)
         computed = iter(gradients)
-        plain(self._optimizer.apply)([next(computed) if moving else None for moving in moves], rate, step, accept)
+        self._optimizer.apply([next(computed) if moving else None for moving in moves], rate, step, accept)
         return loss
 
     def _gradients(

@@ -1,27 +1,30 @@
-"""Run the command in a process of its own: without a terminal, where nothing heavy is loaded, or on one."""
+"""Run the command in a process of its own: in a fork, where nothing heavy is loaded, or on a terminal."""
 
+import atexit
 import os
 import pty
 import subprocess
 import sys
+from functools import cache
 
-PROGRAM = (
-    "import sys, atexit\n"
-    "atexit.register(lambda: print('LOADED', *sorted({'tensorflow', 'keras', 'numba'} & set(sys.modules))))\n"
-    "sys.argv[0] = 'deeplabctl'\n"
-    "from deeplabctl.cli.app import main\n"
-    "main()\n"
-)
+from forked_commands import LIGHT, CommandServer
+
+PROGRAM = "import sys; sys.argv[0] = 'deeplabctl'; from deeplabctl.cli.app import main; main()"
+
+
+@cache
+def server():
+    """Return a server of commands that has loaded the command line, for the rest of this process."""
+    started = CommandServer(LIGHT)
+    atexit.register(started.__exit__)
+    return started
 
 
 def run_without_tensorflow(*arguments, cwd, loaded=""):
     """Run the command, which may load numba only if it is named; returns (exit code, stdout, stderr)."""
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=180
-    )
-    stdout, _, found = done.stdout.rpartition("LOADED")
-    assert found.strip() == loaded
-    return done.returncode, stdout, done.stderr
+    ended = server().run(*arguments, cwd=cwd, environment=dict(os.environ))
+    assert " ".join({"tensorflow", "keras", "numba"}.intersection(ended.modules)) == loaded
+    return ended.code, ended.out, ended.err
 
 
 def fails_with_one_line(message, *arguments, cwd):

@@ -1,5 +1,7 @@
 """Make small data sets for the tests."""
 
+from functools import partial
+
 import numpy as np
 from PIL import Image
 
@@ -26,3 +28,10 @@ def make_dataset(root, *, train=4, val=2, size=(60, 80), classes=("background", 
             write_mask(root / "SegmentationClass" / f"{name}.png", label)
     (root / "classes.txt").write_text("\n".join(classes) + "\n")
     return root
+
+
+def draw_few_shapes(patch, train=2, val=1):
+    """Let the built-in set have few images: drawing all of them takes seconds."""
+    from deeplabctl.data.shapes import write_shapes
+
+    patch.setattr("deeplabctl.data.dataset.write_shapes", partial(write_shapes, train=train, val=val))

@@ -1,22 +1,25 @@
-"""Run commands in forks of a process that has loaded the packages already, on disks that fail or end them.
+"""Run commands in forks of a process that has loaded modules already, also on disks that fail or end them.
 
-Loading TensorFlow takes seconds, a fork milliseconds. The process that is forked has one thread of its own and never
-starts TensorFlow, so that each fork starts it anew.
+Loading the command line takes a third of a second and TensorFlow some, a fork milliseconds. The process that is forked
+has one thread of its own and never starts TensorFlow, so that each fork starts it anew.
 """
 
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import traceback
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
-MODULES = [
+LIGHT = ("deeplabctl.cli.app",)
+WHOLE = (
     "tensorflow", "keras", "h5py", "matplotlib.pyplot", "PIL.PngImagePlugin", "PIL.JpegImagePlugin",
     "deeplabctl.cli.app", "deeplabctl.data.check", "deeplabctl.prediction.segmenter", "deeplabctl.training.run",
-]  # fmt: skip
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Ended:
     code: int  # 137: killed
     out: str
     err: str
+    modules: list  # those that are loaded at the end, without their submodules
     operations: list  # [kind, path] on the disk
 
     @property
@@ -34,10 +38,10 @@ class Ended:
 
 
 class CommandServer:
-    """Run ``deeplabctl`` in forks; use it in a ``with`` block."""
+    """Run ``deeplabctl`` in forks of a process that has loaded ``modules``; use it in a ``with`` block."""
 
-    def __init__(self):
-        command = [sys.executable, str(HERE / "forked_commands.py")]
+    def __init__(self, modules):
+        command = [sys.executable, str(HERE / "forked_commands.py"), *modules]
         path = os.pathsep.join([str(HERE), str(HERE.parents[1])])
         environment = os.environ | {"PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3"}
         self._process = subprocess.Popen(
@@ -52,9 +56,12 @@ class CommandServer:
         self._process.stdout.close()
         self._process.wait()
 
-    def run(self, *arguments, cwd, **disk):
-        """Run a command in ``cwd``; ``disk``: the arguments of `FailingDisk`, and ``kill=True`` for `KillingDisk`."""
-        job = {"argv": [str(argument) for argument in arguments], "cwd": str(cwd), **disk}
+    def run(self, *arguments, cwd, environment=None, **disk):
+        """Run a command in ``cwd``, in the environment in which this server was started or in another one.
+
+        ``disk``: the arguments of `FailingDisk`; ``kill=True`` for `KillingDisk`; ``fail_at=None`` to count only.
+        """
+        job = {"argv": [str(argument) for argument in arguments], "cwd": str(cwd), "environment": environment, **disk}
         self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
         return Ended(**json.loads(self._process.stdout.readline()))
@@ -71,36 +78,39 @@ def serve(modules):
     """Read jobs from stdin, run each in a fork, and write how it ended to stdout."""
     for module in modules:
         __import__(module)
-    for line in sys.stdin:
-        job = json.loads(line)
-        files = [Path(job["cwd"], name) for name in (".stdout", ".stderr", ".operations")]
-        child = os.fork()
-        if child == 0:
-            _run(job, *files)
-        _, status = os.waitpid(child, 0)
-        texts = [file.read_text("utf-8", "replace") if file.exists() else "" for file in files]
-        for file in files:
-            file.unlink(missing_ok=True)
-        operations = [json.loads(text) for text in texts[2].splitlines()]
-        ended = {"code": os.waitstatus_to_exitcode(status), "out": texts[0], "err": texts[1], "operations": operations}
-        print(json.dumps(ended), flush=True)  # noqa: T201
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder, name) for name in ("stdout", "stderr", "facts")]
+        for line in sys.stdin:
+            for file in files:
+                file.write_text("")
+            child = os.fork()
+            if child == 0:
+                _run(json.loads(line), *files)
+            _, status = os.waitpid(child, 0)
+            out, err, facts = (file.read_text("utf-8", "replace") for file in files)
+            ended = {"code": os.waitstatus_to_exitcode(status), "out": out, "err": err}
+            print(json.dumps({"modules": [], "operations": [], **ended, **json.loads(facts or "{}")}), flush=True)  # noqa: T201
 
 
-def _run(job, out, err, operations):
+def _run(job, out, err, facts):
     """Run a command in this process and end it."""
-    from failing_disk import FailingDisk, KillingDisk
-
-    from deeplabctl.cli.app import main
-
     os.chdir(job.pop("cwd"))
-    for descriptor, file in ((1, out), (2, err)):
-        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+    for descriptor, file, way in ((0, os.devnull, os.O_RDONLY), (1, out, os.O_WRONLY), (2, err, os.O_WRONLY)):
+        os.dup2(os.open(file, way), descriptor)
     sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
     sys.argv = ["deeplabctl", *job.pop("argv")]
-    disk = (KillingDisk if job.pop("kill", False) else FailingDisk)(Path.cwd(), **job)
-    code = 99
+    if environment := job.pop("environment"):
+        os.environ.clear()
+        os.environ.update(environment)
+    disk, code = None, 1
     try:
-        with disk.inserted():
+        from deeplabctl.cli.app import main
+
+        if job:
+            from failing_disk import FailingDisk, KillingDisk
+
+            disk = (KillingDisk if job.pop("kill", False) else FailingDisk)(Path.cwd(), **job)
+        with disk.inserted() if disk else nullcontext():
             main()
     except SystemExit as exit_:
         code = exit_.code or 0
@@ -109,9 +119,10 @@ def _run(job, out, err, operations):
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        operations.write_text("".join(json.dumps(entry) + "\n" for entry in disk.operations))
+        modules = sorted({name.partition(".")[0] for name in sys.modules})
+        facts.write_text(json.dumps({"modules": modules, "operations": disk.operations if disk else []}))
         os._exit(code)
 
 
 if __name__ == "__main__":
-    serve(MODULES)
+    serve(sys.argv[1:])

@@ -9,7 +9,7 @@ import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
-PROGRAM = "import sys; sys.argv[0] = 'deeplabctl'; from deeplabctl.cli.app import main; main()"
+from command_process import PROGRAM
 
 
 class Served:

@@ -1,6 +1,7 @@
 """The data commands from the command line: what they print where, and their exit codes."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+from command_process import server
 from dataset_files import make_dataset
 from PIL import Image
 from voc_archives import sbd_files, voc_files, write_tar
@@ -30,17 +32,11 @@ def spoil(root):
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize(("option", "code"), [("--help", 0), (None, 2)])
-def test_help_comes_without_loading_anything_heavy_and_also_without_arguments(command, option, code):
-    script = (
-        "import sys, atexit\n"
-        "atexit.register(lambda: print('LOADED', *({'tensorflow', 'scipy', 'numpy', 'PIL'} & set(sys.modules))))\n"
-        "from deeplabctl.cli.app import main\nmain()"
-    )
-    arguments = ["data", command, *([option] if option else [])]
-    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == code
-    assert "Usage: " in done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1] == "LOADED"
+def test_help_comes_without_loading_anything_heavy_and_also_without_arguments(command, option, code, tmp_path):
+    ended = server().run("data", command, *([option] if option else []), cwd=tmp_path, environment=dict(os.environ))
+    assert ended.code == code
+    assert "Usage: " in ended.out + ended.err
+    assert not {"tensorflow", "keras", "numba", "scipy", "numpy", "PIL"}.intersection(ended.modules)
 
 
 def test_check_of_a_good_set_says_so_and_exits_0(deeplabctl, root):

@@ -17,7 +17,7 @@ from family_files import family
 from deeplabctl.data.images import read_label
 from deeplabctl.network import ARCHITECTURES
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.usefixtures("no_curves")]
 
 CAFFES = ["aspp-s", "aspp-l", "resnet101", "msc-largefov"]
 QUICK = ["aspp-l", "msc-largefov", "deeplabv3plus-mnv2"]  # the others compile for a minute, or are like these
@@ -30,7 +30,7 @@ WIDTH = 1 / 64
 PARTS = {"kernel": "weights", "bias": "biases"}
 SMALL = [
     "--crop-size", "33", "--batch-size", "2", "--set", "run.log_every=1", "--set", "run.val_every=4",
-    "--set", "run.save_every=1", "--set", "run.preview_every=100", "--set", "solver.accumulate=1",
+    "--set", "run.save_every=2", "--set", "run.preview_every=100", "--set", "solver.accumulate=1",
 ]  # fmt: skip
 
 
@@ -146,7 +146,7 @@ def test_training_that_is_killed_and_resumed_ends_with_the_same_bytes(
     process.wait()
     code, out, _ = deeplabctl("train", "--resume", "killed")
     assert code == 0
-    assert re.search(r"trained after 4 steps, [12] of them in \d", out)
+    assert re.search(r"trained after 4 steps, 2 of them in \d", out)
     assert weights_of(tmp_path / "killed") == weights_of(tmp_path / "whole")
 
 

@@ -16,6 +16,8 @@ from deeplabctl.data.images import read_label, write_mask
 from deeplabctl.recipe import read_recipe
 from deeplabctl.weights.locating import open_weights
 
+pytestmark = pytest.mark.usefixtures("no_curves")
+
 
 def weights_of(path):
     import keras
@@ -24,6 +26,7 @@ def weights_of(path):
 
 
 @pytest.mark.tf
+@pytest.mark.usefixtures("shallow")
 def test_same_seed_gives_the_same_bytes_in_every_weight_and_another_seed_others(here, deeplabctl):
     settings = ["--data", "set", *SMALL, "--steps", 5]
     recipe = ["--recipe", "a/recipe.toml"]
@@ -38,6 +41,7 @@ def test_same_seed_gives_the_same_bytes_in_every_weight_and_another_seed_others(
 
 
 @pytest.mark.tf
+@pytest.mark.usefixtures("shallow")
 def test_start_from_a_run_takes_its_width_and_says_which_layers_are_new(here, deeplabctl):
     deeplabctl("train", "--data", "set", *SMALL, "--steps", 4, "--run-dir", "a", "-q")
     make_dataset(here / "more", classes=("background", "a", "b", "c"))
@@ -55,6 +59,7 @@ def test_start_from_a_run_takes_its_width_and_says_which_layers_are_new(here, de
 
 
 @pytest.mark.tf
+@pytest.mark.usefixtures("shallow")
 def test_loss_that_is_not_finite_stops_the_run_and_names_the_files(here, deeplabctl):
     code, _, err = deeplabctl(
         "train", "--data", "set", *SMALL, "--steps", 50, "--learning-rate", 1e30, "--run-dir", "a", "--set",

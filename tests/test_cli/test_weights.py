@@ -5,6 +5,7 @@ import json
 import pytest
 from caffe_files import TINY
 from command_process import on_a_terminal
+from dataset_files import draw_few_shapes
 from PIL import Image
 from web_host import web_host
 
@@ -58,6 +59,7 @@ def test_names_are_fetched_and_their_paths_printed(deeplabctl, host):
 
 
 def test_commands_take_a_name_for_a_file(deeplabctl, host, monkeypatch):
+    draw_few_shapes(monkeypatch)
     Image.new("RGB", (9, 9)).save("a.png")
     code, out, err = deeplabctl("infer", "a.png", "--weights", "resnet101-voc", "--json", "--out", "one")
     assert code == 0, err

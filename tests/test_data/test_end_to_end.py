@@ -9,11 +9,11 @@ from PIL import Image
 from deeplabctl.data.images import read_label
 from deeplabctl.weights.locating import open_weights
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.usefixtures("shallow", "no_curves")]
 
 TINY = [
-    "--recipe", "shapes", "--width", "0.03", "--crop-size", "33", "--batch-size", "2", "--steps", "20", "-q",
-    "--set", "run.val_every=20", "--set", "run.preview_every=20",
+    "--recipe", "shapes", "--width", "0.03", "--crop-size", "33", "--batch-size", "2", "--steps", "4", "-q",
+    "--set", "run.val_every=4", "--set", "run.preview_every=4",
 ]  # fmt: skip
 NAMES = ["background", "red boat", "zebra"]
 

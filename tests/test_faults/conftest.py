@@ -1,5 +1,5 @@
 import pytest
-from forked_commands import CommandServer
+from forked_commands import WHOLE, CommandServer
 
 
 @pytest.fixture(scope="package")
@@ -8,5 +8,5 @@ def server(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("MPLCONFIGDIR", str(tmp_path_factory.mktemp("fonts")))
-        with CommandServer() as started:
+        with CommandServer(WHOLE) as started:
             yield started

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from caffe_files import DATA
-from command_process import fails_with_one_line
-from served import PROGRAM, Served, head, rest_of
+from command_process import PROGRAM, fails_with_one_line
+from served import Served, head, rest_of
 
 OPTIONS = ("--weights", DATA / "lfov_tiny_v2.caffemodel", "--engine", "numba", "--workers", 2)
 

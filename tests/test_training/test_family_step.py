@@ -112,22 +112,31 @@ def test_norms_are_not_among_what_is_trained():
 
 
 @pytest.mark.tf
-@pytest.mark.parametrize("normalization", ["step", "batch"])
-def test_loss_is_divided_by_the_valid_pixels_of_the_step_or_of_each_batch(normalization):
+@pytest.mark.usefixtures("shallow")
+def test_loss_is_divided_by_the_valid_pixels_of_the_step_or_of_each_batch():
+    from deeplabctl.network.keras_model import assign_weights, build_model
+    from deeplabctl.training.step import TrainingStep
+
     rng = np.random.default_rng(0)
     images = rng.normal(0, 60, (2, 33, 33, 3))
     labels = rng.integers(0, 21, (2, 33, 33)).astype(np.uint8)
     labels[0, 1:] = 255  # 5 compared pixels and 25
-    file = "aspp_l_d32_train_init.caffemodel"
+    model = build_model("largefov", 21, width=WIDTH, dropout=0, dtype="float64")
+    start = ARCHITECTURES["largefov"].random_weights(21, WIDTH, 0)
 
-    def loss_of(images, labels, **solver):
-        _, step = started("aspp-l", file, "float64", 1e-9, **solver)
-        return step(images, labels, np.arange(len(images)), 0)
+    def losses_of(*batches, **solver):
+        tree = {"model": {"width": WIDTH, "dropout": 0}, "solver": {"batch_size": 1, "learning_rate": 1e-9, **solver}}
+        step, losses = TrainingStep(model, recipe_from_dict(tree, "test"), [1.0] * 21), []
+        for batch in batches:
+            assign_weights(model, start)
+            losses.append(step(images[batch], labels[batch], np.arange(len(batch)), 0))
+        return losses
 
-    alone = [loss_of(images[[index]], labels[[index]], batch_size=1) for index in range(2)]
-    expected = np.mean(alone) if normalization == "batch" else (5 * alone[0] + 25 * alone[1]) / 30
-    found = loss_of(images, labels, batch_size=1, accumulate=2, normalization=normalization)
-    assert found == pytest.approx(expected, rel=1e-12)
+    first, second = losses_of([0], [1])
+    assert first != pytest.approx(second, rel=0.01)
+    for normalization, expected in (("step", (5 * first + 25 * second) / 30), ("batch", (first + second) / 2)):
+        (found,) = losses_of([0, 1], accumulate=2, normalization=normalization)
+        assert found == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.tf

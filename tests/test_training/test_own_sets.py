@@ -1,14 +1,12 @@
 """The recipe for a data set of one's own: what it chooses, that it resumes exactly, and that it keeps to a time."""
 
 import time
-from functools import partial
 from types import SimpleNamespace
 
 import pytest
-from dataset_files import make_dataset
+from dataset_files import draw_few_shapes, make_dataset
 from run_trainings import after, resume, train_new
 
-from deeplabctl.data.shapes import write_shapes
 from deeplabctl.errors import DataError, RecipeError, RunError
 from deeplabctl.limits import AUTO
 from deeplabctl.recipe import read_recipe
@@ -19,6 +17,8 @@ from deeplabctl.training.input_pipeline import TrainingPipeline
 from deeplabctl.training.plan import plan_resume, plan_training, with_steps
 from deeplabctl.training.run import TrainingRequest, planned_training
 from deeplabctl.training.run_directory import RunDirectory
+
+pytestmark = pytest.mark.usefixtures("shallow")
 
 TINY = [
     "model.architecture=largefov", "model.width=0.05", "model.init=random", "augment.crop_size=33",
@@ -54,8 +54,7 @@ def weights_of(path):
 
 @pytest.fixture
 def _few_shapes(monkeypatch):
-    """Draw little of the built-in set, which takes seconds."""
-    monkeypatch.setattr("deeplabctl.data.dataset.write_shapes", partial(write_shapes, train=2, val=1))
+    draw_few_shapes(monkeypatch)
 
 
 @pytest.mark.usefixtures("_few_shapes")

@@ -74,6 +74,7 @@ def test_auto_is_float32_where_the_processor_cannot_be_asked(tmp_path):
 
 
 @pytest.mark.tf
+@pytest.mark.usefixtures("shallow")
 def test_auto_is_what_the_environment_says_and_a_named_format_stays(tmp_path, deeplabctl, monkeypatch):
     make_dataset(tmp_path / "set", train=2, val=1)
     small = ["--data", "set", "--recipe", "shapes", "--width", 0.05, "--crop-size", 33, "--steps", 1, "--batch-size", 1]
@@ -88,6 +89,7 @@ def test_auto_is_what_the_environment_says_and_a_named_format_stays(tmp_path, de
 
 
 @pytest.mark.tf
+@pytest.mark.usefixtures("shallow")
 def test_format_that_cannot_be_computed_is_refused_and_auto_takes_another(tmp_path, deeplabctl, monkeypatch):
     make_dataset(tmp_path / "set", train=2, val=1)
     small = ["--data", "set", "--recipe", "shapes", "--width", 0.05, "--crop-size", 33, "--steps", 1, "--batch-size", 1]
@@ -172,6 +174,7 @@ def test_float16_gradients_are_those_of_the_unscaled_loss():
 
 
 @pytest.mark.tf
+@pytest.mark.usefixtures("shallow")
 def test_saved_model_of_a_half_format_training_is_plain_float32(tmp_path, deeplabctl, needs_bfloat16):
     import keras
     from dataset_files import make_dataset

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 from caffe_files import DATA, read_blobs
+from PIL import Image
 
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.recipe import recipe_from_dict
@@ -56,6 +57,36 @@ def test_eight_steps_follow_caffes_trajectory(policy, dtype, loss_tolerance, wei
         for ours, theirs in ((kernel.transpose(3, 2, 0, 1), "w"), (bias, "b")):
             reference = caffe[f"final/{conv.name}_{theirs}"]
             assert np.abs(ours - reference).max() <= weight_tolerance * np.abs(reference).max(), conv.name
+
+
+@pytest.mark.parametrize("policy", ["poly", pytest.param("step", marks=pytest.mark.slow)])
+def test_command_line_gives_caffes_weights_after_eight_steps(tmp_path, deeplabctl, policy):
+    batch = np.load(DATA / "train_batch.npz")
+    root = tmp_path / "set"
+    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (root / folder).mkdir(parents=True)
+    for name, image, label in zip("ab", batch["image_bgr_u8"], batch["label"], strict=True):
+        Image.fromarray(image[..., ::-1]).save(root / "JPEGImages" / f"{name}.png")
+        Image.fromarray(label).save(root / "SegmentationClass" / f"{name}.png")
+    for split in ("train", "val"):
+        (root / "ImageSets" / "Segmentation" / f"{split}.txt").write_text("a\nb\n")
+    hyper = {"solver.policy": policy, "solver.gamma": 0.1, "solver.step_size": 4, "solver.power": 0.9}
+    off = {"model.dropout": 0, "augment.mirror": "false", "augment.shuffle": "false", "run.precision": "float32"}
+    settings = [part for key, value in (hyper | off).items() for part in ("--set", f"{key}={value}")]
+    code, _, err = deeplabctl(
+        "train", "--data", root, "--recipe", "paper-v1", "--init", DATA / "lfov_tiny_train_init_v1.caffemodel",
+        "--crop-size", 97, "--batch-size", 2, "--steps", 8, "--learning-rate", "1e-5", "--run-dir", "run", *settings,
+    )  # fmt: skip
+    assert code == 0, err
+    import keras
+
+    model = keras.saving.load_model("run/last.keras", compile=False)
+    caffe = np.load(DATA / f"train_tiny_{policy}_f32.npz")
+    for conv in ARCHITECTURES["largefov"].convolutions:
+        kernel, bias = model.get_layer(conv.name).get_weights()
+        for ours, part in ((kernel.transpose(3, 2, 0, 1), "w"), (bias, "b")):
+            reference = caffe[f"final/{conv.name}_{part}"]
+            assert np.abs(ours - reference).max() <= 1e-6 * np.abs(reference).max(), conv.name
 
 
 def test_hyperparameters_of_the_fixtures_are_those_of_the_test():

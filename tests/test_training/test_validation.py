@@ -33,6 +33,7 @@ class FakeCluster:
         return values
 
 
+@pytest.mark.usefixtures("shallow")
 @pytest.mark.parametrize("index", [0, 1])
 def test_workers_ask_one_another_in_a_validation_equally_often_and_stop_together(tmp_path, index):
     root = make_dataset(tmp_path / "set", train=1, val=3)
