@@ -6,7 +6,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	&& echo $$python && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
-PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # Tests that neither load TensorFlow nor start commands.
 UNIT := -m "not tf" --ignore tests/test_cli --ignore tests/test_faults --ignore tests/test_serve
 READY := $(VENV)/.ready-dev

@@ -19,6 +19,8 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
+    long = {item.path for item in items if "tf" in item.keywords}
+    items.sort(key=lambda item: item.path not in long)  # no process of several is left with a long file at the end
     if not config.getoption("--slow"):
         skip = pytest.mark.skip(reason="slow: run with --slow")
         for item in items:

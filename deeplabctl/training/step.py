@@ -69,7 +69,7 @@ class TrainingStep:
                     tf.Variable(start, trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
                     for start in (_FIRST_SCALE, 0.0)
                 ]
-        self._graph = tf.function(self._on_all_replicas, autograph=False)  # rewriting the code takes seconds
+        self._graph = tf.function(self._on_all_replicas, autograph=False)  # it would take half a second
 
     def __call__(self, images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, step: int) -> float:
         """Update the model and return the loss that it had.

@@ -1,5 +1,7 @@
 """Find the fixtures of the other networks of the family, and build these networks with Caffe's weights."""
 
+from functools import lru_cache
+
 import numpy as np
 from caffe_files import ROOT, fixture
 
@@ -22,6 +24,7 @@ def family(name):
     return fixture(name, "family")
 
 
+@lru_cache(maxsize=1)
 def family_model(net, dtype="float32"):
     """Build a network of the fixtures with its weights, those of the norms divided in the model's own precision."""
     from deeplabctl.network.keras_model import assign_weights, build_model

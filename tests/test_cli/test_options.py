@@ -54,7 +54,7 @@ LONG = "n" * 300
         "data preview set --out LONG.png",
         "data convert LONG --out out", "data convert masks --out LONG", "data convert masks --out out --images LONG",
         "data convert masks --out out --palette LONG", "data convert masks --out out --classes LONG",
-        "data shapes LONG",
+        "data shapes LONG --train 1 --val 1",
         "data prepare-voc --voc LONG --sbd LONG", "data prepare-voc --voc set --sbd set --out LONG",
         "train --data LONG", "train --data set --recipe LONG", "train --data set --run-dir LONG", "train --resume LONG",
         "train --data set --init LONG", "eval --weights LONG", "eval --data set --weights NET --out LONG",

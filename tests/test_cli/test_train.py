@@ -144,7 +144,7 @@ def test_label_that_would_ruin_the_training_is_one_line(tmp_path, spoil, message
 
 def test_wrong_settings_and_starts_are_one_line(tmp_path):
     make_dataset(tmp_path / "set")
-    fails_with_one_line("did you mean steps", "train", "--set", "solver.stpes=3", cwd=tmp_path)
+    fails_with_one_line("did you mean steps", "train", "--data", "set", "--set", "solver.stpes=3", cwd=tmp_path)
     fails_with_one_line("16k + 1", "train", "--data", "set", "--crop-size", 320, cwd=tmp_path)
     fails_with_one_line("no such file", "train", "--data", "set", "--init", "gone.keras", cwd=tmp_path)
     fails_with_one_line("got width 1", "train", "--data", "set", "--width", 0.5, "--init", "imagenet", cwd=tmp_path)

@@ -2,6 +2,7 @@
 
 import pytest
 from caffe_files import DATA, read_blobs
+from tiny_segmenter import segmenter
 
 
 @pytest.fixture(scope="module")
@@ -12,3 +13,9 @@ def tiny():
     model = build_model("largefov", 21, width=1 / 32)
     assign_weights(model, read_blobs(DATA / "lfov_tiny_v2.caffemodel"))
     return model
+
+
+@pytest.fixture(scope="module")
+def net(tiny):
+    """Return a segmenter with the usual settings, whose graphs are compiled once."""
+    return segmenter(tiny)

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -131,13 +132,22 @@ def segmenter_of(architecture, classes, width, seed, settings):
     return Segmenter.from_network(network, settings)
 
 
+@lru_cache(maxsize=1)
+def by_tensorflow(architecture, classes, width, shape, seed, settings):
+    """Return an image, TensorFlow's prediction of it, and the largest logit (as numba computes it)."""
+    image = np.random.default_rng(seed).integers(0, 256, (*shape, 3)).astype(np.uint8)
+    tensorflow, numba = (
+        segmenter_of(architecture, classes, width, seed, PredictionSettings(engine=engine, **dict(settings)))
+        for engine in ("tensorflow", "numba")
+    )
+    return image, tensorflow.predict(image), max(np.abs(one).max() for one in numba.runner.coarse_logits(image))
+
+
 def check(engine, architecture, classes, width, shape, seed, **settings):
     """Compare an engine with TensorFlow: scores, and labels where the first two differ by more than the logits."""
-    image = np.random.default_rng(seed).integers(0, 256, (*shape, 3)).astype(np.uint8)
+    image, expected, largest = by_tensorflow(architecture, classes, width, shape, seed, tuple(settings.items()))
     segmenter = segmenter_of(architecture, classes, width, seed, PredictionSettings(engine=engine, **settings))
-    reference = segmenter.with_settings(PredictionSettings(engine="tensorflow", **settings))
-    found, expected = segmenter.predict(image), reference.predict(image)
-    largest = max(np.abs(logits).max() for logits in reference.runner.coarse_logits(image))
+    found = segmenter.predict(image)
     limit = 4 * (RESNETS if architecture == "resnet101" else CAFFES) * largest
     logs = [np.log(np.maximum(scores, LEAST)) for scores in (found.scores, expected.scores)]
     np.testing.assert_allclose(*logs, atol=max(limit, 2e-6))

@@ -17,26 +17,26 @@ pytestmark = pytest.mark.tf
 
 
 @pytest.mark.parametrize("size", ["33x33", "321x321"])
-def test_label_of_an_8k_plus_1_image_is_caffes(tiny, size):
+def test_label_of_an_8k_plus_1_image_is_caffes(net, size):
     rgb = np.load(DATA / "inputs_u8.npz")[size][..., ::-1]
     expected = np.load(DATA / f"fwd_tiny_{size}.npz")["interp_argmax"][0]
-    prediction = segmenter(tiny).predict(rgb)
+    prediction = net.predict(rgb)
     np.testing.assert_array_equal(prediction.label, expected)
-    np.testing.assert_array_equal(segmenter(tiny).label(rgb), expected)
+    np.testing.assert_array_equal(net.label(rgb), expected)
     assert prediction.scores.shape == (*rgb.shape[:2], 21)
     np.testing.assert_allclose(prediction.scores.sum(-1), 1, rtol=1e-5)
     np.testing.assert_array_equal(prediction.scores.argmax(-1), expected)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (97, 130), (40, 64), (120, 33)])
-def test_any_size_comes_back_in_its_own_size(tiny, shape):
+def test_any_size_comes_back_in_its_own_size(net, shape):
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
-    label, scores = segmenter(tiny).predict(image)
+    label, scores = net.predict(image)
     assert label.shape == shape
     assert scores.shape == (*shape, 21)
 
 
-def test_padding_is_with_the_mean_at_the_bottom_and_right(tiny):
+def test_padding_is_with_the_mean_at_the_bottom_and_right(tiny, net):
     """What the padded net sees is the 8k + 1 image whose margin is the mean: 0 after it is taken."""
     import tensorflow as tf
 
@@ -44,8 +44,9 @@ def test_padding_is_with_the_mean_at_the_bottom_and_right(tiny):
     padded = np.zeros((1, 513, 513, 3), np.float32)
     padded[0, :97, :130] = rgb[..., ::-1] - np.float32([104.008, 116.669, 122.675])
     full = tf.raw_ops.ResizeBilinear(images=tiny(padded), size=(513, 513), align_corners=True)
-    np.testing.assert_array_equal(segmenter(tiny, "paper").label(rgb), np.argmax(full[0, :97, :130], -1))
-    assert (segmenter(tiny, "paper").label(rgb) != segmenter(tiny, "tight").label(rgb)).any()
+    label = segmenter(tiny, "paper").label(rgb)
+    np.testing.assert_array_equal(label, np.argmax(full[0, :97, :130], -1))
+    assert (label != net.label(rgb)).any()
 
 
 def resize(x, height, width):
@@ -92,19 +93,20 @@ def test_scales_are_fused_by_the_maximum_and_mirrored_images_by_the_mean(tiny, p
     logits = literal_logits(tiny, rgb, size, scales, flip)
     expected = np.exp(logits - logits.max(-1, keepdims=True))
     expected /= expected.sum(-1, keepdims=True)
-    label, scores = segmenter(tiny, pad, scales, flip).predict(rgb)
+    net = segmenter(tiny, pad, scales, flip)
+    label, scores = net.predict(rgb)
     np.testing.assert_allclose(scores, expected, atol=2e-4)
     sure = np.sort(expected, -1)[..., -1] - np.sort(expected, -1)[..., -2] > 1e-3
     np.testing.assert_array_equal(label[sure], expected.argmax(-1)[sure])
     assert sure.mean() > 0.99
-    np.testing.assert_array_equal(segmenter(tiny, pad, scales, flip).label(rgb), label)
+    np.testing.assert_array_equal(net.label(rgb), label)
 
 
-def test_prediction_of_a_mirrored_image_is_the_mirrored_prediction_with_flip_only(tiny):
+def test_prediction_of_a_mirrored_image_is_the_mirrored_prediction_with_flip_only(tiny, net):
     rgb = np.load(DATA / "inputs_u8.npz")["97x130"][..., ::-1]
-    flipping, plain = segmenter(tiny, flip=True), segmenter(tiny)
+    flipping = segmenter(tiny, flip=True)
     np.testing.assert_array_equal(flipping.label(rgb[:, ::-1]), flipping.label(rgb)[:, ::-1])
-    assert (plain.label(rgb[:, ::-1]) != plain.label(rgb)[:, ::-1]).any()
+    assert (net.label(rgb[:, ::-1]) != net.label(rgb)[:, ::-1]).any()
 
 
 @pytest.mark.parametrize(
@@ -125,7 +127,7 @@ def test_scores_made_later_from_coarse_logits_are_those_of_the_prediction(tiny, 
 
 
 @pytest.mark.parametrize("crf", [None, "fake"])
-def test_many_images_come_back_in_order_with_their_tags(tiny, crf, monkeypatch):
+def test_many_images_come_back_in_order_with_their_tags(tiny, net, crf, monkeypatch):
     from deeplabctl.crf.params import CrfParams
 
     def refine(image, scores, params, *, adaptive):
@@ -136,19 +138,17 @@ def test_many_images_come_back_in_order_with_their_tags(tiny, crf, monkeypatch):
     monkeypatch.setattr("deeplabctl.prediction.segmenter.refine", refine)
     images = [np.random.default_rng(n).integers(0, 256, (20 + n, 30, 3)).astype(np.uint8) for n in range(5)]
     params = None if crf is None else CrfParams(bi_w=9)
-    plain = segmenter(tiny)
     found = list(segmenter(tiny, crf=params, crf_adaptive=True).labels(enumerate(images)))
     assert [tag for tag, _ in found] == list(range(5))
     for image, (_, label) in zip(images, found, strict=True):
-        expected = plain.label(image)
+        expected = net.label(image)
         np.testing.assert_array_equal(label, expected if crf is None else (expected + 1) % 21)
         assert label.dtype == np.uint8
 
 
-def test_call_takes_a_path_a_pil_image_or_an_array_one_or_many(tiny, tmp_path):
+def test_call_takes_a_path_a_pil_image_or_an_array_one_or_many(net, tmp_path):
     rgb = np.ascontiguousarray(np.load(DATA / "inputs_u8.npz")["97x130"][..., ::-1])
     Image.fromarray(rgb).save(tmp_path / "photo.png")
-    net = segmenter(tiny)
     expected = net.predict(rgb)
     results = [net(tmp_path / "photo.png"), net(str(tmp_path / "photo.png")), net(Image.fromarray(rgb)), net(rgb)]
     results += net([rgb, tmp_path / "photo.png"])
@@ -160,19 +160,18 @@ def test_call_takes_a_path_a_pil_image_or_an_array_one_or_many(tiny, tmp_path):
         assert result.classes == VOC_CLASSES
 
 
-def test_settings_of_a_call_are_those_of_a_segmenter_made_with_them(tiny):
+def test_settings_of_a_call_are_those_of_a_segmenter_made_with_them(tiny, net):
     rgb = np.load(DATA / "inputs_u8.npz")["97x130"][..., ::-1]
-    net = segmenter(tiny)
+    before = net(rgb)
     changed = net(rgb, scales=(0.5, 1.0), flip=True, pad="paper")
     np.testing.assert_array_equal(changed.scores, segmenter(tiny, "paper", (0.5, 1.0), True).predict(rgb).scores)
-    np.testing.assert_array_equal(net(rgb).scores, segmenter(tiny).predict(rgb).scores)  # and is not changed itself
+    np.testing.assert_array_equal(net(rgb).scores, before.scores)  # and is not changed itself
 
 
-def test_large_images_are_computed_and_refined_at_their_working_size(tiny):
+def test_large_images_are_computed_and_refined_at_their_working_size(net):
     rgb = np.load(DATA / "inputs_u8.npz")["97x130"][..., ::-1]
     large = np.asarray(Image.fromarray(rgb).resize((390, 291)))
     small = np.asarray(Image.fromarray(large).resize((130, 97), Image.Resampling.BILINEAR))
-    net = segmenter(tiny)
     for crf in (False, "iterations=2"):
         scores = net(small, crf=crf).scores
         found = net(large, image_size=130, crf=crf)
@@ -188,11 +187,10 @@ def test_large_images_are_computed_and_refined_at_their_working_size(tiny):
     assert results[0].image is large
 
 
-def test_crf_of_a_call_is_refine_on_the_scores(tiny):
+def test_crf_of_a_call_is_refine_on_the_scores(net):
     from deeplabctl.crf import CrfParams, refine
 
     rgb = np.ascontiguousarray(np.load(DATA / "inputs_u8.npz")["33x33"][..., ::-1])
-    net = segmenter(tiny)
     expected = refine(rgb, net.predict(rgb).scores, CrfParams(bi_w=7, iterations=2))
     for crf in (CrfParams(bi_w=7, iterations=2), "bi_w=7,iterations=2"):
         refined = net(rgb, crf=crf)
@@ -200,9 +198,9 @@ def test_crf_of_a_call_is_refine_on_the_scores(tiny):
         np.testing.assert_array_equal(refined.label, expected.argmax(-1))
 
 
-def test_bfloat16_scores_are_near_float32s_and_come_from_the_same_weights(tiny, needs_bfloat16):
+def test_bfloat16_scores_are_near_float32s_and_come_from_the_same_weights(tiny, net, needs_bfloat16):
     rgb = np.load(DATA / "inputs_u8.npz")["97x130"][..., ::-1]
-    exact, rough = segmenter(tiny).predict(rgb).scores, segmenter(tiny, precision="bfloat16").predict(rgb).scores
+    exact, rough = net.predict(rgb).scores, segmenter(tiny, precision="bfloat16").predict(rgb).scores
     assert rough.dtype == np.float32
     assert 0 < np.abs(exact - rough).max() < 0.1
 
@@ -211,9 +209,9 @@ def test_bfloat16_scores_are_near_float32s_and_come_from_the_same_weights(tiny, 
     ("change", "expected"),
     [({"pad": "wide"}, "paper or tight"), ({"precision": "int8"}, "float32 or"), ({"scales": (9,)}, "at most 4")],
 )
-def test_settings_that_are_not_possible_are_refused(tiny, change, expected):
+def test_settings_that_are_not_possible_are_refused(net, change, expected):
     with pytest.raises(RecipeError, match=expected):
-        segmenter(tiny)(np.zeros((9, 9, 3), np.uint8), **change)
+        net(np.zeros((9, 9, 3), np.uint8), **change)
 
 
 def test_segmentation_names_the_areas_and_saves_the_mask(tmp_path):
@@ -264,8 +262,7 @@ def test_image_that_there_is_no_memory_to_refine_fails_alone_and_says_what_took_
         net.label(LARGE)
 
 
-def test_scores_count_as_memory(tiny, monkeypatch):
-    net = segmenter(tiny)
+def test_scores_count_as_memory(net, monkeypatch):
     least = net.runner.engine.least_memory(1, 401, 305)
     monkeypatch.setattr("deeplabctl.prediction.forward.available_memory", lambda: least)
     assert net.label(LARGE).shape == (400, 300)
