@@ -264,7 +264,7 @@ class _Results:
 
 def _line(written: Written, classes: tuple[str, ...], image_size: int) -> str:
     """Return a result in a line, the files of options of their own behind those of --format."""
-    from deeplabctl.data.working_size import working_size
+    from deeplabctl.data.images import working_size
     from deeplabctl.prediction.outputs import OUTPUTS
 
     job, (height, width) = written.job, written.size

@@ -20,7 +20,7 @@ from deeplabctl.data.findings import join_some
 from deeplabctl.data.formats.annotations import AnnotatedImage, Annotations, is_background
 from deeplabctl.data.formats.documents import naming, whole_number
 from deeplabctl.data.image_files import IMAGE_SUFFIXES, open_image
-from deeplabctl.data.images import mask_image, read_image, read_working_image, turn_upright
+from deeplabctl.data.images import mask_image, read_image, read_working_image, shrink_label, turn_upright
 from deeplabctl.data.inspection import ImageFacts, count_values, inspect_image
 from deeplabctl.data.layout import (
     IMAGES,
@@ -31,7 +31,6 @@ from deeplabctl.data.layout import (
     write_class_names,
     write_list,
 )
-from deeplabctl.data.working_size import shrink_label
 from deeplabctl.errors import DataError, DeepLabError
 from deeplabctl.files import composed, file_names
 from deeplabctl.parallel import map_ahead

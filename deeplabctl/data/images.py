@@ -1,7 +1,8 @@
-"""Read images and labels as numpy arrays, and write them.
+"""Read images and labels as numpy arrays, make large ones smaller, and write them.
 
 Images are (H, W, 3) uint8 RGB, upright; labels are (H, W) uint8, a class id per pixel, 255 void. `as_image` is the one
-place that takes an image in any form: a path, a Pillow image or an array.
+place that takes an image in any form: a path, a Pillow image or an array. Large ones are worked on at a smaller size:
+networks know objects at the sizes of their training. VOC's photos have 500 pixels, a phone's 4,000.
 """
 
 from __future__ import annotations
@@ -16,12 +17,11 @@ from typing import Any, NoReturn
 import numpy as np
 import PIL.Image
 
-from deeplabctl.arrays import Image, Label, Mask
+from deeplabctl.arrays import Image, Label, Mask, Size
 from deeplabctl.classes import IGNORE_LABEL, VOC_CLASSES, Color, class_colors, voc_palette
 from deeplabctl.data.findings import IMAGE_VALUES, LABEL_COLORS, Finding, FindingError
 from deeplabctl.data.image_files import DAMAGE, damaged, open_image, orientation
 from deeplabctl.data.palettes import palette_of
-from deeplabctl.data.working_size import resize_image, shrink, working_size
 from deeplabctl.errors import DataError
 from deeplabctl.files import whole_file
 
@@ -353,6 +353,33 @@ def voc_color_ids(num_classes: int) -> dict[Color, int]:
     """Return the class id of each of VOC's colours, including void's."""
     colors = voc_palette().tolist()
     return {tuple(colors[index]): index for index in (*range(num_classes), IGNORE_LABEL)}
+
+
+def working_size(size: Size, max_side: int) -> Size:
+    """Return the size (H, W) at which an image of ``size`` is worked on; ``max_side`` 0 stands for its own."""
+    longest = max(size)
+    if not 0 < max_side < longest:
+        return size
+    height, width = (max(1, round(side * max_side / longest)) for side in size)
+    return height, width
+
+
+def shrink(image: Image, max_side: int) -> Image:
+    """Return an image (H, W, 3) at its working size: the mean of all pixels that a new one covers, weighted."""
+    return resize_image(image, working_size(image.shape[:2], max_side))
+
+
+def resize_image(image: Image, size: Size) -> Image:
+    """Return an image in another size (H, W)."""
+    if size == image.shape[:2]:
+        return image
+    return np.asarray(PIL.Image.fromarray(image).resize((size[1], size[0]), PIL.Image.Resampling.BILINEAR))
+
+
+def shrink_label(label: Label, max_side: int) -> Label:
+    """Return a label (H, W) at its working size, by the nearest pixel."""
+    height, width = working_size(label.shape, max_side)
+    return np.asarray(PIL.Image.fromarray(label).resize((width, height), PIL.Image.Resampling.NEAREST))
 
 
 def write_mask(path: Path, label: Label, classes: Sequence[str] = VOC_CLASSES) -> None:

@@ -10,7 +10,7 @@ from deeplabctl.arrays import Image, Label, Scores
 from deeplabctl.crf.params import CrfParams
 from deeplabctl.crf.search_grid import SearchTable, best_point, finer, point_text, points
 from deeplabctl.data.dataset import Dataset, Sample
-from deeplabctl.data.working_size import shrink
+from deeplabctl.data.images import shrink
 from deeplabctl.errors import DataError, RecipeError
 from deeplabctl.evaluation.metrics import ConfusionMatrix
 from deeplabctl.evaluation.network import read_ahead

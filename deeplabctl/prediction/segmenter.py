@@ -17,8 +17,7 @@ from PIL import Image as PillowImage
 from deeplabctl.arrays import Image, Label, Scores
 from deeplabctl.crf import CrfParams, refine
 from deeplabctl.crf.mean_field import memory_to_refine
-from deeplabctl.data.images import as_image, write_mask
-from deeplabctl.data.working_size import shrink, working_size
+from deeplabctl.data.images import as_image, shrink, working_size, write_mask
 from deeplabctl.errors import DataError, RecipeError
 from deeplabctl.interpolation import enlarge, label_of
 from deeplabctl.parallel import available_cpus, map_ahead

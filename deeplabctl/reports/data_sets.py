@@ -12,9 +12,8 @@ from deeplabctl.arrays import Image, Label
 from deeplabctl.classes import class_colors
 from deeplabctl.data.augmentation import Augment, augment
 from deeplabctl.data.dataset import Dataset, Sample
-from deeplabctl.data.images import read_image, read_label
+from deeplabctl.data.images import read_image, read_label, shrink, shrink_label
 from deeplabctl.data.stats import SplitCounts, Statistics
-from deeplabctl.data.working_size import shrink, shrink_label
 from deeplabctl.network.architecture import Preprocessing
 from deeplabctl.render import contact_sheet, drawable_name, font
 from deeplabctl.reporting import counted

@@ -15,9 +15,9 @@ from deeplabctl.arrays import Size
 from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.dataset import SHAPES, Dataset, Sample, is_shapes, name_or_path, open_dataset
 from deeplabctl.data.findings import FindingError
+from deeplabctl.data.images import working_size
 from deeplabctl.data.inspection import LabelFacts, check_samples, void_split_finding
 from deeplabctl.data.stats import max_side_for, median_frequency_weights, shows_upright, sqrt_median_frequency_weights
-from deeplabctl.data.working_size import working_size
 from deeplabctl.errors import DataError, RecipeError, RunError
 from deeplabctl.limits import AUTO
 from deeplabctl.network import ARCHITECTURES, Weights
@@ -263,9 +263,8 @@ def _fitted(plan: Plan, report: Reporter) -> Plan:
             chosen.append(f"{counted(steps, 'step')} of {counted(images, 'image')}")
         # An image to validate takes about a third of a step.
         validations = min(INTERVALS, max(1, steps // len(plan.val_samples)))
-        if recipe.solver.steps == AUTO:
-            recipe = with_steps(recipe, steps, validations)
-        recipe = with_intervals(recipe, validations)
+        is_open = recipe.solver.steps == AUTO
+        recipe = with_steps(recipe, steps, validations) if is_open else with_intervals(recipe, validations)
     if chosen:
         height, width = (int(median(sizes)) for sizes in zip(*((f.height, f.width) for f in plan.facts), strict=True))
         report(Note(f"chosen for {counted(len(plan.samples), 'image')} of about {width}x{height}: {', '.join(chosen)}"))

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeplabctl.data.images import read_image, read_working_image
-from deeplabctl.data.working_size import shrink, shrink_label, working_size
+from deeplabctl.data.images import read_image, read_working_image, shrink, shrink_label, working_size
 from deeplabctl.interpolation import enlarge, label_of
 
 

@@ -7,6 +7,7 @@ import uuid
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
@@ -32,6 +33,7 @@ _SAVED_OPERATIONS = frozenset([
     "Shape", "Softmax", "SpaceToBatchND", "StatefulPartitionedCall", "StridedSlice", "Sub", "Unpack",
 ])  # fmt: skip
 _Images = npt.NDArray[np.uint8]  # (N, H, W, 3) RGB
+_functions = attrgetter("library.function")  # of a GraphDef: a list that grows with what is appended
 
 
 class ExportedEngine(Engine):
@@ -218,7 +220,7 @@ def _load_signature(path: Path) -> Callable[..., dict[str, Any]]:
     signature = content.signature_def["serving_default"]
     outputs = {name: signature.outputs[name].name for name in ("label", "scores")}
     graph = _part(content.graph_def, outputs.values())
-    found = {node.op for part in (graph.node, *(one.node_def for one in graph.library.function)) for node in part}
+    found = {node.op for part in (graph.node, *(one.node_def for one in _functions(graph))) for node in part}
     if others := found - _SAVED_OPERATIONS:
         raise WeightsError(
             f"weights {path}: expected the operations of an export only, got "
@@ -236,7 +238,7 @@ def _part(graph: Any, outputs: Iterable[str]) -> Any:
 
     A process knows each name of a function once, and the functions of two files may have the same names.
     """
-    nodes, functions = {node.name: node for node in graph.node}, {f.signature.name: f for f in graph.library.function}
+    nodes, functions = {node.name: node for node in graph.node}, {f.signature.name: f for f in _functions(graph)}
     part, waiting = type(graph)(versions=graph.versions), [output.partition(":")[0] for output in outputs]
     own, called = uuid.uuid4().hex, list[str]()
 
@@ -256,5 +258,5 @@ def _part(graph: Any, outputs: Iterable[str]) -> Any:
             for node in function.node_def:
                 take(node)
             function.signature.name += own
-            part.library.function.append(function)
+            _functions(part).append(function)
     return part
