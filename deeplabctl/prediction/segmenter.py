@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import itertools
 import os
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, Unpack, cast, overload
 
@@ -52,8 +53,21 @@ class Segmentation:
 
     image: Image  # (H, W, 3) uint8 RGB
     label: Label  # (H, W) uint8 class ids
-    scores: Scores  # (H, W, C) float32 after softmax; the CRF's marginals where it is used
     classes: tuple[str, ...]
+    find_scores: Callable[[], Scores]
+
+    @cached_property
+    def scores(self) -> Scores:
+        """Return the scores (H, W, C) float32 after softmax, or the CRF's marginals where it is used.
+
+        Without a CRF the network computes them when they are first asked for: they take as long as the label, and more
+        memory than everything else.
+        """
+        return self.find_scores()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the scores, and not the network."""
+        return Segmentation, (self.image, self.label, self.classes, partial(np.asarray, self.scores))
 
     def __repr__(self) -> str:
         """Return the size and what is seen, in a line."""
@@ -150,11 +164,17 @@ class Segmenter:
         """
         segmenter = self.with_settings(resolve(changes, self.info, before=self.settings))
         if isinstance(images, Iterable) and not isinstance(images, str | Mapping | PillowImage.Image | np.ndarray):
-            return [segmenter._segmentation(as_image(image)) for image in images]
-        return segmenter._segmentation(as_image(cast(ImageSource, images)))
+            results = (Result(None, as_image(image)) for image in images)
+            return list(
+                map(segmenter._segmentation, segmenter.segment(results, scores=segmenter.settings.crf is not None))
+            )
+        image = as_image(cast(ImageSource, images))
+        return segmenter._segmentation(segmenter._segment_one(image, scores=segmenter.settings.crf is not None))
 
-    def _segmentation(self, image: Image) -> Segmentation:
-        return Segmentation(image, *self.predict(image), self.info.classes)
+    def _segmentation(self, result: Result[None]) -> Segmentation:
+        image, label, scores = cast(Image, result.image), result.found(), result.scores
+        find = partial(np.asarray, scores) if scores is not None else lambda: self.predict(image).scores
+        return Segmentation(image, label, self.info.classes, find)
 
     def predict(self, image: Image) -> Prediction:
         """Return label and scores of an image (H, W, 3) uint8 RGB, both of the image's own size.

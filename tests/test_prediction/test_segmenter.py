@@ -1,3 +1,4 @@
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from deeplabctl.errors import DataError, RecipeError
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.prediction import Segmentation
 from deeplabctl.prediction.results import Result
+from deeplabctl.prediction.settings import resolve
 
 pytestmark = pytest.mark.tf
 
@@ -214,9 +216,24 @@ def test_settings_that_are_not_possible_are_refused(net, change, expected):
         net(np.zeros((9, 9, 3), np.uint8), **change)
 
 
+@pytest.mark.parametrize("crf", [False, True])
+def test_many_images_have_the_labels_and_scores_of_each_alone(net, crf):
+    rgb = np.load(DATA / "inputs_u8.npz")["33x33"][..., ::-1]
+    images = [rgb, rgb[::2], rgb[:, ::2]]
+    for result, image in zip(net(images, crf=crf), images, strict=True):
+        alone = net.with_settings(resolve({"crf": crf}, net.info, before=net.settings)).predict(image)
+        kept = pickle.loads(pickle.dumps(result))
+        for found in (result, net(image, crf=crf), kept):
+            np.testing.assert_array_equal(found.image, image)
+            np.testing.assert_array_equal(found.label, alone.label)
+            np.testing.assert_array_equal(found.scores, alone.scores)
+
+
 def test_segmentation_names_the_areas_and_saves_the_mask(tmp_path):
     label = np.array([[0, 0, 0, 2]], np.uint8)
-    result = Segmentation(np.zeros((1, 4, 3), np.uint8), label, np.zeros((1, 4, 3), np.float32), ("a", "b", "c"))
+    result = Segmentation(
+        np.zeros((1, 4, 3), np.uint8), label, ("a", "b", "c"), lambda: np.zeros((1, 4, 3), np.float32)
+    )
     assert result.areas == {"a": 0.75, "c": 0.25}
     result.save(tmp_path / "mask.png")
     np.testing.assert_array_equal(read_label(tmp_path / "mask.png"), label)
