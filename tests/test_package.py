@@ -18,6 +18,9 @@ from small_training import without_curves
 
 import deeplabctl as dl
 from deeplabctl.reporting import Trained
+from deeplabctl.weights import locating
+from deeplabctl.weights.model_info import ModelInfo
+from deeplabctl.weights.sources.keras_files import save_model
 
 SOURCE = ast.parse(Path(dl.__file__).read_text())
 QUIET_NOT_ASKED = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
@@ -94,11 +97,16 @@ def test_evaluate_gives_the_scores_of_the_command(trained, deeplabctl):
 
 
 @pytest.mark.tf
-def test_load_without_a_name_takes_the_newest_run(trained, monkeypatch, tmp_path):
+def test_load_without_a_name_takes_the_newest_run_or_published_weights(trained, monkeypatch, tmp_path, capfd):
     _, run = trained
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(dl.DeepLabError, match="there are no weights"):
-        dl.load()
+    asked = []
+    monkeypatch.setattr(locating, "fetch_published", lambda name, *_: asked.append(name) or run.path / "best.keras")
+    assert dl.load().info == dl.load(run.path).info
+    assert asked == ["deeplabv3-mnv2-voc"]
+    assert (
+        "no weights are named, and there are no runs: taking the published deeplabv3-mnv2-voc" in capfd.readouterr().err
+    )
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "x").symlink_to(run.path)
     assert dl.load().info == dl.load(run.path).info
@@ -107,11 +115,49 @@ def test_load_without_a_name_takes_the_newest_run(trained, monkeypatch, tmp_path
 @pytest.mark.tf
 def test_build_model_is_a_plain_keras_model_with_the_weights_of_any_file():
     model = dl.build_model("largefov", num_classes=21, weights=TINY)
-    image = dl.preprocess(np.ascontiguousarray(np.load(DATA / "inputs_u8.npz")["33x33"][..., ::-1]))
+    image = dl.preprocess(np.ascontiguousarray(np.load(DATA / "inputs_u8.npz")["33x33"][..., ::-1]), "largefov")
     expected = np.load(DATA / "fwd_tiny_33x33.npz")["fc8_voc12"][0].transpose(1, 2, 0)
     np.testing.assert_allclose(model(image[None])[0], expected, atol=1e-5 * np.abs(expected).max())
     with pytest.raises(dl.DeepLabError, match="classes"):
         dl.build_model("largefov", num_classes=5, weights=TINY)
+    other = dl.build_model("largefov", num_classes=5, weights=TINY, new_classifier=True)
+    np.testing.assert_array_equal(other.get_layer("fc7").kernel, model.get_layer("fc7").kernel)
+    assert other.output_shape[-1] == 5
+
+
+@pytest.mark.parametrize(
+    ("image", "architecture", "expected"),
+    [
+        (np.zeros((4, 5, 3), np.float32), "largefov", r"expected \(H, W, 3\) uint8, RGB, got \(4, 5, 3\) float32"),
+        (np.zeros((4, 5), np.uint8), "largefov", r"got \(4, 5\) uint8"),
+        (np.zeros((4, 5, 3), np.uint8), "nope", "expected one of largefov"),
+    ],
+)
+def test_preprocess_refuses_what_is_not_an_image(image, architecture, expected):
+    with pytest.raises(ValueError, match=expected):
+        dl.preprocess(image, architecture)
+
+
+@pytest.mark.tf
+def test_a_model_and_its_facts_must_agree(tmp_path):
+    import keras
+
+    model = dl.build_model("largefov", num_classes=3, width=0.1)
+    assert dl.Segmenter(model, ModelInfo(("a", "b", "c"), width=0.1)).info.classes == ("a", "b", "c")
+    for wrong, expected in [
+        (ModelInfo(("a", "b"), width=0.1), r"2 classes, whose fc8_voc12/kernel has the shape \(1, 1, 102, 2\), got"),
+        (ModelInfo(("a", "b", "c")), "width 1 "),
+        (ModelInfo(("a", "b", "c"), "deeplabv3-mnv2", 0.1), "name of its architecture, deeplabv3-mnv2, got 'largefov'"),
+        (ModelInfo(("a", "b", "c"), "nope"), "expected one of"),
+    ]:
+        with pytest.raises(ValueError, match=expected):
+            dl.Segmenter(model, wrong)
+        with pytest.raises(ValueError, match=expected):
+            save_model(tmp_path / "wrong.keras", model, wrong)
+    assert not list(tmp_path.iterdir())
+    rebuilt = keras.Model(model.input, model.output)
+    with pytest.raises(ValueError, match="largefov, got 'functional"):
+        dl.Segmenter(rebuilt, ModelInfo(("a", "b", "c"), width=0.1))
 
 
 @pytest.mark.tf

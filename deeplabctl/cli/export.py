@@ -140,6 +140,11 @@ def _say(console: Console, exported: ExportedModel) -> None:
         f"{_percent(agreement.labels)} % of {agreement.pixels:,} labels are the network's, "
         f"scores differ by {agreement.scores:.1g} at most"
     )
+    if facts.image_size:
+        console.say(
+            f"larger photos than {facts.image_size} pixels must be made smaller first: deeplabctl does it, other "
+            "programs have to"
+        )
     console.next(f"infer IMAGE --weights {shlex.quote(str(exported.path))} --overlay")
     console.document(
         {
@@ -152,6 +157,7 @@ def _say(console: Console, exported: ExportedModel) -> None:
             "classes": list(info.classes),
             "scales": list(facts.scales),
             "flip": facts.flip,
+            "image_size": facts.image_size,
             "agreement": asdict(agreement),
         }
     )

@@ -39,12 +39,14 @@ _COLOR_CODE = np.array([1 << 16, 1 << 8, 1])  # turns RGB into one number
 def as_image(image: str | Path | PIL.Image.Image | np.ndarray[Any, Any]) -> Image:
     """Return an image in any form as (H, W, 3) uint8 RGB.
 
-    A path is read by `read_image`, and a Pillow image is converted by the same steps. An array must be (H, W, 3) uint8
-    RGB, which is returned without a copy, or (H, W) uint8 grey. What had to be assumed becomes Python's warnings.
-    Raises DataError for anything else.
+    A path is read by `read_image`, and a Pillow image is converted by the same steps. An array, or a tensor, must be
+    (H, W, 3) uint8 RGB, which is returned without a copy, or (H, W) uint8 grey. What had to be assumed becomes Python's
+    warnings. Raises DataError for anything else.
     """
     said: list[str] = []
     if isinstance(image, str | Path):
+        if Path(image).is_dir():
+            raise DataError(f"{image} is a folder: expected an image; give a list of its files")
         array = read_image(Path(image), said.append)
     elif isinstance(image, PIL.Image.Image):
         name = getattr(image, "filename", "") or "the image"
@@ -52,8 +54,8 @@ def as_image(image: str | Path | PIL.Image.Image | np.ndarray[Any, Any]) -> Imag
             array = to_rgb(image, name, said.append)
         except DAMAGE as error:
             raise DataError(f"cannot read {name}: expected a whole image, got {damaged(error)}; replace it") from None
-    elif isinstance(image, np.ndarray):
-        array = image
+    elif hasattr(image, "__array__"):
+        array = np.asarray(image)
     else:
         raise DataError(
             "expected an image as a path, a Pillow image or a numpy array, got "
@@ -214,10 +216,16 @@ def _check_array(array: np.ndarray[Any, Any]) -> Image:
         return np.repeat(array[..., None], 3, axis=2)
     if array.dtype == np.uint8 and array.size and array.ndim == 3 and array.shape[2] == 3:
         return array
-    if array.dtype != np.uint8:
+    if array.dtype.kind == "f" and array.size and array.min() >= 0 and array.max() <= 1:
+        fix = "multiply by 255, round, and convert to uint8"
+    elif array.dtype != np.uint8:
         fix = "convert the array to values from 0 to 255"
     elif array.ndim == 3 and array.shape[2] == 4:
         fix = "drop the alpha channel, or give the PIL image"
+    elif array.ndim == 3 and array.shape[2] == 1:
+        fix = "give the two dimensions, array[..., 0]"
+    elif array.ndim == 3 and array.shape[0] == 3:
+        fix = "move the channels to the end, array.transpose(1, 2, 0)"
     else:
         fix = "give several images as a list"
     raise DataError(

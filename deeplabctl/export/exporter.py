@@ -121,7 +121,8 @@ def write_export(plan: ExportPlan, report: Reporter = silent) -> ExportedModel:
     """
     info, request = plan.network.info, plan.request
     images = plan.images.compared(plan.settings.image_size)
-    facts = ExportFacts(request.format, request.precision, plan.settings.scales, plan.settings.flip)
+    settings = plan.settings
+    facts = ExportFacts(request.format, request.precision, settings.scales, settings.flip, settings.image_size)
     calibration: Sequence[Image] = ()
     if plan.calibration is not None:
         calibration = plan.calibration.calibrated(plan.settings.image_size)

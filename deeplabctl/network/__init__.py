@@ -3,6 +3,8 @@
 A network is a table of rows, listed in `ARCHITECTURES`; an operation is a file in `ops`.
 """
 
+import numpy as np
+
 from deeplabctl.arrays import Image, Pixels
 from deeplabctl.network.architecture import Architecture, Parameter, Preprocessing, Weights, layer_of, part_of
 from deeplabctl.network.deeplab_v3 import (
@@ -30,8 +32,18 @@ ARCHITECTURES = {
 DEFAULT_ARCHITECTURE = LARGEFOV.name  # of weight files that do not name an architecture
 
 
-def preprocess(image: Image, architecture: str = DEFAULT_ARCHITECTURE) -> Pixels:
-    """Turn an image (H, W, 3) uint8 RGB into a network's input, float32: for Caffe's networks BGR minus the mean."""
+def preprocess(image: Image, architecture: str) -> Pixels:
+    """Turn an image (H, W, 3) uint8 RGB into a network's input (H, W, 3) float32.
+
+    Caffe's networks take BGR minus the mean (104.008, 116.669, 122.675), those on MobileNet v2 and Xception RGB from -1
+    to 1, torchvision's RGB from 0 to 1 minus ImageNet's mean, divided by its deviation. Raises ValueError for another
+    image, and for an unknown architecture.
+    """
+    if architecture not in ARCHITECTURES:
+        raise ValueError(f"architecture: expected one of {', '.join(ARCHITECTURES)}, got {architecture!r}")
+    image = np.asarray(image)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"image: expected (H, W, 3) uint8, RGB, got {image.shape} {image.dtype}")
     return ARCHITECTURES[architecture].preprocessing(image)
 
 

@@ -96,6 +96,22 @@ def apply_rows(
     return fold(rows, images, compute)
 
 
+def check_model(model: keras.Model, architecture: str, num_classes: int, width: float) -> None:
+    """Raise ValueError for a model other than the one that `build_model` makes of these."""
+    if architecture not in ARCHITECTURES:
+        raise ValueError(f"architecture: expected one of {', '.join(ARCHITECTURES)}, got {architecture!r}")
+    if model.name != architecture:
+        raise ValueError(f"model: expected one with the name of its architecture, {architecture}, got {model.name!r}")
+    layers = {layer.name: layer for layer in model.layers}
+    for name, shape in ARCHITECTURES[architecture].weight_shapes(num_classes, width).items():
+        variable = getattr(layers.get(layer_of(name)), part_of(name), None)
+        if variable is None or tuple(variable.shape) != shape:
+            raise ValueError(
+                f"model: expected {architecture} of width {width:g} with {num_classes} classes, whose {name} has the "
+                f"shape {shape}, got {'none' if variable is None else tuple(variable.shape)}"
+            )
+
+
 def model_variables(model: keras.Model) -> dict[str, keras.Variable]:
     """Return the model's variables by the names of its weights, in the table's order."""
     names = ARCHITECTURES[model.name].weight_shapes(1)

@@ -21,6 +21,7 @@ from deeplabctl.crf.mean_field import memory_to_refine
 from deeplabctl.data.images import as_image, shrink, working_size, write_mask
 from deeplabctl.errors import DataError, RecipeError
 from deeplabctl.interpolation import enlarge, label_of
+from deeplabctl.network.keras_model import check_model
 from deeplabctl.parallel import available_cpus, map_ahead
 from deeplabctl.prediction.engines import engine_class, engines_for
 from deeplabctl.prediction.engines.engine import NetworkSource
@@ -28,9 +29,11 @@ from deeplabctl.prediction.forward import NetworkRunner, size_in_words, too_larg
 from deeplabctl.prediction.results import Result, in_batches
 from deeplabctl.prediction.settings import PredictionSettings, SettingsRequest, check_export, own_settings, resolve
 from deeplabctl.render import overlay, overlay_with_legend
+from deeplabctl.reporting import tqdm_reporter
 from deeplabctl.weights.fitting import ExportedNetwork, Network, open_network
 from deeplabctl.weights.locating import find_weights
 from deeplabctl.weights.model_info import ModelInfo
+from deeplabctl.weights.published import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
     import keras
@@ -121,6 +124,9 @@ class Segmenter:
     def __init__(
         self, model: keras.Model | NetworkSource, info: ModelInfo, settings: PredictionSettings | None = None
     ) -> None:
+        """Take a model that `build_model` made, and its facts; raises ValueError where these are another model's."""
+        if not isinstance(model, NetworkSource):
+            check_model(model, info.architecture, len(info.classes), info.width)
         self.info = info
         self.settings = own_settings(info) if settings is None else check_export(settings, info)
         self._source = model if isinstance(model, NetworkSource) else NetworkSource(info, model=model)
@@ -156,19 +162,19 @@ class Segmenter:
     def __call__(
         self, images: ImageSource | Iterable[ImageSource], **changes: Unpack[SettingsRequest]
     ) -> Segmentation | list[Segmentation]:
-        """Segment an image, or many: paths, PIL images, or arrays (H, W, 3) uint8 RGB or (H, W) uint8 grey.
+        """Segment an image, or many: paths, PIL images, arrays or tensors (H, W, 3) uint8 RGB or (H, W) uint8 grey.
 
         ``changes`` are settings for this call: pad, scales, flip, crf (True, parameters, or a text such as "bi_w=5",
         False for none), crf_adaptive, image_size, precision, engine. Raises DataError for an image that cannot be read
         or segmented, and RecipeError for a setting that is not possible.
         """
         segmenter = self.with_settings(resolve(changes, self.info, before=self.settings))
-        if isinstance(images, Iterable) and not isinstance(images, str | Mapping | PillowImage.Image | np.ndarray):
+        if isinstance(images, Iterable) and not (isinstance(images, str | Mapping) or hasattr(images, "__array__")):
             results = (Result(None, as_image(image)) for image in images)
             return list(
                 map(segmenter._segmentation, segmenter.segment(results, scores=segmenter.settings.crf is not None))
             )
-        image = as_image(cast(ImageSource, images))
+        image = cast(ImageSource, images)
         return segmenter._segmentation(segmenter._segment_one(image, scores=segmenter.settings.crf is not None))
 
     def _segmentation(self, result: Result[None]) -> Segmentation:
@@ -176,20 +182,21 @@ class Segmenter:
         find = partial(np.asarray, scores) if scores is not None else lambda: self.predict(image).scores
         return Segmentation(image, label, self.info.classes, find)
 
-    def predict(self, image: Image) -> Prediction:
-        """Return label and scores of an image (H, W, 3) uint8 RGB, both of the image's own size.
+    def predict(self, image: ImageSource) -> Prediction:
+        """Return label and scores of an image, in any form that `as_image` takes, both of the image's own size.
 
-        Raises DataError for an image that there is not enough memory for, or that the CRF cannot refine.
+        Raises DataError as `as_image` does, and for an image that there is not enough memory for, or that the CRF
+        cannot refine.
         """
         result = self._segment_one(image, scores=True)
         return Prediction(result.found(), cast(Scores, result.scores))
 
-    def label(self, image: Image) -> Label:
+    def label(self, image: ImageSource) -> Label:
         """Return the label (H, W) uint8 only, which costs less without a CRF; raises DataError as `predict` does."""
         return self._segment_one(image, scores=False).found()
 
-    def _segment_one(self, image: Image, *, scores: bool) -> Result[None]:
-        return self._segmented(Result(None, image), self.runner, scores)
+    def _segment_one(self, image: ImageSource, *, scores: bool) -> Result[None]:
+        return self._segmented(Result(None, as_image(image)), self.runner, scores)
 
     def _segmented(self, result: Result[Item], runner: NetworkRunner, scores: bool) -> Result[Item]:
         """Give a result its label, and scores if asked for, or an error."""
@@ -200,13 +207,13 @@ class Segmenter:
         return self._enlarge(result if crf is None else self._refine(result, crf, scores), scores)
 
     def labels(
-        self, items: Iterable[tuple[Item, Image]], *, batch_size: int | None = None
+        self, items: Iterable[tuple[Item, ImageSource]], *, batch_size: int | None = None
     ) -> Iterator[tuple[Item, Label]]:
-        """Yield (item, label) for each (item, image), in order; raises DataError for an image that cannot be segmented.
+        """Yield (item, label) for each (item, image), in order; raises DataError as `label` does.
 
         The labels are those of `label`, bit for bit on CPUs; for the rest see `segment`.
         """
-        for result in self.segment((Result(*item) for item in items), batch_size=batch_size):
+        for result in self.segment((Result(item, as_image(image)) for item, image in items), batch_size=batch_size):
             yield result.item, result.found()
 
     def segment(
@@ -333,10 +340,12 @@ class Segmenter:
 def load(weights: str | os.PathLike[str] | None = None, **settings: Unpack[SettingsRequest]) -> Segmenter:
     """Load a network: a run directory, a weight file of any format, an export, or published weights by name.
 
-    Without ``weights`` it is the best of the newest run under ./runs. ``settings`` are pad, scales, flip, crf,
+    Without ``weights`` it is the best of the newest run under ./runs, else published weights, which stderr says.
+    ``settings`` are pad, scales, flip, crf,
     crf_adaptive, image_size, precision and engine, as `Segmenter` takes them at each call; what is not given is as in
     the recipe that the weights were trained with, and the test size is "tight". Raises WeightsError, and DownloadError
     for published weights that no address has.
     """
-    network = open_network(find_weights(None if weights is None else os.fspath(weights)))
+    given, report = (None, tqdm_reporter()) if weights is None else (os.fspath(weights), None)
+    network = open_network(find_weights(given, default=DEFAULT_WEIGHTS, report=report))
     return Segmenter.from_network(network, resolve({"pad": "tight", **settings}, network.info))

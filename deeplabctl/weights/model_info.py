@@ -26,13 +26,15 @@ class ExportFacts:
     """Hold the facts of an exported graph.
 
     It takes ``image`` (N, H, W, 3) uint8 RGB and gives ``label`` (N, H, W) uint8 and ``scores`` (N, H, W, C) float32
-    after softmax. The test size is "tight".
+    after softmax. The test size is "tight". Images of a longer side than ``image_size`` (0: any) are to be made smaller
+    before: that is not in the graph.
     """
 
     format: ExportFormat
     precision: ExportPrecision
     scales: tuple[float, ...]
     flip: bool
+    image_size: int = 0
     agreement: dict[str, Any] = field(default_factory=dict)  # with the network: share of equal labels, pixels, ...
     sha256: dict[str, str] = field(default_factory=dict)  # of the parts of the file, the facts apart
 
@@ -46,7 +48,8 @@ class ExportFacts:
         if not scales or not all(0 < scale <= 4 for scale in scales):
             raise ValueError("scales outside 0 to 4")
         sha256 = {str(name): str(value) for name, value in dict(stored["sha256"]).items()}
-        return cls(format_, precision, scales, flip, dict(stored["agreement"]), sha256)
+        size = int(_of_kind(stored.get("image_size", 0), int))
+        return cls(format_, precision, scales, flip, size, dict(stored["agreement"]), sha256)
 
     @property
     def runtime(self) -> str:

@@ -109,6 +109,7 @@ def build_model(
     *,
     width: float | None = None,
     weights: str | os.PathLike[str] | None = None,
+    new_classifier: bool = False,
     seed: int = 0,
 ) -> keras.Model:
     """Build a network with its weights: a plain Keras model of stock layers, float32.
@@ -119,8 +120,9 @@ def build_model(
 
     ``weights`` is a file of any format that deeplabctl reads, a run directory, the name of published weights, or
     "imagenet". Layers that it lacks start random, as at the start of a training: VGG-16's weights, for instance, have
-    no classifier. Without ``weights`` all layers are random. Random weights depend on ``seed`` only. ``width``
-    multiplies the channels; by default it is that of the weights, or 1.
+    no classifier. With ``new_classifier`` a classifier of another number of classes does, too. Without ``weights`` all
+    layers are random. Random weights depend on ``seed`` only. ``width`` multiplies the channels; by default it is that
+    of the weights, or 1.
 
     Raises ValueError for arguments out of range, WeightsError for weights that do not fit or have another number of
     classes.
@@ -137,10 +139,10 @@ def build_model(
         layers = ARCHITECTURES[architecture].random_weights(num_classes, width, seed)
     else:
         network = fit_weights(file, architecture=architecture, num_classes=num_classes, width=width, seed=seed)
-        if network.classes_in_file not in (None, num_classes):
+        if not new_classifier and network.classes_in_file not in (None, num_classes):
             raise WeightsError(
                 f"weights {file.path}: expected a classifier of {num_classes} classes, got {network.classes_in_file}; "
-                f"give num_classes={network.classes_in_file}"
+                f"give num_classes={network.classes_in_file}, or new_classifier=True to start it random"
             )
         width, layers = network.info.width, network.weights
     model = keras_model.build_model(architecture, num_classes, width=width)

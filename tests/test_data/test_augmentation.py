@@ -9,12 +9,13 @@ from caffe_files import DATA
 from family_files import family
 from PIL import Image, ImageEnhance
 
+from deeplabctl import network
 from deeplabctl.data import augmentation
 from deeplabctl.data.augmentation import Augment, ColorChange, prepare_crop, rescale, rescale_as_opencv
-from deeplabctl.network import preprocess
 from deeplabctl.network.architecture import CAFFE_PREPROCESSING
 
 augment = functools.partial(augmentation.augment, preprocessing=CAFFE_PREPROCESSING)
+preprocess = functools.partial(network.preprocess, architecture="largefov")
 
 CASES = ["test65", "test97", "train65_1", "train65_3", "train65_4", "train97_1", "train97_3"]
 

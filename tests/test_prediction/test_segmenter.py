@@ -229,6 +229,34 @@ def test_many_images_have_the_labels_and_scores_of_each_alone(net, crf):
             np.testing.assert_array_equal(found.scores, alone.scores)
 
 
+@pytest.mark.parametrize("call", ["__call__", "label", "predict"])
+@pytest.mark.parametrize(
+    ("image", "fix"),
+    [
+        (np.full((9, 8, 3), 0.5), "multiply by 255"),
+        (np.zeros((9, 8, 3), np.uint16), "values from 0 to 255"),
+        (np.zeros((9, 8, 1), np.uint8), "array\\[..., 0\\]"),
+        (np.zeros((3, 9, 8), np.uint8), "transpose"),
+        (np.zeros((9, 8, 4), np.uint8), "drop the alpha channel"),
+        (np.zeros((2, 9, 8, 3), np.uint8), "as a list"),
+    ],
+)
+def test_arrays_that_are_no_images_are_refused_by_every_call(net, call, image, fix):
+    with pytest.raises(DataError, match=fix):
+        getattr(net, call)(image)
+    with pytest.raises(DataError, match=fix):
+        list(net.labels([("name", image)]))
+
+
+def test_a_tensor_is_an_image(net):
+    import tensorflow as tf
+
+    rgb = np.load(DATA / "inputs_u8.npz")["33x33"]
+    np.testing.assert_array_equal(net(tf.constant(rgb)).label, net.label(rgb))
+    with pytest.raises(DataError, match="expected an image of shape"):
+        net(tf.constant("photo.jpg"))
+
+
 def test_segmentation_names_the_areas_and_saves_the_mask(tmp_path):
     label = np.array([[0, 0, 0, 2]], np.uint8)
     result = Segmentation(

@@ -24,6 +24,7 @@ from deeplabctl.damage import DAMAGED, check_claim
 from deeplabctl.errors import WeightsError
 from deeplabctl.files import whole_file
 from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE, Weights, layer_of
+from deeplabctl.network.keras_model import check_model
 from deeplabctl.network.ops.norm import NORM_EPSILON, NORM_PARTS
 from deeplabctl.weights.model_info import INFO_ENTRY, ModelInfo, info_entry
 from deeplabctl.weights.weight_file import ZIP, WeightFile
@@ -295,7 +296,8 @@ class ModelFile(KerasArchive):
 
 
 def save_model(path: Path, model: keras.Model, info: ModelInfo) -> None:
-    """Write a model file whole or not at all."""
+    """Write a model file whole or not at all; raises ValueError for facts of another model."""
+    check_model(model, info.architecture, len(info.classes), info.width)
     with whole_file(path) as temporary:
         model.save(temporary)
         with zipfile.ZipFile(temporary, "a") as archive:
