@@ -41,7 +41,7 @@ from deeplabctl.files import user_cache, write_text
 from deeplabctl.parallel import map_ahead
 from deeplabctl.reporting import Note, Reporter, task
 
-_CACHE_FORMAT = 6  # of the JSON file and of what it says; raised when a file would be read in another way
+_CACHE_FORMAT = 7  # of the JSON file and of what it says; raised when a file would be read in another way
 
 
 @dataclass(frozen=True)
@@ -71,21 +71,22 @@ class ImageFacts:
 
 @dataclass(frozen=True)
 class LabelFacts:
-    """Hold what a label file contains: its size, the number of pixels of each value, its palette, who lies by whom."""
+    """Hold what a label file contains: size, pixels of each value, palette, who lies by whom, a hash of the values."""
 
     height: int
     width: int
     pixels: dict[int, int]
     palette: str = ""  # as `palette_of` returns it
     neighbours: tuple[tuple[int, int, int, int], ...] = ()  # as `count_neighbours` returns them
+    digest: str = ""
 
     @classmethod
-    def of(cls, height: Any, width: Any, pixels: Any, palette: Any, neighbours: Any) -> LabelFacts:
+    def of(cls, height: Any, width: Any, pixels: Any, palette: Any, neighbours: Any, digest: Any) -> LabelFacts:
         """Read the facts from the cache; raises ValueError or TypeError for a damaged entry."""
         counts = {int(value): int(count) for value, count in dict.items(pixels)}
         entries_of(palette)  # which raises ValueError
         pairs = tuple((int(one), int(other), int(above), int(left)) for one, other, above, left in neighbours)
-        return cls(int(height), int(width), counts, str(palette), pairs)
+        return cls(int(height), int(width), counts, str(palette), pairs, str(digest))
 
 
 def inspect_image(path: Path) -> ImageFacts:
@@ -104,14 +105,18 @@ def inspect_image(path: Path) -> ImageFacts:
             height, width = (width, height) if turn >= 5 else (height, width)
         else:
             height, width = to_rgb(opened, str(path), notes.append).shape[:2]
-    digest = hashlib.blake2b(content, digest_size=16).hexdigest()
-    return ImageFacts(height, width, turn, mode, digest, "; ".join(notes))
+    return ImageFacts(height, width, turn, mode, _digest(content), "; ".join(notes))
 
 
 def inspect_label(path: Path) -> LabelFacts:
     """Read a label file and count its values; raises DataError as `read_label` does."""
     label, palette = read_label_and_palette(path)
-    return LabelFacts(label.shape[0], label.shape[1], count_values(label), palette, count_neighbours(label))
+    height, width = label.shape
+    return LabelFacts(height, width, count_values(label), palette, count_neighbours(label), _digest(label.tobytes()))
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def count_values(label: Label) -> dict[int, int]:
@@ -149,7 +154,12 @@ class Inspection:
 
 
 def check_samples(dataset: Dataset, samples: Sequence[Sample], report: Reporter) -> list[LabelFacts]:
-    """Inspect the files of these samples and return what the labels contain; raises DataError at the first error.
+    """Return what the labels of these samples contain; see `check_files`."""
+    return [label for label, _ in check_files(dataset, samples, report)]
+
+
+def check_files(dataset: Dataset, samples: Sequence[Sample], report: Reporter) -> list[tuple[LabelFacts, ImageFacts]]:
+    """Inspect the files of these samples and return what they contain; raises DataError at the first error.
 
     What had to be assumed of images is reported, a line of a kind.
     """
@@ -162,8 +172,9 @@ def check_samples(dataset: Dataset, samples: Sequence[Sample], report: Reporter)
                     raise FindingError(finding)
                 if finding.kind in (IMAGE_ORIENTATION, IMAGE_VALUES):
                     assumed.setdefault(finding.kind, []).append(finding)
-            assert inspection.label is not None  # a label that cannot be read is an error
-            facts.append(inspection.label)
+            assert inspection.label is not None  # a file that cannot be read is an error
+            assert inspection.image is not None
+            facts.append((inspection.label, inspection.image))
             palettes.add(inspection.sample.label, inspection.label.pixels, inspection.label.palette)
     if wrong := palettes.finding(len(dataset.classes)):
         raise FindingError(wrong)

@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tokenize import TokenError
@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from deeplabctl.damage import DAMAGED
 from deeplabctl.data.dataset import Sample
-from deeplabctl.data.inspection import LabelFacts
+from deeplabctl.data.inspection import ImageFacts, LabelFacts
 from deeplabctl.errors import RunError
 from deeplabctl.files import whole_file
 from deeplabctl.recipe import Recipe
@@ -78,7 +78,7 @@ class Checkpoint:
     arrays: dict[str, npt.NDArray[Any]]  # of `TrainingStep.state`
     new_layers: list[str]  # that started random
     recipe: dict[str, Any]
-    fingerprint: dict[str, Any]  # of the data, see `fingerprint`
+    fingerprint: dict[str, Any]  # of the data: class names, and of each split what `fingerprint` returns
 
     def write(self, folder: Path) -> None:
         """Write ``step-000500.npz`` into the folder, and remove all but the last two there."""
@@ -142,16 +142,18 @@ def _step(path: Path) -> int:
     return int(path.stem.removeprefix("step-"))
 
 
-def fingerprint(samples: Sequence[Sample], facts: Iterable[LabelFacts]) -> dict[str, Any]:
-    """Return what identifies a split: its count, and a hash of ids, image sizes and labelled pixels.
+def fingerprint(samples: Sequence[Sample], facts: Iterable[tuple[LabelFacts, ImageFacts]]) -> dict[str, Any]:
+    """Return what identifies a split: its count, and a hash of ids, images and labels.
 
-    A copy elsewhere has the same.
+    A copy elsewhere has the same. The other hash, of ids, sizes of files and labelled pixels, is all that checkpoints
+    of version 0.1 have.
     """
-    digest = hashlib.sha256()
-    for sample, fact in zip(samples, facts, strict=True):
-        counts = sorted((int(value), int(count)) for value, count in fact.pixels.items())
-        digest.update(json.dumps([sample.id, sample.image.stat().st_size, counts]).encode())
-    return {"images": len(samples), "sha256": digest.hexdigest()}
+    content, sizes = hashlib.sha256(), hashlib.sha256()
+    for sample, (label, image) in zip(samples, facts, strict=True):
+        content.update(json.dumps([sample.id, image.digest, label.height, label.width, label.digest]).encode())
+        counts = sorted((int(value), int(count)) for value, count in label.pixels.items())
+        sizes.update(json.dumps([sample.id, sample.image.stat().st_size, counts]).encode())
+    return {"images": len(samples), "content": content.hexdigest(), "sha256": sizes.hexdigest()}
 
 
 def check_same_training(checkpoint: Checkpoint, recipe: Recipe, data: dict[str, Any], where: Path) -> None:
@@ -174,14 +176,29 @@ def check_same_training(checkpoint: Checkpoint, recipe: Recipe, data: dict[str, 
             f"run directory {where}: the recipe is not that of the run: {', '.join(differing)}; resume without these "
             "changes, or start a new training from its weights (`init`)"
         )
-    for split, before in checkpoint.fingerprint.items():
-        if (now := data[split]) != before:
-            same = before["images"] == now["images"]
-            found = "the same files, got others" if same else f"{before['images']} images, got {now['images']}"
-            raise RunError(
-                f"data set {recipe.data.root}: split {split} has changed since step {checkpoint.progress.step} of the "
-                f"run: expected {found}; restore the data, or start a new training from the run's weights (`init`)"
-            )
+    for what, expected in _data_changes(checkpoint.fingerprint, data):
+        raise RunError(
+            f"data set {recipe.data.root}: {what} has changed since step {checkpoint.progress.step} of the run: "
+            f"expected {expected}; restore the data, or start a new training from the run's weights (`init`)"
+        )
+
+
+def _data_changes(before: dict[str, Any], now: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what of the data is another than before, and what was expected; what a checkpoint lacks may be any."""
+    if "classes" in before and before["classes"] != now["classes"]:
+        yield "the list of classes", _expected_classes(before["classes"], now["classes"])
+    for split in sorted(before.keys() - {"classes"}):
+        old, new = before[split], now[split]
+        if old != {key: new.get(key) for key in old}:
+            number = f"{old['images']} images, got {new['images']}"
+            yield f"split {split}", "the same files, got others" if old["images"] == new["images"] else number
+
+
+def _expected_classes(before: Sequence[str], now: Sequence[str]) -> str:
+    if len(before) != len(now):
+        return f"{len(before)} classes, got {len(now)}"
+    number = next(number for number, name in enumerate(before) if name != now[number])
+    return f"class {number} to be {before[number]}, got {now[number]}"
 
 
 def _by_name(recipe: dict[str, Any]) -> dict[str, Any]:

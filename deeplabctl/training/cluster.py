@@ -116,8 +116,11 @@ def check_workers_agree(cluster: Cluster, plan: Plan, step: int, weights_checksu
     recipe += [
         sections["run"][name] for name in ("seed", "precision", "val_every", "save_every", "preview_every", "time")
     ]
-    data = [plan.fingerprint, plan.dataset.classes]
-    for what, value in {"recipe": recipe, "data": data, "step or weights": [step, weights_checksum]}.items():
+    for what, value in {
+        "recipe": recipe,
+        "data": plan.fingerprint,
+        "step or weights": [step, weights_checksum],
+    }.items():
         checksums = np.zeros(cluster.workers, np.int64)
         checksums[cluster.index] = zlib.crc32(json.dumps(value, sort_keys=True).encode())
         checksums = cluster.sum(checksums)

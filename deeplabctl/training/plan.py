@@ -16,7 +16,7 @@ from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.dataset import SHAPES, Dataset, Sample, is_shapes, name_or_path, open_dataset
 from deeplabctl.data.findings import FindingError
 from deeplabctl.data.images import working_size
-from deeplabctl.data.inspection import LabelFacts, check_samples, void_split_finding
+from deeplabctl.data.inspection import LabelFacts, check_files, void_split_finding
 from deeplabctl.data.stats import max_side_for, median_frequency_weights, shows_upright, sqrt_median_frequency_weights
 from deeplabctl.errors import DataError, RecipeError, RunError
 from deeplabctl.limits import AUTO
@@ -62,7 +62,7 @@ class Plan:
     samples: list[Sample]
     val_samples: list[Sample]
     facts: list[LabelFacts]  # of ``samples``
-    fingerprint: dict[str, Any]  # of both splits
+    fingerprint: dict[str, Any]  # of the class names and both splits
     expect: Expect | None  # the score of the recipe, where none of its settings was changed
     recipe_name: str | None = None  # a packaged recipe or a file; None for the stored one of a resumed run
     start: WeightFile | None = None  # what `model.init` names, if it is open already
@@ -235,16 +235,18 @@ def _check_data(recipe: Recipe, dataset: Dataset, unchanged: bool, report: Repor
             f"to validate ({recipe.data.val_split}), {len(dataset.classes)} classes"
         )
     )
-    facts = check_samples(dataset, samples + val_samples, report)
+    files = check_files(dataset, samples + val_samples, report)
+    facts = [label for label, _ in files]
     for split, part in ((recipe.data.split, facts[: len(samples)]), (recipe.data.val_split, facts[len(samples) :])):
         if all(set(fact.pixels) <= {IGNORE_LABEL} for fact in part):
             raise FindingError(void_split_finding(dataset, split))
     expect = recipe.expect if unchanged and recipe.expect.images == len(val_samples) else None
-    both = {
-        "train": fingerprint(samples, facts[: len(samples)]),
-        "validation": fingerprint(val_samples, facts[len(samples) :]),
+    data = {
+        "classes": list(dataset.classes),
+        "train": fingerprint(samples, files[: len(samples)]),
+        "validation": fingerprint(val_samples, files[len(samples) :]),
     }
-    return _fitted(Plan(recipe, dataset, samples, val_samples, facts[: len(samples)], both, expect), report)
+    return _fitted(Plan(recipe, dataset, samples, val_samples, facts[: len(samples)], data, expect), report)
 
 
 def _fitted(plan: Plan, report: Reporter) -> Plan:

@@ -23,7 +23,7 @@ from deeplabctl.data.formats.annotations import ImportSettings
 from deeplabctl.data.formats.label_studio import pack
 from deeplabctl.data.formats.supervisely import supervisely_document, supervisely_meta
 from deeplabctl.data.images import mask_image, read_image, read_label
-from deeplabctl.data.inspection import InspectionCache, check_samples, inspect_image, inspect_label
+from deeplabctl.data.inspection import InspectionCache, check_files, check_samples, inspect_image, inspect_label
 from deeplabctl.errors import DeepLabError
 from deeplabctl.evaluation.masks import score_masks
 from deeplabctl.reporting import silent
@@ -123,13 +123,13 @@ def check_set(folder, path, out):
     for split in dataset.splits:
         try:
             samples = dataset.samples(split)
-            facts = check_samples(dataset, samples, silent)
+            facts = check_files(dataset, samples, silent)
         except DeepLabError:
             assert verdict.errors, "the check found nothing that stops a training"
             continue
         fingerprint(samples, facts)
-        for fact in facts:
-            assert set(fact.pixels) <= {*range(len(dataset.classes)), IGNORE_LABEL}
+        for label, _ in facts:
+            assert set(label.pixels) <= {*range(len(dataset.classes)), IGNORE_LABEL}
         assert draw_samples(dataset, samples, 2).dtype == np.uint8
     write_fixed_copy(dataset, verdict, out, silent, overwrite=False)
 
@@ -146,11 +146,11 @@ def check_set_with_cache(folder, path, out):
     cache = InspectionCache(dataset.root).path
     cache.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(path, cache)
-    for sample, fact in zip(
-        dataset.samples("train"), check_samples(dataset, dataset.samples("train"), silent), strict=True
+    for sample, facts in zip(
+        dataset.samples("train"), check_files(dataset, dataset.samples("train"), silent), strict=True
     ):
-        fingerprint([sample], [fact])
-        assert all(isinstance(value, int) for pair in fact.pixels.items() for value in pair)
+        fingerprint([sample], [facts])
+        assert all(isinstance(value, int) for pair in facts[0].pixels.items() for value in pair)
 
 
 def write_predictions(folder):

@@ -6,6 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 from dataset_files import make_dataset
+from PIL import Image
 
 from deeplabctl.errors import OutputError, RunError
 from deeplabctl.reports.run_records import append_metrics, rewind_metrics
@@ -208,13 +209,75 @@ def test_changed_data_is_refused(plan, tmp_path, split, change):
     elif change == "order":
         names.write_text("\n".join(ids[::-1]))
     else:
-        from PIL import Image
-
         path = tmp_path / "set" / "SegmentationClass" / f"{ids[0]}.png"
         label = np.asarray(Image.open(path)).copy()
         label[0, 0] = 1
         Image.fromarray(label).save(path)
     with pytest.raises(RunError, match=f"split {'train' if split == 'train' else 'validation'} has changed"):
+        plan_resume(run.path)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize("folder", ["JPEGImages", "SegmentationClass"])
+def test_files_of_other_content_are_refused_also_where_sizes_and_labelled_pixels_are_the_same(tmp_path, split, folder):
+    root = make_dataset(tmp_path / "set")
+    name = f"{split[0]}0.png"
+    image = np.asarray(Image.open(root / "JPEGImages" / name))
+    path = root / folder / name
+    if folder == "JPEGImages":  # without compression, so that files of one shape have one size
+        Image.fromarray(image).save(path, compress_level=0)
+    plan = plan_training("shapes", SETTINGS, {"data.root": str(root), "model.init": "random"})
+    run = a_run(plan, tmp_path / "run")
+    a_checkpoint(plan).write(run.path / "checkpoints")
+    assert plan_resume(run.path)[1].progress.step == 4
+    before = path.stat().st_size
+    with Image.open(path) as opened:
+        opened.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path, compress_level=0)
+    assert folder == "SegmentationClass" or path.stat().st_size == before
+    expected = (
+        f"split {'train' if split == 'train' else 'validation'} has changed .* expected the same files, got others"
+    )
+    with pytest.raises(RunError, match=expected):
+        plan_resume(run.path)
+
+
+def test_label_that_another_program_wrote_with_the_same_values_is_the_same(plan, tmp_path):
+    run = a_run(plan, tmp_path / "run")
+    a_checkpoint(plan).write(run.path / "checkpoints")
+    path = tmp_path / "set" / "SegmentationClass" / "t0.png"
+    before = path.read_bytes()
+    with Image.open(path) as label:
+        label.save(path, compress_level=0)
+    assert path.read_bytes() != before
+    assert plan_resume(run.path)[1].progress.step == 4
+
+
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [
+        ("background\nsquare\ndisc\n", "expected class 1 to be disc, got square"),
+        ("background\ndisc\nsquare\nstar\n", "expected 3 classes, got 4"),
+    ],
+)
+def test_other_classes_are_refused(plan, tmp_path, classes, expected):
+    run = a_run(plan, tmp_path / "run")
+    a_checkpoint(plan).write(run.path / "checkpoints")
+    (tmp_path / "set" / "classes.txt").write_text(classes)
+    with pytest.raises(RunError, match=f"the list of classes has changed since step 4 of the run: {expected}; restore"):
+        plan_resume(run.path)
+
+
+def test_checkpoint_of_version_0_1_is_compared_by_what_it_has(plan, tmp_path):
+    run = a_run(plan, tmp_path / "run")
+    checkpoint = a_checkpoint(plan)
+    del checkpoint.fingerprint["classes"]
+    for split in ("train", "validation"):
+        del checkpoint.fingerprint[split]["content"]
+    checkpoint.write(run.path / "checkpoints")
+    assert plan_resume(run.path)[1].progress.step == 4
+    label = tmp_path / "set" / "SegmentationClass" / "t0.png"
+    Image.fromarray(np.ones((60, 80), np.uint8)).save(label)
+    with pytest.raises(RunError, match="split train has changed"):
         plan_resume(run.path)
 
 
