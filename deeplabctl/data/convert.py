@@ -21,7 +21,7 @@ from deeplabctl.data.formats.annotations import AnnotatedImage, Annotations, is_
 from deeplabctl.data.formats.documents import naming, whole_number
 from deeplabctl.data.image_files import IMAGE_SUFFIXES, open_image
 from deeplabctl.data.images import mask_image, read_image, read_working_image, shrink_label, turn_upright
-from deeplabctl.data.inspection import ImageFacts, count_values, inspect_image
+from deeplabctl.data.inspection import ImageFacts, count_values, inspect_image, same_images
 from deeplabctl.data.layout import (
     IMAGES,
     LABELS,
@@ -50,7 +50,7 @@ class Conversion:
     train: list[str]  # ids
     val: list[str]
     test: list[str]
-    pixels: Counter[int]  # of each label value
+    pixels: Counter[int]  # of each label value, in the images of the lists
     failed: list[str]  # the reasons, one line per image
 
 
@@ -60,18 +60,19 @@ def write_dataset(
     report: Reporter,
     *,
     val: float | Annotations | None,
-    seed: int = 0,
+    seed: int | None = None,
     max_side: int = 0,
     overwrite: bool = False,
 ) -> Conversion:
     """Write annotated images to ``out`` in VOC layout; images that fail are reported and left out.
 
-    The list val gets a share ``val`` of the images, chosen by the seed, or annotations of its own; the list train gets
-    the others. With None, the lists train, val and test are those of the annotations; where these name no images for
-    val, it gets a fifth of those for train. Images whose labels are only class 0 and void, which look like masks of 0
-    and 255, are written, but are in no list. Larger images than ``max_side``, and their labels, are written at their
-    working size. Raises DataError if no image can be converted, and OutputError if ``out``
-    must not be written: it may neither hold nor be in what is read.
+    The list val gets a share ``val`` of the images, chosen by the seed (0 if it is not given), or annotations of its
+    own; the list test gets those that the annotations name for it, and the list train the others. With None, the lists
+    train, val and test are those of the annotations; where these name no images for val, it gets a fifth of those for
+    train. Images whose labels are only class 0 and void, which look like masks of 0 and 255, are written, but are in no
+    list. Larger images than ``max_side``, and their labels, are written at their working size. Raises DataError if no
+    image can be converted, if the annotations name images for val or test only and there is no ``val``, and for a seed
+    that chooses nothing; and OutputError if ``out`` must not be written: it may neither hold nor be in what is read.
     """
     parts = [annotations, val] if isinstance(val, Annotations) else [annotations]
     sources = [source for part in parts for source in part.sources]
@@ -83,18 +84,20 @@ def write_dataset(
     if alone := _unannotated(parts):
         report(Note(f"images without an annotation: {len(alone)} left out ({join_some(alone, 4)})"))
     jobs = dict(zip(_unique_ids([image.name for image in images]), images, strict=True))
+    splits = dict(zip(jobs, _splits_of(annotations, val, report), strict=True))
+    if seed is not None and "val" in splits.values():
+        raise DataError(
+            f"`seed` says nothing: {_origin(parts[-1])} says which images are for validation; remove it, or use `val` "
+            "for a share of the images"
+        )
     with new_dataset(out, overwrite=overwrite) as root:
         make_layout(root)
         written = _write_samples(root, jobs, annotations.classes, max_side, report)
         written.say(annotations.classes[0], report)
-        if isinstance(val, Annotations):
-            first = len(annotations.images)
-            splits = {name: "train" if place < first else "val" for place, name in enumerate(jobs)}
-        else:
-            splits = _splits_of(jobs, val, report)
         of = {split: sorted(name for name in written.listed if splits[name] == split) for split in SPLITS}
         if not isinstance(val, Annotations) and not of["val"]:
-            of["train"], of["val"] = _split_randomly(of["train"], _SHARE if val is None else val, seed)
+            of["train"], of["val"] = _split_randomly(of["train"], _SHARE if val is None else val, seed or 0)
+        _say_shared(of, written.digests, report)
         for split, ids in of.items():
             if ids:
                 write_list(root, split, ids)
@@ -106,8 +109,9 @@ def write_dataset(
 class _Written:
     """Hold what is known of the images that were written, by their ids, and why others failed."""
 
-    pixels: Counter[int] = field(default_factory=Counter)  # of each label value
+    pixels: Counter[int] = field(default_factory=Counter)  # of each label value, in the images listed
     listed: list[str] = field(default_factory=list)
+    digests: dict[str, str] = field(default_factory=dict)  # of images
     failed: list[str] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)  # without any object: in no list
     blank: list[str] = field(default_factory=list)  # that are all of class 0
@@ -117,6 +121,7 @@ class _Written:
 
     def add(self, name: str, image: AnnotatedImage, values: dict[int, int], facts: ImageFacts, size: Size) -> None:
         """Add an image, with the size at which its label was drawn."""
+        self.digests[name] = facts.digest
         if facts.note:
             self.assumed.setdefault(re.sub(r"[\d.]+", "", facts.note), []).append((name, facts.note))
         is_upright = size == (facts.height, facts.width)
@@ -124,9 +129,11 @@ class _Written:
         says_nothing = None in (image.height, image.width) or facts.stored_size == size
         if facts.orientation > 1 and is_upright and says_nothing:
             self.turned.append(name)
-        self.pixels.update(values)
-        useful = set(values) - {IGNORE_LABEL} and set(values) != {0, IGNORE_LABEL}
-        (self.listed if useful else self.empty).append(name)
+        if set(values) - {IGNORE_LABEL} and set(values) != {0, IGNORE_LABEL}:
+            self.listed.append(name)
+            self.pixels.update(values)
+        else:
+            self.empty.append(name)
         self.blank += [name] if set(values) == {0} else []
 
     def say(self, first_class: str, report: Reporter) -> None:
@@ -167,16 +174,45 @@ def _write_samples(
     return written
 
 
-def _splits_of(jobs: Mapping[str, AnnotatedImage], val: float | None, report: Reporter) -> dict[str, str]:
-    """Return the splits of the source, which are reported; with a share, or without any for training, all are one."""
-    splits = {name: image.split or "train" for name, image in jobs.items()}
-    if val is not None or "train" not in splits.values():
-        return dict.fromkeys(splits, "train")
-    if len(set(splits.values())) > 1:
-        counts = Counter(splits.values())
-        numbers = ", ".join(f"{split} {counts[split]}" for split in SPLITS if counts[split])
-        report(Note(f"splits as in the source: {numbers}; use `val` for others"))
-    return splits
+def _splits_of(annotations: Annotations, val: float | Annotations | None, report: Reporter) -> list[str]:
+    """Return the split of each image, those of annotations for ``val`` last, and report what becomes of the source's.
+
+    Images to be split at random are in train. Images for test stay what they are, unless there are no others.
+    """
+    splits = [image.split or "train" for image in annotations.images]
+    counts = Counter(splits)
+    numbers = ", ".join(f"{split} {counts[split]}" for split in SPLITS if counts[split])
+    keeps_test = 0 < counts["test"] < len(splits)
+    if val is None:
+        if splits and not counts["train"]:
+            kept = ", which keeps those for test" if keeps_test else ""
+            raise DataError(
+                f"{_origin(annotations)}: expected images for training, got only {numbers}; use `val={_SHARE}` to "
+                f"split them anew{kept}"
+            )
+        if len(counts) > 1:
+            report(Note(f"splits as in the source: {numbers}; use `val` for others"))
+        return splits
+    if set(counts) - {"train"}:
+        which = "test stays, and the others" if keeps_test else "all"
+        what = "for training" if isinstance(val, Annotations) else "split anew"
+        report(Note(f"splits in the source: {numbers}; {which} are {what}"))
+    splits = ["test" if keeps_test and split == "test" else "train" for split in splits]
+    return splits + ["val"] * (len(val.images) if isinstance(val, Annotations) else 0)
+
+
+def _say_shared(of: Mapping[str, Sequence[str]], digests: Mapping[str, str], report: Reporter) -> None:
+    """Report images to score that are trained on, too."""
+    train = [(name, digests[name]) for name in of["train"]]
+    for split in ("val", "test"):
+        if same := same_images([(name, digests[name]) for name in of[split]], train):
+            have = f"images of {split} that are in train, too: {len(same)} of {len(of[split])} ({join_some(same, 4)})"
+            report(Note(f"{have}; a score on {split} is not a fair one", warning=True))
+
+
+def _origin(annotations: Annotations) -> Path | str:
+    """Return what annotations were read from, as a message names it."""
+    return annotations.sources[0] if annotations.sources else "the source"
 
 
 def _unannotated(parts: Sequence[Annotations]) -> list[str]:

@@ -184,6 +184,13 @@ def check_files(dataset: Dataset, samples: Sequence[Sample], report: Reporter) -
     return facts
 
 
+def same_images(scored: Iterable[tuple[str, str]], trained: Iterable[tuple[str, str]]) -> list[str]:
+    """Return "name is name" for each image to score that is also one to train on; of each, the name and the digest."""
+    names = {digest: name for name, digest in trained}
+    same = [(name, names[digest]) for name, digest in scored if digest in names]
+    return [name if name == other else f"{name} is {other}" for name, other in same]
+
+
 def inspect_samples(
     dataset: Dataset, samples: Sequence[Sample], report: Reporter, *, reuse: bool = True
 ) -> Generator[Inspection]:

@@ -63,7 +63,7 @@ def write_labelme(folder, shapes, name="a", **more):
     return folder
 
 
-def convert(source, out, *, val=0.0, seed=0, max_side=0, overwrite=False, **settings):
+def convert(source, out, *, val=0.0, seed=None, max_side=0, overwrite=False, **settings):
     """Turn annotations into a data set; returns what was written, and the texts of all notes."""
     events = []
     annotations = read_annotations(source, ImportSettings(**settings), events.append)

@@ -184,9 +184,9 @@ def test_prepare_voc_tells_the_counts_and_what_comes_next(deeplabctl, tmp_path):
 
 
 def test_convert_writes_a_set_and_counts_what_failed(deeplabctl, tmp_path):
-    for name in "abcd":
+    for shade, name in enumerate("abcd"):
         (tmp_path / "p").mkdir(exist_ok=True)
-        Image.new("RGB", (20, 10), (9, 9, 9)).save(tmp_path / "p" / f"{name}.jpg")
+        Image.new("RGB", (20, 10), (90 * shade, 9, 9)).save(tmp_path / "p" / f"{name}.jpg")
         shape = {"label": "lake", "points": [[0, 0], [8, 0], [8, 6]]}
         (tmp_path / "p" / f"{name}.json").write_text(json.dumps({"imagePath": f"{name}.jpg", "shapes": [shape]}))
     code, out, err = deeplabctl("data", "convert", "p", "--out", "set", "--val", 0.25)
@@ -194,6 +194,9 @@ def test_convert_writes_a_set_and_counts_what_failed(deeplabctl, tmp_path):
     assert "set: 3 training and 1 validation images" in out
     assert "next: deeplabctl data preview set" in out
     assert read_label(tmp_path / "set" / "SegmentationClass" / "a.png").shape == (10, 20)
+    code, out, err = deeplabctl("data", "convert", "p", "--val-source", "p", "--seed", 1, "--out", "other")
+    assert code == 1
+    assert "error: --seed says nothing: p says which images are for validation; remove it, or use --val for a" in err
     (tmp_path / "p" / "b.jpg").unlink()
     code, out, err = deeplabctl("data", "convert", "p", "--out", "set", "--overwrite", "--json")
     assert code == 1

@@ -18,7 +18,7 @@ from deeplabctl.data.formats.annotations import AnnotatedImage, Annotations, Imp
 from deeplabctl.data.images import read_image
 from deeplabctl.data.layout import make_layout
 from deeplabctl.errors import DataError, OutputError
-from deeplabctl.reporting import silent
+from deeplabctl.reporting import Note, silent
 
 
 def many(tmp_path, count=10):
@@ -52,6 +52,71 @@ def test_validation_can_have_annotations_of_its_own(tmp_path):
     written = write_dataset(first, tmp_path / "out", silent, val=second)
     assert (written.train, written.val) == (["a"], ["b"])
     assert (written_label(tmp_path / "out", "a") == 1).sum() == (written_label(tmp_path / "out", "b") == 2).sum() == 48
+
+
+def write_splits(folder, letters="abcdefghi", **counts):
+    """Write images with annotations in a folder for each split; returns the folder."""
+    shape = {"label": "lake", "points": [[0, 0], [8, 0], [8, 6]]}
+    names = iter(letters)
+    for split, count in counts.items():
+        (folder / split).mkdir(parents=True)
+        for _ in range(count):
+            write_labelme(folder / split, [shape], name=next(names))
+    return folder
+
+
+def test_images_for_test_stay_where_the_others_are_split_anew(tmp_path):
+    source = write_splits(tmp_path / "x", train=4, valid=2, test=3)
+    written, notes = convert(source, tmp_path / "1", val=0.25)
+    assert (len(written.train), len(written.val), written.test) == (4, 2, ["g", "h", "i"])
+    assert notes == ["splits in the source: train 4, val 2, test 3; test stays, and the others are split anew"]
+    own, events = read_annotations(write_splits(tmp_path / "own", "yz", train=2), ImportSettings(), silent), []
+    written = write_dataset(read_annotations(source, ImportSettings(), silent), tmp_path / "2", events.append, val=own)
+    assert (len(written.train), written.val, written.test) == (6, ["y", "z"], ["g", "h", "i"])
+    texts = [event.text for event in events if isinstance(event, Note)]
+    assert texts[0] == "splits in the source: train 4, val 2, test 3; test stays, and the others are for training"
+
+
+def test_source_without_images_for_training_is_split_only_where_that_is_asked_for(tmp_path):
+    names = [*(f"valid/{name}.jpg" for name in "abcd"), *(f"test/{name}.jpg" for name in "efg")]
+    source = write_coco(tmp_path / "x", [SQUARE], names)
+    refused = r"json: expected images for training, got only val 4, test 3; use `val=0\.2` to split them anew, which"
+    with pytest.raises(DataError, match=refused):
+        convert(source, tmp_path / "out", val=None)
+    assert not (tmp_path / "out").exists()
+    written, notes = convert(source, tmp_path / "out", val=0.25)
+    assert (len(written.train), len(written.val), written.test) == (3, 1, ["e", "f", "g"])
+    assert notes[0] == "splits in the source: val 4, test 3; test stays, and the others are split anew"
+    source = write_coco(tmp_path / "y", [SQUARE], names[4:])
+    with pytest.raises(DataError, match=r"got only test 3; use `val=0\.2` to split them anew$"):
+        convert(source, tmp_path / "all", val=None)
+    written, notes = convert(source, tmp_path / "all", val=0.25)
+    assert (len(written.train), len(written.val), written.test) == (2, 1, [])
+    assert notes[0] == "splits in the source: test 3; all are split anew"
+
+
+def test_seed_that_chooses_nothing_is_refused(tmp_path):
+    source = write_splits(tmp_path / "x", train=3, val=1)
+    refused = "`seed` says nothing: .*{} says which images are for validation; remove it, or use `val` for a share"
+    with pytest.raises(DataError, match=refused.format("x")):
+        convert(source, tmp_path / "out", val=None, seed=0)
+    own = read_annotations(many(tmp_path / "own", 2), ImportSettings(), silent)
+    with pytest.raises(DataError, match=refused.format("own/x")):
+        write_dataset(read_annotations(source, ImportSettings(), silent), tmp_path / "out", silent, val=own, seed=1)
+    assert not (tmp_path / "out").exists()
+    convert(source, tmp_path / "out", val=0.5, seed=1)
+    convert(write_splits(tmp_path / "y", train=3, test=1), tmp_path / "drawn", val=None, seed=1)
+
+
+def test_images_of_validation_and_test_that_are_trained_on_are_named_by_their_content(tmp_path):
+    source = write_splits(tmp_path / "x", train=3, val=2, test=1)
+    for copy, image in (("val/d", "train/b"), ("test/f", "train/c")):
+        (source / f"{copy}.jpg").write_bytes((source / f"{image}.jpg").read_bytes())
+    _, notes = convert(source, tmp_path / "out", val=None)
+    assert notes[1:] == [
+        "images of val that are in train, too: 1 of 2 (d is b); a score on val is not a fair one",
+        "images of test that are in train, too: 1 of 1 (f is c); a score on test is not a fair one",
+    ]
 
 
 def test_large_photos_are_written_smaller_with_their_labels(tmp_path):
@@ -94,6 +159,8 @@ def test_labels_with_only_void_and_background_are_left_out_of_the_lists(tmp_path
     write_labelme(source, [{"label": "__ignore__", "points": [[0, 0], [8, 0], [8, 6]]}], name="b")
     written, notes = convert(source, tmp_path / "out")
     assert written.train == ["a", "c"]
+    counts = sum(np.bincount(written_label(tmp_path / "out", name).ravel(), minlength=256) for name in "ac")
+    assert written.pixels == {value: count for value, count in enumerate(counts) if count}
     assert "images with only background and void: 1 left out of the lists (b)" in notes
     assert check_dataset(open_dataset(tmp_path / "out"), silent).errors == 0
 

@@ -129,7 +129,8 @@ def convert(
         float | None,
         SPLITS(
             "--val F",
-            "Share of the images for validation. Default: as SOURCE says (train, val, test), else 0.2.",
+            "Share of the images for validation; those that SOURCE has for test stay. Default: as SOURCE says (train, "
+            "val, test), else 0.2.",
             min=0.0,
             max=0.9,
         ),
@@ -138,7 +139,9 @@ def convert(
         Path | None,
         SPLITS("--val-source SOURCE", "Annotations of the same kind for validation, instead of a share."),
     ] = None,
-    seed: Annotated[int, SPLITS("--seed", "Different seeds choose different images for validation.", min=0)] = 0,
+    seed: Annotated[
+        int | None, SPLITS("--seed", "Different seeds choose different images for validation. Default: 0.", min=0)
+    ] = None,
     max_side: Annotated[
         int | None, OUTPUT("--max-side N", "Make images with a longer side of more than N pixels smaller.", min=64)
     ] = None,

@@ -53,7 +53,7 @@ def read_annotations(path: Path, settings: ImportSettings, report: Reporter) -> 
     else:
         _refuse(path, settings)
     annotations.images = _split_by_folders(_refuse_shared(annotations.images))
-    annotations.sources += [path] if settings.images is None else [path, settings.images]
+    annotations.sources = [path, *annotations.sources, *([settings.images] if settings.images else [])]
     return annotations
 
 

@@ -91,7 +91,10 @@ class AnnotatedImage:
 
 @dataclass
 class Annotations:
-    """Hold all annotated images of a source, the names of the classes, notes for the user, and what was read."""
+    """Hold all annotated images of a source, the names of the classes, notes for the user, and what was read.
+
+    The first of ``sources`` is the one that the user names.
+    """
 
     classes: tuple[str, ...]
     images: list[AnnotatedImage]

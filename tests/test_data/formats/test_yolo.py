@@ -147,9 +147,9 @@ def test_splits_are_kept_as_roboflow_cvat_and_ultralytics_lay_them_out(tmp_path)
         assert (written.train, written.val, written.test) == (["b", "train_a"], ["valid_a"], ["c"])
         labels = [written_label(tmp_path / f"{source.name}-out", name)[0, 0] for name in ("train_a", "valid_a")]
         assert labels == [1, 2]
-        assert notes[1:] == ["splits as in the source: train 2, val 1, test 1; use `val` for others"]
+        assert notes[1] == "splits as in the source: train 2, val 1, test 1; use `val` for others"
     written, _ = convert(roboflow, tmp_path / "anew", val=0.5)
-    assert (len(written.train), len(written.val), written.test) == (2, 2, [])
+    assert (len(written.train), len(written.val), written.test) == (1, 2, ["c"])
     (roboflow / "test" / "labels" / "c.txt").unlink()
     (roboflow / "test" / "labels").rmdir()
     (roboflow / "test" / "images" / "c.jpg").unlink()
