@@ -86,6 +86,12 @@ def renamed_classes(classes: Sequence[str], rename: Mapping[str, str]) -> ClassN
     return ClassNames((names[index] for index in order), (colors[index] for index in order) if colors else ())
 
 
+def other_order(classes: Sequence[str], of: Sequence[str]) -> list[int]:
+    """Return the places of classes among those ``of`` weights, which are the same in another order; else nothing."""
+    is_other = tuple(classes) != tuple(of) and sorted(classes) == sorted(of)
+    return [of.index(name) for name in classes] if is_other else []
+
+
 def class_colors(classes: Sequence[str]) -> npt.NDArray[np.uint8]:
     """Return the colours of classes, (256, 3) uint8 RGB by the values of labels.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
 from deeplabctl.arrays import Image, Label
+from deeplabctl.classes import other_order
 from deeplabctl.data.dataset import SHAPES, Dataset, Sample, name_or_path, open_dataset
 from deeplabctl.data.findings import join_some
 from deeplabctl.data.images import read_image, read_label
@@ -44,7 +45,7 @@ class EvaluationRequest:
     def dataset(self, info: ModelInfo, report: Reporter, default: str | None = None) -> Dataset:
         """Find the data set: as given, else that of the training, else the default.
 
-        Raises DataError for one that is not there, or has another number of classes than the weights.
+        Raises DataError for one that is not there, or has another number of classes than the weights, or another order.
         """
         given, trained_on = self.data, info.provenance.get("data")
         if given is None and trained_on and (trained_on == SHAPES or Path(trained_on).is_dir()):
@@ -60,6 +61,13 @@ class EvaluationRequest:
                 f"data set {dataset.root}: expected the {len(info.classes)} classes that the weights know "
                 f"({join_some(info.classes, 4)}), got {len(dataset.classes)} "
                 f"({join_some(dataset.classes, 4)}); name the data set that the weights are for: `data`"
+            )
+        if order := other_order(dataset.classes, info.classes):
+            number = next(number for number, place in enumerate(order) if number != place)
+            raise DataError(
+                f"data set {dataset.root}: expected the classes in the order of the weights, got another order: class "
+                f"{number} is {dataset.classes[number]}, and {info.classes[number]} in the weights; number labels and "
+                "classes.txt as the weights do, or name the data set that the weights are for: `data`"
             )
         if dataset.classes != info.classes:
             report(Note("the data set and the weights name their classes differently; scoring by number", warning=True))

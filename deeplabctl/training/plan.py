@@ -86,7 +86,7 @@ class Plan:
         """Return the weights that the training starts from; see `start_weights`."""
         model, seed = self.recipe.model, self.recipe.run.seed
         file = self.start or open_start(model.init, model.architecture)
-        return start_weights(file, model.architecture, len(self.dataset.classes), model.width, seed)
+        return start_weights(file, model.architecture, self.dataset.classes, model.width, seed)
 
     def build_model(self, dtype: str | None = None) -> keras.Model:
         """Return the network, to compute in ``dtype``, or in the recipe's precision."""

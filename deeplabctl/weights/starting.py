@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deeplabctl.classes import IGNORE_LABEL
+from deeplabctl.classes import IGNORE_LABEL, other_order
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE, Weights, keras_model, layer_of, part_of
 from deeplabctl.network.ops import KERNEL
@@ -85,12 +86,14 @@ def start_width(file: WeightFile | None, architecture: str, width: float | None 
 
 
 def start_weights(
-    file: WeightFile | None, architecture: str, num_classes: int, width: float, seed: int
+    file: WeightFile | None, architecture: str, classes: Sequence[str], width: float, seed: int
 ) -> tuple[Weights, list[str], list[str]]:
     """Return the weights to start from, the names of the layers that are random, and notes of what was done.
 
-    The arrays of the file are let go. Raises WeightsError for weights that do not fit.
+    A classifier of the same classes in another order is taken by their names. The arrays of the file are let go. Raises
+    WeightsError for weights that do not fit.
     """
+    num_classes = len(classes)
     if file is None:
         weights = ARCHITECTURES[architecture].random_weights(num_classes, width, seed)
         return weights, list(dict.fromkeys(map(layer_of, weights))), []
@@ -99,8 +102,14 @@ def start_weights(
     kernels = {layer_of(name) for name in network.weights if part_of(name) == KERNEL}
     inputs, new = ARCHITECTURES[architecture].inputs, set(network.new_layers)
     listed = [layer for layer in network.new_layers if layer in kernels or inputs[layer][0] not in new]  # norms follow
+    weights, notes = network.weights, network.notes
+    order = other_order(classes, network.info.classes)
+    if order and network.classes_in_file == num_classes:
+        kept = {*ARCHITECTURES[architecture].classifiers} - new
+        weights = {name: array[..., order] if layer_of(name) in kept else array for name, array in weights.items()}
+        notes = [*notes, "its classes are the same in another order, and are taken by name"]
     note = f"new: {', '.join(listed) or 'none'}"
-    return network.weights, network.new_layers, [f"weights from {file.path}", *network.notes, note]
+    return weights, network.new_layers, [f"weights from {file.path}", *notes, note]
 
 
 def build_model(

@@ -2,6 +2,12 @@
 
 import pytest
 from command_process import fails_with_one_line, run_without_tensorflow
+from dataset_files import make_dataset
+from eval_command import CAFFEMODEL
+
+from deeplabctl.classes import VOC_CLASSES
+from deeplabctl.evaluation.network import EvaluationRequest
+from deeplabctl.weights.model_info import ModelInfo
 
 
 def test_missing_weights_are_one_line(tmp_path):
@@ -21,6 +27,23 @@ def test_options_that_cannot_be_read_or_combined_are_usage_errors(arguments, mes
     assert code == 2
     assert "Usage:" in err
     assert message in err
+
+
+def test_set_of_the_same_classes_in_another_order_is_refused_and_of_other_names_scored_with_a_warning(tmp_path):
+    root = make_dataset(tmp_path / "set", classes=VOC_CLASSES)
+    names = [*VOC_CLASSES[:7], "cat", "car", *VOC_CLASSES[9:]]
+    (root / "classes.txt").write_text("\n".join(names))
+    message = (
+        "class 7 is cat, and car in the weights; number labels and classes.txt as the weights do, or name the data"
+    )
+    fails_with_one_line(message, "eval", "--weights", CAFFEMODEL, "--data", "set", cwd=tmp_path)
+    (root / "classes.txt").write_text("\n".join([*VOC_CLASSES[:-1], "screen"]))
+    notes = []
+    request = EvaluationRequest(data=str(root))
+    assert request.dataset(ModelInfo(VOC_CLASSES), notes.append).classes[-1] == "screen"
+    assert [note.text for note in notes if note.warning] == [
+        "the data set and the weights name their classes differently; scoring by number"
+    ]
 
 
 @pytest.mark.parametrize("arguments", [["--crf-search"], ["--data", "x", "--crf-search", "--crf-grid", "v1"]])

@@ -144,7 +144,7 @@ def test_exports_are_not_trained_or_converted_further(exported):
     for read in (
         lambda: read_weights(path),
         lambda: open_weights(path).shapes,
-        lambda: start_weights(open_weights(path), "largefov", len(CLASSES), small_network().info.width, 0),
+        lambda: start_weights(open_weights(path), "largefov", CLASSES, small_network().info.width, 0),
     ):
         with pytest.raises(WeightsError, match="was exported to be run: eval and infer take it"):
             read()

@@ -3,27 +3,52 @@ import pytest
 from caffe_files import TINY, read_blobs
 from tiny_weights import weight_file
 
+from deeplabctl.classes import VOC_CLASSES
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.weights.locating import open_weights
+from deeplabctl.weights.model_info import ModelInfo
 from deeplabctl.weights.starting import open_start, start_weights, start_width
+
+FIVE = ("a", "b", "c", "d", "e")
 
 
 def test_random_start_is_new_in_every_layer():
-    weights, new_layers, notes = start_weights(None, "largefov", 5, 0.1, seed=3)
+    weights, new_layers, notes = start_weights(None, "largefov", FIVE, 0.1, seed=3)
     expected = ARCHITECTURES["largefov"].random_weights(5, 0.1, seed=3)
     assert (new_layers, notes) == ([conv.name for conv in ARCHITECTURES["largefov"].convolutions], [])
     np.testing.assert_array_equal(weights["fc6/kernel"], expected["fc6/kernel"])
 
 
 def test_start_from_a_file_keeps_its_layers_and_notes_what_is_new():
-    weights, new_layers, notes = start_weights(open_weights(TINY), "largefov", 5, 1 / 32, seed=3)
+    weights, new_layers, notes = start_weights(open_weights(TINY), "largefov", FIVE, 1 / 32, seed=3)
     assert (new_layers, notes) == (["fc8_voc12"], [f"weights from {TINY}", "new: fc8_voc12"])
     np.testing.assert_array_equal(weights["fc7/kernel"], read_blobs(TINY)["fc7/kernel"])
-    assert start_weights(open_weights(TINY), "largefov", 21, 1 / 32, seed=3)[1:] == (
+    assert start_weights(open_weights(TINY), "largefov", VOC_CLASSES, 1 / 32, seed=3)[1:] == (
         [],
         [f"weights from {TINY}", "new: none"],
     )
+
+
+@pytest.mark.parametrize("architecture", ["largefov", "aspp-s"])
+def test_classifier_of_the_same_classes_in_another_order_is_taken_by_name(architecture):
+    table, order = ARCHITECTURES[architecture], [3, 0, 4, 1, 2]
+    found = table.random_weights(5, 1 / 32, seed=1)
+    for number, name in enumerate(table.classifiers):
+        found[f"{name}/bias"] = np.arange(5, dtype=np.float32) + 10 * number
+    file = weight_file(found)
+    file.info = ModelInfo(FIVE, architecture, 1 / 32)
+    weights, new, notes = start_weights(file, architecture, [FIVE[place] for place in order], 1 / 32, seed=3)
+    assert (new, notes[1:]) == ([], ["its classes are the same in another order, and are taken by name", "new: none"])
+    for name, array in found.items():
+        is_classifier = name.split("/")[0] in table.classifiers
+        np.testing.assert_array_equal(weights[name], array[..., order] if is_classifier else array)
+    file.weights = found
+    for classes in (FIVE, ("a", "b", "c", "d", "x"), ("e", "d", "c", "b", "x")):
+        weights, _, notes = start_weights(file, architecture, classes, 1 / 32, seed=3)
+        assert notes[1:] == ["new: none"]
+        assert all(np.array_equal(weights[name], array) for name, array in found.items())
+        file.weights = found
 
 
 def test_width_is_the_files_unless_it_starts_random(tmp_path):
@@ -49,5 +74,5 @@ def test_network_that_imagenets_weights_do_not_fit_is_refused_before_a_download(
 def test_norm_that_its_kernel_comes_without_is_noted_as_new():
     found = ARCHITECTURES["deeplabv3-mnv2"].random_weights(21, 0.25, seed=1)
     found = {name: array for name, array in found.items() if not name.startswith(("Conv_BatchNorm", "aspp0"))}
-    notes = start_weights(weight_file(found), "deeplabv3-mnv2", 21, 0.25, seed=1)[2]
+    notes = start_weights(weight_file(found), "deeplabv3-mnv2", VOC_CLASSES, 0.25, seed=1)[2]
     assert notes[-1] == "new: Conv_BatchNorm, aspp0"
