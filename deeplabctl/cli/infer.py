@@ -151,7 +151,9 @@ def infer(
     if "-" in inputs:
         _check_stdin(inputs, {"--json": console.json, "--overlay": overlay, "--contact-sheet": contact_sheet,
                               "--skip-existing": skip_existing, "--format": formats != [MASK],
-                              "--ray": ray is not None, "--out": out != Path("masks")})  # fmt: skip
+                              "--overwrite": overwrite, "--batch-size": batch_size is not None,
+                              "--ray": ray is not None, "--ray-workers": ray_workers is not None,
+                              "--out": out != Path("masks")})  # fmt: skip
         _segment_stdin(request, weights, console)
         return
     from deeplabctl.prediction.outputs.plan import OutputRequest

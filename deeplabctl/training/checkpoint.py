@@ -163,15 +163,7 @@ def check_same_training(checkpoint: Checkpoint, recipe: Recipe, data: dict[str, 
     on them.
     """
     may_change = _MAY_CHANGE if recipe.solver.policy == "poly" else (*_MAY_CHANGE, "solver.steps")
-    # An older version's checkpoint lacks the settings that came later: it was trained with their defaults.
-    old = _by_name(dataclasses.asdict(Recipe())) | _by_name(checkpoint.recipe)
-    new = _by_name(dataclasses.asdict(recipe))
-    differing = [
-        f"{name} (was {old.get(name)!r}, now {new.get(name)!r})"
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name) and not name.startswith(may_change)
-    ]
-    if differing:
+    if differing := recipe_changes(checkpoint, recipe, may_change):
         raise RunError(
             f"run directory {where}: the recipe is not that of the run: {', '.join(differing)}; resume without these "
             "changes, or start a new training from its weights (`init`)"
@@ -181,6 +173,18 @@ def check_same_training(checkpoint: Checkpoint, recipe: Recipe, data: dict[str, 
             f"data set {recipe.data.root}: {what} has changed since step {checkpoint.progress.step} of the run: "
             f"expected {expected}; restore the data, or start a new training from the run's weights (`init`)"
         )
+
+
+def recipe_changes(checkpoint: Checkpoint, recipe: Recipe, apart_from: tuple[str, ...]) -> list[str]:
+    """Return the settings in which a recipe differs from a checkpoint's, with both values, apart from some."""
+    # An older version's checkpoint lacks the settings that came later: it was trained with their defaults.
+    old = _by_name(dataclasses.asdict(Recipe())) | _by_name(checkpoint.recipe)
+    new = _by_name(dataclasses.asdict(recipe))
+    return [
+        f"{name} (was {old.get(name)!r}, now {new.get(name)!r})"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name) and not name.startswith(apart_from)
+    ]
 
 
 def _data_changes(before: dict[str, Any], now: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -8,19 +8,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from deeplabctl import reporting
 from deeplabctl.errors import RunError
-from deeplabctl.reporting import Event, Note, Reporter, tqdm_reporter
+from deeplabctl.reporting import Event, Note, Reporter, silent, tqdm_reporter
 from deeplabctl.reports.run_records import run_facts
+from deeplabctl.training.checkpoint import Checkpoint, recipe_changes
 from deeplabctl.training.loop import TrainedRun, train_plan
 from deeplabctl.training.plan import Plan, plan_resume, plan_training
 from deeplabctl.training.run_directory import RunDirectory, check_new_run, find_run
 from deeplabctl.training.signals import StopRequest, stop_signals
 
-if TYPE_CHECKING:
-    from deeplabctl.training.checkpoint import Checkpoint
+_OF_STEPS_TO_COME = ("data.root", "run.strategy", "expect.")  # settings that say nothing of the steps that were done
 
 
 def _sets(setting: str) -> Any:
@@ -70,8 +70,11 @@ class PlannedTraining:
     directory: RunDirectory | None = None  # ``resumed``, locked
     writes: bool = True  # False on a worker that leaves the run directory to the chief
 
-    def finished_run(self) -> TrainedRun | None:
-        """Return the result of a run to resume that has no steps left; None for any other."""
+    def finished_run(self, report: Reporter = silent) -> TrainedRun | None:
+        """Return the result of a run to resume that has no steps left; None for any other.
+
+        A warning names settings that were to change.
+        """
         if self.resumed is None or self.checkpoint is None or run_facts(self.resumed).get("status") != "finished":
             return None
         progress, solver = self.checkpoint.progress, self.plan.recipe.solver
@@ -79,6 +82,8 @@ class PlannedTraining:
             return None
         if self.directory:
             self.directory.remove_unfinished()  # of a report, before which a run is finished
+        if changes := recipe_changes(self.checkpoint, self.plan.recipe, _OF_STEPS_TO_COME):
+            report(Note(f"the run is finished; not applied: {', '.join(changes)}", warning=True))
         best = progress.best or {}
         return TrainedRun(self.resumed, progress.step, 0.0, best, progress.best_step, finished_before=True)
 
@@ -189,7 +194,7 @@ def train(
         kind, batch_size = planned.plan.recipe.run.strategy, planned.plan.recipe.solver.batch_size
         if kind == "multi-worker":
             raise RunError("`strategy=multi-worker`: a training on several machines needs the command deeplabctl train")
-        if finished := planned.finished_run():
+        if finished := planned.finished_run(report):
             return finished
         should_stop = StopRequest()
         in_main_thread = threading.current_thread() is threading.main_thread()  # only there signals can be handled

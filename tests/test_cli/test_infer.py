@@ -167,6 +167,9 @@ def test_stdin_that_is_no_picture_and_terminals_are_refused_in_one_line(tmp_path
         (["-", "--overlay"], "cannot be used with -"),
         (["-", "--format", "json"], "cannot be used with -"),
         (["-", "--out", "masks2"], "cannot be used with -"),
+        (["-", "--batch-size", "4"], "cannot be used with -"),
+        (["-", "--overwrite"], "cannot be used with -"),
+        (["-", "--ray-workers", "2"], "cannot be used with -"),
     ],
 )
 def test_options_that_contradict_each_other_are_usage_errors(deeplabctl, arguments, message):

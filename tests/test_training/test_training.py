@@ -228,10 +228,17 @@ def test_resumed_training_winds_the_events_for_tensorboard_back(whole, tmp_path,
 def test_finished_run_says_so_and_exits_with_0(tmp_path, deeplabctl):
     make_dataset(tmp_path / "set")
     settings = [part for setting in SMALL for part in ("--set", setting)]
-    deeplabctl("train", "--recipe", "shapes", "--data", "set", *settings, "--steps", 2, "-q")
-    code, out, _ = deeplabctl("train", "--resume", "last")
+    command = ["train", "--recipe", "shapes", "--data", "set", *settings, "--steps", 2]
+    deeplabctl(*command, "-q")
+    for options in (["train"], command):
+        code, out, err = deeplabctl(*options, "--resume", "last")
+        assert code == 0
+        assert "already finished: 2 steps" in out
+        assert "not applied" not in err
+    code, out, err = deeplabctl("train", "--resume", "last", "--set", "crf.bi_w=9", "--set", "run.log_every=7")
     assert code == 0
     assert "already finished: 2 steps" in out
+    assert "the run is finished; not applied: crf.bi_w (was 4.0, now 9.0), run.log_every (was 2, now 7)" in err
     code, _, err = deeplabctl("train", "--resume", "last", "--run-dir", "other")
     assert code == 2
     assert "stays in its directory" in err
