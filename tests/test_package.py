@@ -80,6 +80,21 @@ def test_train_returns_the_run_and_the_scores_and_gives_the_bytes_of_the_command
 
 
 @pytest.mark.tf
+def test_training_whose_first_weights_cannot_be_had_leaves_no_directory(trained, monkeypatch, tmp_path):
+    import keras
+
+    def offline(**_):
+        raise OSError("no network")
+
+    monkeypatch.setattr(keras.applications, "VGG16", offline)
+    options = SMALL | {"init": "imagenet", "width": 1.0}
+    for _ in range(2):
+        with pytest.raises(dl.DeepLabError, match=r"could not be downloaded; start from a weight file"):
+            dl.train(trained[0] / "set", **options, run_dir=tmp_path / "own1", report=dl.silent)
+        assert not (tmp_path / "own1").exists()
+
+
+@pytest.mark.tf
 def test_evaluate_gives_the_scores_of_the_command(trained, deeplabctl):
     folder, run = trained
     net = dl.load(run.path)

@@ -73,6 +73,8 @@ def train_plan(
     if run is not None:
         facts = {} if plan.recipe_name is None else {"recipe": plan.recipe_name}
         run.record(device=cluster.device, expect=asdict(plan.expect) if plan.expect else None, **facts)
+        if cluster.workers > 1:
+            run.keep()  # the others say how to resume it
     plan = _with_precision(plan, run, cluster)
     report(Note(f"computing in {plan.recipe.run.precision} on {cluster.device}"))
     if plan.recipe.run.precision in ("float32", "bfloat16"):

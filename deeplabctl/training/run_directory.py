@@ -33,12 +33,13 @@ from deeplabctl.files import lock, unfinished_target, write_text
 from deeplabctl.recipe import Recipe
 from deeplabctl.recipe import write_recipe as recipe_text
 from deeplabctl.reporting import Note, Reporter, silent
-from deeplabctl.reports.run_records import FACTS, METRICS_LOG, PREVIEWS, RECIPE, run_facts
+from deeplabctl.reports.run_records import FACTS, METRICS_LOG, PREVIEWS, RECIPE, has_metrics, run_facts
 from deeplabctl.weights.locating import BEST, LAST
 
 CHECKPOINTS = "checkpoints"
 _LOCK = ".lock"
-_STARTED = "device"  # a fact that is recorded when the steps begin
+# What a training may leave that fails before its first checkpoint and its first validation.
+_OF_A_START = (RECIPE, FACTS, METRICS_LOG, "log.txt", PREVIEWS, "tensorboard")
 
 # What a training writes whole or not at all: a killed one may leave them under temporary names.
 _WRITTEN = re.compile(
@@ -58,6 +59,7 @@ class RunDirectory:
         self._lock = lock
         self._facts: dict[str, Any] = {}
         self._is_new = False  # made by this process
+        self._begins = False  # a training that leaves nothing if it fails before its first step
 
     @classmethod
     def create(
@@ -65,8 +67,8 @@ class RunDirectory:
     ) -> Self:
         """Make a new run directory, ``runs/<date>-<time>-<architecture>-<data>`` unless a path is given.
 
-        Raises RunError if the path is not UTF-8, is a folder that is not empty (see `check_new_run`) or cannot be
-        written.
+        What a training left there that failed before its first checkpoint is removed. Raises RunError if the path is
+        not UTF-8, is a folder that is not empty (see `check_new_run`) or cannot be written.
         """
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{recipe.model.architecture}-{data_name}"
         chosen = path or Path("runs", name)
@@ -84,16 +86,16 @@ class RunDirectory:
             chosen.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise _cannot_be_written(chosen, error) from None
-        held = _lock(chosen, report)
+        run = cls(chosen, _lock(chosen, report))
         try:
             _check_empty(chosen)  # again, as another training may have begun and ended in it
-            run = cls(chosen, held)
-            run._is_new = is_new
+            run._is_new, run._begins = is_new, True
+            run._remove_start()
             run.remove_unfinished()
             run.write_recipe(recipe)
             run._begin(argv, recipe)
-        except BaseException:
-            held.close()
+        except BaseException as error:
+            run.__exit__(type(error), error, None)
             raise
         return run
 
@@ -135,6 +137,20 @@ class RunDirectory:
                 if (target := unfinished_target(path)) and _WRITTEN.fullmatch(str(target.relative_to(self.path))):
                     path.unlink(missing_ok=True)
 
+    def keep(self) -> None:
+        """Keep the directory also if the training fails before its first step."""
+        self._begins = False
+
+    def _remove_start(self) -> None:
+        """Remove what a training leaves that fails before its first checkpoint."""
+        for name in _OF_A_START:
+            path = self.path / name
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
     def write_recipe(self, recipe: Recipe) -> None:
         """Write the recipe, fully resolved."""
         write_text(self.path / RECIPE, recipe_text(recipe))
@@ -163,9 +179,12 @@ class RunDirectory:
             status = "finished" if kind is None else "interrupted" if asked else "failed"
             with contextlib.suppress(OutputError):  # a full disk must not hide what went wrong
                 self.record(status=status, error=None if error is None else f"{kind.__name__ if kind else ''}: {error}")
+        leaves_nothing = self._begins and isinstance(error, DeepLabError) and not has_metrics(self.path)
+        if leaves_nothing:
+            self._remove_start()
         self._lock.close()
-        if self._is_new and isinstance(error, DeepLabError) and _STARTED not in self._facts:
-            shutil.rmtree(self.path, ignore_errors=True)  # it failed before its first step: there is nothing in it
+        if leaves_nothing and self._is_new:
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def record(self, **facts: Any) -> None:
         """Add facts to run.json."""
@@ -198,7 +217,7 @@ def find_run(name: str, runs: Path = Path("runs")) -> Path:
 def check_new_run(path: Path) -> None:
     """Raise RunError for a folder in which no new training may start: one runs in it, or it is not empty.
 
-    The files of a training that was killed before it wrote its recipe do not count.
+    The files of a training do not count that was killed before it wrote its recipe, or failed before it wrote a model.
     """
     if (path / RECIPE).exists() and (path / _LOCK).exists():
         _lock(path, silent).close()
@@ -212,6 +231,8 @@ def _check_empty(path: Path) -> None:
         return
     except OSError as error:
         raise _cannot_be_written(path, error) from None
+    if run_facts(path).get("status") == "failed" and {entry.name for entry in entries} <= {_LOCK, *_OF_A_START}:
+        return
     if path / RECIPE in entries:
         raise RunError(
             f"run directory {path}: it holds a run already; continue that with `resume={path}`, or choose "

@@ -9,6 +9,7 @@ from run_files import make_run
 from deeplabctl.errors import OutputError, RunError
 from deeplabctl.recipe import read_recipe
 from deeplabctl.reporting import Note
+from deeplabctl.reports.run_records import append_metrics, rewind_metrics
 from deeplabctl.training.run_directory import RunDirectory
 
 RECIPE = read_recipe("shapes")
@@ -152,17 +153,59 @@ def test_paths_that_are_not_utf8_are_refused_before_a_run_begins(tmp_path, part)
     assert not list(tmp_path.iterdir())
 
 
-def test_start_that_fails_leaves_no_directory_of_its_own(tmp_path):
-    def fail(path, **facts):
-        run = RunDirectory.create(path, RECIPE, "set")
-        run.record(**facts)
-        with pytest.raises(RunError, match="no GPU"), run:
-            raise RunError("no GPU")
+def fail(path, *changes):
+    """Let a training fail after changes of its directory."""
+    run = RunDirectory.create(path, RECIPE, "set")
+    run.log("the first")
+    for change in changes:
+        change(run)
+    with pytest.raises(RunError, match="no GPU"), run:
+        raise RunError("no GPU")
 
-    fail(tmp_path / "new")
-    assert not (tmp_path / "new").exists()
-    fail(tmp_path / "begun", device="CPU")
-    assert (tmp_path / "begun" / "run.json").exists()
+
+def begin_steps(run):
+    run.record(device="CPU")
+    rewind_metrics(run.path, 0, keep_validation=True)
+
+
+def do_a_step(run):
+    begin_steps(run)
+    append_metrics(run.path, "train", step=1)
+
+
+def test_start_that_fails_leaves_no_directory_of_its_own(tmp_path):
+    for _ in range(2):
+        fail(tmp_path / "new", begin_steps)
+        assert not (tmp_path / "new").exists()
+    fail(tmp_path / "of workers", begin_steps, RunDirectory.keep)
+    assert (tmp_path / "of workers" / "run.json").exists()
     (tmp_path / "mine").mkdir()
-    fail(tmp_path / "mine")
-    assert (tmp_path / "mine").exists()
+    fail(tmp_path / "mine", begin_steps)
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == [".lock"]
+
+
+def test_run_that_failed_before_its_first_model_makes_room_for_a_new_one(tmp_path):
+    def write_more(run):
+        for name in ("previews/step-000001.png", "tensorboard/events"):
+            (run.path / name).parent.mkdir()
+            (run.path / name).touch()
+
+    fail(tmp_path / "run", do_a_step, write_more)
+    assert "the first" in (tmp_path / "run" / "log.txt").read_text()
+    with RunDirectory.create(tmp_path / "run", RECIPE, "set") as run:
+        assert sorted(path.name for path in run.path.iterdir()) == [".lock", "recipe.toml", "run.json"]
+    with pytest.raises(RunError, match="it holds a run already"):
+        RunDirectory.create(tmp_path / "run", RECIPE, "set")
+
+
+@pytest.mark.parametrize("name", ["checkpoints/step-000005.npz", "best.keras", "notes.txt"])
+def test_failed_run_with_a_model_or_files_of_the_user_is_left_as_it_is(tmp_path, name):
+    def write(run):
+        (run.path / name).parent.mkdir(exist_ok=True)
+        (run.path / name).touch()
+
+    fail(tmp_path / "run", do_a_step, write)
+    before = content(tmp_path / "run")
+    with pytest.raises(RunError, match="it holds a run already"):
+        RunDirectory.create(tmp_path / "run", RECIPE, "set")
+    assert content(tmp_path / "run") == before
