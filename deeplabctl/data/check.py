@@ -12,8 +12,8 @@ from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.dataset import Dataset, Sample
 from deeplabctl.data.findings import LIST_FORMAT, Finding, join_some
 from deeplabctl.data.image_files import IMAGE_SUFFIXES
-from deeplabctl.data.inspection import LabelFacts, inspect_samples, void_split_finding
-from deeplabctl.data.layout import CLASS_NAMES, IMAGES, LABELS, LABELS_AUGMENTED
+from deeplabctl.data.inspection import LabelFacts, absent_classes, inspect_samples, void_split_finding
+from deeplabctl.data.layout import IMAGES, LABELS, LABELS_AUGMENTED
 from deeplabctl.data.palettes import Palettes
 from deeplabctl.data.stats import LARGEST_AS_IT_IS, WORKING_SIDE, max_side_for
 from deeplabctl.errors import DataError
@@ -60,17 +60,16 @@ def check_dataset(dataset: Dataset, report: Reporter) -> Verdict:
         raise DataError(f"{dataset.root}: expected lists in ImageSets/Segmentation (train.txt, val.txt), got none")
     findings += _missing_splits(dataset)
     distinct = list({(sample.image, sample.label): sample for part in samples.values() for sample in part}.values())
-    present: set[int] = set()  # label values
     void: set[Path] = set()  # labels without any class
     digests: dict[Path, str] = {}  # of images
     palettes = Palettes(dataset.classes)
     trained = set(samples.get(dataset.training_split, []))
     facts: list[LabelFacts] = []  # of the labels to train on
+    others: list[LabelFacts] = []
     for inspection in inspect_samples(dataset, distinct, report, reuse=False):
         findings += inspection.findings
         if inspection.label is not None:
-            present |= set(inspection.label.pixels)
-            facts += [inspection.label] if inspection.sample in trained else []
+            (facts if inspection.sample in trained else others).append(inspection.label)
             palettes.add(inspection.sample.label, inspection.label.pixels, inspection.label.palette)
             if set(inspection.label.pixels) == {IGNORE_LABEL}:
                 void.add(inspection.sample.label)
@@ -78,7 +77,7 @@ def check_dataset(dataset: Dataset, report: Reporter) -> Verdict:
             digests[inspection.sample.image] = inspection.image.digest
     findings += [mixed] if (mixed := palettes.finding(len(dataset.classes))) else []
     findings += _void_splits(dataset, samples, void)
-    findings += _absent_classes(dataset, present)
+    findings += absent_classes(dataset, dataset.training_split if facts else "any split", facts or others, others)
     findings += _shared_by_splits(samples, digests)
     findings += _large_images(dataset, facts)
     findings += _unlisted_files(dataset, samples)
@@ -138,14 +137,6 @@ def _void_splits(dataset: Dataset, samples: dict[str, list[Sample]], void: set[P
     for split, part in samples.items():
         if part and all(sample.label in void for sample in part):
             yield void_split_finding(dataset, split)
-
-
-def _absent_classes(dataset: Dataset, present: set[int]) -> Iterator[Finding]:
-    absent = [f"{index} {name}" for index, name in enumerate(dataset.classes) if index not in present]
-    if absent:
-        fix = "they cannot be learned; check that classes.txt has the names of these labels"
-        expected, got = "each class in at least one label", f"no label with {join_some(absent)}"
-        yield Finding("class-absent", dataset.root / CLASS_NAMES, expected, got, fix, severity="note")
 
 
 def _shared_by_splits(samples: dict[str, list[Sample]], digests: dict[Path, str]) -> Iterator[Finding]:

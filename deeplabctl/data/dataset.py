@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,6 +24,7 @@ Item = TypeVar("Item")
 _SHAPES_VERSION = 1  # raised when the drawn images change
 _USUAL_PLACES = (Path("VOCdevkit", "VOC2012"), Path("data", "VOCdevkit", "VOC2012"))
 _LONGEST_LIST = 64 << 20  # bytes; a list of 10,582 ids has 130 kB
+_VOC_NAME = re.compile(r"20(0[7-9]|1[0-2])_\d{6}\.")  # of an image of VOC 2012, or of SBD
 _FIX_LIST = "correct the list or add the file"
 
 
@@ -157,14 +159,14 @@ def open_dataset(data: str | Path | None, report: Reporter = silent) -> Dataset:
     that is not a data set.
     """
     if data and data != SHAPES:
-        return _open_folder(Path(data))
+        return _open_folder(Path(data), report)
     if data and Path(SHAPES).is_dir():
         report(Note(f"data set: the built-in shapes; the folder here is `data=./{SHAPES}`", warning=True))
     if not data:
         for place in _USUAL_PLACES:
             if place.is_dir():
                 report(Note(f"data set: {place}"))
-                return _open_folder(place)
+                return _open_folder(place, report)
         usual = " or ".join(f"./{place}" for place in _USUAL_PLACES)
         report(Note(f"data set: the built-in shapes, as `data` is not given and there is no {usual}"))
     return _built_in_dataset(report)
@@ -181,7 +183,7 @@ def is_shapes(dataset: Dataset) -> bool:
     return dataset.classes == CLASSES
 
 
-def _open_folder(root: Path) -> Dataset:
+def _open_folder(root: Path, report: Reporter) -> Dataset:
     if not os.path.exists(root):  # noqa: PTH110 - Path.exists raises for names that are too long
         raise DataError(f"data set {root}: there is no such folder; choose one in VOC layout, or 'shapes'")
     for part in (IMAGES, LISTS):
@@ -191,7 +193,12 @@ def _open_folder(root: Path) -> Dataset:
             fix = f"did you mean {meant}?" if meant else "choose the folder that contains it"
             raise DataError(f"data set {root}: expected the folder {part} of VOC's layout in it, got none; {fix}")
     names = root / CLASS_NAMES
-    return Dataset(root, read_classes(names) if names.exists() else VOC_CLASSES)
+    if names.exists():
+        return Dataset(root, read_classes(names))
+    images = _of_kind(file_names(root / IMAGES), SET_SUFFIXES)
+    if not all(_VOC_NAME.match(name) for name in images):
+        report(Note(f"no {CLASS_NAMES} in {root}: taking the {len(VOC_CLASSES)} classes of VOC"))
+    return Dataset(root, VOC_CLASSES)
 
 
 def _built_in_dataset(report: Reporter) -> Dataset:
@@ -204,7 +211,7 @@ def _built_in_dataset(report: Reporter) -> Dataset:
         except OutputError:
             if not root.is_dir():  # else another process has drawn it meanwhile
                 raise
-    return _open_folder(root)
+    return _open_folder(root, report)
 
 
 def _shapes_root() -> Path:

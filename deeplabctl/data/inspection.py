@@ -35,6 +35,7 @@ from deeplabctl.data.findings import (
 )
 from deeplabctl.data.image_files import open_image, open_regular, orientation, unreadable
 from deeplabctl.data.images import read_label_and_palette, to_rgb
+from deeplabctl.data.layout import CLASS_NAMES
 from deeplabctl.data.palettes import Palettes, entries_of
 from deeplabctl.errors import OutputError
 from deeplabctl.files import user_cache, write_text
@@ -213,6 +214,22 @@ def void_split_finding(dataset: Dataset, split: str) -> Finding:
     """Return the finding of a split without any labelled pixel."""
     fix = "all other label values are class ids; check what wrote 255 everywhere"
     return Finding("split-void", dataset.list_file(split), f"labelled pixels in {split}", "only void (255)", fix)
+
+
+def absent_classes(
+    dataset: Dataset, split: str, facts: Iterable[LabelFacts], others: Iterable[LabelFacts]
+) -> Iterator[Finding]:
+    """Find classes that no label of the training split has; ``others`` are the labels of other splits."""
+    present, elsewhere = ({value for fact in part for value in fact.pixels} for part in (facts, others))
+    absent = {index: f"{index} {name}" for index, name in enumerate(dataset.classes) if index not in present}
+    if absent:
+        fix = "they cannot be learned; check that classes.txt has the names of these labels"
+        if scored := [name for index, name in absent.items() if index in elsewhere]:
+            fix = (
+                f"they cannot be learned, and where labels have them ({join_some(scored)}) they count as 0 in the mIoU"
+            )
+        expected, got = f"each class in at least one label of {split}", f"no label with {join_some([*absent.values()])}"
+        yield Finding("class-absent", dataset.root / CLASS_NAMES, expected, got, fix, severity="note")
 
 
 def _inspect(cache: InspectionCache, sample: Sample, num_classes: int) -> Inspection:

@@ -14,9 +14,9 @@ from deeplabctl import recipes
 from deeplabctl.arrays import Size
 from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.dataset import SHAPES, Dataset, Sample, is_shapes, name_or_path, open_dataset
-from deeplabctl.data.findings import FindingError
+from deeplabctl.data.findings import FindingError, join_some
 from deeplabctl.data.images import working_size
-from deeplabctl.data.inspection import LabelFacts, check_files, void_split_finding
+from deeplabctl.data.inspection import LabelFacts, absent_classes, check_files, same_images, void_split_finding
 from deeplabctl.data.stats import max_side_for, median_frequency_weights, shows_upright, sqrt_median_frequency_weights
 from deeplabctl.errors import DataError, RecipeError, RunError
 from deeplabctl.limits import AUTO
@@ -235,11 +235,18 @@ def _check_data(recipe: Recipe, dataset: Dataset, unchanged: bool, report: Repor
             f"to validate ({recipe.data.val_split}), {len(dataset.classes)} classes"
         )
     )
-    files = check_files(dataset, samples + val_samples, report)
+    both = samples + val_samples
+    files = check_files(dataset, both, report)
     facts = [label for label, _ in files]
     for split, part in ((recipe.data.split, facts[: len(samples)]), (recipe.data.val_split, facts[len(samples) :])):
         if all(set(fact.pixels) <= {IGNORE_LABEL} for fact in part):
             raise FindingError(void_split_finding(dataset, split))
+    digests = [(sample.image.name, image.digest) for sample, (_, image) in zip(both, files, strict=True)]
+    if same := same_images(digests[len(samples) :], digests[: len(samples)]):
+        text = f"{len(same)} of {counted(len(val_samples), 'image')} to validate are trained on, too"
+        report(Note(f"{text} ({join_some(same, 3)}); their mIoU is not a fair score", warning=True))
+    for finding in absent_classes(dataset, recipe.data.split, facts[: len(samples)], facts[len(samples) :]):
+        report(Note(finding.text))
     expect = recipe.expect if unchanged and recipe.expect.images == len(val_samples) else None
     data = {
         "classes": list(dataset.classes),

@@ -11,8 +11,9 @@ from PIL import Image
 
 from deeplabctl.data.check import check_dataset
 from deeplabctl.data.dataset import open_dataset
+from deeplabctl.data.images import read_label, write_mask
 from deeplabctl.errors import DataError
-from deeplabctl.reporting import Advanced, Started, silent
+from deeplabctl.reporting import Advanced, Note, Started, silent
 from deeplabctl.training.plan import plan_training
 
 
@@ -112,6 +113,52 @@ def test_notes_stop_nothing(root, spoil, kind, where, message):
     assert re.search(message, finding.text), finding.text
 
 
+def _same_list(root):
+    list_file(root, "val").write_text(list_file(root, "train").read_text())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "settings", "message"),
+    [
+        (_same_list, [], "6 of 6 images to validate are trained on, too (t0.png, t1.png, t2.png, ...)"),
+        (None, ["data.split=val"], "3 of 3 images to validate are trained on, too (v0.png, v1.png, v2.png)"),
+        (None, ["data.val_split=train"], "6 of 6 images to validate are trained on, too (t0.png, t1.png, t2.png, ...)"),
+        (damage.same_content_in_both_splits, [], "1 of 3 images to validate are trained on, too (v2.png is t4.png)"),
+    ],
+)
+def test_training_warns_of_images_that_are_also_validated(root, spoil, settings, message):
+    events = []
+    options = {"data.root": str(root), "model.init": "random"}
+    plan_training("shapes", options=options, report=events.append)
+    assert not [event for event in events if isinstance(event, Note) and event.warning]
+    if spoil:
+        spoil(root)
+    plan_training("shapes", settings, options, report=events.append)
+    assert [event.text for event in events if isinstance(event, Note) and event.warning] == [
+        f"{message}; their mIoU is not a fair score"
+    ]
+
+
+def test_classes_that_only_validation_has_cannot_be_learned(root):
+    (root / "classes.txt").write_text("background\ndisc\nsquare\nstar\nunicorn\n")
+    label = read_label(label_file(root, "v0"))
+    label[:4] = 3
+    write_mask(label_file(root, "v0"), label)
+    (finding,) = check(root)
+    expected = "classes.txt: expected each class in at least one label of train, got no label with 3 star, 4 unicorn; "
+    assert (finding.kind, finding.severity) == ("class-absent", "note")
+    assert finding.text.endswith(
+        f"{expected}they cannot be learned, and where labels have them (3 star) they count as 0 in the mIoU"
+    )
+    events = []
+    plan_training("shapes", options={"data.root": str(root), "model.init": "random"}, report=events.append)
+    assert finding.text in [event.text for event in events if isinstance(event, Note)]
+    list_file(root, "train").rename(list_file(root, "val2"))  # no split to train on: all labels count
+    assert [finding.text.partition("got ")[2] for finding in check(root) if finding.kind == "class-absent"] == [
+        "no label with 4 unicorn; they cannot be learned; check that classes.txt has the names of these labels"
+    ]
+
+
 def test_test_split_without_labels_is_a_note_as_no_training_reads_it(root):
     for name in ("x0", "x1"):
         Image.new("RGB", (80, 60)).save(root / "JPEGImages" / f"{name}.png")
@@ -176,9 +223,9 @@ def test_test_split_whose_list_names_labels_that_do_not_exist_is_an_error(root):
 
 
 def test_size_at_which_large_photos_are_worked_on_is_said(tmp_path):
-    root = make_dataset(tmp_path / "large", train=2, val=1, size=(900, 1200))
+    root = make_dataset(tmp_path / "large", train=3, val=1, size=(900, 1200))
     (finding,) = check(root)  # the square covers 22 x 26 pixels: 16 x 16 of them need 16 / sqrt(572) of 1,200
     assert (finding.kind, finding.severity) == ("image-large", "note")
-    expected = "expected images of up to 1,024 pixels a side, got mostly 1,200: 2 of the 2 to train on are larger; "
+    expected = "expected images of up to 1,024 pixels a side, got mostly 1,200: 3 of the 3 to train on are larger; "
     assert expected in finding.text
     assert "the recipe own works at 803 pixels (data.max_side), which the smallest objects need" in finding.text

@@ -38,9 +38,22 @@ def test_samples_are_found_in_the_order_of_the_list(root):
 
 def test_without_class_names_the_classes_are_vocs(root):
     (root / "classes.txt").unlink()
-    dataset = open_dataset(root)
+    events = []
+    dataset = open_dataset(root, events.append)
     assert dataset.classes == VOC_CLASSES
     assert dataset.is_voc
+    assert events == [Note(f"no classes.txt in {root}: taking the 21 classes of VOC")]
+
+
+@pytest.mark.parametrize(("name", "is_vocs"), [("2007_000027", True), ("2012_004331", True), ("2024_000027", False)])
+def test_classes_are_not_said_of_vocs_own_images(root, name, is_vocs):
+    (root / "classes.txt").unlink()
+    for path in (root / "JPEGImages").iterdir():
+        path.unlink()
+    Image.new("RGB", (8, 8)).save(root / "JPEGImages" / f"{name}.jpg")
+    events = []
+    assert open_dataset(root, events.append).is_voc
+    assert (events == []) == is_vocs
 
 
 @pytest.mark.parametrize(
