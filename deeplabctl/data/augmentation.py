@@ -45,11 +45,12 @@ class Augment:
     shuffle: bool = True  # the samples, differently in each epoch
     # Of crops around a pixel of a class, drawn evenly among those of the image.
     class_crops: float = limited(0.0, "a share of 0 to 1", lambda v: 0 <= v <= 1)
-    jitter: float = limited(0.0, *SHARE)  # brightness times a uniformly random factor in [1 - jitter, 1 + jitter]
-    gamma: float = limited(0.0, "0 to 2", lambda v: 0 <= v <= 2)  # exponent exp(u), u uniform in [-gamma, gamma]
-    contrast: float = limited(0.0, *SHARE)  # factor as jitter's, about the crop's mean grey
-    saturation: float = limited(0.0, *SHARE)  # factor as jitter's, about each pixel's grey
-    channel_gain: float = limited(0.0, *SHARE)  # factor as jitter's, of each channel by itself
+    # Changes of light and colour; "auto": stronger where labels show which side is up.
+    jitter: float = limited(0.0, *SHARE, auto=True)  # brightness times a random factor in [1 - jitter, 1 + jitter]
+    gamma: float = limited(0.0, "0 to 2", lambda v: 0 <= v <= 2, auto=True)  # exponent exp(u), |u| at most gamma
+    contrast: float = limited(0.0, *SHARE, auto=True)  # factor as jitter's, about the crop's mean grey
+    saturation: float = limited(0.0, *SHARE, auto=True)  # factor as jitter's, about each pixel's grey
+    channel_gain: float = limited(0.0, *SHARE, auto=True)  # factor as jitter's, of each channel by itself
 
     def at_scale(self, scale: float) -> Augment:
         """Return the settings for images that are worked on at ``scale`` times their size."""

@@ -106,11 +106,11 @@ def _count_split(split: str, facts: Sequence[LabelFacts], num_classes: int) -> S
     )
 
 
-def shows_upright(facts: Sequence[LabelFacts]) -> bool:
+def shows_upright(facts: Sequence[LabelFacts]) -> bool | None:
     """Tell whether labels show which side of their images is up, as streets do and views from above do not.
 
     They do not if it is all the same which of two classes lies above the other, and if classes meet side by side as
-    often as one above the other, within 6 %; of fewer than three classes that is not known.
+    often as one above the other, within 6 %. None where that is not known: of fewer than three classes.
     """
     above: dict[tuple[int, int], int] = defaultdict(int)
     beside: dict[tuple[int, int], int] = defaultdict(int)
@@ -121,7 +121,7 @@ def shows_upright(facts: Sequence[LabelFacts]) -> bool:
     pairs = {(min(pair), max(pair)) for pair in above}
     of_above, of_beside = (sum(counts.values()) for counts in (above, beside))
     if len({number for pair in pairs for number in pair}) < 3 or not of_above or not of_beside:
-        return True
+        return None
     turned = sum(abs(above[a, b] - above[b, a]) for a, b in pairs) / of_above
     meetings = (((above[a, b] + above[b, a]) / of_above, (beside[a, b] + beside[b, a]) / of_beside) for a, b in pairs)
     others = sum(abs(one - other) for one, other in meetings) / 2

@@ -40,6 +40,9 @@ _LARGEST_CROP = 321  # the papers'
 _SMALLEST_CROP = 33
 _CROP_SHARE = 0.9  # of the shorter side of the images, at the working size
 _STEPS_PER_ROOT = 400  # steps times images in a step, for each square root of an image: 3,831 of 2 for 367 images
+# Changes of light and colour that are "auto": of photos from the ground, which hours and weather change, and of others.
+_STRONG_LIGHT = {"jitter": 0.4, "gamma": 0.4, "contrast": 0.35, "saturation": 0.4, "channel_gain": 0.12}
+_WEAK_LIGHT = {"jitter": 0.2, "gamma": 0.2, "contrast": 0.2, "saturation": 0.25, "channel_gain": 0.07}
 _FITTED = "steps", "step_size", "warmup_steps"  # settings of the solver that a timing fits, see `with_steps`
 INTERVALS = 10  # validations, checkpoints and previews of a training that does not say how many
 _MOST_STEPS_AT_RISK = 200  # between two checkpoints: minutes of a training on two CPU cores
@@ -303,9 +306,11 @@ def _resolved_init(init: str, report: Reporter, weights_url: str | None = None) 
 
 
 def fitted_to_images(recipe: Recipe, facts: Sequence[LabelFacts]) -> Recipe:
-    """Return a recipe with what is "auto" for the images of the training split: working size, crop size, turns."""
-    if recipe.augment.turns == AUTO:
-        recipe = recipe.with_settings(augment={"turns": not shows_upright(facts)})
+    """Return a recipe with what is "auto" for images of the training split: working and crop size, turns and light."""
+    upright = shows_upright(facts)
+    chosen = {"turns": upright is False, **(_STRONG_LIGHT if upright else _WEAK_LIGHT)}
+    is_open = {name: value for name, value in chosen.items() if getattr(recipe.augment, name) == AUTO}
+    recipe = recipe.with_settings(augment=is_open)
     if recipe.data.max_side == AUTO:
         recipe = recipe.with_settings(data={"max_side": max_side_for(facts)})
     if recipe.augment.crop_size == AUTO:

@@ -3,10 +3,12 @@
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from dataset_files import draw_few_shapes, make_dataset
 from run_trainings import after, resume, train_new
 
+from deeplabctl.data.inspection import LabelFacts, count_neighbours
 from deeplabctl.errors import DataError, RecipeError, RunError
 from deeplabctl.limits import AUTO
 from deeplabctl.recipe import read_recipe
@@ -14,7 +16,7 @@ from deeplabctl.reporting import Note, silent
 from deeplabctl.training import timing
 from deeplabctl.training.cluster import Cluster
 from deeplabctl.training.input_pipeline import TrainingPipeline
-from deeplabctl.training.plan import plan_resume, plan_training, with_steps
+from deeplabctl.training.plan import fitted_to_images, plan_resume, plan_training, with_steps
 from deeplabctl.training.run import TrainingRequest, planned_training
 from deeplabctl.training.run_directory import RunDirectory
 
@@ -91,6 +93,23 @@ def test_own_chooses_crop_steps_and_intervals_from_the_set_and_says_so(dataset):
     assert (plan.recipe.run.val_every, plan.recipe.run.save_every) == (45, 45)
     texts = [event.text for event in notes if isinstance(event, Note)]
     assert "chosen for 5 images of about 80x60: crops of 57 pixels, 447 steps of 2 images" in texts
+
+
+@pytest.mark.parametrize(
+    ("sorted_along", "classes", "turns", "jitter", "gain"),
+    [(0, 4, False, 0.4, 0.12), (None, 4, True, 0.2, 0.07), (None, 2, False, 0.2, 0.07)],  # streets, from above, cells
+)
+def test_light_changes_more_where_labels_show_which_side_is_up(sorted_along, classes, turns, jitter, gain):
+    rng = np.random.default_rng(0)
+    fields = [np.repeat(np.repeat(rng.integers(0, classes, (12, 12)), 9, 0), 9, 1) for _ in range(40)]
+    labels = [field if sorted_along is None else np.sort(field, axis=sorted_along) for field in fields]
+    facts = [LabelFacts(*label.shape, {}, "", count_neighbours(label.astype(np.uint8))) for label in labels]
+    augment = fitted_to_images(read_recipe("own"), facts).augment
+    assert (augment.turns, augment.jitter, augment.channel_gain) == (turns, jitter, gain)
+    recipe = read_recipe("own", ["augment.jitter=0.7", "augment.turns=true"])
+    assert recipe.augment.gamma == AUTO
+    augment = fitted_to_images(recipe, facts).augment
+    assert (augment.turns, augment.jitter, augment.channel_gain) == (True, 0.7, gain)
 
 
 @pytest.mark.tf
