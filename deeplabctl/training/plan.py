@@ -287,7 +287,7 @@ def _resolve(recipe: Recipe, dataset: Dataset, init: str, *, explicit_width: boo
     """Fill in what the recipe leaves to the data set and to its initial weights ``init``, and open these."""
     model = recipe.model
     start = open_start(init, model.architecture)
-    keeps_width = explicit_width or init in (RANDOM, IMAGENET)
+    keeps_width = explicit_width or init == RANDOM
     width = start_width(start, model.architecture, model.width if keeps_width else None)
     split = recipe.data.split or dataset.training_split
     pad = recipe.eval.pad if recipe.eval.pad != "auto" else "paper" if dataset.is_voc else "tight"
