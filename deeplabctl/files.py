@@ -20,11 +20,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deeplabctl.errors import OutputError
-from deeplabctl.reporting import Reporter, task
+from deeplabctl.reporting import Reporter, silent, task
 
 _LARGEST = 16 << 20  # bytes
 _BLOCK = 4096  # bytes that a disk gives a file at a time
 _MEGABYTE = 1 << 20
+_QUICK = 20  # megabytes
 _FAR = 1 << 30  # Windows lets nobody else read a locked byte: one beyond the content
 _HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # EACCES where flock is made of fcntl's locks, and on Windows
 
@@ -307,10 +308,13 @@ def user_cache() -> Path | None:
 
 
 def checksum(path: Path, kind: str, report: Reporter) -> str:
-    """Return a checksum of a file, in hexadecimal digits."""
+    """Return a checksum of a file, in hexadecimal digits; what takes less than a moment is not reported."""
     digest = hashlib.new(kind, usedforsecurity=False)
     size = path.stat().st_size // _MEGABYTE
-    with task(report, f"checking the {kind}", size, "MB") as advance, path.open("rb") as file:
+    with (
+        task(report if size > _QUICK else silent, f"checking the {kind}", size, "MB") as advance,
+        path.open("rb") as file,
+    ):
         while block := file.read(_MEGABYTE):
             digest.update(block)
             advance(len(block) // _MEGABYTE)
