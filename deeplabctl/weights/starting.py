@@ -103,11 +103,14 @@ def start_weights(
     inputs, new = ARCHITECTURES[architecture].inputs, set(network.new_layers)
     listed = [layer for layer in network.new_layers if layer in kernels or inputs[layer][0] not in new]  # norms follow
     weights, notes = network.weights, network.notes
-    order = other_order(classes, network.info.classes)
-    if order and network.classes_in_file == num_classes:
+    keeps_classifier, before = network.classes_in_file == num_classes, network.info.classes
+    renamed = sum(name != known for name, known in zip(classes, before, strict=True)) if file.info else 0
+    if keeps_classifier and (order := other_order(classes, before)):
         kept = {*ARCHITECTURES[architecture].classifiers} - new
         weights = {name: array[..., order] if layer_of(name) in kept else array for name, array in weights.items()}
         notes = [*notes, "its classes are the same in another order, and are taken by name"]
+    elif keeps_classifier and renamed:
+        notes = [*notes, f"its classifier is kept by number, though {renamed} of {num_classes} classes had other names"]
     note = f"new: {', '.join(listed) or 'none'}"
     return weights, network.new_layers, [f"weights from {file.path}", *notes, note]
 
