@@ -114,7 +114,7 @@ def test_tensorflow_is_asked_where_there_may_be_a_gpu(monkeypatch):
 @pytest.mark.parametrize("net", NETS)
 def test_every_label_is_caffes(net, size):
     network = NumbaNetwork("largefov", read_blobs(fixture(NETS[net])))
-    logits = network.logits(preprocess(np.load(DATA / "inputs_u8.npz")[size][..., ::-1]))
+    logits = network.logits(preprocess(np.load(DATA / "inputs_u8.npz")[size][..., ::-1], "largefov"))
     blobs = np.load(DATA / f"fwd_{net}_{size}.npz")
     expected, coarse = blobs["interp_argmax"][0], blobs["fc8_voc12"][0].transpose(1, 2, 0)
     label = fused([[logits]], expected.shape, expected.shape, network.workers, with_scores=False)[0]
