@@ -113,7 +113,15 @@ def serve(
     flip: FlipOption = None,
     engine: EngineOption = "auto",
     crf: _CrfOptions,
-    max_pixels: Annotated[int, LIMITS("--max-pixels N", "Pixels of an image.", min=1)] = 4_000_000,
+    max_pixels: Annotated[
+        int | None,
+        LIMITS(
+            "--max-pixels N",
+            "Pixels of an image. Default: 25,000,000 for networks that work on photos at a size of their own, else "
+            "4,000,000.",
+            min=1,
+        ),
+    ] = None,
     max_body: Annotated[float, LIMITS("--max-body MIB", "Size of a request.", min=0.001)] = 20,
     queue: Annotated[int, LIMITS("--queue N", "Requests that upload, wait or run at the same time.", min=1)] = 16,
     timeout: Annotated[
@@ -153,7 +161,6 @@ def serve(
     from deeplabctl.serve.uploads import Limits
     from deeplabctl.serve.workers import Workers
 
-    limits = Limits(max_pixels, int(max_body * (1 << 20)), queue, timeout, connections)
     with console.reporter() as report:
         path = find_weights(weights, default=DEFAULT_WEIGHTS, report=report, url=weights_url())
         bound = server.bind(host, port)
@@ -164,13 +171,15 @@ def serve(
             key = Key(secret)
         network = open_network(path)
         settings = resolve(request, network.info)
+        max_pixels = max_pixels or (25_000_000 if settings.image_size else Limits.max_pixels)
+        limits = Limits(max_pixels, int(max_body * (1 << 20)), queue, timeout, connections)
         report(Note(f"weights: {path}"))
         job = _Job(path, settings, limits, crf != _CrfOptions() and not is_off, hosts, root_path, key, console)
         if workers == 1:
             service = job.load(network, report)
         if server.is_public(bound):
             lacks = "the key and images travel without TLS" if secret else "there is neither a login nor TLS"
-            report(Note(f"other machines can reach this address; {lacks}", warning=True))
+            report(Note(f"other machines can reach this address, {server.public_url_of(bound)}; {lacks}", warning=True))
     url = server.url_of(bound)
     if workers == 1:
         server.run(job.application(service), bound, limits, lambda: _announce(console, url, _facts(service)))

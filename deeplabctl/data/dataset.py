@@ -24,6 +24,7 @@ Item = TypeVar("Item")
 _SHAPES_VERSION = 1  # raised when the drawn images change
 _USUAL_PLACES = (Path("VOCdevkit", "VOC2012"), Path("data", "VOCdevkit", "VOC2012"))
 _LONGEST_LIST = 64 << 20  # bytes; a list of 10,582 ids has 130 kB
+_ANNOTATIONS = (".json", ".xml", ".yaml", ".csv")  # of the programs that `data convert` reads
 _VOC_NAME = re.compile(r"20(0[7-9]|1[0-2])_\d{6}\.")  # of an image of VOC 2012, or of SBD
 _FIX_LIST = "correct the list or add the file"
 
@@ -191,6 +192,8 @@ def _open_folder(root: Path, report: Reporter) -> Dataset:
             nested = (root / inner for inner in ("VOC2012", "VOCdevkit/VOC2012"))  # of a folder above VOC
             meant = next((path for path in nested if (path / part).is_dir()), None)
             fix = f"did you mean {meant}?" if meant else "choose the folder that contains it"
+            if not meant and any(path.suffix.lower() in _ANNOTATIONS for path in root.iterdir()):
+                fix = f"annotations become a data set by: deeplabctl data convert {root} --out SET"
             raise DataError(f"data set {root}: expected the folder {part} of VOC's layout in it, got none; {fix}")
     names = root / CLASS_NAMES
     if names.exists():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hmac
 import re
+import socket
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from ipaddress import ip_address
@@ -22,8 +23,8 @@ _OPEN = ("/", "/healthz", "/openapi.json")  # and the files of the page: all tha
 class Hosts:
     """Hold the names under which requests may come: those of this machine, and others that are allowed, with * in them.
 
-    With ``any_address``, addresses in numbers may be asked for as well, as by other machines: what a site can let point
-    to this service is only a name (DNS rebinding).
+    With ``any_address``, this machine's name and addresses in numbers may be asked for as well, as by other machines:
+    what a site can let point to this service is only a name of its own (DNS rebinding).
     """
 
     def __init__(self, names: Iterable[str] = (), *, any_address: bool = False) -> None:
@@ -33,6 +34,8 @@ class Hosts:
                 raise RecipeError(f"expected the name of a host such as photos.example.org, got {name!r}")
             self._names.append(_host_of(name))
         self._any_address = any_address
+        if any_address:
+            self._names.append(_host_of(socket.gethostname()))
 
     def refusal(self, method: str, headers: Mapping[bytes, bytes]) -> RequestError | None:
         """Return why a request is refused: it asks for another host, or the page of another site sent it; or None."""

@@ -59,6 +59,19 @@ def url_of(bound: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def public_url_of(bound: socket.socket) -> str:
+    """Return the address of the page as other machines may know it: that of this machine, for one that is any."""
+    host, port = bound.getsockname()[:2]
+    if host not in ("0.0.0.0", "::"):
+        return url_of(bound)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outside:
+        try:
+            outside.connect(("192.0.2.1", port))  # which sends nothing, but chooses the address to send from
+            return f"http://{outside.getsockname()[0]}:{port}"
+        except OSError:  # there is no network
+            return url_of(bound)
+
+
 def is_public(bound: socket.socket) -> bool:
     """Tell whether other machines may reach the socket."""
     host = bound.getsockname()[0]

@@ -289,3 +289,9 @@ def test_pipe_and_heic_are_no_images_of_a_set(root):
     (root / "JPEGImages" / "t0.heic").write_bytes(b"")
     with pytest.raises(DataError, match=r"no image for 't0': expected .*, got t0\.heic"):
         open_dataset(root).samples("train")
+
+
+def test_folder_of_annotations_is_answered_by_the_command_that_converts_it(tmp_path):
+    (tmp_path / "a.json").write_text("{}")
+    with pytest.raises(DataError, match=rf"annotations become a data set by: deeplabctl data convert {tmp_path} --out"):
+        open_dataset(tmp_path)

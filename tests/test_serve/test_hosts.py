@@ -45,8 +45,13 @@ def test_names_can_be_allowed_with_stars(hosts):
             hosts([name])
 
 
-def test_addresses_in_numbers_are_asked_for_where_others_can_reach_the_service(hosts):
+def test_addresses_in_numbers_and_this_machines_name_are_asked_for_where_others_can_reach_the_service(
+    hosts, monkeypatch
+):
+    monkeypatch.setattr("socket.gethostname", lambda: "LabPC")
+    assert refused(hosts(), host="labpc:8000") == "host_not_allowed"
     public = hosts(any_address=True)
+    assert refused(public, host="labpc:8000") is None
     for name in ("192.0.2.7:8000", "[2001:db8::1]:8000", "0.0.0.0:8000"):
         assert refused(public, host=name) is None, name
     assert refused(public, host="evil.example") == "host_not_allowed"

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -99,7 +100,10 @@ def test_second_signal_ends_it_at_once(tmp_path, photo, number):
 
 def test_address_of_other_machines_is_warned_of(tmp_path):
     with Served(tmp_path / "a", *OPTIONS, "--host", "0.0.0.0", "--quiet") as served:
-        assert served.errors().startswith("warning: other machines can reach this address")
+        said = served.errors()
+    found = re.match(r"warning: other machines can reach this address, http://([\d.]+):(\d+); there is neither", said)
+    assert found, said
+    assert ip_address(found[1]).version == 4
     with Served(tmp_path / "b", *OPTIONS, "--host", "localhost", "--quiet") as served:
         assert served.errors() == ""
 

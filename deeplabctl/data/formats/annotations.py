@@ -199,13 +199,17 @@ def _draw_regions(image: OutlinedImage, classes: NamedClasses, smaller_on_top: b
     for region in sorted(image.regions, key=lambda region: not region.is_below):
         with naming(region.where):
             mask, class_id = region.mask(size), classes.id_of(region.name)
-        if region.is_below and class_id == classes.outside:
+        rows = np.flatnonzero(mask.any(1))
+        if not rows.size or (region.is_below and class_id == classes.outside):
             continue
+        columns = np.flatnonzero(mask[rows[0] : rows[-1] + 1].any(0))
+        box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]  # the rest of a large photo is not looked at
+        mask = mask[box]
         if top is not None:
             area = int(np.count_nonzero(mask)) + lowest * region.is_below
-            mask = mask & (area <= top)
-            top[mask] = area
-        label[mask] = IGNORE_LABEL if region.is_below else class_id
+            mask = mask & (area <= top[box])
+            top[box][mask] = area
+        label[box][mask] = IGNORE_LABEL if region.is_below else class_id
     return label
 
 

@@ -34,17 +34,28 @@ def fill_polygon(size: Size, points: Sequence[Point], *, from_shares: bool = Fal
     """
     _check_coordinates(value for point in points for value in point)
     _check_extent(size, [x for x, _ in points], [y for _, y in points], from_shares=from_shares, farthest=1)
-    height, width = size
-    crossed = np.zeros((height, width + 1), np.bool_)  # where a row's inside begins or ends
+    inside = np.zeros(size, np.bool_)
+    if not points:
+        return inside
+    left, right = _range((x for x, _ in points), size[1])
+    top, bottom = _range((y for _, y in points), size[0])
+    crossed = np.zeros((bottom - top, right - left + 1), np.bool_)  # where a row's inside begins or ends
     for (x0, y0), (x1, y1) in zip(points, [*points[1:], *points[:1]], strict=True):
         if y0 > y1:
             x0, y0, x1, y1 = x1, y1, x0, y0
-        rows = np.arange(max(math.ceil(y0 - 0.5), 0), min(math.ceil(y1 - 0.5), height))
+        rows = np.arange(max(math.ceil(y0 - 0.5), top), min(math.ceil(y1 - 0.5), bottom))
         if rows.size:
             x = x0 + (rows + 0.5 - y0) * ((x1 - x0) / (y1 - y0))
-            crossed[rows, np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)] ^= True
-    inside: Mask = np.logical_xor.accumulate(crossed[:, :width], axis=1)
+            crossed[rows - top, np.clip(np.ceil(x - 0.5), left, right).astype(np.int64) - left] ^= True
+    inside[top:bottom, left:right] = np.logical_xor.accumulate(crossed[:, :-1], axis=1)
     return inside
+
+
+def _range(values: Iterable[float], side: int) -> tuple[int, int]:
+    """Return the first pixel of a side that coordinates reach, and the one behind the last."""
+    reached = list(values)
+    first = min(max(math.floor(min(reached)), 0), side)
+    return first, min(max(math.ceil(max(reached)), first), side)
 
 
 def fill_shares(size: Size, points: Sequence[Point]) -> Mask:

@@ -50,6 +50,19 @@ def test_triangle_by_hand():
     np.testing.assert_array_equal(mask, np.tri(4, dtype=bool))
 
 
+def test_any_polygon_has_the_pixels_whose_centres_lie_inside():
+    rng = np.random.default_rng(0)
+    for number in range(200):
+        points = rng.uniform(-4, 24, (int(rng.integers(3, 9)), 2))
+        points[0] = rng.uniform(1, 17, 2)  # one is in the image
+        mask = fill_polygon((18, 20), [(float(x), float(y)) for x, y in points])
+        x, y = np.meshgrid(np.arange(20) + 0.5, np.arange(18) + 0.5)
+        inside = np.zeros((18, 20), bool)
+        for (x0, y0), (x1, y1) in zip(points, np.roll(points, -1, axis=0), strict=True):  # rays to the left
+            inside ^= ((y0 > y) != (y1 > y)) & (x > x0 + (y - y0) * (x1 - x0) / (y1 - y0))
+        np.testing.assert_array_equal(mask, inside, str(number))
+
+
 def test_hole_of_a_polygon_that_crosses_itself_is_left_out():
     outer, inner = [(0, 0), (8, 0), (8, 8), (0, 8), (0, 0)], [(2, 2), (6, 2), (6, 6), (2, 6), (2, 2)]
     mask = fill_polygon((8, 8), [*outer, *inner])
