@@ -95,7 +95,7 @@ def describe(event: Event) -> str | None:
         case Validated():
             best = "  (best so far)" if event.best else ""
             return (
-                f"step {event.step}: val mIoU {event.miou:.4f}  pixel accuracy {event.pixel_accuracy:.4f}  "
+                f"step {event.step}: val mIoU {percent(event.miou)}  pixel accuracy {percent(event.pixel_accuracy)}  "
                 f"predicts {event.predicted} of {event.present} classes{best}"
             )
     return None
@@ -170,7 +170,7 @@ def tqdm_reporter() -> Reporter:
                 bars[0].update(step - bars[0].n)
                 bars[0].set_postfix(loss=f"{event.loss:.4f}", lr=f"{event.learning_rate:.3g}")
             case Validated():
-                tqdm.write(f"step {event.step}: mIoU {event.miou:.4f}", file=sys.stderr)
+                tqdm.write(f"step {event.step}: mIoU {percent(event.miou)}", file=sys.stderr)
             case Note():
                 tqdm.write(describe(event) or "", file=sys.stderr)
 

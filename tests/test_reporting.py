@@ -41,7 +41,7 @@ def test_notebooks_get_bars_and_notes(capsys):
     assert "scoring" in err
     assert "1/10" in err
     assert "loss=1.2500" in err
-    assert "step 1: mIoU 0.5000" in err
+    assert "step 1: mIoU 50.00" in err
 
 
 def test_pipes_get_plain_lines_of_logged_steps(capsys):
@@ -51,7 +51,7 @@ def test_pipes_get_plain_lines_of_logged_steps(capsys):
     assert capsys.readouterr().err.splitlines() == [
         "hello",
         "step 1/10  loss 1.2500  lr 0.001  7.5 images/s  waiting for data 1.0%  1:15 left",
-        "step 1: val mIoU 0.5000  pixel accuracy 0.7500  predicts 2 of 3 classes  (best so far)",
+        "step 1: val mIoU 50.00  pixel accuracy 75.00  predicts 2 of 3 classes  (best so far)",
     ]
 
 

@@ -22,7 +22,18 @@ from rich.progress import (  # noqa: TID253
 from rich.text import Text  # noqa: TID253
 
 from deeplabctl.cli.formatting import describe
-from deeplabctl.reporting import Advanced, Event, Finished, Note, Started, Trained, Validated, duration, pace
+from deeplabctl.reporting import (
+    Advanced,
+    Event,
+    Finished,
+    Note,
+    Started,
+    Trained,
+    Validated,
+    duration,
+    pace,
+    percent,
+)
 
 _SPARKS = "▁▂▃▄▅▆▇█"
 _HISTORY = 40  # losses in the small curve
@@ -118,9 +129,9 @@ class LiveReporter:
             if self._validated is not None and self._best is not None:
                 lines.append(
                     Text.assemble(
-                        "val mIoU ", (f"{self._validated.miou:.4f}", "bold green"),
+                        "val mIoU ", (percent(self._validated.miou), "bold green"),
                         f" at step {self._validated.step}, ",
-                        "best ", (f"{self._best.miou:.4f}", "bold green"), f" at step {self._best.step}",
+                        "best ", (percent(self._best.miou), "bold green"), f" at step {self._best.step}",
                     )
                 )  # fmt: skip
         return Group(*lines)
