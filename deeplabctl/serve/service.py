@@ -140,6 +140,9 @@ class _Turn:
     begun: float = 0.0
 
 
+_TOGETHER = 8  # images for each CPU that are handed over one after the other before all of them must be done
+
+
 class Worker:
     """Segment images in two lanes, those with a CRF and those without, each in the order in which they come.
 
@@ -152,7 +155,7 @@ class Worker:
     def __init__(self, segmenter: Segmenter, done: Callable[[Segmented], None] = lambda segmented: None) -> None:
         without = segmenter.with_settings(replace(segmenter.applied, crf=None, crf_adaptive=False))
         self._lanes = {True: _Lane(segmenter, done, threads=available_cpus(), batch=1),
-                       False: _Lane(without, done, threads=1, batch=available_cpus())}  # fmt: skip
+                       False: _Lane(without, done, threads=1, batch=_TOGETHER * available_cpus())}  # fmt: skip
 
     def warm_up(self) -> None:
         """Run the network and the CRF once: what they compile or load, no request has to wait for."""
@@ -234,15 +237,22 @@ class _Lane:
                 turn.future.set_exception(error)
 
     def _next_turns(self) -> list[_Turn]:
-        """Wait for the first in the queue; return it and some behind it, or none at the end."""
+        """Wait for the first in the queue and return it, or none at the end."""
         with self._changed:
             while not self.queue and not self._stopping:
                 self._changed.wait()
-            return [self.queue.popleft() for _ in range(min(len(self.queue), self.batch))]
+            return [self.queue.popleft()] if self.queue else []
+
+    def _take_another(self, turns: list[_Turn]) -> None:
+        """Add the next in the queue, if one waits and there are not enough."""
+        with self._changed:
+            if self.queue and len(turns) < self.batch:
+                turns.append(self.queue.popleft())
 
     def _segment(self, turns: list[_Turn]) -> None:
         def images() -> Iterator[Result[_Turn]]:
-            for turn in turns:
+            for turn in turns:  # which grows as long as others wait
+                self._take_another(turns)
                 if not turn.future.done() and (turn.begun or turn.future.set_running_or_notify_cancel()):
                     turn.begun = time.monotonic()
                     notes: list[str] = []
