@@ -307,10 +307,10 @@ def _resolved_init(init: str, report: Reporter, weights_url: str | None = None) 
 
 def fitted_to_images(recipe: Recipe, facts: Sequence[LabelFacts]) -> Recipe:
     """Return a recipe with what is "auto" for images of the training split: working and crop size, turns and light."""
-    upright = shows_upright(facts)
-    chosen = {"turns": upright is False, **(_STRONG_LIGHT if upright else _WEAK_LIGHT)}
-    is_open = {name: value for name, value in chosen.items() if getattr(recipe.augment, name) == AUTO}
-    recipe = recipe.with_settings(augment=is_open)
+    if is_open := [name for name in ("turns", *_WEAK_LIGHT) if getattr(recipe.augment, name) == AUTO]:
+        upright = shows_upright(facts)
+        chosen = {"turns": upright is False, **(_STRONG_LIGHT if upright else _WEAK_LIGHT)}
+        recipe = recipe.with_settings(augment={name: chosen[name] for name in is_open})
     if recipe.data.max_side == AUTO:
         recipe = recipe.with_settings(data={"max_side": max_side_for(facts)})
     if recipe.augment.crop_size == AUTO:
