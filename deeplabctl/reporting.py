@@ -50,8 +50,8 @@ class Trained:
     """Report a training step.
 
     ``loss`` is the mean over the last steps, ``images_per_second`` and ``waiting`` (the share of the time in which
-    steps waited for data) likewise; ``seconds_left`` is an estimate that includes validations; ``logged`` steps are
-    those that metrics.jsonl has.
+    steps waited for data) likewise; ``seconds_left`` is an estimate that includes validations, None after a step that
+    compiles; ``logged`` steps are those that metrics.jsonl has.
     """
 
     step: int
@@ -60,7 +60,7 @@ class Trained:
     learning_rate: float
     images_per_second: float
     waiting: float
-    seconds_left: float
+    seconds_left: float | None
     logged: bool
 
 
@@ -87,10 +87,10 @@ def describe(event: Event) -> str | None:
         case Note(text, warning):
             return f"warning: {text}" if warning else text
         case Trained(logged=True):
+            left = "" if event.seconds_left is None else f"  {duration(event.seconds_left)} left"
             return (
                 f"step {event.step}/{event.steps}  loss {event.loss:.4f}  lr {event.learning_rate:.3g}  "
-                f"{event.images_per_second:.1f} images/s  waiting for data {event.waiting:.1%}  "
-                f"{duration(event.seconds_left)} left"
+                f"{event.images_per_second:.1f} images/s  waiting for data {event.waiting:.1%}{left}"
             )
         case Validated():
             best = "  (best so far)" if event.best else ""

@@ -16,8 +16,8 @@ from deeplabctl.reporting import (
 )
 
 
-def trained(step, logged=True):
-    return Trained(step, 10, 1.25, 1e-3, 7.5, 0.01, 75.0, logged)
+def trained(step, logged=True, seconds_left=75.0):
+    return Trained(step, 10, 1.25, 1e-3, 7.5, 0.01, seconds_left, logged)
 
 
 EVENTS = [
@@ -53,6 +53,11 @@ def test_pipes_get_plain_lines_of_logged_steps(capsys):
         "step 1/10  loss 1.2500  lr 0.001  7.5 images/s  waiting for data 1.0%  1:15 left",
         "step 1: val mIoU 50.00  pixel accuracy 75.00  predicts 2 of 3 classes  (best so far)",
     ]
+
+
+def test_no_time_is_left_before_steps_were_measured():
+    line = "step 1/10  loss 1.2500  lr 0.001  7.5 images/s  waiting for data 1.0%"
+    assert describe(trained(1, seconds_left=None)) == line
 
 
 def test_numbers_are_put_into_words():

@@ -122,8 +122,8 @@ class LiveReporter:
                     f" {_sparkline(self._losses, self._file.encoding)}  ",
                     "lr ", (f"{trained.learning_rate:.2e}", "bold"), "  ",
                     (f"{trained.images_per_second:.1f}", "bold"), " images/s  ",
-                    "waiting for data ", (f"{trained.waiting:.1%}", "bold"), "  ",
-                    (duration(trained.seconds_left), "bold"), " left",
+                    "waiting for data ", (f"{trained.waiting:.1%}", "bold"),
+                    *(() if (left := trained.seconds_left) is None else ("  ", (duration(left), "bold"), " left")),
                 )
             )  # fmt: skip
             if self._validated is not None and self._best is not None:

@@ -309,6 +309,7 @@ class _Training:
     def _report_step(self) -> None:
         solver, settings, averages, done = self.recipe.solver, self.recipe.run, self.averages, self.progress.step
         validations = math.ceil(solver.steps / settings.val_every) - done // settings.val_every
+        left = (solver.steps - done) * averages.step_seconds + validations * self.validator.seconds
         event = Trained(
             step=done,
             steps=solver.steps,
@@ -316,7 +317,7 @@ class _Training:
             learning_rate=learning_rate(solver, done - 1),
             images_per_second=self.batch_size / averages.step_seconds,
             waiting=averages.waiting,
-            seconds_left=(solver.steps - done) * averages.step_seconds + validations * self.validator.seconds,
+            seconds_left=None if averages.compiled else left,
             logged=done % settings.log_every == 0 or done in (1, solver.steps),
         )
         self.progress.losses = list(averages.losses)
@@ -332,17 +333,17 @@ class StepAverages:
         self.losses = deque(losses, maxlen=window)
         self._waits: deque[float] = deque(maxlen=max(20, window))
         self._seconds: deque[float] = deque(maxlen=max(20, window))
-        self._compiled = False
+        self.compiled = False  # in the last step: the times are no measure of the next ones
 
     def add(self, loss: float, waited: float, seconds: float, *, compiles: bool = False) -> None:
         """Add a step: its loss, and how long it waited for data of how long it took in all.
 
         The times up to a step that ``compiles`` count only until the next one.
         """
-        if self._compiled:
+        if self.compiled:
             self._waits.clear()
             self._seconds.clear()
-        self._compiled = compiles
+        self.compiled = compiles
         self.losses.append(loss)
         self._waits.append(waited)
         self._seconds.append(seconds)

@@ -22,7 +22,7 @@ def test_training_is_shown_on_a_terminal_of_any_encoding(tmp_path, monkeypatch, 
         with LiveReporter() as report:
             report(Started("training", 2, "steps"))
             for step in (1, 2):
-                report(Trained(step, 2, 1.0 / step, 0.1, 1.0, 0.0, 1.0, True))
+                report(Trained(step, 2, 1.0 / step, 0.1, 1.0, 0.0, None if step == 1 else 1.0, True))
             report(Note(f"data set: {os.fsdecode(bytes([255]))} ☃", warning=True))
             report(Finished())
     shown = (tmp_path / "terminal").read_bytes().decode(encoding)
