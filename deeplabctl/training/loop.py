@@ -158,6 +158,7 @@ class _Training:
             weights, self.new_layers, notes = plan.initial_weights()
             if notes:
                 report(Note("; ".join(notes)))
+                recorder.log(f"new layers: {', '.join(self.new_layers) or 'none'}")
             assign_weights(model, weights)
         self.step = TrainingStep(model, recipe, plan.class_weights(), self.new_layers, cluster)
         self.progress = checkpoint.progress if checkpoint else Progress()

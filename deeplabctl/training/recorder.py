@@ -64,6 +64,11 @@ class Recorder:
         if self._run:
             self._run.write_recipe(recipe)
 
+    def log(self, text: str) -> None:
+        """Write a line into the log alone."""
+        if self._run:
+            self._run.log(text)
+
     def save(self, checkpoint: Checkpoint, model: keras.Model, info: ModelInfo) -> None:
         """Write a checkpoint and the last model."""
         if self.path:

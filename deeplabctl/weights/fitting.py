@@ -205,7 +205,7 @@ def _with_new_branches(given: Weights, architecture: str, num_classes: int, widt
         if more <= 0 or known[-1] != shapes[name][2] or array.shape[2] not in known or not missing:
             continue
         found[name] = np.pad(array, ((0, 0), (0, 0), (0, more), (0, 0)))
-        notes.append(f"{row}: its kernel on {more} more channels, of new branches, starts at 0")
+        notes.append(f"{row} takes {more} more channels, of new layers, with weights of 0")
     return found, notes
 
 

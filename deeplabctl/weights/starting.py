@@ -22,6 +22,7 @@ from deeplabctl.weights.weight_file import WeightFile
 if TYPE_CHECKING:
     import keras
 
+_NAMED = 3  # new layers, at most; of more there is a number
 RANDOM, IMAGENET = "random", "imagenet"  # in place of the name of a weight file
 
 
@@ -90,8 +91,9 @@ def start_weights(
 ) -> tuple[Weights, list[str], list[str]]:
     """Return the weights to start from, the names of the layers that are random, and notes of what was done.
 
-    A classifier of the same classes in another order is taken by their names. The arrays of the file are let go. Raises
-    WeightsError for weights that do not fit.
+    The notes count layers, norms with the convolution before them, and name few new ones. A classifier of the same
+    classes in another order is taken by their names. The arrays of the file are let go. Raises WeightsError for weights
+    that do not fit.
     """
     num_classes = len(classes)
     if file is None:
@@ -102,17 +104,21 @@ def start_weights(
     kernels = {layer_of(name) for name in network.weights if part_of(name) == KERNEL}
     inputs, new = ARCHITECTURES[architecture].inputs, set(network.new_layers)
     listed = [layer for layer in network.new_layers if layer in kernels or inputs[layer][0] not in new]  # norms follow
-    weights, notes = network.weights, network.notes
+    total, classifiers = len(kernels | {*listed}), ARCHITECTURES[architecture].classifiers
+    taken = f"{total - len(listed)} of {total} layers" if listed else f"all {total} layers"
+    names = ", ".join(f"the classifier {layer}" if layer in classifiers else layer for layer in listed)
+    news = names if len(listed) <= _NAMED else f"{len(listed)} layers, which log.txt names"
+    notes = [f"weights from {file.path}: {taken}", *([f"new and random: {news}"] if listed else []), *network.notes]
+    weights = network.weights
     keeps_classifier, before = network.classes_in_file == num_classes, network.info.classes
     renamed = sum(name != known for name, known in zip(classes, before, strict=True)) if file.info else 0
     if keeps_classifier and (order := other_order(classes, before)):
-        kept = {*ARCHITECTURES[architecture].classifiers} - new
+        kept = {*classifiers} - new
         weights = {name: array[..., order] if layer_of(name) in kept else array for name, array in weights.items()}
-        notes = [*notes, "its classes are the same in another order, and are taken by name"]
+        notes += ["its classes are the same in another order, and are taken by name"]
     elif keeps_classifier and renamed:
-        notes = [*notes, f"its classifier is kept by number, though {renamed} of {num_classes} classes had other names"]
-    note = f"new: {', '.join(listed) or 'none'}"
-    return weights, network.new_layers, [f"weights from {file.path}", *notes, note]
+        notes += [f"its classifier is kept by number, though {renamed} of {num_classes} classes had other names"]
+    return weights, network.new_layers, notes
 
 
 def build_model(

@@ -90,7 +90,7 @@ def test_network_converts_evaluates_infers_and_trains_on(architecture, prepared,
         "--precision", "float32", "--run-dir", "run",
     )  # fmt: skip
     assert code == 0, err
-    assert "new: none" in err
+    assert re.search(r"weights from \S+: all \d+ layers\n", err)
     code, out, err = deeplabctl("eval", "--weights", "run", "--data", "set", "--json")
     assert code == 0, err
     assert json.loads(out)["settings"]["scales"] == list(ARCHITECTURES[architecture].scales)

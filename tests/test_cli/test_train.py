@@ -1,6 +1,7 @@
 """``deeplabctl train``: what it writes, and what it refuses before TensorFlow is loaded."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -48,7 +49,10 @@ def test_start_from_a_run_takes_its_width_and_says_which_layers_are_new(here, de
     plain = [part for part in SMALL if part not in ("--width", "0.05")]
     code, _, err = deeplabctl("train", "--data", "more", *plain, "--init", "a", "--steps", 4, "--run-dir", "b")
     assert code == 0
-    assert "new: fc8_voc12" in err
+    assert re.search(
+        r"weights from \S+/a/best.keras: \d+ of \d+ layers; new and random: the classifier fc8_voc12\n", err
+    )
+    assert "new layers: fc8_voc12\n" in (here / "b" / "log.txt").read_text()
     assert open_weights(here / "b" / "best.keras").info.width == 0.05
     code, _, err = deeplabctl("train", "--data", "more", *SMALL, "--init", "a", "--width", 0.5)
     assert code == 1

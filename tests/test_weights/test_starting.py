@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from caffe_files import TINY, read_blobs
@@ -22,11 +24,12 @@ def test_random_start_is_new_in_every_layer():
 
 def test_start_from_a_file_keeps_its_layers_and_notes_what_is_new():
     weights, new_layers, notes = start_weights(open_weights(TINY), "largefov", FIVE, 1 / 32, seed=3)
-    assert (new_layers, notes) == (["fc8_voc12"], [f"weights from {TINY}", "new: fc8_voc12"])
+    said = [f"weights from {TINY}: 15 of 16 layers", "new and random: the classifier fc8_voc12"]
+    assert (new_layers, notes) == (["fc8_voc12"], said)
     np.testing.assert_array_equal(weights["fc7/kernel"], read_blobs(TINY)["fc7/kernel"])
     assert start_weights(open_weights(TINY), "largefov", VOC_CLASSES, 1 / 32, seed=3)[1:] == (
         [],
-        [f"weights from {TINY}", "new: none"],
+        [f"weights from {TINY}: all 16 layers"],
     )
 
 
@@ -39,7 +42,7 @@ def test_classifier_of_the_same_classes_in_another_order_is_taken_by_name(archit
     file = weight_file(found)
     file.info = ModelInfo(FIVE, architecture, 1 / 32)
     weights, new, notes = start_weights(file, architecture, [FIVE[place] for place in order], 1 / 32, seed=3)
-    assert (new, notes[1:]) == ([], ["its classes are the same in another order, and are taken by name", "new: none"])
+    assert (new, notes[1:]) == ([], ["its classes are the same in another order, and are taken by name"])
     for name, array in found.items():
         is_classifier = name.split("/")[0] in table.classifiers
         np.testing.assert_array_equal(weights[name], array[..., order] if is_classifier else array)
@@ -48,7 +51,7 @@ def test_classifier_of_the_same_classes_in_another_order_is_taken_by_name(archit
     for classes, renamed in others:
         weights, _, notes = start_weights(file, architecture, classes, 1 / 32, seed=3)
         said = f"its classifier is kept by number, though {renamed} of 5 classes had other names"
-        assert notes[1:] == [*([said] if renamed else []), "new: none"]
+        assert notes[1:] == ([said] if renamed else [])
         assert all(np.array_equal(weights[name], array) for name, array in found.items())
         file.weights = found
 
@@ -77,4 +80,15 @@ def test_norm_that_its_kernel_comes_without_is_noted_as_new():
     found = ARCHITECTURES["deeplabv3-mnv2"].random_weights(21, 0.25, seed=1)
     found = {name: array for name, array in found.items() if not name.startswith(("Conv_BatchNorm", "aspp0"))}
     notes = start_weights(weight_file(found), "deeplabv3-mnv2", VOC_CLASSES, 0.25, seed=1)[2]
-    assert notes[-1] == "new: Conv_BatchNorm, aspp0"
+    assert notes[1:] == ["new and random: Conv_BatchNorm, aspp0"]
+
+
+def test_many_new_layers_are_counted():
+    found = ARCHITECTURES["deeplabv3-mnv2"].random_weights(21, 0.25, seed=1)
+    _, new, notes = start_weights(weight_file(found), "deeplabv3plus-mnv2", FIVE, 0.25, seed=1)
+    assert "aspp1_depthwise" in new
+    assert re.fullmatch(r"weights from \S+: 54 of 66 layers", notes[0])
+    assert notes[1:] == [
+        "new and random: 12 layers, which log.txt names",
+        "concat_projection takes 768 more channels, of new layers, with weights of 0",
+    ]
