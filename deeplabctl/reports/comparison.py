@@ -18,7 +18,7 @@ from deeplabctl.reports.run_records import RunResults
 from deeplabctl.reports.training_run import inline_curves
 
 CURVES, PAGE = "comparison.png", "comparison.html"
-HEADERS = ("run", "recipe", "data", "steps", "best mIoU %", "at step", "last loss", "training time")
+HEADERS = ("run", "recipe", "data", "steps", "best mIoU %", "at step", "last loss", "time of steps")
 _MIOU = HEADERS.index("best mIoU %")
 
 

@@ -201,7 +201,7 @@ class RunResults:
 
     @property
     def seconds(self) -> float | None:
-        """Return the time that the training steps took, without validations, from the logged speed."""
+        """Return the time of the training steps alone, without validations, from the logged speed."""
         solver = self.recipe.get("solver", {})
         images = number(solver, "batch_size") * number(solver, "accumulate")  # in a step
         lines = [{"step": 0}, *self.metrics.train]
@@ -211,6 +211,13 @@ class RunResults:
             if number(entry, "images_per_second") > 0
         )
         return _known(sum(parts))
+
+    @property
+    def seconds_in_all(self) -> float | None:
+        """Return the time from the start of the command to its end, of all that continued the run; None if unknown."""
+        earlier = self.facts.get("earlier")
+        parts = [*(earlier if isinstance(earlier, list) else []), self.facts]
+        return _known(sum(number(part, "seconds") if isinstance(part, dict) else math.nan for part in parts))
 
     def previews(self) -> list[Path]:
         """Return the first and the last preview; fewer if there are not two."""

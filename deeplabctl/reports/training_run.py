@@ -86,7 +86,7 @@ def _headlines(results: RunResults) -> list[tuple[str, str]]:
         ("pixel accuracy %, same step", percent(accuracy)),
         ("last loss", DASH if results.loss is None else f"{results.loss:.4f}"),
         ("steps", results.steps_in_words),
-        ("training time", DASH if results.seconds is None else duration(results.seconds)),
+        ("time in all", DASH if (seconds := results.seconds_in_all) is None else duration(seconds)),
     ]
 
 
@@ -114,7 +114,7 @@ def _run_facts(results: RunResults) -> dict[str, Any]:
         "error": facts.get("error"),
         "started": began.get("started"),
         "resumed": f"{len(earlier)} times" if isinstance(earlier, list) else None,
-        "training time": results.seconds and f"{duration(results.seconds)}, without validations",
+        "time of the steps": results.seconds and f"{duration(results.seconds)}, without validations",
         "device": facts.get("device"),
         "platform": facts.get("platform"),
         "python": facts.get("python"),

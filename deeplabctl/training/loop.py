@@ -36,7 +36,7 @@ class TrainedRun:
 
     path: Path | None  # of the run directory; None on a worker other than the chief
     steps: int
-    seconds: float  # of this process
+    seconds: float  # of this process, in all: with its start, validations and report
     scores: dict[str, Any]  # of the best validation, as `eval --json` has them; empty if there was none
     best_step: int
     stopped: bool = False  # asked to, before its last step
@@ -92,7 +92,7 @@ def train_plan(
         result = _Training(plan, recorder, report, checkpoint, cluster, limit).run(should_stop)
     except TrainingStopped:
         report(Note(f"stopped before the first step; {recorder.how_to_resume}"))
-        result = TrainedRun(recorder.path, 0, time.perf_counter() - begin, {}, 0, stopped=True)
+        result = TrainedRun(recorder.path, 0, 0.0, {}, 0, stopped=True)
     except tf.errors.OpError as error:
         if is_out_of_memory(error):
             raise _out_of_memory(plan, error) from error
@@ -103,8 +103,8 @@ def train_plan(
             f"({type(error).__name__}); check it, then start all workers again: {recorder.how_to_resume}"
         ) from error
     if result.stopped and run is not None:
-        run.record(status="interrupted")
-    return result
+        run.end("interrupted")
+    return replace(result, seconds=run.seconds if run is not None else time.perf_counter() - begin)
 
 
 def _with_precision(plan: Plan, run: RunDirectory | None, cluster: Cluster) -> Plan:
@@ -179,7 +179,7 @@ class _Training:
     def run(self, should_stop: Callable[[], bool]) -> TrainedRun:
         """Run the steps that are left."""
         progress = self.progress
-        begin, first_step = time.perf_counter(), progress.step
+        first_step = progress.step
         with task(self.report, "training", self.recipe.solver.steps, "steps", progress.step):
             stopped = not progress.validated and self._validate_if_due(should_stop)
             while not stopped and not self._is_finished():
@@ -197,8 +197,8 @@ class _Training:
                 self.recorder.report()
         if stopped:
             self.report(Note(f"stopped after step {progress.step}; {self.recorder.how_to_resume}"))
-        path, seconds, best = self.recorder.path, time.perf_counter() - begin, progress.best or {}
-        return TrainedRun(path, progress.step, seconds, best, progress.best_step, stopped, first_step)
+        best = progress.best or {}
+        return TrainedRun(self.recorder.path, progress.step, 0.0, best, progress.best_step, stopped, first_step)
 
     def _is_finished(self) -> bool:
         solver, progress = self.recipe.solver, self.progress

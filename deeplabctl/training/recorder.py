@@ -102,7 +102,7 @@ class Recorder:
         """Write the report of a training that is finished."""
         if self._run:
             with _optional_pages(self._run):
-                self._run.record(status="finished")
+                self._run.end("finished")
                 draw_curves(self._run.path)
                 write_report(self._run.path)
 

@@ -57,6 +57,7 @@ class RunDirectory:
     def __init__(self, path: Path, lock: IO[str]) -> None:
         self.path = path
         self._lock = lock
+        self._begun = time.perf_counter()
         self._facts: dict[str, Any] = {}
         self._is_new = False  # made by this process
         self._begins = False  # a training that leaves nothing if it fails before its first step
@@ -111,7 +112,7 @@ class RunDirectory:
         """Begin to train again in a directory that was opened."""
         self.remove_unfinished()
         self._facts = run_facts(self.path)
-        before = {key: self._facts.get(key) for key in ("argv", "started", "status", "error")}
+        before = {key: self._facts.get(key) for key in ("argv", "started", "status", "error", "seconds")}
         self._facts["earlier"] = [*self._facts.get("earlier", []), before]
         self.write_recipe(recipe)
         self._begin(argv, recipe)
@@ -159,6 +160,7 @@ class RunDirectory:
         self.record(
             status="running",
             error=None,
+            seconds=None,
             argv=list(argv),
             seed=recipe.run.seed,
             started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -178,13 +180,22 @@ class RunDirectory:
             asked = kind in (KeyboardInterrupt, SystemExit)
             status = "finished" if kind is None else "interrupted" if asked else "failed"
             with contextlib.suppress(OutputError):  # a full disk must not hide what went wrong
-                self.record(status=status, error=None if error is None else f"{kind.__name__ if kind else ''}: {error}")
+                self.end(status, error=None if error is None else f"{kind.__name__ if kind else ''}: {error}")
         leaves_nothing = self._begins and isinstance(error, DeepLabError) and not has_metrics(self.path)
         if leaves_nothing:
             self._remove_start()
         self._lock.close()
         if leaves_nothing and self._is_new:
             shutil.rmtree(self.path, ignore_errors=True)
+
+    @property
+    def seconds(self) -> float:
+        """Return how long this process has had the directory: with the start, the validations and the report."""
+        return time.perf_counter() - self._begun
+
+    def end(self, status: str, **facts: Any) -> None:
+        """Add to run.json how the training ended, and after what time."""
+        self.record(status=status, seconds=self.seconds, **facts)
 
     def record(self, **facts: Any) -> None:
         """Add facts to run.json."""

@@ -110,6 +110,14 @@ def test_training_time_is_that_of_the_logged_speed(tmp_path):
     assert RunResults.read(run).seconds == 0
 
 
+def test_time_in_all_is_that_of_every_process_that_continued_the_run(tmp_path):
+    page = page_of(make_run(tmp_path / "run", seconds=65.0, earlier=[{"status": "interrupted", "seconds": 60.0}]))
+    assert "<b>2:05</b><span>time in all</span>" in page
+    assert "<td>time of the steps</td><td>0:12, without validations</td>" in page
+    killed = RunResults.read(make_run(tmp_path / "killed", seconds=65.0, earlier=[{"seconds": None}]))
+    assert killed.seconds_in_all is None
+
+
 def test_recipe_is_named_as_recorded_or_after_the_packaged_one_that_it_is_based_on(tmp_path):
     assert RunResults.read(make_run(tmp_path / "a", settings=["solver.power=0.5"])).recipe_name == "shapes"
     assert RunResults.read(make_run(tmp_path / "b", recipe="mine.toml")).recipe_name == "mine.toml"

@@ -29,7 +29,9 @@ def test_run_directory_is_named_locked_and_records_its_end(tmp_path, monkeypatch
         with RunDirectory.create(None, RECIPE, "set") as second:
             assert second.path != run.path
         run.log("hello")
-    assert '"status": "finished"' in (run.path / "run.json").read_text()
+    facts = json.loads((run.path / "run.json").read_text())
+    assert facts["status"] == "finished"
+    assert 0 < facts["seconds"] < run.seconds
     assert "hello" in (run.path / "log.txt").read_text()
     assert read_recipe(str(run.path / "recipe.toml")) == RECIPE
     with pytest.raises(RunError, match="it holds a run already; continue that"):

@@ -10,6 +10,7 @@ from run_trainings import KilledError, after, resume, train_new
 from small_training import shallow_network
 
 from deeplabctl.errors import DataError, OutputError, RunError
+from deeplabctl.reports.run_records import RunResults
 from deeplabctl.training.plan import plan_training
 from deeplabctl.training.run_directory import RunDirectory
 
@@ -71,6 +72,7 @@ def test_stopped_and_resumed_training_ends_with_the_bytes_of_the_uninterrupted_o
     left_off = result.steps
     result = resume(tmp_path / "run")
     assert (result.steps, result.stopped, result.first_step) == (9, False, left_off)
+    assert RunResults.read(tmp_path / "run").seconds_in_all > result.seconds > 0
     for name in ("last.keras", "best.keras"):
         assert weights_of(tmp_path / "run" / name) == weights_of(whole / "run" / name)
     assert figures_of(tmp_path / "run") == figures_of(whole / "run")
