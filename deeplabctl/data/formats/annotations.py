@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -268,11 +269,12 @@ def number_classes(
             f"{source}: expected a class named {BACKGROUND} for pixels outside all outlines, got {join_some(classes)}; "
             f"add it to `classes`, or use `{option}=void`"
         )
-    notes = [
-        f"no outline is of {old!r}: nothing becomes {new!r}"
-        for old, new in rename.items()
-        if old not in known and new not in images
-    ]
+    notes = []
+    for old, new in rename.items():
+        if old not in known and new not in images:
+            close = difflib.get_close_matches(old, known, 1)
+            meant = f"; did you mean {close[0]!r}?" if close else ""
+            notes.append(f"no outline is of {old!r}: nothing becomes {new!r}{meant}")
     for name in [name for name in found if name not in ids]:
         meaning = IGNORE_LABEL if is_void(name) else background if is_background(name) else None
         if meaning is not None:
@@ -285,8 +287,12 @@ def number_classes(
         f"{len(where)} of {quoted(name)} ({_some(where)})" for name, where in sorted(images.items()) if name not in ids
     )
     if unlisted and settings.unknown == "error":
+        others, meant = sorted(images.keys() - ids.keys()), ""
+        for name in classes:
+            if name not in images and (close := difflib.get_close_matches(name, others, 1)):
+                meant = f"did you mean {close[0]!r} by {name!r}? Otherwise "
         raise DataError(
-            f"{source}: expected outlines of {join_some(classes, 20)}, got others: {unlisted}; add these to "
+            f"{source}: expected outlines of {join_some(classes, 20)}, got others: {unlisted}; {meant}add these to "
             "`classes`, or use `rename`, `unknown=background` or `unknown=void`"
         )
     if unlisted:

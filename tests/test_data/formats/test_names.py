@@ -55,7 +55,7 @@ def test_two_names_become_one_class(tmp_path):
 
 def test_name_that_no_outline_has_is_said(tmp_path):
     _, notes = convert(slips(tmp_path), tmp_path / "out", rename={"biulding": "house"})
-    assert notes[0] == "no outline is of 'biulding': nothing becomes 'house'"
+    assert notes[0] == "no outline is of 'biulding': nothing becomes 'house'; did you mean 'building'?"
 
 
 def test_classes_of_masks_become_one(tmp_path):
@@ -73,6 +73,9 @@ def test_outlines_that_no_class_takes_are_said_with_their_files(tmp_path):
     message = r"got others: 2 of building \(a, b\), 1 of buildng \(a\); add these to `classes`"
     with pytest.raises(DataError, match=message):
         convert(slips(tmp_path), tmp_path / "out", classes=("background", "road"))
+    message = r"got others: 2 of building .*; did you mean 'building' by 'bulding'\? Otherwise add these to `classes`, or"
+    with pytest.raises(DataError, match=message):
+        convert(slips(tmp_path), tmp_path / "out", classes=("background", "bulding", "buildng"))
 
 
 def test_names_with_commas_are_in_quotes_in_lists(tmp_path):
