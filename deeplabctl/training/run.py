@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deeplabctl import reporting
-from deeplabctl.errors import RunError
+from deeplabctl.errors import RecipeError, RunError
 from deeplabctl.reporting import Event, Note, Reporter, silent, tqdm_reporter
 from deeplabctl.reports.run_records import run_facts
 from deeplabctl.training.checkpoint import Checkpoint, recipe_changes
@@ -57,6 +58,18 @@ class TrainingRequest:
         return {
             item.metadata["setting"]: getattr(self, item.name) for item in fields(self) if "setting" in item.metadata
         }
+
+    @contextmanager
+    def naming_options(self) -> Iterator[None]:
+        """Let errors of settings that options gave name these options, and no recipe."""
+        try:
+            yield
+        except RecipeError as error:
+            text = str(error)
+            for item in fields(self):
+                if (setting := item.metadata.get("setting")) and getattr(self, item.name) is not None:
+                    text = re.sub(rf"^recipe .+?: {re.escape(setting)}(?=:)", f"`{item.name}`", text)
+            raise RecipeError(text) from error
 
 
 @dataclass(frozen=True)
@@ -130,20 +143,22 @@ def planned_training(request: TrainingRequest, report: Reporter, *, writes: bool
     if request.resume is None:
         if writes and request.run_dir is not None:
             check_new_run(request.run_dir)
-        plan = plan_training(
-            request.recipe, request.settings or (), request.options(), default_data=request.default_data,
-            weights_url=request.weights_url, report=report,
-        )  # fmt: skip
+        with request.naming_options():
+            plan = plan_training(
+                request.recipe, request.settings or (), request.options(), default_data=request.default_data,
+                weights_url=request.weights_url, report=report,
+            )  # fmt: skip
         yield PlannedTraining(plan, request.run_dir, writes=writes)
         return
     if request.run_dir is not None:
         raise RunError("`run_dir`: a resumed run stays in its directory; leave it out")
     run = find_run(request.resume)
     with RunDirectory.open(run, report) if writes else nullcontext() as directory:
-        plan, checkpoint = plan_resume(
-            run, request.recipe, request.settings or (), request.options(), weights_url=request.weights_url,
-            report=report,
-        )  # fmt: skip
+        with request.naming_options():
+            plan, checkpoint = plan_resume(
+                run, request.recipe, request.settings or (), request.options(), weights_url=request.weights_url,
+                report=report,
+            )  # fmt: skip
         if directory is not None and checkpoint is None:
             directory.check_restart()
         yield PlannedTraining(plan, None, run, checkpoint, directory, writes)

@@ -99,7 +99,7 @@ def fit_to_time(
         elif timing.validation > _FEWEST_STEPS * timing.step:
             advice = "validate fewer images (data.val_split), or smaller ones"
         raise RunError(
-            f"run.time: expected enough for {_FEWEST_STEPS} steps, got {plan.recipe.run.time}; {found}, and timing "
+            f"`time`: expected enough for {_FEWEST_STEPS} steps, got {plan.recipe.run.time}; {found}, and timing "
             f"and start took {before:.0f} s; give more time, or {advice}"
         )
     report(Note(f"{found}: {steps:,} steps fit into {plan.recipe.run.time}"))

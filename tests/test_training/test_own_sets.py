@@ -267,7 +267,7 @@ def test_timed_run_of_a_recipe_with_steps_is_resumed_by_the_same_command(dataset
 @pytest.mark.tf
 @pytest.mark.usefixtures("timing_of_a_machine")
 def test_time_too_short_for_ten_steps_is_refused_with_the_time_of_a_step_and_leaves_no_run(dataset, tmp_path):
-    with pytest.raises(RunError, match=r"run\.time: expected enough for 10 steps, got 9s; a step takes 2\.00 s here"):
+    with pytest.raises(RunError, match=r"^`time`: expected enough for 10 steps, got 9s; a step takes 2\.00 s here"):
         train_new(plan_own(dataset, **{"run.time": "9s"}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -317,6 +317,15 @@ def test_steps_and_time_together_are_refused_and_so_is_a_time_for_a_run_that_has
 def test_time_that_is_none_is_refused(dataset, text):
     with pytest.raises(RecipeError, match=r"run\.time: expected a time such as 90s, 45m or 1h30m"):
         plan_own(dataset, **{"run.time": text})
+
+
+def test_error_of_a_setting_names_the_option_that_gave_it(dataset):
+    asked = {"time": "soon"}, {"learning_rate": -1.0}, {"crop_size": 100}, {"settings": ["run.time=soon"]}
+    named = "`time`", "`learning_rate`", "`crop_size`", r"recipe own: run\.time"
+    for options, name in zip(asked, named, strict=True):
+        request = TrainingRequest(data=str(dataset), recipe="own", **options)
+        with pytest.raises(RecipeError, match=f"^{name}: expected "), planned_training(request, silent):
+            pass
 
 
 @pytest.mark.tf
