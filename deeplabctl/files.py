@@ -15,7 +15,8 @@ import sys
 import tempfile
 import time
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,12 +40,18 @@ def check_new_file(path: Path, *, overwrite: bool, suffixes: Sequence[str] = ())
     check_writable(path.absolute().parent)
 
 
-def check_free(path: Path, *, overwrite: bool) -> None:
-    """Raise OutputError for the name of a folder, or of a file that must not be replaced."""
+def suffix_counts(files: Iterable[Path]) -> str:
+    """Return how many files there are of each kind, "2 .json, 1 .txt"; nothing if there are none."""
+    counts = Counter(path.suffix or path.name for path in files)
+    return ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common(8))
+
+
+def check_free(path: Path, *, overwrite: bool, others: str = "or choose another name") -> None:
+    """Raise OutputError for the name of a folder, or of a file that must not be replaced, with what ``others`` do."""
     if path.is_dir():
         raise OutputError(f"{path}: expected the name of a file to write, got a folder; choose another name")
     if os.path.lexists(path) and not overwrite:
-        raise OutputError(f"{path} exists; use `overwrite` to replace it, or choose another name")
+        raise OutputError(f"{path} exists; use `overwrite` to replace it, {others}")
 
 
 def check_folder(path: Path) -> None:

@@ -132,6 +132,10 @@ class SectionedCommand(_WithExamples, TyperCommand):
                 known = [word for each in self.params for word in (*each.opts, each.metavar or "")]
                 if guess := guess_option(name, known):
                     error.message, error.possibilities = f"no such option {name}; did you mean {guess}?", None
+            elif extra := re.search(r"unexpected extra argument.*\((.*)\)", error.message):
+                takers = [name for name in ("--data", "--weights") if any(name in each.opts for each in self.params)]
+                if takers:
+                    error.message = f"expected options, got {extra[1]!r}; did you mean {takers[0]} {extra[1]}?"
             raise
 
     def format_options(self, ctx: Any, formatter: Any) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from deeplabctl.data.image_files import FOREIGN_SUFFIXES, IMAGE_SUFFIXES, NAMED_SUFFIXES, check_regular
 from deeplabctl.errors import DataError
-from deeplabctl.files import file_names
+from deeplabctl.files import file_names, suffix_counts
 from deeplabctl.reporting import Note, Reporter, silent
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
@@ -34,7 +34,7 @@ def find_images(names: Sequence[str], report: Reporter = silent) -> list[Path]:
             images = [entry for entry in entries if entry.suffix.lower() in IMAGE_SUFFIXES]
             passed_over = _passed_over(path, entries)
             if not images:
-                got = passed_over or "none"
+                got = passed_over or f"{suffix_counts(entries) or 'no file'}; choose the folder of the images"
                 raise DataError(f"{path}: expected images in this folder ({', '.join(IMAGE_SUFFIXES)}), got {got}")
             if passed_over:
                 report(Note(f"{path}: passed over {passed_over}", warning=True))

@@ -137,6 +137,8 @@ def test_numbers_that_json_lacks_are_null(capsys):
         (("train", "--epochs", 3), "no such option --epochs; did you mean --steps?"),
         (("infer", "--model", "x"), "no such option --model; did you mean --weights?"),
         (("infer", "--image", "x"), "no such option --image; did you mean INPUT, without --image?"),
+        (("train", "lake"), "expected options, got 'lake'; did you mean --data lake?"),
+        (("serve", "runs/a"), "expected options, got 'runs/a'; did you mean --weights runs/a?"),
         (("predict", "a.jpg"), "no such command 'predict'; did you mean infer?"),
     ],
 )

@@ -38,8 +38,9 @@ from deeplabctl.data.images import (
 from deeplabctl.data.layout import LABELS
 from deeplabctl.data.palettes import BLACK_AND_WHITE, Palettes, palette_colors, palette_of
 from deeplabctl.errors import DataError
+from deeplabctl.files import suffix_counts
 from deeplabctl.parallel import map_ahead
-from deeplabctl.reporting import Note, Reporter, task
+from deeplabctl.reporting import Note, Reporter, counted, task
 
 _MASK_SUFFIXES = (*SAVED_SUFFIXES, ".gif")
 _MOST_COLORS = 1024  # a mask with more is a photograph, or was saved as JPEG
@@ -416,16 +417,15 @@ def _no_pairs(folder: Path, settings: ImportSettings, masks: list[tuple[str, Pat
     """Say why no mask has an image, with a guess at the suffix of masks."""
     expected = f"{folder}: expected masks that are named after their images"
     if not masks:
-        others = Counter(path.suffix for path in files_below(folder))
-        but = ", but " + join_some([f"{count} {suffix}" for suffix, count in others.most_common()]) if others else ""
-        return f"{expected}, got no image file in this folder{but}"
+        got = suffix_counts(files_below(folder)) or "no file"
+        return f"{expected}, or annotations of another program, got {got}; choose their folder"
     images_folder = _images_folder(folder, settings)
     images = {path.stem: path for path in files_below(images_folder) if path.suffix.lower() in IMAGE_SUFFIXES}
     pairs = (
         (path, name)
         for _, path in masks[:100]
         for name in sorted(images)
-        if path.stem.startswith(name) and path.stem != name
+        if path.stem.startswith(name) and not path.stem.removeprefix(name).isdecimal() and path.stem != name
     )
     if pair := next(pairs, None):
         path, name = pair
@@ -435,6 +435,12 @@ def _no_pairs(folder: Path, settings: ImportSettings, masks: list[tuple[str, Pat
         got = f"{masks[0][1].name} and {images[ends[0]].name}, for example"
         return f"{expected}, got {got}; use `image_suffix={ends[1]}` and `mask_suffix={ends[2]}`"
     if set(images) <= {path.stem for _, path in masks}:
+        if images_folder == folder:
+            got = f"{counted(len(masks), 'image')} without"
+            return (
+                f"{folder}: expected photos with masks or annotations, got {got}; outline the objects in them, with "
+                "labelme for example; if they are masks, use `images` for the folder of the photos"
+            )
         where = settings.images or ", ".join(_IMAGE_FOLDERS)
         return f"{expected}, got no images in {where}; use `images` to name a folder"
     return f"{expected}, got {masks[0][1].name} and {images[min(images)].name}, for example; rename them"

@@ -92,8 +92,9 @@ def plan_outputs(inputs: Sequence[Path], request: OutputRequest) -> Plan:
     if request.skip_existing:
         plan = replace(plan, done=frozenset(job for job in jobs if _is_done(job)))
     else:
+        others = "`skip_existing` to keep it, or `out` for another folder"
         for path, _ in plan.files():
-            check_free(path, overwrite=request.overwrite)
+            check_free(path, overwrite=request.overwrite, others=others)
     if plan.run_files or len(plan.done) < len(jobs):
         for folder in plan.folders():
             check_writable(folder)

@@ -1,7 +1,7 @@
 """The format of annotations is recognised by their content."""
 
 import pytest
-from annotation_files import convert, write_coco
+from annotation_files import convert, write_coco, write_image
 
 from deeplabctl.errors import DataError
 
@@ -32,16 +32,21 @@ def test_other_content_than_annotations_is_named(tmp_path):
     with pytest.raises(DataError, match=message):
         convert(tmp_path / "x.zip", tmp_path / "out")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="named after their images, got no image file in this folder"):
+    with pytest.raises(DataError, match="named after their images, or annotations of another program, got no file"):
         convert(tmp_path / "empty", tmp_path / "out")
     for name in ("a.xml", "b.xml", "c.txt"):
         (tmp_path / "empty" / name).write_text("?")
-    with pytest.raises(DataError, match=r"got no image file in this folder, but 2 \.xml, 1 \.txt$"):
+    with pytest.raises(DataError, match=r"of another program, got 2 \.xml, 1 \.txt; choose their folder$"):
         convert(tmp_path / "empty", tmp_path / "out")
     with pytest.raises(DataError, match="expected labelme's JSON files"):
         convert(tmp_path / "empty", tmp_path / "out", format="labelme")
     with pytest.raises(DataError, match="expected one file of COCO instances, got none"):
         convert(tmp_path / "empty", tmp_path / "out", format="coco")
+    for name in ("IMG_1", "IMG_12", "b"):
+        write_image(tmp_path / "photos" / f"{name}.jpg")
+    message = r"photos: expected photos with masks or annotations, got 3 images without; outline .* use `images` for"
+    with pytest.raises(DataError, match=message):
+        convert(tmp_path / "photos", tmp_path / "out")
     names = "auto, labelme, coco, cvat, yolo, labelstudio, supervisely, via, colors"
     with pytest.raises(DataError, match=f"unknown format 'voc': expected one of {names}"):
         convert(tmp_path / "empty", tmp_path / "out", format="voc")
