@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -34,7 +35,7 @@ from deeplabctl.data.layout import (
 from deeplabctl.errors import DataError, DeepLabError
 from deeplabctl.files import composed, file_names
 from deeplabctl.parallel import map_ahead
-from deeplabctl.reporting import Note, Reporter, task
+from deeplabctl.reporting import Note, Reporter, counted, task
 
 _LONGEST_ID = 200  # bytes of UTF-8
 _QUALITY = 95  # of JPEGs that are written smaller
@@ -67,13 +68,15 @@ def write_dataset(
     """Write annotated images to ``out`` in VOC layout; images that fail are reported and left out.
 
     The list val gets a share ``val`` of the images, chosen by the seed (0 if it is not given), or annotations of its
-    own; the list test gets those that the annotations name for it, and the list train the others. With None, the lists
+    own, whose images are left out of the others; the list test gets those that the annotations name for it, and the list train the others. With None, the lists
     train, val and test are those of the annotations; where these name no images for val, it gets a fifth of those for
     train. Images whose labels are only class 0 and void, which look like masks of 0 and 255, are written, but are in no
     list. Larger images than ``max_side``, and their labels, are written at their working size. Raises DataError if no
     image can be converted, if the annotations name images for val or test only and there is no ``val``, and for a seed
     that chooses nothing; and OutputError if ``out`` must not be written: it may neither hold nor be in what is read.
     """
+    if isinstance(val, Annotations):
+        annotations = _without(annotations, val, report)
     parts = [annotations, val] if isinstance(val, Annotations) else [annotations]
     sources = [source for part in parts for source in part.sources]
     format_classes(annotations.classes, (sources or [out])[0])  # names that cannot be written are refused first
@@ -199,6 +202,30 @@ def _splits_of(annotations: Annotations, val: float | Annotations | None, report
         report(Note(f"splits in the source: {numbers}; {which} are {what}"))
     splits = ["test" if keeps_test and split == "test" else "train" for split in splits]
     return splits + ["val"] * (len(val.images) if isinstance(val, Annotations) else 0)
+
+
+def _without(annotations: Annotations, val: Annotations, report: Reporter) -> Annotations:
+    """Return annotations without the images that those for ``val`` have as well, as their source may lie in the other.
+
+    Raises DataError if none is left.
+    """
+    taken = {_place(image, val) for image in val.images}
+    images = [image for image in annotations.images if _place(image, annotations) not in taken]
+    count = counted(len(annotations.images) - len(images), "image")
+    if not images:
+        raise DataError(
+            f"{_origin(annotations)}: expected images for training beside those of {_origin(val)}, got none: {count} in "
+            "both; choose another `val_source`"
+        )
+    if len(images) < len(annotations.images):
+        report(Note(f"left out of train, as {_origin(val)} has them: {count}"))
+    return replace(annotations, images=images)
+
+
+def _place(image: AnnotatedImage, annotations: Annotations) -> str:
+    """Return where an image lies; of one that is inside of its annotation, or missing, where its name says."""
+    path = image.image if isinstance(image.image, Path) else Path(_origin(annotations), image.name)
+    return os.path.realpath(path)
 
 
 def _say_shared(of: Mapping[str, Sequence[str]], digests: Mapping[str, str], report: Reporter) -> None:

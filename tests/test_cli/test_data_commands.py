@@ -194,9 +194,14 @@ def test_convert_writes_a_set_and_counts_what_failed(deeplabctl, tmp_path):
     assert "set: 3 training and 1 validation images" in out
     assert "next: deeplabctl data preview set" in out
     assert read_label(tmp_path / "set" / "SegmentationClass" / "a.png").shape == (10, 20)
-    code, out, err = deeplabctl("data", "convert", "p", "--val-source", "p", "--seed", 1, "--out", "other")
+    (tmp_path / "p" / "q").mkdir()
+    for suffix in ("jpg", "json"):
+        shutil.copy(tmp_path / "p" / f"a.{suffix}", tmp_path / "p" / "q")
+    code, out, err = deeplabctl("data", "convert", "p", "--val-source", "q", "--out", "other")
+    assert (code, err) == (1, "error: q: there is no such file or folder; did you mean --val-source p/q?\n")
+    code, out, err = deeplabctl("data", "convert", "p", "--val-source", "p/q", "--seed", 1, "--out", "other")
     assert code == 1
-    assert "error: --seed says nothing: p says which images are for validation; remove it, or use --val for a" in err
+    assert "error: --seed says nothing: p/q says which images are for validation; remove it, or use --val for a" in err
     (tmp_path / "p" / "b.jpg").unlink()
     code, out, err = deeplabctl("data", "convert", "p", "--out", "set", "--overwrite", "--json")
     assert code == 1

@@ -1,5 +1,6 @@
 """Annotated images are written as a data set in VOC layout."""
 
+import base64
 import json
 import tracemalloc
 
@@ -52,6 +53,37 @@ def test_validation_can_have_annotations_of_its_own(tmp_path):
     written = write_dataset(first, tmp_path / "out", silent, val=second)
     assert (written.train, written.val) == (["a"], ["b"])
     assert (written_label(tmp_path / "out", "a") == 1).sum() == (written_label(tmp_path / "out", "b") == 2).sum() == 48
+
+
+def test_images_of_a_source_for_validation_inside_the_other_are_left_out_of_train(tmp_path):
+    for place, name in (("one", "a"), ("one", "b"), ("two", "a")):
+        write_image(tmp_path / "x" / place / "images" / f"{name}.jpg", shade=ord(name) + len(place) + ord(place[0]))
+        (tmp_path / "x" / place / "masks").mkdir(exist_ok=True)
+        Image.fromarray(np.eye(*SIZE, dtype=np.uint8) * 255).save(tmp_path / "x" / place / "masks" / f"{name}.png")
+    source, events = tmp_path / "x", []
+    first, second = (read_annotations(path, ImportSettings(), silent) for path in (source, source / "two"))
+    written = write_dataset(first, tmp_path / "out", events.append, val=second)
+    assert (len(written.train), len(written.val)) == (2, 1)
+    texts = [event.text for event in events if isinstance(event, Note)]
+    assert f"left out of train, as {source / 'two'} has them: 1 image" in texts
+    with pytest.raises(DataError, match="expected images for training beside those of .*, got none: 3 images in both"):
+        write_dataset(first, tmp_path / "none", silent, val=first)
+
+
+@pytest.mark.parametrize("inside", [False, True])  # whether an annotation has its image inside
+def test_outlines_of_a_source_for_validation_inside_the_other_are_left_out_of_train(tmp_path, inside):
+    source, events = write_splits(tmp_path / "x", train=3, valid=2), []
+    if inside:
+        for path in (source / "valid").glob("*.jpg"):
+            document = json.loads(path.with_suffix(".json").read_text())
+            document["imageData"] = base64.b64encode(path.read_bytes()).decode()
+            path.with_suffix(".json").write_text(json.dumps(document))
+            path.unlink()
+    first, second = (read_annotations(path, ImportSettings(), silent) for path in (source, source / "valid"))
+    written = write_dataset(first, tmp_path / "out", events.append, val=second)
+    assert (written.train, written.val) == (["a", "b", "c"], ["d", "e"])
+    texts = [event.text for event in events if isinstance(event, Note)]
+    assert texts == [f"left out of train, as {source / 'valid'} has them: 2 images"]
 
 
 def write_splits(folder, letters="abcdefghi", **counts):

@@ -44,9 +44,7 @@ def test_files_are_named_after_their_pictures(pictures, tmp_path):
 
 def test_nothing_is_overwritten_unasked(pictures, tmp_path):
     (tmp_path / "a.png").write_bytes(b"old")
-    with pytest.raises(
-        OutputError, match=r"a\.png exists; use `overwrite` to .*, `skip_existing` to keep it, or `out`"
-    ):
+    with pytest.raises(OutputError, match=r"a\.png exists; use `overwrite`.*, `skip_existing` to keep it, or `out`"):
         plan([pictures / "a.jpg"], tmp_path)
     assert plan([pictures / "a.jpg"], tmp_path, overwrite=True).todo
     (tmp_path / "coco.json").write_bytes(b"old")

@@ -12,6 +12,7 @@ from deeplabctl.choices import AnnotationName
 from deeplabctl.cli.console import Console, print_error
 from deeplabctl.cli.formatting import with_options
 from deeplabctl.cli.options import OUTPUT, OverwriteOption, section
+from deeplabctl.errors import DataError
 from deeplabctl.reporting import counted
 
 if TYPE_CHECKING:
@@ -161,6 +162,8 @@ def convert(
 
     if val is not None and val_source is not None:
         raise typer.BadParameter("use one of them", param_hint="--val, --val-source")
+    if val_source is not None and not val_source.exists() and (inside := source / val_source).exists():
+        raise DataError(f"{val_source}: there is no such file or folder; did you mean `val_source={inside}`?")
     check_new_dataset(out, overwrite=overwrite)
     settings = options.read()
     with console.reporter() as report:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 import PIL.Image
 
 from deeplabctl.arrays import Image, Label, Size
-from deeplabctl.classes import IGNORE_LABEL, Color, read_classes, read_palette, renamed_classes
+from deeplabctl.classes import IGNORE_LABEL, Color, hex_color, read_classes, read_palette, renamed_classes
 from deeplabctl.data.findings import FindingError, join_some
 from deeplabctl.data.formats.annotations import (
     BACKGROUND,
@@ -85,11 +85,11 @@ class Masks:
         if unknown := {value: count for value, count in values.counts.items() if value not in ids}:
             if meaning == "colors" and settings.format == "auto" and settings.palette is None:
                 _check_one_kind(folder, values, unknown)
-            message = _describe_unknown(unknown, values, meaning)
+            message = _describe_unknown(unknown, values, meaning, ids)
             background = next((index for index, name in enumerate(classes) if is_background(name)), None)
             if settings.unknown == "error" or (settings.unknown == "background" and background is None):
-                raise DataError(message)
-            notes.append(message)
+                raise DataError(f"{message}; use `palette` to name them, or `unknown=void`")
+            notes.append(f"{message}, which become {settings.unknown}")
             if settings.unknown == "background" and background is not None:
                 ids |= dict.fromkeys(unknown, background)
         if meaning == "binary":
@@ -328,14 +328,16 @@ def _class_ids(
     return classes, voc_color_ids(len(classes))
 
 
-def _describe_unknown(unknown: Mapping[Color, int], values: _Values, meaning: str) -> str:
-    """Name the most frequent values without a class, with their shares of all pixels."""
+def _describe_unknown(unknown: Mapping[Color, int], values: _Values, meaning: str, known: Iterable[Color]) -> str:
+    """Name the most frequent values without a class, with their shares of all pixels; beside colours, as colours."""
+    in_colors = meaning == "colors" and any(len(set(color)) > 1 for color in known)
     most = sorted(unknown, key=lambda value: -unknown[value])
     total = sum(values.counts.values())
-    some = ", ".join(f"{_format_value(value)} ({unknown[value] / total:.2%})" for value in most[:6])
-    fix = "use `palette` to name them, or `unknown=void`"
+    texts = [hex_color(value).upper() if in_colors else _format_value(value) for value in most[:6]]
+    some = ", ".join(f"{text} ({unknown[value] / total:.2%})" for text, value in zip(texts, most, strict=False))
     expected = "class ids of the given classes" if meaning == "ids" else "values of the palette"
-    return f"{values.first_mask[most[0]]}: expected {expected}, got {len(unknown)} others in all masks: {some}; {fix}"
+    got = f"{counted(len(unknown), 'other')} in all masks: {some}"
+    return f"{values.first_mask[most[0]]}: expected {expected}, got {got}"
 
 
 def _format_value(value: Color) -> str:

@@ -129,7 +129,7 @@ def test_cvats_masks_are_read_by_their_labelmap(tmp_path, halves):
         (
             [0, 1, 7],
             {"classes": ("a", "b")},
-            r"a\.png: expected class ids of the given classes, got 1 others.*7 \(25\.00%\)",
+            r"a\.png: expected class ids of the given classes, got 1 other .*7 \(25\.00%\)",
         ),
         ([0, 255, 1], {"format": "colors"}, "expected a palette for masks in colours"),
         ([0, 255, 1], {"format": "binary", "classes": ("a", "b", "c")}, "expected 2 classes for black-and-white masks"),
@@ -148,11 +148,19 @@ def test_colours_that_are_not_in_the_palette_are_named_or_become_void(tmp_path, 
     source = write_masks(tmp_path, np.array([[0, 0, 0], [9, 9, 9], [1, 2, 3]])[halves])
     table = write_palette(tmp_path, "ground 0 0 0\nroad 9 9 9\n")
     with pytest.raises(
-        DataError, match=r"a\.png: expected values of the palette, got 1 others in all masks: 1 2 3 \(25"
+        DataError, match=r"a\.png: expected values of the palette, got 1 other in all masks: 1 2 3 \(25"
     ):
         convert(source, tmp_path / "out", palette=table)
-    convert(source, tmp_path / "out", palette=table, unknown="void")
+    _, notes = convert(source, tmp_path / "out", palette=table, unknown="void")
+    assert notes[-1].endswith("got 1 other in all masks: 1 2 3 (25.00%), which become void")
     np.testing.assert_array_equal(written_label(tmp_path / "out"), np.array([0, 1, 255])[halves])
+
+
+def test_greys_that_are_not_in_a_palette_of_colours_are_named_as_colours(tmp_path, halves):
+    source = write_masks(tmp_path, np.array([[60, 16, 152], [155, 155, 155]])[np.minimum(halves, 1)])
+    table = write_palette(tmp_path, "building #3C1098\nroad #6EC1E4\n")
+    with pytest.raises(DataError, match=r"got 1 other in all masks: #9B9B9B \(\d.*%\); use `palette` to name"):
+        convert(source, tmp_path / "out", palette=table)
 
 
 def test_photographs_and_jpegs_are_not_masks(tmp_path):

@@ -157,5 +157,5 @@ def test_outlines_of_any_length_in_csv_are_read(tmp_path):
 
 def test_a_folder_may_be_named_like_a_file(tmp_path):
     write_image(tmp_path / "a.csv" / "a.png")
-    with pytest.raises(DataError, match="expected masks that are named after their images"):
+    with pytest.raises(DataError, match="expected photos with masks or annotations"):
         convert(tmp_path / "a.csv", tmp_path / "out")
