@@ -18,7 +18,7 @@ from deeplabctl.data.palettes import Palettes
 from deeplabctl.data.stats import LARGEST_AS_IT_IS, WORKING_SIDE, max_side_for
 from deeplabctl.errors import DataError
 from deeplabctl.files import file_names
-from deeplabctl.reporting import Reporter
+from deeplabctl.reporting import Reporter, counted
 
 
 @dataclass
@@ -94,16 +94,16 @@ def _without_labels(dataset: Dataset, split: str, entries: list[Sample | Finding
         return []
     if any(isinstance(entry, Finding) and entry.expected == "a file" for entry in entries):  # the list names labels
         return []
-    got, fix = f"none for all {len(entries)}", "nothing to do if it is only predicted; its images were not checked"
-    path = dataset.list_file(split)
-    return [Finding("split-unlabelled", path, f"labels of the images of {split}", got, fix, severity="note")]
+    got = f"none of the {counted(len(entries), 'image')} of {split} has a label"
+    fix = "they can be segmented, but not scored, and were not checked"
+    return [Finding("split-unlabelled", dataset.list_file(split), "", got, fix, severity="note")]
 
 
 def _check_list(path: Path, split: str, samples: list[Sample]) -> Iterator[Finding]:
     """Find what is unusual in a list that can be read."""
     if format_notes := _list_format(path.read_bytes()):
-        fix = "it can be read; deeplabctl data check with `fix` writes plain lines"
-        yield Finding(LIST_FORMAT, path, "plain lines", ", ".join(format_notes), fix, severity="note")
+        fix = "it is read all the same, and deeplabctl data check with `fix` writes plain lines"
+        yield Finding(LIST_FORMAT, path, "", f"the list has {', '.join(format_notes)}", fix, severity="note")
     counts = Counter(sample.image for sample in samples)
     if repeated := [image.name for image, count in counts.items() if count > 1]:
         got = f"{join_some(repeated)} more than once"
@@ -128,9 +128,10 @@ def _list_format(content: bytes) -> list[str]:
 def _missing_splits(dataset: Dataset) -> Iterator[Finding]:
     for split in (dataset.training_split, "val"):
         if split not in dataset.splits:
-            got = f"only the splits {', '.join(dataset.splits)}"
-            fix = "write the list, or choose other splits with data.split and data.val_split"
-            yield Finding("split-missing", dataset.list_file(split), f"a list {split}.txt", got, fix, severity="note")
+            got = f"only {', '.join(f'{name}.txt' for name in dataset.splits)}"
+            key = "data.val_split" if split == "val" else "data.split"
+            fix = f"write it, or let trainings use another list: --set {key}=NAME"
+            yield Finding("split-missing", dataset.list_file(split), "this list", got, fix, severity="note")
 
 
 def _void_splits(dataset: Dataset, samples: dict[str, list[Sample]], void: set[Path]) -> Iterator[Finding]:
@@ -162,13 +163,13 @@ def _large_images(dataset: Dataset, facts: list[LabelFacts]) -> Iterator[Finding
     longest = round(median(sides)) if sides else 0
     if longest > LARGEST_AS_IT_IS:
         larger = sum(side > LARGEST_AS_IT_IS for side in sides)
-        expected = f"images of up to {LARGEST_AS_IT_IS:,} pixels a side"
-        got = f"mostly {longest:,}: {larger:,} of the {len(sides):,} to train on are larger"
+        images = f"{larger:,} of {counted(len(sides), 'image')} to train on"
+        got = f"{images} have more than {LARGEST_AS_IT_IS:,} pixels a side, mostly {longest:,}"
         side = max_side_for(facts)
-        size = f"{side:,} pixels (data.max_side)" if side else "their own size"
-        why = "" if side == WORKING_SIDE else ", which the smallest objects need"
-        fix = f"nothing to do: the recipe own works at {size}{why}, and masks have the images' own size"
-        yield Finding("image-large", dataset.root / IMAGES, expected, got, fix, severity="note")
+        size = f"a size of {side:,} pixels (data.max_side)" if side else "their own size"
+        why = "" if side == WORKING_SIDE else ", as the smallest objects need it"
+        fix = f"the recipe own computes them at {size}{why}, and masks have the images' own size"
+        yield Finding("image-large", dataset.root / IMAGES, "", got, fix, severity="note")
 
 
 def _unlisted_files(dataset: Dataset, samples: dict[str, list[Sample]]) -> Iterator[Finding]:
@@ -181,6 +182,6 @@ def _unlisted_files(dataset: Dataset, samples: dict[str, list[Sample]]) -> Itera
         files = [path / name for name in file_names(path) if name.lower().endswith(suffixes)]
         unlisted = [file.name for file in files if file.stem not in stems]
         if unlisted:
-            got = f"{len(unlisted):,} of {len(files):,} in none: {join_some(unlisted, 3)}"
-            fix = "add their ids to a list, or leave them: they are not used"
-            yield Finding("unlisted", path, "every file in a list", got, fix, severity="note")
+            got = f"{len(unlisted):,} of {counted(len(files), 'file')} in no list: {join_some(unlisted, 3)}"
+            fix = "they are not used; to use them, add their names without suffix to a list"
+            yield Finding("unlisted", path, "", got, fix, severity="note")

@@ -68,12 +68,13 @@ def write_dataset(
     """Write annotated images to ``out`` in VOC layout; images that fail are reported and left out.
 
     The list val gets a share ``val`` of the images, chosen by the seed (0 if it is not given), or annotations of its
-    own, whose images are left out of the others; the list test gets those that the annotations name for it, and the list train the others. With None, the lists
-    train, val and test are those of the annotations; where these name no images for val, it gets a fifth of those for
-    train. Images whose labels are only class 0 and void, which look like masks of 0 and 255, are written, but are in no
-    list. Larger images than ``max_side``, and their labels, are written at their working size. Raises DataError if no
-    image can be converted, if the annotations name images for val or test only and there is no ``val``, and for a seed
-    that chooses nothing; and OutputError if ``out`` must not be written: it may neither hold nor be in what is read.
+    own, whose images are left out of the others; the list test gets those that the annotations name for it, and the
+    list train the others. With None, the lists train, val and test are those of the annotations; where these name no
+    images for val, it gets a fifth of those for train. Images whose labels are only class 0 and void, which look like
+    masks of 0 and 255, are written, but are in no list. Larger images than ``max_side``, and their labels, are written
+    at their working size. Raises DataError if no image can be converted, if the annotations name images for val or test
+    only and there is no ``val``, and for a seed that chooses nothing; and OutputError if ``out`` must not be written:
+    it may neither hold nor be in what is read.
     """
     if isinstance(val, Annotations):
         annotations = _without(annotations, val, report)
@@ -214,8 +215,8 @@ def _without(annotations: Annotations, val: Annotations, report: Reporter) -> An
     count = counted(len(annotations.images) - len(images), "image")
     if not images:
         raise DataError(
-            f"{_origin(annotations)}: expected images for training beside those of {_origin(val)}, got none: {count} in "
-            "both; choose another `val_source`"
+            f"{_origin(annotations)}: expected images for training beside those of {_origin(val)}, got none: {count} "
+            "in both; choose another `val_source`"
         )
     if len(images) < len(annotations.images):
         report(Note(f"left out of train, as {_origin(val)} has them: {count}"))

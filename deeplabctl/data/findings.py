@@ -27,9 +27,9 @@ class Finding:
 
     kind: str  # a short name, the same for all findings of its kind
     file: Path
-    expected: str
+    expected: str  # empty where nothing has to be otherwise
     got: str
-    fix: str  # what to do about it
+    fix: str  # what to do about it, or what comes of it
     severity: Severity = "error"  # an error stops a training or silently spoils it, a note is worth knowing
     line: int | None = None  # of a list
     problem: str = ""  # put before expected and got, where they do not explain themselves
@@ -41,7 +41,8 @@ class Finding:
         where = str(self.file) if self.line is None else f"{self.file}:{self.line}"
         subject = f"{self.failed} {where}" if self.failed else where
         problem = f" {self.problem}:" if self.problem else ""
-        return f"{subject}:{problem} expected {self.expected}, got {self.got}; {self.fix}"
+        found = f"expected {self.expected}, got {self.got}" if self.expected else self.got
+        return f"{subject}:{problem} {found}; {self.fix}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the entry of the finding in JSON."""

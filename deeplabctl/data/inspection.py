@@ -275,12 +275,11 @@ def _check_values(sample: Sample, label: LabelFacts, num_classes: int) -> Iterat
 def _check_mode(sample: Sample, image: ImageFacts) -> Iterator[Finding]:
     """Find images that are converted when they are read."""
     if image.mode in ("RGBA", "LA", "PA", "CMYK", "I;16", "I", "F"):
-        effect = "transparent parts become white" if image.mode.endswith("A") else "it is converted to 8-bit RGB"
-        fix = f"nothing to do if that is intended: {effect}"
-        yield Finding("image-mode", sample.image, "8-bit RGB or grey", f"mode {image.mode}", fix, severity="note")
+        fix = "transparent parts become white" if image.mode.endswith("A") else "it is converted to 8-bit RGB"
+        yield Finding("image-mode", sample.image, "", f"the image has mode {image.mode}", fix, severity="note")
     if image.note:
         fix = "look at it with deeplabctl data preview, and save it with 8 bits"
-        yield Finding(IMAGE_VALUES, sample.image, "values that can mean one thing", image.note, fix, severity="note")
+        yield Finding(IMAGE_VALUES, sample.image, "", image.note, fix, severity="note")
 
 
 def _check_sizes(sample: Sample, label: LabelFacts, image: ImageFacts) -> Iterator[Finding]:

@@ -88,7 +88,7 @@ def test_errors_are_found_and_a_training_refuses_them_with_the_same_words(root, 
 
 NOTES = [
     (damage.windows_lines, "list-format", "train.txt", "ends, a byte order mark, no line end after the last line"),
-    (damage.leading_slashes, "list-format", "val.txt", "got leading slashes"),
+    (damage.leading_slashes, "list-format", "val.txt", "has leading slashes"),
     (damage.same_content_in_both_splits, "split-overlap", "v2.png",
      "got the content of t4.png of train; remove it from one"),
     (damage.same_id_in_both_splits, "split-overlap", "t3.png", "expected an image of val that is not in train"),
@@ -97,9 +97,9 @@ NOTES = [
      "got no label with 3 unicorn; they cannot be learned"),
     (damage.orientation_that_sizes_do_not_show, "image-orientation", "t1.png",
      "EXIF orientation 3.*look at it with deeplabctl"),
-    (damage.transparent_image, "image-mode", "t1.png", "got mode RGBA; nothing to do if that is intended: transparent"),
-    (damage.unlisted_image, "unlisted", "JPEGImages", "got 1 of 10 in none: extra.png; add their ids to a list"),
-    (damage.no_validation_list, "split-missing", "val.txt", "expected a list val.txt, got only the splits train"),
+    (damage.transparent_image, "image-mode", "t1.png", "the image has mode RGBA; transparent parts become white"),
+    (damage.unlisted_image, "unlisted", "JPEGImages", "1 of 10 files in no list: extra.png; they are not used"),
+    (damage.no_validation_list, "split-missing", "val.txt", "this list, got only train.txt; write it, or"),
 ]  # fmt: skip
 
 
@@ -165,7 +165,7 @@ def test_test_split_without_labels_is_a_note_as_no_training_reads_it(root):
     list_file(root, "test").write_text("x0\nx1\n")
     (finding,) = [finding for finding in check(root) if finding.file == list_file(root, "test")]
     assert (finding.kind, finding.severity) == ("split-unlabelled", "note")
-    assert "expected labels of the images of test, got none for all 2; nothing to do if" in finding.text
+    assert "test.txt: none of the 2 images of test has a label; they can be segmented, but not scored" in finding.text
     list_file(root, "test").write_text("x0\nx1\nv0\n")  # some have labels
     assert [finding.severity for finding in check(root) if finding.kind == "list-label"] == ["error"] * 2
     with pytest.raises(DataError, match="no label for 'x0'"):
@@ -226,6 +226,6 @@ def test_size_at_which_large_photos_are_worked_on_is_said(tmp_path):
     root = make_dataset(tmp_path / "large", train=3, val=1, size=(900, 1200))
     (finding,) = check(root)  # the square covers 22 x 26 pixels: 16 x 16 of them need 16 / sqrt(572) of 1,200
     assert (finding.kind, finding.severity) == ("image-large", "note")
-    expected = "expected images of up to 1,024 pixels a side, got mostly 1,200: 3 of the 3 to train on are larger; "
+    expected = "JPEGImages: 3 of 3 images to train on have more than 1,024 pixels a side, mostly 1,200; the recipe own "
     assert expected in finding.text
-    assert "the recipe own works at 803 pixels (data.max_side), which the smallest objects need" in finding.text
+    assert "computes them at a size of 803 pixels (data.max_side), as the smallest objects need it" in finding.text

@@ -66,7 +66,7 @@ def test_images_of_a_source_for_validation_inside_the_other_are_left_out_of_trai
     assert (len(written.train), len(written.val)) == (2, 1)
     texts = [event.text for event in events if isinstance(event, Note)]
     assert f"left out of train, as {source / 'two'} has them: 1 image" in texts
-    with pytest.raises(DataError, match="expected images for training beside those of .*, got none: 3 images in both"):
+    with pytest.raises(DataError, match=r"expected images for training beside those of .*, got none: 3 images in both"):
         write_dataset(first, tmp_path / "none", silent, val=first)
 
 

@@ -172,7 +172,7 @@ def test_training_says_what_was_assumed_of_values(root):
     (root / "JPEGImages" / "t1.png").write_bytes(tiff(image.astype(np.uint16)))
     for _ in range(2):  # the second time from the cache
         (said,) = notes(root)
-        assert "t1.png: expected values that can mean one thing, got 16-bit values that reach only" in said
+        assert "t1.png: 16-bit values that reach only" in said
     (root / "JPEGImages" / "t1.png").write_bytes(tiff(image.astype(np.int16)))
     with pytest.raises(DataError, match=r"t1\.png: .*got signed values|t1\.png: .*got a TIFF of other samples"):
         check(root)
