@@ -92,7 +92,7 @@ class Trimap(Metric):
     def line(self) -> str:
         scores = self.mean_iou()
         shown = ", ".join(f"{width} px {percent(as_json(scores[width - 1]))}" for width in _SHOWN_WIDTHS)
-        return f"mIoU within a trimap around {self._around}: {shown}"
+        return f"mIoU of pixels near {self._around} only (trimap): within {shown}"
 
     def curve(self) -> Curve:
         points = [(width, as_json(score)) for width, score in enumerate(self.mean_iou(), 1)]

@@ -7,6 +7,7 @@ from eval_command import CAFFEMODEL
 
 from deeplabctl.classes import VOC_CLASSES
 from deeplabctl.evaluation.network import EvaluationRequest
+from deeplabctl.evaluation.scores import METRICS
 from deeplabctl.weights.model_info import ModelInfo
 
 
@@ -61,3 +62,11 @@ def test_grid_that_cannot_be_read_is_a_usage_error(arguments, message, tmp_path)
     code, _, err = run_without_tensorflow("crf-search", *arguments, cwd=tmp_path)
     assert code == 2
     assert message in err
+
+
+def test_help_explains_every_score(deeplabctl):
+    _, out, _ = deeplabctl("eval", "--help")
+    names = {name for metric in METRICS for name in (*metric.totals.values(), *metric.columns.values())}
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    explained = [name for name in {*names, "trimap"} if any(f"{name} " in line or f"{name}:" in line for line in lines)]
+    assert sorted(explained) == sorted({*names, "trimap"})

@@ -207,3 +207,9 @@ def test_void_is_in_no_trimap_around_boundaries():
     bands = band_of(label, has_void=False)
     assert (bands[label == VOID] == 0).all()
     assert (bands[label != VOID] > 0).all()
+
+
+def test_line_of_the_trimap_says_what_it_is():
+    expected = "mIoU of pixels near {} only (trimap): within 1 px -, 5 px -, 10 px -, 20 px -, 40 px -"
+    assert Trimap(2).line() == expected.format("void")
+    assert Trimap(2, has_void=False).line() == expected.format("label boundaries")
