@@ -82,12 +82,13 @@ def evaluate(
     Images are scored at their own size; pixels labelled void (255) do not count. The scores, in percent:
 
     \b
-    IoU                     area that prediction and label share, of the area of either; mIoU: mean of the classes
-    accuracy                pixels of a class that are found; pixel accuracy: of all classes together
-    mean accuracy           mean of the classes' accuracies
-    frequency-weighted IoU  mean of the classes' IoUs, weighted by their pixels
-    boundary F1             how well predicted outlines match the labels', within 0.75 % of the image's diagonal
-    trimap                  only the pixels this near to void, or to label boundaries where there is no void
+    IoU: area that prediction and label share, of the area of either
+    mIoU: mean of the classes' IoUs
+    accuracy: pixels of a class that are found; pixel accuracy: of all pixels
+    mean accuracy: mean of the classes' accuracies
+    frequency-weighted IoU: mean of the IoUs, weighted by the classes' pixels
+    boundary F1: match of outlines, within 0.75 % of the image's diagonal
+    trimap: only pixels near void, or near label boundaries if there is none
     """  # noqa: D301 - \b keeps the lines as they are
     from deeplabctl.cli.prediction_options import read_settings
     from deeplabctl.evaluation.network import EvaluationRequest
