@@ -88,7 +88,7 @@ def test_errors_are_found_and_a_training_refuses_them_with_the_same_words(root, 
 
 NOTES = [
     (damage.windows_lines, "list-format", "train.txt", "ends, a byte order mark, no line end after the last line"),
-    (damage.leading_slashes, "list-format", "val.txt", "has leading slashes"),
+    (damage.leading_slashes, "list-format", "val.txt", "val.txt: leading slashes; it is read"),
     (damage.same_content_in_both_splits, "split-overlap", "v2.png",
      "got the content of t4.png of train; remove it from one"),
     (damage.same_id_in_both_splits, "split-overlap", "t3.png", "expected an image of val that is not in train"),
