@@ -43,3 +43,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 def on_post_page(output: str, page: Any, config: Any) -> str:
     """Name the search for screen readers, which the theme does not."""
     return output.replace(' role="dialog"', ' role="dialog" aria-label="Search"')
+
+
+def on_post_template(output: str, template_name: str, config: Any) -> str:
+    """Do the same on the page of wrong addresses, which is none of the pages."""
+    return on_post_page(output, None, config)
