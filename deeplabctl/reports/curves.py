@@ -32,6 +32,7 @@ _FEWEST_TO_SMOOTH = 15  # points; fewer are drawn as they are
 _MOST_DOTS = 60  # points; more are a line without dots
 _FROM_ZERO = 2 / 3  # of the largest value: a smallest value below it begins the scale at 0
 _LOG_BELOW = 1 / 8  # of the largest value: a median below it needs a log scale
+_LETTERS = 85  # of a line of the legend, at most
 _WIDEST_COLUMN = 50  # letters, where the legend has two columns
 _LEAST_SPAN = 10.0  # % of mean IoU that the scale covers: smaller changes look small
 _ROUND = (1, 2, 5, 10)  # steps between ticks, times a power of 10
@@ -71,13 +72,13 @@ class _Run:
     def style(self) -> dict[str, Any]:
         return {"color": self.color, "linestyle": self.dashes}
 
-    @property
-    def caption(self) -> str:
+    def caption(self, letters: int) -> str:
+        """Return the name and the best score, in so many letters at most."""
         best = self.metrics.best
         score = (
             "no validation yet" if best is None else f"mIoU {100 * number(best, 'miou'):.2f} at step {best['step']:,}"
         )
-        return f"{_shortened(self.name, 60)}   {score}"
+        return f"{_shortened(self.name, letters - 3 - len(score))}   {score}"
 
 
 def draw_curves(run: Path) -> None:
@@ -110,7 +111,7 @@ def _drawn(runs: Sequence[tuple[str, Metrics]], theme: Theme, width: float) -> b
         _Run(name, metrics, theme.lines[index % count], _DASHES[index // count % len(_DASHES)])
         for index, (name, metrics) in enumerate(runs)
     ]
-    columns = 2 if max(len(run.caption) for run in drawn) <= _WIDEST_COLUMN and width == WIDE else 1
+    columns = 2 if max(len(run.caption(_LETTERS)) for run in drawn) <= _WIDEST_COLUMN and width == WIDE else 1
     head = 0.25 + _LINE * math.ceil(len(runs) / columns) if drawn[0].name else 0.0  # inches
     height = head + _PANELS
     left = _LEFT / width
@@ -290,8 +291,7 @@ def _draw_legend(figure: Figure, runs: Sequence[_Run], columns: int, theme: Them
         row, column = divmod(index, columns)
         x, y = _LEFT / width + 0.46 * column, 1 - (0.15 + _LINE * (row + 0.5)) / height
         figure.add_artist(Line2D([x, x + 0.3 / width], [y, y], lw=2.6, **run.style))
-        caption = run.caption if width == WIDE else _shortened(run.caption, 40)
-        _text(figure, x + 0.4 / width, y, caption, theme, fontsize=10)
+        _text(figure, x + 0.4 / width, y, run.caption(_LETTERS if width == WIDE else 40), theme, fontsize=10)
 
 
 def _text(figure: Figure, x: float, y: float, text: str, theme: Theme, **style: Any) -> None:

@@ -48,7 +48,7 @@ def cards(values: Iterable[tuple[str, str]]) -> str:
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table whose cells are HTML; the first column is text, the others are numbers."""
-    head = "".join(f"<th>{header}</th>" for header in headers)
+    head = "".join(f"<th>{header}</th>" if header else "<td></td>" for header in headers)
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
     return f"<div class=scroll tabindex=0><table><tr>{head}</tr>{body}</table></div>"
 
@@ -78,7 +78,7 @@ def in_words(value: object) -> str:
         return ", ".join(in_words(part) for part in value) or "none"
     if isinstance(value, bool) or value is None:
         return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value) or "none"
 
 
 def percent(share: float | None) -> str:

@@ -129,6 +129,14 @@ def test_narrow_curves_are_as_high_and_have_no_more_than_their_width():
         assert (narrow[:, -20:] == 255).all()  # nothing is cut off
 
 
+def test_long_names_differ_in_the_legend_of_narrow_curves():
+    pictures = [
+        pixels(curves_png([(f"20261125-223844-{end}", metrics()), ("b", metrics())], LIGHT, NARROW))
+        for end in ("resnet101-one", "resnet101-two")
+    ]
+    assert (pictures[0] != pictures[1]).any(), "the end of a name is shown, not only its beginning"
+
+
 def test_each_run_has_a_colour_of_its_own():
     runs = [(f"run {number}", metrics([train_line(1, number), train_line(9, number)])) for number in range(1, 5)]
     for theme in (LIGHT, DARK):

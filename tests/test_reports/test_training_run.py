@@ -91,6 +91,7 @@ def test_report_shows_the_settings_but_not_the_expected_score(tmp_path):
     page = page_of(make_run(tmp_path / "run", settings=["solver.learning_rate=0.0125", "solver.freeze=[]"]))
     assert "<td>learning_rate</td><td>0.0125</td>" in page
     assert "<td>freeze</td><td>none</td>" in page
+    assert "<td>time</td><td>none</td>" in page
     assert "seeds 0, 1 and 2 gave" not in page
 
 
