@@ -171,6 +171,37 @@ def test_photo_is_pasted_or_chosen_and_a_large_one_scaled_down(served, chromium,
         assert (name, Image.open(io.BytesIO(mask)).size) == ("wide.png", (500, 200))
 
 
+def test_photo_that_takes_long_to_open_is_said_to_be_opened(served, chromium, turned_photo):
+    with page_of(chromium, served.url) as page:
+        drop(page, b"text", "notes.txt", "text/plain")
+        page.evaluate("Image.prototype.decode = () => new Promise((resolve) => { window.goOn = resolve })")
+        drop(page, turned_photo)
+        page.locator("#note", has_text="Opening the photo.").wait_for()
+        assert page.locator("#alert").is_hidden(), "what was wrong with the file before"
+        page.evaluate("goOn()")
+        wait_until_done(page)
+        assert page.locator("#note").is_hidden()
+
+
+def test_large_masks_are_painted_smaller_but_their_overlay_has_the_photo_s_size(served, chromium):
+    with page_of(chromium, served.url) as page:
+        shown, saved, colors = page.evaluate(
+            """async () => {
+                const { Stage } = await import("./page/stage.js");
+                const stage = new Stage(() => {});
+                const classes = [["background", "#000000"], ["disc", "#ff0000"]];
+                const mask = { width: 3000, height: 2001, ids: new Uint8Array(3000 * 2001).fill(1, 3000 * 1500) };
+                stage.showMask(mask, classes.map(([name, color], id) => ({ id, name, color })));
+                const overlay = await createImageBitmap(await stage.overlay(1));
+                const at = (y) => [...tint.getContext("2d").getImageData(700, y, 1, 1).data];
+                return [[tint.width, tint.height], [overlay.width, overlay.height], [at(748), at(749), at(750)]];
+            }"""
+        )
+        assert (shown, saved) == ([1500, 1001], [3000, 2001])
+        border = pytest.approx([255, 255, 255, 235], abs=1)
+        assert colors == [[0, 0, 0, 0], border, [255, 0, 0, 255]]
+
+
 def test_file_that_is_not_an_image_is_reported_and_the_page_goes_on(served, chromium, turned_photo):
     with page_of(chromium, served.url) as page:
         drop(page, b"text", "notes.txt", "text/plain")

@@ -76,18 +76,24 @@ async function open(file) {
   if (!file || !model) return;
   if (!file.type.startsWith("image/")) return complain(new Error(`${file.name} is not an image.`));
   const mine = ++opened;
-  let prepared;
+  element("alert").hidden = true;
+  const slow = setTimeout(note, 300, "Opening the photo.");
+  let prepared, fault;
   try {
     prepared = await prepare(file, model.limits);
   } catch (error) {
-    return complain(error);
+    fault = error;
   }
+  clearTimeout(slow);
   if (mine !== opened) return; // another file came meanwhile
+  if (fault) {
+    note(current?.note ?? "");
+    return complain(fault);
+  }
   if (current) URL.revokeObjectURL(current.url);
   current = { ...prepared, name: file.name.replace(/\.[^.]*$/, "") || "photo", results: {} };
   stage.showPhoto(current, current.name);
-  element("note").textContent = current.note;
-  element("note").hidden = !current.note;
+  note(current.note);
   await segment();
 }
 
@@ -157,6 +163,11 @@ function setState(state) {
   element("view").hidden = current === null;
   element("samples-title").textContent = current ? "Examples" : "Or take an example";
   element("panel").hidden = state !== "done" && !(state === "busy" && element("legend").childElementCount);
+}
+
+function note(text) {
+  element("note").textContent = text;
+  element("note").hidden = !text;
 }
 
 /** Say what went wrong; what is shown stays. */

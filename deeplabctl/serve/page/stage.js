@@ -1,9 +1,12 @@
 const element = (id) => document.getElementById(id);
 const [frame, photo, tint, spot, split, tip] = ["frame", "photo", "tint", "spot", "split", "tip"].map(element);
 
+const MOST_PIXELS = 2e6; // that are painted on the screen, which is not larger
+
 /** Show a photo, its classes over it from the divider on, or one class alone. */
 export class Stage {
   #mask = null;
+  #small = null; // the mask as it is painted
   #colors = [];
   #names = new Map();
   #clear = -1;
@@ -37,12 +40,11 @@ export class Stage {
   /** Show a mask {width, height, ids}; `classes` are those of the network. */
   showMask(mask, classes) {
     this.#mask = mask;
+    this.#small = thinned(mask);
     this.#colors = classes.map(({ color }) => [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16)));
-    const border = packed(255, 255, 255, 235);
     this.#names = new Map(classes.map((entry) => [entry.id, entry]));
     this.#clear = classes[0].name === "background" ? 0 : -1;
-    for (const canvas of [tint, spot]) [canvas.width, canvas.height] = [mask.width, mask.height];
-    paint(tint, mask, (id) => (id === this.#clear ? 0 : packed(...this.#colors[id], 255)), () => border);
+    this.#paintClasses(tint, this.#small);
     this.isolate(null);
     this.#place();
   }
@@ -57,7 +59,7 @@ export class Stage {
     const veil = dark ? packed(19, 22, 24, 215) : packed(250, 249, 246, 215);
     const border = packed(...this.#colors[id], 255);
     const outline = (one, other) => (one === id || other === id ? border : null);
-    paint(spot, this.#mask, (one) => (one === id ? 0 : veil), outline);
+    paint(spot, this.#small, (one) => (one === id ? 0 : veil), outline);
   }
 
   setOpacity(share) {
@@ -66,13 +68,21 @@ export class Stage {
 
   /** Return the PNG of the photo with the classes over it, in the photo's own size. */
   async overlay(opacity) {
-    const canvas = document.createElement("canvas");
+    const [canvas, classes] = ["canvas", "canvas"].map((name) => document.createElement(name));
     [canvas.width, canvas.height] = [this.#mask.width, this.#mask.height];
+    this.#paintClasses(classes, this.#mask);
     const context = canvas.getContext("2d");
+    context.fillStyle = "#fff"; // behind transparent parts, as the server has it
+    context.fillRect(0, 0, canvas.width, canvas.height);
     context.drawImage(photo, 0, 0, canvas.width, canvas.height);
     context.globalAlpha = opacity;
-    context.drawImage(tint, 0, 0);
+    context.drawImage(classes, 0, 0);
     return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+  }
+
+  #paintClasses(canvas, mask) {
+    const border = packed(255, 255, 255, 235);
+    paint(canvas, mask, (id) => (id === this.#clear ? 0 : packed(...this.#colors[id], 255)), () => border);
   }
 
   #place() {
@@ -104,6 +114,17 @@ export class Stage {
   }
 }
 
+/** Return a mask for the screen, of a large one every second, third, ... pixel. */
+function thinned({ width, height, ids }) {
+  const step = Math.ceil(Math.sqrt(ids.length / MOST_PIXELS));
+  const small = { width: Math.ceil(width / step), height: Math.ceil(height / step) };
+  small.ids = new Uint8Array(small.width * small.height);
+  for (let y = 0, at = 0; y < height; y += step) {
+    for (let x = 0; x < width; x += step) small.ids[at++] = ids[y * width + x];
+  }
+  return small;
+}
+
 /** Paint each pixel of a canvas by its class, and where two classes meet by `border`, unless that returns null. */
 function paint(canvas, { width, height, ids }, fill, border) {
   const image = new ImageData(width, height);
@@ -116,6 +137,7 @@ function paint(canvas, { width, height, ids }, fill, border) {
     const edge = other === id ? null : border(id, other);
     pixels[at] = edge ?? (colors[id] ??= fill(id));
   }
+  [canvas.width, canvas.height] = [width, height];
   canvas.getContext("2d").putImageData(image, 0, 0);
 }
 
