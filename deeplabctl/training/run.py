@@ -13,6 +13,7 @@ from typing import Any
 
 from deeplabctl import reporting
 from deeplabctl.errors import RecipeError, RunError
+from deeplabctl.parallel import keep_freed_memory
 from deeplabctl.reporting import Event, Note, Reporter, silent, tqdm_reporter
 from deeplabctl.reports.run_records import run_facts
 from deeplabctl.training.checkpoint import Checkpoint, recipe_changes
@@ -112,6 +113,7 @@ class PlannedTraining:
         The reporter that comes with it also writes to the run's log, in the words of ``describe``. Raises RunError for
         a directory that cannot be used.
         """
+        keep_freed_memory()  # before TensorFlow's threads begin
         recipe, directory = self.plan.recipe, self.directory
         if directory is not None:
             directory.resume(recipe, argv)
