@@ -78,9 +78,13 @@ def colored_names(names: Iterable[str], colors: Iterable[Color | None]) -> Class
 
 
 def renamed_classes(classes: Sequence[str], rename: Mapping[str, str]) -> ClassNames:
-    """Return the classes under their new names; those that become one have the colour of the first."""
+    """Return the classes under their new names; those that become one have the colour of the first.
+
+    One that is renamed to a name of void, which is no class, is none.
+    """
     names = [rename.get(name, name) for name in classes]
-    firsts = {name: index for index, name in reversed(list(enumerate(names)))}
+    kept = [(index, name) for index, name in enumerate(names) if name in classes or not is_void(name)]
+    firsts = {name: index for index, name in reversed(kept)}
     order = sorted(firsts.values())
     colors = getattr(classes, "colors", ())
     return ClassNames((names[index] for index in order), (colors[index] for index in order) if colors else ())

@@ -100,6 +100,9 @@ def write_dataset(
         written.say(annotations.classes[0], report)
         of = {split: sorted(name for name in written.listed if splits[name] == split) for split in SPLITS}
         if not isinstance(val, Annotations) and not of["val"]:
+            if "val" in splits.values():
+                text = "none of the source's images for val can be scored: val is a share of those for train instead"
+                report(Note(text, warning=True))
             of["train"], of["val"] = _split_randomly(of["train"], _SHARE if val is None else val, seed or 0)
         _say_shared(of, written.digests, report)
         for split, ids in of.items():

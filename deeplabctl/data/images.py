@@ -290,7 +290,8 @@ def check_label(label: PIL.Image.Image, path: Path) -> None:
 def check_transparency(label: PIL.Image.Image, path: Path) -> None:
     """Raise DataError for a label with values that nobody sees: programs keep what was drawn below erased pixels.
 
-    Below the transparent background of a drawing is black, or white that is nowhere else.
+    Below the transparent background of a drawing is black, or white that is nowhere else. A label that is black in all
+    places, and transparent in some, says with this what nothing else in it does.
     """
     pixels = np.asarray(label.convert("RGBA")).reshape(-1, 4)
     seen, hidden = pixels[pixels[:, 3] > 0, :3], pixels[pixels[:, 3] == 0, :3]
@@ -298,6 +299,10 @@ def check_transparency(label: PIL.Image.Image, path: Path) -> None:
         expected, got = "black below transparent pixels", f"other colours there, {len(hidden) / len(pixels):.2%} of all"
         fix = "save it without transparency, in the colours that are meant"
         raise FindingError(Finding("label-transparent", path, expected, got, fix))
+    if len(seen) and len(hidden) and not seen.any():
+        got = f"black in all pixels, {len(hidden) / len(pixels):.2%} of which are transparent"
+        fix = "save it without transparency, in the values that are meant"
+        raise FindingError(Finding("label-transparent", path, "values in the colours of a label", got, fix))
 
 
 def is_lossy(image: PIL.Image.Image) -> bool:

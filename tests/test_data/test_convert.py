@@ -127,6 +127,15 @@ def test_source_without_images_for_training_is_split_only_where_that_is_asked_fo
     assert notes[0] == "splits in the source: test 3; all are split anew"
 
 
+def test_share_in_place_of_a_sources_val_that_has_no_labels_is_said(tmp_path):
+    source = write_splits(tmp_path / "x", train=3)
+    (source / "val").mkdir()
+    write_labelme(source / "val", [{"label": "ignore", "points": [[0, 0], [16, 0], [16, 12], [0, 12]]}], name="d")
+    written, notes = convert(source, tmp_path / "out", val=None)
+    assert (len(written.train), len(written.val)) == (2, 1)
+    assert notes[-1] == "none of the source's images for val can be scored: val is a share of those for train instead"
+
+
 def test_seed_that_chooses_nothing_is_refused(tmp_path):
     source = write_splits(tmp_path / "x", train=3, val=1)
     refused = "`seed` says nothing: .*{} says which images are for validation; remove it, or use `val` for a share"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -170,7 +170,7 @@ def convert(
         annotations = read_annotations(source, settings, report)
         share: float | Annotations | None = val
         if val_source is not None:
-            share = read_annotations(val_source, replace(settings, classes=annotations.classes), report)
+            share = read_annotations(val_source, settings, report, like=annotations)
         written = write_dataset(
             annotations, out, report, val=share, seed=seed, max_side=max_side or 0, overwrite=overwrite
         )

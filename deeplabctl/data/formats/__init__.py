@@ -32,12 +32,15 @@ _OWN_SETTINGS = {  # which mean nothing in other formats
 _SPLIT = re.compile(r"(train|val|test)(ing|id|idation)?\d*")  # as folders and subsets are named
 
 
-def read_annotations(path: Path, settings: ImportSettings, report: Reporter) -> Annotations:
+def read_annotations(
+    path: Path, settings: ImportSettings, report: Reporter, *, like: Annotations | None = None
+) -> Annotations:
     """Read annotations in the format that the settings name, or that their content shows.
 
     Folders that are named as splits (``train``, ``valid``, ``test``) and files of COCO's (``instances_train.json``) are
-    read together; so are images in such folders. Raises DataError for an unknown format, and for annotations that do
-    not follow theirs.
+    read together; so are images in such folders. The classes are those of the annotations that these are ``like``:
+    outlines get their numbers, and masks, whose values have a meaning of their own, must have the same. Raises DataError
+    for an unknown format, for annotations that do not follow theirs, and for masks of other classes.
     """
     if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises for names that are too long
         raise DataError(f"{path}: there is no such file or folder")
@@ -45,13 +48,21 @@ def read_annotations(path: Path, settings: ImportSettings, report: Reporter) -> 
     kinds = {_format_of(part, settings) for part in parts}
     of_parts = kinds.pop() if len(kinds) == 1 else None
     if of_parts and of_parts is not _ANY_FOLDER and (known in (None, _ANY_FOLDER) or not next(iter(parts)).is_dir()):
-        _check_settings(path, of_parts, settings)
-        annotations = _read_parts(of_parts, parts, settings, report)
-    elif known:
-        _check_settings(path, known, settings)
-        annotations = known.read(Source(path), settings, report)
+        known = of_parts
     else:
+        parts = {}
+    if known is None:
         _refuse(path, settings)
+    _check_settings(path, known, settings)
+    if like and known is not _ANY_FOLDER:
+        settings = replace(settings, classes=like.classes)
+    whole = Source(path)
+    annotations = _read_parts(known, parts, settings, report) if parts else known.read(whole, settings, report)
+    if like and annotations.classes != like.classes:
+        raise DataError(
+            f"{path}: expected the classes of {like.sources[0]}, {join_some(like.classes)}, got "
+            f"{join_some(annotations.classes)}; convert masks with one list of classes"
+        )
     annotations.images = _split_by_folders(_refuse_shared(annotations.images))
     annotations.sources = [path, *annotations.sources, *([settings.images] if settings.images else [])]
     return annotations

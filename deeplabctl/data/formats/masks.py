@@ -78,10 +78,21 @@ class Masks:
         classes, ids = _class_ids(folder, meaning, set(values.counts), settings)
         if meaning == "ids" and (wrong := values.palettes.finding(len(classes))):
             raise FindingError(wrong)
-        renamed = [settings.rename.get(name, name) for name in classes]
-        classes = renamed_classes(classes, settings.rename)
-        ids = {value: index if index == IGNORE_LABEL else classes.index(renamed[index]) for value, index in ids.items()}
-        notes = [*found.notes, *similar_names(classes)]
+        rename = settings.rename
+        notes = [
+            *found.notes,
+            *(f"no class is {old!r}: nothing becomes {rename[old]!r}" for old in rename if old not in classes),
+        ]
+        renamed = [rename.get(name, name) for name in classes]
+        classes = renamed_classes(classes, rename)
+        numbers = {name: number for number, name in enumerate(classes)}
+        ids = {
+            value: index if index == IGNORE_LABEL else numbers.get(renamed[index], IGNORE_LABEL)
+            for value, index in ids.items()
+        }
+        notes += similar_names(classes)
+        if settings.format == "binary" and (between := _between(values.counts)):
+            notes.append(f"{between}: cut in the middle")
         if unknown := {value: count for value, count in values.counts.items() if value not in ids}:
             if meaning == "colors" and settings.format == "auto" and settings.palette is None:
                 _check_one_kind(folder, values, unknown)
@@ -338,6 +349,15 @@ def _describe_unknown(unknown: Mapping[Color, int], values: _Values, meaning: st
     expected = "class ids of the given classes" if meaning == "ids" else "values of the palette"
     got = f"{counted(len(unknown), 'other')} in all masks: {some}"
     return f"{values.first_mask[most[0]]}: expected {expected}, got {got}"
+
+
+def _between(counts: Mapping[Color, int]) -> str:
+    """Say how many pixels are neither black nor as white as the whitest, or nothing if none are."""
+    highest = max(counts)
+    grey = {value[0]: count for value, count in counts.items() if (0, 0, 0) < value < highest}
+    share = sum(grey.values()) / sum(counts.values())
+    levels = join_some([str(level) for level in sorted(grey)], 4)
+    return f"{share:.2%} of the pixels are neither 0 nor {highest[0]} ({levels})" if grey else ""
 
 
 def _format_value(value: Color) -> str:

@@ -94,10 +94,12 @@ def test_black_and_white_masks_become_two_classes(tmp_path, mode):
 
 def test_soft_borders_of_black_and_white_masks_are_cut_in_the_middle(tmp_path):
     source = write_masks(tmp_path, np.tile([0, 10, 127, 128, 200, 255, 255, 0], (12, 2)))
-    convert(source, tmp_path / "out", format="binary")
+    _, notes = convert(source, tmp_path / "out", format="binary")
     assert written_label(tmp_path / "out")[0, :8].tolist() == [0, 0, 0, 1, 1, 1, 1, 0]
+    assert notes == ["50.00% of the pixels are neither 0 nor 255 (10, 127, 128, 200): cut in the middle"]
     source = write_masks(tmp_path, np.tile([0, 1], (12, 8)))
-    convert(source, tmp_path / "out", format="binary", overwrite=True)
+    _, notes = convert(source, tmp_path / "out", format="binary", overwrite=True)
+    assert notes == []
     assert written_label(tmp_path / "out")[0, :2].tolist() == [0, 1]
 
 
@@ -342,6 +344,12 @@ def test_ids_and_white_that_are_transparent_are_refused(tmp_path, halves):
     for values, classes in ((ids, "abc"), (drawn, "ab")):
         with pytest.raises(DataError, match="expected black below transparent pixels"):
             convert(write_masks(tmp_path, values), tmp_path / "out", classes=tuple(classes))
+
+
+def test_masks_that_only_transparency_shows_are_refused(tmp_path, halves):
+    cut_out = np.stack([0 * halves] * 3 + [np.where(halves == 1, 255, 0)], axis=-1)
+    with pytest.raises(DataError, match=r"a\.png: expected values in the colours of a label, got black in all pixels"):
+        convert(write_masks(tmp_path, cut_out), tmp_path / "out", classes=("background", "cell"))
 
 
 def test_one_mask_that_cannot_be_read_does_not_stop_the_others(tmp_path, halves):

@@ -1,12 +1,17 @@
 """Names of classes: those that hardly differ, other names for them, and images that nobody annotated."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from annotation_files import SIZE, convert, write_image, write_labelme, written_label
 from PIL import Image
 
-from deeplabctl.data.formats.annotations import similar_names
+from deeplabctl.data.convert import write_dataset
+from deeplabctl.data.formats import read_annotations
+from deeplabctl.data.formats.annotations import ImportSettings, similar_names
 from deeplabctl.errors import DataError
+from deeplabctl.reporting import silent
 
 SQUARE = {"points": [[0, 0], [8, 0], [8, 6], [0, 6]]}
 OTHER = {"points": [[8, 0], [16, 0], [16, 6], [8, 6]]}
@@ -67,6 +72,44 @@ def test_classes_of_masks_become_one(tmp_path):
     written, notes = convert(tmp_path / "masks", tmp_path / "out", classes=classes, rename={"Car": "car"})
     assert (written.classes, notes) == (("background", "car", "tree"), [])
     np.testing.assert_array_equal(written_label(tmp_path / "out"), np.where(values == 3, 1, values))
+
+
+def write_ids(folder, values):
+    write_image(folder / "images" / "a.jpg")
+    (folder / "masks").mkdir()
+    values = np.broadcast_to(np.resize(values, SIZE[1]), SIZE)
+    Image.fromarray(values.astype(np.uint8)).save(folder / "masks" / "a.png")
+    return folder / "masks"
+
+
+def test_masks_for_validation_keep_their_numbers_where_classes_become_one(tmp_path):
+    settings = ImportSettings(classes=("background", "car", "Car", "tree"), rename={"Car": "car"})
+    train = read_annotations(write_ids(tmp_path / "x", range(4)), settings, silent)
+    val = read_annotations(write_ids(tmp_path / "y", range(3)), settings, silent, like=train)
+    assert val.classes == ("background", "car", "tree")
+    write_dataset(train, tmp_path / "out", silent, val=val)
+    assert written_label(tmp_path / "out", "a")[0, :4].tolist() == [0, 1, 1, 2]
+    assert written_label(tmp_path / "out", "a-2")[0, :3].tolist() == [0, 1, 1]
+    with pytest.raises(DataError, match="y.masks: expected the classes of .*x.masks, background, car, tree, got"):
+        read_annotations(tmp_path / "y" / "masks", replace(settings, rename={}), silent, like=train)
+
+
+def test_masks_of_a_class_that_is_renamed_to_void_are_void(tmp_path):
+    classes = ("background", "car", "tree")
+    masks = write_ids(tmp_path, range(3))
+    written, notes = convert(masks, tmp_path / "out", classes=classes, rename={"car": "void", "Tree": "bush"})
+    assert written.classes == ("background", "tree")
+    assert written_label(tmp_path / "out")[0, :3].tolist() == [0, 255, 1]
+    assert notes == ["no class is 'Tree': nothing becomes 'bush'"]
+    written, _ = convert(masks, tmp_path / "named", classes=(*classes, "void"), rename={"car": "void"})
+    assert (written.classes, written_label(tmp_path / "named")[0, 1]) == (("background", "void", "tree"), 1)
+
+
+def test_outlines_of_a_class_that_is_renamed_to_void_are_void(tmp_path):
+    classes = ("background", "building", "buildng")
+    written, _ = convert(slips(tmp_path), tmp_path / "out", classes=classes, rename={"buildng": "ignore"})
+    assert written.classes == ("background", "building")
+    assert written_label(tmp_path / "out")[0, [0, 15]].tolist() == [1, 255]
 
 
 def test_outlines_that_no_class_takes_are_said_with_their_files(tmp_path):
