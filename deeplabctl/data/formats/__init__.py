@@ -39,8 +39,9 @@ def read_annotations(
 
     Folders that are named as splits (``train``, ``valid``, ``test``) and files of COCO's (``instances_train.json``) are
     read together; so are images in such folders. The classes are those of the annotations that these are ``like``:
-    outlines get their numbers, and masks, whose values have a meaning of their own, must have the same. Raises DataError
-    for an unknown format, for annotations that do not follow theirs, and for masks of other classes.
+    outlines get their numbers, and masks, whose values have a meaning of their own, must have the same.
+
+    Raises DataError for an unknown format, for annotations that do not follow theirs, and for masks of other classes.
     """
     if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises for names that are too long
         raise DataError(f"{path}: there is no such file or folder")

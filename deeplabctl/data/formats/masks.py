@@ -35,10 +35,10 @@ from deeplabctl.data.images import (
     stored_values,
     voc_color_ids,
 )
-from deeplabctl.data.layout import LABELS
+from deeplabctl.data.layout import LABELS, LISTS
 from deeplabctl.data.palettes import BLACK_AND_WHITE, Palettes, palette_colors, palette_of
 from deeplabctl.errors import DataError
-from deeplabctl.files import suffix_counts
+from deeplabctl.files import composed, file_names, read_small_file, suffix_counts
 from deeplabctl.parallel import map_ahead
 from deeplabctl.reporting import Note, Reporter, counted, task
 
@@ -68,6 +68,7 @@ class Masks:
         folder = source.path / LABELS if (source.path / LABELS).is_dir() else source.path
         settings = _with_files_beside(source.path, settings, report)
         found = _pair(folder, settings)
+        splits = _keep_listed(found, folder) if folder.name == LABELS else {}
         greys = {color[0] for color in settings.palette.ids() if len(set(color)) == 1} if settings.palette else set()
         reading = "colors" if settings.palette else settings.format
         read = partial(_read_mask, reading=reading, greys=frozenset(greys))
@@ -111,7 +112,8 @@ class Masks:
             if len(images) > 1 or path in values.unreadable:
                 image = failing(values.unreadable.get(path) or not_found(images, path))
             height, width = values.sizes.get(path, (None, None))
-            annotated.append(AnnotatedImage(name, image, partial(_draw_label, read, path, ids), height, width))
+            draw, split = partial(_draw_label, read, path, ids), splits.get(path, "")
+            annotated.append(AnnotatedImage(name, image, draw, height, width, split))
         return Annotations(classes, annotated, notes, [path for _, path in found.masks])
 
 
@@ -168,6 +170,29 @@ def _pair(folder: Path, settings: ImportSettings) -> _Pairs:
         found.notes.append(f"images of other formats are left out: {some}; convert them to JPEG or PNG")
     found.notes += of_places
     return found
+
+
+def _keep_listed(found: _Pairs, folder: Path) -> dict[Path, str]:
+    """Return the splits of masks in a data set, as its lists say; masks in none are left out.
+
+    Raises DataError if all are.
+    """
+    lists = folder.parent / LISTS
+    splits = {}
+    for name in file_names(lists):
+        split = name.lower().removesuffix(".txt").removesuffix("_aug")
+        if split in ("train", "val", "test"):
+            for line in read_small_file(lists / name).decode("utf-8-sig", "replace").splitlines():
+                text = re.sub(rf".*{LABELS}(Aug)?/", "", line.strip().replace("\\", "/"))  # of two paths, the label
+                splits[composed(text.removesuffix(".png"))] = split
+    names = {path: composed(path.relative_to(folder).with_suffix("").as_posix()) for *_, path in found.pairs}
+    if alone := [name for name in names.values() if splits and name not in splits]:
+        found.pairs = [pair for pair in found.pairs if names[pair[2]] in splits]
+        text = f"masks in none of the lists in {lists}: {len(alone)} left out ({join_some(alone, 4)})"
+        if not found.pairs:
+            raise DataError(f"{text}; correct the lists, or remove them")
+        found.notes.append(text)
+    return {path: splits[name] for path, name in names.items() if name in splits}
 
 
 @dataclass

@@ -49,6 +49,35 @@ def test_roboflows_masks_have_their_classes_and_splits(tmp_path):
         convert(tmp_path / "set", tmp_path / "no")
 
 
+def test_a_data_set_keeps_its_own_lists(tmp_path):
+    root = tmp_path / "set"
+    for name in "abcdef":
+        write_image(root / "JPEGImages" / f"{name}.jpg", shade=ord(name))
+        write_mask(root / "SegmentationClass" / f"{name}.png")
+    places = root / "ImageSets" / "Segmentation"
+    places.mkdir(parents=True)
+    (places / "Train.txt").write_text("a\r\nb\r\n")
+    (places / "val.txt").write_text(
+        "/JPEGImages/c.jpg /SegmentationClass/c.png\n/JPEGImages/d.jpg /SegmentationClassAug/d.png\n"
+    )
+    (places / "test.txt").write_text("e")
+    (places / "trainval.txt").write_text("a\nb\nc\nd\n")
+    for number, source in enumerate((root, root / "SegmentationClass")):
+        written, notes = convert(source, tmp_path / str(number), val=None, classes=CLASSES, rename={"tree": "bush"})
+        assert lists(written) == (["a", "b"], ["c", "d"], ["e"])
+        assert notes[0] == f"masks in none of the lists in {places}: 1 left out (f)"
+        assert notes[-1] == "splits as in the source: train 2, val 2, test 1; use `val` for others"
+    written, notes = convert(root, tmp_path / "anew", val=0.25, classes=CLASSES)
+    assert (len(written.train), len(written.val), written.test) == (3, 1, ["e"])
+    for split in ("Train", "val", "test"):
+        (places / f"{split}.txt").write_text("x")
+    with pytest.raises(DataError, match=r"masks in none of the lists in .*: 6 left out .*; correct the lists"):
+        convert(root, tmp_path / "out", val=None, classes=CLASSES)
+    for path in places.iterdir():
+        path.unlink()
+    assert len(convert(root, tmp_path / "drawn", val=0.5, classes=CLASSES)[0].val) == 3
+
+
 def test_roboflows_coco_files_of_splits_are_read_together(tmp_path):
     for split, name in (("train", "a"), ("valid", "b"), ("test", "c")):
         write_coco(tmp_path / "set" / split, [LEFT], images=[f"{name}.jpg"])

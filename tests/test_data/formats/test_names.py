@@ -90,7 +90,7 @@ def test_masks_for_validation_keep_their_numbers_where_classes_become_one(tmp_pa
     write_dataset(train, tmp_path / "out", silent, val=val)
     assert written_label(tmp_path / "out", "a")[0, :4].tolist() == [0, 1, 1, 2]
     assert written_label(tmp_path / "out", "a-2")[0, :3].tolist() == [0, 1, 1]
-    with pytest.raises(DataError, match="y.masks: expected the classes of .*x.masks, background, car, tree, got"):
+    with pytest.raises(DataError, match=r"y.masks: expected the classes of .*x.masks, background, car, tree, got"):
         read_annotations(tmp_path / "y" / "masks", replace(settings, rename={}), silent, like=train)
 
 
