@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 
 from deeplabctl.arrays import Label
-from deeplabctl.classes import IGNORE_LABEL, Color, voc_grey_ids
+from deeplabctl.classes import IGNORE_LABEL, Color, voc_grey_ids, voc_palette
 from deeplabctl.data.check import Verdict
 from deeplabctl.data.dataset import Dataset
 from deeplabctl.data.findings import LABEL_COLORS, LABEL_GREY_LEVELS, LABEL_ROTATED, LIST_FORMAT, Finding
@@ -18,7 +19,6 @@ from deeplabctl.data.image_files import open_image
 from deeplabctl.data.images import (
     check_transparency,
     decode_colors,
-    mask_image,
     read_label,
     turn_upright,
     voc_color_ids,
@@ -111,15 +111,23 @@ def _fix_label(
         return ""
     path = root / finding.file.relative_to(dataset.root)
     label: Label | None
+    palette = voc_palette().copy()  # and that of the other labels, if they share one
+    for color, index in colors.items():
+        palette[index] = color
     if finding.kind == LABEL_COLORS:
         label = _ids_of_colors(path, colors)
     elif finding.kind == LABEL_GREY_LEVELS:
         label = _ids_of_grey_levels(path, len(dataset.classes))
     else:
         label = turn_upright(read_label(path), inspect_image(images[finding.file]).orientation)
+        with open_image(path) as opened:
+            palette = np.array(palette_colors(opened), np.uint8)
     if label is None:
         return ""
-    mask_image(label, dataset.classes).save(path)
+    mask = PIL.Image.fromarray(label)
+    if palette.size:
+        mask.putpalette(palette.tobytes())
+    mask.save(path)
     return _LABEL_FIXES[finding.kind]
 
 

@@ -77,8 +77,13 @@ def test_colours_of_the_sets_own_palette_become_ids(root, tmp_path):
     before = read_label(label_file(root, "t1"))
     with Image.open(label_file(root, "t1")) as mask:
         mask.convert("RGB").save(label_file(root, "t1"))
-    assert list(fix(root, tmp_path / "copy")) == ["SegmentationClass/t1.png"]
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(root / "JPEGImages" / "t2.png") as picture:
+        picture.save(root / "JPEGImages" / "t2.png", exif=exif)
+    assert {*fix(root, tmp_path / "copy")} == {"SegmentationClass/t1.png", "SegmentationClass/t2.png"}
     np.testing.assert_array_equal(read_label(label_file(tmp_path / "copy", "t1")), before)
+    assert check_dataset(open_dataset(tmp_path / "copy"), silent).errors == 0  # fixed labels have the palette of others
 
 
 def test_what_would_need_a_guess_stays_as_it_is(root, tmp_path):
