@@ -13,7 +13,7 @@ import numpy as np
 import PIL.Image
 
 from deeplabctl.arrays import Image, Label, Size
-from deeplabctl.classes import IGNORE_LABEL, Color, hex_color, read_classes, read_palette, renamed_classes
+from deeplabctl.classes import IGNORE_LABEL, Color, hex_color, is_void, read_classes, read_palette, renamed_classes
 from deeplabctl.data.findings import FindingError, join_some
 from deeplabctl.data.formats.annotations import (
     BACKGROUND,
@@ -92,6 +92,11 @@ class Masks:
             for value, index in ids.items()
         }
         notes += similar_names(classes)
+        for name in filter(is_void, classes):
+            new = "ignore" if name == "void" else "void"
+            notes.append(
+                f"{name!r} is a class to train on, as the masks' classes name it; `rename={name}={new}` makes it void"
+            )
         if settings.format == "binary" and (between := _between(values.counts)):
             notes.append(f"{between}: cut in the middle")
         if unknown := {value: count for value, count in values.counts.items() if value not in ids}:

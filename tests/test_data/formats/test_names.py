@@ -101,8 +101,17 @@ def test_masks_of_a_class_that_is_renamed_to_void_are_void(tmp_path):
     assert written.classes == ("background", "tree")
     assert written_label(tmp_path / "out")[0, :3].tolist() == [0, 255, 1]
     assert notes == ["no class is 'Tree': nothing becomes 'bush'"]
-    written, _ = convert(masks, tmp_path / "named", classes=(*classes, "void"), rename={"car": "void"})
+    written, notes = convert(masks, tmp_path / "named", classes=(*classes, "void"), rename={"car": "void"})
     assert (written.classes, written_label(tmp_path / "named")[0, 1]) == (("background", "void", "tree"), 1)
+    assert notes == ["'void' is a class to train on, as the masks' classes name it; `rename=void=ignore` makes it void"]
+    written, notes = convert(
+        masks, tmp_path / "ids", classes=("unlabeled", "car", "tree"), rename={"unlabeled": "void"}
+    )
+    assert (written.classes, written_label(tmp_path / "ids")[0, :3].tolist(), notes) == (
+        ("car", "tree"),
+        [255, 0, 1],
+        [],
+    )
 
 
 def test_outlines_of_a_class_that_is_renamed_to_void_are_void(tmp_path):
