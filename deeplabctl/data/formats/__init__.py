@@ -64,7 +64,9 @@ def read_annotations(
             f"{path}: expected the classes of {like.sources[0]}, {join_some(like.classes)}, got "
             f"{join_some(annotations.classes)}; convert masks with one list of classes"
         )
-    annotations.images = _split_by_folders(_refuse_shared(annotations.images))
+    annotations.images = _refuse_shared(annotations.images)
+    if not any(image.split for image in annotations.images):
+        _split_by_folders(annotations)
     annotations.sources = [path, *annotations.sources, *([settings.images] if settings.images else [])]
     return annotations
 
@@ -148,10 +150,17 @@ def _refuse_shared(images: Sequence[AnnotatedImage]) -> list[AnnotatedImage]:
     ]
 
 
-def _split_by_folders(images: Sequence[AnnotatedImage]) -> list[AnnotatedImage]:
-    """Return the images with the split that the name of each has as a folder, if all have one."""
-    folders = [PurePosixPath(image.name.replace("\\", "/")).parts[:-1] for image in images]
-    splits = [{split for folder in above if (split := _split_of(folder))} for above in folders]
-    if any(image.split for image in images) or any(len(found) != 1 for found in splits):
-        return [*images]
-    return [replace(image, split=found.pop()) for image, found in zip(images, splits, strict=True)]
+def _split_by_folders(annotations: Annotations) -> None:
+    """Give the images the split that the name of each has as a folder, if all have one; else say which have not."""
+    names = [image.name.replace("\\", "/") for image in annotations.images]
+    splits = [{split for folder in PurePosixPath(name).parts[:-1] if (split := _split_of(folder))} for name in names]
+    if others := [name for name, found in zip(names, splits, strict=True) if len(found) != 1]:
+        if known := sorted({split for found in splits if len(found) == 1 for split in found}):
+            annotations.notes.append(
+                f"folders named {join_some(known)} give no splits, as images lie in others: {len(others)} of "
+                f"{len(names)} ({join_some(others, 3)})"
+            )
+        return
+    annotations.images = [
+        replace(image, split=found.pop()) for image, found in zip(annotations.images, splits, strict=True)
+    ]

@@ -134,6 +134,15 @@ def test_images_and_labels_may_have_folders_of_splits_in_them(tmp_path):
         assert written.val == ["labels_val_a" if source.name == "set" else "val_a"]
 
 
+def test_folders_of_splits_beside_others_are_said(tmp_path):
+    for name in ("train/a", "train/b", "val/c", "train_extra/d"):
+        write_image(tmp_path / "images" / f"{name}.jpg", shade=ord(name[-1]))
+        write_mask(tmp_path / "masks" / f"{name}.png")
+    written, notes = convert(tmp_path / "masks", tmp_path / "out", val=None, classes=CLASSES)
+    assert len(written.train) == 3
+    assert notes == ["folders named train, val give no splits, as images lie in others: 1 of 4 (train_extra/d)"]
+
+
 def test_folders_of_labelmes_files_keep_their_splits_and_one_folder_alone_is_none(tmp_path):
     shape = {"label": "lake", "points": [[0, 0], [8, 0], [8, 6]]}
     for split in ("train", "test"):
