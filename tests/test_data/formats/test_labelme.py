@@ -271,3 +271,13 @@ def test_masks_have_the_size_between_their_points(tmp_path):
             convert(write_labelme(tmp_path / "x", [shape | {"points": points}]), tmp_path / "other")
     with pytest.raises(DataError, match="expected the mask as a PNG in base64, got None"):
         convert(write_labelme(tmp_path / "x", [shape | {"points": [[1, 2], [4, 4]], "mask": None}]), tmp_path / "none")
+
+
+def test_documents_in_folders_below_are_said_to_be_left_out(tmp_path):
+    shape = {"label": "car", "points": [[0, 0], [8, 0], [8, 6]]}
+    source = write_labelme(tmp_path / "x", [shape])
+    for name in ("b", "c"):
+        write_labelme(source / "second", [shape], name=name)
+    written, notes = convert(source, tmp_path / "out")
+    assert written.train == ["a"]
+    assert f"JSON files in folders below {source}: 2 left out (second/b.json, second/c.json)" in notes
