@@ -86,6 +86,10 @@ class Masks:
         ]
         renamed = [rename.get(name, name) for name in classes]
         classes = renamed_classes(classes, rename)
+        if len(classes) < 2:
+            raise DataError(
+                f"{folder}: expected 2 classes or more, got {join_some(classes) or 'none'}; rename fewer of them"
+            )
         numbers = {name: number for number, name in enumerate(classes)}
         ids = {
             value: index if index == IGNORE_LABEL else numbers.get(renamed[index], IGNORE_LABEL)

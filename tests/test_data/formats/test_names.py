@@ -114,6 +114,12 @@ def test_masks_of_a_class_that_is_renamed_to_void_are_void(tmp_path):
     )
 
 
+def test_masks_of_which_one_class_is_left_are_refused(tmp_path):
+    rename = {"car": "background", "tree": "void"}
+    with pytest.raises(DataError, match="masks: expected 2 classes or more, got background; rename fewer of them"):
+        convert(write_ids(tmp_path, range(3)), tmp_path / "out", classes=("background", "car", "tree"), rename=rename)
+
+
 def test_outlines_of_a_class_that_is_renamed_to_void_are_void(tmp_path):
     classes = ("background", "building", "buildng")
     written, _ = convert(slips(tmp_path), tmp_path / "out", classes=classes, rename={"buildng": "ignore"})
