@@ -320,6 +320,6 @@ def _parse_override(override: str) -> tuple[str, object]:
     try:
         return name, tomllib.loads(f"value = {text}")["value"]
     except (tomllib.TOMLDecodeError, ValueError, RecursionError):
-        if text.replace("-", "").replace("_", "").isalnum():
+        if re.fullmatch(r"[\w+-]+", text):
             return name, text
         raise RecipeError(f"setting {override[:200]}: the value is not valid TOML; put texts in quotes") from None
