@@ -1,13 +1,17 @@
 """Threads: how many, and how far they run ahead."""
 
+import ctypes
 import os
+import platform
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 
 from deeplabctl import parallel
-from deeplabctl.parallel import FairLock, available_cpus, available_memory, free_memory, map_ahead
+from deeplabctl.parallel import FairLock, available_cpus, available_memory, free_memory, keep_freed_memory, map_ahead
 
 
 @pytest.fixture
@@ -199,3 +203,29 @@ def test_thread_that_is_interrupted_while_it_waits_leaves_its_turn(monkeypatch):
     monkeypatch.undo()
     with lock:
         pass
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_freed_memory_is_kept():
+    code = """if True:
+    import resource
+    import numpy as np
+    from deeplabctl.parallel import keep_freed_memory
+
+    def pages():
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        np.empty(1 << 21, np.uint8).fill(1)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    print(pages(), pages(), end=" ")
+    keep_freed_memory()
+    print(pages(), pages())
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    first, second, _, kept = map(int, done.stdout.split())
+    assert min(first, second) > 400 > 50 > kept
+
+
+def test_other_c_libraries_are_left_as_they_are(monkeypatch):
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
+    keep_freed_memory()
