@@ -7,6 +7,7 @@ from PIL import Image
 
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.recipe import recipe_from_dict
+from deeplabctl.training.losses import LOSSES
 
 pytestmark = pytest.mark.tf
 
@@ -288,3 +289,25 @@ def test_logits_are_upsampled_to_larger_labels_as_in_prediction(stride):
     expected = (np.log(np.exp(logits).sum(-1)) - right).mean()
     step = TrainingStep(model, caffe_recipe("fixed", False, label_stride=stride), [1.0] * 21)
     assert step(images, labels, positions, 0) == pytest.approx(expected, rel=1e-5)
+
+
+SETTINGS = [*({"loss": name} for name in LOSSES), {"hard_pixels": 0.25}, {"freeze": ["conv1_1"], "freeze_steps": 1}]
+
+
+@pytest.mark.parametrize("normalization", ["step", "batch"])
+@pytest.mark.parametrize("solver", SETTINGS, ids=str)
+def test_graph_of_every_loss_computes_what_eager_steps_do(solver, normalization):
+    import tensorflow as tf
+
+    settings = solver | {"accumulate": 2, "batch_size": 1, "normalization": normalization, "label_stride": 1}
+    recipe = caffe_recipe("poly", exact=False, **settings)
+    images, labels, positions = caffe_batch("float32")
+    losses = []
+    for eager in (False, True):
+        _, step = start(recipe)
+        tf.config.run_functions_eagerly(eager)
+        try:
+            losses.append([step(images, labels, positions, number) for number in range(2)])
+        finally:
+            tf.config.run_functions_eagerly(False)
+    np.testing.assert_allclose(*losses, rtol=1e-5)
