@@ -79,7 +79,7 @@ class Console:
     def say(self, text: str = "") -> None:
         """Print a line of the result, unless JSON was asked for."""
         if not self.json:
-            typer.echo(printable(text, keep="\n"))
+            typer.echo(printable(text, keep="\n"), file=sys.stdout)  # of now: above the bars while there are any
 
     def next(self, *commands: str) -> None:
         """Print what may be done with the result, after an empty line, unless JSON was asked for."""

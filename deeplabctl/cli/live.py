@@ -17,8 +17,8 @@ from rich.progress import (  # noqa: TID253
     Task,
     TaskID,
     TextColumn,
-    TimeElapsedColumn,
 )
+from rich.table import Column  # noqa: TID253
 from rich.text import Text  # noqa: TID253
 
 from deeplabctl.cli.formatting import describe
@@ -39,14 +39,22 @@ _SPARKS = "▁▂▃▄▅▆▇█"
 _HISTORY = 40  # losses in the small curve
 
 
+class _NameColumn(ProgressColumn):
+    """Name a task, as far as there is room."""
+
+    def render(self, task: Task) -> Text:
+        """Return the name; the column may be narrower."""
+        return Text(task.description, no_wrap=True, overflow="ellipsis")
+
+
 class _PaceColumn(ProgressColumn):
     """Show how fast a task goes and how much time is left; a training has its own line for them."""
 
     def render(self, task: Task) -> Text:
-        """Return the speed over the last half minute, and the time that is left at that speed."""
+        """Return the speed over the last half minute, and the time that is left at it; else the time since the start."""
         unit = task.fields["unit"]
         if unit == "steps" or task.total is None or not task.speed:
-            return Text()
+            return Text(duration(task.elapsed or 0), style="progress.elapsed")
         return Text(pace(1, round(task.total - task.completed), 1 / task.speed, unit), style="cyan")
 
 
@@ -58,14 +66,13 @@ class LiveReporter:
         self._file = os.fdopen(
             os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding, errors="backslashreplace"
         )
-        self._console = Console(file=self._file, force_terminal=True, highlight=False)
+        self._console = Console(file=self._file, force_terminal=True, highlight=False, soft_wrap=True)
         self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(None),
-            MofNCompleteColumn(),
+            _NameColumn(),
+            BarColumn(None, table_column=Column(ratio=1, width=8)),  # at least 8
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
             TextColumn("{task.percentage:>3.0f} %", markup=False),
-            TimeElapsedColumn(),
-            _PaceColumn(),
+            _PaceColumn(table_column=Column(no_wrap=True)),
             console=self._console,
             expand=True,
         )
@@ -111,21 +118,20 @@ class LiveReporter:
 
     def _print(self, event: Event) -> None:
         style = "yellow" if isinstance(event, Note) and event.warning else ""
-        self._console.print(Text(describe(event) or "", style=style), soft_wrap=True)
+        self._console.print(Text(describe(event) or "", style=style))
 
     def _view(self) -> RenderableType:
         lines: list[RenderableType] = [self._progress]
         if (trained := self._trained) is not None:
-            lines.append(
-                Text.assemble(
-                    "loss ", (f"{trained.loss:.4f}", "bold cyan"),
-                    f" {_sparkline(self._losses, self._file.encoding)}  ",
-                    "lr ", (f"{trained.learning_rate:.2e}", "bold"), "  ",
-                    (f"{trained.images_per_second:.1f}", "bold"), " images/s  ",
-                    "waiting for data ", (f"{trained.waiting:.1%}", "bold"),
-                    *(() if (left := trained.seconds_left) is None else ("  ", (duration(left), "bold"), " left")),
-                )
+            line = Text.assemble(
+                "loss ", (f"{trained.loss:.4f}", "bold cyan"), "  ",
+                "lr ", (f"{trained.learning_rate:.2e}", "bold"), "  ",
+                (f"{trained.images_per_second:.1f}", "bold"), " images/s  ",
+                "waiting for data ", (f"{trained.waiting:.1%}", "bold"),
+                *(() if (left := trained.seconds_left) is None else ("  ", (duration(left), "bold"), " left")),
             )  # fmt: skip
+            room = max(self._console.width - len(line) - 2, 1)
+            lines.append(line.append(f"  {_sparkline(self._losses[-room:], self._file.encoding)}"))
             if self._validated is not None and self._best is not None:
                 lines.append(
                     Text.assemble(

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import time
 import numpy as np
 import pytest
 from caffe_files import DATA
-from command_process import PROGRAM, fails_with_one_line
+from command_process import PROGRAM, fails_with_one_line, on_a_terminal
 from PIL import Image
 from small_training import SMALL
 
@@ -66,6 +67,16 @@ def test_picture_that_cannot_be_segmented_is_named_and_the_others_go_on(here, de
     assert code == 1
     assert [entry["image"] for entry in json.loads(out)["images"]] == ["a.png", "c.png"]
     assert "image b.png: there is not enough memory" in err
+
+
+def test_results_stand_above_the_bar_on_a_terminal(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    for name in "abc":
+        Image.new("RGB", (30, 20)).save(tmp_path / "photos" / f"{name}.png")
+    screen = on_a_terminal("infer", "photos", "--weights", str(CAFFEMODEL))
+    for name in "abc":  # where its line was erased, or under another result
+        assert re.search(rf"(\x1b\[2K|\n)photos/{name}\.png \(30x20\) -> masks/{name}\.png: .*%\n", screen)
 
 
 def test_missing_weights_and_inputs_are_one_line(tmp_path):

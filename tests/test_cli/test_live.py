@@ -56,6 +56,26 @@ def test_task_shows_its_pace_on_a_terminal(tmp_path, monkeypatch):
     assert re.search(r"4/100.*\d images/s, \d:\d\d left", shown)
 
 
+def test_lines_of_a_narrow_terminal_are_whole(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    with (tmp_path / "terminal").open("w", encoding="utf-8") as file:
+        monkeypatch.setattr(sys, "stderr", file)
+        with LiveReporter() as report:
+            report(Started("reading the values of masks", 1070, "masks"))
+            for _ in range(4):
+                time.sleep(0.02)
+                report(Advanced(1))
+            report._live.refresh()
+            report(Finished())
+            report(Started("training", 90, "steps"))
+            for step in range(1, 61):
+                report(Trained(step, 90, 1.0 / step, 0.1, 11.0, 0.0, 100.0, True))
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", (tmp_path / "terminal").read_text("utf-8"))
+    assert re.search(r"reading the values of masks \(m… ━+ +4/1070   0 % +\S+ masks/s, \d:\d\d left\n", shown)
+    assert re.search(r"loss 0\.0167  lr 1\.00e-01  11\.0 images/s  waiting for data 0\.0%  1:40 left  \S+\n", shown)
+    assert max(map(len, shown.splitlines())) <= 80
+
+
 def test_task_shows_its_pace_in_plain_lines(monkeypatch, capsys):
     now = 100.0
     monkeypatch.setattr(console.time, "monotonic", lambda: now)
