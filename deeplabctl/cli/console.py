@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 import time
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -92,25 +93,15 @@ class Console:
         if self.json:
             return
         rows = [[printable(cell) for cell in row] for row in rows]
-        if self.on_terminal:
-            from rich.console import Console as RichConsole
-            from rich.table import Table
-            from rich.text import Text
-
-            table = Table(box=None, pad_edge=False, header_style="bold")
-            for number, header in enumerate(headers):
-                table.add_column(header, justify="left" if number < texts else "right", no_wrap=number == 0)
-            for row in rows:
-                table.add_row(*(Text(cell) for cell in row))
-            RichConsole().print(table)
-            return
-        widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
-        for row in (headers, *rows):
+        widths = [max(map(_width, column)) for column in zip(headers, *rows, strict=True)]
+        for place, row in enumerate((headers, *rows)):
+            pads = [" " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)]
             cells = [
-                cell.ljust(width) if number < texts else cell.rjust(width)
-                for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+                cell + pad if number < texts else pad + cell
+                for number, (cell, pad) in enumerate(zip(row, pads, strict=True))
             ]
-            typer.echo("  ".join(cells).rstrip())
+            line = "  ".join(cells).rstrip()
+            typer.echo(line if place or not self.on_terminal else typer.style(line, bold=True), file=sys.stdout)
 
     def document(self, result: dict[str, Any]) -> None:
         """Print the result as JSON if that was asked for."""
@@ -144,6 +135,11 @@ class PlainReporter:
             case _:
                 if (line := describe(event)) is not None:
                     typer.echo(line, err=True)
+
+
+def _width(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else not unicodedata.combining(char) for char in text)
 
 
 @contextmanager

@@ -124,13 +124,14 @@ def _push(console: Console, weights: str, repo: str, licence: str | None, dry_ru
 def _list(console: Console, known: list[PublishedWeights]) -> None:
     rows = [
         [
-            one.name, one.network, f"{one.classes} ({len(one.class_names)})",
-            "-" if one.miou is None else f"{one.miou:.2f} {(one.on or '').partition(',')[0]}", one.licence,
+            one.name, f"{one.classes} ({len(one.class_names)})", "-" if one.miou is None else f"{one.miou:.2f}",
             "here" if one.path.exists() else "", one.size,
         ]
         for one in known
     ]  # fmt: skip
-    console.table(("name", "network", "classes", "published mIoU %", "licence", "", "size"), rows, texts=6)
+    console.table(("name", "classes", "mIoU %", "", "size"), rows, texts=4)
+    console.say()
+    console.say("networks, licences, and what the mIoU was measured on: --json")
     console.next("infer IMAGE --weights NAME")
     console.document(
         {

@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from command_process import server
+from command_process import on_a_terminal, server
 from dataset_files import make_dataset
 from PIL import Image
 from voc_archives import sbd_files, voc_files, write_tar
@@ -103,18 +103,12 @@ def test_check_with_fix_writes_a_copy_and_exits_with_its_verdict(deeplabctl, roo
 def test_stats_print_a_table_with_bars_and_draw_a_chart(deeplabctl, root, tmp_path):
     code, out, err = deeplabctl("data", "stats", "set", "--out", "chart.png")
     assert (code, err) == (0, "")
-    assert out.splitlines()[0].split() == [
-        "class",
-        "train",
-        "pixels",
-        "%",
-        "images",
-        "val",
-        "pixels",
-        "%",
-        "images",
-        "weight",
-    ]
+    head, *lines = out.splitlines()
+    assert head.split() == ["class", "train", "%", "images", "val", "%", "images", "weight"]
+    assert lines[0].endswith("  " + 16 * "█")
+    screen = on_a_terminal("data", "stats", "set").splitlines()
+    assert screen[1 - len(lines) :] == lines[:-1]  # without the chart's
+    assert max(map(len, screen[: lines.index("")])) <= 80
     assert "background" in out
     assert "train: 4 images" in out
     with Image.open(tmp_path / "chart.png") as chart:

@@ -30,6 +30,11 @@ def test_errors_and_notes_name_options(capsys):
     assert describe(Note("no `data` is given", warning=True)) == "warning: no --data is given"
 
 
+def test_numbers_stand_below_each_other_behind_names_in_wide_characters(capsys):
+    Console().table(["class", "%"], [["猫", "1"], ["e\u0301te", "20"]])
+    assert capsys.readouterr().out == "class   %\n猫      1\ne\u0301te    20\n"
+
+
 def test_control_characters_of_names_do_not_reach_the_terminal(capsys):
     odd, shown = "\x1b]0;x\x07\x9b2J\u202e", r"\x1b]0;x\x07\x9b2J\u202e"
     console = Console()

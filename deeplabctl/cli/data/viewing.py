@@ -40,7 +40,7 @@ Examples
 AUGMENTATION = section("Augmentation")
 IMAGES = section("Images")
 _SHOWN = 10  # findings of a kind in the text; JSON has them all
-_BAR = 24  # characters
+_BAR = 16  # characters
 
 DataArgument = Annotated[
     str, typer.Argument(metavar="DIR|shapes", help="Data set in VOC layout, or shapes, the built-in one.")
@@ -174,7 +174,7 @@ def stats(
 def _rows(counted: Statistics) -> tuple[list[str], list[list[str]]]:
     headers = ["class"]
     for counts in counted.splits:
-        headers += [f"{counts.split} pixels %", "images"]
+        headers += [f"{counts.split} %", "images"]
     headers += ["weight", ""]
     top = max(max(counts.shares) for counts in counted.splits) or 1.0
     rows = []
