@@ -1,6 +1,6 @@
 """Run the command line as ``python -m deeplabctl``."""
 
-from deeplabctl.cli.app import main
+from deeplabctl.cli.start import main
 
 if __name__ == "__main__":
     main()

@@ -57,7 +57,10 @@ def error_document(*, wanted: bool) -> Iterator[None]:
     """Print, if ``wanted``, {"error": {"message": ..., "exit_code": ...}} for a block that fails without a document."""
     _output.is_printed, _output.error = False, ""
     try:
-        yield
+        try:
+            yield
+        except KeyboardInterrupt:  # outside of a command, which says what is kept
+            raise SystemExit(130) from None
     except BrokenPipeError:
         raise
     except BaseException as error:

@@ -67,11 +67,12 @@ def test_errors_are_documents(path, deeplabctl, tmp_path):
     assert err.splitlines()[-1] == f"error: {error['message']}"
 
 
+def interrupt(**_):
+    raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 def test_interruptions_are_documents(path, deeplabctl, monkeypatch):
-    def interrupt():
-        raise KeyboardInterrupt
-
     monkeypatch.setattr("deeplabctl.cli.console.only_documents", interrupt)
     code, out, err = deeplabctl(*path, *ARGUMENTS[path[-1]], "--json")
     error = strict(out)["error"]
@@ -95,6 +96,25 @@ def test_a_signal_in_the_middle_leaves_one_document(tmp_path, number):
     process.send_signal(number)
     out, _ = process.communicate(timeout=120)
     assert process.returncode == strict(out)["error"]["exit_code"] == 128 + number
+
+
+def test_ctrl_c_before_a_command_is_a_document(deeplabctl, tmp_path, monkeypatch):
+    program = (
+        "import sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'typer':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "from deeplabctl.cli.start import main\n"
+        "main()\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program, "weights", "--json"], capture_output=True, text=True, timeout=60)
+    error = {"error": {"message": "interrupted", "exit_code": 130}}
+    assert (ended.returncode, strict(ended.stdout), ended.stderr) == (130, error, "")
+    monkeypatch.setattr("deeplabctl.cli.app.app", interrupt)
+    code, out, err = deeplabctl("weights", "--json")
+    assert (code, strict(out), err) == (130, error, "")
 
 
 def test_successes_are_documents_though_others_print(deeplabctl, tmp_path, monkeypatch):
