@@ -11,11 +11,9 @@ first use of a network.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
 from deeplabctl.version import __version__
 
+TYPE_CHECKING = False  # as typing has it, whose import takes longer than all else here
 if TYPE_CHECKING:
     from deeplabctl.crf import CrfParams, refine
     from deeplabctl.data.dataset import Dataset, open_dataset
@@ -48,8 +46,10 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Load a public name from its room (PEP 562)."""
+    import importlib
+
     for home, names in _HOMES.items():
         if name in names:
             value = getattr(importlib.import_module(home), name)

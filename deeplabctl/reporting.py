@@ -127,6 +127,11 @@ def percent(share: float | None, absent: str = "-") -> str:
     return absent if share is None else f"{100 * share:.2f}"
 
 
+def area(share: float) -> str:
+    """Return the share of an image that a class takes, in percent; what is there never has 0.0."""
+    return "< 0.1%" if 0 < share < 0.001 else f"{share:.1%}"
+
+
 def silent(event: Event) -> None:
     """Report nothing."""
 

@@ -9,6 +9,7 @@ from deeplabctl.reporting import (
     Started,
     Trained,
     Validated,
+    area,
     duration,
     percent,
     task,
@@ -58,6 +59,12 @@ def test_pipes_get_plain_lines_of_logged_steps(capsys):
 def test_no_time_is_left_before_steps_were_measured():
     line = "step 1/10  loss 1.2500  lr 0.001  7.5 images/s  waiting for data 1.0%"
     assert describe(trained(1, seconds_left=None)) == line
+
+
+def test_area_that_is_there_is_not_none():
+    assert [area(share) for share in (0, 1e-9, 0.0009, 0.001, 0.12345, 1)] == [
+        "0.0%", "< 0.1%", "< 0.1%", "0.1%", "12.3%", "100.0%",
+    ]  # fmt: skip
 
 
 def test_numbers_are_put_into_words():

@@ -28,7 +28,7 @@ from deeplabctl.cli.options import (
 )
 from deeplabctl.cli.weights import weights_url
 from deeplabctl.errors import DeepLabError
-from deeplabctl.reporting import counted, duration
+from deeplabctl.reporting import area, counted, duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -277,7 +277,7 @@ def _line(written: Written, classes: tuple[str, ...], image_size: int) -> str:
     size = f"{width}x{height}" + (f", computed at {computed[1]}x{computed[0]}" if computed != written.size else "")
     if job.is_video:
         size += f", {written.frames} frames, {duration(written.seconds)}"
-    shares = ", ".join(f"{found['name']} {found['share']:.1%}" for found in written.to_dict(classes)["classes"])
+    shares = ", ".join(f"{found['name']} {area(found['share'])}" for found in written.to_dict(classes)["classes"])
     return f"{job.source} ({size}){files and f' -> {files}'}: {shares}"
 
 

@@ -51,7 +51,7 @@ class _PaceColumn(ProgressColumn):
     """Show how fast a task goes and how much time is left; a training has its own line for them."""
 
     def render(self, task: Task) -> Text:
-        """Return the speed over the last half minute, and the time that is left at it; else the time since the start."""
+        """Return the speed over the last half minute and the time that is left at it; else the time it has taken."""
         unit = task.fields["unit"]
         if unit == "steps" or task.total is None or not task.speed:
             return Text(duration(task.elapsed or 0), style="progress.elapsed")

@@ -11,5 +11,5 @@ def main() -> None:
         run()
     except KeyboardInterrupt:
         if "--json" in sys.argv:
-            print('{"error": {"message": "interrupted", "exit_code": 130}}')
+            sys.stdout.write('{"error": {"message": "interrupted", "exit_code": 130}}\n')
         raise SystemExit(130) from None

@@ -29,7 +29,7 @@ from deeplabctl.prediction.forward import NetworkRunner, size_in_words, too_larg
 from deeplabctl.prediction.results import Result, in_batches
 from deeplabctl.prediction.settings import PredictionSettings, SettingsRequest, check_export, own_settings, resolve
 from deeplabctl.render import overlay, overlay_with_legend
-from deeplabctl.reporting import tqdm_reporter
+from deeplabctl.reporting import area, tqdm_reporter
 from deeplabctl.weights.fitting import ExportedNetwork, Network, open_network
 from deeplabctl.weights.locating import find_weights
 from deeplabctl.weights.model_info import ModelInfo
@@ -75,7 +75,7 @@ class Segmentation:
     def __repr__(self) -> str:
         """Return the size and what is seen, in a line."""
         height, width = self.label.shape
-        seen = ", ".join(f"{name} {share:.1%}" for name, share in self.areas.items())
+        seen = ", ".join(f"{name} {area(share)}" for name, share in self.areas.items())
         return f"<Segmentation of {width}x{height} pixels: {seen}>"
 
     def _repr_png_(self) -> bytes:

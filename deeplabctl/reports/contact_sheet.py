@@ -12,6 +12,7 @@ from urllib.parse import quote
 from deeplabctl.files import write_text
 from deeplabctl.prediction.outputs.image_files import THUMBNAIL
 from deeplabctl.prediction.outputs.output import Written
+from deeplabctl.reporting import area
 from deeplabctl.reports.page import legend, render_page, swatch
 
 _NAMED = 6  # classes of an image, the largest
@@ -32,16 +33,17 @@ class ContactSheet:
         scale = min(1, THUMBNAIL / max(height, width))
         size = f"width={max(1, round(width * scale))} height={max(1, round(height * scale))}"
         total = sum(result.pixels.values())
-        areas = [(index, count / total) for index, count in list(result.pixels.items())[:_NAMED]]
-        others = len(result.pixels) - len(areas)
+        listed = list(result.pixels.items())[:_NAMED]
+        others = len(result.pixels) - len(listed)
         more = f" and {others} more" if others else ""
-        words = ", ".join(f"{self._classes[index]} {share:.1%}" for index, share in areas) + more
-        image = f'<img loading=lazy {size} src="{self._link(files["thumbnail"])}" alt="{escape(words)}">'
+        texts = [f"{self._classes[index]} {area(count / total)}" for index, count in listed]
+        words = escape(", ".join(texts) + more)
+        image = f'<img loading=lazy {size} src="{self._link(files["thumbnail"])}" alt="{words}">'
         if target := files.get("overlay") or files.get("mask"):
             image = f'<a href="{self._link(target)}">{image}</a>'
         shown = " ".join(
-            f"<span>{swatch(self._classes, index)}{escape(self._classes[index])} {share:.1%}</span>"
-            for index, share in areas
+            f"<span>{swatch(self._classes, index)}{escape(text)}</span>"
+            for (index, _), text in zip(listed, texts, strict=True)
         )
         shown += f"<span>{more}</span>"
         name = escape(result.job.source.name)

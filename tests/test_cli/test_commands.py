@@ -70,6 +70,13 @@ def test_recipes_are_named_and_presets_are_not(deeplabctl):
     assert not any(name in out for name in PRESETS)
 
 
+@pytest.mark.parametrize("command", ["convert", "preview", "shapes"])
+def test_numbers_are_n_in_the_help(deeplabctl, command):
+    _, out, _ = deeplabctl("data", command, "--help")
+    assert "  --seed N  " in out
+    assert " range>" not in out
+
+
 @pytest.mark.parametrize(("command", "title"), [([], "First steps"), (["train"], "Data"), (["data"], "Commands")])
 def test_colors_are_for_terminals(command, title, deeplabctl):
     colored = on_a_terminal(*command, "--help")

@@ -109,7 +109,9 @@ def test_ctrl_c_before_a_command_is_a_document(deeplabctl, tmp_path, monkeypatch
         "from deeplabctl.cli.start import main\n"
         "main()\n"
     )
-    ended = subprocess.run([sys.executable, "-c", program, "weights", "--json"], capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(
+        [sys.executable, "-c", program, "weights", "--json"], capture_output=True, text=True, timeout=60
+    )
     error = {"error": {"message": "interrupted", "exit_code": 130}}
     assert (ended.returncode, strict(ended.stdout), ended.stderr) == (130, error, "")
     monkeypatch.setattr("deeplabctl.cli.app.app", interrupt)

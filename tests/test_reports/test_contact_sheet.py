@@ -77,6 +77,17 @@ def test_pictures_are_small_loaded_late_and_described(tmp_path):
     assert page.values("a", "href") == ["a.png"]  # the mask, without an overlay
 
 
+def test_small_areas_are_not_none(tmp_path):
+    label = np.zeros((100, 100), np.uint8)
+    label[0, 0] = 1
+    (job,) = plan_outputs([Path("a.jpg")], OutputRequest(tmp_path, contact_sheet=True)).images
+    sheet = ContactSheet(tmp_path / "index.html", CLASSES, "weights")
+    sheet.add(Written(job, label.shape, count_pixels(label)))
+    page = Page(sheet.render())
+    assert "".join(page.texts).count("<b>cat</b> < 0.1%") == 1
+    assert page.values("img", "alt") == ["background 100.0%, <b>cat</b> < 0.1%"]
+
+
 def test_classes_of_a_picture_are_the_largest_and_the_legend_has_all(tmp_path):
     classes = tuple(f"class {number}" for number in range(12))
     label = np.repeat(np.arange(10), range(10, 20))[None].astype(np.uint8)

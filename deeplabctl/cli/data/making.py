@@ -141,7 +141,7 @@ def convert(
         SPLITS("--val-source SOURCE", "Annotations of the same kind for validation, instead of a share."),
     ] = None,
     seed: Annotated[
-        int | None, SPLITS("--seed", "Different seeds choose different images for validation. Default: 0.", min=0)
+        int | None, SPLITS("--seed N", "Different seeds choose different images for validation. Default: 0.", min=0)
     ] = None,
     max_side: Annotated[
         int | None, OUTPUT("--max-side N", "Make images with a longer side of more than N pixels smaller.", min=64)
@@ -279,9 +279,9 @@ def prepare_voc(
 
 def shapes(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make.")],
-    train: Annotated[int, IMAGES("--train", "Training images.", min=1)] = 240,
-    val: Annotated[int, IMAGES("--val", "Validation images.", min=1)] = 60,
-    seed: Annotated[int, IMAGES("--seed", "Different seeds draw different images.", min=0)] = 0,
+    train: Annotated[int, IMAGES("--train N", "Training images.", min=1)] = 240,
+    val: Annotated[int, IMAGES("--val N", "Validation images.", min=1)] = 60,
+    seed: Annotated[int, IMAGES("--seed N", "Different seeds draw different images.", min=0)] = 0,
     overwrite: OverwriteOption = False,
     *,
     console: Console,

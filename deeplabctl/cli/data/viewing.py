@@ -207,9 +207,9 @@ def preview(
     data: DataArgument,
     split: Annotated[str | None, IMAGES("--split NAME", "Split to show. Default: the training split.")] = None,
     count: Annotated[
-        int | None, IMAGES("--count", "Number of images. Default: 12, or 4 with --augmented.", min=1)
+        int | None, IMAGES("--count N", "Number of images. Default: 12, or 4 with --augmented.", min=1)
     ] = None,
-    seed: Annotated[int, IMAGES("--seed", "Each seed chooses other images.", min=0)] = 0,
+    seed: Annotated[int, IMAGES("--seed N", "Each seed chooses other images.", min=0)] = 0,
     augmented: Annotated[
         bool, AUGMENTATION("--augmented", "Show four crops of each image as augmentation makes them.")
     ] = False,
