@@ -187,6 +187,11 @@ def is_shapes(dataset: Dataset) -> bool:
 def _open_folder(root: Path, report: Reporter) -> Dataset:
     if not os.path.exists(root):  # noqa: PTH110 - Path.exists raises for names that are too long
         raise DataError(f"data set {root}: there is no such folder; choose one in VOC layout, or 'shapes'")
+    if root.is_file():
+        fix = "choose the folder of a data set"
+        if root.suffix.lower() in _ANNOTATIONS:
+            fix = f"annotations become a data set by: deeplabctl data convert {root} --out SET"
+        raise DataError(f"data set {root}: expected a folder in VOC layout, got a file; {fix}")
     for part in (IMAGES, LISTS):
         if not (root / part).is_dir():
             nested = (root / inner for inner in ("VOC2012", "VOCdevkit/VOC2012"))  # of a folder above VOC

@@ -1,6 +1,7 @@
 """Data sets are found, and the samples of their lists."""
 
 import os
+import re
 import shutil
 import unicodedata
 from pathlib import Path
@@ -295,3 +296,19 @@ def test_folder_of_annotations_is_answered_by_the_command_that_converts_it(tmp_p
     (tmp_path / "a.json").write_text("{}")
     with pytest.raises(DataError, match=rf"annotations become a data set by: deeplabctl data convert {tmp_path} --out"):
         open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [
+        ("photo.jpg", "choose the folder of a data set"),
+        ("a.json", "annotations become a data set by: deeplabctl data convert {} --out SET"),
+        ("a.YAML", "annotations become a data set by: deeplabctl data convert {} --out SET"),
+    ],
+)
+def test_a_file_is_not_a_data_set(tmp_path, name, fix):
+    path = tmp_path / name
+    path.touch()
+    expected = f"data set {path}: expected a folder in VOC layout, got a file; {fix.format(path)}"
+    with pytest.raises(DataError, match=re.escape(expected)):
+        open_dataset(path)
