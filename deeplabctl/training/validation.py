@@ -94,7 +94,7 @@ class Validator:
             miou=matrix.mean_iou(),
             pixel_accuracy=matrix.pixel_accuracy(),
             best=best,
-            predicted=int(found.sum()),
+            predicted=int((found & labelled).sum()),
             present=int(labelled.sum()),
             classes=scores.to_dict()["classes"],
         )
@@ -107,7 +107,7 @@ class Validator:
         elif missed and 2 * step >= steps and missed != self._missed:  # before, it is usual
             text = f"step {step}: the model predicts no {', no '.join(missed)}"
             unweighted = self._plan.recipe.solver.class_weights == "none"
-            advice = "solver.class_weights=sqrt-median" if unweighted else "more steps, or a larger augment.class_crops"
-            self._report(Note(f"{text}; if this continues, give a new training {advice}", warning=True))
+            advice = "--set solver.class_weights=sqrt-median" if unweighted else "more steps, or a larger augment.class_crops"
+            self._report(Note(f"{text}; if this continues, start a new training with {advice}", warning=True))
             self._missed = missed
         return event

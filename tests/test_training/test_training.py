@@ -195,7 +195,7 @@ def test_classes_that_are_never_predicted_are_warned_of(tmp_path):
     warnings = [event.text for event in events if getattr(event, "warning", False)]
     missed = "the model predicts no disc, no square"
     assert warnings == [  # not at step 4, before half of the training
-        f"step 8: {missed}; if this continues, give a new training more steps, or a larger augment.class_crops",
+        f"step 8: {missed}; if this continues, start a new training with more steps, or a larger augment.class_crops",
         f"step 9: {missed}",
     ]
 

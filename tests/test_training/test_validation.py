@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from dataset_files import make_dataset
 
+from deeplabctl.evaluation.scores import SplitScores
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.keras_model import assign_weights, build_model
 from deeplabctl.reporting import Advanced, silent
+from deeplabctl.training.checkpoint import Progress
 from deeplabctl.training.plan import plan_training
 from deeplabctl.training.signals import TrainingStopped
 from deeplabctl.training.validation import Validator
@@ -48,6 +50,22 @@ def test_workers_ask_one_another_in_a_validation_equally_often_and_stop_together
     with pytest.raises(TrainingStopped):
         Validator(plan, model, cluster, events.append).score(lambda: False)
     assert events.count(Advanced(1)) == 6
+
+
+@pytest.mark.usefixtures("shallow")
+def test_predicted_classes_are_counted_among_those_of_the_labels(tmp_path):
+    root = make_dataset(tmp_path / "set", train=1, val=1)
+    plan = plan_training("shapes", ["model.width=0.05", "augment.crop_size=33"], {"data.root": str(root)})
+    plan = replace(plan, recipe=replace(plan.recipe, solver=replace(plan.recipe.solver, class_weights="none")))
+    model = build_model("largefov", len(plan.dataset.classes), width=plan.recipe.model.width)
+    scores = SplitScores(plan.dataset.classes, {})
+    scores.matrix.counts[0, [0, 2]] = 8  # labelled background and disc, predicted background and square
+    scores.matrix.counts[1, 0] = 8
+    events, steps = [], plan.recipe.solver.steps
+    event = Validator(plan, model, FakeCluster(0), events.append).report(scores, Progress(steps - 1), best=False)
+    assert (event.predicted, event.present) == (1, 2)
+    advice = "start a new training with --set solver.class_weights=sqrt-median"
+    assert events[1].text == f"step {steps - 1}: the model predicts no disc; if this continues, {advice}"
 
 
 def test_both_engines_score_the_weights_that_the_model_has_now(tmp_path):
