@@ -211,9 +211,16 @@ def _splits_of(annotations: Annotations, val: float | Annotations | None, report
 def _without(annotations: Annotations, val: Annotations, report: Reporter) -> Annotations:
     """Return annotations without the images that those for ``val`` have as well, as their source may lie in the other.
 
-    Raises DataError if none is left.
+    Raises DataError if none is left, and where two labels of an image differ: one may be that of another photo.
     """
-    taken = {_place(image, val) for image in val.images}
+    taken = {_place(image, val): image for image in val.images}
+    both = [(image, taken[place]) for image in annotations.images if (place := _place(image, annotations)) in taken]
+    if different := [one.image for (one, _), differ in zip(both, map_ahead(_differ, both), strict=True) if differ]:
+        raise DataError(
+            f"{different[0]}: expected the same label in {_origin(annotations)} and {_origin(val)}, got different ones "
+            f"({counted(len(different), 'such image')}); if `val_source` has photos of its own, convert it apart, else "
+            "remove the wrong labels"
+        )
     images = [image for image in annotations.images if _place(image, annotations) not in taken]
     count = counted(len(annotations.images) - len(images), "image")
     if not images:
@@ -224,6 +231,19 @@ def _without(annotations: Annotations, val: Annotations, report: Reporter) -> An
     if len(images) < len(annotations.images):
         report(Note(f"left out of train, as {_origin(val)} has them: {count}"))
     return replace(annotations, images=images)
+
+
+def _differ(labels: tuple[AnnotatedImage, AnnotatedImage]) -> bool:
+    """Tell whether two labels of an image file differ; those that cannot be drawn are reported where they are written."""
+    path = labels[0].image
+    if not isinstance(path, Path):
+        return False
+    try:
+        facts = inspect_image(path)
+        one, other = (_upright_label(label, path, facts)[0] for label in labels)
+    except DeepLabError:
+        return False
+    return not np.array_equal(one, other)
 
 
 def _place(image: AnnotatedImage, annotations: Annotations) -> str:

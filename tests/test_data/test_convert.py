@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import tracemalloc
 
 import numpy as np
@@ -84,6 +85,25 @@ def test_outlines_of_a_source_for_validation_inside_the_other_are_left_out_of_tr
     assert (written.train, written.val) == (["a", "b", "c"], ["d", "e"])
     texts = [event.text for event in events if isinstance(event, Note)]
     assert texts == [f"left out of train, as {source / 'valid'} has them: 2 images"]
+
+
+def test_labels_of_two_photos_that_find_the_same_image_are_refused(tmp_path):
+    for split, names in (("train", "abc"), ("val", "ab")):
+        (tmp_path / split).mkdir()
+        for name in names:
+            write_image(tmp_path / "photos" / f"{name}.jpg", shade=ord(name))
+            mask = np.zeros(SIZE, np.uint8)
+            mask[: 4 if (split, name) == ("val", "b") else 6] = 255
+            Image.fromarray(mask).save(tmp_path / split / f"{name}.png")
+    settings = ImportSettings(images=tmp_path / "photos")
+    first, second = (read_annotations(tmp_path / split, settings, silent) for split in ("train", "val"))
+    expected = (
+        f"{tmp_path / 'photos' / 'b.jpg'}: expected the same label in {tmp_path / 'train'} and {tmp_path / 'val'}, got "
+        "different ones (1 such image); if `val_source` has photos of its own, convert it apart, else remove the wrong "
+        "labels"
+    )
+    with pytest.raises(DataError, match=re.escape(expected)):
+        write_dataset(first, tmp_path / "out", silent, val=second)
 
 
 def write_splits(folder, letters="abcdefghi", **counts):
