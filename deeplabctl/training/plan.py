@@ -244,6 +244,10 @@ def _check_data(recipe: Recipe, dataset: Dataset, unchanged: bool, report: Repor
     for split, part in ((recipe.data.split, facts[: len(samples)]), (recipe.data.val_split, facts[len(samples) :])):
         if all(set(fact.pixels) <= {IGNORE_LABEL} for fact in part):
             raise FindingError(void_split_finding(dataset, split))
+    trained = zip(samples, facts, strict=False)
+    if void := [sample.label.name for sample, fact in trained if set(fact.pixels) <= {IGNORE_LABEL}]:
+        text = f"{len(void)} of {counted(len(samples), 'label')} to train on have only void ({join_some(void, 3)})"
+        report(Note(f"{text}; nothing is learned from these images", warning=True))
     digests = [(sample.image.name, image.digest) for sample, (_, image) in zip(both, files, strict=True)]
     if same := same_images(digests[len(samples) :], digests[: len(samples)]):
         text = f"{len(same)} of {counted(len(val_samples), 'image')} to validate are trained on, too"

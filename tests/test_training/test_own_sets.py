@@ -8,6 +8,7 @@ import pytest
 from dataset_files import draw_few_shapes, make_dataset
 from run_trainings import after, resume, train_new
 
+from deeplabctl.data.images import write_mask
 from deeplabctl.data.inspection import LabelFacts, count_neighbours
 from deeplabctl.errors import DataError, RecipeError, RunError
 from deeplabctl.limits import AUTO
@@ -120,6 +121,15 @@ def test_network_is_applied_at_the_size_that_it_was_trained_at(dataset, tmp_path
     assert TrainingPipeline.of(plan).settings.scale == (0.75 * 1.25, 1.5 * 1.25)
     train_new(plan, tmp_path / "run")
     assert load(tmp_path / "run").settings.scales == (1.25,)
+
+
+def test_labels_to_train_on_that_are_all_void_are_counted(dataset):
+    events = []
+    for name in ("t1", "t3", "v0"):
+        write_mask(dataset / "SegmentationClass" / f"{name}.png", np.full((60, 80), 255, np.uint8))
+    plan_own(dataset, report=events.append)
+    text = "2 of 5 labels to train on have only void (t1.png, t3.png); nothing is learned from these images"
+    assert Note(text, warning=True) in events
 
 
 def test_settings_of_the_user_come_before_what_own_chooses(dataset):

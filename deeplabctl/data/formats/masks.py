@@ -152,7 +152,8 @@ def _pair(folder: Path, settings: ImportSettings) -> _Pairs:
     """Find masks and their images; raises DataError if no mask has one."""
     found, left_out, of_places = _Pairs(), 0, list[str]()
     others: Counter[str] = Counter()  # suffixes of images of other formats
-    for place, images_folder in _places(folder, settings):
+    places = _places(folder, settings)
+    for place, images_folder in places:
         names, outside = _masks_in(place, settings.mask_suffix, images_folder)
         search = ImageSearch([images_folder], by_stem=True, suffix=settings.image_suffix)
         above = place.parent.relative_to(folder).as_posix() + "/" if place != folder else ""
@@ -174,11 +175,24 @@ def _pair(folder: Path, settings: ImportSettings) -> _Pairs:
         found.notes.append(f"{len(alone)} {have} no image: skipped ({join_some(alone, 3)})")
     if left_out:
         found.notes.append(f"{left_out} files in folders below {folder} are left out")
+    if without := _images_without_masks(folder, places, found):
+        some = join_some([str(place) for place in without], 3)
+        found.notes.append(f"images in folders without any mask are left out: {without.total()} ({some})")
     if others:
         some = join_some([f"{count} {suffix}" for suffix, count in others.items()])
         found.notes.append(f"images of other formats are left out: {some}; convert them to JPEG or PNG")
     found.notes += of_places
     return found
+
+
+def _images_without_masks(folder: Path, places: Sequence[tuple[Path, Path]], found: _Pairs) -> Counter[Path]:
+    """Count the images in each folder of images of which none has a mask."""
+    searched = {path for place, images in places if images != place for path in files_below(images)}
+    searched |= {path for path in files_below(folder) if path.parent.name in _IMAGE_FOLDERS}
+    used = {image.parent for _, images, _ in found.pairs for image in images} | {path.parent for _, path in found.masks}
+    return Counter(
+        path.parent for path in sorted(searched) if path.suffix.lower() in IMAGE_SUFFIXES and path.parent not in used
+    )
 
 
 def _keep_listed(found: _Pairs, folder: Path) -> dict[Path, str]:

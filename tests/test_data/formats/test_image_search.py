@@ -149,7 +149,10 @@ def test_masks_in_subfolders_belong_to_the_images_of_the_same_folders(tmp_path):
     assert written.train == ["left_0", "right_0"]
     assert written_label(tmp_path / "out", "left_0")[0, 0] == 0
     assert written_label(tmp_path / "out", "right_0")[0, 0] == 1
-    assert notes == ["1 mask has no image: skipped (0.png)"]
+    assert notes == [
+        "1 mask has no image: skipped (0.png)",
+        f"images in folders without any mask are left out: 1 ({tmp_path / 'images'})",
+    ]
 
 
 def test_masks_in_folders_below_others_are_left_out_and_counted(tmp_path):

@@ -49,6 +49,19 @@ def test_roboflows_masks_have_their_classes_and_splits(tmp_path):
         convert(tmp_path / "set", tmp_path / "no")
 
 
+@pytest.mark.parametrize(("masks", "images"), [("{}/masks", "{}/images"), ("masks/{}", "images/{}")])
+def test_folders_of_images_without_masks_are_counted(tmp_path, masks, images):
+    for place, name in (("north", "a"), ("north", "b"), ("south", "c"), ("south", "d"), ("west", "e")):
+        write_image(tmp_path / "set" / images.format(place) / f"{name}.jpg", shade=ord(name))
+        if place == "north":
+            write_mask(tmp_path / "set" / masks.format(place) / f"{name}.png")
+    source = tmp_path / "set" / "masks" if masks == "masks/{}" else tmp_path / "set"
+    written, notes = convert(source, tmp_path / "out", classes=CLASSES)
+    assert written.train == ["a", "b"]
+    places = ", ".join(str(tmp_path / "set" / images.format(place)) for place in ("south", "west"))
+    assert notes == [f"images in folders without any mask are left out: 3 ({places})"]
+
+
 def test_a_data_set_keeps_its_own_lists(tmp_path):
     root = tmp_path / "set"
     for name in "abcdef":
