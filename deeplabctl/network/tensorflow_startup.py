@@ -42,8 +42,8 @@ def tensorflow_startup(log: Callable[[str], None] = lambda text: None) -> Iterat
             if error.name != "tensorflow":
                 raise
             raise DeepLabError(
-                "TensorFlow is not installed, and this needs it: pip install tensorflow (infer and serve do without "
-                "it, with `engine=numba` or an ONNX file)"
+                "TensorFlow is not installed, and this needs it: pip install tensorflow (infer, eval, serve and export "
+                "to ONNX do without it, with `engine=numba` or an ONNX file)"
             ) from None
         except Exception as error:
             raise DeepLabError(f"TensorFlow did not start: {error}; it wrote: {captured()[-2000:]}") from error

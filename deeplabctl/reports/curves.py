@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deeplabctl.arrays import Floats
+from deeplabctl.errors import DeepLabError
 from deeplabctl.files import whole_file
 from deeplabctl.reports.run_records import Metrics, number
 
@@ -95,8 +96,12 @@ def curves_png(runs: Sequence[tuple[str, Metrics]], theme: Theme = LIGHT, width:
     """Return a PNG with the curves of one run, or of several in a colour each.
 
     A run is a name, which may be empty for one run, and its metrics. The user's settings of matplotlib have no effect.
+    Raises DeepLabError where matplotlib is not installed.
     """
-    from matplotlib import style
+    try:
+        from matplotlib import style
+    except ImportError:
+        raise DeepLabError("curves need the package matplotlib: pip install matplotlib") from None
 
     with style.context("default"):
         return _drawn(runs, theme, width)

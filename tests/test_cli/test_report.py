@@ -1,6 +1,7 @@
 """Draw the curves of trainings on the command line, without TensorFlow."""
 
 import json
+import sys
 
 import pytest
 from command_process import fails_with_one_line, run_without_tensorflow
@@ -23,6 +24,13 @@ def test_files_of_one_run_are_redrawn_without_tensorflow(two):
     ]  # fmt: skip
     assert (two / "one" / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert (two / "one" / "report.html").read_text("utf-8").startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize("runs", [["one"], ["one", "two"]])
+def test_missing_matplotlib_is_one_line(two, deeplabctl, monkeypatch, runs):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    code, out, err = deeplabctl("report", *runs)
+    assert (code, out, err) == (1, "", "error: curves need the package matplotlib: pip install matplotlib\n")
 
 
 def test_one_run_as_json(two, deeplabctl):

@@ -146,4 +146,6 @@ def test_container_has_what_infer_and_serve_need_without_tensorflow(tmp_path):
     command[-1] = "tensorflow"
     done = subprocess.run([*command, "--overwrite"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("error: TensorFlow is not installed"), done.stderr
+    without = "(infer, eval, serve and export to ONNX do without it, with --engine numba or an ONNX file)"
+    expected = f"error: TensorFlow is not installed, and this needs it: pip install tensorflow {without}"
+    assert done.stderr.splitlines()[-1] == expected
