@@ -81,8 +81,8 @@ def fit_to_time(
     budget = parse_duration(plan.recipe.run.time)
     report(Note("timing some steps and some images of the validation"))
     timing = _measure(plan, cluster, budget, should_stop)
-    before = time.perf_counter() - begin + timing.start + timing.compiling
-    left = (1 - _RESERVE) * budget - before
+    taken, start = time.perf_counter() - begin, timing.start + timing.compiling
+    left = (1 - _RESERVE) * budget - taken - start
     step = timing.step
     if recipe.run.preview_every == AUTO:
         left -= INTERVALS * timing.preview
@@ -99,8 +99,8 @@ def fit_to_time(
         elif timing.validation > _FEWEST_STEPS * timing.step:
             advice = "validate fewer images (data.val_split), or smaller ones"
         raise RunError(
-            f"`time`: expected enough for {_FEWEST_STEPS} steps, got {plan.recipe.run.time}; {found}, and timing "
-            f"and start took {before:.0f} s; give more time, or {advice}"
+            f"`time`: expected enough for {_FEWEST_STEPS} steps, got {plan.recipe.run.time}; {found}, timing took "
+            f"{taken:.0f} s, and the start would take {start:.0f} s; give more time, or {advice}"
         )
     report(Note(f"{found}: {steps:,} steps fit into {plan.recipe.run.time}"))
     limit = TimeLimit(recipe, begin + (1 - _RESERVE) * budget)
