@@ -66,7 +66,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Validated:
-    """Report a validation: ``miou`` is a fraction; of the ``present`` classes, those in the labels, ``predicted`` were predicted."""
+    """Report a validation: ``miou`` is a fraction; ``predicted`` of the ``present`` classes, those of labels, were found."""
 
     step: int
     miou: float

@@ -17,6 +17,7 @@ from dataset_files import draw_few_shapes, make_dataset
 from small_training import without_curves
 
 import deeplabctl as dl
+from deeplabctl import downloads
 from deeplabctl.reporting import Trained
 from deeplabctl.weights import locating
 from deeplabctl.weights.model_info import ModelInfo
@@ -81,15 +82,13 @@ def test_train_returns_the_run_and_the_scores_and_gives_the_bytes_of_the_command
 
 @pytest.mark.tf
 def test_training_whose_first_weights_cannot_be_had_leaves_no_directory(trained, monkeypatch, tmp_path):
-    import keras
-
-    def offline(**_):
+    def offline(_):
         raise OSError("no network")
 
-    monkeypatch.setattr(keras.applications, "VGG16", offline)
+    monkeypatch.setattr(downloads, "_open", offline)
     options = SMALL | {"init": "imagenet", "width": 1.0}
     for _ in range(2):
-        with pytest.raises(dl.DeepLabError, match=r"could not be downloaded; start from a weight file"):
+        with pytest.raises(dl.DeepLabError, match=r"cannot download vgg16_weights.* by other means"):
             dl.train(trained[0] / "set", **options, run_dir=tmp_path / "own1", report=dl.silent)
         assert not (tmp_path / "own1").exists()
 

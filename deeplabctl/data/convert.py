@@ -234,7 +234,7 @@ def _without(annotations: Annotations, val: Annotations, report: Reporter) -> An
 
 
 def _differ(labels: tuple[AnnotatedImage, AnnotatedImage]) -> bool:
-    """Tell whether two labels of an image file differ; those that cannot be drawn are reported where they are written."""
+    """Tell whether two labels of an image file differ; those that fail are reported where they are written."""
     path = labels[0].image
     if not isinstance(path, Path):
         return False

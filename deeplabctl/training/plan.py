@@ -29,7 +29,7 @@ from deeplabctl.training.checkpoint import Checkpoint, check_same_training, fing
 from deeplabctl.training.run_directory import CHECKPOINTS
 from deeplabctl.weights.locating import weights_path
 from deeplabctl.weights.model_info import ModelInfo
-from deeplabctl.weights.starting import IMAGENET, RANDOM, open_start, start_weights, start_width
+from deeplabctl.weights.starting import IMAGENET, RANDOM, ImageNet, open_start, start_weights, start_width
 from deeplabctl.weights.weight_file import WeightFile
 
 if TYPE_CHECKING:
@@ -84,6 +84,11 @@ class Plan:
         if given == "sqrt-median":
             return sqrt_median_frequency_weights(self.facts, num_classes)
         return [float(weight) for weight in given]
+
+    def fetch_start(self, report: Reporter, weights_url: str | None = None) -> None:
+        """Download the weights of ImageNet, where the training starts from these; others are there already."""
+        if isinstance(self.start, ImageNet):
+            self.start.fetch(report, weights_url)
 
     def initial_weights(self) -> tuple[Weights, list[str], list[str]]:
         """Return the weights that the training starts from; see `start_weights`."""

@@ -150,6 +150,7 @@ def planned_training(request: TrainingRequest, report: Reporter, *, writes: bool
                 request.recipe, request.settings or (), request.options(), default_data=request.default_data,
                 weights_url=request.weights_url, report=report,
             )  # fmt: skip
+        plan.fetch_start(report, request.weights_url)
         yield PlannedTraining(plan, request.run_dir, writes=writes)
         return
     if request.run_dir is not None:
@@ -163,6 +164,8 @@ def planned_training(request: TrainingRequest, report: Reporter, *, writes: bool
             )  # fmt: skip
         if directory is not None and checkpoint is None:
             directory.check_restart()
+        if checkpoint is None:
+            plan.fetch_start(report, request.weights_url)
         yield PlannedTraining(plan, None, run, checkpoint, directory, writes)
 
 

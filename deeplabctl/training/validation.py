@@ -107,7 +107,8 @@ class Validator:
         elif missed and 2 * step >= steps and missed != self._missed:  # before, it is usual
             text = f"step {step}: the model predicts no {', no '.join(missed)}"
             unweighted = self._plan.recipe.solver.class_weights == "none"
-            advice = "--set solver.class_weights=sqrt-median" if unweighted else "more steps, or a larger augment.class_crops"
+            weighting, others = "--set solver.class_weights=sqrt-median", "more steps, or a larger augment.class_crops"
+            advice = weighting if unweighted else others
             self._report(Note(f"{text}; if this continues, start a new training with {advice}", warning=True))
             self._missed = missed
         return event

@@ -11,7 +11,7 @@ from deeplabctl.damage import DAMAGED
 from deeplabctl.errors import WeightsError
 from deeplabctl.reporting import Note, Reporter, tqdm_reporter
 from deeplabctl.weights import hub
-from deeplabctl.weights.published import checked_base, guess_name, published
+from deeplabctl.weights.published import checked_base, guess_name, imagenet, published
 from deeplabctl.weights.sources import SOURCES
 from deeplabctl.weights.sources.exports import is_saved_model
 from deeplabctl.weights.weight_file import ZIP, Beginning, WeightFile
@@ -110,6 +110,11 @@ def weights_path(path: Path, report: Reporter | None = None, url: str | None = N
 def fetch_published(name: str, report: Reporter | None = None, url: str | None = None) -> Path:
     """Return the file of published weights, whatever has their name here; the rest is as for `weights_path`."""
     return published()[name].fetch(report or tqdm_reporter(), _open_file, checked_base(url))
+
+
+def fetch_imagenet(name: str, report: Reporter | None = None, url: str | None = None) -> Path:
+    """Return the file of ImageNet's weights for a network of keras.applications, as `fetch_published` does."""
+    return imagenet()[name].fetch(report or tqdm_reporter(), _open_file, checked_base(url))
 
 
 def open_weights(path: str | os.PathLike[str]) -> WeightFile:

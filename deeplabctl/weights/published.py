@@ -95,7 +95,7 @@ class PublishedWeights:
         size, sums = path.stat().st_size, path.with_name(f"{path.name}.sha256")
         kept = sums.read_text("utf-8", "replace").split() if sums.exists() else []
         expected = self.checksum or next(iter(kept), None)
-        kind = "sha384" if expected is not None and len(expected) == 96 else "sha256"
+        kind = {32: "md5", 96: "sha384"}.get(len(expected or ""), "sha256")
         if self.bytes not in (None, size):
             raise _other_file(path, f"{self.bytes:,} bytes", f"{size:,}", sums)
         if expected is None:
@@ -109,8 +109,18 @@ class PublishedWeights:
 @cache
 def published() -> Mapping[str, PublishedWeights]:
     """Return all weights of the table, by name."""
+    return _entries("weights")
+
+
+@cache
+def imagenet() -> Mapping[str, PublishedWeights]:
+    """Return the weights of ImageNet that trainings start from, by the name of the network in keras.applications."""
+    return _entries("imagenet")
+
+
+def _entries(section: str) -> Mapping[str, PublishedWeights]:
     table, found = _table(), {}
-    for name, facts in table["weights"].items():
+    for name, facts in table[section].items():
         joined = {**table["hosts"][facts["host"]], **facts}
         found[name] = PublishedWeights(name, **{key: value for key, value in joined.items() if key != "host"})
     return found

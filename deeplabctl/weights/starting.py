@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +12,9 @@ from deeplabctl.classes import IGNORE_LABEL, other_order
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE, Weights, keras_model, layer_of, part_of
 from deeplabctl.network.ops import KERNEL
+from deeplabctl.reporting import Reporter
 from deeplabctl.weights.fitting import fit_weights
-from deeplabctl.weights.locating import open_weights
+from deeplabctl.weights.locating import fetch_imagenet, open_weights
 from deeplabctl.weights.sources.keras_files import KerasHdf5, weights_of_model
 from deeplabctl.weights.weight_file import WeightFile
 
@@ -29,15 +28,16 @@ RANDOM, IMAGENET = "random", "imagenet"  # in place of the name of a weight file
 class ImageNet(WeightFile):
     """Hold VGG-16, ResNet-101 or MobileNet v2 trained on ImageNet, as keras.applications has it.
 
-    Its preprocessing is ours. VGG-16 comes with its classifier. It is downloaded once, when its weights are first asked
-    for (530 MB; ResNet-101 170 MB, MobileNet v2 9 MB); raises WeightsError without an internet connection, and for an
-    architecture that has no weights there.
+    Its preprocessing is ours. VGG-16 comes with its classifier. It is downloaded once, by `fetch` or when its weights
+    are first asked for (550 MB; ResNet-101 170 MB, MobileNet v2 9 MB). Raises WeightsError for an architecture that has
+    no weights there.
     """
 
     words = KerasHdf5.words
 
     def __init__(self, architecture: str) -> None:
         super().__init__(Path("imagenet"))
+        self._file: Path | None = None
         self._name = ARCHITECTURES[architecture].imagenet
         if not self._name:
             raise WeightsError(
@@ -49,18 +49,18 @@ class ImageNet(WeightFile):
         """Return 1, without a download."""
         return 1.0
 
+    def fetch(self, report: Reporter | None = None, url: str | None = None) -> Path:
+        """Return the file, without TensorFlow; raises what `fetch_published` raises."""
+        self._file = self._file or fetch_imagenet(self._name, report, url)
+        return self._file
+
     def _read_weights(self) -> Weights:
+        file = str(self.fetch())
         import keras
 
-        try:
-            with redirect_stdout(sys.stderr):  # keras prints that it downloads
-                model = getattr(keras.applications, self._name)(include_top=self._name == "VGG16", weights="imagenet")
-        except Exception as error:
-            raise WeightsError(
-                f"{self.path}: the {self._name} weights of keras.applications could not be downloaded; start from a "
-                "weight file (`init=FILE`) or from random weights (`init=random`)"
-            ) from error
-        return weights_of_model(model)
+        return weights_of_model(
+            getattr(keras.applications, self._name)(include_top=self._name == "VGG16", weights=file)
+        )
 
 
 def open_start(init: str, architecture: str) -> WeightFile | None:

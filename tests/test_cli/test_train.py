@@ -14,6 +14,7 @@ from PIL import Image
 from small_training import SMALL
 
 from deeplabctl.data.images import read_label, write_mask
+from deeplabctl.files import user_cache
 from deeplabctl.recipe import read_recipe
 from deeplabctl.weights.locating import open_weights
 
@@ -153,6 +154,21 @@ def test_wrong_settings_and_starts_are_one_line(tmp_path):
     fails_with_one_line("no such file", "train", "--data", "set", "--init", "gone.keras", cwd=tmp_path)
     fails_with_one_line("got width 1", "train", "--data", "set", "--width", 0.5, "--init", "imagenet", cwd=tmp_path)
     fails_with_one_line("one per class", "train", "--data", "set", "--set", "solver.class_weights=[1]", cwd=tmp_path)
+
+
+def test_weights_of_imagenet_that_cannot_be_downloaded_are_named_before_tensorflow_starts(tmp_path):
+    make_dataset(tmp_path / "set")
+    said = "cannot download vgg16_weights_tf_dim_ordering_tf_kernels.h5 (127.0.0.1: "
+    options = ("--set", "model.architecture=largefov", "--crop-size", 33, "--init", "imagenet")
+    err = fails_with_one_line(said, "train", "--data", "set", *options, cwd=tmp_path)
+    path = user_cache() / "weights" / "vgg16_weights_tf_dim_ordering_tf_kernels.h5"
+    assert err.endswith(f"{path.name} (md5 64373286793e3c8b2b4e3219cbf3544b) by other means, to {path}\n")
+    assert "starting TensorFlow" not in err
+    path.write_bytes(b"x")
+    said = (
+        f"{path}: expected md5 64373286793e3c8b2b4e3219cbf3544b, got 9dd4e461268c8034f5c8564e155c67a6; remove the file"
+    )
+    fails_with_one_line(said, "train", "--data", "set", *options, cwd=tmp_path)
 
 
 def test_folder_of_the_user_is_refused_and_its_files_stay(tmp_path):

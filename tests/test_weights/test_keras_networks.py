@@ -8,6 +8,8 @@ from v3_files import deviation, names, our_name, rule_weights
 from deeplabctl.errors import WeightsError
 from deeplabctl.weights.fitting import fit_weights, open_network
 from deeplabctl.weights.locating import open_weights
+from deeplabctl.weights.published import imagenet
+from deeplabctl.weights.starting import open_start
 
 PARTS = {1: ("kernel",), 2: ("kernel", "bias"), 4: ("gamma", "beta", "moving_mean", "moving_variance")}
 
@@ -131,3 +133,16 @@ def test_mobilenet_v2_of_keras_computes_the_same_up_to_where_deeplab_dilates(siz
     found = apply_rows(ours, image, ARCHITECTURES["deeplabv3-mnv2"].rows)
     for name, values in zip(compared.values(), expected, strict=True):
         assert deviation(found[name], values) < 1e-5, name
+
+
+@pytest.mark.tf
+def test_weights_of_imagenet_are_those_of_the_file_in_the_cache():
+    import keras
+
+    theirs = keras.applications.MobileNetV2(weights=None, include_top=False)
+    path = imagenet()["MobileNetV2"].path
+    path.parent.mkdir(parents=True)
+    theirs.save(path)
+    found = open_start("imagenet", "deeplabv3-mnv2").weights
+    np.testing.assert_array_equal(found["Conv/kernel"], theirs.get_layer("Conv1").get_weights()[0], strict=True)
+    assert set(found) == set(open_weights(path).weights)
