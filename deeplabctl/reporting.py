@@ -66,7 +66,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Validated:
-    """Report a validation: ``miou`` is a fraction; ``predicted`` of the ``present`` classes, those of labels, were found."""
+    """Report a validation: ``miou`` is a fraction; of ``present`` classes in labels, ``predicted`` were predicted."""
 
     step: int
     miou: float

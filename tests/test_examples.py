@@ -281,3 +281,9 @@ def test_examples_of_a_page_print_what_stands_there(page, story, printed, tmp_pa
         if not fits(lines, found):
             failed.append("\n".join([f"$ {command}", *found, "--- on the page:", *lines]))
     assert not failed, "\n\n".join(failed)
+
+
+def test_photos_of_the_tutorial_need_a_new_folder(tmp_path):
+    draw(tmp_path / "annotated", 1)
+    with pytest.raises(SystemExit, match=r"annotated: expected a new folder, got one that exists; remove it, or name"):
+        draw(tmp_path / "annotated", 1)

@@ -70,7 +70,7 @@ def open_image(
                 yield opened
     except UnidentifiedImageError:
         raise _refused(
-            path, "an image of a known format (JPEG, PNG, WebP, BMP, TIFF)", *_described(head, formats)
+            path, "an image of a known format (JPEG, PNG, WebP, BMP, TIFF, AVIF)", *_described(head, formats)
         ) from None
     except PIL.Image.DecompressionBombError as error:
         count = re.search(r"(\d+) pixels", str(error))

@@ -147,6 +147,7 @@ class Writer:
     is_folder: bool
     loads_tensorflow: bool
     write: Callable[[Graph, Path], None]
+    install: str = ""  # what pip installs instead of the packages
 
     def check_packages(self) -> None:
         """Raise OutputError, which names the packages that are missing."""
@@ -154,13 +155,16 @@ class Writer:
         if missing:
             raise OutputError(
                 f"cannot write an {EXPORTS[self.format].words}: it needs {' and '.join(missing)}, which "
-                f"{'is' if len(missing) == 1 else 'are'} not installed; pip install {' '.join(missing)}"
+                f"{'is' if len(missing) == 1 else 'are'} not installed; pip install {self.install or ' '.join(missing)}"
             )
 
 
 _WRITERS = (
     Writer("savedmodel", ".savedmodel", (), ("float32", "float16"), True, True, _write_saved_model),
     Writer("onnx", ".onnx", ("onnx", "onnxruntime"), ("float32", "float16", "int8"), False, False, _write_onnx),
-    Writer("tflite", ".tflite", ("ai_edge_litert",), ("float32", "float16", "int8"), False, True, _write_tflite),
-)
+    Writer(
+        "tflite", ".tflite", ("ai_edge_litert",), ("float32", "float16", "int8"), False, True, _write_tflite,
+        "'deeplabctl[tflite]'",
+    ),
+)  # fmt: skip
 WRITERS: dict[str, Writer] = {writer.format: writer for writer in _WRITERS}

@@ -179,7 +179,9 @@ async def _answer_error(request: Request, error: Exception) -> Response:
         case RequestValidationError():
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"][1:])
-            refusal = RequestError(422, "invalid_parameter", f"{where}: {first['msg']}")
+            is_bool = first["type"].startswith("bool")
+            said = f"expected true or false, got {first['input']!r:.80}" if is_bool else first["msg"]
+            refusal = RequestError(422, "invalid_parameter", f"{where}: {said}")
         case HTTPException():
             code = _CODES.get(error.status_code, "bad_request")
             refusal = RequestError(error.status_code, code, error.detail)

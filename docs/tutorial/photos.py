@@ -61,6 +61,8 @@ def photo(rng):
 
 def main(folder, photos=40, seed=0):
     """Write the photos and their outlines."""
+    if folder.exists():
+        sys.exit(f"{folder}: expected a new folder, got one that exists; remove it, or name another")
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True)
     for number in range(photos):

@@ -103,7 +103,11 @@ def test_exif_rotation_is_applied(tmp_path, picture, orientation):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"<html>not found</html>", "known format"), (b"", "known format"), (None, "no such file")],
+    [
+        (b"<html>not found</html>", "known format [(]JPEG, PNG, WebP, BMP, TIFF, AVIF[)]"),
+        (b"", "known format"),
+        (None, "no such file"),
+    ],
 )
 def test_other_content_than_an_image_is_named_in_one_line(tmp_path, content, message):
     path = tmp_path / "a.jpg"

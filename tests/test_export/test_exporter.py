@@ -217,10 +217,16 @@ def test_what_cannot_be_exported_is_refused_before_anything_is_computed(tmp_path
     assert files(tmp_path) == ["full", "net.onnx"]
 
 
-@pytest.mark.parametrize(("format_", "packages"), [("onnx", ["onnx", "onnxruntime"]), ("tflite", ["ai_edge_litert"])])
-def test_missing_packages_are_named_with_the_command_that_installs_them(monkeypatch, format_, packages):
+@pytest.mark.parametrize(
+    ("format_", "packages", "install"),
+    [
+        ("onnx", ["onnx", "onnxruntime"], "onnx onnxruntime"),
+        ("tflite", ["ai_edge_litert"], r"'deeplabctl\[tflite\]'"),
+    ],
+)
+def test_missing_packages_are_named_with_the_command_that_installs_them(monkeypatch, format_, packages, install):
     monkeypatch.setattr(formats, "find_spec", lambda name: None)
-    text = rf"it needs {' and '.join(packages)}, which (is|are) not installed; pip install {' '.join(packages)}$"
+    text = rf"it needs {' and '.join(packages)}, which (is|are) not installed; pip install {install}$"
     with pytest.raises(OutputError, match=text):
         plan_export(ExportRequest(format_))
 

@@ -83,7 +83,7 @@ def test_export_has_no_keras_model_and_no_logits(onnx):
 
 @pytest.mark.parametrize(
     ("module", "package", "kind"),
-    [("onnxruntime", "onnxruntime", "onnx"), ("ai_edge_litert.interpreter", "ai-edge-litert", "tflite")],
+    [("onnxruntime", "onnxruntime", "onnx"), ("ai_edge_litert.interpreter", r"'deeplabctl\[tflite\]'", "tflite")],
 )
 def test_missing_package_is_named_with_the_command_that_installs_it(tmp_path, monkeypatch, module, package, kind):
     path = tmp_path / f"net.{kind}"

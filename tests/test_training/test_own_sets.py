@@ -278,8 +278,8 @@ def test_timed_run_of_a_recipe_with_steps_is_resumed_by_the_same_command(dataset
 @pytest.mark.usefixtures("timing_of_a_machine")
 def test_time_too_short_for_ten_steps_is_refused_with_the_time_of_a_step_and_leaves_no_run(dataset, tmp_path):
     said = (
-        r"^`time`: expected enough for 10 steps, got 9s; a step takes 2\.00 s here, a validation 2 s, timing took \d s, "
-        "and the start would take 1 s; give more time, or make a step cheaper"
+        r"^`time`: expected enough for 10 steps, got 9s; a step takes 2\.00 s here, a validation 2 s, timing took \d s"
+        ", and the start would take 1 s; give more time, or make a step cheaper"
     )
     with pytest.raises(RunError, match=said):
         train_new(plan_own(dataset, **{"run.time": "9s"}), tmp_path / "run")

@@ -136,7 +136,7 @@ class LiteRuntime(ExportedEngine):
     name = "litert"
 
     def _load(self, path: Path, export: ExportFacts) -> None:
-        with _installed("ai-edge-litert", path):
+        with _installed("'deeplabctl[tflite]'", path):
             from ai_edge_litert.interpreter import Interpreter
 
         with captured_stderr():  # a line about its delegate
