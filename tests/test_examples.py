@@ -78,7 +78,7 @@ def alike(line):
     line = re.sub(r"^.*(?=: at the border of the grid)", "PARAMETERS", line)
     line = re.sub(r"(?<![\w/.])[+-]?\d(?:[\d,]*\d)?(?:[.:]\d+)*(?:e[+-]?\d+)?", "N", line)
     line = re.sub(r"\d+", "N", line)
-    line = re.sub(r"\b\w+ N ?%(?:, \w+ N ?%)*", "SHARES", line)
+    line = re.sub(r"\b\w+ (?:< )?N ?%(?:, \w+ (?:< )?N ?%)*", "SHARES", line)
     return " ".join(line.split())
 
 
