@@ -174,7 +174,7 @@ def test_photo_is_pasted_or_chosen_and_a_large_one_scaled_down(served, chromium,
 def test_photo_that_takes_long_to_open_is_said_to_be_opened(served, chromium, turned_photo):
     with page_of(chromium, served.url) as page:
         drop(page, b"text", "notes.txt", "text/plain")
-        page.evaluate("Image.prototype.decode = () => new Promise((resolve) => { window.goOn = resolve })")
+        page.evaluate("() => { Image.prototype.decode = () => new Promise((done) => { window.goOn = done }) }")
         drop(page, turned_photo)
         page.locator("#note", has_text="Opening the photo.").wait_for()
         assert page.locator("#alert").is_hidden(), "what was wrong with the file before"
@@ -193,8 +193,9 @@ def test_large_masks_are_painted_smaller_but_their_overlay_has_the_photo_s_size(
                 const mask = { width: 3000, height: 2001, ids: new Uint8Array(3000 * 2001).fill(1, 3000 * 1500) };
                 stage.showMask(mask, classes.map(([name, color], id) => ({ id, name, color })));
                 const overlay = await createImageBitmap(await stage.overlay(1));
-                const at = (y) => [...tint.getContext("2d").getImageData(700, y, 1, 1).data];
-                return [[tint.width, tint.height], [overlay.width, overlay.height], [at(748), at(749), at(750)]];
+                const { data } = tint.getContext("2d").getImageData(700, 748, 1, 3);
+                const colors = [0, 4, 8].map((at) => [...data.slice(at, at + 4)]);
+                return [[tint.width, tint.height], [overlay.width, overlay.height], colors];
             }"""
         )
         assert (shown, saved) == ([1500, 1001], [3000, 2001])
