@@ -113,8 +113,13 @@ def fetch_published(name: str, report: Reporter | None = None, url: str | None =
 
 
 def fetch_imagenet(name: str, report: Reporter | None = None, url: str | None = None) -> Path:
-    """Return the file of ImageNet's weights for a network of keras.applications, as `fetch_published` does."""
-    return imagenet()[name].fetch(report or tqdm_reporter(), _open_file, checked_base(url))
+    """Return the file of ImageNet's weights for a network of keras.applications, as `fetch_published` does.
+
+    The one that Keras has downloaded is taken as well.
+    """
+    weights = imagenet()[name]
+    kept = Path("~/.keras/models", weights.file)
+    return weights.fetch(report or tqdm_reporter(), _open_file, checked_base(url), kept)
 
 
 def open_weights(path: str | os.PathLike[str]) -> WeightFile:

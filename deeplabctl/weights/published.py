@@ -62,14 +62,18 @@ class PublishedWeights:
         megabytes = self.megabytes if self.bytes is None else self.bytes / 1e6
         return "unknown" if megabytes is None else f"{megabytes:.1f} MB"
 
-    def fetch(self, report: Reporter, check: Callable[[Path], object], base: str | None = None) -> Path:
+    def fetch(
+        self, report: Reporter, check: Callable[[Path], object], base: str | None = None, other: Path | None = None
+    ) -> Path:
         """Return the file, which is downloaded if it is not in the cache; a file put there by hand is checked.
 
         ``check`` raises DeepLabError for a file that holds no weights; ``base`` is an address whose files count instead
-        of the published ones. Raises WeightsError for another file in the cache, DownloadError if no address has it,
-        and OutputError if the cache cannot be written.
+        of the published ones. An ``other`` place of the file counts where the cache has none. Raises WeightsError for
+        another file in the cache, DownloadError if no address has it, and OutputError if the cache cannot be written.
         """
         path = self.path
+        if other is not None and not path.exists() and other.expanduser().is_file():
+            path = other.expanduser()
         if not path.exists():
             from deeplabctl.downloads import WebFile, download  # http takes 0.03 s to load
 

@@ -136,11 +136,16 @@ def test_mobilenet_v2_of_keras_computes_the_same_up_to_where_deeplab_dilates(siz
 
 
 @pytest.mark.tf
-def test_weights_of_imagenet_are_those_of_the_file_in_the_cache():
+@pytest.mark.parametrize("is_ours", [True, False], ids=["ours", "Keras'"])
+def test_weights_of_imagenet_are_those_of_the_file_in_the_cache(is_ours, tmp_path, monkeypatch):
     import keras
 
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path))
+
     theirs = keras.applications.MobileNetV2(weights=None, include_top=False)
-    path = imagenet()["MobileNetV2"].path
+    own = imagenet()["MobileNetV2"]
+    path = own.path if is_ours else tmp_path / ".keras" / "models" / own.file
     path.parent.mkdir(parents=True)
     theirs.save(path)
     found = open_start("imagenet", "deeplabv3-mnv2").weights
