@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -162,7 +163,7 @@ class _RegionLoss(_PixelLoss, ABC):
 
         known, weights = self._compared(labels)
         probabilities = tf.nn.softmax(self._upsampled(logits, known))
-        pixels = [known.shape[0], -1]
+        pixels = [-1, math.prod(known.shape[1:])]
         counted = tf.cast(tf.reshape(weights, pixels) > 0, probabilities.dtype)[..., None]
         truth = tf.one_hot(tf.reshape(known, pixels), probabilities.shape[-1], dtype=probabilities.dtype) * counted
         probabilities = tf.reshape(probabilities, [*pixels, probabilities.shape[-1]]) * counted

@@ -171,11 +171,9 @@ class TrainingStep:
 
         def gradients_of(part: tf.Tensor | int) -> tuple[tf.Tensor, list[tf.Tensor]]:
             window = slice(part * size, (part + 1) * size)
-            inputs, known, own_seeds = (
-                tf.ensure_shape(whole[window], (size, *whole.shape[1:])) for whole in (images, labels, seeds)
-            )
+            inputs = tf.ensure_shape(images[window], (size, *images.shape[1:]))
             own = {stride: whole[part] if by_part else whole for stride, whole in totals.items()}
-            return self._gradients(inputs, known, own_seeds, own, moves)
+            return self._gradients(inputs, labels[window], seeds[window], own, moves)
 
         def add(part: tf.Tensor, loss: tf.Tensor, gradients: list[tf.Tensor]) -> tuple[tf.Tensor, ...]:
             part_loss, part_gradients = gradients_of(part)
