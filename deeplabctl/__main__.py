@@ -1,6 +1,6 @@
 """Run the command line as ``python -m deeplabctl``."""
 
-from deeplabctl.cli.start import main
+from deeplabctl.cli import main
 
 if __name__ == "__main__":
     main()

@@ -106,7 +106,7 @@ def test_ctrl_c_before_a_command_is_a_document(deeplabctl, tmp_path, monkeypatch
         "        if name == 'typer':\n"
         "            raise KeyboardInterrupt\n"
         "sys.meta_path.insert(0, Interrupting())\n"
-        "from deeplabctl.cli.start import main\n"
+        "from deeplabctl.cli import main\n"
         "main()\n"
     )
     ended = subprocess.run(

@@ -4,6 +4,7 @@ import os
 import re
 import sys
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -38,39 +39,50 @@ def test_pace_is_a_speed_and_the_time_left():
     assert pace(5, -2, 1.0, "frames") == "5.0 frames/s, 0:00 left"
 
 
-def test_task_shows_its_pace_on_a_terminal(tmp_path, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "160")
-    with (tmp_path / "terminal").open("w", encoding="utf-8") as file:
-        monkeypatch.setattr(sys, "stderr", file)
-        with LiveReporter() as report:
-            report(Started("segmenting", 100, "images"))
-            for _ in range(4):
-                time.sleep(0.02)
-                report(Advanced(1))
-            for _ in range(500):  # until the bar is drawn again
-                if " left" in (tmp_path / "terminal").read_text("utf-8"):
-                    break
-                time.sleep(0.02)
-            report(Finished())
-    shown = (tmp_path / "terminal").read_text("utf-8")
-    assert re.search(r"4/100.*\d images/s, \d:\d\d left", shown)
+@pytest.fixture
+def terminal(tmp_path, monkeypatch):
+    """Return a function that gives the path of a terminal of some columns, and what reports to it."""
+
+    @contextmanager
+    def opened(columns):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        path = tmp_path / "terminal"
+        with path.open("w", encoding="utf-8") as file:
+            monkeypatch.setattr(sys, "stderr", file)
+            with LiveReporter() as report:
+                yield path, report
+
+    return opened
 
 
-def test_lines_of_a_narrow_terminal_are_whole(tmp_path, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
-    with (tmp_path / "terminal").open("w", encoding="utf-8") as file:
-        monkeypatch.setattr(sys, "stderr", file)
-        with LiveReporter() as report:
-            report(Started("reading the values of masks", 1070, "masks"))
-            for _ in range(4):
-                time.sleep(0.02)
-                report(Advanced(1))
-            report._live.refresh()
-            report(Finished())
-            report(Started("training", 90, "steps"))
-            for step in range(1, 61):
-                report(Trained(step, 90, 1.0 / step, 0.1, 11.0, 0.0, 100.0, True))
-    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", (tmp_path / "terminal").read_text("utf-8"))
+def advance(report, steps):
+    for _ in range(steps):
+        time.sleep(0.02)
+        report(Advanced(1))
+
+
+def test_task_shows_its_pace_on_a_terminal(terminal):
+    with terminal(160) as (path, report):
+        report(Started("segmenting", 100, "images"))
+        advance(report, 4)
+        for _ in range(500):  # until the bar is drawn again
+            if " left" in path.read_text("utf-8"):
+                break
+            time.sleep(0.02)
+        report(Finished())
+    assert re.search(r"4/100.*\d images/s, \d:\d\d left", path.read_text("utf-8"))
+
+
+def test_lines_of_a_narrow_terminal_are_whole(terminal):
+    with terminal(80) as (path, report):
+        report(Started("reading the values of masks", 1070, "masks"))
+        advance(report, 4)
+        report._live.refresh()
+        report(Finished())
+        report(Started("training", 90, "steps"))
+        for step in range(1, 61):
+            report(Trained(step, 90, 1.0 / step, 0.1, 11.0, 0.0, 100.0, True))
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", path.read_text("utf-8"))
     assert re.search(r"reading the values of masks \(m… ━+ +4/1070   0 % +\S+ masks/s, \d:\d\d left\n", shown)
     assert re.search(r"loss 0\.0167  lr 1\.00e-01  11\.0 images/s  waiting for data 0\.0%  1:40 left  \S+\n", shown)
     assert max(map(len, shown.splitlines())) <= 80

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -24,8 +23,9 @@ from deeplabctl.data.formats.annotations import (
     similar_names,
 )
 from deeplabctl.data.formats.documents import Source
-from deeplabctl.data.formats.image_search import ImageSearch, failing, files_below, not_found
-from deeplabctl.data.image_files import FOREIGN_SUFFIXES, IMAGE_SUFFIXES, NAMED_SUFFIXES, SAVED_SUFFIXES, open_image
+from deeplabctl.data.formats.image_search import failing, files_below, not_found
+from deeplabctl.data.formats.mask_pairs import pair_masks
+from deeplabctl.data.image_files import open_image
 from deeplabctl.data.images import (
     check_label,
     check_transparency,
@@ -35,16 +35,13 @@ from deeplabctl.data.images import (
     stored_values,
     voc_color_ids,
 )
-from deeplabctl.data.layout import LABELS, LISTS
+from deeplabctl.data.layout import LABELS
 from deeplabctl.data.palettes import BLACK_AND_WHITE, Palettes, palette_colors, palette_of
 from deeplabctl.errors import DataError
-from deeplabctl.files import composed, file_names, read_small_file, suffix_counts
 from deeplabctl.parallel import map_ahead
 from deeplabctl.reporting import Note, Reporter, counted, task
 
-_MASK_SUFFIXES = (*SAVED_SUFFIXES, ".gif")
 _MOST_COLORS = 1024  # a mask with more is a photograph, or was saved as JPEG
-_IMAGE_FOLDERS = ("JPEGImages", "images", "imgs", "Images")  # where images are looked for beside a folder of masks
 
 
 class Masks:
@@ -67,8 +64,7 @@ class Masks:
             raise DataError(f"{source}: expected {self.content}, got a file; choose the folder")
         folder = source.path / LABELS if (source.path / LABELS).is_dir() else source.path
         settings = _with_files_beside(source.path, settings, report)
-        found = _pair(folder, settings)
-        splits = _keep_listed(found, folder) if folder.name == LABELS else {}
+        found = pair_masks(folder, settings)
         greys = {color[0] for color in settings.palette.ids() if len(set(color)) == 1} if settings.palette else set()
         reading = "colors" if settings.palette else settings.format
         read = partial(_read_mask, reading=reading, greys=frozenset(greys))
@@ -79,28 +75,8 @@ class Masks:
         classes, ids = _class_ids(folder, meaning, set(values.counts), settings)
         if meaning == "ids" and (wrong := values.palettes.finding(len(classes))):
             raise FindingError(wrong)
-        rename = settings.rename
-        notes = [
-            *found.notes,
-            *(f"no class is {old!r}: nothing becomes {rename[old]!r}" for old in rename if old not in classes),
-        ]
-        renamed = [rename.get(name, name) for name in classes]
-        classes = renamed_classes(classes, rename)
-        if len(classes) < 2:
-            raise DataError(
-                f"{folder}: expected 2 classes or more, got {join_some(classes) or 'none'}; rename fewer of them"
-            )
-        numbers = {name: number for number, name in enumerate(classes)}
-        ids = {
-            value: index if index == IGNORE_LABEL else numbers.get(renamed[index], IGNORE_LABEL)
-            for value, index in ids.items()
-        }
-        notes += similar_names(classes)
-        for name in filter(is_void, classes):
-            new = "ignore" if name == "void" else "void"
-            notes.append(
-                f"{name!r} is a class to train on, as the masks' classes name it; `rename={name}={new}` makes it void"
-            )
+        classes, ids, notes = _renamed(folder, classes, ids, settings.rename)
+        notes = [*found.notes, *notes]
         if settings.format == "binary" and (between := _between(values.counts)):
             notes.append(f"{between}: cut in the middle")
         if unknown := {value: count for value, count in values.counts.items() if value not in ids}:
@@ -121,7 +97,7 @@ class Masks:
             if len(images) > 1 or path in values.unreadable:
                 image = failing(values.unreadable.get(path) or not_found(images, path))
             height, width = values.sizes.get(path, (None, None))
-            draw, split = partial(_draw_label, read, path, ids), splits.get(path, "")
+            draw, split = partial(_draw_label, read, path, ids), found.splits.get(path, "")
             annotated.append(AnnotatedImage(name, image, draw, height, width, split))
         return Annotations(classes, annotated, notes, [path for _, path in found.masks])
 
@@ -137,85 +113,6 @@ def _with_files_beside(folder: Path, settings: ImportSettings, report: Reporter)
         settings = replace(settings, classes=named[1], mask_suffix=settings.mask_suffix or "_mask")
         settings = replace(settings, format="ids" if settings.format == "auto" else settings.format)
     return settings
-
-
-@dataclass
-class _Pairs:
-    """Hold the masks that were found, those with images, and what is to be said of the others."""
-
-    masks: list[tuple[str, Path]] = field(default_factory=list)  # name of the image, mask
-    pairs: list[tuple[str, list[Path], Path]] = field(default_factory=list)  # name, images that fit it, mask
-    notes: list[str] = field(default_factory=list)
-
-
-def _pair(folder: Path, settings: ImportSettings) -> _Pairs:
-    """Find masks and their images; raises DataError if no mask has one."""
-    found, left_out, of_places = _Pairs(), 0, list[str]()
-    others: Counter[str] = Counter()  # suffixes of images of other formats
-    places = _places(folder, settings)
-    for place, images_folder in places:
-        names, outside = _masks_in(place, settings.mask_suffix, images_folder)
-        search = ImageSearch([images_folder], by_stem=True, suffix=settings.image_suffix)
-        above = place.parent.relative_to(folder).as_posix() + "/" if place != folder else ""
-        images_of = {path: images for name, path in names if (images := search.find(name)) not in ([], [path])}
-        if place == images_folder and (beside := _pngs_beside(names, search)):
-            names = [(name, path) for name, path in names if path.suffix.lower() in (".png", ".gif")]
-            images_of |= beside
-            of_places.append(f"masks are the PNG files beside images of the same name: {len(beside)}")
-        found.pairs += [(above + name, images_of[path], path) for name, path in names if path in images_of]
-        others.update(_other_suffixes(images_folder, {path for _, path in names}))
-        found.masks += names
-        left_out += outside
-        of_places += search.notes()
-    if not found.pairs:
-        raise DataError(_no_pairs(folder, settings, found.masks))
-    paired = {path for *_, path in found.pairs}
-    if alone := [path.name for _, path in found.masks if path not in paired]:
-        have = "mask has" if len(alone) == 1 else "masks have"
-        found.notes.append(f"{len(alone)} {have} no image: skipped ({join_some(alone, 3)})")
-    if left_out:
-        found.notes.append(f"{left_out} files in folders below {folder} are left out")
-    if without := _images_without_masks(folder, places, found):
-        some = join_some([str(place) for place in without], 3)
-        found.notes.append(f"images in folders without any mask are left out: {without.total()} ({some})")
-    if others:
-        some = join_some([f"{count} {suffix}" for suffix, count in others.items()])
-        found.notes.append(f"images of other formats are left out: {some}; convert them to JPEG or PNG")
-    found.notes += of_places
-    return found
-
-
-def _images_without_masks(folder: Path, places: Sequence[tuple[Path, Path]], found: _Pairs) -> Counter[Path]:
-    """Count the images in each folder of images of which none has a mask."""
-    searched = {path for place, images in places if images != place for path in files_below(images)}
-    searched |= {path for path in files_below(folder) if path.parent.name in _IMAGE_FOLDERS}
-    used = {image.parent for _, images, _ in found.pairs for image in images} | {path.parent for _, path in found.masks}
-    return Counter(
-        path.parent for path in sorted(searched) if path.suffix.lower() in IMAGE_SUFFIXES and path.parent not in used
-    )
-
-
-def _keep_listed(found: _Pairs, folder: Path) -> dict[Path, str]:
-    """Return the splits of masks in a data set, as its lists say; masks in none are left out.
-
-    Raises DataError if all are.
-    """
-    lists = folder.parent / LISTS
-    splits = {}
-    for name in file_names(lists):
-        split = name.lower().removesuffix(".txt").removesuffix("_aug")
-        if split in ("train", "val", "test"):
-            for line in read_small_file(lists / name).decode("utf-8-sig", "replace").splitlines():
-                text = re.sub(rf".*{LABELS}(Aug)?/", "", line.strip().replace("\\", "/"))  # of two paths, the label
-                splits[composed(text.removesuffix(".png"))] = split
-    names = {path: composed(path.relative_to(folder).with_suffix("").as_posix()) for *_, path in found.pairs}
-    if alone := [name for name in names.values() if splits and name not in splits]:
-        found.pairs = [pair for pair in found.pairs if names[pair[2]] in splits]
-        text = f"masks in none of the lists in {lists}: {len(alone)} left out ({join_some(alone, 4)})"
-        if not found.pairs:
-            raise DataError(f"{text}; correct the lists, or remove them")
-        found.notes.append(text)
-    return {path: splits[name] for path, name in names.items() if name in splits}
 
 
 @dataclass
@@ -387,6 +284,30 @@ def _class_ids(
     return classes, voc_color_ids(len(classes))
 
 
+def _renamed(
+    folder: Path, classes: tuple[str, ...], ids: Mapping[Color, int], rename: Mapping[str, str]
+) -> tuple[tuple[str, ...], dict[Color, int], list[str]]:
+    """Return the classes under their new names, the class id of each value then, and what is to be said of both."""
+    notes = [f"no class is {old!r}: nothing becomes {new!r}" for old, new in rename.items() if old not in classes]
+    names, classes = [rename.get(name, name) for name in classes], renamed_classes(classes, rename)
+    if len(classes) < 2:
+        raise DataError(
+            f"{folder}: expected 2 classes or more, got {join_some(classes) or 'none'}; rename fewer of them"
+        )
+    numbers = {name: number for number, name in enumerate(classes)}
+    found = {
+        value: index if index == IGNORE_LABEL else numbers.get(names[index], IGNORE_LABEL)
+        for value, index in ids.items()
+    }
+    notes += similar_names(classes)
+    for name in filter(is_void, classes):
+        new = "ignore" if name == "void" else "void"
+        notes.append(
+            f"{name!r} is a class to train on, as the masks' classes name it; `rename={name}={new}` makes it void"
+        )
+    return classes, found, notes
+
+
 def _describe_unknown(unknown: Mapping[Color, int], values: _Values, meaning: str, known: Iterable[Color]) -> str:
     """Name the most frequent values without a class, with their shares of all pixels; beside colours, as colours."""
     in_colors = meaning == "colors" and any(len(set(color)) > 1 for color in known)
@@ -413,59 +334,6 @@ def _format_value(value: Color) -> str:
     return str(value[0]) if len(set(value)) == 1 else " ".join(map(str, value))
 
 
-def _images_folder(folder: Path, settings: ImportSettings) -> Path:
-    """Return the folder of the images: that of the settings, one beside or in the folder of masks, or the same."""
-    if settings.images is not None:
-        return settings.images
-    places = [parent / name for parent in (folder, folder.parent) for name in _IMAGE_FOLDERS]
-    return next((place for place in places if place.is_dir() and place != folder), folder)
-
-
-def _places(folder: Path, settings: ImportSettings) -> list[tuple[Path, Path]]:
-    """Return the folders of masks and those of their images: one, or one beside each of several folders of images.
-
-    Raises DataError if there are other folders, too, beside one of these.
-    """
-    images_folder = _images_folder(folder, settings)
-    if images_folder != folder:
-        return [(folder, images_folder)]
-    parents = sorted({path.parent.parent for path in files_below(folder) if path.parent.name in _IMAGE_FOLDERS})
-    pairs = []
-    for parent in parents:
-        images_folder = next(parent / name for name in _IMAGE_FOLDERS if (parent / name).is_dir())
-        others = sorted({path.parent for path in files_below(parent) if path.suffix.lower() in _MASK_SUFFIXES})
-        others = [place for place in others if place != images_folder and images_folder not in place.parents]
-        if len(others) > 1:
-            raise DataError(
-                f"{parent}: expected one folder of masks beside {images_folder.name}, got "
-                f"{join_some([place.name for place in others], 3)}; convert one of them, with `images`"
-            )
-        pairs += [(place, images_folder) for place in others]
-    return pairs or [(folder, folder)]
-
-
-def _masks_in(folder: Path, suffix: str, images_folder: Path) -> tuple[list[tuple[str, Path]], int]:
-    """Return names and files of the masks in a folder, or else in those below it, and how many are left out."""
-    files = [path for path in files_below(folder) if path.suffix.lower() in _MASK_SUFFIXES]
-    if images_folder != folder:
-        files = [path for path in files if images_folder not in path.parents]
-    chosen = [path for path in files if path.parent == folder] or files
-    names = [(path.relative_to(folder).with_suffix("").as_posix(), path) for path in chosen]
-    named = [(name.removesuffix(suffix), path) for name, path in names if name.endswith(suffix)]
-    return named, len(files) - len(chosen)
-
-
-def _pngs_beside(names: list[tuple[str, Path]], search: ImageSearch) -> dict[Path, list[Path]]:
-    """Return the images of masks in one folder: a PNG is the mask of a file of the same name and another format."""
-    found = {}
-    for name, path in names:
-        images = [image for image in search.find(name) if image != path]
-        is_same = len(images) == 1 and images[0].stem == path.stem
-        if is_same and path.suffix.lower() == ".png" != images[0].suffix.lower():
-            found[path] = images
-    return found
-
-
 def _roboflow_classes(folder: Path) -> tuple[Path, tuple[str, ...]] | None:
     """Return the classes of Roboflow's masks, which end in _mask, and their file; there is one in each folder."""
     paths = [path for path in files_below(folder) if path.name == "_classes.csv"]
@@ -474,53 +342,3 @@ def _roboflow_classes(folder: Path) -> tuple[Path, tuple[str, ...]] | None:
         one, other = [*classes.values()][:2]
         raise DataError(f"{other}: expected the classes of {one}, got others; convert the folders apart")
     return next(((path, names) for names, path in classes.items()), None)
-
-
-def _other_suffixes(folder: Path, masks: set[Path]) -> Iterator[str]:
-    """Yield the suffix of each image that is not looked for, as its format is not one of data sets."""
-    for path in files_below(folder):
-        if path.suffix.lower() in (*NAMED_SUFFIXES, *FOREIGN_SUFFIXES) and path not in masks:
-            yield path.suffix.lower()
-
-
-def _no_pairs(folder: Path, settings: ImportSettings, masks: list[tuple[str, Path]]) -> str:
-    """Say why no mask has an image, with a guess at the suffix of masks."""
-    expected = f"{folder}: expected masks that are named after their images"
-    if not masks:
-        got = suffix_counts(files_below(folder)) or "no file"
-        return f"{expected}, or annotations of another program, got {got}; choose their folder"
-    images_folder = _images_folder(folder, settings)
-    images = {path.stem: path for path in files_below(images_folder) if path.suffix.lower() in IMAGE_SUFFIXES}
-    pairs = (
-        (path, name)
-        for _, path in masks[:100]
-        for name in sorted(images)
-        if path.stem.startswith(name) and not path.stem.removeprefix(name).isdecimal() and path.stem != name
-    )
-    if pair := next(pairs, None):
-        path, name = pair
-        got = f"{path.name} and {images[name].name}, for example"
-        return f"{expected}, got {got}; use `mask_suffix={path.stem.removeprefix(name)}`"
-    if images_folder != folder and (ends := _different_ends(masks[0][1].stem, images)):
-        got = f"{masks[0][1].name} and {images[ends[0]].name}, for example"
-        return f"{expected}, got {got}; use `image_suffix={ends[1]}` and `mask_suffix={ends[2]}`"
-    if set(images) <= {path.stem for _, path in masks}:
-        if images_folder == folder:
-            got = f"{counted(len(masks), 'image')} without"
-            return (
-                f"{folder}: expected photos with masks or annotations, got {got}; outline the objects in them, with "
-                "labelme for example; if they are masks, use `images` for the folder of the photos"
-            )
-        where = settings.images or ", ".join(_IMAGE_FOLDERS)
-        return f"{expected}, got no images in {where}; use `images` to name a folder"
-    return f"{expected}, got {masks[0][1].name} and {images[min(images)].name}, for example; rename them"
-
-
-def _different_ends(mask: str, images: Mapping[str, Path]) -> tuple[str, str, str] | None:
-    """Return an image whose name begins as a mask's up to a sign, and what each has behind that."""
-    ends = [match.start() for match in re.finditer(r"[_\-. ]", mask)]
-    for end in reversed(ends):
-        name = next((name for name in sorted(images) if name.startswith(mask[: end + 1]) and end), None)
-        if name is not None:
-            return name, name[end:], mask[end:]
-    return None
