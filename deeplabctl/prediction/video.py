@@ -86,14 +86,15 @@ class _Seen:
 
     def __init__(self) -> None:
         self.pixels: Counter[int] = Counter()
-        self.count, self.end, self.size = 0, Fraction(0), (0, 0)
+        self.count, self.begin, self.end, self.size = 0, Fraction(0), Fraction(0), (0, 0)
 
     def add(self, time: Timing, label: Label) -> None:
         self.pixels.update(count_pixels(label))
+        self.begin = self.begin if self.count else time.begin  # cut from a longer video, it may be late
         self.count, self.end, self.size = self.count + 1, time.end, label.shape
 
     def written(self, job: Job) -> Written:
-        pixels, seconds = dict(self.pixels.most_common()), round(float(self.end), 3)
+        pixels, seconds = dict(self.pixels.most_common()), round(float(self.end - self.begin), 3)
         return Written(job, self.size, pixels, frames=self.count, seconds=seconds)
 
 

@@ -81,7 +81,8 @@ class VideoReader:
     def _length(self) -> Fraction:
         """Return the seconds that the frames take, as the file says; 0 where it does not."""
         stream, container = self._stream.duration or 0, self._container.duration or 0  # which may have a longer sound
-        lengths = (stream * self.time_base, container * Fraction(1, 1_000_000))
+        begin = 0 if stream else max(0, self._stream.start_time or 0)  # Matroska's duration counts from 0
+        lengths = (stream * self.time_base, Fraction(container, 1_000_000) - begin * self.time_base)
         return min((length for length in lengths if length > 0), default=Fraction(0))
 
     def frames(self) -> Iterator[tuple[Timing, av.VideoFrame]]:

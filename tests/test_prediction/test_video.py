@@ -234,6 +234,17 @@ def test_video_that_is_cut_off_says_so(tmp_path):
     assert len(read_clip(job.files["mask"])[1]) == result.frames
 
 
+@pytest.mark.parametrize(("name", "base"), [("late.mkv", Fraction(1, 1000)), ("late.mp4", Fraction(1, 90000))])
+def test_video_that_begins_late_is_whole_and_lasts_as_long_as_its_frames(tmp_path, name, base):
+    step = Fraction(1, 25) / base
+    clip = write_clip(tmp_path / name, range(int(250 * step), int(275 * step), int(step)), base=base)
+    result, job, _ = segment(clip, tmp_path / "out")
+    assert (result.frames, result.seconds, result.note) == (25, 1.0, "")
+    assert read_clip(job.files["mask"])[0][0] == 10
+    before = written_before(job, CLASSES)
+    assert (before.frames, before.seconds, before.error) == (25, 1.0, "")
+
+
 def test_one_bad_frame_is_left_out(tmp_path):
     clip = write_clip(tmp_path / "clip.avi", range(30), base=Fraction(1, 25), codec="png")
     content = bytearray(clip.read_bytes())
