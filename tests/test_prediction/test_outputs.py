@@ -1,6 +1,8 @@
 """Names of the files, what is refused before any work, and what is skipped."""
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -170,3 +172,22 @@ def test_table_has_a_line_for_each_class_of_each_image(tmp_path):
         b"a.jpg,8,2,sky,1,6.2500\na.jpg,8,2,a tree,15,93.7500\n"
         b'"b, c.jpg",3,1,sky,3,100.0000\n"b, c.jpg",3,1,a tree,0,0.0000\n'
     )
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems have no such names")
+def test_names_that_are_not_text_are_escaped_in_the_files_of_the_run(tmp_path):
+    source = tmp_path / os.fsdecode(b"a\xff \xc3\xa9.png")
+    Image.new("RGB", (4, 2)).save(source)
+    label = np.zeros((2, 4), np.uint8)
+    for output in OUTPUTS:
+        if output.run and output.run.images:
+            path = tmp_path / output.run.file
+            written = Written(Job(source, {}, ()), label.shape, {0: 8}, {output.name: output.part(label, CLASSES)})
+            with output.run_writer(path, [Job(source, {}, ())], CLASSES) as add:
+                add(written)
+    assert r"a\udcff é.png," in (tmp_path / "areas.csv").read_text("utf-8")
+    assert r'name="a\udcff é.png"' in (tmp_path / "cvat.xml").read_text("utf-8")
+    (task,) = json.loads((tmp_path / "labelstudio.json").read_text())
+    assert task["data"]["image"] == "/data/local-files/?d=a%FF%20%C3%A9.png"
+    (image,) = json.loads((tmp_path / "coco.json").read_text())["images"]
+    assert image["file_name"] == source.name

@@ -142,7 +142,7 @@ def cvat_file(
         label = ElementTree.SubElement(labels, "label")
         ElementTree.SubElement(label, "name").text = name
         ElementTree.SubElement(label, "color").text = hex_color(color)
-    with path.open("w", encoding="utf-8") as file:
+    with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
 
         def add(image: Path, size: Size, shapes: list[dict[str, str]]) -> None:
             named = {"id": str(next(numbers)), "name": path_from(root, image)}

@@ -7,6 +7,7 @@ by rle-pack (https://github.com/thi-ng/umbrella): alpha says where it is.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -271,7 +272,7 @@ def label_studio_file(path: Path, images: Sequence[Path]) -> Iterator[Callable[[
         tasks = Entries(file)
 
         def add(image: Path, result: list[dict[str, Any]]) -> None:
-            address = f"/data/local-files/?d={quote(path_from(root, image))}"
+            address = f"/data/local-files/?d={quote(os.fsencode(path_from(root, image)))}"
             task = {"data": {_TO: address}, "predictions": [{"model_version": "deeplabctl", "result": result}]}
             tasks.add(json.dumps(task))
 

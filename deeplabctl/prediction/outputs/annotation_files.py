@@ -40,7 +40,10 @@ class Table(Output):
 
     @contextmanager
     def run_writer(self, path: Path, jobs: Sequence[Job], classes: Sequence[str]) -> Iterator[Add]:
-        with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        with (
+            whole_file(path) as temporary,
+            temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+        ):
             table = csv.writer(file, lineterminator="\n")
             table.writerow(["file", "width", "height", "class", "pixels", "percent"])
 
