@@ -58,7 +58,8 @@ def _values(text: str, axis: str, value: str) -> tuple[float, ...]:
     values: list[float] = []
     for part in numbers:
         first, step, last = (part[0], part[1] if len(part) == 3 else 1.0, part[-1])
-        if len(part) > 3 or not _LIMITS[axis].holds(first) or not step > 0 or not first <= last < math.inf:
+        are_possible = all(map(_LIMITS[axis].holds, (first, last))) and 0 < step < math.inf
+        if len(part) > 3 or not are_possible or first > last:
             values.clear()
             break
         if last - first >= MAX_VALUES * step:
@@ -92,7 +93,7 @@ def finer(grid: Grid, best: CrfParams, level: int) -> list[CrfParams]:
 def at_border(point: CrfParams, grid: Grid, tried: Collection[CrfParams]) -> list[str]:
     """Return the searched axes on which a point has the lowest or the highest value tried, and could be beyond it."""
     values_tried = {axis: sorted(getattr(each, axis) for each in tried) for axis in grid}
-    ends = {axis: (values[0], values[-1]) for axis, values in values_tried.items()}
+    ends = {axis: {values[0], values[-1]} - {0.0} for axis, values in values_tried.items()}  # no weight is below 0
     return [axis for axis, values in grid.items() if len(values) > 1 and getattr(point, axis) in ends[axis]]
 
 

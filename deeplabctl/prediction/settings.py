@@ -214,9 +214,9 @@ def parse_crf_params(text: str, base: CrfParams) -> CrfParams:
     """
     if text in PRESETS:
         return PRESETS[text]
+    if os.path.isfile(text):  # noqa: PTH113 - Path.is_file raises for texts that are too long for a path
+        return best_of_table(Path(text))
     if "=" not in text:
-        if os.path.isfile(text):  # noqa: PTH113 - Path.is_file raises for texts that are too long for a path
-            return best_of_table(Path(text))
         known = ", ".join(PRESETS)
         raise RecipeError(f"expected {known}, the table of a search, or KEY=VALUE,..., got {text!r}")
     changes: dict[str, Any] = {}

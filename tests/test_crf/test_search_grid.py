@@ -42,6 +42,8 @@ def test_ranges_are_matlabs_and_change_the_grid():
         "bi_w=nan",
         "bi_w=1:inf",
         "bi_w=1:0:3",
+        "bi_w=3:inf:6",
+        "bi_w=1:1e5:2e6",
         "bi_w=1:2:3:4",
         "bi_w=0:1e-9:3",
         "iterations=1:3",
@@ -146,3 +148,4 @@ def test_best_point_at_the_border_of_what_was_tried_is_named():
     assert borders(5, 4) == ["bi_w"]
     assert borders(3, 5) == ["bi_w", "bi_rgb_std"]
     assert borders(5, 4, [replace(BASE, bi_w=5.5, bi_xy_std=50, bi_rgb_std=4)]) == []  # a finer round went beyond
+    assert borders(0, 4, [replace(BASE, bi_w=0.0, bi_xy_std=50, bi_rgb_std=4)]) == []  # no weight is below 0

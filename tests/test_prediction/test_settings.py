@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from deeplabctl.crf.params import PRESETS, CrfParams
+from deeplabctl.crf.search_grid import SearchTable
 from deeplabctl.errors import RecipeError
 from deeplabctl.prediction import settings as module
 from deeplabctl.prediction.settings import (
@@ -129,6 +130,13 @@ def test_unknown_option_is_named():
 def test_unknown_crf_parameters_are_refused(text, said):
     with pytest.raises(RecipeError, match=said):
         parse_crf_params(text, CrfParams())
+
+
+def test_table_of_a_search_may_lie_in_a_folder_with_an_equals_sign(tmp_path):
+    best = CrfParams(bi_w=5)
+    table = SearchTable(tmp_path / "lr=0.1" / "crf-search.csv", CrfParams(), {"bi_w": (5.0,)}, {})
+    table.add(best, 0.5)
+    assert parse_crf_params(str(table.path), CrfParams()) == best
 
 
 def test_scales_are_numbers_with_commas():
