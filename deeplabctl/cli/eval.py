@@ -26,7 +26,7 @@ from deeplabctl.cli.options import (
     section,
 )
 from deeplabctl.cli.weights import weights_url
-from deeplabctl.errors import OutputError
+from deeplabctl.errors import DataError, OutputError
 from deeplabctl.reporting import counted, percent
 
 if TYPE_CHECKING:
@@ -195,6 +195,8 @@ def _score_network(console: Console, request: EvaluationRequest, default_data: s
         target = open_target(request, report, default_data=default_data)
         images = unlabelled_images(target.dataset, request.split) if outputs.zip_path else None
         if images is not None:
+            if outputs.out:
+                raise DataError(f"{request.split} has no labels, so there are no scores for `out`; leave it out")
             document = _segment(target, request, images[: request.limit], outputs, report)
         else:
             samples, facts = request.samples(target.network.info, target.dataset, report)

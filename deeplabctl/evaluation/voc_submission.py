@@ -12,7 +12,7 @@ from deeplabctl.arrays import Label
 from deeplabctl.data.dataset import Dataset
 from deeplabctl.data.findings import Finding
 from deeplabctl.data.images import mask_image, read_image
-from deeplabctl.data.layout import IMAGES
+from deeplabctl.data.layout import IMAGES, SET_SUFFIXES
 from deeplabctl.errors import DataError
 from deeplabctl.evaluation.network import map_reading
 from deeplabctl.files import composed, file_names, whole_file
@@ -48,7 +48,8 @@ def unlabelled_images(dataset: Dataset, split: str) -> list[tuple[str, Path]] | 
     entries = list(dataset.entries(split))
     if not all(isinstance(entry, Finding) and entry.kind == "list-label" for entry in entries):
         return None
-    images = {composed(Path(name).stem): dataset.root / IMAGES / name for name in file_names(dataset.root / IMAGES)}
+    names = [name for name in file_names(dataset.root / IMAGES) if name.lower().endswith(SET_SUFFIXES)]
+    images = {composed(Path(name).stem): dataset.root / IMAGES / name for name in names}
     found = []
     for name in dataset.list_file(split).read_text("utf-8-sig").split():
         image = images.get(composed(name))

@@ -13,7 +13,7 @@ from deeplabctl.files import file_names, suffix_counts
 from deeplabctl.reporting import Note, Reporter, silent
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
-_IMAGE_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"jxl ")
+_IMAGE_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"jxl ", b"crx ")
 _MATROSKA = b"\x1aE\xdf\xa3"  # WebM, too
 
 
@@ -25,6 +25,8 @@ def find_images(names: Sequence[str], report: Reporter = silent) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for name in names:
+        if not name:  # of a variable of the shell that is not set; as a path it would be the folder here
+            raise DataError("expected the name of an image or a folder, got an empty one; for this folder give .")
         path = Path(name)
         if os.path.isdir(path):  # noqa: PTH112 - which, unlike Path's, raises for no name
             try:

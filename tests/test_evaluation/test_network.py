@@ -148,6 +148,11 @@ def test_split_without_labels_is_segmented_for_the_voc_server_alone(here, deepla
     (here / "set" / "ImageSets" / "Segmentation" / "test.txt").write_text("v1\nv4\n")
     for name in ("v1", "v4"):
         (here / "set" / "SegmentationClass" / f"{name}.png").unlink()
+    (here / "set" / "JPEGImages" / "v1.txt").write_text("a note beside an image")
+    code, out, err = deeplabctl("eval", "--data", "set", "--split", "test", "--voc-zip", "test.zip", "--out", "scores")
+    assert (code, out) == (1, "")
+    assert "test has no labels, so there are no scores for --out; leave it out" in err
+    assert [path.name for path in here.iterdir()] == ["set"]
     code, out, err = deeplabctl("eval", "--data", "set", "--split", "test", "--voc-zip", "test.zip")
     assert code == 0
     assert "has no labels" in err

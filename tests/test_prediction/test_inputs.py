@@ -36,6 +36,10 @@ def test_files_folders_and_patterns_are_found_once_each(pictures):
 def test_names_without_a_picture_are_refused(pictures):
     with pytest.raises(DataError, match=r"gone\.jpg: there is no such file or folder"):
         find_images(["in/a.jpg", "gone.jpg"])
+    (pictures.parent / "here.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match=r"got an empty one; for this folder give \.$"):
+        find_images([""])
+    assert names(find_images(["."])) == ["here.jpg"]
     (pictures / "empty").mkdir()
     with pytest.raises(DataError, match=r"expected images in this folder.*got no file; choose the folder of"):
         find_images(["in/empty"])
@@ -59,6 +63,11 @@ def test_pictures_are_not_taken_for_videos(tmp_path, format_):
     (tmp_path / "a.mp4").write_bytes(content.getvalue())
     assert not is_video(tmp_path / "a.mp4")
     assert not is_video(tmp_path / "gone.mp4")
+
+
+def test_raw_photos_of_canon_are_not_taken_for_videos(tmp_path):
+    (tmp_path / "a.cr3").write_bytes(b"\0\0\0\x18ftypcrx \0\0\0\1crx isom" + bytes(64))  # as the cameras begin them
+    assert not is_video(tmp_path / "a.cr3")
 
 
 @pytest.mark.parametrize(
