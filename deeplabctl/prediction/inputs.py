@@ -13,7 +13,9 @@ from deeplabctl.files import file_names, suffix_counts
 from deeplabctl.reporting import Note, Reporter, silent
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
-_IMAGE_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"jxl ", b"crx ")
+_IMAGE_BRANDS = (
+    b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"jxl ", b"crx ",
+)  # fmt: skip
 _MATROSKA = b"\x1aE\xdf\xa3"  # WebM, too
 
 

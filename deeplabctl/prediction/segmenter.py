@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as PillowImage
 
-from deeplabctl.arrays import Image, Label, Scores
+from deeplabctl.arrays import Image, Label, Scores, Size
 from deeplabctl.crf import CrfParams, refine
 from deeplabctl.crf.mean_field import memory_to_refine
 from deeplabctl.data.images import as_image, shrink, working_size, write_mask
@@ -165,7 +165,7 @@ class Segmenter:
         """Segment an image, or many: paths, PIL images, arrays or tensors (H, W, 3) uint8 RGB or (H, W) uint8 grey.
 
         ``changes`` are settings for this call: pad, scales, flip, crf (True, parameters, or a text such as "bi_w=5",
-        False for none), crf_adaptive, image_size, precision, engine. Raises DataError for an image that cannot be read
+        False for none), crf_adaptive, image_size, tile, precision, engine. Raises DataError for an image that cannot be read
         or segmented, and RecipeError for a setting that is not possible.
         """
         segmenter = self.with_settings(resolve(changes, self.info, before=self.settings))
@@ -253,7 +253,7 @@ class Segmenter:
         def memory(result: Result[Item]) -> int:
             if result.image is None:
                 return 0
-            size = working_size(result.image.shape[:2], self.settings.image_size)
+            size = self._working_size(result.image)
             return runner.memory(size) + (self._memory_to_refine(result) if self.settings.crf else 0)
 
         return map_ahead(
@@ -261,7 +261,12 @@ class Segmenter:
         )
 
     def _memory_to_refine(self, result: Result[Item]) -> int:
-        return 0 if result.image is None else memory_to_refine((*result.image.shape[:2], len(self.info.classes)))
+        if result.image is None:
+            return 0
+        return memory_to_refine((*self._working_size(result.image), len(self.info.classes)))
+
+    def _working_size(self, image: Image) -> Size:
+        return working_size(image.shape[:2], self.settings.image_size)
 
     def largest_batch(self, asked: int | None = None) -> int:
         """Return how many images are computed together at most; raises RecipeError where the engine cannot do that."""
@@ -341,10 +346,9 @@ def load(weights: str | os.PathLike[str] | None = None, **settings: Unpack[Setti
     """Load a network: a run directory, a weight file of any format, an export, or published weights by name.
 
     Without ``weights`` it is the best of the newest run under ./runs, else published weights, which stderr says.
-    ``settings`` are pad, scales, flip, crf,
-    crf_adaptive, image_size, precision and engine, as `Segmenter` takes them at each call; what is not given is as in
-    the recipe that the weights were trained with, and the test size is "tight". Raises WeightsError, and DownloadError
-    for published weights that no address has.
+    ``settings`` are those that `Segmenter` takes at each call; what is not given is as in the recipe that the weights
+    were trained with, and the test size is "tight". Raises WeightsError, and DownloadError for published weights that
+    no address has.
     """
     given, report = (None, tqdm_reporter()) if weights is None else (os.fspath(weights), None)
     network = open_network(find_weights(given, default=DEFAULT_WEIGHTS, report=report))

@@ -247,6 +247,22 @@ def test_images_at_once_in_threads_are_segmented_as_each_alone(crf, monkeypatch)
     assert len(list(segmenter.segment([Result(0, images[0])]))) == 1
 
 
+def test_refining_in_threads_takes_the_memory_of_the_working_size(monkeypatch):
+    needed = []
+
+    def map_ahead(function, items, *, size, **options):
+        needed.extend(map(size, items))
+        return iter(())
+
+    monkeypatch.setattr("deeplabctl.prediction.segmenter.available_cpus", lambda: 4)
+    monkeypatch.setattr("deeplabctl.prediction.segmenter.map_ahead", map_ahead)
+    settings = PredictionSettings(engine="onnxruntime", crf=CrfParams(), image_size=64)
+    segmenter = segmenter_of("deeplabv3-mnv2", 5, 0.2, 1, settings)
+    images = [np.zeros((height, width, 3), np.uint8) for height, width in ((48, 64), (960, 1280))]
+    list(segmenter.segment(map(Result, range(2), images)))
+    assert needed[0] == needed[1] > 0
+
+
 @pytest.mark.parametrize("half_pixel", [False, True])
 def test_labels_in_numpy_are_those_of_the_kernels(half_pixel):
     random = np.random.default_rng(2)
