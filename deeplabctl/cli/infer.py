@@ -310,7 +310,7 @@ def _segment_stdin(request: SettingsRequest, weights: str | None, console: Conso
     from deeplabctl.cli.prediction_options import load_segmenter
     from deeplabctl.data.images import decode_image, mask_bytes
     from deeplabctl.errors import DataError, OutputError
-    from deeplabctl.prediction.settings import resolve
+    from deeplabctl.prediction.settings import resolve, unknown_size
     from deeplabctl.reporting import Note
     from deeplabctl.weights.fitting import open_network
     from deeplabctl.weights.locating import find_weights
@@ -334,6 +334,8 @@ def _segment_stdin(request: SettingsRequest, weights: str | None, console: Conso
         segmenter = load_segmenter(network, resolve(request, network.info), report)
         sys.stdout.buffer.write(mask_bytes(segmenter.label(image), segmenter.info.classes))
         sys.stdout.buffer.flush()
+        if warning := unknown_size(max(image.shape[:2]), segmenter.settings, network.info):
+            report(Note(warning, warning=True))
 
 
 def _read_ray(address: str | None, workers: int | None) -> RayRequest | None:

@@ -144,6 +144,16 @@ def test_picture_from_stdin_becomes_the_mask_on_stdout(tmp_path, deeplabctl):
     assert (tmp_path / "masks" / "000.png").read_bytes() == out
 
 
+def test_picture_from_stdin_that_is_larger_than_networks_know_is_said_to_be(tmp_path):
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (1040, 3)).save(tmp_path / "photos" / "wide.png")
+    content = (tmp_path / "photos" / "wide.png").read_bytes()
+    for source, stdin in (("-", content), ("photos", b"")):
+        code, _, err = infer(source, "--weights", CAFFEMODEL, cwd=tmp_path, stdin=stdin)
+        assert code == 0, err
+        assert "images of 1040 pixels are larger than those that most networks were trained on" in err
+
+
 def test_stdin_that_is_no_picture_and_terminals_are_refused_in_one_line(tmp_path):
     for content, got in ((b"hello", "got other content"), (b"", "got an empty file")):
         code, out, err = infer("-", "--weights", CAFFEMODEL, cwd=tmp_path, stdin=content)
