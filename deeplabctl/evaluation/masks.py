@@ -68,9 +68,14 @@ def score_masks(
     label or out of range (255 too, where the label is not void) are reported, returned as faults and not scored. Raises
     DataError if there is not one mask, and for palettes that show that their indices are not class ids.
     """
-    if not folder.is_dir():
-        raise DataError(f"masks {folder}: expected a folder of masks, got {'a file' if folder.exists() else 'nothing'}")
-    if not any(_mask_of(sample, folder).exists() for sample in samples):
+    try:
+        if not folder.is_dir():
+            got = "a file" if folder.exists() else "nothing"
+            raise DataError(f"masks {folder}: expected a folder of masks, got {got}")
+        has_masks = any(_mask_of(sample, folder).exists() for sample in samples)
+    except OSError as error:
+        raise DataError(f"masks {folder}: cannot read this folder: {error.strerror}") from None
+    if not has_masks:
         raise DataError(
             f"masks {folder}: expected a mask for each of {len(samples)} images, such as {samples[0].id}.png, got none"
             "; give the folder that holds them, named after the images"

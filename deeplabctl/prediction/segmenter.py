@@ -165,8 +165,8 @@ class Segmenter:
         """Segment an image, or many: paths, PIL images, arrays or tensors (H, W, 3) uint8 RGB or (H, W) uint8 grey.
 
         ``changes`` are settings for this call: pad, scales, flip, crf (True, parameters, or a text such as "bi_w=5",
-        False for none), crf_adaptive, image_size, tile, precision, engine. Raises DataError for an image that cannot be read
-        or segmented, and RecipeError for a setting that is not possible.
+        False for none), crf_adaptive, image_size, tile, precision, engine. Raises DataError for an image that cannot be
+        read or segmented, and RecipeError for a setting that is not possible.
         """
         segmenter = self.with_settings(resolve(changes, self.info, before=self.settings))
         if isinstance(images, Iterable) and not (isinstance(images, str | Mapping) or hasattr(images, "__array__")):

@@ -7,11 +7,13 @@ import sys
 
 import numpy as np
 import pytest
+from closed_folder import closed
 from dataset_files import make_dataset
 from PIL import Image
 
 from deeplabctl.data.dataset import open_dataset
 from deeplabctl.data.images import read_label, write_mask
+from deeplabctl.errors import DataError
 from deeplabctl.evaluation.boundaries import Trimap, boundary_f1
 from deeplabctl.evaluation.masks import score_masks
 from deeplabctl.evaluation.metrics import ConfusionMatrix
@@ -257,3 +259,10 @@ def test_scoring_masks_loads_neither_tensorflow_nor_numba(masks):
     assert done.returncode == 0
     assert "mIoU" in done.stdout
     assert done.stdout.endswith("LOADED set()\n")
+
+
+def test_folder_that_may_not_be_entered_is_an_error_in_one_line(masks):
+    dataset = open_dataset(masks.parent / "set")
+    samples = dataset.samples("val")
+    with closed(masks), pytest.raises(DataError, match="masks: cannot read this folder: Permission denied"):
+        score_masks(masks, dataset, samples)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from brightness_net import CLASSES, one_hot
+from closed_folder import closed
 from PIL import Image
 
 from deeplabctl.errors import OutputError
@@ -115,6 +116,10 @@ def test_folder_that_cannot_be_written_is_found_before_the_work(pictures, tmp_pa
     with pytest.raises(OutputError, match=r"cannot write .*thumbnails"):
         plan(images, tmp_path, contact_sheet=True, skip_existing=True)
     assert plan(images, tmp_path, skip_existing=True).done  # nothing is to be written
+    with closed(tmp_path), pytest.raises(OutputError, match=r"cannot write .*: Permission denied"):
+        plan(images, tmp_path / "out")
+    with closed(tmp_path), pytest.raises(OutputError, match=r"cannot write .*: Permission denied"):
+        plan(images, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.npz", "a.json"])
