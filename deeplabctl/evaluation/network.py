@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -48,12 +49,12 @@ class EvaluationRequest:
         Raises DataError for one that is not there, or has another number of classes than the weights, or another order.
         """
         given, trained_on = self.data, info.provenance.get("data")
-        if given is None and trained_on and (trained_on == SHAPES or Path(trained_on).is_dir()):
-            given = trained_on
+        if given is None and trained_on and (trained_on == SHAPES or os.path.isdir(trained_on)):  # noqa: PTH112
+            given = trained_on  # Path.is_dir raises where another user's folders may not be entered
         given = given or default
         if given is None and trained_on:
             raise DataError(
-                f"data set {trained_on}, which the weights were trained on, no longer exists; name one: `data`"
+                f"data set {trained_on}, which the weights were trained on, cannot be found; name one: `data`"
             )
         dataset = open_dataset(given, report)
         if len(dataset.classes) != len(info.classes):

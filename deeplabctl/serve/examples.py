@@ -37,7 +37,7 @@ def find_examples(info: ModelInfo, limits: Limits, pad: str) -> list[Example]:
     samples: list[Sample] = []
     if data != SHAPES:
         recipe = info.provenance.get("recipe") or {}
-        with suppress(DataError):  # moved, or changed since
+        with suppress(DataError, OSError):  # moved, changed, or closed to this user since
             samples = open_dataset(Path(data)).samples(recipe.get("data", {}).get("val_split", "val"))
     spread = samples[:: max(1, len(samples) // COUNT)][:COUNT]
     found = [example for sample in spread if (example := _read(sample.image, limits, info.architecture, pad))]

@@ -6,14 +6,16 @@ import zipfile
 
 import numpy as np
 import pytest
+from closed_folder import closed
 from eval_command import CAFFEMODEL, scores_of
 from PIL import Image
 
 from deeplabctl.classes import VOC_CLASSES, voc_palette
 from deeplabctl.data.images import read_image, read_label
+from deeplabctl.errors import DataError
 from deeplabctl.evaluation.boundaries import Trimap, boundary_f1
 from deeplabctl.evaluation.metrics import ConfusionMatrix
-from deeplabctl.evaluation.network import score_network
+from deeplabctl.evaluation.network import EvaluationRequest, score_network
 from deeplabctl.evaluation.scores import METRICS
 from deeplabctl.prediction import PredictionSettings
 from deeplabctl.reporting import Advanced, Finished, Started
@@ -187,3 +189,11 @@ def test_settings_that_cannot_be_read_are_usage_errors(here, deeplabctl, argumen
     code, _, err = deeplabctl("eval", "--data", "set", *arguments)
     assert code == 2
     assert said in " ".join(err.replace("│", " ").split())
+
+
+def test_data_set_of_the_training_that_another_user_keeps_closed_is_not_found(tmp_path):
+    (tmp_path / "home" / "set").mkdir(parents=True)
+    trained = ModelInfo(("a", "b"), provenance={"data": str(tmp_path / "home" / "set")})
+    said = "home/set, which the weights were trained on, cannot be found; name one"
+    with closed(tmp_path / "home"), pytest.raises(DataError, match=said):
+        EvaluationRequest().dataset(trained, lambda event: None)

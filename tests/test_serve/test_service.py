@@ -14,6 +14,7 @@ import pytest
 from dataset_files import make_dataset
 from PIL import Image
 
+from deeplabctl.data import dataset
 from deeplabctl.data.shapes import draw_sample
 from deeplabctl.errors import DataError
 from deeplabctl.network import ARCHITECTURES
@@ -288,8 +289,14 @@ def test_examples_are_of_the_validation_split_where_the_data_set_is_there(tmp_pa
     assert not {example.content for example in refused} & set(files.values())
 
 
-def test_examples_are_drawn_where_there_is_no_data_set(tmp_path):
-    for facts in ({}, {"data": "shapes"}, {"data": str(tmp_path / "gone")}):
+def test_examples_are_drawn_where_there_is_no_data_set(tmp_path, monkeypatch):
+    def open_dataset(path):
+        if path.name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return dataset.open_dataset(path)
+
+    monkeypatch.setattr("deeplabctl.serve.examples.open_dataset", open_dataset)
+    for facts in ({}, {"data": "shapes"}, {"data": str(tmp_path / "gone")}, {"data": str(tmp_path / "closed")}):
         examples = find_examples(ModelInfo(("a", "b"), provenance=facts), Limits(), "tight")
         assert [Image.open(io.BytesIO(example.content)).size for example in examples] == [(160, 160)] * 6
 
