@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypedDict, cast, get_args
 
+import numpy as np
+
 from deeplabctl.choices import EngineName
 from deeplabctl.crf.params import PRESETS, CrfParams
 from deeplabctl.crf.search_grid import best_of_table
@@ -89,7 +91,7 @@ def resolve(
     Where none of them names a test size, it is "paper" for VOC's classes and else "tight". What an export fixes is as
     it has it. Raises RecipeError for a value that is not possible, TypeError for an unknown setting.
     """
-    asked: dict[str, Any] = {name: value for name, value in request.items() if value is not None}
+    asked: dict[str, Any] = {name: _plain(value) for name, value in request.items() if value is not None}
     _check(request, asked)
     recipe = weights_recipe(info)
     if before is None:
@@ -162,6 +164,11 @@ def check_export(settings: PredictionSettings, info: ModelInfo) -> PredictionSet
     return settings
 
 
+def _plain(value: Any) -> Any:
+    """Return a number of numpy as one of Python, and anything else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def _word(value: object) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
@@ -177,7 +184,7 @@ def _check(request: SettingsRequest, asked: dict[str, Any]) -> None:
         if name in asked and asked[name] not in get_args(choices):
             raise RecipeError(f"`{name}`: expected {' or '.join(get_args(choices))}, got {asked[name]!r}")
     tile = asked.get("tile", "auto")
-    if not (tile in ("auto", "off") or (isinstance(tile, int) and tile >= 1)):
+    if not (tile in ("auto", "off") or (isinstance(tile, int) and tile >= 1 and not isinstance(tile, bool))):
         raise RecipeError(f"`tile`: expected auto, off or a number of pixels, at least 1, got {tile!r}")
     size = asked.get("image_size", 0)
     if not isinstance(size, int) or isinstance(size, bool) or not (size == 0 or size >= 64):
@@ -252,7 +259,7 @@ def parse_tile(text: str) -> Tile:
 
 def checked_scales(scales: Iterable[float], where: str = "") -> tuple[float, ...]:
     """Return the scales as floats; raises RecipeError where one is not above 0 and at most 4."""
-    numbers = list(scales)
+    numbers = [_plain(scale) for scale in scales]
     if not numbers:
         raise RecipeError(f"{where}expected numbers above 0, at most 4, got none")
     try:

@@ -1,5 +1,7 @@
+import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from deeplabctl.crf.params import PRESETS, CrfParams
@@ -104,11 +106,21 @@ def test_change_keeps_what_is_not_asked_for():
         ({"scales": "0.5,1"}, "`scales`: expected numbers in a list"),
         ({"flip": "yes"}, "`flip`: expected True or False"),
         ({"crf": 5}, "`crf`: expected True or False, CrfParams, or a text"),
+        ({"tile": True}, "`tile`: expected auto, off or a number of pixels, at least 1, got True"),
     ],
 )
 def test_options_of_other_types_are_refused(options, expected):
     with pytest.raises(RecipeError, match=expected):
         change(PredictionSettings(), **options)
+
+
+def test_numbers_of_numpy_are_numbers():
+    settings = change(
+        PredictionSettings(), image_size=np.int64(500), tile=np.int32(300), flip=np.True_, scales=np.float32([0.5, 1])
+    )
+    assert settings == PredictionSettings(image_size=500, tile=300, flip=True, scales=(0.5, 1.0))
+    assert json.loads(json.dumps(settings.to_dict()))["image_size"] == 500
+    assert change(PredictionSettings(), scales=np.linspace(0.5, 1, 3)).scales == (0.5, 0.75, 1.0)
 
 
 def test_unknown_option_is_named():
