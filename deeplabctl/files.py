@@ -48,7 +48,11 @@ def suffix_counts(files: Iterable[Path]) -> str:
 
 def check_free(path: Path, *, overwrite: bool, others: str = "or choose another name") -> None:
     """Raise OutputError for the name of a folder, or of a file that must not be replaced, with what ``others`` do."""
-    if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises for a folder that may not be entered
+    try:
+        is_folder = path.is_dir()
+    except PermissionError:  # of a folder that may not be entered: `check_writable` says so
+        is_folder = False
+    if is_folder:
         raise OutputError(f"{path}: expected the name of a file to write, got a folder; choose another name")
     if os.path.lexists(path) and not overwrite:
         raise OutputError(f"{path} exists; use `overwrite` to replace it, {others}")
