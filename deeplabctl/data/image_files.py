@@ -69,9 +69,8 @@ def open_image(
                 opened.info[_TURN] = turn or _turn_of(opened)
                 yield opened
     except UnidentifiedImageError:
-        raise _refused(
-            path, "an image of a known format (JPEG, PNG, WebP, BMP, TIFF, AVIF)", *_described(head, formats)
-        ) from None
+        known = f"JPEG, PNG, WebP, BMP, TIFF{', AVIF' if formats is None else ''}"
+        raise _refused(path, f"an image of a known format ({known})", *_described(head, formats)) from None
     except PIL.Image.DecompressionBombError as error:
         count = re.search(r"(\d+) pixels", str(error))
         most, got = f"{2 * (PIL.Image.MAX_IMAGE_PIXELS or 0):,}", f"{int(count[1]):,}" if count else "more"

@@ -301,6 +301,12 @@ def test_examples_are_drawn_where_there_is_no_data_set(tmp_path, monkeypatch):
         assert [Image.open(io.BytesIO(example.content)).size for example in examples] == [(160, 160)] * 6
 
 
+def test_format_that_is_refused_is_not_among_those_that_are_expected():
+    content = b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf" + bytes(64)
+    with pytest.raises(RequestError, match=r"\(JPEG, PNG, WebP, BMP, TIFF\), got AVIF; convert it to JPEG"):
+        check_image(content, Limits(), "largefov", "tight")
+
+
 def test_padding_that_counts_is_the_served_networks(monkeypatch):
     plain = ARCHITECTURES["largefov"]
     coarse = dataclasses.replace(plain, name="coarse", rows=(Convolution("first", 3, stride=8), *plain.rows))
