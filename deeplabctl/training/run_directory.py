@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import json
+import os
 import platform
 import re
 import shutil
@@ -73,9 +74,9 @@ class RunDirectory:
         """
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{recipe.model.architecture}-{data_name}"
         chosen = path or Path("runs", name)
-        for folder in (recipe.data.root, str(chosen.absolute())):
-            if folder.encode(errors="ignore").decode() != folder:  # no recipe can hold it, nor can TensorFlow read it
-                raise RunError(f"{folder}: expected a path in UTF-8 for a training, got other bytes; rename the folder")
+        for used in (recipe.data.root, recipe.model.init, str(chosen.absolute())):
+            if used.encode(errors="ignore").decode() != used:  # no recipe can hold it, nor can TensorFlow read it
+                raise RunError(f"{used}: expected a path in UTF-8 for a training, got other bytes; rename it")
         if path is not None:
             check_new_run(path)
         is_new = path is None or not path.exists()
@@ -86,7 +87,7 @@ class RunDirectory:
                 chosen = chosen.with_name(f"{name}-{number}")
             chosen.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _cannot_be_written(chosen, error) from None
+            raise _cannot_be_written(Path(error.filename or chosen), error) from None
         run = cls(chosen, _lock(chosen, report))
         try:
             _check_empty(chosen)  # again, as another training may have begun and ended in it
@@ -292,6 +293,8 @@ def _made(folder: Path) -> bool:
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
+        if not os.path.lexists(folder):  # a parent is a link to nothing
+            raise
         return False
     return True
 

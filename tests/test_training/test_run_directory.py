@@ -10,6 +10,7 @@ from deeplabctl.errors import OutputError, RunError
 from deeplabctl.recipe import read_recipe
 from deeplabctl.reporting import Note
 from deeplabctl.reports.run_records import append_metrics, rewind_metrics
+from deeplabctl.training import run_directory
 from deeplabctl.training.run_directory import RunDirectory
 
 RECIPE = read_recipe("shapes")
@@ -49,10 +50,22 @@ def test_run_directory_that_cannot_be_made_is_named(tmp_path):
         RunDirectory.create(tmp_path / "file", RECIPE, "set")
 
 
+def at_most(count, function):
+    """Return a function that may be called so often: an endless loop ends."""
+    calls = iter(range(count))
+    return lambda *arguments: (next(calls), function(*arguments))[1]
+
+
+def test_link_to_a_missing_folder_of_runs_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").symlink_to("disk that is not mounted")
+    monkeypatch.setattr("deeplabctl.training.run_directory._made", at_most(3, run_directory._made))
+    with pytest.raises(RunError, match="^run directory runs: cannot be written: File exists"):
+        RunDirectory.create(None, RECIPE, "set")
+
+
 @pytest.mark.parametrize("name", ["recipe.toml", "run.json"])
 def test_start_that_cannot_write_its_files_leaves_no_lock(tmp_path, monkeypatch, name):
-    from deeplabctl.training import run_directory
-
     write = run_directory.write_text
 
     def write_to_full_disk(path, text):
@@ -146,10 +159,11 @@ def test_run_that_was_ended_by_a_signal_was_interrupted_and_did_not_fail(tmp_pat
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == status
 
 
-@pytest.mark.parametrize("part", ["data", "run"])
+@pytest.mark.parametrize("part", ["data", "init", "run"])
 def test_paths_that_are_not_utf8_are_refused_before_a_run_begins(tmp_path, part):
     odd = os.fsdecode(b"a \xff")
-    recipe = read_recipe("shapes", [], {"data.root": odd if part == "data" else "set"})
+    paths = {"data.root": odd if part == "data" else "set", "model.init": odd if part == "init" else "random"}
+    recipe = read_recipe("shapes", [], paths)
     with pytest.raises(RunError, match=r"a \\udcff: expected a path in UTF-8 for a training"):
         RunDirectory.create(tmp_path / (odd if part == "run" else "run"), recipe, "set")
     assert not list(tmp_path.iterdir())
