@@ -193,7 +193,8 @@ def plan_resume(
             report=report,
         )  # fmt: skip
     else:
-        recipe = read_recipe(str(run / RECIPE), overrides, options).with_settings(solver=fitted)
+        unnamed = {key: n for key, n in fitted.items() if setting_of(f"solver.{key}", overrides, options) is None}
+        recipe = read_recipe(str(run / RECIPE), overrides, options).with_settings(solver=unnamed)
         if options.get("model.init"):
             recipe = recipe.with_settings(model={"init": _resolved_init(recipe.model.init, report, weights_url)})
         dataset = open_dataset(recipe.data.root, report)

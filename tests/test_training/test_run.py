@@ -20,11 +20,11 @@ def plan(tmp_path):
     return plan_training("shapes", ["augment.crop_size=33", "model.width=0.05"], options)
 
 
-def a_run(plan, path, status="interrupted", files=()):
+def a_run(plan, path, status="interrupted", files=(), **facts):
     with RunDirectory.create(path, plan.recipe, "set") as run:
         for name in files:
             (path / name).write_bytes(b"trained")
-    run.record(status=status)
+    run.record(status=status, **facts)
     return path
 
 
@@ -91,6 +91,15 @@ def test_run_that_was_killed_before_its_first_checkpoint_begins_once_more(plan, 
     if status is None:
         (run / "run.json").unlink()
     assert planned(resume=str(run)).checkpoint is None
+
+
+@pytest.mark.parametrize("asked", [{"steps": 99}, {"settings": ["solver.warmup_steps=99"]}])
+def test_steps_for_a_run_that_was_timed_are_refused_and_not_passed_over(plan, tmp_path, asked):
+    run = a_run(plan, tmp_path / "run", timed=True)
+    Checkpoint(Progress(4), {}, [], asdict(plan.recipe), plan.fingerprint).write(run / "checkpoints")
+    assert planned(resume=str(run)).checkpoint.progress.step == 4
+    with pytest.raises(RunError, match=r"the recipe is not that of the run: solver\.\w+ \(was \d+, now 99\); resume"):
+        planned(resume=str(run), **asked)
 
 
 def test_checkpoint_of_another_name_in_the_folder_is_neither_read_nor_removed(plan, tmp_path):
