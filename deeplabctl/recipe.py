@@ -85,7 +85,7 @@ class Solver:
     accumulate: int = limited(1, *AT_LEAST_1)  # batches of batch_size in a step
     normalization: Literal["step", "batch"] = "step"  # divide the loss by the valid pixels of the step, or of each
     # batch in it and by their number: Caffe's iter_size, a mean of means
-    steps: int = limited(20_000, *AT_LEAST_1, auto=True)  # "auto": from the number of images
+    steps: int = limited(20_000, "1 to 2147483647", lambda v: 0 < v < 2**31, auto=True)  # "auto": by number of images
     class_weights: Literal["none", "median", "sqrt-median"] | tuple[float, ...] = limited("none", *_CLASS_WEIGHTS)
     loss: Literal["cross-entropy", "focal", "dice", "lovasz", "cross-entropy+dice", "cross-entropy+lovasz"] = (
         "cross-entropy"

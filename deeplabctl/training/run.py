@@ -201,7 +201,8 @@ def train(
     """
     changes = [settings] if isinstance(settings, str) else settings
     if isinstance(changes, Mapping):
-        changes = [f"{name}={json.dumps(value)}" for name, value in changes.items()]  # JSON's values are TOML's
+        written = {name: json.dumps(value, ensure_ascii=False, default=str) for name, value in changes.items()}
+        changes = [f"{name}={value}" for name, value in written.items()]  # JSON's values are TOML's
     data, init, resume = (None if path is None else str(path) for path in (data, init, resume))
     request = TrainingRequest(
         recipe=recipe, settings=changes, data=data, init=init, width=width, image_size=image_size, crop_size=crop_size,

@@ -1,11 +1,12 @@
 """What a training needs is checked, and its directory locked, before it starts."""
 
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 from dataset_files import make_dataset
 
-from deeplabctl.errors import RunError
+from deeplabctl.errors import DataError, RunError
 from deeplabctl.reporting import silent
 from deeplabctl.training import run as running
 from deeplabctl.training.checkpoint import Checkpoint, Progress
@@ -100,6 +101,13 @@ def test_steps_for_a_run_that_was_timed_are_refused_and_not_passed_over(plan, tm
     assert planned(resume=str(run)).checkpoint.progress.step == 4
     with pytest.raises(RunError, match=r"the recipe is not that of the run: solver\.\w+ \(was \d+, now 99\); resume"):
         planned(resume=str(run), **asked)
+
+
+@pytest.mark.parametrize("as_setting", [str, Path])
+def test_settings_in_python_may_be_paths_and_have_letters_of_any_script(tmp_path, as_setting):
+    root = tmp_path / "Straße 😀"
+    with pytest.raises(DataError, match="Straße 😀"):
+        running.train(settings={"data.root": as_setting(root)}, report=silent)
 
 
 def test_checkpoint_of_another_name_in_the_folder_is_neither_read_nor_removed(plan, tmp_path):
