@@ -299,7 +299,7 @@ def _recipe_file(path: Path) -> str:
     try:
         return path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        if path.suffix != ".toml" and not path.exists():
+        if path.suffix != ".toml" and isinstance(error, FileNotFoundError):
             raise RecipeError(f"there is no recipe {str(path)!r}{_guess(path, recipes.names())}") from None
         reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
         raise RecipeError(f"cannot read the recipe {path}: {reason}; expected a TOML file") from None

@@ -121,6 +121,8 @@ def test_recipes_that_cannot_be_read_are_refused(tmp_path):
     (tmp_path / "bad.toml").write_text("[solver\n")
     with pytest.raises(RecipeError, match="not valid TOML"):
         read_recipe(str(tmp_path / "bad.toml"))
+    with pytest.raises(RecipeError, match=r"cannot read the recipe n+: File name too long; expected a TOML file"):
+        read_recipe("n" * 300)
     (tmp_path / "flat.toml").write_text("solver = 3\n")
     with pytest.raises(RecipeError, match=r"expected a table \[solver\]"):
         read_recipe(str(tmp_path / "flat.toml"))
