@@ -40,6 +40,7 @@ Examples
   # the second paper's training
   deeplabctl train --data VOCdevkit/VOC2012 --recipe paper-v2
 """
+_OF_ONE_MACHINE = "single", "mirrored"  # strategies for which $TF_CONFIG does not count
 HARDWARE = section("Hardware")
 TRAINING = section("Training")
 
@@ -137,8 +138,11 @@ def train(options: TrainingOptions, console: Console) -> None:
     """
     if options.resume is not None and options.run_dir is not None:
         raise typer.BadParameter("a resumed run stays in its directory; leave it out", param_hint="--run-dir")
-    worker = worker_from_environment()
-    if worker is not None and options.strategy not in ("single", "mirrored") and not is_worker_process():
+    from deeplabctl.recipe import setting_of
+
+    strategy = setting_of("run.strategy", options.settings or (), {"run.strategy": options.strategy})
+    worker = None if strategy in _OF_ONE_MACHINE else worker_from_environment()
+    if worker is not None and not is_worker_process():
         raise typer.Exit(run_worker(worker))
     from deeplabctl.training.run import TrainingRequest, planned_training
 
@@ -201,7 +205,12 @@ def _strategy(wanted: str, worker: Worker | None) -> str:
             "`strategy=multi-worker`: expected $TF_CONFIG to name several workers, got none; docs/many-machines.md "
             "shows how"
         )
-    return "multi-worker" if worker is not None and wanted == "auto" else wanted
+    if worker is not None and wanted in _OF_ONE_MACHINE:
+        raise RunError(
+            f"recipe: run.strategy: expected auto or multi-worker for {worker}, as $TF_CONFIG has it, got {wanted}; "
+            f"train on this machine alone with `strategy={wanted}`"
+        )
+    return "multi-worker" if worker is not None else wanted
 
 
 def _print_run(console: Console, run: TrainedRun, expect: Expect | None) -> None:

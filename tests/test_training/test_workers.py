@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from dataset_files import make_dataset
 
+from deeplabctl.cli.multi_worker import Worker
+from deeplabctl.cli.train import _strategy
 from deeplabctl.errors import RunError
 
 SMALL = [
@@ -185,6 +187,25 @@ def test_multi_worker_without_tf_config_is_refused(folder, deeplabctl, monkeypat
     code, _, err = deeplabctl("train", *SMALL, "--strategy", "multi-worker", "--steps", 1)
     assert code == 1
     assert "expected $TF_CONFIG to name several workers" in err
+
+
+@pytest.mark.parametrize("options", [["--strategy", "single"], ["--set", "run.strategy=mirrored"]])
+def test_worker_that_trains_alone_keeps_its_results(folder, deeplabctl, monkeypatch, options):
+    def planned_training(request, report, *, writes):
+        raise RunError(f"writes: {writes}")
+
+    monkeypatch.setenv("TF_CONFIG", tf_config(["a:1", "b:1"], 1))
+    monkeypatch.setattr("deeplabctl.training.run.planned_training", planned_training)
+    monkeypatch.setattr("deeplabctl.cli.train.run_worker", lambda worker: pytest.fail("begun as a worker"))
+    code, _, err = deeplabctl("train", *SMALL, *options)
+    assert (code, err) == (1, "error: writes: True\n")
+
+
+def test_recipe_of_one_machine_is_refused_for_several_workers():
+    assert _strategy("auto", None) == "auto"
+    assert _strategy("auto", Worker(1, ("a:1", "b:1"))) == "multi-worker"
+    with pytest.raises(RunError, match=r"expected auto or multi-worker for worker 1 of 2 \(b:1\), .* `strategy=single`"):
+        _strategy("single", Worker(1, ("a:1", "b:1")))
 
 
 @pytest.mark.tf
