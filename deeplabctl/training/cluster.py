@@ -15,6 +15,7 @@ import numpy.typing as npt
 from deeplabctl.errors import RunError
 from deeplabctl.network.keras_model import Precision
 from deeplabctl.parallel import available_cpus
+from deeplabctl.reporting import counted
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -66,7 +67,7 @@ class Cluster:
     @property
     def device(self) -> str:
         """Describe what this worker computes on."""
-        used, own = self.replicas // self.workers, f"CPU, {available_cpus()} cores"
+        used, own = self.replicas // self.workers, f"CPU, {counted(available_cpus(), 'core')}"
         if self.gpus:
             own = f"{used} of {self.gpus} GPUs" if self.gpus > 1 else "1 GPU"
         return own if self.workers == 1 else f"{own}; worker {self.index} of {self.workers}"
@@ -110,8 +111,8 @@ def check_workers_agree(cluster: Cluster, plan: Plan, step: int, weights_checksu
     if cluster.workers == 1:
         return
     sections: dict[str, Any] = asdict(plan.recipe)
-    sections["model"]["init"] = ""  # a path, which may differ; the weights are compared themselves
-    recipe = [sections[name] for name in ("model", "augment", "solver")]
+    sections["model"]["init"] = sections["data"]["root"] = ""  # paths, which may differ; what they hold is compared
+    recipe = [sections[name] for name in ("data", "model", "augment", "solver", "eval")]
     # What workers do together at the same steps counts as well as what they compute.
     recipe += [
         sections["run"][name] for name in ("seed", "precision", "val_every", "save_every", "preview_every", "time")

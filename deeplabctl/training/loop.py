@@ -125,10 +125,11 @@ def _with_precision(plan: Plan, run: RunDirectory | None, cluster: Cluster) -> P
 
 def _out_of_memory(plan: Plan, error: Exception) -> RunError:
     solver = plan.recipe.solver
-    same = " (the same result)" if solver.hard_pixels == 1 else ""
+    same = " (the same result)" if solver.hard_pixels == 1 and solver.normalization == "step" else ""
+    smaller = f"halve solver.batch_size and double solver.accumulate{same}, or " if solver.batch_size > 1 else ""
     return RunError(
-        f"out of memory with batches of {solver.batch_size} images; halve solver.batch_size and double "
-        f"solver.accumulate{same}, or lower augment.crop_size; TensorFlow: {str(error).splitlines()[0][:200]}"
+        f"out of memory with batches of {counted(solver.batch_size, 'image')}; {smaller}lower augment.crop_size; "
+        f"TensorFlow: {str(error).splitlines()[0][:200]}"
     )
 
 

@@ -29,11 +29,17 @@ def checksums_of(plan):
     return worker.own
 
 
-@pytest.mark.parametrize("changes", [{"time": "2m"}, {"seed": 1}, {"val_every": 7}])
-def test_workers_with_other_options_are_named(tmp_path, changes):
+@pytest.mark.parametrize(
+    ("section", "changes"),
+    [
+        ("run", {"time": "2m"}), ("run", {"seed": 1}), ("run", {"val_every": 7}), ("data", {"max_side": 640}),
+        ("eval", {"flip": True}),
+    ],
+)  # fmt: skip
+def test_workers_with_other_options_are_named(tmp_path, section, changes):
     plan = plan_training(
         "own", ["model.init=random", "run.time=1m"], {"data.root": str(make_dataset(tmp_path / "set"))}
     )
-    other = dataclasses.replace(plan, recipe=plan.recipe.with_settings(run=changes))
+    other = dataclasses.replace(plan, recipe=plan.recipe.with_settings(**{section: changes}))
     with pytest.raises(RunError, match="worker 1: expected the recipe of worker 0, got another; start all"):
         check_workers_agree(TwoWorkers(0, checksums_of(other)), plan, 0, 0)

@@ -1,6 +1,9 @@
+from types import SimpleNamespace
+
 import pytest
 
-from deeplabctl.training.loop import StepAverages
+from deeplabctl.recipe import read_recipe
+from deeplabctl.training.loop import StepAverages, _out_of_memory
 
 
 def test_steps_that_compile_count_only_until_the_next_one():
@@ -16,3 +19,18 @@ def test_steps_that_compile_count_only_until_the_next_one():
     averages.add(1.0, 0.0, 20.0, compiles=True)  # layers that were frozen are trained from here on
     averages.add(1.0, 0.0, 4.0)
     assert averages.step_seconds == 4.0
+
+
+@pytest.mark.parametrize(
+    ("settings", "advice"),
+    [
+        ([], "4 images; halve solver.batch_size and double solver.accumulate (the same result), or lower"),
+        (["solver.normalization=batch"], "4 images; halve solver.batch_size and double solver.accumulate, or lower"),
+        (["solver.hard_pixels=0.5"], "4 images; halve solver.batch_size and double solver.accumulate, or lower"),
+        (["solver.batch_size=1"], "1 image; lower"),
+    ],
+)
+def test_advice_for_a_full_memory_can_be_taken_and_says_what_it_changes(settings, advice):
+    plan = SimpleNamespace(recipe=read_recipe("own", settings))
+    said = f"out of memory with batches of {advice} augment.crop_size; TensorFlow: full"
+    assert str(_out_of_memory(plan, MemoryError("full\nof tensors"))) == said
