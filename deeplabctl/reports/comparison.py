@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from deeplabctl.errors import RunError
 from deeplabctl.files import check_folder, check_new_file, whole_file, write_text
-from deeplabctl.reporting import duration
+from deeplabctl.reporting import counted, duration
 from deeplabctl.reports.curves import DARK, LIGHT, curves_png
 from deeplabctl.reports.page import DASH, in_words, percent, render_page, swatch, table
 from deeplabctl.reports.run_records import RunResults
@@ -127,8 +127,8 @@ def render_comparison(comparison: Comparison) -> str:
         "settings": _settings_table(comparison),
         "classes": _class_table(comparison),
     }
-    count = len(comparison.runs)
-    return render_page("comparison", f"{count} runs compared", ", ".join(comparison.names), parts)
+    title = f"{counted(len(comparison.runs), 'run')} compared"
+    return render_page("comparison", title, ", ".join(comparison.names), parts)
 
 
 def _curves(comparison: Comparison) -> list[Any]:

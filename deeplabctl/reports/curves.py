@@ -173,7 +173,7 @@ def needs_log_scale(values: Floats) -> bool:
 
 def _draw_loss(axes: Axes, runs: Sequence[_Run], theme: Theme) -> None:
     points = [_points(run.metrics.train, "loss") for run in runs]
-    title = f"training loss, cross-entropy per pixel{_scale(axes, points, theme)}"
+    title = f"training loss{_scale(axes, points, theme)}"
     for run, (steps, values) in zip(runs, points, strict=True):
         if len(values) < _FEWEST_TO_SMOOTH:
             axes.plot(steps, values, lw=2, marker="o", ms=4, **run.style)

@@ -9,6 +9,7 @@ from run_files import LINES, make_run, train_line, validation_line
 from scipy.ndimage import gaussian_filter1d
 
 from deeplabctl.errors import OutputError
+from deeplabctl.reports import curves
 from deeplabctl.reports.curves import DARK, LIGHT, NARROW, WIDE, curves_png, draw_curves, needs_log_scale, smoothed
 from deeplabctl.reports.run_records import Metrics
 
@@ -66,6 +67,13 @@ def test_falling_loss_is_drawn_falling_and_rising_score_rising():
         panel = panel[panel[:, 0] < 0.75 * height]
         left, right = (panel[side][:, 0].mean() for side in (panel[:, 1] < 0.4 * width, panel[:, 1] > 0.6 * width))
         assert (right < left) == grows
+
+
+def test_title_names_no_loss_as_metrics_do_not_say_which_it_is(monkeypatch):
+    titles = []
+    monkeypatch.setattr(curves, "_title", lambda axes, text, theme: titles.append(text))
+    curves_png([("", metrics())])
+    assert sorted(titles) == ["learning rate", "mean IoU of the validations, %", "training loss"]
 
 
 def test_loss_as_logged_is_drawn_around_the_smoothed_one():
