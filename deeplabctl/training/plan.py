@@ -199,6 +199,9 @@ def plan_resume(
             recipe = recipe.with_settings(model={"init": _resolved_init(recipe.model.init, report, weights_url)})
         dataset = open_dataset(recipe.data.root, report)
         plan = _check_data(recipe.with_settings(data={"root": name_or_path(dataset)}), dataset, False, report)
+        if checkpoint is None:
+            start = open_start(recipe.model.init, recipe.model.architecture)
+            plan = dataclasses.replace(plan, start=start)
         if not overrides and not options and (expect := run_facts(run).get("expect")):
             plan = dataclasses.replace(plan, expect=Expect(**expect))
     if plan.recipe.run.precision == "auto":

@@ -278,14 +278,14 @@ def _lock(path: Path, report: Reporter) -> IO[str]:
     if not is_free:
         opened.close()
         raise RunError(
-            f"run directory {path}: another training is running in it; wait for it, or choose another `run_dir`"
+            f"run directory {path}: another training is running in it; wait for it, or train in another folder"
         )
     return opened
 
 
 def _cannot_be_written(path: Path, error: OSError) -> RunError:
     """Return the error for a run directory that the system refuses."""
-    return RunError(f"run directory {path}: cannot be written: {error.strerror}; choose another `run_dir`")
+    return RunError(f"run directory {path}: cannot be written: {error.strerror}; train in another folder")
 
 
 def _made(folder: Path) -> bool:

@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 from dataset_files import make_dataset
 
-from deeplabctl.errors import DataError, RunError
+from deeplabctl.errors import DataError, RunError, WeightsError
 from deeplabctl.reporting import silent
 from deeplabctl.training import run as running
 from deeplabctl.training.checkpoint import Checkpoint, Progress
 from deeplabctl.training.plan import plan_training
 from deeplabctl.training.run import TrainingRequest, planned_training
 from deeplabctl.training.run_directory import RunDirectory
+from deeplabctl.weights import starting
 
 
 @pytest.fixture
@@ -108,6 +109,18 @@ def test_settings_in_python_may_be_paths_and_have_letters_of_any_script(tmp_path
     root = tmp_path / "Straße 😀"
     with pytest.raises(DataError, match="Straße 😀"):
         running.train(settings={"data.root": as_setting(root)}, report=silent)
+
+
+def test_run_that_begins_once_more_has_its_first_weights_before_tensorflow_starts(plan, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(starting, "fetch_imagenet", lambda name, report, url: asked.append((name, url)))
+    run = a_run(plan.with_settings(model={"init": "imagenet"}), tmp_path / "run", status="running")
+    planned(resume=str(run), weights_url="mirror")
+    assert asked == [("VGG16", "mirror")]
+    (tmp_path / "mine.keras").touch()
+    other = a_run(plan.with_settings(model={"init": str(tmp_path / "mine.keras")}), tmp_path / "other", status="running")
+    with pytest.raises(WeightsError, match=r"mine\.keras"):
+        planned(resume=str(other))
 
 
 def test_checkpoint_of_another_name_in_the_folder_is_neither_read_nor_removed(plan, tmp_path):
