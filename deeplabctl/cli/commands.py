@@ -241,8 +241,6 @@ def guess_command(name: str) -> str | None:
 
 def _guess_setting(name: str) -> str | None:
     """Return how a setting of the recipe is given that has the name of the option."""
-    from dataclasses import fields
-
     from deeplabctl.recipe import Recipe
 
     wanted = name.lstrip("-").replace("-", "_")

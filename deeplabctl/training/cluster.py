@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import zlib
-from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,11 +70,6 @@ class Cluster:
         if self.gpus:
             own = f"{used} of {self.gpus} GPUs" if self.gpus > 1 else "1 GPU"
         return own if self.workers == 1 else f"{own}; worker {self.index} of {self.workers}"
-
-    def scope(self) -> AbstractContextManager[Any]:
-        """Return the context in which variables are made for all replicas."""
-        scope: AbstractContextManager[Any] = self.strategy.scope()
-        return scope
 
     def check_batch(self, batch: int) -> None:
         """Raise RunError if a batch does not divide among the replicas."""

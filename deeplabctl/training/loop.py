@@ -151,8 +151,8 @@ class _Training:
         self.batch_size = recipe.solver.batch_size * recipe.solver.accumulate
         self.pipeline = TrainingPipeline.of(plan)
         self.saved = plan.build_model("float32")  # what is validated and saved, in this process alone
-        with cluster.scope():
-            model = plan.build_model()  # what is trained
+        with cluster.strategy.scope():
+            model = plan.build_model()  # what is trained, with variables for all replicas
         if checkpoint:
             self.new_layers = checkpoint.new_layers
         else:

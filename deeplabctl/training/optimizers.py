@@ -93,10 +93,10 @@ class TrainedVariable:
 def trained_variables(model: keras.Model, recipe: Recipe, new_layers: Collection[str]) -> list[TrainedVariable]:
     """Return the variables that are trained, in the order of the layers.
 
-    Without norms that are never trained, and the layers that are frozen for good, with the norms on them; those that
-    start random are never frozen. Caffe's
-    factors: the rate of a bias is twice that of its kernel and biases do not decay; a classifier's rate is
-    ``head_multiplier`` times the others', or ``new_layer_multiplier`` (where set) that of all layers that start random.
+    Norms that are never trained are left out, and so are layers that are frozen for good, with the norms on them;
+    layers that start random are never frozen. The factors are Caffe's: the rate of a bias is twice that of its kernel,
+    and biases do not decay; a classifier's rate is ``head_multiplier`` times the others', or, where it is set,
+    ``new_layer_multiplier`` times for all layers that start random.
     """
     solver, variables = recipe.solver, model_variables(model)
     trained = []

@@ -62,7 +62,7 @@ class TrainingStep:
         )
         self._convolve = TrainingConvolutions(threads) if threads else None
         self._scaling: list[tf.Variable] = []  # the loss's scale, and the steps since it changed
-        with self._cluster.scope():
+        with self._cluster.strategy.scope():
             self._optimizer = Optimizer(trained_variables(model, recipe, new_layers), recipe.solver)
             if model.layers[-1].compute_dtype == "float16":
                 self._scaling = [

@@ -132,7 +132,7 @@ def _measure(plan: Plan, cluster: Cluster, budget: float, should_stop: Callable[
     steps = steps_for(len(plan.samples), solver.batch_size * solver.accumulate)
     draft = with_steps(plan.recipe, max(steps, 2)).with_settings(solver={"freeze_steps": thawed})
     plan = replace(plan, recipe=draft)
-    with cluster.scope():
+    with cluster.strategy.scope():
         model = plan.build_model()
     begin = time.perf_counter()
     weights, new_layers, _ = plan.initial_weights()

@@ -118,7 +118,8 @@ def test_run_that_begins_once_more_has_its_first_weights_before_tensorflow_start
     planned(resume=str(run), weights_url="mirror")
     assert asked == [("VGG16", "mirror")]
     (tmp_path / "mine.keras").touch()
-    other = a_run(plan.with_settings(model={"init": str(tmp_path / "mine.keras")}), tmp_path / "other", status="running")
+    other = plan.with_settings(model={"init": str(tmp_path / "mine.keras")})
+    other = a_run(other, tmp_path / "other", status="running")
     with pytest.raises(WeightsError, match=r"mine\.keras"):
         planned(resume=str(other))
 

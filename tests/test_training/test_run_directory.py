@@ -60,7 +60,7 @@ def test_link_to_a_missing_folder_of_runs_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").symlink_to("disk that is not mounted")
     monkeypatch.setattr("deeplabctl.training.run_directory._made", at_most(3, run_directory._made))
-    with pytest.raises(RunError, match="^run directory runs: cannot be written: File exists"):
+    with pytest.raises(RunError, match=r"^run directory runs: cannot be written: File exists"):
         RunDirectory.create(None, RECIPE, "set")
 
 

@@ -204,7 +204,7 @@ def test_worker_that_trains_alone_keeps_its_results(folder, deeplabctl, monkeypa
 def test_recipe_of_one_machine_is_refused_for_several_workers():
     assert _strategy("auto", None) == "auto"
     assert _strategy("auto", Worker(1, ("a:1", "b:1"))) == "multi-worker"
-    with pytest.raises(RunError, match=r"expected auto or multi-worker for worker 1 of 2 \(b:1\), .* `strategy=single`"):
+    with pytest.raises(RunError, match=r"expected auto or multi-worker for worker 1 of 2 .*`strategy=single`"):
         _strategy("single", Worker(1, ("a:1", "b:1")))
 
 
