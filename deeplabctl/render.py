@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -181,13 +182,13 @@ def font(size: int) -> Font:
 
 
 def drawable_name(class_id: int, name: str) -> str:
-    """Return the name of a class, or its number where the font lacks a letter, as those of Chinese."""
+    """Return the name of a class, or its number where the font lacks a letter, or a line ends."""
     return name if all(map(_has, name)) else f"class {class_id}"
 
 
 @cache
 def _has(letter: str) -> bool:
     if letter.isspace() or letter.isascii():
-        return True
+        return unicodedata.category(letter) not in ("Cc", "Zl", "Zp")  # of which some cannot be laid out
     drawn, missing = (font(24).getmask(text) for text in (letter, _NO_LETTER))
     return drawn.size != missing.size or bytes(drawn) != bytes(missing)

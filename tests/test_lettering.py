@@ -20,6 +20,13 @@ def test_names_with_letters_that_the_font_lacks_become_numbers(name):
     assert drawable_name(3, name) == "class 3"
 
 
+@pytest.mark.parametrize("name", ["road\nedge", "road\u2029edge"])
+def test_names_with_ends_of_lines_become_numbers_as_letters_are_laid_out_in_one_line(name):
+    image, label = np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9), np.uint8)
+    numbered = render.overlay_with_legend(image, label, ["class 0", "tree"])
+    assert (render.overlay_with_legend(image, label, [name, "tree"]) == numbered).all()
+
+
 def test_without_matplotlib_pillow_s_own_font_is_taken(monkeypatch):
     monkeypatch.setattr(render, "find_spec", lambda name: None)
     for function in (font, render._has):

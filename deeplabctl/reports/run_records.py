@@ -121,7 +121,7 @@ class RunResults:
             got = "a folder without it" if path.is_dir() else "a file" if path.exists() else "nothing of that name"
             raise RunError(f"{path}: expected a run directory with a {RECIPE}, got {got}")
         try:
-            recipe = tomllib.loads(file.read_text("utf-8"))
+            recipe = tomllib.loads(file.read_text("utf-8-sig"))
         except (OSError, ValueError) as error:
             raise RunError(f"cannot read {file}: {error}") from error
         metrics = Metrics.read(path)

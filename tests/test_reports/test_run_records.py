@@ -5,7 +5,8 @@ import pytest
 from run_files import make_run, train_line, validation_line, write_lines
 
 from deeplabctl.errors import OutputError, RunError
-from deeplabctl.reports.run_records import Metrics, append_metrics, number, rewind_metrics
+from deeplabctl.recipe import read_recipe
+from deeplabctl.reports.run_records import Metrics, RunResults, append_metrics, number, rewind_metrics
 
 
 def steps(lines):
@@ -75,3 +76,10 @@ def test_numbers_that_a_line_does_not_have_are_nan():
     line = {"loss": 2, "miou": None, "best": "yes"}
     assert number(line, "loss") == 2.0
     assert all(math.isnan(number(line, key)) for key in ("miou", "best", "learning_rate"))
+
+
+def test_recipe_that_was_saved_by_an_editor_of_windows_is_read_as_train_reads_it(tmp_path):
+    run = make_run(tmp_path / "run")
+    recipe = run / "recipe.toml"
+    recipe.write_bytes(b"\xef\xbb\xbf" + recipe.read_bytes())
+    assert RunResults.read(run).planned_steps == read_recipe(str(recipe)).solver.steps == 60
