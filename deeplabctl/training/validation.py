@@ -102,13 +102,13 @@ class Validator:
         names = zip(scores.classes, found, labelled, strict=True)
         missed = [name for name, is_found, is_labelled in names if is_labelled and not is_found]
         steps = self._plan.recipe.solver.steps
-        if missed and step == steps:
-            self._report(Note(f"step {step}: the model predicts no {', no '.join(missed)}", warning=True))
-        elif missed and 2 * step >= steps and missed != self._missed:  # before, it is usual
+        if missed and (step == steps or (2 * step >= steps and missed != self._missed)):  # before, it is usual
             text = f"step {step}: the model predicts no {', no '.join(missed)}"
-            unweighted = self._plan.recipe.solver.class_weights == "none"
-            weighting, others = "--set solver.class_weights=sqrt-median", "more steps, or a larger augment.class_crops"
-            advice = weighting if unweighted else others
-            self._report(Note(f"{text}; if this continues, start a new training with {advice}", warning=True))
+            if step < steps:
+                advice = "more steps, or a larger augment.class_crops"
+                if self._plan.recipe.solver.class_weights == "none":
+                    advice = "--set solver.class_weights=sqrt-median"
+                text += f"; if this continues, start a new training with {advice}"
+            self._report(Note(text, warning=True))
             self._missed = missed
         return event

@@ -58,11 +58,9 @@ class Resize(Operation):
         return resize(inputs[0], self.factor * (tf.shape(inputs[0])[1:3] - 1) + 1)
 
     def export_onnx(self, graph: OnnxGraph, inputs: list[str], arrays: Mapping[str, Float32], name: str) -> str:
+        size = graph.add("Slice", graph.add("Shape", inputs[-1]), graph.ints(2), graph.ints(4))
         if len(inputs) > 1:
-            return onnx_resize(
-                graph, inputs[0], graph.add("Slice", graph.add("Shape", inputs[1]), graph.ints(2), graph.ints(4))
-            )
-        size = graph.add("Slice", graph.add("Shape", inputs[0]), graph.ints(2), graph.ints(4))
+            return onnx_resize(graph, inputs[0], size)
         one = graph.ints(1)
         larger = graph.add("Mul", graph.add("Sub", size, one), graph.ints(self.factor))
         return onnx_resize(graph, inputs[0], graph.add("Add", larger, one))
