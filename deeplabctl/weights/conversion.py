@@ -94,7 +94,8 @@ def plan_conversion(
     ``report`` and ``weights_url`` are for `weights_path`.
     """
     source = Path(source)
-    out = Path(f"{source.name.removesuffix('.caffemodel')}.keras" if out is None else out)
+    name = Path(os.path.abspath(source)).name  # noqa: PTH100 - of "." and ".." as well
+    out = Path(f"{name.removesuffix('.caffemodel')}.keras" if out is None else out)
     if out.suffix.lower() == ".keras":
         out = out.with_suffix(".keras")  # Keras refuses .KERAS
     check_new_file(out, overwrite=overwrite, suffixes=(".keras",))
@@ -120,7 +121,10 @@ def plan_conversion(
             f"got {len(classes)}"
         )
     names = network.info.classes if classes is None else classes if isinstance(classes, tuple) else tuple(classes)
-    provenance = file.source | {"new_layers": network.new_layers, "seed": seed, "sha256": file.sha256}
+    known = network.info.provenance
+    if file.info is not None and file.info.architecture != network.info.architecture:  # whose scores are others
+        known = {key: value for key, value in known.items() if key not in ("val_miou", "expect")}
+    provenance = known | file.source | {"new_layers": network.new_layers, "seed": seed, "sha256": file.sha256}
     info = dataclasses.replace(network.info, classes=names, provenance=provenance)
     checked_layers = None
     if prototxt is not None:

@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 from caffe_bytes import legacy, packed, v1
 from caffe_files import DATA, TINY, fixture, read_blobs
-from tiny_weights import tiny_variables
+from tiny_weights import tiny_variables, weight_file
 
 from deeplabctl.errors import OutputError, WeightsError
+from deeplabctl.network import ARCHITECTURES
+from deeplabctl.prediction.settings import own_settings
 from deeplabctl.weights import convert, read_network
 from deeplabctl.weights.conversion import inspect_weights, plan_conversion
+from deeplabctl.weights.model_info import ModelInfo
+from deeplabctl.weights.published import published
 
 
 def test_inspection_shows_format_layers_ranges_and_the_resulting_network():
@@ -59,6 +63,33 @@ def test_conversion_refuses_a_file_that_exists_and_another_number_of_names(tmp_p
 def test_default_output_is_the_sources_name_in_the_working_directory():
     assert str(plan_conversion(TINY)) == "lfov_tiny_v1.keras"
     assert str(plan_conversion(TINY, "a.KERAS")) == "a.keras"  # Keras refuses the other
+
+
+@pytest.mark.parametrize("name", [".", "../mine", "..//mine/x/.."])
+def test_default_output_of_a_folder_has_the_folders_name(tmp_path, monkeypatch, name):
+    folder = tmp_path / "mine"
+    (folder / "x").mkdir(parents=True)
+    (folder / "net.caffemodel").write_bytes(TINY.read_bytes())
+    monkeypatch.chdir(folder)
+    assert str(plan_conversion(name)) == "mine.keras"
+
+
+def test_converted_published_weights_are_applied_at_the_size_of_their_images(tmp_path):
+    published_file = tmp_path / published()["deeplabv3-mnv2-voc"].file
+    published_file.write_bytes(TINY.read_bytes())
+    before, after = read_network(published_file).info, plan_conversion(published_file, tmp_path / "a.keras").info
+    assert own_settings(before).image_size == own_settings(after).image_size == 513
+
+
+def test_facts_of_a_training_are_kept_in_a_conversion_and_scores_by_the_same_architecture_only(tmp_path, monkeypatch):
+    trained = {"recipe": {"data": {"max_side": 640}}, "step": 7, "val_miou": 0.5, "expect": None}
+    for architecture, kept in (("deeplabv3-mnv2", trained), ("deeplabv3-mnv2-os8", {**trained, "val_miou": None})):
+        file = weight_file(ARCHITECTURES["deeplabv3-mnv2"].random_weights(2, 0.25, seed=1), TINY)
+        file.info = ModelInfo(("a", "b"), "deeplabv3-mnv2", 0.25, trained)
+        monkeypatch.setattr("deeplabctl.weights.conversion.open_weights", lambda path, file=file: file)
+        found = plan_conversion(TINY, tmp_path / "a.keras", architecture=architecture).info.provenance
+        assert {name: found.get(name) for name in trained} == kept
+        assert found["source"] == "lfov_tiny_v1.caffemodel (weight pickle)"
 
 
 @pytest.mark.tf
