@@ -1,8 +1,10 @@
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from family_files import family
+from tensorflow_bytes import write_checkpoint
 from tiny_weights import read_weights, same_as_variables, tiny_variables
 
 from deeplabctl.errors import WeightsError
@@ -10,9 +12,15 @@ from deeplabctl.weights.fitting import read_network
 from deeplabctl.weights.locating import open_weights
 from deeplabctl.weights.sources.tensorflow_checkpoints import TensorFlowCheckpoint
 
-pytestmark = pytest.mark.tf
+
+def test_checksum_is_that_of_the_numbers_whatever_the_checkpoints_name(tmp_path):
+    write_checkpoint(tmp_path / "model[1].ckpt", tiny_variables())
+    numbers = (tmp_path / "model[1].ckpt.data-00000-of-00001").read_bytes()
+    for suffix in ("", ".index"):
+        assert open_weights(tmp_path / f"model[1].ckpt{suffix}").sha256 == hashlib.sha256(numbers).hexdigest()
 
 
+@pytest.mark.tf
 def test_tensorflow_1_checkpoint_comes_back_equal_by_any_of_its_names(tmp_path):
     import tensorflow.compat.v1 as tf1
 
@@ -34,6 +42,7 @@ def test_tensorflow_1_checkpoint_comes_back_equal_by_any_of_its_names(tmp_path):
         read_weights(tmp_path / "model.ckpt-3.index")
 
 
+@pytest.mark.tf
 def test_checkpoint_of_the_first_format_and_norms_come_back_equal_without_slots(tmp_path):
     import tensorflow.compat.v1 as tf1
     from tensorflow.core.protobuf import saver_pb2
@@ -61,6 +70,7 @@ def test_checkpoint_of_the_first_format_and_norms_come_back_equal_without_slots(
             np.testing.assert_array_equal(file.weights[name], array, strict=True)
 
 
+@pytest.mark.tf
 def test_cut_and_changed_checkpoints_of_the_first_format_are_one_line(tmp_path):
     whole = family("drsleep_r101_d32.ckpt").read_bytes()
     rng = np.random.default_rng(0)

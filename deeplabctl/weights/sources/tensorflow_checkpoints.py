@@ -8,6 +8,7 @@ numbers of a variable.
 
 from __future__ import annotations
 
+import glob
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -53,7 +54,9 @@ class TensorFlowCheckpoint(WeightFile):
     def content(self) -> Path:
         """Return V2's first data file, or V1's only file."""
         prefix = _prefix(self.path)
-        return self.path if prefix is None else next(prefix.parent.glob(f"{prefix.name}.data-00000-of-*"), self.path)
+        if prefix is None:
+            return self.path
+        return next(prefix.parent.glob(f"{glob.escape(prefix.name)}.data-00000-of-*"), self.path)
 
 
 def _is_table(path: Path) -> bool:
@@ -68,7 +71,7 @@ def _is_table(path: Path) -> bool:
 
 def _prefix(path: Path) -> Path | None:
     """Return the prefix of the V2 checkpoint that a path names (prefix, .index, .meta or .data file), if it is one."""
-    prefix = path.with_name(re.sub(r"\.(index|meta|data-\d{5}-of-\d{5})$", "", path.name)) if path.name else path
+    prefix = path.with_name(re.sub(r"(?<=.)\.(index|meta|data-\d{5}-of-\d{5})$", "", path.name)) if path.name else path
     return prefix if path.name and _is_table(prefix.with_name(f"{prefix.name}.index")) else None
 
 
