@@ -118,7 +118,7 @@ def fetch_imagenet(name: str, report: Reporter | None = None, url: str | None = 
     The one that Keras has downloaded is taken as well.
     """
     weights = imagenet()[name]
-    kept = Path("~/.keras/models", weights.file)
+    kept = Path(os.path.expanduser("~/.keras/models"), weights.file)  # noqa: PTH111 - Path's raises without a home
     return weights.fetch(report or tqdm_reporter(), _open_file, checked_base(url), kept)
 
 

@@ -72,8 +72,8 @@ class PublishedWeights:
         another file in the cache, DownloadError if no address has it, and OutputError if the cache cannot be written.
         """
         path = self.path
-        if other is not None and not path.exists() and other.expanduser().is_file():
-            path = other.expanduser()
+        if other is not None and not path.exists() and other.is_file():
+            path = other
         if not path.exists():
             from deeplabctl.downloads import WebFile, download  # http takes 0.03 s to load
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from v3_files import deviation, names, our_name, rule_weights
 
-from deeplabctl.errors import WeightsError
+from deeplabctl.errors import DownloadError, WeightsError
+from deeplabctl.reporting import silent
 from deeplabctl.weights.fitting import fit_weights, open_network
 from deeplabctl.weights.locating import open_weights
 from deeplabctl.weights.published import imagenet
@@ -133,6 +134,12 @@ def test_mobilenet_v2_of_keras_computes_the_same_up_to_where_deeplab_dilates(siz
     found = apply_rows(ours, image, ARCHITECTURES["deeplabv3-mnv2"].rows)
     for name, values in zip(compared.values(), expected, strict=True):
         assert deviation(found[name], values) < 1e-5, name
+
+
+def test_weights_of_imagenet_are_downloaded_where_the_user_has_no_home(monkeypatch):
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as for a user whom the system does not know
+    with pytest.raises(DownloadError, match=r"cannot download mobilenet.*127\.0\.0\.1: Connection refused"):
+        open_start("imagenet", "deeplabv3-mnv2").fetch(silent, "http://127.0.0.1:9")
 
 
 @pytest.mark.tf
