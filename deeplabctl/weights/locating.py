@@ -9,6 +9,7 @@ from pathlib import Path
 
 from deeplabctl.damage import DAMAGED
 from deeplabctl.errors import WeightsError
+from deeplabctl.files import is_hidden
 from deeplabctl.reporting import Note, Reporter, tqdm_reporter
 from deeplabctl.weights import hub
 from deeplabctl.weights.published import checked_base, guess_name, imagenet, published
@@ -100,7 +101,8 @@ def weights_path(path: Path, report: Reporter | None = None, url: str | None = N
     for name in (BEST, LAST):
         if (path / name).is_file():
             return path / name
-    found = [each for each in sorted(path.glob("*")) if each.suffix in hub.SUFFIXES or is_saved_model(each)]
+    files = [each for each in sorted(path.glob("*")) if not is_hidden(each.name)]  # as killed processes leave them
+    found = [each for each in files if each.suffix in hub.SUFFIXES or is_saved_model(each)]
     if len(found) == 1:
         return found[0]
     got = f"{len(found)} ({', '.join(each.name for each in found[:5])}); name one" if found else "another folder"

@@ -31,6 +31,12 @@ def test_no_weights_name_the_three_ways_to_get_some(tmp_path):
         find_weights(str(tmp_path))
 
 
+def test_file_whose_name_is_the_ending_of_a_checkpoint_is_looked_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WeightsError, match=r"weights \.index: there is no such file"):
+        open_weights(".index")
+
+
 def test_pipe_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(WeightsError, match="pipe: expected a file, got a pipe"):
@@ -40,6 +46,8 @@ def test_pipe_is_refused_and_not_waited_for(tmp_path):
 def test_folder_with_one_weight_file_or_export_stands_for_it(tmp_path):
     (tmp_path / "notes.txt").write_text("not weights")
     (tmp_path / "net.onnx").write_bytes(b"")
+    for left in (".net.0123abcd.keras", "._net.onnx"):  # by a killed process, and by macOS
+        (tmp_path / left).write_bytes(b"")
     assert find_weights(str(tmp_path)) == tmp_path / "net.onnx"
     saved = tmp_path / "other" / "net"
     saved.mkdir(parents=True)
