@@ -27,6 +27,7 @@ _LARGEST = 16 << 20  # bytes
 _BLOCK = 4096  # bytes that a disk gives a file at a time
 _MEGABYTE = 1 << 20
 _QUICK = 20  # megabytes
+_LONGEST = 200  # bytes of the beginning of a temporary name
 _FAR = 1 << 30  # Windows lets nobody else read a locked byte: one beyond the content
 _HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # EACCES where flock is made of fcntl's locks, and on Windows
 
@@ -116,7 +117,13 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 def temporary_name(path: Path) -> Path:
     """Return a new name beside a file; it keeps the suffix, by which writers choose their format."""
-    return path.with_name(f".{path.stem[:100]}.{secrets.token_hex(4)}{path.suffix}")
+    return path.with_name(f".{_beginning(path.stem)}.{secrets.token_hex(4)}{path.suffix}")
+
+
+def _beginning(name: str) -> str:
+    """Return what a longer name can begin with: a name has at most 255 bytes, and a letter up to four of them."""
+    encoded = os.fsencode(name)
+    return name if len(encoded) <= _LONGEST else encoded[:_LONGEST].decode("utf-8", "ignore")
 
 
 def unfinished_target(path: Path) -> Path | None:
@@ -193,18 +200,18 @@ def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """
     path = path.resolve()
     check_new_folder(path, overwrite=overwrite)
-    prefix = f".{path.name[:100]}.unfinished-"
+    prefix = f".{_beginning(path.name)}.unfinished-"
     for left in path.parent.glob(f"{glob.escape(prefix)}*"):
         with locked_folder(left, alone=True) as is_left:
             if is_left:
                 shutil.rmtree(left, ignore_errors=True)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
+        temporary = path.with_name(f"{prefix}{secrets.token_hex(4)}")
+        temporary.mkdir()
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}; choose another folder") from None
     try:
-        temporary.chmod(0o755)  # mkdtemp makes folders that only their owner can read
         with locked_folder(temporary):
             yield temporary
         sync(temporary)
@@ -240,7 +247,7 @@ def _exchange(one: Path, other: Path) -> None:
     """Exchange two folders: at once where the system can, so that a process that is killed leaves both names."""
     if renameat2(one, other):
         return
-    aside = other.with_name(f".{other.name}.{secrets.token_hex(4)}")
+    aside = temporary_name(other)
     other.rename(aside)
     try:
         one.rename(other)

@@ -34,12 +34,6 @@ def write_half(path):
     raise ZeroDivisionError
 
 
-def current_umask():
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask
-
-
 def test_existing_files_need_overwrite_and_folders_are_never_files(tmp_path):
     check_new_file(tmp_path / "a.png", overwrite=False)
     (tmp_path / "a.png").touch()
@@ -91,10 +85,29 @@ def test_folder_appears_when_it_is_complete_and_leaves_nothing_if_it_fails(tmp_p
         assert not (tmp_path / "deep" / "set").exists()
     assert names(tmp_path / "deep") == ["set"]
     assert names(tmp_path / "deep" / "set") == ["a"]
-    assert (tmp_path / "deep" / "set").stat().st_mode & 0o777 == 0o777 & ~current_umask()
     with pytest.raises(ZeroDivisionError), whole_folder(tmp_path / "deep" / "other") as folder:
         write_half(folder / "a")
     assert names(tmp_path / "deep") == ["set"]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_folder_can_be_read_by_those_whom_the_user_lets_read(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        with whole_folder(tmp_path / "set"):
+            pass
+    finally:
+        os.umask(before)
+    assert (tmp_path / "set").stat().st_mode & 0o777 == 0o777 & ~umask
+
+
+@pytest.mark.parametrize("letter", ["a", "é", "字", "🙂"])
+def test_longest_names_can_be_written(tmp_path, letter):
+    name = letter * (250 // len(letter.encode()))
+    write_text(tmp_path / f"{name}.txt", "a")
+    with whole_folder(tmp_path / name) as folder:
+        (folder / "a").touch()
+    assert names(tmp_path) == [name, f"{name}.txt"]
 
 
 def test_what_a_killed_process_left_of_a_folder_is_removed_and_what_another_one_writes_is_not(tmp_path):
