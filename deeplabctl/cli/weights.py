@@ -125,7 +125,7 @@ def _list(console: Console, known: list[PublishedWeights]) -> None:
     rows = [
         [
             one.name, f"{one.classes} ({len(one.class_names)})", "-" if one.miou is None else f"{one.miou:.2f}",
-            "here" if one.path.exists() else "", one.size,
+            "here" if one.is_here else "", one.size,
         ]
         for one in known
     ]  # fmt: skip
@@ -146,7 +146,7 @@ def _list(console: Console, known: list[PublishedWeights]) -> None:
                 "measured_on": one.on,
                 "source": one.source,
                 "licence": one.licence,
-                "path": str(one.path) if one.path.exists() else None,
+                "path": str(one.path) if one.is_here else None,
             }
             for one in known
         }

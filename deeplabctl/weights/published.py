@@ -57,6 +57,11 @@ class PublishedWeights:
         return folder / "weights" / self.file
 
     @property
+    def is_here(self) -> bool:
+        """Tell whether the file is in the cache."""
+        return user_cache() is not None and self.path.exists()
+
+    @property
     def size(self) -> str:
         """Return the size in words."""
         megabytes = self.megabytes if self.bytes is None else self.bytes / 1e6

@@ -41,6 +41,14 @@ def test_list_has_every_name_and_says_what_is_here(deeplabctl, host):
     assert host.asked == [("whole", 0)]
 
 
+def test_list_needs_no_home(deeplabctl, monkeypatch):
+    monkeypatch.setattr("deeplabctl.weights.published.user_cache", lambda: None)
+    code, out, err = deeplabctl("weights")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[1].split()[0] == next(iter(published()))
+    assert {one["path"] for one in json.loads(deeplabctl("weights", "--json")[1]).values()} == {None}
+
+
 def test_names_are_fetched_and_their_paths_printed(deeplabctl, host):
     code, out, err = deeplabctl("weights", "resnet101-voc")
     assert code == 0
