@@ -53,8 +53,8 @@ class Console:
     def errors(self, kept: str) -> Iterator[None]:
         """Turn the project's own errors into one line and exit code 1; with --debug, let them through.
 
-        So is a name that is too long for the system, which any call may refuse. Ctrl-C is a line on what is ``kept``,
-        and exit code 130.
+        So are a name that is too long for the system, and a file in a folder that the user may not enter: any call may
+        refuse these. Ctrl-C is a line on what is ``kept``, and exit code 130.
         """
         try:
             with only_documents() if self.json else nullcontext():
@@ -69,12 +69,13 @@ class Console:
             print_error(str(error))
             raise typer.Exit(1) from None
         except OSError as error:
-            if self.debug or error.errno != errno.ENAMETOOLONG:
+            if self.debug or error.errno not in (errno.ENAMETOOLONG, errno.EACCES) or not error.filename:
                 raise
-            name = os.fsdecode(error.filename)[:80]
-            print_error(
-                str(DeepLabError(f"{name}...: expected the name of a file, got one that is too long; shorten it"))
-            )
+            name = os.fsdecode(error.filename)
+            text = f"{name[:80]}...: expected the name of a file, got one that is too long; shorten it"
+            if error.errno == errno.EACCES:
+                text = f"{name}: {error.strerror}; choose another file or folder, or change its permissions"
+            print_error(str(DeepLabError(text)))
             raise typer.Exit(1) from None
 
     def say(self, text: str = "") -> None:

@@ -1,6 +1,10 @@
 """Arguments in messages become options."""
 
+import errno
+import os
+
 import pytest
+import typer
 
 from deeplabctl.cli.console import Console, PlainReporter, print_error
 from deeplabctl.cli.formatting import describe, with_options
@@ -45,3 +49,19 @@ def test_control_characters_of_names_do_not_reach_the_terminal(capsys):
     out, err = capsys.readouterr()
     assert out == f"a {shown}\nb\nclass{' ' * (len(shown) - 5)}  %\n{shown}  1\n"
     assert err == f"skipped {shown}\nerror: {shown}\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "name", "text"),
+    [
+        (errno.EACCES, "closed/a.keras", "error: closed/a.keras: Permission denied; choose another file or folder, or"),
+        (errno.ENAMETOOLONG, "a" * 300, f"error: {'a' * 80}...: expected the name of a file, got one that is too long"),
+    ],
+)
+def test_names_that_the_system_refuses_are_one_line(capsys, number, name, text):
+    with pytest.raises(typer.Exit) as caught, Console().errors("nothing"):
+        raise OSError(number, os.strerror(number), name)
+    assert caught.value.exit_code == 1
+    assert capsys.readouterr().err.startswith(text)
+    with pytest.raises(OSError, match="Permission denied"), Console().errors("nothing"):
+        raise PermissionError(errno.EACCES, "Permission denied")  # of a port, say
