@@ -80,7 +80,8 @@ class ModelInfo:
         facts = asdict(self) | {"scales": network.scales, "palette": palette, "preprocessing": preprocessing}
         if self.export is None:
             del facts["export"]
-        return json.dumps(facts, indent=1)
+        text = json.dumps(facts, ensure_ascii=False).encode("utf-8", "replace")  # "?" in names that are not UTF-8
+        return json.dumps(json.loads(text), indent=1)
 
     @classmethod
     def from_json(cls, text: bytes, path: Path) -> ModelInfo:

@@ -74,6 +74,15 @@ def test_default_output_of_a_folder_has_the_folders_name(tmp_path, monkeypatch, 
     assert str(plan_conversion(name)) == "mine.keras"
 
 
+def test_names_of_files_that_are_not_utf8_are_written_as_far_as_they_can_be_read(tmp_path):
+    source = tmp_path / os.fsdecode("größe ".encode() + b"\xff.caffemodel")
+    source.write_bytes(TINY.read_bytes())
+    info = plan_conversion(source, tmp_path / "a.keras").info
+    read = ModelInfo.from_json(info.to_json().encode(), tmp_path / "a.keras")
+    assert read.provenance["source"] == "größe ?.caffemodel (caffemodel)"
+    assert (read.classes, read.provenance["sha256"]) == (info.classes, info.provenance["sha256"])
+
+
 def test_converted_published_weights_are_applied_at_the_size_of_their_images(tmp_path):
     published_file = tmp_path / published()["deeplabv3-mnv2-voc"].file
     published_file.write_bytes(TINY.read_bytes())
