@@ -25,6 +25,7 @@ from deeplabctl.prediction.segmenter import Segmenter
 from deeplabctl.prediction.settings import PredictionSettings, SettingsRequest, resolve
 from deeplabctl.reporting import Note, Reporter, counted, silent, task
 from deeplabctl.weights.fitting import Network, open_network, read_network
+from deeplabctl.weights.hub import HubAddress
 from deeplabctl.weights.locating import BEST, LAST, find_weights, open_weights
 from deeplabctl.weights.model_info import ExportFacts, ExportPrecision, ModelInfo
 from deeplabctl.weights.sources.exports import EXPORTS, is_saved_model
@@ -101,9 +102,11 @@ def plan_export(request: ExportRequest, report: Reporter = silent) -> ExportPlan
         raise WeightsError(
             f"weights {path}: expected weights to export, got an export; give those that it was made from"
         )
-    out = request.out or Path(_name(path) + ("" if request.precision == "float32" else f"-{request.precision}"))
-    out = out if request.out else out.with_name(out.name + writer.suffix)
+    ending = "" if request.precision == "float32" else f"-{request.precision}"
+    out = request.out or Path(f"{_name(request.weights, path)}{ending}{writer.suffix}")
     _check_out(out, writer, overwrite=request.overwrite)
+    if out.resolve() == path.resolve():
+        raise OutputError(f"{out} is the file that is read and would be lost; choose another `out`")
     network = read_network(file)
     source = {"weights": str(path), "weights_sha256": file.sha256}
     info = dataclasses.replace(network.info, provenance=network.info.provenance | source)
@@ -139,7 +142,9 @@ def write_export(plan: ExportPlan, report: Reporter = silent) -> ExportedModel:
         _check_agreement(plan, agreement)
         facts = dataclasses.replace(facts, agreement=asdict(agreement))
         info = file.write_facts(dataclasses.replace(info, export=facts))
-        assert open_weights(temporary).info == info
+        written = open_weights(temporary).info
+        assert written is not None
+        assert written.export == info.export
         size = sum(file.stat().st_size for file in (temporary, *temporary.rglob("*")) if file.is_file())
     return ExportedModel(plan.out, info, agreement, size)
 
@@ -149,9 +154,12 @@ def export(request: ExportRequest, report: Reporter = silent) -> ExportedModel:
     return write_export(plan_export(request, report), report)
 
 
-def _name(path: Path) -> str:
-    """Return the name of weights: a run's, or the file's without its suffix."""
-    return path.resolve().parent.name if path.name in (BEST, LAST) else path.stem
+def _name(given: str | None, path: Path) -> str:
+    """Return the name of weights: a repository's, a run's, or the file's without its suffix."""
+    if path.name not in (BEST, LAST):
+        return path.stem
+    address = HubAddress.read(given or "")
+    return address.repo.rpartition("/")[2] if address else path.resolve().parent.name
 
 
 def _check_out(out: Path, writer: Writer, *, overwrite: bool) -> None:

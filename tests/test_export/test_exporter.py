@@ -7,6 +7,7 @@ import json
 import numpy as np
 import onnxruntime
 import pytest
+from caffe_files import TINY
 from exports import CLASSES, export_plan, noise, settled_network, small_network, smooth, write_images, write_onnx
 
 import deeplabctl as dl
@@ -203,8 +204,6 @@ def test_every_network_of_the_family_exports_in_int8(tmp_path, architecture, for
     ids=str,
 )
 def test_what_cannot_be_exported_is_refused_before_anything_is_computed(tmp_path, monkeypatch, changes, error, text):
-    from caffe_files import TINY
-
     monkeypatch.chdir(tmp_path)
     write_onnx(tmp_path / "net.onnx")
     (tmp_path / "full").mkdir()
@@ -232,8 +231,6 @@ def test_missing_packages_are_named_with_the_command_that_installs_them(monkeypa
 
 
 def test_names_of_exports_are_those_of_the_runs_and_the_weights(tmp_path, monkeypatch):
-    from caffe_files import TINY
-
     monkeypatch.chdir(tmp_path)
     stem = TINY.stem
     images = str(write_images(tmp_path / "images")[0])
@@ -244,6 +241,22 @@ def test_names_of_exports_are_those_of_the_runs_and_the_weights(tmp_path, monkey
     run.mkdir(parents=True)
     (run / "best.keras").write_bytes(TINY.read_bytes())  # the content tells what it is
     assert plan_export(ExportRequest("onnx", str(run), images=images)).out.name == "mine.onnx"
+    blob = tmp_path / "models--user--leaves" / "blobs" / "0a1b"  # as the hub's package keeps files
+    blob.parent.mkdir(parents=True)
+    blob.write_bytes(TINY.read_bytes())
+    (blob.parent / "best.keras").symlink_to(blob)
+    monkeypatch.setattr("deeplabctl.weights.hub.fetch", lambda address, report: blob.parent / "best.keras")
+    assert plan_export(ExportRequest("onnx", "hf://user/leaves@v1", images=images)).out.name == "leaves.onnx"
+
+
+@pytest.mark.parametrize("out", [None, "link.onnx"])
+def test_weights_are_never_replaced_by_their_export(tmp_path, monkeypatch, out):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.onnx").write_bytes(TINY.read_bytes())  # as a .tflite of another program may be
+    (tmp_path / "link.onnx").symlink_to("net.onnx")
+    request = ExportRequest("onnx", "net.onnx", out=out and tmp_path / out, overwrite=True)
+    with pytest.raises(OutputError, match=r"\.onnx is the file that is read and would be lost"):
+        plan_export(request)
 
 
 def test_formats_are_the_same_everywhere():
