@@ -15,6 +15,7 @@ from deeplabctl.prediction.engines.tensorflow import fuse_logits
 if TYPE_CHECKING:
     import tensorflow as tf
 
+_MOST_STEPS = 4096  # of a side of an image, at scales other than 1: 32,760 pixels at least
 
 def build_function(
     nodes: Sequence[Node], architecture: Architecture, scales: Sequence[float], *, flip: bool, half: bool = False
@@ -41,7 +42,7 @@ def build_function(
         inputs = _padded(pixels, full - size, [count * (1 + flip), full[0], full[1], 3], preprocessing.padding)
         constants = _constants(nodes, half=half)  # which the scales share
         coarse = [
-            _network(nodes, constants, inputs if scale == 1 else resize(inputs, _scaled(steps, scale, step)))
+            _network(nodes, constants, inputs if scale == 1 else resize(inputs, _scaled(steps, scale, architecture)))
             for scale in scales
         ]
         label, scores = fuse_logits(coarse, tf.stack([full, size, (full - 1) // stride + 1]), how, scores=True)
@@ -63,12 +64,13 @@ def _padded(pixels: tf.Tensor, missing: tf.Tensor, shape: list[Any], padding: fl
     return tf.reshape(tf.pad(pixels, margins, constant_values=padding), tf.stack(shape))
 
 
-def _scaled(steps: tf.Tensor, scale: float, step: int) -> tf.Tensor:
-    """Return the size at a scale, as `Architecture.scaled_size` does: whole steps, halves to even numbers."""
+def _scaled(steps: tf.Tensor, scale: float, architecture: Architecture) -> tf.Tensor:
+    """Return the size at a scale, from a table: TFLite cannot compute `Architecture.scaled_size` in float64."""
     import tensorflow as tf
 
-    rounded = tf.round(tf.cast(steps, tf.float32) * tf.constant(scale, tf.float32))
-    return tf.cast(rounded, tf.int32) * step + 1
+    step = architecture.padded_step
+    sizes = tf.constant([architecture.scaled_size(number * step + 1, scale) for number in range(_MOST_STEPS)])
+    return tf.stack([sizes[steps[0]], sizes[steps[1]]])
 
 
 Constants = dict[int, dict[str, Any]]  # by the id of their node

@@ -172,6 +172,18 @@ def test_exports_at_several_scales_compute_what_tensorflow_does(tmp_path, archit
 
 
 @pytest.mark.tf
+@pytest.mark.parametrize("format_", formats.WRITERS)
+def test_size_at_a_scale_is_that_of_the_network(tmp_path, format_):
+    network, shape = small_network(), (9, 360)  # of 45 steps, 31.499999999999996 at this scale: 31.5 in float32
+    settings = PredictionSettings("tight", scales=(0.7,), engine="tensorflow")
+    expected = Segmenter.from_network(network, settings).predict(smooth(*shape)).scores
+    plan = export_plan(tmp_path, format_, network=network, least_agreement=0.0)
+    plan = dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, scales=(0.7,)))
+    found = dl.load(write_export(plan).path)(smooth(*shape)).scores
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+@pytest.mark.tf
 @pytest.mark.slow
 @pytest.mark.parametrize("format_", ["onnx", "tflite"])
 @pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if name != "largefov"])
