@@ -63,6 +63,11 @@ def convert_caffe(
     from deeplabctl.weights.conversion import plan_conversion, write_conversion
 
     if inspect:
+        options = {"--architecture": architecture, "--prototxt": prototxt, "--classes": classes, "--out": out}
+        if unused := [name for name, value in options.items() if value is not None]:
+            raise typer.BadParameter(
+                f"nothing is converted with it; leave out {', '.join(unused)}", param_hint="--inspect"
+            )
         _inspect(console, model)
         return
     with console.reporter() as report:

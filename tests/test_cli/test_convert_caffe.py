@@ -18,6 +18,14 @@ from deeplabctl.weights.locating import open_weights
 MEAN = np.array([104.008, 116.669, 122.675], np.float32)
 
 
+def test_options_of_a_conversion_are_not_ignored_by_inspect(deeplabctl):
+    code, out, err = deeplabctl(
+        "convert-caffe", fixture("lfov_tiny_v1.caffemodel"), "--inspect", "--prototxt", "gone", "--out", "a.keras"
+    )
+    assert (code, out) == (2, "")
+    assert "--inspect: nothing is converted with it; leave out --prototxt, --out" in err
+
+
 @pytest.mark.tf
 @pytest.mark.parametrize("net", ["slim", "tiny"])
 @pytest.mark.parametrize("version", ["v1", "v2"])
