@@ -1,3 +1,4 @@
+import argparse
 import pickle
 import struct
 import tracemalloc
@@ -83,6 +84,20 @@ def test_tensors_inside_a_training_programs_dictionary_are_found(tmp_path):
     assert list(read_weights(tmp_path / "w")) == ["conv1/kernel"]
 
 
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_checkpoint_of_torchvisions_training_program_is_read_with_its_options(tmp_path, protocol):
+    options = argparse.Namespace(lr=0.01, model="deeplabv3_resnet101", aux_loss=True, output_dir=".", test_only=False)
+    pickled = pickle.dumps(options, protocol)
+    pickled = pickled[2:-1] if protocol == 2 else pickled[11:-1]  # without its header and its end
+    kernel = np.arange(588, dtype="f4").reshape(4, 3, 7, 7)
+    inner = b"ccollections\nOrderedDict\n)R(" + text("backbone.conv1.weight") + tensor("0", kernel) + b"u"
+    with zipfile.ZipFile(tmp_path / "model_29.pth", "w") as archive:
+        archive.writestr("a/data.pkl", b"\x80\x04}(" + text("args") + pickled + text("model") + inner + b"u.")
+        archive.writestr("a/data/0", kernel.tobytes())
+    found = read_weights(tmp_path / "model_29.pth")
+    np.testing.assert_array_equal(found["backbone_conv1/kernel"], kernel.transpose(2, 3, 1, 0))
+
+
 @pytest.mark.parametrize("dtype", ["f8", "f2"])
 def test_tensors_of_other_precisions_become_float32(tmp_path, dtype):
     values = np.linspace(-1, 1, 588).reshape(4, 3, 7, 7).astype(dtype)
@@ -129,7 +144,9 @@ def test_file_that_calls_a_function_is_refused_and_nothing_is_called(tmp_path, c
         (b"\x80\x02ccollections\nOrderedDict\n)R}b.", "expected the tensors of DeepLab-ResNet"),
         (b"\x80\x02]q\x00.", "expected a dictionary of names and tensors, got list"),
         (b"\x80\x02}(" + text("a") + number(1) + b"u.", "expected names and tensors"),
-        (b"\x80\x02ccollections\nOrderedDict\n)\x81.", "operation NEWOBJ"),
+        (b"\x80\x02ccollections\nOrderedDict\n)\x81.", "expected the tensors of DeepLab-ResNet"),
+        (b"\x80\x02cpathlib\nPath\n)\x81.", "asks to call pathlib.Path"),
+        (b"\x80\x04ccollections\nOrderedDict\n)}\x92.", "operation NEWOBJ_EX"),
         (b"\x80\x02(ios\nsystem\n.", "operation INST"),
         (b"\x80\x02\x82\x01.", "operation EXT1"),
         (b"\x80\x04\x8e" + (1 << 46).to_bytes(8, "little"), "the pickle is damaged"),  # claims 64 TiB

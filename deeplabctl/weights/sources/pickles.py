@@ -114,14 +114,14 @@ def mapped(file: BinaryIO) -> mmap.mmap:
     return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-# The operations that put values together; none of the others, such as those that create objects, is carried out.
+# The operations that put values together, with a `Built` in place of a new object; none of the others is carried out.
 _OPERATIONS = {
     "MARK", "STOP", "NONE", "NEWTRUE", "NEWFALSE", "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4",
     "FLOAT", "BINFLOAT", "STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE",
     "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8", "EMPTY_DICT", "EMPTY_LIST", "EMPTY_TUPLE",
     "DICT", "LIST", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "APPEND", "APPENDS", "SETITEM", "SETITEMS", "PUT", "BINPUT",
-    "LONG_BINPUT", "MEMOIZE", "GET", "BINGET", "LONG_BINGET", "GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD", "BINPERSID",
-    "PROTO", "FRAME",
+    "LONG_BINPUT", "MEMOIZE", "GET", "BINGET", "LONG_BINGET", "GLOBAL", "STACK_GLOBAL", "REDUCE", "NEWOBJ", "BUILD",
+    "BINPERSID", "PROTO", "FRAME",
 }  # fmt: skip
 _NAMES = {ord(operation.code): operation.name for operation in pickletools.opcodes}
 
@@ -168,7 +168,8 @@ class _Unpickler(pickle._Unpickler):
     ) -> None:
         super().__init__(stream, encoding="latin1")
         self._allowed, self._persistent = allowed, persistent
-        self.dispatch = _Operations(self.dispatch | {pickle.BYTEARRAY8[0]: _load_bytes})  # type: ignore[misc]
+        ours = {pickle.BYTEARRAY8[0]: _load_bytes, pickle.NEWOBJ[0]: pickle._Unpickler.dispatch[pickle.REDUCE[0]]}
+        self.dispatch = _Operations(self.dispatch | ours)  # type: ignore[misc]
 
     def find_class(self, module: str, name: str) -> Named:
         """Return a name in place of a function or class."""

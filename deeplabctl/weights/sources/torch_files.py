@@ -37,8 +37,9 @@ _DTYPES = {
 _REBUILD = ("torch._utils", "_rebuild_tensor_v2")
 _PARAMETER = ("torch._utils", "_rebuild_parameter")
 _ORDERED_DICT = ("collections", "OrderedDict")
+_NAMESPACE = ("argparse", "Namespace")  # of a program's options, which torchvision's puts beside the tensors
 _INSIDE = ("state_dict", "model", "model_state_dict")  # under which training programs put the tensors
-_ALLOWED = {_REBUILD, _PARAMETER, _ORDERED_DICT, *(("torch", name) for name in _DTYPES)}
+_ALLOWED = {_REBUILD, _PARAMETER, _ORDERED_DICT, _NAMESPACE, *(("torch", name) for name in _DTYPES)}
 
 
 class _Storage(NamedTuple):
