@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _MOST_STEPS = 4096  # of a side of an image, at scales other than 1: 32,760 pixels at least
 
+
 def build_function(
     nodes: Sequence[Node], architecture: Architecture, scales: Sequence[float], *, flip: bool, half: bool = False
 ) -> Any:
