@@ -82,7 +82,7 @@ def _write_tflite(graph: Graph, path: Path) -> None:
             content = _converted(converter, graph)
         except Exception as error:
             raise OutputError(
-                f"cannot write {path}: TensorFlow's converter failed: {str(error)[:500]}; it wrote: {written()[-1000:]}"
+                f"cannot write the TFLite file: TensorFlow's converter failed: {str(error)[:500]}; it wrote: {written()[-1000:]}"
             ) from error
     path.write_bytes(content)
 
@@ -117,7 +117,7 @@ def _write_saved_model(graph: Graph, path: Path) -> None:
         with _quiet(), captured_stderr():
             tf.saved_model.save(module, str(path), signatures={"serving_default": module.function})
     except tf.errors.OpError as error:  # a full disk
-        raise OutputError(f"cannot write {path}: {error.message}; nothing was left half-written") from None
+        raise OSError(error.message) from None  # of which `whole_folder` makes a message
 
 
 @contextmanager
@@ -154,7 +154,7 @@ class Writer:
         missing = [name for name in self.packages if find_spec(name) is None]
         if missing:
             raise OutputError(
-                f"cannot write an {EXPORTS[self.format].words}: it needs {' and '.join(missing)}, which "
+                f"cannot write the {EXPORTS[self.format].words}: it needs {' and '.join(missing)}, which "
                 f"{'is' if len(missing) == 1 else 'are'} not installed; pip install {self.install or ' '.join(missing)}"
             )
 

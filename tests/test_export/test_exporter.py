@@ -118,6 +118,20 @@ def test_saved_model_stores_half_and_opens_in_plain_tensorflow(tmp_path):
     assert (found["scores"].dtype, found["scores"].shape) == (tf.float32, (1, 2, 3, 5))
 
 
+@pytest.mark.tf
+def test_error_of_tensorflow_names_the_folder_that_was_asked_for(tmp_path, monkeypatch):
+    import tensorflow as tf
+
+    def fail(*_, **__):
+        raise tf.errors.ResourceExhaustedError(None, None, "the disk is full")
+
+    monkeypatch.setattr(tf.saved_model, "save", fail)
+    with pytest.raises(OutputError) as caught:
+        write_export(export_plan(tmp_path, "savedmodel"))
+    expected = f"cannot write {tmp_path / 'net.savedmodel'}: the disk is full; nothing was left half-written"
+    assert (str(caught.value), files(tmp_path)) == (expected, [])
+
+
 SHAPES = ((1, 1), (16, 33), (34, 57))
 SLOW = pytest.mark.slow
 
