@@ -82,7 +82,8 @@ def _write_tflite(graph: Graph, path: Path) -> None:
             content = _converted(converter, graph)
         except Exception as error:
             raise OutputError(
-                f"cannot write the TFLite file: TensorFlow's converter failed: {str(error)[:500]}; it wrote: {written()[-1000:]}"
+                f"cannot write the TFLite file: TensorFlow's converter failed: {str(error)[:500]}; it wrote: "
+                f"{written()[-1000:]}"
             ) from error
     path.write_bytes(content)
 
