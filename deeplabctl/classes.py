@@ -241,7 +241,8 @@ _HEADS = {  # what a column has, by the words of its header
     "color": "color", "colour": "color", "rgb": "color", "hex": "color", "colorrgb": "color", "colorhex": "color",
 }  # fmt: skip
 _STRUCTURE = re.compile(r"[\[\]{}]|.*([\[{:]|:\s*\[.*)$|- |<.*>$")  # of JSON, YAML, protobuf and XML
-_NUMBERED = re.compile(r"\d+\s*[,;:\t]\s*[^\d\s#].*")
+_NUMBERED = re.compile(r"(\d{1,9})\s*[,;:\t]\s*([^\d\s#].*)")
+_COUNTED = re.compile(r"(\d{1,9})[\s.)]+([^\d\s].*)")
 
 
 def _table(lines: list[tuple[int, str]], path: Path | None) -> list[_Row] | None:
@@ -270,17 +271,19 @@ def _table(lines: list[tuple[int, str]], path: Path | None) -> list[_Row] | None
                 f"{where}: expected the name of class 0, got {first!r}, which may be a header; remove the line, or "
                 f"write '0 0 0 {first}' for a class of this name"
             )
-        counted = [re.match(r"(\d+)[\s.)]+[^\d\s]", line) for _, line in lines]
-        if len(lines) > 2 and [match and int(match[1]) for match in counted] == [*range(1, len(lines) + 1)]:
+        counted = [_COUNTED.fullmatch(line) for _, line in lines]
+        counts = [match and int(match[1]) for match in counted]
+        if len(lines) > 2 and counts == [*range(1, len(lines) + 1)]:
             raise DataError(
                 f"{where}: expected the name of class 0, got {first[:80]!r}, which counts from 1; add a line for class "
                 "0, without numbers, or remove the numbers"
             )
-        is_numbered = len(lines) > 1 and all(_NUMBERED.fullmatch(line) for _, line in lines)
-        if not (is_csv or is_numbered):
+        numbered = counted if counts == [*range(len(lines))] else [_NUMBERED.fullmatch(line) for _, line in lines]
+        if len(lines) > 1 and all(numbered):
+            found = zip(lines, filter(None, numbered), strict=True)
+            return [_Row(number, *_split_color(match[2]), int(match[1])) for (number, _), match in found]
+        if not is_csv:
             return None
-        if is_numbered:
-            cells = [[part.strip() for part in re.split(r"[,;:\t]", line, maxsplit=1)] for _, line in lines]
     columns = [list(column) for column in itertools.zip_longest(*cells[is_header:], fillvalue="")]
     heads = _name_columns(heads if is_header else [""] * len(cells[0]), columns)
     if not heads:
@@ -376,8 +379,11 @@ def read_palette(path: Path) -> Palette:
     void: list[Color] = []
     taken: dict[Color, str] = {}
     lines = _lines(path, "palette", "one name and colour per line")
-    texts, rows = dict(lines), _table(lines, path)
-    for row in _plain_rows(lines, grey=True) if rows is None else rows:
+    texts, table = dict(lines), _table(lines, path)
+    rows = _plain_rows(lines, grey=True) if table is None else table
+    if all(row.color and row.id is not None for row in rows):
+        rows.sort(key=lambda row: row.id or 0)
+    for row in rows:
         color = row.color or (None if row.id is None else (row.id, row.id, row.id))
         if color is None or max(color) > 255:
             raise DataError(
@@ -437,9 +443,8 @@ def _lines(path: Path, what: str, expected: str) -> list[tuple[int, str]]:
 
 
 def _numbered_lines(content: bytes) -> list[tuple[int, str]]:
-    lines = content.decode("utf-8-sig").splitlines()
-    numbered = ((number, line.strip()) for number, line in enumerate(lines, 1) if not line.startswith("#"))
-    return [(number, line) for number, line in numbered if line]
+    lines = [line.strip() for line in content.decode("utf-8-sig").splitlines()]
+    return [(number, line) for number, line in enumerate(lines, 1) if line and not line.startswith("#")]
 
 
 def _check_names(path: Path, names: list[str]) -> tuple[str, ...]:

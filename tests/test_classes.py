@@ -160,12 +160,18 @@ def test_class_names_that_no_line_can_hold_are_refused(name):
         ("a.tsv", "name\tr\tg\tb\nbackground\t0\t0\t0\nleaf\t128\t0\t0\nstem\t0\t128\t0\n"),
         ("a.txt", "id,name\n0,background\n1,leaf\n2,stem\n"),
         ("a.txt", "0: background\n1: leaf\n2: stem\n"),
+        ("a.txt", "0  background\n1  leaf\n2  stem\n"),  # Coral's
+        ("a.txt", "  # names\nbackground\n  # of plants\nleaf\nstem\n"),
+        ("a.txt", "0,background,0,0,0\n1,leaf,128,0,0\n2,stem,0,128,0\n"),
+        ("a.csv", "0,background,0,0,0\n1,leaf,128,0,0\n2,stem,0,128,0\n"),
+        ("a.txt", "0\tbackground\t#000000\n2\tstem\t#008000\n1\tleaf\t#800000\n"),
+        ("a.csv", "id,name,r,g,b\n2,stem,0,128,0\n0,background,0,0,0\n1,leaf,128,0,0\n"),
     ],
 )
 def test_class_names_of_tables_are_those_of_their_ids(tmp_path, name, text):
     (tmp_path / name).write_text(text)
     assert read_classes(tmp_path / name) == ("background", "leaf", "stem")
-    if "128" in text or "#" in text:
+    if "128" in text or "#00" in text:
         assert read_palette(tmp_path / name).colors == ((0, 0, 0), (128, 0, 0), (0, 128, 0))
 
 
