@@ -88,9 +88,9 @@ def count_splits(dataset: Dataset, splits: Sequence[str], report: Reporter) -> S
 
 
 def default_splits(dataset: Dataset) -> list[str]:
-    """Return the splits that a training uses by default, if there are any of them, else all splits."""
+    """Return the splits that a training uses by default, if there are any of them, else all splits; at least one."""
     used = [split for split in (dataset.training_split, "val") if split in dataset.splits]
-    return used or dataset.splits
+    return used or dataset.splits or [dataset.training_split]
 
 
 def _count_split(split: str, facts: Sequence[LabelFacts], num_classes: int) -> SplitCounts:

@@ -66,6 +66,14 @@ def test_labels_with_errors_are_not_counted(root):
         count_splits(open_dataset(root), ["train"], silent)
 
 
+def test_set_without_lists_is_refused(root):
+    for path in (root / "ImageSets" / "Segmentation").iterdir():
+        path.unlink()
+    dataset = open_dataset(root)
+    with pytest.raises(DataError, match=r"no split 'train': .*got the splits: none; write that list"):
+        count_splits(dataset, default_splits(dataset), silent)
+
+
 def test_median_frequency_weights_by_hand():
     # Class 0: 30 of 40 + 10 of 20 valid pixels -> 40/60; class 1: 10 of 40 -> 1/4; class 2: 10 of 20 -> 1/2; 3: absent.
     facts = [LabelFacts(10, 5, {0: 30, 1: 10, 255: 10}), LabelFacts(5, 4, {0: 10, 2: 10})]
