@@ -12,7 +12,7 @@ import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 import PIL.Image
@@ -309,15 +309,25 @@ def is_lossy(image: PIL.Image.Image) -> bool:
     """Tell whether the compression of an opened file changes values, as JPEG's does, also in a TIFF, and WebP's can."""
     file = getattr(image, "fp", None)
     if image.format == "WEBP" and file is not None:
-        file.seek(0)
-        return b"VP8 " in file.read(4096)
+        return _is_lossy_webp(file)
     compression = image.info.get("compression")
     return image.format in ("JPEG", "MPO", "AVIF", "HEIF") or compression in ("jpeg", "tiff_jpeg", "webp")
 
 
+def _is_lossy_webp(file: BinaryIO) -> bool:
+    """Tell whether the chunk of a WebP's pixels is lossy; a profile or the transparency may stand before it."""
+    place = 12
+    while True:
+        file.seek(place)
+        kind, length = file.read(4), file.read(4)
+        if kind in (b"VP8 ", b"VP8L") or len(length) < 4:
+            return kind == b"VP8 "
+        place += 8 + int.from_bytes(length, "little") + length[0] % 2  # chunks have even lengths
+
+
 def lossy_label(path: Path) -> Finding:
     """Return the finding of a label with such a compression."""
-    got = "a JPEG, whose compression changes the ids at every border"
+    got = "a JPEG or another lossy file, whose compression changes the ids at every border"
     return Finding("label-lossy", path, "a PNG of class ids", got, "create it again from its source and save it as PNG")
 
 

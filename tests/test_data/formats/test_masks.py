@@ -11,7 +11,8 @@ from PIL import Image
 from deeplabctl.classes import VOC_CLASSES, read_palette, voc_palette
 from deeplabctl.data.check import check_dataset
 from deeplabctl.data.dataset import open_dataset
-from deeplabctl.data.images import read_image, read_label
+from deeplabctl.data.image_files import open_image
+from deeplabctl.data.images import is_lossy, read_image, read_label
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import silent
 
@@ -293,6 +294,16 @@ def test_ids_and_colours_of_lossy_files_are_refused_everywhere(tmp_path, halves,
             convert(source, tmp_path / "out", **settings)
     with pytest.raises(DataError, match=r"a\.\w+: expected a PNG of class ids, got a JPEG"):
         read_label(source / f"a.{suffix}")
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+def test_compression_of_a_webp_is_seen_behind_its_profile(tmp_path, halves, lossless):
+    profile = bytes(np.random.default_rng(0).integers(0, 256, 9001, np.uint8))
+    path = tmp_path / "a.webp"
+    Image.fromarray(halves.astype(np.uint8)).convert("RGB").save(path, lossless=lossless, icc_profile=profile)
+    assert path.read_bytes().find(b"VP8L" if lossless else b"VP8 ") > 9000
+    with open_image(path) as opened:
+        assert is_lossy(opened) != lossless
 
 
 def test_jpegs_of_black_and_white_are_cut_in_the_middle_if_that_is_said(tmp_path):
