@@ -73,7 +73,8 @@ class ImageSearch:
         if not ranks:
             plain = unquote(name)  # as Label Studio writes the names of its uploads
             return [] if self._by_stem or plain == name else self.find(plain)
-        best = [path for path, rank in ranks.items() if rank == max(ranks.values())]
+        highest = max(ranks.values())
+        best = [path for path, rank in ranks.items() if rank == highest]
         if len(best) == 1 and ranks[best[0]][0] < len(wanted):
             whole = _comparable(best[0].absolute().parts, by_stem=self._by_stem)
             if self._by_stem or _common_end(wanted, whole) < len(wanted):
