@@ -63,18 +63,19 @@ def check_dataset(dataset: Dataset, report: Reporter) -> Verdict:
     void: set[Path] = set()  # labels without any class
     digests: dict[Path, str] = {}  # of images
     palettes = Palettes(dataset.classes)
-    trained = set(samples.get(dataset.training_split, []))
+    trained = {(sample.image, sample.label) for sample in samples.get(dataset.training_split, [])}
     facts: list[LabelFacts] = []  # of the labels to train on
     others: list[LabelFacts] = []
     for inspection in inspect_samples(dataset, distinct, report, reuse=False):
         findings += inspection.findings
+        sample = inspection.sample
         if inspection.label is not None:
-            (facts if inspection.sample in trained else others).append(inspection.label)
-            palettes.add(inspection.sample.label, inspection.label.pixels, inspection.label.palette)
+            (facts if (sample.image, sample.label) in trained else others).append(inspection.label)
+            palettes.add(sample.label, inspection.label.pixels, inspection.label.palette)
             if set(inspection.label.pixels) == {IGNORE_LABEL}:
-                void.add(inspection.sample.label)
+                void.add(sample.label)
         if inspection.image is not None:
-            digests[inspection.sample.image] = inspection.image.digest
+            digests[sample.image] = inspection.image.digest
     findings += [mixed] if (mixed := palettes.finding(len(dataset.classes))) else []
     findings += _void_splits(dataset, samples, void)
     findings += absent_classes(dataset, dataset.training_split if facts else "any split", facts or others, others)

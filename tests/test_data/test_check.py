@@ -4,6 +4,7 @@ import os
 import re
 
 import dataset_damage as damage
+import numpy as np
 import pytest
 from dataset_damage import label_file, list_file
 from dataset_files import make_dataset
@@ -207,6 +208,20 @@ def test_progress_counts_every_sample_once(root):
     assert started.total == sum(isinstance(event, Advanced) for event in events) == 9
     assert verdict.splits == {"train": 6, "val": 3, "trainval": 9}
     assert verdict.files == 18
+
+
+def test_classes_to_train_on_are_counted_although_another_list_gives_their_images_other_names(root):
+    for name in ("t0", "v0"):  # of one name in two folders: in a list of both they are x/t0 and x/v0
+        for folder in ("JPEGImages", "SegmentationClass"):
+            (root / folder / name).mkdir()
+            (root / folder / f"{name}.png").rename(root / folder / name / "1.png")
+    write_mask(root / "SegmentationClass" / "t0" / "1.png", np.zeros((60, 80), np.uint8))
+    lines = [f"JPEGImages/{name}/1.png SegmentationClass/{name}/1.png\n" for name in ("t0", "v0")]
+    for split, text in (("train", lines[0]), ("val", lines[1]), ("trainval", "".join(lines))):
+        list_file(root, split).write_text(text)
+    absent = next(finding for finding in check(root) if finding.kind == "class-absent")
+    assert absent.expected == "each class in at least one label of train"
+    assert absent.got == "no label with 1 disc, 2 square"
 
 
 def test_set_without_lists_is_refused(root):
