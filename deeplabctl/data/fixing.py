@@ -15,7 +15,7 @@ from deeplabctl.classes import IGNORE_LABEL, Color, voc_grey_ids, voc_palette
 from deeplabctl.data.check import Verdict
 from deeplabctl.data.dataset import Dataset
 from deeplabctl.data.findings import LABEL_COLORS, LABEL_GREY_LEVELS, LABEL_ROTATED, LIST_FORMAT, Finding
-from deeplabctl.data.image_files import open_image
+from deeplabctl.data.image_files import open_image, unreadable
 from deeplabctl.data.images import (
     check_transparency,
     decode_colors,
@@ -89,7 +89,10 @@ def _dataset_files(dataset: Dataset, verdict: Verdict) -> list[Path]:
 
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
+    try:
+        shutil.copyfile(source, target)
+    except FileNotFoundError as error:  # a link to nothing
+        raise unreadable(source, error) from None
 
 
 def _fix_list(finding: Finding, root: Path, dataset: Dataset) -> str:

@@ -13,6 +13,7 @@ from functools import partial
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 
+from deeplabctl.data.image_files import unreadable
 from deeplabctl.downloads import WebFile
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import Reporter, task
@@ -85,7 +86,10 @@ def _read_folder(source: Path, wanted: Callable[[PurePosixPath], bool], report: 
         found += [inside / name for name in sorted(names) if wanted(PurePosixPath(inside / name))]
     with task(report, f"reading {source}", len(found), "files") as advance:
         for path in found:
-            size = (source / path).stat().st_size
+            try:
+                size = (source / path).stat().st_size
+            except OSError as error:
+                raise unreadable(source / path, error) from None
             _check_size(source, path, size)
             yield Member(PurePosixPath(path), size, partial(_read_file, source / path))
             advance()
@@ -95,7 +99,7 @@ def _read_file(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from None
+        raise unreadable(path, error) from None
 
 
 @contextmanager

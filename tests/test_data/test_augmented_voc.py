@@ -107,6 +107,15 @@ def test_vocs_own_unpacked_folder_is_completed_in_place(tmp_path, sbd):
     assert lists(root)["train_aug"] == TRAIN_AUG
 
 
+def test_link_to_nothing_in_an_unpacked_folder_is_named(tmp_path, sbd):
+    root = write_folder(tmp_path / "v", voc_files()) / "VOCdevkit" / "VOC2012"
+    image = root / "JPEGImages" / "2007_000032.jpg"
+    image.unlink()
+    image.symlink_to("gone.jpg")
+    with pytest.raises(DataError, match=r"cannot read .*2007_000032\.jpg: expected a file, got a link to gone\.jpg"):
+        prepare_voc(root, sbd, tmp_path / "out", silent, any_counts=True)
+
+
 def test_a_folder_of_another_year_is_ignored(tmp_path, sbd):
     root = write_folder(tmp_path / "v", voc_files())
     other = {

@@ -11,7 +11,7 @@ from deeplabctl.data.check import check_dataset
 from deeplabctl.data.dataset import open_dataset
 from deeplabctl.data.fixing import write_fixed_copy
 from deeplabctl.data.images import read_image, read_label, write_mask
-from deeplabctl.errors import OutputError
+from deeplabctl.errors import DataError, OutputError
 from deeplabctl.reporting import silent
 
 
@@ -112,6 +112,13 @@ def test_label_of_too_many_pixels_is_left_to_the_check(root, tmp_path):
         mask.convert("RGB").save(label_file(root, "t1"))
     label_file(root, "t0").write_bytes(blank_png(20000, 20000))
     assert list(fix(root, tmp_path / "copy")) == ["SegmentationClass/t1.png"]
+
+
+def test_link_to_nothing_is_named_as_what_cannot_be_read(root, tmp_path):
+    (root / "JPEGImages" / "t9.png").symlink_to("gone.png")
+    with pytest.raises(DataError, match=r"cannot read .*t9\.png: expected a file, got a link to gone\.png, which does"):
+        fix(root, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
 
 
 def test_copy_is_whole_or_not_there_and_nothing_is_overwritten(root, tmp_path, monkeypatch):
