@@ -32,11 +32,11 @@ def fill_polygon(size: Size, points: Sequence[Point], *, from_shares: bool = Fal
     Raises DataError for coordinates that are no places in an image of this size, also for shares of it, unless the
     coordinates were made ``from_shares``.
     """
-    _check_coordinates(value for point in points for value in point)
-    _check_extent(size, [x for x, _ in points], [y for _, y in points], from_shares=from_shares, farthest=1)
     inside = np.zeros(size, np.bool_)
     if not points:
         return inside
+    _check_coordinates(value for point in points for value in point)
+    _check_extent(size, [x for x, _ in points], [y for _, y in points], from_shares=from_shares, farthest=1)
     left, right = _range((x for x, _ in points), size[1])
     top, bottom = _range((y for _, y in points), size[0])
     crossed = np.zeros((bottom - top, right - left + 1), np.bool_)  # where a row's inside begins or ends

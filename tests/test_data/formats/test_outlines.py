@@ -44,6 +44,10 @@ def test_neighbours_share_no_pixel_and_leave_none_out():
     assert both.sum() == 21
 
 
+def test_outline_without_points_has_no_pixels():
+    assert not fill_polygon((5, 6), []).any()
+
+
 def test_triangle_by_hand():
     # The right side passes just to the right of the centres of the diagonal.
     mask = fill_polygon((4, 4), [(0, 0), (4.2, 4), (0, 4)])
