@@ -52,6 +52,7 @@ class Conversion:
     val: list[str]
     test: list[str]
     pixels: Counter[int]  # of each label value, in the images of the lists
+    images: int  # all of them: those in the lists, those in none, and those that failed
     failed: list[str]  # the reasons, one line per image
 
 
@@ -109,7 +110,7 @@ def write_dataset(
             if ids:
                 write_list(root, split, ids)
         write_class_names(root, annotations.classes)
-    return Conversion(annotations.classes, of["train"], of["val"], of["test"], written.pixels, written.failed)
+    return Conversion(annotations.classes, *of.values(), written.pixels, len(jobs), written.failed)
 
 
 @dataclass

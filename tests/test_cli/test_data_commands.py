@@ -197,9 +197,11 @@ def test_convert_writes_a_set_and_counts_what_failed(deeplabctl, tmp_path):
     assert code == 1
     assert "error: --seed says nothing: p/q says which images are for validation; remove it, or use --val for a" in err
     (tmp_path / "p" / "b.jpg").unlink()
+    shape = {"label": "void", "points": [[0, 0], [8, 0], [8, 6]]}
+    (tmp_path / "p" / "d.json").write_text(json.dumps({"imagePath": "d.jpg", "shapes": [shape]}))  # for no list
     code, out, err = deeplabctl("data", "convert", "p", "--out", "set", "--overwrite", "--json")
     assert code == 1
-    assert json.loads(out)["train"] == 2
+    assert json.loads(out)["train"] == 1
     assert json.loads(out)["failed"][0].startswith("p/b.jpg: there is no such image; use --images")
     assert "error: 1 of 4 images failed, the first: p/b.jpg: there is no such image; use --images" in err
 

@@ -196,8 +196,8 @@ def convert(
         }
     )
     if written.failed:
-        total = len(written.failed) + len(written.train) + len(written.val) + len(written.test)
-        print_error(f"{len(written.failed)} of {counted(total, 'image')} failed, the first: {written.failed[0]}")
+        images = counted(written.images, "image")
+        print_error(f"{len(written.failed)} of {images} failed, the first: {written.failed[0]}")
         raise typer.Exit(1)
 
 

@@ -45,6 +45,9 @@ def read_annotations(
     """
     if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises for names that are too long
         raise DataError(f"{path}: there is no such file or folder")
+    if settings.images is not None and not os.path.isdir(settings.images):  # noqa: PTH112
+        got = "a file" if os.path.exists(settings.images) else "none"  # noqa: PTH110
+        raise DataError(f"`images={settings.images}`: expected a folder, got {got}; name the folder of the images")
     known, parts = _format_of(path, settings), _parts(path)
     kinds = {_format_of(part, settings) for part in parts}
     of_parts = kinds.pop() if len(kinds) == 1 else None

@@ -115,6 +115,16 @@ def test_names_of_no_or_of_two_images_are_refused(tmp_path, write, names, messag
 
 
 @pytest.mark.parametrize("write", [_coco, _labelme, _cvat])
+def test_folder_of_images_that_is_none_is_named(tmp_path, write):
+    write_image(tmp_path / "photos" / "0.png")
+    source = write(tmp_path, ["photos/0.png"])
+    with pytest.raises(DataError, match=r"`images=.*fotos`: expected a folder, got none; name the folder of the images"):
+        convert(source, tmp_path / "out", images=tmp_path / "fotos")
+    with pytest.raises(DataError, match=r"`images=.*0\.png`: expected a folder, got a file"):
+        convert(source, tmp_path / "out", images=tmp_path / "photos" / "0.png")
+
+
+@pytest.mark.parametrize("write", [_coco, _labelme, _cvat])
 @pytest.mark.parametrize(("in_file", "on_disk"), [("NFC", "NFD"), ("NFD", "NFC")])
 def test_composed_and_decomposed_letters_are_the_same(tmp_path, write, in_file, on_disk):
     write_image(tmp_path / "photos" / unicodedata.normalize(on_disk, "Brücke.png"))
