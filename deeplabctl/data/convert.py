@@ -110,7 +110,8 @@ def write_dataset(
             if ids:
                 write_list(root, split, ids)
         write_class_names(root, annotations.classes)
-    return Conversion(annotations.classes, *of.values(), written.pixels, len(jobs), written.failed)
+    lists = (of["train"], of["val"], of["test"])
+    return Conversion(annotations.classes, *lists, written.pixels, len(jobs), written.failed)
 
 
 @dataclass
