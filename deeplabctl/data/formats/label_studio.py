@@ -177,7 +177,7 @@ def _drawing(value: dict[str, Any]) -> Callable[[Size], Mask]:
 
     def draw(size: Size) -> Mask:
         percent = [float(value[key]) for key in ("width", "height", "radiusX", "radiusY") if key in value]
-        if value["kind"] in ("rectangle", "ellipse") and not max(percent) <= 105:
+        if value["kind"] in ("rectangle", "ellipse") and not max(percent, default=0) <= 105:
             raise DataError(f"expected percent of the image's width and height, got {max(percent):g}")
         if value["kind"] == "brush":
             return unpack(bytes(list(value["rle"])), 4 * size[0] * size[1]).reshape(*size, 4)[..., 3] > 0
@@ -189,9 +189,7 @@ def _drawing(value: dict[str, Any]) -> Callable[[Size], Mask]:
         across, down = (float(value[side]) * length / 100 for side, length in zip(sides, size[::-1], strict=True))
         if value["kind"] == "ellipse":
             return fill_ellipse(size, (x, y), (across, down), turn)
-        corners = box_corners(
-            x, y, x + across, y + down, turn
-        )  # turned about its centre, but Label Studio's about x, y
+        corners = box_corners(x, y, x + across, y + down, turn)  # about its centre; Label Studio turns it about x, y
         right, below = x - corners[0][0], y - corners[0][1]
         return fill_polygon(size, [(x + right, y + below) for x, y in corners], from_shares=True)
 

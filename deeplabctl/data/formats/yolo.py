@@ -26,7 +26,8 @@ from deeplabctl.reporting import Reporter
 
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "test": "test"}  # in a data.yaml: in a data set
 _LINE = re.compile(r"""((?:'[^']*'|"[^"]*"|[^#]|(?<=\S)#)*)""")  # without a comment
-_ITEM = re.compile(r"""\s*('(?:[^']|'')*'|"(?:[^"\\]|\\.)*"|[^\s,'"][^,]*?)\s*(,|$)""")  # of a list in one line
+_QUOTED = r"""(?:'(?:[^']|'')*'|"(?:[^"\\]|\\.)*")"""
+_ITEM = re.compile(rf"""\s*((?:\w+\s*:\s*)?{_QUOTED}|[^\s,'"][^,]*?)\s*(,|$)""")  # of a list or a table in one line
 
 
 class Yolo:

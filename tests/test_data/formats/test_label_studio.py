@@ -123,6 +123,7 @@ BRUSH = {"format": "rle", "rle": pack(np.ones((6, 8), bool))}
         ([HALF, region("rectangle", {"x": 1, "y": 1, "width": 9, "height": 9})], "r1: expected one shape and one"),
         ([region("rectangle", {"x": 1, "y": 1, "width": 200, "height": 9})], "expected percent of the image's width"),
         ([region("ellipse", {"x": 50, "y": 50, "radiusX": 9, "radiusY": 150})], "expected percent of the image's"),
+        ([region("rectangle", {"x": 1, "y": 1})], "region r1: expected 'width', got none"),
         ([{**HALF, "item_index": 1}], "expected regions of one image"),
         ([{"value": {}}], "expected 'type', got none"),
     ],

@@ -102,6 +102,9 @@ def test_names_may_have_any_characters(tmp_path):
     source = write_yolo(tmp_path / "x", {"a": SQUARE}, yolo_settings(names))
     written, _ = convert(source, tmp_path / "out")
     assert written.classes == ("background", *names)
+    in_a_line = """train: images\nnames: {0: "# 1, of 2", 1: 'bird''s, nest', 2: driver's seat}\n"""
+    written, _ = convert(write_yolo(tmp_path / "y", {"a": SQUARE}, in_a_line), tmp_path / "other")
+    assert written.classes == ("background", "# 1, of 2", "bird's, nest", "driver's seat")
 
 
 @pytest.mark.parametrize(
