@@ -83,6 +83,8 @@ def write_dataset(
     sources = [source for part in parts for source in part.sources]
     format_classes(annotations.classes, (sources or [out])[0])  # names that cannot be written are refused first
     images = [image for part in parts for image in part.images]
+    if not images:
+        raise DataError(f"{_origin(annotations)}: expected annotated images, got none; export the annotations again")
     check_outside(out, [*sources, *(image.image for image in images if isinstance(image.image, Path))])
     for note in (note for part in parts for note in part.notes):
         report(Note(note))
@@ -360,8 +362,8 @@ def _unique_ids(names: Sequence[str]) -> list[str]:
         parts = [part for part in path.parts if not part.startswith("/") and part != ".."]
         text = "_".join(parts if counts[path.name] > 1 else parts[-1:])
         plain = "".join(character if character.isprintable() else " " for character in text)
-        name = "_".join(plain.split()).lstrip(".") or "image"
-        name = name.encode()[-_LONGEST_ID:].decode("utf-8", "ignore")
+        name = "_".join(plain.split()).encode()[-_LONGEST_ID:].decode("utf-8", "ignore")
+        name = re.sub(r"^(\.|~\$)+", "", name) or "image"  # not that of a hidden file
         candidates = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
         name = next(candidate for candidate in candidates if candidate.casefold() not in ids)
         ids[name.casefold()] = name

@@ -247,6 +247,12 @@ def test_names_with_spaces_folders_and_duplicates_become_ids_that_fit_into_lists
     assert len(open_dataset(tmp_path / "out").samples("train")) == 4
 
 
+def test_annotations_of_no_image_are_refused(tmp_path):
+    source = write_coco(tmp_path, [], images=())
+    with pytest.raises(DataError, match=r"instances\.json: expected annotated images, got none; export"):
+        convert(source, tmp_path / "out")
+
+
 def test_images_of_other_formats_become_pngs_and_jpegs_keep_their_bytes(tmp_path):
     source = write_labelme(tmp_path / "x", [{"label": "lake", "points": [[0, 0], [8, 0], [8, 6]]}])
     write_labelme(source, [{"label": "lake", "points": [[0, 0], [8, 0], [8, 6]]}], name="b", imagePath="b.bmp")
@@ -370,6 +376,7 @@ def test_any_name_becomes_an_id_that_a_list_and_a_file_system_can_hold(tmp_path)
         "a\x00\x1b\x85b",
         "...",
         "a\u2028b.jpg",
+        "~$lock.jpg",
     ]
     drawn = np.zeros(SIZE, np.uint8)
     drawn[0, 0] = 1
@@ -377,7 +384,7 @@ def test_any_name_becomes_an_id_that_a_list_and_a_file_system_can_hold(tmp_path)
     images = [AnnotatedImage(name, path, lambda size: drawn) for name in names]
     written = write_dataset(Annotations(("background", "car"), images), tmp_path / "out", silent, val=0.0)
     assert not written.failed
-    ids = ["srv_x_a", "y_a", "image", "image-2", "image-3", "é" * 100, "hidden", "a_b", "image-4", "a_b-2"]
+    ids = ["srv_x_a", "y_a", "image", "image-2", "image-3", "é" * 100, "hidden", "a_b", "image-4", "a_b-2", "lock"]
     assert sorted(written.train) == sorted(ids)
     assert [sample.id for sample in open_dataset(tmp_path / "out").samples("train")] == sorted(ids)
 
