@@ -108,7 +108,7 @@ def test_stats_print_a_table_with_bars_and_draw_a_chart(deeplabctl, root, tmp_pa
     assert lines[0].endswith("  " + 16 * "█")
     screen = on_a_terminal("data", "stats", "set").splitlines()
     assert screen[1 - len(lines) :] == lines[:-1]  # without the chart's
-    assert max(map(len, screen[: lines.index("")])) <= 80
+    assert max(map(len, [head, *lines[: lines.index("")]])) <= 80
     assert "background" in out
     assert "train: 4 images" in out
     with Image.open(tmp_path / "chart.png") as chart:
@@ -195,7 +195,7 @@ def test_convert_writes_a_set_and_counts_what_failed(deeplabctl, tmp_path):
     assert (code, err) == (1, "error: q: there is no such file or folder; did you mean --val-source p/q?\n")
     code, out, err = deeplabctl("data", "convert", "p", "--val-source", "p/q", "--seed", 1, "--out", "other")
     assert code == 1
-    assert "error: --seed says nothing: p/q says which images are for validation; remove it, or use --val for a" in err
+    assert "error: --seed has no effect: p/q says which images are for validation; remove it, or use --val for a" in err
     (tmp_path / "p" / "b.jpg").unlink()
     shape = {"label": "void", "points": [[0, 0], [8, 0], [8, 6]]}
     (tmp_path / "p" / "d.json").write_text(json.dumps({"imagePath": "d.jpg", "shapes": [shape]}))  # for no list
