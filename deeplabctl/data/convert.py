@@ -94,7 +94,7 @@ def write_dataset(
     splits = dict(zip(jobs, _splits_of(annotations, val, report), strict=True))
     if seed is not None and "val" in splits.values():
         raise DataError(
-            f"`seed` says nothing: {_origin(parts[-1])} says which images are for validation; remove it, or use `val` "
+            f"`seed` has no effect: {_origin(parts[-1])} says which images are for validation; remove it, or use `val` "
             "for a share of the images"
         )
     with new_dataset(out, overwrite=overwrite) as root:

@@ -158,7 +158,7 @@ def test_share_in_place_of_a_sources_val_that_has_no_labels_is_said(tmp_path):
 
 def test_seed_that_chooses_nothing_is_refused(tmp_path):
     source = write_splits(tmp_path / "x", train=3, val=1)
-    refused = "`seed` says nothing: .*{} says which images are for validation; remove it, or use `val` for a share"
+    refused = "`seed` has no effect: .*{} says which images are for validation; remove it, or use `val` for a share"
     with pytest.raises(DataError, match=refused.format("x")):
         convert(source, tmp_path / "out", val=None, seed=0)
     own = read_annotations(many(tmp_path / "own", 2), ImportSettings(), silent)

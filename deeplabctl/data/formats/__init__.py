@@ -80,7 +80,7 @@ def _check_settings(path: Path, known: AnnotationFormat, settings: ImportSetting
         value = getattr(settings, name)
         if value != getattr(ImportSettings, name) and type(known) not in {_CLASSES[each] for each in formats}:
             raise DataError(
-                f"`{name}` says nothing about {path}, which is {known.content}: it is for {join_some(formats, 9)}; "
+                f"`{name}` has no effect on {path}, which is {known.content}: it is for {join_some(formats, 9)}; "
                 "remove it, or choose another `format`"
             )
 

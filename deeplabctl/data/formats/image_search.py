@@ -26,8 +26,7 @@ class ImageSearch:
     """Find files by their names in folders and all folders below them, or in those beside a file of annotations.
 
     With ``by_stem``, names are without suffixes, and only image files are found, whose names have ``suffix`` behind
-    what is searched. Nothing outside of the folders is
-    read: of a name that leads out of them only what follows counts.
+    what is searched. Nothing outside of the folders is read: of a name that leads out of them only what follows counts.
     """
 
     def __init__(self, folders: Sequence[Path], *, by_stem: bool = False, suffix: str = "") -> None:

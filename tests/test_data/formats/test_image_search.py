@@ -118,7 +118,7 @@ def test_names_of_no_or_of_two_images_are_refused(tmp_path, write, names, messag
 def test_folder_of_images_that_is_none_is_named(tmp_path, write):
     write_image(tmp_path / "photos" / "0.png")
     source = write(tmp_path, ["photos/0.png"])
-    with pytest.raises(DataError, match=r"`images=.*fotos`: expected a folder, got none; name the folder of the images"):
+    with pytest.raises(DataError, match=r"`images=.*fotos`: expected a folder, got none; name the folder of"):
         convert(source, tmp_path / "out", images=tmp_path / "fotos")
     with pytest.raises(DataError, match=r"`images=.*0\.png`: expected a folder, got a file"):
         convert(source, tmp_path / "out", images=tmp_path / "photos" / "0.png")

@@ -12,13 +12,13 @@ def test_settings_of_other_formats_are_refused(tmp_path):
     source = write_coco(tmp_path, [{"category_id": 1, "segmentation": left}, {"category_id": 3, "segmentation": right}])
     wrong = {"attribute": "kind", "mask_suffix": "_mask", "image_suffix": "_rgb"}
     for name, value in wrong.items():
-        with pytest.raises(DataError, match=rf"`{name}` says nothing about .*instances\.json, which is COCO's JSON"):
+        with pytest.raises(DataError, match=rf"`{name}` has no effect on .*instances\.json, which is COCO's JSON"):
             convert(source, tmp_path / "out", **{name: value})
-    with pytest.raises(DataError, match=r"`attribute` says .* it is for via; remove it, or choose another `format`$"):
+    with pytest.raises(DataError, match=r"`attribute` has .* it is for via; remove it, or choose another `format`$"):
         convert(source, tmp_path / "out", attribute="kind")
     masks = tmp_path / "images"  # a folder of images is one of masks
     for name, value in {"outside": "void", "crowds": "void"}.items():
-        with pytest.raises(DataError, match=rf"`{name}` says nothing about .*images, which is a folder of masks"):
+        with pytest.raises(DataError, match=rf"`{name}` has no effect on .*images, which is a folder of masks"):
             convert(masks, tmp_path / "out", **{name: value})
     written, _ = convert(source, tmp_path / "out", outside="void", crowds="objects")
     assert written.pixels == {0: 96, 1: 96}
