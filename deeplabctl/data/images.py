@@ -348,13 +348,8 @@ def stored_values(image: PIL.Image.Image) -> np.ndarray[Any, Any]:
 
 def turn_upright(label: Label, orientation: int) -> Label:
     """Turn a label that was drawn on the stored pixels of an image as its EXIF orientation turns the image."""
-    if orientation >= 5:
-        label = label.T  # 5: mirrored at the main diagonal; 6, 7 and 8 turn or mirror it further
-    if orientation in (2, 3, 6, 7):
-        label = label[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        label = label[::-1]
-    return np.ascontiguousarray(label)
+    turn = _TURNS.get(orientation)
+    return label if turn is None else np.asarray(PIL.Image.fromarray(label).transpose(turn))
 
 
 def decode_colors(mask: Image, ids: Mapping[Color, int]) -> tuple[Label, Mask]:

@@ -18,7 +18,7 @@ from deeplabctl.arrays import Label, Mask, Size
 from deeplabctl.data.findings import join_some
 from deeplabctl.data.formats.annotations import Annotations, ImportSettings, Outlines, Region, drawn_classes
 from deeplabctl.data.formats.documents import MALFORMED, Entries, Source, common_folder, path_from, whole_number
-from deeplabctl.data.formats.outlines import box_corners, fill_polygon, fill_runs, run_lengths
+from deeplabctl.data.formats.outlines import bounding_box, box_corners, fill_polygon, fill_runs, run_lengths
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import Reporter
 
@@ -265,18 +265,15 @@ def segments(label: Label, classes: Sequence[str]) -> list[Segment]:
 
     The background is a class 0 of that name: readers of COCO's files fill what lies in no segment with it.
     """
-    return [_segment(label == index, index) for index in drawn_classes(label, classes)]
-
-
-def _segment(mask: Mask, class_id: int) -> Segment:
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    top, left = int(rows[0]), int(columns[0])
-    return {
-        "class_id": class_id,
-        "area": int(np.count_nonzero(mask)),
-        "bbox": [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1],
-        "segmentation": {"size": list(mask.shape), "counts": encode_runs(run_lengths(mask))},
-    }
+    found = []
+    for index in drawn_classes(label, classes):
+        mask = label == index
+        rows, columns = bounding_box(mask)
+        box = [columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start]
+        counts = {"size": list(mask.shape), "counts": encode_runs(run_lengths(mask))}
+        area = int(np.count_nonzero(mask))
+        found.append({"class_id": index, "area": area, "bbox": box, "segmentation": counts})
+    return found
 
 
 @contextmanager

@@ -9,13 +9,12 @@ from itertools import count
 from pathlib import Path
 from xml.etree import ElementTree
 
-import numpy as np
-
 from deeplabctl.arrays import Label, Mask, Size
 from deeplabctl.classes import class_colors, hex_color
 from deeplabctl.data.formats.annotations import BACKGROUND, Annotations, ImportSettings, Outlines, Region, drawn_classes
 from deeplabctl.data.formats.documents import Source, common_folder, naming, path_from
 from deeplabctl.data.formats.outlines import (
+    bounding_box,
     box_corners,
     fill_ellipse,
     fill_polygon,
@@ -122,10 +121,10 @@ def cvat_shapes(label: Label, classes: Sequence[str]) -> list[dict[str, str]]:
     """Return the attributes of a mask for each class in a label (H, W) uint8, without void and the background."""
     shapes = []
     for index in drawn_classes(label, classes):
-        rows, columns = (np.flatnonzero((label == index).any(axis)) for axis in (1, 0))
-        (top, bottom), (left, right) = (ends[[0, -1]].tolist() for ends in (rows, columns))
-        part = label[top : bottom + 1, left : right + 1] == index
-        place = {"left": left, "top": top, "width": right - left + 1, "height": bottom - top + 1, "z_order": 0}
+        rows, columns = bounding_box(label == index)
+        part = label[rows, columns] == index
+        height, width = part.shape
+        place = {"left": columns.start, "top": rows.start, "width": width, "height": height, "z_order": 0}
         runs = ", ".join(map(str, run_lengths(part.T)))  # by rows
         shapes.append({"label": classes[index], "rle": runs} | {key: str(value) for key, value in place.items()})
     return shapes

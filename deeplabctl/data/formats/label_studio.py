@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deeplabctl.arrays import Label, Mask, Size
-from deeplabctl.classes import class_colors
+from deeplabctl.classes import class_colors, hex_color
 from deeplabctl.data.findings import join_some
 from deeplabctl.data.formats.annotations import Annotations, ImportSettings, Outlines, Region, drawn_classes
 from deeplabctl.data.formats.documents import Entries, Source, common_folder, naming, path_from, whole_number
@@ -282,8 +282,8 @@ def label_studio_file(path: Path, images: Sequence[Path]) -> Iterator[Callable[[
 def label_studio_settings(classes: Sequence[str]) -> str:
     """Return the labelling settings, XML, of a project that takes these tasks, with the classes' colours."""
     lines = [
-        f"    <Label value={quoteattr(name)} background={quoteattr('#{:02x}{:02x}{:02x}'.format(*color))}/>"
-        for name, color in zip(classes, class_colors(classes)[: len(classes)].tolist(), strict=True)
+        f"    <Label value={quoteattr(name)} background={quoteattr(hex_color(color))}/>"
+        for name, color in zip(classes, class_colors(classes)[: len(classes)], strict=True)
     ]
     head = f'  <Image name="{_TO}" value="${_TO}"/>\n  <BrushLabels name="{_FROM}" toName="{_TO}">'
     return "\n".join(["<View>", head, *lines, "  </BrushLabels>", "</View>", ""])

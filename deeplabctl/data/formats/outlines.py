@@ -141,6 +141,12 @@ def run_lengths(mask: Mask) -> list[int]:
     return [0, *runs] if flat[0] else runs
 
 
+def bounding_box(mask: Mask) -> tuple[slice, slice]:
+    """Return the rows and the columns that a mask (H, W) with any pixel covers."""
+    rows, columns = (np.flatnonzero(mask.any(axis)).tolist() for axis in (1, 0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
 def paste_mask(part: Mask, size: Size, left: int, top: int) -> Mask:
     """Return the mask (H, W) of a smaller or larger one whose upper left corner lies at (left, top).
 

@@ -18,11 +18,11 @@ import numpy as np
 import PIL.Image
 
 from deeplabctl.arrays import Label, Mask, Size
-from deeplabctl.classes import class_colors
+from deeplabctl.classes import class_colors, hex_color
 from deeplabctl.data.formats.annotations import BACKGROUND, Annotations, ImportSettings, Outlines, Region, drawn_classes
 from deeplabctl.data.formats.documents import MALFORMED, Source, naming, read_json, whole_number
 from deeplabctl.data.formats.image_search import files_below
-from deeplabctl.data.formats.outlines import Point, fill_polygon, paste_mask
+from deeplabctl.data.formats.outlines import Point, bounding_box, fill_polygon, paste_mask
 from deeplabctl.data.image_files import IMAGE_SUFFIXES, open_image
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import Reporter
@@ -131,14 +131,13 @@ def supervisely_document(label: Label, classes: Sequence[str]) -> dict[str, Any]
     """Return the annotations of a label (H, W) uint8: a bitmap for each class, without void and background."""
     objects = []
     for index in drawn_classes(label, classes):
-        rows, columns = (np.flatnonzero((label == index).any(axis)) for axis in (1, 0))
-        (top, bottom), (left, right) = (ends[[0, -1]].tolist() for ends in (rows, columns))
-        bitmap = PIL.Image.fromarray((label[top : bottom + 1, left : right + 1] == index).astype(np.uint8))
+        rows, columns = bounding_box(label == index)
+        bitmap = PIL.Image.fromarray((label[rows, columns] == index).astype(np.uint8))
         bitmap.putpalette([0, 0, 0, 255, 255, 255])
         png = io.BytesIO()
         bitmap.save(png, "PNG", transparency=0)
         data = base64.b64encode(zlib.compress(png.getvalue())).decode()
-        parts = {"geometryType": "bitmap", "bitmap": {"data": data, "origin": [left, top]}}
+        parts = {"geometryType": "bitmap", "bitmap": {"data": data, "origin": [columns.start, rows.start]}}
         objects.append({"classTitle": classes[index], "description": "", "tags": [], **parts})
     size = {"height": label.shape[0], "width": label.shape[1]}
     return {"description": "", "tags": [], "size": size, "objects": objects}
@@ -146,7 +145,6 @@ def supervisely_document(label: Label, classes: Sequence[str]) -> dict[str, Any]
 
 def supervisely_meta(classes: Sequence[str]) -> dict[str, Any]:
     """Return the meta.json of a project with such annotations, with the classes' colours."""
-    colors = ["#{:02X}{:02X}{:02X}".format(*color) for color in class_colors(classes)[: len(classes)].tolist()]
-    named = zip(classes, colors, strict=True)
-    entries = [{"title": name, "shape": "bitmap", "color": color} for name, color in named]
+    named = zip(classes, class_colors(classes)[: len(classes)], strict=True)
+    entries = [{"title": name, "shape": "bitmap", "color": hex_color(color).upper()} for name, color in named]
     return {"classes": entries[int(classes[0] == BACKGROUND) :], "tags": []}
