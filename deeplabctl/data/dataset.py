@@ -192,6 +192,11 @@ def _open_folder(root: Path, report: Reporter) -> Dataset:
         if root.suffix.lower() in _ANNOTATIONS:
             fix = f"annotations become a data set by: deeplabctl data convert {root} --out SET"
         raise DataError(f"data set {root}: expected a folder in VOC layout, got a file; {fix}")
+    for folder in (root / part for part in ("", IMAGES, LABELS, LABELS_AUGMENTED, LISTS.parent, LISTS)):
+        if os.path.isdir(folder) and not os.access(folder, os.R_OK | os.X_OK):  # noqa: PTH112 - Path.is_dir may raise
+            raise DataError(
+                f"data set {root}: expected folders that this user may read, got {folder}; change its permissions"
+            )
     for part in (IMAGES, LISTS):
         if not (root / part).is_dir():
             nested = (root / inner for inner in ("VOC2012", "VOCdevkit/VOC2012"))  # of a folder above VOC

@@ -215,6 +215,14 @@ def test_names_that_no_file_can_have_are_not_there(root, name):
         open_dataset(root / name)
 
 
+@pytest.mark.parametrize("part", ["", "JPEGImages", "SegmentationClass", "ImageSets/Segmentation"])
+def test_folder_that_the_user_may_not_read_is_named(root, monkeypatch, part):
+    closed = root / part
+    monkeypatch.setattr(os, "access", lambda path, mode: path != closed)
+    with pytest.raises(DataError, match=rf"expected folders that this user may read, got {closed}; change its perm"):
+        open_dataset(root)
+
+
 def test_folders_that_are_not_data_sets_are_refused(tmp_path, root):
     with pytest.raises(DataError, match="no such folder"):
         open_dataset(tmp_path / "nowhere")
