@@ -348,7 +348,7 @@ def _name_columns(heads: list[str], columns: list[list[str]]) -> list[str]:
         numbers = {0: [], 1: ["id"], 3: ["red", "green", "blue"], 4: ["id", "red", "green", "blue"]}
         rest = iter(numbers.get(sum(is_number), []))
         heads = [next(rest, "") if number else "name" for number in is_number]
-    return heads if "" not in heads and len(set(heads)) == len(heads) else []
+    return heads if "name" in heads and "" not in heads and len(set(heads)) == len(heads) else []
 
 
 def parse_class_names(text: str) -> tuple[str, ...]:

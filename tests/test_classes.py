@@ -182,6 +182,7 @@ def test_class_names_of_tables_are_those_of_their_ids(tmp_path, name, text):
         ("a.csv", "id,name\n0,a\n1,b\n1,c\n", r"a\.csv:4: expected the class ids 0 to 2, each once, got 1 for 'c'"),
         ("a.csv", "Klasse,rot\na,0\nb,1\n", r"a\.csv:1: expected columns of names, ids and colours, or a header"),
         ("a.csv", "class,label\na,b\nc,d\n", r"a\.csv:1: expected columns of names"),
+        ("a.csv", "0\n1\n2\n", r"a\.csv:1: expected columns of names"),
         ("a.csv", "name,r,g,b\na,1,2,3\nb,1,2\n", r"a\.csv:3: expected 4 columns, got 'b,1,2'"),
         ("a.csv", "name,r,g,b\na,1,2,3\nb,1,2,x\n", r"a\.csv:3: expected a name, with its id and colour"),
         ("a.csv", "id,name\n0,a\nx,b\n", r"a\.csv:3: expected a class id, got 'x'"),
