@@ -77,7 +77,8 @@ class Solver:
     head_multiplier: float = limited(10.0, *AT_LEAST_0)  # on the classifier's rate: 10 for its kernel, 20 for its bias
     new_layer_multiplier: float = limited(0.0, *AT_LEAST_0)  # instead of it, for every layer that starts random; 0: off
     gradient_clip: float = limited(0.0, *AT_LEAST_0)  # largest global norm of the gradient; 0: off
-    freeze: tuple[str, ...] = ()  # layers that keep the weights that they were given
+    # Layers that keep the weights that they were given; "auto": the architecture's early ones, of sets of few images.
+    freeze: Literal["auto"] | tuple[str, ...] = ()
     freeze_steps: int = limited(0, *AT_LEAST_0)  # train these layers, too, after this many steps; 0: never
     # Validate and save the moving average of the weights, of this decay a step; 0: off.
     average: float = limited(0.0, "a decay of at least 0 and below 1", SHARE.holds)
@@ -225,7 +226,7 @@ def recipe_from_dict(tree: dict[str, Any], where: str) -> Recipe:
             f"{where}: solver.hard_pixels: expected a loss of pixels, got {recipe.solver.loss}; leave it out"
         )
     names = [conv.name for conv in architecture.convolutions]
-    for layer in recipe.solver.freeze:
+    for layer in () if recipe.solver.freeze == "auto" else recipe.solver.freeze:
         if layer not in names:
             raise RecipeError(
                 f"{where}: solver.freeze: {architecture.name} has no layer {layer!r}; "
@@ -264,17 +265,22 @@ def _build(cls: type, tree: object, where: str, prefix: str) -> object:
     return cls(**values)
 
 
-def _value(hint: Any, value: object, where: str) -> object:
-    """Return a value as its type; an integer is accepted for a float, a list for a tuple."""
+def _value(hint: Any, value: object, where: str, others: str = "") -> object:
+    """Return a value as its type; an integer is accepted for a float, a list for a tuple.
+
+    ``others`` names what a message has to name beside the choices.
+    """
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (typing.Union, types.UnionType):
         chosen = next(kind for kind in arguments if (get_origin(kind) is tuple) == isinstance(value, list | tuple))
-        return _value(chosen, value, where)
+        has_list = any(get_origin(kind) is tuple for kind in arguments)
+        return _value(chosen, value, where, " or a list" if has_list else "")
     if origin is Literal:
         if value not in arguments:
             known = ", ".join(arguments)
             meant = _guess(value, arguments).partition("; there are")[0]  # which are named already
-            raise RecipeError(f"{where}: expected one of {known}, got {value!r}{meant}")
+            expected = f"one of {known}" if len(arguments) > 1 else known
+            raise RecipeError(f"{where}: expected {expected}{others}, got {value!r}{meant}")
         return value
     if origin is tuple:
         repeated = arguments[-1] is Ellipsis

@@ -66,7 +66,8 @@ def test_option_beats_set_beats_file(tmp_path):
         ),
         ("solver.optimizer=[1]", r"solver\.optimizer: expected one of sgd, adam"),
         ("solver.freeze=['conv9_1']", r"largefov has no layer 'conv9_1'; solver\.freeze=\[\] trains all"),
-        ("solver.class_weights=heavy", r"solver\.class_weights: expected one of none, median"),
+        ("solver.freeze=conv1_1", r"solver\.freeze: expected auto or a list, got 'conv1_1'"),
+        ("solver.class_weights=heavy", r"solver\.class_weights: expected one of none, median, sqrt-median or a list"),
         (
             "augment.crop_size=320",
             r"crop_size: expected 8k \+ 1 pixels \(161, 321, 513, \.\.\.\), so .* logits, got 320",

@@ -126,7 +126,8 @@ class Architecture:
     "max" of the scales' logits, then the mean with the mirrored image's (v2), or the mean of all "scores" (v3).
     ``dropout`` and ``label_stride`` are the authors', for recipes that give none; ``learning_rate`` is Adam's for
     small sets. ``half_pixel``: logits are upsampled without aligned corners, and images are not padded (torchvision's).
-    ``tile_reach``: pixels that are further away have hardly any weight in a result.
+    ``tile_reach``: pixels that are further away have hardly any weight in a result. ``early_layers``: those that may
+    keep the weights of the start in trainings on few images.
     """
 
     name: str
@@ -144,6 +145,7 @@ class Architecture:
     label_stride: int = 8
     half_pixel: bool = False
     tile_reach: int = 1 << 20
+    early_layers: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def prediction_rows(self) -> Rows:

@@ -101,7 +101,7 @@ def _decoder(deep: str, low_level: str, factor: int) -> list[Operation]:
 
 def _v3_network(
     name: str, body: Sequence[Operation], output_stride: int, *, rates: Sequence[int] = (), low_level: str = "",
-    start: str, imagenet: str = "", learning_rate: float = 1e-4,
+    start: str, imagenet: str = "", learning_rate: float = 1e-4, early_layers: tuple[str, ...] = (),
 ) -> Architecture:  # fmt: skip
     """Return a network on a body; with a decoder where its row ``low_level`` is named."""
     rows: list[Operation] = [*body, *_head(body[-1].name, rates)]
@@ -112,12 +112,14 @@ def _v3_network(
         name, table, crf="largefov-v1", imagenet=imagenet, start=start,
         output_stride=DECODER_STRIDE if low_level else output_stride,
         preprocessing=PREPROCESSING, fuses="scores", dropout=0.1, learning_rate=learning_rate, label_stride=1,
+        early_layers=early_layers,
     )  # fmt: skip
 
 
 _EXPANSION = 6
 # Of each group of MobileNet's blocks: channels, blocks, stride of the first.
 _GROUPS = ((16, 1, 1), (24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1))
+_FIRST_LATE_LAYER = "expanded_conv_6_expand"  # of the first group at a sixteenth of the image's size
 
 
 def divisible(value: float, divisor: int) -> int:
@@ -157,9 +159,11 @@ def _mobilenet(output_stride: int) -> list[Operation]:
 
 
 def _on_mobilenet(name: str, output_stride: int, rates: Sequence[int] = (), low_level: str = "") -> Architecture:
+    body = _mobilenet(output_stride)
+    layers = [row.name for row in body if isinstance(row, Convolution)]
     return _v3_network(
-        name, _mobilenet(output_stride), output_stride, rates=rates, low_level=low_level, start="deeplabv3-mnv2-voc",
-        imagenet="MobileNetV2", learning_rate=5e-4,
+        name, body, output_stride, rates=rates, low_level=low_level, start="deeplabv3-mnv2-voc",
+        imagenet="MobileNetV2", learning_rate=5e-4, early_layers=tuple(layers[: layers.index(_FIRST_LATE_LAYER)]),
     )  # fmt: skip
 
 

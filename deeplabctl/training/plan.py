@@ -43,6 +43,7 @@ _STEPS_PER_ROOT = 400  # steps times images in a step, for each square root of a
 # Changes of light and colour that are "auto": of photos from the ground, which hours and weather change, and of others.
 _STRONG_LIGHT = {"jitter": 0.4, "gamma": 0.4, "contrast": 0.35, "saturation": 0.4, "channel_gain": 0.12}
 _WEAK_LIGHT = {"jitter": 0.2, "gamma": 0.2, "contrast": 0.2, "saturation": 0.25, "channel_gain": 0.07}
+_FEW_IMAGES = 100  # early layers learn nothing from these that generalizes
 _FITTED = "steps", "step_size", "warmup_steps"  # settings of the solver that a timing fits, see `with_steps`
 INTERVALS = 10  # validations, checkpoints and previews of a training that does not say how many
 _MOST_STEPS_AT_RISK = 200  # between two checkpoints: minutes of a training on two CPU cores
@@ -281,6 +282,8 @@ def _fitted(plan: Plan, report: Reporter) -> Plan:
         chosen.append(f"crops of {recipe.augment.crop_size} pixels")
     if recipe.augment.turns and plan.recipe.augment.turns == AUTO:
         chosen.append("quarter turns, as nothing shows which side is up")
+    if recipe.solver.freeze and plan.recipe.solver.freeze == "auto":
+        chosen.append(f"{len(recipe.solver.freeze)} early layers that keep their weights")
     if not recipe.run.time:
         if (steps := recipe.solver.steps) == AUTO:
             images = recipe.solver.batch_size * recipe.solver.accumulate
@@ -319,7 +322,11 @@ def _resolved_init(init: str, report: Reporter, weights_url: str | None = None) 
 
 
 def fitted_to_images(recipe: Recipe, facts: Sequence[LabelFacts]) -> Recipe:
-    """Return a recipe with what is "auto" for images of the training split: working and crop size, turns and light."""
+    """Return a recipe with what is "auto" for images of the training split: sizes, turns, light, and frozen layers."""
+    if recipe.solver.freeze == "auto":
+        keeps = len(facts) <= _FEW_IMAGES and recipe.model.init != RANDOM
+        early = ARCHITECTURES[recipe.model.architecture].early_layers if keeps else ()
+        recipe = recipe.with_settings(solver={"freeze": early})
     if is_open := [name for name in ("turns", *_WEAK_LIGHT) if getattr(recipe.augment, name) == AUTO]:
         upright = shows_upright(facts)
         chosen = {"turns": upright is False, **(_STRONG_LIGHT if upright else _WEAK_LIGHT)}

@@ -162,3 +162,14 @@ def test_width_is_one_that_has_the_channels_of_every_layer(name, width):
 
 def test_width_of_another_networks_layers_is_that_of_the_widest():
     assert ARCHITECTURES["largefov"].width_of({"conv1_1": 64, "conv1_2": 3, "fc6": 512}) == 0.5
+
+
+def test_early_layers_of_mobilenet_are_those_above_a_sixteenth_of_the_images_size():
+    for name in ("deeplabv3-mnv2", "deeplabv3plus-mnv2"):
+        architecture = ARCHITECTURES[name]
+        strides = {row.name: architecture.fields[row.name].stride for row in architecture.convolutions}
+        assert {strides[layer] for layer in architecture.early_layers} == {2, 4, 8}
+        layers = list(strides)
+        following = layers[len(architecture.early_layers) :]
+        assert layers[: len(architecture.early_layers)] == list(architecture.early_layers)
+        assert [strides[layer] for layer in following[:3]] == [8, 16, 16]  # expanded, then made smaller

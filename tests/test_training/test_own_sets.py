@@ -97,6 +97,28 @@ def test_own_chooses_crop_steps_and_intervals_from_the_set_and_says_so(dataset):
 
 
 @pytest.mark.parametrize(
+    ("images", "init", "freeze", "kept"),
+    [
+        (100, "w.keras", "auto", 18), (101, "w.keras", "auto", 0), (100, "random", "auto", 0), (5, "w.keras", "[]", 0),
+    ],
+)  # fmt: skip
+def test_early_layers_keep_their_weights_where_images_are_few(images, init, freeze, kept):
+    recipe = read_recipe("own", [f"model.init='{init}'", f"solver.freeze={freeze}"])
+    frozen = fitted_to_images(recipe, [LabelFacts(360, 480, {}, "")] * images).solver.freeze
+    assert len(frozen) == kept
+    assert frozen[-1:] == (("expanded_conv_5_project",) if kept else ())
+
+
+def test_early_layers_are_named_with_what_else_is_chosen(dataset, monkeypatch):
+    notes = []
+    monkeypatch.setattr("deeplabctl.training.plan.open_start", lambda init, architecture: None)
+    settings = [setting.replace("largefov", "deeplabv3plus-mnv2") for setting in TINY if "init" not in setting]
+    plan = plan_own(dataset, *settings, f"model.init='{dataset}/classes.txt'", report=notes.append)
+    assert len(plan.recipe.solver.freeze) == 18
+    assert any("18 early layers that keep their weights" in event.text for event in notes if isinstance(event, Note))
+
+
+@pytest.mark.parametrize(
     ("sorted_along", "classes", "turns", "jitter", "gain"),
     [(0, 4, False, 0.4, 0.12), (None, 4, True, 0.2, 0.07), (None, 2, False, 0.2, 0.07)],  # streets, from above, cells
 )
