@@ -136,6 +136,21 @@ def test_preview_of_crops_takes_their_size_from_all_images_as_a_training_does(de
     assert {settings.crop_size for _, _, settings, *_ in drawn} == {129}  # nine tenths of 150, 16k + 1
 
 
+def test_preview_of_crops_chooses_changes_of_light_where_the_sizes_are_given(deeplabctl, root, monkeypatch):
+    from deeplabctl.reports import data_sets
+
+    drawn = []
+    monkeypatch.setattr(
+        data_sets, "draw_augmented", lambda *given: drawn.append(given) or np.zeros((1, 1, 3), np.uint8)
+    )
+    given = ("augment.crop_size=33", "augment.turns=false", "data.max_side=0")
+    options = ("--recipe", "own", *(word for setting in given for word in ("--set", setting)))
+    assert deeplabctl("data", "preview", "set", "--augmented", *options)[0] == 0
+    settings = drawn[0][2]
+    assert settings.jitter in (0.2, 0.4)  # of views from above, or of streets; "auto" itself is no number
+    assert settings.channel_gain in (0.07, 0.12)
+
+
 def test_preview_draws_sheets(deeplabctl, root, tmp_path):
     code, out, _ = deeplabctl("data", "preview", "set", "--count", 3)
     assert (code, out) == (0, "preview.png: 3 images of train\n")

@@ -238,7 +238,6 @@ def preview(
     from deeplabctl.data.images import write_image
     from deeplabctl.data.inspection import check_samples
     from deeplabctl.files import check_new_file
-    from deeplabctl.limits import AUTO
     from deeplabctl.network import ARCHITECTURES
     from deeplabctl.recipe import read_recipe
     from deeplabctl.reports.data_sets import choose_samples, draw_augmented, draw_samples
@@ -255,11 +254,8 @@ def preview(
         if augmented:
             name = recipe or default_recipe(dataset)
             settings = read_recipe(name, changes or [])
-            if AUTO in (
-                settings.augment.crop_size,
-                settings.augment.turns,
-                settings.data.max_side,
-            ):  # from all images, as in a training
+            if any(name.startswith(("augment.", "data.")) for name in settings.auto_settings()):
+                # from all images, as in a training
                 settings = fitted_to_images(settings, check_samples(dataset, dataset.samples(shown), report))
     if augmented:
         preprocessing = ARCHITECTURES[settings.model.architecture].preprocessing
