@@ -95,10 +95,13 @@ class ConfusionMatrix(Metric):
     def update(self, label: npt.NDArray[Any], prediction: npt.NDArray[Any]) -> None:
         """Add an image: two integer arrays of the same shape; 255 in the label is void.
 
-        Raises ValueError for other shapes, and for a label or a prediction out of range on a pixel that counts.
+        Raises ValueError for other types and shapes, and for an id out of range on a pixel that counts.
         """
         if label.shape != prediction.shape:
             raise ValueError(f"label {label.shape} and prediction {prediction.shape} differ in shape")
+        for what, array in (("label", label), ("prediction", prediction)):
+            if array.dtype.kind not in "biu":
+                raise ValueError(f"{what}: expected integers, the class ids, got {array.dtype}")
         counts = np.zeros(self.num_classes**2, np.int64)
         flat_label, flat_prediction = label.ravel(), prediction.ravel()
         for start in range(0, label.size, _BLOCK):

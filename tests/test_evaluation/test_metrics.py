@@ -83,6 +83,15 @@ def test_counts_do_not_overflow_where_float32_would_stop_counting():
     assert matrix.counts[0, 0] == 2**40 + 1
 
 
+def test_probabilities_are_refused_and_not_rounded_down_to_class_0():
+    matrix, label = ConfusionMatrix(2), np.array([[0, 1]])
+    with pytest.raises(ValueError, match="prediction: expected integers, the class ids, got float64"):
+        matrix.update(label, np.array([[0.1, 0.9]]))
+    with pytest.raises(ValueError, match="label: expected integers, the class ids, got float32"):
+        matrix.update(label.astype(np.float32), label)
+    assert not matrix.counts.any()
+
+
 def test_ids_out_of_range_and_other_shapes_are_refused_but_not_on_void():
     matrix = ConfusionMatrix(2)
     with pytest.raises(ValueError, match="label: expected class ids 0 to 1, got 7"):
