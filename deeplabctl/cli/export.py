@@ -137,7 +137,7 @@ def _say(console: Console, exported: ExportedModel) -> None:
     )
     console.say(
         f"run by {facts.runtime} on {counted(agreement.images, 'image')} ({agreement.source}): "
-        f"{_percent(agreement.labels)} % of {agreement.pixels:,} labels are the network's, "
+        f"{agreement.percent} % of {agreement.pixels:,} labels are the network's, "
         f"scores differ by {agreement.scores:.1g} at most"
     )
     if facts.image_size:
@@ -161,8 +161,3 @@ def _say(console: Console, exported: ExportedModel) -> None:
             "agreement": asdict(agreement),
         }
     )
-
-
-def _percent(share: float) -> str:
-    """Return a share in percent with three digits, rounded down: only all labels are 100 %."""
-    return "100" if share == 1 else f"{int(share * 100_000) / 1000:.3f}"

@@ -45,6 +45,11 @@ class Agreement:
     source: str  # of the images
     engine: str  # that computed the network, in float32
 
+    @property
+    def percent(self) -> str:
+        """Return the share of the labels in percent with three digits, rounded down: only all labels are 100 %."""
+        return "100" if self.labels == 1 else f"{int(self.labels * 100_000) / 1000:.3f}"
+
 
 @dataclass(frozen=True)
 class ExportRequest:
@@ -179,7 +184,7 @@ def _check_agreement(plan: ExportPlan, agreement: Agreement) -> None:
         other = {"int8": "calibrate on other images, use float16", "float16": "use float32"}.get(precision, "")
         raise OutputError(
             f"cannot write {plan.out}: expected {100 * least:g} % of the labels to be the network's, got "
-            f"{100 * agreement.labels:.4g} % on {counted(agreement.images, 'image')} ({agreement.source}); nothing was "
+            f"{agreement.percent} % on {counted(agreement.images, 'image')} ({agreement.source}); nothing was "
             f"written; {other}{', ' if other else ''}or accept fewer: `least_agreement`"
         )
 

@@ -13,8 +13,8 @@ from exports import CLASSES, export_plan, noise, settled_network, small_network,
 import deeplabctl as dl
 from deeplabctl import choices
 from deeplabctl.errors import DeepLabError, OutputError, RecipeError, WeightsError
-from deeplabctl.export import ExportRequest, formats
-from deeplabctl.export.exporter import plan_export, write_export
+from deeplabctl.export import ExportRequest, exporter, formats
+from deeplabctl.export.exporter import Agreement, plan_export, write_export
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.prediction import PredictionSettings, Segmenter
 from deeplabctl.prediction.engines.exported import EXPORTED
@@ -65,6 +65,13 @@ def test_export_that_disagrees_fails_in_one_line_and_leaves_nothing(tmp_path, mo
         write_export(export_plan(tmp_path, "onnx", overwrite=True))
     assert (tmp_path / "net.onnx").read_bytes() == before
     assert files(tmp_path) == ["net.onnx"]
+
+
+def test_share_that_is_too_small_is_never_shown_as_what_was_expected(tmp_path, monkeypatch):
+    agreement = Agreement(0.999889, 0.1, 999_999, 3, "images", "numba")
+    monkeypatch.setattr(exporter, "compare", lambda *given: agreement)
+    with pytest.raises(OutputError, match=r"expected 99\.99 % of the labels to be the network's, got 99\.988 % on"):
+        write_export(export_plan(tmp_path, "onnx"))
 
 
 def test_every_second_image_is_compared_at_another_size(tmp_path):
