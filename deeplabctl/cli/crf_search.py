@@ -17,9 +17,9 @@ from deeplabctl.cli.options import (
     CrfParamsOption,
     EvaluationDataOption,
     LimitOption,
+    NetworkOption,
     OverwriteOption,
     PredictionOptions,
-    WeightsOption,
     section,
 )
 from deeplabctl.cli.weights import weights_url
@@ -71,7 +71,7 @@ def crf_search(
     ] = 2,
     crf_params: CrfParamsOption = None,
     crf_adaptive: CrfAdaptiveOption = False,
-    weights: WeightsOption = None,
+    weights: NetworkOption = None,
     prediction: PredictionOptions,
     out: Annotated[Path, OUTPUT("--out DIR", f"Folder of the table, {_TABLE}.")] = Path(),
     overwrite: OverwriteOption = False,

@@ -63,18 +63,19 @@ def complete_weights(incomplete: str) -> list[str]:
     return [name for name in published() if name.startswith(incomplete)]
 
 
-def _weights_option(default: str) -> Any:
+def _weights_option(kinds: str = "run directory, export", default: str = "") -> Any:
     return NETWORK(
         "--weights FILE|RUN|NAME",
-        "Weight file of any format, run directory, export, or published weights (deeplabctl weights lists them). "
+        f"Weight file of any format, {kinds}, or published weights (deeplabctl weights lists them). "
         f"Default: the best weights of the newest run in ./runs{default}.",
         envvar="DEEPLABCTL_WEIGHTS",
         autocompletion=complete_weights,
     )
 
 
-WeightsOption = Annotated[str | None, _weights_option("")]
-DefaultWeightsOption = Annotated[str | None, _weights_option(", else the published deeplabv3-mnv2-voc")]
+WeightsOption = Annotated[str | None, _weights_option()]
+NetworkOption = Annotated[str | None, _weights_option("run directory")]  # not an export
+DefaultWeightsOption = Annotated[str | None, _weights_option(default=", else the published deeplabv3-mnv2-voc")]
 EvaluationDataOption = Annotated[
     str | None,
     DATA(

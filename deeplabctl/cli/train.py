@@ -60,7 +60,9 @@ class TrainingOptions:
     crop_size: Annotated[
         int | None,
         DATA(
-            "--crop-size N", "Side of the training crops, a multiple of 8 plus 1, such as 321. Default: the recipe's."
+            "--crop-size N",
+            "Side of the training crops, such as 321: 8k + 1 pixels, for some networks 16k + 1 or 32k + 1. Default: "
+            "the recipe's.",
         ),
     ] = None
     image_size: Annotated[

@@ -1,6 +1,7 @@
 """The command line as a whole: every command's help, usage errors, version."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from command_process import run_without_tensorflow
 from dataset_files import make_dataset
 
 from deeplabctl.cli.app import app
+from deeplabctl.network import ARCHITECTURES
 
 
 def commands(group, *path):
@@ -52,6 +54,20 @@ def test_list_of_commands_has_the_first_sentence_of_each(path, deeplabctl, monke
     _, out, _ = deeplabctl(*path[:-1], "--help")
     (line,) = (line for line in out.splitlines() if line.startswith(f"  {path[-1]} "))
     assert line.removeprefix(f"  {path[-1]} ").strip() == sentence
+
+
+def help_of(command, option):
+    return next(each.help for each in COMMANDS[command,].params if option in each.opts)
+
+
+def test_help_names_the_crop_sizes_of_all_networks():
+    steps = re.findall(r"(\d+)k \+ 1", help_of("train", "--crop-size"))
+    assert {*map(int, steps)} == {network.crop_step for network in ARCHITECTURES.values()}
+
+
+def test_help_offers_exports_where_they_are_taken():
+    assert "export" in help_of("eval", "--weights")
+    assert "export" not in help_of("crf-search", "--weights")  # which needs logits
 
 
 @pytest.mark.parametrize("columns", [80, 120])
