@@ -10,6 +10,7 @@ import contextlib
 import io
 import re
 import runpy
+import shlex
 import shutil
 import signal
 import sys
@@ -101,7 +102,7 @@ def run(command):
     from deeplabctl.cli.app import main
 
     printed = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True)
-    arguments = [found for word in command.split() for found in sorted(map(str, Path().glob(word))) or [word]]
+    arguments = [found for word in shlex.split(command) for found in sorted(map(str, Path().glob(word))) or [word]]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", arguments)
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed), pytest.raises(SystemExit):

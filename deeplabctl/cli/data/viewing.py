@@ -221,7 +221,7 @@ def preview(
         list[str] | None,
         AUGMENTATION(
             "--set KEY=VALUE",
-            "Change a setting of the recipe, such as augment.scale=[0.5,1.5]; may be repeated.",
+            "Change a setting of the recipe, such as 'augment.scale=[0.5,1.5]'; may be repeated.",
         ),
     ] = None,
     out: Annotated[Path, OUTPUT("--out PNG", "File to draw.")] = Path("preview.png"),
