@@ -273,3 +273,30 @@ def test_published_weights_of_the_page_are_those_of_the_table():
         one = published()[name]
         assert checksum == ("yes" if one.checksum else "no"), name
         assert score == ("none published" if one.miou is None else f"{one.miou:.2f} ({one.on})"), name
+
+
+def test_continuous_integration_makes_what_contributors_are_told():
+    made = re.findall(r"(?m)^make (\w+)$", (ROOT / ".ci" / "run").read_text("utf-8"))
+    text = CONTRIBUTING.read_text("utf-8").split("`.ci/run`")[1].split(".")[0]
+    assert re.findall(r"`make (\w+)`", text) == made
+
+
+def test_networks_of_kinds_are_those_that_the_pages_name(monkeypatch):
+    from deeplabctl.network import ARCHITECTURES
+    from deeplabctl.prediction.engines import onnx
+
+    def named(pattern):
+        return {name for name in ARCHITECTURES if re.search(pattern, name)}
+
+    monkeypatch.setattr(onnx, "has_gpu", lambda: False)
+    infer, recipes = ((ROOT / "docs" / f"{name}.md").read_text("utf-8") for name in ("infer", "recipes"))
+    assert "depthwise convolutions (MobileNets, Xception)" in infer
+    assert {name for name in ARCHITECTURES if onnx.OnnxEngine.is_usual(name)} == named("mnv2|mobilenet|xception")
+    assert "5e-4 for networks on MobileNet v2, else 1e-4" in recipes
+    assert {name for name, one in ARCHITECTURES.items() if one.learning_rate == 5e-4} == named("mnv2")
+    assert {one.learning_rate for one in ARCHITECTURES.values()} == {5e-4, 1e-4}
+
+
+@every_page
+def test_settings_that_are_lists_stand_in_quotes_as_zsh_needs_it(page):
+    assert not re.search(r"--set [\w.]+=\[", page.read_text("utf-8"))
