@@ -76,7 +76,8 @@ class TrainingOptions:
         str | None,
         NETWORK(
             "--init FILE|RUN|NAME|imagenet|random",
-            "Weights to start from; NAME: published ones. Default: random for shapes, else imagenet or the network's.",
+            "Weights to start from; NAME: published ones. Default: random for shapes, else imagenet, or "
+            "published ones for DeepLab v3 and v3+.",
             autocompletion=complete_weights,
         ),
     ] = None
