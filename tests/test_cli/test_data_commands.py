@@ -182,6 +182,7 @@ def test_prepare_voc_tells_the_counts_and_what_comes_next(deeplabctl, tmp_path):
     assert out.splitlines()[0] == "VOCdevkit/VOC2012: train 2, val 2, trainval 4, train_aug 5, trainval_aug 7 images"
     assert "next: deeplabctl data check VOCdevkit/VOC2012" in out
     assert err.count("warning: ") == 5
+    assert "data check 'my voc'\n" in deeplabctl(*arguments, "--any-counts", "--out", "my voc")[1]
     code, out, _ = deeplabctl(*arguments, "--any-counts", "--out", "other", "--json", "-q")
     assert json.loads(out) == {
         "root": "other",
@@ -203,6 +204,8 @@ def test_convert_writes_a_set_and_counts_what_failed(deeplabctl, tmp_path):
     assert "set: 3 training and 1 validation images" in out
     assert "next: deeplabctl data preview set" in out
     assert read_label(tmp_path / "set" / "SegmentationClass" / "a.png").shape == (10, 20)
+    out = deeplabctl("data", "convert", "p", "--out", "my set")[1]
+    assert "next: deeplabctl data preview 'my set'\n      deeplabctl train --data 'my set'\n" in out
     (tmp_path / "p" / "q").mkdir()
     for suffix in ("jpg", "json"):
         shutil.copy(tmp_path / "p" / f"a.{suffix}", tmp_path / "p" / "q")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -182,7 +183,8 @@ def convert(
     console.say()
     test = f", and {len(written.test)} test images" if written.test else ""
     console.say(f"{out}: {len(written.train)} training and {len(written.val)} validation images{test}")
-    console.next(f"data preview {out}", f"train --data {out}")
+    named = shlex.quote(str(out))
+    console.next(f"data preview {named}", f"train --data {named}")
     *classes, (_, void) = counts
     console.document(
         {
@@ -273,7 +275,8 @@ def prepare_voc(
                 fetch(archive, target, report)
         counts = prepare(voc, sbd, out, report, any_counts=any_counts, overwrite=overwrite)
     console.say(f"{out}: " + ", ".join(f"{split} {count:,}" for split, count in counts.items()) + " images")
-    console.next(f"data check {out}", f"train --data {out}")
+    named = shlex.quote(str(out))
+    console.next(f"data check {named}", f"train --data {named}")
     console.document({"root": str(out), "counts": counts})
 
 
