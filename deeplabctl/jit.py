@@ -66,6 +66,12 @@ def _cache_class() -> type[Any]:
     llvmlite = version("llvmlite")
 
     class Files(IndexDataCacheFile):  # type: ignore[misc]
+        def save(self, key: Any, data: Any) -> None:
+            # numba numbers these files: two processes that begin at once would take one number for different kernels.
+            name = f"{self._index_name}.{hashlib.sha256(self._dump(key)).hexdigest()[:16]}.nbc"
+            self._save_data(name, data)
+            self._save_index(self._load_index() | {key: name})
+
         def _load_index(self) -> Any:
             content = _with_checksum(self._index_path)
             version, overloads = ("", {}) if content is None else pickle.loads(content)

@@ -102,6 +102,24 @@ def test_kernels_of_another_version_of_the_compiler_are_not_loaded(tmp_path):
     assert files.load("key") is None
 
 
+def test_of_two_processes_that_compile_at_once_none_loads_the_code_of_the_other(tmp_path, monkeypatch):
+    first, second = (_cache_class()(_add)._cache_file for _ in range(2))
+    for files in (first, second):
+        files._cache_path, files._index_path = str(tmp_path), str(tmp_path / "a.nbi")
+    write, empty = first._save_data, second._load_index()
+
+    def write_late(name, data):  # while the second, which has seen no index, writes all of its own
+        with monkeypatch.context() as patch:
+            patch.setattr(second, "_load_index", lambda: dict(empty))
+            second.save("key of the second", "its code")
+        write(name, data)
+
+    monkeypatch.setattr(first, "_save_data", write_late)
+    first.save("key of the first", "its own code")
+    assert first.load("key of the first") in ("its own code", None)
+    assert second.load("key of the second") == "its code"
+
+
 def test_kernels_run_without_a_cache_on_a_full_disk(monkeypatch):
     cache = _cache_class()(_add)
     monkeypatch.setattr(cache, "_save_overload", failing)
