@@ -17,7 +17,7 @@ import time
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from deeplabctl.errors import OutputError
@@ -205,26 +205,37 @@ def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         with locked_folder(left, alone=True) as is_left:
             if is_left:
                 shutil.rmtree(left, ignore_errors=True)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{prefix}{secrets.token_hex(4)}")
-        temporary.mkdir()
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}; choose another folder") from None
-    try:
-        with locked_folder(temporary):
+    with ExitStack() as held:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = held.enter_context(_new_folder(path, prefix))
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {error.strerror}; choose another folder") from None
+        try:
             yield temporary
-        sync(temporary)
-        if overwrite and has_content(path):
-            _exchange(temporary, path)  # the old folder is removed below
-        else:
-            temporary.rename(path)  # fails if another process has filled the folder meanwhile
-    except OSError as error:
-        name = f" ({error.filename})" if error.filename else ""
-        reason = error.strerror or str(error)
-        raise OutputError(f"cannot write {path}: {reason}{name}; nothing was left half-written") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)  # a new folder that became ``path`` is not there any more
+            sync(temporary)
+            if overwrite and has_content(path):
+                _exchange(temporary, path)  # the old folder is removed below
+            else:
+                temporary.rename(path)  # fails if another process has filled the folder meanwhile
+        except OSError as error:
+            name = f" ({error.filename})" if error.filename else ""
+            reason = error.strerror or str(error)
+            raise OutputError(f"cannot write {path}: {reason}{name}; nothing was left half-written") from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)  # a new folder that became ``path`` is not there any more
+
+
+@contextmanager
+def _new_folder(path: Path, prefix: str) -> Iterator[Path]:
+    """Make a folder beside ``path``, and lock it for the block."""
+    while True:
+        folder = path.with_name(f"{prefix}{secrets.token_hex(4)}")
+        folder.mkdir()
+        with locked_folder(folder):
+            if folder.exists():  # else another process has taken it for one that is left, before it was locked
+                yield folder
+                return
 
 
 def sync(folder: Path) -> None:

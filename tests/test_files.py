@@ -121,6 +121,25 @@ def test_what_a_killed_process_left_of_a_folder_is_removed_and_what_another_one_
     assert names(tmp_path) == [".set.original", ".settings.unfinished-0123abcd", "set"]
 
 
+@pytest.mark.parametrize("moment", ["locked_folder", "sync"])
+def test_new_folder_is_not_removed_before_it_is_locked_nor_when_it_is_complete(tmp_path, monkeypatch, moment):
+    real, begun = getattr(files, moment), []
+
+    def beside_another_process(folder, *, alone=False):
+        if not begun and not alone:
+            begun.append(folder)
+            with whole_folder(tmp_path / "set", overwrite=True) as theirs:
+                (theirs / "theirs").touch()
+        return real(folder, alone=alone) if moment == "locked_folder" else real(folder)
+
+    monkeypatch.setattr(files, moment, beside_another_process)
+    with whole_folder(tmp_path / "set", overwrite=True) as folder:
+        (folder / "ours").touch()
+    assert begun
+    assert names(tmp_path / "set") == ["ours"]
+    assert names(tmp_path) == ["set"]
+
+
 def test_folder_is_replaced_as_a_whole_with_overwrite_only(tmp_path):
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "old").touch()
