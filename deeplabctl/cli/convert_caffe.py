@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from deeplabctl.cli.console import Console
-from deeplabctl.cli.formatting import with_options
+from deeplabctl.cli.formatting import argument, with_options
 from deeplabctl.cli.options import OUTPUT, OverwriteOption, section
 from deeplabctl.cli.weights import weights_url
 
@@ -90,7 +89,7 @@ def convert_caffe(
         console.say(f"not in the file, so initialized at random (seed {seed}): {new}")
     console.say(f"{converted.path}: {converted.parameters:,} parameters, read back and equal to the source")
     console.say(f"{len(info.classes)} classes: {', '.join(info.classes[:5])}{', ...' if len(info.classes) > 5 else ''}")
-    path = shlex.quote(str(converted.path))
+    path = argument(converted.path)
     is_complete = not converted.network.new_layers
     console.next(f"infer IMAGE --weights {path} --overlay" if is_complete else f"train --data DIR --init {path}")
     console.document(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +10,7 @@ import typer
 
 from deeplabctl.choices import EXPORTS, ExportFormat
 from deeplabctl.cli.console import Console, usage_errors
+from deeplabctl.cli.formatting import argument
 from deeplabctl.cli.options import OUTPUT, FlipOption, OverwriteOption, ScalesOption, section
 from deeplabctl.cli.weights import weights_url
 from deeplabctl.reporting import counted
@@ -145,7 +145,7 @@ def _say(console: Console, exported: ExportedModel) -> None:
             f"larger photos than {facts.image_size} pixels must be made smaller first: deeplabctl does it, other "
             "programs have to"
         )
-    console.next(f"infer IMAGE --weights {shlex.quote(str(exported.path))} --overlay")
+    console.next(f"infer IMAGE --weights {argument(exported.path)} --overlay")
     console.document(
         {
             "model": str(exported.path),

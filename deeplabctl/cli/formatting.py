@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from pathlib import Path
 from typing import Any
 
 from deeplabctl import reporting
@@ -22,6 +23,12 @@ def with_options(text: str) -> str:
         return f"--{name}" if value is None else f"--{name} {shlex.quote(value)}"
 
     return re.sub(r"`([a-z][a-z0-9_]*)(?:=([^`]*))?`", option, text)
+
+
+def argument(path: Path) -> str:
+    """Return a path as the command line takes it: quoted, and no option, nor what --data and --resume have by name."""
+    text = str(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") or text in ("shapes", "last") else text)
 
 
 def describe(event: Event) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import sys
 from contextlib import nullcontext
@@ -15,7 +14,7 @@ import typer
 
 from deeplabctl import recipes
 from deeplabctl.cli.console import Console
-from deeplabctl.cli.formatting import describe, score_table
+from deeplabctl.cli.formatting import argument, describe, score_table
 from deeplabctl.cli.multi_worker import Worker, is_worker_process, limited_wait, run_worker, worker_from_environment
 from deeplabctl.cli.options import DATA, NETWORK, OUTPUT, Strategy, TrainingPrecision, complete_weights, section
 from deeplabctl.cli.recipes import complete_recipe
@@ -237,7 +236,7 @@ def _print_run(console: Console, run: TrainedRun, expect: Expect | None) -> None
     from deeplabctl.weights.locating import BEST, LAST
 
     model = run.path / (BEST if scores else LAST)
-    named = shlex.quote(str(run.path))
+    named = argument(run.path)
     for name, path in (("model", model), ("previews", run.path / PREVIEWS), ("report", run.path / REPORT)):
         if path.exists():
             console.say(f"{name:8} {path}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -117,7 +118,7 @@ def _push(console: Console, weights: str, repo: str, licence: str | None, dry_ru
         else:
             report(Note(f"sending {path.name}, {size / 1e6:.1f} MB, to {repo}"))
             address = hub.upload({path.name: path, "README.md": card.encode()}, repo, f"Add {path.name}")
-            console.say(f"{address}: deeplabctl infer IMAGE --weights {hub.pushed(repo, path.name)}")
+            console.say(f"{address}: deeplabctl infer IMAGE --weights {shlex.quote(hub.pushed(repo, path.name))}")
     console.document({"card": local, "file": str(path), "repository": repo, "address": address})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -190,7 +191,7 @@ def _open_folder(root: Path, report: Reporter) -> Dataset:
     if root.is_file():
         fix = "choose the folder of a data set"
         if root.suffix.lower() in _ANNOTATIONS:
-            fix = f"annotations become a data set by: deeplabctl data convert {root} --out SET"
+            fix = f"annotations become a data set by: deeplabctl data convert {shlex.quote(str(root))} --out SET"
         raise DataError(f"data set {root}: expected a folder in VOC layout, got a file; {fix}")
     for folder in (root / part for part in ("", IMAGES, LABELS, LABELS_AUGMENTED, LISTS.parent, LISTS)):
         if os.path.isdir(folder) and not os.access(folder, os.R_OK | os.X_OK):  # noqa: PTH112 - Path.is_dir may raise
@@ -203,7 +204,7 @@ def _open_folder(root: Path, report: Reporter) -> Dataset:
             meant = next((path for path in nested if (path / part).is_dir()), None)
             fix = f"did you mean {meant}?" if meant else "choose the folder that contains it"
             if not meant and any(path.suffix.lower() in _ANNOTATIONS for path in root.iterdir()):
-                fix = f"annotations become a data set by: deeplabctl data convert {root} --out SET"
+                fix = f"annotations become a data set by: deeplabctl data convert {shlex.quote(str(root))} --out SET"
             raise DataError(f"data set {root}: expected the folder {part} of VOC's layout in it, got none; {fix}")
     names = root / CLASS_NAMES
     if names.exists():

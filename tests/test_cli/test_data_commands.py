@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from dataset_files import make_dataset
 from PIL import Image
 from voc_archives import sbd_files, voc_files, write_tar
 
+from deeplabctl.data.dataset import open_dataset
 from deeplabctl.data.images import read_label
 
 COMMANDS = ["check", "prepare-voc", "convert", "stats", "preview", "shapes"]
@@ -191,6 +193,23 @@ def test_prepare_voc_tells_the_counts_and_what_comes_next(deeplabctl, tmp_path):
     code, _, err = deeplabctl("data", "prepare-voc", "--voc", "voc.tar")
     assert code == 2
     assert "use both, or --download" in err
+
+
+@pytest.mark.parametrize("name", ["set", "my set", "it's", "shapes", "-x"])
+def test_commands_that_come_next_work_as_they_are_printed(deeplabctl, tmp_path, name):
+    for part in ("images", "masks"):
+        (tmp_path / part).mkdir()
+        for shade, image in enumerate(("a.png", "b.png")):
+            Image.new("L", (20, 10), 1 if part == "masks" else shade).save(tmp_path / part / image)
+    options = ("--images", "images", "--classes", "sky,sea", f"--out={name}")
+    code, out, err = deeplabctl("data", "convert", "masks", *options)
+    assert (code, err) == (0, "")
+    preview, train = (shlex.split(line.partition("deeplabctl ")[2]) for line in out.splitlines()[-2:])
+    assert preview[:2] == ["data", "preview"]
+    assert train[:2] == ["train", "--data"]
+    assert open_dataset(train[2]).classes == ("sky", "sea")
+    code, out, err = deeplabctl(*preview, "--out", "preview.png")
+    assert (code, err) == (0, "")
 
 
 def test_convert_writes_a_set_and_counts_what_failed(deeplabctl, tmp_path):

@@ -2,13 +2,22 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 import typer
 
 from deeplabctl.cli.console import Console, PlainReporter, print_error
-from deeplabctl.cli.formatting import describe, with_options
+from deeplabctl.cli.formatting import argument, describe, with_options
 from deeplabctl.reporting import Note
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [("runs/a", "runs/a"), ("my runs/a", "'my runs/a'"), ("last", "./last"), ("shapes", "./shapes"), ("-x", "./-x")],
+)
+def test_paths_are_written_as_the_command_line_takes_them(path, expected):
+    assert argument(Path(path)) == expected
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,7 +10,7 @@ import typer
 
 from deeplabctl.choices import AnnotationName
 from deeplabctl.cli.console import Console, print_error
-from deeplabctl.cli.formatting import with_options
+from deeplabctl.cli.formatting import argument, with_options
 from deeplabctl.cli.options import OUTPUT, OverwriteOption, section
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import counted
@@ -183,8 +182,7 @@ def convert(
     console.say()
     test = f", and {len(written.test)} test images" if written.test else ""
     console.say(f"{out}: {len(written.train)} training and {len(written.val)} validation images{test}")
-    named = shlex.quote(str(out))
-    console.next(f"data preview {named}", f"train --data {named}")
+    console.next(f"data preview {argument(out)}", f"train --data {argument(out)}")
     *classes, (_, void) = counts
     console.document(
         {
@@ -275,8 +273,7 @@ def prepare_voc(
                 fetch(archive, target, report)
         counts = prepare(voc, sbd, out, report, any_counts=any_counts, overwrite=overwrite)
     console.say(f"{out}: " + ", ".join(f"{split} {count:,}" for split, count in counts.items()) + " images")
-    named = shlex.quote(str(out))
-    console.next(f"data check {named}", f"train --data {named}")
+    console.next(f"data check {argument(out)}", f"train --data {argument(out)}")
     console.document({"root": str(out), "counts": counts})
 
 
