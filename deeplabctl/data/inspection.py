@@ -2,7 +2,7 @@
 
 Errors are what would silently spoil a training or stop it later: colours instead of class ids, a palette label that was
 turned into grey levels, 0/255 masks (whose 255 would be void), ids out of range, a label of another size than its
-image, damaged files. A file that has not changed since the last inspection (path, size, time of change) is not opened
+image, damaged files. A file that has not changed since the last inspection (path, size, times of change) is not opened
 again.
 """
 
@@ -309,11 +309,17 @@ def _join_values(values: Iterable[int]) -> str:
     return join_some([str(value) for value in sorted(values)])
 
 
+def _stamp(path: Path) -> list[int]:
+    """Return what changes with a file: size and times; that of its content alone may be an archive's, for all files."""
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+
+
 Facts = TypeVar("Facts", LabelFacts, ImageFacts)
 
 
 class InspectionCache:
-    """Keep facts of files by path, size and time of change, in one JSON file per data set in the user's cache folder.
+    """Keep facts of files by path, size and times of change, in one JSON file per data set in the user's cache folder.
 
     With ``reuse=False`` every file is opened again, and the facts of before are replaced.
     """
@@ -340,10 +346,9 @@ class InspectionCache:
         """Return the facts of a file, reading it only if it has changed; raises DataError if it cannot be read."""
         key = f"{kind} {path}"
         try:
-            status = path.stat()
+            stamp = _stamp(path)
         except OSError as error:
             raise unreadable(path, error) from None
-        stamp = [status.st_size, status.st_mtime_ns]
         if key in self._known:
             with contextlib.suppress(ValueError, TypeError, OverflowError):  # damaged: read the file again
                 then, stored = json.loads(self._known[key])

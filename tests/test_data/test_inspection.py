@@ -100,6 +100,17 @@ def test_unchanged_labels_are_not_opened_again_and_changed_ones_are(root, monkey
     assert opened == ["t2.png"]
 
 
+def test_label_that_was_replaced_by_one_of_the_same_size_and_date_is_opened_again(root):
+    label, sizes = np.zeros((60, 80), np.uint8), set()
+    for value in (1, 2):
+        label[9:30, 9:30] = value
+        write_mask(label_path(root), label)
+        os.utime(label_path(root), (0, 0))  # as archives with one date for all files leave it
+        sizes.add(label_path(root).stat().st_size)
+        assert check(root)[2].pixels == {0: 4359, value: 441}
+    assert len(sizes) == 1
+
+
 def test_damaged_cache_is_replaced(root):
     first = check(root)
     path = InspectionCache(root).path
