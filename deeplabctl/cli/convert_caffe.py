@@ -91,7 +91,8 @@ def convert_caffe(
     console.say(f"{len(info.classes)} classes: {', '.join(info.classes[:5])}{', ...' if len(info.classes) > 5 else ''}")
     path = argument(converted.path)
     is_complete = not converted.network.new_layers
-    console.next(f"infer IMAGE --weights {path} --overlay" if is_complete else f"train --data DIR --init {path}")
+    train = f"train --data DIR --init {path} --set model.architecture={info.architecture}"
+    console.next(f"infer IMAGE --weights {path} --overlay" if is_complete else train)
     console.document(
         {
             "model": str(converted.path),

@@ -135,9 +135,15 @@ class WeightFile(ABC):
 
         Raises WeightsError if the layers are another network's.
         """
-        if self.info is not None:
-            return self.info.width
         body = [conv for conv in ARCHITECTURES[architecture].convolutions if conv.channels and not conv.classifier]
+        if self.info is not None:
+            own = self.info.architecture
+            if {conv.name for conv in body} & {conv.name for conv in ARCHITECTURES[own].convolutions}:
+                return self.info.width
+            raise WeightsError(
+                f"weights {self.path}: expected layers of {architecture}, got those of {own}; "
+                f"model.architecture={own} trains that network"
+            )
         kernels = [(conv.name, self.shapes.get(f"{conv.name}/{KERNEL}", ())) for conv in body]
         known = {name: shape[-1] for name, shape in kernels if len(shape) == 4}
         if not known:

@@ -1,6 +1,7 @@
 """``deeplabctl convert-caffe`` from end to end."""
 
 import json
+import pickle
 import subprocess
 import sys
 import zipfile
@@ -10,9 +11,12 @@ import numpy as np
 import pytest
 from caffe_bytes import legacy, packed, v1
 from caffe_files import DATA, fixture
+from dataset_files import make_dataset
+from tiny_weights import tiny_variables
 
 from deeplabctl.data.images import read_label
 from deeplabctl.network import ARCHITECTURES
+from deeplabctl.training.plan import plan_training
 from deeplabctl.weights.locating import open_weights
 
 MEAN = np.array([104.008, 116.669, 122.675], np.float32)
@@ -24,6 +28,19 @@ def test_options_of_a_conversion_are_not_ignored_by_inspect(deeplabctl):
     )
     assert (code, out) == (2, "")
     assert "--inspect: nothing is converted with it; leave out --prototxt, --out" in err
+
+
+@pytest.mark.tf
+def test_features_are_trained_as_the_next_command_says(deeplabctl, tmp_path):
+    features = {name: array for name, array in tiny_variables().items() if not name.startswith("fc8")}
+    (tmp_path / "vgg.pkl").write_bytes(pickle.dumps(features, 2))
+    code, out, err = deeplabctl("convert-caffe", "vgg.pkl")
+    assert (code, err) == (0, "")
+    *_, init, key, setting = out.splitlines()[-1].split()
+    assert (key, setting) == ("--set", "model.architecture=largefov")
+    make_dataset(tmp_path / "set")
+    plan = plan_training("own", [setting], {"model.init": init, "data.root": "set"})
+    assert plan.recipe.model.width == 1 / 32
 
 
 @pytest.mark.tf

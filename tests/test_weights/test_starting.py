@@ -65,6 +65,14 @@ def test_width_is_the_files_unless_it_starts_random(tmp_path):
     assert start_width(open_start(str(tmp_path), "largefov"), "largefov", 1 / 32) == 1 / 32  # a run directory
 
 
+def test_model_of_another_network_is_refused_with_the_setting_that_trains_it():
+    file = weight_file(ARCHITECTURES["largefov"].random_weights(5, 1 / 32, seed=1))
+    file.info = ModelInfo(FIVE, "largefov", 1 / 32)
+    assert start_width(file, "msc-largefov") == 1 / 32  # whose layers it has
+    with pytest.raises(WeightsError, match=r"got those of largefov; model\.architecture=largefov trains"):
+        start_width(file, "deeplabv3plus-mnv2")
+
+
 @pytest.mark.parametrize(("init", "found"), [("imagenet", "1"), (str(TINY), r"0\.03125")])
 def test_another_width_than_the_files_is_refused(init, found):
     with pytest.raises(WeightsError, match=rf"expected weights of width 0\.25, got width {found}.*`init=random`"):
