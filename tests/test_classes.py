@@ -6,15 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deeplabctl.class_files import format_classes, parse_class_names, read_classes, read_palette
 from deeplabctl.classes import (
     VOC_CLASSES,
     ClassNames,
     class_colors,
     distinct_colors,
-    format_classes,
-    parse_class_names,
-    read_classes,
-    read_palette,
     renamed_classes,
     voc_grey_ids,
     voc_palette,

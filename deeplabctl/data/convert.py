@@ -16,7 +16,8 @@ import numpy as np
 import PIL.Image
 
 from deeplabctl.arrays import Label, Size
-from deeplabctl.classes import IGNORE_LABEL, format_classes
+from deeplabctl.class_files import format_classes
+from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.findings import join_some
 from deeplabctl.data.formats.annotations import AnnotatedImage, Annotations, is_background
 from deeplabctl.data.formats.documents import naming, whole_number

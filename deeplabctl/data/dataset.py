@@ -12,7 +12,8 @@ from functools import cached_property
 from pathlib import Path, PurePath
 from typing import TypeVar
 
-from deeplabctl.classes import VOC_CLASSES, read_classes
+from deeplabctl.class_files import read_classes
+from deeplabctl.classes import VOC_CLASSES
 from deeplabctl.data.findings import Finding, FindingError, join_some
 from deeplabctl.data.layout import CLASS_NAMES, IMAGES, LABELS, LABELS_AUGMENTED, LISTS, SET_SUFFIXES
 from deeplabctl.data.shapes import CLASSES, write_shapes

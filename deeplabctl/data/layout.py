@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from deeplabctl.classes import format_classes
+from deeplabctl.class_files import format_classes
 from deeplabctl.errors import OutputError
 from deeplabctl.files import check_new_folder, check_writable, has_content, whole_folder, write_text
 

@@ -15,7 +15,7 @@ from deeplabctl.prediction.engines.tensorflow import fuse_logits
 if TYPE_CHECKING:
     import tensorflow as tf
 
-_MOST_STEPS = 4096  # of a side of an image, at scales other than 1: 32,760 pixels at least
+_LARGEST_SIDE = 1 << 15  # of an image, in pixels, at scales other than 1
 
 
 def build_function(
@@ -70,7 +70,8 @@ def _scaled(steps: tf.Tensor, scale: float, architecture: Architecture) -> tf.Te
     import tensorflow as tf
 
     step = architecture.padded_step
-    sizes = tf.constant([architecture.scaled_size(number * step + 1, scale) for number in range(_MOST_STEPS)])
+    most = _LARGEST_SIDE // step
+    sizes = tf.constant([architecture.scaled_size(number * step + 1, scale) for number in range(most + 1)])
     return tf.stack([sizes[steps[0]], sizes[steps[1]]])
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deeplabctl.caffe.prototxt import check_geometry, read_prototxt
-from deeplabctl.classes import read_classes
+from deeplabctl.class_files import read_classes
 from deeplabctl.errors import OutputError, WeightsError
 from deeplabctl.files import check_new_file
 from deeplabctl.network import ARCHITECTURES, layer_of

@@ -12,7 +12,8 @@ from dataset_files import make_dataset
 from PIL import Image, ImageCms
 from voc_archives import sbd_files, voc_files, write_tar
 
-from deeplabctl.classes import IGNORE_LABEL, parse_class_names, read_classes, read_palette
+from deeplabctl.class_files import parse_class_names, read_classes, read_palette
+from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.augmented_voc import prepare_voc
 from deeplabctl.data.check import check_dataset
 from deeplabctl.data.convert import write_dataset

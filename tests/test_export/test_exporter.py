@@ -205,6 +205,20 @@ def test_size_at_a_scale_is_that_of_the_network(tmp_path, format_):
 
 
 @pytest.mark.tf
+@pytest.mark.parametrize("name", ["largefov", "deeplabv3-mobilenetv3"])  # steps of 8 pixels, and of 1
+def test_size_at_a_scale_of_a_large_image(name):
+    import tensorflow as tf
+
+    from deeplabctl.export.tensorflow_graph import _scaled
+
+    architecture = ARCHITECTURES[name]
+    sides = [architecture.padded_size(12_001), architecture.padded_size(4_500)]
+    steps = tf.constant([(side - 1) // architecture.padded_step for side in sides])
+    found = _scaled(steps, 0.7, architecture).numpy().tolist()
+    assert found == [architecture.scaled_size(side, 0.7) for side in sides]
+
+
+@pytest.mark.tf
 @pytest.mark.slow
 @pytest.mark.parametrize("format_", ["onnx", "tflite"])
 @pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if name != "largefov"])

@@ -38,8 +38,8 @@ def pictures(folder):
 
 def texts(folder):
     for name, reader in (
-        ("classes.txt", "deeplabctl.classes:read_classes"),
-        ("palette.txt", "deeplabctl.classes:read_palette"),
+        ("classes.txt", "deeplabctl.class_files:read_classes"),
+        ("palette.txt", "deeplabctl.class_files:read_palette"),
         ("table.csv", "deeplabctl.crf.search_grid:best_of_table"),
         ("net.prototxt", "deeplabctl.caffe.prototxt:read_prototxt"),
     ):

@@ -105,7 +105,7 @@ class ImportOptions:
 
     def read(self) -> ImportSettings:
         """Return the settings, with the files that they name read."""
-        from deeplabctl.classes import parse_class_names, read_palette
+        from deeplabctl.class_files import parse_class_names, read_palette
         from deeplabctl.data.formats.annotations import ImportSettings
 
         palette = None if self.palette is None else read_palette(self.palette)

@@ -15,7 +15,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from deeplabctl.arrays import Label, Mask, Size
-from deeplabctl.classes import IGNORE_LABEL, Palette, is_void, renamed_classes
+from deeplabctl.class_files import Palette
+from deeplabctl.classes import IGNORE_LABEL, is_void, renamed_classes
 from deeplabctl.data.findings import join_some, quoted
 from deeplabctl.data.formats.documents import Source, naming
 from deeplabctl.data.formats.image_search import ImageSearch, failing

@@ -12,7 +12,8 @@ import numpy as np
 import PIL.Image
 
 from deeplabctl.arrays import Image, Label, Size
-from deeplabctl.classes import IGNORE_LABEL, Color, hex_color, is_void, read_classes, read_palette, renamed_classes
+from deeplabctl.class_files import read_classes, read_palette
+from deeplabctl.classes import IGNORE_LABEL, Color, hex_color, is_void, renamed_classes
 from deeplabctl.data.findings import FindingError, join_some
 from deeplabctl.data.formats.annotations import (
     BACKGROUND,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deeplabctl.arrays import Label
-from deeplabctl.classes import format_classes
+from deeplabctl.class_files import format_classes
 from deeplabctl.data.formats.coco import coco_file, segments
 from deeplabctl.data.formats.cvat import cvat_file, cvat_shapes
 from deeplabctl.data.formats.label_studio import label_studio_file, label_studio_result, label_studio_settings

@@ -8,7 +8,8 @@ import pytest
 from annotation_files import SIZE, convert, exif_orientation, write_image, written_label
 from PIL import Image
 
-from deeplabctl.classes import VOC_CLASSES, read_palette, voc_palette
+from deeplabctl.class_files import read_palette
+from deeplabctl.classes import VOC_CLASSES, voc_palette
 from deeplabctl.data.check import check_dataset
 from deeplabctl.data.dataset import open_dataset
 from deeplabctl.data.image_files import open_image

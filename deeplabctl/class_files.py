@@ -1,0 +1,323 @@
+"""Read and write lists of class names and palettes, as people and other programs write them."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deeplabctl.classes import IGNORE_LABEL, VOC_CLASSES, ClassNames, Color, colored_names, is_void, voc_palette
+from deeplabctl.errors import DataError
+from deeplabctl.files import read_small_file
+
+
+@dataclass(frozen=True)
+class Palette:
+    """Hold class names and the colour of each in masks; a grey level counts as a colour of three equal channels."""
+
+    names: tuple[str, ...]
+    colors: tuple[Color, ...]  # RGB, one per class
+    void: tuple[Color, ...]  # RGB, of void
+
+    def ids(self) -> dict[Color, int]:
+        """Return the class id of each colour, 255 for those of void."""
+        return dict(zip(self.colors, range(len(self.colors)), strict=True)) | dict.fromkeys(self.void, IGNORE_LABEL)
+
+
+def read_classes(path: Path) -> ClassNames:
+    """Read a ``classes.txt``: one name per line, the first is class 0; empty lines and ``#`` comments are skipped.
+
+    The colours of a palette file are kept if all names have some; its entries for void are skipped. So is a table
+    with ids (``0,background``), in their order, a header (``id,name``; ``name,r,g,b``), and JSON: names with colours or
+    ids, ids with names, or a list of names.
+    """
+    rows = _class_rows(_lines(path, "class names", "one name per line"), path)
+    return colored_names(_check_names(path, [row.name for row in rows]), [row.color for row in rows])
+
+
+def format_classes(names: Sequence[str], where: Path) -> str:
+    """Return the text of a ``classes.txt`` that `read_classes` reads back as these names.
+
+    Names with colours stand behind these. A name that would be read as something else, as "#1 ship" or "lane 1 2 3",
+    stands behind its colour in VOC's map.
+    Raises DataError for one that no line can hold, which comes from ``where``.
+    """
+    if colors := getattr(names, "colors", ()):
+        text = "".join(f"{' '.join(map(str, color))} {name}\n" for color, name in zip(colors, names, strict=True))
+        if _reads_back(text, *names):
+            return text
+    lines = []
+    for index, name in enumerate(names):
+        red, green, blue = voc_palette()[index % 256]
+        line = next((text for text in (name, f"{red} {green} {blue} {name}") if _reads_back(text, name)), None)
+        if line is None:
+            raise DataError(
+                f"{where}: class {index}, {name[:80]!r}: expected a name that a line of classes.txt can hold, without "
+                "spaces at its ends; rename the class"
+            )
+        lines.append(f"{line}\n")
+    text = "".join(lines)
+    if not _reads_back(text, *names):  # numbers in all names, or one that may be a header
+        text = "".join(f"{' '.join(map(str, voc_palette()[i % 256]))} {name}\n" for i, name in enumerate(names))
+    return text
+
+
+def _reads_back(text: str, *names: str) -> bool:
+    try:
+        return [row.name for row in _class_rows(_numbered_lines(text.encode("utf-8")))] == [*names]
+    except (UnicodeEncodeError, DataError):  # half of a character, as JSON can hold it; what may be a header
+        return False
+
+
+def _class_rows(lines: list[tuple[int, str]], path: Path | None = None) -> list[_Row]:
+    rows = _table(lines, path)
+    if rows is None:
+        rows = _plain_rows(lines)
+        if wrong := next((row.line for row in rows if row.color is None and _STRUCTURE.match(row.name)), None):
+            raise DataError(
+                f"{path}:{wrong}: expected one class name per line, got what may be JSON, YAML or other settings; "
+                "write the names into a .txt file, in the order of their ids"
+            )
+    names = [row for row in rows if not (is_void(row.name) and (row.color or row.id == IGNORE_LABEL))]
+    if any(row.id is not None for row in names):
+        names.sort(key=lambda row: -1 if row.id is None else row.id)
+        for index, row in enumerate(names):
+            if row.id != index:
+                raise DataError(
+                    f"{path}:{row.line}: expected the class ids 0 to {len(names) - 1}, each once, got {row.id} for "
+                    f"{row.name!r} and none for {index}; name all classes, or number them anew"
+                )
+    return names
+
+
+@dataclass(frozen=True)
+class _Row:
+    """Hold what a line of a table says of a class."""
+
+    line: int
+    name: str
+    color: Color | None
+    id: int | None = None
+
+
+_HEADS = {  # what a column has, by the words of its header
+    "name": "name", "class": "name", "label": "name", "category": "name", "classname": "name", "labelname": "name",
+    "classes": "name", "names": "name", "labels": "name", "categoryname": "name",
+    "id": "id", "index": "id", "idx": "id", "value": "id", "pixelvalue": "id", "classid": "id", "labelid": "id",
+    "categoryid": "id", "pixel": "id", "classindex": "id", "number": "id", "classnumber": "id",
+    "r": "red", "red": "red", "g": "green", "green": "green", "b": "blue", "blue": "blue",
+    "color": "color", "colour": "color", "rgb": "color", "hex": "color", "colorrgb": "color", "colorhex": "color",
+}  # fmt: skip
+_STRUCTURE = re.compile(r"[\[\]{}]|.*([\[{:]|:\s*\[.*)$|- |<.*>$")  # of JSON, YAML, protobuf and XML
+_NUMBERED = re.compile(r"(\d{1,9})\s*[,;:\t]\s*([^\d\s#].*)")
+_COUNTED = re.compile(r"(\d{1,9})[\s.)]+([^\d\s].*)")
+
+
+def _table(lines: list[tuple[int, str]], path: Path | None) -> list[_Row] | None:
+    """Return the rows of a table with a header, or of numbered names or a CSV file; None for a list of names.
+
+    Raises DataError for a header that may be a name, and for columns of which it is not known what they have.
+    """
+    if not lines:
+        return None
+    if (rows := _json_rows(lines)) is not None:
+        return rows
+    is_csv = path is not None and path.suffix.lower() in (".csv", ".tsv")
+    first, where = lines[0][1], f"{path}:{lines[0][0]}"
+    separator = next((each for each in "\t;," if each in first), ",")
+    try:
+        cells = [next(csv.reader([line], delimiter=separator, skipinitialspace=True)) for _, line in lines]
+    except csv.Error:  # which no name has
+        return None
+    cells = [[cell.strip() for cell in row] for row in cells]
+    heads = [_HEADS.get(re.sub(r"[\s_-]", "", cell.casefold()), "") for cell in cells[0]]
+    is_header = "name" in heads and "" not in heads and (is_csv or len(heads) > 1)
+    if not is_header:
+        words = [_HEADS.get(word, "") for word in first.casefold().split()]
+        if len(lines) > 1 and "name" in words and "" not in words:
+            raise DataError(
+                f"{where}: expected the name of class 0, got {first!r}, which may be a header; remove the line, or "
+                f"write '0 0 0 {first}' for a class of this name"
+            )
+        counted = [_COUNTED.fullmatch(line) for _, line in lines]
+        counts = [match and int(match[1]) for match in counted]
+        if len(lines) > 2 and counts == [*range(1, len(lines) + 1)]:
+            raise DataError(
+                f"{where}: expected the name of class 0, got {first[:80]!r}, which counts from 1; add a line for class "
+                "0, without numbers, or remove the numbers"
+            )
+        numbered = counted if counts == [*range(len(lines))] else [_NUMBERED.fullmatch(line) for _, line in lines]
+        if len(lines) > 1 and all(numbered):
+            found = zip(lines, filter(None, numbered), strict=True)
+            return [_Row(number, *_split_color(match[2]), int(match[1])) for (number, _), match in found]
+        if not is_csv:
+            return None
+    columns = [list(column) for column in itertools.zip_longest(*cells[is_header:], fillvalue="")]
+    heads = _name_columns(heads if is_header else [""] * len(cells[0]), columns)
+    if not heads:
+        raise DataError(
+            f"{where}: expected columns of names, ids and colours, or a header that says which (id,name,r,g,b), got "
+            f"{first[:80]!r}; write such a header, or one name per line in a .txt file"
+        )
+    rows = []
+    for (number, line), row in list(zip(lines, cells, strict=True))[is_header:]:
+        if len(row) < len(heads):
+            raise DataError(f"{path}:{number}: expected {len(heads)} columns, got {line[:80]!r}; complete the line")
+        of = dict(zip(heads, row, strict=False))
+        color = of.get("color", ",".join(of.get(key, "") for key in ("red", "green", "blue")))
+        known = _split_color(f"x {color.strip('()[] ')}")[1]
+        if not of["name"] or (("color" in of or "red" in of) and known is None):
+            raise DataError(f"{path}:{number}: expected a name, with its id and colour, got {line[:80]!r}; complete it")
+        if "id" in of and not re.fullmatch(r"[0-9]{1,9}", of["id"]):
+            raise DataError(f"{path}:{number}: expected a class id, got {of['id'][:80]!r}; correct the line")
+        rows.append(_Row(number, of["name"], known, int(of["id"]) if "id" in of else None))
+    return rows
+
+
+def _json_rows(lines: list[tuple[int, str]]) -> list[_Row] | None:
+    """Return the rows of {name: colour or id}, of {id: name} and of a list of names in JSON; None for other content."""
+    try:
+        pairs = json.loads("\n".join(text for _, text in lines), object_pairs_hook=lambda found: [*found])
+    except (ValueError, RecursionError):
+        return None
+    rows = []
+    for pair in pairs if isinstance(pairs, list) else [None]:
+        color: Color | None = None
+        number: int | None = None
+        match (pair, None) if isinstance(pair, str) else pair:
+            case (str(key), str(name)) if key.isdecimal():
+                number = int(key)
+            case (str(name), int(number)) if not isinstance(number, bool) and number >= 0:
+                pass
+            case (str(name), [int(red), int(green), int(blue)]) if max(red, green, blue) < 256:
+                color = red, green, blue
+            case (str(name), str(text)) if color := _split_color(f"x {text}")[1]:
+                pass
+            case (str(name), None):
+                pass
+            case _:
+                return None
+        if not name.strip() or min(color or (0,)) < 0:
+            return None
+        rows.append(_Row(lines[0][0], name.strip(), color, number))
+    return rows
+
+
+def _name_columns(heads: list[str], columns: list[list[str]]) -> list[str]:
+    """Return what each column of a table has, by its header, or by its numbers; nothing if that is not clear."""
+    is_number = [all(re.fullmatch(r"[0-9]{1,3}", cell) for cell in column) for column in columns]
+    if "name" in heads:  # "label,name" has ids and names
+        several = heads.count("name") > 1
+        heads = [
+            "id" if several and head == "name" and number else head
+            for head, number in zip(heads, is_number, strict=False)
+        ] or heads
+    else:
+        numbers = {0: [], 1: ["id"], 3: ["red", "green", "blue"], 4: ["id", "red", "green", "blue"]}
+        rest = iter(numbers.get(sum(is_number), []))
+        heads = [next(rest, "") if number else "name" for number in is_number]
+    return heads if "name" in heads and "" not in heads and len(set(heads)) == len(heads) else []
+
+
+def parse_class_names(text: str) -> tuple[str, ...]:
+    """Return the class names that a text stands for: "voc", the path of a file for `read_classes`, or "a,b,c"."""
+    if text == "voc":
+        return VOC_CLASSES
+    if os.path.isfile(text):  # noqa: PTH113 - Path.is_file raises for texts that are too long for a path
+        return read_classes(Path(text))
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not 2 <= len(names) <= IGNORE_LABEL or len(set(names)) < len(names):
+        raise DataError(
+            f"classes {text!r}: expected voc, a file with one name per line, or 2 to {IGNORE_LABEL} different names "
+            "separated by commas (background,road,tree)"
+        )
+    return names
+
+
+def read_palette(path: Path) -> Palette:
+    """Read a palette file: one name and colour per line, in the order of the class ids.
+
+    A colour is ``128 64 128``, ``128,64,128`` or ``#804080`` after the name, or three numbers before it; a single
+    number is a grey level. In JSON a colour is ``[128, 64, 128]`` or ``"#804080"``. The names void, ignore and
+    unlabeled stand for void (255). CVAT's ``labelmap.txt`` and CamVid's ``label_colors.txt`` are such files.
+    Raises DataError with the line number.
+    """
+    names: list[str] = []
+    colors: list[Color] = []
+    void: list[Color] = []
+    taken: dict[Color, str] = {}
+    lines = _lines(path, "palette", "one name and colour per line")
+    texts, table = dict(lines), _table(lines, path)
+    rows = _plain_rows(lines, grey=True) if table is None else table
+    if all(row.color and row.id is not None for row in rows):
+        rows.sort(key=lambda row: row.id or 0)
+    for row in rows:
+        color = row.color or (None if row.id is None else (row.id, row.id, row.id))
+        if color is None or max(color) > 255:
+            raise DataError(
+                f"{path}:{row.line}: expected a name and a colour (road 128 64 128, road #804080, or a grey level: "
+                f"road 128), got {texts[row.line][:80]!r}; complete the line"
+            )
+        if color in taken:
+            raise DataError(
+                f"{path}:{row.line}: expected different colours for {row.name!r} and {taken[color]!r}, got {color} for "
+                "both; give each class its own colour"
+            )
+        taken[color] = row.name
+        if is_void(row.name):
+            void.append(color)
+        else:
+            names.append(row.name)
+            colors.append(color)
+    return Palette(colored_names(_check_names(path, names), colors), tuple(colors), tuple(void))
+
+
+def _plain_rows(lines: list[tuple[int, str]], *, grey: bool = False) -> list[_Row]:
+    return [_Row(number, *_split_color(line, grey=grey)) for number, line in lines]
+
+
+_NUMBERS = r"(\d{1,3})[\s,;]+(\d{1,3})[\s,;]+(\d{1,3})"
+_NAME_THEN_RGB = re.compile(rf"(.*?[^\s,;:=])[\s,;:=]+{_NUMBERS}[\s,;:]*")
+_RGB_THEN_NAME = re.compile(rf"{_NUMBERS}[\s,;:]+(\S.*)")
+_NAME_THEN_HEX = re.compile(r"(.*?[^\s,;:=])[\s,;:=]+#([0-9a-fA-F]{6})")
+_NAME_THEN_GREY = re.compile(r"(.*?[^\s,;:=])[\s,;:=]+(\d{1,3})")
+
+
+def _split_color(line: str, *, grey: bool = False) -> tuple[str, Color | None]:
+    """Return the name in a line and its colour, or None for the colour if there is none."""
+    if match := _RGB_THEN_NAME.fullmatch(line):
+        return match[4], (int(match[1]), int(match[2]), int(match[3]))
+    if match := _NAME_THEN_RGB.fullmatch(line):
+        return match[1], (int(match[2]), int(match[3]), int(match[4]))
+    if match := _NAME_THEN_HEX.fullmatch(line):
+        red, green, blue = bytes.fromhex(match[2])
+        return match[1], (red, green, blue)
+    if grey and (match := _NAME_THEN_GREY.fullmatch(line)):
+        return match[1], (int(match[2]),) * 3
+    return line, None
+
+
+def _lines(path: Path, what: str, expected: str) -> list[tuple[int, str]]:
+    """Return (number, text) of the lines, without empty ones and comments."""
+    try:
+        return _numbered_lines(read_small_file(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read the {what} {path}: {error}; expected a text file, {expected}") from None
+
+
+def _numbered_lines(content: bytes) -> list[tuple[int, str]]:
+    lines = [line.strip() for line in content.decode("utf-8-sig").splitlines()]
+    return [(number, line) for number, line in enumerate(lines, 1) if line and not line.startswith("#")]
+
+
+def _check_names(path: Path, names: list[str]) -> tuple[str, ...]:
+    if not 2 <= len(names) <= IGNORE_LABEL:
+        raise DataError(f"{path}: expected 2 to {IGNORE_LABEL} class names, one per line, got {len(names)}")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(f"{path}: expected each class once, got {twice[0]!r} more than once; remove the repeated line")
+    return tuple(names)
