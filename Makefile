@@ -8,7 +8,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # Tests that neither load TensorFlow nor start commands.
-UNIT := -m "not tf" --ignore tests/test_cli --ignore tests/test_faults --ignore tests/test_serve
+UNIT := -m "not tf" $(patsubst %,--ignore tests/test_%,cli faults serve jit.py windows.py)
 READY := $(VENV)/.ready-dev
 USER_READY := $(VENV)/.ready
 

@@ -1,5 +1,6 @@
 """Give every test an own home, and leave slow tests out unless they are asked for."""
 
+import itertools
 import os
 import sys
 
@@ -7,6 +8,7 @@ import pytest
 from small_training import shallow_network, without_curves
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+_COUNT = itertools.count()
 
 
 def pytest_addoption(parser):
@@ -43,7 +45,7 @@ def _auto_precision(request):
 @pytest.fixture(autouse=True)
 def _own_home(tmp_path_factory, monkeypatch):
     """Keep the caches and the settings of whoever runs the tests out of them, and published weights where they are."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / f"cache{next(_COUNT)}"))
     monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path_factory.getbasetemp()))  # one list of fonts for all tests
     monkeypatch.setenv("DEEPLABCTL_WEIGHTS_URL", "http://127.0.0.1:9/nowhere")
     for name in ("DEEPLABCTL_DATA", "DEEPLABCTL_WEIGHTS"):

@@ -198,8 +198,8 @@ def drawing(start):
 
 def test_drawing_of_the_rooms_has_their_names_order_and_imports():
     uses = {name: set() for name in ROOMS}
-    for file, tree in LAYERING["FILES"].items():
-        for name in LAYERING["imported"](LAYERING["walk"](tree, types=True)):
+    for file in LAYERING["FILES"]:
+        for name in LAYERING["imports_of"](file):
             lower = LAYERING["file_of"](name)
             if lower and (room := LAYERING["room_of"](file)) in uses:
                 uses[room].add(LAYERING["room_of"](lower))

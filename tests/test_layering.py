@@ -61,7 +61,18 @@ LIBRARIES = {
 COMPILER = {"numba", "llvmlite"}
 EAGER = {"cli": {"typer", "rich"}, "serve": set(WEB), "engine": COMPILER, "vectors": COMPILER}
 
-FILES = {str(path.relative_to(PACKAGE)): ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
+FILES = [str(path.relative_to(PACKAGE)) for path in sorted(PACKAGE.rglob("*.py"))]
+
+
+@functools.cache
+def tree_of(file):
+    return ast.parse((PACKAGE / file).read_text())
+
+
+@functools.cache
+def imports_of(file, types=True):
+    """Return the full names that a file imports anywhere; those under TYPE_CHECKING only with ``types``."""
+    return list(imported(walk(tree_of(file), types=types)))
 
 
 def room_of(file):
@@ -103,45 +114,41 @@ def file_of(name):
     raise AssertionError(f"{name} is not in the package")
 
 
-def packages(nodes):
-    """Return those of the libraries that are imported."""
-    return {name.split(".")[0] for name in imported(nodes)} & set(LIBRARIES)
+def packages(names):
+    """Return those of the libraries to which imported names belong."""
+    return {name.split(".")[0] for name in names} & set(LIBRARIES)
 
 
 @pytest.mark.parametrize("file", FILES)
 def test_imports_point_downwards_only(file):
-    for name in imported(walk(FILES[file], types=True)):
+    for name in imports_of(file):
         if lower := file_of(name):
             assert RANK[room_of(lower)] <= RANK[room_of(file)], f"{file} imports {name} from a room above"
 
 
 def test_no_two_files_import_each_other_in_a_circle():
     graph = {}
-    for file, tree in FILES.items():
-        graph[file] = {lower for name in imported(walk(tree, types=True)) if (lower := file_of(name))} - {file}
+    for file in FILES:
+        graph[file] = {lower for name in imports_of(file) if (lower := file_of(name))} - {file}
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError with the files
-
-
-@functools.cache
-def libraries_of(file, types):
-    return packages(walk(FILES[file], types=types))
 
 
 @pytest.mark.parametrize("package", LIBRARIES)
 def test_package_is_imported_in_its_rooms_only(package):
     types = LIBRARIES[package] == {"cli"}  # the other rooms do not even name its types
-    rooms = {room_of(file) for file in FILES if package in libraries_of(file, types)}
+    rooms = {room_of(file) for file in FILES if package in packages(imports_of(file, types))}
     assert rooms == LIBRARIES[package]
 
 
 @pytest.mark.parametrize("file", FILES)
 def test_heavy_packages_are_imported_inside_functions(file):
-    assert packages(FILES[file].body) <= EAGER.get(room_of(file), set())
+    assert packages(imported(tree_of(file).body)) <= EAGER.get(room_of(file), set())
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if room_of(file) != "cli"])
 def test_only_the_command_line_reads_the_environment(file):
-    used = {ast.unparse(node) for node in ast.walk(FILES[file]) if isinstance(node, ast.Attribute)}
+    attributes = [node for node in ast.walk(tree_of(file)) if isinstance(node, ast.Attribute)]
+    used = {ast.unparse(node) for node in attributes if node.attr in ("environ", "getenv", "argv")}
     assert not used & {"os.environ", "os.getenv", "sys.argv"}
 
 

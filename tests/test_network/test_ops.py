@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-import scipy.signal
 from caffe_files import DATA
 from family_files import family
 
@@ -74,6 +73,7 @@ def test_images_at_scales_are_caffes():
     [(9, 11, 3, 2), (30, 41, 3, 12), (5, 40, 3, 12), (1, 1, 3, 12), (12, 13, 3, 12), (10, 9, 1, 1), (20, 21, 5, 4)],
 )
 def test_atrous_convolution_is_a_correlation_with_zeros_between_the_taps(height, width, size, dilation):
+    import scipy.signal
     import tensorflow as tf
 
     from deeplabctl.network.ops.convolution import atrous_convolution

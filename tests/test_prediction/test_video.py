@@ -4,6 +4,7 @@ import re
 import sys
 from contextlib import nullcontext
 from fractions import Fraction
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from deeplabctl.prediction.video_files import VideoReader
 from deeplabctl.render import overlay
 from deeplabctl.reporting import Advanced, Started
 
-pytest.importorskip("av", reason="PyAV is not installed")
+pytestmark = pytest.mark.skipif(find_spec("av") is None, reason="PyAV is not installed")
 
 
 def plan(out, *paths, **options):

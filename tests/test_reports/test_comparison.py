@@ -10,7 +10,7 @@ from deeplabctl.reports.comparison import Comparison, check_comparison, render_c
 
 
 @pytest.fixture
-def runs(tmp_path):
+def runs(tmp_path, no_curves):
     """Make two runs with different settings; the second is better at two of three classes, and an older one."""
     better = [train_line(1), validation_line(60, 0.505), train_line(60, 0.8)]
     better[1]["classes"][2]["iou"] = 0.1
