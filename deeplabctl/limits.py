@@ -45,5 +45,10 @@ def limits(settings: Any) -> dict[str, Limit]:
 def beyond_limits(settings: Any) -> Iterator[str]:
     """Yield what is wrong with each value that is beyond its limit: "name: expected ..., got ..."."""
     for name, limit in limits(settings).items():
-        if not limit.holds(value := getattr(settings, name)):
+        value = getattr(settings, name)
+        try:
+            holds = limit.holds(value)
+        except TypeError:  # a value of another type, which cannot be compared
+            holds = False
+        if not holds:
             yield f"{name}: expected {limit.expected}, got {value!r}"

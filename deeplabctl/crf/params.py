@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import index
 from typing import Literal
 
 from deeplabctl.limits import ABOVE_0, Limit, beyond_limits, limited
@@ -25,7 +26,7 @@ class CrfParams:
     bi_w: float = limited(4.0, *_WEIGHT)
     bi_xy_std: float = limited(49.0, *ABOVE_0)
     bi_rgb_std: float = limited(5.0, *ABOVE_0)
-    iterations: int = limited(10, "0 to 1000", lambda v: 0 <= v <= 1000)
+    iterations: int = limited(10, "a whole number, 0 to 1000", lambda v: 0 <= index(v) <= 1000)
     normalization: Literal["after", "symmetric"] = limited(
         "after", "after or symmetric", ("after", "symmetric").__contains__
     )

@@ -27,7 +27,7 @@ from deeplabctl.prediction.engines import engine_class, engines_for
 from deeplabctl.prediction.engines.engine import NetworkSource
 from deeplabctl.prediction.forward import NetworkRunner, size_in_words, too_large
 from deeplabctl.prediction.results import Result, in_batches
-from deeplabctl.prediction.settings import PredictionSettings, SettingsRequest, check_export, own_settings, resolve
+from deeplabctl.prediction.settings import PredictionSettings, SettingsRequest, checked, own_settings, resolve
 from deeplabctl.render import overlay, overlay_with_legend
 from deeplabctl.reporting import area, tqdm_reporter
 from deeplabctl.weights.fitting import ExportedNetwork, Network, open_network
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 _GPU_BATCH = 8  # images that a GPU computes together
-ImageSource = str | Path | PillowImage.Image | npt.NDArray[Any]  # what `as_image` reads
+ImageSource = str | os.PathLike[str] | PillowImage.Image | npt.NDArray[Any]  # what `as_image` reads
 
 
 class Prediction(NamedTuple):
@@ -124,11 +124,14 @@ class Segmenter:
     def __init__(
         self, model: keras.Model | NetworkSource, info: ModelInfo, settings: PredictionSettings | None = None
     ) -> None:
-        """Take a model that `build_model` made, and its facts; raises ValueError where these are another model's."""
+        """Take a model that `build_model` made, and its facts.
+
+        Raises ValueError where these are another model's, and RecipeError for settings that are not possible.
+        """
         if not isinstance(model, NetworkSource):
             check_model(model, info.architecture, len(info.classes), info.width)
         self.info = info
-        self.settings = own_settings(info) if settings is None else check_export(settings, info)
+        self.settings = own_settings(info) if settings is None else checked(settings, info)
         self._source = model if isinstance(model, NetworkSource) else NetworkSource(info, model=model)
         self.engine_class = engine_class(self.settings, info, self._source.usual)
         self.applied = replace(self.settings, engine=self.engine_class.name)  # not "auto" here
@@ -169,7 +172,8 @@ class Segmenter:
         read or segmented, and RecipeError for a setting that is not possible.
         """
         segmenter = self.with_settings(resolve(changes, self.info, before=self.settings))
-        if isinstance(images, Iterable) and not (isinstance(images, str | Mapping) or hasattr(images, "__array__")):
+        one = str | bytes | bytearray | io.IOBase | Mapping  # which can be iterated over, too
+        if isinstance(images, Iterable) and not (isinstance(images, one) or hasattr(images, "__array__")):
             results = (Result(None, as_image(image)) for image in images)
             return list(
                 map(segmenter._segmentation, segmenter.segment(results, scores=segmenter.settings.crf is not None))
@@ -270,6 +274,8 @@ class Segmenter:
 
     def largest_batch(self, asked: int | None = None) -> int:
         """Return how many images are computed together at most; raises RecipeError where the engine cannot do that."""
+        if asked is not None and asked < 1:
+            raise RecipeError(f"`batch_size`: expected at least 1, got {asked}")
         if self.engine_class.batches:
             together = self.runner.engine.on_device and not isinstance(self.settings.tile, int)
             return asked or (_GPU_BATCH if together else 1)

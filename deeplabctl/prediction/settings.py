@@ -15,6 +15,7 @@ from deeplabctl.choices import EngineName
 from deeplabctl.crf.params import PRESETS, CrfParams
 from deeplabctl.crf.search_grid import best_of_table
 from deeplabctl.errors import RecipeError
+from deeplabctl.limits import beyond_limits
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.keras_model import Precision
 from deeplabctl.recipe import Expect, Recipe, recipe_from_dict
@@ -91,8 +92,10 @@ def resolve(
     Where none of them names a test size, it is "paper" for VOC's classes and else "tight". What an export fixes is as
     it has it. Raises RecipeError for a value that is not possible, TypeError for an unknown setting.
     """
-    asked: dict[str, Any] = {name: _plain(value) for name, value in request.items() if value is not None}
-    _check(request, asked)
+    known = SettingsRequest.__annotations__
+    if unknown := [name for name in request if name not in known]:
+        raise TypeError(f"unknown setting {unknown[0]!r}; the settings are {', '.join(known)}")
+    asked: dict[str, Any] = {name: value for name, value in request.items() if value is not None}
     recipe = weights_recipe(info)
     if before is None:
         before = own_settings(info)
@@ -100,16 +103,16 @@ def resolve(
             usual: Pad = "paper" if is_voc else "tight"
             pad = usual if recipe.eval.pad == "auto" else recipe.eval.pad
             before = replace(before, pad=pad, scales=recipe.eval.scales, flip=recipe.eval.flip)
-    crf = asked.pop("crf", None)
+    crf = _plain(asked.pop("crf", None))
+    if not isinstance(crf, CrfParams | str | bool | None):
+        raise RecipeError(f"`crf`: expected True or False, CrfParams, or a text such as bi_w=5, got {crf!r}")
     if crf is None and not asked.get("crf_adaptive"):
         crf = before.crf
     elif isinstance(crf, str):
         crf = parse_crf_params(crf, recipe.crf)
     elif not isinstance(crf, CrfParams):
         crf = None if crf is False else before.crf or recipe.crf
-    if "scales" in asked:
-        asked["scales"] = checked_scales(asked["scales"], "`scales`: ")
-    return check_export(replace(before, **asked, crf=crf), info)
+    return checked(replace(before, **asked, crf=crf), info)
 
 
 def own_settings(info: ModelInfo) -> PredictionSettings:
@@ -143,11 +146,31 @@ def unknown_size(side: int, settings: PredictionSettings, info: ModelInfo) -> st
     return ""
 
 
-def check_export(settings: PredictionSettings, info: ModelInfo) -> PredictionSettings:
-    """Return the settings, with an export's runtime in place of "auto".
+def checked(settings: PredictionSettings, info: ModelInfo) -> PredictionSettings:
+    """Return the settings with scales as floats, and with an export's runtime in place of "auto".
 
-    Raises RecipeError for others than the export's graph computes.
+    Raises RecipeError for values of other types and out of range, and for others than an export's graph computes.
     """
+    settings = replace(settings, **{name: _plain(value) for name, value in vars(settings).items()})
+    kinds = (("pad", Pad), ("precision", Precision), ("engine", EngineName))
+    for name, choices in kinds if info.export is None else kinds[:1]:
+        if (value := getattr(settings, name)) not in get_args(choices):
+            raise RecipeError(f"`{name}`: expected {' or '.join(get_args(choices))}, got {value!r}")
+    tile, size, scales, crf = settings.tile, settings.image_size, settings.scales, settings.crf
+    if not (tile in ("auto", "off") or (isinstance(tile, int) and tile >= 1 and not isinstance(tile, bool))):
+        raise RecipeError(f"`tile`: expected auto, off or a number of pixels, at least 1, got {tile!r}")
+    if not isinstance(size, int) or isinstance(size, bool) or not (size == 0 or size >= 64):
+        raise RecipeError(f"`image_size`: expected 0 or at least 64 pixels, got {size!r}")
+    for name in ("flip", "crf_adaptive"):
+        if not isinstance(value := getattr(settings, name), bool):
+            raise RecipeError(f"`{name}`: expected True or False, got {value!r}")
+    if isinstance(scales, str) or not isinstance(scales, Iterable):
+        raise RecipeError(f"`scales`: expected numbers in a list, such as [0.5, 0.75, 1], got {scales!r}")
+    if not isinstance(crf, CrfParams | None):
+        raise RecipeError(f"`crf`: expected CrfParams or None, got {crf!r}")
+    for wrong in () if crf is None else beyond_limits(crf):
+        raise RecipeError(f"`crf`: {wrong}")
+    settings = replace(settings, scales=checked_scales(scales, "`scales`: "))
     if (export := info.export) is None:
         return settings
     fixed = own_settings(info)
@@ -173,30 +196,6 @@ def _word(value: object) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     return ", ".join(f"{part:g}" for part in value) if isinstance(value, tuple) else str(value)
-
-
-def _check(request: SettingsRequest, asked: dict[str, Any]) -> None:
-    """Raise RecipeError for a value of another type, or an unknown one; TypeError for an unknown setting."""
-    known = SettingsRequest.__annotations__
-    if unknown := [name for name in request if name not in known]:
-        raise TypeError(f"unknown setting {unknown[0]!r}; the settings are {', '.join(known)}")
-    for name, choices in (("pad", Pad), ("precision", Precision), ("engine", EngineName)):
-        if name in asked and asked[name] not in get_args(choices):
-            raise RecipeError(f"`{name}`: expected {' or '.join(get_args(choices))}, got {asked[name]!r}")
-    tile = asked.get("tile", "auto")
-    if not (tile in ("auto", "off") or (isinstance(tile, int) and tile >= 1 and not isinstance(tile, bool))):
-        raise RecipeError(f"`tile`: expected auto, off or a number of pixels, at least 1, got {tile!r}")
-    size = asked.get("image_size", 0)
-    if not isinstance(size, int) or isinstance(size, bool) or not (size == 0 or size >= 64):
-        raise RecipeError(f"`image_size`: expected 0 or at least 64 pixels, got {size!r}")
-    for name in ("flip", "crf_adaptive"):
-        if not isinstance(asked.get(name, False), bool):
-            raise RecipeError(f"`{name}`: expected True or False, got {asked[name]!r}")
-    if not isinstance(asked.get("crf", False), CrfParams | str | bool):
-        raise RecipeError(f"`crf`: expected True or False, CrfParams, or a text such as bi_w=5, got {asked['crf']!r}")
-    scales = asked.get("scales", ())
-    if isinstance(scales, str) or not isinstance(scales, Iterable):
-        raise RecipeError(f"`scales`: expected numbers in a list, such as [0.5, 0.75, 1], got {scales!r}")
 
 
 def weights_recipe(info: ModelInfo) -> Recipe:

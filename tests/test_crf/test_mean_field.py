@@ -220,7 +220,7 @@ def test_noise_takes_no_more_memory_than_is_counted():
         (None, np.full((4, 5, 2), np.nan, np.float32), {}, "expected scores after softmax"),
         (None, None, {"bi_w": -1}, "bi_w: expected 0 to 1e6, got -1"),
         (None, None, {"bi_rgb_std": 0}, "bi_rgb_std: expected above 0, got 0"),
-        (None, None, {"iterations": -1}, "iterations: expected 0 to 1000, got -1"),
+        (None, None, {"iterations": -1}, "iterations: expected a whole number, 0 to 1000, got -1"),
         (None, None, {"normalization": "before"}, "expected after or symmetric, got 'before'"),
         (None, None, {"bi_rgb_std": 1e-3}, "too small for an image of this size"),
         (None, None, {"pos_xy_std": 1e-30}, "too small for an image of this size"),

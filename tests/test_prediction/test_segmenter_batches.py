@@ -40,6 +40,9 @@ def test_on_cpus_images_are_computed_alone_unless_asked(tiny):
     assert net.largest_batch(4) == 4
     with pytest.raises(RecipeError, match="numba computes one image at a time"):
         segmenter(tiny, engine="numba").largest_batch(2)
+    for wrong in (0, -1):
+        with pytest.raises(RecipeError, match=f"`batch_size`: expected at least 1, got {wrong}"):
+            net.labels([], batch_size=wrong).__next__()
 
 
 def test_batch_that_does_not_fit_is_computed_in_parts(tiny, monkeypatch):

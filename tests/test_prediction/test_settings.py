@@ -10,6 +10,7 @@ from deeplabctl.errors import RecipeError
 from deeplabctl.prediction import settings as module
 from deeplabctl.prediction.settings import (
     PredictionSettings,
+    checked,
     expected_score,
     own_settings,
     parse_crf_params,
@@ -114,12 +115,31 @@ def test_options_of_other_types_are_refused(options, expected):
         change(PredictionSettings(), **options)
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"pad": "wide"}, "`pad`: expected paper or tight, got 'wide'"),
+        ({"scales": ()}, "`scales`: expected numbers above 0, at most 4, got none"),
+        ({"scales": (0,)}, "`scales`: expected numbers above 0, at most 4"),
+        ({"tile": -5}, "`tile`: expected auto, off or a number of pixels"),
+        ({"image_size": -5}, "`image_size`: expected 0 or at least 64 pixels"),
+        ({"crf": True}, "`crf`: expected CrfParams or None, got True"),
+        ({"crf": CrfParams(bi_w=-1)}, "`crf`: bi_w: expected 0 to 1e6, got -1"),
+        ({"crf": CrfParams(iterations="5")}, "`crf`: iterations: expected a whole number, 0 to 1000, got '5'"),
+    ],
+)
+def test_settings_of_a_users_own_are_checked(settings, expected):
+    with pytest.raises(RecipeError, match=expected):
+        checked(PredictionSettings(**settings), FOREIGN)
+
+
 def test_numbers_of_numpy_are_numbers():
     settings = change(
         PredictionSettings(), image_size=np.int64(500), tile=np.int32(300), flip=np.True_, scales=np.float32([0.5, 1])
     )
     assert settings == PredictionSettings(image_size=500, tile=300, flip=True, scales=(0.5, 1.0))
     assert json.loads(json.dumps(settings.to_dict()))["image_size"] == 500
+    assert checked(PredictionSettings(image_size=np.int64(500)), FOREIGN) == PredictionSettings(image_size=500)
     assert change(PredictionSettings(), scales=np.linspace(0.5, 1, 3)).scales == (0.5, 0.75, 1.0)
 
 
