@@ -8,6 +8,7 @@ networks know objects at the sizes of their training. VOC's photos have 500 pixe
 from __future__ import annotations
 
 import io
+import os
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -36,18 +37,19 @@ _KNOWN = "unsigned values of 8 or 16 bits, or floats between 0 and 1"
 _COLOR_CODE = np.array([1 << 16, 1 << 8, 1])  # turns RGB into one number
 
 
-def as_image(image: str | Path | PIL.Image.Image | np.ndarray[Any, Any]) -> Image:
+def as_image(image: str | os.PathLike[str] | PIL.Image.Image | np.ndarray[Any, Any]) -> Image:
     """Return an image in any form as (H, W, 3) uint8 RGB.
 
     A path is read by `read_image`, and a Pillow image is converted by the same steps. An array, or a tensor, must be
-    (H, W, 3) uint8 RGB, which is returned without a copy, or (H, W) uint8 grey. What had to be assumed becomes Python's
-    warnings. Raises DataError for anything else.
+    (H, W, 3) uint8 RGB or (H, W) uint8 grey; it is copied, as its owner may reuse it. What had to be assumed becomes
+    Python's warnings. Raises DataError for anything else.
     """
     said: list[str] = []
-    if isinstance(image, str | Path):
-        if Path(image).is_dir():
-            raise DataError(f"{image} is a folder: expected an image; give a list of its files")
-        array = read_image(Path(image), said.append)
+    if isinstance(image, str | os.PathLike):
+        path = Path(image)
+        if path.is_dir():
+            raise DataError(f"{path} is a folder: expected an image; give a list of its files")
+        array = read_image(path, said.append)
     elif isinstance(image, PIL.Image.Image):
         name = getattr(image, "filename", "") or "the image"
         try:
@@ -55,11 +57,12 @@ def as_image(image: str | Path | PIL.Image.Image | np.ndarray[Any, Any]) -> Imag
         except DAMAGE as error:
             raise DataError(f"cannot read {name}: expected a whole image, got {damaged(error)}; replace it") from None
     elif hasattr(image, "__array__"):
-        array = np.asarray(image)
+        array = np.array(image)
     else:
+        is_file = isinstance(image, bytes | bytearray | io.IOBase)
+        fix = "open it by PIL.Image.open (bytes by io.BytesIO)" if is_file else "convert it first"
         raise DataError(
-            "expected an image as a path, a Pillow image or a numpy array, got "
-            f"{type(image).__name__}; convert it first"
+            f"expected an image as a path, a Pillow image or a numpy array, got {type(image).__name__}; {fix}"
         )
     for text in said:
         warnings.warn(text, stacklevel=2)
@@ -219,15 +222,17 @@ def _check_array(array: np.ndarray[Any, Any]) -> Image:
     if array.dtype.kind == "f" and array.size and array.min() >= 0 and array.max() <= 1:
         fix = "multiply by 255, round, and convert to uint8"
     elif array.dtype != np.uint8:
-        fix = "convert the array to values from 0 to 255"
+        fix = "convert the array to uint8, with values from 0 to 255"
     elif array.ndim == 3 and array.shape[2] == 4:
         fix = "drop the alpha channel, or give the PIL image"
     elif array.ndim == 3 and array.shape[2] == 1:
         fix = "give the two dimensions, array[..., 0]"
     elif array.ndim == 3 and array.shape[0] == 3:
         fix = "move the channels to the end, array.transpose(1, 2, 0)"
-    else:
+    elif array.ndim == 4:
         fix = "give several images as a list"
+    else:
+        fix = "give the pixels of one image"
     raise DataError(
         "expected an image of shape (H, W, 3), RGB, or (H, W), grey, and dtype uint8, got shape "
         f"{array.shape} and dtype {array.dtype}; {fix}"

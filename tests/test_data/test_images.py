@@ -1,3 +1,5 @@
+import io
+
 import numpy as np
 import pytest
 from annotation_files import exif_orientation, write_image
@@ -245,8 +247,11 @@ def test_as_image_names_a_damaged_pillow_image(tmp_path, picture):
         as_image(damaged)
 
 
-def test_as_image_takes_rgb_arrays_as_they_are_and_repeats_grey(picture):
-    assert as_image(picture) is picture
+def test_as_image_copies_rgb_arrays_and_repeats_grey(picture):
+    reused = picture.copy()
+    image = as_image(reused)
+    reused[:] = 0
+    np.testing.assert_array_equal(image, picture)
     assert as_image(np.array([[1, 2]], np.uint8)).tolist() == [[[1, 1, 1], [2, 2, 2]]]
 
 
@@ -259,7 +264,11 @@ def test_as_image_takes_rgb_arrays_as_they_are_and_repeats_grey(picture):
         (np.zeros((1, 4, 5, 3), np.uint8), r"shape \(1, 4, 5, 3\)"),
         (np.zeros((0, 5), np.uint8), r"shape \(0, 5\)"),
         (np.zeros((4, 5), bool), r"shape \(4, 5\) and dtype bool"),
+        (np.full((4, 5, 3), 9), r"shape \(4, 5, 3\) and dtype int64; convert the array to uint8"),
+        (np.zeros(60, np.uint8), r"shape \(60,\) and dtype uint8; give the pixels of one image"),
         ([[1, 2]], "list"),
+        (b"GIF", r"bytes; open it by PIL\.Image\.open"),
+        (io.BytesIO(), r"BytesIO; open it by PIL\.Image\.open"),
     ],
 )
 def test_as_image_refuses_other_arrays_in_one_line_with_shape_and_dtype(array, got):

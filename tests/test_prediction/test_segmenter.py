@@ -162,6 +162,20 @@ def test_call_takes_a_path_a_pil_image_or_an_array_one_or_many(net, tmp_path):
         assert result.classes == VOC_CLASSES
 
 
+def test_array_may_be_reused_for_the_next_image(net):
+    rgb = np.load(DATA / "inputs_u8.npz")["33x33"]
+    frames, reused = [rgb, rgb[::-1], 255 - rgb], np.empty_like(rgb)
+
+    def read():
+        for frame in frames:
+            reused[:] = frame
+            yield reused
+
+    for result, frame in zip(net(read()), frames, strict=True):
+        np.testing.assert_array_equal(result.image, frame)
+        np.testing.assert_array_equal(result.scores, net.predict(frame).scores)
+
+
 def test_settings_of_a_call_are_those_of_a_segmenter_made_with_them(tiny, net):
     rgb = np.load(DATA / "inputs_u8.npz")["97x130"][..., ::-1]
     before = net(rgb)
@@ -177,7 +191,7 @@ def test_large_images_are_computed_and_refined_at_their_working_size(net):
     for crf in (False, "iterations=2"):
         scores = net(small, crf=crf).scores
         found = net(large, image_size=130, crf=crf)
-        assert found.image is large
+        np.testing.assert_array_equal(found.image, large)
         resized = [Image.fromarray(scores[..., index]).resize((390, 291), Image.Resampling.BILINEAR)
                    for index in range(21)]  # fmt: skip
         np.testing.assert_array_equal(found.scores, np.stack(resized, -1))
