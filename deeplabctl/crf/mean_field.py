@@ -35,6 +35,7 @@ def refine(image: Image, scores: Scores, params: CrfParams = DEFAULT, *, adaptiv
     """
     from deeplabctl.crf.lattice import build_filter, tiled_order
 
+    image, scores = np.asarray(image), np.asarray(scores)  # of tensors and Pillow images
     _check(image, scores, params)
     if not (scores.min() >= 0 and scores.max() <= 1.001):
         raise ValueError(f"CRF: expected scores after softmax, 0 to 1, got {scores.min():g} to {scores.max():g}")
@@ -94,6 +95,8 @@ def _check(image: Image, scores: Scores, params: CrfParams) -> None:
         raise ValueError(f"CRF: expected {expected} for this image, got {scores.shape} of {scores.dtype}")
     if not 2 <= scores.shape[2] <= 255:
         raise ValueError(f"CRF: expected scores of 2 to 255 labels, got {scores.shape[2]}")
+    if not isinstance(params, CrfParams):
+        raise ValueError(f"CRF: expected the parameters as CrfParams, got {params!r}")
     params.check()
 
 

@@ -48,7 +48,9 @@ class Metric(ABC):
         """Add an image: two integer arrays (H, W); 255 in the label is void."""
 
     def merge(self, other: Self) -> None:
-        """Add the counts of another one."""
+        """Add the counts of another one; raises ValueError for one of another number of classes."""
+        if other.num_classes != self.num_classes:
+            raise ValueError(f"expected counts of {self.num_classes} classes, got those of {other.num_classes}")
         self.counts += other.counts
 
     def to_dict(self) -> dict[str, Any]:
@@ -89,14 +91,17 @@ class ConfusionMatrix(Metric):
     in_validation = True
 
     def __init__(self, num_classes: int, *, has_void: bool = True) -> None:
+        if num_classes not in range(1, IGNORE_LABEL + 1):
+            raise ValueError(f"num_classes: expected 1 to {IGNORE_LABEL}, got {num_classes!r}")
         super().__init__(num_classes, has_void=has_void)
         self.counts = np.zeros((num_classes, num_classes), np.int64)
 
     def update(self, label: npt.NDArray[Any], prediction: npt.NDArray[Any]) -> None:
-        """Add an image: two integer arrays of the same shape; 255 in the label is void.
+        """Add an image: two integer arrays, or tensors, of the same shape; 255 in the label is void.
 
         Raises ValueError for other types and shapes, and for an id out of range on a pixel that counts.
         """
+        label, prediction = np.asarray(label), np.asarray(prediction)
         if label.shape != prediction.shape:
             raise ValueError(f"label {label.shape} and prediction {prediction.shape} differ in shape")
         for what, array in (("label", label), ("prediction", prediction)):

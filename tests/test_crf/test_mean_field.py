@@ -9,6 +9,7 @@ import pytest
 import scipy.special
 from crf_oracle import exact_kernel, marginals
 from crf_problems import problem, refine_energy, with_weak_labels
+from PIL import Image
 
 from deeplabctl.crf import CrfParams, refine, refine_many
 from deeplabctl.crf.mean_field import memory_to_refine
@@ -231,3 +232,13 @@ def test_wrong_inputs_and_parameters_are_refused_in_one_line(image, scores, para
     scores = np.full((4, 5, 2), 0.5, np.float32) if scores is None else scores
     with pytest.raises(ValueError, match=message):
         refine(image, scores, CrfParams(**params))
+
+
+def test_images_and_scores_may_be_any_arrays_and_parameters_are_crf_params():
+    image, scores = np.full((4, 5, 3), 200, np.uint8), np.full((4, 5, 2), 0.5, np.float32)
+    np.testing.assert_array_equal(refine(Image.fromarray(image), scores), refine(image, scores))
+    for wrong in ("bi_w=5", None, {"bi_w": 5}):
+        with pytest.raises(ValueError, match="CRF: expected the parameters as CrfParams, got"):
+            refine(image, scores, wrong)
+    with pytest.raises(ValueError, match="bi_w: expected 0 to 1e6, got '4'"):
+        refine(image, scores, CrfParams(bi_w="4"))

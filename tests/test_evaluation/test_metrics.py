@@ -102,3 +102,19 @@ def test_ids_out_of_range_and_other_shapes_are_refused_but_not_on_void():
         matrix.update(np.zeros((2, 3)), np.zeros((3, 2)))
     matrix.update(np.array([255]), np.array([9]))
     assert matrix.counts.sum() == 0
+
+
+def test_lists_and_tensors_are_counted_as_arrays():
+    matrix = ConfusionMatrix(2)
+    matrix.update([[0, 1], [1, 255]], [[0, 1], [0, 0]])
+    assert matrix.counts.tolist() == [[1, 0], [1, 1]]
+
+
+def test_class_counts_out_of_range_and_of_another_matrix_are_refused():
+    for wrong in (0, -1, 256, "2"):
+        with pytest.raises(ValueError, match=f"num_classes: expected 1 to 255, got {wrong!r}"):
+            ConfusionMatrix(wrong)
+    matrix = ConfusionMatrix(3)
+    for other in (1, 2):  # one of a single class would be added to all counts
+        with pytest.raises(ValueError, match=f"expected counts of 3 classes, got those of {other}"):
+            matrix.merge(ConfusionMatrix(other))
