@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import numpy as np
+
 from deeplabctl import recipes
 from deeplabctl.choices import EngineName
 from deeplabctl.crf.params import CrfParams
@@ -270,6 +272,7 @@ def _value(hint: Any, value: object, where: str, others: str = "") -> object:
 
     ``others`` names what a message has to name beside the choices.
     """
+    value = value.item() if isinstance(value, np.generic) else value
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (typing.Union, types.UnionType):
         chosen = next(kind for kind in arguments if (get_origin(kind) is tuple) == isinstance(value, list | tuple))
@@ -319,7 +322,7 @@ def _changes(overrides: Iterable[str], options: Mapping[str, object] | None) -> 
 
 def _parse_override(override: str) -> tuple[str, object]:
     """Split ``section.key=value``; a bare word is a text, any other value that is not TOML is an error."""
-    name, equals, text = (part.strip() for part in override.partition("="))
+    name, equals, text = (part.strip() for part in str(override).partition("="))
     section, dot, key = name.partition(".")
     if not (equals and section and dot and key):
         raise RecipeError(f"setting {override}: expected SECTION.KEY=VALUE, such as solver.learning_rate=1e-3")

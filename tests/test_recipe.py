@@ -5,6 +5,7 @@ import re
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from deeplabctl import recipes
@@ -33,6 +34,15 @@ def test_written_recipe_reads_back_the_same(name, tmp_path):
     (tmp_path / "recipe.toml").write_text(write_recipe(recipe))
     again = read_recipe(str(tmp_path / "recipe.toml"))
     assert write_recipe(again) == write_recipe(recipe)
+
+
+def test_numbers_of_numpy_are_numbers():
+    options = {"solver.steps": np.int64(9), "solver.learning_rate": np.float64(1e-3), "model.width": np.float32(0.5)}
+    solver = (recipe := read_recipe("shapes", (), options)).solver
+    assert (solver.steps, solver.learning_rate, recipe.model.width) == (9, 1e-3, 0.5)
+    assert type(solver.steps) is int
+    with pytest.raises(RecipeError, match=r"solver\.steps: expected an integer, got 2\.5"):
+        read_recipe("shapes", (), {"solver.steps": np.float64(2.5)})
 
 
 def test_option_beats_set_beats_file(tmp_path):

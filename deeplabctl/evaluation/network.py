@@ -124,7 +124,7 @@ def evaluate(
     """
     segmenter = network if isinstance(network, Segmenter) else load(network)
     info = segmenter.info
-    request = EvaluationRequest(None, None if data is None else str(data), split, limit, settings)
+    request = EvaluationRequest(None, None if data is None else os.fspath(data), split, limit, settings)
     dataset = request.dataset(info, report)
     pad = settings.get("pad") or resolve({}, info, is_voc=dataset.is_voc).pad
     chosen = resolve({**settings, "pad": pad}, info, before=segmenter.settings)

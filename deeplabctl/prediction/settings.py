@@ -258,7 +258,7 @@ def parse_tile(text: str) -> Tile:
 
 def checked_scales(scales: Iterable[float], where: str = "") -> tuple[float, ...]:
     """Return the scales as floats; raises RecipeError where one is not above 0 and at most 4."""
-    numbers = [_plain(scale) for scale in scales]
+    numbers = list(scales)
     if not numbers:
         raise RecipeError(f"{where}expected numbers above 0, at most 4, got none")
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,6 +11,8 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from deeplabctl import reporting
 from deeplabctl.errors import RecipeError, RunError
@@ -135,6 +138,11 @@ class PlannedTraining:
             yield run, report_and_log
 
 
+def _plain(value: Any) -> Any:
+    """Return numbers of numpy as Python's, and what else JSON does not have, such as paths, as a text."""
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else str(value)
+
+
 @contextmanager
 def planned_training(request: TrainingRequest, report: Reporter, *, writes: bool = True) -> Iterator[PlannedTraining]:
     """Plan a new training, or one to resume; raises DeepLabError for anything that would stop or spoil it.
@@ -201,9 +209,9 @@ def train(
     """
     changes = [settings] if isinstance(settings, str) else settings
     if isinstance(changes, Mapping):
-        written = {name: json.dumps(value, ensure_ascii=False, default=str) for name, value in changes.items()}
+        written = {name: json.dumps(value, ensure_ascii=False, default=_plain) for name, value in changes.items()}
         changes = [f"{name}={value}" for name, value in written.items()]  # JSON's values are TOML's
-    data, init, resume = (None if path is None else str(path) for path in (data, init, resume))
+    data, init, resume = (None if path is None else os.fspath(path) for path in (data, init, resume))
     request = TrainingRequest(
         recipe=recipe, settings=changes, data=data, init=init, width=width, image_size=image_size, crop_size=crop_size,
         steps=steps, time=time, batch_size=batch_size, accumulate=accumulate, learning_rate=learning_rate,

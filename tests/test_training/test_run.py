@@ -3,10 +3,12 @@
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 from dataset_files import make_dataset
 
-from deeplabctl.errors import DataError, RunError, WeightsError
+from deeplabctl.data.dataset import Dataset
+from deeplabctl.errors import DataError, RecipeError, RunError, WeightsError
 from deeplabctl.reporting import silent
 from deeplabctl.training import run as running
 from deeplabctl.training.checkpoint import Checkpoint, Progress
@@ -109,6 +111,21 @@ def test_settings_in_python_may_be_paths_and_have_letters_of_any_script(tmp_path
     root = tmp_path / "Straße 😀"
     with pytest.raises(DataError, match="Straße 😀"):
         running.train(settings={"data.root": as_setting(root)}, report=silent)
+
+
+def test_settings_in_python_may_be_numbers_of_numpy():
+    for name, value, said in [
+        ("solver.power", np.float32(-0.5), "solver.power: expected .*, got -0.5"),
+        ("augment.scale", np.array([2.0, 1.0]), r"augment.scale: expected .*, got \(2\.0, 1\.0\)"),
+    ]:
+        with pytest.raises(RecipeError, match=said):
+            running.train("shapes", settings={name: value}, report=silent)
+
+
+def test_arguments_that_are_no_paths_are_type_errors_and_not_names_of_files():
+    for wrong in ({"data": Dataset(Path("set"), ("a", "b"))}, {"init": 3}, {"resume": True}):
+        with pytest.raises(TypeError, match=r"expected str, bytes or os\.PathLike object, not (Dataset|int|bool)"):
+            running.train(**wrong, report=silent)
 
 
 def test_run_that_begins_once_more_has_its_first_weights_before_tensorflow_starts(plan, tmp_path, monkeypatch):
