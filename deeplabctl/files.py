@@ -98,6 +98,8 @@ def whole_file(path: Path) -> Iterator[Path]:
 
     Missing folders are made. Raises OutputError where the system refuses: a full disk, no permission.
     """
+    if not path.name:
+        raise OutputError(f"cannot write {path}: expected the name of a file, got a folder")
     temporary = temporary_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -79,6 +79,11 @@ def test_file_replaces_the_old_one_at_the_end_only(tmp_path):
     assert names(tmp_path) == ["a.txt"]
 
 
+def test_folder_is_no_name_of_a_file():
+    with pytest.raises(OutputError, match=r"cannot write \.: expected the name of a file"), whole_file(Path()):
+        pass
+
+
 def test_folder_appears_when_it_is_complete_and_leaves_nothing_if_it_fails(tmp_path):
     with whole_folder(tmp_path / "deep" / "set") as folder:
         (folder / "a").write_text("a")

@@ -145,6 +145,7 @@ def test_build_model_is_a_plain_keras_model_with_the_weights_of_any_file():
         (np.zeros((4, 5, 3), np.float32), "largefov", r"expected \(H, W, 3\) uint8, RGB, got \(4, 5, 3\) float32"),
         (np.zeros((4, 5), np.uint8), "largefov", r"got \(4, 5\) uint8"),
         (np.zeros((4, 5, 3), np.uint8), "nope", "expected one of largefov"),
+        (np.zeros((4, 5, 3), np.uint8), ModelInfo(("a", "b")), "expected one of largefov"),
     ],
 )
 def test_preprocess_refuses_what_is_not_an_image(image, architecture, expected):
@@ -172,6 +173,8 @@ def test_a_model_and_its_facts_must_agree(tmp_path):
     rebuilt = keras.Model(model.input, model.output)
     with pytest.raises(ValueError, match="largefov, got 'functional"):
         dl.Segmenter(rebuilt, ModelInfo(("a", "b", "c"), width=0.1))
+    with pytest.raises(ValueError, match=r"largefov, got 'mine\.keras'"):
+        dl.Segmenter("mine.keras", ModelInfo(("a", "b", "c"), width=0.1))
 
 
 @pytest.mark.tf

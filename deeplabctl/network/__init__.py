@@ -39,7 +39,7 @@ def preprocess(image: Image, architecture: str) -> Pixels:
     to 1, torchvision's RGB from 0 to 1 minus ImageNet's mean, divided by its deviation. Raises ValueError for another
     image, and for an unknown architecture.
     """
-    if architecture not in ARCHITECTURES:
+    if architecture not in list(ARCHITECTURES):
         raise ValueError(f"architecture: expected one of {', '.join(ARCHITECTURES)}, got {architecture!r}")
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:

@@ -100,8 +100,8 @@ def check_model(model: keras.Model, architecture: str, num_classes: int, width: 
     """Raise ValueError for a model other than the one that `build_model` makes of these."""
     if architecture not in ARCHITECTURES:
         raise ValueError(f"architecture: expected one of {', '.join(ARCHITECTURES)}, got {architecture!r}")
-    if model.name != architecture:
-        raise ValueError(f"model: expected one with the name of its architecture, {architecture}, got {model.name!r}")
+    if (name := getattr(model, "name", model)) != architecture:
+        raise ValueError(f"model: expected one with the name of its architecture, {architecture}, got {name!r}")
     layers = {layer.name: layer for layer in model.layers}
     for name, shape in ARCHITECTURES[architecture].weight_shapes(num_classes, width).items():
         variable = getattr(layers.get(layer_of(name)), part_of(name), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,8 @@ class ConvertedModel(os.PathLike[str]):
     """Hold the facts of a conversion; it can be used as the path of the model file, once that is written."""
 
     path: Path
-    file: WeightFile  # the source
-    network: Network  # what it becomes
+    file: WeightFile = field(repr=False)  # the source
+    network: Network = field(repr=False)  # what it becomes
     checked_layers: int | None  # whose geometry agrees with the prototxt; None without one
 
     def __str__(self) -> str:
@@ -121,6 +121,9 @@ def plan_conversion(
             f"got {len(classes)}"
         )
     names = network.info.classes if classes is None else classes if isinstance(classes, tuple) else tuple(classes)
+    for name in names if classes is not None else ():
+        if not isinstance(name, str) or not name or name != name.strip() or names.count(name) > 1:
+            raise WeightsError(f"`classes`: expected different names, without spaces at their ends, got {name!r}")
     known = network.info.provenance
     if file.info is not None and file.info.architecture != network.info.architecture:  # whose scores are others
         known = {key: value for key, value in known.items() if key not in ("val_miou", "expect")}

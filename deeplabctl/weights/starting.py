@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -145,8 +146,9 @@ def build_model(
     Raises ValueError for arguments out of range, WeightsError for weights that do not fit or have another number of
     classes.
     """
-    if architecture not in ARCHITECTURES:
+    if architecture not in list(ARCHITECTURES):
         raise ValueError(f"architecture: expected one of {', '.join(ARCHITECTURES)}, got {architecture!r}")
+    num_classes = operator.index(num_classes)
     if not 1 <= num_classes <= IGNORE_LABEL:
         raise ValueError(f"num_classes: expected 1 to {IGNORE_LABEL}, got {num_classes}")
     if width is not None and not 0 < width < math.inf:

@@ -129,9 +129,7 @@ def test_table_of_another_search_is_refused_with_the_difference(tmp_path):
             SearchTable(tmp_path / "table.csv", base, GRIDS["v2"], settings)
     text = (tmp_path / "table.csv").read_text()
     (tmp_path / "changed.csv").write_text(text.replace('"iterations": 3', '"iterations": 65536'))
-    with pytest.raises(
-        RecipeError, match=r"changed\.csv: CRF: iterations: expected .*, 0 to 1000, got 65536"
-    ):
+    with pytest.raises(RecipeError, match=r"changed\.csv: CRF: iterations: expected .*, 0 to 1000, got 65536"):
         best_of_table(tmp_path / "changed.csv")
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(RecipeError, match="expected the table of a search"):

@@ -1,6 +1,7 @@
 import json
 import os
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -57,6 +58,9 @@ def test_conversion_refuses_a_file_that_exists_and_another_number_of_names(tmp_p
         plan_conversion(TINY, tmp_path / "a.h5")
     with pytest.raises(WeightsError, match=r"`classes`: expected 21 names, .* got 2"):
         plan_conversion(TINY, tmp_path / "b.keras", classes=["a", "b"])
+    for name in (1, "", "a ", "a\n", "0"):
+        with pytest.raises(WeightsError, match=f"`classes`: expected different names, .* got {re.escape(repr(name))}"):
+            plan_conversion(TINY, tmp_path / "b.keras", classes=[name, *map(str, range(20))])
     assert (tmp_path / "a.keras").read_text() == "mine"
 
 
@@ -109,6 +113,7 @@ def test_converted_model_is_a_path_with_the_facts_of_the_network(tmp_path):
     assert os.fspath(converted) == str(tmp_path / "a.keras")
     assert (converted.file.words, converted.network.new_layers, converted.network.notes) == ("caffemodel", [], [])
     assert converted.checked_layers == 22
+    assert len(repr(converted)) < 300
     network = read_network(converted)
     assert network.info == converted.info
     assert network.info.classes == names

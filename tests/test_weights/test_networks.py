@@ -33,6 +33,7 @@ def test_network_that_is_not_whole_is_refused(tmp_path, missing, message):
     ("arguments", "message"),
     [
         ({"architecture": "resnet"}, "architecture: expected one of largefov, .*, got 'resnet'"),
+        ({"architecture": ["largefov"]}, r"architecture: expected one of largefov, .*, got \['largefov'\]"),
         ({"num_classes": 0}, "num_classes: expected 1 to 255, got 0"),
         ({"num_classes": 256}, "num_classes: expected 1 to 255, got 256"),
         ({"width": 0.0}, r"width: expected a number above 0, got 0\.0"),
@@ -41,6 +42,8 @@ def test_network_that_is_not_whole_is_refused(tmp_path, missing, message):
 def test_model_with_arguments_out_of_range_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         build_model(**arguments)
+    with pytest.raises(TypeError, match="'float' object cannot be interpreted as an integer"):
+        build_model(num_classes=7.0)
 
 
 def test_model_of_another_class_count_or_width_than_its_weights_is_refused():
