@@ -73,14 +73,14 @@ def _silent(text: str) -> None:
     """Say nothing."""
 
 
-def read_image(path: Path, say: Callable[[str], object] = _silent) -> Image:
+def read_image(path: str | Path, say: Callable[[str], object] = _silent) -> Image:
     """Read an image of any kind as (H, W, 3) uint8 RGB, turned upright by its EXIF orientation.
 
     Grey becomes three equal channels, 16 bits are scaled to 8, transparent parts become white, CMYK and palettes are
     converted, and of several frames the first is taken. ``say`` gets a line on what had to be assumed. Raises
     DataError with the name of the file.
     """
-    with open_image(path) as opened:
+    with open_image(Path(path)) as opened:
         return to_rgb(opened, str(path), lambda text: say(f"{path}: {text}"))
 
 
@@ -239,13 +239,13 @@ def _check_array(array: np.ndarray[Any, Any]) -> Image:
     )
 
 
-def read_label(path: Path) -> Label:
+def read_label(path: str | Path) -> Label:
     """Read a label PNG as (H, W) uint8 class ids: palette PNGs by index, grey ones by value, of any number of bits.
 
     What is transparent does not count. Raises DataError for an image with colours instead of ids, for ids over 255, a
     JPEG, several frames, and for one that EXIF turns.
     """
-    return read_label_and_palette(path)[0]
+    return read_label_and_palette(Path(path))[0]
 
 
 def read_label_and_palette(path: Path) -> tuple[Label, str]:

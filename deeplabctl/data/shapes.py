@@ -141,13 +141,13 @@ def _shading(shape: Shape) -> Floats:
     return light
 
 
-def write_shapes(root: Path, *, seed: int = 0, train: int = 240, val: int = 60, overwrite: bool = False) -> None:
+def write_shapes(root: str | Path, *, seed: int = 0, train: int = 240, val: int = 60, overwrite: bool = False) -> None:
     """Write the data set in VOC's layout to ``root``, whole or not at all.
 
     Training images have the indices from 0, validation images those that follow. Raises OutputError if ``root`` is not
     empty; with ``overwrite`` a data set is replaced.
     """
-    with new_dataset(root, overwrite=overwrite) as folder:
+    with new_dataset(Path(root), overwrite=overwrite) as folder:
         make_layout(folder)
         names = [f"shapes_{index:04d}" for index in range(train + val)]
         for index, name in enumerate(names):

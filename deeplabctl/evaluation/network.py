@@ -107,8 +107,8 @@ def open_target(request: EvaluationRequest, report: Reporter, *, default_data: s
 
 
 def evaluate(
-    network: Segmenter | str | Path,
-    data: str | Path | None = None,
+    network: Segmenter | str | os.PathLike[str],
+    data: str | os.PathLike[str] | None = None,
     split: str = "val",
     *,
     limit: int | None = None,
@@ -118,9 +118,9 @@ def evaluate(
     """Score a network on a split and return the scores as the JSON of ``deeplabctl eval`` has them, fractions of 1.
 
     ``network`` is what `load` returns, or weights; ``data`` a folder in VOC layout or "shapes", by default the data set
-    of the training; ``limit`` scores the first images only. ``settings`` are those of `Segmenter`: pad, scales, flip,
-    crf, crf_adaptive, precision; the test size is that of the weights' recipe unless ``pad`` names one. ``report``
-    takes the events; by default warnings become Python's. Raises DeepLabError for weights or data that cannot be used.
+    of the training; ``limit`` scores the first images only. ``settings`` are those that a `Segmenter` takes at each
+    call; the test size is that of the weights' recipe unless ``pad`` names one. ``report`` takes the events; by default
+    warnings become Python's. Raises DeepLabError for weights or data that cannot be used.
     """
     segmenter = network if isinstance(network, Segmenter) else load(network)
     info = segmenter.info

@@ -58,7 +58,7 @@ class ExportRequest:
     format: choices.ExportFormat
     weights: str | None = None  # None: the best of the newest run
     precision: ExportPrecision = "float32"
-    out: Path | None = None
+    out: str | Path | None = None
     scales: tuple[float, ...] | None = None
     flip: bool | None = None
     calibrate: str | None = None  # images for int8; None: those that the weights were trained on
@@ -93,11 +93,12 @@ class ExportedModel:
 
 def plan_export(request: ExportRequest, report: Reporter = silent) -> ExportPlan:
     """Check what is asked for and read the weights, without TensorFlow; raises DeepLabError for what cannot be done."""
+    if request.format not in WRITERS:
+        raise RecipeError(f"`to`: expected {' or '.join(WRITERS)}, got {request.format!r}")
     writer = WRITERS[request.format]
     if request.precision not in writer.precisions:
-        raise RecipeError(
-            f"a {choices.EXPORTS[request.format].words} has no int8; use `to=onnx` or `to=tflite`, or float16"
-        )
+        words = choices.EXPORTS[request.format].words
+        raise RecipeError(f"a {words} has no {request.precision}; use `to=onnx` or `to=tflite`, or float16")
     if request.calibrate is not None and request.precision != "int8":
         raise RecipeError("`calibrate` is for int8 only; leave it out, or ask for `int8`")
     writer.check_packages()
@@ -108,7 +109,7 @@ def plan_export(request: ExportRequest, report: Reporter = silent) -> ExportPlan
             f"weights {path}: expected weights to export, got an export; give those that it was made from"
         )
     ending = "" if request.precision == "float32" else f"-{request.precision}"
-    out = request.out or Path(f"{_name(request.weights, path)}{ending}{writer.suffix}")
+    out = Path(request.out or f"{_name(request.weights, path)}{ending}{writer.suffix}")
     _check_out(out, writer, overwrite=request.overwrite)
     if out.resolve() == path.resolve():
         raise OutputError(f"{out} is the file that is read and would be lost; choose another `out`")

@@ -172,8 +172,8 @@ class Segmenter:
         read or segmented, and RecipeError for a setting that is not possible.
         """
         segmenter = self.with_settings(resolve(changes, self.info, before=self.settings))
-        one = str | bytes | bytearray | io.IOBase | Mapping  # which can be iterated over, too
-        if isinstance(images, Iterable) and not (isinstance(images, one) or hasattr(images, "__array__")):
+        is_one = isinstance(images, str | bytes | bytearray | io.IOBase | Mapping) or hasattr(images, "__array__")
+        if isinstance(images, Iterable) and not is_one:
             results = (Result(None, as_image(image)) for image in images)
             return list(
                 map(segmenter._segmentation, segmenter.segment(results, scores=segmenter.settings.crf is not None))

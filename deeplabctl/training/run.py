@@ -178,11 +178,11 @@ def planned_training(request: TrainingRequest, report: Reporter, *, writes: bool
 
 
 def train(
-    data: str | Path | None = None,
+    data: str | os.PathLike[str] | None = None,
     *,
     recipe: str | None = None,
     settings: Sequence[str] | Mapping[str, Any] = (),
-    init: str | Path | None = None,
+    init: str | os.PathLike[str] | None = None,
     steps: int | None = None,
     time: str | None = None,
     batch_size: int | None = None,
@@ -194,8 +194,8 @@ def train(
     precision: str | None = None,
     strategy: str | None = None,
     seed: int | None = None,
-    run_dir: str | Path | None = None,
-    resume: str | Path | None = None,
+    run_dir: str | os.PathLike[str] | None = None,
+    resume: str | os.PathLike[str] | None = None,
     report: Reporter | None = None,
 ) -> TrainedRun:
     """Train a network; the options are those of ``deeplabctl train``.

@@ -247,6 +247,15 @@ def test_as_image_names_a_damaged_pillow_image(tmp_path, picture):
         as_image(damaged)
 
 
+def test_images_and_labels_are_read_from_paths_as_text_too(tmp_path, picture):
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    write_mask(tmp_path / "label.png", picture[..., 0])
+    np.testing.assert_array_equal(read_image(str(tmp_path / "a.png")), picture)
+    np.testing.assert_array_equal(read_label(str(tmp_path / "label.png")), picture[..., 0])
+    with pytest.raises(DataError, match=r"b\.png: there is no such file"):
+        read_label(str(tmp_path / "b.png"))
+
+
 def test_as_image_copies_rgb_arrays_and_repeats_grey(picture):
     reused = picture.copy()
     image = as_image(reused)

@@ -81,7 +81,7 @@ def test_data_set_is_replaced_with_overwrite(tmp_path: Path):
 
 
 def test_empty_folder_is_filled(tmp_path: Path):
-    write_shapes(tmp_path, train=1, val=1)
+    write_shapes(str(tmp_path), train=1, val=1)
     assert (tmp_path / "classes.txt").is_file()
 
 

@@ -235,6 +235,8 @@ def test_every_network_of_the_family_exports_in_int8(tmp_path, architecture, for
 @pytest.mark.parametrize(
     ("changes", "error", "text"),
     [
+        ({"format": "pb"}, RecipeError, "`to`: expected .*onnx.*, got 'pb'"),
+        ({"format": "savedmodel", "precision": "half"}, RecipeError, "a SavedModel has no half; use `to=onnx`"),
         ({"format": "savedmodel", "precision": "int8"}, RecipeError, "a SavedModel has no int8; use `to=onnx`"),
         ({"calibrate": "set"}, RecipeError, "`calibrate` is for int8 only"),
         ({"weights": "none.keras"}, WeightsError, "none.keras: there is no such file"),
@@ -284,6 +286,7 @@ def test_names_of_exports_are_those_of_the_runs_and_the_weights(tmp_path, monkey
     assert plan_export(ExportRequest("onnx", str(TINY), images=images)).out.name == f"{stem}.onnx"
     half = ExportRequest("savedmodel", str(TINY), "float16", images=images)
     assert plan_export(half).out.name == f"{stem}-float16.savedmodel"
+    assert plan_export(ExportRequest("onnx", str(TINY), out="mine.onnx", images=images)).out.name == "mine.onnx"
     run = tmp_path / "runs" / "mine"
     run.mkdir(parents=True)
     (run / "best.keras").write_bytes(TINY.read_bytes())  # the content tells what it is

@@ -295,10 +295,10 @@ class ModelFile(KerasArchive):
             return ModelInfo.from_json(info_entry(archive), self.path)
 
 
-def save_model(path: Path, model: keras.Model, info: ModelInfo) -> None:
+def save_model(path: str | Path, model: keras.Model, info: ModelInfo) -> None:
     """Write a model file whole or not at all; raises ValueError for facts of another model."""
     check_model(model, info.architecture, len(info.classes), info.width)
-    with whole_file(path) as temporary:
+    with whole_file(Path(path)) as temporary:
         model.save(temporary)
         with zipfile.ZipFile(temporary, "a") as archive:
             archive.writestr(INFO_ENTRY, info.to_json())
