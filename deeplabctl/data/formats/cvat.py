@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import count
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
 from deeplabctl.arrays import Label, Mask, Size
 from deeplabctl.classes import class_colors, hex_color
 from deeplabctl.data.formats.annotations import BACKGROUND, Annotations, ImportSettings, Outlines, Region, drawn_classes
 from deeplabctl.data.formats.documents import Source, common_folder, naming, path_from
+from deeplabctl.data.formats.image_search import ImageSearch
 from deeplabctl.data.formats.outlines import (
     bounding_box,
     box_corners,
@@ -55,7 +56,7 @@ class Cvat:
         named = [label.findtext("name", "") for label in labels if label.findtext("type") not in _WITHOUT_AREA]
         outlines = Outlines(settings)
         search = outlines.search_beside(path)
-        names = [(image.get("name", ""), image.get("subset", "")) for image in images]
+        names = [(_file_name(image.get("name", ""), search), image.get("subset", "")) for image in images]
         in_subsets = any(search.find(f"{subset}/{name}") for name, subset in names if subset)
         if not in_subsets and any(search.has(name) for name, _ in names):
             names = [(name, "") for name, _ in names]  # of a task: its images lie in one folder
@@ -69,6 +70,11 @@ class Cvat:
                     label = shape.get("label", "")
                     image.regions.append(Region(label, _where(path, name, shape), partial(_mask, shape)))
         return outlines.annotations(path, [*filter(None, named)] or None)
+
+
+def _file_name(name: str, search: ImageSearch) -> str:
+    """Return the name of an image's file: CVAT names frames of videos "frame_000000", and saves "frame_000000.PNG"."""
+    return name if PurePosixPath(name).suffix or search.find(name) else f"{name}.PNG"
 
 
 def _where(path: Path, name: str, shape: ElementTree.Element) -> str:

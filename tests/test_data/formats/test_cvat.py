@@ -37,6 +37,17 @@ def test_cvats_shapes_lie_on_one_another_by_z_order(tmp_path):
     assert written.train == ["a", "b"]
 
 
+def test_frames_of_a_video_are_found_which_cvat_names_without_a_suffix(tmp_path):
+    text = CVAT.replace('"day 1/a.jpg"', '"frame_000000"').replace('"b.jpg"', '"frame_000001"')
+    (tmp_path / "annotations.xml").write_text(text)
+    write_image(tmp_path / "images" / "frame_000000.PNG")
+    write_image(tmp_path / "images" / "frame_000001.PNG")
+    written, notes = convert(tmp_path, tmp_path / "out")
+    assert (written.train, written.failed) == (["frame_000000", "frame_000001"], [])
+    assert notes == ["lines, points and other shapes without an area: 1 skipped"]
+    assert written_label(tmp_path / "out", "frame_000000")[9, 3] == 2
+
+
 def test_the_only_xml_of_cvats_in_a_folder_is_found_by_its_content(tmp_path):
     write_image(tmp_path / "images" / "day 1" / "a.jpg")
     write_image(tmp_path / "images" / "b.jpg")
