@@ -282,7 +282,7 @@ def _plain_rows(lines: list[tuple[int, str]], *, grey: bool = False) -> list[_Ro
 
 
 _NUMBERS = r"(\d{1,3})[\s,;]+(\d{1,3})[\s,;]+(\d{1,3})"
-_NAME_THEN_RGB = re.compile(rf"(.*?[^\s,;:=])[\s,;:=]+{_NUMBERS}[\s,;:]*")
+_NAME_THEN_RGB = re.compile(rf"(.*?[^\s,;:=])[\s,;:=]+{_NUMBERS}(?:[\s,;:]*|:[^:]*:[^:]*)")  # CVAT: parts, actions
 _RGB_THEN_NAME = re.compile(rf"{_NUMBERS}[\s,;:]+(\S.*)")
 _NAME_THEN_HEX = re.compile(r"(.*?[^\s,;:=])[\s,;:=]+#([0-9a-fA-F]{6})")
 _NAME_THEN_GREY = re.compile(r"(.*?[^\s,;:=])[\s,;:=]+(\d{1,3})")

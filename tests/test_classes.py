@@ -297,3 +297,12 @@ def test_renamed_classes_keep_their_colours():
     found = renamed_classes(names, {"car": "vehicle", "truck": "vehicle"})
     assert (found, found.colors) == (("sky", "vehicle", "tree"), ((1, 2, 3), (4, 5, 6), (0, 1, 2)))
     assert renamed_classes(("a", "b"), {"b": "a"}).colors == ()
+
+
+def test_parts_and_actions_of_cvats_labelmap_are_no_part_of_names(tmp_path):
+    path = tmp_path / "labelmap.txt"
+    path.write_text("# label:color_rgb:parts:actions\nbackground:0,0,0::\ncat:128,0,0:head,tail:run\ndog:0,9,0::sit\n")
+    assert read_classes(path) == ("background", "cat", "dog")
+    palette = read_palette(path)
+    assert palette.names == ("background", "cat", "dog")
+    assert palette.colors == ((0, 0, 0), (128, 0, 0), (0, 9, 0))
