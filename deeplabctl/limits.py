@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import field, fields
 from typing import Any, NamedTuple, TypeVar
@@ -17,9 +16,10 @@ class Limit(NamedTuple):
     holds: Callable[[Any], bool]
 
 
-AT_LEAST_0 = Limit("at least 0", lambda value: 0 <= value < math.inf)
-AT_LEAST_1 = Limit("at least 1", lambda value: value >= 1)
-ABOVE_0 = Limit("above 0", lambda value: 0 < value < math.inf)
+_LARGEST = 3.4e38  # of float32
+AT_LEAST_0 = Limit("at least 0", lambda value: 0 <= value < _LARGEST)
+COUNT = Limit("1 to 2147483647", lambda value: 0 < value < 2**31)
+ABOVE_0 = Limit("above 0", lambda value: 0 < value < _LARGEST)
 SHARE = Limit("a share of at least 0 and below 1", lambda value: 0 <= value < 1)
 
 

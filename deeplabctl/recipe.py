@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
 import re
 import tomllib
 import types
@@ -21,7 +20,7 @@ from deeplabctl.choices import EngineName
 from deeplabctl.crf.params import CrfParams
 from deeplabctl.data.augmentation import Augment
 from deeplabctl.errors import RecipeError
-from deeplabctl.limits import ABOVE_0, AT_LEAST_0, AT_LEAST_1, AUTO, SHARE, Auto, Limit, beyond_limits, limited
+from deeplabctl.limits import ABOVE_0, AT_LEAST_0, AUTO, COUNT, SHARE, Auto, Limit, beyond_limits, limited
 from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE
 from deeplabctl.reporting import percent
 
@@ -59,7 +58,7 @@ class Model:
 
 _CLASS_WEIGHTS = Limit(
     "none, median, sqrt-median, or numbers of at least 0 that are not all 0",
-    lambda v: isinstance(v, str) or (all(0 <= weight < math.inf for weight in v) and sum(v) > 0),
+    lambda v: isinstance(v, str) or (all(map(AT_LEAST_0.holds, v)) and sum(v) > 0),
 )
 
 
@@ -72,7 +71,7 @@ class Solver:
     policy: Literal["poly", "step", "fixed"] = "poly"
     power: float = limited(0.9, *AT_LEAST_0)
     gamma: float = limited(0.1, "a factor above 0, at most 1", lambda v: 0 < v <= 1)
-    step_size: int = limited(2000, *AT_LEAST_1)
+    step_size: int = limited(2000, *COUNT)
     warmup_steps: int = limited(0, *AT_LEAST_0)
     momentum: float = limited(0.9, "at least 0 and below 1", SHARE.holds)  # of sgd
     weight_decay: float = limited(5e-4, *AT_LEAST_0)  # L2, in the gradient, kernels only
@@ -84,11 +83,11 @@ class Solver:
     freeze_steps: int = limited(0, *AT_LEAST_0)  # train these layers, too, after this many steps; 0: never
     # Validate and save the moving average of the weights, of this decay a step; 0: off.
     average: float = limited(0.0, "a decay of at least 0 and below 1", SHARE.holds)
-    batch_size: int = limited(10, *AT_LEAST_1)
-    accumulate: int = limited(1, *AT_LEAST_1)  # batches of batch_size in a step
+    batch_size: int = limited(10, *COUNT)
+    accumulate: int = limited(1, *COUNT)  # batches of batch_size in a step
     normalization: Literal["step", "batch"] = "step"  # divide the loss by the valid pixels of the step, or of each
     # batch in it and by their number: Caffe's iter_size, a mean of means
-    steps: int = limited(20_000, "1 to 2147483647", lambda v: 0 < v < 2**31, auto=True)  # "auto": by number of images
+    steps: int = limited(20_000, *COUNT, auto=True)  # "auto": by number of images
     class_weights: Literal["none", "median", "sqrt-median"] | tuple[float, ...] = limited("none", *_CLASS_WEIGHTS)
     loss: Literal["cross-entropy", "focal", "dice", "lovasz", "cross-entropy+dice", "cross-entropy+lovasz"] = (
         "cross-entropy"
@@ -109,10 +108,10 @@ class Run:
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the forward and backward pass
     engine: EngineName = "auto"  # of validations, and of float32 steps on CPUs
     strategy: Literal["auto", "single", "mirrored", "multi-worker"] = "auto"
-    log_every: int = limited(20, *AT_LEAST_1)  # steps
-    val_every: int = limited(1000, *AT_LEAST_1, auto=True)  # steps; "auto": a tenth, or as many as images to validate
-    save_every: int = limited(500, *AT_LEAST_1, auto=True)  # steps; "auto": a tenth of all, at most 200
-    preview_every: int = limited(1000, *AT_LEAST_1, auto=True)  # steps; "auto": a tenth of all
+    log_every: int = limited(20, *COUNT)  # steps
+    val_every: int = limited(1000, *COUNT, auto=True)  # steps; "auto": a tenth, or as many as images to validate
+    save_every: int = limited(500, *COUNT, auto=True)  # steps; "auto": a tenth of all, at most 200
+    preview_every: int = limited(1000, *COUNT, auto=True)  # steps; "auto": a tenth of all
     # How long the training may take: sets solver.steps once a step has been timed.
     time: str = limited("", "a time such as 90s, 45m or 1h30m", lambda v: not v or parse_duration(v) > 0)
 
@@ -275,7 +274,8 @@ def _value(hint: Any, value: object, where: str, others: str = "") -> object:
     value = value.item() if isinstance(value, np.generic) else value
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        chosen = next(kind for kind in arguments if (get_origin(kind) is tuple) == isinstance(value, list | tuple))
+        is_list = isinstance(value, list | tuple)
+        chosen = next((kind for kind in arguments if (get_origin(kind) is tuple) == is_list), arguments[0])
         has_list = any(get_origin(kind) is tuple for kind in arguments)
         return _value(chosen, value, where, " or a list" if has_list else "")
     if origin is Literal:

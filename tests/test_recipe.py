@@ -90,6 +90,11 @@ def test_option_beats_set_beats_file(tmp_path):
         (f"solver.steps={'9' * 5000}", "solver.steps"),
         (f"solver.momentum={'9' * 400}", r"solver\.momentum: expected at least 0 and below 1, got inf"),
         (f"solver.freeze={'[' * 3000}", "not valid TOML"),
+        ("run.log_every=9999999999999999999", r"run\.log_every: expected 1 to 2147483647, got 9999999999999999999"),
+        ("solver.learning_rate=1e39", r"solver\.learning_rate: expected a number above 0, got 1e\+39"),  # in float32
+        ("solver.gradient_clip=1e39", r"solver\.gradient_clip: expected at least 0, got 1e\+39"),
+        ("solver.class_weights=[0, 1e39]", r"solver\.class_weights: expected none, median"),
+        ("augment.turns=[]", r"augment\.turns: expected true or false, got \[\]"),
         ("augment.scale=[1.0]", r"augment\.scale: expected a list of 2"),
         ("model.architecture=resnet", r"model\.architecture: expected one of largefov"),
         ("model.dropout=1", r"model\.dropout: expected a share"),
