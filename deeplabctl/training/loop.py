@@ -75,7 +75,7 @@ def train_plan(
         run.record(device=cluster.device, expect=asdict(plan.expect) if plan.expect else None, **facts)
         if cluster.workers > 1:
             run.keep()  # the others say how to resume it
-    plan = _with_precision(plan, run, cluster)
+    plan = _with_precision(plan, run, cluster, checkpoint)
     report(Note(f"computing in {plan.recipe.run.precision} on {cluster.device}"))
     if plan.recipe.run.precision in ("float32", "bfloat16"):
         engine = training_engine(plan.recipe.run.engine, plan.recipe.model.architecture)
@@ -107,7 +107,7 @@ def train_plan(
     return replace(result, seconds=run.seconds if run is not None else time.perf_counter() - begin)
 
 
-def _with_precision(plan: Plan, run: RunDirectory | None, cluster: Cluster) -> Plan:
+def _with_precision(plan: Plan, run: RunDirectory | None, cluster: Cluster, checkpoint: Checkpoint | None) -> Plan:
     """Return the plan with the precision that "auto" is here; raises RunError for one that cannot be computed in."""
     precision = plan.recipe.run.precision
     if precision == "auto":
@@ -116,9 +116,11 @@ def _with_precision(plan: Plan, run: RunDirectory | None, cluster: Cluster) -> P
         if run is not None:
             run.write_recipe(plan.recipe)
     elif not can_compute(precision):
+        advice = "use `precision=float32`, or `precision=auto` for the fastest one"
+        if checkpoint is not None:
+            advice = "resume it on a machine where it can, or start a new training from the run's weights (`init`)"
         raise RunError(
-            f"run.precision: expected a format that TensorFlow can compute in here, got {precision}; "
-            "use `precision=float32`, or `precision=auto` for the fastest one"
+            f"run.precision: expected a format that TensorFlow can compute in here, got {precision}; {advice}"
         )
     return plan
 
