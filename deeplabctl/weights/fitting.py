@@ -34,7 +34,7 @@ _VGG_SHAPES = {"fc6": [(25088, 4096), (4096,)], "fc7": [(4096, 4096), (4096,)]} 
 # classifier of torchvision's trainings.
 _LEFT_OUT = {
     "logits_semantic": re.compile(r"Conv_1(_BatchNorm)?|Logits_Conv2d_1c_1x1|logits|predictions"),
-    "classifier_4": re.compile(r"aux_classifier_\d"),
+    "classifier_4": re.compile(r"aux_classifier_\d|backbone_fc"),
 }
 
 

@@ -55,6 +55,33 @@ def test_tensors_of_torchvision_are_the_weights_of_our_tables(tmp_path, net, arc
     assert [sorted(note.removeprefix("left out: ").split(", ")) for note in network.notes] == [aux.split(", ")]
 
 
+@pytest.mark.parametrize("net", ["tv_r50", "tv_r101"])
+def test_classifier_of_imagenet_is_the_body_of_torchvisions_networks_and_not_of_caffes(tmp_path, net):
+    """Its strides and its images in RGB are those of torchvision's DeepLab, whose backbone it is under shorter names."""
+    architecture = net.replace("tv_r", "deeplabv3-resnet")
+    body = {name.removeprefix("backbone."): array for name, array in rule_weights(net, narrow=16).items()
+            if name.startswith("backbone.")}  # fmt: skip
+    top = {"fc.weight": np.zeros((1000, 128), np.float32), "fc.bias": np.zeros(1000, np.float32)}
+    (tmp_path / "resnet.safetensors").write_bytes(safetensors(body | top))
+    file = open_weights(tmp_path / "resnet.safetensors")
+    network = fit_weights(file)
+    assert (network.info.architecture, network.classes_in_file) == (architecture, None)
+    assert ARCHITECTURES[architecture].preprocessing.channels == "RGB"
+    assert all(layer.startswith("classifier") for layer in network.new_layers)
+    assert network.notes == ["left out: backbone_fc"]
+    kernel = body["layer3.5.conv2.weight"].transpose(2, 3, 1, 0)
+    np.testing.assert_array_equal(network.weights["backbone_layer3_5_conv2/kernel"], kernel, strict=True)
+    with pytest.raises(WeightsError, match="these are weights of another architecture"):
+        fit_weights(file, architecture="resnet101")
+
+
+@pytest.mark.parametrize("prefix", ["model.", "net.", "_orig_mod.", "module.", "module.model."])
+def test_names_that_training_programs_put_before_all_others_are_left_out(tmp_path, prefix):
+    kernel = np.ones((4, 3, 7, 7), np.float32)
+    (tmp_path / "a").write_bytes(safetensors({f"{prefix}backbone.conv1.weight": kernel}))
+    assert list(read_weights(tmp_path / "a")) == ["backbone_conv1/kernel"]
+
+
 @pytest.mark.parametrize("container", ["zip", "legacy"])
 def test_state_dict_of_torchvision_comes_back_equal(tmp_path, container):
     tensors = rule_weights("tv_mnv3")

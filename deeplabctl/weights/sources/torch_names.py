@@ -27,7 +27,8 @@ _ISHT = re.compile(r"layer([1-4])\.(\d{1,2})\.(conv|bn|downsample\.)([0-3])\.(\w
 _ISHT_REST = {"conv1": "conv1", "bn1": "bn_conv1"}
 _ISHT_HEADS = re.compile(r"layer5\.conv2d_list\.([0-3])")
 
-# torchvision's DeepLab v3: our tables are named after its modules.
+# torchvision's DeepLab v3: our tables are named after its modules. Its ResNets, and timm's, have the backbone's names
+# without that word, which are those of isht7's body; but their strides and their preprocessing are the backbone's.
 _TORCHVISION = re.compile(r"(backbone|classifier|aux_classifier)(\.\w+)+")
 
 # transformers' MobileNetV2ForSemanticSegmentation: mobilenet_v2.layer.0.expand_1x1.convolution.weight is the kernel of
@@ -47,6 +48,9 @@ _TRANSFORMERS_REST = {
 _LARGEST_CONFIG = 1 << 20  # bytes; it has some thousands
 _LAST_BLOCK, _WITHOUT_DILATIONS = "expanded_conv_16_depthwise", 32  # MobileNet's output stride
 
+# What training programs put before all names.
+_PREFIX = re.compile(r"((module|model|net|network|_orig_mod)\.)*")
+
 _NORM_PARTS = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 _CONV_PARTS = {"weight": "kernel", "bias": "bias"}
 _COUNTER = "num_batches_tracked"
@@ -55,13 +59,17 @@ _COUNTER = "num_batches_tracked"
 def weights_of_tensors(tensors: Mapping[str, npt.NDArray[Any]], path: Path) -> Weights:
     """Return the tensors by our names, kernels HWIO, float32; raises WeightsError for another network's."""
     depthwise = _depthwise_layers()
+    inner = [_PREFIX.sub("", name, count=1) for name in tensors]
+    stages = {name.partition(".")[0] for name in inner}
+    is_resnet = "layer4" in stages and "layer5" not in stages
     found: Weights = {}
     unknown: list[str] = []
-    for full, tensor in tensors.items():
+    for full, name, tensor in zip(tensors, inner, tensors.values(), strict=True):
         module, _, part = full.rpartition(".")
         if part == _COUNTER:
             continue
-        name = _layer(re.sub(r"^(module\.)?(base\.|Scale\.)?", "", module))
+        name = re.sub(r"^(base|Scale)\.", "", name).rpartition(".")[0]
+        name = _layer(f"backbone.{name}" if is_resnet else name)
         is_norm = name.startswith("bn") or f"{module}.running_mean" in tensors
         ours = (_NORM_PARTS if is_norm else _CONV_PARTS).get(part)
         if not name or ours is None:
