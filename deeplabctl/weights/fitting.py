@@ -7,7 +7,6 @@ VGG-16's fully connected layers become the convolutions of LargeFOV and of ASPP'
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 from collections.abc import Mapping
@@ -194,17 +193,25 @@ def _with_new_branches(given: Weights, architecture: str, num_classes: int, widt
     """
     table, found, notes = ARCHITECTURES[architecture], dict(given), []
     shapes, channels = table.weight_shapes(num_classes, width), table.channels(num_classes, width)
-    missing = {*_layers(shapes)} - {*_layers(given)}
+    layers, in_file = {*_layers(shapes)}, {*_layers(given)}
+
+    def is_known(branch: str) -> bool:
+        """Tell whether the file has the layer that a branch ends with."""
+        while branch not in layers:
+            branch = table.inputs[branch][0]
+        return branch in in_file
+
     for row, inputs in table.inputs.items():
         name, branches = f"{row}/{KERNEL}", table.inputs.get(inputs[0], ())
         array = found.get(name)
         if name not in shapes or array is None or array.ndim != 4 or len(branches) < 2:
             continue
-        known = list(itertools.accumulate(channels[branch] for branch in branches))
-        more = shapes[name][2] - array.shape[2]
-        if more <= 0 or known[-1] != shapes[name][2] or array.shape[2] not in known or not missing:
+        known = np.repeat([is_known(branch) for branch in branches], [channels[branch] for branch in branches])
+        more = known.size - np.count_nonzero(known)
+        if not more or shapes[name][2] != known.size or array.shape[2] != known.size - more:
             continue
-        found[name] = np.pad(array, ((0, 0), (0, 0), (0, more), (0, 0)))
+        found[name] = np.zeros((*array.shape[:2], known.size, array.shape[3]), array.dtype)
+        found[name][:, :, known] = array
         notes.append(f"{row} takes {more} more channels, of new layers, with weights of 0")
     return found, notes
 

@@ -99,3 +99,16 @@ def test_kernel_of_a_layer_that_has_none_is_unexpected():
     found = network.random_weights(21, 0.25, seed=1)
     with pytest.raises(WeightsError, match=rf"\+ {row} \(unexpected\)"):
         fit_weights(weight_file(found | {f"{row}/kernel": found["Conv/kernel"]}), architecture="deeplabv3-mnv2")
+
+
+def test_network_without_image_pooling_keeps_the_weights_of_its_branches_where_these_are():
+    """The authors' program concatenates image pooling, which --add_image_level_feature=False leaves out, first."""
+    found = ARCHITECTURES["deeplabv3plus-mnv2"].random_weights(21, 0.25, seed=1)
+    kernel = found["concat_projection/kernel"]
+    without = {name: array for name, array in found.items() if not name.startswith("image_pooling")}
+    without["concat_projection/kernel"] = kernel[:, :, 256:]
+    network = fit_weights(weight_file(without))
+    assert network.new_layers == ["image_pooling", "image_pooling_BatchNorm"]
+    np.testing.assert_array_equal(network.weights["concat_projection/kernel"][:, :, 256:], kernel[:, :, 256:])
+    assert not network.weights["concat_projection/kernel"][:, :, :256].any()
+    assert "concat_projection takes 256 more channels, of new layers, with weights of 0" in network.notes
