@@ -30,7 +30,7 @@ def refusing(path: Path, what: str = "the file is damaged") -> Iterator[None]:
         if isinstance(error, OSError) and error.strerror:
             raise WeightsError(f"weights {path}: cannot be read ({error.strerror})") from None
         text = str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
-        hint = "; get it again" if "damaged" in what else ""
+        hint = "; download or copy it again" if "damaged" in what else ""
         raise WeightsError(f"weights {path}: {what}: {' '.join(text.split())[:300]}{hint}") from None
 
 

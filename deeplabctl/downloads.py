@@ -60,7 +60,7 @@ def download(
     """
     with _locked_part(target, report) as opened:
         if opened is None:
-            report(Note(f"{target} exists already: not downloaded"))
+            report(Note(f"{target} already exists: not downloaded"))
             return
         part, reasons, complete = _Part(target, opened, file), [], False
         for address in file.addresses:
@@ -124,7 +124,7 @@ class _Part:
             if answer.status != 206:
                 begun = 0
             elif not (answer.headers.get("Content-Range") or f"bytes {begun}-").startswith(f"bytes {begun}-"):
-                raise DownloadError("other bytes than those that are missing")
+                raise DownloadError("other bytes than those requested")
             length = answer.length
             total = self._expected(begun, length)
             if not begun:
@@ -220,7 +220,7 @@ def _locked_part(target: Path, report: Reporter) -> Iterator[BinaryIO | None]:
         with opened:
             with suppress(OSError):
                 if not lock(opened.fileno()):
-                    report(Note(f"waiting for another process that downloads {target.name}"))
+                    report(Note(f"waiting for another process to download {target.name}"))
                     lock(opened.fileno(), wait=True)
             if _is_at(path, opened):  # and not renamed or removed by the process that had the lock
                 yield opened

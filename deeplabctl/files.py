@@ -111,7 +111,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         raise
     except OSError as error:
         reason = error.strerror or str(error)
-        raise OutputError(f"cannot write {path}: {reason}; nothing was left half-written") from error
+        raise OutputError(f"cannot write {path}: {reason}; no partial file was left") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -223,7 +223,7 @@ def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         except OSError as error:
             name = f" ({error.filename})" if error.filename else ""
             reason = error.strerror or str(error)
-            raise OutputError(f"cannot write {path}: {reason}{name}; nothing was left half-written") from error
+            raise OutputError(f"cannot write {path}: {reason}{name}; no partial file was left") from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)  # a new folder that became ``path`` is not there any more
 

@@ -56,7 +56,7 @@ def _compiled(function: Function, **options: Any) -> Function:
 def _cache_class() -> type[Any]:
     """Return numba's cache, whose files cannot make a kernel fail.
 
-    Each begins with its checksum, as native code that is damaged or cut off ends the process. What does not fit it, or
+    Each begins with its checksum, as damaged or truncated native code ends the process. What does not fit it, or
     was written by another version of the compiler, is compiled again; on a full disk nothing is kept.
     """
     from importlib.metadata import version

@@ -281,7 +281,7 @@ def _value(hint: Any, value: object, where: str, others: str = "") -> object:
     if origin is Literal:
         if value not in arguments:
             known = ", ".join(arguments)
-            meant = _guess(value, arguments).partition("; there are")[0]  # which are named already
+            meant = _guess(value, arguments).partition("; choose ")[0]  # which are named already
             expected = f"one of {known}" if len(arguments) > 1 else known
             raise RecipeError(f"{where}: expected {expected}{others}, got {value!r}{meant}")
         return value
@@ -293,7 +293,7 @@ def _value(hint: Any, value: object, where: str, others: str = "") -> object:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(str(value))  # beyond the largest float this is inf, as TOML's 1e400 is, and not an OverflowError
     if type(value) is not hint:
-        kinds = {int: "an integer", float: "a number", str: "a text in quotes", bool: "true or false"}
+        kinds = {int: "an integer", float: "a number", str: "a string in quotes", bool: "true or false"}
         raise RecipeError(f"{where}: expected {kinds[hint]}, got {value!r}")
     return value
 
@@ -301,7 +301,7 @@ def _value(hint: Any, value: object, where: str, others: str = "") -> object:
 def _guess(word: object, known: Iterable[str]) -> str:
     names = list(known)
     close = difflib.get_close_matches(str(word), names, 1)
-    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(names)}"
+    return f"; did you mean {close[0]}?" if close else f"; choose {', '.join(names)}"
 
 
 def _recipe_file(path: Path) -> str:
@@ -331,4 +331,4 @@ def _parse_override(override: str) -> tuple[str, object]:
     except (tomllib.TOMLDecodeError, ValueError, RecursionError):
         if re.fullmatch(r"[\w+-]+", text):
             return name, text
-        raise RecipeError(f"setting {override[:200]}: the value is not valid TOML; put texts in quotes") from None
+        raise RecipeError(f"setting {override[:200]}: the value is not valid TOML; put strings in quotes") from None

@@ -190,7 +190,7 @@ def test_folder_that_cannot_be_replaced_stays(tmp_path, monkeypatch, renames):
     monkeypatch.setattr(os, "rename", rename)
     write_text(tmp_path / "set" / "old", "old")
     with (
-        pytest.raises(OutputError, match="nothing was left half-written"),
+        pytest.raises(OutputError, match="no partial file was left"),
         whole_folder(tmp_path / "set", overwrite=True) as folder,
     ):
         (folder / "new").touch()

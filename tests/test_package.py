@@ -119,7 +119,7 @@ def test_load_without_a_name_takes_the_newest_run_or_published_weights(trained, 
     assert dl.load().info == dl.load(run.path).info
     assert asked == ["deeplabv3-mnv2-voc"]
     assert (
-        "no weights are named, and there are no runs: taking the published deeplabv3-mnv2-voc" in capfd.readouterr().err
+        "no weights are named, and there are no runs: using the published deeplabv3-mnv2-voc" in capfd.readouterr().err
     )
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "x").symlink_to(run.path)

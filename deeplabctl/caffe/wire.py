@@ -56,7 +56,7 @@ class WireFile:
         try:
             with path.open("rb") as file:
                 if path.stat().st_size == 0:
-                    raise WeightsError(f"weights {path}: the file is empty; get it again")
+                    raise WeightsError(f"weights {path}: the file is empty; download or copy it again")
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
                 self.buffer = memoryview(self._map)
         except OSError as error:
@@ -121,7 +121,8 @@ class WireFile:
     def damaged(self, position: int, what: str) -> WeightsError:
         """Return the error to raise for bytes that cannot be read."""
         return WeightsError(
-            f"weights {self.path}: the file is damaged or cut off at byte {position}: {what}; get it again"
+            f"weights {self.path}: the file is damaged or truncated at byte {position}: {what}; download or copy it "
+            "again"
         )
 
     def _field(self, position: int, end: int) -> Field:

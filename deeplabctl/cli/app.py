@@ -31,12 +31,12 @@ First steps
 
 # Of a command's work, when Ctrl-C ends it.
 _KEPT = {
-    "train": "a run that has begun goes on with deeplabctl train --resume last",
-    "infer": "the files of finished images are whole; go on with --skip-existing",
-    "crf-search": "the table has all points that are done; the same command goes on",
-    "serve": "it had not begun to answer",
-    "weights": "the same command resumes the download",
-    "prepare-voc": "finished downloads stay; the same command goes on",
+    "train": "continue a started run with deeplabctl train --resume last",
+    "infer": "the files of finished images are complete; continue with --skip-existing",
+    "crf-search": "the table has all finished points; run the same command again to continue",
+    "serve": "it had not started to answer requests",
+    "weights": "run the same command again to resume the download",
+    "prepare-voc": "finished downloads are kept; run the same command again to continue",
 }
 
 app = typer.Typer(
@@ -64,7 +64,7 @@ for command in (*app.registered_commands, *data_app.registered_commands):
     command.cls = SectionedCommand
     if command.callback is not None:
         command.callback = with_groups(
-            command.callback, _KEPT.get(command.name or "", "files that were written are whole")
+            command.callback, _KEPT.get(command.name or "", "files that were written are complete")
         )
 
 

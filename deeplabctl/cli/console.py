@@ -28,7 +28,7 @@ class Console:
     """Print as the options say that every command has."""
 
     json: Annotated[bool, option(COMMON, "--json", "Print the result as one JSON document.")] = False
-    quiet: Annotated[bool, option(COMMON, "--quiet,-q", "Show no progress and no notes.")] = False
+    quiet: Annotated[bool, option(COMMON, "--quiet,-q", "Hide progress and notes.")] = False
     debug: Annotated[bool, option(COMMON, "--debug", "Show the traceback of an error.")] = False
 
     @property
@@ -72,7 +72,7 @@ class Console:
             if self.debug or error.errno not in (errno.ENAMETOOLONG, errno.EACCES) or not error.filename:
                 raise
             name = os.fsdecode(error.filename)
-            text = f"{name[:80]}...: expected the name of a file, got one that is too long; shorten it"
+            text = f"{name[:80]}...: the file name is too long; shorten it"
             if error.errno == errno.EACCES:
                 text = f"{name}: {error.strerror}; choose another file or folder, or change its permissions"
             print_error(str(DeepLabError(text)))

@@ -65,7 +65,7 @@ def convert_caffe(
         options = {"--architecture": architecture, "--prototxt": prototxt, "--classes": classes, "--out": out}
         if unused := [name for name, value in options.items() if value is not None]:
             raise typer.BadParameter(
-                f"nothing is converted with it; leave out {', '.join(unused)}", param_hint="--inspect"
+                f"shows the file without converting it; leave out {', '.join(unused)}", param_hint="--inspect"
             )
         _inspect(console, model)
         return

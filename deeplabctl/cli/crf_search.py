@@ -113,8 +113,8 @@ def _search(
         target = open_target(request, report, default_data=os.environ.get("DEEPLABCTL_DATA"))
         if not engine_class(target.settings, target.network.info).gives_logits:
             raise WeightsError(
-                f"weights {target.path}: a search needs the logits of a network, and an export gives scores only; use "
-                "the weights that it was made of"
+                f"weights {target.path}: a search needs the logits of a network, and an export gives only scores; use "
+                "the weights that it was made from"
             )
         prediction, split = target.settings, request.split
         samples = spread_evenly(request.samples(target.network.info, target.dataset, report)[0], images)

@@ -72,7 +72,7 @@ def evaluate(
         Path | None, OUTPUT("--out DIR", "Write report.html, scores.json, CSV tables and the confusion matrix.")
     ] = None,
     voc_zip: Annotated[
-        Path | None, OUTPUT("--voc-zip FILE", "Write the predictions as the VOC evaluation server takes them.")
+        Path | None, OUTPUT("--voc-zip FILE", "Write the predictions in the format of the VOC evaluation server.")
     ] = None,
     overwrite: OverwriteOption = False,
     console: Console,
@@ -87,7 +87,7 @@ def evaluate(
     accuracy: pixels of a class that are found; pixel accuracy: of all pixels
     mean accuracy: mean of the classes' accuracies
     frequency-weighted IoU: mean of the IoUs, weighted by the classes' pixels
-    boundary F1: match of outlines, within 0.75 % of the image's diagonal
+    boundary F1: match of outlines, within 0.75% of the image's diagonal
     trimap: only pixels near void, or near label boundaries if there is none
     """  # noqa: D301 - \b keeps the lines as they are
     from deeplabctl.cli.prediction_options import read_settings

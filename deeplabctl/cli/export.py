@@ -99,7 +99,7 @@ def export(
         *others, last = EXPORTS
         raise typer.BadParameter(f"expected a format: {', '.join(others)} or {last}", param_hint="--to")
     if int8 and float16:
-        raise typer.BadParameter("expected one of --int8 and --float16", param_hint="--int8")
+        raise typer.BadParameter("expected --int8 or --float16, not both", param_hint="--int8")
     from deeplabctl.export.exporter import ExportRequest, plan_export, write_export
     from deeplabctl.prediction.settings import parse_scales
     from deeplabctl.reporting import Note
@@ -137,13 +137,13 @@ def _say(console: Console, exported: ExportedModel) -> None:
     )
     console.say(
         f"run by {facts.runtime} on {counted(agreement.images, 'image')} ({agreement.source}): "
-        f"{agreement.percent} % of {agreement.pixels:,} labels are the network's, "
+        f"{agreement.percent}% of {agreement.pixels:,} labels are the network's, "
         f"scores differ by {agreement.scores:.1g} at most"
     )
     if facts.image_size:
         console.say(
-            f"larger photos than {facts.image_size} pixels must be made smaller first: deeplabctl does it, other "
-            "programs have to"
+            f"photos of more than {facts.image_size} pixels must be scaled down first: deeplabctl does this, other "
+            "programs must do it themselves"
         )
     console.next(f"infer IMAGE --weights {argument(exported.path)} --overlay")
     console.document(

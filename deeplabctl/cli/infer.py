@@ -118,7 +118,7 @@ def infer(
         int | None,
         PREDICTION(
             "--batch-size N",
-            "Images of equal size that TensorFlow computes together. Default: 8 on GPUs, else 1.",
+            "Images of equal size in a TensorFlow batch. Default: 8 on GPUs, else 1.",
             min=1,
         ),
     ] = None,
@@ -128,13 +128,13 @@ def infer(
         list[Format],
         OUTPUT(
             "--format NAME",
-            "What to write, repeatable: mask (PNG), scores (npz), labelme, yolo and supervisely (annotations) for each "
-            "image; json and csv (areas), coco, cvat, labelstudio and via (annotations) for all.",
+            "What to write; may be repeated: mask (PNG), scores (npz), labelme, yolo and supervisely (annotations) for "
+            "each image; json and csv (areas), coco, cvat, labelstudio and via (annotations) for all.",
         ),
     ] = [MASK],  # noqa: B006 - typer only reads it
     overlay: Annotated[bool, OUTPUT("--overlay", "Also draw the classes over each image.")] = False,
     contact_sheet: Annotated[bool, OUTPUT("--contact-sheet", "Also make a page of all results, index.html.")] = False,
-    skip_existing: Annotated[bool, OUTPUT("--skip-existing", "Skip images whose files are all there.")] = False,
+    skip_existing: Annotated[bool, OUTPUT("--skip-existing", "Skip images whose output files all exist.")] = False,
     overwrite: OverwriteOption = False,
     ray: RayOption = None,
     ray_workers: RayWorkersOption = None,
@@ -276,7 +276,7 @@ def _line(written: Written, classes: tuple[str, ...], image_size: int) -> str:
     files = f"{', '.join(others)} and {last}" if others else last
     size = f"{width}x{height}" + (f", computed at {computed[1]}x{computed[0]}" if computed != written.size else "")
     if job.is_video:
-        size += f", {written.frames} frames, {duration(written.seconds)}"
+        size += f", {counted(written.frames, 'frame')}, {duration(written.seconds)}"
     shares = ", ".join(f"{found['name']} {area(found['share'])}" for found in written.to_dict(classes)["classes"])
     return f"{job.source} ({size}){files and f' -> {files}'}: {shares}"
 

@@ -71,7 +71,7 @@ class LiveReporter:
             _NameColumn(),
             BarColumn(None, table_column=Column(ratio=1, width=8)),  # at least 8
             MofNCompleteColumn(table_column=Column(no_wrap=True)),
-            TextColumn("{task.percentage:>3.0f} %", markup=False),
+            TextColumn("{task.percentage:>3.0f}%", markup=False),
             _PaceColumn(table_column=Column(no_wrap=True)),
             console=self._console,
             expand=True,

@@ -53,7 +53,7 @@ CrfParamsOption = Annotated[
         "bi_w=5,bi_rgb_std=3. Default: those of the weights' recipe.",
     ),
 ]
-OverwriteOption = Annotated[bool, OUTPUT("--overwrite", "Replace files that exist.")]
+OverwriteOption = Annotated[bool, OUTPUT("--overwrite", "Replace existing files.")]
 
 
 def complete_weights(incomplete: str) -> list[str]:
@@ -80,7 +80,7 @@ EvaluationDataOption = Annotated[
     str | None,
     DATA(
         "--data DIR|shapes",
-        "Data set in VOC layout, or shapes, the built-in one. Default: what the weights were trained on.",
+        "Data set in VOC layout, or the built-in one, shapes. Default: what the weights were trained on.",
     ),
 ]
 LimitOption = Annotated[int | None, DATA("--limit N", "Score only the first N images.", min=1)]
@@ -99,7 +99,7 @@ EngineOption = Annotated[
     EngineName,
     PREDICTION(
         "--engine",
-        "What computes the network: auto takes numba or onnxruntime on CPUs, without TensorFlow, else tensorflow.",
+        "Engine that runs the network: auto chooses numba or onnxruntime on CPUs, without TensorFlow, else tensorflow.",
     ),
 ]
 
@@ -124,7 +124,7 @@ class PredictionOptions:
         int | None,
         PREDICTION(
             "--image-size N",
-            "Longer side, in pixels, at which larger images are computed; 0: their own size. Default: as the network "
+            "Scale larger images down to this longer side, in pixels; 0 keeps their size. Default: as the network "
             "was trained.",
         ),
     ] = None

@@ -70,7 +70,7 @@ def _compare(console: Console, runs: list[Path], out: Path, *, overwrite: bool) 
     with console.reporter() as notify:
         for run in runs:
             if found and run not in found:
-                notify(Note(f"{run}: passed over, as it has no records of a training"))
+                notify(Note(f"{run}: skipped, as it has no training records"))
         if comparison.note is not None:
             notify(Note(comparison.note))
     write_comparison(comparison, out)

@@ -79,7 +79,7 @@ class _CrfOptions:
         str | None,
         CRF(
             "--crf [on|off]",
-            "Sharpen results where a request does not say; off: never. Default: where a request asks for it.",
+            "Sharpen results unless a request says otherwise; off: never. Default: only on request.",
             callback=_checked_crf,
         ),
     ] = None
@@ -96,7 +96,7 @@ def serve(
         list[str],
         ADDRESS(
             "--allow-host NAME",
-            "Name under which the service is asked for, besides those of this machine; repeatable, * stands for any.",
+            "Another host name that requests may use for the service; may be repeated, * matches any characters.",
         ),
     ] = [],  # noqa: B006 - typer only reads it
     workers: Annotated[
@@ -105,7 +105,9 @@ def serve(
     root_path: Annotated[
         str,
         ADDRESS(
-            "--root-path PATH", "Path under which a proxy shows the service, such as /photos.", callback=_checked_root
+            "--root-path PATH",
+            "URL path under which a proxy shows the service, such as /photos.",
+            callback=_checked_root,
         ),
     ] = "",
     pad: PadOption = "tight",
@@ -117,22 +119,22 @@ def serve(
         int | None,
         LIMITS(
             "--max-pixels N",
-            "Pixels of an image. Default: 25,000,000 for networks that work on photos at a size of their own, else "
-            "4,000,000.",
+            "Most pixels in an image. Default: 25,000,000 for networks that work on photos at a size of their own, "
+            "else 4,000,000.",
             min=1,
         ),
     ] = None,
-    max_body: Annotated[float, LIMITS("--max-body MIB", "Size of a request.", min=0.001)] = 20,
-    queue: Annotated[int, LIMITS("--queue N", "Requests that upload, wait or run at the same time.", min=1)] = 16,
+    max_body: Annotated[float, LIMITS("--max-body MIB", "Largest size of a request.", min=0.001)] = 20,
+    queue: Annotated[int, LIMITS("--queue N", "Most requests that upload, wait or run at the same time.", min=1)] = 16,
     timeout: Annotated[
         float,
         LIMITS(
             "--timeout SECONDS",
-            "Time for a request to arrive, for its turn to come, and for its answer to be read.",
+            "Longest time for a request to arrive, to wait for its turn, and for its answer to be read.",
             min=1,
         ),
     ] = 60,
-    connections: Annotated[int, LIMITS("--connections N", "Simultaneous connections.", min=1)] = 256,
+    connections: Annotated[int, LIMITS("--connections N", "Most simultaneous connections.", min=1)] = 256,
     console: Console,
 ) -> None:
     """Serve a page and an API that segment images.

@@ -20,7 +20,7 @@ from deeplabctl.cli.options import DATA, NETWORK, OUTPUT, Strategy, TrainingPrec
 from deeplabctl.cli.recipes import complete_recipe
 from deeplabctl.cli.weights import weights_url
 from deeplabctl.errors import RunError
-from deeplabctl.reporting import duration, percent
+from deeplabctl.reporting import counted, duration, percent
 
 if TYPE_CHECKING:
     from deeplabctl.recipe import Expect
@@ -52,7 +52,7 @@ class TrainingOptions:
         str | None,
         DATA(
             "--data DIR|shapes",
-            "Data set in VOC layout, or shapes, the built-in one. Default: $DEEPLABCTL_DATA, else "
+            "Data set in VOC layout, or the built-in one, shapes. Default: $DEEPLABCTL_DATA, else "
             "VOCdevkit/VOC2012 in . or ./data, else shapes.",
         ),
     ] = None
@@ -68,7 +68,7 @@ class TrainingOptions:
         int | None,
         DATA(
             "--image-size N",
-            "Longer side, in pixels, at which larger images are used; 0: their own size. Default: the recipe's.",
+            "Scale larger images down to this longer side, in pixels; 0 keeps their size. Default: the recipe's.",
         ),
     ] = None
     init: Annotated[
@@ -101,8 +101,8 @@ class TrainingOptions:
         str | None,
         TRAINING(
             "--time TIME",
-            "How long the training may take here, such as 45m or 1h30m; some steps are timed first, to set their "
-            "number.",
+            "How long the training may take on this machine, such as 45m or 1h30m; some steps are timed first, to set "
+            "their number.",
         ),
     ] = None
     batch_size: Annotated[int | None, TRAINING("--batch-size N", "Images in a batch.")] = None
@@ -217,18 +217,18 @@ def _strategy(wanted: str, worker: Worker | None) -> str:
 
 def _print_run(console: Console, run: TrainedRun, expect: Expect | None) -> None:
     if run.path is None:
-        console.say(f"worker done after {run.steps} steps; the chief has the results")
+        console.say(f"worker done after {counted(run.steps, 'step')}; the chief has the results")
         console.document({"steps": run.steps, "seconds": run.seconds, "stopped": run.stopped})
         return
     scores = run.scores
     if scores:
         console.table(*score_table(scores))
         console.say()
-    best = f"best val mIoU {percent(scores['miou'])} at step {run.best_step}" if scores else "not validated yet"
-    how = "stopped" if run.stopped else "trained"
-    since = f", {run.steps - run.first_step} of them" if run.first_step else ""
-    ended = f"{how} after {run.steps} steps{since} in {duration(run.seconds)}"
-    console.say(f"already finished: {run.steps} steps; {best}" if run.finished_before else f"{ended}; {best}")
+    best = f"best val mIoU {percent(scores['miou'])} at step {run.best_step:,}" if scores else "not validated yet"
+    how, steps = "stopped" if run.stopped else "trained", counted(run.steps, "step")
+    since = f", {run.steps - run.first_step:,} of them" if run.first_step else ""
+    ended = f"{how} after {steps}{since} in {duration(run.seconds)}"
+    console.say(f"already finished: {steps}; {best}" if run.finished_before else f"{ended}; {best}")
     if expect is not None and not run.stopped:
         console.say(expect.text)
     from deeplabctl.reports.run_records import PREVIEWS

@@ -49,7 +49,7 @@ def weights(
     ] = None,
     *,
     licence: Annotated[
-        str | None, PUBLISHING("--licence NAME", "Licence of what is pushed, by the hub's name, as cc-by-4.0.")
+        str | None, PUBLISHING("--licence NAME", "Licence of the pushed weights, by the hub's name, such as cc-by-4.0.")
     ] = None,
     dry_run: Annotated[
         bool, PUBLISHING("--dry-run", "Only write the card, NAME.card.md, into the working directory.")

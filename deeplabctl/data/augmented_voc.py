@@ -97,7 +97,7 @@ def _prepare_folder(out: Path, voc: Path, overwrite: bool) -> None:
         ours = not inside or _UNFINISHED in inside or (is_voc and not augmented)
         if not ours and not overwrite:
             raise OutputError(
-                f"{out} exists and has {'the augmented set' if augmented else 'other files'} in it; check it with "
+                f"{out} already contains {'the augmented set' if augmented else 'other files'}; check it with "
                 "deeplabctl data check, use `overwrite` to write it again, or choose another `out`"
             )
         if _UNFINISHED not in inside and augmented:  # it is written again

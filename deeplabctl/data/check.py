@@ -103,7 +103,7 @@ def _without_labels(dataset: Dataset, split: str, entries: list[Sample | Finding
 def _check_list(path: Path, split: str, samples: list[Sample]) -> Iterator[Finding]:
     """Find what is unusual in a list that can be read."""
     if format_notes := _list_format(path.read_bytes()):
-        fix = "it is read all the same, and deeplabctl data check with `fix` writes plain lines"
+        fix = "it can be read; deeplabctl data check with `fix` writes plain lines"
         yield Finding(LIST_FORMAT, path, "", ", ".join(format_notes), fix, severity="note")
     counts = Counter(sample.image for sample in samples)
     if repeated := [image.name for image, count in counts.items() if count > 1]:

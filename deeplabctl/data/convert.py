@@ -105,7 +105,7 @@ def write_dataset(
         of = {split: sorted(name for name in written.listed if splits[name] == split) for split in SPLITS}
         if not isinstance(val, Annotations) and not of["val"]:
             if "val" in splits.values():
-                text = "none of the source's images for val can be scored: val is a share of those for train instead"
+                text = "no image that the source has for val can be scored: val is a share of those for train instead"
                 report(Note(text, warning=True))
             of["train"], of["val"] = _split_randomly(of["train"], _SHARE if val is None else val, seed or 0)
         _say_shared(of, written.digests, report)
@@ -158,8 +158,8 @@ class _Written:
             report(Note(f"{name}{others}: {note}", warning=True))
         if self.turned:
             others = ", although others were drawn before it" if self.any_before else ""
-            text = f"{len(self.turned)} images are turned by EXIF, and no size says whether their labels are: "
-            text += f"{join_some(self.turned, 4)}; they are taken as drawn after the turn{others}: look at them with "
+            text = f"images turned by EXIF, without a size that says whether their labels are: {len(self.turned)} "
+            text += f"({join_some(self.turned, 4)}); they are taken as drawn after the turn{others}: look at them with "
             report(Note(f"{text}deeplabctl data preview", warning=True))
         if self.empty:
             have = f"images with only {first_class} and void: {len(self.empty)}"
@@ -200,7 +200,7 @@ def _splits_of(annotations: Annotations, val: float | Annotations | None, report
             kept = ", which keeps those for test" if keeps_test else ""
             raise DataError(
                 f"{_origin(annotations)}: expected images for training, got only {numbers}; use `val={_SHARE}` to "
-                f"split them anew{kept}"
+                f"split them again{kept}"
             )
         if len(counts) > 1:
             report(Note(f"splits as in the source: {numbers}; use `val` for others"))
@@ -223,14 +223,14 @@ def _without(annotations: Annotations, val: Annotations, report: Reporter) -> An
     if different := [one.image for (one, _), differ in zip(both, map_ahead(_differ, both), strict=True) if differ]:
         raise DataError(
             f"{different[0]}: expected the same label in {_origin(annotations)} and {_origin(val)}, got different ones "
-            f"({counted(len(different), 'such image')}); if `val_source` has photos of its own, convert it apart, else "
-            "remove the wrong labels"
+            f"({counted(len(different), 'such image')}); if `val_source` has photos of its own, convert it separately; "
+            "otherwise remove the wrong labels"
         )
     images = [image for image in annotations.images if _place(image, annotations) not in taken]
     count = counted(len(annotations.images) - len(images), "image")
     if not images:
         raise DataError(
-            f"{_origin(annotations)}: expected images for training beside those of {_origin(val)}, got none: {count} "
+            f"{_origin(annotations)}: expected images for training that are not in {_origin(val)}, got none: {count} "
             "in both; choose another `val_source`"
         )
     if len(images) < len(annotations.images):
@@ -263,7 +263,7 @@ def _say_shared(of: Mapping[str, Sequence[str]], digests: Mapping[str, str], rep
     for split in ("val", "test"):
         if same := same_images([(name, digests[name]) for name in of[split]], train):
             have = f"images of {split} that are in train, too: {len(same)} of {len(of[split])} ({join_some(same, 4)})"
-            report(Note(f"{have}; a score on {split} is not a fair one", warning=True))
+            report(Note(f"{have}; a score on {split} is not fair", warning=True))
 
 
 def _origin(annotations: Annotations) -> Path | str:
@@ -307,7 +307,7 @@ def _write_sample(root: Path, max_side: int, classes: Sequence[str], name: str, 
             try:
                 return _write_sample(root, max_side, classes, name, replace(annotated, image=file))
             except DataError as error:
-                raise DataError(f"the image inside of {name}'s annotation: {error}") from None
+                raise DataError(f"the image inside {name}'s annotation: {error}") from None
     facts = inspect_image(path)
     label, size = _upright_label(annotated, path, facts)
     with open_image(path) as opened:

@@ -89,7 +89,9 @@ class Dataset:
         """Yield the samples of a split as `samples` does, and a finding in place of each one that is wrong."""
         path = self.list_file(split)
         if os.path.islink(path) and not os.path.exists(path):  # noqa: PTH110, PTH114 - names that are too long
-            raise DataError(f"{path}: expected a list, got a link to {path.readlink()}, which is missing; {_FIX_LIST}")
+            raise DataError(
+                f"{path}: expected a list, got a link to {path.readlink()}, which does not exist; {_FIX_LIST}"
+            )
         if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises for names that are too long
             close = difflib.get_close_matches(split, self.splits, 1)
             guess = f"did you mean {close[0]!r}? " if close else ""
@@ -140,7 +142,7 @@ class Dataset:
             return Finding("list-label", path, expected, got, _FIX_LIST, line=number, problem=problem)
         for kind, found in (("image", images), ("label", labels)):
             if len(found) > 1:
-                fix, problem = "remove those that are not it", f"several {kind}s for {name[:80]!r}"
+                fix, problem = "keep only the right one", f"several {kind}s for {name[:80]!r}"
                 return Finding(f"{kind}-twice", path, "one", join_some(found), fix, line=number, problem=problem)
         return Sample(name, self.root / IMAGES / images[0], self.root / folder / labels[0])
 
@@ -164,7 +166,7 @@ def open_dataset(data: str | Path | None, report: Reporter = silent) -> Dataset:
     if data and data != SHAPES:
         return _open_folder(Path(data), report)
     if data and Path(SHAPES).is_dir():
-        report(Note(f"data set: the built-in shapes; the folder here is `data=./{SHAPES}`", warning=True))
+        report(Note(f"data set: the built-in shapes; the folder of that name is `data=./{SHAPES}`", warning=True))
     if not data:
         for place in _USUAL_PLACES:
             if place.is_dir():
@@ -192,7 +194,7 @@ def _open_folder(root: Path, report: Reporter) -> Dataset:
     if root.is_file():
         fix = "choose the folder of a data set"
         if root.suffix.lower() in _ANNOTATIONS:
-            fix = f"annotations become a data set by: deeplabctl data convert {shlex.quote(str(root))} --out SET"
+            fix = f"convert annotations with: deeplabctl data convert {shlex.quote(str(root))} --out SET"
         raise DataError(f"data set {root}: expected a folder in VOC layout, got a file; {fix}")
     for folder in (root / part for part in ("", IMAGES, LABELS, LABELS_AUGMENTED, LISTS.parent, LISTS)):
         if os.path.isdir(folder) and not os.access(folder, os.R_OK | os.X_OK):  # noqa: PTH112 - Path.is_dir may raise
@@ -205,14 +207,14 @@ def _open_folder(root: Path, report: Reporter) -> Dataset:
             meant = next((path for path in nested if (path / part).is_dir()), None)
             fix = f"did you mean {meant}?" if meant else "choose the folder that contains it"
             if not meant and any(path.suffix.lower() in _ANNOTATIONS for path in root.iterdir()):
-                fix = f"annotations become a data set by: deeplabctl data convert {shlex.quote(str(root))} --out SET"
+                fix = f"convert annotations with: deeplabctl data convert {shlex.quote(str(root))} --out SET"
             raise DataError(f"data set {root}: expected the folder {part} of VOC's layout in it, got none; {fix}")
     names = root / CLASS_NAMES
     if names.exists():
         return Dataset(root, read_classes(names))
     images = _of_kind(file_names(root / IMAGES), SET_SUFFIXES)
     if not all(_VOC_NAME.match(name) for name in images):
-        report(Note(f"no {CLASS_NAMES} in {root}: taking the {len(VOC_CLASSES)} classes of VOC"))
+        report(Note(f"no {CLASS_NAMES} in {root}: using the {len(VOC_CLASSES)} classes of VOC"))
     return Dataset(root, VOC_CLASSES)
 
 

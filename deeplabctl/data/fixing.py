@@ -57,7 +57,7 @@ def write_fixed_copy(
     """
     source = dataset.root.resolve()
     if source in out.resolve().parents or out.resolve() == source:
-        raise OutputError(f"{out}: expected a folder outside of the data set {dataset.root}; choose another one")
+        raise OutputError(f"{out}: expected a folder outside the data set {dataset.root}; choose another one")
     files = _dataset_files(dataset, verdict)
     fixed: list[FixedFile] = []
     images = {sample.label: sample.image for part in verdict.samples.values() for sample in part}

@@ -79,7 +79,7 @@ def open_image(
     except DAMAGE as error:
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # of the system, not of Pillow
             raise unreadable(path, error) from None
-        raise _refused(path, "a whole image", damaged(error)) from None
+        raise _refused(path, "a complete image", damaged(error)) from None
 
 
 def unreadable(path: Path, error: OSError) -> DataError:
@@ -125,7 +125,7 @@ def orientation(image: PIL.Image.Image) -> int:
 
 def damaged(error: Exception) -> str:
     """Describe what Pillow has found instead of a whole image."""
-    return f"one that is damaged or cut off ({error})"
+    return f"one that is damaged or truncated ({error})"
 
 
 def _described(head: bytes, formats: tuple[str, ...] | None) -> tuple[str, ...]:

@@ -55,7 +55,9 @@ def as_image(image: str | os.PathLike[str] | PIL.Image.Image | np.ndarray[Any, A
         try:
             array = to_rgb(image, name, said.append)
         except DAMAGE as error:
-            raise DataError(f"cannot read {name}: expected a whole image, got {damaged(error)}; replace it") from None
+            raise DataError(
+                f"cannot read {name}: expected a complete image, got {damaged(error)}; replace it"
+            ) from None
     elif hasattr(image, "__array__"):
         array = np.array(image)
     else:
@@ -144,7 +146,7 @@ def to_rgb(image: PIL.Image.Image, name: str, say: Callable[[str], object]) -> I
     if image.has_transparency_data:
         foreground = image.convert("RGBA")
         if foreground.getchannel("A").getextrema() == (0, 0) and _has_colors(foreground):
-            say("transparency that hides everything, and is left out")  # of programs that do not use that band
+            say("transparency that hides everything, which is ignored")  # of programs that do not use that band
             foreground.putalpha(255)
         elif is_tiff:
             _check_alpha(foreground, name, samples, say)
@@ -209,7 +211,7 @@ def _check_alpha(image: PIL.Image.Image, name: str, samples: str, say: Callable[
         return
     if "a'" in samples or "a;" in samples:  # the colours were multiplied by it
         _refuse(name, "bands of colours, or transparency", "a last band of neither", "without that band")
-    say("a last band that is left out, as its values are not those of transparency")
+    say("a last band that is ignored, as its values are not those of transparency")
     image.putalpha(255)
 
 

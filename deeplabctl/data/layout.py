@@ -56,7 +56,7 @@ def check_outside(root: Path, sources: Iterable[Path]) -> None:
         other = source.resolve()
         if other.exists() and (place == other or place in other.parents or other in place.parents):
             raise OutputError(
-                f"{root}: expected a folder outside of what is read, got one that contains or lies in {source}; choose "
+                f"{root}: expected a folder outside what is read, got one that contains or lies in {source}; choose "
                 "another folder"
             )
 

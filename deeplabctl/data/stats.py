@@ -110,7 +110,7 @@ def shows_upright(facts: Sequence[LabelFacts]) -> bool | None:
     """Tell whether labels show which side of their images is up, as streets do and views from above do not.
 
     They do not if it is all the same which of two classes lies above the other, and if classes meet side by side as
-    often as one above the other, within 6 %. None where that is not known: of fewer than three classes.
+    often as one above the other, within 6%. None where that is not known: of fewer than three classes.
     """
     above: dict[tuple[int, int], int] = defaultdict(int)
     beside: dict[tuple[int, int], int] = defaultdict(int)

@@ -111,7 +111,7 @@ def _archive_errors(source: Path) -> Iterator[None]:
         raise DataError(f"{source}: there is no such archive or folder") from None
     except (tarfile.TarError, EOFError, zlib.error, LZMAError, OSError, RecursionError) as error:
         raise DataError(
-            f"cannot read {source}: expected a whole tar archive, got {_actual_content(source, error)}"
+            f"cannot read {source}: expected a complete tar archive, got {_actual_content(source, error)}"
         ) from None
 
 
@@ -122,7 +122,7 @@ def _foreign(source: Path, expected: str, got: str) -> DataError:
 def _check_path(source: Path, name: str) -> None:
     """Raise DataError for a member whose path points outside of the archive."""
     if name.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", name):
-        raise _foreign(source, "members inside of the archive", f"{name!r}, which points outside")
+        raise _foreign(source, "members inside the archive", f"{name!r}, which points outside")
 
 
 def _check_size(source: Path, name: object, size: int) -> None:
@@ -159,4 +159,4 @@ def _actual_content(source: Path, error: Exception) -> str:
         return "an empty file"
     if isinstance(error, tarfile.ReadError) and "could not be opened" in str(error):
         return "other content"
-    return f"one that is damaged or cut off ({error}); download it again"
+    return f"one that is damaged or truncated ({error}); download it again"

@@ -137,7 +137,7 @@ def pixels_of_tiles(
     shape: Extent, dilation: int, tops: Int64, lefts: Int64, first: int, count: int, part: Part, edge: int, tile: Any,
     simd: Simd,
 ) -> None:  # fmt: skip
-    """Transform products back, and write the pixels that are inside of the image."""
+    """Transform products back, and write the pixels that are inside the image."""
     height, width, depth = shape[0], shape[1], shape[3]
     lanes, rows, m = len(simd.lanes), len(simd.rows), len(tile)
     panel_width, panels = REGISTERS * lanes, part[3] - part[2]

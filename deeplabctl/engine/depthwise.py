@@ -1,6 +1,6 @@
 """Convolve images [height][width][depth], each channel by a kernel of its own; then apply the activation.
 
-Four pixels that are side by side, and see the same columns of the kernel inside of the image, are computed at once:
+Four pixels that are side by side, and see the same columns of the kernel inside the image, are computed at once:
 each weight is read once for them. Weights are [depth / LINE][side * side][LINE]. Numba loads with this module: import
 it inside functions only.
 """

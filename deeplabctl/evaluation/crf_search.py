@@ -63,7 +63,7 @@ def search(
         wanted = points(table.grid, table.base) if level == 0 else finer(table.grid, best_point(scored), level)
         missing = [point for point in wanted if point not in table.rows]
         if len(missing) < len(wanted):
-            report(Note(f"{len(wanted) - len(missing)} of {len(wanted)} points are in {table.path} already"))
+            report(Note(f"{len(wanted) - len(missing)} of {len(wanted)} points are already in {table.path}"))
         done = (len(wanted) - len(missing)) * len(samples)
         name = f"CRF search, round {level + 1} of {rounds}"
         with task(report, name, len(wanted) * len(samples), "images", done) as advance:

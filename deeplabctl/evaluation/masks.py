@@ -22,7 +22,7 @@ from deeplabctl.errors import DataError
 from deeplabctl.evaluation.scores import ImageScores, SplitScores
 from deeplabctl.files import find_file
 from deeplabctl.parallel import map_ahead
-from deeplabctl.reporting import Note, Reporter, silent, task
+from deeplabctl.reporting import Note, Reporter, counted, silent, task
 
 _KINDS = {"missing": "missing", "unreadable": "unreadable", "size": "of another size", "range": "out of range"}
 
@@ -77,8 +77,8 @@ def score_masks(
         raise DataError(f"masks {folder}: cannot read this folder: {error.strerror}") from None
     if not has_masks:
         raise DataError(
-            f"masks {folder}: expected a mask for each of {len(samples)} images, such as {samples[0].id}.png, got none"
-            "; give the folder that holds them, named after the images"
+            f"masks {folder}: expected a mask for each of {counted(len(samples), 'image')}, such as "
+            f"{samples[0].id}.png, got none; give the folder that holds them, named after the images"
         )
     settings = {"data": str(dataset.root), "masks": str(folder)}
     result = MaskScores(SplitScores(dataset.classes, settings, has_void=has_void))

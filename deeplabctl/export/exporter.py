@@ -47,7 +47,7 @@ class Agreement:
 
     @property
     def percent(self) -> str:
-        """Return the share of the labels in percent with three digits, rounded down: only all labels are 100 %."""
+        """Return the share of the labels in percent with three digits, rounded down: only all labels are 100%."""
         return "100" if self.labels == 1 else f"{int(self.labels * 100_000) / 1000:.3f}"
 
 
@@ -184,9 +184,9 @@ def _check_agreement(plan: ExportPlan, agreement: Agreement) -> None:
     if not agreement.labels >= least:
         other = {"int8": "calibrate on other images, use float16", "float16": "use float32"}.get(precision, "")
         raise OutputError(
-            f"cannot write {plan.out}: expected {100 * least:g} % of the labels to be the network's, got "
-            f"{agreement.percent} % on {counted(agreement.images, 'image')} ({agreement.source}); nothing was "
-            f"written; {other}{', ' if other else ''}or accept fewer: `least_agreement`"
+            f"cannot write {plan.out}: expected {100 * least:g}% of the labels to be the network's, got "
+            f"{agreement.percent}% on {counted(agreement.images, 'image')} ({agreement.source}); nothing was "
+            f"written; {other}{', ' if other else ''}or lower `least_agreement`"
         )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from deeplabctl.data.image_files import FOREIGN_SUFFIXES, IMAGE_SUFFIXES, NAMED_SUFFIXES, check_regular
 from deeplabctl.errors import DataError
 from deeplabctl.files import file_names, suffix_counts
-from deeplabctl.reporting import Note, Reporter, silent
+from deeplabctl.reporting import Note, Reporter, counted, silent
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
 _IMAGE_BRANDS = (
@@ -41,7 +41,7 @@ def find_images(names: Sequence[str], report: Reporter = silent) -> list[Path]:
                 got = passed_over or f"{suffix_counts(entries) or 'no file'}; choose the folder of the images"
                 raise DataError(f"{path}: expected images in this folder ({', '.join(IMAGE_SUFFIXES)}), got {got}")
             if passed_over:
-                report(Note(f"{path}: passed over {passed_over}", warning=True))
+                report(Note(f"{path}: skipped {passed_over}", warning=True))
         elif os.path.exists(path):  # noqa: PTH110
             check_regular(path)
             images = [path]
@@ -62,9 +62,8 @@ def _passed_over(folder: Path, files: Sequence[Path]) -> str:
     found = []
     for suffixes, fix in kinds:
         if those := [file.suffix for file in files if file.suffix.lower() in suffixes]:
-            kind = those[0][1:].upper()
             fix = fix or f"name them: '{folder}/*{those[0]}'"
-            found.append(f"{len(those)} {kind} {'file' if len(those) == 1 else 'files'} ({fix})")
+            found.append(f"{counted(len(those), f'{those[0][1:].upper()} file')} ({fix})")
     return ", ".join(found)
 
 

@@ -24,7 +24,7 @@ from deeplabctl.prediction.outputs.plan import Plan, remove_unfinished
 from deeplabctl.prediction.run import segment_images
 from deeplabctl.prediction.segmenter import Segmenter
 from deeplabctl.prediction.settings import PredictionSettings
-from deeplabctl.reporting import Note, Reporter, captured_stderr
+from deeplabctl.reporting import Note, Reporter, captured_stderr, counted
 from deeplabctl.weights.fitting import ExportedNetwork, Network
 
 _CHUNK = 8  # images of a task at most: an actor reads ahead, and writes, within a task
@@ -169,7 +169,7 @@ def actors_for(nodes: Sequence[dict[str, float]], workers: int | None, *, by_gpu
             each = max((size for size in range(1, max(cpus, default=1) + 1) if _fit(cpus, size) >= workers), default=1)
         one, count = {"num_cpus": each}, workers or _fit(cpus, each)
     if not have:
-        raise RecipeError("the cluster has no CPUs: expected a machine that computes")
+        raise RecipeError("the cluster has no CPUs: expected at least one")
     if count > have:
         kind = "GPUs" if by_gpu else "CPUs"
         raise RecipeError(f"`ray_workers`: expected at most {have}, the {kind} of the cluster, got {count}")
@@ -178,8 +178,7 @@ def actors_for(nodes: Sequence[dict[str, float]], workers: int | None, *, by_gpu
 
 def _in_words(resource: tuple[str, int]) -> str:
     name, count = resource
-    kind = name.removeprefix("num_").upper()  # "CPUS"
-    return f"{count} {kind[:-1]}{'s' if count > 1 else ''}"
+    return counted(count, name.removeprefix("num_").upper()[:-1])  # "num_cpus"
 
 
 def _fit(cpus: Sequence[int], size: int) -> int:
@@ -192,7 +191,9 @@ def _wait(checks: list[Any], report: Reporter) -> None:
 
     ready, waiting = ray.wait(checks, num_returns=len(checks), timeout=_PATIENCE)
     if waiting:
-        report(Note(f"waiting for {len(waiting)} of {len(checks)} Ray workers: they load, or wait for free CPUs"))
+        report(
+            Note(f"waiting for {len(waiting)} of {len(checks)} Ray workers, which are loading or waiting for free CPUs")
+        )
     with _own_errors():
         ray.get([*ready, *waiting])
 
@@ -214,7 +215,7 @@ def _results(
 
     def take() -> list[Written]:
         if not running:
-            raise DeepLabError("Ray has no workers left for this run; see its logs, and go on with `skip_existing`")
+            raise DeepLabError("Ray has no workers left for this run; see its logs, and continue with `skip_existing`")
         with _own_errors():
             try:
                 name, results = pool.get_next()
@@ -225,7 +226,7 @@ def _results(
         running.popleft()
         if name is not None and name not in replaced:
             replaced.add(name)
-            report(Note(f"a Ray worker died; another took its place ({name})"))
+            report(Note(f"a Ray worker died and was replaced ({name})"))
         return cast(list[Written], results)
 
     for begin in range(0, len(jobs), size):
@@ -240,7 +241,7 @@ def _failures(jobs: Sequence[Job], error: Exception) -> list[Written]:
     """Return a failure for each image of a task that ended with its process, as often as it was tried."""
     beside = f", with {len(jobs) - 1} others" if len(jobs) > 1 else ""
     why = f"the Ray workers that segmented it{beside}, died ({type(error).__name__}); see Ray's logs"
-    return [Written(job, error=f"image {job.source}: {why}, and go on with `skip_existing`") for job in jobs]
+    return [Written(job, error=f"image {job.source}: {why}, and continue with `skip_existing`") for job in jobs]
 
 
 def _stop(references: list[Any]) -> None:
@@ -297,7 +298,8 @@ class Worker:
             for place in share.places:
                 if not place.exists():
                     raise DataError(
-                        f"machine {platform.node()}: expected {place}, as where the run was started, got no such file "
+                        f"machine {platform.node()}: expected {place}, as on the machine that started the run, got no "
+                        "such file "
                         "or folder; images and results must be in folders that all machines share"
                     )
             if share.folder is not None:

@@ -64,7 +64,7 @@ def run(
     begin = last = time.monotonic()
     summary = Summary()
     if plan.done:
-        report(Note(f"{len(plan.done)} of {len(plan.jobs)} are there already: skipped"))
+        report(Note(f"{len(plan.done)} of {len(plan.jobs)} are already done: skipped"))
 
     def take(written: Written, adds: Sequence[Add], *, is_new: bool) -> None:
         nonlocal last

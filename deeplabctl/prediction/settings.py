@@ -136,7 +136,7 @@ def unknown_size(side: int, settings: PredictionSettings, info: ModelInfo) -> st
     if isinstance(trained, int) and side > 2 * trained > 0:
         return (
             f"images of {side} pixels are larger than those that the network was trained on, of {trained}; if they "
-            f"show the same in more pixels, use `image_size={trained}`"
+            f"show the same things in more pixels, use `image_size={trained}`"
         )
     if side > _LARGE and "recipe" not in info.provenance:
         return (

@@ -158,7 +158,7 @@ class VideoReader:
         others = [each for each in self._container.streams.video if each != self._stream and each.frames != 1]
         if others:
             width, height = self._stream.width, self._stream.height
-            found.append(f"{len(others) + 1} video streams: that of {width}x{height} pixels is taken")
+            found.append(f"{len(others) + 1} video streams: using that of {width}x{height} pixels")
         if self._lost:
             found.append(f"damaged frames are left out, the first at {float(self._first_lost):.1f} s")
         if self._end < self._length - max(3 / self.rate, self._length / 50):
@@ -247,4 +247,4 @@ def _writer(
 
 
 def _unreadable(path: Path, error: object) -> DataError:
-    return DataError(f"cannot read {path}: expected a whole video, got one that is damaged or cut off ({error})")
+    return DataError(f"cannot read {path}: expected a complete video, got one that is damaged or truncated ({error})")

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from deeplabctl.files import write_text
 from deeplabctl.prediction.outputs.image_files import THUMBNAIL
 from deeplabctl.prediction.outputs.output import Written
-from deeplabctl.reporting import area
+from deeplabctl.reporting import area, counted
 from deeplabctl.reports.page import legend, render_page, swatch
 
 _NAMED = 6  # classes of an image, the largest
@@ -60,7 +60,7 @@ class ContactSheet:
             "legend": legend(self._classes, [index for index, _ in self._pixels.most_common()]),
             "figures": "".join(self._figures),
         }
-        heading = f"{count} image{'s' if count != 1 else ''} segmented"
+        heading = f"{counted(count, 'image')} segmented"
         return render_page("contact_sheet", heading, self._subtitle, parts, images_beside=True)
 
     def _link(self, path: Path) -> str:

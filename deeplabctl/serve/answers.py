@@ -23,7 +23,7 @@ from deeplabctl.version import __version__
 class ErrorFacts(BaseModel):
     """What was refused, and why."""
 
-    code: str = Field(description="A short name that stays the same.", examples=["body_too_large"])
+    code: str = Field(description="A short name that never changes.", examples=["body_too_large"])
     message: str = Field(description="One line for people: what was expected, what was found, what to do.")
 
 
@@ -60,7 +60,7 @@ class Model(BaseModel):
     classes: list[ClassFacts]
     settings: dict[str, Any] = Field(description="How the network is applied, as `infer --json` has it.")
     crf: bool = Field(description="Whether the dense CRF is used by default.")
-    offers_crf: bool = Field(description="Whether it can be asked for.")
+    offers_crf: bool = Field(description="Whether requests can ask for it.")
     limits: LimitFacts
     examples: list[str] = Field(description="Addresses of images to try, relative to the page.")
 

@@ -46,7 +46,7 @@ _REFUSALS = {
     413: "The request is too large.",
     415: "The request has no image of a known format.",
     422: "The image or a parameter cannot be used.",
-    429: "All places of the queue are taken.",
+    429: "The queue is full.",
     503: "The image's turn did not come in time, or the network is not running.",
 }
 _RESPONSES: dict[int | str, dict[str, Any]] = {

@@ -111,7 +111,7 @@ class GuardedProtocol(H11Protocol):
         super().connection_made(transport)
         transport.set_write_buffer_limits(0)  # writing is paused whenever a byte waits for its reader
         if len(self.connections) > self._limits.connections:
-            message = f"all {self._limits.connections} connections are taken; try again later"
+            message = "all connections are in use; try again later"
             self._refuse(RequestError(503, "too_many_connections", message, retry_after=1))
         else:
             self._watch()

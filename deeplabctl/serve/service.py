@@ -92,7 +92,7 @@ class Service:
             stalled[0].give_up()
             self._uploads.remove(stalled[0])
         elif self._places >= self.limits.queue:
-            message = f"all {self.limits.queue} places of the queue are taken; try again later"
+            message = "the queue is full; try again later"
             raise RequestError(429, "queue_full", message, retry_after=self._retry_after())
         if not self.worker.alive:
             raise RequestError(503, "stopped", "the network is not running; ask whoever runs this service")

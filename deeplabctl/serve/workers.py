@@ -117,7 +117,7 @@ class Workers:
         pause = min(_LONGEST_PAUSE, 2.0 ** self._failures[number] - 1)
         self._failures[number] += 1
         self._due[number] = time.monotonic() + pause
-        self._report(Note(f"{name} was ended {how}; another takes its place", warning=True))
+        self._report(Note(f"{name} was ended {how}; it is replaced", warning=True))
 
     def _stop(self) -> None:
         self._bound.close()

@@ -120,7 +120,7 @@ def last_checkpoint(folder: Path, report: Reporter = silent) -> Checkpoint | Non
         try:
             return Checkpoint.read(path)
         except RunError as error:
-            report(Note(f"{error}; taking the one before", warning=True))
+            report(Note(f"{error}; using the previous one", warning=True))
     if checkpoint_files(folder):
         raise RunError(
             f"checkpoints {folder}: none can be read; start a new training from best.keras or last.keras (`init`)"

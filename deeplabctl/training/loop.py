@@ -45,7 +45,9 @@ class TrainedRun:
 
     def __repr__(self) -> str:
         """Return the directory, the steps and the best validation, in a line."""
-        best = f"best val mIoU {percent(self.scores['miou'])} at step {self.best_step}" if self.scores else "no scores"
+        best = (
+            f"best val mIoU {percent(self.scores['miou'])} at step {self.best_step:,}" if self.scores else "no scores"
+        )
         return f"<TrainedRun {self.path or 'of a worker'}: {counted(self.steps, 'step')}, {best}>"
 
 
@@ -274,7 +276,7 @@ class _Training:
         self.step.follow(recipe)
         self.batches = self._batches()
         steps = recipe.solver.steps
-        self.report(Note(f"a step takes {seconds:.2f} s by now: {steps:,} steps fit into the time, not {planned:,}"))
+        self.report(Note(f"a step takes {seconds:.2f} s now: {steps:,} steps fit into the time, not {planned:,}"))
         self._save()  # with these steps, before the run's recipe has them: a resumed run takes the checkpoint's
         self.recorder.write_recipe(recipe)
 

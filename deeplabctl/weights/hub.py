@@ -68,7 +68,7 @@ def fetch(address: HubAddress, report: Reporter) -> Path:
             return _cached(hub, address, report, error)
     file = chosen(address, [each.rfilename for each in info.siblings or ()])
     pin = "" if address.revision else f" (hf://{address.repo}@{info.sha[:12]} stays the same)"
-    report(Note(f"taking {file} of hf://{address.repo}{pin}"))
+    report(Note(f"using {file} of hf://{address.repo}{pin}"))
     with _one_line(f"weights {address}"):
         beside = str(PurePosixPath(file).with_name(_BESIDE))
         wanted = [file, *([beside] if any(each.rfilename == beside for each in info.siblings or ()) else [])]
@@ -110,7 +110,7 @@ def _cached(hub: Any, address: HubAddress, report: Reporter, error: Exception) -
         raise error from None
     found = [each.relative_to(folder).as_posix() for each in folder.rglob("*") if each.is_file()]
     file = chosen(address, sorted(found))
-    report(Note(f"the hub cannot be reached: taking {file} of hf://{address.repo} from the cache"))
+    report(Note(f"the hub cannot be reached: using {file} of hf://{address.repo} from the cache"))
     return folder / file
 
 
@@ -193,7 +193,7 @@ def model_card(info: ModelInfo, file: str, size: int, sha256: str, repo: str, li
         "input": ", ".join(f"{key} {json.dumps(value)}" for key, value in preprocessing.items()),
         "trained on": data and f"{data}, split {facts.get('split')}",
         "steps": facts.get("step"),
-        "mIoU": None if miou is None else f"{100 * float(miou):.2f} %, on the validation split, in training",
+        "mIoU": None if miou is None else f"{100 * float(miou):.2f}%, on the validation split, in training",
         "written by": f"deeplabctl {__version__}",
     }
     lines += [f"| {name} | {_cell(value)} |" for name, value in rows.items() if value not in (None, "")]

@@ -66,7 +66,7 @@ def find_weights(
         return weights_path(max(found, key=lambda run: (run / "recipe.toml").stat().st_mtime_ns))
     if default is not None and default in published():
         if report is not None:
-            report(Note(f"no weights are named, and there are no runs: taking the published {default}"))
+            report(Note(f"no weights are named, and there are no runs: using the published {default}"))
         return fetch_published(default, report, url)
     raise WeightsError(
         "there are no weights: train some (deeplabctl train), name a file, a run directory or published weights "
@@ -95,7 +95,7 @@ def weights_path(path: Path, report: Reporter | None = None, url: str | None = N
     if name in published() and not os.path.lexists(path):
         return fetch_published(name, report, url)
     if name in published() and report is not None:
-        report(Note(f"{path} is taken, and not the published weights of the same name"))
+        report(Note(f"{path} is used, not the published weights of the same name"))
     if not os.path.isdir(path) or is_saved_model(path):  # noqa: PTH112 - Path.is_dir raises for names that are too long
         return path
     for name in (BEST, LAST):
@@ -145,7 +145,7 @@ def _open_file(path: Path) -> WeightFile:
     if not path.is_file():
         raise WeightsError(f"weights {path}: expected a file, got a folder or a device")
     if not start.head:
-        raise _wrong(path, "an empty file; get it again")
+        raise _wrong(path, "an empty file; download or copy it again")
     raise _wrong(path, next(what for pattern, what in _WRONG if re.match(pattern, start.head)))
 
 
@@ -164,7 +164,7 @@ def _beginning(path: Path) -> Beginning:
         with zipfile.ZipFile(path) as archive:
             return Beginning(path, head, frozenset(archive.namelist()))
     except DAMAGED:
-        raise _wrong(path, "a zip archive that is damaged or cut off; get it again") from None
+        raise _wrong(path, "a zip archive that is damaged or truncated; download or copy it again") from None
 
 
 def _wrong(path: Path, what: str) -> WeightsError:

@@ -116,7 +116,7 @@ def start_weights(
     if keeps_classifier and (order := other_order(classes, before)):
         kept = {*classifiers} - new
         weights = {name: array[..., order] if layer_of(name) in kept else array for name, array in weights.items()}
-        notes += ["its classes are the same in another order, and are taken by name"]
+        notes += ["its classes are the same in another order, and are matched by name"]
     elif keeps_classifier and renamed:
         notes += [f"its classifier is kept by number, though {renamed} of {num_classes} classes had other names"]
     return weights, network.new_layers, notes

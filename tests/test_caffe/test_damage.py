@@ -87,8 +87,8 @@ def test_every_cut_is_an_error_or_a_shorter_net(attempt):
     whole = TINY.read_bytes()
     assert attempt(whole) is None
     errors = [attempt(whole[:size]) for size in range(0, len(whole), 97)]
-    assert errors[0].endswith("the file is empty; get it again")
-    assert sum("cut off at byte" in text for text in errors if text) > 0.98 * len(errors)
+    assert errors[0].endswith("the file is empty; download or copy it again")
+    assert sum("truncated at byte" in text for text in errors if text) > 0.98 * len(errors)
 
 
 @pytest.mark.usefixtures("little_memory")

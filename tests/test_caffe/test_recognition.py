@@ -90,5 +90,5 @@ def test_other_files_are_refused_in_one_line(tmp_path):
 def test_damaged_caffemodel_is_named(tmp_path):
     path = tmp_path / "a.caffemodel"
     path.write_bytes(TINY.read_bytes()[:5000])
-    with pytest.raises(WeightsError, match=r"a\.caffemodel: the file is damaged or cut off at byte"):
+    with pytest.raises(WeightsError, match=r"a\.caffemodel: the file is damaged or truncated at byte"):
         read_caffemodel(path)

@@ -149,14 +149,14 @@ def test_ctrl_c_is_one_line_and_leaves_whole_files_only(tmp_path, deeplabctl, mo
         assert deeplabctl("data", "convert", "x", "--out", "set", "-q") == (
             130,
             "",
-            "interrupted: files that were written are whole\n",
+            "interrupted: files that were written are complete\n",
         )
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
     with monkeypatch.context() as patch:
         patch.setattr("deeplabctl.weights.fitting.open_network", interrupt)
         code, out, err = deeplabctl("infer", "x", "-q", "--weights", CAFFE / "lfov_tiny_v2.caffemodel")
     assert (code, out) == (130, "")
-    assert err == "interrupted: the files of finished images are whole; go on with --skip-existing\n"
+    assert err == "interrupted: the files of finished images are complete; continue with --skip-existing\n"
 
 
 def test_signals_that_are_ignored_stay_so(deeplabctl, monkeypatch):

@@ -60,7 +60,7 @@ def test_explanations_begin_in_one_column(deeplabctl, monkeypatch):
     _, out, _ = deeplabctl("eval", "--help")
     found = sections(out)
     assert "  --crf                     Sharpen" in "\n".join(found["Dense CRF"])
-    assert "  -q, --quiet               Show" in "\n".join(found["Common"])
+    assert "  -q, --quiet               Hide" in "\n".join(found["Common"])
 
 
 def test_recipes_are_named_and_presets_are_not(deeplabctl):

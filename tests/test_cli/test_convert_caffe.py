@@ -27,7 +27,7 @@ def test_options_of_a_conversion_are_not_ignored_by_inspect(deeplabctl):
         "convert-caffe", fixture("lfov_tiny_v1.caffemodel"), "--inspect", "--prototxt", "gone", "--out", "a.keras"
     )
     assert (code, out) == (2, "")
-    assert "--inspect: nothing is converted with it; leave out --prototxt, --out" in err
+    assert "--inspect: shows the file without converting it; leave out --prototxt, --out" in err
 
 
 @pytest.mark.tf

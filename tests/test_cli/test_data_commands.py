@@ -53,7 +53,7 @@ def test_check_lists_findings_on_stdout_errors_first_and_exits_1(deeplabctl, roo
     assert code == 1
     first, second, last = out.splitlines()
     assert first.startswith("set/SegmentationClass/t1.png: expected one channel of class ids")
-    assert second.startswith("note: set/ImageSets/Segmentation/val.txt: Windows line ends; it is read")
+    assert second.startswith("note: set/ImageSets/Segmentation/val.txt: Windows line ends; it can be read")
     assert last == "12 files of train 4, val 2 checked: 1 error, 1 note"
     assert err.splitlines() == [f"error: 1 error would stop or spoil a training; the first: {first}"]
 

@@ -87,7 +87,7 @@ def test_what_an_export_cannot_do_ends_in_one_line(here):
         ("a search needs the logits of a network", "crf-search", "--data", "five", "--split", "val", "--out", "search"),
     ):
         fails_with_one_line(message, *arguments, "--weights", "net.onnx", cwd=here)
-    fails_with_one_line("the file is damaged or cut off", "infer", image, "--weights", "cut.onnx", cwd=here)
+    fails_with_one_line("the file is damaged or truncated", "infer", image, "--weights", "cut.onnx", cwd=here)
     message = "was exported to be run: eval and infer take it"
     fails_with_one_line(message, "train", "--data", "set", "--init", "net.onnx", cwd=here)
     fails_with_one_line(message, "convert-caffe", "net.onnx", cwd=here)
@@ -98,7 +98,7 @@ def test_usage_is_checked_first(deeplabctl):
     for arguments, text in (
         (["net.keras"], "expected a format: savedmodel, onnx or tflite"),
         (["net.keras", "--to", "coreml"], "'coreml'"),
-        (["net.keras", "--to", "onnx", "--int8", "--float16"], "expected one of --int8 and --float16"),
+        (["net.keras", "--to", "onnx", "--int8", "--float16"], "expected --int8 or --float16, not both"),
         (["net.keras", "--to", "onnx", "--scales", "a"], "--scales"),
         (["net.keras", "--to", "onnx", "--least-agreement", "2"], "--least-agreement"),
     ):

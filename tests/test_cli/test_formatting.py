@@ -64,7 +64,7 @@ def test_control_characters_of_names_do_not_reach_the_terminal(capsys):
     ("number", "name", "text"),
     [
         (errno.EACCES, "closed/a.keras", "error: closed/a.keras: Permission denied; choose another file or folder, or"),
-        (errno.ENAMETOOLONG, "a" * 300, f"error: {'a' * 80}...: expected the name of a file, got one that is too long"),
+        (errno.ENAMETOOLONG, "a" * 300, f"error: {'a' * 80}...: the file name is too long"),
     ],
 )
 def test_names_that_the_system_refuses_are_one_line(capsys, number, name, text):

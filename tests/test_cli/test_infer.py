@@ -82,7 +82,7 @@ def test_results_stand_above_the_bar_on_a_terminal(tmp_path, monkeypatch):
 def test_missing_weights_and_inputs_are_one_line(tmp_path):
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
     err = fails_with_one_line("(127.0.0.1: Connection refused)", "infer", "a.png", cwd=tmp_path)
-    assert "no weights are named, and there are no runs: taking the published deeplabv3-mnv2-voc" in err
+    assert "no weights are named, and there are no runs: using the published deeplabv3-mnv2-voc" in err
     fails_with_one_line("gone.jpg: there is no such file", "infer", "gone.jpg", cwd=tmp_path)
     fails_with_one_line("got a PNG image", "infer", "a.png", "--weights", "a.png", cwd=tmp_path)
 
@@ -124,7 +124,7 @@ def test_killed_run_goes_on_with_the_rest_only(tmp_path):
     code, stdout, err = infer(*arguments[1:], "--skip-existing", "--json", cwd=tmp_path)
     assert code == 0, err
     result = json.loads(stdout)
-    assert f"{len(done)} of 60 are there already: skipped" in err
+    assert f"{len(done)} of 60 are already done: skipped" in err
     assert sorted(result["skipped"]) == sorted(f"photos/{name}" for name in done)
     assert len(result["images"]) == 60 - len(done)
     assert {name: (out / name).stat().st_mtime_ns for name in done} == done
@@ -261,7 +261,7 @@ def test_video_is_segmented_beside_pictures(tmp_path, deeplabctl):
     code, out, err = deeplabctl(*arguments, "--skip-existing", "--json")
     assert code == 0
     assert json.loads(out)["skipped"] == ["photos/000.png", "clip.mp4"]
-    assert "2 of 2 are there already" in err
+    assert "2 of 2 are already done" in err
     assert (tmp_path / "masks" / "areas.jsonl").read_text() == areas
 
 

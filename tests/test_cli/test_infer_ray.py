@@ -147,7 +147,7 @@ def test_run_is_complete_though_an_actor_is_killed_in_the_middle(one_machine, on
     os.kill(actors(on_ray)[0], signal.SIGKILL)
     out, err = on_ray.communicate(timeout=120)
     assert on_ray.returncode == 1, err
-    assert "a Ray worker died; another took its place" in err
+    assert "a Ray worker died and was replaced" in err
     check_same(one_machine, tmp_path, out, err)
 
 

@@ -83,7 +83,7 @@ def test_lines_of_a_narrow_terminal_are_whole(terminal):
         for step in range(1, 61):
             report(Trained(step, 90, 1.0 / step, 0.1, 11.0, 0.0, 100.0, True))
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", path.read_text("utf-8"))
-    assert re.search(r"reading the values of masks \(m… ━+ +4/1070   0 % +\S+ masks/s, \d:\d\d left\n", shown)
+    assert re.search(r"reading the values of masks \(ma… ━+ +4/1070   0% +\S+ masks/s, \d:\d\d left\n", shown)
     assert re.search(r"loss 0\.0167  lr 1\.00e-01  11\.0 images/s  waiting for data 0\.0%  1:40 left  \S+\n", shown)
     assert max(map(len, shown.splitlines())) <= 80
 

@@ -80,7 +80,7 @@ def test_folders_without_records_are_passed_over_among_several(two, deeplabctl):
     code, out, err = deeplabctl("report", "one", "failed", "two", "--json")
     assert code == 0
     assert [run["run"] for run in json.loads(out)["runs"]] == ["one", "two"]
-    assert err == "failed: passed over, as it has no records of a training\n"
+    assert err == "failed: skipped, as it has no training records\n"
     assert deeplabctl("report", "one", "typo", "two", "--overwrite")[0] == 1
 
 

@@ -77,7 +77,7 @@ def test_file_is_fetched_kept_and_taken_without_a_connection(hub, tmp_path, monk
     inspect = ("convert-caffe", "--inspect")
     code, out, err = run_without_tensorflow(*inspect, "hf://user/net", cwd=tmp_path)
     assert code == 0, err
-    assert "taking net.caffemodel of hf://user/net (hf://user/net@0123456789ab stays the same)" in err
+    assert "using net.caffemodel of hf://user/net (hf://user/net@0123456789ab stays the same)" in err
     expected = run_without_tensorflow(*inspect, TINY, cwd=tmp_path)[1]
     assert out.splitlines()[1:] == expected.splitlines()[1:]
     pinned = f"hf://user/net@{SHA}/net.caffemodel"
@@ -92,7 +92,7 @@ def test_file_is_fetched_kept_and_taken_without_a_connection(hub, tmp_path, monk
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     code, _, err = run_without_tensorflow(*inspect, "hf://user/net", cwd=tmp_path)
     assert code == 0, err
-    assert "the hub cannot be reached: taking net.caffemodel of hf://user/net from the cache" in err
+    assert "the hub cannot be reached: using net.caffemodel of hf://user/net from the cache" in err
     fails_with_one_line("hf://user/two: the hub cannot be reached (", *inspect, "hf://user/two", cwd=tmp_path)
 
 
@@ -103,7 +103,7 @@ def test_card_says_what_the_file_knows_and_no_paths_of_the_machine():
     lines = head.splitlines()
     assert {'license: "cc-by-4.0"', "pipeline_tag: image-segmentation", "      value: 0.8123"} <= set(lines)
     for part in (
-        "# net\n", "--weights hf://user/net\n", "0 leaf, 1 a\\|b, 2 &lt;i>", "| mIoU | 81.23 %", "| steps | 400 |",
+        "# net\n", "--weights hf://user/net\n", "0 leaf, 1 a\\|b, 2 &lt;i>", "| mIoU | 81.23%", "| steps | 400 |",
         "| trained on | leaves, split train |", f"1,234 bytes, sha256 `{'ab' * 32}`",
         'channels "RGB"', "max_side = 640",
     ):  # fmt: skip

@@ -194,7 +194,7 @@ def test_an_interrupted_run_continues_without_reading_its_masks_again(tmp_path, 
 def test_finished_sets_and_other_folders_are_left_alone(tmp_path, voc, sbd):
     out = tmp_path / "out"
     prepare_voc(voc, sbd, out, silent, any_counts=True)
-    with pytest.raises(OutputError, match=r"out exists and has the augmented set.*`overwrite`"):
+    with pytest.raises(OutputError, match=r"out already contains the augmented set.*`overwrite`"):
         prepare_voc(voc, sbd, out, silent, any_counts=True)
     (out / "SegmentationClassAug" / "2008_000002.png").write_bytes(b"spoilt")
     prepare_voc(voc, sbd, out, silent, any_counts=True, overwrite=True)
@@ -241,7 +241,7 @@ def test_links_instead_of_files_are_refused(tmp_path, sbd, kind):
 )
 def test_other_content_than_an_archive_is_named(tmp_path, voc, content, message):
     (tmp_path / "benchmark.tgz").write_bytes(content)
-    with pytest.raises(DataError, match=rf"benchmark\.tgz: expected a whole tar archive, got {message}") as caught:
+    with pytest.raises(DataError, match=rf"benchmark\.tgz: expected a complete tar archive, got {message}") as caught:
         prepare_voc(voc, tmp_path / "benchmark.tgz", tmp_path / "out", silent, any_counts=True)
     assert "\n" not in str(caught.value)
 
@@ -258,7 +258,7 @@ def test_archives_that_are_cut_off_are_named(tmp_path, voc, sbd, share):
 def test_missing_files_are_named_with_their_archive(tmp_path, voc, sbd):
     with pytest.raises(DataError, match=r"nowhere\.tar: there is no such archive or folder"):
         prepare_voc(tmp_path / "nowhere.tar", sbd, tmp_path / "out", silent, any_counts=True)
-    with pytest.raises(DataError, match="expected a whole tar archive, got File name too long"):
+    with pytest.raises(DataError, match="expected a complete tar archive, got File name too long"):
         prepare_voc(tmp_path / ("x" * 300), sbd, tmp_path / "out", silent, any_counts=True)
     with pytest.raises(DataError, match=r"benchmark\.tgz: expected ImageSets/Segmentation/train\.txt in it"):
         prepare_voc(sbd, sbd, tmp_path / "out", silent, any_counts=True)
@@ -300,5 +300,7 @@ def test_chain_of_long_names_is_a_damaged_archive(tmp_path, sbd):
     info = tarfile.TarInfo("a")
     info.type = tarfile.GNUTYPE_LONGNAME
     (tmp_path / "voc.tar").write_bytes(2000 * info.tobuf(tarfile.GNU_FORMAT))
-    with pytest.raises(DataError, match=r"voc\.tar: expected a whole tar archive, got one that is damaged or cut off"):
+    with pytest.raises(
+        DataError, match=r"voc\.tar: expected a complete tar archive, got one that is damaged or truncated"
+    ):
         prepare_voc(tmp_path / "voc.tar", sbd, tmp_path / "out", silent, any_counts=True)

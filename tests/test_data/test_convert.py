@@ -67,7 +67,7 @@ def test_images_of_a_source_for_validation_inside_the_other_are_left_out_of_trai
     assert (len(written.train), len(written.val)) == (2, 1)
     texts = [event.text for event in events if isinstance(event, Note)]
     assert f"left out of train, as {source / 'two'} has them: 1 image" in texts
-    with pytest.raises(DataError, match=r"expected images for training beside those of .*, got none: 3 images in both"):
+    with pytest.raises(DataError, match=r"expected images for training that are not in .*, got none: 3 images in both"):
         write_dataset(first, tmp_path / "none", silent, val=first)
 
 
@@ -99,8 +99,8 @@ def test_labels_of_two_photos_that_find_the_same_image_are_refused(tmp_path):
     first, second = (read_annotations(tmp_path / split, settings, silent) for split in ("train", "val"))
     expected = (
         f"{tmp_path / 'photos' / 'b.jpg'}: expected the same label in {tmp_path / 'train'} and {tmp_path / 'val'}, got "
-        "different ones (1 such image); if `val_source` has photos of its own, convert it apart, else remove the wrong "
-        "labels"
+        "different ones (1 such image); if `val_source` has photos of its own, convert it separately; otherwise remove "
+        "the wrong labels"
     )
     with pytest.raises(DataError, match=re.escape(expected)):
         write_dataset(first, tmp_path / "out", silent, val=second)
@@ -132,7 +132,7 @@ def test_images_for_test_stay_where_the_others_are_split_anew(tmp_path):
 def test_source_without_images_for_training_is_split_only_where_that_is_asked_for(tmp_path):
     names = [*(f"valid/{name}.jpg" for name in "abcd"), *(f"test/{name}.jpg" for name in "efg")]
     source = write_coco(tmp_path / "x", [SQUARE], names)
-    refused = r"json: expected images for training, got only val 4, test 3; use `val=0\.2` to split them anew, which"
+    refused = r"json: expected images for training, got only val 4, test 3; use `val=0\.2` to split them again, which"
     with pytest.raises(DataError, match=refused):
         convert(source, tmp_path / "out", val=None)
     assert not (tmp_path / "out").exists()
@@ -140,7 +140,7 @@ def test_source_without_images_for_training_is_split_only_where_that_is_asked_fo
     assert (len(written.train), len(written.val), written.test) == (3, 1, ["e", "f", "g"])
     assert notes[0] == "splits in the source: val 4, test 3; test stays, and the others are split anew"
     source = write_coco(tmp_path / "y", [SQUARE], names[4:])
-    with pytest.raises(DataError, match=r"got only test 3; use `val=0\.2` to split them anew$"):
+    with pytest.raises(DataError, match=r"got only test 3; use `val=0\.2` to split them again$"):
         convert(source, tmp_path / "all", val=None)
     written, notes = convert(source, tmp_path / "all", val=0.25)
     assert (len(written.train), len(written.val), written.test) == (2, 1, [])
@@ -153,7 +153,7 @@ def test_share_in_place_of_a_sources_val_that_has_no_labels_is_said(tmp_path):
     write_labelme(source / "val", [{"label": "ignore", "points": [[0, 0], [16, 0], [16, 12], [0, 12]]}], name="d")
     written, notes = convert(source, tmp_path / "out", val=None)
     assert (len(written.train), len(written.val)) == (2, 1)
-    assert notes[-1] == "none of the source's images for val can be scored: val is a share of those for train instead"
+    assert notes[-1] == "no image that the source has for val can be scored: val is a share of those for train instead"
 
 
 def test_seed_that_chooses_nothing_is_refused(tmp_path):
@@ -175,8 +175,8 @@ def test_images_of_validation_and_test_that_are_trained_on_are_named_by_their_co
         (source / f"{copy}.jpg").write_bytes((source / f"{image}.jpg").read_bytes())
     _, notes = convert(source, tmp_path / "out", val=None)
     assert notes[1:] == [
-        "images of val that are in train, too: 1 of 2 (d is b); a score on val is not a fair one",
-        "images of test that are in train, too: 1 of 1 (f is c); a score on test is not a fair one",
+        "images of val that are in train, too: 1 of 2 (d is b); a score on val is not fair",
+        "images of test that are in train, too: 1 of 1 (f is c); a score on test is not fair",
     ]
 
 
@@ -299,7 +299,7 @@ def test_nothing_that_is_read_is_ever_replaced(tmp_path, read, as_validation):
         other = write_coco(tmp_path / "apart", [SQUARE])
         annotations, val = read_annotations(other, ImportSettings(), silent), annotations
     before = snapshot(tmp_path)
-    with pytest.raises(OutputError, match="expected a folder outside of what is read"):
+    with pytest.raises(OutputError, match="expected a folder outside what is read"):
         write_dataset(annotations, out, silent, val=val, overwrite=True)
     assert not before.changes(snapshot(tmp_path))
 
@@ -402,7 +402,7 @@ def test_images_that_exif_turns_without_a_change_of_size_are_named(tmp_path):
     _, notes = convert(source, tmp_path / "out")
     (note,) = notes
     assert note.startswith(
-        "1 images are turned by EXIF, and no size says whether their labels are: b; they are taken as"
+        "images turned by EXIF, without a size that says whether their labels are: 1 (b); they are taken as"
     )
     write_image(source / "c.jpg", size=SIZE, exif=exif_orientation(6))  # whose label has the size before the turn
     _, notes = convert(source, tmp_path / "out2")
@@ -447,7 +447,7 @@ def test_a_turned_image_whose_size_the_annotations_do_not_say_is_named(tmp_path)
     document = json.loads((source / "a.json").read_text())
     (source / "a.json").write_text(json.dumps(document | {"imageHeight": None, "imageWidth": None}))
     (note,) = convert(source, tmp_path / "out")[1]
-    assert note.startswith("1 images are turned by EXIF, and no size says whether their labels are: a;")
+    assert note.startswith("images turned by EXIF, without a size that says whether their labels are: 1 (a);")
 
 
 def test_new_names_that_are_renamed_themselves_are_refused(tmp_path):

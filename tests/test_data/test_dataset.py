@@ -43,7 +43,7 @@ def test_without_class_names_the_classes_are_vocs(root):
     dataset = open_dataset(root, events.append)
     assert dataset.classes == VOC_CLASSES
     assert dataset.is_voc
-    assert events == [Note(f"no classes.txt in {root}: taking the 21 classes of VOC")]
+    assert events == [Note(f"no classes.txt in {root}: using the 21 classes of VOC")]
 
 
 @pytest.mark.parametrize(("name", "is_vocs"), [("2007_000027", True), ("2012_004331", True), ("2024_000027", False)])
@@ -198,7 +198,9 @@ def test_two_images_of_one_id_are_refused(root):
 def test_list_that_is_a_link_to_nothing_is_named_with_its_target(root):
     list_file(root, "val").unlink()
     list_file(root, "val").symlink_to("../lists/val.txt")
-    with pytest.raises(DataError, match=r"val\.txt: expected a list, got a link to \.\./lists/val\.txt, which is miss"):
+    with pytest.raises(
+        DataError, match=r"val\.txt: expected a list, got a link to \.\./lists/val\.txt, which does not"
+    ):
         open_dataset(root).samples("val")
 
 
@@ -246,7 +248,7 @@ def test_folder_with_the_name_of_the_built_in_set_is_not_taken_unsaid(tmp_path, 
     make_dataset(tmp_path / "cache" / "shapes-v1" / "shapes")
     events = []
     assert open_dataset("shapes", events.append).root == tmp_path / "cache" / "shapes-v1" / "shapes"
-    text = "data set: the built-in shapes; the folder here is `data=./shapes`"
+    text = "data set: the built-in shapes; the folder of that name is `data=./shapes`"
     assert events == [Note(text, warning=True)]
     for other in ("./shapes", Path("shapes")):
         assert open_dataset(other, events.append).root.resolve() == tmp_path / "shapes"
@@ -302,7 +304,7 @@ def test_pipe_and_heic_are_no_images_of_a_set(root):
 
 def test_folder_of_annotations_is_answered_by_the_command_that_converts_it(tmp_path):
     (tmp_path / "a.json").write_text("{}")
-    with pytest.raises(DataError, match=rf"annotations become a data set by: deeplabctl data convert {tmp_path} --out"):
+    with pytest.raises(DataError, match=rf"convert annotations with: deeplabctl data convert {tmp_path} --out"):
         open_dataset(tmp_path)
 
 
@@ -310,8 +312,8 @@ def test_folder_of_annotations_is_answered_by_the_command_that_converts_it(tmp_p
     ("name", "fix"),
     [
         ("photo.jpg", "choose the folder of a data set"),
-        ("a.json", "annotations become a data set by: deeplabctl data convert {} --out SET"),
-        ("a.YAML", "annotations become a data set by: deeplabctl data convert {} --out SET"),
+        ("a.json", "convert annotations with: deeplabctl data convert {} --out SET"),
+        ("a.YAML", "convert annotations with: deeplabctl data convert {} --out SET"),
     ],
 )
 def test_a_file_is_not_a_data_set(tmp_path, name, fix):

@@ -128,7 +128,7 @@ def test_copy_is_whole_or_not_there_and_nothing_is_overwritten(root, tmp_path, m
         fix(root, tmp_path / "copy")
     with pytest.raises(OutputError, match="expected a data set in VOC layout to replace"):
         fix(root, tmp_path / "copy", overwrite=True)
-    with pytest.raises(OutputError, match="outside of the data set"):
+    with pytest.raises(OutputError, match="outside the data set"):
         fix(root, root / "copy")
     fix(root, tmp_path / "other")
     fix(root, tmp_path / "other", overwrite=True)

@@ -125,7 +125,7 @@ def test_truncated_image_is_an_error_not_half_an_image(tmp_path, picture):
     Image.fromarray(picture).save(tmp_path / "a.jpg")
     whole = (tmp_path / "a.jpg").read_bytes()
     (tmp_path / "a.jpg").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match="damaged or cut off"):
+    with pytest.raises(DataError, match="damaged or truncated"):
         read_image(tmp_path / "a.jpg")
 
 
@@ -242,7 +242,7 @@ def test_as_image_names_a_damaged_pillow_image(tmp_path, picture):
     (tmp_path / "a.jpg").write_bytes(content[:-100])
     with (
         Image.open(tmp_path / "a.jpg") as damaged,
-        pytest.raises(DataError, match=r"cannot read .*a\.jpg: expected a whole image, got one that is damaged"),
+        pytest.raises(DataError, match=r"cannot read .*a\.jpg: expected a complete image, got one that is damaged"),
     ):
         as_image(damaged)
 
@@ -290,7 +290,7 @@ def test_content_is_decoded_and_encoded_as_the_files_are(tmp_path):
     write_image(tmp_path / "a.jpg", exif=exif_orientation(6))
     content = (tmp_path / "a.jpg").read_bytes()
     np.testing.assert_array_equal(decode_image(content, "stdin"), read_image(tmp_path / "a.jpg"))
-    with pytest.raises(DataError, match="cannot read stdin: expected a whole image"):
+    with pytest.raises(DataError, match="cannot read stdin: expected a complete image"):
         decode_image(content[:-200], "stdin")
     label = np.arange(12, dtype=np.uint8).reshape(3, 4)
     write_mask(tmp_path / "a.png", label)
@@ -372,7 +372,7 @@ def test_tiff_that_means_one_thing_is_read_without_a_word(tmp_path, content, exp
         (tiff(RGB.astype(np.uint16)), "16-bit values that reach only 0.4% of their range"),
         (tiff(RGB, RGB), "several pages, the first of which is taken"),
         (tiff(RGB[:9], RGB, t254=(1, 0)), "several pages, the first of which is taken"),
-        (tiff(INFRARED, t338=2), "a last band that is left out, as its values are not those of transparency"),
+        (tiff(INFRARED, t338=2), "a last band that is ignored, as its values are not those of transparency"),
         (tiff(np.dstack([RGB, (np.mgrid[:20, :30][1] > 9) * 255]).astype(np.uint8), t338=2),
          "a last band that is taken as transparency"),
     ],
@@ -450,7 +450,7 @@ def test_label_of_several_frames_is_refused(tmp_path, format_):
 def test_image_of_colours_that_are_all_transparent_is_not_white(tmp_path, format_):
     Image.fromarray(np.dstack([RGB, np.zeros_like(GREY)])).save(tmp_path / "a", format_)
     read, said = read_tiff(tmp_path / "a", (tmp_path / "a").read_bytes())
-    assert said == ["transparency that hides everything, and is left out"]
+    assert said == ["transparency that hides everything, which is ignored"]
     np.testing.assert_array_equal(read, RGB)
     Image.new("RGBA", (8, 6)).save(tmp_path / "a", "PNG")
     assert read_image(tmp_path / "a").min() == 255

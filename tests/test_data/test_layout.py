@@ -57,10 +57,10 @@ def test_folder_with_anything_beside_a_data_set_is_never_replaced(tmp_path, name
 def test_data_set_that_is_read_or_holds_what_is_read_or_is_in_it_is_not_replaced(tmp_path):
     make_layout(tmp_path / "a" / "set")
     for source in (tmp_path / "a" / "set", tmp_path / "a" / "set" / "JPEGImages", tmp_path / "a", tmp_path):
-        with pytest.raises(OutputError, match="expected a folder outside of what is read"):
+        with pytest.raises(OutputError, match="expected a folder outside what is read"):
             check_outside(tmp_path / "a" / "set", [tmp_path / "other", source])
     (tmp_path / "link").symlink_to(tmp_path / "a")
-    with pytest.raises(OutputError, match="expected a folder outside of what is read"):
+    with pytest.raises(OutputError, match="expected a folder outside what is read"):
         check_outside(tmp_path / "link" / "set", [tmp_path / "a" / "set"])
     check_outside(tmp_path / "a" / "set", [tmp_path / "a" / "settings", tmp_path / "missing"])
     check_outside(tmp_path / "a" / "new", [tmp_path / "a"])  # nothing is replaced

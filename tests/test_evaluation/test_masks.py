@@ -116,7 +116,7 @@ def spoil_void(path):
     [
         (spoil_missing, "missing", "v3.png: there is no such file"),
         (spoil_size, "size", "v3.png: expected the size of its label, 80x60, got 79x60"),
-        (spoil_bytes, "unreadable", "v3.png: expected a whole"),
+        (spoil_bytes, "unreadable", "v3.png: expected a complete"),
         (spoil_colours, "unreadable", "v3.png: expected one channel of class ids"),
         (
             spoil_range,

@@ -52,9 +52,7 @@ def test_export_that_disagrees_fails_in_one_line_and_leaves_nothing(tmp_path, mo
         writer.write(dataclasses.replace(graph, nodes=nodes), path)
 
     monkeypatch.setitem(formats.WRITERS, "onnx", dataclasses.replace(writer, write=other_write))
-    with pytest.raises(
-        OutputError, match=r"expected 99.99 % of the labels to be the network's, got [\d.]+ %"
-    ) as caught:
+    with pytest.raises(OutputError, match=r"expected 99.99% of the labels to be the network's, got [\d.]+%") as caught:
         write_export(export_plan(tmp_path, "onnx"))
     assert "\n" not in str(caught.value)
     assert files(tmp_path) == []
@@ -70,7 +68,7 @@ def test_export_that_disagrees_fails_in_one_line_and_leaves_nothing(tmp_path, mo
 def test_share_that_is_too_small_is_never_shown_as_what_was_expected(tmp_path, monkeypatch):
     agreement = Agreement(0.999889, 0.1, 999_999, 3, "images", "numba")
     monkeypatch.setattr(exporter, "compare", lambda *given: agreement)
-    with pytest.raises(OutputError, match=r"expected 99\.99 % of the labels to be the network's, got 99\.988 % on"):
+    with pytest.raises(OutputError, match=r"expected 99\.99% of the labels to be the network's, got 99\.988% on"):
         write_export(export_plan(tmp_path, "onnx"))
 
 
@@ -135,7 +133,7 @@ def test_error_of_tensorflow_names_the_folder_that_was_asked_for(tmp_path, monke
     monkeypatch.setattr(tf.saved_model, "save", fail)
     with pytest.raises(OutputError) as caught:
         write_export(export_plan(tmp_path, "savedmodel"))
-    expected = f"cannot write {tmp_path / 'net.savedmodel'}: the disk is full; nothing was left half-written"
+    expected = f"cannot write {tmp_path / 'net.savedmodel'}: the disk is full; no partial file was left"
     assert (str(caught.value), files(tmp_path)) == (expected, [])
 
 

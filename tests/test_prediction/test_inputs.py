@@ -118,7 +118,7 @@ def test_images_of_other_formats_in_a_folder_are_counted(pictures):
     events = []
     assert names(find_images(["in"], events.append)) == ["in/a.jpg", "in/b.PNG"]
     (note,) = events
-    assert note.text.startswith("in: passed over 1 DNG file (convert them to JPEG or PNG), 2 GIF files (name them:")
+    assert note.text.startswith("in: skipped 1 DNG file (convert them to JPEG or PNG), 2 GIF files (name them:")
     assert note.text.endswith("1 MP4 file (name them: 'in/*.mp4')")
     for name in ("a.jpg", "b.PNG", "clip.mp4"):
         (pictures / name).unlink()

@@ -59,7 +59,9 @@ def test_more_actors_than_the_cluster_has_room_for_are_refused(nodes, workers, b
 
 def test_machine_without_the_shared_folder_is_named_before_anything_is_loaded(tmp_path):
     worker = Worker(Share(PredictionSettings(), None, (), 1, tmp_path, (tmp_path, tmp_path / "photos")))
-    with pytest.raises(DataError, match=r"^machine .*: expected .*/photos, as where the run was started, got no such"):
+    with pytest.raises(
+        DataError, match=r"^machine .*: expected .*/photos, as on the machine that started the run, got no such"
+    ):
         worker.check(None)
 
 

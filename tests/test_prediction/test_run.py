@@ -84,7 +84,7 @@ def test_bad_pictures_are_reported_and_the_others_done(photos, tmp_path):
     assert done.summary.done == 12
     bomb, cut, text = done.summary.failed
     assert "03-bomb.png: expected at most" in bomb
-    assert "04-cut.png: expected a whole image" in cut
+    assert "04-cut.png: expected a complete image" in cut
     assert "05-text.jpg: expected an image of a known format" in text
     lines = (tmp_path / "out" / "areas.jsonl").read_text().splitlines()
     assert [json.loads(line)["image"] for line in lines] == [str(photos / f"{number:02}.png") for number in range(12)]
@@ -152,7 +152,7 @@ def test_interrupted_run_goes_on_with_the_rest_only(photos, tmp_path):
     count = len(done.plan.done)
     assert 5 <= count < 12
     assert done.net.taken == done.summary.done == 12 - count
-    assert f"{count} of 12 are there already: skipped" in done.notes
+    assert f"{count} of 12 are already done: skipped" in done.notes
     for job in done.plan.done:
         assert job.files["mask"].stat().st_mtime_ns == kept[job.files["mask"].name]
 

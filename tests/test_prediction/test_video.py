@@ -164,7 +164,7 @@ def test_damaged_videos_are_reported_and_the_others_done(tmp_path):
     (tmp_path / "cut.mp4").write_bytes(content[: len(content) // 2])
     jobs = plan(tmp_path / "out", tmp_path / "cut.mp4", good).videos
     bad, result = segment_videos(BrightnessNet(), jobs, lambda event: None)
-    assert "cut.mp4: expected a whole video, got one that is damaged or cut off" in bad.error
+    assert "cut.mp4: expected a complete video, got one that is damaged or truncated" in bad.error
     assert result.frames == 10
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["good_masks.mkv", "good_overlay.mp4"]
 
@@ -275,7 +275,7 @@ def test_of_two_streams_one_is_taken_with_a_note(tmp_path):
             container.mux(stream.encode())
     result, _, _ = segment(tmp_path / "two.mkv", tmp_path / "out")
     assert result.size == (48, 64)
-    assert "2 video streams: that of 64x48 pixels is taken" in result.note
+    assert "2 video streams: using that of 64x48 pixels" in result.note
 
 
 def test_masks_that_are_cut_off_are_not_taken_for_those_of_before(tmp_path):

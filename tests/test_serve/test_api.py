@@ -151,7 +151,7 @@ def test_wrong_types_are_refused(client, photo):
     refusal(post(files=[("image", photo), ("image", photo)]), 422, "invalid_form")
     refusal(post(content=b"x", headers={"content-type": "multipart/form-data"}), 422, "invalid_form")
     refusal(post(content=b"x", headers={"content-type": "multipart/form-data; boundary=b"}), 422, "invalid_form")
-    assert "damaged or cut off" in refusal(post(content=photo[:-900], headers=PNG), 422, "unreadable_picture")
+    assert "damaged or truncated" in refusal(post(content=photo[:-900], headers=PNG), 422, "unreadable_picture")
     said = refusal(client.post("/api/segment?crf=maybe", content=photo), 422, "invalid_parameter")
     assert said == "crf: expected true or false, got 'maybe'"
     refusal(client.post("/api/segment?format=tiff", content=photo), 422, "invalid_parameter")

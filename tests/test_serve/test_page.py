@@ -61,7 +61,7 @@ def test_photo_is_dropped_compared_isolated_and_its_mask_is_that_of_infer(
         rows = page.locator("#legend button")
         assert rows.count() == np.count_nonzero(counts)
         assert rows.first.inner_text().split() == [names[largest], f"{100 * counts[largest] / label.size:.1f}", "%"]
-        assert f"{names[largest]} {100 * counts[largest] / label.size:.1f} %" in page.locator("#status").inner_text()
+        assert f"{names[largest]} {100 * counts[largest] / label.size:.1f}%" in page.locator("#status").inner_text()
 
         tint = pixels(page, "tint")
         assert tint.shape == (150, 90, 4)
@@ -82,7 +82,7 @@ def test_photo_is_dropped_compared_isolated_and_its_mask_is_that_of_infer(
         assert page.locator("#split").input_value() == "75"
         assert page.evaluate("getComputedStyle(layer).clipPath") == "inset(0px 0px 0px 75%)"
         page.keyboard.press("ArrowLeft")
-        assert page.locator("#split").get_attribute("aria-valuetext") == "74 % photo, 26 % classes"
+        assert page.locator("#split").get_attribute("aria-valuetext") == "74% photo, 26% classes"
         page.keyboard.press("Home")
         assert page.evaluate("getComputedStyle(layer).clipPath") == "inset(0px 0px 0px 0%)"
         page.locator("#opacity").fill("25")

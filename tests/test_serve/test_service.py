@@ -106,7 +106,7 @@ def test_cancelled_and_damaged_images_do_not_hold_up_the_others(segmenter, close
     worker.start()
     assert last.result(20).label.shape == (63, 73)
     assert first.result().label.shape == (61, 71)
-    with pytest.raises(DataError, match="cannot read the image: expected a whole image"):
+    with pytest.raises(DataError, match="cannot read the image: expected a complete image"):
         damaged.result()
     worker.stop()
 
@@ -232,7 +232,7 @@ def test_upload_that_stalls_leaves_its_place_to_others(segmenter, monkeypatch):
             stalled = ask(*halves)
             await asyncio.sleep(0.05)
             monkeypatch.setattr("deeplabctl.serve.uploads._STALL", 30)
-            with pytest.raises(RequestError, match="all 1 places of the queue are taken"):
+            with pytest.raises(RequestError, match="the queue is full; try again later"):
                 await ask({"body": png(1)})
             monkeypatch.setattr("deeplabctl.serve.uploads._STALL", 0)
             assert (await ask({"body": png(1)})).label.shape == (61, 71)

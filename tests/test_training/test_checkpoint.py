@@ -108,7 +108,7 @@ def test_full_disk_leaves_the_checkpoint_before_and_nothing_half_written(plan, t
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", no_space)
-    with pytest.raises(OutputError, match=r"step-000010\.npz: No space left on device; nothing was left half-written"):
+    with pytest.raises(OutputError, match=r"step-000010\.npz: No space left on device; no partial file was left"):
         a_checkpoint(plan, 10).write(tmp_path)
     assert [path.name for path in tmp_path.glob("*.npz")] == ["step-000005.npz"]
 

@@ -174,7 +174,7 @@ def test_full_disk_ends_the_run_with_a_line_and_it_continues_later(whole, tmp_pa
             real(descriptor)
 
         patch.setattr("os.fsync", fsync)
-        with pytest.raises(OutputError, match="No space left on device; nothing was left half-written"):
+        with pytest.raises(OutputError, match="No space left on device; no partial file was left"):
             train_new(plan, tmp_path / "run")
     resume(tmp_path / "run")
     assert weights_of(tmp_path / "run" / "last.keras") == weights_of(whole / "run" / "last.keras")

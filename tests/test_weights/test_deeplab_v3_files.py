@@ -123,7 +123,9 @@ def test_constant_of_one_number_stands_for_equal_ones_but_not_for_more_than_the_
     np.testing.assert_array_equal(open_weights(tmp_path / "a.pb").weights["a/moving_mean"], [0.5] * 3)
     for array, claimed in ((mean, [1 << 20, 1 << 20]), (kernel, [1, 1, 2, 127])):
         (tmp_path / "a.pb").write_bytes(constant("a/w", array, claimed))
-        with pytest.raises(WeightsError, match=rf"damaged or cut off at byte .* a/w of shape .* has {array.size} num"):
+        with pytest.raises(
+            WeightsError, match=rf"damaged or truncated at byte .* a/w of shape .* has {array.size} num"
+        ):
             open_network(tmp_path / "a.pb")
 
 

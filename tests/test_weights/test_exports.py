@@ -102,7 +102,7 @@ def test_file_that_is_cut_off_or_of_another_program_is_refused_in_one_line(tmp_p
     (tmp_path / "folder" / "saved_model.pb").write_bytes(b"foreign")
     texts = {
         "foreign.onnx": "expected the ONNX file that deeplabctl export writes, got one without its deeplabctl.json",
-        "cut.onnx": "the file is damaged or cut off at byte",
+        "cut.onnx": "the file is damaged or truncated at byte",
         "cut.tflite": "expected the TFLite file that deeplabctl export writes",
         "folder": "expected the SavedModel that deeplabctl export writes",
     }

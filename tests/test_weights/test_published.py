@@ -155,7 +155,7 @@ def test_file_or_run_of_that_name_is_taken_and_a_note_says_so(one, tmp_path, mon
     (tmp_path / "tiny-voc").mkdir()
     (tmp_path / "tiny-voc" / "best.keras").touch()
     assert weights_path(Path("tiny-voc"), notes.append) == Path("tiny-voc/best.keras")
-    assert [note.text for note in notes] == ["tiny-voc is taken, and not the published weights of the same name"]
+    assert [note.text for note in notes] == ["tiny-voc is used, not the published weights of the same name"]
     assert one[1].asked == []
 
 
@@ -165,7 +165,7 @@ def test_default_is_taken_only_without_runs(one, tmp_path, monkeypatch):
     notes = []
     path = find_weights(None, tmp_path / "runs", default=DEFAULT_WEIGHTS, report=notes.append)
     assert path.name == "tiny.caffemodel"
-    assert notes[0].text == f"no weights are named, and there are no runs: taking the published {DEFAULT_WEIGHTS}"
+    assert notes[0].text == f"no weights are named, and there are no runs: using the published {DEFAULT_WEIGHTS}"
     (tmp_path / "runs" / "a").mkdir(parents=True)
     for name in ("best.keras", "recipe.toml"):
         (tmp_path / "runs" / "a" / name).touch()

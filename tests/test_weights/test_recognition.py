@@ -42,5 +42,5 @@ def test_zip_archives_are_told_apart(tmp_path):
     assert type(open_weights(tmp_path / "data.keras")) is TorchFile
     whole = (tmp_path / "a.keras").read_bytes()
     (tmp_path / "a.keras").write_bytes(whole[:20])
-    with pytest.raises(WeightsError, match="damaged or cut off"):
+    with pytest.raises(WeightsError, match="damaged or truncated"):
         open_weights(tmp_path / "a.keras")

@@ -42,7 +42,7 @@ def test_classifier_of_the_same_classes_in_another_order_is_taken_by_name(archit
     file = weight_file(found)
     file.info = ModelInfo(FIVE, architecture, 1 / 32)
     weights, new, notes = start_weights(file, architecture, [FIVE[place] for place in order], 1 / 32, seed=3)
-    assert (new, notes[1:]) == ([], ["its classes are the same in another order, and are taken by name"])
+    assert (new, notes[1:]) == ([], ["its classes are the same in another order, and are matched by name"])
     for name, array in found.items():
         is_classifier = name.split("/")[0] in table.classifiers
         np.testing.assert_array_equal(weights[name], array[..., order] if is_classifier else array)

@@ -132,7 +132,7 @@ def test_chain_of_long_names_is_a_damaged_archive(tmp_path):
     info = tarfile.TarInfo("a")
     info.type = tarfile.GNUTYPE_LONGNAME
     (tmp_path / "zoo").write_bytes(gzip.compress(2000 * info.tobuf(tarfile.GNU_FORMAT)))
-    with pytest.raises(WeightsError, match="the archive is damaged or cut off"):
+    with pytest.raises(WeightsError, match="the archive is damaged or truncated"):
         open_network(tmp_path / "zoo")
 
 

@@ -127,7 +127,7 @@ def test_cut_and_changed_graphs_are_one_line(tmp_path):
             errors.append(str(error))
     assert len(errors) == 150  # a narrow network has no architecture
     assert not [error for error in errors if "\n" in error]
-    assert len([error for error in errors if "damaged or cut off at byte" in error]) > 50
+    assert len([error for error in errors if "damaged or truncated at byte" in error]) > 50
 
 
 def test_buffer_that_many_kernels_share_is_refused(tmp_path):

@@ -231,7 +231,7 @@ def test_legacy_file_whose_storage_claims_more_than_there_is_is_refused(tmp_path
     at = content.index(struct.pack("<q", 588))
     for claimed in (589, 1 << 40, -1):
         (tmp_path / "w").write_bytes(content[:at] + struct.pack("<q", claimed) + content[at + 8 :])
-        with pytest.raises(WeightsError, match="expected 588 numbers; the file is damaged or cut off"):
+        with pytest.raises(WeightsError, match="expected 588 numbers; the file is damaged or truncated"):
             read_weights(tmp_path / "w")
 
 

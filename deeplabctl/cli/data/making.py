@@ -59,22 +59,22 @@ class ImportOptions:
         AnnotationName,
         SOURCE(
             "--format NAME",
-            "What SOURCE is: labelme, coco, cvat, yolo, labelstudio, supervisely, via; or masks of colors, ids, or "
-            "binary ones; auto recognises it by its content.",
+            "Format of SOURCE: labelme, coco, cvat, yolo, labelstudio, supervisely or via; or masks: colors, ids or "
+            "binary. auto detects it from the content.",
         ),
     ] = "auto"
     mask_suffix: Annotated[
-        str, SOURCE("--mask-suffix TEXT", "Ending of a mask's name after its image's name, such as _mask.")
+        str, SOURCE("--mask-suffix TEXT", "What mask names add to the image's name, such as _mask.")
     ] = ""
     image_suffix: Annotated[
-        str, SOURCE("--image-suffix TEXT", "Ending of an image's name that its mask's has not, such as _leftImg8bit.")
+        str, SOURCE("--image-suffix TEXT", "Ending of image names that mask names lack, such as _leftImg8bit.")
     ] = ""
     attribute: Annotated[
-        str, SOURCE("--attribute NAME", "Of VIA's regions: their class, if they have several attributes.")
+        str, SOURCE("--attribute NAME", "VIA: the attribute that names a region's class, if there are several.")
     ] = ""
     crowds: Annotated[
         Literal["auto", "void", "objects"],
-        SOURCE("--crowds", "Of COCO: what annotations with iscrowd 1 become; auto is void, if they are few."),
+        SOURCE("--crowds", "COCO: what annotations with iscrowd 1 become; auto means void if they are few."),
     ] = "auto"
     classes: Annotated[
         str | None,
@@ -93,14 +93,16 @@ class ImportOptions:
     ] = None
     rename: Annotated[
         list[str] | None,
-        CLASSES("--rename OLD=NEW", "Another name for a class, repeatable; two of one name become one class."),
+        CLASSES(
+            "--rename OLD=NEW", "New name for a class; may be repeated. Classes with the same name become one class."
+        ),
     ] = None
     outside: Annotated[
-        Literal["background", "void"], CLASSES("--outside", "What pixels outside of all outlines become.")
+        Literal["background", "void"], CLASSES("--outside", "What pixels outside all outlines become.")
     ] = "background"
     unknown: Annotated[
         Literal["error", "void", "background"],
-        CLASSES("--unknown", "What colours that are not in the palette, and outlines of other classes, become."),
+        CLASSES("--unknown", "What colours missing from the palette and outlines of other classes become."),
     ] = "error"
 
     def read(self) -> ImportSettings:
@@ -138,15 +140,15 @@ def convert(
     ] = None,
     val_source: Annotated[
         Path | None,
-        SPLITS("--val-source SOURCE", "Annotations of the same kind for validation, instead of a share."),
+        SPLITS("--val-source SOURCE", "Annotations in the same format for validation, instead of a share."),
     ] = None,
     seed: Annotated[
         int | None, SPLITS("--seed N", "Different seeds choose different images for validation. Default: 0.", min=0)
     ] = None,
     max_side: Annotated[
-        int | None, OUTPUT("--max-side N", "Make images with a longer side of more than N pixels smaller.", min=64)
+        int | None, OUTPUT("--max-side N", "Scale down images whose longer side exceeds N pixels.", min=64)
     ] = None,
-    out: Annotated[Path, OUTPUT("--out DIR", "Folder to make, in VOC layout.")],
+    out: Annotated[Path, OUTPUT("--out DIR", "Folder to write, in VOC layout.")],
     overwrite: OverwriteOption = False,
     console: Console,
 ) -> None:
@@ -234,9 +236,9 @@ def prepare_voc(
         bool, SOURCE("--download", "Download a missing archive (2.0 and 1.4 GB), and check its md5.")
     ] = False,
     any_counts: Annotated[
-        bool, SOURCE("--any-counts", "Continue if the lists' lengths differ from the papers'.")
+        bool, SOURCE("--any-counts", "Continue even if the lists' lengths differ from the papers'.")
     ] = False,
-    out: Annotated[Path, OUTPUT("--out DIR", "Folder to make, or VOC's unpacked folder to complete.")] = Path(
+    out: Annotated[Path, OUTPUT("--out DIR", "Folder to write, or VOC's unpacked folder to complete.")] = Path(
         "VOCdevkit", "VOC2012"
     ),
     overwrite: OverwriteOption = False,
@@ -278,7 +280,7 @@ def prepare_voc(
 
 
 def shapes(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write.")],
     train: Annotated[int, IMAGES("--train N", "Training images.", min=1)] = 240,
     val: Annotated[int, IMAGES("--val N", "Validation images.", min=1)] = 60,
     seed: Annotated[int, IMAGES("--seed N", "Different seeds draw different images.", min=0)] = 0,

@@ -43,7 +43,7 @@ _SHOWN = 10  # findings of a kind in the text; JSON has them all
 _BAR = 16  # characters
 
 DataArgument = Annotated[
-    str, typer.Argument(metavar="DIR|shapes", help="Data set in VOC layout, or shapes, the built-in one.")
+    str, typer.Argument(metavar="DIR|shapes", help="Data set in VOC layout, or the built-in one, shapes.")
 ]
 
 
@@ -54,7 +54,7 @@ def check(
         OUTPUT(
             "--fix DIR",
             "Write a copy of the data set, and fix there what needs no guessing: labels in the palette's "
-            "colours, labels that EXIF turned, line ends of lists. The data set itself is never changed.",
+            "colours, labels turned by EXIF, line ends of lists. The data set itself is never changed.",
         ),
     ] = None,
     overwrite: OverwriteOption = False,
@@ -119,7 +119,7 @@ def _lines(verdict: Verdict) -> list[str]:
         if len(findings) > _SHOWN:
             lines.append(f"... and {len(findings) - _SHOWN:,} more like the last; --json lists them all")
     splits = ", ".join(f"{split} {count:,}" for split, count in verdict.splits.items())
-    return [*lines, f"{verdict.files:,} files of {splits} checked: {_count_findings(verdict)}"]
+    return [*lines, f"{counted(verdict.files, 'file')} of {splits} checked: {_count_findings(verdict)}"]
 
 
 def _count_findings(verdict: Verdict) -> str:
@@ -209,7 +209,7 @@ def preview(
     count: Annotated[
         int | None, IMAGES("--count N", "Number of images. Default: 12, or 4 with --augmented.", min=1)
     ] = None,
-    seed: Annotated[int, IMAGES("--seed N", "Each seed chooses other images.", min=0)] = 0,
+    seed: Annotated[int, IMAGES("--seed N", "Different seeds choose different images.", min=0)] = 0,
     augmented: Annotated[
         bool, AUGMENTATION("--augmented", "Show four crops of each image as augmentation makes them.")
     ] = False,

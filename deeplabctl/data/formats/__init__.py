@@ -160,7 +160,8 @@ def _split_by_folders(annotations: Annotations) -> None:
     if others := [name for name, found in zip(names, splits, strict=True) if len(found) != 1]:
         if known := sorted({split for found in splits if len(found) == 1 for split in found}):
             annotations.notes.append(
-                f"folders named {join_some(known)} give no splits, as images lie in others: {len(others)} of "
+                f"folders named {join_some(known)} are not taken as splits, as images are also in others: "
+                f"{len(others)} of "
                 f"{len(names)} ({join_some(others, 3)})"
             )
         return

@@ -180,7 +180,7 @@ class Outlines:
         found = sorted({name for name, _ in used}) if found is None else found
         classes = number_classes(source, found, self._settings, used)
         several = [f"{count} of {name!r}" for name, count in Counter(found).items() if count > 1]
-        notes = [f"classes of one name are one class: {join_some(several)}"] if several else []
+        notes = [f"classes with the same name are merged: {join_some(several)}"] if several else []
         notes += classes.notes + [note for search in self._searches.values() for note in search.notes()] + self.notes
         if self.without_area:
             notes.append(f"lines, points and other shapes without an area: {self.without_area} skipped")
@@ -275,14 +275,14 @@ def number_classes(
         if old not in known and new not in images:
             close = difflib.get_close_matches(old, known, 1)
             meant = f"; did you mean {close[0]!r}?" if close else ""
-            notes.append(f"no outline is of {old!r}: nothing becomes {new!r}{meant}")
+            notes.append(f"no outline has the class {old!r}: nothing is renamed to {new!r}{meant}")
     for name in [name for name in found if name not in ids]:
         meaning = IGNORE_LABEL if is_void(name) else background if is_background(name) else None
         if meaning is not None:
             ids[name] = meaning
             if name in images and name not in (LABELME_VOID, LABELME_BACKGROUND):
                 what = "void (255)" if meaning == IGNORE_LABEL else f"the class {classes[meaning]}"
-                notes.append(f"{len(images[name])} outlines of {name!r} are {what}, as `classes` does not name it")
+                notes.append(f"outlines of {name!r} are {what}, as `classes` does not name it: {len(images[name])}")
     notes += similar_names(classes, images)
     unlisted = ", ".join(
         f"{len(where)} of {quoted(name)} ({_some(where)})" for name, where in sorted(images.items()) if name not in ids

@@ -106,7 +106,7 @@ def _read_instances(path: Path, document: dict[str, Any], settings: ImportSettin
         outlines.notes.append(f"{boxes} of {total} annotations are boxes without an outline: void")
     if without_area:
         numbers = join_some([str(number) for number in without_area])
-        outlines.notes.append(f"{len(without_area)} annotations have no area: skipped ({numbers})")
+        outlines.notes.append(f"annotations without an area: {len(without_area)} skipped ({numbers})")
     found = [names[key] for key in sorted(names, key=lambda key: (isinstance(key, str), key))]
     return outlines.annotations(path, found, smaller_on_top=True)
 
@@ -116,7 +116,7 @@ def _id(value: Any) -> int | str:
     if isinstance(value, str):
         return int(value) if value.isascii() and value.isdigit() and value == str(int(value)) else value
     if isinstance(value, bool) or value is None:
-        raise DataError(f"expected a number or a text as id, got {value!r}")
+        raise DataError(f"expected a number or a string as id, got {value!r}")
     return whole_number(value)
 
 
@@ -133,7 +133,7 @@ def _by_id(what: str, key: str, entries: list[dict[str, Any]]) -> dict[int | str
     for entry in entries:
         name = entry[key]
         if not isinstance(name, str) or not name:
-            raise DataError(f"{what} {entry['id']!r}: expected {key} as a text, got {name!r:.80}")
+            raise DataError(f"{what} {entry['id']!r}: expected {key} as a string, got {name!r:.80}")
         number = _id(entry["id"])
         if names.setdefault(number, name) != name:
             raise DataError(
@@ -242,7 +242,7 @@ def decode_runs(text: str) -> list[int]:
             runs.append(number + runs[-2] if len(runs) > 2 else number)
             number, shift = 0, 0
     if shift:
-        raise DataError("expected complete run lengths, got a text that is cut off")
+        raise DataError("expected complete run lengths, got a truncated string")
     return runs
 
 

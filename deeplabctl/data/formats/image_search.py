@@ -96,7 +96,7 @@ class ImageSearch:
         if not self._by_a_part:
             return []
         name, path = next(iter(self._by_a_part.items()))
-        return [f"{len(self._by_a_part)} images have other first folders than their annotations say: {name} is {path}"]
+        return [f"{len(self._by_a_part)} images are in other top folders than their annotations say: {name} is {path}"]
 
     def _list_files(self) -> dict[str, dict[Path, list[Parts]]]:
         files: dict[str, dict[Path, list[Parts]]] = defaultdict(dict)

@@ -30,7 +30,7 @@ from deeplabctl.data.formats.image_search import failing
 from deeplabctl.data.formats.outlines import box_corners, fill_ellipse, fill_polygon, fill_shares
 from deeplabctl.data.image_files import IMAGE_SUFFIXES, NAMED_SUFFIXES
 from deeplabctl.errors import DataError
-from deeplabctl.reporting import Reporter
+from deeplabctl.reporting import Reporter, counted
 
 _WITH_AREA = ("brush", "polygon", "rectangle", "ellipse", "bitmask")  # types of results, perhaps with "labels" behind
 _WITHOUT_AREA = ("keypoint", "vector")
@@ -82,11 +82,9 @@ class LabelStudio:
             outlines.notes.append(f"tasks without an annotation: {len(left_out)} left out ({join_some(left_out, 4)})")
         outlines.without_area = counts["without area"]
         if number := counts["predictions"]:
-            outlines.notes.append(f"nobody annotated anything: the predictions of {number} tasks are taken")
+            outlines.notes.append(f"no task is annotated: using the predictions of {counted(number, 'task')}")
         if number := counts["truths"]:
-            outlines.notes.append(
-                f"tasks with several annotations, {number}: those that are the ground truth are taken"
-            )
+            outlines.notes.append(f"tasks with several annotations: {number}, using those that are the ground truth")
         return outlines.annotations(tasks[0][0])
 
 
@@ -221,7 +219,7 @@ def unpack(data: bytes, count: int) -> npt.NDArray[np.uint8]:
         end, at = done + number(at + 3, length) + 1, at + 3 + length
         last = at + 8 * (1 if is_run else end - done)
         if end > count or last > bits.size:
-            raise DataError("expected a whole brush region, got one that is cut off or too long; export it again")
+            raise DataError("expected a whole brush region, got one that is truncated or too long; export it again")
         values[done:end] = np.packbits(bits[at:last])
         done, at = end, last
     return values

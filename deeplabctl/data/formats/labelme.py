@@ -161,7 +161,7 @@ def _check_image(path: Path, file: Path) -> None:
         if np.abs(blocks[0] - blocks[1]).max() <= _MOST_OF_JPEG:
             return
     raise DataError(
-        f"{path}: expected the image inside of it (imageData) to be {file}, got a different one; remove the wrong one: "
+        f"{path}: expected the image inside it (imageData) to be {file}, got a different one; remove the wrong one: "
         "labelme shows the one inside"
     )
 
@@ -188,11 +188,11 @@ def _decode_mask(encoded: Any, size: Size, corners: Sequence[Point], path: Path)
         raise DataError(f"expected the mask as a PNG in base64, got {encoded!r:.60}")
     (left, top), (right, bottom) = corners
     if left < 0 or top < 0:
-        raise DataError(f"expected a mask inside of the image, got its corner at ({left:g}, {top:g})")
+        raise DataError(f"expected a mask inside the image, got its corner at ({left:g}, {top:g})")
     width, height = right - left + 1, bottom - top + 1
     with open_image(path, io.BytesIO(base64.b64decode(encoded))) as png:
         if png.width > size[1] or png.height > size[0]:
-            raise DataError(f"expected a mask inside of the image, got one of {png.width}x{png.height}")
+            raise DataError(f"expected a mask inside the image, got one of {png.width}x{png.height}")
         if abs(png.width - width) > 1 or abs(png.height - height) > 1:
             raise DataError(
                 f"expected a mask of the size between its points, {width:g}x{height:g}, got {png.width}x{png.height}; "

@@ -57,7 +57,7 @@ def pair_masks(folder: Path, settings: ImportSettings) -> MaskPairs:
         have = "mask has" if len(alone) == 1 else "masks have"
         found.notes.append(f"{len(alone)} {have} no image: skipped ({join_some(alone, 3)})")
     if left_out:
-        found.notes.append(f"{left_out} files in folders below {folder} are left out")
+        found.notes.append(f"files in folders below {folder}: {left_out} left out")
     if without := _images_without_masks(folder, places, found):
         some = join_some([str(place) for place in without], 3)
         found.notes.append(f"images in folders without any mask are left out: {without.total()} ({some})")

@@ -79,7 +79,7 @@ class Masks:
         classes, ids, notes = _renamed(folder, classes, ids, settings.rename)
         notes = [*found.notes, *notes]
         if settings.format == "binary" and (between := _between(values.counts)):
-            notes.append(f"{between}: cut in the middle")
+            notes.append(f"{between}: thresholded in the middle")
         if unknown := {value: count for value, count in values.counts.items() if value not in ids}:
             if meaning == "colors" and settings.format == "auto" and settings.palette is None:
                 _check_one_kind(folder, values, unknown)
@@ -156,7 +156,7 @@ def _check_one_kind(folder: Path, values: _Values, unknown: Mapping[Color, int])
         raise DataError(
             f"{folder}: expected class ids in all masks or colours in all, got {_format_value(number)} in "
             f"{values.first_mask[number].name} and {_format_value(color)} in {values.first_mask[color].name}; convert "
-            "them apart"
+            "them separately"
         )
 
 
@@ -289,7 +289,9 @@ def _renamed(
     folder: Path, classes: tuple[str, ...], ids: Mapping[Color, int], rename: Mapping[str, str]
 ) -> tuple[tuple[str, ...], dict[Color, int], list[str]]:
     """Return the classes under their new names, the class id of each value then, and what is to be said of both."""
-    notes = [f"no class is {old!r}: nothing becomes {new!r}" for old, new in rename.items() if old not in classes]
+    notes = [
+        f"no class is named {old!r}: nothing is renamed to {new!r}" for old, new in rename.items() if old not in classes
+    ]
     names, classes = [rename.get(name, name) for name in classes], renamed_classes(classes, rename)
     if len(classes) < 2:
         raise DataError(
@@ -341,5 +343,5 @@ def _roboflow_classes(folder: Path) -> tuple[Path, tuple[str, ...]] | None:
     classes = {read_classes(path): path for path in paths}
     if len(classes) > 1:
         one, other = [*classes.values()][:2]
-        raise DataError(f"{other}: expected the classes of {one}, got others; convert the folders apart")
+        raise DataError(f"{other}: expected the classes of {one}, got others; convert the folders separately")
     return next(((path, names) for names, path in classes.items()), None)

@@ -121,7 +121,7 @@ def _decode(text: str, size: Size, path: Path) -> Mask:
         data = zlib.decompressobj().decompress(data, size[0] * size[1] + _MOST_BYTES)
     with open_image(path, io.BytesIO(data)) as png:
         if png.width > size[1] or png.height > size[0]:
-            raise DataError(f"expected a bitmap inside of the image, got one of {png.width}x{png.height}")
+            raise DataError(f"expected a bitmap inside the image, got one of {png.width}x{png.height}")
         shown = png.convert("RGBA").getchannel("A") if png.has_transparency_data else png.convert("L")
     mask: Mask = np.asarray(shown) > 0
     return mask

@@ -66,8 +66,8 @@ class Via:
                             outlines.without_area += 1
         if changed:
             outlines.notes.append(
-                f"image files of another number of bytes than when they were annotated: {len(changed)} "
-                f"({join_some(changed, 4)}); if they were resized since, the outlines are wrong: look at them with "
+                f"image files whose size in bytes has changed since they were annotated: {len(changed)} "
+                f"({join_some(changed, 4)}); if they were resized, the outlines are wrong: look at them with "
                 "deeplabctl data preview"
             )
         return outlines.annotations(path)

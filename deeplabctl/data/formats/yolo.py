@@ -66,7 +66,7 @@ class Yolo:
             search = outlines.search(root if is_list else place, by_stem=True)
             texts = list(_list_texts(place, root))
             if not texts:
-                outlines.notes.append(f"{where}: {split}: {entry} has no texts: left out")
+                outlines.notes.append(f"{where}: {split}: {entry} has no label files: left out")
             for short, name, text in texts:
                 file = search.image_of(name if settings.images or is_list else short, text)
                 with outlines.image(name, file) as image:
@@ -74,7 +74,9 @@ class Yolo:
                     image.regions += _read_text(text, names, counts)
         if not counts["texts"]:
             why = f" ({'; '.join(outlines.notes)})" if outlines.notes else ""
-            raise DataError(f"{where}: expected texts in folders named labels, got none{why}; choose the set's folder")
+            raise DataError(
+                f"{where}: expected text files in folders named labels, got none{why}; choose the set's folder"
+            )
         if counts["boxes"] and not counts["outlines"]:
             raise DataError(
                 f"{where}: expected outlines, got only boxes: lines of five numbers, {counts['boxes']} of them; export "
@@ -161,7 +163,7 @@ def _items(text: str) -> Iterator[tuple[str, str]]:
         while rest.strip():
             match = _ITEM.match(rest)
             if match is None:
-                raise DataError(f"expected texts with commas between them, got {rest!r:.80}")
+                raise DataError(f"expected strings separated by commas, got {rest!r:.80}")
             parts.append(match[1])
             rest = rest[match.end() :]
     else:
@@ -169,14 +171,14 @@ def _items(text: str) -> Iterator[tuple[str, str]]:
         is_table = "\n" in text and not parts[0].startswith("-")
         if "\n" in text and not is_table:
             if wrong := next((part for part in parts if not part.startswith("-")), None):
-                raise DataError(f"expected a list of texts, one per line, got {wrong!r:.80}")
+                raise DataError(f"expected a list of strings, one per line, got {wrong!r:.80}")
             parts = [part[1:].strip() for part in parts]
     for number, part in enumerate(parts):
         key, value = str(number), part
         if is_table:
             key, colon, value = part.partition(":")
             if not colon:
-                raise DataError(f"expected a number, a colon and a text, got {part!r:.80}")
+                raise DataError(f"expected a number, a colon and a string, got {part!r:.80}")
         yield _text(key), _text(value)
 
 
@@ -187,7 +189,7 @@ def _text(scalar: str) -> str:
     if scalar[:1] == "'":
         return scalar[1:-1].replace("''", "'")
     if scalar[:1] in tuple("&*!|>@%`{["):
-        raise DataError(f"expected a plain text, got {scalar!r:.80}")
+        raise DataError(f"expected a plain string, got {scalar!r:.80}")
     return scalar
 
 

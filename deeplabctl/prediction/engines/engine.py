@@ -140,7 +140,7 @@ class NetworkSource:
         if isinstance(self._network, ExportedNetwork):
             raise WeightsError(
                 f"weights {self._network.path}: expected weights for a Keras model, got an export, which is run as it "
-                "is; give the weights that it was made of"
+                "is; give the weights that it was made from"
             )
         if precision not in self._models:
             info = self.info

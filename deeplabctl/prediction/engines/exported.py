@@ -84,7 +84,7 @@ class ExportedEngine(Engine):
         """Raise WeightsError: the graph gives scores only."""
         raise WeightsError(
             f"weights {self._path}: expected a network that gives its logits, got an {self._export.words}, which gives "
-            "scores only; use the weights that it was made of"
+            "scores only; use the weights that it was made from"
         )
 
     resize = fuse = logits

@@ -137,7 +137,7 @@ function show({ facts, png, mask }) {
 }
 
 function showOpacity() {
-  element("opacity-value").textContent = `${opacity.value} %`;
+  element("opacity-value").textContent = `${opacity.value}%`;
   stage.setOpacity(opacity.value / 100);
 }
 

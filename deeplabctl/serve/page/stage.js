@@ -87,7 +87,7 @@ export class Stage {
 
   #place() {
     frame.style.setProperty("--split", `${split.value}%`);
-    split.setAttribute("aria-valuetext", `${split.value} % photo, ${100 - split.value} % classes`);
+    split.setAttribute("aria-valuetext", `${split.value}% photo, ${100 - split.value}% classes`);
   }
 
   #drag(event) {

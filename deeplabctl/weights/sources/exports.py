@@ -38,7 +38,7 @@ class Export(WeightFile):
     def _read_weights(self) -> NoReturn:
         raise WeightsError(
             f"weights {self.path}: this {self.words} was exported to be run: eval and infer take it, but it cannot be "
-            "converted or trained further; give the weights that it was made of"
+            "converted or trained further; give the weights that it was made from"
         )
 
     def width(self, architecture: str) -> NoReturn:

@@ -52,7 +52,7 @@ class TensorFlowArchive(WeightFile):
     """Hold an archive with a checkpoint, which is preferred, or a frozen graph."""
 
     words = "TensorFlow archive (.tar.gz)"
-    refused = "the archive is damaged or cut off"
+    refused = "the archive is damaged or truncated"
 
     @classmethod
     def recognises(cls, start: Beginning) -> bool:
@@ -116,7 +116,7 @@ class TensorFlowArchive(WeightFile):
         if count > _MOST_ENTRIES:
             wrong = f"expected at most {_MOST_ENTRIES} entries, got more"
         elif entry.name.startswith("/") or ".." in re.split(r"[/\\]", entry.name):
-            wrong = f"expected entries inside of the archive, got {entry.name[:80]!r}, which points outside"
+            wrong = f"expected entries inside the archive, got {entry.name[:80]!r}, which points outside"
         elif not (entry.isreg() or entry.isdir()) or entry.issparse():
             wrong = f"expected files and folders, got {entry.name[:80]!r}, a link, a device or a sparse file"
         elif total > largest:

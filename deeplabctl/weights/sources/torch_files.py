@@ -117,7 +117,7 @@ def _read_legacy(file: BinaryIO) -> tuple[Any, Reader]:
         size = count * np.dtype(_DTYPES[storage.type]).itemsize
         if count != storage.size or position + 8 + size > len(content):
             raise PickleError(
-                f"storage {storage.key[:40]}: expected {storage.size} numbers; the file is damaged or cut off"
+                f"storage {storage.key[:40]}: expected {storage.size} numbers; the file is damaged or truncated"
             )
         places[storage.key] = slice(position + 8, position + 8 + size)
         position += 8 + size

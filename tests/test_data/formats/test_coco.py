@@ -184,16 +184,16 @@ def test_ids_and_outlines_in_another_notation_mean_the_same(tmp_path, changes):
     [
         ({"annotation": {"image_id": 99}}, r"the image ids of the file, 7, 8, got 99 in 1 of them \(ids 2\)"),
         ({"annotation": {"image_id": "08"}}, r"the image ids of the file, 7, 8, got '08' in 1 of them"),
-        ({"annotation": {"image_id": None}}, "expected a number or a text as id, got None"),
+        ({"annotation": {"image_id": None}}, "expected a number or a string as id, got None"),
         ({"annotation": {"category_id": 7}}, r"the category ids of the file, 3, 1, got 7 in 1 of them \(ids 2\)"),
-        ({"annotation": {"category_id": True}}, "expected a number or a text as id, got True"),
+        ({"annotation": {"category_id": True}}, "expected a number or a string as id, got True"),
         ({"annotation": {"iscrowd": "yes"}}, "iscrowd of annotation 2: expected a whole number, got 'yes'"),
         ({"annotation": {"iscrowd": 2}}, "iscrowd of annotation 2: expected 0 or 1, got 2"),
         ({"annotation": {"iscrowd": 0.5}}, "iscrowd of annotation 2: expected a whole number, got 0.5"),
         ({"image": {"id": 7}}, "expected each image id once, got 7 for 'a.jpg' and for 'b.jpg'; if several files"),
         ({"image": {"id": "7"}}, "expected each image id once, got 7"),
         ({"category": {"id": 1}}, "expected each category id once, got 1 for 'tree' and for 'car'"),
-        ({"category": {"name": None}}, "category 3: expected name as a text, got None"),
+        ({"category": {"name": None}}, "category 3: expected name as a string, got None"),
         ({"image": {"file_name": "a.jpg"}}, r"expected each image once, got 'a\.jpg' with ids 7 and 8"),
         ({"annotation": {"iscrowd": []}}, r"iscrowd of annotation 2: expected a whole number, got \[\]"),
     ],
@@ -232,7 +232,7 @@ def test_what_has_neither_area_nor_box_is_skipped_and_named(tmp_path):
     entries += [{"category_id": 3}, {"category_id": 3, "bbox": [0, 0, 0, 0]}, {"category_id": 3, "bbox": [4, 2, 8, 0]}]
     written, notes = convert(write_coco(tmp_path, entries), tmp_path / "out")
     assert written.pixels == {0: 144, 1: 48}
-    assert notes == ["4 annotations have no area: skipped (1, 2, 3, 4)"]
+    assert notes == ["annotations without an area: 4 skipped (1, 2, 3, 4)"]
 
 
 @pytest.mark.parametrize("name", ["void", "Ignore", "unlabeled"])
@@ -242,7 +242,7 @@ def test_category_named_void_is_void_unless_it_is_asked_for_as_a_class(tmp_path,
     assert written.classes == ("background", "car")
     assert written.pixels == {0: 144, 1: 48}  # b.jpg is in no list
     assert (written_label(tmp_path / "a", "b") == 255).sum() == 48
-    assert f"1 outlines of {name!r} are void (255), as `classes` does not name it" in notes
+    assert f"outlines of {name!r} are void (255), as `classes` does not name it: 1" in notes
     written, _ = convert(source, tmp_path / "b", classes=("background", "car", name))
     assert written.pixels == {0: 288, 1: 48, 2: 48}
 
@@ -251,7 +251,7 @@ def test_background_in_another_spelling_is_the_background(tmp_path):
     written, notes = convert(write_two(tmp_path, category={"name": "Background"}), tmp_path / "a")
     assert written.classes == ("background", "car")
     assert written.pixels == {0: 336, 1: 48}
-    assert "1 outlines of 'Background' are the class background, as `classes` does not name it" in notes
+    assert "outlines of 'Background' are the class background, as `classes` does not name it: 1" in notes
     written, _ = convert(write_two(tmp_path), tmp_path / "b", classes=("Background", "car", "tree"))
     assert written.pixels == {0: 288, 1: 48, 2: 48}
 

@@ -94,7 +94,7 @@ def test_same_names_in_two_folders_get_the_annotations_of_their_own(tmp_path, wr
         image = (tmp_path / "out" / "JPEGImages" / f"{name}.png").read_bytes()
         side = "left" if image == (tmp_path / "photos" / "left" / "0.png").read_bytes() else "right"
         assert written_label(tmp_path / "out", name)[0, 0] == (1 if side == "left" else 2)
-    assert any("2 images have other first folders than their annotations say: data/left/0.png is" in n for n in notes)
+    assert any("2 images are in other top folders than their annotations say: data/left/0.png is" in n for n in notes)
 
 
 @pytest.mark.parametrize("write", [_coco, _labelme, _cvat])
@@ -170,7 +170,7 @@ def test_masks_in_folders_below_others_are_left_out_and_counted(tmp_path):
     _write_masks(tmp_path, ["0", "previews/0", "previews/1"])
     written, notes = convert(tmp_path / "masks", tmp_path / "out", classes=("a", "b"))
     assert written.train == ["0"]
-    assert notes == [f"2 files in folders below {tmp_path / 'masks'} are left out"]
+    assert notes == [f"files in folders below {tmp_path / 'masks'}: 2 left out"]
 
 
 def test_photo_and_drawn_annotation_of_one_name_are_not_told_apart(tmp_path):

@@ -46,7 +46,7 @@ def write_tasks(folder, *tasks):
 def test_packed_values_are_those_of_label_studio():
     assert unpack(bytes(PACKED), 18).tolist() == VALUES
     for damaged in (PACKED[:-3], PACKED[:7], []):
-        with pytest.raises(DataError, match=r"cut off or too long|expected 18 values of 8 bits"):
+        with pytest.raises(DataError, match=r"truncated or too long|expected 18 values of 8 bits"):
             unpack(bytes(damaged), 18)
     with pytest.raises(DataError, match="expected 20 values of 8 bits, four for each pixel of the image, got 18 of 8"):
         unpack(bytes(PACKED), 20)
@@ -152,7 +152,7 @@ def test_several_annotations_of_a_task_are_refused_unless_one_is_the_ground_trut
     written, notes = convert(write_tasks(tmp_path, *tasks), tmp_path / "2")
     assert written_label(tmp_path / "2", "a")[0, 0] == 2
     assert written.classes == ("background", "lake", "wood")
-    assert notes == ["tasks with several annotations, 1: those that are the ground truth are taken"]
+    assert notes == ["tasks with several annotations: 1, using those that are the ground truth"]
     tasks[0]["annotations"] = annotations(HALF, WOOD, extra=[{"was_cancelled": True}, {}])
     written, notes = convert(write_tasks(tmp_path, *tasks), tmp_path / "3")
     assert (len(written.train), notes) == (2, [])
@@ -165,7 +165,7 @@ def test_predictions_count_only_where_nobody_annotated_anything(tmp_path):
     assert "tasks without an annotation: 1 left out (a.jpg)" in notes
     written, notes = convert(write_tasks(tmp_path, predicted), tmp_path / "2")
     assert written.train == ["a"]
-    assert "nobody annotated anything: the predictions of 1 tasks are taken" in notes
+    assert "no task is annotated: using the predictions of 1 task" in notes
 
 
 @pytest.mark.parametrize(

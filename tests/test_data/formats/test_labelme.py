@@ -201,9 +201,7 @@ def test_image_inside_must_be_the_one_beside_the_file(tmp_path, form):
     Image.fromarray(values).save(source / "a.png")
     assert convert(source, tmp_path / "same")[0].train == ["a"]
     Image.fromarray(np.roll(values, 9, axis=1)).save(source / "a.png")
-    with pytest.raises(
-        DataError, match=r"a\.json: expected the image inside of it \(imageData\) to be .*a\.png, got a"
-    ):
+    with pytest.raises(DataError, match=r"a\.json: expected the image inside it \(imageData\) to be .*a\.png, got a"):
         convert(source, tmp_path / "other")
 
 

@@ -153,7 +153,9 @@ def test_folders_of_splits_beside_others_are_said(tmp_path):
         write_mask(tmp_path / "masks" / f"{name}.png")
     written, notes = convert(tmp_path / "masks", tmp_path / "out", val=None, classes=CLASSES)
     assert len(written.train) == 3
-    assert notes == ["folders named train, val give no splits, as images lie in others: 1 of 4 (train_extra/d)"]
+    assert notes == [
+        "folders named train, val are not taken as splits, as images are also in others: 1 of 4 (train_extra/d)"
+    ]
 
 
 def test_folders_of_labelmes_files_keep_their_splits_and_one_folder_alone_is_none(tmp_path):

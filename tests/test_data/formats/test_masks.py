@@ -98,7 +98,7 @@ def test_soft_borders_of_black_and_white_masks_are_cut_in_the_middle(tmp_path):
     source = write_masks(tmp_path, np.tile([0, 10, 127, 128, 200, 255, 255, 0], (12, 2)))
     _, notes = convert(source, tmp_path / "out", format="binary")
     assert written_label(tmp_path / "out")[0, :8].tolist() == [0, 0, 0, 1, 1, 1, 1, 0]
-    assert notes == ["50.00% of the pixels are neither 0 nor 255 (10, 127, 128, 200): cut in the middle"]
+    assert notes == ["50.00% of the pixels are neither 0 nor 255 (10, 127, 128, 200): thresholded in the middle"]
     source = write_masks(tmp_path, np.tile([0, 1], (12, 8)))
     _, notes = convert(source, tmp_path / "out", format="binary", overwrite=True)
     assert notes == []
@@ -380,7 +380,7 @@ def test_colours_beside_class_ids_are_refused_whatever_unknown_values_become(tmp
     source = write_masks(tmp_path, halves)
     Image.fromarray(voc_palette()[halves]).save(source / "b.png")
     with pytest.raises(
-        DataError, match=r"or colours in all, got 1 in a\.png and 128 0 0 in b\.png; convert them apart"
+        DataError, match=r"or colours in all, got 1 in a\.png and 128 0 0 in b\.png; convert them separately"
     ):
         convert(source, tmp_path / "out", classes=VOC_CLASSES, unknown="void")
 

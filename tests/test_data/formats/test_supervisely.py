@@ -100,7 +100,7 @@ HUGE = base64.b64encode(zlib.compress(b"\x89PNG" + bytes(1 << 26))).decode()
         (bitmap(base64.b64encode(b"no zlib").decode(), (0, 0)), r"object 1 \(lake\): .* decompressing data"),
         (bitmap(RING, (0.5, 0)), r"object 1 \(lake\): expected a whole number"),
         (bitmap(RING, (90, 0)), r"object 1 \(lake\): expected an outline in the image of 16x12 pixels"),
-        (bitmap(png_base64(np.ones((20, 20), bool)), (0, 0)), r"a bitmap inside of the image, got one of 20x20"),
+        (bitmap(png_base64(np.ones((20, 20), bool)), (0, 0)), r"a bitmap inside the image, got one of 20x20"),
         (bitmap(HUGE, (0, 0)), r"object 1 \(lake\)"),
         (shape("alpha_mask", []), "expected a bitmap, a polygon or a rectangle, got 'alpha_mask'"),
         (shape("polygon", [[0, 0], [10**8, 0], [0, 10**8]]), "expected an outline in the image of 16x12 pixels"),

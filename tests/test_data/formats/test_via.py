@@ -117,7 +117,7 @@ def test_file_of_another_number_of_bytes_is_said(tmp_path):
     source = write_via(tmp_path, {"a.jpg": [SQUARE], "b.jpg": [SQUARE]})
     write_image(tmp_path / "b.jpg", size=(24, 32))
     _, notes = convert(source, tmp_path / "out")
-    assert notes[0].startswith("image files of another number of bytes than when they were annotated: 1 (b.jpg); if")
+    assert notes[0].startswith("image files whose size in bytes has changed since they were annotated: 1 (b.jpg); if")
 
 
 def test_projects_of_version_3_are_refused(tmp_path):

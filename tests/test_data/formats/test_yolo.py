@@ -114,12 +114,12 @@ def test_names_may_have_any_characters(tmp_path):
         ("names: [car, tree]\nnc: 3\n", "names: expected 3 classes with the numbers from 0"),
         ("names: {0: car, 2: tree}\n", "names: expected 2 classes with the numbers from 0"),
         ("nc: 2\n", "names: expected 'names', got none"),
-        ("names: [*other, car]\n", "names: expected a plain text, got"),
+        ("names: [*other, car]\n", "names: expected a plain string, got"),
         ("names: 2\n", "names: expected a list or a table, got '2'"),
-        ("names:\n- car\n  and\n- tree\n", "names: expected a list of texts, one per line, got 'and'"),
+        ("names:\n- car\n  and\n- tree\n", "names: expected a list of strings, one per line, got 'and'"),
         ("names: [car]\nnames: [tree]\n", r"data\.yaml:3: expected names once"),
         ("names: [car]\nkpt_shape: [17, 3]\n", "expected outlines, got keypoints"),
-        ("names:\n  car\n", "names: expected a number, a colon and a text"),
+        ("names:\n  car\n", "names: expected a number, a colon and a string"),
     ],
 )  # fmt: skip
 def test_settings_that_cannot_be_understood_are_refused(tmp_path, yaml, message):
@@ -243,11 +243,11 @@ def test_splits_without_texts_and_equal_names_are_said(tmp_path):
     written, notes = convert(source, tmp_path / "out")
     assert written.classes == ("background", "car")
     assert notes[:2] == [
-        "classes of one name are one class: 2 of 'car'",
-        f"{source / 'data.yaml'}: val: images/val has no texts: left out",
+        "classes with the same name are merged: 2 of 'car'",
+        f"{source / 'data.yaml'}: val: images/val has no label files: left out",
     ]
     (source / "labels" / "train" / "a.txt").unlink()
-    with pytest.raises(DataError, match=r"got none .*train: images/train has no texts"):
+    with pytest.raises(DataError, match=r"got none .*train: images/train has no label files"):
         convert(source, tmp_path / "out", overwrite=True)
 
 
