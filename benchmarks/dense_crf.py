@@ -1,4 +1,4 @@
-"""Compare the dense CRF with pydensecrf, at one normalisation: how far apart, how much faster.
+"""Compare the dense CRF with pydensecrf, at one normalization: how far apart, how much faster.
 
 python benchmarks/dense_crf.py [--images N] [PHOTO...]
 

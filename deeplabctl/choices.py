@@ -56,7 +56,7 @@ class ExportKind(NamedTuple):
 
 
 # Formats of exports. Their readers, runtimes and writers stand in three rooms: only writers may load TensorFlow, and
-# weights are recognised without any of their packages.
+# weights are recognized without any of their packages.
 EXPORTS = {
     "savedmodel": ExportKind("SavedModel", "tensorflow"),
     "onnx": ExportKind("ONNX file", "onnxruntime"),

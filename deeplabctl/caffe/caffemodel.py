@@ -1,4 +1,4 @@
-"""Recognise and read ``.caffemodel`` files: Caffe's NetParameter message, as V1 ``layers`` or V2 ``layer``, or HDF5.
+"""Recognize and read ``.caffemodel`` files: Caffe's NetParameter message, as V1 ``layers`` or V2 ``layer``, or HDF5.
 
 Field numbers are those of caffe.proto in BVLC Caffe and in the DeepLab fork, which agree on all that is read here. They
 do not agree on geometry (the fork's ``hole`` is BVLC's ``force_nd_im2col``): of that, only V2's dilations are read.

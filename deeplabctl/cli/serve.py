@@ -104,11 +104,7 @@ def serve(
     ] = 1,
     root_path: Annotated[
         str,
-        ADDRESS(
-            "--root-path PATH",
-            "URL path under which a proxy shows the service, such as /photos.",
-            callback=_checked_root,
-        ),
+        ADDRESS("--root-path PATH", "URL path of the service behind a proxy, such as /photos.", callback=_checked_root),
     ] = "",
     pad: PadOption = "tight",
     scales: ScalesOption = None,
@@ -119,13 +115,13 @@ def serve(
         int | None,
         LIMITS(
             "--max-pixels N",
-            "Most pixels in an image. Default: 25,000,000 for networks that work on photos at a size of their own, "
+            "Maximum pixels of an image. Default: 25,000,000 for networks that work on photos at a size of their own, "
             "else 4,000,000.",
             min=1,
         ),
     ] = None,
-    max_body: Annotated[float, LIMITS("--max-body MIB", "Largest size of a request.", min=0.001)] = 20,
-    queue: Annotated[int, LIMITS("--queue N", "Most requests that upload, wait or run at the same time.", min=1)] = 16,
+    max_body: Annotated[float, LIMITS("--max-body MIB", "Maximum size of a request.", min=0.001)] = 20,
+    queue: Annotated[int, LIMITS("--queue N", "Maximum of requests that upload, wait or run at once.", min=1)] = 16,
     timeout: Annotated[
         float,
         LIMITS(
@@ -134,7 +130,7 @@ def serve(
             min=1,
         ),
     ] = 60,
-    connections: Annotated[int, LIMITS("--connections N", "Most simultaneous connections.", min=1)] = 256,
+    connections: Annotated[int, LIMITS("--connections N", "Maximum of simultaneous connections.", min=1)] = 256,
     console: Console,
 ) -> None:
     """Serve a page and an API that segment images.

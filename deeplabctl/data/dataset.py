@@ -89,9 +89,7 @@ class Dataset:
         """Yield the samples of a split as `samples` does, and a finding in place of each one that is wrong."""
         path = self.list_file(split)
         if os.path.islink(path) and not os.path.exists(path):  # noqa: PTH110, PTH114 - names that are too long
-            raise DataError(
-                f"{path}: expected a list, got a link to {path.readlink()}, which does not exist; {_FIX_LIST}"
-            )
+            raise DataError(f"{path}: expected a list, got a link to {path.readlink()}, which is missing; {_FIX_LIST}")
         if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises for names that are too long
             close = difflib.get_close_matches(split, self.splits, 1)
             guess = f"did you mean {close[0]!r}? " if close else ""

@@ -191,9 +191,7 @@ def _wait(checks: list[Any], report: Reporter) -> None:
 
     ready, waiting = ray.wait(checks, num_returns=len(checks), timeout=_PATIENCE)
     if waiting:
-        report(
-            Note(f"waiting for {len(waiting)} of {len(checks)} Ray workers, which are loading or waiting for free CPUs")
-        )
+        report(Note(f"waiting for {len(waiting)} of {len(checks)} Ray workers, loading or waiting for free CPUs"))
     with _own_errors():
         ray.get([*ready, *waiting])
 
@@ -299,8 +297,7 @@ class Worker:
                 if not place.exists():
                     raise DataError(
                         f"machine {platform.node()}: expected {place}, as on the machine that started the run, got no "
-                        "such file "
-                        "or folder; images and results must be in folders that all machines share"
+                        "such file or folder; images and results must be in folders that all machines share"
                     )
             if share.folder is not None:
                 os.chdir(share.folder)

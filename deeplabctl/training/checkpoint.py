@@ -1,4 +1,4 @@
-"""Keep what a training needs to continue: weights, optimiser, counters, and the recipe and data that they belong to.
+"""Keep what a training needs to continue: weights, optimizer, counters, and the recipe and data that they belong to.
 
 A checkpoint is an uncompressed .npz of arrays, with the counters as JSON in an entry of their own. It is read without
 pickle, and written whole or not at all.

@@ -45,9 +45,7 @@ class TrainedRun:
 
     def __repr__(self) -> str:
         """Return the directory, the steps and the best validation, in a line."""
-        best = (
-            f"best val mIoU {percent(self.scores['miou'])} at step {self.best_step:,}" if self.scores else "no scores"
-        )
+        best = f"best val mIoU {percent(self.scores['miou'])} at step {self.best_step}" if self.scores else "no scores"
         return f"<TrainedRun {self.path or 'of a worker'}: {counted(self.steps, 'step')}, {best}>"
 
 

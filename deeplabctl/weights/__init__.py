@@ -1,4 +1,4 @@
-"""Files in, arrays out: recognise and open a weight file, fit it to an architecture, and write model files."""
+"""Files in, arrays out: recognize and open a weight file, fit it to an architecture, and write model files."""
 
 from deeplabctl.weights.conversion import convert
 from deeplabctl.weights.fitting import read_network

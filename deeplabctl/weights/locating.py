@@ -1,4 +1,4 @@
-"""Find weight files, also published ones by name, and open them: recognised by their content."""
+"""Find weight files, also published ones by name, and open them: recognized by their content."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def _open_file(path: Path) -> WeightFile:
 
 
 def _beginning(path: Path) -> Beginning:
-    """Read what the kind of a file is recognised by; only of files, as reading a pipe would take its bytes away."""
+    """Read what the kind of a file is recognized by; only of files, as reading a pipe would take its bytes away."""
     if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises for names that are too long
         return Beginning(path, b"", frozenset())
     try:

@@ -20,7 +20,7 @@ ZIP = b"PK\x03\x04"
 
 
 class Beginning(NamedTuple):
-    """Hold what the kind of a weight file is recognised by."""
+    """Hold what the kind of a weight file is recognized by."""
 
     path: Path
     head: bytes  # its first bytes; none of a folder, and of a checkpoint that is given by its prefix

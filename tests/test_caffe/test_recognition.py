@@ -39,7 +39,7 @@ def test_caffemodels_are_recognised_whole_and_cut_off(tmp_path, name):
         assert caffe_kind(tmp_path / "cut") == "net"
 
 
-def test_net_with_unknown_fields_in_front_is_recognised(tmp_path):
+def test_net_with_unknown_fields_in_front_is_recognized(tmp_path):
     (tmp_path / "a").write_bytes(number(500, 1) + block(501, "?") + v1("conv1_1"))
     assert caffe_kind(tmp_path / "a") == "net"
 

@@ -57,7 +57,7 @@ def pydensecrfs(path):
     return stored["image"], energy, params, stored["q"].astype(np.float32), stored["map"]
 
 
-def test_marginals_are_pydensecrfs_with_symmetric_normalisation():
+def test_marginals_are_pydensecrfs_with_symmetric_normalization():
     image, energy, params, q, labels = pydensecrfs(DATA / "pydensecrf_249x187.npz")
     refined = refine_energy(image, energy, params)
     np.testing.assert_allclose(refined[::5], q, rtol=0, atol=5.1e-4)

@@ -48,14 +48,14 @@ def test_value_out_of_range_names_file_value_and_fix(root):
         check(root)
 
 
-def test_grey_copy_of_a_palette_label_is_recognised(root):
+def test_grey_copy_of_a_palette_label_is_recognized(root):
     with Image.open(label_path(root)) as palette:
         palette.convert("L").save(label_path(root))
     with pytest.raises(DataError, match=r"t2\.png: a palette's colours turned into grey levels \(0, .*220\)"):
         check(root)
 
 
-def test_binary_mask_is_recognised(root):
+def test_binary_mask_is_recognized(root):
     label = read_label(label_path(root))
     Image.fromarray(((label > 0) * 255).astype(np.uint8)).save(label_path(root))
     with pytest.raises(DataError, match=r"t2\.png: a 0/255 mask, but 255 means void.*write 1 for the object"):

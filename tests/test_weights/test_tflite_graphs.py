@@ -70,7 +70,7 @@ def test_float_graph_gives_a_network_whose_norms_add_the_biases(tmp_path, stride
     assert len(network.info.classes) == 21
 
 
-def test_quantised_graph_gives_scale_times_the_distance_to_the_zero_point(tmp_path):
+def test_quantized_graph_gives_scale_times_the_distance_to_the_zero_point(tmp_path):
     quantized = convolutions(quantized=True)
     file = open_weights(write(tmp_path / "a", tflite(quantized)))
     for name, kernel, bias, _, _, ((scale, zero), (bias_scale, _)) in quantized:
@@ -98,7 +98,7 @@ def test_other_graphs_are_one_line(tmp_path):
     half = [(row[0], kernel.astype(np.float16), *row[2:])]
     for convolution, message in (
         (mobile, r"do not fit deeplabv3-mnv2.*\+ other \(unexpected\)|none of these dilations"),
-        (half, "tensor MobilenetV2/Conv/weights: expected float32 or quantised integers .* without float16"),
+        (half, "tensor MobilenetV2/Conv/weights: expected float32 or quantized integers .* without float16"),
         ([row, row], "layer Conv has several kernels"),
         (
             [("VGG/conv/weights", *row[1:])],

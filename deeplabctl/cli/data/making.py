@@ -93,9 +93,7 @@ class ImportOptions:
     ] = None
     rename: Annotated[
         list[str] | None,
-        CLASSES(
-            "--rename OLD=NEW", "New name for a class; may be repeated. Classes with the same name become one class."
-        ),
+        CLASSES("--rename OLD=NEW", "New name for a class; may be repeated. Equal names become one class."),
     ] = None
     outside: Annotated[
         Literal["background", "void"], CLASSES("--outside", "What pixels outside all outlines become.")

@@ -161,8 +161,7 @@ def _split_by_folders(annotations: Annotations) -> None:
         if known := sorted({split for found in splits if len(found) == 1 for split in found}):
             annotations.notes.append(
                 f"folders named {join_some(known)} are not taken as splits, as images are also in others: "
-                f"{len(others)} of "
-                f"{len(names)} ({join_some(others, 3)})"
+                f"{len(others)} of {len(names)} ({join_some(others, 3)})"
             )
         return
     annotations.images = [

@@ -28,7 +28,7 @@ LABELME_BACKGROUND, LABELME_VOID = "_background_", "__ignore__"  # labelme's own
 
 
 class AnnotationFormat(Protocol):
-    """Recognise and read the annotations of one program.
+    """Recognize and read the annotations of one program.
 
     A new format is one file in this package and one entry in `deeplabctl.choices.ANNOTATIONS`. Its file also has the
     functions that write the format, if there are any.
@@ -52,7 +52,7 @@ class AnnotationFormat(Protocol):
 class ImportSettings:
     """Say what annotations are and what they mean."""
 
-    format: str = "auto"  # one of the formats' names; auto: recognised by the content
+    format: str = "auto"  # one of the formats' names; auto: recognized by the content
     images: Path | None = None  # folder of the images; without it they are found by the annotations
     palette: Palette | None = None  # names and colours of the classes in masks
     classes: tuple[str, ...] | None = None  # class names in the order of their ids
@@ -275,7 +275,7 @@ def number_classes(
         if old not in known and new not in images:
             close = difflib.get_close_matches(old, known, 1)
             meant = f"; did you mean {close[0]!r}?" if close else ""
-            notes.append(f"no outline has the class {old!r}: nothing is renamed to {new!r}{meant}")
+            notes.append(f"no outlines of class {old!r} to rename to {new!r}{meant}")
     for name in [name for name in found if name not in ids]:
         meaning = IGNORE_LABEL if is_void(name) else background if is_background(name) else None
         if meaning is not None:

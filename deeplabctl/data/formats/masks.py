@@ -289,9 +289,7 @@ def _renamed(
     folder: Path, classes: tuple[str, ...], ids: Mapping[Color, int], rename: Mapping[str, str]
 ) -> tuple[tuple[str, ...], dict[Color, int], list[str]]:
     """Return the classes under their new names, the class id of each value then, and what is to be said of both."""
-    notes = [
-        f"no class is named {old!r}: nothing is renamed to {new!r}" for old, new in rename.items() if old not in classes
-    ]
+    notes = [f"no class {old!r} to rename to {new!r}" for old, new in rename.items() if old not in classes]
     names, classes = [rename.get(name, name) for name in classes], renamed_classes(classes, rename)
     if len(classes) < 2:
         raise DataError(

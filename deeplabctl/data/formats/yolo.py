@@ -74,9 +74,7 @@ class Yolo:
                     image.regions += _read_text(text, names, counts)
         if not counts["texts"]:
             why = f" ({'; '.join(outlines.notes)})" if outlines.notes else ""
-            raise DataError(
-                f"{where}: expected text files in folders named labels, got none{why}; choose the set's folder"
-            )
+            raise DataError(f"{where}: expected text files in labels folders, got none{why}; choose the set's folder")
         if counts["boxes"] and not counts["outlines"]:
             raise DataError(
                 f"{where}: expected outlines, got only boxes: lines of five numbers, {counts['boxes']} of them; export "

@@ -66,7 +66,7 @@ class KerasHdf5(KerasArchive):
     """Hold an HDF5 file of Keras: the same networks, of Keras 3 or older ones."""
 
     words = "Keras weights (HDF5)"
-    entries, begins = frozenset(), re.compile(re.escape(SIGNATURE))  # Caffe's HDF5 files are recognised before
+    entries, begins = frozenset(), re.compile(re.escape(SIGNATURE))  # Caffe's HDF5 files are recognized before
 
 
 class _Layer(NamedTuple):

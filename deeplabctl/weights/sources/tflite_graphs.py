@@ -1,7 +1,7 @@
 """Read the weights of the TFLite files that DeepLab's authors and TensorFlow published, without their packages.
 
 A TFLite file is a flatbuffer. The norms of such a graph are folded into its convolutions; the kernels and biases of a
-quantised one are integers: ``scale * (q - zero_point)``. Source: tensorflow/lite/schema/schema.fbs, and
+quantized one are integers: ``scale * (q - zero_point)``. Source: tensorflow/lite/schema/schema.fbs, and
 flatbuffers.dev, "FlatBuffer Internals".
 """
 
@@ -102,7 +102,7 @@ class _Convolution(NamedTuple):
 
 
 class TFLiteWeights(WeightFile):
-    """Hold a TFLite file of a DeepLab v3 on MobileNet v2, float32 or quantised, that deeplabctl did not write."""
+    """Hold a TFLite file of a DeepLab v3 on MobileNet v2, float32 or quantized, that deeplabctl did not write."""
 
     words = "TFLite file of another program"
 
@@ -180,7 +180,7 @@ def _floats(tensor: _Table, buffers: list[_Table]) -> npt.NDArray[np.float32]:
     content = buffers[index].array(_DATA, "u1") if index < len(buffers) else np.empty(0, np.uint8)
     if kind not in _DTYPES or not content.size:
         raise WeightsError(
-            f"weights {wire.path}: tensor {name}: expected float32 or quantised integers in the file, got others; "
+            f"weights {wire.path}: tensor {name}: expected float32 or quantized integers in the file, got others; "
             "convert it without float16"
         )
     dtype = np.dtype(_DTYPES[kind])

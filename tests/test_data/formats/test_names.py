@@ -60,7 +60,7 @@ def test_two_names_become_one_class(tmp_path):
 
 def test_name_that_no_outline_has_is_said(tmp_path):
     _, notes = convert(slips(tmp_path), tmp_path / "out", rename={"biulding": "house"})
-    assert notes[0] == "no outline has the class 'biulding': nothing is renamed to 'house'; did you mean 'building'?"
+    assert notes[0] == "no outlines of class 'biulding' to rename to 'house'; did you mean 'building'?"
 
 
 def test_classes_of_masks_become_one(tmp_path):
@@ -100,7 +100,7 @@ def test_masks_of_a_class_that_is_renamed_to_void_are_void(tmp_path):
     written, notes = convert(masks, tmp_path / "out", classes=classes, rename={"car": "void", "Tree": "bush"})
     assert written.classes == ("background", "tree")
     assert written_label(tmp_path / "out")[0, :3].tolist() == [0, 255, 1]
-    assert notes == ["no class is named 'Tree': nothing is renamed to 'bush'"]
+    assert notes == ["no class 'Tree' to rename to 'bush'"]
     written, notes = convert(masks, tmp_path / "named", classes=(*classes, "void"), rename={"car": "void"})
     assert (written.classes, written_label(tmp_path / "named")[0, 1]) == (("background", "void", "tree"), 1)
     assert notes == ["'void' is a class to train on, as the masks' classes name it; `rename=void=ignore` makes it void"]

@@ -1,4 +1,4 @@
-"""The format of annotations is recognised by their content."""
+"""The format of annotations is recognized by their content."""
 
 import pytest
 from annotation_files import convert, write_coco, write_image
