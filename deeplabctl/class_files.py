@@ -90,7 +90,7 @@ def _class_rows(lines: list[tuple[int, str]], path: Path | None = None) -> list[
             if row.id != index:
                 raise DataError(
                     f"{path}:{row.line}: expected the class ids 0 to {len(names) - 1}, each once, got {row.id} for "
-                    f"{row.name!r} and none for {index}; name all classes, or number them anew"
+                    f"{row.name!r} and none for {index}; name all classes, or renumber them"
                 )
     return names
 

@@ -198,7 +198,7 @@ class _Part:
         self._origin.unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Begin anew the next time."""
+        """Start again the next time."""
         self._path.unlink(missing_ok=True)
         self._origin.unlink(missing_ok=True)
 

@@ -155,7 +155,7 @@ class WireFile:
                 return value & 0xFFFFFFFFFFFFFFFF, position + index + 1
         if end - position < MAX_VARINT:
             raise self.damaged(position, f"the {'file' if end == self.size else 'message'} ends inside a number")
-        raise self.damaged(position, f"a number goes on after {MAX_VARINT} bytes")
+        raise self.damaged(position, f"a number is longer than {MAX_VARINT} bytes")
 
     def _end_of_run(self, position: int, end: int, step: int) -> int:
         """Return the end of the fields of ``step`` bytes with the tag at ``position``: millions in unpacked data."""

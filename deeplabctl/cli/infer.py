@@ -50,7 +50,7 @@ Examples
   # a folder, with sharper borders, and a page that shows all results
   deeplabctl infer photos --crf --out labels --contact-sheet
 
-  # go on after an interruption
+  # continue after an interruption
   deeplabctl infer photos --out labels --contact-sheet --skip-existing
 
   # outlines to correct in labelme, and COCO's annotations

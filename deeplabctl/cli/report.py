@@ -34,7 +34,7 @@ def report(
 ) -> None:
     """Draw the curves of a training, or compare several.
 
-    Of one run: its curves.png and report.html, as the training writes them. Of several: comparison.png and
+    For one run: its curves.png and report.html, as the training writes them. For several: comparison.png and
     comparison.html, with all curves in one image and tables of scores and of the settings that differ.
     """
     if len(runs) == 1:

@@ -58,7 +58,7 @@ def weights(
 ) -> None:
     """List published weights, fetch some, or publish your own.
 
-    They go to the user's cache folder. Each file is checked; an interrupted download is resumed. With
+    Downloads go to the user's cache folder. Each file is checked; an interrupted download is resumed. With
     $DEEPLABCTL_WEIGHTS_URL, files come from that address alone.
     """
     from deeplabctl.weights.locating import fetch_published

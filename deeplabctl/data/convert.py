@@ -207,7 +207,7 @@ def _splits_of(annotations: Annotations, val: float | Annotations | None, report
         return splits
     if set(counts) - {"train"}:
         which = "test stays, and the others" if keeps_test else "all"
-        what = "for training" if isinstance(val, Annotations) else "split anew"
+        what = "for training" if isinstance(val, Annotations) else "split again"
         report(Note(f"splits in the source: {numbers}; {which} are {what}"))
     splits = ["test" if keeps_test and split == "test" else "train" for split in splits]
     return splits + ["val"] * (len(val.images) if isinstance(val, Annotations) else 0)

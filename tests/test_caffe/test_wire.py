@@ -40,7 +40,7 @@ def test_negative_numbers_come_back_from_ten_bytes(wire, value):
 
 def test_number_of_more_than_ten_bytes_is_refused(wire):
     assert next(wire(b"\x08", b"\x80" * 9, b"\x01").fields()).value == 1 << 63
-    with pytest.raises(WeightsError, match="at byte 1: a number goes on after 10 bytes"):
+    with pytest.raises(WeightsError, match="at byte 1: a number is longer than 10 bytes"):
         list(wire(b"\x08", b"\x80" * 10, b"\x01").fields())
 
 

@@ -154,7 +154,7 @@ def convert(
 
     SOURCE: masks in colours (with --palette), of grey levels or class ids, in black and white; COCO's polygons and run
     lengths; labelme's files; CVAT's "for images 1.1"; YOLO's, Label Studio's, Supervisely's and VIA's outlines and
-    masks. Nothing is guessed: what is ambiguous is an error that names the option to use.
+    masks. Nothing is guessed: ambiguous input is an error that names the option to use.
     """
     from deeplabctl.data.convert import write_dataset
     from deeplabctl.data.formats import read_annotations

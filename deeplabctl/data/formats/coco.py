@@ -138,7 +138,7 @@ def _by_id(what: str, key: str, entries: list[dict[str, Any]]) -> dict[int | str
         if names.setdefault(number, name) != name:
             raise DataError(
                 f"expected each {what} id once, got {number} for {names[number]!r} and for {name!r}; if several files "
-                "were merged, number their ids anew"
+                "were merged, renumber their ids"
             )
     return names
 

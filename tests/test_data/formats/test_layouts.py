@@ -43,7 +43,7 @@ def test_roboflows_masks_have_their_classes_and_splits(tmp_path):
     ]
     written, notes = convert(tmp_path / "set", tmp_path / "half", val=0.5)
     assert (len(written.train), len(written.val), written.test) == (1, 2, ["d_jpg.rf.3f2a9cd"])
-    assert notes[1:] == ["splits in the source: train 2, val 1, test 1; test stays, and the others are split anew"]
+    assert notes[1:] == ["splits in the source: train 2, val 1, test 1; test stays, and the others are split again"]
     (tmp_path / "set" / "test" / "_classes.csv").write_text("Pixel Value, Class\n0, background\n1, stem\n2, leaf\n")
     with pytest.raises(DataError, match=r"_classes\.csv: expected the classes of .*_classes\.csv, got others"):
         convert(tmp_path / "set", tmp_path / "no")
