@@ -121,7 +121,7 @@ def test_images_for_test_stay_where_the_others_are_split_anew(tmp_path):
     source = write_splits(tmp_path / "x", train=4, valid=2, test=3)
     written, notes = convert(source, tmp_path / "1", val=0.25)
     assert (len(written.train), len(written.val), written.test) == (4, 2, ["g", "h", "i"])
-    assert notes == ["splits in the source: train 4, val 2, test 3; test stays, and the others are split anew"]
+    assert notes == ["splits in the source: train 4, val 2, test 3; test stays, and the others are split again"]
     own, events = read_annotations(write_splits(tmp_path / "own", "yz", train=2), ImportSettings(), silent), []
     written = write_dataset(read_annotations(source, ImportSettings(), silent), tmp_path / "2", events.append, val=own)
     assert (len(written.train), written.val, written.test) == (6, ["y", "z"], ["g", "h", "i"])
@@ -138,13 +138,13 @@ def test_source_without_images_for_training_is_split_only_where_that_is_asked_fo
     assert not (tmp_path / "out").exists()
     written, notes = convert(source, tmp_path / "out", val=0.25)
     assert (len(written.train), len(written.val), written.test) == (3, 1, ["e", "f", "g"])
-    assert notes[0] == "splits in the source: val 4, test 3; test stays, and the others are split anew"
+    assert notes[0] == "splits in the source: val 4, test 3; test stays, and the others are split again"
     source = write_coco(tmp_path / "y", [SQUARE], names[4:])
     with pytest.raises(DataError, match=r"got only test 3; use `val=0\.2` to split them again$"):
         convert(source, tmp_path / "all", val=None)
     written, notes = convert(source, tmp_path / "all", val=0.25)
     assert (len(written.train), len(written.val), written.test) == (2, 1, [])
-    assert notes[0] == "splits in the source: test 3; all are split anew"
+    assert notes[0] == "splits in the source: test 3; all are split again"
 
 
 def test_share_in_place_of_a_sources_val_that_has_no_labels_is_said(tmp_path):
