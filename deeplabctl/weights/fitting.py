@@ -27,6 +27,7 @@ from deeplabctl.weights.model_info import ModelInfo
 from deeplabctl.weights.published import PublishedWeights, published_as
 from deeplabctl.weights.weight_file import WeightFile
 
+_LISTED = 12  # layers that do not fit, at most
 _VGG_SHAPES = {"fc6": [(25088, 4096), (4096,)], "fc7": [(4096, 4096), (4096,)]}  # [kernel (in, out), bias]
 
 # Layers of files that a network has no use for, by its classifier: those that classify ImageNet, and the auxiliary
@@ -113,6 +114,11 @@ def fit_weights(
             f"{', '.join(others)} with the same weights (`architecture`)"
         )
     classes_in_file = _classes_of(weights, architecture, file.path)
+    if asked is None and classes_in_file and (other := file.other_dilation(architecture)):
+        raise WeightsError(
+            f"weights {file.path}: expected {other}; {architecture} computes something else with these weights; to "
+            "take them nevertheless, name it: `architecture`"
+        )
     num_classes = num_classes or classes_in_file or len(VOC_CLASSES)
     width = file.width(architecture) if width is None else width
     weights, widened = _with_new_branches(weights, architecture, num_classes, width)
@@ -250,9 +256,9 @@ def _complete(
         else:
             weights[name] = array
     if wrong or len(new) == len(in_network):
-        raise WeightsError(
-            f"weights {path} do not fit {architecture} of width {width:g}: {'; '.join(wrong or ['no layer'])}"
-        )
+        some = "; ".join(wrong[:_LISTED] or ["no layer"])
+        more = f"; and {len(wrong) - _LISTED} more" if wrong[_LISTED:] else ""
+        raise WeightsError(f"weights {path} do not fit {architecture} of width {width:g}: {some}{more}")
     return weights, new
 
 

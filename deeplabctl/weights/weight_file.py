@@ -130,6 +130,14 @@ class WeightFile(ABC):
         agree = all(set(self.dilations[conv.name]) == {conv.dilation} for conv in stated)
         return agree and any(conv.dilation > 1 for conv in stated)
 
+    def other_dilation(self, architecture: str) -> str:
+        """Say which dilation the file states that is not the architecture's, of the first such layer; else ""."""
+        for conv in ARCHITECTURES[architecture].convolutions:
+            stated = {*self.dilations.get(conv.name, ())}
+            if conv.kernel > 1 and stated and stated != {conv.dilation}:
+                return f"dilation {conv.dilation} of {conv.name}, got {' and '.join(map(str, sorted(stated)))}"
+        return ""
+
     def width(self, architecture: str) -> float:
         """Return the width of the network, by the channels of its layers.
 

@@ -47,6 +47,15 @@ def test_branches_are_told_apart_by_the_dilations_in_the_file(architecture, rate
         weight_file(arrays_of("aspp-s"), dilations={"fc6_1": (5,)}).architecture()
 
 
+def test_whole_network_that_states_other_dilations_is_taken_by_its_name_only():
+    """As a LargeFOV of Caffe (V2) with dilation 6 in fc6, whose weights have the shapes of that with 12."""
+    arrays = arrays_of("largefov")
+    assert fit_weights(weight_file(arrays, dilations={"fc6": (12,), "conv5_1": (2, 2)})).new_layers == []
+    with pytest.raises(WeightsError, match="expected dilation 12 of fc6, got 6; largefov computes something else"):
+        fit_weights(weight_file(arrays, dilations={"fc6": (6,)}))
+    assert fit_weights(weight_file(arrays, dilations={"fc6": (6,)}), architecture="largefov").new_layers == []
+
+
 @pytest.mark.parametrize(
     "write", [lambda values: block(18, bytes(values)), lambda values: b"".join(number(18, v) for v in values)]
 )

@@ -76,6 +76,13 @@ def test_weights_that_do_not_fit_are_listed_with_both_shapes():
         fit_weights(weight_file(found))
 
 
+def test_network_of_many_other_layers_is_refused_in_a_line_that_can_be_read():
+    found = ARCHITECTURES["largefov"].random_weights(21, 0.1, seed=1)
+    found |= {f"fc{number}/bias": found["fc7/bias"] for number in range(20, 60)}
+    with pytest.raises(WeightsError, match=r"\+ fc31 \(unexpected\); and 28 more$"):
+        fit_weights(weight_file(found))
+
+
 def test_weights_that_are_not_finite_or_of_too_many_classes_are_refused():
     found = ARCHITECTURES["largefov"].random_weights(21, 0.1, seed=1)
     found["fc7/kernel"][0, 0, 3, 3] = np.nan
