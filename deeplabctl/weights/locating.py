@@ -27,11 +27,11 @@ _WRONG = (
     (rb"PK\x03\x04", "a zip archive; unpack it first"),
     (rb"\x1f\x8b", "a gzip archive, but not a .tar.gz; unpack it first"),
     (rb"BZh|\xfd7zXZ|Rar!|7z\xbc\xaf", "a packed archive; unpack it first"),
+    (rb"(?s).{257}ustar", "a tar archive that is not packed; give the .tar.gz, or unpack it and name the file"),
+    (rb"\x93NUMPY", "a file of NumPy (.npy)"),
     (rb"version https://git-lfs", "a Git LFS pointer, not the file itself; fetch it with: git lfs pull"),
-    (
-        rb"(?is)\s*(<\?xml|<!doctype|<html|<head)",
-        "a web page, perhaps an error message of the server; download it again",
-    ),
+    (rb"(?is)\s*<\?xml", "an XML text, such as a server's error message, or a net of OpenVINO without its weights"),
+    (rb"(?is)\s*(<!doctype|<html|<head)", "a web page, perhaps an error message of the server; download it again"),
     (
         rb"(?s)(\s*#[^\n]*\n)*\s*(name|layers?|input|input_dim|force_backward)\s*[:{]",
         "a prototxt: the net's definition without weights; give the .caffemodel",
@@ -140,6 +140,8 @@ def _open_file(path: Path) -> WeightFile:
     for kind in SOURCES:
         if kind.recognises(start):
             return kind(path)
+    if re.search(r"\.(meta|data-\d{5}-of-\d{5})$", path.name) and path.is_file():
+        raise _wrong(path, "a part of a TensorFlow checkpoint without its .index; keep its files together")
     if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises OSError for a name that is too long
         raise WeightsError(f"weights {path}: there is no such file{guess_name(str(path))}")
     if not path.is_file():

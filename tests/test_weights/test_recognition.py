@@ -23,6 +23,9 @@ from deeplabctl.weights.sources.torch_files import TorchFile
         (b"\x00\x01\x02" * 100, "an unknown format"),
         (b"\x1f\x8b\x08", "a gzip archive"),
         (b'{"weights": []}', "a JSON text"),
+        (b'<?xml version="1.0"?>\n<net name="deeplab">', "an XML text"),
+        (b"\x93NUMPY\x01\x00v\x00", "a file of NumPy"),
+        (b"model.ckpt.index".ljust(257, b"\0") + b"ustar\x0000", "a tar archive that is not packed"),
     ],
 )
 def test_file_without_weights_is_named_for_what_it_is(tmp_path, content, what):
@@ -31,6 +34,13 @@ def test_file_without_weights_is_named_for_what_it_is(tmp_path, content, what):
     with pytest.raises(WeightsError, match=what) as caught:
         open_weights(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["model.ckpt-5.data-00000-of-00001", "model.ckpt-5.meta"])
+def test_part_of_a_checkpoint_asks_for_its_index(tmp_path, name):
+    (tmp_path / name).write_bytes(b"\x00\x01\x02" * 100)
+    with pytest.raises(WeightsError, match=r"a part of a TensorFlow checkpoint without its \.index"):
+        open_weights(tmp_path / name)
 
 
 def test_zip_archives_are_told_apart(tmp_path):
