@@ -98,6 +98,18 @@ def test_checkpoint_of_torchvisions_training_program_is_read_with_its_options(tm
     np.testing.assert_array_equal(found["backbone_conv1/kernel"], kernel.transpose(2, 3, 1, 0))
 
 
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_numbers_of_numpy_beside_the_tensors_are_passed_over(tmp_path, protocol):
+    best = pickle.dumps(np.float64(0.75), protocol)
+    best = best[2:-1] if protocol == 2 else best[11:-1]  # without its header and its end
+    kernel = np.ones((4, 3, 7, 7), "f4")
+    inner = b"ccollections\nOrderedDict\n)R(" + text("conv1.weight") + tensor("0", kernel) + b"u"
+    with zipfile.ZipFile(tmp_path / "w", "w") as archive:
+        archive.writestr("a/data.pkl", b"\x80\x04}(" + text("best_miou") + best + text("state_dict") + inner + b"u.")
+        archive.writestr("a/data/0", kernel.tobytes())
+    assert list(read_weights(tmp_path / "w")) == ["conv1/kernel"]
+
+
 @pytest.mark.parametrize("dtype", ["f8", "f2"])
 def test_tensors_of_other_precisions_become_float32(tmp_path, dtype):
     values = np.linspace(-1, 1, 588).reshape(4, 3, 7, 7).astype(dtype)
@@ -145,6 +157,11 @@ def test_file_that_calls_a_function_is_refused_and_nothing_is_called(tmp_path, c
         (b"\x80\x02]q\x00.", "expected a dictionary of names and tensors, got list"),
         (b"\x80\x02}(" + text("a") + number(1) + b"u.", "expected names and tensors"),
         (b"\x80\x02ccollections\nOrderedDict\n)\x81.", "expected the tensors of DeepLab-ResNet"),
+        (
+            b"\x80\x02ctorchvision\nA\n)\x81.",
+            r"torchvision.A, .*torch\.save\(model\.state_dict\(\), FILE\) saves the te",
+        ),
+        (b"\x80\x02}(" + text("net") + b"ccollections\nOrderedDict\n)Ru.", r"got 'net': OrderedDict; torch\.save"),
         (b"\x80\x02cpathlib\nPath\n)\x81.", "asks to call pathlib.Path"),
         (b"\x80\x04ccollections\nOrderedDict\n)}\x92.", "operation NEWOBJ_EX"),
         (b"\x80\x02(ios\nsystem\n.", "operation INST"),

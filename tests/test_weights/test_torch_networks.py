@@ -57,7 +57,7 @@ def test_tensors_of_torchvision_are_the_weights_of_our_tables(tmp_path, net, arc
 
 @pytest.mark.parametrize("net", ["tv_r50", "tv_r101"])
 def test_classifier_of_imagenet_is_the_body_of_torchvisions_networks_and_not_of_caffes(tmp_path, net):
-    """Its strides and its images in RGB are those of torchvision's DeepLab, whose backbone it is under shorter names."""
+    """Its strides and its images in RGB are those of torchvision's DeepLab, whose backbone it is."""
     architecture = net.replace("tv_r", "deeplabv3-resnet")
     body = {name.removeprefix("backbone."): array for name, array in rule_weights(net, narrow=16).items()
             if name.startswith("backbone.")}  # fmt: skip

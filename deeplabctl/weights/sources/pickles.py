@@ -20,6 +20,7 @@ from deeplabctl.weights.sources.tensorflow_checkpoints import weights_of_variabl
 from deeplabctl.weights.weight_file import WeightFile
 
 _MOST_OPERATIONS = 500_000
+STATE_DICT = "torch.save(model.state_dict(), FILE) saves the tensors alone"  # what to do about a PyTorch file
 
 
 class PickleError(ValueError):
@@ -175,7 +176,7 @@ class _Unpickler(pickle._Unpickler):
         """Return a name in place of a function or class."""
         named = Named(str(module), str(name))
         if named not in self._allowed:
-            raise PickleError(f"it asks to call {named}, which a file of weights does not need")
+            raise PickleError(f"it asks to call {named}, which a file of weights does not need; {STATE_DICT}")
         return named
 
     def persistent_load(self, pid: Any) -> Any:

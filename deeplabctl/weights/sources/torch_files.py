@@ -25,7 +25,7 @@ import numpy.typing as npt
 from deeplabctl.caffe.wire import WireFile
 from deeplabctl.damage import check_claim
 from deeplabctl.network import Weights
-from deeplabctl.weights.sources.pickles import Built, Named, PickleError, mapped, read_pickle
+from deeplabctl.weights.sources.pickles import STATE_DICT, Built, Named, PickleError, mapped, read_pickle
 from deeplabctl.weights.sources.torch_names import from_bfloat16, stated_dilations, weights_of_tensors
 from deeplabctl.weights.weight_file import ZIP, Beginning, WeightFile
 
@@ -39,7 +39,12 @@ _PARAMETER = ("torch._utils", "_rebuild_parameter")
 _ORDERED_DICT = ("collections", "OrderedDict")
 _NAMESPACE = ("argparse", "Namespace")  # of a program's options, which torchvision's puts beside the tensors
 _INSIDE = ("state_dict", "model", "model_state_dict")  # under which training programs put the tensors
-_ALLOWED = {_REBUILD, _PARAMETER, _ORDERED_DICT, _NAMESPACE, *(("torch", name) for name in _DTYPES)}
+# Of a number of NumPy, as programs put a best score beside the tensors.
+_NUMBER = {
+    ("numpy.core.multiarray", "scalar"), ("numpy._core.multiarray", "scalar"),
+    ("numpy", "dtype"), ("_codecs", "encode"),
+}  # fmt: skip
+_ALLOWED = {_REBUILD, _PARAMETER, _ORDERED_DICT, _NAMESPACE, *_NUMBER, *(("torch", name) for name in _DTYPES)}
 
 
 class _Storage(NamedTuple):
@@ -150,8 +155,9 @@ def _tensors(tree: Any, read: Reader, path: Path) -> dict[str, npt.NDArray[Any]]
             tree = _mapping(tree[key])
     found, claimed = {}, 0
     for name, value in tree.items():
-        if not isinstance(name, str) or not isinstance(value, Built):
-            raise PickleError(f"expected names and tensors, got {str(name)[:40]!r}: {type(value).__name__}")
+        if not isinstance(name, str) or not isinstance(value, Built) or value.function == _ORDERED_DICT:
+            kind = value.function.name if isinstance(value, Built) else type(value).__name__
+            raise PickleError(f"expected names and tensors, got {str(name)[:40]!r}: {kind}; {STATE_DICT}")
         found[name] = _tensor(value, read, name)
         claimed += found[name].nbytes
         check_claim(path, claimed)
