@@ -179,7 +179,9 @@ def test_averages_crops_colours_and_thawing_resume_to_the_same_bytes(dataset, tm
 @pytest.mark.tf
 def test_run_in_a_format_that_is_not_computed_here_is_not_told_to_take_another(dataset, tmp_path, monkeypatch):
     assert train_new(plan_own(dataset, "solver.steps=3"), tmp_path / "run", should_stop=after(1)).stopped
-    with pytest.raises(RunError, match="run.precision"):  # as a resumed run keeps its format
+    with pytest.raises(
+        RunError, match=r"run\.precision \(was 'float32', now 'bfloat16'\)"
+    ):  # as a resumed run keeps its format
         plan_resume(tmp_path / "run", None, ["run.precision=bfloat16"])
     monkeypatch.setattr("deeplabctl.training.loop.can_compute", lambda precision: False)
     with pytest.raises(RunError, match="got float32; resume it on a machine where it can, or start a new training"):
