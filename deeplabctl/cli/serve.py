@@ -120,7 +120,7 @@ def serve(
             min=1,
         ),
     ] = None,
-    max_body: Annotated[float, LIMITS("--max-body MIB", "Maximum size of a request.", min=0.001)] = 20,
+    max_body: Annotated[float, LIMITS("--max-body MIB", "Maximum size of a request.", min=0.001, max=1e6)] = 20,
     queue: Annotated[int, LIMITS("--queue N", "Maximum of requests that upload, wait or run at once.", min=1)] = 16,
     timeout: Annotated[
         float,
@@ -128,6 +128,7 @@ def serve(
             "--timeout SECONDS",
             "Longest time for a request to arrive, to wait for its turn, and for its answer to be read.",
             min=1,
+            max=86_400,
         ),
     ] = 60,
     connections: Annotated[int, LIMITS("--connections N", "Maximum of simultaneous connections.", min=1)] = 256,

@@ -97,13 +97,13 @@ def build_application(service: Service, hosts: Hosts, root_path: str = "", key: 
 
     app = FastAPI(
         title="deeplabctl serve", version=__version__, description=_DESCRIPTION, lifespan=running, docs_url=None,
-        redoc_url=None, servers=[{"url": root_path}] if root_path else None,
+        redoc_url=None, servers=[{"url": root_path}] if root_path else None, redirect_slashes=False,
     )  # fmt: skip
     _add_api(app, service)
     _add_state(app, service)
     _add_page(app, service)
     app.add_middleware(_Middleware, metrics=service.metrics, hosts=hosts, root_path=root_path, key=key)
-    for kind in (RequestError, RequestValidationError, HTTPException, ClientDisconnect, Exception):
+    for kind in (RequestError, RequestValidationError, HTTPException, ClientDisconnect):
         app.add_exception_handler(kind, _answer_error)
     return app
 
@@ -231,7 +231,8 @@ class _Middleware:
         if self._root and scope["path"].startswith(f"{self._root}/"):
             scope = {**scope, "path": scope["path"].removeprefix(self._root)}
         app = self._app
-        if refusal := self._hosts.refusal(method, headers) or self._key.refusal(scope["path"], headers):
+        path = "/" if is_root else scope["path"]
+        if refusal := self._hosts.refusal(method, headers) or self._key.refusal(path, headers):
             app = _refusal_answer(refusal)
         elif is_root:  # the page's addresses are relative, so it needs the slash
             app = RedirectResponse(f"{self._root}/", 308)
@@ -252,6 +253,11 @@ class _Middleware:
 
         try:
             await app(scope, receive, send_more)
+        except Exception as error:
+            if not status:
+                answer = await _answer_error(Request(scope), error)
+                await answer(scope, receive, send_more)
+            raise  # the server prints it
         finally:
             route = getattr(scope.get("route"), "path", "other")
             self._metrics.answered(method, route, status or 499, time.perf_counter() - begin)

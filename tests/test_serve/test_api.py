@@ -286,7 +286,9 @@ def test_service_answers_under_the_path_of_a_proxy_that_passes_it_on_or_takes_it
 
 def test_bug_is_a_500_in_json_without_its_text(client, photo, monkeypatch):
     monkeypatch.setattr("deeplabctl.serve.service.decode_upload", lambda *given: 1 / 0)
-    message = refusal(client.post("/api/segment", content=photo, headers=PNG), 500, "internal_error")
-    assert "division" not in message
+    answer = client.post("/api/segment", content=photo, headers=PNG)
+    assert "division" not in refusal(answer, 500, "internal_error")
+    assert (answer.headers["cache-control"], "content-security-policy" in answer.headers) == ("no-store", True)
+    assert 'route="/api/segment",status="500"' in client.get("/metrics").text
     monkeypatch.undo()
     assert client.post("/api/segment", content=photo, headers=PNG).status_code == 200

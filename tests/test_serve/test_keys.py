@@ -34,6 +34,8 @@ def test_only_who_brings_the_key_is_answered(serve, photo, root_path):
     assert client.get(f"{root_path}/metrics", headers={"x-api-key": KEY}).status_code == 200
     for path in ("/", "/page/app.js", "/healthz", "/openapi.json"):
         assert client.get(f"{root_path}{path}").status_code == 200, path
+    assert client.get(root_path or "/", follow_redirects=True).status_code == 200
+    assert client.get(f"{root_path}/api/model/", headers={"x-api-key": KEY}, follow_redirects=False).status_code == 404
 
 
 def test_key_is_taken_from_the_environment_and_is_not_printed(tmp_path, monkeypatch):
