@@ -56,9 +56,11 @@ def test_converted_net_has_caffes_logits_in_plain_keras(deeplabctl, tmp_path, ne
     assert "read back and equal to the source" in out
     assert f"next: deeplabctl infer IMAGE --weights lfov_{net}_{version}.keras" in out
     model = keras.saving.load_model(tmp_path / f"lfov_{net}_{version}.keras")
-    images = np.load(DATA / "inputs_u8.npz")
-    for size in images.files:
-        expected = np.load(DATA / f"fwd_{net}_{size}.npz")
+    with np.load(DATA / "inputs_u8.npz") as file:
+        images = dict(file)
+    for size in images:
+        with np.load(DATA / f"fwd_{net}_{size}.npz") as file:
+            expected = dict(file)
         reference = expected["fc8_voc12"].transpose(0, 2, 3, 1)
         logits = model(images[size].astype(np.float32)[None] - MEAN)
         assert np.abs(logits - reference).max() <= 2e-5 * np.abs(reference).max()

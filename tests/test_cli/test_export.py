@@ -26,7 +26,7 @@ def test_onnx_file_is_exported_and_used_without_tensorflow(images):
     path = f"{TINY.stem}.onnx"
     assert re.fullmatch(
         rf"{re.escape(path)}: ONNX file of [\d.]+ MB, float32, largefov of width [\d.]+, 21 classes\n"
-        r"run by onnxruntime on 3 images \(images\): (100|99\.99\d) % of [\d,]+ labels are the network's, scores "
+        r"run by onnxruntime on 3 images \(images\): (100|99\.99\d)% of [\d,]+ labels are the network's, scores "
         r"differ by [\de.-]+ at most\n\n"
         rf"next: deeplabctl infer IMAGE --weights {re.escape(path)} --overlay\n",
         out,

@@ -56,7 +56,7 @@ def test_crf_search_leaves_a_table_that_eval_and_infer_take(here, deeplabctl, mo
     assert err.count("  bi_xy_std 50  bi_rgb_std 3: mIoU ") == 3
     code, out, err = deeplabctl(*arguments, "--out", "found", "--json")
     assert code == 0
-    assert "3 of 3 points are in found/crf-search.csv already" in err
+    assert "3 of 3 points are already in found/crf-search.csv" in err
     best = json.loads(out)["best"]
     scores = scores_of(deeplabctl, "--crf-params", "found/crf-search.csv", "--pad", "tight")
     assert {key: scores["settings"]["crf"][key] for key in best} == best
