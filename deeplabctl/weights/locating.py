@@ -30,7 +30,7 @@ _WRONG = (
     (rb"(?s).{257}ustar", "a tar archive that is not packed; give the .tar.gz, or unpack it and name the file"),
     (rb"\x93NUMPY", "a file of NumPy (.npy)"),
     (rb"version https://git-lfs", "a Git LFS pointer, not the file itself; fetch it with: git lfs pull"),
-    (rb"(?is)\s*<\?xml", "an XML text, such as a server's error message, or a net of OpenVINO without its weights"),
+    (rb"(?is)\s*<\?xml", "an XML file, such as a server's error message, or a network of OpenVINO without its weights"),
     (rb"(?is)\s*(<!doctype|<html|<head)", "a web page, perhaps an error message of the server; download it again"),
     (
         rb"(?s)(\s*#[^\n]*\n)*\s*(name|layers?|input|input_dim|force_backward)\s*[:{]",

@@ -23,7 +23,7 @@ from deeplabctl.weights.sources.torch_files import TorchFile
         (b"\x00\x01\x02" * 100, "an unknown format"),
         (b"\x1f\x8b\x08", "a gzip archive"),
         (b'{"weights": []}', "a JSON text"),
-        (b'<?xml version="1.0"?>\n<net name="deeplab">', "an XML text"),
+        (b'<?xml version="1.0"?>\n<net name="deeplab">', "an XML file"),
         (b"\x93NUMPY\x01\x00v\x00", "a file of NumPy"),
         (b"model.ckpt.index".ljust(257, b"\0") + b"ustar\x0000", "a tar archive that is not packed"),
     ],
