@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -14,11 +15,13 @@ from PIL import ImageDraw, ImageFont
 
 from deeplabctl.arrays import Image, Label, Mask
 from deeplabctl.classes import IGNORE_LABEL, class_colors
+from deeplabctl.files import whole_file
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 _DEJAVU = Path("mpl-data", "fonts", "ttf", "DejaVuSans.ttf")  # in matplotlib: Latin, Greek, Cyrillic, Arabic, ...
 _NO_LETTER = "\U0010ffff"  # for which fonts draw what they draw for letters that they do not have
 _OPACITY = 0.6
+_PNG_LEVEL = 1  # of zlib: a third of the time of Pillow's 6, and 4% more bytes
 _PANEL = 640  # pixels of the longer side
 _GAP = 6  # pixels between panels and around texts
 _LARGEST_TEXT = 28  # pixels, in a picture of a screen's width
@@ -30,19 +33,27 @@ def overlay(image: Image, label: Label, classes: Sequence[str]) -> Image:
 
     Class 0 stays clear if its name is "background"; void gets a grey tint.
     """
-    colors = class_colors(classes)[label].astype(np.float32)
-    opacity = np.full(256, _OPACITY, np.float32)
+    opacity = np.full((256, 1, 1), _OPACITY, np.float32)
     if classes[0] == "background":
         opacity[0] = 0
-    alpha = opacity[label][..., None]
-    mixed = image * (1 - alpha) + colors * alpha
-    mixed[_borders(label)] = 255
-    return np.rint(mixed).astype(np.uint8)
+    values = np.arange(256, dtype=np.float32)[:, None]
+    mixed = np.rint(values * (1 - opacity) + class_colors(classes)[:, None] * opacity).astype(np.uint8)
+    rows = label.astype(np.intp) * 256  # of the class, in a table of what becomes of each class's pixel values
+    drawn = np.stack([mixed[..., channel].ravel()[rows + image[..., channel]] for channel in range(3)], axis=-1)
+    drawn[_borders(label)] = 255
+    return drawn
 
 
 def overlay_with_legend(image: Image, label: Label, classes: Sequence[str]) -> Image:
     """Lay the classes' colours over an image, as `overlay` does, and name them below it."""
     return with_legend(overlay(image, label, classes), [label], classes)
+
+
+def overlay_png(image: Image, label: Label, classes: Sequence[str]) -> bytes:
+    """Return what `overlay_with_legend` draws as a PNG."""
+    content = io.BytesIO()
+    PIL.Image.fromarray(overlay_with_legend(image, label, classes)).save(content, "PNG", compress_level=_PNG_LEVEL)
+    return content.getvalue()
 
 
 def with_legend(picture: Image, labels: Sequence[Label], classes: Sequence[str]) -> Image:
@@ -72,6 +83,12 @@ def with_legend(picture: Image, labels: Sequence[Label], classes: Sequence[str])
             draw.text((x + box + gap, y + box / 2), names[index], _INK, letters, anchor="lm")
             x += widths[index]
     return np.asarray(canvas)
+
+
+def write_image(path: Path, image: Image) -> None:
+    """Write (H, W, 3) uint8 RGB in the format that the suffix names, whole or not at all."""
+    with whole_file(path) as temporary:
+        PIL.Image.fromarray(image).save(temporary, compress_level=_PNG_LEVEL)
 
 
 def panels(rows: Iterable[tuple[Image, Label, Label]], classes: Sequence[str]) -> Image:

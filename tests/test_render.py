@@ -22,6 +22,18 @@ def test_overlay_leaves_background_clear_and_mixes_the_classes_colour():
     assert (drawn[:, 29] == 255).all()  # the border
 
 
+def test_overlay_mixes_every_value_and_class_as_floats_do():
+    rng = np.random.default_rng(0)
+    image, label = (
+        rng.integers(0, 256, (60, 90, 3), np.uint8),
+        rng.integers(0, 40, (4, 6), np.uint8).repeat(15, 0).repeat(15, 1),
+    )
+    classes = tuple(f"class {index}" for index in range(40))
+    mixed = np.rint(0.4 * image + 0.6 * class_colors(classes)[label].astype(float))
+    inside = (np.mgrid[:60, :90] % 15 < 14).all(0)  # not at the borders
+    np.testing.assert_array_equal(overlay(image, label, classes)[inside], mixed[inside])
+
+
 def test_overlay_colours_class_zero_if_it_is_not_background():
     image, label = halves()
     classes = ("sky", "road", "tree")

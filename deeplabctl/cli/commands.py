@@ -39,7 +39,7 @@ _OPTIONS = {
     "--image --images --img --input --inputs --photo --source -i": ["INPUT"],
     "--imgsz --img-size --input-size --max-side --resize --size": ["--image-size"],
     "--lr": ["--learning-rate"],
-    "--output --output-dir --out-dir --output-path --save-dir --save-path -o": ["--out", "--run-dir"],
+    "--out --run-dir --output --output-dir --out-dir --output-path --save-dir --save-path -o": ["--out", "--run-dir"],
     "--arch --backbone --network": ["--set model.architecture=NAME"],
     "--wd": ["--set solver.weight_decay=X"],
     "--tta": ["--flip"],

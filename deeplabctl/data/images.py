@@ -425,9 +425,3 @@ def mask_image(label: Label, classes: Sequence[str] = VOC_CLASSES) -> PIL.Image.
     mask = PIL.Image.fromarray(label)
     mask.putpalette(class_colors(classes).tobytes())  # turns mode L into P, the values stay
     return mask
-
-
-def write_image(path: Path, image: Image) -> None:
-    """Write (H, W, 3) uint8 RGB in the format that the suffix names, whole or not at all."""
-    with whole_file(path) as temporary:
-        PIL.Image.fromarray(image).save(temporary)

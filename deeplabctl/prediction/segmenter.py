@@ -28,7 +28,7 @@ from deeplabctl.prediction.engines.engine import NetworkSource
 from deeplabctl.prediction.forward import NetworkRunner, size_in_words, too_large
 from deeplabctl.prediction.results import Result, in_batches
 from deeplabctl.prediction.settings import PredictionSettings, SettingsRequest, checked, own_settings, resolve
-from deeplabctl.render import overlay, overlay_with_legend
+from deeplabctl.render import overlay, overlay_png, overlay_with_legend
 from deeplabctl.reporting import area, tqdm_reporter
 from deeplabctl.weights.fitting import ExportedNetwork, Network, open_network
 from deeplabctl.weights.locating import find_weights
@@ -80,9 +80,7 @@ class Segmentation:
 
     def _repr_png_(self) -> bytes:
         """Return the overlay with its legend as a PNG, which notebooks show."""
-        drawn = io.BytesIO()
-        self.overlay().save(drawn, "PNG")
-        return drawn.getvalue()
+        return overlay_png(self.image, self.label, self.classes)
 
     @property
     def areas(self) -> dict[str, float]:

@@ -16,11 +16,11 @@ from PIL import ImageDraw
 
 from deeplabctl.arrays import Counts, Image, Label
 from deeplabctl.classes import IGNORE_LABEL, ClassNames
-from deeplabctl.data.images import read_image, read_label, write_image
+from deeplabctl.data.images import read_image, read_label
 from deeplabctl.evaluation.metrics import Curve
 from deeplabctl.evaluation.scores import Extremes, RankedImage, SplitScores, class_columns
 from deeplabctl.files import check_folder, check_new_file, check_writable, write_text
-from deeplabctl.render import Font, drawable_name, font, overlay
+from deeplabctl.render import Font, drawable_name, font, overlay, write_image
 from deeplabctl.reports.page import (
     cards,
     inline_image,

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import PIL.Image
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
 from deeplabctl.classes import IGNORE_LABEL, class_colors, hex_color
 from deeplabctl.data.images import mask_bytes
-from deeplabctl.render import overlay_with_legend
+from deeplabctl.render import overlay_png
 from deeplabctl.serve.service import Segmented, Service
 from deeplabctl.serve.uploads import FORMATS, RequestError
 from deeplabctl.version import __version__
@@ -149,9 +147,8 @@ def _mask(result: Segmented, names: tuple[str, ...]) -> Response:
 
 
 def _overlay(result: Segmented, names: tuple[str, ...]) -> Response:
-    content = io.BytesIO()
-    PIL.Image.fromarray(overlay_with_legend(result.image, result.label, names)).save(content, format="PNG")
-    return Response(content.getvalue(), media_type="image/png", headers=_note(result))
+    drawn = overlay_png(result.image, result.label, names)
+    return Response(drawn, media_type="image/png", headers=_note(result))
 
 
 def _note(result: Segmented) -> dict[str, str]:

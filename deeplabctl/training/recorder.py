@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deeplabctl.arrays import Image
-from deeplabctl.data.images import write_image
 from deeplabctl.errors import DeepLabError
 from deeplabctl.recipe import Recipe
+from deeplabctl.render import write_image
 from deeplabctl.reporting import Trained, Validated
 from deeplabctl.reports.curves import draw_curves
 from deeplabctl.reports.run_records import PREVIEWS, Metrics, append_metrics, rewind_metrics

@@ -150,9 +150,9 @@ def stats(
     """
     from deeplabctl.data.dataset import open_dataset
     from deeplabctl.data.image_files import SAVED_SUFFIXES
-    from deeplabctl.data.images import write_image
     from deeplabctl.data.stats import count_splits, default_splits
     from deeplabctl.files import check_new_file
+    from deeplabctl.render import write_image
     from deeplabctl.reports.data_sets import draw_statistics
 
     if out is not None:
@@ -235,11 +235,11 @@ def preview(
     """
     from deeplabctl.data.dataset import open_dataset
     from deeplabctl.data.image_files import SAVED_SUFFIXES
-    from deeplabctl.data.images import write_image
     from deeplabctl.data.inspection import check_samples
     from deeplabctl.files import check_new_file
     from deeplabctl.network import ARCHITECTURES
     from deeplabctl.recipe import read_recipe
+    from deeplabctl.render import write_image
     from deeplabctl.reports.data_sets import choose_samples, draw_augmented, draw_samples
     from deeplabctl.training.plan import default_recipe, fitted_to_images
 

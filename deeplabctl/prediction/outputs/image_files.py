@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from deeplabctl.data.images import write_image, write_mask
+from deeplabctl.data.images import write_mask
 from deeplabctl.files import whole_file
 from deeplabctl.prediction.outputs.output import Labelled, Output, RunFile, VideoFile
 from deeplabctl.prediction.video_files import lossless_writer, overlay_writer
-from deeplabctl.render import overlay, overlay_with_legend, thumbnail
+from deeplabctl.render import overlay, overlay_with_legend, thumbnail, write_image
 
 THUMBNAIL = 320  # pixels of the longer side
 _STEPS = 65535  # of a score
