@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from family_files import family
 from tiny_weights import read_weights
-from torch_bytes import isht_name, kazuto_name, legacy, number, port_tensors, tensor, text, zipped
+from torch_bytes import isht_name, kazuto_name, legacy, number, port_tensors, safetensors, tensor, text, zipped
 
 from deeplabctl.caffe import net_weights, read_caffemodel
 from deeplabctl.errors import WeightsError
@@ -265,3 +265,12 @@ def test_tensors_of_one_name_are_refused(tmp_path):
     zipped(tmp_path / "w", {"conv1.weight": array, "module.conv1.weight": array})
     with pytest.raises(WeightsError, match=r"tensor module\.conv1\.weight: expected one conv1/kernel, got several"):
         read_weights(tmp_path / "w")
+
+
+def test_tensors_of_integers_are_refused(tmp_path):
+    kernel = np.ones((4, 3, 7, 7), "i8")
+    zipped(tmp_path / "pth", {"conv1.weight": kernel})
+    (tmp_path / "safetensors").write_bytes(safetensors({"conv1.weight": kernel}))
+    for name in ("pth", "safetensors"):
+        with pytest.raises(WeightsError, match=r"tensor conv1\.weight: expected floats, got int64; quantized"):
+            read_weights(tmp_path / name)

@@ -77,6 +77,11 @@ def weights_of_tensors(tensors: Mapping[str, npt.NDArray[Any]], path: Path) -> W
             continue
         if f"{name}/{ours}" in found:
             raise WeightsError(f"weights {path}: tensor {full[:80]}: expected one {name}/{ours}, got several")
+        if tensor.dtype.kind != "f":
+            raise WeightsError(
+                f"weights {path}: tensor {full[:80]}: expected floats, got {tensor.dtype}; quantized networks are not "
+                "read, take the one that it was made from"
+            )
         axes = None
         if ours == "kernel":
             if tensor.ndim not in (2, 4):
