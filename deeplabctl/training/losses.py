@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,25 +18,8 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
-class Loss(Protocol):
-    """Say what a loss is: it takes logits (N, h, w, C) and labels (N, S, S) of all pixels, integers with 255 void.
-
-    It chooses the pixels that it compares itself. What it is made of says `_PixelLoss`.
-    """
-
-    def weights(self, labels: tf.Tensor) -> tf.Tensor:
-        """Return how much each compared pixel counts, (N, h, w): the weight of its class, or 0 for void."""
-
-    def __call__(self, logits: tf.Tensor, labels: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return (loss to differentiate, loss to report), each a sum over the pixels divided by ``total``.
-
-        ``total`` is the sum of `weights` over the whole batch, as this may be worked through in parts, or by several
-        replicas, whose losses and gradients are added. A batch without a valid pixel gives 0.
-        """
-
-
-class _PixelLoss:
-    """Choose the pixels that are compared, and their weights.
+class Loss(ABC):
+    """Compute a loss of logits (N, h, w, C) and labels (N, S, S) of all pixels, integers with 255 void.
 
     Every ``solver.label_stride``-th pixel of the label is compared. At the stride of the logits pixel ``stride * i``
     lies on their cell i; at a smaller one the logits are upsampled to the compared pixels, as in prediction;
@@ -60,8 +43,16 @@ class _PixelLoss:
         self._class_weights = tf.constant(class_weights, dtype)
 
     def weights(self, labels: tf.Tensor) -> tf.Tensor:
-        """Return the weights of the compared pixels; see `Loss`."""
+        """Return how much each compared pixel counts, (N, h, w): the weight of its class, or 0 for void."""
         return self._compared(labels)[1]
+
+    @abstractmethod
+    def __call__(self, logits: tf.Tensor, labels: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return (loss to differentiate, loss to report), each a sum over the pixels divided by ``total``.
+
+        ``total`` is the sum of `weights` over the whole batch, as this may be worked through in parts, or by several
+        replicas, whose losses and gradients are added. A batch without a valid pixel gives 0.
+        """
 
     def _compared(self, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the class ids of the compared pixels, 0 where they are void, and their weights."""
@@ -80,7 +71,7 @@ class _PixelLoss:
         return tf.cast(resize(logits, known.shape[1:], half_pixel=self._half_pixel), logits.dtype)
 
 
-class CrossEntropy(_PixelLoss):
+class CrossEntropy(Loss):
     """Compute softmax cross-entropy over valid pixels, as Caffe's SOFTMAX_LOSS with ignore_label.
 
     With ``hard_pixels`` below 1 only that share of the pixels with a weight above 0 counts, the ones with the largest
@@ -150,7 +141,7 @@ class Focal(CrossEntropy):
         return missing ** tf.cast(self._gamma, losses.dtype) * losses
 
 
-class _RegionLoss(_PixelLoss, ABC):
+class _RegionLoss(Loss):
     """Compute a loss of each image and class that is labelled in it; pixels without a weight are left out.
 
     An image's loss is the mean over these classes, with the classes' weights. The loss of a batch is the mean over its
@@ -205,15 +196,12 @@ class Lovasz(_RegionLoss):
         return tf.reduce_sum(errors * steps, -1)
 
 
-class _Sum:
+class _Sum(Loss):
     """Add two losses."""
 
-    def __init__(self, first: Callable[..., Loss], second: Callable[..., Loss], *settings: Any, **options: Any) -> None:
+    def __init__(self, first: type[Loss], second: type[Loss], *settings: Any, **options: Any) -> None:
+        super().__init__(*settings, **options)
         self._losses = first(*settings, **options), second(*settings, **options)
-
-    def weights(self, labels: tf.Tensor) -> tf.Tensor:
-        """Return the weights of the compared pixels; see `Loss`."""
-        return self._losses[0].weights(labels)
 
     def __call__(self, logits: tf.Tensor, labels: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return both sums; see `Loss`."""

@@ -198,7 +198,7 @@ def via_file(
         "_via_settings": {
             "ui": {"image": {"region_label": _CLASS, "region_color": _CLASS}},
             "core": {"buffer_size": 18, "filepath": {}, "default_filepath": f"{root.as_posix()}/"},
-            "project": {"name": path.stem},
+            "project": {"name": "deeplabctl"},
         },
         "_via_attributes": {"region": {_CLASS: attribute}, "file": {}},
         "_via_data_format_version": "2.0.10",

@@ -138,6 +138,7 @@ def test_projects_are_read_back_as_the_same_labels(tmp_path, names):
             add(path, via_regions(label, names, 0))
     document = json.loads((tmp_path / "via.json").read_text())
     assert document["_via_image_id_list"] == [*document["_via_img_metadata"]]
+    assert document["_via_settings"]["project"] == {"name": "deeplabctl"}  # not that of an unfinished file
     more = {"outside": "void", "classes": names} if names[0] == "sky" else {}
     written, notes = convert(tmp_path / "via.json", tmp_path / "out", images=tmp_path / "photos", **more)
     assert (written.classes, notes) == (names, [])
