@@ -26,7 +26,6 @@ from deeplabctl.cli.options import (
     OverwriteOption,
     section,
 )
-from deeplabctl.cli.weights import weights_url
 from deeplabctl.errors import DeepLabError
 from deeplabctl.reporting import area, counted, duration
 
@@ -175,7 +174,7 @@ def _segment(
     console: Console,
 ) -> tuple[list[str], int]:
     """Segment all inputs; returns the errors, and the number of inputs."""
-    from deeplabctl.cli.prediction_options import load_segmenter
+    from deeplabctl.cli.prediction_options import load_segmenter, open_weights
     from deeplabctl.errors import DataError
     from deeplabctl.prediction.engines import with_engine
     from deeplabctl.prediction.inputs import find_images
@@ -185,9 +184,6 @@ def _segment(
     from deeplabctl.prediction.video import check_videos, segment_videos
     from deeplabctl.reporting import Event, Note
     from deeplabctl.reports.contact_sheet import ContactSheet
-    from deeplabctl.weights.fitting import open_network
-    from deeplabctl.weights.locating import find_weights
-    from deeplabctl.weights.published import DEFAULT_WEIGHTS
 
     notes: list[Event] = []
     plan = plan_outputs(find_images(inputs, notes.append), outputs)
@@ -197,11 +193,9 @@ def _segment(
     with console.reporter() as report, ExitStack() as stack:
         for note in notes:
             report(note)
-        path = find_weights(weights, default=DEFAULT_WEIGHTS, report=report, url=weights_url())
-        network = open_network(path)
+        path, network = open_weights(weights, report)
         settings, classes = resolve(request, network.info), network.info.classes
         results = _Results(console, classes, settings.image_size)
-        report(Note(f"weights: {path}"))
         images: Iterable[Written] = ()
         videos: Iterable[Written] = ()
         if plan.todo and ray is not None:
@@ -307,14 +301,11 @@ def _check_stdin(inputs: list[str], given: dict[str, bool]) -> None:
 
 def _segment_stdin(request: SettingsRequest, weights: str | None, console: Console) -> None:
     """Read an image of any format from stdin, and write its mask, a PNG, to stdout."""
-    from deeplabctl.cli.prediction_options import load_segmenter
+    from deeplabctl.cli.prediction_options import load_segmenter, open_weights
     from deeplabctl.data.images import decode_image, mask_bytes
     from deeplabctl.errors import DataError, OutputError
     from deeplabctl.prediction.settings import resolve, unknown_size
     from deeplabctl.reporting import Note
-    from deeplabctl.weights.fitting import open_network
-    from deeplabctl.weights.locating import find_weights
-    from deeplabctl.weights.published import DEFAULT_WEIGHTS
 
     with console.reporter() as report:
         if sys.__stdout__ is None or sys.stdout.isatty():
@@ -328,9 +319,7 @@ def _segment_stdin(request: SettingsRequest, weights: str | None, console: Conso
         except OSError as error:  # a folder, for example
             raise DataError(f"cannot read stdin: {error.strerror}; add < photo.jpg") from None
         image = decode_image(content, "stdin", say=lambda text: report(Note(text, warning=True)))
-        path = find_weights(weights, default=DEFAULT_WEIGHTS, report=report, url=weights_url())
-        network = open_network(path)
-        report(Note(f"weights: {path}"))
+        network = open_weights(weights, report)[1]
         segmenter = load_segmenter(network, resolve(request, network.info), report)
         sys.stdout.buffer.write(mask_bytes(segmenter.label(image), segmenter.info.classes))
         sys.stdout.buffer.flush()

@@ -1,4 +1,4 @@
-"""Read the options of eval and infer that say how a network is applied."""
+"""Read the options of eval, infer and serve that say which network is used, and how it is applied."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ import typer
 
 from deeplabctl.cli.console import usage_errors
 from deeplabctl.cli.options import CrfOptions, PredictionOptions
+from deeplabctl.cli.weights import weights_url
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from deeplabctl.prediction.segmenter import Segmenter
     from deeplabctl.prediction.settings import PredictionSettings, SettingsRequest
     from deeplabctl.reporting import Reporter
@@ -39,6 +42,19 @@ def read_settings(options: PredictionOptions, crf: CrfOptions) -> SettingsReques
         crf_adaptive=crf.crf_adaptive, precision=options.precision, engine=options.engine, tile=tile_side,
         image_size=options.image_size,
     )  # fmt: skip
+
+
+def open_weights(given: str | None, report: Reporter) -> tuple[Path, Network | ExportedNetwork]:
+    """Open the weights that are given, else the newest run's, else published ones, and say which they are."""
+    from deeplabctl.reporting import Note
+    from deeplabctl.weights.fitting import open_network
+    from deeplabctl.weights.locating import find_weights
+    from deeplabctl.weights.published import DEFAULT_WEIGHTS
+
+    path = find_weights(given, default=DEFAULT_WEIGHTS, report=report, url=weights_url())
+    network = open_network(path)
+    report(Note(f"weights: {path}"))
+    return path, network
 
 
 def load_segmenter(network: Network | ExportedNetwork, settings: PredictionSettings, report: Reporter) -> Segmenter:

@@ -24,7 +24,6 @@ from deeplabctl.cli.options import (
     ScalesOption,
     section,
 )
-from deeplabctl.cli.weights import weights_url
 from deeplabctl.errors import DeepLabError
 
 if TYPE_CHECKING:
@@ -140,12 +139,9 @@ def serve(
 
     Ends with exit code 0 at Ctrl-C or SIGTERM, after running requests are completed; a second one ends it at once.
     """
-    from deeplabctl.cli.prediction_options import read_settings
+    from deeplabctl.cli.prediction_options import open_weights, read_settings
     from deeplabctl.prediction.settings import resolve
     from deeplabctl.reporting import Note
-    from deeplabctl.weights.fitting import open_network
-    from deeplabctl.weights.locating import find_weights
-    from deeplabctl.weights.published import DEFAULT_WEIGHTS
 
     is_off = crf.crf == "off"
     if is_off and (crf.crf_adaptive or crf.crf_params):
@@ -161,18 +157,16 @@ def serve(
     from deeplabctl.serve.workers import Workers
 
     with console.reporter() as report:
-        path = find_weights(weights, default=DEFAULT_WEIGHTS, report=report, url=weights_url())
+        path, network = open_weights(weights, report)
         bound = server.bind(host, port)
         with usage_errors("--allow-host"):
             hosts = Hosts([host, *allow_host], any_address=server.is_public(bound))
         with usage_errors("$DEEPLABCTL_API_KEY"):
             secret = os.environ.get("DEEPLABCTL_API_KEY", "")
             key = Key(secret)
-        network = open_network(path)
         settings = resolve(request, network.info)
         max_pixels = max_pixels or (25_000_000 if settings.image_size else Limits.max_pixels)
         limits = Limits(max_pixels, int(max_body * (1 << 20)), queue, timeout, connections)
-        report(Note(f"weights: {path}"))
         job = _Job(path, settings, limits, crf != _CrfOptions() and not is_off, hosts, root_path, key, console)
         if workers == 1:
             service = job.load(network, report)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from io import BytesIO
 from pathlib import Path
 from zipfile import ZIP_STORED, ZipFile
 
 from deeplabctl.arrays import Label
 from deeplabctl.data.dataset import Dataset
 from deeplabctl.data.findings import Finding
-from deeplabctl.data.images import mask_image, read_image
+from deeplabctl.data.images import mask_bytes, read_image
 from deeplabctl.data.layout import IMAGES, SET_SUFFIXES
 from deeplabctl.errors import DataError
 from deeplabctl.evaluation.network import map_reading
@@ -33,12 +32,9 @@ def voc_zip(path: Path, split: str) -> Iterator[Callable[[str, Label], None]]:
         written: set[str] = set()
 
         def add(name: str, label: Label) -> None:
-            if name in written:
-                return
-            written.add(name)
-            png = BytesIO()
-            mask_image(label).save(png, format="PNG")
-            archive.writestr(f"results/VOC2012/Segmentation/comp6_{split}_cls/{name}.png", png.getvalue())
+            if name not in written:
+                written.add(name)
+                archive.writestr(f"results/VOC2012/Segmentation/comp6_{split}_cls/{name}.png", mask_bytes(label))
 
         yield add
 

@@ -91,7 +91,6 @@ class _Winograd(_Kind):
         self._batches = BatchConvolutions(threads)
 
     def computes(self, row: Convolution, layer: keras.Layer, shape: tf.TensorShape) -> bool:
-        """Tell whether it computes a row."""
         from deeplabctl.engine.gradients import is_worthwhile
 
         if type(row) is not Convolution or (row.kernel, row.stride) != (3, 1) or layer.compute_dtype != "float32":
@@ -102,7 +101,6 @@ class _Winograd(_Kind):
     def forward(
         self, row: Convolution, x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, activation: Activation
     ) -> tf.Tensor:
-        """Return the convolution with its bias and activation."""
         convolve = partial(self._batches.convolve, dilation=row.dilation, relu=activation is RELU)
         return _compute(convolve, [x, kernel, bias], (*x.shape[:3], kernel.shape[3]))
 
@@ -110,7 +108,6 @@ class _Winograd(_Kind):
         self, row: Convolution, x: tf.Tensor, kernel: tf.Tensor, result: tf.Tensor, above: tf.Tensor,
         activation: Activation,
     ) -> Gradients:  # fmt: skip
-        """Return the gradients."""
         import tensorflow as tf
 
         above = _through(activation, above, result)
@@ -132,7 +129,6 @@ class _Depthwise(_Kind):
         self._gradients = DepthwiseGradients(threads)
 
     def computes(self, row: Convolution, layer: keras.Layer, shape: tf.TensorShape) -> bool:
-        """Tell whether it computes a row."""
         from deeplabctl.engine.depthwise_gradients import is_possible
 
         is_depthwise = isinstance(row, DepthwiseConvolution) and row.kernel == 3 and not row.is_padded
@@ -142,7 +138,6 @@ class _Depthwise(_Kind):
         self, row: Convolution, x: tf.Tensor, kernel: tf.Tensor, result: tf.Tensor, above: tf.Tensor,
         activation: Activation,
     ) -> Gradients:  # fmt: skip
-        """Return the gradients."""
         import tensorflow as tf
 
         from deeplabctl.engine.depthwise_gradients import Window
@@ -161,14 +156,12 @@ class _Pointwise(_Kind):
     """Compute the gradients of 1x1 convolutions in bfloat16 as products of matrices, which oneDNN has faster."""
 
     def computes(self, row: Convolution, layer: keras.Layer, shape: tf.TensorShape) -> bool:
-        """Tell whether it computes a row."""
         return row.kernel == row.stride == 1 and layer.compute_dtype == "bfloat16"
 
     def gradients(
         self, row: Convolution, x: tf.Tensor, kernel: tf.Tensor, result: tf.Tensor, above: tf.Tensor,
         activation: Activation,
     ) -> Gradients:  # fmt: skip
-        """Return the gradients."""
         import tensorflow as tf
 
         incoming, outgoing = kernel.shape[2:]

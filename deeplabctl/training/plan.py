@@ -134,7 +134,7 @@ def plan_training(
     name none, and ``weights_url`` another address of published weights. Raises DeepLabError for anything that would
     stop or silently spoil the training.
     """
-    overrides, options = list(overrides), _given(options)
+    overrides, options = list(overrides), {**(options or {})}
     if setting_of("solver.steps", overrides, options) is not None:
         if setting_of("run.time", overrides, options) is not None:
             raise RecipeError("`steps` and `time`: expected one of them, got both; the time sets the number of steps")
@@ -176,7 +176,7 @@ def plan_resume(
     ``name``, ``overrides`` and ``options`` may repeat those of the run; ``weights_url`` is as for `plan_training`.
     Raises RunError for settings or data that would make it another training.
     """
-    overrides, options = list(overrides), _given(options)
+    overrides, options = list(overrides), {**(options or {})}
     stored, timed = read_recipe(str(run / RECIPE)), bool(run_facts(run).get("timed"))
     checkpoint = last_checkpoint(run / CHECKPOINTS, report)
     fitted = {name: checkpoint.recipe["solver"][name] for name in _FITTED} if timed and checkpoint else {}
@@ -210,10 +210,6 @@ def plan_resume(
     if checkpoint is not None:
         check_same_training(checkpoint, plan.recipe, plan.fingerprint, run)
     return plan, checkpoint
-
-
-def _given(options: Mapping[str, object] | None) -> dict[str, object]:
-    return {name: value for name, value in (options or {}).items() if value is not None}
 
 
 def _chosen_at_first(recipe: Recipe, stored: Recipe, timed: bool) -> dict[str, object]:

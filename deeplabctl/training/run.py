@@ -58,10 +58,9 @@ class TrainingRequest:
     weights_url: str | None = None  # another address of published weights
 
     def options(self) -> dict[str, Any]:
-        """Return the options by the settings that they change."""
-        return {
-            item.metadata["setting"]: getattr(self, item.name) for item in fields(self) if "setting" in item.metadata
-        }
+        """Return the options that are given by the settings that they change."""
+        given = {item.metadata.get("setting"): getattr(self, item.name) for item in fields(self)}
+        return {setting: value for setting, value in given.items() if setting and value is not None}
 
     @contextmanager
     def naming_options(self) -> Iterator[None]:

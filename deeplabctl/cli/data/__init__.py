@@ -8,12 +8,6 @@ from deeplabctl.cli.data import making, viewing
 
 app = typer.Typer(help="Make, check and look at data sets.", no_args_is_help=True)
 
-
-@app.callback()
-def _data() -> None:
-    pass
-
-
 app.command("check", epilog=viewing.CHECK_EXAMPLES, no_args_is_help=True)(viewing.check)
 app.command("prepare-voc", epilog=making.PREPARE_VOC_EXAMPLES, no_args_is_help=True)(making.prepare_voc)
 app.command("convert", epilog=making.CONVERT_EXAMPLES, no_args_is_help=True)(making.convert)
