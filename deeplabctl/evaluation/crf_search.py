@@ -78,8 +78,8 @@ def search(
                         raise RecipeError(f"{words}: {error}; leave this value out") from None
                     report(Note(f"{words}: left out: {error}", warning=True))
                     continue
-                best = "  (best so far)" if not table.rows or miou > table.best()[1] else ""
                 table.add(point, miou)
+                best = "  (best so far)" if table.best()[0] == point else ""
                 report(Note(f"{words}: mIoU {100 * miou:.2f}{best}"))
         scored |= {point: table.rows[point] for point in wanted if point in table.rows}
     return SearchResult(*table.best(), subset.without_crf, len(table.rows))
