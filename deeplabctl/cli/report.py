@@ -87,4 +87,4 @@ def _line(results: RunResults) -> str:
         if results.best_step is None
         else f"best val mIoU {percent(results.best_miou)} at step {results.best_step:,}"
     )
-    return f"{results.name}: {results.steps_in_words} steps, {best}"
+    return f"{results.name}: {results.steps_in_words}, {best}"

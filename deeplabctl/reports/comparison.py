@@ -71,7 +71,7 @@ class Comparison:
                 name,
                 run.recipe_name or DASH,
                 run.data_name,
-                run.steps_in_words,
+                run.steps_in_table,
                 percent(run.best_miou),
                 DASH if run.best_step is None else f"{run.best_step:,}",
                 DASH if run.loss is None else f"{run.loss:.4f}",

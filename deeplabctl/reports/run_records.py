@@ -19,6 +19,7 @@ from typing import Any, Self
 from deeplabctl import recipes
 from deeplabctl.errors import OutputError, RunError
 from deeplabctl.files import write_text
+from deeplabctl.reporting import counted
 
 RECIPE, FACTS, METRICS_LOG, PREVIEWS = "recipe.toml", "run.json", "metrics.jsonl", "previews"  # of a run directory
 _COLOR = re.compile(r"#[0-9a-f]{6}")
@@ -165,9 +166,14 @@ class RunResults:
 
     @property
     def steps_in_words(self) -> str:
-        """Return the number of steps, and of how many where some are missing."""
+        """Return the number of steps, and of how many where some are missing: "20 of 60 steps"."""
         done, planned = self.metrics.last_step, self.planned_steps
-        return f"{done:,}" if done >= planned else f"{done:,} of {planned:,}"
+        return ("" if done >= planned else f"{done:,} of ") + counted(max(done, planned), "step")
+
+    @property
+    def steps_in_table(self) -> str:
+        """Return the same without the word, for a table that has it."""
+        return self.steps_in_words.rpartition(" ")[0]
 
     @property
     def status(self) -> str | None:

@@ -12,7 +12,7 @@ from deeplabctl.data.images import read_image
 from deeplabctl.errors import DataError
 from deeplabctl.files import write_text
 from deeplabctl.recipe import Expect
-from deeplabctl.reporting import duration
+from deeplabctl.reporting import counted, duration
 from deeplabctl.reports.curves import DARK, LIGHT, NARROW, WIDE, curves_png
 from deeplabctl.reports.evaluation import class_table
 from deeplabctl.reports.page import (
@@ -59,7 +59,7 @@ def render_training_report(results: RunResults) -> str:
     }
     subtitle = (
         f"{in_words(model.get('architecture', DASH))} of width {in_words(model.get('width', DASH))} "
-        f"on {results.data_name}, {results.steps_in_words} steps"
+        f"on {results.data_name}, {results.steps_in_words}"
     )
     return render_page("training_run", results.name, subtitle, parts)
 
@@ -85,7 +85,7 @@ def _headlines(results: RunResults) -> list[tuple[str, str]]:
         (f"best mIoU %{at}", percent(results.best_miou)),
         ("pixel accuracy %, same step", percent(accuracy)),
         ("last loss", DASH if results.loss is None else f"{results.loss:.4f}"),
-        ("steps", results.steps_in_words),
+        ("steps", results.steps_in_table),
         ("time in all", DASH if (seconds := results.seconds_in_all) is None else duration(seconds)),
     ]
 
@@ -113,7 +113,7 @@ def _run_facts(results: RunResults) -> dict[str, Any]:
         "status": results.status,
         "error": facts.get("error"),
         "started": began.get("started"),
-        "resumed": f"{len(earlier)} times" if isinstance(earlier, list) else None,
+        "resumed": counted(len(earlier), "time") if isinstance(earlier, list) else None,
         "time of the steps": results.seconds and f"{duration(results.seconds)}, without validations",
         "device": facts.get("device"),
         "platform": facts.get("platform"),

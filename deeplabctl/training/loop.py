@@ -172,7 +172,8 @@ class _Training:
         frozen = {*recipe.solver.freeze} - {*self.new_layers}
         self.compiling_steps = {self.progress.step, recipe.solver.freeze_steps if frozen else 0}
         if frozen and recipe.solver.freeze_steps >= recipe.solver.steps:
-            text = f"solver.freeze_steps: {recipe.solver.freeze_steps} is beyond the {recipe.solver.steps} steps"
+            steps = counted(recipe.solver.steps, "step")
+            text = f"solver.freeze_steps: {recipe.solver.freeze_steps} is not less than the {steps}"
             report(Note(f"{text}; the frozen layers are never trained", warning=True))
         self.validator = Validator(plan, self.saved, cluster, report)
         self.averages = StepAverages(recipe.run.log_every, self.progress.losses)

@@ -250,6 +250,7 @@ def _check_data(recipe: Recipe, dataset: Dataset, unchanged: bool, report: Repor
     for split, part in ((recipe.data.split, facts[: len(samples)]), (recipe.data.val_split, facts[len(samples) :])):
         if all(set(fact.pixels) <= {IGNORE_LABEL} for fact in part):
             raise FindingError(void_split_finding(dataset, split))
+    _check_weights(recipe, dataset, facts[: len(samples)])
     trained = zip(samples, facts, strict=False)
     if void := [sample.label.name for sample, fact in trained if set(fact.pixels) <= {IGNORE_LABEL}]:
         text = f"{len(void)} of {counted(len(samples), 'label')} to train on have only void ({join_some(void, 3)})"
@@ -267,6 +268,17 @@ def _check_data(recipe: Recipe, dataset: Dataset, unchanged: bool, report: Repor
         "validation": fingerprint(val_samples, files[len(samples) :]),
     }
     return _fitted(Plan(recipe, dataset, samples, val_samples, facts[: len(samples)], data, expect), report)
+
+
+def _check_weights(recipe: Recipe, dataset: Dataset, facts: Sequence[LabelFacts]) -> None:
+    """Raise RecipeError for class weights with which nothing is learned: 0 for each class of the training labels."""
+    weights = recipe.solver.class_weights
+    present = sorted({value for fact in facts for value in fact.pixels} - {IGNORE_LABEL})
+    if not isinstance(weights, str) and not any(weights[value] for value in present):
+        raise RecipeError(
+            "solver.class_weights: expected a number above 0 for a class of the labels to train on, got 0 for all of "
+            f"them ({join_some([dataset.classes[value] for value in present])}); nothing would be learned"
+        )
 
 
 def _fitted(plan: Plan, report: Reporter) -> Plan:
@@ -289,6 +301,9 @@ def _fitted(plan: Plan, report: Reporter) -> Plan:
         validations = min(INTERVALS, max(1, steps // len(plan.val_samples)))
         is_open = recipe.solver.steps == AUTO
         recipe = with_steps(recipe, steps, validations) if is_open else with_intervals(recipe, validations)
+        if steps < recipe.solver.warmup_steps:
+            text = f"solver.warmup_steps: {recipe.solver.warmup_steps} is more than the {counted(steps, 'step')}"
+            report(Note(f"{text}; the training ends before its warm-up does", warning=True))
     if chosen:
         height, width = (int(median(sizes)) for sizes in zip(*((f.height, f.width) for f in plan.facts), strict=True))
         report(Note(f"chosen for {counted(len(plan.samples), 'image')} of about {width}x{height}: {', '.join(chosen)}"))

@@ -26,6 +26,13 @@ def test_files_of_one_run_are_redrawn_without_tensorflow(two):
     assert (two / "one" / "report.html").read_text("utf-8").startswith("<!doctype html>")
 
 
+@pytest.mark.parametrize(("planned", "said"), [(1, "1 step"), (60, "1 of 60 steps")])
+def test_steps_are_counted(tmp_path, deeplabctl, planned, said):
+    make_run(tmp_path / "run", [train_line(1)], settings=[f"solver.steps={planned}"])
+    assert deeplabctl("report", "run")[1].startswith(f"run: {said}, no validation yet\n")
+    assert f"shapes, {said}</p>" in (tmp_path / "run" / "report.html").read_text("utf-8")
+
+
 @pytest.mark.parametrize("runs", [["one"], ["one", "two"]])
 def test_missing_matplotlib_is_one_line(two, deeplabctl, monkeypatch, runs):
     monkeypatch.setitem(sys.modules, "matplotlib", None)

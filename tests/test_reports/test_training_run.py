@@ -55,6 +55,7 @@ def test_report_of_a_resumed_run_has_the_command_that_began_it_and_the_last(tmp_
     rows = dict(re.findall(r"<td>([a-z ]+)</td><td>([^<]*)</td>", page))
     assert (rows["command"], rows["started"]) == ("deeplabctl train --data set", "monday")
     assert (rows["resumed"], rows["resumed with"]) == ("2 times", "deeplabctl train --resume run")
+    assert "<td>1 time</td>" in page_of(make_run(tmp_path / "once", argv=last, earlier=[first]))
     page = page_of(make_run(tmp_path / "other", argv=last))
     assert "resumed with" not in page
     assert "<td>command</td><td>deeplabctl train --resume run</td>" in page

@@ -383,8 +383,24 @@ def test_only_layers_that_stay_frozen_are_warned_of(dataset, tmp_path, init, war
     settings = ("solver.freeze=['conv1_1']", "solver.freeze_steps=9", "solver.steps=1", f"model.init='{init}'")
     notes = []
     train_new(plan_own(dataset, *settings), tmp_path / "run", report=notes.append)
-    text = "solver.freeze_steps: 9 is beyond the 1 steps; the frozen layers are never trained"
+    text = "solver.freeze_steps: 9 is not less than the 1 step; the frozen layers are never trained"
     assert (text in [event.text for event in notes if isinstance(event, Note)]) == warned
+
+
+@pytest.mark.parametrize(("steps", "warned"), [(3, True), (4, False)])
+def test_warm_up_that_the_training_does_not_outlast_is_warned_of(dataset, steps, warned):
+    notes = []
+    plan_own(dataset, "solver.warmup_steps=4", f"solver.steps={steps}", report=notes.append)
+    text = "solver.warmup_steps: 4 is more than the 3 steps; the training ends before its warm-up does"
+    assert (Note(text, warning=True) in notes) == warned
+
+
+def test_class_weights_with_which_nothing_is_learned_are_refused(dataset):
+    for path in sorted((dataset / "SegmentationClass").glob("t*.png")):
+        write_mask(path, np.array([[1, 255]], np.uint8).repeat(60, 0).repeat(40, 1))
+    assert plan_own(dataset, "solver.class_weights=[0, 1, 0]").class_weights() == [0, 1, 0]
+    with pytest.raises(RecipeError, match=r"class_weights: expected .* above 0 .* got 0 for all of them \(disc\)"):
+        plan_own(dataset, "solver.class_weights=[1, 0, 1]")
 
 
 def test_steps_of_the_user_come_before_a_time_of_the_recipe(dataset, tmp_path):
