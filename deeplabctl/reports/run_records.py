@@ -179,8 +179,6 @@ class RunResults:
     def status(self) -> str | None:
         """Return "running" (or killed), "finished", "interrupted" or "failed"; None where it is not known."""
         status = self.facts.get("status")
-        if status == "running" and self.metrics.last_step >= self.planned_steps:
-            return "finished"
         return None if status is None else str(status)
 
     @property

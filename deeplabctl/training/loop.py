@@ -261,7 +261,7 @@ class _Training:
         if best:
             info = self.plan.model_info(self.progress.step, scores.matrix.mean_iou())
             self.recorder.save_best(self.saved, info)
-        self.recorder.validation(self.validator.report(scores, self.progress, best=best))
+        self.recorder.validation(self.validator.report(scores, self.progress, self.recipe.solver.steps, best=best))
 
     def _fit_to_limit(self) -> None:
         """Change the number of steps where the time of the training is no longer enough for it, or is for more."""

@@ -85,8 +85,11 @@ class Validator:
         self.seconds = time.perf_counter() - begin
         return scores
 
-    def report(self, scores: SplitScores, progress: Progress, *, best: bool) -> Validated:
-        """Report a validation, and warn of classes that are never predicted; returns the event."""
+    def report(self, scores: SplitScores, progress: Progress, steps: int, *, best: bool) -> Validated:
+        """Report a validation, and warn of classes that are never predicted; returns the event.
+
+        ``steps`` is the number of all steps, which may have been fitted again since the training began.
+        """
         matrix, step = scores.matrix, progress.step
         found, labelled = matrix.predicted() > 0, matrix.pixels() > 0
         event = Validated(
@@ -101,7 +104,6 @@ class Validator:
         self._report(event)
         names = zip(scores.classes, found, labelled, strict=True)
         missed = [name for name, is_found, is_labelled in names if is_labelled and not is_found]
-        steps = self._plan.recipe.solver.steps
         if missed and (step == steps or (2 * step >= steps and missed != self._missed)):  # before, it is usual
             text = f"step {step}: the model predicts no {', no '.join(missed)}"
             if step < steps:

@@ -61,11 +61,14 @@ def test_predicted_classes_are_counted_among_those_of_the_labels(tmp_path):
     scores = SplitScores(plan.dataset.classes, {})
     scores.matrix.counts[0, [0, 2]] = 8  # labelled background and disc, predicted background and square
     scores.matrix.counts[1, 0] = 8
-    events, steps = [], plan.recipe.solver.steps
-    event = Validator(plan, model, FakeCluster(0), events.append).report(scores, Progress(steps - 1), best=False)
+    events = []
+    validator = Validator(plan, model, FakeCluster(0), events.append)
+    event = validator.report(scores, Progress(49), 50, best=False)
     assert (event.predicted, event.present) == (1, 2)
     advice = "start a new training with --set solver.class_weights=sqrt-median"
-    assert events[1].text == f"step {steps - 1}: the model predicts no disc; if this continues, {advice}"
+    assert events[1].text == f"step 49: the model predicts no disc; if this continues, {advice}"
+    validator.report(scores, Progress(50), 50, best=False)  # fewer steps than were planned: the last one
+    assert events[3].text == "step 50: the model predicts no disc"
 
 
 def test_both_engines_score_the_weights_that_the_model_has_now(tmp_path):
