@@ -31,7 +31,10 @@ from deeplabctl.errors import DataError
 SAVED_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")  # of images that are written
 IMAGE_SUFFIXES = (*SAVED_SUFFIXES, ".avif", ".heic", ".heif")
 # Images that are not taken from folders: those that can be read if they are named, and others.
-NAMED_SUFFIXES = (".gif", ".jp2", ".jfif", ".ppm", ".pgm", ".tga")
+NAMED_SUFFIXES = (
+    ".gif", ".jp2", ".j2k", ".jfif", ".jpe", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".dib", ".ico", ".pcx", ".sgi",
+    ".dds", ".apng",
+)  # fmt: skip
 FOREIGN_SUFFIXES = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".jxl", ".psd", ".svg")
 # What Pillow raises for damaged content; RuntimeError by its reader of AVIF.
 DAMAGE = (

@@ -12,11 +12,19 @@ from deeplabctl.errors import DataError
 from deeplabctl.files import file_names, suffix_counts
 from deeplabctl.reporting import Note, Reporter, counted, silent
 
-VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
+VIDEO_SUFFIXES = (
+    ".mp4", ".mov", ".m4v", ".3gp", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".vob", ".ts", ".mts", ".m2ts", ".wmv",
+    ".flv", ".ogv",
+)  # fmt: skip
 _IMAGE_BRANDS = (
     b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"jxl ", b"crx ",
 )  # fmt: skip
-_MATROSKA = b"\x1aE\xdf\xa3"  # WebM, too
+_BEGINNINGS = (
+    b"\x1aE\xdf\xa3",  # Matroska, WebM
+    b"\0\0\1\xba", b"\0\0\1\xb3",  # MPEG: a program stream, a stream of video
+    b"0&\xb2u\x8ef\xcf\x11",  # WMV
+    b"FLV\1", b"OggS",
+)  # fmt: skip
 
 
 def find_images(names: Sequence[str], report: Reporter = silent) -> list[Path]:
@@ -68,12 +76,18 @@ def _passed_over(folder: Path, files: Sequence[Path]) -> str:
 
 
 def is_video(path: Path) -> bool:
-    """Tell whether the content of a file is a video: MP4, QuickTime, Matroska, WebM or AVI; no file's name tells."""
+    """Tell whether the content of a file is a video, of the kinds of `VIDEO_SUFFIXES`; no file's name tells."""
     try:
         with path.open("rb") as file:
-            head = file.read(16)
+            head = file.read(1024)
     except OSError:
         return False
     if head[4:8] == b"ftyp":
         return head[8:12] not in _IMAGE_BRANDS
-    return head[4:8] in (b"moov", b"mdat", b"wide") or head[:4] == _MATROSKA or head[:4] + head[8:12] == b"RIFFAVI "
+    packets = head[::188][:5], head[4::192][:5]  # of MPEG's transport streams, .ts and .m2ts
+    return (
+        head[4:8] in (b"moov", b"mdat", b"wide")
+        or head[:4] + head[8:12] == b"RIFFAVI "
+        or head.startswith(_BEGINNINGS)
+        or b"GGGGG" in packets
+    )

@@ -72,8 +72,12 @@ def test_raw_photos_of_canon_are_not_taken_for_videos(tmp_path):
 
 @pytest.mark.parametrize(
     ("suffix", "codec"),
-    [(".mp4", "mpeg4"), (".mov", "mpeg4"), (".mkv", "mpeg4"), (".avi", "mpeg4"), (".webm", "libvpx")],
-)
+    [
+        (".mp4", "mpeg4"), (".mov", "mpeg4"), (".mkv", "mpeg4"), (".avi", "mpeg4"), (".webm", "libvpx"),
+        (".mpg", "mpeg2video"), (".m2v", "mpeg2video"), (".ts", "mpeg2video"), (".m2ts", "mpeg2video"),
+        (".wmv", "wmv2"), (".flv", "flv"), (".ogv", "libvpx"),
+    ],
+)  # fmt: skip
 def test_videos_are_known_by_their_content(tmp_path, suffix, codec):
     av = pytest.importorskip("av", reason="PyAV is not installed")
     path = tmp_path / f"a{suffix}"
@@ -81,7 +85,8 @@ def test_videos_are_known_by_their_content(tmp_path, suffix, codec):
         stream = container.add_stream(codec, rate=5)
         stream.width = stream.height = 32
         stream.pix_fmt = "yuv420p"
-        container.mux(stream.encode(av.VideoFrame(32, 32, "yuv420p")))
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame(32, 32, "yuv420p")))
         container.mux(stream.encode())
     assert is_video(path.rename(tmp_path / "a.jpg"))
 
@@ -110,6 +115,14 @@ def test_photos_of_phones_in_a_folder_are_taken(pictures):
     for name in ("x.HEIC", "y.heif", "z.AVIF"):
         (pictures / name).write_bytes(b"")
     assert names(find_images(["in"]))[2:] == ["in/x.HEIC", "in/y.heif", "in/z.AVIF"]
+
+
+@pytest.mark.parametrize("suffix", [".ico", ".JPE", ".pbm", ".wmv", ".ts", ".MTS"])
+def test_no_image_or_video_of_a_folder_is_left_out_silently(pictures, suffix):
+    (pictures / f"d{suffix}").write_bytes(b"")
+    events = []
+    assert names(find_images(["in"], events.append)) == ["in/a.jpg", "in/b.PNG"]
+    assert f"1 {suffix[1:].upper()} file (name them: 'in/*{suffix}')" in events[0].text
 
 
 def test_images_of_other_formats_in_a_folder_are_counted(pictures):
