@@ -125,7 +125,7 @@ class SectionedCommand(_WithExamples, TyperCommand):
         try:
             return super().parse_args(ctx, [*words, *args[end:]])
         except typer.BadParameter as error:
-            error.message = error.message.removeprefix("Value error, ").removesuffix(".")
+            error.message = _plain(error)
             raise
         except _UsageError as error:
             if (name := getattr(error, "option_name", None)) and error.message.startswith("No such option"):
@@ -190,6 +190,23 @@ class SectionedGroup(_WithExamples, TyperGroup):
         ]
         _write_sections(formatter, {"Commands": rows})
         _write_sections(formatter, {"Options": [record for record in records if record is not None]})
+
+
+def _plain(error: Any) -> str:
+    """Return what is wrong with an option's value, as messages of our own say it; Typer lets pydantic check numbers."""
+    details = getattr(error.__cause__, "errors", lambda: [{"type": ""}])()[0]
+    match details:
+        case {"type": "int_parsing"}:
+            expected = "a whole number"
+        case {"type": "float_parsing"}:
+            expected = "a number"
+        case {"ctx": {"ge": least}}:
+            expected = f"at least {least:.10g}"
+        case {"ctx": {"le": most}}:
+            expected = f"at most {most:.10g}"
+        case _:
+            return str(error.message).removeprefix("Value error, ").removesuffix(".")
+    return f"expected {expected}, got {details['input']!r}"
 
 
 @contextmanager

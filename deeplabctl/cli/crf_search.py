@@ -80,7 +80,7 @@ def crf_search(
     """Search for the dense CRF parameters with the best mIoU.
 
     The network runs once over the images, and the CRF once for each point of the grid. Each point is added to a table
-    as soon as it is done, from which an interrupted search continues. eval and infer take the table as --crf-params.
+    as soon as it is done, from which an interrupted search continues; --crf-params of eval and infer takes it.
     """
     from deeplabctl.cli.prediction_options import read_settings
     from deeplabctl.crf.search_grid import parse_grid

@@ -56,7 +56,10 @@ def find_images(names: Sequence[str], report: Reporter = silent) -> list[Path]:
         else:
             images = sorted(Path(match) for match in glob.glob(name, recursive=True) if os.path.isfile(match))  # noqa: PTH113, PTH207
             if not images:
-                raise DataError(f"{name}: there is no such file or folder, and as a pattern it matches nothing")
+                wrong = "there is no such file or folder, and as a pattern it matches nothing"
+                if "://" in name:
+                    wrong = "expected a file or a folder, got an address; download it, and name the file"
+                raise DataError(f"{name}: {wrong}")
         found |= dict.fromkeys(images)
     return list(found)
 

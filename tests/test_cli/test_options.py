@@ -82,6 +82,8 @@ def test_names_that_are_too_long_are_refused_in_one_line(here, deeplabctl, argum
         ),
         (["--scales", "9"], "Error: Invalid value for --scales: expected numbers above 0, at most 4, got (9.0,)"),
         (["--crf-params", "bi_w=-1"], "Error: Invalid value for --crf-params: bi_w: expected 0 to 1e6, got -1.0"),
+        (["--batch-size", "x"], "Error: Invalid value for '--batch-size': expected a whole number, got 'x'"),
+        (["--batch-size", "0"], "Error: Invalid value for '--batch-size': expected at least 1, got '0'"),
     ],
 )
 def test_usage_errors_say_once_what_is_wrong(deeplabctl, options, said):

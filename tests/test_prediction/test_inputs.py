@@ -36,6 +36,8 @@ def test_files_folders_and_patterns_are_found_once_each(pictures):
 def test_names_without_a_picture_are_refused(pictures):
     with pytest.raises(DataError, match=r"gone\.jpg: there is no such file or folder"):
         find_images(["in/a.jpg", "gone.jpg"])
+    with pytest.raises(DataError, match=r"https://a\.org/b\.jpg: expected a file or a folder, got an address; down"):
+        find_images(["https://a.org/b.jpg"])
     (pictures.parent / "here.jpg").write_bytes(b"")
     with pytest.raises(DataError, match=r"got an empty one; for this folder give \.$"):
         find_images([""])
