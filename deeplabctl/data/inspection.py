@@ -35,7 +35,6 @@ from deeplabctl.data.findings import (
 )
 from deeplabctl.data.image_files import open_image, open_regular, orientation, unreadable
 from deeplabctl.data.images import read_label_and_palette, to_rgb
-from deeplabctl.data.layout import CLASS_NAMES
 from deeplabctl.data.palettes import Palettes, entries_of
 from deeplabctl.errors import OutputError
 from deeplabctl.files import user_cache, write_text
@@ -229,7 +228,7 @@ def absent_classes(
                 f"they cannot be learned, and where labels have them ({join_some(scored)}) they count as 0 in the mIoU"
             )
         expected, got = f"each class in at least one label of {split}", f"no label with {join_some([*absent.values()])}"
-        yield Finding("class-absent", dataset.root / CLASS_NAMES, expected, got, fix, severity="note")
+        yield Finding("class-absent", dataset.root, expected, got, fix, severity="note")
 
 
 def _inspect(cache: InspectionCache, sample: Sample, num_classes: int) -> Inspection:

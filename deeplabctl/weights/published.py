@@ -65,7 +65,7 @@ class PublishedWeights:
     def size(self) -> str:
         """Return the size in words."""
         megabytes = self.megabytes if self.bytes is None else self.bytes / 1e6
-        return "unknown" if megabytes is None else f"{megabytes:.1f} MB"
+        return "unknown size" if megabytes is None else f"{megabytes:.1f} MB"
 
     def fetch(
         self, report: Reporter, check: Callable[[Path], object], base: str | None = None, other: Path | None = None

@@ -94,7 +94,7 @@ NOTES = [
      "got the content of t4.png of train; remove it from one"),
     (damage.same_id_in_both_splits, "split-overlap", "t3.png", "expected an image of val that is not in train"),
     (damage.id_twice, "list-twice", "train.txt", "got t1.png more than once; remove the repeated lines"),
-    (damage.class_without_a_label, "class-absent", "classes.txt",
+    (damage.class_without_a_label, "class-absent", "set",
      "got no label with 3 unicorn; they cannot be learned"),
     (damage.orientation_that_sizes_do_not_show, "image-orientation", "t1.png",
      "EXIF orientation 3.*look at it with deeplabctl"),
@@ -146,9 +146,9 @@ def test_classes_that_only_validation_has_cannot_be_learned(root):
     label[:4] = 3
     write_mask(label_file(root, "v0"), label)
     (finding,) = check(root)
-    expected = "classes.txt: expected each class in at least one label of train, got no label with 3 star, 4 unicorn; "
+    expected = f"{root}: expected each class in at least one label of train, got no label with 3 star, 4 unicorn; "
     assert (finding.kind, finding.severity) == ("class-absent", "note")
-    assert finding.text.endswith(
+    assert finding.text == (
         f"{expected}they cannot be learned, and where labels have them (3 star) they count as 0 in the mIoU"
     )
     events = []
