@@ -80,8 +80,8 @@ def _class_rows(lines: list[tuple[int, str]], path: Path | None = None) -> list[
         rows = _plain_rows(lines)
         if wrong := next((row.line for row in rows if row.color is None and _STRUCTURE.match(row.name)), None):
             raise DataError(
-                f"{path}:{wrong}: expected one class name per line, got what may be JSON, YAML or other settings; "
-                "write the names into a .txt file, in the order of their ids"
+                f"{path}:{wrong}: expected one class name per line, got what may be JSON, YAML, a table or other "
+                "settings; write the names into a .txt file, in the order of their ids"
             )
     names = [row for row in rows if not (is_void(row.name) and (row.color or row.id == IGNORE_LABEL))]
     if any(row.id is not None for row in names):
@@ -113,7 +113,8 @@ _HEADS = {  # what a column has, by the words of its header
     "r": "red", "red": "red", "g": "green", "green": "green", "b": "blue", "blue": "blue",
     "color": "color", "colour": "color", "rgb": "color", "hex": "color", "colorrgb": "color", "colorhex": "color",
 }  # fmt: skip
-_STRUCTURE = re.compile(r"[\[\]{}]|.*([\[{:]|:\s*\[.*)$|- |<.*>$")  # of JSON, YAML, protobuf and XML
+# Of JSON, YAML, protobuf, XML, tables and colours in other notations.
+_STRUCTURE = re.compile(r"[\[\]{}]|.*([\[{:]|:\s*\[.*)$|- |<.*>$|.*(\t|rgba?\(|( [\d.]*\.\d+){3})")
 _NUMBERED = re.compile(r"(\d{1,9})\s*[,;:\t]\s*([^\d\s#].*)")
 _COUNTED = re.compile(r"(\d{1,9})[\s.)]+([^\d\s].*)")
 
@@ -125,7 +126,7 @@ def _table(lines: list[tuple[int, str]], path: Path | None) -> list[_Row] | None
     """
     if not lines:
         return None
-    if (rows := _json_rows(lines)) is not None:
+    if (rows := _json_rows(lines) or _itk_snap_rows(lines)) is not None:
         return rows
     is_csv = path is not None and path.suffix.lower() in (".csv", ".tsv")
     first, where = lines[0][1], f"{path}:{lines[0][0]}"
@@ -151,6 +152,7 @@ def _table(lines: list[tuple[int, str]], path: Path | None) -> list[_Row] | None
                 f"{where}: expected the name of class 0, got {first[:80]!r}, which counts from 1; add a line for class "
                 "0, without numbers, or remove the numbers"
             )
+        _check_three_numbers([] if is_csv else lines, path)
         numbered = counted if counts == [*range(len(lines))] else [_NUMBERED.fullmatch(line) for _, line in lines]
         if len(lines) > 1 and all(numbered):
             found = zip(lines, filter(None, numbered), strict=True)
@@ -177,6 +179,28 @@ def _table(lines: list[tuple[int, str]], path: Path | None) -> list[_Row] | None
             raise DataError(f"{path}:{number}: expected a class id, got {of['id'][:80]!r}; correct the line")
         rows.append(_Row(number, of["name"], known, int(of["id"]) if "id" in of else None))
     return rows
+
+
+def _itk_snap_rows(lines: list[tuple[int, str]]) -> list[_Row] | None:
+    """Return the rows of ITK-SNAP's label descriptions; None for other content."""
+    found = [match for _, line in lines if (match := _ITK_SNAP.fullmatch(line))]
+    if len(found) < len(lines):
+        return None
+    return [
+        _Row(number, match[5], (int(match[2]), int(match[3]), int(match[4])), int(match[1]))
+        for (number, _), match in zip(lines, found, strict=True)
+    ]
+
+
+def _check_three_numbers(lines: list[tuple[int, str]], path: Path | None) -> None:
+    """Raise DataError if four numbers stand behind each name: one may be an id, an alpha, or part of the name."""
+    names = {match[4] for _, line in lines if (match := _NAME_THEN_FOUR.fullmatch(line))}
+    if lines and len(names) == len(lines):
+        number, line = lines[0]
+        raise DataError(
+            f"{path}:{number}: expected a name and the three numbers of its colour, got four behind each name: "
+            f"{line[:80]!r}; remove the ids or the alpha; of a name that ends in a number, write the colour first"
+        )
 
 
 def _json_rows(lines: list[tuple[int, str]]) -> list[_Row] | None:
@@ -284,7 +308,9 @@ def _plain_rows(lines: list[tuple[int, str]], *, grey: bool = False) -> list[_Ro
 _NUMBERS = r"(\d{1,3})[\s,;]+(\d{1,3})[\s,;]+(\d{1,3})"
 _NAME_THEN_RGB = re.compile(rf"(.*?[^\s,;:=])[\s,;:=]+{_NUMBERS}(?:[\s,;:]*|:[^:]*:[^:]*)")  # CVAT: parts, actions
 _RGB_THEN_NAME = re.compile(rf"{_NUMBERS}[\s,;:]+(\S.*)")
-_NAME_THEN_HEX = re.compile(r"(.*?[^\s,;:=])[\s,;:=]+#([0-9a-fA-F]{6})")
+_NAME_THEN_FOUR = re.compile(rf"(?!{_NUMBERS}[\s,;:]+\S)(.*?[^\s,;:=])[\s,;:=]+\d{{1,3}}[\s,;]+{_NUMBERS}")
+_ITK_SNAP = re.compile(rf'(\d{{1,9}})\s+{_NUMBERS}\s+[\d.]+\s+[01]\s+[01]\s+"(.+)"')  # id, colour, alpha, two flags
+_NAME_THEN_HEX = re.compile(r"(.*?[^\s,;:=])[\s,;:=]+#([0-9a-fA-F]{6})(?:[fF]{2})?")  # perhaps with an alpha
 _NAME_THEN_GREY = re.compile(r"(.*?[^\s,;:=])[\s,;:=]+(\d{1,3})")
 
 

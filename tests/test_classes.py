@@ -27,6 +27,8 @@ from deeplabctl.errors import DataError
         "# CVAT: label:color_rgb:parts:actions\nground:0,0,0::\nroad:128,64,128::\nstreet lamp:9,8,7::\n",
         "0 0 0\tground\n128 64 128\t\troad\n9 8 7\tstreet lamp\n",
         "ground #000000\nroad = #804080\nstreet lamp: #090807\n",
+        "ground #000000FF\nroad #804080ff\nstreet lamp #090807FF\n",
+        '0 0 0 0 0 0 0 "ground"\n1 128 64 128 0.5 1 1 "road"\n2 9 8 7 1 1 1 "street lamp"\n',  # ITK-SNAP
     ],
 )
 def test_palettes_in_every_notation_read_the_same(tmp_path, text):
@@ -186,6 +188,8 @@ def test_class_names_of_tables_are_those_of_their_ids(tmp_path, name, text):
         ("a.txt", "name\na\nb\n", r"a\.txt:1: expected the name of class 0, got 'name', which may be a header"),
         ("a.txt", "name r g b\na 0 0 0\nb 1 1 1\n", r"a\.txt:1: .* got 'name r g b', which may be a header"),
         ("a.txt", "1 wall\n2 building\n3 sky\n", r"a\.txt:1: .* got '1 wall', which counts from 1"),
+        ("a.txt", "# 3D Slicer\n0 a 0 0 0 0\n1 b 9 8 7 255\n", r"a\.txt:2: .* got four behind each .*'0 a 0 0"),
+        ("a.txt", "a,0,0,0,255\nb,9,8,7,255\n", r"a\.txt:1: expected a name and the three numbers .* got four"),
     ],
 )
 def test_tables_that_may_shift_the_names_are_refused(tmp_path, name, text, message):
@@ -214,6 +218,9 @@ def test_names_that_look_like_a_table_are_read_back(tmp_path, names):
         ('{"road": [1, 2, 3],', 1),
         ("item {\n  id: 1\n  name: 'road'\n}\n", 1),  # TensorFlow's label_map.pbtxt
         ("<annotation>\nroad\n", 1),
+        ("Idx\tRatio\tName\n1\t0.15\twall\n2\t0.1\tbuilding, edifice\n", 1),  # ADE20K's objectInfo150.txt
+        ("sky\nroad rgb(128, 64, 128)\n", 2),
+        ("sky 0.0 0.0 0.0\nroad 0.5 0.25 0.5\n", 1),
     ],
 )
 def test_settings_of_programs_are_no_lists_of_names(tmp_path, text, line):

@@ -264,11 +264,7 @@ def read_label_and_palette(path: Path) -> tuple[Label, str]:
             check_transparency(opened, path)
             ids = ids[..., 0]
         if opened.mode in _WIDE_GREY_MODES:
-            if not np.array_equal(ids, np.clip(np.rint(ids), 0, 255)):
-                low, high = ids.min(), ids.max()
-                got = f"{low:g}" if low < 0 else f"{high:g}" if high > 255 else "fractions or NaN"
-                raise FindingError(Finding("label-range", path, "class ids up to 255", got, "write 8-bit labels"))
-            return ids.astype(np.uint8), ""
+            return as_8_bits(ids, path), ""
         if opened.mode not in ("P", "L", "LA", "1"):
             expected, got = "one channel of class ids (palette or grey PNG)", f"{opened.mode} colours"
             fix = (
@@ -279,14 +275,26 @@ def read_label_and_palette(path: Path) -> tuple[Label, str]:
         return ids.astype(np.uint8), palette_of(opened)
 
 
+def as_8_bits(values: np.ndarray[Any, Any], path: Path) -> Label:
+    """Return the values of a label as uint8; raises DataError for others than whole numbers from 0 to 255."""
+    if not np.array_equal(values, np.clip(np.rint(values), 0, 255)):
+        low, high = values.min(), values.max()
+        got = f"{low:g}" if low < 0 else f"{high:g}" if high > 255 else "fractions or NaN"
+        raise FindingError(Finding("label-range", path, "values from 0 to 255", got, "write 8-bit labels"))
+    return values.astype(np.uint8)
+
+
 def check_label(label: PIL.Image.Image, path: Path) -> None:
     """Raise DataError for a label of several frames, and one that EXIF turns: some programs turn it, others do not.
 
-    Also for grey and alpha of 16 bits, of which Pillow drops those that ids have.
+    Also for grey and alpha of 16 bits, of which Pillow drops those that ids have, and for signed values of 8 bits, of
+    which it makes others.
     """
     if "LA;16" in str(getattr(label, "tile", "")):
         fix = "write 8-bit labels"
         raise FindingError(Finding("label-range", path, "class ids of 8 bits", "16 bits of grey and alpha", fix))
+    if label.mode == "L" and 2 in getattr(label, "tag_v2", {}).get(_FORMAT, ()):
+        raise FindingError(Finding("label-range", path, "values from 0 to 255", "signed ones", "write 8-bit labels"))
     if several := _several(label):
         raise FindingError(Finding("label-frames", path, "one label", several, "save the one that is meant as PNG"))
     if (turn := orientation(label)) > 1:

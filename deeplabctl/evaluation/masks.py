@@ -83,7 +83,7 @@ def score_masks(
     settings = {"data": str(dataset.root), "masks": str(folder)}
     result = MaskScores(SplitScores(dataset.classes, settings, has_void=has_void))
 
-    palettes, lock = Palettes(), Lock()
+    palettes, lock = Palettes(dataset.classes), Lock()
 
     def score(sample: Sample) -> ImageScores | Fault:
         path = _mask_of(sample, folder)

@@ -31,7 +31,7 @@ def exif_orientation(orientation):
 
 def png_base64(mask):
     buffer = io.BytesIO()
-    Image.fromarray(mask).save(buffer, "PNG")
+    (mask if isinstance(mask, Image.Image) else Image.fromarray(mask)).save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode()
 
 

@@ -36,7 +36,7 @@ ERRORS = [  # damage, kind of finding, place, message (a regular expression)
     (damage.out_of_range, "label-range", "v1.png",
      "expected class ids 0 to 2, or 255 for void, got 37; correct the label"),
     (damage.too_few_names, "label-range", "t0.png", "class ids 0 to 1, or 255 for void, got 2; .*name all classes"),
-    (damage.label_of_16_bits, "label-range", "t1.png", "expected class ids up to 255, got 300; write 8-bit labels"),
+    (damage.label_of_16_bits, "label-range", "t1.png", "expected values from 0 to 255, got 300; write 8-bit labels"),
     (damage.label_of_another_size, "label-size", "t1.png", "expected the size of its image t1.png, 80x60, got 80x61"),
     (damage.image_turned_by_exif, "label-rotated", "t1.png",
      "60x80, got 80x60, the size before EXIF orientation 6 turns t1.png"),

@@ -1,12 +1,14 @@
 """Labels whose palettes show that their indices are not class ids, and sets with one palette of their own."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from dataset_damage import label_file
 from dataset_files import make_dataset
 from PIL import Image
 
-from deeplabctl.classes import voc_palette
+from deeplabctl.classes import ClassNames, voc_palette
 from deeplabctl.data.check import check_dataset
 from deeplabctl.data.dataset import open_dataset
 from deeplabctl.data.formats import read_annotations
@@ -128,6 +130,25 @@ def test_masks_to_be_scored_are_checked_alike(root, tmp_path):
     for sample in dataset.samples("val"):
         write(folder / f"{sample.id}.png", read_label(sample.label), OWN)
     assert score_masks(folder, dataset, dataset.samples("val")).scores.matrix.mean_iou() == 1
+    for sample in dataset.samples("val"):
+        write(folder / f"{sample.id}.png", np.minimum(read_label(sample.label), 2), OWN[:3])
+    names = ClassNames(dataset.classes, [(*OWN[index],) for index in (0, 2, 1)])
+    with pytest.raises(DataError, match="the colours of the classes at other indices"):
+        score_masks(folder, replace(dataset, classes=names), dataset.samples("val"))
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [0, 2, 1]])
+def test_indices_must_be_those_of_the_named_classes_colours(root, tmp_path, order):
+    """The colours are neither VOC's nor grey: only the list of classes tells that they are at other indices."""
+    names = ClassNames(open_dataset(root).classes, [(*color,) for color in OWN[:3]])
+    settings = ImportSettings(format="ids", classes=names)
+    for path in labels(root):
+        write(path, np.minimum(read_label(path), 2), OWN[:3], order)
+    if order == [0, 1, 2]:
+        assert read_annotations(root, settings, silent).classes == names
+    else:
+        with pytest.raises(DataError, match="the colours of the classes at other indices"):
+            read_annotations(root, settings, silent)
 
 
 def test_colours_of_such_labels_can_be_converted(root):

@@ -108,6 +108,13 @@ def _read_instances(path: Path, document: dict[str, Any], settings: ImportSettin
         numbers = join_some([str(number) for number in without_area])
         outlines.notes.append(f"annotations without an area: {len(without_area)} skipped ({numbers})")
     found = [names[key] for key in sorted(names, key=lambda key: (isinstance(key, str), key))]
+    used = {names[each.category] for each in objects}
+    parents = [entry.get("supercategory") for entry in document["categories"] if entry["name"] in used]
+    groups = [name for name in found if name in parents and name not in used]
+    if groups and settings.class_names is None:
+        found = [name for name in found if name not in groups]
+        some = join_some([repr(name) for name in groups])
+        outlines.notes.append(f"categories without annotations that only group others: {some} left out")
     return outlines.annotations(path, found, smaller_on_top=True)
 
 
@@ -147,6 +154,11 @@ def _read_objects(entries: list[dict[str, Any]]) -> tuple[list[_Object], list[An
     """Return the annotations that have an area, and the ids of the others."""
     objects, without_area = [], []
     for entry in entries:
+        if "segments_info" in entry:
+            raise DataError(
+                "expected instances, got COCO's panoptic annotations, whose outlines are in PNGs; convert them with "
+                "panoptic2semantic_segmentation.py of panopticapi"
+            )
         number, image, category = entry.get("id"), _id(entry["image_id"]), _id(entry["category_id"])
         try:
             crowd = entry.get("iscrowd")

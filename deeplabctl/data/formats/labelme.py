@@ -198,7 +198,9 @@ def _decode_mask(encoded: Any, size: Size, corners: Sequence[Point], path: Path)
                 f"expected a mask of the size between its points, {width:g}x{height:g}, got {png.width}x{png.height}; "
                 "if the shapes were resized, resize their masks too"
             )
-        mask: Mask = np.asarray(png.convert("L")) > 0
+        if len(png.getbands()) > 1:
+            raise DataError(f"expected the mask as a PNG of one channel, got {png.mode}")
+        mask: Mask = np.asarray(png) > 0
     return mask
 
 

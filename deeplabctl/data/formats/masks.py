@@ -13,7 +13,7 @@ import PIL.Image
 
 from deeplabctl.arrays import Image, Label, Size
 from deeplabctl.class_files import read_classes, read_palette
-from deeplabctl.classes import IGNORE_LABEL, Color, hex_color, is_void, renamed_classes
+from deeplabctl.classes import IGNORE_LABEL, VOC_CLASSES, Color, hex_color, is_void, renamed_classes
 from deeplabctl.data.findings import FindingError, join_some
 from deeplabctl.data.formats.annotations import (
     BACKGROUND,
@@ -28,6 +28,7 @@ from deeplabctl.data.formats.image_search import failing, files_below, not_found
 from deeplabctl.data.formats.mask_pairs import pair_masks
 from deeplabctl.data.image_files import open_image
 from deeplabctl.data.images import (
+    as_8_bits,
     check_label,
     check_transparency,
     decode_colors,
@@ -69,7 +70,8 @@ class Masks:
         greys = {color[0] for color in settings.palette.ids() if len(set(color)) == 1} if settings.palette else set()
         reading = "colors" if settings.palette else settings.format
         read = partial(_read_mask, reading=reading, greys=frozenset(greys))
-        values = _read_values([path for *_, path in found.pairs], read, report)
+        palettes = Palettes(settings.classes or VOC_CLASSES)
+        values = _read_values([path for *_, path in found.pairs], read, palettes, report)
         meaning = _meaning(folder, values.by_kind, settings)
         if values.lossy and meaning != "binary":
             raise FindingError(lossy_label(values.lossy[0]))
@@ -120,18 +122,18 @@ def _with_files_beside(folder: Path, settings: ImportSettings, report: Reporter)
 class _Values:
     """Hold what all masks have."""
 
+    palettes: Palettes
     counts: Counter[Color] = field(default_factory=Counter)  # pixels of each value
     by_kind: dict[str, set[Color]] = field(default_factory=lambda: defaultdict(set))
     first_mask: dict[Color, Path] = field(default_factory=dict)  # in which a value appears
     unreadable: dict[Path, str] = field(default_factory=dict)  # and why
     sizes: dict[Path, Size] = field(default_factory=dict)
-    palettes: Palettes = field(default_factory=Palettes)
     lossy: list[Path] = field(default_factory=list)
 
 
-def _read_values(paths: Sequence[Path], read: Callable[[Path], _Mask], report: Reporter) -> _Values:
+def _read_values(paths: Sequence[Path], read: Callable[[Path], _Mask], palettes: Palettes, report: Reporter) -> _Values:
     """Read all masks; raises DataError if none of them can be."""
-    found = _Values()
+    found = _Values(palettes)
     with task(report, "reading the values of masks", len(paths), "masks") as advance:
         for path, counted in zip(paths, map_ahead(partial(_count_values, read), paths), strict=True):
             if isinstance(counted, str):
@@ -199,14 +201,13 @@ def _read_mask(path: Path, *, reading: str, greys: frozenset[int]) -> _Mask:
         values = values[..., 0] if mode == "LA" else values
         if reading == "colors" and mode in ("1", "L") and not set(np.unique(values).tolist()) <= greys:
             values = np.asarray(opened.convert("L"))
-    if not np.array_equal(values, np.clip(np.rint(values), 0, 255)):
-        raise DataError(f"{path}: expected grey levels up to 255, got {values.max():g}; save masks with 8 bits")
+    values = as_8_bits(values, path)
     kind = mode if mode in ("1", "P") else "L"
     if mode == "P" and set(colors) == BLACK_AND_WHITE and values.max() <= 1:
         kind = "P1" if colors[0] != (0, 0, 0) else "1"
     if reading == "binary" and values.max() <= 1:
         values = values * np.uint8(255)
-    pixels = np.repeat(values.astype(np.uint8)[..., None], 3, axis=2)
+    pixels = np.repeat(values[..., None], 3, axis=2)
     return _Mask(kind, pixels, lossy, palette_of(opened) if kind == "P" else "")
 
 

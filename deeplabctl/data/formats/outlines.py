@@ -102,7 +102,7 @@ def _check_extent(
     """
     got = f"got x from {min(x):g} to {max(x):g}, y from {min(y):g} to {max(y):g}"
     in_a_pixel = min(size) > 2 and min(*x, *y) >= 0 and max(*x, *y) <= 1
-    if in_a_pixel and not from_shares and any(value % 1 for value in (*x, *y)):
+    if in_a_pixel and not from_shares and (any(value % 1 for value in (*x, *y)) or len(x) > 5):
         raise DataError(f"expected coordinates in pixels, {got}; if these are shares of the size, multiply them by it")
     if any(
         high < -1 or low > length + 1 or max(-low, high - length) > max(farthest * length, 1)

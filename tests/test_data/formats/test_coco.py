@@ -82,6 +82,8 @@ def test_cocos_classes_can_be_chosen_and_the_others_become_background(tmp_path):
         ({"category_id": 1, "segmentation": {"size": [12, 16], "counts": [4]}}, "add up to 12x16 pixels, got 4"),
         ({"category_id": 1, "segmentation": [[1, 2, 3, 4, 5]]}, "annotation 0 of a.jpg: expected pairs of coo"),
         ({"category_id": 1, "segmentation": [[1, None, 3, 4, 5, 6]]}, "expected pairs of coordinates, got 6 numbers"),
+        ({"category_id": 1, "segmentation": np.eye(*SIZE, dtype=int).tolist()}, "expected coordinates in pixels, got"),
+        ({"file_name": "a.png", "segments_info": []}, "panoptic annotations.* panoptic2semantic_segmentation"),
     ],
 )
 def test_damaged_coco_entries_are_named(tmp_path, entry, message):
@@ -245,6 +247,19 @@ def test_category_named_void_is_void_unless_it_is_asked_for_as_a_class(tmp_path,
     assert f"outlines of {name!r} are void (255), as `classes` does not name it: 1" in notes
     written, _ = convert(source, tmp_path / "b", classes=("background", "car", name))
     assert written.pixels == {0: 288, 1: 48, 2: 48}
+
+
+def test_category_that_only_groups_others_is_no_class(tmp_path):
+    """Roboflow's category 0 has the project's name, is the supercategory of all others, and has no annotation."""
+    source = write_two(tmp_path, category={"supercategory": "car"})
+    assert convert(source, tmp_path / "used")[0].classes == ("background", "car", "tree")  # car has an annotation
+    document = json.loads(source.read_text())
+    del document["annotations"][0]
+    source.write_text(json.dumps(document))
+    written, notes = convert(source, tmp_path / "out")
+    assert written.classes == ("background", "tree")
+    assert "categories without annotations that only group others: 'car' left out" in notes
+    assert convert(source, tmp_path / "named", classes=("background", "car", "tree"))[0].pixels == {0: 336, 2: 48}
 
 
 def test_background_in_another_spelling_is_the_background(tmp_path):

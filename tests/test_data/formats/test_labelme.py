@@ -66,6 +66,15 @@ def test_image_inside_of_labelmes_file_is_used_if_its_own_file_is_missing(tmp_pa
             r"a\.json: shape 1 \(x\): expected a polygon",
         ),
         ({"label": "x", "shape_type": "mask", "points": [[1, 2], [3, 4]], "mask": "!!"}, r"a\.json: shape 1 \(x\)"),
+        (
+            {
+                "label": "x",
+                "shape_type": "mask",
+                "points": [[1, 2], [3, 4]],
+                "mask": png_base64(np.zeros((3, 3, 4), np.uint8)),
+            },
+            r"a\.json: shape 1 \(x\): expected the mask as a PNG of one channel, got RGBA",
+        ),
         ({"label": "x", "shape_type": "polygon", "points": [[1, None]] * 3}, r"a\.json: shape 1 \(x\)"),
         ({"shape_type": "polygon"}, r"a\.json: expected labelme's shapes with labels, got one without 'label'"),
     ],
@@ -269,6 +278,14 @@ def test_masks_have_the_size_between_their_points(tmp_path):
             convert(write_labelme(tmp_path / "x", [shape | {"points": points}]), tmp_path / "other")
     with pytest.raises(DataError, match="expected the mask as a PNG in base64, got None"):
         convert(write_labelme(tmp_path / "x", [shape | {"points": [[1, 2], [4, 4]], "mask": None}]), tmp_path / "none")
+
+
+def test_indices_of_a_masks_palette_count_as_in_labelme(tmp_path):
+    mask = Image.fromarray(np.eye(3, dtype=np.uint8))
+    mask.putpalette([255, 255, 255, 0, 0, 0])
+    shape = {"label": "lake", "shape_type": "mask", "mask": png_base64(mask), "points": [[1, 2], [3, 4]]}
+    convert(write_labelme(tmp_path / "x", [shape]), tmp_path / "out")
+    np.testing.assert_array_equal(written_label(tmp_path / "out")[2:5, 1:4], np.eye(3))
 
 
 def test_documents_in_folders_below_are_said_to_be_left_out(tmp_path):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from annotation_files import SIZE, convert, exif_orientation, write_image, written_label
 from PIL import Image
+from tiff_files import tiff
 
 from deeplabctl.class_files import read_palette
 from deeplabctl.classes import VOC_CLASSES, voc_palette
@@ -214,6 +215,15 @@ def test_values_of_few_bits_stay_as_they_are(tmp_path, halves, bits, palette):
     convert(tmp_path / "masks", tmp_path / "out", **settings)
     for name, mask in masks.items():
         np.testing.assert_array_equal(written_label(tmp_path / "out", name), mask)
+
+
+@pytest.mark.parametrize(("kind", "got"), [(np.int8, "signed ones"), (np.int16, "-1"), (np.int32, "-1")])
+def test_values_below_0_are_refused(tmp_path, halves, kind, got):
+    write_image(tmp_path / "images" / "a.jpg")
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks" / "a.tif").write_bytes(tiff((halves - 1).astype(kind)))
+    with pytest.raises(DataError, match=rf"a\.tif: expected values from 0 to 255, got {got}; write 8-bit labels"):
+        convert(tmp_path / "masks", tmp_path / "out", classes=("x", "y", "z"))
 
 
 @pytest.mark.parametrize("settings", [{}, {"format": "binary"}, {"palette": "ground 0\ncell 255\n"}])
