@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from deeplabctl.evaluation.metrics import ConfusionMatrix
 from deeplabctl.evaluation.network import read_ahead
 from deeplabctl.interpolation import label_of
 from deeplabctl.prediction.segmenter import Segmenter
-from deeplabctl.reporting import Note, Reporter, silent, task
+from deeplabctl.reporting import Note, Reporter, counted, silent, task
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def search(
     that was interrupted ends as one that was not. A point of a later round at which the CRF cannot be computed is left
     out. The network runs once over the images; its logits are kept at its output stride (at 8 a third of a MiB for an
     image of VOC's size and a scale), from which the scores are made again for each point. Raises DataError for a sample
-    that cannot be read, RecipeError for a point of the grid that cannot be computed.
+    that cannot be read and where all labels are void, RecipeError for a point of the grid that cannot be computed.
     """
     subset = _Subset(segmenter, dataset, samples, report)
     scored: dict[CrfParams, float] = {}  # of the rounds so far
@@ -100,6 +101,12 @@ class _Subset:
                 matrix.update(label, label_of(segmenter.runner.scores_from(coarse, small.shape[:2]), label.shape))
                 advance()
         self.without_crf = matrix.mean_iou()
+        if math.isnan(self.without_crf):
+            images = counted(len(samples), "image")
+            raise DataError(
+                f"data set {dataset.root}: expected class ids in the labels of {images}, got void (255) only; choose "
+                "another `split`"
+            )
 
     def miou(self, params: CrfParams, advance: Callable[[], None]) -> float:
         """Return the mean IoU with these parameters; raises ValueError where the CRF cannot be computed with them."""

@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
 from dataset_files import make_dataset
+from PIL import Image
 
 from deeplabctl.crf.params import CrfParams
 from deeplabctl.crf.search_grid import SearchTable
 from deeplabctl.data.dataset import open_dataset
 from deeplabctl.data.images import read_label
-from deeplabctl.errors import RecipeError
+from deeplabctl.errors import DataError, RecipeError
 from deeplabctl.evaluation.crf_search import search
 from deeplabctl.prediction import PredictionSettings
 from deeplabctl.reporting import Advanced, Note
@@ -118,3 +119,13 @@ def test_point_that_cannot_be_computed_is_left_out_unless_the_user_named_it(subj
     assert len(warnings) == 3
     with pytest.raises(RecipeError, match=r"bi_w 3  bi_xy_std 30  bi_rgb_std 3: CRF: .*; leave this value out"):
         search(segmenter, dataset, samples, SearchTable(tmp_path / "b.csv", CrfParams(), GRID, {}))
+
+
+def test_labels_of_void_only_are_refused(subject, tmp_path):
+    segmenter, dataset, samples, asked = subject
+    for sample in samples:
+        void = np.full_like(read_label(sample.label), 255)
+        Image.fromarray(void).save(sample.label)
+    with pytest.raises(DataError, match=r"expected class ids in the labels of 3 images, got void \(255\) only"):
+        search(segmenter, dataset, samples, SearchTable(tmp_path / "t.csv", CrfParams(), GRID, {}))
+    assert not asked
