@@ -31,7 +31,7 @@ First steps
 
 # Of a command's work, when Ctrl-C ends it.
 _KEPT = {
-    "train": "continue a started run with deeplabctl train --resume last",
+    "train": "continue a started run with deeplabctl train --resume RUN (last: the newest in ./runs)",
     "infer": "the files of finished images are complete; continue with --skip-existing",
     "crf-search": "the table has all finished points; run the same command again to continue",
     "serve": "it had not started to answer requests",

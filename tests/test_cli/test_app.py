@@ -157,6 +157,11 @@ def test_ctrl_c_is_one_line_and_leaves_whole_files_only(tmp_path, deeplabctl, mo
         code, out, err = deeplabctl("infer", "x", "-q", "--weights", CAFFE / "lfov_tiny_v2.caffemodel")
     assert (code, out) == (130, "")
     assert err == "interrupted: the files of finished images are complete; continue with --skip-existing\n"
+    with monkeypatch.context() as patch:
+        patch.setattr("deeplabctl.training.plan.open_dataset", interrupt)
+        code, out, err = deeplabctl("train", "--run-dir", "a")
+    assert (code, out) == (130, "")
+    assert "--resume RUN (last: the newest in ./runs)" in err  # which "a" is not in
 
 
 def test_signals_that_are_ignored_stay_so(deeplabctl, monkeypatch):
