@@ -171,10 +171,13 @@ class _Training:
         check_workers_agree(cluster, plan, self.progress.step, self.step.checksum() if cluster.workers > 1 else 0)
         frozen = {*recipe.solver.freeze} - {*self.new_layers}
         self.compiling_steps = {self.progress.step, recipe.solver.freeze_steps if frozen else 0}
+        steps = counted(recipe.solver.steps, "step")
         if frozen and recipe.solver.freeze_steps >= recipe.solver.steps:
-            steps = counted(recipe.solver.steps, "step")
             text = f"solver.freeze_steps: {recipe.solver.freeze_steps} is not less than the {steps}"
             report(Note(f"{text}; the frozen layers are never trained", warning=True))
+        if recipe.solver.warmup_steps > recipe.solver.steps:
+            text = f"solver.warmup_steps: {recipe.solver.warmup_steps} is more than the {steps}"
+            report(Note(f"{text}; the training ends before its warm-up does", warning=True))
         self.validator = Validator(plan, self.saved, cluster, report)
         self.averages = StepAverages(recipe.run.log_every, self.progress.losses)
         self.batches = self._batches()

@@ -301,9 +301,6 @@ def _fitted(plan: Plan, report: Reporter) -> Plan:
         validations = min(INTERVALS, max(1, steps // len(plan.val_samples)))
         is_open = recipe.solver.steps == AUTO
         recipe = with_steps(recipe, steps, validations) if is_open else with_intervals(recipe, validations)
-        if steps < recipe.solver.warmup_steps:
-            text = f"solver.warmup_steps: {recipe.solver.warmup_steps} is more than the {counted(steps, 'step')}"
-            report(Note(f"{text}; the training ends before its warm-up does", warning=True))
     if chosen:
         height, width = (int(median(sizes)) for sizes in zip(*((f.height, f.width) for f in plan.facts), strict=True))
         report(Note(f"chosen for {counted(len(plan.samples), 'image')} of about {width}x{height}: {', '.join(chosen)}"))

@@ -24,6 +24,7 @@ _WRONG = (
     (rb"\xff\xd8\xff", "a JPEG image"),
     (rb"\x89PNG", "a PNG image"),
     (rb"GIF8", "a GIF image"),
+    (rb"(?s)PK\x03\x04.{26}__facts__", "a checkpoint of a training; name the run directory, which has its weights"),
     (rb"PK\x03\x04", "a zip archive; unpack it first"),
     (rb"\x1f\x8b", "a gzip archive, but not a .tar.gz; unpack it first"),
     (rb"BZh|\xfd7zXZ|Rar!|7z\xbc\xaf", "a packed archive; unpack it first"),

@@ -377,22 +377,20 @@ def test_error_of_a_setting_names_the_option_that_gave_it(dataset):
 
 
 @pytest.mark.tf
-@pytest.mark.parametrize(("init", "warned"), [("random", False), ("VGG", True)])
-def test_only_layers_that_stay_frozen_are_warned_of(dataset, tmp_path, init, warned):
+@pytest.mark.parametrize(("init", "frozen", "warmup", "rising"), [("random", False, 2, True), ("VGG", True, 1, False)])
+def test_layers_that_stay_frozen_and_a_warm_up_without_an_end_are_warned_of(
+    dataset, tmp_path, init, frozen, warmup, rising
+):
     init = start_of(tmp_path) if init == "VGG" else init
-    settings = ("solver.freeze=['conv1_1']", "solver.freeze_steps=9", "solver.steps=1", f"model.init='{init}'")
+    frozen_for_9 = ("solver.freeze=['conv1_1']", "solver.freeze_steps=9", f"model.init='{init}'")
     notes = []
-    train_new(plan_own(dataset, *settings), tmp_path / "run", report=notes.append)
+    plan = plan_own(dataset, *frozen_for_9, f"solver.warmup_steps={warmup}", "solver.steps=1")
+    train_new(plan, tmp_path / "run", report=notes.append)
+    texts = [event.text for event in notes if isinstance(event, Note)]
     text = "solver.freeze_steps: 9 is not less than the 1 step; the frozen layers are never trained"
-    assert (text in [event.text for event in notes if isinstance(event, Note)]) == warned
-
-
-@pytest.mark.parametrize(("steps", "warned"), [(3, True), (4, False)])
-def test_warm_up_that_the_training_does_not_outlast_is_warned_of(dataset, steps, warned):
-    notes = []
-    plan_own(dataset, "solver.warmup_steps=4", f"solver.steps={steps}", report=notes.append)
-    text = "solver.warmup_steps: 4 is more than the 3 steps; the training ends before its warm-up does"
-    assert (Note(text, warning=True) in notes) == warned
+    assert (text in texts) == frozen
+    text = "solver.warmup_steps: 2 is more than the 1 step; the training ends before its warm-up does"
+    assert (text in texts) == rising
 
 
 def test_class_weights_with_which_nothing_is_learned_are_refused(dataset):

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from deeplabctl.errors import WeightsError
+from deeplabctl.training.checkpoint import Checkpoint, Progress
 from deeplabctl.weights.locating import open_weights
 from deeplabctl.weights.sources.torch_files import TorchFile
 
@@ -50,6 +51,9 @@ def test_zip_archives_are_told_apart(tmp_path):
     with pytest.raises(WeightsError, match="a zip archive; unpack"):
         open_weights(tmp_path / "a.keras")
     assert type(open_weights(tmp_path / "data.keras")) is TorchFile
+    Checkpoint(Progress(), {}, [], {}, {}).write(tmp_path)
+    with pytest.raises(WeightsError, match="a checkpoint of a training; name the run directory"):
+        open_weights(tmp_path / "step-000000.npz")
     whole = (tmp_path / "a.keras").read_bytes()
     (tmp_path / "a.keras").write_bytes(whole[:20])
     with pytest.raises(WeightsError, match="damaged or truncated"):
