@@ -22,7 +22,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from deeplabctl.crf import CrfParams, refine, refine_many
+from deeplabctl.crf import CrfParams, refine
+from deeplabctl.parallel import map_ahead
 
 WIDTH, HEIGHT, LABELS = 500, 375, 21
 SETTINGS = {
@@ -133,7 +134,9 @@ def data_set(problems: list[tuple[str, np.ndarray, np.ndarray]], peer: bool, ima
     pairs = [problems[i % len(problems)][1:] for i in range(images)]
     params = SETTINGS["A"]
     runs: dict[str, Callable[[], object]] = {
-        kind: lambda adaptive=kind == "adaptive": [None for _ in refine_many(pairs, params, adaptive=adaptive)]
+        kind: lambda adaptive=kind == "adaptive": [
+            None for _ in map_ahead(lambda pair: refine(*pair, params, adaptive=adaptive), pairs)
+        ]
         for kind in ("exact", "adaptive")
     }
     if peer:

@@ -3,7 +3,7 @@
 Numba loads at the first refinement, not with the package.
 """
 
-from deeplabctl.crf.mean_field import compile_kernels, refine, refine_many
+from deeplabctl.crf.mean_field import compile_kernels, refine
 from deeplabctl.crf.params import PRESETS, CrfParams
 
-__all__ = ["PRESETS", "CrfParams", "compile_kernels", "refine", "refine_many"]
+__all__ = ["PRESETS", "CrfParams", "compile_kernels", "refine"]

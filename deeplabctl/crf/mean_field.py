@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from deeplabctl.arrays import Float32, Image, Int32, Scores, aligned
 from deeplabctl.crf.params import CrfParams
-from deeplabctl.parallel import free_memory, map_ahead
+from deeplabctl.parallel import free_memory
 
 if TYPE_CHECKING:
     from deeplabctl.crf.lattice import Filter
@@ -49,27 +49,6 @@ def refine(image: Image, scores: Scores, params: CrfParams = DEFAULT, *, adaptiv
     _check_memory(4 * lanes * (count * (1 + adaptive) + 2 * filter_.size), scores)
     weak = WEAK if adaptive else -1
     return _mean_field(logs.reshape(-1, logs.shape[2]), order, filter_, params.iterations, weak).reshape(logs.shape)
-
-
-def refine_many(
-    pairs: Iterable[tuple[Image, Scores]],
-    params: CrfParams = DEFAULT,
-    *,
-    adaptive: bool = False,
-    workers: int | None = None,
-) -> Iterator[Scores]:
-    """Yield the marginals of each (image, scores) in order, refined on all available cores (or ``workers``).
-
-    The results are those of `refine`, bit for bit. Only a few pairs are taken ahead of what has been yielded, and of
-    large images only as many as there is memory for.
-    """
-    return map_ahead(
-        lambda pair: refine(*pair, params, adaptive=adaptive),
-        pairs,
-        workers=workers,
-        ahead=4,
-        size=lambda pair: memory_to_refine(pair[1].shape),
-    )
 
 
 def memory_to_refine(shape: Sequence[int]) -> int:

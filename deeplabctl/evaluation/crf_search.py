@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from deeplabctl.arrays import Image, Label, Scores
-from deeplabctl.crf.params import CrfParams
+from deeplabctl.crf import CrfParams, refine
+from deeplabctl.crf.mean_field import memory_to_refine
 from deeplabctl.crf.search_grid import SearchTable, best_point, finer, point_text, points
 from deeplabctl.data.dataset import Dataset, Sample
 from deeplabctl.data.images import shrink
@@ -16,6 +17,7 @@ from deeplabctl.errors import DataError, RecipeError
 from deeplabctl.evaluation.metrics import ConfusionMatrix
 from deeplabctl.evaluation.network import read_ahead
 from deeplabctl.interpolation import label_of
+from deeplabctl.parallel import map_ahead
 from deeplabctl.prediction.segmenter import Segmenter
 from deeplabctl.reporting import Note, Reporter, counted, silent, task
 
@@ -110,19 +112,20 @@ class _Subset:
 
     def miou(self, params: CrfParams, advance: Callable[[], None]) -> float:
         """Return the mean IoU with these parameters; raises ValueError where the CRF cannot be computed with them."""
-        from deeplabctl.crf import refine_many
+        matrix, settings = ConfusionMatrix(self._num_classes), self._segmenter.settings
 
-        matrix = ConfusionMatrix(self._num_classes)
-        labels: list[Label] = []
+        def refined(item: tuple[Image, Scores, Label]) -> tuple[Scores, Label]:
+            image, scores, label = item
+            return refine(image, scores, params, adaptive=settings.crf_adaptive), label
 
-        def pairs() -> Iterator[tuple[Image, Scores]]:
-            for coarse, (_, image, label) in zip(self._coarse, read_ahead(self._samples), strict=True):
-                labels.append(label)
-                small = shrink(image, self._segmenter.settings.image_size)
-                yield small, self._segmenter.runner.scores_from(coarse, small.shape[:2])
-
-        for refined in refine_many(pairs(), params, adaptive=self._segmenter.settings.crf_adaptive):
-            label = labels.pop(0)
-            matrix.update(label, label_of(refined, label.shape))
+        found = map_ahead(refined, self._items(), ahead=4, size=lambda item: memory_to_refine(item[1].shape))
+        for scores, label in found:
+            matrix.update(label, label_of(scores, label.shape))
             advance()
         return matrix.mean_iou()
+
+    def _items(self) -> Iterator[tuple[Image, Scores, Label]]:
+        """Yield each image at its working size, with its scores, and its label."""
+        for coarse, (_, image, label) in zip(self._coarse, read_ahead(self._samples), strict=True):
+            small = shrink(image, self._segmenter.settings.image_size)
+            yield small, self._segmenter.runner.scores_from(coarse, small.shape[:2]), label

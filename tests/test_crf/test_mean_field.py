@@ -11,8 +11,9 @@ from crf_oracle import exact_kernel, marginals
 from crf_problems import problem, refine_energy, with_weak_labels
 from PIL import Image
 
-from deeplabctl.crf import CrfParams, refine, refine_many
+from deeplabctl.crf import CrfParams, refine
 from deeplabctl.crf.mean_field import memory_to_refine
+from deeplabctl.parallel import map_ahead
 
 DATA = Path(__file__).parents[1] / "data" / "crf"
 V2VOC = CrfParams(pos_w=3, pos_xy_std=3, bi_w=4, bi_xy_std=67, bi_rgb_std=3)
@@ -149,26 +150,12 @@ def test_arrays_of_any_memory_layout_give_the_same_marginals():
         np.testing.assert_array_equal(refine(image_, scores_), expected)
 
 
-def test_threads_give_the_same_bits_in_order():
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_threads_give_the_same_bits_in_order(adaptive):
     pairs = [with_weak_labels(40 + i, 50) for i in range(7)]
-    for adaptive in (False, True):
-        together = list(refine_many(pairs, adaptive=adaptive, workers=3))
-        for refined, pair in zip(together, pairs, strict=True):
-            np.testing.assert_array_equal(refined, refine(*pair, adaptive=adaptive))
-
-
-def test_few_pairs_are_taken_ahead():
-    taken = []
-
-    def pairs():
-        for i in range(50):
-            taken.append(i)
-            yield with_weak_labels(5, 6)
-
-    results = refine_many(pairs(), workers=2)
-    next(results)
-    assert len(taken) < 10
-    results.close()
+    together = map_ahead(lambda pair: refine(*pair, adaptive=adaptive), pairs, workers=3)
+    for refined, pair in zip(together, pairs, strict=True):
+        np.testing.assert_array_equal(refined, refine(*pair, adaptive=adaptive))
 
 
 def test_image_that_takes_more_memory_than_is_free_is_refused_by_its_lattice(monkeypatch):

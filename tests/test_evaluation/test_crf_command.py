@@ -45,9 +45,7 @@ def test_adaptive_crf_alone_asks_for_the_recipes_crf(here, deeplabctl, monkeypat
 
 def test_crf_search_leaves_a_table_that_eval_and_infer_take(here, deeplabctl, monkeypatch):
     monkeypatch.setattr("deeplabctl.prediction.segmenter.refine", fake_refine)
-    monkeypatch.setattr(
-        "deeplabctl.crf.refine_many", lambda pairs, params, **options: (fake_refine(*pair, params) for pair in pairs)
-    )
+    monkeypatch.setattr("deeplabctl.evaluation.crf_search.refine", fake_refine)
     grid = ["--grid", "bi_w=1:3", "--grid", "bi_xy_std=50", "--grid", "bi_rgb_std=3"]
     arguments = ["crf-search", "--data", "set", *SPLIT, *grid, "--images", 3, "--pad", "tight", "--rounds", 1]
     code, out, err = deeplabctl(*arguments, "--out", "found")
@@ -66,9 +64,7 @@ def test_crf_search_leaves_a_table_that_eval_and_infer_take(here, deeplabctl, mo
 
 
 def test_crf_search_names_the_evaluation_that_predicts_as_it_did(here, deeplabctl, monkeypatch):
-    monkeypatch.setattr(
-        "deeplabctl.crf.refine_many", lambda pairs, params, **options: (fake_refine(*pair, params) for pair in pairs)
-    )
+    monkeypatch.setattr("deeplabctl.evaluation.crf_search.refine", fake_refine)
     shutil.copyfile(CAFFEMODEL, "net.caffemodel")
     grid = ["--grid", "bi_w=3", "--grid", "bi_xy_std=50", "--grid", "bi_rgb_std=3", "--rounds", 1]
     prediction = "--pad tight --scales 1,1.25 --flip --engine tensorflow --image-size 64 --tile off --crf-adaptive"
@@ -80,9 +76,7 @@ def test_crf_search_names_the_evaluation_that_predicts_as_it_did(here, deeplabct
 
 
 def test_table_of_a_search_with_other_weights_or_images_is_not_continued(here, deeplabctl, monkeypatch):
-    monkeypatch.setattr(
-        "deeplabctl.crf.refine_many", lambda pairs, params, **options: (fake_refine(*pair, params) for pair in pairs)
-    )
+    monkeypatch.setattr("deeplabctl.evaluation.crf_search.refine", fake_refine)
     shutil.copyfile(CAFFEMODEL, "net.caffemodel")
     grid = ["--grid", "bi_w=3", "--grid", "bi_xy_std=50", "--grid", "bi_rgb_std=3", "--rounds", 1]
     arguments = ["crf-search", "--weights", "net.caffemodel", "--data", "set", *SPLIT, *grid, "--pad", "tight"]
@@ -105,9 +99,7 @@ def test_table_of_a_search_with_other_weights_or_images_is_not_continued(here, d
 
 @pytest.mark.usefixtures("needs_bfloat16")
 def test_table_of_a_search_in_another_number_format_is_not_continued(here, deeplabctl, monkeypatch):
-    monkeypatch.setattr(
-        "deeplabctl.crf.refine_many", lambda pairs, params, **options: (fake_refine(*pair, params) for pair in pairs)
-    )
+    monkeypatch.setattr("deeplabctl.evaluation.crf_search.refine", fake_refine)
     grid = ["--grid", "bi_w=3", "--grid", "bi_xy_std=50", "--grid", "bi_rgb_std=3", "--rounds", 1]
     arguments = ["crf-search", "--data", "set", *SPLIT, *grid, "--pad", "tight", "--images", 1]
     code, out, _ = deeplabctl(*arguments, "--precision", "bfloat16")
@@ -121,9 +113,7 @@ def test_table_of_a_search_in_another_number_format_is_not_continued(here, deepl
 def test_search_takes_from_the_recipe_what_it_does_not_search(here, deeplabctl, monkeypatch, segmenter):
     from deeplabctl.weights.sources.keras_files import save_model
 
-    monkeypatch.setattr(
-        "deeplabctl.crf.refine_many", lambda pairs, params, **options: (fake_refine(*pair, params) for pair in pairs)
-    )
+    monkeypatch.setattr("deeplabctl.evaluation.crf_search.refine", fake_refine)
     recipe = {"crf": {"pos_w": 0.5, "pos_xy_std": 1.0}}
     save_model(Path("own.keras"), segmenter.model, replace(segmenter.info, provenance={"recipe": recipe}))
     grid = ["--grid", "bi_w=3", "--grid", "bi_xy_std=50", "--grid", "bi_rgb_std=3", "--rounds", 1]

@@ -8,6 +8,7 @@ from deeplabctl.crf.search_grid import SearchTable
 from deeplabctl.data.dataset import open_dataset
 from deeplabctl.data.images import read_label
 from deeplabctl.errors import DataError, RecipeError
+from deeplabctl.evaluation import crf_search
 from deeplabctl.evaluation.crf_search import search
 from deeplabctl.prediction import PredictionSettings
 from deeplabctl.reporting import Advanced, Note
@@ -39,18 +40,17 @@ def subject(tmp_path, monkeypatch):
     dataset = open_dataset(make_dataset(tmp_path / "set", val=3))
     samples = dataset.samples("val")
     labels = {read_image(sample.image).tobytes(): read_label(sample.label) for sample in samples}
-    asked = []
+    asked = {}  # by the points: whether the CRF was adaptive
 
-    def refine_many(pairs, params, *, adaptive=False, workers=None):
-        asked.append((params, adaptive))
-        for image, scores in list(pairs):
-            right = labels[image.tobytes()]
-            corrected = scores.copy()
-            count = int(9 - abs(params.bi_w - 4.5) - abs(params.bi_xy_std - 50) / 10)
-            corrected[:, :count] = np.eye(3, dtype=np.float32)[np.where(right == 255, 0, right)[:, :count]]
-            yield corrected
+    def refine(image, scores, params, *, adaptive):
+        asked[params] = adaptive
+        right = labels[image.tobytes()]
+        corrected = scores.copy()
+        count = int(9 - abs(params.bi_w - 4.5) - abs(params.bi_xy_std - 50) / 10)
+        corrected[:, :count] = np.eye(3, dtype=np.float32)[np.where(right == 255, 0, right)[:, :count]]
+        return corrected
 
-    monkeypatch.setattr("deeplabctl.crf.refine_many", refine_many, raising=False)
+    monkeypatch.setattr(crf_search, "refine", refine)
     return FakeSegmenter(labels), dataset, samples, asked
 
 
@@ -67,7 +67,7 @@ def test_search_finds_the_best_point_from_coarse_to_fine_and_runs_the_network_on
     assert result.points == 8 + 8
     assert segmenter.runs == 3
     assert len(asked) == 16
-    assert all(adaptive for _, adaptive in asked)
+    assert all(asked.values())
     assert sum(isinstance(event, Advanced) for event in events) == 3 + 16 * 3
     best = [event.text for event in events if isinstance(event, Note) and "(best so far)" in event.text]
     assert len(best) == 4  # 5, 7, 8 and 9 columns; not the points with 8 that follow
@@ -99,17 +99,15 @@ def test_search_that_was_broken_off_scores_only_what_is_missing(subject, tmp_pat
 
 
 def test_point_that_cannot_be_computed_is_left_out_unless_the_user_named_it(subject, tmp_path, monkeypatch):
-    from deeplabctl import crf
-
     segmenter, dataset, samples, _ = subject
-    fake = crf.refine_many
+    fake = crf_search.refine
 
-    def refine_many(pairs, params, **options):
+    def refine(image, scores, params, **options):
         if params.bi_xy_std < 50:
             raise ValueError("CRF: a standard deviation is too small")
-        return fake(pairs, params, **options)
+        return fake(image, scores, params, **options)
 
-    monkeypatch.setattr("deeplabctl.crf.refine_many", refine_many)
+    monkeypatch.setattr(crf_search, "refine", refine)
     events = []
     grid = {"bi_w": (4, 5), "bi_xy_std": (50, 70), "bi_rgb_std": (3,)}
     result = search(segmenter, dataset, samples, SearchTable(tmp_path / "a.csv", CrfParams(), grid, {}), events.append)
