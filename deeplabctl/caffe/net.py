@@ -70,11 +70,6 @@ def net_weights(net: CaffeNet, dtype: npt.DTypeLike = np.float32) -> Weights:
     return found
 
 
-def net_dilations(net: CaffeNet) -> dict[str, tuple[int, ...]]:
-    """Return the dilations of the convolutions for which the file states them."""
-    return {layer.name: layer.dilations for layer in net.layers if layer.dilations}
-
-
 def _layers(net: CaffeNet) -> Iterator[CaffeLayer]:
     """Yield the layers with blobs, each name once, without copies; raises WeightsError for a copy that differs."""
     last = {layer.name: layer for layer in net.layers if layer.blobs}

@@ -183,7 +183,7 @@ def _segment(
     from deeplabctl.prediction.settings import resolve, unknown_size
     from deeplabctl.prediction.video import check_videos, segment_videos
     from deeplabctl.reporting import Event, Note
-    from deeplabctl.reports.contact_sheet import ContactSheet
+    from deeplabctl.reports.contact_sheet import page_of_results
 
     notes: list[Event] = []
     plan = plan_outputs(find_images(inputs, notes.append), outputs)
@@ -209,8 +209,8 @@ def _segment(
             images = segment_images(segmenter, plan.todo, plan.outputs, batch_size=batch_size)
             videos = segment_videos(segmenter, plan.videos_todo, report, batch_size=batch_size)
         page = plan.run_files.get("page")
-        pages = [ContactSheet(page, classes, f"{path}; {settings}")] if page else []
-        summary = run(plan, images, videos, classes, report, results.show, outputs=pages)
+        pages = [page_of_results(page, classes, f"{path}; {settings}")] if page else []
+        summary = run(plan, images, videos, classes, report, results.show, pages=pages)
         if warning := unknown_size(results.longest, settings, network.info):
             report(Note(warning, warning=True))
     results.finish(plan, summary, path, with_engine(settings, network.info).to_dict())

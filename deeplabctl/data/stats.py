@@ -167,8 +167,3 @@ def median_frequency_weights(facts: Sequence[LabelFacts], num_classes: int) -> l
     if present.any():
         weights[present] = np.median(frequency) / frequency
     return [float(weight) for weight in weights]
-
-
-def sqrt_median_frequency_weights(facts: Sequence[LabelFacts], num_classes: int) -> list[float]:
-    """Return (C,) the square roots of `median_frequency_weights`, which leave large classes their part."""
-    return [math.sqrt(weight) for weight in median_frequency_weights(facts, num_classes)]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Protocol
 
 from deeplabctl.arrays import Label
 from deeplabctl.data.findings import FindingError
@@ -26,16 +25,6 @@ _AHEAD = 4  # images that are read, and that are written, beside those of the th
 Show = Callable[[Written, float], None]  # with the seconds since the result before
 
 
-class RunOutput(Protocol):
-    """Describe a file about all the images of a run, such as a page."""
-
-    def add(self, written: Written) -> None:
-        """Add an image; they come in order."""
-
-    def finish(self) -> None:
-        """Write the file; raises OutputError where the system refuses."""
-
-
 @dataclass
 class Summary:
     """Count what a run has done; ``failed`` are the errors of the images and videos that have no files."""
@@ -52,14 +41,14 @@ def run(
     report: Reporter,
     show: Show,
     *,
-    outputs: Sequence[RunOutput] = (),
+    pages: Sequence[AbstractContextManager[Add]] = (),
 ) -> Summary:
     """Take the results of a plan's images and videos, which are computed meanwhile, and write the files of the run.
 
     ``images`` are the results of ``plan.todo`` in order, as `segment_images` yields them, and ``videos`` those of
-    ``plan.videos_todo``. Each is handed to ``show`` as it comes, images also to ``outputs``. Images that are done
-    already are taken from their masks where the files of the run need them. Raises OutputError if those cannot be
-    written.
+    ``plan.videos_todo``. Each is handed to ``show`` as it comes, images also to ``pages``, which are written at the
+    end. Images that are done already are taken from their masks where the files of the run need them. Raises
+    OutputError if those cannot be written.
     """
     begin = last = time.monotonic()
     summary = Summary()
@@ -86,7 +75,7 @@ def run(
         stack.enter_context(in_folders(plan))
         adds = {each.run: stack.enter_context(each.run_writer(plan.run_files[each.run.name], plan.images, classes))
                 for each in plan.outputs if each.run}  # fmt: skip
-        of_images = [*(adds[file] for file in adds if file.images), *(output.add for output in outputs)]
+        of_images = [*(adds[file] for file in adds if file.images), *(stack.enter_context(page) for page in pages)]
         of_videos = [adds[file] for file in adds if file.videos]
         read_masks = any(file.images for file in adds)
         old = [job for job in plan.images if job in plan.done and read_masks]
@@ -105,8 +94,6 @@ def run(
         before = (written_before(job, classes) for job in old)
         for written, is_new in _in_order(plan.videos, plan.done, iter(videos), before):
             take(written, of_videos, is_new=is_new)
-        for output in outputs:
-            output.finish()
     return summary
 
 

@@ -17,7 +17,7 @@ from deeplabctl.data.dataset import SHAPES, Dataset, Sample, is_shapes, name_or_
 from deeplabctl.data.findings import FindingError, join_some
 from deeplabctl.data.images import working_size
 from deeplabctl.data.inspection import LabelFacts, absent_classes, check_files, same_images, void_split_finding
-from deeplabctl.data.stats import max_side_for, median_frequency_weights, shows_upright, sqrt_median_frequency_weights
+from deeplabctl.data.stats import max_side_for, median_frequency_weights, shows_upright
 from deeplabctl.errors import DataError, RecipeError, RunError
 from deeplabctl.limits import AUTO
 from deeplabctl.network import ARCHITECTURES, Weights
@@ -80,10 +80,9 @@ class Plan:
         given, num_classes = self.recipe.solver.class_weights, len(self.dataset.classes)
         if given == "none":
             return [1.0] * num_classes
-        if given == "median":
-            return median_frequency_weights(self.facts, num_classes)
-        if given == "sqrt-median":
-            return sqrt_median_frequency_weights(self.facts, num_classes)
+        if given in ("median", "sqrt-median"):
+            weights = median_frequency_weights(self.facts, num_classes)
+            return weights if given == "median" else [math.sqrt(weight) for weight in weights]
         return [float(weight) for weight in given]
 
     def fetch_start(self, report: Reporter, weights_url: str | None = None) -> None:

@@ -12,7 +12,6 @@ from deeplabctl.data.stats import (
     default_splits,
     median_frequency_weights,
     shows_upright,
-    sqrt_median_frequency_weights,
 )
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import silent
@@ -78,11 +77,6 @@ def test_median_frequency_weights_by_hand():
     # Class 0: 30 of 40 + 10 of 20 valid pixels -> 40/60; class 1: 10 of 40 -> 1/4; class 2: 10 of 20 -> 1/2; 3: absent.
     facts = [LabelFacts(10, 5, {0: 30, 1: 10, 255: 10}), LabelFacts(5, 4, {0: 10, 2: 10})]
     np.testing.assert_allclose(median_frequency_weights(facts, 4), [0.5 / (2 / 3), 2.0, 1.0, 0.0])
-
-
-def test_square_roots_of_the_weights():
-    facts = [LabelFacts(2, 5, {0: 8, 1: 2})]
-    np.testing.assert_allclose(sqrt_median_frequency_weights(facts, 3), [(0.5 / 0.8) ** 0.5, (0.5 / 0.2) ** 0.5, 0.0])
 
 
 def test_labels_without_a_valid_pixel_give_no_weights():

@@ -15,7 +15,7 @@ from deeplabctl.prediction.outputs.image_files import Mask
 from deeplabctl.prediction.outputs.plan import OutputRequest, plan_outputs
 from deeplabctl.prediction.run import run, segment_images
 from deeplabctl.reporting import Advanced, Finished, Note, Started
-from deeplabctl.reports.contact_sheet import ContactSheet
+from deeplabctl.reports.contact_sheet import page_of_results
 
 ALL = ("mask", "scores", "labelme", "json", "coco")
 
@@ -52,8 +52,8 @@ class Run:
 
         results = segment_images(self.net, self.plan.todo, self.plan.outputs)
         page = self.plan.run_files.get("page")
-        pages = [ContactSheet(page, CLASSES, "weights")] if page else []
-        self.summary = run(self.plan, results, (), CLASSES, self.events.append, show, outputs=pages)
+        pages = [page_of_results(page, CLASSES, "weights")] if page else []
+        self.summary = run(self.plan, results, (), CLASSES, self.events.append, show, pages=pages)
 
     @property
     def notes(self):

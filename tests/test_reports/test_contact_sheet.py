@@ -13,7 +13,7 @@ from deeplabctl.prediction.outputs.plan import OutputRequest, plan_outputs
 from deeplabctl.prediction.results import Result
 from deeplabctl.prediction.run import _write
 from deeplabctl.prediction.segmenter import count_pixels
-from deeplabctl.reports.contact_sheet import ContactSheet
+from deeplabctl.reports.contact_sheet import page_of_results
 
 CLASSES = ("background", "<b>cat</b>", "dog & 'cow'")
 
@@ -40,13 +40,14 @@ def make_page(tmp_path, names, **options):
     label = np.zeros((300, 400), np.uint8)
     label[:150] = 1
     label[:30, :40] = 2
-    sheet, out = ContactSheet(tmp_path / "out" / "index.html", CLASSES, "weights <x>"), tmp_path / "out"
+    out = tmp_path / "out"
     for name in names:
         Image.new("RGB", (400, 300)).save(tmp_path / name, "PNG")
     plan = plan_outputs([tmp_path / name for name in names], OutputRequest(out, contact_sheet=True, **options))
-    for job in plan.images:
-        sheet.add(_write(Result(job, np.zeros((300, 400, 3), np.uint8), label), plan.outputs, CLASSES))
-    return Page(sheet.render()), plan
+    with page_of_results(out / "index.html", CLASSES, "weights <x>") as add:
+        for job in plan.images:
+            add(_write(Result(job, np.zeros((300, 400, 3), np.uint8), label), plan.outputs, CLASSES))
+    return Page((out / "index.html").read_text("utf-8")), plan
 
 
 def test_links_lead_to_the_files_for_names_of_any_kind(tmp_path):
@@ -81,9 +82,9 @@ def test_small_areas_are_not_none(tmp_path):
     label = np.zeros((100, 100), np.uint8)
     label[0, 0] = 1
     (job,) = plan_outputs([Path("a.jpg")], OutputRequest(tmp_path, contact_sheet=True)).images
-    sheet = ContactSheet(tmp_path / "index.html", CLASSES, "weights")
-    sheet.add(Written(job, label.shape, count_pixels(label)))
-    page = Page(sheet.render())
+    with page_of_results(tmp_path / "index.html", CLASSES, "weights") as add:
+        add(Written(job, label.shape, count_pixels(label)))
+    page = Page((tmp_path / "index.html").read_text("utf-8"))
     assert "".join(page.texts).count("<b>cat</b> < 0.1%") == 1
     assert page.values("img", "alt") == ["background 100.0%, <b>cat</b> < 0.1%"]
 
@@ -92,9 +93,9 @@ def test_classes_of_a_picture_are_the_largest_and_the_legend_has_all(tmp_path):
     classes = tuple(f"class {number}" for number in range(12))
     label = np.repeat(np.arange(10), range(10, 20))[None].astype(np.uint8)
     (job,) = plan_outputs([Path("a.jpg")], OutputRequest(tmp_path, contact_sheet=True)).images
-    sheet = ContactSheet(tmp_path / "index.html", classes, "weights")
-    sheet.add(Written(job, label.shape, count_pixels(label)))
-    page = Page(sheet.render())
+    with page_of_results(tmp_path / "index.html", classes, "weights") as add:
+        add(Written(job, label.shape, count_pixels(label)))
+    page = Page((tmp_path / "index.html").read_text("utf-8"))
     texts = [text for text in page.texts if text.startswith("class ")]
     assert texts[:10] == [f"class {number}" for number in range(9, -1, -1)]
     assert [text.rpartition(" ")[0] for text in texts[10:]] == [f"class {number}" for number in range(9, 3, -1)]

@@ -1,12 +1,17 @@
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from deeplabctl.classes import IGNORE_LABEL
+from deeplabctl.data.dataset import Dataset
 from deeplabctl.data.inspection import LabelFacts
 from deeplabctl.data.stats import max_side_for
 from deeplabctl.limits import AUTO
 from deeplabctl.network import ARCHITECTURES
-from deeplabctl.recipe import read_recipe, recipe_from_dict
+from deeplabctl.recipe import Recipe, read_recipe, recipe_from_dict
 from deeplabctl.training.plan import (
+    Plan,
     crop_size_for,
     fitted_to_images,
     steps_for,
@@ -101,3 +106,18 @@ def test_recipe_that_says_its_steps_is_not_changed():
     assert with_steps(recipe, recipe.solver.steps) == recipe
     short = read_recipe("shapes", ["solver.steps=30"])  # with a warm-up of 50
     assert with_intervals(short) == short
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("none", [1, 1, 1]),
+        ("median", [0.5 / 0.8, 0.5 / 0.2, 0]),
+        ("sqrt-median", [(0.5 / 0.8) ** 0.5, (0.5 / 0.2) ** 0.5, 0]),
+        ((3.0, 2.0, 1.0), [3, 2, 1]),
+    ],
+)
+def test_classes_have_the_weights_of_the_recipe(given, expected):
+    recipe = Recipe().with_settings(solver={"class_weights": given})
+    plan = Plan(recipe, Dataset(Path(), ("a", "b", "c")), [], [], [LabelFacts(2, 5, {0: 8, 1: 2})], {}, None)
+    np.testing.assert_allclose(plan.class_weights(), expected)

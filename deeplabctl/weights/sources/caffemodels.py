@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 
-from deeplabctl.caffe import CaffeNet, caffe_kind, net_dilations, net_weights, read_caffemodel
+from deeplabctl.caffe import CaffeNet, caffe_kind, net_weights, read_caffemodel
 from deeplabctl.network import Weights
 from deeplabctl.weights.weight_file import Beginning, WeightFile
 
@@ -38,4 +38,4 @@ class CaffeModel(WeightFile):
     @cached_property
     def dilations(self) -> Mapping[str, tuple[int, ...]]:
         """Return the dilations of V2's convolutions."""
-        return net_dilations(self.net)
+        return {layer.name: layer.dilations for layer in self.net.layers if layer.dilations}
