@@ -136,7 +136,7 @@ def to_rgb(image: PIL.Image.Image, name: str, say: Callable[[str], object]) -> I
     is_black = False  # whether it has no other value; of wide colours, Pillow has dropped the lower bits
     if image.mode in _WIDE_GREY_MODES:
         samples += ";16" if image.mode != "F" else ""
-        is_black = image.getextrema() == (0, 0)
+        is_black = not np.asarray(image).any()
         image = _to_8_bits(image, name, samples, tags)
     if ";16" in samples and not is_black and (brightest := int(np.asarray(image.convert("RGB")).max())) <= 64:
         say(

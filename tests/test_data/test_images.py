@@ -46,9 +46,9 @@ def test_grey_becomes_three_equal_channels(tmp_path, picture):
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), np.repeat(picture[..., :1], 3, 2))
 
 
-@pytest.mark.parametrize("suffix", ["png", "tiff"])
-def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path, suffix):
-    values = np.linspace(0, 65535, 1500).astype(np.uint16).reshape(30, 50)
+@pytest.mark.parametrize(("suffix", "kind"), [("png", "<u2"), ("tiff", "<u2"), ("tiff", ">u2")])  # ImageJ's is the last
+def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path, suffix, kind):
+    values = np.linspace(0, 65535, 1500).astype(kind).reshape(30, 50)
     Image.fromarray(values).save(tmp_path / f"a.{suffix}")
     read = read_image(tmp_path / f"a.{suffix}")
     np.testing.assert_array_equal(read[..., 1], np.rint(values / 257).astype(np.uint8))
