@@ -15,6 +15,7 @@ from deeplabctl.data.findings import join_some
 from deeplabctl.data.formats.annotations import AnnotatedImage, AnnotationFormat, Annotations, ImportSettings
 from deeplabctl.data.formats.documents import Source
 from deeplabctl.data.formats.image_search import failing
+from deeplabctl.data.formats.others import other_program
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import Reporter
 
@@ -92,6 +93,7 @@ def _refuse(path: Path, settings: ImportSettings) -> NoReturn:
     got = "a different kind of file; export the annotations as one of these"
     if path.suffix == ".zip":
         got = "a zip file; unpack it and choose the folder"
+    got = other_program([path]) or got
     raise DataError(f"{path}: expected {', '.join(others)} or {last}, got {got}")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from deeplabctl.data.findings import join_some
 from deeplabctl.data.formats.annotations import ImportSettings
 from deeplabctl.data.formats.image_search import ImageSearch, files_below
+from deeplabctl.data.formats.others import other_program
 from deeplabctl.data.image_files import FOREIGN_SUFFIXES, IMAGE_SUFFIXES, NAMED_SUFFIXES, SAVED_SUFFIXES
 from deeplabctl.data.layout import LABELS, LISTS
 from deeplabctl.errors import DataError
@@ -166,9 +167,11 @@ def _other_suffixes(folder: Path, masks: set[Path]) -> Iterator[str]:
 def _no_pairs(folder: Path, settings: ImportSettings, masks: list[tuple[str, Path]]) -> str:
     """Say why no mask has an image, with a guess at the suffix of masks."""
     expected = f"{folder}: expected masks that are named after their images"
+    files = files_below(folder)
+    other = other_program(path for path in files if path.suffix.lower() not in IMAGE_SUFFIXES)
     if not masks:
-        got = suffix_counts(files_below(folder)) or "no file"
-        return f"{expected}, or annotations of another program, got {got}; choose their folder"
+        got = other or f"{suffix_counts(files) or 'no file'}; choose their folder"
+        return f"{expected}, or annotations of another program, got {got}"
     images_folder = _images_folder(folder, settings)
     images = {path.stem: path for path in files_below(images_folder) if path.suffix.lower() in IMAGE_SUFFIXES}
     pairs = (
@@ -186,11 +189,11 @@ def _no_pairs(folder: Path, settings: ImportSettings, masks: list[tuple[str, Pat
         return f"{expected}, got {got}; use `image_suffix={ends[1]}` and `mask_suffix={ends[2]}`"
     if set(images) <= {path.stem for _, path in masks}:
         if images_folder == folder:
-            got = f"{counted(len(masks), 'image')} without"
-            return (
-                f"{folder}: expected photos with masks or annotations, got {got}; outline the objects in them, with "
-                "labelme for example; if they are masks, use `images` for the folder of the photos"
+            got = other or (
+                f"{counted(len(masks), 'image')} without; outline the objects in them, with labelme for example; if "
+                "they are masks, use `images` for the folder of the photos"
             )
+            return f"{folder}: expected photos with masks or annotations, got {got}"
         where = settings.images or ", ".join(_IMAGE_FOLDERS)
         return f"{expected}, got no images in {where}; use `images` to name a folder"
     return f"{expected}, got {masks[0][1].name} and {images[min(images)].name}, for example; rename them"

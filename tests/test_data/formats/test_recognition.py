@@ -24,6 +24,24 @@ def test_settings_of_other_formats_are_refused(tmp_path):
     assert written.pixels == {0: 96, 1: 96}
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.json", '{"schema_ref": "x", "item": {}}', r"V7's Darwin JSON \(a\.json\); make COCO's JSON"),
+        ("a.ndjson", '{"data_row": {}}', r"an export of Labelbox \(a\.ndjson\)"),
+        ("output.manifest", '{"source-ref": "s3://a.jpg"}', "a manifest of SageMaker Ground Truth .* name its PNGs after their"),
+        ("a.geojson", '{"type": "FeatureCollection", "features": []}', "GeoJSON, as of QuPath .* export labeled"),
+        ("a.nii.gz", "", r"arrays \(a\.nii\.gz\); save each mask as a PNG of class ids, named after its image"),
+    ],
+)
+def test_files_of_other_programs_are_named_with_what_can_be_used_instead(tmp_path, name, content, message):
+    write_image(tmp_path / "x" / "a.jpg")
+    (tmp_path / "x" / name).write_text(content)
+    for source in (tmp_path / "x", tmp_path / "x" / name):
+        with pytest.raises(DataError, match=f"got {message}"):
+            convert(source, tmp_path / "out")
+
+
 def test_other_content_than_annotations_is_named(tmp_path):
     (tmp_path / "x.zip").write_bytes(b"PK")
     kinds = r"labelme's JSON files, COCO's JSON, CVAT's XML, YOLO's data\.yaml, Label Studio's JSON, "
