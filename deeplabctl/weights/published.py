@@ -65,7 +65,7 @@ class PublishedWeights:
     def size(self) -> str:
         """Return the size in words."""
         megabytes = self.megabytes if self.bytes is None else self.bytes / 1e6
-        return "unknown size" if megabytes is None else f"{megabytes:.1f} MB"
+        return "unknown" if megabytes is None else f"{megabytes:.1f} MB"
 
     def fetch(
         self, report: Reporter, check: Callable[[Path], object], base: str | None = None, other: Path | None = None
@@ -82,7 +82,7 @@ class PublishedWeights:
         if not path.exists():
             from deeplabctl.downloads import WebFile, download  # http takes 0.03 s to load
 
-            report(Note(f"fetching the weights {self.name}, {self.size}, into {path.parent}"))
+            report(Note(f"fetching the weights {self.name} (size: {self.size}) into {path.parent}"))
             addresses = self.addresses if base is None else (base,)
             web = WebFile(
                 self.file, tuple(f"{each.rstrip('/')}/{self.file}" for each in addresses), self.checksum, self.bytes

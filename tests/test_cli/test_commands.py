@@ -63,6 +63,12 @@ def test_explanations_begin_in_one_column(deeplabctl, monkeypatch):
     assert "  -q, --quiet               Hide" in "\n".join(found["Common"])
 
 
+def test_recipes_are_listed_in_80_columns(deeplabctl):
+    _, out, _ = deeplabctl("recipes")
+    assert [line.split()[0] for line in out.splitlines()[1:-2]] == list(recipes.names())
+    assert max(map(len, out.splitlines())) <= 80
+
+
 def test_recipes_are_named_and_presets_are_not(deeplabctl):
     _, out, _ = deeplabctl("train", "--help")
     assert ", ".join(recipes.names()) in " ".join(out.split())

@@ -31,9 +31,9 @@ def test_list_has_every_name_and_says_what_is_here(deeplabctl, host):
     assert "here" not in out
     assert lines[-1] == "next: deeplabctl infer IMAGE --weights NAME"
     _, _, err = deeplabctl("weights", "resnet101-voc")
-    assert err.startswith("fetching the weights resnet101-voc, unknown size, into ")
+    assert err.startswith("fetching the weights resnet101-voc (size: unknown) into ")
     (line,) = (line for line in deeplabctl("weights")[1].splitlines() if line.startswith("resnet101-voc "))
-    assert line.split()[1:] == ["voc", "(21)", "76.65", "here", "unknown", "size"]
+    assert line.split()[1:] == ["voc", "(21)", "76.65", "here", "unknown"]
     facts = json.loads(deeplabctl("weights", "--json")[1])
     assert list(facts) == list(published())
     assert facts["deeplabv3-mnv2-trainaug-voc"]["miou"] == 0.7532

@@ -84,7 +84,7 @@ def test_name_is_fetched_once_and_read_as_a_file(one, tmp_path, monkeypatch):
     assert path == user_cache() / "weights" / "tiny.caffemodel"
     assert path.read_bytes() == CONTENT
     texts = [event.text for event in notes if isinstance(event, Note)]
-    assert texts[0] == f"fetching the weights tiny-voc, 0.1 MB, into {path.parent}"
+    assert texts[0] == f"fetching the weights tiny-voc (size: 0.1 MB) into {path.parent}"
     assert open_weights("tiny-voc").shapes == open_weights(TINY).shapes
     assert [asked for asked, _ in one[1].asked] == ["404", "whole"]
     assert [path.name for path in path.parent.iterdir()] == ["tiny.caffemodel"]
