@@ -270,7 +270,10 @@ def yolo_text(label: Label, classes: Sequence[str], tolerance: float = TOLERANCE
 
 
 def yolo_settings(classes: Sequence[str]) -> str:
-    """Return a data.yaml for texts of `yolo_text` in ``labels``, whose images are to lie in ``images``."""
+    """Return a data.yaml for texts of `yolo_text` in ``labels``, whose images are to lie in ``images``.
+
+    It has no ``path``: without one, Ultralytics looks beside the file, and takes "." as the working directory.
+    """
     names = classes[int(classes[0] == BACKGROUND) :]
     lines = [f"  {index}: {json.dumps(name, ensure_ascii=False)}\n" for index, name in enumerate(names)]
-    return "".join(["path: .\ntrain: images\nval: images\nnames:\n", *lines])
+    return "".join(["train: images\nval: images\nnames:\n", *lines])

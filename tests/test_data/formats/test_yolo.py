@@ -97,6 +97,12 @@ def test_classes_are_read_as_yaml_writes_them(tmp_path, yaml):
     assert written.classes == ("background", "car", "big tree")
 
 
+def test_written_settings_lead_ultralytics_to_the_images_beside_them():
+    # check_det_dataset: data.get("path") or Path(data["yaml_file"]).parent, and "." is the working directory
+    lines = yolo_settings(["car"]).splitlines()
+    assert lines == ["train: images", "val: images", "names:", '  0: "car"']
+
+
 def test_names_may_have_any_characters(tmp_path):
     names = ["bird's nest", "# 1, of 2", "café: é", "no", 'a "b" \\ c']
     source = write_yolo(tmp_path / "x", {"a": SQUARE}, yolo_settings(names))
