@@ -225,7 +225,8 @@ class RunResults:
 
     def previews(self) -> list[Path]:
         """Return the first and the last preview; fewer if there are not two."""
-        files = sorted((self.path / PREVIEWS).glob("step-*.png"))
+        found = (self.path / PREVIEWS).glob("step-*.png")
+        files = sorted(found, key=lambda path: (len(path.name), path.name))  # from a million steps on, names are longer
         return [files[0], files[-1]] if len(files) > 1 else files
 
     def to_dict(self) -> dict[str, Any]:

@@ -247,6 +247,17 @@ def test_document_has_what_labelme_reads(tmp_path):
     json.dumps(document)
 
 
+@pytest.mark.parametrize("link", ["out", "photos"])
+def test_document_in_a_linked_folder_leads_to_the_image(tmp_path, link):
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    (tmp_path / link).symlink_to(tmp_path / "far" / "away")
+    image, folder = tmp_path / "photos" / "a.jpg", tmp_path / "out"
+    write_image(image)
+    folder.mkdir(exist_ok=True)
+    document = labelme_document(hollow_label(), CLASSES, image, folder)
+    assert (folder / document["imagePath"]).samefile(image)
+
+
 def test_class_0_of_another_name_has_shapes():
     label = np.zeros((6, 6), np.uint8)
     label[:3] = 255
