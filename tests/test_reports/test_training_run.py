@@ -87,8 +87,10 @@ def test_report_before_the_first_validation_and_without_previews(tmp_path):
 def test_report_shows_the_first_and_the_last_preview_and_leaves_out_a_damaged_one(tmp_path):
     run = make_run(tmp_path / "run")
     assert re.findall("<figcaption>(.*?)</figcaption>", page_of(run)) == ["step 20", "step 60"]
+    (run / "previews" / "step-000060.png").rename(run / "previews" / "step-1000000.png")
+    assert re.findall("<figcaption>(.*?)</figcaption>", page_of(run)) == ["step 20", "step 1000000"]
     (run / "previews" / "step-000020.png").write_bytes(b"\x89PNG\r\n")
-    assert re.findall("<figcaption>(.*?)</figcaption>", page_of(run)) == ["step 60"]
+    assert re.findall("<figcaption>(.*?)</figcaption>", page_of(run)) == ["step 1000000"]
 
 
 def test_report_shows_the_settings_but_not_the_expected_score(tmp_path):

@@ -234,7 +234,7 @@ def labelme_document(
         "version": _VERSION,
         "flags": {},
         "shapes": shapes,
-        "imagePath": path_from(folder, image),
+        "imagePath": path_from(folder.resolve(), image.parent.resolve() / image.name),  # of a link, ".." is elsewhere
         "imageData": None,
         "imageHeight": label.shape[0],
         "imageWidth": label.shape[1],
