@@ -195,7 +195,8 @@ def _chart(curve: Curve) -> str:
     if not known:
         return ""
     wide, high, margin = _CHART
-    low, top = 10 * (min(score for _, score in known) // 10), 10 * (max(score for _, score in known) // 10 + 1)
+    scores = [score for _, score in known]
+    low, top = 10 * min(min(scores) // 10, 9), 10 * min(max(scores) // 10 + 1, 10)
     first, last = curve.points[0][0], curve.points[-1][0]
 
     def place(at: float, score: float) -> tuple[float, float]:

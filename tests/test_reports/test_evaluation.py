@@ -15,8 +15,8 @@ from deeplabctl.classes import VOC_CLASSES
 from deeplabctl.data.dataset import open_dataset
 from deeplabctl.data.images import read_label
 from deeplabctl.errors import OutputError
-from deeplabctl.evaluation.boundaries import BANDS
-from deeplabctl.evaluation.scores import Extremes, SplitScores
+from deeplabctl.evaluation.boundaries import BANDS, Trimap
+from deeplabctl.evaluation.scores import METRICS, Extremes, SplitScores
 from deeplabctl.reports.evaluation import check_results, confusion_image, error_map, render_report, write_results
 from deeplabctl.reports.page import percent, shrunk
 
@@ -73,6 +73,14 @@ def test_report_shows_every_score_and_the_worst_image_before_the_best(scored):
         assert f"{100 * scores[key]:.2f}" in page
     assert page.index("v1 <small>") < page.index("Best images") < page.index("v0 <small>")
     assert page.count("<circle") == sum(miou is not None for miou in scores["trimap"]["miou"]) == BANDS
+
+
+@pytest.mark.parametrize(("right", "levels"), [(100, ["90", "100"]), (98, ["40", "50"]), (0, ["0", "10"])])
+def test_axis_of_a_curve_lies_around_its_scores_and_ends_at_100_percent(right, levels):
+    evaluation = SplitScores(("a", "b"), {})
+    evaluation.metrics[METRICS.index(Trimap)].counts[0] = [[right, 100 - right], [0, 0]]  # class b has IoU 0 or none
+    page = render_report({**evaluation.to_dict(), "expected": None}, evaluation, Extremes(2), "t", "s")
+    assert re.findall(r"text-anchor=end>(\d+)<", page) == levels
 
 
 def test_confusion_matrix_of_the_page_has_shares_of_rows_and_its_mistakes_come_first(scored):
