@@ -267,8 +267,11 @@ class _Training:
         self.recorder.validation(self.validator.report(scores, self.progress, self.recipe.solver.steps, best=best))
 
     def _fit_to_limit(self) -> None:
-        """Change the number of steps where the time of the training is no longer enough for it, or is for more."""
-        if self.limit is None:
+        """Change the number of steps where the time of the training is no longer enough for it, or is for more.
+
+        Not after a step that compiles: its time is no measure of the next ones.
+        """
+        if self.limit is None or self.averages.compiled:
             return
         planned, seconds = self.recipe.solver.steps, self.averages.step_seconds
         recipe = self.limit.refitted(self.progress.step, planned, seconds, self.validator, self.cluster)

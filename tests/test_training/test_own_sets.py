@@ -280,11 +280,12 @@ def test_steps_are_fitted_again_to_the_time_that_is_left(left, step_seconds, ste
 def test_steps_that_are_fitted_again_are_those_of_the_run_and_of_a_resumed_one(dataset, tmp_path, monkeypatch):
     more = iter([with_steps(plan_own(dataset, **{"run.time": "1m"}).recipe.with_settings(run={"time": ""}), 14, 2)])
     monkeypatch.setattr(timing, "_measure", lambda *_: timing.Timing(0.0, 1.0, 5.0, 0.01, 0.5, 0.1))
-    monkeypatch.setattr(timing.TimeLimit, "refitted", lambda *_: next(more, None))
-    notes = []
+    asked, notes = [], []
+    monkeypatch.setattr(timing.TimeLimit, "refitted", lambda _, step, *__: asked.append(step) or next(more, None))
     plan = plan_own(dataset, **{"run.time": "1m", "run.precision": "float32"})
     result = train_new(plan, tmp_path / "run", report=notes.append)
     assert result.steps == 14
+    assert asked[0] == 2  # step 1 was validated, too, but it compiles
     assert any("14 steps fit into the time, not " in event.text for event in notes if isinstance(event, Note))
     recipe = tmp_path / "run" / "recipe.toml"
     assert read_recipe(str(recipe)).solver.steps == 14
