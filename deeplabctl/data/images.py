@@ -287,12 +287,11 @@ def as_8_bits(values: np.ndarray[Any, Any], path: Path) -> Label:
 def check_label(label: PIL.Image.Image, path: Path) -> None:
     """Raise DataError for a label of several frames, and one that EXIF turns: some programs turn it, others do not.
 
-    Also for grey and alpha of 16 bits, of which Pillow drops those that ids have, and for signed values of 8 bits, of
+    Also for several channels of 16 bits, of which Pillow drops those that ids have, and for signed values of 8 bits, of
     which it makes others.
     """
-    if "LA;16" in str(getattr(label, "tile", "")):
-        fix = "write 8-bit labels"
-        raise FindingError(Finding("label-range", path, "class ids of 8 bits", "16 bits of grey and alpha", fix))
+    if len(label.getbands()) > 1 and ";16" in str(getattr(label, "tile", "")):
+        raise FindingError(Finding("label-range", path, "values of 8 bits", "16 bits", "write 8-bit labels"))
     if label.mode == "L" and 2 in getattr(label, "tag_v2", {}).get(_FORMAT, ()):
         raise FindingError(Finding("label-range", path, "values from 0 to 255", "signed ones", "write 8-bit labels"))
     if several := _several(label):
@@ -353,12 +352,19 @@ def stored_values(image: PIL.Image.Image) -> np.ndarray[Any, Any]:
     0 is white; here they stay 0 to 3 and 15.
     """
     tiles = getattr(image, "tile", [])[:1]  # there are none after loading
-    raw_mode = re.search(r"'L;([24]?)(I?)", str(tiles))
+    raw_mode, is_turned = re.search(r"'L;([24]?)(I?)", str(tiles)), zero_is_white(image)
     image.load()
     values = np.asarray(image)
+    if is_turned:
+        return ~values
     if raw_mode is None:
         return values
     return (255 - values if raw_mode[2] else values) // {"2": 85, "4": 17, "": 1}[raw_mode[1]]
+
+
+def zero_is_white(image: PIL.Image.Image) -> bool:
+    """Tell whether an opened file is a TIFF of 1 bit in which 0 is white, as tifffile and scikit-image write masks."""
+    return "'1;I'" in str(getattr(image, "tile", ""))
 
 
 def turn_upright(label: Label, orientation: int) -> Label:

@@ -427,7 +427,7 @@ def test_grey_label_with_alpha_is_read_unless_values_are_hidden_or_cut(tmp_path)
     with pytest.raises(DataError, match=r"expected black below transparent pixels, got other colours there, 75\.00%"):
         read_label(tmp_path / "l.png")
     (tmp_path / "l.png").write_bytes(png(np.dstack([ids, alpha]).astype(">u2"), color_type=4))
-    with pytest.raises(DataError, match="expected class ids of 8 bits, got 16 bits"):
+    with pytest.raises(DataError, match="expected values of 8 bits, got 16 bits"):
         read_label(tmp_path / "l.png")
 
 

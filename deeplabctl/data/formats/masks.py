@@ -36,6 +36,7 @@ from deeplabctl.data.images import (
     lossy_label,
     stored_values,
     voc_color_ids,
+    zero_is_white,
 )
 from deeplabctl.data.layout import LABELS
 from deeplabctl.data.palettes import BLACK_AND_WHITE, Palettes, palette_colors, palette_of
@@ -166,8 +167,8 @@ def _check_one_kind(folder: Path, values: _Values, unknown: Mapping[Color, int])
 class _Mask:
     """Hold (H, W, 3) uint8 of colours or values, what they are, and the palette of indices, for `Palettes`.
 
-    The kinds are "1" (black and white, the values 0 and 1), "L" (grey), "P" (indices), "P1" (indices, 0 being white, of
-    black and white) and "RGB".
+    The kinds are "1" (black and white, the values 0 and 1), "P1" (the same, but 0 is white), "L" (grey), "P" (indices)
+    and "RGB".
     """
 
     kind: str
@@ -187,8 +188,10 @@ def _read_mask(path: Path, *, reading: str, greys: frozenset[int]) -> _Mask:
     """
     with open_image(path) as opened:
         check_label(opened, path)
-        lossy, mode, colors = is_lossy(opened), opened.mode, palette_colors(opened)
+        lossy, mode, colors, is_turned = is_lossy(opened), opened.mode, palette_colors(opened), zero_is_white(opened)
         values = stored_values(opened)
+        if is_turned and reading == "binary":
+            values = np.asarray(opened)
         if opened.has_transparency_data and not (mode in ("1", "L", "P") and reading not in ("colors", "binary")):
             check_transparency(opened, path)
         if mode == "P" and (reading == "colors" or (reading == "binary" and set(colors) == BLACK_AND_WHITE)):
@@ -204,7 +207,8 @@ def _read_mask(path: Path, *, reading: str, greys: frozenset[int]) -> _Mask:
     values = as_8_bits(values, path)
     kind = mode if mode in ("1", "P") else "L"
     if mode == "P" and set(colors) == BLACK_AND_WHITE and values.max() <= 1:
-        kind = "P1" if colors[0] != (0, 0, 0) else "1"
+        is_turned, kind = colors[0] != (0, 0, 0), "1"
+    kind = "P1" if is_turned else kind
     if reading == "binary" and values.max() <= 1:
         values = values * np.uint8(255)
     pixels = np.repeat(values[..., None], 3, axis=2)
@@ -239,8 +243,8 @@ def _meaning(folder: Path, by_kind: Mapping[str, set[Color]], settings: ImportSe
     some = ", ".join(_format_value(value) for value in sorted(values)[:12]) + (", ..." if len(values) > 12 else "")
     if "P1" in by_kind:
         raise DataError(
-            f"{folder}: cannot tell what a palette of white and black means, in this order; use `format=ids` if its "
-            "indices are class ids, or `format=binary` if white is the object"
+            f"{folder}: cannot tell what masks mean in which 0 is white and 1 is black; use `format=ids` if these are "
+            "class ids, or `format=binary` if white is the object"
         )
     others = set().union(*(found for kind, found in by_kind.items() if kind != "1"))
     is_black_and_white = others <= BLACK_AND_WHITE and "P" not in by_kind and len(values) > 1

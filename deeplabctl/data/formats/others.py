@@ -7,7 +7,7 @@ from pathlib import Path
 
 _HEAD = 1 << 16  # bytes of a file that show what it is
 _PROGRAMS = (
-    (b'"schema_ref"', "V7's Darwin JSON", "make COCO's JSON of it with darwin-py (darwin convert coco)"),
+    (b'"schema_ref"', "V7's Darwin JSON", "make COCO's JSON of it (darwin convert coco), and use `crowds=objects`"),
     (b'"export_format_version"', "Hasty's JSON", "export the project as COCO"),
     (b'"task_attributes"', "a release of Segments.ai", "export it with its SDK (export_dataset) as coco-instance"),
     (b'"source-ref"', "a manifest of SageMaker Ground Truth", "name its PNGs after their images, and use their folder"),

@@ -226,6 +226,17 @@ def test_values_below_0_are_refused(tmp_path, halves, kind, got):
         convert(tmp_path / "masks", tmp_path / "out", classes=("x", "y", "z"))
 
 
+@pytest.mark.parametrize("bands", [3, 4])
+def test_colours_of_16_bits_are_refused(tmp_path, bands):
+    """Pillow keeps the upper 8 bits only, which are 0 where a program wrote 0 to 255."""
+    write_image(tmp_path / "images" / "a.jpg")
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks" / "a.tif").write_bytes(tiff(np.full((*SIZE, bands), 200, np.uint16)))
+    table = write_palette(tmp_path, "x 0 0 0\ny 200 200 200\n")
+    with pytest.raises(DataError, match=r"a\.tif: expected values of 8 bits, got 16 bits; write 8-bit labels"):
+        convert(tmp_path / "masks", tmp_path / "out", palette=table)
+
+
 @pytest.mark.parametrize("settings", [{}, {"format": "binary"}, {"palette": "ground 0\ncell 255\n"}])
 def test_black_and_white_of_few_bits_is_black_and_white(tmp_path, settings):
     mask = np.zeros(SIZE, int)
@@ -278,13 +289,18 @@ def test_gifs_are_masks(tmp_path, mode):
         convert(source, tmp_path / "other")
 
 
-def test_palette_of_white_and_black_can_mean_two_things(tmp_path):
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_masks_in_which_0_is_white_can_mean_two_things(tmp_path, suffix):
+    """A palette of white and black, or a TIFF of 1 bit as tifffile and scikit-image write it."""
     mask = np.eye(*SIZE, dtype=np.uint8)
-    image = Image.fromarray(mask)
-    image.putpalette([255, 255, 255, 0, 0, 0])
     source, _ = write_pair(tmp_path, "a", mask)
-    image.save(source / "a.png")
-    with pytest.raises(DataError, match=r"a palette of white and black means.*`format=ids`.*`format=binary`"):
+    if suffix == "png":
+        image = Image.fromarray(mask)
+        image.putpalette([255, 255, 255, 0, 0, 0])
+        image.save(source / "a.png")
+    else:
+        (source / "a.tif").write_bytes(tiff(np.packbits(mask, axis=1), photometric=0, bits=1, t256=mask.shape[1]))
+    with pytest.raises(DataError, match=r"in which 0 is white and 1 is black; use `format=ids`.*`format=binary`"):
         convert(source, tmp_path / "out", classes=("a", "b"))
     convert(source, tmp_path / "ids", classes=("a", "b"), format="ids")
     np.testing.assert_array_equal(written_label(tmp_path / "ids"), mask)
