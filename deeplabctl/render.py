@@ -22,6 +22,7 @@ _DEJAVU = Path("mpl-data", "fonts", "ttf", "DejaVuSans.ttf")  # in matplotlib: L
 _NO_LETTER = "\U0010ffff"  # for which fonts draw what they draw for letters that they do not have
 _OPACITY = 0.6
 _PNG_LEVEL = 1  # of zlib: a third of the time of Pillow's 6, and 4% more bytes
+_ROWS = 64  # that are mixed at once: a place in a table takes eight times the memory of a pixel's value
 _PANEL = 640  # pixels of the longer side
 _GAP = 6  # pixels between panels and around texts
 _LARGEST_TEXT = 28  # pixels, in a picture of a screen's width
@@ -38,8 +39,13 @@ def overlay(image: Image, label: Label, classes: Sequence[str]) -> Image:
         opacity[0] = 0
     values = np.arange(256, dtype=np.float32)[:, None]
     mixed = np.rint(values * (1 - opacity) + class_colors(classes)[:, None] * opacity).astype(np.uint8)
-    rows = label.astype(np.intp) * 256  # of the class, in a table of what becomes of each class's pixel values
-    drawn = np.stack([mixed[..., channel].ravel()[rows + image[..., channel]] for channel in range(3)], axis=-1)
+    tables = [mixed[..., channel].ravel() for channel in range(3)]  # of what becomes of each class's pixel values
+    drawn = np.empty(image.shape, np.uint8)
+    for top in range(0, len(label), _ROWS):
+        part = slice(top, top + _ROWS)
+        begins = label[part].astype(np.intp) * 256  # of the class, in the tables
+        for channel, table in enumerate(tables):
+            drawn[part, :, channel] = table[begins + image[part, :, channel]]
     drawn[_borders(label)] = 255
     return drawn
 
@@ -58,7 +64,7 @@ def overlay_png(image: Image, label: Label, classes: Sequence[str]) -> bytes:
 
 def with_legend(picture: Image, labels: Sequence[Label], classes: Sequence[str]) -> Image:
     """Add a strip below a picture with the classes (and void) that appear in the labels, largest first."""
-    counts = np.sum([np.bincount(label.ravel(), minlength=256) for label in labels], axis=0)
+    counts = np.sum([PIL.Image.fromarray(label).histogram() for label in labels], axis=0)
     present = [index for index in np.argsort(-counts, kind="stable") if counts[index]]
     names = ["void" if index == IGNORE_LABEL else drawable_name(int(index), classes[index]) for index in present]
     box = _font_size(picture.shape[1])

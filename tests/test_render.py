@@ -73,6 +73,19 @@ def test_panels_put_image_label_and_prediction_side_by_side():
     assert drawn.dtype == np.uint8
 
 
+def test_overlay_takes_few_times_the_memory_of_the_image():
+    label = np.zeros((1500, 2000), np.uint8)
+    label[:, 1000:] = 2
+    image = np.full((1500, 2000, 3), 100, np.uint8)
+    tracemalloc.start()
+    drawn = with_legend(overlay(image, label, CLASSES), [label], CLASSES)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (drawn[:1500, :999] == 100).all()
+    assert (drawn[:1500, 1000:] == np.rint(40 + 0.6 * class_colors(CLASSES)[2])).all()
+    assert peak < 4 * image.nbytes
+
+
 def test_panels_of_large_pictures_are_scaled_down_and_held_one_row_at_a_time():
     label = np.zeros((1500, 2000), np.uint8)
     label[:, 1000:] = 2

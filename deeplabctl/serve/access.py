@@ -15,7 +15,7 @@ from ipaddress import ip_address
 from deeplabctl.errors import RecipeError
 from deeplabctl.serve.uploads import RequestError
 
-_AUTHORITY = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:\[\]@/\\?#]+)(:\d*)?")
+_AUTHORITY = re.compile(r"(?:\[([0-9a-fA-F:.]+)(?:%[^\s\]]+)?\]|([^\s:\[\]@/\\?#]+))(?::\d*)?")
 _READING = ("GET", "HEAD", "OPTIONS")
 _OPEN = ("/", "/healthz", "/openapi.json")  # and the files of the page: all that is the same for everybody
 
@@ -57,9 +57,9 @@ class Hosts:
 
 
 def _host_of(authority: str) -> str:
-    """Return the host in a Host header, in lower case and without the port; "" for anything else."""
+    """Return the host in a Host header, in lower case, without the port and an IPv6 zone; "" for anything else."""
     found = _AUTHORITY.fullmatch(f"[{authority}]" if authority.count(":") > 1 and authority[0] != "[" else authority)
-    return found[1].strip("[]").lower().removesuffix(".") if found else ""
+    return (found[1] or found[2]).lower().removesuffix(".") if found else ""
 
 
 def _is_address(name: str) -> bool:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import PIL.Image
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
-from deeplabctl.classes import IGNORE_LABEL, class_colors, hex_color
+from deeplabctl.classes import class_colors, hex_color
 from deeplabctl.data.images import mask_bytes
 from deeplabctl.render import overlay_png
 from deeplabctl.serve.service import Segmented, Service
@@ -125,7 +126,7 @@ def describe_error(refusal: RequestError) -> Error:
 
 def _json(result: Segmented, names: tuple[str, ...]) -> Response:
     height, width = result.label.shape
-    counts = np.bincount(result.label.ravel(), minlength=IGNORE_LABEL + 1)
+    counts = np.array(PIL.Image.fromarray(result.label).histogram())
     found = Segmentation(
         width=width,
         height=height,

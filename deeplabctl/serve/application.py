@@ -179,9 +179,9 @@ async def _answer_error(request: Request, error: Exception) -> Response:
         case RequestValidationError():
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"][1:])
-            is_bool = first["type"].startswith("bool")
-            said = f"expected true or false, got {first['input']!r:.80}" if is_bool else first["msg"]
-            refusal = RequestError(422, "invalid_parameter", f"{where}: {said}")
+            expected = first.get("ctx", {}).get("expected", "true or false")
+            message = f"{where}: expected {expected}, got {first['input']!r:.80}"
+            refusal = RequestError(422, "invalid_parameter", message)
         case HTTPException():
             code = _CODES.get(error.status_code, "bad_request")
             refusal = RequestError(error.status_code, code, error.detail)

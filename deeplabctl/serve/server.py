@@ -35,7 +35,9 @@ def bind(host: str, port: int) -> socket.socket:
     Raises DeepLabError for an address that is not this machine's, or is taken.
     """
     try:
-        found = socket.getaddrinfo(host or "none", port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(
+            "none" if host in ("", "*") else host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
     except (OSError, UnicodeError) as error:
         raise DeepLabError(
             f"host {host}: expected an address of this machine, got {error}; choose another `host`"

@@ -25,6 +25,7 @@ from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.architecture import PAPER_SIZE
 
 FIELD = "image"  # of a form
+PARAMETERS = ("crf", "format")  # of a URL
 # By Pillow's names. Of its other formats, some start programs or write files (EPS).
 FORMATS = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "BMP": "image/bmp", "TIFF": "image/tiff"}
 _FORM = "multipart/form-data"
@@ -73,7 +74,8 @@ class Upload:
 
     def give_up(self) -> None:
         """Let `read` end as if the time was over."""
-        self._timer.reschedule(0)
+        if not self._timer.expired():
+            self._timer.reschedule(0)
 
     async def read(self) -> bytes:
         """Return the bytes of the image file; raises RequestError, and ClientDisconnect if the sender has gone."""
@@ -114,6 +116,9 @@ class Upload:
             if not isinstance(part, UploadFile):
                 message = f"expected a form with a file in its field {FIELD!r}, got none"
                 raise RequestError(422, "missing_picture", message)
+            if misplaced := [name for name in PARAMETERS if name in form]:
+                message = f"expected {misplaced[0]} in the URL, as ?{misplaced[0]}=..., got a field of the form"
+                raise RequestError(422, "invalid_form", message)
             return await part.read()
         finally:
             await form.close()

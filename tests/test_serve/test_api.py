@@ -154,7 +154,11 @@ def test_wrong_types_are_refused(client, photo):
     assert "damaged or truncated" in refusal(post(content=photo[:-900], headers=PNG), 422, "unreadable_picture")
     said = refusal(client.post("/api/segment?crf=maybe", content=photo), 422, "invalid_parameter")
     assert said == "crf: expected true or false, got 'maybe'"
-    refusal(client.post("/api/segment?format=tiff", content=photo), 422, "invalid_parameter")
+    said = refusal(client.post("/api/segment?format=tiff", content=photo), 422, "invalid_parameter")
+    assert said == "format: expected 'json', 'mask' or 'overlay', got 'tiff'"
+    for name, value in (("crf", "true"), ("format", "mask")):
+        said = refusal(post(files={"image": photo}, data={name: value}), 422, "invalid_form")
+        assert said == f"expected {name} in the URL, as ?{name}=..., got a field of the form"
     refusal(client.get("/api/segment"), 405, "method_not_allowed")
     assert client.get("/healthz").json() == {"status": "ok", "waiting": 0}
 

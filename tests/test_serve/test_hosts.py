@@ -34,10 +34,11 @@ def test_names_of_this_machine_are_asked_for_and_no_others(hosts, port):
 
 
 def test_names_can_be_allowed_with_stars(hosts):
-    allowed = hosts(["photos.example", "*.lab.example", "2001:db8::5"])
-    for name in ("photos.example", "PHOTOS.example:1", "a.lab.example", "a.b.lab.example", "[2001:db8::5]:80"):
+    allowed = hosts(["photos.example", "*.lab.example", "2001:db8::5", "fe80::1%eth0"])
+    names = ("photos.example", "PHOTOS.example:1", "a.lab.example", "a.b.lab.example", "[2001:db8::5]:80")
+    for name in (*names, "[fe80::1]:80", "[fe80::1%25eth0]:80"):
         assert refused(allowed, host=name) is None, name
-    for name in ("x.photos.example", "lab.example", "evillab.example", "photos.example.evil.example"):
+    for name in ("x.photos.example", "lab.example", "evillab.example", "photos.example.evil.example", "[fe80::1%]"):
         assert refused(allowed, host=name) == "host_not_allowed", name
     assert refused(hosts(["*"]), host="any.example") is None
     for name in ("http://x", "a b", ""):

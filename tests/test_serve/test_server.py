@@ -33,7 +33,8 @@ def test_port_weights_and_options_are_checked_before_anything_is_loaded(tmp_path
         "203.0.113.9",
         cwd=tmp_path,
     )
-    fails_with_one_line("host a b", "serve", *OPTIONS, "--host", "a b", cwd=tmp_path)
+    for host in ("a b", "*"):
+        fails_with_one_line(f"host {host}", "serve", *OPTIONS, "--host", host, cwd=tmp_path)
     for option, value in (
         ("--port", "70000"),
         ("--queue", "0"),

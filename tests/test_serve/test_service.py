@@ -244,6 +244,34 @@ def test_upload_that_stalls_leaves_its_place_to_others(segmenter, monkeypatch):
     assert b"deeplabctl_places_taken 0.0" in service.metrics.text()
 
 
+def test_upload_whose_time_is_over_leaves_its_place_at_the_same_moment(segmenter, monkeypatch):
+    from starlette.requests import Request
+
+    monkeypatch.setattr("deeplabctl.serve.uploads._STALL", 0)
+    service = Service(segmenter, Limits(queue=1, timeout=0.1), name="tiny")
+    service.worker.start()
+
+    def ask(receive):
+        scope = {"type": "http", "headers": [(b"content-type", b"image/png")]}
+        return asyncio.ensure_future(service.segment(Request(scope, receive), crf=False))
+
+    async def nothing():
+        await asyncio.sleep(60)
+
+    async def upload():
+        stalled, others = ask(nothing), []
+        await asyncio.sleep(0)
+        time.sleep(0.2)  # so that the next request and the end of the time are seen at once
+        asyncio.get_running_loop().call_soon(lambda: others.append(ask(nothing)))
+        with pytest.raises(RequestError, match=r"did not arrive within 0\.1 seconds"):
+            await stalled
+        with pytest.raises(RequestError, match=r"did not arrive within 0\.1 seconds"):
+            await others[0]
+
+    asyncio.run(upload())
+    service.worker.stop()
+
+
 written = None
 
 
