@@ -113,8 +113,10 @@ _HEADS = {  # what a column has, by the words of its header
     "r": "red", "red": "red", "g": "green", "green": "green", "b": "blue", "blue": "blue",
     "color": "color", "colour": "color", "rgb": "color", "hex": "color", "colorrgb": "color", "colorhex": "color",
 }  # fmt: skip
-# Of JSON, YAML, protobuf, XML, tables and colours in other notations.
-_STRUCTURE = re.compile(r"[\[\]{}]|.*([\[{:]|:\s*\[.*)$|- |<.*>$|.*(\t|rgba?\(|( [\d.]*\.\d+){3})")
+# Of JSON, YAML, protobuf, XML, tables, colours in other notations, and the first lines of GIMP's and QGIS's palettes.
+_STRUCTURE = re.compile(
+    r"[\[\]{}]|.*([\[{:]|:\s*\[.*)$|- |<.*>$|.*(\t|rgba?\(|( [\d.]*\.\d+){3})|GIMP Palette$|INTERPOLATION:"
+)
 _NUMBERED = re.compile(r"(\d{1,9})\s*[,;:\t]\s*([^\d\s#].*)")
 _COUNTED = re.compile(r"(\d{1,9})[\s.)]+([^\d\s].*)")
 
@@ -193,13 +195,20 @@ def _itk_snap_rows(lines: list[tuple[int, str]]) -> list[_Row] | None:
 
 
 def _check_three_numbers(lines: list[tuple[int, str]], path: Path | None) -> None:
-    """Raise DataError if four numbers stand behind each name: one may be an id, an alpha, or part of the name."""
+    """Raise DataError if each name has four numbers, of which one may be an id, an alpha, or part of the name.
+
+    A name that begins with a number is one, behind its colour, unless first numbers are ids, or all fourth ones 255.
+    """
+    before = [match for _, line in lines if (match := _FOUR_THEN_NAME.fullmatch(line))]
+    ids, fourth = [int(match[1]) for match in before], {match[4] for match in before}
     names = {match[4] for _, line in lines if (match := _NAME_THEN_FOUR.fullmatch(line))}
+    if len(lines) > 1 and (ids in ([*range(len(lines))], [*range(1, len(lines) + 1)]) or fourth == {"255"}):
+        names = {match[5] for match in before}
     if lines and len(names) == len(lines):
         number, line = lines[0]
         raise DataError(
-            f"{path}:{number}: expected a name and the three numbers of its colour, got four behind each name: "
-            f"{line[:80]!r}; remove the ids or the alpha; of a name that ends in a number, write the colour first"
+            f"{path}:{number}: expected a name and the three numbers of its colour, got four: {line[:80]!r}; remove "
+            "the ids or the alpha; of a name that ends in a number, write the colour first"
         )
 
 
@@ -309,6 +318,7 @@ _NUMBERS = r"(\d{1,3})[\s,;]+(\d{1,3})[\s,;]+(\d{1,3})"
 _NAME_THEN_RGB = re.compile(rf"(.*?[^\s,;:=])[\s,;:=]+{_NUMBERS}(?:[\s,;:]*|:[^:]*:[^:]*)")  # CVAT: parts, actions
 _RGB_THEN_NAME = re.compile(rf"{_NUMBERS}[\s,;:]+(\S.*)")
 _NAME_THEN_FOUR = re.compile(rf"(?!{_NUMBERS}[\s,;:]+\S)(.*?[^\s,;:=])[\s,;:=]+\d{{1,3}}[\s,;]+{_NUMBERS}")
+_FOUR_THEN_NAME = re.compile(rf"(\d{{1,3}})[\s,;]+{_NUMBERS}[\s,;:]+(\S.*)")
 _ITK_SNAP = re.compile(rf'(\d{{1,9}})\s+{_NUMBERS}\s+[\d.]+\s+[01]\s+[01]\s+"(.+)"')  # id, colour, alpha, two flags
 _NAME_THEN_HEX = re.compile(r"(.*?[^\s,;:=])[\s,;:=]+#([0-9a-fA-F]{6})(?:[fF]{2})?")  # perhaps with an alpha
 _NAME_THEN_GREY = re.compile(r"(.*?[^\s,;:=])[\s,;:=]+(\d{1,3})")

@@ -188,8 +188,10 @@ def test_class_names_of_tables_are_those_of_their_ids(tmp_path, name, text):
         ("a.txt", "name\na\nb\n", r"a\.txt:1: expected the name of class 0, got 'name', which may be a header"),
         ("a.txt", "name r g b\na 0 0 0\nb 1 1 1\n", r"a\.txt:1: .* got 'name r g b', which may be a header"),
         ("a.txt", "1 wall\n2 building\n3 sky\n", r"a\.txt:1: .* got '1 wall', which counts from 1"),
-        ("a.txt", "# 3D Slicer\n0 a 0 0 0 0\n1 b 9 8 7 255\n", r"a\.txt:2: .* got four behind each .*'0 a 0 0"),
+        ("a.txt", "# 3D Slicer\n0 a 0 0 0 0\n1 b 9 8 7 255\n", r"a\.txt:2: .* got four: '0 a 0 0"),
         ("a.txt", "a,0,0,0,255\nb,9,8,7,255\n", r"a\.txt:1: expected a name and the three numbers .* got four"),
+        ("a.txt", "0 0 0 0 a\n1 9 8 7 b\n", r"a\.txt:1: .* got four: '0 0 0 0 a'"),
+        ("a.txt", "0 0 0 255 a\n9 8 7 255 b\n", r"a\.txt:1: .* got four: '0 0 0 255 a'"),
     ],
 )
 def test_tables_that_may_shift_the_names_are_refused(tmp_path, name, text, message):
@@ -199,7 +201,16 @@ def test_tables_that_may_shift_the_names_are_refused(tmp_path, name, text, messa
 
 
 @pytest.mark.parametrize(
-    "names", [("name", "x"), ("x", "label"), ("1 a", "2 b", "3 c"), ("0: a", "1: b"), ("id,name", "x"), ("0 a", "1 b")]
+    "names",
+    [
+        ("name", "x"),
+        ("x", "label"),
+        ("1 a", "2 b", "3 c"),
+        ("0: a", "1: b"),
+        ("id,name", "x"),
+        ("0 a", "1 b"),
+        ("a 1 2 3 4", "b 5 6 7 8"),
+    ],
 )
 def test_names_that_look_like_a_table_are_read_back(tmp_path, names):
     (tmp_path / "classes.txt").write_text(format_classes(names, tmp_path))
@@ -220,6 +231,8 @@ def test_names_that_look_like_a_table_are_read_back(tmp_path, names):
         ("<annotation>\nroad\n", 1),
         ("Idx\tRatio\tName\n1\t0.15\twall\n2\t0.1\tbuilding, edifice\n", 1),  # ADE20K's objectInfo150.txt
         ("sky\nroad rgb(128, 64, 128)\n", 2),
+        ("GIMP Palette\nName: mine\n0 0 0\tsky\n1 2 3\troad\n", 1),
+        ("# QGIS\nINTERPOLATION:EXACT\n0,0,0,0,255,sky\n", 2),
         ("sky 0.0 0.0 0.0\nroad 0.5 0.25 0.5\n", 1),
     ],
 )

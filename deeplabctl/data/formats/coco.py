@@ -226,7 +226,10 @@ def _mask(segmentation: Any, size: Size) -> Mask:
         return fill_runs(decode_runs(runs) if isinstance(runs, str) else runs, size, by_columns=True)
     mask = np.zeros(size, np.bool_)
     for polygon in segmentation:
-        points = np.array(polygon, np.float64).ravel()
+        try:
+            points = np.array(polygon, np.float64).ravel()
+        except (TypeError, ValueError):
+            raise DataError(f"expected lists of coordinates or run lengths, got {polygon!r:.60}") from None
         if points.size % 2 or not np.isfinite(points).all():
             raise DataError(f"expected pairs of coordinates, got {points.size} numbers: {polygon!r:.60}")
         mask |= fill_polygon(size, [(float(x), float(y)) for x, y in points.reshape(-1, 2)])

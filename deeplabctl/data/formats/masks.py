@@ -73,9 +73,10 @@ class Masks:
         read = partial(_read_mask, reading=reading, greys=frozenset(greys))
         palettes = Palettes(settings.classes or VOC_CLASSES)
         values = _read_values([path for *_, path in found.pairs], read, palettes, report)
+        if values.lossy and settings.format != "binary":
+            lossy = lossy_label(values.lossy[0])
+            raise FindingError(replace(lossy, fix=f"{lossy.fix}, or use `format=binary` if it is black and white"))
         meaning = _meaning(folder, values.by_kind, settings)
-        if values.lossy and meaning != "binary":
-            raise FindingError(lossy_label(values.lossy[0]))
         classes, ids = _class_ids(folder, meaning, set(values.counts), settings)
         if meaning == "ids" and (wrong := values.palettes.finding(len(classes))):
             raise FindingError(wrong)

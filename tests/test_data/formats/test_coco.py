@@ -83,6 +83,7 @@ def test_cocos_classes_can_be_chosen_and_the_others_become_background(tmp_path):
         ({"category_id": 1, "segmentation": [[1, 2, 3, 4, 5]]}, "annotation 0 of a.jpg: expected pairs of coo"),
         ({"category_id": 1, "segmentation": [[1, None, 3, 4, 5, 6]]}, "expected pairs of coordinates, got 6 numbers"),
         ({"category_id": 1, "segmentation": np.eye(*SIZE, dtype=int).tolist()}, "expected coordinates in pixels, got"),
+        ({"category_id": 1, "segmentation": [{"counts": []}]}, r"lists of coordinates or run lengths, got \[{'counts'"),
         ({"file_name": "a.png", "segments_info": []}, "panoptic annotations.* panoptic2semantic_segmentation"),
     ],
 )
