@@ -22,6 +22,7 @@ from deeplabctl.classes import IGNORE_LABEL, VOC_CLASSES
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import ARCHITECTURES, Parameter, Weights, layer_of, part_of
 from deeplabctl.network.ops import BIAS, KERNEL
+from deeplabctl.network.ops.norm import VARIANCE
 from deeplabctl.weights.locating import open_weights
 from deeplabctl.weights.model_info import ModelInfo
 from deeplabctl.weights.published import PublishedWeights, published_as
@@ -253,6 +254,8 @@ def _complete(
             wrong.append(f"- {what}: expected {parameter.shape}, got {array.shape}")
         elif not np.isfinite(array).all():
             wrong.append(f"- {layer}: expected finite numbers, got some that are not; the training had diverged")
+        elif parameter.part == VARIANCE and array.min() < 0:
+            wrong.append(f"- {layer}: expected variances of 0 or more, got {array.min():g}; the file is damaged")
         else:
             weights[name] = array
     if wrong or len(new) == len(in_network):

@@ -83,6 +83,13 @@ def test_network_of_many_other_layers_is_refused_in_a_line_that_can_be_read():
         fit_weights(weight_file(found))
 
 
+def test_variances_below_0_are_refused():
+    given = ARCHITECTURES["resnet101"].random_weights(3, 1 / 64, seed=0)
+    given["bn3a_branch1/moving_variance"][1] = -0.5
+    with pytest.raises(WeightsError, match=r"- bn3a_branch1: expected variances of 0 or more, got -0\.5"):
+        fit_weights(weight_file(given))
+
+
 def test_weights_that_are_not_finite_or_of_too_many_classes_are_refused():
     found = ARCHITECTURES["largefov"].random_weights(21, 0.1, seed=1)
     found["fc7/kernel"][0, 0, 3, 3] = np.nan
