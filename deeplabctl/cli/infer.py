@@ -160,7 +160,8 @@ def infer(
     outputs = OutputRequest(out, tuple(map(str, formats)), overlay, contact_sheet, overwrite, skip_existing)
     failed, total = _segment(inputs, weights, request, outputs, batch_size, _read_ray(ray, ray_workers), console)
     if failed:
-        print_error(f"{len(failed)} of {counted(total, 'image')} failed, the first: {with_options(failed[0])}")
+        what = f"{len(failed)} of {counted(total, 'image')} failed, the first: "
+        print_error(failed[0] if total == 1 else f"{what}{failed[0]}")
         raise typer.Exit(1)
 
 

@@ -92,6 +92,8 @@ def unreadable(path: Path, error: OSError) -> DataError:
         if not path.is_symlink():
             return DataError(f"cannot read {path}: there is no such file")
         got = f"a link to {path.readlink()}, which does not exist"
+    if isinstance(error, PermissionError):
+        return _refused(path, "a file that this user may read", got, "change its permissions, or leave it out")
     return _refused(path, "a file", got)
 
 

@@ -61,7 +61,8 @@ def run(
             report(Note(written.note, warning=True))
         if written.error:
             summary.failed.append(written.error)
-            report(Note(written.error, warning=True))
+            if len(plan.jobs) > 1:  # of a single image it is the command's own error
+                report(Note(written.error, warning=True))
             return
         for add in adds:
             add(written)

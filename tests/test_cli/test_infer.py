@@ -67,6 +67,10 @@ def test_picture_that_cannot_be_segmented_is_named_and_the_others_go_on(here, de
     assert code == 1
     assert [entry["image"] for entry in json.loads(out)["images"]] == ["a.png", "c.png"]
     assert "image b.png: there is not enough memory" in err
+    _, _, err = deeplabctl("infer", "b.png", "--out", "more", *weights)
+    assert [line.partition(";")[0] for line in err.splitlines()[1:]] == [
+        "error: image b.png: there is not enough memory for an image of this size"
+    ]
 
 
 def test_results_stand_above_the_bar_on_a_terminal(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from closed_folder import closed
 from PIL import Image
 from tiff_files import tiff
 
@@ -238,3 +239,10 @@ def test_heic_without_its_package_names_the_line_that_installs_it(tmp_path, monk
     (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0")
     with pytest.raises(DataError, match=r"got HEIC; pip install 'deeplabctl\[heif\]', or convert it to JPEG"):
         read_image(tmp_path / "a.heic")
+
+
+def test_photo_that_this_user_may_not_read_is_refused_with_the_fix(tmp_path):
+    Image.fromarray(PIXELS).save(tmp_path / "a.png")
+    wrong = "expected a file that this user may read, got 'Permission denied'; change its permissions, or leave it out"
+    with closed(tmp_path), pytest.raises(DataError, match=wrong):
+        read_image(tmp_path / "a.png")
