@@ -160,13 +160,19 @@ def check_same_training(checkpoint: Checkpoint, recipe: Recipe, data: dict[str, 
     """Raise RunError if a recipe or a data set is not the one that a checkpoint was trained with.
 
     Settings that do not change the mathematics may differ; so may ``steps``, where the learning rate does not depend
-    on them.
+    on them and some are left.
     """
     may_change = _MAY_CHANGE if recipe.solver.policy == "poly" else (*_MAY_CHANGE, "solver.steps")
     if differing := recipe_changes(checkpoint, recipe, may_change):
         raise RunError(
             f"run directory {where}: the recipe is not that of the run: {', '.join(differing)}; resume without these "
             "changes, or start a new training from its weights (`init`)"
+        )
+    done, steps = checkpoint.progress.step, recipe.solver.steps
+    if steps <= done and steps != checkpoint.recipe["solver"]["steps"]:
+        raise RunError(
+            f"run directory {where}: solver.steps: expected more than the {done:,} steps of the run that are done, got "
+            f"{steps:,}; resume without this change"
         )
     for what, expected in _data_changes(checkpoint.fingerprint, data):
         raise RunError(

@@ -169,6 +169,14 @@ def test_more_steps_are_refused_where_the_learning_rate_hangs_on_them(tmp_path):
         plan_resume(run.path, None, ["solver.steps=50"])
 
 
+@pytest.mark.parametrize("steps", [3, 4])
+def test_steps_that_are_done_already_are_refused(plan, tmp_path, steps):
+    run = a_run(plan, tmp_path / "run")
+    a_checkpoint(plan).write(run.path / "checkpoints")
+    with pytest.raises(RunError, match=f"expected more than the 4 steps of the run that are done, got {steps}"):
+        plan_resume(run.path, None, [f"solver.steps={steps}"])
+
+
 def test_run_of_a_version_without_a_setting_resumes_with_its_default(plan, tmp_path):
     run = a_run(plan, tmp_path / "run")
     checkpoint = a_checkpoint(plan)
