@@ -136,18 +136,19 @@ def _search(
             settings["image_size"] = prediction.image_size
         table = SearchTable(out / _TABLE, cast("CrfParams", prediction.crf), grid, settings, overwrite=overwrite)
         segmenter = load_segmenter(target.network, prediction, report)
-        result = search(segmenter, target.dataset, samples, table, report, rounds=rounds)
-    best = point_text(result.best, grid, ", ")
-    console.say(f"best of {counted(result.points, 'point')} on {counted(len(samples), 'image')} of {split}: {best}")
-    console.say(f"mIoU {percent(result.miou)} on these, {percent(result.without_crf)} without CRF")
-    border = at_border(result.best, grid, table.rows)
+        without_crf = search(segmenter, target.dataset, samples, table, report, rounds=rounds)
+    best, miou = table.best()
+    searched = f"{counted(len(table.rows), 'point')} on {counted(len(samples), 'image')} of {split}"
+    console.say(f"best of {searched}: {point_text(best, grid, ', ')}")
+    console.say(f"mIoU {percent(miou)} on these, {percent(without_crf)} without CRF")
+    border = at_border(best, grid, table.rows)
     if border:
         console.say(f"{', '.join(border)}: at the border of the grid; a wider one (--grid) may be better")
     console.say(f"table {table.path}")
     console.next(_evaluation(request, target.path, table.path))
-    scores = {"miou": result.miou, "without_crf": result.without_crf, "points": result.points, "images": len(samples)}
+    scores = {"miou": miou, "without_crf": without_crf, "points": len(table.rows), "images": len(samples)}
     console.document(
-        {"best": asdict(result.best), **scores, "at_border": border, "table": str(table.path), "settings": settings}
+        {"best": asdict(best), **scores, "at_border": border, "table": str(table.path), "settings": settings}
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -38,18 +37,10 @@ _LABEL_FIXES = {
 }
 
 
-@dataclass(frozen=True)
-class FixedFile:
-    """Name a file of the copy and what was done to it."""
-
-    file: Path  # relative to the data set
-    what: str
-
-
 def write_fixed_copy(
     dataset: Dataset, verdict: Verdict, out: Path, report: Reporter, *, overwrite: bool
-) -> list[FixedFile]:
-    """Copy a data set to ``out``, fix in the copy what needs no guessing, and return what was fixed.
+) -> list[tuple[Path, str]]:
+    """Copy a data set to ``out``, fix in the copy what needs no guessing; returns each file of it and what was done.
 
     Labels in VOC's colours or in those of the set's own palette PNGs become class ids, and so do grey copies of VOC's
     colours if each level belongs to one class. Labels that were drawn before EXIF turned their images are turned. Lists
@@ -59,7 +50,7 @@ def write_fixed_copy(
     if source in out.resolve().parents or out.resolve() == source:
         raise OutputError(f"{out}: expected a folder outside the data set {dataset.root}; choose another one")
     files = _dataset_files(dataset, verdict)
-    fixed: list[FixedFile] = []
+    fixed = []
     images = {sample.label: sample.image for part in verdict.samples.values() for sample in part}
     with new_dataset(out, overwrite=overwrite) as root:
         with task(report, "copying", len(files), "files") as advance:
@@ -70,7 +61,7 @@ def write_fixed_copy(
         for finding in verdict.findings:
             what = _fix_list(finding, root, dataset) or _fix_label(finding, root, dataset, images, colors)
             if what:
-                fixed.append(FixedFile(finding.file.relative_to(dataset.root), what))
+                fixed.append((finding.file.relative_to(dataset.root), what))
     return fixed
 
 

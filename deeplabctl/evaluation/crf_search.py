@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 from deeplabctl.arrays import Image, Label, Scores
 from deeplabctl.crf import CrfParams, refine
@@ -20,16 +19,6 @@ from deeplabctl.interpolation import label_of
 from deeplabctl.parallel import map_ahead
 from deeplabctl.prediction.segmenter import Segmenter
 from deeplabctl.reporting import Note, Reporter, counted, silent, task
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """Hold the result of a search."""
-
-    best: CrfParams
-    miou: float  # on the images of the search
-    without_crf: float
-    points: int  # in the table, those of an earlier start too
 
 
 def samples_sha256(samples: Sequence[Sample]) -> str:
@@ -50,9 +39,10 @@ def search(
     report: Reporter = silent,
     *,
     rounds: int = 2,
-) -> SearchResult:
+) -> float:
     """Score the points of the table's grid, then those around the best at half its steps, and so on; ``rounds`` in all.
 
+    The table has the results; returns the mean IoU without a CRF.
     What is not searched is as the table's base has it; the segmenter's settings tell whether the CRF is adaptive.
     Points that the table has already are not scored again, and count only in the round that asks for them: a search
     that was interrupted ends as one that was not. A point of a later round at which the CRF cannot be computed is left
@@ -85,7 +75,7 @@ def search(
                 best = "  (best so far)" if table.best()[0] == point else ""
                 report(Note(f"{words}: mIoU {100 * miou:.2f}{best}"))
         scored |= {point: table.rows[point] for point in wanted if point in table.rows}
-    return SearchResult(*table.best(), subset.without_crf, len(table.rows))
+    return subset.without_crf
 
 
 class _Subset:

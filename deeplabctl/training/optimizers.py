@@ -1,6 +1,6 @@
 """Update the weights: learning-rate schedules, and the optimizers with Caffe's multipliers and L2 rule.
 
-A schedule is one entry of `SCHEDULES`; an optimizer is one class and one entry of `OPTIMIZERS`.
+A schedule is one entry of `SCHEDULES`; an optimizer is one function and one entry of `OPTIMIZERS`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from deeplabctl.recipe import Recipe, Solver
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
+
+Update = tuple[list["tf.Tensor"], "tf.Tensor"]  # the new moments, and what is subtracted from the weights
 
 # Caffe's policies: the factor of the base rate at update ``step`` (0 is the first). That of poly is still above zero at
 # the last update.
@@ -37,46 +39,34 @@ def learning_rate(solver: Solver, step: int) -> float:
     return rate * min(1.0, (step + 1) / max(1, solver.warmup_steps))
 
 
-class Sgd:
-    """Compute Caffe's SGD: ``v = momentum * v + rate * g; w -= v``, the learning rate inside the velocity."""
+def sgd(
+    solver: Solver, moments: Sequence[tf.Variable], gradient: tf.Tensor, rate: tf.Tensor, step: tf.Tensor
+) -> Update:
+    """Compute Caffe's SGD: ``v = momentum * v + rate * g; w -= v``, the learning rate inside the velocity.
 
-    moments = 1  # variables that it keeps for each weight
-
-    def __init__(self, solver: Solver) -> None:
-        self._momentum = solver.momentum
-
-    def __call__(
-        self, moments: Sequence[tf.Variable], gradient: tf.Tensor, rate: tf.Tensor, step: tf.Tensor
-    ) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """Return the new moments and what is subtracted from the weights; ``step`` counts the updates before."""
-        velocity = self._momentum * moments[0] + rate * gradient
-        return [velocity], velocity
+    As for every optimizer, ``step`` counts the updates before.
+    """
+    velocity = solver.momentum * moments[0] + rate * gradient
+    return [velocity], velocity
 
 
-class Adam:
-    """Compute Adam: Algorithm 1 of arXiv 1412.6980 in its efficient order (section 2)."""
+def adam(
+    solver: Solver, moments: Sequence[tf.Variable], gradient: tf.Tensor, rate: tf.Tensor, step: tf.Tensor
+) -> Update:
+    """Compute Adam: Algorithm 1 of arXiv 1412.6980 in its efficient order (section 2); see `sgd`."""
+    import tensorflow as tf
 
-    moments = 2
     beta1, beta2, epsilon = 0.9, 0.999, 1e-8
-
-    def __init__(self, solver: Solver) -> None:
-        pass
-
-    def __call__(
-        self, moments: Sequence[tf.Variable], gradient: tf.Tensor, rate: tf.Tensor, step: tf.Tensor
-    ) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """Return the new moments and what is subtracted from the weights; see `Sgd`."""
-        import tensorflow as tf
-
-        time = tf.cast(step + 1, gradient.dtype)
-        correction = tf.sqrt(1 - tf.pow(tf.cast(self.beta2, gradient.dtype), time))
-        correction /= 1 - tf.pow(tf.cast(self.beta1, gradient.dtype), time)
-        mean = moments[0] + (1 - self.beta1) * (gradient - moments[0])
-        square = moments[1] + (1 - self.beta2) * (tf.square(gradient) - moments[1])
-        return [mean, square], rate * (correction * mean / (tf.sqrt(square) + self.epsilon))
+    time = tf.cast(step + 1, gradient.dtype)
+    correction = tf.sqrt(1 - tf.pow(tf.cast(beta2, gradient.dtype), time))
+    correction /= 1 - tf.pow(tf.cast(beta1, gradient.dtype), time)
+    mean = moments[0] + (1 - beta1) * (gradient - moments[0])
+    square = moments[1] + (1 - beta2) * (tf.square(gradient) - moments[1])
+    return [mean, square], rate * (correction * mean / (tf.sqrt(square) + epsilon))
 
 
-OPTIMIZERS: dict[str, type[Sgd | Adam]] = {"sgd": Sgd, "adam": Adam}
+# With the number of moments: variables that an optimizer keeps for each weight.
+OPTIMIZERS: dict[str, tuple[Callable[..., Update], int]] = {"sgd": (sgd, 1), "adam": (adam, 2)}
 
 
 @dataclass(frozen=True)
@@ -127,11 +117,11 @@ class Optimizer:
     def __init__(self, trained: list[TrainedVariable], solver: Solver) -> None:
         import tensorflow as tf
 
-        self.trained = trained
-        self._rule = OPTIMIZERS[solver.optimizer](solver)
+        self.trained, self._solver = trained, solver
+        self._rule, self._moments = OPTIMIZERS[solver.optimizer]
         self._clip, self._average = solver.gradient_clip, solver.average
         self.slots = [
-            [tf.Variable(tf.zeros_like(one.variable), trainable=False) for _ in range(self._rule.moments)]
+            [tf.Variable(tf.zeros_like(one.variable), trainable=False) for _ in range(self._moments)]
             + ([tf.Variable(tf.identity(one.variable), trainable=False)] if self._average else [])
             for one in trained
         ]
@@ -187,8 +177,8 @@ class Optimizer:
         rate = learning_rate * tf.cast(trained.lr_multiplier, variable.dtype)
         if trained.weight_decay:
             gradient += tf.cast(trained.weight_decay, variable.dtype) * variable
-        moments = slots[: self._rule.moments]
-        values, change = self._rule(moments, gradient, rate, step - trained.first_step)
+        moments = slots[: self._moments]
+        values, change = self._rule(self._solver, moments, gradient, rate, step - trained.first_step)
         for moment, value in zip(moments, values, strict=True):
             moment.assign(value if accept is None else tf.where(accept, value, moment))
         variable.assign_sub(accepted(change))

@@ -23,7 +23,7 @@ def root(tmp_path):
 def fix(root, out, **options):
     dataset = open_dataset(root)
     done = write_fixed_copy(dataset, check_dataset(dataset, silent), out, silent, **{"overwrite": False} | options)
-    return {str(entry.file): entry.what for entry in done}
+    return {str(file): what for file, what in done}
 
 
 def files(root):

@@ -61,10 +61,11 @@ def test_search_finds_the_best_point_from_coarse_to_fine_and_runs_the_network_on
     segmenter, dataset, samples, asked = subject
     events = []
     table = SearchTable(tmp_path / "t.csv", CrfParams(pos_w=7), GRID, {})
-    result = search(segmenter, dataset, samples, table, events.append)
-    assert (result.best.bi_w, result.best.bi_xy_std, result.best.pos_w) == (4.5, 50.0, 7)
-    assert result.miou == 1.0 > result.without_crf
-    assert result.points == 8 + 8
+    without_crf = search(segmenter, dataset, samples, table, events.append)
+    best, miou = table.best()
+    assert (best.bi_w, best.bi_xy_std, best.pos_w) == (4.5, 50.0, 7)
+    assert miou == 1.0 > without_crf
+    assert len(table.rows) == 8 + 8
     assert segmenter.runs == 3
     assert len(asked) == 16
     assert all(asked.values())
@@ -110,8 +111,9 @@ def test_point_that_cannot_be_computed_is_left_out_unless_the_user_named_it(subj
     monkeypatch.setattr(crf_search, "refine", refine)
     events = []
     grid = {"bi_w": (4, 5), "bi_xy_std": (50, 70), "bi_rgb_std": (3,)}
-    result = search(segmenter, dataset, samples, SearchTable(tmp_path / "a.csv", CrfParams(), grid, {}), events.append)
-    assert result.best.bi_w == 4.5
+    table = SearchTable(tmp_path / "a.csv", CrfParams(), grid, {})
+    search(segmenter, dataset, samples, table, events.append)
+    assert table.best()[0].bi_w == 4.5
     warnings = [event.text for event in events if isinstance(event, Note) and event.warning]
     assert warnings[0] == "bi_w 3.5  bi_xy_std 40  bi_rgb_std 3: left out: CRF: a standard deviation is too small"
     assert len(warnings) == 3

@@ -82,11 +82,11 @@ def check(
         console.say(line)
     result: dict[str, Any] = {"root": str(dataset.root), **_document(verdict)}
     if fix is not None:
-        for entry in fixed:
-            console.say(f"fixed {entry.file}: {entry.what}")
+        for file, what in fixed:
+            console.say(f"fixed {file}: {what}")
         with console.reporter() as report:
             verdict = check_dataset(open_dataset(fix), report)
-        result |= {"fixed": [{"file": str(entry.file), "what": entry.what} for entry in fixed], "copy": str(fix)}
+        result |= {"fixed": [{"file": str(file), "what": what} for file, what in fixed], "copy": str(fix)}
         result["copy_findings"] = _document(verdict)["findings"]
         console.say(f"{fix}: {counted(len(fixed), 'file')} fixed; {_count_findings(verdict)} left")
     console.document(result)
