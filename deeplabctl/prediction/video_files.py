@@ -225,11 +225,13 @@ def _writer(
 ) -> Iterator[tuple[Write, Any]]:  # fmt: skip
     """Yield what writes frames, and the encoder; ``formats`` are those of the frames' pixels and of the video's."""
     import av
+    from av.codec.context import Flags
 
     with whole_file(path) as temporary, av.open(str(temporary), "w", options=container_options) as container:
         stream: Any = container.add_stream(codec, rate=video.rate, options=options)
         (stream.height, stream.width), stream.pix_fmt = size, formats[1]
         stream.time_base = stream.codec_context.time_base = video.time_base
+        stream.codec_context.flags |= Flags.frame_duration  # else that of the last frame is guessed
         if video.aspect:
             stream.codec_context.sample_aspect_ratio = video.aspect
 

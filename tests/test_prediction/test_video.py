@@ -83,7 +83,8 @@ def test_frames_that_wait_do_not_grow_with_the_cores(tmp_path, monkeypatch):
 def test_uneven_times_are_kept(tmp_path):
     steps = np.random.default_rng(2).integers(500, 20_000, 60)
     clip = write_clip(tmp_path / "clip.mp4", np.cumsum(steps).tolist())
-    _, job, _ = segment(clip, tmp_path / "out")
+    result, job, _ = segment(clip, tmp_path / "out")
+    assert written_before(job, CLASSES).seconds == pytest.approx(result.seconds, abs=0.002)
     assert read_clip(job.files["overlay"])[0] == read_clip(clip)[0]
     assert len(set(np.diff(np.array(read_clip(job.files["overlay"])[0], float)).round(6))) > 30
 
