@@ -6,6 +6,7 @@ import os
 import re
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -30,12 +31,11 @@ if TYPE_CHECKING:
     import socket
     import threading
     from collections.abc import Callable
-    from pathlib import Path
 
     from fastapi import FastAPI
 
     from deeplabctl.prediction.settings import PredictionSettings
-    from deeplabctl.reporting import Reporter
+    from deeplabctl.reporting import Event, Reporter
     from deeplabctl.serve.access import Hosts, Key
     from deeplabctl.serve.service import Service
     from deeplabctl.serve.uploads import Limits
@@ -142,6 +142,7 @@ def serve(
     from deeplabctl.cli.prediction_options import open_weights, read_settings
     from deeplabctl.prediction.settings import resolve
     from deeplabctl.reporting import Note
+    from deeplabctl.weights import locating
 
     is_off = crf.crf == "off"
     if is_off and (crf.crf_adaptive or crf.crf_params):
@@ -167,7 +168,8 @@ def serve(
         settings = resolve(request, network.info)
         max_pixels = max_pixels or (25_000_000 if settings.image_size else Limits.max_pixels)
         limits = Limits(max_pixels, int(max_body * (1 << 20)), queue, timeout, connections)
-        job = _Job(path, settings, limits, crf != _CrfOptions() and not is_off, hosts, root_path, key, console)
+        sha256 = locating.open_weights(path).sha256 if workers > 1 else ""
+        job = _Job(path, sha256, settings, limits, crf != _CrfOptions() and not is_off, hosts, root_path, key, console)
         if workers == 1:
             service = job.load(network, report)
         if server.is_public(bound):
@@ -178,7 +180,7 @@ def serve(
         server.run(job.application(service), bound, limits, lambda: _announce(console, url, _facts(service)))
         return
     with console.reporter() as report:
-        Workers(workers, bound, job, report).run(lambda facts: _announce(console, url, facts, workers))
+        Workers(workers, bound, job, _while_read(report)).run(lambda facts: _announce(console, url, facts, workers))
 
 
 @dataclass(frozen=True)
@@ -186,6 +188,7 @@ class _Job:
     """Hold what a process that answers requests needs; it is handed over to those that the command starts."""
 
     path: Path
+    sha256: str  # of the weights, with several workers
     settings: PredictionSettings
     limits: Limits
     uses_crf: bool
@@ -200,9 +203,13 @@ class _Job:
         """Load the network in a worker's process, and answer requests; see `Workers`."""
         from deeplabctl.serve import server
         from deeplabctl.weights.fitting import open_network
+        from deeplabctl.weights.locating import open_weights
 
+        file = open_weights(self.path)
+        if file.sha256 != self.sha256:
+            raise DeepLabError(f"weights {self.path}: they have changed since the command began; start it again")
         with (self.console if number == 0 else Console(quiet=True)).reporter() as report:
-            service = self.load(open_network(self.path), report, f"{number + 1}")
+            service = self.load(open_network(file), report, f"{number + 1}")
         server.run(self.application(service), bound, self.limits, lambda: ready(_facts(service)), ended)
 
     def load(self, network: Network | ExportedNetwork, report: Reporter, worker: str = "") -> Service:
@@ -230,6 +237,19 @@ def _check_packages() -> None:
     """Raise DeepLabError where the extra is not installed; nothing of it is loaded to find out."""
     if missing := [name for name in _PACKAGES if find_spec(name) is None]:
         raise DeepLabError(f"serve needs the package {missing[0]}: pip install 'deeplabctl[serve]'")
+
+
+def _while_read(report: Reporter) -> Reporter:
+    """Report as long as somebody reads stderr: whoever does may end before the service."""
+
+    def to_reader(event: Event) -> None:
+        try:
+            report(event)
+        except OSError:
+            with Path(os.devnull).open("w") as nothing:
+                os.dup2(nothing.fileno(), 2)
+
+    return to_reader
 
 
 def _facts(service: Service) -> dict[str, Any]:

@@ -57,7 +57,7 @@ class Workers:
             while not self._signals:
                 self._start_missing()
                 self._listen()
-                answering = [worker.facts for worker in self._workers if worker is not None and worker.facts]
+                answering = self._answering()
                 if not self._all_answer and len(answering) == len(self._workers):
                     self._all_answer = True
                     ready(answering[0])
@@ -96,7 +96,7 @@ class Workers:
             except (EOFError, OSError):
                 self._ended(number, worker)
                 continue
-            if isinstance(said, str) and not self._all_answer:
+            if isinstance(said, str) and not (self._all_answer and self._answering()):
                 raise DeepLabError(said)
             if isinstance(said, str):
                 self._report(Note(f"worker {number + 1}: {said}", warning=True))
@@ -118,6 +118,9 @@ class Workers:
         self._failures[number] += 1
         self._due[number] = time.monotonic() + pause
         self._report(Note(f"{name} was ended {how}; it is replaced", warning=True))
+
+    def _answering(self) -> list[Facts]:
+        return [worker.facts for worker in self._workers if worker is not None and worker.facts]
 
     def _stop(self) -> None:
         self._bound.close()

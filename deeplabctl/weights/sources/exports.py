@@ -101,8 +101,13 @@ class SavedModel(Export):
         """Tell whether it is a folder with a graph."""
         return is_saved_model(start.path)
 
+    @property
+    def content(self) -> Path:
+        """Return the file with the facts, among them the checksums of all other files."""
+        return self.path / _ASSETS / INFO_ENTRY
+
     def _read_facts(self) -> tuple[bytes | None, dict[str, str]]:
-        facts, checksums = self.path / _ASSETS / INFO_ENTRY, {}
+        facts, checksums = self.content, {}
         for path in sorted(self.path.rglob("*")):
             if path.is_file() and path != facts and not path.name.startswith("."):  # .DS_Store
                 with path.open("rb") as content:
@@ -115,8 +120,8 @@ class SavedModel(Export):
         return facts.read_bytes(), checksums
 
     def _write_facts(self, text: str) -> None:
-        (self.path / _ASSETS).mkdir(exist_ok=True)
-        (self.path / _ASSETS / INFO_ENTRY).write_text(text, "utf-8")
+        self.content.parent.mkdir(exist_ok=True)
+        self.content.write_text(text, "utf-8")
 
 
 class _GraphFile(Export):
