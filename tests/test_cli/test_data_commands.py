@@ -102,6 +102,18 @@ def test_check_with_fix_writes_a_copy_and_exits_with_its_verdict(deeplabctl, roo
     assert [entry["kind"] for entry in found["copy_findings"]] == ["unreadable"]
 
 
+def test_label_that_is_fixed_twice_is_one_file(deeplabctl, root):
+    with Image.open(root / "SegmentationClass" / "t1.png") as mask:
+        mask.convert("L").save(root / "SegmentationClass" / "t1.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(root / "JPEGImages" / "t1.png") as picture:
+        picture.save(root / "JPEGImages" / "t1.png", exif=exif)
+    code, out, _ = deeplabctl("data", "check", "set", "--fix", "copy")
+    assert (code, out.count("fixed SegmentationClass/t1.png: ")) == (0, 2)
+    assert out.splitlines()[-1] == "copy: 1 file fixed; 0 errors, 0 notes left"
+
+
 def test_stats_print_a_table_with_bars_and_draw_a_chart(deeplabctl, root, tmp_path):
     code, out, err = deeplabctl("data", "stats", "set", "--out", "chart.png")
     assert (code, err) == (0, "")

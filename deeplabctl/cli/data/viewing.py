@@ -88,7 +88,8 @@ def check(
             verdict = check_dataset(open_dataset(fix), report)
         result |= {"fixed": [{"file": str(file), "what": what} for file, what in fixed], "copy": str(fix)}
         result["copy_findings"] = _document(verdict)["findings"]
-        console.say(f"{fix}: {counted(len(fixed), 'file')} fixed; {_count_findings(verdict)} left")
+        files = counted(len({file for file, _ in fixed}), "file")  # a label may be fixed twice
+        console.say(f"{fix}: {files} fixed; {_count_findings(verdict)} left")
     console.document(result)
     if verdict.errors:
         errors, first = counted(verdict.errors, "error"), verdict.findings[0].text
