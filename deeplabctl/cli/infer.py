@@ -175,7 +175,7 @@ def _segment(
     console: Console,
 ) -> tuple[list[str], int]:
     """Segment all inputs; returns the errors, and the number of inputs."""
-    from deeplabctl.cli.prediction_options import load_segmenter, open_weights
+    from deeplabctl.cli.prediction_options import find_network, load_segmenter
     from deeplabctl.errors import DataError
     from deeplabctl.prediction.engines import with_engine
     from deeplabctl.prediction.inputs import find_images
@@ -194,7 +194,7 @@ def _segment(
     with console.reporter() as report, ExitStack() as stack:
         for note in notes:
             report(note)
-        path, network = open_weights(weights, report)
+        path, network = find_network(weights, report)
         settings, classes = resolve(request, network.info), network.info.classes
         results = _Results(console, classes, settings.image_size)
         images: Iterable[Written] = ()
@@ -302,7 +302,7 @@ def _check_stdin(inputs: list[str], given: dict[str, bool]) -> None:
 
 def _segment_stdin(request: SettingsRequest, weights: str | None, console: Console) -> None:
     """Read an image of any format from stdin, and write its mask, a PNG, to stdout."""
-    from deeplabctl.cli.prediction_options import load_segmenter, open_weights
+    from deeplabctl.cli.prediction_options import find_network, load_segmenter
     from deeplabctl.data.images import decode_image, mask_bytes
     from deeplabctl.errors import DataError, OutputError
     from deeplabctl.prediction.settings import resolve, unknown_size
@@ -320,7 +320,7 @@ def _segment_stdin(request: SettingsRequest, weights: str | None, console: Conso
         except OSError as error:  # a folder, for example
             raise DataError(f"cannot read stdin: {error.strerror}; add < photo.jpg") from None
         image = decode_image(content, "stdin", say=lambda text: report(Note(text, warning=True)))
-        network = open_weights(weights, report)[1]
+        network = find_network(weights, report)[1]
         segmenter = load_segmenter(network, resolve(request, network.info), report)
         sys.stdout.buffer.write(mask_bytes(segmenter.label(image), segmenter.info.classes))
         sys.stdout.buffer.flush()

@@ -44,8 +44,8 @@ def read_settings(options: PredictionOptions, crf: CrfOptions) -> SettingsReques
     )  # fmt: skip
 
 
-def open_weights(given: str | None, report: Reporter) -> tuple[Path, Network | ExportedNetwork]:
-    """Open the weights that are given, else the newest run's, else published ones, and say which they are."""
+def find_network(given: str | None, report: Reporter) -> tuple[Path, Network | ExportedNetwork]:
+    """Find and open the weights that are given, else the newest run's, else published ones, and say which they are."""
     from deeplabctl.reporting import Note
     from deeplabctl.weights.fitting import open_network
     from deeplabctl.weights.locating import find_weights

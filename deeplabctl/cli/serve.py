@@ -139,7 +139,7 @@ def serve(
 
     Ends with exit code 0 at Ctrl-C or SIGTERM, after running requests are completed; a second one ends it at once.
     """
-    from deeplabctl.cli.prediction_options import open_weights, read_settings
+    from deeplabctl.cli.prediction_options import find_network, read_settings
     from deeplabctl.prediction.settings import resolve
     from deeplabctl.reporting import Note
     from deeplabctl.weights import locating
@@ -158,7 +158,7 @@ def serve(
     from deeplabctl.serve.workers import Workers
 
     with console.reporter() as report:
-        path, network = open_weights(weights, report)
+        path, network = find_network(weights, report)
         bound = server.bind(host, port)
         with usage_errors("--allow-host"):
             hosts = Hosts([host, *allow_host], any_address=server.is_public(bound))
