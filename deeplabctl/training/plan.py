@@ -195,7 +195,7 @@ def plan_resume(
     else:
         unnamed = {key: n for key, n in fitted.items() if setting_of(f"solver.{key}", overrides, options) is None}
         recipe = read_recipe(str(run / RECIPE), overrides, options).with_settings(solver=unnamed)
-        if options.get("model.init"):
+        if setting_of("model.init", overrides, options):
             recipe = recipe.with_settings(model={"init": _resolved_init(recipe.model.init, report, weights_url)})
         dataset = open_dataset(recipe.data.root, report)
         plan = _check_data(recipe.with_settings(data={"root": name_or_path(dataset)}), dataset, False, report)
@@ -314,11 +314,9 @@ def _resolve(recipe: Recipe, dataset: Dataset, init: str, *, explicit_width: boo
     width = start_width(start, model.architecture, model.width if keeps_width else None)
     split = recipe.data.split or dataset.training_split
     pad = recipe.eval.pad if recipe.eval.pad != "auto" else "paper" if dataset.is_voc else "tight"
-    rate = recipe.solver.learning_rate
     resolved = recipe.with_settings(
         data={"root": name_or_path(dataset), "split": split},
         model={"init": init, "width": width},
-        solver={"learning_rate": ARCHITECTURES[model.architecture].learning_rate if rate == AUTO else rate},
         eval={"pad": pad},
     )
     return resolved, start
@@ -329,7 +327,9 @@ def _resolved_init(init: str, report: Reporter, weights_url: str | None = None) 
 
 
 def fitted_to_images(recipe: Recipe, facts: Sequence[LabelFacts]) -> Recipe:
-    """Return a recipe with what is "auto" for images of the training split: sizes, turns, light, and frozen layers."""
+    """Return a recipe with what is "auto" for its network and images of the training split, but for the steps."""
+    if recipe.solver.learning_rate == AUTO:
+        recipe = recipe.with_settings(solver={"learning_rate": ARCHITECTURES[recipe.model.architecture].learning_rate})
     if recipe.solver.freeze == "auto":
         keeps = len(facts) <= _FEW_IMAGES and recipe.model.init != RANDOM
         early = ARCHITECTURES[recipe.model.architecture].early_layers if keeps else ()

@@ -197,6 +197,16 @@ def test_the_command_line_of_the_run_may_be_given_again(plan, tmp_path):
     assert again.recipe.solver == plan.recipe.solver
 
 
+def test_settings_of_the_run_may_be_given_again_as_they_were(plan, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "start.keras").touch()
+    plan = plan.with_settings(model={"init": str(tmp_path / "start.keras")}, solver={"learning_rate": 1e-4})
+    run = a_run(plan, tmp_path / "run")
+    a_checkpoint(plan).write(run.path / "checkpoints")
+    again, _ = plan_resume(run.path, None, ["model.init='start.keras'", "solver.learning_rate=auto"])
+    assert again.recipe == plan.recipe
+
+
 def test_moved_data_set_is_found_where_it_is_said_to_be(plan, tmp_path):
     run = a_run(plan, tmp_path / "run")
     a_checkpoint(plan).write(run.path / "checkpoints")
