@@ -77,6 +77,21 @@ def test_pixels_of_a_slanted_outline_belong_to_it(tmp_path):
     np.testing.assert_array_equal(written_label(tmp_path / "out"), (rows + columns <= 6).astype(int))
 
 
+def test_outlines_are_filled_as_by_opencv(tmp_path):
+    """The picture is that of cv2.fillPoly of OpenCV 4.10."""
+    drawn = """
+        .......#...#
+        ......######
+        .....####.#.
+        ...####.....
+        ..###.......
+        .##........."""
+    objects = [shape("polygon", [[3, 4], [11, 0], [10, 2], [7, 0], [1, 5]])]
+    convert(write_project(tmp_path / "x", {"ds/a.jpg": objects}), tmp_path / "out")
+    expected = [[int(pixel == "#") for pixel in row] for row in drawn.split()]
+    np.testing.assert_array_equal(written_label(tmp_path / "out")[:6, :12], expected)
+
+
 def test_bitmaps_may_be_plain_pngs_grey_or_with_alpha(tmp_path):
     mask = np.array([[True, False], [True, True]])
     shades = np.where(mask, 255, 0).astype(np.uint8)
