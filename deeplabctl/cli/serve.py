@@ -159,6 +159,7 @@ def serve(
 
     with console.reporter() as report:
         path, network = find_network(weights, report)
+        server.allow_files(connections)
         bound = server.bind(host, port)
         with usage_errors("--allow-host"):
             hosts = Hosts([host, *allow_host], any_address=server.is_public(bound))

@@ -8,6 +8,7 @@ import logging
 import math
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ from deeplabctl.serve.answers import describe_error
 from deeplabctl.serve.uploads import Limits, RequestError
 
 _CHUNKS, _CHUNK = 1000, 128  # of a body: chunks of any size, and the least bytes that the others have on average
+_BACKLOG = 128  # connections that are accepted at once
+_FILES = 4 * _BACKLOG  # that may be open beside the connections: those that are about to be refused, and the program's
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -53,6 +56,27 @@ def bind(host: str, port: int) -> socket.socket:
         other = "host" if error.errno == errno.EADDRNOTAVAIL else "port"
         raise DeepLabError(f"cannot listen on {host}:{port}: {error.strerror}; choose another `{other}`") from None
     return bound
+
+
+def allow_files(connections: int) -> None:
+    """Let this process open as many files as the connections take; raises DeepLabError where the system forbids it.
+
+    When it cannot accept connections for want of files, asyncio prints thousands of tracebacks a second.
+    """
+    if sys.platform == "win32":
+        return
+    import resource
+
+    needed = connections + _FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        if soft != resource.RLIM_INFINITY and soft < needed:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    except (OSError, ValueError):
+        raise DeepLabError(
+            f"expected {needed:,} files that may be open, for {connections:,} `connections`, got {hard:,}; "
+            "choose fewer, or raise the limit (ulimit -n)"
+        ) from None
 
 
 def url_of(bound: socket.socket) -> str:
@@ -91,7 +115,7 @@ def run(
     protocol: Any = partial(GuardedProtocol, limits=limits)
     config = uvicorn.Config(
         app, http=protocol, ws="none", lifespan="on", log_config=None, log_level="error", access_log=False,
-        server_header=False, proxy_headers=False, timeout_graceful_shutdown=math.ceil(limits.timeout),
+        backlog=_BACKLOG, server_header=False, proxy_headers=False, timeout_graceful_shutdown=math.ceil(limits.timeout),
     )  # fmt: skip
     _Server(config, ready, ended).run(sockets=[bound])
 

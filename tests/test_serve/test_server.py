@@ -2,10 +2,12 @@
 
 import json
 import re
+import resource
 import signal
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -35,6 +37,8 @@ def test_port_weights_and_options_are_checked_before_anything_is_loaded(tmp_path
     )
     for host in ("a b", "*"):
         fails_with_one_line(f"host {host}", "serve", *OPTIONS, "--host", host, cwd=tmp_path)
+    message = "files that may be open, for 9,000,000,000 --connections, got"
+    fails_with_one_line(message, "serve", *OPTIONS, "--connections", "9000000000", cwd=tmp_path)
     for option, value in (
         ("--port", "70000"),
         ("--queue", "0"),
@@ -96,6 +100,23 @@ def test_second_signal_ends_it_at_once(tmp_path, photo, number):
         served.wait_until_refused()
         served.process.send_signal(number)
         assert served.process.wait(10) == -number
+        assert "Traceback" not in served.errors()
+
+
+def test_many_connections_at_once_leave_files_to_open(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+    try:
+        served = Served(tmp_path / "a", *OPTIONS, "--connections", 100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with served, ExitStack() as stack:
+        for _ in range(700):
+            each = stack.enter_context(socket.socket())
+            each.setblocking(False)
+            each.connect_ex((served.address[0], int(served.address[1])))
+        each.settimeout(30)
+        assert each.recv(99).startswith(b"HTTP/1.1 503")
         assert "Traceback" not in served.errors()
 
 
