@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -181,18 +182,22 @@ def test_table_has_a_line_for_each_class_of_each_image(tmp_path):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems have no such names")
 def test_names_that_are_not_text_are_escaped_in_the_files_of_the_run(tmp_path):
-    source = tmp_path / os.fsdecode(b"a\xff \xc3\xa9.png")
+    source = tmp_path / os.fsdecode(b"a\xff \xc3\xa9\x1b.png")
     Image.new("RGB", (4, 2)).save(source)
-    label = np.zeros((2, 4), np.uint8)
+    label, classes = np.zeros((2, 4), np.uint8), ("\abell", "sky")
     for output in OUTPUTS:
         if output.run and output.run.images:
             path = tmp_path / output.run.file
-            written = Written(Job(source, {}, ()), label.shape, {0: 8}, {output.name: output.part(label, CLASSES)})
-            with output.run_writer(path, [Job(source, {}, ())], CLASSES) as add:
+            written = Written(Job(source, {}, ()), label.shape, {0: 8}, {output.name: output.part(label, classes)})
+            with output.run_writer(path, [Job(source, {}, ())], classes) as add:
                 add(written)
-    assert r"a\udcff é.png," in (tmp_path / "areas.csv").read_text("utf-8")
-    assert r'name="a\udcff é.png"' in (tmp_path / "cvat.xml").read_text("utf-8")
+    assert "a\\udcff é\x1b.png," in (tmp_path / "areas.csv").read_text("utf-8")
+    cvat = ElementTree.parse(tmp_path / "cvat.xml")
+    assert cvat.find("image").get("name") == r"a\udcff é\x1b.png"
+    assert cvat.findtext(".//label/name") == r"\x07bell"
+    labels = ElementTree.parse(tmp_path / "labelstudio.xml").iter("Label")
+    assert [label.get("value") for label in labels] == [r"\x07bell", "sky"]
     (task,) = json.loads((tmp_path / "labelstudio.json").read_text())
-    assert task["data"]["image"] == "/data/local-files/?d=a%FF%20%C3%A9.png"
+    assert task["data"]["image"] == "/data/local-files/?d=a%FF%20%C3%A9%1B.png"
     (image,) = json.loads((tmp_path / "coco.json").read_text())["images"]
     assert image["file_name"] == source.name

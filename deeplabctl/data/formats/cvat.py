@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 from deeplabctl.arrays import Label, Mask, Size
 from deeplabctl.classes import class_colors, hex_color
 from deeplabctl.data.formats.annotations import BACKGROUND, Annotations, ImportSettings, Outlines, Region, drawn_classes
-from deeplabctl.data.formats.documents import Source, common_folder, naming, path_from
+from deeplabctl.data.formats.documents import Source, common_folder, naming, path_from, xml_text
 from deeplabctl.data.formats.image_search import ImageSearch
 from deeplabctl.data.formats.outlines import (
     bounding_box,
@@ -147,16 +147,16 @@ def cvat_file(
         label = ElementTree.SubElement(labels, "label")
         ElementTree.SubElement(label, "name").text = name
         ElementTree.SubElement(label, "color").text = hex_color(color)
-    with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
+    with path.open("w", encoding="utf-8") as file:
 
         def add(image: Path, size: Size, shapes: list[dict[str, str]]) -> None:
             named = {"id": str(next(numbers)), "name": path_from(root, image)}
             element = ElementTree.Element("image", named | {"width": str(size[1]), "height": str(size[0])})
             for shape in shapes:
                 ElementTree.SubElement(element, "mask", {"source": "auto", "occluded": "0"} | shape)
-            file.write(ElementTree.tostring(element, "unicode") + "\n")
+            file.write(xml_text(ElementTree.tostring(element, "unicode")) + "\n")
 
-        head = f"<version>1.1</version>\n<meta><task>{ElementTree.tostring(labels, 'unicode')}</task></meta>"
+        head = f"<version>1.1</version>\n<meta><task>{xml_text(ElementTree.tostring(labels, 'unicode'))}</task></meta>"
         file.write(f'<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n{head}\n')
         yield add
         file.write("</annotations>\n")

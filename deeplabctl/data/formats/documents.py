@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from deeplabctl.files import file_names
 MALFORMED = (
     LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, csv.Error, zlib.error,
 )  # fmt: skip
+_NOT_IN_XML = re.compile(r"[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class Source:
@@ -109,6 +111,11 @@ def path_from(folder: Path, image: Path) -> str:
         return Path(os.path.relpath(image.absolute(), folder.absolute())).as_posix()
     except ValueError:
         return image.absolute().as_posix()
+
+
+def xml_text(text: str) -> str:
+    """Return a document of XML with what it cannot have, controls and halves of characters, as Python escapes these."""
+    return _NOT_IN_XML.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class Entries:

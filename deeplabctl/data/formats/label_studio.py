@@ -25,7 +25,7 @@ from deeplabctl.arrays import Label, Mask, Size
 from deeplabctl.classes import class_colors, hex_color
 from deeplabctl.data.findings import join_some
 from deeplabctl.data.formats.annotations import Annotations, ImportSettings, Outlines, Region, drawn_classes
-from deeplabctl.data.formats.documents import Entries, Source, common_folder, naming, path_from, whole_number
+from deeplabctl.data.formats.documents import Entries, Source, common_folder, naming, path_from, whole_number, xml_text
 from deeplabctl.data.formats.image_search import failing
 from deeplabctl.data.formats.outlines import box_corners, fill_ellipse, fill_polygon, fill_shares
 from deeplabctl.data.image_files import IMAGE_SUFFIXES, NAMED_SUFFIXES
@@ -284,4 +284,4 @@ def label_studio_settings(classes: Sequence[str]) -> str:
         for name, color in zip(classes, class_colors(classes)[: len(classes)], strict=True)
     ]
     head = f'  <Image name="{_TO}" value="${_TO}"/>\n  <BrushLabels name="{_FROM}" toName="{_TO}">'
-    return "\n".join(["<View>", head, *lines, "  </BrushLabels>", "</View>", ""])
+    return xml_text("\n".join(["<View>", head, *lines, "  </BrushLabels>", "</View>", ""]))
