@@ -182,6 +182,8 @@ class RunDirectory:
             status = "finished" if kind is None else "interrupted" if asked else "failed"
             with contextlib.suppress(OutputError):  # a full disk must not hide what went wrong
                 self.end(status, error=None if error is None else f"{kind.__name__ if kind else ''}: {error}")
+        with contextlib.suppress(OSError):  # there is none, or it has checkpoints
+            (self.path / CHECKPOINTS).rmdir()  # empty, as the first one could not be written
         leaves_nothing = self._begins and isinstance(error, DeepLabError) and not has_metrics(self.path)
         if leaves_nothing:
             self._remove_start()

@@ -205,6 +205,7 @@ def test_run_that_failed_before_its_first_model_makes_room_for_a_new_one(tmp_pat
         for name in ("previews/step-000001.png", "tensorboard/events"):
             (run.path / name).parent.mkdir()
             (run.path / name).touch()
+        (run.path / "checkpoints").mkdir()  # for one that could not be written
 
     fail(tmp_path / "run", do_a_step, write_more)
     assert "the first" in (tmp_path / "run" / "log.txt").read_text()
