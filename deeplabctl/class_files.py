@@ -112,6 +112,7 @@ _HEADS = {  # what a column has, by the words of its header
     "categoryid": "id", "pixel": "id", "classindex": "id", "number": "id", "classnumber": "id",
     "r": "red", "red": "red", "g": "green", "green": "green", "b": "blue", "blue": "blue",
     "color": "color", "colour": "color", "rgb": "color", "hex": "color", "colorrgb": "color", "colorhex": "color",
+    "classcolor": "color",
 }  # fmt: skip
 # Of JSON, YAML, protobuf, XML, tables, colours in other notations, and the first lines of GIMP's and QGIS's palettes.
 _STRUCTURE = re.compile(

@@ -150,6 +150,7 @@ def test_class_names_that_no_line_can_hold_are_refused(name):
         ("a.csv", "\ufeffclass_id;class_name\n0;background\n1;leaf\n2;stem\n"),
         ("a.csv", "label,name\n0,background\n1,leaf\n2,stem\n"),
         ("a.csv", 'id,name,color\n0,background,#000000\n1,leaf,#800000\n2,stem,"(0, 128, 0)"\n'),
+        ("a.csv", "class_name,class_color\nbackground,0 0 0\nleaf,128 0 0\nstem,0 128 0\n"),  # V7's
         ("a.csv", "name\nbackground\nleaf\nstem\n"),
         ("a.csv", "background\nleaf\nstem\n"),
         ("a.csv", "0,background\n1,leaf\n2,stem\n"),
