@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from deeplabctl.prediction.outputs.output import Written
     from deeplabctl.prediction.outputs.plan import OutputRequest, Plan
     from deeplabctl.prediction.ray_cluster import RayRequest
-    from deeplabctl.prediction.run import Summary
     from deeplabctl.prediction.settings import SettingsRequest
 
 EXAMPLES = """
@@ -211,11 +210,11 @@ def _segment(
             videos = segment_videos(segmenter, plan.videos_todo, report, batch_size=batch_size)
         page = plan.run_files.get("page")
         pages = [page_of_results(page, classes, f"{path}; {settings}")] if page else []
-        summary = run(plan, images, videos, classes, report, results.show, pages=pages)
+        failed = run(plan, images, videos, classes, report, results.show, pages=pages)
         if warning := unknown_size(results.longest, settings, network.info):
             report(Note(warning, warning=True))
-    results.finish(plan, summary, path, with_engine(settings, network.info).to_dict())
-    return summary.failed, len(plan.jobs)
+    results.finish(plan, failed, path, with_engine(settings, network.info).to_dict())
+    return failed, len(plan.jobs)
 
 
 @dataclass
@@ -240,7 +239,7 @@ class _Results:
         else:
             self.images.append({**written.to_dict(self.classes), "seconds": seconds})
 
-    def finish(self, plan: Plan, summary: Summary, weights: Path, settings: dict[str, Any]) -> None:
+    def finish(self, plan: Plan, failed: list[str], weights: Path, settings: dict[str, Any]) -> None:
         """Print the files of the run, or the JSON document."""
         files = {name: str(path) for name, path in plan.run_files.items()}
         for output in plan.outputs:
@@ -251,7 +250,7 @@ class _Results:
                 "images": self.images,
                 "videos": self.videos,
                 "skipped": [str(job.source) for job in plan.jobs if job in plan.done],
-                "failed": [with_options(message) for message in summary.failed],
+                "failed": [with_options(message) for message in failed],
                 "files": files,
                 "weights": str(weights),
                 "settings": settings,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 
 from deeplabctl.arrays import Label
@@ -25,14 +25,6 @@ _AHEAD = 4  # images that are read, and that are written, beside those of the th
 Show = Callable[[Written, float], None]  # with the seconds since the result before
 
 
-@dataclass
-class Summary:
-    """Count what a run has done; ``failed`` are the errors of the images and videos that have no files."""
-
-    done: int = 0
-    failed: list[str] = field(default_factory=list)
-
-
 def run(
     plan: Plan,
     images: Iterable[Written],
@@ -42,8 +34,10 @@ def run(
     show: Show,
     *,
     pages: Sequence[AbstractContextManager[Add]] = (),
-) -> Summary:
+) -> list[str]:
     """Take the results of a plan's images and videos, which are computed meanwhile, and write the files of the run.
+
+    Returns the errors of the images and videos that have no files.
 
     ``images`` are the results of ``plan.todo`` in order, as `segment_images` yields them, and ``videos`` those of
     ``plan.videos_todo``. Each is handed to ``show`` as it comes, images also to ``pages``, which are written at the
@@ -51,23 +45,23 @@ def run(
     OutputError if those cannot be written.
     """
     begin = last = time.monotonic()
-    summary = Summary()
+    done, failed = 0, list[str]()
     if plan.done:
         report(Note(f"{len(plan.done)} of {len(plan.jobs)} are already done: skipped"))
 
     def take(written: Written, adds: Sequence[Add], *, is_new: bool) -> None:
-        nonlocal last
+        nonlocal last, done
         if written.note:
             report(Note(written.note, warning=True))
         if written.error:
-            summary.failed.append(written.error)
+            failed.append(written.error)
             if len(plan.jobs) > 1:  # of a single image it is the command's own error
                 report(Note(written.error, warning=True))
             return
         for add in adds:
             add(written)
         if is_new:
-            summary.done += 1
+            done += 1
             now = time.monotonic()
             show(written, now - last)
             last = now
@@ -86,16 +80,14 @@ def run(
                 take(written, of_images, is_new=is_new)
                 if is_new:
                     advance()
-        if summary.done > 1:
+        if done > 1:
             seconds = time.monotonic() - begin
-            report(
-                Note(f"{counted(summary.done, 'image')} in {duration(seconds)}, {summary.done / seconds:.1f} images/s")
-            )
+            report(Note(f"{counted(done, 'image')} in {duration(seconds)}, {done / seconds:.1f} images/s"))
         old = [job for job in plan.videos if job in plan.done and read_masks]
         before = (written_before(job, classes) for job in old)
         for written, is_new in _in_order(plan.videos, plan.done, iter(videos), before):
             take(written, of_videos, is_new=is_new)
-    return summary
+    return failed
 
 
 def _in_order(

@@ -53,7 +53,7 @@ class Run:
         results = segment_images(self.net, self.plan.todo, self.plan.outputs)
         page = self.plan.run_files.get("page")
         pages = [page_of_results(page, CLASSES, "weights")] if page else []
-        self.summary = run(self.plan, results, (), CLASSES, self.events.append, show, pages=pages)
+        self.failed = run(self.plan, results, (), CLASSES, self.events.append, show, pages=pages)
 
     @property
     def notes(self):
@@ -69,7 +69,7 @@ def test_masks_are_those_of_the_network_and_results_come_in_order(photos, tmp_pa
         assert result.size == label.shape
         assert result.pixels == {index: int((label == index).sum()) for index in result.pixels}
         assert list(result.pixels.values()) == sorted(result.pixels.values(), reverse=True)
-    assert done.summary.done == 12
+    assert len(done.shown) == 12
     started, *advanced, finished = [event for event in done.events if not isinstance(event, Note)]
     assert (started, finished) == (Started("segmenting", 12, "images"), Finished())
     assert advanced == [Advanced(1)] * 12
@@ -81,8 +81,8 @@ def test_bad_pictures_are_reported_and_the_others_done(photos, tmp_path):
     (photos / "04-cut.png").write_bytes(content[: len(content) // 2])
     (photos / "05-text.jpg").write_text("not a picture")
     done = Run(photos, tmp_path / "out", formats=("mask", "json", "coco"))
-    assert done.summary.done == 12
-    bomb, cut, text = done.summary.failed
+    assert len(done.shown) == 12
+    bomb, cut, text = done.failed
     assert "03-bomb.png: expected at most" in bomb
     assert "04-cut.png: expected a complete image" in cut
     assert "05-text.jpg: expected an image of a known format" in text
@@ -135,7 +135,7 @@ def test_masks_of_an_earlier_run_that_were_cut_or_reordered_are_not_taken(photos
     again = Run(photos, tmp_path / "out", **options)
     assert again.net.taken == 1
     assert cut.read_bytes() == whole
-    (failed,) = again.summary.failed
+    (failed,) = again.failed
     assert str(reordered) in failed
     assert failed.endswith("use `overwrite` to segment it again")
 
@@ -151,7 +151,7 @@ def test_interrupted_run_goes_on_with_the_rest_only(photos, tmp_path):
     done = Run(photos, out, skip_existing=True, **options)
     count = len(done.plan.done)
     assert 5 <= count < 12
-    assert done.net.taken == done.summary.done == 12 - count
+    assert done.net.taken == len(done.shown) == 12 - count
     assert f"{count} of 12 are already done: skipped" in done.notes
     for job in done.plan.done:
         assert job.files["mask"].stat().st_mtime_ns == kept[job.files["mask"].name]
@@ -170,7 +170,7 @@ def test_mask_of_another_network_is_not_counted(photos, tmp_path):
     Run(photos, tmp_path / "out")
     Image.fromarray(np.full((50, 60), 9, np.uint8)).save(tmp_path / "out" / "00.png")
     done = Run(photos, tmp_path / "out", formats=("mask", "json"), skip_existing=True)
-    (failed,) = done.summary.failed
+    (failed,) = done.failed
     assert "expected class ids below 4, got 9" in failed
     assert len((tmp_path / "out" / "areas.jsonl").read_text().splitlines()) == 11
 
