@@ -86,9 +86,12 @@ class _Subset:
         self._coarse: list[list[Scores]] = []
         matrix = ConfusionMatrix(self._num_classes)
         with task(report, "running the network", len(samples), "images") as advance:
-            for _, image, label in read_ahead(samples):
+            for sample, image, label in read_ahead(samples):
                 small = shrink(image, segmenter.settings.image_size)
-                coarse = segmenter.runner.coarse_logits(small)
+                try:
+                    coarse = segmenter.runner.coarse_logits(small)
+                except DataError as error:
+                    raise DataError(f"image {sample.image}: {error}") from None
                 self._coarse.append(coarse)
                 matrix.update(label, label_of(segmenter.runner.scores_from(coarse, small.shape[:2]), label.shape))
                 advance()

@@ -38,8 +38,8 @@ class NetworkRunner:
     def predict(self, images: Sequence[Image], *, scores: bool) -> list[tuple[Label, Scores | None]]:
         """Return the label (H, W) uint8, and the scores (H, W, C) if asked for, of images of one padded size.
 
-        Raises MemoryError where there is not enough memory for them. How much a GPU has shows when it is full: an image
-        is tried in smaller and smaller tiles then.
+        Raises MemoryError where there is not enough memory for them, and FloatingPointError for logits that are not
+        finite. How much a GPU has shows when it is full: an image is tried in smaller and smaller tiles then.
         """
         inputs, engine = self._inputs(images), self.engine
         tile = self._tile(inputs, scores=scores)
@@ -62,7 +62,7 @@ class NetworkRunner:
         ]
 
     def coarse_logits(self, image: Image) -> list[Float32]:
-        """Return the logits (1 or 2, h, w, C) of each scale; raises DataError where there is not enough memory.
+        """Return the logits (1 or 2, h, w, C) of each scale; raises DataError where `failed` says why.
 
         At output stride 8 they take a fiftieth of the memory of an image's scores, which `scores_from` makes of them.
         """
@@ -70,8 +70,8 @@ class NetworkRunner:
         try:
             tile = self._tile(inputs)
             return self.engine.coarse_logits(inputs, None if tile is None else self._in_tiles(tile))
-        except MemoryError:
-            raise too_large(image) from None
+        except (MemoryError, FloatingPointError) as error:
+            raise failed(image, error) from None
 
     def scores_from(self, coarse: Sequence[Float32], size: Size) -> Scores:
         """Return the scores (H, W, C) of an image of a size from its coarse logits."""
@@ -135,11 +135,16 @@ class NetworkRunner:
         return partial(in_tiles, self.engine.logits, architecture=self._architecture, field=self._field, side=side)
 
 
-def too_large(image: Image) -> DataError:
-    """Return the error of an image that there is not enough memory for."""
+def failed(image: Image, error: MemoryError | FloatingPointError) -> DataError:
+    """Return the error of an image that there is not enough memory for, or of which the logits are not finite."""
+    if isinstance(error, MemoryError):
+        return DataError(
+            f"there is not enough memory to segment this image of {size_in_words(image)} pixels; make it smaller, or "
+            "run the network at a smaller scale: `scales=0.5`"
+        )
     return DataError(
-        f"there is not enough memory to segment this image of {size_in_words(image)} pixels; make it smaller, or run "
-        "the network at a smaller scale: `scales=0.5`"
+        "expected finite logits of this image, got some that are not: the weights are those of a training that "
+        "diverged, or their numbers are too large for `precision=float16`; use others, or float32"
     )
 
 

@@ -25,7 +25,7 @@ from deeplabctl.network.keras_model import check_model
 from deeplabctl.parallel import available_cpus, map_ahead
 from deeplabctl.prediction.engines import engine_class, engines_for
 from deeplabctl.prediction.engines.engine import NetworkSource
-from deeplabctl.prediction.forward import NetworkRunner, size_in_words, too_large
+from deeplabctl.prediction.forward import NetworkRunner, failed, size_in_words
 from deeplabctl.prediction.results import Result, in_batches
 from deeplabctl.prediction.settings import PredictionSettings, SettingsRequest, checked, own_settings, resolve
 from deeplabctl.render import overlay, overlay_png, overlay_with_legend
@@ -290,14 +290,14 @@ class Segmenter:
         return self.runner.padded(image), image.shape if self.settings.flip else None
 
     def _compute(self, batch: Sequence[Result[Item]], scores: bool, runner: NetworkRunner) -> None:
-        """Let the network fill in results of equal kind; in two parts if they take too much memory."""
+        """Let the network fill in results of equal kind; in two parts if they take too much memory, or one fails."""
         images = [cast(Image, result.image) for result in batch]
         try:
             are_small = any(result.whole is not None for result in batch)
             predicted = runner.predict(images, scores=scores or are_small)
-        except MemoryError:
+        except (MemoryError, FloatingPointError) as error:
             if len(batch) == 1:
-                batch[0].error = too_large(images[0])
+                batch[0].error = failed(images[0], error)
             else:
                 half = len(batch) // 2
                 self._compute(batch[:half], scores, runner)
@@ -320,7 +320,7 @@ class Segmenter:
             result.error = DataError(
                 f"cannot refine this image of {size} pixels: {reason}; make it smaller, or leave out `crf`"
             )
-        except ValueError as error:  # the parameters do not fit the image, or the scores are not numbers
+        except ValueError as error:  # the parameters do not fit the image
             result.error = DataError(f"cannot refine this image of {size_in_words(image)} pixels: {error}")
         return result
 

@@ -129,3 +129,14 @@ def test_labels_of_void_only_are_refused(subject, tmp_path):
     with pytest.raises(DataError, match=r"expected class ids in the labels of 3 images, got void \(255\) only"):
         search(segmenter, dataset, samples, SearchTable(tmp_path / "t.csv", CrfParams(), GRID, {}))
     assert not asked
+
+
+def test_image_that_cannot_be_segmented_is_named(subject, tmp_path, monkeypatch):
+    segmenter, dataset, samples, _ = subject
+
+    def coarse_logits(image):
+        raise DataError("there is not enough memory")
+
+    monkeypatch.setattr(segmenter, "coarse_logits", coarse_logits)
+    with pytest.raises(DataError, match=r"image .*v0\.png: there is not enough memory"):
+        search(segmenter, dataset, samples, SearchTable(tmp_path / "t.csv", CrfParams(), GRID, {}))

@@ -327,6 +327,20 @@ def test_image_that_there_is_no_memory_for_is_an_error(monkeypatch):
         segmenter.label(np.zeros((400, 300, 3), np.uint8))
 
 
+@pytest.mark.parametrize("settings", [{}, {"tile": 16}, {"scales": (0.5, 1.0), "flip": True}])
+@pytest.mark.parametrize("engine", ["numba", "onnxruntime", pytest.param("tensorflow", marks=pytest.mark.tf)])
+def test_logits_that_are_not_finite_are_an_error(engine, settings):
+    """They had one label, background, at every pixel."""
+    network = read_network(fixture(NETS["tiny"]))
+    (classifier,) = ARCHITECTURES["largefov"].classifiers
+    network.weights[f"{classifier}/kernel"] = np.full_like(network.weights[f"{classifier}/kernel"], 3e38)
+    segmenter = Segmenter.from_network(network, PredictionSettings(engine=engine, **settings))
+    image = np.random.default_rng(0).integers(0, 256, (40, 50, 3)).astype(np.uint8)
+    for ask in (segmenter.label, segmenter.predict, segmenter.runner.coarse_logits):
+        with pytest.raises(DataError, match="expected finite logits of this image, got some that are not"):
+            ask(image)
+
+
 def test_infer_and_eval_with_numbas_engine_never_load_tensorflow(tmp_path):
     Image.new("RGB", (41, 23), "red").save(tmp_path / "a.png")
     weights = ["--weights", fixture(NETS["tiny"]), "--engine", "numba"]

@@ -161,7 +161,8 @@ class Engine(ABC):
     """Compute a network: labels and scores of images, and, with ``gives_logits``, the logits that they are made of.
 
     The attributes of a class say what it can do before anything is loaded. All methods raise MemoryError where the
-    device or the machine has not enough memory.
+    device or the machine has not enough memory, and `predict` and `coarse_logits` FloatingPointError for logits that
+    are not finite.
     """
 
     name: ClassVar[str]  # in settings
@@ -229,4 +230,7 @@ class Engine(ABC):
         """Return the logits (N or 2N, h, w, C) at every scale, computed by ``logits`` in place of the engine's own."""
         scales = zip(inputs.settings.scales, inputs.scaled, strict=True)
         images = (inputs.pixels if scale == 1 else self.resize(inputs.pixels, size) for scale, size in scales)
-        return [(logits or self.logits)(pixels) for pixels in images]
+        found = [(logits or self.logits)(pixels) for pixels in images]
+        if not all(np.isfinite(coarse).all() for coarse in found):
+            raise FloatingPointError
+        return found

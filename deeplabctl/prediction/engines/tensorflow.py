@@ -45,14 +45,21 @@ class TensorFlowEngine(Engine):
 
     def predict(self, inputs: Inputs, *, scores: bool) -> Predicted:
         """Return labels and scores, computed by one graph."""
+        import tensorflow as tf
+
         how = inputs.fusion
 
         def predict(pixels: tf.Tensor, scaled: tf.Tensor, sizes: tf.Tensor) -> list[tf.Tensor]:
             images = (pixels if scale == 1 else resize(pixels, scaled[at]) for at, scale in enumerate(how.scales))
-            return fuse_logits([self._logits(each) for each in images], sizes, how, scores=scores)
+            coarse = [self._logits(each) for each in images]
+            is_finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(logits)) for logits in coarse])
+            return [is_finite, *fuse_logits(coarse, sizes, how, scores=scores)]
 
         graph = self._graph((how, scores), predict, _images(3), _integers(len(how.scales), 2), _integers(3, 2))
-        return _predicted(graph(inputs.pixels, np.array(inputs.scaled, np.int32), _sizes(inputs)))
+        is_finite, *found = graph(inputs.pixels, np.array(inputs.scaled, np.int32), _sizes(inputs))
+        if not is_finite:
+            raise FloatingPointError
+        return _predicted(found)
 
     def resize(self, pixels: Float32, size: Size) -> Float32:
         graph = self._graph("resize", resize, _images(3), _integers(2))
