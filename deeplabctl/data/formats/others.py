@@ -23,7 +23,8 @@ _ARRAYS = (".npy", ".npz", ".mat", ".h5", ".nii", ".nii.gz", ".nrrd", ".mha", ".
 
 
 def other_program(paths: Iterable[Path]) -> str:
-    """Say what the first of these files is that is known, and what to do; nothing if none is."""
+    """Say what the first of these files is that is known, or else JSON, and what to do; nothing if none is."""
+    unknown = ""
     for path in filter(Path.is_file, paths):
         if path.name.lower().endswith(_ARRAYS):
             return f"arrays ({path.name}); save each mask as a PNG of class ids, named after its image"
@@ -32,4 +33,6 @@ def other_program(paths: Iterable[Path]) -> str:
         for mark, content, advice in _PROGRAMS:
             if mark in head:
                 return f"{content} ({path.name}); {advice}"
-    return ""
+        if path.suffix.lower() == ".json":
+            unknown = unknown or f"JSON of an unknown program ({path.name}); export the annotations as COCO"
+    return unknown
