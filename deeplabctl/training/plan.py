@@ -202,7 +202,8 @@ def plan_resume(
         if checkpoint is None:
             start = open_start(recipe.model.init, recipe.model.architecture)
             plan = dataclasses.replace(plan, start=start)
-        if not overrides and not options and (expect := run_facts(run).get("expect")):
+        unchanged = plan.recipe.with_settings(data={"root": stored.data.root}) == stored
+        if unchanged and (expect := run_facts(run).get("expect")):
             plan = dataclasses.replace(plan, expect=Expect(**expect))
     if plan.recipe.run.precision == "auto":
         plan = plan.with_settings(run={"precision": stored.run.precision})
