@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -83,23 +82,24 @@ def score_masks(
     settings = {"data": str(dataset.root), "masks": str(folder)}
     result = MaskScores(SplitScores(dataset.classes, settings, has_void=has_void))
 
-    palettes, lock = Palettes(dataset.classes), Lock()
+    palettes = Palettes(dataset.classes)
 
-    def score(sample: Sample) -> ImageScores | Fault:
+    def score(sample: Sample) -> tuple[ImageScores | Fault, dict[int, int], str]:
         path = _mask_of(sample, folder)
         if not path.exists():
-            return Fault(sample.id, "missing", f"mask {path}: there is no such file")
+            return Fault(sample.id, "missing", f"mask {path}: there is no such file"), {}, ""
         label = read_label(sample.label)
         try:
             mask, palette = read_label_and_palette(path)
         except DataError as error:
-            return Fault(sample.id, "unreadable", f"mask {str(error).removeprefix('cannot read ')}")
-        with lock:
-            palettes.add(path, count_values(mask), palette)
-        return _fault(sample, path, label, mask, len(dataset.classes)) or result.scores.score(sample, label, mask)
+            return Fault(sample.id, "unreadable", f"mask {str(error).removeprefix('cannot read ')}"), {}, ""
+        fault = _fault(sample, path, label, mask, len(dataset.classes))
+        return fault or result.scores.score(sample, label, mask), count_values(mask), palette
 
     with task(report, "scoring masks", len(samples), "masks") as advance:
-        for scored in map_ahead(score, samples, ahead=4, size=lambda sample: result.scores.nbytes):
+        found = map_ahead(score, samples, ahead=4, size=lambda sample: result.scores.nbytes)
+        for sample, (scored, values, palette) in zip(samples, found, strict=True):
+            palettes.add(_mask_of(sample, folder), values, palette)
             if isinstance(scored, Fault):
                 result.faults.append(scored)
                 report(Note(scored.text, warning=True))

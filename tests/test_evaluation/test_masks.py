@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from dataset_files import make_dataset
 from PIL import Image
 
 from deeplabctl.data.dataset import open_dataset
-from deeplabctl.data.images import read_label, write_mask
+from deeplabctl.data.images import read_label, read_label_and_palette, write_mask
 from deeplabctl.errors import DataError
 from deeplabctl.evaluation.boundaries import Trimap, boundary_f1
 from deeplabctl.evaluation.masks import score_masks
@@ -73,6 +74,22 @@ def test_images_of_one_name_have_masks_of_their_own(masks, deeplabctl):
     code, _, err = run(deeplabctl, masks)
     assert code == 1
     assert "masks/y/1.png: there is no such file" in err
+
+
+def test_palettes_are_compared_in_the_order_of_the_masks_whichever_is_read_first(masks, monkeypatch):
+    for number in range(5):
+        with Image.open(masks / f"v{number}.png") as mask:
+            mask.putpalette([9, 80, 200, 30, 40, 50, 60, 70, 90] if number else [1, 2, 30, 4, 50, 6, 70, 8, 9])
+            mask.save(masks / f"v{number}.png")
+
+    def read(path):
+        time.sleep(0.2 * (path.stem == "v0"))
+        return read_label_and_palette(path)
+
+    monkeypatch.setattr("deeplabctl.evaluation.masks.read_label_and_palette", read)
+    dataset = open_dataset(masks.parent / "set")
+    with pytest.raises(DataError, match=r"v1\.png: .* got \(9, 80, 200\) at index 0, which is \(1, 2, 30\) in v0\.png"):
+        score_masks(masks, dataset, dataset.samples("val"))
 
 
 def test_grey_masks_are_as_good_as_palette_masks(masks, deeplabctl):
