@@ -20,6 +20,7 @@ from deeplabctl.crf import CrfParams, refine
 from deeplabctl.crf.mean_field import memory_to_refine
 from deeplabctl.data.images import as_image, shrink, working_size, write_mask
 from deeplabctl.errors import DataError, RecipeError
+from deeplabctl.files import check_new_file
 from deeplabctl.interpolation import enlarge, label_of
 from deeplabctl.network.keras_model import check_model
 from deeplabctl.parallel import available_cpus, map_ahead
@@ -93,7 +94,11 @@ class Segmentation:
         return PillowImage.fromarray(draw(self.image, self.label, self.classes))
 
     def save(self, path: str | Path) -> None:
-        """Write the label as an 8-bit palette PNG in the classes' colours; pixel value = class id."""
+        """Write the label as an 8-bit palette PNG in the classes' colours; pixel value = class id.
+
+        Raises OutputError for a name that does not end in .png, and where the system refuses.
+        """
+        check_new_file(Path(path), overwrite=True, suffixes=(".png",))
         write_mask(Path(path), self.label, self.classes)
 
 

@@ -9,7 +9,7 @@ from tiny_segmenter import segmenter
 
 from deeplabctl.classes import VOC_CLASSES
 from deeplabctl.data.images import read_label
-from deeplabctl.errors import DataError, RecipeError
+from deeplabctl.errors import DataError, OutputError, RecipeError
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.prediction import Segmentation
 from deeplabctl.prediction.results import Result
@@ -279,6 +279,8 @@ def test_segmentation_names_the_areas_and_saves_the_mask(tmp_path):
     assert result.areas == {"a": 0.75, "c": 0.25}
     result.save(tmp_path / "mask.png")
     np.testing.assert_array_equal(read_label(tmp_path / "mask.png"), label)
+    with pytest.raises(OutputError, match=r"mask\.jpg: expected a name that ends in \.png"):
+        result.save(tmp_path / "mask.jpg")
     assert result.overlay(legend=False).size == (4, 1)
     assert result.overlay().height > 1
 

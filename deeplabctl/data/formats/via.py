@@ -122,7 +122,7 @@ def _names(
         keys = dict.fromkeys([settings.attribute])
     if not keys:
         only = [name for name in settings.class_names or () if not (is_background(name) or is_void(name))]
-        if len(only) != 1:
+        if attributes and len(only) != 1:
             raise DataError(
                 f"{path}: expected regions with an attribute that is their class, got none; use `classes` to name "
                 "background and one class, if all are of this"

@@ -91,6 +91,9 @@ def test_regions_without_attributes_need_one_class(tmp_path):
         convert(source, tmp_path / "out")
     written, _ = convert(source, tmp_path / "out", classes=("background", "balloon"))
     assert written.pixels == {0: 144, 1: 48}
+    source = write_via(tmp_path, {"a.jpg": []})
+    written, _ = convert(source, tmp_path / "empty", classes=("background", "balloon", "kite"))
+    assert written.pixels == {0: 192}
 
 
 @pytest.mark.parametrize(
