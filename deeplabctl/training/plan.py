@@ -203,8 +203,8 @@ def plan_resume(
             start = open_start(recipe.model.init, recipe.model.architecture)
             plan = dataclasses.replace(plan, start=start)
         unchanged = plan.recipe.with_settings(data={"root": stored.data.root}) == stored
-        if unchanged and (expect := run_facts(run).get("expect")):
-            plan = dataclasses.replace(plan, expect=Expect(**expect))
+        if unchanged and run_facts(run).get("expect"):
+            plan = dataclasses.replace(plan, expect=stored.expect)
     if plan.recipe.run.precision == "auto":
         plan = plan.with_settings(run={"precision": stored.run.precision})
     if checkpoint is not None:
