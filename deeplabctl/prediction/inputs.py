@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def _passed_over(folder: Path, files: Sequence[Path]) -> str:
     found = []
     for suffixes, fix in kinds:
         if those := [file.suffix for file in files if file.suffix.lower() in suffixes]:
-            fix = fix or f"name them: '{folder}/*{those[0]}'"
+            fix = fix or f"name them: {shlex.quote(f'{glob.escape(str(folder))}/*{those[0]}')}"
             found.append(f"{counted(len(those), f'{those[0][1:].upper()} file')} ({fix})")
     return ", ".join(found)
 

@@ -2,6 +2,8 @@
 
 import io
 import os
+import re
+import shlex
 
 import pytest
 from PIL import Image
@@ -125,6 +127,14 @@ def test_no_image_or_video_of_a_folder_is_left_out_silently(pictures, suffix):
     events = []
     assert names(find_images(["in"], events.append)) == ["in/a.jpg", "in/b.PNG"]
     assert f"1 {suffix[1:].upper()} file (name them: 'in/*{suffix}')" in events[0].text
+
+
+def test_pattern_of_those_left_out_finds_them_in_any_folder(pictures):
+    folder = pictures.rename(pictures.with_name("Ann's [2024]"))
+    events = []
+    find_images([str(folder)], events.append)
+    (pattern,) = re.findall(r"name them: (.*)\)", events[0].text)
+    assert find_images(shlex.split(pattern)) == [folder / "clip.mp4"]
 
 
 def test_images_of_other_formats_in_a_folder_are_counted(pictures):
