@@ -44,6 +44,8 @@ class Cvat:
     def read(self, source: Source, settings: ImportSettings, report: Reporter) -> Annotations:
         """Read the XML file."""
         path = _xml_file(source)
+        if not path.is_file():
+            raise DataError(f"{source.path}: expected one XML file of CVAT's, got none; choose the file itself")
         try:
             root = ElementTree.parse(path).getroot()
         except (OSError, ElementTree.ParseError, ValueError, LookupError) as error:  # the last two: other encodings

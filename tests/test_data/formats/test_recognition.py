@@ -61,6 +61,8 @@ def test_other_content_than_annotations_is_named(tmp_path):
         convert(tmp_path / "empty", tmp_path / "out", format="labelme")
     with pytest.raises(DataError, match="expected one file of COCO instances, got none"):
         convert(tmp_path / "empty", tmp_path / "out", format="coco")
+    with pytest.raises(DataError, match="empty: expected one XML file of CVAT's, got none; choose the file itself"):
+        convert(tmp_path / "empty", tmp_path / "out", format="cvat")
     for name in ("IMG_1", "IMG_12", "b"):
         write_image(tmp_path / "photos" / f"{name}.jpg")
     message = r"photos: expected photos with masks or annotations, got 3 images without; outline .* use `images` for"
