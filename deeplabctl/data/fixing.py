@@ -17,10 +17,10 @@ from deeplabctl.data.findings import LABEL_COLORS, LABEL_GREY_LEVELS, LABEL_ROTA
 from deeplabctl.data.image_files import open_image, unreadable
 from deeplabctl.data.images import (
     check_transparency,
+    color_ids,
     decode_colors,
     read_label,
     turn_upright,
-    voc_color_ids,
 )
 from deeplabctl.data.inspection import inspect_image
 from deeplabctl.data.layout import CLASS_NAMES, IMAGES, LABELS, LABELS_AUGMENTED, LISTS, new_dataset
@@ -42,9 +42,9 @@ def write_fixed_copy(
 ) -> list[tuple[Path, str]]:
     """Copy a data set to ``out``, fix in the copy what needs no guessing; returns each file of it and what was done.
 
-    Labels in VOC's colours or in those of the set's own palette PNGs become class ids, and so do grey copies of VOC's
-    colours if each level belongs to one class. Labels that were drawn before EXIF turned their images are turned. Lists
-    are written with plain lines. Raises OutputError if ``out`` must not be written.
+    Labels in the colours of the set's own palette PNGs, of its classes or of VOC become class ids, and so do grey
+    copies of VOC's colours if each level belongs to one class. Labels that were drawn before EXIF turned their images
+    are turned. Lists are written with plain lines. Raises OutputError if ``out`` must not be written.
     """
     source = dataset.root.resolve()
     if source in out.resolve().parents or out.resolve() == source:
@@ -137,7 +137,7 @@ def _ids_of_colors(path: Path, colors: dict[Color, int]) -> Label | None:
 
 
 def _palette_ids(dataset: Dataset, verdict: Verdict) -> dict[Color, int]:
-    """Return the class id of each colour in the palette that all palette PNGs of the set share, else of VOC's."""
+    """Return the class id of each colour in the palette that all palette PNGs of the set share, else of `color_ids`."""
     ids = [*range(len(dataset.classes)), IGNORE_LABEL]
     palettes: set[tuple[Color, ...]] = set()
     for path in {sample.label for part in verdict.samples.values() for sample in part}:
@@ -146,7 +146,7 @@ def _palette_ids(dataset: Dataset, verdict: Verdict) -> dict[Color, int]:
                 palettes.add(tuple([*found, *[(0, 0, 0)] * 256][index] for index in ids))
     colors = palettes.pop() if len(palettes) == 1 else ()
     shared = dict(zip(colors, ids, strict=bool(colors)))
-    return shared if len(shared) == len(ids) else voc_color_ids(len(dataset.classes))
+    return shared if len(shared) == len(ids) else color_ids(dataset.classes)
 
 
 def _ids_of_grey_levels(path: Path, num_classes: int) -> Label | None:

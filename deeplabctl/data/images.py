@@ -388,10 +388,10 @@ def decode_colors(mask: Image, ids: Mapping[Color, int]) -> tuple[Label, Mask]:
     return label, known
 
 
-def voc_color_ids(num_classes: int) -> dict[Color, int]:
-    """Return the class id of each of VOC's colours, including void's."""
-    colors = voc_palette().tolist()
-    return {tuple(colors[index]): index for index in (*range(num_classes), IGNORE_LABEL)}
+def color_ids(classes: Sequence[str]) -> dict[Color, int]:
+    """Return the class id of each class's colour, which is VOC's if the classes have none, and of VOC's void."""
+    colors = (class_colors(classes) if getattr(classes, "colors", ()) else voc_palette()).tolist()
+    return {tuple(colors[index]): index for index in (IGNORE_LABEL, *range(len(classes)))}
 
 
 def working_size(size: Size, max_side: int) -> Size:

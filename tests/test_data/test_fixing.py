@@ -6,11 +6,12 @@ from dataset_files import make_dataset
 from PIL import Image
 from png_files import blank_png
 
-from deeplabctl.classes import voc_grey_ids
+from deeplabctl.classes import ClassNames, voc_grey_ids
 from deeplabctl.data.check import check_dataset
 from deeplabctl.data.dataset import open_dataset
 from deeplabctl.data.fixing import write_fixed_copy
 from deeplabctl.data.images import read_image, read_label, write_mask
+from deeplabctl.data.layout import write_class_names
 from deeplabctl.errors import DataError, OutputError
 from deeplabctl.reporting import silent
 
@@ -84,6 +85,19 @@ def test_colours_of_the_sets_own_palette_become_ids(root, tmp_path):
     assert {*fix(root, tmp_path / "copy")} == {"SegmentationClass/t1.png", "SegmentationClass/t2.png"}
     np.testing.assert_array_equal(read_label(label_file(tmp_path / "copy", "t1")), before)
     assert check_dataset(open_dataset(tmp_path / "copy"), silent).errors == 0  # fixed labels have the palette of others
+
+
+def test_colours_of_the_list_of_classes_become_ids(root, tmp_path):
+    """They are VOC's in another order, and no label has a palette."""
+    names = open_dataset(root).classes
+    colors = [(0, 0, 0), (0, 128, 0), (128, 0, 0)][: len(names)]
+    write_class_names(root, ClassNames(names, colors))
+    for path in (root / "SegmentationClass").iterdir():
+        Image.fromarray(read_label(path)).save(path)
+    before = np.minimum(read_label(label_file(root, "t1")), len(names) - 1)
+    Image.fromarray(np.array(colors, np.uint8)[before]).save(label_file(root, "t1"))
+    fix(root, tmp_path / "copy")
+    np.testing.assert_array_equal(read_label(label_file(tmp_path / "copy", "t1")), before)
 
 
 def test_what_would_need_a_guess_stays_as_it_is(root, tmp_path):

@@ -10,6 +10,7 @@ from tiff_files import tiff
 from deeplabctl.classes import VOC_CLASSES, voc_palette
 from deeplabctl.data.images import (
     as_image,
+    color_ids,
     decode_colors,
     decode_image,
     mask_bytes,
@@ -17,7 +18,6 @@ from deeplabctl.data.images import (
     read_image,
     read_label,
     turn_upright,
-    voc_color_ids,
     write_mask,
 )
 from deeplabctl.errors import DataError, OutputError
@@ -308,7 +308,7 @@ def test_memory_to_read_comes_from_the_header(tmp_path):
 
 def test_vocs_colours_are_those_that_its_own_masks_have():
     # From VOC's development kit: VOClabelcolormap.
-    ids = voc_color_ids(len(VOC_CLASSES))
+    ids = color_ids(VOC_CLASSES)
     expected = {(0, 0, 0): 0, (128, 0, 0): 1, (192, 128, 128): 15, (0, 64, 128): 20, (224, 224, 192): 255}
     assert {color: ids[color] for color in expected} == expected
     assert len(ids) == 22

@@ -31,11 +31,11 @@ from deeplabctl.data.images import (
     as_8_bits,
     check_label,
     check_transparency,
+    color_ids,
     decode_colors,
     is_lossy,
     lossy_label,
     stored_values,
-    voc_color_ids,
     zero_is_white,
 )
 from deeplabctl.data.layout import LABELS
@@ -51,8 +51,8 @@ class Masks:
     """Read a folder of masks that are named after their images, with ``mask_suffix`` after the name.
 
     The values of all masks show what they mean, unless the format says so; what can be meant in two ways is refused. A
-    palette gives names and colours; with only ``classes``, masks in colours are in VOC's. Colours without a class are
-    an error, or become what the settings say.
+    palette gives names and colours; with only ``classes``, masks in colours are in theirs, or in VOC's. Colours without
+    a class are an error, or become what the settings say.
     """
 
     content = "a folder of masks"
@@ -288,7 +288,7 @@ def _class_ids(
         raise DataError(
             f"{folder}: expected a palette for masks in colours, got none; use `palette`, or `classes` for VOC colours"
         )
-    return classes, voc_color_ids(len(classes))
+    return classes, color_ids(classes)
 
 
 def _renamed(

@@ -10,7 +10,7 @@ from PIL import Image
 from tiff_files import tiff
 
 from deeplabctl.class_files import read_palette
-from deeplabctl.classes import VOC_CLASSES, voc_palette
+from deeplabctl.classes import VOC_CLASSES, ClassNames, voc_palette
 from deeplabctl.data.check import check_dataset
 from deeplabctl.data.dataset import open_dataset
 from deeplabctl.data.image_files import open_image
@@ -56,6 +56,13 @@ def test_coloured_masks_become_ids_by_the_palette_file(tmp_path, halves):
     assert read_image(tmp_path / "out" / "JPEGImages" / "a.jpg").shape == (*SIZE, 3)
     assert open_dataset(tmp_path / "out").classes == ("ground", "road")
     assert check_dataset(open_dataset(tmp_path / "out"), silent).errors == 0
+
+
+def test_classes_with_colours_are_those_of_masks_in_colours(tmp_path, halves):
+    """They are VOC's colours in another order."""
+    names = ClassNames(("background", "cat", "dog"), ((0, 0, 0), (0, 128, 0), (128, 0, 0)))
+    convert(write_masks(tmp_path, np.array(names.colors)[halves]), tmp_path / "out", classes=names)
+    np.testing.assert_array_equal(written_label(tmp_path / "out"), halves)
 
 
 def test_palette_pngs_are_read_by_colour_with_a_palette_and_by_index_without(tmp_path, halves):
