@@ -48,7 +48,9 @@ def test_key_is_taken_from_the_environment_and_is_not_printed(tmp_path, monkeypa
 SCRIPT = """
 const asked = [], kept = new Map(), sent = [];
 globalThis.location = { pathname: "/photos/" };
-globalThis.localStorage = { getItem: (name) => kept.get(name) ?? null, setItem: (name, key) => kept.set(name, key) };
+const storage = { getItem: (name) => kept.get(name) ?? null, setItem: (name, key) => kept.set(name, key) };
+const get = () => { if (process.argv[2] === "blocked") throw new Error("denied"); return storage; };
+Object.defineProperty(globalThis, "localStorage", { get });
 const answers = ["wrong", "right"];
 const form = { set onsubmit(submit) {
   asked.push(elements["key-wrong"].hidden);
@@ -68,16 +70,17 @@ console.log(JSON.stringify([found, asked, sent, [...kept]]));
 """
 
 
-def test_page_asks_for_the_key_once_and_again_after_a_wrong_one():
+@pytest.mark.parametrize("storage", ["kept", "blocked"])
+def test_page_asks_for_the_key_once_and_again_after_a_wrong_one(storage):
     node = shutil.which("node")
     if node is None:
         pytest.skip("needs Node")
     page = resources.files("deeplabctl.serve") / "page" / "key.js"
-    command = [node, "--input-type=module", "-e", SCRIPT, f"data:text/javascript,{quote(page.read_text())}"]
+    command = [node, "--input-type=module", "-e", SCRIPT, f"data:text/javascript,{quote(page.read_text())}", storage]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     assert done.returncode == 0, done.stderr
     found, asked, sent, kept = json.loads(done.stdout)
     assert found == [{"status": 200, "path": "api/model"}, {"status": 200, "path": "api/segment", "kind": "x"}]
     assert asked == [True, False]  # whether it does not say that a key was wrong
     assert sent.count("photo") == 3
-    assert kept == [["deeplabctl key of /photos/", "right"]]
+    assert kept == ([["deeplabctl key of /photos/", "right"]] if storage == "kept" else [])

@@ -74,7 +74,6 @@ function exampleButton(path, index) {
 /** Take a file as the photo to look at. */
 async function open(file) {
   if (!file || !model) return;
-  if (!file.type.startsWith("image/")) return complain(new Error(`${file.name} is not an image.`));
   const mine = ++opened;
   element("alert").hidden = true;
   const slow = setTimeout(note, 300, "Opening the photo.");

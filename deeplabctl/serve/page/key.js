@@ -1,19 +1,37 @@
 /** Ask the server, with the key if it wants one: people are asked for it once, and this browser keeps it. */
 
 const KEPT = `deeplabctl key of ${location.pathname}`;
+let given = null; // where the browser keeps nothing: some are told not to
 let asking = null; // while people are asked
 
 export function hasKey() {
-  return localStorage.getItem(KEPT) !== null;
+  return readKey() !== null;
+}
+
+function readKey() {
+  try {
+    return localStorage.getItem(KEPT) ?? given;
+  } catch {
+    return given;
+  }
+}
+
+function keep(key) {
+  given = key;
+  try {
+    localStorage.setItem(KEPT, key);
+  } catch {
+    // it is asked for again after the page is loaded again
+  }
 }
 
 export async function request(path, options = {}) {
   for (;;) {
-    const key = localStorage.getItem(KEPT);
+    const key = readKey();
     const headers = { ...options.headers, ...(key && { authorization: `Bearer ${key}` }) };
     const response = await fetch(path, { ...options, headers });
     if (response.status !== 401) return response;
-    if (key === localStorage.getItem(KEPT)) await (asking ??= ask(key !== null));
+    if (key === readKey()) await (asking ??= ask(key !== null));
   }
 }
 
@@ -25,7 +43,7 @@ function ask(again) {
   return new Promise((resolve) => {
     form.onsubmit = (event) => {
       event.preventDefault();
-      localStorage.setItem(KEPT, input.value);
+      keep(input.value);
       form.hidden = true;
       asking = null;
       resolve();
