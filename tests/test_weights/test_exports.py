@@ -64,6 +64,14 @@ def size_of(path):
     return sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file())
 
 
+def test_of_several_parts_that_were_changed_the_first_by_name_is_named(tmp_path):
+    write_lookalike(tmp_path / "net", "savedmodel")
+    for number in range(9):
+        (tmp_path / "net" / f"a{number}").touch()
+    with pytest.raises(WeightsError, match="expected the a0 that was exported"):
+        open_network(tmp_path / "net")
+
+
 def test_graph_that_was_changed_is_refused_before_any_runtime_reads_it(exported):
     path, _, _ = exported
     file = path / "variables" / "variables.index" if path.is_dir() else path

@@ -59,7 +59,7 @@ class Export(WeightFile):
         info = ModelInfo.from_json(text, self.path)
         if info.export is None or info.export.format != self.format:
             raise ValueError("facts of another file")
-        for name in info.export.sha256.keys() | checksums.keys():
+        for name in sorted(info.export.sha256.keys() | checksums.keys()):
             if info.export.sha256.get(name) != checksums.get(name):
                 raise WeightsError(
                     f"weights {self.path}: expected the {name} that was exported, got another: the file is damaged, or "
