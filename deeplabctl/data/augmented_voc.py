@@ -12,7 +12,6 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -31,6 +30,7 @@ COUNTS = {"train": 1464, "val": 1449, "trainval": 2913, "train_aug": 10582, "tra
 _SBD_COUNTS = {"train": 8498, "val": 2857}
 # The years in which VOC's lists train or val had these lengths.
 _YEARS = {209: 2007, 213: 2007, 749: 2009, 750: 2009, 964: 2010, 1112: 2011, 1111: 2011}
+Lists = dict[str, list[str]]  # the ids in each list
 _UNFINISHED = ".prepare-voc-unfinished"  # marks a folder that is being made, and in which a restart continues
 
 _VOC_MEMBER = re.compile(
@@ -39,20 +39,6 @@ _VOC_MEMBER = re.compile(
 )
 _OTHER_YEAR = re.compile(r"(?:.*/)?VOC20(?!12/)\d\d/.*")
 _SBD_MEMBER = re.compile(r"(?:(?:.*/)?dataset/)?(?P<list>train|val)\.txt|(?:.*/)?cls/(?P<id>\w[\w.-]*)\.mat")
-
-
-@dataclass
-class SourceLists:
-    """Hold the ids in the lists of VOC and SBD."""
-
-    voc: dict[str, list[str]] = field(default_factory=dict)  # train, val, trainval
-    sbd: dict[str, list[str]] = field(default_factory=dict)  # train, val
-
-    def merged(self) -> dict[str, list[str]]:
-        """Return the ids in the five lists of the merged set."""
-        union = {*self.voc["train"], *self.sbd["train"], *self.sbd["val"]} - set(self.voc["val"])
-        train_aug = sorted(union)
-        return {**self.voc, "train_aug": train_aug, "trainval_aug": sorted({*train_aug, *self.voc["val"]})}
 
 
 def prepare_voc(
@@ -65,14 +51,15 @@ def prepare_voc(
     the lists are written last. Raises DataError for archives with other content, and, without ``any_counts``, for lists
     of other lengths than the papers'; OutputError for a folder with other files, without ``overwrite``.
     """
-    lists = SourceLists(_voc_lists(voc, report))
+    voc_lists, sbd_lists = _voc_lists(voc, report), Lists()
     _prepare_folder(out, voc, overwrite)
-    voc_ids = set(lists.voc["train"]) | set(lists.voc["val"]) | set(lists.voc["trainval"])
-    masks = _sbd_masks(sbd, voc_ids, lists, out / LABELS_AUGMENTED, report)
+    voc_ids = {name for ids in voc_lists.values() for name in ids}
+    masks = _sbd_masks(sbd, voc_ids, sbd_lists, out / LABELS_AUGMENTED, report)
     for _ in map_ahead(_write_mask, masks):
         pass
-    merged = lists.merged()
-    _check_counts(lists, merged, voc, sbd, any_counts, report)
+    train_aug = sorted({*voc_lists["train"], *sbd_lists["train"], *sbd_lists["val"]} - {*voc_lists["val"]})
+    merged = {**voc_lists, "train_aug": train_aug, "trainval_aug": sorted({*train_aug, *voc_lists["val"]})}
+    _check_counts(merged, sbd_lists, voc, sbd, any_counts, report)
     _copy_voc(voc, out, voc_ids, set(merged["trainval_aug"]), report)
     _check_files(out, merged, voc_ids, voc, sbd)
     for split, ids in merged.items():
@@ -111,9 +98,9 @@ def _prepare_folder(out: Path, voc: Path, overwrite: bool) -> None:
         raise OutputError(f"cannot write {out}: {error.strerror}; choose another `out`") from None
 
 
-def _voc_lists(voc: Path, report: Reporter) -> dict[str, list[str]]:
+def _voc_lists(voc: Path, report: Reporter) -> Lists:
     """Return the ids of VOC's lists."""
-    found: dict[str, list[str]] = {}
+    found: Lists = {}
 
     def wanted(path: PurePosixPath) -> bool:
         match = _match_voc(path)
@@ -139,20 +126,20 @@ def _match_voc(path: PurePosixPath) -> re.Match[str] | None:
 
 
 def _sbd_masks(
-    sbd: Path, voc_ids: set[str], lists: SourceLists, folder: Path, report: Reporter
+    sbd: Path, voc_ids: set[str], lists: Lists, folder: Path, report: Reporter
 ) -> Iterator[tuple[str, bytes, Path]]:
-    """Yield (name, MATLAB file, target) of SBD's masks that VOC does not have, and fill in SBD's lists."""
+    """Yield (name, MATLAB file, target) of SBD's masks that VOC does not have, and fill in SBD's ``lists``."""
     for member in read_members(sbd, lambda path: _SBD_MEMBER.fullmatch(str(path)) is not None, report):
         match = _SBD_MEMBER.fullmatch(str(member.path))
         assert match is not None
         if match["list"]:
-            lists.sbd[match["list"]] = member.read().decode("utf-8", "replace").split()
+            lists[match["list"]] = member.read().decode("utf-8", "replace").split()
         elif match["id"] not in voc_ids:
             target = folder / f"{match['id']}.png"
             if not target.exists() or not target.stat().st_size:
                 yield f"{sbd}: {member.path}", member.read(), target
     for split in _SBD_COUNTS:
-        if not lists.sbd.get(split):
+        if not lists.get(split):
             raise DataError(
                 f"{sbd}: expected dataset/{split}.txt in it, got none; set `sbd` to the archive benchmark.tgz, or "
                 "to the folder benchmark_RELEASE that it unpacks to"
@@ -209,27 +196,25 @@ def _copy(member: Member, target: Path) -> None:
         _write(target, member.read())
 
 
-def _check_counts(
-    lists: SourceLists, merged: dict[str, list[str]], voc: Path, sbd: Path, any_counts: bool, report: Reporter
-) -> None:
+def _check_counts(merged: Lists, sbd_lists: Lists, voc: Path, sbd: Path, any_counts: bool, report: Reporter) -> None:
     """Raise DataError for the first list of another length than in the papers, or warn of all with ``any_counts``."""
     for split, expected in COUNTS.items():
         got = len(merged[split])
         if got == expected:
             continue
-        if split in lists.voc:
+        if not split.endswith("_aug"):
             year = _YEARS.get(got)
             reason = f"these are VOC {year}'s" if year else f"{voc} is not the complete VOC 2012"
         else:
-            parts = [f"{part} {len(ids):,} of {_SBD_COUNTS[part]:,}" for part, ids in lists.sbd.items()]
-            reason = f"{sbd} lists {' and '.join(parts)}, and {voc} train {len(lists.voc['train']):,} of 1,464"
+            parts = [f"{part} {len(ids):,} of {_SBD_COUNTS[part]:,}" for part, ids in sbd_lists.items()]
+            reason = f"{sbd} lists {' and '.join(parts)}, and {voc} train {len(merged['train']):,} of 1,464"
         message = f"{split}: expected {expected:,} images, got {got:,}: {reason}"
         if not any_counts:
             raise DataError(f"{message}; download the official archives, or use `any_counts` to continue with these")
         report(Note(message, warning=True))
 
 
-def _check_files(out: Path, merged: dict[str, list[str]], voc_ids: set[str], voc: Path, sbd: Path) -> None:
+def _check_files(out: Path, merged: Lists, voc_ids: set[str], voc: Path, sbd: Path) -> None:
     """Raise DataError if an image or a mask is missing."""
     for folder, suffix, ids in (
         (IMAGES, ".jpg", merged["trainval_aug"]),
