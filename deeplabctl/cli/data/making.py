@@ -16,7 +16,6 @@ from deeplabctl.errors import DataError
 from deeplabctl.reporting import counted
 
 if TYPE_CHECKING:
-    from deeplabctl.data.convert import Conversion
     from deeplabctl.data.formats.annotations import Annotations, ImportSettings
 
 CONVERT_EXAMPLES = """
@@ -156,6 +155,7 @@ def convert(
     lengths; labelme's files; CVAT's "for images 1.1"; YOLO's, Label Studio's, Supervisely's and VIA's outlines and
     masks. Nothing is guessed: ambiguous input is an error that names the option to use.
     """
+    from deeplabctl.classes import IGNORE_LABEL
     from deeplabctl.data.convert import write_dataset
     from deeplabctl.data.formats import read_annotations
     from deeplabctl.data.layout import check_new_dataset
@@ -174,20 +174,18 @@ def convert(
         written = write_dataset(
             annotations, out, report, val=share, seed=seed, max_side=max_side or 0, overwrite=overwrite
         )
-    counts = _named_counts(written)
-    total = max(sum(written.pixels.values()), 1)
-    console.table(
-        ("class", "pixels", "%"), [[name, f"{count:,}", f"{100 * count / total:.2f}"] for name, count in counts]
-    )
+    counts = [(name, written.pixels[index]) for index, name in enumerate(written.classes)]
+    void, total = written.pixels[IGNORE_LABEL], max(sum(written.pixels.values()), 1)
+    rows = [[name, f"{count:,}", f"{100 * count / total:.2f}"] for name, count in (*counts, ("void", void))]
+    console.table(("class", "pixels", "%"), rows)
     console.say()
     test = f", and {len(written.test)} test images" if written.test else ""
     console.say(f"{out}: {len(written.train)} training and {len(written.val)} validation images{test}")
     console.next(f"data preview {argument(out)}", f"train --data {argument(out)}")
-    *classes, (_, void) = counts
     console.document(
         {
             "root": str(out),
-            "classes": [{"name": name, "pixels": count} for name, count in classes],
+            "classes": [{"name": name, "pixels": count} for name, count in counts],
             "void_pixels": void,
             "train": len(written.train),
             "val": len(written.val),
@@ -212,14 +210,6 @@ def _pairs(texts: list[str]) -> dict[str, str]:
         if wrong:
             raise typer.BadParameter(f"expected {wrong}", param_hint="--rename")
     return pairs
-
-
-def _named_counts(written: Conversion) -> list[tuple[str, int]]:
-    """Return the number of pixels of each class, void last."""
-    from deeplabctl.classes import IGNORE_LABEL
-
-    counts = [(name, written.pixels[index]) for index, name in enumerate(written.classes)]
-    return [*counts, ("void", written.pixels[IGNORE_LABEL])]
 
 
 def prepare_voc(
