@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -174,16 +174,17 @@ def _no_pairs(folder: Path, settings: ImportSettings, masks: list[tuple[str, Pat
         return f"{expected}, or annotations of another program, got {got}"
     images_folder = _images_folder(folder, settings)
     images = {path.stem: path for path in files_below(images_folder) if path.suffix.lower() in IMAGE_SUFFIXES}
-    pairs = (
-        (path, name)
-        for _, path in masks[:100]
-        for name in sorted(images)
-        if path.stem.startswith(name) and not path.stem.removeprefix(name).isdecimal() and path.stem != name
-    )
-    if pair := next(pairs, None):
-        path, name = pair
+    suffixes: dict[str, tuple[Path, str]] = {}  # of masks, with an example of each and its image
+    for _, path in masks[:100]:
+        name = _begin(path.stem, images)
+        suffix = path.stem.removeprefix(name)
+        if name and suffix and not suffix[0].isdecimal():
+            suffixes.setdefault(suffix, (path, name))
+    if suffixes:
+        (first, (path, name)), *others = suffixes.items()
         got = f"{path.name} and {images[name].name}, for example"
-        return f"{expected}, got {got}; use `mask_suffix={path.stem.removeprefix(name)}`"
+        fix = f"use `mask_suffix` to choose one of {join_some([*suffixes])}" if others else f"use `mask_suffix={first}`"
+        return f"{expected}, got {got}; {fix}"
     if images_folder != folder and (ends := _different_ends(masks[0][1].stem, images)):
         got = f"{masks[0][1].name} and {images[ends[0]].name}, for example"
         return f"{expected}, got {got}; use `image_suffix={ends[1]}` and `mask_suffix={ends[2]}`"
@@ -197,6 +198,15 @@ def _no_pairs(folder: Path, settings: ImportSettings, masks: list[tuple[str, Pat
         where = settings.images or ", ".join(_IMAGE_FOLDERS)
         return f"{expected}, got no images in {where}; use `images` to name a folder"
     return f"{expected}, got {masks[0][1].name} and {images[min(images)].name}, for example; rename them"
+
+
+def _begin(mask: str, images: Iterable[str]) -> str:
+    """Return the name of the image that a mask's name begins with, with its whole number (IMG_12, not IMG_1), or ""."""
+    begin = ""
+    for name in sorted(filter(mask.startswith, images), key=len):
+        if not begin or name[len(begin)].isdecimal():
+            begin = name
+    return begin
 
 
 def _different_ends(mask: str, images: Mapping[str, Path]) -> tuple[str, str, str] | None:

@@ -195,6 +195,9 @@ def _read_mask(path: Path, *, reading: str, greys: frozenset[int]) -> _Mask:
             values = np.asarray(opened)
         if opened.has_transparency_data and not (mode in ("1", "L", "P") and reading not in ("colors", "binary")):
             check_transparency(opened, path)
+        if mode == "P" and reading == "colors" and len({*colors}) == 1 and values.any():
+            got = f"{hex_color(colors[0])} at all indices"
+            raise DataError(f"{path}: expected a palette with the colours of the masks, got {got}; save it as PNG")
         if mode == "P" and (reading == "colors" or (reading == "binary" and set(colors) == BLACK_AND_WHITE)):
             mode = "RGB"
         if mode == "P" and opened.format == "GIF":

@@ -192,6 +192,15 @@ def test_masks_with_a_suffix_find_their_images_and_without_the_setting_the_error
     assert written.train == ["a", "b"]
 
 
+def test_the_suffixes_of_several_kinds_of_masks_are_named(tmp_path):
+    for name in ("IMG_1", "IMG_12"):
+        write_image(tmp_path / f"{name}.jpg")
+        for suffix in ("_instance", "_semantic", "_semantic_colored"):
+            Image.new("L", SIZE[::-1]).save(tmp_path / f"{name}{suffix}.png")
+    with pytest.raises(DataError, match=r"use `mask_suffix` to choose one of _instance, _semantic, _semantic_colored$"):
+        convert(tmp_path, tmp_path / "out", classes=("x", "y"))
+
+
 def save_grey(path, values, bits):
     """Write a grey PNG of 1, 2, 4 or 8 bits a pixel, by hand: Pillow writes 8."""
 
@@ -313,6 +322,16 @@ def test_masks_in_which_0_is_white_can_mean_two_things(tmp_path, suffix):
     np.testing.assert_array_equal(written_label(tmp_path / "ids"), mask)
     convert(source, tmp_path / "binary", classes=("a", "b"), format="binary")
     np.testing.assert_array_equal(written_label(tmp_path / "binary"), 1 - mask)
+
+
+def test_palette_of_one_colour_says_nothing(tmp_path, halves):
+    """Pillow makes one of a TIFF's colours that were written with 8 of their 16 bits."""
+    source, _ = write_pair(tmp_path, "a", halves)
+    image = Image.fromarray(halves.astype(np.uint8))
+    image.putpalette([0, 0, 0] * 256)
+    image.save(source / "a.png")
+    with pytest.raises(DataError, match=r"a\.png: expected a palette with the colours .*, got #000000 at all indices"):
+        convert(source, tmp_path / "out", palette=write_palette(tmp_path, "x 0 0 0\ny 9 9 9\n"))
 
 
 @pytest.mark.parametrize(("suffix", "options"), [
