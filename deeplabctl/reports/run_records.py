@@ -9,6 +9,7 @@ import contextlib
 import json
 import math
 import re
+import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from deeplabctl.reporting import counted
 
 RECIPE, FACTS, METRICS_LOG, PREVIEWS = "recipe.toml", "run.json", "metrics.jsonl", "previews"  # of a run directory
 _COLOR = re.compile(r"#[0-9a-f]{6}")
+_STEPS = 2**31  # a recipe has fewer
 _TRAIN, _VALIDATION = "train", "validation"  # the kinds of lines
 
 
@@ -91,9 +93,9 @@ class Metrics:
 
 
 def number(entry: dict[str, Any], key: str) -> float:
-    """Return a number of a line; NaN where it has none."""
+    """Return a finite number of a line; NaN where it has none."""
     value = entry.get(key)
-    return float(value) if isinstance(value, int | float) else math.nan
+    return float(value) if isinstance(value, int | float) and abs(value) <= sys.float_info.max else math.nan
 
 
 def run_facts(path: Path) -> dict[str, Any]:
@@ -258,7 +260,9 @@ def _entries(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             entry = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        if isinstance(entry, dict) and isinstance(entry.get("step"), int) and isinstance(entry.get("kind"), str):
+        if not isinstance(entry, dict) or not isinstance(entry.get("kind"), str):
+            continue
+        if isinstance(step := entry.get("step"), int) and 0 <= step < _STEPS:
             yield line, entry
 
 

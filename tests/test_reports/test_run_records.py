@@ -30,6 +30,7 @@ def test_lines_that_were_cut_off_are_skipped(tmp_path):
         (tmp_path / "metrics.jsonl").write_bytes(whole[:length])
         assert steps(Metrics.read(tmp_path).train) == [1]
     (tmp_path / "metrics.jsonl").write_bytes(whole + b'{"kind": "tr\xff\n17\n[]\n{"kind": "train"}\n{"step": 5}\n')
+    append_metrics(tmp_path, "train", step=10**400)
     assert steps(Metrics.read(tmp_path).train) == [1, 2]
 
 
@@ -73,9 +74,9 @@ def test_metrics_that_cannot_be_written_or_read_are_errors_of_the_project(tmp_pa
 
 
 def test_numbers_that_a_line_does_not_have_are_nan():
-    line = {"loss": 2, "miou": None, "best": "yes"}
+    line = {"loss": 2, "miou": None, "best": "yes", "waiting": 10**400}
     assert number(line, "loss") == 2.0
-    assert all(math.isnan(number(line, key)) for key in ("miou", "best", "learning_rate"))
+    assert all(math.isnan(number(line, key)) for key in ("miou", "best", "learning_rate", "waiting"))
 
 
 def test_recipe_that_was_saved_by_an_editor_of_windows_is_read_as_train_reads_it(tmp_path):
