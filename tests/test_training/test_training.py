@@ -195,6 +195,7 @@ def test_classes_that_are_never_predicted_are_warned_of(tmp_path):
     warnings = [event.text for event in events if getattr(event, "warning", False)]
     missed = "the model predicts no disc, no square"
     assert warnings == [  # not at step 4, before half of the training
+        "solver.warmup_steps: 50 is more than the 9 steps; the training ends before its warm-up does",
         f"step 8: {missed}; if this continues, start a new training with more steps, or a larger augment.class_crops",
         f"step 9: {missed}",
     ]
