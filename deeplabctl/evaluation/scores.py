@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy.typing as npt
 
@@ -27,12 +27,8 @@ class ImageScores:
 
     sample: Sample
     prediction: Label
+    miou: float  # the mean IoU of its own classes; NaN if it is all void
     metrics: Sequence[Metric]
-
-    @property
-    def miou(self) -> float:
-        """Return the mean IoU of the image's own classes; NaN if it is all void."""
-        return _matrix(self.metrics).mean_iou()
 
 
 class SplitScores:
@@ -71,7 +67,7 @@ class SplitScores:
         metrics = [type(total)(len(self.classes), has_void=total.has_void) for total in self.metrics]
         for metric in metrics:
             metric.update(label, prediction)
-        return ImageScores(sample, prediction, metrics)
+        return ImageScores(sample, prediction, _matrix(metrics).mean_iou(), metrics)
 
     def add(self, image: ImageScores) -> None:
         """Add an image."""
@@ -101,34 +97,26 @@ class SplitScores:
         return {**totals, "classes": classes, "images": self.images, "settings": settings}
 
 
-class RankedImage(NamedTuple):
-    """Hold what a report shows of an image."""
-
-    miou: float
-    sample: Sample
-    prediction: Label
-
-
 class Extremes:
     """Keep the images with the best and the worst mean IoU of their own; those without a scored pixel are left out."""
 
     def __init__(self, count: int) -> None:
         self._count = count
-        self._best: list[RankedImage] = []
-        self._worst: list[RankedImage] = []
+        self._best: list[ImageScores] = []
+        self._worst: list[ImageScores] = []
 
     def add(self, image: ImageScores) -> None:
         """Keep an image while it is among the extremes, without its counts: a trimap of 255 classes takes 20 MB."""
-        kept = RankedImage(image.miou, image.sample, image.prediction)
+        kept = replace(image, metrics=())
         if not math.isnan(kept.miou):
             self._best = sorted([*self._best, kept], key=lambda entry: -entry.miou)[: self._count]
             self._worst = sorted([*self._worst, kept], key=lambda entry: entry.miou)[: self._count]
 
-    def worst(self) -> list[RankedImage]:
+    def worst(self) -> list[ImageScores]:
         """Return the worst images, the very worst first."""
         return self._worst
 
-    def best(self) -> list[RankedImage]:
+    def best(self) -> list[ImageScores]:
         """Return the best images, the very best first, without those that are also among the worst."""
         worst = {image.sample.id for image in self._worst}
         return [image for image in self._best if image.sample.id not in worst]

@@ -18,7 +18,7 @@ from deeplabctl.arrays import Counts, Image, Label
 from deeplabctl.classes import IGNORE_LABEL, ClassNames
 from deeplabctl.data.images import read_image, read_label
 from deeplabctl.evaluation.metrics import Curve
-from deeplabctl.evaluation.scores import Extremes, RankedImage, SplitScores, class_columns
+from deeplabctl.evaluation.scores import Extremes, ImageScores, SplitScores, class_columns
 from deeplabctl.files import check_folder, check_new_file, check_writable, write_text
 from deeplabctl.render import Font, drawable_name, font, overlay, write_image
 from deeplabctl.reports.page import (
@@ -227,9 +227,10 @@ def _chart(curve: Curve) -> str:
     )
 
 
-def _rows(ranked: Sequence[RankedImage], classes: Sequence[str]) -> str:
+def _rows(ranked: Sequence[ImageScores], classes: Sequence[str]) -> str:
     rows = []
-    for miou, sample, prediction in ranked:
+    for scored in ranked:
+        sample, prediction = scored.sample, scored.prediction
         image, label = read_image(sample.image), read_label(sample.label)
         panels = (
             image,
@@ -243,7 +244,7 @@ def _rows(ranked: Sequence[RankedImage], classes: Sequence[str]) -> str:
             f"<figcaption>{title}</figcaption></figure>"
             for title, panel in zip(("image", "label", "prediction", "errors"), panels, strict=True)
         )
-        rows.append(f"<h3>{name} <small>mIoU {percent(miou)}</small></h3><div class=row>{figures}</div>")
+        rows.append(f"<h3>{name} <small>mIoU {percent(scored.miou)}</small></h3><div class=row>{figures}</div>")
     return "".join(rows)
 
 
