@@ -183,6 +183,9 @@ def test_formats_of_pictures_are_refused_for_videos(tmp_path):
     clip = write_clip(tmp_path / "clip.mp4", range(0, 36_000, 3600))
     with pytest.raises(OutputError, match="is a video: expected the format mask or json or csv, got coco"):
         plan(tmp_path / "out", clip, formats=("mask", "coco"))
+    with pytest.raises(OutputError, match="is a video: expected the format mask or json or csv, got contact sheet"):
+        plan(tmp_path / "out", clip, contact_sheet=True)
+    assert plan(tmp_path / "out", clip, overlay=True).videos
 
 
 def test_missing_package_is_named(tmp_path, monkeypatch):

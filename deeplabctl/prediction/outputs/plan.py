@@ -132,10 +132,11 @@ def _image_job(image: Path, outputs: Sequence[Output], out: Path) -> Job:
 
 def _video_job(video: Path, outputs: Sequence[Output], out: Path) -> Job:
     """Return the job of a video, whose overlay is always written, and comes first in JSON."""
-    able = [each for each in OUTPUTS if (each.video or (each.run and each.run.videos)) and not each.has_option]
-    if wrong := [each.name for each in outputs if not each.has_option and each not in able]:
-        names = " or ".join(each.name for each in able)
-        raise OutputError(f"{video} is a video: expected the format {names}, got {wrong[0]}; leave the video out")
+    able = [each for each in OUTPUTS if each.video or (each.run and each.run.videos)]
+    if wrong := next((each for each in outputs if each not in able), None):
+        names = " or ".join(each.name for each in able if not each.has_option)
+        got = wrong.run.words if wrong.has_option and wrong.run else wrong.name
+        raise OutputError(f"{video} is a video: expected the format {names}, got {got}; leave the video out")
     of_videos = [(each, each.video.file) for each in reversed(OUTPUTS) if each.video]
     wanted = [(each.name, file) for each, file in of_videos if each in outputs or each.has_option]
     files = {name: out / file.format(stem=video.stem) for name, file in wanted}
