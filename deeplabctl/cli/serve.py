@@ -25,7 +25,7 @@ from deeplabctl.cli.options import (
     ScalesOption,
     section,
 )
-from deeplabctl.errors import DeepLabError
+from deeplabctl.errors import DeepLabError, RecipeError
 
 if TYPE_CHECKING:
     import socket
@@ -164,8 +164,10 @@ def serve(
         with usage_errors("--allow-host"):
             hosts = Hosts([host, *allow_host], any_address=server.is_public(bound))
         with usage_errors("$DEEPLABCTL_API_KEY"):
-            secret = os.environ.get("DEEPLABCTL_API_KEY", "")
-            key = Key(secret)
+            secret = os.environ.get("DEEPLABCTL_API_KEY")
+            if secret == "":  # a command that was to make one has failed, say
+                raise RecipeError("expected a key, got an empty one; unset the variable to serve without a key")
+            key = Key(secret or "")
         settings = resolve(request, network.info)
         max_pixels = max_pixels or (25_000_000 if settings.image_size else Limits.max_pixels)
         limits = Limits(max_pixels, int(max_body * (1 << 20)), queue, timeout, connections)

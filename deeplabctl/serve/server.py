@@ -42,9 +42,8 @@ def bind(host: str, port: int) -> socket.socket:
             "none" if host in ("", "*") else host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
     except (OSError, UnicodeError) as error:
-        raise DeepLabError(
-            f"host {host}: expected an address of this machine, got {error}; choose another `host`"
-        ) from None
+        why = getattr(error, "strerror", error)
+        raise DeepLabError(f"host {host}: expected an address of this machine ({why}); choose another `host`") from None
     family, kind, protocol, _, address = found[0]
     bound = socket.socket(family, kind, protocol)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

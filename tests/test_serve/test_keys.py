@@ -38,8 +38,9 @@ def test_only_who_brings_the_key_is_answered(serve, photo, root_path):
     assert client.get(f"{root_path}/api/model/", headers={"x-api-key": KEY}, follow_redirects=False).status_code == 404
 
 
-def test_key_is_taken_from_the_environment_and_is_not_printed(tmp_path, monkeypatch):
-    monkeypatch.setenv("DEEPLABCTL_API_KEY", "with a space")
+@pytest.mark.parametrize("key", ["with a space", ""])
+def test_key_is_taken_from_the_environment_and_is_not_printed(tmp_path, monkeypatch, key):
+    monkeypatch.setenv("DEEPLABCTL_API_KEY", key)
     options = ("--weights", DATA / "lfov_tiny_v2.caffemodel", "--engine", "numba", "--port", "0")
     code, _, err = run_without_tensorflow("serve", *options, cwd=tmp_path)
     assert (code, "$DEEPLABCTL_API_KEY: expected a key" in err, "with a space" in err) == (2, True, False)
