@@ -158,7 +158,6 @@ def serve(
     from deeplabctl.serve.workers import Workers
 
     with console.reporter() as report:
-        path, network = find_network(weights, report)
         server.allow_files(connections)
         bound = server.bind(host, port)
         with usage_errors("--allow-host"):
@@ -168,6 +167,7 @@ def serve(
             if secret == "":  # a command that was to make one has failed, say
                 raise RecipeError("expected a key, got an empty one; unset the variable to serve without a key")
             key = Key(secret or "")
+        path, network = find_network(weights, report)
         settings = resolve(request, network.info)
         max_pixels = max_pixels or (25_000_000 if settings.image_size else Limits.max_pixels)
         limits = Limits(max_pixels, int(max_body * (1 << 20)), queue, timeout, connections)
