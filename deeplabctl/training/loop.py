@@ -175,7 +175,7 @@ class _Training:
         if frozen and recipe.solver.freeze_steps >= recipe.solver.steps:
             text = f"solver.freeze_steps: {recipe.solver.freeze_steps} is not less than the {steps}"
             report(Note(f"{text}; the frozen layers are never trained", warning=True))
-        if recipe.solver.warmup_steps > recipe.solver.steps:
+        if recipe.solver.warmup_steps > recipe.solver.steps and not checkpoint:
             text = f"solver.warmup_steps: {recipe.solver.warmup_steps} is more than the {steps}"
             report(Note(f"{text}; the training ends before its warm-up does", warning=True))
         self.validator = Validator(plan, self.saved, cluster, report)
