@@ -49,7 +49,7 @@ class Cvat:
         try:
             root = ElementTree.parse(path).getroot()
         except (OSError, ElementTree.ParseError, ValueError, LookupError) as error:  # the last two: other encodings
-            raise DataError(f"cannot read {path}: expected CVAT's XML, got {error}") from None
+            raise DataError(f"cannot read {path}: expected CVAT's XML ({error}); export it again") from None
         images = root.findall("image")
         if root.tag != "annotations" or root.find("track") is not None or not images:
             got = "tracks of a video" if root.find("track") is not None else f"<{root.tag}> without images"

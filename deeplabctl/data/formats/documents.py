@@ -97,7 +97,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"cannot read {path}: expected JSON, got {error}") from None
+        raise DataError(f"cannot read {path}: expected JSON ({error}); export it again") from None
 
 
 def common_folder(images: Sequence[Path]) -> Path:

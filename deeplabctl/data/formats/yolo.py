@@ -111,7 +111,7 @@ def _read(path: Path) -> str:
     try:
         return read_small_file(path).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path}: expected text in UTF-8, got {error}") from None
+        raise DataError(f"cannot read {path}: expected text in UTF-8 ({error}); export it again") from None
 
 
 def _read_yaml(path: Path) -> tuple[dict[int, str], str, list[tuple[str, str]]]:

@@ -97,7 +97,7 @@ def test_damaged_coco_entries_are_named(tmp_path, entry, message):
 def test_damaged_json_is_named(tmp_path):
     source = write_coco(tmp_path, [])
     source.write_text("{")
-    with pytest.raises(DataError, match=r"instances\.json: expected JSON"):
+    with pytest.raises(DataError, match=r"instances\.json: expected JSON \(.*; export it again"):
         convert(source, tmp_path / "out")
 
 
