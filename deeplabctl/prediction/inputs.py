@@ -47,7 +47,8 @@ def find_images(names: Sequence[str], report: Reporter = silent) -> list[Path]:
             images = [entry for entry in entries if entry.suffix.lower() in IMAGE_SUFFIXES]
             passed_over = _passed_over(path, entries)
             if not images:
-                got = passed_over or f"{suffix_counts(entries) or 'no file'}; choose the folder of the images"
+                fix = "choose the folder of the images (folders below are not searched)"
+                got = passed_over or f"{suffix_counts(entries) or 'no file'}; {fix}"
                 raise DataError(f"{path}: expected images in this folder ({', '.join(IMAGE_SUFFIXES)}), got {got}")
             if passed_over:
                 report(Note(f"{path}: skipped {passed_over}", warning=True))

@@ -48,7 +48,7 @@ def test_names_without_a_picture_are_refused(pictures):
     with pytest.raises(DataError, match=r"expected images in this folder.*got no file; choose the folder of"):
         find_images(["in/empty"])
     (pictures / "empty" / "x.json").write_bytes(b"")
-    with pytest.raises(DataError, match=r"got 1 \.json; choose the folder of the images"):
+    with pytest.raises(DataError, match=r"got 1 \.json; choose the folder of the images \(folders below are not"):
         find_images(["in/empty"])
     (pictures / "empty" / "x.MP4").write_bytes(b"")
     with pytest.raises(DataError, match=r"got 1 MP4 file \(name them: 'in/empty/\*\.MP4'\)"):
