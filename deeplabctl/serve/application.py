@@ -202,7 +202,7 @@ def _refusal_answer(refusal: RequestError, headers: Mapping[str, str] = MappingP
         headers["retry-after"] = str(refusal.retry_after)
     if refusal.status == 401:
         headers["www-authenticate"] = "Bearer"
-    if refusal.status in (401, 403, 408, 413):  # the rest of the body is not read
+    if refusal.status in (408, 413):  # the rest of the body is not read
         headers["connection"] = "close"
     return JSONResponse(answers.describe_error(refusal).model_dump(), refusal.status, headers)
 

@@ -1,6 +1,7 @@
 """Names under which a service is asked: other sites cannot lead a browser here."""
 
 import pytest
+from served import rest_of
 
 from deeplabctl.errors import RecipeError
 
@@ -89,6 +90,11 @@ def test_requests_are_refused_before_their_body_is_read_and_a_url_counts_as_a_ho
     origin = answer("POST /api/segment", "host: localhost", "origin: http://evil.example", "content-length: 1000000")
     assert origin.startswith(b"HTTP/1.1 403 ")
     assert b'"origin_not_allowed"' in origin
+    with served.connect() as connection:  # whose sender reads the answer after the whole body
+        connection.sendall(b"POST /api/segment HTTP/1.1\r\nhost: evil.example\r\ncontent-length: 1000000\r\n\r\n")
+        assert connection.recv(9999).startswith(b"HTTP/1.1 403 ")
+        connection.sendall(bytes(1_000_000) + b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        assert b"HTTP/1.1 200 " in rest_of(connection)
     assert answer("GET http://127.0.0.1:1/healthz?x=1", "host: x.example").startswith(b"HTTP/1.1 200 ")
     assert answer("GET HTTP://localhost", "host: x.example").endswith(b"</html>\n")
     assert b'"host_not_allowed"' in answer("GET http://evil.example/healthz", "host: localhost")
