@@ -89,7 +89,7 @@ class _CrfOptions:
 def serve(
     *,
     weights: DefaultWeightsOption = None,
-    host: Annotated[str, ADDRESS("--host ADDRESS", "Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    host: Annotated[str, ADDRESS("--host ADDRESS", "Address to listen on; 0.0.0.0 lets others in.")] = "127.0.0.1",
     port: Annotated[int, ADDRESS("--port N", "Port to listen on; 0 chooses a free one.", min=0, max=65535)] = 8000,
     allow_host: Annotated[
         list[str],
