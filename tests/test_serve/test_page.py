@@ -217,6 +217,19 @@ def test_file_that_is_not_an_image_is_reported_and_the_page_goes_on(served, chro
         assert page.locator("#tint").is_visible(), "what was there stays"
 
 
+def test_photo_that_comes_before_the_server_has_said_what_it_takes_is_not_lost(served, chromium, turned_photo):
+    page, held = chromium.new_page(), []
+    page.route("**/api/model", lambda route: held.append(route))
+    with page.expect_request("**/api/model"):
+        page.goto(served.url)
+    drop(page, b"text", "notes.txt", "text/plain")
+    drop(page, turned_photo)
+    held[0].continue_()
+    wait_until_done(page)
+    assert page.locator("#alert").is_hidden()
+    page.close()
+
+
 def test_refusal_of_the_server_is_said_with_its_reason(served, chromium, turned_photo):
     with page_of(chromium, served.url, expected=["the server responded with a status of 429"]) as page:
         answer = {"status": 429, "json": {"error": {"code": "queue_full", "message": "all 16 places are taken"}}}

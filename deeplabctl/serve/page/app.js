@@ -73,8 +73,10 @@ function exampleButton(path, index) {
 
 /** Take a file as the photo to look at. */
 async function open(file) {
-  if (!file || !model) return;
+  if (!file) return;
   const mine = ++opened;
+  await started;
+  if (!model || mine !== opened) return;
   element("alert").hidden = true;
   const slow = setTimeout(note, 300, "Opening the photo.");
   let prepared, fault;
@@ -180,4 +182,4 @@ function say(text) {
   element("status").textContent = text;
 }
 
-start();
+const started = start();
