@@ -255,17 +255,15 @@ def _score_masks(
     not count as faults. No weights are read, and TensorFlow is not loaded.
     """
     from deeplabctl.data.dataset import open_dataset
-    from deeplabctl.data.inspection import check_samples
     from deeplabctl.evaluation.masks import score_masks
-    from deeplabctl.evaluation.scores import any_void
+    from deeplabctl.evaluation.scores import any_void, samples_to_score
 
     split = request.split
     with console.reporter() as report:
         dataset = open_dataset(data, report)
-        samples = dataset.samples(split)[: request.limit]
-        has_void = any_void(check_samples(dataset, samples, report))
+        samples, facts = samples_to_score(dataset, split, request.limit, report)
         with outputs.images() as on_image:
-            result = score_masks(folder, dataset, samples, report, has_void=has_void, on_image=on_image)
+            result = score_masks(folder, dataset, samples, report, has_void=any_void(facts), on_image=on_image)
     faults = [fault for fault in result.faults if not (allow_missing and fault.kind == "missing")]
     summary = f"{len(result.faults)} of {counted(len(samples), 'mask')} cannot be scored: {result.counted()}"
     if not faults or (allow_missing and result.scores.images):

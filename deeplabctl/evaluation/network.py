@@ -13,10 +13,17 @@ from deeplabctl.classes import other_order
 from deeplabctl.data.dataset import SHAPES, Dataset, Sample, name_or_path, open_dataset
 from deeplabctl.data.findings import join_some
 from deeplabctl.data.images import read_image, read_label
-from deeplabctl.data.inspection import LabelFacts, check_samples
+from deeplabctl.data.inspection import LabelFacts
 from deeplabctl.errors import DataError
 from deeplabctl.evaluation.metrics import Metric
-from deeplabctl.evaluation.scores import METRICS, VALIDATION_METRICS, ImageScores, SplitScores, any_void
+from deeplabctl.evaluation.scores import (
+    METRICS,
+    VALIDATION_METRICS,
+    ImageScores,
+    SplitScores,
+    any_void,
+    samples_to_score,
+)
 from deeplabctl.parallel import available_cpus, map_ahead
 from deeplabctl.prediction.results import Result
 from deeplabctl.prediction.segmenter import Segmenter, load
@@ -78,8 +85,7 @@ class EvaluationRequest:
         """Return the samples to score and what their labels contain; warns if the weights were trained on some."""
         if self.limit is not None and self.limit < 1:
             raise DataError(f"`limit`: expected at least 1 image, got {self.limit}")
-        samples = dataset.samples(self.split)[: self.limit]
-        facts = check_samples(dataset, samples, report)
+        samples, facts = samples_to_score(dataset, self.split, self.limit, report)
         if seen := _trained_on(info, dataset, samples):
             text = f"the weights were trained on {seen} of these {len(samples)} images; this is not a fair score"
             report(Note(text, warning=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,10 +12,12 @@ import numpy.typing as npt
 
 from deeplabctl.arrays import Label
 from deeplabctl.classes import IGNORE_LABEL, hex_color
-from deeplabctl.data.dataset import Sample
-from deeplabctl.data.inspection import LabelFacts
+from deeplabctl.data.dataset import Dataset, Sample
+from deeplabctl.data.findings import join_some
+from deeplabctl.data.inspection import LabelFacts, check_samples
 from deeplabctl.evaluation.boundaries import BoundaryF1, Trimap
 from deeplabctl.evaluation.metrics import ConfusionMatrix, Metric, as_json
+from deeplabctl.reporting import Note, Reporter, counted
 
 # In the order of the JSON; the first checks the ids. A new metric has its entry here.
 METRICS: tuple[type[Metric], ...] = (ConfusionMatrix, BoundaryF1, Trimap)
@@ -126,6 +129,18 @@ def class_columns(classes: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Return keys and names of the fractions that entries of classes in the JSON have, in the order of the metrics."""
     columns = {key: name for metric in METRICS for key, name in metric.columns.items()}
     return {key: name for key, name in columns.items() if any(key in entry for entry in classes)}
+
+
+def samples_to_score(
+    dataset: Dataset, split: str, limit: int | None, report: Reporter
+) -> tuple[list[Sample], list[LabelFacts]]:
+    """Return the first ``limit`` samples of a split, or all, and what their labels contain; warns of repeated ones."""
+    samples = dataset.samples(split)[:limit]
+    counts = Counter(sample.image.name for sample in samples)
+    if repeated := [name for name, count in counts.items() if count > 1]:
+        text = f"{dataset.list_file(split)} has {counted(len(repeated), 'image')} more than once"
+        report(Note(f"{text}, which count more than others ({join_some(repeated, 3)})", warning=True))
+    return samples, check_samples(dataset, samples, report)
 
 
 def any_void(facts: Iterable[LabelFacts]) -> bool:

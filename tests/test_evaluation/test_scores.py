@@ -13,7 +13,15 @@ from deeplabctl.data.images import read_label, write_mask
 from deeplabctl.evaluation import masks
 from deeplabctl.evaluation.masks import score_masks
 from deeplabctl.evaluation.metrics import Metric
-from deeplabctl.evaluation.scores import METRICS, VALIDATION_METRICS, Extremes, SplitScores, class_columns
+from deeplabctl.evaluation.scores import (
+    METRICS,
+    VALIDATION_METRICS,
+    Extremes,
+    SplitScores,
+    class_columns,
+    samples_to_score,
+)
+from deeplabctl.reporting import Note
 
 
 def test_trimaps_of_many_classes_wait_only_in_a_part_of_the_memory(tmp_path, monkeypatch):
@@ -123,3 +131,14 @@ def test_new_metric_is_shown_everywhere_by_its_entry(monkeypatch, deeplabctl, tm
 def test_columns_of_the_table_are_those_that_the_classes_have():
     assert class_columns([{"name": "a", "iou": 0.5}]) == {"iou": "IoU"}
     assert list(class_columns(SplitScores("ab", {}).to_dict()["classes"])) == ["iou", "accuracy", "boundary_f1"]
+
+
+def test_images_that_a_list_has_twice_are_said_as_they_count_more(tmp_path):
+    dataset, said = open_dataset(make_dataset(tmp_path / "set")), []
+    dataset.list_file("val").write_text("v0\nv1\nv0\n")
+    samples, facts = samples_to_score(dataset, "val", None, said.append)
+    assert (len(samples), len(facts)) == (3, 3)
+    assert "val.txt has 1 image more than once, which count more than others (v0.png)" in said[0].text
+    said.clear()
+    samples_to_score(dataset, "val", 2, said.append)
+    assert not [event for event in said if isinstance(event, Note)]
