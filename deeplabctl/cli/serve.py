@@ -157,9 +157,8 @@ def serve(
     from deeplabctl.serve.uploads import Limits
     from deeplabctl.serve.workers import Workers
 
-    with console.reporter() as report:
-        server.allow_files(connections)
-        bound = server.bind(host, port)
+    server.allow_files(connections)
+    with server.bind(host, port) as bound:
         with usage_errors("--allow-host"):
             hosts = Hosts([host, *allow_host], any_address=server.is_public(bound))
         with usage_errors("$DEEPLABCTL_API_KEY"):
@@ -167,23 +166,28 @@ def serve(
             if secret == "":  # a command that was to make one has failed, say
                 raise RecipeError("expected a key, got an empty one; unset the variable to serve without a key")
             key = Key(secret or "")
-        path, network = find_network(weights, report)
-        settings = resolve(request, network.info)
-        max_pixels = max_pixels or (25_000_000 if settings.image_size else Limits.max_pixels)
-        limits = Limits(max_pixels, int(max_body * (1 << 20)), queue, timeout, connections)
-        sha256 = locating.open_weights(path).sha256 if workers > 1 else ""
-        job = _Job(path, sha256, settings, limits, crf != _CrfOptions() and not is_off, hosts, root_path, key, console)
+        with console.reporter() as report:
+            path, network = find_network(weights, report)
+            settings = resolve(request, network.info)
+            max_pixels = max_pixels or (25_000_000 if settings.image_size else Limits.max_pixels)
+            limits = Limits(max_pixels, int(max_body * (1 << 20)), queue, timeout, connections)
+            sha256 = locating.open_weights(path).sha256 if workers > 1 else ""
+            job = _Job(
+                path, sha256, settings, limits, crf != _CrfOptions() and not is_off, hosts, root_path, key, console
+            )
+            if workers == 1:
+                service = job.load(network, report)
+            if server.is_public(bound):
+                lacks = "the key and images travel without TLS" if secret else "there is neither a login nor TLS"
+                report(
+                    Note(f"other machines can reach this address, {server.public_url_of(bound)}; {lacks}", warning=True)
+                )
+        url = server.url_of(bound)
         if workers == 1:
-            service = job.load(network, report)
-        if server.is_public(bound):
-            lacks = "the key and images travel without TLS" if secret else "there is neither a login nor TLS"
-            report(Note(f"other machines can reach this address, {server.public_url_of(bound)}; {lacks}", warning=True))
-    url = server.url_of(bound)
-    if workers == 1:
-        server.run(job.application(service), bound, limits, lambda: _announce(console, url, _facts(service)))
-        return
-    with console.reporter() as report:
-        Workers(workers, bound, job, _while_read(report)).run(lambda facts: _announce(console, url, facts, workers))
+            server.run(job.application(service), bound, limits, lambda: _announce(console, url, _facts(service)))
+            return
+        with console.reporter() as report:
+            Workers(workers, bound, job, _while_read(report)).run(lambda facts: _announce(console, url, facts, workers))
 
 
 @dataclass(frozen=True)

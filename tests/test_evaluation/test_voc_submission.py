@@ -2,14 +2,15 @@
 
 import errno
 import os
-from types import SimpleNamespace
 from zipfile import ZipFile
 
 import numpy as np
 import pytest
 
 from deeplabctl.cli.eval import _Outputs
+from deeplabctl.data.dataset import Sample
 from deeplabctl.errors import OutputError
+from deeplabctl.evaluation.scores import ImageScores
 from deeplabctl.evaluation.voc_submission import voc_zip
 
 
@@ -33,7 +34,8 @@ def test_scores_are_there_before_the_error_of_a_disk_that_filled_up(tmp_path, mo
     outputs = _Outputs(None, tmp_path / "v.zip", "val", overwrite=False)
     with outputs.images() as add:
         for name in "abcd":
-            add(SimpleNamespace(miou=0.5, sample=SimpleNamespace(id=name), prediction=np.zeros((2, 3), np.uint8)))
+            sample = Sample(name, tmp_path / "image", tmp_path / "label")
+            add(ImageScores(sample, np.zeros((2, 3), np.uint8), 0.5, ()))
     assert len(counted) == (full_at or 4)
     with pytest.raises(OutputError, match=r"cannot write .*v\.zip: No space left on device"):
         outputs.say(Console())
