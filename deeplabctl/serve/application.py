@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib import resources
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -22,7 +22,7 @@ from deeplabctl.serve import answers
 from deeplabctl.serve.access import Hosts, Key
 from deeplabctl.serve.metrics import CONTENT_TYPE, Metrics
 from deeplabctl.serve.service import Service
-from deeplabctl.serve.uploads import FIELD, FORMATS, RequestError
+from deeplabctl.serve.uploads import FIELD, FORMATS, Parameters, RequestError
 from deeplabctl.version import __version__
 
 _DESCRIPTION = "Semantic segmentation of images: a class for every pixel."
@@ -113,16 +113,9 @@ def _add_api(app: FastAPI, service: Service) -> None:
         "/api/segment", tags=["segmentation"], summary="Segment an image", openapi_extra={"requestBody": _BODY},
         responses=_RESPONSES, response_model=None,
     )  # fmt: skip
-    async def segment(
-        request: Request,
-        crf: Annotated[bool | None, Query(description="Sharpen the result with the dense CRF.")] = None,
-        format: Annotated[  # noqa: A002 - the name in the API
-            Literal["json", "mask", "overlay"],
-            Query(description="json: areas and mask; mask: the PNG that `infer` writes; overlay: that of --overlay."),
-        ] = "json",
-    ) -> Response:
-        result = await service.segment(request, crf=crf)
-        return await asyncio.to_thread(answers.ANSWERS[format], result, service.info.classes)
+    async def segment(request: Request, parameters: Annotated[Parameters, Query()]) -> Response:
+        result = await service.segment(request, crf=parameters.crf)
+        return await asyncio.to_thread(answers.ANSWERS[parameters.format], result, service.info.classes)
 
     @app.get("/api/model", tags=["segmentation"], summary="Describe the network and the limits")
     async def model() -> answers.Model:
@@ -181,6 +174,8 @@ async def _answer_error(request: Request, error: Exception) -> Response:
             where = ".".join(str(part) for part in first["loc"][1:])
             expected = first.get("ctx", {}).get("expected", "true or false")
             message = f"{where}: expected {expected}, got {first['input']!r:.80}"
+            if first["type"] == "extra_forbidden":
+                message = f"expected the parameters {' and '.join(Parameters.model_fields)}, got {where!r:.80}"
             refusal = RequestError(422, "invalid_parameter", message)
         case HTTPException():
             code = _CODES.get(error.status_code, "bad_request")

@@ -10,7 +10,9 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from pydantic import BaseModel, Field
 from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -25,7 +27,6 @@ from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.architecture import PAPER_SIZE
 
 FIELD = "image"  # of a form
-PARAMETERS = ("crf", "format")  # of a URL
 # By Pillow's names. Of its other formats, some start programs or write files (EPS).
 FORMATS = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "BMP": "image/bmp", "TIFF": "image/tiff"}
 _FORM = "multipart/form-data"
@@ -33,6 +34,15 @@ _LINGER = 1.0  # seconds for which the rest of a refused body is read, so that i
 _STALL, _PIECE = 1.0, 4096  # seconds and bytes: an upload that brings less in that time may lose its place to others
 _NAME = "the image"  # in messages
 _SCAN, _MOST_SCANS = b"\xff\xda", 256  # of a JPEG; each costs the time of a whole image, in as little as 100 bytes
+
+
+class Parameters(BaseModel, extra="forbid"):
+    """Hold the parameters in the URL of a segmentation; others are refused, as they would have no effect."""
+
+    crf: bool | None = Field(None, description="Sharpen the result with the dense CRF.")
+    format: Literal["json", "mask", "overlay"] = Field(
+        "json", description="json: areas and mask; mask: the PNG that `infer` writes; overlay: that of --overlay."
+    )
 
 
 @dataclass(frozen=True)
@@ -116,7 +126,7 @@ class Upload:
             if not isinstance(part, UploadFile):
                 message = f"expected a form with a file in its field {FIELD!r}, got none"
                 raise RequestError(422, "missing_picture", message)
-            if misplaced := [name for name in PARAMETERS if name in form]:
+            if misplaced := [name for name in Parameters.model_fields if name in form]:
                 message = f"expected {misplaced[0]} in the URL, as ?{misplaced[0]}=..., got a field of the form"
                 raise RequestError(422, "invalid_form", message)
             return await part.read()

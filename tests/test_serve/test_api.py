@@ -156,6 +156,8 @@ def test_wrong_types_are_refused(client, photo):
     assert said == "crf: expected true or false, got 'maybe'"
     said = refusal(client.post("/api/segment?format=tiff", content=photo), 422, "invalid_parameter")
     assert said == "format: expected 'json', 'mask' or 'overlay', got 'tiff'"
+    said = refusal(client.post("/api/segment?CRF=true", content=photo), 422, "invalid_parameter")
+    assert said == "expected the parameters crf and format, got 'CRF'"
     for name, value in (("crf", "true"), ("format", "mask")):
         said = refusal(post(files={"image": photo}, data={name: value}), 422, "invalid_form")
         assert said == f"expected {name} in the URL, as ?{name}=..., got a field of the form"
