@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,13 @@ from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.dataset import Dataset, Sample
 from deeplabctl.data.findings import LIST_FORMAT, Finding, join_some
 from deeplabctl.data.image_files import IMAGE_SUFFIXES
-from deeplabctl.data.inspection import LabelFacts, absent_classes, inspect_samples, void_split_finding
+from deeplabctl.data.inspection import (
+    LabelFacts,
+    absent_classes,
+    inspect_samples,
+    repeated_images,
+    void_split_finding,
+)
 from deeplabctl.data.layout import IMAGES, LABELS, LABELS_AUGMENTED
 from deeplabctl.data.palettes import Palettes
 from deeplabctl.data.stats import LARGEST_AS_IT_IS, WORKING_SIDE, max_side_for
@@ -105,8 +110,7 @@ def _check_list(path: Path, split: str, samples: list[Sample]) -> Iterator[Findi
     if format_notes := _list_format(path.read_bytes()):
         fix = "it can be read; deeplabctl data check with `fix` writes plain lines"
         yield Finding(LIST_FORMAT, path, "", ", ".join(format_notes), fix, severity="note")
-    counts = Counter(sample.image for sample in samples)
-    if repeated := [image.name for image, count in counts.items() if count > 1]:
+    if repeated := repeated_images(samples):
         got = f"{join_some(repeated)} more than once"
         fix = "remove the repeated lines, or these images count more than others"
         yield Finding("list-twice", path, f"each image of {split} once", got, fix, severity="note")

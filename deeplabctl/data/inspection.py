@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -182,6 +183,11 @@ def check_files(dataset: Dataset, samples: Sequence[Sample], report: Reporter) -
         others = f" (so are {len(found) - 1} others: {join_some([each.file.name for each in found[1:]], 3)})"
         report(Note(f"{found[0].text}{others if len(found) > 1 else ''}", warning=True))
     return facts
+
+
+def repeated_images(samples: Iterable[Sample]) -> list[str]:
+    """Return the names of the images that several samples have: these count more than others."""
+    return [image.name for image, count in Counter(sample.image for sample in samples).items() if count > 1]
 
 
 def same_images(scored: Iterable[tuple[str, str]], trained: Iterable[tuple[str, str]]) -> list[str]:

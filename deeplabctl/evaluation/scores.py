@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +13,7 @@ from deeplabctl.arrays import Label
 from deeplabctl.classes import IGNORE_LABEL, hex_color
 from deeplabctl.data.dataset import Dataset, Sample
 from deeplabctl.data.findings import join_some
-from deeplabctl.data.inspection import LabelFacts, check_samples
+from deeplabctl.data.inspection import LabelFacts, check_samples, repeated_images
 from deeplabctl.evaluation.boundaries import BoundaryF1, Trimap
 from deeplabctl.evaluation.metrics import ConfusionMatrix, Metric, as_json
 from deeplabctl.reporting import Note, Reporter, counted
@@ -136,8 +135,7 @@ def samples_to_score(
 ) -> tuple[list[Sample], list[LabelFacts]]:
     """Return the first ``limit`` samples of a split, or all, and what their labels contain; warns of repeated ones."""
     samples = dataset.samples(split)[:limit]
-    counts = Counter(sample.image.name for sample in samples)
-    if repeated := [name for name, count in counts.items() if count > 1]:
+    if repeated := repeated_images(samples):
         text = f"{dataset.list_file(split)} has {counted(len(repeated), 'image')} more than once"
         report(Note(f"{text}, which count more than others ({join_some(repeated, 3)})", warning=True))
     return samples, check_samples(dataset, samples, report)

@@ -13,9 +13,8 @@ from typing import NoReturn
 from deeplabctl import choices
 from deeplabctl.data.findings import join_some
 from deeplabctl.data.formats.annotations import AnnotatedImage, AnnotationFormat, Annotations, ImportSettings
-from deeplabctl.data.formats.documents import Source
+from deeplabctl.data.formats.documents import Source, other_program
 from deeplabctl.data.formats.image_search import failing
-from deeplabctl.data.formats.others import other_program
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import Reporter
 

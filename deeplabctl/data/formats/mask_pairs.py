@@ -10,8 +10,8 @@ from pathlib import Path
 
 from deeplabctl.data.findings import join_some
 from deeplabctl.data.formats.annotations import ImportSettings
+from deeplabctl.data.formats.documents import other_program
 from deeplabctl.data.formats.image_search import ImageSearch, files_below
-from deeplabctl.data.formats.others import other_program
 from deeplabctl.data.image_files import FOREIGN_SUFFIXES, IMAGE_SUFFIXES, NAMED_SUFFIXES, SAVED_SUFFIXES
 from deeplabctl.data.layout import LABELS, LISTS
 from deeplabctl.errors import DataError
