@@ -130,7 +130,8 @@ class PlainReporter:
                 if time.monotonic() - self._printed > _PLAIN_SECONDS:
                     self._printed = time.monotonic()
                     speed = pace(done - task.done, task.total - done, self._printed - begin, task.unit)
-                    typer.echo(f"{task.task}: {done} of {task.total} {task.unit}, {speed}", err=True)
+                    so_far = f"{task.task}: {done} of {task.total} {task.unit}"
+                    typer.echo(", ".join(filter(None, (so_far, speed))), err=True)
             case Finished():
                 self._tasks.pop()
             case _:

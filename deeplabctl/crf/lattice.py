@@ -10,7 +10,7 @@ simplex would add vertices, and the blur carries values to them even if no point
 
 from __future__ import annotations
 
-import functools
+import itertools
 import math
 from typing import Any, NamedTuple
 
@@ -71,11 +71,11 @@ def build_filter(image: Image, order: Int32, params: CrfParams) -> Filter:
     return Filter(vertices, weights, factors / norms, chains, size)
 
 
-@functools.lru_cache(maxsize=16)
 def tiled_order(height: int, width: int) -> Int32:
     """Return the flat indices of an image's pixels, tile by tile."""
-    y, x = np.divmod(np.arange(height * width, dtype=np.int32), np.int32(width))
-    return np.argsort(y // TILE * width + x // TILE, kind="stable").astype(np.int32)
+    indices = np.arange(height * width, dtype=np.int32).reshape(height, width)
+    corners = itertools.product(range(0, height, TILE), range(0, width, TILE))
+    return np.concatenate([indices[y : y + TILE, x : x + TILE].ravel() for y, x in corners])
 
 
 @kernel

@@ -421,6 +421,12 @@ def shrink_label(label: Label, max_side: int) -> Label:
     return np.asarray(PIL.Image.fromarray(label).resize((width, height), PIL.Image.Resampling.NEAREST))
 
 
+def count_values(label: Label) -> dict[int, int]:
+    """Return the number of pixels of each value that a label (H, W) uint8 has."""
+    counts = PIL.Image.fromarray(label).histogram()
+    return {value: count for value, count in enumerate(counts) if count}
+
+
 def write_mask(path: Path, label: Label, classes: Sequence[str] = VOC_CLASSES) -> None:
     """Write (H, W) uint8 class ids as an 8-bit palette PNG in the colours of the classes, whole or not at all."""
     with whole_file(path) as temporary:

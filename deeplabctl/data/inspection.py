@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import PIL.Image
 
 from deeplabctl.arrays import Label
 from deeplabctl.classes import IGNORE_LABEL, voc_grey_ids
@@ -35,7 +34,7 @@ from deeplabctl.data.findings import (
     join_some,
 )
 from deeplabctl.data.image_files import open_image, open_regular, orientation, unreadable
-from deeplabctl.data.images import read_label_and_palette, to_rgb
+from deeplabctl.data.images import count_values, read_label_and_palette, to_rgb
 from deeplabctl.data.palettes import Palettes, entries_of
 from deeplabctl.errors import OutputError
 from deeplabctl.files import user_cache, write_text
@@ -118,12 +117,6 @@ def inspect_label(path: Path) -> LabelFacts:
 
 def _digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
-
-
-def count_values(label: Label) -> dict[int, int]:
-    """Return the number of pixels of each value that a label (H, W) uint8 has."""
-    counts = PIL.Image.fromarray(label).histogram()
-    return {value: count for value, count in enumerate(counts) if count}
 
 
 def count_neighbours(label: Label) -> tuple[tuple[int, int, int, int], ...]:

@@ -18,7 +18,7 @@ from PIL import Image as PillowImage
 from deeplabctl.arrays import Image, Label, Scores, Size
 from deeplabctl.crf import CrfParams, refine
 from deeplabctl.crf.mean_field import memory_to_refine
-from deeplabctl.data.images import as_image, shrink, working_size, write_mask
+from deeplabctl.data.images import as_image, count_values, shrink, working_size, write_mask
 from deeplabctl.errors import DataError, RecipeError
 from deeplabctl.files import check_new_file
 from deeplabctl.interpolation import enlarge, label_of
@@ -104,9 +104,7 @@ class Segmentation:
 
 def count_pixels(label: Label) -> dict[int, int]:
     """Return the number of pixels of each class id in a label, the largest first."""
-    counts = np.bincount(label.ravel())
-    order = np.argsort(-counts, kind="stable").tolist()
-    return {index: int(counts[index]) for index in order if counts[index]}
+    return dict(sorted(count_values(label).items(), key=lambda entry: -entry[1]))
 
 
 class Segmenter:

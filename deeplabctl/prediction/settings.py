@@ -230,7 +230,7 @@ def parse_crf_params(text: str, base: CrfParams) -> CrfParams:
         key, _, value = (word.strip() for word in part.partition("="))
         try:
             changes[key] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             changes[key] = value
     try:
         return recipe_from_dict({"crf": {**asdict(base), **changes}}, "`crf`").crf

@@ -9,11 +9,12 @@ from html import escape
 from pathlib import Path
 from typing import Any, Self
 
+from deeplabctl.classes import ClassNames
 from deeplabctl.errors import RunError
 from deeplabctl.files import check_folder, check_new_file, whole_file, write_text
 from deeplabctl.reporting import counted, duration
 from deeplabctl.reports.curves import DARK, LIGHT, curves_png
-from deeplabctl.reports.page import DASH, in_words, percent, render_page, swatch, table
+from deeplabctl.reports.page import DASH, class_names, in_words, percent, render_page, swatch, table
 from deeplabctl.reports.run_records import RunResults
 from deeplabctl.reports.training_run import inline_curves
 
@@ -59,10 +60,10 @@ class Comparison:
         return {key: row for key, row in values.items() if any(value != row[0] for value in row)}
 
     @cached_property
-    def classes(self) -> list[str]:
+    def classes(self) -> ClassNames:
         """Return the classes that the runs share; empty where they differ, or no run has scores of classes."""
-        sets = {tuple(entry["name"] for entry in run.classes) for run in self.runs if run.classes}
-        return list(sets.pop()) if len(sets) == 1 else []
+        sets = {class_names(run.classes) for run in self.runs if run.classes}
+        return sets.pop() if len(sets) == 1 else ClassNames(())
 
     def rows(self) -> list[list[str]]:
         """Return the rows of the table of runs, under `HEADERS`."""

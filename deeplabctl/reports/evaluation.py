@@ -15,7 +15,7 @@ from PIL import Image as PillowImage
 from PIL import ImageDraw
 
 from deeplabctl.arrays import Counts, Image, Label
-from deeplabctl.classes import IGNORE_LABEL, ClassNames
+from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.images import read_image, read_label
 from deeplabctl.evaluation.metrics import Curve
 from deeplabctl.evaluation.scores import Extremes, ImageScores, SplitScores, class_columns
@@ -23,6 +23,7 @@ from deeplabctl.files import check_folder, check_new_file, check_writable, write
 from deeplabctl.render import Font, drawable_name, font, overlay, write_image
 from deeplabctl.reports.page import (
     cards,
+    class_names,
     inline_image,
     legend,
     percent,
@@ -93,8 +94,7 @@ def render_report(
 def class_table(classes: Sequence[Mapping[str, Any]]) -> str:
     """Return the table of the classes' scores, from `SplitScores.to_dict`."""
     columns = class_columns(classes)
-    codes = [bytes.fromhex(entry["color"][1:]) for entry in classes if entry.get("color")]
-    names = ClassNames((entry["name"] for entry in classes), ((code[0], code[1], code[2]) for code in codes))
+    names = class_names(classes)
     rows = [
         [
             f"{swatch(names, index)}{escape(entry['name'])}",

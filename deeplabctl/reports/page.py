@@ -18,7 +18,7 @@ from PIL import Image as PillowImage
 
 from deeplabctl import reporting
 from deeplabctl.arrays import Image
-from deeplabctl.classes import class_colors, hex_color
+from deeplabctl.classes import ClassNames, class_colors, hex_color
 
 DASH = "–"  # noqa: RUF001 - a dash in a table: there is no such number
 
@@ -51,6 +51,12 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     head = "".join(f"<th>{header}</th>" if header else "<td></td>" for header in headers)
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
     return f"<div class=scroll tabindex=0><table><tr>{head}</tr>{body}</table></div>"
+
+
+def class_names(classes: Sequence[Mapping[str, Any]]) -> ClassNames:
+    """Return the names in entries of classes as JSON has them, with their colours where it has these."""
+    codes = (bytes.fromhex(color[1:]) for entry in classes if (color := entry.get("color")))
+    return ClassNames((entry["name"] for entry in classes), ((red, green, blue) for red, green, blue in codes))
 
 
 def swatch(classes: Sequence[str], class_id: int) -> str:

@@ -6,13 +6,12 @@ import base64
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-import PIL.Image
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
 from deeplabctl.classes import class_colors, hex_color
 from deeplabctl.data.images import mask_bytes
+from deeplabctl.prediction.segmenter import count_pixels
 from deeplabctl.render import overlay_png
 from deeplabctl.serve.service import Segmented, Service
 from deeplabctl.serve.uploads import FORMATS, RequestError
@@ -126,15 +125,13 @@ def describe_error(refusal: RequestError) -> Error:
 
 def _json(result: Segmented, names: tuple[str, ...]) -> Response:
     height, width = result.label.shape
-    counts = np.array(PIL.Image.fromarray(result.label).histogram())
     found = Segmentation(
         width=width,
         height=height,
         crf=result.crf,
         classes=[
-            Area(id=index, name=names[index], color=_color(names, index), pixels=count, share=count / counts.sum())
-            for index in map(int, np.argsort(-counts, kind="stable"))
-            if (count := counts[index])
+            Area(id=index, name=names[index], color=_color(names, index), pixels=count, share=count / result.label.size)
+            for index, count in count_pixels(result.label).items()
         ],
         seconds=Seconds(waited=round(result.waited, 4), ran=round(result.ran, 4)),
         note=result.note,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import PIL.Image
 
-from deeplabctl.data.dataset import SHAPES, Sample, open_dataset
+from deeplabctl.data.dataset import SHAPES, Sample, open_dataset, spread_evenly
 from deeplabctl.data.shapes import draw_sample
 from deeplabctl.errors import DataError
 from deeplabctl.files import read_small_file
@@ -39,7 +39,7 @@ def find_examples(info: ModelInfo, limits: Limits, pad: str) -> list[Example]:
         recipe = info.provenance.get("recipe") or {}
         with suppress(DataError, OSError):  # moved, changed, or closed to this user since
             samples = open_dataset(Path(data)).samples(recipe.get("data", {}).get("val_split", "val"))
-    spread = samples[:: max(1, len(samples) // COUNT)][:COUNT]
+    spread = spread_evenly(samples, COUNT)
     found = [example for sample in spread if (example := _read(sample.image, limits, info.architecture, pad))]
     return found or [_drawn(index) for index in range(COUNT)]
 

@@ -97,3 +97,7 @@ def test_task_shows_its_pace_in_plain_lines(monkeypatch, capsys):
         now += 2.0
         report(Advanced(2))
     assert capsys.readouterr().err == "segmenting: 16 of 50 images, 1.0 images/s, 0:34 left\n"
+    report(Started("downloading", 5, "MB"))
+    now += 6.0
+    report(Advanced(0))
+    assert capsys.readouterr().err == "downloading: 0 of 5 MB\n"

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from crf_problems import problem, refine_energy, with_weak_labels
 from PIL import Image
 
 from deeplabctl.crf import CrfParams, refine
+from deeplabctl.crf.lattice import tiled_order
 from deeplabctl.crf.mean_field import memory_to_refine
 from deeplabctl.parallel import map_ahead
 
@@ -229,3 +231,13 @@ def test_images_and_scores_may_be_any_arrays_and_parameters_are_crf_params():
             refine(image, scores, wrong)
     with pytest.raises(ValueError, match="bi_w: expected 0 to 1e6, got '4'"):
         refine(image, scores, CrfParams(bi_w="4"))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (16, 32), (33, 50), (15, 100)])
+def test_pixels_go_tile_by_tile_in_an_order_that_is_not_kept(size):
+    y, x = np.divmod(np.arange(size[0] * size[1]), size[1])
+    order = tiled_order(*size)
+    assert order.dtype == np.int32
+    np.testing.assert_array_equal(order, np.lexsort((x, y, x // 16, y // 16)))
+    kept = weakref.ref(tiled_order(*size))
+    assert kept() is None  # it takes 4 bytes of a pixel, for each size

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from deeplabctl.prediction import run as module
 from deeplabctl.prediction.outputs.image_files import Mask
 from deeplabctl.prediction.outputs.plan import OutputRequest, plan_outputs
 from deeplabctl.prediction.run import run, segment_images
+from deeplabctl.prediction.segmenter import count_pixels
 from deeplabctl.reporting import Advanced, Finished, Note, Started
 from deeplabctl.reports.contact_sheet import page_of_results
 
@@ -211,3 +213,13 @@ def test_coco_and_labelme_are_read_by_the_converter(tmp_path):
     convert(tmp_path / "outlines", tmp_path / "labelme", images=photos, classes=names)
     agreements = [(written_label(tmp_path / "labelme", name) == label).mean() for name, label in labels.items()]
     assert min(agreements) > 0.995
+
+
+def test_pixels_are_counted_in_little_memory():
+    label = np.repeat(np.uint8([3, 0, 7, 2]), [500_000, 300_000, 300_000, 100_000]).reshape(1000, 1200)
+    tracemalloc.start()
+    counts = count_pixels(label)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert list(counts.items()) == [(3, 500_000), (0, 300_000), (7, 300_000), (2, 100_000)]  # equal ones by number
+    assert peak < label.nbytes

@@ -156,6 +156,8 @@ def test_unknown_option_is_named():
         ("v3", "expected largefov-v1, v2-vgg, v2-resnet, the table of a search, or KEY=VALUE"),
         ("bi_x=3", "did you mean bi_w"),
         ("bi_w=much", "expected a number"),
+        pytest.param("bi_w=" + "1" * 5000, "expected a number", id="digits"),
+        pytest.param("bi_w=" + "[" * 5000, "expected a number", id="brackets"),
         ("bi_xy_std=0", "above 0"),
     ],
 )

@@ -63,6 +63,15 @@ def test_classes_stand_side_by_side_with_the_best_in_bold(runs):
     assert "<td><b>52.00</b></td><td>10.00</td>" in page
 
 
+def test_classes_have_the_colours_of_their_data_set(tmp_path, no_curves):
+    lines = [train_line(1), validation_line(1, 0.2)]
+    for entry, color in zip(lines[1]["classes"], ("#804080", "#010203", "#040506"), strict=True):
+        entry["color"] = color
+    page = render_comparison(Comparison.read([make_run(tmp_path / name, lines) for name in ("a", "b")]))
+    assert "background:#804080'></s>background<" in page
+    assert "background:#040506'></s>ring<" in page
+
+
 def test_runs_of_different_classes_are_compared_without_a_table_of_classes(runs, tmp_path):
     other = make_run(tmp_path / "other", [train_line(1), validation_line(1, 0.5, ("sky", "road"))])
     comparison = Comparison.read([runs[0], other])
