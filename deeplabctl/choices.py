@@ -1,7 +1,7 @@
 """List what a user chooses by name: the names, without loading numpy, and the classes that stand behind them.
 
-Help and shell completion show the names and have no time to load the classes. A new engine, output or annotation format
-is a class and an entry here; its room loads it.
+Help, shell completion and recipes show the names and have no time to load the classes. A new engine, output, annotation
+format, loss, optimizer or schedule is written in its room and has an entry here; its room loads it.
 """
 
 from __future__ import annotations
@@ -46,6 +46,21 @@ ANNOTATIONS = {
     "ids": "data.formats.masks:Masks",
     "binary": "data.formats.masks:Masks",
 }
+# Of trainings: losses, optimizers, and schedules of the learning rate.
+LOSSES = {
+    "cross-entropy": "training.losses:CrossEntropy",
+    "focal": "training.losses:Focal",
+    "dice": "training.losses:Dice",
+    "lovasz": "training.losses:Lovasz",
+    "cross-entropy+dice": "training.losses:CrossEntropyAndDice",
+    "cross-entropy+lovasz": "training.losses:CrossEntropyAndLovasz",
+}
+OPTIMIZERS = {"sgd": "training.optimizers:SGD", "adam": "training.optimizers:ADAM"}
+SCHEDULES = {
+    "poly": "training.optimizers:poly",
+    "step": "training.optimizers:step_down",
+    "fixed": "training.optimizers:fixed",
+}
 
 
 class ExportKind(NamedTuple):
@@ -67,12 +82,23 @@ if TYPE_CHECKING:
     EngineName = str
     AnnotationName = str
     ExportFormat = str
+    LossName = str
+    OptimizerName = str
+    ScheduleName = str
 else:
     EngineName = Literal[("auto", *ENGINES)]
     AnnotationName = Literal[("auto", *ANNOTATIONS)]
     ExportFormat = Literal[tuple(EXPORTS)]
+    LossName = Literal[tuple(LOSSES)]
+    OptimizerName = Literal[tuple(OPTIMIZERS)]
+    ScheduleName = Literal[tuple(SCHEDULES)]
+
+
+def load(place: str) -> Any:
+    """Return what stands at a place of these tables."""
+    return resolve_name(f"deeplabctl.{place}")
 
 
 def load_classes(places: Mapping[str, str]) -> dict[str, Any]:
     """Return the classes of one of these tables, by their names."""
-    return {name: resolve_name(f"deeplabctl.{place}") for name, place in places.items()}
+    return {name: load(place) for name, place in places.items()}

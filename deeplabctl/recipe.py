@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import numpy as np
 
 from deeplabctl import recipes
-from deeplabctl.choices import EngineName
+from deeplabctl.choices import EngineName, LossName, OptimizerName, ScheduleName
 from deeplabctl.crf.params import CrfParams
 from deeplabctl.data.augmentation import Augment
 from deeplabctl.errors import RecipeError
@@ -66,9 +66,9 @@ _CLASS_WEIGHTS = Limit(
 class Solver:
     """Set the solver; names and formulas are Caffe's."""
 
-    optimizer: Literal["sgd", "adam"] = "sgd"
+    optimizer: OptimizerName = "sgd"
     learning_rate: float = limited(1e-3, "a number above 0", ABOVE_0.holds, auto=True)  # "auto": the architecture's
-    policy: Literal["poly", "step", "fixed"] = "poly"
+    policy: ScheduleName = "poly"
     power: float = limited(0.9, *AT_LEAST_0)
     gamma: float = limited(0.1, "a factor above 0, at most 1", lambda v: 0 < v <= 1)
     step_size: int = limited(2000, *COUNT)
@@ -89,9 +89,7 @@ class Solver:
     # batch in it and by their number: Caffe's iter_size, a mean of means
     steps: int = limited(20_000, *COUNT, auto=True)  # "auto": by number of images
     class_weights: Literal["none", "median", "sqrt-median"] | tuple[float, ...] = limited("none", *_CLASS_WEIGHTS)
-    loss: Literal["cross-entropy", "focal", "dice", "lovasz", "cross-entropy+dice", "cross-entropy+lovasz"] = (
-        "cross-entropy"
-    )
+    loss: LossName = "cross-entropy"
     focal_gamma: float = limited(2.0, *AT_LEAST_0)  # of focal
     # In the loss: a divisor of the logits' stride; a smaller one upsamples the logits. Not given: the architecture's.
     label_stride: int = 8
@@ -222,10 +220,6 @@ def recipe_from_dict(tree: dict[str, Any], where: str) -> Recipe:
     if recipe.solver.label_stride not in (*smaller, largest):
         expected = f"{', '.join(map(str, smaller))} or {largest}" if smaller else str(largest)
         raise RecipeError(f"{where}: solver.label_stride: expected {expected}, got {recipe.solver.label_stride}")
-    if recipe.solver.hard_pixels < 1 and recipe.solver.loss in ("dice", "lovasz"):
-        raise RecipeError(
-            f"{where}: solver.hard_pixels: expected a loss of pixels, got {recipe.solver.loss}; leave it out"
-        )
     names = [conv.name for conv in architecture.convolutions]
     for layer in () if recipe.solver.freeze == "auto" else recipe.solver.freeze:
         if layer not in names:

@@ -27,6 +27,7 @@ from deeplabctl.errors import RunError
 from deeplabctl.files import whole_file
 from deeplabctl.recipe import Recipe
 from deeplabctl.reporting import Note, Reporter, silent
+from deeplabctl.training.optimizers import learning_rate
 
 _KEPT = 2  # checkpoints: the newest, and the one before it in case the disk damages that
 _COUNTERS = "progress"
@@ -159,17 +160,19 @@ def fingerprint(samples: Sequence[Sample], facts: Iterable[tuple[LabelFacts, Ima
 def check_same_training(checkpoint: Checkpoint, recipe: Recipe, data: dict[str, Any], where: Path) -> None:
     """Raise RunError if a recipe or a data set is not the one that a checkpoint was trained with.
 
-    Settings that do not change the mathematics may differ; so may ``steps``, where the learning rate does not depend
-    on them and some are left.
+    Settings that do not change the mathematics may differ; so may ``steps``, where the learning rate of the steps that
+    are done does not depend on them and some are left.
     """
-    may_change = _MAY_CHANGE if recipe.solver.policy == "poly" else (*_MAY_CHANGE, "solver.steps")
+    done, steps, planned = checkpoint.progress.step, recipe.solver.steps, checkpoint.recipe["solver"]["steps"]
+    last, before = max(0, min(done, steps) - 1), dataclasses.replace(recipe.solver, steps=planned)
+    same_rate = learning_rate(before, last) == learning_rate(recipe.solver, last)
+    may_change = (*_MAY_CHANGE, "solver.steps") if same_rate else _MAY_CHANGE
     if differing := recipe_changes(checkpoint, recipe, may_change):
         raise RunError(
             f"run directory {where}: the recipe is not that of the run: {', '.join(differing)}; resume without these "
             "changes, or start a new training from its weights (`init`)"
         )
-    done, steps = checkpoint.progress.step, recipe.solver.steps
-    if steps <= done and steps != checkpoint.recipe["solver"]["steps"]:
+    if steps <= done and steps != planned:
         raise RunError(
             f"run directory {where}: solver.steps: expected more than the {done:,} steps of the run that are done, got "
             f"{steps:,}; resume without this change"

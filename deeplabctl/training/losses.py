@@ -1,12 +1,11 @@
-"""Compute the loss of a training: a loss is one class here, its entry in `LOSSES`, and its name in `Solver.loss`."""
+"""Compute the loss of a training: a loss is one class, and its entry in `LOSSES` of deeplabctl.choices."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -26,6 +25,8 @@ class Loss(ABC):
     ``half_pixel`` says how, see `Architecture`. Losses are computed in ``dtype``, by numba's kernels on a number of
     ``threads`` if they can; with 0 by TensorFlow.
     """
+
+    is_of_pixels: ClassVar[bool] = False  # so that the hardest ones alone may count (``solver.hard_pixels``)
 
     def __init__(
         self,
@@ -77,6 +78,8 @@ class CrossEntropy(Loss):
     With ``hard_pixels`` below 1 only that share of the pixels with a weight above 0 counts, the ones with the largest
     losses, and the sum is divided by that share of the total (the bootstrapped loss of arXiv 1605.06457).
     """
+
+    is_of_pixels = True
 
     def __call__(self, logits: tf.Tensor, labels: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return ``sum(w * -log p) / total`` twice; see `Loss`.
@@ -196,12 +199,15 @@ class Lovasz(_RegionLoss):
         return tf.reduce_sum(errors * steps, -1)
 
 
-class _Sum(Loss):
+class CrossEntropyAndDice(Loss):
     """Add two losses."""
 
-    def __init__(self, first: type[Loss], second: type[Loss], *settings: Any, **options: Any) -> None:
+    is_of_pixels = True
+    kinds: ClassVar[tuple[type[Loss], type[Loss]]] = CrossEntropy, Dice
+
+    def __init__(self, *settings: Any, **options: Any) -> None:
         super().__init__(*settings, **options)
-        self._losses = first(*settings, **options), second(*settings, **options)
+        self._losses = [kind(*settings, **options) for kind in self.kinds]
 
     def __call__(self, logits: tf.Tensor, labels: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return both sums; see `Loss`."""
@@ -209,14 +215,10 @@ class _Sum(Loss):
         return first + second, reported + reported_too
 
 
-LOSSES: dict[str, Callable[..., Loss]] = {
-    "cross-entropy": CrossEntropy,
-    "focal": Focal,
-    "dice": Dice,
-    "lovasz": Lovasz,
-    "cross-entropy+dice": partial(_Sum, CrossEntropy, Dice),
-    "cross-entropy+lovasz": partial(_Sum, CrossEntropy, Lovasz),
-}
+class CrossEntropyAndLovasz(CrossEntropyAndDice):
+    """Add the other two."""
+
+    kinds = CrossEntropy, Lovasz
 
 
 def _hardest(losses: tf.Tensor, counted: tf.Tensor, share: float) -> tf.Tensor:

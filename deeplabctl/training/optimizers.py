@@ -1,6 +1,6 @@
 """Update the weights: learning-rate schedules, and the optimizers with Caffe's multipliers and L2 rule.
 
-A schedule is one entry of `SCHEDULES`; an optimizer is one function and one entry of `OPTIMIZERS`.
+A schedule is a function, an optimizer a `Rule`; each has an entry in deeplabctl.choices.
 """
 
 from __future__ import annotations
@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from deeplabctl.choices import OPTIMIZERS, SCHEDULES, load
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.keras_model import model_variables
 from deeplabctl.network.ops import KERNEL
@@ -21,13 +22,27 @@ if TYPE_CHECKING:
 
 Update = tuple[list["tf.Tensor"], "tf.Tensor"]  # the new moments, and what is subtracted from the weights
 
-# Caffe's policies: the factor of the base rate at update ``step`` (0 is the first). That of poly is still above zero at
-# the last update.
-SCHEDULES: dict[str, Callable[[Solver, int], float]] = {
-    "fixed": lambda solver, step: 1.0,
-    "step": lambda solver, step: float(solver.gamma ** (step // solver.step_size)),
-    "poly": lambda solver, step: float((1 - step / solver.steps) ** solver.power),
-}
+
+class Rule(NamedTuple):
+    """Say what an optimizer computes, and how many moments, which are variables, it keeps for each weight."""
+
+    update: Callable[..., Update]
+    moments: int
+
+
+def fixed(solver: Solver, step: int) -> float:
+    """Return the factor of the base rate at update ``step`` (0 is the first), as every schedule: here 1."""
+    return 1.0
+
+
+def step_down(solver: Solver, step: int) -> float:
+    """Return the factor of Caffe's policy "step"."""
+    return float(solver.gamma ** (step // solver.step_size))
+
+
+def poly(solver: Solver, step: int) -> float:
+    """Return the factor of Caffe's policy "poly"; it is still above zero at the last update."""
+    return float((1 - step / solver.steps) ** solver.power)
 
 
 def learning_rate(solver: Solver, step: int) -> float:
@@ -35,8 +50,8 @@ def learning_rate(solver: Solver, step: int) -> float:
 
     The warm-up multiplies the schedule's first steps by ``(step + 1) / warmup_steps``.
     """
-    rate = solver.learning_rate * SCHEDULES[solver.policy](solver, step)
-    return rate * min(1.0, (step + 1) / max(1, solver.warmup_steps))
+    rate = solver.learning_rate * load(SCHEDULES[solver.policy])(solver, step)
+    return float(rate) * min(1.0, (step + 1) / max(1, solver.warmup_steps))
 
 
 def sgd(
@@ -65,8 +80,7 @@ def adam(
     return [mean, square], rate * (correction * mean / (tf.sqrt(square) + epsilon))
 
 
-# With the number of moments: variables that an optimizer keeps for each weight.
-OPTIMIZERS: dict[str, tuple[Callable[..., Update], int]] = {"sgd": (sgd, 1), "adam": (adam, 2)}
+SGD, ADAM = Rule(sgd, 1), Rule(adam, 2)
 
 
 @dataclass(frozen=True)
@@ -118,10 +132,10 @@ class Optimizer:
         import tensorflow as tf
 
         self.trained, self._solver = trained, solver
-        self._rule, self._moments = OPTIMIZERS[solver.optimizer]
+        self._rule: Rule = load(OPTIMIZERS[solver.optimizer])
         self._clip, self._average = solver.gradient_clip, solver.average
         self.slots = [
-            [tf.Variable(tf.zeros_like(one.variable), trainable=False) for _ in range(self._moments)]
+            [tf.Variable(tf.zeros_like(one.variable), trainable=False) for _ in range(self._rule.moments)]
             + ([tf.Variable(tf.identity(one.variable), trainable=False)] if self._average else [])
             for one in trained
         ]
@@ -177,8 +191,8 @@ class Optimizer:
         rate = learning_rate * tf.cast(trained.lr_multiplier, variable.dtype)
         if trained.weight_decay:
             gradient += tf.cast(trained.weight_decay, variable.dtype) * variable
-        moments = slots[: self._moments]
-        values, change = self._rule(self._solver, moments, gradient, rate, step - trained.first_step)
+        moments = slots[: self._rule.moments]
+        values, change = self._rule.update(self._solver, moments, gradient, rate, step - trained.first_step)
         for moment, value in zip(moments, values, strict=True):
             moment.assign(value if accept is None else tf.where(accept, value, moment))
         variable.assign_sub(accepted(change))

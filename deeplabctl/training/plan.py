@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from deeplabctl import recipes
 from deeplabctl.arrays import Size
+from deeplabctl.choices import LOSSES, load
 from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.dataset import SHAPES, Dataset, Sample, is_shapes, name_or_path, open_dataset
 from deeplabctl.data.findings import FindingError, join_some
@@ -226,8 +227,10 @@ def _chosen_at_first(recipe: Recipe, stored: Recipe, timed: bool) -> dict[str, o
 
 
 def _samples(recipe: Recipe, dataset: Dataset) -> tuple[list[Sample], list[Sample]]:
-    """Return the samples to train on and to validate, of a recipe whose class weights fit the data set."""
-    weights = recipe.solver.class_weights
+    """Return the samples to train on and to validate, of a recipe whose loss and class weights fit together."""
+    solver, weights = recipe.solver, recipe.solver.class_weights
+    if solver.hard_pixels < 1 and not load(LOSSES[solver.loss]).is_of_pixels:
+        raise RecipeError(f"solver.hard_pixels: expected a loss of pixels, got {solver.loss}; leave it out")
     if not isinstance(weights, str) and len(weights) != len(dataset.classes):
         raise RecipeError(
             f"solver.class_weights: expected {len(dataset.classes)} numbers, one per class, got {len(weights)}"

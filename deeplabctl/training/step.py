@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
+from deeplabctl.choices import LOSSES, load
 from deeplabctl.network import ARCHITECTURES, Weights
 from deeplabctl.network.keras_model import apply_model, model_variables
 from deeplabctl.network.ops import resize
@@ -17,7 +18,7 @@ from deeplabctl.prediction.engines import training_engine
 from deeplabctl.recipe import Recipe
 from deeplabctl.training.cluster import Cluster
 from deeplabctl.training.convolutions import TrainingConvolutions
-from deeplabctl.training.losses import LOSSES
+from deeplabctl.training.losses import Loss
 from deeplabctl.training.optimizers import Optimizer, learning_rate, trained_variables
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class TrainingStep:
         self._cluster = cluster or Cluster()
         self._dtype = tf.as_dtype(model.layers[-1].variable_dtype)
         threads = self._threads_of_kernels()
-        self._loss = LOSSES[recipe.solver.loss](
+        self._loss: Loss = load(LOSSES[recipe.solver.loss])(
             recipe.solver, class_weights, self._dtype, half_pixel=self._architecture.half_pixel, threads=threads
         )
         self._convolve = TrainingConvolutions(threads) if threads else None

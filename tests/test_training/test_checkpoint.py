@@ -10,6 +10,7 @@ from PIL import Image
 
 from deeplabctl.errors import OutputError, RunError
 from deeplabctl.reports.run_records import append_metrics, rewind_metrics
+from deeplabctl.training import optimizers
 from deeplabctl.training.checkpoint import Checkpoint, Progress, last_checkpoint
 from deeplabctl.training.plan import plan_resume, plan_training
 from deeplabctl.training.run_directory import RunDirectory, find_run
@@ -165,6 +166,14 @@ def test_more_steps_are_refused_where_the_learning_rate_hangs_on_them(tmp_path):
     plan = plan_training("paper-v2", [*SETTINGS, "solver.policy=poly"], options)
     run = a_run(plan, tmp_path / "run")
     a_checkpoint(plan).write(run.path / "checkpoints")
+    with pytest.raises(RunError, match=r"solver\.steps \(was 10, now 50\)"):
+        plan_resume(run.path, None, ["solver.steps=50"])
+
+
+def test_more_steps_are_refused_with_any_schedule_that_hangs_on_them(plan, tmp_path, monkeypatch):
+    run = a_run(plan, tmp_path / "run")
+    a_checkpoint(plan).write(run.path / "checkpoints")
+    monkeypatch.setattr(optimizers, plan.recipe.solver.policy, lambda solver, step: 1 - step / solver.steps)
     with pytest.raises(RunError, match=r"solver\.steps \(was 10, now 50\)"):
         plan_resume(run.path, None, ["solver.steps=50"])
 

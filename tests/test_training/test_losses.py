@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from caffe_files import DATA
 
+from deeplabctl.choices import LOSSES, load
 from deeplabctl.recipe import Solver
 
 pytestmark = pytest.mark.tf
@@ -95,10 +96,8 @@ def found(name, logits, labels, weights=None, **solver):
     """Return a loss as a training computes it, and its gradient."""
     import tensorflow as tf
 
-    from deeplabctl.training.losses import LOSSES
-
     weights = weights or [1.0] * logits.shape[-1]
-    compute = LOSSES[name](Solver(label_stride=1, **solver), weights, tf.float64)
+    compute = load(LOSSES[name])(Solver(label_stride=1, **solver), weights, tf.float64)
     logits, labels = tf.constant(logits), tf.constant(labels)
     with tf.GradientTape() as tape:
         tape.watch(logits)
@@ -176,8 +175,6 @@ def test_focal_loss_weighs_pixels_by_what_is_missing_to_1():
 def test_gradients_of_losses_are_finite_at_the_extremes_and_add_up_over_parts(name):
     import tensorflow as tf
 
-    from deeplabctl.training.losses import LOSSES
-
     logits, labels, _ = random_case()
     certain = np.where(labels[..., None] == np.arange(4), 90.0, -90.0)
     assert np.isfinite(found(name, certain, labels)[1]).all()
@@ -185,7 +182,7 @@ def test_gradients_of_losses_are_finite_at_the_extremes_and_add_up_over_parts(na
     loss, gradient = found(name, logits, void)
     assert loss == 0
     assert not gradient.any()
-    compute = LOSSES[name](Solver(label_stride=1), [1.0] * 4, tf.float64)
+    compute = load(LOSSES[name])(Solver(label_stride=1), [1.0] * 4, tf.float64)
     total = tf.reduce_sum(compute.weights(tf.constant(labels)))
     parts = [compute(tf.constant(logits[[i]]), tf.constant(labels[[i]]), total)[0] for i in range(2)]
     assert float(sum(parts)) == pytest.approx(found(name, logits, labels)[0], rel=1e-12)

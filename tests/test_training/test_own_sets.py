@@ -402,6 +402,13 @@ def test_class_weights_with_which_nothing_is_learned_are_refused(dataset):
         plan_own(dataset, "solver.class_weights=[1, 0, 1]")
 
 
+def test_hardest_pixels_are_those_of_a_loss_of_pixels(dataset):
+    plan_own(dataset, "solver.hard_pixels=0.5", "solver.loss=cross-entropy+dice")
+    for loss in ("dice", "lovasz"):
+        with pytest.raises(RecipeError, match=rf"solver\.hard_pixels: expected a loss of pixels, got {loss}; leave it"):
+            plan_own(dataset, "solver.hard_pixels=0.5", f"solver.loss={loss}")
+
+
 def test_steps_of_the_user_come_before_a_time_of_the_recipe(dataset, tmp_path):
     (tmp_path / "timed.toml").write_text('[run]\ntime = "45m"\n')
     options = {"data.root": str(dataset), "solver.steps": 30}

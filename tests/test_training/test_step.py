@@ -5,9 +5,9 @@ import pytest
 from caffe_files import DATA, read_blobs
 from PIL import Image
 
+from deeplabctl.choices import LOSSES
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.recipe import recipe_from_dict
-from deeplabctl.training.losses import LOSSES
 
 pytestmark = pytest.mark.tf
 
