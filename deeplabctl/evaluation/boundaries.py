@@ -97,7 +97,7 @@ class Trimap(Metric):
     def curve(self) -> Curve:
         points = [(width, as_json(score)) for width, score in enumerate(self.mean_iou(), 1)]
         caption = f"width of the trimap around {self._around}, pixels"
-        return Curve("Mean IoU near boundaries", caption, "px", (1, 10, 20, 30, 40), points)
+        return Curve("Mean IoU near boundaries, %", caption, "px", (1, 10, 20, 30, 40), points)
 
     @property
     def _around(self) -> str:

@@ -76,7 +76,9 @@ def render_report(
     expected = scores.get("expected")
     parts = {
         "cards": cards(
-            (name, percent(scores[key])) for metric in split_scores.metrics for key, name in metric.totals.items()
+            (f"{name} %", percent(scores[key]))
+            for metric in split_scores.metrics
+            for key, name in metric.totals.items()
         ),
         "expected": f"<p class=note>{escape(expected['text'])}</p>" if expected else "",
         "classes": class_table(scores["classes"]),
@@ -127,16 +129,19 @@ def _mistakes(counts: Counts, classes: Sequence[str]) -> str:
 
 def _confusion(counts: Counts, classes: Sequence[str]) -> str:
     """Return the confusion matrix as a table, or, where it has too many cells for that, as an image."""
+    note = "<p class=note>A row is a labelled class, a column what was predicted{}.</p><div class=scroll tabindex=0>"
     if len(classes) > _MOST_NUMBERS:
         image = inline_image(confusion_image(counts, classes), "PNG")
-        return f"<div class=scroll tabindex=0><img alt='confusion matrix' src='{image}'></div>"
+        shades = "; the darker, the larger its share of the row. Rows of classes without a pixel are grey"
+        return f"{note.format(shades)}<img alt='confusion matrix' src='{image}'></div>"
     head = "".join(f"<th scope=col><span>{escape(name)}</span></th>" for name in classes)
     rows = []
     for index, (name, row) in enumerate(zip(classes, counts, strict=True)):
         shares = [100 * count / max(int(row.sum()), 1) for count in row.tolist()]
         cells = "".join(_cell(share, is_right=index == column) for column, share in enumerate(shares))
         rows.append(f"<tr><th scope=row>{swatch(classes, index)}{escape(name)}</th>{cells}</tr>")
-    return f"<div class=scroll tabindex=0><table class=matrix><tr><td></td>{head}</tr>{''.join(rows)}</table></div>"
+    note = note.format(", in percent of the row; what is right is bold")
+    return f"{note}<table class=matrix><tr><td></td>{head}</tr>{''.join(rows)}</table></div>"
 
 
 def _cell(share: float, *, is_right: bool) -> str:

@@ -4,9 +4,11 @@ import errno
 import json
 import os
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from browser import browser, violations
 from caffe_files import TINY
 from dataset_files import make_dataset
 from PIL import Image
@@ -71,6 +73,7 @@ def test_report_shows_every_score_and_the_worst_image_before_the_best(scored):
     page = render_report(scores, evaluation, extremes, "t", "s")
     for key in ("miou", "pixel_accuracy", "mean_accuracy", "fw_iou", "boundary_f1"):
         assert f"{100 * scores[key]:.2f}" in page
+    assert re.findall(r"<span>([^<]*) %</span></div>", page)[:2] == ["mIoU", "pixel accuracy"]
     assert page.index("v1 <small>") < page.index("Best images") < page.index("v0 <small>")
     assert page.count("<circle") == sum(miou is not None for miou in scores["trimap"]["miou"]) == BANDS
 
@@ -102,6 +105,26 @@ def test_confusion_matrix_of_many_classes_is_an_image(scored):
     page = render_report({**many.to_dict(), "expected": None}, many, Extremes(2), "t", "s")
     assert "<table class=matrix>" not in page
     assert "alt='confusion matrix' src='data:image/png" in page
+    assert "is bold" not in page
+    assert "classes without a pixel are grey" in page
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [3, 60])
+def test_report_fits_a_phone_whatever_names_are_long(tmp_path, count):
+    classes = ("Donaudampfschifffahrtsgesellschaft" * 2, *(f"class {number}" for number in range(1, count)))
+    dataset = open_dataset(make_dataset(tmp_path / "set", val=1, classes=classes[:3]))
+    evaluation, extremes = SplitScores(classes, {}), Extremes(1)
+    (sample,) = dataset.samples("val")
+    label = read_label(sample.label)
+    image = evaluation.score(replace(sample, id="a_name_of_a_photo" * 5), label, np.ones_like(label))
+    evaluation.add(image)
+    extremes.add(image)
+    with browser() as chromium:
+        page = chromium.new_page(viewport={"width": 360, "height": 800})
+        page.set_content(render_report({**evaluation.to_dict(), "expected": None}, evaluation, extremes, "t", "s"))
+        assert page.evaluate("document.documentElement.scrollWidth") == 360
+        assert violations(page) == []
 
 
 def test_report_of_an_image_all_void_has_dashes_and_no_curve(tmp_path):
