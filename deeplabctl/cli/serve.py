@@ -64,7 +64,7 @@ def _checked_crf(value: str | None) -> str | None:
 def _checked_root(value: str) -> str:
     root = value.rstrip("/")
     if not re.fullmatch(r"(/(?!\.)[\w.~-]+)*", root, re.ASCII):
-        raise typer.BadParameter(f"expected a path as /photos, got {value!r}")
+        raise typer.BadParameter(f"expected a path such as /photos, got {value!r}")
     if root.partition("/")[2].partition("/")[0] in _OWN_PATHS:
         raise typer.BadParameter(f"{root} is a path of the service itself; choose another")
     return root

@@ -32,6 +32,7 @@ _RESERVE = 0.03  # share of the time for checkpoints, the report, and a machine 
 _VALIDATION_SHARE = 0.1  # of the time, unless two validations take more
 _FEWEST_STEPS = 10
 _DEVIATION = 0.05  # share of the steps
+_CHEAPER = "make a step cheaper (`crop_size`, `batch_size`, `width`)"
 
 
 @dataclass(frozen=True)
@@ -93,15 +94,12 @@ def fit_to_time(
     steps, validations = _chiefs(steps, cluster), _chiefs(validations, cluster)
     found = f"a step takes {timing.step:.2f} s here, a validation {timing.validation:.0f} s"
     if steps < _FEWEST_STEPS:
-        advice = "make a step cheaper (`crop_size`, `batch_size`, `width`)"
+        advice = _CHEAPER
         if timing.loading > timing.step / 2:
             advice = "use smaller images: most of a step is reading and augmenting them"
         elif timing.validation > _FEWEST_STEPS * timing.step:
             advice = "validate fewer images (data.val_split), or smaller ones"
-        raise RunError(
-            f"`time`: expected enough for {_FEWEST_STEPS} steps, got {plan.recipe.run.time}; {found}, timing took "
-            f"{taken:.0f} s, and the start would take {start:.0f} s; give more time, or {advice}"
-        )
+        raise _too_short(plan, f"{found}, timing took {taken:.0f} s, and the start would take {start:.0f} s", advice)
     report(Note(f"{found}: {steps:,} steps fit into {plan.recipe.run.time}"))
     limit = TimeLimit(recipe, begin + (1 - _RESERVE) * budget)
     return replace(plan, recipe=with_steps(recipe, steps, validations)), limit
@@ -126,7 +124,11 @@ def steps_within(seconds: float, step_seconds: float, validation_seconds: float,
 
 
 def _measure(plan: Plan, cluster: Cluster, budget: float, should_stop: Callable[[], bool]) -> Timing:
-    """Time some steps, in which all layers are trained if there are such, and the validation of some images."""
+    """Time some steps, in which all layers are trained if there are such, and the validation of some images.
+
+    Raises RunError as soon as the fewest steps cannot fit.
+    """
+    end = time.perf_counter() + budget
     solver = plan.recipe.solver
     thawed = min(solver.freeze_steps, 1)  # a step in which all layers are trained, if there is one
     steps = steps_for(len(plan.samples), solver.batch_size * solver.accumulate)
@@ -146,6 +148,9 @@ def _measure(plan: Plan, cluster: Cluster, budget: float, should_stop: Callable[
         seconds.append(time.perf_counter() - begin)
         if cluster.any(should_stop()):
             raise TrainingStopped
+        left = end - time.perf_counter()
+        if cluster.any(_FEWEST_STEPS * min(seconds[1:], default=0.0) > left):
+            raise _too_short(plan, f"timing {len(seconds)} of them took {budget - left:.0f} s", _CHEAPER)
     validator = Validator(plan, plan.build_model("float32"), cluster, silent)
     image = _seconds_of_an_image(validator, plan, cluster, budget, should_stop)
     validation = image * math.ceil(len(plan.val_samples) / cluster.workers)
@@ -158,6 +163,14 @@ def _measure(plan: Plan, cluster: Cluster, budget: float, should_stop: Callable[
         loading,
         validation,
         image * min(PREVIEW_ROWS, len(plan.val_samples)),
+    )
+
+
+def _too_short(plan: Plan, found: str, advice: str) -> RunError:
+    """Return the error of a time that is too short, which names what was found and what helps."""
+    return RunError(
+        f"`time`: expected enough for {_FEWEST_STEPS} steps, got {plan.recipe.run.time}; {found}; give more time, or "
+        f"{advice}"
     )
 
 

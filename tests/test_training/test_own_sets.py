@@ -203,10 +203,22 @@ def test_steps_and_a_validation_are_timed_on_a_network_of_their_own(dataset):
     from deeplabctl.training.cluster import Cluster
 
     plan = plan_own(dataset, "run.precision=float32")
-    timed = timing._measure(plan, Cluster(), 60, lambda: False)
+    timed = timing._measure(plan, Cluster(), 3600, lambda: False)
     assert timed.compiling > timed.step > timed.loading > 1e-4
     assert timed.validation == timed.preview > 1e-4  # three images each
     assert timed.start > 0
+
+
+@pytest.mark.tf
+def test_timing_ends_as_soon_as_ten_steps_cannot_fit(dataset):
+    from deeplabctl.training import timing
+    from deeplabctl.training.cluster import Cluster
+
+    plan = plan_own(dataset, "run.precision=float32", **{"run.time": "1s"})
+    with pytest.raises(
+        RunError, match=r"^`time`: expected enough for 10 steps, got 1s; timing 1 of them took \d+ s; give"
+    ):
+        timing._measure(plan, Cluster(), 0.001, lambda: False)
 
 
 @pytest.mark.tf
@@ -218,7 +230,7 @@ def test_reading_the_images_counts(dataset, monkeypatch):
 
     load = TrainingPipeline.load
     monkeypatch.setattr(TrainingPipeline, "load", lambda self, position: time.sleep(0.2) or load(self, position))
-    timed = timing._measure(plan_own(dataset, "run.precision=float32"), Cluster(), 60, lambda: False)
+    timed = timing._measure(plan_own(dataset, "run.precision=float32"), Cluster(), 3600, lambda: False)
     assert timed.step > timed.loading > 0.2 * 2 / available_cpus()
 
 
