@@ -98,13 +98,20 @@ def test_a_signal_in_the_middle_leaves_one_document(tmp_path, number):
     assert process.returncode == strict(out)["error"]["exit_code"] == 128 + number
 
 
-def test_ctrl_c_before_a_command_is_a_document(deeplabctl, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("event", "message", "code"),
+    [
+        ("raise KeyboardInterrupt", "interrupted", 130),
+        ("import signal; signal.raise_signal(signal.SIGTERM)", "ended by SIGTERM", 143),
+    ],
+)
+def test_a_signal_before_a_command_is_a_document(event, message, code):
     program = (
         "import sys\n"
         "class Interrupting:\n"
         "    def find_spec(self, name, *_):\n"
         "        if name == 'typer':\n"
-        "            raise KeyboardInterrupt\n"
+        f"            {event}\n"
         "sys.meta_path.insert(0, Interrupting())\n"
         "from deeplabctl.cli import main\n"
         "main()\n"
@@ -112,11 +119,14 @@ def test_ctrl_c_before_a_command_is_a_document(deeplabctl, tmp_path, monkeypatch
     ended = subprocess.run(
         [sys.executable, "-c", program, "weights", "--json"], capture_output=True, text=True, timeout=60
     )
-    error = {"error": {"message": "interrupted", "exit_code": 130}}
-    assert (ended.returncode, strict(ended.stdout), ended.stderr) == (130, error, "")
+    error = {"error": {"message": message, "exit_code": code}}
+    assert (ended.returncode, strict(ended.stdout), ended.stderr) == (code, error, "")
+
+
+def test_ctrl_c_before_a_command_begins_is_a_document(deeplabctl, monkeypatch):
     monkeypatch.setattr("deeplabctl.cli.app.app", interrupt)
     code, out, err = deeplabctl("weights", "--json")
-    assert (code, strict(out), err) == (130, error, "")
+    assert (code, strict(out), err) == (130, {"error": {"message": "interrupted", "exit_code": 130}}, "")
 
 
 def test_successes_are_documents_though_others_print(deeplabctl, tmp_path, monkeypatch):
