@@ -125,14 +125,14 @@ _COUNTED = re.compile(r"(\d{1,9})[\s.)]+([^\d\s].*)")
 def _table(lines: list[tuple[int, str]], path: Path | None) -> list[_Row] | None:
     """Return the rows of a table with a header, or of numbered names or a CSV file; None for a list of names.
 
-    Raises DataError for a header that may be a name, and for columns of which it is not known what they have.
+    Raises DataError for columns of which it is not known what they have, and as `_numbered_rows` does.
     """
     if not lines:
         return None
     if (rows := _json_rows(lines) or _itk_snap_rows(lines)) is not None:
         return rows
     is_csv = path is not None and path.suffix.lower() in (".csv", ".tsv")
-    first, where = lines[0][1], f"{path}:{lines[0][0]}"
+    number, first = lines[0]
     separator = next((each for each in "\t;," if each in first), ",")
     try:
         cells = [next(csv.reader([line], delimiter=separator, skipinitialspace=True)) for _, line in lines]
@@ -141,47 +141,58 @@ def _table(lines: list[tuple[int, str]], path: Path | None) -> list[_Row] | None
     cells = [[cell.strip() for cell in row] for row in cells]
     heads = [_HEADS.get(re.sub(r"[\s_-]", "", cell.casefold()), "") for cell in cells[0]]
     is_header = "name" in heads and "" not in heads and (is_csv or len(heads) > 1)
-    if not is_header:
-        words = [_HEADS.get(word, "") for word in first.casefold().split()]
-        if len(lines) > 1 and "name" in words and "" not in words:
-            raise DataError(
-                f"{where}: expected the name of class 0, got {first!r}, which may be a header; remove the line, or "
-                f"write '0 0 0 {first}' for a class of this name"
-            )
-        counted = [_COUNTED.fullmatch(line) for _, line in lines]
-        counts = [match and int(match[1]) for match in counted]
-        if len(lines) > 2 and counts == [*range(1, len(lines) + 1)]:
-            raise DataError(
-                f"{where}: expected the name of class 0, got {first[:80]!r}, which counts from 1; add a line for class "
-                "0, without numbers, or remove the numbers"
-            )
-        _check_three_numbers([] if is_csv else lines, path)
-        numbered = counted if counts == [*range(len(lines))] else [_NUMBERED.fullmatch(line) for _, line in lines]
-        if len(lines) > 1 and all(numbered):
-            found = zip(lines, filter(None, numbered), strict=True)
-            return [_Row(number, *_split_color(match[2]), int(match[1])) for (number, _), match in found]
-        if not is_csv:
-            return None
+    if not is_header and ((rows := _numbered_rows(lines, path, is_csv=is_csv)) or not is_csv):
+        return rows
     columns = [list(column) for column in itertools.zip_longest(*cells[is_header:], fillvalue="")]
     heads = _name_columns(heads if is_header else [""] * len(cells[0]), columns)
     if not heads:
         raise DataError(
-            f"{where}: expected columns of names, ids and colours, or a header that says which (id,name,r,g,b), got "
-            f"{first[:80]!r}; write such a header, or one name per line in a .txt file"
+            f"{path}:{number}: expected columns of names, ids and colours, or a header that says which "
+            f"(id,name,r,g,b), got {first[:80]!r}; write such a header, or one name per line in a .txt file"
         )
-    rows = []
-    for (number, line), row in list(zip(lines, cells, strict=True))[is_header:]:
-        if len(row) < len(heads):
-            raise DataError(f"{path}:{number}: expected {len(heads)} columns, got {line[:80]!r}; complete the line")
-        of = dict(zip(heads, row, strict=False))
-        color = of.get("color", ",".join(of.get(key, "") for key in ("red", "green", "blue")))
-        known = _split_color(f"x {color.strip('()[] ')}")[1]
-        if not of["name"] or (("color" in of or "red" in of) and known is None):
-            raise DataError(f"{path}:{number}: expected a name, with its id and colour, got {line[:80]!r}; complete it")
-        if "id" in of and not re.fullmatch(r"[0-9]{1,9}", of["id"]):
-            raise DataError(f"{path}:{number}: expected a class id, got {of['id'][:80]!r}; correct the line")
-        rows.append(_Row(number, of["name"], known, int(of["id"]) if "id" in of else None))
-    return rows
+    below = list(zip(lines, cells, strict=True))[is_header:]
+    return [_row_of_cells(f"{path}:{number}", number, line, heads, row) for (number, line), row in below]
+
+
+def _numbered_rows(lines: list[tuple[int, str]], path: Path | None, *, is_csv: bool) -> list[_Row] | None:
+    """Return the rows of names with their ids before them; None for other lines.
+
+    Raises DataError for a first name that may be a header, for ids from 1 on, and for what else numbers may mean.
+    """
+    number, first = lines[0]
+    words = [_HEADS.get(word, "") for word in first.casefold().split()]
+    if len(lines) > 1 and "name" in words and "" not in words:
+        raise DataError(
+            f"{path}:{number}: expected the name of class 0, got {first!r}, which may be a header; remove the line, or "
+            f"write '0 0 0 {first}' for a class of this name"
+        )
+    counted = [_COUNTED.fullmatch(line) for _, line in lines]
+    counts = [match and int(match[1]) for match in counted]
+    if len(lines) > 2 and counts == [*range(1, len(lines) + 1)]:
+        raise DataError(
+            f"{path}:{number}: expected the name of class 0, got {first[:80]!r}, which counts from 1; add a line for "
+            "class 0, without numbers, or remove the numbers"
+        )
+    _check_three_numbers([] if is_csv else lines, path)
+    numbered = counted if counts == [*range(len(lines))] else [_NUMBERED.fullmatch(line) for _, line in lines]
+    if len(lines) < 2 or not all(numbered):
+        return None
+    found = zip(lines, filter(None, numbered), strict=True)
+    return [_Row(number, *_split_color(match[2]), int(match[1])) for (number, _), match in found]
+
+
+def _row_of_cells(where: str, number: int, line: str, heads: list[str], cells: list[str]) -> _Row:
+    """Return the row of a line by what its columns have; raises DataError for cells that are missing or wrong."""
+    if len(cells) < len(heads):
+        raise DataError(f"{where}: expected {len(heads)} columns, got {line[:80]!r}; complete the line")
+    of = dict(zip(heads, cells, strict=False))
+    color = of.get("color", ",".join(of.get(key, "") for key in ("red", "green", "blue")))
+    known = _split_color(f"x {color.strip('()[] ')}")[1]
+    if not of["name"] or (("color" in of or "red" in of) and known is None):
+        raise DataError(f"{where}: expected a name, with its id and colour, got {line[:80]!r}; complete it")
+    if "id" in of and not re.fullmatch(r"[0-9]{1,9}", of["id"]):
+        raise DataError(f"{where}: expected a class id, got {of['id'][:80]!r}; correct the line")
+    return _Row(number, of["name"], known, int(of["id"]) if "id" in of else None)
 
 
 def _itk_snap_rows(lines: list[tuple[int, str]]) -> list[_Row] | None:

@@ -79,10 +79,10 @@ def download(
                 reasons.append(f"{urlsplit(address).hostname}: {_reason(error)}")
         if complete or part.size == 0:  # complete and still wrong: what was there at the beginning is, or all addresses
             part.remove()
-    checksum = f" ({file.kind} {file.checksum})" if file.checksum else ""
+    expected = f" ({file.kind} {file.checksum})" if file.checksum else ""
     raise DownloadError(
         f"cannot download {file.name} ({'; '.join(reasons)}); run it again to resume, or download {file.addresses[0]}"
-        f"{checksum} by other means, to {target}"
+        f"{expected} by other means, to {target}"
     )
 
 

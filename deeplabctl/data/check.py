@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 
 from deeplabctl.classes import IGNORE_LABEL
-from deeplabctl.data.dataset import Dataset, Sample
+from deeplabctl.data.dataset import Dataset, Sample, lacks_label
 from deeplabctl.data.findings import LIST_FORMAT, Finding, join_some
 from deeplabctl.data.image_files import IMAGE_SUFFIXES
 from deeplabctl.data.inspection import (
@@ -96,9 +96,7 @@ def check_dataset(dataset: Dataset, report: Reporter) -> Verdict:
 def _without_labels(dataset: Dataset, split: str, entries: list[Sample | Finding]) -> list[Finding]:
     """Return a note on a split whose images have no labels, as those of a test set are given; else nothing."""
     is_used = split in (dataset.training_split, "val")
-    if is_used or not all(isinstance(entry, Finding) and entry.kind == "list-label" for entry in entries):
-        return []
-    if any(isinstance(entry, Finding) and entry.expected == "a file" for entry in entries):  # the list names labels
+    if is_used or not all(map(lacks_label, entries)):
         return []
     got = f"none of the {counted(len(entries), 'image')} of {split} has a label"
     fix = "they can be segmented, but not scored, and were not checked"

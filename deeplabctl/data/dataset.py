@@ -134,14 +134,14 @@ class Dataset:
         for folder in label_folders:
             if labels := _of_kind(self._files[folder].get(key, []), (".png",)):
                 break
-        else:
-            expected = " or ".join(str(self.root / each / f"{name}.png") for each in reversed(label_folders))
-            got, problem = self._files[LABELS].get(key, ["none"])[0], f"no label for {name!r}"
-            return Finding("list-label", path, expected, got, _FIX_LIST, line=number, problem=problem)
         for kind, found in (("image", images), ("label", labels)):
             if len(found) > 1:
                 fix, problem = "keep only the right one", f"several {kind}s for {name[:80]!r}"
                 return Finding(f"{kind}-twice", path, "one", join_some(found), fix, line=number, problem=problem)
+        if not labels:
+            expected = " or ".join(str(self.root / each / f"{name}.png") for each in reversed(label_folders))
+            got, problem = self._files[LABELS].get(key, ["none"])[0], f"no label for {name!r}"
+            return Finding("list-label", path, expected, got, _FIX_LIST, line=number, problem=problem)
         return Sample(name, self.root / IMAGES / images[0], self.root / folder / labels[0])
 
     @cached_property
@@ -237,6 +237,11 @@ def _shapes_root() -> Path:
             "write it with deeplabctl data shapes"
         )
     return folder / f"shapes-v{_SHAPES_VERSION}" / SHAPES
+
+
+def lacks_label(entry: Sample | Finding) -> bool:
+    """Tell whether an entry of a list is an id whose image has no label, as in test sets; not a label that is named."""
+    return isinstance(entry, Finding) and entry.kind == "list-label" and entry.expected != "a file"
 
 
 def spread_evenly(items: Sequence[Item], count: int) -> list[Item]:

@@ -77,10 +77,10 @@ class SplitScores:
         for total, metric in zip(self.metrics, image.metrics, strict=True):
             total.merge(metric)
 
-    def sum_over(self, workers: Callable[[npt.NDArray[Any]], npt.NDArray[Any]], images: int) -> None:
-        """Add the counts of other workers, by a function that sums an array over them; ``images`` are those of all."""
+    def sum_over_workers(self, summed: Callable[[npt.NDArray[Any]], npt.NDArray[Any]], images: int) -> None:
+        """Add the counts of other workers: ``summed`` adds up an array of all of them; ``images`` are those of all."""
         for metric in self.metrics:
-            metric.counts = workers(metric.counts)
+            metric.counts = summed(metric.counts)
         self.images = images
 
     def to_dict(self) -> dict[str, Any]:

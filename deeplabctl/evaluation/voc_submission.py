@@ -8,8 +8,7 @@ from pathlib import Path
 from zipfile import ZIP_STORED, ZipFile
 
 from deeplabctl.arrays import Label
-from deeplabctl.data.dataset import Dataset
-from deeplabctl.data.findings import Finding
+from deeplabctl.data.dataset import Dataset, lacks_label
 from deeplabctl.data.images import mask_bytes, read_image
 from deeplabctl.data.layout import IMAGES, SET_SUFFIXES
 from deeplabctl.errors import DataError
@@ -41,18 +40,12 @@ def voc_zip(path: Path, split: str) -> Iterator[Callable[[str, Label], None]]:
 
 def unlabelled_images(dataset: Dataset, split: str) -> list[tuple[str, Path]] | None:
     """Return (id, image) of a split without a single label, as VOC's test; None for any other split."""
-    entries = list(dataset.entries(split))
-    if not all(isinstance(entry, Finding) and entry.kind == "list-label" for entry in entries):
+    if not all(map(lacks_label, dataset.entries(split))):
         return None
     names = [name for name in file_names(dataset.root / IMAGES) if name.lower().endswith(SET_SUFFIXES)]
     images = {composed(Path(name).stem): dataset.root / IMAGES / name for name in names}
-    found = []
-    for name in dataset.list_file(split).read_text("utf-8-sig").split():
-        image = images.get(composed(name))
-        if image is None:
-            raise DataError(f"{dataset.list_file(split)}: no image for {name!r}; fix the list or add the file")
-        found.append((name, image))
-    return found
+    ids = dataset.list_file(split).read_text("utf-8-sig").split()
+    return [(name, images[composed(name)]) for name in ids]
 
 
 def segment_images(

@@ -152,7 +152,7 @@ class _Training:
         self.limit = limit
         self.batch_size = recipe.solver.batch_size * recipe.solver.accumulate
         self.pipeline = TrainingPipeline.of(plan)
-        self.saved = plan.build_model("float32")  # what is validated and saved, in this process alone
+        self.saved_model = plan.build_model("float32")  # what is validated and saved, in this process alone
         with cluster.strategy.scope():
             model = plan.build_model()  # what is trained, with variables for all replicas
         if checkpoint:
@@ -178,7 +178,7 @@ class _Training:
         if recipe.solver.warmup_steps > recipe.solver.steps and not checkpoint:
             text = f"solver.warmup_steps: {recipe.solver.warmup_steps} is more than the {steps}"
             report(Note(f"{text}; the training ends before its warm-up does", warning=True))
-        self.validator = Validator(plan, self.saved, cluster, report)
+        self.validator = Validator(plan, self.saved_model, cluster, report)
         self.averages = StepAverages(recipe.run.log_every, self.progress.losses)
         self.batches = self._batches()
         self.saved_step = -1
@@ -222,7 +222,7 @@ class _Training:
         try:
             images, labels, positions = next(self.batches)
         except DataError as error:
-            raise self._saved(error) from None
+            raise self._resumable(error) from None
         received = time.perf_counter()
         compiles = progress.step in self.compiling_steps
         loss = self.step(images, labels, positions, progress.step)
@@ -251,7 +251,7 @@ class _Training:
         except TrainingStopped:
             return True
         except DataError as error:
-            raise self._saved(error) from None
+            raise self._resumable(error) from None
         progress.validated = True
         if validation_due and not last:
             self._fit_to_limit()
@@ -263,7 +263,7 @@ class _Training:
         best = self.progress.add_validation(scores.to_dict())
         if best:
             info = self.plan.model_info(self.progress.step, scores.matrix.mean_iou())
-            self.recorder.save_best(self.saved, info)
+            self.recorder.save_best(self.saved_model, info)
         self.recorder.validation(self.validator.report(scores, self.progress, self.recipe.solver.steps, best=best))
 
     def _fit_to_limit(self) -> None:
@@ -290,7 +290,7 @@ class _Training:
         weights = self.step.weights()
         if not all(np.isfinite(array).all() for array in weights.values()):
             raise RunError(self._diverged("the update left weights that are not finite", self.progress.step - 1))
-        assign_weights(self.saved, weights)
+        assign_weights(self.saved_model, weights)
 
     def _save(self) -> None:
         """Write a checkpoint and the last model."""
@@ -298,12 +298,12 @@ class _Training:
         state = self.step.state()  # on every worker: reading a replicated variable may take all of them
         self.recorder.save(
             Checkpoint(self.progress, state, self.new_layers, asdict(self.recipe), self.plan.fingerprint),
-            self.saved,
+            self.saved_model,
             self.plan.model_info(self.progress.step),
         )
         self.saved_step = self.progress.step
 
-    def _saved(self, error: DataError) -> DataError:
+    def _resumable(self, error: DataError) -> DataError:
         """Write a checkpoint, as only the data is wrong, and return the error with how to continue."""
         self._save()
         return DataError(f"{error}; restore the data, then {self.recorder.how_to_resume}")

@@ -179,16 +179,13 @@ def plan_resume(
     overrides, options = list(overrides), {**(options or {})}
     stored, timed = read_recipe(str(run / RECIPE)), bool(run_facts(run).get("timed"))
     checkpoint = last_checkpoint(run / CHECKPOINTS, report)
-    fitted = {name: checkpoint.recipe["solver"][name] for name in _FITTED} if timed and checkpoint else {}
+    fitted = {key: checkpoint.recipe["solver"][key] for key in _FITTED} if timed and checkpoint else {}
     stored = stored.with_settings(solver=fitted)
     if setting_of("run.time", overrides, options) is not None and not stored.run.time:
         raise RunError("`time`: a resumed run keeps its number of steps; leave it out")
     if name is not None:
-        chosen = {
-            name: value
-            for name, value in _chosen_at_first(read_recipe(name, overrides, options), stored, timed).items()
-            if setting_of(name, overrides, options) is None
-        }
+        first = _chosen_at_first(read_recipe(name, overrides, options), stored, timed)
+        chosen = {key: value for key, value in first.items() if setting_of(key, overrides, options) is None}
         plan = plan_training(
             name, overrides, {**options, **chosen}, default_data=stored.data.root, weights_url=weights_url,
             report=report,

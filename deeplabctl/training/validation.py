@@ -81,7 +81,7 @@ class Validator:
         begin = time.perf_counter()
         scores = score_network(self._current(), self._plan.dataset, own, report)
         if cluster.workers > 1:
-            scores.sum_over(cluster.sum, images=len(samples))
+            scores.sum_over_workers(cluster.sum, images=len(samples))
         self.seconds = time.perf_counter() - begin
         return scores
 

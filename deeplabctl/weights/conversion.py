@@ -120,14 +120,15 @@ def plan_conversion(
             f"`classes`: expected {network.classes_in_file} names, as many as the classifier of {file.path} has, "
             f"got {len(classes)}"
         )
-    names = network.info.classes if classes is None else classes if isinstance(classes, tuple) else tuple(classes)
-    for name in names if classes is not None else ():
+    names = network.info.classes if classes is None else classes
+    for name in classes or ():
         if not isinstance(name, str) or not name or name != name.strip() or names.count(name) > 1:
             raise WeightsError(f"`classes`: expected different names, without spaces at their ends, got {name!r}")
     known = network.info.provenance
     if file.info is not None and file.info.architecture != network.info.architecture:  # whose scores are others
         known = {key: value for key, value in known.items() if key not in ("val_miou", "expect")}
     provenance = known | file.source | {"new_layers": network.new_layers, "seed": seed, "sha256": file.sha256}
+    names = names if isinstance(names, tuple) else tuple(names)  # a tuple may have colours
     info = dataclasses.replace(network.info, classes=names, provenance=provenance)
     checked_layers = None
     if prototxt is not None:

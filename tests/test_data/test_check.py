@@ -167,7 +167,10 @@ def test_test_split_without_labels_is_a_note_as_no_training_reads_it(root):
     (finding,) = [finding for finding in check(root) if finding.file == list_file(root, "test")]
     assert (finding.kind, finding.severity) == ("split-unlabelled", "note")
     assert "test.txt: none of the 2 images of test has a label; they can be segmented, but not scored" in finding.text
-    list_file(root, "test").write_text("x0\nx1\nv0\n")  # some have labels
+    Image.new("RGB", (80, 60)).save(root / "JPEGImages" / "x1.jpg")
+    kinds = [finding.kind for finding in check(root) if finding.file == list_file(root, "test")]
+    assert kinds == ["list-label", "image-twice"]
+    list_file(root, "test").write_text("x0\nx0\nv0\n")  # some have labels
     assert [finding.severity for finding in check(root) if finding.kind == "list-label"] == ["error"] * 2
     with pytest.raises(DataError, match="no label for 'x0'"):
         open_dataset(root).samples("test")

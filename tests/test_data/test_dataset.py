@@ -13,7 +13,7 @@ from PIL import Image
 from deeplabctl.classes import VOC_CLASSES
 from deeplabctl.data import dataset as module
 from deeplabctl.data.check import check_dataset
-from deeplabctl.data.dataset import name_or_path, open_dataset, spread_evenly
+from deeplabctl.data.dataset import lacks_label, name_or_path, open_dataset, spread_evenly
 from deeplabctl.errors import DataError, OutputError
 from deeplabctl.reporting import Note, silent
 
@@ -320,3 +320,13 @@ def test_a_file_is_not_a_data_set(tmp_path, name, fix):
     expected = f"data set {path}: expected a folder in VOC layout, got a file; {fix.format(path)}"
     with pytest.raises(DataError, match=re.escape(expected)):
         open_dataset(path)
+
+
+@pytest.mark.parametrize(
+    ("line", "lacks"),
+    [("t0", True), ("t1", False), ("t9", False), ("JPEGImages/t0.png SegmentationClass/t0.png", False)],
+)
+def test_only_an_image_that_its_id_names_lacks_a_label(root, line, lacks):
+    (root / "SegmentationClass" / "t0.png").unlink()
+    list_file(root, "test").write_text(f"{line}\n")
+    assert list(map(lacks_label, open_dataset(root).entries("test"))) == [lacks]

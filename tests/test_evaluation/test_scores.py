@@ -82,7 +82,7 @@ def test_counts_of_workers_add_up():
         shares[number % 2].add(scored("x", right))
         whole.add(scored("x", right))
     others = iter([metric.counts for metric in shares[1].metrics])
-    shares[0].sum_over(lambda counts: counts + next(others), images=4)
+    shares[0].sum_over_workers(lambda counts: counts + next(others), images=4)
     assert shares[0].to_dict() == whole.to_dict()
 
 

@@ -160,31 +160,31 @@ def stats(
         check_new_file(out, overwrite=overwrite, suffixes=SAVED_SUFFIXES)
     with console.reporter() as report:
         dataset = open_dataset(data, report)
-        counted = count_splits(dataset, split or default_splits(dataset), report)
+        statistics = count_splits(dataset, split or default_splits(dataset), report)
     if out is not None:
-        write_image(out, draw_statistics(dataset.name, counted))
-    console.table(*_rows(counted))
+        write_image(out, draw_statistics(dataset.name, statistics))
+    console.table(*_rows(statistics))
     console.say()
-    for counts in counted.splits:
+    for counts in statistics.splits:
         console.say(_describe(counts))
     if out is not None:
         console.say(f"chart: {out}")
-    console.document({"root": str(dataset.root), **counted.to_dict(), "chart": None if out is None else str(out)})
+    console.document({"root": str(dataset.root), **statistics.to_dict(), "chart": None if out is None else str(out)})
 
 
-def _rows(counted: Statistics) -> tuple[list[str], list[list[str]]]:
+def _rows(statistics: Statistics) -> tuple[list[str], list[list[str]]]:
     headers = ["class"]
-    for counts in counted.splits:
+    for counts in statistics.splits:
         headers += [f"{counts.split} %", "images"]
     headers += ["weight", ""]
-    top = max(max(counts.shares) for counts in counted.splits) or 1.0
+    top = max(max(counts.shares) for counts in statistics.splits) or 1.0
     rows = []
-    for index, name in enumerate(counted.classes):
+    for index, name in enumerate(statistics.classes):
         row = [name]
-        for counts in counted.splits:
+        for counts in statistics.splits:
             row += [f"{100 * counts.shares[index]:.2f}", f"{counts.images_with[index]:,}"]
-        bar = _bar(counted.splits[0].shares[index] / top)
-        rows.append([*row, f"{counted.weights[index]:.3g}", bar])
+        bar = _bar(statistics.splits[0].shares[index] / top)
+        rows.append([*row, f"{statistics.weights[index]:.3g}", bar])
     return headers, rows
 
 

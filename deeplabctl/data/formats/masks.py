@@ -137,11 +137,11 @@ def _read_values(paths: Sequence[Path], read: Callable[[Path], _Mask], palettes:
     """Read all masks; raises DataError if none of them can be."""
     found = _Values(palettes)
     with task(report, "reading the values of masks", len(paths), "masks") as advance:
-        for path, counted in zip(paths, map_ahead(partial(_count_values, read), paths), strict=True):
-            if isinstance(counted, str):
-                found.unreadable[path] = counted
+        for path, result in zip(paths, map_ahead(partial(_count_values, read), paths), strict=True):
+            if isinstance(result, str):
+                found.unreadable[path] = result
             else:
-                mask, found.sizes[path], counts = counted
+                mask, found.sizes[path], counts = result
                 found.palettes.add(path, [value[0] for value in counts] if mask.palette else (), mask.palette)
                 found.by_kind[mask.kind] |= set(counts)
                 found.counts.update(counts)
