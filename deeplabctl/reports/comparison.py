@@ -13,7 +13,7 @@ from deeplabctl.classes import ClassNames
 from deeplabctl.errors import RunError
 from deeplabctl.files import check_folder, check_new_file, whole_file, write_text
 from deeplabctl.reporting import counted, duration
-from deeplabctl.reports.curves import DARK, LIGHT, curves_png
+from deeplabctl.reports.curves import DARK, LIGHT, curves_png, line_style
 from deeplabctl.reports.page import DASH, class_names, in_words, percent, render_page, swatch, table
 from deeplabctl.reports.run_records import RunResults
 from deeplabctl.reports.training_run import inline_curves
@@ -141,7 +141,7 @@ def _run_table(comparison: Comparison) -> str:
     rows = []
     for index, (run, row) in enumerate(zip(comparison.runs, comparison.rows(), strict=True)):
         cells = [escape(cell) for cell in row]
-        cells[0] = f"{_line_color(index)}{cells[0]}"
+        cells[0] = f"{_line(index)}{cells[0]}"
         if best is not None and run.best_miou == best:
             cells[_MIOU] = f"<b>{cells[_MIOU]}</b>"
         rows.append(cells)
@@ -172,7 +172,7 @@ def _class_table(comparison: Comparison) -> str:
 
 
 def _headers(comparison: Comparison) -> list[str]:
-    return [f"{_line_color(index)}{escape(name)}" for index, name in enumerate(comparison.names)]
+    return [f"{_line(index)}{escape(name)}" for index, name in enumerate(comparison.names)]
 
 
 def _marked(value: float | None, best: float | None) -> str:
@@ -180,7 +180,7 @@ def _marked(value: float | None, best: float | None) -> str:
     return f"<b>{percent(value)}</b>" if value is not None and value == best else percent(value)
 
 
-def _line_color(index: int) -> str:
-    """Return a small square in the colour of a run's curves, on light and on dark pages."""
-    light, dark = (theme.lines[index % len(theme.lines)] for theme in (LIGHT, DARK))
-    return f"<s style='background:{light};background:light-dark({light},{dark})'></s>"
+def _line(index: int) -> str:
+    """Return a short line as in the curves of a run, on light and on dark pages."""
+    (light, dashes), (dark, _) = (line_style(index, theme) for theme in (LIGHT, DARK))
+    return f"<s class=line style='border-top:3px {dashes} {light};border-color:light-dark({light},{dark})'></s>"

@@ -111,11 +111,7 @@ def _drawn(runs: Sequence[tuple[str, Metrics]], theme: Theme, width: float) -> b
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    count = len(theme.lines)
-    drawn = [
-        _Run(name, metrics, theme.lines[index % count], _DASHES[index // count % len(_DASHES)])
-        for index, (name, metrics) in enumerate(runs)
-    ]
+    drawn = [_Run(name, metrics, *line_style(index, theme)) for index, (name, metrics) in enumerate(runs)]
     columns = 2 if max(len(run.caption(_LETTERS)) for run in drawn) <= _WIDEST_COLUMN and width == WIDE else 1
     head = 0.25 + _LINE * math.ceil(len(runs) / columns) if drawn[0].name else 0.0  # inches
     height = head + _PANELS
@@ -154,6 +150,12 @@ def _drawn(runs: Sequence[tuple[str, Metrics]], theme: Theme, width: float) -> b
     return png.getvalue()
 
 
+def line_style(index: int, theme: Theme) -> tuple[str, str]:
+    """Return the colour of a run's line, and its dashes: "solid", "dashed" or "dotted"."""
+    again, color = divmod(index, len(theme.lines))
+    return theme.lines[color], _DASHES[again % len(_DASHES)]
+
+
 def smoothed(values: Floats) -> Floats:
     """Return values (N,) averaged with their neighbours by a Gaussian, of 1/60 of their number and at least 1."""
     width = max(1.0, len(values) / 60)
@@ -164,6 +166,11 @@ def smoothed(values: Floats) -> Floats:
     sums = np.convolve(np.where(known, values, 0.0), kernel, "same")
     averages: Floats = np.divide(sums, weights, out=np.full(len(values), math.nan), where=weights > 0)
     return averages
+
+
+def tick_text(value: float) -> str:
+    """Return a number of a scale; down to a millionth without an exponent, so that 0.00005 stands beside 0.0001."""
+    return f"{value:g}" if abs(value) < 1e-6 else f"{value:.8f}".rstrip("0").rstrip(".")
 
 
 def needs_log_scale(values: Floats) -> bool:
@@ -252,7 +259,7 @@ def _scale(axes: Axes, points: Sequence[tuple[Floats, Floats]], theme: Theme) ->
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=_ROUND))
         if 0 <= low < _FROM_ZERO * high:
             axes.set_ylim(0, 1.08 * high)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: tick_text(value)))
     return ", log scale" if log else ""
 
 

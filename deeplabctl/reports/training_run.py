@@ -61,6 +61,8 @@ def render_training_report(results: RunResults) -> str:
         f"{in_words(model.get('architecture', DASH))} of width {in_words(model.get('width', DASH))} "
         f"on {results.data_name}, {results.steps_in_words}"
     )
+    if results.status not in (None, "finished"):
+        subtitle += f", {results.status}"
     return render_page("training_run", results.name, subtitle, parts)
 
 

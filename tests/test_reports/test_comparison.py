@@ -50,6 +50,13 @@ def test_table_has_a_row_for_each_run(runs):
     assert older[3:] == ["1 of 60", "20.00", "1", "1.0000", "0:00"]
 
 
+def test_run_has_the_line_of_its_curves_wherever_it_is_named(tmp_path, no_curves):
+    runs = [make_run(tmp_path / f"run{number}", settings=[f"run.seed={number}"]) for number in range(9)]
+    page = render_comparison(Comparison.read(runs))
+    lines = {index: set(re.findall(rf"border-top:(3px \w+ #\w+);[^>]*></s>run{index}<", page)) for index in (0, 8)}
+    assert lines == {0: {"3px solid #0b5cad"}, 8: {"3px dashed #0b5cad"}}
+
+
 def test_classes_stand_side_by_side_with_the_best_in_bold(runs):
     comparison = Comparison.read(runs)
     assert comparison.note is None

@@ -10,7 +10,18 @@ from scipy.ndimage import gaussian_filter1d
 
 from deeplabctl.errors import OutputError
 from deeplabctl.reports import curves
-from deeplabctl.reports.curves import DARK, LIGHT, NARROW, WIDE, curves_png, draw_curves, needs_log_scale, smoothed
+from deeplabctl.reports.curves import (
+    DARK,
+    LIGHT,
+    NARROW,
+    WIDE,
+    curves_png,
+    draw_curves,
+    line_style,
+    needs_log_scale,
+    smoothed,
+    tick_text,
+)
 from deeplabctl.reports.run_records import Metrics
 
 
@@ -55,6 +66,16 @@ def test_smoothing_leaves_out_what_is_not_finite_and_keeps_a_constant_to_the_end
 )
 def test_log_scale_is_for_values_of_which_most_would_lie_at_the_bottom(values, log):
     assert needs_log_scale(np.array(values)) == log
+
+
+def test_numbers_of_a_scale_are_written_alike():
+    values = (0.0, 5e-05, 0.0001, 0.1 + 0.2, 1500.0, 2e-07)
+    assert [tick_text(value) for value in values] == ["0", "0.00005", "0.0001", "0.3", "1500", "2e-07"]
+
+
+def test_runs_that_share_a_colour_have_other_dashes():
+    assert line_style(0, LIGHT) == (LIGHT.lines[0], "solid")
+    assert len({line_style(index, DARK) for index in range(24)}) == 24
 
 
 def test_falling_loss_is_drawn_falling_and_rising_score_rising():
