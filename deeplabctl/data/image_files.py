@@ -41,7 +41,7 @@ DAMAGE = (
     OSError, ValueError, TypeError, LookupError, SyntaxError, EOFError, RuntimeError, AttributeError, AssertionError,
     ArithmeticError, struct.error, zlib.error,
 )  # fmt: skip
-_TURN = "orientation"  # among what Pillow's ``info`` of an image has: ours
+_TURN = "deeplabctl.orientation"  # ours among what Pillow's ``info`` of an image has, such as texts of PNGs
 _TAG = 0x0112  # of the orientation, in EXIF and TIFF
 _LARGEST, _MOST = 1 << 24, 10_000  # bytes of metadata that are looked at; pieces of metadata
 _PNG, _JPEG, _RAW_EXIF = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"Raw profile type exif\0"

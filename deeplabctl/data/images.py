@@ -40,9 +40,9 @@ _COLOR_CODE = np.array([1 << 16, 1 << 8, 1])  # turns RGB into one number
 def as_image(image: str | os.PathLike[str] | PIL.Image.Image | np.ndarray[Any, Any]) -> Image:
     """Return an image in any form as (H, W, 3) uint8 RGB.
 
-    A path is read by `read_image`, and a Pillow image is converted by the same steps. An array, or a tensor, must be
-    (H, W, 3) uint8 RGB or (H, W) uint8 grey; it is copied, as its owner may reuse it. What had to be assumed becomes
-    Python's warnings. Raises DataError for anything else.
+    A path is read by `read_image`, and a Pillow image, at the frame where it stands, is converted by the same steps. An
+    array, or a tensor, must be (H, W, 3) uint8 RGB or (H, W) uint8 grey; it is copied, as its owner may reuse it. What
+    had to be assumed becomes Python's warnings. Raises DataError for anything else.
     """
     said: list[str] = []
     if isinstance(image, str | os.PathLike):
@@ -166,9 +166,10 @@ def _refuse(name: str, expected: str, got: str, how: str) -> NoReturn:
 def _several(image: PIL.Image.Image) -> str:
     """Return "several frames" or "several pages" for a file that has those; nothing for one image.
 
-    Pages of a TIFF that are smaller versions of the first, or its masks, do not count.
+    Pages of a TIFF that are smaller versions of the first, or its masks, do not count. Of a Pillow image that stands at
+    another frame, its owner has chosen that one.
     """
-    if not getattr(image, "is_animated", False):
+    if not getattr(image, "is_animated", False) or image.tell():
         return ""
     if image.format != "TIFF":
         return "several frames"

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from annotation_files import exif_orientation, write_image
 from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 from png_files import blank_png, grey_png, png
 from tiff_files import tiff
 
@@ -234,6 +235,26 @@ def test_as_image_reads_palettes_by_colour_and_turns_by_exif():
     picture.putpalette([10, 20, 30, 40, 50, 60])
     picture.getexif()[0x0112] = 6  # to be shown turned clockwise: the row becomes a column, from top to bottom
     assert as_image(picture).tolist() == [[[10, 20, 30]], [[40, 50, 60]], [[40, 50, 60]]]
+
+
+@pytest.mark.parametrize("format_", ["tiff", "gif", "png"])
+@pytest.mark.filterwarnings("error")
+def test_as_image_takes_the_frame_at_which_a_pillow_image_stands(tmp_path, format_):
+    first, *others = (Image.new("RGB", (4, 4), (level,) * 3) for level in (10, 20, 30))
+    first.save(tmp_path / f"a.{format_}", save_all=True, append_images=others)
+    with Image.open(tmp_path / f"a.{format_}") as opened:
+        opened.seek(1)
+        assert as_image(opened).max() == 20
+        assert opened.tell() == 1
+
+
+@pytest.mark.parametrize("text", ["landscape", "6"])
+def test_text_named_orientation_in_a_png_turns_nothing(picture, text):
+    info = PngInfo()
+    info.add_text("orientation", text)
+    content = io.BytesIO()
+    Image.fromarray(picture).save(content, "PNG", pnginfo=info)
+    np.testing.assert_array_equal(as_image(Image.open(content)), picture)
 
 
 def test_as_image_names_a_damaged_pillow_image(tmp_path, picture):
