@@ -64,19 +64,54 @@ SCHEDULES = {
 
 
 class ExportKind(NamedTuple):
-    """Say in words what a format of exports is, and name the runtime that computes it, an engine."""
+    """Say what a format of exports is.
+
+    Its reader, engine and writer stand in three rooms: only writers may load TensorFlow, and weights are recognized
+    without any of their packages.
+    """
 
     words: str
-    runtime: str
+    runtime: str  # the name of the engine
+    reader: str
+    engine: str
+    writer: str
 
 
-# Formats of exports. Their readers, runtimes and writers stand in three rooms: only writers may load TensorFlow, and
-# weights are recognized without any of their packages.
+# Formats of exports.
 EXPORTS = {
-    "savedmodel": ExportKind("SavedModel", "tensorflow"),
-    "onnx": ExportKind("ONNX file", "onnxruntime"),
-    "tflite": ExportKind("TFLite file", "litert"),
+    "savedmodel": ExportKind(
+        "SavedModel",
+        "tensorflow",
+        "weights.sources.exports:SavedModel",
+        "prediction.engines.exported:SavedModelRuntime",
+        "export.formats:SAVED_MODEL",
+    ),
+    "onnx": ExportKind(
+        "ONNX file",
+        "onnxruntime",
+        "weights.sources.exports:OnnxFile",
+        "prediction.engines.exported:OnnxRuntime",
+        "export.formats:ONNX",
+    ),
+    "tflite": ExportKind(
+        "TFLite file",
+        "litert",
+        "weights.sources.exports:TFLiteFile",
+        "prediction.engines.exported:LiteRuntime",
+        "export.formats:TFLITE",
+    ),
 }
+
+# The number formats that a network can compute in, and those of weights in exports: int8 also of what layers compute.
+Precision = Literal["float32", "bfloat16", "float16"]
+TrainingPrecision = Literal["auto", Precision]
+ExportPrecision = Literal["float32", "float16", "int8"]
+Pad = Literal["paper", "tight"]
+Strategy = Literal["auto", "single", "mirrored", "multi-worker"]
+# Of annotations: what pixels outside of all outlines become, what colours and outlines of no class, and COCO's crowds.
+Outside = Literal["background", "void"]
+Unknown = Literal["error", "void", "background"]
+Crowds = Literal["auto", "void", "objects"]
 
 if TYPE_CHECKING:
     EngineName = str

@@ -16,7 +16,15 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import numpy as np
 
 from deeplabctl import recipes
-from deeplabctl.choices import EngineName, LossName, OptimizerName, ScheduleName
+from deeplabctl.choices import (
+    EngineName,
+    LossName,
+    OptimizerName,
+    Pad,
+    ScheduleName,
+    Strategy,
+    TrainingPrecision,
+)
 from deeplabctl.crf.params import CrfParams
 from deeplabctl.data.augmentation import Augment
 from deeplabctl.errors import RecipeError
@@ -103,9 +111,9 @@ class Run:
     """Set how the training runs."""
 
     seed: int = limited(0, "0 to 2147483647", lambda v: 0 <= v < 2**31)
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the forward and backward pass
+    precision: TrainingPrecision = "auto"  # of the forward and backward pass
     engine: EngineName = "auto"  # of validations, and of float32 steps on CPUs
-    strategy: Literal["auto", "single", "mirrored", "multi-worker"] = "auto"
+    strategy: Strategy = "auto"
     log_every: int = limited(20, *COUNT)  # steps
     val_every: int = limited(1000, *COUNT, auto=True)  # steps; "auto": a tenth, or as many as images to validate
     save_every: int = limited(500, *COUNT, auto=True)  # steps; "auto": a tenth of all, at most 200
@@ -118,7 +126,7 @@ class Run:
 class Evaluation:
     """Set how the network is evaluated."""
 
-    pad: Literal["auto", "paper", "tight"] = "auto"  # auto: paper (513) for VOC's classes, tight otherwise
+    pad: Literal["auto", Pad] = "auto"  # auto: paper (513) for VOC's classes, tight otherwise
     # Of the image; the largest of the logits counts; empty: the architecture's, times data.scale.
     scales: tuple[float, ...] = limited((), "numbers above 0, at most 4", lambda v: all(0 < scale <= 4 for scale in v))
     flip: bool = False  # average with the mirrored image's logits

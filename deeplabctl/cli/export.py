@@ -120,7 +120,7 @@ def export(
 
 def _load(plan: ExportPlan) -> None:
     """Load TensorFlow, if it writes the format or computes the network, without what it writes to the terminal."""
-    from deeplabctl.export.formats import WRITERS
+    from deeplabctl.export.exporter import WRITERS
     from deeplabctl.network.tensorflow_startup import start_tensorflow
     from deeplabctl.prediction.engines import engine_class
 

@@ -91,8 +91,8 @@ RayWorkersOption = Annotated[
 ]
 
 
-# Overlay and thumbnail have options of their own.
-_FORMATS = [name for name in choices.OUTPUTS if name not in ("overlay", "thumbnail")]
+_OF_OPTIONS = ("overlay", "thumbnail")  # outputs that have options of their own: --overlay and --contact-sheet
+_FORMATS = [name for name in choices.OUTPUTS if name not in _OF_OPTIONS]
 if TYPE_CHECKING:
     Format = str
 else:
@@ -156,7 +156,8 @@ def infer(
         return
     from deeplabctl.prediction.outputs.plan import OutputRequest
 
-    outputs = OutputRequest(out, tuple(map(str, formats)), overlay, contact_sheet, overwrite, skip_existing)
+    own = [name for name, is_asked_for in zip(_OF_OPTIONS, (overlay, contact_sheet), strict=True) if is_asked_for]
+    outputs = OutputRequest(out, (*map(str, formats), *own), overwrite, skip_existing)
     failed, total = _segment(inputs, weights, request, outputs, batch_size, _read_ray(ray, ray_workers), console)
     if failed:
         what = f"{len(failed)} of {counted(total, 'image')} failed, the first: "

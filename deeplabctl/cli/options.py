@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
-from deeplabctl.choices import EngineName
+from deeplabctl.choices import EngineName, Pad, Precision
 
 COMMON = "Common"  # the last section of every command: --json, --quiet, --debug, --help
 
@@ -35,12 +35,6 @@ def section(title: str) -> Callable[..., Any]:
 
 
 DATA, NETWORK, PREDICTION, CRF, OUTPUT = map(section, ("Data", "Network", "Prediction", "Dense CRF", "Output"))
-
-# The choices of the recipe's settings of these names, for typer; their own modules load numpy.
-Pad = Literal["paper", "tight"]
-TrainingPrecision = Literal["auto", "float32", "bfloat16", "float16"]
-PredictionPrecision = Literal["float32", "bfloat16", "float16"]
-Strategy = Literal["auto", "single", "mirrored", "multi-worker"]
 
 CrfAdaptiveOption = Annotated[
     bool, CRF("--crf-adaptive", "A faster CRF, with or without --crf: skip classes that are weak in the whole image.")
@@ -113,7 +107,7 @@ class PredictionOptions:
     flip: FlipOption = None
     engine: EngineOption = "auto"
     precision: Annotated[
-        PredictionPrecision | None,
+        Precision | None,
         PREDICTION(
             "--precision",
             "Number format of the network, with TensorFlow: bfloat16 is for new CPUs, float16 for GPUs. "

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deeplabctl import recipes
+from deeplabctl.choices import Strategy, TrainingPrecision
 from deeplabctl.cli.console import Console
 from deeplabctl.cli.formatting import argument, describe, score_table
 from deeplabctl.cli.multi_worker import Worker, is_worker_process, limited_wait, run_worker, worker_from_environment
-from deeplabctl.cli.options import DATA, NETWORK, OUTPUT, Strategy, TrainingPrecision, complete_weights, section
+from deeplabctl.cli.options import DATA, NETWORK, OUTPUT, complete_weights, section
 from deeplabctl.cli.recipes import complete_recipe
 from deeplabctl.cli.weights import weights_url
 from deeplabctl.errors import RunError

@@ -16,7 +16,7 @@ from deeplabctl.data.dataset import SHAPES, open_dataset, spread_evenly
 from deeplabctl.data.images import read_working_image
 from deeplabctl.data.layout import LISTS
 from deeplabctl.errors import DataError, OutputError, RecipeError, WeightsError
-from deeplabctl.export.formats import WRITERS, Graph, Writer
+from deeplabctl.export.formats import Graph, Writer
 from deeplabctl.files import check_new_file, check_new_folder, check_writable, has_content, whole_file, whole_folder
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.architecture import PAPER_SIZE
@@ -27,11 +27,15 @@ from deeplabctl.reporting import Note, Reporter, counted, silent, task
 from deeplabctl.weights.fitting import Network, open_network, read_network
 from deeplabctl.weights.hub import HubAddress
 from deeplabctl.weights.locating import BEST, LAST, find_weights, open_weights
-from deeplabctl.weights.model_info import ExportFacts, ExportPrecision, ModelInfo
-from deeplabctl.weights.sources.exports import EXPORTS, is_saved_model
+from deeplabctl.weights.model_info import ExportFacts, ModelInfo
+from deeplabctl.weights.sources import EXPORTS
+from deeplabctl.weights.sources.exports import is_saved_model
 
+WRITERS: dict[choices.ExportFormat, Writer] = {
+    name: choices.load(kind.writer) for name, kind in choices.EXPORTS.items()
+}
 # Of the labels, at least. Sums in another order change labels at ties only; float16 and int8 round the weights.
-LEAST_AGREEMENT: dict[ExportPrecision, float] = {"float32": 0.9999, "float16": 0.999, "int8": 0.99}
+LEAST_AGREEMENT: dict[choices.ExportPrecision, float] = {"float32": 0.9999, "float16": 0.999, "int8": 0.99}
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class ExportRequest:
 
     format: choices.ExportFormat
     weights: str | None = None  # None: the best of the newest run
-    precision: ExportPrecision = "float32"
+    precision: choices.ExportPrecision = "float32"
     out: str | Path | None = None
     scales: tuple[float, ...] | None = None
     flip: bool | None = None
@@ -98,7 +102,8 @@ def plan_export(request: ExportRequest, report: Reporter = silent) -> ExportPlan
     writer = WRITERS[request.format]
     if request.precision not in writer.precisions:
         words = choices.EXPORTS[request.format].words
-        raise RecipeError(f"a {words} has no {request.precision}; use `to=onnx` or `to=tflite`, or float16")
+        more = [f"`to={name}`" for name, each in WRITERS.items() if {*each.precisions} > {*writer.precisions}]
+        raise RecipeError(f"a {words} has no {request.precision}; use {' or '.join([*more, 'float16'])}")
     if request.calibrate is not None and request.precision != "int8":
         raise RecipeError("`calibrate` is for int8 only; leave it out, or ask for `int8`")
     writer.check_packages()

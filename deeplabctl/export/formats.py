@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deeplabctl.arrays import Image
-from deeplabctl.choices import EXPORTS, ExportFormat
+from deeplabctl.choices import EXPORTS, ExportFormat, ExportPrecision
 from deeplabctl.errors import OutputError
 from deeplabctl.export.onnx_graph import build_onnx, nodes_of
 from deeplabctl.export.tensorflow_graph import build_function
@@ -20,7 +20,7 @@ from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.ops import Node
 from deeplabctl.network.ops.operation import fold
 from deeplabctl.reporting import captured_stderr
-from deeplabctl.weights.model_info import ExportFacts, ExportPrecision
+from deeplabctl.weights.model_info import ExportFacts
 
 
 @dataclass(frozen=True)
@@ -160,12 +160,9 @@ class Writer:
             )
 
 
-_WRITERS = (
-    Writer("savedmodel", ".savedmodel", (), ("float32", "float16"), True, True, _write_saved_model),
-    Writer("onnx", ".onnx", ("onnx", "onnxruntime"), ("float32", "float16", "int8"), False, False, _write_onnx),
-    Writer(
-        "tflite", ".tflite", ("ai_edge_litert",), ("float32", "float16", "int8"), False, True, _write_tflite,
-        "'deeplabctl[tflite]'",
-    ),
+SAVED_MODEL = Writer("savedmodel", ".savedmodel", (), ("float32", "float16"), True, True, _write_saved_model)
+ONNX = Writer("onnx", ".onnx", ("onnx", "onnxruntime"), ("float32", "float16", "int8"), False, False, _write_onnx)
+TFLITE = Writer(
+    "tflite", ".tflite", ("ai_edge_litert",), ("float32", "float16", "int8"), False, True, _write_tflite,
+    "'deeplabctl[tflite]'",
 )  # fmt: skip
-WRITERS: dict[str, Writer] = {writer.format: writer for writer in _WRITERS}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from deeplabctl.choices import Precision
 from deeplabctl.errors import DeepLabError
 from deeplabctl.network import ARCHITECTURES, Weights, layer_of, part_of
 from deeplabctl.network.architecture import Rows
@@ -16,8 +17,6 @@ from deeplabctl.network.tensorflow_startup import start_tensorflow
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
-
-Precision = Literal["float32", "bfloat16", "float16"]  # the number formats that a network can compute in
 
 # Keras' policies: variables stay float32, and so do the loss and the updates of a training.
 POLICIES: dict[Precision, str] = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}

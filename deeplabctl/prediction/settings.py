@@ -11,17 +11,15 @@ from typing import Any, Literal, TypedDict, cast, get_args
 
 import numpy as np
 
-from deeplabctl.choices import EngineName
+from deeplabctl.choices import EngineName, ExportPrecision, Pad, Precision
 from deeplabctl.crf.params import PRESETS, CrfParams
 from deeplabctl.crf.search_grid import best_of_table
 from deeplabctl.errors import RecipeError
 from deeplabctl.limits import beyond_limits
 from deeplabctl.network import ARCHITECTURES
-from deeplabctl.network.keras_model import Precision
 from deeplabctl.recipe import Expect, Recipe, recipe_from_dict
-from deeplabctl.weights.model_info import ExportPrecision, ModelInfo
+from deeplabctl.weights.model_info import ModelInfo
 
-Pad = Literal["paper", "tight"]
 Tile = int | Literal["auto", "off"]
 _LARGE = 1024  # pixels of the longer side
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from deeplabctl.choices import Precision
 from deeplabctl.errors import RunError
-from deeplabctl.network.keras_model import Precision
 from deeplabctl.parallel import available_cpus
 from deeplabctl.reporting import counted
 

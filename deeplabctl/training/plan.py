@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from deeplabctl import recipes
 from deeplabctl.arrays import Size
-from deeplabctl.choices import LOSSES, load
+from deeplabctl.choices import LOSSES, Precision, load
 from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.dataset import SHAPES, Dataset, Sample, is_shapes, name_or_path, open_dataset
 from deeplabctl.data.findings import FindingError, join_some
@@ -22,7 +22,7 @@ from deeplabctl.data.stats import max_side_for, median_frequency_weights, shows_
 from deeplabctl.errors import DataError, RecipeError, RunError
 from deeplabctl.limits import AUTO
 from deeplabctl.network import ARCHITECTURES, Weights
-from deeplabctl.network.keras_model import POLICIES, Precision, build_model
+from deeplabctl.network.keras_model import POLICIES, build_model
 from deeplabctl.recipe import Expect, Recipe, read_recipe, setting_of
 from deeplabctl.reporting import Note, Reporter, counted, silent
 from deeplabctl.reports.run_records import RECIPE, run_facts

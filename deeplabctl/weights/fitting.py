@@ -294,10 +294,11 @@ def _vgg_to_deeplab(weights: Weights, architecture: str, seed: int, source: str)
                 f"got {shapes[0] if shapes else 'no such layer'}"
             )
     kept = {name: array for name, array in weights.items() if layer_of(name) not in ("fc6", "fc7", "fc8")}
-    names = [conv.name for conv in ARCHITECTURES[architecture].convolutions]
-    branches = [name.removeprefix("fc6") for name in names if name.startswith("fc6")]
-    for number, branch in enumerate(branches):
-        for layer, arrays in zip(("fc6", "fc7"), decimate(found["fc6"], found["fc7"], seed, number), strict=True):
+    firsts = [conv for conv in ARCHITECTURES[architecture].convolutions if conv.name.startswith("fc6")]
+    branches = [conv.name.removeprefix("fc6") for conv in firsts]
+    for number, (branch, conv) in enumerate(zip(branches, firsts, strict=True)):
+        chosen = decimate(found["fc6"], found["fc7"], seed, conv.channels, number)
+        for layer, arrays in zip(("fc6", "fc7"), chosen, strict=True):
             kept |= dict(zip((f"{layer}{branch}/kernel", f"{layer}{branch}/bias"), arrays, strict=True))
     if not branches:
         return kept, ["fc6, fc7 and the ImageNet classifier are left out"]
@@ -311,7 +312,7 @@ def _vgg_to_deeplab(weights: Weights, architecture: str, seed: int, source: str)
 
 
 def decimate(
-    fc6: list[npt.NDArray[Any]], fc7: list[npt.NDArray[Any]], seed: int, branch: int = 0, filters: int = 1024
+    fc6: list[npt.NDArray[Any]], fc7: list[npt.NDArray[Any]], seed: int, filters: int, branch: int = 0
 ) -> tuple[list[npt.NDArray[Any]], list[npt.NDArray[Any]]]:
     """Return convolutions [kernel HWIO, bias] made of fully connected fc6 and fc7, [kernel (in, out), bias].
 

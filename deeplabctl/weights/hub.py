@@ -18,10 +18,11 @@ from deeplabctl.network import ARCHITECTURES
 from deeplabctl.reporting import Note, Reporter
 from deeplabctl.version import __version__
 from deeplabctl.weights.model_info import ModelInfo
+from deeplabctl.weights.sources import SOURCES
 
 # Of several files of weights in a repository the first of these, else the only one with such a suffix.
 PREFERRED = ("best.keras", "model.safetensors")
-SUFFIXES = (".caffemodel", ".h5", ".keras", ".onnx", ".pb", ".pth", ".safetensors", ".tflite")
+SUFFIXES = tuple(kind.suffix for kind in SOURCES if kind.suffix)
 _BESIDE = "config.json"  # states the output stride of transformers' networks
 _REPO = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
 _ADDRESS = re.compile(rf"hf:/{{1,2}}({_REPO})(?:@([\w.-]+))?(?:/([^@]+))?", re.ASCII)  # a Path has one slash

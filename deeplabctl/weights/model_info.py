@@ -7,15 +7,14 @@ import json
 import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
-from deeplabctl.choices import EXPORTS, ExportFormat
+from deeplabctl.choices import EXPORTS, ExportFormat, ExportPrecision
 from deeplabctl.classes import IGNORE_LABEL, ClassNames, class_colors, voc_palette
 from deeplabctl.damage import refusing
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE
 
-ExportPrecision = Literal["float32", "float16", "int8"]  # of the weights; int8 also of what the layers compute
 INFO_ENTRY = "deeplabctl.json"  # in our own .keras archives and exports, beside the entries of the format
 LARGEST_INFO = 2 << 20  # bytes of that entry, which has some thousands
 _WIDEST = 1e4

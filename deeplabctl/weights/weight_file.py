@@ -38,6 +38,7 @@ class WeightFile(ABC):
     words: str  # what the file is
     refused: ClassVar[str] = "the file is damaged"  # if it cannot be read
     entries: ClassVar[frozenset[str]] = frozenset()  # that a zip archive of this kind has, among others
+    suffix: ClassVar[str] = ""  # of its files in folders and on the hub, where one is looked for by its name
     begins: ClassVar[re.Pattern[bytes] | None] = None  # as a file of this kind does that is no such archive
 
     def __init__(self, path: Path) -> None:

@@ -14,7 +14,7 @@ from deeplabctl.network.ops import LINEAR, Norm
 from deeplabctl.prediction.settings import PredictionSettings
 from deeplabctl.weights.fitting import Network
 from deeplabctl.weights.model_info import ExportFacts, ModelInfo
-from deeplabctl.weights.sources.exports import EXPORTS
+from deeplabctl.weights.sources import EXPORTS
 
 CLASSES = ("background", "car", "tree", "road", "sky")
 

@@ -1,24 +1,12 @@
-"""The options' choices are those of the recipe's settings, and of a prediction's."""
-
-from typing import get_args, get_type_hints
+"""The options' choices are those of `deeplabctl.choices`."""
 
 import pytest
 from caffe_files import TINY
 
 from deeplabctl import choices
-from deeplabctl.cli import options
 from deeplabctl.cli.infer import Format
-from deeplabctl.network import keras_model
 from deeplabctl.prediction.engines import ENGINES
 from deeplabctl.prediction.outputs import OUTPUTS
-from deeplabctl.recipe import Evaluation, Run
-
-
-def test_choices_are_those_of_the_recipe():
-    assert options.TrainingPrecision == get_type_hints(Run)["precision"]
-    assert options.PredictionPrecision == keras_model.Precision
-    assert options.Strategy == get_type_hints(Run)["strategy"]
-    assert {"auto", *get_args(options.Pad)} == set(get_args(get_type_hints(Evaluation)["pad"]))
 
 
 def test_engines_and_outputs_are_chosen_by_their_own_names():

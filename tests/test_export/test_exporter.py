@@ -17,9 +17,8 @@ from deeplabctl.export import ExportRequest, exporter, formats
 from deeplabctl.export.exporter import Agreement, plan_export, write_export
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.prediction import PredictionSettings, Segmenter
-from deeplabctl.prediction.engines.exported import EXPORTED
 from deeplabctl.weights.model_info import ExportFacts
-from deeplabctl.weights.sources.exports import EXPORTS
+from deeplabctl.weights.sources import EXPORTS
 
 
 def files(folder):
@@ -46,12 +45,12 @@ def test_onnx_file_is_kept_with_what_was_found(tmp_path):
 
 def test_export_that_disagrees_fails_in_one_line_and_leaves_nothing(tmp_path, monkeypatch):
     other = small_network(seed=4)
-    nodes, writer = ARCHITECTURES["largefov"].graph(other.weights), formats.WRITERS["onnx"]
+    nodes, writer = ARCHITECTURES["largefov"].graph(other.weights), exporter.WRITERS["onnx"]
 
     def other_write(graph, path):
         writer.write(dataclasses.replace(graph, nodes=nodes), path)
 
-    monkeypatch.setitem(formats.WRITERS, "onnx", dataclasses.replace(writer, write=other_write))
+    monkeypatch.setitem(exporter.WRITERS, "onnx", dataclasses.replace(writer, write=other_write))
     with pytest.raises(OutputError, match=r"expected 99.99% of the labels to be the network's, got [\d.]+%") as caught:
         write_export(export_plan(tmp_path, "onnx"))
     assert "\n" not in str(caught.value)
@@ -162,7 +161,7 @@ def check_export(folder, architecture, format_, scales, flip):
     facts = ExportFacts(format_, "float32", scales, flip)
     path = folder / "net"
     nodes = ARCHITECTURES[architecture].graph(network.weights)
-    formats.WRITERS[format_].write(formats.Graph(architecture, nodes, facts), path)
+    exporter.WRITERS[format_].write(formats.Graph(architecture, nodes, facts), path)
     EXPORTS[format_](path).write_facts(dataclasses.replace(network.info, export=facts))
     net = dl.load(path)
     for shape, tensorflows in zip(SHAPES, expected(architecture, scales, flip), strict=True):
@@ -174,7 +173,7 @@ def check_export(folder, architecture, format_, scales, flip):
 
 
 @pytest.mark.tf
-@pytest.mark.parametrize("format_", formats.WRITERS)
+@pytest.mark.parametrize("format_", exporter.WRITERS)
 @pytest.mark.parametrize("flip", [False, pytest.param(True, marks=SLOW)], ids=["plain", "flip"])
 @pytest.mark.parametrize(
     "architecture", [pytest.param(name, marks=() if is_quick(name) else SLOW) for name in ARCHITECTURES]
@@ -191,7 +190,7 @@ def test_exports_at_several_scales_compute_what_tensorflow_does(tmp_path, archit
 
 
 @pytest.mark.tf
-@pytest.mark.parametrize("format_", formats.WRITERS)
+@pytest.mark.parametrize("format_", exporter.WRITERS)
 def test_size_at_a_scale_is_that_of_the_network(tmp_path, format_):
     network, shape = small_network(), (9, 360)  # of 45 steps, 31.499999999999996 at this scale: 31.5 in float32
     settings = PredictionSettings("tight", scales=(0.7,), engine="tensorflow")
@@ -307,6 +306,7 @@ def test_weights_are_never_replaced_by_their_export(tmp_path, monkeypatch, out):
         plan_export(request)
 
 
-def test_formats_are_the_same_everywhere():
-    assert list(choices.EXPORTS) == list(EXPORTS) == list(formats.WRITERS)
-    assert {kind.runtime for kind in choices.EXPORTS.values()} == {engine.name for engine in EXPORTED}
+def test_reader_engine_and_writer_are_of_their_format():
+    for name, kind in choices.EXPORTS.items():
+        assert (EXPORTS[name].format, exporter.WRITERS[name].format) == (name, name)
+        assert choices.load(kind.engine).name == kind.runtime

@@ -18,7 +18,7 @@ from deeplabctl.prediction import PredictionSettings, Segmenter
 from deeplabctl.prediction.engines.exported import SavedModelRuntime, clips_int8
 from deeplabctl.weights.fitting import open_network
 from deeplabctl.weights.model_info import ExportFacts
-from deeplabctl.weights.sources.exports import EXPORTS
+from deeplabctl.weights.sources import EXPORTS
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def plan(images, out, **options):
 
 def test_files_are_named_after_their_pictures(pictures, tmp_path):
     out = tmp_path / "out"
-    found = plan([pictures / "a.jpg"], out, formats=ALL, overlay=True, contact_sheet=True)
+    found = plan([pictures / "a.jpg"], out, formats=(*ALL, "overlay", "thumbnail"))
     (job,) = found.images
     names = ["a.png", "a_overlay.png", "a.npz", "a.json", "thumbnails/a.jpg"]
     assert [*job.files.values()] == [out / name for name in names]
@@ -66,7 +66,7 @@ def test_colliding_names_are_refused_before_any_work(pictures, tmp_path):
     for name in ("b_overlay.jpg", "coco.jpg"):
         Image.new("RGB", (8, 6)).save(pictures / name)
     with pytest.raises(OutputError, match=r"b\.png and .*b_overlay\.jpg would both be written to"):
-        plan([pictures / "b.png", pictures / "b_overlay.jpg"], tmp_path, overlay=True)
+        plan([pictures / "b.png", pictures / "b_overlay.jpg"], tmp_path, formats=("mask", "overlay"))
     with pytest.raises(OutputError, match=r"coco\.jpg would be written to .*coco\.json, a file of the whole run"):
         plan([pictures / "coco.jpg"], tmp_path, formats=("labelme", "coco"))
 
@@ -76,7 +76,7 @@ def test_only_pictures_with_all_files_whole_are_skipped(pictures, tmp_path):
     out.mkdir()
     Image.new("L", (8, 6)).save(out / "a.png")
     assert [job.source.name for job in plan(images, out, skip_existing=True).todo] == ["b.png"]
-    assert len(plan(images, out, skip_existing=True, overlay=True).todo) == 2
+    assert len(plan(images, out, skip_existing=True, formats=("mask", "overlay")).todo) == 2
     content = (out / "a.png").read_bytes()
     (out / "a.png").write_bytes(content[:-5])
     assert len(plan(images, out, skip_existing=True).todo) == 2
@@ -95,7 +95,7 @@ def test_leftovers_of_a_killed_run_are_removed_and_nothing_else(pictures, tmp_pa
 
 def test_temporary_files_of_a_run_that_goes_on_are_not_removed_by_a_second_one(pictures, tmp_path):
     out, images = tmp_path / "out", [pictures / "a.jpg", pictures / "b.png"]
-    options = {"formats": ("mask", "coco"), "contact_sheet": True}
+    options = {"formats": ("mask", "coco", "thumbnail")}
     with in_folders(plan(images, out, **options)):
         files = [out / ".coco.0123abcd.json", out / ".a.0123abcd.png", out / "thumbnails" / ".a.0123abcd.jpg"]
         for path in files:
@@ -115,7 +115,7 @@ def test_folder_that_cannot_be_written_is_found_before_the_work(pictures, tmp_pa
     Image.new("L", (8, 6)).save(tmp_path / "a.png")
     (tmp_path / "thumbnails").symlink_to("/proc/1")
     with pytest.raises(OutputError, match=r"cannot write .*thumbnails"):
-        plan(images, tmp_path, contact_sheet=True, skip_existing=True)
+        plan(images, tmp_path, formats=("mask", "thumbnail"), skip_existing=True)
     assert plan(images, tmp_path, skip_existing=True).done  # nothing is to be written
     with closed(tmp_path), pytest.raises(OutputError, match=r"cannot write .*: Permission denied"):
         plan(images, tmp_path / "out")

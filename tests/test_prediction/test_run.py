@@ -143,7 +143,7 @@ def test_masks_of_an_earlier_run_that_were_cut_or_reordered_are_not_taken(photos
 
 
 def test_interrupted_run_goes_on_with_the_rest_only(photos, tmp_path):
-    options = {"formats": ALL, "overlay": True, "contact_sheet": True}
+    options = {"formats": (*ALL, "overlay", "thumbnail")}
     Run(photos, tmp_path / "whole", **options)
     with pytest.raises(KeyboardInterrupt):
         Run(photos, tmp_path / "out", stop_after=5, **options)

@@ -184,8 +184,8 @@ def test_formats_of_pictures_are_refused_for_videos(tmp_path):
     with pytest.raises(OutputError, match="is a video: expected the format mask or json or csv, got coco"):
         plan(tmp_path / "out", clip, formats=("mask", "coco"))
     with pytest.raises(OutputError, match="is a video: expected the format mask or json or csv, got contact sheet"):
-        plan(tmp_path / "out", clip, contact_sheet=True)
-    assert plan(tmp_path / "out", clip, overlay=True).videos
+        plan(tmp_path / "out", clip, formats=("mask", "thumbnail"))
+    assert plan(tmp_path / "out", clip, formats=("mask", "overlay")).videos
 
 
 def test_missing_package_is_named(tmp_path, monkeypatch):

@@ -36,14 +36,14 @@ class Page(HTMLParser):
         return [found[attribute] for name, found in self.elements if name == tag]
 
 
-def make_page(tmp_path, names, **options):
+def make_page(tmp_path, names, *others):
     label = np.zeros((300, 400), np.uint8)
     label[:150] = 1
     label[:30, :40] = 2
     out = tmp_path / "out"
     for name in names:
         Image.new("RGB", (400, 300)).save(tmp_path / name, "PNG")
-    plan = plan_outputs([tmp_path / name for name in names], OutputRequest(out, contact_sheet=True, **options))
+    plan = plan_outputs([tmp_path / name for name in names], OutputRequest(out, ("mask", "thumbnail", *others)))
     with page_of_results(out / "index.html", CLASSES, "weights <x>") as add:
         for job in plan.images:
             add(_write(Result(job, np.zeros((300, 400, 3), np.uint8), label), plan.outputs, CLASSES))
@@ -52,7 +52,7 @@ def make_page(tmp_path, names, **options):
 
 def test_links_lead_to_the_files_for_names_of_any_kind(tmp_path):
     names = ["plain.png", "a b#1?x=%41&<i>\"'.png", "größe.png", os.fsdecode(b"\xff\xfe.png")]
-    page, plan = make_page(tmp_path, names, overlay=True)
+    page, plan = make_page(tmp_path, names, "overlay")
     for links, files in (
         (page.values("a", "href"), [job.files["overlay"] for job in plan.images]),
         (page.values("img", "src"), [job.files["thumbnail"] for job in plan.images]),
@@ -81,7 +81,7 @@ def test_pictures_are_small_loaded_late_and_described(tmp_path):
 def test_small_areas_are_not_none(tmp_path):
     label = np.zeros((100, 100), np.uint8)
     label[0, 0] = 1
-    (job,) = plan_outputs([Path("a.jpg")], OutputRequest(tmp_path, contact_sheet=True)).images
+    (job,) = plan_outputs([Path("a.jpg")], OutputRequest(tmp_path, ("mask", "thumbnail"))).images
     with page_of_results(tmp_path / "index.html", CLASSES, "weights") as add:
         add(Written(job, label.shape, count_pixels(label)))
     page = Page((tmp_path / "index.html").read_text("utf-8"))
@@ -92,7 +92,7 @@ def test_small_areas_are_not_none(tmp_path):
 def test_classes_of_a_picture_are_the_largest_and_the_legend_has_all(tmp_path):
     classes = tuple(f"class {number}" for number in range(12))
     label = np.repeat(np.arange(10), range(10, 20))[None].astype(np.uint8)
-    (job,) = plan_outputs([Path("a.jpg")], OutputRequest(tmp_path, contact_sheet=True)).images
+    (job,) = plan_outputs([Path("a.jpg")], OutputRequest(tmp_path, ("mask", "thumbnail"))).images
     with page_of_results(tmp_path / "index.html", classes, "weights") as add:
         add(Written(job, label.shape, count_pixels(label)))
     page = Page((tmp_path / "index.html").read_text("utf-8"))

@@ -10,8 +10,8 @@ from deeplabctl.classes import class_colors
 from deeplabctl.errors import WeightsError
 from deeplabctl.weights.fitting import open_network
 from deeplabctl.weights.locating import open_weights
+from deeplabctl.weights.sources import EXPORTS
 from deeplabctl.weights.sources.caffemodels import CaffeModel
-from deeplabctl.weights.sources.exports import EXPORTS
 from deeplabctl.weights.starting import start_weights
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tiny_weights import weight_file
@@ -23,7 +25,11 @@ def test_surgery_keeps_every_third_row_and_column_of_chosen_filters():
     assert (other[0][1] != bias6).any()
 
 
-def test_vgg16_becomes_largefov_with_a_new_classifier_and_a_note():
+@pytest.mark.parametrize("filters", [1024, 512])
+def test_vgg16_becomes_largefov_with_a_new_classifier_and_a_note(filters, monkeypatch):
+    whole = ARCHITECTURES["largefov"]
+    rows = tuple(replace(row, channels=filters) if row.name in ("fc6", "fc7") else row for row in whole.rows)
+    monkeypatch.setitem(ARCHITECTURES, "largefov", replace(whole, rows=rows))
     layers = {
         name: value
         for name, value in ARCHITECTURES["largefov"].random_weights(2, 1.0, 1).items()
@@ -35,11 +41,13 @@ def test_vgg16_becomes_largefov_with_a_new_classifier_and_a_note():
     layers |= {"fc7/bias": np.zeros(4096, np.float32), "fc8/bias": np.zeros(1000, np.float32)}
     layers["fc8/kernel"] = np.zeros((4096, 1000), np.float32)
     network = fit_weights(weight_file(layers), seed=3)
-    assert network.weights["fc6/kernel"].shape == (3, 3, 512, 1024)
-    assert len(set(network.weights["fc6/bias"])) == 1024
+    assert network.weights["fc6/kernel"].shape == (3, 3, 512, filters)
+    assert len(set(network.weights["fc6/bias"])) == filters
     assert (network.new_layers, network.classes_in_file) == (["fc8_voc12"], None)
     (note,) = network.notes
-    assert note.startswith("fc6 and fc7: 1024 of 4096 filters chosen by seed 3, fc6's 7x7 kernel decimated to 3x3")
+    assert note.startswith(
+        f"fc6 and fc7: {filters} of 4096 filters chosen by seed 3, fc6's 7x7 kernel decimated to 3x3"
+    )
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deeplabctl.choices import AnnotationName
+from deeplabctl.choices import AnnotationName, Crowds, Outside, Unknown
 from deeplabctl.cli.console import Console, print_error
 from deeplabctl.cli.formatting import argument, with_options
 from deeplabctl.cli.options import OUTPUT, OverwriteOption, section
@@ -72,7 +72,7 @@ class ImportOptions:
         str, SOURCE("--attribute NAME", "VIA: the attribute that names a region's class, if there are several.")
     ] = ""
     crowds: Annotated[
-        Literal["auto", "void", "objects"],
+        Crowds,
         SOURCE("--crowds", "COCO: what annotations with iscrowd 1 become; auto means void if they are few."),
     ] = "auto"
     classes: Annotated[
@@ -94,11 +94,9 @@ class ImportOptions:
         list[str] | None,
         CLASSES("--rename OLD=NEW", "New name for a class; may be repeated. Equal names become one class."),
     ] = None
-    outside: Annotated[
-        Literal["background", "void"], CLASSES("--outside", "What pixels outside all outlines become.")
-    ] = "background"
+    outside: Annotated[Outside, CLASSES("--outside", "What pixels outside all outlines become.")] = "background"
     unknown: Annotated[
-        Literal["error", "void", "background"],
+        Unknown,
         CLASSES("--unknown", "What colours missing from the palette and outlines of other classes become."),
     ] = "error"
 

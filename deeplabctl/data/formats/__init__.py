@@ -21,14 +21,6 @@ from deeplabctl.reporting import Reporter
 _CLASSES: dict[str, type[AnnotationFormat]] = choices.load_classes(choices.ANNOTATIONS)
 FORMATS: tuple[AnnotationFormat, ...] = tuple(kind() for kind in dict.fromkeys(_CLASSES.values()))  # in that order
 _ANY_FOLDER = FORMATS[-1]  # of masks
-_OF_MASKS = ("colors", "ids", "binary")
-_OWN_SETTINGS = {  # which mean nothing in other formats
-    "attribute": ("via",),
-    "crowds": ("coco",),
-    "image_suffix": _OF_MASKS,
-    "mask_suffix": _OF_MASKS,
-    "outside": tuple(name for name in _CLASSES if name not in _OF_MASKS),
-}
 _SPLIT = re.compile(r"(train|val|test)(ing|id|idation)?\d*")  # as folders and subsets are named
 
 
@@ -76,9 +68,9 @@ def read_annotations(
 
 def _check_settings(path: Path, known: AnnotationFormat, settings: ImportSettings) -> None:
     """Raise DataError for settings that the format does not have: they would do nothing."""
-    for name, formats in _OWN_SETTINGS.items():
-        value = getattr(settings, name)
-        if value != getattr(ImportSettings, name) and type(known) not in {_CLASSES[each] for each in formats}:
+    for name in sorted({name for each in FORMATS for name in each.own_settings} - {*known.own_settings}):
+        if getattr(settings, name) != getattr(ImportSettings, name):
+            formats = [each for each, kind in _CLASSES.items() if name in kind().own_settings]
             raise DataError(
                 f"`{name}` has no effect on {path}, which is {known.content}: it is for {join_some(formats, 9)}; "
                 "remove it, or choose another `format`"

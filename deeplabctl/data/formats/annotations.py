@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from deeplabctl.arrays import Label, Mask, Size
+from deeplabctl.choices import Crowds, Outside, Unknown
 from deeplabctl.class_files import Palette
 from deeplabctl.classes import IGNORE_LABEL, is_void, renamed_classes
 from deeplabctl.data.findings import join_some, quoted
@@ -38,6 +39,10 @@ class AnnotationFormat(Protocol):
     def content(self) -> str:
         """Return what a source of this format is, as a message says it: "COCO's JSON"."""
 
+    @property
+    def own_settings(self) -> tuple[str, ...]:
+        """Return the names of its `ImportSettings` that mean nothing in other formats."""
+
     def recognises(self, source: Source) -> bool:
         """Tell whether a source is of this format, where the settings do not name one."""
 
@@ -56,13 +61,13 @@ class ImportSettings:
     images: Path | None = None  # folder of the images; without it they are found by the annotations
     palette: Palette | None = None  # names and colours of the classes in masks
     classes: tuple[str, ...] | None = None  # class names in the order of their ids
-    outside: Literal["background", "void"] = "background"  # what pixels outside of all outlines become
-    unknown: Literal["error", "void", "background"] = "error"  # what colours and outlines of no class become
+    outside: Outside = "background"  # what pixels outside of all outlines become
+    unknown: Unknown = "error"  # what colours and outlines of no class become
     rename: Mapping[str, str] = field(default_factory=dict)  # names of classes: what they become
     mask_suffix: str = ""  # what a mask's name has after that of its image
     image_suffix: str = ""  # what an image's name has after what its mask's name begins with
     attribute: str = ""  # of VIA's regions: their class, if they have several attributes
-    crowds: Literal["auto", "void", "objects"] = "auto"  # what COCO's crowds become; auto: void, if they are few
+    crowds: Crowds = "auto"  # what COCO's crowds become; auto: void, if they are few
 
     def __post_init__(self) -> None:
         """Raise DataError for new names that are old ones of others, or their own: what comes first would matter."""

@@ -32,7 +32,7 @@ class Coco:
     Some programs write all masks as crowds: if most annotations are crowds, the settings must say what they become.
     """
 
-    content = "COCO's JSON"
+    content, own_settings = "COCO's JSON", ("crowds", "outside")
 
     def recognises(self, source: Source) -> bool:
         """Tell whether a document has images and annotations."""

@@ -34,7 +34,7 @@ _WITHOUT_AREA = ("polyline", "points", "tag", "cuboid", "skeleton")
 class Cvat:
     """Read an annotations.xml. Objects lie on top of one another by their z_order; classes are as in CVAT's task."""
 
-    content = "CVAT's XML"
+    content, own_settings = "CVAT's XML", ("outside",)
 
     def recognises(self, source: Source) -> bool:
         """Tell whether there is an XML file, or one of CVAT's in the folder."""

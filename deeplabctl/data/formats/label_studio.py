@@ -45,7 +45,7 @@ class LabelStudio:
     Predictions count only where nobody annotated anything.
     """
 
-    content = "Label Studio's JSON"
+    content, own_settings = "Label Studio's JSON", ("outside",)
 
     def recognises(self, source: Source) -> bool:
         """Tell whether a document is a list of tasks."""

@@ -53,7 +53,7 @@ _VERSION = "5.5.0"  # of the format that is written
 class Labelme:
     """Read a folder of documents. Later shapes lie on top, as in labelme; classes are in alphabetical order."""
 
-    content = "labelme's JSON files"
+    content, own_settings = "labelme's JSON files", ("outside",)
 
     def recognises(self, source: Source) -> bool:
         """Tell whether a document has shapes."""

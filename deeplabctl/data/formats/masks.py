@@ -55,7 +55,7 @@ class Masks:
     a class are an error, or become what the settings say.
     """
 
-    content = "a folder of masks"
+    content, own_settings = "a folder of masks", ("image_suffix", "mask_suffix")
 
     def recognises(self, source: Source) -> bool:
         """Tell whether it is a folder."""

@@ -30,7 +30,7 @@ _CLASS = "class"  # the attribute that is written
 class Via:
     """Read the regions of a file: later ones lie on top; classes are in alphabetical order."""
 
-    content = "VIA's regions"
+    content, own_settings = "VIA's regions", ("attribute", "outside")
 
     def recognises(self, source: Source) -> bool:
         """Tell whether a document has images with regions, or a CSV the columns of regions."""

@@ -36,7 +36,7 @@ class Yolo:
     Lines of five numbers are boxes without an outline: void, below all objects.
     """
 
-    content = "YOLO's data.yaml"
+    content, own_settings = "YOLO's data.yaml", ("outside",)
 
     def recognises(self, source: Source) -> bool:
         """Tell whether it is a YAML file, or a folder with one of classes or with texts in its ``labels``."""

@@ -8,13 +8,13 @@ from deeplabctl import choices
 from deeplabctl.errors import RecipeError
 from deeplabctl.jit import are_compiled
 from deeplabctl.prediction.engines.engine import Engine, NetworkSource
-from deeplabctl.prediction.engines.exported import EXPORTED
 from deeplabctl.prediction.engines.numba import has_gpu, may_have_gpu
 from deeplabctl.prediction.settings import PredictionSettings
 from deeplabctl.reporting import Note, Reporter
 from deeplabctl.weights.model_info import ModelInfo
 
 ENGINES: tuple[type[Engine], ...] = tuple(choices.load_classes(choices.ENGINES).values())
+EXPORTED: tuple[type[Engine], ...] = tuple(choices.load(kind.engine) for kind in choices.EXPORTS.values())
 
 
 def engines_for(info: ModelInfo) -> tuple[type[Engine], ...]:

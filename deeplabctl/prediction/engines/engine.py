@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from deeplabctl.arrays import Float32, Image, Size
+from deeplabctl.choices import Precision
 from deeplabctl.errors import RecipeError, WeightsError
 from deeplabctl.network import ARCHITECTURES, Architecture, Weights
 from deeplabctl.network.keras_model import (
     POLICIES,
-    Precision,
     assign_weights,
     build_model,
     can_compute,

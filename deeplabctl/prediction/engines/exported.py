@@ -168,9 +168,6 @@ class SavedModelRuntime(ExportedEngine):
         return found["label"].numpy(), found["scores"].numpy()
 
 
-EXPORTED: tuple[type[ExportedEngine], ...] = (OnnxRuntime, LiteRuntime, SavedModelRuntime)
-
-
 @contextmanager
 def runtime_errors(what: str, advice: str) -> Iterator[None]:
     """Turn what runtimes raise, exceptions of their own and plain ones, into MemoryError or WeightsError."""

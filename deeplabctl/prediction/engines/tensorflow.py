@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast, get_args
 import numpy as np
 
 from deeplabctl.arrays import Float32, Int32, Size
-from deeplabctl.network.keras_model import Precision, is_out_of_memory, predict_logits
+from deeplabctl.choices import Precision
+from deeplabctl.network.keras_model import is_out_of_memory, predict_logits
 from deeplabctl.network.ops import resize
 from deeplabctl.prediction.engines.engine import Engine, Fusion, Inputs, NetworkSource, Predicted
 

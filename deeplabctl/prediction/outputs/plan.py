@@ -16,7 +16,7 @@ from deeplabctl.prediction.outputs.output import Job, Output, ends_with
 
 @dataclass(frozen=True)
 class OutputRequest:
-    """Say what to write, and where: ``formats``, an overlay of each image, a page that shows all of them.
+    """Say what to write, by the names of outputs, and where.
 
     Files that exist are an error, or replaced (``overwrite``), or kept where an image has all of its own
     (``skip_existing``).
@@ -24,15 +24,12 @@ class OutputRequest:
 
     out: Path
     formats: tuple[str, ...] = ("mask",)
-    overlay: bool = False
-    contact_sheet: bool = False
     overwrite: bool = False
     skip_existing: bool = False
 
     def outputs(self) -> tuple[Output, ...]:
         """Return what is asked for."""
-        names = {*self.formats, *(["overlay"] if self.overlay else []), *(["thumbnail"] if self.contact_sheet else [])}
-        return tuple(output for output in OUTPUTS if output.name in names)
+        return tuple(output for output in OUTPUTS if output.name in self.formats)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ class CaffeModel(WeightFile):
     """Hold a ``.caffemodel`` of any version, or of HDF5."""
 
     words = "caffemodel"
+    suffix = ".caffemodel"
 
     @classmethod
     def recognises(cls, start: Beginning) -> bool:

@@ -150,6 +150,7 @@ class OnnxFile(_GraphFile):
     """Hold an ONNX file."""
 
     words, format = choices.EXPORTS["onnx"].words, "onnx"
+    suffix = ".onnx"
 
     @classmethod
     def recognises(cls, start: Beginning) -> bool:
@@ -189,6 +190,7 @@ class TFLiteFile(_GraphFile):
     """Hold a TFLite file."""
 
     words, format = choices.EXPORTS["tflite"].words, "tflite"
+    suffix = ".tflite"
     begins = re.compile(rb"(?s).{4}TFL3")  # after an offset
 
     @property
@@ -210,9 +212,6 @@ class TFLiteFile(_GraphFile):
     def _append(self, text: str) -> None:
         with zipfile.ZipFile(self.path, "a") as archive:
             archive.writestr(INFO_ENTRY, text)
-
-
-EXPORTS: dict[choices.ExportFormat, type[Export]] = {kind.format: kind for kind in (SavedModel, OnnxFile, TFLiteFile)}
 
 
 def is_saved_model(path: Path) -> bool:

@@ -47,6 +47,7 @@ class FrozenGraph(WeightFile):
     """Hold a graph whose variables are constants."""
 
     words = "TensorFlow frozen graph (.pb)"
+    suffix = ".pb"
 
     @classmethod
     def recognises(cls, start: Beginning) -> bool:

@@ -40,6 +40,7 @@ class KerasArchive(WeightFile):
     """Hold a ``.keras`` file of VGG-16, ResNet-101 or MobileNet v2, with or without classifiers, or of DeepLab v3+."""
 
     words = "Keras model file (.keras)"
+    suffix = ".keras"
     entries = frozenset({"config.json", "model.weights.h5"})
 
     @cached_property
@@ -66,6 +67,7 @@ class KerasHdf5(KerasArchive):
     """Hold an HDF5 file of Keras: the same networks, of Keras 3 or older ones."""
 
     words = "Keras weights (HDF5)"
+    suffix = ".h5"
     entries, begins = frozenset(), re.compile(re.escape(SIGNATURE))  # Caffe's HDF5 files are recognized before
 
 

@@ -59,6 +59,7 @@ class TorchFile(WeightFile):
     """Hold a ``.pth`` file with the ``state_dict`` of a network."""
 
     words = "PyTorch file (.pth)"
+    suffix = ".pth"
     refused = "the PyTorch file is refused"
     begins = re.compile(re.escape(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."))  # a pickle of an old one's magic number
 
@@ -208,6 +209,7 @@ class SafetensorsFile(TorchFile):
     """Hold the tensors of transformers' DeepLab v3, or of others that a ``.pth`` may have."""
 
     words, refused = "safetensors file", WeightFile.refused
+    suffix = ".safetensors"
     begins = re.compile(rb"(?s).{4}\0{4}\{")  # a JSON object, after a length of fewer than 2^32 bytes
 
     def _read_weights(self) -> Weights:
