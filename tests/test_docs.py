@@ -12,6 +12,10 @@ import pytest
 from dataset_files import draw_few_shapes
 from small_training import without_curves
 
+from deeplabctl import choices
+from deeplabctl.cli.infer import Format
+from deeplabctl.network import ARCHITECTURES
+
 ROOT = Path(__file__).parents[1]
 README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -127,15 +131,25 @@ def test_options_that_a_page_names_exist(page):
                 assert named_options(rest) <= options()[command], line
 
 
-@pytest.mark.parametrize(
-    "command", ["train", "eval", "infer", "serve", "report", "crf-search", "export", "convert-caffe", "weights", "data"]
-)
-def test_every_command_has_a_page_with_all_of_its_options(command):
-    text = (ROOT / "docs" / f"{'crf' if command == 'crf-search' else command}.md").read_text("utf-8")
+def test_every_command_has_a_page_with_all_of_its_options():
     for name, known in options().items():
-        if name.split()[0] == command:
-            section = text.split(f"\n## {name}\n")[1].split("\n## ")[0] if command == "data" else text
-            assert known - COMMON <= named_options(section), name
+        command = name.split()[0]
+        text = (ROOT / "docs" / f"{'crf' if command == 'crf-search' else command}.md").read_text("utf-8")
+        section = text.split(f"\n## {name}\n")[1].split("\n## ")[0] if command == "data" else text
+        assert known - COMMON <= named_options(section), name
+
+
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [
+        ("networks", ARCHITECTURES), ("infer", choices.ENGINES), ("infer", Format), ("data", choices.ANNOTATIONS),
+        ("export", choices.EXPORTS), ("recipes", choices.LOSSES), ("recipes", choices.OPTIMIZERS),
+        ("recipes", choices.SCHEDULES),
+    ],
+)  # fmt: skip
+def test_every_choice_is_on_its_page(page, names):
+    text = (ROOT / "docs" / f"{page}.md").read_text("utf-8")
+    assert [name for name in names if not re.search(rf"""[`"]{re.escape(name)}[`"]""", text)] == []
 
 
 def test_every_command_is_in_the_readme():
@@ -282,7 +296,6 @@ def test_continuous_integration_makes_what_contributors_are_told():
 
 
 def test_networks_of_kinds_are_those_that_the_pages_name(monkeypatch):
-    from deeplabctl.network import ARCHITECTURES
     from deeplabctl.prediction.engines import onnx
 
     def named(pattern):

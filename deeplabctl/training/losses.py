@@ -39,8 +39,7 @@ class Loss(ABC):
     ) -> None:
         import tensorflow as tf
 
-        self._half_pixel, self._threads = half_pixel, threads
-        self._stride, self._hard_share, self._gamma = solver.label_stride, solver.hard_pixels, solver.focal_gamma
+        self._solver, self._half_pixel, self._threads = solver, half_pixel, threads
         self._class_weights = tf.constant(class_weights, dtype)
 
     def weights(self, labels: tf.Tensor) -> tf.Tensor:
@@ -59,7 +58,8 @@ class Loss(ABC):
         """Return the class ids of the compared pixels, 0 where they are void, and their weights."""
         import tensorflow as tf
 
-        labels = labels[:, :: self._stride, :: self._stride]
+        stride = self._solver.label_stride
+        labels = labels[:, ::stride, ::stride]
         valid = labels != IGNORE_LABEL
         known = tf.where(valid, tf.cast(labels, tf.int32), 0)
         return known, tf.where(valid, tf.gather(self._class_weights, known), 0)
@@ -94,9 +94,9 @@ class CrossEntropy(Loss):
             loss, reported = self._sums(logits, known, weights)
             return tf.math.divide_no_nan(loss, total), tf.math.divide_no_nan(reported, total)
         losses = self._of_pixels(self._upsampled(logits, known), known)
-        if self._hard_share < 1:
-            weights = tf.where(_hardest(losses, weights > 0, self._hard_share), weights, 0)
-            total *= self._hard_share
+        if self._solver.hard_pixels < 1:
+            weights = tf.where(_hardest(losses, weights > 0, self._solver.hard_pixels), weights, 0)
+            total *= self._solver.hard_pixels
         divisor = tf.where(total > 0, total, tf.ones_like(total))
         worst = tf.constant(-np.log(np.finfo(np.float32).tiny), losses.dtype)
         loss = tf.reduce_sum(weights * losses) / divisor
@@ -106,7 +106,7 @@ class CrossEntropy(Loss):
     @property
     def _is_plain(self) -> bool:
         """Tell whether it is a sum over all pixels."""
-        return self._hard_share == 1
+        return self._solver.hard_pixels == 1
 
     def _sums(self, logits: tf.Tensor, known: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return ``sum(w * -log p)``, and the same with the losses clamped, by numba's kernels."""
@@ -141,7 +141,7 @@ class Focal(CrossEntropy):
 
         losses = super()._of_pixels(logits, known)
         missing = tf.maximum(-tf.math.expm1(-losses), losses.dtype.as_numpy_dtype(1e-12))  # 0 has no gradient
-        return missing ** tf.cast(self._gamma, losses.dtype) * losses
+        return missing ** tf.cast(self._solver.focal_gamma, losses.dtype) * losses
 
 
 class _RegionLoss(Loss):

@@ -8,6 +8,8 @@ import sys
 import pytest
 from command_process import PROGRAM, run_without_tensorflow
 
+from deeplabctl.choices import ENGINES
+
 
 @pytest.mark.parametrize(
     ("words", "expected"),
@@ -15,7 +17,7 @@ from command_process import PROGRAM, run_without_tensorflow
         ("deeplabctl se", {"serve"}),
         ("deeplabctl data prep", {"prepare-voc"}),
         ("deeplabctl serve --max-", {"--max-pixels", "--max-body"}),
-        ("deeplabctl infer a.jpg --engine ", {"auto", "tensorflow", "numba", "onnxruntime"}),
+        ("deeplabctl infer a.jpg --engine ", {"auto", *ENGINES}),
         ("deeplabctl train --recipe paper", {"paper-v1", "paper-v2"}),
         ("deeplabctl recipes ca", {"camvid", "camvid-long"}),
         ("deeplabctl infer a.jpg --weights deeplabv3-mnv2-v", {"deeplabv3-mnv2-voc"}),

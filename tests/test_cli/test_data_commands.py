@@ -15,6 +15,7 @@ from dataset_files import make_dataset
 from PIL import Image
 from voc_archives import sbd_files, voc_files, write_tar
 
+from deeplabctl.choices import ANNOTATIONS
 from deeplabctl.data.dataset import open_dataset
 from deeplabctl.data.images import read_label
 
@@ -258,11 +259,7 @@ def test_convert_writes_a_set_and_counts_what_failed(deeplabctl, tmp_path):
 @pytest.mark.parametrize(
     ("option", "value", "choices"),
     [
-        (
-            "--format",
-            "voc",
-            "'auto', 'labelme', 'coco', 'cvat', 'yolo', 'labelstudio', 'supervisely', 'via', 'colors', 'ids', 'binary'",
-        ),
+        ("--format", "voc", ", ".join(map(repr, ("auto", *ANNOTATIONS)))),
         ("--outside", "sky", "'background', 'void'"),
         ("--unknown", "sky", "'error', 'void'"),
         ("--rename", "Car", "expected the old and the new name, as Car=car, got 'Car'"),

@@ -1,5 +1,7 @@
 """The options' choices are those of `deeplabctl.choices`."""
 
+import re
+
 import pytest
 from caffe_files import TINY
 
@@ -13,6 +15,12 @@ def test_engines_and_outputs_are_chosen_by_their_own_names():
     assert [engine.name for engine in ENGINES] == list(choices.ENGINES)
     assert [output.name for output in OUTPUTS] == list(choices.OUTPUTS)
     assert {output.name for output in OUTPUTS if not output.has_option} == set(Format)
+
+
+@pytest.mark.parametrize(("command", "names"), [(["infer"], Format), (["data", "convert"], choices.ANNOTATIONS)])
+def test_help_explains_every_format(deeplabctl, command, names):
+    text = deeplabctl(*command, "--help")[1].split("--format NAME")[1].split("  --")[0]
+    assert set(names) <= set(re.findall(r"\w+", text))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 import pytest
 from annotation_files import convert, write_coco, write_image
 
+from deeplabctl.choices import ANNOTATIONS
+from deeplabctl.data.formats import FORMATS
 from deeplabctl.errors import DataError
 
 
@@ -45,8 +47,7 @@ def test_files_of_other_programs_are_named_with_what_can_be_used_instead(tmp_pat
 
 def test_other_content_than_annotations_is_named(tmp_path):
     (tmp_path / "x.zip").write_bytes(b"PK")
-    kinds = r"labelme's JSON files, COCO's JSON, CVAT's XML, YOLO's data\.yaml, Label Studio's JSON, "
-    kinds += "Supervisely's project, VIA's regions or a folder of masks"
+    kinds = f"{', '.join(known.content for known in FORMATS[:-1])} or a folder of masks"
     message = rf"x\.zip: expected {kinds}, got a zip.*unpack it"
     with pytest.raises(DataError, match=message):
         convert(tmp_path / "x.zip", tmp_path / "out")
@@ -68,7 +69,7 @@ def test_other_content_than_annotations_is_named(tmp_path):
     message = r"photos: expected photos with masks or annotations, got 3 images without; outline .* use `images` for"
     with pytest.raises(DataError, match=message):
         convert(tmp_path / "photos", tmp_path / "out")
-    names = "auto, labelme, coco, cvat, yolo, labelstudio, supervisely, via, colors"
+    names = ", ".join(("auto", *ANNOTATIONS))
     with pytest.raises(DataError, match=f"unknown format 'voc': expected one of {names}"):
         convert(tmp_path / "empty", tmp_path / "out", format="voc")
     with pytest.raises(DataError, match=r"x\.zip: expected a folder of masks, got a file"):
