@@ -33,12 +33,16 @@ _HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # EACCES where flock is
 
 
 def check_new_file(path: Path, *, overwrite: bool, suffixes: Sequence[str] = ()) -> None:
-    """Raise OutputError for a file that must not or cannot be written: it exists, say, or has another suffix."""
+    """Raise OutputError for a file that must not or cannot be written: it exists, say, or has another suffix.
+
+    What killed processes left of it is removed.
+    """
     if suffixes and path.suffix.lower() not in suffixes:
         endings = ", ".join(suffixes)
         raise OutputError(f"{path}: expected a name that ends in {endings}; choose another name")
     check_free(path, overwrite=overwrite)
     check_writable(path.absolute().parent)
+    remove_unfinished([path])
 
 
 def suffix_counts(files: Iterable[Path]) -> str:
@@ -103,10 +107,11 @@ def whole_file(path: Path) -> Iterator[Path]:
     temporary = temporary_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(path)
+        with locked_folder(path.parent):
+            yield temporary
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.replace(path)
     except BrokenPipeError:  # of a reader who is gone, which the block writes to as well
         raise
     except OSError as error:
@@ -132,6 +137,17 @@ def unfinished_target(path: Path) -> Path | None:
     """Return the file whose `whole_file` a path is, as a killed process leaves it; None for any other name."""
     name = re.fullmatch(r"\.(.+)\.[0-9a-f]{8}(\.[^.]*)?", path.name)
     return path.with_name(name[1] + (name[2] or "")) if name else None
+
+
+def remove_unfinished(files: Iterable[Path]) -> None:
+    """Remove what killed processes left of these files under temporary names, in folders that nobody writes into."""
+    targets = set(files)
+    for folder in {path.parent for path in targets}:
+        with locked_folder(folder, alone=True) as is_unused:
+            for path in folder.glob(".*") if is_unused else ():
+                if unfinished_target(path) in targets:
+                    with contextlib.suppress(OSError):
+                        path.unlink()
 
 
 def lock(descriptor: int, *, shared: bool = False, wait: bool = False) -> bool:

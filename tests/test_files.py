@@ -126,6 +126,17 @@ def test_what_a_killed_process_left_of_a_folder_is_removed_and_what_another_one_
     assert names(tmp_path) == [".set.original", ".settings.unfinished-0123abcd", "set"]
 
 
+def test_what_a_killed_process_left_of_a_file_is_removed_unless_another_one_writes_beside_it(tmp_path):
+    for name in (".a.0123abcd.png", ".b.0123abcd.png", ".a.png"):
+        (tmp_path / name).touch()
+    with whole_file(tmp_path / "c.txt") as temporary:
+        temporary.touch()
+        check_new_file(tmp_path / "a.png", overwrite=False)
+        assert (tmp_path / ".a.0123abcd.png").exists()
+    check_new_file(tmp_path / "a.png", overwrite=False)
+    assert names(tmp_path) == [".a.png", ".b.0123abcd.png", "c.txt"]
+
+
 @pytest.mark.parametrize("moment", ["locked_folder", "sync"])
 def test_new_folder_is_not_removed_before_it_is_locked_nor_when_it_is_complete(tmp_path, monkeypatch, moment):
     real, begun = getattr(files, moment), []

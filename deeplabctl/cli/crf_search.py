@@ -103,12 +103,13 @@ def _search(
     from deeplabctl.errors import WeightsError
     from deeplabctl.evaluation.crf_search import samples_sha256, search
     from deeplabctl.evaluation.network import open_target
-    from deeplabctl.files import check_writable
+    from deeplabctl.files import check_writable, remove_unfinished
     from deeplabctl.prediction.engines import engine_class
     from deeplabctl.reporting import counted, percent
     from deeplabctl.weights.locating import open_weights
 
     check_writable(out)
+    remove_unfinished([out / _TABLE])
     with console.reporter() as report:
         target = open_target(request, report, default_data=os.environ.get("DEEPLABCTL_DATA"))
         if not engine_class(target.settings, target.network.info).gives_logits:

@@ -46,11 +46,13 @@ def report(
 
 
 def _report_one(console: Console, run: Path) -> None:
+    from deeplabctl.files import remove_unfinished
     from deeplabctl.reports.curves import CURVES, draw_curves
     from deeplabctl.reports.run_records import RunResults
     from deeplabctl.reports.training_run import REPORT, write_report
 
     results = RunResults.read(run)
+    remove_unfinished([run / CURVES, run / REPORT])
     draw_curves(run)
     write_report(run)
     console.say(_line(results))

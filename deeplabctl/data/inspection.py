@@ -37,7 +37,7 @@ from deeplabctl.data.image_files import open_image, open_regular, orientation, u
 from deeplabctl.data.images import count_values, read_label_and_palette, to_rgb
 from deeplabctl.data.palettes import Palettes, entries_of
 from deeplabctl.errors import OutputError
-from deeplabctl.files import user_cache, write_text
+from deeplabctl.files import remove_unfinished, user_cache, write_text
 from deeplabctl.parallel import map_ahead
 from deeplabctl.reporting import Note, Reporter, task
 
@@ -338,6 +338,7 @@ class InspectionCache:
         """Write the facts for the next time; a cache folder that cannot be written only costs time."""
         if self._changed and self.path:
             with contextlib.suppress(OutputError):
+                remove_unfinished([self.path])
                 write_text(self.path, json.dumps({"format": _CACHE_FORMAT, "files": self._known}))
 
     def recall(self, kind: str, path: Path, inspect: Callable[[Path], Facts], parse: Callable[..., Facts]) -> Facts:

@@ -10,17 +10,17 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from deeplabctl.errors import DataError, DeepLabError, OutputError, RecipeError
-from deeplabctl.files import temporary_name
+from deeplabctl.files import locked_folder, remove_unfinished, temporary_name
 from deeplabctl.parallel import available_cpus, limit_cpus
 from deeplabctl.prediction.engines import engine_class, with_engine
 from deeplabctl.prediction.outputs.output import Job, Output, Written
-from deeplabctl.prediction.outputs.plan import Plan, remove_unfinished
+from deeplabctl.prediction.outputs.plan import Plan
 from deeplabctl.prediction.run import segment_images
 from deeplabctl.prediction.segmenter import Segmenter
 from deeplabctl.prediction.settings import PredictionSettings
@@ -102,16 +102,18 @@ def _shared_places(network: Network | ExportedNetwork, plan: Plan) -> Iterator[t
     places = [*dict.fromkeys(path.absolute().parent for path in inputs)]
     places += [path.absolute() for path in weights]
     try:
-        if files:
-            mark = temporary_name(files[0].absolute())
-            try:
-                mark.parent.mkdir(parents=True, exist_ok=True)
-                mark.touch()
-            except OSError as error:
-                raise OutputError(f"cannot write {mark.parent}: {error.strerror}; choose another `out`") from None
-            places.append(mark)
-        is_relative = any(not path.is_absolute() for path in (*inputs, *files))
-        yield (Path.cwd() if is_relative else None), tuple(places)
+        with ExitStack() as held:
+            if files:
+                mark = temporary_name(files[0].absolute())
+                try:
+                    mark.parent.mkdir(parents=True, exist_ok=True)
+                    held.enter_context(locked_folder(mark.parent))
+                    mark.touch()
+                except OSError as error:
+                    raise OutputError(f"cannot write {mark.parent}: {error.strerror}; choose another `out`") from None
+                places.append(mark)
+            is_relative = any(not path.is_absolute() for path in (*inputs, *files))
+            yield (Path.cwd() if is_relative else None), tuple(places)
     finally:
         remove_unfinished(files)
 

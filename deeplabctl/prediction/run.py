@@ -15,7 +15,7 @@ from deeplabctl.data.palettes import Palettes
 from deeplabctl.errors import DataError, DeepLabError
 from deeplabctl.parallel import map_ahead
 from deeplabctl.prediction.outputs.output import Add, Job, Labelled, Output, Written
-from deeplabctl.prediction.outputs.plan import Plan, in_folders
+from deeplabctl.prediction.outputs.plan import Plan
 from deeplabctl.prediction.results import Result
 from deeplabctl.prediction.segmenter import Segmenter, count_pixels
 from deeplabctl.prediction.video import check_class_ids, written_before
@@ -67,7 +67,6 @@ def run(
             last = now
 
     with ExitStack() as stack:
-        stack.enter_context(in_folders(plan))
         adds = {each.run: stack.enter_context(each.run_writer(plan.run_files[each.run.name], plan.images, classes))
                 for each in plan.outputs if each.run}  # fmt: skip
         of_images = [*(adds[file] for file in adds if file.images), *(stack.enter_context(page) for page in pages)]

@@ -106,6 +106,7 @@ def _kill_everywhere(command, server, template, undisturbed, tmp_path, *, points
         assert ended.code == 137, (where, ended.err)
         _check(command, folder, before, old, where)
         _run_again(server, command, folder, results, where)
+        assert not hidden_files(folder), where
 
 
 @every_command

@@ -13,10 +13,11 @@ from closed_folder import closed
 from PIL import Image
 
 from deeplabctl.errors import OutputError
+from deeplabctl.files import whole_file
 from deeplabctl.prediction.outputs import OUTPUTS
 from deeplabctl.prediction.outputs.image_files import ScoresFile
 from deeplabctl.prediction.outputs.output import Job, Labelled, Written, ends_with
-from deeplabctl.prediction.outputs.plan import OutputRequest, in_folders, plan_outputs
+from deeplabctl.prediction.outputs.plan import OutputRequest, plan_outputs
 
 ALL = ("mask", "scores", "labelme", "json", "coco")
 
@@ -96,15 +97,16 @@ def test_leftovers_of_a_killed_run_are_removed_and_nothing_else(pictures, tmp_pa
 def test_temporary_files_of_a_run_that_goes_on_are_not_removed_by_a_second_one(pictures, tmp_path):
     out, images = tmp_path / "out", [pictures / "a.jpg", pictures / "b.png"]
     options = {"formats": ("mask", "coco", "thumbnail")}
-    with in_folders(plan(images, out, **options)):
-        files = [out / ".coco.0123abcd.json", out / ".a.0123abcd.png", out / "thumbnails" / ".a.0123abcd.jpg"]
+    left = out / ".a.0123abcd.png"
+    with whole_file(out / "coco.json") as page, whole_file(out / "thumbnails" / "a.jpg") as thumbnail:
+        files = [page, thumbnail, left]
         for path in files:
             path.touch()
         for how in ("skip_existing", "overwrite"):
             plan(images, out, **options, **{how: True})
             assert all(path.exists() for path in files)
     plan(images, out, **options, skip_existing=True)
-    assert not any(path.exists() for path in files)
+    assert not left.exists()
 
 
 def test_folder_that_cannot_be_written_is_found_before_the_work(pictures, tmp_path):

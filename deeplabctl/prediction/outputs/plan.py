@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deeplabctl.errors import OutputError
-from deeplabctl.files import check_folder, check_free, check_writable, locked_folder, unfinished_target
+from deeplabctl.files import check_folder, check_free, check_writable, remove_unfinished
 from deeplabctl.prediction.inputs import is_video
 from deeplabctl.prediction.outputs import OUTPUTS
 from deeplabctl.prediction.outputs.output import Job, Output, ends_with
@@ -97,27 +96,6 @@ def plan_outputs(inputs: Sequence[Path], request: OutputRequest) -> Plan:
             check_writable(folder)
         remove_unfinished(path for path, _ in plan.files())
     return plan
-
-
-def remove_unfinished(files: Iterable[Path]) -> None:
-    """Remove what killed processes left of these files under temporary names, in folders that no run writes into."""
-    targets = set(files)
-    for folder in {path.parent for path in targets}:
-        with locked_folder(folder, alone=True) as is_unused:
-            for path in folder.glob(".*") if is_unused else ():
-                if unfinished_target(path) in targets:
-                    path.unlink(missing_ok=True)
-
-
-@contextmanager
-def in_folders(plan: Plan) -> Iterator[None]:
-    """Keep other runs, for the block, from removing the temporary files of this one; makes the folders."""
-    with ExitStack() as stack:
-        for folder in plan.folders():
-            with suppress(OSError):  # of which the first file that cannot be written tells
-                folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(locked_folder(folder))
-        yield
 
 
 def _image_job(image: Path, outputs: Sequence[Output], out: Path) -> Job:
