@@ -118,7 +118,7 @@ def _search(
                 "the weights that it was made from"
             )
         prediction, split = target.settings, request.split
-        samples = spread_evenly(request.samples(target.network.info, target.dataset, report)[0], images)
+        samples = spread_evenly(request.samples(target.dataset, report)[0], images)
         settings = {
             "weights": str(target.path.resolve()),
             "weights_sha256": open_weights(target.path).sha256,

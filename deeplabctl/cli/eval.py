@@ -199,7 +199,7 @@ def _score_network(console: Console, request: EvaluationRequest, default_data: s
                 raise DataError(f"{request.split} has no labels, so there are no scores for `out`; leave it out")
             document = _segment(target, request, images[: request.limit], outputs, report)
         else:
-            samples, facts = request.samples(target.network.info, target.dataset, report)
+            samples, facts = request.samples(target.dataset, report)
             segmenter = load_segmenter(target.network, target.settings, report)
             with outputs.images() as on_image:
                 document, scores = score_split(

@@ -81,14 +81,11 @@ class EvaluationRequest:
             report(Note("the data set and the weights name their classes differently; scoring by number", warning=True))
         return dataset
 
-    def samples(self, info: ModelInfo, dataset: Dataset, report: Reporter) -> tuple[list[Sample], list[LabelFacts]]:
-        """Return the samples to score and what their labels contain; warns if the weights were trained on some."""
+    def samples(self, dataset: Dataset, report: Reporter) -> tuple[list[Sample], list[LabelFacts]]:
+        """Return the samples to score and what their labels contain."""
         if self.limit is not None and self.limit < 1:
             raise DataError(f"`limit`: expected at least 1 image, got {self.limit}")
         samples, facts = samples_to_score(dataset, self.split, self.limit, report)
-        if seen := _trained_on(info, dataset, samples):
-            text = f"the weights were trained on {seen} of these {len(samples)} images; this is not a fair score"
-            report(Note(text, warning=True))
         report(Note(f"data set: {dataset.root}, {counted(len(samples), 'image')} of {self.split}"))
         return samples, facts
 
@@ -134,7 +131,7 @@ def evaluate(
     dataset = request.dataset(info, report)
     pad = settings.get("pad") or resolve({}, info, is_voc=dataset.is_voc).pad
     chosen = resolve({**settings, "pad": pad}, info, before=segmenter.settings)
-    samples, facts = request.samples(info, dataset, report)
+    samples, facts = request.samples(dataset, report)
     return score_split(segmenter.with_settings(chosen), dataset, split, samples, facts, report)[0]
 
 
@@ -151,7 +148,11 @@ def score_split(
     """Score samples of a split by all metrics; returns the scores as JSON has them, and themselves.
 
     ``facts`` are those of the samples' labels. The document has the expected score, where the weights' recipe has one.
+    Warns if the weights were trained on some of the samples.
     """
+    if seen := _trained_on(segmenter.info, dataset, samples):
+        text = f"the weights were trained on {seen} of these {len(samples)} images; this is not a fair score"
+        report(Note(text, warning=True))
     scores = score_network(
         segmenter, dataset, samples, report, kinds=METRICS, has_void=any_void(facts), on_image=on_image
     )
@@ -220,7 +221,7 @@ def _read(sample: Sample) -> tuple[Sample, Image, Label]:
     return sample, image, label
 
 
-def _trained_on(info: ModelInfo, dataset: Dataset, samples: list[Sample]) -> int:
+def _trained_on(info: ModelInfo, dataset: Dataset, samples: Sequence[Sample]) -> int:
     """Count the samples that the weights were trained on."""
     split = info.provenance.get("split")
     if split not in dataset.splits or info.provenance.get("data") != name_or_path(dataset):

@@ -45,6 +45,12 @@ def test_train_eval_infer_with_the_defaults_between_them(here, deeplabctl):
     assert code == 0
     assert "warning: the weights were trained on 6 of these 6 images" in err
 
+    grid = ("--grid", "bi_w=3", "--grid", "bi_xy_std=30", "--grid", "bi_rgb_std=5", "--rounds", 1)
+    code, _, err = deeplabctl("crf-search", *grid, "--images", 1)
+    assert code == 0
+    assert "6 images of train" in err
+    assert "warning" not in err  # unlike a score, a search may be one of images that were trained on
+
     code, out, err = deeplabctl("infer", "set/JPEGImages/v0.png", "set/JPEGImages/v1.png", "--overlay")
     assert code == 0
     for name in ("v0", "v1"):
