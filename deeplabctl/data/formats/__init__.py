@@ -70,7 +70,7 @@ def _check_settings(path: Path, known: AnnotationFormat, settings: ImportSetting
     """Raise DataError for settings that the format does not have: they would do nothing."""
     for name in sorted({name for each in FORMATS for name in each.own_settings} - {*known.own_settings}):
         if getattr(settings, name) != getattr(ImportSettings, name):
-            formats = [each for each, kind in _CLASSES.items() if name in kind().own_settings]
+            formats = [each for each, kind in _CLASSES.items() if name in kind.own_settings]
             raise DataError(
                 f"`{name}` has no effect on {path}, which is {known.content}: it is for {join_some(formats, 9)}; "
                 "remove it, or choose another `format`"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import itertools
+from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -28,24 +29,21 @@ BACKGROUND = "background"
 LABELME_BACKGROUND, LABELME_VOID = "_background_", "__ignore__"  # labelme's own names for class 0 and void
 
 
-class AnnotationFormat(Protocol):
+class AnnotationFormat(ABC):
     """Recognize and read the annotations of one program.
 
     A new format is one file in this package and one entry in `deeplabctl.choices.ANNOTATIONS`. Its file also has the
     functions that write the format, if there are any.
     """
 
-    @property
-    def content(self) -> str:
-        """Return what a source of this format is, as a message says it: "COCO's JSON"."""
+    content: ClassVar[str]  # what a source of this format is, as a message says it: "COCO's JSON"
+    own_settings: ClassVar[tuple[str, ...]] = ("outside",)  # of `ImportSettings`, those that not all formats have
 
-    @property
-    def own_settings(self) -> tuple[str, ...]:
-        """Return the names of its `ImportSettings` that mean nothing in other formats."""
-
+    @abstractmethod
     def recognises(self, source: Source) -> bool:
         """Tell whether a source is of this format, where the settings do not name one."""
 
+    @abstractmethod
     def read(self, source: Source, settings: ImportSettings, report: Reporter) -> Annotations:
         """Read a source; raises DataError for one that is not of this format, and for what does not follow it.
 

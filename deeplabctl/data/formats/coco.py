@@ -16,7 +16,14 @@ import numpy as np
 
 from deeplabctl.arrays import Label, Mask, Size
 from deeplabctl.data.findings import join_some
-from deeplabctl.data.formats.annotations import Annotations, ImportSettings, Outlines, Region, drawn_classes
+from deeplabctl.data.formats.annotations import (
+    AnnotationFormat,
+    Annotations,
+    ImportSettings,
+    Outlines,
+    Region,
+    drawn_classes,
+)
 from deeplabctl.data.formats.documents import MALFORMED, Entries, Source, common_folder, path_from, whole_number
 from deeplabctl.data.formats.outlines import bounding_box, box_corners, fill_polygon, fill_runs, run_lengths
 from deeplabctl.errors import DataError
@@ -25,7 +32,7 @@ from deeplabctl.reporting import Reporter
 Segment = dict[str, Any]  # class_id, area (pixels), bbox [x, y, width, height], segmentation {size, counts}
 
 
-class Coco:
+class Coco(AnnotationFormat):
     """Read the instances of one JSON file: of overlapping objects the smaller lies on top.
 
     Crowds become void, and so do boxes without an outline, as something of their class is in them. Below all objects.

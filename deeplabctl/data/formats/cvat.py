@@ -11,7 +11,15 @@ from xml.etree import ElementTree
 
 from deeplabctl.arrays import Label, Mask, Size
 from deeplabctl.classes import class_colors, hex_color
-from deeplabctl.data.formats.annotations import BACKGROUND, Annotations, ImportSettings, Outlines, Region, drawn_classes
+from deeplabctl.data.formats.annotations import (
+    BACKGROUND,
+    AnnotationFormat,
+    Annotations,
+    ImportSettings,
+    Outlines,
+    Region,
+    drawn_classes,
+)
 from deeplabctl.data.formats.documents import Source, common_folder, naming, path_from, xml_text
 from deeplabctl.data.formats.image_search import ImageSearch
 from deeplabctl.data.formats.outlines import (
@@ -31,10 +39,10 @@ _HEAD = 200  # bytes of a file that show what it is
 _WITHOUT_AREA = ("polyline", "points", "tag", "cuboid", "skeleton")
 
 
-class Cvat:
+class Cvat(AnnotationFormat):
     """Read an annotations.xml. Objects lie on top of one another by their z_order; classes are as in CVAT's task."""
 
-    content, own_settings = "CVAT's XML", ("outside",)
+    content = "CVAT's XML"
 
     def recognises(self, source: Source) -> bool:
         """Tell whether there is an XML file, or one of CVAT's in the folder."""

@@ -24,7 +24,14 @@ import numpy.typing as npt
 from deeplabctl.arrays import Label, Mask, Size
 from deeplabctl.classes import class_colors, hex_color
 from deeplabctl.data.findings import join_some
-from deeplabctl.data.formats.annotations import Annotations, ImportSettings, Outlines, Region, drawn_classes
+from deeplabctl.data.formats.annotations import (
+    AnnotationFormat,
+    Annotations,
+    ImportSettings,
+    Outlines,
+    Region,
+    drawn_classes,
+)
 from deeplabctl.data.formats.documents import Entries, Source, common_folder, naming, path_from, whole_number, xml_text
 from deeplabctl.data.formats.image_search import failing
 from deeplabctl.data.formats.outlines import box_corners, fill_ellipse, fill_polygon, fill_shares
@@ -39,13 +46,13 @@ _HEAD = 32 + 5 + 4 * 4  # bits: the number of values, the bits of a value and of
 _FROM, _TO = "label", "image"  # names of tags in the labelling settings
 
 
-class LabelStudio:
+class LabelStudio(AnnotationFormat):
     """Read the tasks of an export: later regions lie on top; classes are in alphabetical order.
 
     Predictions count only where nobody annotated anything.
     """
 
-    content, own_settings = "Label Studio's JSON", ("outside",)
+    content = "Label Studio's JSON"
 
     def recognises(self, source: Source) -> bool:
         """Tell whether a document is a list of tasks."""

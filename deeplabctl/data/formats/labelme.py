@@ -21,6 +21,7 @@ from deeplabctl.data.formats.annotations import (
     BACKGROUND,
     LABELME_BACKGROUND,
     LABELME_VOID,
+    AnnotationFormat,
     Annotations,
     ImportSettings,
     Outlines,
@@ -50,10 +51,10 @@ _MOST_OF_JPEG = 12  # of 255: how much encoding changes the mean of 16x16 pixels
 _VERSION = "5.5.0"  # of the format that is written
 
 
-class Labelme:
+class Labelme(AnnotationFormat):
     """Read a folder of documents. Later shapes lie on top, as in labelme; classes are in alphabetical order."""
 
-    content, own_settings = "labelme's JSON files", ("outside",)
+    content = "labelme's JSON files"
 
     def recognises(self, source: Source) -> bool:
         """Tell whether a document has shapes."""

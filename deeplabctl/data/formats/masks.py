@@ -18,6 +18,7 @@ from deeplabctl.data.findings import FindingError, join_some
 from deeplabctl.data.formats.annotations import (
     BACKGROUND,
     AnnotatedImage,
+    AnnotationFormat,
     Annotations,
     ImportSettings,
     is_background,
@@ -47,7 +48,7 @@ from deeplabctl.reporting import Note, Reporter, counted, task
 _MOST_COLORS = 1024  # a mask with more is a photograph, or was saved as JPEG
 
 
-class Masks:
+class Masks(AnnotationFormat):
     """Read a folder of masks that are named after their images, with ``mask_suffix`` after the name.
 
     The values of all masks show what they mean, unless the format says so; what can be meant in two ways is refused. A

@@ -20,7 +20,15 @@ import PIL.Image
 
 from deeplabctl.arrays import Label, Mask, Size
 from deeplabctl.classes import class_colors, hex_color
-from deeplabctl.data.formats.annotations import BACKGROUND, Annotations, ImportSettings, Outlines, Region, drawn_classes
+from deeplabctl.data.formats.annotations import (
+    BACKGROUND,
+    AnnotationFormat,
+    Annotations,
+    ImportSettings,
+    Outlines,
+    Region,
+    drawn_classes,
+)
 from deeplabctl.data.formats.documents import MALFORMED, Source, naming, read_json, whole_number
 from deeplabctl.data.formats.image_search import files_below
 from deeplabctl.data.formats.outlines import Point, bounding_box, fill_polygon, paste_mask
@@ -33,10 +41,10 @@ _WITHOUT_AREA = ("point", "line", "polyline", "graph", "cuboid", "cuboid_2d")
 _MOST_BYTES = 1 << 20  # of a compressed bitmap, beside a byte for each pixel
 
 
-class Supervisely:
+class Supervisely(AnnotationFormat):
     """Read a project's folder: later objects lie on top; classes are in the order of meta.json."""
 
-    content, own_settings = "Supervisely's project", ("outside",)
+    content = "Supervisely's project"
 
     def recognises(self, source: Source) -> bool:
         """Tell whether it is a folder with a meta.json of classes, or this file."""

@@ -17,7 +17,15 @@ from typing import Any
 from deeplabctl.arrays import Label, Mask, Size
 from deeplabctl.classes import IGNORE_LABEL, is_void
 from deeplabctl.data.findings import join_some
-from deeplabctl.data.formats.annotations import BACKGROUND, Annotations, ImportSettings, Outlines, Region, is_background
+from deeplabctl.data.formats.annotations import (
+    BACKGROUND,
+    AnnotationFormat,
+    Annotations,
+    ImportSettings,
+    Outlines,
+    Region,
+    is_background,
+)
 from deeplabctl.data.formats.documents import Entries, Source, common_folder, naming, path_from
 from deeplabctl.data.formats.outlines import TOLERANCE, box_corners, fill_ellipse, fill_polygon, outlines_with_holes
 from deeplabctl.errors import DataError
@@ -27,7 +35,7 @@ _WITHOUT_AREA = ("point", "polyline")
 _CLASS = "class"  # the attribute that is written
 
 
-class Via:
+class Via(AnnotationFormat):
     """Read the regions of a file: later ones lie on top; classes are in alphabetical order."""
 
     content, own_settings = "VIA's regions", ("attribute", "outside")

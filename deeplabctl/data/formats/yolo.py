@@ -16,7 +16,14 @@ from pathlib import Path, PurePosixPath
 
 from deeplabctl.arrays import Label, Mask, Size
 from deeplabctl.classes import IGNORE_LABEL
-from deeplabctl.data.formats.annotations import BACKGROUND, Annotations, ImportSettings, Outlines, Region
+from deeplabctl.data.formats.annotations import (
+    BACKGROUND,
+    AnnotationFormat,
+    Annotations,
+    ImportSettings,
+    Outlines,
+    Region,
+)
 from deeplabctl.data.formats.documents import Source, naming, whole_number
 from deeplabctl.data.formats.image_search import files_below
 from deeplabctl.data.formats.outlines import TOLERANCE, box_corners, fill_shares, outlines_with_holes
@@ -30,13 +37,13 @@ _QUOTED = r"""(?:'(?:[^']|'')*'|"(?:[^"\\]|\\.)*")"""
 _ITEM = re.compile(rf"""\s*((?:\w+\s*:\s*)?{_QUOTED}|[^\s,'"][^,]*?)\s*(,|$)""")  # of a list or a table in one line
 
 
-class Yolo:
+class Yolo(AnnotationFormat):
     """Read the texts of a data.yaml: of overlapping objects the smaller lies on top, as where Ultralytics trains.
 
     Lines of five numbers are boxes without an outline: void, below all objects.
     """
 
-    content, own_settings = "YOLO's data.yaml", ("outside",)
+    content = "YOLO's data.yaml"
 
     def recognises(self, source: Source) -> bool:
         """Tell whether it is a YAML file, or a folder with one of classes or with texts in its ``labels``."""
