@@ -40,6 +40,15 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     return re.sub(r"\]\((?![a-z]+:|#)([^)#\s]+)((?:#[^)]*)?)\)", on_site, markdown)
 
 
+def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
+    """Keep options whole, which browsers break at their hyphens."""
+
+    def whole(code: re.Match[str]) -> str:
+        return re.sub(r"(?<!\S)--?[a-z][a-z-]*", r'<span class="option">\g<0></span>', code[0])
+
+    return re.sub(r"(?<=<code>)[^<]*", whole, html)
+
+
 def on_post_page(output: str, page: Any, config: Any) -> str:
     """Name the search for screen readers, which the theme does not."""
     return output.replace(' role="dialog"', ' role="dialog" aria-label="Search"')
