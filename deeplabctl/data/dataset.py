@@ -155,11 +155,11 @@ class Dataset:
         return found
 
 
-def open_dataset(data: str | Path | None, report: Reporter = silent) -> Dataset:
+def open_dataset(data: str | Path | None, report: Reporter = silent, *, built_in: bool = True) -> Dataset:
     """Open a data set: a folder in VOC layout, or the built-in one by its name, "shapes".
 
-    None or "" stands for VOC 2012 in one of the usual places, or else the built-in one. Raises DataError for a folder
-    that is not a data set.
+    None or "" stands for VOC 2012 in one of the usual places, or else, if ``built_in``, the built-in one. Raises
+    DataError for a folder that is not a data set.
     """
     if data and data != SHAPES:
         return _open_folder(Path(data), report)
@@ -171,6 +171,11 @@ def open_dataset(data: str | Path | None, report: Reporter = silent) -> Dataset:
                 report(Note(f"data set: {place}"))
                 return _open_folder(place, report)
         usual = " or ".join(f"./{place}" for place in _USUAL_PLACES)
+        if not built_in:
+            raise DataError(
+                f"data set: expected VOC 2012 in {usual}, or a data set by name, got neither; give the data set "
+                f"(`data=DIR`), or ask for the built-in one (`data={SHAPES}`)"
+            )
         report(Note(f"data set: the built-in shapes, as `data` is not given and there is no {usual}"))
     return _built_in_dataset(report)
 

@@ -19,7 +19,7 @@ from deeplabctl.data.findings import FindingError, join_some
 from deeplabctl.data.images import working_size
 from deeplabctl.data.inspection import LabelFacts, absent_classes, check_files, same_images, void_split_finding
 from deeplabctl.data.stats import max_side_for, median_frequency_weights, shows_upright
-from deeplabctl.errors import DataError, RecipeError, RunError
+from deeplabctl.errors import RecipeError, RunError
 from deeplabctl.limits import AUTO
 from deeplabctl.network import ARCHITECTURES, Weights
 from deeplabctl.network.keras_model import POLICIES, build_model
@@ -146,13 +146,8 @@ def plan_training(
         draft = read_recipe(name, overrides, options)
     else:
         draft = read_recipe(name, overrides, options)
-        dataset = open_dataset(draft.data.root or default_data, report)
-        named = draft.data.root or default_data or name == SHAPES or name not in recipes.names()
-        if not named and name_or_path(dataset) == SHAPES:
-            raise DataError(
-                f"recipe {name}: expected VOC 2012 in ./VOCdevkit/VOC2012 or ./data/VOCdevkit/VOC2012, or a data set "
-                f"by name, got neither; give the data set (`data=DIR`), or ask for the built-in one (`data={SHAPES}`)"
-            )
+        built_in = name == SHAPES or name not in recipes.names()  # the others are for larger sets
+        dataset = open_dataset(draft.data.root or default_data, report, built_in=built_in)
     _samples(draft, dataset)  # whose errors are found before weights are downloaded
     usual = RANDOM if is_shapes(dataset) else ARCHITECTURES[draft.model.architecture].start
     init = _resolved_init(draft.model.init or usual, report, weights_url)

@@ -8,7 +8,6 @@ import sys
 import pytest
 import typer
 from caffe_files import DATA as CAFFE
-from dataset_files import draw_few_shapes
 from PIL import Image
 
 from deeplabctl.cli.app import app, main
@@ -206,9 +205,8 @@ def test_addresses_as_weights_are_refused_in_a_line(deeplabctl, tmp_path):
     )
 
 
-def test_recipes_of_papers_do_not_fall_back_to_shapes(deeplabctl, tmp_path, monkeypatch):
-    draw_few_shapes(monkeypatch)
+def test_recipes_of_papers_do_not_fall_back_to_shapes(deeplabctl, tmp_path):
     code, _, err = deeplabctl("train", "--recipe", "paper-v2", "--init", "random")
     assert code == 1
-    assert err.splitlines()[-1].startswith("error: recipe paper-v2: expected VOC 2012 in")
+    assert err.startswith("error: data set: expected VOC 2012 in ./VOCdevkit/VOC2012 or ")  # and no line of shapes
     assert not (tmp_path / "runs").exists()
