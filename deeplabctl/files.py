@@ -1,4 +1,4 @@
-"""Write files and folders whole or not at all: under a temporary name beside the target, then renamed; lock them."""
+"""Write files and folders whole or not at all, under a temporary name beside the target; lock, list and find them."""
 
 from __future__ import annotations
 

@@ -32,14 +32,14 @@ def map_ahead(
     """Yield ``function(item)`` in order, computed by as many threads as there are CPUs available, or ``workers``.
 
     At most ``ahead`` items more than there are threads wait to be computed or to be yielded. With ``size``, the bytes
-    that an item takes until it is yielded, they take a quarter of the available memory at most, or ``room`` if that is
+    that an item takes until it is yielded, they take a quarter of the `memory_limit` at most, or ``room`` if that is
     less, unless one takes more.
 
     A result is yielded when there is no room for another item. With ``prompt`` it is also yielded at the next item
     after it was computed: for items that come slowly, and results that somebody waits for.
     """
     workers = workers or available_cpus()
-    room = min(available_memory() // 4, room or sys.maxsize)
+    room = min(memory_limit() // 4, room or sys.maxsize)
     queue: deque[tuple[Future[Result], int]] = deque()
     taken = 0
     with ThreadPoolExecutor(workers) as pool:
@@ -106,7 +106,7 @@ def limit_cpus(count: int | None) -> None:
     _limit = count
 
 
-def available_memory() -> int:
+def memory_limit() -> int:
     """Return the bytes of memory that this process may use: the machine's, or what its control groups allow."""
     limits = [_installed_memory()]
     for folder in _control_groups():
@@ -126,7 +126,7 @@ def _installed_memory() -> int:
 
 def free_memory() -> int:
     """Return the bytes of memory that are free, or cache files only, on the machine and in its control groups."""
-    counts = [available_memory()]
+    counts = [memory_limit()]
     kibibytes = _named_numbers(MEMORY)
     counts += [kibibytes["MemAvailable:"] << 10] if "MemAvailable:" in kibibytes else []
     for folder in _control_groups():

@@ -198,7 +198,8 @@ def test_presets_of_the_crf_are_those_of_the_table():
 LAYERING = runpy.run_path(str(ROOT / "tests" / "test_layering.py"))
 SMALL = {
     "__init__", "__main__", "recipes", "render", "interpolation", "downloads", "files", "choices", "classes",
-    "arrays", "class_files", "damage", "errors", "jit", "limits", "parallel", "reporting", "vectors",
+    "arrays", "class_files", "damage", "errors", "jit", "limits", "parallel", "protobuf", "reporting",
+    "vectors",
 }  # fmt: skip
 ROOMS = [name for row in LAYERING["ROOMS"] for name in row if name not in SMALL | {"version"}]
 

@@ -29,7 +29,7 @@ ROOMS = [
     ["network"],
     ["jit", "vectors"],
     ["render", "interpolation"],
-    ["downloads", "files", "classes", "class_files", "damage"],
+    ["downloads", "files", "classes", "class_files", "damage", "protobuf"],
     ["arrays", "choices", "errors", "limits", "parallel", "reporting"],
     ["version"],
 ]

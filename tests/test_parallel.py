@@ -11,7 +11,7 @@ import time
 import pytest
 
 from deeplabctl import parallel
-from deeplabctl.parallel import FairLock, available_cpus, available_memory, free_memory, keep_freed_memory, map_ahead
+from deeplabctl.parallel import FairLock, available_cpus, free_memory, keep_freed_memory, map_ahead, memory_limit
 
 
 @pytest.fixture
@@ -68,10 +68,10 @@ def test_cpus_are_no_more_than_the_quota_of_the_control_groups(machine, own, fil
 
 def test_memory_is_no_more_than_the_control_groups_allow(machine):
     machine("0::/x\n", {"x/memory.max": "max\n"})
-    whole = available_memory()
+    whole = memory_limit()
     assert whole == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     machine("0::/x\n", {"x/memory.max": "1048576\n"})
-    assert available_memory() == 1048576
+    assert memory_limit() == 1048576
 
 
 def test_machine_without_control_groups_has_its_cpus(machine):

@@ -16,7 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from deeplabctl.caffe.net import CONVOLUTION, INNER_PRODUCT, CaffeLayer, CaffeNet
-from deeplabctl.caffe.wire import (
+from deeplabctl.damage import DAMAGED, check_claim, refusing
+from deeplabctl.errors import WeightsError
+from deeplabctl.protobuf import (
     BYTES,
     DOUBLE,
     DOUBLES,
@@ -29,8 +31,6 @@ from deeplabctl.caffe.wire import (
     WireFile,
     signed,
 )
-from deeplabctl.damage import DAMAGED, check_claim, refusing
-from deeplabctl.errors import WeightsError
 
 MAX_AXES = 32  # kMaxBlobAxes in blob.hpp
 MAX_COUNT = 2**31 - 1  # Caffe counts a blob's values in an int

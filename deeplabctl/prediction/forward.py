@@ -14,7 +14,7 @@ from deeplabctl.errors import DataError
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.ops import Field
 from deeplabctl.network.tiling import in_tiles, margin
-from deeplabctl.parallel import available_memory
+from deeplabctl.parallel import memory_limit
 from deeplabctl.prediction.engines import build_engine
 from deeplabctl.prediction.engines.engine import Engine, Inputs, NetworkSource
 from deeplabctl.prediction.settings import PredictionSettings
@@ -109,7 +109,7 @@ class NetworkRunner:
             needed = engine.least_memory(inputs.count, min(height, whole), min(width, whole))
         if scores:  # as they are computed, and cropped
             needed += 8 * len(inputs.images) * height * width * len(self._source.info.classes)
-        if needed > available_memory():
+        if needed > memory_limit():
             raise MemoryError
         return side
 
@@ -119,7 +119,7 @@ class NetworkRunner:
         if self._settings.tile != "auto":
             return self._settings.tile
         needed = self.engine.least_memory(inputs.count, *inputs.padded)
-        room = min(TILES_MEMORY, available_memory() // 4)
+        room = min(TILES_MEMORY, memory_limit() // 4)
         if len(inputs.images) > 1 or needed * max(self._settings.scales) ** 2 <= room:
             return None
         side = int(math.sqrt(room * math.prod(inputs.padded) / needed)) - 2 * margin(self._field)

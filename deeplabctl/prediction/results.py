@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from deeplabctl.arrays import Image, Label, Scores
 from deeplabctl.errors import DeepLabError
-from deeplabctl.parallel import available_memory
+from deeplabctl.parallel import memory_limit
 
 Item = TypeVar("Item")
 
@@ -61,7 +61,7 @@ def in_batches(
     """Yield results in order, filled in by ``compute``, which gets at most ``largest`` images of equal ``kind``.
 
     Batches run one after another, or, where a device computes, two at a time in threads, so that one is prepared while
-    the other is computed. A few batches of images are held, and no more than a quarter of the available memory has room
+    the other is computed. A few batches of images are held, and no more than a quarter of the `memory_limit` has room
     for, with their results of ``bytes_of_pixel``, unless one image takes more.
     """
     if largest == 1 and not on_device:
@@ -70,7 +70,7 @@ def in_batches(
                 compute([result])
             yield result
         return
-    threads, room = 2 if on_device else 1, available_memory() // 4
+    threads, room = 2 if on_device else 1, memory_limit() // 4
     window: deque[_Held[Item]] = deque()
 
     def ready(most: int) -> Iterator[Result[Item]]:

@@ -234,7 +234,8 @@ class Segmenter:
         """
         crf, classes, largest = self.settings.crf, len(self.info.classes), self.largest_batch(batch_size)
         if self.engine_class.in_threads and not self.engine_class.kernels(self.settings) and available_cpus() > 1:
-            first = list(itertools.islice(results := iter(results), 2))
+            results = iter(results)
+            first = list(itertools.islice(results, 2))
             results = itertools.chain(first, results)
             if len(first) > 1:
                 return self._segment_in_threads(results, scores)

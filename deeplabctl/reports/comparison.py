@@ -15,7 +15,7 @@ from deeplabctl.files import check_folder, check_new_file, whole_file, write_tex
 from deeplabctl.reporting import counted, duration
 from deeplabctl.reports.curves import DARK, LIGHT, curves_png, line_style
 from deeplabctl.reports.page import DASH, class_names, in_words, percent, render_page, swatch, table
-from deeplabctl.reports.run_records import RunResults
+from deeplabctl.reports.run_records import Metrics, RunResults
 from deeplabctl.reports.training_run import inline_curves
 
 CURVES, PAGE = "comparison.png", "comparison.html"
@@ -132,7 +132,7 @@ def render_comparison(comparison: Comparison) -> str:
     return render_page("comparison", title, ", ".join(comparison.names), parts)
 
 
-def _curves(comparison: Comparison) -> list[Any]:
+def _curves(comparison: Comparison) -> list[tuple[str, Metrics]]:
     return [(name, run.metrics) for name, run in zip(comparison.names, comparison.runs, strict=True)]
 
 

@@ -18,7 +18,7 @@ from deeplabctl.data.images import read_label, read_working_image, shrink_label
 from deeplabctl.errors import DataError, DeepLabError
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.architecture import Preprocessing
-from deeplabctl.parallel import available_cpus, available_memory
+from deeplabctl.parallel import available_cpus, memory_limit
 from deeplabctl.training.plan import Plan
 
 if TYPE_CHECKING:
@@ -165,4 +165,4 @@ def _permutation(seed: int, epoch: int, size: int) -> npt.NDArray[np.int64]:
 
 def _places(image: Image, label: Label) -> int:
     """Return how many samples of this size are kept."""
-    return min(_KEPT_BYTES, available_memory() // 16) // (image.nbytes + label.nbytes)
+    return min(_KEPT_BYTES, memory_limit() // 16) // (image.nbytes + label.nbytes)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from deeplabctl.caffe.wire import BYTES, FIXED32, FIXED64, VARINT
+from deeplabctl.protobuf import BYTES, FIXED32, FIXED64, VARINT
 
 
 def varint(value):

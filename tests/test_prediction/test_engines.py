@@ -322,7 +322,7 @@ def test_image_that_there_is_no_memory_for_is_an_error(monkeypatch):
     segmenter = dl.load(fixture(NETS["tiny"]), engine="numba")
     least = segmenter.runner.engine.least_memory(1, 401, 305)
     assert least >= 401 * 305 * 4 * 16 * 2
-    monkeypatch.setattr("deeplabctl.prediction.forward.available_memory", lambda: least - 1)
+    monkeypatch.setattr("deeplabctl.prediction.forward.memory_limit", lambda: least - 1)
     with pytest.raises(DataError, match="not enough memory to segment this image of 300x400 pixels"):
         segmenter.label(np.zeros((400, 300, 3), np.uint8))
 

@@ -97,7 +97,7 @@ def test_image_that_there_is_no_memory_for_is_an_error(onnx, monkeypatch):
     net = dl.load(onnx)
     least = net.runner.engine.least_memory(1, 401, 305)
     assert least >= 401 * 305 * 4 * 3 * 2  # conv1_2 reads and writes three channels
-    monkeypatch.setattr("deeplabctl.prediction.forward.available_memory", lambda: least - 1)
+    monkeypatch.setattr("deeplabctl.prediction.forward.memory_limit", lambda: least - 1)
     with pytest.raises(DataError, match="not enough memory to segment this image of 300x400 pixels"):
         net.label(noise(400, 300))
 

@@ -82,7 +82,7 @@ def test_items_are_taken_a_few_batches_ahead_only(on_device):
 
 
 def test_items_take_a_quarter_of_the_memory(monkeypatch):
-    monkeypatch.setattr(results, "available_memory", lambda: 400)
+    monkeypatch.setattr(results, "memory_limit", lambda: 400)
     # 3 of 30 bytes, and the one that was too much
     assert most_held([number % 2 for number in range(40)], largest=8, bytes_of_pixel=30) <= 4
 

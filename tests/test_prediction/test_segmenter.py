@@ -306,7 +306,7 @@ def test_image_that_there_is_no_memory_for_fails_alone(tiny, crf, monkeypatch):
     net = segmenter(tiny, crf=CrfParams() if crf else None)
     least = net.runner.engine.least_memory(1, 401, 305)
     assert least == 401 * 305 * 2 * 2 * 4  # two channels are read and two written, at width 1 / 32
-    monkeypatch.setattr("deeplabctl.prediction.forward.available_memory", lambda: least - 1)
+    monkeypatch.setattr("deeplabctl.prediction.forward.memory_limit", lambda: least - 1)
     assert_only_large_fails(net, "not enough memory to segment this image of 300x400 pixels")
     for ask in (net.label, net.predict, net, net.runner.coarse_logits, lambda image: list(net.labels([(0, image)]))):
         with pytest.raises(DataError, match="make it smaller, or run the network at a smaller scale: `scales="):
@@ -325,7 +325,7 @@ def test_image_that_there_is_no_memory_to_refine_fails_alone_and_says_what_took_
 
 def test_scores_count_as_memory(net, monkeypatch):
     least = net.runner.engine.least_memory(1, 401, 305)
-    monkeypatch.setattr("deeplabctl.prediction.forward.available_memory", lambda: least)
+    monkeypatch.setattr("deeplabctl.prediction.forward.memory_limit", lambda: least)
     assert net.label(LARGE).shape == (400, 300)
     with pytest.raises(DataError, match="not enough memory to segment this image"):
         net.predict(LARGE)

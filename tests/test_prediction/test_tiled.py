@@ -80,7 +80,7 @@ def test_auto_takes_tiles_that_the_memory_has_room_for(monkeypatch):
     needed = engine.least_memory(1, *shape)
 
     def chosen(memory, net=net):
-        monkeypatch.setattr(module, "available_memory", lambda: memory)
+        monkeypatch.setattr(module, "memory_limit", lambda: memory)
         return tile_side(net, shape)
 
     assert chosen(4 * needed) is None
@@ -100,7 +100,7 @@ def test_memory_of_tiles_is_known_for_any_side_of_networks_that_take_some_sizes_
     net = segmenter("msc-largefov", engine="numba", tile=side)
     for size in (1601, 201):
         whole = net.runner.engine.least_memory(1, size, size)
-        monkeypatch.setattr(module, "available_memory", lambda whole=whole: whole)
+        monkeypatch.setattr(module, "memory_limit", lambda whole=whole: whole)
         assert tile_side(net, (size, size)) == side
 
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import ClassVar, NoReturn
 
 from deeplabctl import choices
-from deeplabctl.caffe.wire import BYTES, VARINT, WireFile
 from deeplabctl.damage import DAMAGED, refusing
 from deeplabctl.errors import WeightsError
+from deeplabctl.protobuf import BYTES, VARINT, WireFile
 from deeplabctl.weights.model_info import INFO_ENTRY, LARGEST_INFO, ModelInfo, info_entry
 from deeplabctl.weights.weight_file import Beginning, WeightFile
 

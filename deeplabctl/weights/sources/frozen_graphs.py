@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from deeplabctl.caffe.wire import BYTES, FLOAT, FLOATS, INTEGERS, VARINT, Field, WireFile
 from deeplabctl.damage import check_claim
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import Weights
+from deeplabctl.protobuf import BYTES, FLOAT, FLOATS, INTEGERS, VARINT, Field, WireFile
 from deeplabctl.weights.sources.tensorflow_checkpoints import layer_of_scope, sizes_of_shape, weights_of_variables
 from deeplabctl.weights.weight_file import Beginning, WeightFile
 

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deeplabctl.caffe.wire import BYTES, DOUBLE, DOUBLES, FLOAT, FLOATS, VARINT, Field, WireFile
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import Weights, layer_of
 from deeplabctl.network.ops.norm import NORM_PARTS
+from deeplabctl.protobuf import BYTES, DOUBLE, DOUBLES, FLOAT, FLOATS, VARINT, Field, WireFile
 from deeplabctl.weights.weight_file import Beginning, WeightFile
 
 MAGIC = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"  # at the end of a table

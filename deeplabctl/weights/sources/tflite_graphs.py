@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from deeplabctl.caffe.wire import MAX_TEXT, WireFile
 from deeplabctl.damage import check_claim
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import ARCHITECTURES, Weights
 from deeplabctl.network.ops import Norm
+from deeplabctl.protobuf import MAX_TEXT, WireFile
 from deeplabctl.weights.sources.exports import TFLiteFile
 from deeplabctl.weights.sources.tensorflow_checkpoints import layer_of_scope
 from deeplabctl.weights.weight_file import Beginning, WeightFile

@@ -22,9 +22,9 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from deeplabctl.caffe.wire import WireFile
 from deeplabctl.damage import check_claim
 from deeplabctl.network import Weights
+from deeplabctl.protobuf import WireFile
 from deeplabctl.weights.sources.pickles import STATE_DICT, Built, Named, PickleError, mapped, read_pickle
 from deeplabctl.weights.sources.torch_names import from_bfloat16, stated_dilations, weights_of_tensors
 from deeplabctl.weights.weight_file import ZIP, Beginning, WeightFile

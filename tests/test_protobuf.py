@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from caffe_bytes import block, number, packed, unpacked, varint
 
-from deeplabctl.caffe.wire import BYTES, DOUBLE, FIXED32, FIXED64, FLOAT, VARINT, WireFile, signed
 from deeplabctl.errors import WeightsError
+from deeplabctl.protobuf import BYTES, DOUBLE, FIXED32, FIXED64, FLOAT, VARINT, WireFile, signed
 
 
 @pytest.fixture
