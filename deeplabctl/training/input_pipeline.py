@@ -131,7 +131,9 @@ class TrainingPipeline:
             return image, label, position
 
         stream = tf.data.Dataset.range(start * share, stop * share)
-        stream = stream.map(load_tensors, num_parallel_calls=available_cpus(), deterministic=True)
+        # Autograph takes time, and writes a file that a killed process leaves.
+        load_plainly = tf.autograph.experimental.do_not_convert(load_tensors)
+        stream = stream.map(load_plainly, num_parallel_calls=available_cpus(), deterministic=True)
         return stream.batch(self.batch_size // replicas, drop_remainder=True).prefetch(3)
 
     def distributed(self, strategy: tf.distribute.Strategy, start: int, stop: int) -> Iterator[Any]:

@@ -41,6 +41,20 @@ def test_batches_are_images_labels_and_positions(samples):
     assert positions.tolist() == [3, 4, 5]
 
 
+def test_batches_are_made_without_autograph(samples, monkeypatch):
+    import tensorflow as tf
+
+    states, real = [], tf.numpy_function
+
+    def noting(*arguments, **options):
+        states.append(tf.__internal__.autograph.control_status_ctx().status.name)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(tf, "numpy_function", noting)
+    batches(samples)
+    assert states == ["DISABLED"]
+
+
 def test_same_seed_gives_the_same_batches_and_another_seed_others(samples):
     assert same(batches(samples), batches(samples))
     assert not same(batches(samples), batches(samples, seed=1))
