@@ -1,6 +1,7 @@
 import re
 
 import pytest
+from browser import browser, violations
 from run_files import LINES, make_run, train_line, validation_line, write_lines
 from small_training import without_curves
 
@@ -66,6 +67,18 @@ def test_report_shows_the_classes_of_the_best_validation(tmp_path):
     rows = dict(re.findall(r"</s>(\w+)</td>.*?<td>([\d.]+)</td>", page))
     assert rows == {"background": "50.00", "disc": "51.00", "ring": "52.00"}  # of step 40, not of step 60
     assert "<b>50.00</b><span>best mIoU %, step 40</span>" in page
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("media", "width"), [("screen", 768), ("print", 794)])
+def test_table_of_classes_is_whole_on_tablets_and_on_paper(tmp_path, media, width):
+    lines = [train_line(1), validation_line(1, 0.5, ("background", "a traffic light", "a bicycle lane"))]
+    with browser() as chromium:
+        page = chromium.new_page(viewport={"width": width, "height": 800})
+        page.emulate_media(media=media)
+        page.set_content(page_of(make_run(tmp_path / "run", lines)))
+        assert page.locator(".columns .scroll").evaluate("frame => frame.scrollWidth === frame.clientWidth")
+        assert violations(page) == []
 
 
 def test_report_of_an_older_run_has_no_table_of_classes(tmp_path):
