@@ -23,6 +23,7 @@ LABELS_AUGMENTED = "SegmentationClassAug"
 SET_SUFFIXES = (".jpg", ".jpeg", ".png")
 LISTS = Path("ImageSets", "Segmentation")
 CLASS_NAMES = "classes.txt"
+_BY_SYSTEMS = (".DS_Store", "Thumbs.db", "desktop.ini")  # which add these to folders that they show
 
 
 def check_new_dataset(root: Path, *, overwrite: bool) -> None:
@@ -78,6 +79,7 @@ def _other_files(root: Path) -> Iterator[Path]:
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root)
         is_ours = str(name) == CLASS_NAMES or path.suffix.lower() in suffixes.get(str(name.parent), ())
+        is_ours |= path.name in _BY_SYSTEMS
         if not (is_ours and path.is_file()) and str(name) not in (*suffixes, str(LISTS.parent)):
             yield path
 

@@ -252,6 +252,7 @@ def test_convert_writes_a_set_and_counts_what_failed(deeplabctl, tmp_path):
     code, out, err = deeplabctl("data", "convert", "p", "--out", "set", "--overwrite", "--json")
     assert code == 1
     assert json.loads(out)["train"] == 1
+    assert "train --data" not in deeplabctl("data", "convert", "p", "--out", "no val", "--val", 0)[1]
     assert json.loads(out)["failed"][0].startswith("p/b.jpg: there is no such image; use --images")
     assert "error: 1 of 4 images failed, the first: p/b.jpg: there is no such image; use --images" in err
 

@@ -47,6 +47,8 @@ def test_folder_with_anything_beside_a_data_set_is_never_replaced(tmp_path, name
     make_layout(tmp_path)
     for own in ("JPEGImages/a.JPG", "SegmentationClass/a.png", "ImageSets/Segmentation/train.txt", "classes.txt"):
         (tmp_path / own).touch()
+    for made_by_systems in (".DS_Store", "JPEGImages/Thumbs.db"):
+        (tmp_path / made_by_systems).touch()
     check_new_dataset(tmp_path, overwrite=True)
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).touch()

@@ -179,7 +179,7 @@ def convert(
     console.say()
     test = f", and {len(written.test)} test images" if written.test else ""
     console.say(f"{out}: {len(written.train)} training and {len(written.val)} validation images{test}")
-    console.next(f"data preview {argument(out)}", f"train --data {argument(out)}")
+    console.next(f"data preview {argument(out)}", *([f"train --data {argument(out)}"] if written.val else []))
     console.document(
         {
             "root": str(out),

@@ -36,6 +36,9 @@ def read_annotations(
     Raises DataError for an unknown format, for annotations that do not follow theirs, and for masks of other classes.
     """
     if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises for names that are too long
+        if re.match("(https?|ftp|s3|gs):/", path.as_posix()):
+            address = path.as_posix().replace(":/", "://", 1)
+            raise DataError(f"{address}: expected a file or a folder, got an address; download it, and name the file")
         raise DataError(f"{path}: there is no such file or folder")
     if settings.images is not None and not os.path.isdir(settings.images):  # noqa: PTH112
         got = "a file" if os.path.exists(settings.images) else "none"  # noqa: PTH110

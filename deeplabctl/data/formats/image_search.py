@@ -17,6 +17,7 @@ from urllib.parse import unquote
 from deeplabctl.data.image_files import IMAGE_SUFFIXES
 from deeplabctl.errors import DataError
 from deeplabctl.files import composed, is_hidden
+from deeplabctl.reporting import counted
 
 Parts = tuple[str, ...]  # of a path, from the folder that is searched
 _USUAL_FOLDERS = ("images", "JPEGImages")
@@ -96,7 +97,8 @@ class ImageSearch:
         if not self._by_a_part:
             return []
         name, path = next(iter(self._by_a_part.items()))
-        return [f"{len(self._by_a_part)} images are in other top folders than their annotations say: {name} is {path}"]
+        images = counted(len(self._by_a_part), "image")
+        return [f"{images} in other top folders than their annotations say: {name} is {path}"]
 
     def _list_files(self) -> dict[str, dict[Path, list[Parts]]]:
         files: dict[str, dict[Path, list[Parts]]] = defaultdict(dict)
@@ -105,13 +107,13 @@ class ImageSearch:
                 if self._by_stem:
                     if path.suffix.lower() not in IMAGE_SUFFIXES or not path.stem.endswith(self._suffix):
                         continue
-                    place = path.relative_to(root).with_name(path.stem.removesuffix(self._suffix) or path.stem).parts
+                    place = path.relative_to(root).with_name(path.stem.removesuffix(self._suffix) or path.stem)
                 elif path.suffix.lower() == ".json":  # labelme's own example names itself
                     continue
                 else:
-                    place = path.relative_to(root).parts
-                place = _comparable(place, by_stem=self._by_stem)
-                files[place[-1]].setdefault(path, []).append(place)
+                    place = path.relative_to(root)
+                parts = _comparable(PurePosixPath(str(place).replace("\\", "/")).parts, by_stem=self._by_stem)
+                files[parts[-1]].setdefault(path, []).append(parts)
         return files
 
 

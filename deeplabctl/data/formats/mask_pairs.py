@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,7 +40,7 @@ def pair_masks(folder: Path, settings: ImportSettings) -> MaskPairs:
     for place, images_folder in places:
         names, outside = _masks_in(place, settings.mask_suffix, images_folder)
         search = ImageSearch([images_folder], by_stem=True, suffix=settings.image_suffix)
-        above = place.parent.relative_to(folder).as_posix() + "/" if place != folder else ""
+        above = "" if folder in (place, place.parent) else place.parent.relative_to(folder).as_posix() + "/"
         images_of = {path: images for name, path in names if (images := search.find(name)) not in ([], [path])}
         if place == images_folder and (beside := _pngs_beside(names, search)):
             names = [(name, path) for name, path in names if path.suffix.lower() in (".png", ".gif")]
@@ -53,6 +53,15 @@ def pair_masks(folder: Path, settings: ImportSettings) -> MaskPairs:
         of_places += search.notes()
     if not found.pairs:
         raise DataError(_no_pairs(folder, settings, found.masks))
+    masks_of: dict[Path, list[str]] = defaultdict(list)
+    for _, images, path in found.pairs:
+        masks_of[images[0]].append(path.relative_to(folder).as_posix())
+    if min(map(len, masks_of.values())) > 1:
+        some = " and ".join(next(iter(masks_of.values()))[:2])
+        raise DataError(
+            f"{folder}: expected one mask for each image, got several for all of them: {some}, for example; if each "
+            "shows one class, merge them into masks of class ids"
+        )
     paired = {path for *_, path in found.pairs}
     if alone := [path.name for _, path in found.masks if path not in paired]:
         have = "mask has" if len(alone) == 1 else "masks have"
@@ -118,14 +127,16 @@ def _places(folder: Path, settings: ImportSettings) -> list[tuple[Path, Path]]:
     Raises DataError if there are other folders, too, beside one of these.
     """
     images_folder = _images_folder(folder, settings)
-    if images_folder != folder:
+    if images_folder != folder and (settings.images is not None or images_folder.parent != folder):
         return [(folder, images_folder)]
-    parents = sorted({path.parent.parent for path in files_below(folder) if path.parent.name in _IMAGE_FOLDERS})
+    parents = [folder]
+    if images_folder == folder:
+        parents = sorted({path.parent.parent for path in files_below(folder) if path.parent.name in _IMAGE_FOLDERS})
     pairs = []
     for parent in parents:
         images_folder = next(parent / name for name in _IMAGE_FOLDERS if (parent / name).is_dir())
-        others = sorted({path.parent for path in files_below(parent) if path.suffix.lower() in _MASK_SUFFIXES})
-        others = [place for place in others if place != images_folder and images_folder not in place.parents]
+        masks = [path for path in files_below(parent) if path.suffix.lower() in _MASK_SUFFIXES]
+        others = sorted({parent.joinpath(*path.relative_to(parent).parts[:-1][:1]) for path in masks} - {images_folder})
         if len(others) > 1:
             raise DataError(
                 f"{parent}: expected one folder of masks beside {images_folder.name}, got "

@@ -67,6 +67,8 @@ class Masks(AnnotationFormat):
         if not source.path.is_dir():
             raise DataError(f"{source}: expected {self.content}, got a file; choose the folder")
         folder = source.path / LABELS if (source.path / LABELS).is_dir() else source.path
+        if folder.name == "SegmentationObject":
+            raise DataError(f"{folder}: expected class ids, got VOC's numbers of objects; choose {LABELS} beside it")
         settings = _with_files_beside(source.path, settings, report)
         found = pair_masks(folder, settings)
         greys = {color[0] for color in settings.palette.ids() if len(set(color)) == 1} if settings.palette else set()

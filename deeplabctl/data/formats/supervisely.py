@@ -60,11 +60,13 @@ class Supervisely(AnnotationFormat):
             what = f"a {_META} with classes" if paths else "folders named ann with JSON files"
             raise DataError(f"{root}: expected {what}, got none; choose the folder of the project")
         outlines = Outlines(settings)
+        is_one_set = len({path.parent for path in paths}) == 1  # whose name says nothing of the images' folders
         for path in paths:
             folder, by_stem = path.parent.parent, not path.stem.lower().endswith(IMAGE_SUFFIXES)
             name = (folder.relative_to(root) / path.stem).as_posix()
             search = outlines.search(folder / "img", by_stem=by_stem)
-            with outlines.image(name, search.image_of(name if settings.images else path.stem, path)) as image:
+            file = search.image_of(path.stem if is_one_set or not settings.images else name, path)
+            with outlines.image(name, file) as image:
                 document = read_json(path)
                 with naming(str(path)):
                     image.height, image.width = document["size"]["height"], document["size"]["width"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -32,11 +32,15 @@ from deeplabctl.errors import DataError
 from deeplabctl.reporting import Reporter
 
 _WITHOUT_AREA = ("point", "polyline")
+_WITH_OPTIONS = ("dropdown", "radio", "checkbox")  # types of attributes
 _CLASS = "class"  # the attribute that is written
 
 
 class Via(AnnotationFormat):
-    """Read the regions of a file: later ones lie on top; classes are in alphabetical order."""
+    """Read the regions of a file: later ones lie on top; classes are in alphabetical order.
+
+    Regions have the id of an option; a project says in its description which class that is, an export does not.
+    """
 
     content, own_settings = "VIA's regions", ("attribute", "outside")
 
@@ -50,14 +54,17 @@ class Via(AnnotationFormat):
     def read(self, source: Source, settings: ImportSettings, report: Reporter) -> Annotations:
         """Read the images of one file; raises DataError if several attributes of regions may be their class."""
         if _is_csv(source.path):
-            path, entries = source.path, _read_csv(source.path)
+            path, document = source.path, {}
+            entries = _read_csv(path)
         else:
             path = source.only(self.content, _is_via)
-            entries = _images(path, source.document(path))
+            document = source.document(path)
+            entries = _images(path, document)
         with naming(f"{path}: expected {self.content}"):
             listed = [(str(entry["filename"]), entry.get("size"), _regions(entry)) for entry in entries]
             attributes = [attributes for _, _, regions in listed for _, attributes in regions]
-        name_of = _names(path, attributes, settings)
+            descriptions = _descriptions(document)
+        name_of = _names(path, attributes, descriptions, settings)
         outlines, changed = Outlines(settings), []
         search = outlines.search_beside(path)
         for name, size, regions in listed:
@@ -121,8 +128,17 @@ def _regions(image: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]
     return [(dict(region["shape_attributes"]), dict(region.get("region_attributes") or {})) for region in regions]
 
 
+def _descriptions(document: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """Return the descriptions of options by their ids, for each attribute of a project's regions."""
+    attributes = (document.get("_via_attributes") or {}).get("region") or {}
+    return {key: dict(each["options"]) for key, each in attributes.items() if each.get("type") in _WITH_OPTIONS}
+
+
 def _names(
-    path: Path, attributes: Sequence[dict[str, Any]], settings: ImportSettings
+    path: Path,
+    attributes: Sequence[dict[str, Any]],
+    descriptions: Mapping[str, Mapping[str, str]],
+    settings: ImportSettings,
 ) -> Callable[[dict[str, Any]], str]:
     """Return what gives the class of a region by its attributes; raises DataError if that would be a guess."""
     keys = dict.fromkeys(key for named in attributes for key, value in named.items() if value not in ("", {}))
@@ -148,7 +164,7 @@ def _names(
         chosen = [name for name, is_set in value.items() if is_set] if isinstance(value, dict) else [str(value).strip()]
         if len(chosen) != 1 or not chosen[0]:
             raise DataError(f"expected one {key}, got {' and '.join(filter(None, chosen)) or 'none'}")
-        return chosen[0]
+        return str(descriptions.get(key, {}).get(chosen[0]) or chosen[0]).strip()
 
     return name_of
 
@@ -200,7 +216,7 @@ def via_file(
 ) -> Iterator[Callable[[Path, list[dict[str, Any]]], None]]:
     """Yield what writes the regions of an image into a project that VIA 2 loads."""
     root, ids = common_folder(images), list[str]()
-    options = dict.fromkeys(classes[int(classes[0] == BACKGROUND) :], "")
+    options = {name: name for name in classes[int(classes[0] == BACKGROUND) :]}
     attribute = {"type": "dropdown", "description": "", "options": options, "default_options": {}}
     head = {
         "_via_settings": {

@@ -505,3 +505,31 @@ def test_folders_of_masks_beside_folders_of_images_are_read_together(tmp_path):
     Image.fromarray(np.zeros(SIZE, np.uint8)).save(tmp_path / "set" / "Tile 2" / "overlays" / "a.png")
     with pytest.raises(DataError, match="expected one folder of masks beside images, got masks, overlays"):
         convert(tmp_path / "set", tmp_path / "other", classes=("x", "y", "z"))
+
+
+@pytest.mark.parametrize("images", [None, "images"])
+def test_masks_of_one_class_each_are_refused_in_one_line(tmp_path, images):
+    for name in "ab":
+        write_image(tmp_path / "images" / f"{name}.jpg", shade=ord(name))
+        for kind in ("car", "road"):
+            (tmp_path / "masks" / kind).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.ones(SIZE, np.uint8)).save(tmp_path / "masks" / kind / f"{name}.png")
+    source, images = (tmp_path, None) if images is None else (tmp_path / "masks", tmp_path / "images")
+    with pytest.raises(DataError, match=r"got several for all of them: (masks/)?car/a\.png and (masks/)?road/a\.png"):
+        convert(source, tmp_path / "out", images=images, classes=("background", "object"))
+
+
+def test_folder_of_images_and_folder_of_masks_are_read_without_a_note(tmp_path):
+    write_image(tmp_path / "images" / "a.jpg")
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(np.ones(SIZE, np.uint8)).save(tmp_path / "masks" / "a.png")
+    written, notes = convert(tmp_path, tmp_path / "out", classes=("a", "b"))
+    assert (written.train, notes) == (["a"], [])
+
+
+def test_vocs_numbers_of_objects_are_no_class_ids(tmp_path):
+    write_image(tmp_path / "JPEGImages" / "a.jpg")
+    (tmp_path / "SegmentationObject").mkdir()
+    Image.fromarray(np.ones(SIZE, np.uint8)).save(tmp_path / "SegmentationObject" / "a.png")
+    with pytest.raises(DataError, match="got VOC's numbers of objects; choose SegmentationClass beside it"):
+        convert(tmp_path / "SegmentationObject", tmp_path / "out", classes=("a", "b"))

@@ -1,5 +1,7 @@
 """The format of annotations is recognized by their content."""
 
+from pathlib import Path
+
 import pytest
 from annotation_files import convert, write_coco, write_image
 
@@ -76,3 +78,5 @@ def test_other_content_than_annotations_is_named(tmp_path):
         convert(tmp_path / "x.zip", tmp_path / "out", format="ids")
     with pytest.raises(DataError, match=r"gone: there is no such file or folder$"):
         convert(tmp_path / "gone", tmp_path / "out")
+    with pytest.raises(DataError, match=r"^https://example\.org/a\.json: expected a file or a folder, got an address"):
+        convert(Path("https://example.org/a.json"), tmp_path / "out")

@@ -154,6 +154,15 @@ def test_images_are_those_of_their_data_set(tmp_path):
     assert written.train == ["one_a", "two_a"]
 
 
+def test_images_of_the_only_data_set_may_lie_in_any_folder(tmp_path):
+    source = write_project(tmp_path / "x", {"dataset/a.jpg": [shape("rectangle", [[0, 0], [7, 5]])]})
+    (source / "dataset" / "img").rename(tmp_path / "photos")
+    (tmp_path / "photos" / "lakes").mkdir()
+    (tmp_path / "photos" / "a.jpg").rename(tmp_path / "photos" / "lakes" / "a.jpg")
+    written, notes = convert(source, tmp_path / "out", images=tmp_path / "photos")
+    assert (written.train, notes) == (["a"], [])
+
+
 def test_project_without_annotations_or_classes_is_refused(tmp_path):
     source = write_project(tmp_path / "x", {})
     with pytest.raises(DataError, match="expected folders named ann with JSON files, got none"):

@@ -85,6 +85,20 @@ def test_class_is_the_only_attribute_or_the_one_that_was_named(tmp_path):
     assert convert(write_via(tmp_path, {"a.jpg": [checkbox]}), tmp_path / "2")[0].classes == ("background", "lake")
 
 
+@pytest.mark.parametrize(("kind", "value"), [("dropdown", "1"), ("radio", "1"), ("checkbox", {"1": True, "2": False})])
+def test_descriptions_of_a_projects_options_are_the_classes(tmp_path, kind, value):
+    objects = [
+        region("rect", {"kind": value}, x=0, y=0, width=8, height=6),
+        region("rect", {"kind": {"2": True} if kind == "checkbox" else "2"}, x=8, y=0, width=4, height=6),
+    ]
+    source = write_via(tmp_path, {"a.jpg": objects})
+    document = json.loads(source.read_text())
+    document["_via_attributes"] = {"region": {"kind": {"type": kind, "options": {"1": "lake", "2": ""}}}, "file": {}}
+    source.write_text(json.dumps(document))
+    written, _ = convert(source, tmp_path / "out")
+    assert (written.classes, written.pixels) == (("background", "2", "lake"), {0: 120, 1: 24, 2: 48})
+
+
 def test_regions_without_attributes_need_one_class(tmp_path):
     source = write_via(tmp_path, {"a.jpg": [region("rect", {}, x=0, y=0, width=8, height=6)]})
     with pytest.raises(DataError, match="regions with an attribute that is their class, got none; use `classes`"):
@@ -142,6 +156,8 @@ def test_projects_are_read_back_as_the_same_labels(tmp_path, names):
     document = json.loads((tmp_path / "via.json").read_text())
     assert document["_via_image_id_list"] == [*document["_via_img_metadata"]]
     assert document["_via_settings"]["project"] == {"name": "deeplabctl"}  # not that of an unfinished file
+    options = document["_via_attributes"]["region"]["class"]["options"]
+    assert [*options.values()] == [*names[names[0] == "background" :]]  # what VIA names COCO's categories by
     more = {"outside": "void", "classes": names} if names[0] == "sky" else {}
     written, notes = convert(tmp_path / "via.json", tmp_path / "out", images=tmp_path / "photos", **more)
     assert (written.classes, notes) == (names, [])
