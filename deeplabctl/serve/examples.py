@@ -9,14 +9,18 @@ from pathlib import Path
 
 import PIL.Image
 
+from deeplabctl.arrays import Image
 from deeplabctl.data.dataset import SHAPES, Sample, open_dataset, spread_evenly
+from deeplabctl.data.images import read_working_image
 from deeplabctl.data.shapes import draw_sample
 from deeplabctl.errors import DataError
 from deeplabctl.files import read_small_file
+from deeplabctl.prediction.settings import own_settings
 from deeplabctl.serve.uploads import FORMATS, Limits, RequestError, check_image
 from deeplabctl.weights.model_info import ModelInfo
 
 COUNT = 6
+_SIDE = 1600  # pixels of the longer side that fill a screen; phones' photos would take the page tens of megabytes
 _SEED = 5  # of the drawn ones; the built-in data set has 0
 
 
@@ -31,29 +35,33 @@ class Example:
 def find_examples(info: ModelInfo, limits: Limits, pad: str) -> list[Example]:
     """Return validation images of the weights' data set if it is there, else images like the built-in set's.
 
-    They are read once and kept in memory; an image that the service itself would refuse is left out.
+    They are read once and kept in memory; an image that the service itself would refuse is left out. Large photos are
+    made smaller if the network works on photos at a size of its own.
     """
-    data = str(info.provenance.get("data") or SHAPES)
+    data, known = str(info.provenance.get("data") or SHAPES), own_settings(info).image_size
+    side = max(_SIDE, known) if known else 0
     samples: list[Sample] = []
     if data != SHAPES:
         recipe = info.provenance.get("recipe") or {}
         with suppress(DataError, OSError):  # moved, changed, or closed to this user since
             samples = open_dataset(Path(data)).samples(recipe.get("data", {}).get("val_split", "val"))
     spread = spread_evenly(samples, COUNT)
-    found = [example for sample in spread if (example := _read(sample.image, limits, info.architecture, pad))]
-    return found or [_drawn(index) for index in range(COUNT)]
+    found = [example for sample in spread if (example := _read(sample.image, limits, info.architecture, pad, side))]
+    return found or [_jpeg(draw_sample(_SEED, index)[0]) for index in range(COUNT)]
 
 
-def _read(path: Path, limits: Limits, architecture: str, pad: str) -> Example | None:
+def _read(path: Path, limits: Limits, architecture: str, pad: str, side: int) -> Example | None:
     try:
         content = read_small_file(path)
         kind = check_image(content, limits, architecture, pad)
-    except (OSError, RequestError):
+        if 0 < side < max(PIL.Image.open(io.BytesIO(content)).size):
+            return _jpeg(read_working_image(path, side))
+    except (DataError, OSError, RequestError):
         return None
     return Example(content, FORMATS.get(kind, FORMATS["JPEG"])) if len(content) <= limits.max_body else None
 
 
-def _drawn(index: int) -> Example:
+def _jpeg(image: Image) -> Example:
     content = io.BytesIO()
-    PIL.Image.fromarray(draw_sample(_SEED, index)[0]).save(content, "JPEG", quality=95, subsampling=0)
+    PIL.Image.fromarray(image).save(content, "JPEG", quality=95, subsampling=0)
     return Example(content.getvalue(), FORMATS["JPEG"])

@@ -318,6 +318,15 @@ def test_examples_are_of_the_validation_split_where_the_data_set_is_there(tmp_pa
     assert not {example.content for example in refused} & set(files.values())
 
 
+@pytest.mark.parametrize(("known", "size"), [(0, (80, 60)), (64, (72, 54)), (76, (76, 57))])
+def test_examples_are_as_large_as_a_screen_if_the_network_makes_photos_smaller(tmp_path, monkeypatch, known, size):
+    monkeypatch.setattr("deeplabctl.serve.examples._SIDE", 72)
+    make_dataset(tmp_path / "set")
+    facts = {"data": str(tmp_path / "set"), "recipe": {"data": {"max_side": known}}}
+    examples = find_examples(ModelInfo(("a", "b"), provenance=facts), Limits(), "tight")
+    assert [Image.open(io.BytesIO(example.content)).size for example in examples] == [size] * 2
+
+
 def test_examples_are_drawn_where_there_is_no_data_set(tmp_path, monkeypatch):
     def open_dataset(path):
         if path.name == "closed":
