@@ -23,7 +23,7 @@ from deeplabctl.version import __version__
 
 FIRST_STEPS = """
 First steps
-  deeplabctl infer IMAGE --overlay      # segment an image with published weights
+  deeplabctl infer IMAGE --overlay      # segment it with published weights
   deeplabctl train                      # learn the built-in shapes (minutes)
   deeplabctl eval                       # score the result
   deeplabctl train --help               # see all options of a command

@@ -74,7 +74,7 @@ def test_names_that_are_too_long_are_refused_in_one_line(here, deeplabctl, argum
     [
         (
             ["--engine", "xyz"],
-            "Error: Invalid value for '--engine': 'xyz' is not one of 'auto', 'onnxruntime', 'numba', 'tensorflow'",
+            f"Error: Invalid value for '--engine': 'xyz' is not one of 'auto', {', '.join(map(repr, choices.ENGINES))}",
         ),
         (["--scales", "9"], "Error: Invalid value for --scales: expected numbers above 0, at most 4, got (9.0,)"),
         (["--crf-params", "bi_w=-1"], "Error: Invalid value for --crf-params: bi_w: expected 0 to 1e6, got -1.0"),
