@@ -22,7 +22,7 @@ from deeplabctl.data.images import mask_bytes
 from deeplabctl.data.layout import IMAGES, LABELS, LABELS_AUGMENTED, LISTS, make_layout, write_list
 from deeplabctl.data.voc_archives import Member, read_members
 from deeplabctl.errors import DataError, OutputError
-from deeplabctl.files import sync
+from deeplabctl.files import remove_unfinished, sync
 from deeplabctl.parallel import map_ahead
 from deeplabctl.reporting import Note, Reporter
 
@@ -66,10 +66,11 @@ def prepare_voc(
         write_list(out, split, ids)
     try:
         sync(out)
-        (out / _UNFINISHED).unlink()
+        remove_unfinished(out / LISTS / f"{split}.txt" for split in merged)
         for folder in (IMAGES, LABELS, LABELS_AUGMENTED):
             for part in (out / folder).glob(".*.part"):  # left by a process that was killed
                 part.unlink()
+        (out / _UNFINISHED).unlink()
     except OSError as error:
         raise OutputError(f"cannot write {out}: {error.strerror}; run it again to continue") from None
     return {split: len(ids) for split, ids in merged.items()}

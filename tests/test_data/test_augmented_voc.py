@@ -181,7 +181,8 @@ def test_an_interrupted_run_continues_without_reading_its_masks_again(tmp_path, 
     with pytest.raises(KeyboardInterrupt):
         prepare_voc(voc, sbd, tmp_path / "out", silent, any_counts=True)
     assert lists(tmp_path / "out") == {}
-    (tmp_path / "out" / "JPEGImages" / ".x.jpg.00.part").write_bytes(b"of a killed process")
+    for name in ("JPEGImages/.x.jpg.00.part", "ImageSets/Segmentation/.train_aug.0123abcd.txt"):
+        (tmp_path / "out" / name).write_bytes(b"of a killed process")
     again = []
     monkeypatch.setattr(module, "_write", lambda target, content: again.append(target) or original(target, content))
     prepare_voc(voc, sbd, tmp_path / "out", silent, any_counts=True)
