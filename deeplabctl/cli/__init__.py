@@ -9,20 +9,17 @@ import sys
 
 def main() -> None:
     """Run the command line; Ctrl-C and SIGTERM are codes 130 and 143, and documents with --json, from the beginning."""
-    code, message = 130, "interrupted"
-
-    def end(number: int, frame: object) -> None:
-        nonlocal code, message
-        code, message = 128 + number, "ended by SIGTERM"
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, end)
+    before = signal.signal(signal.SIGTERM, lambda number, _: _end("ended by SIGTERM", 128 + number))
     try:
         from deeplabctl.cli.app import main as run
 
         signal.signal(signal.SIGTERM, before)
         run()
     except KeyboardInterrupt:
-        if "--json" in sys.argv:
-            sys.stdout.write(f'{{"error": {{"message": "{message}", "exit_code": {code}}}}}\n')
-        raise SystemExit(code) from None
+        _end("interrupted", 130)
+
+
+def _end(message: str, code: int) -> None:
+    if "--json" in sys.argv:
+        sys.stdout.write(f'{{"error": {{"message": "{message}", "exit_code": {code}}}}}\n')
+    raise SystemExit(code)
