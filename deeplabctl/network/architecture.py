@@ -127,7 +127,8 @@ class Architecture:
     ``dropout`` and ``label_stride`` are the authors', for recipes that give none; ``learning_rate`` is Adam's for
     small sets. ``half_pixel``: logits are upsampled without aligned corners, and images are not padded (torchvision's).
     ``tile_reach``: pixels that are further away have hardly any weight in a result. ``early_layers``: those that may
-    keep the weights of the start in trainings on few images.
+    keep the weights of the start in trainings on few images. ``unused_layers``: a pattern of the names of others that
+    files have beside the network's, such as those that classify ImageNet.
     """
 
     name: str
@@ -146,6 +147,7 @@ class Architecture:
     half_pixel: bool = False
     tile_reach: int = 1 << 20
     early_layers: tuple[str, ...] = field(default=(), repr=False)
+    unused_layers: str = field(default="", repr=False)
 
     @property
     def prediction_rows(self) -> Rows:

@@ -112,7 +112,7 @@ def _v3_network(
         name, table, crf="largefov-v1", imagenet=imagenet, start=start,
         output_stride=DECODER_STRIDE if low_level else output_stride,
         preprocessing=PREPROCESSING, fuses="scores", dropout=0.1, learning_rate=learning_rate, label_stride=1,
-        early_layers=early_layers,
+        early_layers=early_layers, unused_layers="Conv_1(_BatchNorm)?|Logits_Conv2d_1c_1x1|logits|predictions",
     )  # fmt: skip
 
 

@@ -31,13 +31,6 @@ from deeplabctl.weights.weight_file import WeightFile
 _LISTED = 12  # layers that do not fit, at most
 _VGG_SHAPES = {"fc6": [(25088, 4096), (4096,)], "fc7": [(4096, 4096), (4096,)]}  # [kernel (in, out), bias]
 
-# Layers of files that a network has no use for, by its classifier: those that classify ImageNet, and the auxiliary
-# classifier of torchvision's trainings.
-_LEFT_OUT = {
-    "logits_semantic": re.compile(r"Conv_1(_BatchNorm)?|Logits_Conv2d_1c_1x1|logits|predictions"),
-    "classifier_4": re.compile(r"aux_classifier_\d|backbone_fc"),
-}
-
 
 @dataclass(frozen=True)
 class Network:
@@ -156,8 +149,8 @@ def _map_layers(weights: Weights, architecture: str, seed: int, path: Path) -> t
     if weights.get("fc6/kernel", np.empty(0)).ndim == 2:  # fully connected, as VGG-16's is
         weights, notes = _vgg_to_deeplab(weights, architecture, seed, str(path))
     known, classifiers = _layers(ARCHITECTURES[architecture].parameters(1)), ARCHITECTURES[architecture].classifiers
-    left_out = _LEFT_OUT.get(classifiers[0], re.compile(""))
-    if outside := [name for name in _layers(weights) if left_out.fullmatch(name)]:
+    unused = ARCHITECTURES[architecture].unused_layers
+    if outside := [name for name in _layers(weights) if re.fullmatch(unused, name)]:
         notes.append(f"left out: {', '.join(outside)}")
         weights = {name: array for name, array in weights.items() if layer_of(name) not in outside}
     others = [name for name in _layers(weights) if name not in known]
