@@ -34,6 +34,7 @@ def test_only_who_brings_the_key_is_answered(serve, photo, root_path):
     assert client.get(f"{root_path}/metrics", headers={"x-api-key": KEY}).status_code == 200
     for path in ("/", "/page/app.js", "/healthz", "/openapi.json"):
         assert client.get(f"{root_path}{path}").status_code == 200, path
+    assert 'href="metrics" hidden' in client.get(f"{root_path}/").text  # a link cannot bring the key
     assert client.get(root_path or "/", follow_redirects=True).status_code == 200
     assert client.get(f"{root_path}/api/model/", headers={"x-api-key": KEY}, follow_redirects=False).status_code == 404
 
