@@ -34,6 +34,7 @@ _PROGRAMS = (
     (b'"jsonResponse"', "Kili's JSON", "export the project as COCO"),
     (b'"className"', "SuperAnnotate's JSON", "make COCO's JSON of it with its SDK (export_annotation)"),
     (b'"FeatureCollection"', "GeoJSON, as of QuPath", "export labeled images as PNG"),
+    (b'"imgHeight"', "Cityscapes' polygons", "choose the folder of its masks, with `mask_suffix=_gtFine_labelIds`"),
     (b"<bndbox>", "VOC's boxes", "annotate outlines or masks"),
 )
 _ARRAYS = (".npy", ".npz", ".mat", ".h5", ".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".dcm")

@@ -131,7 +131,8 @@ def _regions(image: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]
 def _descriptions(document: dict[str, Any]) -> dict[str, dict[str, str]]:
     """Return the descriptions of options by their ids, for each attribute of a project's regions."""
     attributes = (document.get("_via_attributes") or {}).get("region") or {}
-    return {key: dict(each["options"]) for key, each in attributes.items() if each.get("type") in _WITH_OPTIONS}
+    with_options = {key: each for key, each in attributes.items() if each.get("type") in _WITH_OPTIONS}
+    return {key: dict(each.get("options") or {}) for key, each in with_options.items()}
 
 
 def _names(

@@ -202,7 +202,9 @@ def _find_place(root: Path, parent: str, entry: str) -> Path | None:
     """Return the folder or the list of a split, which may have no images, only labels; None if it is not there."""
     entry, parent = entry.replace("\\", "/"), parent.replace("\\", "/")
     inside = entry.removeprefix("../")  # Roboflow's paths lead out of the folder in which they are
-    for place in (root / parent / inside, root / inside, root / parent / entry, root / entry):
+    parts = PurePosixPath(entry).parts  # of another machine, the last two or more may be here
+    moved = (root.joinpath(*parts[first:]) for first in range(1, len(parts) - 1))
+    for place in (root / parent / inside, root / inside, root / parent / entry, root / entry, *moved):
         if os.path.exists(place) or os.path.isdir(_labels_of(place)):  # noqa: PTH110, PTH112 - names that are too long
             return place
     return None

@@ -35,6 +35,7 @@ def test_settings_of_other_formats_are_refused(tmp_path):
         ("a.ndjson", '{"data_row": {}}', r"an export of Labelbox \(a\.ndjson\)"),
         ("output.manifest", '{"source-ref": "s3://a.jpg"}', "a manifest of SageMaker Ground Truth .* name its PNGs"),
         ("a.geojson", '{"type": "FeatureCollection", "features": []}', "GeoJSON, as of QuPath .* export labeled"),
+        ("a_gtFine_polygons.json", '{"imgHeight": 12, "objects": []}', "Cityscapes' polygons .* folder of its masks"),
         ("a.json", '{"info": {}, "objects": []}', r"JSON of an unknown program \(a\.json\); export the annotations as"),
         ("a.nii.gz", "", r"arrays \(a\.nii\.gz\); save each mask as a PNG of class ids, named after its image"),
     ],

@@ -214,6 +214,15 @@ def test_texts_are_read_back_as_the_same_label(tmp_path, seed):
     np.testing.assert_array_equal(written_label(tmp_path / "out"), label)
 
 
+@pytest.mark.parametrize("folder", ["/content/far/x/", "C:\\far\\x\\", "../far/x/"])
+def test_folders_of_another_machine_are_those_beside_the_yaml(tmp_path, folder):
+    yaml = f"train: {folder}images/train\nval: {folder}images/val\ntest: {folder}images/test\nnames: [car, tree]\n"
+    source = write_yolo(tmp_path / "x", {"train/a": SQUARE, "val/b": SQUARE}, yaml)
+    written, notes = convert(source, tmp_path / "out", val=None)
+    assert (written.train, written.val) == (["a"], ["b"])
+    assert any("images/test is not there: left out" in note for note in notes)
+
+
 def test_bytes_and_paths_as_windows_writes_them_are_read(tmp_path):
     source = write_yolo(tmp_path / "x", {"train/a": SQUARE, "val/b": SQUARE})
     (source / "labels" / "train" / "a.txt").write_bytes(f"\ufeff{SQUARE}\r\n".encode())
