@@ -43,7 +43,7 @@ CrfParamsOption = Annotated[
     str | None,
     CRF(
         "--crf-params PRESET|TABLE|KEY=VALUE,...",
-        "Parameters of the CRF: a preset's name, the table of crf-search, or changes, as "
+        "Parameters of the CRF: a preset's name, the table of crf-search, or changes such as "
         "bi_w=5,bi_rgb_std=3. Default: those of the weights' recipe.",
     ),
 ]
