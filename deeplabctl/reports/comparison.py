@@ -19,7 +19,7 @@ from deeplabctl.reports.run_records import Metrics, RunResults
 from deeplabctl.reports.training_run import inline_curves
 
 CURVES, PAGE = "comparison.png", "comparison.html"
-HEADERS = ("run", "recipe", "data", "steps", "best mIoU %", "at step", "last loss", "time of steps")
+HEADERS = ("run", "best mIoU %", "at step", "steps", "last loss", "time of steps", "recipe", "data")
 _MIOU = HEADERS.index("best mIoU %")
 
 
@@ -70,13 +70,13 @@ class Comparison:
         return [
             [
                 name,
-                run.recipe_name or DASH,
-                run.data_name,
-                run.steps_in_table,
                 percent(run.best_miou),
                 DASH if run.best_step is None else f"{run.best_step:,}",
+                run.steps_in_table,
                 DASH if run.loss is None else f"{run.loss:.4f}",
                 DASH if run.seconds is None else duration(run.seconds),
+                run.recipe_name or DASH,
+                run.data_name,
             ]
             for name, run in zip(self.names, self.runs, strict=True)
         ]

@@ -52,8 +52,8 @@ def test_several_runs_are_compared(two, deeplabctl):
     code, out, err = deeplabctl("report", "one", "two")
     assert (code, err) == (0, "")
     lines = out.splitlines()
-    assert " ".join(lines[0].split()) == "run recipe data steps best mIoU % at step last loss time of steps"
-    assert lines[1].split() == ["one", "shapes", "shapes", "60", "50.00", "40", "0.9000", "0:12"]
+    assert " ".join(lines[0].split()) == "run best mIoU % at step steps last loss time of steps recipe data"
+    assert lines[1].split() == ["one", "50.00", "40", "60", "0.9000", "0:12", "shapes", "shapes"]
     assert lines[-2:] == ["curves comparison/comparison.png", "report comparison/comparison.html"]
     assert not (two / "one" / "curves.png").exists()
 
