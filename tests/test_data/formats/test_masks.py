@@ -527,6 +527,15 @@ def test_folder_of_images_and_folder_of_masks_are_read_without_a_note(tmp_path):
     assert (written.train, notes) == (["a"], [])
 
 
+def test_masks_of_other_names_than_their_images_are_refused_with_one_of_each(tmp_path):
+    for name in ("x", "y"):
+        write_image(tmp_path / "set" / name / "images" / f"{name}.png", shade=ord(name))
+        (tmp_path / "set" / name / "masks").mkdir()
+        Image.fromarray(np.ones(SIZE, np.uint8)).save(tmp_path / "set" / name / "masks" / f"1{name}.png")
+    with pytest.raises(DataError, match=r"named after their images, got 1x\.png and x\.png, for example; rename them"):
+        convert(tmp_path / "set", tmp_path / "out", classes=("a", "b"))
+
+
 def test_vocs_numbers_of_objects_are_no_class_ids(tmp_path):
     write_image(tmp_path / "JPEGImages" / "a.jpg")
     (tmp_path / "SegmentationObject").mkdir()
