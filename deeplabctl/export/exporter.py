@@ -99,14 +99,13 @@ def plan_export(request: ExportRequest, report: Reporter = silent) -> ExportPlan
     """Check what is asked for and read the weights, without TensorFlow; raises DeepLabError for what cannot be done."""
     if request.format not in WRITERS:
         raise RecipeError(f"`to`: expected {' or '.join(WRITERS)}, got {request.format!r}")
-    writer = WRITERS[request.format]
+    writer, reader = WRITERS[request.format], EXPORTS[request.format]
     if request.precision not in writer.precisions:
-        words = choices.EXPORTS[request.format].words
         more = [f"`to={name}`" for name, each in WRITERS.items() if {*each.precisions} > {*writer.precisions}]
-        raise RecipeError(f"a {words} has no {request.precision}; use {' or '.join([*more, 'float16'])}")
+        raise RecipeError(f"a {reader.words} has no {request.precision}; use {' or '.join([*more, 'float16'])}")
     if request.calibrate is not None and request.precision != "int8":
         raise RecipeError("`calibrate` is for int8 only; leave it out, or ask for `int8`")
-    writer.check_packages()
+    writer.check_packages(reader.words)
     path = find_weights(request.weights, report=report, url=request.weights_url)
     file = open_weights(path)
     if file.info is not None and file.info.export is not None:
@@ -114,8 +113,8 @@ def plan_export(request: ExportRequest, report: Reporter = silent) -> ExportPlan
             f"weights {path}: expected weights to export, got an export; give those that it was made from"
         )
     ending = "" if request.precision == "float32" else f"-{request.precision}"
-    out = Path(request.out or f"{_name(request.weights, path)}{ending}{writer.suffix}")
-    _check_out(out, writer, overwrite=request.overwrite)
+    out = Path(request.out or f"{_name(request.weights, path)}{ending}{reader.suffix}")
+    _check_out(out, None if writer.is_folder else reader.suffix, overwrite=request.overwrite)
     if out.resolve() == path.resolve():
         raise OutputError(f"{out} is the file that is read and would be lost; choose another `out`")
     network = read_network(file)
@@ -173,9 +172,10 @@ def _name(given: str | None, path: Path) -> str:
     return address.repo.rpartition("/")[2] if address else path.resolve().parent.name
 
 
-def _check_out(out: Path, writer: Writer, *, overwrite: bool) -> None:
-    if not writer.is_folder:
-        check_new_file(out, overwrite=overwrite, suffixes=(writer.suffix,))
+def _check_out(out: Path, suffix: str | None, *, overwrite: bool) -> None:
+    """Raise OutputError where a file with this suffix, or (None) a SavedModel, cannot be written."""
+    if suffix is not None:
+        check_new_file(out, overwrite=overwrite, suffixes=(suffix,))
     else:
         check_new_folder(out, overwrite=overwrite)
         if has_content(out) and not is_saved_model(out):

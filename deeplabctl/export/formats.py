@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deeplabctl.arrays import Image
-from deeplabctl.choices import EXPORTS, ExportFormat, ExportPrecision
+from deeplabctl.choices import ExportPrecision
 from deeplabctl.errors import OutputError
 from deeplabctl.export.onnx_graph import build_onnx, nodes_of
 from deeplabctl.export.tensorflow_graph import build_function
@@ -141,8 +141,6 @@ class Writer:
     ``write`` takes a graph and a path: of a file, or of an empty folder; the facts beside the graph come later.
     """
 
-    format: ExportFormat
-    suffix: str
     packages: tuple[str, ...]  # that write or run it, besides TensorFlow
     precisions: tuple[ExportPrecision, ...]
     is_folder: bool
@@ -150,19 +148,19 @@ class Writer:
     write: Callable[[Graph, Path], None]
     install: str = ""  # what pip installs instead of the packages
 
-    def check_packages(self) -> None:
-        """Raise OutputError, which names the packages that are missing."""
+    def check_packages(self, words: str) -> None:
+        """Raise OutputError, which names the packages that are missing; ``words`` are those of the format."""
         missing = [name for name in self.packages if find_spec(name) is None]
         if missing:
             raise OutputError(
-                f"cannot write the {EXPORTS[self.format].words}: it needs {' and '.join(missing)}, which "
+                f"cannot write the {words}: it needs {' and '.join(missing)}, which "
                 f"{'is' if len(missing) == 1 else 'are'} not installed; pip install {self.install or ' '.join(missing)}"
             )
 
 
-SAVED_MODEL = Writer("savedmodel", ".savedmodel", (), ("float32", "float16"), True, True, _write_saved_model)
-ONNX = Writer("onnx", ".onnx", ("onnx", "onnxruntime"), ("float32", "float16", "int8"), False, False, _write_onnx)
+SAVED_MODEL = Writer((), ("float32", "float16"), True, True, _write_saved_model)
+ONNX = Writer(("onnx", "onnxruntime"), ("float32", "float16", "int8"), False, False, _write_onnx)
 TFLITE = Writer(
-    "tflite", ".tflite", ("ai_edge_litert",), ("float32", "float16", "int8"), False, True, _write_tflite,
+    ("ai_edge_litert",), ("float32", "float16", "int8"), False, True, _write_tflite,
     "'deeplabctl[tflite]'",
 )  # fmt: skip

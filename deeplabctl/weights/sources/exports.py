@@ -95,6 +95,7 @@ class SavedModel(Export):
     """Hold TensorFlow's SavedModel, a folder."""
 
     words, format = choices.EXPORTS["savedmodel"].words, "savedmodel"
+    suffix = ".savedmodel"
 
     @classmethod
     def recognises(cls, start: Beginning) -> bool:
