@@ -230,8 +230,11 @@ def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror}; choose another folder") from None
         try:
+            made = temporary.stat()
             yield temporary
             sync(temporary)
+            if not os.path.samestat(made, temporary.stat()):
+                raise OutputError(f"cannot write {path}: another program has removed {temporary}; run it again")
             if overwrite and has_content(path):
                 _exchange(temporary, path)  # the old folder is removed below
             else:

@@ -34,6 +34,11 @@ def write_half(path):
     raise ZeroDivisionError
 
 
+def write_after_removal(folder):
+    folder.rmdir()
+    write_text(folder / "lists" / "train.txt", "")  # makes its folder again
+
+
 def test_existing_files_need_overwrite_and_folders_are_never_files(tmp_path):
     check_new_file(tmp_path / "a.png", overwrite=False)
     (tmp_path / "a.png").touch()
@@ -165,6 +170,17 @@ def test_folder_is_replaced_as_a_whole_with_overwrite_only(tmp_path):
         (folder / "new").touch()
         assert names(tmp_path / "set") == ["old"]
     assert names(tmp_path / "set") == ["new"]
+    assert names(tmp_path) == ["set"]
+
+
+def test_folder_that_was_removed_while_it_was_written_replaces_nothing(tmp_path):
+    write_text(tmp_path / "set" / "old", "old")
+    with (
+        pytest.raises(OutputError, match=r"cannot write .*set: another program has removed .*unfinished"),
+        whole_folder(tmp_path / "set", overwrite=True) as folder,
+    ):
+        write_after_removal(folder)
+    assert names(tmp_path / "set") == ["old"]
     assert names(tmp_path) == ["set"]
 
 
