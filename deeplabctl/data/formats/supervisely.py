@@ -109,7 +109,7 @@ def _mask(entry: dict[str, Any], kind: str, path: Path, size: Size) -> Mask:
 
 
 def _fill(size: Size, points: list[Point]) -> Mask:
-    """Fill an outline; corners of whole numbers are pixels, and it is filled with them, exactly as OpenCV 4 does.
+    """Fill an outline; corners of whole numbers are pixels, and it is filled with them, exactly as OpenCV 4.10 does.
 
     This draws its lines by Bresenham's method from left to right, and in each row fills from the nearest pixel of one
     line to that of the next, with slopes of 16 binary digits.
