@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from functools import partial
@@ -67,6 +67,9 @@ def run(
             last = now
 
     with ExitStack() as stack:
+        for results in (images, videos):
+            if isinstance(results, Generator):
+                stack.callback(results.close)  # after an error, its threads would go on
         adds = {each.run: stack.enter_context(each.run_writer(plan.run_files[each.run.name], plan.images, classes))
                 for each in plan.outputs if each.run}  # fmt: skip
         of_images = [*(adds[file] for file in adds if file.images), *(stack.enter_context(page) for page in pages)]

@@ -62,6 +62,18 @@ class Run:
         return [event.text for event in self.events if isinstance(event, Note)]
 
 
+def test_threads_end_with_a_run_that_fails(photos, tmp_path):
+    plan = plan_outputs(sorted(photos.iterdir()), OutputRequest(tmp_path / "out"))
+    results = segment_images(BrightnessNet(), plan.todo, plan.outputs)
+
+    def show(*_):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run(plan, results, (), CLASSES, lambda event: None, show)
+    assert results.gi_frame is None  # closed
+
+
 def test_masks_are_those_of_the_network_and_results_come_in_order(photos, tmp_path):
     done = Run(photos, tmp_path / "out")
     assert [result.job.source.name for result in done.shown] == [f"{number:02}.png" for number in range(12)]
