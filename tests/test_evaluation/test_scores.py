@@ -124,7 +124,7 @@ def test_new_metric_is_shown_everywhere_by_its_entry(monkeypatch, deeplabctl, tm
     assert scores["flawed"] == 0
     assert [entry["missed"] for entry in scores["classes"]] == [0.125] * 3
     page = (tmp_path / "scores" / "report.html").read_text()
-    assert "<span>flawed images</span>" in page
+    assert "<span>flawed images %</span>" in page
     assert "<th>missed %</th>" in page
 
 
