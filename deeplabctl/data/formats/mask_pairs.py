@@ -208,7 +208,7 @@ def _no_pairs(folder: Path, settings: ImportSettings, masks: list[tuple[str, Pat
             return f"{folder}: expected photos with masks or annotations, got {got}"
         where = settings.images or ", ".join(_IMAGE_FOLDERS)
         return f"{expected}, got no images in {where}; use `images` to name a folder"
-    photo = min(path for path in images.values() if path not in {path for _, path in masks})
+    photo = min({*images.values()} - {path for _, path in masks})
     return f"{expected}, got {masks[0][1].name} and {photo.name}, for example; rename them"
 
 
