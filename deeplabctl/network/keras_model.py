@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from itertools import pairwise
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise, repeat
 from typing import TYPE_CHECKING
 
 from deeplabctl.choices import Precision
@@ -11,7 +11,8 @@ from deeplabctl.errors import DeepLabError
 from deeplabctl.network import ARCHITECTURES, Weights, layer_of, part_of
 from deeplabctl.network.architecture import Rows
 from deeplabctl.network.ops import Norm, Operation
-from deeplabctl.network.ops.operation import Convolve, ForwardPass, fold
+from deeplabctl.network.ops.operation import Convolve, ForwardPass, count_uses, fold
+from deeplabctl.network.ops.ordered_sums import shared
 from deeplabctl.network.tensorflow_startup import start_tensorflow
 
 if TYPE_CHECKING:
@@ -88,11 +89,31 @@ def apply_rows(
     norms = {above.name: row for above, row in pairwise(rows) if isinstance(row, Norm)}
     forward = ForwardPass(layers, norms, seeds, convolve)
     given = means or {}
+    uses = count_uses(rows)
+    copies: dict[int, Iterator[tf.Tensor]] = {}
 
     def compute(row: Operation, inputs: list[tf.Tensor]) -> tf.Tensor:
-        return given[row.name] if row.name in given else row.compute(inputs, forward)
+        if row.name in given:
+            return given[row.name]
+        value = row.compute([next(copies.get(id(one), repeat(one))) for one in inputs], forward)
+        if uses[row.name] > 2 and seeds is not None:
+            copies[id(value)] = iter(shared(value, uses[row.name]))
+        return value
 
     return fold(rows, images, compute)
+
+
+def shared_variables(model: keras.Model, names: Sequence[str], passes: int) -> list[keras.StatelessScope]:
+    """Return the contexts of several passes through a model, over which the named variables' gradients are summed."""
+    import keras
+    import tensorflow as tf
+
+    variables = model_variables(model)
+    copies = [shared(tf.convert_to_tensor(variables[name]), passes) for name in names]
+    return [
+        keras.StatelessScope([(variables[name], copy[number]) for name, copy in zip(names, copies, strict=True)])
+        for number in range(passes)
+    ]
 
 
 def check_model(model: keras.Model, architecture: str, num_classes: int, width: float) -> None:

@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from deeplabctl.choices import LOSSES, load
 from deeplabctl.network import ARCHITECTURES, Weights
-from deeplabctl.network.keras_model import apply_model, model_variables
+from deeplabctl.network.keras_model import apply_model, model_variables, shared_variables
 from deeplabctl.network.ops import resize
+from deeplabctl.network.ops.ordered_sums import add_in_order
 from deeplabctl.parallel import available_cpus
 from deeplabctl.prediction.engines import training_engine
 from deeplabctl.recipe import Recipe
@@ -214,7 +215,7 @@ class TrainingStep:
                 self._loss(logits, labels[:, ::stride, ::stride], totals[stride])
                 for logits, stride in self._outputs(images, seeds)
             ]
-            loss, reported = (sum(values[1:], start=values[0]) for values in zip(*losses, strict=True))
+            loss, reported = map(add_in_order, zip(*losses, strict=True))
             if self._scaling:
                 loss *= self._scaling[0]
         return reported, tape.gradient(loss, variables)
@@ -234,10 +235,12 @@ class TrainingStep:
         """
         import tensorflow as tf
 
-        logits = [
-            tf.cast(apply_model(self._model, scaled, seeds, self._convolve), self._dtype)
-            for scaled in self._architecture.at_scales(images)
-        ]
+        inputs = list(self._architecture.at_scales(images))
+        passes = shared_variables(self._model, [trained.name for trained in self._optimizer.trained], len(inputs))
+        logits = []
+        for scaled, variables in zip(inputs, passes, strict=True):
+            with variables:
+                logits.append(tf.cast(apply_model(self._model, scaled, seeds, self._convolve), self._dtype))
         if len(logits) == 1:
             return [(logits[0], 1)]
         grid = [self._architecture.cells(side) for side in images.shape[1:3]]

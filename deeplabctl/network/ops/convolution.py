@@ -26,6 +26,7 @@ from deeplabctl.network.ops.operation import (
     differences,
     gaussian,
 )
+from deeplabctl.network.ops.ordered_sums import add_in_order, shared
 
 if TYPE_CHECKING:
     import keras
@@ -344,7 +345,8 @@ def atrous_convolution(x: tf.Tensor, kernel: tf.Tensor, dilation: int) -> tf.Ten
     import tensorflow as tf
 
     height, width = tf.unstack(tf.shape(x)[1:3])
-    reach = kernel.shape[0] // 2
+    size, reach = kernel.shape[0], kernel.shape[0] // 2
+    copies = iter(shared(x, size * size))
     planes = tf.unstack(tf.reshape(kernel, (-1, *kernel.shape[2:])))  # for the gradient, too: it stacks them again
     taps: list[tf.Tensor] = []
     for row in range(-reach, reach + 1):
@@ -353,9 +355,11 @@ def atrous_convolution(x: tf.Tensor, kernel: tf.Tensor, dilation: int) -> tf.Ten
             above, below = tf.minimum(max(-down, 0), height), tf.minimum(max(down, 0), height)
             left, beside = tf.minimum(max(-right, 0), width), tf.minimum(max(right, 0), width)
             # Its gradient is a padding; that of x[...] takes eight times as long.
-            seen = tf.slice(x, (0, below, beside, 0), (-1, height - above - below, width - left - beside, -1))
+            extents = -1, height - above - below, width - left - beside, -1
+            seen = tf.slice(next(copies), (0, below, beside, 0), extents)
             # A plain matrix product: one with a batch dimension has a slow gradient.
             product = tf.matmul(tf.reshape(seen, (-1, kernel.shape[2])), planes[len(taps)])
             tap = tf.reshape(product, tf.concat([tf.shape(seen)[:3], [kernel.shape[3]]], 0))
-            taps.append(tf.pad(tap, ((0, 0), (above, below), (left, beside), (0, 0))))
-    return tf.ensure_shape(tf.add_n(taps), (*x.shape[:3], kernel.shape[-1]))
+            tap = tf.pad(tap, ((0, 0), (above, below), (left, beside), (0, 0)))
+            taps.append(tf.ensure_shape(tap, (*x.shape[:3], kernel.shape[-1])))
+    return add_in_order(taps)

@@ -11,6 +11,7 @@ from deeplabctl.arrays import Float32, Size
 from deeplabctl.network.ops.activation import LINEAR, Activation
 from deeplabctl.network.ops.onnx_graph import OnnxGraph
 from deeplabctl.network.ops.operation import CaffeSettings, Field, ForwardPass, Operation, differences
+from deeplabctl.network.ops.ordered_sums import add_in_order
 
 if TYPE_CHECKING:
     import keras
@@ -35,7 +36,8 @@ class Sum(Operation):
         return [layers.Add(dtype=dtype, name=self.name), *self.activation.layers(self.name, dtype)]
 
     def compute(self, inputs: list[tf.Tensor], forward: ForwardPass) -> tf.Tensor:
-        return self.activation.apply(forward.layers[self.name](inputs), self.name, forward.layers)
+        total = forward.layers[self.name]([add_in_order(inputs[:-1]), inputs[-1]])
+        return self.activation.apply(total, self.name, forward.layers)
 
     def export_tensorflow(self, inputs: list[tf.Tensor], constants: Mapping[str, tf.Tensor]) -> tf.Tensor:
         import tensorflow as tf

@@ -6,6 +6,7 @@ above. Everything that is computed of a network is one loop over its operations,
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
@@ -228,6 +229,18 @@ def fold(operations: Iterable[Operation], data: T, compute: Callable[[Operation,
         above = compute(operation, [values[name] for name in operation.inputs] or [above])
         values[operation.name] = above
     return values
+
+
+def count_uses(operations: Iterable[Operation]) -> Counter[str]:
+    """Return how many inputs of operations each operation's value is."""
+    uses: Counter[str] = Counter()
+
+    def count(operation: Operation, inputs: list[str]) -> str:
+        uses.update(inputs)
+        return operation.name
+
+    fold(operations, INPUT, count)
+    return uses
 
 
 def gaussian(shape: Sequence[int], std: float, seed: int, number: int) -> Float32:
