@@ -57,7 +57,7 @@ class Console:
         refuse these. Ctrl-C is a line on what is ``kept``, and exit code 130.
         """
         try:
-            with only_documents() if self.json else nullcontext():
+            with only_documents() if self.json else nullcontext(), _interruptions_of_libraries():
                 yield
         except KeyboardInterrupt:
             note_error(f"interrupted: {kept}")
@@ -151,6 +151,20 @@ def usage_errors(option: str) -> Iterator[None]:
         yield
     except RecipeError as error:
         raise typer.BadParameter(with_options(str(error)), param_hint=option) from None
+
+
+@contextmanager
+def _interruptions_of_libraries() -> Iterator[None]:
+    """Raise the signal's exception where it came while a library started, which made an error of its own of it."""
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, KeyboardInterrupt | SystemExit):
+            cause = cause.__cause__ or cause.__context__
+        if cause is not None:
+            raise cause from None
+        raise
 
 
 def print_error(message: str) -> None:

@@ -14,6 +14,7 @@ from deeplabctl.cli.app import app, main
 from deeplabctl.cli.commands import _COMMANDS, _OPTIONS, _UsageError
 from deeplabctl.cli.console import Console
 from deeplabctl.cli.json_output import print_document
+from deeplabctl.errors import DeepLabError
 
 
 def leaves(group, *path):
@@ -95,6 +96,21 @@ def test_a_signal_in_the_middle_leaves_one_document(tmp_path, number):
     process.send_signal(number)
     out, _ = process.communicate(timeout=120)
     assert process.returncode == strict(out)["error"]["exit_code"] == 128 + number
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("error", [ImportError, DeepLabError])
+def test_a_signal_that_a_library_turned_into_its_own_error_is_the_signal(deeplabctl, monkeypatch, number, error):
+    def start_library(*_):
+        try:
+            signal.raise_signal(number)
+        except BaseException as signalled:
+            raise error("initialization failed") from signalled
+
+    monkeypatch.setattr("deeplabctl.data.shapes.place_shapes", start_library)
+    code, out, err = deeplabctl("data", "shapes", "set", "--json")
+    assert code == strict(out)["error"]["exit_code"] == 128 + number
+    assert "initialization" not in out + err
 
 
 @pytest.mark.parametrize(
