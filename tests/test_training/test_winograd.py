@@ -53,7 +53,7 @@ def batch(dtype="float32"):
     return images, random.integers(0, 21, (2, CROP, CROP)).astype(np.uint8), np.arange(2)
 
 
-@pytest.mark.parametrize("architecture", ["largefov", "aspp-l"])
+@pytest.mark.parametrize("architecture", ["largefov", pytest.param("aspp-l", marks=pytest.mark.slow)])
 def test_gradients_are_as_close_to_float64s_as_tensorflows(architecture, computed):
     states, losses = {}, {}
     for engine, dtype in (("tensorflow", "float64"), ("tensorflow", "float32"), ("numba", "float32")):
