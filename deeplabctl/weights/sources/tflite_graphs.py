@@ -146,10 +146,11 @@ class TFLiteWeights(WeightFile):
 
     def _read_weights(self) -> Weights:
         weights: Weights = {}
+        epsilons = _epsilons()
         for layer, (kernel, bias, _) in self._convolutions.items():
             weights[f"{layer}/kernel"] = kernel
             norm = f"{layer}_BatchNorm"
-            if (epsilon := _epsilons().get(norm)) is None:
+            if (epsilon := epsilons.get(norm)) is None:
                 weights[f"{layer}/bias"] = bias
                 continue
             # The norm is folded into the kernel: what is left of it adds the bias.
