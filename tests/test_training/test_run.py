@@ -119,7 +119,7 @@ def test_settings_in_python_may_be_numbers_of_numpy():
         ("augment.scale", np.array([2.0, 1.0]), r"augment.scale: expected .*, got \(2\.0, 1\.0\)"),
     ]:
         with pytest.raises(RecipeError, match=said):
-            running.train("shapes", settings={name: value}, report=silent)
+            running.train(recipe="shapes", settings={name: value}, report=silent)
 
 
 def test_arguments_that_are_no_paths_are_type_errors_and_not_names_of_files():
