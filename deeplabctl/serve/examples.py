@@ -1,4 +1,4 @@
-"""Find images to try a network on: of the data set that it was trained on, else drawn ones."""
+"""Find images to try a network on: of the data set that it was trained on."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 import PIL.Image
 
 from deeplabctl.arrays import Image
-from deeplabctl.data.dataset import SHAPES, Sample, open_dataset, spread_evenly
+from deeplabctl.data.dataset import Sample, open_dataset, spread_evenly
 from deeplabctl.data.images import read_working_image
-from deeplabctl.data.shapes import draw_sample
+from deeplabctl.data.shapes import CLASSES, draw_sample
 from deeplabctl.errors import DataError
 from deeplabctl.files import read_small_file
 from deeplabctl.prediction.settings import own_settings
@@ -33,21 +33,22 @@ class Example:
 
 
 def find_examples(info: ModelInfo, limits: Limits, pad: str) -> list[Example]:
-    """Return validation images of the weights' data set if it is there, else images like the built-in set's.
+    """Return validation images of the weights' data set if it is there; of the built-in one's classes, drawn images.
 
     They are read once and kept in memory; an image that the service itself would refuse is left out. Large photos are
     made smaller if the network works on photos at a size of its own.
     """
-    data, known = str(info.provenance.get("data") or SHAPES), own_settings(info).image_size
+    if info.classes == CLASSES:
+        return [_jpeg(draw_sample(_SEED, index)[0]) for index in range(COUNT)]
+    data, known = info.provenance.get("data"), own_settings(info).image_size
     side = max(_SIDE, known) if known else 0
     samples: list[Sample] = []
-    if data != SHAPES:
+    if data:
         recipe = info.provenance.get("recipe") or {}
         with suppress(DataError, OSError):  # moved, changed, or closed to this user since
-            samples = open_dataset(Path(data)).samples(recipe.get("data", {}).get("val_split", "val"))
+            samples = open_dataset(Path(str(data))).samples(recipe.get("data", {}).get("val_split", "val"))
     spread = spread_evenly(samples, COUNT)
-    found = [example for sample in spread if (example := _read(sample.image, limits, info.architecture, pad, side))]
-    return found or [_jpeg(draw_sample(_SEED, index)[0]) for index in range(COUNT)]
+    return [example for sample in spread if (example := _read(sample.image, limits, info.architecture, pad, side))]
 
 
 def _read(path: Path, limits: Limits, architecture: str, pad: str, side: int) -> Example | None:
