@@ -96,7 +96,7 @@ def fuzzed(count, seed, largest):
         height, wide = (1 if random.random() < 0.1 else int(random.integers(1, largest)) for _ in range(2))
         if ARCHITECTURES[architecture].test_rows:
             height, wide = (ARCHITECTURES[architecture].padded_size(side) for side in (height, wide))
-        yield architecture, int(random.integers(2, 256)), float(random.uniform(0.05, 0.5)), height, wide
+        yield architecture, int(random.integers(2, 256)), float(random.uniform(0.05, 0.3)), height, wide
 
 
 def check(architecture, classes, width, height, wide, seed):

@@ -332,7 +332,11 @@ def test_step_of_a_training_is_the_authors_with_frozen_statistics():
 
 
 @pytest.mark.parametrize(
-    ("engine", "flip"), [("tensorflow", True), pytest.param("numba", False, marks=pytest.mark.slow), ("numba", True)]
+    ("engine", "flip"),
+    [
+        ("numba", True),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("numba", False), ("tensorflow", True))),
+    ],
 )
 def test_mean_of_scores_of_scales_and_mirrored_images_is_the_authors(flip, engine):
     from deeplabctl.prediction import PredictionSettings, Segmenter

@@ -30,7 +30,9 @@ CASES = [
     pytest.param("tensorflow", "msc-largefov", {}, marks=pytest.mark.tf),
     pytest.param("tensorflow", "largefov", {"scales": (1.0, 0.75), "flip": True}, marks=pytest.mark.tf),
     pytest.param("tensorflow", "aspp-s", {"pad": "paper"}, marks=pytest.mark.tf),
-    pytest.param("tensorflow", "deeplabv3-mnv2", {"scales": (0.5, 1.0), "flip": True}, marks=pytest.mark.tf),
+    pytest.param(
+        "tensorflow", "deeplabv3-mnv2", {"scales": (0.5, 1.0), "flip": True}, marks=[pytest.mark.tf, pytest.mark.slow]
+    ),
     pytest.param("tensorflow", "deeplabv3plus-mnv2", {}, marks=pytest.mark.tf),
 ]
 
