@@ -7,8 +7,8 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
-# Tests that neither load TensorFlow nor start commands.
-UNIT := -m "not tf" $(patsubst %,--ignore tests/test_%,cli faults serve jit.py windows.py)
+# Tests that neither load TensorFlow nor start commands or other processes.
+UNIT := -m "not tf and not process" $(patsubst %,--ignore tests/test_%,cli faults serve jit.py windows.py)
 READY := $(VENV)/.ready-dev
 USER_READY := $(VENV)/.ready
 

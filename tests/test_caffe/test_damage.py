@@ -173,6 +173,7 @@ print((kilobytes("VmHWM") - before) * 1024)
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("version", "write"), [("V1", packed), ("V2", fast_unpacked)])
 def test_full_size_net_is_read_without_a_copy_and_converted_with_one(tmp_path, version, write):
     assert fast_unpacked(5, np.float32([1, -2])) == unpacked(5, [1, -2])

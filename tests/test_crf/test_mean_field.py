@@ -177,6 +177,7 @@ def test_image_that_takes_more_memory_than_is_free_is_refused_by_its_lattice(mon
                 refine(image, scores)
 
 
+@pytest.mark.process
 def test_noise_takes_no_more_memory_than_is_counted():
     program = (
         "import numpy as np\n"

@@ -7,6 +7,7 @@ from textwrap import indent
 
 import pytest
 
+pytestmark = pytest.mark.process
 SUPPORT = Path(__file__).parents[1] / "support"
 
 SCRIPT = """

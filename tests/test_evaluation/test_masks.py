@@ -265,6 +265,7 @@ def test_results_are_written_and_nothing_is_overwritten_without_a_word(masks, de
     assert (folder / "report.html").read_text() != "mine"
 
 
+@pytest.mark.process
 def test_scoring_masks_loads_neither_tensorflow_nor_numba(masks):
     script = (
         "import sys; sys.argv[1:] = sys.argv[1:]\n"

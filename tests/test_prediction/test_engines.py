@@ -341,6 +341,7 @@ def test_logits_that_are_not_finite_are_an_error(engine, settings):
             ask(image)
 
 
+@pytest.mark.process
 def test_infer_and_eval_with_numbas_engine_never_load_tensorflow(tmp_path):
     Image.new("RGB", (41, 23), "red").save(tmp_path / "a.png")
     weights = ["--weights", fixture(NETS["tiny"]), "--engine", "numba"]

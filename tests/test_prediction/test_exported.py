@@ -166,6 +166,7 @@ def check_commands(weights, engine, folder):
     assert all(line.split()[0] in ("weights:", "data", "checking", "checked", "scoring:") for line in err.splitlines())
 
 
+@pytest.mark.process
 def test_infer_and_eval_on_an_onnx_file_never_load_tensorflow(onnx, tmp_path):
     check_commands(onnx, "onnxruntime", tmp_path)
 
