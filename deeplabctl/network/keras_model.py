@@ -11,8 +11,8 @@ from deeplabctl.errors import DeepLabError
 from deeplabctl.network import ARCHITECTURES, Weights, layer_of, part_of
 from deeplabctl.network.architecture import Rows
 from deeplabctl.network.ops import Norm, Operation
+from deeplabctl.network.ops.joins import shared
 from deeplabctl.network.ops.operation import Convolve, ForwardPass, count_uses, fold
-from deeplabctl.network.ops.ordered_sums import shared
 from deeplabctl.network.tensorflow_startup import start_tensorflow
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from deeplabctl.choices import LOSSES, load
 from deeplabctl.network import ARCHITECTURES, Weights
 from deeplabctl.network.keras_model import apply_model, model_variables, shared_variables
 from deeplabctl.network.ops import resize
-from deeplabctl.network.ops.ordered_sums import add_in_order
+from deeplabctl.network.ops.joins import add_in_order
 from deeplabctl.parallel import available_cpus
 from deeplabctl.prediction.engines import training_engine
 from deeplabctl.recipe import Recipe

@@ -69,7 +69,7 @@ def test_gradients_of_several_passes_are_added_in_order():
 def test_a_tensor_used_three_times_has_the_gradient_of_one_used_three_times():
     import tensorflow as tf
 
-    from deeplabctl.network.ops.ordered_sums import shared
+    from deeplabctl.network.ops.joins import shared
 
     value = tf.constant([1.0, 2.0])
     with tf.GradientTape() as tape:

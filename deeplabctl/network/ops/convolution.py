@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from deeplabctl.arrays import Float32, Size
 from deeplabctl.network.ops.activation import LINEAR, RELU, Activation, drop_units
+from deeplabctl.network.ops.joins import add_in_order, shared
 from deeplabctl.network.ops.onnx_graph import OnnxGraph
 from deeplabctl.network.ops.operation import (
     BIAS,
@@ -26,7 +27,6 @@ from deeplabctl.network.ops.operation import (
     differences,
     gaussian,
 )
-from deeplabctl.network.ops.ordered_sums import add_in_order, shared
 
 if TYPE_CHECKING:
     import keras
