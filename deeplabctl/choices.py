@@ -33,6 +33,9 @@ OUTPUTS = {
     "via": "prediction.outputs.annotation_files:ViaOutput",
     "thumbnail": "prediction.outputs.image_files:ContactSheetImage",
 }
+OUTPUT_OPTIONS = {"overlay": "--overlay", "thumbnail": "--contact-sheet"}  # of outputs that --format does not name
+OUTPUT_FORMATS = tuple(name for name in OUTPUTS if name not in OUTPUT_OPTIONS)
+MASKS = dict.fromkeys(("colors", "ids", "binary"), "data.formats.masks:Masks")
 # Formats of annotations, in the order in which they are tried; any folder may be one of masks.
 ANNOTATIONS = {
     "labelme": "data.formats.labelme:Labelme",
@@ -42,9 +45,7 @@ ANNOTATIONS = {
     "labelstudio": "data.formats.label_studio:LabelStudio",
     "supervisely": "data.formats.supervisely:Supervisely",
     "via": "data.formats.via:Via",
-    "colors": "data.formats.masks:Masks",
-    "ids": "data.formats.masks:Masks",
-    "binary": "data.formats.masks:Masks",
+    **MASKS,
 }
 # Of trainings: losses, optimizers, and schedules of the learning rate.
 LOSSES = {
@@ -101,6 +102,8 @@ EXPORTS = {
         "export.formats:TFLITE",
     ),
 }
+
+DEFAULT_WEIGHTS = "deeplabv3-mnv2-voc"  # published ones, of a user who has none
 
 # The number formats that a network can compute in, and those of weights in exports: int8 also of what layers compute.
 Precision = Literal["float32", "bfloat16", "float16"]

@@ -20,6 +20,10 @@ _LARGEST = 3.4e38  # of float32
 AT_LEAST_0 = Limit("at least 0", lambda value: 0 <= value < _LARGEST)
 COUNT = Limit("1 to 2147483647", lambda value: 0 < value < 2**31)
 ABOVE_0 = Limit("above 0", lambda value: 0 < value < _LARGEST)
+FACTOR = Limit("a number above 0, at most 4", lambda value: 0 < value <= 4)
+FACTORS = Limit("numbers above 0, at most 4", lambda values: all(map(FACTOR.holds, values)))
+SMALLEST_SIDE = 64  # pixels of the longer side to which images are scaled down
+SIDE = Limit(f"0 or at least {SMALLEST_SIDE}", lambda value: value == 0 or value >= SMALLEST_SIDE)
 SHARE = Limit("a share of at least 0 and below 1", lambda value: 0 <= value < 1)
 
 

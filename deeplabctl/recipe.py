@@ -28,7 +28,20 @@ from deeplabctl.choices import (
 from deeplabctl.crf.params import CrfParams
 from deeplabctl.data.augmentation import Augment
 from deeplabctl.errors import RecipeError
-from deeplabctl.limits import ABOVE_0, AT_LEAST_0, AUTO, COUNT, SHARE, Auto, Limit, beyond_limits, limited
+from deeplabctl.limits import (
+    ABOVE_0,
+    AT_LEAST_0,
+    AUTO,
+    COUNT,
+    FACTOR,
+    FACTORS,
+    SHARE,
+    SIDE,
+    Auto,
+    Limit,
+    beyond_limits,
+    limited,
+)
 from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE
 from deeplabctl.reporting import percent
 
@@ -48,9 +61,9 @@ class Data:
     split: str = ""  # empty: train_aug if the set has it, else train
     val_split: str = "val"
     # The working size: images are this many times as large for the network, in training and in prediction.
-    scale: float = limited(1.0, "a number above 0, at most 4", lambda v: 0 < v <= 4)
+    scale: float = limited(1.0, *FACTOR)
     # Before that, images are made smaller whose longer side has more pixels, in training and in prediction; 0: none.
-    max_side: int = limited(0, "0 or at least 64", lambda v: v == 0 or v >= 64, auto=True)
+    max_side: int = limited(0, *SIDE, auto=True)
 
 
 @dataclass(frozen=True)
@@ -58,7 +71,7 @@ class Model:
     """Choose the network to train."""
 
     architecture: str = limited(DEFAULT_ARCHITECTURE, f"one of {', '.join(ARCHITECTURES)}", ARCHITECTURES.__contains__)
-    width: float = limited(1.0, "a number above 0, at most 4", lambda v: 0 < v <= 4)  # of the paper's channels
+    width: float = limited(1.0, *FACTOR)  # of the paper's channels
     dropout: float = limited(0.5, *SHARE)  # of the last layers' units; where it is not given, the architecture's
     # "random", "imagenet", a weight file, or published weights; empty: random for shapes, else the network's.
     init: str = ""
@@ -128,7 +141,7 @@ class Evaluation:
 
     pad: Literal["auto", Pad] = "auto"  # auto: paper (513) for VOC's classes, tight otherwise
     # Of the image; the largest of the logits counts; empty: the architecture's, times data.scale.
-    scales: tuple[float, ...] = limited((), "numbers above 0, at most 4", lambda v: all(0 < scale <= 4 for scale in v))
+    scales: tuple[float, ...] = limited((), *FACTORS)
     flip: bool = False  # average with the mirrored image's logits
 
 

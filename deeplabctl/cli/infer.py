@@ -91,13 +91,13 @@ RayWorkersOption = Annotated[
 ]
 
 
-_OF_OPTIONS = ("overlay", "thumbnail")  # outputs that have options of their own: --overlay and --contact-sheet
-_FORMATS = [name for name in choices.OUTPUTS if name not in _OF_OPTIONS]
 if TYPE_CHECKING:
     Format = str
 else:
-    Format = StrEnum("Format", {name: name for name in _FORMATS})  # typer takes lists of no other choices
+    Format = StrEnum("Format", {name: name for name in choices.OUTPUT_FORMATS})  # typer takes lists of no other choices
 MASK = Format("mask")
+_OWN_FORMATS = ("mask", "scores", "json", "csv")  # the others are those of annotation programs
+_ANNOTATIONS = ", ".join(name for name in choices.OUTPUT_FORMATS if name not in _OWN_FORMATS)
 
 
 def infer(
@@ -126,8 +126,8 @@ def infer(
         list[Format],
         OUTPUT(
             "--format NAME",
-            "What to write; may be repeated: mask (PNG), scores (npz), labelme, yolo and supervisely (annotations) for "
-            "each image; json and csv (areas), coco, cvat, labelstudio and via (annotations) for all.",
+            "What to write; may be repeated: mask (PNG) and scores (npz) for each image; json and csv (areas) for all; "
+            f"annotations: {_ANNOTATIONS}.",
         ),
     ] = [MASK],  # noqa: B006 - typer only reads it
     overlay: Annotated[bool, OUTPUT("--overlay", "Also draw the classes over each image.")] = False,
@@ -145,7 +145,9 @@ def infer(
     from deeplabctl.cli.prediction_options import read_settings
 
     request = read_settings(prediction, crf)
-    _check_together(formats, skip_existing, overwrite, contact_sheet)
+    of_options = zip(choices.OUTPUT_OPTIONS, (overlay, contact_sheet), strict=True)
+    names = (*map(str, formats), *(name for name, is_asked_for in of_options if is_asked_for))
+    _check_together(names, skip_existing, overwrite)
     if "-" in inputs:
         _check_stdin(inputs, {"--json": console.json, "--overlay": overlay, "--contact-sheet": contact_sheet,
                               "--skip-existing": skip_existing, "--format": formats != [MASK],
@@ -156,8 +158,7 @@ def infer(
         return
     from deeplabctl.prediction.outputs.plan import OutputRequest
 
-    own = [name for name, is_asked_for in zip(_OF_OPTIONS, (overlay, contact_sheet), strict=True) if is_asked_for]
-    outputs = OutputRequest(out, (*map(str, formats), *own), overwrite, skip_existing)
+    outputs = OutputRequest(out, names, overwrite, skip_existing)
     failed, total = _segment(inputs, weights, request, outputs, batch_size, _read_ray(ray, ray_workers), console)
     if failed:
         what = f"{len(failed)} of {counted(total, 'image')} failed, the first: "
@@ -276,7 +277,7 @@ def _line(written: Written, classes: tuple[str, ...], image_size: int) -> str:
     return f"{job.source} ({size}){files and f' -> {files}'}: {shares}"
 
 
-def _check_together(formats: list[Format], skip_existing: bool, overwrite: bool, contact_sheet: bool) -> None:
+def _check_together(names: tuple[str, ...], skip_existing: bool, overwrite: bool) -> None:
     """Refuse options that contradict each other."""
     if not skip_existing:
         return
@@ -284,11 +285,11 @@ def _check_together(formats: list[Format], skip_existing: bool, overwrite: bool,
         raise typer.BadParameter("cannot be used together with --overwrite", param_hint="--skip-existing")
     from deeplabctl.prediction.outputs import OUTPUTS
 
-    whole = [f"--format {each.name}" for each in OUTPUTS if each.run and each.run.images and each.name in formats]
-    whole += ["--contact-sheet"] if contact_sheet else []
-    if whole and MASK not in formats:
+    whole = [each.name for each in OUTPUTS if each.run and each.run.images and each.name in names]
+    if whole and MASK not in names:
+        option = choices.OUTPUT_OPTIONS.get(whole[0], f"--format {whole[0]}")
         raise typer.BadParameter(
-            f"{whole[0]} takes skipped images from their masks: add --format mask", param_hint="--skip-existing"
+            f"{option} takes skipped images from their masks: add --format mask", param_hint="--skip-existing"
         )
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from deeplabctl.choices import EngineName, Pad, Precision
+from deeplabctl.choices import DEFAULT_WEIGHTS, EngineName, Pad, Precision
 
 COMMON = "Common"  # the last section of every command: --json, --quiet, --debug, --help
 
@@ -69,7 +69,7 @@ def _weights_option(kinds: str = "run directory, export", default: str = "") -> 
 
 WeightsOption = Annotated[str | None, _weights_option()]
 NetworkOption = Annotated[str | None, _weights_option("run directory")]  # not an export
-DefaultWeightsOption = Annotated[str | None, _weights_option(default=", else the published deeplabv3-mnv2-voc")]
+DefaultWeightsOption = Annotated[str | None, _weights_option(default=f", else the published {DEFAULT_WEIGHTS}")]
 EvaluationDataOption = Annotated[
     str | None,
     DATA(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from deeplabctl.choices import DEFAULT_WEIGHTS
 from deeplabctl.cli.console import usage_errors
 from deeplabctl.cli.options import CrfOptions, PredictionOptions
 from deeplabctl.cli.weights import weights_url
@@ -49,7 +50,6 @@ def find_network(given: str | None, report: Reporter) -> tuple[Path, Network | E
     from deeplabctl.reporting import Note
     from deeplabctl.weights.fitting import open_network
     from deeplabctl.weights.locating import find_weights
-    from deeplabctl.weights.published import DEFAULT_WEIGHTS
 
     path = find_weights(given, default=DEFAULT_WEIGHTS, report=report, url=weights_url())
     network = open_network(path)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from PIL import Image as PillowImage
 
 from deeplabctl.arrays import Image, Label, Scores, Size
+from deeplabctl.choices import DEFAULT_WEIGHTS
 from deeplabctl.crf import CrfParams, refine
 from deeplabctl.crf.mean_field import memory_to_refine
 from deeplabctl.data.images import as_image, count_values, shrink, working_size, write_mask
@@ -34,7 +35,6 @@ from deeplabctl.reporting import area, tqdm_reporter
 from deeplabctl.weights.fitting import ExportedNetwork, Network, open_network
 from deeplabctl.weights.locating import find_weights
 from deeplabctl.weights.model_info import ModelInfo
-from deeplabctl.weights.published import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
     import keras

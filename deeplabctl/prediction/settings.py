@@ -15,7 +15,7 @@ from deeplabctl.choices import EngineName, ExportPrecision, Pad, Precision
 from deeplabctl.crf.params import PRESETS, CrfParams
 from deeplabctl.crf.search_grid import best_of_table
 from deeplabctl.errors import RecipeError
-from deeplabctl.limits import beyond_limits
+from deeplabctl.limits import FACTORS, SIDE, beyond_limits
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.recipe import Expect, Recipe, recipe_from_dict
 from deeplabctl.weights.model_info import ModelInfo
@@ -157,8 +157,8 @@ def checked(settings: PredictionSettings, info: ModelInfo) -> PredictionSettings
     tile, size, scales, crf = settings.tile, settings.image_size, settings.scales, settings.crf
     if not (tile in ("auto", "off") or (isinstance(tile, int) and tile >= 1 and not isinstance(tile, bool))):
         raise RecipeError(f"`tile`: expected auto, off or a number of pixels, at least 1, got {tile!r}")
-    if not isinstance(size, int) or isinstance(size, bool) or not (size == 0 or size >= 64):
-        raise RecipeError(f"`image_size`: expected 0 or at least 64 pixels, got {size!r}")
+    if not isinstance(size, int) or isinstance(size, bool) or not SIDE.holds(size):
+        raise RecipeError(f"`image_size`: expected {SIDE.expected} pixels, got {size!r}")
     for name in ("flip", "crf_adaptive"):
         if not isinstance(value := getattr(settings, name), bool):
             raise RecipeError(f"`{name}`: expected True or False, got {value!r}")
@@ -258,7 +258,7 @@ def checked_scales(scales: Iterable[float], where: str = "") -> tuple[float, ...
     """Return the scales as floats; raises RecipeError where one is not above 0 and at most 4."""
     numbers = list(scales)
     if not numbers:
-        raise RecipeError(f"{where}expected numbers above 0, at most 4, got none")
+        raise RecipeError(f"{where}expected {FACTORS.expected}, got none")
     try:
         return recipe_from_dict({"eval": {"scales": numbers}}, "").eval.scales
     except RecipeError as error:

@@ -13,6 +13,7 @@ from deeplabctl.choices import EXPORTS, ExportFormat, ExportPrecision
 from deeplabctl.classes import IGNORE_LABEL, ClassNames, class_colors, voc_palette
 from deeplabctl.damage import refusing
 from deeplabctl.errors import WeightsError
+from deeplabctl.limits import FACTORS
 from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE
 
 INFO_ENTRY = "deeplabctl.json"  # in our own .keras archives and exports, beside the entries of the format
@@ -44,7 +45,7 @@ class ExportFacts:
         if format_ not in EXPORTS or precision not in get_args(ExportPrecision) or not isinstance(flip, bool):
             raise ValueError("facts of another kind of export")
         scales = tuple(float(_of_kind(scale, int | float)) for scale in _of_kind(stored["scales"], list))
-        if not scales or not all(0 < scale <= 4 for scale in scales):
+        if not scales or not FACTORS.holds(scales):
             raise ValueError("scales outside 0 to 4")
         sha256 = {str(name): str(value) for name, value in dict(stored["sha256"]).items()}
         size = int(_of_kind(stored.get("image_size", 0), int))

@@ -17,7 +17,6 @@ from deeplabctl.errors import OutputError, WeightsError
 from deeplabctl.files import checksum, user_cache
 from deeplabctl.reporting import Note, Reporter
 
-DEFAULT_WEIGHTS = "deeplabv3-mnv2-voc"  # of a user who has none
 _TABLE = Path(__file__).with_suffix(".toml")  # which says what each entry is
 _ATTEMPTS = 5  # with an address whose connection is cut
 

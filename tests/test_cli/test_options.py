@@ -8,13 +8,10 @@ from caffe_files import TINY
 from deeplabctl import choices
 from deeplabctl.cli.infer import Format
 from deeplabctl.prediction.engines import ENGINES
-from deeplabctl.prediction.outputs import OUTPUTS
 
 
-def test_engines_and_outputs_are_chosen_by_their_own_names():
+def test_engines_are_chosen_by_their_own_names():
     assert [engine.name for engine in ENGINES] == list(choices.ENGINES)
-    assert [output.name for output in OUTPUTS] == list(choices.OUTPUTS)
-    assert {output.name for output in OUTPUTS if not output.has_option} == set(Format)
 
 
 @pytest.mark.parametrize(("command", "names"), [(["infer"], Format), (["data", "convert"], choices.ANNOTATIONS)])

@@ -153,7 +153,7 @@ def test_empty_video_is_not_whole(tmp_path):
 
 def write_scores(path, scores):
     label = scores.argmax(-1).astype(np.uint8)
-    ScoresFile().write(path, Labelled(None, np.zeros((*label.shape, 3), np.uint8), label, scores, CLASSES))
+    ScoresFile("scores").write(path, Labelled(None, np.zeros((*label.shape, 3), np.uint8), label, scores, CLASSES))
 
 
 def test_scores_are_within_half_a_step_of_65535(tmp_path):

@@ -14,6 +14,7 @@ from tiny_weights import weight_file
 from v3_files import rule_weights
 from web_host import web_host
 
+from deeplabctl.choices import DEFAULT_WEIGHTS
 from deeplabctl.classes import VOC_CLASSES
 from deeplabctl.errors import DownloadError, OutputError, WeightsError
 from deeplabctl.files import user_cache
@@ -23,7 +24,7 @@ from deeplabctl.reporting import Note, silent
 from deeplabctl.weights import published as module
 from deeplabctl.weights.fitting import fit_weights, open_network
 from deeplabctl.weights.locating import find_weights, open_weights, weights_path
-from deeplabctl.weights.published import DEFAULT_WEIGHTS, PublishedWeights, published, published_as
+from deeplabctl.weights.published import PublishedWeights, published, published_as
 
 CONTENT = TINY.read_bytes()  # a caffemodel of 21 classes
 SUM = hashlib.sha256(CONTENT).hexdigest()

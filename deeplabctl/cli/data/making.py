@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deeplabctl.choices import AnnotationName, Crowds, Outside, Unknown
+from deeplabctl.choices import ANNOTATIONS, MASKS, AnnotationName, Crowds, Outside, Unknown
 from deeplabctl.cli.console import Console, print_error
 from deeplabctl.cli.formatting import argument, with_options
 from deeplabctl.cli.options import OUTPUT, OverwriteOption, section
 from deeplabctl.errors import DataError
+from deeplabctl.limits import SMALLEST_SIDE
 from deeplabctl.reporting import counted
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ CLASSES = section("Classes")
 IMAGES = section("Images")
 SOURCE = section("Source")
 SPLITS = section("Splits")
+_OUTLINES = ", ".join(name for name in ANNOTATIONS if name not in MASKS)
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,11 @@ class ImportOptions:
     images: Annotated[
         Path | None, SOURCE("--images DIR", "Folder of the images. Default: found from the annotations.")
     ] = None
-    form: Annotated[
+    format: Annotated[
         AnnotationName,
         SOURCE(
             "--format NAME",
-            "Format of SOURCE: labelme, coco, cvat, yolo, labelstudio, supervisely or via; or masks: colors, ids or "
-            "binary. auto detects it from the content.",
+            f"Format of SOURCE: {_OUTLINES}; or masks: {', '.join(MASKS)}. auto detects it from the content.",
         ),
     ] = "auto"
     mask_suffix: Annotated[
@@ -107,9 +108,8 @@ class ImportOptions:
 
         palette = None if self.palette is None else read_palette(self.palette)
         classes = None if self.classes is None else parse_class_names(self.classes)
-        same = {name: getattr(self, name) for name in
-                ("images", "outside", "unknown", "mask_suffix", "image_suffix", "attribute", "crowds")}  # fmt: skip
-        return ImportSettings(self.form, palette=palette, classes=classes, rename=_pairs(self.rename or []), **same)
+        given = {"palette": palette, "classes": classes, "rename": _pairs(self.rename or [])}
+        return ImportSettings(**vars(self) | given)
 
 
 def convert(
@@ -117,8 +117,7 @@ def convert(
         Path,
         typer.Argument(
             metavar="SOURCE",
-            help="Folder of masks, of labelme's files, of Supervisely's project; COCO's, Label Studio's or VIA's "
-            "JSON, CVAT's XML, YOLO's data.yaml, or their folder.",
+            help="Folder of masks or annotations, or a file of annotations.",
         ),
     ],
     *,
@@ -141,7 +140,8 @@ def convert(
         int | None, SPLITS("--seed N", "Different seeds choose different images for validation. Default: 0.", min=0)
     ] = None,
     max_side: Annotated[
-        int | None, OUTPUT("--max-side N", "Scale down images whose longer side exceeds N pixels.", min=64)
+        int | None,
+        OUTPUT("--max-side N", "Scale down images whose longer side exceeds N pixels.", min=SMALLEST_SIDE),
     ] = None,
     out: Annotated[Path, OUTPUT("--out DIR", "Folder to write, in VOC layout.")],
     overwrite: OverwriteOption = False,

@@ -3,4 +3,4 @@
 from deeplabctl import choices
 from deeplabctl.prediction.outputs.output import Output
 
-OUTPUTS: tuple[Output, ...] = tuple(output() for output in choices.load_classes(choices.OUTPUTS).values())
+OUTPUTS: tuple[Output, ...] = tuple(output(name) for name, output in choices.load_classes(choices.OUTPUTS).items())

@@ -25,7 +25,7 @@ from deeplabctl.prediction.outputs.output import Add, Job, Labelled, Output, Run
 class Areas(Output):
     """JSON Lines: for each image or video its files, its size and the areas of its classes."""
 
-    name, run = "json", RunFile("areas.jsonl", "areas", "areas", images=True, videos=True)
+    run = RunFile("areas.jsonl", "areas", "areas", images=True, videos=True)
 
     @contextmanager
     def run_writer(self, path: Path, jobs: Sequence[Job], classes: Sequence[str]) -> Iterator[Add]:
@@ -36,7 +36,7 @@ class Areas(Output):
 class Table(Output):
     """A CSV file: for each image or video a line for each class, also for those that are not in it."""
 
-    name, run = "csv", RunFile("areas.csv", "table", "table", images=True, videos=True)
+    run = RunFile("areas.csv", "table", "table", images=True, videos=True)
 
     @contextmanager
     def run_writer(self, path: Path, jobs: Sequence[Job], classes: Sequence[str]) -> Iterator[Add]:
@@ -60,7 +60,7 @@ class Table(Output):
 class CocoOutput(Output):
     """COCO's annotations of all images, named by their paths from the folder that all are in; ids count from 1."""
 
-    name, run = "coco", RunFile("coco.json", "coco", "COCO", images=True)
+    run = RunFile("coco.json", "coco", "COCO", images=True)
 
     def part(self, label: Label, classes: Sequence[str]) -> Any:
         return segments(label, classes)
@@ -74,7 +74,7 @@ class CocoOutput(Output):
 class CvatOutput(Output):
     """CVAT's XML with a mask for each class in an image, named as in COCO's file."""
 
-    name, run = "cvat", RunFile("cvat.xml", "cvat", "CVAT", images=True)
+    run = RunFile("cvat.xml", "cvat", "CVAT", images=True)
 
     def part(self, label: Label, classes: Sequence[str]) -> Any:
         return cvat_shapes(label, classes)
@@ -88,7 +88,7 @@ class CvatOutput(Output):
 class LabelmeOutput(Output):
     """Outlines that labelme opens, for each image, and the names of the classes for all."""
 
-    name, image_file, end = "labelme", "{stem}.json", b"}\n"
+    image_file, end = "{stem}.json", b"}\n"
     run = RunFile("classes.txt", "class_names", "class names")
 
     def write(self, path: Path, labelled: Labelled) -> None:
@@ -103,7 +103,7 @@ class LabelmeOutput(Output):
 class YoloOutput(Output):
     """YOLO's text for each image, and the data.yaml for a set in which the images lie in ``images``."""
 
-    name, image_file, run = "yolo", "labels/{stem}.txt", RunFile("data.yaml", "yolo_settings", "YOLO")
+    image_file, run = "labels/{stem}.txt", RunFile("data.yaml", "yolo_settings", "YOLO")
 
     def write(self, path: Path, labelled: Labelled) -> None:
         write_text(path, yolo_text(labelled.label, labelled.classes))
@@ -119,7 +119,6 @@ class YoloOutput(Output):
 class LabelStudioOutput(Output):
     """Label Studio's tasks with predictions, and the labelling settings of a project that takes them."""
 
-    name = "labelstudio"
     run = RunFile("labelstudio.json", "labelstudio", "Label Studio", images=True, settings="labelstudio.xml")
 
     def part(self, label: Label, classes: Sequence[str]) -> Any:
@@ -135,7 +134,7 @@ class LabelStudioOutput(Output):
 class SuperviselyOutput(Output):
     """Supervisely's annotations of each image, and the meta.json of the project, whose images lie in dataset/img."""
 
-    name, image_file, end = "supervisely", "dataset/ann/{name}.json", b"}\n"
+    image_file, end = "dataset/ann/{name}.json", b"}\n"
     run = RunFile("meta.json", "supervisely_meta", "Supervisely")
 
     def write(self, path: Path, labelled: Labelled) -> None:
@@ -148,7 +147,7 @@ class SuperviselyOutput(Output):
 class ViaOutput(Output):
     """A project of VIA with the outlines of all images."""
 
-    name, run = "via", RunFile("via.json", "via", "VIA", images=True)
+    run = RunFile("via.json", "via", "VIA", images=True)
 
     def part(self, label: Label, classes: Sequence[str]) -> Any:
         return via_regions(label, classes)

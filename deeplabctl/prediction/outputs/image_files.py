@@ -21,7 +21,7 @@ _PNG_END, _JPEG_END = b"IEND\xaeB`\x82", b"\xff\xd9"
 class Mask(Output):
     """Class ids: a palette PNG, or a lossless video of grey values."""
 
-    name, image_file, end = "mask", "{stem}.png", _PNG_END
+    image_file, end = "{stem}.png", _PNG_END
     video = VideoFile("{stem}_masks.mkv", lossless_writer, lambda image, label, classes: label)
 
     def write(self, path: Path, labelled: Labelled) -> None:
@@ -31,9 +31,8 @@ class Mask(Output):
 class Overlay(Output):
     """The classes' colours over the image; a video has no legend."""
 
-    name, image_file, end = "overlay", "{stem}_overlay.png", _PNG_END
+    image_file, end = "{stem}_overlay.png", _PNG_END
     video = VideoFile("{stem}_overlay.mp4", overlay_writer, overlay)
-    has_option = True
 
     def write(self, path: Path, labelled: Labelled) -> None:
         write_image(path, overlay_with_legend(labelled.image, labelled.label, labelled.classes))
@@ -45,7 +44,7 @@ class ScoresFile(Output):
     A score is off by half a step, 7.6e-6, at most; float16 would be by 2.4e-4.
     """
 
-    name, image_file, needs_scores = "scores", "{stem}.npz", True
+    image_file, needs_scores = "{stem}.npz", True
 
     def write(self, path: Path, labelled: Labelled) -> None:
         assert labelled.scores is not None
@@ -63,8 +62,8 @@ class ScoresFile(Output):
 class ContactSheetImage(Output):
     """A small overlay for the page of all results, which the room `reports` makes."""
 
-    name, image_file, end = "thumbnail", "thumbnails/{stem}.jpg", _JPEG_END
-    has_option, listed = True, False
+    image_file, end = "thumbnails/{stem}.jpg", _JPEG_END
+    listed = False
     run = RunFile("index.html", "page", "contact sheet", images=True)
 
     def write(self, path: Path, labelled: Labelled) -> None:

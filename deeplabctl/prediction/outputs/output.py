@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from deeplabctl.arrays import Image, Label, Scores
+from deeplabctl.choices import OUTPUT_OPTIONS
 from deeplabctl.files import write_text
 from deeplabctl.prediction.video_files import VideoReader, Write
 
@@ -84,19 +85,21 @@ class VideoFile(NamedTuple):
 
 
 class Output:
-    """Describe an output; what has no name or no method here is left out of it.
+    """Describe an output; what a subclass leaves out here, it does not have.
 
     Files of images are named after them, ``{stem}`` or the whole ``{name}``; all files are written whole or not at all.
     """
 
-    name: ClassVar[str]  # in --format and in JSON
-    has_option: ClassVar[bool] = False  # of its own, in place of --format
     listed: ClassVar[bool] = True  # in JSON
     image_file: ClassVar[str] = ""
     video: ClassVar[VideoFile | None] = None
     needs_scores: ClassVar[bool] = False
     end: ClassVar[bytes] = b""  # of a whole file
     run: ClassVar[RunFile | None] = None
+
+    def __init__(self, name: str) -> None:
+        self.name = name  # in --format and in JSON
+        self.has_option = name in OUTPUT_OPTIONS
 
     def write(self, path: Path, labelled: Labelled) -> None:
         """Write the file of an image; raises OutputError."""
