@@ -26,6 +26,7 @@ from deeplabctl.cli.options import (
     section,
 )
 from deeplabctl.errors import DeepLabError, RecipeError
+from deeplabctl.serve.limits import Limits
 
 if TYPE_CHECKING:
     import socket
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from deeplabctl.reporting import Event, Reporter
     from deeplabctl.serve.access import Hosts, Key
     from deeplabctl.serve.service import Service
-    from deeplabctl.serve.uploads import Limits
     from deeplabctl.weights.fitting import ExportedNetwork, Network
 
 EXAMPLES = """
@@ -52,6 +52,7 @@ Examples
 ADDRESS = section("Address")
 _PACKAGES = ("fastapi", "prometheus_client", "python_multipart", "uvicorn")
 LIMITS = section("Limits")
+_PHOTO_PIXELS = 25_000_000  # at most, for networks that work on photos at a size of their own
 _OWN_PATHS = ("api", "examples", "healthz", "metrics", "openapi.json", "page")
 
 
@@ -114,13 +115,17 @@ def serve(
         int | None,
         LIMITS(
             "--max-pixels N",
-            "Maximum pixels of an image. Default: 25,000,000 for networks that work on photos at a size of their own, "
-            "else 4,000,000.",
+            f"Maximum pixels of an image. Default: {_PHOTO_PIXELS:,} for networks that work on photos at a size of "
+            f"their own, else {Limits.max_pixels:,}.",
             min=1,
         ),
     ] = None,
-    max_body: Annotated[float, LIMITS("--max-body MIB", "Maximum size of a request.", min=0.001, max=1e6)] = 20,
-    queue: Annotated[int, LIMITS("--queue N", "Maximum of requests that upload, wait or run at once.", min=1)] = 16,
+    max_body: Annotated[
+        float, LIMITS("--max-body MIB", "Maximum size of a request.", min=0.001, max=1e6)
+    ] = Limits.max_body >> 20,
+    queue: Annotated[
+        int, LIMITS("--queue N", "Maximum of requests that upload, wait or run at once.", min=1)
+    ] = Limits.queue,
     timeout: Annotated[
         float,
         LIMITS(
@@ -129,8 +134,10 @@ def serve(
             min=1,
             max=86_400,
         ),
-    ] = 60,
-    connections: Annotated[int, LIMITS("--connections N", "Maximum of simultaneous connections.", min=1)] = 256,
+    ] = Limits.timeout,
+    connections: Annotated[
+        int, LIMITS("--connections N", "Maximum of simultaneous connections.", min=1)
+    ] = Limits.connections,
     console: Console,
 ) -> None:
     """Serve a page and an API that segment images.
@@ -154,7 +161,6 @@ def serve(
     _check_packages()
     from deeplabctl.serve import server
     from deeplabctl.serve.access import Hosts, Key
-    from deeplabctl.serve.uploads import Limits
     from deeplabctl.serve.workers import Workers
 
     server.allow_files(connections)
@@ -169,7 +175,7 @@ def serve(
         with console.reporter() as report:
             path, network = find_network(weights, report)
             settings = resolve(request, network.info)
-            max_pixels = max_pixels or (25_000_000 if settings.image_size else Limits.max_pixels)
+            max_pixels = max_pixels or (_PHOTO_PIXELS if settings.image_size else Limits.max_pixels)
             limits = Limits(max_pixels, int(max_body * (1 << 20)), queue, timeout, connections)
             sha256 = locating.open_weights(path).sha256 if workers > 1 else ""
             job = _Job(

@@ -17,6 +17,7 @@ Severity = Literal["error", "note"]
 # The kinds that `deeplabctl.data.fixing` fixes.
 LABEL_COLORS, LABEL_GREY_LEVELS, LABEL_ROTATED = "label-colors", "label-grey-levels", "label-rotated"
 LIST_FORMAT = "list-format"
+TOO_LARGE = "too-large"  # of images with more pixels than Pillow reads
 # The kinds of notes that say what was assumed, where an image can mean two things.
 IMAGE_ORIENTATION, IMAGE_VALUES = "image-orientation", "image-values"
 

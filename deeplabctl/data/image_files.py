@@ -25,7 +25,7 @@ from typing import BinaryIO
 import PIL.Image
 from PIL import UnidentifiedImageError
 
-from deeplabctl.data.findings import Finding, FindingError
+from deeplabctl.data.findings import TOO_LARGE, Finding, FindingError
 from deeplabctl.errors import DataError
 
 SAVED_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")  # of images that are written
@@ -78,7 +78,7 @@ def open_image(
         count = re.search(r"(\d+) pixels", str(error))
         most, got = f"{2 * (PIL.Image.MAX_IMAGE_PIXELS or 0):,}", f"{int(count[1]):,}" if count else "more"
         fix = "scale it down, or cut it into smaller ones"
-        raise _refused(path, f"at most {most} pixels", got, fix, kind="too-large") from None
+        raise _refused(path, f"at most {most} pixels", got, fix, kind=TOO_LARGE) from None
     except DAMAGE as error:
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # of the system, not of Pillow
             raise unreadable(path, error) from None

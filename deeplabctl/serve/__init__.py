@@ -1,4 +1,4 @@
 """Image in by HTTP, mask out: a page for people and an API for programs, around one network.
 
-Everything here needs the extra ``serve`` (FastAPI, uvicorn), so only the body of the command imports it.
+Everything here but `limits` needs the extra ``serve`` (FastAPI, uvicorn), so only the body of the command imports it.
 """

@@ -24,7 +24,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from deeplabctl.errors import DeepLabError
 from deeplabctl.serve.answers import describe_error
-from deeplabctl.serve.uploads import Limits, RequestError
+from deeplabctl.serve.limits import Limits
+from deeplabctl.serve.uploads import RequestError
 
 _CHUNKS, _CHUNK = 1000, 128  # of a body: chunks of any size, and the least bytes that the others have on average
 _BACKLOG = 128  # connections that are accepted at once

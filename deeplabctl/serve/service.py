@@ -22,8 +22,9 @@ from deeplabctl.parallel import available_cpus
 from deeplabctl.prediction.results import Result
 from deeplabctl.prediction.segmenter import Segmenter
 from deeplabctl.serve.examples import Example
+from deeplabctl.serve.limits import Limits
 from deeplabctl.serve.metrics import Metrics
-from deeplabctl.serve.uploads import Limits, RequestError, Upload, check_image, decode_upload
+from deeplabctl.serve.uploads import RequestError, Upload, check_image, decode_upload
 
 
 @dataclass(frozen=True)

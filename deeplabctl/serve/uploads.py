@@ -8,7 +8,6 @@ import math
 import sys
 import time
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -19,12 +18,13 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from deeplabctl.arrays import Image
-from deeplabctl.data.findings import FindingError
+from deeplabctl.data.findings import TOO_LARGE, FindingError
 from deeplabctl.data.image_files import open_image
 from deeplabctl.data.images import decode_image
 from deeplabctl.errors import DataError
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.architecture import PAPER_SIZE
+from deeplabctl.serve.limits import Limits
 
 FIELD = "image"  # of a form
 # By Pillow's names. Of its other formats, some start programs or write files (EPS).
@@ -43,17 +43,6 @@ class Parameters(BaseModel, extra="forbid"):
     format: Literal["json", "mask", "overlay"] = Field(
         "json", description="json: areas and mask; mask: the PNG that `infer` writes; overlay: that of --overlay."
     )
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Hold what a service accepts; whatever is beyond is refused before it takes memory."""
-
-    max_pixels: int = 4_000_000  # of an image
-    max_body: int = 20 << 20  # bytes of a request
-    queue: int = 16  # requests for a segmentation at once: uploading, waiting, running
-    timeout: float = 60.0  # seconds for a request to arrive, and for its turn to come
-    connections: int = 256  # at once
 
 
 class RequestError(Exception):
@@ -184,7 +173,7 @@ def check_image(content: bytes, limits: Limits, architecture: str, pad: str) -> 
         with open_image(Path(_NAME), io.BytesIO(content), tuple(FORMATS)) as image:
             (width, height), format_ = image.size, str(image.format)
     except FindingError as error:
-        if error.finding.kind == "too-large":
+        if error.finding.kind == TOO_LARGE:
             raise RequestError(422, "too_many_pixels", str(error)) from None
         raise RequestError(415, "unsupported_type", str(error)) from None
     if width * height > limits.max_pixels:

@@ -33,8 +33,8 @@ def serve(segmenter):
 
     from deeplabctl.serve.access import Hosts, Key
     from deeplabctl.serve.application import build_application
+    from deeplabctl.serve.limits import Limits
     from deeplabctl.serve.service import Service
-    from deeplabctl.serve.uploads import Limits
 
     with ExitStack() as stack:
 

@@ -21,8 +21,9 @@ from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.ops import Convolution
 from deeplabctl.serve import service as service_module
 from deeplabctl.serve.examples import find_examples
+from deeplabctl.serve.limits import Limits
 from deeplabctl.serve.service import Service, Worker
-from deeplabctl.serve.uploads import Limits, RequestError, check_image
+from deeplabctl.serve.uploads import RequestError, check_image
 from deeplabctl.weights.model_info import ModelInfo
 
 PNG = {"content-type": "image/png"}

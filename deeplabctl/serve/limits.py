@@ -1,0 +1,16 @@
+"""Say what a service accepts. The help shows these numbers, without the packages of the extra ``serve``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Hold what a service accepts; whatever is beyond is refused before it takes memory."""
+
+    max_pixels: int = 4_000_000  # of an image
+    max_body: int = 20 << 20  # bytes of a request
+    queue: int = 16  # requests for a segmentation at once: uploading, waiting, running
+    timeout: float = 60  # seconds for a request to arrive, and for its turn to come
+    connections: int = 256  # at once
