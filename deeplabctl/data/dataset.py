@@ -194,7 +194,7 @@ def is_shapes(dataset: Dataset) -> bool:
 def _open_folder(root: Path, report: Reporter) -> Dataset:
     if not os.path.exists(root):  # noqa: PTH110 - Path.exists raises for names that are too long
         raise DataError(f"data set {root}: there is no such folder; choose one in VOC layout, or 'shapes'")
-    if root.is_file():
+    if not root.is_dir():
         fix = "choose the folder of a data set"
         if root.suffix.lower() in _ANNOTATIONS:
             fix = f"convert annotations with: deeplabctl data convert {shlex.quote(str(root))} --out SET"

@@ -58,7 +58,7 @@ def write_fixed_copy(
                 advance()
         in_colors = any(finding.kind == LABEL_COLORS for finding in verdict.findings)
         colors = _palette_ids(dataset, verdict) if in_colors else {}
-        for finding in verdict.findings:
+        for finding in {(each.file, each.kind): each for each in verdict.findings}.values():  # each once
             what = _fix_list(finding, root, dataset) or _fix_label(finding, root, dataset, images, colors)
             if what:
                 fixed.append((finding.file.relative_to(dataset.root), what))

@@ -135,8 +135,6 @@ def open_weights(path: str | os.PathLike[str]) -> WeightFile:
 
 
 def _open_file(path: Path) -> WeightFile:
-    if path.is_fifo():  # which nobody may ever write to
-        raise WeightsError(f"weights {path}: expected a file, got a pipe; save the weights as a file")
     start = _beginning(path)
     for kind in SOURCES:
         if kind.recognises(start):
@@ -146,7 +144,7 @@ def _open_file(path: Path) -> WeightFile:
     if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises OSError for a name that is too long
         raise WeightsError(f"weights {path}: there is no such file{guess_name(str(path))}")
     if not path.is_file():
-        raise WeightsError(f"weights {path}: expected a file, got a folder or a device")
+        raise WeightsError(f"weights {path}: expected a file, got a folder, a pipe or a device")
     if not start.head:
         raise _wrong(path, "an empty file; download or copy it again")
     raise _wrong(path, next(what for pattern, what in _WRONG if re.match(pattern, start.head)))

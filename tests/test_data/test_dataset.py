@@ -322,6 +322,11 @@ def test_a_file_is_not_a_data_set(tmp_path, name, fix):
         open_dataset(path)
 
 
+def test_a_device_is_not_a_data_set():
+    with pytest.raises(DataError, match=f"data set {os.devnull}: expected a folder in VOC layout"):
+        open_dataset(os.devnull)
+
+
 @pytest.mark.parametrize(
     ("line", "lacks"),
     [("t0", True), ("t1", False), ("t9", False), ("JPEGImages/t0.png SegmentationClass/t0.png", False)],

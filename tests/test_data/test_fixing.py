@@ -68,6 +68,19 @@ def test_colours_grey_levels_turned_labels_and_lists_are_fixed_in_the_copy_only(
     }
 
 
+def test_label_of_two_turned_images_is_turned_once(root, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name in ("t0", "t1"):
+        with Image.open(root / "JPEGImages" / f"{name}.png") as picture:
+            picture.save(root / "JPEGImages" / f"{name}.png", exif=exif)
+    lines = "".join(f"JPEGImages/{name}.png SegmentationClass/t0.png\n" for name in ("t0", "t1"))
+    (root / "ImageSets" / "Segmentation" / "train.txt").write_text(lines)
+    fix(root, tmp_path / "copy")
+    turned = np.rot90(read_label(label_file(root, "t0")), -1)
+    np.testing.assert_array_equal(read_label(label_file(tmp_path / "copy", "t0")), turned)
+
+
 def test_colours_of_the_sets_own_palette_become_ids(root, tmp_path):
     colors = [(70, 70, 70), (1, 200, 3), (128, 64, 128)]
     for path in (root / "SegmentationClass").iterdir():

@@ -29,6 +29,8 @@ def test_no_weights_name_the_three_ways_to_get_some(tmp_path):
         read_network(find_weights(str(tmp_path / "gone.keras")))
     with pytest.raises(WeightsError, match="expected a run directory"):
         find_weights(str(tmp_path))
+    with pytest.raises(WeightsError, match="no such file"):
+        open_weights("long" * 100)
 
 
 def test_file_whose_name_is_the_ending_of_a_checkpoint_is_looked_for(tmp_path, monkeypatch):
@@ -39,7 +41,7 @@ def test_file_whose_name_is_the_ending_of_a_checkpoint_is_looked_for(tmp_path, m
 
 def test_pipe_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(WeightsError, match="pipe: expected a file, got a pipe"):
+    with pytest.raises(WeightsError, match="pipe: expected a file, got a folder, a pipe or a device"):
         open_weights(tmp_path / "pipe")
 
 

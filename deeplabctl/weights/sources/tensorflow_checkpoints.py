@@ -44,7 +44,7 @@ class TensorFlowCheckpoint(WeightFile):
     @classmethod
     def recognises(cls, start: Beginning) -> bool:
         """Tell whether the file, or the index beside it, ends as a table does."""
-        return _prefix(start.path) is not None or _is_table(start.path)
+        return _prefix(start.path) is not None or (bool(start.head) and _is_table(start.path))
 
     def _read_weights(self) -> Weights:
         prefix = _prefix(self.path)
