@@ -30,7 +30,7 @@ ROOMS = [
     ["jit", "vectors"],
     ["render", "interpolation"],
     ["downloads", "files", "classes", "class_files", "damage", "protobuf"],
-    ["arrays", "choices", "errors", "limits", "parallel", "reporting"],
+    ["arrays", "choices", "errors", "limits", "parallel", "reporting", "run_layout"],
     ["version"],
 ]
 RANK = {name: rank for rank, names in enumerate(reversed(ROOMS)) for name in names}

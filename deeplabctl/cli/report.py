@@ -47,9 +47,10 @@ def report(
 
 def _report_one(console: Console, run: Path) -> None:
     from deeplabctl.files import remove_unfinished
-    from deeplabctl.reports.curves import CURVES, draw_curves
+    from deeplabctl.reports.curves import draw_curves
     from deeplabctl.reports.run_records import RunResults
-    from deeplabctl.reports.training_run import REPORT, write_report
+    from deeplabctl.reports.training_run import write_report
+    from deeplabctl.run_layout import CURVES, REPORT
 
     results = RunResults.read(run)
     remove_unfinished([run / CURVES, run / REPORT])

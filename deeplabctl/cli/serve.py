@@ -26,6 +26,7 @@ from deeplabctl.cli.options import (
     section,
 )
 from deeplabctl.errors import DeepLabError, RecipeError
+from deeplabctl.run_layout import BEST, LAST
 from deeplabctl.serve.limits import Limits
 
 if TYPE_CHECKING:
@@ -230,7 +231,6 @@ class _Job:
         from deeplabctl.cli.prediction_options import load_segmenter
         from deeplabctl.serve.examples import find_examples
         from deeplabctl.serve.service import Service
-        from deeplabctl.weights.locating import BEST, LAST
 
         segmenter = load_segmenter(network, self.settings, report)
         examples = find_examples(network.info, self.limits, self.settings.pad)

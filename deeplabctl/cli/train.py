@@ -22,6 +22,7 @@ from deeplabctl.cli.recipes import complete_recipe
 from deeplabctl.cli.weights import weights_url
 from deeplabctl.errors import RunError
 from deeplabctl.reporting import counted, duration, percent
+from deeplabctl.run_layout import BEST, LAST, PREVIEWS, REPORT
 
 if TYPE_CHECKING:
     from deeplabctl.recipe import Expect
@@ -232,10 +233,6 @@ def _print_run(console: Console, run: TrainedRun, expect: Expect | None) -> None
     console.say(f"already finished: {steps}; {best}" if run.finished_before else f"{ended}; {best}")
     if expect is not None and not run.stopped:
         console.say(expect.text)
-    from deeplabctl.reports.run_records import PREVIEWS
-    from deeplabctl.reports.training_run import REPORT
-    from deeplabctl.weights.locating import BEST, LAST
-
     model = run.path / (BEST if scores else LAST)
     named = argument(run.path)
     for name, path in (("model", model), ("previews", run.path / PREVIEWS), ("report", run.path / REPORT)):

@@ -24,9 +24,10 @@ from deeplabctl.prediction.inputs import find_images
 from deeplabctl.prediction.segmenter import Segmenter
 from deeplabctl.prediction.settings import PredictionSettings, SettingsRequest, resolve
 from deeplabctl.reporting import Note, Reporter, counted, silent, task
+from deeplabctl.run_layout import BEST, LAST
 from deeplabctl.weights.fitting import Network, open_network, read_network
 from deeplabctl.weights.hub import HubAddress
-from deeplabctl.weights.locating import BEST, LAST, find_weights, open_weights
+from deeplabctl.weights.locating import find_weights, open_weights
 from deeplabctl.weights.model_info import ExportFacts, ModelInfo
 from deeplabctl.weights.sources import EXPORTS
 from deeplabctl.weights.sources.exports import is_saved_model

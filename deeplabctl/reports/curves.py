@@ -16,12 +16,11 @@ from deeplabctl.arrays import Floats
 from deeplabctl.errors import DeepLabError
 from deeplabctl.files import whole_file
 from deeplabctl.reports.run_records import Metrics, number
+from deeplabctl.run_layout import CURVES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-CURVES = "curves.png"
 
 WIDE, NARROW = 10.0, 4.6  # inches: images for screens, and for phones
 _PANELS, _LINE = 6.4, 0.27  # inches: the height of the panels, and of a line above them

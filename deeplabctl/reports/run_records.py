@@ -21,8 +21,8 @@ from deeplabctl import recipes
 from deeplabctl.errors import OutputError, RunError
 from deeplabctl.files import write_text
 from deeplabctl.reporting import counted
+from deeplabctl.run_layout import FACTS, METRICS_LOG, PREVIEWS, RECIPE
 
-RECIPE, FACTS, METRICS_LOG, PREVIEWS = "recipe.toml", "run.json", "metrics.jsonl", "previews"  # of a run directory
 _COLOR = re.compile(r"#[0-9a-f]{6}")
 _STEPS = 2**31  # a recipe has fewer
 _TRAIN, _VALIDATION = "train", "validation"  # the kinds of lines

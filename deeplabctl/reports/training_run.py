@@ -27,8 +27,7 @@ from deeplabctl.reports.page import (
     shrunk,
 )
 from deeplabctl.reports.run_records import Metrics, RunResults, number
-
-REPORT = "report.html"
+from deeplabctl.run_layout import REPORT
 
 _PREVIEW_WIDTH = 1000  # pixels
 

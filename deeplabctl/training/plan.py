@@ -25,9 +25,9 @@ from deeplabctl.network import ARCHITECTURES, Weights
 from deeplabctl.network.keras_model import POLICIES, build_model
 from deeplabctl.recipe import Expect, Recipe, read_recipe, setting_of
 from deeplabctl.reporting import Note, Reporter, counted, silent
-from deeplabctl.reports.run_records import RECIPE, run_facts
+from deeplabctl.reports.run_records import run_facts
+from deeplabctl.run_layout import CHECKPOINTS, RECIPE
 from deeplabctl.training.checkpoint import Checkpoint, check_same_training, fingerprint, last_checkpoint
-from deeplabctl.training.run_directory import CHECKPOINTS
 from deeplabctl.weights.locating import weights_path
 from deeplabctl.weights.model_info import ModelInfo
 from deeplabctl.weights.starting import IMAGENET, RANDOM, ImageNet, open_start, start_weights, start_width

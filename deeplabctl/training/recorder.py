@@ -17,11 +17,11 @@ from deeplabctl.recipe import Recipe
 from deeplabctl.render import write_image
 from deeplabctl.reporting import Trained, Validated
 from deeplabctl.reports.curves import draw_curves
-from deeplabctl.reports.run_records import PREVIEWS, Metrics, append_metrics, rewind_metrics
+from deeplabctl.reports.run_records import Metrics, append_metrics, rewind_metrics
 from deeplabctl.reports.training_run import write_report
+from deeplabctl.run_layout import BEST, CHECKPOINTS, LAST, PREVIEWS, TENSORBOARD
 from deeplabctl.training.checkpoint import Checkpoint, checkpoint_files
-from deeplabctl.training.run_directory import CHECKPOINTS, RunDirectory
-from deeplabctl.weights.locating import BEST, LAST
+from deeplabctl.training.run_directory import RunDirectory
 from deeplabctl.weights.model_info import ModelInfo
 from deeplabctl.weights.sources.keras_files import save_model
 
@@ -143,7 +143,7 @@ class TensorBoardEvents:
         if importlib.util.find_spec("tensorboard"):
             import tensorflow as tf
 
-            folder = run.path / "tensorboard"
+            folder = run.path / TENSORBOARD
             with self._give_up_on_errors():
                 if any(folder.glob("*tfevents*")):
                     _write_start(folder, first_step)

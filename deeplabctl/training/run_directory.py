@@ -1,17 +1,4 @@
-"""Hold the directory of a training run.
-
-recipe.toml      fully resolved: it runs again as given
-run.json         argv, versions, git, device, seed, status
-metrics.jsonl    a line for each logged step and validation
-curves.png       loss, learning rate and validations, drawn from the metrics
-report.html      settings, curves, classes and previews on one page, at the end
-log.txt          notes and figures, with the time of day
-checkpoints/     what a resumed training starts from: step-000500.npz
-best.keras       the model with the best validation mIoU
-last.keras       the model of the last step
-previews/        step-000500.png: image, label, prediction
-tensorboard/     the same scalars and previews, where the package tensorboard is installed
-"""
+"""Hold the directory of a training run: its lock, its log, and what killed processes leave in it."""
 
 from __future__ import annotations
 
@@ -34,17 +21,28 @@ from deeplabctl.files import lock, unfinished_target, write_text
 from deeplabctl.recipe import Recipe
 from deeplabctl.recipe import write_recipe as recipe_text
 from deeplabctl.reporting import Note, Reporter, silent
-from deeplabctl.reports.run_records import FACTS, METRICS_LOG, PREVIEWS, RECIPE, has_metrics, run_facts
-from deeplabctl.weights.locating import BEST, LAST
+from deeplabctl.reports.run_records import has_metrics, run_facts
+from deeplabctl.run_layout import (
+    BEST,
+    CHECKPOINTS,
+    CURVES,
+    FACTS,
+    LAST,
+    LOG,
+    METRICS_LOG,
+    PREVIEWS,
+    RECIPE,
+    REPORT,
+    TENSORBOARD,
+)
 
-CHECKPOINTS = "checkpoints"
 _LOCK = ".lock"
 # What a training may leave that fails before its first checkpoint and its first validation.
-_OF_A_START = (RECIPE, FACTS, METRICS_LOG, "log.txt", PREVIEWS, "tensorboard")
+_OF_A_START = (RECIPE, FACTS, METRICS_LOG, LOG, PREVIEWS, TENSORBOARD)
 
 # What a training writes whole or not at all: a killed one may leave them under temporary names.
 _WRITTEN = re.compile(
-    rf"{RECIPE}|{FACTS}|{METRICS_LOG}|{BEST}|{LAST}|curves\.png|report\.html|{CHECKPOINTS}/step-\d+\.npz|"
+    rf"{RECIPE}|{FACTS}|{METRICS_LOG}|{BEST}|{LAST}|{CURVES}|{REPORT}|{CHECKPOINTS}/step-\d+\.npz|"
     rf"{PREVIEWS}/step-\d+\.png"
 )
 
@@ -207,7 +205,7 @@ class RunDirectory:
 
     def log(self, text: str) -> None:
         """Append to log.txt, with the time of day before it."""
-        path = self.path / "log.txt"
+        path = self.path / LOG
         try:
             with path.open("a", encoding="utf-8", errors="backslashreplace") as file:  # names may not be UTF-8
                 file.write(f"{time.strftime('%H:%M:%S')} {text}\n")

@@ -16,12 +16,13 @@ from typing import Any
 from deeplabctl.errors import DownloadError, WeightsError
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.reporting import Note, Reporter
+from deeplabctl.run_layout import BEST
 from deeplabctl.version import __version__
 from deeplabctl.weights.model_info import ModelInfo
 from deeplabctl.weights.sources import SOURCES
 
 # Of several files of weights in a repository the first of these, else the only one with such a suffix.
-PREFERRED = ("best.keras", "model.safetensors")
+PREFERRED = (BEST, "model.safetensors")
 SUFFIXES = tuple(kind.suffix for kind in SOURCES if kind.suffix)
 _BESIDE = "config.json"  # states the output stride of transformers' networks
 _REPO = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"

@@ -11,13 +11,12 @@ from deeplabctl.damage import DAMAGED
 from deeplabctl.errors import WeightsError
 from deeplabctl.files import is_hidden
 from deeplabctl.reporting import Note, Reporter, tqdm_reporter
+from deeplabctl.run_layout import BEST, LAST, RECIPE
 from deeplabctl.weights import hub
 from deeplabctl.weights.published import checked_base, guess_name, imagenet, published
 from deeplabctl.weights.sources import SOURCES
 from deeplabctl.weights.sources.exports import is_saved_model
 from deeplabctl.weights.weight_file import ZIP, Beginning, WeightFile
-
-BEST, LAST = "best.keras", "last.keras"  # the model files of a run directory
 
 # What people give instead of a weight file, by its first bytes, and what to do then.
 _WRONG = (
@@ -59,12 +58,10 @@ def find_weights(
     if given:
         return weights_path(Path(given), report, url)
     found = [
-        path.parent
-        for path in runs.glob("*/recipe.toml")
-        if any((path.parent / name).is_file() for name in (BEST, LAST))
+        path.parent for path in runs.glob(f"*/{RECIPE}") if any((path.parent / name).is_file() for name in (BEST, LAST))
     ]
     if found:
-        return weights_path(max(found, key=lambda run: (run / "recipe.toml").stat().st_mtime_ns))
+        return weights_path(max(found, key=lambda run: (run / RECIPE).stat().st_mtime_ns))
     if default is not None and default in published():
         if report is not None:
             report(Note(f"no weights are named, and there are no runs: using the published {default}"))

@@ -41,9 +41,11 @@ class ImageNet(WeightFile):
         self._file: Path | None = None
         self._name = ARCHITECTURES[architecture].imagenet
         if not self._name:
+            others = " or ".join(
+                f"`init={name}`" for name in dict.fromkeys((ARCHITECTURES[architecture].start, RANDOM))
+            )
             raise WeightsError(
-                f"init: there are no ImageNet weights for {architecture}; start from published weights "
-                f"(`init={ARCHITECTURES[architecture].start}`), from a file, or from random weights (`init=random`)"
+                f"init: there are no ImageNet weights for {architecture}; start from a file, or from {others}"
             )
 
     def width(self, architecture: str) -> float:

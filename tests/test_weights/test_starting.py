@@ -1,3 +1,4 @@
+import dataclasses
 import re
 
 import numpy as np
@@ -79,9 +80,12 @@ def test_another_width_than_the_files_is_refused(init, found):
         start_width(open_start(init, "largefov"), "largefov", 0.25)
 
 
-def test_network_that_imagenets_weights_do_not_fit_is_refused_before_a_download():
-    with pytest.raises(WeightsError, match="no ImageNet weights for deeplabv3plus-xception65; start from"):
-        open_start("imagenet", "deeplabv3plus-xception65")
+@pytest.mark.parametrize("start", ["published", "random"])
+def test_network_that_imagenets_weights_do_not_fit_is_refused_before_a_download(monkeypatch, start):
+    monkeypatch.setitem(ARCHITECTURES, "own", dataclasses.replace(ARCHITECTURES["deeplabv3-resnet50"], start=start))
+    others = {"published": "`init=published` or `init=random`", "random": "`init=random`"}[start]
+    with pytest.raises(WeightsError, match=f"no ImageNet weights for own; start from a file, or from {others}$"):
+        open_start("imagenet", "own")
 
 
 def test_norm_that_its_kernel_comes_without_is_noted_as_new():
