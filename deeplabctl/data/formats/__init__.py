@@ -43,20 +43,19 @@ def read_annotations(
     if settings.images is not None and not os.path.isdir(settings.images):  # noqa: PTH112
         got = "a file" if os.path.exists(settings.images) else "none"  # noqa: PTH110
         raise DataError(f"`images={settings.images}`: expected a folder, got {got}; name the folder of the images")
-    known, parts = _format_of(path, settings), _parts(path)
-    kinds = {_format_of(part, settings) for part in parts}
-    of_parts = kinds.pop() if len(kinds) == 1 else None
-    if of_parts and of_parts is not _ANY_FOLDER and (known in (None, _ANY_FOLDER) or not next(iter(parts)).is_dir()):
-        known = of_parts
-    else:
-        parts = {}
+    source, parts = Source(path), _parts(path)
+    kinds = {_format_of(Source(part), settings) for part in parts}
+    known = kinds.pop() if len(kinds) == 1 else None
+    if known in (None, _ANY_FOLDER) or next(iter(parts)).is_dir():
+        of_whole = _format_of(source, settings)
+        if known in (None, _ANY_FOLDER) or of_whole not in (None, _ANY_FOLDER):
+            known, parts = of_whole, {}
     if known is None:
         _refuse(path, settings)
     _check_settings(path, known, settings)
     if like and known is not _ANY_FOLDER:
         settings = replace(settings, classes=like.classes)
-    whole = Source(path)
-    annotations = _read_parts(known, parts, settings, report) if parts else known.read(whole, settings, report)
+    annotations = _read_parts(known, parts, settings, report) if parts else known.read(source, settings, report)
     if like and annotations.classes != like.classes:
         raise DataError(
             f"{path}: expected the classes of {like.sources[0]}, {join_some(like.classes)}, got "
@@ -91,9 +90,8 @@ def _refuse(path: Path, settings: ImportSettings) -> NoReturn:
     raise DataError(f"{path}: expected {', '.join(others)} or {last}, got {got}")
 
 
-def _format_of(path: Path, settings: ImportSettings) -> AnnotationFormat | None:
-    source, kind = Source(path), _CLASSES.get(settings.format)
-    is_auto = settings.format == "auto"
+def _format_of(source: Source, settings: ImportSettings) -> AnnotationFormat | None:
+    kind, is_auto = _CLASSES.get(settings.format), settings.format == "auto"
     return next((known for known in FORMATS if type(known) is kind or (is_auto and known.recognises(source))), None)
 
 

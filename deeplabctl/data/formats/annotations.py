@@ -22,6 +22,8 @@ from deeplabctl.classes import IGNORE_LABEL, is_void, renamed_classes
 from deeplabctl.data.findings import join_some, quoted
 from deeplabctl.data.formats.documents import Source, naming
 from deeplabctl.data.formats.image_search import ImageSearch, failing
+from deeplabctl.data.formats.outlines import bounding_box
+from deeplabctl.data.images import count_values
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import Reporter, counted
 
@@ -204,11 +206,9 @@ def _draw_regions(image: OutlinedImage, classes: NamedClasses, smaller_on_top: b
     for region in sorted(image.regions, key=lambda region: not region.is_below):
         with naming(region.where):
             mask, class_id = region.mask(size), classes.id_of(region.name)
-        rows = np.flatnonzero(mask.any(1))
-        if not rows.size or (region.is_below and class_id == classes.outside):
+        if not mask.any() or (region.is_below and class_id == classes.outside):
             continue
-        columns = np.flatnonzero(mask[rows[0] : rows[-1] + 1].any(0))
-        box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]  # the rest of a large photo is not looked at
+        box = bounding_box(mask)
         mask = mask[box]
         if top is not None:
             area = int(np.count_nonzero(mask)) + lowest * region.is_below
@@ -343,5 +343,4 @@ def _some(images: Sequence[str]) -> str:
 
 def drawn_classes(label: Label, classes: Sequence[str]) -> list[int]:
     """Return the class ids in a label (H, W) uint8 without void and a class 0 that is the background."""
-    present = np.flatnonzero(np.bincount(label.ravel(), minlength=256)).tolist()
-    return [index for index in present if index != IGNORE_LABEL and (index or classes[0] != BACKGROUND)]
+    return [index for index in count_values(label) if index != IGNORE_LABEL and (index or classes[0] != BACKGROUND)]

@@ -20,7 +20,7 @@ from deeplabctl.data.formats.annotations import (
     Region,
     drawn_classes,
 )
-from deeplabctl.data.formats.documents import Source, common_folder, naming, path_from, xml_text
+from deeplabctl.data.formats.documents import Source, common_folder, head_of, naming, path_from, xml_text
 from deeplabctl.data.formats.image_search import ImageSearch
 from deeplabctl.data.formats.outlines import (
     bounding_box,
@@ -35,7 +35,6 @@ from deeplabctl.errors import DataError
 from deeplabctl.reporting import Reporter
 
 _WITH_AREA = ("polygon", "box", "ellipse", "mask")
-_HEAD = 200  # bytes of a file that show what it is
 _WITHOUT_AREA = ("polyline", "points", "tag", "cuboid", "skeleton")
 
 
@@ -106,13 +105,8 @@ def _xml_file(source: Source) -> Path:
     path = source.path / "annotations.xml"
     if not source.path.is_dir() or path.is_file():
         return path if source.path.is_dir() else source.path
-    found = [each for each in source.path.glob("*.xml") if each.is_file() and _begins_as_cvats(each)]
+    found = [each for each in source.path.glob("*.xml") if each.is_file() and b"<annotations" in head_of(each)[:200]]
     return found[0] if len(found) == 1 else path
-
-
-def _begins_as_cvats(path: Path) -> bool:
-    with path.open("rb") as file:
-        return b"<annotations" in file.read(_HEAD)
 
 
 def _mask(element: ElementTree.Element, size: Size) -> Mask:

@@ -21,7 +21,6 @@ MALFORMED = (
     LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, csv.Error, zlib.error,
 )  # fmt: skip
 _NOT_IN_XML = re.compile(r"[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_HEAD = 1 << 16  # bytes of a file that show what it is
 # Programs whose own files are not read, by what these have in them, and what to use instead.
 _PROGRAMS = (
     (b'"schema_ref"', "V7's Darwin JSON", "make COCO's JSON of it (darwin convert coco), and use `crowds=objects`"),
@@ -148,14 +147,19 @@ class Entries:
         self.count += 1
 
 
+def head_of(path: Path) -> bytes:
+    """Return the beginning of a file, which shows what it is."""
+    with path.open("rb") as file:
+        return file.read(1 << 16)
+
+
 def other_program(paths: Iterable[Path]) -> str:
     """Say what the first of these files is that is known, or else JSON, and what to do; nothing if none is."""
     unknown = ""
     for path in filter(Path.is_file, paths):
         if path.name.lower().endswith(_ARRAYS):
             return f"arrays ({path.name}); save each mask as a PNG of class ids, named after its image"
-        with path.open("rb") as file:
-            head = file.read(_HEAD)
+        head = head_of(path)
         for mark, content, advice in _PROGRAMS:
             if mark in head:
                 return f"{content} ({path.name}); {advice}"

@@ -143,8 +143,10 @@ def run_lengths(mask: Mask) -> list[int]:
 
 def bounding_box(mask: Mask) -> tuple[slice, slice]:
     """Return the rows and the columns that a mask (H, W) with any pixel covers."""
-    rows, columns = (np.flatnonzero(mask.any(axis)).tolist() for axis in (1, 0))
-    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    rows = np.flatnonzero(mask.any(1)).tolist()
+    covered = slice(rows[0], rows[-1] + 1)
+    columns = np.flatnonzero(mask[covered].any(0)).tolist()  # the rest of a large photo is not looked at
+    return covered, slice(columns[0], columns[-1] + 1)
 
 
 def paste_mask(part: Mask, size: Size, left: int, top: int) -> Mask:

@@ -26,7 +26,7 @@ from deeplabctl.data.formats.annotations import (
     Region,
     is_background,
 )
-from deeplabctl.data.formats.documents import Entries, Source, common_folder, naming, path_from
+from deeplabctl.data.formats.documents import Entries, Source, common_folder, head_of, naming, path_from
 from deeplabctl.data.formats.outlines import TOLERANCE, box_corners, fill_ellipse, fill_polygon, outlines_with_holes
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import Reporter
@@ -47,8 +47,7 @@ class Via(AnnotationFormat):
     def recognises(self, source: Source) -> bool:
         """Tell whether a document has images with regions, or a CSV the columns of regions."""
         if _is_csv(source.path):
-            with source.path.open("rb") as file:
-                return b"region_shape_attributes" in file.read(1000)
+            return b"region_shape_attributes" in head_of(source.path)
         return any(_is_via(*entry) for entry in source.documents())
 
     def read(self, source: Source, settings: ImportSettings, report: Reporter) -> Annotations:
@@ -180,7 +179,7 @@ def _mask(shape: dict[str, Any], size: Size) -> Mask:
     def numbers(*keys: str) -> list[float]:
         return [float(shape[key]) for key in keys]
 
-    if shape["name"] in ("polygon", "polyline"):
+    if shape["name"] == "polygon":
         points = zip(shape["all_points_x"], shape["all_points_y"], strict=True)
         return fill_polygon(size, [(float(x), float(y)) for x, y in points])
     if shape["name"] == "rect":

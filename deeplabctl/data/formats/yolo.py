@@ -24,7 +24,7 @@ from deeplabctl.data.formats.annotations import (
     Outlines,
     Region,
 )
-from deeplabctl.data.formats.documents import Source, naming, whole_number
+from deeplabctl.data.formats.documents import Source, head_of, naming, whole_number
 from deeplabctl.data.formats.image_search import files_below
 from deeplabctl.data.formats.outlines import TOLERANCE, box_corners, fill_shares, outlines_with_holes
 from deeplabctl.errors import DataError
@@ -50,7 +50,7 @@ class Yolo(AnnotationFormat):
         if not source.path.is_dir():
             return source.path.suffix.lower() in (".yaml", ".yml")
         path = _yaml_in(source.path)
-        has_names = path is not None and re.search(rb"^names\s*:", read_small_file(path), re.MULTILINE)
+        has_names = path is not None and re.search(rb"^names\s*:", head_of(path), re.MULTILINE)
         return bool(has_names or _texts_below(source.path / "labels"))
 
     def read(self, source: Source, settings: ImportSettings, report: Reporter) -> Annotations:

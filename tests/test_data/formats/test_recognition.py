@@ -1,12 +1,15 @@
 """The format of annotations is recognized by their content."""
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from annotation_files import convert, write_coco, write_image
 
 from deeplabctl.choices import ANNOTATIONS
-from deeplabctl.data.formats import FORMATS
+from deeplabctl.data.formats import FORMATS, documents
+from deeplabctl.data.images import write_mask
 from deeplabctl.errors import DataError
 
 
@@ -46,6 +49,23 @@ def test_files_of_other_programs_are_named_with_what_can_be_used_instead(tmp_pat
     for source in (tmp_path / "x", tmp_path / "x" / name):
         with pytest.raises(DataError, match=f"got {message}"):
             convert(source, tmp_path / "out")
+
+
+def test_a_file_of_json_is_parsed_once(tmp_path, monkeypatch):
+    """A large one takes seconds to parse."""
+    source = write_coco(tmp_path, [{"category_id": 1, "segmentation": [[0, 0, 8, 0, 8, 12]]}])
+    parsed = []
+    monkeypatch.setattr(documents, "read_json", lambda path: parsed.append(path) or json.loads(path.read_bytes()))
+    convert(source, tmp_path / "out")
+    assert parsed == [source]
+
+
+def test_a_large_file_beside_masks_is_no_reason_to_refuse_them(tmp_path):
+    write_image(tmp_path / "set" / "a.jpg")
+    write_mask(tmp_path / "set" / "a.png", np.eye(12, 16, dtype=np.uint8))
+    (tmp_path / "set" / "log.yaml").write_bytes(b"#" * (17 << 20))
+    written, _ = convert(tmp_path / "set", tmp_path / "out", classes=("background", "line"))
+    assert written.pixels == {0: 180, 1: 12}
 
 
 def test_other_content_than_annotations_is_named(tmp_path):
