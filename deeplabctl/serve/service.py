@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -225,7 +225,7 @@ class _Lane:
     def _run(self) -> None:
         while turns := self._next_turns():
             try:
-                self._segment(turns)
+                self._segment(self._with_others(turns))
             except BaseException:
                 for turn in turns:  # one after the other, so that the one that fails fails alone
                     self._segment_alone(turn)
@@ -244,16 +244,17 @@ class _Lane:
                 self._changed.wait()
             return [self.queue.popleft()] if self.queue else []
 
-    def _take_another(self, turns: list[_Turn]) -> None:
-        """Add the next in the queue, if one waits and there are not enough."""
-        with self._changed:
-            if self.queue and len(turns) < self.batch:
-                turns.append(self.queue.popleft())
+    def _with_others(self, turns: list[_Turn]) -> Iterator[_Turn]:
+        """Yield turns, to which those that wait are added one after the other, up to a batch."""
+        for turn in turns:
+            with self._changed:
+                if self.queue and len(turns) < self.batch:
+                    turns.append(self.queue.popleft())
+            yield turn
 
-    def _segment(self, turns: list[_Turn]) -> None:
+    def _segment(self, turns: Iterable[_Turn]) -> None:
         def images() -> Iterator[Result[_Turn]]:
-            for turn in turns:  # which grows as long as others wait
-                self._take_another(turns)
+            for turn in turns:
                 if not turn.future.done() and (turn.begun or turn.future.set_running_or_notify_cancel()):
                     turn.begun = time.monotonic()
                     notes: list[str] = []
