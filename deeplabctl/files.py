@@ -109,7 +109,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked_folder(path.parent):
             yield temporary
-            with temporary.open("rb") as written:
+            with temporary.open("r+b") as written:  # Windows syncs only what may be written
                 os.fsync(written.fileno())
             temporary.replace(path)
     except BrokenPipeError:  # of a reader who is gone, which the block writes to as well
@@ -262,8 +262,11 @@ def _new_folder(path: Path, prefix: str) -> Iterator[Path]:
 def sync(folder: Path) -> None:
     """Wait until all files of a folder's file system are on the disk: at once, which is faster than one by one.
 
-    A power cut after a rename would else leave empty files under names that are complete. Raises OSError.
+    A power cut after a rename would else leave empty files under names that are complete. Windows has nothing of that
+    kind. Raises OSError.
     """
+    if sys.platform == "win32":
+        return
     function = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)  # Linux
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -291,7 +294,7 @@ def _exchange(one: Path, other: Path) -> None:
 
 def renameat2(one: Path, other: Path) -> bool:
     """Exchange two names by Linux' renameat2; False where system or file system do not have that."""
-    function = getattr(ctypes.CDLL(None), "renameat2", None)
+    function = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
     here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
     return function is not None and function(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
 

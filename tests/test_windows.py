@@ -32,7 +32,8 @@ for name in ("fcntl", "resource", "termios", "pwd", "grp", "pty", "tty"):
 sys.meta_path.insert(0, Blocked())
 for name in ("SIGHUP", "SIGKILL", "SIGUSR1", "SIGALRM", "SIGPIPE"):
     delattr(signal, name)
-for name in ("sched_getaffinity", "sysconf", "getuid", "geteuid", "uname", "fork", "killpg", "mkfifo", "statvfs"):
+for name in ("sched_getaffinity", "sysconf", "getuid", "geteuid", "uname", "fork", "killpg", "mkfifo", "statvfs",
+             "sync"):
     if hasattr(os, name):
         delattr(os, name)
 unix_open = os.open
@@ -41,6 +42,18 @@ def no_folders(path, flags, *rest, **more):
         raise PermissionError(13, "Permission denied", path)
     return unix_open(path, flags, *rest, **more)
 os.open = no_folders
+shutil._use_fd_functions = False
+unix_fsync = os.fsync
+def fsync_of_writable(descriptor):
+    os.write(descriptor, b"")
+    unix_fsync(descriptor)
+os.fsync = fsync_of_writable
+load_library = ctypes.CDLL.__init__
+def load_named_library(self, name, *rest, **more):
+    if name is None:
+        raise TypeError("argument of type 'NoneType' is not iterable")
+    load_library(self, name, *rest, **more)
+ctypes.CDLL.__init__ = load_named_library
 sys.platform = "win32"
 """
 
@@ -83,6 +96,15 @@ def test_infer_writes_a_mask(tmp_path):
     on_windows(f"sys.argv[1:] = {words!r}\nfrom deeplabctl.cli.app import main\nmain()\n", tmp_path)
     with Image.open(tmp_path / "masks" / "a.png") as mask:
         assert mask.size == (40, 30)
+
+
+def test_folders_are_written_whole_and_replaced(tmp_path):
+    program = "from deeplabctl.cli.app import main\n"
+    for seed in ("0", "1"):
+        words = ["data", "shapes", "set", "--train", "1", "--val", "1", "--seed", seed, "--overwrite"]
+        program += f"sys.argv[1:] = {words!r}\ntry:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
+    assert on_windows(program, tmp_path).count("set: 1 training and 1 validation images") == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
 @pytest.mark.parametrize("wait", [False, True])
