@@ -3,6 +3,7 @@
     DeepLabError
     ├── DataError      a data set, a list file, an image or a label
     ├── OutputError    a file or folder that cannot be written, or exists already
+    ├── DownloadError  a file that no address has
     ├── RecipeError    a recipe file or one of its settings
     ├── WeightsError   a weight file, or one that does not fit
     └── RunError       a run directory, a training that cannot go on
@@ -17,11 +18,9 @@ into its options: --overwrite, --init random.
 _LONGEST = 3000  # characters of a message
 
 
-def printable(text: str, keep: str = "") -> str:
-    """Return a text with escapes for what would break a line, or act on a terminal, except the characters to keep."""
-    return "".join(
-        char if char.isprintable() or char in keep else char.encode("unicode_escape").decode("ascii") for char in text
-    )
+def printable(text: str) -> str:
+    """Return a text with escapes for what would break a line, or act on a terminal."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
 class DeepLabError(Exception):

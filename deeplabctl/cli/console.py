@@ -75,13 +75,13 @@ class Console:
             text = f"{name[:80]}...: the file name is too long; shorten it"
             if error.errno == errno.EACCES:
                 text = f"{name}: {error.strerror}; choose another file or folder, or change its permissions"
-            print_error(str(DeepLabError(text)))
+            print_error(text)
             raise typer.Exit(1) from None
 
     def say(self, text: str = "") -> None:
         """Print a line of the result, unless JSON was asked for."""
         if not self.json:
-            typer.echo(printable(text, keep="\n"), file=sys.stdout)  # of now: above the bars while there are any
+            typer.echo(printable(text), file=sys.stdout)  # of now: above the bars while there are any
 
     def next(self, *commands: str) -> None:
         """Print what may be done with the result, after an empty line, unless JSON was asked for."""
@@ -169,7 +169,7 @@ def _interruptions_of_libraries() -> Iterator[None]:
 
 def print_error(message: str) -> None:
     """Print an error as one line on stderr."""
-    line = " ".join(with_options(printable(message, keep="\n")).split())
+    line = with_options(printable(message))
     note_error(line)
     typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
     typer.echo(line, err=True)

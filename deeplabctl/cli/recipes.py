@@ -43,7 +43,8 @@ def recipes(
         console.next("train --recipe NAME")
         console.document(known)
     elif name in packaged.names():
-        console.say(packaged.text(name).rstrip("\n"))
+        for line in packaged.text(name).splitlines():
+            console.say(line)
         console.document({name: tomllib.loads(packaged.text(name))})
     else:
         raise RecipeError(f"there is no recipe {name!r}; choose {', '.join(packaged.names())}")

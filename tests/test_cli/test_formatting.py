@@ -49,14 +49,14 @@ def test_numbers_stand_below_each_other_behind_names_in_wide_characters(capsys):
 
 
 def test_control_characters_of_names_do_not_reach_the_terminal(capsys):
-    odd, shown = "\x1b]0;x\x07\x9b2J\u202e", r"\x1b]0;x\x07\x9b2J\u202e"
+    odd, shown = "\x1b]0;x  \x07\x9b2J\n\u202e", r"\x1b]0;x  \x07\x9b2J\n\u202e"
     console = Console()
-    console.say(f"a {odd}\nb")
+    console.say(f"a {odd}")
     console.table(["class", "%"], [[odd, "1"]])
     PlainReporter()(Note(f"skipped {odd}"))
     print_error(odd)
     out, err = capsys.readouterr()
-    assert out == f"a {shown}\nb\nclass{' ' * (len(shown) - 5)}  %\n{shown}  1\n"
+    assert out == f"a {shown}\nclass{' ' * (len(shown) - 5)}  %\n{shown}  1\n"
     assert err == f"skipped {shown}\nerror: {shown}\n"
 
 
