@@ -26,7 +26,7 @@ class Palette:
 
     def ids(self) -> dict[Color, int]:
         """Return the class id of each colour, 255 for those of void."""
-        return dict(zip(self.colors, range(len(self.colors)), strict=True)) | dict.fromkeys(self.void, IGNORE_LABEL)
+        return {color: index for index, color in enumerate(self.colors)} | dict.fromkeys(self.void, IGNORE_LABEL)
 
 
 def read_classes(path: Path) -> ClassNames:

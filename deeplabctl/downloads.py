@@ -37,11 +37,6 @@ class WebFile:
     checksum: str | None = None  # md5, sha256 or sha384
     size: int | None = None  # bytes
 
-    @property
-    def kind(self) -> str:
-        """Return the kind of the checksum."""
-        return _KINDS[len(self.checksum or " " * 64)]
-
 
 def download(
     file: WebFile,
@@ -79,7 +74,7 @@ def download(
                 reasons.append(f"{urlsplit(address).hostname}: {_reason(error)}")
         if complete or part.size == 0:  # complete and still wrong: what was there at the beginning is, or all addresses
             part.remove()
-    expected = f" ({file.kind} {file.checksum})" if file.checksum else ""
+    expected = f" ({_KINDS[len(file.checksum)]} {file.checksum})" if file.checksum else ""
     raise DownloadError(
         f"cannot download {file.name} ({'; '.join(reasons)}); run it again to resume, or download {file.addresses[0]}"
         f"{expected} by other means, to {target}"
@@ -184,8 +179,10 @@ class _Part:
 
     def check(self, check: Callable[[Path], object], report: Reporter) -> None:
         """Raise DownloadError for content that is not the file's."""
-        if self._file.checksum and (found := checksum(self._path, self._file.kind, report)) != self._file.checksum:
-            raise DownloadError(f"a different file, with {self._file.kind} {found}")
+        if expected := self._file.checksum:
+            kind = _KINDS[len(expected)]
+            if (found := checksum(self._path, kind, report)) != expected:
+                raise DownloadError(f"a different file, with {kind} {found}")
         try:
             check(self._path)
         except DeepLabError as error:

@@ -18,7 +18,7 @@ from deeplabctl.evaluation.network import read_ahead
 from deeplabctl.interpolation import label_of
 from deeplabctl.parallel import map_ahead
 from deeplabctl.prediction.segmenter import Segmenter
-from deeplabctl.reporting import Note, Reporter, counted, silent, task
+from deeplabctl.reporting import Note, Reporter, counted, percent, silent, task
 
 
 def samples_sha256(samples: Sequence[Sample]) -> str:
@@ -73,7 +73,7 @@ def search(
                     continue
                 table.add(point, miou)
                 best = "  (best so far)" if table.best()[0] == point else ""
-                report(Note(f"{words}: mIoU {100 * miou:.2f}{best}"))
+                report(Note(f"{words}: mIoU {percent(miou)}{best}"))
         scored |= {point: table.rows[point] for point in wanted if point in table.rows}
     return subset.without_crf
 

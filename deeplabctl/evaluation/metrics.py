@@ -144,7 +144,7 @@ class ConfusionMatrix(Metric):
 
     def fw_iou(self) -> float:
         """Return the mean IoU weighted by the classes' pixels."""
-        return float(_ratio(np.nansum(self.counts.sum(1) * np.nan_to_num(self.iou())), self.counts.sum()))
+        return float(_ratio(np.nansum(self.counts.sum(1) * self.iou()), self.counts.sum()))
 
     def pixels(self) -> Counts:
         """Return (C,) the labelled pixels of each class."""
