@@ -80,7 +80,7 @@ def _refused(what: str, got: str) -> RequestError:
 class Key:
     """Hold the key that requests must bring; the empty one is brought by all."""
 
-    def __init__(self, key: str = "") -> None:
+    def __init__(self, key: str) -> None:
         if not (key.isascii() and key.isprintable()) or " " in key:
             raise RecipeError("expected a key of printable ASCII characters without spaces, got others")
         self._key = key.encode()

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import resources
-from types import MappingProxyType
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
@@ -78,11 +77,10 @@ _SECURITY_HEADERS = {
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
 }
-_NO_KEY = Key()
 _SECURITY = [(name.encode(), value.encode()) for name, value in _SECURITY_HEADERS.items()]
 
 
-def build_application(service: Service, hosts: Hosts, root_path: str = "", key: Key = _NO_KEY) -> FastAPI:
+def build_application(service: Service, hosts: Hosts, root_path: str, key: Key) -> FastAPI:
     """Return the application of a service under its names; its network runs from the application's start to its end.
 
     Who has the ``key`` is answered. ``root_path`` is where a proxy shows it, as "/photos", whether the proxy passes
@@ -144,6 +142,7 @@ def _add_page(app: FastAPI, service: Service) -> None:
     """Serve the page's files and the examples from memory: no path of a request becomes one of the disk."""
     folder = resources.files("deeplabctl.serve") / "page"
     files = {entry.name: entry.read_bytes() for entry in folder.iterdir()}
+    examples = {str(number): example for number, example in enumerate(service.examples)}
 
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
@@ -157,10 +156,9 @@ def _add_page(app: FastAPI, service: Service) -> None:
 
     @app.get("/examples/{number}", include_in_schema=False)
     async def example(number: str) -> Response:
-        if not number.isdecimal() or int(number[:9]) >= len(service.examples):
+        if number not in examples:
             raise HTTPException(404)
-        found = service.examples[int(number[:9])]
-        return Response(found.content, media_type=found.media_type)
+        return Response(examples[number].content, media_type=examples[number].media_type)
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:
@@ -191,8 +189,7 @@ async def _answer_error(request: Request, error: Exception) -> Response:
     return _refusal_answer(refusal, headers)
 
 
-def _refusal_answer(refusal: RequestError, headers: Mapping[str, str] = MappingProxyType({})) -> Response:
-    headers = dict(headers)
+def _refusal_answer(refusal: RequestError, headers: dict[str, str]) -> Response:
     if refusal.retry_after is not None:
         headers["retry-after"] = str(refusal.retry_after)
     if refusal.status == 401:
@@ -228,7 +225,7 @@ class _Middleware:
         app = self._app
         path = "/" if is_root else scope["path"]
         if refusal := self._hosts.refusal(method, headers) or self._key.refusal(path, headers):
-            app = _refusal_answer(refusal)
+            app = _refusal_answer(refusal, {})
         elif is_root:  # the page's addresses are relative, so it needs the slash
             app = RedirectResponse(f"{self._root}/", 308)
         elif method == "HEAD":
