@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -126,16 +126,11 @@ class _Outputs:
         if zip_path:
             check_new_file(zip_path, overwrite=overwrite)
 
-    @contextmanager
-    def zip(self) -> Iterator[Callable[[str, Label], None]]:
+    def zip(self) -> AbstractContextManager[Callable[[str, Label], None]]:
         """Yield a function that adds a label (H, W) to the VOC server's file; it does nothing without --voc-zip."""
         from deeplabctl.evaluation.voc_submission import voc_zip
 
-        if self.zip_path is None:
-            yield lambda name, label: None
-            return
-        with voc_zip(self.zip_path, self._split) as add:
-            yield add
+        return voc_zip(self.zip_path, self._split) if self.zip_path else nullcontext(lambda name, label: None)
 
     @contextmanager
     def images(self) -> Iterator[Callable[[ImageScores], None]]:
