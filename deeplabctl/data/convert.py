@@ -8,7 +8,6 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
@@ -181,9 +180,15 @@ def _write_samples(
 ) -> _Written:
     """Write images and labels, each in its turn; those that fail are reported."""
     written = _Written()
+
+    def write(job: tuple[str, AnnotatedImage]) -> Sampled | str:
+        try:
+            return _write_sample(root, max_side, classes, *job)
+        except DeepLabError as error:
+            return str(error)
+
     with task(report, "converting", len(jobs), "images") as advance:
-        results = map_ahead(partial(_try_to_write, root, max_side, classes), jobs.items())
-        for (name, image), result in zip(jobs.items(), results, strict=True):
+        for (name, image), result in zip(jobs.items(), map_ahead(write, jobs.items()), strict=True):
             if isinstance(result, str):
                 written.failed.append(result)
                 report(Note(result, warning=True))
@@ -293,14 +298,6 @@ def _unannotated(parts: Sequence[Annotations]) -> list[str]:
 
 
 Sampled = tuple[dict[int, int], ImageFacts, Size]  # pixels of each label value; the label's size, as drawn
-
-
-def _try_to_write(root: Path, max_side: int, classes: Sequence[str], job: tuple[str, AnnotatedImage]) -> Sampled | str:
-    """Write a sample; returns what is in it, or why it failed."""
-    try:
-        return _write_sample(root, max_side, classes, *job)
-    except DeepLabError as error:
-        return str(error)
 
 
 def _write_sample(root: Path, max_side: int, classes: Sequence[str], name: str, annotated: AnnotatedImage) -> Sampled:

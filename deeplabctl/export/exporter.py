@@ -133,15 +133,14 @@ def write_export(plan: ExportPlan, report: Reporter = silent) -> ExportedModel:
 
     Raises OutputError, and leaves nothing behind, where fewer labels agree than must.
     """
-    info, request = plan.network.info, plan.request
-    images = plan.images.compared(plan.settings.image_size)
-    settings = plan.settings
+    info, request, settings = plan.network.info, plan.request, plan.settings
+    images = plan.images.compared(settings.image_size)
     facts = ExportFacts(request.format, request.precision, settings.scales, settings.flip, settings.image_size)
     calibration: Sequence[Image] = ()
     if plan.calibration is not None:
-        calibration = plan.calibration.calibrated(plan.settings.image_size)
+        calibration = plan.calibration.calibrated(settings.image_size)
         report(Note(f"calibrating on {counted(len(calibration), 'image')}: {plan.calibration.source}"))
-    network = Segmenter.from_network(plan.network, plan.settings)
+    network = Segmenter.from_network(plan.network, settings)
     writer = WRITERS[request.format]
     with whole_folder(plan.out, overwrite=request.overwrite) if writer.is_folder else whole_file(plan.out) as temporary:
         nodes = ARCHITECTURES[info.architecture].graph(plan.network.weights)

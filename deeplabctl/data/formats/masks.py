@@ -81,7 +81,7 @@ class Masks(AnnotationFormat):
             raise FindingError(replace(lossy, fix=f"{lossy.fix}, or use `format=binary` if it is black and white"))
         meaning = _meaning(folder, values.by_kind, settings)
         classes, ids = _class_ids(folder, meaning, set(values.counts), settings)
-        if meaning == "ids" and (wrong := values.palettes.finding(len(classes))):
+        if meaning == "ids" and (wrong := palettes.finding(len(classes))):
             raise FindingError(wrong)
         classes, ids, notes = _renamed(folder, classes, ids, settings.rename)
         notes = [*found.notes, *notes]
@@ -127,7 +127,6 @@ def _with_files_beside(folder: Path, settings: ImportSettings, report: Reporter)
 class _Values:
     """Hold what all masks have."""
 
-    palettes: Palettes
     counts: Counter[Color] = field(default_factory=Counter)  # pixels of each value
     by_kind: dict[str, set[Color]] = field(default_factory=lambda: defaultdict(set))
     first_mask: dict[Color, Path] = field(default_factory=dict)  # in which a value appears
@@ -138,14 +137,14 @@ class _Values:
 
 def _read_values(paths: Sequence[Path], read: Callable[[Path], _Mask], palettes: Palettes, report: Reporter) -> _Values:
     """Read all masks; raises DataError if none of them can be."""
-    found = _Values(palettes)
+    found = _Values()
     with task(report, "reading the values of masks", len(paths), "masks") as advance:
         for path, result in zip(paths, map_ahead(partial(_count_values, read), paths), strict=True):
             if isinstance(result, str):
                 found.unreadable[path] = result
             else:
                 mask, found.sizes[path], counts = result
-                found.palettes.add(path, [value[0] for value in counts] if mask.palette else (), mask.palette)
+                palettes.add(path, [value[0] for value in counts] if mask.palette else (), mask.palette)
                 found.by_kind[mask.kind] |= set(counts)
                 found.counts.update(counts)
                 found.first_mask |= {value: path for value in counts if value not in found.first_mask}

@@ -130,7 +130,8 @@ class TFLiteWeights(WeightFile):
                 inputs = operator.array(_INPUTS, "<i4")[:4].tolist()
                 if not 2 <= len(inputs) <= 3 or not all(-1 <= each < len(tensors) for each in inputs):
                     raise wire.damaged(operator.at, "a convolution has other inputs than a kernel and a bias")
-                kernel, bias = tensors[inputs[1]], tensors[inputs[2]] if inputs[2:] > [-1] else None
+                kernel = tensors[inputs[1]]
+                bias = tensors[inputs[2]] if len(inputs) == 3 and inputs[2] >= 0 else None
                 layer = _layer(kernel.text(_NAME))
                 values = _floats(kernel, buffers)
                 if values.ndim != 4 or layer in found:
