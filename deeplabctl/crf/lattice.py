@@ -2,10 +2,10 @@
 
 A filter holds two lattices (Adams, Baek and Davis 2010): the gaussian kernel's, then the bilateral kernel's.
 
-A vertex is a key of 63 bits: d coordinates, each divided by d + 1, in fields of 60 // d bits, and above them 1 plus the
-remainder that they share. One step along a lattice axis adds a constant to the key. Vertices are numbered as the points
-find them. Everything is rounded as in the original (float32, no fused products, ties to even): a point in another
-simplex would add vertices, and the blur carries values to them even if no point splats onto them.
+A vertex is a key of at most 63 bits: d coordinates, each divided by d + 1, in fields of 60 // d bits, at most 23, and
+above them 1 plus the remainder that they share. One step along a lattice axis adds a constant to the key. Vertices are
+numbered as the points find them. Everything is rounded as in the original (float32, no fused products, ties to even): a
+point in another simplex would add vertices, and the blur carries values to them even if no point splats onto them.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def build_lattice(points: Float32, vertices: Int32, weights: Float32, first: int
     too far out for a key.
     """
     d = len(points)
-    bits = 60 // d
+    bits = min(60 // d, 23)  # float32 holds d + 1 times as much, and its digits for the ranks
     spread = float(np.float32(np.sqrt(2 / 3) * (d + 1)))  # makes the standard deviation of the blur 1
     scales = np.array([spread / np.sqrt((i + 1) * (i + 2)) for i in range(d)], np.float32)
     fields = np.int64(1) << np.arange(0, bits * d, bits, dtype=np.int64)

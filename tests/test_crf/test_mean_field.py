@@ -215,6 +215,7 @@ def test_noise_takes_no_more_memory_than_is_counted():
         (None, None, {"normalization": "before"}, "expected after or symmetric, got 'before'"),
         (None, None, {"bi_rgb_std": 1e-3}, "too small for an image of this size"),
         (None, None, {"pos_xy_std": 1e-30}, "too small for an image of this size"),
+        (None, None, {"pos_xy_std": 1e-7}, "too small for an image of this size"),  # float32 has no digits for ranks
     ],
 )
 def test_wrong_inputs_and_parameters_are_refused_in_one_line(image, scores, params, message):
