@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import lru_cache
 from typing import Any
 
@@ -118,9 +118,10 @@ class Workers:
         try:
             some()
         finally:
-            for other in others:
-                if not other.cancel():  # it has begun
-                    other.result()
+            begun = [other for other in others if not other.cancel()]
+            wait(begun)  # also after an error: they write into the caller's arrays
+            for other in begun:
+                other.result()
 
     def run_ranges(self, function: Callable[[int, int], None], count: int) -> None:
         """Call a function with (first, last) of ranges that split range(count), some for each thread."""

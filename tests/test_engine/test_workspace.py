@@ -1,12 +1,14 @@
 """Arrays that are needed at different moments share memory, and those that are needed together never do."""
 
 import itertools
+import threading
+import time
 
 import numpy as np
 import pytest
 
 from deeplabctl.arrays import LINE
-from deeplabctl.engine.workspace import Arena, placed
+from deeplabctl.engine.workspace import Arena, Workers, placed
 
 
 def overlapping(uses, places):
@@ -55,3 +57,19 @@ def test_arena_grows_and_its_arrays_start_at_cache_lines():
         assert all(array.ctypes.data % (4 * LINE) == 0 for array in arrays)
         arrays[0][:], arrays[1][:] = 1, 2
         assert (arrays[0] == 1).all()
+
+
+def test_error_of_a_part_is_raised_when_no_other_part_is_computed_any_more():
+    begun, ended = threading.Barrier(3), []
+
+    def compute(part, work):
+        begun.wait()
+        name = threading.current_thread().name
+        if name.endswith("_0"):
+            raise MemoryError
+        time.sleep(0.2 if name.endswith("_1") else 0)
+        ended.append(part)
+
+    with pytest.raises(MemoryError):
+        Workers(3).run(compute, range(3))
+    assert len(ended) == 2
