@@ -6,10 +6,11 @@ with a Caffe net definition.
 
 from __future__ import annotations
 
-import math
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,7 +19,7 @@ import numpy.typing as npt
 from deeplabctl.arrays import Image, Pixels
 from deeplabctl.network.ops.convolution import Convolution
 from deeplabctl.network.ops.onnx_graph import OnnxGraph
-from deeplabctl.network.ops.operation import INPUT, KERNEL, Field, Input, Node, Operation, Shapes, fold
+from deeplabctl.network.ops.operation import KERNEL, Field, Input, Node, Operation, Shapes, fold, inputs_of
 from deeplabctl.network.ops.resize import resize
 
 if TYPE_CHECKING:
@@ -172,8 +173,7 @@ class Architecture:
     @cached_property
     def inputs(self) -> dict[str, tuple[str, ...]]:
         """Return the names of the rows whose results each row takes, in prediction."""
-        above = (INPUT, *(row.name for row in self.prediction_rows))
-        return {row.name: row.inputs or (name,) for row, name in zip(self.prediction_rows, above, strict=False)}
+        return inputs_of(self.prediction_rows)
 
     @cached_property
     def image_means(self) -> dict[str, str]:
@@ -190,45 +190,31 @@ class Architecture:
         It is the ratio of the widest one if that fits the others, else the shortest number that does. Where none does,
         the layers are another network's, and the ratio is returned.
         """
-        usual = {
-            row.name: row.channels
-            for row in self.convolutions
-            if row.name in found and row.channels and not row.classifier
-        }
+        usual = {row.name: row.channels for row in self.convolutions if row.name in found and row.channels}
         widest = max(usual, key=lambda name: usual[name])
         ratio = found[widest] / usual[widest]
 
-        def differences(width: float) -> set[bool]:
-            """Tell which occur: layers with fewer channels than found (False), and with more (True)."""
+        def missing(width: float) -> list[int]:
+            """Return how many channels each of them lacks at a width; below 0 where it has more than found."""
             outgoing = self.channels(2, width)
-            return {outgoing[name] > found[name] for name in usual if outgoing[name] != found[name]}
+            return [found[name] - outgoing[name] for name in usual]
 
-        def edge(side: bool) -> float:
-            low, high = 0.0, 2 * max(found[name] / usual[name] for name in usual)
-            for _ in range(50):
-                middle = (low + high) / 2
-                low, high = (middle, high) if (side in differences(middle)) != side else (low, middle)
-            return high if not side else low
+        def least(unit: int) -> float:
+            """Return the least width in steps of 1 / unit at which none of them lacks channels."""
+            return (bisect_left(range(1, 2**31), True, key=lambda step: max(missing(step / unit)) <= 0) + 1) / unit
 
-        if not differences(ratio):
-            return ratio
-        least, most = edge(False), edge(True)
-        for digits in range(1, 9):
-            width = float(math.ceil(least * 10**digits) / 10**digits)
-            if width <= most and not differences(width):
-                return width
-        return ratio
+        widths = chain([ratio], (least(10**digits) for digits in range(1, 9)))
+        return next((width for width in widths if not any(missing(width))), ratio)
 
     def parameters(self, num_classes: int, width: float = 1.0) -> dict[str, Parameter]:
         """Return the facts of every array of weights by its name, "layer/part", in the table's order."""
-        outgoing = self.channels(num_classes, width)
+        outgoing, inputs = self.channels(num_classes, width), inputs_of(self.rows)
         found: dict[str, Parameter] = {}
-        above, number = INPUT, -1
+        number = -1
         for row in self.rows:
-            parts = row.parts(outgoing[(*row.inputs, above)[0]], outgoing[row.name])
+            parts = row.parts(outgoing[inputs[row.name][0]], outgoing[row.name])
             number += KERNEL in parts
             found |= {f"{row.name}/{part}": Parameter(row, part, shape, number) for part, shape in parts.items()}
-            above = row.name
         return found
 
     def weight_shapes(self, num_classes: int, width: float = 1.0) -> Shapes:

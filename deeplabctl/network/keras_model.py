@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise, repeat
+from itertools import chain, pairwise, repeat
 from typing import TYPE_CHECKING
 
 from deeplabctl.choices import Precision
@@ -12,7 +13,7 @@ from deeplabctl.network import ARCHITECTURES, Weights, layer_of, part_of
 from deeplabctl.network.architecture import Rows
 from deeplabctl.network.ops import Norm, Operation
 from deeplabctl.network.ops.joins import shared
-from deeplabctl.network.ops.operation import Convolve, ForwardPass, count_uses, fold
+from deeplabctl.network.ops.operation import Convolve, ForwardPass, fold, inputs_of
 from deeplabctl.network.tensorflow_startup import start_tensorflow
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def apply_rows(
     norms = {above.name: row for above, row in pairwise(rows) if isinstance(row, Norm)}
     forward = ForwardPass(layers, norms, seeds, convolve)
     given = means or {}
-    uses = count_uses(rows)
+    uses = Counter(chain.from_iterable(inputs_of(rows).values()))
     copies: dict[int, Iterator[tf.Tensor]] = {}
 
     def compute(row: Operation, inputs: list[tf.Tensor]) -> tf.Tensor:

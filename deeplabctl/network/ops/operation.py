@@ -6,8 +6,7 @@ above. Everything that is computed of a network is one loop over its operations,
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
@@ -178,7 +177,7 @@ class Operation:
 
     def keras_layers(self, outgoing: int, dropout: float, dtype: str) -> list[keras.Layer]:
         """Return the stock Keras layers that compute it, one after another; their names begin with its own."""
-        raise TypeError(f"{self.name}: no stock Keras layer computes this; it is for prediction only")
+        raise TypeError(self.name)
 
     def build(self, inputs: list[Any], outgoing: int, dropout: float, dtype: str) -> Any:
         """Return its result in a functional Keras model, made by `keras_layers`."""
@@ -219,28 +218,21 @@ class Input(Operation):
     name: str = INPUT
 
 
-def fold(operations: Iterable[Operation], data: T, compute: Callable[[Operation, list[T]], T]) -> dict[str, T]:
+def inputs_of(operations: Sequence[Operation]) -> dict[str, tuple[str, ...]]:
+    """Return, by each operation's name, the names of those whose results it takes."""
+    above = (INPUT, *(operation.name for operation in operations))
+    return {operation.name: operation.inputs or (name,) for operation, name in zip(operations, above, strict=False)}
+
+
+def fold(operations: Sequence[Operation], data: T, compute: Callable[[Operation, list[T]], T]) -> dict[str, T]:
     """Return what ``compute`` makes of every operation and of the values of its inputs, by name, in order.
 
     ``data`` is the image's value. The value of the network is the last one.
     """
-    values, above = {INPUT: data}, data
+    inputs, values = inputs_of(operations), {INPUT: data}
     for operation in operations:
-        above = compute(operation, [values[name] for name in operation.inputs] or [above])
-        values[operation.name] = above
+        values[operation.name] = compute(operation, [values[name] for name in inputs[operation.name]])
     return values
-
-
-def count_uses(operations: Iterable[Operation]) -> Counter[str]:
-    """Return how many inputs of operations each operation's value is."""
-    uses: Counter[str] = Counter()
-
-    def count(operation: Operation, inputs: list[str]) -> str:
-        uses.update(inputs)
-        return operation.name
-
-    fold(operations, INPUT, count)
-    return uses
 
 
 def gaussian(shape: Sequence[int], std: float, seed: int, number: int) -> Float32:
