@@ -28,8 +28,7 @@ class OnnxGraph:
     def __init__(self, *, half: bool = False) -> None:
         self._half = half
         self.nodes: list[Any] = []
-        self.initializers: list[Any] = []
-        self._constants: dict[str, Value] = {}
+        self.constants: dict[Value, Any] = {}
 
     def add(self, kind: str, *inputs: Value, name: str = "", **attributes: Any) -> Value:
         """Add a node with one result; returns its name."""
@@ -43,9 +42,8 @@ class OnnxGraph:
         """Add a constant, once for each name."""
         from onnx import numpy_helper
 
-        if name not in self._constants:
-            self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
-            self._constants[name] = name
+        if name not in self.constants:
+            self.constants[name] = numpy_helper.from_array(np.ascontiguousarray(values), name)
         return name
 
     def kernel(self, name: str, values: Float32) -> Value:
@@ -70,7 +68,7 @@ def make_model(
     """Return the model of a graph."""
     from onnx import helper
 
-    made = helper.make_graph(graph.nodes, name, inputs, outputs, graph.initializers)
+    made = helper.make_graph(graph.nodes, name, inputs, outputs, list(graph.constants.values()))
     return helper.make_model(
         made, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION, producer_name="deeplabctl",
         producer_version=__version__,
