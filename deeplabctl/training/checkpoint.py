@@ -101,10 +101,7 @@ class Checkpoint:
                     raise ValueError("compressed entries")
                 facts = json.loads(str(stored["__facts__"]))
                 arrays = {name: stored[name] for name in stored.files if name != "__facts__"}
-            counters = facts[_COUNTERS]
-            if "settled" in counters:  # what the first checkpoints call ``validated``
-                counters["validated"] = counters.pop("settled")
-            checkpoint = cls(**facts | {_COUNTERS: Progress(**counters), "arrays": arrays})
+            checkpoint = cls(**facts | {_COUNTERS: Progress(**facts[_COUNTERS]), "arrays": arrays})
             for name, value in (vars(checkpoint) | vars(checkpoint.progress)).items():
                 if not isinstance(value, _TYPES.get(name, object)):
                     raise TypeError(f"{name} {value!r}")
@@ -217,12 +214,4 @@ def _expected_classes(before: Sequence[str], now: Sequence[str]) -> str:
 def _by_name(recipe: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of a recipe by their names "section.key", as JSON holds them."""
     sections = json.loads(json.dumps(recipe)).items()
-    return {
-        name: value
-        for section, values in sections
-        for name, value in (
-            ((f"{section}.{key}", value) for key, value in values.items())
-            if isinstance(values, dict)
-            else [(section, values)]
-        )
-    }
+    return {f"{section}.{key}": value for section, values in sections for key, value in values.items()}

@@ -91,17 +91,6 @@ def test_checkpoint_with_pickled_objects_is_not_opened(plan, tmp_path):
         Checkpoint.read(tmp_path / "step-000003.npz")
 
 
-def test_checkpoint_of_the_first_format_is_read(plan, tmp_path):
-    written = a_checkpoint(plan, 7, validated=False)
-    written.write(tmp_path)
-    path = tmp_path / "step-000007.npz"
-    with np.load(path) as stored:
-        entries = dict(stored)
-    entries["__facts__"] = np.array(str(entries["__facts__"]).replace('"validated"', '"settled"'))
-    np.savez(path, **entries)
-    assert Checkpoint.read(path).progress == written.progress
-
-
 def test_full_disk_leaves_the_checkpoint_before_and_nothing_half_written(plan, tmp_path, monkeypatch):
     a_checkpoint(plan, 5).write(tmp_path)
 
