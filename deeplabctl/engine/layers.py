@@ -58,10 +58,10 @@ class ConvolutionLayer(Layer):
         from deeplabctl.engine.microkernel import REGISTERS, best_simd
 
         super().__init__(node, workers)
-        self._kernel, self._channels, self._depth = node.arrays[KERNEL], node.channels, depth(node.inputs[0])
+        self._kernel, self._input_depth = node.arrays[KERNEL], depth(node.inputs[0])
         self._simd, self._tiles, self._allocate = best_simd(), tiles or TILES, allocate
         self._width = REGISTERS * len(self._simd.lanes)
-        self._panels = -(-padded(node.channels) // self._width)  # zeros too: the next layer reads them
+        self._panels = -(-self._depth // self._width)  # zeros too: the next layer reads them
         self._affine = self._packed_affine(node.arrays[SCALE], node.arrays[BIAS], len(self._simd.lanes))
         self._packed: dict[int, Float32] = {}
 
@@ -69,13 +69,13 @@ class ConvolutionLayer(Layer):
     def _inputs(self) -> int:
         """Return the values under the kernel: of a single pixel without the padding of its channels."""
         side, _, incoming, _ = self._kernel.shape
-        return int(incoming if side == 1 else side**2 * self._depth)
+        return int(incoming if side == 1 else side**2 * self._input_depth)
 
     def tile(self, before: Size) -> int:
         """Return the side of the tiles that cost least for images of this size; `BY_PIXELS`: none do."""
         side, _, incoming, outgoing = self._kernel.shape
         costs = {BY_PIXELS: side**2 * math.prod(self._op.size([before])) * (1 + _COPIES / outgoing)}
-        if side == KERNEL_SIZE and self._op.stride == 1 and self._depth == padded(incoming):
+        if side == KERNEL_SIZE and self._op.stride == 1 and self._input_depth == padded(incoming):
             for m in self._tiles:
                 transforms = TRANSFORMS[m] * (1 / incoming + 1 / outgoing)
                 larger = LARGER_TILE if m > TILES[0] else 1
@@ -92,7 +92,7 @@ class ConvolutionLayer(Layer):
         else:
             self._by_tiles(m, images[0], before, result)
         if self._op.activation.is_hard:
-            self._apply_gate(result[: math.prod(self._op.size(sizes)) * padded(self._channels)], result)
+            self._apply_gate(result[: math.prod(self._op.size(sizes)) * self._depth], result)
 
     def _pack(self, m: int) -> Float32:
         from deeplabctl.engine.convolution import pack_kernel
@@ -103,20 +103,20 @@ class ConvolutionLayer(Layer):
             packed = self._allocate(self._inputs * self._panels * self._width)
             pack_kernel(kernel, self._inputs // kernel.shape[0] ** 2, self._width, packed)
             return packed
-        packed = self._allocate((m + KERNEL_SIZE - 1) ** 2 * self._depth * self._panels * self._width)
-        shape = (self._depth, self._panels * self._width)
+        packed = self._allocate((m + KERNEL_SIZE - 1) ** 2 * self._input_depth * self._panels * self._width)
+        shape = (self._input_depth, self._panels * self._width)
         if kernel.shape[2:] != shape:
             missing = [(0, there - here) for here, there in zip(kernel.shape[2:], shape, strict=True)]
             kernel = np.pad(kernel, ((0, 0), (0, 0), *missing))
 
         flat = kernel.reshape(-1)
-        pack = partial(pack_transformed, flat, self._depth, self._panels, packed, (0,) * m, self._simd)
+        pack = partial(pack_transformed, flat, self._input_depth, self._panels, packed, (0,) * m, self._simd)
         self._workers.run_ranges(pack, self._panels)
         return packed
 
     def _packed_affine(self, scale: Float32, bias: Float32, lanes: int) -> Float32:
         terms = np.zeros((2, self._panels * self._width), np.float32)
-        terms[:, : self._channels] = scale, bias
+        terms[:, : self._node.channels] = scale, bias
         packed = aligned(terms.size)
         packed[:] = terms.reshape(2, -1, lanes).transpose(1, 0, 2).ravel()
         return packed
@@ -133,8 +133,8 @@ class ConvolutionLayer(Layer):
         block = -(-share // (max(1, round(share / usual)) * rows)) * rows
         values = (m + KERNEL_SIZE - 1) ** 2
         panels = max(last - first for _, _, first, last in parts)
-        sizes = (block * self._depth, block * panels * self._width, 0)
-        shape, limits = (*before, self._depth, padded(self._channels)), limits_of(self._op.activation)
+        sizes = (block * self._input_depth, block * panels * self._width, 0)
+        shape, limits = (*before, self._input_depth, self._depth), limits_of(self._op.activation)
 
         def convolve(part: Part, work: Float32) -> None:
             convolve_tiles(
@@ -148,10 +148,10 @@ class ConvolutionLayer(Layer):
         from deeplabctl.engine.convolution import convolve_pixels
 
         op, side, lanes, rows = self._op, self._op.kernel, len(self._simd.lanes), len(self._simd.rows)
-        group = -(-(side**2) * self._depth // lanes) * lanes * rows
+        group = -(-(side**2) * self._input_depth // lanes) * lanes * rows
         groups = max(1, _PIXELS_OF_BLOCK // group)
         window, out_size = window_of(op, before), op.size([before])
-        shape, limits = (*before, self._depth, padded(self._channels)), limits_of(op.activation)
+        shape, limits = (*before, self._input_depth, self._depth), limits_of(op.activation)
 
         def convolve(part: Part, work: Float32) -> None:
             convolve_pixels(

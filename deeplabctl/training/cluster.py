@@ -129,9 +129,9 @@ def check_workers_agree(cluster: Cluster, plan: Plan, step: int, weights_checksu
 def best_precision(gpus: int, cpu_facts: Path = Path("/proc/cpuinfo")) -> Precision:
     """Return bfloat16 where it is fast, else float16 on a GPU and float32 on a CPU.
 
-    GPUs have it from NVIDIA's compute capability 8 on; it needs no scaling of the loss.
-    It does with AMX, and with AVX512_BF16 on AMD's processors (Zen 4 and later): a training step is 1.5 times faster.
-    Intel's processors issue AVX512_BF16 products at half the rate, so that without AMX a step takes 1.7 times as long.
+    It needs no scaling of the loss. It is fast on GPUs from NVIDIA's compute capability 8 on, and on CPUs with AMX, or
+    AVX512_BF16 of AMD (Zen 4 and later), where a training step is 1.5 times faster. Intel's processors issue
+    AVX512_BF16 products at half the rate: without AMX a step takes 1.7 times as long.
     """
     if gpus:
         import tensorflow as tf

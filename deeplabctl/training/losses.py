@@ -200,7 +200,7 @@ class Lovasz(_RegionLoss):
 
 
 class CrossEntropyAndDice(Loss):
-    """Add two losses."""
+    """Add cross-entropy and the Dice loss."""
 
     is_of_pixels = True
     kinds: ClassVar[tuple[type[Loss], type[Loss]]] = CrossEntropy, Dice
@@ -216,7 +216,7 @@ class CrossEntropyAndDice(Loss):
 
 
 class CrossEntropyAndLovasz(CrossEntropyAndDice):
-    """Add the other two."""
+    """Add cross-entropy and the Lovasz-Softmax loss."""
 
     kinds = CrossEntropy, Lovasz
 

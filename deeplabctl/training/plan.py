@@ -330,10 +330,10 @@ def fitted_to_images(recipe: Recipe, facts: Sequence[LabelFacts]) -> Recipe:
         keeps = len(facts) <= _FEW_IMAGES and recipe.model.init != RANDOM
         early = ARCHITECTURES[recipe.model.architecture].early_layers if keeps else ()
         recipe = recipe.with_settings(solver={"freeze": early})
-    if is_open := [name for name in ("turns", *_WEAK_LIGHT) if getattr(recipe.augment, name) == AUTO]:
+    if names := [name for name in ("turns", *_WEAK_LIGHT) if getattr(recipe.augment, name) == AUTO]:
         upright = shows_upright(facts)
         chosen = {"turns": upright is False, **(_STRONG_LIGHT if upright else _WEAK_LIGHT)}
-        recipe = recipe.with_settings(augment={name: chosen[name] for name in is_open})
+        recipe = recipe.with_settings(augment={name: chosen[name] for name in names})
     if recipe.data.max_side == AUTO:
         recipe = recipe.with_settings(data={"max_side": max_side_for(facts)})
     if recipe.augment.crop_size == AUTO:
