@@ -54,7 +54,7 @@ class Supervisely(AnnotationFormat):
     def read(self, source: Source, settings: ImportSettings, report: Reporter) -> Annotations:
         """Read all annotations; one that does not follow the format fails alone."""
         root = source.path if source.path.is_dir() else source.path.parent
-        paths = [path for path in files_below(root) if path.parent.name == "ann" and path.suffix == ".json"]
+        paths = [path for path in files_below(root) if path.relative_to(root).match("ann/*.json")]
         titles = _titles(root / _META)
         if not paths or titles is None:
             what = f"a {_META} with classes" if paths else "folders named ann with JSON files"

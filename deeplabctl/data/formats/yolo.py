@@ -35,6 +35,7 @@ _SPLITS = {"train": "train", "val": "val", "valid": "val", "test": "test"}  # in
 _LINE = re.compile(r"""((?:'[^']*'|"[^"]*"|[^#]|(?<=\S)#)*)""")  # without a comment
 _QUOTED = r"""(?:'(?:[^']|'')*'|"(?:[^"\\]|\\.)*")"""
 _ITEM = re.compile(rf"""\s*((?:\w+\s*:\s*)?{_QUOTED}|[^\s,'"][^,]*?)\s*(,|$)""")  # of a list or a table in one line
+_ESCAPE = re.compile(r"\\(?:x([0-9A-Fa-f]{2})|U([0-9A-Fa-f]{8})|.)")  # the first two are YAML's, and not JSON's
 
 
 class Yolo(AnnotationFormat):
@@ -190,12 +191,17 @@ def _items(text: str) -> Iterator[tuple[str, str]]:
 def _text(scalar: str) -> str:
     scalar = scalar.strip()
     if scalar[:1] == '"':
-        return str(json.loads(scalar))
+        return str(json.loads(_ESCAPE.sub(_in_json, scalar)))
     if scalar[:1] == "'":
         return scalar[1:-1].replace("''", "'")
     if scalar[:1] in tuple("&*!|>@%`{["):
         raise DataError(f"expected a plain string, got {scalar!r:.80}")
     return scalar
+
+
+def _in_json(escape: re.Match[str]) -> str:
+    code = escape[1] or escape[2]
+    return json.dumps(chr(int(code, 16)))[1:-1] if code else escape[0]
 
 
 def _find_place(root: Path, parent: str, entry: str) -> Path | None:

@@ -44,8 +44,10 @@ def write_project(folder, objects, titles=("lake", "wood"), **more):
     return folder
 
 
-def test_bitmap_of_the_documentation_is_a_ring(tmp_path):
-    written, _ = convert(write_project(tmp_path / "x", {"ds/a.jpg": [bitmap(RING, (5, 2), "wood")]}), tmp_path / "out")
+@pytest.mark.parametrize("name", ["x", "ann"])  # the second is also the name of folders in projects
+def test_bitmap_of_the_documentation_is_a_ring(tmp_path, name):
+    project = write_project(tmp_path / name, {"ds/a.jpg": [bitmap(RING, (5, 2), "wood")]})
+    written, _ = convert(project, tmp_path / "out")
     expected = np.zeros(SIZE, int)
     expected[2:5, 5:8] = 2
     expected[3, 6] = 0

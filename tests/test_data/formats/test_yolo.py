@@ -111,6 +111,9 @@ def test_names_may_have_any_characters(tmp_path):
     in_a_line = """train: images\nnames: {0: "# 1, of 2", 1: 'bird''s, nest', 2: driver's seat}\n"""
     written, _ = convert(write_yolo(tmp_path / "y", {"a": SQUARE}, in_a_line), tmp_path / "other")
     assert written.classes == ("background", "# 1, of 2", "bird's, nest", "driver's seat")
+    by_pyyaml = r"""names: ["caf\xE9", "\u65E5", "\U0001F600", 'C:\x41', "D:\\x41"]""" + "\n"
+    written, _ = convert(write_yolo(tmp_path / "z", {"a": SQUARE}, by_pyyaml), tmp_path / "third")
+    assert written.classes == ("background", "café", "日", "😀", r"C:\x41", r"D:\x41")
 
 
 @pytest.mark.parametrize(
