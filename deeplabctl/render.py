@@ -103,24 +103,24 @@ def panels(rows: Iterable[tuple[Image, Label, Label]], classes: Sequence[str]) -
     Larger pictures are scaled down to fit into a square of 640 pixels.
     """
     titles = ("image", "label", "prediction")
-    rows = [_smaller(*row) for row in rows]
-    cell_height = max(image.shape[0] for image, _, _ in rows)
-    cell_width = max(image.shape[1] for image, _, _ in rows)
+    scaled = [row if max(row[0].shape[:2]) <= _PANEL else _fit(_PANEL, *row) for row in rows]
+    cell_height = max(image.shape[0] for image, _, _ in scaled)
+    cell_width = max(image.shape[1] for image, _, _ in scaled)
     text_size = _font_size(3 * cell_width)
     letters = font(text_size)
     top = text_size + 2 * _GAP
-    size = (3 * cell_width + 4 * _GAP, top + len(rows) * (cell_height + _GAP))
+    size = (3 * cell_width + 4 * _GAP, top + len(scaled) * (cell_height + _GAP))
     canvas = PIL.Image.new("RGB", size, _PAPER)
     draw = ImageDraw.Draw(canvas)
     for column, title in enumerate(titles):
         draw.text((_GAP + column * (cell_width + _GAP), top / 2), title, _INK, letters, anchor="lm")
-    for number, (image, label, prediction) in enumerate(rows):
+    for number, (image, label, prediction) in enumerate(scaled):
         pictures = (image, overlay(image, label, classes), overlay(image, prediction, classes))
         for column, picture in enumerate(pictures):
             canvas.paste(
                 PIL.Image.fromarray(picture), (_GAP + column * (cell_width + _GAP), top + number * (cell_height + _GAP))
             )
-    return with_legend(np.asarray(canvas), [part for row in rows for part in row[1:]], classes)
+    return with_legend(np.asarray(canvas), [part for row in scaled for part in row[1:]], classes)
 
 
 def contact_sheet(
@@ -130,8 +130,8 @@ def contact_sheet(
 
     Images are scaled to fit into a square of ``width`` pixels, labels by the nearest pixel.
     """
-    scaled = [(caption, *_fit(image, label, width)) for caption, image, label in cells]
-    height = max(image.shape[0] for _, image, _ in scaled)
+    scaled = [(caption, _fit(width, image, label)) for caption, image, label in cells]
+    height = max(image.shape[0] for _, (image, _) in scaled)
     text_size = _font_size(columns * width // 2)
     letters = font(text_size)
     row_height = height + text_size + 3 * _GAP
@@ -139,36 +139,29 @@ def contact_sheet(
     columns = min(columns, len(scaled))
     canvas = PIL.Image.new("RGB", (columns * (width + _GAP) + _GAP, rows * row_height + _GAP), _PAPER)
     draw = ImageDraw.Draw(canvas)
-    for number, (caption, image, label) in enumerate(scaled):
+    for number, (caption, (image, label)) in enumerate(scaled):
         row, column = divmod(number, columns)
         x, y = _GAP + column * (width + _GAP), _GAP + row * row_height
         drawn = PIL.Image.fromarray(overlay(image, label, classes))
         canvas.paste(drawn, (x + (width - drawn.width) // 2, y + height - drawn.height))
         draw.text((x + width / 2, y + height + _GAP), _shorten(caption, letters, width), _INK, letters, anchor="ma")
-    return with_legend(np.asarray(canvas), [label for _, _, label in scaled], classes)
+    return with_legend(np.asarray(canvas), [label for _, (_, label) in scaled], classes)
 
 
 def thumbnail(image: Image, label: Label, classes: Sequence[str], width: int) -> Image:
     """Lay the classes' colours over an image that is scaled down to fit into a square of ``width`` pixels."""
     if max(image.shape[:2]) > width:
-        image, label = _fit(image, label, width)
+        image, label = _fit(width, image, label)
     return overlay(image, label, classes)
 
 
-def _smaller(image: Image, label: Label, prediction: Label) -> tuple[Image, Label, Label]:
-    if max(image.shape[:2]) <= _PANEL:
-        return image, label, prediction
-    small, small_label = _fit(image, label, _PANEL)
-    return small, small_label, _fit(image, prediction, _PANEL)[1]
-
-
-def _fit(image: Image, label: Label, width: int) -> tuple[Image, Label]:
-    """Scale an image and its label to fit into a square."""
+def _fit(width: int, image: Image, *labels: Label) -> tuple[Image, ...]:
+    """Scale an image, and labels of its size, to fit into a square."""
     scale = width / max(image.shape[:2])
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     smooth = PIL.Image.Resampling.LANCZOS if scale < 1 else PIL.Image.Resampling.BICUBIC
-    small = PIL.Image.fromarray(image).resize(size, smooth)
-    return np.asarray(small), np.asarray(PIL.Image.fromarray(label).resize(size, PIL.Image.Resampling.NEAREST))
+    parts = [(image, smooth), *((label, PIL.Image.Resampling.NEAREST) for label in labels)]
+    return tuple(np.asarray(PIL.Image.fromarray(part).resize(size, method)) for part, method in parts)
 
 
 def _shorten(text: str, letters: Font, width: int) -> str:
