@@ -194,19 +194,18 @@ class SectionedGroup(_WithExamples, TyperGroup):
 
 def _plain(error: Any) -> str:
     """Return what is wrong with an option's value, as messages of our own say it; Typer lets pydantic check numbers."""
-    details = getattr(error.__cause__, "errors", lambda: [{"type": ""}])()[0]
-    match details:
-        case {"type": "int_parsing"}:
+    match getattr(error.__cause__, "errors", list)():
+        case [{"type": "int_parsing", "input": got}, *_]:
             expected = "a whole number"
-        case {"type": "float_parsing"}:
+        case [{"type": "float_parsing", "input": got}, *_]:
             expected = "a number"
-        case {"ctx": {"ge": least}}:
+        case [{"ctx": {"ge": least}, "input": got}, *_]:
             expected = f"at least {least:.10g}"
-        case {"ctx": {"le": most}}:
+        case [{"ctx": {"le": most}, "input": got}, *_]:
             expected = f"at most {most:.10g}"
         case _:
             return str(error.message).removeprefix("Value error, ").removesuffix(".")
-    return f"expected {expected}, got {details['input']!r}"
+    return f"expected {expected}, got {got!r}"
 
 
 @contextmanager
