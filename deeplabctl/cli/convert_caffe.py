@@ -9,7 +9,7 @@ import typer
 
 from deeplabctl.cli.console import Console
 from deeplabctl.cli.formatting import argument, with_options
-from deeplabctl.cli.options import OUTPUT, OverwriteOption, section
+from deeplabctl.cli.options import OUTPUT, OverwriteOption, is_given, section
 from deeplabctl.cli.weights import weights_url
 
 EXAMPLES = """
@@ -24,6 +24,7 @@ CONVERSION = section("Conversion")
 
 
 def convert_caffe(
+    context: typer.Context,
     model: Annotated[
         Path,
         typer.Argument(
@@ -62,10 +63,10 @@ def convert_caffe(
     from deeplabctl.weights.conversion import plan_conversion, write_conversion
 
     if inspect:
-        options = {"--architecture": architecture, "--prototxt": prototxt, "--classes": classes, "--out": out}
-        if unused := [name for name, value in options.items() if value is not None]:
+        names = ("architecture", "prototxt", "classes", "seed", "out", "overwrite")
+        if unused := ", ".join(f"--{name}" for name in names if is_given(context, name)):
             raise typer.BadParameter(
-                f"shows the file without converting it; leave out {', '.join(unused)}", param_hint="--inspect"
+                f"shows the file without converting it; leave out {unused}", param_hint="--inspect"
             )
         _inspect(console, model)
         return

@@ -24,10 +24,19 @@ MEAN = np.array([104.008, 116.669, 122.675], np.float32)
 
 def test_options_of_a_conversion_are_not_ignored_by_inspect(deeplabctl):
     code, out, err = deeplabctl(
-        "convert-caffe", fixture("lfov_tiny_v1.caffemodel"), "--inspect", "--prototxt", "gone", "--out", "a.keras"
+        "convert-caffe",
+        fixture("lfov_tiny_v1.caffemodel"),
+        "--inspect",
+        "--prototxt",
+        "gone",
+        "--out",
+        "a.keras",
+        "--seed",
+        0,
+        "--overwrite",
     )
     assert (code, out) == (2, "")
-    assert "--inspect: shows the file without converting it; leave out --prototxt, --out" in err
+    assert "--inspect: shows the file without converting it; leave out --prototxt, --seed, --out, --overwrite" in err
 
 
 @pytest.mark.tf
