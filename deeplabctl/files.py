@@ -141,7 +141,7 @@ def unfinished_target(path: Path) -> Path | None:
 
 def remove_unfinished(files: Iterable[Path]) -> None:
     """Remove what killed processes left of these files under temporary names, in folders that nobody writes into."""
-    targets = set(files)
+    targets = {path.with_name(f"{_beginning(path.stem)}{path.suffix}") for path in files}  # as temporary names have it
     for folder in {path.parent for path in targets}:
         with locked_folder(folder, alone=True) as is_unused:
             for path in folder.glob(".*") if is_unused else ():

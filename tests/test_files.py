@@ -131,14 +131,17 @@ def test_what_a_killed_process_left_of_a_folder_is_removed_and_what_another_one_
     assert names(tmp_path) == [".set.original", ".settings.unfinished-0123abcd", "set"]
 
 
-def test_what_a_killed_process_left_of_a_file_is_removed_unless_another_one_writes_beside_it(tmp_path):
-    for name in (".a.0123abcd.png", ".b.0123abcd.png", ".a.png"):
-        (tmp_path / name).touch()
+@pytest.mark.parametrize("stem", ["a", "a" * 240, "é" * 110])
+def test_what_a_killed_process_left_of_a_file_is_removed_unless_another_one_writes_beside_it(tmp_path, stem):
+    target = tmp_path / f"{stem}.png"
+    left = files.temporary_name(target)
+    for path in (left, tmp_path / ".b.0123abcd.png", tmp_path / ".a.png"):
+        path.touch()
     with whole_file(tmp_path / "c.txt") as temporary:
         temporary.touch()
-        check_new_file(tmp_path / "a.png", overwrite=False)
-        assert (tmp_path / ".a.0123abcd.png").exists()
-    check_new_file(tmp_path / "a.png", overwrite=False)
+        check_new_file(target, overwrite=False)
+        assert left.exists()
+    check_new_file(target, overwrite=False)
     assert names(tmp_path) == [".a.png", ".b.0123abcd.png", "c.txt"]
 
 
