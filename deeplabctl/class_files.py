@@ -44,27 +44,22 @@ def format_classes(names: Sequence[str], where: Path) -> str:
     """Return the text of a ``classes.txt`` that `read_classes` reads back as these names.
 
     Names with colours stand behind these. A name that would be read as something else, as "#1 ship" or "lane 1 2 3",
-    stands behind its colour in VOC's map.
-    Raises DataError for one that no line can hold, which comes from ``where``.
+    stands behind its colour, or that in VOC's map. Raises DataError for one that no line can hold, which comes from
+    ``where``.
     """
-    if colors := getattr(names, "colors", ()):
-        text = "".join(f"{' '.join(map(str, color))} {name}\n" for color, name in zip(colors, names, strict=True))
+    colors = getattr(names, "colors", ())
+    pairs = zip(colors or voc_palette(), names, strict=False)
+    colored = [f"{' '.join(map(str, color))} {name}" for color, name in pairs]
+    mixed = [name if _reads_back(name, name) else line for name, line in zip(names, colored, strict=False)]
+    for lines in (colored, mixed) if colors else (mixed, colored):  # mixed: one may be a header, or all have numbers
+        text = "".join(f"{line}\n" for line in lines)
         if _reads_back(text, *names):
             return text
-    lines = []
-    for index, name in enumerate(names):
-        red, green, blue = voc_palette()[index % 256]
-        line = next((text for text in (name, f"{red} {green} {blue} {name}") if _reads_back(text, name)), None)
-        if line is None:
-            raise DataError(
-                f"{where}: class {index}, {name[:80]!r}: expected a name that a line of classes.txt can hold, without "
-                "spaces at its ends; rename the class"
-            )
-        lines.append(f"{line}\n")
-    text = "".join(lines)
-    if not _reads_back(text, *names):  # numbers in all names, or one that may be a header
-        text = "".join(f"{' '.join(map(str, voc_palette()[i % 256]))} {name}\n" for i, name in enumerate(names))
-    return text
+    index = next((index for index, line in enumerate(mixed) if not _reads_back(line, names[index])), 0)
+    raise DataError(
+        f"{where}: class {index}, {names[index][:80]!r}: expected a name that a line of classes.txt can hold, without "
+        "spaces at its ends; rename the class"
+    )
 
 
 def _reads_back(text: str, *names: str) -> bool:

@@ -141,6 +141,12 @@ def test_class_names_that_no_line_can_hold_are_refused(name):
         format_classes(["background", name], Path("labels.json"))
 
 
+def test_class_names_that_would_not_be_read_back_together_are_refused():
+    names = ("label", "road", "void")  # the first may be a header, and with colours the last is void's
+    with pytest.raises(DataError, match=r"labels\.json: class 0, 'label': expected a name that a line"):
+        format_classes(names, Path("labels.json"))
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
