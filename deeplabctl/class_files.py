@@ -138,7 +138,7 @@ def _table(lines: list[tuple[int, str]], path: Path | None) -> list[_Row] | None
     is_header = "name" in heads and "" not in heads and (is_csv or len(heads) > 1)
     if not is_header and ((rows := _numbered_rows(lines, path, is_csv=is_csv)) or not is_csv):
         return rows
-    columns = [list(column) for column in itertools.zip_longest(*cells[is_header:], fillvalue="")]
+    columns = [list(column[is_header:]) for column in itertools.zip_longest(*cells, fillvalue="")]
     heads = _name_columns(heads if is_header else [""] * len(cells[0]), columns)
     if not heads:
         raise DataError(
@@ -178,8 +178,10 @@ def _numbered_rows(lines: list[tuple[int, str]], path: Path | None, *, is_csv: b
 
 def _row_of_cells(where: str, number: int, line: str, heads: list[str], cells: list[str]) -> _Row:
     """Return the row of a line by what its columns have; raises DataError for cells that are missing or wrong."""
-    if len(cells) < len(heads):
-        raise DataError(f"{where}: expected {len(heads)} columns, got {line[:80]!r}; complete the line")
+    if len(cells) < len(heads) or any(cells[len(heads) :]):
+        raise DataError(
+            f"{where}: expected {len(heads)} columns, got {line[:80]!r}; correct it, with commas of names in quotes"
+        )
     of = dict(zip(heads, cells, strict=False))
     color = of.get("color", ",".join(of.get(key, "") for key in ("red", "green", "blue")))
     known = _split_color(f"x {color.strip('()[] ')}")[1]
@@ -256,7 +258,7 @@ def _name_columns(heads: list[str], columns: list[list[str]]) -> list[str]:
         heads = [
             "id" if several and head == "name" and number else head
             for head, number in zip(heads, is_number, strict=False)
-        ] or heads
+        ]
     else:
         numbers = {0: [], 1: ["id"], 3: ["red", "green", "blue"], 4: ["id", "red", "green", "blue"]}
         rest = iter(numbers.get(sum(is_number), []))

@@ -190,6 +190,8 @@ def test_class_names_of_tables_are_those_of_their_ids(tmp_path, name, text):
         ("a.csv", "class,label\na,b\nc,d\n", r"a\.csv:1: expected columns of names"),
         ("a.csv", "0\n1\n2\n", r"a\.csv:1: expected columns of names"),
         ("a.csv", "name,r,g,b\na,1,2,3\nb,1,2\n", r"a\.csv:3: expected 4 columns, got 'b,1,2'"),
+        ("a.csv", "id,name\n0,a, or b\n1,c\n", r"a\.csv:2: expected 2 columns, got '0,a, or b'"),
+        ("a.csv", "name,id,color\na,1\nb,0\n", r"a\.csv:2: expected 3 columns, got 'a,1'"),
         ("a.csv", "name,r,g,b\na,1,2,3\nb,1,2,x\n", r"a\.csv:3: expected a name, with its id and colour"),
         ("a.csv", "id,name\n0,a\nx,b\n", r"a\.csv:3: expected a class id, got 'x'"),
         ("a.txt", "name\na\nb\n", r"a\.txt:1: expected the name of class 0, got 'name', which may be a header"),
