@@ -87,7 +87,7 @@ def render_report(
         "confusion": _confusion(split_scores.matrix.counts, split_scores.classes),
         "worst": _rows(extremes.worst(), split_scores.classes),
         "best": _rows(extremes.best(), split_scores.classes) or "<p class=note>All images are shown above.</p>",
-        "legend": legend(split_scores.classes),
+        "legend": legend(split_scores.classes, _drawn([*extremes.worst(), *extremes.best()])),
         "settings": settings_table(scores["settings"]),
     }
     return render_page("evaluation", title, subtitle, parts)
@@ -251,6 +251,12 @@ def _rows(ranked: Sequence[ImageScores], classes: Sequence[str]) -> str:
         )
         rows.append(f"<h3>{name} <small>mIoU {percent(scored.miou)}</small></h3><div class=row>{figures}</div>")
     return "".join(rows)
+
+
+def _drawn(images: Iterable[ImageScores]) -> list[int]:
+    """Return the classes in the labels and the predictions of images, in ascending order."""
+    labels = (label for image in images for label in (read_label(image.sample.label), image.prediction))
+    return sorted({int(index) for label in labels for index in np.unique(label)} - {IGNORE_LABEL})
 
 
 def _draw_upright(

@@ -68,6 +68,14 @@ def test_report_escapes_what_comes_from_outside(scored):
     assert "disc <b>" not in page
 
 
+def test_legend_has_the_classes_that_the_pictures_show(scored):
+    _, evaluation, extremes = scored
+    evaluation = SplitScores((*evaluation.classes, "in no picture"), {})
+    page = render_report(evaluation.to_dict(), evaluation, extremes, "t", "s")
+    legend = re.search('<p class="legend">(.*)</p>', page)[1]
+    assert re.findall("</s>([^<]*)</span>", legend) == ["background", "disc &lt;b&gt;", "square &amp; co"]
+
+
 def test_report_shows_every_score_and_the_worst_image_before_the_best(scored):
     scores, evaluation, extremes = scored
     page = render_report(scores, evaluation, extremes, "t", "s")
@@ -125,6 +133,19 @@ def test_report_fits_a_phone_whatever_names_are_long(tmp_path, count):
         page.set_content(render_report({**evaluation.to_dict(), "expected": None}, evaluation, extremes, "t", "s"))
         assert page.evaluate("document.documentElement.scrollWidth") == 360
         assert violations(page) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [30, 60])
+def test_report_is_whole_on_paper(count):
+    classes = tuple(f"class {number}" for number in range(count))
+    evaluation = SplitScores(classes, {})
+    with browser() as chromium:
+        page = chromium.new_page(viewport={"width": 794, "height": 1000})  # of A4
+        page.emulate_media(media="print")
+        page.set_content(render_report({**evaluation.to_dict(), "expected": None}, evaluation, Extremes(1), "t", "s"))
+        whole = "frame => frame.scrollWidth === frame.clientWidth || getComputedStyle(frame).overflowX === 'visible'"
+        assert page.locator(".scroll").evaluate_all(f"frames => frames.map({whole})") == [True, True]
 
 
 def test_report_of_an_image_all_void_has_dashes_and_no_curve(tmp_path):
