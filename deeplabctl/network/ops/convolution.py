@@ -58,9 +58,7 @@ class Convolution(Operation):
     """Describe a convolution with zero padding ``dilation * (kernel - 1) // 2``, bias and activation.
 
     With ``same`` and stride 2, that of an even size is 0 before and 1 after (TensorFlow's "SAME"). ``channels`` are
-    those of width 1.0, and ``widths`` the rule for others; a classifier has one for each class. The multipliers are
-    Caffe's ``lr_mult`` and ``decay_mult`` for (kernel, bias); the recipe's ``head_multiplier`` for classifiers comes on
-    top.
+    those of width 1.0, and ``widths`` the rule for others; a classifier has one for each class.
     """
 
     channels: int
@@ -71,8 +69,6 @@ class Convolution(Operation):
     activation: Activation = RELU
     dropout: bool = False
     classifier: bool = False
-    lr_multipliers: tuple[float, float] = (1.0, 2.0)
-    decay_multipliers: tuple[float, float] = (1.0, 0.0)
     first_std: float = 0.01  # of the gaussian kernel, where it starts new on trained layers; 0: He's rule
     first_scale: float = 1.0  # of the kernel of a network that starts random
     same: bool = False
@@ -114,7 +110,8 @@ class Convolution(Operation):
         return {KERNEL: (self.kernel, self.kernel, incoming, outgoing), **bias}
 
     def multipliers(self, part: str) -> tuple[float, float]:
-        return self.lr_multipliers[part == BIAS], self.decay_multipliers[part == BIAS]
+        """Return those of the authors' nets; the recipe's ``head_multiplier`` for classifiers comes on top."""
+        return (2.0, 0.0) if part == BIAS else (1.0, 1.0)
 
     def size(self, inputs: Sequence[Size]) -> Size:
         reach = self.dilation * (self.kernel - 1)
@@ -293,7 +290,6 @@ class DepthwiseConvolution(Convolution):
     """
 
     channels: int = 0  # those of the input
-    decay_multipliers: tuple[float, float] = (0.0, 0.0)
 
     kernel_axes: ClassVar[tuple[int, ...]] = 2, 3, 0, 1
     is_depthwise: ClassVar[bool] = True
@@ -303,6 +299,9 @@ class DepthwiseConvolution(Convolution):
 
     def parts(self, incoming: int, outgoing: int) -> Shapes:
         return {**super().parts(incoming, outgoing), KERNEL: (self.kernel, self.kernel, incoming, 1)}
+
+    def multipliers(self, part: str) -> tuple[float, float]:
+        return super().multipliers(part)[0], 0.0
 
     def new_array(self, part: str, shape: Sequence[int], seed: int, number: int) -> npt.NDArray[Any]:
         std = math.sqrt(2 / self.kernel**2)
