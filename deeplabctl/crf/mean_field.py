@@ -101,9 +101,9 @@ def _mean_field(logs: Float32, order: Int32, filter_: Filter, iterations: int, w
     scores = all_scores = _lanes(count, labels)
     mask = np.zeros(scores.shape[1], np.float32)  # added to scores, it leaves only the dropped labels
     steps.fill_lanes(logs, order, LOG2_E, all_scores)
-    blurred = splatted = scores[:0]
+    blurred = spare = scores[:0]
     for iteration in range(iterations):
-        blurred, splatted = splatted, _emptied(blurred, (filter_.size, scores.shape[1]))
+        splatted = _emptied(spare, (filter_.size, scores.shape[1]))
         peaks = np.zeros(scores.shape[1], np.float32)
         steps.step(scores, filter_, blurred, splatted, peaks, _width(scores))
         strong = _strong(peaks[: len(kept)], weak)
@@ -114,8 +114,9 @@ def _mean_field(logs: Float32, order: Int32, filter_: Filter, iterations: int, w
             mask[kept] = steps.PADDING
             steps.fill_fewer_lanes(all_scores, kept, mask, scores)
         steps.blur(splatted, filter_.chains, _width(scores))
+        blurred, spare = splatted, blurred
     no_peaks = np.zeros(scores.shape[1], np.float32)
-    steps.step(scores, filter_, splatted, splatted[:0], no_peaks, _width(scores))  # the scores become marginals
+    steps.step(scores, filter_, blurred, scores[:0], no_peaks, _width(scores))  # the scores become marginals
     marginals = logs  # whose values are in the lanes
     if len(kept) < labels:
         steps.unpack_dropped(scores, len(kept), all_scores, mask, order, marginals, _width(all_scores))
