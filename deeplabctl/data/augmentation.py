@@ -158,7 +158,7 @@ def prepare_crop(
     pixels = preprocessing(image)
     below, beside = size - label.shape[0], size - label.shape[1]
     if below or beside:
-        pixels = np.pad(pixels, ((0, below), (0, beside), (0, 0)), constant_values=preprocessing.padding)
+        pixels = np.pad(pixels, ((0, below), (0, beside), (0, 0)))
         label = np.pad(label, ((0, below), (0, beside)), constant_values=IGNORE_LABEL)
     if mirror:
         pixels, label = pixels[:, ::-1], label[:, ::-1]

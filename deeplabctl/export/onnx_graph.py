@@ -81,8 +81,7 @@ def _preprocessed(graph: OnnxGraph, preprocessing: Preprocessing, size: Value, f
         pixels = graph.add("Concat", pixels, _mirrored(graph, pixels), axis=0)
     before = graph.ints(0, 0, 0, 0, 0, 0)
     missing = graph.add("Concat", before, graph.add("Sub", full, size), axis=0)
-    value = [graph.array("padding", np.array(preprocessing.padding, np.float32))] if preprocessing.padding else []
-    return graph.add("Pad", pixels, missing, *value)
+    return graph.add("Pad", pixels, missing)
 
 
 def _mirrored(graph: OnnxGraph, images: Value) -> Value:

@@ -28,8 +28,7 @@ def build_function(
     """
     import tensorflow as tf
 
-    stride, preprocessing = architecture.output_stride, architecture.preprocessing
-    step = architecture.padded_step
+    stride, step = architecture.output_stride, architecture.padded_step
     how = Fusion.of(architecture, scales, flip=flip)
 
     def segment(image: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -37,10 +36,10 @@ def build_function(
         count, size = shape[0], shape[1:3]
         steps = (size + step - 2) // step
         full = steps * step + 1
-        pixels = preprocessing.export_tensorflow(image)
+        pixels = architecture.preprocessing.export_tensorflow(image)
         if flip:
             pixels = tf.concat([pixels, tf.reverse(pixels, [2])], 0)
-        inputs = _padded(pixels, full - size, [count * (1 + flip), full[0], full[1], 3], preprocessing.padding)
+        inputs = _padded(pixels, full - size, [count * (1 + flip), full[0], full[1], 3])
         constants = _constants(nodes, half=half)  # which the scales share
         coarse = [
             _network(nodes, constants, inputs if scale == 1 else resize(inputs, _scaled(steps, scale, architecture)))
@@ -53,7 +52,7 @@ def build_function(
     return tf.function(segment, input_signature=signature, autograph=False)
 
 
-def _padded(pixels: tf.Tensor, missing: tf.Tensor, shape: list[Any], padding: float) -> tf.Tensor:
+def _padded(pixels: tf.Tensor, missing: tf.Tensor, shape: list[Any]) -> tf.Tensor:
     """Pad images at the bottom and right.
 
     The result is given its shape, as TFLite's converter forgets the number of channels here and knows no such
@@ -62,7 +61,7 @@ def _padded(pixels: tf.Tensor, missing: tf.Tensor, shape: list[Any], padding: fl
     import tensorflow as tf
 
     margins = tf.stack([[0, 0], tf.stack([0, missing[0]]), tf.stack([0, missing[1]]), [0, 0]])
-    return tf.reshape(tf.pad(pixels, margins, constant_values=padding), tf.stack(shape))
+    return tf.reshape(tf.pad(pixels, margins), tf.stack(shape))
 
 
 def _scaled(steps: tf.Tensor, scale: float, architecture: Architecture) -> tf.Tensor:

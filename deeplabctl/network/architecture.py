@@ -35,12 +35,11 @@ Weights = dict[str, npt.NDArray[Any]]  # "layer/part" -> array; an operation's `
 class Preprocessing:
     """Turn RGB images into a network's input: ``pixel * scale - mean``, the channels in reverse order for BGR.
 
-    Images are padded with ``padding`` after that: by default with the mean. The default is Caffe's.
+    Images are padded with 0 after that, the mean. The default is Caffe's.
     """
 
     channels: Literal["RGB", "BGR"] = "BGR"
     mean: tuple[float, float, float] = (104.008, 116.669, 122.675)  # in the order of ``channels``, as ``scale``
-    padding: float = 0.0
     scale: float | tuple[float, float, float] = 1
 
     def __call__(self, image: Image) -> Pixels:

@@ -197,7 +197,7 @@ def test_preprocessing_is_the_authors_and_padding_is_grey_of_127_5():
     image = np.array([[[0, 128, 255]]], np.uint8)
     prepare = ARCHITECTURES["deeplabv3-mnv2"].preprocessing
     np.testing.assert_allclose(prepare(image), [[[-1, 128 / 127.5 - 1, 1]]], atol=1e-7)
-    assert prepare.padding == 127.5 * 2 / 255 - 1
+    assert 127.5 * prepare.scale - prepare.mean[0] == 0
     np.testing.assert_array_equal(prepare.undo(prepare(image)), image)
     prepare = ARCHITECTURES["deeplabv3-resnet50"].preprocessing
     expected = (np.array([0, 128, 255]) / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]

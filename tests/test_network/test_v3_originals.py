@@ -72,7 +72,7 @@ def test_outputs_of_every_engine_are_the_original_programs(forward):
     pixels = table.preprocessing(image)
     if size in PHOTOS and not table.half_pixel:
         missing = [(0, 513 - side) for side in image.shape[:2]]
-        pixels = np.pad(pixels, (*missing, (0, 0)), constant_values=table.preprocessing.padding)
+        pixels = np.pad(pixels, (*missing, (0, 0)))
     model, numba = network(*NETS[net])
     rows = {name: value[0].numpy()
             for name, value in apply_rows(model, tf.constant(pixels[None]), table.prediction_rows).items()}  # fmt: skip

@@ -100,7 +100,7 @@ class Inputs:
     def pixels(self) -> Float32:
         """Return the network's inputs (N or 2N, H, W, 3) float32, padded, the mirrored ones after the others."""
         flip, prepare = self.settings.flip, self.architecture.preprocessing
-        pixels = np.full((1 + flip, len(self.images), *self.padded, 3), prepare.padding, np.float32)
+        pixels = np.zeros((1 + flip, len(self.images), *self.padded, 3), np.float32)
         for number, image in enumerate(self.images):
             height, width = image.shape[:2]
             pixels[0, number, :height, :width] = prepare(image)
