@@ -20,11 +20,11 @@ from deeplabctl.run_layout import BEST
 from deeplabctl.version import __version__
 from deeplabctl.weights.model_info import ModelInfo
 from deeplabctl.weights.sources import SOURCES
+from deeplabctl.weights.sources.torch_names import CONFIG
 
 # Of several files of weights in a repository the first of these, else the only one with such a suffix.
 PREFERRED = (BEST, "model.safetensors")
 SUFFIXES = tuple(kind.suffix for kind in SOURCES if kind.suffix)
-_BESIDE = "config.json"  # states the output stride of transformers' networks
 _REPO = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
 _ADDRESS = re.compile(rf"hf:/{{1,2}}({_REPO})(?:@([\w.-]+))?(?:/([^@]+))?", re.ASCII)  # a Path has one slash
 
@@ -72,7 +72,7 @@ def fetch(address: HubAddress, report: Reporter) -> Path:
     pin = "" if address.revision else f" (hf://{address.repo}@{info.sha[:12]} stays the same)"
     report(Note(f"using {file} of hf://{address.repo}{pin}"))
     with _one_line(f"weights {address}"):
-        beside = str(PurePosixPath(file).with_name(_BESIDE))
+        beside = str(PurePosixPath(file).with_name(CONFIG))
         wanted = [file, *([beside] if any(each.rfilename == beside for each in info.siblings or ()) else [])]
         facts = {"revision": address.revision, "library_name": "deeplabctl"}
         paths = [Path(hub.hf_hub_download(address.repo, name, **facts)) for name in wanted]

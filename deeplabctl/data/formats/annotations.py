@@ -22,7 +22,7 @@ from deeplabctl.classes import IGNORE_LABEL, is_void, renamed_classes
 from deeplabctl.data.findings import join_some, quoted
 from deeplabctl.data.formats.documents import Source, naming
 from deeplabctl.data.formats.image_search import ImageSearch, failing
-from deeplabctl.data.formats.outlines import bounding_box
+from deeplabctl.data.formats.outlines import Outline, bounding_box, outlines_with_holes
 from deeplabctl.data.images import count_values
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import Reporter, counted
@@ -341,6 +341,17 @@ def _some(images: Sequence[str]) -> str:
     return join_some(list(dict.fromkeys(images)), 3)
 
 
+def first_object(classes: Sequence[str]) -> int:
+    """Return the first class id that objects have in annotations: 1 where class 0 is the background, else 0."""
+    return int(classes[0] == BACKGROUND)
+
+
 def drawn_classes(label: Label, classes: Sequence[str]) -> list[int]:
     """Return the class ids in a label (H, W) uint8 without void and a class 0 that is the background."""
-    return [index for index in count_values(label) if index != IGNORE_LABEL and (index or classes[0] != BACKGROUND)]
+    return [index for index in count_values(label) if first_object(classes) <= index != IGNORE_LABEL]
+
+
+def drawn_outlines(label: Label, classes: Sequence[str], tolerance: float) -> list[Outline]:
+    """Return the outlines of `drawn_classes` as `outlines_with_holes` does."""
+    found = outlines_with_holes(label, tolerance)
+    return [outline for outline in found if first_object(classes) <= outline.class_id != IGNORE_LABEL]

@@ -12,13 +12,13 @@ from xml.etree import ElementTree
 from deeplabctl.arrays import Label, Mask, Size
 from deeplabctl.classes import class_colors, hex_color
 from deeplabctl.data.formats.annotations import (
-    BACKGROUND,
     AnnotationFormat,
     Annotations,
     ImportSettings,
     Outlines,
     Region,
     drawn_classes,
+    first_object,
 )
 from deeplabctl.data.formats.documents import Source, common_folder, head_of, naming, path_from, xml_text
 from deeplabctl.data.formats.image_search import ImageSearch
@@ -147,7 +147,7 @@ def cvat_file(
     """Yield what writes an image with its masks, for a task with these labels whose images are in one folder."""
     root, numbers = common_folder(images), count()
     labels = ElementTree.Element("labels")
-    for name, color in [*zip(classes, class_colors(classes).tolist(), strict=False)][int(classes[0] == BACKGROUND) :]:
+    for name, color in [*zip(classes, class_colors(classes).tolist(), strict=False)][first_object(classes) :]:
         label = ElementTree.SubElement(labels, "label")
         ElementTree.SubElement(label, "name").text = name
         ElementTree.SubElement(label, "color").text = hex_color(color)

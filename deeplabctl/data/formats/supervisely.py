@@ -21,13 +21,13 @@ import PIL.Image
 from deeplabctl.arrays import Label, Mask, Size
 from deeplabctl.classes import class_colors, hex_color
 from deeplabctl.data.formats.annotations import (
-    BACKGROUND,
     AnnotationFormat,
     Annotations,
     ImportSettings,
     Outlines,
     Region,
     drawn_classes,
+    first_object,
 )
 from deeplabctl.data.formats.documents import MALFORMED, Source, naming, read_json, whole_number
 from deeplabctl.data.formats.image_search import files_below
@@ -171,4 +171,4 @@ def supervisely_meta(classes: Sequence[str]) -> dict[str, Any]:
     """Return the meta.json of a project with such annotations, with the classes' colours."""
     named = zip(classes, class_colors(classes)[: len(classes)], strict=True)
     entries = [{"title": name, "shape": "bitmap", "color": hex_color(color).upper()} for name, color in named]
-    return {"classes": entries[int(classes[0] == BACKGROUND) :], "tags": []}
+    return {"classes": entries[first_object(classes) :], "tags": []}

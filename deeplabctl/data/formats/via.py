@@ -15,19 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from deeplabctl.arrays import Label, Mask, Size
-from deeplabctl.classes import IGNORE_LABEL, is_void
+from deeplabctl.classes import is_void
 from deeplabctl.data.findings import join_some
 from deeplabctl.data.formats.annotations import (
-    BACKGROUND,
     AnnotationFormat,
     Annotations,
     ImportSettings,
     Outlines,
     Region,
+    drawn_outlines,
+    first_object,
     is_background,
 )
 from deeplabctl.data.formats.documents import Entries, Source, common_folder, head_of, naming, path_from
-from deeplabctl.data.formats.outlines import TOLERANCE, box_corners, fill_ellipse, fill_polygon, outlines_with_holes
+from deeplabctl.data.formats.outlines import TOLERANCE, box_corners, fill_ellipse, fill_polygon
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import Reporter
 
@@ -205,8 +206,7 @@ def via_regions(label: Label, classes: Sequence[str], tolerance: float = TOLERAN
             },
             "region_attributes": {_CLASS: classes[outline.class_id]},
         }
-        for outline in outlines_with_holes(label, tolerance)
-        if outline.class_id != IGNORE_LABEL and (outline.class_id or classes[0] != BACKGROUND)
+        for outline in drawn_outlines(label, classes, tolerance)
     ]
 
 
@@ -216,7 +216,7 @@ def via_file(
 ) -> Iterator[Callable[[Path, list[dict[str, Any]]], None]]:
     """Yield what writes the regions of an image into a project that VIA 2 loads."""
     root, ids = common_folder(images), list[str]()
-    options = {name: name for name in classes[int(classes[0] == BACKGROUND) :]}
+    options = {name: name for name in classes[first_object(classes) :]}
     attribute = {"type": "dropdown", "description": "", "options": options, "default_options": {}}
     head = {
         "_via_settings": {

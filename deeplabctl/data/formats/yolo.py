@@ -15,18 +15,18 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from deeplabctl.arrays import Label, Mask, Size
-from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.formats.annotations import (
-    BACKGROUND,
     AnnotationFormat,
     Annotations,
     ImportSettings,
     Outlines,
     Region,
+    drawn_outlines,
+    first_object,
 )
 from deeplabctl.data.formats.documents import Source, head_of, naming, whole_number
 from deeplabctl.data.formats.image_search import files_below
-from deeplabctl.data.formats.outlines import TOLERANCE, box_corners, fill_shares, outlines_with_holes
+from deeplabctl.data.formats.outlines import TOLERANCE, box_corners, fill_shares
 from deeplabctl.errors import DataError
 from deeplabctl.files import read_small_file
 from deeplabctl.reporting import Reporter
@@ -275,12 +275,11 @@ def _fill(line: str, size: Size) -> Mask:
 
 def yolo_text(label: Label, classes: Sequence[str], tolerance: float = TOLERANCE) -> str:
     """Return YOLO's text of a label (H, W) uint8: its regions, without void and a class 0 that is the background."""
-    first = int(classes[0] == BACKGROUND)
     lines = []
-    for outline in outlines_with_holes(label, tolerance):
-        if first <= outline.class_id != IGNORE_LABEL:
-            shares = (outline.points / label.shape[::-1]).ravel().tolist()
-            lines.append(" ".join([str(outline.class_id - first), *(f"{share:.6f}" for share in shares)]))
+    for outline in drawn_outlines(label, classes, tolerance):
+        shares = (outline.points / label.shape[::-1]).ravel().tolist()
+        number = outline.class_id - first_object(classes)
+        lines.append(" ".join([str(number), *(f"{share:.6f}" for share in shares)]))
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -289,6 +288,6 @@ def yolo_settings(classes: Sequence[str]) -> str:
 
     It has no ``path``: without one, Ultralytics looks beside the file, and takes "." as the working directory.
     """
-    names = classes[int(classes[0] == BACKGROUND) :]
+    names = classes[first_object(classes) :]
     lines = [f"  {index}: {json.dumps(name, ensure_ascii=False)}\n" for index, name in enumerate(names)]
     return "".join(["train: images\nval: images\nnames:\n", *lines])

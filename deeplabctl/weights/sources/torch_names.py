@@ -45,7 +45,7 @@ _TRANSFORMERS_REST = {
 }  # fmt: skip
 
 # transformers writes the settings of a network beside its weights.
-_LARGEST_CONFIG = 1 << 20  # bytes; it has some thousands
+CONFIG, _LARGEST_CONFIG = "config.json", 1 << 20  # bytes; it has some thousands
 _LAST_BLOCK, _WITHOUT_DILATIONS = "expanded_conv_16_depthwise", 32  # MobileNet's output stride
 
 # What training programs put before all names.
@@ -106,7 +106,7 @@ def stated_dilations(path: Path) -> dict[str, tuple[int, int]]:
 
     Empty without such a text, and for another network's.
     """
-    beside = path.parent / "config.json"
+    beside = path.parent / CONFIG
     try:
         if not beside.is_file() or beside.stat().st_size > _LARGEST_CONFIG:
             return {}
