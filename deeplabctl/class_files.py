@@ -51,7 +51,8 @@ def format_classes(names: Sequence[str], where: Path) -> str:
     pairs = zip(colors or voc_palette(), names, strict=False)
     colored = [f"{' '.join(map(str, color))} {name}" for color, name in pairs]
     mixed = [name if _reads_back(name, name) else line for name, line in zip(names, colored, strict=False)]
-    for lines in (colored, mixed) if colors else (mixed, colored):  # mixed: one may be a header, or all have numbers
+    first = [*colored[:1], *mixed[1:]]  # where the first may be a header, or all names have numbers
+    for lines in (colored, mixed, first) if colors else (mixed, first):
         text = "".join(f"{line}\n" for line in lines)
         if _reads_back(text, *names):
             return text
