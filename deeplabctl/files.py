@@ -238,7 +238,9 @@ def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
             if overwrite and has_content(path):
                 _exchange(temporary, path)  # the old folder is removed below
             else:
-                temporary.rename(path)  # fails if another process has filled the folder meanwhile
+                with contextlib.suppress(FileNotFoundError):
+                    path.rmdir()  # fails if another process has filled it meanwhile; Windows replaces no empty folder
+                temporary.rename(path)
         except OSError as error:
             name = f" ({error.filename})" if error.filename else ""
             reason = error.strerror or str(error)

@@ -48,6 +48,12 @@ def fsync_of_writable(descriptor):
     os.write(descriptor, b"")
     unix_fsync(descriptor)
 os.fsync = fsync_of_writable
+unix_rename = os.rename
+def rename(source, target):
+    if os.path.lexists(target):
+        raise FileExistsError(17, "File exists", source)
+    unix_rename(source, target)
+os.rename = rename
 load_library = ctypes.CDLL.__init__
 def load_named_library(self, name, *rest, **more):
     if name is None:
@@ -99,6 +105,7 @@ def test_infer_writes_a_mask(tmp_path):
 
 
 def test_folders_are_written_whole_and_replaced(tmp_path):
+    (tmp_path / "set").mkdir()
     program = "from deeplabctl.cli.app import main\n"
     for seed in ("0", "1"):
         words = ["data", "shapes", "set", "--train", "1", "--val", "1", "--seed", seed, "--overwrite"]
