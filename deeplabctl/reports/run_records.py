@@ -100,7 +100,7 @@ def number(entry: dict[str, Any], key: str) -> float:
 
 def run_facts(path: Path) -> dict[str, Any]:
     """Return what run.json says; nothing if the run was killed before it was written."""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, RecursionError):
         facts = json.loads((path / FACTS).read_text("utf-8"))
         if isinstance(facts, dict):
             return facts
@@ -125,7 +125,7 @@ class RunResults:
             raise RunError(f"{path}: expected a run directory with a {RECIPE}, got {got}")
         try:
             recipe = tomllib.loads(file.read_text("utf-8-sig"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"cannot read {file}: {error}") from error
         metrics = Metrics.read(path)
         if not metrics.last_step:

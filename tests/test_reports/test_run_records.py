@@ -84,3 +84,13 @@ def test_recipe_that_was_saved_by_an_editor_of_windows_is_read_as_train_reads_it
     recipe = run / "recipe.toml"
     recipe.write_bytes(b"\xef\xbb\xbf" + recipe.read_bytes())
     assert RunResults.read(run).planned_steps == read_recipe(str(recipe)).solver.steps == 60
+
+
+def test_damaged_recipe_is_an_error_and_damaged_facts_are_none(tmp_path):
+    run = make_run(tmp_path / "run")
+    (run / "run.json").write_text("[" * 100_000)
+    assert RunResults.read(run).facts == {}
+    for text in ("a = ", "a = " + "[" * 3000):
+        (run / "recipe.toml").write_text(text)
+        with pytest.raises(RunError, match=r"cannot read .*recipe\.toml"):
+            RunResults.read(run)
