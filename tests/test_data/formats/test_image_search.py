@@ -221,11 +221,29 @@ def test_images_beside_the_annotations_come_before_those_of_the_folder_above(tmp
     assert len(ImageSearch.beside(tmp_path / "train" / "instances.json", None).find("0.png")) == 2
 
 
-def test_names_of_urls_find_the_files_of_their_characters(tmp_path):
-    for name in ("a b.png", "c:d.png", "e%20f.png", "e f.png"):
-        write_image(tmp_path / "images" / name)
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("up/a%20b.png", "a b.png"),
+        ("c%3Ad.png", "c:d.png"),
+        ("e%20f.png", "e%20f.png"),
+        ("/data/local-files/?d=a%20b.png", "a b.png"),
+        ("0f5a2b1c-a%20b.png", "a b.png"),
+        (r"..\media\upload\4\0f5a2b1c-a b.png", "a b.png"),
+        ("0f5a2b1c-c:d.png", "0f5a2b1c-c:d.png"),
+        ("0f5a2b1-c:d.png", None),
+    ],
+)
+@pytest.mark.parametrize("by_stem", [False, True])
+def test_names_of_urls_and_of_label_studios_files_are_found(tmp_path, name, found, by_stem):
+    for file in ("a b.png", "c:d.png", "e%20f.png", "e f.png", "0f5a2b1c-c:d.png"):
+        write_image(tmp_path / file)
+    search = ImageSearch([tmp_path], by_stem=by_stem)
+    assert search.find(name.removesuffix(".png") if by_stem else name) == ([tmp_path / found] if found else [])
+
+
+def test_names_of_urls_find_no_other_files(tmp_path):
+    write_image(tmp_path / "images" / "a b.png")
     search = ImageSearch([tmp_path / "images"])
-    found = {name: [path.name for path in search.find(name)] for name in ("up/a%20b.png", "c%3Ad.png", "e%20f.png")}
-    assert found == {"up/a%20b.png": ["a b.png"], "c%3Ad.png": ["c:d.png"], "e%20f.png": ["e%20f.png"]}
     assert search.find("gone%20.png") == []
     assert ImageSearch.beside(tmp_path / "json" / "a.json", None).find("a%20b.png") == [tmp_path / "images" / "a b.png"]
