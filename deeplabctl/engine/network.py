@@ -38,7 +38,7 @@ class NumbaNetwork:
     def __init__(self, architecture: str, weights: Weights, threads: int | None = None) -> None:
         self.architecture, self.workers = ARCHITECTURES[architecture], Workers(threads or available_cpus())
         self._nodes = self.architecture.graph(weights)
-        self._layers = {id(node): LAYERS[type(node.op)](node, self.workers) for node in self._nodes[1:]}
+        self._layers = {node: LAYERS[type(node.op)](node, self.workers) for node in self._nodes[1:]}
         self._arena, self._front_arena, self._lock = Arena(), Arena(), FairLock()
         self._front = self._front_length()
 
@@ -66,7 +66,7 @@ class NumbaNetwork:
             return 4 * placed(tuple(self._uses(self._nodes, (height, width))[1]))[1]
         front, rest = self._nodes[: self._front], self._nodes[self._front - 1 :]
         sizes, uses = self._uses(front, (height, width))
-        return 4 * (uses[-1][0] + placed(tuple(self._uses(rest, sizes[-1])[1]))[1])
+        return 4 * (uses[-1][0] + placed(tuple(self._uses(rest, sizes[front[-1]])[1]))[1])
 
     def _has_front(self, height: int, width: int) -> bool:
         """Tell whether the first layers of an image of this size are computed in tiles.
@@ -84,7 +84,7 @@ class NumbaNetwork:
         front = self._nodes[: self._front]
         field = self.architecture.fields[front[-1].name]
         sizes, uses = self._uses(front, image.shape[:2])
-        size, channels = sizes[-1], depth(front[-1])
+        size, channels = sizes[front[-1]], depth(front[-1])
         (result,) = self._front_arena.arrays(uses[-1:])
         whole = result.reshape(*size, channels)
         for line, column in tiles(image.shape[:2], size, field, TILE):
@@ -97,39 +97,34 @@ class NumbaNetwork:
     def _compute(self, nodes: Sequence[Node], array: Float32, size: Size, known: Means) -> tuple[Float32, Size]:
         """Return the last node's result, valid until the next call, and its size, from the first one's."""
         sizes, uses = self._uses(nodes, size)
-        arrays = [array, *self._arena.arrays(uses)]
-        places = {id(node): place for place, node in enumerate(nodes)}
-        for place, node in enumerate(nodes[1:], 1):
+        arrays = dict(zip(nodes, [array, *self._arena.arrays(uses)], strict=True))
+        for node in nodes[1:]:
             if node.name in known:
-                arrays[place][:] = 0
-                arrays[place][: node.channels] = known[node.name].reshape(-1)
+                arrays[node][:] = 0
+                arrays[node][: node.channels] = known[node.name].reshape(-1)
                 continue
-            before = [places[id(below)] for below in node.inputs]
-            inputs = [arrays[at] for at in before]
-            self._layers[id(node)].compute(inputs, [sizes[at] for at in before], arrays[place])
-        return arrays[-1], sizes[-1]
+            inputs, own = [arrays[below] for below in node.inputs], [sizes[below] for below in node.inputs]
+            self._layers[node].compute(inputs, own, arrays[node])
+        return arrays[nodes[-1]], sizes[nodes[-1]]
 
-    def _uses(self, nodes: Sequence[Node], size: Size) -> tuple[list[Size], list[Use]]:
+    def _uses(self, nodes: Sequence[Node], size: Size) -> tuple[dict[Node, Size], list[Use]]:
         """Return the sizes of the nodes' results, and the uses of the arrays that hold all but the first one's."""
-        places, sizes, last = {id(nodes[0]): 0}, [size], list(range(len(nodes)))
+        sizes, last = {nodes[0]: size}, {nodes[0]: 0}
         for place, node in enumerate(nodes[1:], 1):
-            before = [places[id(below)] for below in node.inputs]
-            sizes.append(node.op.size([sizes[at] for at in before]))
-            for at in before:
-                last[at] = place
-            places[id(node)] = place
-        floats = [math.prod(size) * padded(node.channels) for size, node in zip(sizes, nodes, strict=True)]
-        return sizes, list(zip(floats, range(len(nodes)), last, strict=True))[1:]
+            sizes[node] = node.op.size([sizes[below] for below in node.inputs])
+            last |= dict.fromkeys((*node.inputs, node), place)
+        floats = [math.prod(size) * padded(node.channels) for node, size in sizes.items()]
+        return sizes, list(zip(floats, range(len(nodes)), last.values(), strict=True))[1:]
 
     def _front_length(self) -> int:
         """Return the number of nodes of the front: the others take its last result only."""
         found = 0
         for count in range(2, len(self._nodes)):
             last = self._nodes[count - 1]
-            inside = set(map(id, self._nodes[: count - 1]))
+            inside = set(self._nodes[: count - 1])
             later = (below for node in self._nodes[count:] for below in node.inputs)
             field = self.architecture.fields[last.name]
             is_near = field.reach <= _FRONT_REACH and field.stride > 1 and not field.whole
-            if is_near and not inside & set(map(id, later)):
+            if is_near and inside.isdisjoint(later):
                 found = count
         return found

@@ -74,7 +74,7 @@ def _scaled(steps: tf.Tensor, scale: float, architecture: Architecture) -> tf.Te
     return tf.stack([sizes[steps[0]], sizes[steps[1]]])
 
 
-Constants = dict[int, dict[str, Any]]  # by the id of their node
+Constants = dict[Node, dict[str, Any]]
 
 
 def _constants(nodes: Sequence[Node], *, half: bool) -> Constants:
@@ -86,17 +86,16 @@ def _constants(nodes: Sequence[Node], *, half: bool) -> Constants:
         return tf.constant(array)
 
     return {
-        id(node): {part: constant(part, array) for part, array in node.op.constants(node.arrays).items()}
-        for node in nodes
+        node: {part: constant(part, array) for part, array in node.op.constants(node.arrays).items()} for node in nodes
     }
 
 
 def _network(nodes: Sequence[Node], constants: Constants, images: tf.Tensor) -> tf.Tensor:
     import tensorflow as tf
 
-    values = {id(nodes[0]): images}
+    values = {nodes[0]: images}
     for node in nodes[1:]:
-        inputs = [values[id(below)] for below in node.inputs]
+        inputs = [values[below] for below in node.inputs]
         with tf.name_scope(f"{node.name}/"):  # at all scales: with "/" no number is added
-            values[id(node)] = node.op.export_tensorflow(inputs, constants[id(node)])
-    return values[id(nodes[-1])]
+            values[node] = node.op.export_tensorflow(inputs, constants[node])
+    return values[nodes[-1]]

@@ -78,8 +78,8 @@ def computed(table, weights, image):
     values = {}
     for node in table.graph(weights):
         constants = {name: tf.constant(array) for name, array in node.op.constants(node.arrays).items()}
-        inputs = [values[id(below)] for below in node.inputs]
-        values[id(node)] = node.op.export_tensorflow(inputs, constants) if inputs else tf.constant(image[None])
+        inputs = [values[below] for below in node.inputs]
+        values[node] = node.op.export_tensorflow(inputs, constants) if inputs else tf.constant(image[None])
     return list(values.values())[-1]
 
 

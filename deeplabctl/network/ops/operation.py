@@ -65,11 +65,11 @@ def export_nodes(graph: OnnxGraph, nodes: Sequence[Node], images: str, number: i
 
     ``number`` tells the nodes of several scales apart, which share their weights.
     """
-    values = {id(nodes[0]): images}
+    values = {nodes[0]: images}
     for node in nodes[1:]:
         name = node.name if number == 0 else f"{node.name}/{number + 1}"
-        values[id(node)] = node.op.export_onnx(graph, [values[id(below)] for below in node.inputs], node.arrays, name)
-    return values[id(nodes[-1])]
+        values[node] = node.op.export_onnx(graph, [values[below] for below in node.inputs], node.arrays, name)
+    return values[nodes[-1]]
 
 
 class Convolve(Protocol):
