@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeAlias
 from deeplabctl.caffe.net import SCALE_COPY, is_renamed
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE
-from deeplabctl.network.architecture import Architecture, Rows
+from deeplabctl.network.architecture import Rows
 from deeplabctl.network.ops import Operation
 from deeplabctl.network.ops.operation import fold, shown
 
@@ -89,15 +89,15 @@ def parse(text: str, source: str) -> Message:
 
 
 def check_geometry(
-    tree: Message, architecture: str = DEFAULT_ARCHITECTURE, num_classes: int | None = None, width: float | None = None
+    tree: Message, architecture: str = DEFAULT_ARCHITECTURE, num_classes: int | None = None, width: float = 1.0
 ) -> list[str]:
     """Compare a net definition's geometry with the architecture's; returns the names of the layers, which all agree.
 
     Compared are type, inputs, kernel, pad, stride, ``hole`` or ``dilation`` and group of the convolutions, kernel, pad,
-    stride and method of the poolings, epsilon of the norms, and the outputs: channels of one ``width`` (the given one,
-    else the one that fits them) and, if given, ``num_classes``. Classifiers and their sum may have other names, as they
-    follow the layers before them; a single classifier may be missing. In a net of several scales, each copy is
-    compared. Raises one WeightsError with every difference: ``-`` missing, ``+`` unexpected, or both values.
+    stride and method of the poolings, epsilon of the norms, and the outputs: channels of this ``width`` and, if given,
+    ``num_classes``. Classifiers and their sum may have other names, as they follow the layers before them; a single
+    classifier may be missing. In a net of several scales, each copy is compared. Raises one WeightsError with every
+    difference: ``-`` missing, ``+`` unexpected, or both values.
     """
     nets = _copies([*tree.messages("layers"), *tree.messages("layer")])
     if not any(row.name in nets[""] for row in ARCHITECTURES[architecture].rows):
@@ -133,15 +133,14 @@ class _Check:
         rows: Rows,
         given: dict[str, list[Message]],
         num_classes: int | None,
-        width: float | None,
+        width: float,
     ) -> None:
         self.names: list[str] = []
         self.wrong: list[str] = []
-        self._given, self._num_classes = given, num_classes
+        self._given, self._num_classes, self._width = given, num_classes, width
         self._classifiers = ARCHITECTURES[architecture].classifiers
         self._optional = self._classifiers if len(self._classifiers) == 1 else ()
         self._known = {name for row in rows for name in (row.name, row.caffe_scale) if name}
-        self._width = _width(ARCHITECTURES[architecture], given) if width is None else width
         fold(rows, None, self._compare)
         for name, layers in given.items():
             if name not in self._known and any(_type(layer) == "pooling" for layer in layers):
@@ -221,17 +220,6 @@ class _Settings:
         for axis in "hw":
             values += self._given.get(f"{axis_name}_{axis}", missing)
         return values
-
-
-def _width(architecture: Architecture, given: dict[str, list[Message]]) -> float:
-    found = {}
-    for row in architecture.convolutions:
-        if row.channels and not row.classifier:
-            for layer in given.get(row.name, []):
-                count = _Settings(layer.messages("convolution_param")).values("num_output", None)[-1]
-                if isinstance(count, int):
-                    found[row.name] = count
-    return architecture.width_of(found) if found else 1.0
 
 
 def _type(layer: Message) -> str:

@@ -86,7 +86,7 @@ def write_prototxts(folder):
 
 
 def check_prototxt(folder, path, out):
-    names = check_geometry(read_prototxt(path))
+    names = check_geometry(read_prototxt(path), width=0.125)
     assert names
 
 

@@ -1,3 +1,4 @@
+import re
 import time
 
 import pytest
@@ -10,6 +11,7 @@ from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.vgg import LARGEFOV
 
 V1, V2 = DATA / "lfov_slim_v1_deploy.prototxt", DATA / "lfov_slim_v2_deploy.prototxt"
+SLIM = 0.125  # their width
 
 
 def test_both_formats_of_the_real_programs_read():
@@ -68,8 +70,8 @@ def changed(tmp_path):
 
 @pytest.mark.parametrize("path", [V1, V2], ids=["V1", "V2"])
 def test_geometry_of_both_formats_agrees_with_the_table(path):
-    assert check_geometry(read_prototxt(path)) == [row.name for row in LARGEFOV.rows]
-    assert check_geometry(read_prototxt(path), "largefov", num_classes=21, width=0.125)
+    assert check_geometry(read_prototxt(path), width=SLIM) == [row.name for row in LARGEFOV.rows]
+    assert check_geometry(read_prototxt(path), "largefov", num_classes=21, width=SLIM)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +100,7 @@ def test_geometry_of_both_formats_agrees_with_the_table(path):
 def test_a_difference_is_refused_with_layer_line_and_both_values(changed, path, layer, old, new, message):
     tree = changed(path, (layer, old, new))
     with pytest.raises(WeightsError) as caught:
-        check_geometry(tree)
+        check_geometry(tree, width=SLIM)
     line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if f'name: "{layer}"' in text) - 1
     assert f"{layer} (line {line}): {message}" in str(caught.value)
     assert str(caught.value).count("expected") == 1
@@ -110,7 +112,7 @@ def test_all_differences_are_in_one_error(changed):
     with pytest.raises(
         WeightsError, match=r"pool5 .*; fc6 .* pad expected 12, got 4; fc6 .* dilation expected 12, got 4"
     ):
-        check_geometry(tree)
+        check_geometry(tree, width=SLIM)
 
 
 def test_other_ways_to_write_the_same_geometry_agree(changed):
@@ -121,23 +123,24 @@ def test_other_ways_to_write_the_same_geometry_agree(changed):
         ("conv1_1", "type: CONVOLUTION", "type: 4"),
         ("pool1", "pool: MAX ", "round_mode: CEIL "),
     ]
-    assert len(check_geometry(changed(V1, *replacements))) == len(LARGEFOV.rows)
+    assert len(check_geometry(changed(V1, *replacements), width=SLIM)) == len(LARGEFOV.rows)
 
 
 def test_classifier_may_have_another_name_and_class_count_or_be_missing(changed):
     renamed = changed(
         V2, ("fc8_voc12", 'name: "fc8_voc12"', 'name: "fc8_mine"'), ("fc8_mine", "num_output: 21", "num_output: 4")
     )
-    assert check_geometry(renamed, num_classes=4)[-1] == "fc8_mine"
+    assert check_geometry(renamed, num_classes=4, width=SLIM)[-1] == "fc8_mine"
     with pytest.raises(WeightsError, match=r"fc8_mine \(line \d+\): num_output expected 21, got 4"):
-        check_geometry(renamed, num_classes=21)
+        check_geometry(renamed, num_classes=21, width=SLIM)
     missing = read_prototxt(V2)
     missing["layer"].pop()
-    assert check_geometry(missing)[-1] == "fc7"
+    assert check_geometry(missing, width=SLIM)[-1] == "fc7"
 
 
 def test_template_of_the_authors_with_its_placeholders_agrees(changed):
-    assert check_geometry(changed(V1, ("fc8_voc12", "num_output: 21", "num_output: ${NUM_LABELS}")), num_classes=21)
+    tree = changed(V1, ("fc8_voc12", "num_output: 21", "num_output: ${NUM_LABELS}"))
+    assert check_geometry(tree, num_classes=21, width=SLIM)
 
 
 def test_width_is_compared_with_the_one_that_is_given():
@@ -149,17 +152,17 @@ def test_missing_and_unexpected_layers_are_differences():
     tree = read_prototxt(V2)
     tree["layer"] = [layer for layer in tree["layer"] if layer["name"] not in (["pool5a"], ["conv4_2"])]
     with pytest.raises(WeightsError, match=r"- conv4_2 \(missing\); - pool5a \(missing\)"):
-        check_geometry(tree)
+        check_geometry(tree, width=SLIM)
     tree = read_prototxt(V2)
     tree["layer"][-1]["name"], tree["layer"][-1]["type"] = ["pool6"], ["Pooling"]
     with pytest.raises(WeightsError, match=r"\+ pool6 \(line \d+\): unexpected pooling"):
-        check_geometry(tree)
+        check_geometry(tree, width=SLIM)
 
 
 def test_another_net_is_refused():
     tree = parse('layer { name: "data" type: "Input" } layer { name: "ip1" type: "InnerProduct" }', "mnist.prototxt")
     with pytest.raises(WeightsError, match="expected a net like largefov, got none of its layers"):
-        check_geometry(tree)
+        check_geometry(tree, width=SLIM)
 
 
 FAMILY = {
@@ -170,13 +173,19 @@ FAMILY = {
 }
 
 
+def width_of(name):
+    """Return the width of a net of the family: "d16" has a sixteenth of the channels."""
+    return 1 / int(re.search(r"_d(\d+)_", name)[1])
+
+
 @pytest.mark.parametrize(("architecture", "name"), [(key, name) for key, names in FAMILY.items() for name in names])
 def test_nets_of_the_family_agree_with_their_tables_alone(architecture, name):
     tree = read_prototxt(family(name))
-    assert len(check_geometry(tree, architecture, num_classes=21)) == len(ARCHITECTURES[architecture].prediction_rows)
+    found = check_geometry(tree, architecture, 21, width_of(name))
+    assert len(found) == len(ARCHITECTURES[architecture].prediction_rows)
     for other in set(FAMILY) - {architecture}:
         with pytest.raises(WeightsError, match=r"does not fit|got none of its layers"):
-            check_geometry(tree, other)
+            check_geometry(tree, other, width=width_of(name))
 
 
 @pytest.mark.parametrize(
@@ -205,7 +214,7 @@ def test_difference_in_a_net_with_branches_is_refused(name, layer, old, new, mes
     changed = text[:at] + text[at:end].replace(old, new, 1) + text[end:]
     architecture = "aspp-l" if name.startswith("aspp") else "resnet101"
     with pytest.raises(WeightsError) as caught:
-        check_geometry(parse(changed, "net.prototxt"), architecture)
+        check_geometry(parse(changed, "net.prototxt"), architecture, width=width_of(name))
     assert f"{layer} (line " in str(caught.value)
     assert message in str(caught.value)
     assert str(caught.value).count("expected") == 1
@@ -215,7 +224,7 @@ def test_missing_scale_of_a_norm_is_named():
     tree = read_prototxt(family("r101_d16_deploy.prototxt"))
     tree["layer"] = [layer for layer in tree["layer"] if layer["name"] != ["scale3b2_branch2b"]]
     with pytest.raises(WeightsError, match=r"resnet101: - scale3b2_branch2b \(missing\); weights"):
-        check_geometry(tree, "resnet101")
+        check_geometry(tree, "resnet101", width=1 / 16)
 
 
 @pytest.mark.parametrize(("architecture", "name"), [(key, name) for key, names in FAMILY.items() for name in names])
@@ -223,18 +232,19 @@ def test_missing_scale_of_a_norm_is_named():
 def test_classifiers_and_their_sum_may_have_the_name_of_another_data_set(architecture, name, other):
     text = family(name).read_text()
     assert "_voc12" in text
-    found = check_geometry(parse(text.replace("_voc12", f"_{other}"), "net.prototxt"), architecture, num_classes=21)
+    tree = parse(text.replace("_voc12", f"_{other}"), "net.prototxt")
+    found = check_geometry(tree, architecture, 21, width_of(name))
     assert len(found) == len(ARCHITECTURES[architecture].prediction_rows)
     assert sum(other in layer for layer in found) == text.count('name: "fc8_voc12') or "msc" in name or "r101" in name
 
 
 def test_classifiers_may_have_any_names_as_they_follow_their_layers():
     text = family("aspp_l_d16_deploy.prototxt").read_text().replace('"fc8_voc12', '"score')
-    assert check_geometry(parse(text, "net.prototxt"), "aspp-l", num_classes=21)[-1] == "score"
+    assert check_geometry(parse(text, "net.prototxt"), "aspp-l", 21, 1 / 16)[-1] == "score"
 
 
 def test_missing_classifier_of_several_is_named():
     tree = read_prototxt(family("aspp_l_d16_deploy.prototxt"))
     tree["layer"] = [layer for layer in tree["layer"] if layer["name"] != ["fc8_voc12_2"]]
     with pytest.raises(WeightsError, match=r"- fc8_voc12_2 \(missing\)"):
-        check_geometry(tree, "aspp-l")
+        check_geometry(tree, "aspp-l", width=1 / 16)
