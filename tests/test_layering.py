@@ -61,6 +61,7 @@ LIBRARIES = {
 COMPILER = {"numba", "llvmlite"}
 EAGER = {"cli": {"typer", "rich"}, "serve": set(WEB), "engine": COMPILER, "vectors": COMPILER}
 
+STATEMENTS = (ast.stmt, ast.excepthandler, ast.match_case)  # and what holds some
 FILES = [str(path.relative_to(PACKAGE)) for path in sorted(PACKAGE.rglob("*.py"))]
 
 
@@ -72,7 +73,7 @@ def tree_of(file):
 @functools.cache
 def imports_of(file, types=True):
     """Return the full names that a file imports anywhere; those under TYPE_CHECKING only with ``types``."""
-    return list(imported(walk(tree_of(file), types=types)))
+    return list(imported(statements(tree_of(file), types=types)))
 
 
 def room_of(file):
@@ -83,12 +84,12 @@ def is_for_types(node):
     return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
 
 
-def walk(node, *, types):
-    """Yield all nodes below one; those under TYPE_CHECKING only with ``types``."""
+def statements(node, *, types):
+    """Yield all statements below a node, as imports are; those under TYPE_CHECKING only with ``types``."""
     for child in ast.iter_child_nodes(node):
-        if types or not is_for_types(child):
+        if isinstance(child, STATEMENTS) and (types or not is_for_types(child)):
             yield child
-            yield from walk(child, types=types)
+            yield from statements(child, types=types)
 
 
 def imported(nodes):
