@@ -109,6 +109,9 @@ DEFAULT_WEIGHTS = "deeplabv3-mnv2-voc"  # published ones, of a user who has none
 Precision = Literal["float32", "bfloat16", "float16"]
 TrainingPrecision = Literal["auto", Precision]
 ExportPrecision = Literal["float32", "float16", "int8"]
+# The share of an export's labels that must be the network's: float16 and int8 round the weights, and sums in another
+# order change labels at ties only.
+LEAST_AGREEMENT: dict[ExportPrecision, float] = {"float32": 0.9999, "float16": 0.999, "int8": 0.99}
 Pad = Literal["paper", "tight"]
 Strategy = Literal["auto", "single", "mirrored", "multi-worker"]
 # Of annotations: what pixels outside of all outlines become, what colours and outlines of no class, and COCO's crowds.

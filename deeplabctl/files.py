@@ -346,6 +346,12 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, "utf-8", "backslashreplace")
 
 
+def web_address(path: Path) -> str:
+    """Return the address that somebody gave for a file, of which a path keeps one slash of two; "" for a path."""
+    name = path.as_posix()
+    return name.replace(":/", "://", 1) if re.match("(https?|ftp|s3|gs):/", name) else ""
+
+
 def is_hidden(name: str) -> bool:
     """Tell whether a name is that of a hidden file, as macOS (._a.png) and editors (.~lock.a#, ~$a) leave them."""
     return name.startswith((".", "~$"))

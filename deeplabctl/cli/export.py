@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deeplabctl.choices import EXPORTS, ExportFormat
+from deeplabctl.choices import EXPORTS, LEAST_AGREEMENT, ExportFormat
 from deeplabctl.cli.console import Console, usage_errors
 from deeplabctl.cli.formatting import argument
 from deeplabctl.cli.options import OUTPUT, FlipOption, OverwriteOption, ScalesOption, section
@@ -74,7 +74,8 @@ def export(
         float | None,
         COMPARISON(
             "--least-agreement SHARE",
-            "Share of the labels that must be the network's. Default: 0.9999, with float16 0.999, with int8 0.99.",
+            f"Share of the labels that must be the network's. Default: {LEAST_AGREEMENT['float32']}, with float16 "
+            f"{LEAST_AGREEMENT['float16']}, with int8 {LEAST_AGREEMENT['int8']}.",
             min=0,
             max=1,
         ),

@@ -18,7 +18,7 @@ from deeplabctl.data.findings import Finding, FindingError, join_some
 from deeplabctl.data.layout import CLASS_NAMES, IMAGES, LABELS, LABELS_AUGMENTED, LISTS, SET_SUFFIXES
 from deeplabctl.data.shapes import CLASSES, write_shapes
 from deeplabctl.errors import DataError, OutputError
-from deeplabctl.files import composed, file_names, find_file, user_cache
+from deeplabctl.files import composed, file_names, find_file, user_cache, web_address
 from deeplabctl.reporting import Note, Reporter, silent
 
 SHAPES = "shapes"  # the name of the built-in data set
@@ -193,6 +193,8 @@ def is_shapes(dataset: Dataset) -> bool:
 
 def _open_folder(root: Path, report: Reporter) -> Dataset:
     if not os.path.exists(root):  # noqa: PTH110 - Path.exists raises for names that are too long
+        if address := web_address(root):
+            raise DataError(f"data set {address}: expected a folder, got an address; download it, and name the folder")
         raise DataError(f"data set {root}: there is no such folder; choose one in VOC layout, or 'shapes'")
     if not root.is_dir():
         fix = "choose the folder of a data set"

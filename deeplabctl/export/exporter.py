@@ -35,8 +35,6 @@ from deeplabctl.weights.sources.exports import is_saved_model
 WRITERS: dict[choices.ExportFormat, Writer] = {
     name: choices.load(kind.writer) for name, kind in choices.EXPORTS.items()
 }
-# Of the labels, at least. Sums in another order change labels at ties only; float16 and int8 round the weights.
-LEAST_AGREEMENT: dict[choices.ExportPrecision, float] = {"float32": 0.9999, "float16": 0.999, "int8": 0.99}
 
 
 @dataclass(frozen=True)
@@ -185,7 +183,7 @@ def _check_out(out: Path, suffix: str | None, *, overwrite: bool) -> None:
 
 def _check_agreement(plan: ExportPlan, agreement: Agreement) -> None:
     precision, least = plan.request.precision, plan.request.least_agreement
-    least = LEAST_AGREEMENT[precision] if least is None else least
+    least = choices.LEAST_AGREEMENT[precision] if least is None else least
     if not agreement.labels >= least:
         other = {"int8": "calibrate on other images, use float16", "float16": "use float32"}.get(precision, "")
         raise OutputError(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from deeplabctl.damage import DAMAGED
 from deeplabctl.errors import WeightsError
-from deeplabctl.files import is_hidden
+from deeplabctl.files import is_hidden, web_address
 from deeplabctl.reporting import Note, Reporter, tqdm_reporter
 from deeplabctl.run_layout import BEST, LAST, RECIPE
 from deeplabctl.weights import hub
@@ -83,10 +83,10 @@ def weights_path(path: Path, report: Reporter | None = None, url: str | None = N
     WeightsError as `PublishedWeights.fetch` does.
     """
     name = path.as_posix()
-    if address := re.match(r"(https?|ftp|s3|gs):/", name):
+    if address := web_address(path):
         raise WeightsError(
-            f"weights {name.replace(':/', '://', 1)}: expected a file, got an address ({address[1]}); download it, and "
-            "name the file"
+            f"weights {address}: expected a file, got an address ({address.partition(':')[0]}); download it, and name "
+            "the file"
         )
     if (place := hub.HubAddress.read(name)) is not None:
         return hub.fetch(place, report or tqdm_reporter())

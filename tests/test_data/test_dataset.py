@@ -226,6 +226,8 @@ def test_folder_that_the_user_may_not_read_is_named(root, monkeypatch, part):
 def test_folders_that_are_not_data_sets_are_refused(tmp_path, root):
     with pytest.raises(DataError, match="no such folder"):
         open_dataset(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"data set https://a\.org/set: expected a folder, got an address; download it"):
+        open_dataset("https://a.org/set")
     with pytest.raises(DataError, match="expected the folder JPEGImages"):
         open_dataset(root / "JPEGImages")
     (tmp_path / "VOCdevkit").mkdir()

@@ -16,6 +16,7 @@ from deeplabctl.data.formats.annotations import AnnotatedImage, AnnotationFormat
 from deeplabctl.data.formats.documents import Source, other_program
 from deeplabctl.data.formats.image_search import failing
 from deeplabctl.errors import DataError
+from deeplabctl.files import web_address
 from deeplabctl.reporting import Reporter
 
 _CLASSES: dict[str, type[AnnotationFormat]] = choices.load_classes(choices.ANNOTATIONS)
@@ -36,8 +37,7 @@ def read_annotations(
     Raises DataError for an unknown format, for annotations that do not follow theirs, and for masks of other classes.
     """
     if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises for names that are too long
-        if re.match("(https?|ftp|s3|gs):/", path.as_posix()):
-            address = path.as_posix().replace(":/", "://", 1)
+        if address := web_address(path):
             raise DataError(f"{address}: expected a file or a folder, got an address; download it, and name the file")
         raise DataError(f"{path}: there is no such file or folder")
     if settings.images is not None and not os.path.isdir(settings.images):  # noqa: PTH112

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from deeplabctl.choices import EXPORTS
 from deeplabctl.errors import DeepLabError, WeightsError
 from deeplabctl.network.tensorflow_startup import start_tensorflow
 from deeplabctl.parallel import FairLock, available_cpus
@@ -103,7 +104,7 @@ class ExportedEngine(Engine):
 class OnnxRuntime(ExportedEngine):
     """Run an ONNX file by onnxruntime, on CPUs."""
 
-    name = "onnxruntime"
+    name = EXPORTS["onnx"].runtime
 
     def _load(self, path: Path, export: ExportFacts) -> None:
         with _installed("onnxruntime", path):
@@ -133,7 +134,7 @@ def start_session(model: Path | bytes, entries: Mapping[str, str], threads: int)
 class LiteRuntime(ExportedEngine):
     """Run a TFLite file by LiteRT, on CPUs; images of another size than the last take a little longer."""
 
-    name = "litert"
+    name = EXPORTS["tflite"].runtime
 
     def _load(self, path: Path, export: ExportFacts) -> None:
         with _installed("'deeplabctl[tflite]'", path):
@@ -154,7 +155,7 @@ class LiteRuntime(ExportedEngine):
 class SavedModelRuntime(ExportedEngine):
     """Run a SavedModel by TensorFlow, on its device."""
 
-    name = "tensorflow"
+    name = EXPORTS["savedmodel"].runtime
     loads_tensorflow = True
     uses_gpu = True
 
