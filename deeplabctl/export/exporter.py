@@ -196,16 +196,19 @@ def _check_agreement(plan: ExportPlan, agreement: Agreement) -> None:
 def compare(
     network: Segmenter, exported: Segmenter, images: Sequence[Image], source: str, report: Reporter
 ) -> Agreement:
-    """Compare labels and scores on images; raises DataError for one that is too large."""
+    """Compare labels and scores on images; raises DataError for one that is too large.
+
+    A label whose scores are not finite, as after an overflow, is none.
+    """
     equal = pixels = 0
     largest = 0.0
     with task(report, "comparing", len(images), "images") as advance:
         for image in images:
             expected, got = network.predict(image), exported.predict(image)
-            equal += int(np.count_nonzero(expected.label == got.label))
+            difference = np.abs(expected.scores - got.scores).max(-1)
+            equal += int(np.count_nonzero((expected.label == got.label) & np.isfinite(difference)))
             pixels += got.label.size
-            difference = float(np.abs(expected.scores - got.scores).max())
-            largest = max(largest, difference if np.isfinite(difference) else np.inf)
+            largest = max(largest, float(difference.max()) if np.isfinite(difference).all() else np.inf)
             advance()
     return Agreement(equal / pixels, largest, pixels, len(images), source, network.applied.engine)
 

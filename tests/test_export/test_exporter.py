@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
@@ -17,6 +18,7 @@ from deeplabctl.export import ExportRequest, exporter, formats
 from deeplabctl.export.exporter import Agreement, plan_export, write_export
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.prediction import PredictionSettings, Segmenter
+from deeplabctl.reporting import silent
 from deeplabctl.weights.model_info import ExportFacts
 from deeplabctl.weights.sources import EXPORTS
 
@@ -62,6 +64,19 @@ def test_export_that_disagrees_fails_in_one_line_and_leaves_nothing(tmp_path, mo
         write_export(export_plan(tmp_path, "onnx", overwrite=True))
     assert (tmp_path / "net.onnx").read_bytes() == before
     assert files(tmp_path) == ["net.onnx"]
+
+
+def test_labels_of_scores_that_are_not_finite_do_not_agree():
+    """Of an overflow in float16 all labels are 0, as where there is background only."""
+    label, scores = np.zeros((4, 5), np.uint8), np.full((4, 5, 2), 0.5, np.float32)
+    overflowed = scores.copy()
+    overflowed[:2] = np.nan
+    results = (SimpleNamespace(label=label, scores=each) for each in (scores, overflowed))
+    network, exported = (
+        SimpleNamespace(predict=lambda _, result=result: result, applied=PredictionSettings()) for result in results
+    )
+    found = exporter.compare(network, exported, [smooth(4, 5)], "noise", silent)
+    assert (found.labels, found.scores) == (0.5, np.inf)
 
 
 def test_share_that_is_too_small_is_never_shown_as_what_was_expected(tmp_path, monkeypatch):

@@ -117,18 +117,14 @@ def _read_parts(
     known: AnnotationFormat, parts: dict[Path, str], settings: ImportSettings, report: Reporter
 ) -> Annotations:
     """Read the annotations of all splits; the classes are those for training."""
-    whole: Annotations | None = None
+    whole = Annotations((), [])
     for part, split in sorted(parts.items(), key=lambda entry: entry[1] != "train"):
         read = known.read(Source(part), settings, report)
         above = f"{part.name}/" if part.is_dir() else ""
-        read.images = [replace(image, name=above + image.name, split=split) for image in read.images]
-        if whole is None:
-            whole, settings = read, replace(settings, classes=read.classes)
-        else:
-            whole.images += read.images
-            whole.notes += read.notes
-            whole.sources += read.sources
-    assert whole is not None
+        whole.classes, settings = read.classes, replace(settings, classes=read.classes)
+        whole.images += [replace(image, name=above + image.name, split=split) for image in read.images]
+        whole.notes += read.notes
+        whole.sources += read.sources
     return whole
 
 
