@@ -26,8 +26,8 @@ function unfiltered(rows, width, height) {
     for (let x = 0; x < width; x++) {
       const left = x ? ids[to + x - 1] : 0, above = y ? ids[to + x - width] : 0;
       const corner = x && y ? ids[to + x - width - 1] : 0;
-      ids[to + x] = rows[from + x] + [0, left, above, (left + above) >> 1, 0][filter];
-      if (filter === 4) ids[to + x] = rows[from + x] + paeth(left, above, corner);
+      const predicted = filter === 4 ? paeth(left, above, corner) : [0, left, above, (left + above) >> 1][filter];
+      ids[to + x] = rows[from + x] + predicted;
     }
   }
   return ids;
