@@ -110,6 +110,12 @@ def test_tensorflow_is_asked_where_there_may_be_a_gpu(monkeypatch):
         assert has_gpu.__wrapped__() == bool(gpus)
 
 
+def test_without_tensorflow_a_gpu_is_not_used(monkeypatch):
+    monkeypatch.setattr("deeplabctl.prediction.engines.numba.may_have_gpu", lambda: True)
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    assert not has_gpu.__wrapped__()
+
+
 @pytest.mark.parametrize("size", ["33x33", "97x130", "321x321"])
 @pytest.mark.parametrize("net", NETS)
 def test_every_label_is_caffes(net, size):

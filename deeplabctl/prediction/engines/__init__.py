@@ -82,7 +82,7 @@ def report_compiling(engine: type[Engine], settings: PredictionSettings, report:
     """
     if may_have_gpu():
         taken = "a GPU" if has_gpu() and engine.uses_gpu else "the CPU"
-        found = "finds a GPU" if has_gpu() else "finds no GPU that it can use, although there is a GPU device"
-        report(Note(f"{engine.name} computes on {taken}: TensorFlow {found}"))
+        none = "is not installed, or finds no GPU that it can use, although there is a GPU device"
+        report(Note(f"{engine.name} computes on {taken}: TensorFlow {'finds a GPU' if has_gpu() else none}"))
     if (room := engine.kernels(settings)) and not are_compiled(room):
         report(Note("compiling the network's kernels (once on this machine, about 20 s)"))

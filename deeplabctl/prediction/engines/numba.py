@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import platform
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -90,13 +91,14 @@ class NumbaEngine(Engine):
 
 @functools.cache
 def has_gpu() -> bool:
-    """Tell whether TensorFlow finds a GPU. It is loaded to be asked only where there may be one."""
+    """Tell whether TensorFlow is installed and finds a GPU. It is loaded to be asked only where there may be one."""
     if not may_have_gpu():
         return False
-    with captured_stderr():
+    with captured_stderr(), suppress(ImportError):
         import tensorflow as tf
 
         return bool(tf.config.list_physical_devices("GPU"))
+    return False
 
 
 def may_have_gpu(devices: Path = Path("/dev")) -> bool:
