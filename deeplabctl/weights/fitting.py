@@ -288,17 +288,16 @@ def _vgg_to_deeplab(weights: Weights, architecture: str, seed: int, source: str)
             )
     kept = {name: array for name, array in weights.items() if layer_of(name) not in ("fc6", "fc7", "fc8")}
     firsts = [conv for conv in ARCHITECTURES[architecture].convolutions if conv.name.startswith("fc6")]
-    branches = [conv.name.removeprefix("fc6") for conv in firsts]
-    for number, (branch, conv) in enumerate(zip(branches, firsts, strict=True)):
-        chosen = decimate(found["fc6"], found["fc7"], seed, conv.channels, number)
-        for layer, arrays in zip(("fc6", "fc7"), chosen, strict=True):
-            kept |= dict(zip((f"{layer}{branch}/kernel", f"{layer}{branch}/bias"), arrays, strict=True))
-    if not branches:
+    for branch, conv in enumerate(firsts):
+        chosen = decimate(found["fc6"], found["fc7"], seed, conv.channels, branch)
+        for layer, (kernel, bias) in zip(("fc6", "fc7"), chosen, strict=True):
+            name = conv.name.replace("fc6", layer)
+            kept |= {f"{name}/{KERNEL}": kernel, f"{name}/{BIAS}": bias}
+    if not firsts:
         return kept, ["fc6, fc7 and the ImageNet classifier are left out"]
-    count = kept[f"fc6{branches[0]}/bias"].size
-    others = ", for each branch others" if len(branches) > 1 else ""
+    others = ", for each branch others" if len(firsts) > 1 else ""
     note = (
-        f"fc6 and fc7: {count} of {found['fc6'][1].size} filters chosen by seed {seed}{others}, "
+        f"fc6 and fc7: {firsts[0].channels} of {found['fc6'][1].size} filters chosen by seed {seed}{others}, "
         "fc6's 7x7 kernel decimated to 3x3; the ImageNet classifier is left out"
     )
     return kept, [note]
