@@ -5,21 +5,30 @@ import io
 import numpy as np
 import pytest
 from browser import browser, drop, page_of, violations, wait_until_done
-from caffe_files import DATA
 from PIL import Image
 from served import Served
 
 from deeplabctl.data.images import read_label
-from deeplabctl.data.shapes import draw_sample
+from deeplabctl.data.shapes import CLASSES, draw_sample
+from deeplabctl.weights.model_info import ModelInfo
+from deeplabctl.weights.sources.keras_files import save_model
+from deeplabctl.weights.starting import build_model
 
-pytestmark = pytest.mark.slow
-WEIGHTS = DATA / "lfov_tiny_v2.caffemodel"
+pytestmark = [pytest.mark.slow, pytest.mark.tf]
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory):
-    options = ("--weights", WEIGHTS, "--engine", "numba", "--max-pixels", 100_000)
+def weights(tmp_path_factory):
+    """Write a network of the built-in shapes, for which the page has examples; its weights are random."""
+    path = tmp_path_factory.mktemp("weights") / "tiny.keras"
+    save_model(path, build_model("largefov", len(CLASSES), width=1 / 32, seed=5), ModelInfo(CLASSES, width=1 / 32))
+    return path
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory, weights):
+    options = ("--weights", weights, "--engine", "numba", "--max-pixels", 100_000)
     with Served(tmp_path_factory.mktemp("page"), *options) as served:
         yield served
 
@@ -41,12 +50,12 @@ def turned_photo():
 
 
 def test_photo_is_dropped_compared_isolated_and_its_mask_is_that_of_infer(
-    served, chromium, turned_photo, tmp_path, deeplabctl
+    served, weights, chromium, turned_photo, tmp_path, deeplabctl
 ):
     (tmp_path / "photo.jpg").write_bytes(turned_photo)
     for out, *options in (("plain",), ("sharp", "--crf")):
         assert (
-            deeplabctl("infer", "photo.jpg", "--weights", WEIGHTS, "--engine", "numba", "--out", out, *options)[0] == 0
+            deeplabctl("infer", "photo.jpg", "--weights", weights, "--engine", "numba", "--out", out, *options)[0] == 0
         )
     label = read_label(tmp_path / "plain" / "photo.png")
     assert label.shape == (150, 90)
@@ -169,6 +178,18 @@ def test_photo_is_pasted_or_chosen_and_a_large_one_scaled_down(served, chromium,
         assert page.locator("#note").inner_text().startswith("Scaled down from 1000 \xd7 400 to 500 \xd7 200 pixels")
         name, mask = downloaded(page, "#save-mask")
         assert (name, Image.open(io.BytesIO(mask)).size) == ("wide.png", (500, 200))
+
+
+def test_another_photo_can_be_chosen_where_there_are_no_examples(served, chromium, turned_photo):
+    page = chromium.new_page(**PHONE)
+    page.route("**/api/model", lambda route: route.fulfill(json={**route.fetch().json(), "examples": []}))
+    page.goto(served.url)
+    drop(page, turned_photo)
+    wait_until_done(page)
+    with page.expect_file_chooser():
+        page.get_by_role("button", name="Choose another photo").click()
+    assert page.locator("#samples").is_hidden()
+    page.close()
 
 
 def test_photo_that_takes_long_to_open_is_said_to_be_opened(served, chromium, turned_photo):
