@@ -18,7 +18,7 @@ from deeplabctl.data.inspection import (
     repeated_images,
     void_split_finding,
 )
-from deeplabctl.data.layout import IMAGES, LABELS, LABELS_AUGMENTED
+from deeplabctl.data.layout import IMAGES, LABELS, LABELS_AUGMENTED, SPLITS
 from deeplabctl.data.palettes import Palettes
 from deeplabctl.data.stats import LARGEST_AS_IT_IS, WORKING_SIDE, max_side_for
 from deeplabctl.errors import DataError
@@ -146,7 +146,7 @@ def _void_splits(dataset: Dataset, samples: dict[str, list[Sample]], void: set[P
 def _shared_by_splits(samples: dict[str, list[Sample]], digests: dict[Path, str]) -> Iterator[Finding]:
     """Find images that are both trained on and scored, or scored in two splits, by their content."""
     first: dict[str, tuple[str, Sample]] = {}
-    for kind in ("train", "val", "test"):
+    for kind in SPLITS:
         group = [split for split in samples if split.startswith(kind) and not split.startswith("trainval")]
         readable = [(split, sample) for split in group for sample in samples[split] if sample.image in digests]
         for split, sample in readable:

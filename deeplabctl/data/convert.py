@@ -33,6 +33,7 @@ from deeplabctl.data.inspection import ImageFacts, inspect_image, same_images
 from deeplabctl.data.layout import (
     IMAGES,
     LABELS,
+    SPLITS,
     check_outside,
     make_layout,
     new_dataset,
@@ -47,7 +48,6 @@ from deeplabctl.reporting import Note, Reporter, counted, task
 _LONGEST_ID = 200  # bytes of UTF-8
 _QUALITY = 95  # of JPEGs that are written smaller
 _SHARE = 0.2  # of the images, for validation
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ LABELS = "SegmentationClass"
 LABELS_AUGMENTED = "SegmentationClassAug"
 SET_SUFFIXES = (".jpg", ".jpeg", ".png")
 LISTS = Path("ImageSets", "Segmentation")
+SPLITS = ("train", "val", "test")  # lists of most data sets
 CLASS_NAMES = "classes.txt"
 _BY_SYSTEMS = (".DS_Store", "Thumbs.db", "desktop.ini")  # which add these to folders that they show
 

@@ -13,7 +13,7 @@ from deeplabctl.data.formats.annotations import ImportSettings
 from deeplabctl.data.formats.documents import other_program
 from deeplabctl.data.formats.image_search import ImageSearch, files_below
 from deeplabctl.data.image_files import FOREIGN_SUFFIXES, IMAGE_SUFFIXES, NAMED_SUFFIXES, SAVED_SUFFIXES
-from deeplabctl.data.layout import LABELS, LISTS
+from deeplabctl.data.layout import LABELS, LISTS, SPLITS
 from deeplabctl.errors import DataError
 from deeplabctl.files import composed, file_names, read_small_file, suffix_counts
 from deeplabctl.reporting import counted
@@ -99,7 +99,7 @@ def _keep_listed(found: MaskPairs, folder: Path) -> None:
     splits = {}
     for name in file_names(lists):
         split = name.lower().removesuffix(".txt").removesuffix("_aug")
-        if split in ("train", "val", "test"):
+        if split in SPLITS:
             for line in read_small_file(lists / name).decode("utf-8-sig", "replace").splitlines():
                 text = re.sub(rf".*{LABELS}(Aug)?/", "", line.strip().replace("\\", "/"))  # of two paths, the label
                 splits[composed(text.removesuffix(".png"))] = split
