@@ -40,9 +40,10 @@ def test_file_whose_name_is_the_ending_of_a_checkpoint_is_looked_for(tmp_path, m
 
 
 def test_pipe_is_refused_and_not_waited_for(tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(WeightsError, match="pipe: expected a file, got a folder, a pipe or a device"):
-        open_weights(tmp_path / "pipe")
+    for name in ("pipe", "pipe.index"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(WeightsError, match=f"{name}: expected a file, got a folder, a pipe or a device"):
+            open_weights(tmp_path / name)
 
 
 def test_folder_with_one_weight_file_or_export_stands_for_it(tmp_path):

@@ -34,7 +34,7 @@ class ImageSearch:
     """
 
     def __init__(self, folders: Sequence[Path], *, by_stem: bool = False, suffix: str = "") -> None:
-        self._roots = list({folder.resolve(): folder for folder in reversed(folders) if folder.is_dir()}.values())[::-1]
+        self._roots = [*{folder.resolve(): folder for folder in folders if folder.is_dir()}.values()]
         self._by_stem = by_stem
         self._suffix = suffix
         self._beside: ImageSearch | None = None  # where to find what these folders do not have

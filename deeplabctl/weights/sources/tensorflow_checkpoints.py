@@ -44,7 +44,7 @@ class TensorFlowCheckpoint(WeightFile):
     @classmethod
     def recognises(cls, start: Beginning) -> bool:
         """Tell whether the file, or the index beside it, ends as a table does."""
-        return _prefix(start.path) is not None or (bool(start.head) and _is_table(start.path))
+        return _prefix(start.path) is not None or _is_table(start.path)
 
     def _read_weights(self) -> Weights:
         prefix = _prefix(self.path)
@@ -62,6 +62,8 @@ class TensorFlowCheckpoint(WeightFile):
 def _is_table(path: Path) -> bool:
     """Tell whether a file ends as a sorted table does."""
     try:
+        if not path.is_file():  # opening a pipe would wait for its other end
+            return False
         with path.open("rb") as file:
             file.seek(-len(MAGIC), 2)
             return file.read() == MAGIC
