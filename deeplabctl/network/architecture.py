@@ -231,7 +231,8 @@ class Architecture:
         *_, last = nodes = list(dict.fromkeys(found.values()))  # one node may be two rows
         needed = {last}
         for node in reversed(nodes):
-            needed |= set(node.inputs if node in needed else ())
+            if node in needed:
+                needed.update(node.inputs)
         return [node for node in nodes if node in needed]
 
     def most_values(self, width: float) -> float:

@@ -1,4 +1,4 @@
-"""The frozen batch normalization of a convolution (Caffe's BatchNorm and Scale)."""
+"""The batch normalization of a convolution by a fixed mean and variance (Caffe's BatchNorm and Scale)."""
 
 from __future__ import annotations
 
