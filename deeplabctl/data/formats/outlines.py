@@ -76,15 +76,18 @@ def fill_ellipse(size: Size, center: Point, radii: Point, degrees: float = 0.0) 
     _check_coordinates([*center, *radii])
     if min(radii) < 0:
         raise DataError(f"expected an ellipse with radii above 0, got {radii[0]:g} and {radii[1]:g}")
-    _check_extent(size, *([middle - max(radii), middle + max(radii)] for middle in center))
+    reach = [(middle - max(radii), middle + max(radii)) for middle in center]
+    _check_extent(size, *reach)
+    inside = np.zeros(size, np.bool_)
     if min(radii) < 1e-6:
-        return np.zeros(size, np.bool_)
-    y, x = np.ogrid[: size[0], : size[1]]
+        return inside
+    box = tuple(slice(*_range(ends, side)) for ends, side in zip(reach[::-1], size, strict=True))
+    y, x = np.ogrid[box]
     turn = math.radians(degrees)
     right, down = x + 0.5 - center[0], y + 0.5 - center[1]
     along = right * math.cos(turn) + down * math.sin(turn)
     across = down * math.cos(turn) - right * math.sin(turn)
-    inside: Mask = (along / radii[0]) ** 2 + (across / radii[1]) ** 2 <= 1
+    inside[box] = (along / radii[0]) ** 2 + (across / radii[1]) ** 2 <= 1
     return inside
 
 

@@ -1,5 +1,7 @@
 """Outlines and run lengths: filled as by hand, and made of a label exactly or without gaps."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from matplotlib.path import Path as Polygon
@@ -121,6 +123,15 @@ def point_in_polygon(x, y, points):
         if (y0 > y) != (y1 > y) and x < x0 + (y - y0) * (x1 - x0) / (y1 - y0):
             inside = not inside
     return inside
+
+
+def test_an_ellipse_in_a_large_photo_takes_the_memory_of_its_mask():
+    tracemalloc.start()
+    mask = fill_ellipse((3000, 4000), (2000, 1500), (60, 40), 20)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.2 * mask.nbytes
+    assert np.count_nonzero(mask) == pytest.approx(60 * 40 * np.pi, rel=0.01)
 
 
 def test_circle_ellipse_and_turned_box():
