@@ -1,13 +1,17 @@
-"""Import TensorFlow late and quietly, and keep what it writes."""
+"""Import TensorFlow late and quietly, keep what it writes, and tell whether it may use a GPU."""
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from deeplabctl.errors import DeepLabError
 from deeplabctl.reporting import captured_stderr
+
+_GPUS = ("nvidia[0-9]*", "kfd", "dxg")  # devices in /dev: NVIDIA's, AMD's, and WSL's
 
 
 def start_tensorflow() -> None:
@@ -63,3 +67,20 @@ def prepare_gpus() -> None:
         with suppress(RuntimeError):
             for gpu in gpus:
                 tf.config.experimental.set_memory_growth(gpu, True)
+
+
+@functools.cache
+def has_gpu() -> bool:
+    """Tell whether TensorFlow is installed and finds a GPU. It is loaded to be asked only where there may be one."""
+    if not may_have_gpu():
+        return False
+    with captured_stderr(), suppress(ImportError):
+        import tensorflow as tf
+
+        return bool(tf.config.list_physical_devices("GPU"))
+    return False
+
+
+def may_have_gpu(devices: Path = Path("/dev")) -> bool:
+    """Tell whether there is a device that TensorFlow may use: AMD's APUs have one too, and WSL without a GPU."""
+    return any(next(devices.glob(pattern), None) for pattern in _GPUS)

@@ -22,9 +22,10 @@ from deeplabctl.errors import DataError, RecipeError
 from deeplabctl.interpolation import CORNERS, HALF_PIXELS, enlarge, label_of
 from deeplabctl.network import ARCHITECTURES, preprocess
 from deeplabctl.network.ops import Sum
+from deeplabctl.network.tensorflow_startup import has_gpu, may_have_gpu
 from deeplabctl.prediction import PredictionSettings, Segmenter
 from deeplabctl.prediction.engines import with_engine
-from deeplabctl.prediction.engines.numba import NumbaEngine, has_gpu, may_have_gpu
+from deeplabctl.prediction.engines.numba import NumbaEngine
 from deeplabctl.prediction.results import Result
 from deeplabctl.weights.fitting import Network, read_network
 from deeplabctl.weights.model_info import ModelInfo
@@ -104,14 +105,14 @@ def test_gpus_are_seen_by_their_devices(tmp_path):
 def test_tensorflow_is_asked_where_there_may_be_a_gpu(monkeypatch):
     import tensorflow as tf
 
-    monkeypatch.setattr("deeplabctl.prediction.engines.numba.may_have_gpu", lambda: True)
+    monkeypatch.setattr("deeplabctl.network.tensorflow_startup.may_have_gpu", lambda: True)
     for gpus in ([], ["GPU:0"]):  # as an APU of AMD that no kernel is for, and a GPU
         monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind, gpus=gpus: gpus)
         assert has_gpu.__wrapped__() == bool(gpus)
 
 
 def test_without_tensorflow_a_gpu_is_not_used(monkeypatch):
-    monkeypatch.setattr("deeplabctl.prediction.engines.numba.may_have_gpu", lambda: True)
+    monkeypatch.setattr("deeplabctl.network.tensorflow_startup.may_have_gpu", lambda: True)
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     assert not has_gpu.__wrapped__()
 

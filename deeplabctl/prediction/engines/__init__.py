@@ -7,8 +7,8 @@ from dataclasses import replace
 from deeplabctl import choices
 from deeplabctl.errors import RecipeError
 from deeplabctl.jit import are_compiled
+from deeplabctl.network.tensorflow_startup import has_gpu, may_have_gpu
 from deeplabctl.prediction.engines.engine import Engine, NetworkSource
-from deeplabctl.prediction.engines.numba import has_gpu, may_have_gpu
 from deeplabctl.prediction.settings import PredictionSettings
 from deeplabctl.reporting import Note, Reporter
 from deeplabctl.weights.model_info import ModelInfo

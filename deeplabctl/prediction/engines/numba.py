@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import functools
 import platform
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from functools import cached_property
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
 from deeplabctl.arrays import Float32, Size
 from deeplabctl.engine.network import NumbaNetwork, has_kernels
+from deeplabctl.network.tensorflow_startup import has_gpu
 from deeplabctl.prediction.engines.engine import Engine, Inputs, NetworkSource, Predicted
 from deeplabctl.prediction.settings import PredictionSettings
-from deeplabctl.reporting import captured_stderr
 from deeplabctl.weights.model_info import ModelInfo
 
 _MEASURED = ("x86_64", "AMD64")  # processors on which these kernels were measured, and were faster
-_GPUS = ("nvidia[0-9]*", "kfd", "dxg")  # devices in /dev: NVIDIA's, AMD's, and WSL's
 
 
 class NumbaEngine(Engine):
@@ -87,20 +83,3 @@ class NumbaEngine(Engine):
         from deeplabctl.engine.row_kernels import resized
 
         return np.stack([resized([image], size, self._network.workers, half_pixel=half_pixel) for image in images])
-
-
-@functools.cache
-def has_gpu() -> bool:
-    """Tell whether TensorFlow is installed and finds a GPU. It is loaded to be asked only where there may be one."""
-    if not may_have_gpu():
-        return False
-    with captured_stderr(), suppress(ImportError):
-        import tensorflow as tf
-
-        return bool(tf.config.list_physical_devices("GPU"))
-    return False
-
-
-def may_have_gpu(devices: Path = Path("/dev")) -> bool:
-    """Tell whether there is a device that TensorFlow may use: AMD's APUs have one too, and WSL without a GPU."""
-    return any(next(devices.glob(pattern), None) for pattern in _GPUS)

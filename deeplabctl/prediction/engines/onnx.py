@@ -14,10 +14,11 @@ from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.ops import DepthwiseConvolution, Node
 from deeplabctl.network.ops.onnx_graph import OnnxGraph, make_model
 from deeplabctl.network.ops.operation import export_nodes
+from deeplabctl.network.tensorflow_startup import has_gpu
 from deeplabctl.parallel import available_cpus
 from deeplabctl.prediction.engines.engine import Engine, Inputs, NetworkSource, Predicted
 from deeplabctl.prediction.engines.exported import runtime_errors, start_session
-from deeplabctl.prediction.engines.numba import NumbaEngine, has_gpu
+from deeplabctl.prediction.engines.numba import NumbaEngine
 from deeplabctl.prediction.settings import PredictionSettings
 
 if TYPE_CHECKING:
