@@ -91,7 +91,7 @@ def _read_instances(path: Path, document: dict[str, Any], settings: ImportSettin
     outlines = Outlines(settings)
     total, crowds = len(document["annotations"]), sum(each.is_crowd for each in objects)
     if crowds and settings.crowds == "auto":
-        masks = "masks of objects, as Datumaro (CVAT), darwin-py (V7) and supervision write them"
+        masks = "masks of objects, as Datumaro (CVAT), darwin-py (V7), Encord and supervision write them"
         if 2 * crowds > total:
             raise DataError(
                 f"{path}: cannot tell what {crowds} of {total} annotations are, whose iscrowd is 1: crowds of objects, "

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 from deeplabctl.arrays import Label, Mask, Size
 from deeplabctl.classes import class_colors, hex_color
+from deeplabctl.data.findings import join_some
 from deeplabctl.data.formats.annotations import (
     AnnotationFormat,
     Annotations,
@@ -44,15 +45,16 @@ class Cvat(AnnotationFormat):
     content = "CVAT's XML"
 
     def recognises(self, source: Source) -> bool:
-        """Tell whether there is an XML file, or one of CVAT's in the folder."""
-        path = _xml_file(source)
-        return path.suffix == ".xml" and path.is_file()
+        """Tell whether it is an XML file, or a folder with CVAT's."""
+        return any(path.suffix == ".xml" for path in _xml_files(source))
 
     def read(self, source: Source, settings: ImportSettings, report: Reporter) -> Annotations:
         """Read the XML file."""
-        path = _xml_file(source)
-        if not path.is_file():
-            raise DataError(f"{source.path}: expected one XML file of CVAT's, got none; choose the file itself")
+        paths = _xml_files(source)
+        if len(paths) != 1:
+            got = join_some([path.name for path in paths]) or "none"
+            raise DataError(f"{source}: expected one XML file of CVAT's, got {got}; choose the file itself")
+        (path,) = paths
         try:
             root = ElementTree.parse(path).getroot()
         except (OSError, ElementTree.ParseError, ValueError, LookupError) as error:  # the last two: other encodings
@@ -100,13 +102,13 @@ def _has_area(shape: ElementTree.Element) -> bool:
     return shape.tag in _WITH_AREA and not is_line
 
 
-def _xml_file(source: Source) -> Path:
-    """Return the file, or that of a folder: of CVAT's name, or else the only one that begins as CVAT's do."""
+def _xml_files(source: Source) -> list[Path]:
+    """Return the file, or that of CVAT's name in a folder, or else those in it that begin as CVAT's do."""
+    if not source.path.is_dir():
+        return [source.path]
     path = source.path / "annotations.xml"
-    if not source.path.is_dir() or path.is_file():
-        return path if source.path.is_dir() else source.path
     found = [each for each in source.path.glob("*.xml") if each.is_file() and b"<annotations" in head_of(each)[:200]]
-    return found[0] if len(found) == 1 else path
+    return [path] if path.is_file() else sorted(found)
 
 
 def _mask(element: ElementTree.Element, size: Size) -> Mask:

@@ -40,7 +40,7 @@ def test_crowds_are_said_and_refused_where_most_annotations_are_crowds_unless_th
     written, notes = convert(source, tmp_path / "few")
     assert written.pixels == {0: 120, 2: 48, 255: 24}
     text = "1 of 2 annotations are crowds (iscrowd is 1): void; if they are masks of objects, as Datumaro (CVAT), "
-    assert notes == [text + "darwin-py (V7) and supervision write them, use `crowds=objects`"]
+    assert notes == [text + "darwin-py (V7), Encord and supervision write them, use `crowds=objects`"]
     source = write_coco(tmp_path, [square, crowd, crowd])
     with pytest.raises(
         DataError, match=r"cannot tell what 2 of 3 annotations are, .*`crowds=void` or `crowds=objects`"

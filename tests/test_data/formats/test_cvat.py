@@ -56,7 +56,7 @@ def test_the_only_xml_of_cvats_in_a_folder_is_found_by_its_content(tmp_path):
     written, _ = convert(tmp_path, tmp_path.parent / "out")
     assert written.train == ["a", "b"]
     (tmp_path / "test.xml").write_text(CVAT)
-    with pytest.raises(DataError, match="named after their images"):
+    with pytest.raises(DataError, match=r"one XML file of CVAT's, got test.xml, train.xml; choose the file itself"):
         convert(tmp_path, tmp_path.parent / "two")
 
 
