@@ -68,7 +68,7 @@ def with_legend(picture: Image, labels: Sequence[Label], classes: Sequence[str])
     present = [index for index in np.argsort(-counts, kind="stable") if counts[index]]
     names = ["void" if index == IGNORE_LABEL else drawable_name(int(index), classes[index]) for index in present]
     box = _font_size(picture.shape[1])
-    gap = _GAP * max(box, _LARGEST_TEXT) // _LARGEST_TEXT
+    gap = max(_GAP, box * 2 // 5)
     letters = font(box)
     widths = [box + 2 * gap + round(letters.getlength(name)) + gap for name in names]
     width = max(picture.shape[1], max(widths) + gap)

@@ -66,6 +66,16 @@ def test_legend_of_a_camera_s_photo_can_be_read_where_the_photo_is_shown_smaller
     assert 27 <= small.shape[0] - 30 <= 60
 
 
+def test_names_in_a_legend_stand_farther_from_the_next_color_than_from_their_own():
+    label = np.zeros((30, 1000), np.uint8)
+    label[:, 500:] = 2
+    strip = with_legend(np.zeros((30, 1000, 3), np.uint8), [label], CLASSES)[30:]
+    gaps = np.diff(np.flatnonzero((strip != 255).any((0, 2))))
+    own, other = np.sort(gaps)[[-2, -1]]
+    assert other >= 2 * own - 2
+    assert own > 10  # of letters of 27 pixels
+
+
 def test_panels_put_image_label_and_prediction_side_by_side():
     image, label = halves()
     drawn = panels([(image, label, np.zeros_like(label)), (image[:20], label[:20], label[:20])], CLASSES)
