@@ -21,7 +21,7 @@ from deeplabctl.data.formats.annotations import (
     drawn_classes,
     first_object,
 )
-from deeplabctl.data.formats.documents import Source, common_folder, head_of, naming, path_from, xml_text
+from deeplabctl.data.formats.documents import Source, common_folder, head_of, naming, path_from, whole_number, xml_text
 from deeplabctl.data.formats.image_search import ImageSearch
 from deeplabctl.data.formats.outlines import (
     bounding_box,
@@ -94,7 +94,7 @@ def _where(path: Path, name: str, shape: ElementTree.Element) -> str:
 
 def _order(path: Path, name: str, shape: ElementTree.Element) -> int:
     with naming(_where(path, name, shape)):
-        return int(shape.get("z_order", 0))
+        return whole_number(shape.get("z_order", 0))
 
 
 def _has_area(shape: ElementTree.Element) -> bool:
@@ -117,16 +117,16 @@ def _mask(element: ElementTree.Element, size: Size) -> Mask:
         pairs = [pair.split(",") for pair in element.attrib["points"].split(";")]
         return fill_polygon(size, [(float(x), float(y)) for x, y in pairs])
     if element.tag == "box":
-        left, top, right, bottom = (float(element.attrib[side]) for side in ("xtl", "ytl", "xbr", "ybr"))
-        return fill_polygon(size, box_corners(left, top, right, bottom, rotation))
+        x0, y0, x1, y1 = (float(element.attrib[side]) for side in ("xtl", "ytl", "xbr", "ybr"))
+        return fill_polygon(size, box_corners(x0, y0, x1, y1, rotation))
     if element.tag == "ellipse":
         x, y, across, down = (float(element.attrib[key]) for key in ("cx", "cy", "rx", "ry"))
         return fill_ellipse(size, (x, y), (across, down), rotation)
-    corner_x, corner_y, width, height = (int(element.attrib[side]) for side in ("left", "top", "width", "height"))
+    left, top, width, height = (whole_number(element.attrib[side]) for side in ("left", "top", "width", "height"))
     if not (0 < height <= 2 * size[0] and 0 < width <= 2 * size[1]):
         raise DataError(f"expected a mask within {size[1]}x{size[0]} pixels, got one of {width}x{height}")
-    part = fill_runs([int(run) for run in element.attrib["rle"].split(",")], (height, width), by_columns=False)
-    return paste_mask(part, size, corner_x, corner_y)
+    runs = [whole_number(run) for run in element.attrib["rle"].split(",")]
+    return paste_mask(fill_runs(runs, (height, width), by_columns=False), size, left, top)
 
 
 def cvat_shapes(label: Label, classes: Sequence[str]) -> list[dict[str, str]]:

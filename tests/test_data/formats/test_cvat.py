@@ -75,7 +75,7 @@ def test_cvats_videos_and_other_xml_are_refused_with_what_to_export(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ('z_order="5"', 'z_order="top"'), ('height="2"', 'height="2000000000"'), ('rle="2,3,1"', 'rle="2,x"'),
+        ('z_order="5"', 'z_order="5.0"'), ('height="2"', 'height="2000000000"'), ('rle="2,3,1"', 'rle="2,x"'),
         ('width="16"', 'width="200000"'), ('width="16"', 'width="x"'), ('rx="2"', 'rx="nan"'), ('rx="2"', 'rx="-2"'),
         ('points="0.00,6.00;', 'points="1e308,6.00;'), ('xtl="2"', 'xtl="inf"'), ('points="0.00,6.00;', 'points=";'),
     ],
@@ -89,6 +89,7 @@ def test_one_odd_image_fails_alone(tmp_path, old, new):
     assert written.train == ["b"]
     assert len(written.failed) == 1
     assert "a.jpg" in written.failed[0]
+    assert "literal" not in written.failed[0]  # which is Python's word
 
 
 @pytest.mark.parametrize("encoding", ["shift_jis", "x-unknown", "utf-16", "cp037"])
