@@ -62,6 +62,8 @@ def render_training_report(results: RunResults) -> str:
     )
     if results.status not in (None, "finished"):
         subtitle += f", {results.status}"
+    if error := results.facts.get("error"):
+        subtitle += f": {error}"
     return render_page("training_run", results.name, subtitle, parts)
 
 
@@ -112,7 +114,6 @@ def _run_facts(results: RunResults) -> dict[str, Any]:
     began = earlier[0] if isinstance(earlier, list) and earlier and isinstance(earlier[0], dict) else facts
     shown = {
         "status": results.status,
-        "error": facts.get("error"),
         "started": began.get("started"),
         "resumed": counted(len(earlier), "time") if isinstance(earlier, list) else None,
         "time of the steps": results.seconds and f"{duration(results.seconds)}, without validations",

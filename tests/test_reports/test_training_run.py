@@ -98,6 +98,12 @@ def test_report_before_the_first_validation_and_without_previews(tmp_path):
     assert "Previews" not in page
 
 
+def test_report_of_a_failed_run_says_why_under_its_title(tmp_path):
+    page = page_of(make_run(tmp_path / "run", status="failed", error="disk <full>"))
+    assert "60 steps, failed: disk &lt;full&gt;</p>" in page
+    assert page.count("disk &lt;full&gt;") == 1
+
+
 def test_report_shows_the_first_and_the_last_preview_and_leaves_out_a_damaged_one(tmp_path):
     run = make_run(tmp_path / "run")
     assert re.findall("<figcaption>(.*?)</figcaption>", page_of(run)) == ["step 20", "step 60"]
