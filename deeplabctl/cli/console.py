@@ -127,7 +127,7 @@ class PlainReporter:
                 task, done, begin = self._tasks[-1]
                 done += parts
                 self._tasks[-1] = (task, done, begin)
-                if time.monotonic() - self._printed > _PLAIN_SECONDS:
+                if done != task.total and time.monotonic() - self._printed > _PLAIN_SECONDS:
                     self._printed = time.monotonic()
                     speed = pace(done - task.done, task.total - done, self._printed - begin, task.unit)
                     so_far = f"{task.task}: {done} of {task.total} {task.unit}"

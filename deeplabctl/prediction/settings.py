@@ -46,9 +46,9 @@ class PredictionSettings:
 
     def __str__(self) -> str:
         """Return the settings in words, without what is off."""
-        words = [f"test size {self.pad}"]
-        if self.image_size:
-            words.append(f"images of at most {self.image_size} pixels")
+        words = [f"images of at most {self.image_size} pixels" if self.image_size else "images at their own size"]
+        if self.pad == "paper":
+            words.append("pad paper")
         if self.scales != (1.0,):
             words.append(f"scales {', '.join(f'{scale:g}' for scale in self.scales)}")
         if self.flip:

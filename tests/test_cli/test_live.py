@@ -101,3 +101,6 @@ def test_task_shows_its_pace_in_plain_lines(monkeypatch, capsys):
     now += 6.0
     report(Advanced(0))
     assert capsys.readouterr().err == "downloading: 0 of 5 MB\n"
+    now += 6.0
+    report(Advanced(5))
+    assert capsys.readouterr().err == ""

@@ -98,7 +98,7 @@ def test_eval_pads_voc_as_the_papers_do_and_says_how_the_network_was_applied(her
     assert other["classes"] != scores["classes"]
     code, out, err = deeplabctl("eval", "--data", "set")
     assert code == 0
-    assert "5 images of val; test size paper; " in out
+    assert "5 images of val; images at their own size; pad paper; " in out
     assert "left out of the means" in out
     assert "\x1b" not in out + err
 
@@ -139,7 +139,7 @@ def test_score_that_the_recipe_expects_stands_beside_the_result(here, deeplabctl
     code, out, _ = deeplabctl("eval", "--data", "set", "--weights", "own.keras")
     assert code == 0
     assert "expected mIoU 90.00, give or take 2.00 (a table); this is " in out
-    assert "test size tight; scales 0.5; with the mirrored image" in out
+    assert "images at their own size; scales 0.5; with the mirrored image" in out
     expected = scores_of(deeplabctl, "--weights", "own.keras")["expected"]
     assert (expected["miou"], expected["within_tolerance"]) == (0.9, False)
     assert scores_of(deeplabctl, "--weights", "own.keras", "--limit", "4")["expected"] is None

@@ -107,7 +107,7 @@ def test_int8_onnx_file_is_small_and_near_its_network(tmp_path, monkeypatch, cli
     assert stored["conv3_1/kernel_quantized"] == onnx.TensorProto.INT8
     assert stored["fc8_voc12/kernel"] == onnx.TensorProto.FLOAT  # classifiers stay
     net = dl.load(small.path)
-    assert str(net.settings) == "test size tight; int8"
+    assert str(net.settings) == "images at their own size; int8"
     expected = Segmenter.from_network(small_network()).predict(noise(33, 40))
     assert np.abs(net(noise(33, 40)).scores - expected.scores).max() < 0.1
 

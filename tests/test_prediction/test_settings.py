@@ -193,8 +193,10 @@ def test_expected_score_is_shown_for_the_whole_validation_split_as_the_recipe_sc
 
 def test_settings_are_described_in_words_and_as_json():
     chosen = PredictionSettings("paper", (0.5, 1.0), True, CrfParams(), True)
-    assert "test size paper; scales 0.5, 1; with the mirrored image; adaptive CRF with bi_w 4" in str(chosen)
+    words = "images at their own size; pad paper; scales 0.5, 1; with the mirrored image; adaptive CRF with bi_w 4, "
+    assert str(chosen).startswith(words)
     assert chosen.to_dict()["crf"]["bi_xy_std"] == 49
     assert chosen.to_dict()["crf"]["adaptive"] is True
     plain = {"pad": "tight", "image_size": 0, "scales": [1.0], "flip": False, "crf": None, "precision": "float32"}
+    assert str(PredictionSettings(image_size=640)) == "images of at most 640 pixels"
     assert PredictionSettings().to_dict() == plain | {"engine": "auto", "tile": "auto"}
