@@ -6,7 +6,9 @@ The help is plain text, in colour on a terminal: rich takes too long to load.
 from __future__ import annotations
 
 import inspect
+import os
 import re
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
@@ -252,7 +254,8 @@ def guess_option(name: str, known: Sequence[str]) -> str | None:
 
 def guess_command(name: str) -> str | None:
     """Return what a command that there is not may mean."""
-    return next((ours for ours, names in _COMMANDS.items() if name in names.split()), None)
+    meant = (ours for ours, names in _COMMANDS.items() if name in names.split())
+    return next(meant, f"infer {shlex.quote(name)}" if os.path.exists(name) else None)  # noqa: PTH110 - of a long name
 
 
 def _guess_setting(name: str) -> str | None:

@@ -139,7 +139,7 @@ def _open_file(path: Path) -> WeightFile:
     if re.search(r"\.(meta|data-\d{5}-of-\d{5})$", path.name) and path.is_file():
         raise _wrong(path, "a part of a TensorFlow checkpoint without its .index; keep its files together")
     if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises OSError for a name that is too long
-        raise WeightsError(f"weights {path}: there is no such file{guess_name(str(path))}")
+        raise WeightsError(f"weights {path}: there is no such file{guess_name(path.name)}")
     if not path.is_file():
         raise WeightsError(f"weights {path}: expected a file, got a folder, a pipe or a device")
     if not start.head:

@@ -189,9 +189,11 @@ def test_numbers_that_json_lacks_are_null(capsys):
         (("train", "lake"), "expected options, got 'lake'; did you mean --data lake?"),
         (("serve", "runs/a"), "expected options, got 'runs/a'; did you mean --weights runs/a?"),
         (("predict", "a.jpg"), "no such command 'predict'; did you mean infer?"),
+        (("a b.jpg",), "no such command 'a b.jpg'; did you mean infer 'a b.jpg'?"),
     ],
 )
-def test_what_other_programs_call_it_is_guessed(words, guess, deeplabctl):
+def test_what_other_programs_call_it_is_guessed(words, guess, deeplabctl, tmp_path):
+    (tmp_path / "a b.jpg").touch()
     code, _, err = deeplabctl(*words)
     assert (code, err.splitlines()[-1]) == (2, f"Error: {guess}")
 
