@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from exports import CLASSES, export_plan, noise, write_onnx
-from PIL import Image
+from PIL import ExifTags, Image
 
 from deeplabctl.classes import class_colors
 from deeplabctl.export.exporter import write_export
@@ -18,7 +18,9 @@ EXAMPLES = re.findall(r"(?ms)^```python\n(.*?)^```$", PAGE.read_text("utf-8"))
 
 def run(example, folder):
     """Run an example in a process of its own, which must not import deeplabctl; returns what it prints."""
-    Image.fromarray(noise(37, 50)).save(folder / "photo.jpg")
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # stored on its side, as by phones
+    Image.fromarray(noise(50, 37)).save(folder / "photo.jpg", exif=exif)
     guard = "\nimport sys\nassert not any(name.startswith('deeplabctl') for name in sys.modules)\n"
     done = subprocess.run([sys.executable, "-c", example + guard], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
