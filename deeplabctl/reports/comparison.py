@@ -155,7 +155,7 @@ def _settings_table(comparison: Comparison) -> str:
         [escape(key), *(DASH if value is None else escape(in_words(value)) for value in values)]
         for key, values in comparison.settings.items()
     ]
-    return table(["setting", *_headers(comparison)], rows)
+    return f"<div class=differing>{table(['setting', *_headers(comparison)], rows)}</div>"
 
 
 def _class_table(comparison: Comparison) -> str:

@@ -2,6 +2,7 @@ import json
 import re
 
 import pytest
+from browser import browser
 from PIL import Image
 from run_files import LINES, make_run, train_line, validation_line
 
@@ -93,6 +94,17 @@ def test_comparison_escapes_names_and_loads_nothing(runs):
     assert "two <b>" not in page
     assert re.findall(r"https?:|//[a-z]|url\(|@import|<script", re.sub(r"base64,[^'\"]*", "", page)) == []
     assert all(source.startswith("data:image/png") for source in re.findall(r"src(?:set)?='([^']{0,30})", page))
+
+
+@pytest.mark.slow
+def test_settings_of_long_lists_do_not_push_those_of_other_runs_away(tmp_path, no_curves):
+    names = [f"conv{stage}_{number}" for stage in (3, 4, 5) for number in (1, 2, 3)]
+    frozen = f"solver.freeze={['conv1_1', 'conv1_2', 'conv2_1', 'conv2_2', *names, 'fc6', 'fc7']}"
+    runs = [make_run(tmp_path / f"run{number}", settings=settings) for number, settings in enumerate([[frozen], []])]
+    with browser() as chromium:
+        page = chromium.new_page(viewport={"width": 800, "height": 800})
+        page.set_content(render_comparison(Comparison.read(runs)))
+        assert page.locator(".differing .scroll").evaluate("frame => frame.scrollWidth === frame.clientWidth")
 
 
 def test_run_that_is_named_twice_is_refused(runs):
