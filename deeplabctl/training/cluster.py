@@ -41,6 +41,8 @@ class Cluster:
             self.index = int(resolver.task_id) + len(spec.get("chief", ()))
         self.replicas = int(self.strategy.num_replicas_in_sync)
         self.gpus = len(tf.config.list_physical_devices("GPU"))
+        # In a graph, as TensorFlow makes threads for a sum outside of one, and leaves them when another worker dies.
+        self._reduce = tf.function(self.strategy.reduce)
 
     @classmethod
     def of_kind(cls, kind: str, batch: int) -> Cluster:
@@ -92,7 +94,7 @@ class Cluster:
             return tf.constant(values if first else np.zeros_like(values))
 
         spread = self.strategy.experimental_distribute_values_from_function(contribution)
-        total: npt.NDArray[Any] = self.strategy.reduce(tf.distribute.ReduceOp.SUM, spread, axis=None).numpy()
+        total: npt.NDArray[Any] = self._reduce(tf.distribute.ReduceOp.SUM, spread, axis=None).numpy()
         return total
 
     def any(self, flag: bool) -> bool:
