@@ -103,7 +103,7 @@ EXPORTS = {
     ),
 }
 
-DEFAULT_WEIGHTS = "deeplabv3-mnv2-voc"  # published ones, of a user who has none
+DEFAULT_WEIGHTS = "deeplabv3-mnv2-voc"  # published ones, where none are named
 
 # The number formats that a network can compute in, and those of weights in exports: int8 also of what layers compute.
 Precision = Literal["float32", "bfloat16", "float16"]

@@ -180,9 +180,8 @@ def _numbered_rows(lines: list[tuple[int, str]], path: Path | None, *, is_csv: b
 def _row_of_cells(where: str, number: int, line: str, heads: list[str], cells: list[str]) -> _Row:
     """Return the row of a line by what its columns have; raises DataError for cells that are missing or wrong."""
     if len(cells) < len(heads) or any(cells[len(heads) :]):
-        raise DataError(
-            f"{where}: expected {len(heads)} columns, got {line[:80]!r}; correct it, with commas of names in quotes"
-        )
+        fix = "complete the line" if len(cells) < len(heads) else "put names that contain separators in quotes"
+        raise DataError(f"{where}: expected {len(heads)} columns, got {line[:80]!r}; {fix}")
     of = dict(zip(heads, cells, strict=False))
     color = of.get("color", ",".join(of.get(key, "") for key in ("red", "green", "blue")))
     known = _split_color(f"x {color.strip('()[] ')}")[1]

@@ -264,8 +264,8 @@ def _new_folder(path: Path, prefix: str) -> Iterator[Path]:
 def sync(folder: Path) -> None:
     """Wait until all files of a folder's file system are on the disk: at once, which is faster than one by one.
 
-    A power cut after a rename would else leave empty files under names that are complete. Windows has nothing of that
-    kind. Raises OSError.
+    A power cut after a rename would else leave empty files under names that are complete. Windows has no such call.
+    Raises OSError.
     """
     if sys.platform == "win32":
         return
@@ -347,7 +347,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def web_address(path: Path) -> str:
-    """Return the address that somebody gave for a file, of which a path keeps one slash of two; "" for a path."""
+    """Return the web address that a path was made from, with the slash that the path has lost; "" for other paths."""
     name = path.as_posix()
     return name.replace(":/", "://", 1) if re.match("(https?|ftp|s3|gs):/", name) else ""
 

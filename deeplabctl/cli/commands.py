@@ -6,7 +6,7 @@ The help is plain text, in colour on a terminal: rich takes too long to load.
 from __future__ import annotations
 
 import inspect
-import os
+import mimetypes
 import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
@@ -253,9 +253,10 @@ def guess_option(name: str, known: Sequence[str]) -> str | None:
 
 
 def guess_command(name: str) -> str | None:
-    """Return what a command that there is not may mean."""
+    """Return what an unknown command may mean."""
     meant = (ours for ours, names in _COMMANDS.items() if name in names.split())
-    return next(meant, f"infer {shlex.quote(name)}" if os.path.exists(name) else None)  # noqa: PTH110 - of a long name
+    is_photo = str(mimetypes.guess_type(name)[0]).startswith(("image/", "video/"))
+    return next(meant, f"infer {shlex.quote(name)}" if is_photo else None)
 
 
 def _guess_setting(name: str) -> str | None:

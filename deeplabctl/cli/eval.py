@@ -127,7 +127,7 @@ class _Outputs:
             check_new_file(zip_path, overwrite=overwrite)
 
     def zip(self) -> AbstractContextManager[Callable[[str, Label], None]]:
-        """Yield a function that adds a label (H, W) to the VOC server's file; it does nothing without --voc-zip."""
+        """Return the context of a function that adds a label (H, W) to the VOC server's file, if there is one."""
         from deeplabctl.evaluation.voc_submission import voc_zip
 
         return voc_zip(self.zip_path, self._split) if self.zip_path else nullcontext(lambda name, label: None)

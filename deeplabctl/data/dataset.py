@@ -200,7 +200,8 @@ def _open_folder(root: Path, report: Reporter) -> Dataset:
         fix = "choose the folder of a data set"
         if root.suffix.lower() in _ANNOTATIONS:
             fix = f"convert annotations with: deeplabctl data convert {shlex.quote(str(root))} --out SET"
-        raise DataError(f"data set {root}: expected a folder in VOC layout, got a file; {fix}")
+        got = "a file" if root.is_file() else "a pipe or a device"
+        raise DataError(f"data set {root}: expected a folder in VOC layout, got {got}; {fix}")
     for folder in (root / part for part in ("", IMAGES, LABELS, LABELS_AUGMENTED, LISTS.parent, LISTS)):
         if os.path.isdir(folder) and not os.access(folder, os.R_OK | os.X_OK):  # noqa: PTH112 - Path.is_dir may raise
             raise DataError(

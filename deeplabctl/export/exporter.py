@@ -198,7 +198,7 @@ def compare(
 ) -> Agreement:
     """Compare labels and scores on images; raises DataError for one that is too large.
 
-    A label whose scores are not finite, as after an overflow, is none.
+    A label whose scores are not finite, as after an overflow, counts as different.
     """
     equal = pixels = 0
     largest = 0.0

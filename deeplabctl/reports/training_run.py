@@ -62,7 +62,7 @@ def render_training_report(results: RunResults) -> str:
     )
     if results.status not in (None, "finished"):
         subtitle += f", {results.status}"
-    if error := results.facts.get("error"):
+    if results.status != "interrupted" and (error := results.facts.get("error")):
         subtitle += f": {error}"
     return render_page("training_run", results.name, subtitle, parts)
 

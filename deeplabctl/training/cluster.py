@@ -41,7 +41,7 @@ class Cluster:
             self.index = int(resolver.task_id) + len(spec.get("chief", ()))
         self.replicas = int(self.strategy.num_replicas_in_sync)
         self.gpus = len(tf.config.list_physical_devices("GPU"))
-        # In a graph, as TensorFlow makes threads for a sum outside of one, and leaves them when another worker dies.
+        # In a graph: outside of one, TensorFlow starts threads for each sum, and leaves them when another worker dies.
         self._reduce = tf.function(self.strategy.reduce)
 
     @classmethod

@@ -141,7 +141,8 @@ def _open_file(path: Path) -> WeightFile:
     if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises OSError for a name that is too long
         raise WeightsError(f"weights {path}: there is no such file{guess_name(path.name)}")
     if not path.is_file():
-        raise WeightsError(f"weights {path}: expected a file, got a folder, a pipe or a device")
+        got = "a folder" if path.is_dir() else "a pipe or a device"
+        raise WeightsError(f"weights {path}: expected a file, got {got}; choose the file of the weights")
     if not start.head:
         raise _wrong(path, "an empty file; download or copy it again")
     raise _wrong(path, next(what for pattern, what in _WRONG if re.match(pattern, start.head)))

@@ -325,7 +325,7 @@ def test_a_file_is_not_a_data_set(tmp_path, name, fix):
 
 
 def test_a_device_is_not_a_data_set():
-    with pytest.raises(DataError, match=f"data set {os.devnull}: expected a folder in VOC layout"):
+    with pytest.raises(DataError, match=f"{os.devnull}: expected a folder in VOC layout, got a pipe or a device"):
         open_dataset(os.devnull)
 
 

@@ -90,7 +90,8 @@ def test_report_of_an_older_run_has_no_table_of_classes(tmp_path):
 
 
 def test_report_before_the_first_validation_and_without_previews(tmp_path):
-    page = page_of(make_run(tmp_path / "run", [train_line(1, 2.5)], previews=(), status="interrupted"))
+    lines, error = [train_line(1, 2.5)], "KeyboardInterrupt: "
+    page = page_of(make_run(tmp_path / "run", lines, previews=(), status="interrupted", error=error))
     assert "There was no validation yet." in page
     assert "<b>2.5000</b><span>last loss</span>" in page
     assert "<b>1 of 60</b><span>steps</span>" in page

@@ -42,7 +42,7 @@ def test_file_whose_name_is_the_ending_of_a_checkpoint_is_looked_for(tmp_path, m
 def test_pipe_is_refused_and_not_waited_for(tmp_path):
     for name in ("pipe", "pipe.index"):
         os.mkfifo(tmp_path / name)
-        with pytest.raises(WeightsError, match=f"{name}: expected a file, got a folder, a pipe or a device"):
+        with pytest.raises(WeightsError, match=f"{name}: expected a file, got a pipe or a device; choose"):
             open_weights(tmp_path / name)
 
 

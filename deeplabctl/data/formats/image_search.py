@@ -2,14 +2,13 @@
 
 A file fits a name if one of the two paths, below the folder that is searched, ends with the other: ``left/1.png`` fits
 ``data/left/1.png`` and ``1.png``, but not ``right/1.png``. Composed and decomposed letters are the same, and so are
-``.JPG`` and ``.jpg``. A name that no file has may be that of a URL, as ``a%20b.png`` of ``a b.png``, or one of Label
-Studio's: ``?d=a.png`` of local storage, and ``0f5a2b1c-a.png`` of an upload.
+``.JPG`` and ``.jpg``. A name that no file has may be that of a URL: ``a%20b.png`` fits ``a b.png``, and so does
+``?d=a%20b.png``, as Label Studio names files of local storage.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
@@ -23,7 +22,6 @@ from deeplabctl.reporting import counted
 
 Parts = tuple[str, ...]  # of a path, from the folder that is searched
 _USUAL_FOLDERS = ("images", "JPEGImages")
-_UPLOADED = re.compile(r"(?<![^/\\])[0-9a-f]{8}-(?=[^/\\]+$)")
 
 
 class ImageSearch:
@@ -75,7 +73,6 @@ class ImageSearch:
             return found
         if not ranks:
             plain = unquote(name.rpartition("?d=")[2])
-            plain = _UPLOADED.sub("", name) if plain == name else plain
             return [] if plain == name else self.find(plain)
         highest = max(ranks.values())
         best = [path for path, rank in ranks.items() if rank == highest]

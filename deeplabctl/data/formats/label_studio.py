@@ -82,7 +82,9 @@ class LabelStudio(AnnotationFormat):
                     image.is_listed = False
                     continue
                 image.regions, (image.height, image.width) = _regions(result, f"{where} ({name})", counts)
-                image.file = search.image_of(name, f"{where}: {name}")
+                if not search.find(name):
+                    image.name = re.sub(r"(^|/)[0-9a-f]{8}-(?=[^/]+$)", r"\1", name)  # of uploads
+                image.file = search.image_of(image.name, f"{where}: {name}")
         if left_out:
             outlines.notes.append(f"tasks without an annotation: {len(left_out)} left out ({join_some(left_out, 4)})")
         outlines.without_area = counts["without area"]

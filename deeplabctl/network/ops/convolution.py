@@ -110,7 +110,7 @@ class Convolution(Operation):
         return {KERNEL: (self.kernel, self.kernel, incoming, outgoing), **bias}
 
     def multipliers(self, part: str) -> tuple[float, float]:
-        """Return those of the authors' nets; the recipe's ``head_multiplier`` for classifiers comes on top."""
+        """Return the multipliers (rate, decay) of the authors' nets, without the recipe's ``head_multiplier``."""
         return (2.0, 0.0) if part == BIAS else (1.0, 1.0)
 
     def size(self, inputs: Sequence[Size]) -> Size:

@@ -85,7 +85,7 @@ class VideoFile(NamedTuple):
 
 
 class Output:
-    """Describe an output; what a subclass leaves out here, it does not have.
+    """Describe an output; a subclass has only what it declares.
 
     Files of images are named after them, ``{stem}`` or the whole ``{name}``; all files are written whole or not at all.
     """
