@@ -27,7 +27,7 @@ from deeplabctl.cli.options import (
 )
 from deeplabctl.errors import DeepLabError, RecipeError
 from deeplabctl.run_layout import BEST, LAST
-from deeplabctl.serve.limits import Limits
+from deeplabctl.serve import Limits
 
 if TYPE_CHECKING:
     import socket

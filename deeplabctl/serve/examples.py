@@ -16,7 +16,7 @@ from deeplabctl.data.shapes import CLASSES, draw_sample
 from deeplabctl.errors import DataError
 from deeplabctl.files import read_small_file
 from deeplabctl.prediction.settings import own_settings
-from deeplabctl.serve.limits import Limits
+from deeplabctl.serve import Limits
 from deeplabctl.serve.uploads import FORMATS, RequestError, check_image
 from deeplabctl.weights.model_info import ModelInfo
 

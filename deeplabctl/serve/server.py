@@ -23,8 +23,8 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from deeplabctl.errors import DeepLabError
+from deeplabctl.serve import Limits
 from deeplabctl.serve.answers import describe_error
-from deeplabctl.serve.limits import Limits
 from deeplabctl.serve.uploads import RequestError
 
 _CHUNKS, _CHUNK = 1000, 128  # of a body: chunks of any size, and the least bytes that the others have on average

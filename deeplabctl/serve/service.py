@@ -21,8 +21,8 @@ from deeplabctl.errors import DataError
 from deeplabctl.parallel import available_cpus
 from deeplabctl.prediction.results import Result
 from deeplabctl.prediction.segmenter import Segmenter
+from deeplabctl.serve import Limits
 from deeplabctl.serve.examples import Example
-from deeplabctl.serve.limits import Limits
 from deeplabctl.serve.metrics import Metrics
 from deeplabctl.serve.uploads import RequestError, Upload, check_image, decode_upload
 

@@ -24,7 +24,7 @@ from deeplabctl.data.images import decode_image
 from deeplabctl.errors import DataError
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.architecture import PAPER_SIZE
-from deeplabctl.serve.limits import Limits
+from deeplabctl.serve import Limits
 
 FIELD = "image"  # of a form
 # By Pillow's names. Of its other formats, some start programs or write files (EPS).

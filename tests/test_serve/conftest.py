@@ -31,9 +31,9 @@ def serve(segmenter):
 
     from fastapi.testclient import TestClient
 
+    from deeplabctl.serve import Limits
     from deeplabctl.serve.access import Hosts, Key
     from deeplabctl.serve.application import build_application
-    from deeplabctl.serve.limits import Limits
     from deeplabctl.serve.service import Service
 
     with ExitStack() as stack:

@@ -19,9 +19,9 @@ from deeplabctl.data.shapes import draw_sample
 from deeplabctl.errors import DataError
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.ops import Convolution
+from deeplabctl.serve import Limits
 from deeplabctl.serve import service as service_module
 from deeplabctl.serve.examples import find_examples
-from deeplabctl.serve.limits import Limits
 from deeplabctl.serve.service import Service, Worker
 from deeplabctl.serve.uploads import RequestError, check_image
 from deeplabctl.weights.model_info import ModelInfo

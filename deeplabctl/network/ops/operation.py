@@ -177,7 +177,7 @@ class Operation:
 
     def keras_layers(self, outgoing: int, dropout: float, dtype: str) -> list[keras.Layer]:
         """Return the stock Keras layers that compute it, one after another; their names begin with its own."""
-        raise TypeError(self.name)
+        raise TypeError(f"{self.name}: no stock Keras layer computes this; it is for prediction only")
 
     def build(self, inputs: list[Any], outgoing: int, dropout: float, dtype: str) -> Any:
         """Return its result in a functional Keras model, made by `keras_layers`."""
