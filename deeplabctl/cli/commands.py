@@ -164,7 +164,13 @@ class SectionedGroup(_WithExamples, TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the words before the command."""
         with _noting_usage_errors():
-            return super().parse_args(ctx, args)
+            try:
+                return super().parse_args(ctx, args)
+            except _UsageError as error:
+                name = getattr(error, "option_name", None)
+                if any(name in each.opts for command in self.commands.values() for each in command.params):
+                    error.message, error.possibilities = f"expected {name} after the command, got it before", None
+                raise
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""

@@ -212,7 +212,7 @@ def _with_new_branches(given: Weights, architecture: str, num_classes: int, widt
             continue
         found[name] = np.zeros((*array.shape[:2], known.size, array.shape[3]), array.dtype)
         found[name][:, :, known] = array
-        notes.append(f"{row} takes {more} more channels, of new layers, with weights of 0")
+        notes.append(f"{row}: weights of 0 for the {more} channels of layers that the file does not have")
     return found, notes
 
 

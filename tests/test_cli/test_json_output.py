@@ -188,6 +188,8 @@ def test_numbers_that_json_lacks_are_null(capsys):
         (("infer", "--image", "x"), "no such option --image; did you mean INPUT, without --image?"),
         (("train", "lake"), "expected options, got 'lake'; did you mean --data lake?"),
         (("serve", "runs/a"), "expected options, got 'runs/a'; did you mean --weights runs/a?"),
+        (("--debug", "infer", "a.jpg"), "expected --debug after the command, got it before"),
+        (("data", "--overwrite", "shapes"), "expected --overwrite after the command, got it before"),
         (("predict", "a.jpg"), "no such command 'predict'; did you mean infer?"),
         (("a b.jpg",), "no such command 'a b.jpg'; did you mean infer 'a b.jpg'?"),
     ],

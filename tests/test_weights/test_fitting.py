@@ -125,4 +125,4 @@ def test_network_without_image_pooling_keeps_the_weights_of_its_branches_where_t
     assert network.new_layers == ["image_pooling", "image_pooling_BatchNorm"]
     np.testing.assert_array_equal(network.weights["concat_projection/kernel"][:, :, 256:], kernel[:, :, 256:])
     assert not network.weights["concat_projection/kernel"][:, :, :256].any()
-    assert "concat_projection takes 256 more channels, of new layers, with weights of 0" in network.notes
+    assert "concat_projection: weights of 0 for the 256 channels of layers that the file does not have" in network.notes

@@ -102,5 +102,5 @@ def test_many_new_layers_are_counted():
     assert re.fullmatch(r"weights from \S+: 54 of 66 layers", notes[0])
     assert notes[1:] == [
         "new and random: 12 layers, which log.txt names",
-        "concat_projection takes 768 more channels, of new layers, with weights of 0",
+        "concat_projection: weights of 0 for the 768 channels of layers that the file does not have",
     ]
