@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import sys
 import time
 import unicodedata
@@ -53,8 +52,8 @@ class Console:
     def errors(self, kept: str) -> Iterator[None]:
         """Turn the project's own errors into one line and exit code 1; with --debug, let them through.
 
-        So are a name that is too long for the system, and a file in a folder that the user may not enter: any call may
-        refuse these. Ctrl-C is a line on what is ``kept``, and exit code 130.
+        So are a name that is too long for the system, a file in a folder that the user may not enter, and a current
+        folder that was deleted: any call may refuse these. Ctrl-C is a line on what is ``kept``, and exit code 130.
         """
         try:
             with only_documents() if self.json else nullcontext(), _interruptions_of_libraries():
@@ -69,12 +68,9 @@ class Console:
             print_error(str(error))
             raise typer.Exit(1) from None
         except OSError as error:
-            if self.debug or error.errno not in (errno.ENAMETOOLONG, errno.EACCES) or not error.filename:
+            text = _refusal(error)
+            if self.debug or not text:
                 raise
-            name = os.fsdecode(error.filename)
-            text = f"{name[:80]}...: the file name is too long; shorten it"
-            if error.errno == errno.EACCES:
-                text = f"{name}: {error.strerror}; choose another file or folder, or change its permissions"
             print_error(text)
             raise typer.Exit(1) from None
 
@@ -165,6 +161,19 @@ def _interruptions_of_libraries() -> Iterator[None]:
         if cause is not None:
             raise cause from None
         raise
+
+
+def _refusal(error: OSError) -> str:
+    """Return the message of an error that any call may raise, "" for any other."""
+    name = str(error.filename or "")
+    match error.errno:
+        case errno.ENAMETOOLONG if name:
+            return f"{name[:80]}...: the file name is too long; shorten it"
+        case errno.EACCES if name:
+            return f"{name}: {error.strerror}; choose another file or folder, or change its permissions"
+        case errno.ENOENT if not name:  # of os.getcwd
+            return "the current folder does not exist any more; change to another one"
+    return ""
 
 
 def print_error(message: str) -> None:

@@ -65,6 +65,7 @@ def test_control_characters_of_names_do_not_reach_the_terminal(capsys):
     [
         (errno.EACCES, "closed/a.keras", "error: closed/a.keras: Permission denied; choose another file or folder, or"),
         (errno.ENAMETOOLONG, "a" * 300, f"error: {'a' * 80}...: the file name is too long"),
+        (errno.ENOENT, None, "error: the current folder does not exist any more; change to another one"),
     ],
 )
 def test_names_that_the_system_refuses_are_one_line(capsys, number, name, text):
