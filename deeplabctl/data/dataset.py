@@ -26,7 +26,7 @@ Item = TypeVar("Item")
 _SHAPES_VERSION = 1  # raised when the drawn images change
 _USUAL_PLACES = (Path("VOCdevkit", "VOC2012"), Path("data", "VOCdevkit", "VOC2012"))
 _LONGEST_LIST = 64 << 20  # bytes; a list of 10,582 ids has 130 kB
-_ANNOTATIONS = (".json", ".xml", ".yaml", ".csv")  # of the programs that `data convert` reads
+_ANNOTATIONS = (".json", ".xml", ".yaml", ".yml", ".csv")  # of the programs that `data convert` reads
 _VOC_NAME = re.compile(r"20(0[7-9]|1[0-2])_\d{6}\.")  # of an image of VOC 2012, or of SBD
 _FIX_LIST = "correct the list or add the file"
 
@@ -196,10 +196,9 @@ def _open_folder(root: Path, report: Reporter) -> Dataset:
         if address := web_address(root):
             raise DataError(f"data set {address}: expected a folder, got an address; download it, and name the folder")
         raise DataError(f"data set {root}: there is no such folder; choose one in VOC layout, or 'shapes'")
+    convert = f"convert annotations with: deeplabctl data convert {shlex.quote(str(root))} --out SET"
     if not root.is_dir():
-        fix = "choose the folder of a data set"
-        if root.suffix.lower() in _ANNOTATIONS:
-            fix = f"convert annotations with: deeplabctl data convert {shlex.quote(str(root))} --out SET"
+        fix = convert if root.suffix.lower() in _ANNOTATIONS else "choose the folder of a data set"
         got = "a file" if root.is_file() else "a pipe or a device"
         raise DataError(f"data set {root}: expected a folder in VOC layout, got {got}; {fix}")
     for folder in (root / part for part in ("", IMAGES, LABELS, LABELS_AUGMENTED, LISTS.parent, LISTS)):
@@ -213,7 +212,7 @@ def _open_folder(root: Path, report: Reporter) -> Dataset:
             meant = next((path for path in nested if (path / part).is_dir()), None)
             fix = f"did you mean {meant}?" if meant else "choose the folder that contains it"
             if not meant and any(path.suffix.lower() in _ANNOTATIONS for path in root.iterdir()):
-                fix = f"convert annotations with: deeplabctl data convert {shlex.quote(str(root))} --out SET"
+                fix = convert
             raise DataError(f"data set {root}: expected the folder {part} of VOC's layout in it, got none; {fix}")
     names = root / CLASS_NAMES
     if names.exists():

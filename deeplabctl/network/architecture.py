@@ -120,7 +120,7 @@ class Architecture:
     first, and the largest counts. ``crf`` is the preset of the dense CRF that the authors used with it. ``test_rows``
     are those of prediction, where they differ: with the same weights, and logits of the image's own size.
     ``imagenet`` is the network of keras.applications whose ImageNet weights it may start from; "" for none. ``start``
-    are the weights that trainings start from unless they name others: "imagenet", or published ones.
+    are the weights that trainings start from unless they name others: "random", "imagenet", or published ones.
 
     ``output_stride`` is that of the logits. ``fuses`` says what is made of several scales and of mirrored images: the
     "max" of the scales' logits, then the mean with the mirrored image's (v2), or the mean of all "scores" (v3).
@@ -134,8 +134,8 @@ class Architecture:
     name: str
     rows: Rows = field(repr=False)
     crf: str
-    imagenet: str
-    start: str = "imagenet"
+    imagenet: str = ""
+    start: str = "random"
     scales: tuple[float, ...] = (1.0,)
     test_rows: Rows = field(default=(), repr=False)
     output_stride: int = 8

@@ -64,5 +64,5 @@ def _rows() -> Rows:
 
 
 RESNET101 = Architecture(
-    "resnet101", _rows(), "v2-resnet", imagenet="ResNet101", scales=(1.0, 0.75, 0.5), tile_reach=320
+    "resnet101", _rows(), "v2-resnet", imagenet="ResNet101", start="imagenet", scales=(1.0, 0.75, 0.5), tile_reach=320
 )

@@ -130,7 +130,7 @@ def _head(body: str) -> list[Operation]:
 
 def _network(name: str, body: Sequence[Operation], output_stride: int) -> Architecture:
     return Architecture(
-        name, (*body, *_head(body[-1].name)), crf="largefov-v1", imagenet="", start=f"{name}-coco",
+        name, (*body, *_head(body[-1].name)), crf="largefov-v1", start=f"{name}-coco",
         output_stride=output_stride, preprocessing=_PREPROCESSING, fuses="scores", label_stride=1, half_pixel=True,
         unused_layers=r"aux_classifier_\d|backbone_fc",
     )  # fmt: skip

@@ -75,7 +75,7 @@ def _with_direct_paths(*, testing: bool) -> Rows:
 
 
 def _network(name: str, rows: Rows, crf: str, test_rows: Rows = ()) -> Architecture:
-    return Architecture(name, rows, crf, imagenet="VGG16", test_rows=test_rows)
+    return Architecture(name, rows, crf, imagenet="VGG16", start="imagenet", test_rows=test_rows)
 
 
 LARGEFOV = _network("largefov", _LARGEFOV, "largefov-v1")

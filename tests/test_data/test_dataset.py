@@ -313,6 +313,7 @@ def test_folder_of_annotations_is_answered_by_the_command_that_converts_it(tmp_p
     [
         ("photo.jpg", "choose the folder of a data set"),
         ("a.json", "convert annotations with: deeplabctl data convert {} --out SET"),
+        ("a.yml", "convert annotations with: deeplabctl data convert {} --out SET"),
         ("a.YAML", "convert annotations with: deeplabctl data convert {} --out SET"),
     ],
 )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deeplabctl.errors import WeightsError
-from deeplabctl.network import ARCHITECTURES
+from deeplabctl.network import ARCHITECTURES, Architecture
 from deeplabctl.weights.published import published
 from deeplabctl.weights.starting import ImageNet
 
@@ -12,13 +12,17 @@ from deeplabctl.weights.starting import ImageNet
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_network_starts_from_imagenet_or_from_weights_that_are_published_for_its_body(architecture):
     table = ARCHITECTURES[architecture]
-    if table.start == "imagenet":
-        assert table.imagenet
+    if table.start in ("imagenet", "random"):
+        assert table.imagenet or table.start == "random"
         return
     entry = published()[table.start]
     body = {name for name in table.weight_shapes(21) if name.startswith(("expanded", "backbone", "middle"))}
     assert body
     assert body <= set(ARCHITECTURES[entry.network].weight_shapes(21))
+
+
+def test_network_that_names_no_weights_starts_random():
+    assert Architecture("own", ARCHITECTURES["largefov"].rows, "largefov-v1").start == "random"
 
 
 def test_imagenet_is_refused_where_there_are_no_such_weights():

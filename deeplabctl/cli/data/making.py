@@ -149,9 +149,9 @@ def convert(
 ) -> None:
     """Turn annotations of other programs into a data set.
 
-    SOURCE: masks in colours (with --palette), of grey levels or class ids, in black and white; COCO's polygons and run
-    lengths; labelme's files; CVAT's "for images 1.1"; YOLO's, Label Studio's, Supervisely's and VIA's outlines and
-    masks. Nothing is guessed: ambiguous input is an error that names the option to use.
+    SOURCE: masks in colours (with --palette), of grey levels or class ids, in black and white; or outlines, run lengths
+    and masks in the format of an annotation program (--format). Nothing is guessed: ambiguous input is an error that
+    names the option to use.
     """
     from deeplabctl.classes import IGNORE_LABEL
     from deeplabctl.data.convert import write_dataset

@@ -31,6 +31,7 @@ from deeplabctl.errors import DataError
 from deeplabctl.files import read_small_file
 from deeplabctl.reporting import Reporter
 
+_YAML = (".yaml", ".yml")
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "test": "test"}  # in a data.yaml: in a data set
 _LINE = re.compile(r"""((?:'[^']*'|"[^"]*"|[^#]|(?<=\S)#)*)""")  # without a comment
 _QUOTED = r"""(?:'(?:[^']|'')*'|"(?:[^"\\]|\\.)*")"""
@@ -49,7 +50,7 @@ class Yolo(AnnotationFormat):
     def recognises(self, source: Source) -> bool:
         """Tell whether it is a YAML file, or a folder with one of classes or with texts in its ``labels``."""
         if not source.path.is_dir():
-            return source.path.suffix.lower() in (".yaml", ".yml")
+            return source.path.suffix.lower() in _YAML
         path = _yaml_in(source.path)
         has_names = path is not None and re.search(rb"^names\s*:", head_of(path), re.MULTILINE)
         return bool(has_names or _texts_below(source.path / "labels"))
@@ -100,7 +101,7 @@ class Yolo(AnnotationFormat):
 
 def _yaml_in(folder: Path) -> Path | None:
     """Return a folder's data.yaml, or else its only YAML file."""
-    found = sorted(path for path in folder.iterdir() if path.suffix in (".yaml", ".yml") and path.is_file())
+    found = sorted(path for path in folder.iterdir() if path.suffix in _YAML and path.is_file())
     return next((path for path in found if path.stem == "data"), found[0] if len(found) == 1 else None)
 
 
