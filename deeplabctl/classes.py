@@ -89,12 +89,10 @@ def other_order(classes: Sequence[str], of: Sequence[str]) -> list[int]:
 def class_colors(classes: Sequence[str]) -> npt.NDArray[np.uint8]:
     """Return the colours of classes, (256, 3) uint8 RGB by the values of labels.
 
-    They are those of their palette, VOC's if they are VOC's classes, and else those of `distinct_colors`, with black
-    for a background that comes first.
+    They are those of their palette; without one VOC's if they are VOC's classes, and else those of `distinct_colors`,
+    with black for a background that comes first.
     """
-    if tuple(classes) == VOC_CLASSES:
-        return voc_palette()
-    colors = distinct_colors().copy()
+    colors = (voc_palette() if tuple(classes) == VOC_CLASSES else distinct_colors()).copy()
     if given := getattr(classes, "colors", ()):
         colors[: len(given)] = given
     elif classes and classes[0] == "background":

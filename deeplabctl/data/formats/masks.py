@@ -69,6 +69,8 @@ class Masks(AnnotationFormat):
         folder = source.path / LABELS if (source.path / LABELS).is_dir() else source.path
         if folder.name == "SegmentationObject":
             raise DataError(f"{folder}: expected class ids, got VOC's numbers of objects; choose {LABELS} beside it")
+        if settings.palette and settings.format in ("ids", "binary"):
+            raise DataError(f"`palette` has no effect with `format={settings.format}`; use `classes` for the names")
         settings = _with_files_beside(source.path, settings, report)
         found = pair_masks(folder, settings)
         greys = {color[0] for color in settings.palette.ids() if len(set(color)) == 1} if settings.palette else set()

@@ -9,7 +9,7 @@ from annotation_files import SIZE, convert, exif_orientation, write_image, writt
 from PIL import Image
 from tiff_files import tiff
 
-from deeplabctl.class_files import read_palette
+from deeplabctl.class_files import Palette, read_palette
 from deeplabctl.classes import VOC_CLASSES, ClassNames, voc_palette
 from deeplabctl.data.check import check_dataset
 from deeplabctl.data.dataset import open_dataset
@@ -58,9 +58,11 @@ def test_coloured_masks_become_ids_by_the_palette_file(tmp_path, halves):
     assert check_dataset(open_dataset(tmp_path / "out"), silent).errors == 0
 
 
-def test_classes_with_colours_are_those_of_masks_in_colours(tmp_path, halves):
+@pytest.mark.parametrize("names", [("background", "cat", "dog"), VOC_CLASSES])
+def test_classes_with_colours_are_those_of_masks_in_colours(tmp_path, halves, names):
     """They are VOC's colours in another order."""
-    names = ClassNames(("background", "cat", "dog"), ((0, 0, 0), (0, 128, 0), (128, 0, 0)))
+    colors = [*map(tuple, voc_palette()[: len(names)].tolist())]
+    names = ClassNames(names, [colors[0], colors[2], colors[1], *colors[3:]])
     convert(write_masks(tmp_path, np.array(names.colors)[halves]), tmp_path / "out", classes=names)
     np.testing.assert_array_equal(written_label(tmp_path / "out"), halves)
 
@@ -145,6 +147,11 @@ def test_cvats_masks_are_read_by_their_labelmap(tmp_path, halves):
         ),
         ([0, 255, 1], {"format": "colors"}, "expected a palette for masks in colours"),
         ([0, 255, 1], {"format": "binary", "classes": ("a", "b", "c")}, "expected 2 classes for black-and-white masks"),
+        (
+            [0, 1, 1],
+            {"format": "ids", "classes": ("a", "b"), "palette": Palette(("a", "b"), ((0, 0, 0), (1, 2, 3)), ())},
+            "`palette` has no effect with `format=ids`",
+        ),
     ],
 )
 def test_values_that_can_be_meant_in_two_ways_are_refused_with_the_option_to_use(
