@@ -106,7 +106,7 @@ def _mean_field(logs: Float32, order: Int32, filter_: Filter, iterations: int, w
         splatted = _emptied(spare, (filter_.size, scores.shape[1]))
         peaks = np.zeros(scores.shape[1], np.float32)
         steps.step(scores, filter_, blurred, splatted, peaks, _width(scores))
-        strong = _strong(peaks[: len(kept)], weak)
+        strong = _strong(peaks[: len(kept)], weak - peaks[len(kept) :].sum())  # less those dropped before
         if iteration and _padded(len(strong) + 1) < scores.shape[1]:
             kept = kept[strong]
             scores, splatted = _lanes(count, len(kept) + 1), _columns(splatted, strong)

@@ -40,6 +40,14 @@ def test_adaptive_keeps_weak_labels_that_sum_up():
     np.testing.assert_array_equal(adaptive, exact)
 
 
+def test_adaptive_counts_the_labels_that_were_dropped_before():
+    image, rng = np.full((5, 4, 3), 128, np.uint8), np.random.default_rng(15)
+    energy = 3 * rng.standard_normal(255) + 0.3 * rng.standard_normal((5, 4, 255))
+    params = CrfParams(pos_w=0.5, bi_w=0.5)
+    exact, adaptive = (refine_energy(image, energy, params, adaptive=adaptive) for adaptive in (False, True))
+    assert 1e-5 < abs(adaptive - exact).max() < 5e-3  # 1e-2 where each iteration may drop as much again
+
+
 def test_adaptive_survives_labels_that_are_all_alike():
     image, _ = problem(8, 9, 60)
     refined = refine_energy(image, np.zeros((8, 9, 60), np.float32), adaptive=True)
