@@ -214,21 +214,6 @@ def convolve_pixels(
 
 
 @kernel
-def pack_kernel(weights: Float32, depth: int, width: int, packed: Float32) -> None:
-    """Copy a kernel (side, side, in, out) to panels [out / width][side * side][depth][width], filled up with zeros."""
-    side, _, incoming, outgoing = weights.shape
-    at = 0
-    for panel in range(0, outgoing, width):
-        for i in range(side):
-            for j in range(side):
-                for c in range(depth):
-                    for o in range(width):
-                        inside = c < incoming and panel + o < outgoing
-                        packed[at + o] = weights[i, j, c, panel + o] if inside else 0.0
-                    at += width
-
-
-@kernel
 def gather(
     image: Float32, shape: Extent, y: int, x: int, side: int, dilation: int, work: Float32, destination: int, simd: Simd
 ) -> None:

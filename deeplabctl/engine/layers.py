@@ -95,22 +95,22 @@ class ConvolutionLayer(Layer):
             self._apply_gate(result[: math.prod(self._op.size(sizes)) * self._depth], result)
 
     def _pack(self, m: int) -> Float32:
-        from deeplabctl.engine.convolution import pack_kernel
+        """Return the kernel, filled up with zeros: in panels [panels][side * side][depth][width], or transformed."""
         from deeplabctl.engine.winograd_transforms import pack_transformed
 
+        side, _, *channels = self._kernel.shape
+        depth, outputs = self._inputs // side**2, self._panels * self._width
         kernel = np.ascontiguousarray(self._kernel, np.float32)
-        if m == BY_PIXELS:
-            packed = self._allocate(self._inputs * self._panels * self._width)
-            pack_kernel(kernel, self._inputs // kernel.shape[0] ** 2, self._width, packed)
-            return packed
-        packed = self._allocate((m + KERNEL_SIZE - 1) ** 2 * self._input_depth * self._panels * self._width)
-        shape = (self._input_depth, self._panels * self._width)
-        if kernel.shape[2:] != shape:
-            missing = [(0, there - here) for here, there in zip(kernel.shape[2:], shape, strict=True)]
+        if channels != [depth, outputs]:
+            missing = [(0, there - here) for here, there in zip(channels, (depth, outputs), strict=True)]
             kernel = np.pad(kernel, ((0, 0), (0, 0), *missing))
-
-        flat = kernel.reshape(-1)
-        pack = partial(pack_transformed, flat, self._input_depth, self._panels, packed, (0,) * m, self._simd)
+        if m == BY_PIXELS:
+            packed = self._allocate(kernel.size)
+            panels = kernel.reshape(side**2, depth, self._panels, self._width).transpose(2, 0, 1, 3)
+            packed.reshape(panels.shape)[:] = panels
+            return packed
+        packed = self._allocate((m + KERNEL_SIZE - 1) ** 2 * depth * outputs)
+        pack = partial(pack_transformed, kernel.reshape(-1), depth, self._panels, packed, (0,) * m, self._simd)
         self._workers.run_ranges(pack, self._panels)
         return packed
 
