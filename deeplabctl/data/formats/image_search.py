@@ -146,16 +146,24 @@ def _common_end(one: Parts, other: Parts) -> int:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Return the files in a folder and in those below it, sorted, without hidden ones; links are followed once."""
+    """Return the files in a folder and in those below it, sorted, without hidden ones; links are followed once.
+
+    Raises DataError for a folder that this user may not read; there are none in one that is missing.
+    """
     found: list[Path] = []
     seen: set[str] = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
+    for place, folders, names in os.walk(folder, followlinks=True, onerror=_refuse_closed):
         real = os.path.realpath(place)
         folders[:] = [] if real in seen else sorted(name for name in folders if not is_hidden(name))
         if real not in seen:
             found += [Path(place, name) for name in sorted(names) if not is_hidden(name)]
         seen.add(real)
     return found
+
+
+def _refuse_closed(error: OSError) -> None:
+    if isinstance(error, PermissionError):
+        raise DataError(f"cannot read the folder {error.filename}: {error.strerror}; change its permissions")
 
 
 def not_found(found: Sequence[Path], where: object) -> str:

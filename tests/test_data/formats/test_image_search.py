@@ -7,10 +7,11 @@ import unicodedata
 import numpy as np
 import pytest
 from annotation_files import SIZE, convert, write_coco, write_image, write_labelme, written_label
+from closed_folder import closed
 from PIL import Image
 
 from deeplabctl.data.dataset import open_dataset
-from deeplabctl.data.formats.image_search import ImageSearch
+from deeplabctl.data.formats.image_search import ImageSearch, files_below
 from deeplabctl.errors import DataError
 
 TREE = ("left/0.png", "right/0.png", "right/1.png", "deep/right/2.png", "3.png", "left/3.png")
@@ -244,3 +245,11 @@ def test_names_of_urls_find_no_other_files(tmp_path):
     search = ImageSearch([tmp_path / "images"])
     assert search.find("gone%20.png") == []
     assert ImageSearch.beside(tmp_path / "json" / "a.json", None).find("a%20b.png") == [tmp_path / "images" / "a b.png"]
+
+
+def test_folder_that_may_not_be_read_is_refused(tmp_path):
+    """Half of a set would else be converted without the other half."""
+    write_image(tmp_path / "a.png")
+    with closed(tmp_path), pytest.raises(DataError, match=r"cannot read the folder .*: Permission denied; change its"):
+        files_below(tmp_path)
+    assert files_below(tmp_path / "gone") == []
