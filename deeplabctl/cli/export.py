@@ -11,7 +11,7 @@ import typer
 from deeplabctl.choices import EXPORTS, LEAST_AGREEMENT, ExportFormat
 from deeplabctl.cli.console import Console, usage_errors
 from deeplabctl.cli.formatting import argument
-from deeplabctl.cli.options import OUTPUT, FlipOption, OverwriteOption, ScalesOption, section
+from deeplabctl.cli.options import OUTPUT, FlipOption, NetworkArgument, OverwriteOption, ScalesOption, section
 from deeplabctl.cli.weights import weights_url
 from deeplabctl.reporting import counted
 
@@ -34,15 +34,7 @@ EXPORT = section("Export")
 
 
 def export(
-    weights: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="WEIGHTS",
-            envvar="DEEPLABCTL_WEIGHTS",
-            help="Weight file of any format, run directory, or published weights (deeplabctl weights lists them). "
-            "Default: the best weights of the newest run in ./runs.",
-        ),
-    ] = None,
+    weights: NetworkArgument = None,
     to: Annotated[
         ExportFormat | None,
         EXPORT("--to", "Format: a TensorFlow SavedModel (a folder), ONNX, or TFLite, which LiteRT runs."),

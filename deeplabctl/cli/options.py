@@ -57,19 +57,22 @@ def complete_weights(incomplete: str) -> list[str]:
     return [name for name in published() if name.startswith(incomplete)]
 
 
-def _weights_option(kinds: str = "run directory, export", default: str = "") -> Any:
-    return NETWORK(
-        "--weights FILE|RUN|NAME",
+def _weights_help(kinds: str = "run directory, export", default: str = "") -> str:
+    return (
         f"Weight file of any format, {kinds}, or published weights (deeplabctl weights lists them). "
-        f"Default: the best weights of the newest run in ./runs{default}.",
-        envvar="DEEPLABCTL_WEIGHTS",
-        autocompletion=complete_weights,
+        f"Default: the best weights of the newest run in ./runs{default}."
     )
 
 
-WeightsOption = Annotated[str | None, _weights_option()]
-NetworkOption = Annotated[str | None, _weights_option("run directory")]  # not an export
-DefaultWeightsOption = Annotated[str | None, _weights_option(default=f", else the published {DEFAULT_WEIGHTS}")]
+_WEIGHTS: dict[str, Any] = {"envvar": "DEEPLABCTL_WEIGHTS", "autocompletion": complete_weights}
+_WEIGHTS_OPTION = partial(NETWORK, "--weights FILE|RUN|NAME", **_WEIGHTS)
+_NOT_EXPORT = _weights_help("run directory")
+WeightsOption = Annotated[str | None, _WEIGHTS_OPTION(_weights_help())]
+NetworkOption = Annotated[str | None, _WEIGHTS_OPTION(_NOT_EXPORT)]
+NetworkArgument = Annotated[str | None, typer.Argument(metavar="WEIGHTS", help=_NOT_EXPORT, **_WEIGHTS)]
+DefaultWeightsOption = Annotated[
+    str | None, _WEIGHTS_OPTION(_weights_help(default=f", else the published {DEFAULT_WEIGHTS}"))
+]
 EvaluationDataOption = Annotated[
     str | None,
     DATA(

@@ -19,7 +19,7 @@ import numpy as np
 from deeplabctl.arrays import Label
 from deeplabctl.classes import IGNORE_LABEL, VOC_CLASSES
 from deeplabctl.data.images import mask_bytes
-from deeplabctl.data.layout import IMAGES, LABELS, LABELS_AUGMENTED, LISTS, make_layout, write_list
+from deeplabctl.data.layout import IMAGES, LABELS, LABELS_AUGMENTED, LISTS, VOC_FOLDERS, make_layout, write_list
 from deeplabctl.data.voc_archives import Member, read_members
 from deeplabctl.errors import DataError, OutputError
 from deeplabctl.files import remove_unfinished, sync
@@ -81,7 +81,7 @@ def _prepare_folder(out: Path, voc: Path, overwrite: bool) -> None:
     try:
         inside = {path.name for path in out.iterdir()} if out.exists() else set()
         augmented = LABELS_AUGMENTED in inside or (out / LISTS / "train_aug.txt").exists()
-        is_voc = out.resolve() in [(voc / part).resolve() for part in ("", "VOC2012", "VOCdevkit/VOC2012")]
+        is_voc = out.resolve() in [(voc / part).resolve() for part in ("", *VOC_FOLDERS)]
         ours = not inside or _UNFINISHED in inside or (is_voc and not augmented)
         if not ours and not overwrite:
             raise OutputError(

@@ -15,7 +15,7 @@ from typing import TypeVar
 from deeplabctl.class_files import read_classes
 from deeplabctl.classes import VOC_CLASSES
 from deeplabctl.data.findings import Finding, FindingError, join_some
-from deeplabctl.data.layout import CLASS_NAMES, IMAGES, LABELS, LABELS_AUGMENTED, LISTS, SET_SUFFIXES
+from deeplabctl.data.layout import CLASS_NAMES, IMAGES, LABELS, LABELS_AUGMENTED, LISTS, SET_SUFFIXES, VOC_FOLDERS
 from deeplabctl.data.shapes import CLASSES, write_shapes
 from deeplabctl.errors import DataError, OutputError
 from deeplabctl.files import composed, file_names, find_file, user_cache, web_address
@@ -208,7 +208,7 @@ def _open_folder(root: Path, report: Reporter) -> Dataset:
             )
     for part in (IMAGES, LISTS):
         if not (root / part).is_dir():
-            nested = (root / inner for inner in ("VOC2012", "VOCdevkit/VOC2012"))  # of a folder above VOC
+            nested = (root / inner for inner in VOC_FOLDERS)
             meant = next((path for path in nested if (path / part).is_dir()), None)
             fix = f"did you mean {meant}?" if meant else "choose the folder that contains it"
             if not meant and any(path.suffix.lower() in _ANNOTATIONS for path in root.iterdir()):

@@ -24,6 +24,7 @@ SET_SUFFIXES = (".jpg", ".jpeg", ".png")
 LISTS = Path("ImageSets", "Segmentation")
 SPLITS = ("train", "val", "test")  # lists of most data sets
 CLASS_NAMES = "classes.txt"
+VOC_FOLDERS = ("VOC2012", "VOCdevkit/VOC2012")  # in which VOC's archive has the data set
 _BY_SYSTEMS = (".DS_Store", "Thumbs.db", "desktop.ini")  # which add these to folders that they show
 
 

@@ -32,6 +32,13 @@ ARCHITECTURES = {
 DEFAULT_ARCHITECTURE = LARGEFOV.name  # of weight files that do not name an architecture
 
 
+def architecture_named(name: str) -> Architecture:
+    """Return a network by its name; raises ValueError for an unknown one."""
+    if name not in list(ARCHITECTURES):
+        raise ValueError(f"architecture: expected one of {', '.join(ARCHITECTURES)}, got {name!r}")
+    return ARCHITECTURES[name]
+
+
 def preprocess(image: Image, architecture: str) -> Pixels:
     """Turn an image (H, W, 3) uint8 RGB into a network's input (H, W, 3) float32.
 
@@ -39,15 +46,14 @@ def preprocess(image: Image, architecture: str) -> Pixels:
     to 1, torchvision's RGB from 0 to 1 minus ImageNet's mean, divided by its deviation. Raises ValueError for another
     image, and for an unknown architecture.
     """
-    if architecture not in list(ARCHITECTURES):
-        raise ValueError(f"architecture: expected one of {', '.join(ARCHITECTURES)}, got {architecture!r}")
+    network = architecture_named(architecture)
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"image: expected (H, W, 3) uint8, RGB, got {image.shape} {image.dtype}")
-    return ARCHITECTURES[architecture].preprocessing(image)
+    return network.preprocessing(image)
 
 
 __all__ = [
     "ARCHITECTURES", "DEFAULT_ARCHITECTURE", "Architecture", "Parameter", "Preprocessing", "Shapes", "Weights",
-    "layer_of", "part_of", "preprocess",
+    "architecture_named", "layer_of", "part_of", "preprocess",
 ]  # fmt: skip

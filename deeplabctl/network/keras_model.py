@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from deeplabctl.choices import Precision
 from deeplabctl.errors import DeepLabError
-from deeplabctl.network import ARCHITECTURES, Weights, layer_of, part_of
+from deeplabctl.network import ARCHITECTURES, Weights, architecture_named, layer_of, part_of
 from deeplabctl.network.architecture import Rows
 from deeplabctl.network.ops import Norm, Operation
 from deeplabctl.network.ops.joins import shared
@@ -119,12 +119,11 @@ def shared_variables(model: keras.Model, names: Sequence[str], passes: int) -> l
 
 def check_model(model: keras.Model, architecture: str, num_classes: int, width: float) -> None:
     """Raise ValueError for a model other than the one that `build_model` makes of these."""
-    if architecture not in ARCHITECTURES:
-        raise ValueError(f"architecture: expected one of {', '.join(ARCHITECTURES)}, got {architecture!r}")
+    network = architecture_named(architecture)
     if (name := getattr(model, "name", model)) != architecture:
         raise ValueError(f"model: expected one with the name of its architecture, {architecture}, got {name!r}")
     layers = {layer.name: layer for layer in model.layers}
-    for name, shape in ARCHITECTURES[architecture].weight_shapes(num_classes, width).items():
+    for name, shape in network.weight_shapes(num_classes, width).items():
         variable = getattr(layers.get(layer_of(name)), part_of(name), None)
         if variable is None or tuple(variable.shape) != shape:
             raise ValueError(

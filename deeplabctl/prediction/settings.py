@@ -18,7 +18,7 @@ from deeplabctl.errors import RecipeError
 from deeplabctl.limits import FACTORS, SIDE, beyond_limits
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.recipe import Expect, Recipe, recipe_from_dict
-from deeplabctl.weights.model_info import ModelInfo
+from deeplabctl.weights.model_info import RECIPE_SECTIONS, ModelInfo
 
 Tile = int | Literal["auto", "off"]
 _LARGE = 1024  # pixels of the longer side
@@ -202,9 +202,7 @@ def weights_recipe(info: ModelInfo) -> Recipe:
     What it leaves open is the architecture's: a CRF's parameters, and scales, times that of the training.
     """
     stored, architecture = info.provenance.get("recipe") or {}, ARCHITECTURES[info.architecture]
-    found = recipe_from_dict(
-        {key: stored[key] for key in ("data", "eval", "crf") if key in stored}, "the weights' recipe"
-    )
+    found = recipe_from_dict({key: stored[key] for key in RECIPE_SECTIONS if key in stored}, "the weights' recipe")
     if not found.eval.scales:
         scales = tuple(found.data.scale * scale for scale in architecture.scales)
         found = found.with_settings(eval={"scales": scales})

@@ -21,7 +21,7 @@ from deeplabctl.serve import answers
 from deeplabctl.serve.access import Hosts, Key
 from deeplabctl.serve.metrics import CONTENT_TYPE, Metrics
 from deeplabctl.serve.service import Service
-from deeplabctl.serve.uploads import FIELD, FORMATS, Parameters, RequestError
+from deeplabctl.serve.uploads import BYTES_TYPE, FIELD, FORM_TYPE, FORMATS, Parameters, RequestError
 from deeplabctl.version import __version__
 
 _DESCRIPTION = "Semantic segmentation of images: a class for every pixel."
@@ -34,8 +34,8 @@ _BODY = {
     "required": True,
     "description": f"An image: as the whole body, or as the file {FIELD!r} of a form.",
     "content": {
-        **{kind: {"schema": _IMAGE} for kind in (*FORMATS.values(), "application/octet-stream")},
-        "multipart/form-data": _FORM,
+        **{kind: {"schema": _IMAGE} for kind in (*FORMATS.values(), BYTES_TYPE)},
+        FORM_TYPE: _FORM,
     },
 }
 _REFUSALS = {

@@ -29,7 +29,7 @@ from deeplabctl.serve import Limits
 FIELD = "image"  # of a form
 # By Pillow's names. Of its other formats, some start programs or write files (EPS).
 FORMATS = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "BMP": "image/bmp", "TIFF": "image/tiff"}
-_FORM = "multipart/form-data"
+FORM_TYPE, BYTES_TYPE = "multipart/form-data", "application/octet-stream"
 _LINGER = 1.0  # seconds for which the rest of a refused body is read, so that its sender can read the answer
 _STALL, _PIECE = 1.0, 4096  # seconds and bytes: an upload that brings less in that time may lose its place to others
 _NAME = "the image"  # in messages
@@ -92,13 +92,13 @@ class Upload:
 
     async def _read(self) -> bytes:
         kind = self._request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != _FORM and kind != "application/octet-stream" and not kind.startswith("image/"):
+        if kind not in (FORM_TYPE, BYTES_TYPE) and not kind.startswith("image/"):
             got = f"got {kind[:80]!r}" if kind else "got none"
-            raise RequestError(415, "unsupported_type", f"expected the content type image/* or {_FORM}, {got}")
+            raise RequestError(415, "unsupported_type", f"expected the content type image/* or {FORM_TYPE}, {got}")
         declared = self._request.headers.get("content-length", "")
         if declared.isdecimal() and int(declared[:20]) > self._limits.max_body:
             raise self._too_large()
-        content = await self._from_form() if kind == _FORM else b"".join([chunk async for chunk in self._chunks()])
+        content = await self._from_form() if kind == FORM_TYPE else b"".join([chunk async for chunk in self._chunks()])
         if not content:
             raise RequestError(422, "missing_picture", "expected an image, got an empty file")
         return content

@@ -17,6 +17,7 @@ from deeplabctl.limits import FACTORS
 from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE
 
 INFO_ENTRY = "deeplabctl.json"  # in our own .keras archives and exports, beside the entries of the format
+RECIPE_SECTIONS = ("data", "eval", "crf")  # of a training's recipe, those that say how its weights are applied
 LARGEST_INFO = 2 << 20  # bytes of that entry, which has some thousands
 _WIDEST = 1e4
 
@@ -138,7 +139,7 @@ def _check_provenance(provenance: dict[str, Any]) -> None:
             _of_kind(provenance[name], kind)
     recipe, expect = provenance.get("recipe") or {}, provenance.get("expect") or {}
     for name, section in _of_kind(recipe, dict).items():
-        _of_kind(section, dict if name in ("data", "eval", "crf") else dict | str)
+        _of_kind(section, dict if name in RECIPE_SECTIONS else dict | str)
     for name, kind in {"miou": int | float, "tolerance": int | float, "images": int, "source": str}.items():
         if expect:
             _of_kind(_of_kind(expect, dict)[name], kind)

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING
 
 from deeplabctl.classes import IGNORE_LABEL, other_order
 from deeplabctl.errors import WeightsError
-from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE, Weights, keras_model, layer_of, part_of
+from deeplabctl.network import (
+    ARCHITECTURES,
+    DEFAULT_ARCHITECTURE,
+    Weights,
+    architecture_named,
+    keras_model,
+    layer_of,
+    part_of,
+)
 from deeplabctl.network.ops import KERNEL
 from deeplabctl.reporting import Reporter
 from deeplabctl.weights.fitting import fit_weights
@@ -148,8 +156,7 @@ def build_model(
     Raises ValueError for arguments out of range, WeightsError for weights that do not fit or have another number of
     classes.
     """
-    if architecture not in list(ARCHITECTURES):
-        raise ValueError(f"architecture: expected one of {', '.join(ARCHITECTURES)}, got {architecture!r}")
+    table = architecture_named(architecture)
     num_classes = operator.index(num_classes)
     if not 1 <= num_classes <= IGNORE_LABEL:
         raise ValueError(f"num_classes: expected 1 to {IGNORE_LABEL}, got {num_classes}")
@@ -158,7 +165,7 @@ def build_model(
     file = None if weights is None else open_start(os.fspath(weights), architecture)
     if file is None:
         width = 1.0 if width is None else width
-        layers = ARCHITECTURES[architecture].random_weights(num_classes, width, seed)
+        layers = table.random_weights(num_classes, width, seed)
     else:
         network = fit_weights(file, architecture=architecture, num_classes=num_classes, width=width, seed=seed)
         if not new_classifier and network.classes_in_file not in (None, num_classes):

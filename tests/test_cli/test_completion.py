@@ -22,6 +22,7 @@ from deeplabctl.choices import ENGINES
         ("deeplabctl recipes ca", {"camvid", "camvid-long"}),
         ("deeplabctl infer a.jpg --weights deeplabv3-mnv2-v", {"deeplabv3-mnv2-voc"}),
         ("deeplabctl weights deeplabv3-mnv2-v", {"deeplabv3-mnv2-voc"}),
+        ("deeplabctl export deeplabv3-mnv2-v", {"deeplabv3-mnv2-voc"}),
         ("deeplabctl train --init deeplabv3-mnv2-v", {"deeplabv3-mnv2-voc"}),
     ],
 )

@@ -16,12 +16,13 @@ from typing import NoReturn
 from urllib.parse import unquote
 
 from deeplabctl.data.image_files import IMAGE_SUFFIXES
+from deeplabctl.data.layout import IMAGES
 from deeplabctl.errors import DataError
 from deeplabctl.files import composed, is_hidden
 from deeplabctl.reporting import counted
 
 Parts = tuple[str, ...]  # of a path, from the folder that is searched
-_USUAL_FOLDERS = ("images", "JPEGImages")
+_USUAL_FOLDERS = ("images", IMAGES)
 
 
 class ImageSearch:

@@ -13,13 +13,13 @@ from deeplabctl.data.formats.annotations import ImportSettings
 from deeplabctl.data.formats.documents import other_program
 from deeplabctl.data.formats.image_search import ImageSearch, files_below
 from deeplabctl.data.image_files import FOREIGN_SUFFIXES, IMAGE_SUFFIXES, NAMED_SUFFIXES, SAVED_SUFFIXES
-from deeplabctl.data.layout import LABELS, LISTS, SPLITS
+from deeplabctl.data.layout import IMAGES, LABELS, LISTS, SPLITS
 from deeplabctl.errors import DataError
 from deeplabctl.files import composed, file_names, read_small_file, suffix_counts
 from deeplabctl.reporting import counted
 
 _MASK_SUFFIXES = (*SAVED_SUFFIXES, ".gif")
-_IMAGE_FOLDERS = ("JPEGImages", "images", "imgs", "Images")  # where images are looked for beside a folder of masks
+_IMAGE_FOLDERS = (IMAGES, "images", "imgs", "Images")  # where images are looked for beside a folder of masks
 
 
 @dataclass
