@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import PIL.Image
 
 from deeplabctl.arrays import Image, Label, Pixels
 from deeplabctl.classes import IGNORE_LABEL, LUMA
+from deeplabctl.data.images import resize_image, resize_label
 from deeplabctl.limits import SHARE, Auto, limited
 from deeplabctl.network.architecture import Preprocessing
 
@@ -86,16 +86,17 @@ def augment(
     left = int(right * (max(label.shape[1] - size, 0) + 1))
     if around_class < settings.class_crops:
         top, left = _corner_around_class(label, size, which_class, which_pixel) or (top, left)
-    red, green, blue = (1 + settings.channel_gain * gain for gain in gains)
-    change = ColorChange(
-        brightness,
-        math.exp(settings.gamma * bend),
-        1 + settings.contrast * contrast,
-        1 + settings.saturation * saturation,
-        (red, green, blue),
-    )
     window = np.s_[top : top + size, left : left + size]
-    changed, mirror = change.apply(image[window]), settings.mirror and flip < 0.5
+    red, green, blue = (1 + settings.channel_gain * gain for gain in gains)
+    changed = change_colors(
+        image[window],
+        brightness=brightness,
+        gamma=math.exp(settings.gamma * bend),
+        contrast=1 + settings.contrast * contrast,
+        saturation=1 + settings.saturation * saturation,
+        gains=(red, green, blue),
+    )
+    mirror = settings.mirror and flip < 0.5
     return prepare_crop(changed, label[window], size, preprocessing, mirror=mirror, turns=turns)
 
 
@@ -119,33 +120,34 @@ def _start(centre: int, size: int, length: int) -> int:
     return min(max(centre - size // 2, 0), max(length - size, 0))
 
 
-@dataclass(frozen=True)
-class ColorChange:
-    """Hold the factors of a change of light and colour, as by weather and cameras; the defaults change nothing."""
+def change_colors(
+    image: Image,
+    *,
+    brightness: float = 1.0,
+    gamma: float = 1.0,
+    contrast: float = 1.0,
+    saturation: float = 1.0,
+    gains: tuple[float, float, float] = (1.0, 1.0, 1.0),
+) -> Image:
+    """Change the light and colour of an image (H, W, 3) uint8 RGB, as weather and cameras do.
 
-    brightness: float = 1.0  # multiplies all channels
-    gamma: float = 1.0  # exponent of the values as shares of 255: below 1 brightens dark parts most
-    contrast: float = 1.0  # multiplies the distance from the image's mean grey
-    saturation: float = 1.0  # multiplies the distance from the pixel's own grey; 0 is a grey image
-    gains: tuple[float, float, float] = (1.0, 1.0, 1.0)  # multiply R, G and B
-
-    def apply(self, image: Image) -> Image:
-        """Return a changed image (H, W, 3) uint8 RGB: gamma, brightness and gains, then contrast, then saturation.
-
-        Values are clipped to 0..255 and rounded once, at the end.
-        """
-        if self == ColorChange():
-            return image
-        factors = np.float32(self.brightness) * np.array(self.gains, np.float32)
-        curve = _LEVELS if self.gamma == 1 else 255 * (_LEVELS / 255) ** np.float32(self.gamma)
-        changed = (curve[:, None] * factors)[image, np.arange(3)]
-        if self.contrast != 1:
-            mean = (changed @ _LUMA).mean()
-            changed = mean + np.float32(self.contrast) * (changed - mean)
-        if self.saturation != 1:
-            grey = (changed @ _LUMA)[..., None]
-            changed = grey + np.float32(self.saturation) * (changed - grey)
-        return np.clip(np.rint(changed), 0, 255).astype(np.uint8)
+    First ``gamma``, an exponent of the values as shares of 255 (below 1 brightens dark parts most); then ``brightness``
+    and ``gains`` multiply all channels, and R, G and B; then ``contrast`` multiplies the distance from the mean grey of
+    the image, and ``saturation`` that from the pixel's own grey. Values are clipped to 0..255 and rounded once, at the
+    end.
+    """
+    if (brightness, gamma, contrast, saturation, *gains) == (1,) * 7:
+        return image
+    factors = np.float32(brightness) * np.array(gains, np.float32)
+    curve = _LEVELS if gamma == 1 else 255 * (_LEVELS / 255) ** np.float32(gamma)
+    changed = (curve[:, None] * factors)[image, np.arange(3)]
+    if contrast != 1:
+        mean = (changed @ _LUMA).mean()
+        changed = mean + np.float32(contrast) * (changed - mean)
+    if saturation != 1:
+        grey = (changed @ _LUMA)[..., None]
+        changed = grey + np.float32(saturation) * (changed - grey)
+    return np.clip(np.rint(changed), 0, 255).astype(np.uint8)
 
 
 def prepare_crop(
@@ -167,11 +169,9 @@ def prepare_crop(
 
 
 def rescale(image: Image, label: Label, scale: float) -> tuple[Image, Label]:
-    """Resize an image bilinearly and its label by the nearest pixel, to ``scale`` times its size."""
+    """Resize an image bilinearly and its label by the nearest pixel, to ``scale`` times their size."""
     height, width = (max(1, round(side * scale)) for side in label.shape)
-    resized = PIL.Image.fromarray(image).resize((width, height), PIL.Image.Resampling.BILINEAR)
-    nearest = PIL.Image.fromarray(label).resize((width, height), PIL.Image.Resampling.NEAREST)
-    return np.asarray(resized), np.asarray(nearest)
+    return resize_image(image, (height, width)), resize_label(label, (height, width))
 
 
 def rescale_as_opencv(image: Image, label: Label, scale: float) -> tuple[Image, Label]:

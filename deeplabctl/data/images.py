@@ -418,8 +418,12 @@ def resize_image(image: Image, size: Size) -> Image:
 
 def shrink_label(label: Label, max_side: int) -> Label:
     """Return a label (H, W) at its working size, by the nearest pixel."""
-    height, width = working_size(label.shape, max_side)
-    return np.asarray(PIL.Image.fromarray(label).resize((width, height), PIL.Image.Resampling.NEAREST))
+    return resize_label(label, working_size(label.shape, max_side))
+
+
+def resize_label(label: Label, size: Size) -> Label:
+    """Return a label in another size (H, W), by the nearest pixel."""
+    return np.asarray(PIL.Image.fromarray(label).resize((size[1], size[0]), PIL.Image.Resampling.NEAREST))
 
 
 def count_values(label: Label) -> dict[int, int]:

@@ -10,7 +10,7 @@ classes.txt                                  class names, one per line; without 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from deeplabctl.class_files import format_classes
@@ -64,15 +64,13 @@ def check_outside(root: Path, sources: Iterable[Path]) -> None:
             )
 
 
-@contextmanager
-def new_dataset(root: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Yield an empty folder that becomes the data set ``root`` when the block ends without an error.
+def new_dataset(root: Path, *, overwrite: bool = False) -> AbstractContextManager[Path]:
+    """Return a context with an empty folder that becomes the data set ``root`` if the block ends without an error.
 
     Otherwise nothing is left of it. Raises OutputError as `check_new_dataset` does.
     """
     check_new_dataset(root, overwrite=overwrite)
-    with whole_folder(root, overwrite=overwrite) as folder:
-        yield folder
+    return whole_folder(root, overwrite=overwrite)
 
 
 def _other_files(root: Path) -> Iterator[Path]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -310,16 +308,17 @@ def coco_file(
     root = common_folder(images)
     categories = [{"id": index, "name": name} for index, name in enumerate(classes)]
     head = {"info": {"description": "segmented by deeplabctl"}, "categories": categories}
-    with path.open("w", encoding="utf-8") as file, tempfile.TemporaryFile("w+", dir=path.parent) as last:
-        annotations, entries = Entries(file), Entries(last)
+    entries: list[str] = []
+    with path.open("w", encoding="utf-8") as file:
+        annotations = Entries(file)
 
         def add(image: Path, size: Size, found: Sequence[Segment]) -> None:
-            entry = {"id": entries.count + 1, "file_name": path_from(root, image)}
-            entries.add(json.dumps({**entry, "width": size[1], "height": size[0]}))
+            entry = {"id": len(entries) + 1, "file_name": path_from(root, image)}
+            entries.append(json.dumps({**entry, "width": size[1], "height": size[0]}))
             for segment in found:
                 annotation = {
                     "id": annotations.count + 1,
-                    "image_id": entries.count,
+                    "image_id": len(entries),
                     "category_id": segment["class_id"],
                     "iscrowd": 0,
                     **{key: segment[key] for key in ("area", "bbox", "segmentation")},
@@ -328,7 +327,4 @@ def coco_file(
 
         file.write(f'{json.dumps(head)[:-1]},\n"annotations": [')
         yield add
-        file.write('\n],\n"images": [')
-        last.seek(0)
-        shutil.copyfileobj(last, file)
-        file.write("\n]}\n")
+        file.write('\n],\n"images": [\n' + ",\n".join(entries) + "\n]}\n")
