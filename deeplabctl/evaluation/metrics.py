@@ -36,7 +36,6 @@ class Metric(ABC):
 
     totals: ClassVar[Mapping[str, str]] = {}  # the fractions for a whole split: key in the JSON -> name
     columns: ClassVar[Mapping[str, str]] = {}  # the fractions for each class: key in the JSON -> name
-    in_validation: ClassVar[bool] = False  # cheap enough for the validations of a training
 
     def __init__(self, num_classes: int, *, has_void: bool = True) -> None:
         self.num_classes = num_classes
@@ -88,7 +87,6 @@ class ConfusionMatrix(Metric):
         "fw_iou": "frequency-weighted IoU",
     }
     columns: ClassVar = {"iou": "IoU", "accuracy": "accuracy"}
-    in_validation = True
 
     def __init__(self, num_classes: int, *, has_void: bool = True) -> None:
         if num_classes not in range(1, IGNORE_LABEL + 1):

@@ -15,10 +15,9 @@ from deeplabctl.data.findings import join_some
 from deeplabctl.data.images import read_image, read_label
 from deeplabctl.data.inspection import LabelFacts
 from deeplabctl.errors import DataError
-from deeplabctl.evaluation.metrics import Metric
+from deeplabctl.evaluation.metrics import ConfusionMatrix, Metric
 from deeplabctl.evaluation.scores import (
     METRICS,
-    VALIDATION_METRICS,
     ImageScores,
     SplitScores,
     any_void,
@@ -169,11 +168,11 @@ def score_network(
     samples: Sequence[Sample],
     report: Reporter = silent,
     *,
-    kinds: Iterable[type[Metric]] = VALIDATION_METRICS,
+    kinds: Iterable[type[Metric]] = (ConfusionMatrix,),
     has_void: bool = True,
     on_image: Callable[[ImageScores], None] = lambda image: None,
 ) -> SplitScores:
-    """Score samples of a data set by some kinds of metrics, by default those of a validation in a training.
+    """Score samples of a data set by some kinds of metrics, by default the one of a validation in a training.
 
     ``has_void`` tells whether any label has void pixels. Images are read and scores counted in threads, while the
     network computes; ``on_image`` is called in order, in the caller's thread. Raises DataError for a sample that cannot

@@ -20,7 +20,6 @@ from deeplabctl.reporting import Note, Reporter, counted
 
 # In the order of the JSON; the first checks the ids. A new metric has its entry here.
 METRICS: tuple[type[Metric], ...] = (ConfusionMatrix, BoundaryF1, Trimap)
-VALIDATION_METRICS = tuple(metric for metric in METRICS if metric.in_validation)
 
 
 @dataclass(frozen=True)

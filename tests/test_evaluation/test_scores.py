@@ -12,10 +12,9 @@ from deeplabctl.data.dataset import Sample, open_dataset
 from deeplabctl.data.images import read_label, write_mask
 from deeplabctl.evaluation import masks
 from deeplabctl.evaluation.masks import score_masks
-from deeplabctl.evaluation.metrics import Metric
+from deeplabctl.evaluation.metrics import ConfusionMatrix, Metric
 from deeplabctl.evaluation.scores import (
     METRICS,
-    VALIDATION_METRICS,
     Extremes,
     SplitScores,
     class_columns,
@@ -65,8 +64,8 @@ def test_extremes_are_the_best_and_the_worst_images_each_once():
     assert [image.sample.id for image in few.best()] == ["d"]
 
 
-def test_validation_of_a_training_counts_the_cheap_metrics_only():
-    split = SplitScores(("a", "b"), {"pad": "tight"}, VALIDATION_METRICS)
+def test_split_counts_only_the_metrics_that_it_is_given():
+    split = SplitScores(("a", "b"), {"pad": "tight"}, [ConfusionMatrix])
     split.add(scored("x", 6, split))
     result = split.to_dict()
     assert "trimap" not in result
