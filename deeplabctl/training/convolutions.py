@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deeplabctl.network.ops import LINEAR, RELU, RELU6, Activation, Convolution, DepthwiseConvolution
+from deeplabctl.network.ops.operation import Convolve
 
 if TYPE_CHECKING:
     import keras
@@ -25,33 +26,14 @@ if TYPE_CHECKING:
 Gradients = tuple["tf.Tensor", "tf.Tensor", "tf.Tensor"]  # with respect to images, kernel and bias
 
 
-class TrainingConvolutions:
-    """Compute the convolutions that one of the kinds here does, on a number of threads; see `Convolve`."""
+def training_convolutions(threads: int) -> Convolve:
+    """Return what finds the kind that computes a convolution, on a number of threads."""
+    kinds: tuple[_Kind, ...] = _Winograd(threads), _Depthwise(threads), _Pointwise()
 
-    def __init__(self, threads: int) -> None:
-        self._kinds = _Winograd(threads), _Depthwise(threads), _Pointwise()
+    def find(row: Convolution, layer: keras.Layer, shape: tf.TensorShape) -> Callable[..., tf.Tensor] | None:
+        return next((partial(kind, row, layer) for kind in kinds if kind.computes(row, layer, shape)), None)
 
-    def computes(self, row: Convolution, layer: keras.Layer, shape: tf.TensorShape) -> bool:
-        """Tell whether it computes a row of images (N, H, W, I)."""
-        return any(kind.computes(row, layer, shape) for kind in self._kinds)
-
-    def __call__(
-        self, row: Convolution, layer: keras.Layer, x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None,
-        activation: Activation,
-    ) -> tf.Tensor:  # fmt: skip
-        """Convolve (N, H, W, I) with a kernel, add the bias (O,) and apply the activation."""
-        import tensorflow as tf
-
-        kind = next(kind for kind in self._kinds if kind.computes(row, layer, x.shape))
-        within = activation if activation in kind.activations else LINEAR
-        bias = tf.zeros(layer.output.shape[-1], kernel.dtype) if bias is None else tf.cast(bias, kernel.dtype)
-
-        def convolve(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Gradients]]:
-            result = kind.forward(row, x, kernel, bias, within)
-            return result, lambda above: kind.gradients(row, x, kernel, result, above, within)
-
-        result = tf.custom_gradient(convolve)(x, kernel, bias)
-        return result if within is activation else activation.export_tensorflow(result)
+    return find
 
 
 class _Kind(ABC):
@@ -62,6 +44,23 @@ class _Kind(ABC):
     @abstractmethod
     def computes(self, row: Convolution, layer: keras.Layer, shape: tf.TensorShape) -> bool:
         """Tell whether it computes a row of images (N, H, W, I), and is faster than TensorFlow."""
+
+    def __call__(
+        self, row: Convolution, layer: keras.Layer, x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None,
+        activation: Activation,
+    ) -> tf.Tensor:  # fmt: skip
+        """Convolve (N, H, W, I) with a kernel, add the bias (O,) and apply the activation."""
+        import tensorflow as tf
+
+        within = activation if activation in self.activations else LINEAR
+        bias = tf.zeros(layer.output.shape[-1], kernel.dtype) if bias is None else tf.cast(bias, kernel.dtype)
+
+        def convolve(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Gradients]]:
+            result = self.forward(row, x, kernel, bias, within)
+            return result, lambda above: self.gradients(row, x, kernel, result, above, within)
+
+        result = tf.custom_gradient(convolve)(x, kernel, bias)
+        return result if within is activation else activation.export_tensorflow(result)
 
     def forward(
         self, row: Convolution, x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, activation: Activation

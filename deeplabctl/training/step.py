@@ -18,7 +18,7 @@ from deeplabctl.parallel import available_cpus
 from deeplabctl.prediction.engines import training_engine
 from deeplabctl.recipe import Recipe
 from deeplabctl.training.cluster import Cluster
-from deeplabctl.training.convolutions import TrainingConvolutions
+from deeplabctl.training.convolutions import training_convolutions
 from deeplabctl.training.losses import Loss
 from deeplabctl.training.optimizers import Optimizer, learning_rate, trained_variables
 
@@ -62,7 +62,7 @@ class TrainingStep:
         self._loss: Loss = load(LOSSES[recipe.solver.loss])(
             recipe.solver, class_weights, self._dtype, half_pixel=self._architecture.half_pixel, threads=threads
         )
-        self._convolve = TrainingConvolutions(threads) if threads else None
+        self._convolve = training_convolutions(threads) if threads else None
         self._scaling: list[tf.Variable] = []  # the loss's scale, and the steps since it changed
         with self._cluster.strategy.scope():
             self._optimizer = Optimizer(trained_variables(model, recipe, new_layers), recipe.solver)

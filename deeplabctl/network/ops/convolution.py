@@ -18,7 +18,6 @@ from deeplabctl.network.ops.operation import (
     BIAS,
     KERNEL,
     CaffeSettings,
-    Convolve,
     Field,
     ForwardPass,
     Node,
@@ -182,8 +181,10 @@ class Convolution(Operation):
         """
         import tensorflow as tf
 
-        layer, norm = forward.layers[self.name], forward.norms.get(self.name)
-        own, is_own_stride = self._replacement(layer, x, forward), layer.strides == (self.stride, self.stride)
+        layer, norm, own = forward.layers[self.name], forward.norms.get(self.name), None
+        is_own_stride = layer.strides == (self.stride, self.stride)
+        if forward.convolve is not None and is_own_stride and None not in x.shape:
+            own = forward.convolve(self, layer, x.shape)
         slow = self.is_slow_in_tensorflow()
         if norm is None and own is None and not slow and is_own_stride:
             return layer(x)
@@ -194,9 +195,9 @@ class Convolution(Operation):
                 kernel, scale = self.scaled_kernel(kernel, tf.cast(scale, kernel.dtype)), None
         x = tf.cast(x, layer.compute_dtype)
         if own is not None and scale is None:
-            return own(self, layer, x, kernel, bias, self.activation if norm is None else norm.activation)
+            return own(x, kernel, bias, self.activation if norm is None else norm.activation)
         if own is not None:
-            x = own(self, layer, x, kernel, None, LINEAR)
+            x = own(x, kernel, None, LINEAR)
         elif slow:
             x = atrous_convolution(x, tf.cast(kernel, x.dtype), layer.dilation_rate[0])
         else:
@@ -205,12 +206,6 @@ class Convolution(Operation):
         x = x if scale is None else x * tf.cast(scale, x.dtype)
         x = x if bias is None else x + tf.cast(bias, x.dtype)
         return layer.activation(x) if norm is None else norm.activation.apply(x, norm.name, forward.layers)
-
-    def _replacement(self, layer: keras.Layer, x: tf.Tensor, forward: ForwardPass) -> Convolve | None:
-        """Return what computes this convolution in place of TensorFlow, if anything does."""
-        own = forward.convolve
-        is_possible = None not in x.shape and layer.strides == (self.stride, self.stride)
-        return own if own is not None and is_possible and own.computes(self, layer, x.shape) else None
 
     def is_slow_in_tensorflow(self) -> bool:
         """Tell whether `atrous_convolution` is faster: on a CPU for dilation 12 (fc6), not for 2."""

@@ -24,6 +24,9 @@ KERNEL, BIAS = "kernel", "bias"
 
 Shapes = dict[str, tuple[int, ...]]
 T = TypeVar("T")
+# Of a row, its Keras layer and the shape of its images: a function that computes the row in place of TensorFlow, of
+# images (N, H, W, I), a float32 kernel, a bias (O,) or None, and an activation; or None.
+Convolve = Callable[[Any, "keras.Layer", "tf.TensorShape"], Callable[..., "tf.Tensor"] | None]
 
 
 @dataclass(frozen=True)
@@ -70,18 +73,6 @@ def export_nodes(graph: OnnxGraph, nodes: Sequence[Node], images: str, number: i
         name = node.name if number == 0 else f"{node.name}/{number + 1}"
         values[node] = node.op.export_onnx(graph, [values[below] for below in node.inputs], node.arrays, name)
     return values[nodes[-1]]
-
-
-class Convolve(Protocol):
-    """Compute convolutions, or their gradients, in place of TensorFlow."""
-
-    def computes(self, row: Any, layer: keras.Layer, shape: tf.TensorShape) -> bool:
-        """Tell whether it computes a row, a `Convolution` that has a Keras layer, of images (N, H, W, I)."""
-
-    def __call__(
-        self, row: Any, layer: keras.Layer, x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None, activation: Any
-    ) -> tf.Tensor:
-        """Convolve (N, H, W, I) with a float32 kernel, add the bias (O,), and apply the activation."""
 
 
 @dataclass
