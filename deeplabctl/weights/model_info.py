@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from deeplabctl.choices import EXPORTS, ExportFormat, ExportPrecision
-from deeplabctl.classes import IGNORE_LABEL, ClassNames, class_colors, voc_palette
+from deeplabctl.classes import IGNORE_LABEL, ClassNames, class_colors
 from deeplabctl.damage import refusing
 from deeplabctl.errors import WeightsError
 from deeplabctl.limits import FACTORS
@@ -115,8 +115,8 @@ def info_entry(archive: zipfile.ZipFile) -> bytes:
 
 
 def _colored(classes: list[str], palette: Any) -> tuple[str, ...]:
-    """Return class names with the palette of a file, if that is one of their own; raises ValueError for another one."""
-    if palette is None or palette in (each[: len(classes)].tolist() for each in (voc_palette(), class_colors(classes))):
+    """Return class names with the palette of a file, unless they have it anyway; raises ValueError for no palette."""
+    if palette in (None, class_colors(classes)[: len(classes)].tolist()):
         return tuple(classes)
     colors = [tuple(color) for color in _of_kind(palette, list)]
     if len(colors) != len(classes) or not all(len(color) == 3 for color in colors):
