@@ -34,7 +34,7 @@ _TURNS = {
 }  # fmt: skip
 _PHOTOMETRIC, _PLANAR, _BITS, _SUBFILE, _FORMAT, _MAX_SAMPLE = 262, 284, 258, 254, 339, 281  # tags of TIFF
 _KNOWN = "unsigned values of 8 or 16 bits, or floats between 0 and 1"
-_COLOR_CODE = np.array([1 << 16, 1 << 8, 1])  # turns RGB into one number
+_COLOR_CODE = np.array([1 << 16, 1 << 8, 1], np.int32)  # turns RGB into one number
 
 
 def as_image(image: str | os.PathLike[str] | PIL.Image.Image | np.ndarray[Any, Any]) -> Image:
@@ -379,7 +379,7 @@ def decode_colors(mask: Image, ids: Mapping[Color, int]) -> tuple[Label, Mask]:
 
     Also returns where it is.
     """
-    codes = np.array(list(ids)) @ _COLOR_CODE
+    codes = np.array(list(ids), np.int32) @ _COLOR_CODE
     order = np.argsort(codes)
     pixels = mask @ _COLOR_CODE
     places = np.clip(np.searchsorted(codes[order], pixels), 0, len(codes) - 1)

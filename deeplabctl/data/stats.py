@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from statistics import median
 from typing import Any
 
@@ -78,13 +79,9 @@ def count_splits(dataset: Dataset, splits: Sequence[str], report: Reporter) -> S
     """Count the classes of these splits. Raises DataError at the first error, as a training does."""
     samples = {split: dataset.samples(split) for split in splits}
     facts = check_samples(dataset, [sample for part in samples.values() for sample in part], report)
-    counts: list[SplitCounts] = []
-    weights: list[float] = []
-    for split, part in samples.items():
-        own, facts = facts[: len(part)], facts[len(part) :]
-        counts.append(_count_split(split, own, len(dataset.classes)))
-        weights = weights or median_frequency_weights(own, len(dataset.classes))
-    return Statistics(dataset.classes, counts, weights)
+    num_classes, left = len(dataset.classes), iter(facts)
+    counts = [_count_split(split, [*islice(left, len(part))], num_classes) for split, part in samples.items()]
+    return Statistics(dataset.classes, counts, median_frequency_weights(facts[: counts[0].images], num_classes))
 
 
 def default_splits(dataset: Dataset) -> list[str]:
