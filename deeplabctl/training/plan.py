@@ -134,11 +134,7 @@ def plan_training(
     name none, and ``weights_url`` another address of published weights. Raises DeepLabError for anything that would
     stop or silently spoil the training.
     """
-    overrides, options = list(overrides), {**(options or {})}
-    if setting_of("solver.steps", overrides, options) is not None:
-        if setting_of("run.time", overrides, options) is not None:
-            raise RecipeError("`steps` and `time`: expected one of them, got both; the time sets the number of steps")
-        options["run.time"] = ""
+    overrides, options = _changes(overrides, options)
     if name is None:
         root = setting_of("data.root", overrides, options)
         dataset = open_dataset(str(root) if root else default_data, report)
@@ -171,12 +167,12 @@ def plan_resume(
     ``name``, ``overrides`` and ``options`` may repeat those of the run; ``weights_url`` is as for `plan_training`.
     Raises RunError for settings or data that would make it another training.
     """
-    overrides, options = list(overrides), {**(options or {})}
+    overrides, options = _changes(overrides, options)
     stored, timed = read_recipe(str(run / RECIPE)), bool(run_facts(run).get("timed"))
     checkpoint = last_checkpoint(run / CHECKPOINTS, report)
     fitted = {key: checkpoint.recipe["solver"][key] for key in _FITTED} if timed and checkpoint else {}
     stored = stored.with_settings(solver=fitted)
-    if setting_of("run.time", overrides, options) is not None and not stored.run.time:
+    if setting_of("run.time", overrides, options) and not stored.run.time:
         raise RunError("`time`: a resumed run keeps its number of steps; leave it out")
     if name is not None:
         first = _chosen_at_first(read_recipe(name, overrides, options), stored, timed)
@@ -203,6 +199,16 @@ def plan_resume(
     if checkpoint is not None:
         check_same_training(checkpoint, plan.recipe, plan.fingerprint, run)
     return plan, checkpoint
+
+
+def _changes(overrides: Iterable[str], options: Mapping[str, object] | None) -> tuple[list[str], dict[str, object]]:
+    """Return the overrides and the options, of which a number of steps takes the place of the recipe's time."""
+    overrides, options = list(overrides), {**(options or {})}
+    if setting_of("solver.steps", overrides, options) is not None:
+        if setting_of("run.time", overrides, options):
+            raise RecipeError("`steps` and `time`: expected one of them, got both; the time sets the number of steps")
+        options["run.time"] = ""
+    return overrides, options
 
 
 def _chosen_at_first(recipe: Recipe, stored: Recipe, timed: bool) -> dict[str, object]:

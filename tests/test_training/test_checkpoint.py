@@ -167,6 +167,14 @@ def test_more_steps_are_refused_with_any_schedule_that_hangs_on_them(plan, tmp_p
         plan_resume(run.path, None, ["solver.steps=50"])
 
 
+@pytest.mark.parametrize("name", [None, "paper-v2"])
+def test_steps_take_the_place_of_the_time_of_a_run_that_was_not_timed_yet(tmp_path, name):
+    options = {"data.root": str(make_dataset(tmp_path / "set")), "model.init": "random"}
+    run = a_run(plan_training("paper-v2", SETTINGS[:2], options | {"run.time": "10m"}), tmp_path / "run")
+    again, _ = plan_resume(run.path, name, SETTINGS, options)
+    assert (again.recipe.solver.steps, again.recipe.run.time) == (10, "")
+
+
 @pytest.mark.parametrize("steps", [3, 4])
 def test_steps_that_are_done_already_are_refused(plan, tmp_path, steps):
     run = a_run(plan, tmp_path / "run")
