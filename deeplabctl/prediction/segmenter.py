@@ -341,8 +341,11 @@ class Segmenter:
             return result
         result.image, result.whole = whole, None
         if (scores := result.scores) is not None:
-            result.label = label_of(scores, whole.shape[:2])
-            result.scores = enlarge(scores, whole.shape[:2]) if keep_scores else None
+            try:
+                result.label = label_of(scores, whole.shape[:2])
+                result.scores = enlarge(scores, whole.shape[:2]) if keep_scores else None
+            except MemoryError as error:
+                result.error = failed(whole, error)
         return result
 
     def prepare(self) -> None:

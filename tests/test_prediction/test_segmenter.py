@@ -313,6 +313,18 @@ def test_image_that_there_is_no_memory_for_fails_alone(tiny, crf, monkeypatch):
             ask(LARGE)
 
 
+@pytest.mark.parametrize("crf", [None, "crf"])
+def test_image_that_there_is_no_memory_to_enlarge_fails_alone(tiny, crf, monkeypatch):
+    from deeplabctl.crf.params import CrfParams
+
+    def label_of(scores, size):
+        raise MemoryError
+
+    monkeypatch.setattr("deeplabctl.prediction.segmenter.label_of", label_of)
+    net = segmenter(tiny, image_size=128, crf=CrfParams() if crf else None)
+    assert_only_large_fails(net, "not enough memory to segment this image of 300x400 pixels")
+
+
 def test_image_that_there_is_no_memory_to_refine_fails_alone_and_says_what_took_it(tiny, monkeypatch):
     from deeplabctl.crf.params import CrfParams
 
