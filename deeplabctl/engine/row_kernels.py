@@ -154,13 +154,9 @@ def fuse_rows(
         at = 0
         for number in range(2 * scales if is_flipped else scales):
             shape = (shapes[number % scales, 0], shapes[number % scales, 1])
+            to, start, step = (row, 0, 1) if number < scales else (other, width - 1, -1)  # mirrored: from its other end
             is_larger = number % scales > 0
-            if number < scales:
-                resize_row(logits, at, shape, lanes, full, y, width, 0, 1, cells, row, is_larger, half_pixel)
-            else:  # the mirrored image's row, from its other end
-                resize_row(
-                    logits, at, shape, lanes, full, y, width, width - 1, -1, cells, other, is_larger, half_pixel
-                )  # fmt: skip
+            resize_row(logits, at, shape, lanes, full, y, width, start, step, cells, to, is_larger, half_pixel)
             at += shape[0] * shape[1] * lanes
         if is_flipped:
             for k in range(len(row)):

@@ -118,11 +118,9 @@ def test_processors_without_vnni_are_seen(tmp_path, monkeypatch):
         (RuntimeError("node 3 is odd"), WeightsError, "onnxruntime cannot run it: node 3 is odd; export it again"),
         (ImportError("no module named x"), WeightsError, "onnxruntime cannot run it: no module named x; export"),
         ((np.zeros((1, 9, 9), np.uint8), np.zeros((1, 9, 9, 2), np.float32)), WeightsError, "of 5 classes"),
-        ((np.full((1, 9, 9), 200, np.uint8), np.zeros((1, 9, 9, 5), np.float32)), WeightsError, "classes, got 200"),
-        ((np.zeros((1, 9, 9), np.int64), np.zeros((1, 9, 9, 5), np.float32)), WeightsError, "got int64 and float32"),
         ((np.zeros((1, 9, 9), np.uint8), np.full((1, 9, 9, 5), np.nan, np.float32)), WeightsError, "finite scores"),
     ],
-    ids=["memory", "failure", "import", "shape", "label", "type", "numbers"],
+    ids=["memory", "failure", "import", "shape", "numbers"],
 )
 def test_what_a_runtime_raises_becomes_one_line(onnx, monkeypatch, outcome, error, text):
     net = dl.load(onnx)

@@ -69,10 +69,6 @@ class ExportedEngine(Engine):
         classes = len(self._info.classes)
         if labels.shape != images.shape[:3] or found.shape != (*labels.shape, classes):
             raise self._odd(f"scores of {classes} classes for each pixel, got the shape {found.shape}")
-        if labels.dtype != np.uint8 or found.dtype != np.float32:
-            raise self._odd(f"labels of uint8 and scores of float32, got {labels.dtype} and {found.dtype}")
-        if (largest := int(labels.max())) >= classes:
-            raise self._odd(f"labels of {classes} classes, got {largest}")
         if not np.isfinite(found.sum()):
             raise self._odd("finite scores, got some that are not")
         return labels, found

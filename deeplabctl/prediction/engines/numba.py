@@ -54,8 +54,10 @@ class NumbaEngine(Engine):
     def predict(self, inputs: Inputs, *, scores: bool) -> Predicted:
         return self.fuse(self.coarse_logits(inputs), inputs, scores=scores)
 
-    def resize(self, pixels: Float32, size: Size) -> Float32:
-        return self._resized(pixels, size)
+    def resize(self, pixels: Float32, size: Size, *, half_pixel: bool = False) -> Float32:
+        from deeplabctl.engine.row_kernels import resized
+
+        return np.stack([resized([image], size, self._network.workers, half_pixel=half_pixel) for image in pixels])
 
     def logits(self, pixels: Float32, row: str = "", means: Mapping[str, Float32] | None = None) -> Float32:
         known = [{name: mean[at] for name, mean in (means or {}).items()} for at in range(len(pixels))]
@@ -67,7 +69,7 @@ class NumbaEngine(Engine):
         workers, how = self._network.workers, inputs.fusion
         if how.averages:
             coarse = [
-                self._resized(logits, inputs.grid, half_pixel=how.half_pixel) if scale < 1 else logits
+                self.resize(logits, inputs.grid, half_pixel=how.half_pixel) if scale < 1 else logits
                 for scale, logits in zip(how.scales, coarse, strict=True)
             ]
         images = [list(logits) for logits in zip(*coarse, strict=True)]  # the image, and the mirrored one
@@ -78,8 +80,3 @@ class NumbaEngine(Engine):
             averages=how.averages,
         )  # fmt: skip
         return label[None], found[None] if scores else None
-
-    def _resized(self, images: Float32, size: Size, *, half_pixel: bool = False) -> Float32:
-        from deeplabctl.engine.row_kernels import resized
-
-        return np.stack([resized([image], size, self._network.workers, half_pixel=half_pixel) for image in images])
