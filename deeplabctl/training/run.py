@@ -179,7 +179,7 @@ def planned_training(request: TrainingRequest, report: Reporter, *, writes: bool
 def train(
     data: str | os.PathLike[str] | None = None,
     *,
-    recipe: str | None = None,
+    recipe: str | os.PathLike[str] | None = None,
     settings: Sequence[str] | Mapping[str, Any] = (),
     init: str | os.PathLike[str] | None = None,
     steps: int | None = None,
@@ -210,7 +210,7 @@ def train(
     if isinstance(changes, Mapping):
         written = {name: json.dumps(value, ensure_ascii=False, default=_plain) for name, value in changes.items()}
         changes = [f"{name}={value}" for name, value in written.items()]  # JSON's values are TOML's
-    data, init, resume = (None if path is None else os.fspath(path) for path in (data, init, resume))
+    data, recipe, init, resume = (None if path is None else os.fspath(path) for path in (data, recipe, init, resume))
     request = TrainingRequest(
         recipe=recipe, settings=changes, data=data, init=init, width=width, image_size=image_size, crop_size=crop_size,
         steps=steps, time=time, batch_size=batch_size, accumulate=accumulate, learning_rate=learning_rate,

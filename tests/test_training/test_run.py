@@ -122,6 +122,15 @@ def test_settings_in_python_may_be_numbers_of_numpy():
             running.train(recipe="shapes", settings={name: value}, report=silent)
 
 
+def test_recipe_in_python_may_be_a_path_and_is_a_text_in_the_facts_of_the_run(monkeypatch):
+    def plan(request, report):
+        raise RunError(repr(request.recipe))
+
+    monkeypatch.setattr(running, "planned_training", plan)
+    with pytest.raises(RunError, match=r"^'mine\.toml'$"):
+        running.train(recipe=Path("mine.toml"), report=silent)
+
+
 def test_arguments_that_are_no_paths_are_type_errors_and_not_names_of_files():
     for wrong in ({"data": Dataset(Path("set"), ("a", "b"))}, {"init": 3}, {"resume": True}):
         with pytest.raises(TypeError, match=r"expected str, bytes or os\.PathLike object, not (Dataset|int|bool)"):
