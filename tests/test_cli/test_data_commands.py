@@ -148,6 +148,7 @@ def test_preview_of_crops_takes_their_size_from_all_images_as_a_training_does(de
         options = ("--augmented", "--count", 1, "--seed", seed, "--out", f"{seed}.png")
         assert deeplabctl("data", "preview", "mine", *options)[0] == 0
     assert len({samples[0].id for _, samples, *_ in drawn}) > 2
+    assert deeplabctl("data", "preview", "mine", "--augmented", "--split", "val")[0] == 0  # of 60 x 60 pixels
     assert {settings.crop_size for _, _, settings, *_ in drawn} == {129}  # nine tenths of 150, 16k + 1
 
 

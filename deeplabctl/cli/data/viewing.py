@@ -256,8 +256,8 @@ def preview(
             name = recipe or default_recipe(dataset)
             settings = read_recipe(name, changes or [])
             if any(name.startswith(("augment.", "data.")) for name in settings.auto_settings()):
-                # from all images, as in a training
-                settings = fitted_to_images(settings, check_samples(dataset, dataset.samples(shown), report))
+                used = dataset.samples(settings.data.split or dataset.training_split)  # all images of a training
+                settings = fitted_to_images(settings, check_samples(dataset, used, report))
     if augmented:
         preprocessing = ARCHITECTURES[settings.model.architecture].preprocessing
         augmentation = settings.augment.at_scale(settings.data.scale)
