@@ -60,8 +60,6 @@ def segment_video(segmenter: Segmenter, job: Job, report: Reporter, *, batch_siz
                     write(time, frame)
                 seen.add(time, label)
                 advance()
-        if not seen.count:
-            raise DataError(f"{job.source}: expected a video with frames, got none")
         notes = video.notes
     return replace(seen.written(job), note=f"{job.source}: {'; '.join(notes)}" if notes else "")
 
@@ -75,7 +73,7 @@ def written_before(job: Job, classes: Sequence[str]) -> Written:
                 seen.add(time, frame.to_ndarray(format="gray"))
             if notes := video.notes:
                 raise DataError(f"{mask}: {'; '.join(notes)}")
-        check_class_ids(mask, seen.pixels or {0: 0}, classes)
+        check_class_ids(mask, seen.pixels, classes)
     except DataError as error:
         return Written(job, error=f"{error}; use `overwrite` to segment it again")
     return seen.written(job)

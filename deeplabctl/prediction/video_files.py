@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,7 +52,7 @@ class VideoReader:
             raise DataError(f"cannot read {path}: expected a video, got no images in it; leave the file out")
         self._path, self._container = path, container
         self._stream = cast("VideoStream", container.streams.best("video"))
-        self._stream.thread_type = "AUTO"
+        self._stream.thread_type = "SLICE"
         self.rate = self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
         self.time_base = self._stream.time_base or 1 / self.rate
         self.aspect: Fraction | None = self._stream.sample_aspect_ratio or None  # of a pixel; `frames` turns it
@@ -103,33 +102,10 @@ class VideoReader:
             yield time, frame
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
-        """Yield the frames that are not damaged.
-
-        Where several frames are decoded at once, a damaged one takes others with it: behind it, it goes one by one.
-        """
+        """Yield the frames that are not damaged; where several were decoded at once, one would take others with it."""
         import av
 
-        done = 0
-        try:
-            for frame in self._container.decode(self._stream):
-                if frame.is_corrupt:
-                    break
-                yield frame
-                done += 1
-            else:
-                return
-        except av.InvalidDataError:
-            pass
-        except (av.FFmpegError, OSError) as error:
-            raise _unreadable(self._path, error) from None
-        with VideoReader.open(self._path) as again:
-            again._stream.thread_type = "SLICE"
-            yield from itertools.islice(self._one_by_one(again), done, None)
-
-    def _one_by_one(self, again: VideoReader) -> Iterator[av.VideoFrame]:
-        import av
-
-        packets, reason = again._container.demux(again._stream), "no frame can be decoded"
+        packets, reason = self._container.demux(self._stream), "no frame can be decoded"
         while True:
             try:
                 for frame in next(packets).decode():

@@ -160,12 +160,18 @@ def test_interrupted_video_leaves_nothing(tmp_path, error):
 
 
 def test_damaged_videos_are_reported_and_the_others_done(tmp_path):
+    import av
+
     good = write_clip(tmp_path / "good.mp4", range(0, 36_000, 3600))
     content = good.read_bytes()
     (tmp_path / "cut.mp4").write_bytes(content[: len(content) // 2])
-    jobs = plan(tmp_path / "out", tmp_path / "cut.mp4", good).videos
-    bad, result = segment_videos(BrightnessNet(), jobs, lambda event: None)
+    with av.open(str(tmp_path / "empty.avi"), "w") as empty:
+        empty.add_stream("mpeg4", rate=25, width=32, height=32, pix_fmt="yuv420p")
+        empty.start_encoding()
+    jobs = plan(tmp_path / "out", tmp_path / "cut.mp4", tmp_path / "empty.avi", good).videos
+    bad, none, result = segment_videos(BrightnessNet(), jobs, lambda event: None)
     assert "cut.mp4: expected a complete video, got one that is damaged or truncated" in bad.error
+    assert "empty.avi: expected a complete video, got one that is damaged or truncated (no frame" in none.error
     assert result.frames == 10
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["good_masks.mkv", "good_overlay.mp4"]
 
