@@ -24,6 +24,7 @@ from deeplabctl.cli.options import (
     DefaultWeightsOption,
     ImageOptions,
     OverwriteOption,
+    is_given,
     section,
 )
 from deeplabctl.errors import DeepLabError
@@ -96,12 +97,17 @@ if TYPE_CHECKING:
 else:
     Format = StrEnum("Format", {name: name for name in choices.OUTPUT_FORMATS})  # typer takes lists of no other choices
 MASK = Format("mask")
+_NOT_OF_STDIN = (
+    "batch_size", "out", "formats", "overlay", "contact_sheet", "skip_existing", "overwrite", "ray", "ray_workers",
+    "json",
+)  # fmt: skip
 _OWN_FORMATS = ("mask", "scores", "json", "csv")  # the others are those of annotation programs
 _ANNOTATIONS = ", ".join(name for name in choices.OUTPUT_FORMATS if name not in _OWN_FORMATS)
 
 
 def infer(
     *,
+    context: typer.Context,
     inputs: Annotated[
         list[str],
         typer.Argument(
@@ -149,11 +155,7 @@ def infer(
     names = (*map(str, formats), *(name for name, is_asked_for in of_options if is_asked_for))
     _check_together(names, skip_existing, overwrite)
     if "-" in inputs:
-        _check_stdin(inputs, {"--json": console.json, "--overlay": overlay, "--contact-sheet": contact_sheet,
-                              "--skip-existing": skip_existing, "--format": formats != [MASK],
-                              "--overwrite": overwrite, "--batch-size": batch_size is not None,
-                              "--ray": ray is not None, "--ray-workers": ray_workers is not None,
-                              "--out": out != Path("masks")})  # fmt: skip
+        _check_stdin(context, inputs)
         _segment_stdin(request, weights, console)
         return
     from deeplabctl.prediction.outputs.plan import OutputRequest
@@ -293,12 +295,13 @@ def _check_together(names: tuple[str, ...], skip_existing: bool, overwrite: bool
         )
 
 
-def _check_stdin(inputs: list[str], given: dict[str, bool]) -> None:
+def _check_stdin(context: typer.Context, inputs: list[str]) -> None:
     """Refuse what cannot be combined with an image from stdin."""
     if len(inputs) > 1:
         raise typer.BadParameter("- is one image from stdin, and cannot be combined with others", param_hint="INPUT")
-    if others := [name for name, is_given in given.items() if is_given]:
-        raise typer.BadParameter("cannot be used with -, whose mask goes to stdout", param_hint=others[0])
+    for option in context.command.params:
+        if option.name in _NOT_OF_STDIN and is_given(context, option.name):
+            raise typer.BadParameter("cannot be used with -, whose mask goes to stdout", param_hint=option.opts[0])
 
 
 def _segment_stdin(request: SettingsRequest, weights: str | None, console: Console) -> None:

@@ -191,7 +191,7 @@ def test_stdin_that_is_no_picture_and_terminals_are_refused_in_one_line(tmp_path
         (["-", "--json"], "cannot be used with -"),
         (["-", "--overlay"], "cannot be used with -"),
         (["-", "--format", "json"], "cannot be used with -"),
-        (["-", "--out", "masks2"], "cannot be used with -"),
+        (["-", "--out", "masks"], "cannot be used with -"),  # its default, too
         (["-", "--batch-size", "4"], "cannot be used with -"),
         (["-", "--overwrite"], "cannot be used with -"),
         (["-", "--ray-workers", "2"], "cannot be used with -"),
