@@ -18,7 +18,7 @@ import numpy as np
 
 from deeplabctl.arrays import Label
 from deeplabctl.classes import IGNORE_LABEL, VOC_CLASSES
-from deeplabctl.data.images import mask_bytes
+from deeplabctl.data.images import as_8_bits, mask_bytes
 from deeplabctl.data.layout import IMAGES, LABELS, LABELS_AUGMENTED, LISTS, VOC_FOLDERS, make_layout, write_list
 from deeplabctl.data.voc_archives import Member, read_members
 from deeplabctl.errors import DataError, OutputError
@@ -153,7 +153,7 @@ def read_sbd_mask(content: bytes, name: str) -> Label:
 
     try:
         ids = loadmat(io.BytesIO(content), variable_names=["GTcls"])["GTcls"]["Segmentation"][0, 0]
-        label: Label = np.ascontiguousarray(ids, np.uint8)
+        label = np.ascontiguousarray(as_8_bits(ids, Path(name)))
         has_pixels = label.ndim == 2 and label.size > 0
     except Exception as error:  # scipy raises many kinds of exceptions for damaged files
         raise DataError(f"{name}: expected SBD's GTcls.Segmentation, got {type(error).__name__}: {error}") from None

@@ -281,7 +281,9 @@ def test_sbd_masks_with_other_values_or_other_content_are_named():
         read_sbd_mask(mat(21), "a.mat")
     buffer = io.BytesIO()
     savemat(buffer, {"GTinst": {"Segmentation": np.zeros((2, 2))}})
-    for content in (buffer.getvalue(), b"", mat(3)[:200], b"MATLAB 5.0" + bytes(300)):
+    beyond = io.BytesIO()
+    savemat(beyond, {"GTcls": {"Segmentation": np.full((2, 2), 256)}})  # which is 0 as uint8
+    for content in (buffer.getvalue(), beyond.getvalue(), b"", mat(3)[:200], b"MATLAB 5.0" + bytes(300)):
         with pytest.raises(DataError, match=r"a\.mat: expected SBD's GTcls\.Segmentation"):
             read_sbd_mask(content, "a.mat")
 
