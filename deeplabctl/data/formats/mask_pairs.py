@@ -26,7 +26,7 @@ _IMAGE_FOLDERS = (IMAGES, "images", "imgs", "Images")  # where images are looked
 class MaskPairs:
     """Hold the masks that were found, those with images, and what is to be said of the others."""
 
-    masks: list[tuple[str, Path]] = field(default_factory=list)  # name of the image, mask
+    masks: list[Path] = field(default_factory=list)
     pairs: list[tuple[str, list[Path], Path]] = field(default_factory=list)  # name, images that fit it, mask
     splits: dict[Path, str] = field(default_factory=dict)  # of masks in a data set, as its lists say
     notes: list[str] = field(default_factory=list)
@@ -48,7 +48,7 @@ def pair_masks(folder: Path, settings: ImportSettings) -> MaskPairs:
             of_places.append(f"masks are the PNG files beside images of the same name: {len(beside)}")
         found.pairs += [(above + name, images_of[path], path) for name, path in names if path in images_of]
         others.update(_other_suffixes(images_folder, {path for _, path in names}))
-        found.masks += names
+        found.masks += [path for _, path in names]
         left_out += outside
         of_places += search.notes()
     if not found.pairs:
@@ -63,7 +63,7 @@ def pair_masks(folder: Path, settings: ImportSettings) -> MaskPairs:
             "shows one class, merge them into masks of class ids"
         )
     paired = {path for *_, path in found.pairs}
-    if alone := [path.name for _, path in found.masks if path not in paired]:
+    if alone := [path.name for path in found.masks if path not in paired]:
         have = "mask has" if len(alone) == 1 else "masks have"
         found.notes.append(f"{len(alone)} {have} no image: skipped ({join_some(alone, 3)})")
     if left_out:
@@ -84,7 +84,7 @@ def _images_without_masks(folder: Path, places: Sequence[tuple[Path, Path]], fou
     """Count the images in each folder of images of which none has a mask."""
     searched = {path for place, images in places if images != place for path in files_below(images)}
     searched |= {path for path in files_below(folder) if path.parent.name in _IMAGE_FOLDERS}
-    used = {image.parent for _, images, _ in found.pairs for image in images} | {path.parent for _, path in found.masks}
+    used = {image.parent for _, images, _ in found.pairs for image in images} | {path.parent for path in found.masks}
     return Counter(
         path.parent for path in sorted(searched) if path.suffix.lower() in IMAGE_SUFFIXES and path.parent not in used
     )
@@ -175,7 +175,7 @@ def _other_suffixes(folder: Path, masks: set[Path]) -> Iterator[str]:
             yield path.suffix.lower()
 
 
-def _no_pairs(folder: Path, settings: ImportSettings, masks: list[tuple[str, Path]]) -> str:
+def _no_pairs(folder: Path, settings: ImportSettings, masks: list[Path]) -> str:
     """Say why no mask has an image, with a guess at the suffix of masks."""
     expected = f"{folder}: expected masks that are named after their images"
     files = files_below(folder)
@@ -186,7 +186,7 @@ def _no_pairs(folder: Path, settings: ImportSettings, masks: list[tuple[str, Pat
     images_folder = _images_folder(folder, settings)
     images = {path.stem: path for path in files_below(images_folder) if path.suffix.lower() in IMAGE_SUFFIXES}
     suffixes: dict[str, tuple[Path, str]] = {}  # of masks, with an example of each and its image
-    for _, path in masks[:100]:
+    for path in masks[:100]:
         name = _begin(path.stem, images)
         suffix = path.stem.removeprefix(name)
         if name and suffix and not suffix[0].isdecimal():
@@ -196,10 +196,10 @@ def _no_pairs(folder: Path, settings: ImportSettings, masks: list[tuple[str, Pat
         got = f"{path.name} and {images[name].name}, for example"
         fix = f"use `mask_suffix` to choose one of {join_some([*suffixes])}" if others else f"use `mask_suffix={first}`"
         return f"{expected}, got {got}; {fix}"
-    if images_folder != folder and (ends := _different_ends(masks[0][1].stem, images)):
-        got = f"{masks[0][1].name} and {images[ends[0]].name}, for example"
+    if images_folder != folder and (ends := _different_ends(masks[0].stem, images)):
+        got = f"{masks[0].name} and {images[ends[0]].name}, for example"
         return f"{expected}, got {got}; use `image_suffix={ends[1]}` and `mask_suffix={ends[2]}`"
-    if set(images) <= {path.stem for _, path in masks}:
+    if set(images) <= {path.stem for path in masks}:
         if images_folder == folder:
             got = other or (
                 f"{counted(len(masks), 'image')} without; outline the objects in them, with labelme for example; if "
@@ -208,8 +208,8 @@ def _no_pairs(folder: Path, settings: ImportSettings, masks: list[tuple[str, Pat
             return f"{folder}: expected photos with masks or annotations, got {got}"
         where = settings.images or ", ".join(_IMAGE_FOLDERS)
         return f"{expected}, got no images in {where}; use `images` to name a folder"
-    photo = min({*images.values()} - {path for _, path in masks})
-    return f"{expected}, got {masks[0][1].name} and {photo.name}, for example; rename them"
+    photo = min({*images.values()} - {*masks})
+    return f"{expected}, got {masks[0].name} and {photo.name}, for example; rename them"
 
 
 def _begin(mask: str, images: Iterable[str]) -> str:

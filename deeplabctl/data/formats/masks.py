@@ -109,7 +109,7 @@ class Masks(AnnotationFormat):
             height, width = values.sizes.get(path, (None, None))
             draw, split = partial(_draw_label, read, path, ids), found.splits.get(path, "")
             annotated.append(AnnotatedImage(name, image, draw, height, width, split))
-        return Annotations(classes, annotated, notes, [path for _, path in found.masks])
+        return Annotations(classes, annotated, notes, found.masks)
 
 
 def _with_files_beside(folder: Path, settings: ImportSettings, report: Reporter) -> ImportSettings:
