@@ -17,7 +17,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
-from deeplabctl import recipes
 from deeplabctl.errors import OutputError, RunError
 from deeplabctl.files import write_text
 from deeplabctl.reporting import counted
@@ -144,15 +143,9 @@ class RunResults:
 
     @property
     def recipe_name(self) -> str | None:
-        """Return the recipe's name as it was recorded, else that of the packaged recipe it is based on; or None.
-
-        A recipe that is based on another one keeps what that says of its score.
-        """
-        if isinstance(recorded := self.facts.get("recipe"), str):
-            return recorded
-        source = self.recipe.get("expect", {}).get("source")
-        packaged = {name: tomllib.loads(recipes.text(name)).get("expect", {}).get("source") for name in recipes.names()}
-        return next((name for name in packaged if source and packaged[name] == source), None)
+        """Return the name or the file of the recipe; None where it was not recorded."""
+        name = self.facts.get("recipe")
+        return name if isinstance(name, str) else None
 
     @property
     def data_name(self) -> str:

@@ -44,11 +44,11 @@ def write_lines(run, lines):
 def make_run(path, lines=LINES, *, settings=(), previews=(20, 40, 60), **facts):
     """Write a run of 60 steps of 4 images with the packaged recipe shapes; returns its path."""
     (path / "previews").mkdir(parents=True)
-    usual = ["data.root=shapes", "solver.steps=60", "solver.batch_size=4", "solver.learning_rate=0.02"]
-    recipe = read_recipe("shapes", [*usual, *settings])
+    changes = ["data.root=shapes", "solver.steps=60", "solver.batch_size=4", "solver.learning_rate=0.02"]
+    recipe = read_recipe("shapes", [*changes, *settings])
     (path / "recipe.toml").write_text(write_recipe(recipe))
-    facts = {"status": "finished", "argv": ["deeplabctl", "train"], "device": "CPU, 2 cores", "expect": None, **facts}
-    (path / "run.json").write_text(json.dumps(facts))
+    usual = {"status": "finished", "argv": ["deeplabctl", "train"], "device": "CPU, 2 cores", "expect": None}
+    (path / "run.json").write_text(json.dumps(usual | {"recipe": "shapes"} | facts))
     write_lines(path, lines)
     for step in previews:
         Image.fromarray(np.full((40, 60, 3), step, np.uint8)).save(path / "previews" / f"step-{step:06d}.png")
