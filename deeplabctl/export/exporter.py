@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from deeplabctl import choices
 from deeplabctl.arrays import Image
-from deeplabctl.data.dataset import SHAPES, open_dataset, spread_evenly
+from deeplabctl.data.dataset import SHAPES, Dataset, open_dataset, spread_evenly
 from deeplabctl.data.images import read_working_image
 from deeplabctl.data.layout import LISTS
 from deeplabctl.errors import DataError, OutputError, RecipeError, WeightsError
@@ -248,7 +248,7 @@ def images_to_compare(info: ModelInfo, given: str | None, report: Reporter) -> E
 
     ``given`` is a data set in VOC layout, "shapes", or images as `find_images` takes them. Raises DataError.
     """
-    return _images(given or _trained_on(info) or SHAPES, ("val",), report)
+    return _images(given or _trained_on(info) or SHAPES, lambda dataset: "val", report)
 
 
 def images_to_calibrate(info: ModelInfo, given: str | None, report: Reporter) -> ExampleImages:
@@ -263,8 +263,11 @@ def images_to_calibrate(info: ModelInfo, given: str | None, report: Reporter) ->
             "there; name one, or a folder of images: `calibrate`"
         )
     split = info.provenance.get("split") if given is None else None
-    splits = tuple(name for name in (split, "train_aug", "train") if isinstance(name, str))
-    return _images(given or trained_on or SHAPES, splits, report)
+    return _images(
+        given or trained_on or SHAPES,
+        lambda dataset: split if split in dataset.splits else dataset.training_split,
+        report,
+    )
 
 
 def _trained_on(info: ModelInfo) -> str | None:
@@ -277,14 +280,13 @@ def _is_dataset(name: str) -> bool:
     return os.path.isdir(Path(name) / LISTS)  # noqa: PTH112 - Path.is_dir raises for names that are too long
 
 
-def _images(name: str, splits: Sequence[str], report: Reporter) -> ExampleImages:
-    """Return the images of a data set's first split of these that it has, or of all; or those of a folder."""
+def _images(name: str, choose: Callable[[Dataset], str], report: Reporter) -> ExampleImages:
+    """Return the images of a data set's split, or those of a folder."""
     if name != SHAPES and not _is_dataset(name):
         return ExampleImages(tuple(find_images([name], report)), name)
     dataset = open_dataset(name, report)
-    split = next((split for split in splits if split in dataset.splits), None)
-    if split is None:
-        raise DataError(f"data set {name}: expected the split {splits[-1]}, got {', '.join(dataset.splits) or 'none'}")
+    if (split := choose(dataset)) not in dataset.splits:
+        raise DataError(f"data set {name}: expected the split {split}, got {', '.join(dataset.splits) or 'none'}")
     return ExampleImages(tuple(sample.image for sample in dataset.samples(split)), f"{split} of {name}")
 
 

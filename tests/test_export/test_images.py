@@ -36,6 +36,12 @@ def test_given_set_and_folder_come_first(trained, tmp_path):
         assert names(find(trained, str(tmp_path / "photos"), silent)) == ["0", "1"]
 
 
+def test_training_split_of_a_given_set_is_calibrated_on(trained, tmp_path):
+    (tmp_path / "set" / "ImageSets" / "Segmentation" / "train_aug.txt").write_text("t1\n")
+    assert names(images_to_calibrate(trained, str(tmp_path / "set"), silent)) == ["t1"]
+    assert names(images_to_calibrate(trained, None, silent)) == ["t0", "t1", "t2"]
+
+
 def test_built_in_images_are_compared_on_where_nothing_is_known_but_never_calibrated_on(tmp_path, monkeypatch):
     built_in = open_dataset(make_dataset(tmp_path / "set"))
     monkeypatch.setattr("deeplabctl.export.exporter.open_dataset", lambda name, report: {"shapes": built_in}[name])

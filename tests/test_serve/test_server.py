@@ -17,6 +17,8 @@ from command_process import fails_with_one_line, run_without_tensorflow
 from png_files import blank_png
 from served import Served, head, rest_of
 
+from deeplabctl.cli.serve import _OWN_PATHS
+
 WEIGHTS = DATA / "lfov_tiny_v2.caffemodel"
 OPTIONS = ("--weights", WEIGHTS, "--engine", "numba")
 
@@ -54,6 +56,10 @@ def test_port_weights_and_options_are_checked_before_anything_is_loaded(tmp_path
         code, _, err = run_without_tensorflow("serve", *OPTIONS, option, value, cwd=tmp_path)
         assert code == 2
         assert option in err
+
+
+def test_path_behind_a_proxy_is_none_of_the_services_own(serve):
+    assert {route.path.split("/")[1] for route in serve().app.routes} - {""} == set(_OWN_PATHS)
 
 
 def test_crf_is_refused_where_it_is_off(tmp_path):
