@@ -134,7 +134,7 @@ def clipped(typing: Any, vector: Any, limits: Any) -> Any:
 
 @intrinsic
 def where_inside(typing: Any, vector: Any, value: Any, limits: Any) -> Any:
-    """Return the lanes of a vector, and 0 where another's are at two limits or beyond; a limit of NaN is none."""
+    """Return the lanes of a vector, and 0 where another's are at two limits or beyond."""
 
     def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         registers, others = (_registers(builder, each, vector.registers) for each in values[:2])

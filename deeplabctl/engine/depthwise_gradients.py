@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import itertools
 import threading
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from deeplabctl.arrays import LINE, Float32, aligned
-from deeplabctl.engine.convolution import ZERO
+from deeplabctl.engine.convolution import ZERO, Limits, Window
 from deeplabctl.engine.workspace import Workers
 from deeplabctl.jit import kernel
 from deeplabctl.vectors import load, store, where_inside
@@ -29,16 +29,6 @@ TAPS = SIDE * SIDE
 _BAND = 1 << 17  # floats that the images of a band take: with its gradients they stay in a core's second cache
 
 Batch = npt.NDArray[Any]  # (N, H, W, C), float32 or bfloat16
-Limits = tuple[float, float]  # of an activation: its gradient is 0 at and beyond them; NaN: there is none
-
-
-class Window(NamedTuple):
-    """Say which pixels a kernel sees: the stride, the distance between them, the zeros above and on the left."""
-
-    stride: int
-    dilation: int
-    above: int
-    before: int
 
 
 def is_possible(channels: int, stride: int) -> bool:
@@ -61,17 +51,18 @@ class DepthwiseGradients:
     ) -> tuple[Batch, Float32, Float32]:
         """Return the gradients with respect to the images, the kernel and the bias.
 
-        ``result`` (N, h, w, C) is that of the convolution, a bias and an activation with ``limits``; ``gradient`` is
-        that with respect to it.
+        ``result`` (N, h, w, C) is that of the convolution, a bias and an activation, whose gradient is 0 at its
+        ``limits`` and beyond; ``gradient`` is that with respect to it.
         """
+        _, stride, dilation, _, _ = window
         (number, height, width, channels), (rows, columns) = images.shape, result.shape[1:3]
-        reach = (SIDE - 1) * window.dilation
-        wide, narrow = (columns - 1) * window.stride + reach + 1, columns + reach
-        bands = max(1, min(rows // (2 * reach), round(rows * window.stride * wide * channels / _BAND)))
+        reach = (SIDE - 1) * dilation
+        wide, narrow = (columns - 1) * stride + reach + 1, columns + reach
+        bands = max(1, min(rows // (2 * reach), round(rows * stride * wide * channels / _BAND)))
         bounds = [rows * band // bands for band in range(bands + 1)]
         parts = [(image, band) for image in range(number) for band in itertools.pairwise(bounds)]
         tallest = -(-rows // bands)
-        image_floats = ((tallest - 1) * window.stride + reach + 1) * wide * LINE
+        image_floats = ((tallest - 1) * stride + reach + 1) * wide * LINE
         gradient_floats = (tallest + reach) * narrow * LINE
         row = (image_floats + gradient_floats) * channels // LINE
         of_images = aligned(images.size * images.itemsize // 4).view(images.dtype).reshape(images.shape)
@@ -105,10 +96,9 @@ def gradients_of_band(
     ``row``.
     """
     height, width, rows, columns = size
-    stride, dilation, top, left = window
+    _, stride, dilation, top, left = window
     (first, last), reach = band, (SIDE - 1) * dilation
     wide, narrow = (columns - 1) * stride + reach + 1, columns + reach
-    least_and_most = np.float32(limits[0]), np.float32(limits[1])
     gradients = channels // LINE * image_floats
     work[:row] = ZERO
     for y in range(max(0, first * stride - top), min(height, (last - 1) * stride - top + reach + 1)):
@@ -122,7 +112,7 @@ def gradients_of_band(
         for x in range(columns):
             for line in range(channels // LINE):
                 at = (y * columns + x) * channels + line * LINE
-                gradient = where_inside(load(above, at, (0, 0)), load(values, at, (0, 0)), least_and_most)
+                gradient = where_inside(load(above, at, (0, 0)), load(values, at, (0, 0)), limits)
                 store(work, to + x * LINE + line * gradient_floats, gradient)
     for line in range(channels // LINE):
         start, c = gradients + line * gradient_floats, line * LINE

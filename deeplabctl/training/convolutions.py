@@ -7,7 +7,6 @@ products of matrices.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from deeplabctl.engine.layers import limits_of, window_of
 from deeplabctl.network.ops import LINEAR, RELU, RELU6, Activation, Convolution, DepthwiseConvolution
 from deeplabctl.network.ops.operation import Convolve
 
@@ -139,11 +139,8 @@ class _Depthwise(_Kind):
     ) -> Gradients:  # fmt: skip
         import tensorflow as tf
 
-        from deeplabctl.engine.depthwise_gradients import Window
-
-        window = Window(row.stride, row.dilation, *(row.zeros_before(side) for side in x.shape[1:3]))
-        limits = {LINEAR: (math.nan, math.nan), RELU: (0.0, math.nan), RELU6: (0.0, 6.0)}[activation]
-        compute = partial(self._gradients, window=window, limits=limits)
+        window = window_of(row, (x.shape[1], x.shape[2]))
+        compute = partial(self._gradients, window=window, limits=limits_of(activation))
         inputs = [x, tf.cast(tf.cast(kernel, x.dtype), kernel.dtype), result, above]
         found = tf.numpy_function(compute, inputs, [x.dtype, kernel.dtype, kernel.dtype], stateful=False)
         shapes = x.shape, kernel.shape, kernel.shape[2:3]

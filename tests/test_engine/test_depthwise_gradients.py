@@ -1,11 +1,10 @@
-import math
-
 import ml_dtypes
 import numpy as np
 import pytest
 
-from deeplabctl.engine.depthwise_gradients import DepthwiseGradients, Window, is_possible
-from deeplabctl.network.ops import DepthwiseConvolution
+from deeplabctl.engine.depthwise_gradients import DepthwiseGradients, is_possible
+from deeplabctl.engine.layers import limits_of, window_of
+from deeplabctl.network.ops import LINEAR, RELU, RELU6, DepthwiseConvolution
 
 CASES = [  # images, height, width, channels, stride, dilation
     (2, 13, 9, 16, 1, 1),
@@ -17,8 +16,7 @@ CASES = [  # images, height, width, channels, stride, dilation
     (1, 2, 7, 16, 2, 1),
     (1, 90, 70, 80, 2, 1),
 ]
-NONE = math.nan
-LIMITS = {"linear": (NONE, NONE), "relu": (0.0, NONE), "relu6": (0.0, 6.0)}
+LIMITS = {"linear": limits_of(LINEAR), "relu": limits_of(RELU), "relu6": limits_of(RELU6)}
 
 
 def problem(case, dtype, activation="linear"):
@@ -28,15 +26,15 @@ def problem(case, dtype, activation="linear"):
     images = random.normal(size=(count, height, width, channels)).astype(dtype)
     kernel = random.normal(size=(3, 3, channels, 1)).astype(dtype).astype(np.float32)
     row = DepthwiseConvolution("", 0, stride=stride, dilation=dilation, same=True)
-    window = Window(stride, dilation, row.zeros_before(height), row.zeros_before(width))
+    window = window_of(row, (height, width))
     result = sum(seen * kernel[i, j, :, 0] for i, j, seen, _ in windows(images, window))
-    result = np.clip(result, *(limit if limit == limit else None for limit in LIMITS[activation])).astype(dtype)
+    result = np.clip(result, *LIMITS[activation]).astype(dtype)
     return images, kernel, result, random.normal(size=result.shape).astype(dtype), window
 
 
 def windows(images, window):
     """Yield (row, column, images as the kernel's place sees them, where these are in a framed image)."""
-    stride, dilation, above, before = window
+    _, stride, dilation, above, before = window
     height, width = images.shape[1:3]
     framed = np.pad(images.astype(float), ((0, 0), (above, 2 * dilation), (before, 2 * dilation), (0, 0)))
     for i in range(3):
@@ -50,13 +48,14 @@ def windows(images, window):
 
 
 def literal(images, kernel, gradient, window):
-    framed = np.pad(np.zeros(images.shape), ((0, 0), *([2 * window.dilation + 2] * 2,) * 2, (0, 0)))
+    _, _, dilation, above, before = window
+    framed = np.pad(np.zeros(images.shape), ((0, 0), *([2 * dilation + 2] * 2,) * 2, (0, 0)))
     of_kernel = np.zeros(kernel.shape)
     for i, j, seen, place in windows(images, window):
         of_kernel[i, j, :, 0] = (seen * gradient).sum((0, 1, 2))
         framed[place] += gradient * kernel[i, j, :, 0]
     height, width = images.shape[1:3]
-    of_images = framed[:, window.above :, window.before :][:, :height, :width]
+    of_images = framed[:, above:, before:][:, :height, :width]
     return of_images, of_kernel, gradient.sum((0, 1, 2))
 
 
@@ -76,7 +75,7 @@ def test_gradients_are_the_literal_ones(case, dtype, activation):
 
 def test_results_do_not_depend_on_the_threads():
     images, kernel, result, above, window = problem(CASES[-1], np.float32)
-    several = [DepthwiseGradients(threads)(images, kernel, result, above, window, (NONE, NONE)) for threads in (1, 3)]
+    several = [DepthwiseGradients(n)(images, kernel, result, above, window, LIMITS["linear"]) for n in (1, 3)]
     for one, other in zip(*several, strict=True):
         assert one.tobytes() == other.tobytes()
 
@@ -84,7 +83,7 @@ def test_results_do_not_depend_on_the_threads():
 def test_what_is_not_a_number_stays():
     images, kernel, result, above, window = problem(CASES[0], np.float32)
     above[0, 3, 3, 5] = np.nan
-    of_images, of_kernel, of_bias = DepthwiseGradients(1)(images, kernel, result, above, window, (NONE, NONE))
+    of_images, of_kernel, of_bias = DepthwiseGradients(1)(images, kernel, result, above, window, LIMITS["linear"])
     assert np.isnan(of_images[0, 3, 3, 5])
     assert np.isnan(of_kernel[:, :, 5]).all()
     assert np.flatnonzero(np.isnan(of_bias)).tolist() == [5]
