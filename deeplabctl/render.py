@@ -26,7 +26,7 @@ _ROWS = 64  # that are mixed at once: a place in a table takes eight times the m
 _PANEL = 640  # pixels of the longer side
 _GAP = 6  # pixels between panels and around texts
 _LARGEST_TEXT = 28  # pixels, in a picture of a screen's width
-_PAPER, _INK = (255, 255, 255), (34, 34, 34)
+PAPER, INK = (255, 255, 255), (34, 34, 34)  # of drawings and their texts
 
 
 def overlay(image: Image, label: Label, classes: Sequence[str]) -> Image:
@@ -78,15 +78,15 @@ def with_legend(picture: Image, labels: Sequence[Label], classes: Sequence[str])
             lines.append([])
         lines[-1].append(index)
     line_height = box + 2 * gap
-    canvas = PIL.Image.new("RGB", (width, picture.shape[0] + len(lines) * line_height + gap), _PAPER)
+    canvas = PIL.Image.new("RGB", (width, picture.shape[0] + len(lines) * line_height + gap), PAPER)
     canvas.paste(PIL.Image.fromarray(picture), ((width - picture.shape[1]) // 2, 0))
     draw = ImageDraw.Draw(canvas)
     for row, line in enumerate(lines):
         x, y = gap, picture.shape[0] + gap + row * line_height
         for index in line:
             color = tuple(map(int, class_colors(classes)[present[index]]))
-            draw.rectangle((x, y, x + box, y + box), fill=color, outline=_INK, width=max(1, box // _LARGEST_TEXT))
-            draw.text((x + box + gap, y + box / 2), names[index], _INK, letters, anchor="lm")
+            draw.rectangle((x, y, x + box, y + box), fill=color, outline=INK, width=max(1, box // _LARGEST_TEXT))
+            draw.text((x + box + gap, y + box / 2), names[index], INK, letters, anchor="lm")
             x += widths[index]
     return np.asarray(canvas)
 
@@ -110,10 +110,10 @@ def panels(rows: Iterable[tuple[Image, Label, Label]], classes: Sequence[str]) -
     letters = font(text_size)
     top = text_size + 2 * _GAP
     size = (3 * cell_width + 4 * _GAP, top + len(scaled) * (cell_height + _GAP))
-    canvas = PIL.Image.new("RGB", size, _PAPER)
+    canvas = PIL.Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(canvas)
     for column, title in enumerate(titles):
-        draw.text((_GAP + column * (cell_width + _GAP), top / 2), title, _INK, letters, anchor="lm")
+        draw.text((_GAP + column * (cell_width + _GAP), top / 2), title, INK, letters, anchor="lm")
     for number, (image, label, prediction) in enumerate(scaled):
         pictures = (image, overlay(image, label, classes), overlay(image, prediction, classes))
         for column, picture in enumerate(pictures):
@@ -137,14 +137,14 @@ def contact_sheet(
     row_height = height + text_size + 3 * _GAP
     rows = -(-len(scaled) // columns)
     columns = min(columns, len(scaled))
-    canvas = PIL.Image.new("RGB", (columns * (width + _GAP) + _GAP, rows * row_height + _GAP), _PAPER)
+    canvas = PIL.Image.new("RGB", (columns * (width + _GAP) + _GAP, rows * row_height + _GAP), PAPER)
     draw = ImageDraw.Draw(canvas)
     for number, (caption, (image, label)) in enumerate(scaled):
         row, column = divmod(number, columns)
         x, y = _GAP + column * (width + _GAP), _GAP + row * row_height
         drawn = PIL.Image.fromarray(overlay(image, label, classes))
         canvas.paste(drawn, (x + (width - drawn.width) // 2, y + height - drawn.height))
-        draw.text((x + width / 2, y + height + _GAP), _shorten(caption, letters, width), _INK, letters, anchor="ma")
+        draw.text((x + width / 2, y + height + _GAP), _shorten(caption, letters, width), INK, letters, anchor="ma")
     return with_legend(np.asarray(canvas), [label for _, (_, label) in scaled], classes)
 
 

@@ -15,10 +15,10 @@ from deeplabctl.data.dataset import Dataset, Sample
 from deeplabctl.data.images import read_image, read_label, shrink, shrink_label
 from deeplabctl.data.stats import SplitCounts, Statistics
 from deeplabctl.network.architecture import Preprocessing
-from deeplabctl.render import contact_sheet, drawable_name, font
+from deeplabctl.render import INK, PAPER, contact_sheet, drawable_name, font
 from deeplabctl.reporting import counted
 
-_PAPER, _INK, _PALE_INK, _RULE = (255, 255, 255), (34, 34, 34), (120, 120, 120), (225, 225, 225)
+_PALE_INK, _RULE = (120, 120, 120), (225, 225, 225)
 _SHADES = ((46, 102, 168), (240, 150, 40), (80, 150, 90), (150, 90, 160), (130, 130, 130))  # of the splits
 _TEXT, _TITLE, _GAP = 15, 22, 10  # pixels
 _BAR, _PANEL = 14, 360  # height of a bar, width of a panel of bars
@@ -80,13 +80,13 @@ def draw_statistics(name: str, statistics: Statistics) -> Image:
     row = len(splits) * _BAR + _GAP
     head = _GAP + _TITLE + _GAP + len(splits) * (_TEXT + 6) + 2 * _GAP + _TEXT + _GAP
     width = weight + round(letters.getlength("median-frequency")) + 2 * _GAP
-    canvas = PIL.Image.new("RGB", (width, head + row * len(statistics.classes) + 2 * _GAP), _PAPER)
+    canvas = PIL.Image.new("RGB", (width, head + row * len(statistics.classes) + 2 * _GAP), PAPER)
     draw = ImageDraw.Draw(canvas)
-    draw.text((_GAP, _GAP), name, _INK, font(_TITLE))
+    draw.text((_GAP, _GAP), name, INK, font(_TITLE))
     for index, counts in enumerate(splits):
         y = 2 * _GAP + _TITLE + index * (_TEXT + 6)
         draw.rectangle((_GAP, y + 2, _GAP + _BAR, y + 2 + _BAR), fill=_SHADES[index % len(_SHADES)])
-        draw.text((_GAP * 2 + _BAR, y), _describe(counts), _INK, letters)
+        draw.text((_GAP * 2 + _BAR, y), _describe(counts), INK, letters)
     y = head - _TEXT - _GAP
     for x, text in zip((*columns, weight), ("share of the pixels", "share of the images", "weight"), strict=True):
         draw.text((x, y), text, _PALE_INK, letters)
@@ -95,9 +95,9 @@ def draw_statistics(name: str, statistics: Statistics) -> Image:
         middle = y + (row - _GAP) / 2
         draw.line((_GAP, y - _GAP / 2, width - _GAP, y - _GAP / 2), fill=_RULE)
         color = tuple(map(int, class_colors(statistics.classes)[class_id]))
-        draw.rectangle((_GAP, middle - _BAR / 2, _GAP + _BAR, middle + _BAR / 2), fill=color, outline=_INK)
-        draw.text((_GAP * 2 + _BAR, middle), class_name, _INK, letters, anchor="lm")
-        draw.text((weight, middle), f"{statistics.weights[class_id]:.3g}", _INK, letters, anchor="lm")
+        draw.rectangle((_GAP, middle - _BAR / 2, _GAP + _BAR, middle + _BAR / 2), fill=color, outline=INK)
+        draw.text((_GAP * 2 + _BAR, middle), class_name, INK, letters, anchor="lm")
+        draw.text((weight, middle), f"{statistics.weights[class_id]:.3g}", INK, letters, anchor="lm")
         for index, counts in enumerate(splits):
             shares = (counts.shares[class_id], counts.images_with[class_id] / max(counts.images, 1))
             tops = (max(max(other.shares) for other in splits), 1.0)

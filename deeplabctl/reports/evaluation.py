@@ -20,7 +20,7 @@ from deeplabctl.data.images import read_image, read_label
 from deeplabctl.evaluation.metrics import Curve
 from deeplabctl.evaluation.scores import Extremes, ImageScores, SplitScores, class_columns
 from deeplabctl.files import check_folder, check_new_file, check_writable, write_text
-from deeplabctl.render import Font, drawable_name, font, overlay, write_image
+from deeplabctl.render import INK, PAPER, Font, drawable_name, font, overlay, write_image
 from deeplabctl.reports.page import (
     cards,
     class_names,
@@ -41,7 +41,7 @@ SCORES, CLASSES, CONFUSION, CONFUSION_IMAGE, PAGE = (
 _PANEL_WIDTH = 480  # pixels of an image in the page
 _CHART = (460, 230, 40)  # width, height and margin of a curve
 _WRONG = np.array((222, 45, 38), np.float32)
-_INK, _PAPER, _EMPTY = (34, 34, 34), (255, 255, 255), (232, 232, 232)
+_EMPTY = (232, 232, 232)
 _FULL = np.array((8, 69, 148), np.float32)  # of a cell that holds all of its row
 _MOST_MISTAKES = 10
 _MOST_NUMBERS = 40  # classes up to which cells have room for their numbers
@@ -172,24 +172,24 @@ def confusion_image(counts: Counts, classes: Sequence[str]) -> Image:
     margin = 12
     side = round(max(letters.getlength(name) for name in names)) + 2 * margin
     size = side + cell * len(classes) + margin
-    canvas = PillowImage.new("RGB", (size + 18, size + 18), _PAPER)
+    canvas = PillowImage.new("RGB", (size + 18, size + 18), PAPER)
     draw = ImageDraw.Draw(canvas)
-    draw.text((18 + side, 9), "predicted", _INK, letters, anchor="lm")
+    draw.text((18 + side, 9), "predicted", INK, letters, anchor="lm")
     _draw_upright(canvas, "labelled", (9, 18 + side), letters, below=True)
     left = top = 18 + side
     totals = counts.sum(1)
     for row, name in enumerate(names):
         y = top + row * cell
-        draw.text((left - margin / 2, y + cell / 2), name, _INK, letters, anchor="rm")
+        draw.text((left - margin / 2, y + cell / 2), name, INK, letters, anchor="rm")
         _draw_upright(canvas, name, (left + row * cell + cell // 2, top - margin // 2), letters)
         for column in range(len(names)):
             x = left + column * cell
             share = counts[row, column] / totals[row] if totals[row] else 0.0
-            shade = _PAPER if totals[row] else _EMPTY
+            shade = PAPER if totals[row] else _EMPTY
             color = tuple(int(value) for value in np.rint(np.array(shade) * (1 - share) + _FULL * share))
             draw.rectangle((x, y, x + cell - 2, y + cell - 2), fill=color, outline=_EMPTY)
             if len(classes) <= _MOST_NUMBERS and share >= 0.005:
-                ink = _PAPER if share > 0.5 else _INK
+                ink = PAPER if share > 0.5 else INK
                 draw.text((x + cell / 2 - 1, y + cell / 2 - 1), f"{100 * share:.0f}", ink, small, anchor="mm")
     return np.asarray(canvas)
 
@@ -264,8 +264,8 @@ def _draw_upright(
 ) -> None:  # fmt: skip
     """Draw a text from below to above, centred on ``at`` across; it ends there, or (below) begins."""
     length, height = round(letters.getlength(text)) + 2, 18
-    strip = PillowImage.new("RGB", (length, height), _PAPER)
-    ImageDraw.Draw(strip).text((0, height / 2), text, _INK, letters, anchor="lm")
+    strip = PillowImage.new("RGB", (length, height), PAPER)
+    ImageDraw.Draw(strip).text((0, height / 2), text, INK, letters, anchor="lm")
     turned = strip.transpose(PillowImage.Transpose.ROTATE_90)
     canvas.paste(turned, (at[0] - height // 2, at[1] if below else at[1] - length))
 
