@@ -68,9 +68,9 @@ def read_caffemodel(path: str | Path) -> CaffeNet:
     in one line, for a damaged file and for a file without a net's weights: a solver state is named as such.
     """
     path = Path(path)
-    if is_hdf5(path):
-        return read_hdf5(path)
     wire = WireFile(path)
+    if is_hdf5(wire):
+        return read_hdf5(path)
     if state := _solver_state(wire):
         iteration, net = state
         raise WeightsError(
@@ -87,9 +87,9 @@ def caffe_kind(path: str | Path) -> Literal["net", "solver"] | None:
     """
     path = Path(path)
     try:
-        if is_hdf5(path):
-            return kind_of_hdf5(path)
         wire = WireFile(path)
+        if is_hdf5(wire):
+            return kind_of_hdf5(path)
         return "solver" if _solver_state(wire) is not None else "net" if _begins_like_net(wire) else None
     except WeightsError:
         return None
@@ -195,15 +195,9 @@ def _is_text(wire: WireFile, field: Field) -> bool:
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
-def is_hdf5(path: Path) -> bool:
+def is_hdf5(wire: WireFile) -> bool:
     """Tell whether a file begins with HDF5's signature."""
-    try:
-        if not path.is_file():  # reading a pipe would take its bytes away
-            return False
-        with path.open("rb") as file:
-            return file.read(len(SIGNATURE)) == SIGNATURE
-    except OSError:
-        return False
+    return wire.buffer[: len(SIGNATURE)] == SIGNATURE
 
 
 def kind_of_hdf5(path: Path) -> Literal["net", "solver"] | None:
