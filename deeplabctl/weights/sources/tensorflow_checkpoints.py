@@ -62,12 +62,8 @@ class TensorFlowCheckpoint(WeightFile):
 def _is_table(path: Path) -> bool:
     """Tell whether a file ends as a sorted table does."""
     try:
-        if not path.is_file():  # opening a pipe would wait for its other end
-            return False
-        with path.open("rb") as file:
-            file.seek(-len(MAGIC), 2)
-            return file.read() == MAGIC
-    except (OSError, ValueError):
+        return WireFile(path).buffer[-len(MAGIC) :] == MAGIC
+    except (WeightsError, OSError, ValueError):
         return False
 
 
