@@ -213,12 +213,12 @@ class RunDirectory:
             raise OutputError(f"cannot write {path}: {error.strerror}") from error
 
 
-def find_run(name: str, runs: Path = Path("runs")) -> Path:
-    """Return the run directory to resume: a path, or "last" for the newest under ``runs``."""
+def find_run(name: str) -> Path:
+    """Return the run directory to resume: a path, or "last" for the newest in ./runs."""
     if name == "last":
-        found = sorted(runs.glob(f"*/{RECIPE}"), key=lambda path: path.stat().st_mtime_ns)
+        found = sorted(Path("runs").glob(f"*/{RECIPE}"), key=lambda path: path.stat().st_mtime_ns)
         if not found:
-            raise RunError(f"`resume=last`: there is no run under {runs}; train one (deeplabctl train)")
+            raise RunError("`resume=last`: there is no run under runs; train one (deeplabctl train)")
         return found[-1].parent
     path = Path(name)
     if not (path / RECIPE).is_file():
