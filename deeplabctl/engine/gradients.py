@@ -141,7 +141,7 @@ class BatchConvolutions:
 
             def multiply(value: int, work: Float32, count: int = count) -> None:
                 add_products(
-                    values, value_stride, gradients, gradient_stride, block, count, incoming, panels, value, value + 1,
+                    values, value_stride, gradients, gradient_stride, block, count, incoming, panels, value,
                     sums.reshape(-1), simd,
                 )  # fmt: skip
 
@@ -221,19 +221,18 @@ def gradients_of_tiles(
 @kernel
 def add_products(
     values: Float32, value_stride: int, gradients: Float32, gradient_stride: int, tiles: int, count: int, depth: int,
-    panels: int, first: int, last: int, sums: Float32, simd: Simd,
+    panels: int, value: int, sums: Float32, simd: Simd,
 ) -> None:  # fmt: skip
-    """Add what ``count`` tiles give to the sums of the values first:last."""
+    """Add what ``count`` tiles give to the sums of a value."""
     rows, width = len(simd.rows), REGISTERS * len(simd.lanes)
-    for value in range(first, last):
-        for begin in range(0, count, TILES_AT_ONCE):
-            tiles_now = min(TILES_AT_ONCE, count - begin)
-            for p in range(panels):
-                b = value * gradient_stride + (p * tiles + begin) * width
-                for row in range(0, depth, rows):
-                    a = value * value_stride + begin * depth + row
-                    c = ((value * depth + row) * panels + p) * width
-                    add_rows(values, a, depth, gradients, b, sums, c, panels * width, tiles_now, depth - row, simd)
+    for begin in range(0, count, TILES_AT_ONCE):
+        tiles_now = min(TILES_AT_ONCE, count - begin)
+        for p in range(panels):
+            b = value * gradient_stride + (p * tiles + begin) * width
+            for row in range(0, depth, rows):
+                a = value * value_stride + begin * depth + row
+                c = ((value * depth + row) * panels + p) * width
+                add_rows(values, a, depth, gradients, b, sums, c, panels * width, tiles_now, depth - row, simd)
 
 
 @kernel
