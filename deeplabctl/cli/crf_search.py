@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +19,7 @@ from deeplabctl.cli.options import (
     NetworkOption,
     OverwriteOption,
     PredictionOptions,
+    default_data,
     section,
 )
 from deeplabctl.cli.weights import weights_url
@@ -111,7 +111,7 @@ def _search(
     check_writable(out)
     remove_unfinished([out / _TABLE])
     with console.reporter() as report:
-        target = open_target(request, report, default_data=os.environ.get("DEEPLABCTL_DATA"))
+        target = open_target(request, report, default_data=default_data())
         if not engine_class(target.settings, target.network.info).gives_logits:
             raise WeightsError(
                 f"weights {target.path}: a search needs the logits of a network, and an export gives only scores; use "

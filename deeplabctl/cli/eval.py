@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields
@@ -22,6 +21,7 @@ from deeplabctl.cli.options import (
     OverwriteOption,
     PredictionOptions,
     WeightsOption,
+    default_data,
     is_given,
     section,
 )
@@ -99,13 +99,12 @@ def evaluate(
             raise typer.BadParameter(text, param_hint=f"--{name.replace('_', '-')}")
     settings = read_settings(prediction, crf)
     request = EvaluationRequest(weights, data, split, limit, settings, weights_url())
-    default_data = os.environ.get("DEEPLABCTL_DATA")
-    labels = data or default_data
+    labels = data or default_data()
     if pred_dir is not None and labels is None:
         raise typer.BadParameter("needs the data set with the labels: --data DIR", param_hint="--pred-dir")
     outputs = _Outputs(out, voc_zip, split, overwrite)
     if pred_dir is None or labels is None:
-        _score_network(console, request, default_data, outputs)
+        _score_network(console, request, outputs)
     else:
         _score_masks(console, pred_dir, labels, request, outputs, allow_missing=allow_missing)
 
@@ -177,7 +176,7 @@ class _Outputs:
             console.say(f"for the VOC server {self.zip_path}")
 
 
-def _score_network(console: Console, request: EvaluationRequest, default_data: str | None, outputs: _Outputs) -> None:
+def _score_network(console: Console, request: EvaluationRequest, outputs: _Outputs) -> None:
     """Score a network, and print and write the results.
 
     A split without any labels, as VOC's test, is only segmented, for the VOC server.
@@ -187,7 +186,7 @@ def _score_network(console: Console, request: EvaluationRequest, default_data: s
     from deeplabctl.evaluation.voc_submission import unlabelled_images
 
     with console.reporter() as report:
-        target = open_target(request, report, default_data=default_data)
+        target = open_target(request, report, default_data=default_data())
         images = unlabelled_images(target.dataset, request.split) if outputs.zip_path else None
         if images is not None:
             if outputs.out:

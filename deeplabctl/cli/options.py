@@ -5,6 +5,7 @@ An option's ``rich_help_panel`` is the section of the help that it stands in (de
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -48,6 +49,11 @@ CrfParamsOption = Annotated[
     ),
 ]
 OverwriteOption = Annotated[bool, OUTPUT("--overwrite", "Replace existing files.")]
+
+
+def default_data() -> str | None:
+    """Return the data set that $DEEPLABCTL_DATA names."""
+    return os.environ.get("DEEPLABCTL_DATA")
 
 
 def complete_weights(incomplete: str) -> list[str]:

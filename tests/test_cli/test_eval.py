@@ -1,5 +1,7 @@
 """``deeplabctl eval``: what it refuses before TensorFlow is loaded."""
 
+import json
+
 import pytest
 from command_process import fails_with_one_line, run_without_tensorflow
 from dataset_files import make_dataset
@@ -62,6 +64,14 @@ def test_grid_that_cannot_be_read_is_a_usage_error(arguments, message, tmp_path)
     code, _, err = run_without_tensorflow("crf-search", *arguments, cwd=tmp_path)
     assert code == 2
     assert message in err
+
+
+def test_data_set_of_the_environment_is_scored_where_none_is_named(deeplabctl, tmp_path, monkeypatch):
+    root = make_dataset(tmp_path / "set")
+    monkeypatch.setenv("DEEPLABCTL_DATA", str(root))
+    code, out, err = deeplabctl("eval", "--pred-dir", root / "SegmentationClass", "--json")
+    assert code == 0, err
+    assert json.loads(out)["miou"] == 1
 
 
 def test_help_explains_every_score(deeplabctl):
