@@ -172,7 +172,7 @@ def _read_table(path: Path) -> tuple[dict[str, Any], dict[CrfParams, float]]:
             raise ValueError(f"the columns {', '.join(axes)} and the settings do not give all of the CRF's parameters")
         scale = 100 if last == _MIOU else 1  # older tables have fractions
         return head, dict(_rows(lines, axes, CrfParams(**head["fixed"]), scale))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RecipeError(
             f"{path}: expected the table of a search (a comment with its settings, then a column for each parameter, "
             f"and {_MIOU}): {error}"
@@ -182,6 +182,8 @@ def _read_table(path: Path) -> tuple[dict[str, Any], dict[CrfParams, float]]:
 def _rows(lines: Sequence[str], axes: Sequence[str], base: CrfParams, scale: int) -> Iterator[tuple[CrfParams, float]]:
     for line in lines:
         *point, miou = (float(word) for word in line.split(","))
+        if not 0 <= miou <= scale:
+            raise ValueError(f"expected a mean IoU of 0 to {scale}, got {miou:g}")
         yield _changed(base, axes, point), miou / scale
 
 

@@ -233,7 +233,7 @@ class Segmenter:
         of their results.
         """
         crf, classes, largest = self.settings.crf, len(self.info.classes), self.largest_batch(batch_size)
-        if self.engine_class.in_threads and not self.engine_class.kernels(self.settings) and available_cpus() > 1:
+        if self.engine_class.in_threads and not self.engine_class.compiles(self.settings) and available_cpus() > 1:
             results = iter(results)
             first = list(itertools.islice(results, 2))
             results = itertools.chain(first, results)

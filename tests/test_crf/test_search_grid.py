@@ -131,9 +131,10 @@ def test_table_of_another_search_is_refused_with_the_difference(tmp_path):
     (tmp_path / "changed.csv").write_text(text.replace('"iterations": 3', '"iterations": 65536'))
     with pytest.raises(RecipeError, match=r"changed\.csv: CRF: iterations: expected .*, 0 to 1000, got 65536"):
         best_of_table(tmp_path / "changed.csv")
-    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(RecipeError, match="expected the table of a search"):
-        best_of_table(tmp_path / "other.csv")
+    for other in ("a,b\n1,2\n", "# " + "[" * 100_000 + "\nbi_w,miou %\n", text.replace(",50\n", ",nan\n")):
+        (tmp_path / "other.csv").write_text(other)
+        with pytest.raises(RecipeError, match="expected the table of a search"):
+            best_of_table(tmp_path / "other.csv")
 
 
 def test_best_point_at_the_border_of_what_was_tried_is_named():

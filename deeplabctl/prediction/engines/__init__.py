@@ -84,5 +84,5 @@ def report_compiling(engine: type[Engine], settings: PredictionSettings, report:
         taken = "a GPU" if has_gpu() and engine.uses_gpu else "the CPU"
         none = "is not installed, or finds no GPU that it can use, although there is a GPU device"
         report(Note(f"{engine.name} computes on {taken}: TensorFlow {'finds a GPU' if has_gpu() else none}"))
-    if (room := engine.kernels(settings)) and not are_compiled(room):
+    if engine.compiles(settings) and not are_compiled("engine"):
         report(Note("compiling the network's kernels (once on this machine, about 20 s)"))

@@ -192,9 +192,9 @@ class Engine(ABC):
         return True
 
     @classmethod
-    def kernels(cls, settings: PredictionSettings) -> str:
-        """Return the room of the kernels that numba compiles for predictions with these settings; "" for none."""
-        return ""
+    def compiles(cls, settings: PredictionSettings) -> bool:
+        """Tell whether numba compiles kernels for predictions with these settings."""
+        return False
 
     def least_memory(self, count: int, height: int, width: int) -> int:
         """Return bytes that arrays (N, H, W, 3) take at least: the most that a layer reads and writes."""

@@ -44,8 +44,8 @@ class NumbaEngine(Engine):
         return platform.machine() in _MEASURED and not has_gpu()
 
     @classmethod
-    def kernels(cls, settings: PredictionSettings) -> str:
-        return "engine"
+    def compiles(cls, settings: PredictionSettings) -> bool:
+        return True
 
     def least_memory(self, count: int, height: int, width: int) -> int:
         """Return bytes that arrays take at least, which are computed one after another."""

@@ -41,9 +41,8 @@ class OnnxEngine(NumbaEngine):
         self._session = self._start(available_cpus())
 
     @classmethod
-    def kernels(cls, settings: PredictionSettings) -> str:
-        is_plain = len(settings.scales) == 1 and not settings.flip and not isinstance(settings.tile, int)
-        return "" if is_plain else super().kernels(settings)
+    def compiles(cls, settings: PredictionSettings) -> bool:
+        return len(settings.scales) > 1 or settings.flip or isinstance(settings.tile, int)
 
     @classmethod
     def is_usual(cls, architecture: str) -> bool:
