@@ -24,7 +24,7 @@ from deeplabctl.reporting import Note, Reporter, task
 _MEGABYTE = 1 << 20
 LARGEST = 4 << 30  # bytes of a file of unknown size
 _TIMEOUT = 30.0  # seconds without data
-PAUSE = 1.0  # seconds before a connection that was cut is tried again
+ATTEMPTS, PAUSE = 5, 1.0  # with an address whose connection is cut; seconds between them
 _KINDS = {32: "md5", 64: "sha256", 96: "sha384"}  # of checksums, by their length
 
 
@@ -44,13 +44,12 @@ def download(
     report: Reporter,
     *,
     check: Callable[[Path], object] = lambda path: None,
-    attempts: int = 1,
 ) -> None:
     """Download a file to ``target`` unless it exists; an interrupted download is resumed.
 
     What an earlier address has sent is kept until the checksum of the whole is right, or no address goes on with it.
     Without a checksum, only what the same address still has unchanged is resumed. ``check`` raises DeepLabError for
-    other content; a cut connection is tried ``attempts`` times. Raises DownloadError if no address has the file, and
+    other content; a connection that is cut is tried again. Raises DownloadError if no address has the file, and
     OutputError if it cannot be written.
     """
     with _locked_part(target, report) as opened:
@@ -62,7 +61,7 @@ def download(
             report(Note(f"downloading {address}"))
             begun = part.size
             try:
-                part.fetch_repeatedly(address, attempts, report)
+                part.fetch_repeatedly(address, report)
                 complete = True
                 part.check(check, report)
                 part.finish()
@@ -94,16 +93,17 @@ class _Part:
         """Return how many bytes there are."""
         return os.fstat(self._opened.fileno()).st_size
 
-    def fetch_repeatedly(self, address: str, attempts: int, report: Reporter) -> None:
+    def fetch_repeatedly(self, address: str, report: Reporter) -> None:
         """Download what is missing; after a cut that left more than there was, go on from there."""
-        begun = self.size
-        try:
-            self._fetch(address, report)
-        except (ConnectionError, TimeoutError, http.client.HTTPException):
-            if attempts <= 1 or self.size <= begun:
-                raise
-            time.sleep(PAUSE)
-            self.fetch_repeatedly(address, attempts - 1, report)
+        for left in reversed(range(ATTEMPTS)):
+            begun = self.size
+            try:
+                self._fetch(address, report)
+                return
+            except (ConnectionError, TimeoutError, http.client.HTTPException):
+                if not left or self.size <= begun:
+                    raise
+                time.sleep(PAUSE)
 
     def _fetch(self, address: str, report: Reporter) -> None:
         """Download what is missing; a server without ranges, or with a new file, sends all of it again."""

@@ -25,6 +25,7 @@ NOWHERE = "http://127.0.0.1:9/a.tar"
 
 @pytest.fixture
 def host(monkeypatch):
+    monkeypatch.setattr(downloads, "ATTEMPTS", 1)
     monkeypatch.setattr(downloads, "PAUSE", 0.0)
     with web_host(**{"a.tar": CONTENT}) as serving:
         yield serving
@@ -61,19 +62,20 @@ def test_interrupted_download_is_resumed(host, tmp_path):
     assert (tmp_path / "a.tar").read_bytes() == CONTENT
 
 
-def test_cut_connection_is_tried_again_while_it_gets_further(host, tmp_path):
+def test_cut_connection_is_tried_again_while_it_gets_further(host, tmp_path, monkeypatch):
+    monkeypatch.setattr(downloads, "ATTEMPTS", 3)
     with pytest.raises(DownloadError):
-        download(archive(host, "cut"), tmp_path / "a.tar", silent, attempts=3)
+        download(archive(host, "cut"), tmp_path / "a.tar", silent)
     assert host.asked == [("cut", 0), ("cut", HALF), ("cut", HALF + HALF // 2)]
     host.asked.clear()
     with pytest.raises(DownloadError, match=f"connection ended after 0 of {SIZE:,} bytes"):
-        download(archive(host, "mute"), tmp_path / "b.tar", silent, attempts=3)
+        download(archive(host, "mute"), tmp_path / "b.tar", silent)
     assert host.asked == [("mute", 0)]
     host.asked.clear()
     with pytest.raises(DownloadError, match="Connection refused"):
-        download(WebFile("b.tar", (NOWHERE,), MD5), tmp_path / "b.tar", silent, attempts=3)
+        download(WebFile("b.tar", (NOWHERE,), MD5), tmp_path / "b.tar", silent)
     with pytest.raises(DownloadError, match="404 Not Found"):
-        download(archive(host, "gone"), tmp_path / "b.tar", silent, attempts=3)
+        download(archive(host, "gone"), tmp_path / "b.tar", silent)
     assert host.asked == [("gone", 0)]
 
 

@@ -18,7 +18,6 @@ from deeplabctl.files import checksum, user_cache
 from deeplabctl.reporting import Note, Reporter
 
 _TABLE = Path(__file__).with_suffix(".toml")  # which says what each entry is
-_ATTEMPTS = 5  # with an address whose connection is cut
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ class PublishedWeights:
                 self.file, tuple(f"{each.rstrip('/')}/{self.file}" for each in addresses), self.checksum, self.bytes
             )
             try:
-                download(web, path, report, check=check, attempts=_ATTEMPTS)
+                download(web, path, report, check=check)
             except OutputError as error:
                 raise OutputError(
                     f"{error} (set $XDG_CACHE_HOME, or download {web.addresses[0]} yourself and name the file)"
