@@ -127,7 +127,7 @@ def plan_conversion(
     known = network.info.provenance
     if file.info is not None and file.info.architecture != network.info.architecture:  # whose scores are others
         known = {key: value for key, value in known.items() if key not in ("val_miou", "expect")}
-    provenance = known | file.source | {"new_layers": network.new_layers, "seed": seed, "sha256": file.sha256}
+    provenance = known | file.source | {"new_layers": network.new_layers, "seed": int(seed), "sha256": file.sha256}
     names = names if isinstance(names, tuple) else tuple(names)  # a tuple may have colours
     info = dataclasses.replace(network.info, classes=names, provenance=provenance)
     checked_layers = None
