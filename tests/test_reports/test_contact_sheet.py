@@ -6,6 +6,8 @@ from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 import numpy as np
+import pytest
+from browser import browser, violations
 from PIL import Image
 
 from deeplabctl.prediction.outputs.output import Written
@@ -100,3 +102,17 @@ def test_classes_of_a_picture_are_the_largest_and_the_legend_has_all(tmp_path):
     assert texts[:10] == [f"class {number}" for number in range(9, -1, -1)]
     assert [text.rpartition(" ")[0] for text in texts[10:]] == [f"class {number}" for number in range(9, 3, -1)]
     assert " and 4 more" in page.texts
+
+
+@pytest.mark.slow
+def test_page_fits_a_phone_whatever_names_are_long(tmp_path):
+    classes = ("Donaudampfschifffahrtsgesellschaft" * 2, "a name of many words " * 4)
+    label = np.repeat([0, 1], [60, 40])[None].astype(np.uint8)
+    (job,) = plan_outputs([Path("a_name_of_a_photo" * 5)], OutputRequest(tmp_path, ("mask", "thumbnail"))).images
+    with page_of_results(tmp_path / "index.html", classes, "weights") as add:
+        add(Written(job, label.shape, count_pixels(label)))
+    with browser() as chromium:
+        page = chromium.new_page(viewport={"width": 360, "height": 800})
+        page.set_content((tmp_path / "index.html").read_text("utf-8"))
+        assert page.evaluate("document.documentElement.scrollWidth") == 360
+        assert violations(page) == []
