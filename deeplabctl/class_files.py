@@ -253,12 +253,9 @@ def _json_rows(lines: list[tuple[int, str]]) -> list[_Row] | None:
 def _name_columns(heads: list[str], columns: list[list[str]]) -> list[str]:
     """Return what each column of a table has, by its header, or by its numbers; nothing if that is not clear."""
     is_number = [all(re.fullmatch(r"[0-9]{1,3}", cell) for cell in column) for column in columns]
-    if "name" in heads:  # "label,name" has ids and names
-        several = heads.count("name") > 1
-        heads = [
-            "id" if several and head == "name" and number else head
-            for head, number in zip(heads, is_number, strict=False)
-        ]
+    if "name" in heads:  # "label,name" has ids and names, and "name,color" may have grey levels
+        levels = {"name"} if heads.count("name") > 1 else set() if "id" in heads else {"color"}
+        heads = ["id" if number and head in levels else head for head, number in zip(heads, is_number, strict=False)]
     else:
         numbers = {0: [], 1: ["id"], 3: ["red", "green", "blue"], 4: ["id", "red", "green", "blue"]}
         rest = iter(numbers.get(sum(is_number), []))

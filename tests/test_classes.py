@@ -175,6 +175,13 @@ def test_class_names_of_tables_are_those_of_their_ids(tmp_path, name, text):
         assert read_palette(tmp_path / name).colors == ((0, 0, 0), (128, 0, 0), (0, 128, 0))
 
 
+def test_a_column_of_colours_may_have_grey_levels(tmp_path):
+    (tmp_path / "a.csv").write_text("class_name,class_color\n__background__,0\nleaf,127\nstem,255\n")  # V7's
+    palette = read_palette(tmp_path / "a.csv")
+    assert palette.names == ("__background__", "leaf", "stem")
+    assert palette.colors == ((0, 0, 0), (127, 127, 127), (255, 255, 255))
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [

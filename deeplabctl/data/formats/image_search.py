@@ -2,8 +2,8 @@
 
 A file fits a name if one of the two paths, below the folder that is searched, ends with the other: ``left/1.png`` fits
 ``data/left/1.png`` and ``1.png``, but not ``right/1.png``. Composed and decomposed letters are the same, and so are
-``.JPG`` and ``.jpg``. A name that no file has may be that of a URL: ``a%20b.png`` fits ``a b.png``, and so does
-``?d=a%20b.png``, as Label Studio names files of local storage.
+``.JPG`` and ``.jpg``. A name that no file has may be that of a URL: ``a%20b.png`` fits ``a b.png``, and so do
+``https://host/a%20b.png?key=1`` and ``?d=a%20b.png``, as Label Studio names files of local storage.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ class ImageSearch:
         if not ranks and self._beside and (found := self._beside.find(name)):
             return found
         if not ranks:
-            plain = unquote(name.rpartition("?d=")[2])
+            plain = name.rpartition("?d=")[2]
+            plain = unquote(plain.partition("?")[0] if "://" in plain else plain)
             return [] if plain == name else self.find(plain)
         highest = max(ranks.values())
         best = [path for path, rank in ranks.items() if rank == highest]

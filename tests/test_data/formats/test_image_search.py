@@ -240,6 +240,15 @@ def test_names_of_urls_and_of_label_studios_local_files_are_found(tmp_path, name
     assert search.find(name.removesuffix(".png") if by_stem else name) == ([tmp_path / found] if found else [])
 
 
+def test_the_query_of_a_url_is_no_part_of_the_name(tmp_path):
+    write_image(tmp_path / "a b.png")
+    write_image(tmp_path / "c?d.png")
+    search = ImageSearch([tmp_path])
+    assert search.find("https://host/a%20b.png?key=x/y.png") == [tmp_path / "a b.png"]
+    assert search.find("c?d.png") == [tmp_path / "c?d.png"]
+    assert search.find("a b.png?d") == []
+
+
 def test_names_of_urls_find_no_other_files(tmp_path):
     write_image(tmp_path / "images" / "a b.png")
     search = ImageSearch([tmp_path / "images"])
