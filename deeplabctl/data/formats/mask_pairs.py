@@ -149,7 +149,7 @@ def _places(folder: Path, settings: ImportSettings) -> list[tuple[Path, Path]]:
 def _masks_in(folder: Path, suffix: str, images_folder: Path) -> tuple[list[tuple[str, Path]], int]:
     """Return names and files of the masks in a folder, or else in those below it, and how many are left out."""
     files = [path for path in files_below(folder) if path.suffix.lower() in _MASK_SUFFIXES]
-    if images_folder != folder:
+    if folder in images_folder.parents:
         files = [path for path in files if images_folder not in path.parents]
     chosen = [path for path in files if path.parent == folder] or files
     names = [(path.relative_to(folder).with_suffix("").as_posix(), path) for path in chosen]

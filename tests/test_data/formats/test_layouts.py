@@ -1,6 +1,7 @@
 """Folders as other programs lay them out: splits, and masks and images whose names differ."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -213,3 +214,16 @@ def test_photo_and_mask_of_one_name_may_lie_in_one_folder(tmp_path):
     write_image(tmp_path / "x" / "b.bmp")  # two images of one mask
     with pytest.raises(DataError, match=r"the name fits .*b\.bmp and .*b\.jpg"):
         raise DataError(convert(tmp_path / "x", tmp_path / "again", classes=CLASSES)[0].failed[0])
+
+
+@pytest.mark.parametrize("suffix", ["", "_mask"])
+@pytest.mark.parametrize("place", ["{}", "."])
+def test_a_folder_of_masks_may_lie_in_that_of_the_images(tmp_path, monkeypatch, suffix, place):
+    for name in ("a", "b"):
+        write_image(tmp_path / "set" / f"{name}.jpg", shade=ord(name))
+        write_mask(tmp_path / "set" / "masks" / f"{name}{suffix}.png")
+    monkeypatch.chdir(tmp_path / "set")
+    images = Path(place.format(tmp_path / "set"))
+    written, notes = convert(images / "masks", tmp_path / "out", classes=CLASSES, images=images, mask_suffix=suffix)
+    assert (written.train, notes) == (["a", "b"], [])
+    assert written_label(tmp_path / "out", "b")[0, [0, 8]].tolist() == [1, 0]
