@@ -256,7 +256,7 @@ def _scale(axes: Axes, points: Sequence[tuple[Floats, Floats]], theme: Theme) ->
         axes.yaxis.set_minor_locator(NullLocator())
     else:
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=_ROUND))
-        if 0 <= low < _FROM_ZERO * high:
+        if 0 <= low < _FROM_ZERO * high or 0 < low == high:
             axes.set_ylim(0, 1.08 * high)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: tick_text(value)))
     return ", log scale" if log else ""

@@ -73,6 +73,12 @@ def test_numbers_of_a_scale_are_written_alike():
     assert [tick_text(value) for value in values] == ["0", "0.00005", "0.0001", "0.3", "1500", "2e-07"]
 
 
+@pytest.mark.parametrize("rate", [2e-5, 1.05e-5])
+def test_numbers_of_a_constant_learning_rate_are_whole(rate):
+    picture = pixels(curves_png([("", metrics([train_line(1, learning_rate=rate)]))], width=NARROW))
+    assert (picture[:, :10] == 255).all()
+
+
 def test_runs_that_share_a_colour_have_other_dashes():
     assert line_style(0, LIGHT) == (LIGHT.lines[0], "solid")
     assert len({line_style(index, DARK) for index in range(24)}) == 24
