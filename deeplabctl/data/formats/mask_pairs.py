@@ -114,9 +114,13 @@ def _keep_listed(found: MaskPairs, folder: Path) -> None:
 
 
 def _images_folder(folder: Path, settings: ImportSettings) -> Path:
-    """Return the folder of the images: that of the settings, one beside or in the folder of masks, or the same."""
+    """Return the folder of the images: that of the settings, one beside or in the folder of masks, or the same.
+
+    The path of one in the folder of masks begins with that of this folder.
+    """
     if settings.images is not None:
-        return settings.images
+        whole, above = settings.images.absolute(), folder.absolute()
+        return folder / whole.relative_to(above) if whole.is_relative_to(above) else settings.images
     places = [parent / name for parent in (folder, folder.parent) for name in _IMAGE_FOLDERS]
     return next((place for place in places if place.is_dir() and place != folder), folder)
 

@@ -227,3 +227,16 @@ def test_a_folder_of_masks_may_lie_in_that_of_the_images(tmp_path, monkeypatch, 
     written, notes = convert(images / "masks", tmp_path / "out", classes=CLASSES, images=images, mask_suffix=suffix)
     assert (written.train, notes) == (["a", "b"], [])
     assert written_label(tmp_path / "out", "b")[0, [0, 8]].tolist() == [1, 0]
+
+
+def test_the_folder_of_the_images_may_be_given_by_its_whole_path(tmp_path, monkeypatch):
+    for image, mask in (("images/a.png", "a.png"), ("b.jpg", "b.png")):
+        root = tmp_path / image[0]
+        write_image(root / image)
+        write_mask(root / mask)
+        monkeypatch.chdir(root)
+        images = (root / image).parent
+        written, notes = convert(Path(), tmp_path / f"{mask} out", classes=CLASSES, images=images)
+        assert written.train == [mask[0]]
+        beside = "masks are the PNG files beside images of the same name: 1"
+        assert notes == ([beside] if images == root else [])
