@@ -2,6 +2,7 @@
 
     DeepLabError
     ├── DataError      a data set, a list file, an image or a label
+    │   └── LogitsError    logits of an image that are not finite
     ├── OutputError    a file or folder that cannot be written, or exists already
     ├── DownloadError  a file that no address has
     ├── RecipeError    a recipe file or one of its settings
@@ -36,6 +37,10 @@ class DeepLabError(Exception):
 
 class DataError(DeepLabError):
     """Refuse a data set, a list file, an image or a label."""
+
+
+class LogitsError(DataError):
+    """Find logits of an image that are not finite: the weights are at fault, or the precision."""
 
 
 class OutputError(DeepLabError):

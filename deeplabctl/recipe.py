@@ -130,7 +130,7 @@ class Run:
     log_every: int = limited(20, *COUNT)  # steps
     val_every: int = limited(1000, *COUNT, auto=True)  # steps; "auto": a tenth, or as many as images to validate
     save_every: int = limited(500, *COUNT, auto=True)  # steps; "auto": a tenth of all, at most 200
-    preview_every: int = limited(1000, *COUNT, auto=True)  # steps; "auto": a tenth of all
+    preview_every: int = limited(1000, *COUNT, auto=True)  # steps; "auto": with each validation
     # How long the training may take: sets solver.steps once a step has been timed.
     time: str = limited("", "a time such as 90s, 45m or 1h30m", lambda v: not v or parse_duration(v) > 0)
 

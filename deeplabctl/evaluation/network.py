@@ -184,7 +184,7 @@ def score_network(
     def score(result: Result[tuple[Sample, Label]]) -> ImageScores:
         sample, label = result.item
         if result.error is not None:
-            raise DataError(f"image {sample.image}: {result.error}")
+            raise type(result.error)(f"image {sample.image}: {result.error}")
         try:
             return total.score(sample, label, result.found())
         except ValueError as error:

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 
 from deeplabctl.arrays import Float32, Image, Label, Scores, Size
-from deeplabctl.errors import DataError
+from deeplabctl.errors import DataError, LogitsError
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.ops import Field
 from deeplabctl.network.tiling import in_tiles, margin
@@ -142,9 +142,9 @@ def failed(image: Image, error: MemoryError | FloatingPointError) -> DataError:
             f"there is not enough memory to segment this image of {size_in_words(image)} pixels; make it smaller, or "
             "run the network at a smaller scale: `scales=0.5`"
         )
-    return DataError(
+    return LogitsError(
         "expected finite logits of this image, got some that are not: the weights are those of a training that "
-        "diverged, or their numbers are too large for `precision=float16`; use others, or float32"
+        "diverged, or, with `precision=float16`, too large for it; use other weights, or float32"
     )
 
 

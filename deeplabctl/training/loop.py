@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from deeplabctl.errors import DataError, RunError
+from deeplabctl.errors import DataError, LogitsError, RunError
 from deeplabctl.network.keras_model import assign_weights, can_compute, is_out_of_memory
 from deeplabctl.prediction.engines import report_compiling, training_engine
 from deeplabctl.prediction.settings import PredictionSettings
@@ -250,6 +250,9 @@ class _Training:
                 self._validate(should_stop)
         except TrainingStopped:
             return True
+        except LogitsError:
+            what = "the update left weights whose logits are not finite for an image of the validation"
+            raise RunError(self._diverged(what, progress.step - 1)) from None
         except DataError as error:
             raise self._resumable(error) from None
         progress.validated = True

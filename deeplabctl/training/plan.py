@@ -46,7 +46,7 @@ _STRONG_LIGHT = {"jitter": 0.4, "gamma": 0.4, "contrast": 0.35, "saturation": 0.
 _WEAK_LIGHT = {"jitter": 0.2, "gamma": 0.2, "contrast": 0.2, "saturation": 0.25, "channel_gain": 0.07}
 _FEW_IMAGES = 100  # early layers learn nothing from these that generalizes
 _FITTED = "steps", "step_size", "warmup_steps"  # settings of the solver that a timing fits, see `with_steps`
-INTERVALS = 10  # validations, checkpoints and previews of a training that does not say how many
+INTERVALS = 10  # validations, at most, and checkpoints of a training that does not say how many
 _MOST_STEPS_AT_RISK = 200  # between two checkpoints: minutes of a training on two CPU cores
 _WARMUP_SHARE = 10  # the warm-up is at most a tenth of the steps
 
@@ -381,9 +381,9 @@ def with_steps(recipe: Recipe, steps: int, validations: int = INTERVALS) -> Reci
 def with_intervals(recipe: Recipe, validations: int = INTERVALS) -> Recipe:
     """Return a recipe with intervals for those that are "auto".
 
-    ``validations`` is their number; there are ten previews, and ten checkpoints or one every 200 steps.
+    ``validations`` is their number, and that of the previews; there are ten checkpoints, or one every 200 steps.
     """
-    counts = {"val_every": validations, "save_every": INTERVALS, "preview_every": INTERVALS}
+    counts = {"val_every": validations, "save_every": INTERVALS, "preview_every": validations}
     steps = {name: max(1, math.ceil(recipe.solver.steps / count)) for name, count in counts.items()}
     steps["save_every"] = min(steps["save_every"], _MOST_STEPS_AT_RISK)
     return recipe.with_settings(run={name: steps[name] for name in steps if getattr(recipe.run, name) == AUTO})

@@ -15,7 +15,7 @@ from deeplabctl.errors import RunError
 from deeplabctl.limits import AUTO
 from deeplabctl.network.keras_model import assign_weights
 from deeplabctl.parallel import available_cpus
-from deeplabctl.recipe import Recipe, parse_duration
+from deeplabctl.recipe import Recipe, Run, parse_duration
 from deeplabctl.reporting import Note, Reporter, silent
 from deeplabctl.training.cluster import Cluster
 from deeplabctl.training.input_pipeline import TrainingPipeline
@@ -59,14 +59,16 @@ class TimeLimit:
     ) -> Recipe | None:
         """Return the recipe with the steps that fit after ``step``, a step having taken ``step_seconds`` of late.
 
-        None where they differ by less than a twentieth from the ``steps`` that were planned.
+        None where they differ by less than a twentieth from the ``steps`` that were planned; no time for another step
+        and its validation ends the training.
         """
-        left, validation = self.end - time.perf_counter(), validator.seconds
-        fitting = step + _chiefs(steps_within(left, step_seconds, validation, self.recipe.run.val_every), cluster)
-        if abs(fitting - steps) < _DEVIATION * steps:
+        left, run = self.end - time.perf_counter(), self.recipe.run
+        step_seconds, validation = _with_previews(run, step_seconds, validator.seconds, validator.preview_seconds)
+        more = _chiefs(steps_within(left, step_seconds, validation, run.val_every), cluster)
+        if more and abs(step + more - steps) < _DEVIATION * steps:
             return None
         seconds = left + step * step_seconds
-        return with_steps(self.recipe, fitting, _chiefs(validations_within(seconds, validation), cluster))
+        return with_steps(self.recipe, step + more, _chiefs(validations_within(seconds, validation), cluster))
 
 
 def fit_to_time(
@@ -84,25 +86,27 @@ def fit_to_time(
     timing = _measure(plan, cluster, budget, should_stop)
     taken, start = time.perf_counter() - begin, timing.start + timing.compiling
     left = (1 - _RESERVE) * budget - taken - start
-    step = timing.step
-    if recipe.run.preview_every == AUTO:
-        left -= INTERVALS * timing.preview
-    else:
-        step += timing.preview / recipe.run.preview_every
-    validations = validations_within(left, timing.validation)
-    steps = steps_within(left, step, timing.validation, recipe.run.val_every)
-    steps, validations = _chiefs(steps, cluster), _chiefs(validations, cluster)
-    found = f"a step takes {timing.step:.2f} s here, a validation {timing.validation:.0f} s"
+    step, validation = _with_previews(recipe.run, timing.step, timing.validation, timing.preview)
+    validations = _chiefs(validations_within(left, validation), cluster)
+    steps = _chiefs(steps_within(left, step, validation, recipe.run.val_every), cluster)
+    found = f"a step takes {step:.2f} s here, a validation {validation:.0f} s"
     if steps < _FEWEST_STEPS:
         advice = _CHEAPER
         if timing.loading > timing.step / 2:
             advice = "use smaller images: most of a step is reading and augmenting them"
-        elif timing.validation > _FEWEST_STEPS * timing.step:
+        elif validation > _FEWEST_STEPS * step:
             advice = "validate fewer images (data.val_split), or smaller ones"
         raise _too_short(plan, f"{found}, timing took {taken:.0f} s, and the start would take {start:.0f} s", advice)
     report(Note(f"{found}: {steps:,} steps fit into {plan.recipe.run.time}"))
     limit = TimeLimit(recipe, begin + (1 - _RESERVE) * budget)
     return replace(plan, recipe=with_steps(recipe, steps, validations)), limit
+
+
+def _with_previews(run: Run, step: float, validation: float, preview: float) -> tuple[float, float]:
+    """Return the seconds of a step and of a validation with their share of the previews."""
+    if run.preview_every == AUTO:  # one with each validation
+        return step, validation + preview
+    return step + preview / run.preview_every, validation
 
 
 def validations_within(seconds: float, validation_seconds: float) -> int:
@@ -111,16 +115,15 @@ def validations_within(seconds: float, validation_seconds: float) -> int:
 
 
 def steps_within(seconds: float, step_seconds: float, validation_seconds: float, val_every: int) -> int:
-    """Return the number of steps, at least 1, that fit into a time with their validations.
+    """Return the number of steps that fit into a time with their validations; 0 where there is time for none.
 
     ``val_every`` is the interval of validations; AUTO: there are as many as `validations_within` says. The last step is
     always validated.
     """
     if val_every == AUTO:
         validations = validations_within(seconds, validation_seconds)
-        return max(1, int((seconds - validations * validation_seconds) / step_seconds))
-    steps = int((seconds - validation_seconds) / (step_seconds + validation_seconds / val_every))
-    return max(1, steps)
+        return max(0, int((seconds - validations * validation_seconds) / step_seconds))
+    return max(0, int((seconds - validation_seconds) / (step_seconds + validation_seconds / val_every)))
 
 
 def _measure(plan: Plan, cluster: Cluster, budget: float, should_stop: Callable[[], bool]) -> Timing:

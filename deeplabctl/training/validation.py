@@ -40,15 +40,18 @@ class Validator:
         request = SettingsRequest(pad=pad, scales=recipe.scales or None, flip=recipe.flip, engine=engine)
         settings = with_engine(resolve(request, info, is_voc=plan.dataset.is_voc), info)
         self._model, self._segmenter = model, Segmenter(model, info, settings)
-        self.seconds = 0.0  # that the last one took
+        self.seconds = self.preview_seconds = 0.0  # that the last ones took
         self._missed: list[str] = []  # the classes of the last warning
 
     def preview(self) -> Image:
         """Return image, label and prediction of some samples, spread evenly over the split, as one image."""
+        begin = time.perf_counter()
         segmenter = self._current()
         images = ((read_image(sample.image), sample) for sample in spread_evenly(self._plan.val_samples, PREVIEW_ROWS))
         rows = ((image, read_label(sample.label), segmenter.label(image)) for image, sample in images)
-        return panels(rows, self._plan.dataset.classes)
+        preview = panels(rows, self._plan.dataset.classes)
+        self.preview_seconds = time.perf_counter() - begin
+        return preview
 
     def _current(self) -> Segmenter:
         """Return a segmenter with the weights that the model has now: numba's kernels work on a copy of them."""

@@ -255,8 +255,8 @@ def test_time_sets_steps_that_fit_and_the_run_repeats_them(dataset, tmp_path):
     notes = []
     plan = plan_own(dataset, **{"run.time": "1m"})
     result = train_new(plan, tmp_path / "run", report=notes.append)
-    # 97 % of a minute, without a first step of 1 s, 2 validations of 2 s and 10 previews of 0.1 s, in steps of 2 s;
-    # the call takes a bit.
+    # 97 % of a minute, without a first step of 1 s, 2 validations of 2 s and 2 previews of 0.1 s, in steps of 2 s; the
+    # call takes a bit.
     assert 23 <= result.steps <= 26
     recipe = read_recipe(str(tmp_path / "run" / "recipe.toml"))
     assert (recipe.run.time, recipe.solver.steps) == ("", result.steps)
@@ -274,13 +274,14 @@ def test_time_sets_steps_that_fit_and_the_run_repeats_them(dataset, tmp_path):
         (870, 0.4, 20 + 1975),  # 161 steps were planned beside other work; 8 validations of 10 s take a tenth
         (870, 5.4, None),  # nearly as planned
         (100, 2.0, 20 + 40),  # the machine has become slower
-        (-5, 2.0, 21),  # the next step is the last one
+        (10, 2.0, 20),  # no time for a step and the validation after it: this one was the last
+        (-5, 2.0, 20),
     ],
 )
 def test_steps_are_fitted_again_to_the_time_that_is_left(left, step_seconds, steps):
     recipe, cluster = read_recipe("own"), Cluster()
     limit = timing.TimeLimit(recipe, time.perf_counter() + left)
-    recipe = limit.refitted(20, 161, step_seconds, SimpleNamespace(seconds=10.0), cluster)
+    recipe = limit.refitted(20, 161, step_seconds, SimpleNamespace(seconds=9.0, preview_seconds=1.0), cluster)
     if steps is None:
         assert recipe is None
     else:

@@ -87,8 +87,13 @@ def test_validations_take_a_tenth_of_the_time_but_two_are_made():
     assert validations_within(100, 60) == 2
 
 
-def test_time_that_is_too_short_gives_one_step():
-    assert steps_within(1, 10, 10, AUTO) == steps_within(1, 10, 10, 5) == 1
+def test_time_that_is_too_short_gives_no_step():
+    assert steps_within(1, 10, 10, AUTO) == steps_within(1, 10, 10, 5) == steps_within(-5, 1, 0, AUTO) == 0
+
+
+def test_previews_that_the_recipe_leaves_open_are_drawn_with_the_validations():
+    recipe = with_steps(read_recipe("own"), 100, 2)
+    assert (recipe.run.val_every, recipe.run.preview_every, recipe.run.save_every) == (50, 50, 10)
 
 
 def test_step_policy_and_warm_up_keep_their_share_and_open_intervals_become_a_tenth():

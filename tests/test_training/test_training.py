@@ -127,6 +127,15 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
             assert all(np.isfinite(stored[name]).all() for name in stored.files if name.startswith("weights"))
 
 
+def test_logits_that_are_not_finite_in_a_validation_are_a_diverged_training_and_not_saved(tmp_path):
+    """Weights that are finite may be so large that their sums are not."""
+    plan = plan_small(tmp_path / "set", "solver.learning_rate=1e34", "solver.gradient_clip=1.0", "run.val_every=1")
+    with pytest.raises(RunError, match=r"logits are not finite for an image .* lower solver") as error:
+        train_new(plan, tmp_path / "run")
+    assert "restore the data" not in str(error.value)
+    assert not list((tmp_path / "run" / "checkpoints").glob("*"))
+
+
 def test_label_that_changes_to_an_unknown_class_is_named_and_nothing_is_lost(tmp_path):
     plan = plan_small(tmp_path / "set")
     path = plan.samples[0].label
