@@ -133,7 +133,7 @@ class LiteRuntime(ExportedEngine):
     name = EXPORTS["tflite"].runtime
 
     def _load(self, path: Path, export: ExportFacts) -> None:
-        with _installed("'deeplabctl[tflite]'", path):
+        with _installed("ai-edge-litert", path):  # by this name: the extra of deeplabctl would bring TensorFlow, too
             from ai_edge_litert.interpreter import Interpreter
 
         with captured_stderr():  # a line about its delegate

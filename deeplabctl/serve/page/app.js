@@ -15,6 +15,7 @@ let running = new AbortController();
 
 async function start() {
   element("segment").textContent = new URL("api/segment", location);
+  for (const id of ["columns", "programs"]) element(id).hidden = false; // without JavaScript they would do nothing
   listen();
   try {
     model = await answer(await request("api/model"));

@@ -39,6 +39,7 @@ function ask(again) {
   const [form, wrong, input] = ["key-form", "key-wrong", "key"].map((id) => document.getElementById(id));
   wrong.hidden = !again;
   form.hidden = false;
+  document.getElementById("with-key").hidden = false;
   input.focus();
   return new Promise((resolve) => {
     form.onsubmit = (event) => {
