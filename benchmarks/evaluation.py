@@ -20,7 +20,8 @@ from PIL import Image
 
 from deeplabctl.classes import VOC_CLASSES
 from deeplabctl.data.dataset import Dataset, Sample, open_dataset
-from deeplabctl.data.images import read_image, write_mask
+from deeplabctl.data.images import read_image
+from deeplabctl.data.labels import write_mask
 from deeplabctl.evaluation.masks import score_masks
 from deeplabctl.evaluation.network import score_network
 from deeplabctl.evaluation.scores import METRICS

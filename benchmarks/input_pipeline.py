@@ -13,7 +13,7 @@ from PIL import Image
 
 from deeplabctl.data.augmentation import Augment
 from deeplabctl.data.dataset import Sample
-from deeplabctl.data.images import write_mask
+from deeplabctl.data.labels import write_mask
 from deeplabctl.network.architecture import CAFFE_PREPROCESSING
 from deeplabctl.training.input_pipeline import TrainingPipeline
 

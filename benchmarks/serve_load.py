@@ -28,7 +28,8 @@ import numpy as np
 from PIL import Image
 
 import deeplabctl
-from deeplabctl.data.images import decode_image, mask_bytes
+from deeplabctl.data.images import decode_image
+from deeplabctl.data.labels import mask_bytes
 from deeplabctl.data.shapes import draw_sample
 
 TINY = Path(__file__).parents[1] / "tests" / "data" / "caffe" / "lfov_tiny_v2.caffemodel"

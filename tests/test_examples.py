@@ -147,7 +147,7 @@ def stop_a_training():
 
 def camvid(root):
     """Write a set with the classes of CamVid, each in a stripe of every image."""
-    from deeplabctl.data.images import write_mask
+    from deeplabctl.data.labels import write_mask
 
     classes = (
         "sky", "building", "pole", "road", "pavement", "tree", "sign_symbol", "fence", "car", "pedestrian", "bicyclist",

@@ -307,7 +307,8 @@ def _check_stdin(context: typer.Context, inputs: list[str]) -> None:
 def _segment_stdin(request: SettingsRequest, weights: str | None, console: Console) -> None:
     """Read an image of any format from stdin, and write its mask, a PNG, to stdout."""
     from deeplabctl.cli.prediction_options import find_network, load_segmenter
-    from deeplabctl.data.images import decode_image, mask_bytes
+    from deeplabctl.data.images import decode_image
+    from deeplabctl.data.labels import mask_bytes
     from deeplabctl.errors import DataError, OutputError
     from deeplabctl.prediction.settings import resolve, unknown_size
     from deeplabctl.reporting import Note

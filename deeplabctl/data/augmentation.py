@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from deeplabctl.arrays import Image, Label, Pixels
 from deeplabctl.classes import IGNORE_LABEL, LUMA
-from deeplabctl.data.images import resize_image, resize_label
+from deeplabctl.data.images import resize_image
+from deeplabctl.data.labels import resize_label
 from deeplabctl.limits import SHARE, Auto, limited
 from deeplabctl.network.architecture import Preprocessing
 

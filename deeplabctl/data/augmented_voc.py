@@ -18,7 +18,7 @@ import numpy as np
 
 from deeplabctl.arrays import Label
 from deeplabctl.classes import IGNORE_LABEL, VOC_CLASSES
-from deeplabctl.data.images import as_8_bits, mask_bytes
+from deeplabctl.data.labels import as_8_bits, mask_bytes
 from deeplabctl.data.layout import IMAGES, LABELS, LABELS_AUGMENTED, LISTS, VOC_FOLDERS, make_layout, write_list
 from deeplabctl.data.voc_archives import Member, read_members
 from deeplabctl.errors import DataError, OutputError

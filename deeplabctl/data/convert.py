@@ -21,15 +21,9 @@ from deeplabctl.data.findings import join_some
 from deeplabctl.data.formats.annotations import AnnotatedImage, Annotations, is_background
 from deeplabctl.data.formats.documents import naming, whole_number
 from deeplabctl.data.image_files import IMAGE_SUFFIXES, open_image
-from deeplabctl.data.images import (
-    count_values,
-    mask_image,
-    read_image,
-    read_working_image,
-    shrink_label,
-    turn_upright,
-)
+from deeplabctl.data.images import read_image, read_working_image
 from deeplabctl.data.inspection import ImageFacts, inspect_image, same_images
+from deeplabctl.data.labels import count_values, mask_image, shrink_label, turn_upright
 from deeplabctl.data.layout import (
     IMAGES,
     LABELS,

@@ -15,14 +15,8 @@ from deeplabctl.data.check import Verdict
 from deeplabctl.data.dataset import Dataset
 from deeplabctl.data.findings import LABEL_COLORS, LABEL_GREY_LEVELS, LABEL_ROTATED, LIST_FORMAT, Finding
 from deeplabctl.data.image_files import open_image, unreadable
-from deeplabctl.data.images import (
-    check_transparency,
-    color_ids,
-    decode_colors,
-    read_label,
-    turn_upright,
-)
 from deeplabctl.data.inspection import inspect_image
+from deeplabctl.data.labels import check_transparency, color_ids, decode_colors, read_label, turn_upright
 from deeplabctl.data.layout import CLASS_NAMES, IMAGES, LABELS, LABELS_AUGMENTED, LISTS, new_dataset
 from deeplabctl.data.palettes import palette_colors
 from deeplabctl.errors import DataError, OutputError

@@ -34,7 +34,8 @@ from deeplabctl.data.findings import (
     join_some,
 )
 from deeplabctl.data.image_files import open_image, open_regular, orientation, unreadable
-from deeplabctl.data.images import count_values, read_label_and_palette, to_rgb
+from deeplabctl.data.images import to_rgb
+from deeplabctl.data.labels import count_values, read_label_and_palette
 from deeplabctl.data.palettes import Palettes, entries_of
 from deeplabctl.errors import OutputError
 from deeplabctl.files import remove_unfinished, user_cache, write_text

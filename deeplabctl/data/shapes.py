@@ -19,7 +19,7 @@ from PIL import ImageDraw, ImageFilter
 
 from deeplabctl.arrays import Floats, Image, Label
 from deeplabctl.classes import IGNORE_LABEL
-from deeplabctl.data.images import mask_image
+from deeplabctl.data.labels import mask_image
 from deeplabctl.data.layout import IMAGES, LABELS, make_layout, new_dataset, write_class_names, write_list
 
 CLASSES: tuple[str, ...] = ("background", "disc", "square", "triangle", "star", "ring", "cross")

@@ -14,7 +14,7 @@ from deeplabctl.arrays import Label
 from deeplabctl.classes import IGNORE_LABEL, voc_grey_ids
 from deeplabctl.data.dataset import Dataset, Sample
 from deeplabctl.data.findings import FindingError
-from deeplabctl.data.images import count_values, read_label, read_label_and_palette
+from deeplabctl.data.labels import count_values, read_label, read_label_and_palette
 from deeplabctl.data.palettes import Palettes
 from deeplabctl.errors import DataError
 from deeplabctl.evaluation.scores import ImageScores, SplitScores

@@ -12,8 +12,9 @@ from deeplabctl.arrays import Image, Label
 from deeplabctl.classes import other_order
 from deeplabctl.data.dataset import SHAPES, Dataset, Sample, name_or_path, open_dataset
 from deeplabctl.data.findings import join_some
-from deeplabctl.data.images import read_image, read_label
+from deeplabctl.data.images import read_image
 from deeplabctl.data.inspection import LabelFacts
+from deeplabctl.data.labels import read_label
 from deeplabctl.errors import DataError
 from deeplabctl.evaluation.metrics import ConfusionMatrix, Metric
 from deeplabctl.evaluation.scores import (

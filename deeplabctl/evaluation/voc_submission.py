@@ -9,7 +9,8 @@ from zipfile import ZIP_STORED, ZipFile
 
 from deeplabctl.arrays import Label
 from deeplabctl.data.dataset import Dataset, lacks_label
-from deeplabctl.data.images import mask_bytes, read_image
+from deeplabctl.data.images import read_image
+from deeplabctl.data.labels import mask_bytes
 from deeplabctl.data.layout import IMAGES, SET_SUFFIXES
 from deeplabctl.errors import DataError
 from deeplabctl.evaluation.network import map_reading

@@ -10,7 +10,8 @@ from functools import partial
 
 from deeplabctl.arrays import Label
 from deeplabctl.data.findings import FindingError
-from deeplabctl.data.images import memory_to_read, read_image, read_label_and_palette
+from deeplabctl.data.images import memory_to_read, read_image
+from deeplabctl.data.labels import read_label_and_palette
 from deeplabctl.data.palettes import Palettes
 from deeplabctl.errors import DataError, DeepLabError
 from deeplabctl.parallel import map_ahead

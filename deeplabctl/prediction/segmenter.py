@@ -19,7 +19,8 @@ from deeplabctl.arrays import Image, Label, Scores, Size
 from deeplabctl.choices import DEFAULT_WEIGHTS
 from deeplabctl.crf import CrfParams, refine
 from deeplabctl.crf.mean_field import memory_to_refine
-from deeplabctl.data.images import as_image, count_values, shrink, working_size, write_mask
+from deeplabctl.data.images import as_image, shrink, working_size
+from deeplabctl.data.labels import count_values, write_mask
 from deeplabctl.errors import DataError, RecipeError
 from deeplabctl.files import check_new_file
 from deeplabctl.interpolation import enlarge, label_of

@@ -12,7 +12,8 @@ from deeplabctl.arrays import Image, Label
 from deeplabctl.classes import class_colors
 from deeplabctl.data.augmentation import Augment, augment
 from deeplabctl.data.dataset import Dataset, Sample
-from deeplabctl.data.images import read_image, read_label, shrink, shrink_label
+from deeplabctl.data.images import read_image, shrink
+from deeplabctl.data.labels import read_label, shrink_label
 from deeplabctl.data.stats import SplitCounts, Statistics
 from deeplabctl.network.architecture import Preprocessing
 from deeplabctl.render import INK, PAPER, contact_sheet, drawable_name, font

@@ -16,7 +16,8 @@ from PIL import ImageDraw
 
 from deeplabctl.arrays import Counts, Image, Label
 from deeplabctl.classes import IGNORE_LABEL
-from deeplabctl.data.images import read_image, read_label
+from deeplabctl.data.images import read_image
+from deeplabctl.data.labels import read_label
 from deeplabctl.evaluation.metrics import Curve
 from deeplabctl.evaluation.scores import Extremes, ImageScores, SplitScores, class_columns
 from deeplabctl.files import check_folder, check_new_file, check_writable, write_text

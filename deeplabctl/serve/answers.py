@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
 from deeplabctl.classes import class_colors, hex_color
-from deeplabctl.data.images import mask_bytes
+from deeplabctl.data.labels import mask_bytes
 from deeplabctl.prediction.segmenter import count_pixels
 from deeplabctl.render import overlay_png
 from deeplabctl.serve.service import Segmented, Service

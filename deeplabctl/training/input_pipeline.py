@@ -14,7 +14,8 @@ from deeplabctl.arrays import Image, Label
 from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.augmentation import Augment, augment
 from deeplabctl.data.dataset import Sample
-from deeplabctl.data.images import read_label, read_working_image, shrink_label
+from deeplabctl.data.images import read_working_image
+from deeplabctl.data.labels import read_label, shrink_label
 from deeplabctl.errors import DataError, DeepLabError
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.architecture import Preprocessing

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from deeplabctl.arrays import Image
 from deeplabctl.data.dataset import Sample, spread_evenly
-from deeplabctl.data.images import read_image, read_label
+from deeplabctl.data.images import read_image
+from deeplabctl.data.labels import read_label
 from deeplabctl.evaluation.network import score_network
 from deeplabctl.evaluation.scores import SplitScores
 from deeplabctl.prediction.engines import report_compiling, with_engine

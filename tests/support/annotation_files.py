@@ -10,7 +10,7 @@ from PIL import Image
 from deeplabctl.data.convert import write_dataset
 from deeplabctl.data.formats import read_annotations
 from deeplabctl.data.formats.annotations import ImportSettings
-from deeplabctl.data.images import read_label
+from deeplabctl.data.labels import read_label
 from deeplabctl.reporting import Note
 
 SIZE = (12, 16)  # height, width

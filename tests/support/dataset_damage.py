@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 from PIL import Image
 
-from deeplabctl.data.images import read_label, write_mask
+from deeplabctl.data.labels import read_label, write_mask
 
 
 def label_file(root, name):

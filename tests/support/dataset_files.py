@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 from PIL import Image
 
-from deeplabctl.data.images import write_mask
+from deeplabctl.data.labels import write_mask
 
 
 def make_dataset(root, *, train=4, val=2, size=(60, 80), classes=("background", "disc", "square"), seed=0):

@@ -23,8 +23,9 @@ from deeplabctl.data.formats import read_annotations
 from deeplabctl.data.formats.annotations import ImportSettings
 from deeplabctl.data.formats.label_studio import pack
 from deeplabctl.data.formats.supervisely import supervisely_document, supervisely_meta
-from deeplabctl.data.images import mask_image, read_image, read_label
+from deeplabctl.data.images import read_image
 from deeplabctl.data.inspection import InspectionCache, check_files, check_samples, inspect_image, inspect_label
+from deeplabctl.data.labels import mask_image, read_label
 from deeplabctl.errors import DeepLabError
 from deeplabctl.evaluation.masks import score_masks
 from deeplabctl.reporting import silent

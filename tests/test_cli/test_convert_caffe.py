@@ -14,7 +14,7 @@ from caffe_files import DATA, fixture
 from dataset_files import make_dataset
 from tiny_weights import tiny_variables
 
-from deeplabctl.data.images import read_label
+from deeplabctl.data.labels import read_label
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.training.plan import plan_training
 from deeplabctl.weights.locating import open_weights

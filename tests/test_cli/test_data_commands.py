@@ -17,7 +17,7 @@ from voc_archives import sbd_files, voc_files, write_tar
 
 from deeplabctl.choices import ANNOTATIONS
 from deeplabctl.data.dataset import open_dataset
-from deeplabctl.data.images import read_label
+from deeplabctl.data.labels import read_label
 
 COMMANDS = ["check", "prepare-voc", "convert", "stats", "preview", "shapes"]
 

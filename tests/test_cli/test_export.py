@@ -10,7 +10,7 @@ from command_process import fails_with_one_line, run_without_tensorflow
 from dataset_files import make_dataset
 from exports import CLASSES, write_images, write_onnx
 
-from deeplabctl.data.images import read_label
+from deeplabctl.data.labels import read_label
 
 
 @pytest.fixture

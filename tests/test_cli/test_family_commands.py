@@ -14,7 +14,7 @@ import pytest
 from dataset_files import make_dataset
 from family_files import family
 
-from deeplabctl.data.images import read_label
+from deeplabctl.data.labels import read_label
 from deeplabctl.network import ARCHITECTURES
 
 pytestmark = [pytest.mark.tf, pytest.mark.usefixtures("no_curves")]

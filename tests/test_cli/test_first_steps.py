@@ -5,7 +5,7 @@ import json
 import pytest
 from small_training import SMALL
 
-from deeplabctl.data.images import read_label
+from deeplabctl.data.labels import read_label
 from deeplabctl.weights.locating import open_weights
 
 

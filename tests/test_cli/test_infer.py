@@ -16,7 +16,7 @@ from command_process import PROGRAM, fails_with_one_line, on_a_terminal
 from PIL import Image
 from small_training import SMALL
 
-from deeplabctl.data.images import read_label
+from deeplabctl.data.labels import read_label
 
 CAFFEMODEL = DATA / "lfov_tiny_v2.caffemodel"  # 21 classes, random weights
 

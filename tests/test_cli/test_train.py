@@ -13,7 +13,7 @@ from dataset_files import make_dataset
 from PIL import Image
 from small_training import SMALL
 
-from deeplabctl.data.images import read_label, write_mask
+from deeplabctl.data.labels import read_label, write_mask
 from deeplabctl.files import user_cache
 from deeplabctl.recipe import read_recipe
 from deeplabctl.weights.locating import open_weights

@@ -13,7 +13,7 @@ from deeplabctl.data import augmented_voc as module
 from deeplabctl.data.augmented_voc import prepare_voc, read_sbd_mask
 from deeplabctl.data.check import check_dataset
 from deeplabctl.data.dataset import open_dataset
-from deeplabctl.data.images import read_label
+from deeplabctl.data.labels import read_label
 from deeplabctl.errors import DataError, OutputError
 from deeplabctl.reporting import Advanced, Note, Started, silent
 

@@ -12,7 +12,7 @@ from PIL import Image
 from deeplabctl.data import inspection
 from deeplabctl.data.check import check_dataset
 from deeplabctl.data.dataset import open_dataset
-from deeplabctl.data.images import read_label, write_mask
+from deeplabctl.data.labels import read_label, write_mask
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import Advanced, Note, Started, silent
 from deeplabctl.training.plan import plan_training

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeplabctl.data.images import read_label
+from deeplabctl.data.labels import read_label
 from deeplabctl.weights.locating import open_weights
 
 pytestmark = [pytest.mark.tf, pytest.mark.usefixtures("shallow", "no_curves")]

@@ -10,7 +10,8 @@ from deeplabctl.classes import ClassNames, voc_grey_ids
 from deeplabctl.data.check import check_dataset
 from deeplabctl.data.dataset import open_dataset
 from deeplabctl.data.fixing import write_fixed_copy
-from deeplabctl.data.images import read_image, read_label, write_mask
+from deeplabctl.data.images import read_image
+from deeplabctl.data.labels import read_label, write_mask
 from deeplabctl.data.layout import write_class_names
 from deeplabctl.errors import DataError, OutputError
 from deeplabctl.reporting import silent

@@ -14,8 +14,9 @@ from closed_folder import closed
 from PIL import Image
 from tiff_files import tiff
 
-from deeplabctl.data.images import as_image, read_image, read_label
+from deeplabctl.data.images import as_image, read_image
 from deeplabctl.data.inspection import inspect_image
+from deeplabctl.data.labels import read_label
 from deeplabctl.errors import DataError
 
 TURNED = (0x0112, 3, 1, struct.pack("<H", 6))  # to be shown turned clockwise

@@ -9,18 +9,8 @@ from png_files import blank_png, grey_png, png
 from tiff_files import tiff
 
 from deeplabctl.classes import VOC_CLASSES, voc_palette
-from deeplabctl.data.images import (
-    as_image,
-    color_ids,
-    decode_colors,
-    decode_image,
-    mask_bytes,
-    memory_to_read,
-    read_image,
-    read_label,
-    turn_upright,
-    write_mask,
-)
+from deeplabctl.data.images import as_image, decode_image, memory_to_read, read_image
+from deeplabctl.data.labels import color_ids, decode_colors, mask_bytes, read_label, turn_upright, write_mask
 from deeplabctl.errors import DataError, OutputError
 
 

@@ -13,8 +13,8 @@ from tiff_files import tiff
 
 from deeplabctl.data import inspection
 from deeplabctl.data.dataset import open_dataset
-from deeplabctl.data.images import read_label, write_mask
 from deeplabctl.data.inspection import InspectionCache, check_samples, inspect_image
+from deeplabctl.data.labels import read_label, write_mask
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import Note, silent
 

@@ -13,8 +13,8 @@ from deeplabctl.data.check import check_dataset
 from deeplabctl.data.dataset import open_dataset
 from deeplabctl.data.formats import read_annotations
 from deeplabctl.data.formats.annotations import ImportSettings
-from deeplabctl.data.images import read_label
 from deeplabctl.data.inspection import check_samples
+from deeplabctl.data.labels import read_label
 from deeplabctl.errors import DataError
 from deeplabctl.evaluation.masks import score_masks
 from deeplabctl.reporting import silent

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from deeplabctl.data.dataset import open_dataset
-from deeplabctl.data.images import write_mask
 from deeplabctl.data.inspection import LabelFacts, count_neighbours
+from deeplabctl.data.labels import write_mask
 from deeplabctl.data.stats import (
     count_splits,
     default_splits,

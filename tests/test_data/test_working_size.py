@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeplabctl.data.images import read_image, read_working_image, shrink, shrink_label, working_size
+from deeplabctl.data.images import read_image, read_working_image, shrink, working_size
+from deeplabctl.data.labels import shrink_label
 from deeplabctl.interpolation import enlarge, label_of
 
 

@@ -10,7 +10,7 @@ import pytest
 from eval_command import CAFFEMODEL, scores_of
 from PIL import Image
 
-from deeplabctl.data.images import read_label
+from deeplabctl.data.labels import read_label
 
 pytestmark = pytest.mark.tf
 

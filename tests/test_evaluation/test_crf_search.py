@@ -6,7 +6,7 @@ from PIL import Image
 from deeplabctl.crf.params import CrfParams
 from deeplabctl.crf.search_grid import SearchTable
 from deeplabctl.data.dataset import open_dataset
-from deeplabctl.data.images import read_label
+from deeplabctl.data.labels import read_label
 from deeplabctl.errors import DataError, RecipeError
 from deeplabctl.evaluation import crf_search
 from deeplabctl.evaluation.crf_search import search

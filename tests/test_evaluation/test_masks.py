@@ -13,7 +13,7 @@ from dataset_files import make_dataset
 from PIL import Image
 
 from deeplabctl.data.dataset import open_dataset
-from deeplabctl.data.images import read_label, read_label_and_palette, write_mask
+from deeplabctl.data.labels import read_label, read_label_and_palette, write_mask
 from deeplabctl.errors import DataError
 from deeplabctl.evaluation.boundaries import Trimap, boundary_f1
 from deeplabctl.evaluation.masks import score_masks

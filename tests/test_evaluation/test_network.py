@@ -11,7 +11,8 @@ from eval_command import CAFFEMODEL, scores_of
 from PIL import Image
 
 from deeplabctl.classes import VOC_CLASSES, voc_palette
-from deeplabctl.data.images import read_image, read_label
+from deeplabctl.data.images import read_image
+from deeplabctl.data.labels import read_label
 from deeplabctl.errors import DataError
 from deeplabctl.evaluation.boundaries import Trimap, boundary_f1
 from deeplabctl.evaluation.metrics import ConfusionMatrix

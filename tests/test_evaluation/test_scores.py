@@ -9,7 +9,7 @@ import pytest
 from dataset_files import make_dataset
 
 from deeplabctl.data.dataset import Sample, open_dataset
-from deeplabctl.data.images import read_label, write_mask
+from deeplabctl.data.labels import read_label, write_mask
 from deeplabctl.evaluation import masks
 from deeplabctl.evaluation.masks import score_masks
 from deeplabctl.evaluation.metrics import ConfusionMatrix, Metric

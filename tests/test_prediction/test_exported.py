@@ -11,7 +11,7 @@ from exports import CLASSES, export_plan, noise, small_network, write_lookalike,
 
 import deeplabctl as dl
 from deeplabctl.crf import CrfParams, refine
-from deeplabctl.data.images import read_label
+from deeplabctl.data.labels import read_label
 from deeplabctl.errors import DataError, RecipeError, WeightsError
 from deeplabctl.export.exporter import write_export
 from deeplabctl.prediction import PredictionSettings, Segmenter

@@ -10,7 +10,8 @@ from annotation_files import convert, written_label
 from brightness_net import CLASSES, BrightnessNet, expected_label
 from PIL import Image
 
-from deeplabctl.data.images import read_image, read_label
+from deeplabctl.data.images import read_image
+from deeplabctl.data.labels import read_label
 from deeplabctl.prediction import run as module
 from deeplabctl.prediction.outputs.image_files import Mask
 from deeplabctl.prediction.outputs.plan import OutputRequest, plan_outputs

@@ -8,7 +8,7 @@ from PIL import Image
 from tiny_segmenter import segmenter
 
 from deeplabctl.classes import VOC_CLASSES
-from deeplabctl.data.images import read_label
+from deeplabctl.data.labels import read_label
 from deeplabctl.errors import DataError, OutputError, RecipeError
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.prediction import Segmentation

@@ -15,7 +15,7 @@ from PIL import Image
 
 from deeplabctl.classes import VOC_CLASSES
 from deeplabctl.data.dataset import open_dataset
-from deeplabctl.data.images import read_label
+from deeplabctl.data.labels import read_label
 from deeplabctl.errors import OutputError
 from deeplabctl.evaluation.boundaries import BANDS, Trimap
 from deeplabctl.evaluation.scores import METRICS, Extremes, SplitScores

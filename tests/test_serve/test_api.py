@@ -13,7 +13,7 @@ from caffe_files import DATA
 from PIL import Image
 from png_files import blank_png
 
-from deeplabctl.data.images import read_label
+from deeplabctl.data.labels import read_label
 
 WEIGHTS = DATA / "lfov_tiny_v2.caffemodel"
 

@@ -8,7 +8,7 @@ from browser import browser, drop, page_of, violations, wait_until_done
 from PIL import Image
 from served import Served
 
-from deeplabctl.data.images import read_label
+from deeplabctl.data.labels import read_label
 from deeplabctl.data.shapes import CLASSES, draw_sample
 from deeplabctl.weights.model_info import ModelInfo
 from deeplabctl.weights.sources.keras_files import save_model

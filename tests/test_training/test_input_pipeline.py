@@ -6,7 +6,8 @@ from dataset_files import make_dataset
 
 from deeplabctl.data.augmentation import Augment
 from deeplabctl.data.dataset import open_dataset
-from deeplabctl.data.images import read_image, read_label, shrink, shrink_label
+from deeplabctl.data.images import read_image, shrink
+from deeplabctl.data.labels import read_label, shrink_label
 from deeplabctl.errors import DataError
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.network.architecture import CAFFE_PREPROCESSING, Preprocessing

@@ -8,8 +8,8 @@ import pytest
 from dataset_files import draw_few_shapes, make_dataset
 from run_trainings import after, resume, train_new
 
-from deeplabctl.data.images import write_mask
 from deeplabctl.data.inspection import LabelFacts, count_neighbours
+from deeplabctl.data.labels import write_mask
 from deeplabctl.errors import DataError, RecipeError, RunError
 from deeplabctl.limits import AUTO
 from deeplabctl.recipe import read_recipe

@@ -23,7 +23,7 @@ from deeplabctl.data.findings import join_some, quoted
 from deeplabctl.data.formats.documents import Source, naming
 from deeplabctl.data.formats.image_search import ImageSearch, failing
 from deeplabctl.data.formats.outlines import Outline, bounding_box, outlines_with_holes
-from deeplabctl.data.images import count_values
+from deeplabctl.data.labels import count_values
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import Reporter, counted
 

@@ -28,7 +28,7 @@ from deeplabctl.data.formats.documents import Source
 from deeplabctl.data.formats.image_search import failing, files_below, not_found
 from deeplabctl.data.formats.mask_pairs import pair_masks
 from deeplabctl.data.image_files import open_image
-from deeplabctl.data.images import (
+from deeplabctl.data.labels import (
     as_8_bits,
     check_label,
     check_transparency,

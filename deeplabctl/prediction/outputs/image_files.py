@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deeplabctl.data.images import write_mask
+from deeplabctl.data.labels import write_mask
 from deeplabctl.files import whole_file
 from deeplabctl.prediction.outputs.output import Labelled, Output, RunFile, VideoFile
 from deeplabctl.prediction.video_files import lossless_writer, overlay_writer

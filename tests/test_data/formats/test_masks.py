@@ -14,7 +14,8 @@ from deeplabctl.classes import VOC_CLASSES, ClassNames, voc_palette
 from deeplabctl.data.check import check_dataset
 from deeplabctl.data.dataset import open_dataset
 from deeplabctl.data.image_files import open_image
-from deeplabctl.data.images import is_lossy, read_image, read_label
+from deeplabctl.data.images import read_image
+from deeplabctl.data.labels import is_lossy, read_label
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import silent
 

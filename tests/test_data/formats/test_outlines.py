@@ -15,7 +15,7 @@ from deeplabctl.data.formats.outlines import (
     outlines,
     paste_mask,
 )
-from deeplabctl.data.images import read_label
+from deeplabctl.data.labels import read_label
 from deeplabctl.data.shapes import write_shapes
 from deeplabctl.errors import DataError
 

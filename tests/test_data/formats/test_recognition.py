@@ -9,7 +9,7 @@ from annotation_files import convert, write_coco, write_image
 
 from deeplabctl.choices import ANNOTATIONS
 from deeplabctl.data.formats import FORMATS, documents
-from deeplabctl.data.images import write_mask
+from deeplabctl.data.labels import write_mask
 from deeplabctl.errors import DataError
 
 
