@@ -97,12 +97,7 @@ if TYPE_CHECKING:
 else:
     Format = StrEnum("Format", {name: name for name in choices.OUTPUT_FORMATS})  # typer takes lists of no other choices
 MASK = Format("mask")
-_NOT_OF_STDIN = (
-    "batch_size", "out", "formats", "overlay", "contact_sheet", "skip_existing", "overwrite", "ray", "ray_workers",
-    "json",
-)  # fmt: skip
-_OWN_FORMATS = ("mask", "scores", "json", "csv")  # the others are those of annotation programs
-_ANNOTATIONS = ", ".join(name for name in choices.OUTPUT_FORMATS if name not in _OWN_FORMATS)
+_ANNOTATIONS = ", ".join(name for name in choices.OUTPUT_FORMATS if name in choices.ANNOTATIONS)
 
 
 def infer(
@@ -300,7 +295,11 @@ def _check_stdin(context: typer.Context, inputs: list[str]) -> None:
     if len(inputs) > 1:
         raise typer.BadParameter("- is one image from stdin, and cannot be combined with others", param_hint="INPUT")
     for option in context.command.params:
-        if option.name in _NOT_OF_STDIN and is_given(context, option.name):
+        is_of_files = getattr(option, "rich_help_panel", "") in ("Output", "Cluster") or option.name in (
+            "batch_size",
+            "json",
+        )
+        if is_of_files and is_given(context, option.name):
             raise typer.BadParameter("cannot be used with -, whose mask goes to stdout", param_hint=option.opts[0])
 
 

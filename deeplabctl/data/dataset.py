@@ -195,7 +195,10 @@ def _open_folder(root: Path, report: Reporter) -> Dataset:
     if not os.path.exists(root):  # noqa: PTH110 - Path.exists raises for names that are too long
         if address := web_address(root):
             raise DataError(f"data set {address}: expected a folder, got an address; download it, and name the folder")
-        raise DataError(f"data set {root}: there is no such folder; choose one in VOC layout, or 'shapes'")
+        raise DataError(
+            f"data set {root}: there is no such folder; choose one in VOC layout, 'shapes', or unpack VOC 2012 "
+            "with data prepare-voc"
+        )
     convert = f"convert annotations with: deeplabctl data convert {shlex.quote(str(root))} --out SET"
     if not root.is_dir():
         fix = convert if root.suffix.lower() in _ANNOTATIONS else "choose the folder of a data set"

@@ -59,7 +59,7 @@ def search(
             report(Note(f"{len(wanted) - len(missing)} of {len(wanted)} points are already in {table.path}"))
         done = (len(wanted) - len(missing)) * len(samples)
         name = f"CRF search, round {level + 1} of {rounds}"
-        with task(report, name, len(wanted) * len(samples), "images", done) as advance:
+        with task(report, name, len(wanted) * len(samples), "CRF runs", done) as advance:
             for point in missing:
                 words = point_text(point, table.grid, "  ")
                 try:

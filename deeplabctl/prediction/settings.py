@@ -224,6 +224,8 @@ def parse_crf_params(text: str, base: CrfParams) -> CrfParams:
     changes: dict[str, Any] = {}
     for part in text.split(","):
         key, _, value = (word.strip() for word in part.partition("="))
+        if key in changes:
+            raise RecipeError(f"expected each key once, got {key} twice")
         try:
             changes[key] = tomllib.loads(f"value = {value}")["value"]
         except (ValueError, RecursionError):
@@ -247,9 +249,13 @@ def parse_tile(text: str) -> Tile:
     """Return auto, off or a number of pixels; raises RecipeError for another text."""
     if text in ("auto", "off"):
         return cast(Tile, text)
-    if not (text.isascii() and text.isdigit() and int(text)):
+    try:
+        side = int(text) if text.isascii() and text.isdigit() else 0
+    except ValueError:  # of some thousand digits
+        side = 0
+    if side < 1:
         raise RecipeError(f"expected auto, off or a number of pixels, at least 1, got {text!r}")
-    return int(text)
+    return side
 
 
 def checked_scales(scales: Iterable[float], where: str = "") -> tuple[float, ...]:

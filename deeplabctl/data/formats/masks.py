@@ -95,7 +95,9 @@ class Masks(AnnotationFormat):
             message = _describe_unknown(unknown, values, meaning, ids)
             background = next((index for index, name in enumerate(classes) if is_background(name)), None)
             if settings.unknown == "error" or (settings.unknown == "background" and background is None):
-                raise DataError(f"{message}; use `palette` to name them, or `unknown=void`")
+                are_ids = all(len({*value}) == 1 and value[0] < len(classes) for value in unknown)
+                use = "`format=ids` if these are class ids" if are_ids else "`palette` to name them"
+                raise DataError(f"{message}; use {use}, or `unknown=void`")
             notes.append(f"{message}, which become {settings.unknown}")
             if settings.unknown == "background" and background is not None:
                 ids |= dict.fromkeys(unknown, background)
