@@ -102,7 +102,7 @@ def _scaled(graph: OnnxGraph, steps: Value, scale: float, step: Value) -> Value:
     from onnx import TensorProto
 
     exact = graph.add("Cast", steps, to=TensorProto.DOUBLE)
-    rounded = graph.add("Round", graph.add("Mul", exact, graph.array(f"scale_{scale:g}", np.array(scale, np.float64))))
+    rounded = graph.add("Round", graph.add("Mul", exact, graph.array(f"scale_{scale}", np.array(scale, np.float64))))
     whole = graph.add("Cast", rounded, to=TensorProto.INT64)
     return graph.add("Add", graph.add("Mul", whole, step), graph.ints(1))
 

@@ -71,7 +71,7 @@ def _scaled(steps: tf.Tensor, scale: float, architecture: Architecture) -> tf.Te
     step = architecture.padded_step
     most = _LARGEST_SIDE // step
     sizes = tf.constant([architecture.scaled_size(number * step + 1, scale) for number in range(most + 1)])
-    return tf.stack([sizes[steps[0]], sizes[steps[1]]])
+    return tf.gather(sizes, steps)  # unlike an index, it is checked by TFLite, too
 
 
 Constants = dict[Node, dict[str, Any]]

@@ -31,6 +31,7 @@ def test_labels_are_caffes(net, size):
 CASES = [
     pytest.param("largefov", (1.0,), False),
     pytest.param("largefov", (1.0, 0.5, 1.25), True),
+    pytest.param("largefov", (1.4999999, 1.5), False),  # a step of the grid becomes one, and two
     pytest.param("aspp-s", (1.0,), True, marks=pytest.mark.slow),
     pytest.param("aspp-l", (0.75,), False, marks=pytest.mark.slow),
     pytest.param("resnet101", ARCHITECTURES["resnet101"].scales, True, marks=pytest.mark.slow),

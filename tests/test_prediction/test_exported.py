@@ -83,7 +83,7 @@ def test_export_has_no_keras_model_and_no_logits(onnx):
 
 @pytest.mark.parametrize(
     ("module", "package", "kind"),
-    [("onnxruntime", "onnxruntime", "onnx"), ("ai_edge_litert.interpreter", r"'deeplabctl\[tflite\]'", "tflite")],
+    [("onnxruntime", "onnxruntime", "onnx"), ("ai_edge_litert.interpreter", "ai-edge-litert", "tflite")],
 )
 def test_missing_package_is_named_with_the_command_that_installs_it(tmp_path, monkeypatch, module, package, kind):
     path = tmp_path / f"net.{kind}"
@@ -187,6 +187,18 @@ def test_saved_model_is_run_by_tensorflow(tmp_path):
     assert net.engine_class is SavedModelRuntime
     expected = Segmenter.from_network(small_network(), PredictionSettings(flip=True, engine="numba"))
     np.testing.assert_allclose(net(noise(30, 41)).scores, expected.predict(noise(30, 41)).scores, atol=1e-5)
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize("format_", ["tflite", "savedmodel"])
+def test_sides_that_the_table_of_scaled_sizes_lacks_are_refused(format_, tmp_path):
+    if format_ == "tflite":
+        pytest.importorskip("ai_edge_litert")
+    write_export(dataclasses.replace(export_plan(tmp_path, format_), settings=PredictionSettings(scales=(0.5,))))
+    net = dl.load(tmp_path / f"net.{format_}")
+    assert net(noise(1, 2**15 + 1)).label.shape == (1, 2**15 + 1)
+    with pytest.raises(WeightsError, match="cannot run it: "):
+        net(noise(1, 2**15 + 2))
 
 
 @pytest.mark.tf

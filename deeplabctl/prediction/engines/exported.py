@@ -29,9 +29,10 @@ _OUT_OF_MEMORY = ("alloc", "out of memory", "oom", "resource_exhausted")  # in t
 # Of SavedModels. None of them reads or writes a file, calls Python, or remembers anything.
 _SAVED_OPERATIONS = frozenset([
     "AddN", "AddV2", "ArgMax", "AvgPool", "BatchToSpaceND", "BroadcastTo", "Cast", "ConcatV2", "Const", "Conv2D",
-    "DepthwiseConv2dNative", "FloorDiv", "FloorMod", "Identity", "MaxPool", "Maximum", "Mean", "Mul", "Pack", "Pad",
-    "PartitionedCall", "Placeholder", "RealDiv", "Relu", "Relu6", "Reshape", "ResizeBilinear", "ReverseV2", "Round",
-    "Shape", "Softmax", "SpaceToBatchND", "StatefulPartitionedCall", "StridedSlice", "Sub", "Unpack",
+    "DepthwiseConv2dNative", "FloorDiv", "FloorMod", "GatherV2", "Identity", "MaxPool", "Maximum", "Mean", "Mul",
+    "Pack", "Pad", "PartitionedCall", "Placeholder", "RealDiv", "Relu", "Relu6", "Reshape", "ResizeBilinear",
+    "ReverseV2", "Round", "Shape", "Softmax", "SpaceToBatchND", "StatefulPartitionedCall", "StridedSlice", "Sub",
+    "Unpack",
 ])  # fmt: skip
 _Images = npt.NDArray[np.uint8]  # (N, H, W, 3) RGB
 _functions = attrgetter("library.function")  # of a GraphDef: a list that grows with what is appended
