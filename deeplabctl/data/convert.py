@@ -23,7 +23,7 @@ from deeplabctl.data.formats.documents import naming, whole_number
 from deeplabctl.data.image_files import IMAGE_SUFFIXES, open_image
 from deeplabctl.data.images import read_image, read_working_image
 from deeplabctl.data.inspection import ImageFacts, inspect_image, same_images
-from deeplabctl.data.labels import count_values, mask_image, shrink_label, turn_upright
+from deeplabctl.data.labels import count_values, mask_bytes, shrink_label, turn_upright
 from deeplabctl.data.layout import (
     IMAGES,
     LABELS,
@@ -317,7 +317,7 @@ def _write_sample(root: Path, max_side: int, classes: Sequence[str], name: str, 
         (root / IMAGES / f"{name}{suffix}").write_bytes(path.read_bytes())
     else:
         PIL.Image.fromarray(read_image(path)).save(root / IMAGES / f"{name}.png")
-    mask_image(label, classes).save(root / LABELS / f"{name}.png")
+    (root / LABELS / f"{name}.png").write_bytes(mask_bytes(label, classes))
     return count_values(label), facts, size
 
 

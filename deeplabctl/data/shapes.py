@@ -19,7 +19,7 @@ from PIL import ImageDraw, ImageFilter
 
 from deeplabctl.arrays import Floats, Image, Label
 from deeplabctl.classes import IGNORE_LABEL
-from deeplabctl.data.labels import mask_image
+from deeplabctl.data.labels import mask_bytes
 from deeplabctl.data.layout import IMAGES, LABELS, make_layout, new_dataset, write_class_names, write_list
 
 CLASSES: tuple[str, ...] = ("background", "disc", "square", "triangle", "star", "ring", "cross")
@@ -153,7 +153,7 @@ def write_shapes(root: str | Path, *, seed: int = 0, train: int = 240, val: int 
         for index, name in enumerate(names):
             image, label = draw_sample(seed, index)
             PIL.Image.fromarray(image).save(folder / IMAGES / f"{name}.jpg", quality=95, subsampling=0)
-            mask_image(label).save(folder / LABELS / f"{name}.png")
+            (folder / LABELS / f"{name}.png").write_bytes(mask_bytes(label))
         write_list(folder, "train", names[:train])
         write_list(folder, "val", names[train:])
         write_list(folder, "trainval", names)

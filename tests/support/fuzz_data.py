@@ -25,12 +25,17 @@ from deeplabctl.data.formats.label_studio import pack
 from deeplabctl.data.formats.supervisely import supervisely_document, supervisely_meta
 from deeplabctl.data.images import read_image
 from deeplabctl.data.inspection import InspectionCache, check_files, check_samples, inspect_image, inspect_label
-from deeplabctl.data.labels import mask_image, read_label
+from deeplabctl.data.labels import mask_bytes, read_label
 from deeplabctl.errors import DeepLabError
 from deeplabctl.evaluation.masks import score_masks
 from deeplabctl.reporting import silent
 from deeplabctl.reports.data_sets import draw_samples
 from deeplabctl.training.checkpoint import fingerprint
+
+
+def palette_image(label):
+    """Return class ids as a Pillow image with a palette."""
+    return Image.open(io.BytesIO(mask_bytes(label)))
 
 
 def write_images(folder):
@@ -70,13 +75,13 @@ def write_labels(folder):
     label = np.zeros((20, 30), np.uint8)
     label[5:15, 5:20] = 2
     label[4, 4:20] = 255
-    mask_image(label).save(folder / "palette.png")
+    palette_image(label).save(folder / "palette.png")
     Image.fromarray(label).save(folder / "grey.png")
     Image.fromarray((label == 2) * np.uint8(1)).convert("1").save(folder / "bits.png")
     Image.fromarray(label.astype(np.uint16)).save(folder / "16bit.png")
-    mask_image(np.minimum(label, 3)).save(folder / "2bit.png", bits=2)
-    mask_image(np.minimum(label, 15)).save(folder / "4bit.png", bits=4)
-    mask_image(label).save(folder / "transparent.png", transparency=0)
+    palette_image(np.minimum(label, 3)).save(folder / "2bit.png", bits=2)
+    palette_image(np.minimum(label, 15)).save(folder / "4bit.png", bits=4)
+    palette_image(label).save(folder / "transparent.png", transparency=0)
 
 
 def read_label_file(folder, path, out):
@@ -159,7 +164,7 @@ def write_predictions(folder):
     make_dataset(folder / "set", train=1, val=2, size=(20, 30))
     (folder / "masks").mkdir()
     for name in ("v0", "v1"):
-        mask_image(np.ones((20, 30), np.uint8)).save(folder / "masks" / f"{name}.png")
+        palette_image(np.ones((20, 30), np.uint8)).save(folder / "masks" / f"{name}.png")
 
 
 def score_predictions(folder, path, out):
