@@ -31,7 +31,7 @@ def refine(image: Image, scores: Scores, params: CrfParams = DEFAULT, *, adaptiv
     The scores (H, W, C) are float32, of 2 to 255 labels; the unary energy is their negative logarithm. Raises
     ValueError for other shapes, types and values, and MemoryError, instead of being killed, where more memory is needed
     than is free. ``adaptive`` saves time on labels that are weak everywhere in the image: from the third iteration on
-    they send no messages, but keep their energies (marginals within 5e-3).
+    they send no messages, but keep their energies (marginals within 5e-3, unless many labels are about equally likely).
     """
     from deeplabctl.crf.lattice import build_filter, tiled_order
 
