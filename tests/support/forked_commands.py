@@ -10,15 +10,18 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
 LIGHT = ("deeplabctl.cli.app",)
 WHOLE = (
-    "tensorflow", "keras", "h5py", "matplotlib.pyplot", "PIL.PngImagePlugin", "PIL.JpegImagePlugin",
-    "deeplabctl.cli.app", "deeplabctl.data.check", "deeplabctl.prediction.segmenter", "deeplabctl.training.run",
+    "tensorflow", "keras", "h5py", "matplotlib.backends.backend_agg", "matplotlib.pyplot", "numba", "onnxruntime",
+    "PIL.PngImagePlugin", "PIL.JpegImagePlugin", "pydantic.type_adapter", "small_training", "deeplabctl.cli.app",
+    "deeplabctl.data.check", "deeplabctl.engine.convolution", "deeplabctl.engine.winograd_transforms",
+    "deeplabctl.export.exporter", "deeplabctl.prediction.run", "deeplabctl.prediction.segmenter",
+    "deeplabctl.training.run",
 )  # fmt: skip
 
 
@@ -56,12 +59,16 @@ class CommandServer:
         self._process.stdout.close()
         self._process.wait()
 
-    def run(self, *arguments, cwd, environment=None, **disk):
+    def run(self, *arguments, cwd, environment=None, shallow=False, **disk):
         """Run a command in ``cwd``, in the environment in which this server was started or in another one.
 
+        ``shallow``: with `small_training.shallow_network`.
         ``disk``: the arguments of `FailingDisk`; ``kill=True`` for `KillingDisk`; ``fail_at=None`` to count only.
         """
-        job = {"argv": [str(argument) for argument in arguments], "cwd": str(cwd), "environment": environment, **disk}
+        job = {
+            "argv": [str(argument) for argument in arguments], "cwd": str(cwd), "environment": environment,
+            "shallow": shallow, **disk,
+        }  # fmt: skip
         self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
         return Ended(**json.loads(self._process.stdout.readline()))
@@ -106,11 +113,16 @@ def _run(job, out, err, facts):
     try:
         from deeplabctl.cli.app import main
 
-        if job:
-            from failing_disk import FailingDisk, KillingDisk
+        with ExitStack() as around:
+            if job.pop("shallow"):
+                from small_training import shallow_network
 
-            disk = (KillingDisk if job.pop("kill", False) else FailingDisk)(Path.cwd(), **job)
-        with disk.inserted() if disk else nullcontext():
+                around.enter_context(shallow_network())
+            if job:
+                from failing_disk import FailingDisk, KillingDisk
+
+                disk = (KillingDisk if job.pop("kill", False) else FailingDisk)(Path.cwd(), **job)
+                around.enter_context(disk.inserted())
             main()
     except SystemExit as exit_:
         code = exit_.code or 0

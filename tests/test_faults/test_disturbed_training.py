@@ -28,7 +28,7 @@ def undisturbed(server, tmp_path_factory):
     """Train without a fault; returns what it did on the disk, and its run directory."""
     folder = tmp_path_factory.mktemp("undisturbed")
     make_dataset(folder / "set", train=2, val=1, size=(33, 33))
-    ended = server.run(*START, cwd=folder, fail_at=None)
+    ended = server.run(*START, cwd=folder, shallow=True, fail_at=None)
     assert ended.code == 0, ended.err
     return ended.operations, folder / "run"
 
@@ -62,7 +62,7 @@ def _check_files(run, where):
 def _complete(server, folder, undisturbed, where):
     """Continue the run, or start it again where there is none, and compare it with the undisturbed one."""
     begun = (folder / "run" / "recipe.toml").exists()
-    ended = server.run(*(["train", "--resume", "run"] if begun else START), cwd=folder)
+    ended = server.run(*(["train", "--resume", "run"] if begun else START), cwd=folder, shallow=True)
     assert ended.code == 0, (where, ended.err)
     _check_files(folder / "run", where)
     assert not hidden_files(folder), where
@@ -84,7 +84,7 @@ def _figures(run):
 def _fail_at(number, error, server, folder, undisturbed):
     where = (number, undisturbed[0][number], errno.errorcode[error])
     data = snapshot(folder / "set")
-    ended = server.run(*START, cwd=folder, fail_at=number, error=error, stay=error == errno.ENOSPC)
+    ended = server.run(*START, cwd=folder, shallow=True, fail_at=number, error=error, stay=error == errno.ENOSPC)
     assert "Traceback" not in ended.err, (where, ended.err)
     assert ended.code in (0, 1), (where, ended.err)
     assert len(ended.errors) == ended.code, (where, ended.err)
@@ -96,7 +96,7 @@ def _fail_at(number, error, server, folder, undisturbed):
 
 def _kill_at(number, server, folder, undisturbed):
     where = (number, _operations(undisturbed, ["rename"])[number])
-    ended = server.run(*START, cwd=folder, fail_at=number, kinds=["rename"], kill=True)
+    ended = server.run(*START, cwd=folder, shallow=True, fail_at=number, kinds=["rename"], kill=True)
     assert ended.code == 137, (where, ended.err)
     _check_files(folder / "run", where)
     _complete(server, folder, undisturbed, where)
