@@ -117,20 +117,31 @@ class SearchTable:
         self, path: Path, base: CrfParams, grid: Grid, settings: Mapping[str, Any], *, overwrite: bool = False
     ) -> None:
         self.path, self.base, self.grid = path, base, grid
-        self.rows: dict[CrfParams, float] = {}
         self._head = {"fixed": {k: v for k, v in asdict(base).items() if k not in grid}, **settings}
-        if path.exists() and not overwrite:
-            head, self.rows = _read_table(path)
-            for key in [*self._head, *head]:
-                if head.get(key) != json.loads(json.dumps(self._head.get(key))):
-                    raise RunError(
-                        f"{path} is the table of another search ({key}: expected {self._head.get(key)}, got "
-                        f"{head.get(key)}); use `overwrite` to replace it, or choose another `out`"
-                    )
+        self._replaces = overwrite
+        self.rows = self._read()
+
+    def _read(self) -> dict[CrfParams, float]:
+        """Return the rows of the file, none of one that is replaced; raises RunError for those of another search."""
+        if self._replaces or not self.path.exists():
+            return {}
+        head, rows = _read_table(self.path)
+        for key in [*self._head, *head]:
+            if head.get(key) != json.loads(json.dumps(self._head.get(key))):
+                raise RunError(
+                    f"{self.path} is the table of another search ({key}: expected {self._head.get(key)}, got "
+                    f"{head.get(key)}); use `overwrite` to replace it, or choose another `out`"
+                )
+        return rows
 
     def add(self, point: CrfParams, miou: float) -> None:
-        """Add a row and write the table; the row has the score that is read back, so that ties stay ties."""
-        self.rows[point] = float(_percent(miou)) / 100
+        """Add a row and write the table, with the rows that another process has added to it.
+
+        The row has the score that is read back, so that ties stay ties. Raises RunError if another search has begun
+        the table meanwhile.
+        """
+        self.rows = self._read() | self.rows | {point: float(_percent(miou)) / 100}
+        self._replaces = False
         lines = [f"# {json.dumps(self._head)}", ",".join([*self.grid, _MIOU])]
         for params, score in self.rows.items():
             words = [repr(getattr(params, axis)) for axis in self.grid]

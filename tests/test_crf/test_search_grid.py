@@ -118,6 +118,24 @@ def test_table_is_continued_and_has_the_best_parameters(tmp_path):
     assert SearchTable(tmp_path / "table.csv", BASE, GRIDS["v2"], {"weights": "b"}, overwrite=True).rows == {}
 
 
+def test_table_of_two_searches_at_once_loses_no_row_and_mixes_no_settings(tmp_path):
+    path = tmp_path / "table.csv"
+    one, same, other = (SearchTable(path, BASE, GRIDS["v2"], {"weights": name}) for name in "aab")
+    one.add(at(3, 30, 3), 0.5)
+    same.add(at(4, 30, 3), 0.25)
+    assert (
+        same.rows
+        == SearchTable(path, BASE, GRIDS["v2"], {"weights": "a"}).rows
+        == {at(3, 30, 3): 0.5, at(4, 30, 3): 0.25}
+    )
+    with pytest.raises(RunError, match="weights: expected b, got a"):
+        other.add(at(5, 30, 3), 0.75)
+    new = SearchTable(path, BASE, GRIDS["v2"], {"weights": "b"}, overwrite=True)
+    new.add(at(5, 30, 3), 0.75)
+    new.add(at(6, 30, 3), 0.5)
+    assert new.rows == {at(5, 30, 3): 0.75, at(6, 30, 3): 0.5}
+
+
 def test_table_of_another_search_is_refused_with_the_difference(tmp_path):
     SearchTable(tmp_path / "table.csv", BASE, GRIDS["v2"], {"weights": "a", "images": 3}).add(at(3, 30, 3), 0.5)
     for base, settings, message in [
