@@ -76,6 +76,7 @@ def test_gradients_are_as_close_to_float64s_as_tensorflows(architecture, compute
     assert max(typical) < 1e-4
 
 
+@pytest.mark.usefixtures("shallow")
 def test_bytes_repeat_and_a_step_goes_on_from_its_state(computed):
     first = start("numba", freeze=["conv1_1"], average=0.9)
     for number in range(2):
@@ -98,6 +99,7 @@ def test_gradients_that_nothing_needs_are_not_computed(computed):
     assert computed.count("convolve") == trained + 4  # conv2_2 and conv3; conv2_1 has 8 channels at this width
 
 
+@pytest.mark.usefixtures("shallow")
 def test_only_float32_on_one_device_is_computed_so(computed):
     for engine, dtype in (("tensorflow", "float32"), ("numba", "float64"), ("numba", "mixed_bfloat16")):
         images, labels, positions = batch("float64" if dtype == "float64" else "float32")
