@@ -59,7 +59,7 @@ const form = { set onsubmit(submit) {
   elements.key.value = answers[asked.length - 1];
   setTimeout(() => submit({ preventDefault() {} }));
 } };
-const elements = { "key-form": form, "key-wrong": {}, key: { focus() {} } };
+const elements = { "key-form": form, "key-wrong": {}, "with-key": { hidden: true }, key: { focus() {} } };
 globalThis.document = { getElementById: (id) => elements[id] };
 globalThis.fetch = async (path, { headers, body }) => {
   sent.push(body ?? path);
@@ -68,7 +68,7 @@ globalThis.fetch = async (path, { headers, body }) => {
 const { request } = await import(process.argv[1]);
 const photo = { body: "photo", headers: { kind: "x" } };
 const found = await Promise.all([request("api/model"), request("api/segment", photo)]);
-console.log(JSON.stringify([found, asked, sent, [...kept]]));
+console.log(JSON.stringify([found, asked, sent, [...kept], elements["with-key"].hidden]));
 """
 
 
@@ -81,8 +81,9 @@ def test_page_asks_for_the_key_once_and_again_after_a_wrong_one(storage):
     command = [node, "--input-type=module", "-e", SCRIPT, f"data:text/javascript,{quote(page.read_text())}", storage]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     assert done.returncode == 0, done.stderr
-    found, asked, sent, kept = json.loads(done.stdout)
+    found, asked, sent, kept, hidden = json.loads(done.stdout)
     assert found == [{"status": 200, "path": "api/model"}, {"status": 200, "path": "api/segment", "kind": "x"}]
     assert asked == [True, False]  # whether it does not say that a key was wrong
     assert sent.count("photo") == 3
+    assert hidden is False  # the header of the line for curl
     assert kept == ([["deeplabctl key of /photos/", "right"]] if storage == "kept" else [])
