@@ -17,6 +17,7 @@ Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 Size = tuple[int, int]  # height, width
 
+LANES = 8  # float32 of a vector register on most CPUs
 LINE = 16  # float32 of a cache line: arrays of kernels start at one, and channels are padded to whole ones
 
 

@@ -153,6 +153,7 @@ class Expect:
     tolerance: float = 0.01
     images: int = 0  # in the split of this score, which identifies it
     source: str = ""
+    needs_start: bool = False  # it is that of trained weights which model.init names, not of ImageNet's
 
     @property
     def text(self) -> str:
@@ -251,7 +252,7 @@ def recipe_from_dict(tree: dict[str, Any], where: str) -> Recipe:
     return recipe
 
 
-def write_recipe(recipe: Recipe) -> str:
+def recipe_text(recipe: Recipe) -> str:
     """Return a recipe as TOML that reads back equal."""
     import tomli_w
 

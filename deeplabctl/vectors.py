@@ -24,7 +24,8 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import intrinsic, models, register_model  # noqa: TID253
 from numpy.polynomial import Chebyshev, Polynomial
 
-LANES = 8  # of a register on most CPUs
+from deeplabctl.arrays import LANES
+
 FLOAT, INT = ir.FloatType(), ir.IntType(32)
 FLOATS, INTS = ir.VectorType(FLOAT, LANES), ir.VectorType(INT, LANES)
 HALVES = ir.VectorType(ir.IntType(16), LANES)

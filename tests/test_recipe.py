@@ -12,7 +12,7 @@ from deeplabctl import recipes
 from deeplabctl.errors import RecipeError
 from deeplabctl.limits import beyond_limits
 from deeplabctl.network import ARCHITECTURES
-from deeplabctl.recipe import read_recipe, recipe_from_dict, write_recipe
+from deeplabctl.recipe import read_recipe, recipe_from_dict, recipe_text
 
 
 def test_papers_recipes_hold_their_published_settings_and_scores():
@@ -31,9 +31,9 @@ def test_papers_recipes_hold_their_published_settings_and_scores():
 @pytest.mark.parametrize("name", recipes.names())
 def test_written_recipe_reads_back_the_same(name, tmp_path):
     recipe = read_recipe(name)
-    (tmp_path / "recipe.toml").write_text(write_recipe(recipe))
+    (tmp_path / "recipe.toml").write_text(recipe_text(recipe))
     again = read_recipe(str(tmp_path / "recipe.toml"))
-    assert write_recipe(again) == write_recipe(recipe)
+    assert recipe_text(again) == recipe_text(recipe)
 
 
 def test_numbers_of_numpy_are_numbers():

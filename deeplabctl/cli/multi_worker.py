@@ -14,7 +14,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
 
 from deeplabctl.cli.json_output import leave_document_to_child
 from deeplabctl.errors import DeepLabError
@@ -103,12 +102,8 @@ def run_worker(worker: Worker) -> int:
         start_new_session=True,  # a terminal's Ctrl-C reaches the worker only through this process
     )
     os.close(reading)
-
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        process.send_signal(number)
-
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, pass_on)
+        signal.signal(number, lambda got, _: process.send_signal(got))
     code = process.wait()
     os.close(writing)
     if -code in (signal.SIGINT, signal.SIGTERM):

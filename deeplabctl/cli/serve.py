@@ -159,7 +159,8 @@ def serve(
     request = read_settings(PredictionOptions(pad, scales, flip, engine), options)
     if is_off:
         request["crf"] = False
-    _check_packages()
+    if missing := [name for name in _PACKAGES if find_spec(name) is None]:  # nothing of them is loaded to find out
+        raise DeepLabError(f"serve needs the package {missing[0]}: pip install 'deeplabctl[serve]'")
     from deeplabctl.serve import server
     from deeplabctl.serve.access import Hosts, Key
     from deeplabctl.serve.workers import Workers
@@ -244,12 +245,6 @@ class _Job:
         from deeplabctl.serve.application import build_application
 
         return build_application(service, self.hosts, self.root_path, self.key)
-
-
-def _check_packages() -> None:
-    """Raise DeepLabError where the extra is not installed; nothing of it is loaded to find out."""
-    if missing := [name for name in _PACKAGES if find_spec(name) is None]:
-        raise DeepLabError(f"serve needs the package {missing[0]}: pip install 'deeplabctl[serve]'")
 
 
 def _while_read(report: Reporter) -> Reporter:

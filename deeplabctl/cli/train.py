@@ -154,7 +154,7 @@ def train(options: TrainingOptions, console: Console) -> None:
     writes = worker is None or worker.index == 0
     with console.reporter() as report, planned_training(request, report, writes=writes) as planned:
         planned = _with_auto_precision(planned)
-        run, code = planned.finished_run(report), 0
+        run, code = planned.end_finished_run(report), 0
         if run is None:
             run, code = _train(planned, worker, report)
     _print_run(console, run, planned.plan.expect)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from deeplabctl.arrays import Float32, Image, Int32, Scores, aligned
+from deeplabctl.arrays import LANES, Float32, Image, Int32, Scores, aligned
 from deeplabctl.crf.params import CrfParams
 from deeplabctl.parallel import free_memory
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 DEFAULT = CrfParams()
 WEAK = 0.04  # adaptive: the dropped labels have at most this probability together, at every pixel
-REGISTER = 8  # lanes
 # An image of noise has a vertex of its own for each corner around each pixel; photos have a tenth of them.
 LANE_BYTES = 64  # that a pixel's lane takes at most while it is refined, with the vertices' lanes
 PIXEL_BYTES = 250  # that a pixel takes without the lanes
@@ -30,7 +29,7 @@ def refine(image: Image, scores: Scores, params: CrfParams = DEFAULT, *, adaptiv
 
     The scores (H, W, C) are float32, of 2 to 255 labels; the unary energy is their negative logarithm. Raises
     ValueError for other shapes, types and values, and MemoryError, instead of being killed, where more memory is needed
-    than is free. ``adaptive`` saves time on labels that are weak everywhere in the image: from the third iteration on
+    than is free. ``adaptive`` saves time on labels that are weak everywhere in the image: from the second iteration on
     they send no messages, but keep their energies (marginals within 5e-3, unless many labels are about equally likely).
     """
     from deeplabctl.crf.lattice import build_filter, tiled_order
@@ -90,7 +89,7 @@ def _check_memory(needed: int, scores: Scores) -> None:
 def _mean_field(logs: Float32, order: Int32, filter_: Filter, iterations: int, weak: float) -> Float32:
     """Turn logarithms of scores (N, C) into marginals.
 
-    From the third iteration on, labels below ``weak`` may be dropped. The dropped labels share a lane with the sum of
+    From the second iteration on, labels below ``weak`` may be dropped. The dropped labels share a lane with the sum of
     their scores. Labels are dropped when that saves a register.
     """
     from deeplabctl.crf import steps
@@ -109,7 +108,9 @@ def _mean_field(logs: Float32, order: Int32, filter_: Filter, iterations: int, w
         strong = _strong(peaks[: len(kept)], weak - peaks[len(kept) :].sum())  # less those dropped before
         if iteration and _padded(len(strong) + 1) < scores.shape[1]:
             kept = kept[strong]
-            scores, splatted = _lanes(count, len(kept) + 1), _columns(splatted, strong)
+            scores, fewer = _lanes(count, len(kept) + 1), _lanes(len(splatted), len(kept) + 1)
+            fewer[:, : len(kept)] = splatted[:, strong]
+            splatted = fewer
             mask.fill(0)
             mask[kept] = steps.PADDING
             steps.fill_fewer_lanes(all_scores, kept, mask, scores)
@@ -132,12 +133,12 @@ def _strong(peaks: Float32, weak: float) -> npt.NDArray[np.intp]:
 
 def _width(lanes: Float32) -> tuple[int, ...]:
     """Return the longest vector that goes through the lanes in whole steps: a tuple of 3, 2 or 1 registers."""
-    registers = lanes.shape[1] // REGISTER
+    registers = lanes.shape[1] // LANES
     return (0,) * next(length for length in (3, 2, 1) if registers % length == 0)
 
 
 def _padded(labels: int) -> int:
-    return -(-labels // REGISTER) * REGISTER
+    return -(-labels // LANES) * LANES
 
 
 def _lanes(rows: int, labels: int) -> Float32:
@@ -152,10 +153,3 @@ def _emptied(values: Float32, shape: tuple[int, int]) -> Float32:
         return _lanes(*shape)
     values.fill(0)
     return values
-
-
-def _columns(values: Float32, kept: npt.NDArray[np.intp]) -> Float32:
-    """Return the columns that are kept, with room for one more."""
-    fewer = _lanes(len(values), len(kept) + 1)
-    fewer[:, : len(kept)] = values[:, kept]
-    return fewer

@@ -58,7 +58,7 @@ def _values(text: str, axis: str, value: str) -> tuple[float, ...]:
     values: list[float] = []
     for part in numbers:
         first, step, last = (part[0], part[1] if len(part) == 3 else 1.0, part[-1])
-        are_possible = all(map(_LIMITS[axis].holds, (first, last))) and 0 < step < math.inf
+        are_possible = all(_LIMITS[axis].holds(round(end, 9)) for end in (first, last)) and 0 < step < math.inf
         if len(part) > 3 or not are_possible or first > last:
             values.clear()
             break

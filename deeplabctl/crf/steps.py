@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from deeplabctl.arrays import Float32, Int32
+from deeplabctl.arrays import LANES, Float32, Int32
 from deeplabctl.crf.lattice import ALL_VERTICES, GAUSSIAN_VERTICES, HALF, ONE, ROW, ZERO, Filter
 from deeplabctl.jit import inlined, kernel
-from deeplabctl.vectors import LANES, exp2, largest, load, maximum, store, total
+from deeplabctl.vectors import exp2, largest, load, maximum, store, total
 
 PIXELS = 16  # go through a step together, so that what lies between its parts stays in the cache
 PADDING = np.float32(-1e4)  # the score of a lane without a label

@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from deeplabctl.arrays import Float32, Int32, Size
+from deeplabctl.arrays import LANES, Float32, Int32, Size
 from deeplabctl.engine.convolution import ZERO
 from deeplabctl.engine.workspace import Workers
 from deeplabctl.jit import kernel
-from deeplabctl.vectors import LANES, exp2, largest, load, store, total
+from deeplabctl.vectors import exp2, largest, load, store, total
 
 _ROWS = 16  # of a part
 _ABSENT = np.float32(-1e30)  # the logit of a class that only fills a vector

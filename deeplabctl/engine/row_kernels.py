@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deeplabctl.arrays import LINE, Float32, Int64, Label, Scores, Size
+from deeplabctl.arrays import LANES, LINE, Float32, Int64, Label, Scores, Size
 from deeplabctl.engine.workspace import Workers, padded
 from deeplabctl.jit import kernel
-from deeplabctl.vectors import LANES, clipped, exp2, load, maximum, store
+from deeplabctl.vectors import clipped, exp2, load, maximum, store
 
 if TYPE_CHECKING:
     from deeplabctl.engine.convolution import Limits

@@ -80,7 +80,8 @@ def on_ray(
         )  # fmt: skip
         weights, share = ray.put(network), Share(settings, batch_size, plan.outputs, cpus, folder, places)
         actors = [remote.remote(share) for _ in range(count)]
-        report(Note(f"Ray workers: {count}, each with {' and '.join(map(_in_words, resources.items()))}"))
+        shares = [counted(number, name.removeprefix("num_").upper()[:-1]) for name, number in resources.items()]
+        report(Note(f"Ray workers: {count}, each with {' and '.join(shares)}"))
         _wait([actor.check.remote(weights) for actor in actors], report)
         running: deque[tuple[list[Job], Any]] = deque()
         try:
@@ -176,11 +177,6 @@ def actors_for(nodes: Sequence[dict[str, float]], workers: int | None, *, by_gpu
         kind = "GPUs" if by_gpu else "CPUs"
         raise RecipeError(f"`ray_workers`: expected at most {have}, the {kind} of the cluster, got {count}")
     return count, one
-
-
-def _in_words(resource: tuple[str, int]) -> str:
-    name, count = resource
-    return counted(count, name.removeprefix("num_").upper()[:-1])  # "num_cpus"
 
 
 def _fit(cpus: Sequence[int], size: int) -> int:

@@ -30,7 +30,7 @@ from deeplabctl.prediction.engines import engine_class, engines_for
 from deeplabctl.prediction.engines.engine import NetworkSource
 from deeplabctl.prediction.forward import NetworkRunner, failed, size_in_words
 from deeplabctl.prediction.results import Result, in_batches
-from deeplabctl.prediction.settings import PredictionSettings, SettingsRequest, checked, own_settings, resolve
+from deeplabctl.prediction.settings import PredictionSettings, SettingsRequest, checked, resolve
 from deeplabctl.render import overlay, overlay_png, overlay_with_legend
 from deeplabctl.reporting import area, tqdm_reporter
 from deeplabctl.weights.fitting import ExportedNetwork, Network, open_network
@@ -133,7 +133,7 @@ class Segmenter:
         if not isinstance(model, NetworkSource):
             check_model(model, info.architecture, len(info.classes), info.width)
         self.info = info
-        self.settings = own_settings(info) if settings is None else checked(settings, info)
+        self.settings = resolve({}, info) if settings is None else checked(settings, info)
         self._source = model if isinstance(model, NetworkSource) else NetworkSource(info, model=model)
         self.engine_class = engine_class(self.settings, info, self._source.usual)
         self.applied = replace(self.settings, engine=self.engine_class.name)  # not "auto" here

@@ -114,7 +114,7 @@ def resolve(
 
 
 def own_settings(info: ModelInfo) -> PredictionSettings:
-    """Return the settings of a network where no recipe says others: its architecture's, or an export's own."""
+    """Return the settings of a network's architecture, or an export's own, at the working size of its training."""
     size = weights_recipe(info).data.max_side
     if (export := info.export) is None:
         return PredictionSettings(scales=ARCHITECTURES[info.architecture].scales, image_size=size)
@@ -272,8 +272,8 @@ def checked_scales(scales: Iterable[float], where: str = "") -> tuple[float, ...
 def expected_score(info: ModelInfo, split: str, images: int, settings: PredictionSettings) -> Expect | None:
     """Return the score that the weights' recipe expects here.
 
-    It is known for the recipe's whole validation split (by the number of images), with the recipe's own scales and
-    without a CRF; None for anything else.
+    It is known for the recipe's whole validation split (by the number of images), with the recipe's own scales
+    and padding, and without a CRF; None for anything else.
     """
     stored, expect = info.provenance.get("recipe") or {}, info.provenance.get("expect")
     if not expect or expect["images"] != images or split != stored.get("data", {}).get("val_split", "val"):
@@ -281,6 +281,6 @@ def expected_score(info: ModelInfo, split: str, images: int, settings: Predictio
     usual = weights_recipe(info).eval
     if (settings.scales, settings.flip, settings.crf) != (usual.scales, usual.flip, None):
         return None
-    if settings.image_size != own_settings(info).image_size:
+    if settings.image_size != own_settings(info).image_size or usual.pad not in ("auto", settings.pad):
         return None
     return Expect(expect["miou"], expect["tolerance"], expect["images"], expect["source"])

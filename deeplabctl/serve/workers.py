@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from types import FrameType
 from typing import Any
 
 from deeplabctl.errors import DeepLabError
@@ -52,7 +51,7 @@ class Workers:
 
         ``ready`` is called with a worker's facts when all answer. Raises DeepLabError if one cannot begin.
         """
-        before = {number: signal.signal(number, self._count_signal) for number in _SIGNALS}
+        before = {number: signal.signal(number, lambda got, _: self._signals.append(got)) for number in _SIGNALS}
         try:
             while not self._signals:
                 self._start_missing()
@@ -67,9 +66,6 @@ class Workers:
                 signal.signal(number, handler)
         if not self._all_answer:  # nothing was served yet: the command is interrupted as any other
             signal.raise_signal(self._signals[0])
-
-    def _count_signal(self, number: int, frame: FrameType | None) -> None:
-        self._signals.append(number)
 
     def _start_missing(self) -> None:
         """Start the workers that are due; the first alone, as it may compile what all others only load."""

@@ -164,7 +164,7 @@ def check_same_training(checkpoint: Checkpoint, recipe: Recipe, data: dict[str, 
     last, before = max(0, min(done, steps) - 1), dataclasses.replace(recipe.solver, steps=planned)
     same_rate = learning_rate(before, last) == learning_rate(recipe.solver, last)
     may_change = (*_MAY_CHANGE, "solver.steps") if same_rate else _MAY_CHANGE
-    if differing := recipe_changes(checkpoint, recipe, may_change):
+    if differing := recipe_changes(checkpoint.recipe, recipe, may_change):
         raise RunError(
             f"run directory {where}: the recipe is not that of the run: {', '.join(differing)}; resume without these "
             "changes, or start a new training from its weights (`init`)"
@@ -181,10 +181,10 @@ def check_same_training(checkpoint: Checkpoint, recipe: Recipe, data: dict[str, 
         )
 
 
-def recipe_changes(checkpoint: Checkpoint, recipe: Recipe, apart_from: tuple[str, ...]) -> list[str]:
-    """Return the settings in which a recipe differs from a checkpoint's, with both values, apart from some."""
+def recipe_changes(before: dict[str, Any], recipe: Recipe, apart_from: tuple[str, ...]) -> list[str]:
+    """Return the settings in which a recipe differs from another's sections, with both values, apart from some."""
     # An older version's checkpoint lacks the settings that came later: it was trained with their defaults.
-    old = _by_name(dataclasses.asdict(Recipe())) | _by_name(checkpoint.recipe)
+    old = _by_name(dataclasses.asdict(Recipe())) | _by_name(before)
     new = _by_name(dataclasses.asdict(recipe))
     return [
         f"{name} (was {old.get(name)!r}, now {new.get(name)!r})"

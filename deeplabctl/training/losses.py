@@ -90,7 +90,8 @@ class CrossEntropy(Loss):
         import tensorflow as tf
 
         known, weights = self._compared(labels)
-        if self._threads and self._is_plain and known.shape[1:] != logits.shape[1:3]:
+        is_plain = type(self) is CrossEntropy and self._solver.hard_pixels == 1  # a sum over all pixels
+        if self._threads and is_plain and known.shape[1:] != logits.shape[1:3]:
             loss, reported = self._sums(logits, known, weights)
             return tf.math.divide_no_nan(loss, total), tf.math.divide_no_nan(reported, total)
         losses = self._of_pixels(self._upsampled(logits, known), known)
@@ -102,11 +103,6 @@ class CrossEntropy(Loss):
         loss = tf.reduce_sum(weights * losses) / divisor
         # tf.minimum keeps NaN, so that a diverged step is seen.
         return loss, tf.reduce_sum(weights * tf.minimum(losses, worst)) / divisor
-
-    @property
-    def _is_plain(self) -> bool:
-        """Tell whether it is a sum over all pixels."""
-        return self._solver.hard_pixels == 1
 
     def _sums(self, logits: tf.Tensor, known: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return ``sum(w * -log p)``, and the same with the losses clamped, by numba's kernels."""
@@ -133,8 +129,6 @@ class CrossEntropy(Loss):
 
 class Focal(CrossEntropy):
     """Compute the focal loss, ``(1 - p) ** focal_gamma * -log p`` (arXiv 1708.02002, equation 4)."""
-
-    _is_plain = False
 
     def _of_pixels(self, logits: tf.Tensor, known: tf.Tensor) -> tf.Tensor:
         import tensorflow as tf

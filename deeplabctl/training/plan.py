@@ -27,7 +27,7 @@ from deeplabctl.recipe import Expect, Recipe, read_recipe, setting_of
 from deeplabctl.reporting import Note, Reporter, counted, silent
 from deeplabctl.reports.run_records import run_facts
 from deeplabctl.run_layout import CHECKPOINTS, RECIPE
-from deeplabctl.training.checkpoint import Checkpoint, check_same_training, fingerprint, last_checkpoint
+from deeplabctl.training.checkpoint import Checkpoint, check_same_training, fingerprint, last_checkpoint, recipe_changes
 from deeplabctl.weights.locating import weights_path
 from deeplabctl.weights.model_info import ModelInfo
 from deeplabctl.weights.starting import IMAGENET, RANDOM, ImageNet, open_start, start_weights, start_width
@@ -36,7 +36,8 @@ from deeplabctl.weights.weight_file import WeightFile
 if TYPE_CHECKING:
     import keras
 
-_SAME_SCORE = ("data.root", "run.seed")  # settings that do not change the score to expect
+# Settings that do not change the score to expect; the start is compared apart from them.
+_SAME_SCORE = ("data.root", "model.init", "run.seed", "run.strategy", "run.log_every")
 _LARGEST_CROP = 321  # the papers'
 _SMALLEST_CROP = 33
 _CROP_SHARE = 0.9  # of the shorter side of the images, at the working size
@@ -149,8 +150,15 @@ def plan_training(
     init = _resolved_init(draft.model.init or usual, report, weights_url)
     explicit_width = setting_of("model.width", overrides, options) is not None
     recipe, start = _resolve(draft, dataset, init, explicit_width=explicit_width)
-    unchanged = not overrides and not any(value != "" and key not in _SAME_SCORE for key, value in options.items())
+    unchanged = gives_its_score(draft, read_recipe(name))
     return dataclasses.replace(_check_data(recipe, dataset, unchanged, report), recipe_name=name, start=start)
+
+
+def gives_its_score(draft: Recipe, named: Recipe) -> bool:
+    """Tell whether a training has the settings, and the start, of the score that the recipe as it stands expects."""
+    start, usual = draft.model.init, named.model.init
+    same_start = start not in ("", IMAGENET, RANDOM) if named.expect.needs_start else start == usual
+    return same_start and not recipe_changes(dataclasses.asdict(named), draft, _SAME_SCORE)
 
 
 def plan_resume(

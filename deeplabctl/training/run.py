@@ -86,7 +86,7 @@ class PlannedTraining:
     directory: RunDirectory | None = None  # ``resumed``, locked
     writes: bool = True  # False on a worker that leaves the run directory to the chief
 
-    def finished_run(self, report: Reporter = silent) -> TrainedRun | None:
+    def end_finished_run(self, report: Reporter = silent) -> TrainedRun | None:
         """Return the result of a run to resume that has no steps left; None for any other.
 
         A warning names settings that were to change.
@@ -98,7 +98,7 @@ class PlannedTraining:
             return None
         if self.directory:
             self.directory.remove_unfinished()  # of a report, before which a run is finished
-        if changes := recipe_changes(self.checkpoint, self.plan.recipe, _OF_STEPS_TO_COME):
+        if changes := recipe_changes(self.checkpoint.recipe, self.plan.recipe, _OF_STEPS_TO_COME):
             report(Note(f"the run is finished; not applied: {', '.join(changes)}", warning=True))
         best = progress.best or {}
         return TrainedRun(self.resumed, progress.step, 0.0, best, progress.best_step, finished_before=True)
@@ -222,7 +222,7 @@ def train(
         kind, batch_size = planned.plan.recipe.run.strategy, planned.plan.recipe.solver.batch_size
         if kind == "multi-worker":
             raise RunError("`strategy=multi-worker`: a training on several machines needs the command deeplabctl train")
-        if finished := planned.finished_run(report):
+        if finished := planned.end_finished_run(report):
             return finished
         should_stop = StopRequest()
         in_main_thread = threading.current_thread() is threading.main_thread()  # only there signals can be handled

@@ -18,8 +18,7 @@ from typing import IO, Any, Self
 
 from deeplabctl.errors import DeepLabError, OutputError, RunError
 from deeplabctl.files import lock, unfinished_target, write_text
-from deeplabctl.recipe import Recipe
-from deeplabctl.recipe import write_recipe as recipe_text
+from deeplabctl.recipe import Recipe, recipe_text
 from deeplabctl.reporting import Note, Reporter, silent
 from deeplabctl.reports.run_records import has_metrics, run_facts
 from deeplabctl.run_layout import (
@@ -56,10 +55,10 @@ class RunDirectory:
     def __init__(self, path: Path, lock: IO[str]) -> None:
         self.path = path
         self._lock = lock
-        self._begun = time.perf_counter()
+        self._opened_at = time.perf_counter()
         self._facts: dict[str, Any] = {}
         self._is_new = False  # made by this process
-        self._begins = False  # a training that leaves nothing if it fails before its first step
+        self._is_disposable = False  # a training that leaves nothing if it fails before its first step
 
     @classmethod
     def create(
@@ -89,11 +88,11 @@ class RunDirectory:
         run = cls(chosen, _lock(chosen, report))
         try:
             _check_empty(chosen)  # again, as another training may have begun and ended in it
-            run._is_new, run._begins = is_new, True
+            run._is_new, run._is_disposable = is_new, True
             run._remove_start()
             run.remove_unfinished()
             run.write_recipe(recipe)
-            run._begin(argv, recipe)
+            run._record_start(argv, recipe)
         except BaseException as error:
             run.__exit__(type(error), error, None)
             raise
@@ -114,7 +113,7 @@ class RunDirectory:
         before = {key: self._facts.get(key) for key in ("argv", "started", "status", "error", "seconds")}
         self._facts["earlier"] = [*self._facts.get("earlier", []), before]
         self.write_recipe(recipe)
-        self._begin(argv, recipe)
+        self._record_start(argv, recipe)
 
     def check_restart(self) -> None:
         """Raise RunError for a run without checkpoints whose models or metrics would be lost if it began once more.
@@ -139,7 +138,7 @@ class RunDirectory:
 
     def keep(self) -> None:
         """Keep the directory also if the training fails before its first step."""
-        self._begins = False
+        self._is_disposable = False
 
     def _remove_start(self) -> None:
         """Remove what a training leaves that fails before its first checkpoint."""
@@ -155,7 +154,7 @@ class RunDirectory:
         """Write the recipe, fully resolved."""
         write_text(self.path / RECIPE, recipe_text(recipe))
 
-    def _begin(self, argv: Sequence[str], recipe: Recipe) -> None:
+    def _record_start(self, argv: Sequence[str], recipe: Recipe) -> None:
         self.record(
             status="running",
             error=None,
@@ -182,7 +181,7 @@ class RunDirectory:
                 self.end(status, error=None if error is None else f"{kind.__name__ if kind else ''}: {error}")
         with contextlib.suppress(OSError):  # there is none, or it has checkpoints
             (self.path / CHECKPOINTS).rmdir()  # empty, as the first one could not be written
-        leaves_nothing = self._begins and isinstance(error, DeepLabError) and not has_metrics(self.path)
+        leaves_nothing = self._is_disposable and isinstance(error, DeepLabError) and not has_metrics(self.path)
         if leaves_nothing:
             self._remove_start()
         self._lock.close()
@@ -192,7 +191,7 @@ class RunDirectory:
     @property
     def seconds(self) -> float:
         """Return how long this process has had the directory: with the start, the validations and the report."""
-        return time.perf_counter() - self._begun
+        return time.perf_counter() - self._opened_at
 
     def end(self, status: str, **facts: Any) -> None:
         """Add to run.json how the training ended, and after what time."""
@@ -200,8 +199,9 @@ class RunDirectory:
 
     def record(self, **facts: Any) -> None:
         """Add facts to run.json."""
-        self._facts |= facts
-        write_text(self.path / FACTS, json.dumps(self._facts, indent=1) + "\n")
+        changed = self._facts | facts
+        write_text(self.path / FACTS, json.dumps(changed, indent=1) + "\n")
+        self._facts = changed  # after the file, so that what could not be written is written next time
 
     def log(self, text: str) -> None:
         """Append to log.txt, with the time of day before it."""

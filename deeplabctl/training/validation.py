@@ -36,9 +36,9 @@ class Validator:
 
     def __init__(self, plan: Plan, model: keras.Model, cluster: Cluster, report: Reporter) -> None:
         self._plan, self._cluster, self._report = plan, cluster, report
-        recipe, info = plan.recipe.eval, plan.model_info(step=0)
-        pad, engine = None if recipe.pad == "auto" else recipe.pad, plan.recipe.run.engine
-        request = SettingsRequest(pad=pad, scales=recipe.scales or None, flip=recipe.flip, engine=engine)
+        evaluation, info = plan.recipe.eval, plan.model_info(step=0)
+        pad, engine = None if evaluation.pad == "auto" else evaluation.pad, plan.recipe.run.engine
+        request = SettingsRequest(pad=pad, scales=evaluation.scales or None, flip=evaluation.flip, engine=engine)
         settings = with_engine(resolve(request, info, is_voc=plan.dataset.is_voc), info)
         self._model, self._segmenter = model, Segmenter(model, info, settings)
         self.seconds = self.preview_seconds = 0.0  # that the last ones took

@@ -12,7 +12,7 @@ from deeplabctl import recipes
 from deeplabctl.crf.params import CrfParams
 from deeplabctl.crf.search_grid import GRIDS, SearchTable, best_of_table
 from deeplabctl.prediction.settings import parse_crf_params
-from deeplabctl.recipe import read_recipe, write_recipe
+from deeplabctl.recipe import read_recipe, recipe_text
 from deeplabctl.reporting import silent
 from deeplabctl.reports.comparison import Comparison, render_comparison, write_comparison
 from deeplabctl.reports.curves import draw_curves
@@ -30,13 +30,13 @@ SETTINGS = ["model.width=0.05", "augment.crop_size=33", "solver.batch_size=2", "
 def write_recipe_files(folder):
     for name in recipes.names():
         (folder / f"{name}.toml").write_text(recipes.text(name))
-    (folder / "full.toml").write_text(write_recipe(read_recipe("shapes", SETTINGS)))
+    (folder / "full.toml").write_text(recipe_text(read_recipe("shapes", SETTINGS)))
 
 
 def read_recipe_file(folder, path, out):
     recipe = read_recipe(str(path))
     out.mkdir()
-    (out / "recipe.toml").write_text(write_recipe(recipe), "utf-8")
+    (out / "recipe.toml").write_text(recipe_text(recipe), "utf-8")
     assert read_recipe(str(out / "recipe.toml")) == recipe
 
 
@@ -80,7 +80,7 @@ def resume_run(folder, path, out):
     run_directory._git_commit = lambda: None  # no programs
     shutil.copytree(folder / "run", out)
     with planned_training(TrainingRequest(resume=str(out)), silent) as job:
-        finished, checkpoint = job.finished_run(), job.checkpoint
+        finished, checkpoint = job.end_finished_run(), job.checkpoint
         step = checkpoint.progress.step if checkpoint else 0
         assert finished is None
         assert 0 <= step <= 9

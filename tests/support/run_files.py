@@ -5,7 +5,7 @@ import json
 import numpy as np
 from PIL import Image
 
-from deeplabctl.recipe import read_recipe, write_recipe
+from deeplabctl.recipe import read_recipe, recipe_text
 
 CLASSES = ("background", "disc", "ring")
 
@@ -46,7 +46,7 @@ def make_run(path, lines=LINES, *, settings=(), previews=(20, 40, 60), **facts):
     (path / "previews").mkdir(parents=True)
     changes = ["data.root=shapes", "solver.steps=60", "solver.batch_size=4", "solver.learning_rate=0.02"]
     recipe = read_recipe("shapes", [*changes, *settings])
-    (path / "recipe.toml").write_text(write_recipe(recipe))
+    (path / "recipe.toml").write_text(recipe_text(recipe))
     usual = {"status": "finished", "argv": ["deeplabctl", "train"], "device": "CPU, 2 cores", "expect": None}
     (path / "run.json").write_text(json.dumps(usual | {"recipe": "shapes"} | facts))
     write_lines(path, lines)

@@ -39,6 +39,7 @@ def test_ranges_are_matlabs_and_change_the_grid():
         "bi_w=5:3",
         "bi_w=-1:3",
         "bi_xy_std=0:3",
+        "bi_xy_std=4e-10",
         "bi_w=nan",
         "bi_w=1:inf",
         "bi_w=1:0:3",

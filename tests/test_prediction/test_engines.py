@@ -26,6 +26,7 @@ from deeplabctl.network.tensorflow_startup import has_gpu, may_have_gpu
 from deeplabctl.prediction import PredictionSettings, Segmenter
 from deeplabctl.prediction.engines import with_engine
 from deeplabctl.prediction.engines.numba import NumbaEngine
+from deeplabctl.prediction.engines.onnx import OnnxEngine
 from deeplabctl.prediction.results import Result
 from deeplabctl.weights.fitting import Network, read_network
 from deeplabctl.weights.model_info import ModelInfo
@@ -232,6 +233,12 @@ def test_onnx_runtime_needs_neither_numba_nor_tensorflow():
     )
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert done.stdout == "\n"
+
+
+def test_onnx_runtime_says_which_settings_need_compiled_kernels():
+    settings = [{}, {"scales": (0.5,)}, {"scales": (1.0, 1.5)}, {"flip": True}, {"tile": 256}]
+    needs = [OnnxEngine.compiles(PredictionSettings(**each)) for each in settings]
+    assert needs == [False, True, True, True, True]
 
 
 @pytest.mark.parametrize("crf", [None, CrfParams(iterations=1)])

@@ -11,7 +11,7 @@ from deeplabctl.classes import VOC_CLASSES
 from deeplabctl.data.labels import read_label
 from deeplabctl.errors import DataError, OutputError, RecipeError
 from deeplabctl.network import ARCHITECTURES
-from deeplabctl.prediction import Segmentation
+from deeplabctl.prediction import PredictionSettings, Segmentation, Segmenter
 from deeplabctl.prediction.results import Result
 from deeplabctl.prediction.settings import resolve
 
@@ -49,6 +49,12 @@ def test_padding_is_with_the_mean_at_the_bottom_and_right(tiny, net):
     label = segmenter(tiny, "paper").label(rgb)
     np.testing.assert_array_equal(label, np.argmax(full[0, :97, :130], -1))
     assert (label != net.label(rgb)).any()
+
+
+def test_network_is_used_as_its_recipe_says_unless_other_settings_are_given(tiny, net):
+    info = replace(net.info, provenance={"recipe": {"eval": {"pad": "paper", "flip": True}, "data": {"scale": 0.5}}})
+    assert Segmenter(tiny, info).settings == PredictionSettings("paper", (0.5,), True)
+    assert Segmenter(tiny, info, PredictionSettings()).settings == PredictionSettings()
 
 
 def resize(x, height, width):

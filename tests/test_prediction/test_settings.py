@@ -187,6 +187,7 @@ def test_expected_score_is_shown_for_the_whole_validation_split_as_the_recipe_sc
     assert expected_score(TRAINED, "train", 9, usual) is None
     assert expected_score(TRAINED, "val", 8, usual) is None
     assert expected_score(TRAINED, "val", 9, PredictionSettings("paper", (1.0,), True)) is None
+    assert expected_score(TRAINED, "val", 9, PredictionSettings("tight", (0.5, 1.0), True)) is None
     assert expected_score(TRAINED, "val", 9, PredictionSettings("paper", (0.5, 1.0), True, CrfParams())) is None
     assert expected_score(FOREIGN, "val", 9, PredictionSettings()) is None
 

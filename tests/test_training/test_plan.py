@@ -14,6 +14,7 @@ from deeplabctl.training.plan import (
     Plan,
     crop_size_for,
     fitted_to_images,
+    gives_its_score,
     steps_for,
     with_intervals,
     with_steps,
@@ -126,3 +127,23 @@ def test_classes_have_the_weights_of_the_recipe(given, expected):
     recipe = Recipe().with_settings(solver={"class_weights": given})
     plan = Plan(recipe, Dataset(Path(), ("a", "b", "c")), [], [], [LabelFacts(2, 5, {0: 8, 1: 2})], {}, None)
     np.testing.assert_allclose(plan.class_weights(), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "expected"),
+    [
+        ("paper-v2", {"data.root": "set", "run.seed": 1, "run.strategy": "single"}, True),
+        ("paper-v2", {"solver.batch_size": 10, "model.init": "imagenet"}, True),  # the recipe's own values
+        ("paper-v2", {"solver.batch_size": 5}, False),
+        ("paper-v2", {"run.precision": "bfloat16"}, False),
+        ("paper-v2", {"model.init": "random"}, False),
+        ("msc-largefov", {}, False),  # the published score starts from a trained LargeFOV,
+        ("msc-largefov", {"model.init": "runs/largefov"}, True),
+        ("resnet101", {}, False),  # and this one from weights of COCO
+        ("resnet101", {"model.init": "imagenet"}, False),
+        ("resnet101", {"model.init": "init.caffemodel"}, True),
+        ("resnet101", {"model.init": "init.caffemodel", "solver.steps": 10}, False),
+    ],
+)
+def test_score_is_expected_of_the_settings_and_the_start_that_gave_it(name, settings, expected):
+    assert gives_its_score(read_recipe(name, options=settings), read_recipe(name)) == expected

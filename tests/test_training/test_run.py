@@ -58,7 +58,7 @@ def test_finished_run_that_was_killed_in_its_report_is_left_without_what_is_half
     for name in [*left, ".mine.0123abcd.png"]:
         (run / name).touch()
     with planned_training(TrainingRequest(resume=str(run)), silent) as resumed:
-        assert resumed.finished_run() is not None
+        assert resumed.end_finished_run() is not None
     assert not any((run / name).exists() for name in left)
     assert (run / ".mine.0123abcd.png").exists()
 

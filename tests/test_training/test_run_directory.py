@@ -226,3 +226,16 @@ def test_failed_run_with_a_model_or_files_of_the_user_is_left_as_it_is(tmp_path,
     with pytest.raises(RunError, match="it holds a run already"):
         RunDirectory.create(tmp_path / "run", RECIPE, "set")
     assert content(tmp_path / "run") == before
+
+
+def test_end_that_could_not_be_written_is_written_when_the_run_is_left(tmp_path, monkeypatch):
+    def fail(path, text):
+        raise OutputError(f"cannot write {path}: No space left on device")
+
+    with RunDirectory.create(tmp_path / "run", RECIPE, "set") as run:
+        with monkeypatch.context() as patch:
+            patch.setattr(run_directory, "write_text", fail)
+            with pytest.raises(OutputError):
+                run.end("finished")
+        assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "running"
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "finished"

@@ -42,7 +42,7 @@ class OnnxEngine(NumbaEngine):
 
     @classmethod
     def compiles(cls, settings: PredictionSettings) -> bool:
-        return len(settings.scales) > 1 or settings.flip or isinstance(settings.tile, int)
+        return settings.scales != (1.0,) or settings.flip or isinstance(settings.tile, int)
 
     @classmethod
     def is_usual(cls, architecture: str) -> bool:

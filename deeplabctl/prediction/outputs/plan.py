@@ -64,10 +64,6 @@ class Plan:
         yield from ((path, path) for path in self.run_files.values())
         yield from ((path, job.source) for job in self.jobs for path in job.files.values())
 
-    def folders(self) -> list[Path]:
-        """Return the folders of all files, each once."""
-        return [*dict.fromkeys(path.parent for path, _ in self.files())]
-
 
 def plan_outputs(inputs: Sequence[Path], request: OutputRequest) -> Plan:
     """Name the files of each image and video in the folder ``out``, all after its stem, and those of the run.
@@ -92,7 +88,7 @@ def plan_outputs(inputs: Sequence[Path], request: OutputRequest) -> Plan:
         for path, _ in plan.files():
             check_free(path, overwrite=request.overwrite, others=others)
     if plan.run_files or len(plan.done) < len(jobs):
-        for folder in plan.folders():
+        for folder in dict.fromkeys(path.parent for path, _ in plan.files()):
             check_writable(folder)
         remove_unfinished(path for path, _ in plan.files())
     return plan
