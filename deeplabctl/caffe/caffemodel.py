@@ -69,7 +69,7 @@ def read_caffemodel(path: str | Path) -> CaffeNet:
     """
     path = Path(path)
     wire = WireFile(path)
-    if is_hdf5(wire):
+    if wire.buffer[: len(SIGNATURE)] == SIGNATURE:
         return read_hdf5(path)
     if state := _solver_state(wire):
         iteration, net = state
@@ -88,7 +88,7 @@ def caffe_kind(path: str | Path) -> Literal["net", "solver"] | None:
     path = Path(path)
     try:
         wire = WireFile(path)
-        if is_hdf5(wire):
+        if wire.buffer[: len(SIGNATURE)] == SIGNATURE:
             return kind_of_hdf5(path)
         return "solver" if _solver_state(wire) is not None else "net" if _begins_like_net(wire) else None
     except WeightsError:
@@ -193,11 +193,6 @@ def _is_text(wire: WireFile, field: Field) -> bool:
 
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-
-
-def is_hdf5(wire: WireFile) -> bool:
-    """Tell whether a file begins with HDF5's signature."""
-    return wire.buffer[: len(SIGNATURE)] == SIGNATURE
 
 
 def kind_of_hdf5(path: Path) -> Literal["net", "solver"] | None:

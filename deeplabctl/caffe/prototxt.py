@@ -181,7 +181,9 @@ class _Check:
             name
             for name, layers in self._given.items()
             if name not in self._known
-            and any(_type(one) == row.caffe_type and {*one.get("bottom", [])} == {*inputs} for one in layers)
+            and any(
+                _type(one) == row.caffe_type and {*map(shown, one.get("bottom", []))} == {*inputs} for one in layers
+            )
         ]
         found.sort(key=lambda name: not is_renamed(row.name, name))
         self._known.update(found[:1])
@@ -211,14 +213,14 @@ class _Settings:
 
     def values(self, name: str, default: object) -> Sequence[object]:
         """Return the values of a setting, or the default."""
-        return self._given.get(name, [default])
+        return self._given.get(name) or [default]
 
     def extents(self, names: Sequence[str], axis_name: str, default: object) -> Sequence[object]:
         """Return all values of a setting, under any of its names; the default for an axis without one."""
         values: list[object] = [value for name in names for value in self._given.get(name, [])]
         missing = [] if values else [default]
         for axis in "hw":
-            values += self._given.get(f"{axis_name}_{axis}", missing)
+            values += self._given.get(f"{axis_name}_{axis}") or missing
         return values
 
 

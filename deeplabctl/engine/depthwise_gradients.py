@@ -31,16 +31,16 @@ _BAND = 1 << 17  # floats that the images of a band take: with its gradients the
 Batch = npt.NDArray[Any]  # (N, H, W, C), float32 or bfloat16
 
 
-def is_possible(channels: int, stride: int) -> bool:
+def is_possible(channels: int, stride: int, dilation: int) -> bool:
     """Tell whether the gradients of a convolution can be computed here: the channels fill whole cache lines."""
-    return channels % LINE == 0 and stride <= 2
+    return channels % LINE == 0 and (stride == 1 or (stride == 2 and dilation == 1))
 
 
 class DepthwiseGradients:
-    """Compute gradients of convolutions of batches (N, H, W, C) by kernels (3, 3, C, 1), with stride 1 or 2.
+    """Compute gradients of convolutions of batches (N, H, W, C) by kernels (3, 3, C, 1).
 
-    Arrays are C-contiguous; C is a multiple of 16. Results do not depend on the number of threads. It may be called
-    from several threads at once; they wait for one another.
+    The stride is 1, or 2 without a dilation. Arrays are C-contiguous; C is a multiple of 16. Results do not depend on
+    the number of threads. It may be called from several threads at once; they wait for one another.
     """
 
     def __init__(self, threads: int) -> None:

@@ -87,8 +87,11 @@ class BatchConvolutions:
     def gradient_of_kernel(self, images: Batch, gradient: Batch, dilation: int) -> Float32:
         """Return the gradient with respect to the kernel, given that of the result."""
         with self._lock:
-            sums = self._sums(images, gradient, dilation)
-            return self._kernel_of(sums, gradient.shape[3])
+            sums, outgoing = self._sums(images, gradient, dilation), gradient.shape[3]
+            incoming, g = sums.shape[1], matrices(_TILE)[2].astype(np.float32)
+            result = _array((KERNEL_SIZE, KERNEL_SIZE, incoming, outgoing))
+            self._workers.run_ranges(partial(kernel_of_sums, sums, g, outgoing, result), incoming)
+            return result
 
     def _convolve(self, images: Batch, kernel: Float32, bias: Float32, dilation: int, relu: bool) -> Batch:
         incoming, outgoing = kernel.shape[2:]
@@ -160,13 +163,6 @@ class BatchConvolutions:
             (index, first // each, first % each, last - first, first - begin)
             for index, (first, last) in enumerate(itertools.pairwise(sorted(bounds)))
         ]
-
-    def _kernel_of(self, sums: Float32, outgoing: int) -> Float32:
-        """Return the kernel's gradient (3, 3, I, O) from the sums."""
-        incoming = sums.shape[1]
-        result, g = _array((KERNEL_SIZE, KERNEL_SIZE, incoming, outgoing)), matrices(_TILE)[2].astype(np.float32)
-        self._workers.run_ranges(partial(kernel_of_sums, sums, g, outgoing, result), incoming)
-        return result
 
 
 def _array(shape: tuple[int, ...]) -> Float32:

@@ -19,7 +19,7 @@ Means = Mapping[str, Float32]  # of the whole image, by the rows' names
 
 # Of the first layers of a large image: these take most of the memory, and see few pixels around their own.
 _FRONT_REACH = 32  # pixels
-TILE = 640  # pixels, and 32 around; a tile's two largest arrays have 64 channels and take 250 MB
+FRONT_SIDE = 640  # pixels, and 32 around; a tile's two largest arrays have 64 channels and take 250 MB
 
 
 def has_kernels(architecture: str) -> bool:
@@ -73,7 +73,7 @@ class NumbaNetwork:
 
         Tiles have odd sides, so convolutions whose zeros depend on that ("SAME") need the same of the image.
         """
-        if not self._front or height * width <= TILE**2:
+        if not self._front or height * width <= FRONT_SIDE**2:
             return False
         front = self._nodes[: self._front]
         grid = self.architecture.fields[front[-1].name].grid
@@ -87,7 +87,7 @@ class NumbaNetwork:
         size, channels = sizes[front[-1]], depth(front[-1])
         (result,) = self._front_arena.arrays(uses[-1:])
         whole = result.reshape(*size, channels)
-        for line, column in tiles(image.shape[:2], size, field, TILE):
+        for line, column in tiles(image.shape[:2], size, field, FRONT_SIDE):
             tile = np.ascontiguousarray(image[line.first : line.last, column.first : column.last])
             array, own = self._compute(front, tile.reshape(-1), tile.shape[:2], {})
             inner = line.own(field.stride), column.own(field.stride)

@@ -3,7 +3,7 @@
 Images are [height][width][depth], depths are padded to whole cache lines. Positions in resized ones are those of
 Caffe's INTERP layer: the corners of both sizes coincide; or, with ``half_pixel``, the borders of both do. Logits of all
 scales and of the mirrored image are fused a row at a time, so that its values [width][lanes] stay in a cache; ``lanes``
-are the classes, padded to whole vectors of `LANES`. Numba loads with this module: import it inside functions only.
+are the classes, padded to whole cache lines. Numba loads with this module: import it inside functions only.
 """
 
 from __future__ import annotations

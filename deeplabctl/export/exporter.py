@@ -29,7 +29,7 @@ from deeplabctl.weights.fitting import Network, open_network, read_network
 from deeplabctl.weights.hub import HubAddress
 from deeplabctl.weights.locating import find_weights, open_weights
 from deeplabctl.weights.model_info import ExportFacts, ModelInfo
-from deeplabctl.weights.sources import EXPORTS
+from deeplabctl.weights.sources import READERS
 from deeplabctl.weights.sources.exports import is_saved_model
 
 WRITERS: dict[choices.ExportFormat, Writer] = {
@@ -98,7 +98,7 @@ def plan_export(request: ExportRequest, report: Reporter = silent) -> ExportPlan
     """Check what is asked for and read the weights, without TensorFlow; raises DeepLabError for what cannot be done."""
     if request.format not in WRITERS:
         raise RecipeError(f"`to`: expected {' or '.join(WRITERS)}, got {request.format!r}")
-    writer, reader = WRITERS[request.format], EXPORTS[request.format]
+    writer, reader = WRITERS[request.format], READERS[request.format]
     if request.precision not in writer.precisions:
         more = [f"`to={name}`" for name, each in WRITERS.items() if {*each.precisions} > {*writer.precisions}]
         raise RecipeError(f"a {reader.words} has no {request.precision}; use {' or '.join([*more, 'float16'])}")
@@ -143,7 +143,7 @@ def write_export(plan: ExportPlan, report: Reporter = silent) -> ExportedModel:
     with whole_folder(plan.out, overwrite=request.overwrite) if writer.is_folder else whole_file(plan.out) as temporary:
         nodes = ARCHITECTURES[info.architecture].graph(plan.network.weights)
         writer.write(Graph(info.architecture, nodes, facts, calibration), temporary)
-        file = EXPORTS[request.format](temporary)
+        file = READERS[request.format](temporary)
         info = file.write_facts(dataclasses.replace(info, export=facts))
         exported = Segmenter.from_network(open_network(temporary))
         agreement = compare(network, exported, images, plan.images.source, report)

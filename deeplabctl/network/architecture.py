@@ -118,7 +118,8 @@ class Architecture:
 
     With several ``scales`` it is applied at each with the same weights, the logits are brought to the grid of the
     first, and the largest counts. ``crf`` is the preset of the dense CRF that the authors used with it. ``test_rows``
-    are those of prediction, where they differ: with the same weights, and logits of the image's own size.
+    are those of prediction, where they differ: all names of ``rows`` are among them, with the same channels and
+    weights, and logits are of the image's own size.
     ``imagenet`` is the network of keras.applications whose ImageNet weights it may start from; "" for none. ``start``
     are the weights that trainings start from unless they name others: "random", "imagenet", or published ones.
 
@@ -277,7 +278,7 @@ class Architecture:
 
     @cached_property
     def crop_step(self) -> int:
-        """Return the smallest m for which a crop of mk + 1 is 8j + 1 at every scale: 32 for scales 1, 0.75 and 0.5."""
+        """Return the smallest m for which a crop of mk + 1 is grid * j + 1 at every scale: 32 for 1, 0.75 and 0.5."""
         grid = self.grid
         steps = range(grid, 100 * grid, grid)
         return next(step for step in steps if all((step * scale) % grid == 0 for scale in self.scales))

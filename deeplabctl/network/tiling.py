@@ -38,7 +38,7 @@ def pieces(length: int, results: int, field: Field, side: int) -> list[Piece]:
     """Split a side of an image of ``length`` pixels into tiles, of which ``results`` come.
 
     A tile has ``side`` pixels that count at most, and as many around as these see. Result i lies on pixel
-    ``i * field.stride``. All tiles but the last have ``k * field.grid + 1`` pixels.
+    ``i * field.stride``. All tiles but those that end with the image have ``k * field.grid + 1`` pixels.
     """
     if length <= side:
         return [Piece(0, length, 0, results)]
@@ -66,7 +66,7 @@ def _up(number: int, step: int) -> int:
 def tiles(size: tuple[int, int], results: tuple[int, int], field: Field, side: int) -> Iterator[tuple[Piece, Piece]]:
     """Yield the pieces of height and width of every tile of an image, row by row; see `pieces`."""
     lines, columns = (pieces(*lengths, field, side) for lengths in zip(size, results, strict=True))
-    yield from ((line, column) for line in lines for column in columns)
+    return itertools.product(lines, columns)
 
 
 def in_tiles(

@@ -131,7 +131,7 @@ class _Depthwise(_Kind):
         from deeplabctl.engine.depthwise_gradients import is_possible
 
         is_depthwise = isinstance(row, DepthwiseConvolution) and row.kernel == 3 and not row.is_padded
-        return is_depthwise and layer.compute_dtype == "bfloat16" and is_possible(shape[3], row.stride)
+        return is_depthwise and layer.compute_dtype == "bfloat16" and is_possible(shape[3], row.stride, row.dilation)
 
     def gradients(
         self, row: Convolution, x: tf.Tensor, kernel: tf.Tensor, result: tf.Tensor, above: tf.Tensor,

@@ -105,7 +105,7 @@ def upload(files: dict[str, Path | bytes], repo: str, message: str) -> str:
 
 
 def _cached(hub: Any, address: HubAddress, report: Reporter, error: Exception) -> Path:
-    """Return the file from the cache; raises DownloadError, with the first error, for what is not in it."""
+    """Return the file from the cache; raises the first error for what is not in it."""
     try:
         folder = Path(hub.snapshot_download(address.repo, revision=address.revision, local_files_only=True))
     except Exception:  # it is not there, or was begun only

@@ -14,7 +14,7 @@ from deeplabctl.network.ops import LINEAR, Norm
 from deeplabctl.prediction.settings import PredictionSettings
 from deeplabctl.weights.fitting import Network
 from deeplabctl.weights.model_info import ExportFacts, ModelInfo
-from deeplabctl.weights.sources import EXPORTS
+from deeplabctl.weights.sources import READERS
 
 CLASSES = ("background", "car", "tree", "road", "sky")
 
@@ -104,7 +104,7 @@ def write_onnx(path, network=None, scales=(1.0,), flip=False):
     net = ARCHITECTURES[network.info.architecture].graph(network.weights)
     path.write_bytes(build_onnx(net, ARCHITECTURES[network.info.architecture], scales, flip=flip).SerializeToString())
     facts = ExportFacts("onnx", "float32", scales, flip)
-    return EXPORTS["onnx"](path).write_facts(dataclasses.replace(network.info, export=facts))
+    return READERS["onnx"](path).write_facts(dataclasses.replace(network.info, export=facts))
 
 
 def write_lookalike(path, format_):
@@ -117,4 +117,4 @@ def write_lookalike(path, format_):
         (path / "saved_model.pb").write_bytes(b"\x08\x01graph")
         (path / "variables" / "variables.index").write_bytes(b"index")
     facts = ExportFacts(format_, "float32", (1.0,), False)
-    return EXPORTS[format_](path).write_facts(dataclasses.replace(network.info, export=facts))
+    return READERS[format_](path).write_facts(dataclasses.replace(network.info, export=facts))

@@ -88,10 +88,12 @@ def test_geometry_of_both_formats_agrees_with_the_table(path):
         (V1, "conv1_1", "pad: 1", "pad: 1 stride: 2", "stride expected 1, got 2"),
         (V1, "conv2_1", "pad: 1", "pad: 1 group: 2", "group expected 1, got 2"),
         (V1, "conv2_1", "num_output: 16", "num_output: 17", "num_output expected 16, got 17"),
+        (V1, "conv2_1", "num_output: 16", "num_output: []", "num_output expected 16, got none"),
         (V1, "pool4", "stride: 1", "stride: 2", "stride expected 1, got 2"),
         (V1, "pool4", "stride: 1 pad: 1", "stride: 1", "pad expected 1, got 0"),
         (V2, "pool1", "kernel_size: 3", "kernel_size: 2", "kernel expected 3, got 2"),
         (V2, "pool5a", "pool: AVE", "pool: MAX", "expected average pooling, got MAX"),
+        (V2, "pool5a", "pool: AVE", "pool: []", "expected average pooling, got MAX"),
         (V2, "pool5", "pool: MAX", "pool: AVE", "expected max pooling, got AVE"),
         (V2, "pool1", "pool: MAX", "round_mode: FLOOR", "expected pooling in windows, its size rounded up"),
         (V2, "fc7", '"Convolution"', '"InnerProduct"', "expected a convolution, got InnerProduct"),
@@ -194,6 +196,7 @@ def test_nets_of_the_family_agree_with_their_tables_alone(architecture, name):
         ("r101_d16_deploy.prototxt", "res3a_branch2a", "stride: 2", "stride: 1", "stride expected 2, got 1"),
         ("r101_d16_deploy.prototxt", "bn4b7_branch2b", "true }", "true eps: 1e-3 }", "eps expected 1e-05, got 0.001"),
         ("r101_d16_deploy.prototxt", "fc1_voc12", "SUM", "MAX", "operation expected SUM, got MAX"),
+        ("r101_d16_deploy.prototxt", "fc1_voc12", "SUM", "SUM coeff: 1 coeff: -1", "coeff expected 1, got 1 and -1"),
         ("r101_d16_deploy.prototxt", "scale5c_branch2c", '"Scale"', '"ReLU"', "expected a scale, got ReLU"),
         (
             "r101_d16_deploy.prototxt", "res4b1", 'bottom: "res4a"', 'bottom: "res3b3"',
@@ -241,6 +244,11 @@ def test_classifiers_and_their_sum_may_have_the_name_of_another_data_set(archite
 def test_classifiers_may_have_any_names_as_they_follow_their_layers():
     text = family("aspp_l_d16_deploy.prototxt").read_text().replace('"fc8_voc12', '"score')
     assert check_geometry(parse(text, "net.prototxt"), "aspp-l", 21, 1 / 16)[-1] == "score"
+
+
+def test_input_that_is_not_a_name_is_not_a_classifiers(changed):
+    tree = changed(V2, ("fc8_voc12", 'name: "fc8_voc12"', 'name: "mine"'), ("mine", 'bottom: "fc7"', "bottom { a: 1 }"))
+    assert check_geometry(tree, width=SLIM)[-1] == "fc7"
 
 
 def test_missing_classifier_of_several_is_named():

@@ -90,6 +90,8 @@ def test_what_is_not_a_number_stays():
 
 
 def test_lines_of_channels_and_small_strides_are_possible():
-    assert is_possible(32, 2)
-    assert not is_possible(24, 1)
-    assert not is_possible(32, 3)
+    assert is_possible(32, 2, 1)
+    assert is_possible(32, 1, 4)
+    assert not is_possible(24, 1, 1)
+    assert not is_possible(32, 3, 1)
+    assert not is_possible(32, 2, 2)

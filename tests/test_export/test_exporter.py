@@ -20,7 +20,7 @@ from deeplabctl.network import ARCHITECTURES
 from deeplabctl.prediction import PredictionSettings, Segmenter
 from deeplabctl.reporting import silent
 from deeplabctl.weights.model_info import ExportFacts
-from deeplabctl.weights.sources import EXPORTS
+from deeplabctl.weights.sources import READERS
 
 
 def files(folder):
@@ -177,7 +177,7 @@ def check_export(folder, architecture, format_, scales, flip):
     path = folder / "net"
     nodes = ARCHITECTURES[architecture].graph(network.weights)
     exporter.WRITERS[format_].write(formats.Graph(architecture, nodes, facts), path)
-    EXPORTS[format_](path).write_facts(dataclasses.replace(network.info, export=facts))
+    READERS[format_](path).write_facts(dataclasses.replace(network.info, export=facts))
     net = dl.load(path)
     for shape, tensorflows in zip(SHAPES, expected(architecture, scales, flip), strict=True):
         found = net(smooth(*shape))
@@ -323,5 +323,5 @@ def test_weights_are_never_replaced_by_their_export(tmp_path, monkeypatch, out):
 
 def test_reader_and_engine_are_of_their_format():
     for name, kind in choices.EXPORTS.items():
-        assert EXPORTS[name].format == name
+        assert READERS[name].format == name
         assert choices.load(kind.engine).name == kind.runtime

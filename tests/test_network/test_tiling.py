@@ -73,7 +73,7 @@ def test_first_layers_in_tiles_give_the_logits_of_the_whole_image(architecture, 
     network = engine.NumbaNetwork(architecture, ARCHITECTURES[architecture].random_weights(3, 0.05, 0))
     image = np.random.default_rng(0).normal(0, 50, (*size, 3)).astype(np.float32)
     whole = network.logits(image)
-    monkeypatch.setattr(engine, "TILE", 64)
+    monkeypatch.setattr(engine, "FRONT_SIDE", 64)
     calls = []
     compute = network._compute
     monkeypatch.setattr(network, "_compute", lambda *arguments: calls.append(1) or compute(*arguments))

@@ -18,7 +18,7 @@ from deeplabctl.prediction import PredictionSettings, Segmenter
 from deeplabctl.prediction.engines.exported import SavedModelRuntime, clips_int8
 from deeplabctl.weights.fitting import open_network
 from deeplabctl.weights.model_info import ExportFacts
-from deeplabctl.weights.sources import EXPORTS
+from deeplabctl.weights.sources import READERS
 
 
 @pytest.fixture
@@ -217,7 +217,7 @@ def test_saved_model_that_does_anything_else_is_refused_and_does_nothing(tmp_pat
     path = tmp_path / "net.savedmodel"
     tf.saved_model.save(forged, str(path), signatures={"serving_default": forged.__call__})
     facts = ExportFacts("savedmodel", "float32", (1.0,), flip=False)
-    EXPORTS["savedmodel"](path).write_facts(dataclasses.replace(small_network().info, export=facts))
+    READERS["savedmodel"](path).write_facts(dataclasses.replace(small_network().info, export=facts))
     with pytest.raises(WeightsError, match=r"expected the operations of an export only, got .*WriteFile"):
         dl.load(path)(noise(9, 9))
     assert not written.exists()

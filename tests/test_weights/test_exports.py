@@ -10,12 +10,12 @@ from deeplabctl.classes import class_colors
 from deeplabctl.errors import WeightsError
 from deeplabctl.weights.fitting import open_network
 from deeplabctl.weights.locating import open_weights
-from deeplabctl.weights.sources import EXPORTS
+from deeplabctl.weights.sources import READERS
 from deeplabctl.weights.sources.caffemodels import CaffeModel
 from deeplabctl.weights.starting import start_weights
 
 
-@pytest.fixture(params=EXPORTS)
+@pytest.fixture(params=READERS)
 def exported(request, tmp_path):
     """Return an export's path, its format and its facts."""
     path = tmp_path / "net.dat"  # its name tells nothing
@@ -25,7 +25,7 @@ def exported(request, tmp_path):
 
 def test_facts_are_read_as_they_were_written(exported):
     path, format_, info = exported
-    assert type(open_weights(path)) is EXPORTS[format_]
+    assert type(open_weights(path)) is READERS[format_]
     network = open_network(path)
     assert network.info == info
     assert (network.info.classes, network.path) == (CLASSES, path)
@@ -53,10 +53,10 @@ def test_facts_are_replaced_and_the_graph_stays(exported):
     path, format_, info = exported
     agreeing = dataclasses.replace(info.export, agreement={"labels": 0.5})
     before = size_of(path)
-    again = EXPORTS[format_](path).write_facts(dataclasses.replace(info, export=agreeing))
+    again = READERS[format_](path).write_facts(dataclasses.replace(info, export=agreeing))
     assert again.export.sha256 == info.export.sha256
     assert open_weights(path).info == again
-    assert EXPORTS[format_](path).write_facts(info) == info
+    assert READERS[format_](path).write_facts(info) == info
     assert size_of(path) == before
 
 
@@ -178,6 +178,6 @@ def test_onnx_file_whose_arrays_lie_in_other_files_is_refused(tmp_path):
     tensor.external_data.add(key="location", value="/etc/passwd")
     tensor.data_location = onnx.TensorProto.EXTERNAL
     (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
-    EXPORTS["onnx"](tmp_path / "net.onnx").write_facts(info)  # with the right checksum, as a forger would
+    READERS["onnx"](tmp_path / "net.onnx").write_facts(info)  # with the right checksum, as a forger would
     with pytest.raises(WeightsError, match=r"net\.onnx: expected all arrays in the file itself, got some in other"):
         assert open_weights(tmp_path / "net.onnx").info

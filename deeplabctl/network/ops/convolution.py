@@ -133,7 +133,7 @@ class Convolution(Operation):
         given to a kernel that passes its input through (a Dirac kernel, arXiv 1706.00388), and the gaussian part has
         mean 0 for each output channel. A residual network passes its input through anyway.
         """
-        if part != KERNEL or self.classifier:
+        if part != KERNEL or self.classifier or self.is_depthwise:
             return self.new_array(part, shape, seed, number)
         height, wide, incoming, outgoing = shape
         kernel = gaussian(shape, math.sqrt(2 / (height * wide * incoming)), seed, number)
@@ -211,7 +211,7 @@ class Convolution(Operation):
         """Tell whether `atrous_convolution` is faster: on a CPU for dilation 12 (fc6), not for 2."""
         import tensorflow as tf
 
-        return self.dilation > 2 and not tf.config.list_physical_devices("GPU")
+        return self.dilation > 2 and not self.is_depthwise and not tf.config.list_physical_devices("GPU")
 
     def _product(self, x: tf.Tensor, kernel: tf.Tensor, padding: Any) -> tf.Tensor:
         """Convolve without bias."""
@@ -302,9 +302,6 @@ class DepthwiseConvolution(Convolution):
         std = math.sqrt(2 / self.kernel**2)
         return gaussian(shape, std, seed, number) if part == KERNEL else np.zeros(shape, np.float32)
 
-    def random_array(self, part: str, shape: Sequence[int], seed: int, number: int) -> npt.NDArray[Any]:
-        return self.new_array(part, shape, seed, number)
-
     def _keras_layer(self, outgoing: int, **settings: Any) -> keras.Layer:
         from keras import layers
 
@@ -312,9 +309,6 @@ class DepthwiseConvolution(Convolution):
 
     def scaled_kernel(self, kernel: Any, scale: Any) -> Any:
         return kernel * scale[:, None]
-
-    def is_slow_in_tensorflow(self) -> bool:
-        return False
 
     def _product(self, x: tf.Tensor, kernel: tf.Tensor, padding: Any) -> tf.Tensor:
         """Convolve without bias."""

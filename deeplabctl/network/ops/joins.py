@@ -80,7 +80,8 @@ class Sum(Operation):
 
     def caffe_differences(self, settings: CaffeSettings, outputs: int | None) -> list[str]:
         operation = settings.values("operation", "SUM")[-1]
-        return differences(("operation", "SUM", ["SUM" if operation == 1 else operation]))
+        given = ["SUM" if operation == 1 else operation]
+        return differences(("operation", "SUM", given), ("coeff", 1, settings.values("coeff", 1)))
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from deeplabctl.weights.sources.tflite_graphs import TFLiteWeights
 from deeplabctl.weights.sources.torch_files import SafetensorsFile, TorchFile
 from deeplabctl.weights.weight_file import WeightFile
 
-EXPORTS: dict[choices.ExportFormat, type[Export]] = {
+READERS: dict[choices.ExportFormat, type[Export]] = {
     name: choices.load(kind.reader) for name, kind in choices.EXPORTS.items()
 }
 
 # The first that recognises a file is its kind: our model files are Keras archives too, and Caffe's HDF5 files HDF5.
 SOURCES: tuple[type[WeightFile], ...] = (
-    ModelFile, KerasArchive, TorchFile, SafetensorsFile, TFLiteWeights, *EXPORTS.values(), TensorFlowCheckpoint,
+    ModelFile, KerasArchive, TorchFile, SafetensorsFile, TFLiteWeights, *READERS.values(), TensorFlowCheckpoint,
     TensorFlowArchive, FrozenGraph, CaffeModel, KerasHdf5, WeightPickle,
 )  # fmt: skip

@@ -79,7 +79,8 @@ class TensorFlowArchive(WeightFile):
     @cached_property
     def dilations(self) -> Mapping[str, tuple[int, ...]]:
         """Return those of the frozen graph, if that was read."""
-        return self._dilations if self.weights else {}
+        self.weights  # noqa: B018 - reading them finds these
+        return self._dilations
 
     def _unpack(self, folder: Path) -> WeightFile:
         """Write what may have weights into a folder, and return the file that is read."""

@@ -147,7 +147,8 @@ class TFLiteWeights(WeightFile):
 
     def _read_weights(self) -> Weights:
         weights: Weights = {}
-        epsilons = _epsilons()
+        rows = (row for network in ARCHITECTURES.values() for row in network.rows)
+        epsilons = {row.name: row.epsilon for row in rows if isinstance(row, Norm)}
         for layer, (kernel, bias, _) in self._convolutions.items():
             weights[f"{layer}/kernel"] = kernel
             norm = f"{layer}_BatchNorm"
@@ -201,9 +202,3 @@ def _floats(tensor: _Table, buffers: list[_Table]) -> npt.NDArray[np.float32]:
     found = scale.astype(np.float64).reshape(along) * (values - zero.astype(np.float64).reshape(along))
     with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite, and is refused
         return found.astype(np.float32)
-
-
-def _epsilons() -> dict[str, float]:
-    """Return the epsilons of the norms by their names."""
-    rows = (row for network in ARCHITECTURES.values() for row in network.rows)
-    return {row.name: row.epsilon for row in rows if isinstance(row, Norm)}

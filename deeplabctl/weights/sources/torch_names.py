@@ -17,13 +17,13 @@ from deeplabctl.network import ARCHITECTURES, Weights
 from deeplabctl.network.ops import DepthwiseConvolution
 
 # kazuto1011/deeplab-pytorch: (base.)layer4.block8.conv3x3.conv.weight is res4b7_branch2b's kernel.
-_KAZUTO = re.compile(r"layer([2-5])\.block(\d{1,2})\.(reduce|conv3x3|increase|shortcut)\.(conv|bn)\.(\w+)")
+_KAZUTO = re.compile(r"layer([2-5])\.block(\d{1,2})\.(reduce|conv3x3|increase|shortcut)\.(conv|bn)")
 _KAZUTO_BRANCHES = {"reduce": "branch2a", "conv3x3": "branch2b", "increase": "branch2c", "shortcut": "branch1"}
 _KAZUTO_REST = {"layer1.conv1.conv": "conv1", "layer1.conv1.bn": "bn_conv1", "fc": "fc"}
 _KAZUTO_HEADS = re.compile(r"aspp\.c([0-3])")
 
 # isht7/pytorch-deeplab-resnet: Scale.layer3.7.conv2.weight is the same; torchvision's names.
-_ISHT = re.compile(r"layer([1-4])\.(\d{1,2})\.(conv|bn|downsample\.)([0-3])\.(\w+)")
+_ISHT = re.compile(r"layer([1-4])\.(\d{1,2})\.(conv|bn|downsample\.)([0-3])")
 _ISHT_REST = {"conv1": "conv1", "bn1": "bn_conv1"}
 _ISHT_HEADS = re.compile(r"layer5\.conv2d_list\.([0-3])")
 
@@ -119,11 +119,11 @@ def stated_dilations(path: Path) -> dict[str, tuple[int, int]]:
 
 def _layer(name: str) -> str:
     """Return our name of a layer; "" for an unknown one."""
-    if match := _KAZUTO.fullmatch(f"{name}.x"):
-        stage, block, branch, kind, _ = match.groups()
+    if match := _KAZUTO.fullmatch(name):
+        stage, block, branch, kind = match.groups()
         return _body(stage, int(block), _KAZUTO_BRANCHES[branch], kind)
-    if match := _ISHT.fullmatch(f"{name}.x"):
-        stage, block, kind, number, _ = match.groups()
+    if match := _ISHT.fullmatch(name):
+        stage, block, kind, number = match.groups()
         if kind == "downsample.":
             branch, kind = "branch1", {"0": "conv", "1": "bn"}.get(number, "")
         else:
