@@ -79,6 +79,10 @@ def _class_rows(lines: list[tuple[int, str]], path: Path | None = None) -> list[
                 f"{path}:{wrong}: expected one class name per line, got what may be JSON, YAML, a table or other "
                 "settings; write the names into a .txt file, in the order of their ids"
             )
+        _check_numbers_behind(rows, path)
+    for row in rows:
+        if row.color and max(row.color) > 255:
+            raise DataError(f"{path}:{row.line}: expected a colour of numbers up to 255, got {row.color}; correct it")
     names = [row for row in rows if not (is_void(row.name) and (row.color or row.id == IGNORE_LABEL))]
     if any(row.id is not None for row in names):
         names.sort(key=lambda row: -1 if row.id is None else row.id)
@@ -170,7 +174,8 @@ def _numbered_rows(lines: list[tuple[int, str]], path: Path | None, *, is_csv: b
             "class 0, without numbers, or remove the numbers"
         )
     _check_three_numbers([] if is_csv else lines, path)
-    numbered = counted if counts == [*range(len(lines))] else [_NUMBERED.fullmatch(line) for _, line in lines]
+    is_counted = None not in counts and 0 in counts
+    numbered = counted if is_counted else [_NUMBERED.fullmatch(line) for _, line in lines]
     if len(lines) < 2 or not all(numbered):
         return None
     found = zip(lines, filter(None, numbered), strict=True)
@@ -218,6 +223,18 @@ def _check_three_numbers(lines: list[tuple[int, str]], path: Path | None) -> Non
         raise DataError(
             f"{path}:{number}: expected a name and the three numbers of its colour, got four: {line[:80]!r}; remove "
             "the ids or the alpha; of a name that ends in a number, write the colour first"
+        )
+
+
+def _check_numbers_behind(rows: list[_Row], path: Path | None) -> None:
+    """Raise DataError if numbers behind the names may be the ids of these: other names, that count from 0 or 1 on."""
+    behind = [match for row in rows if not row.color and (match := _NAME_THEN_GREY.fullmatch(row.name))]
+    numbers = sorted({int(match[2]) for match in behind} - {IGNORE_LABEL})
+    counts = [numbers == [*range(first, first + len(numbers))] for first in (0, 1)]
+    if len(behind) == len(rows) > 1 + counts[1] and any(counts) and len({match[1] for match in behind}) == len(rows):
+        raise DataError(
+            f"{path}:{rows[0].line}: expected one class name per line, got {rows[0].name[:80]!r}, whose number may be "
+            "its id; write the ids before the names (0 background), or a colour before a name that ends in a number"
         )
 
 

@@ -189,8 +189,8 @@ def captured_stderr() -> Iterator[Callable[[], str]]:
     No setting of TensorFlow or LiteRT keeps all of what they write off the terminal.
     """
     sys.stderr.flush()
-    saved = os.dup(2)
     with tempfile.TemporaryFile() as file:
+        saved = os.dup(2)
 
         def read() -> str:
             sys.stderr.flush()

@@ -10,7 +10,6 @@ from statistics import median
 from deeplabctl.classes import IGNORE_LABEL
 from deeplabctl.data.dataset import Dataset, Sample, lacks_label
 from deeplabctl.data.findings import LIST_FORMAT, Finding, join_some
-from deeplabctl.data.image_files import IMAGE_SUFFIXES
 from deeplabctl.data.inspection import (
     LabelFacts,
     absent_classes,
@@ -18,7 +17,7 @@ from deeplabctl.data.inspection import (
     repeated_images,
     void_split_finding,
 )
-from deeplabctl.data.layout import IMAGES, LABELS, LABELS_AUGMENTED, SPLITS
+from deeplabctl.data.layout import IMAGES, LABELS, LABELS_AUGMENTED, SET_SUFFIXES, SPLITS
 from deeplabctl.data.palettes import Palettes
 from deeplabctl.data.stats import LARGEST_AS_IT_IS, WORKING_SIDE, max_side_for
 from deeplabctl.errors import DataError
@@ -178,7 +177,7 @@ def _large_images(dataset: Dataset, facts: list[LabelFacts]) -> Iterator[Finding
 def _unlisted_files(dataset: Dataset, samples: dict[str, list[Sample]]) -> Iterator[Finding]:
     """Find images and labels that are in no list."""
     stems = {path.stem for part in samples.values() for sample in part for path in (sample.image, sample.label)}
-    for folder, suffixes in ((IMAGES, IMAGE_SUFFIXES), (LABELS, (".png",)), (LABELS_AUGMENTED, (".png",))):
+    for folder, suffixes in ((IMAGES, SET_SUFFIXES), (LABELS, (".png",)), (LABELS_AUGMENTED, (".png",))):
         path = dataset.root / folder
         if not path.is_dir():
             continue

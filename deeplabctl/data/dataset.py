@@ -29,6 +29,7 @@ _LONGEST_LIST = 64 << 20  # bytes; a list of 10,582 ids has 130 kB
 _ANNOTATIONS = (".json", ".xml", ".yaml", ".yml", ".csv")  # of the programs that `data convert` reads
 _VOC_NAME = re.compile(r"20(0[7-9]|1[0-2])_\d{6}\.")  # of an image of VOC 2012, or of SBD
 _FIX_LIST = "correct the list or add the file"
+_NAMED = "a file"  # what is expected of a path that a list names: `lacks_label` tells ids from paths by it
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class Dataset:
                 file = find_file(self.root, name)
                 if file is None:
                     problem = f"the {kind} {self.root / name} does not exist"
-                    return Finding(f"list-{kind}", path, "a file", "none", _FIX_LIST, line=number, problem=problem)
+                    return Finding(f"list-{kind}", path, _NAMED, "none", _FIX_LIST, line=number, problem=problem)
                 files.append(file)
             return Sample(files[0].stem, *files)
         name, key = entry[0], composed(entry[0])
@@ -251,7 +252,7 @@ def _shapes_root() -> Path:
 
 def lacks_label(entry: Sample | Finding) -> bool:
     """Tell whether an entry of a list is an id whose image has no label, as in test sets; not a label that is named."""
-    return isinstance(entry, Finding) and entry.kind == "list-label" and entry.expected != "a file"
+    return isinstance(entry, Finding) and entry.kind == "list-label" and entry.expected != _NAMED
 
 
 def spread_evenly(items: Sequence[Item], count: int) -> list[Item]:

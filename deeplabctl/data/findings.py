@@ -12,13 +12,11 @@ from typing import Any, Literal
 
 from deeplabctl.errors import DataError
 
-Severity = Literal["error", "note"]
-
 # The kinds that `deeplabctl.data.fixing` fixes.
 LABEL_COLORS, LABEL_GREY_LEVELS, LABEL_ROTATED = "label-colors", "label-grey-levels", "label-rotated"
 LIST_FORMAT = "list-format"
 TOO_LARGE = "too-large"  # of images with more pixels than Pillow reads
-# The kinds of notes that say what was assumed, where an image can mean two things.
+# Where an image can mean two things: a note that says what was assumed, or an error.
 IMAGE_ORIENTATION, IMAGE_VALUES = "image-orientation", "image-values"
 
 
@@ -31,7 +29,9 @@ class Finding:
     expected: str  # empty where nothing has to be otherwise
     got: str
     fix: str  # what to do about it, or what comes of it
-    severity: Severity = "error"  # an error stops a training or silently spoils it, a note is worth knowing
+    severity: Literal["error", "note"] = (
+        "error"  # which stops a training or silently spoils it; a note is worth knowing
+    )
     line: int | None = None  # of a list
     problem: str = ""  # put before expected and got, where they do not explain themselves
     failed: str = ""  # put before the file: what could not be done with it

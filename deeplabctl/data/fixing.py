@@ -88,7 +88,7 @@ def _fix_list(finding: Finding, root: Path, dataset: Dataset) -> str:
     lines = [line.split() for line in path.read_bytes().decode("utf-8-sig").splitlines()]
     plain = (" ".join(column.lstrip("/") for column in line) for line in lines if line)
     path.write_text("".join(f"{line}\n" for line in plain), "utf-8")
-    return f"written without {finding.got}"
+    return f"written as plain lines (before: {finding.got})"
 
 
 def _fix_label(

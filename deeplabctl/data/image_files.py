@@ -41,6 +41,8 @@ DAMAGE = (
     OSError, ValueError, TypeError, LookupError, SyntaxError, EOFError, RuntimeError, AttributeError, AssertionError,
     ArithmeticError, struct.error, zlib.error,
 )  # fmt: skip
+# Pillow's remarks on unusual but readable files, as `warnings.filters` has them.
+_REMARKS = ("ignore", None, Warning, re.compile(r"PIL\.|deeplabctl\.data\.image"), 0)
 _TURN = "deeplabctl.orientation"  # ours among what Pillow's ``info`` of an image has, such as texts of PNGs
 _TAG = 0x0112  # of the orientation, in EXIF and TIFF
 _LARGEST, _MOST = 1 << 24, 10_000  # bytes of metadata that are looked at; pieces of metadata
@@ -60,8 +62,9 @@ def open_image(
     """
     head = b""
     try:
-        # Pillow's remarks on unusual but readable files. Not catch_warnings, which threads leave behind for each other.
-        warnings.filterwarnings("ignore", module=r"PIL\.|deeplabctl\.data\.image")
+        # Not catch_warnings, which threads leave behind for each other.
+        if _REMARKS not in warnings.filters:  # adding it again makes Python forget which warnings it has shown
+            warnings.filterwarnings("ignore", module=_REMARKS[3].pattern)
         with ExitStack() as stack:
             file: BinaryIO = content or stack.enter_context(open_regular(path))
             head = file.read(12)

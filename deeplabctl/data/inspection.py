@@ -34,7 +34,7 @@ from deeplabctl.data.findings import (
     join_some,
 )
 from deeplabctl.data.image_files import open_image, open_regular, orientation, unreadable
-from deeplabctl.data.images import to_rgb
+from deeplabctl.data.images import WIDE_GREY_MODES, to_rgb
 from deeplabctl.data.labels import count_values, read_label_and_palette
 from deeplabctl.data.palettes import Palettes, entries_of
 from deeplabctl.errors import OutputError
@@ -273,7 +273,7 @@ def _check_values(sample: Sample, label: LabelFacts, num_classes: int) -> Iterat
 
 def _check_mode(sample: Sample, image: ImageFacts) -> Iterator[Finding]:
     """Find images that are converted when they are read."""
-    if image.mode in ("RGBA", "LA", "PA", "CMYK", "I;16", "I", "F"):
+    if image.mode in ("RGBA", "LA", "PA", "CMYK", *WIDE_GREY_MODES):
         fix = "transparent parts become white" if image.mode.endswith("A") else "it is converted to 8-bit RGB"
         yield Finding("image-mode", sample.image, "", f"the image has mode {image.mode}", fix, severity="note")
     if image.note:

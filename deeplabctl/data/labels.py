@@ -18,6 +18,7 @@ from deeplabctl.data.findings import LABEL_COLORS, Finding, FindingError
 from deeplabctl.data.image_files import open_image, orientation
 from deeplabctl.data.images import SAMPLE_FORMAT, TURNS, WIDE_GREY_MODES, several_frames, working_size
 from deeplabctl.data.palettes import palette_of
+from deeplabctl.errors import DataError
 from deeplabctl.files import whole_file
 
 _COLOR_CODE = np.array([1 << 16, 1 << 8, 1], np.int32)  # turns RGB into one number
@@ -171,9 +172,19 @@ def decode_colors(mask: Image, ids: Mapping[Color, int]) -> tuple[Label, Mask]:
 
 
 def color_ids(classes: Sequence[str]) -> dict[Color, int]:
-    """Return the class id of each class's colour, which is VOC's if the classes have none, and of VOC's void."""
+    """Return the class id of each class's colour, which is VOC's if the classes have none, and of VOC's void.
+
+    Raises DataError where two classes have the same colour.
+    """
     colors = (class_colors(classes) if getattr(classes, "colors", ()) else voc_palette()).tolist()
-    return {tuple(colors[index]): index for index in (IGNORE_LABEL, *range(len(classes)))}
+    found = {tuple(colors[index]): index for index in (IGNORE_LABEL, *range(len(classes)))}
+    for index, name in enumerate(classes):
+        if (other := found[tuple(colors[index])]) != index:
+            raise DataError(
+                f"classes: expected different colours for {name!r} and {classes[other]!r}, got {tuple(colors[index])} "
+                "for both; give each class its own colour"
+            )
+    return found
 
 
 def shrink_label(label: Label, max_side: int) -> Label:

@@ -13,12 +13,10 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from deeplabctl.arrays import Counts, Floats, Label, Mask
+from deeplabctl.arrays import Counts, Floats, Int64, Label, Mask
 from deeplabctl.classes import IGNORE_LABEL
-from deeplabctl.evaluation.metrics import ConfusionMatrix, Curve, Metric, as_json
+from deeplabctl.evaluation.metrics import ConfusionMatrix, Curve, Metric, as_json, ratio
 from deeplabctl.reporting import percent
-
-Places = npt.NDArray[np.int64]  # (N, 2) row and column
 
 BANDS = 40  # the widest trimap, in pixels
 BF_TOLERANCE = 0.0075  # of the image's diagonal
@@ -151,20 +149,15 @@ class BoundaryF1(Metric):
             self.counts[1, -1] += 1
 
     def to_dict(self) -> dict[str, Any]:
-        return {"boundary_f1": as_json(self._means()[-1])}
+        return {"boundary_f1": as_json(ratio(*self.counts)[-1])}
 
     def of_classes(self) -> dict[str, Floats | Counts]:
-        return {"boundary_f1": self._means()[:-1]}
+        return {"boundary_f1": ratio(*self.counts)[:-1]}
 
     def conventions(self) -> dict[str, str]:
         tolerance = f"Csurka et al. 2013, tolerance {BF_TOLERANCE:g} of the diagonal"
         mean = "mean over the classes of an image's label, then over the images (as SegNet)"
         return {"boundary_f1": f"{tolerance}; {mean}"}
-
-    def _means(self) -> Floats:
-        sums, images = self.counts
-        means: Floats = np.divide(sums, images, out=np.full(sums.shape, np.nan), where=images > 0)
-        return means
 
 
 def _beside_another(ids: Label) -> Mask:
@@ -218,7 +211,7 @@ def _matched(points: Label, others: Label, distance: float, num_classes: int) ->
     return total, total - missed
 
 
-def _count_near(points: Places, others: Places, distance: float) -> int:
+def _count_near(points: Int64, others: Int64, distance: float) -> int:
     """Count the points (N, 2) with one of the others (M, 2) nearer than ``distance``; all are whole numbers."""
     from scipy.spatial import KDTree
 

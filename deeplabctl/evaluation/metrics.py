@@ -122,7 +122,7 @@ class ConfusionMatrix(Metric):
     def iou(self) -> Floats:
         """Return (C,) intersection over union; NaN for a class in neither labels nor predictions."""
         hits = np.diag(self.counts)
-        return _ratio(hits, self.counts.sum(0) + self.counts.sum(1) - hits)
+        return ratio(hits, self.counts.sum(0) + self.counts.sum(1) - hits)
 
     def mean_iou(self) -> float:
         """Return the mean of the classes' IoU, a fraction; NaN if nothing was counted."""
@@ -130,7 +130,7 @@ class ConfusionMatrix(Metric):
 
     def accuracy(self) -> Floats:
         """Return (C,) the share of each class's pixels that were found (recall); NaN for a class without pixels."""
-        return _ratio(np.diag(self.counts), self.counts.sum(1))
+        return ratio(np.diag(self.counts), self.counts.sum(1))
 
     def mean_accuracy(self) -> float:
         """Return the mean of the classes' accuracy over the classes that have pixels."""
@@ -138,11 +138,11 @@ class ConfusionMatrix(Metric):
 
     def pixel_accuracy(self) -> float:
         """Return the share of all valid pixels that are right."""
-        return float(_ratio(np.trace(self.counts), self.counts.sum()))
+        return float(ratio(np.trace(self.counts), self.counts.sum()))
 
     def fw_iou(self) -> float:
         """Return the mean IoU weighted by the classes' pixels."""
-        return float(_ratio(np.nansum(self.counts.sum(1) * self.iou()), self.counts.sum()))
+        return float(ratio(np.nansum(self.counts.sum(1) * self.iou()), self.counts.sum()))
 
     def pixels(self) -> Counts:
         """Return (C,) the labelled pixels of each class."""
@@ -170,7 +170,7 @@ def as_json(value: float | np.floating[Any] | np.integer[Any]) -> float | int | 
     return int(value) if isinstance(value, np.integer) else None if np.isnan(value) else float(value)
 
 
-def _ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> Floats:
+def ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> Floats:
     """Divide, with NaN where the whole is 0."""
     part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
     quotient = np.full(whole.shape, np.nan)

@@ -233,9 +233,9 @@ def _compared(expect: Expect | None, miou: float | None) -> dict[str, Any] | Non
     """Return the expected score, and how far this one is from it, as JSON has it."""
     if expect is None or miou is None:
         return None
-    off = miou - expect.miou
+    off = round(miou, 4) - round(expect.miou, 4)  # as they are printed
     text = expect.text
-    within = abs(off) <= expect.tolerance
+    within = round(abs(off), 4) <= expect.tolerance
     if not within:
         text += f"; this is {100 * abs(off):.2f} {'above' if off > 0 else 'below'}"
     return asdict(expect) | {"within_tolerance": within, "text": text}

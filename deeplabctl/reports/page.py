@@ -18,7 +18,7 @@ from PIL import Image as PillowImage
 
 from deeplabctl import reporting
 from deeplabctl.arrays import Image
-from deeplabctl.classes import ClassNames, class_colors, hex_color
+from deeplabctl.classes import ClassNames, class_colors, colored_names, hex_color
 
 DASH = "–"  # noqa: RUF001 - a dash in a table: there is no such number
 
@@ -55,8 +55,9 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def class_names(classes: Sequence[Mapping[str, Any]]) -> ClassNames:
     """Return the names in entries of classes as JSON has them, with their colours where it has these."""
-    codes = (bytes.fromhex(color[1:]) for entry in classes if (color := entry.get("color")))
-    return ClassNames((entry["name"] for entry in classes), ((red, green, blue) for red, green, blue in codes))
+    codes = [bytes.fromhex((entry.get("color") or "#")[1:]) for entry in classes]
+    colors = [(code[0], code[1], code[2]) if code else None for code in codes]
+    return colored_names([entry["name"] for entry in classes], colors)
 
 
 def swatch(classes: Sequence[str], class_id: int) -> str:
@@ -64,10 +65,9 @@ def swatch(classes: Sequence[str], class_id: int) -> str:
     return f"<s style='background:{hex_color(class_colors(classes)[class_id])}'></s>"
 
 
-def legend(classes: Sequence[str], ids: Iterable[int] | None = None) -> str:
-    """Return the names of the classes, or of those with these ids, with their colours."""
-    shown = range(len(classes)) if ids is None else ids
-    return "".join(f"<span>{swatch(classes, index)}{escape(classes[index])}</span>" for index in shown)
+def legend(classes: Sequence[str], ids: Iterable[int]) -> str:
+    """Return the names of the classes with these ids, with their colours."""
+    return "".join(f"<span>{swatch(classes, index)}{escape(classes[index])}</span>" for index in ids)
 
 
 def settings_table(settings: Mapping[str, Any]) -> str:

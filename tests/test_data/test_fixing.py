@@ -6,12 +6,12 @@ from dataset_files import make_dataset
 from PIL import Image
 from png_files import blank_png
 
-from deeplabctl.classes import ClassNames, voc_grey_ids
+from deeplabctl.classes import VOC_CLASSES, ClassNames, voc_grey_ids
 from deeplabctl.data.check import check_dataset
 from deeplabctl.data.dataset import open_dataset
 from deeplabctl.data.fixing import write_fixed_copy
 from deeplabctl.data.images import read_image
-from deeplabctl.data.labels import read_label, write_mask
+from deeplabctl.data.labels import color_ids, read_label, write_mask
 from deeplabctl.data.layout import write_class_names
 from deeplabctl.errors import DataError, OutputError
 from deeplabctl.reporting import silent
@@ -165,3 +165,10 @@ def test_copy_is_whole_or_not_there_and_nothing_is_overwritten(root, tmp_path, m
     with pytest.raises(ZeroDivisionError):
         fix(root, tmp_path / "third")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "other", "set"]
+
+
+def test_classes_of_one_colour_are_refused_where_colours_are_ids():
+    classes = ClassNames(("background", "road", "sky"), ((0, 0, 0), (1, 2, 3), (1, 2, 3)))
+    with pytest.raises(DataError, match="expected different colours for 'road' and 'sky', got \\(1, 2, 3\\) for both"):
+        color_ids(classes)
+    assert color_ids(VOC_CLASSES)[224, 224, 192] == 255

@@ -1,4 +1,5 @@
 import io
+import warnings
 
 import numpy as np
 import pytest
@@ -492,3 +493,14 @@ def test_label_without_class_ids_or_turned_by_exif_is_refused(tmp_path, content,
 def test_label_in_which_0_is_white_has_the_ids_of_the_file(tmp_path, kind):
     (tmp_path / "l.tif").write_bytes(tiff(np.array([[0, 1, 20]], kind), photometric=0))
     assert read_label(tmp_path / "l.tif").tolist() == [[0, 1, 20]]
+
+
+def test_reading_an_image_does_not_show_the_warnings_of_others_again(tmp_path):
+    Image.new("RGB", (2, 2)).save(tmp_path / "a.png")
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("default")
+        read_image(tmp_path / "a.png")
+        for _ in range(3):
+            warnings.warn("of the user's program", stacklevel=1)
+            read_image(tmp_path / "a.png")
+    assert len(shown) == 1

@@ -302,16 +302,12 @@ def _shared_line(arc: Counts, tolerance: float, lines: dict[bytes, Floats]) -> F
     key, back = arc.tobytes(), arc[::-1].tobytes()
     if back in lines:
         return lines[back][::-1]
-    if np.array_equal(arc[0], arc[-1]):
-        lines[key] = _simplify_closed(_middles(arc), tolerance)
-    else:
-        lines[key] = _simplify(np.concatenate([arc[:1], _middles(arc), arc[-1:]]), tolerance)
-    return lines[key]
-
-
-def _middles(arc: Counts) -> Floats:
     middles: Floats = (arc[:-1] + arc[1:]) / 2
-    return middles
+    if np.array_equal(arc[0], arc[-1]):
+        lines[key] = _simplify_closed(middles, tolerance)
+    else:
+        lines[key] = _simplify(np.concatenate([arc[:1], middles, arc[-1:]]), tolerance)
+    return lines[key]
 
 
 def _simplify_closed(points: Floats, tolerance: float) -> Floats:
