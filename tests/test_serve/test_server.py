@@ -121,7 +121,7 @@ def test_many_connections_at_once_leave_files_to_open(tmp_path):
             each = stack.enter_context(socket.socket())
             each.setblocking(False)
             each.connect_ex((served.address[0], int(served.address[1])))
-        each.settimeout(30)
+        each.settimeout(90)  # a connection that a busy machine dropped is made again after 31 s at the latest
         assert each.recv(99).startswith(b"HTTP/1.1 503")
         assert "Traceback" not in served.errors()
 
