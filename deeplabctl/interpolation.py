@@ -24,6 +24,14 @@ class Places(NamedTuple):
         """Return the places of a part of the larger image."""
         return Places(self.first[part], self.second[part], self.share[part])
 
+    def shares(self) -> Float32:
+        """Return the matrix (pixels, smaller pixels from the first place on) that interpolates by a product."""
+        found = np.zeros((len(self.share), self.second[-1] + 1 - self.first[0]), np.float32)
+        pixels = np.arange(len(found))
+        found[pixels, self.second - self.first[0]] = self.share
+        found[pixels, self.first - self.first[0]] += 1 - self.share
+        return found
+
 
 class Rule(NamedTuple):
     """Say where the pixels of a larger image lie in a smaller one, and how values (h, w, C) are rounded on the way."""
@@ -103,13 +111,33 @@ def label_of(values: Float32, size: Size, rule: Rule = PILLOW, crop: Size | None
         here = possible[rows.first[0] : rows.first[-1] + 1, columns.first[0] : columns.first[-1] + 1]
         classes = np.flatnonzero(here.any((0, 1)))
         label[tile] = classes[0]
-        if len(classes) > 1:
-            best = rule.interpolate(values[..., classes[0], None], rows, columns)
-            for index in classes[1:]:
-                found = rule.interpolate(values[..., index, None], rows, columns)
-                label[tile][(found > best)[..., 0]] = index
-                best = np.maximum(best, found)
+        if len(classes) == 1:
+            continue
+        found = _products(values, classes, rows, columns)
+        best, second = _largest_two(found)
+        if not (best - second).min() > 24 * np.spacing(np.abs(found).max()):  # the rule's rounding decides; or NaN
+            found = np.stack([rule.interpolate(values[..., index, None], rows, columns)[..., 0] for index in classes])
+            best = found.max(0)
+        for index, scores in zip(classes[::-1].astype(np.uint8), found[::-1], strict=True):  # the first of equal ones
+            np.copyto(label[tile], index, where=scores == best)
     return label
+
+
+def _products(values: Float32, classes: npt.NDArray[np.intp], rows: Places, columns: Places) -> Float32:
+    """Return some channels (K, H, W) interpolated by products of matrices, which round otherwise than a rule."""
+    part = values[rows.first[0] : rows.second[-1] + 1, columns.first[0] : columns.second[-1] + 1]
+    down, across = rows.shares(), columns.shares()
+    found: Float32 = down @ (np.ascontiguousarray(part[..., classes].transpose(2, 0, 1)) @ across.T)
+    return found
+
+
+def _largest_two(scores: Float32) -> tuple[Float32, Float32]:
+    """Return the largest and the second largest (H, W) of scores (K, H, W)."""
+    best, second = np.maximum(scores[0], scores[1]), np.minimum(scores[0], scores[1])
+    for other in scores[2:]:
+        np.maximum(second, np.minimum(best, other), out=second)
+        np.maximum(best, other, out=best)
+    return best, second
 
 
 def _tiles(
