@@ -43,15 +43,14 @@ class Preprocessing:
     scale: float | tuple[float, float, float] = 1
 
     def __call__(self, image: Image) -> Pixels:
-        """Turn an image (H, W, 3) uint8 RGB into float32."""
-        height, width = image.shape[:2]
-        pixels = (
-            image[..., :: self._step].reshape(height, 3 * width).astype(np.float32)
-        )  # numpy is slow on an axis of 3
+        """Turn an image (H, W, 3) or a batch of them, uint8 RGB, into float32."""
+        *lines, width, _ = image.shape
+        # In whole lines: numpy is slow on a last axis of 3.
+        pixels = image[..., :: self._step].reshape(*lines, 3 * width).astype(np.float32)
         if self.scale != 1:
             pixels *= np.tile(np.broadcast_to(np.array(self.scale, np.float32), 3), width)
         pixels -= np.tile(np.array(self.mean, np.float32), width)
-        return pixels.reshape(height, width, 3)
+        return pixels.reshape(image.shape)
 
     def undo(self, pixels: Pixels) -> Image:
         """Turn the network's input (H, W, 3) back into uint8 RGB."""
