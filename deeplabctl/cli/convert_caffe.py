@@ -10,7 +10,6 @@ import typer
 from deeplabctl.cli.console import Console
 from deeplabctl.cli.formatting import argument, with_options
 from deeplabctl.cli.options import OUTPUT, OverwriteOption, is_given, section
-from deeplabctl.cli.weights import weights_url
 
 EXAMPLES = """
 Examples
@@ -71,9 +70,7 @@ def convert_caffe(
         _inspect(console, model)
         return
     with console.reporter() as report:
-        converted = plan_conversion(
-            model, out, architecture, prototxt, classes, seed, overwrite, report=report, weights_url=weights_url()
-        )
+        converted = plan_conversion(model, out, architecture, prototxt, classes, seed, overwrite, report=report)
     if converted.checked_layers is not None:
         console.say(f"{prototxt}: {converted.checked_layers} layers have the geometry of {converted.info.architecture}")
 
@@ -113,7 +110,7 @@ def _inspect(console: Console, path: Path) -> None:
     from deeplabctl.weights.locating import weights_path
 
     with console.reporter() as report:
-        path = weights_path(path, report, weights_url())
+        path = weights_path(path, report)
     found = inspect_weights(path)
     console.say(f"{found['file']}: {found['format']}")
     console.say(f"sha256 {found['sha256']}")

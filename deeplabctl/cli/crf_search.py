@@ -22,7 +22,6 @@ from deeplabctl.cli.options import (
     default_data,
     section,
 )
-from deeplabctl.cli.weights import weights_url
 
 if TYPE_CHECKING:
     from deeplabctl.crf.params import CrfParams
@@ -89,7 +88,7 @@ def crf_search(
     settings = read_settings(prediction, CrfOptions(True, crf_adaptive, crf_params))
     with usage_errors("--grid"):
         values = parse_grid(grid or [])
-    request = EvaluationRequest(weights, data, split, limit, settings, weights_url())
+    request = EvaluationRequest(weights, data, split, limit, settings)
     _search(console, request, values, images, rounds, out, overwrite=overwrite)
 
 

@@ -25,7 +25,6 @@ from deeplabctl.cli.options import (
     is_given,
     section,
 )
-from deeplabctl.cli.weights import weights_url
 from deeplabctl.errors import DataError, OutputError
 from deeplabctl.reporting import counted, percent
 
@@ -98,7 +97,7 @@ def evaluate(
             text = "needs --pred-dir" if pred_dir is None else "has no effect with --pred-dir"
             raise typer.BadParameter(text, param_hint=f"--{name.replace('_', '-')}")
     settings = read_settings(prediction, crf)
-    request = EvaluationRequest(weights, data, split, limit, settings, weights_url())
+    request = EvaluationRequest(weights, data, split, limit, settings)
     labels = data or default_data()
     if pred_dir is not None and labels is None:
         raise typer.BadParameter("needs the data set with the labels: --data DIR", param_hint="--pred-dir")

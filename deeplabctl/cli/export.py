@@ -12,7 +12,6 @@ from deeplabctl.choices import EXPORTS, LEAST_AGREEMENT, ExportFormat
 from deeplabctl.cli.console import Console, usage_errors
 from deeplabctl.cli.formatting import argument
 from deeplabctl.cli.options import OUTPUT, FlipOption, NetworkArgument, OverwriteOption, ScalesOption, section
-from deeplabctl.cli.weights import weights_url
 from deeplabctl.reporting import counted
 
 if TYPE_CHECKING:
@@ -101,7 +100,7 @@ def export(
         scale_list = None if scales is None else parse_scales(scales)
     request = ExportRequest(
         to, weights, "int8" if int8 else "float16" if float16 else "float32", out, scale_list, flip, calibrate,
-        images, least_agreement, overwrite, weights_url(),
+        images, least_agreement, overwrite,
     )  # fmt: skip
     with console.reporter() as report:
         plan = plan_export(request, report)

@@ -10,7 +10,6 @@ import typer
 from deeplabctl.choices import DEFAULT_WEIGHTS
 from deeplabctl.cli.console import usage_errors
 from deeplabctl.cli.options import CrfOptions, PredictionOptions
-from deeplabctl.cli.weights import weights_url
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,7 +50,7 @@ def find_network(given: str | None, report: Reporter) -> tuple[Path, Network | E
     from deeplabctl.weights.fitting import open_network
     from deeplabctl.weights.locating import find_weights
 
-    path = find_weights(given, default=DEFAULT_WEIGHTS, report=report, url=weights_url())
+    path = find_weights(given, default=DEFAULT_WEIGHTS, report=report)
     network = open_network(path)
     report(Note(f"weights: {path}"))
     return path, network

@@ -19,7 +19,6 @@ from deeplabctl.cli.formatting import argument, describe, score_table
 from deeplabctl.cli.multi_worker import Worker, is_worker_process, limited_wait, run_worker, worker_from_environment
 from deeplabctl.cli.options import DATA, NETWORK, OUTPUT, complete_weights, default_data, section
 from deeplabctl.cli.recipes import complete_recipe
-from deeplabctl.cli.weights import weights_url
 from deeplabctl.errors import RunError
 from deeplabctl.reporting import counted, duration, percent
 from deeplabctl.run_layout import BEST, LAST, PREVIEWS, REPORT
@@ -150,7 +149,7 @@ def train(options: TrainingOptions, console: Console) -> None:
         raise typer.Exit(run_worker(worker))
     from deeplabctl.training.run import TrainingRequest, planned_training
 
-    request = TrainingRequest(**vars(options), default_data=default_data(), weights_url=weights_url())
+    request = TrainingRequest(**vars(options), default_data=default_data())
     writes = worker is None or worker.index == 0
     with console.reporter() as report, planned_training(request, report, writes=writes) as planned:
         planned = _with_auto_precision(planned)

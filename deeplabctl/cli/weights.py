@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -31,11 +30,6 @@ Examples
   deeplabctl infer photo.jpg --weights deeplabv3-mnv2-voc
 """
 PUBLISHING = section("Publishing")
-
-
-def weights_url() -> str | None:
-    """Return the address that $DEEPLABCTL_WEIGHTS_URL has in place of those of published weights."""
-    return os.environ.get("DEEPLABCTL_WEIGHTS_URL")
 
 
 def weights(
@@ -80,7 +74,7 @@ def weights(
         _list(console, list(known.values()))
         return
     with console.reporter() as report:
-        paths = {name: fetch_published(name, report, weights_url()) for name in names}
+        paths = {name: fetch_published(name, report) for name in names}
     for path in paths.values():
         console.say(str(path))
     console.document({name: str(path) for name, path in paths.items()})
@@ -98,7 +92,7 @@ def _push(console: Console, weights: str, repo: str, licence: str | None, dry_ru
 
     hub.check_repo(repo)
     with console.reporter() as report:
-        path = find_weights(weights, report=report, url=weights_url())
+        path = find_weights(weights, report=report)
         file = open_weights(path)
         if not isinstance(file, ModelFile) or file.info is None:
             raise WeightsError(

@@ -48,7 +48,6 @@ class EvaluationRequest:
     split: str = "val"
     limit: int | None = None  # the first images only
     settings: SettingsRequest = field(default_factory=SettingsRequest)
-    weights_url: str | None = None  # another address of published weights
 
     def dataset(self, info: ModelInfo, report: Reporter, default: str | None = None) -> Dataset:
         """Find the data set: as given, else that of the training, else the default.
@@ -102,7 +101,7 @@ class EvaluationTarget:
 
 def open_target(request: EvaluationRequest, report: Reporter, *, default_data: str | None = None) -> EvaluationTarget:
     """Find and read the weights, and find the data set; raises WeightsError and DataError."""
-    path = find_weights(request.weights, report=report, url=request.weights_url)
+    path = find_weights(request.weights, report=report)
     network = open_network(path)
     dataset = request.dataset(network.info, report, default_data)
     report(Note(f"weights: {path}"))

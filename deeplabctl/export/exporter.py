@@ -68,7 +68,6 @@ class ExportRequest:
     images: str | None = None  # to compare on; None: validation images of the training's data set
     least_agreement: float | None = None  # share of the labels; None: LEAST_AGREEMENT
     overwrite: bool = False
-    weights_url: str | None = None  # another address of published weights
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ def plan_export(request: ExportRequest, report: Reporter = silent) -> ExportPlan
     if request.calibrate is not None and request.precision != "int8":
         raise RecipeError("`calibrate` is for int8 only; leave it out, or ask for `int8`")
     writer.check_packages(reader.words)
-    path = find_weights(request.weights, report=report, url=request.weights_url)
+    path = find_weights(request.weights, report=report)
     file = open_weights(path)
     if file.info is not None and file.info.export is not None:
         raise WeightsError(

@@ -87,10 +87,10 @@ class Plan:
             return weights if given == "median" else [math.sqrt(weight) for weight in weights]
         return [float(weight) for weight in given]
 
-    def fetch_start(self, report: Reporter, weights_url: str | None = None) -> None:
+    def fetch_start(self, report: Reporter) -> None:
         """Download the weights of ImageNet, where the training starts from these; others are there already."""
         if isinstance(self.start, ImageNet):
-            self.start.fetch(report, weights_url)
+            self.start.fetch(report)
 
     def initial_weights(self) -> tuple[Weights, list[str], list[str]]:
         """Return the weights that the training starts from; see `start_weights`."""
@@ -126,14 +126,12 @@ def plan_training(
     options: Mapping[str, object] | None = None,
     *,
     default_data: str | None = None,
-    weights_url: str | None = None,
     report: Reporter = silent,
 ) -> Plan:
     """Read the recipe (`default_recipe` where none is named), and open and check its data set.
 
     ``overrides`` and ``options`` change its settings (see `read_recipe`); ``default_data`` is the data set where they
-    name none, and ``weights_url`` another address of published weights. Raises DeepLabError for anything that would
-    stop or silently spoil the training.
+    name none. Raises DeepLabError for anything that would stop or silently spoil the training.
     """
     overrides, options = _changes(overrides, options)
     if name is None:
@@ -147,7 +145,7 @@ def plan_training(
         dataset = open_dataset(draft.data.root or default_data, report, built_in=built_in)
     _samples(draft, dataset)  # whose errors are found before weights are downloaded
     usual = RANDOM if is_shapes(dataset) else ARCHITECTURES[draft.model.architecture].start
-    init = _resolved_init(draft.model.init or usual, report, weights_url)
+    init = _resolved_init(draft.model.init or usual, report)
     explicit_width = setting_of("model.width", overrides, options) is not None
     recipe, start = _resolve(draft, dataset, init, explicit_width=explicit_width)
     unchanged = gives_its_score(draft, read_recipe(name))
@@ -167,13 +165,12 @@ def plan_resume(
     overrides: Iterable[str] = (),
     options: Mapping[str, object] | None = None,
     *,
-    weights_url: str | None = None,
     report: Reporter = silent,
 ) -> tuple[Plan, Checkpoint | None]:
     """Plan to continue the run in a directory, from its last checkpoint (None: it was killed before its first).
 
-    ``name``, ``overrides`` and ``options`` may repeat those of the run; ``weights_url`` is as for `plan_training`.
-    Raises RunError for settings or data that would make it another training.
+    ``name``, ``overrides`` and ``options`` may repeat those of the run. Raises RunError for settings or data that would
+    make it another training.
     """
     overrides, options = _changes(overrides, options)
     stored, timed = read_recipe(str(run / RECIPE)), bool(run_facts(run).get("timed"))
@@ -185,15 +182,12 @@ def plan_resume(
     if name is not None:
         first = _chosen_at_first(read_recipe(name, overrides, options), stored, timed)
         chosen = {key: value for key, value in first.items() if setting_of(key, overrides, options) is None}
-        plan = plan_training(
-            name, overrides, {**options, **chosen}, default_data=stored.data.root, weights_url=weights_url,
-            report=report,
-        )  # fmt: skip
+        plan = plan_training(name, overrides, {**options, **chosen}, default_data=stored.data.root, report=report)
     else:
         unnamed = {key: n for key, n in fitted.items() if setting_of(f"solver.{key}", overrides, options) is None}
         recipe = read_recipe(str(run / RECIPE), overrides, options).with_settings(solver=unnamed)
         if setting_of("model.init", overrides, options):
-            recipe = recipe.with_settings(model={"init": _resolved_init(recipe.model.init, report, weights_url)})
+            recipe = recipe.with_settings(model={"init": _resolved_init(recipe.model.init, report)})
         dataset = open_dataset(recipe.data.root, report)
         plan = _check_data(recipe.with_settings(data={"root": name_or_path(dataset)}), dataset, False, report)
         if checkpoint is None:
@@ -332,8 +326,8 @@ def _resolve(recipe: Recipe, dataset: Dataset, init: str, *, explicit_width: boo
     return resolved, start
 
 
-def _resolved_init(init: str, report: Reporter, weights_url: str | None = None) -> str:
-    return init if init in (RANDOM, IMAGENET) else str(weights_path(Path(init), report, weights_url).absolute())
+def _resolved_init(init: str, report: Reporter) -> str:
+    return init if init in (RANDOM, IMAGENET) else str(weights_path(Path(init), report).absolute())
 
 
 def fitted_to_images(recipe: Recipe, facts: Sequence[LabelFacts]) -> Recipe:

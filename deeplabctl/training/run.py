@@ -55,7 +55,6 @@ class TrainingRequest:
     run_dir: Path | None = None
     resume: str | None = None  # a run directory, or "last"
     default_data: str | None = None  # where neither options nor recipe name a data set
-    weights_url: str | None = None  # another address of published weights
 
     def options(self) -> dict[str, Any]:
         """Return the options that are given by the settings that they change."""
@@ -155,9 +154,9 @@ def planned_training(request: TrainingRequest, report: Reporter, *, writes: bool
         with request.naming_options():
             plan = plan_training(
                 request.recipe, request.settings or (), request.options(), default_data=request.default_data,
-                weights_url=request.weights_url, report=report,
+                report=report,
             )  # fmt: skip
-        plan.fetch_start(report, request.weights_url)
+        plan.fetch_start(report)
         yield PlannedTraining(plan, request.run_dir, writes=writes)
         return
     if request.run_dir is not None:
@@ -166,13 +165,12 @@ def planned_training(request: TrainingRequest, report: Reporter, *, writes: bool
     with RunDirectory.open(run, report) if writes else nullcontext() as directory:
         with request.naming_options():
             plan, checkpoint = plan_resume(
-                run, request.recipe, request.settings or (), request.options(), weights_url=request.weights_url,
-                report=report,
-            )  # fmt: skip
+                run, request.recipe, request.settings or (), request.options(), report=report
+            )
         if directory is not None and checkpoint is None:
             directory.check_restart()
         if checkpoint is None:
-            plan.fetch_start(report, request.weights_url)
+            plan.fetch_start(report)
         yield PlannedTraining(plan, None, run, checkpoint, directory, writes)
 
 

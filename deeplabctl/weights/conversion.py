@@ -87,11 +87,10 @@ def plan_conversion(
     overwrite: bool = False,
     *,
     report: Reporter | None = None,
-    weights_url: str | None = None,
 ) -> ConvertedModel:
     """Check the arguments of `convert`, read the file and fit it to its architecture, without TensorFlow.
 
-    ``report`` and ``weights_url`` are for `weights_path`.
+    ``report`` is for `weights_path`.
     """
     source = Path(source)
     name = Path(os.path.abspath(source)).name  # noqa: PTH100 - of "." and ".." as well
@@ -101,7 +100,7 @@ def plan_conversion(
     check_new_file(out, overwrite=overwrite, suffixes=(".keras",))
     if architecture not in (None, *ARCHITECTURES):
         raise WeightsError(f"`architecture`: expected one of {', '.join(ARCHITECTURES)}, got {architecture!r}")
-    source = weights_path(source, report, weights_url)
+    source = weights_path(source, report)
     if out.resolve() == source.resolve():
         raise OutputError(f"{out} is the file that is read and would be lost; choose another `out`")
     if isinstance(classes, str | os.PathLike):

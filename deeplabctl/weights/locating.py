@@ -13,7 +13,7 @@ from deeplabctl.files import is_hidden, web_address
 from deeplabctl.reporting import Note, Reporter, tqdm_reporter
 from deeplabctl.run_layout import BEST, LAST, RECIPE
 from deeplabctl.weights import hub
-from deeplabctl.weights.published import checked_base, guess_name, imagenet, published
+from deeplabctl.weights.published import guess_name, imagenet, published
 from deeplabctl.weights.sources import SOURCES
 from deeplabctl.weights.sources.exports import is_saved_model
 from deeplabctl.weights.weight_file import ZIP, Beginning, WeightFile
@@ -49,14 +49,13 @@ def find_weights(
     *,
     default: str | None = None,
     report: Reporter | None = None,
-    url: str | None = None,
 ) -> Path:
     """Return the weight file: as given, else the best of the newest run in ``runs``, else the ``default``.
 
-    What is given is for `weights_path`, as are ``report`` and ``url``; the default is the name of published weights.
+    What is given is for `weights_path`, as is ``report``; the default is the name of published weights.
     """
     if given:
-        return weights_path(Path(given), report, url)
+        return weights_path(Path(given), report)
     found = [
         path.parent for path in runs.glob(f"*/{RECIPE}") if any((path.parent / name).is_file() for name in (BEST, LAST))
     ]
@@ -65,22 +64,21 @@ def find_weights(
     if default is not None and default in published():
         if report is not None:
             report(Note(f"no weights are named, and there are no runs: using the published {default}"))
-        return fetch_published(default, report, url)
+        return fetch_published(default, report)
     raise WeightsError(
         "there are no weights: train some (deeplabctl train), name a file, a run directory or published weights "
         "(`weights=FILE`; deeplabctl weights lists them), or set $DEEPLABCTL_WEIGHTS"
     )
 
 
-def weights_path(path: Path, report: Reporter | None = None, url: str | None = None) -> Path:
+def weights_path(path: Path, report: Reporter | None = None) -> Path:
     """Return the weight file at a path: the path itself, also a SavedModel's, or that in a folder.
 
     Of a run directory it is the best file; any other folder must have one weight file or export.
 
     Where there is nothing at the path, it may be the name of published weights. These are fetched into the user's cache
-    unless they are there, from ``url`` instead of their own addresses if it is given; the progress goes to ``report``,
-    or is shown by tqdm; hf://user/name is on the Hugging Face hub. Raises DownloadError, OutputError and
-    WeightsError as `PublishedWeights.fetch` does.
+    unless they are there; the progress goes to ``report``, or is shown by tqdm; hf://user/name is on the Hugging Face
+    hub. Raises DownloadError, OutputError and WeightsError as `PublishedWeights.fetch` does.
     """
     name = path.as_posix()
     if address := web_address(path):
@@ -91,7 +89,7 @@ def weights_path(path: Path, report: Reporter | None = None, url: str | None = N
     if (place := hub.HubAddress.read(name)) is not None:
         return hub.fetch(place, report or tqdm_reporter())
     if name in published() and not os.path.lexists(path):
-        return fetch_published(name, report, url)
+        return fetch_published(name, report)
     if name in published() and report is not None:
         report(Note(f"{path} is used, not the published weights of the same name"))
     if not os.path.isdir(path) or is_saved_model(path):  # noqa: PTH112 - Path.is_dir raises for names that are too long
@@ -107,19 +105,19 @@ def weights_path(path: Path, report: Reporter | None = None, url: str | None = N
     raise WeightsError(f"weights {path}: expected a run directory with {BEST}, or one weight file in it, got {got}")
 
 
-def fetch_published(name: str, report: Reporter | None = None, url: str | None = None) -> Path:
+def fetch_published(name: str, report: Reporter | None = None) -> Path:
     """Return the file of published weights, whatever has their name here; the rest is as for `weights_path`."""
-    return published()[name].fetch(report or tqdm_reporter(), _open_file, checked_base(url))
+    return published()[name].fetch(report or tqdm_reporter(), _open_file)
 
 
-def fetch_imagenet(name: str, report: Reporter | None = None, url: str | None = None) -> Path:
+def fetch_imagenet(name: str, report: Reporter | None = None) -> Path:
     """Return the file of ImageNet's weights for a network of keras.applications, as `fetch_published` does.
 
     The one that Keras has downloaded is taken as well.
     """
     weights = imagenet()[name]
     kept = Path(os.path.expanduser("~/.keras/models"), weights.file)  # noqa: PTH111 - Path's raises without a home
-    return weights.fetch(report or tqdm_reporter(), _open_file, checked_base(url), kept)
+    return weights.fetch(report or tqdm_reporter(), _open_file, kept)
 
 
 def open_weights(path: str | os.PathLike[str]) -> WeightFile:

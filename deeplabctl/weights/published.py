@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -65,23 +66,20 @@ class PublishedWeights:
         megabytes = self.megabytes if self.bytes is None else self.bytes / 1e6
         return "unknown" if megabytes is None else f"{megabytes:.1f} MB"
 
-    def fetch(
-        self, report: Reporter, check: Callable[[Path], object], base: str | None = None, other: Path | None = None
-    ) -> Path:
+    def fetch(self, report: Reporter, check: Callable[[Path], object], other: Path | None = None) -> Path:
         """Return the file, which is downloaded if it is not in the cache; a file put there by hand is checked.
 
-        ``check`` raises DeepLabError for a file that holds no weights; ``base`` is an address whose files count instead
-        of the published ones. An ``other`` place of the file counts where the cache has none. Raises WeightsError for
-        another file in the cache, DownloadError if no address has it, and OutputError if the cache cannot be written.
+        ``check`` raises DeepLabError for a file that holds no weights. An ``other`` place of the file counts where the
+        cache has none. Raises WeightsError for another file in the cache, DownloadError if no address has it, and
+        OutputError if the cache cannot be written.
         """
-        path = self.path
+        path, addresses = self.path, _mirror() or self.addresses
         if other is not None and not path.exists() and other.is_file():
             path = other
         if not path.exists():
             from deeplabctl.downloads import WebFile, download  # http takes 0.03 s to load
 
             report(Note(f"fetching the weights {self.name} (size: {self.size}) into {path.parent}"))
-            addresses = self.addresses if base is None else (base,)
             web = WebFile(
                 self.file, tuple(f"{each.rstrip('/')}/{self.file}" for each in addresses), self.checksum, self.bytes
             )
@@ -144,13 +142,12 @@ def guess_name(name: str) -> str:
     return f"; did you mean the published weights {close[0]}?" if close else ""
 
 
-def checked_base(base: str | None) -> str | None:
-    """Return another address for all files; raises WeightsError for one that is not on the web."""
-    if not base:
-        return None
-    if not re.fullmatch(r"https?://[\w.-]+(:\d+)?(/[!-~]*)?", base, re.ASCII):
-        raise WeightsError(f"$DEEPLABCTL_WEIGHTS_URL: expected an address http://HOST/FOLDER, got {base!r}")
-    return base
+def _mirror() -> list[str]:
+    """Return the address that a user has in place of all others, if any; raises WeightsError for one not on the web."""
+    address = os.environ.get("DEEPLABCTL_WEIGHTS_URL")
+    if address and not re.fullmatch(r"https?://[\w.-]+(:\d+)?(/[!-~]*)?", address, re.ASCII):
+        raise WeightsError(f"$DEEPLABCTL_WEIGHTS_URL: expected an address http://HOST/FOLDER, got {address!r}")
+    return [address] if address else []
 
 
 @cache

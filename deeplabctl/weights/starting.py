@@ -60,9 +60,9 @@ class ImageNet(WeightFile):
         """Return 1, without a download."""
         return 1.0
 
-    def fetch(self, report: Reporter | None = None, url: str | None = None) -> Path:
+    def fetch(self, report: Reporter | None = None) -> Path:
         """Return the file, without TensorFlow; raises what `fetch_published` raises."""
-        self._file = self._file or fetch_imagenet(self._name, report, url)
+        self._file = self._file or fetch_imagenet(self._name, report)
         return self._file
 
     def _read_weights(self) -> Weights:

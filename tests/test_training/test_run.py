@@ -139,10 +139,10 @@ def test_arguments_that_are_no_paths_are_type_errors_and_not_names_of_files():
 
 def test_run_that_begins_once_more_has_its_first_weights_before_tensorflow_starts(plan, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(starting, "fetch_imagenet", lambda name, report, url: asked.append((name, url)))
+    monkeypatch.setattr(starting, "fetch_imagenet", lambda name, report: asked.append(name))
     run = a_run(plan.with_settings(model={"init": "imagenet"}), tmp_path / "run", status="running")
-    planned(resume=str(run), weights_url="mirror")
-    assert asked == [("VGG16", "mirror")]
+    planned(resume=str(run))
+    assert asked == ["VGG16"]
     (tmp_path / "mine.keras").touch()
     other = plan.with_settings(model={"init": str(tmp_path / "mine.keras")})
     other = a_run(other, tmp_path / "other", status="running")

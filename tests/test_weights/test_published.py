@@ -67,6 +67,7 @@ def test_classes_have_the_ids_of_the_data_sets(classes, expected):
 @pytest.fixture
 def one(monkeypatch):
     """Publish tiny weights as "tiny-voc" on a server that is yielded with the entry."""
+    monkeypatch.delenv("DEEPLABCTL_WEIGHTS_URL")
     with web_host(**{"tiny.caffemodel": CONTENT}) as host:
         entry = PublishedWeights(
             "tiny-voc", "largefov", "voc", "tiny.caffemodel", [f"{host.base}/404", f"{host.base}/whole/"], "here",
@@ -132,22 +133,27 @@ def test_without_a_published_checksum_that_of_the_first_file_is_kept(one):
 def test_cut_connection_is_tried_again(one, monkeypatch):
     monkeypatch.setattr("deeplabctl.downloads.PAUSE", 0.0)
     _, host, _ = one
+    monkeypatch.setenv("DEEPLABCTL_WEIGHTS_URL", f"{host.base}/cut")
     with pytest.raises(DownloadError, match="connection ended"):
-        weights_path(Path("tiny-voc"), silent, f"{host.base}/cut")
+        weights_path(Path("tiny-voc"), silent)
     assert len(host.asked) == 5
+    monkeypatch.delenv("DEEPLABCTL_WEIGHTS_URL")
     weights_path(Path("tiny-voc"), silent)
     assert host.asked[-1][1] > 0.9 * len(CONTENT)
 
 
-def test_address_of_the_users_own_is_the_only_one(one):
+def test_address_of_the_users_own_is_the_only_one(one, monkeypatch):
     _, host, _ = one
+    monkeypatch.setenv("DEEPLABCTL_WEIGHTS_URL", f"{host.base}/deaf/x")
     with pytest.raises(DownloadError, match=rf"download {host.base}/deaf/x/tiny\.caffemodel \(sha256 {SUM}\)"):
-        weights_path(Path("tiny-voc"), silent, f"{host.base}/deaf/x")
-    weights_path(Path("tiny-voc"), silent, f"{host.base}/deaf/")
+        weights_path(Path("tiny-voc"), silent)
+    monkeypatch.setenv("DEEPLABCTL_WEIGHTS_URL", f"{host.base}/deaf/")
+    weights_path(Path("tiny-voc"), silent)
     assert [asked for asked, _ in host.asked] == ["deaf", "deaf"]
     for url in ("file:///tmp", "ftp://host/x", "host", "http://", "http://[::1/x", "http://ho st/", "http://höst/"):
+        monkeypatch.setenv("DEEPLABCTL_WEIGHTS_URL", url)
         with pytest.raises(WeightsError, match=r"\$DEEPLABCTL_WEIGHTS_URL: expected an address http://HOST/FOLDER"):
-            weights_path(Path("tiny-voc"), silent, url)
+            weights_path(Path("tiny-voc"), silent)
 
 
 def test_file_or_run_of_that_name_is_taken_and_a_note_says_so(one, tmp_path, monkeypatch):
@@ -202,7 +208,7 @@ def test_file_name_names_the_classes():
     np.testing.assert_array_equal(network.weights["logits_semantic/kernel"], arrays["logits_semantic/kernel"])
 
 
-def test_archive_of_the_model_zoo_is_a_network_with_its_classes(tmp_path):
+def test_archive_of_the_model_zoo_is_a_network_with_its_classes(tmp_path, monkeypatch):
     variables = {
         name: array[..., :19] if name.startswith("logits/semantic") else array
         for name, array in rule_weights("mnv2_dm05").items()
@@ -214,7 +220,8 @@ def test_archive_of_the_model_zoo_is_a_network_with_its_classes(tmp_path):
             archive.add(part, f"deeplabv3_mnv2_cityscapes_train/{part.name}")
     name = "deeplabv3-mnv2-cityscapes"
     with web_host(**{published()[name].file: packed.getvalue()}) as host:
-        path = weights_path(Path(name), silent, f"{host.base}/whole")
+        monkeypatch.setenv("DEEPLABCTL_WEIGHTS_URL", f"{host.base}/whole")
+        path = weights_path(Path(name), silent)
     info = open_network(path).info
     assert (info.architecture, info.width) == ("deeplabv3-mnv2", 0.5)
     assert (info.classes[0], info.classes[18]) == ("road", "bicycle")
