@@ -77,12 +77,12 @@ def train(architecture: str, precision: str, batch: int) -> dict[str, float]:
     """Return seconds and megabytes of a training step of crops of 321, at the network's scales."""
     import tensorflow as tf
 
-    from deeplabctl.network.keras_model import POLICIES, assign_weights, build_model
+    from deeplabctl.network.keras_model import POLICIES, assign_weights, zero_model
     from deeplabctl.recipe import recipe_from_dict
     from deeplabctl.training.step import TrainingStep
 
     recipe = recipe_from_dict({"model": {"architecture": architecture}, "solver": {"batch_size": batch}}, "benchmark")
-    model = build_model(architecture, CLASSES, dropout=0.5, dtype=POLICIES[precision])
+    model = zero_model(architecture, CLASSES, dropout=0.5, dtype=POLICIES[precision])
     assign_weights(model, ARCHITECTURES[architecture].random_weights(CLASSES, 1.0, 0))
     step = TrainingStep(model, recipe, [1.0] * CLASSES)
     images = tf.constant(np.random.default_rng(0).normal(0, 50, (batch, 321, 321, 3)).astype(np.float32))

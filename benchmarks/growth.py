@@ -68,11 +68,11 @@ def batches() -> Points:
     """Return seconds of a training step of 1 to 8 images at full width, crop 321, float32."""
     import tensorflow as tf
 
-    from deeplabctl.network.keras_model import assign_weights, build_model
+    from deeplabctl.network.keras_model import assign_weights, zero_model
     from deeplabctl.recipe import recipe_from_dict
     from deeplabctl.training.step import TrainingStep
 
-    model, found = build_model("largefov", 21, dropout=0.5), []
+    model, found = zero_model("largefov", 21, dropout=0.5), []
     assign_weights(model, ARCHITECTURES["largefov"].random_weights(21, 1.0, 0))
     rng = np.random.default_rng(0)
     for count in (1, 2, 4, 8):

@@ -73,11 +73,11 @@ def compare(threads: int, sizes: list[int], repetitions: int) -> None:
 
 def cold_start(repetitions: int) -> None:
     """Print the seconds of the command `infer` on one picture, in a process of its own, with kernels compiled."""
-    from deeplabctl.network.keras_model import assign_weights, build_model
+    from deeplabctl.network.keras_model import assign_weights, zero_model
     from deeplabctl.weights.sources.keras_files import save_model
 
     with tempfile.TemporaryDirectory() as folder:
-        model = build_model("largefov", 21)
+        model = zero_model("largefov", 21)
         assign_weights(model, ARCHITECTURES["largefov"].random_weights(21, 1.0, 0))
         save_model(Path(folder, "net.keras"), model, ModelInfo(VOC_CLASSES))
         Image.fromarray(noise(321)).save(Path(folder, "one.jpg"))

@@ -60,13 +60,13 @@ def deeplabctl(engine: str, precision: str, threads: int, architecture: str) -> 
     def train(size: int, count: int) -> float:
         import tensorflow as tf
 
-        from deeplabctl.network.keras_model import POLICIES, assign_weights, build_model
+        from deeplabctl.network.keras_model import POLICIES, assign_weights, zero_model
         from deeplabctl.recipe import recipe_from_dict
         from deeplabctl.training.step import TrainingStep
 
         if not steps:
             dropout = ARCHITECTURES[architecture].dropout
-            model = build_model(architecture, 21, dtype=POLICIES[precision], dropout=dropout)
+            model = zero_model(architecture, 21, dtype=POLICIES[precision], dropout=dropout)
             assign_weights(model, weights)
             solver = {
                 "batch_size": count, "learning_rate": 1e-3, "label_stride": ARCHITECTURES[architecture].label_stride,
@@ -140,11 +140,11 @@ def litert(model: Path, threads: int) -> dict[str, Callable]:
 def export(path: Path, architecture: str) -> None:
     """Write the network as an ONNX and as a TFLite model."""
     from deeplabctl.cli.app import app
-    from deeplabctl.network.keras_model import assign_weights, build_model
+    from deeplabctl.network.keras_model import assign_weights, zero_model
     from deeplabctl.weights.model_info import ModelInfo
     from deeplabctl.weights.sources.keras_files import save_model
 
-    model = build_model(architecture, 21)
+    model = zero_model(architecture, 21)
     assign_weights(model, ARCHITECTURES[architecture].random_weights(21, 1.0, 0))
     weights = path.with_suffix(".keras")
     save_model(weights, model, ModelInfo(VOC_CLASSES, architecture=architecture))

@@ -32,7 +32,7 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, tf.errors.ResourceExhaustedError) or any(word in str(error).lower() for word in words)
 
 
-def build_model(
+def zero_model(
     architecture: str, num_classes: int, *, width: float = 1.0, dropout: float = 0.5, dtype: str = "float32"
 ) -> keras.Model:
     """Build a flat functional Keras model of stock layers, for one scale.
@@ -118,7 +118,7 @@ def shared_variables(model: keras.Model, names: Sequence[str], passes: int) -> l
 
 
 def check_model(model: keras.Model, architecture: str, num_classes: int, width: float) -> None:
-    """Raise ValueError for a model other than the one that `build_model` makes of these."""
+    """Raise ValueError for a model other than the one that `zero_model` makes of these."""
     network = architecture_named(architecture)
     if (name := getattr(model, "name", model)) != architecture:
         raise ValueError(f"model: expected one with the name of its architecture, {architecture}, got {name!r}")

@@ -152,9 +152,9 @@ class _Training:
         self.limit = limit
         self.batch_size = recipe.solver.batch_size * recipe.solver.accumulate
         self.pipeline = TrainingPipeline.of(plan)
-        self.saved_model = plan.build_model("float32")  # what is validated and saved, in this process alone
+        self.saved_model = plan.zero_model("float32")  # what is validated and saved, in this process alone
         with cluster.strategy.scope():
-            model = plan.build_model()  # what is trained, with variables for all replicas
+            model = plan.zero_model()  # what is trained, with variables for all replicas
         if checkpoint:
             self.new_layers = checkpoint.new_layers
         else:

@@ -22,7 +22,7 @@ from deeplabctl.data.stats import max_side_for, median_frequency_weights, shows_
 from deeplabctl.errors import RecipeError, RunError
 from deeplabctl.limits import AUTO
 from deeplabctl.network import ARCHITECTURES, Weights
-from deeplabctl.network.keras_model import POLICIES, build_model
+from deeplabctl.network.keras_model import POLICIES, zero_model
 from deeplabctl.recipe import Expect, Recipe, read_recipe, setting_of
 from deeplabctl.reporting import Note, Reporter, counted, silent
 from deeplabctl.reports.run_records import run_facts
@@ -98,11 +98,11 @@ class Plan:
         file = self.start or open_start(model.init, model.architecture)
         return start_weights(file, model.architecture, self.dataset.classes, model.width, seed)
 
-    def build_model(self, dtype: str | None = None) -> keras.Model:
-        """Return the network, to compute in ``dtype``, or in the recipe's precision."""
+    def zero_model(self, dtype: str | None = None) -> keras.Model:
+        """Return the network, all zero, to compute in ``dtype``, or in the recipe's precision."""
         model, classes = self.recipe.model, len(self.dataset.classes)
         dtype = dtype or POLICIES[cast(Precision, self.recipe.run.precision)]
-        return build_model(model.architecture, classes, width=model.width, dropout=model.dropout, dtype=dtype)
+        return zero_model(model.architecture, classes, width=model.width, dropout=model.dropout, dtype=dtype)
 
     def model_info(self, step: int, miou: float | None = None) -> ModelInfo:
         """Return what the model files of this training say about themselves."""

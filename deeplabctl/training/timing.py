@@ -138,7 +138,7 @@ def _measure(plan: Plan, cluster: Cluster, budget: float, should_stop: Callable[
     draft = with_steps(plan.recipe, max(steps, 2)).with_settings(solver={"freeze_steps": thawed})
     plan = replace(plan, recipe=draft)
     with cluster.strategy.scope():
-        model = plan.build_model()
+        model = plan.zero_model()
     begin = time.perf_counter()
     weights, new_layers, _ = plan.initial_weights()
     start = time.perf_counter() - begin
@@ -154,7 +154,7 @@ def _measure(plan: Plan, cluster: Cluster, budget: float, should_stop: Callable[
         left = end - time.perf_counter()
         if cluster.any(_FEWEST_STEPS * min(seconds[1:], default=0.0) > left):
             raise _too_short(plan, f"timing {len(seconds)} of them took {budget - left:.0f} s", _CHEAPER)
-    validator = Validator(plan, plan.build_model("float32"), cluster, silent)
+    validator = Validator(plan, plan.zero_model("float32"), cluster, silent)
     image = _seconds_of_an_image(validator, plan, cluster, budget, should_stop)
     validation = image * math.ceil(len(plan.val_samples) / cluster.workers)
     first, loading = (part / cluster.workers for part in _seconds_to_load(pipeline))

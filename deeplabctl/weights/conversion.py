@@ -17,7 +17,7 @@ from deeplabctl.class_files import read_classes
 from deeplabctl.errors import OutputError, WeightsError
 from deeplabctl.files import check_new_file
 from deeplabctl.network import ARCHITECTURES, layer_of
-from deeplabctl.network.keras_model import assign_weights, build_model
+from deeplabctl.network.keras_model import assign_weights, zero_model
 from deeplabctl.reporting import Reporter
 from deeplabctl.weights.fitting import Network, fit_weights
 from deeplabctl.weights.locating import open_weights, weights_path
@@ -139,7 +139,7 @@ def plan_conversion(
 def write_conversion(model: ConvertedModel) -> None:
     """Write the model file, and read it back to compare every weight."""
     info, weights = model.info, model.network.weights
-    built = build_model(info.architecture, len(info.classes), width=info.width)
+    built = zero_model(info.architecture, len(info.classes), width=info.width)
     assign_weights(built, weights)
     save_model(model.path, built, info)
     written = open_weights(model.path).weights

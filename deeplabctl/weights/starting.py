@@ -174,6 +174,6 @@ def build_model(
                 f"give num_classes={network.classes_in_file}, or new_classifier=True to start it random"
             )
         width, layers = network.info.width, network.weights
-    model = keras_model.build_model(architecture, num_classes, width=width)
+    model = keras_model.zero_model(architecture, num_classes, width=width)
     keras_model.assign_weights(model, layers)
     return model

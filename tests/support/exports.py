@@ -32,11 +32,11 @@ def settled_network(architecture, width=0.1):
     """
     import tensorflow as tf
 
-    from deeplabctl.network.keras_model import assign_weights, build_model, model_variables
+    from deeplabctl.network.keras_model import assign_weights, model_variables, zero_model
     from deeplabctl.network.ops.operation import ForwardPass, fold
 
     table, weights = ARCHITECTURES[architecture], small_network(architecture, width).weights
-    model = build_model(architecture, len(CLASSES), width=width)
+    model = zero_model(architecture, len(CLASSES), width=width)
     assign_weights(model, {name: np.ones_like(array) if "gamma" in name else array for name, array in weights.items()})
     norms = {above.name: row for above, row in pairwise(table.rows) if isinstance(row, Norm)}
     layers = {layer.name: layer for layer in model.layers}

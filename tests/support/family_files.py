@@ -27,10 +27,10 @@ def family(name):
 @lru_cache(maxsize=1)
 def family_model(net, dtype="float32"):
     """Build a network of the fixtures with its weights, those of the norms divided in the model's own precision."""
-    from deeplabctl.network.keras_model import assign_weights, build_model
+    from deeplabctl.network.keras_model import assign_weights, zero_model
 
     architecture, width, file = NETS[net]
-    model = build_model(architecture, 21, width=width, dropout=0, dtype=dtype)
+    model = zero_model(architecture, 21, width=width, dropout=0, dtype=dtype)
     assign_weights(model, net_weights(read_caffemodel(family(file)), np.dtype(dtype)))
     return model
 

@@ -12,10 +12,10 @@ from deeplabctl.weights.model_info import ModelInfo
 
 @pytest.fixture(scope="module")
 def segmenter():
-    from deeplabctl.network.keras_model import assign_weights, build_model
+    from deeplabctl.network.keras_model import assign_weights, zero_model
     from deeplabctl.prediction.segmenter import Segmenter
 
-    model = build_model("largefov", 21, width=1 / 32)
+    model = zero_model("largefov", 21, width=1 / 32)
     assign_weights(model, read_blobs(CAFFEMODEL))
     return Segmenter(model, ModelInfo(VOC_CLASSES, width=1 / 32))
 

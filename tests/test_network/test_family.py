@@ -67,14 +67,14 @@ def test_scales_their_maximum_and_every_label_are_caffes(net, size):
 
 @pytest.mark.parametrize("size", ["33x33", "321x321"])
 def test_direct_paths_are_caffes_in_training_and_in_prediction(size):
-    from deeplabctl.network.keras_model import apply_model, apply_rows, assign_weights, build_model
+    from deeplabctl.network.keras_model import apply_model, apply_rows, assign_weights, zero_model
     from deeplabctl.weights.fitting import fit_weights
     from deeplabctl.weights.locating import open_weights
 
     expected = blobs(f"fwd_msc_d16_{size}.npz")
     network = fit_weights(open_weights(family("msc_d16.caffemodel")))
     assert (network.info.architecture, network.info.width, network.new_layers) == ("msc-largefov", 1 / 16, [])
-    model = build_model("msc-largefov", 21, width=1 / 16)
+    model = zero_model("msc-largefov", 21, width=1 / 16)
     assign_weights(model, network.weights)
     values = apply_rows(model, photo(size), ARCHITECTURES["msc-largefov"].prediction_rows)
     for name in set(values) & set(expected):
@@ -120,12 +120,12 @@ def test_model_file_opens_in_plain_keras_with_its_scales_in_the_facts(tmp_path, 
     import keras
 
     from deeplabctl.network import ARCHITECTURES
-    from deeplabctl.network.keras_model import assign_weights, build_model
+    from deeplabctl.network.keras_model import assign_weights, zero_model
     from deeplabctl.weights.fitting import read_network
     from deeplabctl.weights.model_info import ModelInfo
     from deeplabctl.weights.sources.keras_files import save_model
 
-    model = build_model(architecture, 3, width=1 / 64)
+    model = zero_model(architecture, 3, width=1 / 64)
     weights = ARCHITECTURES[architecture].random_weights(3, 1 / 64, seed=1)
     assign_weights(model, weights)
     info = ModelInfo(("a", "b", "c"), architecture, 1 / 64)

@@ -11,10 +11,10 @@ MEAN = np.array([104.008, 116.669, 122.675], np.float32)
 
 
 def caffe_net(name, dtype="float32"):
-    from deeplabctl.network.keras_model import assign_weights, build_model
+    from deeplabctl.network.keras_model import assign_weights, zero_model
 
     file, width = NETS[name]
-    model = build_model("largefov", 21, width=width, dtype=dtype)
+    model = zero_model("largefov", 21, width=width, dtype=dtype)
     assign_weights(model, read_blobs(fixture(file)))
     return model
 
@@ -96,9 +96,9 @@ def test_dropout_depends_on_each_images_seed_only_and_keeps_the_mean():
 
 
 def test_full_size_network_has_the_papers_parameters():
-    from deeplabctl.network.keras_model import build_model
+    from deeplabctl.network.keras_model import zero_model
 
-    assert build_model("largefov", 21).count_params() == 20_505_429
+    assert zero_model("largefov", 21).count_params() == 20_505_429
 
 
 def test_model_file_opens_in_plain_keras_with_the_same_logits(tmp_path):
@@ -128,9 +128,9 @@ def test_model_file_opens_in_plain_keras_with_the_same_logits(tmp_path):
 
 
 def test_weights_go_in_and_come_out_as_hwio():
-    from deeplabctl.network.keras_model import assign_weights, build_model
+    from deeplabctl.network.keras_model import assign_weights, zero_model
 
-    model = build_model("largefov", 5, width=0.05)
+    model = zero_model("largefov", 5, width=0.05)
     weights = ARCHITECTURES["largefov"].random_weights(5, 0.05, seed=3)
     assign_weights(model, weights)
     for name, shape in ARCHITECTURES["largefov"].weight_shapes(5, 0.05).items():

@@ -120,7 +120,7 @@ def convolved(x, kernel, stride, dilation):
 @pytest.fixture(scope="module")
 def resnet():
     """Return the weights of a ResNet, and the values of all its rows, in float64."""
-    from deeplabctl.network.keras_model import apply_rows, assign_weights, build_model
+    from deeplabctl.network.keras_model import apply_rows, assign_weights, zero_model
 
     rng = np.random.default_rng(0)
     weights = {
@@ -130,7 +130,7 @@ def resnet():
     for name, array in weights.items():
         if name.startswith("bn"):
             array += rng.uniform(0, 0.5, array.shape)  # statistics of a trained net are no identity
-    model = build_model("resnet101", 3, width=1 / 64, dtype="float64")
+    model = zero_model("resnet101", 3, width=1 / 64, dtype="float64")
     assign_weights(model, weights)
     return weights, apply_rows(model, rng.normal(0, 60, (1, 65, 50, 3)), ARCHITECTURES["resnet101"].rows)
 

@@ -34,11 +34,11 @@ def test_no_sum_of_a_training_step_has_terms_in_an_order_of_tensorflows_choice(a
     """TensorFlow adds three terms or more in any order where memory is short, so runs would differ in the last bits."""
     import tensorflow as tf
 
-    from deeplabctl.network.keras_model import build_model
+    from deeplabctl.network.keras_model import zero_model
     from deeplabctl.training.step import TrainingStep
 
     tree = {"model": {"architecture": architecture}, "augment": {"crop_size": 33}, "run": {"engine": "tensorflow"}}
-    step = TrainingStep(build_model(architecture, 3, width=1 / 16), recipe_from_dict(tree, "test"), [1.0] * 3)
+    step = TrainingStep(zero_model(architecture, 3, width=1 / 16), recipe_from_dict(tree, "test"), [1.0] * 3)
 
     shapes = {(1, 33, 33, 3): tf.float32, (1, 33, 33): tf.int32, (1,): tf.int64}  # images, labels, positions
     batch = [tf.TensorSpec(shape, dtype) for shape, dtype in shapes.items()]
@@ -48,9 +48,9 @@ def test_no_sum_of_a_training_step_has_terms_in_an_order_of_tensorflows_choice(a
 def test_gradients_of_several_passes_are_added_in_order():
     import tensorflow as tf
 
-    from deeplabctl.network.keras_model import apply_model, build_model, model_variables, shared_variables
+    from deeplabctl.network.keras_model import apply_model, model_variables, shared_variables, zero_model
 
-    model = build_model("largefov", 3, width=1 / 16)
+    model = zero_model("largefov", 3, width=1 / 16)
     variables = model_variables(model)
 
     @tf.function(autograph=False)

@@ -28,10 +28,10 @@ def outputs():
 
 @lru_cache(maxsize=1)
 def network(net):
-    from deeplabctl.network.keras_model import assign_weights, build_model
+    from deeplabctl.network.keras_model import assign_weights, zero_model
 
     architecture, names, width = NETS[net]
-    model = build_model(architecture, 21, width=width)
+    model = zero_model(architecture, 21, width=width)
     assign_weights(model, our_weights(names))
     return model
 
@@ -280,7 +280,7 @@ def test_norms_of_the_head_and_the_body_differ_as_the_authors_do():
 
 def test_step_of_a_training_is_the_authors_with_frozen_statistics():
     """Losses and the gradients of kernels; the authors' own float32 gradients differ by 1e-2 in the body."""
-    from deeplabctl.network.keras_model import apply_model, assign_weights, build_model
+    from deeplabctl.network.keras_model import apply_model, assign_weights, zero_model
     from deeplabctl.recipe import Recipe
     from deeplabctl.training.step import TrainingStep
 
@@ -295,7 +295,7 @@ def test_step_of_a_training_is_the_authors_with_frozen_statistics():
         },
         run={"precision": "float32", "engine": "tensorflow"},
     )  # fmt: skip
-    model, start = build_model("deeplabv3-mnv2", 21, width=0.5, dropout=0.0), our_weights("mnv2_dm05")
+    model, start = zero_model("deeplabv3-mnv2", 21, width=0.5, dropout=0.0), our_weights("mnv2_dm05")
     assign_weights(model, start)
     step = TrainingStep(model, recipe, [1.0] * 21)
     images = ARCHITECTURES["deeplabv3-mnv2"].preprocessing(given["image_u8"])

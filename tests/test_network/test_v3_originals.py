@@ -36,9 +36,9 @@ def images(folder):
 def network(architecture, names, width):
     """Return a network as the engines have it: a Keras model, and numba's."""
     from deeplabctl.engine.network import NumbaNetwork
-    from deeplabctl.network.keras_model import assign_weights, build_model
+    from deeplabctl.network.keras_model import assign_weights, zero_model
 
-    model = build_model(architecture, 21, width=width)
+    model = zero_model(architecture, 21, width=width)
     assign_weights(model, our_weights(names))
     return model, NumbaNetwork(architecture, our_weights(names))
 

@@ -8,9 +8,9 @@ from tiny_segmenter import segmenter
 @pytest.fixture(scope="module")
 def tiny():
     """Return a Keras model with Caffe's random weights."""
-    from deeplabctl.network.keras_model import assign_weights, build_model
+    from deeplabctl.network.keras_model import assign_weights, zero_model
 
-    model = build_model("largefov", 21, width=1 / 32)
+    model = zero_model("largefov", 21, width=1 / 32)
     assign_weights(model, read_blobs(DATA / "lfov_tiny_v2.caffemodel"))
     return model
 

@@ -14,7 +14,7 @@ WIDTH = 1 / 32
 
 def started(architecture, file, dtype, rate, **solver):
     """Return a model with Caffe's start and its training; float64 runs use Caffe's float32 hyperparameters exactly."""
-    from deeplabctl.network.keras_model import assign_weights, build_model
+    from deeplabctl.network.keras_model import assign_weights, zero_model
     from deeplabctl.training.step import TrainingStep
 
     hyper = {"learning_rate": rate, "momentum": 0.9, "weight_decay": 5e-4, "power": 0.9}
@@ -28,7 +28,7 @@ def started(architecture, file, dtype, rate, **solver):
         },
         "test",
     )
-    model = build_model(architecture, 21, width=WIDTH, dropout=0, dtype=dtype)
+    model = zero_model(architecture, 21, width=WIDTH, dropout=0, dtype=dtype)
     assign_weights(model, net_weights(read_caffemodel(family(file)), np.dtype(dtype)))
     return model, TrainingStep(model, recipe, [1.0] * 21)
 
@@ -114,14 +114,14 @@ def test_norms_are_not_among_what_is_trained():
 @pytest.mark.tf
 @pytest.mark.usefixtures("shallow")
 def test_loss_is_divided_by_the_valid_pixels_of_the_step_or_of_each_batch():
-    from deeplabctl.network.keras_model import assign_weights, build_model
+    from deeplabctl.network.keras_model import assign_weights, zero_model
     from deeplabctl.training.step import TrainingStep
 
     rng = np.random.default_rng(0)
     images = rng.normal(0, 60, (2, 33, 33, 3))
     labels = rng.integers(0, 21, (2, 33, 33)).astype(np.uint8)
     labels[0, 1:] = 255  # 5 compared pixels and 25
-    model = build_model("largefov", 21, width=WIDTH, dropout=0, dtype="float64")
+    model = zero_model("largefov", 21, width=WIDTH, dropout=0, dtype="float64")
     start = ARCHITECTURES["largefov"].random_weights(21, WIDTH, 0)
 
     def losses_of(*batches, **solver):

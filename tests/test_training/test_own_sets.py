@@ -40,12 +40,12 @@ def plan_own(dataset, *settings, report=silent, **options):
 
 def start_of(folder):
     """Write a network to start from; returns its file."""
-    from deeplabctl.network.keras_model import build_model
+    from deeplabctl.network.keras_model import zero_model
     from deeplabctl.weights.model_info import ModelInfo
     from deeplabctl.weights.sources.keras_files import save_model
 
     info = ModelInfo(("background", "disc", "square"), "largefov", 0.05)
-    save_model(folder / "start.keras", build_model("largefov", 3, width=0.05), info)
+    save_model(folder / "start.keras", zero_model("largefov", 3, width=0.05), info)
     return folder / "start.keras"
 
 

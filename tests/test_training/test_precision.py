@@ -105,11 +105,11 @@ def test_format_that_cannot_be_computed_is_refused_and_auto_takes_another(tmp_pa
 
 
 def small_step(precision, **solver):
-    from deeplabctl.network.keras_model import assign_weights, build_model
+    from deeplabctl.network.keras_model import assign_weights, zero_model
     from deeplabctl.training.step import TrainingStep
 
     tree = {"model": {"width": 1 / 32, "dropout": 0}, "solver": {"policy": "fixed", "batch_size": 2} | solver}
-    model = build_model("largefov", 21, width=1 / 32, dropout=0, dtype=POLICIES[precision])
+    model = zero_model("largefov", 21, width=1 / 32, dropout=0, dtype=POLICIES[precision])
     assign_weights(model, read_blobs(DATA / "lfov_tiny_train_init_v1.caffemodel"))
     return model, TrainingStep(model, recipe_from_dict(tree, "test"), [1.0] * 21)
 

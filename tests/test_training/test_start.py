@@ -43,14 +43,14 @@ def test_first_logits_of_a_random_network_are_of_ordinary_size(architecture):
 
 @pytest.mark.tf
 def test_frozen_convolutions_freeze_the_norms_on_them():
-    from deeplabctl.network.keras_model import build_model
+    from deeplabctl.network.keras_model import zero_model
     from deeplabctl.recipe import Recipe
     from deeplabctl.training.optimizers import trained_variables
 
     recipe = Recipe().with_settings(
         model={"architecture": "deeplabv3-mnv2"}, solver={"freeze": ("Conv", "expanded_conv_depthwise")}
     )
-    trained = {one.name for one in trained_variables(build_model("deeplabv3-mnv2", 3, width=0.1), recipe, ())}
+    trained = {one.name for one in trained_variables(zero_model("deeplabv3-mnv2", 3, width=0.1), recipe, ())}
     assert "expanded_conv_project_BatchNorm/gamma" in trained
     assert not [name for name in trained if name.startswith(("Conv", "expanded_conv_depthwise"))]
 

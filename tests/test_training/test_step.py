@@ -26,10 +26,10 @@ def caffe_recipe(policy, exact, **solver):
 
 
 def start(recipe, dtype="float32"):
-    from deeplabctl.network.keras_model import assign_weights, build_model
+    from deeplabctl.network.keras_model import assign_weights, zero_model
     from deeplabctl.training.step import TrainingStep
 
-    model = build_model("largefov", 21, width=WIDTH, dropout=recipe.model.dropout, dtype=dtype)
+    model = zero_model("largefov", 21, width=WIDTH, dropout=recipe.model.dropout, dtype=dtype)
     assign_weights(model, read_blobs(DATA / "lfov_tiny_train_init_v1.caffemodel"))
     return model, TrainingStep(model, recipe, [1.0] * 21)
 
@@ -148,11 +148,11 @@ def test_adam_is_kerass():
 
 
 def test_frozen_layers_keep_their_weights_and_new_layers_get_their_own_rate():
-    from deeplabctl.network.keras_model import build_model
+    from deeplabctl.network.keras_model import zero_model
     from deeplabctl.training.optimizers import trained_variables
 
     recipe = caffe_recipe("fixed", False, freeze=["conv1_1"], new_layer_multiplier=7.0)
-    model = build_model("largefov", 21, width=WIDTH)
+    model = zero_model("largefov", 21, width=WIDTH)
     parameters = trained_variables(model, recipe, ["fc6", "fc8_voc12"])
     rates = [(parameter.lr_multiplier, parameter.weight_decay > 0) for parameter in parameters]
     assert len(parameters) == 2 * 15
@@ -164,9 +164,9 @@ def test_frozen_layers_keep_their_weights_and_new_layers_get_their_own_rate():
 
 def small_model():
     from deeplabctl.network import ARCHITECTURES
-    from deeplabctl.network.keras_model import assign_weights, build_model
+    from deeplabctl.network.keras_model import assign_weights, zero_model
 
-    model = build_model("largefov", 21, width=WIDTH, dropout=0.0)
+    model = zero_model("largefov", 21, width=WIDTH, dropout=0.0)
     assign_weights(model, ARCHITECTURES["largefov"].random_weights(21, WIDTH, 0))
     return model
 

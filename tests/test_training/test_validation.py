@@ -8,7 +8,7 @@ from dataset_files import make_dataset
 
 from deeplabctl.evaluation.scores import SplitScores
 from deeplabctl.network import ARCHITECTURES
-from deeplabctl.network.keras_model import assign_weights, build_model
+from deeplabctl.network.keras_model import assign_weights, zero_model
 from deeplabctl.reporting import Advanced, silent
 from deeplabctl.training.checkpoint import Progress
 from deeplabctl.training.plan import plan_training
@@ -41,7 +41,7 @@ def test_workers_ask_one_another_in_a_validation_equally_often_and_stop_together
     root = make_dataset(tmp_path / "set", train=1, val=3)
     plan = plan_training("shapes", ["model.width=0.05", "augment.crop_size=33"], {"data.root": str(root)})
     plan = replace(plan, val_samples=(plan.val_samples * 50)[:47])
-    model = build_model("largefov", len(plan.dataset.classes), width=plan.recipe.model.width)
+    model = zero_model("largefov", len(plan.dataset.classes), width=plan.recipe.model.width)
     cluster = FakeCluster(index)
     assert Validator(plan, model, cluster, silent).score(lambda: False).images == 47
     assert cluster.asked == 11  # of 24 and 23 images, after every second
@@ -57,7 +57,7 @@ def test_predicted_classes_are_counted_among_those_of_the_labels(tmp_path):
     root = make_dataset(tmp_path / "set", train=1, val=1)
     plan = plan_training("shapes", ["model.width=0.05", "augment.crop_size=33"], {"data.root": str(root)})
     plan = replace(plan, recipe=replace(plan.recipe, solver=replace(plan.recipe.solver, class_weights="none")))
-    model = build_model("largefov", len(plan.dataset.classes), width=plan.recipe.model.width)
+    model = zero_model("largefov", len(plan.dataset.classes), width=plan.recipe.model.width)
     scores = SplitScores(plan.dataset.classes, {})
     scores.matrix.counts[0, [0, 2]] = 8  # labelled background and disc, predicted background and square
     scores.matrix.counts[1, 0] = 8
@@ -80,7 +80,7 @@ def test_both_engines_score_the_weights_that_the_model_has_now(tmp_path):
     ]
     classes, cluster = len(plans[0].dataset.classes), FakeCluster(0)
     cluster.workers = 1
-    model = build_model("largefov", classes, width=0.05)
+    model = zero_model("largefov", classes, width=0.05)
     validators = [Validator(plan, model, cluster, silent) for plan in plans]
     counts = []
     for seed in (0, 1):

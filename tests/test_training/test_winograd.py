@@ -33,7 +33,7 @@ def computed(monkeypatch):
 
 
 def start(engine, dtype="float32", architecture="largefov", **solver):
-    from deeplabctl.network.keras_model import assign_weights, build_model
+    from deeplabctl.network.keras_model import assign_weights, zero_model
     from deeplabctl.training.step import TrainingStep
 
     tree = {
@@ -42,7 +42,7 @@ def start(engine, dtype="float32", architecture="largefov", **solver):
         "solver": {"batch_size": 2, "learning_rate": 1e-3, "steps": 10, **solver},
         "run": {"engine": engine},
     }
-    model = build_model(architecture, 21, width=WIDTH, dropout=0.5, dtype=dtype)
+    model = zero_model(architecture, 21, width=WIDTH, dropout=0.5, dtype=dtype)
     assign_weights(model, ARCHITECTURES[architecture].random_weights(21, WIDTH, 0))
     return TrainingStep(model, recipe_from_dict(tree, "test"), [1.0] * 21)
 

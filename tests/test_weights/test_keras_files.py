@@ -78,7 +78,7 @@ def test_keras_resnet101_computes_the_same_up_to_where_deeplab_dilates(tmp_path,
     import keras
 
     from deeplabctl.network import ARCHITECTURES
-    from deeplabctl.network.keras_model import apply_rows, assign_weights, build_model
+    from deeplabctl.network.keras_model import apply_rows, assign_weights, zero_model
     from deeplabctl.weights.fitting import fit_weights
 
     keras.utils.set_random_seed(0)
@@ -92,7 +92,7 @@ def test_keras_resnet101_computes_the_same_up_to_where_deeplab_dilates(tmp_path,
     network = fit_weights(open_weights(path), num_classes=2)
     assert (network.info.architecture, network.info.width) == ("resnet101", 1)
     assert network.new_layers == [f"fc1_voc12_c{number}" for number in range(4)]
-    model = build_model("resnet101", 2)
+    model = zero_model("resnet101", 2)
     assign_weights(model, network.weights)
     image = rng.normal(0, 60, (1, 65, 65, 3)).astype(np.float32)
     values = apply_rows(model, image, ARCHITECTURES["resnet101"].rows)

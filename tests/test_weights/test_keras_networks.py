@@ -112,7 +112,7 @@ def test_mobilenet_v2_of_keras_computes_the_same_up_to_where_deeplab_dilates(siz
     import keras
 
     from deeplabctl.network import ARCHITECTURES
-    from deeplabctl.network.keras_model import apply_rows, assign_weights, build_model
+    from deeplabctl.network.keras_model import apply_rows, assign_weights, zero_model
     from deeplabctl.weights.sources.keras_files import weights_of_model
 
     theirs = keras.applications.MobileNetV2((size, size, 3), weights=None, include_top=False)
@@ -122,7 +122,7 @@ def test_mobilenet_v2_of_keras_computes_the_same_up_to_where_deeplab_dilates(siz
             variable.assign(rng.uniform(0.5, 1.0, variable.shape))
     weights = ARCHITECTURES["deeplabv3-mnv2"].random_weights(2, 1, 0)
     weights |= {name: array for name, array in weights_of_model(theirs).items() if not name.startswith("Conv_1")}
-    ours = build_model("deeplabv3-mnv2", 2)
+    ours = zero_model("deeplabv3-mnv2", 2)
     assign_weights(ours, weights)
     image = rng.uniform(-1, 1, (1, size, size, 3)).astype(np.float32)
     compared = {f"block_{block}_depthwise_relu": f"expanded_conv_{block}_depthwise_BatchNorm" for block in (1, 3, 6)}

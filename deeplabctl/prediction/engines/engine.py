@@ -18,9 +18,9 @@ from deeplabctl.network import ARCHITECTURES, Architecture, Weights
 from deeplabctl.network.keras_model import (
     POLICIES,
     assign_weights,
-    build_model,
     can_compute,
     model_variables,
+    zero_model,
 )
 from deeplabctl.prediction.settings import PredictionSettings
 from deeplabctl.weights.fitting import ExportedNetwork, Network
@@ -148,7 +148,7 @@ class NetworkSource:
                 raise RecipeError(
                     f"`precision`: expected a format that TensorFlow can compute in here, got {precision}; use float32"
                 )
-            model = build_model(info.architecture, len(info.classes), width=info.width, dtype=POLICIES[precision])
+            model = zero_model(info.architecture, len(info.classes), width=info.width, dtype=POLICIES[precision])
             if "float32" in self._models:
                 model.set_weights(self._models["float32"].get_weights())
             else:
