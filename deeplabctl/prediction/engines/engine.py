@@ -204,9 +204,9 @@ class Engine(ABC):
         """Return an engine that computes on one CPU, in several threads at once, where this one is ``in_threads``."""
         return self
 
-    @abstractmethod
     def predict(self, inputs: Inputs, *, scores: bool) -> Predicted:
         """Return the labels and scores of images."""
+        return self.fuse(self.coarse_logits(inputs), inputs, scores=scores)
 
     @abstractmethod
     def resize(self, pixels: Float32, size: Size) -> Float32:

@@ -51,9 +51,6 @@ class NumbaEngine(Engine):
         """Return bytes that arrays take at least, which are computed one after another."""
         return self._network.least_memory(height, width)
 
-    def predict(self, inputs: Inputs, *, scores: bool) -> Predicted:
-        return self.fuse(self.coarse_logits(inputs), inputs, scores=scores)
-
     def resize(self, pixels: Float32, size: Size, *, half_pixel: bool = False) -> Float32:
         from deeplabctl.engine.row_kernels import resized
 
