@@ -178,6 +178,9 @@ class _Training:
         if recipe.solver.warmup_steps > recipe.solver.steps and not checkpoint:
             text = f"solver.warmup_steps: {recipe.solver.warmup_steps} is more than the {steps}"
             report(Note(f"{text}; the training ends before its warm-up does", warning=True))
+        if recipe.solver.policy == "step" and recipe.solver.step_size >= recipe.solver.steps and not checkpoint:
+            text = f"solver.step_size: {recipe.solver.step_size} is not less than the {steps}"
+            report(Note(f"{text}; the learning rate is never lowered", warning=True))
         self.validator = Validator(plan, self.saved_model, cluster, report)
         self.averages = StepAverages(recipe.run.log_every, self.progress.losses)
         self.batches = self._batches()
@@ -256,7 +259,7 @@ class _Training:
         except DataError as error:
             raise self._resumable(error) from None
         progress.validated = True
-        if validation_due and not last:
+        if validation_due and not self._is_finished():
             self._fit_to_limit()
         return False
 
@@ -276,15 +279,15 @@ class _Training:
         """
         if self.limit is None or self.averages.compiled:
             return
-        planned, seconds = self.recipe.solver.steps, self.averages.step_seconds
+        planned, seconds = self.recipe, self.averages.take_step_seconds()
         recipe = self.limit.refitted(self.progress.step, planned, seconds, self.validator, self.cluster)
         if recipe is None:
             return
         self.recipe, self.plan = recipe, replace(self.plan, recipe=recipe)
         self.step.follow(recipe)
         self.batches = self._batches()
-        steps = recipe.solver.steps
-        self.report(Note(f"a step takes {seconds:.2f} s now: {steps:,} steps fit into the time, not {planned:,}"))
+        text = f"{recipe.solver.steps:,} steps fit into the time, not {planned.solver.steps:,}"
+        self.report(Note(f"a step takes {seconds:.2f} s now: {text}"))
         self._save()  # with these steps, before the run's recipe has them: a resumed run takes the checkpoint's
         self.recorder.write_recipe(recipe)
 
@@ -347,6 +350,7 @@ class StepAverages:
         self.losses = deque(losses, maxlen=window)
         self._waits: deque[float] = deque(maxlen=max(20, window))
         self._seconds: deque[float] = deque(maxlen=max(20, window))
+        self._sum, self._count = 0.0, 0  # of the times since `take_step_seconds`
         self.compiled = False  # in the last step: the times are no measure of the next ones
 
     def add(self, loss: float, waited: float, seconds: float, *, compiles: bool = False) -> None:
@@ -357,10 +361,18 @@ class StepAverages:
         if self.compiled:
             self._waits.clear()
             self._seconds.clear()
+            self._sum, self._count = 0.0, 0
         self.compiled = compiles
         self.losses.append(loss)
         self._waits.append(waited)
         self._seconds.append(seconds)
+        self._sum, self._count = self._sum + seconds, self._count + 1
+
+    def take_step_seconds(self) -> float:
+        """Return the mean time of the steps since this was called last."""
+        mean = self._sum / self._count
+        self._sum, self._count = 0.0, 0
+        return mean
 
     @property
     def loss(self) -> float:

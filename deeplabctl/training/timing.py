@@ -55,20 +55,20 @@ class TimeLimit:
     end: float  # as time.perf_counter() gives it
 
     def refitted(
-        self, step: int, steps: int, step_seconds: float, validator: Validator, cluster: Cluster
+        self, step: int, planned: Recipe, step_seconds: float, validator: Validator, cluster: Cluster
     ) -> Recipe | None:
         """Return the recipe with the steps that fit after ``step``, a step having taken ``step_seconds`` of late.
 
-        None where they differ by less than a twentieth from the ``steps`` that were planned; no time for another step
-        and its validation ends the training.
+        None where they differ by less than a twentieth from those ``planned``; where there is no time for another step
+        and its validation, they end with this one.
         """
         left, run = self.end - time.perf_counter(), self.recipe.run
-        step_seconds, validation = _with_previews(run, step_seconds, validator.seconds, validator.preview_seconds)
-        more = _chiefs(steps_within(left, step_seconds, validation, run.val_every), cluster)
-        if more and abs(step + more - steps) < _DEVIATION * steps:
+        seconds, validation = _with_previews(run, step_seconds, validator.seconds, validator.preview_seconds)
+        done = step // planned.run.val_every
+        steps, validations = _chiefs(steps_within(left, seconds, validation, run.val_every, step, done), cluster)
+        if steps > step and abs(steps - planned.solver.steps) < _DEVIATION * planned.solver.steps:
             return None
-        seconds = left + step * step_seconds
-        return with_steps(self.recipe, step + more, _chiefs(validations_within(seconds, validation), cluster))
+        return with_steps(self.recipe, steps, validations)
 
 
 def fit_to_time(
@@ -87,8 +87,7 @@ def fit_to_time(
     taken, start = time.perf_counter() - begin, timing.start + timing.compiling
     left = (1 - _RESERVE) * budget - taken - start
     step, validation = _with_previews(recipe.run, timing.step, timing.validation, timing.preview)
-    validations = _chiefs(validations_within(left, validation), cluster)
-    steps = _chiefs(steps_within(left, step, validation, recipe.run.val_every), cluster)
+    steps, validations = _chiefs(steps_within(left, step, validation, recipe.run.val_every), cluster)
     found = f"a step takes {step:.2f} s here, a validation {validation:.0f} s"
     if steps < _FEWEST_STEPS:
         advice = _CHEAPER
@@ -114,16 +113,27 @@ def validations_within(seconds: float, validation_seconds: float) -> int:
     return int(min(max(2, _VALIDATION_SHARE * seconds / max(validation_seconds, 1e-9)), INTERVALS))
 
 
-def steps_within(seconds: float, step_seconds: float, validation_seconds: float, val_every: int) -> int:
-    """Return the number of steps that fit into a time with their validations; 0 where there is time for none.
+def steps_within(
+    left: float, step_seconds: float, validation_seconds: float, val_every: int, step: int = 0, done: int = 0
+) -> tuple[int, int]:
+    """Return the number of all steps that fit into a time with their validations, and of "auto" validations.
 
-    ``val_every`` is the interval of validations; AUTO: there are as many as `validations_within` says. The last step is
-    always validated.
+    ``left`` seconds are left after ``step`` steps and ``done`` validations: the same number where there is no time for
+    another one. ``val_every`` is the interval of validations; AUTO: there are as many as `validations_within` says of
+    the whole time. The last step is always validated.
     """
-    if val_every == AUTO:
-        validations = validations_within(seconds, validation_seconds)
-        return max(0, int((seconds - validations * validation_seconds) / step_seconds))
-    return max(0, int((seconds - validation_seconds) / (step_seconds + validation_seconds / val_every)))
+    if val_every != AUTO:
+        both = val_every * step_seconds + validation_seconds
+        whole = max(0, int(left // both))
+        rest = left - whole * both - validation_seconds
+        return step + whole * val_every + max(0, int(rest / step_seconds)), INTERVALS
+    validations = validations_within(left + step * step_seconds + done * validation_seconds, validation_seconds)
+    to_come = max(1, validations - done)
+    for _ in range(3):  # the number of steps gives their interval, and so how many of them are still to come
+        steps = step + max(0, int((left - to_come * validation_seconds) / step_seconds))
+        interval = max(1, math.ceil(steps / validations))
+        to_come = max(1, math.ceil(steps / interval) - step // interval)
+    return steps, validations
 
 
 def _measure(plan: Plan, cluster: Cluster, budget: float, should_stop: Callable[[], bool]) -> Timing:
@@ -153,7 +163,7 @@ def _measure(plan: Plan, cluster: Cluster, budget: float, should_stop: Callable[
             raise TrainingStopped
         left = end - time.perf_counter()
         if cluster.any(_FEWEST_STEPS * min(seconds[1:], default=0.0) > left):
-            raise _too_short(plan, f"timing {len(seconds)} of them took {budget - left:.0f} s", _CHEAPER)
+            raise _too_short(plan, f"timing {len(seconds)} steps took {budget - left:.0f} s", _CHEAPER)
     validator = Validator(plan, plan.zero_model("float32"), cluster, silent)
     image = _seconds_of_an_image(validator, plan, cluster, budget, should_stop)
     validation = image * math.ceil(len(plan.val_samples) / cluster.workers)
@@ -209,10 +219,11 @@ def _seconds_of_an_image(
     score(1)  # which compiles
     once = score(1)
     count = min(max(int(_TIMING_SHARE * budget / once), 1), _TIMED_IMAGES, len(plan.val_samples) // cluster.workers)
-    count = _chiefs(count, cluster)
+    (count,) = _chiefs((count,), cluster)
     return score(count) if count > 1 else once
 
 
-def _chiefs(number: int, cluster: Cluster) -> int:
-    """Return the chief's number, on all workers."""
-    return int(cluster.sum(np.array(number if cluster.index == 0 else 0, np.int64)))
+def _chiefs(numbers: tuple[int, ...], cluster: Cluster) -> list[int]:
+    """Return the chief's numbers, on all workers."""
+    found: list[int] = cluster.sum(np.array(numbers, np.int64) * (cluster.index == 0)).tolist()
+    return found

@@ -16,6 +16,11 @@ def test_steps_that_compile_count_only_until_the_next_one():
     averages.add(1.0, 0.0, 3.0)
     assert (averages.loss, averages.step_seconds) == (1.5, 2.0)
     assert averages.waiting == pytest.approx(0.5 / 4)
+    for seconds in range(1, 101):
+        averages.add(1.0, 0.0, float(seconds))
+    assert averages.take_step_seconds() == (1.0 + 3.0 + 5050.0) / 102  # all of them, not the last few
+    averages.add(1.0, 0.0, 6.0)
+    assert averages.take_step_seconds() == 6.0
     averages.add(1.0, 0.0, 20.0, compiles=True)  # layers that were frozen are trained from here on
     averages.add(1.0, 0.0, 4.0)
     assert averages.step_seconds == 4.0

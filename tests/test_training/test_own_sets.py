@@ -280,8 +280,8 @@ def test_time_sets_steps_that_fit_and_the_run_repeats_them(dataset, tmp_path):
 )
 def test_steps_are_fitted_again_to_the_time_that_is_left(left, step_seconds, steps):
     recipe, cluster = read_recipe("own"), Cluster()
-    limit = timing.TimeLimit(recipe, time.perf_counter() + left)
-    recipe = limit.refitted(20, 161, step_seconds, SimpleNamespace(seconds=9.0, preview_seconds=1.0), cluster)
+    limit, planned = timing.TimeLimit(recipe, time.perf_counter() + left), with_steps(recipe, 161, 8)
+    recipe = limit.refitted(20, planned, step_seconds, SimpleNamespace(seconds=9.0, preview_seconds=1.0), cluster)
     if steps is None:
         assert recipe is None
     else:

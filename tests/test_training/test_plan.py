@@ -77,9 +77,21 @@ def test_steps_and_their_validations_fill_the_time_without_going_beyond_it(secon
         run = with_steps(recipe, steps, validations_within(seconds, validation)).run
         return steps * step + len({*range(run.val_every, steps + 1, run.val_every), steps}) * validation
 
-    steps = steps_within(seconds, step, validation, recipe.run.val_every)
+    steps, _ = steps_within(seconds, step, validation, recipe.run.val_every)
     assert needed(steps) <= seconds
     assert needed(steps) >= 0.9 * seconds - validation - step
+
+
+@pytest.mark.parametrize("val_every", ["auto", 90])
+@pytest.mark.parametrize("validation", [0.1, 5, 15, 30, 60, 75, 90])
+def test_steps_that_are_left_on_a_steady_machine_are_those_that_were_planned(validation, val_every):
+    recipe, left, done = recipe_from_dict({"run": {"val_every": val_every}}, "test"), 291.0, 0
+    steps, validations = steps_within(left, 0.25, validation, recipe.run.val_every)
+    every = with_steps(recipe, steps, validations).run.val_every
+    for step in [*range(every, steps, every), steps]:
+        left, done = 291 - step * 0.25 - (done + 1) * validation, done + 1
+        assert steps_within(left, 0.25, validation, recipe.run.val_every, step, done) == (steps, validations)
+    assert -0.25 <= left < 0.25 + (val_every == 90) * validation
 
 
 def test_validations_take_a_tenth_of_the_time_but_two_are_made():
@@ -89,7 +101,8 @@ def test_validations_take_a_tenth_of_the_time_but_two_are_made():
 
 
 def test_time_that_is_too_short_gives_no_step():
-    assert steps_within(1, 10, 10, AUTO) == steps_within(1, 10, 10, 5) == steps_within(-5, 1, 0, AUTO) == 0
+    assert steps_within(1, 10, 10, AUTO)[0] == steps_within(1, 10, 10, 5)[0] == steps_within(-5, 1, 0, AUTO)[0] == 0
+    assert steps_within(60, 1, 10, 50)[0] == 50
 
 
 def test_previews_that_the_recipe_leaves_open_are_drawn_with_the_validations():
