@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import field, fields
+from enum import IntEnum
 from typing import Any, NamedTuple, TypeVar
 
 _T = TypeVar("_T")
@@ -34,10 +35,21 @@ class Auto(int):
 AUTO = Auto(-1)
 
 
-def limited(default: _T, expected: str, holds: Callable[[Any], bool], *, auto: bool = False) -> _T:
+class Reach(IntEnum):
+    """Say what of a training another value of a setting changes, from nothing to its weights."""
+
+    PLACE = 0  # where its files are and who computes
+    OUTPUT = 1  # what it says, and what comes after it
+    BEST = 2  # when it validates, and so which weights are the best
+    WEIGHTS = 3  # what is computed
+
+
+def limited(
+    default: _T, expected: str, holds: Callable[[Any], bool], *, auto: bool = False, reach: Reach = Reach.WEIGHTS
+) -> _T:
     """Return a field of a dataclass with a default and a limit; with ``auto`` its value may also be "auto"."""
     limit = Limit(expected, (lambda value: isinstance(value, Auto) or holds(value)) if auto else holds)
-    declared: _T = field(default=default, metadata={"limit": limit, "auto": auto})
+    declared: _T = field(default=default, metadata={"limit": limit, "auto": auto, "reach": reach})
     return declared
 
 

@@ -39,6 +39,7 @@ from deeplabctl.limits import (
     SIDE,
     Auto,
     Limit,
+    Reach,
     beyond_limits,
     limited,
 )
@@ -57,7 +58,8 @@ def parse_duration(text: str) -> float:
 class Data:
     """Choose the data to train on."""
 
-    root: str = ""  # folder in VOC layout, or "shapes"; empty: the default data set
+    # Folder in VOC layout, or "shapes"; empty: the default data set.
+    root: str = field(default="", metadata={"reach": Reach.PLACE})
     split: str = ""  # empty: train_aug if the set has it, else train
     val_split: str = "val"
     # The working size: images are this many times as large for the network, in training and in prediction.
@@ -116,7 +118,8 @@ class Solver:
     label_stride: int = 8
     # Share of the valid pixels that counts in the loss: those with the largest losses.
     hard_pixels: float = limited(1.0, "a share above 0, at most 1", lambda v: 0 < v <= 1)
-    patience: int = limited(0, *AT_LEAST_0)  # stop after this many validations without a better mIoU; 0: never
+    # Stop after this many validations without a better mIoU; 0: never.
+    patience: int = limited(0, *AT_LEAST_0, reach=Reach.BEST)
 
 
 @dataclass(frozen=True)
@@ -126,11 +129,12 @@ class Run:
     seed: int = limited(0, "0 to 2147483647", lambda v: 0 <= v < 2**31)
     precision: TrainingPrecision = "auto"  # of the forward and backward pass
     engine: EngineName = "auto"  # of validations, and of float32 steps on CPUs
-    strategy: Strategy = "auto"
-    log_every: int = limited(20, *COUNT)  # steps
-    val_every: int = limited(1000, *COUNT, auto=True)  # steps; "auto": a tenth, or as many as images to validate
-    save_every: int = limited(500, *COUNT, auto=True)  # steps; "auto": a tenth of all, at most 200
-    preview_every: int = limited(1000, *COUNT, auto=True)  # steps; "auto": with each validation
+    strategy: Strategy = field(default="auto", metadata={"reach": Reach.PLACE})
+    log_every: int = limited(20, *COUNT, reach=Reach.OUTPUT)  # steps
+    # Steps; "auto": a tenth, or as many as images to validate.
+    val_every: int = limited(1000, *COUNT, auto=True, reach=Reach.BEST)
+    save_every: int = limited(500, *COUNT, auto=True, reach=Reach.BEST)  # steps; "auto": a tenth of all, at most 200
+    preview_every: int = limited(1000, *COUNT, auto=True, reach=Reach.BEST)  # steps; "auto": with each validation
     # How long the training may take: sets solver.steps once a step has been timed.
     time: str = limited("", "a time such as 90s, 45m or 1h30m", lambda v: not v or parse_duration(v) > 0)
 
@@ -171,13 +175,23 @@ class Recipe:
     solver: Solver = field(default_factory=Solver)
     run: Run = field(default_factory=Run)
     eval: Evaluation = field(default_factory=Evaluation)
-    crf: CrfParams = field(default_factory=CrfParams)
-    expect: Expect = field(default_factory=Expect)
+    crf: CrfParams = field(default_factory=CrfParams, metadata={"reach": Reach.OUTPUT})
+    expect: Expect = field(default_factory=Expect, metadata={"reach": Reach.PLACE})
 
     def setting(self, name: str) -> Any:
         """Return the value of a setting, by its name "section.key"."""
         section, _, key = name.partition(".")
         return getattr(getattr(self, section), key)
+
+    def values(self, least: Reach) -> dict[str, Any]:
+        """Return the settings by their names "section.key" whose `Reach` is at least this."""
+        found = {}
+        for part in dataclasses.fields(self):
+            section, reach = getattr(self, part.name), part.metadata.get("reach", Reach.WEIGHTS)
+            for item in dataclasses.fields(section):
+                if min(reach, item.metadata.get("reach", Reach.WEIGHTS)) >= least:
+                    found[f"{part.name}.{item.name}"] = getattr(section, item.name)
+        return found
 
     def auto_settings(self) -> list[str]:
         """Return the names "section.key" of the settings that are "auto"."""

@@ -25,6 +25,7 @@ from deeplabctl.data.dataset import Sample
 from deeplabctl.data.inspection import ImageFacts, LabelFacts
 from deeplabctl.errors import RunError
 from deeplabctl.files import whole_file
+from deeplabctl.limits import Reach
 from deeplabctl.recipe import Recipe
 from deeplabctl.reporting import Note, Reporter, silent
 from deeplabctl.training.optimizers import learning_rate
@@ -39,12 +40,6 @@ _TYPES: dict[str, type | UnionType] = {
 }  # fmt: skip
 # What numpy raises for the headers of damaged arrays, and for sizes beyond the memory, beside what zipfile does.
 _DAMAGED = (*DAMAGED, SyntaxError, TokenError)
-
-# Settings that may change, as they do not change what is computed. The split's fingerprint stands for data.root.
-_MAY_CHANGE = (
-    "data.root", "run.strategy", "run.log_every", "run.val_every", "run.save_every", "run.preview_every",
-    "solver.patience", "eval.", "crf.", "expect.",
-)  # fmt: skip
 
 
 @dataclass
@@ -163,8 +158,7 @@ def check_same_training(checkpoint: Checkpoint, recipe: Recipe, data: dict[str, 
     done, steps, planned = checkpoint.progress.step, recipe.solver.steps, checkpoint.recipe["solver"]["steps"]
     last, before = max(0, min(done, steps) - 1), dataclasses.replace(recipe.solver, steps=planned)
     same_rate = learning_rate(before, last) == learning_rate(recipe.solver, last)
-    may_change = (*_MAY_CHANGE, "solver.steps") if same_rate else _MAY_CHANGE
-    if differing := recipe_changes(checkpoint.recipe, recipe, may_change):
+    if differing := recipe_changes(checkpoint.recipe, recipe, Reach.WEIGHTS, ("solver.steps",) if same_rate else ()):
         raise RunError(
             f"run directory {where}: the recipe is not that of the run: {', '.join(differing)}; resume without these "
             "changes, or start a new training from its weights (`init`)"
@@ -181,15 +175,16 @@ def check_same_training(checkpoint: Checkpoint, recipe: Recipe, data: dict[str, 
         )
 
 
-def recipe_changes(before: dict[str, Any], recipe: Recipe, apart_from: tuple[str, ...]) -> list[str]:
-    """Return the settings in which a recipe differs from another's sections, with both values, apart from some."""
+def recipe_changes(before: dict[str, Any], recipe: Recipe, least: Reach, apart_from: Sequence[str] = ()) -> list[str]:
+    """Return the settings of a `Reach` in which a recipe differs from another's sections, with both values."""
     # An older version's checkpoint lacks the settings that came later: it was trained with their defaults.
     old = _by_name(dataclasses.asdict(Recipe())) | _by_name(before)
     new = _by_name(dataclasses.asdict(recipe))
+    counting = (old.keys() - Recipe().values(Reach.PLACE).keys()) | recipe.values(least).keys()
     return [
         f"{name} (was {old.get(name)!r}, now {new.get(name)!r})"
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name) and not name.startswith(apart_from)
+        for name in sorted(counting - {*apart_from})
+        if old.get(name) != new.get(name)
     ]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import zlib
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import numpy.typing as npt
 
 from deeplabctl.choices import Precision
 from deeplabctl.errors import RunError
+from deeplabctl.limits import Reach
 from deeplabctl.parallel import available_cpus
 from deeplabctl.reporting import counted
 
@@ -106,13 +106,8 @@ def check_workers_agree(cluster: Cluster, plan: Plan, step: int, weights_checksu
     """Raise RunError, on all workers, if one has another recipe, other data, another step or other weights."""
     if cluster.workers == 1:
         return
-    sections: dict[str, Any] = asdict(plan.recipe)
-    sections["model"]["init"] = sections["data"]["root"] = ""  # paths, which may differ; what they hold is compared
-    recipe = [sections[name] for name in ("data", "model", "augment", "solver", "eval")]
-    # What workers do together at the same steps counts as well as what they compute.
-    recipe += [
-        sections["run"][name] for name in ("seed", "precision", "val_every", "save_every", "preview_every", "time")
-    ]
+    recipe = plan.recipe.values(Reach.BEST)  # what workers do together at the same steps counts, too
+    del recipe["model.init"]  # a path, which may differ; what it holds is compared
     for what, value in {
         "recipe": recipe,
         "data": plan.fingerprint,

@@ -20,14 +20,20 @@ from deeplabctl.data.images import working_size
 from deeplabctl.data.inspection import LabelFacts, absent_classes, check_files, same_images, void_split_finding
 from deeplabctl.data.stats import max_side_for, median_frequency_weights, shows_upright
 from deeplabctl.errors import RecipeError, RunError
-from deeplabctl.limits import AUTO
+from deeplabctl.limits import AUTO, Reach
 from deeplabctl.network import ARCHITECTURES, Weights
 from deeplabctl.network.keras_model import POLICIES, zero_model
 from deeplabctl.recipe import Expect, Recipe, read_recipe, setting_of
 from deeplabctl.reporting import Note, Reporter, counted, silent
 from deeplabctl.reports.run_records import run_facts
 from deeplabctl.run_layout import CHECKPOINTS, RECIPE
-from deeplabctl.training.checkpoint import Checkpoint, check_same_training, fingerprint, last_checkpoint, recipe_changes
+from deeplabctl.training.checkpoint import (
+    Checkpoint,
+    check_same_training,
+    fingerprint,
+    last_checkpoint,
+    recipe_changes,
+)
 from deeplabctl.weights.locating import weights_path
 from deeplabctl.weights.model_info import ModelInfo
 from deeplabctl.weights.starting import IMAGENET, RANDOM, ImageNet, open_start, start_weights, start_width
@@ -36,8 +42,6 @@ from deeplabctl.weights.weight_file import WeightFile
 if TYPE_CHECKING:
     import keras
 
-# Settings that do not change the score to expect; the start is compared apart from them.
-_SAME_SCORE = ("data.root", "model.init", "run.seed", "run.strategy", "run.log_every")
 _LARGEST_CROP = 321  # the papers'
 _SMALLEST_CROP = 33
 _CROP_SHARE = 0.9  # of the shorter side of the images, at the working size
@@ -156,7 +160,7 @@ def gives_its_score(draft: Recipe, named: Recipe) -> bool:
     """Tell whether a training has the settings, and the start, of the score that the recipe as it stands expects."""
     start, usual = draft.model.init, named.model.init
     same_start = start not in ("", IMAGENET, RANDOM) if named.expect.needs_start else start == usual
-    return same_start and not recipe_changes(dataclasses.asdict(named), draft, _SAME_SCORE)
+    return same_start and not recipe_changes(dataclasses.asdict(named), draft, Reach.BEST, ("model.init", "run.seed"))
 
 
 def plan_resume(

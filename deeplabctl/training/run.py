@@ -16,6 +16,7 @@ import numpy as np
 
 from deeplabctl import reporting
 from deeplabctl.errors import RecipeError, RunError
+from deeplabctl.limits import Reach
 from deeplabctl.parallel import keep_freed_memory
 from deeplabctl.reporting import Event, Note, Reporter, silent, tqdm_reporter
 from deeplabctl.reports.run_records import run_facts
@@ -24,8 +25,6 @@ from deeplabctl.training.loop import TrainedRun, train_plan
 from deeplabctl.training.plan import Plan, plan_resume, plan_training
 from deeplabctl.training.run_directory import RunDirectory, check_new_run, find_run
 from deeplabctl.training.signals import StopRequest, stop_signals
-
-_OF_STEPS_TO_COME = ("data.root", "run.strategy", "expect.")  # settings that say nothing of the steps that were done
 
 
 def _sets(setting: str) -> Any:
@@ -88,7 +87,7 @@ class PlannedTraining:
     def end_finished_run(self, report: Reporter = silent) -> TrainedRun | None:
         """Return the result of a run to resume that has no steps left; None for any other.
 
-        A warning names settings that were to change.
+        A warning names settings that differ and are not applied.
         """
         if self.resumed is None or self.checkpoint is None or run_facts(self.resumed).get("status") != "finished":
             return None
@@ -97,7 +96,7 @@ class PlannedTraining:
             return None
         if self.directory:
             self.directory.remove_unfinished()  # of a report, before which a run is finished
-        if changes := recipe_changes(self.checkpoint.recipe, self.plan.recipe, _OF_STEPS_TO_COME):
+        if changes := recipe_changes(self.checkpoint.recipe, self.plan.recipe, Reach.OUTPUT):
             report(Note(f"the run is finished; not applied: {', '.join(changes)}", warning=True))
         best = progress.best or {}
         return TrainedRun(self.resumed, progress.step, 0.0, best, progress.best_step, finished_before=True)

@@ -119,6 +119,7 @@ def test_run_without_a_checkpoint_starts_again(plan, tmp_path):
         ("run.seed=9", "run.seed"),
         ("run.precision=bfloat16", "run.precision"),
         ("model.width=0.1", "model.width"),
+        ("eval.flip=true", "eval.flip (was False, now True)"),  # the best model would be chosen by another score
     ],
 )
 def test_resuming_with_other_mathematics_is_refused_with_the_setting(plan, tmp_path, setting, named):
@@ -214,7 +215,7 @@ def test_settings_of_the_run_may_be_given_again_as_they_were(plan, tmp_path, mon
 
 
 @pytest.mark.parametrize(
-    ("settings", "expected"), [([], True), (["solver.steps=10"], True), (["eval.flip=true"], False)]
+    ("settings", "expected"), [([], True), (["solver.steps=10"], True), (["run.val_every=7"], False)]
 )
 def test_score_is_expected_of_a_resumed_run_whose_settings_are_the_same(plan, tmp_path, settings, expected):
     run = a_run(plan, tmp_path / "run")
