@@ -76,6 +76,8 @@ def _compare(console: Console, runs: list[Path], out: Path, *, overwrite: bool) 
                 notify(Note(f"{run}: skipped, as it has no training records"))
         if comparison.note is not None:
             notify(Note(comparison.note))
+        if comparison.warning is not None:
+            notify(Note(comparison.warning, warning=True))
     write_comparison(comparison, out)
     console.table(HEADERS, comparison.rows())
     console.say()

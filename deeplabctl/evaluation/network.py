@@ -149,7 +149,7 @@ def score_split(
     ``facts`` are those of the samples' labels. The document has the expected score, where the weights' recipe has one.
     Warns if the weights were trained on some of the samples.
     """
-    if seen := _trained_on(segmenter.info, dataset, samples):
+    if seen := _count_trained_on(segmenter.info, dataset, samples):
         text = f"the weights were trained on {seen} of these {len(samples)} images; this is not a fair score"
         report(Note(text, warning=True))
     scores = score_network(
@@ -220,12 +220,13 @@ def _read(sample: Sample) -> tuple[Sample, Image, Label]:
     return sample, image, label
 
 
-def _trained_on(info: ModelInfo, dataset: Dataset, samples: Sequence[Sample]) -> int:
+def _count_trained_on(info: ModelInfo, dataset: Dataset, samples: Sequence[Sample]) -> int:
     """Count the samples that the weights were trained on."""
     split = info.provenance.get("split")
     if split not in dataset.splits or info.provenance.get("data") != name_or_path(dataset):
         return 0
-    return len({sample.image for sample in dataset.samples(split)} & {sample.image for sample in samples})
+    trained_on = {entry.image for entry in dataset.entries(split) if isinstance(entry, Sample)}
+    return len(trained_on & {sample.image for sample in samples})
 
 
 def _compared(expect: Expect | None, miou: float | None) -> dict[str, Any] | None:

@@ -81,6 +81,17 @@ class Comparison:
             for name, run in zip(self.names, self.runs, strict=True)
         ]
 
+    @cached_property
+    def warning(self) -> str | None:
+        """Say why the scores of the runs cannot be compared; None if they can."""
+        other = [name for name in self.settings if name in ("data.root", "data.val_split") or name.startswith("eval.")]
+        if not other:
+            return None
+        return (
+            f"the runs were validated on different images, or in different ways ({', '.join(other)}): their mIoU "
+            "can only be compared if the images are the same"
+        )
+
     @property
     def note(self) -> str | None:
         """Say why there is no table of classes; None if there is one."""
@@ -142,10 +153,15 @@ def _run_table(comparison: Comparison) -> str:
     for index, (run, row) in enumerate(zip(comparison.runs, comparison.rows(), strict=True)):
         cells = [escape(cell) for cell in row]
         cells[0] = f"{_line(index)}{cells[0]}"
-        if best is not None and run.best_miou == best:
+        if best is not None and run.best_miou == best and comparison.warning is None:
             cells[_MIOU] = f"<b>{cells[_MIOU]}</b>"
         rows.append(cells)
-    return table(HEADERS, rows)
+    warning = f"<p class=note>{escape(_sentence(comparison.warning))}</p>" if comparison.warning else ""
+    return warning + table(HEADERS, rows)
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _settings_table(comparison: Comparison) -> str:
@@ -160,11 +176,11 @@ def _settings_table(comparison: Comparison) -> str:
 
 def _class_table(comparison: Comparison) -> str:
     if comparison.note is not None:
-        return f"<p class=note>{escape(comparison.note.capitalize())}.</p>"
+        return f"<p class=note>{escape(_sentence(comparison.note))}</p>"
     rows = [
         [
             f"{swatch(comparison.classes, index)}{escape(name)}",
-            *(_marked(iou, max((i for i in ious if i is not None), default=None)) for iou in ious),
+            *(_marked(iou, None if comparison.warning else max(filter(None, ious), default=None)) for iou in ious),
         ]
         for index, (name, ious) in enumerate(comparison.class_ious().items())
     ]

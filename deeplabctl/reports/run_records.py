@@ -209,7 +209,7 @@ class RunResults:
             for before, entry in pairwise(lines)
             if number(entry, "images_per_second") > 0
         )
-        return _known(sum(parts))
+        return _known(sum(parts)) if self.metrics.train else None
 
     @property
     def seconds_in_all(self) -> float | None:

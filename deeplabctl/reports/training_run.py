@@ -61,7 +61,7 @@ def render_training_report(results: RunResults) -> str:
         f"on {results.data_name}, {results.steps_in_words}"
     )
     if results.status not in (None, "finished"):
-        subtitle += f", {results.status}"
+        subtitle += f", {results.status}" + " or killed" * (results.status == "running")
     if results.status != "interrupted" and (error := results.facts.get("error")):
         subtitle += f": {error}"
     return render_page("training_run", results.name, subtitle, parts)

@@ -80,6 +80,17 @@ def test_classes_have_the_colours_of_their_data_set(tmp_path, no_curves):
     assert "background:#040506'></s>ring<" in page
 
 
+@pytest.mark.parametrize("setting", ["data.root='elsewhere/shapes'", "data.val_split=train", "eval.flip=true"])
+def test_no_run_is_the_best_where_they_were_validated_differently(runs, tmp_path, setting):
+    assert Comparison.read(runs).warning is None
+    other = make_run(tmp_path / "other", settings=[setting])
+    comparison = Comparison.read([runs[1], other])
+    page = render_comparison(comparison)
+    assert setting.partition("=")[0] in comparison.warning
+    assert "The runs were validated on different images, or in different ways" in page
+    assert "<b>" not in page.replace("two <b>", "")
+
+
 def test_runs_of_different_classes_are_compared_without_a_table_of_classes(runs, tmp_path):
     other = make_run(tmp_path / "other", [train_line(1), validation_line(1, 0.5, ("sky", "road"))])
     comparison = Comparison.read([runs[0], other])

@@ -153,6 +153,7 @@ def test_recipe_is_named_as_it_was_recorded(tmp_path):
 def test_training_whose_last_step_is_not_validated_yet_is_running(tmp_path):
     run = make_run(tmp_path / "run", LINES[:-1], status="running")
     assert RunResults.read(run).status == "running"
+    assert ", running or killed</" in render_training_report(RunResults.read(run))
 
 
 def test_folders_that_are_not_runs_are_refused(tmp_path):
