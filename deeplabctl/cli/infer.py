@@ -31,7 +31,7 @@ from deeplabctl.errors import DeepLabError
 from deeplabctl.reporting import area, counted, duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from deeplabctl.prediction.outputs.output import Written
     from deeplabctl.prediction.outputs.plan import OutputRequest, Plan
@@ -274,20 +274,36 @@ def _line(written: Written, classes: tuple[str, ...], image_size: int) -> str:
     return f"{job.source} ({size}){files and f' -> {files}'}: {shares}"
 
 
-def _check_together(names: tuple[str, ...], skip_existing: bool, overwrite: bool) -> None:
+def _check_together(names: Sequence[str], skip_existing: bool, overwrite: bool) -> None:
     """Refuse options that contradict each other."""
     if not skip_existing:
         return
     if overwrite:
         raise typer.BadParameter("cannot be used together with --overwrite", param_hint="--skip-existing")
-    from deeplabctl.prediction.outputs import OUTPUTS
-
-    whole = [each.name for each in OUTPUTS if each.run and each.run.images and each.name in names]
-    if whole and MASK not in names:
-        option = choices.OUTPUT_OPTIONS.get(whole[0], f"--format {whole[0]}")
+    if option := _needs_masks(names):
         raise typer.BadParameter(
             f"{option} takes skipped images from their masks: add --format mask", param_hint="--skip-existing"
         )
+
+
+def _needs_masks(names: Sequence[str]) -> str:
+    """Return the option of a file of all images that is asked for without masks; "" if there is none."""
+    from deeplabctl.prediction.outputs import OUTPUTS
+
+    whole = [each.name for each in OUTPUTS if each.run and each.run.images and each.name in names]
+    return choices.OUTPUT_OPTIONS.get(whole[0], f"--format {whole[0]}") if whole and MASK not in names else ""
+
+
+def kept(values: Mapping[str, Any]) -> str:
+    """Return what is kept of a run with these arguments that Ctrl-C ends, and how it goes on."""
+    if "-" in values["inputs"]:
+        return "no mask was written"
+    fix = "continue with --skip-existing"
+    if values["overwrite"]:
+        fix = "run the same command again"
+    elif _needs_masks([*values["formats"], *(["thumbnail"] if values["contact_sheet"] else [])]):
+        fix = "run it again with --overwrite (a run with --format mask can be continued)"
+    return f"the files of finished images are complete; {fix}"
 
 
 def _check_stdin(context: typer.Context, inputs: list[str]) -> None:

@@ -7,13 +7,14 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from deeplabctl.arrays import Label
 from deeplabctl.data.findings import FindingError
 from deeplabctl.data.images import memory_to_read, read_image
 from deeplabctl.data.labels import read_label_and_palette
 from deeplabctl.data.palettes import Palettes
-from deeplabctl.errors import DataError, DeepLabError
+from deeplabctl.errors import DataError, DeepLabError, OutputError
 from deeplabctl.parallel import map_ahead
 from deeplabctl.prediction.outputs.output import Add, Job, Labelled, Output, Written
 from deeplabctl.prediction.outputs.plan import Plan
@@ -48,7 +49,10 @@ def run(
     begin = last = time.monotonic()
     done, failed = 0, list[str]()
     if plan.done:
-        report(Note(f"{len(plan.done)} of {len(plan.jobs)} are already done: skipped"))
+        report(Note(f"{len(plan.done)} of {len(plan.jobs)} already done: skipped"))
+    if kept := sum(len(job.kept) for job in plan.jobs if job not in plan.done):
+        report(Note(f"{counted(kept, 'file')} of the other images already there: kept"))
+    _check_texts(plan, classes)
 
     def take(written: Written, adds: Sequence[Add], *, is_new: bool) -> None:
         nonlocal last, done
@@ -91,6 +95,17 @@ def run(
         for written, is_new in _in_order(plan.videos, plan.done, iter(videos), before):
             take(written, of_videos, is_new=is_new)
     return failed
+
+
+def _check_texts(plan: Plan, classes: Sequence[str]) -> None:
+    """Raise OutputError where files are kept, and one that depends on the classes only has another content."""
+    for output in plan.outputs if any(job.kept for job in plan.jobs) else ():
+        path = plan.run_files[output.run.name] if output.run else Path()
+        text = output.run_text(path, classes).encode("utf-8", "backslashreplace").decode()
+        if text and path.is_file() and path.read_text("utf-8", "replace") != text:
+            raise OutputError(
+                f"{path}: expected the content that this network gives it, got another; move it, or use `overwrite`"
+            )
 
 
 def _in_order(
@@ -136,7 +151,7 @@ def _write(result: Result[Job], outputs: Sequence[Output], classes: Sequence[str
     try:
         labelled = Labelled(job, image, result.found(), result.scores, classes)
         for output in reversed(outputs):
-            if output.name in job.files:
+            if output.name in job.new_files:
                 output.write(job.files[output.name], labelled)
         return replace(_seen(job, labelled.label, outputs, classes), note=result.note)
     except DeepLabError as error:

@@ -42,7 +42,7 @@ def segment_video(segmenter: Segmenter, job: Job, report: Reporter, *, batch_siz
     and OutputError for files that cannot be written.
     """
     classes, seen = segmenter.info.classes, _Seen()
-    files = [(each.video, job.files[each.name]) for each in OUTPUTS if each.video and each.name in job.files]
+    files = [(each.video, job.files[each.name]) for each in OUTPUTS if each.video and each.name in job.new_files]
     with ExitStack() as stack:
         video = stack.enter_context(VideoReader.open(job.source))
         read = map_ahead(video.upright, video.frames(), ahead=_AHEAD, size=video.memory_to_convert, room=ROOM)

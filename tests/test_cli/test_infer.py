@@ -128,7 +128,7 @@ def test_killed_run_goes_on_with_the_rest_only(tmp_path):
     code, stdout, err = infer(*arguments[1:], "--skip-existing", "--json", cwd=tmp_path)
     assert code == 0, err
     result = json.loads(stdout)
-    assert f"{len(done)} of 60 are already done: skipped" in err
+    assert f"{len(done)} of 60 already done: skipped" in err
     assert sorted(result["skipped"]) == sorted(f"photos/{name}" for name in done)
     assert len(result["images"]) == 60 - len(done)
     assert {name: (out / name).stat().st_mtime_ns for name in done} == done
@@ -186,6 +186,9 @@ def test_stdin_that_is_no_picture_and_terminals_are_refused_in_one_line(tmp_path
             ["a.png", "--format", "gif"],
             "'mask', 'scores', 'json', 'csv', 'coco', 'cvat', 'labelme', 'yolo', 'labelstudio',",
         ),
+        (["a.png", "--out", ""], "Invalid value for --out: expected a name, got an empty one; give . for this folder"),
+        (["a.png", "--out="], "Invalid value for --out: expected a name, got an empty one"),
+        (["a.png", "--crf-params", ""], "Invalid value for --crf-params: expected largefov-v1,"),
         (["a.png", "--batch-size", "0"], "Invalid value for '--batch-size'"),
         (["-", "a.png"], "- is one image from stdin, and cannot be combined with others"),
         (["-", "--json"], "cannot be used with -"),
@@ -265,7 +268,7 @@ def test_video_is_segmented_beside_pictures(tmp_path, deeplabctl):
     code, out, err = deeplabctl(*arguments, "--skip-existing", "--json")
     assert code == 0
     assert json.loads(out)["skipped"] == ["photos/000.png", "clip.mp4"]
-    assert "2 of 2 are already done" in err
+    assert "2 of 2 already done" in err
     assert (tmp_path / "masks" / "areas.jsonl").read_text() == areas
 
 

@@ -19,7 +19,7 @@ from deeplabctl.data.formats.supervisely import supervisely_document, supervisel
 from deeplabctl.data.formats.via import via_file, via_regions
 from deeplabctl.data.formats.yolo import yolo_settings, yolo_text
 from deeplabctl.files import whole_file, write_text
-from deeplabctl.prediction.outputs.output import Add, Job, Labelled, Output, RunFile, Written, ends_with
+from deeplabctl.prediction.outputs.output import Add, Job, Labelled, Output, RunFile, Written
 
 
 class Areas(Output):
@@ -88,7 +88,7 @@ class CvatOutput(Output):
 class LabelmeOutput(Output):
     """Outlines that labelme opens, for each image, and the names of the classes for all."""
 
-    image_file, end = "{stem}.json", b"}\n"
+    image_file = "{stem}.json"
     run = RunFile("classes.txt", "class_names", "class names")
 
     def write(self, path: Path, labelled: Labelled) -> None:
@@ -108,9 +108,9 @@ class YoloOutput(Output):
     def write(self, path: Path, labelled: Labelled) -> None:
         write_text(path, yolo_text(labelled.label, labelled.classes))
 
-    def is_whole(self, path: Path) -> bool:
-        """Tell whether the text is empty or ends with a line."""
-        return ends_with(path, b"\n") or (path.is_file() and path.stat().st_size == 0)
+    def is_there(self, path: Path) -> bool:
+        """Tell whether the text is there; that of an image without objects is empty."""
+        return path.is_file()
 
     def run_text(self, path: Path, classes: Sequence[str]) -> str:
         return yolo_settings(classes)
@@ -134,7 +134,7 @@ class LabelStudioOutput(Output):
 class SuperviselyOutput(Output):
     """Supervisely's annotations of each image, and the meta.json of the project, whose images lie in dataset/img."""
 
-    image_file, end = "dataset/ann/{name}.json", b"}\n"
+    image_file = "dataset/ann/{name}.json"
     run = RunFile("meta.json", "supervisely_meta", "Supervisely")
 
     def write(self, path: Path, labelled: Labelled) -> None:
