@@ -1,5 +1,6 @@
 """``deeplabctl infer``: masks, other formats, pipes, interruptions, and what is wrong with the inputs."""
 
+import io
 import json
 import os
 import pty
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +18,9 @@ from command_process import PROGRAM, fails_with_one_line, on_a_terminal
 from PIL import Image
 from small_training import SMALL
 
+from deeplabctl.cli.infer import _read_stdin
 from deeplabctl.data.labels import read_label
+from deeplabctl.errors import DataError
 
 CAFFEMODEL = DATA / "lfov_tiny_v2.caffemodel"  # 21 classes, random weights
 
@@ -156,6 +160,13 @@ def test_picture_from_stdin_that_is_larger_than_networks_know_is_said_to_be(tmp_
         code, _, err = infer(source, "--weights", CAFFEMODEL, cwd=tmp_path, stdin=stdin)
         assert code == 0, err
         assert "images of 1040 pixels are larger than those that most networks were trained on" in err
+
+
+def test_stdin_without_end_is_refused(monkeypatch):
+    monkeypatch.setattr("deeplabctl.parallel.memory_limit", lambda: 8 << 20)
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(bytes(4 << 20))))
+    with pytest.raises(DataError, match="stdin: expected an image of at most 2 MiB, got more; give a smaller one"):
+        _read_stdin()
 
 
 def test_stdin_that_is_no_picture_and_terminals_are_refused_in_one_line(tmp_path):
