@@ -153,14 +153,14 @@ def _write(result: Result[Job], outputs: Sequence[Output], classes: Sequence[str
         for output in reversed(outputs):
             if output.name in job.new_files:
                 output.write(job.files[output.name], labelled)
-        return replace(_seen(job, labelled.label, outputs, classes), note=result.note)
+        return replace(_in_label(job, labelled.label, outputs, classes), note=result.note)
     except DeepLabError as error:
         return Written(job, error=str(error))
     except MemoryError:
         return Written(job, error=str(_too_large(job)))
 
 
-def _seen(job: Job, label: Label, outputs: Sequence[Output], classes: Sequence[str]) -> Written:
+def _in_label(job: Job, label: Label, outputs: Sequence[Output], classes: Sequence[str]) -> Written:
     height, width = label.shape
     parts = {output.name: part for output in outputs if (part := output.part(label, classes)) is not None}
     return Written(job, (height, width), count_pixels(label), parts)
@@ -178,12 +178,12 @@ def _from_mask(job: Job, outputs: Sequence[Output], classes: Sequence[str]) -> W
             raise FindingError(wrong)
     except DataError as error:
         return Written(job, error=f"{error}; use `overwrite` to segment it again")
-    return _seen(job, label, outputs, classes)
+    return _in_label(job, label, outputs, classes)
 
 
 def _memory_to_write(result: Result[Job]) -> int:
     scores = 0 if result.scores is None else result.scores.nbytes
-    return 48 * result.pixels + 3 * scores  # an overlay is drawn in floats
+    return 48 * result.pixels + 3 * scores  # more than an overlay and its PNG take
 
 
 def _too_large(job: Job) -> DataError:

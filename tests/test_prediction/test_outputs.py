@@ -16,7 +16,7 @@ from deeplabctl.errors import OutputError
 from deeplabctl.files import whole_file
 from deeplabctl.prediction.outputs import OUTPUTS
 from deeplabctl.prediction.outputs.image_files import ScoresFile
-from deeplabctl.prediction.outputs.output import Job, Labelled, Written, is_there
+from deeplabctl.prediction.outputs.output import Job, Labelled, Written
 from deeplabctl.prediction.outputs.plan import OutputRequest, plan_outputs
 
 ALL = ("mask", "scores", "labelme", "json", "coco")
@@ -188,9 +188,10 @@ def test_file_that_cannot_be_read_is_not_replaced(pictures, tmp_path):
 
 def test_empty_video_is_not_there(tmp_path):
     (tmp_path / "a.mkv").write_bytes(b"")
-    assert not is_there(tmp_path / "a.mkv")
+    mask = OUTPUTS[0]
+    assert not mask.is_there(tmp_path / "a.mkv", is_video=True)
     (tmp_path / "a.mkv").write_bytes(b"frames")
-    assert is_there(tmp_path / "a.mkv")  # written whole or not at all; nothing at its end tells
+    assert mask.is_there(tmp_path / "a.mkv", is_video=True)  # written whole or not at all; nothing at its end tells
 
 
 def write_scores(path, scores):

@@ -195,7 +195,7 @@ def test_jpeg_of_thousands_of_scans_is_refused(client):
     content = encoded(Image.new("RGB", (64, 64)), "JPEG", progressive=True)
     assert client.post("/api/segment", content=content, headers=PNG).status_code == 200
     scan = content[content.rindex(b"\xff\xda") : -2]
-    marks = 300 * b"\xff\xda"  # in what follows the end, and in a comment
+    marks = 300 * b"\xff\xda"  # of no length that a scan has, as a film behind the end may have them
     for more in (content + marks, content[:2] + b"\xff\xfe" + (len(marks) + 2).to_bytes(2) + marks + content[2:]):
         assert client.post("/api/segment", content=more, headers=PNG).status_code == 200
     for between in (b"", b"\xff\x01", b"\xff\xff", b"\xff\xfe\0\2"):

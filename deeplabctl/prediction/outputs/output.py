@@ -104,6 +104,7 @@ class Output:
     video: ClassVar[VideoFile | None] = None
     needs_scores: ClassVar[bool] = False
     marks: ClassVar[tuple[bytes, bytes]] = (b"", b"")  # with which a file begins and ends
+    may_be_empty: ClassVar[bool] = False
     run: ClassVar[RunFile | None] = None
 
     def __init__(self, name: str) -> None:
@@ -128,23 +129,18 @@ class Output:
         """Return the text of the run's file where it depends on the classes only, before any work."""
         return ""
 
-    def is_there(self, path: Path) -> bool:
-        """Tell whether the file of an image is there; see the function `is_there`."""
-        return is_there(path, *self.marks)
+    def is_there(self, path: Path, *, is_video: bool = False) -> bool:
+        """Tell whether the file of an image or a video is there, and neither empty nor, as far as marks tell, cut off.
 
-
-def is_there(path: Path, begin: bytes = b"", end: bytes = b"") -> bool:
-    """Tell whether a file is there, is not empty, and, if it begins as its kind does, was not cut off before its end.
-
-    What another program wrote in its place is there, too: it is somebody's work. Raises OutputError for a file that
-    cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            head, size = file.read(len(begin)), file.seek(0, 2)
-            file.seek(max(0, size - _TAIL))
-            return size > 0 and (not begin.startswith(head) or end in file.read())
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError as error:
-        raise OutputError(f"cannot read {path}: {error.strerror}; move it, or choose another `out`") from None
+        What another program wrote in its place is somebody's work, and there. Raises OutputError if it is unreadable.
+        """
+        begin, end = (b"", b"") if is_video else self.marks
+        try:
+            with path.open("rb") as file:
+                head, size = file.read(len(begin)), file.seek(0, 2)
+                file.seek(max(0, size - _TAIL))
+                return self.may_be_empty or (size > 0 and (not begin.startswith(head) or end in file.read()))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise OutputError(f"cannot read {path}: {error.strerror}; move it, or choose another `out`") from None

@@ -10,7 +10,7 @@ from deeplabctl.errors import OutputError
 from deeplabctl.files import check_folder, check_free, check_writable, remove_unfinished
 from deeplabctl.prediction.inputs import is_video
 from deeplabctl.prediction.outputs import OUTPUTS
-from deeplabctl.prediction.outputs.output import Job, Output, is_there
+from deeplabctl.prediction.outputs.output import Job, Output
 
 
 @dataclass(frozen=True)
@@ -120,9 +120,9 @@ def _video_job(video: Path, outputs: Sequence[Output], out: Path) -> Job:
 
 
 def _kept(job: Job) -> frozenset[str]:
-    """Return the outputs whose files are there; nothing at the end of a video tells that it was cut off."""
-    tests = {output.name: is_there if job.is_video else output.is_there for output in OUTPUTS}
-    return frozenset(name for name, path in job.files.items() if tests[name](path))
+    """Return the outputs whose files are there."""
+    of_job = [output for output in OUTPUTS if output.name in job.files]
+    return frozenset(each.name for each in of_job if each.is_there(job.files[each.name], is_video=job.is_video))
 
 
 def _check_names(plan: Plan, inputs: Iterable[Path]) -> None:
