@@ -81,7 +81,7 @@ def run(
         of_videos = [adds[file] for file in adds if file.videos]
         read_masks = any(file.images for file in adds)
         old = [job for job in plan.images if job in plan.done and read_masks]
-        before = map_ahead(partial(_from_mask, outputs=plan.outputs, classes=classes), old, ahead=_AHEAD)
+        before = map_ahead(partial(_written_before, outputs=plan.outputs, classes=classes), old, ahead=_AHEAD)
         with task(report, "segmenting", len(plan.todo), "images") as advance:
             for written, is_new in _in_order(plan.images, plan.done, iter(images), before):
                 take(written, of_images, is_new=is_new)
@@ -149,7 +149,12 @@ def _write(result: Result[Job], outputs: Sequence[Output], classes: Sequence[str
         where = "" if image is None else f"image {job.source}: "  # errors of reading name the file
         return Written(job, error=f"{where}{result.error}")
     try:
-        labelled = Labelled(job, image, result.found(), result.scores, classes)
+        label = _from_mask(job, classes) if "mask" in job.kept else result.found()
+        if label.shape != image.shape[:2]:
+            raise DataError(
+                f"{job.files['mask']} is not of the size of {job.source}; use `overwrite` to segment it again"
+            )
+        labelled = Labelled(job, image, label, result.scores, classes)
         for output in reversed(outputs):
             if output.name in job.new_files:
                 output.write(job.files[output.name], labelled)
@@ -166,8 +171,16 @@ def _in_label(job: Job, label: Label, outputs: Sequence[Output], classes: Sequen
     return Written(job, (height, width), count_pixels(label), parts)
 
 
-def _from_mask(job: Job, outputs: Sequence[Output], classes: Sequence[str]) -> Written:
+def _written_before(job: Job, outputs: Sequence[Output], classes: Sequence[str]) -> Written:
     """Return what is seen in the mask of an image that was segmented before; an error if it does not fit."""
+    try:
+        return _in_label(job, _from_mask(job, classes), outputs, classes)
+    except DataError as error:
+        return Written(job, error=str(error))
+
+
+def _from_mask(job: Job, classes: Sequence[str]) -> Label:
+    """Return the label of an image that was segmented before; raises DataError if it does not fit."""
     mask = job.files["mask"]
     palettes = Palettes(classes)
     try:
@@ -177,8 +190,8 @@ def _from_mask(job: Job, outputs: Sequence[Output], classes: Sequence[str]) -> W
         if wrong := palettes.finding(len(classes)):
             raise FindingError(wrong)
     except DataError as error:
-        return Written(job, error=f"{error}; use `overwrite` to segment it again")
-    return _in_label(job, label, outputs, classes)
+        raise DataError(f"{error}; use `overwrite` to segment it again") from None
+    return label
 
 
 def _memory_to_write(result: Result[Job]) -> int:

@@ -199,9 +199,14 @@ def test_corrected_mask_is_kept_where_other_files_are_added(photos, tmp_path):
     options = {"formats": ("mask", "labelme", "yolo"), "skip_existing": True}
     done = Run(photos, tmp_path / "out", **options)
     assert len(done.shown) == 12
+    assert done.shown[0].pixels == {1: 3000}  # as the mask has it
     assert "12 files of the other images already there: kept" in done.notes
     assert corrected.read_bytes() == content
     assert (tmp_path / "out" / "00.json").exists()
+    (tmp_path / "out" / "01.json").unlink()
+    blobs(1, (9, 9)).save(photos / "01.png")
+    (failed,) = Run(photos, tmp_path / "out", **options).failed
+    assert "01.png is not of the size of" in failed
     settings = tmp_path / "out" / "data.yaml"
     settings.write_text(settings.read_text() + "train: images/train\n")
     with pytest.raises(OutputError, match=r"data\.yaml: expected the content that this network gives it, got another"):
