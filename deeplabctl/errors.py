@@ -4,7 +4,7 @@
     ├── DataError      a data set, a list file, an image or a label
     │   └── LogitsError    logits of an image that are not finite
     ├── OutputError    a file or folder that cannot be written, or exists already
-    ├── DownloadError  a file that no address has
+    ├── DownloadError  a file that could not be downloaded from any address
     ├── RecipeError    a recipe file or one of its settings
     ├── WeightsError   a weight file, or one that does not fit
     └── RunError       a run directory, a training that cannot go on

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import sys
 import threading
 from collections import deque
@@ -104,6 +105,11 @@ def limit_cpus(count: int | None) -> None:
     """Let this process take no more CPUs than these from now on, as others have been given theirs; None lifts that."""
     global _limit
     _limit = count
+
+
+def signal_name(number: int) -> str:
+    """Return the name of a signal; real-time ones have none."""
+    return next((each.name for each in signal.Signals if each == number), f"signal {number}")
 
 
 def memory_limit() -> int:

@@ -11,7 +11,15 @@ import time
 import pytest
 
 from deeplabctl import parallel
-from deeplabctl.parallel import FairLock, available_cpus, free_memory, keep_freed_memory, map_ahead, memory_limit
+from deeplabctl.parallel import (
+    FairLock,
+    available_cpus,
+    free_memory,
+    keep_freed_memory,
+    map_ahead,
+    memory_limit,
+    signal_name,
+)
 
 
 @pytest.fixture
@@ -64,6 +72,11 @@ def test_process_can_be_given_fewer_cpus(machine):
 def test_cpus_are_no_more_than_the_quota_of_the_control_groups(machine, own, files, cpus):
     machine(own, files)
     assert available_cpus() == cpus
+
+
+@pytest.mark.parametrize(("number", "name"), [(9, "SIGKILL"), (40, "signal 40")])
+def test_signal_without_a_name_has_its_number(number, name):
+    assert signal_name(number) == name
 
 
 def test_memory_is_no_more_than_the_control_groups_allow(machine):

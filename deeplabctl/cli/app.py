@@ -6,10 +6,10 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,9 +30,9 @@ First steps
 """
 
 # Of a command's work, when Ctrl-C ends it.
-_KEPT = {
+_KEPT: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "train": "continue a started run with deeplabctl train --resume RUN (last: the newest in ./runs)",
-    "infer": "the files of finished images are complete; continue with --skip-existing",
+    "infer": infer.kept,
     "crf-search": "the table has all finished points; run the same command again to continue",
     "serve": "it had not started to answer requests",
     "weights": "run the same command again to resume the download",
@@ -63,9 +63,8 @@ app.add_typer(data_app, name="data", cls=SectionedGroup)
 for command in (*app.registered_commands, *data_app.registered_commands):
     command.cls = SectionedCommand
     if command.callback is not None:
-        command.callback = with_groups(
-            command.callback, _KEPT.get(command.name or "", "files that were written are complete")
-        )
+        what = _KEPT.get(command.name or "", "files that were written are complete")
+        command.callback = with_groups(command.callback, what)
 
 
 def _print_version(wanted: bool) -> None:

@@ -9,7 +9,7 @@ import inspect
 import mimetypes
 import re
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from itertools import pairwise
@@ -62,10 +62,11 @@ _COMMANDS = {
 _COLUMN = 24  # characters at most for the names; a longer name gets a line of its own
 
 
-def with_groups(function: Callable[..., None], kept: str) -> Callable[..., None]:
+def with_groups(function: Callable[..., None], kept: str | Callable[[Mapping[str, Any]], str]) -> Callable[..., None]:
     """Return a command that has an option for each field of the function's parameters that are dataclasses of options.
 
-    A function that takes a `Console` gets its errors printed by it, and at Ctrl-C what is ``kept`` of its work.
+    A function that takes a `Console` gets its errors printed by it, and at Ctrl-C what is ``kept`` of its work (of
+    these arguments).
     """
     signature = inspect.signature(function, eval_str=True)
     groups: dict[str, Any] = {
@@ -89,7 +90,7 @@ def with_groups(function: Callable[..., None], kept: str) -> Callable[..., None]
         if console is None:
             function(**values)
         else:
-            with console.errors(kept):
+            with console.errors(kept if isinstance(kept, str) else kept(values)):
                 function(**values)
 
     command.__name__, command.__doc__ = function.__name__, function.__doc__
@@ -125,6 +126,9 @@ class SectionedCommand(_WithExamples, TyperCommand):
             for word, following in pairwise([*args[:end], "--"])
         ]
         try:
+            if "--out=" in words or ("--out", "") in pairwise(words):  # as a path it would be the folder here
+                expected = "expected a name, got an empty one; give . for this folder"
+                raise typer.BadParameter(expected, param_hint="--out")
             return super().parse_args(ctx, [*words, *args[end:]])
         except typer.BadParameter as error:
             error.message = _plain(error)

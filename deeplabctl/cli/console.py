@@ -127,7 +127,7 @@ class PlainReporter:
                     self._printed = time.monotonic()
                     speed = pace(done - task.done, task.total - done, self._printed - begin, task.unit)
                     so_far = f"{task.task}: {done} of {task.total} {task.unit}"
-                    typer.echo(", ".join(filter(None, (so_far, speed))), err=True)
+                    typer.echo(printable(", ".join(filter(None, (so_far, speed)))), err=True)
             case Finished():
                 self._tasks.pop()
             case _:

@@ -31,7 +31,7 @@ from deeplabctl.errors import DeepLabError
 from deeplabctl.reporting import area, counted, duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from deeplabctl.prediction.outputs.output import Written
     from deeplabctl.prediction.outputs.plan import OutputRequest, Plan
@@ -156,10 +156,10 @@ def infer(
     from deeplabctl.prediction.outputs.plan import OutputRequest
 
     outputs = OutputRequest(out, names, overwrite, skip_existing)
-    failed, total = _segment(inputs, weights, request, outputs, batch_size, _read_ray(ray, ray_workers), console)
+    failed, plan = _segment(inputs, weights, request, outputs, batch_size, _read_ray(ray, ray_workers), console)
     if failed:
-        what = f"{len(failed)} of {counted(total, 'image')} failed, the first: "
-        print_error(failed[0] if total == 1 else f"{what}{failed[0]}")
+        total = counted(len(plan.jobs), "input" if plan.videos else "image")
+        print_error(failed[0] if len(plan.jobs) == 1 else f"{len(failed)} of {total} failed, the first: {failed[0]}")
         raise typer.Exit(1)
 
 
@@ -171,8 +171,8 @@ def _segment(
     batch_size: int | None,
     ray: RayRequest | None,
     console: Console,
-) -> tuple[list[str], int]:
-    """Segment all inputs; returns the errors, and the number of inputs."""
+) -> tuple[list[str], Plan]:
+    """Segment all inputs; returns the errors, and what there was to do."""
     from deeplabctl.cli.prediction_options import find_network, load_segmenter
     from deeplabctl.errors import DataError
     from deeplabctl.prediction.engines import with_engine
@@ -213,7 +213,7 @@ def _segment(
         if warning := unknown_size(results.longest, settings, network.info):
             report(Note(warning, warning=True))
     results.finish(plan, failed, path, with_engine(settings, network.info).to_dict())
-    return failed, len(plan.jobs)
+    return failed, plan
 
 
 @dataclass
@@ -274,20 +274,36 @@ def _line(written: Written, classes: tuple[str, ...], image_size: int) -> str:
     return f"{job.source} ({size}){files and f' -> {files}'}: {shares}"
 
 
-def _check_together(names: tuple[str, ...], skip_existing: bool, overwrite: bool) -> None:
+def _check_together(names: Sequence[str], skip_existing: bool, overwrite: bool) -> None:
     """Refuse options that contradict each other."""
     if not skip_existing:
         return
     if overwrite:
         raise typer.BadParameter("cannot be used together with --overwrite", param_hint="--skip-existing")
-    from deeplabctl.prediction.outputs import OUTPUTS
-
-    whole = [each.name for each in OUTPUTS if each.run and each.run.images and each.name in names]
-    if whole and MASK not in names:
-        option = choices.OUTPUT_OPTIONS.get(whole[0], f"--format {whole[0]}")
+    if option := _needs_masks(names):
         raise typer.BadParameter(
             f"{option} takes skipped images from their masks: add --format mask", param_hint="--skip-existing"
         )
+
+
+def _needs_masks(names: Sequence[str]) -> str:
+    """Return the option of a file of all images that is asked for without masks; "" if there is none."""
+    from deeplabctl.prediction.outputs import OUTPUTS
+
+    whole = [each.name for each in OUTPUTS if each.run and each.run.images and each.name in names]
+    return choices.OUTPUT_OPTIONS.get(whole[0], f"--format {whole[0]}") if whole and MASK not in names else ""
+
+
+def kept(values: Mapping[str, Any]) -> str:
+    """Return what is kept of a run with these arguments that Ctrl-C ends, and how it goes on."""
+    if "-" in values["inputs"]:
+        return "no mask was written"
+    fix = "continue with --skip-existing"
+    if values["overwrite"]:
+        fix = "run the same command again"
+    elif _needs_masks([*values["formats"], *(["thumbnail"] if values["contact_sheet"] else [])]):
+        fix = "run it again with --overwrite (a run with --format mask can be continued)"
+    return f"the files of finished images are complete; {fix}"
 
 
 def _check_stdin(context: typer.Context, inputs: list[str]) -> None:
@@ -320,16 +336,33 @@ def _segment_stdin(request: SettingsRequest, weights: str | None, console: Conso
             got = "closed" if sys.__stdin__ is None else "a terminal"
             raise DataError(f"stdin is {got}: expected an image from a file or a pipe; add < photo.jpg")
         try:
-            content = sys.stdin.buffer.read()
-        except OSError as error:  # a folder, for example
-            raise DataError(f"cannot read stdin: {error.strerror}; add < photo.jpg") from None
-        image = decode_image(content, "stdin", say=lambda text: report(Note(text, warning=True)))
+            image = decode_image(_read_stdin(), "stdin", say=lambda text: report(Note(text, warning=True)))
+        except MemoryError:
+            raise DataError("stdin: there is not enough memory for this image; make it smaller") from None
         network = find_network(weights, report)[1]
         segmenter = load_segmenter(network, resolve(request, network.info), report)
         sys.stdout.buffer.write(mask_bytes(segmenter.label(image), segmenter.info.classes))
         sys.stdout.buffer.flush()
+        if failure := getattr(getattr(sys.stdout.buffer, "raw", None), "failure", ""):
+            raise OutputError(f"cannot write the mask to stdout: {failure}; choose another file")
         if warning := unknown_size(max(image.shape[:2]), segmenter.settings, network.info):
             report(Note(warning, warning=True))
+
+
+def _read_stdin() -> bytes:
+    """Read all of stdin, but no more than a quarter of the memory."""
+    from deeplabctl.errors import DataError
+    from deeplabctl.parallel import memory_limit
+
+    content, most = bytearray(), memory_limit() // 4
+    try:
+        while block := sys.stdin.buffer.read(1 << 20):
+            content += block
+            if len(content) > most:
+                raise DataError(f"stdin: expected an image of at most {most >> 20:,} MiB, got more; give a smaller one")
+    except OSError as error:  # a folder, for example
+        raise DataError(f"cannot read stdin: {error.strerror}; add < photo.jpg") from None
+    return bytes(content)
 
 
 def _read_ray(address: str | None, workers: int | None) -> RayRequest | None:

@@ -22,6 +22,7 @@ from rich.table import Column  # noqa: TID253
 from rich.text import Text  # noqa: TID253
 
 from deeplabctl.cli.formatting import describe
+from deeplabctl.errors import printable
 from deeplabctl.reporting import (
     Advanced,
     Event,
@@ -97,7 +98,9 @@ class LiveReporter:
         """Show an event."""
         match event:
             case Started(task, total, unit, done):
-                self._tasks.append(self._progress.add_task(f"{task} ({unit})", total=total, completed=done, unit=unit))
+                self._tasks.append(
+                    self._progress.add_task(f"{printable(task)} ({unit})", total=total, completed=done, unit=unit)
+                )
             case Advanced(parts):
                 self._progress.advance(self._tasks[-1], parts)
             case Finished():

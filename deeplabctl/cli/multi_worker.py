@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from deeplabctl.cli.json_output import leave_document_to_child
 from deeplabctl.errors import DeepLabError
+from deeplabctl.parallel import signal_name
 
 _LIFELINE = "DEEPLABCTL_LIFELINE"  # the descriptor of a pipe that closes when the parent process dies
 _WAIT = 600  # seconds to wait for the other workers
@@ -114,7 +115,7 @@ def run_worker(worker: Worker) -> int:
             f"{', '.join(worker.addresses)}; check them, then start all workers again"
         )
     if code < 0:
-        name = signal.Signals(-code).name
+        name = signal_name(-code)
         raise DeepLabError(
             f"{worker} was ended by {name}{', as happens when' if name == 'SIGABRT' else '; perhaps'} another "
             "worker died or cannot be reached; check the others, then start all workers again with --resume"

@@ -34,11 +34,12 @@ def read_settings(options: PredictionOptions, crf: CrfOptions) -> SettingsReques
         scale_list = None if options.scales is None else parse_scales(options.scales)
     with usage_errors("--tile"):
         tile_side = parse_tile(options.tile)
-    if crf.crf_params:
+    if crf.crf_params is not None:
         with usage_errors("--crf-params"):
             parse_crf_params(crf.crf_params, CrfParams())
+    wanted = (crf.crf or None) if crf.crf_params is None else crf.crf_params
     return SettingsRequest(
-        pad=options.pad, scales=scale_list, flip=options.flip, crf=crf.crf_params or crf.crf or None,
+        pad=options.pad, scales=scale_list, flip=options.flip, crf=wanted,
         crf_adaptive=crf.crf_adaptive, precision=options.precision, engine=options.engine, tile=tile_side,
         image_size=options.image_size,
     )  # fmt: skip

@@ -30,10 +30,9 @@ def standard_streams() -> Iterator[None]:
     try:
         yield
     except SystemExit as ended:
-        if ended.code or out.failure is None:
+        if ended.code or not out.failure:
             raise
-        reason = "it is closed" if out.failure.errno == errno.EBADF else out.failure.strerror
-        print_error(f"cannot write to stdout: {reason}; what goes to files is complete")
+        print_error(f"cannot write to stdout: {out.failure}; all files are complete")
         raise SystemExit(1) from None
     finally:
         for name, stream in before.items():
@@ -43,10 +42,10 @@ def standard_streams() -> Iterator[None]:
 class _Output(io.FileIO):
     """Write to a descriptor; the first error is kept, and what comes after it is dropped."""
 
-    failure: OSError | None = None
+    failure = ""
 
     def write(self, content: Any) -> int:
-        if self.failure is None:
+        if not self.failure:
             try:
                 while (count := super().write(content)) is None:  # a full pipe that another program made non-blocking
                     select.select([], [self], [])
@@ -54,7 +53,7 @@ class _Output(io.FileIO):
             except BrokenPipeError:  # a reader who has seen enough, as head: the command ends
                 raise
             except OSError as error:
-                self.failure = error
+                self.failure = "it is closed" if error.errno == errno.EBADF else str(error.strerror)
         return memoryview(content).nbytes
 
 

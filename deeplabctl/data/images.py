@@ -32,23 +32,25 @@ _PHOTOMETRIC, _PLANAR, _BITS, _SUBFILE, SAMPLE_FORMAT, _MAX_SAMPLE = 262, 284, 2
 _KNOWN = "unsigned values of 8 or 16 bits, or floats between 0 and 1"
 
 
-def as_image(image: str | os.PathLike[str] | PIL.Image.Image | np.ndarray[Any, Any]) -> Image:
+def as_image(image: str | os.PathLike[str] | PIL.Image.Image | np.ndarray[Any, Any], name: str = "the image") -> Image:
     """Return an image in any form as (H, W, 3) uint8 RGB.
 
     A path is read by `read_image`, and a Pillow image, at the frame where it stands, is converted by the same steps. An
     array, or a tensor, must be (H, W, 3) uint8 RGB or (H, W) uint8 grey; it is copied, as its owner may reuse it. What
-    had to be assumed becomes Python's warnings. Raises DataError for anything else.
+    had to be assumed becomes Python's warnings. Raises DataError for anything else. Messages have the path or ``name``.
     """
     said: list[str] = []
     if isinstance(image, str | os.PathLike):
         path = Path(image)
+        if not os.fspath(image):
+            raise DataError(f"{name}: expected the path of an image, got an empty one")
         if path.is_dir():
             raise DataError(f"{path} is a folder: expected an image; give a list of its files")
         array = read_image(path, said.append)
     elif isinstance(image, PIL.Image.Image):
-        name = getattr(image, "filename", "") or "the image"
+        name = getattr(image, "filename", "") or name
         try:
-            array = to_rgb(image, name, said.append)
+            array = to_rgb(image, name, lambda text: said.append(f"{name}: {text}"))
         except DAMAGE as error:
             raise DataError(
                 f"cannot read {name}: expected a complete image, got {damaged(error)}; replace it"
@@ -58,12 +60,11 @@ def as_image(image: str | os.PathLike[str] | PIL.Image.Image | np.ndarray[Any, A
     else:
         is_file = isinstance(image, bytes | bytearray | io.IOBase)
         fix = "open it by PIL.Image.open (bytes by io.BytesIO)" if is_file else "convert it first"
-        raise DataError(
-            f"expected an image as a path, a Pillow image or a numpy array, got {type(image).__name__}; {fix}"
-        )
+        got = type(image).__name__
+        raise DataError(f"{name}: expected an image as a path, a Pillow image or a numpy array, got {got}; {fix}")
     for text in said:
         warnings.warn(text, stacklevel=2)
-    return _check_array(array)
+    return _check_array(array, name)
 
 
 def _silent(text: str) -> None:
@@ -131,15 +132,22 @@ def to_rgb(image: PIL.Image.Image, name: str, say: Callable[[str], object]) -> I
     is_black = False  # whether it has no other value; of wide colours, Pillow has dropped the lower bits
     if image.mode in WIDE_GREY_MODES:
         samples += ";16" if image.mode != "F" else ""
-        is_black = not np.asarray(image).any()
+        values, hidden = np.asarray(image), image.info.get("transparency")
+        is_black = not values.any()
         image = _to_8_bits(image, name, samples, tags)
+        if isinstance(hidden, int):  # of a PNG: the value that is transparent
+            image.putalpha(PIL.Image.fromarray((values != hidden).astype(np.uint8) * 255))
+    elif ";16" in samples and isinstance(hidden := image.info.get("transparency"), tuple):
+        say("a transparent colour of 16 bits, of which only the upper 8 are compared")
+        image = image.copy()
+        image.info["transparency"] = tuple(value >> 8 for value in hidden)
     if ";16" in samples and not is_black and (brightest := int(np.asarray(image.convert("RGB")).max())) <= 64:
         say(
             f"16-bit values that reach only {(brightest + 1) / 256:.1%} of their range: a dark image, or values of "
             "fewer bits, which must be scaled"
         )
     if image.has_transparency_data:
-        foreground = image.convert("RGBA")
+        foreground = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")  # Pillow has no such step
         if foreground.getchannel("A").getextrema() == (0, 0) and _has_colors(foreground):
             say("transparency that hides everything, which is ignored")  # of programs that do not use that band
             foreground.putalpha(255)
@@ -211,7 +219,7 @@ def _check_alpha(image: PIL.Image.Image, name: str, samples: str, say: Callable[
     image.putalpha(255)
 
 
-def _check_array(array: np.ndarray[Any, Any]) -> Image:
+def _check_array(array: np.ndarray[Any, Any], name: str) -> Image:
     """Return (H, W, 3) of an array of that shape or of (H, W); raises DataError for another one."""
     if array.dtype == np.uint8 and array.size and array.ndim == 2:
         return np.repeat(array[..., None], 3, axis=2)
@@ -232,7 +240,7 @@ def _check_array(array: np.ndarray[Any, Any]) -> Image:
     else:
         fix = "give the pixels of one image"
     raise DataError(
-        "expected an image of shape (H, W, 3), RGB, or (H, W), grey, and dtype uint8, got shape "
+        f"{name}: expected an image of shape (H, W, 3), RGB, or (H, W), grey, and dtype uint8, got shape "
         f"{array.shape} and dtype {array.dtype}; {fix}"
     )
 

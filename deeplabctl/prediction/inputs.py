@@ -34,7 +34,7 @@ def find_images(names: Sequence[str], report: Reporter = silent) -> list[Path]:
     A folder stands for the images in it (not in the folders below; ``DIR/**/*.jpg`` finds those, ``DIR/*.mp4`` the
     videos). Videos, and images of other formats, are reported. Raises DataError for a pipe, too.
     """
-    found: dict[Path, None] = {}
+    found: dict[Path, Path] = {}  # by their absolute paths
     for name in names:
         if not name:  # of a variable of the shell that is not set; as a path it would be the folder here
             raise DataError("expected the name of an image or a folder, got an empty one; for this folder give .")
@@ -62,8 +62,9 @@ def find_images(names: Sequence[str], report: Reporter = silent) -> list[Path]:
                 if "://" in name:
                     wrong = "expected a file or a folder, got an address; download it, and name the file"
                 raise DataError(f"{name}: {wrong}")
-        found |= dict.fromkeys(images)
-    return list(found)
+        for image in images:
+            found.setdefault(image.absolute(), image)
+    return [*found.values()]
 
 
 def _passed_over(folder: Path, files: Sequence[Path]) -> str:

@@ -7,13 +7,14 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from deeplabctl.arrays import Label
 from deeplabctl.data.findings import FindingError
 from deeplabctl.data.images import memory_to_read, read_image
 from deeplabctl.data.labels import read_label_and_palette
 from deeplabctl.data.palettes import Palettes
-from deeplabctl.errors import DataError, DeepLabError
+from deeplabctl.errors import DataError, DeepLabError, OutputError
 from deeplabctl.parallel import map_ahead
 from deeplabctl.prediction.outputs.output import Add, Job, Labelled, Output, Written
 from deeplabctl.prediction.outputs.plan import Plan
@@ -48,7 +49,10 @@ def run(
     begin = last = time.monotonic()
     done, failed = 0, list[str]()
     if plan.done:
-        report(Note(f"{len(plan.done)} of {len(plan.jobs)} are already done: skipped"))
+        report(Note(f"{len(plan.done)} of {len(plan.jobs)} already done: skipped"))
+    if kept := sum(len(job.kept) for job in plan.jobs if job not in plan.done):
+        report(Note(f"{counted(kept, 'file')} of the other images already there: kept"))
+    _check_texts(plan, classes)
 
     def take(written: Written, adds: Sequence[Add], *, is_new: bool) -> None:
         nonlocal last, done
@@ -77,7 +81,7 @@ def run(
         of_videos = [adds[file] for file in adds if file.videos]
         read_masks = any(file.images for file in adds)
         old = [job for job in plan.images if job in plan.done and read_masks]
-        before = map_ahead(partial(_from_mask, outputs=plan.outputs, classes=classes), old, ahead=_AHEAD)
+        before = map_ahead(partial(_written_before, outputs=plan.outputs, classes=classes), old, ahead=_AHEAD)
         with task(report, "segmenting", len(plan.todo), "images") as advance:
             for written, is_new in _in_order(plan.images, plan.done, iter(images), before):
                 take(written, of_images, is_new=is_new)
@@ -91,6 +95,17 @@ def run(
         for written, is_new in _in_order(plan.videos, plan.done, iter(videos), before):
             take(written, of_videos, is_new=is_new)
     return failed
+
+
+def _check_texts(plan: Plan, classes: Sequence[str]) -> None:
+    """Raise OutputError where files are kept, and one that depends on the classes only has another content."""
+    for output in plan.outputs if any(job.kept for job in plan.jobs) else ():
+        path = plan.run_files[output.run.name] if output.run else Path()
+        text = output.run_text(path, classes).encode("utf-8", "backslashreplace").decode()
+        if text and path.is_file() and path.read_text("utf-8", "replace") != text:
+            raise OutputError(
+                f"{path}: expected the content that this network gives it, got another; move it, or use `overwrite`"
+            )
 
 
 def _in_order(
@@ -134,25 +149,38 @@ def _write(result: Result[Job], outputs: Sequence[Output], classes: Sequence[str
         where = "" if image is None else f"image {job.source}: "  # errors of reading name the file
         return Written(job, error=f"{where}{result.error}")
     try:
-        labelled = Labelled(job, image, result.found(), result.scores, classes)
+        label = _from_mask(job, classes) if "mask" in job.kept else result.found()
+        if label.shape != image.shape[:2]:
+            raise DataError(
+                f"{job.files['mask']} is not of the size of {job.source}; use `overwrite` to segment it again"
+            )
+        labelled = Labelled(job, image, label, result.scores, classes)
         for output in reversed(outputs):
-            if output.name in job.files:
+            if output.name in job.new_files:
                 output.write(job.files[output.name], labelled)
-        return replace(_seen(job, labelled.label, outputs, classes), note=result.note)
+        return replace(_in_label(job, labelled.label, outputs, classes), note=result.note)
     except DeepLabError as error:
         return Written(job, error=str(error))
     except MemoryError:
         return Written(job, error=str(_too_large(job)))
 
 
-def _seen(job: Job, label: Label, outputs: Sequence[Output], classes: Sequence[str]) -> Written:
+def _in_label(job: Job, label: Label, outputs: Sequence[Output], classes: Sequence[str]) -> Written:
     height, width = label.shape
     parts = {output.name: part for output in outputs if (part := output.part(label, classes)) is not None}
     return Written(job, (height, width), count_pixels(label), parts)
 
 
-def _from_mask(job: Job, outputs: Sequence[Output], classes: Sequence[str]) -> Written:
+def _written_before(job: Job, outputs: Sequence[Output], classes: Sequence[str]) -> Written:
     """Return what is seen in the mask of an image that was segmented before; an error if it does not fit."""
+    try:
+        return _in_label(job, _from_mask(job, classes), outputs, classes)
+    except DataError as error:
+        return Written(job, error=str(error))
+
+
+def _from_mask(job: Job, classes: Sequence[str]) -> Label:
+    """Return the label of an image that was segmented before; raises DataError if it does not fit."""
     mask = job.files["mask"]
     palettes = Palettes(classes)
     try:
@@ -162,13 +190,13 @@ def _from_mask(job: Job, outputs: Sequence[Output], classes: Sequence[str]) -> W
         if wrong := palettes.finding(len(classes)):
             raise FindingError(wrong)
     except DataError as error:
-        return Written(job, error=f"{error}; use `overwrite` to segment it again")
-    return _seen(job, label, outputs, classes)
+        raise DataError(f"{error}; use `overwrite` to segment it again") from None
+    return label
 
 
 def _memory_to_write(result: Result[Job]) -> int:
     scores = 0 if result.scores is None else result.scores.nbytes
-    return 48 * result.pixels + 3 * scores  # an overlay is drawn in floats
+    return 48 * result.pixels + 3 * scores  # more than an overlay and its PNG take
 
 
 def _too_large(job: Job) -> DataError:

@@ -176,7 +176,7 @@ class Segmenter:
         segmenter = self.with_settings(resolve(changes, self.info, before=self.settings))
         is_one = isinstance(images, str | bytes | bytearray | io.IOBase | Mapping) or hasattr(images, "__array__")
         if isinstance(images, Iterable) and not is_one:
-            results = (Result(None, as_image(image)) for image in images)
+            results = (Result(None, as_image(image, f"images[{place}]")) for place, image in enumerate(images))
             return list(
                 map(segmenter._segmentation, segmenter.segment(results, scores=segmenter.settings.crf is not None))
             )

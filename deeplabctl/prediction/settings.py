@@ -107,9 +107,14 @@ def resolve(
     if crf is None and not asked.get("crf_adaptive"):
         crf = before.crf
     elif isinstance(crf, str):
-        crf = parse_crf_params(crf, recipe.crf)
+        try:
+            crf = parse_crf_params(crf, recipe.crf)
+        except RecipeError as error:
+            raise RecipeError(f"`crf`: {error}") from None
     elif not isinstance(crf, CrfParams):
         crf = None if crf is False else before.crf or recipe.crf
+    if crf is None:
+        asked.setdefault("crf_adaptive", False)
     return checked(replace(before, **asked, crf=crf), info)
 
 
@@ -166,6 +171,8 @@ def checked(settings: PredictionSettings, info: ModelInfo) -> PredictionSettings
         raise RecipeError(f"`scales`: expected numbers in a list, such as [0.5, 0.75, 1], got {scales!r}")
     if not isinstance(crf, CrfParams | None):
         raise RecipeError(f"`crf`: expected CrfParams or None, got {crf!r}")
+    if settings.crf_adaptive and crf is None:
+        raise RecipeError("`crf_adaptive`: expected a CRF with it, got none; use `crf=True`, or leave it out")
     for wrong in () if crf is None else beyond_limits(crf):
         raise RecipeError(f"`crf`: {wrong}")
     settings = replace(settings, scales=checked_scales(scales, "`scales`: "))
@@ -224,6 +231,8 @@ def parse_crf_params(text: str, base: CrfParams) -> CrfParams:
     changes: dict[str, Any] = {}
     for part in text.split(","):
         key, _, value = (word.strip() for word in part.partition("="))
+        if not key:
+            raise RecipeError(f"expected KEY=VALUE between commas, got {part!r}")
         if key in changes:
             raise RecipeError(f"expected each key once, got {key} twice")
         try:

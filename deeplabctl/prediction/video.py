@@ -42,13 +42,13 @@ def segment_video(segmenter: Segmenter, job: Job, report: Reporter, *, batch_siz
     and OutputError for files that cannot be written.
     """
     classes, seen = segmenter.info.classes, _Seen()
-    files = [(each.video, job.files[each.name]) for each in OUTPUTS if each.video and each.name in job.files]
+    files = [(each.video, job.files[each.name]) for each in OUTPUTS if each.video and each.name in job.new_files]
     with ExitStack() as stack:
         video = stack.enter_context(VideoReader.open(job.source))
         read = map_ahead(video.upright, video.frames(), ahead=_AHEAD, size=video.memory_to_convert, room=ROOM)
         found = segmenter.segment((Result(time, image) for time, image in read), batch_size=batch_size)
         draw = partial(_draw, source=job.source, files=[file for file, _ in files], classes=classes)
-        drawn = map_ahead(draw, found, ahead=_AHEAD, size=lambda result: 48 * result.pixels, room=ROOM)  # in floats
+        drawn = map_ahead(draw, found, ahead=_AHEAD, size=lambda result: 48 * result.pixels, room=ROOM)
         writers: list[Write] = []
         with task(report, f"segmenting {job.source.name}", video.expected_frames, "frames") as advance:
             for time, label, frames in drawn:

@@ -116,7 +116,7 @@ class VideoReader:
             except StopIteration:
                 break
             except av.InvalidDataError as error:
-                reason = str(error)
+                reason = error.strerror or str(error)
                 self._lose()
             except (av.FFmpegError, OSError) as error:
                 raise _unreadable(self._path, error) from None
@@ -225,4 +225,5 @@ def _writer(
 
 
 def _unreadable(path: Path, error: object) -> DataError:
-    return DataError(f"cannot read {path}: expected a complete video, got one that is damaged or truncated ({error})")
+    got = f"one that is damaged or truncated ({getattr(error, 'strerror', None) or error})"
+    return DataError(f"cannot read {path}: expected a complete video, got {got}")

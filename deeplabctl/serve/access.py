@@ -1,6 +1,6 @@
-"""Answer who may ask: by a name of the service, and with its key, where whoever runs it has set one.
+"""Decide whether a request is allowed: by the host name that it uses, and by the service's key, if one is set.
 
-So no other site leads browsers here, by a name of its own or from its pages.
+This keeps other sites from sending browsers here, by a name of their own or from their pages.
 """
 
 from __future__ import annotations

@@ -112,6 +112,9 @@ def _add_api(app: FastAPI, service: Service) -> None:
         responses=_RESPONSES, response_model=None,
     )  # fmt: skip
     async def segment(request: Request, parameters: Annotated[Parameters, Query()]) -> Response:
+        for name in Parameters.model_fields:
+            if (count := len(request.query_params.getlist(name))) > 1:
+                raise RequestError(422, "invalid_parameter", f"expected {name} once, got it {count} times")
         result = await service.segment(request, crf=parameters.crf)
         return await asyncio.to_thread(answers.ANSWERS[parameters.format], result, service.info.classes)
 

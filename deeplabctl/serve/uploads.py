@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import math
+import re
 import sys
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -33,7 +34,8 @@ FORM_TYPE, BYTES_TYPE = "multipart/form-data", "application/octet-stream"
 _LINGER = 1.0  # seconds for which the rest of a refused body is read, so that its sender can read the answer
 _STALL, _PIECE = 1.0, 4096  # seconds and bytes: an upload that brings less in that time may lose its place to others
 _NAME = "the image"  # in messages
-_SCAN, _MOST_SCANS = b"\xff\xda", 256  # of a JPEG; each costs the time of a whole image, in as little as 100 bytes
+# Of a JPEG; each costs the time of a whole image, in as little as 100 bytes. Only with these lengths is it one.
+_SCAN, _MOST_SCANS = re.compile(rb"\xff\xda\0[\6\x08\n\f\x0e][\0-\4]"), 256
 
 
 class Parameters(BaseModel, extra="forbid"):
@@ -111,16 +113,19 @@ class Upload:
             reason = getattr(error, "message", str(error)).rstrip(".")
             raise RequestError(422, "invalid_form", f"cannot read the form: {reason[:200]}") from None
         try:
-            part = form.get(FIELD)
-            if not isinstance(part, UploadFile):
-                message = f"expected a form with a file in its field {FIELD!r}, got none"
+            parts = form.getlist(FIELD)
+            if not parts and not parser.is_complete:
+                raise RequestError(422, "invalid_form", "expected a whole form, got one that is cut off; send it again")
+            if len(parts) != 1 or not isinstance(part := parts[0], UploadFile):
+                got = "a text" if len(parts) == 1 else f"{len(parts)} fields of this name" if parts else "none"
+                message = f"expected a form with a file in its field {FIELD!r}, got {got}"
                 raise RequestError(422, "missing_picture", message)
             if misplaced := [name for name in Parameters.model_fields if name in form]:
                 message = f"expected {misplaced[0]} in the URL, as ?{misplaced[0]}=..., got a field of the form"
                 raise RequestError(422, "invalid_form", message)
             return await part.read()
         finally:
-            await form.close()
+            parser.close()
 
     async def _chunks(self) -> AsyncGenerator[bytes, None]:
         """Yield the body as it arrives; raises RequestError as soon as it is too large."""
@@ -161,6 +166,16 @@ class _FormInMemory(MultiPartParser):
     """Read a form without temporary files, which Starlette uses for parts of more than 1 MiB."""
 
     spool_max_size = sys.maxsize
+    is_complete = False
+
+    def on_end(self) -> None:
+        """Note the boundary that closes the form."""
+        self.is_complete = True
+
+    def close(self) -> None:
+        """Free the files, also one that is cut off."""
+        for file in self._files_to_close_on_error:
+            file.close()
 
 
 def check_image(content: bytes, limits: Limits, architecture: str, pad: str) -> str:
@@ -182,7 +197,7 @@ def check_image(content: bytes, limits: Limits, architecture: str, pad: str) -> 
     padded_size = ARCHITECTURES[architecture].padded_size
     if padded_size(width, pad) * padded_size(height, pad) > 2 * limits.max_pixels + PAPER_SIZE**2:
         raise RequestError(422, "too_many_pixels", f"{_NAME} of {width}x{height} pixels is too narrow for the network")
-    if format_ in ("JPEG", "MPO") and content.count(_SCAN) > _MOST_SCANS:
+    if format_ in ("JPEG", "MPO") and len(_SCAN.findall(content)) > _MOST_SCANS:
         raise RequestError(422, "unreadable_picture", f"expected a JPEG of at most {_MOST_SCANS} scans, got more")
     return format_
 

@@ -16,7 +16,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from deeplabctl.errors import DeepLabError
-from deeplabctl.parallel import available_cpus, limit_cpus
+from deeplabctl.parallel import available_cpus, limit_cpus, signal_name
 from deeplabctl.reporting import Note, Reporter
 
 Facts = dict[str, Any]
@@ -103,7 +103,7 @@ class Workers:
         worker.connection.close()
         worker.process.join()
         code = worker.process.exitcode or 0
-        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+        how = f"by {signal_name(-code)}" if code < 0 else f"with exit code {code}"
         name = f"worker {number + 1} (process {worker.process.pid})"
         self._workers[number] = None
         if self._signals:
@@ -113,7 +113,7 @@ class Workers:
         pause = min(_LONGEST_PAUSE, 2.0 ** self._failures[number] - 1)
         self._failures[number] += 1
         self._due[number] = time.monotonic() + pause
-        self._report(Note(f"{name} was ended {how}; it is replaced", warning=True))
+        self._report(Note(f"{name} was ended {how}; it is being replaced", warning=True))
 
     def _answering(self) -> list[Facts]:
         return [worker.facts for worker in self._workers if worker is not None and worker.facts]

@@ -164,6 +164,22 @@ def test_ctrl_c_is_one_line_and_leaves_whole_files_only(tmp_path, deeplabctl, mo
     assert "--resume RUN (last: the newest in ./runs)" in err  # which "a" is not in
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["x", "--contact-sheet"], "images are complete; continue with --skip-existing"),
+        (["x", "--overwrite"], "images are complete; run the same command again"),
+        (["x", "--format", "csv"], "; run it again with --overwrite (a run with --format mask can be continued)"),
+        (["-"], "interrupted: no mask was written"),
+    ],
+)
+def test_ctrl_c_says_how_an_infer_with_these_options_goes_on(deeplabctl, monkeypatch, arguments, expected):
+    monkeypatch.setattr("deeplabctl.cli.prediction_options.read_settings", interrupt)
+    code, out, err = deeplabctl("infer", *arguments)
+    assert (code, out) == (130, "")
+    assert err.endswith(f"{expected}\n")
+
+
 def test_signals_that_are_ignored_stay_so(deeplabctl, monkeypatch):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

@@ -1,5 +1,6 @@
 """``deeplabctl infer``: masks, other formats, pipes, interruptions, and what is wrong with the inputs."""
 
+import io
 import json
 import os
 import pty
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +18,9 @@ from command_process import PROGRAM, fails_with_one_line, on_a_terminal
 from PIL import Image
 from small_training import SMALL
 
+from deeplabctl.cli.infer import _read_stdin
 from deeplabctl.data.labels import read_label
+from deeplabctl.errors import DataError
 
 CAFFEMODEL = DATA / "lfov_tiny_v2.caffemodel"  # 21 classes, random weights
 
@@ -128,7 +132,7 @@ def test_killed_run_goes_on_with_the_rest_only(tmp_path):
     code, stdout, err = infer(*arguments[1:], "--skip-existing", "--json", cwd=tmp_path)
     assert code == 0, err
     result = json.loads(stdout)
-    assert f"{len(done)} of 60 are already done: skipped" in err
+    assert f"{len(done)} of 60 already done: skipped" in err
     assert sorted(result["skipped"]) == sorted(f"photos/{name}" for name in done)
     assert len(result["images"]) == 60 - len(done)
     assert {name: (out / name).stat().st_mtime_ns for name in done} == done
@@ -156,6 +160,13 @@ def test_picture_from_stdin_that_is_larger_than_networks_know_is_said_to_be(tmp_
         code, _, err = infer(source, "--weights", CAFFEMODEL, cwd=tmp_path, stdin=stdin)
         assert code == 0, err
         assert "images of 1040 pixels are larger than those that most networks were trained on" in err
+
+
+def test_stdin_without_end_is_refused(monkeypatch):
+    monkeypatch.setattr("deeplabctl.parallel.memory_limit", lambda: 8 << 20)
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(bytes(4 << 20))))
+    with pytest.raises(DataError, match="stdin: expected an image of at most 2 MiB, got more; give a smaller one"):
+        _read_stdin()
 
 
 def test_stdin_that_is_no_picture_and_terminals_are_refused_in_one_line(tmp_path):
@@ -186,6 +197,9 @@ def test_stdin_that_is_no_picture_and_terminals_are_refused_in_one_line(tmp_path
             ["a.png", "--format", "gif"],
             "'mask', 'scores', 'json', 'csv', 'coco', 'cvat', 'labelme', 'yolo', 'labelstudio',",
         ),
+        (["a.png", "--out", ""], "Invalid value for --out: expected a name, got an empty one; give . for this folder"),
+        (["a.png", "--out="], "Invalid value for --out: expected a name, got an empty one"),
+        (["a.png", "--crf-params", ""], "Invalid value for --crf-params: expected largefov-v1,"),
         (["a.png", "--batch-size", "0"], "Invalid value for '--batch-size'"),
         (["-", "a.png"], "- is one image from stdin, and cannot be combined with others"),
         (["-", "--json"], "cannot be used with -"),
@@ -265,7 +279,7 @@ def test_video_is_segmented_beside_pictures(tmp_path, deeplabctl):
     code, out, err = deeplabctl(*arguments, "--skip-existing", "--json")
     assert code == 0
     assert json.loads(out)["skipped"] == ["photos/000.png", "clip.mp4"]
-    assert "2 of 2 are already done" in err
+    assert "2 of 2 already done" in err
     assert (tmp_path / "masks" / "areas.jsonl").read_text() == areas
 
 

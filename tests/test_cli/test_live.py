@@ -92,11 +92,11 @@ def test_task_shows_its_pace_in_plain_lines(monkeypatch, capsys):
     now = 100.0
     monkeypatch.setattr(console.time, "monotonic", lambda: now)
     report = PlainReporter()
-    report(Started("segmenting", 50, "images", 10))
+    report(Started("segmenting \x1b[2J", 50, "images", 10))
     for _ in range(5):
         now += 2.0
         report(Advanced(2))
-    assert capsys.readouterr().err == "segmenting: 16 of 50 images, 1.0 images/s, 0:34 left\n"
+    assert capsys.readouterr().err == "segmenting \\x1b[2J: 16 of 50 images, 1.0 images/s, 0:34 left\n"
     report(Started("downloading", 5, "MB"))
     now += 6.0
     report(Advanced(0))

@@ -27,7 +27,7 @@ def run(redirections, *arguments, cwd):
 def test_data_set_is_written_and_the_lost_lines_are_said(tmp_path, redirection, reason):
     write_labelme(tmp_path / "x", [{"label": "lake", "points": [[0, 0], [8, 0], [8, 6]]}])
     code, _, err = run(redirection, "data", "convert", "x", "--out", "set", "--quiet", cwd=tmp_path)
-    assert (code, err) == (1, f"error: cannot write to stdout: {reason}; what goes to files is complete\n")
+    assert (code, err) == (1, f"error: cannot write to stdout: {reason}; all files are complete\n")
     (label,) = (tmp_path / "set" / "SegmentationClass").iterdir()
     assert Image.open(label).getbbox()
     assert len(list((tmp_path / "set" / "ImageSets" / "Segmentation").iterdir())) >= 1
@@ -40,8 +40,16 @@ def test_masks_are_written_to_the_last_and_the_lost_lines_are_said(tmp_path, red
     options = ("--weights", WEIGHTS, "--engine", "numba")
     code, _, err = run(redirection, "infer", "a.png", "b.png", *options, cwd=tmp_path)
     assert code == 1
-    assert err.splitlines()[-1] == f"error: cannot write to stdout: {reason}; what goes to files is complete"
+    assert err.splitlines()[-1] == f"error: cannot write to stdout: {reason}; all files are complete"
     assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == ["a.png", "b.png"]
+
+
+def test_mask_that_does_not_reach_stdout_is_said_to_be_lost(tmp_path):
+    Image.new("RGB", (9, 9), "red").save(tmp_path / "a.png")
+    redirection = f"<{tmp_path / 'a.png'} >/dev/full"
+    code, _, err = run(redirection, "infer", "-", "--weights", WEIGHTS, "--engine", "numba", cwd=tmp_path)
+    assert code == 1
+    assert err.splitlines()[-1] == f"error: cannot write the mask to stdout: {FULL}; choose another file"
 
 
 @pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full", "<&-"])
@@ -73,7 +81,7 @@ def test_pipe_that_does_not_block_gets_everything(tmp_path):
 @pytest.mark.parametrize(("redirection", "reason"), [(">&-", CLOSED), (">/dev/full", FULL)])
 def test_what_only_prints_says_that_it_could_not(tmp_path, arguments, redirection, reason):
     code, _, err = run(redirection, *arguments, cwd=tmp_path)
-    assert (code, err) == (1, f"error: cannot write to stdout: {reason}; what goes to files is complete\n")
+    assert (code, err) == (1, f"error: cannot write to stdout: {reason}; all files are complete\n")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import io
 import warnings
+import zlib
 
 import numpy as np
 import pytest
@@ -212,8 +213,19 @@ def test_as_image_reads_paths_as_text_or_path(tmp_path, picture):
         (lambda: Image.new("RGBA", (1, 1), (0, 100, 200, 51)), (204, 224, 244)),  # a fifth of it, the rest white
         (lambda: Image.new("LA", (1, 1), (9, 255)), (9, 9, 9)),
         (lambda: Image.new("CMYK", (1, 1), (255, 0, 0, 0)), (0, 255, 255)),
+        (lambda: Image.new("LA", (1, 1), (100, 51)).convert("La"), (224, 224, 224)),
     ],
-    ids=["grey", "black and white", "16 bits", "float", "transparent", "half transparent", "grey with alpha", "CMYK"],
+    ids=[
+        "grey",
+        "black and white",
+        "16 bits",
+        "float",
+        "transparent",
+        "half transparent",
+        "grey with alpha",
+        "CMYK",
+        "multiplied",
+    ],
 )
 def test_as_image_converts_pillow_images_like_files(make, pixel):
     converted = as_image(make())
@@ -468,7 +480,25 @@ def test_image_of_colours_that_are_all_transparent_is_not_white(tmp_path, format
     assert read_image(tmp_path / "a").min() == 255
 
 
+@pytest.mark.parametrize(
+    ("values", "hidden", "said"),
+    [
+        ([[[0x1234], [0x4321]]], (0x1234,), []),
+        ([[[0x12FF] * 3, [0x4321] * 3]], (0x1234,) * 3, ["a transparent colour of"]),
+    ],
+)
+def test_transparent_value_of_sixteen_bits_is_white(tmp_path, values, hidden, said):
+    content = png(np.array(values, ">u2"), 0 if len(hidden) == 1 else 2)
+    chunk = b"tRNS" + np.array(hidden, ">u2").tobytes()
+    chunk = (len(chunk) - 4).to_bytes(4) + chunk + zlib.crc32(chunk).to_bytes(4)
+    read, notes = read_tiff(tmp_path / "a.png", content[:33] + chunk + content[33:])
+    assert read[0, :, 0].tolist() == [255, 0x43]
+    assert [note[: len(text)] for note, text in zip(notes, said, strict=True)] == said
+
+
 def test_as_image_warns_of_what_it_assumes(tmp_path):
+    with pytest.warns(UserWarning, match=r"^images\[2\]: 16-bit values that reach only"):
+        as_image(Image.fromarray(np.full((1, 1), 99, np.uint16)), "images[2]")
     (tmp_path / "a.tif").write_bytes(tiff(RGB, RGB))
     with pytest.warns(UserWarning, match="several pages"):
         as_image(tmp_path / "a.tif")

@@ -102,6 +102,12 @@ def test_hidden_files_and_pipes_of_a_folder_are_left_out(pictures):
     assert names(find_images(["in"])) == ["in/a.jpg", "in/b.PNG"]
 
 
+def test_file_that_is_named_in_several_ways_is_taken_once(pictures):
+    (pictures / "c.jpg").symlink_to("a.jpg")  # which has a mask of its own
+    given = ["in/a.jpg", "./in/a.jpg", str(pictures / "a.jpg"), "in"]
+    assert names(find_images(given)) == ["in/a.jpg", "in/b.PNG", "in/c.jpg"]
+
+
 def test_pipe_that_is_named_is_refused(pictures):
     os.mkfifo(pictures / "pipe")
     with pytest.raises(DataError, match=r"in/pipe: expected a file, got a pipe; .*infer - reads one image from stdin"):

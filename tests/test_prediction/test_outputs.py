@@ -16,7 +16,7 @@ from deeplabctl.errors import OutputError
 from deeplabctl.files import whole_file
 from deeplabctl.prediction.outputs import OUTPUTS
 from deeplabctl.prediction.outputs.image_files import ScoresFile
-from deeplabctl.prediction.outputs.output import Job, Labelled, Written, ends_with
+from deeplabctl.prediction.outputs.output import Job, Labelled, Written
 from deeplabctl.prediction.outputs.plan import OutputRequest, plan_outputs
 
 ALL = ("mask", "scores", "labelme", "json", "coco")
@@ -105,6 +105,7 @@ def test_temporary_files_of_a_run_that_goes_on_are_not_removed_by_a_second_one(p
         for how in ("skip_existing", "overwrite"):
             plan(images, out, **options, **{how: True})
             assert all(path.exists() for path in files)
+    Image.new("L", (8, 6)).save(out / "a.png")
     plan(images, out, **options, skip_existing=True)
     assert not left.exists()
 
@@ -125,30 +126,72 @@ def test_folder_that_cannot_be_written_is_found_before_the_work(pictures, tmp_pa
         plan(images, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.npz", "a.json"])
-def test_files_without_their_end_are_not_whole(tmp_path, name):
-    path = tmp_path / name
-    output = next(each for each in OUTPUTS if each.image_file.endswith(f"{{stem}}{path.suffix}"))
-    if name == "a.npz":
+@pytest.mark.parametrize("name", ["mask", "overlay", "thumbnail", "scores"])
+def test_files_that_are_empty_or_cut_off_are_not_there(tmp_path, name):
+    output = next(each for each in OUTPUTS if each.name == name)
+    path = tmp_path / Path(output.image_file.format(stem="a")).name
+    assert not output.is_there(path)
+    if path.suffix == ".npz":
         write_scores(path, one_hot(np.zeros((6, 8), np.uint8)))
-    elif name == "a.json":
-        path.write_text(json.dumps({"shapes": []}) + "\n")
     else:
         Image.new("RGB", (8, 6)).save(path)
-    assert output.is_whole(path)
     content = path.read_bytes()
-    for length in (len(content) - 1, len(content) // 2, 0):
+    for more in (b"", b"\n", bytes(1000)):  # as other programs add
+        path.write_bytes(content + more)
+        assert output.is_there(path)
+    for length in (len(content) - 20, len(content) // 2, 1, 0):
         path.write_bytes(content[:length])
-        assert not output.is_whole(path)
-    path.unlink()
-    assert not output.is_whole(path)
+        assert not output.is_there(path)
+    path.write_bytes(b"of another kind")
+    assert output.is_there(path)
 
 
-def test_empty_video_is_not_whole(tmp_path):
+@pytest.mark.parametrize(
+    ("form", "file", "content"),
+    [
+        ("labelme", "a.json", json.dumps({"shapes": []}, indent=2)),
+        ("supervisely", "dataset/ann/a.jpg.json", json.dumps({"objects": []}, indent=4)),
+        ("yolo", "labels/a.txt", "0 0.5 0.5 0.1 0.1 0.2 0.2"),
+        ("yolo", "labels/a.txt", ""),
+    ],
+)
+def test_annotations_that_another_program_has_saved_are_kept(pictures, tmp_path, form, file, content):
+    path = tmp_path / "out" / file
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    assert plan([pictures / "a.jpg"], tmp_path / "out", formats=(form,), skip_existing=True).done
+
+
+def test_files_of_images_that_are_not_finished_are_kept_too(pictures, tmp_path):
+    Image.new("L", (8, 6)).save(tmp_path / "a.png")
+    (job,) = plan([pictures / "a.jpg"], tmp_path, formats=("mask", "labelme"), skip_existing=True).todo
+    assert job.new_files == {"labelme": tmp_path / "a.json"}
+    (job,) = plan([pictures / "a.jpg"], tmp_path, formats=("mask", "labelme"), overwrite=True).todo
+    assert job.new_files == job.files
+
+
+@pytest.mark.parametrize("file", ["index.html", "areas.csv", "data.yaml"])
+def test_files_of_a_run_that_is_not_continued_are_not_replaced(pictures, tmp_path, file):
+    images, options = [pictures / "a.jpg"], {"formats": ("mask", "thumbnail", "csv", "yolo"), "skip_existing": True}
+    (tmp_path / file).write_text("own")
+    with pytest.raises(OutputError, match=rf"{file} exists; use `overwrite` to replace it, or `out` for another"):
+        plan(images, tmp_path, **options)
+    Image.new("L", (8, 6)).save(tmp_path / "a.png")
+    assert plan(images, tmp_path, **options).todo
+
+
+def test_file_that_cannot_be_read_is_not_replaced(pictures, tmp_path):
+    (tmp_path / "a.png").mkdir()
+    with pytest.raises(OutputError, match=r"cannot read .*a\.png: Is a directory; move it, or choose another `out`"):
+        plan([pictures / "a.jpg"], tmp_path, skip_existing=True)
+
+
+def test_empty_video_is_not_there(tmp_path):
     (tmp_path / "a.mkv").write_bytes(b"")
-    assert not ends_with(tmp_path / "a.mkv", b"")
+    mask = OUTPUTS[0]
+    assert not mask.is_there(tmp_path / "a.mkv", is_video=True)
     (tmp_path / "a.mkv").write_bytes(b"frames")
-    assert ends_with(tmp_path / "a.mkv", b"")  # written whole or not at all; nothing at its end tells
+    assert mask.is_there(tmp_path / "a.mkv", is_video=True)  # written whole or not at all; nothing at its end tells
 
 
 def write_scores(path, scores):

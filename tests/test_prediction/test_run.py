@@ -12,6 +12,7 @@ from PIL import Image
 
 from deeplabctl.data.images import read_image
 from deeplabctl.data.labels import read_label
+from deeplabctl.errors import OutputError
 from deeplabctl.prediction import run as module
 from deeplabctl.prediction.outputs.image_files import Mask
 from deeplabctl.prediction.outputs.plan import OutputRequest, plan_outputs
@@ -167,7 +168,7 @@ def test_interrupted_run_goes_on_with_the_rest_only(photos, tmp_path):
     count = len(done.plan.done)
     assert 5 <= count < 12
     assert done.net.taken == len(done.shown) == 12 - count
-    assert f"{count} of 12 are already done: skipped" in done.notes
+    assert f"{count} of 12 already done: skipped" in done.notes
     for job in done.plan.done:
         assert job.files["mask"].stat().st_mtime_ns == kept[job.files["mask"].name]
 
@@ -188,6 +189,28 @@ def test_mask_of_another_network_is_not_counted(photos, tmp_path):
     (failed,) = done.failed
     assert "expected class ids below 4, got 9" in failed
     assert len((tmp_path / "out" / "areas.jsonl").read_text().splitlines()) == 11
+
+
+def test_corrected_mask_is_kept_where_other_files_are_added(photos, tmp_path):
+    Run(photos, tmp_path / "out")
+    corrected = tmp_path / "out" / "00.png"
+    Image.fromarray(np.full((50, 60), 1, np.uint8)).save(corrected)
+    content = corrected.read_bytes()
+    options = {"formats": ("mask", "labelme", "yolo"), "skip_existing": True}
+    done = Run(photos, tmp_path / "out", **options)
+    assert len(done.shown) == 12
+    assert done.shown[0].pixels == {1: 3000}  # as the mask has it
+    assert "12 files of the other images already there: kept" in done.notes
+    assert corrected.read_bytes() == content
+    assert (tmp_path / "out" / "00.json").exists()
+    (tmp_path / "out" / "01.json").unlink()
+    blobs(1, (9, 9)).save(photos / "01.png")
+    (failed,) = Run(photos, tmp_path / "out", **options).failed
+    assert "01.png is not of the size of" in failed
+    settings = tmp_path / "out" / "data.yaml"
+    settings.write_text(settings.read_text() + "train: images/train\n")
+    with pytest.raises(OutputError, match=r"data\.yaml: expected the content that this network gives it, got another"):
+        Run(photos, tmp_path / "out", **options)
 
 
 def test_full_disk_for_one_picture_leaves_the_others(photos, tmp_path):

@@ -146,7 +146,7 @@ def test_many_images_come_back_in_order_with_their_tags(tiny, net, crf, monkeypa
     monkeypatch.setattr("deeplabctl.prediction.segmenter.refine", refine)
     images = [np.random.default_rng(n).integers(0, 256, (20 + n, 30, 3)).astype(np.uint8) for n in range(5)]
     params = None if crf is None else CrfParams(bi_w=9)
-    found = list(segmenter(tiny, crf=params, crf_adaptive=True).labels(enumerate(images)))
+    found = list(segmenter(tiny, crf=params, crf_adaptive=params is not None).labels(enumerate(images)))
     assert [tag for tag, _ in found] == list(range(5))
     for image, (_, label) in zip(images, found, strict=True):
         expected = net.label(image)
@@ -273,8 +273,12 @@ def test_a_tensor_is_an_image(net):
 
     rgb = np.load(DATA / "inputs_u8.npz")["33x33"]
     np.testing.assert_array_equal(net(tf.constant(rgb)).label, net.label(rgb))
-    with pytest.raises(DataError, match="expected an image of shape"):
+    with pytest.raises(DataError, match="the image: expected an image of shape"):
         net(tf.constant("photo.jpg"))
+    with pytest.raises(DataError, match=r"^images\[1\]: expected an image of shape"):
+        net([rgb, np.zeros((4, 5))])
+    with pytest.raises(DataError, match="the image: expected the path of an image, got an empty one"):
+        net("")
 
 
 def test_segmentation_names_the_areas_and_saves_the_mask(tmp_path):

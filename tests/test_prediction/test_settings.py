@@ -97,6 +97,7 @@ def test_change_keeps_what_is_not_asked_for():
     assert change(before, crf=True).crf == CrfParams(bi_w=2)
     assert change(before, crf_adaptive=True) == replace(before, crf_adaptive=True)
     assert change(before, crf=False).crf is None
+    assert change(replace(before, crf_adaptive=True), crf=False) == replace(before, crf=None)
     assert change(replace(before, crf=None), crf=True).crf == CrfParams(bi_w=7.0)
 
 
@@ -108,6 +109,8 @@ def test_change_keeps_what_is_not_asked_for():
         ({"flip": "yes"}, "`flip`: expected True or False"),
         ({"crf": 5}, "`crf`: expected True or False, CrfParams, or a text"),
         ({"tile": True}, "`tile`: expected auto, off or a number of pixels, at least 1, got True"),
+        ({"crf": "bi_w=much"}, "^`crf`: .*expected a number"),
+        ({"crf": False, "crf_adaptive": True}, "`crf_adaptive`: expected a CRF with it, got none; use `crf=True`"),
     ],
 )
 def test_options_of_other_types_are_refused(options, expected):
@@ -124,6 +127,7 @@ def test_options_of_other_types_are_refused(options, expected):
         ({"tile": -5}, "`tile`: expected auto, off or a number of pixels"),
         ({"image_size": -5}, "`image_size`: expected 0 or at least 64 pixels"),
         ({"crf": True}, "`crf`: expected CrfParams or None, got True"),
+        ({"crf_adaptive": True}, "`crf_adaptive`: expected a CRF with it, got none"),
         ({"crf": CrfParams(bi_w=-1)}, "`crf`: bi_w: expected 0 to 1e6, got -1"),
         ({"crf": CrfParams(iterations="5")}, "`crf`: iterations: expected a whole number, 0 to 1000, got '5'"),
     ],
@@ -159,6 +163,7 @@ def test_unknown_option_is_named():
         pytest.param("bi_w=" + "1" * 5000, "expected a number", id="digits"),
         pytest.param("bi_w=" + "[" * 5000, "expected a number", id="brackets"),
         ("bi_xy_std=0", "above 0"),
+        ("bi_w=5,", "expected KEY=VALUE between commas, got ''"),
     ],
 )
 def test_unknown_crf_parameters_are_refused(text, said):

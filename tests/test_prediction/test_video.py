@@ -170,7 +170,8 @@ def test_damaged_videos_are_reported_and_the_others_done(tmp_path):
         empty.start_encoding()
     jobs = plan(tmp_path / "out", tmp_path / "cut.mp4", tmp_path / "empty.avi", good).videos
     bad, none, result = segment_videos(BrightnessNet(), jobs, lambda event: None)
-    assert "cut.mp4: expected a complete video, got one that is damaged or truncated" in bad.error
+    assert "cut.mp4: expected a complete video, got one that is damaged or truncated (" in bad.error
+    assert "Errno" not in bad.error
     assert "empty.avi: expected a complete video, got one that is damaged or truncated (no frame" in none.error
     assert result.frames == 10
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["good_masks.mkv", "good_overlay.mp4"]

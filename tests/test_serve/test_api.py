@@ -149,6 +149,15 @@ def test_wrong_types_are_refused(client, photo):
     refusal(post(files={"photo": photo}), 422, "missing_picture")
     refusal(post(data={"image": "text"}, files={"other": b""}), 422, "missing_picture")
     refusal(post(files=[("image", photo), ("image", photo)]), 422, "invalid_form")
+    text, file = (
+        b'--b\r\ncontent-disposition: form-data; name="image"%s\r\n\r\n' % more for more in (b"", b'; filename="x"')
+    )
+    text, file, form = text + b"x\r\n", file + photo + b"\r\n", {"content-type": "multipart/form-data; boundary=b"}
+    for parts in (text + file, file + text):
+        said = refusal(post(content=parts + b"--b--\r\n", headers=form), 422, "missing_picture")
+        assert said == "expected a form with a file in its field 'image', got 2 fields of this name"
+    said = refusal(post(content=file[:-900], headers=form), 422, "invalid_form")
+    assert said == "expected a whole form, got one that is cut off; send it again"
     refusal(post(content=b"x", headers={"content-type": "multipart/form-data"}), 422, "invalid_form")
     refusal(post(content=b"x", headers={"content-type": "multipart/form-data; boundary=b"}), 422, "invalid_form")
     assert "damaged or truncated" in refusal(post(content=photo[:-900], headers=PNG), 422, "unreadable_picture")
@@ -158,6 +167,8 @@ def test_wrong_types_are_refused(client, photo):
     assert said == "format: expected 'json', 'mask' or 'overlay', got 'tiff'"
     said = refusal(client.post("/api/segment?CRF=true", content=photo), 422, "invalid_parameter")
     assert said == "expected the parameters crf and format, got 'CRF'"
+    said = refusal(client.post("/api/segment?format=json&format=mask", content=photo), 422, "invalid_parameter")
+    assert said == "expected format once, got it 2 times"
     for name, value in (("crf", "true"), ("format", "mask")):
         said = refusal(post(files={"image": photo}, data={name: value}), 422, "invalid_form")
         assert said == f"expected {name} in the URL, as ?{name}=..., got a field of the form"
@@ -184,11 +195,12 @@ def test_jpeg_of_thousands_of_scans_is_refused(client):
     content = encoded(Image.new("RGB", (64, 64)), "JPEG", progressive=True)
     assert client.post("/api/segment", content=content, headers=PNG).status_code == 200
     scan = content[content.rindex(b"\xff\xda") : -2]
-    refusal(
-        client.post("/api/segment", content=content[:-2] + 300 * scan + content[-2:], headers=PNG),
-        422,
-        "unreadable_picture",
-    )
+    marks = 300 * b"\xff\xda"  # of no length that a scan has, as a film behind the end may have them
+    for more in (content + marks, content[:2] + b"\xff\xfe" + (len(marks) + 2).to_bytes(2) + marks + content[2:]):
+        assert client.post("/api/segment", content=more, headers=PNG).status_code == 200
+    for between in (b"", b"\xff\x01", b"\xff\xff", b"\xff\xfe\0\2"):
+        many = content[:-2] + 300 * (between + scan) + content[-2:]
+        refusal(client.post("/api/segment", content=many, headers=PNG), 422, "unreadable_picture")
 
 
 def test_larger_body_than_allowed_is_refused_with_and_without_a_length(serve, photo):

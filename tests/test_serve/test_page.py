@@ -169,6 +169,14 @@ def test_photo_is_pasted_or_chosen_and_a_large_one_scaled_down(served, chromium,
         drop(page, turned_photo, event="paste")
         wait_until_done(page)
         assert page.locator("#note").is_hidden()
+        moving = io.BytesIO()
+        Image.new("RGB", (90, 60)).save(
+            moving, "WEBP", save_all=True, append_images=[Image.new("RGB", (90, 60), "red")]
+        )
+        drop(page, moving.getvalue(), "moving.webp", "image/webp")
+        wait_until_done(page)
+        page.wait_for_selector("#note:visible")
+        assert "several frames, the first of which is taken" in page.locator("#note").inner_text()
         Image.new("RGB", (1000, 400), "orange").save(tmp_path / "wide.png")
         with page.expect_file_chooser() as chooser:
             page.locator(".choose:visible").click()

@@ -63,9 +63,10 @@ def test_worker_that_is_killed_is_replaced_while_the_others_answer(masks, photo,
         wait_until(lambda: is_gone(killed))  # noqa: B023
         assert mask(photo) == expected
         wait_until(lambda: len([pid for pid in workers_of(served.process) if not is_gone(pid)]) == 2)
-        wait_until(lambda: "it is replaced" in served.errors())
+        wait_until(lambda: "it is being replaced" in served.errors())
     assert not workers_of(served.process) & before
-    lines = re.findall(r"warning: worker (\d) \(process (\d+)\) was ended by SIGKILL; it is replaced", served.errors())
+    ended = r"warning: worker (\d) \(process (\d+)\) was ended by SIGKILL; it is being replaced"
+    lines = re.findall(ended, served.errors())
     assert {int(pid) for _, pid in lines} == before
     assert {number for number, _ in lines} == {"1", "2"}
     assert mask(photo) == expected

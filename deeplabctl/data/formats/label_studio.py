@@ -268,13 +268,15 @@ def label_studio_result(label: Label, classes: Sequence[str]) -> list[dict[str, 
 
 
 @contextmanager
-def label_studio_file(path: Path, images: Sequence[Path]) -> Iterator[Callable[[Path, list[dict[str, Any]]], None]]:
+def label_studio_file(
+    path: Path, classes: Sequence[str], images: Sequence[Path]
+) -> Iterator[Callable[[Path, Size, list[dict[str, Any]]], None]]:
     """Yield what writes the task of an image: its address in local storage, and its regions as a prediction."""
     root = common_folder(images)
     with path.open("w", encoding="utf-8") as file:
         tasks = Entries(file)
 
-        def add(image: Path, result: list[dict[str, Any]]) -> None:
+        def add(image: Path, size: Size, result: list[dict[str, Any]]) -> None:
             address = f"/data/local-files/?d={quote(os.fsencode(path_from(root, image)))}"
             task = {"data": {_TO: address}, "predictions": [{"model_version": "deeplabctl", "result": result}]}
             tasks.add(json.dumps(task))

@@ -213,7 +213,7 @@ def via_regions(label: Label, classes: Sequence[str], tolerance: float = TOLERAN
 @contextmanager
 def via_file(
     path: Path, classes: Sequence[str], images: Sequence[Path]
-) -> Iterator[Callable[[Path, list[dict[str, Any]]], None]]:
+) -> Iterator[Callable[[Path, Size, list[dict[str, Any]]], None]]:
     """Yield what writes the regions of an image into a project that VIA 2 loads."""
     root, ids = common_folder(images), list[str]()
     options = {name: name for name in classes[first_object(classes) :]}
@@ -230,11 +230,11 @@ def via_file(
     with path.open("w", encoding="utf-8") as file:
         entries = Entries(file)
 
-        def add(image: Path, regions: list[dict[str, Any]]) -> None:
-            name, size = path_from(root, image), image.stat().st_size
-            entry = {"filename": name, "size": size, "regions": regions, "file_attributes": {}}
-            entries.add(f"{json.dumps(f'{name}{size}')}: {json.dumps(entry)}")
-            ids.append(f"{name}{size}")
+        def add(image: Path, size: Size, regions: list[dict[str, Any]]) -> None:
+            name, length = path_from(root, image), image.stat().st_size
+            entry = {"filename": name, "size": length, "regions": regions, "file_attributes": {}}
+            entries.add(f"{json.dumps(f'{name}{length}')}: {json.dumps(entry)}")
+            ids.append(f"{name}{length}")
 
         file.write(json.dumps(head)[:-1] + ',\n"_via_img_metadata": {')
         yield add

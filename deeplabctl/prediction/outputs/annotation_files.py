@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
-from deeplabctl.arrays import Label
+from deeplabctl.arrays import Label, Size
 from deeplabctl.class_files import format_classes
 from deeplabctl.data.formats.coco import coco_file, segments
 from deeplabctl.data.formats.cvat import cvat_file, cvat_shapes
@@ -19,7 +19,7 @@ from deeplabctl.data.formats.supervisely import supervisely_document, supervisel
 from deeplabctl.data.formats.via import via_file, via_regions
 from deeplabctl.data.formats.yolo import yolo_settings, yolo_text
 from deeplabctl.files import whole_file, write_text
-from deeplabctl.prediction.outputs.output import Add, Job, Labelled, Output, RunFile, Written, ends_with
+from deeplabctl.prediction.outputs.output import Add, Job, Labelled, Output, RunFile, Written
 
 
 class Areas(Output):
@@ -57,38 +57,41 @@ class Table(Output):
             yield add
 
 
-class CocoOutput(Output):
+class _Form(NamedTuple):
+    part: Callable[[Label, Sequence[str]], Any]  # of an image, from its label and the classes
+    file: Callable[[Path, Sequence[str], Sequence[Path]], AbstractContextManager[Callable[[Path, Size, Any], None]]]
+
+
+class _Annotations(Output):
+    """Annotations of all images in one file."""
+
+    form: ClassVar[_Form]
+
+    def part(self, label: Label, classes: Sequence[str]) -> Any:
+        return self.form.part(label, classes)
+
+    @contextmanager
+    def run_writer(self, path: Path, jobs: Sequence[Job], classes: Sequence[str]) -> Iterator[Add]:
+        with whole_file(path) as temporary, self.form.file(temporary, classes, [job.source for job in jobs]) as add:
+            yield lambda written: add(written.job.source, written.size, written.parts[self.name])
+
+
+class CocoOutput(_Annotations):
     """COCO's annotations of all images, named by their paths from the folder that all are in; ids count from 1."""
 
-    run = RunFile("coco.json", "coco", "COCO", images=True)
-
-    def part(self, label: Label, classes: Sequence[str]) -> Any:
-        return segments(label, classes)
-
-    @contextmanager
-    def run_writer(self, path: Path, jobs: Sequence[Job], classes: Sequence[str]) -> Iterator[Add]:
-        with whole_file(path) as temporary, coco_file(temporary, classes, [job.source for job in jobs]) as add:
-            yield lambda written: add(written.job.source, written.size, written.parts[self.name])
+    run, form = RunFile("coco.json", "coco", "COCO", images=True), _Form(segments, coco_file)
 
 
-class CvatOutput(Output):
+class CvatOutput(_Annotations):
     """CVAT's XML with a mask for each class in an image, named as in COCO's file."""
 
-    run = RunFile("cvat.xml", "cvat", "CVAT", images=True)
-
-    def part(self, label: Label, classes: Sequence[str]) -> Any:
-        return cvat_shapes(label, classes)
-
-    @contextmanager
-    def run_writer(self, path: Path, jobs: Sequence[Job], classes: Sequence[str]) -> Iterator[Add]:
-        with whole_file(path) as temporary, cvat_file(temporary, classes, [job.source for job in jobs]) as add:
-            yield lambda written: add(written.job.source, written.size, written.parts[self.name])
+    run, form = RunFile("cvat.xml", "cvat", "CVAT", images=True), _Form(cvat_shapes, cvat_file)
 
 
 class LabelmeOutput(Output):
     """Outlines that labelme opens, for each image, and the names of the classes for all."""
 
-    image_file, end = "{stem}.json", b"}\n"
+    image_file = "{stem}.json"
     run = RunFile("classes.txt", "class_names", "class names")
 
     def write(self, path: Path, labelled: Labelled) -> None:
@@ -103,38 +106,33 @@ class LabelmeOutput(Output):
 class YoloOutput(Output):
     """YOLO's text for each image, and the data.yaml for a set in which the images lie in ``images``."""
 
-    image_file, run = "labels/{stem}.txt", RunFile("data.yaml", "yolo_settings", "YOLO")
+    image_file, may_be_empty = "labels/{stem}.txt", True  # without objects
+    run = RunFile("data.yaml", "yolo_settings", "YOLO")
 
     def write(self, path: Path, labelled: Labelled) -> None:
         write_text(path, yolo_text(labelled.label, labelled.classes))
-
-    def is_whole(self, path: Path) -> bool:
-        """Tell whether the text is empty or ends with a line."""
-        return ends_with(path, b"\n") or (path.is_file() and path.stat().st_size == 0)
 
     def run_text(self, path: Path, classes: Sequence[str]) -> str:
         return yolo_settings(classes)
 
 
-class LabelStudioOutput(Output):
+class LabelStudioOutput(_Annotations):
     """Label Studio's tasks with predictions, and the labelling settings of a project that takes them."""
 
     run = RunFile("labelstudio.json", "labelstudio", "Label Studio", images=True, settings="labelstudio.xml")
-
-    def part(self, label: Label, classes: Sequence[str]) -> Any:
-        return label_studio_result(label, classes)
+    form = _Form(label_studio_result, label_studio_file)
 
     @contextmanager
     def run_writer(self, path: Path, jobs: Sequence[Job], classes: Sequence[str]) -> Iterator[Add]:
-        with whole_file(path) as temporary, label_studio_file(temporary, [job.source for job in jobs]) as add:
-            yield lambda written: add(written.job.source, written.parts[self.name])
+        with super().run_writer(path, jobs, classes) as add:
+            yield add
         write_text(path.with_suffix(".xml"), label_studio_settings(classes))
 
 
 class SuperviselyOutput(Output):
     """Supervisely's annotations of each image, and the meta.json of the project, whose images lie in dataset/img."""
 
-    image_file, end = "dataset/ann/{name}.json", b"}\n"
+    image_file = "dataset/ann/{name}.json"
     run = RunFile("meta.json", "supervisely_meta", "Supervisely")
 
     def write(self, path: Path, labelled: Labelled) -> None:
@@ -144,15 +142,7 @@ class SuperviselyOutput(Output):
         return json.dumps(supervisely_meta(classes)) + "\n"
 
 
-class ViaOutput(Output):
+class ViaOutput(_Annotations):
     """A project of VIA with the outlines of all images."""
 
-    run = RunFile("via.json", "via", "VIA", images=True)
-
-    def part(self, label: Label, classes: Sequence[str]) -> Any:
-        return via_regions(label, classes)
-
-    @contextmanager
-    def run_writer(self, path: Path, jobs: Sequence[Job], classes: Sequence[str]) -> Iterator[Add]:
-        with whole_file(path) as temporary, via_file(temporary, classes, [job.source for job in jobs]) as add:
-            yield lambda written: add(written.job.source, written.parts[self.name])
+    run, form = RunFile("via.json", "via", "VIA", images=True), _Form(via_regions, via_file)

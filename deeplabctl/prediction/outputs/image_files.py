@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +14,14 @@ from deeplabctl.render import overlay, overlay_with_legend, thumbnail, write_ima
 
 THUMBNAIL = 320  # pixels of the longer side
 _STEPS = 65535  # of a score
-_PNG_END, _JPEG_END = b"IEND\xaeB`\x82", b"\xff\xd9"
+_PNG = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
+_JPEG, _ZIP = (b"\xff\xd8", b"\xff\xd9"), (b"PK\3\4", b"PK\5\6")
 
 
 class Mask(Output):
     """Class ids: a palette PNG, or a lossless video of grey values."""
 
-    image_file, end = "{stem}.png", _PNG_END
+    image_file, marks = "{stem}.png", _PNG
     video = VideoFile("{stem}_masks.mkv", lossless_writer, lambda image, label, classes: label)
 
     def write(self, path: Path, labelled: Labelled) -> None:
@@ -31,7 +31,7 @@ class Mask(Output):
 class Overlay(Output):
     """The classes' colours over the image; a video has no legend."""
 
-    image_file, end = "{stem}_overlay.png", _PNG_END
+    image_file, marks = "{stem}_overlay.png", _PNG
     video = VideoFile("{stem}_overlay.mp4", overlay_writer, overlay)
 
     def write(self, path: Path, labelled: Labelled) -> None:
@@ -44,7 +44,7 @@ class ScoresFile(Output):
     A score is off by half a step, 7.6e-6, at most; float16 would be by 2.4e-4.
     """
 
-    image_file, needs_scores = "{stem}.npz", True
+    image_file, marks, needs_scores = "{stem}.npz", _ZIP, True
 
     def write(self, path: Path, labelled: Labelled) -> None:
         assert labelled.scores is not None
@@ -52,17 +52,11 @@ class ScoresFile(Output):
         with whole_file(path) as temporary:
             np.savez_compressed(temporary, scores=steps, classes=np.array(list(labelled.classes)))
 
-    def is_whole(self, path: Path) -> bool:
-        try:
-            return zipfile.is_zipfile(path)
-        except OSError:
-            return False
-
 
 class ContactSheetImage(Output):
     """A small overlay for the page of all results, which the room `reports` makes."""
 
-    image_file, end = "thumbnails/{stem}.jpg", _JPEG_END
+    image_file, marks = "thumbnails/{stem}.jpg", _JPEG
     listed = False
     run = RunFile("index.html", "page", "contact sheet", images=True)
 

@@ -10,8 +10,11 @@ from typing import Any, ClassVar, NamedTuple
 
 from deeplabctl.arrays import Image, Label, Scores
 from deeplabctl.choices import OUTPUT_OPTIONS
+from deeplabctl.errors import OutputError
 from deeplabctl.files import write_text
 from deeplabctl.prediction.video_files import VideoReader, Write
+
+_TAIL = 1 << 16  # bytes in which the end of a file is looked for: other programs may have added to it
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +25,12 @@ class Job:
     files: Mapping[str, Path]
     listed: tuple[str, ...]  # the outputs that JSON lists, also those that are not asked for
     is_video: bool = False
+    kept: frozenset[str] = frozenset()  # the outputs whose files are there and stay as they are
+
+    @property
+    def new_files(self) -> dict[str, Path]:
+        """Return the files that are to be written."""
+        return {name: path for name, path in self.files.items() if name not in self.kept}
 
 
 @dataclass(frozen=True)
@@ -94,7 +103,8 @@ class Output:
     image_file: ClassVar[str] = ""
     video: ClassVar[VideoFile | None] = None
     needs_scores: ClassVar[bool] = False
-    end: ClassVar[bytes] = b""  # of a whole file
+    marks: ClassVar[tuple[bytes, bytes]] = (b"", b"")  # with which a file begins and ends
+    may_be_empty: ClassVar[bool] = False
     run: ClassVar[RunFile | None] = None
 
     def __init__(self, name: str) -> None:
@@ -119,20 +129,18 @@ class Output:
         """Return the text of the run's file where it depends on the classes only, before any work."""
         return ""
 
-    def is_whole(self, path: Path) -> bool:
-        """Tell whether the file of an image is there to its end, without reading all of it.
+    def is_there(self, path: Path, *, is_video: bool = False) -> bool:
+        """Tell whether the file of an image or a video is there, and neither empty nor, as far as marks tell, cut off.
 
-        This program writes files whole or not at all; other programs and full disks may cut them.
+        What another program wrote in its place is somebody's work, and there. Raises OutputError if it is unreadable.
         """
-        return ends_with(path, self.end)
-
-
-def ends_with(path: Path, end: bytes) -> bool:
-    """Tell whether a file is there, is not empty, and has this end."""
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - len(end)))
-            return size > 0 and file.read() == end if end else size > 0
-    except OSError:
-        return False
+        begin, end = (b"", b"") if is_video else self.marks
+        try:
+            with path.open("rb") as file:
+                head, size = file.read(len(begin)), file.seek(0, 2)
+                file.seek(max(0, size - _TAIL))
+                return self.may_be_empty or (size > 0 and (not begin.startswith(head) or end in file.read()))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise OutputError(f"cannot read {path}: {error.strerror}; move it, or choose another `out`") from None

@@ -10,15 +10,15 @@ from deeplabctl.errors import OutputError
 from deeplabctl.files import check_folder, check_free, check_writable, remove_unfinished
 from deeplabctl.prediction.inputs import is_video
 from deeplabctl.prediction.outputs import OUTPUTS
-from deeplabctl.prediction.outputs.output import Job, Output, ends_with
+from deeplabctl.prediction.outputs.output import Job, Output
 
 
 @dataclass(frozen=True)
 class OutputRequest:
     """Say what to write, by the names of outputs, and where.
 
-    Files that exist are an error, or replaced (``overwrite``), or kept where an image has all of its own
-    (``skip_existing``).
+    Files that exist are an error, or replaced (``overwrite``), or kept (``skip_existing``): images that have all of
+    their own are skipped.
     """
 
     out: Path
@@ -78,11 +78,16 @@ def plan_outputs(inputs: Sequence[Path], request: OutputRequest) -> Plan:
     of_run = [output.run for output in outputs if output.run]
     run_files = {run.name: out / run.file for run in of_run}
     run_files |= {f"{run.name}_settings": out / run.settings for run in of_run if run.settings}
+    if request.skip_existing:
+        jobs = [replace(job, kept=_kept(job)) for job in jobs]
     images, videos = (tuple(job for job in jobs if job.is_video == kind) for kind in (False, True))
     plan = Plan(images, videos, outputs, run_files)
     _check_names(plan, inputs)
     if request.skip_existing:
-        plan = replace(plan, done=frozenset(job for job in jobs if _is_done(job)))
+        plan = replace(plan, done=frozenset(job for job in jobs if not job.new_files))
+        if not any(job.kept for job in jobs):  # so files of a run are not of one that is continued
+            for path in plan.run_files.values():
+                check_free(path, overwrite=False, others="or `out` for another folder")
     else:
         others = "`skip_existing` to keep it, or `out` for another folder"
         for path, _ in plan.files():
@@ -114,10 +119,10 @@ def _video_job(video: Path, outputs: Sequence[Output], out: Path) -> Job:
     return Job(video, files, tuple(each.name for each, _ in of_videos), is_video=True)
 
 
-def _is_done(job: Job) -> bool:
-    if job.is_video:  # nothing at the end of a video tells
-        return all(ends_with(path, b"") for path in job.files.values())
-    return all(output.is_whole(job.files[output.name]) for output in OUTPUTS if output.name in job.files)
+def _kept(job: Job) -> frozenset[str]:
+    """Return the outputs whose files are there."""
+    of_job = [output for output in OUTPUTS if output.name in job.files]
+    return frozenset(each.name for each in of_job if each.is_there(job.files[each.name], is_video=job.is_video))
 
 
 def _check_names(plan: Plan, inputs: Iterable[Path]) -> None:

@@ -129,6 +129,7 @@ function show({ facts, png, mask }) {
   stage.showMask(mask, model.classes);
   legend.show(facts.classes, model.classes);
   showOpacity();
+  note([current.note, facts.note].filter(Boolean).join(" "));
   const seconds = `${facts.seconds.ran.toFixed(2)} s`;
   element("seconds").textContent = seconds;
   URL.revokeObjectURL(saveMask.href);

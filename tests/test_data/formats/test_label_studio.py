@@ -202,9 +202,9 @@ def test_tasks_of_no_image_several_images_and_the_short_export_are_refused(tmp_p
 def test_tasks_are_read_back_as_the_same_labels(tmp_path, names):
     labels = {"a": np.random.default_rng(0).choice([0, 1, 2], SIZE).astype(np.uint8), "b": np.ones(SIZE, np.uint8)}
     paths = [write_image(tmp_path / "my photos" / f"{name}.jpg", shade=ord(name)) for name in labels]
-    with label_studio_file(tmp_path / "labelstudio.json", paths) as add:
+    with label_studio_file(tmp_path / "labelstudio.json", names, paths) as add:
         for path, label in zip(paths, labels.values(), strict=True):
-            add(path, label_studio_result(label, names))
+            add(path, label.shape, label_studio_result(label, names))
     settings = ElementTree.fromstring(label_studio_settings(names))
     assert [label.get("value") for label in settings.iter("Label")] == [*names]
     more = {"outside": "void", "classes": names} if names[0] == "sky" else {}

@@ -152,7 +152,7 @@ def test_projects_are_read_back_as_the_same_labels(tmp_path, names):
     paths = [write_image(tmp_path / "photos" / f"{name}.jpg", shade=ord(name)) for name in labels]
     with via_file(tmp_path / "via.json", names, paths) as add:
         for path, label in zip(paths, labels.values(), strict=True):
-            add(path, via_regions(label, names, 0))
+            add(path, label.shape, via_regions(label, names, 0))
     document = json.loads((tmp_path / "via.json").read_text())
     assert document["_via_image_id_list"] == [*document["_via_img_metadata"]]
     assert document["_via_settings"]["project"] == {"name": "deeplabctl"}  # not that of an unfinished file
