@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from deeplabctl.arrays import Label, Mask, Size
+from deeplabctl.class_files import read_names
 from deeplabctl.data.formats.annotations import (
     AnnotationFormat,
     Annotations,
@@ -110,10 +111,10 @@ def _read_classes(root: Path) -> tuple[dict[int, str], str, list[tuple[str, str]
     path = root / "classes.txt"
     if not path.is_file():
         raise DataError(f"{root}: expected a data.yaml or a classes.txt with the classes of its labels, got neither")
-    names = [line.strip() for line in _read(path).rstrip().splitlines()]
-    if "" in names:
-        raise DataError(f"{path}:{names.index('') + 1}: expected the name of class {names.index('')}, got none")
-    return dict(enumerate(names)), "", [("", "images")]
+    lines = [line.strip() for line in _read(path).rstrip().splitlines()]
+    if "" in lines:
+        raise DataError(f"{path}:{lines.index('') + 1}: expected the name of class {lines.index('')}, got none")
+    return dict(enumerate(read_names(path))), "", [("", "images")]
 
 
 def _read(path: Path) -> str:
