@@ -14,7 +14,7 @@ from deeplabctl import choices
 from deeplabctl.data.findings import join_some
 from deeplabctl.data.formats.annotations import AnnotatedImage, AnnotationFormat, Annotations, ImportSettings
 from deeplabctl.data.formats.documents import Source, other_program
-from deeplabctl.data.formats.image_search import failing
+from deeplabctl.data.formats.image_search import failing, files_below
 from deeplabctl.errors import DataError
 from deeplabctl.files import web_address
 from deeplabctl.reporting import Reporter
@@ -44,11 +44,14 @@ def read_annotations(
         got = "a file" if os.path.exists(settings.images) else "none"  # noqa: PTH110
         raise DataError(f"`images={settings.images}`: expected a folder, got {got}; name the folder of the images")
     source, parts = Source(path), _parts(path)
-    kinds = {_format_of(Source(part), settings) for part in parts}
-    known = kinds.pop() if len(kinds) == 1 else None
-    if known in (None, _ANY_FOLDER) or next(iter(parts)).is_dir():
+    kinds = {part: _format_of(Source(part), settings) for part in parts}
+    found = {*kinds.values()} - {None, _ANY_FOLDER}
+    known = found.pop() if len(found) == 1 else None
+    parts = {part: split for part, split in parts.items() if kinds[part] is known}
+    in_parts = known is not None and "train" in parts.values()
+    if not in_parts or next(iter(parts)).is_dir():
         of_whole = _format_of(source, settings)
-        if known in (None, _ANY_FOLDER) or of_whole not in (None, _ANY_FOLDER):
+        if not in_parts or of_whole not in (None, _ANY_FOLDER):
             known, parts = of_whole, {}
     if known is None:
         _refuse(path, settings)
@@ -56,6 +59,9 @@ def read_annotations(
     if like and known is not _ANY_FOLDER:
         settings = replace(settings, classes=like.classes)
     annotations = _read_parts(known, parts, settings, report) if parts else known.read(source, settings, report)
+    empty = kinds.keys() - parts.keys() if parts else ()
+    annotations.notes += [f"{part}: no {known.content} in it, left out" for part in sorted(empty)]
+    annotations.notes += [] if known.reads_below else _not_read(path, parts)
     if like and annotations.classes != like.classes:
         raise DataError(
             f"{path}: expected the classes of {like.sources[0]}, {join_some(like.classes)}, got "
@@ -111,6 +117,14 @@ def _parts(path: Path) -> dict[Path, str]:
         if "train" in splits.values() and len(splits) == len(set(splits.values())):
             return splits
     return {}
+
+
+def _not_read(path: Path, parts: dict[Path, str]) -> list[str]:
+    """Return a note on annotations that are in a folder, but not in what was read of it."""
+    read = {*parts, *(folder for place in parts or (path,) for folder in (place, place / "annotations"))}
+    files = [file for file in files_below(path) if file.suffix.lower() in (".json", ".xml")]
+    others = [file.relative_to(path).as_posix() for file in files if not {file, file.parent} & read]
+    return [f"other files of annotations in {path}: {len(others)} left out ({join_some(others, 3)})"] if others else []
 
 
 def _read_parts(

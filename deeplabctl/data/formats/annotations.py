@@ -40,6 +40,7 @@ class AnnotationFormat(ABC):
 
     content: ClassVar[str]  # what a source of this format is, as a message says it: "COCO's JSON"
     own_settings: ClassVar[tuple[str, ...]] = ("outside",)  # of `ImportSettings`, those that not all formats have
+    reads_below: ClassVar[bool] = False  # the folders in that of a source, too
 
     @abstractmethod
     def recognises(self, source: Source) -> bool:

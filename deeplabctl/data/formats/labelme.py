@@ -16,7 +16,6 @@ import PIL.Image
 
 from deeplabctl.arrays import Label, Mask, Size
 from deeplabctl.classes import IGNORE_LABEL
-from deeplabctl.data.findings import join_some
 from deeplabctl.data.formats.annotations import (
     BACKGROUND,
     LABELME_BACKGROUND,
@@ -28,7 +27,7 @@ from deeplabctl.data.formats.annotations import (
     Region,
 )
 from deeplabctl.data.formats.documents import MALFORMED, Source, path_from, read_json
-from deeplabctl.data.formats.image_search import failing, files_below, not_found
+from deeplabctl.data.formats.image_search import failing, not_found
 from deeplabctl.data.formats.outlines import (
     TOLERANCE,
     Point,
@@ -78,11 +77,6 @@ class Labelme(AnnotationFormat):
         for path, why in failed.items():
             with outlines.image(path.stem, failing(why)):
                 pass
-        folders = (source.path, *(path.parent for path in (*paths, *failed)))
-        below = [path for path in files_below(source.path) if path.suffix == ".json" and path.parent not in folders]
-        if below:
-            some = join_some([path.relative_to(source.path).as_posix() for path in below], 3)
-            outlines.notes.append(f"JSON files in folders below {source}: {len(below)} left out ({some})")
         return outlines.annotations(paths[0].parent)
 
     def _read_document(

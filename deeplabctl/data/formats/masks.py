@@ -57,6 +57,7 @@ class Masks(AnnotationFormat):
     """
 
     content, own_settings = "a folder of masks", ("image_suffix", "mask_suffix")
+    reads_below = True
 
     def recognises(self, source: Source) -> bool:
         """Tell whether it is a folder."""

@@ -46,7 +46,7 @@ class Yolo(AnnotationFormat):
     Lines of five numbers are boxes without an outline: void, below all objects.
     """
 
-    content = "YOLO's data.yaml"
+    content, reads_below = "YOLO's data.yaml", True
 
     def recognises(self, source: Source) -> bool:
         """Tell whether it is a YAML file, or a folder with one of classes or with texts in its ``labels``."""

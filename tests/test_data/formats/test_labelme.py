@@ -306,4 +306,4 @@ def test_documents_in_folders_below_are_said_to_be_left_out(tmp_path):
         write_labelme(source / "second", [shape], name=name)
     written, notes = convert(source, tmp_path / "out")
     assert written.train == ["a"]
-    assert f"JSON files in folders below {source}: 2 left out (second/b.json, second/c.json)" in notes
+    assert f"other files of annotations in {source}: 2 left out (second/b.json, second/c.json)" in notes

@@ -100,6 +100,13 @@ def test_roboflows_coco_files_of_splits_are_read_together(tmp_path):
     assert lists(written) == (["a"], ["b"], ["c"])
     assert written.classes == ("background", "car", "tree")
     assert written.pixels == {0: 288, 1: 288}
+    (tmp_path / "set" / "test").rename(tmp_path / "set" / "extra")
+    write_image(tmp_path / "set" / "test" / "e.jpg")
+    written, notes = convert(tmp_path / "set", tmp_path / "out", val=None, overwrite=True)
+    assert lists(written) == (["a"], ["b"], [])
+    assert f"{tmp_path / 'set' / 'test'}: no COCO's JSON in it, left out" in notes
+    others = "extra/_annotations.coco.json"
+    assert f"other files of annotations in {tmp_path / 'set'}: 1 left out ({others})" in notes
 
 
 def test_a_folder_of_one_split_and_instances_beside_other_files_of_coco_are_read(tmp_path):
@@ -123,6 +130,15 @@ def test_cvats_coco_files_of_subsets_are_read_together(tmp_path):
     written, notes = convert(tmp_path / "set", tmp_path / "out", val=None)
     assert lists(written) == (["Train_a"], ["Validation_a"], [])
     assert notes == ["splits as in the source: train 1, val 1; use `val` for others"]
+    for subset in ("Train", "Validation"):  # frames of a video have the same names in both
+        path = tmp_path / "set" / "annotations" / f"instances_{subset}.json"
+        path.write_text(path.read_text().replace(f"{subset}/", ""))
+    written, _ = convert(tmp_path / "set", tmp_path / "out", val=None, overwrite=True)
+    assert (len(written.train), len(written.val)) == (1, 1)
+    (tmp_path / "set" / "annotations" / "instances_default.json").write_text(path.read_text())
+    _, notes = convert(tmp_path / "set", tmp_path / "out", val=None, overwrite=True)
+    others = "annotations/instances_default.json"
+    assert f"other files of annotations in {tmp_path / 'set'}: 1 left out ({others})" in notes
 
 
 def test_subsets_of_cvats_xml_are_splits(tmp_path):
