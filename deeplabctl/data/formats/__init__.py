@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,6 +14,7 @@ from deeplabctl.data.findings import join_some
 from deeplabctl.data.formats.annotations import AnnotatedImage, AnnotationFormat, Annotations, ImportSettings
 from deeplabctl.data.formats.documents import Source, other_program
 from deeplabctl.data.formats.image_search import failing, files_below
+from deeplabctl.data.layout import split_of
 from deeplabctl.errors import DataError
 from deeplabctl.files import web_address
 from deeplabctl.reporting import Reporter
@@ -22,7 +22,6 @@ from deeplabctl.reporting import Reporter
 _CLASSES: dict[str, type[AnnotationFormat]] = choices.load_classes(choices.ANNOTATIONS)
 FORMATS: tuple[AnnotationFormat, ...] = tuple(kind() for kind in dict.fromkeys(_CLASSES.values()))  # in that order
 _ANY_FOLDER = FORMATS[-1]  # of masks
-_SPLIT = re.compile(r"(train|val|test)(ing|id|idation)?\d*")  # as folders and subsets are named
 
 
 def read_annotations(
@@ -101,19 +100,13 @@ def _format_of(source: Source, settings: ImportSettings) -> AnnotationFormat | N
     return next((known for known in FORMATS if type(known) is kind or (is_auto and known.recognises(source))), None)
 
 
-def _split_of(name: str) -> str:
-    """Return the split that a folder or a subset is named after, or nothing."""
-    match = _SPLIT.fullmatch(name.casefold())
-    return match[1] if match else ""
-
-
 def _parts(path: Path) -> dict[Path, str]:
     """Return the folders, or COCO's files, that a folder has for each of several splits."""
     if not path.is_dir():
         return {}
     files = [file for place in (path, path / "annotations") for file in sorted(place.glob("instances_*.json"))]
     for places in (files, [place for place in sorted(path.iterdir()) if place.is_dir()]):
-        splits = {place: split for place in places if (split := _split_of(place.stem.removeprefix("instances_")))}
+        splits = {place: split for place in places if (split := split_of(place.stem.removeprefix("instances_")))}
         if "train" in splits.values() and len(splits) == len(set(splits.values())):
             return splits
     return {}
@@ -160,7 +153,7 @@ def _refuse_shared(images: Sequence[AnnotatedImage]) -> list[AnnotatedImage]:
 def _split_by_folders(annotations: Annotations) -> None:
     """Give the images the split that the name of each has as a folder, if all have one; else say which have not."""
     names = [image.name.replace("\\", "/") for image in annotations.images]
-    splits = [{split for folder in PurePosixPath(name).parts[:-1] if (split := _split_of(folder))} for name in names]
+    splits = [{split for folder in PurePosixPath(name).parts[:-1] if (split := split_of(folder))} for name in names]
     if others := [name for name, found in zip(names, splits, strict=True) if len(found) != 1]:
         if known := sorted({split for found in splits if len(found) == 1 for split in found}):
             annotations.notes.append(

@@ -79,13 +79,21 @@ def test_a_data_set_keeps_its_own_lists(tmp_path):
     for number, source in enumerate((root, root / "SegmentationClass")):
         written, notes = convert(source, tmp_path / str(number), val=None, classes=CLASSES, rename={"tree": "bush"})
         assert lists(written) == (["a", "b"], ["c", "d"], ["e"])
-        assert notes[0] == f"masks in none of the lists in {places}: 1 left out (f)"
+        assert notes[0] == (
+            f"masks that the lists in {places} do not name: 1 left out (f); lists of no known split are not read: "
+            "trainval.txt"
+        )
         assert notes[-1] == "splits as in the source: train 2, val 2, test 1; use `val` for others"
     written, notes = convert(root, tmp_path / "anew", val=0.25, classes=CLASSES)
     assert (len(written.train), len(written.val), written.test) == (3, 1, ["e"])
-    for split in ("Train", "val", "test"):
+    (places / "val.txt").rename(places / "valid.txt")
+    (places / "test.txt").write_text("a\ne")
+    written, notes = convert(root, tmp_path / "valid", val=None, classes=CLASSES)
+    assert lists(written) == (["b"], ["c", "d"], ["a", "e"])
+    assert "masks in the lists of two splits: 1, taken for the last (a)" in notes
+    for split in ("Train", "valid", "test"):
         (places / f"{split}.txt").write_text("x")
-    with pytest.raises(DataError, match=r"masks in none of the lists in .*: 6 left out .*; correct the lists"):
+    with pytest.raises(DataError, match=r"masks that the lists in .* do not name: 6 left out .*; correct the lists"):
         convert(root, tmp_path / "out", val=None, classes=CLASSES)
     for path in places.iterdir():
         path.unlink()
