@@ -14,6 +14,7 @@ from deeplabctl.data.findings import join_some
 from deeplabctl.data.formats.annotations import AnnotatedImage, AnnotationFormat, Annotations, ImportSettings
 from deeplabctl.data.formats.documents import Source, other_program
 from deeplabctl.data.formats.image_search import failing, files_below
+from deeplabctl.data.image_files import unreadable
 from deeplabctl.data.layout import split_of
 from deeplabctl.errors import DataError
 from deeplabctl.files import web_address
@@ -35,10 +36,14 @@ def read_annotations(
 
     Raises DataError for an unknown format, for annotations that do not follow theirs, and for masks of other classes.
     """
-    if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises for names that are too long
-        if address := web_address(path):
-            raise DataError(f"{address}: expected a file or a folder, got an address; download it, and name the file")
-        raise DataError(f"{path}: there is no such file or folder")
+    try:
+        path.stat()
+    except PermissionError as error:
+        raise unreadable(path, error) from None
+    except (OSError, ValueError):  # also for names that no file can have
+        address = web_address(path)
+        problem = f"{address}: expected a file or a folder, got an address; download it, and name the file"
+        raise DataError(problem if address else f"{path}: there is no such file or folder") from None
     if settings.images is not None and not os.path.isdir(settings.images):  # noqa: PTH112
         got = "a file" if os.path.exists(settings.images) else "none"  # noqa: PTH110
         raise DataError(f"`images={settings.images}`: expected a folder, got {got}; name the folder of the images")

@@ -192,6 +192,8 @@ def _no_pairs(folder: Path, settings: ImportSettings, masks: list[Path]) -> str:
     other = other_program(path for path in files if path.suffix.lower() not in IMAGE_SUFFIXES)
     if not masks:
         got = other or f"{suffix_counts(files) or 'no file'}; choose their folder"
+        if settings.mask_suffix and any(path.suffix.lower() in _MASK_SUFFIXES for path in files):
+            return f"{folder}: expected masks whose names end in {settings.mask_suffix} (`mask_suffix`), got none"
         return f"{expected}, or annotations of another program, got {got}"
     images_folder = _images_folder(folder, settings)
     images = {path.stem: path for path in files_below(images_folder) if path.suffix.lower() in IMAGE_SUFFIXES}

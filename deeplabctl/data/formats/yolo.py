@@ -28,6 +28,7 @@ from deeplabctl.data.formats.annotations import (
 from deeplabctl.data.formats.documents import Source, head_of, naming, whole_number
 from deeplabctl.data.formats.image_search import files_below
 from deeplabctl.data.formats.outlines import TOLERANCE, box_corners, fill_shares
+from deeplabctl.data.image_files import unreadable
 from deeplabctl.errors import DataError
 from deeplabctl.files import read_small_file
 from deeplabctl.reporting import Reporter
@@ -120,7 +121,9 @@ def _read_classes(root: Path) -> tuple[dict[int, str], str, list[tuple[str, str]
 def _read(path: Path) -> str:
     try:
         return read_small_file(path).decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise unreadable(path, error) from None
+    except UnicodeDecodeError as error:
         raise DataError(f"cannot read {path}: expected text in UTF-8 ({error}); export it again") from None
 
 
