@@ -93,9 +93,9 @@ def _class_rows(lines: list[tuple[int, str]], path: Path | None = None) -> list[
     if names != rows[: len(names)] and all(row.id is None for row in rows):
         void = next(row for row in rows if row not in names)
         raise DataError(
-            f"{path}:{void.line}: expected {void.name!r} behind all classes, or ids before the names, as it may count "
-            "as an id of masks; for masks in colours use the file as `palette`; otherwise write ids (255 void), or "
-            "remove the line if it has no id"
+            f"{path}:{void.line}: expected {void.name!r} after all classes, or ids before the names, got it before "
+            "others, so it is not clear whether it has an id; write ids (0 road, 255 void), remove it if it has none, "
+            "or use the file as `palette` for masks in colours"
         )
     if any(row.id is not None for row in names):
         names.sort(key=lambda row: -1 if row.id is None else row.id)

@@ -230,8 +230,8 @@ def test_a_column_of_colours_may_have_grey_levels(tmp_path):
         ("a.txt", "a,0,0,0,255\nb,9,8,7,255\n", r"a\.txt:1: expected a name and the three numbers .* got four"),
         ("a.txt", "0 0 0 0 a\n1 9 8 7 b\n", r"a\.txt:1: .* got four: '0 0 0 0 a'"),
         ("a.txt", "0 0 0 255 a\n9 8 7 255 b\n", r"a\.txt:1: .* got four: '0 0 0 255 a'"),
-        ("a.csv", "name,r,g,b\nroad,1,2,3\nVoid,0,0,0\ncar,4,5,6\n", r"a\.csv:3: expected 'Void' behind all classes"),
-        ("a.json", '{"void": [0, 0, 0], "road": [1, 2, 3], "car": [4, 5, 6]}', r"a\.json:1: expected 'void' behind"),
+        ("a.csv", "name,r,g,b\nroad,1,2,3\nVoid,0,0,0\ncar,4,5,6\n", r"a\.csv:3: expected 'Void' after all classes"),
+        ("a.json", '{"void": [0, 0, 0], "road": [1, 2, 3], "car": [4, 5, 6]}', r"a\.json:1: expected 'void' after"),
     ],
 )
 def test_tables_that_may_shift_the_names_are_refused(tmp_path, name, text, message):

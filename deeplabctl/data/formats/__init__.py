@@ -141,7 +141,7 @@ def _read_parts(
 
 
 def _refuse_shared(images: Sequence[AnnotatedImage]) -> list[AnnotatedImage]:
-    """Let the images fail that several annotations name: at most one of these labels is theirs."""
+    """Make the images fail that several annotations name: at most one of these labels is right."""
     names: dict[Path, list[str]] = defaultdict(list)
     for image in images:
         if isinstance(image.image, Path):

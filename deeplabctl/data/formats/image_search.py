@@ -105,7 +105,7 @@ class ImageSearch:
             return []
         name, path = next(iter(self._by_a_part.items()))
         images = counted(len(self._by_a_part), "image")
-        return [f"{images} in other top folders than their annotations say: {name} is {path}"]
+        return [f"{images} found in other folders than the annotations say: {name} is {path}"]
 
     def _list_files(self) -> dict[str, dict[Path, list[Parts]]]:
         files: dict[str, dict[Path, list[Parts]]] = defaultdict(dict)
