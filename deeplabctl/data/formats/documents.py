@@ -15,7 +15,7 @@ from typing import Any, TextIO
 from deeplabctl.data.findings import join_some
 from deeplabctl.data.image_files import unreadable
 from deeplabctl.errors import DataError
-from deeplabctl.files import file_names
+from deeplabctl.files import file_names, read_small_file
 
 # What a document of another program raises where it does not follow its format.
 MALFORMED = (
@@ -118,6 +118,16 @@ def read_json(path: Path) -> Any:
         raise unreadable(path, error) from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"cannot read {path}: expected JSON ({error}); export it again") from None
+
+
+def read_text(path: Path) -> str:
+    """Read a text in UTF-8; raises DataError for anything else."""
+    try:
+        return read_small_file(path).decode("utf-8-sig")
+    except OSError as error:
+        raise unreadable(path, error) from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"cannot read {path}: expected text in UTF-8 ({error}); export it again") from None
 
 
 def common_folder(images: Sequence[Path]) -> Path:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from deeplabctl.data.findings import join_some
 from deeplabctl.data.formats.annotations import ImportSettings
-from deeplabctl.data.formats.documents import other_program
+from deeplabctl.data.formats.documents import other_program, read_text
 from deeplabctl.data.formats.image_search import ImageSearch, files_below
 from deeplabctl.data.image_files import FOREIGN_SUFFIXES, IMAGE_SUFFIXES, NAMED_SUFFIXES, SAVED_SUFFIXES
 from deeplabctl.data.layout import IMAGES, LABELS, LISTS, split_of
 from deeplabctl.errors import DataError
-from deeplabctl.files import composed, file_names, read_small_file, suffix_counts
+from deeplabctl.files import composed, file_names, suffix_counts
 from deeplabctl.reporting import counted
 
 _MASK_SUFFIXES = (*SAVED_SUFFIXES, ".gif")
@@ -101,7 +101,7 @@ def _keep_listed(found: MaskPairs, folder: Path) -> None:
     for name in file_names(lists):
         split = split_of(name.lower().removesuffix(".txt").removesuffix("_aug"))
         unknown += [] if split else [name]
-        for line in read_small_file(lists / name).decode("utf-8-sig", "replace").splitlines() if split else ():
+        for line in read_text(lists / name).splitlines() if split else ():
             text = re.sub(rf".*{LABELS}(Aug)?/", "", line.strip().replace("\\", "/"))  # of two paths, the label
             key = composed(text.removesuffix(".png"))
             twice |= {key} if splits.get(key, split) != split else set()

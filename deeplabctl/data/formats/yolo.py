@@ -25,12 +25,10 @@ from deeplabctl.data.formats.annotations import (
     drawn_outlines,
     first_object,
 )
-from deeplabctl.data.formats.documents import Source, head_of, naming, whole_number
+from deeplabctl.data.formats.documents import Source, head_of, naming, read_text, whole_number
 from deeplabctl.data.formats.image_search import files_below
 from deeplabctl.data.formats.outlines import TOLERANCE, box_corners, fill_shares
-from deeplabctl.data.image_files import unreadable
 from deeplabctl.errors import DataError
-from deeplabctl.files import read_small_file
 from deeplabctl.reporting import Reporter
 
 _YAML = (".yaml", ".yml")
@@ -112,19 +110,10 @@ def _read_classes(root: Path) -> tuple[dict[int, str], str, list[tuple[str, str]
     path = root / "classes.txt"
     if not path.is_file():
         raise DataError(f"{root}: expected a data.yaml or a classes.txt with the classes of its labels, got neither")
-    lines = [line.strip() for line in _read(path).rstrip().splitlines()]
+    lines = [line.strip() for line in read_text(path).rstrip().splitlines()]
     if "" in lines:
         raise DataError(f"{path}:{lines.index('') + 1}: expected the name of class {lines.index('')}, got none")
     return dict(enumerate(read_names(path))), "", [("", "images")]
-
-
-def _read(path: Path) -> str:
-    try:
-        return read_small_file(path).decode("utf-8-sig")
-    except OSError as error:
-        raise unreadable(path, error) from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"cannot read {path}: expected text in UTF-8 ({error}); export it again") from None
 
 
 def _read_yaml(path: Path) -> tuple[dict[int, str], str, list[tuple[str, str]]]:
@@ -134,7 +123,7 @@ def _read_yaml(path: Path) -> tuple[dict[int, str], str, list[tuple[str, str]]]:
     """
     found: dict[str, str] = {}
     key = ""
-    for number, whole in enumerate(_read(path).splitlines(), 1):
+    for number, whole in enumerate(read_text(path).splitlines(), 1):
         line = (_LINE.match(whole) or [whole])[0].rstrip()
         if match := re.fullmatch(r"([A-Za-z_]\w*)\s*:(?:\s+(.*))?", line):
             key = match[1]
@@ -243,7 +232,7 @@ def _list_texts(place: Path, root: Path) -> Iterator[tuple[str, str, Path]]:
 
 def _texts_in(listed: Path, root: Path) -> Iterator[Path]:
     """Yield the texts of the images that a list names; its paths may begin with folders that are not there."""
-    for line in read_small_file(listed).decode("utf-8-sig", "replace").splitlines():
+    for line in read_text(listed).splitlines():
         parts = PurePosixPath(line.strip().replace("\\", "/")).parts
         paths = (_labels_of(root.joinpath(*parts[first:])).with_suffix(".txt") for first in range(len(parts)))
         if text := next((path for path in paths if path.is_file()), None):
@@ -253,7 +242,7 @@ def _texts_in(listed: Path, root: Path) -> Iterator[Path]:
 def _read_text(path: Path, names: dict[int, str], counts: Counter[str]) -> Iterator[Region]:
     """Yield the regions of a text; raises DataError with the line for what is neither an outline nor a box."""
     counts["texts"] += 1
-    for number, line in enumerate(_read(path).splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         where, cells = f"{path}:{number}", line.split()
         if not cells:
             continue

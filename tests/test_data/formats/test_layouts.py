@@ -95,6 +95,9 @@ def test_a_data_set_keeps_its_own_lists(tmp_path):
         (places / f"{split}.txt").write_text("x")
     with pytest.raises(DataError, match=r"masks that the lists in .* do not name: 6 left out .*; correct the lists"):
         convert(root, tmp_path / "out", val=None, classes=CLASSES)
+    (places / "Train.txt").write_bytes(b"\xe9")
+    with pytest.raises(DataError, match=r"cannot read .*Train\.txt: expected text in UTF-8"):
+        convert(root, tmp_path / "out", val=None, classes=CLASSES)
     for path in places.iterdir():
         path.unlink()
     assert len(convert(root, tmp_path / "drawn", val=0.5, classes=CLASSES)[0].val) == 3
