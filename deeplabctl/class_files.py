@@ -32,12 +32,18 @@ class Palette:
 def read_classes(path: Path) -> ClassNames:
     """Read a ``classes.txt``: one name per line, the first is class 0; empty lines and ``#`` comments are skipped.
 
-    The colours of a palette file are kept if all names have some; its entries for void are skipped. So is a table
-    with ids (``0,background``), in their order, a header (``id,name``; ``name,r,g,b``), and JSON: names with colours or
-    ids, ids with names, or a list of names.
+    Numbered names (``0,background``; ``0 - background``) are in the order of their ids. A palette is such a list, too:
+    its colours are kept if every name has one, and void is skipped, which must be last, or have an id. So is a table
+    with a header (``id,name``; ``name,r,g,b``), and JSON: names with colours or ids, ids with names, a list of names.
     """
+    names = read_names(path)
+    return ClassNames(_check_names(path, [*names]), names.colors)
+
+
+def read_names(path: Path) -> ClassNames:
+    """Read names as `read_classes` does, one of them too, or the same name twice."""
     rows = _class_rows(_lines(path, "class names", "one name per line"), path)
-    return colored_names(_check_names(path, [row.name for row in rows]), [row.color for row in rows])
+    return colored_names((row.name for row in rows), [row.color for row in rows])
 
 
 def format_classes(names: Sequence[str], where: Path) -> str:
@@ -52,7 +58,7 @@ def format_classes(names: Sequence[str], where: Path) -> str:
     colored = [f"{' '.join(map(str, color))} {name}" for color, name in pairs]
     mixed = [name if _reads_back(name, name) else line for name, line in zip(names, colored, strict=False)]
     first = [*colored[:1], *mixed[1:]]  # where the first may be a header, or all names have numbers
-    for lines in (colored, mixed, first) if colors else (mixed, first):
+    for lines in (colored, mixed, first) if colors else (mixed, first, colored):
         text = "".join(f"{line}\n" for line in lines)
         if _reads_back(text, *names):
             return text
@@ -79,11 +85,18 @@ def _class_rows(lines: list[tuple[int, str]], path: Path | None = None) -> list[
                 f"{path}:{wrong}: expected one class name per line, got what may be JSON, YAML, a table or other "
                 "settings; write the names into a .txt file, in the order of their ids"
             )
-        _check_numbers_behind(rows, path)
+    _check_numbers_behind(rows, path)
     for row in rows:
         if row.color and max(row.color) > 255:
             raise DataError(f"{path}:{row.line}: expected a colour of numbers up to 255, got {row.color}; correct it")
-    names = [row for row in rows if not (is_void(row.name) and (row.color or row.id == IGNORE_LABEL))]
+    names = [row for row in rows if not (is_void(row.name) and (row.color or row.id in (IGNORE_LABEL, -1)))]
+    if names != rows[: len(names)] and all(row.id is None for row in rows):
+        void = next(row for row in rows if row not in names)
+        raise DataError(
+            f"{path}:{void.line}: expected {void.name!r} after all classes, or ids before the names, got it before "
+            "others, so it is not clear whether it has an id; write ids (0 road, 255 void), remove it if it has none, "
+            "or use the file as `palette` for masks in colours"
+        )
     if any(row.id is not None for row in names):
         names.sort(key=lambda row: -1 if row.id is None else row.id)
         for index, row in enumerate(names):
@@ -114,12 +127,17 @@ _HEADS = {  # what a column has, by the words of its header
     "color": "color", "colour": "color", "rgb": "color", "hex": "color", "colorrgb": "color", "colorhex": "color",
     "classcolor": "color",
 }  # fmt: skip
-# Of JSON, YAML, protobuf, XML, tables, colours in other notations, and the first lines of GIMP's and QGIS's palettes.
+# Of JSON, YAML, protobuf, XML, tables, code, colours in other notations, and the first lines of GIMP's and QGIS's
+# palettes.
 _STRUCTURE = re.compile(
-    r"[\[\]{}]|.*([\[{:]|:\s*\[.*)$|- |<.*>$|.*(\t|rgba?\(|( [\d.]*\.\d+){3})|GIMP Palette$|INTERPOLATION:"
+    r"[\[\]{}]|.*([\[{:,;]|:\s*\[.*)$|([\"']).*\2$|- |<.*>$|.*(\t|rgba?\(|( [\d.]*\.\d+){3})"
+    r"|.*[\s,;:=]#([\da-fA-F]{6}\b|(?=\d*[a-fA-F])[\da-fA-F]{3}$)|GIMP Palette$|INTERPOLATION:"
 )
-_NUMBERED = re.compile(r"(\d{1,9})\s*[,;:\t]\s*([^\d\s#].*)")
-_COUNTED = re.compile(r"(\d{1,9})[\s.)]+([^\d\s].*)")
+_NUMBERED = re.compile(  # "0: road", "0,road", "0. road", "(0) road", "0 - road", "0_road"; not "3d-print", "0.5 m"
+    r"[(\[]?(-1|\d{1,9})(?:\s*([,;:\t])\s*|[.)\]]*(?:\s+(?:[-|=/]\s+)?|[-|=/_.)\]]\s*))"
+    r"((?!\d+(?:[\W_]|$)|#[0-9a-fA-F]{6})\S.*)"
+)
+_NUMBER_BEHIND = re.compile(r"(.*?)[\W_]+(\d{1,9})\W*")
 
 
 def _table(lines: list[tuple[int, str]], path: Path | None) -> list[_Row] | None:
@@ -139,7 +157,7 @@ def _table(lines: list[tuple[int, str]], path: Path | None) -> list[_Row] | None
     except csv.Error:  # which no name has
         return None
     cells = [[cell.strip() for cell in row] for row in cells]
-    heads = [_HEADS.get(re.sub(r"[\s_-]", "", cell.casefold()), "") for cell in cells[0]]
+    heads = [_head(cell) for cell in cells[0]]
     is_header = "name" in heads and "" not in heads and (is_csv or len(heads) > 1)
     if not is_header and ((rows := _numbered_rows(lines, path, is_csv=is_csv)) or not is_csv):
         return rows
@@ -160,26 +178,46 @@ def _numbered_rows(lines: list[tuple[int, str]], path: Path | None, *, is_csv: b
     Raises DataError for a first name that may be a header, for ids from 1 on, and for what else numbers may mean.
     """
     number, first = lines[0]
-    words = [_HEADS.get(word, "") for word in first.casefold().split()]
-    if len(lines) > 1 and "name" in words and "" not in words:
+    found = [_NUMBERED.fullmatch(line) for _, line in lines]
+    counts = [match and int(match[1]) for match in found]
+    words = [_head(word) for word in first.split()]
+    is_header = ("name" in words and "" not in words) or first == str(len(lines) - 1)
+    is_header |= counts[0] is None and _may_be_ids(counts) and not _STRUCTURE.match(first)
+    if len(lines) > 1 and is_header:
         raise DataError(
-            f"{path}:{number}: expected the name of class 0, got {first!r}, which may be a header; remove the line, or "
-            f"write '0 0 0 {first}' for a class of this name"
-        )
-    counted = [_COUNTED.fullmatch(line) for _, line in lines]
-    counts = [match and int(match[1]) for match in counted]
-    if len(lines) > 2 and counts == [*range(1, len(lines) + 1)]:
-        raise DataError(
-            f"{path}:{number}: expected the name of class 0, got {first[:80]!r}, which counts from 1; add a line for "
-            "class 0, without numbers, or remove the numbers"
+            f"{path}:{number}: expected the name of class 0, got {first[:80]!r}, which may be a header; remove the "
+            f"line, or write '0 0 0 {first[:80]}' for a class of this name"
         )
     _check_three_numbers([] if is_csv else lines, path)
-    is_counted = None not in counts and 0 in counts
-    numbered = counted if is_counted else [_NUMBERED.fullmatch(line) for _, line in lines]
-    if len(lines) < 2 or not all(numbered):
+    matches = [match for match in found if match]
+    if len(matches) < max(len(lines), 2):
         return None
-    found = zip(lines, filter(None, numbered), strict=True)
-    return [_Row(number, *_split_color(match[2]), int(match[1])) for (number, _), match in found]
+    if not ({0, -1} & {*counts} or all(match[2] for match in matches)):
+        if _may_be_ids(counts):
+            raise DataError(
+                f"{path}:{number}: expected the name of class 0, got {first[:80]!r}, which counts from 1; add a "
+                "line for class 0, without numbers, or remove the numbers"
+            )
+        return None
+    found_rows = zip(lines, matches, strict=True)
+    return [_Row(number, *_split_color(match[3]), int(match[1])) for (number, _), match in found_rows]
+
+
+def _head(word: str) -> str:
+    """Return what a column has by the word of its header, or nothing."""
+    return _HEADS.get(re.sub(r"[\s_-]", "", word.casefold()), "")
+
+
+def _may_be_ids(numbers: list[int | None]) -> bool:
+    """Tell whether numbers of lines may be ids: they count from 0 or 1 on, in any order, perhaps below a header.
+
+    Without a number in the first line, those from 1 on in their order are right. So are two names with 1 and 2.
+    """
+    given = [each for each in numbers[numbers[:1] == [None] :] if each != IGNORE_LABEL]
+    known = sorted(each for each in given if each is not None)
+    is_right = numbers in ([None, *range(1, len(numbers))], [1, 2])
+    counts = ([*range(len(given))], [*range(1, len(given) + 1)])
+    return len(given) > 1 and not is_right and known in counts
 
 
 def _row_of_cells(where: str, number: int, line: str, heads: list[str], cells: list[str]) -> _Row:
@@ -227,13 +265,14 @@ def _check_three_numbers(lines: list[tuple[int, str]], path: Path | None) -> Non
 
 
 def _check_numbers_behind(rows: list[_Row], path: Path | None) -> None:
-    """Raise DataError if numbers behind the names may be the ids of these: other names, that count from 0 or 1 on."""
-    behind = [match for row in rows if not row.color and (match := _NAME_THEN_GREY.fullmatch(row.name))]
-    numbers = sorted({int(match[2]) for match in behind} - {IGNORE_LABEL})
-    counts = [numbers == [*range(first, first + len(numbers))] for first in (0, 1)]
-    if len(behind) == len(rows) > 1 + counts[1] and any(counts) and len({match[1] for match in behind}) == len(rows):
+    """Raise DataError if numbers behind the names of a list, different without them, may be ids."""
+    behind = [_NUMBER_BEHIND.fullmatch(row.name) for row in rows]
+    is_list = all(row.color is None and row.id is None for row in rows)
+    names = {match[1] for match in behind if match}
+    if is_list and len(names) == sum(map(bool, behind)) and _may_be_ids([match and int(match[2]) for match in behind]):
+        row = rows[behind[0] is None]
         raise DataError(
-            f"{path}:{rows[0].line}: expected one class name per line, got {rows[0].name[:80]!r}, whose number may be "
+            f"{path}:{row.line}: expected one class name per line, got {row.name[:80]!r}, whose number may be "
             "its id; write the ids before the names (0 background), or a colour before a name that ends in a number"
         )
 
@@ -286,8 +325,8 @@ def parse_class_names(text: str) -> tuple[str, ...]:
         return VOC_CLASSES
     if os.path.isfile(text):  # noqa: PTH113 - Path.is_file raises for texts that are too long for a path
         return read_classes(Path(text))
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    if not 2 <= len(names) <= IGNORE_LABEL or len(set(names)) < len(names):
+    names = tuple(map(str.strip, text.strip().removesuffix(",").split(",")))
+    if not 2 <= len(names) <= IGNORE_LABEL or len(set(names)) < len(names) or "" in names:
         raise DataError(
             f"classes {text!r}: expected voc, a file with one name per line, or 2 to {IGNORE_LABEL} different names "
             "separated by commas (background,road,tree)"
@@ -298,10 +337,10 @@ def parse_class_names(text: str) -> tuple[str, ...]:
 def read_palette(path: Path) -> Palette:
     """Read a palette file: one name and colour per line, in the order of the class ids.
 
-    A colour is ``128 64 128``, ``128,64,128`` or ``#804080`` after the name, or three numbers before it; a single
-    number is a grey level. In JSON a colour is ``[128, 64, 128]`` or ``"#804080"``. The names void, ignore and
-    unlabeled stand for void (255). CVAT's ``labelmap.txt`` and CamVid's ``label_colors.txt`` are such files.
-    Raises DataError with the line number.
+    A colour is ``128 64 128``, ``128,64,128`` or ``#804080`` after the name, or ``128 64 128`` or ``#804080`` before
+    it; a single number is a grey level. In JSON a colour is ``[128, 64, 128]`` or ``"#804080"``. The names void, ignore
+    and unlabeled stand for void (255). CVAT's ``labelmap.txt`` and CamVid's ``label_colors.txt`` are such files. Raises
+    DataError with the line number.
     """
     names: list[str] = []
     colors: list[Color] = []
@@ -344,6 +383,8 @@ _NAME_THEN_FOUR = re.compile(rf"(?!{_NUMBERS}[\s,;:]+\S)(.*?[^\s,;:=])[\s,;:=]+\
 _FOUR_THEN_NAME = re.compile(rf"(\d{{1,3}})[\s,;]+{_NUMBERS}[\s,;:]+(\S.*)")
 _ITK_SNAP = re.compile(rf'(\d{{1,9}})\s+{_NUMBERS}\s+[\d.]+\s+[01]\s+[01]\s+"(.+)"')  # id, colour, alpha, two flags
 _NAME_THEN_HEX = re.compile(r"(.*?[^\s,;:=])[\s,;:=]+#([0-9a-fA-F]{6})(?:[fF]{2})?")  # perhaps with an alpha
+_HEX_THEN_NAME = re.compile(r"#([0-9a-fA-F]{6})(?:[fF]{2})?[\s,;:=]+(\S.*)")
+_COMMENT = re.compile(rf"(?!{_HEX_THEN_NAME.pattern})#|sep=.$")  # the last is Excel's
 _NAME_THEN_GREY = re.compile(r"(.*?[^\s,;:=])[\s,;:=]+(\d{1,3})")
 
 
@@ -353,6 +394,9 @@ def _split_color(line: str, *, grey: bool = False) -> tuple[str, Color | None]:
         return match[4], (int(match[1]), int(match[2]), int(match[3]))
     if match := _NAME_THEN_RGB.fullmatch(line):
         return match[1], (int(match[2]), int(match[3]), int(match[4]))
+    if match := _HEX_THEN_NAME.fullmatch(line):
+        red, green, blue = bytes.fromhex(match[1])
+        return match[2], (red, green, blue)
     if match := _NAME_THEN_HEX.fullmatch(line):
         red, green, blue = bytes.fromhex(match[2])
         return match[1], (red, green, blue)
@@ -371,7 +415,7 @@ def _lines(path: Path, what: str, expected: str) -> list[tuple[int, str]]:
 
 def _numbered_lines(content: bytes) -> list[tuple[int, str]]:
     lines = [line.strip() for line in content.decode("utf-8-sig").splitlines()]
-    return [(number, line) for number, line in enumerate(lines, 1) if line and not line.startswith("#")]
+    return [(number, line) for number, line in enumerate(lines, 1) if line and not _COMMENT.match(line)]
 
 
 def _check_names(path: Path, names: list[str]) -> tuple[str, ...]:

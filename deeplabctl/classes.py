@@ -70,7 +70,7 @@ def colored_names(names: Iterable[str], colors: Iterable[Color | None]) -> Class
 def renamed_classes(classes: Sequence[str], rename: Mapping[str, str]) -> ClassNames:
     """Return the classes under their new names; those that become one have the colour of the first.
 
-    One that is renamed to a name of void, which is no class, is none.
+    A class whose new name is one of void is left out.
     """
     names = [rename.get(name, name) for name in classes]
     kept = [(index, name) for index, name in enumerate(names) if name in classes or not is_void(name)]

@@ -26,6 +26,7 @@ from deeplabctl.errors import DataError
         "ground,0,0,0\r\nroad, 128, 64, 128\r\nstreet lamp,9,8,7",
         "# CVAT: label:color_rgb:parts:actions\nground:0,0,0::\nroad:128,64,128::\nstreet lamp:9,8,7::\n",
         "0 0 0\tground\n128 64 128\t\troad\n9 8 7\tstreet lamp\n",
+        "#ours\n#000000 ground\n#804080\troad\n9 8 7 street lamp\n",
         "ground #000000\nroad = #804080\nstreet lamp: #090807\n",
         "ground #000000FF\nroad #804080ff\nstreet lamp #090807FF\n",
         '0 0 0 0 0 0 0 "ground"\n1 128 64 128 0.5 1 1 "road"\n2 9 8 7 1 1 1 "street lamp"\n',  # ITK-SNAP
@@ -50,6 +51,7 @@ def test_void_is_not_a_class(tmp_path):
     (tmp_path / "p.txt").write_text("a 1 1 1\nVoid 0 0 0\nb 2 2 2\nunlabeled 3 3 3\n")
     palette = read_palette(tmp_path / "p.txt")
     assert palette.ids() == {(1, 1, 1): 0, (2, 2, 2): 1, (0, 0, 0): 255, (3, 3, 3): 255}
+    (tmp_path / "p.txt").write_text("a 1 1 1\nb 2 2 2\nVoid 0 0 0\nunlabeled 3 3 3\n")
     assert read_classes(tmp_path / "p.txt") == ("a", "b")
     (tmp_path / "p.txt").write_text("a\nvoid\n")  # without a colour it is a class
     assert read_classes(tmp_path / "p.txt") == ("a", "void")
@@ -97,7 +99,8 @@ def test_classes_are_named_in_a_file_in_a_text_or_as_voc(tmp_path):
     assert parse_class_names(str(tmp_path / "c.txt")) == ("a", "b c")
     assert parse_class_names("a, b c,d") == ("a", "b c", "d")
     assert parse_class_names("voc") == VOC_CLASSES
-    for text in ("a", "a,a", "gone.txt"):
+    assert parse_class_names("a,b,") == ("a", "b")
+    for text in ("a", "a,a", "gone.txt", "a,,b", ",a,b"):
         with pytest.raises(DataError, match="expected voc, a file with one name per line, or 2 to 255 different names"):
             parse_class_names(text)
 
@@ -156,13 +159,21 @@ def test_class_names_that_no_line_can_hold_are_refused(name):
         ("a.csv", "0,background\n1,leaf\n2,stem\n"),
         ("a.csv", "background,0\nleaf,1\nstem,2\n"),
         ("a.csv", "id,name\n2,stem\n0,background\n1,leaf\n255,void\n"),
-        ("a.csv", "name,r,g,b\nvoid,9,9,9\nbackground,0,0,0\nleaf,128,0,0\nstem,0, 128,0\n"),
+        ("a.csv", "name,r,g,b\nbackground,0,0,0\nleaf,128,0,0\nstem,0, 128,0\nvoid,9,9,9\n"),
+        ("a.csv", "sep=;\nname;r;g;b\nbackground;0;0;0\nleaf;128;0;0\nstem;0;128;0\n"),  # Excel's
+        ("a.csv", "color,name\n#000000,background\n#800000,leaf\n#008000,stem\n"),
         ("a.tsv", "name\tr\tg\tb\nbackground\t0\t0\t0\nleaf\t128\t0\t0\nstem\t0\t128\t0\n"),
         ("a.txt", "id,name\n0,background\n1,leaf\n2,stem\n"),
         ("a.txt", "0: background\n1: leaf\n2: stem\n"),
         ("a.txt", "0  background\n1  leaf\n2  stem\n"),  # Coral's
         ("a.txt", "2 stem\n0 background\n1 leaf\n"),
         ("a.txt", "0 background\n1 leaf\n2 stem\n255 void\n"),
+        ("a.txt", "-1 unlabeled\n0 background\n2 stem\n1 leaf\n"),
+        ("a.txt", "0|background\n2|stem\n1|leaf\n"),
+        ("a.txt", "0_background\n2_stem\n1_leaf\n"),
+        ("a.txt", "(0) background\n(2) stem\n(1) leaf\n"),
+        ("a.txt", "0 - background\n2 - stem\n1 - leaf\n"),
+        ("a.txt", "0 = background\n1 = leaf\n2 = stem\n"),
         ("a.txt", "  # names\nbackground\n  # of plants\nleaf\nstem\n"),
         ("a.txt", "0,background,0,0,0\n1,leaf,128,0,0\n2,stem,0,128,0\n"),
         ("a.csv", "0,background,0,0,0\n1,leaf,128,0,0\n2,stem,0,128,0\n"),
@@ -199,10 +210,19 @@ def test_a_column_of_colours_may_have_grey_levels(tmp_path):
         ("a.csv", "id,name\n0,a\nx,b\n", r"a\.csv:3: expected a class id, got 'x'"),
         ("a.txt", "name\na\nb\n", r"a\.txt:1: expected the name of class 0, got 'name', which may be a header"),
         ("a.txt", "name r g b\na 0 0 0\nb 1 1 1\n", r"a\.txt:1: .* got 'name r g b', which may be a header"),
+        ("a.txt", "Label_Name\na\nb\n", r"a\.txt:1: .* got 'Label_Name', which may be a header"),
+        ("a.txt", "class_id class_name\n0 a\n1 b\n", r"a\.txt:1: .* got 'class_id class_name', which may be a header"),
+        ("a.txt", "id,name,above\n0,a,x\n1,b,x\n", r"a\.txt:1: .* got 'id,name,above', which may be a header"),
+        ("a.txt", "Nummer Klasse\n0 a\n1 b\n", r"a\.txt:1: .* got 'Nummer Klasse', which may be a header"),
+        ("a.txt", "3\na\nb\nc\n", r"a\.txt:1: .* got '3', which may be a header"),
+        ("a.txt", "2 road\n1 tree\n3 sky\n", r"a\.txt:1: .* got '2 road', which counts from 1"),
         ("a.txt", "1 wall\n2 building\n3 sky\n", r"a\.txt:1: .* got '1 wall', which counts from 1"),
         ("a.txt", "0 wall\n2 sky\n", r"a\.txt:2: expected the class ids 0 to 1, each once, got 2 for 'sky'"),
         ("a.txt", "road 1\nsky 2\nbackground 0\n", r"a\.txt:1: .* got 'road 1', whose number may be its id"),
         ("a.txt", "background,0\nroad,1\nvoid,255\n", r"a\.txt:1: .* got 'background,0', whose number may be its id"),
+        ("a.txt", "tree (0)\nroad (2)\ncar (1)\n", r"a\.txt:1: .* got 'tree \(0\)', whose number may be its id"),
+        ("a.txt", "Klasse\nroad_1\ntree_0\n", r"a\.txt:2: .* got 'road_1', whose number may be its id"),
+        ("a.csv", "road = 1\ntree = 0\n", r"a\.csv:1: .* got 'road = 1', whose number may be its id"),
         ("a.txt", "wall: 1\ndoor: 2\nsky: 3\n", r"a\.txt:1: .* got 'wall: 1', whose number may be its id"),
         ("a.txt", "0 0 0 a\n300 0 0 b\n", r"a\.txt:2: expected a colour of numbers up to 255, got \(300, 0, 0\)"),
         ("a.csv", "a,0,0,0\nb,256,0,0\n", r"a\.csv:2: expected a colour of numbers up to 255"),
@@ -210,6 +230,8 @@ def test_a_column_of_colours_may_have_grey_levels(tmp_path):
         ("a.txt", "a,0,0,0,255\nb,9,8,7,255\n", r"a\.txt:1: expected a name and the three numbers .* got four"),
         ("a.txt", "0 0 0 0 a\n1 9 8 7 b\n", r"a\.txt:1: .* got four: '0 0 0 0 a'"),
         ("a.txt", "0 0 0 255 a\n9 8 7 255 b\n", r"a\.txt:1: .* got four: '0 0 0 255 a'"),
+        ("a.csv", "name,r,g,b\nroad,1,2,3\nVoid,0,0,0\ncar,4,5,6\n", r"a\.csv:3: expected 'Void' after all classes"),
+        ("a.json", '{"void": [0, 0, 0], "road": [1, 2, 3], "car": [4, 5, 6]}', r"a\.json:1: expected 'void' after"),
     ],
 )
 def test_tables_that_may_shift_the_names_are_refused(tmp_path, name, text, message):
@@ -221,7 +243,25 @@ def test_tables_that_may_shift_the_names_are_refused(tmp_path, name, text, messa
 @pytest.mark.parametrize(
     "names",
     [
+        ("background", "3d-print", "1 lane"),
+        ("background", "1 lane", "2 lanes"),
+        ("class 1", "class 3", "class 2"),
+        ("category_1", "category_2"),
+        ("0-1 m", "1-2 m", "2-3 m"),
+        ("building, edifice", "Zone #101"),
+    ],
+)
+def test_names_with_numbers_and_signs_are_names(tmp_path, names):
+    (tmp_path / "classes.txt").write_text("\n".join(names))
+    assert read_classes(tmp_path / "classes.txt") == names
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
         ("name", "x"),
+        ("5 x", "0 b", "1 c"),
+        ("a_1", "b_0", "c_2"),
         ("x", "label"),
         ("1 a", "2 b", "3 c"),
         ("0: a", "1: b"),
@@ -260,6 +300,10 @@ def test_names_that_look_like_a_table_are_read_back(tmp_path, names):
         ("GIMP Palette\nName: mine\n0 0 0\tsky\n1 2 3\troad\n", 1),
         ("# QGIS\nINTERPOLATION:EXACT\n0,0,0,0,255,sky\n", 2),
         ("sky 0.0 0.0 0.0\nroad 0.5 0.25 0.5\n", 1),
+        ("sky #0080ff\nroad #804080 # asphalt\n", 2),
+        ("sky #09f\nroad #000\n", 1),
+        ('"sky",\n"road"\n', 1),
+        ("'sky'\n'road'\n", 1),
     ],
 )
 def test_settings_of_programs_are_no_lists_of_names(tmp_path, text, line):

@@ -219,8 +219,10 @@ def _open_folder(root: Path, report: Reporter) -> Dataset:
                 fix = convert
             raise DataError(f"data set {root}: expected the folder {part} of VOC's layout in it, got none; {fix}")
     names = root / CLASS_NAMES
-    if names.exists():
+    if os.path.lexists(names):  # also a link to nothing, which is refused
         return Dataset(root, read_classes(names))
+    if (root / "labelmap.txt").is_file():
+        raise DataError(f"data set {root}: expected {CLASS_NAMES}, got labelmap.txt of CVAT's masks; {convert}")
     images = _of_kind(file_names(root / IMAGES), SET_SUFFIXES)
     if not all(_VOC_NAME.match(name) for name in images):
         report(Note(f"no {CLASS_NAMES} in {root}: using the {len(VOC_CLASSES)} classes of VOC"))

@@ -9,6 +9,7 @@ classes.txt                                  class names, one per line; without 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -23,9 +24,16 @@ LABELS_AUGMENTED = "SegmentationClassAug"
 SET_SUFFIXES = (".jpg", ".jpeg", ".png")
 LISTS = Path("ImageSets", "Segmentation")
 SPLITS = ("train", "val", "test")  # lists of most data sets
+_SPLIT = re.compile(r"(train|val|test)(ing|id|idation)?\d*")  # as folders, subsets and lists are named
 CLASS_NAMES = "classes.txt"
 VOC_FOLDERS = ("VOC2012", "VOCdevkit/VOC2012")  # in which VOC's archive has the data set
 _BY_SYSTEMS = (".DS_Store", "Thumbs.db", "desktop.ini")  # which add these to folders that they show
+
+
+def split_of(name: str) -> str:
+    """Return the split that a folder, a subset or a list is named after, or nothing."""
+    match = _SPLIT.fullmatch(name.casefold())
+    return match[1] if match else ""
 
 
 def check_new_dataset(root: Path, *, overwrite: bool) -> None:

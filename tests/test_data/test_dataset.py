@@ -46,6 +46,15 @@ def test_without_class_names_the_classes_are_vocs(root):
     assert events == [Note(f"no classes.txt in {root}: using the 21 classes of VOC")]
 
 
+def test_other_classes_are_not_taken_for_vocs(root):
+    (root / "classes.txt").rename(root / "labelmap.txt")
+    with pytest.raises(DataError, match=r"expected classes\.txt, got labelmap\.txt of CVAT's masks; convert"):
+        open_dataset(root)
+    (root / "classes.txt").symlink_to(root / "gone.txt")
+    with pytest.raises(DataError, match=r"cannot read the class names .*No such file"):
+        open_dataset(root)
+
+
 @pytest.mark.parametrize(("name", "is_vocs"), [("2007_000027", True), ("2012_004331", True), ("2024_000027", False)])
 def test_classes_are_not_said_of_vocs_own_images(root, name, is_vocs):
     (root / "classes.txt").unlink()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +13,9 @@ from deeplabctl import choices
 from deeplabctl.data.findings import join_some
 from deeplabctl.data.formats.annotations import AnnotatedImage, AnnotationFormat, Annotations, ImportSettings
 from deeplabctl.data.formats.documents import Source, other_program
-from deeplabctl.data.formats.image_search import failing
+from deeplabctl.data.formats.image_search import failing, files_below
+from deeplabctl.data.image_files import unreadable
+from deeplabctl.data.layout import split_of
 from deeplabctl.errors import DataError
 from deeplabctl.files import web_address
 from deeplabctl.reporting import Reporter
@@ -22,7 +23,6 @@ from deeplabctl.reporting import Reporter
 _CLASSES: dict[str, type[AnnotationFormat]] = choices.load_classes(choices.ANNOTATIONS)
 FORMATS: tuple[AnnotationFormat, ...] = tuple(kind() for kind in dict.fromkeys(_CLASSES.values()))  # in that order
 _ANY_FOLDER = FORMATS[-1]  # of masks
-_SPLIT = re.compile(r"(train|val|test)(ing|id|idation)?\d*")  # as folders and subsets are named
 
 
 def read_annotations(
@@ -36,19 +36,26 @@ def read_annotations(
 
     Raises DataError for an unknown format, for annotations that do not follow theirs, and for masks of other classes.
     """
-    if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises for names that are too long
-        if address := web_address(path):
-            raise DataError(f"{address}: expected a file or a folder, got an address; download it, and name the file")
-        raise DataError(f"{path}: there is no such file or folder")
+    try:
+        path.stat()
+    except PermissionError as error:
+        raise unreadable(path, error) from None
+    except (OSError, ValueError):  # also for names that no file can have
+        address = web_address(path)
+        problem = f"{address}: expected a file or a folder, got an address; download it, and name the file"
+        raise DataError(problem if address else f"{path}: there is no such file or folder") from None
     if settings.images is not None and not os.path.isdir(settings.images):  # noqa: PTH112
         got = "a file" if os.path.exists(settings.images) else "none"  # noqa: PTH110
         raise DataError(f"`images={settings.images}`: expected a folder, got {got}; name the folder of the images")
     source, parts = Source(path), _parts(path)
-    kinds = {_format_of(Source(part), settings) for part in parts}
-    known = kinds.pop() if len(kinds) == 1 else None
-    if known in (None, _ANY_FOLDER) or next(iter(parts)).is_dir():
+    kinds = {part: _format_of(Source(part), settings) for part in parts}
+    found = {*kinds.values()} - {None, _ANY_FOLDER}
+    known = found.pop() if len(found) == 1 else None
+    parts = {part: split for part, split in parts.items() if kinds[part] is known}
+    in_parts = known is not None and "train" in parts.values()
+    if not in_parts or next(iter(parts)).is_dir():
         of_whole = _format_of(source, settings)
-        if known in (None, _ANY_FOLDER) or of_whole not in (None, _ANY_FOLDER):
+        if not in_parts or of_whole not in (None, _ANY_FOLDER):
             known, parts = of_whole, {}
     if known is None:
         _refuse(path, settings)
@@ -56,6 +63,9 @@ def read_annotations(
     if like and known is not _ANY_FOLDER:
         settings = replace(settings, classes=like.classes)
     annotations = _read_parts(known, parts, settings, report) if parts else known.read(source, settings, report)
+    empty = kinds.keys() - parts.keys() if parts else ()
+    annotations.notes += [f"{part}: no {known.content} in it, left out" for part in sorted(empty)]
+    annotations.notes += [] if known.reads_below else _not_read(path, parts)
     if like and annotations.classes != like.classes:
         raise DataError(
             f"{path}: expected the classes of {like.sources[0]}, {join_some(like.classes)}, got "
@@ -95,22 +105,24 @@ def _format_of(source: Source, settings: ImportSettings) -> AnnotationFormat | N
     return next((known for known in FORMATS if type(known) is kind or (is_auto and known.recognises(source))), None)
 
 
-def _split_of(name: str) -> str:
-    """Return the split that a folder or a subset is named after, or nothing."""
-    match = _SPLIT.fullmatch(name.casefold())
-    return match[1] if match else ""
-
-
 def _parts(path: Path) -> dict[Path, str]:
     """Return the folders, or COCO's files, that a folder has for each of several splits."""
     if not path.is_dir():
         return {}
     files = [file for place in (path, path / "annotations") for file in sorted(place.glob("instances_*.json"))]
     for places in (files, [place for place in sorted(path.iterdir()) if place.is_dir()]):
-        splits = {place: split for place in places if (split := _split_of(place.stem.removeprefix("instances_")))}
+        splits = {place: split for place in places if (split := split_of(place.stem.removeprefix("instances_")))}
         if "train" in splits.values() and len(splits) == len(set(splits.values())):
             return splits
     return {}
+
+
+def _not_read(path: Path, parts: dict[Path, str]) -> list[str]:
+    """Return a note on annotations that are in a folder, but not in what was read of it."""
+    read = {*parts, *(folder for place in parts or (path,) for folder in (place, place / "annotations"))}
+    files = [file for file in files_below(path) if file.suffix.lower() in (".json", ".xml")]
+    others = [file.relative_to(path).as_posix() for file in files if not {file, file.parent} & read]
+    return [f"other files of annotations in {path}: {len(others)} left out ({join_some(others, 3)})"] if others else []
 
 
 def _read_parts(
@@ -129,7 +141,7 @@ def _read_parts(
 
 
 def _refuse_shared(images: Sequence[AnnotatedImage]) -> list[AnnotatedImage]:
-    """Let the images fail that several annotations name: at most one of these labels is theirs."""
+    """Make the images fail that several annotations name: at most one of these labels is right."""
     names: dict[Path, list[str]] = defaultdict(list)
     for image in images:
         if isinstance(image.image, Path):
@@ -146,7 +158,7 @@ def _refuse_shared(images: Sequence[AnnotatedImage]) -> list[AnnotatedImage]:
 def _split_by_folders(annotations: Annotations) -> None:
     """Give the images the split that the name of each has as a folder, if all have one; else say which have not."""
     names = [image.name.replace("\\", "/") for image in annotations.images]
-    splits = [{split for folder in PurePosixPath(name).parts[:-1] if (split := _split_of(folder))} for name in names]
+    splits = [{split for folder in PurePosixPath(name).parts[:-1] if (split := split_of(folder))} for name in names]
     if others := [name for name, found in zip(names, splits, strict=True) if len(found) != 1]:
         if known := sorted({split for found in splits if len(found) == 1 for split in found}):
             annotations.notes.append(

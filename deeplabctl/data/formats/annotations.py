@@ -18,13 +18,14 @@ import numpy as np
 from deeplabctl.arrays import Label, Mask, Size
 from deeplabctl.choices import Crowds, Outside, Unknown
 from deeplabctl.class_files import Palette
-from deeplabctl.classes import IGNORE_LABEL, is_void, renamed_classes
+from deeplabctl.classes import IGNORE_LABEL, ClassNames, is_void, renamed_classes
 from deeplabctl.data.findings import join_some, quoted
 from deeplabctl.data.formats.documents import Source, naming
 from deeplabctl.data.formats.image_search import ImageSearch, failing
 from deeplabctl.data.formats.outlines import Outline, bounding_box, outlines_with_holes
 from deeplabctl.data.labels import count_values
 from deeplabctl.errors import DataError
+from deeplabctl.files import composed
 from deeplabctl.reporting import Reporter, counted
 
 BACKGROUND = "background"
@@ -40,6 +41,7 @@ class AnnotationFormat(ABC):
 
     content: ClassVar[str]  # what a source of this format is, as a message says it: "COCO's JSON"
     own_settings: ClassVar[tuple[str, ...]] = ("outside",)  # of `ImportSettings`, those that not all formats have
+    reads_below: ClassVar[bool] = False  # the folders in that of a source, too
 
     @abstractmethod
     def recognises(self, source: Source) -> bool:
@@ -76,8 +78,9 @@ class ImportSettings:
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        """Return the class names, from the palette if they are not given, or None."""
-        return self.classes or (self.palette.names if self.palette else None)
+        """Return the class names with composed letters, from the palette if they are not given, or None."""
+        names = self.classes or (self.palette.names if self.palette else None)
+        return names and ClassNames(map(composed, names), getattr(names, "colors", ()))
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,10 @@ class Region:
     where: str
     mask: Callable[[Size], Mask]
     is_below: bool = False
+
+    def __post_init__(self) -> None:
+        """Compose the letters of the name: one class may be written in two ways."""
+        object.__setattr__(self, "name", composed(self.name))
 
 
 @dataclass
@@ -182,7 +189,7 @@ class Outlines:
             for image in self._images:
                 if not isinstance(image.file, Path):
                     image.file()
-        found = sorted({name for name, _ in used}) if found is None else found
+        found = sorted({name for name, _ in used}) if found is None else [*map(composed, found)]
         classes = number_classes(source, found, self._settings, used)
         several = [f"{count} of {name!r}" for name, count in Counter(found).items() if count > 1]
         notes = [f"classes with the same name are merged: {join_some(several)}"] if several else []
@@ -248,7 +255,7 @@ def number_classes(
     than 2 classes, if no class is what lies outside, and for outlines of other classes, unless the settings say what
     these become.
     """
-    rename = settings.rename
+    rename = {composed(old): composed(new) for old, new in settings.rename.items()}
     images: dict[str, list[str]] = defaultdict(list)
     for name, image in used:
         images[rename.get(name, name)].append(image)

@@ -46,7 +46,7 @@ class Cvat(AnnotationFormat):
 
     def recognises(self, source: Source) -> bool:
         """Tell whether it is an XML file, or a folder with CVAT's."""
-        return any(path.suffix == ".xml" for path in _xml_files(source))
+        return any(path.suffix.lower() == ".xml" for path in _xml_files(source))
 
     def read(self, source: Source, settings: ImportSettings, report: Reporter) -> Annotations:
         """Read the XML file."""

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from deeplabctl.data.findings import join_some
+from deeplabctl.data.image_files import unreadable
 from deeplabctl.errors import DataError
-from deeplabctl.files import file_names
+from deeplabctl.files import file_names, read_small_file
 
 # What a document of another program raises where it does not follow its format.
 MALFORMED = (
@@ -51,7 +52,8 @@ class Source:
         """Yield the path and the content of each JSON file; raises DataError if none of them can be read."""
         if self.path.is_dir():
             folders = (self.path, self.path / "annotations")
-            paths = sorted(folder / name for folder in folders for name in file_names(folder) if name.endswith(".json"))
+            files = sorted(folder / name for folder in folders for name in file_names(folder))
+            paths = [path for path in files if path.suffix.lower() == ".json"]
         else:
             paths = [self.path] if self.path.suffix.lower() == ".json" else []
         found = 0
@@ -112,8 +114,20 @@ def read_json(path: Path) -> Any:
     """Read a JSON document; raises DataError for anything else."""
     try:
         return json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise unreadable(path, error) from None
+    except (ValueError, RecursionError) as error:
         raise DataError(f"cannot read {path}: expected JSON ({error}); export it again") from None
+
+
+def read_text(path: Path) -> str:
+    """Read a text in UTF-8; raises DataError for anything else."""
+    try:
+        return read_small_file(path).decode("utf-8-sig")
+    except OSError as error:
+        raise unreadable(path, error) from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"cannot read {path}: expected text in UTF-8 ({error}); export it again") from None
 
 
 def common_folder(images: Sequence[Path]) -> Path:

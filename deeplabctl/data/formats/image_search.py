@@ -36,6 +36,7 @@ class ImageSearch:
         self._roots = [*{folder.resolve(): folder for folder in folders if folder.is_dir()}.values()]
         self._by_stem = by_stem
         self._suffix = suffix
+        self._split = ""  # the folder in which files of equal names are meant, as CVAT's frames of a video
         self._beside: ImageSearch | None = None  # where to find what these folders do not have
         self._files: dict[str, dict[Path, list[Parts]]] | None = None  # last part of a name: file: its parts from roots
         self._by_a_part: dict[str, Path] = {}  # names that say more of folders than could be compared
@@ -43,11 +44,12 @@ class ImageSearch:
     @classmethod
     def beside(cls, annotations: Path, images: Path | None) -> ImageSearch:
         """Search the folder that was named, or else that of the annotations and the usual ones in and beside it."""
-        if images is not None:
-            return cls([images])
         folder = annotations.parent
-        search = cls([folder, *(folder / name for name in _USUAL_FOLDERS)])
-        search._beside = cls([folder.parent / name for name in _USUAL_FOLDERS])
+        search = cls([images] if images else [folder, *(folder / name for name in _USUAL_FOLDERS)])
+        if images is None:
+            search._beside = cls([folder.parent / name for name in _USUAL_FOLDERS])
+        for each in filter(None, (search, search._beside)):
+            each._split = annotations.stem.removeprefix("instances_")
         return search
 
     def find(self, name: str) -> list[Path]:
@@ -78,6 +80,8 @@ class ImageSearch:
             return [] if plain == name else self.find(plain)
         highest = max(ranks.values())
         best = [path for path, rank in ranks.items() if rank == highest]
+        if len(best) > 1:
+            best = [path for path in best if path.parent.name == self._split] or best
         if len(best) == 1 and ranks[best[0]][0] < len(wanted):
             whole = _comparable(best[0].absolute().parts, by_stem=self._by_stem)
             if self._by_stem or _common_end(wanted, whole) < len(wanted):
@@ -101,7 +105,7 @@ class ImageSearch:
             return []
         name, path = next(iter(self._by_a_part.items()))
         images = counted(len(self._by_a_part), "image")
-        return [f"{images} in other top folders than their annotations say: {name} is {path}"]
+        return [f"{images} found in other folders than the annotations say: {name} is {path}"]
 
     def _list_files(self) -> dict[str, dict[Path, list[Parts]]]:
         files: dict[str, dict[Path, list[Parts]]] = defaultdict(dict)

@@ -6,6 +6,7 @@ by rle-pack (https://github.com/thi-ng/umbrella): alpha says where it is.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -170,7 +171,8 @@ def _regions(result: list[dict[str, Any]], where: str, counts: Counter[str]) -> 
         if value["kind"] in _WITHOUT_AREA or value.get("closed") is False:
             counts["without area"] += 1
             continue
-        labels = next((value[name] for name in value if name.endswith("labels")), None) or []
+        found = [value[name] or [] for name in value if name.endswith("labels")]
+        labels = [*dict.fromkeys(itertools.chain(*found))]
         if len(labels) != 1:
             raise DataError(f"region {key}: expected one label, got {', '.join(map(str, labels)) or 'none'}")
         regions.append(Region(str(labels[0]), f"{where}: region {key}", _drawing(value)))

@@ -16,7 +16,6 @@ import PIL.Image
 
 from deeplabctl.arrays import Label, Mask, Size
 from deeplabctl.classes import IGNORE_LABEL
-from deeplabctl.data.findings import join_some
 from deeplabctl.data.formats.annotations import (
     BACKGROUND,
     LABELME_BACKGROUND,
@@ -28,8 +27,9 @@ from deeplabctl.data.formats.annotations import (
     Region,
 )
 from deeplabctl.data.formats.documents import MALFORMED, Source, path_from, read_json
-from deeplabctl.data.formats.image_search import failing, files_below, not_found
+from deeplabctl.data.formats.image_search import failing, not_found
 from deeplabctl.data.formats.outlines import (
+    SLACK,
     TOLERANCE,
     Point,
     box_corners,
@@ -78,11 +78,6 @@ class Labelme(AnnotationFormat):
         for path, why in failed.items():
             with outlines.image(path.stem, failing(why)):
                 pass
-        folders = (source.path, *(path.parent for path in (*paths, *failed)))
-        below = [path for path in files_below(source.path) if path.suffix == ".json" and path.parent not in folders]
-        if below:
-            some = join_some([path.relative_to(source.path).as_posix() for path in below], 3)
-            outlines.notes.append(f"JSON files in folders below {source}: {len(below)} left out ({some})")
         return outlines.annotations(paths[0].parent)
 
     def _read_document(
@@ -110,7 +105,7 @@ class Labelme(AnnotationFormat):
                 image.check = partial(_check_image, path, on_disk)
             for number, (label, shape) in enumerate(shapes, 1):
                 if _has_area(shape):
-                    draw = partial(_mask, shape, path)
+                    draw = partial(_mask, shape, path, 1 if all(size) else SLACK)
                     image.regions.append(Region(label, f"{path}: shape {number} ({label})", draw))
                 else:
                     outlines.without_area += 1
@@ -167,15 +162,15 @@ def _check_image(path: Path, file: Path) -> None:
     )
 
 
-def _mask(shape: dict[str, Any], path: Path, size: Size) -> Mask:
+def _mask(shape: dict[str, Any], path: Path, farthest: float, size: Size) -> Mask:
     points: list[Point] = [(float(x), float(y)) for x, y in shape["points"]]
     kind = shape.get("shape_type") or "polygon"
     if kind in _POLYGONS and len(points) >= 3:
-        return fill_polygon(size, points)
+        return fill_polygon(size, points, farthest=farthest)
     if kind in ("rectangle", "circle", "mask") and len(points) == 2:
         (x0, y0), (x1, y1) = points
         if kind == "rectangle":
-            return fill_polygon(size, box_corners(x0, y0, x1, y1))
+            return fill_polygon(size, box_corners(x0, y0, x1, y1), farthest=farthest)
         if kind == "circle":
             radius = math.hypot(x1 - x0, y1 - y0)
             return fill_ellipse(size, (x0, y0), (radius, radius))

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from deeplabctl.data.findings import join_some
 from deeplabctl.data.formats.annotations import ImportSettings
-from deeplabctl.data.formats.documents import other_program
+from deeplabctl.data.formats.documents import other_program, read_text
 from deeplabctl.data.formats.image_search import ImageSearch, files_below
 from deeplabctl.data.image_files import FOREIGN_SUFFIXES, IMAGE_SUFFIXES, NAMED_SUFFIXES, SAVED_SUFFIXES
-from deeplabctl.data.layout import IMAGES, LABELS, LISTS, SPLITS
+from deeplabctl.data.layout import IMAGES, LABELS, LISTS, split_of
 from deeplabctl.errors import DataError
-from deeplabctl.files import composed, file_names, read_small_file, suffix_counts
+from deeplabctl.files import composed, file_names, suffix_counts
 from deeplabctl.reporting import counted
 
 _MASK_SUFFIXES = (*SAVED_SUFFIXES, ".gif")
@@ -96,20 +96,26 @@ def _keep_listed(found: MaskPairs, folder: Path) -> None:
     Raises DataError if all are.
     """
     lists = folder.parent / LISTS
-    splits = {}
+    splits: dict[str, str] = {}
+    twice, unknown = set[str](), list[str]()
     for name in file_names(lists):
-        split = name.lower().removesuffix(".txt").removesuffix("_aug")
-        if split in SPLITS:
-            for line in read_small_file(lists / name).decode("utf-8-sig", "replace").splitlines():
-                text = re.sub(rf".*{LABELS}(Aug)?/", "", line.strip().replace("\\", "/"))  # of two paths, the label
-                splits[composed(text.removesuffix(".png"))] = split
+        split = split_of(name.lower().removesuffix(".txt").removesuffix("_aug"))
+        unknown += [] if split else [name]
+        for line in read_text(lists / name).splitlines() if split else ():
+            text = re.sub(rf".*{LABELS}(Aug)?/", "", line.strip().replace("\\", "/"))  # of two paths, the label
+            key = composed(text.removesuffix(".png"))
+            twice |= {key} if splits.get(key, split) != split else set()
+            splits[key] = split
     names = {path: composed(path.relative_to(folder).with_suffix("").as_posix()) for *_, path in found.pairs}
     if alone := [name for name in names.values() if splits and name not in splits]:
         found.pairs = [pair for pair in found.pairs if names[pair[2]] in splits]
-        text = f"masks in none of the lists in {lists}: {len(alone)} left out ({join_some(alone, 4)})"
+        others = f"; lists of no known split are not read: {join_some(unknown)}" if unknown else ""
+        text = f"masks that the lists in {lists} do not name: {len(alone)} left out ({join_some(alone, 4)}){others}"
         if not found.pairs:
             raise DataError(f"{text}; correct the lists, or remove them")
         found.notes.append(text)
+    if both := sorted(twice & {*names.values()}):
+        found.notes.append(f"masks in the lists of two splits: {len(both)}, taken for the last ({join_some(both, 4)})")
     found.splits = {path: splits[name] for path, name in names.items() if name in splits}
 
 
@@ -186,6 +192,8 @@ def _no_pairs(folder: Path, settings: ImportSettings, masks: list[Path]) -> str:
     other = other_program(path for path in files if path.suffix.lower() not in IMAGE_SUFFIXES)
     if not masks:
         got = other or f"{suffix_counts(files) or 'no file'}; choose their folder"
+        if settings.mask_suffix and any(path.suffix.lower() in _MASK_SUFFIXES for path in files):
+            return f"{folder}: expected masks whose names end in {settings.mask_suffix} (`mask_suffix`), got none"
         return f"{expected}, or annotations of another program, got {got}"
     images_folder = _images_folder(folder, settings)
     images = {path.stem: path for path in files_below(images_folder) if path.suffix.lower() in IMAGE_SUFFIXES}

@@ -57,6 +57,7 @@ class Masks(AnnotationFormat):
     """
 
     content, own_settings = "a folder of masks", ("image_suffix", "mask_suffix")
+    reads_below = True
 
     def recognises(self, source: Source) -> bool:
         """Tell whether it is a folder."""
@@ -96,7 +97,8 @@ class Masks(AnnotationFormat):
             background = next((index for index, name in enumerate(classes) if is_background(name)), None)
             if settings.unknown == "error" or (settings.unknown == "background" and background is None):
                 are_ids = all(len({*value}) == 1 and value[0] < len(classes) for value in unknown)
-                use = "`format=ids` if these are class ids" if are_ids else "`palette` to name them"
+                use = "`format=ids` if these are class ids" if are_ids else "`palette` to name all values"
+                use = "`classes` to name all ids" if meaning == "ids" else use
                 raise DataError(f"{message}; use {use}, or `unknown=void`")
             notes.append(f"{message}, which become {settings.unknown}")
             if settings.unknown == "background" and background is not None:

@@ -21,22 +21,22 @@ Point = tuple[float, float]  # x, y
 
 TOLERANCE = 0.75  # pixels between a border and its simplified line
 _FARTHEST = 1e9  # pixels from the image's corner
-_SLACK = 0.05  # of the image's size, around it
+SLACK = 0.05  # of the image's size, around it, where nothing else says that it is the size of the outlines
 # Steps along the borders of pixels: east, south, west, north, as (row, column). A region is on the right hand.
 _STEPS = ((0, 1), (1, 0), (0, -1), (-1, 0))
 
 
-def fill_polygon(size: Size, points: Sequence[Point], *, from_shares: bool = False) -> Mask:
+def fill_polygon(size: Size, points: Sequence[Point], *, from_shares: bool = False, farthest: float = 1) -> Mask:
     """Return the mask (H, W) of a polygon; parts outside of the image are cut off.
 
-    Raises DataError for coordinates that are no places in an image of this size, also for shares of it, unless the
-    coordinates were made ``from_shares``.
+    Raises DataError for coordinates that are no places in an image of this size, as `_check_extent` does, also for
+    shares of it, unless the coordinates were made ``from_shares``.
     """
     inside = np.zeros(size, np.bool_)
     if not points:
         return inside
     _check_coordinates(value for point in points for value in point)
-    _check_extent(size, [x for x, _ in points], [y for _, y in points], from_shares=from_shares, farthest=1)
+    _check_extent(size, [x for x, _ in points], [y for _, y in points], from_shares=from_shares, farthest=farthest)
     left, right = _range((x for x, _ in points), size[1])
     top, bottom = _range((y for _, y in points), size[0])
     crossed = np.zeros((bottom - top, right - left + 1), np.bool_)  # where a row's inside begins or ends
@@ -63,7 +63,7 @@ def fill_shares(size: Size, points: Sequence[Point]) -> Mask:
 
     Raises DataError for places that are not in the image, with some slack: they are pixels, or of another image.
     """
-    if wrong := [value for point in points for value in point if not -_SLACK <= value <= 1 + _SLACK]:
+    if wrong := [value for point in points for value in point if not -SLACK <= value <= 1 + SLACK]:
         raise DataError(f"expected places from 0 to 1 of the image's width and height, got {wrong[0]:g}")
     return fill_polygon(size, [(x * size[1], y * size[0]) for x, y in points], from_shares=True)
 
@@ -108,7 +108,7 @@ def _check_extent(
     if in_a_pixel and not from_shares and (any(value % 1 for value in (*x, *y)) or len(x) > 5):
         raise DataError(f"expected coordinates in pixels, {got}; if these are shares of the size, multiply them by it")
     if any(
-        high < -1 or low > length + 1 or max(-low, high - length) > max(farthest * length, 1)
+        high < -1 or low > length + 1 or max(-low, high - length) > max(farthest * length, 2)
         for low, high, length in ((min(y), max(y), size[0]), (min(x), max(x), size[1]))
     ):
         raise DataError(

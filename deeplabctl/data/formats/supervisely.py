@@ -44,7 +44,7 @@ _MOST_BYTES = 1 << 20  # of a compressed bitmap, beside a byte for each pixel
 class Supervisely(AnnotationFormat):
     """Read a project's folder: later objects lie on top; classes are in the order of meta.json."""
 
-    content = "Supervisely's project"
+    content, reads_below = "Supervisely's project", True
 
     def recognises(self, source: Source) -> bool:
         """Tell whether it is a folder with a meta.json of classes, or this file."""

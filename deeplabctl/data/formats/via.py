@@ -28,7 +28,7 @@ from deeplabctl.data.formats.annotations import (
     is_background,
 )
 from deeplabctl.data.formats.documents import Entries, Source, common_folder, head_of, naming, path_from
-from deeplabctl.data.formats.outlines import TOLERANCE, box_corners, fill_ellipse, fill_polygon
+from deeplabctl.data.formats.outlines import SLACK, TOLERANCE, box_corners, fill_ellipse, fill_polygon
 from deeplabctl.errors import DataError
 from deeplabctl.reporting import Reporter
 
@@ -182,10 +182,10 @@ def _mask(shape: dict[str, Any], size: Size) -> Mask:
 
     if shape["name"] == "polygon":
         points = zip(shape["all_points_x"], shape["all_points_y"], strict=True)
-        return fill_polygon(size, [(float(x), float(y)) for x, y in points])
+        return fill_polygon(size, [(float(x), float(y)) for x, y in points], farthest=SLACK)
     if shape["name"] == "rect":
         left, top, width, height = numbers("x", "y", "width", "height")
-        return fill_polygon(size, box_corners(left, top, left + width, top + height))
+        return fill_polygon(size, box_corners(left, top, left + width, top + height), farthest=SLACK)
     if shape["name"] == "circle":
         x, y, radius = numbers("cx", "cy", "r")
         return fill_ellipse(size, (x, y), (radius, radius))

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from deeplabctl.arrays import Label, Mask, Size
+from deeplabctl.class_files import read_names
 from deeplabctl.data.formats.annotations import (
     AnnotationFormat,
     Annotations,
@@ -24,11 +25,10 @@ from deeplabctl.data.formats.annotations import (
     drawn_outlines,
     first_object,
 )
-from deeplabctl.data.formats.documents import Source, head_of, naming, whole_number
+from deeplabctl.data.formats.documents import Source, head_of, naming, read_text, whole_number
 from deeplabctl.data.formats.image_search import files_below
 from deeplabctl.data.formats.outlines import TOLERANCE, box_corners, fill_shares
 from deeplabctl.errors import DataError
-from deeplabctl.files import read_small_file
 from deeplabctl.reporting import Reporter
 
 _YAML = (".yaml", ".yml")
@@ -45,7 +45,7 @@ class Yolo(AnnotationFormat):
     Lines of five numbers are boxes without an outline: void, below all objects.
     """
 
-    content = "YOLO's data.yaml"
+    content, reads_below = "YOLO's data.yaml", True
 
     def recognises(self, source: Source) -> bool:
         """Tell whether it is a YAML file, or a folder with one of classes or with texts in its ``labels``."""
@@ -110,17 +110,10 @@ def _read_classes(root: Path) -> tuple[dict[int, str], str, list[tuple[str, str]
     path = root / "classes.txt"
     if not path.is_file():
         raise DataError(f"{root}: expected a data.yaml or a classes.txt with the classes of its labels, got neither")
-    names = [line.strip() for line in _read(path).rstrip().splitlines()]
-    if "" in names:
-        raise DataError(f"{path}:{names.index('') + 1}: expected the name of class {names.index('')}, got none")
-    return dict(enumerate(names)), "", [("", "images")]
-
-
-def _read(path: Path) -> str:
-    try:
-        return read_small_file(path).decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path}: expected text in UTF-8 ({error}); export it again") from None
+    lines = [line.strip() for line in read_text(path).rstrip().splitlines()]
+    if "" in lines:
+        raise DataError(f"{path}:{lines.index('') + 1}: expected the name of class {lines.index('')}, got none")
+    return dict(enumerate(read_names(path))), "", [("", "images")]
 
 
 def _read_yaml(path: Path) -> tuple[dict[int, str], str, list[tuple[str, str]]]:
@@ -130,7 +123,7 @@ def _read_yaml(path: Path) -> tuple[dict[int, str], str, list[tuple[str, str]]]:
     """
     found: dict[str, str] = {}
     key = ""
-    for number, whole in enumerate(_read(path).splitlines(), 1):
+    for number, whole in enumerate(read_text(path).splitlines(), 1):
         line = (_LINE.match(whole) or [whole])[0].rstrip()
         if match := re.fullmatch(r"([A-Za-z_]\w*)\s*:(?:\s+(.*))?", line):
             key = match[1]
@@ -239,7 +232,7 @@ def _list_texts(place: Path, root: Path) -> Iterator[tuple[str, str, Path]]:
 
 def _texts_in(listed: Path, root: Path) -> Iterator[Path]:
     """Yield the texts of the images that a list names; its paths may begin with folders that are not there."""
-    for line in read_small_file(listed).decode("utf-8-sig", "replace").splitlines():
+    for line in read_text(listed).splitlines():
         parts = PurePosixPath(line.strip().replace("\\", "/")).parts
         paths = (_labels_of(root.joinpath(*parts[first:])).with_suffix(".txt") for first in range(len(parts)))
         if text := next((path for path in paths if path.is_file()), None):
@@ -249,7 +242,7 @@ def _texts_in(listed: Path, root: Path) -> Iterator[Path]:
 def _read_text(path: Path, names: dict[int, str], counts: Counter[str]) -> Iterator[Region]:
     """Yield the regions of a text; raises DataError with the line for what is neither an outline nor a box."""
     counts["texts"] += 1
-    for number, line in enumerate(_read(path).splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         where, cells = f"{path}:{number}", line.split()
         if not cells:
             continue

@@ -96,7 +96,7 @@ def test_same_names_in_two_folders_get_the_annotations_of_their_own(tmp_path, wr
         image = (tmp_path / "out" / "JPEGImages" / f"{name}.png").read_bytes()
         side = "left" if image == (tmp_path / "photos" / "left" / "0.png").read_bytes() else "right"
         assert written_label(tmp_path / "out", name)[0, 0] == (1 if side == "left" else 2)
-    assert any("2 images in other top folders than their annotations say: data/left/0.png is" in n for n in notes)
+    assert any("2 images found in other folders than the annotations say: data/left/0.png is" in n for n in notes)
 
 
 @pytest.mark.parametrize("write", [_coco, _labelme, _cvat])

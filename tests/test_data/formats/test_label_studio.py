@@ -118,6 +118,7 @@ BRUSH = {"format": "rle", "rle": pack(np.ones((6, 8), bool))}
         ([region("brush", BRUSH, original_width=8, original_height=6)], "expected annotations of its size, 16x12, got"),
         ([region("polygon", {"points": [[0, 0], [500, 400], [900, 300]]})], "expected places from 0 to 1 of the image"),
         ([{**HALF, "value": {**HALF["value"], "polygonlabels": ["a", "b"]}}], "expected one label, got a, b"),
+        ([HALF, {**HALF, "type": "labels", "value": {"labels": ["tile"]}}], "expected one label, got lake, tile"),
         ([{**HALF, "value": {"points": HALF["value"]["points"]}}], "region r1: expected one label, got none"),
         ([region("bitmask", {"imageDataURL": "data:"})], "got a bitmask"),
         ([HALF, region("rectangle", {"x": 1, "y": 1, "width": 9, "height": 9})], "r1: expected one shape and one"),

@@ -124,6 +124,7 @@ def test_large_sets_with_images_inside_are_not_held_in_memory(tmp_path):
     [
         {"imageHeight": "x"}, {"imageHeight": 10**9, "imageWidth": 10**9}, {"imageData": "!", "imagePath": "gone.jpg"},
         {"shapes": [{"label": "x", "points": [[1e308, 0], [8, -1e308], [8, 6]]}]},
+        {"imageHeight": None, "shapes": [{"label": "x", "points": [[0, 0], [20, 0], [20, 6]]}]},
         {"shapes": [{"label": "x", "shape_type": ["a"], "points": [[0, 0], [8, 0], [8, 6]]}]},
         {"shapes": [{"label": "x", "shape_type": "circle", "points": [[0, 0], [8, float("inf")]]}]},
         {"shapes": [{"label": "x", "shape_type": "mask", "points": [[0, 0], [8, 8]], "mask": LARGE}]},
@@ -306,4 +307,4 @@ def test_documents_in_folders_below_are_said_to_be_left_out(tmp_path):
         write_labelme(source / "second", [shape], name=name)
     written, notes = convert(source, tmp_path / "out")
     assert written.train == ["a"]
-    assert f"JSON files in folders below {source}: 2 left out (second/b.json, second/c.json)" in notes
+    assert f"other files of annotations in {source}: 2 left out (second/b.json, second/c.json)" in notes

@@ -79,13 +79,24 @@ def test_a_data_set_keeps_its_own_lists(tmp_path):
     for number, source in enumerate((root, root / "SegmentationClass")):
         written, notes = convert(source, tmp_path / str(number), val=None, classes=CLASSES, rename={"tree": "bush"})
         assert lists(written) == (["a", "b"], ["c", "d"], ["e"])
-        assert notes[0] == f"masks in none of the lists in {places}: 1 left out (f)"
+        assert notes[0] == (
+            f"masks that the lists in {places} do not name: 1 left out (f); lists of no known split are not read: "
+            "trainval.txt"
+        )
         assert notes[-1] == "splits as in the source: train 2, val 2, test 1; use `val` for others"
     written, notes = convert(root, tmp_path / "anew", val=0.25, classes=CLASSES)
     assert (len(written.train), len(written.val), written.test) == (3, 1, ["e"])
-    for split in ("Train", "val", "test"):
+    (places / "val.txt").rename(places / "valid.txt")
+    (places / "test.txt").write_text("a\ne")
+    written, notes = convert(root, tmp_path / "valid", val=None, classes=CLASSES)
+    assert lists(written) == (["b"], ["c", "d"], ["a", "e"])
+    assert "masks in the lists of two splits: 1, taken for the last (a)" in notes
+    for split in ("Train", "valid", "test"):
         (places / f"{split}.txt").write_text("x")
-    with pytest.raises(DataError, match=r"masks in none of the lists in .*: 6 left out .*; correct the lists"):
+    with pytest.raises(DataError, match=r"masks that the lists in .* do not name: 6 left out .*; correct the lists"):
+        convert(root, tmp_path / "out", val=None, classes=CLASSES)
+    (places / "Train.txt").write_bytes(b"\xe9")
+    with pytest.raises(DataError, match=r"cannot read .*Train\.txt: expected text in UTF-8"):
         convert(root, tmp_path / "out", val=None, classes=CLASSES)
     for path in places.iterdir():
         path.unlink()
@@ -100,6 +111,13 @@ def test_roboflows_coco_files_of_splits_are_read_together(tmp_path):
     assert lists(written) == (["a"], ["b"], ["c"])
     assert written.classes == ("background", "car", "tree")
     assert written.pixels == {0: 288, 1: 288}
+    (tmp_path / "set" / "test").rename(tmp_path / "set" / "extra")
+    write_image(tmp_path / "set" / "test" / "e.jpg")
+    written, notes = convert(tmp_path / "set", tmp_path / "out", val=None, overwrite=True)
+    assert lists(written) == (["a"], ["b"], [])
+    assert f"{tmp_path / 'set' / 'test'}: no COCO's JSON in it, left out" in notes
+    others = "extra/_annotations.coco.json"
+    assert f"other files of annotations in {tmp_path / 'set'}: 1 left out ({others})" in notes
 
 
 def test_a_folder_of_one_split_and_instances_beside_other_files_of_coco_are_read(tmp_path):
@@ -123,6 +141,15 @@ def test_cvats_coco_files_of_subsets_are_read_together(tmp_path):
     written, notes = convert(tmp_path / "set", tmp_path / "out", val=None)
     assert lists(written) == (["Train_a"], ["Validation_a"], [])
     assert notes == ["splits as in the source: train 1, val 1; use `val` for others"]
+    for subset in ("Train", "Validation"):  # frames of a video have the same names in both
+        path = tmp_path / "set" / "annotations" / f"instances_{subset}.json"
+        path.write_text(path.read_text().replace(f"{subset}/", ""))
+    written, _ = convert(tmp_path / "set", tmp_path / "out", val=None, overwrite=True)
+    assert (len(written.train), len(written.val)) == (1, 1)
+    (tmp_path / "set" / "annotations" / "instances_default.json").write_text(path.read_text())
+    _, notes = convert(tmp_path / "set", tmp_path / "out", val=None, overwrite=True)
+    others = "annotations/instances_default.json"
+    assert f"other files of annotations in {tmp_path / 'set'}: 1 left out ({others})" in notes
 
 
 def test_subsets_of_cvats_xml_are_splits(tmp_path):

@@ -144,7 +144,7 @@ def test_cvats_masks_are_read_by_their_labelmap(tmp_path, halves):
         (
             [0, 1, 7],
             {"classes": ("a", "b")},
-            r"a\.png: expected class ids of the given classes, got 1 other .*7 \(25\.00%\)",
+            r"a\.png: expected class ids of the given classes, got 1 other .*7 \(25\.00%\); use `classes` to name",
         ),
         ([0, 255, 1], {"format": "colors"}, "expected a palette for masks in colours"),
         ([0, 255, 1], {"format": "binary", "classes": ("a", "b", "c")}, "expected 2 classes for black-and-white masks"),
@@ -196,6 +196,8 @@ def test_masks_with_a_suffix_find_their_images_and_without_the_setting_the_error
         Image.fromarray(halves.astype(np.uint8)).save(tmp_path / "all" / f"{name}_L.png")
     with pytest.raises(DataError, match="use `mask_suffix=_L`"):
         convert(tmp_path / "all", tmp_path / "out", classes=("x", "y", "z"))
+    with pytest.raises(DataError, match=r"expected masks whose names end in _msk \(`mask_suffix`\), got none"):
+        convert(tmp_path / "all", tmp_path / "out", classes=("x", "y", "z"), mask_suffix="_msk")
     written, _ = convert(tmp_path / "all", tmp_path / "out", classes=("x", "y", "z"), mask_suffix="_L")
     assert written.train == ["a", "b"]
 

@@ -58,6 +58,14 @@ def test_two_names_become_one_class(tmp_path):
     assert (written.classes, written_label(tmp_path / "all")[0, 15]) == (("background", "road", "building"), 2)
 
 
+def test_names_of_composed_and_decomposed_letters_are_one_class(tmp_path):
+    source = write_labelme(tmp_path / "x", [SQUARE | {"label": "for\u00eat"}, OTHER | {"label": "fore\u0302t"}])
+    for number, more in enumerate(({}, {"classes": ("background", "fore\u0302t")}, {"rename": {"fore\u0302t": "x"}})):
+        written, notes = convert(source, tmp_path / str(number), **more)
+        assert (written.classes, notes) == (("background", "x" if "rename" in more else "for\u00eat"), [])
+        assert written_label(tmp_path / str(number))[0, [0, 15]].tolist() == [1, 1]
+
+
 def test_name_that_no_outline_has_is_said(tmp_path):
     _, notes = convert(slips(tmp_path), tmp_path / "out", rename={"biulding": "house"})
     assert notes[0] == "no outlines of class 'biulding' to rename to 'house'; did you mean 'building'?"

@@ -6,11 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from annotation_files import convert, write_coco, write_image
+from closed_folder import closed
 
 from deeplabctl.choices import ANNOTATIONS
-from deeplabctl.data.formats import FORMATS, documents
+from deeplabctl.data.formats import FORMATS, documents, read_annotations
+from deeplabctl.data.formats.annotations import ImportSettings
 from deeplabctl.data.labels import write_mask
 from deeplabctl.errors import DataError
+from deeplabctl.reporting import silent
 
 
 def test_settings_of_other_formats_are_refused(tmp_path):
@@ -29,6 +32,13 @@ def test_settings_of_other_formats_are_refused(tmp_path):
             convert(masks, tmp_path / "out", **{name: value})
     written, _ = convert(source, tmp_path / "out", outside="void", crowds="objects")
     assert written.pixels == {0: 96, 1: 96}
+
+
+def test_files_that_this_user_may_not_read_are_named(tmp_path):
+    source = write_coco(tmp_path / "x", []).rename(tmp_path / "x" / "instances.JSON")
+    for path, what in ((source, "a file that this user may read, got 'Permission denied'"), (source.parent, "a file")):
+        with closed(path), pytest.raises(DataError, match=rf"instances\.JSON: expected {what}"):
+            read_annotations(source, ImportSettings(), silent)
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,13 @@ def test_shapes_lie_on_one_another_in_their_order(tmp_path, project):
     assert notes == ["lines, points and other shapes without an area: 2 skipped"]
 
 
+def test_outlines_beyond_an_image_whose_size_is_not_given_are_refused(tmp_path):
+    regions = [region("rect", x=1, y=1, width=17, height=3), region("rect", x=1, y=1, width=20, height=3)]
+    written, _ = convert(write_via(tmp_path, {"a.jpg": regions[:1], "b.jpg": regions}), tmp_path / "out")
+    assert written.train == ["a"]
+    assert "expected an outline in the image of 16x12 pixels, got x from 1 to 21" in written.failed[0]
+
+
 def test_exports_of_version_1_and_csv_are_the_same(tmp_path):
     images = {"a.jpg": [SQUARE], "b.jpg": []}
     path = write_via(tmp_path, images, project=False)
