@@ -113,6 +113,11 @@ def fit_weights(
             f"weights {file.path}: expected {other}; {architecture} computes something else with these weights; to "
             "take them nevertheless, name it: `architecture`"
         )
+    if classes_in_file == 1 and file.info is None and num_classes in (None, 1):
+        raise WeightsError(
+            f"weights {file.path}: expected a classifier of 2 classes or more, got one of 1: a sigmoid's, which is not "
+            "computed here; train one of 2 classes, such as background and object, from it (`init=FILE`)"
+        )
     num_classes = num_classes or classes_in_file or len(VOC_CLASSES)
     width = file.width(architecture) if width is None else width
     weights, widened = _with_new_branches(weights, architecture, num_classes, width)

@@ -99,6 +99,14 @@ def test_weights_that_are_not_finite_or_of_too_many_classes_are_refused():
         fit_weights(weight_file(ARCHITECTURES["largefov"].random_weights(300, 0.05, 0)))
 
 
+def test_classifier_of_one_class_is_a_sigmoids_and_is_refused_but_starts_another():
+    found = ARCHITECTURES["largefov"].random_weights(1, 0.1, seed=1)
+    for asked in (None, 1):
+        with pytest.raises(WeightsError, match="2 classes or more, got one of 1: a sigmoid's"):
+            fit_weights(weight_file(found), num_classes=asked)
+    assert fit_weights(weight_file(found), num_classes=2).new_layers == ["fc8_voc12"]
+
+
 def test_kernels_without_their_norms_are_refused():
     found = ARCHITECTURES["deeplabv3-mnv2"].random_weights(21, 0.25, seed=1)
     kernels = {name: array for name, array in found.items() if "BatchNorm" not in name}
