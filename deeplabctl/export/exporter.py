@@ -115,7 +115,7 @@ def plan_export(request: ExportRequest, report: Reporter = silent) -> ExportPlan
     _check_out(out, None if writer.is_folder else reader.suffix, overwrite=request.overwrite)
     if out.resolve() == path.resolve():
         raise OutputError(f"{out} is the file that is read and would be lost; choose another `out`")
-    network = read_network(file)
+    network = read_network(file, report)
     source = {"weights": str(path), "weights_sha256": file.sha256}
     info = dataclasses.replace(network.info, provenance=network.info.provenance | source)
     wanted = SettingsRequest(pad="tight", scales=request.scales, flip=request.flip, crf=False)

@@ -41,6 +41,8 @@ class WeightFile(ABC):
     suffix: ClassVar[str] = ""  # of its files in folders and on the hub, where one is looked for by its name
     begins: ClassVar[re.Pattern[bytes] | None] = None  # as a file of this kind does that is no such archive
 
+    has_scales = False  # its weights, once they are read, are of a program that applies them at several scales
+
     def __init__(self, path: Path) -> None:
         self.path = path
 
@@ -66,6 +68,11 @@ class WeightFile(ABC):
     def dilations(self) -> Mapping[str, tuple[int, ...]]:
         """Return the dilations of the layers for which the file states them."""
         return {}
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Return the names of the classes, where they are stated beside the file."""
+        return ()
 
     @cached_property
     def info(self) -> ModelInfo | None:
@@ -98,15 +105,16 @@ class WeightFile(ABC):
         if not known[best]:
             return DEFAULT_ARCHITECTURE
         twins = _twins(best)
-        fitting = [name for name in twins if self._has_dilations_of(name)] if len(twins) > 1 else twins
+        fitting = self._fitting(twins) if len(twins) > 1 else twins
         if not fitting and DEFAULT_ARCHITECTURE in twins:  # as old files state nothing
             return DEFAULT_ARCHITECTURE
         if self.output_strides(best):
             return best
         if len(fitting) != 1:
+            other = self.other_dilation(twins[0])
             raise WeightsError(
-                f"weights {self.path}: expected a network whose dilations tell {' from '.join(twins)}, which have the "
-                "same layers, got none of these dilations in the file; name it: `architecture`"
+                f"weights {self.path}: {' and '.join(twins)} have the same layers, and the file does not say which it "
+                f"is{f' (expected {other})' if other else ''}; name it in deeplabctl convert-caffe: `architecture=NAME`"
             )
         return fitting[0]
 
@@ -120,16 +128,27 @@ class WeightFile(ABC):
     def contradicts(self, architecture: str) -> str:
         """Return the twin of an architecture whose dilations the file states, where those are not its own; else ""."""
         twins = _twins(architecture)
-        fitting = [name for name in twins if self._has_dilations_of(name)]
+        fitting = self._fitting(twins)
         if architecture in fitting or len({ARCHITECTURES[name].grid for name in twins}) == len(twins):
             return ""  # of one that is trained at several output strides, each can be meant
         return next(iter(fitting), "")
 
-    def _has_dilations_of(self, architecture: str) -> bool:
-        """Tell whether the stated dilations are all the architecture's, and one at least above 1 is stated."""
-        stated = [conv for conv in ARCHITECTURES[architecture].convolutions if conv.name in self.dilations]
-        agree = all(set(self.dilations[conv.name]) == {conv.dilation} for conv in stated)
-        return agree and any(conv.dilation > 1 for conv in stated)
+    def check_named(self, architecture: str) -> None:
+        """Raise WeightsError for an architecture that the file contradicts."""
+        if other := self.contradicts(architecture):
+            raise WeightsError(
+                f"`architecture`: expected {other}, whose dilations {self.path} states, got {architecture}, which "
+                "computes something else with the same weights"
+            )
+
+    def _fitting(self, architectures: list[str]) -> list[str]:
+        """Return those whose dilations the file states: one at least above 1, and no other."""
+        found = []
+        for name in architectures:
+            dilated = {conv.name for conv in ARCHITECTURES[name].convolutions if conv.dilation > 1}
+            if dilated & {*self.dilations} and not self.other_dilation(name):
+                found.append(name)
+        return found
 
     def other_dilation(self, architecture: str) -> str:
         """Say which dilation the file states that is not the architecture's, of the first such layer; else ""."""

@@ -68,12 +68,11 @@ def test_checkpoint_of_the_zoo_gives_a_whole_network_without_slots(tmp_path):
         0.5,
         "person",
     )
-    (note,) = network.notes
-    assert note.startswith(
-        "the file does not state its output stride: deeplabv3-mnv2 computes at 16, and deeplabv3-mnv2-os8"
+    assert network.assumed[0].startswith(
+        "the output stride is not stated: deeplabv3-mnv2 computes at 16, and deeplabv3-mnv2-os8 at 8 with the same"
     )
     named = fit_weights(file, architecture="deeplabv3-mnv2-os8")
-    assert (named.info.architecture, named.notes) == ("deeplabv3-mnv2-os8", [])
+    assert (named.info.architecture, named.assumed[:-1]) == ("deeplabv3-mnv2-os8", [])
 
 
 def test_weights_of_a_classifier_of_imagenet_start_a_network(tmp_path):

@@ -6,7 +6,9 @@ from tiny_weights import weight_file
 from deeplabctl.classes import VOC_CLASSES
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import ARCHITECTURES
-from deeplabctl.weights.fitting import fit_weights
+from deeplabctl.reporting import Note
+from deeplabctl.weights.fitting import fit_weights, read_network
+from deeplabctl.weights.model_info import ModelInfo
 
 
 def test_whole_network_keeps_its_arrays_and_tells_its_width_and_classes():
@@ -19,6 +21,15 @@ def test_whole_network_keeps_its_arrays_and_tells_its_width_and_classes():
         9, 0.1
     )
     assert all(network.weights[name] is array for name, array in found.items())
+
+
+def test_what_is_assumed_of_files_of_other_programs_is_reported():
+    file, notes = weight_file(ARCHITECTURES["largefov"].random_weights(21, 0.1, seed=1)), []
+    read_network(file, notes.append)
+    assert notes == [Note("a.weights: the names of the classes are not stated: taken as VOC's, as there are 21")]
+    file.info = ModelInfo(VOC_CLASSES, "largefov", 0.1)
+    read_network(file, notes.append)
+    assert len(notes) == 1
 
 
 def test_classifier_of_any_name_and_class_count_is_found():

@@ -26,7 +26,7 @@ from deeplabctl.damage import check_claim
 from deeplabctl.network import Weights
 from deeplabctl.protobuf import WireFile
 from deeplabctl.weights.sources.pickles import STATE_DICT, Built, Named, PickleError, mapped, read_pickle
-from deeplabctl.weights.sources.torch_names import from_bfloat16, stated_dilations, weights_of_tensors
+from deeplabctl.weights.sources.torch_names import from_bfloat16, have_scales, stated_facts, weights_of_tensors
 from deeplabctl.weights.weight_file import ZIP, Beginning, WeightFile
 
 # Types by the names that a .pth and a .safetensors give them; bfloat16 as integers.
@@ -75,7 +75,12 @@ class TorchFile(WeightFile):
     @cached_property
     def dilations(self) -> Mapping[str, tuple[int, ...]]:
         """Return what is stated beside the file."""
-        return stated_dilations(self.path)
+        return stated_facts(self.path)[0]
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Return what is stated beside the file."""
+        return stated_facts(self.path)[1]
 
     def _read_weights(self) -> Weights:
         """Return the weights; floats of half precision become float32.
@@ -84,7 +89,11 @@ class TorchFile(WeightFile):
         """
         with self.path.open("rb") as file:
             tree, read = _read_zip(file) if file.read(len(ZIP)) == ZIP else _read_legacy(file)
-            return weights_of_tensors(_tensors(tree, read, self.path), self.path)
+            return self._named(_tensors(tree, read, self.path))
+
+    def _named(self, tensors: Mapping[str, npt.NDArray[Any]]) -> Weights:
+        self.has_scales = have_scales(tensors)
+        return weights_of_tensors(tensors, self.path)
 
 
 Reader = Callable[[str], bytes]  # of the content of a storage, by its key; raises KeyError for one that is not there
@@ -241,4 +250,4 @@ class SafetensorsFile(TorchFile):
                 raise ValueError(f"tensor {name[:80]} of shape {shape} has the bytes {start} to {end} of the file")
             values = np.ndarray(tuple(shape), _CODES[dtype], wire.buffer, start)
             tensors[name], after = from_bfloat16(values) if dtype == "BF16" else values, end
-        return weights_of_tensors(tensors, self.path)
+        return self._named(tensors)
