@@ -128,6 +128,17 @@ def test_constant_of_one_number_stands_for_equal_ones_but_not_for_more_than_the_
             open_network(tmp_path / "a.pb")
 
 
+@pytest.mark.parametrize(("numbers", "values"), [([1, 2, 3], [1, 2, 3, 3, 3, 3]), ([], [0] * 6), ([5], [5] * 6)])
+def test_last_number_of_a_list_stands_for_those_left_out_and_none_for_zeros(tmp_path, numbers, values):
+    listed = np.array(numbers, np.float32)
+    content = constant("b/weights", np.ones((1, 1, 2, 6), np.float32)) + constant("b/moving_mean", listed, [6], field=5)
+    (tmp_path / "a.pb").write_bytes(content)
+    np.testing.assert_array_equal(open_weights(tmp_path / "a.pb").weights["b/moving_mean"], values)
+    (tmp_path / "a.pb").write_bytes(content + constant("b/moving_variance", np.ones(7, np.float32), [6], field=5))
+    with pytest.raises(WeightsError, match=r"constant b/moving_variance of shape \[6\] has 7 numbers"):
+        _ = open_weights(tmp_path / "a.pb").weights
+
+
 def test_cut_and_changed_graphs_are_one_line(tmp_path):
     whole = frozen_graph(rule_weights("mnv2_dm05", narrow=16), OS8)
     rng = np.random.default_rng(0)
