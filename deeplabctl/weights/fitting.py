@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,8 @@ class Network:
     weights: Weights
     new_layers: list[str]  # start random: they are not in the file, or its classifier has another class count
     notes: list[str]  # what was done to the layers of the file, in words
-    assumed: list[str]  # what a file of another program does not state, likewise
     classes_in_file: int | None  # of the file's classifier; None without one
+    assumed: list[str] = field(default_factory=list)  # what a file of another program does not state, in words
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def fit_weights(
         if known is not None and known.max_side:
             provenance["recipe"] = {"data": {"max_side": known.max_side}}
     info = ModelInfo(classes, architecture, width, provenance)
-    return Network(info, weights, new_layers, notes, [] if file.info or known else assumed, classes_in_file)
+    return Network(info, weights, new_layers, notes, classes_in_file, [] if file.info or known else assumed)
 
 
 def _assumptions(file: WeightFile, architecture: str | None, num_classes: int | None) -> list[str]:
