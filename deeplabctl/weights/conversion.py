@@ -106,8 +106,8 @@ def plan_conversion(
     if isinstance(classes, str | os.PathLike):
         classes = read_classes(Path(classes))
     file = open_weights(source)
-    if architecture is not None:
-        file.check_named(architecture)
+    if architecture is not None and (text := file.contradicts(architecture)):
+        raise WeightsError(f"`architecture`: {text}")
     network = fit_weights(
         file, architecture=architecture, num_classes=None if classes is None else len(classes), seed=seed
     )

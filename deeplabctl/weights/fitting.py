@@ -128,12 +128,11 @@ def fit_weights(
     width = file.width(architecture) if width is None else width
     weights, widened = _with_new_branches(weights, architecture, num_classes, width)
     notes += widened
-    weights, new_layers, without_bias = _complete(weights, architecture, num_classes, width, seed, file.path)
-    if without_bias:
-        assumed.append(
-            f"{counted(len(without_bias), 'layer')} without a bias in the file, taken as 0: "
-            f"{', '.join(without_bias[:_NAMED])}{', ...' if without_bias[_NAMED:] else ''}"
-        )
+    found = weights
+    weights, new_layers = _complete(found, architecture, num_classes, width, seed, file.path)
+    if biases := [layer for name in weights if name not in found and (layer := layer_of(name)) not in new_layers]:
+        some = f"{', '.join(biases[:_NAMED])}{', ...' if biases[_NAMED:] else ''}"
+        assumed.append(f"{counted(len(biases), 'layer')} without a bias in the file, taken as 0: {some}")
     known = published_as(file.path.name)
     if file.info is not None and len(file.info.classes) == num_classes:
         classes, provenance = file.info.classes, file.info.provenance
@@ -150,16 +149,14 @@ def _assumptions(file: WeightFile, architecture: str | None, num_classes: int | 
     """Return what a file does not state, in words: of an architecture and classes that were taken from it."""
     assumed = []
     if architecture and (strides := file.output_strides(architecture)):
-        others = [f"{name} at {stride}" for name, stride in strides.items() if name != architecture]
+        others = ", ".join(f"{name} at {stride}" for name, stride in strides.items() if name != architecture)
         assumed.append(
-            f"the output stride is not stated: {architecture} computes at {strides[architecture]}, and "
-            f"{', '.join(others)} with the same weights (deeplabctl convert-caffe with `architecture`)"
+            f"the output stride is not stated: {architecture} computes at {strides[architecture]}, and {others} with "
+            "the same weights (deeplabctl convert-caffe with `architecture`)"
         )
-    scales = ARCHITECTURES[architecture].scales if architecture and num_classes else ()
+    scales = [f"{scale:g}" for scale in ARCHITECTURES[architecture].scales] if architecture and num_classes else []
     if len(scales) > 1 and not file.has_scales:
-        assumed.append(
-            f"the scales are not stated: taken as {', '.join(f'{scale:g}' for scale in scales)} (`scales=1` for one)"
-        )
+        assumed.append(f"the scales are not stated: taken as {', '.join(scales)} (`scales=1` for one)")
     if num_classes == len(VOC_CLASSES) and not file.classes:
         assumed.append(f"the names of the classes are not stated: taken as VOC's, as there are {num_classes}")
     return assumed
@@ -254,8 +251,8 @@ def _with_new_branches(given: Weights, architecture: str, num_classes: int, widt
 
 def _complete(
     given: Weights, architecture: str, num_classes: int, width: float, seed: int, path: Path
-) -> tuple[Weights, list[str], list[str]]:
-    """Return the weights of every layer, and the names of those that start random, and of those without a bias."""
+) -> tuple[Weights, list[str]]:
+    """Return the weights of every layer, and the names of those that start random."""
     facts = ARCHITECTURES[architecture].parameters(num_classes, width)
     if num_classes > IGNORE_LABEL:
         raise WeightsError(f"weights {path}: expected at most {IGNORE_LABEL} classes, got {num_classes}")
@@ -270,14 +267,12 @@ def _complete(
             f"- {lost[0]} and all other norms (missing); they may be folded into the kernels: take a file with them"
         )
     weights: Weights = {}
-    without_bias: list[str] = []
     for name, parameter in facts.items():
         array, layer = given.get(name), layer_of(name)
         if layer in new:
             weights[name] = parameter.new_array(seed)
         elif array is None and parameter.part == BIAS:  # Caffe's bias_term: false
             weights[name] = np.zeros(parameter.shape, np.float32)
-            without_bias.append(layer)
         elif array is None:
             wrong.append(f"- {name} (missing)")
         elif array.shape != parameter.shape:
@@ -293,7 +288,7 @@ def _complete(
         some = "; ".join(wrong[:_LISTED] or ["no layer"])
         more = f"; and {len(wrong) - _LISTED} more" if wrong[_LISTED:] else ""
         raise WeightsError(f"weights {path} do not fit {architecture} of width {width:g}: {some}{more}")
-    return weights, new, without_bias
+    return weights, new
 
 
 def _has_other_classes(layer: str, given: Weights, facts: Mapping[str, Parameter]) -> bool:

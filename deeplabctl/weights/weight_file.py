@@ -39,7 +39,7 @@ class WeightFile(ABC):
     refused: ClassVar[str] = "the file is damaged"  # if it cannot be read
     entries: ClassVar[frozenset[str]] = frozenset()  # that a zip archive of this kind has, among others
     suffix: ClassVar[str] = ""  # of its files in folders and on the hub, where one is looked for by its name
-    begins: ClassVar[re.Pattern[bytes] | None] = None  # as a file of this kind does that is no such archive
+    begins: ClassVar[re.Pattern[bytes] | None] = None  # the first bytes of a file of this kind that is no zip archive
 
     has_scales = False  # its weights, once they are read, are of a program that applies them at several scales
 
@@ -105,18 +105,16 @@ class WeightFile(ABC):
         if not known[best]:
             return DEFAULT_ARCHITECTURE
         twins = _twins(best)
-        fitting = self._fitting(twins) if len(twins) > 1 else twins
-        if not fitting and DEFAULT_ARCHITECTURE in twins:  # as old files state nothing
-            return DEFAULT_ARCHITECTURE
-        if self.output_strides(best):
+        fitting = [name for name in twins if self._fits(name)]
+        if len(fitting) == 1:
+            return fitting[0]
+        if len(twins) == 1 or self.output_strides(best) or (best == DEFAULT_ARCHITECTURE and not fitting):
             return best
-        if len(fitting) != 1:
-            other = self.other_dilation(twins[0])
-            raise WeightsError(
-                f"weights {self.path}: {' and '.join(twins)} have the same layers, and the file does not say which it "
-                f"is{f' (expected {other})' if other else ''}; name it in deeplabctl convert-caffe: `architecture=NAME`"
-            )
-        return fitting[0]
+        other = self.other_dilation(best)
+        raise WeightsError(
+            f"weights {self.path}: {' and '.join(twins)} have the same layers, and the file does not say which it is"
+            f"{f' (expected {other})' if other else ''}; name it in deeplabctl convert-caffe: `architecture=NAME`"
+        )
 
     def output_strides(self, architecture: str) -> dict[str, int]:
         """Return the output stride of the body of an architecture and its twins, if the file states none of them."""
@@ -126,29 +124,17 @@ class WeightFile(ABC):
         return strides if len(set(strides.values())) == len(strides) > 1 else {}
 
     def contradicts(self, architecture: str) -> str:
-        """Return the twin of an architecture whose dilations the file states, where those are not its own; else ""."""
+        """Say that the file states the dilations of a twin of the architecture, and not its own; else ""."""
         twins = _twins(architecture)
-        fitting = self._fitting(twins)
-        if architecture in fitting or len({ARCHITECTURES[name].grid for name in twins}) == len(twins):
+        if self._fits(architecture) or len({ARCHITECTURES[name].grid for name in twins}) == len(twins):
             return ""  # of one that is trained at several output strides, each can be meant
-        return next(iter(fitting), "")
+        texts = [f"{self.path} states the dilations of {name}" for name in twins if self._fits(name)]
+        return f"{texts[0]}; {architecture} computes something else with the same weights" if texts else ""
 
-    def check_named(self, architecture: str) -> None:
-        """Raise WeightsError for an architecture that the file contradicts."""
-        if other := self.contradicts(architecture):
-            raise WeightsError(
-                f"`architecture`: expected {other}, whose dilations {self.path} states, got {architecture}, which "
-                "computes something else with the same weights"
-            )
-
-    def _fitting(self, architectures: list[str]) -> list[str]:
-        """Return those whose dilations the file states: one at least above 1, and no other."""
-        found = []
-        for name in architectures:
-            dilated = {conv.name for conv in ARCHITECTURES[name].convolutions if conv.dilation > 1}
-            if dilated & {*self.dilations} and not self.other_dilation(name):
-                found.append(name)
-        return found
+    def _fits(self, architecture: str) -> bool:
+        """Tell whether the stated dilations are all the architecture's, and one at least above 1 is stated."""
+        dilated = {conv.name for conv in ARCHITECTURES[architecture].convolutions if conv.dilation > 1}
+        return not dilated.isdisjoint(self.dilations) and not self.other_dilation(architecture)
 
     def other_dilation(self, architecture: str) -> str:
         """Say which dilation the file states that is not the architecture's, of the first such layer; else ""."""

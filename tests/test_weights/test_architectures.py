@@ -105,7 +105,7 @@ def test_file_without_dilations_takes_the_architecture_that_is_named(tmp_path):
         plan_conversion(tmp_path / "net.h5", tmp_path / "a.keras")
     planned = plan_conversion(tmp_path / "net.h5", tmp_path / "a.keras", architecture="aspp-s")
     assert planned.network.info.architecture == "aspp-s"
-    with pytest.raises(WeightsError, match=r"expected aspp-l, whose dilations .* states, got aspp-s"):
+    with pytest.raises(WeightsError, match=r"`architecture`: .* states the dilations of aspp-l; aspp-s computes"):
         plan_conversion(ASPP_L, tmp_path / "a.keras", architecture="aspp-s")
     with pytest.raises(WeightsError, match=f"expected one of {', '.join(ARCHITECTURES)}, got 'aspp'"):
         plan_conversion(tmp_path / "net.h5", tmp_path / "a.keras", architecture="aspp")

@@ -121,11 +121,7 @@ def _node(wire: WireFile, node: Field) -> tuple[str, _Node]:
 
 
 def _array(wire: WireFile, tensor: Field, name: str) -> npt.NDArray[Any] | None:
-    """Return the numbers of a TensorProto; None for other types.
-
-    One number may stand for equal ones; in a list of numbers, the last stands for those that are left out, and none for
-    zeros.
-    """
+    """Return the numbers of a TensorProto; None for other types. A list may lack equal last ones, or all zeros."""
     fields = wire.message(tensor, _TENSOR_FIELDS)
     dtype = _DTYPES.get(fields[_TYPE][-1].value if fields[_TYPE] else 0)
     if dtype is None:
@@ -143,8 +139,6 @@ def _array(wire: WireFile, tensor: Field, name: str) -> npt.NDArray[Any] | None:
         raise wire.damaged(tensor.position, f"constant {name[:80]} of shape {shape[:8]} has {len(values)} numbers")
     if len(values) == 1:
         return np.broadcast_to(values, shape)
-    return (
-        np.pad(values, (0, count - len(values)), "edge").reshape(shape)
-        if len(values) < count
-        else values.reshape(shape)
-    )
+    if len(values) < count:
+        values = np.pad(values, (0, count - len(values)), "edge")
+    return values.reshape(shape)
