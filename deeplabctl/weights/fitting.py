@@ -85,7 +85,7 @@ def read_network(source: WeightFile | str | os.PathLike[str], report: Reporter =
             f"weights {file.path}: expected a whole network, got one without {', '.join(network.new_layers)}"
         )
     for text in network.assumed:
-        report(Note(f"{file.path.name}: {text}"))
+        report(Note(f"weights {file.path}: {text}"))
     return network
 
 

@@ -132,7 +132,7 @@ class WeightFile(ABC):
         return f"{texts[0]}; {architecture} computes something else with the same weights" if texts else ""
 
     def _fits(self, architecture: str) -> bool:
-        """Tell whether the stated dilations are all the architecture's, and one at least above 1 is stated."""
+        """Tell whether all stated dilations are the architecture's, and at least one of them is above 1."""
         dilated = {conv.name for conv in ARCHITECTURES[architecture].convolutions if conv.dilation > 1}
         return not dilated.isdisjoint(self.dilations) and not self.other_dilation(architecture)
 

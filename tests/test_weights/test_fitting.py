@@ -26,7 +26,9 @@ def test_whole_network_keeps_its_arrays_and_tells_its_width_and_classes():
 def test_what_is_assumed_of_files_of_other_programs_is_reported():
     file, notes = weight_file(ARCHITECTURES["largefov"].random_weights(21, 0.1, seed=1)), []
     read_network(file, notes.append)
-    assert notes == [Note("a.weights: the names of the classes are not stated: taken as VOC's, as there are 21")]
+    assert notes == [
+        Note("weights a.weights: the names of the classes are not stated: taken as VOC's, as there are 21")
+    ]
     file.info = ModelInfo(VOC_CLASSES, "largefov", 0.1)
     read_network(file, notes.append)
     assert len(notes) == 1
