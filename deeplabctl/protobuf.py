@@ -174,3 +174,16 @@ def signed(value: int, bits: int) -> int:
     """Return the two's complement number in the lowest bits, as protobuf reads int32 and int64."""
     value &= (1 << bits) - 1
     return value - (1 << bits) if value >> (bits - 1) else value
+
+
+def bytes_field(number: int, content: bytes) -> bytes:
+    """Return a field of bytes in protobuf's wire format."""
+    return _varint(number << 3 | BYTES) + _varint(len(content)) + content
+
+
+def _varint(value: int) -> bytes:
+    groups = []
+    while value > 0x7F:
+        groups.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*groups, value])

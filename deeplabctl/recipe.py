@@ -153,8 +153,8 @@ class Evaluation:
 class Expect:
     """State the score that the recipe gives, and its source."""
 
-    miou: float = 0.0  # a fraction, on the validation split; 0: not known
-    tolerance: float = 0.01
+    miou: float = limited(0.0, *SHARE)  # on the validation split; 0: not known
+    tolerance: float = limited(0.01, *SHARE)
     images: int = 0  # in the split of this score, which identifies it
     source: str = ""
     needs_start: bool = False  # it is that of trained weights which model.init names, not of ImageNet's

@@ -98,6 +98,8 @@ def test_option_beats_set_beats_file(tmp_path):
         ("augment.scale=[1.0]", r"augment\.scale: expected a list of 2"),
         ("model.architecture=resnet", r"model\.architecture: expected one of largefov"),
         ("model.dropout=1", r"model\.dropout: expected a share"),
+        ("expect.miou=61", r"expect\.miou: expected a share of at least 0 and below 1, got 61"),
+        ("expect.tolerance=-1", r"expect\.tolerance: expected a share"),
         ("solver=3", "expected SECTION.KEY=VALUE"),
         ("data.root=a b [", "not valid TOML"),
     ],

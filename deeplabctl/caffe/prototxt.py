@@ -6,6 +6,7 @@ Source: protobuf.dev/reference/protobuf/textformat-spec.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,13 +16,13 @@ from deeplabctl.caffe.net import SCALE_COPY, is_renamed
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE
 from deeplabctl.network.architecture import Rows
-from deeplabctl.network.ops import Operation
-from deeplabctl.network.ops.operation import fold, shown
+from deeplabctl.network.ops import RELU, Operation
+from deeplabctl.network.ops.operation import differences, fold, shown
 
 MAX_SIZE = 1_000_000  # bytes; those of the largest known nets have a fifth of it
 
-TYPES = {"4": "convolution", "17": "pooling", "25": "eltwise"}  # V1LayerParameter.LayerType by number
-
+# V1LayerParameter.LayerType by number.
+TYPES = {"4": "convolution", "6": "dropout", "17": "pooling", "18": "relu", "20": "softmax", "25": "eltwise"}
 
 MAX_DEPTH = 100
 MAX_NUMBER = 64  # characters
@@ -94,18 +95,26 @@ def check_geometry(
     """Compare a net definition's geometry with the architecture's; returns the names of the layers, which all agree.
 
     Compared are type, inputs, kernel, pad, stride, ``hole`` or ``dilation`` and group of the convolutions, kernel, pad,
-    stride and method of the poolings, epsilon of the norms, and the outputs: channels of this ``width`` and, if given,
-    ``num_classes``. Classifiers and their sum may have other names, as they follow the layers before them; a single
-    classifier may be missing. In a net of several scales, each copy is compared. Raises one WeightsError with every
-    difference: ``-`` missing, ``+`` unexpected, or both values.
+    stride and method of the poolings, epsilon of the norms, ReLUs and what else is computed in place, the outputs
+    (channels of this ``width`` and, if given, ``num_classes``), and mean and scale of the images. Classifiers and their
+    sum may have other names, as they follow the layers before them; a single classifier may be missing. In a net of
+    several scales, each copy is compared. Raises one WeightsError with every difference: ``-`` missing, ``+``
+    unexpected, or both values.
     """
-    nets = _copies([*tree.messages("layers"), *tree.messages("layer")])
+    layers = [*tree.messages("layers"), *tree.messages("layer")]
+    nets = _copies(layers)
     if not any(row.name in nets[""] for row in ARCHITECTURES[architecture].rows):
         raise WeightsError(f"prototxt {tree.where}: expected a net like {architecture}, got none of its layers")
     tables = [ARCHITECTURES[architecture].rows, ARCHITECTURES[architecture].prediction_rows]
-    both = [[_Check(architecture, rows, given, num_classes, width) for given in nets.values()] for rows in tables]
+    in_place: dict[str, list[Message]] = {}
+    for layer in layers:
+        if layer.get("bottom") == layer.get("top"):
+            in_place.setdefault(str(layer.last("top")), []).append(layer)
+    both = [
+        [_Check(architecture, rows, given, in_place, num_classes, width) for given in nets.values()] for rows in tables
+    ]
     checks = min(both, key=lambda checks: sum(len(check.wrong) for check in checks))  # a training or a test net
-    wrong = [text for check in checks for text in check.wrong]
+    wrong = [*_other_images(layers, architecture), *(text for check in checks for text in check.wrong)]
     if wrong:
         raise WeightsError(
             f"prototxt {tree.where.rpartition(':')[0]} does not fit {architecture}: {'; '.join(wrong)}; "
@@ -132,6 +141,7 @@ class _Check:
         architecture: str,
         rows: Rows,
         given: dict[str, list[Message]],
+        in_place: dict[str, list[Message]],
         num_classes: int | None,
         width: float,
     ) -> None:
@@ -141,7 +151,10 @@ class _Check:
         self._classifiers = ARCHITECTURES[architecture].classifiers
         self._optional = self._classifiers if len(self._classifiers) == 1 else ()
         self._known = {name for row in rows for name in (row.name, row.caffe_scale) if name}
+        self._results: dict[str, tuple[Operation, Message]] = {}  # by their names: the last row and layer of each
         fold(rows, None, self._compare)
+        for top, (row, layer) in self._results.items():
+            self._compare_in_place(row, layer, in_place.get(top, []))
         for name, layers in given.items():
             if name not in self._known and any(_type(layer) == "pooling" for layer in layers):
                 self.wrong.append(f"+ {shown(layers[0].last('name'))} (line {_line(layers[0])}): unexpected pooling")
@@ -162,15 +175,30 @@ class _Check:
             scales = self._given.get(row.caffe_scale, [])
             self.wrong += [] if scales else [f"- {row.caffe_scale} (missing)"]
             pairs += [(layer, _other_type("scale", layer)) for layer in scales]
-        for layer, differences in pairs:
+        for layer, texts in pairs:
             given = [shown(bottom) for bottom in layer.get("bottom", [])]
             if None not in inputs and sorted(given) != sorted(map(str, inputs)):
-                differences = [
-                    *differences,
-                    f"inputs expected {' and '.join(map(str, inputs))}, got {' and '.join(given)}",
-                ]
-            self.wrong += [f"{shown(layer.last('name'))} (line {_line(layer)}): {text}" for text in differences]
-        return str(found[-1].last("top")) if found and found[-1].last("top") else None
+                texts = [*texts, f"inputs expected {' and '.join(map(str, inputs))}, got {' and '.join(given)}"]
+            self.wrong += _described(layer, texts)
+        if not found or not found[-1].last("top"):
+            return None
+        top = str(found[-1].last("top"))
+        self._results[top] = row, found[-1]
+        return top
+
+    def _compare_in_place(self, row: Operation, result: Message, layers: list[Message]) -> None:
+        """Compare what is computed in the place of a row's result: a ReLU or none, and nothing else but dropout."""
+        others = [layer for layer in layers if SCALE_COPY.sub("", str(layer.last("name"))) not in self._known]
+        activation, has_relu = getattr(row, "activation", None), "relu" in map(_type, others)
+        if activation is not None and has_relu != (activation is RELU):
+            text = "expected no ReLU on it, got one" if has_relu else "expected a ReLU on it, got none"
+            self.wrong += _described(result, [text])
+        for layer in others:
+            slopes = _Settings(layer.messages("relu_param")).values("negative_slope", 0)
+            texts = differences(("negative_slope", 0, slopes))
+            if _type(layer) not in ("relu", "dropout", "softmax"):
+                texts = [f"unexpected {shown(layer.last('type'))}"]
+            self.wrong += _described(layer, texts)
 
     def _follower(self, row: Operation, inputs: list[str | None]) -> str | None:
         """Return the layer in the place of a classifier or of their sum: by its name, or as the first with its inputs.
@@ -188,6 +216,24 @@ class _Check:
         found.sort(key=lambda name: not is_renamed(row.name, name))
         self._known.update(found[:1])
         return found[0] if found else None
+
+
+def _other_images(layers: Iterable[Message], architecture: str) -> list[str]:
+    """Describe where images are scaled, or lose another mean than the architecture's, by more than 2."""
+    wrong, mean = [], ARCHITECTURES[architecture].preprocessing.mean
+    for layer in layers:
+        for message in layer.messages("transform_param"):
+            texts = differences(("scale", 1, message.get("scale", [1])))
+            given = [value if isinstance(value, int | float) else math.nan for value in message.get("mean_value", [])]
+            each = given * len(mean) if len(given) == 1 else given
+            if given and not (len(each) == 3 and all(abs(one - our) <= 2 for one, our in zip(each, mean, strict=True))):
+                texts += differences(("mean_value", " and ".join(map(str, mean)), given))
+            wrong += _described(layer, texts)
+    return wrong
+
+
+def _described(layer: Message, texts: list[str]) -> list[str]:
+    return [f"{shown(layer.last('name'))} (line {_line(layer)}): {text}" for text in texts]
 
 
 def _other_type(expected: str, layer: Message) -> list[str]:

@@ -80,7 +80,7 @@ def convert_caffe(
     write_conversion(converted)
     info = converted.info
     console.say(f"{model}: {converted.file.words}, {info.architecture} of width {info.width:g}")
-    for note in converted.network.notes:
+    for note in (*converted.network.notes, *converted.network.assumed):
         console.say(with_options(note))
     if converted.network.new_layers:
         new = ", ".join(converted.network.new_layers)

@@ -52,7 +52,7 @@ def find_network(given: str | None, report: Reporter) -> tuple[Path, Network | E
     from deeplabctl.weights.locating import find_weights
 
     path = find_weights(given, default=DEFAULT_WEIGHTS, report=report)
-    network = open_network(path)
+    network = open_network(path, report)
     report(Note(f"weights: {path}"))
     return path, network
 

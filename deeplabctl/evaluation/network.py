@@ -102,7 +102,7 @@ class EvaluationTarget:
 def open_target(request: EvaluationRequest, report: Reporter, *, default_data: str | None = None) -> EvaluationTarget:
     """Find and read the weights, and find the data set; raises WeightsError and DataError."""
     path = find_weights(request.weights, report=report)
-    network = open_network(path)
+    network = open_network(path, report)
     dataset = request.dataset(network.info, report, default_data)
     report(Note(f"weights: {path}"))
     return EvaluationTarget(path, network, dataset, resolve(request.settings, network.info, is_voc=dataset.is_voc))

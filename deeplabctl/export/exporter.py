@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from deeplabctl.weights.fitting import Network, open_network, read_network
 from deeplabctl.weights.hub import HubAddress
 from deeplabctl.weights.locating import find_weights, open_weights
 from deeplabctl.weights.model_info import ExportFacts, ModelInfo
+from deeplabctl.weights.published import published
 from deeplabctl.weights.sources import READERS
 from deeplabctl.weights.sources.exports import is_saved_model
 
@@ -115,7 +117,7 @@ def plan_export(request: ExportRequest, report: Reporter = silent) -> ExportPlan
     _check_out(out, None if writer.is_folder else reader.suffix, overwrite=request.overwrite)
     if out.resolve() == path.resolve():
         raise OutputError(f"{out} is the file that is read and would be lost; choose another `out`")
-    network = read_network(file)
+    network = read_network(file, report)
     source = {"weights": str(path), "weights_sha256": file.sha256}
     info = dataclasses.replace(network.info, provenance=network.info.provenance | source)
     wanted = SettingsRequest(pad="tight", scales=request.scales, flip=request.flip, crf=False)
@@ -162,11 +164,13 @@ def export(request: ExportRequest, report: Reporter = silent) -> ExportedModel:
 
 
 def _name(given: str | None, path: Path) -> str:
-    """Return the name of weights: a repository's, a run's, or the file's without its suffix."""
-    if path.name not in (BEST, LAST):
-        return path.stem
-    address = HubAddress.read(given or "")
-    return address.repo.rpartition("/")[2] if address else path.resolve().parent.name
+    """Return the name of weights: the published one, a repository's, a run's, or the file's without its suffix."""
+    if given is not None and given in published():
+        return given
+    if address := HubAddress.read(given or ""):
+        return address.repo.rpartition("/")[2]
+    is_run = path.name in (BEST, LAST)
+    return path.resolve().parent.name if is_run else re.sub(r"(?<=.)(\.tar)?\.\w+$", "", path.name)
 
 
 def _check_out(out: Path, suffix: str | None, *, overwrite: bool) -> None:

@@ -57,14 +57,13 @@ class Preprocessing:
         values = (pixels + np.array(self.mean, np.float32)) / np.array(self.scale, np.float32)
         return np.clip(np.rint(values), 0, 255).astype(np.uint8)[..., :: self._step]
 
-    def _scaled(self, pixels: Any) -> Any:
-        return pixels if self.scale == 1 else pixels * np.array(self.scale, np.float32)
-
     def export_tensorflow(self, images: tf.Tensor) -> tf.Tensor:
         """Turn images (N, H, W, 3) uint8 RGB into float32."""
         import tensorflow as tf
 
-        return self._scaled(tf.cast(images, tf.float32)[..., :: self._step]) - tf.constant(self.mean, tf.float32)
+        pixels = tf.cast(images, tf.float32)[..., :: self._step]
+        pixels = pixels if self.scale == 1 else pixels * np.array(self.scale, np.float32)
+        return pixels - tf.constant(self.mean, tf.float32)
 
     def export_onnx(self, graph: OnnxGraph, images: str) -> str:
         """Add the nodes that turn images (N, 3, H, W) uint8 RGB into float32."""

@@ -35,7 +35,7 @@ class Piece:
 
 
 def pieces(length: int, results: int, field: Field, side: int) -> list[Piece]:
-    """Split a side of an image of ``length`` pixels into tiles, of which ``results`` come.
+    """Split a side of an image of ``length`` pixels, which gives ``results`` values, into tiles.
 
     A tile has ``side`` pixels that count at most, and as many around as these see. Result i lies on pixel
     ``i * field.stride``. All tiles but those that end with the image have ``k * field.grid + 1`` pixels.

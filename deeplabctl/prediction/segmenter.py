@@ -362,6 +362,6 @@ def load(weights: str | os.PathLike[str] | None = None, **settings: Unpack[Setti
     were trained with, and the test size is "tight". Raises WeightsError, and DownloadError for published weights that
     no address has.
     """
-    given, report = (None, tqdm_reporter()) if weights in (None, "") else (os.fspath(weights), None)
-    network = open_network(find_weights(given, default=DEFAULT_WEIGHTS, report=report))
+    given, report = os.fspath(weights or ""), tqdm_reporter()
+    network = open_network(find_weights(given, default=DEFAULT_WEIGHTS, report=report), report)
     return Segmenter.from_network(network, resolve({"pad": "tight", **settings}, network.info))

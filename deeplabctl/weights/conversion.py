@@ -106,11 +106,8 @@ def plan_conversion(
     if isinstance(classes, str | os.PathLike):
         classes = read_classes(Path(classes))
     file = open_weights(source)
-    if architecture is not None and (other := file.contradicts(architecture)):
-        raise WeightsError(
-            f"`architecture`: expected {other}, whose dilations {file.path} states, got {architecture}, which computes "
-            "something else with the same weights"
-        )
+    if architecture is not None and (text := file.contradicts(architecture)):
+        raise WeightsError(f"`architecture`: {text}")
     network = fit_weights(
         file, architecture=architecture, num_classes=None if classes is None else len(classes), seed=seed
     )
@@ -187,4 +184,4 @@ def _becomes(file: WeightFile) -> str:
     info = network.info
     text = f"{info.architecture} of width {info.width:g} with {len(info.classes)} classes"
     text += f"; new: {', '.join(network.new_layers)}" if network.new_layers else ""
-    return "; ".join([text, *network.notes])
+    return "; ".join([text, *network.notes, *network.assumed])

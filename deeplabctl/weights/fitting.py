@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,14 @@ from deeplabctl.errors import WeightsError
 from deeplabctl.network import ARCHITECTURES, Parameter, Weights, layer_of, part_of
 from deeplabctl.network.ops import BIAS, KERNEL
 from deeplabctl.network.ops.norm import VARIANCE
+from deeplabctl.reporting import Note, Reporter, counted, silent
 from deeplabctl.weights.locating import open_weights
 from deeplabctl.weights.model_info import ModelInfo
 from deeplabctl.weights.published import PublishedWeights, published_as
+from deeplabctl.weights.sources.torch_names import CONFIG
 from deeplabctl.weights.weight_file import WeightFile
 
-_LISTED = 12  # layers that do not fit, at most
+_LISTED, _NAMED = 12, 3  # layers that do not fit, and that lack a bias, at most
 _VGG_SHAPES = {"fc6": [(25088, 4096), (4096,)], "fc7": [(4096, 4096), (4096,)]}  # [kernel (in, out), bias]
 
 
@@ -41,6 +43,7 @@ class Network:
     new_layers: list[str]  # start random: they are not in the file, or its classifier has another class count
     notes: list[str]  # what was done to the layers of the file, in words
     classes_in_file: int | None  # of the file's classifier; None without one
+    assumed: list[str] = field(default_factory=list)  # what a file of another program does not state, in words
 
 
 @dataclass(frozen=True)
@@ -51,18 +54,19 @@ class ExportedNetwork:
     path: Path
 
 
-def open_network(source: WeightFile | str | os.PathLike[str]) -> Network | ExportedNetwork:
+def open_network(source: WeightFile | str | os.PathLike[str], report: Reporter = silent) -> Network | ExportedNetwork:
     """Read a whole network as `read_network` does, or an export; raises WeightsError."""
     file = source if isinstance(source, WeightFile) else open_weights(source)
     if file.info is not None and file.info.export is not None:
         return ExportedNetwork(file.info, file.path)
-    return read_network(file)
+    return read_network(file, report)
 
 
-def read_network(source: WeightFile | str | os.PathLike[str]) -> Network:
+def read_network(source: WeightFile | str | os.PathLike[str], report: Reporter = silent) -> Network:
     """Read a whole network from a weight file of any kind, which was opened or is opened here, or a run directory.
 
-    Raises WeightsError for a file without a classifier, for one that does not fit, and for an export.
+    Reports what the file does not state and is assumed. Raises WeightsError for a file without a classifier, for one
+    that does not fit, and for an export.
     """
     file = source if isinstance(source, WeightFile) else open_weights(source)
     network = fit_weights(file)
@@ -80,6 +84,8 @@ def read_network(source: WeightFile | str | os.PathLike[str]) -> Network:
         raise WeightsError(
             f"weights {file.path}: expected a whole network, got one without {', '.join(network.new_layers)}"
         )
+    for text in network.assumed:
+        report(Note(f"weights {file.path}: {text}"))
     return network
 
 
@@ -95,38 +101,65 @@ def fit_weights(
 
     Architecture, width and class count are the file's, where they are not given; without a classifier there are VOC's
     21 classes. Layers that are not in the file, and a classifier of another class count, start random (`new_weights`).
-    Class names are those in the file, else those of published weights whose file has this name, else VOC's for 21
-    classes, else numbers. Raises WeightsError, with an entry for each layer that does not fit, for other shapes,
+    Class names are those that the file states, else those of published weights whose file has this name, else VOC's for
+    21 classes, else numbers. Raises WeightsError, with an entry for each layer that does not fit, for other shapes,
     unknown layers and numbers that are not finite.
     """
     asked, architecture = architecture, architecture or file.architecture()
     weights, notes = _map_layers(file.weights, architecture, seed, file.path)
-    if asked is None and (strides := file.output_strides(architecture)):
-        others = [f"{name} computes at {stride}" for name, stride in strides.items() if name != architecture]
-        notes.append(
-            f"the file does not state its output stride: {architecture} computes at {strides[architecture]}, and "
-            f"{', '.join(others)} with the same weights (`architecture`)"
-        )
     classes_in_file = _classes_of(weights, architecture, file.path)
     if asked is None and classes_in_file and (other := file.other_dilation(architecture)):
         raise WeightsError(
             f"weights {file.path}: expected {other}; {architecture} computes something else with these weights; to "
-            "take them nevertheless, name it: `architecture`"
+            f"take them nevertheless, name it in deeplabctl convert-caffe: `architecture={architecture}`"
         )
+    if classes_in_file == 1 and file.info is None and num_classes in (None, 1):
+        raise WeightsError(
+            f"weights {file.path}: expected a classifier of 2 classes or more, got one of 1: a sigmoid's, which is not "
+            "computed here; train one of 2 classes, such as background and object, from it (`init=FILE`)"
+        )
+    if num_classes is None and file.classes and classes_in_file not in (None, len(file.classes)):
+        raise WeightsError(
+            f"weights {file.path}: expected the names of {classes_in_file} classes, as many as its classifier has, got "
+            f"{len(file.classes)} in the {CONFIG} beside it; correct its id2label"
+        )
+    assumed = _assumptions(file, architecture if asked is None else None, classes_in_file if num_classes is None else 0)
     num_classes = num_classes or classes_in_file or len(VOC_CLASSES)
     width = file.width(architecture) if width is None else width
     weights, widened = _with_new_branches(weights, architecture, num_classes, width)
     notes += widened
-    weights, new_layers = _complete(weights, architecture, num_classes, width, seed, file.path)
+    found = weights
+    weights, new_layers = _complete(found, architecture, num_classes, width, seed, file.path)
+    if biases := [layer for name in weights if name not in found and (layer := layer_of(name)) not in new_layers]:
+        some = f"{', '.join(biases[:_NAMED])}{', ...' if biases[_NAMED:] else ''}"
+        assumed.append(f"{counted(len(biases), 'layer')} without a bias in the file, taken as 0: {some}")
+    known = published_as(file.path.name)
     if file.info is not None and len(file.info.classes) == num_classes:
         classes, provenance = file.info.classes, file.info.provenance
     else:
-        known = published_as(file.path.name)
-        classes, provenance = _default_classes(known, num_classes), {**file.source}
+        stated = file.classes if len(file.classes) == num_classes else ()
+        classes, provenance = stated or _default_classes(known, num_classes), {**file.source}
         if known is not None and known.max_side:
             provenance["recipe"] = {"data": {"max_side": known.max_side}}
     info = ModelInfo(classes, architecture, width, provenance)
-    return Network(info, weights, new_layers, notes, classes_in_file)
+    return Network(info, weights, new_layers, notes, classes_in_file, [] if file.info or known else assumed)
+
+
+def _assumptions(file: WeightFile, architecture: str | None, num_classes: int | None) -> list[str]:
+    """Return what a file does not state, in words: of an architecture and classes that were taken from it."""
+    assumed = []
+    if architecture and (strides := file.output_strides(architecture)):
+        others = ", ".join(f"{name} at {stride}" for name, stride in strides.items() if name != architecture)
+        assumed.append(
+            f"the output stride is not stated: {architecture} computes at {strides[architecture]}, and {others} with "
+            "the same weights (deeplabctl convert-caffe with `architecture`)"
+        )
+    scales = [f"{scale:g}" for scale in ARCHITECTURES[architecture].scales] if architecture and num_classes else []
+    if len(scales) > 1 and not file.has_scales:
+        assumed.append(f"the scales are not stated: taken as {', '.join(scales)} (`scales=1` for one)")
+    if num_classes == len(VOC_CLASSES) and not file.classes:
+        assumed.append(f"the names of the classes are not stated: taken as VOC's, as there are {num_classes}")
+    return assumed
 
 
 def _classes_of(weights: Weights, architecture: str, path: Path) -> int | None:

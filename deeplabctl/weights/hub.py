@@ -23,7 +23,7 @@ from deeplabctl.weights.sources import SOURCES
 from deeplabctl.weights.sources.torch_names import CONFIG
 
 # Of several files of weights in a repository the first of these, else the only one with such a suffix.
-PREFERRED = (BEST, "model.safetensors")
+PREFERRED = (BEST, "model.safetensors", "pytorch_model.bin")
 SUFFIXES = tuple(kind.suffix for kind in SOURCES if kind.suffix)
 _REPO = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
 _ADDRESS = re.compile(rf"hf:/{{1,2}}({_REPO})(?:@([\w.-]+))?(?:/([^@]+))?", re.ASCII)  # a Path has one slash
@@ -123,7 +123,8 @@ def chosen(address: HubAddress, names: Iterable[str]) -> str:
         if address.file not in names:
             raise WeightsError(f"weights {address}: there is no such file in the repository: it has {_listed(names)}")
         return address.file
-    found = [name for name in names if name.endswith(SUFFIXES)]
+    found = [name for name in names if name in PREFERRED or name.endswith(SUFFIXES)]
+    found = [name for name in found if PurePosixPath(name).name != "saved_model.pb"]  # of a folder
     preferred = [name for name in PREFERRED if name in found]
     if not preferred and len(found) != 1:
         which = f"which of {_listed(found)}? Add it" if found else f"no file of weights among {_listed(names)}"

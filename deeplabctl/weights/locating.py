@@ -99,6 +99,7 @@ def weights_path(path: Path, report: Reporter | None = None) -> Path:
             return path / name
     files = [each for each in sorted(path.glob("*")) if not is_hidden(each.name)]  # as killed processes leave them
     found = [each for each in files if each.suffix in hub.SUFFIXES or is_saved_model(each)]
+    found = found or [each for each in files if each.name in hub.PREFERRED]
     if len(found) == 1:
         return found[0]
     got = f"{len(found)} ({', '.join(each.name for each in found[:5])}); name one" if found else "another folder"

@@ -119,7 +119,8 @@ def start_weights(
     taken = f"{total - len(listed)} of {total} layers" if listed else f"all {total} layers"
     names = ", ".join(f"the classifier {layer}" if layer in classifiers else layer for layer in listed)
     news = names if len(listed) <= _NAMED else f"{len(listed)} layers, which log.txt names"
-    notes = [f"weights from {file.path}: {taken}", *([f"new and random: {news}"] if listed else []), *network.notes]
+    notes = [f"weights from {file.path}: {taken}", *([f"new and random: {news}"] if listed else [])]
+    notes += [*network.notes, *network.assumed, *filter(None, [file.contradicts(architecture)])]
     weights = network.weights
     keeps_classifier, before = network.classes_in_file == num_classes, network.info.classes
     renamed = sum(name != known for name, known in zip(classes, before, strict=True)) if file.info else 0
@@ -173,6 +174,8 @@ def build_model(
                 f"weights {file.path}: expected a classifier of {num_classes} classes, got {network.classes_in_file}; "
                 f"give num_classes={network.classes_in_file}, or new_classifier=True to start it random"
             )
+        if network.classes_in_file == num_classes and (text := file.contradicts(architecture)):
+            raise WeightsError(f"architecture: {text}")
         width, layers = network.info.width, network.weights
     model = keras_model.zero_model(architecture, num_classes, width=width)
     keras_model.assign_weights(model, layers)

@@ -39,7 +39,9 @@ class WeightFile(ABC):
     refused: ClassVar[str] = "the file is damaged"  # if it cannot be read
     entries: ClassVar[frozenset[str]] = frozenset()  # that a zip archive of this kind has, among others
     suffix: ClassVar[str] = ""  # of its files in folders and on the hub, where one is looked for by its name
-    begins: ClassVar[re.Pattern[bytes] | None] = None  # as a file of this kind does that is no such archive
+    begins: ClassVar[re.Pattern[bytes] | None] = None  # the first bytes of a file of this kind that is no zip archive
+
+    has_scales = False  # its weights, once they are read, are of a program that applies them at several scales
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -66,6 +68,11 @@ class WeightFile(ABC):
     def dilations(self) -> Mapping[str, tuple[int, ...]]:
         """Return the dilations of the layers for which the file states them."""
         return {}
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Return the names of the classes, where they are stated beside the file."""
+        return ()
 
     @cached_property
     def info(self) -> ModelInfo | None:
@@ -98,17 +105,16 @@ class WeightFile(ABC):
         if not known[best]:
             return DEFAULT_ARCHITECTURE
         twins = _twins(best)
-        fitting = [name for name in twins if self._has_dilations_of(name)] if len(twins) > 1 else twins
-        if not fitting and DEFAULT_ARCHITECTURE in twins:  # as old files state nothing
-            return DEFAULT_ARCHITECTURE
-        if self.output_strides(best):
+        fitting = [name for name in twins if self._fits(name)]
+        if len(fitting) == 1:
+            return fitting[0]
+        if len(twins) == 1 or self.output_strides(best) or (best == DEFAULT_ARCHITECTURE and not fitting):
             return best
-        if len(fitting) != 1:
-            raise WeightsError(
-                f"weights {self.path}: expected a network whose dilations tell {' from '.join(twins)}, which have the "
-                "same layers, got none of these dilations in the file; name it: `architecture`"
-            )
-        return fitting[0]
+        other = self.other_dilation(best)
+        raise WeightsError(
+            f"weights {self.path}: {' and '.join(twins)} have the same layers, and the file does not say which it is"
+            f"{f' (expected {other})' if other else ''}; name it in deeplabctl convert-caffe: `architecture=NAME`"
+        )
 
     def output_strides(self, architecture: str) -> dict[str, int]:
         """Return the output stride of the body of an architecture and its twins, if the file states none of them."""
@@ -118,18 +124,17 @@ class WeightFile(ABC):
         return strides if len(set(strides.values())) == len(strides) > 1 else {}
 
     def contradicts(self, architecture: str) -> str:
-        """Return the twin of an architecture whose dilations the file states, where those are not its own; else ""."""
+        """Say that the file states the dilations of a twin of the architecture, and not its own; else ""."""
         twins = _twins(architecture)
-        fitting = [name for name in twins if self._has_dilations_of(name)]
-        if architecture in fitting or len({ARCHITECTURES[name].grid for name in twins}) == len(twins):
+        if self._fits(architecture) or len({ARCHITECTURES[name].grid for name in twins}) == len(twins):
             return ""  # of one that is trained at several output strides, each can be meant
-        return next(iter(fitting), "")
+        texts = [f"{self.path} states the dilations of {name}" for name in twins if self._fits(name)]
+        return f"{texts[0]}; {architecture} computes something else with the same weights" if texts else ""
 
-    def _has_dilations_of(self, architecture: str) -> bool:
-        """Tell whether the stated dilations are all the architecture's, and one at least above 1 is stated."""
-        stated = [conv for conv in ARCHITECTURES[architecture].convolutions if conv.name in self.dilations]
-        agree = all(set(self.dilations[conv.name]) == {conv.dilation} for conv in stated)
-        return agree and any(conv.dilation > 1 for conv in stated)
+    def _fits(self, architecture: str) -> bool:
+        """Tell whether all stated dilations are the architecture's, and at least one of them is above 1."""
+        dilated = {conv.name for conv in ARCHITECTURES[architecture].convolutions if conv.dilation > 1}
+        return not dilated.isdisjoint(self.dilations) and not self.other_dilation(architecture)
 
     def other_dilation(self, architecture: str) -> str:
         """Say which dilation the file states that is not the architecture's, of the first such layer; else ""."""

@@ -42,10 +42,10 @@ def node(name, operation, inputs=(), **attributes):
     return block(1, block(1, name), block(2, operation), *[block(3, each) for each in inputs], *entries)
 
 
-def constant(name, array, shape=None):
+def constant(name, array, shape=None, field=4):
     """Return a constant, which claims another shape than the array's if it is given."""
     array = np.asarray(array)
-    tensor = number(1, _TYPES[array.dtype.name]) + _shape(array, shape) + block(4, array.tobytes())
+    tensor = number(1, _TYPES[array.dtype.name]) + _shape(array, shape) + block(field, array.tobytes())
     return node(name, "Const", dtype=number(6, 1), value=block(8, tensor))
 
 

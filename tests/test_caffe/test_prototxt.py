@@ -109,6 +109,53 @@ def test_a_difference_is_refused_with_layer_line_and_both_values(changed, path, 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('name: "relu4_2" type: RELU', 'name: "relu4_2" type: SIGMOID', r"relu4_2 \(line 99\): unexpected SIGMOID"),
+        ('name: "relu4_2" type: RELU', 'name: "relu4_2" type: 23', "unexpected 23"),
+        (
+            'bottom: "conv4_2" top: "conv4_2"',
+            'bottom: "data" top: "x"',
+            r"conv4_2 \(line \d+\): expected a ReLU on it, got none",
+        ),
+        (
+            'bottom: "fc7" top: "fc7"',
+            'bottom: "fc8_voc12" top: "fc8_voc12"',
+            r"fc8_voc12 \(line \d+\): expected no ReLU on it, got one",
+        ),
+        (
+            "layers {",
+            "layers { type: IMAGE_SEG_DATA transform_param { scale: 0.0039 } } layers {",
+            "scale expected 1, got 0.0039",
+        ),
+        (
+            "layers {",
+            "layers { type: IMAGE_SEG_DATA transform_param { mean_value: 128 } } layers {",
+            r"mean_value expected 104\.008 and 116\.669 and 122\.675, got 128",
+        ),
+        (
+            'name: "relu4_2"',
+            'name: "relu4_2" relu_param { negative_slope: 0.1 }',
+            r"relu4_2 \(line 99\): negative_slope expected 0, got 0\.1",
+        ),
+        ("layers {", "layers { transform_param { mean_value: 104 mean_value: a } } layers {", "got 104 and nan"),
+    ],
+)
+def test_what_is_computed_in_place_and_how_images_are_made_is_compared(old, new, message):
+    text = V1.read_text()
+    assert old in text
+    with pytest.raises(WeightsError, match=message):
+        check_geometry(parse(text.replace(old, new, 1), "net.prototxt"), width=SLIM)
+
+
+def test_means_of_other_programs_that_are_as_good_as_equal_and_other_layers_in_place_agree():
+    data = "layers { transform_param { mirror: true mean_value: 103.939 mean_value: 116.779 mean_value: 123.68 } }"
+    relu = 'layers { name: "x" type: RELU bottom: "pool1" top: "pool1" }'
+    dropout = 'layers { name: "y" type: 6 bottom: "fc6" top: "fc6" }'
+    assert check_geometry(parse(data + relu + dropout + V1.read_text(), "net.prototxt"), width=SLIM)
+
+
 def test_all_differences_are_in_one_error(changed):
     tree = changed(V1, ("fc6", "hole: 12", "hole: 4"), ("fc6", "pad: 12", "pad: 4"), ("pool5", "MAX", "AVE"))
     with pytest.raises(

@@ -183,7 +183,10 @@ def test_files_with_aspps_branches_say_which_architectures_they_may_be(deeplabct
     write_weights(tmp_path / "net.pkl", "aspp-l", 3)
     code, _, err = deeplabctl("convert-caffe", "net.pkl")
     assert code == 1
-    assert re.search(r"tell aspp-s from aspp-l, .* name it: --architecture$", err.strip())
+    assert re.search(
+        r"aspp-s and aspp-l have the same layers, .* name it in deeplabctl convert-caffe: --architecture NAME$",
+        err.strip(),
+    )
     code, _, err = deeplabctl("convert-caffe", "net.pkl", "--architecture", "aspp")
     assert code == 1
     assert f"--architecture: expected one of {', '.join(ARCHITECTURES)}, got 'aspp'" in err

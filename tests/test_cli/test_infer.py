@@ -72,7 +72,7 @@ def test_picture_that_cannot_be_segmented_is_named_and_the_others_go_on(here, de
     assert [entry["image"] for entry in json.loads(out)["images"]] == ["a.png", "c.png"]
     assert "image b.png: there is not enough memory" in err
     _, _, err = deeplabctl("infer", "b.png", "--out", "more", *weights)
-    assert [line.partition(";")[0] for line in err.splitlines()[1:]] == [
+    assert [line.partition(";")[0] for line in err.splitlines()[2:]] == [
         "error: image b.png: there is not enough memory for an image of this size"
     ]
 

@@ -59,7 +59,10 @@ def test_file_is_the_preferred_or_the_only_one_of_weights():
     address = HubAddress("user/net", None, None)
     assert hub_files.chosen(address, ["README.md", "a.onnx", "best.keras"]) == "best.keras"
     assert hub_files.chosen(address, ["pytorch_model.bin", "model.safetensors", "x.h5"]) == "model.safetensors"
+    assert hub_files.chosen(address, ["pytorch_model.bin", "tf_model.h5"]) == "pytorch_model.bin"
     assert hub_files.chosen(address, ["config.json", "sub/x.pth"]) == "sub/x.pth"
+    with pytest.raises(WeightsError, match=r"no file of weights among saved_model\.pb, variables/variables\.index"):
+        hub_files.chosen(address, ["saved_model.pb", "variables/variables.index"])
     with pytest.raises(WeightsError, match=r"which of a.onnx, b.onnx\? Add it \(hf://USER/NAME/FILE\)"):
         hub_files.chosen(address, ["a.onnx", "b.onnx"])
     with pytest.raises(WeightsError, match=r"no file of weights among README\.md"):

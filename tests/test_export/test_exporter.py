@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -306,9 +307,24 @@ def test_names_of_exports_are_those_of_the_runs_and_the_weights(tmp_path, monkey
     blob = tmp_path / "models--user--leaves" / "blobs" / "0a1b"  # as the hub's package keeps files
     blob.parent.mkdir(parents=True)
     blob.write_bytes(TINY.read_bytes())
-    (blob.parent / "best.keras").symlink_to(blob)
-    monkeypatch.setattr("deeplabctl.weights.hub.fetch", lambda address, report: blob.parent / "best.keras")
-    assert plan_export(ExportRequest("onnx", "hf://user/leaves@v1", images=images)).out.name == "leaves.onnx"
+    for name in ("best.keras", "model.safetensors"):
+        monkeypatch.setattr("deeplabctl.weights.hub.fetch", lambda address, report, name=name: blob.parent / name)
+        (blob.parent / name).symlink_to(blob)
+        assert plan_export(ExportRequest("onnx", "hf://user/leaves@v1", images=images)).out.name == "leaves.onnx"
+
+
+@pytest.mark.parametrize(
+    ("given", "path", "name"),
+    [
+        ("resnet101-voc", "weights/deeplabv2_resnet101_msc-vocaug-20000.pth", "resnet101-voc"),
+        ("a/zoo.tar.gz", "a/zoo.tar.gz", "zoo"),
+        ("model.ckpt-30000", "model.ckpt-30000", "model.ckpt-30000"),
+        ("model.ckpt-30000.index", "model.ckpt-30000.index", "model.ckpt-30000"),
+        ("net.v1.5.caffemodel", "net.v1.5.caffemodel", "net.v1.5"),
+    ],
+)
+def test_name_of_an_export_is_the_published_one_or_the_files_without_its_suffix(given, path, name):
+    assert exporter._name(given, Path(path)) == name
 
 
 @pytest.mark.parametrize("out", [None, "link.onnx"])

@@ -111,7 +111,7 @@ def test_second_signal_and_the_end_of_the_command_end_all_at_once(tmp_path, phot
 
 def test_signal_before_they_answer_ends_the_command_as_any_other(tmp_path):
     with subprocess.Popen(COMMAND, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr.readline().startswith("weights: ")
+        assert process.stderr.readline().startswith("weights ")
         process.send_signal(signal.SIGTERM)
         assert json.loads(process.stdout.read())["error"]["exit_code"] == process.wait(60) == 143
 

@@ -41,9 +41,11 @@ def test_body_of_vgg_alone_becomes_largefov():
 def test_branches_are_told_apart_by_the_dilations_in_the_file(architecture, rates):
     dilations = {f"fc6_{branch}": (rate,) for branch, rate in enumerate(rates, 1)}
     assert weight_file(arrays_of("aspp-s"), dilations=dilations).architecture() == architecture
-    with pytest.raises(WeightsError, match=r"tell aspp-s from aspp-l, .* name it: `architecture`"):
+    with pytest.raises(
+        WeightsError, match=r"aspp-s and aspp-l have the same layers, .*not say which it is; name it in"
+    ):
         weight_file(arrays_of("aspp-s")).architecture()
-    with pytest.raises(WeightsError, match="tell aspp-s from aspp-l"):
+    with pytest.raises(WeightsError, match=r"which it is \(expected dilation 2 of fc6_1, got 5\); name it in"):
         weight_file(arrays_of("aspp-s"), dilations={"fc6_1": (5,)}).architecture()
 
 
@@ -84,9 +86,12 @@ def test_caffes_training_net_becomes_aspp_l_with_its_classes():
         ("r101_d32_train_init", "resnet101"),
     ],
 )
-def test_files_of_the_family_become_their_architectures(name, architecture):
+def test_files_of_the_family_become_their_architectures_and_only_those_of_three_scales_state_them(name, architecture):
     network = fit_weights(open_weights(family(f"{name}.caffemodel")))
     assert (network.info.architecture, network.new_layers, network.notes) == (architecture, [], [])
+    scales = ["the scales are not stated: taken as 1, 0.75, 0.5 (`scales=1` for one)"]
+    names = ["the names of the classes are not stated: taken as VOC's, as there are 21"]
+    assert network.assumed == (scales if name == "r101_d16" else []) + names
 
 
 def test_file_without_dilations_takes_the_architecture_that_is_named(tmp_path):
@@ -96,11 +101,11 @@ def test_file_without_dilations_takes_the_architecture_that_is_named(tmp_path):
         for layer in read_caffemodel(ASPP_L).layers:
             for index, blob in enumerate(layer.blobs):
                 root[f"data/{layer.name}/{index}"] = blob
-    with pytest.raises(WeightsError, match="name it: `architecture`"):
+    with pytest.raises(WeightsError, match="name it in deeplabctl convert-caffe: `architecture=NAME`"):
         plan_conversion(tmp_path / "net.h5", tmp_path / "a.keras")
     planned = plan_conversion(tmp_path / "net.h5", tmp_path / "a.keras", architecture="aspp-s")
     assert planned.network.info.architecture == "aspp-s"
-    with pytest.raises(WeightsError, match=r"expected aspp-l, whose dilations .* states, got aspp-s"):
+    with pytest.raises(WeightsError, match=r"`architecture`: .* states the dilations of aspp-l; aspp-s computes"):
         plan_conversion(ASPP_L, tmp_path / "a.keras", architecture="aspp-s")
     with pytest.raises(WeightsError, match=f"expected one of {', '.join(ARCHITECTURES)}, got 'aspp'"):
         plan_conversion(tmp_path / "net.h5", tmp_path / "a.keras", architecture="aspp")
@@ -147,6 +152,8 @@ def test_missing_bias_is_zero_and_a_missing_part_of_a_norm_is_named():
         del weights[f"fc1_voc12_c{head}/bias"]
     network = fit_weights(weight_file(weights))
     assert not network.weights["fc1_voc12_c2/bias"].any()
+    layers = "fc1_voc12_c0, fc1_voc12_c1, fc1_voc12_c2, ..."
+    assert network.assumed[-1] == f"4 layers without a bias in the file, taken as 0: {layers}"
     del weights["bn4b7_branch2a/gamma"]
     with pytest.raises(WeightsError, match=r"resnet101 of width 0\.015625: - bn4b7_branch2a/gamma \(missing\)"):
         fit_weights(weight_file(weights))

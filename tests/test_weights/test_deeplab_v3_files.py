@@ -68,12 +68,11 @@ def test_checkpoint_of_the_zoo_gives_a_whole_network_without_slots(tmp_path):
         0.5,
         "person",
     )
-    (note,) = network.notes
-    assert note.startswith(
-        "the file does not state its output stride: deeplabv3-mnv2 computes at 16, and deeplabv3-mnv2-os8"
+    assert network.assumed[0].startswith(
+        "the output stride is not stated: deeplabv3-mnv2 computes at 16, and deeplabv3-mnv2-os8 at 8 with the same"
     )
     named = fit_weights(file, architecture="deeplabv3-mnv2-os8")
-    assert (named.info.architecture, named.notes) == ("deeplabv3-mnv2-os8", [])
+    assert (named.info.architecture, named.assumed[:-1]) == ("deeplabv3-mnv2-os8", [])
 
 
 def test_weights_of_a_classifier_of_imagenet_start_a_network(tmp_path):
@@ -127,6 +126,17 @@ def test_constant_of_one_number_stands_for_equal_ones_but_not_for_more_than_the_
             WeightsError, match=rf"damaged or truncated at byte .* a/w of shape .* has {array.size} num"
         ):
             open_network(tmp_path / "a.pb")
+
+
+@pytest.mark.parametrize(("numbers", "values"), [([1, 2, 3], [1, 2, 3, 3, 3, 3]), ([], [0] * 6), ([5], [5] * 6)])
+def test_last_number_of_a_list_stands_for_those_left_out_and_none_for_zeros(tmp_path, numbers, values):
+    listed = np.array(numbers, np.float32)
+    content = constant("b/weights", np.ones((1, 1, 2, 6), np.float32)) + constant("b/moving_mean", listed, [6], field=5)
+    (tmp_path / "a.pb").write_bytes(content)
+    np.testing.assert_array_equal(open_weights(tmp_path / "a.pb").weights["b/moving_mean"], values)
+    (tmp_path / "a.pb").write_bytes(content + constant("b/moving_variance", np.ones(7, np.float32), [6], field=5))
+    with pytest.raises(WeightsError, match=r"constant b/moving_variance of shape \[6\] has 7 numbers"):
+        _ = open_weights(tmp_path / "a.pb").weights
 
 
 def test_cut_and_changed_graphs_are_one_line(tmp_path):

@@ -6,7 +6,9 @@ from tiny_weights import weight_file
 from deeplabctl.classes import VOC_CLASSES
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import ARCHITECTURES
-from deeplabctl.weights.fitting import fit_weights
+from deeplabctl.reporting import Note
+from deeplabctl.weights.fitting import fit_weights, read_network
+from deeplabctl.weights.model_info import ModelInfo
 
 
 def test_whole_network_keeps_its_arrays_and_tells_its_width_and_classes():
@@ -19,6 +21,17 @@ def test_whole_network_keeps_its_arrays_and_tells_its_width_and_classes():
         9, 0.1
     )
     assert all(network.weights[name] is array for name, array in found.items())
+
+
+def test_what_is_assumed_of_files_of_other_programs_is_reported():
+    file, notes = weight_file(ARCHITECTURES["largefov"].random_weights(21, 0.1, seed=1)), []
+    read_network(file, notes.append)
+    assert notes == [
+        Note("weights a.weights: the names of the classes are not stated: taken as VOC's, as there are 21")
+    ]
+    file.info = ModelInfo(VOC_CLASSES, "largefov", 0.1)
+    read_network(file, notes.append)
+    assert len(notes) == 1
 
 
 def test_classifier_of_any_name_and_class_count_is_found():
@@ -97,6 +110,14 @@ def test_weights_that_are_not_finite_or_of_too_many_classes_are_refused():
         fit_weights(weight_file(found))
     with pytest.raises(WeightsError, match="at most 255 classes, got 300"):
         fit_weights(weight_file(ARCHITECTURES["largefov"].random_weights(300, 0.05, 0)))
+
+
+def test_classifier_of_one_class_is_a_sigmoids_and_is_refused_but_starts_another():
+    found = ARCHITECTURES["largefov"].random_weights(1, 0.1, seed=1)
+    for asked in (None, 1):
+        with pytest.raises(WeightsError, match="2 classes or more, got one of 1: a sigmoid's"):
+            fit_weights(weight_file(found), num_classes=asked)
+    assert fit_weights(weight_file(found), num_classes=2).new_layers == ["fc8_voc12"]
 
 
 def test_kernels_without_their_norms_are_refused():

@@ -48,6 +48,8 @@ def test_pipe_is_refused_and_not_waited_for(tmp_path):
 
 def test_folder_with_one_weight_file_or_export_stands_for_it(tmp_path):
     (tmp_path / "notes.txt").write_text("not weights")
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    assert find_weights(str(tmp_path)) == tmp_path / "pytorch_model.bin"
     (tmp_path / "net.onnx").write_bytes(b"")
     for left in (".net.0123abcd.keras", "._net.onnx"):  # by a killed process, and by macOS
         (tmp_path / left).write_bytes(b"")

@@ -201,7 +201,7 @@ def test_file_name_names_the_classes():
     arrays = ARCHITECTURES["deeplabv3plus-xception65"].random_weights(19, 1 / 16, 0)
     known = weight_file(arrays, "deeplabv3_cityscapes_train_2018_02_06.tar.gz")
     network = fit_weights(known)
-    assert network.info.classes[:2] == ("road", "sidewalk")
+    assert (network.info.classes[:2], network.assumed) == (("road", "sidewalk"), [])
     other = fit_weights(known, num_classes=5)
     assert other.info.classes == tuple(f"class {index}" for index in range(5))
     assert fit_weights(known, num_classes=21).info.classes == VOC_CLASSES

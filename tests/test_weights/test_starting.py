@@ -4,6 +4,7 @@ import re
 import numpy as np
 import pytest
 from caffe_files import TINY, read_blobs
+from family_files import family
 from tiny_weights import weight_file
 
 from deeplabctl.classes import VOC_CLASSES
@@ -11,7 +12,7 @@ from deeplabctl.errors import WeightsError
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.weights.locating import open_weights
 from deeplabctl.weights.model_info import ModelInfo
-from deeplabctl.weights.starting import open_start, start_weights, start_width
+from deeplabctl.weights.starting import build_model, open_start, start_weights, start_width
 
 FIVE = ("a", "b", "c", "d", "e")
 
@@ -86,6 +87,15 @@ def test_network_that_imagenets_weights_do_not_fit_is_refused_before_a_download(
     others = {"published": "`init=published` or `init=random`", "random": "`init=random`"}[start]
     with pytest.raises(WeightsError, match=f"no ImageNet weights for own; start from a file, or from {others}$"):
         open_start("imagenet", "own")
+
+
+def test_twin_whose_dilations_the_file_states_is_noted_in_a_training_and_refused_to_be_built():
+    file = family("aspp_s_d16.caffemodel")
+    notes = start_weights(open_weights(file), "aspp-l", VOC_CLASSES, 1 / 16, seed=1)[2]
+    text = f"{file} states the dilations of aspp-s; aspp-l computes something else with the same weights"
+    assert notes[1:] == [text]
+    with pytest.raises(WeightsError, match=f"architecture: {re.escape(text)}"):
+        build_model("aspp-l", weights=file)
 
 
 def test_norm_that_its_kernel_comes_without_is_noted_as_new():

@@ -49,6 +49,7 @@ def test_files_of_both_ports_in_both_containers_come_back_equal(tmp_path, contai
         np.testing.assert_array_equal(file.weights[name], array, strict=True)
     network = fit_weights(file)
     assert (network.info.architecture, network.info.width, network.new_layers) == ("resnet101", WIDTH, [])
+    assert network.assumed == []  # three scales, by the word before all names
     assert open_weights(path).shapes == {name: array.shape for name, array in expected.items()}
 
 
@@ -82,6 +83,28 @@ def test_tensors_inside_a_training_programs_dictionary_are_found(tmp_path):
         archive.writestr("a/data.pkl", tree)
         archive.writestr("a/data/0", np.ones(588, "f4").tobytes())
     assert list(read_weights(tmp_path / "w")) == ["conv1/kernel"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "kept"),
+    [("model", "model_ema", 0), ("state_dict", "model", 0), ("model", "ema", 0), ("model", "criterion", 1)],
+)
+def test_one_of_two_sets_of_tensors_is_not_chosen_but_a_loss_has_fewer(tmp_path, first, second, kept):
+    begin = b"ccollections\nOrderedDict\n)R("
+    one, two = (text(name) + tensor("0", np.ones((4, 3, 7, 7), "f4")) for name in ("conv1.weight", "bn1.weight"))
+    third = text("bn1.bias") + tensor("0", np.ones((4, 3, 7, 7), "f4"))
+    state = b"}" + number(0) + b"}" + text("momentum") + one[17:] + b"ss"
+    optimizer = text("optimizer") + b"}" + text("state") + state + b"s"
+    tree = b"\x80\x02}(" + text(first) + begin + one + two + third + b"u" + optimizer
+    tree += text(second) + begin + one + (b"" if kept else two) + b"u" + b"u."
+    with zipfile.ZipFile(tmp_path / "w", "w") as archive:
+        archive.writestr("a/data.pkl", tree)
+        archive.writestr("a/data/0", np.ones(588, "f4").tobytes())
+    if kept:
+        assert list(read_weights(tmp_path / "w")) == ["conv1/kernel", "bn_conv1/gamma", "bn_conv1/beta"]
+        return
+    with pytest.raises(WeightsError, match=rf"tensors of one network, got those of {first} and {second}; save one"):
+        read_weights(tmp_path / "w")
 
 
 @pytest.mark.parametrize("protocol", [2, 4])

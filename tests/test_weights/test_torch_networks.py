@@ -112,8 +112,8 @@ def test_network_of_transformers_comes_back_equal(tmp_path, kind):
         np.testing.assert_array_equal(file.weights[our_name(name)], array, strict=True)
     network = open_network(file)
     assert (network.info.architecture, network.info.width, len(network.info.classes)) == ("deeplabv3-mnv2", 1, 21)
-    assert network.notes[0] == "left out: Conv_1, Conv_1_BatchNorm"
-    assert "output stride" in network.notes[1]
+    assert network.notes == ["left out: Conv_1, Conv_1_BatchNorm"]
+    assert ["output stride" in text or "taken as VOC's" in text for text in network.assumed] == [True, True]
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "bin"])
@@ -126,7 +126,7 @@ def test_output_stride_beside_the_file_is_the_networks(tmp_path, kind):
         (tmp_path / "config.json").write_text(json.dumps(facts | {"output_stride": stride}))
         network = open_network(path)
         assert network.info.architecture == architecture
-        assert network.notes == ["left out: Conv_1, Conv_1_BatchNorm"]
+        assert network.assumed == ["the names of the classes are not stated: taken as VOC's, as there are 21"]
     named = fit_weights(open_weights(path), architecture="deeplabv3-mnv2-os8")
     assert named.info.architecture == "deeplabv3-mnv2-os8"
 
@@ -136,7 +136,7 @@ def test_output_stride_beside_the_file_that_no_network_has_is_refused_and_other_
     path.write_bytes(safetensors(transformers_tensors("mnv2_dm10")))
     for stride in (32, 64, 4):
         (tmp_path / "config.json").write_text(f'{{"model_type": "mobilenet_v2", "output_stride": {stride}}}')
-        with pytest.raises(WeightsError, match=r"tell deeplabv3-mnv2 from deeplabv3-mnv2-os8, .*name it: `architectur"):
+        with pytest.raises(WeightsError, match=r"16_depthwise, got .*convert-caffe: `architecture=NAME`"):
             open_network(path)
     for text in (
         "", "[]", "{", "[" * 100_000, '{"model_type": "bert", "output_stride": 8}', '{"model_type": "mobilenet_v2"}',
@@ -144,7 +144,21 @@ def test_output_stride_beside_the_file_that_no_network_has_is_refused_and_other_
         " " * (2 << 20),
     ):  # fmt: skip
         (tmp_path / "config.json").write_text(text)
-        assert "output stride" in open_network(path).notes[1]
+        assert "output stride" in open_network(path).assumed[0]
+
+
+def test_names_beside_the_file_are_the_classes_and_of_another_count_are_refused(tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(safetensors(transformers_tensors("mnv2_dm10")))
+    for count in (21, 20):
+        labels = {str(number): f"thing {number}" for number in range(count)}
+        config = {"model_type": "mobilenet_v2", "output_stride": 16, "id2label": labels}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        if count == 21:
+            assert (open_network(path).info.classes[20], open_network(path).assumed) == ("thing 20", [])
+    with pytest.raises(WeightsError, match=r"names of 21 classes, .*got 20 in the config\.json beside it; correct"):
+        open_network(path)
+    assert fit_weights(open_weights(path), num_classes=5).new_layers == ["logits_semantic"]
 
 
 def test_numbers_of_half_precision_become_float32(tmp_path):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property
 
 from deeplabctl.caffe import CaffeNet, caffe_kind, net_weights, read_caffemodel
+from deeplabctl.caffe.net import SCALE_COPY
 from deeplabctl.network import Weights
 from deeplabctl.weights.weight_file import Beginning, WeightFile
 
@@ -28,6 +29,7 @@ class CaffeModel(WeightFile):
 
     def _read_weights(self) -> Weights:
         weights = net_weights(self.net)
+        self.has_scales = any(SCALE_COPY.search(layer.name) for layer in self.net.layers)
         for name, kernel in weights.items():
             if kernel.ndim == 2:  # InnerProduct: (out, in), inputs flattened as channel, height, width
                 out, incoming = kernel.shape

@@ -19,7 +19,7 @@ from typing import ClassVar, NoReturn
 from deeplabctl import choices
 from deeplabctl.damage import DAMAGED, refusing
 from deeplabctl.errors import WeightsError
-from deeplabctl.protobuf import BYTES, VARINT, WireFile
+from deeplabctl.protobuf import BYTES, VARINT, WireFile, bytes_field
 from deeplabctl.weights.model_info import INFO_ENTRY, LARGEST_INFO, ModelInfo, info_entry
 from deeplabctl.weights.weight_file import Beginning, WeightFile
 
@@ -182,9 +182,9 @@ class OnnxFile(_GraphFile):
         return last.position, bytes(wire.buffer[entry[_VALUE].start : entry[_VALUE].end])
 
     def _append(self, text: str) -> None:
-        entry = _bytes_field(_KEY, INFO_ENTRY.encode()) + _bytes_field(_VALUE, text.encode())
+        entry = bytes_field(_KEY, INFO_ENTRY.encode()) + bytes_field(_VALUE, text.encode())
         with self.path.open("ab") as file:
-            file.write(_bytes_field(_METADATA, entry))
+            file.write(bytes_field(_METADATA, entry))
 
 
 class TFLiteFile(_GraphFile):
@@ -218,16 +218,3 @@ class TFLiteFile(_GraphFile):
 def is_saved_model(path: Path) -> bool:
     """Tell whether a path is the folder of a SavedModel."""
     return os.path.isfile(path / "saved_model.pb")  # noqa: PTH113 - Path.is_file raises for names that are too long
-
-
-def _bytes_field(number: int, content: bytes) -> bytes:
-    """Return a field of bytes in protobuf's wire format."""
-    return _varint(number << 3 | BYTES) + _varint(len(content)) + content
-
-
-def _varint(value: int) -> bytes:
-    groups = []
-    while value > 0x7F:
-        groups.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*groups, value])

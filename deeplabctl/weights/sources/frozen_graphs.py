@@ -121,19 +121,24 @@ def _node(wire: WireFile, node: Field) -> tuple[str, _Node]:
 
 
 def _array(wire: WireFile, tensor: Field, name: str) -> npt.NDArray[Any] | None:
-    """Return the numbers of a TensorProto; None for other types. One number may stand for equal ones."""
+    """Return the numbers of a TensorProto; None for other types. A list may lack equal last ones, or all zeros."""
     fields = wire.message(tensor, _TENSOR_FIELDS)
     dtype = _DTYPES.get(fields[_TYPE][-1].value if fields[_TYPE] else 0)
     if dtype is None:
         return None
     shape = [size for field in fields[_SHAPE] for size in sizes_of_shape(wire, field)]
-    parts = [np.empty(0, dtype), *(wire.array(field, dtype) for field in fields[_CONTENT])]
-    parts += [wire.array(field, FLOAT) for field in fields[_FLOATS]]
-    numbers = [number for field in fields[_INTEGERS] for number in islice(wire.integers(field), 8)]
-    parts.append(np.array([number & 0x7FFFFFFF for number in numbers], "<i4"))
-    parts = [part for part in parts if part.size] or parts[:1]
-    values = parts[0] if len(parts) == 1 else np.concatenate(parts)  # one part stays a view of the file
     count = math.prod(shape)
-    if len(shape) > _MOST_AXES or count > wire.size or len(values) not in (1, count):
+    content = [part for part in (wire.array(field, dtype) for field in fields[_CONTENT]) if part.size]
+    numbers = [number for field in fields[_INTEGERS] for number in islice(wire.integers(field), count + 1)]
+    listed = [wire.array(field, FLOAT) for field in fields[_FLOATS]]
+    listed.append(np.array([number & 0x7FFFFFFF for number in numbers], "<i4"))
+    parts = [part for part in (*content, *listed) if part.size] or [np.zeros(1, dtype)]
+    values = parts[0] if len(parts) == 1 else np.concatenate(parts)  # one part stays a view of the file
+    fits = len(values) in (1, count) or (not content and len(values) < count)
+    if len(shape) > _MOST_AXES or count > wire.size or not fits:
         raise wire.damaged(tensor.position, f"constant {name[:80]} of shape {shape[:8]} has {len(values)} numbers")
-    return values.reshape(shape) if len(values) == count else np.broadcast_to(values, shape)
+    if len(values) == 1:
+        return np.broadcast_to(values, shape)
+    if len(values) < count:
+        values = np.pad(values, (0, count - len(values)), "edge")
+    return values.reshape(shape)

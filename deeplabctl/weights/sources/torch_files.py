@@ -26,14 +26,18 @@ from deeplabctl.damage import check_claim
 from deeplabctl.network import Weights
 from deeplabctl.protobuf import WireFile
 from deeplabctl.weights.sources.pickles import STATE_DICT, Built, Named, PickleError, mapped, read_pickle
-from deeplabctl.weights.sources.torch_names import from_bfloat16, stated_dilations, weights_of_tensors
+from deeplabctl.weights.sources.torch_names import from_bfloat16, have_scales, stated_facts, weights_of_tensors
 from deeplabctl.weights.weight_file import ZIP, Beginning, WeightFile
 
-# Storage classes by their names; bfloat16 as integers.
-_DTYPES = {
-    "FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2", "BFloat16Storage": "<u2", "LongStorage": "<i8",
-    "IntStorage": "<i4", "ShortStorage": "<i2", "CharStorage": "i1", "ByteStorage": "u1", "BoolStorage": "u1",
-}  # fmt: skip
+# Types by the names that a .pth and a .safetensors give them; bfloat16 as integers.
+_TYPES = (
+    ("FloatStorage", "F32", "<f4"), ("DoubleStorage", "F64", "<f8"), ("HalfStorage", "F16", "<f2"),
+    ("BFloat16Storage", "BF16", "<u2"), ("LongStorage", "I64", "<i8"), ("IntStorage", "I32", "<i4"),
+    ("ShortStorage", "I16", "<i2"), ("CharStorage", "I8", "i1"), ("ByteStorage", "U8", "u1"),
+    ("BoolStorage", "BOOL", "u1"),
+)  # fmt: skip
+_DTYPES = {storage: dtype for storage, _, dtype in _TYPES}
+_CODES = {code: dtype for _, code, dtype in _TYPES}
 _REBUILD = ("torch._utils", "_rebuild_tensor_v2")
 _PARAMETER = ("torch._utils", "_rebuild_parameter")
 _ORDERED_DICT = ("collections", "OrderedDict")
@@ -71,7 +75,12 @@ class TorchFile(WeightFile):
     @cached_property
     def dilations(self) -> Mapping[str, tuple[int, ...]]:
         """Return what is stated beside the file."""
-        return stated_dilations(self.path)
+        return stated_facts(self.path)[0]
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Return what is stated beside the file."""
+        return stated_facts(self.path)[1]
 
     def _read_weights(self) -> Weights:
         """Return the weights; floats of half precision become float32.
@@ -80,7 +89,11 @@ class TorchFile(WeightFile):
         """
         with self.path.open("rb") as file:
             tree, read = _read_zip(file) if file.read(len(ZIP)) == ZIP else _read_legacy(file)
-            return weights_of_tensors(_tensors(tree, read, self.path), self.path)
+            return self._named(_tensors(tree, read, self.path))
+
+    def _named(self, tensors: Mapping[str, npt.NDArray[Any]]) -> Weights:
+        self.has_scales = have_scales(tensors)
+        return weights_of_tensors(tensors, self.path)
 
 
 Reader = Callable[[str], bytes]  # of the content of a storage, by its key; raises KeyError for one that is not there
@@ -153,6 +166,10 @@ def _tensors(tree: Any, read: Reader, path: Path) -> dict[str, npt.NDArray[Any]]
     tree = _mapping(tree)
     for key in _INSIDE:
         if key in tree and not (isinstance(tree[key], Built) and tree[key].function != _ORDERED_DICT):
+            count = _tensor_count(tree[key])
+            others = [str(name)[:40] for name in tree if name != key and 2 * _tensor_count(tree[name]) >= count > 0]
+            if others:
+                raise PickleError(f"expected the tensors of one network, got those of {key} and {others[0]}; save one")
             tree = _mapping(tree[key])
     found, claimed = {}, 0
     for name, value in tree.items():
@@ -163,6 +180,12 @@ def _tensors(tree: Any, read: Reader, path: Path) -> dict[str, npt.NDArray[Any]]
         claimed += found[name].nbytes
         check_claim(path, claimed)
     return found
+
+
+def _tensor_count(value: Any) -> int:
+    """Return the number of tensors in a dictionary; 0 for anything else."""
+    items = value.items if isinstance(value, Built) else value if isinstance(value, dict) else {}
+    return sum(isinstance(each, Built) and each.function in (_REBUILD, _PARAMETER) for each in items.values())
 
 
 def _mapping(value: Any) -> dict[Any, Any]:
@@ -199,10 +222,6 @@ def _tensor(value: Built, read: Reader, name: str) -> npt.NDArray[Any]:
 _LENGTH = 8  # bytes
 _LARGEST_HEADER = 2 << 20  # bytes; those of our networks have some ten thousands
 _MOST_AXES = 8
-_CODES = {
-    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
-    "U8": "u1", "BOOL": "u1",
-}  # fmt: skip
 
 
 class SafetensorsFile(TorchFile):
@@ -231,4 +250,4 @@ class SafetensorsFile(TorchFile):
                 raise ValueError(f"tensor {name[:80]} of shape {shape} has the bytes {start} to {end} of the file")
             values = np.ndarray(tuple(shape), _CODES[dtype], wire.buffer, start)
             tensors[name], after = from_bfloat16(values) if dtype == "BF16" else values, end
-        return weights_of_tensors(tensors, self.path)
+        return self._named(tensors)

@@ -48,6 +48,9 @@ _TRANSFORMERS_REST = {
 CONFIG, _LARGEST_CONFIG = "config.json", 1 << 20  # bytes; it has some thousands
 _LAST_BLOCK, _WITHOUT_DILATIONS = "expanded_conv_16_depthwise", 32  # MobileNet's output stride
 
+# What the programs that apply DeepLab-ResNet at several scales put before all names.
+_SCALES = re.compile(r"(base|Scale)\.")
+
 # What training programs put before all names.
 _PREFIX = re.compile(r"((module|model|net|network|_orig_mod)\.)*")
 
@@ -68,7 +71,7 @@ def weights_of_tensors(tensors: Mapping[str, npt.NDArray[Any]], path: Path) -> W
         module, _, part = full.rpartition(".")
         if part == _COUNTER:
             continue
-        name = re.sub(r"^(base|Scale)\.", "", name).rpartition(".")[0]
+        name = _SCALES.sub("", name, count=1).rpartition(".")[0]
         name = _layer(f"backbone.{name}" if is_resnet else name)
         is_norm = name.startswith("bn") or f"{module}.running_mean" in tensors
         ours = (_NORM_PARTS if is_norm else _CONV_PARTS).get(part)
@@ -101,20 +104,29 @@ def weights_of_tensors(tensors: Mapping[str, npt.NDArray[Any]], path: Path) -> W
     return found
 
 
-def stated_dilations(path: Path) -> dict[str, tuple[int, int]]:
-    """Return the dilation of MobileNet's last block, by the output stride in transformers' config.json beside a file.
+def have_scales(tensors: Mapping[str, object]) -> bool:
+    """Tell whether tensors of these names are of a program that applies them at several scales."""
+    return any(_SCALES.match(_PREFIX.sub("", name, count=1)) for name in tensors)
 
-    Empty without such a text, and for another network's.
+
+def stated_facts(path: Path) -> tuple[dict[str, tuple[int, int]], tuple[str, ...]]:
+    """Return what transformers' config.json beside a file states of a MobileNet v2.
+
+    That is the dilation of the last block, by the output stride, and the names of the classes. Both are empty without
+    such a text, and for another network's.
     """
     beside = path.parent / CONFIG
     try:
         if not beside.is_file() or beside.stat().st_size > _LARGEST_CONFIG:
-            return {}
+            return {}, ()
         config = json.loads(beside.read_bytes())
-        stride = int(config["output_stride"]) if config["model_type"] == "mobilenet_v2" else 0
+        if config["model_type"] != "mobilenet_v2":
+            return {}, ()
+        stride, names = int(config.get("output_stride", 0)), config.get("id2label", {})
+        classes = tuple(str(names[str(number)]) for number in range(len(names)))
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        return {}
-    return {_LAST_BLOCK: (_WITHOUT_DILATIONS // stride,) * 2} if stride > 0 else {}
+        return {}, ()
+    return {_LAST_BLOCK: (_WITHOUT_DILATIONS // stride,) * 2} if stride > 0 else {}, classes
 
 
 def _layer(name: str) -> str:
