@@ -16,7 +16,7 @@ from deeplabctl.limits import AUTO
 from deeplabctl.network.keras_model import assign_weights
 from deeplabctl.parallel import available_cpus
 from deeplabctl.recipe import Recipe, Run, parse_duration
-from deeplabctl.reporting import Note, Reporter, silent
+from deeplabctl.reporting import Note, Reporter, counted, silent
 from deeplabctl.training.cluster import Cluster
 from deeplabctl.training.input_pipeline import TrainingPipeline
 from deeplabctl.training.plan import INTERVALS, Plan, steps_for, with_steps
@@ -163,7 +163,7 @@ def _measure(plan: Plan, cluster: Cluster, budget: float, should_stop: Callable[
             raise TrainingStopped
         left = end - time.perf_counter()
         if cluster.any(_FEWEST_STEPS * min(seconds[1:], default=0.0) > left):
-            raise _too_short(plan, f"timing {len(seconds)} steps took {budget - left:.0f} s", _CHEAPER)
+            raise _too_short(plan, f"timing {counted(len(seconds), 'step')} took {budget - left:.0f} s", _CHEAPER)
     validator = Validator(plan, plan.zero_model("float32"), cluster, silent)
     image = _seconds_of_an_image(validator, plan, cluster, budget, should_stop)
     validation = image * math.ceil(len(plan.val_samples) / cluster.workers)

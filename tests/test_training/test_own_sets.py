@@ -216,7 +216,7 @@ def test_timing_ends_as_soon_as_ten_steps_cannot_fit(dataset):
 
     plan = plan_own(dataset, "run.precision=float32", **{"run.time": "1s"})
     with pytest.raises(
-        RunError, match=r"^`time`: expected enough for 10 steps, got 1s; timing 1 of them took \d+ s; give"
+        RunError, match=r"^`time`: expected enough for 10 steps, got 1s; timing 1 step took \d+ s; give"
     ):
         timing._measure(plan, Cluster(), 0.001, lambda: False)
 
