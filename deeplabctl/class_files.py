@@ -133,10 +133,11 @@ _STRUCTURE = re.compile(
     r"[\[\]{}]|.*([\[{:,;]|:\s*\[.*)$|([\"']).*\2$|- |<.*>$|.*(\t|rgba?\(|( [\d.]*\.\d+){3})"
     r"|.*[\s,;:=]#([\da-fA-F]{6}\b|(?=\d*[a-fA-F])[\da-fA-F]{3}$)|GIMP Palette$|INTERPOLATION:"
 )
-_NUMBERED = re.compile(  # "0: road", "0,road", "0. road", "(0) road", "0 - road", "0_road"; not "3d-print", "0.5 m"
-    r"[(\[]?(-1|\d{1,9})(?:\s*([,;:\t])\s*|[.)\]]*(?:\s+(?:[-|=/]\s+)?|[-|=/_.)\]]\s*))"
+_NUMBERED = re.compile(  # "0: road", "0,road", "0. road", "(0) road", "0 - road"; not "3d-print", "0.5m", "2-lane"
+    r"[(\[]?(-1|\d{1,9})(?:\s*([,;:\t])\s*|[.)\]]*(?:\s+(?:[-|=/]\s+)?|[|=/.)\]](?!\d)\s*))"
     r"((?!\d+(?:[\W_]|$)|#[0-9a-fA-F]{6})\S.*)"
 )
+_NUMBER_BEFORE = re.compile(r"(\d{1,9})[-_]")
 _NUMBER_BEHIND = re.compile(r"(.*?)[\W_]+(\d{1,9})\W*")
 
 
@@ -265,12 +266,18 @@ def _check_three_numbers(lines: list[tuple[int, str]], path: Path | None) -> Non
 
 
 def _check_numbers_behind(rows: list[_Row], path: Path | None) -> None:
-    """Raise DataError if numbers behind the names of a list, different without them, may be ids."""
+    """Raise DataError if numbers behind the names of a list, different without them, may be ids.
+
+    Or those in names such as 2-road that are not in their order.
+    """
+    if any(row.color or row.id is not None for row in rows):
+        return
     behind = [_NUMBER_BEHIND.fullmatch(row.name) for row in rows]
-    is_list = all(row.color is None and row.id is None for row in rows)
+    before = [int(match[1]) for row in rows if (match := _NUMBER_BEFORE.match(row.name))]
     names = {match[1] for match in behind if match}
-    if is_list and len(names) == sum(map(bool, behind)) and _may_be_ids([match and int(match[2]) for match in behind]):
-        row = rows[behind[0] is None]
+    are_ids = len(names) == sum(map(bool, behind)) and _may_be_ids([match and int(match[2]) for match in behind])
+    if are_ids or (len(before) == len(rows) and before != sorted(before) and _may_be_ids([*before])):
+        row = rows[behind[0] is None and are_ids]
         raise DataError(
             f"{path}:{row.line}: expected one class name per line, got {row.name[:80]!r}, whose number may be "
             "its id; write the ids before the names (0 background), or a colour before a name that ends in a number"
@@ -384,7 +391,6 @@ _FOUR_THEN_NAME = re.compile(rf"(\d{{1,3}})[\s,;]+{_NUMBERS}[\s,;:]+(\S.*)")
 _ITK_SNAP = re.compile(rf'(\d{{1,9}})\s+{_NUMBERS}\s+[\d.]+\s+[01]\s+[01]\s+"(.+)"')  # id, colour, alpha, two flags
 _NAME_THEN_HEX = re.compile(r"(.*?[^\s,;:=])[\s,;:=]+#([0-9a-fA-F]{6})(?:[fF]{2})?")  # perhaps with an alpha
 _HEX_THEN_NAME = re.compile(r"#([0-9a-fA-F]{6})(?:[fF]{2})?[\s,;:=]+(\S.*)")
-_COMMENT = re.compile(rf"(?!{_HEX_THEN_NAME.pattern})#|sep=.$")  # the last is Excel's
 _NAME_THEN_GREY = re.compile(r"(.*?[^\s,;:=])[\s,;:=]+(\d{1,3})")
 
 
@@ -414,8 +420,12 @@ def _lines(path: Path, what: str, expected: str) -> list[tuple[int, str]]:
 
 
 def _numbered_lines(content: bytes) -> list[tuple[int, str]]:
-    lines = [line.strip() for line in content.decode("utf-8-sig").splitlines()]
-    return [(number, line) for number, line in enumerate(lines, 1) if line and not _COMMENT.match(line)]
+    lines = [(number, line.strip()) for number, line in enumerate(content.decode("utf-8-sig").splitlines(), 1)]
+    lines = [(number, line) for number, line in lines if line and not re.fullmatch("sep=.", line)]  # Excel's
+    others = [line for _, line in lines if not line.startswith("#")]
+    heads = all(map(_head, re.split(r"[\s,;]+", others[0]))) if others else False
+    colored = all(_split_color(line)[1] for line in others[heads:])  # so that "#804080 road" is no comment
+    return [pair for pair in lines if not pair[1].startswith("#") or (colored and _HEX_THEN_NAME.fullmatch(pair[1]))]
 
 
 def _check_names(path: Path, names: list[str]) -> tuple[str, ...]:

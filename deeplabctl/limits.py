@@ -36,7 +36,7 @@ AUTO = Auto(-1)
 
 
 class Reach(IntEnum):
-    """Say what of a training another value of a setting changes, from nothing to its weights."""
+    """Say how far a change of a setting reaches in a training, from nothing to its weights."""
 
     PLACE = 0  # where its files are and who computes
     OUTPUT = 1  # what it says, and what comes after it

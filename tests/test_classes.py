@@ -170,7 +170,6 @@ def test_class_names_that_no_line_can_hold_are_refused(name):
         ("a.txt", "0 background\n1 leaf\n2 stem\n255 void\n"),
         ("a.txt", "-1 unlabeled\n0 background\n2 stem\n1 leaf\n"),
         ("a.txt", "0|background\n2|stem\n1|leaf\n"),
-        ("a.txt", "0_background\n2_stem\n1_leaf\n"),
         ("a.txt", "(0) background\n(2) stem\n(1) leaf\n"),
         ("a.txt", "0 - background\n2 - stem\n1 - leaf\n"),
         ("a.txt", "0 = background\n1 = leaf\n2 = stem\n"),
@@ -186,6 +185,14 @@ def test_class_names_of_tables_are_those_of_their_ids(tmp_path, name, text):
     assert read_classes(tmp_path / name) == ("background", "leaf", "stem")
     if "128" in text or "#00" in text:
         assert read_palette(tmp_path / name).colors == ((0, 0, 0), (128, 0, 0), (0, 128, 0))
+
+
+@pytest.mark.parametrize(
+    "text", ["0_a\n1_b\n", "1-lane\n2-lane\n3-lane\n", "0.5m\n1.5m\n", "#facade 1\nroof\nwall\n", "#201906 v\na\nb\n"]
+)
+def test_numbers_in_names_and_comments_like_colours_change_no_names(tmp_path, text):
+    (tmp_path / "a.txt").write_text(text)
+    assert read_classes(tmp_path / "a.txt") == tuple(line for line in text.splitlines() if line[0] != "#")
 
 
 def test_a_column_of_colours_may_have_grey_levels(tmp_path):
@@ -222,6 +229,7 @@ def test_a_column_of_colours_may_have_grey_levels(tmp_path):
         ("a.txt", "background,0\nroad,1\nvoid,255\n", r"a\.txt:1: .* got 'background,0', whose number may be its id"),
         ("a.txt", "tree (0)\nroad (2)\ncar (1)\n", r"a\.txt:1: .* got 'tree \(0\)', whose number may be its id"),
         ("a.txt", "Klasse\nroad_1\ntree_0\n", r"a\.txt:2: .* got 'road_1', whose number may be its id"),
+        ("a.txt", "0_tree\n2_road\n1_car\n", r"a\.txt:1: .* got '0_tree', whose number may be its id"),
         ("a.csv", "road = 1\ntree = 0\n", r"a\.csv:1: .* got 'road = 1', whose number may be its id"),
         ("a.txt", "wall: 1\ndoor: 2\nsky: 3\n", r"a\.txt:1: .* got 'wall: 1', whose number may be its id"),
         ("a.txt", "0 0 0 a\n300 0 0 b\n", r"a\.txt:2: expected a colour of numbers up to 255, got \(300, 0, 0\)"),

@@ -7,7 +7,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from deeplabctl.arrays import Label
 from deeplabctl.data.findings import FindingError
@@ -51,7 +50,7 @@ def run(
     if plan.done:
         report(Note(f"{len(plan.done)} of {len(plan.jobs)} already done: skipped"))
     if kept := sum(len(job.kept) for job in plan.jobs if job not in plan.done):
-        report(Note(f"{counted(kept, 'file')} of the other images already there: kept"))
+        report(Note(f"kept: {counted(kept, 'file')} that the other images already have"))
     _check_texts(plan, classes)
 
     def take(written: Written, adds: Sequence[Add], *, is_new: bool) -> None:
@@ -100,8 +99,10 @@ def run(
 def _check_texts(plan: Plan, classes: Sequence[str]) -> None:
     """Raise OutputError where files are kept, and one that depends on the classes only has another content."""
     for output in plan.outputs if any(job.kept for job in plan.jobs) else ():
-        path = plan.run_files[output.run.name] if output.run else Path()
-        text = output.run_text(path, classes).encode("utf-8", "backslashreplace").decode()
+        if output.run is None:
+            continue
+        path = plan.run_files[output.run.name]
+        text = output.run_text(path, classes).encode("utf-8", "backslashreplace").decode()  # as `write_text` does
         if text and path.is_file() and path.read_text("utf-8", "replace") != text:
             raise OutputError(
                 f"{path}: expected the content that this network gives it, got another; move it, or use `overwrite`"

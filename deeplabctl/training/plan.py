@@ -27,13 +27,7 @@ from deeplabctl.recipe import Expect, Recipe, read_recipe, setting_of
 from deeplabctl.reporting import Note, Reporter, counted, silent
 from deeplabctl.reports.run_records import run_facts
 from deeplabctl.run_layout import CHECKPOINTS, RECIPE
-from deeplabctl.training.checkpoint import (
-    Checkpoint,
-    check_same_training,
-    fingerprint,
-    last_checkpoint,
-    recipe_changes,
-)
+from deeplabctl.training.checkpoint import Checkpoint, check_same_training, fingerprint, last_checkpoint, recipe_changes
 from deeplabctl.weights.locating import weights_path
 from deeplabctl.weights.model_info import ModelInfo
 from deeplabctl.weights.starting import IMAGENET, RANDOM, ImageNet, open_start, start_weights, start_width

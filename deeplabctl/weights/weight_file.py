@@ -112,8 +112,9 @@ class WeightFile(ABC):
             return best
         other = self.other_dilation(best)
         raise WeightsError(
-            f"weights {self.path}: {' and '.join(twins)} have the same layers, and the file does not say which it is"
-            f"{f' (expected {other})' if other else ''}; name it in deeplabctl convert-caffe: `architecture=NAME`"
+            f"weights {self.path}: {' and '.join(twins)} have the same layers, and the file "
+            f"{f'is neither: expected {other}' if other else 'does not say which it is'}; name it in deeplabctl "
+            "convert-caffe: `architecture=NAME`"
         )
 
     def output_strides(self, architecture: str) -> dict[str, int]:

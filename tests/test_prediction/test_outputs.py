@@ -79,8 +79,12 @@ def test_only_pictures_with_all_files_whole_are_skipped(pictures, tmp_path):
     assert [job.source.name for job in plan(images, out, skip_existing=True).todo] == ["b.png"]
     assert len(plan(images, out, skip_existing=True, formats=("mask", "overlay")).todo) == 2
     content = (out / "a.png").read_bytes()
-    (out / "a.png").write_bytes(content[:-5])
-    assert len(plan(images, out, skip_existing=True).todo) == 2
+    for cut in (content[:-5], bytes(len(content))):  # a power cut leaves zeros
+        (out / "a.png").write_bytes(cut)
+        assert len(plan(images, out, skip_existing=True).todo) == 2
+    (out / "a.png").unlink()
+    (out / "areas.jsonl").touch()  # of a run in which all images failed
+    assert len(plan(images, out, skip_existing=True, formats=("mask", "json")).todo) == 2
 
 
 def test_leftovers_of_a_killed_run_are_removed_and_nothing_else(pictures, tmp_path):

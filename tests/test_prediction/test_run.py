@@ -200,7 +200,7 @@ def test_corrected_mask_is_kept_where_other_files_are_added(photos, tmp_path):
     done = Run(photos, tmp_path / "out", **options)
     assert len(done.shown) == 12
     assert done.shown[0].pixels == {1: 3000}  # as the mask has it
-    assert "12 files of the other images already there: kept" in done.notes
+    assert "kept: 12 files that the other images already have" in done.notes
     assert corrected.read_bytes() == content
     assert (tmp_path / "out" / "00.json").exists()
     (tmp_path / "out" / "01.json").unlink()

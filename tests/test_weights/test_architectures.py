@@ -45,7 +45,7 @@ def test_branches_are_told_apart_by_the_dilations_in_the_file(architecture, rate
         WeightsError, match=r"aspp-s and aspp-l have the same layers, .*not say which it is; name it in"
     ):
         weight_file(arrays_of("aspp-s")).architecture()
-    with pytest.raises(WeightsError, match=r"which it is \(expected dilation 2 of fc6_1, got 5\); name it in"):
+    with pytest.raises(WeightsError, match=r"is neither: expected dilation 2 of fc6_1, got 5; name it in"):
         weight_file(arrays_of("aspp-s"), dilations={"fc6_1": (5,)}).architecture()
 
 

@@ -9,6 +9,7 @@ from tiny_weights import read_weights, weight_file
 from torch_bytes import legacy, safetensors, zipped
 from v3_files import names, our_name, rule_weights, transformers_tensors
 
+from deeplabctl.classes import VOC_CLASSES
 from deeplabctl.errors import WeightsError
 from deeplabctl.network import ARCHITECTURES
 from deeplabctl.weights.fitting import fit_weights, open_network
@@ -156,6 +157,11 @@ def test_names_beside_the_file_are_the_classes_and_of_another_count_are_refused(
         (tmp_path / "config.json").write_text(json.dumps(config))
         if count == 21:
             assert (open_network(path).info.classes[20], open_network(path).assumed) == ("thing 20", [])
+    for others in (dict.fromkeys(labels, "same"), {number: f"LABEL_{number}" for number in labels}):
+        (tmp_path / "config.json").write_text(json.dumps(config | {"id2label": others}))
+        assert open_network(path).info.classes == VOC_CLASSES  # as without names, which is said
+        assert "taken as VOC's" in open_network(path).assumed[-1]
+    (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(WeightsError, match=r"names of 21 classes, .*got 20 in the config\.json beside it; correct"):
         open_network(path)
     assert fit_weights(open_weights(path), num_classes=5).new_layers == ["logits_semantic"]

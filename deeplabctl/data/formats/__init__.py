@@ -49,13 +49,14 @@ def read_annotations(
         raise DataError(f"`images={settings.images}`: expected a folder, got {got}; name the folder of the images")
     source, parts = Source(path), _parts(path)
     kinds = {part: _format_of(Source(part), settings) for part in parts}
+    kinds = {part: kind if kind and kind.recognises(Source(part)) else None for part, kind in kinds.items()}
     found = {*kinds.values()} - {None, _ANY_FOLDER}
     known = found.pop() if len(found) == 1 else None
     parts = {part: split for part, split in parts.items() if kinds[part] is known}
     in_parts = known is not None and "train" in parts.values()
     if not in_parts or next(iter(parts)).is_dir():
         of_whole = _format_of(source, settings)
-        if not in_parts or of_whole not in (None, _ANY_FOLDER):
+        if not in_parts or (of_whole not in (None, _ANY_FOLDER) and of_whole.recognises(source)):
             known, parts = of_whole, {}
     if known is None:
         _refuse(path, settings)

@@ -107,7 +107,8 @@ def _xml_files(source: Source) -> list[Path]:
     if not source.path.is_dir():
         return [source.path]
     path = source.path / "annotations.xml"
-    found = [each for each in source.path.glob("*.xml") if each.is_file() and b"<annotations" in head_of(each)[:200]]
+    files = [each for each in source.path.iterdir() if each.suffix.lower() == ".xml" and each.is_file()]
+    found = [each for each in files if b"<annotations" in head_of(each)[:200]]
     return [path] if path.is_file() else sorted(found)
 
 

@@ -99,7 +99,8 @@ def _keep_listed(found: MaskPairs, folder: Path) -> None:
     splits: dict[str, str] = {}
     twice, unknown = set[str](), list[str]()
     for name in file_names(lists):
-        split = split_of(name.lower().removesuffix(".txt").removesuffix("_aug"))
+        stem = name.lower().removesuffix(".txt").removesuffix("_aug")
+        split = "" if stem[-1:].isdigit() else split_of(stem)  # train1.txt, as of folds, is not all of train
         unknown += [] if split else [name]
         for line in read_text(lists / name).splitlines() if split else ():
             text = re.sub(rf".*{LABELS}(Aug)?/", "", line.strip().replace("\\", "/"))  # of two paths, the label

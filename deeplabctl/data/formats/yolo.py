@@ -111,8 +111,11 @@ def _read_classes(root: Path) -> tuple[dict[int, str], str, list[tuple[str, str]
     if not path.is_file():
         raise DataError(f"{root}: expected a data.yaml or a classes.txt with the classes of its labels, got neither")
     lines = [line.strip() for line in read_text(path).rstrip().splitlines()]
-    if "" in lines:
-        raise DataError(f"{path}:{lines.index('') + 1}: expected the name of class {lines.index('')}, got none")
+    has_ids = all(line[:1] in "#0123456789" for line in lines)
+    for number, line in enumerate(lines):
+        if not line or (line.startswith("#") and not has_ids):
+            got = "a comment" if line else "none"
+            raise DataError(f"{path}:{number + 1}: expected the name of class {number}, got {got}; remove the line")
     return dict(enumerate(read_names(path))), "", [("", "images")]
 
 

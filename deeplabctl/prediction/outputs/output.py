@@ -139,7 +139,9 @@ class Output:
             with path.open("rb") as file:
                 head, size = file.read(len(begin)), file.seek(0, 2)
                 file.seek(max(0, size - _TAIL))
-                return self.may_be_empty or (size > 0 and (not begin.startswith(head) or end in file.read()))
+                return self.may_be_empty or (
+                    size > 0 and (not begin.startswith(head.strip(b"\0")) or end in file.read())
+                )
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError as error:

@@ -87,7 +87,8 @@ def plan_outputs(inputs: Sequence[Path], request: OutputRequest) -> Plan:
         plan = replace(plan, done=frozenset(job for job in jobs if not job.new_files))
         if not any(job.kept for job in jobs):  # so files of a run are not of one that is continued
             for path in plan.run_files.values():
-                check_free(path, overwrite=False, others="or `out` for another folder")
+                is_empty = path.is_file() and not path.stat().st_size  # as where all images failed
+                check_free(path, overwrite=is_empty, others="or `out` for another folder")
     else:
         others = "`skip_existing` to keep it, or `out` for another folder"
         for path, _ in plan.files():

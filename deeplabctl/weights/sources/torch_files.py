@@ -23,10 +23,16 @@ import numpy as np
 import numpy.typing as npt
 
 from deeplabctl.damage import check_claim
-from deeplabctl.network import Weights
+from deeplabctl.network import Weights, layer_of
 from deeplabctl.protobuf import WireFile
 from deeplabctl.weights.sources.pickles import STATE_DICT, Built, Named, PickleError, mapped, read_pickle
-from deeplabctl.weights.sources.torch_names import from_bfloat16, have_scales, stated_facts, weights_of_tensors
+from deeplabctl.weights.sources.torch_names import (
+    LAST_BLOCK,
+    from_bfloat16,
+    have_scales,
+    stated_facts,
+    weights_of_tensors,
+)
 from deeplabctl.weights.weight_file import ZIP, Beginning, WeightFile
 
 # Types by the names that a .pth and a .safetensors give them; bfloat16 as integers.
@@ -79,8 +85,8 @@ class TorchFile(WeightFile):
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
-        """Return what is stated beside the file."""
-        return stated_facts(self.path)[1]
+        """Return what is stated beside the file, if that is of this network."""
+        return stated_facts(self.path)[1] if LAST_BLOCK in map(layer_of, self.shapes) else ()
 
     def _read_weights(self) -> Weights:
         """Return the weights; floats of half precision become float32.

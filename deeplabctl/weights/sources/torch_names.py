@@ -46,7 +46,7 @@ _TRANSFORMERS_REST = {
 
 # transformers writes the settings of a network beside its weights.
 CONFIG, _LARGEST_CONFIG = "config.json", 1 << 20  # bytes; it has some thousands
-_LAST_BLOCK, _WITHOUT_DILATIONS = "expanded_conv_16_depthwise", 32  # MobileNet's output stride
+LAST_BLOCK, _WITHOUT_DILATIONS = "expanded_conv_16_depthwise", 32  # MobileNet's output stride
 
 # What the programs that apply DeepLab-ResNet at several scales put before all names.
 _SCALES = re.compile(r"(base|Scale)\.")
@@ -126,7 +126,9 @@ def stated_facts(path: Path) -> tuple[dict[str, tuple[int, int]], tuple[str, ...
         classes = tuple(str(names[str(number)]) for number in range(len(names)))
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return {}, ()
-    return {_LAST_BLOCK: (_WITHOUT_DILATIONS // stride,) * 2} if stride > 0 else {}, classes
+    if len(set(classes)) < len(classes) or all(re.fullmatch(r"LABEL_\d+", name) for name in classes):
+        classes = ()  # as transformers calls them where nobody named them
+    return {LAST_BLOCK: (_WITHOUT_DILATIONS // stride,) * 2} if stride > 0 else {}, classes
 
 
 def _layer(name: str) -> str:

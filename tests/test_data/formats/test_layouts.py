@@ -76,12 +76,13 @@ def test_a_data_set_keeps_its_own_lists(tmp_path):
     )
     (places / "test.txt").write_text("e")
     (places / "trainval.txt").write_text("a\nb\nc\nd\n")
+    (places / "val2.txt").write_text("a\n")  # of folds
     for number, source in enumerate((root, root / "SegmentationClass")):
         written, notes = convert(source, tmp_path / str(number), val=None, classes=CLASSES, rename={"tree": "bush"})
         assert lists(written) == (["a", "b"], ["c", "d"], ["e"])
         assert notes[0] == (
             f"masks that the lists in {places} do not name: 1 left out (f); lists of no known split are not read: "
-            "trainval.txt"
+            "trainval.txt, val2.txt"
         )
         assert notes[-1] == "splits as in the source: train 2, val 2, test 1; use `val` for others"
     written, notes = convert(root, tmp_path / "anew", val=0.25, classes=CLASSES)
@@ -116,6 +117,7 @@ def test_roboflows_coco_files_of_splits_are_read_together(tmp_path):
     written, notes = convert(tmp_path / "set", tmp_path / "out", val=None, overwrite=True)
     assert lists(written) == (["a"], ["b"], [])
     assert f"{tmp_path / 'set' / 'test'}: no COCO's JSON in it, left out" in notes
+    assert convert(tmp_path / "set", tmp_path / "out", val=None, format="coco", overwrite=True)[1] == notes
     others = "extra/_annotations.coco.json"
     assert f"other files of annotations in {tmp_path / 'set'}: 1 left out ({others})" in notes
 

@@ -240,6 +240,7 @@ def test_bytes_and_paths_as_windows_writes_them_are_read(tmp_path):
     [
         ("\ufeffcar\r\ntree\r\n\r\n".encode(), "car tree"),
         (b"# car or tree\r\n1 tree\r\n0 car\r\n", "car tree"),
+        (b"# tag\ncar\ntree\n", r"classes\.txt:1: expected the name of class 0, got a comment"),
         (b"car\n\ntree\n", r"classes\.txt:2: expected the name of class 1, got none"),
         ("caf\xe9\ntree\n".encode("latin-1"), r"classes\.txt: expected text in UTF-8 \(.*; export it again"),
     ],
