@@ -48,6 +48,7 @@ class Layout(NamedTuple):
 
 LAYOUTS = {2: Layout("V1", 4, 5, 6, (2, 3, 4)), 100: Layout("V2", 1, 2, 7, (1, 2, 3, 4))}  # by NetParameter's field
 CONVOLUTION_PARAM, DILATION = 106, 18  # of V2's LayerParameter, and of ConvolutionParameter
+BATCH_NORM_PARAM, EPSILON = 139, 3  # and of BatchNormParameter
 BLOB = {**dict.fromkeys((1, 2, 3, 4), (VARINT,)), 5: FLOATS, 7: (BYTES,), 8: DOUBLES}  # dimensions, data, shape, data
 
 V1_TYPES = {4: CONVOLUTION, 14: INNER_PRODUCT}  # V1LayerParameter.LayerType, as V2 names those with weights
@@ -117,15 +118,20 @@ def _net(wire: WireFile) -> CaffeNet:
 
 
 def _layer(wire: WireFile, layer: Field, layout: Layout) -> CaffeLayer:
-    numbers = {layout.name: (BYTES,), layout.type: (BYTES, VARINT), layout.blobs: (BYTES,), CONVOLUTION_PARAM: (BYTES,)}
+    numbers = {layout.name: (BYTES,), layout.type: (BYTES, VARINT), layout.blobs: (BYTES,)}
+    numbers |= dict.fromkeys((CONVOLUTION_PARAM, BATCH_NORM_PARAM), (BYTES,))
     fields = wire.message(layer, numbers)
     name = wire.last_text(fields[layout.name])
     type_ = ""
     for field in fields[layout.type]:
         type_ = wire.text(field) if field.kind == BYTES else V1_TYPES.get(field.value, f"V1 type {field.value}")
     arrays = tuple(_blob(wire, blob, f"{name}, blob {n}") for n, blob in enumerate(fields[layout.blobs]))
-    settings = fields[CONVOLUTION_PARAM] if layout.version == "V2" else []
-    return CaffeLayer(name, type_, arrays, tuple(_integers(wire, settings, DILATION)))
+    if layout.version == "V1":
+        return CaffeLayer(name, type_, arrays)
+    norms = [wire.message(settings, {EPSILON: FLOATS})[EPSILON] for settings in fields[BATCH_NORM_PARAM]]
+    epsilons = [float(wire.array(part, FLOAT)[-1]) for parts in norms for part in parts if part.start < part.end]
+    dilations = tuple(_integers(wire, fields[CONVOLUTION_PARAM], DILATION))
+    return CaffeLayer(name, type_, arrays, dilations, epsilons[-1] if epsilons else None)
 
 
 def _integers(wire: WireFile, messages: list[Field], number: int) -> list[int]:

@@ -26,13 +26,14 @@ class CaffeLayer:
 
     Blobs are float32 or, from a double net, float64; read-only views of the file where it allows. Kernels are
     (out, in, height, width); a bias is (1, 1, 1, out) in V1 and (out,) in V2 and HDF5. ``dilations`` are those that the
-    file states for a V2 convolution.
+    file states for a V2 convolution, ``epsilon`` the one that it states for a norm.
     """
 
     name: str
     type: str
     blobs: tuple[npt.NDArray[Any], ...]
     dilations: tuple[int, ...] = ()
+    epsilon: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,8 @@
 A network is a table of rows, listed in `ARCHITECTURES`; an operation is a file in `ops`.
 """
 
+from functools import cache
+
 import numpy as np
 
 from deeplabctl.arrays import Image, Pixels
@@ -15,6 +17,7 @@ from deeplabctl.network.deeplab_v3 import (
     DEEPLABV3PLUS_XCEPTION65,
     DEEPLABV3PLUS_XCEPTION65_OS8,
 )
+from deeplabctl.network.ops import Norm
 from deeplabctl.network.ops.operation import Shapes
 from deeplabctl.network.resnet import RESNET101
 from deeplabctl.network.torchvision import DEEPLABV3_MOBILENETV3, DEEPLABV3_RESNET50, DEEPLABV3_RESNET101
@@ -39,6 +42,13 @@ def architecture_named(name: str) -> Architecture:
     return ARCHITECTURES[name]
 
 
+@cache
+def norm_epsilons() -> dict[str, float]:
+    """Return the epsilon of each norm of the networks; those of one name have the same."""
+    rows = (row for network in ARCHITECTURES.values() for row in network.rows)
+    return {row.name: row.epsilon for row in rows if isinstance(row, Norm)}
+
+
 def preprocess(image: Image, architecture: str) -> Pixels:
     """Turn an image (H, W, 3) uint8 RGB into a network's input (H, W, 3) float32.
 
@@ -55,5 +65,5 @@ def preprocess(image: Image, architecture: str) -> Pixels:
 
 __all__ = [
     "ARCHITECTURES", "DEFAULT_ARCHITECTURE", "Architecture", "Parameter", "Preprocessing", "Shapes", "Weights",
-    "architecture_named", "layer_of", "part_of", "preprocess",
+    "architecture_named", "layer_of", "norm_epsilons", "part_of", "preprocess",
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -10,10 +11,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+import numpy as np
+
 from deeplabctl.damage import refusing
 from deeplabctl.errors import WeightsError
-from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE, Shapes, Weights, layer_of
+from deeplabctl.network import ARCHITECTURES, DEFAULT_ARCHITECTURE, Shapes, Weights, layer_of, norm_epsilons
 from deeplabctl.network.ops import KERNEL
+from deeplabctl.network.ops.norm import VARIANCE
 from deeplabctl.weights.model_info import ModelInfo
 
 ZIP = b"PK\x03\x04"
@@ -57,7 +61,7 @@ class WeightFile(ABC):
     def weights(self) -> Weights:
         """Return all arrays; raises WeightsError for an export, which has none that can be read."""
         with refusing(self.path, self.refused):
-            return self._read_weights()
+            return _with_our_epsilons(self._read_weights(), self.epsilons)
 
     @property
     def shapes(self) -> Shapes:
@@ -67,6 +71,11 @@ class WeightFile(ABC):
     @cached_property
     def dilations(self) -> Mapping[str, tuple[int, ...]]:
         """Return the dilations of the layers for which the file states them."""
+        return {}
+
+    @cached_property
+    def epsilons(self) -> Mapping[str, float]:
+        """Return the epsilons of the norms for which the file states them."""
         return {}
 
     @cached_property
@@ -184,6 +193,16 @@ class WeightFile(ABC):
         """Return the checksum of the file with the arrays."""
         with self.content.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _with_our_epsilons(weights: Weights, stated: Mapping[str, float]) -> Weights:
+    """Return weights whose variances make up for epsilons other than our norms': only their sum counts."""
+    ours = norm_epsilons()
+    for norm, epsilon in stated.items():
+        values = weights.get(f"{norm}/{VARIANCE}")
+        if values is not None and norm in ours and not math.isclose(epsilon, ours[norm], rel_tol=1e-6):
+            weights[f"{norm}/{VARIANCE}"] = (values.astype(np.float64) + (epsilon - ours[norm])).astype(np.float32)
+    return weights
 
 
 def _twins(architecture: str) -> list[str]:

@@ -42,3 +42,8 @@ class CaffeModel(WeightFile):
     def dilations(self) -> Mapping[str, tuple[int, ...]]:
         """Return the dilations of V2's convolutions."""
         return {layer.name: layer.dilations for layer in self.net.layers if layer.dilations}
+
+    @cached_property
+    def epsilons(self) -> Mapping[str, float]:
+        """Return the epsilons of V2's norms that are not Caffe's default."""
+        return {layer.name: layer.epsilon for layer in self.net.layers if layer.epsilon is not None}

@@ -25,7 +25,7 @@ from deeplabctl.weights.weight_file import Beginning, WeightFile
 _NODE = 1  # of GraphDef
 _NAME, _OPERATION, _INPUT, _ATTRIBUTE = 1, 2, 3, 5  # of NodeDef
 _KEY, _VALUE = 1, 2  # of its attributes
-_LIST, _TENSOR = 1, 8  # of AttrValue
+_LIST, _NUMBER, _TENSOR = 1, 4, 8  # of AttrValue
 _LIST_INTEGERS = 3
 _TYPE, _SHAPE, _CONTENT, _FLOATS, _INTEGERS = 1, 2, 4, 5, 7  # of TensorProto
 _NODE_FIELDS = dict.fromkeys((_NAME, _OPERATION, _INPUT, _ATTRIBUTE), (BYTES,))
@@ -41,6 +41,7 @@ class _Node(NamedTuple):
     inputs: tuple[str, ...]
     value: npt.NDArray[Any] | None  # of a constant of numbers
     dilations: tuple[int, ...]  # of height and width
+    epsilon: float | None  # of a norm
 
 
 class FrozenGraph(WeightFile):
@@ -99,13 +100,20 @@ class FrozenGraph(WeightFile):
             found[layer_of_scope(kernel.rpartition("/")[0])] = dilations or (1,)
         return found
 
+    @cached_property
+    def epsilons(self) -> Mapping[str, float]:
+        """Return the epsilons of all norms."""
+        norms = (node for node in self._nodes.values() if node.epsilon is not None and len(node.inputs) > 1)
+        scopes = ((node.inputs[1].removesuffix("/read").rpartition("/")[0], node.epsilon) for node in norms)
+        return {layer_of_scope(scope): epsilon for scope, epsilon in scopes if epsilon is not None}
+
 
 def _node(wire: WireFile, node: Field) -> tuple[str, _Node]:
     """Return the name and the content of a NodeDef."""
     fields = wire.message(node, _NODE_FIELDS)
     name, operation = (wire.last_text(fields[number]) for number in (_NAME, _OPERATION))
     inputs = tuple(wire.text(field).removesuffix(":0") for field in fields[_INPUT])
-    value, dilations = None, list[int]()
+    value, dilations, epsilon = None, list[int](), None
     for field in fields[_ATTRIBUTE]:
         entry = wire.message(field, _ENTRY_FIELDS)
         key = wire.last_text(entry[_KEY])
@@ -113,11 +121,14 @@ def _node(wire: WireFile, node: Field) -> tuple[str, _Node]:
             if key == "value" and operation == "Const":
                 tensors = wire.message(content, {_TENSOR: (BYTES,)})[_TENSOR]
                 value = _array(wire, tensors[0], name) if tensors else None
+            elif key == "epsilon":
+                numbers = wire.message(content, {_NUMBER: FLOATS})[_NUMBER]
+                epsilon = float(wire.array(numbers[-1], FLOAT)[-1]) if numbers else None
             elif key == "dilations":  # of batch, height, width and channels
                 for values in wire.message(content, {_LIST: (BYTES,)})[_LIST]:
-                    for numbers in wire.message(values, {_LIST_INTEGERS: INTEGERS})[_LIST_INTEGERS]:
-                        dilations += islice(wire.integers(numbers), 4)
-    return name, _Node(operation, inputs, value, tuple(dilations[1:3]))
+                    for integers in wire.message(values, {_LIST_INTEGERS: INTEGERS})[_LIST_INTEGERS]:
+                        dilations += islice(wire.integers(integers), 4)
+    return name, _Node(operation, inputs, value, tuple(dilations[1:3]), epsilon)
 
 
 def _array(wire: WireFile, tensor: Field, name: str) -> npt.NDArray[Any] | None:

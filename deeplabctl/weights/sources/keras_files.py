@@ -46,8 +46,17 @@ class KerasArchive(WeightFile):
     @cached_property
     def dilations(self) -> Mapping[str, tuple[int, ...]]:
         """Return the dilations of our own networks' layers that plain Keras saved; none where all are 1."""
-        found = {name: dilations for _, name, dilations in _config_layers(self.path) if dilations}
+        found = {layer.name: layer.dilations for layer in _layer_settings(self.path) if layer.dilations}
         return found if any(max(dilations) > 1 for dilations in found.values()) else {}
+
+    @cached_property
+    def epsilons(self) -> Mapping[str, float]:
+        """Return the epsilons of the norms; of files of weights alone, and Keras' own ResNets, none is known here."""
+        return {
+            name: layer.epsilon
+            for layer in _layer_settings(self.path)
+            if layer.epsilon is not None and layer.epsilon != _RESNET_EPSILON and (name := _our_name(layer.name))
+        }
 
     def _read_weights(self) -> Weights:
         import h5py
@@ -139,20 +148,40 @@ def _legacy_layers(group: Any) -> list[_Layer]:
     return found
 
 
-def _config_layers(path: Path) -> list[tuple[str, str, tuple[int, ...]]]:
-    """Return the class, the name and the dilations of each layer of a ``.keras`` archive's configuration.
+class _Settings(NamedTuple):
+    kind: str  # Keras' class
+    name: str
+    dilations: tuple[int, ...]
+    epsilon: float | None
 
-    A configuration that cannot be read has none.
-    """
+
+def _layer_settings(path: Path) -> list[_Settings]:
+    """Return the settings of each layer of a model's configuration; none where it is not there or cannot be read."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            if archive.getinfo("config.json").file_size > _LARGEST_CONFIG:
-                return []
-            layers = json.loads(archive.read("config.json"))["config"]["layers"]
-        facts = [(str(layer["class_name"]), layer["config"]) for layer in layers]
-        return [(kind, str(one["name"]), tuple(map(int, one.get("dilation_rate") or ()))) for kind, one in facts]
+        layers = json.loads(_config(path))["config"]["layers"]
+        return [_settings(str(layer["class_name"]), layer["config"]) for layer in layers]
     except DAMAGED:
         return []
+
+
+def _settings(kind: str, config: Mapping[str, Any]) -> _Settings:
+    dilations = tuple(map(int, config.get("dilation_rate") or ()))
+    epsilon = float(config["epsilon"]) if kind == "BatchNormalization" else None
+    return _Settings(kind, str(config["name"]), dilations, epsilon)
+
+
+def _config(path: Path) -> bytes | str:
+    """Return the configuration of a ``.keras`` archive, or of a whole model in HDF5; raises what `DAMAGED` lists."""
+    import h5py
+
+    if not zipfile.is_zipfile(path):
+        with h5py.File(path) as root:
+            found: bytes | str = root.attrs["model_config"]
+        return found
+    with zipfile.ZipFile(path) as archive:
+        if archive.getinfo("config.json").file_size > _LARGEST_CONFIG:
+            raise ValueError
+        return archive.read("config.json")
 
 
 def _names_in_config(path: Path) -> dict[str, str]:
@@ -162,9 +191,9 @@ def _names_in_config(path: Path) -> dict[str, str]:
     """
     counts: Counter[str] = Counter()
     names: dict[str, str] = {}
-    for kind, name, _ in _config_layers(path):
-        key = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind).lower()
-        names[f"{key}_{counts[key]}" if counts[key] else key] = name
+    for layer in _layer_settings(path):
+        key = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", layer.kind).lower()
+        names[f"{key}_{counts[key]}" if counts[key] else key] = layer.name
         counts[key] += 1
     return names
 

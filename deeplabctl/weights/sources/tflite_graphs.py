@@ -18,8 +18,7 @@ import numpy.typing as npt
 
 from deeplabctl.damage import check_claim
 from deeplabctl.errors import WeightsError
-from deeplabctl.network import ARCHITECTURES, Weights
-from deeplabctl.network.ops import Norm
+from deeplabctl.network import Weights, norm_epsilons
 from deeplabctl.protobuf import MAX_TEXT, WireFile
 from deeplabctl.weights.sources.exports import TFLiteFile
 from deeplabctl.weights.sources.tensorflow_checkpoints import layer_of_scope
@@ -147,8 +146,7 @@ class TFLiteWeights(WeightFile):
 
     def _read_weights(self) -> Weights:
         weights: Weights = {}
-        rows = (row for network in ARCHITECTURES.values() for row in network.rows)
-        epsilons = {row.name: row.epsilon for row in rows if isinstance(row, Norm)}
+        epsilons = norm_epsilons()
         for layer, (kernel, bias, _) in self._convolutions.items():
             weights[f"{layer}/kernel"] = kernel
             norm = f"{layer}_BatchNorm"
