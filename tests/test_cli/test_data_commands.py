@@ -243,7 +243,9 @@ def test_convert_writes_a_set_and_counts_what_failed(deeplabctl, tmp_path):
     for suffix in ("jpg", "json"):
         shutil.copy(tmp_path / "p" / f"a.{suffix}", tmp_path / "p" / "q")
     code, out, err = deeplabctl("data", "convert", "p", "--val-source", "q", "--out", "other")
-    assert (code, err) == (1, "error: q: there is no such file or folder; did you mean --val-source p/q?\n")
+    assert (code, err) == (1, "error: --val-source q: there is no such file or folder; did you mean p/q?\n")
+    code, out, err = deeplabctl("data", "convert", "p", "--val-source", "gone", "--out", "other")
+    assert (code, err) == (1, "error: --val-source gone: there is no such file or folder\n")
     code, out, err = deeplabctl("data", "convert", "p", "--val-source", "p/q", "--seed", 1, "--out", "other")
     assert code == 1
     assert "error: --seed has no effect: p/q says which images are for validation; remove it, or use --val for a" in err

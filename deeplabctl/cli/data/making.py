@@ -160,8 +160,9 @@ def convert(
 
     if val is not None and val_source is not None:
         raise typer.BadParameter("use one of them", param_hint="--val, --val-source")
-    if val_source is not None and not val_source.exists() and (inside := source / val_source).exists():
-        raise DataError(f"{val_source}: there is no such file or folder; did you mean `val_source={inside}`?")
+    if val_source is not None and not val_source.exists():
+        meant = f"; did you mean {inside}?" if (inside := source / val_source).exists() else ""
+        raise DataError(f"`val_source={val_source}`: there is no such file or folder{meant}")
     check_new_dataset(out, overwrite=overwrite)
     settings = options.read()
     with console.reporter() as report:
