@@ -119,21 +119,26 @@ def steps_within(
     """Return the number of all steps that fit into a time with their validations, and of "auto" validations.
 
     ``left`` seconds are left after ``step`` steps and ``done`` validations: the same number where there is no time for
-    another one. ``val_every`` is the interval of validations; AUTO: there are as many as `validations_within` says of
-    the whole time. The last step is always validated.
+    another one. ``val_every`` is the interval of validations; AUTO: there are about as many as `validations_within`
+    says of the whole time, and the next one is half an interval away, if it can be. The last step is always validated.
     """
     if val_every != AUTO:
         both = val_every * step_seconds + validation_seconds
         whole = max(0, int(left // both))
         rest = left - whole * both - validation_seconds
         return step + whole * val_every + max(0, int(rest / step_seconds)), INTERVALS
-    validations = validations_within(left + step * step_seconds + done * validation_seconds, validation_seconds)
-    to_come = max(1, validations - done)
-    for _ in range(3):  # the number of steps gives their interval, and so how many of them are still to come
-        steps = step + max(0, int((left - to_come * validation_seconds) / step_seconds))
-        interval = max(1, math.ceil(steps / validations))
-        to_come = max(1, math.ceil(steps / interval) - step // interval)
-    return steps, validations
+    usual = validations_within(left + step * step_seconds + done * validation_seconds, validation_seconds)
+    fitting = []
+    for validations in sorted(range(1, usual + 2), key=lambda count: abs(count - usual)):
+        to_come = max(1, validations - done)
+        for _ in range(3):  # the number of steps gives their interval, and so how many of them are still to come
+            steps = step + max(0, int((left - to_come * validation_seconds) / step_seconds))
+            interval = max(1, math.ceil(steps / validations))
+            to_come = max(1, math.ceil(steps / interval) - step // interval)
+        if steps == step or interval - step % interval >= interval / 2:
+            return steps, validations
+        fitting.append((steps, validations))
+    return fitting[0]
 
 
 def _measure(plan: Plan, cluster: Cluster, budget: float, should_stop: Callable[[], bool]) -> Timing:

@@ -273,7 +273,7 @@ def test_time_sets_steps_that_fit_and_the_run_repeats_them(dataset, tmp_path):
     [
         (870, 0.4, 20 + 1975),  # 161 steps were planned beside other work; 8 validations of 10 s take a tenth
         (870, 5.4, None),  # nearly as planned
-        (100, 2.0, 20 + 40),  # the machine has become slower
+        (100, 2.0, 20 + 45),  # the machine has become slower: one validation at the end, none after 10 more steps
         (10, 2.0, 20),  # no time for a step and the validation after it: this one was the last
         (-5, 2.0, 20),
     ],

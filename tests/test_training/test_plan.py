@@ -94,6 +94,16 @@ def test_steps_that_are_left_on_a_steady_machine_are_those_that_were_planned(val
     assert -0.25 <= left < 0.25 + (val_every == 90) * validation
 
 
+@pytest.mark.parametrize("step", range(1, 270, 3))
+def test_next_validation_is_half_an_interval_away_when_steps_are_fitted_again(step):
+    left, validation, recipe = 275 - step * 0.9, 20, recipe_from_dict({}, "test")  # slower than was planned
+    steps, validations = steps_within(left, 0.75, validation, AUTO, step, 1)
+    every = with_steps(recipe, steps, validations).run.val_every
+    coming = {*range((step // every + 1) * every, steps, every), max(steps, step + 1)}
+    assert (steps - step) * 0.75 + len(coming) * validation <= max(left, 0.75 + validation)
+    assert min(coming) - step >= min(every / 2, steps - step)
+
+
 def test_validations_take_a_tenth_of_the_time_but_two_are_made():
     assert validations_within(2700, 45) == 6
     assert validations_within(2700, 0.1) == validations_within(2700, 0) == 10
