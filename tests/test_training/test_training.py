@@ -11,8 +11,10 @@ from small_training import shallow_network
 
 from deeplabctl.errors import DataError, OutputError, RunError
 from deeplabctl.reports.run_records import RunResults
+from deeplabctl.training import loop
 from deeplabctl.training.plan import plan_training
 from deeplabctl.training.run_directory import RunDirectory
+from deeplabctl.training.step import TrainingStep
 
 pytestmark = [pytest.mark.tf, pytest.mark.usefixtures("shallow")]
 
@@ -116,8 +118,20 @@ def test_loss_that_is_not_finite_keeps_the_last_good_checkpoint(tmp_path):
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-000003.npz"]
 
 
-def test_weights_that_are_not_finite_are_never_saved(tmp_path):
-    plan = plan_small(tmp_path / "set", "solver.learning_rate=1e38", "solver.gradient_clip=0.0", "run.save_every=1")
+class OverflowingStep(TrainingStep):
+    """Leave a weight at infinity in the second update."""
+
+    def __call__(self, images, labels, positions, step):
+        loss = super().__call__(images, labels, positions, step)
+        if step == 1:
+            weight = self._model.weights[0]
+            weight.assign(np.full(weight.shape, np.inf))
+        return loss
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "TrainingStep", OverflowingStep)
+    plan = plan_small(tmp_path / "set", "solver.average=0.0", "run.save_every=1")
     with pytest.raises(RunError, match="the update left weights that are not finite") as error:
         train_new(plan, tmp_path / "run")
     checkpoints = list((tmp_path / "run" / "checkpoints").iterdir())
