@@ -101,7 +101,7 @@ def test_two_workers_train_as_one_process_and_resume_together_when_one_was_kille
     assert len(expected) == steps >= 10
     assert found == pytest.approx(expected, rel=1e-5)
     for ours, theirs in zip(weights_of("one/last.keras"), weights_of("two/last.keras"), strict=True):
-        assert np.abs(ours - theirs).max() <= 1e-5 * np.abs(ours).max() + 1e-8  # biases begin at 0
+        assert np.abs(ours - theirs).max() <= 1e-4 * np.abs(ours).max() + 1e-8  # sums of other order, step after step
 
 
 @pytest.mark.tf
@@ -168,7 +168,7 @@ with shallow_network(), RunDirectory.create(Path("two"), plan.recipe, "set") as 
     )
     assert losses_of(folder / "two") == pytest.approx(losses_of(folder / "one"), rel=1e-5)
     for ours, theirs in zip(weights_of("one/last.keras"), weights_of("two/last.keras"), strict=True):
-        assert np.abs(ours - theirs).max() <= 1e-5 * np.abs(ours).max() + 1e-8  # biases begin at 0
+        assert np.abs(ours - theirs).max() <= 1e-4 * np.abs(ours).max() + 1e-8  # sums of other order, step after step
 
 
 @pytest.mark.tf
